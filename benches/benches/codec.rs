@@ -1,0 +1,54 @@
+//! Heads of requests and responses: finding their end, and parsing them.
+
+use std::hint::black_box;
+
+use benches::{LONG_REQUEST, LONG_RESPONSE, SHORT_REQUEST, SHORT_RESPONSE};
+use bytes::Bytes;
+use criterion::{BenchmarkId, Criterion, Throughput};
+use proxy::http::{Bounds, Fields, HeadScanner, request::RequestHead, response::ResponseHead};
+
+const BOUNDS: Bounds = Bounds { first_line: 16 * 1024, bytes: 64 * 1024, fields: 128 };
+const TARGET: usize = 16 * 1024;
+
+fn requests(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("codec/request");
+    for (name, text) in [("short", SHORT_REQUEST), ("long", LONG_REQUEST)] {
+        let bytes = Bytes::from_static(text.as_bytes());
+        group.throughput(Throughput::Bytes(bytes.len() as u64));
+        group.bench_function(BenchmarkId::new("scan", name), |b| {
+            b.iter(|| HeadScanner::default().scan(black_box(&bytes), &BOUNDS));
+        });
+        let mut fields = Fields::default();
+        group.bench_function(BenchmarkId::new("parse", name), |b| {
+            b.iter(|| {
+                let recycled = std::mem::take(&mut fields);
+                let head = RequestHead::parse(black_box(bytes.clone()), TARGET, recycled);
+                // As a connection does: the list's memory goes to the next head.
+                fields = head.expect("it is a good head").fields.recycle();
+            });
+        });
+    }
+    group.finish();
+}
+
+fn responses(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("codec/response");
+    for (name, text) in [("short", SHORT_RESPONSE), ("long", LONG_RESPONSE)] {
+        let bytes = Bytes::from_static(text.as_bytes());
+        group.throughput(Throughput::Bytes(bytes.len() as u64));
+        group.bench_function(BenchmarkId::new("scan", name), |b| {
+            b.iter(|| HeadScanner::default().scan(black_box(&bytes), &BOUNDS));
+        });
+        group.bench_function(BenchmarkId::new("parse", name), |b| {
+            b.iter(|| ResponseHead::parse(black_box(bytes.clone())));
+        });
+    }
+    group.finish();
+}
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    requests(&mut criterion);
+    responses(&mut criterion);
+    criterion.final_summary();
+}

@@ -1,0 +1,80 @@
+//! What the client is told: the two header fields of every answer, and the JSON report of 3, 10 and 100 legs.
+
+use std::{hint::black_box, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+use criterion::{BenchmarkId, Criterion, Throughput};
+use proxy::{
+    config::{AccessLog, Config, Limits, Listener, Members, Policy, Require, Route},
+    exchange::{
+        Exchange, Request,
+        budget::Budget,
+        quorum::{Decision, Quorum},
+    },
+    report::{self, About},
+    table::Table,
+};
+use snapshot::{Change, Conditions};
+
+/// An exchange whose legs have all ended without any I/O: none of its endpoints is ready.
+fn ended(legs: u32) -> Exchange {
+    let (publisher, reader) = snapshot::channel();
+    let endpoints = (0..legs).map(|number| benches::endpoint(number, Conditions::NOT_READY)).collect();
+    let cluster = benches::cluster(0, endpoints);
+    let route = Route {
+        name: "cache".into(),
+        matches: "/*".parse().expect("it is a match"),
+        cluster: cluster.name().clone(),
+        policy: Policy { members: Members::Known, ..Policy::default() },
+    };
+    publisher.apply([Change::Set(cluster)]);
+    let config = Config {
+        listeners: vec![Listener::new(([127, 0, 0, 1], 0).into(), vec![route])],
+        threads: 1,
+        limits: Limits::default(),
+        access_log: AccessLog::Off,
+    };
+    let table = Table::build(None, &Arc::new(config), &reader.load(), &[]);
+    let route = table.listeners[0].routes[0].clone();
+    let request =
+        Request { method: b"GET", is_idempotent: true, chunked: false, has_body: false, wants_report: true, worker: 0 };
+    let limits = Limits::default();
+    let mut exchange = Exchange::new(route, &request, &Budget::new(limits.buffered), &limits);
+    exchange.begin(|_| Bytes::new());
+    assert_eq!(exchange.legs.len(), legs as usize);
+    assert!(exchange.legs.iter().all(|leg| leg.result.is_some()), "every leg has ended");
+    exchange
+}
+
+fn json(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("report/json, legs");
+    let about = About { id: "0af7651916cd43dd8448eb211c80319c", method: b"PURGE", target: b"/cache/logo.png" };
+    for legs in [3, 10, 100] {
+        let exchange = ended(legs);
+        group.throughput(Throughput::Elements(u64::from(legs)));
+        group.bench_function(BenchmarkId::from_parameter(legs), |b| {
+            b.iter(|| report::report(black_box(&exchange), about, Decision::Failure));
+        });
+    }
+    group.finish();
+}
+
+fn fields(criterion: &mut Criterion) {
+    let mut quorum = Quorum::new(Require::All, 10);
+    (0..10).for_each(|_| quorum.record(true));
+    let mut out = BytesMut::with_capacity(1024);
+    criterion.bench_function("report/fields of an answer", |b| {
+        b.iter(|| {
+            out.clear();
+            report::put_headers(&mut out, black_box(&quorum), Some("10.0.0.1:8080"));
+            out.len()
+        });
+    });
+}
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    json(&mut criterion);
+    fields(&mut criterion);
+    criterion.final_summary();
+}

@@ -1,0 +1,17 @@
+//! The control plane: clusters of Kubernetes, files and DNS go in, snapshots come out.
+//!
+//! ```text
+//! API server -> client -> watch -> index -> build -> Publisher
+//! file, DNS, fixed list --------------- source ----> Publisher
+//! ```
+//!
+//! In reading order: [`client`] connects, [`watch`] is the only watcher, [`index`] merges what it sees into one view per
+//! Service (pure), [`build`] turns views into clusters (pure) and bundles bursts, [`source`] keeps named clusters of the
+//! snapshot up to date from all that. This is the only crate that sees kube.
+
+pub mod build;
+pub mod client;
+pub mod index;
+pub mod metrics;
+pub mod source;
+pub mod watch;

@@ -1,0 +1,184 @@
+//! Endpoints from DNS: every address of a name, or every target of an SRV name, asked again when the answer's TTL ends.
+//!
+//! What an answer does to the list, as Envoy's strict DNS clusters do it:
+//! - An answer with records replaces it. So does an authoritative answer without records (NXDOMAIN, or no record of the type): the list becomes empty.
+//! - Whatever is no answer (a time-out, SERVFAIL, REFUSED, a lost server) keeps the last good list, and the next try follows an
+//!   exponential backoff of 1 s to 30 s. If only one of the A and AAAA lookups fails, the other's answer counts and the failed family keeps its addresses.
+//! - The next lookup is due when the shortest TTL of the answer ends, at least 1 s and at most 5 min from now.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use runtime::readiness::Gate;
+use snapshot::{Change, Cluster, ClusterName, Endpoint, Publisher};
+
+mod names;
+mod resolver;
+#[cfg(test)]
+pub(super) mod server;
+#[cfg(test)]
+mod tests;
+
+pub(super) use names::Names;
+pub use resolver::{ResolveError, Resolver};
+
+/// Counter `{result}`: lookups of endpoint names; result is `found`, `empty` or `failed`.
+pub const DNS_LOOKUPS: &str = "fanfare_dns_lookups_total";
+
+/// What to ask the DNS.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Query {
+    /// Every A and AAAA record of a name, with one port.
+    Host {
+        /// The name; the system's search list applies unless it ends with a dot.
+        name: Arc<str>,
+        /// The port of every endpoint.
+        port: u16,
+    },
+    /// Every target and port of an SRV name (RFC 2782). Priority and weight choose one server among many, so they play no part where all are meant.
+    Srv {
+        /// The name, such as `_http._tcp.cache.example`.
+        name: Arc<str>,
+    },
+}
+
+/// Why a text is no [`Query`] or no target, and what to write instead.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?}: {why}")]
+pub struct InvalidQuery {
+    text: String,
+    why: &'static str,
+}
+
+/// The source: one query feeds one cluster.
+#[derive(Debug)]
+pub struct DnsSource {
+    /// The cluster it owns.
+    pub cluster: ClusterName,
+    /// What is asked.
+    pub query: Query,
+    /// Who is asked.
+    pub resolver: Resolver,
+    /// Where the endpoints go.
+    pub publisher: Publisher,
+    /// Opens with the first answer, be it empty, and stays open.
+    pub gate: Gate,
+}
+
+/// One resolved address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Resolved {
+    /// Where it is.
+    pub(super) address: std::net::SocketAddr,
+    /// The name it was resolved from.
+    pub(super) name: Arc<str>,
+}
+
+// === impl DnsSource ===
+
+impl DnsSource {
+    /// Keeps the cluster current for ever. The cluster first appears with the first answer; when the future is dropped it stays as it is, and whoever
+    /// drops it decides whether to remove it.
+    pub async fn run(self) {
+        let mut names = Names::new(self.resolver);
+        names.set([self.query.clone()]);
+        loop {
+            names.refresh().await;
+            match names.unanswered() {
+                None => {
+                    let endpoints = names.get(&self.query).iter().map(Resolved::endpoint).collect();
+                    publish(&self.publisher, &self.cluster, endpoints);
+                    self.gate.set_ready();
+                }
+                Some(why) => self.gate.set_not_ready(why),
+            }
+        }
+    }
+}
+
+/// Sets one cluster.
+pub(super) fn publish(publisher: &Publisher, cluster: &ClusterName, endpoints: Vec<Endpoint>) {
+    publisher.apply([Change::Set(Arc::new(Cluster::new(cluster.clone(), endpoints)))]);
+}
+
+// === impl Resolved ===
+
+impl Resolved {
+    pub(super) fn endpoint(&self) -> Endpoint {
+        Endpoint { hostname: Some(Arc::clone(&self.name)), ..Endpoint::ready(self.address) }
+    }
+}
+
+// === impl Query ===
+
+impl FromStr for Query {
+    type Err = InvalidQuery;
+
+    /// Reads `name:port` (addresses), `_service._proto.name` or `srv+name` (SRV).
+    fn from_str(text: &str) -> Result<Self, InvalidQuery> {
+        let invalid = |why| InvalidQuery::new(text, why);
+        if let Some(name) = text.strip_prefix("srv+") {
+            return Ok(Self::Srv { name: checked_name(name).map_err(invalid)? });
+        }
+        match text.rsplit_once(':') {
+            None if text.starts_with('_') => Ok(Self::Srv { name: checked_name(text).map_err(invalid)? }),
+            None => Err(invalid("the port is missing: write name:port, or _service._proto.name for SRV records")),
+            Some((name, _)) if text.parse::<std::net::SocketAddr>().is_ok() || name.contains(':') => {
+                Err(invalid("this is an address and not a name: list it as a fixed endpoint instead"))
+            }
+            Some((name, port)) => {
+                let name = checked_name(name).map_err(invalid)?;
+                let port = checked_port(port).map_err(invalid)?;
+                Ok(Self::Host { name, port })
+            }
+        }
+    }
+}
+
+impl fmt::Display for Query {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host { name, port } => write!(f, "{name}:{port}"),
+            Self::Srv { name } => write!(f, "srv+{name}"),
+        }
+    }
+}
+
+impl InvalidQuery {
+    pub(super) fn new(text: &str, why: &'static str) -> Self {
+        Self { text: text.to_owned(), why }
+    }
+}
+
+/// A port from 1 to 65535, digits only.
+pub(super) fn checked_port(text: &str) -> Result<u16, &'static str> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    match text.parse::<u16>() {
+        Ok(port) if digits && port > 0 => Ok(port),
+        _ => Err("the port must be a number from 1 to 65535"),
+    }
+}
+
+/// A host name: labels of up to 63 letters, digits, `-` and `_`, 253 bytes in all (RFC 1035 section 2.3.4, underscores for SRV), perhaps with
+/// a final dot, in lower case.
+pub(super) fn checked_name(text: &str) -> Result<Arc<str>, &'static str> {
+    let plain = text.strip_suffix('.').unwrap_or(text);
+    if text.contains("://") || text.contains('/') {
+        return Err("write a name without scheme and path");
+    }
+    if plain.is_empty() {
+        return Err("the name is missing");
+    }
+    if plain.len() > 253 || plain.split('.').any(|label| label.is_empty() || label.len() > 63) {
+        return Err("a name has labels of 1 to 63 characters, 253 in all");
+    }
+    if !plain.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
+        return Err("a name consists of letters, digits, '-', '_' and '.'");
+    }
+    // No top-level domain is a number: this is an IPv4 address gone wrong, which no resolver should be asked about.
+    if plain.rsplit('.').next().is_some_and(|label| label.bytes().all(|b| b.is_ascii_digit())) {
+        return Err("this is neither a name nor a valid IPv4 address");
+    }
+    Ok(text.to_ascii_lowercase().into())
+}

@@ -1,0 +1,246 @@
+//! Endpoints from a file in the format of Prometheus' file_sd, read again whenever it changes; a broken edit keeps the last good list.
+//!
+//! ```yaml
+//! - targets: ["192.0.2.1:80", "[2001:db8::1]:80", "cache-3.example:80"]
+//!   labels: {zone: west, node: node-1, pod: cache-0, namespace: shop}
+//! ```
+//!
+//! JSON (a file named `*.json`) or YAML. `zone`, `node`, `pod` and `namespace`, also between double underscores (`__zone__`), describe the
+//! endpoints; other labels are accepted and not used.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use runtime::file_watch::{self, FileEvent, FileWatch};
+use runtime::readiness::Gate;
+use serde::Deserialize;
+use snapshot::{ClusterName, Endpoint, PodRef, Publisher};
+
+use super::dns::{self, Names, Resolver};
+use super::fixed::Target;
+
+/// Counter `{cluster, result}`: readings of endpoint files; result is `ok`, `invalid` or `unreadable`. The last two keep the last good list.
+pub const FILE_READS: &str = "fanfare_endpoint_file_reads_total";
+
+/// The source: one file feeds one cluster.
+#[derive(Debug)]
+pub struct FileSource {
+    /// The cluster it owns.
+    pub cluster: ClusterName,
+    /// The file. It need not exist yet.
+    pub path: PathBuf,
+    /// How often it is looked at.
+    pub interval: Duration,
+    /// Who is asked for host names; `None` makes a file with host names a broken one.
+    pub resolver: Option<Resolver>,
+    /// Where the endpoints go.
+    pub publisher: Publisher,
+    /// Opens with the first good list and stays open.
+    pub gate: Gate,
+}
+
+/// Why a file's content is no list of endpoints.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FileError {
+    /// Nothing in it: more likely a write cut short than a wish.
+    #[error("it is empty; write [] for no endpoints")]
+    Empty,
+    /// Not text.
+    #[error("it is not UTF-8 text")]
+    NotText,
+    /// Not JSON or YAML, or of another shape.
+    #[error("{0}")]
+    Shape(String),
+    /// A target that is not `host:port`.
+    #[error("group {group}, target {target}")]
+    Target {
+        /// The group, counted from 0.
+        group: usize,
+        /// The target and what is wrong with it.
+        target: dns::InvalidQuery,
+    },
+    /// A host name without a way to resolve it.
+    #[error("{0} is a host name, but there is no DNS configuration to resolve it with")]
+    NoResolver(Target),
+}
+
+/// One target with what its group's labels tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Entry {
+    target: Target,
+    zone: Option<Arc<str>>,
+    node: Option<Arc<str>>,
+    pod: Option<PodRef>,
+}
+
+/// A group as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Group {
+    #[serde(default)]
+    targets: Vec<String>,
+    #[serde(default)]
+    labels: Option<BTreeMap<String, Label>>,
+}
+
+/// A label's value: text, or what YAML takes for a number or boolean.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Label {
+    Text(String),
+    Bool(bool),
+    Integer(i64),
+    Float(f64),
+}
+
+// === impl FileSource ===
+
+impl FileSource {
+    /// A source that looks every [`file_watch::DEFAULT_INTERVAL`].
+    #[must_use]
+    pub fn new(
+        cluster: ClusterName,
+        path: PathBuf,
+        resolver: Option<Resolver>,
+        publisher: Publisher,
+        gate: Gate,
+    ) -> Self {
+        Self { cluster, path, interval: file_watch::DEFAULT_INTERVAL, resolver, publisher, gate }
+    }
+
+    /// Keeps the cluster current for ever. It first appears when the file is good and every host name in it has been answered. A later list takes
+    /// effect when each of its new names has been looked up once; a name that does not resolve is then missing, and the log says so. When the future
+    /// is dropped the cluster stays as it is, and whoever drops it decides whether to remove it.
+    pub async fn run(self) {
+        metrics::describe_counter!(
+            FILE_READS,
+            "Readings of endpoint files by cluster and result (ok, invalid, unreadable)."
+        );
+        let mut watch = FileWatch::with_interval(&self.path, self.interval);
+        let mut names = self.resolver.clone().map(Names::new);
+        let mut list: Option<Vec<Entry>> = None;
+        let mut published = false;
+        loop {
+            let resolved = async {
+                match &mut names {
+                    Some(names) => names.refresh().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                event = watch.next() => match self.read(event) {
+                    Ok(entries) => {
+                        if let Some(names) = &mut names {
+                            names.set(entries.iter().filter_map(|entry| entry.target.query()));
+                        }
+                        list = Some(entries);
+                    }
+                    // A list that is good but still being resolved tells its own reason below.
+                    Err(why) if list.is_none() => self.gate.set_not_ready(why),
+                    Err(_) => {}
+                },
+                () = resolved => {}
+            }
+            let Some(entries) = &list else { continue };
+            let unanswered = names.as_ref().and_then(Names::unanswered);
+            let tried = names.as_ref().is_none_or(Names::all_tried);
+            match unanswered {
+                Some(why) if !published => self.gate.set_not_ready(why),
+                _ if !tried => {}
+                _ => {
+                    let endpoints = entries.iter().flat_map(|entry| entry.endpoints(names.as_ref())).collect();
+                    dns::publish(&self.publisher, &self.cluster, endpoints);
+                    self.gate.set_ready();
+                    published = true;
+                }
+            }
+        }
+    }
+
+    fn read(&self, event: FileEvent) -> Result<Vec<Entry>, String> {
+        let (result, read) = match event {
+            FileEvent::Unreadable(why) => ("unreadable", Err(why)),
+            FileEvent::Changed(content) => match self.parse(&content) {
+                Ok(entries) => ("ok", Ok(entries)),
+                Err(error) => ("invalid", Err(format!("{}: {error}", self.path.display()))),
+            },
+        };
+        metrics::counter!(FILE_READS, "cluster" => self.cluster.to_string(), "result" => result).increment(1);
+        match &read {
+            Ok(entries) => {
+                tracing::info!(cluster = %self.cluster, file = %self.path.display(), targets = entries.len(), "endpoint file read");
+            }
+            Err(why) => {
+                tracing::warn!(cluster = %self.cluster, %why, "endpoint file not usable, keeping the last good list");
+            }
+        }
+        read
+    }
+
+    fn parse(&self, content: &[u8]) -> Result<Vec<Entry>, FileError> {
+        let entries = parse(&self.path, content)?;
+        let name = entries.iter().find(|entry| self.resolver.is_none() && entry.target.query().is_some());
+        match name {
+            Some(entry) => Err(FileError::NoResolver(entry.target.clone())),
+            None => Ok(entries),
+        }
+    }
+}
+
+fn parse(path: &Path, content: &[u8]) -> Result<Vec<Entry>, FileError> {
+    let text = std::str::from_utf8(content).map_err(|_| FileError::NotText)?;
+    if text.trim().is_empty() {
+        return Err(FileError::Empty);
+    }
+    let groups: Vec<Group> = if path.extension().is_some_and(|extension| extension == "json") {
+        serde_json::from_str(text).map_err(|error| FileError::Shape(error.to_string()))?
+    } else {
+        serde_yaml::from_str(text).map_err(|error| FileError::Shape(error.to_string()))?
+    };
+    let mut entries = Vec::new();
+    for (number, group) in groups.iter().enumerate() {
+        let (zone, node, pod) = (group.label("zone"), group.label("node"), group.pod());
+        for target in &group.targets {
+            let target = target.parse().map_err(|target| FileError::Target { group: number, target })?;
+            entries.push(Entry { target, zone: zone.clone(), node: node.clone(), pod: pod.clone() });
+        }
+    }
+    Ok(entries)
+}
+
+// === impl Entry ===
+
+impl Entry {
+    fn endpoints(&self, names: Option<&Names>) -> impl Iterator<Item = Endpoint> {
+        let described =
+            |endpoint| Endpoint { zone: self.zone.clone(), node: self.node.clone(), pod: self.pod.clone(), ..endpoint };
+        self.target.endpoints(names).into_iter().map(described)
+    }
+}
+
+// === impl Group ===
+
+impl Group {
+    fn label(&self, name: &str) -> Option<Arc<str>> {
+        let labels = self.labels.as_ref()?;
+        let value = labels.get(&format!("__{name}__")).or_else(|| labels.get(name))?;
+        let value = match value {
+            Label::Text(text) => text.clone(),
+            Label::Bool(value) => value.to_string(),
+            Label::Integer(value) => value.to_string(),
+            Label::Float(value) => value.to_string(),
+        };
+        // An empty label is no label, as Prometheus has it.
+        (!value.is_empty()).then(|| value.into())
+    }
+
+    fn pod(&self) -> Option<PodRef> {
+        let name = self.label("pod")?;
+        Some(PodRef { namespace: self.label("namespace").unwrap_or_default(), name, uid: Arc::default() })
+    }
+}
+
+#[cfg(test)]
+mod tests;

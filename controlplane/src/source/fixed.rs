@@ -1,0 +1,153 @@
+//! Endpoints from a list that the user wrote: addresses as they are, host names through DNS and kept current like it.
+
+use std::fmt;
+use std::future;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use runtime::readiness::Gate;
+use snapshot::{ClusterName, Endpoint, Publisher};
+
+use super::dns::{self, InvalidQuery, Names, Query, Resolved, Resolver, checked_name, checked_port};
+
+/// One entry of a list: `192.0.2.1:80`, `[2001:db8::1]:80` or `cache-1.example:80`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// An address.
+    Address(SocketAddr),
+    /// A host name: every address it resolves to is an endpoint.
+    Name {
+        /// The name; the system's search list applies unless it ends with a dot.
+        name: Arc<str>,
+        /// The port.
+        port: u16,
+    },
+}
+
+/// The source: one list feeds one cluster.
+#[derive(Debug)]
+pub struct FixedSource {
+    /// The cluster it owns.
+    pub cluster: ClusterName,
+    /// The list. Its order plays no part: a cluster is ordered by address.
+    pub targets: Vec<Target>,
+    /// Who is asked for host names; `None` if [`needs_dns`] says that there are none.
+    pub resolver: Option<Resolver>,
+    /// Where the endpoints go.
+    pub publisher: Publisher,
+    /// Opens when every host name has been answered, and stays open.
+    pub gate: Gate,
+}
+
+/// Reads a list separated by commas; spaces around an entry do not matter.
+///
+/// # Errors
+/// The first entry that is not `host:port`, or an empty one.
+pub fn parse_list(text: &str) -> Result<Vec<Target>, InvalidQuery> {
+    text.split(',').map(|entry| entry.trim().parse()).collect()
+}
+
+/// Whether the list has host names, so that a [`Resolver`] is needed.
+#[must_use]
+pub fn needs_dns(targets: &[Target]) -> bool {
+    targets.iter().any(|target| matches!(target, Target::Name { .. }))
+}
+
+// === impl FixedSource ===
+
+impl FixedSource {
+    /// Publishes the cluster once every host name has been answered (at once if there are none) and keeps it current for ever. Until then there is no
+    /// cluster: a list that lacks an endpoint would make a request to "all" of them succeed without it. When the future is dropped the cluster stays
+    /// as it is, and whoever drops it decides whether to remove it.
+    pub async fn run(self) {
+        let queries: Vec<Query> = self.targets.iter().filter_map(Target::query).collect();
+        if queries.is_empty() {
+            self.publish(None);
+            return future::pending().await;
+        }
+        let Some(resolver) = self.resolver.clone() else {
+            self.gate.set_not_ready("the list has host names, but there is no DNS configuration to resolve them with");
+            return future::pending().await;
+        };
+        let mut names = Names::new(resolver);
+        names.set(queries);
+        loop {
+            names.refresh().await;
+            match names.unanswered() {
+                None => self.publish(Some(&names)),
+                Some(why) => self.gate.set_not_ready(why),
+            }
+        }
+    }
+
+    fn publish(&self, names: Option<&Names>) {
+        let endpoints = self.targets.iter().flat_map(|target| target.endpoints(names)).collect();
+        dns::publish(&self.publisher, &self.cluster, endpoints);
+        self.gate.set_ready();
+    }
+}
+
+// === impl Target ===
+
+impl Target {
+    /// What to ask the DNS, for a host name.
+    pub(super) fn query(&self) -> Option<Query> {
+        match self {
+            Self::Address(_) => None,
+            Self::Name { name, port } => Some(Query::Host { name: Arc::clone(name), port: *port }),
+        }
+    }
+
+    /// The endpoints it stands for now.
+    pub(super) fn endpoints(&self, names: Option<&Names>) -> Vec<Endpoint> {
+        match (self, self.query(), names) {
+            (Self::Address(address), _, _) => vec![Endpoint::ready(*address)],
+            (_, Some(query), Some(names)) => names.get(&query).iter().map(Resolved::endpoint).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl FromStr for Target {
+    type Err = InvalidQuery;
+
+    fn from_str(text: &str) -> Result<Self, InvalidQuery> {
+        let invalid = |why| InvalidQuery::new(text, why);
+        if text.is_empty() {
+            return Err(invalid("an entry is empty, write host:port"));
+        }
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return match (address.port(), address.ip().is_unspecified() || address.ip().is_multicast()) {
+                (0, _) => Err(invalid("the port must be a number from 1 to 65535")),
+                (_, true) => Err(invalid("this address cannot be connected to")),
+                _ => Ok(Self::Address(address)),
+            };
+        }
+        match text.rsplit_once(':') {
+            _ if text.contains('/') => Err(invalid("write host:port without scheme and path")),
+            None => Err(invalid("the port is missing: write host:port")),
+            Some((host, _)) if host.contains(['[', ']']) => Err(invalid("this is not a valid [IPv6]:port")),
+            Some((host, _)) if host.contains(':') => {
+                Err(invalid("write an IPv6 address in brackets: [2001:db8::1]:80"))
+            }
+            Some((host, port)) => {
+                let port = checked_port(port).map_err(invalid)?;
+                let name = checked_name(host).map_err(invalid)?;
+                Ok(Self::Name { name, port })
+            }
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => write!(f, "{address}"),
+            Self::Name { name, port } => write!(f, "{name}:{port}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,64 @@
+//! Asks for the primary address family of Services whose pods have addresses of both.
+//!
+//! Slices do not tell it, and reading Services is a right that the role need not have. So only such Services are asked
+//! for, once after every complete list, and without an answer the view's own rule stands.
+
+use std::{collections::HashSet, convert::Infallible, time::Duration};
+
+use k8s_openapi::api::core::v1::Service;
+use kube::{Api, Client};
+use parking_lot::Mutex;
+use tokio::time::timeout;
+use tracing::debug;
+
+use crate::{
+    build,
+    index::{Family, Index, ServiceKey},
+    watch::{Failure, Reason, Status, any_change},
+};
+
+/// How long the API server may take to answer.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Looks after one index for ever.
+pub(super) async fn look_up(client: Client, index: &Mutex<Index>, status: &Status) -> Infallible {
+    let mut changes = [status.subscribe()];
+    let mut asked = HashSet::new();
+    loop {
+        any_change(&mut changes).await;
+        build::burst(&mut changes).await;
+        let undecided = index.lock().undecided();
+        asked.retain(|key| undecided.contains(key));
+        for key in undecided {
+            if !asked.insert(key.clone()) {
+                continue;
+            }
+            match primary(&client, &key).await {
+                Ok(Some(family)) => {
+                    if index.lock().set_primary(&key, family) {
+                        status.changed();
+                    }
+                }
+                Ok(None) => {}
+                Err(failure) if failure.reason == Reason::Forbidden => {
+                    debug!(service = %key, "Services cannot be read; the address family is chosen by the endpoints");
+                }
+                // It is asked for again at the next change.
+                Err(_) => drop(asked.remove(&key)),
+            }
+        }
+    }
+}
+
+/// `Service.spec.ipFamilies[0]`.
+async fn primary(client: &Client, key: &ServiceKey) -> Result<Option<Family>, Failure> {
+    let services: Api<Service> = Api::namespaced(client.clone(), &key.namespace);
+    let answer = timeout(ANSWER, services.get_opt(&key.name)).await;
+    let service = answer.map_err(|_elapsed| Failure::no_answer("get", ANSWER))?.map_err(|e| Failure::of("get", &e))?;
+    let families = service.and_then(|service| service.spec).and_then(|spec| spec.ip_families).unwrap_or_default();
+    Ok(match families.first().map(String::as_str) {
+        Some("IPv4") => Some(Family::V4),
+        Some("IPv6") => Some(Family::V6),
+        _ => None,
+    })
+}

@@ -1,0 +1,279 @@
+//! The only watcher: a complete list, then every change, for ever.
+//!
+//! Why not kube's own `watcher`: it keeps bookmarks and reconnects to itself, which the age of the data depends on; a list
+//! that never answers hangs it; and it notices a connection that died silently only after five minutes.
+//!
+//! Rules: a list counts only when it is complete, and then replaces everything. Whatever fails is tried again, for ever,
+//! with growing jittered delays of at most [`MAX_DELAY`]. An object that cannot be read is skipped alone. What was seen
+//! before stays in force meanwhile.
+
+mod failure;
+mod key;
+mod status;
+
+use std::{convert::Infallible, fmt::Debug, ops::RangeInclusive, pin::pin, time::Duration};
+
+use ::metrics::counter;
+pub use failure::{Failure, Reason};
+use futures::StreamExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+pub use key::{ObjectKey, Scope, WatchKey};
+use kube::{
+    Api, Resource,
+    api::{ListParams, WatchEvent, WatchParams},
+    core::DeserializeGuard,
+};
+use runtime::backoff::Backoff;
+use serde::de::DeserializeOwned;
+pub use status::{State, Status, any_change};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tracing::warn;
+
+use crate::metrics as names;
+
+/// The first delay after a failure.
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+/// The longest delay between two tries.
+pub const MAX_DELAY: Duration = Duration::from_secs(5);
+/// A watch that lasted this long was a good one, even if nothing happened.
+const GOOD_WATCH: Duration = Duration::from_secs(5);
+/// Objects in one page of a list.
+const PAGE: u32 = 500;
+
+/// The time limits of one watch.
+#[derive(Clone, Debug)]
+struct Pace {
+    /// How long the API server may take to answer: one page of a list, or the head of a watch.
+    answer: Duration,
+    /// Seconds after which the API server ends a watch, and it is started anew where it left off. Drawn from this range,
+    /// so that many processes do not come back together. Also bounds how long a connection that died silently goes
+    /// unnoticed.
+    watch: RangeInclusive<u32>,
+    /// How much later than agreed the API server may end a watch before the connection counts as dead.
+    late: Duration,
+}
+
+/// The time limits that count outside of tests.
+const PACE: Pace = Pace { answer: Duration::from_secs(15), watch: 45..=60, late: Duration::from_secs(5) };
+
+/// What a watch tells.
+#[derive(Debug)]
+pub enum Event<K> {
+    /// A complete list: it replaces everything told before, at once.
+    Reset {
+        /// Every object that could be read.
+        objects: Vec<K>,
+        /// Objects that are there but could not be read: what was known about them stays.
+        unreadable: Vec<ObjectKey>,
+    },
+    /// An object was added or modified.
+    Apply(K),
+    /// An object was deleted, or no longer matches the selector.
+    Delete(ObjectKey),
+}
+
+/// How a watch came to its end.
+enum End {
+    /// The API server closed it, as agreed.
+    Closed,
+    /// What happened since cannot be told any more: a complete list is needed.
+    Gone(Failure),
+    /// It failed, and can be resumed where it left off.
+    Failed(Failure),
+}
+
+/// One watch, and where it stands.
+struct Watcher<K> {
+    api: Api<DeserializeGuard<K>>,
+    key: WatchKey,
+    status: Status,
+    pace: Pace,
+    backoff: Backoff,
+}
+
+/// Watches for ever. Every event goes to `sink`, in order, and `status` tells where the watch stands. Ends only by being
+/// dropped.
+pub async fn watch<K>(
+    api: Api<DeserializeGuard<K>>,
+    key: WatchKey,
+    status: Status,
+    sink: impl FnMut(Event<K>),
+) -> Infallible
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    Watcher { api, key, status, pace: PACE, backoff: Backoff::new(FIRST_DELAY, 2.0, MAX_DELAY) }.run(sink).await
+}
+
+impl<K> Watcher<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    async fn run(self, sink: impl FnMut(Event<K>)) -> Infallible {
+        let age = self.status.clone().report_age(self.key.clone());
+        tokio::select! {
+            never = self.list_and_follow(sink) => never,
+            never = age => never,
+        }
+    }
+
+    async fn list_and_follow(mut self, mut sink: impl FnMut(Event<K>)) -> Infallible {
+        let mut resume = None;
+        loop {
+            let mut version = match resume.take() {
+                Some(version) => version,
+                None => match self.list(&mut sink).await {
+                    Ok(version) => version,
+                    Err(failure) => {
+                        self.failed(&failure).await;
+                        continue;
+                    }
+                },
+            };
+            let started = Instant::now();
+            let end = self.follow(&mut version, &mut sink).await;
+            let good = started.elapsed() >= GOOD_WATCH;
+            if good {
+                self.backoff.reset();
+            }
+            match end {
+                End::Closed if good => resume = Some(version),
+                // A server that closes at once is not asked again at once.
+                End::Closed => {
+                    resume = Some(version);
+                    sleep(self.backoff.next_delay()).await;
+                }
+                End::Failed(failure) => {
+                    resume = Some(version);
+                    self.failed(&failure).await;
+                }
+                End::Gone(failure) => self.failed(&failure).await,
+            }
+        }
+    }
+
+    /// Takes a complete list, page by page. Returns the version that a watch goes on from.
+    async fn list(&mut self, sink: &mut impl FnMut(Event<K>)) -> Result<String, Failure> {
+        let mut params = ListParams { limit: Some(PAGE), label_selector: self.key.selector(), ..ListParams::default() };
+        let (mut objects, mut unreadable) = (Vec::new(), Vec::new());
+        loop {
+            let page = match timeout(self.pace.answer, self.api.list(&params)).await {
+                Ok(page) => page.map_err(|error| Failure::of("list", &error))?,
+                Err(_elapsed) => return Err(Failure::no_answer("list", self.pace.answer)),
+            };
+            for DeserializeGuard(item) in page.items {
+                match item {
+                    Ok(object) => objects.push(object),
+                    Err(invalid) => {
+                        let key = ObjectKey::of(&invalid.metadata);
+                        self.malformed(&key, &invalid.error);
+                        unreadable.push(key);
+                    }
+                }
+            }
+            params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+            if params.continue_token.is_some() {
+                continue;
+            }
+            let version = page.metadata.resource_version.filter(|version| !version.is_empty());
+            let version = version.ok_or_else(Failure::no_version)?;
+            counter!(names::WATCH_RELISTS, "kind" => self.key.kind()).increment(1);
+            sink(Event::Reset { objects, unreadable });
+            self.status.seen();
+            self.status.listed();
+            return Ok(version);
+        }
+    }
+
+    /// Follows the changes since `version`, which is kept up to date.
+    async fn follow(&mut self, version: &mut String, sink: &mut impl FnMut(Event<K>)) -> End {
+        let seconds = fastrand::u32(self.pace.watch.clone());
+        let params = WatchParams { label_selector: self.key.selector(), ..WatchParams::default() }.timeout(seconds);
+        let stream = match timeout(self.pace.answer, self.api.watch(&params, version)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Failure::of("watch", &error).into(),
+            Err(_elapsed) => return End::Failed(Failure::no_answer("watch", self.pace.answer)),
+        };
+        self.saw("connect");
+        self.status.connected();
+        let mut stream = pin!(stream);
+        let ends = Instant::now() + Duration::from_secs(seconds.into()) + self.pace.late;
+        loop {
+            let event = match timeout_at(ends, stream.next()).await {
+                Ok(Some(event)) => event,
+                Ok(None) => return End::Closed,
+                Err(_elapsed) => return End::Failed(Failure::silent()),
+            };
+            match event {
+                Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
+                    self.saw("apply");
+                    advance(version, object.meta());
+                    match object.0 {
+                        Ok(object) => {
+                            sink(Event::Apply(object));
+                            self.status.changed();
+                        }
+                        Err(invalid) => self.malformed(&ObjectKey::of(&invalid.metadata), &invalid.error),
+                    }
+                }
+                Ok(WatchEvent::Deleted(object)) => {
+                    self.saw("delete");
+                    advance(version, object.meta());
+                    sink(Event::Delete(ObjectKey::of(object.meta())));
+                    self.status.changed();
+                }
+                Ok(WatchEvent::Bookmark(bookmark)) => {
+                    self.saw("bookmark");
+                    *version = bookmark.metadata.resource_version;
+                }
+                Ok(WatchEvent::Error(status)) => return Failure::of("watch", &kube::Error::Api(status)).into(),
+                // Not even its metadata can be read. The next line can.
+                Err(kube::Error::SerdeError(error)) => self.malformed(&ObjectKey::default(), &error.to_string()),
+                // kube takes any JSON object that is no event for a status, and then it is an empty one.
+                Err(kube::Error::Api(status)) if status.code == 0 => {
+                    self.malformed(&ObjectKey::default(), "a line of the watch is no event");
+                }
+                Err(error) => return Failure::of("watch", &error).into(),
+            }
+            self.backoff.reset();
+        }
+    }
+
+    /// Something came: the data is fresh.
+    fn saw(&self, what: &'static str) {
+        self.status.seen();
+        counter!(names::WATCH_EVENTS, "kind" => self.key.kind(), "type" => what).increment(1);
+    }
+
+    /// One object cannot be read. The others are not affected.
+    fn malformed(&self, object: &ObjectKey, error: &str) {
+        counter!(names::WATCH_MALFORMED, "kind" => self.key.kind()).increment(1);
+        warn!(watch = %self.key, %object, error, "skipped an object that cannot be read; what was known of it stays");
+    }
+
+    /// Makes a failure known, and waits before the next try.
+    async fn failed(&mut self, failure: &Failure) {
+        counter!(names::WATCH_ERRORS, "kind" => self.key.kind(), "reason" => failure.reason.as_str()).increment(1);
+        let delay = self.backoff.next_delay();
+        let text = failure.explain(&self.key);
+        warn!(watch = %self.key, reason = failure.reason.as_str(), ?delay, "{text}; what is known stays in force, trying again");
+        self.status.failed(text);
+        sleep(delay).await;
+    }
+}
+
+impl From<Failure> for End {
+    fn from(failure: Failure) -> Self {
+        if failure.reason == Reason::Gone { Self::Gone(failure) } else { Self::Failed(failure) }
+    }
+}
+
+/// A watch goes on after the last object it told.
+fn advance(version: &mut String, meta: &ObjectMeta) {
+    if let Some(newer) = meta.resource_version.as_ref().filter(|newer| !newer.is_empty()) {
+        version.clone_from(newer);
+    }
+}
+
+#[cfg(test)]
+mod tests;

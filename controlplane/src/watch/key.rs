@@ -1,0 +1,100 @@
+//! What is watched, and what objects are called.
+
+use std::{fmt, sync::Arc};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{Api, Client, Resource, core::NamespaceResourceScope};
+use serde::de::DeserializeOwned;
+
+/// What one watch covers. Watches with equal keys are one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WatchKey {
+    kind: &'static str,
+    group: &'static str,
+    scope: Scope,
+    selector: String,
+}
+
+/// Where one watch looks.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// In all namespaces; needs a ClusterRole.
+    All,
+    /// In one namespace; a Role is enough.
+    Namespace(Arc<str>),
+}
+
+/// An object's namespace and name; both empty where not even these can be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey {
+    namespace: Arc<str>,
+    name: Arc<str>,
+}
+
+impl WatchKey {
+    /// A watch of one kind, named by its plural and API group, by label selector (empty: everything).
+    pub fn new(kind: &'static str, group: &'static str, scope: Scope, selector: impl Into<String>) -> Self {
+        Self { kind, group, scope, selector: selector.into() }
+    }
+
+    /// The plural name of the kind, as in RBAC rules.
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    /// Where it looks.
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// The label selector, unless it selects everything.
+    pub fn selector(&self) -> Option<String> {
+        (!self.selector.is_empty()).then(|| self.selector.clone())
+    }
+
+    /// The interface to the API server for this scope.
+    pub fn api<K>(&self, client: Client) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned,
+    {
+        match &self.scope {
+            Scope::All => Api::all(client),
+            Scope::Namespace(namespace) => Api::namespaced(client, namespace),
+        }
+    }
+
+    /// The resource as RBAC rules name it.
+    pub(super) fn resource(&self) -> String {
+        if self.group.is_empty() { self.kind.to_owned() } else { format!("{}.{}", self.kind, self.group) }
+    }
+}
+
+impl ObjectKey {
+    /// The key of an object, from its metadata.
+    pub fn of(meta: &ObjectMeta) -> Self {
+        let part = |text: &Option<String>| text.as_deref().unwrap_or_default().into();
+        Self { namespace: part(&meta.namespace), name: part(&meta.name) }
+    }
+}
+
+impl fmt::Display for WatchKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in {}", self.kind, self.scope)?;
+        if self.selector.is_empty() { Ok(()) } else { write!(f, " with {}", self.selector) }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all namespaces"),
+            Self::Namespace(namespace) => write!(f, "namespace {namespace}"),
+        }
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}

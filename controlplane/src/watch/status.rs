@@ -1,0 +1,113 @@
+//! Where a watch stands, for those who use its data.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use ::metrics::gauge;
+use futures::future::select_all;
+use parking_lot::Mutex;
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval},
+};
+
+use super::{Scope, WatchKey};
+use crate::metrics as names;
+
+/// How often the age is reported.
+const REPORT: Duration = Duration::from_secs(1);
+
+/// Where one watch stands. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Status {
+    state: Arc<watch::Sender<State>>,
+    seen: Arc<Mutex<Instant>>,
+}
+
+/// What has happened so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// There has been a complete list.
+    pub listed: bool,
+    /// After that the API server has accepted a watch.
+    pub connected: bool,
+    /// What is wrong at the moment.
+    pub problem: Option<String>,
+    /// Grows with everything told.
+    pub changes: u64,
+}
+
+impl Default for Status {
+    fn default() -> Self {
+        Self { state: Arc::new(watch::Sender::default()), seen: Arc::new(Mutex::new(Instant::now())) }
+    }
+}
+
+impl Status {
+    /// How old the data is: the time since the last event, bookmark or (re)connect.
+    pub fn age(&self) -> Duration {
+        self.seen.lock().elapsed()
+    }
+
+    /// What has happened so far, and a way to wait for more.
+    pub fn subscribe(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
+    }
+
+    /// Something was heard.
+    pub(super) fn seen(&self) {
+        *self.seen.lock() = Instant::now();
+    }
+
+    /// What is known has changed.
+    pub(crate) fn changed(&self) {
+        self.state.send_modify(|state| state.changes += 1);
+    }
+
+    pub(super) fn listed(&self) {
+        self.state.send_modify(|state| {
+            state.listed = true;
+            state.changes += 1;
+        });
+    }
+
+    pub(super) fn connected(&self) {
+        self.state.send_if_modified(|state| {
+            let news = !state.connected || state.problem.is_some();
+            state.connected = true;
+            state.problem = None;
+            news
+        });
+    }
+
+    pub(super) fn failed(&self, problem: String) {
+        self.state.send_modify(|state| state.problem = Some(problem));
+    }
+
+    /// Reports the age for ever, also while nothing is heard.
+    pub(super) async fn report_age(self, key: WatchKey) -> Infallible {
+        let scope = match key.scope() {
+            Scope::All => "*".to_owned(),
+            Scope::Namespace(namespace) => namespace.to_string(),
+        };
+        let selector = key.selector().unwrap_or_default();
+        let age = gauge!(names::WATCH_AGE, "kind" => key.kind(), "scope" => scope, "selector" => selector);
+        let mut ticks = interval(REPORT);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            age.set(self.age().as_secs_f64());
+        }
+    }
+}
+
+/// Waits until one of the watches has something to tell that was not looked at yet.
+pub async fn any_change(watches: &mut [watch::Receiver<State>]) {
+    if watches.is_empty() {
+        return std::future::pending().await;
+    }
+    let (ended, ..) = select_all(watches.iter_mut().map(|state| Box::pin(state.changed()))).await;
+    if ended.is_err() {
+        // A watch that is gone tells nothing more; whoever holds its receiver is about to go as well.
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,69 @@
+//! A relay in front of an API server, which can be cut while the API server goes on.
+
+use std::path::Path;
+
+use tempfile::NamedTempFile;
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    task::{JoinHandle, JoinSet},
+};
+
+/// Relays connections to a port of 127.0.0.1.
+pub(crate) struct Relay {
+    port: u16,
+    to: u16,
+    accepting: JoinHandle<()>,
+}
+
+impl Relay {
+    /// Relays from a free port.
+    pub(crate) async fn start(to: u16) -> Self {
+        let (port, accepting) = accept(0, to).await;
+        Self { port, to, accepting }
+    }
+
+    /// A copy of a kubeconfig that goes through the relay.
+    pub(crate) fn kubeconfig(&self, original: &Path, api_port: u16) -> NamedTempFile {
+        let text = std::fs::read_to_string(original).expect("the kubeconfig can be read");
+        let (from, to) = (format!("127.0.0.1:{api_port}"), format!("127.0.0.1:{}", self.port));
+        assert!(text.contains(&from), "the kubeconfig names the API server");
+        let file = NamedTempFile::new().expect("a temporary file can be made");
+        std::fs::write(file.path(), text.replace(&from, &to)).expect("it can be written");
+        file
+    }
+
+    /// Closes every connection and refuses new ones.
+    pub(crate) async fn cut(&mut self) {
+        self.accepting.abort();
+        let ended = (&mut self.accepting).await;
+        assert!(ended.is_err_and(|end| end.is_cancelled()), "the relay was accepting");
+    }
+
+    /// Accepts connections again.
+    pub(crate) async fn restore(&mut self) {
+        (_, self.accepting) = accept(self.port, self.to).await;
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+async fn accept(port: u16, to: u16) -> (u16, JoinHandle<()>) {
+    let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("the port is free");
+    let port = listener.local_addr().expect("a bound listener has an address").port();
+    let task = tokio::spawn(async move {
+        // The connections end with this task.
+        let mut connections = JoinSet::new();
+        while let Ok((mut from, _)) = listener.accept().await {
+            connections.spawn(async move {
+                let Ok(mut to) = TcpStream::connect(("127.0.0.1", to)).await else { return };
+                let _ = copy_bidirectional(&mut from, &mut to).await;
+            });
+        }
+    });
+    (port, task)
+}

@@ -1,0 +1,177 @@
+//! What must hold for any input of the codec: panics where it does not. Used by the fuzz targets, and by a test that
+//! feeds the corpus through on any toolchain.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use bytes::{Bytes, BytesMut};
+use proxy::headers::{self, Forwarding};
+use proxy::http::chunked::{Decoded, Decoder, LAST_CHUNK, chunk_head};
+use proxy::http::request::RequestHead;
+use proxy::http::response::ResponseHead;
+use proxy::http::{Bounds, Fields, HeadScanner, Overrun, Scan};
+
+/// Bounds as a listener has them by default.
+const BOUNDS: Bounds = Bounds { first_line: 16 << 10, bytes: 64 << 10, fields: 128 };
+
+/// What no endpoint may ever see of a client's head.
+const STOPS_HERE: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "upgrade",
+    "expect",
+    "x-broadcast-result",
+];
+
+/// The head at the front of the input, as the scanner finds it: in one piece, and byte by byte with the same result.
+fn head(input: &[u8]) -> Result<Option<Bytes>, Overrun> {
+    let whole = HeadScanner::default().scan(input, &BOUNDS);
+    let mut scanner = HeadScanner::default();
+    let mut dripped = Ok(Scan::Partial);
+    for end in 1..=input.len() {
+        dripped = scanner.scan(&input[..end], &BOUNDS);
+        if dripped != Ok(Scan::Partial) {
+            break;
+        }
+    }
+    match (whole, dripped) {
+        (Ok(one), Ok(other)) => assert_eq!(one, other, "in one piece and byte by byte"),
+        // Which bound is broken first may depend on the pieces; that one is does not.
+        (one, other) => assert!(one.is_err() && other.is_err(), "{one:?} in one piece, {other:?} byte by byte"),
+    }
+    Ok(match whole? {
+        Scan::Complete(length) => Some(Bytes::copy_from_slice(&input[..length])),
+        Scan::Partial => None,
+    })
+}
+
+/// Whether every line of a head ends in CRLF and holds no control character.
+fn is_clean(head: &[u8]) -> bool {
+    let lines = head.strip_suffix(b"\r\n\r\n").map(|lines| lines.split(|b| *b == b'\n'));
+    let clean = |line: &[u8]| {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        line.iter().all(|b| *b == b'\t' || (*b >= b' ' && *b != 0x7f))
+    };
+    lines.is_some_and(|mut lines| lines.all(clean))
+}
+
+fn request(input: &[u8]) -> Option<RequestHead> {
+    let bytes = head(input).ok()??;
+    let parsed = RequestHead::parse(bytes.clone(), BOUNDS.first_line, Fields::default());
+    if let Err(error) = &parsed {
+        assert!((400..=599).contains(&error.status()) && !error.to_string().is_empty());
+    }
+    let parsed = parsed.ok()?;
+    assert!(is_clean(&bytes), "accepted with a control character in it: {}", bytes.escape_ascii());
+    let target = parsed.target();
+    assert!(!parsed.method().is_empty() && !target.is_empty() && target.iter().all(u8::is_ascii_graphic));
+    Some(parsed)
+}
+
+/// Request heads.
+pub fn request_head(input: &[u8]) {
+    request(input);
+}
+
+/// Response heads.
+pub fn response_head(input: &[u8]) {
+    let Ok(Some(bytes)) = head(input) else { return };
+    let Ok(parsed) = ResponseHead::parse(bytes.clone()) else { return };
+    assert!(is_clean(&bytes), "accepted with a control character in it: {}", bytes.escape_ascii());
+    assert!((100..=599).contains(&parsed.status) && parsed.status != 101);
+    // What goes on to the client parses again, as the same answer.
+    let mut out = BytesMut::new();
+    headers::put_answer(&mut out, &parsed, headers::AnswerFraming::Length(3));
+    out.extend_from_slice(b"\r\n");
+    let again = ResponseHead::parse(out.freeze()).expect("a head that was passed on is a head");
+    assert_eq!((again.status, again.reason()), (parsed.status, parsed.reason()));
+    assert_eq!(again.framing, proxy::http::Framing::Length(3));
+}
+
+/// Decodes with the input cut into pieces: the data, and what is left behind the end where there is one.
+fn decode(input: &[u8], step: usize) -> (Vec<u8>, Option<Vec<u8>>, bool) {
+    let (mut decoder, mut buffer, mut data) = (Decoder::default(), BytesMut::new(), Vec::new());
+    let mut rest = input;
+    loop {
+        match decoder.decode(&mut buffer) {
+            Err(_) => return (data, None, true),
+            Ok(Decoded::Data(piece)) => {
+                assert!(!piece.is_empty(), "an empty piece would spin");
+                data.extend_from_slice(&piece);
+            }
+            Ok(Decoded::End) => return (data, Some([&buffer, rest].concat()), false),
+            Ok(Decoded::Partial) if rest.is_empty() => return (data, None, false),
+            Ok(Decoded::Partial) => {
+                let (piece, after) = rest.split_at(step.min(rest.len()));
+                buffer.extend_from_slice(piece);
+                rest = after;
+            }
+        }
+    }
+}
+
+/// Chunked bodies.
+pub fn chunked(input: &[u8]) {
+    let (data, behind, failed) = decode(input, input.len().max(1));
+    for step in [1, 2, 3, 7] {
+        let cut = decode(input, step);
+        // A fault may be seen before all data in front of it was; never may data differ.
+        assert_eq!(cut.2, failed, "pieces of {step}");
+        assert!(failed || cut.0 == data, "pieces of {step}");
+        assert_eq!(cut.1, behind, "pieces of {step}");
+    }
+    if behind.is_some() {
+        let mut wire = Vec::new();
+        for chunk in data.chunks(100) {
+            wire.extend_from_slice(&chunk_head(chunk.len()));
+            wire.extend_from_slice(chunk);
+            wire.extend_from_slice(b"\r\n");
+        }
+        wire.extend_from_slice(LAST_CHUNK);
+        assert_eq!(decode(&wire, 64), (data, Some(Vec::new()), false));
+    }
+}
+
+/// The heads that endpoints would get for a client's head.
+pub fn leg_heads(input: &[u8]) -> Vec<Bytes> {
+    let Some(head) = request(input) else { return Vec::new() };
+    let mut made = Vec::new();
+    for trusted in [false, true] {
+        for report in [false, true] {
+            let forwarding = Forwarding {
+                client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+                trusted,
+                via: "fanfare-test",
+                id: head.fields.all("x-request-id").next().is_none().then_some("id-1"),
+                report,
+                host: Some("192.0.2.1:80"),
+            };
+            made.push(headers::leg_head(&head, &forwarding));
+        }
+    }
+    made
+}
+
+/// The heads of legs.
+pub fn leg_head(input: &[u8]) {
+    let Some(head) = request(input) else { return };
+    for bytes in leg_heads(input) {
+        let shown = bytes.escape_ascii().to_string();
+        assert!(is_clean(&bytes), "{shown}");
+        let parsed = RequestHead::parse(bytes, usize::MAX, Fields::default());
+        let leg = parsed.unwrap_or_else(|error| panic!("not a head ({error}): {shown}"));
+        assert_eq!((leg.method(), leg.framing), (head.method(), head.framing), "{shown}");
+        assert!(leg.target().ends_with(head.target()), "{shown}");
+        let (host, meant) = (leg.host().expect("one"), head.host().unwrap_or(b"192.0.2.1:80"));
+        assert!(host.eq_ignore_ascii_case(meant), "{shown}");
+        assert!(leg.keepalive && !leg.expects_continue, "{shown}");
+        assert_eq!(leg.fields.all("x-forwarded-for").count(), 1, "{shown}");
+        assert!(headers::has_passed(&leg, "fanfare-test"), "{shown}");
+        for name in STOPS_HERE {
+            assert_eq!(leg.fields.all(name).count(), 0, "{name}: {shown}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The bare loop: the least code that does the exchanges of a broadcast, as the yardstick for everything else.
+//!
+//! One thread. For each client connection: read what comes (64 KiB at most), write it to N kept sockets, go on until
+//! the request is whole, read one answer from each, write the first one back. Of HTTP it knows only what it needs to
+//! see the end of a request: the end of the head and Content-Length. It trusts everybody and survives nothing.
+
+use std::net::SocketAddr;
+
+use anyhow::Context as _;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+
+use crate::wire;
+
+/// What is read at a time.
+const READ: usize = 64 * 1024;
+/// Room for an answer.
+const ANSWER: usize = 4 * 1024;
+
+/// Serves until standard input ends; prints its address first.
+pub(crate) fn serve(endpoints: &[SocketAddr]) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let served: std::io::Result<()> = runtime.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        println!("{}", serde_json::to_string(&listener.local_addr()?)?);
+        let endpoints: &'static [SocketAddr] = Vec::leak(endpoints.to_vec());
+        let mut stdin = tokio::io::stdin();
+        let end = async { stdin.read_to_end(&mut Vec::new()).await.map(|_| ()) };
+        let accept = async {
+            loop {
+                let (client, _) = listener.accept().await?;
+                // A connection that goes wrong is closed; whoever measures sees it.
+                tokio::spawn(async move { exchange(client, endpoints).await.ok() });
+            }
+        };
+        tokio::select! { ended = end => ended, failed = accept => failed }
+    });
+    // Standard input has a thread of its own, which must not be waited for.
+    runtime.shutdown_background();
+    served.context("the bare loop")
+}
+
+async fn exchange(mut client: TcpStream, endpoints: &[SocketAddr]) -> std::io::Result<()> {
+    client.set_nodelay(true)?;
+    // A connection that has never been used keeps nothing.
+    client.readable().await?;
+    let mut upstreams = Vec::new();
+    let mut request = vec![0; READ];
+    let mut answers = [vec![0; ANSWER], vec![0; ANSWER]];
+    loop {
+        let mut read = client.read(&mut request).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        if upstreams.is_empty() {
+            for endpoint in endpoints {
+                let upstream = TcpStream::connect(endpoint).await?;
+                upstream.set_nodelay(true)?;
+                upstreams.push(upstream);
+            }
+        }
+        let head = wire::head_length(&request[..read]).ok_or(std::io::ErrorKind::InvalidData)?;
+        let body = wire::content_length(&request[..head]).unwrap_or(0);
+        let mut left = head as u64 + body;
+        loop {
+            for upstream in &mut upstreams {
+                upstream.write_all(&request[..read]).await?;
+            }
+            left = left.checked_sub(read as u64).ok_or(std::io::ErrorKind::InvalidData)?;
+            if left == 0 {
+                break;
+            }
+            read = client.read(&mut request).await?;
+            if read == 0 {
+                return Ok(());
+            }
+        }
+        let mut first = 0;
+        for (index, upstream) in upstreams.iter_mut().enumerate() {
+            let answer = &mut answers[usize::from(index > 0)];
+            let read = upstream.read(answer).await?;
+            if read == 0 {
+                return Ok(());
+            }
+            if index == 0 {
+                first = read;
+            }
+        }
+        client.write_all(&answers[0][..first]).await?;
+    }
+}

@@ -1,0 +1,146 @@
+//! The endpoints of a turn, as the harness sees them: their addresses, how many copies each has got, and the special
+//! ones: slow, silent, unreachable, restarting.
+
+mod nginx;
+mod server;
+
+use std::{fmt, net::SocketAddr, path::Path, time::Duration};
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use server::serve;
+
+use self::nginx::Nginx;
+use crate::{cli::Kind, process::Helper};
+
+/// How long endpoints may take to say something.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What is special about an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Special {
+    /// Answers after so many milliseconds.
+    Slow(u64),
+    /// Takes requests and never answers.
+    Silent,
+    /// Its SYNs are dropped: connections never come about.
+    Dropped,
+}
+
+/// What the harness says to its endpoints.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) enum Control {
+    /// Tell the counts.
+    Count,
+    /// This one goes: its listener and its connections are closed.
+    Stop(usize),
+    /// This one comes back at its address.
+    Start(usize),
+}
+
+/// What endpoints have got.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Counts {
+    /// Whole requests by endpoint; one number for all together where the endpoints cannot tell.
+    pub(crate) copies: Vec<u64>,
+    /// Bytes of request bodies.
+    pub(crate) bytes: u64,
+}
+
+/// Running endpoints.
+#[derive(Debug)]
+pub(crate) struct Endpoints {
+    /// Where they are, in order.
+    pub(crate) addresses: Vec<SocketAddr>,
+    server: Server,
+}
+
+#[derive(Debug)]
+enum Server {
+    Own(Helper),
+    Nginx(Nginx),
+}
+
+impl Endpoints {
+    /// Starts so many on these cores. Only the harness's own can be special.
+    pub(crate) fn start(
+        kind: Kind,
+        count: usize,
+        special: &[(usize, Special)],
+        work: &Path,
+        on: &[usize],
+    ) -> anyhow::Result<Self> {
+        if kind == Kind::Nginx && special.is_empty() {
+            let (nginx, addresses) = Nginx::start(count, work, on)?;
+            return Ok(Self { addresses, server: Server::Nginx(nginx) });
+        }
+        let mut arguments = vec!["endpoints".to_owned(), "--count".into(), count.to_string()];
+        for (index, special) in special {
+            arguments.extend(["--special".to_owned(), format!("{index}:{special}")]);
+        }
+        let helper = Helper::start(&arguments, on)?;
+        let addresses = helper.hear(PATIENCE).context("endpoints do not start")?;
+        Ok(Self { addresses, server: Server::Own(helper) })
+    }
+
+    /// What they have got so far.
+    pub(crate) fn counts(&mut self) -> anyhow::Result<Counts> {
+        match &mut self.server {
+            Server::Own(helper) => {
+                helper.tell(&Control::Count)?;
+                helper.hear(PATIENCE)
+            }
+            Server::Nginx(nginx) => nginx.counts(),
+        }
+    }
+
+    /// Stops or starts one.
+    pub(crate) fn control(&mut self, control: Control) -> anyhow::Result<()> {
+        match &mut self.server {
+            Server::Own(helper) => {
+                helper.tell(&control)?;
+                helper.hear::<bool>(PATIENCE).map(|_| ())
+            }
+            Server::Nginx(_) => anyhow::bail!("nginx endpoints cannot be controlled one by one"),
+        }
+    }
+}
+
+impl Counts {
+    /// Copies in all.
+    pub(crate) fn total(&self) -> u64 {
+        self.copies.iter().sum()
+    }
+
+    /// What came since `before`.
+    pub(crate) fn since(&self, before: &Self) -> Self {
+        let copies = self.copies.iter().zip(&before.copies).map(|(now, then)| now - then).collect();
+        Self { copies, bytes: self.bytes - before.bytes }
+    }
+}
+
+impl fmt::Display for Special {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Slow(ms) => write!(f, "slow:{ms}"),
+            Self::Silent => f.write_str("silent"),
+            Self::Dropped => f.write_str("dropped"),
+        }
+    }
+}
+
+impl std::str::FromStr for Special {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "silent" => Ok(Self::Silent),
+            "dropped" => Ok(Self::Dropped),
+            _ => {
+                let ms = text.strip_prefix("slow:").context("not slow:<ms>, silent or dropped")?;
+                Ok(Self::Slow(ms.parse().context("not a number of milliseconds")?))
+            }
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! The harness's own endpoints: one thread, any number of listeners, connections kept, every whole request counted.
+
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    net::{Ipv4Addr, SocketAddr, TcpStream as StdStream},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::ready,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use socket2::{Domain, Socket, Type};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncRead as _, AsyncWriteExt as _, BufReader, ReadBuf},
+    net::{TcpListener, TcpStream},
+    task::{JoinHandle, JoinSet},
+};
+
+use super::{Control, Counts, Special};
+use crate::{cli, wire};
+
+/// What is read at a time.
+const READ: usize = 64 * 1024;
+/// How long a connect to an address that drops SYNs is tried, to see that it does.
+const STALL: Duration = Duration::from_millis(200);
+
+thread_local! {
+    /// One buffer for all connections: bodies are only counted.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into());
+}
+
+/// What one endpoint has got.
+#[derive(Debug, Default)]
+struct Count {
+    copies: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// One endpoint.
+struct Endpoint {
+    address: SocketAddr,
+    special: Option<Special>,
+    count: Arc<Count>,
+    /// Its listener and, as parts of it, its connections.
+    task: Option<JoinHandle<()>>,
+    /// An endpoint that drops SYNs: its listener and what fills its queue.
+    _full: Option<(Socket, Vec<StdStream>)>,
+}
+
+/// Serves until standard input ends; prints the addresses first.
+pub(crate) fn serve(arguments: &cli::Endpoints) -> anyhow::Result<()> {
+    let mut special = vec![None; arguments.count];
+    for text in &arguments.special {
+        let (index, kind) = text.split_once(':').context("--special is index:kind")?;
+        *special.get_mut(index.parse::<usize>()?).context("no such endpoint")? = Some(kind.parse::<Special>()?);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let served = runtime.block_on(async {
+        let mut endpoints = Vec::new();
+        for special in special {
+            endpoints.push(Endpoint::new(special).await?);
+        }
+        let addresses: Vec<SocketAddr> = endpoints.iter().map(|endpoint| endpoint.address).collect();
+        println!("{}", serde_json::to_string(&addresses)?);
+        let mut lines = BufReader::new(tokio::io::stdin()).lines();
+        while let Some(line) = lines.next_line().await? {
+            println!("{}", obey(&mut endpoints, serde_json::from_str(&line)?).await?);
+        }
+        anyhow::Ok(())
+    });
+    // Standard input has a thread of its own, which must not be waited for.
+    runtime.shutdown_background();
+    served
+}
+
+async fn obey(endpoints: &mut [Endpoint], control: Control) -> anyhow::Result<String> {
+    match control {
+        Control::Count => {
+            let copies = endpoints.iter().map(|endpoint| endpoint.count.copies.load(Ordering::Relaxed)).collect();
+            let bytes = endpoints.iter().map(|endpoint| endpoint.count.bytes.load(Ordering::Relaxed)).sum();
+            return Ok(serde_json::to_string(&Counts { copies, bytes })?);
+        }
+        Control::Stop(index) => {
+            if let Some(task) = endpoints.get_mut(index).context("no such endpoint")?.task.take() {
+                task.abort();
+                // Ends as cancelled, with its listener and connections closed.
+                let _ = task.await;
+            }
+        }
+        Control::Start(index) => {
+            let endpoint = endpoints.get_mut(index).context("no such endpoint")?;
+            endpoint.listen(TcpListener::bind(endpoint.address).await?);
+        }
+    }
+    Ok("true".to_owned())
+}
+
+impl Endpoint {
+    async fn new(special: Option<Special>) -> anyhow::Result<Self> {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        if special == Some(Special::Dropped) {
+            let (address, full) = full(any)?;
+            return Ok(Self { address, special, count: Arc::default(), task: None, _full: Some(full) });
+        }
+        let listener = TcpListener::bind(any).await.context("cannot listen")?;
+        let address = listener.local_addr()?;
+        let mut endpoint = Self { address, special, count: Arc::default(), task: None, _full: None };
+        endpoint.listen(listener);
+        Ok(endpoint)
+    }
+
+    fn listen(&mut self, listener: TcpListener) {
+        let (special, count) = (self.special, self.count.clone());
+        self.task = Some(tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                tokio::select! {
+                    accepted = listener.accept() => match accepted {
+                        Ok((stream, _)) => {
+                            let count = count.clone();
+                            // A connection ends when its peer has gone; there is nobody to tell.
+                            connections.spawn(async move { connection(stream, special, &count).await.ok() });
+                        }
+                        // Out of descriptors: others have to end first.
+                        Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+                    },
+                    Some(_) = connections.join_next() => {}
+                }
+            }
+        }));
+    }
+}
+
+/// An address that drops SYNs: its queue is full, and nobody will ever accept.
+fn full(any: SocketAddr) -> anyhow::Result<(SocketAddr, (Socket, Vec<StdStream>))> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&any.into())?;
+    socket.listen(0)?;
+    let address = socket.local_addr()?.as_socket().context("an address of the Internet")?;
+    let mut filling = Vec::new();
+    // Two or three fill it; a loopback connect that works does so at once.
+    for _ in 0..16 {
+        match StdStream::connect_timeout(&address, STALL) {
+            Ok(stream) => filling.push(stream),
+            Err(_) => return Ok((address, (socket, filling))),
+        }
+    }
+    anyhow::bail!("the system lets connections into a full queue")
+}
+
+async fn connection(mut stream: TcpStream, special: Option<Special>, count: &Count) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    // Of a head that has come in part only.
+    let mut head = Vec::new();
+    // Of the body that is coming in.
+    let mut left = 0_u64;
+    loop {
+        let read = read(&mut stream).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        let complete = SCRATCH.with_borrow(|scratch| take(&scratch[..read], &mut head, &mut left, count))?;
+        for _ in 0..complete {
+            match special {
+                Some(Special::Silent) => continue,
+                Some(Special::Slow(ms)) => tokio::time::sleep(Duration::from_millis(ms)).await,
+                Some(Special::Dropped) | None => {}
+            }
+            stream.write_all(wire::ANSWER).await?;
+        }
+    }
+}
+
+/// Reads into the scratch buffer.
+async fn read(stream: &mut TcpStream) -> std::io::Result<usize> {
+    poll_fn(|cx| {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut into = ReadBuf::new(scratch);
+            ready!(Pin::new(&mut *stream).poll_read(cx, &mut into))?;
+            Ok(into.filled().len()).into()
+        })
+    })
+    .await
+}
+
+/// Takes bytes as they come; how many requests became complete with them.
+fn take(mut bytes: &[u8], partial: &mut Vec<u8>, left: &mut u64, count: &Count) -> std::io::Result<usize> {
+    let mut complete = 0;
+    while !bytes.is_empty() {
+        if *left > 0 {
+            let now = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+            bytes = &bytes[now..];
+            *left -= now as u64;
+            count.bytes.fetch_add(now as u64, Ordering::Relaxed);
+        } else {
+            let before = partial.len();
+            let whole: &[u8] = if before == 0 {
+                bytes
+            } else {
+                partial.extend_from_slice(bytes);
+                partial
+            };
+            let Some(length) = wire::head_length(whole) else {
+                if before == 0 {
+                    partial.extend_from_slice(bytes);
+                }
+                // Nobody here makes heads that long.
+                return if partial.len() > READ { Err(std::io::ErrorKind::InvalidData.into()) } else { Ok(complete) };
+            };
+            let head = &whole[..length];
+            // Every load here knows the length of its bodies, so a proxy that makes chunks of them changes them.
+            if wire::field(head, "transfer-encoding").is_some() {
+                return Err(std::io::ErrorKind::Unsupported.into());
+            }
+            *left = wire::content_length(head).unwrap_or(0);
+            bytes = &bytes[length - before..];
+            partial.clear();
+        }
+        if *left == 0 {
+            count.copies.fetch_add(1, Ordering::Relaxed);
+            complete += 1;
+        }
+    }
+    Ok(complete)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_count_when_they_are_whole_however_they_are_cut() {
+        let mut stream = Vec::new();
+        for body in [0_usize, 3, 0, 1000] {
+            stream.extend(wire::request(body as u64));
+            stream.extend(vec![b'\r'; body]);
+        }
+        for step in [1, 7, 199, 200, 201, 5000] {
+            let (count, mut partial, mut left, mut complete) = (Count::default(), Vec::new(), 0, 0);
+            for piece in stream.chunks(step) {
+                complete += take(piece, &mut partial, &mut left, &count).unwrap();
+            }
+            let seen = (complete, count.copies.into_inner(), count.bytes.into_inner());
+            assert_eq!(seen, (4, 4, 1003), "in steps of {step}");
+        }
+    }
+}

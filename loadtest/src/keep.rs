@@ -1,0 +1,47 @@
+//! Keeps a foreign process only as long as the harness lives: it is ended when standard input ends, however that came.
+
+use std::{
+    fs::File,
+    io::Read as _,
+    path::Path,
+    process::{Command, Stdio},
+    sync::mpsc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long the process may take to end in order before it is killed.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Runs `command`, prints `pid <id>`, and later `exited` if it ends by itself.
+pub(crate) fn keep(log: &Path, command: &[String]) -> anyhow::Result<()> {
+    let [program, arguments @ ..] = command else { anyhow::bail!("no command") };
+    let log = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    let mut child = command.spawn().with_context(|| format!("cannot start {program}"))?;
+    let pid = Pid::from_child(&child);
+    println!("pid {}", pid.as_raw_nonzero());
+    let (ended, end) = mpsc::channel();
+    std::thread::spawn(move || {
+        let status = child.wait();
+        let _ = ended.send(());
+        // Nobody reads it any more where the harness is gone.
+        println!("exited {status:?}");
+    });
+    // Nothing is ever written to it.
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    for signal in [Signal::TERM, Signal::KILL] {
+        // Until it has been waited for, the id is that of the child and of no other process.
+        if !matches!(end.try_recv(), Err(mpsc::TryRecvError::Empty)) {
+            break;
+        }
+        let _ = kill_process(pid, signal);
+        if end.recv_timeout(GRACE).is_ok() {
+            break;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,199 @@
+//! The load: a child process that is told one phase after the other, and says what came of each.
+
+mod closed;
+mod idle;
+mod open;
+
+use std::{net::SocketAddr, time::Duration};
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use crate::process::Helper;
+
+/// Past the time it is meant to take, how long a phase may go on until what is in flight is given up.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The longest latency told apart, in nanoseconds.
+const LONGEST: u64 = 120_000_000_000;
+
+/// One phase.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Phase {
+    /// The proxy.
+    pub(crate) address: SocketAddr,
+    /// What is done with it.
+    pub(crate) shape: Shape,
+}
+
+/// The shape of a load.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Shape {
+    /// Closed loop: each connection sends its next request when it has its answer. For saturation.
+    Closed {
+        /// For how long.
+        seconds: f64,
+        /// Connections, each with one request in flight.
+        connections: usize,
+        /// Bytes of request body.
+        body: u64,
+        /// Ends after so many requests, where that is earlier.
+        requests: Option<u64>,
+    },
+    /// Open loop: requests are due at a constant rate, and latency counts from when each was due. For latency.
+    Open {
+        /// For how long.
+        seconds: f64,
+        /// Requests per second.
+        rate: f64,
+        /// The most requests in flight.
+        connections: usize,
+    },
+    /// Connections that are opened and then left alone, until the end of the next phase.
+    Idle {
+        /// How many.
+        connections: usize,
+        /// Whether each carries one request first.
+        request: bool,
+    },
+}
+
+/// What came of a phase.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Load {
+    /// Requests answered with a status below 400.
+    pub(crate) requests: u64,
+    /// Requests answered otherwise or not at all.
+    pub(crate) errors: u64,
+    /// Requests that were due and could not be sent, because every connection waited for an answer.
+    pub(crate) unsent: u64,
+    /// From the first request to the last answer.
+    pub(crate) seconds: f64,
+    /// Latencies.
+    pub(crate) latency: Latency,
+    /// The sum of `total` of `X-Broadcast-Result` over all answers.
+    pub(crate) legs: u64,
+    /// The sum of `ok`.
+    pub(crate) legs_ok: u64,
+    /// The first thing that went wrong.
+    pub(crate) error: Option<String>,
+}
+
+/// Percentiles, in microseconds.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Latency {
+    /// The median.
+    pub(crate) p50: f64,
+    /// 9 of 10 are below.
+    pub(crate) p90: f64,
+    /// 99 of 100 are below.
+    pub(crate) p99: f64,
+    /// 999 of 1,000 are below.
+    pub(crate) p999: f64,
+    /// The longest.
+    pub(crate) max: f64,
+}
+
+/// What has come of a phase so far, to be added to by every connection.
+struct Tally {
+    load: Load,
+    histogram: Histogram<u64>,
+}
+
+impl Shape {
+    /// How long its answer may take to come.
+    fn patience(&self) -> Duration {
+        let seconds = match self {
+            Self::Closed { seconds, .. } | Self::Open { seconds, .. } => *seconds,
+            Self::Idle { connections, .. } => *connections as f64 / 100.0,
+        };
+        Duration::from_secs_f64(seconds) + 2 * PATIENCE
+    }
+}
+
+/// Starts the load's process.
+pub(crate) fn start(on: &[usize]) -> anyhow::Result<Helper> {
+    Helper::start(&["load".to_owned()], on)
+}
+
+/// Has it do one phase.
+pub(crate) fn phase(helper: &mut Helper, address: SocketAddr, shape: Shape) -> anyhow::Result<Load> {
+    let patience = shape.patience();
+    helper.tell(&Phase { address, shape })?;
+    helper.hear(patience)
+}
+
+/// Does phases as standard input says, until it ends.
+pub(crate) fn serve() -> anyhow::Result<()> {
+    let mut closed = closed::Closed::new()?;
+    let mut idle = idle::Idle::default();
+    for line in std::io::stdin().lines() {
+        let Phase { address, shape } = serde_json::from_str(&line?)?;
+        let load = match shape {
+            Shape::Closed { seconds, connections, body, requests } => {
+                let load = closed.run(address, Duration::from_secs_f64(seconds), connections, body, requests);
+                idle = idle::Idle::default();
+                load
+            }
+            Shape::Open { seconds, rate, connections } => {
+                open::run(address, Duration::from_secs_f64(seconds), rate, connections)
+            }
+            Shape::Idle { connections, request } => idle.open(address, connections, request),
+        };
+        println!("{}", serde_json::to_string(&load)?);
+    }
+    Ok(())
+}
+
+impl Tally {
+    fn new() -> Self {
+        let histogram = Histogram::new_with_bounds(1_000, LONGEST, 3).expect("the bounds are a valid constant");
+        Self { load: Load::default(), histogram }
+    }
+
+    /// An answer came after so long.
+    fn answered(&mut self, answer: &crate::wire::Answer, after: Duration) {
+        self.counted(answer);
+        self.late(after);
+    }
+
+    /// An answer came, and nobody looks at the time.
+    fn counted(&mut self, answer: &crate::wire::Answer) {
+        let (legs, ok) = answer.legs.unwrap_or_default();
+        self.load.legs += legs;
+        self.load.legs_ok += ok;
+        match answer.status {
+            1..=399 => self.load.requests += 1,
+            status => self.failed(&format!("status {status}")),
+        }
+    }
+
+    /// A request has taken so long, or longer.
+    fn late(&mut self, after: Duration) {
+        self.histogram.saturating_record(u64::try_from(after.as_nanos()).unwrap_or(LONGEST));
+    }
+
+    fn failed(&mut self, why: &str) {
+        self.load.errors += 1;
+        self.load.error.get_or_insert_with(|| why.to_owned());
+    }
+
+    /// Takes in what another connection has counted.
+    fn add(&mut self, other: &Self) {
+        self.load.requests += other.load.requests;
+        self.load.errors += other.load.errors;
+        self.load.unsent += other.load.unsent;
+        self.load.legs += other.load.legs;
+        self.load.legs_ok += other.load.legs_ok;
+        self.load.error = self.load.error.take().or_else(|| other.load.error.clone());
+        // The bounds of both are the same.
+        let _ = self.histogram.add(&other.histogram);
+    }
+
+    fn into_load(self, seconds: Duration) -> Load {
+        let at = |quantile| self.histogram.value_at_quantile(quantile) as f64 / 1_000.0;
+        let max = self.histogram.max() as f64 / 1_000.0;
+        let latency = Latency { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max };
+        Load { seconds: seconds.as_secs_f64(), latency, ..self.load }
+    }
+}

@@ -1,0 +1,54 @@
+//! Connections that do nothing: opened, perhaps used once, and kept.
+
+use std::{
+    net::{SocketAddr, TcpStream},
+    time::{Duration, Instant},
+};
+
+use super::{Load, Tally, open};
+
+/// So many connections are opened at once.
+const BURST: usize = 64;
+/// Between two bursts.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// What is kept open.
+#[derive(Debug, Default)]
+pub(super) struct Idle {
+    kept: Vec<TcpStream>,
+}
+
+impl Idle {
+    /// Opens so many; `requests` of the result is how many are open and, if asked for, have had their answer.
+    pub(super) fn open(&mut self, address: SocketAddr, connections: usize, request: bool) -> Load {
+        self.kept.clear();
+        let started = Instant::now();
+        let mut tally = Tally::new();
+        let mut buffer = vec![0; 16 * 1024];
+        for number in 0..connections {
+            // Faster than a proxy accepts, its queue would overflow, and a lost SYN is sent again only after a second.
+            if number % BURST == 0 {
+                std::thread::sleep(PAUSE);
+            }
+            let opening = Instant::now();
+            let mut stream = None;
+            let opened = if request {
+                open::exchange(address, &mut stream, &mut buffer).map(|answer| {
+                    tally.answered(&answer, opening.elapsed());
+                })
+            } else {
+                TcpStream::connect_timeout(&address, super::PATIENCE).map_err(|error| error.to_string()).map(|fresh| {
+                    tally.load.requests += 1;
+                    stream = Some(fresh);
+                })
+            };
+            if let Err(why) = opened {
+                tally.failed(&why);
+                // Whatever limit that is, the next one would hit it as well.
+                break;
+            }
+            self.kept.extend(stream);
+        }
+        tally.into_load(started.elapsed())
+    }
+}

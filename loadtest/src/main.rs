@@ -1,0 +1,47 @@
+//! Measurements of whole processes, side by side: Fanfare, the bare loop of system calls, and other proxies, in turns.
+//!
+//! ```text
+//! run -> scenario -> round -> turn: endpoints + subject + load -> metrics -> ratios to the bare loop -> table, chart, JSON
+//! ```
+//!
+//! The modules in that order: [`cli`], [`scenario`], [`run`], [`turn`], then who takes part ([`endpoints`], [`subject`],
+//! [`bare`], [`load`]), how they are started and what they cost ([`process`], [`cores`], [`accounting`], [`probe`]), and
+//! what is made of it ([`metric`], [`results`], [`table`], [`chart`], [`compare`]).
+
+mod accounting;
+mod bare;
+mod chart;
+mod cli;
+mod compare;
+mod cores;
+mod endpoints;
+mod keep;
+mod load;
+mod machine;
+mod metric;
+mod probe;
+mod process;
+mod results;
+mod run;
+mod scenario;
+mod subject;
+mod table;
+mod turn;
+mod wire;
+
+use clap::Parser as _;
+
+fn main() -> anyhow::Result<()> {
+    match cli::Cli::parse().command {
+        cli::Command::Run(run) => run::run(&run),
+        cli::Command::List => {
+            scenario::all(&[]).iter().for_each(|scenario| println!("{:16} {}", scenario.name, scenario.about));
+            Ok(())
+        }
+        cli::Command::Compare(files) => compare::compare(&files.before, &files.after),
+        cli::Command::Endpoints(arguments) => endpoints::serve(&arguments),
+        cli::Command::Bare(arguments) => bare::serve(&arguments.endpoints),
+        cli::Command::Load => load::serve(),
+        cli::Command::Keep(arguments) => keep::keep(&arguments.log, &arguments.command),
+    }
+}

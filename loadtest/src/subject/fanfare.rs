@@ -1,0 +1,105 @@
+//! Fanfare: the release binary of this workspace, or any other that is given.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+
+use super::{Plan, START};
+use crate::{machine, process::Kept};
+
+/// Which binary.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Binary {
+    /// What tables call it.
+    pub(crate) label: String,
+    /// Where it is; none: built from this workspace.
+    path: Option<PathBuf>,
+}
+
+impl Binary {
+    /// The one of this workspace.
+    pub(crate) fn workspace() -> Self {
+        Self { label: "fanfare".to_owned(), path: None }
+    }
+
+    /// `[label=]path`
+    pub(crate) fn parse(text: &str) -> Self {
+        let (label, path) = match text.split_once('=') {
+            Some((label, path)) => (label.to_owned(), path),
+            None => (Path::new(text).file_name().unwrap_or_default().display().to_string(), text),
+        };
+        Self { label, path: Some(path.into()) }
+    }
+
+    /// Where it is, built if it is that of the workspace.
+    pub(super) fn find(&self) -> Result<PathBuf, String> {
+        if let Some(path) = &self.path {
+            return if path.is_file() { Ok(path.clone()) } else { Err(format!("{} is no file", path.display())) };
+        }
+        eprintln!("building fanfare (release)");
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let root = machine::workspace();
+        let mut command = Command::new(cargo);
+        command.args(["build", "--release", "--package", "fanfare"]).current_dir(&root);
+        match command.status() {
+            Ok(status) if status.success() => Ok(machine::target().join("release/fanfare")),
+            Ok(status) => Err(format!("cargo build --release -p fanfare: {status}")),
+            Err(error) => Err(format!("cargo cannot be started: {error}")),
+        }
+    }
+}
+
+pub(super) fn command(program: &Path, plan: &Plan<'_>) -> anyhow::Result<Vec<String>> {
+    let mut command = vec![program.display().to_string(), "broadcast".to_owned()];
+    let mut add = |flag: &str, value: String| command.extend([flag.to_owned(), value]);
+    add("--interface", "127.0.0.1:0".to_owned());
+    add("--metrics-interface", "127.0.0.1:0".to_owned());
+    add("--access-log", "off".to_owned());
+    add("--threads", plan.threads.to_string());
+    match plan.file {
+        Some(file) => add("--endpoints-file", file.display().to_string()),
+        None => add("--endpoints", plan.endpoints.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")),
+    }
+    command.extend(plan.flags.iter().map(|flag| (*flag).to_owned()));
+    Ok(command)
+}
+
+/// Where it listens, as its log says.
+pub(super) fn address(kept: &Kept, log: &Path) -> anyhow::Result<SocketAddr> {
+    let until = Instant::now() + START;
+    loop {
+        let text = fs::read_to_string(log).unwrap_or_default();
+        let listening = text.lines().find(|line| line.contains(" to broadcast"));
+        if let Some(line) = listening {
+            let address = line.split("http://").nth(1).and_then(|rest| rest.split(' ').next());
+            return address.context("no address in the log")?.parse().context("no address in the log");
+        }
+        if let Some(how) = kept.ended() {
+            bail!("{how}: {}", super::tail(log));
+        }
+        if Instant::now() > until {
+            bail!("does not listen after {START:?}: {}", super::tail(log));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_binary_may_have_a_label() {
+        let plain = Binary::parse("/a/fanfare");
+        let labelled = Binary::parse("before=/a/fanfare");
+        assert_eq!((plain.label.as_str(), labelled.label.as_str()), ("fanfare", "before"));
+        assert_eq!(plain.path, labelled.path);
+        assert!(plain.find().is_err());
+    }
+}

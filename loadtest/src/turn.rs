@@ -1,0 +1,375 @@
+//! One turn: endpoints, one subject and the load are started, the work is done and measured, everything is ended.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+
+use crate::{
+    accounting::{self, Usage},
+    cli::{self, Placing},
+    cores::{self, Cores, Placement},
+    endpoints::{Control, Counts, Endpoints, Special},
+    load::{self, Load, Shape},
+    metric::{self, Metrics},
+    probe,
+    process::Helper,
+    scenario::{Case, Scenario, Work},
+    subject::{Plan, Running},
+};
+
+/// How long copies that were not waited for may take to arrive.
+const SETTLE: Duration = Duration::from_secs(15);
+/// How often the restarting endpoint changes.
+const RESTART: Duration = Duration::from_secs(1);
+/// How often the file of endpoints is rewritten.
+const REWRITE: Duration = Duration::from_millis(500);
+/// How long an upload may take, in seconds.
+const UPLOAD: f64 = 300.0;
+/// Descriptors that a process needs besides those of connections.
+const SPARE: u64 = 1_000;
+
+/// What a turn has found out.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// The numbers.
+    pub(crate) metrics: Metrics,
+    /// What has to be known about them.
+    pub(crate) notes: Vec<String>,
+}
+
+/// A turn that is going on.
+struct Turn<'a> {
+    options: &'a cli::Run,
+    scenario: &'a Scenario,
+    case: &'a Case,
+    endpoints: Endpoints,
+    subject: Running,
+    load: Helper,
+    /// The file of endpoints, where there is one.
+    file: Option<PathBuf>,
+    out: Outcome,
+}
+
+/// Runs one turn. The first one of a case also counts system calls.
+pub(crate) fn turn(
+    options: &cli::Run,
+    scenario: &Scenario,
+    case: &Case,
+    program: &Path,
+    work: &Path,
+    first: bool,
+) -> anyhow::Result<Outcome> {
+    let cores = Cores::deal(&cores::available(), placement(options, scenario), case.threads);
+    let endpoints = Endpoints::start(options.endpoints, scenario.endpoints, &case.special, work, &cores.endpoints)?;
+    let file = match (scenario.work, case.subject.key()) {
+        (Work::Churn { .. }, "fanfare") => Some(work.join("endpoints.json")),
+        _ => None,
+    };
+    if let Some(file) = &file {
+        rewrite(file, &endpoints, 1.0)?;
+    }
+    let plan = Plan {
+        endpoints: &endpoints.addresses,
+        file: file.as_deref(),
+        flags: case.flags,
+        threads: case.threads,
+        work: &work.join(case.subject.key()),
+        cores: &cores.subject,
+    };
+    let subject = case.subject.start(program, &plan)?;
+    let load = load::start(&cores.load)?;
+    let mut turn = Turn { options, scenario, case, endpoints, subject, load, file, out: Outcome::default() };
+    turn.work(first)?;
+    if let Some(how) = turn.subject.ended() {
+        anyhow::bail!("it has ended while it was measured: {how}");
+    }
+    Ok(turn.out)
+}
+
+/// Who shares cores with whom.
+pub(crate) fn placement(options: &cli::Run, scenario: &Scenario) -> Placement {
+    match options.cores {
+        Placing::Scenario => scenario.placement,
+        Placing::Together => Placement::Together,
+        Placing::Apart => Placement::Apart,
+        Placing::Any => Placement::Anywhere,
+    }
+}
+
+impl Turn<'_> {
+    fn work(&mut self, first: bool) -> anyhow::Result<()> {
+        let (seconds, warmup) = (self.options.seconds, self.options.warmup);
+        let closed = |seconds, connections, body| Shape::Closed { seconds, connections, body, requests: None };
+        match self.scenario.work {
+            Work::Saturate { body, connections, rate } => {
+                self.phase(closed(warmup, connections, body))?;
+                let load = self.measure(closed(seconds, connections, body), |_| Ok(()))?;
+                self.saturated(&load, body);
+                if let Some(rate) = rate {
+                    let before = Usage::of(self.subject.pid);
+                    let open = self.phase(Shape::Open { seconds, rate, connections })?;
+                    self.settle()?;
+                    let cpu = Usage::of(self.subject.pid).cpu_since(&before);
+                    self.set("cpu_us_at_rate", cpu * 1e6 / ((open.requests + open.errors).max(1)) as f64);
+                    self.latencies(&open);
+                }
+                if first {
+                    self.syscalls(closed(1.0, connections, body))?;
+                }
+            }
+            Work::Steady { rate, connections, times } => {
+                self.phase(Shape::Open { seconds: warmup, rate, connections })?;
+                let load = self.measure(Shape::Open { seconds: seconds * times, rate, connections }, |_| Ok(()))?;
+                self.latencies(&load);
+            }
+            Work::Restart { rate, connections, times } => {
+                self.phase(Shape::Open { seconds: warmup, rate, connections })?;
+                let shape = Shape::Open { seconds: seconds * times, rate, connections };
+                let last = self.scenario.endpoints - 1;
+                // The bare loop would not survive it.
+                let restarts = self.case.subject != crate::subject::Subject::Bare;
+                let load = self.measure(shape, |turn| {
+                    let until = Instant::now() + Duration::from_secs_f64(seconds * times);
+                    while restarts && Instant::now() + 2 * RESTART < until {
+                        std::thread::sleep(RESTART);
+                        turn.endpoints.control(Control::Stop(last))?;
+                        std::thread::sleep(RESTART);
+                        turn.endpoints.control(Control::Start(last))?;
+                    }
+                    Ok(())
+                })?;
+                self.latencies(&load);
+            }
+            Work::Churn { connections, times } => {
+                self.phase(closed(warmup, connections, 0))?;
+                let shape = closed(seconds * times, connections, 0);
+                let mut rewrites = 0;
+                let load = self.measure(shape, |turn| {
+                    let until = Instant::now() + Duration::from_secs_f64(seconds * times);
+                    while let Some(file) = turn.file.clone().filter(|_| Instant::now() + REWRITE < until) {
+                        std::thread::sleep(REWRITE);
+                        rewrite(&file, &turn.endpoints, 0.9)?;
+                        rewrites += 1;
+                    }
+                    Ok(())
+                })?;
+                self.set("rewrites", f64::from(rewrites));
+                self.saturated(&load, 0);
+            }
+            Work::Upload { bytes } => {
+                self.phase(closed(warmup, 1, 0))?;
+                let before = Usage::of(self.subject.pid);
+                let shape = Shape::Closed { seconds: UPLOAD, connections: 1, body: bytes, requests: Some(1) };
+                let load = self.measure(shape, |_| Ok(()))?;
+                self.saturated(&load, bytes);
+                let peak = self.out.metrics.get("peak_bytes").copied().unwrap_or_default();
+                self.set("growth_bytes", peak - before.rss as f64);
+            }
+            Work::Idle { connections, request } => self.idle(connections, request)?,
+        }
+        Ok(())
+    }
+
+    /// Does a phase, and finds out what the subject has spent on it and which copies have arrived.
+    fn measure(
+        &mut self,
+        shape: Shape,
+        meanwhile: impl FnOnce(&mut Self) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Load> {
+        self.settle()?;
+        let before = self.endpoints.counts()?;
+        let (used, started) = (Usage::of(self.subject.pid), Instant::now());
+        let patience = Duration::from_secs_f64(UPLOAD) + 2 * load::PATIENCE;
+        self.load.tell(&load::Phase { address: self.subject.address, shape })?;
+        meanwhile(self)?;
+        let load: Load = self.load.hear(patience)?;
+        let mut counts = self.endpoints.counts()?;
+        let until = Instant::now() + SETTLE;
+        while self.shortage(&counts.since(&before), &load).0 > 0.0 && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(10));
+            counts = self.endpoints.counts()?;
+        }
+        let usage = Usage::of(self.subject.pid);
+        let (lost, extra) = self.shortage(&counts.since(&before), &load);
+        let requests = (load.requests + load.errors) as f64;
+        let cpu = usage.cpu_since(&used);
+        if requests > 0.0 {
+            self.set("cpu_us_per_request", cpu * 1e6 / requests);
+            self.set(
+                "voluntary_switches_per_request",
+                usage.voluntary.saturating_sub(used.voluntary) as f64 / requests,
+            );
+            let involuntary = usage.involuntary.saturating_sub(used.involuntary);
+            self.set("involuntary_switches_per_request", involuntary as f64 / requests);
+        }
+        if let Some(system) = usage.system_since(&used) {
+            self.set("cpu_system_percent", system * 100.0);
+        }
+        self.set("rss_bytes", usage.rss as f64);
+        self.set("peak_bytes", usage.peak as f64);
+        self.set("requests", load.requests as f64);
+        self.set("errors", load.errors as f64);
+        self.set("lost_copies", lost);
+        self.set("extra_copies", extra);
+        if let Some(error) = &load.error {
+            self.note(format!("first error: {error}"));
+        }
+        if load.requests == 0 {
+            self.note(format!("no request succeeded in {:.1} s", started.elapsed().as_secs_f64()));
+        }
+        Ok(load)
+    }
+
+    /// Copies that are missing, and copies that nobody asked for.
+    fn shortage(&self, got: &Counts, load: &Load) -> (f64, f64) {
+        let tried = load.requests + load.errors;
+        let excess =
+            |least: u64, got: u64, most: u64| (least.saturating_sub(got) as f64, got.saturating_sub(most) as f64);
+        // With changing endpoints only the answers tell how many copies there were.
+        if self.file.is_some() {
+            return excess(load.legs, got.total(), load.legs + load.errors * self.scenario.endpoints as u64);
+        }
+        let per_endpoint = got.copies.len() == self.scenario.endpoints;
+        if !per_endpoint {
+            let all = self.scenario.endpoints as u64;
+            return excess(load.requests * all, got.total(), tried * all);
+        }
+        let restarting = matches!(self.scenario.work, Work::Restart { .. }).then(|| self.scenario.endpoints - 1);
+        let unreachable = |index: usize| self.case.special.contains(&(index, Special::Dropped));
+        let counted =
+            got.copies.iter().enumerate().filter(|(index, _)| Some(*index) != restarting && !unreachable(*index));
+        counted.fold((0.0, 0.0), |(lost, extra), (_, copies)| {
+            let (l, e) = excess(load.requests, *copies, tried);
+            (lost + l, extra + e)
+        })
+    }
+
+    /// Waits until no more copies arrive.
+    fn settle(&mut self) -> anyhow::Result<()> {
+        let until = Instant::now() + SETTLE;
+        let mut counts = self.endpoints.counts()?;
+        loop {
+            std::thread::sleep(Duration::from_millis(50));
+            let now = self.endpoints.counts()?;
+            if now == counts || Instant::now() > until {
+                return Ok(());
+            }
+            counts = now;
+        }
+    }
+
+    fn phase(&mut self, shape: Shape) -> anyhow::Result<Load> {
+        load::phase(&mut self.load, self.subject.address, shape)
+    }
+
+    fn saturated(&mut self, load: &Load, body: u64) {
+        let seconds = load.seconds.max(1e-9);
+        self.set("requests_per_second", load.requests as f64 / seconds);
+        self.set("saturated_p50_us", load.latency.p50);
+        self.set("saturated_p99_us", load.latency.p99);
+        if body > 0 {
+            self.set("bytes_per_second", load.requests as f64 * body as f64 / seconds);
+            let mib = body as f64 / f64::from(1 << 20);
+            if let Some(cpu) = self.out.metrics.get("cpu_us_per_request").copied() {
+                self.set("cpu_us_per_mib", cpu / mib);
+            }
+        }
+    }
+
+    fn latencies(&mut self, load: &Load) {
+        let latency = load.latency;
+        self.set("p50_us", latency.p50);
+        self.set("p90_us", latency.p90);
+        self.set("p99_us", latency.p99);
+        self.set("p999_us", latency.p999);
+        self.set("max_us", latency.max);
+        self.set("unsent", load.unsent as f64);
+        let errors = self.out.metrics.get("errors").copied().unwrap_or_default();
+        // Those of the phase that was measured, where this is another one.
+        if errors == 0.0 {
+            self.set("errors", load.errors as f64);
+        }
+    }
+
+    fn syscalls(&mut self, shape: Shape) -> anyhow::Result<()> {
+        let pids = accounting::tree(self.subject.pid);
+        match probe::syscalls(&pids, || self.phase(shape)) {
+            Ok((calls, load)) => {
+                let load = load?;
+                let requests = load.requests + load.errors;
+                if requests > 0 {
+                    self.set("syscalls_per_request", calls as f64 / requests as f64);
+                }
+            }
+            Err(why) => self.note(format!("system calls: {why}")),
+        }
+        Ok(())
+    }
+
+    /// Connections that do nothing.
+    fn idle(&mut self, connections: usize, request: bool) -> anyhow::Result<()> {
+        self.phase(Shape::Closed { seconds: 0.2, connections: 1, body: 0, requests: None })?;
+        let limit = crate::machine::Machine::this().open_files.saturating_sub(SPARE);
+        // The bare loop has a connection to each endpoint for each client that has sent something.
+        let each = if request && self.case.subject == crate::subject::Subject::Bare {
+            1 + self.scenario.endpoints as u64
+        } else {
+            1
+        };
+        let possible = usize::try_from(limit / each).unwrap_or(usize::MAX).min(connections);
+        if possible < connections {
+            self.note(format!("{possible} connections: the limit of file descriptors allows no more"));
+        }
+        let before = Usage::of(self.subject.pid);
+        let load = self.phase(Shape::Idle { connections: possible, request })?;
+        let after = self.steady()?;
+        let open = load.requests as f64;
+        anyhow::ensure!(load.requests > 0, "no connection was opened: {}", load.error.unwrap_or_default());
+        self.set("connections", open);
+        self.set("errors", load.errors as f64);
+        self.set("rss_bytes", after.rss as f64);
+        self.set("bytes_per_connection", (after.rss.saturating_sub(before.rss)) as f64 / open);
+        if let Some(error) = load.error {
+            self.note(format!("first error: {error}"));
+        }
+        Ok(())
+    }
+
+    /// The usage once accepting has caught up: resident size and CPU no longer change.
+    fn steady(&self) -> anyhow::Result<Usage> {
+        let mut before = Usage::of(self.subject.pid);
+        let until = Instant::now() + SETTLE;
+        loop {
+            std::thread::sleep(Duration::from_millis(200));
+            let now = Usage::of(self.subject.pid);
+            if (now.rss == before.rss && now.cpu_since(&before) < 0.001) || Instant::now() > until {
+                return Ok(now);
+            }
+            before = now;
+        }
+    }
+
+    fn set(&mut self, key: &str, value: f64) {
+        self.out.metrics.insert(key.to_owned(), metric::rounded(value));
+    }
+
+    fn note(&mut self, note: String) {
+        self.out.notes.push(note);
+    }
+}
+
+/// Writes a file of endpoints with about this share of them, in one step.
+fn rewrite(file: &Path, endpoints: &Endpoints, share: f64) -> anyhow::Result<()> {
+    let chosen = endpoints.addresses.iter().filter(|_| fastrand::f64() < share);
+    let targets: Vec<String> = chosen.map(ToString::to_string).collect();
+    let fresh = file.with_extension("fresh");
+    let write = || {
+        std::fs::write(&fresh, serde_json::to_vec(&serde_json::json!([{"targets": targets}]))?)?;
+        std::fs::rename(&fresh, file)?;
+        anyhow::Ok(())
+    };
+    write().with_context(|| format!("cannot write {}", file.display()))
+}

@@ -1,0 +1,172 @@
+//! The access log: one entry per request, written when its last leg has ended, by a thread of its own. A log that
+//! cannot be written fast enough loses entries, which are counted; it never holds up a request.
+
+use std::{
+    io::Write,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    time::SystemTime,
+};
+
+use serde::Serialize;
+
+use crate::{config::AccessLog, report::LegReport};
+
+/// Entries that may wait to be written.
+const QUEUE: usize = 8 * 1024;
+
+/// The bytes of a target that are logged.
+const TARGET: usize = 2 * 1024;
+
+/// What is logged of one request.
+#[derive(Debug, Serialize)]
+pub struct Entry<'a> {
+    /// When it began, as RFC 3339 in UTC.
+    pub time: String,
+    /// Its id.
+    pub id: &'a str,
+    /// The client's address.
+    pub client: String,
+    /// Its method.
+    pub method: &'a str,
+    /// The host it asked for.
+    pub host: &'a str,
+    /// Its target, at most 2 KiB of it.
+    pub target: &'a str,
+    /// The route it took.
+    pub route: &'a str,
+    /// The status it was answered with; 499: the client went away before that.
+    pub status: u16,
+    /// What became of it.
+    pub result: &'static str,
+    /// Bytes of its body.
+    pub received: u64,
+    /// Bytes of body answered.
+    pub sent: u64,
+    /// To the end of the answer in milliseconds.
+    pub ms: f64,
+    /// What every leg did.
+    pub legs: Vec<LegReport<'a>>,
+}
+
+/// Takes entries.
+#[derive(Clone, Debug)]
+pub struct Log {
+    format: AccessLog,
+    lines: Option<SyncSender<String>>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Log {
+    /// A log in this format, on standard output.
+    #[must_use]
+    pub fn start(format: AccessLog) -> Self {
+        let dropped = Arc::default();
+        if format == AccessLog::Off {
+            return Self { format, lines: None, dropped };
+        }
+        let (sender, receiver) = sync_channel(QUEUE);
+        let spawned = std::thread::Builder::new().name("access-log".into()).spawn(move || write_lines(&receiver));
+        if let Err(error) = &spawned {
+            tracing::error!(%error, "cannot start the access log's thread: nothing is logged");
+        }
+        Self { format, lines: spawned.is_ok().then_some(sender), dropped }
+    }
+
+    /// Whether entries are wanted.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.lines.is_some()
+    }
+
+    /// Writes an entry, or counts it as dropped.
+    pub fn write(&self, entry: &Entry<'_>) {
+        let Some(lines) = &self.lines else { return };
+        let line = match self.format {
+            AccessLog::Json => serde_json::to_string(entry).unwrap_or_default(),
+            AccessLog::Text | AccessLog::Off => text(entry),
+        };
+        if lines.try_send(line).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Entries dropped so far.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+/// Writes lines until every log that could send one is gone.
+fn write_lines(lines: &Receiver<String>) {
+    let mut out = std::io::BufWriter::new(std::io::stdout());
+    while let Ok(line) = lines.recv() {
+        let mut failed = writeln!(out, "{line}").is_err();
+        // One flush for all that has come meanwhile.
+        for line in lines.try_iter() {
+            failed |= writeln!(out, "{line}").is_err();
+        }
+        failed |= out.flush().is_err();
+        if failed {
+            tracing::error!("cannot write the access log to standard output: logging ends");
+            return;
+        }
+    }
+}
+
+fn text(entry: &Entry<'_>) -> String {
+    let mut line = format!(
+        "{} {} \"{} {}\" {} {} {:.3}ms route={} host={} id={}",
+        entry.time,
+        entry.client,
+        entry.method,
+        entry.target,
+        entry.status,
+        entry.result,
+        entry.ms,
+        entry.route,
+        entry.host,
+        entry.id
+    );
+    for leg in &entry.legs {
+        let outcome = leg.outcome.map_or("running", |outcome| outcome.as_str());
+        let status = leg.status.map_or_else(String::new, |status| format!(":{status}"));
+        line.push_str(&format!(" {}={outcome}{status}:{:.3}ms", leg.pod.unwrap_or(leg.endpoint), leg.ms));
+    }
+    line
+}
+
+/// The part of a text from a client that can be logged: printable ASCII, of bounded length.
+#[must_use]
+pub fn loggable(bytes: &[u8]) -> String {
+    let kept = &bytes[..bytes.len().min(TARGET)];
+    kept.iter().map(|b| if b.is_ascii_graphic() && *b != b'"' { char::from(*b) } else { '.' }).collect()
+}
+
+/// A time in UTC as RFC 3339 with milliseconds.
+#[must_use]
+pub fn timestamp(time: SystemTime) -> String {
+    // Only a time thousands of years away has no timestamp.
+    jiff::Timestamp::try_from(time).map_or_else(|_| String::from("-"), |time| format!("{time:.3}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timestamps() {
+        let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_micros(951_827_696_007_900);
+        assert_eq!(timestamp(time), "2000-02-29T12:34:56.007Z");
+    }
+
+    #[test]
+    fn nothing_of_a_client_breaks_a_line() {
+        assert_eq!(loggable(b"/a\r\n\"b\xff"), "/a...b.");
+        assert_eq!(loggable(&[b'a'; 5000]).len(), TARGET);
+    }
+}

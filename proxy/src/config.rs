@@ -1,0 +1,335 @@
+//! The checked configuration of the data plane: what a command line and a file turn into before anything is bound.
+//!
+//! Every value here is valid on its own; [`Config::check`] finds what is wrong between them. Nothing is read from the
+//! environment and nothing is resolved: names of clusters refer to whatever the snapshot holds at the time of a request.
+
+mod matching;
+mod require;
+mod success;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use ipnet::IpNet;
+use serde::Serialize;
+use snapshot::ClusterName;
+
+pub(crate) use matching::is_token;
+pub use matching::{HostPattern, InvalidMatch, Match, PathPattern};
+pub use require::{InvalidRequire, Require};
+pub use success::{InvalidSuccess, StatusSet, Success};
+
+/// Everything the data plane needs to know.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Config {
+    /// Where requests come in.
+    pub listeners: Vec<Listener>,
+    /// Worker threads; each has its own connections to clients and endpoints.
+    pub threads: usize,
+    /// Bounds of the whole process.
+    pub limits: Limits,
+    /// Where access-log entries go.
+    pub access_log: AccessLog,
+}
+
+/// A bound address with its routes.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Listener {
+    /// Where to listen; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// Tried in this order; the first match takes the request.
+    pub routes: Vec<Route>,
+    /// What may be requested at all; empty: everything. The rest is 403.
+    pub allow: Vec<Match>,
+    /// Whether a client connection may carry more than one request.
+    pub keepalive: bool,
+    /// Clients whose `X-Forwarded-*` and `Forwarded` are believed.
+    #[serde(serialize_with = "display_all")]
+    pub trust_forwarded: Vec<IpNet>,
+    /// Bounds of a request head.
+    pub head: HeadLimits,
+    /// How long a client may take.
+    pub timeouts: ClientTimeouts,
+}
+
+/// One way for requests: what matches goes to all endpoints of a cluster, and a policy makes one answer of theirs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Route {
+    /// What metrics and logs call it.
+    pub name: Arc<str>,
+    /// Which requests take it.
+    #[serde(rename = "match")]
+    pub matches: Match,
+    /// The cluster of the snapshot whose endpoints get the request.
+    #[serde(serialize_with = "display")]
+    pub cluster: ClusterName,
+    /// How it is sent and what the answers amount to.
+    pub policy: Policy,
+}
+
+/// How a request is sent to the endpoints and what their answers amount to.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Policy {
+    /// How many legs must be ok.
+    pub require: Require,
+    /// Which statuses are ok.
+    pub success: Success,
+    /// Which endpoints count.
+    pub members: Members,
+    /// Fewer endpoints than this: 503, no leg starts.
+    pub min_endpoints: usize,
+    /// The status where there is no endpoint at all.
+    pub on_empty: u16,
+    /// The status where time ran out.
+    pub on_timeout: u16,
+    /// The longest request body in bytes; none: unlimited, but streamed.
+    pub max_body: Option<u64>,
+    /// The body window in bytes: what one request may keep in memory of its body, and again of its answers.
+    pub window: usize,
+    /// How long a leg may block the window alone where the quorum can do without it.
+    #[serde(serialize_with = "go_duration")]
+    pub lag_timeout: Duration,
+    /// Further attempts after a transport failure, while the body is still in the window.
+    pub retries: u32,
+    /// Whether answers carry `X-Broadcast-*` and a client may ask for the JSON report.
+    pub report: bool,
+    /// How long an endpoint may take.
+    pub timeouts: EndpointTimeouts,
+}
+
+/// Which endpoints of a cluster count as "all".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Members {
+    /// Those that are ready: what Kubernetes would send traffic to.
+    Ready,
+    /// Those that are there: one that is not ready counts as a failed leg.
+    Known,
+}
+
+/// Bounds of the whole process.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Limits {
+    /// Client connections at a time; one more gets 503.
+    pub connections: usize,
+    /// Requests at a time; one more gets 503.
+    pub inflight: usize,
+    /// Legs at a time to one endpoint, stragglers included; one more is `rejected`.
+    pub inflight_per_endpoint: usize,
+    /// Bytes of bodies, requests and answers together, that all requests may keep in memory. Past it each keeps at most
+    /// one piece, so that all go on, only slower.
+    pub buffered: usize,
+    /// Idle connections kept per endpoint and worker.
+    pub pool: usize,
+    /// How long an idle connection to an endpoint is kept.
+    #[serde(serialize_with = "go_duration")]
+    pub pool_idle: Duration,
+}
+
+/// Bounds of a request head.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct HeadLimits {
+    /// Bytes of the request target; more is 414.
+    pub target: usize,
+    /// Bytes of the whole head; more is 431.
+    pub bytes: usize,
+    /// Header fields; more is 431.
+    pub fields: usize,
+}
+
+/// How long a client may take.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ClientTimeouts {
+    /// From the first byte of a head to its last; then 408.
+    #[serde(serialize_with = "go_duration")]
+    pub head: Duration,
+    /// Between two pieces of a body, or while it takes nothing of an answer; then 408 or the connection is closed.
+    #[serde(serialize_with = "go_duration")]
+    pub body: Duration,
+    /// Between two requests of a connection; then it is closed.
+    #[serde(serialize_with = "go_duration")]
+    pub keepalive: Duration,
+}
+
+/// How long an endpoint may take.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EndpointTimeouts {
+    /// From the request's head to the end of the answer, time spent waiting for the client not counted.
+    #[serde(serialize_with = "go_duration")]
+    pub total: Duration,
+    /// For a connection to come about.
+    #[serde(serialize_with = "go_duration")]
+    pub connect: Duration,
+    /// From the end of the request to the first byte of the answer; none: only `total` counts.
+    #[serde(serialize_with = "go_duration_option")]
+    pub first_byte: Option<Duration>,
+    /// Between two pieces of an answer that is being streamed to the client.
+    #[serde(serialize_with = "go_duration")]
+    pub idle: Duration,
+}
+
+/// Where access-log entries go: one entry per request, written when its last leg has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AccessLog {
+    /// Nowhere.
+    Off,
+    /// Standard output, one line of text each.
+    Text,
+    /// Standard output, one JSON object a line.
+    Json,
+}
+
+/// Something wrong between values that are each valid.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {message}")]
+pub struct Problem {
+    /// Where in the configuration, for instance `listeners[0].routes[1].name`.
+    pub path: String,
+    /// What is wrong and what to do about it.
+    pub message: String,
+}
+
+// === impl Config ===
+
+impl Config {
+    /// Finds everything that is wrong between values. Empty: the configuration can be used.
+    #[must_use]
+    pub fn check(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut problem = |path: String, message: String| problems.push(Problem { path, message });
+        if self.threads == 0 {
+            problem("threads".into(), "must be at least 1".into());
+        }
+        let mut names = std::collections::HashSet::new();
+        let mut addresses = std::collections::HashSet::new();
+        for (l, listener) in self.listeners.iter().enumerate() {
+            let at = format!("listeners[{l}]");
+            if listener.address.port() != 0 && !addresses.insert(listener.address) {
+                problem(format!("{at}.address"), format!("{} is listened on twice", listener.address));
+            }
+            if listener.routes.is_empty() {
+                problem(format!("{at}.routes"), "has no route, every request would be 404".into());
+            }
+            for (r, route) in listener.routes.iter().enumerate() {
+                let at = format!("{at}.routes[{r}]");
+                if !names.insert(route.name.clone()) {
+                    problem(format!("{at}.name"), format!("{:?} is the name of another route too", route.name));
+                }
+                route.policy.check(&at, &mut problem);
+            }
+        }
+        problems
+    }
+}
+
+impl Policy {
+    /// The smallest window: below it a single answer could not be held.
+    pub const MIN_WINDOW: usize = 64 * 1024;
+
+    fn check(&self, at: &str, problem: &mut impl FnMut(String, String)) {
+        if self.window < Self::MIN_WINDOW {
+            problem(format!("{at}.window"), format!("{} B is less than 64KiB, the least that works", self.window));
+        }
+        for (name, status) in [("on_empty", self.on_empty), ("on_timeout", self.on_timeout)] {
+            if !(200..=599).contains(&status) {
+                problem(format!("{at}.{name}"), format!("{status} is not a final HTTP status (200 to 599)"));
+            }
+        }
+        if self.timeouts.total.is_zero() {
+            problem(format!("{at}.timeouts.total"), "must be longer than 0s".into());
+        }
+        if self.timeouts.connect.is_zero() {
+            problem(format!("{at}.timeouts.connect"), "must be longer than 0s".into());
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            inflight: 10_000,
+            inflight_per_endpoint: 1_024,
+            buffered: 512 * 1024 * 1024,
+            pool: 256,
+            pool_idle: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Default for HeadLimits {
+    fn default() -> Self {
+        Self { target: 16 * 1024, bytes: 64 * 1024, fields: 128 }
+    }
+}
+
+impl Default for ClientTimeouts {
+    fn default() -> Self {
+        Self { head: Duration::from_secs(10), body: Duration::from_secs(30), keepalive: Duration::from_secs(60) }
+    }
+}
+
+impl Default for EndpointTimeouts {
+    fn default() -> Self {
+        Self {
+            total: Duration::from_secs(10),
+            connect: Duration::from_secs(1),
+            first_byte: None,
+            idle: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            require: Require::All,
+            success: Success::default(),
+            members: Members::Ready,
+            min_endpoints: 0,
+            on_empty: 503,
+            on_timeout: 504,
+            max_body: None,
+            window: 256 * 1024,
+            lag_timeout: Duration::from_secs(1),
+            retries: 0,
+            report: true,
+            timeouts: EndpointTimeouts::default(),
+        }
+    }
+}
+
+impl Listener {
+    /// A listener with these routes and every default.
+    #[must_use]
+    pub fn new(address: SocketAddr, routes: Vec<Route>) -> Self {
+        Self {
+            address,
+            routes,
+            allow: Vec::new(),
+            keepalive: true,
+            trust_forwarded: Vec::new(),
+            head: HeadLimits::default(),
+            timeouts: ClientTimeouts::default(),
+        }
+    }
+}
+
+fn display<T: std::fmt::Display, S: serde::Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+fn display_all<T: std::fmt::Display, S: serde::Serializer>(values: &[T], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(values.iter().map(ToString::to_string))
+}
+
+fn go_duration<S: serde::Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&runtime::duration::format(*value))
+}
+
+fn go_duration_option<S: serde::Serializer>(value: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => go_duration(value, serializer),
+        None => serializer.serialize_none(),
+    }
+}

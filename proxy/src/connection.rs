@@ -1,0 +1,393 @@
+//! One client connection: requests come in one after the other, each gets its answer, and what remains of a request
+//! after its answer (stragglers, the log entry) goes on without the connection.
+
+mod answer;
+mod head;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::watch, time::Instant};
+
+pub(crate) use self::answer::Told;
+
+use crate::{
+    downstream::Downstream,
+    exchange::{
+        Exchange, Request,
+        alarm::Alarm,
+        gather::Gathered,
+        quorum::Decision,
+        stream::{Outgoing, Streamed},
+    },
+    headers::{self, Forwarding},
+    http::{
+        Fields, Framing, Version,
+        body::{BodyReader, Piece},
+        chunked::Decoder,
+        request::RequestHead,
+    },
+    metrics::RequestResult,
+    outcome::Outcome,
+    problem::Problem,
+    report::{self, About},
+    shared::Worker,
+    table::{ListenerEntry, NoRoute, RouteEntry, Table},
+};
+
+/// How long a client may still send after an answer that came before the end of its body, so that it gets to read it.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// How long a connection that has not carried a request yet may still bring one after the drain has begun.
+const LAST_CHANCE: Duration = Duration::from_secs(1);
+
+/// A client connection and what serves it.
+pub(crate) struct Connection {
+    worker: Arc<Worker>,
+    /// Which listener of the table it came through.
+    listener: usize,
+    client: Downstream,
+    alarm: Alarm,
+    shutdown: watch::Receiver<bool>,
+    /// Memory for the fields of the next head.
+    fields: Fields,
+    served: u64,
+}
+
+/// What becomes of the connection after a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// It carries the next one.
+    Keep,
+    /// It is closed.
+    Close,
+    /// It is closed once the client has stopped sending, or after [`LINGER`].
+    Linger,
+}
+
+/// What all answers to one request have in common.
+struct Asked<'a> {
+    head: &'a RequestHead,
+    listener: &'a ListenerEntry,
+    id: &'a str,
+    started: Instant,
+}
+
+// === impl Connection ===
+
+impl Connection {
+    /// Takes a connection that a listener has accepted.
+    pub(crate) fn new(
+        worker: Arc<Worker>,
+        listener: usize,
+        client: Downstream,
+        shutdown: watch::Receiver<bool>,
+    ) -> Self {
+        let alarm = Alarm::default();
+        Self { worker, listener, client, alarm, shutdown, fields: Fields::default(), served: 0 }
+    }
+
+    /// Serves requests until the connection ends.
+    pub(crate) async fn serve(mut self) {
+        loop {
+            let next = match self.read_head().await {
+                Ok(Some(head)) => self.request(head).await,
+                Ok(None) => Next::Close,
+                Err(problem) => {
+                    self.worker.shared.refused.count(problem.status);
+                    let mut out = Outgoing::default();
+                    out.push_head(problem.whole());
+                    self.flush(&mut out, crate::config::ClientTimeouts::default().body).await;
+                    Next::Linger
+                }
+            };
+            self.served += 1;
+            match next {
+                Next::Keep => {}
+                Next::Close => return,
+                Next::Linger => return self.linger().await,
+            }
+        }
+    }
+
+    /// Answers a client for whom there is no room.
+    pub(crate) async fn refuse(mut self) {
+        let detail = "the proxy has as many connections as it takes: try again later, or raise max-connections";
+        let problem = Problem::new(503, "connection_limit_reached", detail);
+        self.worker.shared.refused.count(problem.status);
+        let mut out = Outgoing::default();
+        out.push_head(problem.whole());
+        self.flush(&mut out, LINGER).await;
+        self.linger().await;
+    }
+
+    /// Serves one request, whose head has come in.
+    async fn request(&mut self, head: RequestHead) -> Next {
+        let started = Instant::now();
+        let worker = self.worker.clone();
+        // The one load of this request: everything it needs to know comes from here.
+        let table: Arc<Table> = worker.shared.table.load_full();
+        let Some(listener) = table.listeners.get(self.listener) else { return Next::Close };
+        let generated;
+        let id = match request_id(&head) {
+            Some(id) => id,
+            None => {
+                generated = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
+                &generated
+            }
+        };
+        let asked = Asked { head: &head, listener, id, started };
+        let mut body = match head.framing {
+            Framing::Unsaid => BodyReader::EMPTY,
+            Framing::Length(length) => BodyReader::Length(length),
+            Framing::Chunked => BodyReader::Chunked(Decoder::default()),
+        };
+        let next = match self.admit(&asked) {
+            Ok((route, _admitted)) => self.broadcast(&asked, route, &mut body).await,
+            Err((route, result, problem)) => {
+                let next = if self.skip(&mut body) { self.next(&asked) } else { Next::Linger };
+                self.answer_without_legs(&asked, route.as_ref(), result, &problem, next).await
+            }
+        };
+        self.fields = head.fields.recycle();
+        next
+    }
+
+    /// Finds the route and checks everything that can be checked before a leg starts.
+    fn admit(&self, asked: &Asked<'_>) -> Result<(Arc<RouteEntry>, crate::shared::Admitted), Refusal> {
+        let refuse =
+            |status, kind, detail: &'static str| (None, RequestResult::Rejected, Problem::new(status, kind, detail));
+        let route = asked.listener.route(asked.head).map_err(|none| match none {
+            NoRoute::NotAllowed => refuse(403, "http_request_denied", "this method and path are not allowed here"),
+            NoRoute::NoMatch => refuse(404, "destination_not_found", "no route matches this request"),
+        })?;
+        let policy = &route.config.policy;
+        let refusal = |result, status, kind, detail: String| {
+            Err((Some(route.clone()), result, Problem::new(status, kind, detail)))
+        };
+        if headers::has_passed(asked.head, &route.via) {
+            let detail = "this request has been broadcast to these endpoints before".to_owned();
+            return refusal(RequestResult::Rejected, 508, "proxy_loop_detected", detail);
+        }
+        if let (Framing::Length(length), Some(limit)) = (asked.head.framing, policy.max_body)
+            && length > limit
+        {
+            let detail = format!("the request body has {length} bytes, the limit here is {limit}");
+            return refusal(RequestResult::Client, 413, "http_request_error", detail);
+        }
+        let total = route.members.len();
+        let empty = |status, detail| refusal(RequestResult::Empty, status, "destination_unavailable", detail);
+        if total == 0 {
+            return empty(policy.on_empty, format!("{} has no endpoint", route.config.cluster));
+        }
+        if total < policy.min_endpoints {
+            return empty(503, format!("{total} endpoints, at least {} are wanted", policy.min_endpoints));
+        }
+        let required = policy.require.required(total);
+        if required > total {
+            return empty(503, format!("{total} endpoints, {required} are required to be ok"));
+        }
+        match self.worker.shared.admit() {
+            Some(admitted) => Ok((route.clone(), admitted)),
+            None => {
+                let detail = "the proxy has as many requests in flight as it takes: try again later";
+                refusal(RequestResult::Rejected, 503, "connection_limit_reached", detail.to_owned())
+            }
+        }
+    }
+
+    /// Sends the request to every endpoint and answers.
+    async fn broadcast(&mut self, asked: &Asked<'_>, route: Arc<RouteEntry>, body: &mut BodyReader) -> Next {
+        let (head, shared) = (asked.head, self.worker.shared.clone());
+        let wants_report = route.config.policy.report && headers::wants_report(head);
+        let client = self.client.peer.ip().to_canonical();
+        let forwarding = Forwarding {
+            client,
+            trusted: headers::is_trusted(&asked.listener.config, client),
+            via: &route.via,
+            id: head.fields.all("x-request-id").next().is_none().then_some(asked.id),
+            report: wants_report,
+            host: None,
+        };
+        let request = Request {
+            method: head.method(),
+            is_idempotent: head.is_idempotent(),
+            chunked: head.framing == Framing::Chunked,
+            has_body: head.framing != Framing::Unsaid,
+            wants_report,
+            worker: self.worker.index,
+        };
+        let mut exchange = Box::new(Exchange::new(route.clone(), &request, &shared.budget, &shared.limits));
+        if head.host().is_some() {
+            let leg_head = headers::leg_head(head, &forwarding);
+            exchange.begin(|_| leg_head.clone());
+        } else {
+            exchange
+                .begin(|target| headers::leg_head(head, &Forwarding { host: Some(&target.authority), ..forwarding }));
+        }
+        let idle = asked.listener.config.timeouts.body;
+        if head.expects_continue && self.client.buffer.is_empty() && !matches!(body, BodyReader::Length(0)) {
+            let mut out = Outgoing::default();
+            out.push_head(bytes::Bytes::from_static(b"HTTP/1.1 100 Continue\r\n\r\n"));
+            self.flush(&mut out, idle).await;
+        }
+        let gathered =
+            std::future::poll_fn(|cx| exchange.poll_gather(cx, &mut self.client, body, idle, &mut self.alarm)).await;
+        let (result, status, sent, next) = match gathered {
+            Gathered::Decided(decision) => {
+                let result = report::result(&exchange.quorum, decision);
+                let (status, sent, next) = self.answer(asked, &mut exchange, decision).await;
+                (result, status, sent, next)
+            }
+            Gathered::Fault(fault) => {
+                exchange.abort(Outcome::Cancelled, "http_request_error", "the client's request body was at fault");
+                let problem = Problem::new(fault.status(), "http_request_error", fault.to_string());
+                let quorum = exchange.quorum;
+                let sent = self.send_problem(asked, &problem, Some(&quorum), &route, Next::Linger).await;
+                (RequestResult::Client, fault.status(), sent, Next::Linger)
+            }
+            Gathered::Gone => {
+                exchange.abort(Outcome::Cancelled, "http_request_error", "the client went away in its request body");
+                (RequestResult::Client, answer::CLIENT_GONE, 0, Next::Close)
+            }
+        };
+        let took = asked.started.elapsed();
+        route.metrics.answered(result, status, took);
+        exchange.release();
+        let told = shared.log.is_on().then(|| Told::new(asked, self.client.peer, result, status, sent, took));
+        shared.conclude(exchange, told);
+        next
+    }
+
+    /// Sends what the decision amounts to. Returns the status, the bytes of body, and what becomes of the connection.
+    async fn answer(&mut self, asked: &Asked<'_>, exchange: &mut Exchange, decision: Decision) -> (u16, u64, Next) {
+        let finished = exchange.window.is_finished();
+        let next = if finished { self.next(asked) } else { Next::Linger };
+        let idle = asked.listener.config.timeouts.body;
+        if exchange.wants_report {
+            let about = About { id: asked.id, method: asked.head.method(), target: asked.head.target() };
+            let (status, body) = report::report(exchange, about, decision);
+            let mut out = answer::report(status, body, &exchange.quorum, asked, next);
+            let whole = self.flush(&mut out, idle).await;
+            return (status, out.body_bytes, if whole { next } else { Next::Close });
+        }
+        let winner = exchange.decide(decision);
+        if !finished {
+            exchange.abort(Outcome::Cancelled, "http_request_error", "the answer came before the end of the request");
+        }
+        let winner = match winner {
+            Ok(winner) => winner,
+            Err(problem) => {
+                let (quorum, route) = (exchange.quorum, exchange.route.clone());
+                let sent = self.send_problem(asked, &problem, Some(&quorum), &route, next).await;
+                return (problem.status, sent, next);
+            }
+        };
+        let (status, mut out, next) = answer::of_leg(exchange, winner, asked, next);
+        let streamed =
+            std::future::poll_fn(|cx| exchange.poll_stream(cx, &mut self.client, &mut out, idle, &mut self.alarm))
+                .await;
+        match streamed {
+            Streamed::Whole => (status, out.body_bytes, next),
+            Streamed::Cut => (status, out.body_bytes, Next::Close),
+            Streamed::Gone => (answer::CLIENT_GONE, out.body_bytes, Next::Close),
+        }
+    }
+
+    /// Answers a request for which no leg was started.
+    async fn answer_without_legs(
+        &mut self,
+        asked: &Asked<'_>,
+        route: Option<&Arc<RouteEntry>>,
+        result: RequestResult,
+        problem: &Problem,
+        next: Next,
+    ) -> Next {
+        let shared = self.worker.shared.clone();
+        let took = asked.started.elapsed();
+        let sent = match route {
+            Some(route) => {
+                route.metrics.answered(result, problem.status, took);
+                let quorum = crate::exchange::quorum::Quorum::new(route.config.policy.require, route.members.len());
+                self.send_problem(asked, problem, Some(&quorum), route, next).await
+            }
+            None => {
+                shared.refused.count(problem.status);
+                let mut out = answer::problem(problem, None, asked, next);
+                self.flush(&mut out, asked.listener.config.timeouts.body).await;
+                out.body_bytes
+            }
+        };
+        if shared.log.is_on() {
+            let told = Told::new(asked, self.client.peer, result, problem.status, sent, took);
+            told.write(&shared.log, route.map_or("-", |route| &route.config.name), None);
+        }
+        next
+    }
+
+    async fn send_problem(
+        &mut self,
+        asked: &Asked<'_>,
+        problem: &Problem,
+        quorum: Option<&crate::exchange::quorum::Quorum>,
+        route: &RouteEntry,
+        next: Next,
+    ) -> u64 {
+        let quorum = quorum.filter(|_| route.config.policy.report);
+        let mut out = answer::problem(problem, quorum, asked, next);
+        self.flush(&mut out, asked.listener.config.timeouts.body).await;
+        out.body_bytes
+    }
+
+    /// What becomes of the connection after a request that was read to its end.
+    fn next(&self, asked: &Asked<'_>) -> Next {
+        let keep = asked.head.keepalive && asked.listener.config.keepalive && !*self.shutdown.borrow();
+        if keep { Next::Keep } else { Next::Close }
+    }
+
+    /// Takes the rest of a body that nobody wants, as far as it is here already; whether that is all of it.
+    fn skip(&mut self, body: &mut BodyReader) -> bool {
+        loop {
+            match body.next(&mut self.client.buffer) {
+                Ok(Piece::End) => return true,
+                Ok(Piece::Data(_)) => {}
+                Ok(Piece::Partial) | Err(_) => return false,
+            }
+        }
+    }
+
+    async fn flush(&mut self, out: &mut Outgoing, idle: Duration) -> bool {
+        out.flush(&mut self.client, idle, &mut self.alarm).await
+    }
+
+    /// Closes without a reset, which would take the answer from a client that is still sending: says that nothing more
+    /// will come, and reads on for a while.
+    async fn linger(&mut self) {
+        let until = Instant::now() + LINGER;
+        let (client, alarm) = (&mut self.client, &mut self.alarm);
+        std::future::poll_fn(|cx| {
+            let _ = client.poll_shutdown(cx);
+            loop {
+                client.buffer.clear();
+                match client.poll_fill(cx, 16 * 1024) {
+                    std::task::Poll::Ready(Ok(0) | Err(_)) => return std::task::Poll::Ready(()),
+                    std::task::Poll::Ready(Ok(_)) => {}
+                    std::task::Poll::Pending => return alarm.poll(cx, until).map(|_| ()),
+                }
+            }
+        })
+        .await;
+    }
+}
+
+type Refusal = (Option<Arc<RouteEntry>>, RequestResult, Problem);
+
+/// The id the client gave the request, where it is one that can be logged.
+fn request_id(head: &RequestHead) -> Option<&str> {
+    let id = std::str::from_utf8(head.fields.all("x-request-id").next()?).ok()?;
+    (!id.is_empty() && id.len() <= 128 && id.bytes().all(|b| b.is_ascii_graphic())).then_some(id)
+}
+
+/// Whether an answer of unknown length can be chunked for this client.
+fn knows_chunks(head: &RequestHead) -> bool {
+    head.version == Version::Http11
+}

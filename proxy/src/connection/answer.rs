@@ -1,0 +1,153 @@
+//! Puts together what the client gets, and what the log is told of it.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, SystemTime},
+};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio::time::Instant;
+
+use super::{Asked, Next, knows_chunks};
+use crate::{
+    access_log::{Entry, Log, loggable, timestamp},
+    exchange::{Exchange, quorum::Quorum, stream::Outgoing},
+    headers::{self, AnswerFraming},
+    http::{self, Framing, Version},
+    metrics::RequestResult,
+    problem::Problem,
+    report,
+};
+
+/// The status that is logged where the client went away before it had an answer.
+pub(super) const CLIENT_GONE: u16 = 499;
+
+/// The answer of a leg: its head is in the queue, its body is to follow. Also its status, and what becomes of the
+/// connection.
+pub(super) fn of_leg(exchange: &Exchange, winner: usize, asked: &Asked<'_>, next: Next) -> (u16, Outgoing, Next) {
+    let leg = &exchange.legs[winner];
+    // Only a leg with a response wins.
+    let Some(response) = &leg.response else { return (502, Outgoing::default(), Next::Close) };
+    let bodiless = response.is_bodiless(asked.head.is_head());
+    let framing = match response.framing {
+        _ if response.status == 204 => AnswerFraming::Bodiless,
+        Framing::Length(length) => AnswerFraming::Length(length),
+        _ if bodiless => AnswerFraming::Bodiless,
+        _ if knows_chunks(asked.head) => AnswerFraming::Chunked,
+        _ => AnswerFraming::Close,
+    };
+    let next = if framing == AnswerFraming::Close && next == Next::Keep { Next::Close } else { next };
+    let mut out = BytesMut::with_capacity(1024);
+    headers::put_answer(&mut out, response, framing);
+    if exchange.route.config.policy.report {
+        report::put_headers(&mut out, &exchange.quorum, Some(&leg.target.label));
+    }
+    put_connection(&mut out, asked, next);
+    let mut outgoing = Outgoing::default();
+    outgoing.chunked = framing == AnswerFraming::Chunked;
+    outgoing.push_head(out.freeze());
+    (response.status, outgoing, next)
+}
+
+/// A made-up answer, whole.
+pub(super) fn problem(problem: &Problem, quorum: Option<&Quorum>, asked: &Asked<'_>, next: Next) -> Outgoing {
+    let body = problem.body(Some(asked.id));
+    let mut out = BytesMut::with_capacity(1024);
+    problem.put_head(&mut out, body.len());
+    if let Some(quorum) = quorum {
+        report::put_headers(&mut out, quorum, None);
+    }
+    put_connection(&mut out, asked, next);
+    whole(out, body, asked)
+}
+
+/// The report, whole.
+pub(super) fn report(status: u16, body: Bytes, quorum: &Quorum, asked: &Asked<'_>, next: Next) -> Outgoing {
+    let mut out = BytesMut::with_capacity(512);
+    headers::put_status(&mut out, status, http::reason(status).as_bytes());
+    headers::put_text(&mut out, "Content-Type", &[headers::REPORT]);
+    headers::put_text(&mut out, "Vary", &["Accept"]);
+    headers::put_framing(&mut out, AnswerFraming::Length(body.len() as u64));
+    report::put_headers(&mut out, quorum, None);
+    put_connection(&mut out, asked, next);
+    whole(out, body, asked)
+}
+
+fn whole(head: BytesMut, body: Bytes, asked: &Asked<'_>) -> Outgoing {
+    let mut outgoing = Outgoing::default();
+    outgoing.push_head(head.freeze());
+    if !asked.head.is_head() {
+        outgoing.push_body(body);
+    }
+    outgoing
+}
+
+/// Writes what the client has to know about the connection, and the end of the head.
+fn put_connection(out: &mut BytesMut, asked: &Asked<'_>, next: Next) {
+    match next {
+        Next::Keep if asked.head.version == Version::Http10 => headers::put_text(out, "Connection", &["keep-alive"]),
+        Next::Keep => {}
+        Next::Close | Next::Linger => headers::put_text(out, "Connection", &["close"]),
+    }
+    out.put_slice(b"\r\n");
+}
+
+/// What the log needs to know of a request, also after its connection has gone on.
+#[derive(Debug)]
+pub struct Told {
+    time: SystemTime,
+    id: String,
+    client: SocketAddr,
+    method: String,
+    host: String,
+    target: String,
+    status: u16,
+    result: RequestResult,
+    sent: u64,
+    took: Duration,
+}
+
+impl Told {
+    pub(super) fn new(
+        asked: &Asked<'_>,
+        client: SocketAddr,
+        result: RequestResult,
+        status: u16,
+        sent: u64,
+        took: Duration,
+    ) -> Self {
+        let head = asked.head;
+        Self {
+            time: SystemTime::now() - took,
+            id: asked.id.to_owned(),
+            client,
+            method: loggable(head.method()),
+            host: loggable(head.host().unwrap_or_default()),
+            target: loggable(head.target()),
+            status,
+            result,
+            sent,
+            took,
+        }
+    }
+
+    /// Writes the entry; `exchange` is that of the request, with every leg ended.
+    pub fn write(&self, log: &Log, route: &str, exchange: Option<&Exchange>) {
+        let now = Instant::now();
+        log.write(&Entry {
+            time: timestamp(self.time),
+            id: &self.id,
+            client: self.client.to_string(),
+            method: &self.method,
+            host: &self.host,
+            target: &self.target,
+            route,
+            status: self.status,
+            result: self.result.as_str(),
+            received: exchange.map_or(0, |exchange| exchange.window.received()),
+            sent: self.sent,
+            ms: report::millis(self.took),
+            legs: exchange.map_or_else(Vec::new, |e| e.legs.iter().map(|leg| report::leg(leg, now)).collect()),
+        });
+    }
+}

@@ -1,0 +1,513 @@
+//! One request and its legs: begins them, polls them, tells each what to do with its response, and counts outcomes
+//! until the policy decides.
+//!
+//! The exchange does not know the client. [`gather`] feeds it the request's body until there is a decision, [`stream`]
+//! takes the answer out of it, and what still runs after that (stragglers) is polled by [`Exchange::poll_rest`] in a
+//! task of its own. All of that is one state machine in one place, so a straggler is nothing special.
+
+pub mod alarm;
+pub mod budget;
+pub mod gather;
+pub mod leg;
+pub mod quorum;
+pub mod stream;
+mod wake;
+pub mod window;
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use self::{
+    alarm::Alarm,
+    budget::{Budget, Share},
+    leg::{Leg, Mode, Terms},
+    quorum::{Decision, Quorum},
+    wake::Wakers,
+    window::{Cursor, Window},
+};
+use crate::{
+    outcome::{LegError, Outcome},
+    problem::Problem,
+    table::RouteEntry,
+};
+
+/// How often woken legs are looked for before the task yields.
+const ROUNDS: usize = 4;
+
+/// One request, its legs and its policy.
+#[derive(Debug)]
+pub struct Exchange {
+    /// Where it goes.
+    pub route: Arc<RouteEntry>,
+    /// The legs, in snapshot order.
+    pub legs: Vec<Leg>,
+    /// The body of the request.
+    pub window: Window,
+    /// The policy.
+    pub quorum: Quorum,
+    method: Box<[u8]>,
+    /// Whether the client gets the report instead of an endpoint's answer.
+    pub wants_report: bool,
+    decided: bool,
+    /// The leg whose answer goes to the client, once that is decided.
+    pub winner: Option<usize>,
+    /// The lowest leg that is ok and has a body to give, the whole of it or a full hold; it keeps that.
+    candidate: Option<usize>,
+    /// The best-ranked leg whose response would not do; it keeps its body in case that no other does.
+    fallback: Option<usize>,
+    wakers: Wakers,
+    terms: Terms,
+    cap: usize,
+    /// When it began.
+    pub started: Instant,
+    /// When every leg is given up; none once that has happened.
+    deadline: Option<Instant>,
+    /// A time no later than the first time-out of any leg.
+    next_expiry: Option<Instant>,
+    held: usize,
+    share: Share,
+    waits: gather::Waits,
+}
+
+/// What one request is like, for all its legs.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// The method.
+    pub method: &'a [u8],
+    /// Whether sending it twice is harmless.
+    pub is_idempotent: bool,
+    /// Whether the body comes in chunks; else its length is known.
+    pub chunked: bool,
+    /// Whether there is a body at all.
+    pub has_body: bool,
+    /// Whether the client asked for the report.
+    pub wants_report: bool,
+    /// The worker that serves it.
+    pub worker: usize,
+}
+
+// === impl Exchange ===
+
+impl Exchange {
+    /// An exchange for `route`, with no leg begun.
+    #[must_use]
+    pub fn new(
+        route: Arc<RouteEntry>,
+        request: &Request<'_>,
+        budget: &Arc<Budget>,
+        config: &crate::config::Limits,
+    ) -> Self {
+        let policy = &route.config.policy;
+        let started = Instant::now();
+        let mut window = Window::default();
+        window.reset(policy.window, request.chunked);
+        if !request.has_body {
+            window.finish();
+        }
+        Self {
+            quorum: Quorum::new(policy.require, route.members.len()),
+            legs: Vec::with_capacity(route.members.len()),
+            window,
+            method: request.method.into(),
+            wants_report: request.wants_report,
+            decided: false,
+            winner: None,
+            candidate: None,
+            fallback: None,
+            wakers: Wakers::default(),
+            terms: Terms {
+                worker: request.worker,
+                is_head: request.method == b"HEAD",
+                is_idempotent: request.is_idempotent,
+                retries: policy.retries,
+                connect: policy.timeouts.connect,
+                first_byte: policy.timeouts.first_byte,
+                pool: config.pool,
+                pool_idle: config.pool_idle,
+            },
+            cap: config.inflight_per_endpoint,
+            started,
+            deadline: Some(started + policy.timeouts.total),
+            next_expiry: None,
+            held: 0,
+            share: Share::of(budget),
+            waits: gather::Waits::default(),
+            route,
+        }
+    }
+
+    /// Begins every leg with the head that `head_for` makes for its endpoint.
+    pub fn begin(&mut self, mut head_for: impl FnMut(&crate::target::Target) -> Bytes) {
+        self.wakers.reset(self.route.members.len());
+        let now = self.started;
+        for (index, member) in self.route.members.iter().enumerate() {
+            let head = head_for(&member.target);
+            let mut leg = Leg::new(member.target.clone(), head, &self.terms, now);
+            if member.ready {
+                leg.start(&self.terms, self.cap, now);
+            } else {
+                let error = LegError::new("destination_unavailable", "the endpoint is not ready");
+                leg.end_with(Outcome::Rejected, error, now);
+            }
+            self.legs.push(leg);
+            self.wakers.flag(index);
+        }
+    }
+
+    /// Polls every leg that was woken or flagged. Returns whether any was.
+    fn poll_legs(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        self.wakers.register(cx.waker());
+        let mut any = false;
+        for _ in 0..ROUNDS {
+            let mut found = false;
+            let mut word = 0;
+            while let Some(mut flags) = self.wakers.take(word) {
+                while flags != 0 {
+                    let index = word * 64 + flags.trailing_zeros() as usize;
+                    flags &= flags - 1;
+                    found = true;
+                    self.poll_leg(index, now);
+                }
+                word += 1;
+            }
+            any |= found;
+            if !found {
+                return any;
+            }
+        }
+        // Something is ready all the time, perhaps because this task has used up its share: let others run first.
+        cx.waker().wake_by_ref();
+        any
+    }
+
+    fn poll_leg(&mut self, index: usize, now: Instant) {
+        let Some(leg) = self.legs.get_mut(index) else { return };
+        let held = leg.held_bytes;
+        let mut cx = Context::from_waker(self.wakers.waker(index));
+        leg.poll(&mut cx, &self.window, &self.terms, now);
+        if leg.fresh_head {
+            leg.fresh_head = false;
+            self.classify(index);
+            let leg = &mut self.legs[index];
+            let mut cx = Context::from_waker(self.wakers.waker(index));
+            leg.poll(&mut cx, &self.window, &self.terms, now);
+        }
+        self.held = self.held + self.legs[index].held_bytes - held;
+        self.choose(index);
+        let leg = &self.legs[index];
+        if let Some((at, _)) = leg.deadline {
+            self.next_expiry = Some(self.next_expiry.map_or(at, |next| next.min(at)));
+        }
+        self.settle(index);
+        if self.held > self.route.config.policy.window {
+            self.shed();
+        }
+    }
+
+    /// A response head has come in: decides what happens to its body.
+    fn classify(&mut self, index: usize) {
+        let status = self.legs[index].response.as_ref().map_or(0, |head| head.status);
+        let success = self.route.config.policy.success.is_ok(&self.method, status);
+        self.legs[index].success = success;
+        if self.decided || self.wants_report {
+            self.discard(index);
+        } else if success {
+            // Where every leg must be ok, this one's body is the one that will be wanted.
+            if !self.has_spare_legs()
+                && let Some(candidate) = self.candidate.take_if(|candidate| *candidate > index)
+                && !self.legs[candidate].complete
+            {
+                self.discard(candidate);
+            }
+        } else {
+            match self.fallback {
+                Some(fallback) if self.failure_rank(fallback) < self.failure_rank(index) => self.discard(index),
+                before => {
+                    self.fallback = Some(index);
+                    if let Some(before) = before {
+                        self.discard(before);
+                        self.settle(before);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A leg may have a body to give now: keeps it where it is the lowest such leg, and lets go of the one before.
+    fn choose(&mut self, index: usize) {
+        if self.candidate == Some(index) || !self.can_answer(index) {
+            return;
+        }
+        let lower = |leg: &Leg| leg.success && leg.mode == Mode::Hold && leg.is_available();
+        let loser = match self.candidate {
+            Some(candidate) if candidate < index => Some(index),
+            _ if !self.has_spare_legs() && self.legs[..index].iter().any(lower) => Some(index),
+            before => {
+                self.candidate = Some(index);
+                before
+            }
+        };
+        // What is whole costs nothing more to keep; what is not must be read on.
+        if let Some(loser) = loser.filter(|loser| !self.legs[*loser].complete) {
+            self.discard(loser);
+        }
+    }
+
+    /// Whether the request can succeed though some leg fails.
+    fn has_spare_legs(&self) -> bool {
+        self.quorum.required < self.quorum.total
+    }
+
+    /// Whether the leg is ok and has a body to give.
+    fn can_answer(&self, index: usize) -> bool {
+        let leg = &self.legs[index];
+        leg.success && leg.mode == Mode::Hold && leg.is_available() && (leg.complete || leg.is_full())
+    }
+
+    /// Counts the outcome of a leg as soon as it is certain.
+    fn settle(&mut self, index: usize) {
+        let leg = &self.legs[index];
+        let ok = match &leg.result {
+            Some(result) => Some(result.outcome == Outcome::Ok),
+            None if leg.response.is_none() => None,
+            // Only the client can make a held body go on.
+            None if leg.success => {
+                let at_once = self.route.config.policy.require.is_any() && !self.wants_report && !self.decided;
+                let paused = leg.mode == Mode::Hold && leg.is_full();
+                (leg.sent && (at_once || paused)).then_some(true)
+            }
+            None => (leg.mode == Mode::Discard || leg.is_full()).then_some(false),
+        };
+        if leg.result.as_ref().is_some_and(|result| result.error.is_some()) {
+            // It may have been kept for the client, and now it cannot be.
+            if self.candidate == Some(index) {
+                self.candidate = (0..self.legs.len()).find(|other| self.can_answer(*other));
+            }
+            if self.fallback == Some(index) {
+                self.fallback = None;
+            }
+        }
+        let leg = &mut self.legs[index];
+        match (leg.counted, ok) {
+            (None, Some(ok)) => {
+                leg.counted = Some(ok);
+                self.quorum.record(ok);
+            }
+            // A response that was cut after it had counted counts as failed after all.
+            (Some(true), Some(false)) => {
+                leg.counted = Some(false);
+                self.quorum.revoke();
+            }
+            _ => {}
+        }
+    }
+
+    fn discard(&mut self, index: usize) {
+        self.held -= self.legs[index].held_bytes;
+        self.legs[index].discard();
+        self.wakers.flag(index);
+    }
+
+    /// Too much is held: lets go of the bodies that are the least likely to be needed, the highest legs first.
+    fn shed(&mut self) {
+        for index in (0..self.legs.len()).rev() {
+            let kept = self.candidate == Some(index) || self.fallback == Some(index) || self.winner == Some(index);
+            if !kept && self.legs[index].held_bytes > 0 && self.legs[index].mode == Mode::Hold {
+                self.discard(index);
+                if self.held <= self.route.config.policy.window {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The order in which failures are reported: server side before client error, a real response before none, then
+    /// snapshot order. Smaller is better.
+    fn failure_rank(&self, index: usize) -> (bool, bool, usize) {
+        let leg = &self.legs[index];
+        let real = if self.wants_report {
+            leg.result.as_ref().is_some_and(|result| result.error.is_none())
+        } else {
+            leg.is_available()
+        };
+        let client_error = match &leg.result {
+            Some(result) => result.outcome == Outcome::ClientError,
+            None => leg.response.as_ref().is_some_and(|head| head.status < 500),
+        };
+        (client_error, !real, index)
+    }
+
+    /// The decision is made: picks the leg whose answer goes to the client and lets the others run on without one.
+    /// `Err` is the answer where no leg has one.
+    ///
+    /// # Errors
+    /// The made-up answer.
+    pub fn decide(&mut self, decision: Decision) -> Result<usize, Problem> {
+        self.decided = true;
+        let winner = match decision {
+            Decision::Success => self.legs.iter().position(|leg| leg.counted == Some(true) && leg.is_available()),
+            Decision::Failure => {
+                let failed = |index: &usize| self.legs[*index].counted == Some(false);
+                let best = (0..self.legs.len()).filter(failed).min_by_key(|index| self.failure_rank(*index));
+                best.filter(|best| self.legs[*best].is_available())
+            }
+        };
+        self.winner = winner;
+        for index in 0..self.legs.len() {
+            if Some(index) != winner && self.legs[index].mode != Mode::Discard {
+                self.discard(index);
+            }
+        }
+        match winner {
+            Some(winner) => {
+                self.legs[winner].mode = Mode::Stream;
+                self.wakers.flag(winner);
+                Ok(winner)
+            }
+            None => Err(self.made_up(decision)),
+        }
+    }
+
+    /// The status that a failure is answered with, whether by an endpoint or made up.
+    #[must_use]
+    pub fn failure_status(&self) -> u16 {
+        let failed = (0..self.legs.len()).filter(|index| self.legs[*index].counted == Some(false));
+        let best = failed.min_by_key(|index| self.failure_rank(*index)).map(|index| &self.legs[index]);
+        best.and_then(|leg| leg.result.as_ref()).map_or(502, |result| {
+            let made_up = result.outcome.made_up_status(self.route.config.policy.on_timeout);
+            result.status.filter(|_| result.error.is_none()).unwrap_or(made_up)
+        })
+    }
+
+    /// The answer where no endpoint's can be passed on.
+    fn made_up(&self, decision: Decision) -> Problem {
+        let policy = &self.route.config.policy;
+        if decision == Decision::Success {
+            let detail = "every successful answer was too long to be kept until the decision";
+            return Problem::new(502, "http_response_body_size", detail);
+        }
+        let failed = (0..self.legs.len()).filter(|index| self.legs[*index].counted == Some(false));
+        let Some(index) = failed.min_by_key(|index| self.failure_rank(*index)) else {
+            return Problem::new(502, "proxy_internal_response", "no endpoint answered");
+        };
+        let leg = &self.legs[index];
+        let (outcome, kind, detail) = match &leg.result {
+            Some(result) => match &result.error {
+                Some(error) => (result.outcome, error.kind, error.detail.as_ref()),
+                None => (result.outcome, "http_response_body_size", "its answer was not kept"),
+            },
+            None => (Outcome::Reset, "http_response_incomplete", "its answer was not kept"),
+        };
+        let detail = format!(
+            "{} of {} endpoints ok, {} required; {}: {}: {detail}",
+            self.quorum.ok,
+            self.quorum.total,
+            self.quorum.required,
+            leg.target.label,
+            outcome.as_str(),
+        );
+        Problem::new(outcome.made_up_status(policy.on_timeout), kind, detail)
+    }
+
+    /// Ends every leg that has not ended.
+    pub fn abort(&mut self, outcome: Outcome, kind: &'static str, why: &'static str) {
+        let now = Instant::now();
+        for index in 0..self.legs.len() {
+            if self.legs[index].result.is_none() && self.winner != Some(index) {
+                self.end_leg(index, outcome, LegError::new(kind, why), now);
+            }
+        }
+    }
+
+    fn end_leg(&mut self, index: usize, outcome: Outcome, error: LegError, now: Instant) {
+        self.held -= self.legs[index].held_bytes;
+        self.legs[index].end_with(outcome, error, now);
+        self.settle(index);
+    }
+
+    /// Whether every leg has ended.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.legs.iter().all(|leg| leg.result.is_some())
+    }
+
+    /// The client is gone or has its answer: what runs on does so only for the endpoints' sake, until its deadline.
+    pub fn release(&mut self) {
+        self.decided = true;
+        let Some(winner) = self.winner.take().filter(|winner| self.legs[*winner].result.is_none()) else { return };
+        self.discard(winner);
+        if self.deadline.is_none() {
+            let error = LegError::new("http_response_incomplete", "the client went away in the middle of the answer");
+            self.end_leg(winner, Outcome::Cancelled, error, Instant::now());
+        }
+    }
+
+    /// Runs the stragglers, until each has ended or its time is up.
+    pub fn poll_rest(&mut self, cx: &mut Context<'_>, alarm: &mut Alarm) -> Poll<()> {
+        let mut now = Instant::now();
+        loop {
+            self.poll_legs(cx, now);
+            self.share.set(self.held + self.window.cost());
+            if self.is_over() {
+                return Poll::Ready(());
+            }
+            match alarm.poll(cx, self.next_due().unwrap_or_else(far)) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(then) => {
+                    now = then;
+                    self.expire(now);
+                }
+            }
+        }
+    }
+
+    /// The time of the next time-out.
+    fn next_due(&self) -> Option<Instant> {
+        self.next_expiry.into_iter().chain(self.deadline).min()
+    }
+
+    /// Ends what is overdue. What streams to the client is under time-outs of its own.
+    fn expire(&mut self, now: Instant) {
+        if self.deadline.is_some_and(|deadline| now >= deadline) {
+            self.deadline = None;
+            let limit = runtime::duration::format(self.route.config.policy.timeouts.total);
+            for index in 0..self.legs.len() {
+                if self.legs[index].result.is_none() && self.winner != Some(index) {
+                    let error = LegError::new("http_response_timeout", format!("no complete answer within {limit}"));
+                    self.end_leg(index, Outcome::Timeout, error, now);
+                }
+            }
+        }
+        if self.next_expiry.is_some_and(|next| now >= next) {
+            self.next_expiry = None;
+            for index in 0..self.legs.len() {
+                let leg = &mut self.legs[index];
+                if leg.deadline.is_some_and(|(at, _)| now >= at) {
+                    // Time-outs of an attempt run only until the first byte of a response: nothing is held yet.
+                    leg.expire(&self.window, &self.terms, now);
+                    self.wakers.flag(index);
+                    self.settle(index);
+                }
+                if let Some((at, _)) = self.legs[index].deadline {
+                    self.next_expiry = Some(self.next_expiry.map_or(at, |next| next.min(at)));
+                }
+            }
+        }
+    }
+
+    /// The cursor of the leg that is farthest behind; none where no leg takes any more.
+    fn slowest(&self) -> Option<(usize, Cursor)> {
+        let writing = self.legs.iter().enumerate().filter(|(_, leg)| leg.is_writing());
+        writing.map(|(index, leg)| (index, leg.cursor())).min_by_key(|(_, cursor)| *cursor)
+    }
+}
+
+/// A time that is never reached, for when nothing is due.
+fn far() -> Instant {
+    Instant::now() + std::time::Duration::from_secs(24 * 3600)
+}

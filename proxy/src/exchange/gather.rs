@@ -1,0 +1,251 @@
+//! The first half of a request: its body goes from the client through the window to every leg, until the policy has a
+//! decision or the client turns out to be at fault.
+
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{Exchange, alarm::Alarm, far, quorum::Decision};
+use crate::{
+    downstream::Downstream,
+    http::body::{BodyReader, Piece},
+    outcome::{LegError, Outcome},
+};
+
+/// How the first half ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gathered {
+    /// There is a decision. The client may still be sending, but only where it is a failure.
+    Decided(Decision),
+    /// The client broke the rules: answer with this status, and close the connection.
+    Fault(Fault),
+    /// The client is gone, in the middle of the body.
+    Gone,
+}
+
+/// What a client did wrong with its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// 400
+    #[error("the request body has {0}")]
+    Chunks(#[from] crate::http::chunked::ChunkError),
+    /// 408
+    #[error("the request body stopped coming for longer than {0:?}")]
+    Slow(Duration),
+    /// 413
+    #[error("the request body is longer than {0} bytes, which is the limit here")]
+    TooLong(u64),
+}
+
+impl Fault {
+    /// The status it is answered with.
+    #[must_use]
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Chunks(_) => 400,
+            Self::Slow(_) => 408,
+            Self::TooLong(_) => 413,
+        }
+    }
+}
+
+/// What the exchange is waiting for while a body comes in.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Waits {
+    /// Since when nothing came from the client though there is room.
+    client: Option<Instant>,
+    /// Since when the client is all that everyone waits for: that time does not count.
+    only_client: Option<Instant>,
+    /// Since when the window is full.
+    window: Option<Instant>,
+}
+
+/// What came of trying to read more of the body.
+enum Read {
+    Some,
+    WindowFull,
+    Waiting,
+    Over(Gathered),
+}
+
+impl Exchange {
+    /// Drives the exchange towards a decision. `idle` is how long the client may pause in its body.
+    pub fn poll_gather(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Downstream,
+        body: &mut BodyReader,
+        idle: Duration,
+        alarm: &mut Alarm,
+    ) -> Poll<Gathered> {
+        let mut now = Instant::now();
+        loop {
+            let read = if self.window.is_finished() { Read::Waiting } else { self.read_body(cx, client, body, now) };
+            if let Read::Over(over) = read {
+                return Poll::Ready(over);
+            }
+            self.poll_legs(cx, now);
+            if let Some(decision) = self.decision() {
+                self.share.set(self.held + self.window.cost());
+                return Poll::Ready(Gathered::Decided(decision));
+            }
+            let trimmed = matches!(read, Read::WindowFull) && self.make_room();
+            self.share.set(self.held + self.window.cost());
+            if trimmed || matches!(read, Read::Some) {
+                continue;
+            }
+            self.note_waits(&read, now);
+            let due = self.gather_due(idle);
+            match alarm.poll(cx, due) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(then) => now = then,
+            }
+            if self.waits.client.is_some_and(|since| now >= since + idle) {
+                return Poll::Ready(Gathered::Fault(Fault::Slow(idle)));
+            }
+            if self.waits.only_client.is_none() {
+                self.expire(now);
+            }
+            self.drop_laggards(now);
+        }
+    }
+
+    /// With the report every leg is waited for; else the policy decides.
+    fn decision(&self) -> Option<Decision> {
+        if self.wants_report && !self.is_over() {
+            return None;
+        }
+        self.quorum.decision()
+    }
+
+    fn read_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Downstream,
+        body: &mut BodyReader,
+        now: Instant,
+    ) -> Read {
+        let mut some = false;
+        // Whoever keeps nothing may always read a piece, so that every request goes on.
+        while self.window.has_room() && (self.window.is_empty() || self.share.has_room()) {
+            match body.next(&mut client.buffer) {
+                Err(error) => return Read::Over(Gathered::Fault(error.into())),
+                Ok(Piece::End) => {
+                    self.window.finish();
+                    self.flag_writers();
+                    self.end_waits(now);
+                    return Read::Some;
+                }
+                Ok(Piece::Data(data)) => {
+                    self.window.push(data);
+                    if let Some(limit) = self.route.config.policy.max_body
+                        && self.window.received() > limit
+                    {
+                        return Read::Over(Gathered::Fault(Fault::TooLong(limit)));
+                    }
+                    self.share.set(self.held + self.window.cost());
+                    some = true;
+                }
+                // What came so far goes out before more is read.
+                Ok(Piece::Partial) if some => break,
+                Ok(Piece::Partial) => match client.poll_fill(cx, body.room(64 * 1024)) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Read::Over(Gathered::Gone),
+                    Poll::Ready(Ok(_)) => self.end_waits(now),
+                    Poll::Pending => return Read::Waiting,
+                },
+            }
+        }
+        if some {
+            self.flag_writers();
+            return Read::Some;
+        }
+        Read::WindowFull
+    }
+
+    fn flag_writers(&self) {
+        for (index, leg) in self.legs.iter().enumerate() {
+            if leg.is_writing() {
+                self.wakers.flag(index);
+            }
+        }
+    }
+
+    /// Lets go of what every leg has passed; whether that made room.
+    fn make_room(&mut self) -> bool {
+        let before = self.window.cost();
+        match self.slowest() {
+            Some((_, cursor)) => self.window.trim(cursor),
+            None => self.window.trim_all(),
+        }
+        self.window.cost() < before
+    }
+
+    /// Starts and stops the clocks of what is waited for.
+    fn note_waits(&mut self, read: &Read, now: Instant) {
+        let waits = &mut self.waits;
+        match read {
+            Read::WindowFull => {
+                if waits.window.is_none() {
+                    waits.window = Some(now);
+                    self.route.metrics.window_stalls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                }
+                waits.client = None;
+            }
+            Read::Waiting if !self.window.is_finished() => {
+                waits.window = None;
+                waits.client.get_or_insert(now);
+                let caught_up = |leg: &super::leg::Leg| !leg.is_writing() || self.window.is_passed(leg.cursor());
+                if self.legs.iter().all(caught_up) {
+                    waits.only_client.get_or_insert(now);
+                } else {
+                    self.end_only_client(now);
+                }
+            }
+            _ => self.end_waits(now),
+        }
+    }
+
+    /// Something came from the client: stops the clocks.
+    fn end_waits(&mut self, now: Instant) {
+        self.end_only_client(now);
+        self.waits = Waits::default();
+    }
+
+    /// Time spent waiting for the client only does not count.
+    fn end_only_client(&mut self, now: Instant) {
+        if let Some(since) = self.waits.only_client.take() {
+            self.deadline = self.deadline.map(|deadline| deadline + now.saturating_duration_since(since));
+        }
+    }
+
+    fn gather_due(&self, idle: Duration) -> Instant {
+        let lag = self.waits.window.map(|since| since + self.route.config.policy.lag_timeout.max(MIN_LAG));
+        let client = self.waits.client.map(|since| since + idle);
+        // While only the client is waited for, its own time-out is running.
+        let own = if self.waits.only_client.is_some() { None } else { self.next_due() };
+        lag.into_iter().chain(client).chain(own).min().unwrap_or_else(far)
+    }
+
+    /// The window has been full for too long: gives up the legs that are farthest behind, as long as the quorum can be
+    /// met without them, until there is room.
+    fn drop_laggards(&mut self, now: Instant) {
+        let limit = self.route.config.policy.lag_timeout.max(MIN_LAG);
+        if self.waits.window.is_none_or(|since| now < since + limit) {
+            return;
+        }
+        while self.quorum.reachable(1) && !self.window.has_room() {
+            let Some((index, _)) = self.slowest() else { break };
+            let why = format!("took nothing of the request for {}", runtime::duration::format(limit));
+            self.end_leg(index, Outcome::Lagged, LegError::new("connection_write_timeout", why), now);
+            self.make_room();
+        }
+        // Whoever is still too slow cannot be spared, or has the same time again.
+        self.waits.window = Some(now);
+    }
+}
+
+/// The shortest lag time-out: below it a leg would be given up for the scheduler's pauses.
+const MIN_LAG: Duration = Duration::from_millis(10);

@@ -1,0 +1,195 @@
+//! The second half of a request: the answer goes from the winning leg to the client, while the other legs run on.
+
+use std::{
+    collections::VecDeque,
+    io::IoSlice,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{Exchange, alarm::Alarm, leg::HOLD};
+use crate::{
+    downstream::Downstream,
+    http::chunked,
+    outcome::{LegError, Outcome},
+};
+
+/// Buffers written with one system call.
+const SLICES: usize = 64;
+
+/// How the answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Streamed {
+    /// The client has all of it.
+    Whole,
+    /// The endpoint broke off: the client must not take it for whole.
+    Cut,
+    /// The client is gone or takes nothing.
+    Gone,
+}
+
+/// Bytes on their way to the client.
+#[derive(Debug, Default)]
+pub struct Outgoing {
+    queue: VecDeque<Bytes>,
+    bytes: usize,
+    /// Whether the body is sent in chunks.
+    pub chunked: bool,
+    ended: bool,
+    /// Since when the client has taken nothing.
+    stalled: Option<Instant>,
+    /// Bytes of body queued so far.
+    pub body_bytes: u64,
+}
+
+impl Outgoing {
+    /// Puts bytes of a head at the end.
+    pub fn push_head(&mut self, head: Bytes) {
+        self.bytes += head.len();
+        self.queue.push_back(head);
+    }
+
+    /// Puts a piece of the body at the end, framed as the client was told.
+    pub fn push_body(&mut self, data: Bytes) {
+        if data.is_empty() {
+            return;
+        }
+        self.body_bytes += data.len() as u64;
+        if self.chunked {
+            let head = chunked::chunk_head(data.len());
+            self.bytes += head.len() + data.len() + 2;
+            self.queue.extend([head, data, Bytes::from_static(b"\r\n")]);
+        } else {
+            self.bytes += data.len();
+            self.queue.push_back(data);
+        }
+    }
+
+    /// The body is complete.
+    pub fn end(&mut self) {
+        if !self.ended && self.chunked {
+            self.bytes += chunked::LAST_CHUNK.len();
+            self.queue.push_back(Bytes::from_static(chunked::LAST_CHUNK));
+        }
+        self.ended = true;
+    }
+
+    /// Writes as much as the client takes.
+    ///
+    /// # Errors
+    /// What the socket reports.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>, client: &mut Downstream) -> Poll<std::io::Result<()>> {
+        while !self.queue.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let used = self.queue.len().min(SLICES);
+            for (slice, bytes) in slices.iter_mut().zip(&self.queue) {
+                *slice = IoSlice::new(bytes);
+            }
+            let mut written = ready!(client.poll_write(cx, &slices[..used]))?;
+            self.bytes -= written;
+            self.stalled = None;
+            while let Some(front) = self.queue.front_mut() {
+                if written < front.len() {
+                    bytes::Buf::advance(front, written);
+                    break;
+                }
+                written -= front.len();
+                self.queue.pop_front();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes everything, giving up where the client takes nothing for `idle`.
+    pub async fn flush(&mut self, client: &mut Downstream, idle: Duration, alarm: &mut Alarm) -> bool {
+        std::future::poll_fn(|cx| {
+            match self.poll_flush(cx, client) {
+                Poll::Ready(result) => return Poll::Ready(result.is_ok()),
+                Poll::Pending => {}
+            }
+            let since = *self.stalled.get_or_insert_with(Instant::now);
+            alarm.poll(cx, since + idle).map(|_| false)
+        })
+        .await
+    }
+}
+
+impl Exchange {
+    /// Drives the answer of the winner to the client. `idle` is how long the client may take nothing.
+    pub fn poll_stream(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Downstream,
+        out: &mut Outgoing,
+        idle: Duration,
+        alarm: &mut Alarm,
+    ) -> Poll<Streamed> {
+        let Some(winner) = self.winner else { return Poll::Ready(Streamed::Cut) };
+        let mut now = Instant::now();
+        loop {
+            let moved = self.poll_legs(cx, now);
+            let took = self.take_answer(winner, out);
+            self.share.set(self.held + self.window.cost());
+            let flushed = match out.poll_flush(cx, client) {
+                Poll::Ready(Err(_)) => return Poll::Ready(Streamed::Gone),
+                Poll::Ready(Ok(())) => true,
+                Poll::Pending => false,
+            };
+            let leg = &self.legs[winner];
+            if flushed
+                && leg.held_bytes == 0
+                && let Some(result) = &leg.result
+            {
+                return Poll::Ready(if result.error.is_some() { Streamed::Cut } else { Streamed::Whole });
+            }
+            // Where the flush made room, what waits in the leg can go on.
+            if moved || took || (flushed && leg.held_bytes > 0) {
+                continue;
+            }
+            let limit = if flushed {
+                self.legs[winner].last_read + self.route.config.policy.timeouts.idle
+            } else {
+                *out.stalled.get_or_insert(now) + idle
+            };
+            match alarm.poll(cx, self.next_due().map_or(limit, |due| due.min(limit))) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(then) => now = then,
+            }
+            if now >= limit {
+                if !flushed {
+                    return Poll::Ready(Streamed::Gone);
+                }
+                let idle = runtime::duration::format(self.route.config.policy.timeouts.idle);
+                let why = format!("the answer stopped coming for {idle}");
+                self.end_leg(winner, Outcome::Timeout, LegError::new("connection_read_timeout", why), now);
+                return Poll::Ready(Streamed::Cut);
+            }
+            self.expire(now);
+        }
+    }
+
+    /// Moves what the winner has to the client's queue, as long as that is short.
+    fn take_answer(&mut self, winner: usize, out: &mut Outgoing) -> bool {
+        let leg = &mut self.legs[winner];
+        let before = leg.held_bytes;
+        while out.bytes < HOLD
+            && let Some(data) = leg.take_held()
+        {
+            out.push_body(data);
+        }
+        let took = before - leg.held_bytes;
+        if took > 0 && !leg.complete {
+            // It may have paused.
+            self.wakers.flag(winner);
+        }
+        let leg = &self.legs[winner];
+        if leg.complete && leg.held_bytes == 0 {
+            out.end();
+        }
+        self.held -= took;
+        took > 0
+    }
+}

@@ -1,0 +1,278 @@
+//! The body window: what of a request body is in memory, once, for all legs to write from.
+//!
+//! It holds wire bytes: with a known length the body as it is, else chunks. Every leg has a [`Cursor`] into it. Reading
+//! from downstream stops while the window is full; what every live leg has passed is let go when room is needed, and
+//! only then, so that an attempt can begin again as long as the whole body fits.
+
+use std::{collections::VecDeque, io::IoSlice};
+
+use bytes::Bytes;
+
+use crate::http::chunked;
+
+/// The least a piece counts: what it costs to keep it, however small it is.
+pub const LEAST: usize = 256;
+
+/// The part of a request body that is in memory.
+#[derive(Debug, Default)]
+pub struct Window {
+    pieces: VecDeque<Piece>,
+    /// The number of pieces let go before the first.
+    base: u64,
+    cost: usize,
+    limit: usize,
+    chunked: bool,
+    finished: bool,
+    /// Bytes of body that came in, framing not counted.
+    received: u64,
+}
+
+#[derive(Debug)]
+struct Piece {
+    /// The framing before the data; empty where the length is known.
+    head: Bytes,
+    data: Bytes,
+}
+
+/// How far a leg has got: a piece and an offset into its wire bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cursor {
+    piece: u64,
+    offset: usize,
+}
+
+impl Piece {
+    /// The wire bytes of this piece in order; the line end after a chunk is left out where there is no framing.
+    fn parts(&self) -> [&[u8]; 3] {
+        let tail: &[u8] = if self.head.is_empty() { b"" } else { b"\r\n" };
+        [&self.head, &self.data, tail]
+    }
+
+    fn wire_len(&self) -> usize {
+        self.parts().iter().map(|part| part.len()).sum()
+    }
+
+    fn cost(&self) -> usize {
+        self.data.len().max(LEAST)
+    }
+}
+
+impl Window {
+    /// Makes it an empty window of `limit` bytes for the next request; memory is used again.
+    pub fn reset(&mut self, limit: usize, chunked: bool) {
+        self.pieces.clear();
+        *self = Self { pieces: std::mem::take(&mut self.pieces), limit, chunked, ..Self::default() };
+    }
+
+    /// Takes the next piece of the body, which must not be empty.
+    pub fn push(&mut self, data: Bytes) {
+        self.received += data.len() as u64;
+        let head = if self.chunked { chunked::chunk_head(data.len()) } else { Bytes::new() };
+        let piece = Piece { head, data };
+        self.cost += piece.cost();
+        self.pieces.push_back(piece);
+    }
+
+    /// The body is complete. Only from here on can its copies look complete to an endpoint.
+    pub fn finish(&mut self) {
+        self.finished = true;
+        if self.chunked {
+            // The last chunk is all framing.
+            self.pieces.push_back(Piece { head: Bytes::new(), data: Bytes::from_static(chunked::LAST_CHUNK) });
+        }
+    }
+
+    /// Whether the whole body has come in.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    /// Whether another piece may be read.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.cost < self.limit
+    }
+
+    /// Whether nothing is kept.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// The bytes it counts as.
+    #[must_use]
+    pub fn cost(&self) -> usize {
+        self.cost
+    }
+
+    /// Bytes of body that came in so far.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Whether a leg may begin again from the start of the body.
+    #[must_use]
+    pub fn is_replayable(&self) -> bool {
+        self.base == 0
+    }
+
+    /// Lets go of what the slowest live leg has passed.
+    pub fn trim(&mut self, slowest: Cursor) {
+        while self.base < slowest.piece {
+            let Some(piece) = self.pieces.pop_front() else { break };
+            // The last chunk was never counted, and it is never passed before the body is finished.
+            self.cost = self.cost.saturating_sub(piece.cost());
+            self.base += 1;
+        }
+    }
+
+    /// Lets go of everything: no leg takes any more.
+    pub fn trim_all(&mut self) {
+        self.trim(Cursor { piece: u64::MAX, offset: 0 });
+    }
+
+    /// Whether the leg at this cursor has written all that there is.
+    #[must_use]
+    pub fn is_passed(&self, cursor: Cursor) -> bool {
+        cursor.piece >= self.base + self.pieces.len() as u64
+    }
+
+    /// Fills `slices` with what comes next for a leg, from `used` on; returns how many are filled.
+    pub fn fill<'a>(&'a self, cursor: Cursor, slices: &mut [IoSlice<'a>], mut used: usize) -> usize {
+        let mut skip = cursor.offset;
+        let from = usize::try_from(cursor.piece.saturating_sub(self.base)).unwrap_or(usize::MAX);
+        for piece in self.pieces.iter().skip(from) {
+            for part in piece.parts() {
+                let skipped = skip.min(part.len());
+                skip -= skipped;
+                let part = &part[skipped..];
+                if part.is_empty() {
+                    continue;
+                }
+                let Some(slot) = slices.get_mut(used) else { return used };
+                *slot = IoSlice::new(part);
+                used += 1;
+            }
+        }
+        used
+    }
+
+    /// Moves a cursor over bytes that were written.
+    pub fn advance(&self, cursor: &mut Cursor, mut written: usize) {
+        let from = usize::try_from(cursor.piece.saturating_sub(self.base)).unwrap_or(usize::MAX);
+        for piece in self.pieces.iter().skip(from) {
+            let left = piece.wire_len() - cursor.offset;
+            if written < left {
+                cursor.offset += written;
+                return;
+            }
+            written -= left;
+            *cursor = Cursor { piece: cursor.piece + 1, offset: 0 };
+            if written == 0 {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What a leg that writes `step` bytes at a time has written when nothing is left.
+    fn drain(window: &Window, cursor: &mut Cursor, step: usize) -> Vec<u8> {
+        let mut wire = Vec::new();
+        while !window.is_passed(*cursor) {
+            let mut slices = [IoSlice::new(b""); 4];
+            let used = window.fill(*cursor, &mut slices, 0);
+            let bytes: Vec<u8> = slices[..used].iter().flat_map(|s| s.iter().copied()).take(step).collect();
+            assert!(!bytes.is_empty());
+            window.advance(cursor, bytes.len());
+            wire.extend(bytes);
+        }
+        wire
+    }
+
+    fn window(limit: usize, chunked: bool) -> Window {
+        let mut window = Window::default();
+        window.reset(limit, chunked);
+        window
+    }
+
+    #[test]
+    fn a_known_length_passes_as_it_is_and_an_unknown_one_in_chunks() {
+        for (chunked, want) in [(false, "helloworld"), (true, "5\r\nhello\r\n5\r\nworld\r\n0\r\n\r\n")] {
+            let mut window = window(1 << 20, chunked);
+            window.push(Bytes::from_static(b"hello"));
+            let mut cursor = Cursor::default();
+            let before = drain(&window, &mut cursor, 3);
+            assert!(!before.ends_with(chunked::LAST_CHUNK), "not complete before it is");
+            window.push(Bytes::from_static(b"world"));
+            window.finish();
+            let all = [before, drain(&window, &mut cursor, 3)].concat();
+            assert_eq!(String::from_utf8(all).unwrap(), want);
+        }
+    }
+
+    #[test]
+    fn a_small_piece_counts_as_256_bytes() {
+        let mut window = window(1024, false);
+        for _ in 0..3 {
+            window.push(Bytes::from_static(b"x"));
+        }
+        assert!(window.has_room());
+        window.push(Bytes::from_static(b"x"));
+        assert!(!window.has_room() && window.cost() == 1024);
+    }
+
+    #[test]
+    fn the_slowest_leg_holds_the_window_until_it_moves() {
+        let mut window = window(2000, false);
+        window.push(Bytes::from(vec![1; 1000]));
+        window.push(Bytes::from(vec![2; 1000]));
+        assert!(!window.has_room());
+        let mut cursor = Cursor::default();
+        window.advance(&mut cursor, 999);
+        window.trim(cursor);
+        assert!(!window.has_room() && window.is_replayable());
+        window.advance(&mut cursor, 1);
+        window.trim(cursor);
+        assert!(window.has_room() && !window.is_replayable());
+    }
+
+    proptest! {
+        #[test]
+        fn every_leg_writes_the_same_bytes_whatever_its_pace(
+            pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..50), 1..20),
+            steps in prop::collection::vec(1..40_usize, 1..5),
+            chunked: bool,
+        ) {
+            let mut window = window(usize::MAX, chunked);
+            let mut cursors = vec![Cursor::default(); steps.len()];
+            let mut wires = vec![Vec::new(); steps.len()];
+            for (i, piece) in pieces.iter().enumerate() {
+                window.push(Bytes::copy_from_slice(piece));
+                // Legs take turns in catching up, and what all have passed is let go.
+                let leg = i % steps.len();
+                let wire = drain(&window, &mut cursors[leg], steps[leg]);
+                wires[leg].extend(wire);
+                window.trim(*cursors.iter().min().unwrap());
+            }
+            window.finish();
+            for leg in 0..steps.len() {
+                let wire = drain(&window, &mut cursors[leg], steps[leg]);
+                wires[leg].extend(wire);
+                prop_assert_eq!(&wires[leg], &wires[0]);
+            }
+            if !chunked {
+                prop_assert_eq!(&wires[0], &pieces.concat());
+            }
+            window.trim(*cursors.iter().min().unwrap());
+            prop_assert!(window.is_empty() && window.cost() == 0);
+        }
+    }
+}

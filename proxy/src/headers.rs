@@ -1,0 +1,356 @@
+//! Header rules: what of a request's fields goes to the endpoints, and what of a response's goes to the client.
+//!
+//! Hop-by-hop fields and those that `Connection` names stop here, in both directions (RFC 9110 section 7.6.1). Messages
+//! are always framed anew. Order, repetition and case of everything else are kept.
+
+use std::net::IpAddr;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::{
+    config,
+    http::{Framing, Version, members, request::RequestHead, response::ResponseHead},
+};
+
+/// The media type of the report; also how a client asks for it.
+pub const REPORT: &str = "application/vnd.broadcast+json";
+
+/// What the head of a leg says besides what the client's head says.
+#[derive(Clone, Copy, Debug)]
+pub struct Forwarding<'a> {
+    /// The client's address.
+    pub client: IpAddr,
+    /// Whether its `X-Forwarded-*` are believed.
+    pub trusted: bool,
+    /// The route's name in `Via`.
+    pub via: &'a str,
+    /// The request's id, where the client sent none.
+    pub id: Option<&'a str>,
+    /// Whether the client asked for the report, which the endpoints need not know.
+    pub report: bool,
+    /// The value of `Host` where the client sent none.
+    pub host: Option<&'a str>,
+}
+
+/// How the body of an answer is framed towards the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnswerFraming {
+    /// This many bytes; for an answer without body, what the length would be.
+    Length(u64),
+    /// Chunked.
+    Chunked,
+    /// Until the connection closes.
+    Close,
+    /// No body and nothing said about its length.
+    Bodiless,
+}
+
+/// The route's name in `Via`: a token made of the cluster's name, so that every replica that broadcasts to the same
+/// endpoints has the same.
+#[must_use]
+pub fn via_name(cluster: &str) -> Box<str> {
+    let readable: String = cluster.chars().take(64).map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    format!("fanfare-{readable}-{}", snapshot::ContentHash::of(&cluster)).into()
+}
+
+/// Whether the request has been through a proxy of this name.
+#[must_use]
+pub fn has_passed(head: &RequestHead, via: &str) -> bool {
+    head.fields.list("via").any(|hop| {
+        let mut parts = hop.split(u8::is_ascii_whitespace).filter(|part| !part.is_empty());
+        parts.nth(1).is_some_and(|name| name.eq_ignore_ascii_case(via.as_bytes()))
+    })
+}
+
+/// Whether the client asks for the report instead of an endpoint's answer.
+#[must_use]
+pub fn wants_report(head: &RequestHead) -> bool {
+    head.fields.list("accept").any(is_report)
+}
+
+fn is_report(range: &[u8]) -> bool {
+    let range = range.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+    range.eq_ignore_ascii_case(REPORT.as_bytes())
+}
+
+/// The head that every leg writes. Framed by what the client's head says about its body.
+#[must_use]
+pub fn leg_head(head: &RequestHead, forwarding: &Forwarding<'_>) -> Bytes {
+    let size = head.fields.iter().map(|(name, value)| name.len() + value.len() + 4).sum::<usize>();
+    let mut out = BytesMut::with_capacity(size + head.target().len() + 320);
+    out.put_slice(head.method());
+    out.put_slice(if head.target_lacks_slash() { b" /" } else { b" " });
+    out.put_slice(head.target());
+    out.put_slice(b" HTTP/1.1\r\n");
+    let nominated: Vec<&[u8]> = head.fields.list("connection").collect();
+    let mut has_host = false;
+    for (name, value) in head.fields.iter() {
+        match classify(name) {
+            Class::Host => {
+                has_host = true;
+                put(&mut out, name, value);
+            }
+            Class::HopByHop | Class::Framing | Class::Broadcast | Class::Expect => {}
+            Class::Forwarded if !forwarding.trusted => {}
+            // Said anew below, with this hop.
+            Class::Forwarded if name.eq_ignore_ascii_case(b"x-forwarded-for") => {}
+            Class::Accept if forwarding.report => put_without_report(&mut out, name, value),
+            _ if nominated.iter().any(|nominated| nominated.eq_ignore_ascii_case(name)) => {}
+            Class::Accept | Class::Forwarded | Class::Other => put(&mut out, name, value),
+        }
+    }
+    if !has_host {
+        let host = head.host().or(forwarding.host.map(str::as_bytes)).unwrap_or_default();
+        put(&mut out, b"Host", host);
+    }
+    match head.framing {
+        Framing::Length(length) => put_length(&mut out, length),
+        Framing::Chunked => out.put_slice(b"Transfer-Encoding: chunked\r\n"),
+        Framing::Unsaid => {}
+    }
+    put_forwarding(&mut out, head, forwarding);
+    out.put_slice(b"\r\n");
+    out.freeze()
+}
+
+fn put_forwarding(out: &mut BytesMut, head: &RequestHead, forwarding: &Forwarding<'_>) {
+    let received = if head.version == Version::Http10 { "1.0" } else { "1.1" };
+    put_text(out, "Via", &[received, " ", forwarding.via]);
+    out.put_slice(b"X-Forwarded-For: ");
+    if forwarding.trusted {
+        for hop in head.fields.list("x-forwarded-for") {
+            out.put_slice(hop);
+            out.put_slice(b", ");
+        }
+    }
+    // Formatting into a buffer that grows cannot fail.
+    let _ = std::fmt::Write::write_fmt(out, format_args!("{}\r\n", forwarding.client));
+    let kept = |name| forwarding.trusted && head.fields.all(name).next().is_some();
+    if !kept("x-forwarded-proto") {
+        out.put_slice(b"X-Forwarded-Proto: http\r\n");
+    }
+    if let Some(host) = head.host()
+        && !kept("x-forwarded-host")
+    {
+        put(out, b"X-Forwarded-Host", host);
+    }
+    if let Some(id) = forwarding.id {
+        put_text(out, "X-Request-Id", &[id]);
+    }
+}
+
+/// Writes the status line and the fields of an endpoint's response, framed for the client.
+pub fn put_answer(out: &mut BytesMut, head: &ResponseHead, framing: AnswerFraming) {
+    put_status(out, head.status, head.reason());
+    let nominated: Vec<&[u8]> = head.nominated().collect();
+    for (name, value) in head.fields.iter() {
+        match classify(name) {
+            Class::HopByHop | Class::Framing | Class::Broadcast => {}
+            _ if nominated.iter().any(|nominated| nominated.eq_ignore_ascii_case(name)) => {}
+            _ => put(out, name, value),
+        }
+    }
+    put_framing(out, framing);
+}
+
+/// Writes a status line.
+pub fn put_status(out: &mut BytesMut, status: u16, reason: &[u8]) {
+    // Formatting into a buffer that grows cannot fail.
+    let _ = std::fmt::Write::write_fmt(out, format_args!("HTTP/1.1 {status} "));
+    out.put_slice(reason);
+    out.put_slice(b"\r\n");
+}
+
+/// Writes the fields that frame a body.
+pub fn put_framing(out: &mut BytesMut, framing: AnswerFraming) {
+    match framing {
+        AnswerFraming::Length(length) => put_length(out, length),
+        AnswerFraming::Chunked => out.put_slice(b"Transfer-Encoding: chunked\r\n"),
+        AnswerFraming::Close | AnswerFraming::Bodiless => {}
+    }
+}
+
+/// Writes one field. Its parts must be free of line ends.
+pub fn put_text(out: &mut BytesMut, name: &str, value: &[&str]) {
+    out.put_slice(name.as_bytes());
+    out.put_slice(b": ");
+    value.iter().for_each(|part| out.put_slice(part.as_bytes()));
+    out.put_slice(b"\r\n");
+}
+
+fn put(out: &mut BytesMut, name: &[u8], value: &[u8]) {
+    out.put_slice(name);
+    out.put_slice(b": ");
+    out.put_slice(value);
+    out.put_slice(b"\r\n");
+}
+
+fn put_length(out: &mut BytesMut, length: u64) {
+    // Formatting into a buffer that grows cannot fail.
+    let _ = std::fmt::Write::write_fmt(out, format_args!("Content-Length: {length}\r\n"));
+}
+
+/// Writes an `Accept` without the report's media type; not at all where nothing else is in it.
+fn put_without_report(out: &mut BytesMut, name: &[u8], value: &[u8]) {
+    let rest: Vec<&[u8]> = members(value).filter(|range| !is_report(range)).collect();
+    if !rest.is_empty() {
+        put(out, name, &rest.join(b", ".as_slice()));
+    }
+}
+
+/// What kind of field a name is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    HopByHop,
+    Framing,
+    Host,
+    Expect,
+    Forwarded,
+    Broadcast,
+    Accept,
+    Other,
+}
+
+fn classify(name: &[u8]) -> Class {
+    let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+    let starts = |prefix: &str| name.get(..prefix.len()).is_some_and(|n| n.eq_ignore_ascii_case(prefix.as_bytes()));
+    // By first letter, so that most names are compared with one or two others only.
+    match name.first().map(u8::to_ascii_lowercase) {
+        Some(b'a') if is("accept") => Class::Accept,
+        Some(b'c') if is("connection") => Class::HopByHop,
+        Some(b'c') if is("content-length") => Class::Framing,
+        Some(b'e') if is("expect") => Class::Expect,
+        Some(b'f') if is("forwarded") => Class::Forwarded,
+        Some(b'h') if is("host") => Class::Host,
+        Some(b'k') if is("keep-alive") => Class::HopByHop,
+        Some(b'p') if is("proxy-connection") || is("proxy-authorization") || is("proxy-authenticate") => {
+            Class::HopByHop
+        }
+        Some(b't') if is("transfer-encoding") => Class::Framing,
+        Some(b't') if is("te") || is("trailer") => Class::HopByHop,
+        Some(b'u') if is("upgrade") => Class::HopByHop,
+        Some(b'x') if starts("x-forwarded-") => Class::Forwarded,
+        Some(b'x') if starts("x-broadcast-") => Class::Broadcast,
+        _ => Class::Other,
+    }
+}
+
+/// Whether the text can stand as a field value as it is.
+#[must_use]
+pub fn is_value(text: &str) -> bool {
+    text.bytes().all(|b| b == b' ' || b.is_ascii_graphic())
+}
+
+/// Whether a client is one whose fields are believed.
+#[must_use]
+pub fn is_trusted(listener: &config::Listener, client: IpAddr) -> bool {
+    listener.trust_forwarded.iter().any(|net| net.contains(&client.to_canonical()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::http::Fields;
+
+    fn request(fields: &str) -> RequestHead {
+        let text = format!("POST /p HTTP/1.1\r\nHost: shop\r\n{fields}\r\n");
+        RequestHead::parse(Bytes::from(text), 999, Fields::default()).unwrap()
+    }
+
+    fn forwarding() -> Forwarding<'static> {
+        let client = "192.0.2.9".parse().unwrap();
+        Forwarding { client, trusted: false, via: "me", id: Some("id1"), report: false, host: None }
+    }
+
+    fn leg(fields: &str, forwarding: &Forwarding<'_>) -> String {
+        String::from_utf8(leg_head(&request(fields), forwarding).to_vec()).unwrap()
+    }
+
+    const ADDED: &str = "Via: 1.1 me\r\nX-Forwarded-For: 192.0.2.9\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: shop\r\nX-Request-Id: id1\r\n\r\n";
+
+    #[test]
+    fn order_case_and_repetition_are_kept() {
+        let head = leg("x-B: 2\r\nX-a: 1\r\nX-B: 3\r\ncookie: a=b\r\n", &forwarding());
+        let want = "POST /p HTTP/1.1\r\nHost: shop\r\nx-B: 2\r\nX-a: 1\r\nX-B: 3\r\ncookie: a=b\r\n";
+        assert_eq!(head, format!("{want}{ADDED}"));
+    }
+
+    #[test]
+    fn hop_by_hop_and_nominated_fields_stop_here_and_framing_is_new() {
+        let head = leg(
+            "Connection: close, X-Secret, Host\r\nX-Secret: 1\r\nKeep-Alive: 5\r\nTE: trailers\r\nTrailer: x\r\n\
+             Upgrade: h2c\r\nProxy-Authorization: p\r\nExpect: 100-continue\r\nX-Broadcast-Require: any\r\n\
+             content-length: 5, 5\r\nProxy-Connection: keep-alive\r\n",
+            &forwarding(),
+        );
+        assert_eq!(head, format!("POST /p HTTP/1.1\r\nHost: shop\r\nContent-Length: 5\r\n{ADDED}"));
+    }
+
+    #[test]
+    fn what_is_forwarded_counts_only_from_trusted_clients() {
+        let fields =
+            "X-Forwarded-For: 1.1.1.1\r\nX-Forwarded-Proto: https\r\nForwarded: for=1.1.1.1\r\nX-Forwarded-Host: h\r\n";
+        assert_eq!(leg(fields, &forwarding()), format!("POST /p HTTP/1.1\r\nHost: shop\r\n{ADDED}"));
+        let trusted = leg(fields, &Forwarding { trusted: true, id: None, ..forwarding() });
+        assert!(trusted.contains("\r\nX-Forwarded-Proto: https\r\nForwarded: for=1.1.1.1\r\nX-Forwarded-Host: h\r\n"));
+        assert!(trusted.ends_with("Via: 1.1 me\r\nX-Forwarded-For: 1.1.1.1, 192.0.2.9\r\n\r\n"), "{trusted}");
+    }
+
+    #[test]
+    fn asking_for_the_report_stays_here() {
+        let asked = Forwarding { report: true, ..forwarding() };
+        assert!(wants_report(&request("Accept: text/html, application/vnd.Broadcast+json;q=1\r\n")));
+        assert!(!wants_report(&request("Accept: application/json\r\n")));
+        assert!(!leg("Accept: application/vnd.broadcast+json\r\n", &asked).to_lowercase().contains("accept"));
+        let rest = leg("Accept: text/html, application/vnd.broadcast+json, */*;q=0.1\r\n", &asked);
+        assert!(rest.contains("Accept: text/html, */*;q=0.1\r\n"));
+    }
+
+    #[test]
+    fn loops_are_seen_by_name_whatever_else_is_in_via() {
+        let name = via_name("kube:shop/cache:http");
+        assert_eq!(name, via_name("kube:shop/cache:http"), "replicas agree");
+        assert_ne!(name, via_name("kube:shop/cache-http"));
+        assert!(config::is_token(&name));
+        assert!(has_passed(&request(&format!("Via: 1.0 fred, 1.1 {name} (x)\r\n")), &name));
+        assert!(has_passed(&request(&format!("Via: 1.0 fred\r\nvia: HTTP/1.1 {name}\r\n")), &name));
+        assert!(!has_passed(&request("Via: 1.1 other\r\n"), &name));
+    }
+
+    #[test]
+    fn an_answer_loses_what_concerns_the_endpoints_connection() {
+        let response = "HTTP/1.1 201 Made\r\nSet-Cookie: a\r\nset-cookie: b\r\nConnection: x-own\r\nX-Own: 1\r\n\
+                        Transfer-Encoding: chunked\r\nX-Broadcast-Result: forged\r\n\r\n";
+        let mut out = BytesMut::new();
+        put_answer(&mut out, &ResponseHead::parse(Bytes::from(response)).unwrap(), AnswerFraming::Length(3));
+        assert_eq!(out, "HTTP/1.1 201 Made\r\nSet-Cookie: a\r\nset-cookie: b\r\nContent-Length: 3\r\n");
+    }
+
+    proptest! {
+        /// Whatever the client's fields: the leg's head parses again, is framed the same, and holds none of what must
+        /// stop here.
+        #[test]
+        fn every_leg_head_is_a_strict_head(
+            names in prop::collection::vec("[A-Za-z-]{1,12}|Connection|Keep-Alive|TE|X-Forwarded-For|X-Broadcast-A|Accept", 0..12),
+            values in prop::collection::vec("[ -~]{0,20}|close, x-a|application/vnd\\.broadcast\\+json", 12),
+            chunked: bool,
+        ) {
+            let fields: String = names.iter().zip(&values).map(|(n, v)| format!("{n}: {v}\r\n")).collect();
+            let framing = if chunked { "Transfer-Encoding: chunked\r\n" } else { "Content-Length: 7\r\n" };
+            let text = format!("POST /p HTTP/1.1\r\nHost: shop\r\n{framing}{fields}\r\n");
+            if let Ok(head) = RequestHead::parse(Bytes::from(text), 999, Fields::default()) {
+                let out = leg_head(&head, &Forwarding { report: true, ..forwarding() });
+                let again = RequestHead::parse(out, 999, Fields::default()).unwrap();
+                prop_assert_eq!(again.framing, head.framing);
+                prop_assert_eq!(again.host(), head.host());
+                prop_assert!(again.keepalive && !again.expects_continue && !wants_report(&again));
+                for (name, _) in again.fields.iter() {
+                    prop_assert!(!matches!(classify(name), Class::HopByHop | Class::Broadcast | Class::Expect));
+                }
+                prop_assert_eq!(again.fields.all("x-forwarded-for").collect::<Vec<_>>(), [b"192.0.2.9"]);
+            }
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! The chunked transfer coding (RFC 9112 section 7.1): a strict decoder that never copies data, and the framing to
+//! write chunks again. Extensions and trailers are checked, bounded and dropped.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+/// The longest line of chunk framing, extensions included, and all the trailers together, in bytes.
+const MAX_LINE: usize = 4 * 1024;
+const MAX_TRAILERS: usize = 16 * 1024;
+
+/// The end of a body without trailers.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// Decodes one body.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    state: State,
+    trailers: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Size,
+    Data(u64),
+    DataEnd,
+    Trailer,
+    Done,
+}
+
+/// What there is to take.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Decoded {
+    /// A piece of the body, never empty.
+    Data(Bytes),
+    /// The body is complete.
+    End,
+    /// More bytes are needed.
+    Partial,
+}
+
+/// Why the bytes are no chunked body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChunkError {
+    /// Not hexadecimal, empty, or too large a number.
+    #[error("a chunk size that is no hexadecimal number")]
+    Size,
+    /// A line without CRLF at its end, or with a control character in it.
+    #[error("a chunk line that does not end in CRLF")]
+    Line,
+    /// Data that does not end where its size says.
+    #[error("a chunk longer or shorter than its size")]
+    Length,
+    /// Too long a line or too many trailers.
+    #[error("chunk extensions or trailers beyond bounds")]
+    TooLong,
+    /// A trailer that is no header field.
+    #[error("a trailer that is no field")]
+    Trailer,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self { state: State::Size, trailers: 0 }
+    }
+}
+
+impl Decoder {
+    /// Takes the next piece from the front of the buffer.
+    ///
+    /// # Errors
+    /// [`ChunkError`] where the bytes cannot be a chunked body; the body is then lost, and so is the connection.
+    pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Decoded, ChunkError> {
+        loop {
+            match self.state {
+                State::Size => match line(buffer)? {
+                    None => return Ok(Decoded::Partial),
+                    Some(length) => {
+                        let size = chunk_size(&buffer[..length])?;
+                        buffer.advance(length + 2);
+                        self.state = if size == 0 { State::Trailer } else { State::Data(size) };
+                    }
+                },
+                State::Data(left) => {
+                    if buffer.is_empty() {
+                        return Ok(Decoded::Partial);
+                    }
+                    let taken = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+                    let left = left - taken as u64;
+                    self.state = if left == 0 { State::DataEnd } else { State::Data(left) };
+                    return Ok(Decoded::Data(buffer.split_to(taken).freeze()));
+                }
+                State::DataEnd => match buffer.as_ref() {
+                    [b'\r', b'\n', ..] => {
+                        buffer.advance(2);
+                        self.state = State::Size;
+                    }
+                    [] | [b'\r'] => return Ok(Decoded::Partial),
+                    _ => return Err(ChunkError::Length),
+                },
+                State::Trailer => match line(buffer)? {
+                    None => return Ok(Decoded::Partial),
+                    Some(0) => {
+                        buffer.advance(2);
+                        self.state = State::Done;
+                    }
+                    Some(length) => {
+                        self.trailers += length + 2;
+                        if self.trailers > MAX_TRAILERS {
+                            return Err(ChunkError::TooLong);
+                        }
+                        let name = buffer[..length].split(|b| *b == b':').next().unwrap_or_default();
+                        if name.len() == length || !std::str::from_utf8(name).is_ok_and(crate::config::is_token) {
+                            return Err(ChunkError::Trailer);
+                        }
+                        buffer.advance(length + 2);
+                    }
+                },
+                State::Done => return Ok(Decoded::End),
+            }
+        }
+    }
+}
+
+/// The length of the line at the front of the buffer, without its CRLF; none while it is not complete. What can never
+/// become a line is refused at once, however the bytes are cut.
+fn line(buffer: &BytesMut) -> Result<Option<usize>, ChunkError> {
+    let searched = &buffer[..buffer.len().min(MAX_LINE)];
+    let end = memchr::memchr2(b'\r', b'\n', searched);
+    let text = |b: &u8| *b == b'\t' || (*b >= b' ' && *b != 0x7f);
+    if !searched[..end.unwrap_or(searched.len())].iter().all(text) {
+        return Err(ChunkError::Line);
+    }
+    match end {
+        None if buffer.len() >= MAX_LINE => Err(ChunkError::TooLong),
+        None => Ok(None),
+        Some(end) if searched[end] == b'\n' => Err(ChunkError::Line),
+        Some(end) => match buffer.get(end + 1) {
+            Some(b'\n') => Ok(Some(end)),
+            None => Ok(None),
+            Some(_) => Err(ChunkError::Line),
+        },
+    }
+}
+
+/// The size in a chunk line: hexadecimal digits, then nothing or `;` and extensions.
+fn chunk_size(line: &[u8]) -> Result<u64, ChunkError> {
+    let digits = line.iter().position(|b| !b.is_ascii_hexdigit()).unwrap_or(line.len());
+    // 15 digits are an exabyte; more would only be there to overflow somebody.
+    if digits == 0 || digits > 15 {
+        return Err(ChunkError::Size);
+    }
+    let rest = line[digits..].trim_ascii_start();
+    if !rest.is_empty() && rest[0] != b';' {
+        return Err(ChunkError::Size);
+    }
+    // Up to 15 ASCII hexadecimal digits are always a number.
+    std::str::from_utf8(&line[..digits]).ok().and_then(|d| u64::from_str_radix(d, 16).ok()).ok_or(ChunkError::Size)
+}
+
+/// The line before the data of a chunk of this length.
+#[must_use]
+pub fn chunk_head(length: usize) -> Bytes {
+    Bytes::from(format!("{length:x}\r\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Decodes with the input cut into pieces of `step` bytes.
+    fn decode(input: &[u8], step: usize) -> Result<(Vec<u8>, bool, usize), ChunkError> {
+        let (mut decoder, mut buffer, mut data) = (Decoder::default(), BytesMut::new(), Vec::new());
+        let mut fed = 0;
+        loop {
+            match decoder.decode(&mut buffer)? {
+                Decoded::Data(piece) => {
+                    assert!(!piece.is_empty());
+                    data.extend_from_slice(&piece);
+                }
+                Decoded::End => return Ok((data, true, input.len() - fed + buffer.len())),
+                Decoded::Partial if fed == input.len() => return Ok((data, false, buffer.len())),
+                Decoded::Partial => {
+                    let next = (fed + step).min(input.len());
+                    buffer.extend_from_slice(&input[fed..next]);
+                    fed = next;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bodies_decode_however_they_are_cut() {
+        let input = b"5\r\nhello\r\n6;x=\"y\"\r\n world\r\n0\r\nTrailer: x\r\n\r\nNEXT";
+        for step in 1..=input.len() {
+            assert_eq!(decode(input, step), Ok((b"hello world".to_vec(), true, 4)), "step {step}");
+        }
+    }
+
+    #[test]
+    fn bad_chunks_are_refused_in_every_cut() {
+        let bad: [(&[u8], ChunkError); 14] = [
+            (b"\r\n", ChunkError::Size),
+            (b"x\r\n", ChunkError::Size),
+            (b"-1\r\n", ChunkError::Size),
+            (b"+5\r\nhello\r\n", ChunkError::Size),
+            (b" 5\r\nhello\r\n", ChunkError::Size),
+            (b"0x5\r\nhello\r\n", ChunkError::Size),
+            (b"5 5\r\nhello\r\n", ChunkError::Size),
+            (b"1234567890abcdef0\r\n", ChunkError::Size),
+            (b"5\nhello\r\n", ChunkError::Line),
+            (b"5\rhello\r\n", ChunkError::Line),
+            (b"5;a\0\r\nhello\r\n", ChunkError::Line),
+            (b"5\r\nhello!\r\n", ChunkError::Length),
+            (b"5\r\nhello\n", ChunkError::Length),
+            (b"0\r\nno field\r\n\r\n", ChunkError::Trailer),
+        ];
+        for (input, error) in bad {
+            for step in 1..=input.len() {
+                assert_eq!(decode(input, step), Err(error), "{:?} step {step}", input.escape_ascii().to_string());
+            }
+        }
+        let long = [b"5;".as_slice(), &[b'a'; MAX_LINE]].concat();
+        assert_eq!(decode(&long, 100), Err(ChunkError::TooLong));
+        let trailers = [b"0\r\n".as_slice(), &b"a: b\r\n".repeat(4096)].concat();
+        assert_eq!(decode(&trailers, 100), Err(ChunkError::TooLong));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_decodes_to_itself(chunks: Vec<Vec<u8>>, step in 1..40_usize) {
+            let mut wire = Vec::new();
+            for chunk in chunks.iter().filter(|c| !c.is_empty()) {
+                wire.extend_from_slice(&chunk_head(chunk.len()));
+                wire.extend_from_slice(chunk);
+                wire.extend_from_slice(b"\r\n");
+            }
+            wire.extend_from_slice(LAST_CHUNK);
+            prop_assert_eq!(decode(&wire, step), Ok((chunks.concat(), true, 0)));
+        }
+
+        #[test]
+        fn no_input_panics_and_cuts_do_not_matter(input: Vec<u8>, step in 1..9_usize) {
+            let (one, cut) = (decode(&input, input.len().max(1)), decode(&input, step));
+            prop_assert_eq!(one.is_ok(), cut.is_ok());
+        }
+    }
+}

@@ -1,0 +1,458 @@
+//! Request heads: parsed into places in their bytes, checked for everything that endpoints might read differently.
+
+use bytes::Bytes;
+
+use super::{Fields, Framing, FramingError, Overrun, Span, Version, members};
+
+/// A checked request head.
+#[derive(Clone, Debug)]
+pub struct RequestHead {
+    bytes: Bytes,
+    method: Span,
+    target: Span,
+    /// The version of the request line.
+    pub version: Version,
+    /// The header fields.
+    pub fields: Fields,
+    /// How long the body is: [`Framing::Unsaid`] means that there is none (RFC 9112 section 6.3).
+    pub framing: Framing,
+    host: Option<Span>,
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    pub expects_continue: bool,
+    /// Whether the client lets the connection carry another request.
+    pub keepalive: bool,
+}
+
+/// Why a request is refused before anything is sent anywhere. The display is for the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadRequest {
+    /// RFC 9112 section 2.2: a line ends in CRLF.
+    #[error("a line of the head ends in a bare line feed")]
+    BareLineFeed,
+    /// Longer than the limit: 414.
+    #[error("the request target is longer than this proxy takes")]
+    TargetTooLong,
+    /// Longer than the limit: 431.
+    #[error("the request head is longer than this proxy takes")]
+    HeadTooLong,
+    /// More than the limit: 431.
+    #[error("the request head has more fields than this proxy takes")]
+    TooManyFields,
+    /// Not `METHOD SP target SP HTTP/1.x`.
+    #[error("the request line is malformed")]
+    RequestLine,
+    /// RFC 9112 section 3.2.
+    #[error("the request target is malformed: it holds a character that must be percent-encoded, or has no valid form")]
+    Target,
+    /// A field name that is no token, white space before the colon, or a folded line.
+    #[error("a header field name is malformed (white space before the colon and folded lines are not allowed)")]
+    FieldName,
+    /// A control character in a field value.
+    #[error("a header field value holds a control character")]
+    FieldValue,
+    /// 505.
+    #[error("only HTTP/1.0 and HTTP/1.1 are spoken here")]
+    Version,
+    /// RFC 9112 section 3.2: exactly one in HTTP/1.1.
+    #[error("an HTTP/1.1 request needs exactly one valid Host")]
+    Host,
+    /// The authority of an absolute-form target and Host differ.
+    #[error("the request target names another host than Host")]
+    HostDiffers,
+    /// RFC 9112 section 6: how long the body is cannot be trusted.
+    #[error("the request has {0}")]
+    Framing(#[from] FramingError),
+    /// 417.
+    #[error("the only expectation known here is 100-continue")]
+    Expectation,
+    /// 501.
+    #[error("CONNECT is not supported: there is no way to tunnel to several endpoints")]
+    Connect,
+    /// 501.
+    #[error("WebSocket is not supported: there is no way to answer for several endpoints")]
+    WebSocket,
+    /// 405.
+    #[error("TRACE is not allowed")]
+    Trace,
+}
+
+impl BadRequest {
+    /// The status it is answered with.
+    #[must_use]
+    pub fn status(self) -> u16 {
+        match self {
+            Self::TargetTooLong => 414,
+            Self::HeadTooLong | Self::TooManyFields => 431,
+            Self::Version => 505,
+            Self::Expectation => 417,
+            Self::Trace => 405,
+            Self::Connect | Self::WebSocket | Self::Framing(FramingError::Coding) => 501,
+            _ => 400,
+        }
+    }
+}
+
+impl From<Overrun> for BadRequest {
+    fn from(overrun: Overrun) -> Self {
+        match overrun {
+            Overrun::FirstLine => Self::TargetTooLong,
+            Overrun::Bytes => Self::HeadTooLong,
+            Overrun::Fields => Self::TooManyFields,
+            Overrun::BareLineFeed => Self::BareLineFeed,
+        }
+    }
+}
+
+impl From<httparse::Error> for BadRequest {
+    fn from(error: httparse::Error) -> Self {
+        match error {
+            httparse::Error::HeaderName => Self::FieldName,
+            httparse::Error::HeaderValue | httparse::Error::NewLine => Self::FieldValue,
+            httparse::Error::TooManyHeaders => Self::TooManyFields,
+            httparse::Error::Version => Self::Version,
+            httparse::Error::Token => Self::RequestLine,
+            httparse::Error::Status => Self::RequestLine,
+        }
+    }
+}
+
+impl RequestHead {
+    /// Parses and checks a complete head, as the scanner found it. `max_target` is in bytes.
+    ///
+    /// # Errors
+    /// [`BadRequest`], with the status to answer with.
+    pub fn parse(bytes: Bytes, max_target: usize, recycled: Fields) -> Result<Self, BadRequest> {
+        let line = &bytes[..memchr::memchr(b'\r', &bytes).unwrap_or(bytes.len())];
+        check_request_line(line)?;
+        let mut fields = recycled;
+        fields.reset(bytes.clone());
+        let mut headers = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
+        let mut request = httparse::Request::new(&mut []);
+        let parsed = request.parse_with_uninit_headers(&bytes, &mut headers)?;
+        let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version) else {
+            return Err(BadRequest::RequestLine);
+        };
+        // The scanner found the end before: a parser that sees another one is not to be trusted with this head.
+        if parsed != httparse::Status::Complete(bytes.len()) {
+            return Err(BadRequest::RequestLine);
+        }
+        if target.len() > max_target {
+            return Err(BadRequest::TargetTooLong);
+        }
+        request.headers.iter().for_each(|field| fields.push(field));
+        let method = Span::of(method.as_bytes(), &bytes);
+        let target = Span::of(target.as_bytes(), &bytes);
+        let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
+        let framing = Framing::of(version, &fields)?;
+        let mut head = Self {
+            bytes,
+            method,
+            target,
+            version,
+            framing,
+            host: None,
+            expects_continue: false,
+            keepalive: version == Version::Http11,
+            fields,
+        };
+        head.check_host()?;
+        head.check_target()?;
+        head.check_connection()?;
+        Ok(head)
+    }
+
+    /// The method, as it came.
+    #[must_use]
+    pub fn method(&self) -> &[u8] {
+        self.method.get(&self.bytes)
+    }
+
+    /// The target in origin form or `*`; an absolute form has become an origin form.
+    #[must_use]
+    pub fn target(&self) -> &[u8] {
+        match self.target.get(&self.bytes) {
+            [] if self.method() == b"OPTIONS" => b"*",
+            [] => b"/",
+            target => target,
+        }
+    }
+
+    /// The value of Host; none only in HTTP/1.0.
+    #[must_use]
+    pub fn host(&self) -> Option<&[u8]> {
+        self.host.map(|host| host.get(&self.bytes))
+    }
+
+    /// Whether sending it twice does what sending it once does (RFC 9110 section 9.2.2).
+    #[must_use]
+    pub fn is_idempotent(&self) -> bool {
+        matches!(self.method(), b"GET" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS" | b"TRACE")
+    }
+
+    /// Whether an answer to it has no body, whatever its head says.
+    #[must_use]
+    pub fn is_head(&self) -> bool {
+        self.method() == b"HEAD"
+    }
+
+    /// Whether a target of query and path needs the leading slash that an absolute form left out (`http://host?x`).
+    #[must_use]
+    pub fn target_lacks_slash(&self) -> bool {
+        self.target().first() == Some(&b'?')
+    }
+
+    fn check_host(&mut self) -> Result<(), BadRequest> {
+        let mut hosts = self.fields.fields.iter().filter(|field| {
+            let name = field.name.get(&self.bytes);
+            name.eq_ignore_ascii_case(b"host")
+        });
+        let host = hosts.next().map(|field| field.value);
+        if hosts.next().is_some() || (host.is_none() && self.version == Version::Http11) {
+            return Err(BadRequest::Host);
+        }
+        self.host = host;
+        if self.host().is_some_and(|host| !host.iter().all(|b| is_host_byte(*b))) {
+            return Err(BadRequest::Host);
+        }
+        Ok(())
+    }
+
+    /// Origin form, asterisk form with OPTIONS, or absolute form, which becomes an origin form.
+    fn check_target(&mut self) -> Result<(), BadRequest> {
+        match self.method() {
+            b"CONNECT" => return Err(BadRequest::Connect),
+            b"TRACE" => return Err(BadRequest::Trace),
+            _ => {}
+        }
+        let target = self.target.get(&self.bytes);
+        if target.first() == Some(&b'/') || (target == b"*" && self.method() == b"OPTIONS") {
+            return Ok(());
+        }
+        let scheme = [b"http://".as_slice(), b"https://"]
+            .into_iter()
+            .find(|scheme| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)))
+            .ok_or(BadRequest::Target)?;
+        let rest = &target[scheme.len()..];
+        let authority = &rest[..rest.iter().position(|b| b"/?".contains(b)).unwrap_or(rest.len())];
+        if authority.is_empty() || !authority.iter().all(|b| is_host_byte(*b)) {
+            return Err(BadRequest::Target);
+        }
+        if self.host().is_some_and(|host| !host.eq_ignore_ascii_case(authority)) {
+            return Err(BadRequest::HostDiffers);
+        }
+        self.host = Some(Span::of(authority, &self.bytes));
+        self.target = Span::of(&rest[authority.len()..], &self.bytes);
+        Ok(())
+    }
+
+    fn check_connection(&mut self) -> Result<(), BadRequest> {
+        let (mut close, mut keepalive, mut websocket, mut expectation, mut bad_expectation) =
+            (false, false, false, false, false);
+        for (name, value) in self.fields.iter() {
+            match name.len() {
+                10 if name.eq_ignore_ascii_case(b"connection") => {
+                    for member in members(value) {
+                        close |= member.eq_ignore_ascii_case(b"close");
+                        keepalive |= member.eq_ignore_ascii_case(b"keep-alive");
+                    }
+                }
+                7 if name.eq_ignore_ascii_case(b"upgrade") => {
+                    let is_websocket = |m: &[u8]| m.get(..9).is_some_and(|m| m.eq_ignore_ascii_case(b"websocket"));
+                    websocket |= members(value).any(is_websocket);
+                }
+                6 if name.eq_ignore_ascii_case(b"expect") => {
+                    expectation = true;
+                    bad_expectation |= !value.eq_ignore_ascii_case(b"100-continue");
+                }
+                _ => {}
+            }
+        }
+        if websocket {
+            return Err(BadRequest::WebSocket);
+        }
+        // RFC 9110 section 10.1.1: an HTTP/1.0 client cannot expect anything.
+        if expectation && self.version == Version::Http11 {
+            if bad_expectation {
+                return Err(BadRequest::Expectation);
+            }
+            self.expects_continue = true;
+        }
+        self.keepalive = !close && (keepalive || self.version == Version::Http11);
+        Ok(())
+    }
+}
+
+/// More fields than any limit allows: what the parser has room for.
+pub const MAX_FIELDS: usize = 1024;
+
+/// Checks what `httparse` would let pass: exactly two spaces, no character outside RFC 3986 in the target, and a
+/// version that it would not tell from garbage.
+fn check_request_line(line: &[u8]) -> Result<(), BadRequest> {
+    let mut parts = line.split(|b| *b == b' ');
+    let (Some(_method), Some(target), Some(version)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(BadRequest::RequestLine);
+    };
+    if parts.next().is_some() {
+        return Err(BadRequest::Target);
+    }
+    // A fragment never belongs into a request; the others would have to be percent-encoded.
+    if target.is_empty() || !target.iter().all(|b| b.is_ascii_graphic() && !b"#\"<>\\^`{|}".contains(b)) {
+        return Err(BadRequest::Target);
+    }
+    match version {
+        b"HTTP/1.1" | b"HTTP/1.0" => Ok(()),
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {
+            Err(BadRequest::Version)
+        }
+        _ => Err(BadRequest::RequestLine),
+    }
+}
+
+/// Whether the byte may stand in a host and port (RFC 3986 section 3.2.2), without user information.
+fn is_host_byte(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<RequestHead, BadRequest> {
+        RequestHead::parse(Bytes::copy_from_slice(text.as_bytes()), 100, Fields::default())
+    }
+
+    fn status(text: &str) -> u16 {
+        parse(text).map_or_else(BadRequest::status, |_| 0)
+    }
+
+    #[test]
+    fn a_plain_request() {
+        let head = parse("PURGE /a?b=%20c HTTP/1.1\r\nHoSt: x:1\r\nX-A:  1 \r\nx-a: 2\r\n\r\n").unwrap();
+        assert_eq!((head.method(), head.target()), (b"PURGE".as_slice(), b"/a?b=%20c".as_slice()));
+        assert_eq!(head.host(), Some(b"x:1".as_slice()));
+        assert_eq!(head.fields.all("X-A").collect::<Vec<_>>(), [b"1", b"2"]);
+        assert_eq!(head.fields.iter().next().unwrap().0, b"HoSt", "case is kept");
+        assert_eq!((head.framing, head.keepalive, head.expects_continue), (Framing::Unsaid, true, false));
+    }
+
+    #[test]
+    fn request_lines_that_are_refused() {
+        for (line, want) in [
+            ("GET  / HTTP/1.1", 400),
+            ("GET /a b HTTP/1.1", 400),
+            ("GET / HTTP/1.1 ", 400),
+            (" GET / HTTP/1.1", 400),
+            ("GET /", 400),
+            ("GET", 400),
+            ("GET /\u{e9} HTTP/1.1", 400),
+            ("GET /#a HTTP/1.1", 400),
+            ("GET /\0 HTTP/1.1", 400),
+            ("GET /\t HTTP/1.1", 400),
+            ("G(T / HTTP/1.1", 400),
+            ("GET a HTTP/1.1", 400),
+            ("GET * HTTP/1.1", 400),
+            ("GET ftp://x/ HTTP/1.1", 400),
+            ("GET http:/// HTTP/1.1", 400),
+            ("GET http://u@x/ HTTP/1.1", 400),
+            ("GET http://y/ HTTP/1.1", 400),
+            ("GET / HTTP/2.0", 505),
+            ("GET / HTTP/1.2", 505),
+            ("GET / HTTP/0.9", 505),
+            ("GET / http/1.1", 400),
+            ("GET / HTTP/11", 400),
+            ("CONNECT x:443 HTTP/1.1", 501),
+            ("TRACE / HTTP/1.1", 405),
+            (&format!("GET /{} HTTP/1.1", "a".repeat(100)), 414),
+        ] {
+            assert_eq!(status(&format!("{line}\r\nHost: x\r\n\r\n")), want, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn absolute_form_becomes_origin_form() {
+        for (target, want, slash) in
+            [("http://x/a?b", "/a?b", false), ("HTTP://X", "/", false), ("https://x?q", "?q", true)]
+        {
+            let head = parse(&format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n")).unwrap();
+            assert_eq!((head.target(), head.target_lacks_slash()), (want.as_bytes(), slash), "{target}");
+        }
+        let options = parse("OPTIONS http://x HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        assert_eq!(options.target(), b"*");
+        assert_eq!(parse("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n").unwrap().target(), b"*");
+        assert_eq!(parse("GET http://x/ HTTP/1.0\r\n\r\n").unwrap().host(), Some(b"x".as_slice()));
+    }
+
+    #[test]
+    fn hosts() {
+        assert_eq!(status("GET / HTTP/1.1\r\n\r\n"), 400, "none in HTTP/1.1");
+        assert_eq!(status("GET / HTTP/1.1\r\nHost: a\r\nhost: a\r\n\r\n"), 400, "two");
+        assert_eq!(status("GET / HTTP/1.0\r\nHost: a\r\nhost: a\r\n\r\n"), 400, "two in HTTP/1.0");
+        assert_eq!(status("GET / HTTP/1.1\r\nHost: a b\r\n\r\n"), 400);
+        assert_eq!(status("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n"), 400);
+        assert_eq!(status("GET / HTTP/1.1\r\nHost: [2001:db8::1]:80\r\n\r\n"), 0);
+        assert_eq!(status("GET / HTTP/1.1\r\nHost:\r\n\r\n"), 0, "empty is a valid Host");
+        assert_eq!(parse("GET / HTTP/1.0\r\n\r\n").unwrap().host(), None);
+    }
+
+    #[test]
+    fn framing_that_is_refused() {
+        let with = |fields: &str| parse(&format!("POST / HTTP/1.1\r\nHost: x\r\n{fields}\r\n\r\n"));
+        let framing = |fields| with(fields).map(|head| head.framing).map_err(BadRequest::status);
+        assert_eq!(framing("Content-Length: 5"), Ok(Framing::Length(5)));
+        assert_eq!(framing("Content-Length: 5, 5\r\nContent-Length: 5"), Ok(Framing::Length(5)));
+        assert_eq!(framing("Transfer-Encoding: Chunked"), Ok(Framing::Chunked));
+        for fields in [
+            "Content-Length: 5\r\nContent-Length: 6",
+            "Content-Length: 5,6",
+            "Content-Length: +5",
+            "Content-Length: -5",
+            "Content-Length: 0x5",
+            "Content-Length: 5 5",
+            "Content-Length:",
+            "Content-Length: 5,",
+            "Content-Length: 99999999999999999999",
+            "Content-Length: 5\r\nTransfer-Encoding: chunked",
+            "Transfer-Encoding: chunked\r\nContent-Length: 5",
+        ] {
+            assert_eq!(framing(fields), Err(400), "{fields:?}");
+        }
+        for fields in [
+            "Transfer-Encoding: gzip",
+            "Transfer-Encoding: gzip, chunked",
+            "Transfer-Encoding: chunked, chunked",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+            "Transfer-Encoding: identity",
+            "Transfer-Encoding: xchunked",
+            "Transfer-Encoding:",
+        ] {
+            assert_eq!(framing(fields), Err(501), "{fields:?}");
+        }
+        assert_eq!(status("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), 400);
+    }
+
+    #[test]
+    fn fields_that_are_refused() {
+        let with = |field: &str| status(&format!("GET / HTTP/1.1\r\nHost: x\r\n{field}\r\n\r\n"));
+        for field in
+            ["a : b", " a: b", "a: b\r\n c", "a: b\r\n\tc", "a", ": b", "a: \0", "a: b\rc", "a\0: b", "a: \u{7f}"]
+        {
+            assert_eq!(with(field), 400, "{field:?}");
+        }
+        assert_eq!(with("a: caf\u{e9}"), 0, "obs-text is passed on");
+        assert_eq!(with("a:"), 0);
+    }
+
+    #[test]
+    fn connection_and_expectation() {
+        let keepalive = |text| parse(text).unwrap().keepalive;
+        assert!(keepalive("GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
+        assert!(!keepalive("GET / HTTP/1.1\r\nHost: x\r\nConnection: a, Close\r\n\r\n"));
+        assert!(!keepalive("GET / HTTP/1.0\r\n\r\n"));
+        assert!(keepalive("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n"));
+        let expects = "POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-Continue\r\nContent-Length: 1\r\n\r\n";
+        assert!(parse(expects).unwrap().expects_continue);
+        assert_eq!(status(&expects.replace("100-Continue", "magic")), 417);
+        assert_eq!(status("GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"), 501);
+        assert_eq!(status("GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n"), 0, "ignored");
+    }
+}

@@ -1,0 +1,49 @@
+//! What `/-/endpoints` shows: the table as it is, with how the last legs to every endpoint ended.
+
+use serde_json::{Value, json};
+
+use crate::table::{RouteEntry, Table};
+
+/// The endpoints of every route.
+#[must_use]
+pub fn endpoints(table: &Table) -> Value {
+    json!({
+        "snapshot": {
+            "version": table.version.to_string(),
+            "made": crate::access_log::timestamp(table.made),
+        },
+        "routes": table.routes().map(|entry| route(entry)).collect::<Vec<_>>(),
+    })
+}
+
+fn route(route: &RouteEntry) -> Value {
+    let counts = |target: &std::sync::Arc<crate::target::Target>| {
+        route.members.iter().any(|member| std::sync::Arc::ptr_eq(&member.target, target))
+    };
+    let endpoints = route.known.iter().map(|target| {
+        let endpoint = &target.endpoint;
+        let conditions = endpoint.conditions;
+        json!({
+            "endpoint": target.authority,
+            "pod": endpoint.pod.as_ref().map(|pod| &*pod.name),
+            "hostname": endpoint.hostname.as_deref(),
+            "node": endpoint.node.as_deref(),
+            "zone": endpoint.zone.as_deref(),
+            "ready": conditions.ready,
+            "serving": conditions.serving,
+            "terminating": conditions.terminating,
+            "member": counts(target),
+            "in_flight": target.inflight(),
+            "idle_connections": target.idle(),
+            "recent": target.recent(),
+        })
+    });
+    json!({
+        "route": &*route.config.name,
+        "cluster": route.config.cluster.as_str(),
+        "require": route.config.policy.require,
+        "members": route.members.len(),
+        "itself": route.own.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "endpoints": endpoints.collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,39 @@
+//! The data plane: a snapshot goes in, responses come out. The only crate that knows pingora.
+//!
+//! ```text
+//! listener -> limits -> route -> table (one load) -> plan -> legs -> outcomes -> policy -> answer
+//! ```
+//!
+//! The modules in the order in which a request meets them:
+//!
+//! - [`config`]: what may be asked for, checked
+//! - [`server`]: listeners, workers, reload, drain
+//! - `connection`, `downstream`: one client connection, request by request
+//! - [`http`]: the strict HTTP/1.1 codec of both sides
+//! - [`table`], [`target`]: routes and endpoints, made from configuration and snapshot, loaded once per request
+//! - [`headers`]: what of a head goes on to the other side
+//! - [`exchange`]: one request and its legs: the body window, the legs, the policy, the answer
+//! - [`transport`]: connections to endpoints
+//! - [`outcome`], [`problem`], [`report`]: what legs produced, and what the client is told
+//! - [`access_log`], [`metrics`], [`introspect`]: what people are told
+
+pub mod access_log;
+pub mod config;
+mod connection;
+mod downstream;
+pub mod exchange;
+pub mod headers;
+pub mod http;
+pub mod introspect;
+pub mod metrics;
+pub mod outcome;
+pub mod problem;
+pub mod report;
+pub mod server;
+mod shared;
+pub mod table;
+pub mod target;
+pub mod transport;
+
+pub use config::Config;
+pub use server::{BindError, Drained, Handle, ReloadError, Running, Server};

@@ -1,0 +1,157 @@
+//! The numbers of the data plane, kept in atomics that a request only adds to, and rendered as Prometheus text when
+//! somebody asks. Numbers of an endpoint live in its target and go with it, so that churn leaves no series behind.
+
+mod histogram;
+mod render;
+
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicU64, Ordering},
+};
+use std::time::Duration;
+
+pub use histogram::Histogram;
+pub use render::render;
+
+/// Names of the metric families.
+pub mod names {
+    /// Kept from the tool this replaces: ready endpoints by `service`.
+    pub const SERVICE_ENDPOINT_COUNT: &str = "service_endpoint_count";
+    /// Kept from the tool this replaces: time to the end of the answer by `type`, `endpoint` (the route's name) and
+    /// `status_code`, in seconds.
+    pub const REQUEST_DURATION: &str = "request_duration_seconds";
+    /// Requests by `route` and `result`.
+    pub const REQUESTS: &str = "fanfare_requests_total";
+    /// Requests refused before they had a route, by `status`.
+    pub const REFUSED: &str = "fanfare_refused_requests_total";
+    /// Legs by `endpoint` and `outcome`.
+    pub const LEGS: &str = "fanfare_legs_total";
+    /// Time from the start of a leg to its end by `route`, in seconds.
+    pub const LEG_DURATION: &str = "fanfare_leg_duration_seconds";
+    /// Known endpoints by `route` and `condition`.
+    pub const ENDPOINTS: &str = "fanfare_endpoints";
+    /// Legs in flight by `endpoint`.
+    pub const LEGS_INFLIGHT: &str = "fanfare_legs_in_flight";
+    /// Idle connections kept by `endpoint`.
+    pub const IDLE_CONNECTIONS: &str = "fanfare_idle_connections";
+    /// Requests in flight, stragglers not counted.
+    pub const INFLIGHT: &str = "fanfare_requests_in_flight";
+    /// Client connections.
+    pub const CONNECTIONS: &str = "fanfare_client_connections";
+    /// Requests whose answer is out and of which legs still run.
+    pub const STRAGGLING: &str = "fanfare_straggling_requests";
+    /// Bytes of bodies in memory.
+    pub const BUFFERED: &str = "fanfare_buffered_bytes";
+    /// How often reading a request body stopped because the window was full, by `route`.
+    pub const WINDOW_STALLS: &str = "fanfare_window_stalls_total";
+    /// The sequence number of the snapshot that requests are served from.
+    pub const SNAPSHOT_VERSION: &str = "fanfare_snapshot_version";
+    /// Time since that snapshot was put into service, in seconds.
+    pub const SNAPSHOT_AGE: &str = "fanfare_snapshot_age_seconds";
+    /// Access-log entries dropped because the log could not be written fast enough.
+    pub const LOG_DROPPED: &str = "fanfare_access_log_dropped_total";
+}
+
+/// What became of a request that had a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestResult {
+    /// Success, every leg ok.
+    Ok,
+    /// Success, though not every leg was ok.
+    Partial,
+    /// Failure.
+    Failed,
+    /// There was no endpoint, or fewer than required.
+    Empty,
+    /// The client's fault: a bad, late or too large body, or it went away.
+    Client,
+    /// Refused because of a limit of this process, or a loop.
+    Rejected,
+}
+
+impl RequestResult {
+    /// Every result, in the order of their numbers.
+    pub const ALL: [Self; 6] = [Self::Ok, Self::Partial, Self::Failed, Self::Empty, Self::Client, Self::Rejected];
+
+    /// Its name in metrics, logs and reports.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Partial => "partial",
+            Self::Failed => "failed",
+            Self::Empty => "empty",
+            Self::Client => "client",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+/// The numbers of a route.
+#[derive(Debug)]
+pub struct RouteMetrics {
+    results: [AtomicU64; RequestResult::ALL.len()],
+    /// Time to the end of the answer, by its status; made when a status first occurs.
+    requests: Box<[OnceLock<Box<Histogram>>; 500]>,
+    /// Time from the start of a leg to its end.
+    pub legs: Histogram,
+    /// How often the window was full.
+    pub window_stalls: AtomicU64,
+}
+
+impl Default for RouteMetrics {
+    fn default() -> Self {
+        Self {
+            results: Default::default(),
+            requests: Box::new([const { OnceLock::new() }; 500]),
+            legs: Histogram::default(),
+            window_stalls: AtomicU64::new(0),
+        }
+    }
+}
+
+impl RouteMetrics {
+    /// Counts a request when its answer has ended.
+    pub fn answered(&self, result: RequestResult, status: u16, took: Duration) {
+        self.results[result as usize].fetch_add(1, Ordering::Relaxed);
+        if let Some(slot) = self.requests.get(usize::from(status.saturating_sub(100))) {
+            slot.get_or_init(Box::default).observe(took);
+        }
+    }
+
+    /// Requests with this result.
+    #[must_use]
+    pub fn results(&self, result: RequestResult) -> u64 {
+        self.results[result as usize].load(Ordering::Relaxed)
+    }
+
+    /// The statuses answered with, and how long that took.
+    pub fn requests(&self) -> impl Iterator<Item = (u16, &Histogram)> {
+        (100_u16..).zip(self.requests.iter()).filter_map(|(status, slot)| Some((status, &**slot.get()?)))
+    }
+}
+
+/// Requests refused before they had a route, by status.
+#[derive(Debug)]
+pub struct Refused(Box<[AtomicU64; 500]>);
+
+impl Default for Refused {
+    fn default() -> Self {
+        Self(Box::new([const { AtomicU64::new(0) }; 500]))
+    }
+}
+
+impl Refused {
+    /// Counts one.
+    pub fn count(&self, status: u16) {
+        if let Some(counter) = self.0.get(usize::from(status.saturating_sub(100))) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The statuses that occurred and how often.
+    pub fn iter(&self) -> impl Iterator<Item = (u16, u64)> {
+        let counts = self.0.iter().map(|counter| counter.load(Ordering::Relaxed));
+        (100_u16..).zip(counts).filter(|(_, count)| *count > 0)
+    }
+}

@@ -1,0 +1,158 @@
+//! Renders the numbers in the Prometheus text exposition format (version 0.0.4).
+
+use std::{collections::BTreeMap, fmt::Write, sync::atomic::Ordering};
+
+use super::{Histogram, RequestResult, names};
+use crate::{outcome::Outcome, shared::Shared, table::RouteEntry};
+
+/// All families of the data plane.
+#[must_use]
+pub fn render(shared: &Shared) -> String {
+    let table = shared.table.load();
+    let routes: Vec<&RouteEntry> = table.routes().map(|route| &**route).collect();
+    let targets = table.targets();
+    let mut out = Text(String::with_capacity(16 * 1024));
+
+    out.family(names::SERVICE_ENDPOINT_COUNT, "gauge", "Endpoints of the service that count.");
+    // Two routes may lead to different ports of one service: its endpoints are the same pods.
+    let mut services = BTreeMap::new();
+    for route in &routes {
+        let count = services.entry(service(route.config.cluster.as_str())).or_insert(0);
+        *count = route.members.len().max(*count);
+    }
+    for (service, count) in services {
+        out.sample(names::SERVICE_ENDPOINT_COUNT, &[("service", service)], count);
+    }
+
+    out.family(names::REQUEST_DURATION, "histogram", "Time from a request's head to the end of its answer.");
+    for route in &routes {
+        for (status, histogram) in route.metrics.requests() {
+            let (status, name) = (status.to_string(), &*route.config.name);
+            let labels = [("type", "HTTP"), ("endpoint", name), ("status_code", &status)];
+            out.histogram(names::REQUEST_DURATION, &labels, histogram);
+        }
+    }
+
+    out.family(names::REQUESTS, "counter", "Requests by what became of them.");
+    for route in &routes {
+        for result in RequestResult::ALL {
+            let labels = [("route", &*route.config.name), ("result", result.as_str())];
+            out.sample(names::REQUESTS, &labels, route.metrics.results(result));
+        }
+    }
+    out.family(names::REFUSED, "counter", "Requests refused before they had a route.");
+    for (status, count) in shared.refused.iter() {
+        out.sample(names::REFUSED, &[("status", &status.to_string())], count);
+    }
+
+    out.family(names::LEGS, "counter", "Legs by how they ended.");
+    for target in &targets {
+        for outcome in Outcome::ALL {
+            let count = target.outcomes[outcome as usize].load(Ordering::Relaxed);
+            if count > 0 || outcome == Outcome::Ok {
+                let labels = [("endpoint", &*target.authority), ("outcome", outcome.as_str())];
+                out.sample(names::LEGS, &labels, count);
+            }
+        }
+    }
+    out.family(names::LEG_DURATION, "histogram", "Time from the start of a leg to its end.");
+    for route in &routes {
+        out.histogram(names::LEG_DURATION, &[("route", &route.config.name)], &route.metrics.legs);
+    }
+    out.family(names::LEGS_INFLIGHT, "gauge", "Legs in flight, stragglers included.");
+    for target in &targets {
+        out.sample(names::LEGS_INFLIGHT, &[("endpoint", &target.authority)], target.inflight());
+    }
+    out.family(names::IDLE_CONNECTIONS, "gauge", "Idle connections kept.");
+    for target in &targets {
+        out.sample(names::IDLE_CONNECTIONS, &[("endpoint", &target.authority)], target.idle());
+    }
+    endpoints(&mut out, &routes);
+    out.family(names::WINDOW_STALLS, "counter", "How often a request body waited because the window was full.");
+    for route in &routes {
+        let stalls = route.metrics.window_stalls.load(Ordering::Relaxed);
+        out.sample(names::WINDOW_STALLS, &[("route", &route.config.name)], stalls);
+    }
+
+    let load = |counter: &std::sync::atomic::AtomicUsize| counter.load(Ordering::Relaxed);
+    let age = table.made.elapsed().unwrap_or_default().as_secs_f64();
+    out.single(names::INFLIGHT, "gauge", "Requests in flight.", load(&shared.inflight));
+    out.single(names::STRAGGLING, "gauge", "Answered requests of which legs still run.", load(&shared.straggling));
+    out.single(names::CONNECTIONS, "gauge", "Client connections.", load(&shared.connections));
+    out.single(names::BUFFERED, "gauge", "Bytes of bodies in memory.", shared.budget.used());
+    out.single(
+        names::SNAPSHOT_VERSION,
+        "gauge",
+        "The sequence number of the snapshot in service.",
+        table.version.sequence,
+    );
+    out.single(names::SNAPSHOT_AGE, "gauge", "Seconds since the snapshot was put into service.", age);
+    out.single(names::LOG_DROPPED, "counter", "Access-log entries that were lost.", shared.log.dropped());
+    out.0
+}
+
+fn endpoints(out: &mut Text, routes: &[&RouteEntry]) {
+    out.family(names::ENDPOINTS, "gauge", "Known endpoints by condition; \"itself\" is this proxy, which is left out.");
+    for route in routes {
+        let count = |which: &dyn Fn(snapshot::Conditions) -> bool| {
+            route.known.iter().filter(|target| which(target.endpoint.conditions)).count()
+        };
+        let counts = [
+            ("ready", count(&|c| c.ready)),
+            ("not_ready", count(&|c| !c.ready && !c.terminating)),
+            ("terminating", count(&|c| !c.ready && c.terminating)),
+            ("itself", route.own.len()),
+        ];
+        for (condition, count) in counts {
+            out.sample(names::ENDPOINTS, &[("route", &route.config.name), ("condition", condition)], count);
+        }
+    }
+}
+
+/// The part of a cluster's name that people know the service by: `kube:shop/cache:http` is `shop/cache`.
+fn service(cluster: &str) -> &str {
+    match cluster.strip_prefix("kube:") {
+        Some(rest) => rest.split(':').next().unwrap_or(rest),
+        None => cluster,
+    }
+}
+
+struct Text(String);
+
+// Formatting into a string cannot fail, so the results are not looked at.
+impl Text {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+    }
+
+    fn single(&mut self, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
+        self.family(name, kind, help);
+        self.sample(name, &[], value);
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+        self.0.push_str(name);
+        let mut separator = '{';
+        for (label, text) in labels {
+            let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let _ = write!(self.0, "{separator}{label}=\"{text}\"");
+            separator = ',';
+        }
+        if !labels.is_empty() {
+            self.0.push('}');
+        }
+        let _ = writeln!(self.0, " {value}");
+    }
+
+    fn histogram(&mut self, name: &str, labels: &[(&str, &str)], histogram: &Histogram) {
+        let (bucket, mut all) = (format!("{name}_bucket"), 0);
+        for (bound, count) in histogram.cumulative() {
+            let bound = if bound.is_infinite() { "+Inf".to_owned() } else { bound.to_string() };
+            let labels: Vec<_> = labels.iter().copied().chain([("le", &*bound)]).collect();
+            self.sample(&bucket, &labels, count);
+            all = count;
+        }
+        self.sample(&format!("{name}_sum"), labels, histogram.sum());
+        self.sample(&format!("{name}_count"), labels, all);
+    }
+}

@@ -1,0 +1,193 @@
+//! What every answer says about the legs, and the whole story for those who ask for it.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
+
+use bytes::{Bytes, BytesMut};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::{
+    exchange::{
+        Exchange,
+        leg::Leg,
+        quorum::{Decision, Quorum},
+    },
+    headers,
+    metrics::RequestResult,
+    outcome::Outcome,
+};
+
+/// The report: a superset of what the Varnish broadcaster answers (`method`, `uri`, `ts`, `nodes`, `rate`, `done`).
+#[derive(Debug, Serialize)]
+pub struct Report<'a> {
+    /// The request's id.
+    pub id: &'a str,
+    /// The request's method.
+    pub method: String,
+    /// The request's target.
+    pub uri: String,
+    /// Unix time in seconds.
+    pub ts: u64,
+    /// The status by endpoint; where there was no response, the status that stands for what happened instead.
+    pub nodes: BTreeMap<&'a str, u16>,
+    /// The share of legs that were ok, in percent, rounded down.
+    pub rate: usize,
+    /// Always true: the report comes when every leg has ended.
+    pub done: bool,
+    /// The policy.
+    pub require: String,
+    /// `ok`, `partial`, `failed` or `empty`.
+    pub result: &'static str,
+    /// What every leg did, in snapshot order.
+    pub results: Vec<LegReport<'a>>,
+    /// What "all" meant for this request.
+    pub snapshot: SnapshotReport,
+}
+
+/// What one leg did.
+#[derive(Debug, Serialize)]
+pub struct LegReport<'a> {
+    /// The endpoint's address.
+    pub endpoint: &'a str,
+    /// The pod behind it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<&'a str>,
+    /// The node it runs on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<&'a str>,
+    /// The zone it runs in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<&'a str>,
+    /// The status of the response.
+    pub status: Option<u16>,
+    /// How it ended; none while it runs.
+    pub outcome: Option<Outcome>,
+    /// How often the endpoint was tried.
+    pub attempts: u32,
+    /// From start to end in milliseconds.
+    pub ms: f64,
+    /// Bytes of response body.
+    pub bytes: u64,
+    /// What went wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<&'a str>,
+}
+
+/// The snapshot that a request was served from.
+#[derive(Debug, Serialize)]
+pub struct SnapshotReport {
+    /// Its version.
+    pub version: String,
+    /// Endpoints that were ready.
+    pub ready: usize,
+    /// Endpoints that were there, but not ready.
+    pub not_ready: usize,
+}
+
+/// What is said of the request itself.
+#[derive(Clone, Copy, Debug)]
+pub struct About<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// Its method.
+    pub method: &'a [u8],
+    /// Its target.
+    pub target: &'a [u8],
+}
+
+/// Writes `X-Broadcast-Result`, and `X-Broadcast-Endpoint` where an endpoint's answer is passed on.
+pub fn put_headers(out: &mut BytesMut, quorum: &Quorum, endpoint: Option<&str>) {
+    // Formatting into a buffer that grows cannot fail.
+    let _ = std::fmt::Write::write_fmt(
+        out,
+        format_args!(
+            "X-Broadcast-Result: total={}, ok={}, failed={}, pending={}, required={}\r\n",
+            quorum.total,
+            quorum.ok,
+            quorum.failed,
+            quorum.pending(),
+            quorum.required
+        ),
+    );
+    if let Some(endpoint) = endpoint {
+        headers::put_text(out, "X-Broadcast-Endpoint", &[endpoint]);
+    }
+}
+
+/// What became of the request, by its legs.
+#[must_use]
+pub fn result(quorum: &Quorum, decision: Decision) -> RequestResult {
+    match decision {
+        _ if quorum.total == 0 => RequestResult::Empty,
+        Decision::Failure => RequestResult::Failed,
+        Decision::Success if quorum.failed == 0 => RequestResult::Ok,
+        Decision::Success => RequestResult::Partial,
+    }
+}
+
+/// What one leg did, up to now.
+#[must_use]
+pub fn leg(leg: &Leg, now: Instant) -> LegReport<'_> {
+    let endpoint = &leg.target.endpoint;
+    let result = leg.result.as_ref();
+    LegReport {
+        endpoint: &leg.target.authority,
+        pod: endpoint.pod.as_ref().map(|pod| &*pod.name),
+        node: endpoint.node.as_deref(),
+        zone: endpoint.zone.as_deref(),
+        status: result.and_then(|result| result.status),
+        outcome: result.map(|result| result.outcome),
+        attempts: leg.attempts,
+        ms: millis(leg.elapsed(now)),
+        bytes: leg.received,
+        error: result.and_then(|result| result.error.as_ref()).map(|error| error.detail.as_ref()),
+    }
+}
+
+/// Milliseconds with three digits after the point.
+#[must_use]
+pub fn millis(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1e3
+}
+
+/// The report of an exchange whose legs have all ended, and the status it is answered with.
+#[must_use]
+pub fn report(exchange: &Exchange, about: About<'_>, decision: Decision) -> (u16, Bytes) {
+    let now = Instant::now();
+    let policy = &exchange.route.config.policy;
+    let standing = |leg: &Leg| {
+        let result = leg.result.as_ref();
+        let made_up = result.map_or(502, |result| result.outcome.made_up_status(policy.on_timeout));
+        result.and_then(|result| result.status).unwrap_or(made_up)
+    };
+    let quorum = &exchange.quorum;
+    let known = &exchange.route.known;
+    let ready = known.iter().filter(|target| target.endpoint.conditions.ready).count();
+    let report = Report {
+        id: about.id,
+        method: String::from_utf8_lossy(about.method).into_owned(),
+        uri: String::from_utf8_lossy(about.target).into_owned(),
+        ts: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs(),
+        nodes: exchange.legs.iter().map(|leg| (&*leg.target.label, standing(leg))).collect(),
+        rate: (quorum.ok * 100).checked_div(quorum.total).unwrap_or(0),
+        done: true,
+        require: policy.require.to_string(),
+        result: result(quorum, decision).as_str(),
+        results: exchange.legs.iter().map(|l| leg(l, now)).collect(),
+        snapshot: SnapshotReport { version: exchange.route.version.to_string(), ready, not_ready: known.len() - ready },
+    };
+    let status = match decision {
+        Decision::Success => {
+            let best = exchange.legs.iter().find(|leg| leg.counted == Some(true)).map(standing);
+            best.unwrap_or(200)
+        }
+        Decision::Failure => exchange.failure_status(),
+    };
+    // A status that allows no body cannot carry the report.
+    let status = if matches!(status, 204 | 304) { 200 } else { status };
+    // Texts and numbers always become JSON.
+    (status, serde_json::to_vec(&report).map(Bytes::from).unwrap_or_default())
+}

@@ -1,0 +1,417 @@
+//! The server: binds the listeners, runs a thread per worker, follows snapshots and reloads, and drains.
+//!
+//! `Server::bind` → `start` → `drain`. Every worker is one thread with a runtime, `SO_REUSEPORT` listeners and
+//! connections to endpoints of its own; nothing of a request ever moves to another thread.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    os::fd::IntoRawFd,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering, mpsc},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use pingora_core::{
+    apps::ServerApp,
+    listeners::{L4BufferSettings, ListenerConfig},
+    protocols::Stream,
+    server::{Fds, ShutdownWatch},
+    services::{Service as _, listening::Service},
+};
+use runtime::drain::Drain;
+use snapshot::{Reader, Version};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{net::TcpStream, sync::watch, time::Instant};
+
+use crate::{
+    config::{Config, Problem},
+    connection::Connection,
+    downstream::Downstream,
+    shared::{Shared, Worker},
+};
+
+/// How often idle connections to endpoints are looked through.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 4096;
+
+/// Bound listeners, not served yet: connections wait in the backlog.
+#[derive(Debug)]
+pub struct Server {
+    shared: Arc<Shared>,
+    drain: Drain,
+    /// A listener for each worker, for each listener of the configuration.
+    listeners: Vec<Vec<TcpListener>>,
+    /// A thread for each worker, waiting for its work, and one that makes tables.
+    workers: Vec<Thread>,
+    tables: Thread,
+}
+
+/// A server whose workers run.
+#[derive(Debug)]
+pub struct Running {
+    handle: Handle,
+    drain: Drain,
+    /// Ends accepting, keep-alive, and following snapshots.
+    shutdown: watch::Sender<bool>,
+    /// Ends the workers, whatever they are doing.
+    stop: watch::Sender<bool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What the rest of the process may ask of a running server, and tell it.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+/// How a drain ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Connections and stragglers that were cut because their time was up.
+    pub cut: usize,
+}
+
+/// Why the listeners cannot be bound.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The configuration contradicts itself.
+    #[error("{}", list(.0))]
+    Config(Vec<Problem>),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system reports.
+        source: io::Error,
+    },
+    /// A thread or its runtime cannot be had.
+    #[error("cannot start a worker: {0}; raise the limit of file descriptors (ulimit -n) or of processes")]
+    Thread(#[source] io::Error),
+}
+
+/// Why a configuration is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The configuration contradicts itself.
+    #[error("{}", list(.0))]
+    Config(Vec<Problem>),
+    /// Something changed that only a new process can take.
+    #[error("{0} cannot change while the process runs: restart it, or put the old value back")]
+    Restart(&'static str),
+}
+
+fn list(problems: &[Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+// === impl Server ===
+
+impl Server {
+    /// Binds every listener; port 0 takes a free port. Requests will see the endpoints that `reader` has.
+    ///
+    /// # Errors
+    /// [`BindError`] where the configuration contradicts itself or an address cannot be had.
+    pub fn bind(config: Config, reader: Reader) -> Result<Self, BindError> {
+        let problems = config.check();
+        if !problems.is_empty() {
+            return Err(BindError::Config(problems));
+        }
+        let mut listeners = Vec::new();
+        let mut bound = Vec::new();
+        for listener in &config.listeners {
+            let listen = |address| listen(address).map_err(|source| BindError::Listen { address, source });
+            let first = listen(listener.address)?;
+            let address =
+                first.local_addr().map_err(|source| BindError::Listen { address: listener.address, source })?;
+            let mut sockets = vec![first];
+            while sockets.len() < config.threads {
+                sockets.push(listen(address)?);
+            }
+            bound.push(address);
+            listeners.push(sockets);
+        }
+        let worker = |index| Thread::new(format!("worker-{index}")).map_err(BindError::Thread);
+        let workers = (0..config.threads).map(worker).collect::<Result<_, _>>()?;
+        let tables = Thread::new("tables".into()).map_err(BindError::Thread)?;
+        let drain = Drain::new();
+        let shared = Arc::new(Shared::new(config, reader, bound, &drain));
+        Ok(Self { shared, drain, listeners, workers, tables })
+    }
+
+    /// The addresses of the listeners, in the order of the configuration.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.shared.bound
+    }
+
+    /// Starts the workers.
+    #[must_use]
+    pub fn start(self) -> Running {
+        let (shutdown, shut) = watch::channel(false);
+        let (stop, stopped) = watch::channel(false);
+        let mut listeners: Vec<_> =
+            self.shared.bound.iter().copied().zip(self.listeners.into_iter().map(Vec::into_iter)).collect();
+        let mut threads = Vec::new();
+        for (index, thread) in self.workers.into_iter().enumerate() {
+            let worker = Arc::new(Worker { index, shared: self.shared.clone() });
+            let sockets = listeners.iter_mut().filter_map(|(address, sockets)| Some((*address, sockets.next()?)));
+            threads.push(thread.run(serve(worker, sockets.collect(), shut.clone(), stopped.clone())));
+        }
+        threads.push(self.tables.run(follow(self.shared.clone(), shut)));
+        Running { handle: Handle { shared: self.shared }, drain: self.drain, shutdown, stop, threads }
+    }
+}
+
+/// A listening socket that shares its address with those of the other workers.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// A thread with a runtime of its own, waiting for what to run. It ends with that, or when it is dropped.
+#[derive(Debug)]
+struct Thread {
+    work: mpsc::SyncSender<Work>,
+    join: JoinHandle<()>,
+}
+
+type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Thread {
+    /// Starts the thread. Whatever may be short is taken here, so that no worker is missing later.
+    fn new(name: String) -> io::Result<Self> {
+        let (work, taken) = mpsc::sync_channel::<Work>(1);
+        let (ready, started) = mpsc::sync_channel(1);
+        let run = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let (outcome, runtime) = match runtime {
+                Ok(runtime) => (Ok(()), Some(runtime)),
+                Err(error) => (Err(error), None),
+            };
+            // Where nobody listens any more, no work comes either.
+            let _ = ready.send(outcome);
+            if let (Some(runtime), Ok(work)) = (runtime, taken.recv()) {
+                runtime.block_on(work);
+            }
+        };
+        let join = std::thread::Builder::new().name(name).spawn(run)?;
+        started.recv().map_err(io::Error::other)??;
+        Ok(Self { work, join })
+    }
+
+    fn run(self, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        // The thread waits for exactly this.
+        let _ = self.work.send(Box::pin(work));
+        self.join
+    }
+}
+
+/// The life of a worker: its listeners until the shutdown, its connections until they end or are stopped.
+async fn serve(
+    worker: Arc<Worker>,
+    sockets: Vec<(SocketAddr, TcpListener)>,
+    shutdown: ShutdownWatch,
+    mut stop: watch::Receiver<bool>,
+) {
+    let sweeper = tokio::spawn(sweep(worker.clone()));
+    let services = sockets.into_iter().enumerate().map(|(listener, (address, socket))| {
+        let app = Arc::new(App { worker: worker.clone(), listener });
+        accept(app, address, socket, shutdown.clone())
+    });
+    futures::future::join_all(services).await;
+    // The sender is dropped only after it has said so.
+    let _ = stop.wait_for(|stop| *stop).await;
+    sweeper.abort();
+}
+
+/// Accepts connections until the shutdown, and then those that had come in before it.
+async fn accept(app: Arc<App>, address: SocketAddr, socket: TcpListener, shutdown: ShutdownWatch) {
+    let key = address.to_string();
+    // Pingora closes its listener at once, which resets what waits to be accepted. This one keeps the socket open.
+    let rest = socket.try_clone();
+    let mut fds = Fds::new();
+    fds.add(key.clone(), socket.into_raw_fd());
+    let mut service = Service::new(format!("listener {key}"), Accepted(app.clone()));
+    // Requests are parsed in a buffer of our own; pingora's would cost 64 KiB per connection on top.
+    service.add_listener(ListenerConfig::tcp(key).l4_buffer(L4BufferSettings::unbuffered()));
+    service.start_service(Some(Arc::new(Mutex::new(fds))), shutdown.clone(), 1).await;
+    let Ok(rest) = rest else { return };
+    while let Ok((stream, peer)) = rest.accept() {
+        let plain = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+        if let Ok(stream) = plain {
+            let (app, shutdown) = (app.clone(), shutdown.clone());
+            // Registered before anyone can see that nothing is left to wait for.
+            let work = app.worker.shared.work.begin_work();
+            tokio::spawn(async move {
+                app.serve(Downstream::plain(stream, peer), &shutdown).await;
+                drop(work);
+            });
+        }
+    }
+}
+
+/// Closes idle connections to endpoints that have been idle for too long or were closed by the endpoint.
+async fn sweep(worker: Arc<Worker>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let (table, now) = (worker.shared.table.load_full(), Instant::now());
+        for target in table.targets() {
+            target.sweep(worker.index, now, worker.shared.limits.pool_idle);
+        }
+    }
+}
+
+/// Keeps the table in step with the snapshot.
+async fn follow(shared: Arc<Shared>, mut shutdown: watch::Receiver<bool>) {
+    let mut reader = shared.reader();
+    let mut seen = shared.table.load().version.sequence;
+    loop {
+        let newer = tokio::select! {
+            newer = reader.newer_than(seen) => newer,
+            _ = shutdown.wait_for(|shutdown| *shutdown) => return,
+        };
+        let Ok(newer) = newer else {
+            // No newer snapshot will ever come: what there is stays in force.
+            return;
+        };
+        seen = newer.version().sequence;
+        shared.rebuild(None);
+    }
+}
+
+/// One listener of one worker.
+struct App {
+    worker: Arc<Worker>,
+    listener: usize,
+}
+
+/// What pingora's listener hands connections to.
+struct Accepted(Arc<App>);
+
+impl App {
+    async fn serve(&self, client: Downstream, shutdown: &ShutdownWatch) {
+        let shared = &self.worker.shared;
+        let _work = shared.work.begin_work();
+        let (_connected, welcome) = shared.connect();
+        let connection = Connection::new(self.worker.clone(), self.listener, client, shutdown.clone());
+        if welcome {
+            connection.serve().await;
+        } else {
+            connection.refuse().await;
+        }
+    }
+}
+
+#[async_trait]
+impl ServerApp for Accepted {
+    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        self.0.serve(Downstream::new(stream), shutdown).await;
+        None
+    }
+}
+
+// === impl Running ===
+
+impl Running {
+    /// What the rest of the process may ask.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Ends in order: no new connections, idle ones are closed, what is in flight finishes. What has not ended at the
+    /// time-out is cut.
+    pub async fn drain(self, timeout: Duration) -> Drained {
+        self.shutdown.send_replace(true);
+        self.drain.start();
+        let cut = self.drain.wait_idle(timeout).await;
+        self.stop.send_replace(true);
+        for target in self.handle.shared.table.load().targets() {
+            target.retire();
+        }
+        let threads = self.threads;
+        // Threads end at once now; joining them must not block the runtime this is called from.
+        let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
+        let _ = joined.await;
+        Drained { cut }
+    }
+}
+
+// === impl Handle ===
+
+impl Handle {
+    /// Takes another configuration for the requests to come. Those under way keep what they began with.
+    ///
+    /// # Errors
+    /// [`ReloadError`]; nothing has changed then.
+    pub fn reload(&self, config: Config) -> Result<(), ReloadError> {
+        let problems = config.check();
+        if !problems.is_empty() {
+            return Err(ReloadError::Config(problems));
+        }
+        let current = self.config();
+        let addresses = |config: &Config| config.listeners.iter().map(|l| l.address).collect::<Vec<_>>();
+        let restart = [
+            ("the addresses of the listeners", addresses(&config) != addresses(&current)),
+            ("the number of threads", config.threads != current.threads),
+            ("the limits of the process", config.limits != current.limits),
+            ("the format of the access log", config.access_log != current.access_log),
+        ];
+        if let Some((what, _)) = restart.into_iter().find(|(_, changed)| *changed) {
+            return Err(ReloadError::Restart(what));
+        }
+        self.shared.rebuild(Some(Arc::new(config)));
+        Ok(())
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        self.shared.table.load().config.clone()
+    }
+
+    /// The version of the snapshot that requests are served from. It changes after the table has: whoever sees a version
+    /// here knows that requests see its endpoints.
+    #[must_use]
+    pub fn in_service(&self) -> watch::Receiver<Version> {
+        self.shared.tables.subscribe()
+    }
+
+    /// The routes that have no endpoint now.
+    #[must_use]
+    pub fn empty_routes(&self) -> Vec<Arc<str>> {
+        let table = self.shared.table.load();
+        let empty = table.routes().filter(|route| route.members.is_empty());
+        empty.map(|route| route.config.name.clone()).collect()
+    }
+
+    /// The endpoints of every route, with how their last legs ended.
+    #[must_use]
+    pub fn endpoints(&self) -> serde_json::Value {
+        crate::introspect::endpoints(&self.shared.table.load())
+    }
+
+    /// The numbers of the data plane in the Prometheus text format.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        crate::metrics::render(&self.shared)
+    }
+
+    /// Requests in flight, stragglers included.
+    #[must_use]
+    pub fn inflight(&self) -> usize {
+        self.shared.inflight.load(Ordering::Relaxed) + self.shared.straggling.load(Ordering::Relaxed)
+    }
+}

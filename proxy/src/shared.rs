@@ -1,0 +1,184 @@
+//! What all connections of a server share, and what those of one worker do.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use runtime::drain::{Drain, DrainWatch};
+use snapshot::{Reader, Version};
+use tokio::sync::watch;
+
+use crate::{
+    access_log::Log,
+    config::{Config, Limits},
+    connection::Told,
+    exchange::{Exchange, alarm::Alarm, budget::Budget},
+    metrics::Refused,
+    table::Table,
+};
+
+/// What all connections share.
+#[derive(Debug)]
+pub struct Shared {
+    /// What requests look up.
+    pub table: ArcSwap<Table>,
+    /// Says that there is another table; readers of it look at the table themselves.
+    pub(crate) tables: watch::Sender<Version>,
+    /// Held while a new table is made, never by requests.
+    building: Mutex<()>,
+    reader: Reader,
+    /// The addresses the listeners really have, in the order of the configuration.
+    pub bound: Vec<SocketAddr>,
+    /// Bounds of the process.
+    pub limits: Limits,
+    /// What is kept in memory of bodies.
+    pub budget: Arc<Budget>,
+    /// The access log.
+    pub log: Log,
+    /// Requests that never had a route.
+    pub refused: Refused,
+    /// Client connections.
+    pub connections: AtomicUsize,
+    /// How many there may be.
+    connections_cap: usize,
+    /// Requests in flight.
+    pub inflight: Arc<AtomicUsize>,
+    /// Requests of which only stragglers are left.
+    pub straggling: AtomicUsize,
+    /// Counts what a drain waits for.
+    pub work: DrainWatch,
+}
+
+/// One thread with its connections.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    /// Its number, which is also its shard of every pool.
+    pub index: usize,
+    /// What it shares with the others.
+    pub shared: Arc<Shared>,
+}
+
+/// A request in flight; ends with it.
+#[derive(Debug)]
+pub struct Admitted(Arc<AtomicUsize>);
+
+/// A client connection; ends with it.
+#[derive(Debug)]
+pub struct Connected(Arc<Shared>);
+
+impl Shared {
+    /// State for these listeners, with a table made from the snapshot in force.
+    #[must_use]
+    pub fn new(config: Config, reader: Reader, bound: Vec<SocketAddr>, drain: &Drain) -> Self {
+        let config = Arc::new(config);
+        let table = Table::build(None, &config, &reader.load(), &bound);
+        Self {
+            tables: watch::Sender::new(table.version),
+            table: ArcSwap::from_pointee(table),
+            building: Mutex::new(()),
+            reader,
+            bound,
+            limits: config.limits.clone(),
+            budget: Budget::new(config.limits.buffered),
+            log: Log::start(config.access_log),
+            refused: Refused::default(),
+            connections: AtomicUsize::new(0),
+            connections_cap: connections_cap(config.limits.connections),
+            inflight: Arc::default(),
+            straggling: AtomicUsize::new(0),
+            work: drain.watch(),
+        }
+    }
+
+    /// Makes and publishes a table from the snapshot in force and, where given, another configuration.
+    pub fn rebuild(&self, config: Option<Arc<Config>>) {
+        let _building = self.building.lock();
+        let current = self.table.load_full();
+        let config = config.unwrap_or_else(|| current.config.clone());
+        let next = Arc::new(Table::build(Some(&current), &config, &self.reader.load(), &self.bound));
+        self.table.store(next.clone());
+        self.tables.send_replace(next.version);
+        current.retire_unless_in(&next);
+    }
+
+    /// A reader of the snapshots, to wait for newer ones.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        self.reader.clone()
+    }
+
+    /// Counts a request, unless there are as many as may be.
+    #[must_use]
+    pub fn admit(&self) -> Option<Admitted> {
+        let before = self.inflight.fetch_add(1, Ordering::Relaxed);
+        let admitted = Admitted(self.inflight.clone());
+        (before < self.limits.inflight).then_some(admitted)
+    }
+
+    /// Counts a client connection; whether there may be that many.
+    #[must_use]
+    pub fn connect(self: &Arc<Self>) -> (Connected, bool) {
+        let before = self.connections.fetch_add(1, Ordering::Relaxed);
+        (Connected(self.clone()), before < self.connections_cap)
+    }
+
+    /// The answer is out: runs what is left of the legs, then does what comes last.
+    pub fn conclude(self: &Arc<Self>, mut exchange: Box<Exchange>, told: Option<Told>) {
+        if exchange.is_over() {
+            self.last_leg_ended(&exchange, told.as_ref());
+            return;
+        }
+        let (shared, work) = (self.clone(), self.work.begin_work());
+        self.straggling.fetch_add(1, Ordering::Relaxed);
+        tokio::spawn(async move {
+            let mut alarm = Alarm::default();
+            std::future::poll_fn(|cx| exchange.poll_rest(cx, &mut alarm)).await;
+            shared.last_leg_ended(&exchange, told.as_ref());
+            shared.straggling.fetch_sub(1, Ordering::Relaxed);
+            drop(work);
+        });
+    }
+
+    fn last_leg_ended(&self, exchange: &Exchange, told: Option<&Told>) {
+        let now = tokio::time::Instant::now();
+        for leg in &exchange.legs {
+            exchange.route.metrics.legs.observe(leg.elapsed(now));
+        }
+        if let Some(told) = told {
+            told.write(&self.log, &exchange.route.config.name, Some(exchange));
+        }
+    }
+}
+
+/// The limit of client connections: at most three quarters of the file descriptors, so that some are left to tell one
+/// client too many so, and for the connections to endpoints.
+fn connections_cap(configured: usize) -> usize {
+    let Some(descriptors) = runtime::limits::raise_open_files().now else { return configured };
+    let most = usize::try_from(descriptors / 4 * 3).unwrap_or(configured).max(1);
+    if most < configured {
+        tracing::warn!(
+            descriptors,
+            configured,
+            "at most {most} client connections at a time: the limit of file descriptors (ulimit -n) allows no more"
+        );
+    }
+    configured.min(most)
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,273 @@
+//! What a request looks up: routes with the targets of their clusters, made whole from a configuration and a snapshot,
+//! published with one swap, loaded once per request.
+
+use std::{
+    collections::HashMap,
+    net::{SocketAddr, UdpSocket},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use snapshot::{Snapshot, Version};
+
+use crate::{
+    config::{Config, Listener, Members, Route},
+    headers,
+    http::request::RequestHead,
+    metrics::RouteMetrics,
+    target::Target,
+};
+
+/// Everything a request needs to know, as of one configuration and one snapshot.
+#[derive(Debug)]
+pub struct Table {
+    /// The configuration it was made from.
+    pub config: Arc<Config>,
+    /// The version of the snapshot it was made from.
+    pub version: Version,
+    /// When it was made.
+    pub made: SystemTime,
+    /// One entry for each listener of the configuration, in its order.
+    pub listeners: Vec<ListenerEntry>,
+}
+
+/// The routes of one listener.
+#[derive(Debug)]
+pub struct ListenerEntry {
+    /// Its configuration.
+    pub config: Arc<Listener>,
+    /// Its routes, in the order in which they are tried.
+    pub routes: Vec<Arc<RouteEntry>>,
+}
+
+/// A route and the endpoints it leads to.
+#[derive(Debug)]
+pub struct RouteEntry {
+    /// Its configuration.
+    pub config: Route,
+    /// The version of the snapshot the members come from.
+    pub version: Version,
+    /// Those that count, in snapshot order.
+    pub members: Box<[Member]>,
+    /// Every known endpoint of the cluster, for `/-/endpoints`.
+    pub known: Box<[Arc<Target>]>,
+    /// Known endpoints that are this proxy itself; they are left out.
+    pub own: Vec<SocketAddr>,
+    /// This route's name in `Via`: the same for every replica that broadcasts to the same endpoints.
+    pub via: Box<str>,
+    /// Its numbers.
+    pub metrics: Arc<RouteMetrics>,
+}
+
+/// One endpoint that counts.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// The endpoint.
+    pub target: Arc<Target>,
+    /// Whether it gets a leg; one that is not ready counts as failed without.
+    pub ready: bool,
+}
+
+/// Why a request has no route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoRoute {
+    /// The listener's allow-list does not have it: 403.
+    NotAllowed,
+    /// No route matches: 404.
+    NoMatch,
+}
+
+impl ListenerEntry {
+    /// The route that takes the request.
+    ///
+    /// # Errors
+    /// [`NoRoute`] where none does, or none may.
+    pub fn route(&self, head: &RequestHead) -> Result<&Arc<RouteEntry>, NoRoute> {
+        let (method, host, target) = (head.method(), head.host().unwrap_or_default(), head.target());
+        let allow = &self.config.allow;
+        if !allow.is_empty() && !allow.iter().any(|matches| matches.takes(method, host, target)) {
+            return Err(NoRoute::NotAllowed);
+        }
+        let mut routes = self.routes.iter();
+        routes.find(|route| route.config.matches.takes(method, host, target)).ok_or(NoRoute::NoMatch)
+    }
+}
+
+impl Table {
+    /// Makes a table. What is the same as in the previous one is taken over from there: targets with their idle
+    /// connections, the numbers of routes. `bound` are the addresses the listeners really have.
+    #[must_use]
+    pub fn build(previous: Option<&Self>, config: &Arc<Config>, snapshot: &Snapshot, bound: &[SocketAddr]) -> Self {
+        let mut targets: HashMap<SocketAddr, Arc<Target>> = HashMap::new();
+        let mut metrics: HashMap<&str, Arc<RouteMetrics>> = HashMap::new();
+        for route in previous.into_iter().flat_map(Self::routes) {
+            targets.extend(route.known.iter().map(|target| (target.endpoint.address, target.clone())));
+            metrics.insert(&route.config.name, route.metrics.clone());
+        }
+        let mut build_route = |route: &Route| {
+            let endpoints = snapshot.cluster(route.cluster.as_str()).map_or(&[][..], |cluster| cluster.endpoints());
+            let (mut known, mut members, mut own) = (Vec::new(), Vec::new(), Vec::new());
+            for endpoint in endpoints {
+                if is_own(endpoint.address, bound) {
+                    own.push(endpoint.address);
+                    continue;
+                }
+                // A target is kept while its endpoint stays what it is; another pod at the same address is another one.
+                let kept = targets.get(&endpoint.address).filter(|target| target.endpoint == *endpoint).cloned();
+                let target = kept.unwrap_or_else(|| {
+                    let target = Arc::new(Target::new(endpoint.clone(), config.threads));
+                    targets.insert(endpoint.address, target.clone());
+                    target
+                });
+                known.push(target.clone());
+                let conditions = endpoint.conditions;
+                match route.policy.members {
+                    _ if conditions.ready => members.push(Member { target, ready: true }),
+                    Members::Known if !conditions.terminating => members.push(Member { target, ready: false }),
+                    Members::Ready | Members::Known => {}
+                }
+            }
+            Arc::new(RouteEntry {
+                version: snapshot.version(),
+                members: members.into(),
+                known: known.into(),
+                own,
+                via: headers::via_name(route.cluster.as_str()),
+                metrics: metrics.get(&*route.name).cloned().unwrap_or_default(),
+                config: route.clone(),
+            })
+        };
+        let listeners = config.listeners.iter().map(|listener| ListenerEntry {
+            routes: listener.routes.iter().map(&mut build_route).collect(),
+            config: Arc::new(listener.clone()),
+        });
+        let listeners = listeners.collect();
+        Self { config: config.clone(), version: snapshot.version(), made: SystemTime::now(), listeners }
+    }
+
+    /// Every route of every listener.
+    pub fn routes(&self) -> impl Iterator<Item = &Arc<RouteEntry>> {
+        self.listeners.iter().flat_map(|listener| &listener.routes)
+    }
+
+    /// Every target, once.
+    #[must_use]
+    pub fn targets(&self) -> Vec<&Arc<Target>> {
+        let mut targets: Vec<_> = self.routes().flat_map(|route| &route.known).collect();
+        targets.sort_by_key(|target| Arc::as_ptr(target));
+        targets.dedup_by_key(|target| Arc::as_ptr(target));
+        targets
+    }
+
+    /// Closes the idle connections of the targets that `next` no longer has.
+    pub fn retire_unless_in(&self, next: &Self) {
+        let kept = next.targets();
+        for target in self.targets() {
+            if kept.binary_search_by_key(&Arc::as_ptr(target), |kept| Arc::as_ptr(kept)).is_err() {
+                target.retire();
+            }
+        }
+    }
+}
+
+/// Whether the address is one that a listener of this process answers at.
+fn is_own(address: SocketAddr, bound: &[SocketAddr]) -> bool {
+    bound.iter().any(|bound| {
+        bound.port() == address.port()
+            && (bound.ip() == address.ip() || (bound.ip().is_unspecified() && is_local(address)))
+    })
+}
+
+/// Whether this host has the address: only then can a socket be bound to it.
+fn is_local(address: SocketAddr) -> bool {
+    UdpSocket::bind((address.ip(), 0)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use snapshot::{Change, Cluster, ClusterName, Conditions, Endpoint, channel};
+
+    use super::*;
+    use crate::config::{AccessLog, Limits, Match, Policy};
+
+    fn config(members: Members) -> Arc<Config> {
+        let route = |name: &str, matches: &str| Route {
+            name: name.into(),
+            matches: matches.parse().unwrap(),
+            cluster: ClusterName::new("c").unwrap(),
+            policy: Policy { members, ..Policy::default() },
+        };
+        let mut listener =
+            Listener::new("127.0.0.1:0".parse().unwrap(), vec![route("purge", "PURGE /cache/*"), route("rest", "/*")]);
+        listener.allow = vec!["PURGE,GET /*".parse::<Match>().unwrap()];
+        Arc::new(Config {
+            listeners: vec![listener],
+            threads: 1,
+            limits: Limits::default(),
+            access_log: AccessLog::Off,
+        })
+    }
+
+    fn endpoint(last: u8, conditions: Conditions) -> Endpoint {
+        Endpoint { conditions, ..Endpoint::ready(([192, 0, 2, last], 80).into()) }
+    }
+
+    fn publish(endpoints: Vec<Endpoint>) -> Arc<Snapshot> {
+        let (publisher, reader) = channel();
+        publisher.apply([Change::Set(Arc::new(Cluster::new(ClusterName::new("c").unwrap(), endpoints)))]);
+        reader.load().clone()
+    }
+
+    fn request(line: &str) -> RequestHead {
+        let bytes = format!("{line} HTTP/1.1\r\nHost: x\r\n\r\n");
+        RequestHead::parse(Bytes::from(bytes), 999, crate::http::Fields::default()).unwrap()
+    }
+
+    #[test]
+    fn the_first_route_that_matches_takes_the_request() {
+        let table = Table::build(None, &config(Members::Ready), &publish(vec![]), &[]);
+        let route = |line| table.listeners[0].route(&request(line)).map(|route| route.config.name.to_string());
+        assert_eq!(route("PURGE /cache/a"), Ok("purge".into()));
+        assert_eq!(route("PURGE /other"), Ok("rest".into()));
+        assert_eq!(route("POST /cache/a"), Err(NoRoute::NotAllowed));
+        assert_eq!(route("GET http://x"), Ok("rest".into()));
+    }
+
+    #[test]
+    fn members_ready_are_those_that_are_ready_and_known_adds_those_that_are_there_but_not_ready() {
+        let terminating = Conditions { ready: false, serving: true, terminating: true };
+        let snapshot =
+            publish(vec![endpoint(1, Conditions::READY), endpoint(2, Conditions::NOT_READY), endpoint(3, terminating)]);
+        let members = |which| {
+            let table = Table::build(None, &config(which), &snapshot, &[]);
+            let members = table.listeners[0].routes[0].members.iter();
+            members.map(|m| (m.target.endpoint.address.ip().to_string(), m.ready)).collect::<Vec<_>>()
+        };
+        assert_eq!(members(Members::Ready), [("192.0.2.1".into(), true)]);
+        assert_eq!(members(Members::Known), [("192.0.2.1".into(), true), ("192.0.2.2".into(), false)]);
+    }
+
+    #[test]
+    fn targets_stay_as_long_as_their_endpoint_and_are_shared_between_routes() {
+        let config = config(Members::Ready);
+        let one = Table::build(None, &config, &publish(vec![endpoint(1, Conditions::READY)]), &[]);
+        let two = [endpoint(1, Conditions::READY), endpoint(2, Conditions::READY)];
+        let two = Table::build(Some(&one), &config, &publish(two.to_vec()), &[]);
+        assert!(Arc::ptr_eq(one.targets()[0], &two.listeners[0].routes[1].known[0]));
+        assert_eq!(two.targets().len(), 2);
+        assert!(Arc::ptr_eq(&one.listeners[0].routes[0].metrics, &two.listeners[0].routes[0].metrics));
+    }
+
+    #[test]
+    fn the_proxy_itself_is_no_target() {
+        let own: SocketAddr = "127.0.0.1:8080".parse().unwrap();
+        let other: SocketAddr = "127.0.0.1:8081".parse().unwrap();
+        let snapshot = publish(vec![Endpoint::ready(own), Endpoint::ready(other)]);
+        for bound in [own, "0.0.0.0:8080".parse().unwrap()] {
+            let table = Table::build(None, &config(Members::Ready), &snapshot, &[bound]);
+            let route = &table.listeners[0].routes[0];
+            assert_eq!((route.own.as_slice(), route.members.len()), ([own].as_slice(), 1));
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! A target: an endpoint together with what the proxy keeps for it, its idle connections and its numbers.
+//!
+//! Targets outlive snapshots as long as their endpoint stays; when it goes, its idle connections are closed with it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use parking_lot::Mutex;
+use snapshot::Endpoint;
+use tokio::time::Instant;
+
+use crate::{outcome::Outcome, transport::Io};
+
+/// How many recent outcomes a target remembers.
+const RECENT: usize = 8;
+
+/// An endpoint and what is kept for it.
+#[derive(Debug)]
+pub struct Target {
+    /// The endpoint.
+    pub endpoint: Endpoint,
+    /// What people call it: the pod's or host's name, else the address.
+    pub label: Box<str>,
+    /// Its address as an authority, for requests that came without Host.
+    pub authority: Box<str>,
+    /// Idle connections, a shard for each worker: a connection lives and dies on one thread.
+    idle: Box<[Mutex<Vec<Idle>>]>,
+    retired: AtomicBool,
+    inflight: AtomicUsize,
+    /// Legs by outcome.
+    pub outcomes: [AtomicU64; Outcome::ALL.len()],
+    recent: [AtomicU64; RECENT],
+    recorded: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Idle {
+    io: Io,
+    since: Instant,
+}
+
+/// Counts a leg in flight; ends with it.
+#[derive(Debug)]
+pub struct InFlight(Arc<Target>);
+
+/// How one leg ended, as `/-/endpoints` shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Recent {
+    /// Unix time in seconds.
+    pub at: u64,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The status of the response, 0 without one.
+    pub status: u16,
+}
+
+impl Target {
+    /// A target with nothing kept yet; `workers` threads will use it.
+    #[must_use]
+    pub fn new(endpoint: Endpoint, workers: usize) -> Self {
+        let visible = |label: &str| label.bytes().all(|b| b.is_ascii_graphic());
+        let authority = endpoint.address.to_string();
+        let label = endpoint.label().filter(|label| visible(label)).unwrap_or(&authority).into();
+        Self {
+            label,
+            authority: authority.into(),
+            idle: (0..workers.max(1)).map(|_| Mutex::default()).collect(),
+            retired: AtomicBool::new(false),
+            inflight: AtomicUsize::new(0),
+            outcomes: Default::default(),
+            recent: Default::default(),
+            recorded: AtomicUsize::new(0),
+            endpoint,
+        }
+    }
+
+    /// Counts a leg, unless `cap` legs are in flight already.
+    #[must_use]
+    pub fn admit(self: &Arc<Self>, cap: usize) -> Option<InFlight> {
+        let before = self.inflight.fetch_add(1, Ordering::Relaxed);
+        let admitted = InFlight(self.clone());
+        (before < cap).then_some(admitted)
+    }
+
+    /// Legs in flight now.
+    #[must_use]
+    pub fn inflight(&self) -> usize {
+        self.inflight.load(Ordering::Relaxed)
+    }
+
+    /// Takes an idle connection that can carry a request. Those that cannot are closed on the way.
+    #[must_use]
+    pub fn checkout(&self, worker: usize, now: Instant, max_idle: Duration) -> Option<Io> {
+        let mut idle = self.idle[worker].lock();
+        while let Some(mut candidate) = idle.pop() {
+            if now.saturating_duration_since(candidate.since) < max_idle && candidate.io.is_quiet() {
+                return Some(candidate.io);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection for the next request; closes it where there are `cap` already or the endpoint is gone.
+    pub fn checkin(&self, worker: usize, io: Io, now: Instant, cap: usize) {
+        let mut idle = self.idle[worker].lock();
+        if idle.len() < cap && !self.retired.load(Ordering::Acquire) {
+            idle.push(Idle { io, since: now });
+        }
+    }
+
+    /// Closes what has been idle for too long or was closed by the endpoint. Runs on the worker's own thread.
+    pub fn sweep(&self, worker: usize, now: Instant, max_idle: Duration) {
+        self.idle[worker]
+            .lock()
+            .retain_mut(|idle| now.saturating_duration_since(idle.since) < max_idle && idle.io.is_quiet());
+    }
+
+    /// The endpoint is gone: closes its idle connections, and no connection is kept from now on.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+        for shard in &self.idle {
+            shard.lock().clear();
+        }
+    }
+
+    /// Idle connections kept now.
+    #[must_use]
+    pub fn idle(&self) -> usize {
+        self.idle.iter().map(|shard| shard.lock().len()).sum()
+    }
+
+    /// Counts how a leg ended.
+    pub fn record(&self, outcome: Outcome, status: Option<u16>) {
+        self.outcomes[outcome as usize].fetch_add(1, Ordering::Relaxed);
+        let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let packed = (at << 24) | (u64::from(status.unwrap_or(0)) << 8) | (outcome as u64 + 1);
+        let slot = self.recorded.fetch_add(1, Ordering::Relaxed) % RECENT;
+        self.recent[slot].store(packed, Ordering::Relaxed);
+    }
+
+    /// How the last legs ended, the latest first.
+    #[must_use]
+    pub fn recent(&self) -> Vec<Recent> {
+        let recorded = self.recorded.load(Ordering::Relaxed);
+        let slots =
+            (0..RECENT.min(recorded)).map(|back| self.recent[(recorded - 1 - back) % RECENT].load(Ordering::Relaxed));
+        slots
+            .filter_map(|packed| {
+                let outcome = *Outcome::ALL.get(usize::try_from(packed & 0xff).ok()?.checked_sub(1)?)?;
+                Some(Recent { at: packed >> 24, outcome, status: (packed >> 8 & 0xffff) as u16 })
+            })
+            .collect()
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.inflight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target() -> Arc<Target> {
+        Arc::new(Target::new(Endpoint::ready("[2001:db8::1]:80".parse().unwrap()), 1))
+    }
+
+    #[test]
+    fn the_cap_on_legs_in_flight_holds() {
+        let target = target();
+        let one = target.admit(2).unwrap();
+        let _two = target.admit(2).unwrap();
+        assert!(target.admit(2).is_none());
+        assert_eq!(target.inflight(), 2, "a refused leg is not counted");
+        drop(one);
+        assert!(target.admit(2).is_some());
+    }
+
+    #[test]
+    fn recent_outcomes_come_latest_first_and_are_bounded() {
+        let target = target();
+        for status in 0..20 {
+            target.record(Outcome::ServerError, Some(500 + status));
+        }
+        target.record(Outcome::Connect, None);
+        let recent = target.recent();
+        assert_eq!(recent.len(), RECENT);
+        assert_eq!((recent[0].outcome, recent[0].status), (Outcome::Connect, 0));
+        assert_eq!((recent[1].outcome, recent[1].status), (Outcome::ServerError, 519));
+        assert_eq!(target.outcomes[Outcome::ServerError as usize].load(Ordering::Relaxed), 20);
+    }
+
+    #[test]
+    fn an_endpoint_without_a_name_is_called_by_its_address() {
+        assert_eq!((&*target().label, &*target().authority), ("[2001:db8::1]:80", "[2001:db8::1]:80"));
+    }
+}

@@ -1,0 +1,72 @@
+//! Connections to endpoints. Plain TCP for now; TLS and HTTP/2 are to become further variants of [`Io`], made by
+//! pingora's connectors, so that a leg stays an enum over transports rather than a boxed trait on the hot path.
+
+use std::{
+    future::Future,
+    io::{self, IoSlice},
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll, Waker, ready},
+};
+
+use bytes::BytesMut;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+/// A connection to an endpoint.
+#[derive(Debug)]
+pub enum Io {
+    /// Plain TCP.
+    Tcp(TcpStream),
+}
+
+/// A connection that is coming about.
+pub type Connecting = Pin<Box<dyn Future<Output = io::Result<Io>> + Send>>;
+
+/// Begins to connect. There is no time limit in here: the leg has one.
+pub fn connect(address: SocketAddr) -> Connecting {
+    Box::pin(async move {
+        let stream = TcpStream::connect(address).await?;
+        // What is written is whole heads and bodies: waiting for more would only delay it.
+        stream.set_nodelay(true)?;
+        Ok(Io::Tcp(stream))
+    })
+}
+
+impl Io {
+    /// Reads what there is into the spare room of the buffer; 0 is the end of the stream.
+    ///
+    /// # Errors
+    /// What the socket reports.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => tokio_util::io::poll_read_buf(Pin::new(stream), cx, buffer),
+        }
+    }
+
+    /// Writes some of the slices.
+    ///
+    /// # Errors
+    /// What the socket reports; also where it takes nothing.
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let written = match self {
+            Self::Tcp(stream) => match slices {
+                [one] => ready!(Pin::new(stream).poll_write(cx, one))?,
+                _ => ready!(Pin::new(stream).poll_write_vectored(cx, slices))?,
+            },
+        };
+        Poll::Ready(if written == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(written) })
+    }
+
+    /// Whether an idle connection can carry a request: the endpoint has neither closed it nor sent anything unasked.
+    ///
+    /// Asks what the runtime has learned already and makes no system call while that is nothing.
+    pub fn is_quiet(&mut self) -> bool {
+        let (mut cx, mut byte) = (Context::from_waker(Waker::noop()), [0]);
+        match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending(),
+        }
+    }
+}

@@ -1,0 +1,389 @@
+//! A proxy in this process over scripted endpoints, and the questions that tests ask about it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proxy::config::{AccessLog, Config, Limits, Listener, Match, Policy, Route};
+use proxy::{Handle, Running, Server};
+use serde_json::Value;
+use snapshot::{Change, Cluster, ClusterName, Endpoint, Publisher};
+use testkit::client::{RawClient, Response, request};
+use testkit::eventually;
+use testkit::origin::{BlackHole, Origin, Refusing, Request, Script};
+
+/// The cluster that the routes of these tests lead to.
+pub(crate) const CLUSTER: &str = "test/cache:http";
+
+/// The route's name.
+pub(crate) const ROUTE: &str = "purge";
+
+/// What a client sends to get the report.
+pub(crate) const REPORT: (&str, &str) = ("Accept", "application/vnd.broadcast+json");
+
+/// Long enough never to pass in a test that goes well.
+pub(crate) const NEVER: Duration = Duration::from_secs(600);
+
+/// Something with an address, dead or alive.
+pub(crate) trait Place {
+    fn place(&self) -> SocketAddr;
+}
+
+/// What the proxy will be.
+pub(crate) struct Setup {
+    config: Config,
+    endpoints: Vec<Endpoint>,
+}
+
+/// A running proxy. Dropping it ends it.
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
+    pub(crate) handle: Handle,
+    running: Option<Running>,
+    publisher: Publisher,
+    config: Config,
+}
+
+impl Place for Origin {
+    fn place(&self) -> SocketAddr {
+        self.address()
+    }
+}
+
+impl Place for Refusing {
+    fn place(&self) -> SocketAddr {
+        self.address()
+    }
+}
+
+impl Place for BlackHole {
+    fn place(&self) -> SocketAddr {
+        self.address()
+    }
+}
+
+impl Place for SocketAddr {
+    fn place(&self) -> SocketAddr {
+        *self
+    }
+}
+
+/// Milliseconds.
+pub(crate) fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// A loopback address of its own for each number, so that endpoints sort as they are numbered.
+pub(crate) fn loopback(n: usize) -> String {
+    format!("127.0.0.{}:0", n + 1)
+}
+
+/// An origin that comes `n`-th in the order of the snapshot.
+pub(crate) fn origin(n: usize, script: impl Into<Script>) -> Origin {
+    Origin::builder().address(&loopback(n)).start(script)
+}
+
+/// An endpoint that refuses connections and comes `n`-th in the order of the snapshot.
+pub(crate) fn refusing(n: usize) -> Refusing {
+    Refusing::at(loopback(n).parse().expect("an address"))
+}
+
+/// Origins in the order of the snapshot.
+pub(crate) fn origins<const N: usize, S: Into<Script>>(scripts: [S; N]) -> [Origin; N] {
+    let mut n = 0;
+    scripts.map(|script| {
+        n += 1;
+        origin(n - 1, script)
+    })
+}
+
+/// Bytes that differ from place to place, so that a lost or repeated piece shows.
+pub(crate) fn bytes(length: usize) -> Vec<u8> {
+    (0..length as u64).map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
+}
+
+/// The body of a chunked message: each piece one chunk, and the end.
+pub(crate) fn chunked(pieces: &[&[u8]]) -> Vec<u8> {
+    let mut wire = unfinished(pieces);
+    wire.extend_from_slice(b"0\r\n\r\n");
+    wire
+}
+
+/// Each piece one chunk, and no end.
+pub(crate) fn unfinished(pieces: &[&[u8]]) -> Vec<u8> {
+    let mut wire = Vec::new();
+    for piece in pieces {
+        wire.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+        wire.extend_from_slice(piece);
+        wire.extend_from_slice(b"\r\n");
+    }
+    wire
+}
+
+/// The head of a POST with a chunked body.
+pub(crate) const CHUNKED_POST: &str = "POST /p HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+/// The head of a POST with a body of so many bytes.
+pub(crate) fn sized_post(length: usize) -> String {
+    format!("POST /p HTTP/1.1\r\nHost: shop\r\nContent-Length: {length}\r\n\r\n")
+}
+
+/// What the proxy adds to the head of a request that came with this Host over HTTP/1.1 without a request id, given the
+/// request as it arrived: the name in `Via` and the id are taken from there, after a look at their form.
+pub(crate) fn added(seen: &Request, host: &str) -> String {
+    let via = seen.headers.get("via").unwrap_or_else(|| panic!("no Via in {seen}"));
+    assert!(via.starts_with("1.1 fanfare-") && via.bytes().all(|b| b.is_ascii_graphic() || b == b' '), "Via: {via}");
+    let id = seen.headers.get("x-request-id").unwrap_or_else(|| panic!("no X-Request-Id in {seen}"));
+    assert!(id.len() >= 16 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'), "X-Request-Id: {id}");
+    format!(
+        "Via: {via}\r\nX-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: {host}\r\n\
+         X-Request-Id: {id}\r\n\r\n"
+    )
+}
+
+/// Asserts every byte of the head that an endpoint got: these lines, and what the proxy adds.
+#[track_caller]
+pub(crate) fn assert_head(seen: &Request, lines: &str, host: &str) {
+    let want = format!("{lines}{}", added(seen, host));
+    assert_eq!(String::from_utf8_lossy(&seen.head), want);
+}
+
+/// A proxy over endpoints that are all ready.
+pub(crate) fn over(places: &[&dyn Place]) -> Setup {
+    Setup::new(places.iter().map(|place| Endpoint::ready(place.place())).collect())
+}
+
+/// A route that takes everything, with every default.
+pub(crate) fn route(name: &str, cluster: &str) -> Route {
+    Route {
+        name: name.into(),
+        matches: Match::default(),
+        cluster: ClusterName::new(cluster).expect("a cluster name"),
+        policy: Policy::default(),
+    }
+}
+
+fn cluster(endpoints: Vec<Endpoint>) -> Change {
+    let name = ClusterName::new(CLUSTER).expect("a cluster name");
+    Change::Set(Arc::new(Cluster::new(name, endpoints)))
+}
+
+impl Setup {
+    /// A proxy over these endpoints; one thread, so that there is one pool of connections to look at.
+    pub(crate) fn new(endpoints: Vec<Endpoint>) -> Self {
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = Listener::new(address, vec![route(ROUTE, CLUSTER)]);
+        let config =
+            Config { listeners: vec![listener], threads: 1, limits: Limits::default(), access_log: AccessLog::Off };
+        Self { config, endpoints }
+    }
+
+    pub(crate) fn config(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    pub(crate) fn listener(self, change: impl FnOnce(&mut Listener)) -> Self {
+        self.config(|config| change(&mut config.listeners[0]))
+    }
+
+    pub(crate) fn policy(self, change: impl FnOnce(&mut Policy)) -> Self {
+        self.listener(|listener| change(&mut listener.routes[0].policy))
+    }
+
+    pub(crate) fn limits(self, change: impl FnOnce(&mut Limits)) -> Self {
+        self.config(|config| change(&mut config.limits))
+    }
+
+    pub(crate) fn require(self, text: &str) -> Self {
+        self.policy(|policy| policy.require = text.parse().expect("a requirement"))
+    }
+
+    pub(crate) fn total(self, timeout: Duration) -> Self {
+        self.policy(|policy| policy.timeouts.total = timeout)
+    }
+
+    pub(crate) fn start(self) -> Proxy {
+        let Self { config, endpoints } = self;
+        assert_eq!(config.check(), [], "a configuration that can be used");
+        let (publisher, reader) = snapshot::channel();
+        publisher.apply([cluster(endpoints)]);
+        let server = Server::bind(config.clone(), reader).expect("a free port of loopback");
+        let address = server.addresses()[0];
+        let running = server.start();
+        Proxy { address, handle: running.handle(), running: Some(running), publisher, config }
+    }
+}
+
+impl Proxy {
+    /// A connection to it.
+    pub(crate) async fn client(&self) -> RawClient {
+        RawClient::connect(self.address).await
+    }
+
+    /// A connection on which these bytes were sent.
+    pub(crate) async fn sent(&self, bytes: impl AsRef<[u8]>) -> RawClient {
+        let mut client = self.client().await;
+        client.send(bytes).await;
+        client
+    }
+
+    /// The answer to a request on a connection of its own.
+    pub(crate) async fn request(&self, method: &str, path: &str, fields: &[(&str, &str)], body: &[u8]) -> Response {
+        request(self.address, method, path, fields, body).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Response {
+        self.request("GET", path, &[], b"").await
+    }
+
+    pub(crate) async fn post(&self, body: &[u8]) -> Response {
+        self.request("POST", "/p", &[], body).await
+    }
+
+    /// The answer to bytes that may be anything, read as the answer to that method.
+    pub(crate) async fn answer_to(&self, bytes: impl AsRef<[u8]>, method: &str) -> Response {
+        self.sent(bytes).await.read_response(method).await
+    }
+
+    /// The report on a request, and the status it came with.
+    pub(crate) async fn report(&self, method: &str, path: &str, body: &[u8]) -> (u16, Value) {
+        let answer = self.request(method, path, &[REPORT], body).await.complete();
+        let report = serde_json::from_slice(&answer.body);
+        let report = report.unwrap_or_else(|e| panic!("the report is no JSON ({e}): {answer}"));
+        (answer.status, report)
+    }
+
+    /// Puts other endpoints into the snapshot.
+    pub(crate) fn publish(&self, places: &[&dyn Place]) {
+        self.publish_endpoints(places.iter().map(|place| Endpoint::ready(place.place())).collect());
+    }
+
+    pub(crate) fn publish_endpoints(&self, endpoints: Vec<Endpoint>) {
+        self.publisher.apply([cluster(endpoints)]);
+    }
+
+    /// Puts the endpoints of another cluster into the snapshot.
+    pub(crate) fn publish_cluster(&self, name: &str, places: &[&dyn Place]) {
+        let endpoints = places.iter().map(|place| Endpoint::ready(place.place())).collect();
+        let name = ClusterName::new(name).expect("a cluster name");
+        self.publisher.apply([Change::Set(Arc::new(Cluster::new(name, endpoints)))]);
+    }
+
+    /// Reloads with a changed configuration.
+    pub(crate) fn reload(&mut self, change: impl FnOnce(&mut Config)) {
+        change(&mut self.config);
+        self.handle.reload(self.config.clone()).expect("a configuration that can be used");
+    }
+
+    /// The configuration it was last given.
+    pub(crate) fn given(&self) -> Config {
+        self.config.clone()
+    }
+
+    /// The sum of all series of a metric whose labels hold all of these, 0 if there is none.
+    pub(crate) fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        series(&self.handle.metrics(), name, labels).iter().map(|(_, value)| value).sum()
+    }
+
+    /// How many legs to that endpoint ended so.
+    pub(crate) fn legs(&self, place: &dyn Place, outcome: &str) -> u64 {
+        let endpoint = place.place().to_string();
+        self.metric("fanfare_legs_total", &[("endpoint", &endpoint), ("outcome", outcome)]) as u64
+    }
+
+    /// Waits until a leg to that endpoint has ended so.
+    pub(crate) async fn wait_leg(&self, place: &dyn Place, outcome: &str) {
+        eventually!(
+            format!("a leg to {} to end as {outcome}; {}", place.place(), self.leg_lines()),
+            self.legs(place, outcome),
+            |legs| *legs > 0
+        );
+    }
+
+    fn leg_lines(&self) -> String {
+        let metrics = self.handle.metrics();
+        metrics.lines().filter(|line| line.starts_with("fanfare_legs_total")).collect::<Vec<_>>().join("; ")
+    }
+
+    /// How many requests had that result.
+    pub(crate) fn results(&self, result: &str) -> u64 {
+        self.metric("fanfare_requests_total", &[("result", result)]) as u64
+    }
+
+    /// Legs that run now, at any endpoint.
+    pub(crate) fn legs_in_flight(&self) -> u64 {
+        self.metric("fanfare_legs_in_flight", &[]) as u64
+    }
+
+    /// Waits until nothing is under way any more: no request, no leg, no straggler, no byte of a body.
+    pub(crate) async fn settled(&self) {
+        let names = [
+            "fanfare_requests_in_flight",
+            "fanfare_legs_in_flight",
+            "fanfare_straggling_requests",
+            "fanfare_buffered_bytes",
+        ];
+        let now = || names.map(|name| (name, self.metric(name, &[])));
+        eventually!("nothing to be under way any more", now(), |now| now.iter().all(|(_, value)| *value == 0.0));
+    }
+
+    /// Drains it. The proxy is gone afterwards; what it counted stays readable.
+    pub(crate) async fn drain(&mut self, patience: Duration) -> usize {
+        let running = self.running.take().expect("a proxy that was not drained yet");
+        running.drain(patience).await.cut
+    }
+
+    /// Takes out what drains it, to drain it elsewhere.
+    pub(crate) fn running(&mut self) -> Running {
+        self.running.take().expect("a proxy that was not drained yet")
+    }
+}
+
+/// The series of a metric in Prometheus text whose labels hold all of these: labels and value.
+pub(crate) fn series(text: &str, name: &str, labels: &[(&str, &str)]) -> Vec<(String, f64)> {
+    let mut found = Vec::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (key, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no value in the line {line:?}"));
+        let (metric, own) = key.split_once('{').unwrap_or((key, ""));
+        let has = |(label, value): &(&str, &str)| own.contains(&format!("{label}=\"{value}\""));
+        if metric == name && labels.iter().all(has) {
+            let value = value.parse().unwrap_or_else(|e| panic!("no number in the line {line:?}: {e}"));
+            found.push((own.trim_end_matches('}').to_owned(), value));
+        }
+    }
+    found
+}
+
+/// The numbers in `X-Broadcast-Result`: total, ok, failed, pending, required.
+#[track_caller]
+pub(crate) fn result_of(answer: &Response) -> [usize; 5] {
+    let value = answer.header("x-broadcast-result").unwrap_or_else(|| panic!("no X-Broadcast-Result: {answer}"));
+    let mut numbers = [0; 5];
+    let names = ["total", "ok", "failed", "pending", "required"];
+    let parts: Vec<&str> = value.split(", ").collect();
+    assert_eq!(parts.len(), names.len(), "X-Broadcast-Result: {value}");
+    for ((number, name), part) in numbers.iter_mut().zip(names).zip(parts) {
+        let (key, text) = part.split_once('=').unwrap_or_else(|| panic!("X-Broadcast-Result: {value}"));
+        assert_eq!(key, name, "X-Broadcast-Result: {value}");
+        *number = text.parse().unwrap_or_else(|e| panic!("X-Broadcast-Result: {value}: {e}"));
+    }
+    numbers
+}
+
+/// Asserts a made-up answer: its status, its `Proxy-Status` error, and that head and body agree.
+#[track_caller]
+pub(crate) fn assert_made_up(answer: &Response, status: u16, error: &str) -> Value {
+    assert_eq!(answer.status, status, "in this answer: {answer}");
+    assert!(answer.is_complete(), "this answer is not complete: {answer}");
+    assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{answer}");
+    let proxy_status = answer.header("proxy-status").unwrap_or_default();
+    assert!(proxy_status.starts_with(&format!("fanfare; error={error}; details=\"")), "{answer}");
+    let body: Value = serde_json::from_slice(&answer.body).unwrap_or_else(|e| panic!("no JSON ({e}): {answer}"));
+    assert_eq!(body["status"], status, "{answer}");
+    assert_eq!(body["type"], "about:blank", "{answer}");
+    for member in ["title", "detail"] {
+        assert!(body[member].as_str().is_some_and(|text| !text.is_empty()), "no {member}: {answer}");
+    }
+    body
+}

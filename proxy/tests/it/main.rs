@@ -1,0 +1,18 @@
+//! The proxy over real sockets: what endpoints receive byte for byte, and what clients see.
+
+mod access_log;
+mod bad_input;
+mod corpus;
+mod defects;
+mod drain;
+mod fixture;
+mod http1;
+mod isolation;
+mod memory;
+mod metrics;
+mod process;
+mod random;
+mod reload;
+mod report;
+mod rules;
+mod smuggling;

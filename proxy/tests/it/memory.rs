@@ -1,0 +1,68 @@
+//! What a request costs in memory does not depend on how large it is, nor on how many endpoints get it.
+
+use std::net::SocketAddr;
+
+use testkit::client::RawClient;
+use testkit::eventually::{scaled, within_time};
+use testkit::http::{BodyMode, Digest};
+use testkit::origin::{Origin, Reading, Reply};
+
+use crate::fixture::{bytes, loopback};
+use crate::process::Process;
+
+/// The body of the request, in bytes.
+const BODY: u64 = 1 << 30;
+
+/// What the proxy's process may need at its peak, in bytes.
+const PEAK: u64 = 64 << 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gibibyte_to_five_endpoints_one_of_them_slow() {
+    let start =
+        |n: usize, reply: Reply| Origin::builder().address(&loopback(n)).body_mode(BodyMode::Digest).start(reply);
+    let mut origins: Vec<Origin> = (0..4).map(|n| start(n, Reply::ok("quick"))).collect();
+    let slow = Origin::builder().address(&loopback(4)).receive_buffer(256 << 10).body_mode(BodyMode::Digest);
+    origins.push(slow.start(Reply::ok("slow").reading(Reading::Rate(64 << 20))));
+    let addresses: Vec<SocketAddr> = origins.iter().map(Origin::address).collect();
+    let process = Process::start(&addresses, "all", None).await;
+
+    let piece = bytes(1 << 20);
+    let mut digest = Digest::default();
+    let answer = within_time(scaled(std::time::Duration::from_secs(240)), "a gibibyte to be sent", async {
+        let mut client = RawClient::connect(process.address).await;
+        client.send(crate::fixture::sized_post(BODY as usize)).await;
+        for _ in 0..BODY / piece.len() as u64 {
+            client.send(&piece).await;
+            digest.update(&piece);
+        }
+        client.read_response("POST").await
+    })
+    .await
+    .expect_status(200);
+    assert_eq!(answer.header("x-broadcast-result"), Some("total=5, ok=5, failed=0, pending=0, required=5"));
+    for origin in &origins {
+        let seen = origin.wait_requests(1).await.remove(0).complete();
+        assert_eq!((seen.body_length, seen.digest), (BODY, digest.value()));
+    }
+    let peak = process.peak();
+    assert!(peak < PEAK, "the proxy needed {peak} bytes at its peak");
+}
+
+#[tokio::test]
+async fn forty_bodies_that_nobody_takes_cost_a_window_each() {
+    let gate = testkit::origin::Gate::new();
+    let slow = Reply::ok(bytes(300_000)).reading(Reading::HeldAfter(1000, gate.clone()));
+    let origin = Origin::builder().address(&loopback(0)).receive_buffer(16 << 10).start(slow);
+    let process = Process::start(&[origin.address()], "all", None).await;
+    let body = bytes(16 << 20);
+    let mut clients = Vec::new();
+    for _ in 0..40 {
+        let mut client = RawClient::connect(process.address).await;
+        client.send(crate::fixture::sized_post(body.len())).await;
+        let sent = client.send_until_stalled(&body, crate::fixture::ms(40)).await.expect("an open connection");
+        assert!(sent < body.len());
+        clients.push(client);
+    }
+    let peak = process.peak();
+    assert!(peak < PEAK, "40 requests with a window of 256 KiB each needed {peak} bytes");
+}

@@ -1,0 +1,14 @@
+//! The rules of the data plane, a file for each, a test for each clause.
+
+mod client_faults;
+mod framing;
+mod held_bodies;
+mod lag;
+mod made_up;
+mod members;
+mod retries;
+mod sending;
+mod stragglers;
+mod target;
+mod timeouts;
+mod which_answer;

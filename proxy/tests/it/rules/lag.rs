@@ -1,0 +1,114 @@
+//! Rule: who waits for a leg that does not take the request, and who goes on without it.
+
+use testkit::client::{RawClient, Response};
+use testkit::http::{BodyMode, digest_of};
+use testkit::origin::{Gate, Origin, Reading, Reply};
+
+use crate::fixture::{NEVER, Place, bytes, ms, origin, over, result_of, sized_post};
+
+/// More than the window and all buffers of the kernel between two sockets can take.
+const HUGE: usize = 32 << 20;
+
+/// An origin that takes so many bytes of the body and then none until the gate opens.
+fn stuck(n: usize, after: u64, gate: &Gate) -> Origin {
+    let builder = Origin::builder().address(&crate::fixture::loopback(n)).receive_buffer(16 << 10);
+    let reply = Reply::ok("stuck").reading(Reading::HeldAfter(after, gate.clone()));
+    builder.body_mode(BodyMode::Digest).start(reply)
+}
+
+fn reader(n: usize) -> Origin {
+    Origin::builder().address(&crate::fixture::loopback(n)).body_mode(BodyMode::Digest).start(Reply::ok("reads"))
+}
+
+/// Sends the huge body while the answer is awaited, and reads the answer.
+async fn send_huge(client: &mut RawClient) -> Response {
+    client.send(sized_post(HUGE)).await;
+    client.send(bytes(HUGE)).await;
+    client.read_response("POST").await
+}
+
+#[tokio::test]
+async fn all_waits_for_the_slowest() {
+    let gate = Gate::new();
+    let (slow, quick) = (stuck(0, 1000, &gate), reader(1));
+    let proxy = over(&[&slow, &quick]).policy(|p| p.lag_timeout = ms(50)).total(NEVER).start();
+    let mut client = proxy.sent(sized_post(HUGE)).await;
+    let body = bytes(HUGE);
+    let sent = client.send_until_stalled(&body, ms(400)).await.unwrap();
+    assert!(sent < HUGE, "the client feels that one endpoint takes no more");
+    assert!(proxy.metric("fanfare_window_stalls_total", &[]) >= 1.0);
+    assert_eq!(proxy.legs(&slow, "lagged"), 0);
+    let held = proxy.metric("fanfare_buffered_bytes", &[]);
+    assert!(held <= 512.0 * 1024.0, "{held} bytes in memory, window 256 KiB");
+    gate.release();
+    client.send(&body[sent..]).await;
+    let answer = client.read_response("POST").await.expect_status(200);
+    assert_eq!(result_of(&answer), [2, 2, 0, 0, 2]);
+    for origin in [&slow, &quick] {
+        assert_eq!(origin.wait_requests(1).await.remove(0).complete().digest, digest_of(&body));
+    }
+}
+
+#[tokio::test]
+async fn any_goes_on_without_a_leg_that_alone_blocks_the_window() {
+    let gate = Gate::new();
+    let (slow, quick) = (stuck(0, 1000, &gate), reader(1));
+    let proxy = over(&[&slow, &quick]).require("any").policy(|p| p.lag_timeout = ms(100)).total(NEVER).start();
+    let answer = send_huge(&mut proxy.client().await).await.expect_status(200);
+    assert_eq!((answer.text().as_str(), result_of(&answer)), ("reads", [2, 1, 1, 0, 1]));
+    assert_eq!(proxy.legs(&slow, "lagged"), 1);
+    assert_eq!(quick.wait_requests(1).await.remove(0).complete().digest, digest_of(&bytes(HUGE)));
+    gate.release();
+    let seen = slow.wait_requests(1).await.remove(0);
+    assert!(!seen.is_complete(), "a copy that was given up never looks whole: {seen}");
+}
+
+#[tokio::test]
+async fn the_farthest_behind_is_dropped_and_no_more_than_the_quorum_can_do_without() {
+    // Three of four are needed: one may be given up, and only one.
+    let gate = Gate::new();
+    let (far, near) = (stuck(0, 1000, &gate), stuck(1, 8 << 20, &gate));
+    let (c, d) = (reader(2), reader(3));
+    let proxy = over(&[&far, &near, &c, &d]).require("3").policy(|p| p.lag_timeout = ms(100)).total(NEVER).start();
+    let mut client = proxy.sent(sized_post(HUGE)).await;
+    let body = bytes(HUGE);
+    let sent = client.send_until_stalled(&body, ms(600)).await.unwrap();
+    assert!(sent < HUGE, "the second is needed, so that it is waited for");
+    assert_eq!((proxy.legs(&far, "lagged"), proxy.legs(&near, "lagged")), (1, 0));
+    gate.release();
+    client.send(&body[sent..]).await;
+    let answer = client.read_response("POST").await.expect_status(200);
+    assert_eq!(result_of(&answer)[2], 1, "{answer}");
+    for origin in [&near, &c, &d] {
+        assert_eq!(origin.wait_requests(1).await.remove(0).complete().digest, digest_of(&body));
+    }
+    assert!(!far.wait_requests(1).await[0].is_complete());
+}
+
+#[tokio::test]
+async fn a_leg_that_the_quorum_cannot_do_without_is_waited_for_to_its_deadline() {
+    let gate = Gate::new();
+    let (slow, quick) = (stuck(0, 1000, &gate), reader(1));
+    let proxy = over(&[&slow, &quick]).require("2").policy(|p| p.lag_timeout = ms(50)).total(ms(600)).start();
+    let mut client = proxy.sent(sized_post(HUGE)).await;
+    let _ = client.try_send(&bytes(HUGE)).await;
+    let answer = client.read_response("POST").await;
+    assert_eq!(answer.status, 504, "{answer}");
+    assert_eq!((proxy.legs(&slow, "lagged"), proxy.legs(&slow, "timeout")), (0, 1));
+    for origin in [&slow, &quick] {
+        gate.release();
+        assert!(!origin.wait_requests(1).await[0].is_complete());
+    }
+}
+
+#[tokio::test]
+async fn a_slow_leg_that_keeps_within_the_window_is_not_lagged() {
+    let a = origin(0, Reply::ok("slow").reading(Reading::Rate(200_000)));
+    let b = reader(1);
+    let proxy = over(&[&a, &b]).require("any").policy(|p| p.lag_timeout = ms(50)).total(NEVER).start();
+    let answer = proxy.post(&bytes(100_000)).await.expect_status(200);
+    assert_eq!(answer.text(), "reads");
+    assert_eq!(a.wait_requests(1).await.remove(0).complete().body, bytes(100_000));
+    proxy.wait_leg(&a, "ok").await;
+    assert_eq!(proxy.legs(&a as &dyn Place, "lagged"), 0);
+}

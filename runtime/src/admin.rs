@@ -1,0 +1,258 @@
+//! The second listener: health, readiness, metrics, the log level, and what else a role wants to show or serve beside the data path.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderValue, Method, StatusCode, Uri};
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+
+use crate::metrics::Metrics;
+use crate::readiness::Readiness;
+use crate::telemetry::{Level, Telemetry};
+
+mod connection;
+
+use connection::{Activity, GuardedListener};
+
+/// What the admin listener allows its clients. The defaults fit scrapers, probes and people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The most connections at a time, 128 by default; further ones wait in the listen queue.
+    pub connections: usize,
+    /// The largest body that the extractors of merged routes read, in bytes, 64 KiB by default.
+    pub body: usize,
+    /// How long the head of a request may take from its first byte (on a new connection: from the start), 10 s by default.
+    pub read_timeout: Duration,
+    /// How long a kept connection may be idle, and how long a client may leave an answer unread, 60 s by default.
+    pub idle_timeout: Duration,
+}
+
+/// A JSON document made anew for each request.
+pub type Document = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
+
+/// More metrics in the Prometheus text format, made anew for each request: whole families, each line ended.
+pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// The admin API before it is bound.
+pub struct Admin {
+    shared: Shared,
+    routers: Router,
+}
+
+/// The admin API on its listener, not yet answering: connections wait in the listen queue until [`run`](Bound::run).
+pub struct Bound {
+    listener: GuardedListener,
+    router: Router,
+    addr: SocketAddr,
+}
+
+#[derive(Clone)]
+struct Shared {
+    readiness: Readiness,
+    metrics: Metrics,
+    more_metrics: Vec<MetricsText>,
+    telemetry: Telemetry,
+    documents: BTreeMap<String, Document>,
+    merged: Vec<String>,
+    limits: Limits,
+}
+
+// === impl Limits ===
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 128,
+            body: 64 << 10,
+            read_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+// === impl Admin ===
+
+impl Admin {
+    /// An API with `/metrics`, `/-/healthy`, `/-/ready` and `/-/log-level`.
+    #[must_use]
+    pub fn new(readiness: Readiness, metrics: Metrics, telemetry: Telemetry) -> Self {
+        Self {
+            shared: Shared {
+                readiness,
+                metrics,
+                more_metrics: Vec::new(),
+                telemetry,
+                documents: BTreeMap::new(),
+                merged: Vec::new(),
+                limits: Limits::default(),
+            },
+            routers: Router::new(),
+        }
+    }
+
+    /// Adds a JSON document at exactly this path (`/-/endpoints`). A second one at the same path replaces the first; the paths above are not replaced.
+    #[must_use]
+    pub fn json(mut self, path: impl Into<String>, document: Document) -> Self {
+        self.shared.documents.insert(path.into(), document);
+        self
+    }
+
+    /// Adds metrics that are kept outside of the process's recorder. Their names must not be among the recorder's.
+    #[must_use]
+    pub fn more_metrics(mut self, text: MetricsText) -> Self {
+        self.shared.more_metrics.push(text);
+        self
+    }
+
+    /// Adds a role's own routes; `paths` are what the 404 answer lists for them. A handler here may take its time (long polls, event streams): the
+    /// connection's time-outs rest while it runs and while its body streams.
+    ///
+    /// # Panics
+    /// A route of the router overlaps one that is there already.
+    #[must_use]
+    pub fn merge(mut self, router: Router, paths: &[&str]) -> Self {
+        self.routers = self.routers.merge(router);
+        self.shared.merged.extend(paths.iter().map(ToString::to_string));
+        self
+    }
+
+    /// Replaces the default limits.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.shared.limits = limits;
+        self
+    }
+
+    /// Binds the listener. Port 0 takes a free port: [`Bound::addr`] tells which.
+    ///
+    /// # Errors
+    /// The address cannot be bound; the error names it.
+    pub async fn bind(self, addr: SocketAddr) -> io::Result<Bound> {
+        let named = |error: io::Error| {
+            io::Error::new(error.kind(), format!("cannot bind the admin listener to {addr}: {error}"))
+        };
+        let listener = TcpListener::bind(addr).await.map_err(named)?;
+        let addr = listener.local_addr()?;
+        Ok(Bound { listener: GuardedListener::new(listener, self.shared.limits), router: self.into_router(), addr })
+    }
+
+    fn into_router(self) -> Router {
+        let body_limit = DefaultBodyLimit::max(self.shared.limits.body);
+        let own = Router::new()
+            .route("/metrics", get(metrics))
+            .route("/-/healthy", get(|| async { "OK" }))
+            .route("/-/ready", get(ready))
+            .route("/-/log-level", get(log_level).put(set_log_level))
+            .fallback(document)
+            .with_state(Arc::new(self.shared));
+        self.routers.merge(own).layer(body_limit).layer(middleware::from_fn(connection::track))
+    }
+}
+
+// === impl Bound ===
+
+impl Bound {
+    /// The address that is listened on, with the real port.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Answers requests until `shutdown` resolves, then finishes those under way.
+    ///
+    /// # Errors
+    /// None today; the signature leaves room for a listener that fails for good.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+        let service = self.router.into_make_service_with_connect_info::<Activity>();
+        axum::serve(self.listener, service).with_graceful_shutdown(shutdown).await
+    }
+}
+
+// === handlers ===
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    // Rendering reads /proc and walks every series: not on the workers.
+    let render = move || shared.more_metrics.iter().fold(shared.metrics.render(), |text, more| text + &more());
+    let rendered = tokio::task::spawn_blocking(render).await;
+    match rendered {
+        Ok(text) => typed("text/plain; version=0.0.4; charset=utf-8", text),
+        Err(error) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot render the metrics: {error}\n")).into_response()
+        }
+    }
+}
+
+async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
+    match shared.readiness.check() {
+        Ok(()) => (StatusCode::OK, "OK".to_owned()),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("NOT READY: {why}")),
+    }
+}
+
+async fn log_level(State(shared): State<Arc<Shared>>) -> String {
+    shared.telemetry.level().to_string()
+}
+
+async fn set_log_level(State(shared): State<Arc<Shared>>, body: Body) -> (StatusCode, String) {
+    // A level is one short word, so most bodies are refused by their size alone.
+    let body = match tokio::time::timeout(shared.limits.read_timeout, axum::body::to_bytes(body, 64)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(error)) => return (StatusCode::BAD_REQUEST, format!("cannot read the level from the body: {error}\n")),
+        Err(_) => return (StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time\n".to_owned()),
+    };
+    let level: Level = match String::from_utf8_lossy(&body).parse() {
+        Ok(level) => level,
+        Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")),
+    };
+    match shared.telemetry.set_level(level) {
+        Ok(()) => {
+            tracing::info!(%level, "log level changed");
+            (StatusCode::OK, level.to_string())
+        }
+        Err(error) => (StatusCode::CONFLICT, format!("{error}\n")),
+    }
+}
+
+/// The JSON documents, and what to say where nothing is. Documents are looked up here and not routed, so that no path of theirs can clash.
+async fn document(State(shared): State<Arc<Shared>>, method: Method, uri: Uri) -> Response {
+    let Some(document) = shared.documents.get(uri.path()) else {
+        return (StatusCode::NOT_FOUND, shared.known_paths()).into_response();
+    };
+    if method != Method::GET && method != Method::HEAD {
+        let allow = [(ALLOW, HeaderValue::from_static("GET, HEAD"))];
+        return (StatusCode::METHOD_NOT_ALLOWED, allow, "only GET and HEAD here\n").into_response();
+    }
+    // Alternate Display is pretty-printed, and serialising a Value cannot fail.
+    typed("application/json", format!("{:#}\n", document()))
+}
+
+/// A response that nobody should keep.
+fn typed(content_type: &'static str, text: String) -> Response {
+    let headers =
+        [(CONTENT_TYPE, HeaderValue::from_static(content_type)), (CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+    (headers, text).into_response()
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn known_paths(&self) -> String {
+        let mut paths = vec!["/metrics", "/-/healthy", "/-/ready", "/-/log-level"];
+        paths.extend(self.documents.keys().map(String::as_str));
+        paths.extend(self.merged.iter().map(String::as_str));
+        paths.sort_unstable();
+        paths.dedup();
+        format!("not found; there is:\n{}\n", paths.join("\n"))
+    }
+}

@@ -1,0 +1,297 @@
+//! Watches one file for new content by polling, so that it works on every file system and through symlink swaps.
+
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+/// How often a file is looked at unless told otherwise.
+pub const DEFAULT_INTERVAL: Duration = Duration::from_millis(500);
+
+/// A file larger than this (16 MiB) is reported as unreadable.
+pub const MAX_BYTES: u64 = 16 << 20;
+
+/// Content that changed this shortly before it was read may change again within the file system's time stamp, so it is read once more at the next look.
+const TIMESTAMP_SLACK: Duration = Duration::from_secs(2);
+
+/// A file that is being written during this many looks in a row is taken as it is.
+const MAX_UNSTABLE: u32 = 5;
+
+/// The watcher of one file.
+#[derive(Debug)]
+pub struct FileWatch {
+    path: PathBuf,
+    ticks: Interval,
+    seen: Option<Seen>,
+    unstable: u32,
+}
+
+/// What happened to the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileEvent {
+    /// It has new content. The first event of a readable file is its content.
+    Changed(Vec<u8>),
+    /// It has vanished or cannot be read, and why, with the path. Reported once, until the reason changes or the file comes back.
+    Unreadable(String),
+}
+
+/// The state last reported.
+#[derive(Debug)]
+enum Seen {
+    Content { stamp: Stamp, content: Vec<u8>, settled: bool },
+    Unreadable { why: String },
+}
+
+/// What tells one state of a file from another without reading it; symlinks are followed, so a swapped link is another inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+// === impl FileWatch ===
+
+impl FileWatch {
+    /// Watches `path`, looking every [`DEFAULT_INTERVAL`]. The file need not exist yet.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self::with_interval(path, DEFAULT_INTERVAL)
+    }
+
+    /// Watches `path`, looking once every `every` (at least a millisecond).
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with time enabled.
+    #[must_use]
+    pub fn with_interval(path: impl Into<PathBuf>, every: Duration) -> Self {
+        let mut ticks = interval(every.max(Duration::from_millis(1)));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { path: path.into(), ticks, seen: None, unstable: 0 }
+    }
+
+    /// The path that is watched.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Waits for the next event. The first comes at once. Safe to cancel: an event is remembered as seen only when it is returned.
+    pub async fn next(&mut self) -> FileEvent {
+        loop {
+            self.ticks.tick().await;
+            if let Some(event) = self.look().await {
+                return event;
+            }
+        }
+    }
+
+    async fn look(&mut self) -> Option<FileEvent> {
+        let known = match &self.seen {
+            Some(Seen::Content { stamp, settled: true, .. }) => Some(*stamp),
+            _ => None,
+        };
+        match read(&self.path, known).await {
+            Ok(Look::Same) => None,
+            Ok(Look::Unstable { .. }) if self.unstable < MAX_UNSTABLE => {
+                self.unstable += 1;
+                None
+            }
+            Ok(Look::Read { stamp, content, settled } | Look::Unstable { stamp, content, settled }) => {
+                self.unstable = 0;
+                self.content(stamp, content, settled)
+            }
+            Err(error) => self.unreadable(format!("cannot read {}: {error}", self.path.display())),
+        }
+    }
+
+    fn content(&mut self, stamp: Stamp, content: Vec<u8>, settled: bool) -> Option<FileEvent> {
+        let before = match self.seen.take() {
+            Some(Seen::Content { content, .. }) => Some(content),
+            // Coming back is news even if the content is what it was: somebody was told that it was gone.
+            Some(Seen::Unreadable { .. }) | None => None,
+        };
+        let news = before.as_ref() != Some(&content);
+        let event = news.then(|| FileEvent::Changed(content.clone()));
+        self.seen = Some(Seen::Content { stamp, content, settled });
+        event
+    }
+
+    fn unreadable(&mut self, why: String) -> Option<FileEvent> {
+        if matches!(&self.seen, Some(Seen::Unreadable { why: before }) if *before == why) {
+            return None;
+        }
+        self.seen = Some(Seen::Unreadable { why: why.clone() });
+        Some(FileEvent::Unreadable(why))
+    }
+}
+
+/// What one look found.
+enum Look {
+    /// The known stamp.
+    Same,
+    Read {
+        stamp: Stamp,
+        content: Vec<u8>,
+        settled: bool,
+    },
+    /// Written to while it was read.
+    Unstable {
+        stamp: Stamp,
+        content: Vec<u8>,
+        settled: bool,
+    },
+}
+
+async fn read(path: &Path, known: Option<Stamp>) -> io::Result<Look> {
+    // One trip to the blocking pool: a network file system may hang there without holding up a worker.
+    let path = path.to_owned();
+    let look = move || {
+        let before = std::fs::metadata(&path)?;
+        if !before.is_file() {
+            return Err(io::Error::other("it is not a regular file"));
+        }
+        if before.len() > MAX_BYTES {
+            return Err(io::Error::other(format!("it has {} bytes, more than the {MAX_BYTES} allowed", before.len())));
+        }
+        let stamp = Stamp::of(&before);
+        if known == Some(stamp) {
+            return Ok(Look::Same);
+        }
+        let content = read_bounded(&path)?;
+        let settled = before
+            .modified()
+            .is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|age| age > TIMESTAMP_SLACK));
+        let after = Stamp::of(&std::fs::metadata(&path)?);
+        Ok(if after == stamp {
+            Look::Read { stamp, content, settled }
+        } else {
+            Look::Unstable { stamp, content, settled: false }
+        })
+    };
+    tokio::task::spawn_blocking(look).await.map_err(io::Error::other)?
+}
+
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    use std::io::Read as _;
+
+    let mut content = Vec::new();
+    std::fs::File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > MAX_BYTES {
+        return Err(io::Error::other(format!("it has more than the {MAX_BYTES} bytes allowed")));
+    }
+    Ok(content)
+}
+
+// === impl Stamp ===
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    const OFTEN: Duration = Duration::from_millis(5);
+
+    async fn next(watch: &mut FileWatch) -> FileEvent {
+        tokio::time::timeout(Duration::from_secs(20), watch.next()).await.expect("an event in time")
+    }
+
+    fn changed(content: &str) -> FileEvent {
+        FileEvent::Changed(content.as_bytes().to_vec())
+    }
+
+    #[tokio::test]
+    async fn yields_the_first_content_and_every_change_even_of_the_same_size() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("list");
+        fs::write(&path, "one").expect("writes");
+        let mut watch = FileWatch::with_interval(&path, OFTEN);
+        assert_eq!(next(&mut watch).await, changed("one"));
+        for content in ["two", "six", "ten", "one"] {
+            fs::write(dir.path().join("new"), content).expect("writes");
+            fs::rename(dir.path().join("new"), &path).expect("renames");
+            assert_eq!(next(&mut watch).await, changed(content));
+        }
+        // Rewritten in place, same size, within the time stamp's resolution of the write before.
+        fs::write(&path, "abc").expect("writes");
+        assert_eq!(next(&mut watch).await, changed("abc"));
+    }
+
+    #[tokio::test]
+    async fn a_rewrite_without_a_change_is_no_event() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("list");
+        fs::write(&path, "same").expect("writes");
+        let mut watch = FileWatch::with_interval(&path, OFTEN);
+        assert_eq!(next(&mut watch).await, changed("same"));
+        fs::write(dir.path().join("new"), "same").expect("writes");
+        fs::rename(dir.path().join("new"), &path).expect("renames");
+        assert_eq!(watch.look().await, None);
+        fs::write(&path, "other").expect("writes");
+        assert_eq!(next(&mut watch).await, changed("other"));
+    }
+
+    #[tokio::test]
+    async fn a_vanished_file_is_reported_once_and_its_return_too() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("list");
+        let mut watch = FileWatch::with_interval(&path, OFTEN);
+        match next(&mut watch).await {
+            FileEvent::Unreadable(why) => assert!(why.contains("list") && why.contains("No such file"), "{why}"),
+            event => panic!("{event:?}"),
+        }
+        assert_eq!(watch.look().await, None);
+        fs::write(&path, "here").expect("writes");
+        assert_eq!(next(&mut watch).await, changed("here"));
+        fs::remove_file(&path).expect("removes");
+        assert!(matches!(next(&mut watch).await, FileEvent::Unreadable(_)));
+        fs::write(&path, "here").expect("writes");
+        assert_eq!(next(&mut watch).await, changed("here"));
+    }
+
+    #[tokio::test]
+    async fn a_swapped_directory_link_is_seen_as_kubernetes_swaps_config_maps() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for (version, content) in [("..1", "old"), ("..2", "new")] {
+            fs::create_dir(dir.path().join(version)).expect("makes");
+            fs::write(dir.path().join(version).join("list"), content).expect("writes");
+        }
+        symlink("..1", dir.path().join("..data")).expect("links");
+        symlink("..data/list", dir.path().join("list")).expect("links");
+        let mut watch = FileWatch::with_interval(dir.path().join("list"), OFTEN);
+        assert_eq!(next(&mut watch).await, changed("old"));
+        symlink("..2", dir.path().join("..data_tmp")).expect("links");
+        fs::rename(dir.path().join("..data_tmp"), dir.path().join("..data")).expect("renames");
+        assert_eq!(next(&mut watch).await, changed("new"));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_file_or_too_large_is_reported() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut watch = FileWatch::with_interval(dir.path(), OFTEN);
+        assert!(matches!(next(&mut watch).await, FileEvent::Unreadable(why) if why.contains("not a regular file")));
+        let large = dir.path().join("large");
+        fs::File::create(&large).and_then(|file| file.set_len(MAX_BYTES + 1)).expect("makes");
+        let mut watch = FileWatch::with_interval(&large, OFTEN);
+        assert!(matches!(next(&mut watch).await, FileEvent::Unreadable(why) if why.contains("more than")));
+    }
+}

@@ -1,0 +1,15 @@
+//! What every process needs, whatever its role: configuration helpers, the admin API, readiness, drain, signals, telemetry, metrics.
+
+pub mod admin;
+pub mod backoff;
+pub mod build_info;
+pub mod config;
+pub mod drain;
+pub mod duration;
+pub mod file_watch;
+pub mod limits;
+pub mod metrics;
+pub mod readiness;
+pub mod signal;
+pub mod size;
+pub mod telemetry;

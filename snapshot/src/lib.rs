@@ -1,0 +1,21 @@
+//! The shared vocabulary of the data plane and the control plane: immutable snapshots of clusters and their endpoints.
+//!
+//! ```text
+//! sources ──Change──> Publisher ══ one swap ══> Reader ──load──> requests, exports, endpoints API
+//! ```
+//!
+//! What a [`Snapshot`] promises: it is **whole** (never seen half-built), **immutable** (a change is a new snapshot),
+//! **versioned** (equal content keeps its version and is not published again) and **ordered** (iteration and endpoint
+//! order depend on content only, never on arrival).
+
+mod diff;
+mod model;
+mod name;
+mod publish;
+mod version;
+
+pub use diff::Diff;
+pub use model::{Cluster, Conditions, Endpoint, PodRef, Snapshot};
+pub use name::{ClusterName, InvalidName};
+pub use publish::{Change, Closed, Publisher, Reader, channel};
+pub use version::{ContentHash, Version};

@@ -1,0 +1,170 @@
+//! The values a snapshot is made of: plain data, no I/O, no clock.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use imbl::OrdMap;
+
+use crate::{ClusterName, ContentHash, Version};
+
+/// A whole, immutable view of every cluster, ordered by name.
+///
+/// Cloning it costs one reference count: unchanged clusters and unchanged parts of the map are shared between versions.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    pub(crate) version: Version,
+    pub(crate) clusters: OrdMap<ClusterName, Arc<Cluster>>,
+}
+
+/// A named set of endpoints, in canonical order (by address) and without duplicates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    name: ClusterName,
+    endpoints: Box<[Endpoint]>,
+    hash: ContentHash,
+}
+
+/// One address and port that serves a cluster, with what is known about it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Whether it should get requests.
+    pub conditions: Conditions,
+    /// Its host name (`EndpointSlice.endpoints[].hostname`, or the name it was resolved from).
+    pub hostname: Option<Arc<str>>,
+    /// The pod behind it (`EndpointSlice.endpoints[].targetRef`).
+    pub pod: Option<PodRef>,
+    /// The node it runs on (`EndpointSlice.endpoints[].nodeName`).
+    pub node: Option<Arc<str>>,
+    /// The zone it runs in (`EndpointSlice.endpoints[].zone`).
+    pub zone: Option<Arc<str>>,
+}
+
+/// The conditions of an endpoint, with the meaning of `EndpointSlice.endpoints[].conditions`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Conditions {
+    /// Accepts requests: what a Service sends traffic to. Kubernetes: unset counts as true.
+    pub ready: bool,
+    /// Able to serve, also while terminating.
+    pub serving: bool,
+    /// On its way out.
+    pub terminating: bool,
+}
+
+/// The pod behind an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PodRef {
+    /// Its namespace.
+    pub namespace: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its UID: another pod of the same name has another one. Empty where the source does not tell.
+    pub uid: Arc<str>,
+}
+
+impl Snapshot {
+    /// The version of this snapshot.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The cluster of that name.
+    #[must_use]
+    pub fn cluster(&self, name: &str) -> Option<&Arc<Cluster>> {
+        self.clusters.get(name)
+    }
+
+    /// All clusters, ordered by name.
+    pub fn clusters(&self) -> impl Iterator<Item = &Arc<Cluster>> {
+        self.clusters.values()
+    }
+
+    /// How many clusters there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.clusters.len()
+    }
+
+    /// Whether there is no cluster.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.clusters.is_empty()
+    }
+}
+
+impl Cluster {
+    /// A cluster of these endpoints, put into canonical order. Of several with one address the most useful is kept:
+    /// ready before serving before the rest, then the smallest by content, so that the choice does not depend on order.
+    #[must_use]
+    pub fn new(name: ClusterName, mut endpoints: Vec<Endpoint>) -> Self {
+        endpoints.sort_by(|a, b| a.address.cmp(&b.address).then_with(|| a.rank().cmp(&b.rank())));
+        endpoints.dedup_by(|later, first| later.address == first.address);
+        let hash = ContentHash::of(&(&name, &endpoints));
+        Self { name, endpoints: endpoints.into(), hash }
+    }
+
+    /// The cluster's name.
+    #[must_use]
+    pub fn name(&self) -> &ClusterName {
+        &self.name
+    }
+
+    /// Every known endpoint, whatever its conditions, ordered by address.
+    #[must_use]
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    /// The hash of name and endpoints: the cluster's version.
+    #[must_use]
+    pub fn hash(&self) -> ContentHash {
+        self.hash
+    }
+}
+
+impl Endpoint {
+    /// An endpoint of which only the address is known; it is ready.
+    #[must_use]
+    pub fn ready(address: SocketAddr) -> Self {
+        Self { address, conditions: Conditions::READY, hostname: None, pod: None, node: None, zone: None }
+    }
+
+    /// What a person calls it: the pod's name, else the host name, else nothing.
+    #[must_use]
+    pub fn label(&self) -> Option<&str> {
+        self.pod.as_ref().map(|pod| &*pod.name).or(self.hostname.as_deref())
+    }
+
+    /// Sorts namesakes: the most useful first.
+    fn rank(&self) -> impl Ord + '_ {
+        let c = self.conditions;
+        let pod = self.pod.as_ref().map(|p| (&p.namespace, &p.name, &p.uid));
+        (!c.ready, !c.serving, c.terminating, pod, &self.hostname, &self.node, &self.zone)
+    }
+}
+
+impl Conditions {
+    /// Ready and serving.
+    pub const READY: Self = Self { ready: true, serving: true, terminating: false };
+    /// There, but not ready.
+    pub const NOT_READY: Self = Self { ready: false, serving: false, terminating: false };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn order_and_duplicates_do_not_depend_on_arrival() {
+        let name = ClusterName::new("c").unwrap();
+        let a = Endpoint::ready("192.0.2.1:80".parse().unwrap());
+        let b = Endpoint::ready("192.0.2.2:80".parse().unwrap());
+        let gone = Endpoint { conditions: Conditions::NOT_READY, ..a.clone() };
+        let one = Cluster::new(name.clone(), vec![b.clone(), gone.clone(), a.clone()]);
+        let two = Cluster::new(name, vec![a.clone(), b.clone(), gone]);
+        assert_eq!(one, two);
+        assert_eq!(one.hash(), two.hash());
+        assert_eq!(one.endpoints(), [a, b], "the ready namesake is kept");
+    }
+}

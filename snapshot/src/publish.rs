@@ -1,0 +1,174 @@
+//! The one way from writers to readers: a publisher applies changes, readers load the result with one atomic operation.
+
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::{Cluster, ClusterName, ContentHash, Snapshot, Version};
+
+/// One change of one cluster.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// The cluster is now this.
+    Set(Arc<Cluster>),
+    /// The cluster is gone.
+    Remove(ClusterName),
+}
+
+/// The writing end. Cloneable: several sources may feed one publisher, each with clusters of its own.
+#[derive(Clone, Debug)]
+pub struct Publisher {
+    shared: Arc<Shared>,
+    // Every publisher holds the sender, so readers notice when the last one is gone.
+    sequence: Arc<watch::Sender<u64>>,
+}
+
+/// The reading end. Cheap to clone; loading never blocks and never waits for a writer.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    shared: Arc<Shared>,
+    sequence: watch::Receiver<u64>,
+}
+
+/// Every publisher is gone: no newer snapshot will come. The last one stays readable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the source of snapshots has ended; the last snapshot stays in force")]
+pub struct Closed;
+
+#[derive(Debug)]
+struct Shared {
+    current: ArcSwap<Snapshot>,
+    /// Held while a new snapshot is made from the current one, never by readers.
+    writing: Mutex<()>,
+}
+
+/// A publisher with an empty snapshot, and its reader.
+#[must_use]
+pub fn channel() -> (Publisher, Reader) {
+    let shared = Arc::new(Shared { current: ArcSwap::from_pointee(Snapshot::default()), writing: Mutex::new(()) });
+    let (sender, receiver) = watch::channel(0);
+    let publisher = Publisher { shared: shared.clone(), sequence: Arc::new(sender) };
+    (publisher, Reader { shared, sequence: receiver })
+}
+
+impl Publisher {
+    /// Applies all changes as one new snapshot and publishes it with one swap.
+    ///
+    /// Costs what changed, not what exists. Returns the version then in force; where the changes change nothing, that
+    /// is the version before.
+    pub fn apply(&self, changes: impl IntoIterator<Item = Change>) -> Version {
+        let _writing = self.shared.writing.lock();
+        let current = self.shared.current.load();
+        let mut next = Snapshot::clone(&current);
+        for change in changes {
+            next.change(change);
+        }
+        if next.version == current.version {
+            return current.version;
+        }
+        next.version.sequence += 1;
+        let version = next.version;
+        self.shared.current.store(Arc::new(next));
+        self.sequence.send_replace(version.sequence);
+        version
+    }
+}
+
+impl Reader {
+    /// The snapshot in force. A request calls this once and keeps what it got.
+    #[must_use]
+    pub fn load(&self) -> Guard<Arc<Snapshot>> {
+        self.shared.current.load()
+    }
+
+    /// Waits until the snapshot is newer than the one with this sequence number, and returns it.
+    ///
+    /// Versions in between may be skipped: the newest is what counts.
+    ///
+    /// # Errors
+    /// [`Closed`] when every publisher is gone and there is nothing newer.
+    pub async fn newer_than(&mut self, sequence: u64) -> Result<Arc<Snapshot>, Closed> {
+        let waited = self.sequence.wait_for(|now| *now > sequence).await.is_ok();
+        let snapshot = self.shared.current.load_full();
+        if waited || snapshot.version.sequence > sequence { Ok(snapshot) } else { Err(Closed) }
+    }
+}
+
+impl Snapshot {
+    /// Applies one change and keeps the content hash in step.
+    fn change(&mut self, change: Change) {
+        let gone = match change {
+            Change::Set(cluster) => {
+                if self.clusters.get(cluster.name()).is_some_and(|old| **old == *cluster) {
+                    return;
+                }
+                self.version.content = self.version.content.with(cluster.hash());
+                self.clusters.insert(cluster.name().clone(), cluster)
+            }
+            Change::Remove(name) => self.clusters.remove(&name),
+        };
+        let gone = gone.map_or(ContentHash::default(), |cluster| cluster.hash());
+        self.version.content = self.version.content.without(gone);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Endpoint;
+
+    fn cluster(name: &str, ports: &[u16]) -> Arc<Cluster> {
+        let endpoints = ports.iter().map(|p| Endpoint::ready(([192, 0, 2, 1], *p).into())).collect();
+        Arc::new(Cluster::new(ClusterName::new(name).unwrap(), endpoints))
+    }
+
+    #[test]
+    fn equal_content_is_not_published_again() {
+        let (publisher, reader) = channel();
+        let first = publisher.apply([Change::Set(cluster("a", &[1, 2]))]);
+        assert_eq!(first.sequence, 1);
+        assert_eq!(publisher.apply([Change::Set(cluster("a", &[2, 1]))]), first);
+        assert_eq!(publisher.apply([Change::Remove(ClusterName::new("b").unwrap())]), first);
+        assert_eq!(reader.load().version(), first);
+    }
+
+    #[test]
+    fn the_content_hash_depends_on_content_only() {
+        let (one, _r1) = channel();
+        one.apply([Change::Set(cluster("a", &[1])), Change::Set(cluster("b", &[2]))]);
+        one.apply([Change::Set(cluster("a", &[3]))]);
+        let (two, _r2) = channel();
+        two.apply([Change::Set(cluster("b", &[2])), Change::Set(cluster("c", &[9]))]);
+        two.apply([Change::Remove(ClusterName::new("c").unwrap())]);
+        let end = two.apply([Change::Set(cluster("a", &[3]))]);
+        assert_eq!(one.apply([]).content, end.content);
+    }
+
+    #[test]
+    fn a_snapshot_once_loaded_never_changes_and_unchanged_clusters_are_shared() {
+        let (publisher, reader) = channel();
+        publisher.apply([Change::Set(cluster("a", &[1])), Change::Set(cluster("b", &[2]))]);
+        let before = reader.load();
+        publisher.apply([Change::Set(cluster("a", &[7]))]);
+        let after = reader.load();
+        assert_eq!(before.cluster("a").unwrap().endpoints()[0].address.port(), 1);
+        assert_eq!(after.cluster("a").unwrap().endpoints()[0].address.port(), 7);
+        assert!(Arc::ptr_eq(before.cluster("b").unwrap(), after.cluster("b").unwrap()));
+    }
+
+    #[tokio::test]
+    async fn readers_wait_for_newer_and_learn_that_no_more_will_come() {
+        let (publisher, mut reader) = channel();
+        let version = publisher.apply([Change::Set(cluster("a", &[1]))]);
+        assert_eq!(reader.newer_than(0).await.unwrap().version(), version);
+        let mut waiting = reader.clone();
+        let waiter = tokio::spawn(async move { waiting.newer_than(version.sequence).await.map(|s| s.version()) });
+        let newer = publisher.apply([Change::Remove(ClusterName::new("a").unwrap())]);
+        assert_eq!(waiter.await.unwrap(), Ok(newer));
+        drop(publisher);
+        assert_eq!(reader.newer_than(newer.sequence).await.map(|s| s.version()), Err(Closed));
+        assert_eq!(reader.load().version(), newer, "the last snapshot stays");
+    }
+}

@@ -1,0 +1,210 @@
+//! The command line: one subcommand per role, and what is wrong with its arguments.
+
+mod broadcast;
+
+use std::path::PathBuf;
+
+use clap::{ArgMatches, Command, FromArgMatches as _, Parser};
+
+pub(crate) use broadcast::Broadcast;
+
+/// What the process is asked to do.
+#[derive(Debug)]
+pub(crate) enum Role {
+    /// Broadcast as the flags say.
+    Broadcast(Broadcast),
+    /// Everything a file says.
+    Run(Run),
+    /// Say what is wrong with a file.
+    Check(Check),
+    /// Show the main job with nothing installed.
+    Demo(Demo),
+}
+
+/// Does everything a configuration file says, in one process.
+///
+/// SIGHUP or a changed file reloads routes and policies without dropping a request; a bad file changes nothing.
+#[derive(Debug, Parser)]
+pub(crate) struct Run {
+    /// The configuration file (YAML).
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) config: PathBuf,
+}
+
+/// Prints everything that is wrong with a configuration file. Needs no network.
+#[derive(Debug, Parser)]
+pub(crate) struct Check {
+    /// The configuration file (YAML).
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) config: PathBuf,
+}
+
+/// Shows the main job with nothing installed: three origins, the broadcaster in front, a self-check, curl lines to try.
+#[derive(Debug, Parser)]
+pub(crate) struct Demo {
+    /// Exit after the self-check, with a status other than 0 if it failed.
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Where the broadcaster listens; port 0 takes a free one.
+    #[arg(short, long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
+    pub(crate) interface: std::net::SocketAddr,
+}
+
+/// Reads the command line.
+///
+/// # Errors
+/// What the user should read instead: help, the version, or what is wrong with the arguments.
+pub(crate) fn parse<T: Into<std::ffi::OsString> + Clone>(
+    arguments: impl IntoIterator<Item = T>,
+) -> Result<Role, clap::Error> {
+    let mut arguments: Vec<std::ffi::OsString> = arguments.into_iter().map(Into::into).collect();
+    if arguments.get(1).is_some_and(|first| is_flag_of_a_role(first)) {
+        arguments.insert(1, "broadcast".into());
+    }
+    let matches = command().try_get_matches_from(arguments)?;
+    role(&matches)
+}
+
+/// Whether the command line begins with a flag that is not one of the program itself. The tool that `broadcast` replaces
+/// has no subcommands, and its users are to change nothing but the image.
+fn is_flag_of_a_role(first: &std::ffi::OsStr) -> bool {
+    let first = first.as_encoded_bytes();
+    first.starts_with(b"-") && !matches!(first, b"-h" | b"--help" | b"-V" | b"--version")
+}
+
+fn command() -> Command {
+    use clap::CommandFactory as _;
+    let about = "Sends one HTTP request to every ready endpoint of a service and gives back one answer";
+    Command::new("fanfare")
+        .version(runtime::build_info::line())
+        .about(about)
+        .after_help("Try it now, with nothing installed:  fanfare demo")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .disable_help_subcommand(true)
+        .max_term_width(120)
+        .subcommand(broadcast::command())
+        .subcommand(Run::command().name("run"))
+        .subcommand(Check::command().name("check"))
+        .subcommand(Demo::command().name("demo"))
+}
+
+fn role(matches: &ArgMatches) -> Result<Role, clap::Error> {
+    match matches.subcommand() {
+        Some(("broadcast", matches)) => Ok(Role::Broadcast(Broadcast::new(matches))),
+        Some(("run", matches)) => Run::from_arg_matches(matches).map(Role::Run),
+        Some(("check", matches)) => Check::from_arg_matches(matches).map(Role::Check),
+        Some(("demo", matches)) => Demo::from_arg_matches(matches).map(Role::Demo),
+        _ => Err(clap::Error::new(clap::error::ErrorKind::MissingSubcommand)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::Config, settings};
+
+    fn config(flags: &[&str]) -> Config {
+        let arguments = ["fanfare", "broadcast", "--endpoints", "192.0.2.1:80"];
+        match parse(arguments.iter().chain(flags).copied()) {
+            Ok(Role::Broadcast(flags)) => flags.config().unwrap_or_else(|problems| panic!("{problems}")),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn flags_without_a_subcommand_broadcast() {
+        let old = ["fanfare", "-s", "cache", "-p", "http", "--all-must-succeed=false"];
+        assert!(matches!(parse(old), Ok(Role::Broadcast(_))));
+        for (flag, kind) in
+            [("--help", clap::error::ErrorKind::DisplayHelp), ("-V", clap::error::ErrorKind::DisplayVersion)]
+        {
+            assert_eq!(parse(["fanfare", flag]).map(|_| ()).unwrap_err().kind(), kind, "{flag}");
+        }
+    }
+
+    #[test]
+    fn the_defaults_that_are_told_are_those_that_hold() {
+        // What is told in words cannot be given as a value.
+        let words =
+            ["kubeconfig", "namespace", "allow", "trust-forwarded", "max-body", "first-byte-timeout", "threads"];
+        let all = settings::all().filter(|setting| !setting.flag.is_empty() && !setting.default.is_empty());
+        for setting in all.filter(|setting| !words.contains(&setting.flag)) {
+            let flag = format!("--{}={}", setting.flag, setting.default);
+            assert_eq!(config(&[&flag]), config(&[]), "{flag}");
+        }
+    }
+
+    #[test]
+    fn flags_say_the_same_as_a_file() {
+        let flags = config(&[
+            "-i",
+            ":8080",
+            "-m",
+            "localhost:0",
+            "-t",
+            "3s",
+            "--require",
+            "67%",
+            "--success",
+            "2xx",
+            "--success",
+            "PURGE=404",
+            "--allow",
+            "PURGE,BAN /cache/*",
+            "--trust-forwarded",
+            "10.0.0.0/8,2001:db8::/32",
+            "--max-body",
+            "1MiB",
+            "--first-byte-timeout",
+            "1s",
+            "--no-report",
+            "--keepalive=false",
+            "--ready-no-endpoint",
+            "--threads",
+            "3",
+        ]);
+        let file = Config::parse(
+            b"
+admin: {listen: 127.0.0.1:0}
+threads: 3
+ready_no_endpoint: yes
+broadcast:
+  - listen: 0.0.0.0:8080
+    keepalive: false
+    allow: 'PURGE,BAN /cache/*'
+    trust_forwarded: [2001:db8::/32, 10.0.0.0/8]
+    routes:
+      - to: {endpoints: 192.0.2.1:80}
+        timeout: 3s
+        require: 67%
+        success: [2xx, PURGE=404]
+        max_body: 1048576
+        first_byte_timeout: 1000ms
+        report: false
+",
+        )
+        .unwrap_or_else(|problems| panic!("{problems}"));
+        let sorted = |mut config: Config| {
+            config.proxy.listeners[0].trust_forwarded.sort();
+            config
+        };
+        assert_eq!(sorted(flags), sorted(file));
+    }
+
+    #[test]
+    fn the_old_and_the_new_way_to_say_how_many() {
+        let require = |flags: &[&str]| config(flags).proxy.listeners[0].routes[0].policy.require.to_string();
+        assert_eq!(require(&[]), "all");
+        for any in ["--all-must-succeed=false", "--no-all-must-succeed", "--require=any"] {
+            assert_eq!(require(&[any]), "any", "{any}");
+        }
+        assert_eq!(require(&["--all-must-succeed"]), "all");
+        assert_eq!(require(&["--all-must-succeed=false", "--require", "any"]), "any");
+    }
+}

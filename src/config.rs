@@ -1,0 +1,76 @@
+//! The checked configuration of the whole process: what a file and the flags of a subcommand both turn into.
+
+mod checked;
+mod file;
+mod target;
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+
+use runtime::telemetry::{Format, Level};
+use serde::Serialize;
+use snapshot::ClusterName;
+
+pub(crate) use file::Unreadable;
+pub(crate) use target::Target;
+
+/// Everything that is configured. Its values are valid on their own and with each other.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Config {
+    /// The data plane.
+    pub(crate) proxy: proxy::Config,
+    /// Where the endpoints of each cluster that a route names come from. Routes to the same share one.
+    #[serde(serialize_with = "by_name")]
+    pub(crate) targets: BTreeMap<ClusterName, Target>,
+    /// How Kubernetes is reached, if a target needs it.
+    pub(crate) kubernetes: Kubernetes,
+    /// Where the admin API listens; none: nowhere.
+    pub(crate) admin: Option<SocketAddr>,
+    /// How the process behaves.
+    pub(crate) process: Process,
+}
+
+/// How Kubernetes is reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Kubernetes {
+    /// The kubeconfig file; none: `$KUBECONFIG`, else in-cluster.
+    pub(crate) kubeconfig: Option<PathBuf>,
+}
+
+/// How the process behaves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Process {
+    /// Ready even where a route has no endpoint.
+    pub(crate) ready_no_endpoint: bool,
+    /// How long to go on serving, while not ready, before the drain begins.
+    #[serde(serialize_with = "go_duration")]
+    pub(crate) drain_delay: Duration,
+    /// How long what is in flight may take before it is cut.
+    #[serde(serialize_with = "go_duration")]
+    pub(crate) drain_timeout: Duration,
+    /// How much is logged at start.
+    pub(crate) log_level: Level,
+    /// How log lines look.
+    pub(crate) log_format: Format,
+}
+
+// === impl Process ===
+
+impl Default for Process {
+    fn default() -> Self {
+        Self {
+            ready_no_endpoint: false,
+            drain_delay: Duration::ZERO,
+            drain_timeout: Duration::from_secs(10),
+            log_level: Level::Info,
+            log_format: Format::Text,
+        }
+    }
+}
+
+fn go_duration<S: serde::Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&runtime::duration::format(*value))
+}
+
+fn by_name<S: serde::Serializer>(targets: &BTreeMap<ClusterName, Target>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(targets.iter().map(|(name, target)| (name.as_str(), target)))
+}

@@ -1,0 +1,95 @@
+//! `fanfare demo`: three origins, the broadcaster in front of them by the same way as ever, a self-check, and lines to
+//! try. Everything is real but the origins' errors, which are made on purpose.
+
+mod check;
+mod client;
+mod origin;
+mod screen;
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::Context as _;
+use runtime::{
+    signal::Request,
+    telemetry::{self, Format, Level},
+};
+use tokio::sync::mpsc;
+
+use crate::{app::Bound, cli::Demo, config::Config, roles};
+use origin::Origin;
+use screen::Screen;
+
+/// Where everything is.
+struct Stage {
+    origins: [Origin; 3],
+    broadcaster: SocketAddr,
+    admin: SocketAddr,
+}
+
+/// What the origins are called, in the order of their addresses.
+const NAMES: [&str; 3] = ["one", "two", "three"];
+
+/// How long the broadcaster may take to be ready: it only has to start.
+const START_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs the demo. Returns whether the self-check passed.
+pub(crate) async fn run(arguments: &Demo) -> anyhow::Result<bool> {
+    // What the origins do on purpose is worth a warning elsewhere, but not here.
+    let telemetry = telemetry::init(Level::Error, Format::Text);
+    runtime::limits::raise_open_files();
+    let mut signals = roles::signals()?;
+    let origins = Origin::start(NAMES).await.context("cannot start the origins")?;
+    let bound = Bound::bind(config(arguments.interface, &origins)?, &telemetry).await?;
+    let admin = bound.admin_address().context("the demo has an admin API")?;
+    let mut stage = Stage { broadcaster: bound.addresses()[0], admin, origins };
+    let readiness = bound.readiness();
+    let (ask, asked) = mpsc::channel(1);
+    let mut running = tokio::spawn(bound.run(asked, None));
+
+    let screen = Screen::new();
+    screen.introduction(&stage);
+    let passed = tokio::select! {
+        ready = tokio::time::timeout(START_PATIENCE, readiness.ready()) => {
+            ready.map_err(|_| anyhow::anyhow!("not ready: {}", readiness.check().err().unwrap_or_default()))?;
+            tokio::select! {
+                passed = check::run(&mut stage, &screen) => passed?,
+                _ = signals.recv() => return Ok(false),
+            }
+        }
+        ended = &mut running => anyhow::bail!("the broadcaster has ended: {ended:?}"),
+        _ = signals.recv() => return Ok(false),
+    };
+    if !arguments.once {
+        screen.lines_to_try(&stage);
+        tokio::select! {
+            _ = signals.recv() => screen.goodbye(),
+            ended = &mut running => anyhow::bail!("the broadcaster has ended: {ended:?}"),
+        }
+    }
+    ask.send(Request::Drain).await.context("the broadcaster has ended")?;
+    tokio::select! {
+        ended = &mut running => { ended??; }
+        _ = signals.recv() => {}
+    }
+    Ok(passed)
+}
+
+/// The demo's configuration is a file like any other.
+fn config(listen: SocketAddr, origins: &[Origin; 3]) -> anyhow::Result<Config> {
+    let endpoints = origins.iter().map(|origin| origin.address().to_string()).collect::<Vec<_>>().join(", ");
+    let file = format!(
+        "
+admin: {{listen: '127.0.0.1:0'}}
+threads: 2
+access_log: 'off'
+drain_timeout: 2s
+broadcast:
+  - listen: '{listen}'
+    routes:
+      - {{name: any, match: {{path: /any/*}}, require: any, to: &origins {{endpoints: ['{endpoints}']}}}}
+      - {{name: majority, match: {{path: /majority/*}}, require: majority, to: *origins}}
+      - {{name: all, require: all, to: *origins}}
+"
+    );
+    Config::parse(file.as_bytes()).context("the demo's own configuration")
+}

@@ -1,0 +1,80 @@
+//! The demo's HTTP client: one request on a connection of its own, as curl would send it.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use axum::body::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::{Method, Request, StatusCode, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+
+/// An answer, and when it was there.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// Its status.
+    pub(super) status: StatusCode,
+    /// Its body.
+    pub(super) body: Bytes,
+    /// From the request to the last byte of the answer.
+    pub(super) after: Duration,
+}
+
+/// What the broadcaster reports of one request.
+#[derive(Debug, Deserialize)]
+pub(super) struct Report {
+    /// Endpoint by endpoint.
+    pub(super) results: Vec<Leg>,
+}
+
+/// What the broadcaster reports of one endpoint.
+#[derive(Debug, Deserialize)]
+pub(super) struct Leg {
+    /// Its address.
+    pub(super) endpoint: String,
+    /// The status it answered with, if it did.
+    pub(super) status: Option<u16>,
+    /// How it went, in one word.
+    pub(super) outcome: String,
+    /// How long it took, in milliseconds.
+    pub(super) ms: f64,
+}
+
+/// What a client accepts who wants the report.
+pub(super) const REPORT: &str = "application/vnd.broadcast+json";
+
+/// No answer of the demo takes as long as this.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Sends one request and reads the whole answer.
+pub(super) async fn send(
+    to: SocketAddr,
+    method: Method,
+    target: &str,
+    accept: &str,
+    body: Bytes,
+) -> anyhow::Result<Answer> {
+    let start = Instant::now();
+    let exchange = async {
+        let stream = tokio::net::TcpStream::connect(to).await.with_context(|| format!("cannot connect to {to}"))?;
+        stream.set_nodelay(true)?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let connection = tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(target)
+            .header("host", to.to_string())
+            .header("accept", accept)
+            .header("user-agent", "fanfare-demo")
+            .body(Full::new(body))?;
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        let body = response.into_body().collect().await?.to_bytes();
+        connection.abort();
+        anyhow::Ok(Answer { status, body, after: start.elapsed() })
+    };
+    tokio::time::timeout(PATIENCE, exchange).await.context("no answer in time")?
+}

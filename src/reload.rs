@@ -1,0 +1,150 @@
+//! Following a configuration file: new routes and policies take over without a dropped request, and whatever is wrong
+//! with a new file changes nothing.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use runtime::file_watch::{FileEvent, FileWatch};
+
+use crate::{
+    app::Shared,
+    config::{Config, Unreadable},
+    sources::Sources,
+};
+
+/// Reloads by result: `applied`, `refused`, and `unchanged` where one was asked for.
+pub(crate) const RELOADS: &str = "fanfare_config_reloads_total";
+
+/// 1 where the file as it is now is in force, 0 where it was refused.
+pub(crate) const IN_FORCE: &str = "fanfare_config_in_force";
+
+/// A configuration file, and the eye on it.
+pub(crate) struct Reloader {
+    path: PathBuf,
+    watch: FileWatch,
+}
+
+/// What the file says now.
+pub(crate) struct Change {
+    config: Result<Config, String>,
+    /// Whether somebody asked, and did not just change the file: then that nothing is new is an answer.
+    asked: bool,
+}
+
+// === impl Reloader ===
+
+impl Reloader {
+    /// Follows the file.
+    pub(crate) fn new(path: &Path) -> Self {
+        metrics::describe_counter!(RELOADS, "Reloads of the configuration file by result");
+        metrics::describe_gauge!(IN_FORCE, "Whether the configuration file as it is now is in force");
+        metrics::gauge!(IN_FORCE).set(1.0);
+        Self { path: path.to_owned(), watch: FileWatch::new(path) }
+    }
+
+    /// Reads it now.
+    pub(crate) fn read(&self) -> Change {
+        let config = Config::read(&self.path).map_err(|error| match error {
+            Unreadable::Io { .. } => error.to_string(),
+            Unreadable::Problems { problems } => one_line(&problems),
+        });
+        Change { config, asked: true }
+    }
+
+    /// Waits until it changes; without a reloader, for ever.
+    pub(crate) async fn next(reloader: &mut Option<Self>) -> Change {
+        let Some(reloader) = reloader else { return std::future::pending().await };
+        let config = match reloader.watch.next().await {
+            FileEvent::Changed(content) => Config::parse(&content).map_err(|problems| one_line(&problems)),
+            FileEvent::Unreadable(why) => Err(why),
+        };
+        Change { config, asked: false }
+    }
+}
+
+/// Takes up what the file says, or says why not.
+///
+/// Sources of new targets are started, and have their first list, before a route leads to them; those that no route
+/// leads to any more are stopped after.
+pub(crate) async fn apply(
+    change: Change,
+    shared: &Shared,
+    handle: &proxy::Handle,
+    sources: &mut Sources,
+    patience: Duration,
+) {
+    let current = shared.current();
+    let (result, in_force) = match change.config {
+        Ok(config) if config == *current => {
+            metrics::gauge!(IN_FORCE).set(1.0);
+            if !change.asked {
+                return;
+            }
+            tracing::info!("the configuration file has not changed");
+            ("unchanged", 1.0)
+        }
+        Ok(config) => match take_up(config, &current, shared, handle, sources, patience).await {
+            Ok(()) => {
+                tracing::info!("the configuration file has changed and is in force");
+                ("applied", 1.0)
+            }
+            Err(why) => refuse(&why),
+        },
+        Err(why) => refuse(&why),
+    };
+    metrics::counter!(RELOADS, "result" => result).increment(1);
+    metrics::gauge!(IN_FORCE).set(in_force);
+}
+
+fn refuse(why: &str) -> (&'static str, f64) {
+    tracing::error!("the configuration file is refused, everything stays as it was: {why}");
+    ("refused", 0.0)
+}
+
+async fn take_up(
+    config: Config,
+    current: &Config,
+    shared: &Shared,
+    handle: &proxy::Handle,
+    sources: &mut Sources,
+    patience: Duration,
+) -> Result<(), String> {
+    let fixed = needs_restart(current, &config);
+    if !fixed.is_empty() {
+        return Err(format!("a change of {} needs a restart", fixed.join(", ")));
+    }
+    let switched = async {
+        sources.start(&config.targets).await.map_err(|error| format!("{error:#}"))?;
+        sources.first_lists(&config.targets, patience).await?;
+        handle.reload(config.proxy.clone()).map_err(|error| error.to_string())
+    };
+    let result = switched.await;
+    let kept = if result.is_ok() { &config.targets } else { &current.targets };
+    sources.stop_unused(kept);
+    if result.is_ok() {
+        shared.config.send_replace(Arc::new(config));
+    }
+    result
+}
+
+/// What differs but cannot change while the process runs. The data plane knows its own.
+fn needs_restart(current: &Config, new: &Config) -> Vec<&'static str> {
+    let (old, process) = (&current.process, &new.process);
+    [
+        ("admin.listen", current.admin != new.admin),
+        ("kubernetes.kubeconfig", current.kubernetes != new.kubernetes),
+        // The level can be set over the admin API, which would be undone by an unrelated change of the file.
+        ("log_level (use PUT /-/log-level)", old.log_level != process.log_level),
+        ("log_format", old.log_format != process.log_format),
+    ]
+    .into_iter()
+    .filter_map(|(name, differs)| differs.then_some(name))
+    .collect()
+}
+
+fn one_line(problems: &runtime::config::Problems) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}

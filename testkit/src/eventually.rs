@@ -1,0 +1,179 @@
+//! Waiting for a condition with bounded patience, instead of sleeping and hoping.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::panic::Location;
+use std::time::{Duration, Instant};
+
+/// The variable that scales every patience of the harness: a positive number, 1 by default. Set it
+/// above 1 on a slow machine.
+pub const PATIENCE_VARIABLE: &str = "TEST_PATIENCE";
+
+/// How long the harness waits at most for anything: 10 s times [`PATIENCE_VARIABLE`].
+///
+/// # Panics
+/// If the variable is set to something else than a positive number.
+#[must_use]
+pub fn patience() -> Duration {
+    scaled(Duration::from_secs(10))
+}
+
+/// A patience of one's own, scaled as [`patience`] is.
+///
+/// # Panics
+/// As [`patience`].
+#[must_use]
+pub fn scaled(base: Duration) -> Duration {
+    let factor = match std::env::var(PATIENCE_VARIABLE) {
+        Err(_) => 1.0,
+        Ok(text) => match text.parse::<f64>() {
+            Ok(factor) if factor > 0.0 && factor <= 1000.0 => factor,
+            _ => panic!("{PATIENCE_VARIABLE}={text} is not a number above 0 and up to 1000"),
+        },
+    };
+    base.mul_f64(factor)
+}
+
+/// Waits for a future, at most [`patience`].
+///
+/// # Panics
+/// If it is not ready by then: with `what` was waited for, and where.
+#[track_caller]
+pub fn within<F: Future>(what: &str, future: F) -> impl Future<Output = F::Output> {
+    within_time(patience(), what, future)
+}
+
+/// Waits for a future as [`within`] does, at most so long.
+///
+/// # Panics
+/// As [`within`].
+#[track_caller]
+pub fn within_time<F: Future>(limit: Duration, what: &str, future: F) -> impl Future<Output = F::Output> {
+    let place = Location::caller();
+    async move {
+        match tokio::time::timeout(limit, future).await {
+            Ok(value) => value,
+            Err(_) => panic!("waited {limit:?} in vain for {what} ({place})"),
+        }
+    }
+}
+
+/// Probes until the value satisfies the condition, at most [`patience`], and returns that value. The
+/// macro [`eventually!`](crate::eventually!) is the shorter way to write it.
+///
+/// # Panics
+/// If no value did: with `what` was waited for, where, and the last value.
+#[track_caller]
+pub fn eventually<T: Debug>(
+    what: &str,
+    mut probe: impl AsyncFnMut() -> T,
+    holds: impl Fn(&T) -> bool,
+) -> impl Future<Output = T> {
+    let place = Location::caller();
+    async move {
+        let mut wait = Wait::new();
+        loop {
+            let value = probe().await;
+            if holds(&value) {
+                return value;
+            }
+            if !wait.pause().await {
+                let waited = patience();
+                panic!("waited {waited:?} in vain for {what} ({place}); last value: {value:#?}");
+            }
+        }
+    }
+}
+
+/// The clock of one wait: pauses that grow from 1 ms to 50 ms until the patience is over.
+#[derive(Debug)]
+pub struct Wait {
+    until: Instant,
+    next: Duration,
+}
+
+impl Wait {
+    /// Starts the clock.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "it reads the clock")]
+    pub fn new() -> Self {
+        Self { until: Instant::now() + patience(), next: Duration::from_millis(1) }
+    }
+
+    /// Pauses before the next probe; `false`, at once, if the patience is over.
+    pub async fn pause(&mut self) -> bool {
+        if Instant::now() >= self.until {
+            return false;
+        }
+        tokio::time::sleep(self.next).await;
+        self.next = (self.next * 2).min(Duration::from_millis(50));
+        true
+    }
+}
+
+/// Evaluates an expression, which may `.await`, until the condition holds for its value, and returns
+/// the value. At most [`patience`] passes; then it panics with the last value.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let mut count = 0;
+/// let seen = testkit::eventually!("the count to reach three", { count += 1; count }, |n| *n == 3);
+/// assert_eq!(seen, 3);
+/// # });
+/// ```
+#[macro_export]
+macro_rules! eventually {
+    ($what:expr, $probe:expr, $holds:expr $(,)?) => {{
+        let mut wait = $crate::eventually::Wait::new();
+        loop {
+            let value = $probe;
+            if $crate::eventually::check(&value, $holds) {
+                break value;
+            }
+            if !wait.pause().await {
+                panic!("waited {:?} in vain for {}; last value: {:#?}", $crate::eventually::patience(), $what, value);
+            }
+        }
+    }};
+}
+
+/// Applies the condition to the value. It fixes the type of the closure given to the macro.
+#[doc(hidden)]
+pub fn check<T>(value: &T, holds: impl FnOnce(&T) -> bool) -> bool {
+    holds(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn both_forms_return_the_value_that_holds() {
+        let mut n = 0;
+        let by_macro = crate::eventually!(
+            "n above 4",
+            {
+                n += 1;
+                n
+            },
+            |n| *n > 4
+        );
+        let mut n = 0;
+        let probe = async || {
+            n += 1;
+            n
+        };
+        let by_function = eventually("n above 4", probe, |n| *n > 4).await;
+        assert_eq!((by_macro, by_function), (5, 5));
+    }
+
+    #[tokio::test]
+    async fn what_was_waited_for_and_where_are_in_the_panic() {
+        let limit = Duration::from_millis(20);
+        let vain = within_time(limit, "never", std::future::pending::<()>());
+        let failed = tokio::spawn(vain).await;
+        let panic = failed.expect_err("nothing can become ready").into_panic();
+        let text = panic.downcast::<String>().expect("a formatted message");
+        assert!(text.contains("in vain for never") && text.contains(file!()), "{text}");
+    }
+}

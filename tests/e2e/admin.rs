@@ -1,0 +1,78 @@
+//! The admin listener: readiness and why not, metrics, documents, the log level at run time.
+
+use serde_json::Value;
+use testkit::{
+    client,
+    origin::{Origin, Reply},
+};
+
+use crate::process::Fanfare;
+
+#[tokio::test]
+async fn a_route_without_endpoint_is_not_ready_unless_that_is_allowed() {
+    let file = tempfile::Builder::new().suffix(".json").tempfile().expect("a temporary file");
+    std::fs::write(file.path(), "[]").expect("it can be written");
+    let path = file.path().to_str().expect("a path of ASCII");
+    let flags = ["broadcast", "-i", "127.0.0.1:0", "-m", "127.0.0.1:0", "--threads", "1", "--endpoints-file", path];
+
+    let strict = Fanfare::serve(flags).await;
+    let told = testkit::eventually!("the reason", client::get(strict.admin(), "/-/ready").await, |r| r
+        .text()
+        .contains("no endpoint"));
+    assert_eq!(told.status, 503);
+    assert!(told.text().starts_with("NOT READY: ") && told.text().contains(path), "{}", told.text());
+    assert_eq!(client::get(strict.address(), "/").await.complete().status, 503);
+    assert_eq!(client::get(strict.admin(), "/-/healthy").await.text(), "OK");
+
+    let lenient = Fanfare::serve(flags.into_iter().chain(["--ready-no-endpoint"])).await;
+    lenient.wait_ready().await;
+}
+
+#[tokio::test]
+async fn a_source_without_its_first_list_is_not_ready_whatever_is_allowed() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("endpoints.yaml");
+    let path = path.to_str().expect("a path of ASCII");
+    let flags =
+        ["broadcast", "-i", "127.0.0.1:0", "-m", "127.0.0.1:0", "--ready-no-endpoint", "--endpoints-file", path];
+    let fanfare = Fanfare::serve(flags).await;
+    let told = testkit::eventually!("the reason", client::get(fanfare.admin(), "/-/ready").await, |r| r
+        .text()
+        .contains("cannot read"));
+    assert_eq!(told.status, 503);
+    std::fs::write(path, "[]").expect("it can be written");
+    fanfare.wait_ready().await;
+}
+
+#[tokio::test]
+async fn metrics_and_documents_tell_what_happens() {
+    let origin = Origin::start(Reply::ok("fine"));
+    let fanfare = Fanfare::broadcast(&[origin.address()], &["--require", "any"]).await;
+    fanfare.wait_ready().await;
+    client::get(fanfare.address(), "/").await.complete().expect_status(200);
+    let admin = fanfare.admin();
+
+    let metrics =
+        testkit::eventually!("the request to be counted", client::get(admin, "/metrics").await.text(), |text| {
+            text.contains("request_duration_seconds_count")
+        });
+    for name in ["service_endpoint_count", "fanfare_build_info", "process_resident_memory_bytes"] {
+        assert!(metrics.contains(name), "{name} is missing in\n{metrics}");
+    }
+    let endpoints = client::get(admin, "/-/endpoints").await;
+    assert!(endpoints.text().contains(&origin.address().to_string()), "{}", endpoints.text());
+    let config: Value = serde_json::from_str(&client::get(admin, "/-/config").await.text()).expect("a document");
+    assert_eq!(config["proxy"]["listeners"][0]["routes"][0]["policy"]["require"], "any");
+    assert_eq!(config["process"]["drain_timeout"], "10s");
+}
+
+#[tokio::test]
+async fn the_log_level_changes_at_run_time() {
+    let origin = Origin::start(Reply::ok("fine"));
+    let fanfare = Fanfare::broadcast(&[origin.address()], &["-l", "info"]).await;
+    let level = |level: &'static str| client::request(fanfare.admin(), "PUT", "/-/log-level", &[], level.as_bytes());
+    assert_eq!(client::get(fanfare.admin(), "/-/log-level").await.text(), "info");
+    assert_eq!(level("debug").await.complete().status, 200);
+    assert_eq!(client::get(fanfare.admin(), "/-/log-level").await.text(), "debug");
+    assert_eq!(level("loud").await.complete().status, 400);
+}

@@ -1,0 +1,146 @@
+//! `fanfare broadcast`: its flags, and what becomes of wrong ones.
+
+use testkit::{
+    client::{self, RawClient, request_bytes},
+    origin::{Origin, Reply},
+};
+
+use crate::process::{Fanfare, run};
+
+#[tokio::test]
+async fn one_request_reaches_every_endpoint_and_one_answer_comes_back() {
+    let origins = [Origin::start(Reply::ok("one")), Origin::start(Reply::ok("two")), Origin::start(Reply::ok("three"))];
+    let fanfare = Fanfare::broadcast(&origins.each_ref().map(Origin::address), &[]).await;
+    fanfare.wait_ready().await;
+    let answer = client::request(fanfare.address(), "PURGE", "/a?b=%20", &[("X-Key", "v")], b"body").await.complete();
+    assert_eq!(answer.status, 200);
+    assert!(["one", "two", "three"].contains(&answer.text().as_str()), "{}", answer.text());
+    for origin in &origins {
+        let seen = origin.wait_requests(1).await.remove(0).complete();
+        assert_eq!((seen.method.as_str(), seen.target.as_str()), ("PURGE", "/a?b=%20"));
+        assert_eq!(seen.body, b"body");
+    }
+}
+
+#[tokio::test]
+async fn the_short_flags_and_the_spellings_of_switches_work() {
+    let origin = Origin::start([Reply::new(500), Reply::ok("fine")]);
+    let endpoints = origin.address().to_string();
+    let arguments = [
+        "broadcast",
+        "-i127.0.0.1:0",
+        "-m=127.0.0.1:0",
+        "-t",
+        "2s",
+        "-l",
+        "debug",
+        "-n",
+        "shop",
+        "-k",
+        "/nowhere",
+        "--keepalive=false",
+        "--no-all-must-succeed",
+        "--endpoints",
+        &endpoints,
+        "--threads=1",
+    ];
+    let fanfare = Fanfare::serve(arguments).await;
+    fanfare.wait_ready().await;
+    let config: serde_json::Value =
+        serde_json::from_str(&client::get(fanfare.admin(), "/-/config").await.text()).expect("a document");
+    let route = &config["proxy"]["listeners"][0]["routes"][0];
+    assert_eq!((&route["policy"]["require"], &route["policy"]["timeouts"]["total"]), (&"any".into(), &"2s".into()));
+    let mut client = RawClient::connect(fanfare.address()).await;
+    client.send(request_bytes("h", "GET", "/", &[], b"")).await;
+    assert_eq!(client.read_response("GET").await.complete().status, 500);
+    client.wait_end().await;
+}
+
+#[tokio::test]
+async fn every_flag_of_the_tool_it_replaces_is_in_the_help() {
+    let help = run(["broadcast", "--help"]).await;
+    assert_eq!(help.code, Some(0));
+    for flag in [
+        "--all-must-succeed",
+        "-i, --interface",
+        "--keepalive",
+        "-k, --kubeconfig",
+        "-l, --log-level",
+        "-m, --metrics-interface",
+        "-n, --namespace",
+        "-p, --port-name",
+        "-s, --service",
+        "-t, --timeout",
+    ] {
+        assert!(help.stdout.contains(flag), "{flag} is missing in\n{}", help.stdout);
+    }
+}
+
+#[tokio::test]
+async fn every_problem_of_the_flags_is_printed_at_once() {
+    let refused = run([
+        "broadcast",
+        "--service",
+        "Shop",
+        "--endpoints",
+        "a:1",
+        "--timeout",
+        "10",
+        "--require",
+        "most",
+        "--window",
+        "1KiB",
+        "--trust-forwarded",
+        "10.0.0.0/40",
+        "--allow",
+        "GET nowhere",
+        "--all-must-succeed=true",
+    ])
+    .await;
+    assert_eq!((refused.code, refused.stdout.as_str()), (Some(64), ""));
+    let expected = [
+        "8 problems",
+        "--service, --endpoints, --endpoints-file, --endpoints-dns: exactly one",
+        "--all-must-succeed: ",
+        "--service: \"Shop\"",
+        "--timeout: \"10\" is not a duration",
+        "--require: \"most\"",
+        "--window: 1024 B",
+        "--trust-forwarded: \"10.0.0.0/40\"",
+        "--allow: \"nowhere\"",
+    ];
+    for line in expected {
+        assert!(refused.stderr.contains(line), "{line} is missing in\n{}", refused.stderr);
+    }
+}
+
+#[tokio::test]
+async fn bad_usage_is_64_and_help_is_not_an_error() {
+    for arguments in [&["broadcast", "--bogus"][..], &["bogus"], &[], &["broadcast"], &["run"], &["check", "-x"]] {
+        let refused = run(arguments).await;
+        assert_eq!(refused.code, Some(64), "{arguments:?}");
+        assert!(!refused.stderr.is_empty() && refused.stdout.is_empty(), "{arguments:?}");
+    }
+    for arguments in [&["--version"][..], &["--help"], &["run", "--help"]] {
+        let told = run(arguments).await;
+        assert_eq!((told.code, told.stderr.as_str()), (Some(0), ""), "{arguments:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("it is bound").to_string();
+    for (interface, admin) in [(address.as_str(), "127.0.0.1:0"), ("127.0.0.1:0", address.as_str())] {
+        let refused = run(["broadcast", "-i", interface, "-m", admin, "--endpoints", "127.0.0.1:1"]).await;
+        assert_eq!(refused.code, Some(1));
+        assert!(refused.stderr.contains(&address), "{}", refused.stderr);
+    }
+}
+
+#[tokio::test]
+async fn a_service_without_a_way_to_kubernetes_says_what_to_do() {
+    let refused = run(["broadcast", "-i", "127.0.0.1:0", "-m", "127.0.0.1:0", "-s", "shop/cache"]).await;
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.stderr.contains("--kubeconfig"), "{}", refused.stderr);
+}

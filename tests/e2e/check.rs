@@ -1,0 +1,115 @@
+//! `fanfare check`: everything that is wrong with a file, and a summary of one that is right.
+
+use std::io::Write as _;
+
+use crate::process::{Finished, run};
+
+async fn check(text: &str) -> Finished {
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(text.as_bytes()).expect("it can be written");
+    run(["check".as_ref(), "--config".as_ref(), file.path().as_os_str()]).await
+}
+
+const BAD: &str = r#"
+admin: {listen: 0.0.0.0:8081}
+discover: []
+threads: 0
+drain_delay: soon
+broadcast:
+  - listen: 127.0.0.1:8080x
+    max_head: 1XB
+    routes:
+      - match: {methods: [PURGE, "B AN"], path: cache}
+        to: {service: shop/Cache, port: http, file: /x}
+        require: most
+        timeout: 10
+        timeuot: 3s
+      - to: {endpoints: []}
+        window: 1KiB
+        connect_timeout: 0s
+        on_empty: 100
+  - listen: 0.0.0.0:8081
+    routes: []
+  - {}
+"#;
+
+#[tokio::test]
+async fn every_problem_is_printed_with_its_path() {
+    let refused = check(BAD).await;
+    assert_eq!((refused.code, refused.stdout.as_str()), (Some(64), ""));
+    let problems: Vec<&str> = refused.stderr.lines().skip(1).map(str::trim_start).collect();
+    let paths = [
+        "discover: unknown key",
+        "threads: must be at least 1",
+        "drain_delay: \"soon\"",
+        "broadcast[0].listen: \"127.0.0.1:8080x\"",
+        "broadcast[0].max_head: \"1XB\"",
+        "broadcast[0].routes[0].match.methods[1]: \"B AN\"",
+        "broadcast[0].routes[0].match.path: \"cache\"",
+        "broadcast[0].routes[0].to: exactly one of",
+        "broadcast[0].routes[0].to.service: \"shop/Cache\"",
+        "broadcast[0].routes[0].require: \"most\"",
+        "broadcast[0].routes[0].timeout: \"10\" is not a duration: the unit is missing, did you mean 10s?",
+        "broadcast[0].routes[0].timeuot: unknown key, did you mean \"timeout\"?",
+        "broadcast[0].routes[1].to.endpoints: is empty",
+        "broadcast[0].routes[1].window: 1024 B",
+        "broadcast[0].routes[1].connect_timeout: must be longer",
+        "broadcast[0].routes[1].on_empty: 100",
+        "broadcast[1].routes: has no route",
+        "broadcast[2].listen: is missing",
+        "broadcast[2].routes: has no route",
+        "admin.listen: 0.0.0.0:8081 is listened on twice",
+    ];
+    for path in paths {
+        assert!(problems.iter().any(|problem| problem.starts_with(path)), "{path} is missing in\n{}", refused.stderr);
+    }
+    assert_eq!(problems.len(), paths.len(), "{}", refused.stderr);
+}
+
+#[tokio::test]
+async fn what_is_no_yaml_is_told_by_line_and_column() {
+    for (text, told) in [
+        ("broadcast: [\n", "line "),
+        ("a: 1\na: 2\n", "line 2"),
+        ("- 1\n", "expected a mapping"),
+        ("", "broadcast: has no listener"),
+    ] {
+        let refused = check(text).await;
+        assert_eq!(refused.code, Some(64), "{text:?}");
+        assert!(refused.stderr.contains(told), "{text:?}: {}", refused.stderr);
+    }
+}
+
+#[tokio::test]
+async fn a_good_file_is_ok_without_anything_it_names_being_there() {
+    let good = check(
+        "
+admin: {listen: 127.0.0.1:0}
+kubernetes: {kubeconfig: /nowhere}
+broadcast:
+  - listen: 127.0.0.1:0
+    routes:
+      - {match: {methods: [PURGE, BAN], path: /cache/*}, to: {service: shop/cache, port: http}, require: majority, timeout: 10s}
+      - {match: {host: '*.example.org'}, to: {file: /nowhere/endpoints.json}}
+      - {to: {service: [shop/cache], port: http}, success: [2xx, 'PURGE=200,404']}
+  - listen: '[::1]:0'
+    routes: [{to: {dns: 'cache.example.org:80'}}]
+",
+    )
+    .await;
+    assert_eq!((good.code, good.stderr.as_str()), (Some(0), ""));
+    assert!(
+        good.stdout.starts_with("ok\n") && good.stdout.contains("2 listeners, 4 routes, 3 sources of endpoints"),
+        "{}",
+        good.stdout
+    );
+}
+
+#[tokio::test]
+async fn run_refuses_what_check_refuses() {
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(BAD.as_bytes()).expect("it can be written");
+    let refused = run(["run".as_ref(), "--config".as_ref(), file.path().as_os_str()]).await;
+    assert_eq!(refused.code, Some(64));
+    assert!(refused.stderr.contains("20 problems"), "{}", refused.stderr);
+}

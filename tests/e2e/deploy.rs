@@ -1,0 +1,18 @@
+//! What is shipped beside the binary is as right as the binary: manifests, image, metrics reference, alerts, dashboard.
+
+mod image;
+mod manifests;
+mod metrics;
+mod observability;
+
+use std::path::{Path, PathBuf};
+
+/// A path of the repository.
+fn path(relative: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
+}
+
+/// The text of a file of the repository.
+fn read(relative: &str) -> String {
+    std::fs::read_to_string(path(relative)).unwrap_or_else(|e| panic!("{relative} cannot be read: {e}"))
+}

@@ -1,0 +1,165 @@
+//! `docs/metrics.md` against the source and against a running process: no metric is missing there, and none is too many.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
+
+use rustix::process::Signal;
+use testkit::{
+    client::{self, RawClient},
+    cluster,
+    origin::{Origin, Reply},
+};
+
+use super::{path, read};
+use crate::process::Fanfare;
+
+/// A metric as the reference has it, or as a process shows it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Family {
+    pub(super) kind: String,
+    pub(super) labels: BTreeSet<String>,
+}
+
+/// The metrics that the reference has.
+pub(super) fn documented() -> BTreeMap<String, Family> {
+    let text = read("docs/metrics.md");
+    let mut families = BTreeMap::new();
+    for line in text.lines() {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let ["", name, kind, labels, meaning, ""] = cells.as_slice() else { continue };
+        let Some(name) = name.strip_prefix('`').and_then(|name| name.strip_suffix('`')) else { continue };
+        assert!(!meaning.is_empty(), "{name} has no meaning");
+        let labels = labels.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+        let before = families.insert(name.to_owned(), Family { kind: (*kind).to_owned(), labels });
+        assert!(before.is_none(), "{name} comes twice");
+    }
+    assert!(families.len() > 20, "the tables are read: {families:?}");
+    families
+}
+
+/// The names that the source has: constants of the data plane, and whatever begins like ours.
+fn in_source() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for folder in ["src", "snapshot/src", "runtime/src", "proxy/src", "controlplane/src"] {
+        collect(&path(folder), &mut names);
+    }
+    let kept = read("proxy/src/metrics.rs");
+    let constants = kept.lines().filter(|line| line.trim_start().starts_with("pub const ") && line.contains(": &str"));
+    names.extend(constants.filter_map(|line| line.split('"').nth(1)).map(str::to_owned));
+    names
+}
+
+fn collect(folder: &Path, names: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())) {
+        let path = entry.expect("it can be listed").path();
+        if path.is_dir() {
+            collect(&path, names);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).expect("source is text");
+            let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            names.extend(words.filter(|word| word.starts_with("fanfare_")).map(str::to_owned));
+            // The others of a process are called like this by convention, and much else is too: only whole literals.
+            let literals = text.split('"').filter(|literal| literal.starts_with("process_"));
+            let whole = |literal: &&str| literal.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+            names.extend(literals.filter(whole).map(str::to_owned));
+        }
+    }
+}
+
+/// The metrics that a text of a process shows.
+///
+/// # Panics
+/// Where a series is there twice, or is of no metric.
+fn shown(text: &str) -> BTreeMap<String, Family> {
+    let mut families: BTreeMap<String, Family> = BTreeMap::new();
+    let mut series = BTreeSet::new();
+    for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with("# HELP ")) {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').expect("a name and a type");
+            let family = Family { kind: kind.to_owned(), labels: BTreeSet::new() };
+            assert!(families.insert(name.to_owned(), family).is_none(), "{name} comes twice");
+            continue;
+        }
+        let (sample, _value) = line.rsplit_once(' ').expect("a value");
+        assert!(series.insert(sample), "the series {sample} is there twice");
+        let name = sample.split('{').next().expect("a name");
+        let name = ["_bucket", "_sum", "_count"]
+            .iter()
+            .find_map(|suffix| name.strip_suffix(suffix).filter(|base| is_histogram(&families, base)))
+            .unwrap_or(name);
+        let family = families.get_mut(name).unwrap_or_else(|| panic!("{name} has no type"));
+        family.labels.extend(labels(sample).into_iter().filter(|label| label != "le"));
+    }
+    families
+}
+
+fn is_histogram(families: &BTreeMap<String, Family>, name: &str) -> bool {
+    families.get(name).is_some_and(|family| family.kind == "histogram")
+}
+
+/// The names of the labels of a sample: what stands before `="`, outside of the values.
+fn labels(sample: &str) -> Vec<String> {
+    let Some((_, rest)) = sample.split_once('{') else { return Vec::new() };
+    let rest = rest.replace("\\\\", "").replace("\\\"", "");
+    let outside = rest.split('"').step_by(2);
+    outside.filter_map(|part| part.trim_start_matches(',').strip_suffix('=')).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_reference_has_every_metric_of_the_source_and_no_other() {
+    let documented: BTreeSet<String> = documented().into_keys().collect();
+    assert_eq!(documented, in_source());
+}
+
+/// What shows itself only after something that this test does not bring about.
+const RARE: [&str; 3] = ["fanfare_dns_lookups_total", "fanfare_watch_errors_total", "fanfare_watch_malformed_total"];
+
+#[tokio::test]
+async fn a_process_shows_every_metric_with_its_type_and_its_labels() {
+    let cluster = cluster::shared().await;
+    let namespace = cluster.namespace("metrics").await;
+    let origin = Origin::start(Reply::ok("fine"));
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let targets = folder.path().join("targets.json");
+    fs::write(&targets, format!("[{{\"targets\": [\"{}\"]}}]", origin.address())).expect("it can be written");
+    let file = folder.path().join("fanfare.yaml");
+    let text = format!(
+        "
+admin: {{listen: 127.0.0.1:0}}
+threads: 1
+kubernetes: {{kubeconfig: {}}}
+ready_no_endpoint: true
+broadcast:
+  - listen: 127.0.0.1:0
+    routes:
+      - {{match: {{path: /kube}}, to: {{service: {namespace}/cache, port: http}}}}
+      - {{match: {{path: /file}}, to: {{file: {}}}}}
+      - {{match: {{path: /fixed}}, to: {{endpoints: '{}'}}}}
+",
+        cluster.kubeconfig_path().display(),
+        targets.display(),
+        origin.address(),
+    );
+    fs::write(&file, text).expect("it can be written");
+    let fanfare = Fanfare::serve(["run".as_ref(), "--config".as_ref(), file.as_os_str()]).await;
+    fanfare.wait_ready().await;
+    for (path, status) in [("/file", 200), ("/fixed", 200), ("/kube", 503), ("/nowhere", 404)] {
+        client::get(fanfare.address(), path).await.complete().expect_status(status);
+    }
+    let mut malformed = RawClient::connect(fanfare.address()).await;
+    malformed.send(b"GET\r\n\r\n").await;
+    malformed.read_response("GET").await.complete().expect_status(400);
+    fanfare.signal(Signal::HUP);
+
+    let mut documented = documented();
+    let scrape = async || client::get(fanfare.admin(), "/metrics").await.complete().text();
+    let text = testkit::eventually!("the reload to be counted", scrape().await, |text| text
+        .contains("fanfare_config_reloads_total{")
+        && text.contains("fanfare_watch_age_seconds{"));
+    let shown = shown(&text);
+    documented.retain(|name, _| shown.contains_key(name) || !RARE.contains(&name.as_str()));
+    assert_eq!(shown, documented, "left: a process, right: docs/metrics.md");
+}

@@ -1,0 +1,183 @@
+//! The alert rules and the dashboard ask only for metrics, labels and label values that exist.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::{
+    metrics::{Family, documented},
+    read,
+};
+
+/// Labels that the scrape adds, and the one of histograms.
+const SCRAPED: [&str; 5] = ["job", "instance", "namespace", "pod", "le"];
+
+const AGGREGATIONS: [&str; 9] = ["sum", "min", "max", "avg", "count", "topk", "bottomk", "quantile", "stddev"];
+const GROUPINGS: [&str; 6] = ["by", "without", "on", "ignoring", "group_left", "group_right"];
+const OPERATORS: [&str; 5] = ["and", "or", "unless", "bool", "offset"];
+
+/// What a PromQL expression asks for.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Asked {
+    /// Metrics, as they are named there.
+    metrics: Vec<String>,
+    /// Labels with the values they are compared with.
+    matchers: Vec<(String, String)>,
+    /// Labels that are grouped by.
+    grouped: Vec<String>,
+}
+
+/// Reads as much of PromQL as tells names from one another.
+fn asked(expression: &str) -> Asked {
+    let mut asked = Asked::default();
+    let mut rest = expression.trim_start();
+    while let Some(first) = rest.chars().next() {
+        let end = |part: &str| part.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(part.len());
+        if first == '[' {
+            // A duration, or a variable that stands for one.
+            rest = &rest[rest.find(']').expect("a range ends") + 1..];
+        } else if first.is_ascii_digit() {
+            rest = &rest[end(rest)..];
+        } else if first.is_ascii_alphabetic() {
+            let (word, after) = rest.split_at(end(rest));
+            rest = after.trim_start();
+            if GROUPINGS.contains(&word) {
+                let (list, after) = rest.strip_prefix('(').and_then(|list| list.split_once(')')).expect("a list");
+                asked.grouped.extend(list.split(',').map(|label| label.trim().to_owned()));
+                rest = after;
+            } else if !rest.starts_with('(') && !AGGREGATIONS.contains(&word) && !OPERATORS.contains(&word) {
+                asked.metrics.push(word.to_owned());
+                if let Some(matchers) = rest.strip_prefix('{') {
+                    rest = matchers;
+                    while !rest.starts_with('}') {
+                        let (label, after) = rest.split_once(['=', '!']).expect("a matcher");
+                        let (_operator, after) = after.split_once('"').expect("a value");
+                        let (value, after) = after.split_once('"').expect("a value ends");
+                        asked.matchers.push((label.trim_matches([',', ' ']).to_owned(), value.to_owned()));
+                        rest = after.trim_start();
+                    }
+                    rest = &rest[1..];
+                }
+            }
+        } else {
+            rest = &rest[first.len_utf8()..];
+        }
+        rest = rest.trim_start();
+    }
+    asked
+}
+
+/// The documented metric that a name is, or is a part of.
+fn family<'a>(families: &'a BTreeMap<String, Family>, name: &str) -> Option<&'a Family> {
+    let base = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
+    let histogram = base.and_then(|base| families.get(base)).filter(|family| family.kind == "histogram");
+    histogram.or_else(|| families.get(name).filter(|family| family.kind != "histogram"))
+}
+
+/// Everything wrong with an expression.
+fn faults(expression: &str, families: &BTreeMap<String, Family>, reference: &str) -> Vec<String> {
+    let asked = asked(expression);
+    let mut faults = Vec::new();
+    let mut labels: BTreeSet<&str> = SCRAPED.into();
+    if asked.metrics.is_empty() {
+        faults.push("asks for nothing".to_owned());
+    }
+    for metric in &asked.metrics {
+        match family(families, metric) {
+            Some(family) => labels.extend(family.labels.iter().map(String::as_str)),
+            None => faults.push(format!("there is no metric {metric}")),
+        }
+    }
+    let used = asked.grouped.iter().chain(asked.matchers.iter().map(|(label, _)| label));
+    faults.extend(
+        used.filter(|label| !labels.contains(label.as_str())).map(|label| format!("there is no label {label}")),
+    );
+    for (label, values) in asked.matchers.iter().filter(|(label, _)| !SCRAPED.contains(&label.as_str())) {
+        let known = |value: &&str| !reference.contains(&format!("`{value}`"));
+        faults.extend(values.split('|').filter(known).map(|value| format!("{label} is never {value}")));
+    }
+    faults
+}
+
+/// Every text under this key, however deep.
+fn under<'a>(key: &str, value: &'a Value, found: &mut Vec<&'a str>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                if name == key {
+                    found.extend(field.as_str());
+                }
+                under(key, field, found);
+            }
+        }
+        Value::Array(elements) => elements.iter().for_each(|element| under(key, element, found)),
+        _ => {}
+    }
+}
+
+fn assert_all_exist(file: &str, document: &Value) {
+    let (families, reference) = (documented(), read("docs/metrics.md"));
+    let mut expressions = Vec::new();
+    under("expr", document, &mut expressions);
+    assert!(expressions.len() >= 5, "{file} is read: {expressions:?}");
+    for expression in expressions {
+        let faults = faults(expression, &families, &reference);
+        assert!(faults.is_empty(), "{file}: {expression}: {faults:?}");
+    }
+}
+
+#[test]
+fn alerts_ask_only_for_what_exists() {
+    let alerts: Value = serde_yaml::from_str(&read("deploy/observability/alerts.yaml")).expect("it is YAML");
+    assert_all_exist("alerts.yaml", &alerts);
+    let rules = alerts["groups"].as_array().expect("a list").iter().flat_map(|group| group["rules"].as_array());
+    for rule in rules.flatten() {
+        for text in [&rule["alert"], &rule["for"], &rule["labels"]["severity"], &rule["annotations"]["summary"]] {
+            assert!(text.is_string(), "{rule}");
+        }
+        // A label in a text must be one that the expression leaves.
+        let grouped = asked(rule["expr"].as_str().expect("an expression")).grouped;
+        let summary = rule["annotations"]["summary"].as_str().expect("a text");
+        for label in summary.split("$labels.").skip(1).filter_map(|rest| rest.split([' ', '}']).next()) {
+            assert!(grouped.is_empty() || grouped.iter().any(|other| other == label), "{label} is not in {grouped:?}");
+        }
+    }
+}
+
+#[test]
+fn the_dashboard_asks_only_for_what_exists() {
+    let dashboard: Value = serde_json::from_str(&read("deploy/observability/dashboard.json")).expect("it is JSON");
+    assert_all_exist("dashboard.json", &dashboard);
+    let mut queries = Vec::new();
+    under("query", &dashboard, &mut queries);
+    for query in queries.iter().filter_map(|query| query.strip_prefix("label_values(")) {
+        let metric = query.split(',').next().expect("a metric");
+        assert!(documented().contains_key(metric), "there is no metric {metric}");
+    }
+}
+
+#[test]
+fn what_does_not_exist_is_noticed() {
+    let (families, reference) = (documented(), read("docs/metrics.md"));
+    let faults = |expression: &str| faults(expression, &families, &reference);
+    let good = r#"sum by (route) (rate(fanfare_requests_total{result=~"failed|empty", job="a"}[5m])) / 2e3 > 0.5"#;
+    assert_eq!(faults(good), Vec::<String>::new());
+    for (bad, what) in [
+        ("rate(fanfare_request_total[5m])", "there is no metric fanfare_request_total"),
+        ("fanfare_legs_total_bucket", "there is no metric fanfare_legs_total_bucket"),
+        ("request_duration_seconds", "there is no metric request_duration_seconds"),
+        ("sum by (path) (fanfare_endpoints)", "there is no label path"),
+        (r#"fanfare_endpoints{state="ready"}"#, "there is no label state"),
+        (r#"fanfare_endpoints{condition="up"}"#, "condition is never up"),
+        ("rate(5m)", "asks for nothing"),
+    ] {
+        let faults = faults(bad);
+        assert!(faults.iter().any(|fault| fault == what), "{bad}: {faults:?}");
+    }
+    let expected = Asked {
+        metrics: vec!["a_b".to_owned(), "c".to_owned()],
+        matchers: vec![("x".to_owned(), "1".to_owned()), ("y".to_owned(), "2|3".to_owned())],
+        grouped: vec!["z".to_owned()],
+    };
+    assert_eq!(asked(r#"topk(3, max by (z) (a_b{x!="1", y=~"2|3"})) unless c offset 5m"#), expected);
+}

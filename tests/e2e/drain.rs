@@ -1,0 +1,106 @@
+//! SIGTERM: readiness first, then no new connections, then whatever is in flight ends or is cut.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use testkit::{
+    client::{self, RawClient, request_bytes},
+    origin::{At, Gate, Origin, Reply},
+};
+
+use crate::process::Fanfare;
+
+async fn wait_draining(fanfare: &Fanfare) {
+    let ready = async || client::get(fanfare.admin(), "/-/ready").await;
+    let told = testkit::eventually!("the drain to begin", ready().await, |ready| ready.status == 503);
+    assert_eq!(told.text(), "NOT READY: draining");
+}
+
+async fn wait_refusing(fanfare: &Fanfare) {
+    let address = fanfare.address();
+    testkit::eventually!("connections to be refused", RawClient::try_connect(address).await.is_err(), |refused| {
+        *refused
+    });
+}
+
+/// A client whose request is at the origin, which holds its answer back.
+async fn in_flight(fanfare: &Fanfare, origin: &Origin) -> RawClient {
+    let mut client = RawClient::connect(fanfare.address()).await;
+    client.send(request_bytes("h", "POST", "/", &[], b"body")).await;
+    origin.wait_requests(1).await;
+    client
+}
+
+#[tokio::test]
+async fn what_is_in_flight_finishes_and_the_exit_status_is_0() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let gate = Gate::new();
+        let origin = Origin::start(Reply::ok("finished").hold_at(At::Start, &gate));
+        let fanfare = Fanfare::broadcast(&[origin.address()], &[]).await;
+        fanfare.wait_ready().await;
+        let mut client = in_flight(&fanfare, &origin).await;
+        fanfare.signal(signal);
+        wait_draining(&fanfare).await;
+        wait_refusing(&fanfare).await;
+        gate.release();
+        let answer = client.read_response("POST").await.complete();
+        assert_eq!((answer.status, answer.text().as_str()), (200, "finished"));
+        client.wait_end().await;
+        let finished = fanfare.finish().await;
+        assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    }
+}
+
+#[tokio::test]
+async fn idle_connections_are_closed_at_once() {
+    let origin = Origin::start(Reply::ok("fine"));
+    let mut fanfare = Fanfare::broadcast(&[origin.address()], &["--drain-timeout", "1h"]).await;
+    fanfare.wait_ready().await;
+    let mut used = RawClient::connect(fanfare.address()).await;
+    used.send(request_bytes("h", "GET", "/", &[], b"")).await;
+    used.read_response("GET").await.complete().expect_status(200);
+    fanfare.signal(Signal::TERM);
+    used.wait_end().await;
+    assert_eq!(fanfare.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn the_deadline_cuts_what_does_not_end() {
+    let origin = Origin::start(Reply::never());
+    let fanfare = Fanfare::broadcast(&[origin.address()], &["--timeout", "1h", "--drain-timeout", "300ms"]).await;
+    fanfare.wait_ready().await;
+    let mut client = in_flight(&fanfare, &origin).await;
+    let start = Instant::now();
+    fanfare.signal(Signal::TERM);
+    client.wait_end().await;
+    let finished = fanfare.finish().await;
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    assert!(start.elapsed() >= Duration::from_millis(300), "it was cut after {:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn during_the_delay_it_is_not_ready_but_serves_and_a_second_signal_ends_it() {
+    let origin = Origin::start(Reply::ok("fine"));
+    let fanfare = Fanfare::broadcast(&[origin.address()], &["--drain-delay", "1h"]).await;
+    fanfare.wait_ready().await;
+    fanfare.signal(Signal::TERM);
+    wait_draining(&fanfare).await;
+    client::get(fanfare.address(), "/").await.complete().expect_status(200);
+    fanfare.signal(Signal::TERM);
+    let finished = fanfare.finish().await;
+    assert_eq!(finished.code, Some(1), "{}", finished.stderr);
+}
+
+#[tokio::test]
+async fn a_second_signal_does_not_wait_for_what_is_in_flight() {
+    let origin = Origin::start(Reply::never());
+    let fanfare = Fanfare::broadcast(&[origin.address()], &["--timeout", "1h", "--drain-timeout", "1h"]).await;
+    fanfare.wait_ready().await;
+    let mut client = in_flight(&fanfare, &origin).await;
+    fanfare.signal(Signal::TERM);
+    wait_refusing(&fanfare).await;
+    fanfare.signal(Signal::INT);
+    client.wait_end().await;
+    let finished = fanfare.finish().await;
+    assert_eq!(finished.code, Some(1), "{}", finished.stderr);
+}

@@ -1,0 +1,72 @@
+//! `--endpoints-file`: edits take effect, broken ones keep the last good list.
+
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+use testkit::{
+    client,
+    origin::{Origin, Reply},
+};
+
+use crate::process::Fanfare;
+
+fn file(name: &str) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join(name);
+    (folder, path)
+}
+
+fn write(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    std::fs::write(&new, text).expect("it can be written");
+    std::fs::rename(&new, path).expect("it can be renamed");
+}
+
+async fn serve(path: &Path) -> Fanfare {
+    let path = path.to_str().expect("a path of ASCII");
+    let flags = ["broadcast", "-i", "127.0.0.1:0", "-m", "127.0.0.1:0", "--threads", "2", "--endpoints-file", path];
+    let fanfare = Fanfare::serve(flags).await;
+    fanfare.wait_ready().await;
+    fanfare
+}
+
+#[tokio::test]
+async fn good_edits_take_effect_and_broken_ones_keep_the_last_good_list() {
+    let (one, two) = (Origin::start(Reply::ok("one")), Origin::start(Reply::ok("two")));
+    let (_folder, path) = file("endpoints.json");
+    write(&path, &format!("[{{\"targets\": [\"{}\"], \"labels\": {{\"zone\": \"west\"}}}}]", one.address()));
+    let fanfare = serve(&path).await;
+    assert_eq!(client::get(fanfare.address(), "/").await.complete().text(), "one");
+    assert!(client::get(fanfare.admin(), "/-/endpoints").await.text().contains("west"));
+
+    write(&path, &format!("[{{\"targets\": [\"{}\"]}}]", two.address()));
+    let answer = async || client::get(fanfare.address(), "/").await.complete();
+    testkit::eventually!("the other endpoint", answer().await, |answer| answer.text() == "two");
+
+    for broken in ["[{\"targets\": [\"", "", "[{\"targets\": [\"nowhere\"]}]", "{}"] {
+        write(&path, broken);
+        let before = fanfare.stderr.text().matches("keeping the last good list").count();
+        let told = |log: &str| log.matches("keeping the last good list").count() > before;
+        fanfare.stderr.wait("the broken edit to be noticed", told).await;
+        assert_eq!(answer().await.text(), "two", "after {broken:?}");
+        fanfare.wait_ready().await;
+    }
+    std::fs::remove_file(&path).expect("it is there");
+    fanfare.stderr.wait("the loss to be noticed", |log| log.contains("cannot read")).await;
+    assert_eq!(answer().await.text(), "two", "after the file has gone");
+
+    write(&path, &format!("[{{\"targets\": [\"{}\"]}}]", one.address()));
+    testkit::eventually!("the first endpoint again", answer().await, |answer| answer.text() == "one");
+}
+
+#[tokio::test]
+async fn yaml_is_read_as_well() {
+    let (one, two) = (Origin::start(Reply::ok("one")), Origin::start(Reply::ok("two")));
+    let (_folder, path) = file("endpoints.yaml");
+    write(&path, &format!("- targets: ['{}', '{}']\n", one.address(), two.address()));
+    let fanfare = serve(&path).await;
+    client::get(fanfare.address(), "/a").await.complete().expect_status(200);
+    for origin in [&one, &two] {
+        assert_eq!(origin.wait_requests(1).await[0].target, "/a");
+    }
+}

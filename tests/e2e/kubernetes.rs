@@ -1,0 +1,14 @@
+//! `--service` against a real control plane: what the pods receive, with the rights of the shipped Role and no more.
+
+mod bed;
+mod changes;
+mod gone;
+mod in_cluster;
+mod load;
+mod members;
+mod outages;
+mod pods;
+mod relay;
+mod reload;
+mod rights;
+mod services;

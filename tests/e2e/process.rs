@@ -1,0 +1,181 @@
+//! The binary under test as a child process: its output line by line, its addresses, its signals, and its certain end.
+
+use std::{
+    ffi::OsStr,
+    net::SocketAddr,
+    process::{ExitStatus, Stdio},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use testkit::eventually::within;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncRead, BufReader},
+    process::{Child, Command},
+    sync::watch,
+};
+
+/// A running binary. Dropping it kills it; if the test is failing, its output is shown.
+pub(crate) struct Fanfare {
+    child: Child,
+    /// Everything it has written so far.
+    pub(crate) stderr: Output,
+    pub(crate) stdout: Output,
+    addresses: Vec<SocketAddr>,
+    admin: Option<SocketAddr>,
+}
+
+/// What a stream has brought so far.
+pub(crate) struct Output(watch::Receiver<String>);
+
+/// A finished run.
+pub(crate) struct Finished {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// What the log line of a listener looks like.
+const LISTENING: &str = "listening on http://";
+
+// === impl Fanfare ===
+
+impl Fanfare {
+    /// Starts it.
+    pub(crate) fn start<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
+        command.args(arguments).env_remove("KUBECONFIG").env_remove("NO_COLOR");
+        Self::spawn(command)
+    }
+
+    /// Starts what a command says, which ends up as the binary.
+    pub(crate) fn spawn(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().expect("the binary can be started");
+        let stdout = Output::read(child.stdout.take().expect("it is piped"));
+        let stderr = Output::read(child.stderr.take().expect("it is piped"));
+        Self { child, stderr, stdout, addresses: Vec::new(), admin: None }
+    }
+
+    /// Starts it and waits until it listens: first the listeners in order, last the admin API.
+    pub(crate) async fn serve<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Self {
+        let mut this = Self::start(arguments);
+        this.wait_listening().await;
+        this
+    }
+
+    /// `fanfare broadcast` on free ports of loopback with these endpoints, and more flags.
+    pub(crate) async fn broadcast(endpoints: &[SocketAddr], flags: &[&str]) -> Self {
+        let endpoints = endpoints.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let mut arguments = vec!["broadcast", "-i", "127.0.0.1:0", "-m", "127.0.0.1:0", "--threads", "2"];
+        arguments.extend(["--endpoints", &endpoints]);
+        arguments.extend(flags);
+        Self::serve(arguments).await
+    }
+
+    pub(crate) async fn wait_listening(&mut self) {
+        let log = self.stderr.wait("the admin API to listen", |log| log.contains("for the admin API")).await;
+        for line in log.lines() {
+            let Some((_, rest)) = line.split_once(LISTENING) else { continue };
+            let (address, purpose) = rest.split_once(' ').expect("the purpose follows the address");
+            let address = address.parse().expect("it is an address");
+            match purpose.starts_with("to broadcast") {
+                true => self.addresses.push(address),
+                false => self.admin = Some(address),
+            }
+        }
+    }
+
+    /// Where the first listener is.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    /// Where every listener is.
+    pub(crate) fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where the admin API is.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.admin.expect("it has an admin API")
+    }
+
+    /// Waits until it is ready.
+    pub(crate) async fn wait_ready(&self) {
+        let admin = self.admin();
+        testkit::eventually!("readiness", testkit::client::get(admin, "/-/ready").await.text(), |text| text == "OK");
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let id = self.child.id().expect("it is still running");
+        let id = Pid::from_raw(i32::try_from(id).expect("a process id fits")).expect("a process id is not 0");
+        kill_process(id, signal).expect("a child can be signalled");
+    }
+
+    /// Waits until it has ended.
+    pub(crate) async fn exit(&mut self) -> ExitStatus {
+        within("the process to end", self.child.wait()).await.expect("a child can be waited for")
+    }
+
+    /// Waits until it has ended and all of its output is read.
+    pub(crate) async fn finish(mut self) -> Finished {
+        let code = self.exit().await.code();
+        let (stdout, stderr) = (self.stdout.end().await, self.stderr.end().await);
+        Finished { code, stdout, stderr }
+    }
+}
+
+impl Drop for Fanfare {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!(
+                "--- stdout of fanfare\n{}--- stderr of fanfare\n{}---",
+                *self.stdout.0.borrow(),
+                *self.stderr.0.borrow()
+            );
+        }
+    }
+}
+
+// === impl Output ===
+
+impl Output {
+    fn read(stream: impl AsyncRead + Unpin + Send + 'static) -> Self {
+        let (sender, receiver) = watch::channel(String::new());
+        tokio::spawn(async move {
+            let mut lines = BufReader::new(stream).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                sender.send_modify(|text| {
+                    text.push_str(&line);
+                    text.push('\n');
+                });
+            }
+        });
+        Self(receiver)
+    }
+
+    /// Everything so far.
+    pub(crate) fn text(&self) -> String {
+        self.0.borrow().clone()
+    }
+
+    /// Waits until the whole text satisfies the condition, and returns it.
+    pub(crate) async fn wait(&self, what: &str, holds: impl Fn(&str) -> bool) -> String {
+        let mut receiver = self.0.clone();
+        let text = within(what, receiver.wait_for(|text| holds(text))).await.map(|text| text.clone());
+        text.unwrap_or_else(|_| panic!("it ended before {what}; it wrote:\n{}", self.text()))
+    }
+
+    /// Waits until there is no more to come.
+    async fn end(&self) -> String {
+        let mut receiver = self.0.clone();
+        within("the end of its output", async { while receiver.changed().await.is_ok() {} }).await;
+        self.text()
+    }
+}
+
+/// Runs it to its end.
+pub(crate) async fn run<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Finished {
+    Fanfare::start(arguments).finish().await
+}
