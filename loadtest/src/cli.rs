@@ -58,7 +58,7 @@ pub(crate) struct Run {
     /// Which endpoints answer where nothing but answering is asked of them.
     #[arg(long, value_enum, default_value_t = Kind::Own)]
     pub(crate) endpoints: Kind,
-    /// Where the results go [default: loadtest/results/<date>-<machine>].
+    /// Where the results go [default: loadtest/results/DATE-MACHINE].
     #[arg(short, long)]
     pub(crate) out: Option<PathBuf>,
     /// Who shares cores with whom.
