@@ -17,8 +17,8 @@ fn legs(criterion: &mut Criterion) {
         let head = benches::request(text);
         group.throughput(Throughput::Bytes(text.len() as u64));
         for (who, trusted) in [("from anybody", false), ("from a trusted client", true)] {
-            let client = [192, 0, 2, 9].into();
-            let forwarding = Forwarding { client, trusted, via: &via, id: None, report: false, host: None };
+            let forwarding =
+                Forwarding { client: "192.0.2.9", trusted, via: &via, id: None, report: false, host: None };
             group.bench_function(BenchmarkId::new(who, name), |b| {
                 b.iter(|| headers::leg_head(black_box(&head), black_box(&forwarding)));
             });

@@ -45,7 +45,7 @@ pub(crate) fn serve(endpoints: &[SocketAddr]) -> anyhow::Result<()> {
 async fn exchange(mut client: TcpStream, endpoints: &[SocketAddr]) -> std::io::Result<()> {
     client.set_nodelay(true)?;
     // A connection that has never been used keeps nothing.
-    client.readable().await?;
+    client.peek(&mut [0]).await?;
     let mut upstreams = Vec::new();
     let mut request = vec![0; READ];
     let mut answers = [vec![0; ANSWER], vec![0; ANSWER]];

@@ -150,7 +150,7 @@ fn summary(
         let get = |round: &Option<Metrics>| round.as_ref().and_then(|metrics| metrics.get(key)).copied();
         let ratio = |other: &[Option<Metrics>]| {
             let pairs = rounds.iter().zip(other).filter_map(|(own, other)| Some((get(own)?, get(other)?)));
-            Spread::of(pairs.filter(|(_, other)| *other != 0.0).map(|(own, other)| own / other))
+            Spread::of(pairs.filter(|(_, other)| *other > 0.0).map(|(own, other)| own / other))
         };
         let value = Spread::of(rounds.iter().filter_map(get))?;
         Some((key.clone(), Summary { value, ratio: ratio(bare), against: against.and_then(ratio) }))

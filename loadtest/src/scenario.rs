@@ -148,7 +148,8 @@ pub(crate) fn all(binaries: &[Binary]) -> Vec<Scenario> {
             let ill = Case { variant: "one bad", special: bad, against: Some("all well"), flags, ..case(subject) };
             cases.extend([well, ill]);
         }
-        scenario(name, about, 3, Work::Steady { rate: 500.0, connections: 32, times: 2.0 }, cases, STEADY)
+        let work = Work::Steady { rate: 500.0, connections: 32, times: 2.0 };
+        Scenario { placement: Placement::Together, ..scenario(name, about, 3, work, cases, STEADY) }
     };
     let with = |variants: &[(&'static str, &'static [&'static str], usize, Option<&'static str>)]| {
         let mut cases = vec![case(Subject::Bare)];
@@ -190,14 +191,17 @@ pub(crate) fn all(binaries: &[Binary]) -> Vec<Scenario> {
         one_bad("any-slow", "any of 3 endpoints, one of them 1 s slow; 500 requests/s", Special::Slow(1000)),
         one_bad("any-blackhole", "any of 3 endpoints, one of them drops SYNs; 500 requests/s", Special::Dropped),
         one_bad("any-silent", "any of 3 endpoints, one of them never answers; 500 requests/s", Special::Silent),
-        scenario(
-            "restart",
-            "a majority of 3 endpoints, one of them 1 s up and 1 s down; 500 requests/s",
-            3,
-            Work::Restart { rate: 500.0, connections: 32, times: 4.0 },
-            restart,
-            STEADY,
-        ),
+        Scenario {
+            placement: Placement::Together,
+            ..scenario(
+                "restart",
+                "a majority of 3 endpoints, one of them 1 s up and 1 s down; 500 requests/s",
+                3,
+                Work::Restart { rate: 500.0, connections: 32, times: 4.0 },
+                restart,
+                STEADY,
+            )
+        },
         scenario(
             "churn-1000",
             "1,000 endpoints, the file of which is rewritten twice a second; the bare loop has 1,000 without change",

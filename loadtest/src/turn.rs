@@ -166,7 +166,9 @@ impl Turn<'_> {
                 let load = self.measure(shape, |_| Ok(()))?;
                 self.saturated(&load, bytes);
                 let peak = self.out.metrics.get("peak_bytes").copied().unwrap_or_default();
-                self.set("growth_bytes", peak - before.rss as f64);
+                // Both are rounded, so that nothing may look like a little less than nothing.
+                let growth = peak - metric::rounded(before.rss as f64);
+                self.set("growth_bytes", growth.max(0.0));
             }
             Work::Idle { connections, request } => self.idle(connections, request)?,
         }

@@ -46,6 +46,8 @@ pub(crate) struct Connection {
     /// Which listener of the table it came through.
     listener: usize,
     client: Downstream,
+    /// The client's address as text, which every leg is told.
+    client_ip: Arc<str>,
     alarm: Alarm,
     shutdown: watch::Receiver<bool>,
     /// Memory for the fields of the next head.
@@ -82,8 +84,9 @@ impl Connection {
         client: Downstream,
         shutdown: watch::Receiver<bool>,
     ) -> Self {
+        let client_ip = client.peer.ip().to_canonical().to_string().into();
         let alarm = Alarm::default();
-        Self { worker, listener, client, alarm, shutdown, fields: Fields::default(), served: 0 }
+        Self { worker, listener, client, client_ip, alarm, shutdown, fields: Fields::default(), served: 0 }
     }
 
     /// Serves requests until the connection ends.
@@ -94,8 +97,7 @@ impl Connection {
                 Ok(None) => Next::Close,
                 Err(problem) => {
                     self.worker.shared.refused.count(problem.status);
-                    let mut out = Outgoing::default();
-                    out.push_head(problem.whole());
+                    let mut out = Outgoing::new(problem.whole());
                     self.flush(&mut out, crate::config::ClientTimeouts::default().body).await;
                     Next::Linger
                 }
@@ -114,8 +116,7 @@ impl Connection {
         let detail = "the proxy has as many connections as it takes: try again later, or raise max-connections";
         let problem = Problem::new(503, "connection_limit_reached", detail);
         self.worker.shared.refused.count(problem.status);
-        let mut out = Outgoing::default();
-        out.push_head(problem.whole());
+        let mut out = Outgoing::new(problem.whole());
         self.flush(&mut out, LINGER).await;
         self.linger().await;
     }
@@ -131,8 +132,9 @@ impl Connection {
         let id = match request_id(&head) {
             Some(id) => id,
             None => {
-                generated = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
-                &generated
+                generated = random_id();
+                // Hexadecimal digits are always text.
+                std::str::from_utf8(&generated).unwrap_or_default()
             }
         };
         let asked = Asked { head: &head, listener, id, started };
@@ -199,10 +201,10 @@ impl Connection {
     async fn broadcast(&mut self, asked: &Asked<'_>, route: Arc<RouteEntry>, body: &mut BodyReader) -> Next {
         let (head, shared) = (asked.head, self.worker.shared.clone());
         let wants_report = route.config.policy.report && headers::wants_report(head);
-        let client = self.client.peer.ip().to_canonical();
+        let client_ip = self.client_ip.clone();
         let forwarding = Forwarding {
-            client,
-            trusted: headers::is_trusted(&asked.listener.config, client),
+            client: &client_ip,
+            trusted: headers::is_trusted(&asked.listener.config, self.client.peer.ip()),
             via: &route.via,
             id: head.fields.all("x-request-id").next().is_none().then_some(asked.id),
             report: wants_report,
@@ -216,7 +218,8 @@ impl Connection {
             wants_report,
             worker: self.worker.index,
         };
-        let mut exchange = Box::new(Exchange::new(route.clone(), &request, &shared.budget, &shared.limits));
+        let mut exchange =
+            Box::new(Exchange::new(route.clone(), &request, &shared.budget, &shared.limits, asked.started));
         if head.host().is_some() {
             let leg_head = headers::leg_head(head, &forwarding);
             exchange.begin(|_| leg_head.clone());
@@ -226,8 +229,7 @@ impl Connection {
         }
         let idle = asked.listener.config.timeouts.body;
         if head.expects_continue && self.client.buffer.is_empty() && !matches!(body, BodyReader::Length(0)) {
-            let mut out = Outgoing::default();
-            out.push_head(bytes::Bytes::from_static(b"HTTP/1.1 100 Continue\r\n\r\n"));
+            let mut out = Outgoing::new(b"HTTP/1.1 100 Continue\r\n\r\n".as_slice().into());
             self.flush(&mut out, idle).await;
         }
         let gathered =
@@ -385,6 +387,16 @@ type Refusal = (Option<Arc<RouteEntry>>, RequestResult, Problem);
 fn request_id(head: &RequestHead) -> Option<&str> {
     let id = std::str::from_utf8(head.fields.all("x-request-id").next()?).ok()?;
     (!id.is_empty() && id.len() <= 128 && id.bytes().all(|b| b.is_ascii_graphic())).then_some(id)
+}
+
+/// An id for a request that came without one: 128 random bits in hexadecimal.
+fn random_id() -> [u8; 32] {
+    let (mut id, mut bits) = ([0; 32], u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..)));
+    for digit in &mut id {
+        *digit = b"0123456789abcdef"[(bits & 0xf) as usize];
+        bits >>= 4;
+    }
+    id
 }
 
 /// Whether an answer of unknown length can be chunked for this client.

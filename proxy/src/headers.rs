@@ -19,7 +19,7 @@ pub const REPORT: &str = "application/vnd.broadcast+json";
 #[derive(Clone, Copy, Debug)]
 pub struct Forwarding<'a> {
     /// The client's address.
-    pub client: IpAddr,
+    pub client: &'a str,
     /// Whether its `X-Forwarded-*` are believed.
     pub trusted: bool,
     /// The route's name in `Via`.
@@ -123,8 +123,8 @@ fn put_forwarding(out: &mut BytesMut, head: &RequestHead, forwarding: &Forwardin
             out.put_slice(b", ");
         }
     }
-    // Formatting into a buffer that grows cannot fail.
-    let _ = std::fmt::Write::write_fmt(out, format_args!("{}\r\n", forwarding.client));
+    out.put_slice(forwarding.client.as_bytes());
+    out.put_slice(b"\r\n");
     let kept = |name| forwarding.trusted && head.fields.all(name).next().is_some();
     if !kept("x-forwarded-proto") {
         out.put_slice(b"X-Forwarded-Proto: http\r\n");
@@ -142,8 +142,9 @@ fn put_forwarding(out: &mut BytesMut, head: &RequestHead, forwarding: &Forwardin
 /// Writes the status line and the fields of an endpoint's response, framed for the client.
 pub fn put_answer(out: &mut BytesMut, head: &ResponseHead, framing: AnswerFraming) {
     put_status(out, head.status, head.reason());
-    let nominated: Vec<&[u8]> = head.nominated().collect();
-    for (name, value) in head.fields.iter() {
+    let fields = head.fields();
+    let nominated: Vec<&[u8]> = fields.list("connection").collect();
+    for (name, value) in fields.iter() {
         match classify(name) {
             Class::HopByHop | Class::Framing | Class::Broadcast => {}
             _ if nominated.iter().any(|nominated| nominated.eq_ignore_ascii_case(name)) => {}
@@ -155,8 +156,9 @@ pub fn put_answer(out: &mut BytesMut, head: &ResponseHead, framing: AnswerFramin
 
 /// Writes a status line.
 pub fn put_status(out: &mut BytesMut, status: u16, reason: &[u8]) {
-    // Formatting into a buffer that grows cannot fail.
-    let _ = std::fmt::Write::write_fmt(out, format_args!("HTTP/1.1 {status} "));
+    out.put_slice(b"HTTP/1.1 ");
+    put_number(out, status.into());
+    out.put_slice(b" ");
     out.put_slice(reason);
     out.put_slice(b"\r\n");
 }
@@ -178,6 +180,19 @@ pub fn put_text(out: &mut BytesMut, name: &str, value: &[&str]) {
     out.put_slice(b"\r\n");
 }
 
+/// Writes a number in decimal.
+pub fn put_number(out: &mut BytesMut, mut number: u64) {
+    let (mut digits, mut first) = ([0; 20], 20);
+    loop {
+        first -= 1;
+        digits[first] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return out.put_slice(&digits[first..]);
+        }
+    }
+}
+
 fn put(out: &mut BytesMut, name: &[u8], value: &[u8]) {
     out.put_slice(name);
     out.put_slice(b": ");
@@ -186,8 +201,9 @@ fn put(out: &mut BytesMut, name: &[u8], value: &[u8]) {
 }
 
 fn put_length(out: &mut BytesMut, length: u64) {
-    // Formatting into a buffer that grows cannot fail.
-    let _ = std::fmt::Write::write_fmt(out, format_args!("Content-Length: {length}\r\n"));
+    out.put_slice(b"Content-Length: ");
+    put_number(out, length);
+    out.put_slice(b"\r\n");
 }
 
 /// Writes an `Accept` without the report's media type; not at all where nothing else is in it.
@@ -260,8 +276,7 @@ mod tests {
     }
 
     fn forwarding() -> Forwarding<'static> {
-        let client = "192.0.2.9".parse().unwrap();
-        Forwarding { client, trusted: false, via: "me", id: Some("id1"), report: false, host: None }
+        Forwarding { client: "192.0.2.9", trusted: false, via: "me", id: Some("id1"), report: false, host: None }
     }
 
     fn leg(fields: &str, forwarding: &Forwarding<'_>) -> String {

@@ -146,10 +146,10 @@ pub enum FramingError {
 
 impl Framing {
     /// Reads the framing fields of a head (RFC 9112 section 6).
-    fn of(version: Version, fields: &Fields) -> Result<Self, FramingError> {
+    fn of<'a>(version: Version, fields: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Result<Self, FramingError> {
         let mut framing = Self::Unsaid;
         let mut coded = false;
-        for (name, value) in fields.iter() {
+        for (name, value) in fields {
             if name.eq_ignore_ascii_case(b"content-length") {
                 for member in value.split(|b| *b == b',').map(<[u8]>::trim_ascii) {
                     let length = decimal(member).ok_or(FramingError::Length)?;

@@ -80,13 +80,13 @@ impl Problem {
 
     /// The whole answer to a request that never had a route; the connection is closed after it.
     #[must_use]
-    pub fn whole(&self) -> Bytes {
+    pub fn whole(&self) -> BytesMut {
         let body = self.body(None);
         let mut out = BytesMut::with_capacity(512 + body.len());
         self.put_head(&mut out, body.len());
         out.put_slice(b"Connection: close\r\n\r\n");
         out.put_slice(&body);
-        out.freeze()
+        out
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -100,18 +100,18 @@ pub struct About<'a> {
 
 /// Writes `X-Broadcast-Result`, and `X-Broadcast-Endpoint` where an endpoint's answer is passed on.
 pub fn put_headers(out: &mut BytesMut, quorum: &Quorum, endpoint: Option<&str>) {
-    // Formatting into a buffer that grows cannot fail.
-    let _ = std::fmt::Write::write_fmt(
-        out,
-        format_args!(
-            "X-Broadcast-Result: total={}, ok={}, failed={}, pending={}, required={}\r\n",
-            quorum.total,
-            quorum.ok,
-            quorum.failed,
-            quorum.pending(),
-            quorum.required
-        ),
-    );
+    let counts: [(&[u8], usize); 5] = [
+        (b"X-Broadcast-Result: total=", quorum.total),
+        (b", ok=", quorum.ok),
+        (b", failed=", quorum.failed),
+        (b", pending=", quorum.pending()),
+        (b", required=", quorum.required),
+    ];
+    for (name, count) in counts {
+        out.put_slice(name);
+        headers::put_number(out, count as u64);
+    }
+    out.put_slice(b"\r\n");
     if let Some(endpoint) = endpoint {
         headers::put_text(out, "X-Broadcast-Endpoint", &[endpoint]);
     }

@@ -43,9 +43,8 @@ pub(super) fn of_leg(exchange: &Exchange, winner: usize, asked: &Asked<'_>, next
         report::put_headers(&mut out, &exchange.quorum, Some(&leg.target.label));
     }
     put_connection(&mut out, asked, next);
-    let mut outgoing = Outgoing::default();
+    let mut outgoing = Outgoing::new(out);
     outgoing.chunked = framing == AnswerFraming::Chunked;
-    outgoing.push_head(out.freeze());
     (response.status, outgoing, next)
 }
 
@@ -74,8 +73,7 @@ pub(super) fn report(status: u16, body: Bytes, quorum: &Quorum, asked: &Asked<'_
 }
 
 fn whole(head: BytesMut, body: Bytes, asked: &Asked<'_>) -> Outgoing {
-    let mut outgoing = Outgoing::default();
-    outgoing.push_head(head.freeze());
+    let mut outgoing = Outgoing::new(head);
     if !asked.head.is_head() {
         outgoing.push_body(body);
     }

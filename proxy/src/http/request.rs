@@ -143,7 +143,7 @@ impl RequestHead {
         let method = Span::of(method.as_bytes(), &bytes);
         let target = Span::of(target.as_bytes(), &bytes);
         let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
-        let framing = Framing::of(version, &fields)?;
+        let framing = Framing::of(version, fields.iter())?;
         let mut head = Self {
             bytes,
             method,

@@ -4,15 +4,14 @@ use bytes::Bytes;
 
 use super::{Fields, Framing, FramingError, Overrun, Span, Version, body::BodyReader, members, request::MAX_FIELDS};
 
-/// A checked response head.
+/// A checked response head. Its fields are not kept: most responses of a request are never passed on, and the one that is
+/// can be parsed once more.
 #[derive(Clone, Debug)]
 pub struct ResponseHead {
     bytes: Bytes,
     /// The status, 100 to 599.
     pub status: u16,
     reason: Span,
-    /// The header fields.
-    pub fields: Fields,
     /// What its framing fields say.
     pub framing: Framing,
     /// Whether the endpoint lets the connection carry another request.
@@ -54,15 +53,8 @@ impl ResponseHead {
     /// # Errors
     /// [`BadResponse`] where it is none, or one that no proxy may pass on.
     pub fn parse(bytes: Bytes) -> Result<Self, BadResponse> {
-        let mut fields = Fields::default();
-        fields.reset(bytes.clone());
         let mut headers = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
-        let mut response = httparse::Response::new(&mut []);
-        let config = httparse::ParserConfig::default();
-        let parsed = config.parse_response_with_uninit_headers(&mut response, &bytes, &mut headers);
-        if parsed != Ok(httparse::Status::Complete(bytes.len())) {
-            return Err(BadResponse::Head);
-        }
+        let response = parse(&bytes, &mut headers).ok_or(BadResponse::Head)?;
         let (Some(status), Some(minor)) = (response.code, response.version) else {
             return Err(BadResponse::Head);
         };
@@ -72,16 +64,33 @@ impl ResponseHead {
         if status == 101 {
             return Err(BadResponse::Switching);
         }
-        response.headers.iter().for_each(|field| fields.push(field));
         let reason = Span::of(response.reason.unwrap_or_default().as_bytes(), &bytes);
         let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
-        let framing = Framing::of(version, &fields)?;
+        let fields = || response.headers.iter().map(|field| (field.name.as_bytes(), field.value));
+        let framing = Framing::of(version, fields())?;
         let (mut close, mut keepalive) = (false, version == Version::Http11);
-        for member in fields.list("connection").chain(fields.list("proxy-connection")) {
-            close |= member.eq_ignore_ascii_case(b"close");
-            keepalive |= member.eq_ignore_ascii_case(b"keep-alive");
+        for (name, value) in fields() {
+            if name.eq_ignore_ascii_case(b"connection") || name.eq_ignore_ascii_case(b"proxy-connection") {
+                for member in members(value) {
+                    close |= member.eq_ignore_ascii_case(b"close");
+                    keepalive |= member.eq_ignore_ascii_case(b"keep-alive");
+                }
+            }
         }
-        Ok(Self { bytes: bytes.clone(), status, reason, fields, framing, keepalive: keepalive && !close })
+        Ok(Self { status, reason, framing, keepalive: keepalive && !close, bytes })
+    }
+
+    /// The header fields.
+    #[must_use]
+    pub fn fields(&self) -> Fields {
+        let mut fields = Fields::default();
+        fields.reset(self.bytes.clone());
+        let mut headers = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
+        // What was a head once is one again.
+        if let Some(response) = parse(&self.bytes, &mut headers) {
+            response.headers.iter().for_each(|field| fields.push(field));
+        }
+        fields
     }
 
     /// The reason phrase, as it came; may be empty.
@@ -112,11 +121,17 @@ impl ResponseHead {
             Framing::Unsaid => BodyReader::Close,
         }
     }
+}
 
-    /// The members of the connection-option list: fields that are not to be passed on.
-    pub(crate) fn nominated(&self) -> impl Iterator<Item = &[u8]> {
-        self.fields.all("connection").flat_map(members)
-    }
+/// Parses a head that ends where the bytes end.
+fn parse<'h, 'b>(
+    bytes: &'b [u8],
+    headers: &'h mut [std::mem::MaybeUninit<httparse::Header<'b>>],
+) -> Option<httparse::Response<'h, 'b>> {
+    let mut response = httparse::Response::new(&mut []);
+    let config = httparse::ParserConfig::default();
+    let parsed = config.parse_response_with_uninit_headers(&mut response, bytes, headers);
+    (parsed == Ok(httparse::Status::Complete(bytes.len()))).then_some(response)
 }
 
 #[cfg(test)]
