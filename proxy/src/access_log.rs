@@ -3,17 +3,25 @@
 
 use std::{
     io::Write,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use serde::Serialize;
 
-use crate::{config::AccessLog, report::LegReport};
+use tokio::time::Instant;
+
+use crate::{
+    config::AccessLog,
+    exchange::Exchange,
+    metrics::RequestResult,
+    report::{self, LegReport},
+};
 
 /// Entries that may wait to be written.
 const QUEUE: usize = 8 * 1024;
@@ -50,6 +58,53 @@ pub struct Entry<'a> {
     pub ms: f64,
     /// What every leg did.
     pub legs: Vec<LegReport<'a>>,
+}
+
+/// What the log needs to know of a request, also after its connection has gone on.
+#[derive(Debug)]
+pub struct Told {
+    /// When it began.
+    pub time: SystemTime,
+    /// Its id.
+    pub id: String,
+    /// The client's address.
+    pub client: SocketAddr,
+    /// Its method, as it can be logged.
+    pub method: String,
+    /// The host it asked for, as it can be logged.
+    pub host: String,
+    /// Its target, as it can be logged.
+    pub target: String,
+    /// The status it was answered with.
+    pub status: u16,
+    /// What became of it.
+    pub result: RequestResult,
+    /// Bytes of body answered.
+    pub sent: u64,
+    /// To the end of the answer.
+    pub took: Duration,
+}
+
+impl Told {
+    /// Writes the entry; `exchange` is that of the request, with every leg ended.
+    pub fn write(&self, log: &Log, route: &str, exchange: Option<&Exchange>) {
+        let now = Instant::now();
+        log.write(&Entry {
+            time: timestamp(self.time),
+            id: &self.id,
+            client: self.client.to_string(),
+            method: &self.method,
+            host: &self.host,
+            target: &self.target,
+            route,
+            status: self.status,
+            result: self.result.as_str(),
+            received: exchange.map_or(0, |exchange| exchange.window.received()),
+            sent: self.sent,
+            ms: report::millis(self.took),
+            legs: exchange.map_or_else(Vec::new, |e| e.legs.iter().map(|leg| report::leg(leg, now)).collect()),
+        });
+    }
 }
 
 /// Takes entries.

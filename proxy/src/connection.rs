@@ -8,8 +8,6 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
 
-pub(crate) use self::answer::Told;
-
 use crate::{
     downstream::Downstream,
     exchange::{
@@ -255,7 +253,7 @@ impl Connection {
         let took = asked.started.elapsed();
         route.metrics.answered(result, status, took);
         exchange.release();
-        let told = shared.log.is_on().then(|| Told::new(asked, self.client.peer, result, status, sent, took));
+        let told = shared.log.is_on().then(|| answer::told(asked, self.client.peer, result, status, sent, took));
         shared.conclude(exchange, told);
         next
     }
@@ -320,7 +318,7 @@ impl Connection {
             }
         };
         if shared.log.is_on() {
-            let told = Told::new(asked, self.client.peer, result, problem.status, sent, took);
+            let told = answer::told(asked, self.client.peer, result, problem.status, sent, took);
             told.write(&shared.log, route.map_or("-", |route| &route.config.name), None);
         }
         next

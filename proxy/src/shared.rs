@@ -15,9 +15,8 @@ use snapshot::{Reader, Version};
 use tokio::sync::watch;
 
 use crate::{
-    access_log::Log,
+    access_log::{Log, Told},
     config::{Config, Limits},
-    connection::Told,
     exchange::{Exchange, alarm::Alarm, budget::Budget},
     metrics::Refused,
     table::Table,

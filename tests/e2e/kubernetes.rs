@@ -8,7 +8,6 @@ mod load;
 mod members;
 mod outages;
 mod pods;
-mod relay;
 mod reload;
 mod rights;
 mod services;

@@ -2,6 +2,5 @@
 
 mod bed;
 mod outages;
-mod relay;
 mod rights;
 mod slices;

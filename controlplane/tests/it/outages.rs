@@ -3,12 +3,9 @@
 use std::time::{Duration, Instant};
 
 use controlplane::{build::PortSelector, watch::MAX_DELAY};
-use testkit::cluster::Cluster;
+use testkit::{cluster::Cluster, relay::Relay};
 
-use crate::{
-    bed::{Running, delete, metric, put, reader_of_slices, run},
-    relay::Relay,
-};
+use crate::bed::{Running, delete, metric, put, reader_of_slices, run};
 
 /// The longest outage that is tested; the tries have the longest distance well before.
 const OUTAGE: Duration = Duration::from_secs(30);
@@ -50,7 +47,7 @@ async fn after_410_gone_a_complete_list_replaces_everything_at_once() {
     put(&cluster, &ns, "cache-1", "cache", &[1], 8080).await;
     put(&cluster, &ns, "cache-2", "cache", &[2], 8080).await;
     let mut relay = Relay::start(cluster.api_port()).await;
-    let kubeconfig = relay.kubeconfig(account.kubeconfig_path(), cluster.api_port());
+    let kubeconfig = relay.kubeconfig(account.kubeconfig_path());
     let running = run(kubeconfig.path(), &[&format!("{ns}/cache")], PortSelector::Only).await;
     running.until_ready(&["192.0.2.1:8080", "192.0.2.2:8080"]).await;
     running.until("is ready", |running| running.readiness.is_ready()).await;

@@ -1,12 +1,9 @@
 //! A missing right is named, harms nothing else, and is used as soon as it is there.
 
 use controlplane::build::PortSelector;
-use testkit::cluster::shared;
+use testkit::{cluster::shared, relay::Relay};
 
-use crate::{
-    bed::{Running, grant, metric, put, reader_of_slices, run},
-    relay::Relay,
-};
+use crate::bed::{Running, grant, metric, put, reader_of_slices, run};
 
 #[tokio::test]
 async fn a_missing_verb_is_named_and_the_source_goes_on_when_it_is_granted() {
@@ -36,7 +33,7 @@ async fn a_right_that_is_taken_away_takes_no_endpoint_and_no_readiness_with_it()
     let account = reader_of_slices(&cluster, &ns, "get, list, watch").await;
     put(&cluster, &ns, "cache-1", "cache", &[1], 8080).await;
     let mut relay = Relay::start(cluster.api_port()).await;
-    let kubeconfig = relay.kubeconfig(account.kubeconfig_path(), cluster.api_port());
+    let kubeconfig = relay.kubeconfig(account.kubeconfig_path());
     let running = run(kubeconfig.path(), &[&format!("{ns}/cache")], PortSelector::Only).await;
     running.until_ready(&["192.0.2.1:8080"]).await;
     running.until("is ready", |running| running.readiness.is_ready()).await;

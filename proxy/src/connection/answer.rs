@@ -5,12 +5,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bytes::{BufMut, Bytes, BytesMut};
-use tokio::time::Instant;
-
 use super::{Asked, Next, knows_chunks};
 use crate::{
-    access_log::{Entry, Log, loggable, timestamp},
+    access_log::{Told, loggable},
     exchange::{Exchange, quorum::Quorum, stream::Outgoing},
     headers::{self, AnswerFraming},
     http::{self, Framing, Version},
@@ -18,6 +15,7 @@ use crate::{
     problem::Problem,
     report,
 };
+use bytes::{BufMut, Bytes, BytesMut};
 
 /// The status that is logged where the client went away before it had an answer.
 pub(super) const CLIENT_GONE: u16 = 499;
@@ -90,62 +88,26 @@ fn put_connection(out: &mut BytesMut, asked: &Asked<'_>, next: Next) {
     out.put_slice(b"\r\n");
 }
 
-/// What the log needs to know of a request, also after its connection has gone on.
-#[derive(Debug)]
-pub struct Told {
-    time: SystemTime,
-    id: String,
+/// What the log is told of a request.
+pub(super) fn told(
+    asked: &Asked<'_>,
     client: SocketAddr,
-    method: String,
-    host: String,
-    target: String,
-    status: u16,
     result: RequestResult,
+    status: u16,
     sent: u64,
     took: Duration,
-}
-
-impl Told {
-    pub(super) fn new(
-        asked: &Asked<'_>,
-        client: SocketAddr,
-        result: RequestResult,
-        status: u16,
-        sent: u64,
-        took: Duration,
-    ) -> Self {
-        let head = asked.head;
-        Self {
-            time: SystemTime::now() - took,
-            id: asked.id.to_owned(),
-            client,
-            method: loggable(head.method()),
-            host: loggable(head.host().unwrap_or_default()),
-            target: loggable(head.target()),
-            status,
-            result,
-            sent,
-            took,
-        }
-    }
-
-    /// Writes the entry; `exchange` is that of the request, with every leg ended.
-    pub fn write(&self, log: &Log, route: &str, exchange: Option<&Exchange>) {
-        let now = Instant::now();
-        log.write(&Entry {
-            time: timestamp(self.time),
-            id: &self.id,
-            client: self.client.to_string(),
-            method: &self.method,
-            host: &self.host,
-            target: &self.target,
-            route,
-            status: self.status,
-            result: self.result.as_str(),
-            received: exchange.map_or(0, |exchange| exchange.window.received()),
-            sent: self.sent,
-            ms: report::millis(self.took),
-            legs: exchange.map_or_else(Vec::new, |e| e.legs.iter().map(|leg| report::leg(leg, now)).collect()),
-        });
+) -> Told {
+    let head = asked.head;
+    Told {
+        time: SystemTime::now() - took,
+        id: asked.id.to_owned(),
+        client,
+        method: loggable(head.method()),
+        host: loggable(head.host().unwrap_or_default()),
+        target: loggable(head.target()),
+        status,
+        result,
+        sent,
+        took,
     }
 }

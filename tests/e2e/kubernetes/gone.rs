@@ -3,12 +3,12 @@
 use testkit::{
     cluster,
     origin::{Origin, Reply},
+    relay::Relay,
 };
 
 use super::{
     bed::{Bed, broadcast, hosts, metric, readiness, ready, slice, v4},
     load::{Load, Timeline, assert_all_ok},
-    relay::Relay,
 };
 
 const HTTP: &str = "{name: http, port: 8080}";

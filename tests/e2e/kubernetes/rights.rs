@@ -1,10 +1,9 @@
 //! The shipped Role is enough; less is named, harms nothing else, and is noticed when it is put right.
 
-use testkit::cluster;
+use testkit::{cluster, relay::Relay};
 
-use super::{
-    bed::{Addresses, Bed, NS, broadcast, endpoint, hosts, metric, readiness, ready, shipped, slice, slice_in, v4},
-    relay::Relay,
+use super::bed::{
+    Addresses, Bed, NS, broadcast, endpoint, hosts, metric, readiness, ready, shipped, slice, slice_in, v4,
 };
 use crate::process::Fanfare;
 

@@ -10,7 +10,8 @@ use tokio::{
 };
 
 /// Relays connections to a port of 127.0.0.1.
-pub(crate) struct Relay {
+#[derive(Debug)]
+pub struct Relay {
     port: u16,
     to: u16,
     accepting: JoinHandle<()>,
@@ -18,15 +19,20 @@ pub(crate) struct Relay {
 
 impl Relay {
     /// Relays from a free port.
-    pub(crate) async fn start(to: u16) -> Self {
+    pub async fn start(to: u16) -> Self {
         let (port, accepting) = accept(0, to).await;
         Self { port, to, accepting }
     }
 
+    /// The port it relays from, which is free while it is cut.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// A copy of a kubeconfig that goes through the relay.
-    pub(crate) fn kubeconfig(&self, original: &Path, api_port: u16) -> NamedTempFile {
+    pub fn kubeconfig(&self, original: &Path) -> NamedTempFile {
         let text = std::fs::read_to_string(original).expect("the kubeconfig can be read");
-        let (from, to) = (format!("127.0.0.1:{api_port}"), format!("127.0.0.1:{}", self.port));
+        let (from, to) = (format!("127.0.0.1:{}", self.to), format!("127.0.0.1:{}", self.port));
         assert!(text.contains(&from), "the kubeconfig names the API server");
         let file = NamedTempFile::new().expect("a temporary file can be made");
         std::fs::write(file.path(), text.replace(&from, &to)).expect("it can be written");
@@ -34,14 +40,14 @@ impl Relay {
     }
 
     /// Closes every connection and refuses new ones.
-    pub(crate) async fn cut(&mut self) {
+    pub async fn cut(&mut self) {
         self.accepting.abort();
         let ended = (&mut self.accepting).await;
         assert!(ended.is_err_and(|end| end.is_cancelled()), "the relay was accepting");
     }
 
     /// Accepts connections again.
-    pub(crate) async fn restore(&mut self) {
+    pub async fn restore(&mut self) {
         (_, self.accepting) = accept(self.port, self.to).await;
     }
 }
