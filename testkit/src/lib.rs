@@ -2,7 +2,7 @@
 //!
 //! - [`origin`], [`client`]: scripted endpoints that record every byte, and raw clients; [`http`] is their own strict reader
 //! - [`cluster`], [`netns`], [`relay`]: a real Kubernetes control plane, in a network namespace where one is needed
-//! - [`eventually`]: waiting for a condition instead of sleeping
+//! - [`mod@eventually`]: waiting for a condition instead of sleeping
 
 pub mod client;
 pub mod cluster;
