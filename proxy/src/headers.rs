@@ -251,12 +251,6 @@ fn classify(name: &[u8]) -> Class {
     }
 }
 
-/// Whether the text can stand as a field value as it is.
-#[must_use]
-pub fn is_value(text: &str) -> bool {
-    text.bytes().all(|b| b == b' ' || b.is_ascii_graphic())
-}
-
 /// Whether a client is one whose fields are believed.
 #[must_use]
 pub fn is_trusted(listener: &config::Listener, client: IpAddr) -> bool {
