@@ -7,24 +7,39 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context as _;
 use runtime::{
-    admin::{self, Admin, Document},
+    admin::{Admin, Document},
+    drain::Drain,
+    listener,
     metrics::Metrics,
-    readiness::{Gate, Readiness},
+    readiness::Readiness,
     signal::Request,
     telemetry::Telemetry,
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinSet,
+};
 
-use crate::{config::Config, reload::Reloader, routes_gate, sources::Sources};
+use crate::{
+    broadcast,
+    config::Config,
+    kubernetes::Kubernetes,
+    leader::{self, Leader},
+    reload::{Change, Reloader},
+    roles,
+};
 
 /// Everything that is listened on is, and nothing is answered yet.
 pub(crate) struct Bound {
-    server: proxy::Server,
-    admin: Option<admin::Bound>,
-    /// Not ready from the start, so that nobody is told otherwise before requests see the first endpoints.
-    routes: Gate,
-    sources: Sources,
+    broadcast: Option<broadcast::Bound>,
+    roles: Vec<roles::Bound>,
+    /// Ended after the roles, which write under it.
+    leader: Option<Leader>,
+    /// Tells the roles when to end.
+    drain: Drain,
+    admin: Option<listener::Bound>,
     shared: Shared,
 }
 
@@ -50,6 +65,14 @@ pub(crate) enum Ended {
     AtOnce,
 }
 
+/// What the main loop waits for.
+enum Next {
+    Asked(Option<Request>),
+    Changed(Box<Change>),
+    /// A role has nothing left to do, or cannot go on.
+    RoleEnded(anyhow::Result<()>),
+}
+
 /// How long an admin request under way may hold up the end.
 const ADMIN_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -66,30 +89,38 @@ impl Bound {
     pub(crate) async fn bind(config: Config, telemetry: &Telemetry) -> anyhow::Result<Self> {
         let metrics = runtime::metrics::install()?;
         controlplane::metrics::describe();
-        let (publisher, reader) = snapshot::channel();
-        let readiness = Readiness::new();
-        let routes = readiness.register("routes");
-        let server = proxy::Server::bind(config.proxy.clone(), reader.clone())?;
-        let sources = Sources::new(publisher, reader, readiness.clone(), config.kubernetes.clone());
-        let listen = config.admin;
-        let config = Arc::new(watch::Sender::new(Arc::new(config)));
-        let shared = Shared { readiness, config, handle: Arc::default() };
-        let admin = match listen {
+        let (readiness, drain) = (Readiness::new(), Drain::new());
+        let kubernetes = Kubernetes::new(&config.kubernetes);
+        let config = Arc::new(config);
+        let shared = Shared {
+            readiness: readiness.clone(),
+            config: Arc::new(watch::Sender::new(config.clone())),
+            handle: Arc::default(),
+        };
+        let broadcast = match config.proxy.listeners.is_empty() {
+            true => None,
+            false => Some(broadcast::Bound::bind(&config, &shared, kubernetes.clone())?),
+        };
+        let (leadership, leader) = leader::start(config.leader_elect.as_ref(), &kubernetes, &readiness).await?;
+        let context =
+            roles::Context { readiness, metrics: metrics.clone(), kubernetes, leadership, drain: drain.watch() };
+        let roles = roles::bind(&config, &context).await?;
+        let admin = match config.admin {
             Some(address) => Some(shared.admin(metrics.clone(), telemetry.clone()).bind(address).await?),
             None => None,
         };
         tokio::spawn(metrics.upkeep());
-        Ok(Self { server, admin, routes, sources, shared })
+        Ok(Self { broadcast, roles, leader, drain, admin, shared })
     }
 
-    /// Where requests come in, in the order of the configuration.
+    /// Where requests to broadcast come in, in the order of the configuration.
     pub(crate) fn addresses(&self) -> &[SocketAddr] {
-        self.server.addresses()
+        self.broadcast.as_ref().map_or(&[], broadcast::Bound::addresses)
     }
 
     /// Where the admin API is.
     pub(crate) fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin.as_ref().map(admin::Bound::addr)
+        self.admin.as_ref().map(listener::Bound::addr)
     }
 
     /// Whether the process may be sent traffic.
@@ -97,48 +128,68 @@ impl Bound {
         self.shared.readiness.clone()
     }
 
-    /// Serves until a request to drain, and drains. With a reloader, its file is followed.
+    /// Serves until a request to drain, or until every role has done what there is to do, and drains. With a reloader, its
+    /// file is followed.
     ///
     /// # Errors
-    /// A source of endpoints cannot even be started.
+    /// A source of endpoints cannot even be started, or a role cannot go on.
     pub(crate) async fn run(
         self,
         mut requests: mpsc::Receiver<Request>,
         mut reloader: Option<Reloader>,
     ) -> anyhow::Result<Ended> {
-        let addresses = self.server.addresses().to_vec();
+        let addresses = self.addresses().to_vec();
         let (stop_admin, admin) = self.admin.map(serve_admin).unzip();
-        let mut sources = self.sources;
-        sources.start(&self.shared.current().targets).await?;
-        let running = self.server.start();
-        let handle = running.handle();
-        // Nobody else sets it.
-        let _ = self.shared.handle.set(handle.clone());
-        let gate = routes_gate::spawn(self.routes, &self.shared, handle.clone());
+        let shared = self.shared;
+        let mut broadcast = match self.broadcast {
+            Some(broadcast) => Some(broadcast.start(&shared).await?),
+            None => None,
+        };
+        if let Some(broadcast) = &broadcast {
+            // Nobody else sets it.
+            let _ = shared.handle.set(broadcast.handle.clone());
+        }
         for address in addresses {
             tracing::info!("listening on http://{address} to broadcast");
+        }
+        let mut roles = JoinSet::new();
+        for role in self.roles {
+            for address in role.addresses {
+                tracing::info!("listening on http://{address} for {}", role.name);
+            }
+            roles.spawn(async move { role.run.await.context(role.name) });
         }
         if let Some((_, address)) = &admin {
             tracing::info!("listening on http://{address} for the admin API");
         }
 
+        let mut failed = None;
         loop {
-            let change = tokio::select! {
-                request = requests.recv() => match request {
-                    Some(Request::Exit) => return Ok(Ended::AtOnce),
-                    Some(Request::Reload) => match &reloader {
-                        Some(reloader) => reloader.read(),
-                        None => {
-                            tracing::warn!("nothing to reload: the configuration is the command line");
-                            continue;
-                        }
-                    },
-                    // Nobody is left who could ask for anything else.
-                    Some(Request::Drain) | None => break,
-                },
-                change = Reloader::next(&mut reloader) => change,
+            let next = tokio::select! {
+                request = requests.recv() => Next::Asked(request),
+                change = Reloader::next(&mut reloader) => Next::Changed(Box::new(change)),
+                Some(ended) = roles.join_next() => Next::RoleEnded(ended.unwrap_or_else(|panic| Err(panic.into()))),
             };
-            let reload = crate::reload::apply(change, &self.shared, &handle, &mut sources, FIRST_LIST_PATIENCE);
+            let change = match next {
+                Next::Asked(Some(Request::Exit)) => return Ok(Ended::AtOnce),
+                Next::Asked(Some(Request::Reload)) => match &reloader {
+                    Some(reloader) => reloader.read(),
+                    None => {
+                        tracing::warn!("nothing to reload: the configuration is the command line");
+                        continue;
+                    }
+                },
+                // Nobody is left who could ask for anything else.
+                Next::Asked(Some(Request::Drain) | None) => break,
+                Next::Changed(change) => *change,
+                Next::RoleEnded(Ok(())) if broadcast.is_some() || !roles.is_empty() => continue,
+                Next::RoleEnded(ended) => {
+                    failed = ended.err();
+                    break;
+                }
+            };
+            let data_plane = broadcast.as_mut().map(|broadcast| (&broadcast.handle, &mut broadcast.sources));
+            let reload = crate::reload::apply(change, &shared, data_plane, FIRST_LIST_PATIENCE);
             match unless_ended(reload, &mut requests).await {
                 Ok(()) => {}
                 Err(Request::Exit) => return Ok(Ended::AtOnce),
@@ -146,20 +197,48 @@ impl Bound {
             }
         }
 
-        let process = self.shared.current().process.clone();
-        self.shared.readiness.set_draining();
+        let process = shared.current().process.clone();
+        shared.readiness.set_draining();
         let drain = async {
             tokio::time::sleep(process.drain_delay).await;
-            running.drain(process.drain_timeout).await
+            self.drain.start();
+            let data_plane = async {
+                match broadcast.take() {
+                    Some(broadcast) => broadcast.drain(process.drain_timeout).await,
+                    None => 0,
+                }
+            };
+            let (cut, ended) = tokio::join!(data_plane, end_of(&mut roles, process.drain_timeout));
+            failed = failed.take().or(ended.err());
+            if let Some(leader) = self.leader {
+                leader.release().await;
+            }
+            cut
         };
-        let Ok(drained) = unless_ended(drain, &mut requests).await else { return Ok(Ended::AtOnce) };
-        drop((gate, sources));
+        let Ok(cut) = unless_ended(drain, &mut requests).await else { return Ok(Ended::AtOnce) };
         if let (Some(stop), Some((task, _))) = (stop_admin, admin) {
             let _ = stop.send(());
             let _ = tokio::time::timeout(ADMIN_PATIENCE, task).await;
         }
-        Ok(Ended::Drained { cut: drained.cut })
+        failed.map_or(Ok(Ended::Drained { cut }), Err)
     }
+}
+
+/// Waits until every role has ended, and cuts those that have not in time.
+async fn end_of(roles: &mut JoinSet<anyhow::Result<()>>, timeout: Duration) -> anyhow::Result<()> {
+    let all = async {
+        let mut first = Ok(());
+        while let Some(ended) = roles.join_next().await {
+            first = first.and(ended.unwrap_or_else(|panic| Err(panic.into())));
+        }
+        first
+    };
+    if let Ok(ended) = tokio::time::timeout(timeout, all).await {
+        return ended;
+    }
+    tracing::warn!(roles = roles.len(), "not ended within the drain timeout, and cut");
+    roles.shutdown().await;
+    Ok(())
 }
 
 /// Waits for the work, unless a request to drain or exit comes first. A request to reload meanwhile is dropped: the
@@ -179,7 +258,7 @@ async fn unless_ended<T>(work: impl Future<Output = T>, requests: &mut mpsc::Rec
 
 type AdminTask = (tokio::task::JoinHandle<()>, SocketAddr);
 
-fn serve_admin(admin: admin::Bound) -> (oneshot::Sender<()>, AdminTask) {
+fn serve_admin(admin: listener::Bound) -> (oneshot::Sender<()>, AdminTask) {
     let address = admin.addr();
     let (stop, stopped) = oneshot::channel();
     let task = tokio::spawn(async move {

@@ -1,18 +1,27 @@
 //! The command line: one subcommand per role, and what is wrong with its arguments.
 
 mod broadcast;
+mod dashes;
+mod discover;
+mod flags;
+mod mirror;
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::{ArgMatches, Command, FromArgMatches as _, Parser};
 
-pub(crate) use broadcast::Broadcast;
+pub(crate) use flags::Flags;
+pub(crate) use mirror::CoreDns;
+
+use crate::settings::{ROLES, Role};
 
 /// What the process is asked to do.
 #[derive(Debug)]
-pub(crate) enum Role {
-    /// Broadcast as the flags say.
-    Broadcast(Broadcast),
+pub(crate) enum Task {
+    /// One role, as the flags say.
+    Serve(Flags),
+    /// Print what CoreDNS needs for what is mirrored.
+    CoreDns(CoreDns),
     /// Everything a file says.
     Run(Run),
     /// Say what is wrong with a file.
@@ -54,15 +63,24 @@ pub(crate) struct Demo {
 ///
 /// # Errors
 /// What the user should read instead: help, the version, or what is wrong with the arguments.
-pub(crate) fn parse<T: Into<std::ffi::OsString> + Clone>(
+pub(crate) fn parse<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) -> Result<Task, clap::Error> {
+    parse_with(arguments, &|name| std::env::var(name).ok())
+}
+
+fn parse_with<T: Into<OsString> + Clone>(
     arguments: impl IntoIterator<Item = T>,
-) -> Result<Role, clap::Error> {
-    let mut arguments: Vec<std::ffi::OsString> = arguments.into_iter().map(Into::into).collect();
+    environment: &impl Fn(&str) -> Option<String>,
+) -> Result<Task, clap::Error> {
+    let mut arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
     if arguments.get(1).is_some_and(|first| is_flag_of_a_role(first)) {
         arguments.insert(1, "broadcast".into());
     }
+    let role = arguments.get(1).and_then(|name| Role::named(name.to_str()?));
+    if let Some(role) = role {
+        arguments = dashes::normalise(role, arguments);
+    }
     let matches = command().try_get_matches_from(arguments)?;
-    role(&matches)
+    task(&matches, environment)
 }
 
 /// Whether the command line begins with a flag that is not one of the program itself. The tool that `broadcast` replaces
@@ -83,31 +101,56 @@ fn command() -> Command {
         .arg_required_else_help(true)
         .disable_help_subcommand(true)
         .max_term_width(120)
-        .subcommand(broadcast::command())
+        .subcommands(ROLES.iter().map(subcommand))
         .subcommand(Run::command().name("run"))
         .subcommand(Check::command().name("check"))
         .subcommand(Demo::command().name("demo"))
 }
 
-fn role(matches: &ArgMatches) -> Result<Role, clap::Error> {
-    match matches.subcommand() {
-        Some(("broadcast", matches)) => Ok(Role::Broadcast(Broadcast::new(matches))),
-        Some(("run", matches)) => Run::from_arg_matches(matches).map(Role::Run),
-        Some(("check", matches)) => Check::from_arg_matches(matches).map(Role::Check),
-        Some(("demo", matches)) => Demo::from_arg_matches(matches).map(Role::Demo),
-        _ => Err(clap::Error::new(clap::error::ErrorKind::MissingSubcommand)),
+/// The subcommand of a role.
+fn subcommand(role: &'static Role) -> Command {
+    match role.name {
+        "mirror" => mirror::command(role),
+        _ => flags::command(role),
+    }
+}
+
+fn task(matches: &ArgMatches, environment: &impl Fn(&str) -> Option<String>) -> Result<Task, clap::Error> {
+    let missing = || clap::Error::new(clap::error::ErrorKind::MissingSubcommand);
+    let (name, matches) = matches.subcommand().ok_or_else(missing)?;
+    match name {
+        "run" => Run::from_arg_matches(matches).map(Task::Run),
+        "check" => Check::from_arg_matches(matches).map(Task::Check),
+        "demo" => Demo::from_arg_matches(matches).map(Task::Demo),
+        _ => {
+            let role = Role::named(name).ok_or_else(missing)?;
+            // The one subcommand that a role has: it takes the role's flags.
+            let coredns = matches.subcommand().filter(|(name, _)| *name == mirror::COREDNS).map(|(_, matches)| matches);
+            let matches = coredns.unwrap_or(matches);
+            let mut flags = Flags::new(role, matches, environment);
+            match role.name {
+                "broadcast" => broadcast::amend(&mut flags, role, matches),
+                "discover" => discover::amend(&mut flags, matches, environment),
+                "mirror" => mirror::amend(&mut flags, matches, environment),
+                _ => {}
+            }
+            Ok(match coredns {
+                Some(matches) => Task::CoreDns(mirror::coredns(flags, matches)),
+                None => Task::Serve(flags),
+            })
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::Config, settings};
+    use crate::config::Config;
 
     fn config(flags: &[&str]) -> Config {
         let arguments = ["fanfare", "broadcast", "--endpoints", "192.0.2.1:80"];
         match parse(arguments.iter().chain(flags).copied()) {
-            Ok(Role::Broadcast(flags)) => flags.config().unwrap_or_else(|problems| panic!("{problems}")),
+            Ok(Task::Serve(flags)) => flags.config().unwrap_or_else(|problems| panic!("{problems}")),
             other => panic!("{other:?}"),
         }
     }
@@ -120,7 +163,7 @@ mod tests {
     #[test]
     fn flags_without_a_subcommand_broadcast() {
         let old = ["fanfare", "-s", "cache", "-p", "http", "--all-must-succeed=false"];
-        assert!(matches!(parse(old), Ok(Role::Broadcast(_))));
+        assert!(matches!(parse(old), Ok(Task::Serve(_))));
         for (flag, kind) in
             [("--help", clap::error::ErrorKind::DisplayHelp), ("-V", clap::error::ErrorKind::DisplayVersion)]
         {
@@ -133,7 +176,8 @@ mod tests {
         // What is told in words cannot be given as a value.
         let words =
             ["kubeconfig", "namespace", "allow", "trust-forwarded", "max-body", "first-byte-timeout", "threads"];
-        let all = settings::all().filter(|setting| !setting.flag.is_empty() && !setting.default.is_empty());
+        let broadcast = Role::named("broadcast").expect("there is such a role");
+        let all = broadcast.settings().filter(|setting| !setting.flag.is_empty() && !setting.default.is_empty());
         for setting in all.filter(|setting| !words.contains(&setting.flag)) {
             let flag = format!("--{}={}", setting.flag, setting.default);
             assert_eq!(config(&[&flag]), config(&[]), "{flag}");

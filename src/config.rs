@@ -1,8 +1,17 @@
 //! The checked configuration of the whole process: what a file and the flags of a subcommand both turn into.
 
+pub(crate) mod bridge;
+mod broadcast;
 mod checked;
+pub(crate) mod discover;
+pub(crate) mod elect;
+pub(crate) mod endpoints;
 mod file;
+pub(crate) mod leader;
+pub(crate) mod mirror;
+pub(crate) mod store;
 mod target;
+mod values;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -16,12 +25,24 @@ pub(crate) use target::Target;
 /// Everything that is configured. Its values are valid on their own and with each other.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Config {
-    /// The data plane.
+    /// The data plane; without a listener there is none.
     pub(crate) proxy: proxy::Config,
     /// Where the endpoints of each cluster that a route names come from. Routes to the same share one.
     #[serde(serialize_with = "by_name")]
     pub(crate) targets: BTreeMap<ClusterName, Target>,
-    /// How Kubernetes is reached, if a target needs it.
+    /// The elections that this process takes part in.
+    pub(crate) elect: Vec<elect::Config>,
+    /// What is exported, in what form and where to.
+    pub(crate) discover: Vec<discover::Config>,
+    /// The stores that are pulled from, and the files that they are written to.
+    pub(crate) bridge: Vec<bridge::Config>,
+    /// The endpoints API.
+    pub(crate) endpoints: Option<endpoints::Config>,
+    /// The services of other kube clusters that are mirrored.
+    pub(crate) mirror: Option<mirror::Config>,
+    /// Which of several replicas writes; none: this process does, alone.
+    pub(crate) leader_elect: Option<leader::Config>,
+    /// How Kubernetes is reached, if anything needs it.
     pub(crate) kubernetes: Kubernetes,
     /// Where the admin API listens; none: nowhere.
     pub(crate) admin: Option<SocketAddr>,

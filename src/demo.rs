@@ -15,7 +15,7 @@ use runtime::{
 };
 use tokio::sync::mpsc;
 
-use crate::{app::Bound, cli::Demo, config::Config, roles};
+use crate::{app::Bound, cli::Demo, config::Config, tasks};
 use origin::Origin;
 use screen::Screen;
 
@@ -37,7 +37,7 @@ pub(crate) async fn run(arguments: &Demo) -> anyhow::Result<bool> {
     // What the origins do on purpose is worth a warning elsewhere, but not here.
     let telemetry = telemetry::init(Level::Error, Format::Text);
     runtime::limits::raise_open_files();
-    let mut signals = roles::signals()?;
+    let mut signals = tasks::signals()?;
     let origins = Origin::start(NAMES).await.context("cannot start the origins")?;
     let bound = Bound::bind(config(arguments.interface, &origins)?, &telemetry).await?;
     let admin = bound.admin_address().context("the demo has an admin API")?;

@@ -1,18 +1,23 @@
 //! The binary: reads the command line, does what it asks, and turns the result into an exit status.
 
 mod app;
+mod broadcast;
 mod cli;
 mod config;
 mod demo;
+mod identity;
+mod kubernetes;
+mod leader;
 mod reload;
 mod roles;
 mod routes_gate;
 mod settings;
 mod sources;
+mod tasks;
 
 use std::process::ExitCode;
 
-use cli::Role;
+use cli::Task;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -26,19 +31,20 @@ fn main() -> ExitCode {
         eprintln!("fanfare: another TLS provider is installed already");
         return ExitCode::FAILURE;
     }
-    let role = match cli::parse(std::env::args_os()) {
-        Ok(role) => role,
+    let task = match cli::parse(std::env::args_os()) {
+        Ok(task) => task,
         Err(error) => {
             // Nobody is left to tell where the terminal is gone.
             let _ = error.print();
             return if error.use_stderr() { UNUSABLE.into() } else { ExitCode::SUCCESS };
         }
     };
-    let done = match role {
-        Role::Broadcast(flags) => roles::broadcast(&flags),
-        Role::Run(run) => roles::run(&run.config),
-        Role::Check(check) => roles::check(&check.config),
-        Role::Demo(demo) => roles::demo(&demo),
+    let done = match task {
+        Task::Serve(flags) => tasks::serve(&flags),
+        Task::CoreDns(arguments) => tasks::coredns::print(&arguments),
+        Task::Run(run) => tasks::run(&run.config),
+        Task::Check(check) => tasks::check(&check.config),
+        Task::Demo(demo) => tasks::demo(&demo),
     };
     match done {
         Ok(code) => code,

@@ -72,8 +72,7 @@ impl Reloader {
 pub(crate) async fn apply(
     change: Change,
     shared: &Shared,
-    handle: &proxy::Handle,
-    sources: &mut Sources,
+    data_plane: Option<(&proxy::Handle, &mut Sources)>,
     patience: Duration,
 ) {
     let current = shared.current();
@@ -86,7 +85,7 @@ pub(crate) async fn apply(
             tracing::info!("the configuration file has not changed");
             ("unchanged", 1.0)
         }
-        Ok(config) => match take_up(config, &current, shared, handle, sources, patience).await {
+        Ok(config) => match take_up(config, &current, shared, data_plane, patience).await {
             Ok(()) => {
                 tracing::info!("the configuration file has changed and is in force");
                 ("applied", 1.0)
@@ -108,14 +107,17 @@ async fn take_up(
     config: Config,
     current: &Config,
     shared: &Shared,
-    handle: &proxy::Handle,
-    sources: &mut Sources,
+    data_plane: Option<(&proxy::Handle, &mut Sources)>,
     patience: Duration,
 ) -> Result<(), String> {
     let fixed = needs_restart(current, &config);
     if !fixed.is_empty() {
         return Err(format!("a change of {} needs a restart", fixed.join(", ")));
     }
+    let Some((handle, sources)) = data_plane else {
+        shared.config.send_replace(Arc::new(config));
+        return Ok(());
+    };
     let switched = async {
         sources.start(&config.targets).await.map_err(|error| format!("{error:#}"))?;
         sources.first_lists(&config.targets, patience).await?;
@@ -136,6 +138,13 @@ fn needs_restart(current: &Config, new: &Config) -> Vec<&'static str> {
     [
         ("admin.listen", current.admin != new.admin),
         ("kubernetes.kubeconfig", current.kubernetes != new.kubernetes),
+        ("broadcast (all or nothing of it)", current.proxy.listeners.is_empty() != new.proxy.listeners.is_empty()),
+        ("elect", current.elect != new.elect),
+        ("discover", current.discover != new.discover),
+        ("bridge", current.bridge != new.bridge),
+        ("endpoints", current.endpoints != new.endpoints),
+        ("leader_elect", current.leader_elect != new.leader_elect),
+        ("mirror", current.mirror != new.mirror),
         // The level can be set over the admin API, which would be undone by an unrelated change of the file.
         ("log_level (use PUT /-/log-level)", old.log_level != process.log_level),
         ("log_format", old.log_format != process.log_format),

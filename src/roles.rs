@@ -1,125 +1,53 @@
-//! What each subcommand does with its arguments: get a checked configuration, and take it the one way there is.
+//! The roles beside broadcasting: each is bound, runs until the process drains, and ends in order.
 
-use std::{io::Write as _, path::Path, process::ExitCode};
+mod bridge;
+mod discover;
+mod elect;
+mod endpoints;
+mod mirror;
 
-use runtime::{
-    config::Problems,
-    signal::{Request, Signals},
-    telemetry,
-};
-use tokio::{runtime::Runtime, sync::mpsc};
+use std::net::SocketAddr;
 
-use crate::{
-    UNUSABLE,
-    app::{Bound, Ended},
-    cli,
-    config::{Config, Unreadable},
-    demo,
-    reload::Reloader,
-};
+use controlplane::lease::Leadership;
+use futures::future::BoxFuture;
+use runtime::{drain::DrainWatch, metrics::Metrics, readiness::Readiness};
 
-/// Threads for the control plane and the admin API; the data plane has its own.
-const CONTROL_THREADS: usize = 2;
+use crate::{config::Config, kubernetes::Kubernetes};
 
-/// Serves as the flags say.
-pub(crate) fn broadcast(flags: &cli::Broadcast) -> anyhow::Result<ExitCode> {
-    match flags.config() {
-        Ok(config) => serve(config, None),
-        Err(problems) => Ok(unusable("the command line", &problems)),
-    }
+/// What all roles of the process share.
+pub(crate) struct Context {
+    /// Where each registers what it waits for.
+    pub(crate) readiness: Readiness,
+    /// For those that serve the metrics on a listener of their own.
+    pub(crate) metrics: Metrics,
+    /// The kube cluster.
+    pub(crate) kubernetes: Kubernetes,
+    /// What every writer to the outside world must hold.
+    pub(crate) leadership: Leadership,
+    /// Tells when to end.
+    pub(crate) drain: DrainWatch,
 }
 
-/// Serves as the file says, and follows it.
-pub(crate) fn run(path: &Path) -> anyhow::Result<ExitCode> {
-    match read(path) {
-        Ok(config) => serve(config, Some(path)),
-        Err(code) => Ok(code),
-    }
+/// A role that listens already, and does not answer yet.
+pub(crate) struct Bound {
+    /// What logs call it.
+    pub(crate) name: &'static str,
+    /// Where it listens.
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// Serves until the drain is over, or until there is nothing left to do. An error ends the process.
+    pub(crate) run: BoxFuture<'static, anyhow::Result<()>>,
 }
 
-/// Says whether the file can be used.
-pub(crate) fn check(path: &Path) -> anyhow::Result<ExitCode> {
-    let config = match read(path) {
-        Ok(config) => config,
-        Err(code) => return Ok(code),
-    };
-    let listeners = config.proxy.listeners.len();
-    let routes: usize = config.proxy.listeners.iter().map(|listener| listener.routes.len()).sum();
-    let targets = config.targets.len();
-    let summary =
-        [(listeners, "listener"), (routes, "route"), (targets, "source of endpoints")].map(counted).join(", ");
-    writeln!(std::io::stdout(), "ok\n{}: {summary}", path.display())?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Shows the main job.
-pub(crate) fn demo(arguments: &cli::Demo) -> anyhow::Result<ExitCode> {
-    let runtime = control_runtime()?;
-    let passed = runtime.block_on(demo::run(arguments));
-    runtime.shutdown_background();
-    Ok(if passed? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn serve(config: Config, follow: Option<&Path>) -> anyhow::Result<ExitCode> {
-    let telemetry = telemetry::init(config.process.log_level, config.process.log_format);
-    let open_files = runtime::limits::raise_open_files();
-    tracing::info!(version = runtime::build_info::line(), open_files = open_files.now, "starting");
-    let runtime = control_runtime()?;
-    let ended = runtime.block_on(async {
-        let requests = signals()?;
-        let bound = Bound::bind(config, &telemetry).await?;
-        bound.run(requests, follow.map(Reloader::new)).await
-    });
-    // Whatever still runs, after the drain or instead of it, is not waited for.
-    runtime.shutdown_background();
-    Ok(match ended? {
-        Ended::Drained { cut } => {
-            tracing::info!(cut, "drained");
-            ExitCode::SUCCESS
-        }
-        Ended::AtOnce => {
-            tracing::warn!("told twice: what was in flight is cut");
-            ExitCode::FAILURE
-        }
-    })
-}
-
-/// What signals ask for, from now on.
-pub(crate) fn signals() -> std::io::Result<mpsc::Receiver<Request>> {
-    let mut signals = Signals::install()?;
-    let (sender, receiver) = mpsc::channel(4);
-    tokio::spawn(async move { while sender.send(signals.next().await).await.is_ok() {} });
-    Ok(receiver)
-}
-
-fn control_runtime() -> std::io::Result<Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(CONTROL_THREADS)
-        .thread_name("control")
-        .enable_all()
-        .build()
-}
-
-fn read(path: &Path) -> Result<Config, ExitCode> {
-    Config::read(path).map_err(|error| match error {
-        Unreadable::Io { .. } => {
-            eprintln!("fanfare: {error}");
-            UNUSABLE.into()
-        }
-        Unreadable::Problems { problems } => unusable(&path.display().to_string(), &problems),
-    })
-}
-
-fn unusable(what: &str, problems: &Problems) -> ExitCode {
-    eprintln!("fanfare: {} in {what}", counted((problems.len(), "problem")));
-    for problem in problems {
-        eprintln!("  {problem}");
-    }
-    UNUSABLE.into()
-}
-
-/// `1 route`, `2 routes`, `2 sources of endpoints`.
-fn counted((count, what): (usize, &str)) -> String {
-    let (noun, rest) = what.split_once(' ').map_or((what, String::new()), |(noun, rest)| (noun, format!(" {rest}")));
-    format!("{count} {noun}{}{rest}", if count == 1 { "" } else { "s" })
+/// Binds every role that is configured.
+///
+/// # Errors
+/// An address cannot be bound, or Kubernetes is needed and there is no usable configuration for it.
+pub(crate) async fn bind(config: &Config, context: &Context) -> anyhow::Result<Vec<Bound>> {
+    let mut bound = Vec::new();
+    bound.extend(elect::bind(&config.elect, context).await?);
+    bound.extend(discover::bind(&config.discover, context).await?);
+    bound.extend(bridge::bind(&config.bridge, context).await?);
+    bound.extend(endpoints::bind(config.endpoints.as_ref(), context).await?);
+    bound.extend(mirror::bind(config.mirror.as_ref(), context).await?);
+    Ok(bound)
 }

@@ -1,23 +1,54 @@
-//! The one table of every setting: its flag, its key in the file, its default and its meaning. The command line, the
-//! mapping from flags to keys and the reference in `docs/configuration.md` all follow from it.
+//! The one table of every setting: its flag, its environment variables, its key in the file, its default and its meaning.
+//! The command line, the mapping from flags to keys and the reference in `docs/configuration.md` all follow from it.
 
-mod table;
+mod bridge;
+mod broadcast;
+mod discover;
+mod elect;
+mod endpoints;
+mod mirror;
+mod process;
+mod store;
 
-pub(crate) use table::GROUPS;
+/// A role: what a subcommand does, and what can be set about it.
+#[derive(Debug)]
+pub(crate) struct Role {
+    /// The subcommand.
+    pub(crate) name: &'static str,
+    /// What it does, in one line.
+    pub(crate) about: &'static str,
+    /// How its flags may be written.
+    pub(crate) dashes: Dashes,
+    /// Its settings, in the order in which the help and the reference show them.
+    pub(crate) groups: &'static [Group],
+}
+
+/// How the flags of a role may be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dashes {
+    /// `--flag`, and `-f` where it has a short form.
+    Two,
+    /// As Go's flag package takes them, which the tool that the role replaces uses: `-flag` as well.
+    OneOrTwo,
+}
 
 /// One thing that can be set.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setting {
-    /// The long flag of `fanfare broadcast`; empty: only in the file.
+    /// The long flag; empty: only in the file.
     pub(crate) flag: &'static str,
     /// The short flag.
     pub(crate) short: Option<char>,
+    /// Environment variables that say the same, the first that is set and not empty; a flag outranks them.
+    pub(crate) env: &'static [&'static str],
     /// Where it stands in the file; empty: only a flag.
     pub(crate) key: &'static str,
     /// What kind of value it takes.
     pub(crate) kind: Kind,
     /// What holds where it is not given, as one would write it; empty: nothing.
     pub(crate) default: &'static str,
+    /// The command line says the default where nothing is given: in a file, what is not there does not hold.
+    pub(crate) always: bool,
     /// What it means.
     pub(crate) help: &'static str,
 }
@@ -31,6 +62,11 @@ pub(crate) enum Kind {
     Many(&'static str),
     /// `true` or `false`; the bare flag is `true`, `--no-…` is `false`.
     Switch,
+    /// A flag that is taken, as the tool that the role replaces takes it, and means nothing. Not shown.
+    Ignored {
+        /// It has a value, which may stand behind a space.
+        value: bool,
+    },
 }
 
 /// A heading of the help and of the reference.
@@ -42,16 +78,67 @@ pub(crate) struct Group {
     pub(crate) settings: &'static [Setting],
 }
 
-/// Every setting.
-pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
-    GROUPS.iter().flat_map(|group| group.settings)
+/// Every role, in the order in which the help and the reference show them.
+pub(crate) const ROLES: &[Role] =
+    &[broadcast::ROLE, elect::ROLE, discover::ROLE, bridge::ROLE, endpoints::ROLE, mirror::ROLE];
+
+const fn setting(
+    flag: &'static str,
+    key: &'static str,
+    kind: Kind,
+    default: &'static str,
+    help: &'static str,
+) -> Setting {
+    Setting { flag, short: None, env: &[], key, kind, default, always: false, help }
 }
 
-/// The flag of the setting that stands at a path of the file, whatever the indices in it.
-pub(crate) fn flag_at(path: &str) -> Option<&'static str> {
-    let key = without_indices(path);
-    let key = key.strip_suffix("[]").unwrap_or(&key);
-    all().find(|setting| setting.key == key && !setting.flag.is_empty()).map(|setting| setting.flag)
+// === impl Role ===
+
+impl Role {
+    /// The role with this name.
+    pub(crate) fn named(name: &str) -> Option<&'static Self> {
+        ROLES.iter().find(|role| role.name == name)
+    }
+
+    /// Every setting.
+    pub(crate) fn settings(&self) -> impl Iterator<Item = &'static Setting> + use<> {
+        self.groups.iter().flat_map(|group| group.settings)
+    }
+
+    /// Its section of the file: `elect[]`, or `endpoints`.
+    pub(crate) fn section(&self) -> Option<&'static str> {
+        let sections = self.settings().filter_map(|setting| setting.key.split('.').next());
+        sections.into_iter().find(|section| section.trim_end_matches("[]") == self.name)
+    }
+
+    /// The flag of the setting that stands at a path of the file, whatever the indices in it.
+    pub(crate) fn flag_at(&self, path: &str) -> Option<&'static str> {
+        let key = without_indices(path);
+        let key = key.strip_suffix("[]").unwrap_or(&key);
+        let stands = |setting: &&Setting| setting.key == key && !key.is_empty() && !setting.flag.is_empty();
+        self.settings().find(stands).map(|setting| setting.flag)
+    }
+}
+
+// === impl Setting ===
+
+impl Setting {
+    const fn short(self, short: char) -> Self {
+        Self { short: Some(short), ..self }
+    }
+
+    const fn always(self) -> Self {
+        Self { always: true, ..self }
+    }
+
+    /// Without its default, for roles that do without it.
+    const fn unless_given(self) -> Self {
+        Self { always: false, default: "", ..self }
+    }
+
+    const fn env(self, env: &'static [&'static str]) -> Self {
+        Self { env, ..self }
+    }
 }
 
 /// `a[3].b[0]` as `a[].b[]`.
@@ -71,24 +158,28 @@ mod tests {
 
     use super::*;
 
-    /// The reference's table. A `|` would end a cell, also within code.
-    fn table() -> String {
+    /// The reference's table of a role. A `|` would end a cell, also within code.
+    fn table(role: &Role) -> String {
         let code = |text: &str| if text.is_empty() { String::new() } else { format!("`{}`", text.replace('|', "\\|")) };
-        let mut table = "| Flag | Key in the file | Value | Default | Meaning |\n|---|---|---|---|---|\n".to_owned();
-        for group in GROUPS {
-            writeln!(table, "| **{}** | | | | |", group.title).unwrap();
-            for setting in group.settings {
-                let Setting { flag, short, key, kind, default, help } = setting;
-                let long = if flag.is_empty() { String::new() } else { format!("--{flag}") };
+        let mut table =
+            "| Flag | Environment | Key in the file | Value | Default | Meaning |\n|---|---|---|---|---|---|\n"
+                .to_owned();
+        for group in role.groups {
+            writeln!(table, "| **{}** | | | | | |", group.title).unwrap();
+            for setting in group.settings.iter().filter(|setting| !matches!(setting.kind, Kind::Ignored { .. })) {
+                let Setting { flag, short, env, key, kind, default, help, always: _ } = setting;
+                let dashes = if role.dashes == Dashes::OneOrTwo { "-" } else { "--" };
+                let long = if flag.is_empty() { String::new() } else { format!("{dashes}{flag}") };
                 let flag = short
                     .map_or_else(|| code(&long), |short| format!("{}, {}", code(&format!("-{short}")), code(&long)));
+                let env = env.iter().map(|name| code(name)).collect::<Vec<_>>().join(", ");
                 let value = match kind {
                     Kind::One(name) => (*name).to_owned(),
                     Kind::Many(name) => format!("{name}, repeatable"),
-                    Kind::Switch => "true or false".to_owned(),
+                    Kind::Switch | Kind::Ignored { .. } => "true or false".to_owned(),
                 };
                 let (value, help) = (value.replace('|', "\\|"), help.replace('|', "\\|"));
-                writeln!(table, "| {flag} | {} | {value} | {} | {help} |", code(key), code(default)).unwrap();
+                writeln!(table, "| {flag} | {env} | {} | {value} | {} | {help} |", code(key), code(default)).unwrap();
             }
         }
         table
@@ -96,13 +187,17 @@ mod tests {
 
     #[test]
     fn the_reference_has_every_flag_and_key() {
-        const BEGIN: &str = "<!-- settings: UPDATE_DOCS=1 cargo test -p fanfare writes this table -->\n";
         const END: &str = "<!-- /settings -->\n";
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
         let text = std::fs::read_to_string(&path).unwrap();
-        let (before, rest) = text.split_once(BEGIN).expect("the reference has a place for the table");
-        let (_, after) = rest.split_once(END).expect("the table ends");
-        let wanted = format!("{before}{BEGIN}{}{END}{after}", table());
+        let mut wanted = text.clone();
+        for role in ROLES {
+            let begin =
+                format!("<!-- settings of {}: UPDATE_DOCS=1 cargo test -p fanfare writes this table -->\n", role.name);
+            let (before, rest) = wanted.split_once(&begin).unwrap_or_else(|| panic!("no place for {}", role.name));
+            let (_, after) = rest.split_once(END).expect("the table ends");
+            wanted = format!("{before}{begin}{}{END}{after}", table(role));
+        }
         if std::env::var_os("UPDATE_DOCS").is_some() {
             std::fs::write(&path, &wanted).unwrap();
         } else {
@@ -111,20 +206,27 @@ mod tests {
     }
 
     #[test]
-    fn no_flag_or_key_comes_twice() {
-        let (mut flags, mut shorts, mut keys) = (HashSet::new(), HashSet::new(), HashSet::new());
-        for setting in all() {
-            assert!(setting.flag.is_empty() || flags.insert(setting.flag), "--{}", setting.flag);
-            assert!(setting.short.is_none_or(|short| shorts.insert(short)), "-{:?}", setting.short);
-            assert!(setting.key.is_empty() || keys.insert(setting.key), "{}", setting.key);
+    fn no_flag_variable_or_key_of_a_role_comes_twice() {
+        for role in ROLES {
+            let (mut flags, mut shorts, mut keys, mut variables) =
+                (HashSet::new(), HashSet::new(), HashSet::new(), HashSet::new());
+            for setting in role.settings() {
+                assert!(setting.flag.is_empty() || flags.insert(setting.flag), "{}: --{}", role.name, setting.flag);
+                assert!(setting.short.is_none_or(|short| shorts.insert(short)), "{}: -{:?}", role.name, setting.short);
+                assert!(setting.key.is_empty() || keys.insert(setting.key), "{}: {}", role.name, setting.key);
+                for name in setting.env {
+                    assert!(variables.insert(name), "{}: ${name}", role.name);
+                }
+            }
         }
     }
 
     #[test]
     fn a_path_in_the_file_leads_to_its_flag() {
-        assert_eq!(flag_at("broadcast[0].routes[12].timeout"), Some("timeout"));
-        assert_eq!(flag_at("broadcast[0].routes[0].to.endpoints[3]"), Some("endpoints"));
-        assert_eq!(flag_at("admin.listen"), Some("metrics-interface"));
-        assert_eq!(flag_at("broadcast[0]"), None);
+        let broadcast = Role::named("broadcast").unwrap();
+        assert_eq!(broadcast.flag_at("broadcast[0].routes[12].timeout"), Some("timeout"));
+        assert_eq!(broadcast.flag_at("broadcast[0].routes[0].to.endpoints[3]"), Some("endpoints"));
+        assert_eq!(broadcast.flag_at("admin.listen"), Some("metrics-interface"));
+        assert_eq!(broadcast.flag_at("broadcast[0]"), None);
     }
 }

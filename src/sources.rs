@@ -2,21 +2,17 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use anyhow::Context as _;
-use controlplane::{
-    client,
-    source::{
-        dns::{DnsSource, Resolver},
-        file::FileSource,
-        fixed::{self, FixedSource},
-        kube::{Kube, KubeSource},
-    },
+use controlplane::source::{
+    dns::{DnsSource, Resolver},
+    file::FileSource,
+    fixed::{self, FixedSource},
+    kube::KubeSource,
 };
 use runtime::readiness::Readiness;
 use snapshot::{Change, ClusterName, Publisher, Reader};
 use tokio::task::JoinHandle;
 
-use crate::config::{Kubernetes, Target};
+use crate::{config::Target, kubernetes::Kubernetes};
 
 /// The running sources.
 pub(crate) struct Sources {
@@ -27,8 +23,6 @@ pub(crate) struct Sources {
     running: BTreeMap<ClusterName, Task>,
     /// Made when the first source needs it.
     resolver: Option<Resolver>,
-    /// Made when the first source needs it; equal watches are shared.
-    kube: Option<Kube>,
 }
 
 /// A source that runs until it is dropped.
@@ -39,7 +33,7 @@ struct Task(JoinHandle<()>);
 impl Sources {
     /// No source yet.
     pub(crate) fn new(publisher: Publisher, reader: Reader, readiness: Readiness, kubernetes: Kubernetes) -> Self {
-        Self { publisher, reader, readiness, kubernetes, running: BTreeMap::new(), resolver: None, kube: None }
+        Self { publisher, reader, readiness, kubernetes, running: BTreeMap::new(), resolver: None }
     }
 
     /// Starts those that do not run yet.
@@ -113,7 +107,7 @@ impl Sources {
                 tokio::spawn(DnsSource { cluster, query: query.clone(), resolver, publisher, gate }.run())
             }
             Target::Service(selection) => {
-                let (selection, kube) = (selection.clone(), self.kube().await?);
+                let (selection, kube) = (selection.clone(), self.kubernetes.watches().await?);
                 tokio::spawn(KubeSource { cluster, selection, kube, publisher, gate }.run())
             }
         };
@@ -125,16 +119,6 @@ impl Sources {
             Some(resolver) => Ok(resolver.clone()),
             None => Ok(self.resolver.insert(Resolver::system()?).clone()),
         }
-    }
-
-    async fn kube(&mut self) -> anyhow::Result<Kube> {
-        if let Some(kube) = &self.kube {
-            return Ok(kube.clone());
-        }
-        let connection = client::connect(self.kubernetes.kubeconfig.as_deref())
-            .await
-            .context("Kubernetes is needed for a service")?;
-        Ok(self.kube.insert(Kube::new(connection.client)).clone())
     }
 }
 

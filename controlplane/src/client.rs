@@ -1,5 +1,7 @@
 //! The connection to one kube cluster: which configuration, whose name, what time-outs.
 
+pub mod remote;
+
 use std::{
     env,
     path::{Path, PathBuf},
@@ -62,7 +64,15 @@ pub enum ConnectError {
 pub async fn connect(kubeconfig: Option<&Path>) -> Result<Connection, ConnectError> {
     // kube takes the process's default. A second installation, of the same provider, is refused and does not matter.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut config = configuration(kubeconfig).await?;
+    let config = tuned(configuration(kubeconfig).await?);
+    let namespace = config.default_namespace.clone();
+    let url = config.cluster_url.to_string();
+    let client = Client::try_from(config).map_err(|source| ConnectError::Client { url, source: Box::new(source) })?;
+    Ok(Connection { client, namespace })
+}
+
+/// What holds for every connection, wherever it leads.
+fn tuned(mut config: Config) -> Config {
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     // The watcher and the writers have delays and deadlines of their own; retries beneath them would hide errors.
     config.default_retry = false;
@@ -70,10 +80,7 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Connection, ConnectErr
     if let (Ok(name), Ok(value)) = agent {
         config.headers.push((name, value));
     }
-    let namespace = config.default_namespace.clone();
-    let url = config.cluster_url.to_string();
-    let client = Client::try_from(config).map_err(|source| ConnectError::Client { url, source: Box::new(source) })?;
-    Ok(Connection { client, namespace })
+    config
 }
 
 async fn configuration(kubeconfig: Option<&Path>) -> Result<Config, ConnectError> {

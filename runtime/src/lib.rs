@@ -2,12 +2,14 @@
 
 pub mod admin;
 pub mod backoff;
+pub mod boot_time;
 pub mod build_info;
 pub mod config;
 pub mod drain;
 pub mod duration;
 pub mod file_watch;
 pub mod limits;
+pub mod listener;
 pub mod metrics;
 pub mod readiness;
 pub mod signal;

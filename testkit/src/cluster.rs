@@ -45,7 +45,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::{net::TcpSocket, sync::OnceCell};
 
-use crate::{eventually::scaled, netns};
+use crate::{eventually::scaled, go, netns};
 
 /// How long a component may take to start or to end.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -157,6 +157,12 @@ impl Cluster {
     /// The API server's address, for tests that stand something in between.
     pub fn api_port(&self) -> u16 {
         self.api_port.number
+    }
+
+    /// The files of the certificate that the API server shows, and of its key.
+    pub(crate) fn certificate(&self) -> (PathBuf, PathBuf) {
+        let certs = self.directory.path().join("certs");
+        (certs.join("apiserver.crt"), certs.join("apiserver.key"))
     }
 
     /// Makes a namespace with a name that starts like this and is used nowhere else.
@@ -345,9 +351,9 @@ impl Port {
 
 /// A directory for one cluster, and the lock that says it is in use. Sweeps away what processes that were killed left.
 fn run_directory() -> (TempDir, File) {
-    let runs = assets::cache().join("run");
+    let runs = go::cache().join("run");
     fs::create_dir_all(&runs).unwrap_or_else(|e| panic!("cannot create {}: {e}", runs.display()));
-    let _sweeping = assets::lock(&runs.join("sweep.lock"), || ()).unwrap_or_else(|e| panic!("{e}"));
+    let _sweeping = go::lock(&runs.join("sweep.lock"), || ()).unwrap_or_else(|e| panic!("{e}"));
     for entry in fs::read_dir(&runs).into_iter().flatten().flatten() {
         let unused = File::open(entry.path().join("in-use")).is_ok_and(|file| file.try_lock().is_ok());
         if unused {
@@ -356,7 +362,7 @@ fn run_directory() -> (TempDir, File) {
     }
     let directory = tempfile::Builder::new().prefix("cluster-").tempdir_in(&runs);
     let directory = directory.unwrap_or_else(|e| panic!("cannot create a directory in {}: {e}", runs.display()));
-    let in_use = assets::lock(&directory.path().join("in-use"), || ()).unwrap_or_else(|e| panic!("{e}"));
+    let in_use = go::lock(&directory.path().join("in-use"), || ()).unwrap_or_else(|e| panic!("{e}"));
     (directory, in_use)
 }
 

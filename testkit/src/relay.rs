@@ -31,12 +31,7 @@ impl Relay {
 
     /// A copy of a kubeconfig that goes through the relay.
     pub fn kubeconfig(&self, original: &Path) -> NamedTempFile {
-        let text = std::fs::read_to_string(original).expect("the kubeconfig can be read");
-        let (from, to) = (format!("127.0.0.1:{}", self.to), format!("127.0.0.1:{}", self.port));
-        assert!(text.contains(&from), "the kubeconfig names the API server");
-        let file = NamedTempFile::new().expect("a temporary file can be made");
-        std::fs::write(file.path(), text.replace(&from, &to)).expect("it can be written");
-        file
+        kubeconfig(original, self.to, self.port)
     }
 
     /// Closes every connection and refuses new ones.
@@ -56,6 +51,16 @@ impl Drop for Relay {
     fn drop(&mut self) {
         self.accepting.abort();
     }
+}
+
+/// A copy of a kubeconfig that goes to another port of 127.0.0.1.
+pub(crate) fn kubeconfig(original: &Path, from: u16, to: u16) -> NamedTempFile {
+    let text = std::fs::read_to_string(original).expect("the kubeconfig can be read");
+    let (from, to) = (format!("127.0.0.1:{from}"), format!("127.0.0.1:{to}"));
+    assert!(text.contains(&from), "the kubeconfig names the API server");
+    let file = NamedTempFile::new().expect("a temporary file can be made");
+    std::fs::write(file.path(), text.replace(&from, &to)).expect("it can be written");
+    file
 }
 
 async fn accept(port: u16, to: u16) -> (u16, JoinHandle<()>) {

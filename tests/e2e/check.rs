@@ -12,7 +12,7 @@ async fn check(text: &str) -> Finished {
 
 const BAD: &str = r#"
 admin: {listen: 0.0.0.0:8081}
-discover: []
+discoverr: []
 threads: 0
 drain_delay: soon
 broadcast:
@@ -39,7 +39,7 @@ async fn every_problem_is_printed_with_its_path() {
     assert_eq!((refused.code, refused.stdout.as_str()), (Some(64), ""));
     let problems: Vec<&str> = refused.stderr.lines().skip(1).map(str::trim_start).collect();
     let paths = [
-        "discover: unknown key",
+        "discoverr: unknown key, did you mean \"discover\"?",
         "threads: must be at least 1",
         "drain_delay: \"soon\"",
         "broadcast[0].listen: \"127.0.0.1:8080x\"",
@@ -72,7 +72,7 @@ async fn what_is_no_yaml_is_told_by_line_and_column() {
         ("broadcast: [\n", "line "),
         ("a: 1\na: 2\n", "line 2"),
         ("- 1\n", "expected a mapping"),
-        ("", "broadcast: has no listener"),
+        ("", "there is nothing to do"),
     ] {
         let refused = check(text).await;
         assert_eq!(refused.code, Some(64), "{text:?}");

@@ -1,9 +1,14 @@
 //! What is shipped beside the binary is as right as the binary: manifests, image, metrics reference, alerts, dashboard.
 
+mod broadcast;
+mod discover;
+mod elect;
+mod endpoints;
 mod image;
-mod manifests;
 mod metrics;
+mod mirror;
 mod observability;
+pub(crate) mod shipped;
 
 use std::path::{Path, PathBuf};
 

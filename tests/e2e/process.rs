@@ -85,6 +85,16 @@ impl Fanfare {
         }
     }
 
+    /// Waits until it listens for this purpose (`for elect`), and returns where.
+    pub(crate) async fn listening(&self, purpose: &str) -> SocketAddr {
+        let line =
+            |log: &str| log.lines().find(|line| line.contains(LISTENING) && line.contains(purpose)).map(String::from);
+        let log = self.stderr.wait("it to listen", |log| line(log).is_some()).await;
+        let line = line(&log).expect("it was waited for");
+        let (_, rest) = line.split_once(LISTENING).expect("it was looked for");
+        rest.split(' ').next().and_then(|address| address.parse().ok()).expect("an address")
+    }
+
     /// Where the first listener is.
     pub(crate) fn address(&self) -> SocketAddr {
         self.addresses[0]
@@ -104,6 +114,11 @@ impl Fanfare {
     pub(crate) async fn wait_ready(&self) {
         let admin = self.admin();
         testkit::eventually!("readiness", testkit::client::get(admin, "/-/ready").await.text(), |text| text == "OK");
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().expect("it is still running")
     }
 
     /// Sends it a signal.

@@ -1,41 +1,73 @@
 //! What is kept of one EndpointSlice: the facts that views are made of.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
-use k8s_openapi::api::discovery::v1::{Endpoint as RawEndpoint, EndpointPort, EndpointSlice};
+use k8s_openapi::{
+    api::discovery::v1::{Endpoint as RawEndpoint, EndpointPort, EndpointSlice},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use snapshot::{Conditions, Endpoint, PodRef};
 
 use super::{Port, Protocol, ServiceKey};
 
 /// The label that joins a slice to its Service.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
+pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// One slice: every endpoint of it serves on every port of it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Slice {
     pub(super) service: ServiceKey,
-    ports: Box<[(Port, u16)]>,
+    pub(super) about: About,
+    ports: Box<[SlicePort]>,
     /// With port 0: the ports come from the slice.
     endpoints: Box<[Endpoint]>,
 }
 
+/// What an object's metadata says, as far as it is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct About {
+    /// `creationTimestamp`, in seconds since 1970.
+    pub(crate) created: i64,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) annotations: BTreeMap<String, String>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct SlicePort {
+    port: Port,
+    number: u16,
+    app_protocol: Arc<str>,
+}
+
+/// Annotations that say nothing about the object and are long or change all the time.
+const NOISE: [&str; 2] =
+    ["kubectl.kubernetes.io/last-applied-configuration", "endpoints.kubernetes.io/last-change-trigger-time"];
+
+// === impl Slice ===
+
 impl Slice {
-    /// The facts of a slice that belongs to a Service.
-    pub(super) fn read(object: &EndpointSlice) -> Option<Self> {
+    /// The facts of a slice that belongs to a Service; with `orphans`, of one that names no Service, under its own name.
+    pub(super) fn read(object: &EndpointSlice, orphans: bool) -> Option<Self> {
         let namespace = object.metadata.namespace.as_deref()?;
-        let name = object.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
+        let named = object.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME));
+        let name = match (named, orphans) {
+            (Some(name), false) => name,
+            (None, true) => object.metadata.name.as_ref()?,
+            _ => return None,
+        };
         let service = ServiceKey { namespace: namespace.into(), name: name.as_str().into() };
         let ports = object.ports.iter().flatten().filter_map(port).collect();
         let endpoints = object.endpoints.iter().filter_map(|raw| endpoint(raw, &service.namespace)).collect();
-        Some(Self { service, ports, endpoints })
+        Some(Self { service, about: About::of(&object.metadata), ports, endpoints })
     }
 
-    /// The ports, whether anybody serves on them or not.
-    pub(super) fn ports(&self) -> impl Iterator<Item = &Port> {
-        self.ports.iter().map(|(port, _number)| port)
+    /// The ports, whether anybody serves on them or not, each with its application protocol.
+    pub(super) fn ports(&self) -> impl Iterator<Item = (&Port, &Arc<str>)> {
+        self.ports.iter().map(|port| (&port.port, &port.app_protocol))
     }
 
     /// Every endpoint on every port.
@@ -46,20 +78,46 @@ impl Slice {
                 Endpoint { address, ..endpoint.clone() }
             })
         };
-        self.ports.iter().flat_map(move |(port, number)| on(*number).map(move |endpoint| (port, endpoint)))
+        self.ports.iter().flat_map(move |port| on(port.number).map(move |endpoint| (&port.port, endpoint)))
+    }
+
+    /// The endpoints, if the slice has no port: then with port 0.
+    pub(super) fn portless(&self) -> &[Endpoint] {
+        if self.ports.is_empty() { &self.endpoints } else { &[] }
+    }
+
+    /// Every address on every port; port 0 where there is none.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        let ips = |number: u16| self.endpoints.iter().map(move |e| SocketAddr::new(e.address.ip(), number));
+        let numbered = self.ports.iter().flat_map(move |port| ips(port.number));
+        numbered.chain(self.portless().iter().map(|endpoint| endpoint.address))
+    }
+}
+
+// === impl About ===
+
+impl About {
+    /// From an object's metadata.
+    pub(crate) fn of(meta: &ObjectMeta) -> Self {
+        let mut annotations = meta.annotations.clone().unwrap_or_default();
+        annotations.retain(|key, _value| !NOISE.contains(&key.as_str()));
+        Self {
+            created: meta.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
+            labels: meta.labels.clone().unwrap_or_default(),
+            annotations,
+        }
     }
 }
 
 /// A port without a number stands for any, and is none that a request can be sent to.
-fn port(raw: &EndpointPort) -> Option<(Port, u16)> {
+fn port(raw: &EndpointPort) -> Option<SlicePort> {
     let number = u16::try_from(raw.port?).ok().filter(|number| *number > 0)?;
-    let protocol = match raw.protocol.as_deref() {
-        None | Some("TCP") => Protocol::Tcp,
-        Some("UDP") => Protocol::Udp,
-        Some("SCTP") => Protocol::Sctp,
-        Some(_) => return None,
-    };
-    Some((Port { name: raw.name.as_deref().unwrap_or_default().into(), protocol }, number))
+    let protocol = Protocol::read(raw.protocol.as_deref())?;
+    Some(SlicePort {
+        port: Port { name: raw.name.as_deref().unwrap_or_default().into(), protocol },
+        number,
+        app_protocol: raw.app_protocol.as_deref().unwrap_or_default().into(),
+    })
 }
 
 /// Names of domains (`addressType: FQDN`) have no defined semantics and are left out.

@@ -205,3 +205,25 @@ fn a_slice_of_no_service_and_an_address_that_is_none_are_left_out() {
     index.apply(&slice("t", "cache", &[domain, one(2)], &port(80)));
     assert_eq!(addresses(&http(&view(&mut index, "cache"))), ["192.0.2.2:80"]);
 }
+
+#[test]
+fn application_protocols_are_told_by_port() {
+    let mut index = Index::default();
+    let ports =
+        json!([{"name": "http", "port": 80, "appProtocol": "kubernetes.io/h2c"}, {"name": "sql", "port": 5432}]);
+    index.apply(&slice("s", "cache", &[one(1)], &ports));
+    // While the controller changes it, slices differ: what is said counts.
+    index.apply(&slice("t", "cache", &[one(2)], &port(80)));
+    let view = view(&mut index, "cache");
+    let told: Vec<&str> = view.ports().map(|port| view.app_protocol(port)).collect();
+    assert_eq!(told, ["kubernetes.io/h2c", ""]);
+}
+
+#[test]
+fn endpoints_without_a_port_are_kept_apart() {
+    let mut index = Index::default();
+    index.apply(&slice("s", "db", &[one(1), one(2)], &Value::Null));
+    let view = view(&mut index, "db");
+    assert_eq!(view.ports().count(), 0);
+    assert_eq!(addresses(view.portless()), ["192.0.2.1:0", "192.0.2.2:0"]);
+}

@@ -42,44 +42,60 @@ pub enum Family {
 /// A Service's endpoints by port. The same endpoints give the same view, whatever slices they came in.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct View {
-    ports: BTreeMap<Port, Vec<Endpoint>>,
+    ports: BTreeMap<Port, OnPort>,
+    portless: Vec<Endpoint>,
     dual_stack: bool,
 }
+
+/// What is known about one port.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct OnPort {
+    app_protocol: Arc<str>,
+    endpoints: Vec<Endpoint>,
+}
+
+/// Endpoints that are being gathered, each address once.
+type Gathered = BTreeMap<SocketAddr, Endpoint>;
 
 impl View {
     /// Merges slices. Where a pod has addresses of both families it counts once, with the address of the primary one;
     /// where that is not known, the family that more endpoints have, and IPv4 where both have as many.
     pub(super) fn merge<'a>(slices: impl Iterator<Item = &'a Slice>, primary: Option<Family>) -> Self {
-        let mut ports: BTreeMap<Port, BTreeMap<SocketAddr, Endpoint>> = BTreeMap::new();
+        let mut ports: BTreeMap<Port, (Arc<str>, Gathered)> = BTreeMap::new();
+        let mut portless = Gathered::new();
         let (mut v4, mut v6) = (HashSet::new(), HashSet::new());
+        let mut count = |endpoint: &Endpoint| match endpoint.address.ip() {
+            IpAddr::V4(ip) => v4.insert(ip),
+            IpAddr::V6(ip) => v6.insert(ip),
+        };
         for slice in slices {
             // A port counts as one of the Service's also while nobody serves on it.
-            for port in slice.ports() {
-                if !ports.contains_key(port) {
-                    ports.insert(port.clone(), BTreeMap::new());
+            for (port, app_protocol) in slice.ports() {
+                match ports.get_mut(port) {
+                    None => drop(ports.insert(port.clone(), (app_protocol.clone(), Gathered::new()))),
+                    // For a moment, while the controller changes it, slices may differ.
+                    Some((known, _)) if *known < *app_protocol => known.clone_from(app_protocol),
+                    Some(_) => {}
                 }
             }
             for (port, endpoint) in slice.endpoints() {
-                match endpoint.address.ip() {
-                    IpAddr::V4(ip) => v4.insert(ip),
-                    IpAddr::V6(ip) => v6.insert(ip),
-                };
-                let Some(endpoints) = ports.get_mut(port) else { continue };
-                match endpoints.entry(endpoint.address) {
-                    Entry::Vacant(place) => {
-                        place.insert(endpoint);
-                    }
-                    // For a moment, while the controller moves it, an endpoint may be in two slices.
-                    Entry::Occupied(mut place) if rank(&endpoint) < rank(place.get()) => {
-                        place.insert(endpoint);
-                    }
-                    Entry::Occupied(_) => {}
+                count(&endpoint);
+                if let Some((_, endpoints)) = ports.get_mut(port) {
+                    gather(endpoints, endpoint);
                 }
+            }
+            for endpoint in slice.portless() {
+                count(endpoint);
+                gather(&mut portless, endpoint.clone());
             }
         }
         let family = primary.unwrap_or(if v6.len() > v4.len() { Family::V6 } else { Family::V4 });
-        let ports = ports.into_iter().map(|(port, endpoints)| (port, each_pod_once(endpoints, family))).collect();
-        Self { ports, dual_stack: !v4.is_empty() && !v6.is_empty() }
+        let on_port = |(port, (app_protocol, endpoints))| {
+            (port, OnPort { app_protocol, endpoints: each_pod_once(endpoints, family) })
+        };
+        let ports = ports.into_iter().map(on_port).collect();
+        let portless = each_pod_once(portless, family);
+        Self { ports, portless, dual_stack: !v4.is_empty() && !v6.is_empty() }
     }
 
     /// The ports, ordered by name.
@@ -89,7 +105,24 @@ impl View {
 
     /// The endpoints of one port, ordered by address, whatever their conditions.
     pub fn endpoints(&self, port: &Port) -> &[Endpoint] {
-        self.ports.get(port).map_or(&[], Vec::as_slice)
+        self.ports.get(port).map_or(&[], |on| on.endpoints.as_slice())
+    }
+
+    /// The application protocol of one port (`EndpointSlice.ports[].appProtocol`); empty where none is told.
+    pub fn app_protocol(&self, port: &Port) -> &str {
+        self.ports.get(port).map_or("", |on| &on.app_protocol)
+    }
+
+    /// The endpoints of slices without a port, ordered by address: those of a headless Service that declares none. Their
+    /// port is 0.
+    pub fn portless(&self) -> &[Endpoint] {
+        &self.portless
+    }
+
+    /// Every address on every port; port 0 where there is none.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        let on_ports = self.ports.values().flat_map(|on| &on.endpoints);
+        on_ports.chain(&self.portless).map(|endpoint| endpoint.address)
     }
 
     /// Whether there are endpoints of both address families.
@@ -98,9 +131,52 @@ impl View {
     }
 }
 
+impl Protocol {
+    /// From what objects say (`protocol`); none for what there is no name for here.
+    pub(crate) fn read(text: Option<&str>) -> Option<Self> {
+        match text {
+            None | Some("TCP") => Some(Self::Tcp),
+            Some("UDP") => Some(Self::Udp),
+            Some("SCTP") => Some(Self::Sctp),
+            Some(_) => None,
+        }
+    }
+
+    /// As objects say it: `TCP`, `UDP` or `SCTP`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+            Self::Sctp => "SCTP",
+        }
+    }
+}
+
 impl Family {
+    /// From what a Service says (`spec.ipFamilies[]`).
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        match text {
+            "IPv4" => Some(Self::V4),
+            "IPv6" => Some(Self::V6),
+            _ => None,
+        }
+    }
+
     fn of(endpoint: &Endpoint) -> Self {
         if endpoint.address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+}
+
+/// Takes an endpoint in. For a moment, while the controller moves it, it may be in two slices.
+fn gather(endpoints: &mut Gathered, endpoint: Endpoint) {
+    match endpoints.entry(endpoint.address) {
+        Entry::Vacant(place) => {
+            place.insert(endpoint);
+        }
+        Entry::Occupied(mut place) if rank(&endpoint) < rank(place.get()) => {
+            place.insert(endpoint);
+        }
+        Entry::Occupied(_) => {}
     }
 }
 

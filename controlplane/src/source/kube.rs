@@ -5,36 +5,27 @@
 
 mod family;
 mod selection;
+mod watched;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Weak},
-};
+use std::{collections::HashMap, sync::Arc};
 
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::Client;
-use parking_lot::Mutex;
 use runtime::readiness::Gate;
 pub use selection::{InvalidPattern, Pattern, Selection};
+pub(crate) use selection::{orphaned_slices, service_slices, services, slices_of_services};
 use snapshot::{Change, Cluster, ClusterName, Publisher};
-use tokio::{sync::watch::Receiver, task::JoinHandle};
+use tokio::sync::watch::Receiver;
 use tracing::{info, warn};
+pub use watched::Kube;
+pub(crate) use watched::Watched;
 
 use crate::{
     build::{self, PortProblem, Projection},
     index::Index,
-    watch::{self, Event, State, Status, WatchKey, any_change},
+    watch::{State, WatchKey, any_change},
 };
 
 /// Most port problems that are named as a reason.
 const NAMED: usize = 5;
-
-/// One kube cluster, and the watches that are open on it. Cloning shares them.
-#[derive(Clone)]
-pub struct Kube {
-    client: Client,
-    watches: Arc<Mutex<HashMap<WatchKey, Weak<Watched>>>>,
-}
 
 /// The source: one selection feeds one cluster.
 pub struct KubeSource {
@@ -61,67 +52,6 @@ struct Published {
     problems: Vec<PortProblem>,
 }
 
-/// One watch and what it has seen. Ends with its last user.
-struct Watched {
-    key: WatchKey,
-    index: Arc<Mutex<Index>>,
-    status: Status,
-    task: JoinHandle<()>,
-}
-
-// === impl Kube ===
-
-impl Kube {
-    /// Nothing is watched until a source asks.
-    pub fn new(client: Client) -> Self {
-        Self { client, watches: Arc::default() }
-    }
-
-    /// The watch with this key: the one that is open already, if there is one.
-    fn watch(&self, key: WatchKey) -> Arc<Watched> {
-        let mut watches = self.watches.lock();
-        if let Some(open) = watches.get(&key).and_then(Weak::upgrade) {
-            return open;
-        }
-        watches.retain(|_key, watched| watched.strong_count() > 0);
-        let watched = Arc::new(Watched::start(self.client.clone(), key.clone()));
-        watches.insert(key, Arc::downgrade(&watched));
-        watched
-    }
-}
-
-// === impl Watched ===
-
-impl Watched {
-    fn start(client: Client, key: WatchKey) -> Self {
-        let (index, status) = (Arc::<Mutex<Index>>::default(), Status::default());
-        let task = tokio::spawn({
-            let (index, status, key) = (index.clone(), status.clone(), key.clone());
-            async move {
-                let fold = |event: Event<EndpointSlice>| {
-                    let mut index = index.lock();
-                    match event {
-                        Event::Reset { objects, unreadable } => index.reset(&objects, &unreadable),
-                        Event::Apply(object) => index.apply(&object),
-                        Event::Delete(key) => index.delete(&key),
-                    }
-                };
-                tokio::select! {
-                    never = watch::watch(key.api(client.clone()), key, status.clone(), fold) => match never {},
-                    never = family::look_up(client, &index, &status) => match never {},
-                }
-            }
-        });
-        Self { key, index, status, task }
-    }
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 // === impl KubeSource ===
 
 impl KubeSource {
@@ -129,12 +59,19 @@ impl KubeSource {
     /// has one or has failed to get it. When the future is dropped it stays as it is, and whoever drops it decides whether
     /// to remove it.
     pub async fn run(self) {
-        let watches: Vec<Arc<Watched>> = self.keys().into_iter().map(|key| self.kube.watch(key)).collect();
+        let keys = self.keys();
+        let mut watches: Vec<Arc<Watched<Index>>> = keys.iter().map(|key| self.kube.slices(key.clone())).collect();
         let mut states: Vec<Receiver<State>> = watches.iter().map(|watched| watched.status.subscribe()).collect();
         let mut projection = Projection::new(self.selection.port.clone());
         let mut published = Published::default();
         let mut complete = false;
         loop {
+            for ((watched, state), key) in watches.iter_mut().zip(&mut states).zip(&keys) {
+                if watched.key != *key && watched.is_barred() {
+                    *watched = self.kube.slices(key.clone());
+                    *state = watched.status.subscribe();
+                }
+            }
             let now: Vec<State> = states.iter_mut().map(|state| state.borrow_and_update().clone()).collect();
             // Without any list nothing is known, which is not the same as knowing that there is no endpoint.
             let known = now.iter().any(|state| state.listed);
@@ -150,22 +87,40 @@ impl KubeSource {
         }
     }
 
-    /// One watch for every distinct key.
+    /// Every distinct key, and before it those that see more: where their watches work, it needs none of its own.
     fn keys(&self) -> Vec<WatchKey> {
         let mut keys: Vec<WatchKey> = Vec::new();
         for key in self.selection.services.iter().map(Pattern::watch_key) {
             if !keys.contains(&key) {
-                keys.push(key);
+                let before = keys.iter().position(|narrower| key.covers(narrower)).unwrap_or(keys.len());
+                keys.insert(before, key);
             }
         }
         keys
     }
 
-    fn publish(&self, watches: &[Arc<Watched>], projection: &mut Projection, before: &[PortProblem]) -> Published {
+    fn publish(
+        &self,
+        watches: &[Arc<Watched<Index>>],
+        projection: &mut Projection,
+        before: &[PortProblem],
+    ) -> Published {
         let mut views = HashMap::new();
         for watched in watches {
-            for (service, view) in watched.index.lock().views() {
-                if self.selection.services.iter().any(|pattern| pattern.matches(service)) {
+            let mut index = watched.store.lock();
+            let (exact, wild): (Vec<&Pattern>, Vec<&Pattern>) =
+                self.selection.services.iter().partition(|pattern| pattern.exact().is_some());
+            // A shared watch may see thousands of others.
+            for service in exact.into_iter().filter_map(Pattern::exact) {
+                if let Some(view) = index.view(&service) {
+                    views.insert(service, view);
+                }
+            }
+            if wild.is_empty() {
+                continue;
+            }
+            for (service, view) in index.views() {
+                if wild.iter().any(|pattern| pattern.matches(service)) {
                     views.insert(service.clone(), view);
                 }
             }
@@ -182,14 +137,16 @@ impl KubeSource {
     }
 
     /// Whether every watch goes on from a complete list; else the gate says what is missing.
-    fn complete(&self, watches: &[Arc<Watched>], now: &[State]) -> bool {
+    fn complete(&self, watches: &[Arc<Watched<Index>>], now: &[State]) -> bool {
         let pending = watches.iter().zip(now).filter(|(_, state)| !state.connected);
-        let missing: Vec<String> = pending
+        let mut missing: Vec<String> = pending
             .map(|(watched, state)| match &state.problem {
                 Some(problem) => problem.clone(),
                 None => format!("waiting for the first complete list of {}", watched.key),
             })
             .collect();
+        // Several keys may have one watch.
+        missing.dedup();
         if missing.is_empty() {
             info!(cluster = %self.cluster, "endpoints are complete");
         } else {

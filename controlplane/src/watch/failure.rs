@@ -108,7 +108,7 @@ impl Reason {
 }
 
 /// An error with its causes: the outermost of a connection error rarely says anything.
-fn chain(error: &dyn Error) -> String {
+pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     // A cause that is its own cause must not hang anybody.

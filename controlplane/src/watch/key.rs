@@ -42,6 +42,18 @@ impl WatchKey {
         self.kind
     }
 
+    /// Whether this one sees all that the other one sees. Of selectors only `label` is known to cover `label=value`.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        let same_kind = (self.kind, self.group) == (other.kind, other.group);
+        let label_alone = other.selector.strip_prefix(&self.selector).is_some_and(|rest| rest.starts_with('='));
+        let selects = self.selector == other.selector || !self.selector.is_empty() && label_alone;
+        let scope = match &self.scope {
+            Scope::All => true,
+            Scope::Namespace(_) => self.scope == other.scope,
+        };
+        same_kind && scope && selects
+    }
+
     /// Where it looks.
     pub fn scope(&self) -> &Scope {
         &self.scope
@@ -69,11 +81,31 @@ impl WatchKey {
     }
 }
 
+impl Scope {
+    /// Whether it covers this namespace.
+    pub fn contains(&self, namespace: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Namespace(only) => **only == *namespace,
+        }
+    }
+}
+
 impl ObjectKey {
     /// The key of an object, from its metadata.
     pub fn of(meta: &ObjectMeta) -> Self {
         let part = |text: &Option<String>| text.as_deref().unwrap_or_default().into();
         Self { namespace: part(&meta.namespace), name: part(&meta.name) }
+    }
+
+    /// Its namespace.
+    pub fn namespace(&self) -> &Arc<str> {
+        &self.namespace
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
     }
 }
 
@@ -96,5 +128,29 @@ impl fmt::Display for Scope {
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wider_scope_and_a_label_alone_cover_what_is_narrower() {
+        let key = |namespace: Option<&str>, selector: &str| {
+            let scope = namespace.map_or(Scope::All, |namespace| Scope::Namespace(namespace.into()));
+            WatchKey::new("endpointslices", "discovery.k8s.io", scope, selector)
+        };
+        let narrow = key(Some("shop"), "name=cache");
+        for wider in [narrow.clone(), key(None, "name=cache"), key(Some("shop"), "name"), key(None, "name")] {
+            assert!(wider.covers(&narrow), "{wider}");
+        }
+        for other in
+            [key(Some("other"), "name"), key(None, "nam"), key(None, "!name"), key(None, "name=cach"), key(None, "")]
+        {
+            assert!(!other.covers(&narrow), "{other}");
+        }
+        assert!(!narrow.covers(&key(Some("shop"), "name")) && !key(None, "name").covers(&key(None, "!name")));
+        assert!(!WatchKey::new("services", "", Scope::All, "name").covers(&narrow));
     }
 }

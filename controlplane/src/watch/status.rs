@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
-use super::{Scope, WatchKey};
+use super::{Reason, Scope, WatchKey};
 use crate::metrics as names;
 
 /// How often the age is reported.
@@ -32,6 +32,8 @@ pub struct State {
     pub connected: bool,
     /// What is wrong at the moment.
     pub problem: Option<String>,
+    /// The kind of that problem.
+    pub reason: Option<Reason>,
     /// Grows with everything told.
     pub changes: u64,
 }
@@ -46,6 +48,11 @@ impl Status {
     /// How old the data is: the time since the last event, bookmark or (re)connect.
     pub fn age(&self) -> Duration {
         self.seen.lock().elapsed()
+    }
+
+    /// What has happened so far.
+    pub(crate) fn now(&self) -> State {
+        self.state.borrow().clone()
     }
 
     /// What has happened so far, and a way to wait for more.
@@ -75,12 +82,16 @@ impl Status {
             let news = !state.connected || state.problem.is_some();
             state.connected = true;
             state.problem = None;
+            state.reason = None;
             news
         });
     }
 
-    pub(super) fn failed(&self, problem: String) {
-        self.state.send_modify(|state| state.problem = Some(problem));
+    pub(super) fn failed(&self, reason: Reason, problem: String) {
+        self.state.send_modify(|state| {
+            state.problem = Some(problem);
+            state.reason = Some(reason);
+        });
     }
 
     /// Reports the age for ever, also while nothing is heard.

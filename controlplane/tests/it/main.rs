@@ -1,6 +1,8 @@
 //! The Kubernetes source against a real API server: what it publishes, with no more rights than it asks for.
 
 mod bed;
+mod catalog;
+mod lease;
 mod outages;
 mod rights;
 mod slices;

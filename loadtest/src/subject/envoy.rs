@@ -6,9 +6,6 @@ use serde_json::{Value, json};
 
 use super::Plan;
 
-/// Where the wheel keeps it, from the folder of installed packages.
-pub(super) const PROGRAM: &str = "envoy/_bin/envoy";
-
 const MANAGER: &str =
     "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";

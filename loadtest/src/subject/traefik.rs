@@ -7,9 +7,6 @@ use serde_json::{Map, Value, json};
 
 use super::Plan;
 
-/// Where the wheel keeps it, from the folder of its programs.
-pub(super) const PROGRAM: &str = "traefik";
-
 pub(super) fn command(program: &Path, plan: &Plan<'_>, port: u16) -> anyhow::Result<Vec<String>> {
     // JSON is YAML.
     let file = plan.work.join("traefik.yml");

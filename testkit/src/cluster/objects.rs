@@ -55,6 +55,30 @@ impl Cluster {
         self.patch_all(yaml, &PatchParams::apply(MANAGER).force().dry_run()).await
     }
 
+    /// An object, or a list, by its path below the API server; `None` where there is none.
+    ///
+    /// # Panics
+    /// Where the API server says anything else.
+    pub async fn read(&self, path: &str) -> Option<serde_json::Value> {
+        let request = hyper::Request::get(path).body(Vec::new()).expect("a valid path");
+        match self.client().await.request(request).await {
+            Ok(object) => Some(object),
+            Err(kube::Error::Api(status)) if status.code == 404 => None,
+            Err(error) => panic!("{path} cannot be read: {error}"),
+        }
+    }
+
+    /// Changes an object by a merge patch (RFC 7396), by its path below the API server.
+    ///
+    /// # Panics
+    /// Where the API server refuses.
+    pub async fn merge(&self, path: &str, patch: serde_json::Value) {
+        let request = hyper::Request::patch(path).header("content-type", "application/merge-patch+json");
+        let request = request.body(patch.to_string().into_bytes()).expect("a valid path");
+        let done = self.client().await.request::<serde_json::Value>(request).await;
+        done.unwrap_or_else(|error| panic!("{path} cannot be changed: {error}"));
+    }
+
     /// Deletes every object of a YAML text, in order, of which only kind, namespace and name count. Returns when the API
     /// server has taken the deletion; what has finalizers or dependents goes later.
     ///

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use testkit::{
     client::{self, RawClient},
     cluster,
-    origin::{Origin, Reply},
+    origin::{Origin, Reply, Request, Script},
 };
 
 use super::{path, read};
@@ -43,12 +43,24 @@ pub(super) fn documented() -> BTreeMap<String, Family> {
 /// The names that the source has: constants of the data plane, and whatever begins like ours.
 fn in_source() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    for folder in ["src", "snapshot/src", "runtime/src", "proxy/src", "controlplane/src"] {
+    for folder in [
+        "src",
+        "snapshot/src",
+        "runtime/src",
+        "proxy/src",
+        "controlplane/src",
+        "export/src",
+        "mirror/src",
+        "sidecar/src",
+    ] {
         collect(&path(folder), &mut names);
     }
-    let kept = read("proxy/src/metrics.rs");
-    let constants = kept.lines().filter(|line| line.trim_start().starts_with("pub const ") && line.contains(": &str"));
-    names.extend(constants.filter_map(|line| line.split('"').nth(1)).map(str::to_owned));
+    // Those that other tools have given their names.
+    for kept in ["proxy/src/metrics.rs", "controlplane/src/metrics.rs"].map(read) {
+        let constants =
+            kept.lines().filter(|line| line.trim_start().starts_with("pub const ") && line.contains(": &str"));
+        names.extend(constants.filter_map(|line| line.split('"').nth(1)).map(str::to_owned));
+    }
     names
 }
 
@@ -115,13 +127,32 @@ fn the_reference_has_every_metric_of_the_source_and_no_other() {
 }
 
 /// What shows itself only after something that this test does not bring about.
-const RARE: [&str; 3] = ["fanfare_dns_lookups_total", "fanfare_watch_errors_total", "fanfare_watch_malformed_total"];
+const RARE: [&str; 9] = [
+    "fanfare_dns_lookups_total",
+    "fanfare_election_errors_total",
+    "fanfare_election_releases_total",
+    "fanfare_election_terms_ended_total",
+    "fanfare_export_render_errors_total",
+    "fanfare_mirror_refused_total",
+    "fanfare_mirror_retries_total",
+    "fanfare_watch_errors_total",
+    "fanfare_watch_malformed_total",
+];
 
 #[tokio::test]
 async fn a_process_shows_every_metric_with_its_type_and_its_labels() {
     let cluster = cluster::shared().await;
     let namespace = cluster.namespace("metrics").await;
-    let origin = Origin::start(Reply::ok("fine"));
+    let script = |request: &Request| match request.target.ends_with(".manifest") {
+        true => Reply::new(404),
+        false => Reply::ok("fine"),
+    };
+    let origin = Origin::start(Script::on_request(script));
+    let mirrored = format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: mirrored, namespace: {namespace}, labels: {{a: b}}}}"
+    );
+    let mirrored = format!("{mirrored}\nspec: {{ports: [{{port: 80}}]}}");
+    cluster.apply_yaml(&mirrored).await.unwrap_or_else(|e| panic!("a valid Service: {e}"));
     let folder = tempfile::tempdir().expect("a temporary folder");
     let targets = folder.path().join("targets.json");
     fs::write(&targets, format!("[{{\"targets\": [\"{}\"]}}]", origin.address())).expect("it can be written");
@@ -130,18 +161,25 @@ async fn a_process_shows_every_metric_with_its_type_and_its_labels() {
         "
 admin: {{listen: 127.0.0.1:0}}
 threads: 1
-kubernetes: {{kubeconfig: {}}}
+kubernetes: {{kubeconfig: {kubeconfig}}}
 ready_no_endpoint: true
 broadcast:
   - listen: 127.0.0.1:0
     routes:
       - {{match: {{path: /kube}}, to: {{service: {namespace}/cache, port: http}}}}
-      - {{match: {{path: /file}}, to: {{file: {}}}}}
-      - {{match: {{path: /fixed}}, to: {{endpoints: '{}'}}}}
+      - {{match: {{path: /file}}, to: {{file: {targets}}}}}
+      - {{match: {{path: /fixed}}, to: {{endpoints: '{origin}'}}}}
+endpoints: {{listen: 127.0.0.1:0, services: [{namespace}/cache], hosts_file: {folder}/hosts, exec: 'true', exec_debounce: 0s}}
+elect: [{{name: metrics, namespace: {namespace}, label: false}}]
+discover: [{{name: metrics, select: {{labels: a=b, namespaces: [{namespace}]}}, format: hosts, to: {folder}/backends}}]
+bridge: [{{from: 'http://{origin}/edge', to: {folder}/edge}}]
+mirror:
+  remotes: [{{kubeconfig: {kubeconfig}, prefix: west, select: {{labels: a=b}}, namespace: {namespace}, namespaces: [{namespace}]}}]
 ",
-        cluster.kubeconfig_path().display(),
-        targets.display(),
-        origin.address(),
+        kubeconfig = cluster.kubeconfig_path().display(),
+        targets = targets.display(),
+        origin = origin.address(),
+        folder = folder.path().display(),
     );
     fs::write(&file, text).expect("it can be written");
     let fanfare = Fanfare::serve(["run".as_ref(), "--config".as_ref(), file.as_os_str()]).await;
@@ -152,13 +190,18 @@ broadcast:
     let mut malformed = RawClient::connect(fanfare.address()).await;
     malformed.send(b"GET\r\n\r\n").await;
     malformed.read_response("GET").await.complete().expect_status(400);
+    let endpoints = fanfare.listening("for endpoints").await;
+    testkit::eventually!("a poll", client::get(endpoints, "/endpoints?wait=1ms").await.status, |status| *status == 200);
     fanfare.signal(Signal::HUP);
 
     let mut documented = documented();
     let scrape = async || client::get(fanfare.admin(), "/metrics").await.complete().text();
     let text = testkit::eventually!("the reload to be counted", scrape().await, |text| text
         .contains("fanfare_config_reloads_total{")
-        && text.contains("fanfare_watch_age_seconds{"));
+        && text.contains("fanfare_watch_age_seconds{")
+        && text.contains("fanfare_endpoints_commands_total{")
+        && text.contains("fanfare_election_renewals_total{")
+        && text.contains("fanfare_mirror_lag_seconds_count"));
     let shown = shown(&text);
     documented.retain(|name, _| shown.contains_key(name) || !RARE.contains(&name.as_str()));
     assert_eq!(shown, documented, "left: a process, right: docs/metrics.md");

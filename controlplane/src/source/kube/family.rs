@@ -56,9 +56,5 @@ async fn primary(client: &Client, key: &ServiceKey) -> Result<Option<Family>, Fa
     let answer = timeout(ANSWER, services.get_opt(&key.name)).await;
     let service = answer.map_err(|_elapsed| Failure::no_answer("get", ANSWER))?.map_err(|e| Failure::of("get", &e))?;
     let families = service.and_then(|service| service.spec).and_then(|spec| spec.ip_families).unwrap_or_default();
-    Ok(match families.first().map(String::as_str) {
-        Some("IPv4") => Some(Family::V4),
-        Some("IPv6") => Some(Family::V6),
-        _ => None,
-    })
+    Ok(families.first().and_then(|family| Family::read(family)))
 }

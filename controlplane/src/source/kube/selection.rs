@@ -4,12 +4,9 @@ use std::{fmt, sync::Arc};
 
 use crate::{
     build::PortSelector,
-    index::ServiceKey,
+    index::{SERVICE_NAME, ServiceKey},
     watch::{Scope, WatchKey},
 };
-
-/// The label that joins a slice to its Service.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// The Services whose endpoints make up one cluster, and the port of theirs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -76,14 +73,42 @@ impl Pattern {
             && glob(self.name.as_bytes(), service.name.as_bytes())
     }
 
+    /// The one Service that it matches, if it has no wildcard.
+    pub(super) fn exact(&self) -> Option<ServiceKey> {
+        let exact = is_exact(&self.namespace) && is_exact(&self.name);
+        exact.then(|| ServiceKey { namespace: self.namespace.clone(), name: self.name.clone() })
+    }
+
     /// The narrowest watch that sees every slice of these Services: a named namespace is watched alone, and of a named
     /// Service only its own slices come.
     pub(super) fn watch_key(&self) -> WatchKey {
         let scope = if is_exact(&self.namespace) { Scope::Namespace(self.namespace.clone()) } else { Scope::All };
-        let selector =
-            if is_exact(&self.name) { format!("{SERVICE_NAME}={}", self.name) } else { SERVICE_NAME.to_owned() };
-        WatchKey::new("endpointslices", "discovery.k8s.io", scope, selector)
+        if is_exact(&self.name) { service_slices(scope, &self.name) } else { slices_of_services(scope) }
     }
+}
+
+/// The watch on the slices of all Services.
+pub(crate) fn slices_of_services(scope: Scope) -> WatchKey {
+    slices(scope, SERVICE_NAME.to_owned())
+}
+
+/// The watch on the slices of the Services of this name.
+pub(crate) fn service_slices(scope: Scope, name: &str) -> WatchKey {
+    slices(scope, format!("{SERVICE_NAME}={name}"))
+}
+
+/// The watch on the slices that name no Service.
+pub(crate) fn orphaned_slices(scope: Scope) -> WatchKey {
+    slices(scope, format!("!{SERVICE_NAME}"))
+}
+
+/// The watch on Services.
+pub(crate) fn services(scope: Scope) -> WatchKey {
+    WatchKey::new("services", "", scope, "")
+}
+
+fn slices(scope: Scope, selector: String) -> WatchKey {
+    WatchKey::new("endpointslices", "discovery.k8s.io", scope, selector)
 }
 
 impl fmt::Display for Pattern {

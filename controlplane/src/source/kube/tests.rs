@@ -1,6 +1,6 @@
 //! Watches are shared by key, and end with their last user.
 
-use kube::Config;
+use kube::{Client, Config};
 use runtime::readiness::Readiness;
 use snapshot::{Reader, channel};
 use testkit::{

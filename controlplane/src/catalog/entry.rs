@@ -1,0 +1,60 @@
+//! One Service's entry, from the Service and its slices (pure).
+
+use std::sync::Arc;
+
+use super::{Entry, Facts, Selector, ServicePort, Services};
+use crate::index::{About, Index, ServiceKey, View};
+
+/// The label with which the controllers sign the slices that they make, always for a Service.
+const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+
+/// How the controllers' signatures begin (`endpointslice-controller.k8s.io`, `endpointslicemirroring-controller.k8s.io`).
+const CONTROLLERS: &str = "endpointslice";
+
+/// The stores of one scope.
+pub(super) struct Stores<'a> {
+    pub(super) slices: &'a mut Index,
+    pub(super) orphans: &'a mut Index,
+    /// None where Services may not be read.
+    pub(super) services: Option<&'a Services>,
+}
+
+/// The entry of one Service, if it is selected.
+pub(super) fn selected(key: &ServiceKey, selector: &Selector, stores: &mut Stores<'_>) -> Option<Entry> {
+    let services_known = stores.services.is_some();
+    if let Some(known) = stores.services.and_then(|services| services.get(key)) {
+        if !selector.matches(&known.facts.labels) {
+            return None;
+        }
+        let view = stores.slices.view(key).unwrap_or_default();
+        return Some(Entry { key: key.clone(), facts: known.facts.clone(), view });
+    }
+    // A slice of a controller whose Service is not there is about to go with it, or its Service is about to be told.
+    let alone =
+        |about: &&About| !services_known || !about.labels.get(MANAGED_BY).is_some_and(|by| by.starts_with(CONTROLLERS));
+    let matches = |index: &Index| index.about(key).filter(alone).any(|about| selector.matches(&about.labels));
+    if matches(stores.slices) {
+        return Some(of_slices(key, stores.slices));
+    }
+    matches(stores.orphans).then(|| of_slices(key, stores.orphans))
+}
+
+/// The entry of a Service as its slices alone tell it, be there any or not.
+pub(super) fn of_slices(key: &ServiceKey, slices: &mut Index) -> Entry {
+    let view = slices.view(key).unwrap_or_default();
+    // The oldest; of two as old, one by content, so that the choice does not depend on order.
+    let oldest = slices.about(key).min_by_key(|about| (about.created, &about.labels, &about.annotations));
+    let About { created, labels, annotations } = oldest.cloned().unwrap_or_default();
+    let facts = Facts { uid: "".into(), created, labels, annotations, ports: ports(&view) };
+    Entry { key: key.clone(), facts, view }
+}
+
+fn ports(view: &Arc<View>) -> Vec<ServicePort> {
+    let port = |port: &crate::index::Port| ServicePort {
+        name: port.name.clone(),
+        number: 0,
+        protocol: port.protocol,
+        app_protocol: view.app_protocol(port).into(),
+    };
+    view.ports().map(port).collect()
+}

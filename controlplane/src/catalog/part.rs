@@ -1,0 +1,130 @@
+//! The Services of one catalog in one scope: which watches tell of them, and what these make of each.
+
+use tokio::sync::watch;
+
+use super::{Catalog, Entry, Selector, Services, entry, entry::Stores, watching::Watching};
+use crate::{
+    index::{Index, ServiceKey, Touches},
+    source::kube::{Kube, orphaned_slices, service_slices, services, slices_of_services},
+    watch::{Scope, State, Status},
+};
+
+/// The selected Services in one scope.
+pub(super) struct Part {
+    pub(super) scope: Scope,
+    slices: Watching<Index>,
+    by_labels: Option<ByLabels>,
+    /// Everything has a complete list, or never will for want of a right that can be done without.
+    pub(super) known: bool,
+}
+
+/// What selecting by labels needs besides slices of Services.
+struct ByLabels {
+    selector: Selector,
+    orphans: Watching<Index>,
+    services: Watching<Services>,
+    /// There was a complete list of Services when it was looked at last.
+    listed: bool,
+}
+
+// === impl Part ===
+
+impl Part {
+    pub(super) fn by_labels(kube: &Kube, scope: Scope, selector: &Selector) -> Self {
+        let by_labels = ByLabels {
+            selector: selector.clone(),
+            orphans: Watching::new(orphaned_slices(scope.clone()), |key| kube.orphans(key)),
+            services: Watching::new(services(scope.clone()), |key| kube.services(key)),
+            listed: false,
+        };
+        let slices = Watching::new(slices_of_services(scope.clone()), |key| kube.slices(key));
+        Self { scope, slices, by_labels: Some(by_labels), known: false }
+    }
+
+    pub(super) fn of_one(kube: &Kube, service: &ServiceKey) -> Self {
+        let scope = Scope::Namespace(service.namespace.clone());
+        let slices = Watching::new(service_slices(scope.clone(), &service.name), |key| kube.slices(key));
+        Self { scope, slices, by_labels: None, known: false }
+    }
+
+    /// Takes watches of its own where those that it shares ask for more than they may. Returns whether it does.
+    pub(super) fn reconsider(&mut self, kube: &Kube) -> bool {
+        let mut any = self.slices.reconsider(|key| kube.slices(key));
+        if let Some(by) = &mut self.by_labels {
+            any |= by.orphans.reconsider(|key| kube.orphans(key));
+            any |= by.services.reconsider(|key| kube.services(key));
+        }
+        any
+    }
+
+    /// Whether this part's Services are known: there is a complete list of slices, and of Services unless they may not be
+    /// read. Another failure to list them may pass, and is waited out.
+    pub(super) fn is_known(&self) -> bool {
+        self.slices.state().listed
+            && self.by_labels.as_ref().is_none_or(|by| {
+                by.orphans.state().listed && (by.services.state().listed || by.services.is_forbidden())
+            })
+    }
+
+    /// Everything is new, once more.
+    pub(super) fn begin_anew(&mut self) {
+        self.slices.begin_anew();
+        if let Some(by) = &mut self.by_labels {
+            by.orphans.begin_anew();
+            by.services.begin_anew();
+        }
+    }
+
+    /// The Services to look at again.
+    pub(super) fn touches(&mut self, catalog: &Catalog) -> Touches {
+        let mut touches = self.slices.touches();
+        let Some(by) = &mut self.by_labels else { return touches };
+        for (key, touch) in by.orphans.touches().into_iter().chain(by.services.touches()) {
+            touches.entry(key).or_default().merge(touch);
+        }
+        // The watches may see more.
+        touches.retain(|key, _touch| self.scope.contains(&key.namespace));
+        let listed = by.services.state().listed;
+        if listed && !by.listed {
+            // Those that were selected by the labels of their slices may be no Services.
+            for key in catalog.services.keys().filter(|key| self.scope.contains(&key.namespace)) {
+                touches.entry(key.clone()).or_default().listed = true;
+            }
+        }
+        by.listed = listed;
+        touches
+    }
+
+    pub(super) fn entry(&self, key: &ServiceKey) -> Option<Entry> {
+        let mut slices = self.slices.watched.store.lock();
+        let Some(by) = &self.by_labels else { return Some(entry::of_slices(key, &mut slices)) };
+        let mut orphans = by.orphans.watched.store.lock();
+        let services = by.listed.then(|| by.services.watched.store.lock());
+        let primary = services.as_ref().and_then(|services| services.get(key)).and_then(|known| known.primary);
+        if primary.is_some_and(|primary| slices.set_primary(key, primary)) {
+            // Others who share the watch want to know.
+            self.slices.watched.status.changed();
+        }
+        let mut stores = Stores { slices: &mut slices, orphans: &mut orphans, services: services.as_deref() };
+        entry::selected(key, &by.selector, &mut stores)
+    }
+
+    pub(super) fn states(&self) -> Vec<watch::Receiver<State>> {
+        let by = self.by_labels.iter().flat_map(|by| [by.orphans.state.clone(), by.services.state.clone()]);
+        [self.slices.state.clone()].into_iter().chain(by).collect()
+    }
+
+    pub(super) fn statuses(&self) -> Vec<Status> {
+        let by = self.by_labels.iter();
+        let by = by.flat_map(|by| [by.orphans.watched.status.clone(), by.services.watched.status.clone()]);
+        [self.slices.watched.status.clone()].into_iter().chain(by).collect()
+    }
+
+    pub(super) fn missing(&self) -> Vec<String> {
+        let by = self.by_labels.iter().flat_map(|by| [by.orphans.missing(), by.services.missing()]);
+        let mut missing: Vec<String> = [self.slices.missing()].into_iter().chain(by).flatten().collect();
+        // Two watches on slices want for the same right.
+        missing.dedup();
+        missing
+    }
+}

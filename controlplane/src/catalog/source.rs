@@ -1,0 +1,154 @@
+//! Keeps one catalog up to date: the touched Services of its watches are looked at again, the others are not.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use runtime::readiness::Gate;
+use tokio::sync::watch;
+use tracing::{debug, info};
+
+use super::{Catalog, CatalogReader, DataAge, Selection, part::Part};
+use crate::{
+    build,
+    index::ServiceKey,
+    source::kube::Kube,
+    watch::{Scope, any_change},
+};
+
+/// The source of one catalog.
+struct Source {
+    kube: Kube,
+    parts: Vec<Part>,
+    /// Set where the catalog is that of one Service.
+    only: Option<ServiceKey>,
+    catalog: watch::Sender<Catalog>,
+    settled: Arc<AtomicU64>,
+    data_age: DataAge,
+    gate: Gate,
+    complete: bool,
+}
+
+/// Keeps a catalog of these Services up to date until its reader is dropped. The gate opens when every watch has a complete
+/// list and goes on from it, and until then says what is missing; an API server that goes away later changes nothing but
+/// the age of the data.
+pub fn follow(kube: &Kube, selection: Selection, gate: Gate) -> CatalogReader {
+    let (parts, only) = match selection {
+        Selection::Service(key) => (vec![Part::of_one(kube, &key)], Some(key)),
+        Selection::Labels { selector, namespaces: None } => (vec![Part::by_labels(kube, Scope::All, &selector)], None),
+        Selection::Labels { selector, namespaces: Some(namespaces) } => {
+            // Once each.
+            let namespaces: BTreeSet<Arc<str>> = namespaces.into_iter().collect();
+            let scopes = namespaces.into_iter().map(Scope::Namespace);
+            (scopes.map(|scope| Part::by_labels(kube, scope, &selector)).collect(), None)
+        }
+    };
+    let (sender, catalog) = watch::channel(Catalog::default());
+    let data_age = DataAge::default();
+    let settled = Arc::<AtomicU64>::default();
+    let source = Source {
+        kube: kube.clone(),
+        parts,
+        only,
+        catalog: sender,
+        settled: settled.clone(),
+        data_age: data_age.clone(),
+        gate,
+        complete: false,
+    };
+    source.tell_age();
+    CatalogReader { catalog, data_age, settled, task: tokio::spawn(source.run()) }
+}
+
+// === impl Source ===
+
+impl Source {
+    async fn run(mut self) {
+        let mut states: Vec<_> = self.parts.iter().flat_map(Part::states).collect();
+        loop {
+            states.iter_mut().for_each(|state| drop(state.borrow_and_update()));
+            if self.reconsider() {
+                states = self.parts.iter().flat_map(Part::states).collect();
+                self.tell_age();
+            }
+            self.update();
+            self.complete = self.complete || self.check();
+            any_change(&mut states).await;
+            build::burst(&mut states).await;
+        }
+    }
+
+    /// Whether any part watches something else now.
+    fn reconsider(&mut self) -> bool {
+        let mut any = false;
+        for part in &mut self.parts {
+            any |= part.reconsider(&self.kube);
+        }
+        any
+    }
+
+    fn tell_age(&self) {
+        self.data_age.set(self.parts.iter().flat_map(Part::statuses).collect());
+    }
+
+    /// Takes in what has changed, and publishes it.
+    fn update(&mut self) {
+        let mut next = self.catalog.borrow().clone();
+        let before = next.sequence;
+        next.sequence += 1;
+        let settled = self.settled.load(Ordering::Relaxed);
+        let mut changed = false;
+        for part in &mut self.parts {
+            if !part.known {
+                part.known = part.is_known();
+                changed |= part.known;
+                // Causes of changes to what nobody was told are of no interest, and would only pile up.
+                part.begin_anew();
+            }
+            if !part.known {
+                continue;
+            }
+            let mut touches = part.touches(&next);
+            if let Some(only) = &self.only {
+                touches.retain(|key, _touch| key == only);
+                // It is there also without a slice.
+                touches.entry(only.clone()).or_default();
+            }
+            for (key, touch) in touches {
+                let entry = part.entry(&key);
+                changed |= next.put(&key, entry, &touch, settled);
+            }
+        }
+        let unlisted = self.parts.iter().filter(|part| !part.known).filter_map(|part| match &part.scope {
+            Scope::Namespace(namespace) => Some(namespace.clone()),
+            Scope::All => None,
+        });
+        next.unlisted = Arc::new(unlisted.collect());
+        if changed {
+            debug!(sequence = next.sequence, services = next.services.len(), "the catalog has changed");
+        } else {
+            next.sequence = before;
+        }
+        // Without a change its account of losses may still be another one.
+        self.catalog.send_if_modified(|catalog| {
+            *catalog = next;
+            changed
+        });
+    }
+
+    /// Whether every watch goes on from a complete list; else the gate says what is missing.
+    fn check(&self) -> bool {
+        let missing: Vec<String> = self.parts.iter().flat_map(Part::missing).collect();
+        if missing.is_empty() {
+            info!(services = self.catalog.borrow().services.len(), "the catalog is complete");
+            self.gate.set_ready();
+        } else {
+            self.gate.set_not_ready(missing.join("; "));
+        }
+        missing.is_empty()
+    }
+}

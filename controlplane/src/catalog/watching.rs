@@ -1,0 +1,107 @@
+//! One watch that a catalog follows, and how far it has followed it.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::Services;
+use crate::{
+    index::{Index, Observer, Touches},
+    source::kube::Watched,
+    watch::{Reason, State, WatchKey},
+};
+
+/// A watch, and its user's place in it.
+pub(super) struct Watching<S: Observed> {
+    /// What is asked for; the watch may see more.
+    wanted: WatchKey,
+    pub(super) watched: Arc<Watched<S>>,
+    observer: Observer,
+    pub(super) state: watch::Receiver<State>,
+}
+
+/// A store that tells what has changed in it.
+pub(super) trait Observed {
+    fn observe(&mut self) -> Observer;
+    fn touches(&mut self, observer: Observer) -> Touches;
+    fn leave(&mut self, observer: Observer);
+}
+
+// === impl Watching ===
+
+impl<S: Observed> Watching<S> {
+    pub(super) fn new(wanted: WatchKey, open: impl FnOnce(WatchKey) -> Arc<Watched<S>>) -> Self {
+        let watched = open(wanted.clone());
+        let observer = watched.store.lock().observe();
+        let state = watched.status.subscribe();
+        Self { wanted, watched, observer, state }
+    }
+
+    /// Takes another watch, if this one is a wider one that may not be.
+    pub(super) fn reconsider(&mut self, open: impl FnOnce(WatchKey) -> Arc<Watched<S>>) -> bool {
+        let barred = self.watched.key != self.wanted && self.watched.is_barred();
+        if barred {
+            *self = Self::new(self.wanted.clone(), open);
+        }
+        barred
+    }
+
+    pub(super) fn begin_anew(&mut self) {
+        let mut store = self.watched.store.lock();
+        store.leave(self.observer);
+        self.observer = store.observe();
+    }
+
+    pub(super) fn state(&self) -> watch::Ref<'_, State> {
+        self.state.borrow()
+    }
+
+    pub(super) fn is_forbidden(&self) -> bool {
+        self.state().reason == Some(Reason::Forbidden)
+    }
+
+    pub(super) fn touches(&self) -> Touches {
+        self.watched.store.lock().touches(self.observer)
+    }
+
+    /// What keeps this watch from going on from a complete list.
+    pub(super) fn missing(&self) -> Option<String> {
+        let state = self.state();
+        let waiting = || format!("waiting for the first complete list of {}", self.watched.key);
+        (!state.connected).then(|| state.problem.clone().unwrap_or_else(waiting))
+    }
+}
+
+impl<S: Observed> Drop for Watching<S> {
+    fn drop(&mut self) {
+        self.watched.store.lock().leave(self.observer);
+    }
+}
+
+impl Observed for Index {
+    fn observe(&mut self) -> Observer {
+        self.observe()
+    }
+
+    fn touches(&mut self, observer: Observer) -> Touches {
+        self.touches(observer)
+    }
+
+    fn leave(&mut self, observer: Observer) {
+        self.leave(observer);
+    }
+}
+
+impl Observed for Services {
+    fn observe(&mut self) -> Observer {
+        self.observe()
+    }
+
+    fn touches(&mut self, observer: Observer) -> Touches {
+        self.touches(observer)
+    }
+
+    fn leave(&mut self, observer: Observer) {
+        self.leave(observer);
+    }
+}

@@ -1,0 +1,132 @@
+//! The certificates that vouch for an API server: from a file, or from a URL for which somebody vouches in turn.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use http_body_util::{BodyExt as _, Limited};
+use hyper::{Request, StatusCode, Uri};
+use kube::{Client, Config, client::Body};
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
+use tokio::time::{Instant, timeout};
+use tracing::warn;
+
+use super::Url;
+use crate::client::tuned;
+
+/// How long fetching may take, all in all.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The longest list of certificates that is taken, in bytes.
+const MAX: usize = 1 << 20;
+
+/// Certificates (DER) that a URL has told, and when.
+#[derive(Debug)]
+pub(super) struct Fetched {
+    certificates: Vec<Vec<u8>>,
+    at: Instant,
+}
+
+/// Why there are no certificates to trust.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// The file cannot be read.
+    #[error("cannot read the certificates in {}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: io::Error,
+    },
+    /// They cannot be fetched.
+    #[error("cannot fetch the certificates at {url}: {problem}")]
+    Fetch {
+        /// Where they should be.
+        url: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// What is there are no certificates.
+    #[error("{origin} has no list of certificates in PEM form: {problem}")]
+    Pem {
+        /// The file or the URL.
+        origin: String,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+/// The certificates in a file.
+pub(super) fn read(path: &Path) -> Result<Vec<Vec<u8>>, TrustError> {
+    let text = fs::read(path).map_err(|source| TrustError::File { path: path.to_owned(), source })?;
+    parse(&path.display().to_string(), &text)
+}
+
+/// The certificates that a URL tells. Those that were fetched within `refetch` will do, and those fetched before will do
+/// where they cannot be fetched now.
+pub(super) async fn fetched(
+    url: &Url,
+    vouched_by: Option<&Path>,
+    last: &mut Option<Fetched>,
+    refetch: Duration,
+) -> Result<Vec<Vec<u8>>, TrustError> {
+    if let Some(last) = last.as_ref().filter(|last| last.at.elapsed() < refetch) {
+        return Ok(last.certificates.clone());
+    }
+    let certificates = match (fetch(url, vouched_by).await, last.as_ref()) {
+        (Ok(certificates), _) => certificates,
+        (Err(error), Some(last)) => {
+            warn!("{error}; those fetched before stay in force");
+            last.certificates.clone()
+        }
+        (Err(error), None) => return Err(error),
+    };
+    *last = Some(Fetched { certificates: certificates.clone(), at: Instant::now() });
+    Ok(certificates)
+}
+
+/// Fetches them now. No redirection is followed: it could lead to where nobody vouches for what comes.
+async fn fetch(url: &Url, vouched_by: Option<&Path>) -> Result<Vec<Vec<u8>>, TrustError> {
+    let failed = |problem: String| TrustError::Fetch { url: url.to_string(), problem };
+    let mut parts = url.0.clone().into_parts();
+    let path = parts.path_and_query.replace("/".parse().expect("this is a path"));
+    let mut config = Config::new(Uri::from_parts(parts).expect("only the path of a URL has changed"));
+    config.root_cert = vouched_by.map(read).transpose()?;
+    let path = path.as_ref().map_or("/", |path| path.as_str());
+    let request = Request::get(path).header("accept", "*/*").body(Body::empty());
+    let request = request.expect("a path of a URL makes a request");
+    let answer = async {
+        let client = Client::try_from(tuned(config)).map_err(|e| explain(&e))?;
+        let response = client.send(request).await.map_err(|e| explain(&e))?;
+        if response.status() != StatusCode::OK {
+            return Err(format!("the answer is {}", response.status()));
+        }
+        let body = Limited::new(response.into_body(), MAX).collect().await;
+        body.map(|body| body.to_bytes()).map_err(|e| explain(e.as_ref()))
+    };
+    let text = timeout(PATIENCE, answer).await.map_err(|_| failed(format!("no answer within {PATIENCE:?}")))?;
+    parse(&url.to_string(), &text.map_err(failed)?)
+}
+
+/// Reads a list of certificates, each of which must be able to vouch for others.
+fn parse(origin: &str, text: &[u8]) -> Result<Vec<Vec<u8>>, TrustError> {
+    let wrong = |problem: String| TrustError::Pem { origin: origin.to_owned(), problem };
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).collect();
+    let certificates = certificates.map_err(|e| wrong(e.to_string()))?;
+    if certificates.is_empty() {
+        return Err(wrong("there is no certificate in it".into()));
+    }
+    for certificate in &certificates {
+        RootCertStore::empty().add(certificate.clone()).map_err(|e| wrong(e.to_string()))?;
+    }
+    Ok(certificates.into_iter().map(|certificate| certificate.to_vec()).collect())
+}
+
+fn explain(error: &(dyn std::error::Error + 'static)) -> String {
+    crate::watch::chain(error)
+}

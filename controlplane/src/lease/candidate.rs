@@ -1,0 +1,392 @@
+//! One candidate as a state machine: what was read and the time go in, what to write and who leads come out.
+//!
+//! It is client-go's (`tryAcquireOrRenew`), but for these rules: a claim ends by a clock that counts suspend, reckoned from
+//! before the write that it rests on was sent, and no late answer revives it; only a record that this process wrote is its
+//! own; a lock that disappears frees no lease that is still running.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use runtime::boot_time::BootTime;
+
+use super::{
+    Term,
+    config::Timing,
+    election::{Claimed, Seen, Status},
+    held::{Held, Writes},
+    record::Record,
+    terms::Cause,
+};
+
+/// The two clocks: one to judge by, one to write into records for people to read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Now {
+    pub(super) boot: BootTime,
+    pub(super) wall: Timestamp,
+}
+
+/// What to ask the API server. A write goes over what was read last, and nothing else (its resource version).
+#[derive(Clone, Debug)]
+pub(super) enum Request {
+    Read,
+    Write { over: Option<Held>, record: Record },
+}
+
+/// What it answered.
+#[derive(Clone, Debug)]
+pub(super) enum Answer {
+    /// The lock as it is, if it is there, or as it has become by the write.
+    Lock(Option<Held>),
+    /// A write that has certainly not happened.
+    Refused,
+    /// A read that failed, or a write of which nothing is known.
+    Failed,
+}
+
+/// What comes next.
+#[derive(Clone, Debug)]
+pub(super) enum Next {
+    /// At once.
+    Ask(Request),
+    /// Nothing until the next try.
+    Done(Outcome),
+}
+
+/// How a try ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Acquired,
+    /// Renewed; optimistically over what was written last, or after reading it anew.
+    Renewed {
+        fast: bool,
+    },
+    /// Somebody else leads, or this candidate may not lead now.
+    Following,
+    Lost,
+    /// No answer, a refusal, or one that came after the claim had ended.
+    Failed,
+}
+
+/// A candidate in one election.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    identity: Arc<str>,
+    timing: Timing,
+    /// Names this process in records, whatever its identity.
+    process: String,
+    sequence: u64,
+    observed: Option<Observed>,
+    known: bool,
+    writes: Writes,
+    /// The lock may hold a record of this process.
+    holds: bool,
+    office: Option<Office>,
+    lost: Option<Lost>,
+    may_lead: bool,
+    rests_until: BootTime,
+    renewals: u64,
+    stage: Stage,
+}
+
+/// The record as it was when it changed last, as seen from here.
+#[derive(Debug)]
+struct Observed {
+    raw: String,
+    record: Record,
+    uid: Arc<str>,
+    valid_until: BootTime,
+    ours: bool,
+}
+
+/// Leading.
+#[derive(Debug)]
+struct Office {
+    claim: Claimed,
+    /// Until then nobody else can lead.
+    exclusive: BootTime,
+    held: Held,
+}
+
+/// How the last term ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lost {
+    pub(super) cause: Cause,
+    /// Until then nobody else can lead, unless somebody broke the rules.
+    pub(super) exclusive: BootTime,
+}
+
+/// What is being waited for.
+#[derive(Debug)]
+enum Stage {
+    Idle,
+    Reading,
+    Writing { kind: Kind, record: Record, sent: BootTime },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Renewal { fast: bool },
+    Acquisition,
+}
+
+impl Candidate {
+    /// One that has seen nothing yet. `process` must be different for every process.
+    pub(super) fn new(identity: &str, timing: Timing, process: String) -> Self {
+        Self {
+            identity: identity.into(),
+            timing,
+            process,
+            sequence: 0,
+            observed: None,
+            known: false,
+            writes: Writes::default(),
+            holds: false,
+            office: None,
+            lost: None,
+            may_lead: true,
+            rests_until: BootTime::default(),
+            renewals: 0,
+            stage: Stage::Idle,
+        }
+    }
+
+    /// Begins a try.
+    pub(super) fn begin(&mut self, now: Now) -> Request {
+        self.tick(now.boot);
+        match &self.office {
+            Some(Office { claim, held, .. }) => {
+                let (claim, held) = (claim.clone(), held.clone());
+                let record = self.renewal(&claim, now.wall);
+                self.write(Kind::Renewal { fast: true }, Some(held), record, now.boot)
+            }
+            None => {
+                self.stage = Stage::Reading;
+                Request::Read
+            }
+        }
+    }
+
+    /// Takes the answer to the last request.
+    pub(super) fn answered(&mut self, answer: Answer, now: Now) -> Next {
+        // Before anything else: an answer that comes after the end of the claim does not revive it.
+        self.tick(now.boot);
+        if matches!((&self.stage, &answer), (Stage::Writing { .. }, Answer::Refused)) {
+            self.writes.refused();
+        }
+        match (std::mem::replace(&mut self.stage, Stage::Idle), answer) {
+            (Stage::Reading, Answer::Lock(Some(held))) => self.found(held, now),
+            (Stage::Reading, Answer::Lock(None)) => self.missing(now),
+            (Stage::Writing { kind, record, sent }, Answer::Lock(Some(held))) => {
+                self.written(kind, record, sent, held, now.boot)
+            }
+            // The optimistic write failed, perhaps because of an edited label: look.
+            (Stage::Writing { kind: Kind::Renewal { fast: true }, .. }, _) if self.office.is_some() => {
+                self.stage = Stage::Reading;
+                Next::Ask(Request::Read)
+            }
+            _ => Next::Done(Outcome::Failed),
+        }
+    }
+
+    /// Ends the claim if its time has come.
+    pub(super) fn tick(&mut self, now: BootTime) {
+        if self.office.as_ref().is_some_and(|office| now >= office.claim.ends) {
+            self.lose(Cause::Expired);
+        }
+    }
+
+    /// Gives up the claim, if there is one, and makes no new one before [`stand`](Self::stand).
+    pub(super) fn resign(&mut self, cause: Cause) {
+        self.may_lead = false;
+        self.lose(cause);
+    }
+
+    /// May lead, or may not until this is said again; not before the end of a rest in any case.
+    pub(super) fn stand(&mut self, may_lead: bool) {
+        self.may_lead = may_lead;
+    }
+
+    /// Does not try to lead before this moment.
+    pub(super) fn rest_until(&mut self, moment: BootTime) {
+        self.rests_until = moment;
+    }
+
+    /// The record that frees the lease, if what was read is still this process's own.
+    pub(super) fn release(&mut self, held: Option<&Held>, now: Now) -> Option<Record> {
+        let held = held.filter(|held| self.writes.wrote(held) && *held.record().holder == *self.identity);
+        self.holds = held.is_some();
+        let released = Record {
+            holder: String::new(),
+            lease_seconds: 1,
+            acquired: Some(now.wall),
+            renewed: Some(now.wall),
+            transitions: held?.record().transitions,
+            writer: Some(self.next_writer()),
+        };
+        Some(released)
+    }
+
+    /// The lease was released.
+    pub(super) fn released(&mut self, held: &Held, now: BootTime) {
+        self.holds = false;
+        self.observe(held, now, true);
+    }
+
+    /// Whether there may be something to release.
+    pub(super) fn holds(&self) -> bool {
+        self.holds
+    }
+
+    /// The claim.
+    pub(super) fn claim(&self) -> Option<&Claimed> {
+        self.office.as_ref().map(|office| &office.claim)
+    }
+
+    /// How the last term ended.
+    pub(super) fn lost(&self) -> Option<Lost> {
+        self.lost
+    }
+
+    /// When somebody else's lease runs out, as far as is known.
+    pub(super) fn others_lease(&self) -> Option<BootTime> {
+        let others = |observed: &&Observed| !observed.ours && !observed.record.holder.is_empty();
+        self.observed.as_ref().filter(others).map(|observed| observed.valid_until)
+    }
+
+    /// What readers are told.
+    pub(super) fn status(&self, problem: Option<Arc<str>>) -> Status {
+        let record = self.observed.as_ref().map(|observed| Seen {
+            holder: observed.record.holder.as_str().into(),
+            since: observed.record.acquired,
+            term: Term { uid: Arc::clone(&observed.uid), transitions: observed.record.transitions },
+            valid_until: observed.valid_until,
+        });
+        Status { record, claim: self.claim().cloned(), known: self.known, problem, renewals: self.renewals }
+    }
+
+    fn found(&mut self, held: Held, now: Now) -> Next {
+        let ours = self.writes.wrote(&held);
+        self.observe(&held, now.boot, ours);
+        match &self.office {
+            Some(office) if ours => {
+                let claim = office.claim.clone();
+                let record = self.renewal(&claim, now.wall);
+                return Next::Ask(self.write(Kind::Renewal { fast: false }, Some(held), record, now.boot));
+            }
+            Some(_) => {
+                self.lose(Cause::Overtaken);
+                self.holds = false;
+                return Next::Done(Outcome::Lost);
+            }
+            None => self.holds &= ours,
+        }
+        let free = ours || self.others_lease().is_none_or(|until| now.boot >= until);
+        if !free || !self.stands(now.boot) {
+            return Next::Done(Outcome::Following);
+        }
+        // Counted up also from a record of our own: it is another term, and its fencing token another one.
+        let transitions = held.record().transitions.saturating_add(1);
+        let record = self.acquisition(transitions, now.wall);
+        Next::Ask(self.write(Kind::Acquisition, Some(held), record, now.boot))
+    }
+
+    fn missing(&mut self, now: Now) -> Next {
+        self.known = true;
+        self.holds = false;
+        if self.office.is_some() {
+            self.lose(Cause::Deleted);
+            return Next::Done(Outcome::Lost);
+        }
+        // Its holder may not have noticed yet.
+        let running = self.others_lease().is_some_and(|until| now.boot < until);
+        if running || !self.stands(now.boot) {
+            return Next::Done(Outcome::Following);
+        }
+        let record = self.acquisition(0, now.wall);
+        Next::Ask(self.write(Kind::Acquisition, None, record, now.boot))
+    }
+
+    fn written(&mut self, kind: Kind, record: Record, sent: BootTime, held: Held, now: BootTime) -> Next {
+        self.writes.acknowledged(&held);
+        self.observe(&held, now, true);
+        let ends = sent + self.timing.claim();
+        let claim = match kind {
+            Kind::Renewal { .. } => self.office.take().map(|office| Claimed { ends, ..office.claim }),
+            Kind::Acquisition => self.stands(now).then(|| Claimed {
+                term: Term { uid: held.uid(), transitions: record.transitions },
+                since: record.acquired.unwrap_or_default(),
+                ends,
+            }),
+        };
+        let Some(claim) = claim.filter(|claim| now < claim.ends) else { return Next::Done(Outcome::Failed) };
+        self.office = Some(Office { claim, exclusive: sent + self.timing.exclusive(), held });
+        self.renewals += 1;
+        Next::Done(match kind {
+            Kind::Renewal { fast } => Outcome::Renewed { fast },
+            Kind::Acquisition => Outcome::Acquired,
+        })
+    }
+
+    fn write(&mut self, kind: Kind, over: Option<Held>, record: Record, sent: BootTime) -> Request {
+        self.writes.sending(&record, over.as_ref());
+        self.holds = true;
+        self.stage = Stage::Writing { kind, record: record.clone(), sent };
+        Request::Write { over, record }
+    }
+
+    fn observe(&mut self, held: &Held, now: BootTime, ours: bool) {
+        self.known = true;
+        let raw = held.raw();
+        let uid = held.uid();
+        let same = |observed: &Observed| (&observed.raw, &observed.uid, observed.ours) == (&raw, &uid, ours);
+        if self.observed.as_ref().is_some_and(same) {
+            return;
+        }
+        let record = held.record();
+        // One that does not say how long it is meant to last counts as long as one of ours would.
+        let lasts = match u64::try_from(record.lease_seconds) {
+            Ok(0) | Err(_) => self.timing.lease(),
+            Ok(seconds) => Duration::from_secs(seconds),
+        };
+        self.observed = Some(Observed { raw, record, uid, valid_until: now + lasts, ours });
+    }
+
+    fn lose(&mut self, cause: Cause) {
+        if let Some(office) = self.office.take() {
+            self.lost = Some(Lost { cause, exclusive: office.exclusive });
+        }
+    }
+
+    fn stands(&self, now: BootTime) -> bool {
+        self.may_lead && now >= self.rests_until
+    }
+
+    /// The time of acquisition and the transitions are those of the term.
+    fn renewal(&mut self, claim: &Claimed, wall: Timestamp) -> Record {
+        self.record(claim.term.transitions, claim.since, wall)
+    }
+
+    fn acquisition(&mut self, transitions: u64, wall: Timestamp) -> Record {
+        self.record(transitions, wall, wall)
+    }
+
+    fn record(&mut self, transitions: u64, acquired: Timestamp, renewed: Timestamp) -> Record {
+        Record {
+            holder: self.identity.to_string(),
+            lease_seconds: self.timing.lease_seconds(),
+            acquired: Some(acquired),
+            renewed: Some(renewed),
+            transitions,
+            writer: Some(self.next_writer()),
+        }
+    }
+
+    /// A name for the next write that no other write of anybody has.
+    fn next_writer(&mut self) -> String {
+        self.sequence += 1;
+        format!("{}-{}", self.process, self.sequence)
+    }
+}
+
+#[cfg(test)]
+mod tests;

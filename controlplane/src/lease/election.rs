@@ -1,0 +1,296 @@
+//! One election as others see it: who leads, until when that is certain, and how to make this process step down.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use runtime::{
+    boot_time::{BootTime, sleep_until},
+    drain::Drain,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{Leadership, NotLeading, Term};
+
+/// Steps down that may wait for their turn.
+const STEPS_DOWN: usize = 8;
+
+/// An election that an [`Elector`](super::Elector) of this process takes part in. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Election {
+    shared: Arc<Shared>,
+}
+
+/// What an election looks like at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// This process leads.
+    pub leading: bool,
+    /// Who leads, as far as is known. Rule: never this process's identity unless it leads, not even where somebody else
+    /// uses the same.
+    pub leader: Option<Arc<str>>,
+    /// Since when, by the leader's clock (`acquireTime`).
+    pub since: Option<Timestamp>,
+    /// Whose term it is; where nobody leads, the last one that is known. As a fencing token it orders terms within one UID,
+    /// provided that every candidate counts transitions: client-go does not where a process comes back with its old
+    /// identity in time.
+    pub term: Option<Term>,
+    /// How long that holds without further news: the rest of the claim if this process leads, else of the leader's lease as
+    /// it is seen from here. Zero where nobody leads.
+    pub valid_for: Duration,
+    /// When that ends.
+    pub valid_until: BootTime,
+    /// The lock was read or written at least once.
+    pub known: bool,
+    /// What is wrong at the moment with reaching the lock, and what to do about it.
+    pub problem: Option<Arc<str>>,
+    /// Grows with every renewal of this process's claim.
+    pub renewals: u64,
+}
+
+/// Waits for changes of one election, and remembers what it has told.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    shared: Arc<Shared>,
+    status: watch::Receiver<Status>,
+    told: View,
+}
+
+/// How stepping down ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SteppedDown {
+    /// The lease is free for others.
+    Released,
+    /// It could not be released, and runs out by itself.
+    RunsOut,
+}
+
+/// What elector, election and claims have in common.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) name: Arc<str>,
+    pub(super) identity: Arc<str>,
+    pub(super) status: watch::Sender<Status>,
+    /// Counts the guarded writes that are under way.
+    pub(super) writes: Drain,
+    commands: mpsc::Sender<StepDown>,
+}
+
+/// Somebody asks this process to step down; the answer goes back.
+pub(super) type StepDown = oneshot::Sender<Result<SteppedDown, NotLeading>>;
+
+/// What the elector knows. Readers judge it by the clock, every time.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Status {
+    pub(super) record: Option<Seen>,
+    pub(super) claim: Option<Claimed>,
+    /// The lock was read, even if there was none.
+    pub(super) known: bool,
+    pub(super) problem: Option<Arc<str>>,
+    pub(super) renewals: u64,
+}
+
+/// The record that was read or written last.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    /// Empty where the lease is free.
+    pub(super) holder: Arc<str>,
+    pub(super) since: Option<Timestamp>,
+    pub(super) term: Term,
+    /// When it has run out for a candidate that has watched it as we have.
+    pub(super) valid_until: BootTime,
+}
+
+/// The claim of this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Claimed {
+    pub(super) term: Term,
+    pub(super) since: Timestamp,
+    pub(super) ends: BootTime,
+}
+
+// === impl Election ===
+
+impl Election {
+    pub(super) fn new(name: &str, identity: &str) -> (Self, mpsc::Receiver<StepDown>) {
+        let (commands, receiver) = mpsc::channel(STEPS_DOWN);
+        let shared = Shared {
+            name: name.into(),
+            identity: identity.into(),
+            status: watch::Sender::default(),
+            writes: Drain::new(),
+            commands,
+        };
+        (Self { shared: Arc::new(shared) }, receiver)
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The election's name, which is the lock's.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// What this process calls itself.
+    #[must_use]
+    pub fn identity(&self) -> &str {
+        &self.shared.identity
+    }
+
+    /// What it looks like now: judged by the clock at this very moment.
+    #[must_use]
+    pub fn now(&self) -> View {
+        self.shared.view()
+    }
+
+    /// A way to wait for changes from now on.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        let status = self.shared.status.subscribe();
+        Watch { told: self.now(), status, shared: Arc::clone(&self.shared) }
+    }
+
+    /// What a guarded writer must hold.
+    #[must_use]
+    pub fn leadership(&self) -> Leadership {
+        Leadership::elected(self)
+    }
+
+    /// Gives up the lead, and does not try to lead for one lease. Returns when the lease is released, or will run out by
+    /// itself; within about 3 s.
+    ///
+    /// # Errors
+    /// This process does not lead, or its elector has ended.
+    pub async fn step_down(&self) -> Result<SteppedDown, NotLeading> {
+        let (answer, answered) = oneshot::channel();
+        self.shared.commands.send(answer).await.map_err(|_ended| NotLeading)?;
+        answered.await.unwrap_or(Err(NotLeading))
+    }
+}
+
+// === impl Watch ===
+
+impl Watch {
+    /// What was told last; at first what it looked like when the watch was made.
+    #[must_use]
+    pub fn told(&self) -> &View {
+        &self.told
+    }
+
+    /// Waits until somebody else leads, nobody does any more, or another term has begun, compared with what was told last.
+    /// A claim that ends by the clock is such a change. Safe to cancel.
+    pub async fn changed(&mut self) -> View {
+        self.wait(|before, now| !before.same_lead(now)).await
+    }
+
+    /// Waits until anything is different from what was told last, a mere renewal included. Safe to cancel.
+    pub async fn updated(&mut self) -> View {
+        self.wait(|before, now| {
+            !before.same_lead(now)
+                || before.valid_until != now.valid_until
+                || (before.renewals, before.known, &before.problem) != (now.renewals, now.known, &now.problem)
+        })
+        .await
+    }
+
+    /// Waits until this is so. Safe to cancel.
+    pub async fn until(&mut self, so: impl Fn(&View) -> bool) -> View {
+        self.wait(|_told, now| so(now)).await
+    }
+
+    async fn wait(&mut self, news: impl Fn(&View, &View) -> bool) -> View {
+        loop {
+            // Marked as seen before it is read, so that what comes in between wakes the wait below.
+            self.status.mark_unchanged();
+            let now = self.shared.view();
+            if news(&self.told, &now) {
+                self.told = now.clone();
+                return now;
+            }
+            let ends = async {
+                match now.leader {
+                    Some(_) => sleep_until(now.valid_until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                // The sender is in `shared`, so that it is never gone.
+                _ = self.status.changed() => {}
+                () = ends => {}
+            }
+        }
+    }
+}
+
+// === impl View ===
+
+impl View {
+    /// Whether both say the same about who leads, in which term.
+    #[must_use]
+    pub fn same_lead(&self, other: &Self) -> bool {
+        (self.leading, &self.leader, &self.term) == (other.leading, &other.leader, &other.term)
+    }
+
+    /// The term of this process, if it leads.
+    #[must_use]
+    pub fn own_term(&self) -> Option<&Term> {
+        self.term.as_ref().filter(|_| self.leading)
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    pub(super) fn view(&self) -> View {
+        let status = self.status.borrow();
+        // The clock last: a process that is stopped in between must not find what it was before.
+        let now = BootTime::now();
+        status.view(now, &self.identity)
+    }
+
+    /// The claim, if there is one that has not ended, and how long it goes on.
+    pub(super) fn claim(&self) -> Option<(Claimed, Duration)> {
+        let claim = self.status.borrow().claim.clone()?;
+        let left = claim.ends.saturating_since(BootTime::now());
+        (!left.is_zero()).then_some((claim, left))
+    }
+}
+
+// === impl Status ===
+
+impl Status {
+    pub(super) fn view(&self, now: BootTime, identity: &str) -> View {
+        let common = View {
+            known: self.known,
+            problem: self.problem.clone(),
+            renewals: self.renewals,
+            term: self.record.as_ref().map(|record| record.term.clone()),
+            ..View::default()
+        };
+        if let Some(claim) = self.claim.as_ref().filter(|claim| now < claim.ends) {
+            return View {
+                leading: true,
+                leader: Some(identity.into()),
+                since: Some(claim.since),
+                term: Some(claim.term.clone()),
+                valid_for: claim.ends.saturating_since(now),
+                valid_until: claim.ends,
+                ..common
+            };
+        }
+        match &self.record {
+            Some(record) if !record.holder.is_empty() && &*record.holder != identity && now < record.valid_until => {
+                View {
+                    leader: Some(Arc::clone(&record.holder)),
+                    since: record.since,
+                    valid_for: record.valid_until.saturating_since(now),
+                    valid_until: record.valid_until,
+                    ..common
+                }
+            }
+            _ => common,
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! The loop around a candidate: one request at a time, each with its deadline, until the process drains.
+
+mod release;
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use ::metrics::{counter, gauge};
+use jiff::Timestamp;
+use kube::Client;
+use runtime::{
+    boot_time::{BootTime, sleep_until},
+    drain::DrainWatch,
+    readiness::Gate,
+};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use super::{
+    Config, ConfigError, NotLeading, Term,
+    candidate::{Answer, Candidate, Next, Now, Outcome, Request},
+    config::{JITTER, Timing},
+    election::{Election, StepDown},
+    events::Reporter,
+    failure::{Failure, Reason},
+    lock::Lock,
+    terms::{Cause, Participants, Terms},
+};
+use crate::metrics as names;
+
+/// Takes part in one election.
+#[derive(Debug)]
+pub struct Elector {
+    election: Election,
+    timing: Timing,
+    lock: Arc<Lock>,
+    candidate: Candidate,
+    participants: Participants,
+    events: Reporter,
+    commands: mpsc::Receiver<StepDown>,
+    gate: Option<Gate>,
+    /// The term that others were told has begun, and not yet that it has ended.
+    active: Option<Term>,
+    /// By when whatever belonged to the last term must have ended.
+    stop_by: BootTime,
+    problem: Option<Arc<str>>,
+    leaving: Option<Leaving>,
+}
+
+/// Why the lead is given up.
+#[derive(Debug)]
+enum Leaving {
+    StepDown { since: BootTime, asked: StepDown },
+    ShutDown { since: BootTime },
+}
+
+impl Elector {
+    /// A candidate that does nothing before it is [`run`](Self::run). The client must not retry by itself, as those of
+    /// [`connect`](crate::client::connect) do not.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn new(config: Config, client: Client) -> Result<Self, ConfigError> {
+        config.check()?;
+        let (election, commands) = Election::new(&config.name, &config.identity);
+        let lock = Lock::new(&config, &client);
+        let events = Reporter::new(client, lock.reference());
+        // Different for every process, whatever its identity: 64 random bits.
+        let process = format!("{:016x}", fastrand::u64(..));
+        Ok(Self {
+            election,
+            timing: config.timing,
+            candidate: Candidate::new(&config.identity, config.timing, process),
+            lock: Arc::new(lock),
+            participants: Participants::default(),
+            events,
+            commands,
+            gate: None,
+            active: None,
+            stop_by: BootTime::default(),
+            problem: None,
+            leaving: None,
+        })
+    }
+
+    /// What others hold to see the election, and to be guarded by it.
+    #[must_use]
+    pub fn election(&self) -> Election {
+        self.election.clone()
+    }
+
+    /// A participant: told when terms of this process begin and end, and waited for when they end.
+    pub fn terms(&mut self) -> Terms {
+        self.participants.join()
+    }
+
+    /// A gate that is ready from the moment at which the lock has been read once.
+    #[must_use]
+    pub fn with_gate(mut self, gate: Gate) -> Self {
+        self.gate = Some(gate);
+        self
+    }
+
+    /// Takes part until the drain begins, then releases the lease if it is held, and returns within about 3 s.
+    pub async fn run(mut self, drain: DrainWatch) {
+        gauge!(names::ELECTION_MASTER, "name" => self.name()).set(0.0);
+        // Shown from the start, so that a first increase is seen as one.
+        for counted in [names::ELECTION_TERMS, names::ELECTION_RENEWALS, names::ELECTION_SLOWPATH] {
+            counter!(counted, "name" => self.name()).increment(0);
+        }
+        loop {
+            if drain.is_draining() {
+                self.shut_down();
+            } else {
+                let outcome = self.attempt(&drain).await;
+                self.pause(outcome, &drain).await;
+            }
+            match self.leaving.take() {
+                None => {}
+                Some(Leaving::StepDown { since, asked }) => self.finish_step_down(since, asked).await,
+                Some(Leaving::ShutDown { since }) => return self.finish(since).await,
+            }
+        }
+    }
+
+    /// One try to acquire or to renew.
+    async fn attempt(&mut self, drain: &DrainWatch) -> Outcome {
+        // Nobody begins a term while something of the last one goes on.
+        let ended = self.participants.ended();
+        self.candidate.stand(ended);
+        let mut request = self.candidate.begin(now());
+        self.sync();
+        loop {
+            let answer = self.exchange(request, drain).await;
+            let next = self.candidate.answered(answer, now());
+            // Only a try that came to its end shows that nothing is wrong: of a lock that can be read, but not written, the
+            // problem stays.
+            if matches!(next, Next::Done(outcome) if outcome != Outcome::Failed) {
+                self.problem = None;
+            }
+            self.sync();
+            match next {
+                Next::Ask(next) if self.leaving.is_none() => request = next,
+                Next::Ask(_) => return Outcome::Failed,
+                Next::Done(outcome) => {
+                    self.count(outcome);
+                    return outcome;
+                }
+            }
+        }
+    }
+
+    /// One request, while the claim may end, and the process be told to give it up. What is under way then is waited for, as
+    /// it may be a write, but no longer than whatever else belonged to the term.
+    async fn exchange(&mut self, request: Request, drain: &DrainWatch) -> Answer {
+        let lock = Arc::clone(&self.lock);
+        let mut done = pin!(async move {
+            match request {
+                Request::Read => lock.read().await,
+                Request::Write { over, record } => lock.write(over.as_ref(), &record).await.map(Some),
+            }
+        });
+        loop {
+            let (claim_ends, gives_up) = (until(self.claim_ends()), until(self.waits_until()));
+            tokio::select! {
+                biased;
+                () = claim_ends => self.expire(),
+                () = drain.wait(), if self.leaving.is_none() => self.shut_down(),
+                Some(asked) = self.commands.recv(), if self.leaving.is_none() => self.step_down(asked),
+                () = gives_up => return Answer::Failed,
+                done = &mut done => {
+                    return match done {
+                        Ok(held) => Answer::Lock(held),
+                        Err(failure) => {
+                            self.failed(&failure);
+                            if failure.nothing_happened() { Answer::Refused } else { Answer::Failed }
+                        }
+                    };
+                }
+            }
+        }
+    }
+
+    /// Waits until the next try is due.
+    async fn pause(&mut self, outcome: Outcome, drain: &DrainWatch) {
+        let due = self.due(outcome);
+        while self.leaving.is_none() {
+            tokio::select! {
+                biased;
+                () = until(self.claim_ends()) => self.expire(),
+                () = drain.wait() => self.shut_down(),
+                Some(asked) = self.commands.recv() => self.step_down(asked),
+                () = sleep_until(due) => return,
+            }
+        }
+    }
+
+    /// When the next try is due. A leader renews a retry period after it sent the last renewal, or after a failure. Others
+    /// try at intervals that are stretched by chance, and as soon as a lease runs out.
+    fn due(&self, outcome: Outcome) -> BootTime {
+        let now = BootTime::now();
+        let retry = self.timing.retry_period();
+        match (outcome, self.candidate.claim()) {
+            (Outcome::Acquired | Outcome::Renewed { .. }, Some(claim)) => claim.ends - self.timing.claim() + retry,
+            (_, Some(_)) => now + retry,
+            (_, None) => {
+                let jittered = now + retry.mul_f64(1.0 + JITTER * fastrand::f64());
+                // Not all at the same moment, though the resource version would sort them out.
+                let spread = retry.mul_f64((JITTER - 1.0) * fastrand::f64());
+                let runs_out = self.candidate.others_lease().filter(|until| *until > now);
+                runs_out.map_or(jittered, |until| jittered.min(until + spread))
+            }
+        }
+    }
+
+    /// Makes known what the candidate knows: first to those who ask, then to those who take part.
+    fn sync(&mut self) {
+        let status = self.candidate.status(self.problem.clone());
+        if let Some(gate) = &self.gate {
+            match (&status.problem, status.known) {
+                (_, true) => gate.set_ready(),
+                (Some(problem), false) => gate.set_not_ready(&**problem),
+                (None, false) => {}
+            }
+        }
+        self.election.shared().status.send_replace(status);
+        let current = self.candidate.claim().map(|claim| claim.term.clone());
+        if self.active != current {
+            if let Some(term) = self.active.take() {
+                self.ended(&term);
+            }
+            if let Some(term) = current {
+                self.began(&term);
+                self.active = Some(term);
+            }
+        }
+    }
+
+    fn began(&mut self, term: &Term) {
+        info!(election = self.name(), transitions = term.transitions, "became leader");
+        counter!(names::ELECTION_TERMS, "name" => self.name()).increment(1);
+        gauge!(names::ELECTION_MASTER, "name" => self.name()).set(1.0);
+        self.participants.began(term);
+        self.events.report(&term.uid, format!("{} became leader", self.election.identity()));
+    }
+
+    fn claim_ends(&self) -> Option<BootTime> {
+        self.candidate.claim().map(|claim| claim.ends)
+    }
+
+    /// Until when a request is waited for that was under way when the lead was given up.
+    fn waits_until(&self) -> Option<BootTime> {
+        match &self.leaving {
+            Some(Leaving::StepDown { since, .. } | Leaving::ShutDown { since }) => Some(*since + release::STOP),
+            None => None,
+        }
+    }
+
+    fn expire(&mut self) {
+        self.candidate.tick(BootTime::now());
+        self.sync();
+    }
+
+    fn count(&self, outcome: Outcome) {
+        if let Outcome::Renewed { fast } = outcome {
+            counter!(names::ELECTION_RENEWALS, "name" => self.name()).increment(1);
+            if !fast {
+                counter!(names::ELECTION_SLOWPATH, "name" => self.name()).increment(1);
+            }
+        }
+    }
+
+    fn failed(&mut self, failure: &Failure) {
+        let reason = failure.reason.as_str();
+        counter!(names::ELECTION_ERRORS, "name" => self.name(), "verb" => failure.verb(), "reason" => reason)
+            .increment(1);
+        // Somebody else was faster, or edited a label: nothing is wrong.
+        if failure.reason == Reason::Conflict {
+            return;
+        }
+        let problem: Arc<str> = failure.to_string().into();
+        if self.problem.as_ref() != Some(&problem) {
+            warn!(election = self.name(), reason, "{problem}; trying again");
+        }
+        self.problem = Some(problem);
+    }
+
+    fn name(&self) -> String {
+        self.election.name().to_owned()
+    }
+}
+
+fn now() -> Now {
+    Now { boot: BootTime::now(), wall: Timestamp::now() }
+}
+
+async fn until(moment: Option<BootTime>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,126 @@
+//! Giving up the lead in order: claim false, everything of the term stopped, what is under way waited for, lease released.
+
+use tokio::{join, time::sleep};
+
+use super::*;
+use crate::lease::SteppedDown;
+
+/// All of it takes no longer.
+const RELEASE: Duration = Duration::from_secs(3);
+/// What belongs to the term has so much of it, and a request under way.
+pub(super) const STOP: Duration = Duration::from_secs(2);
+/// A participant that is cut then has so long to say so.
+const SAY_SO: Duration = Duration::from_millis(250);
+/// A stop that comes too late, because the process or its machine slept, is better than none: it has so long.
+const LATE: Duration = Duration::from_secs(1);
+/// Between two tries to write the release.
+const AGAIN: Duration = Duration::from_millis(50);
+/// The last events may take so long.
+const EVENTS: Duration = Duration::from_millis(500);
+
+impl Elector {
+    pub(super) fn shut_down(&mut self) {
+        self.leaving = Some(Leaving::ShutDown { since: BootTime::now() });
+        self.resign(Cause::ShutDown);
+    }
+
+    pub(super) fn step_down(&mut self, asked: StepDown) {
+        self.candidate.tick(BootTime::now());
+        if self.candidate.claim().is_none() {
+            self.sync();
+            // Whoever does not wait for the answer does not need it.
+            let _ = asked.send(Err(NotLeading));
+            return;
+        }
+        self.leaving = Some(Leaving::StepDown { since: BootTime::now(), asked });
+        self.resign(Cause::SteppedDown);
+    }
+
+    fn resign(&mut self, cause: Cause) {
+        self.candidate.resign(cause);
+        self.sync();
+    }
+
+    /// Tells everybody that the term has ended, and by when what belongs to it must have.
+    pub(super) fn ended(&mut self, term: &Term) {
+        let now = BootTime::now();
+        let lost = self.candidate.lost();
+        let cause = lost.map_or(Cause::Expired, |lost| lost.cause);
+        let exclusive = lost.map_or(now, |lost| lost.exclusive);
+        let late = now >= exclusive + self.timing.skew();
+        self.stop_by = if late { now + LATE } else { exclusive.min(now + STOP) };
+        info!(election = self.name(), transitions = term.transitions, cause = cause.as_str(), "stopped leading");
+        counter!(names::ELECTION_TERMS_ENDED, "name" => self.name(), "cause" => cause.as_str()).increment(1);
+        gauge!(names::ELECTION_MASTER, "name" => self.name()).set(0.0);
+        self.participants.end(term, cause, self.stop_by);
+        self.events.report(&term.uid, format!("{} stopped leading", self.election.identity()));
+    }
+
+    pub(super) async fn finish_step_down(&mut self, since: BootTime, asked: StepDown) {
+        let released = self.release(since).await;
+        self.candidate.rest_until(BootTime::now() + self.timing.lease());
+        let _ = asked.send(Ok(if released { SteppedDown::Released } else { SteppedDown::RunsOut }));
+    }
+
+    pub(super) async fn finish(mut self, since: BootTime) {
+        self.release(since).await;
+        self.events.flush(EVENTS).await;
+    }
+
+    /// Releases the lease, if it is still this process's. Returns whether it is free of it.
+    async fn release(&mut self, since: BootTime) -> bool {
+        let stopped = self.stopped().await;
+        if !self.candidate.holds() {
+            return true;
+        }
+        let deadline = since + RELEASE;
+        let released = stopped && {
+            tokio::select! {
+                biased;
+                () = sleep_until(deadline) => false,
+                () = self.write_release() => true,
+            }
+        };
+        let result = if released { "released" } else { "runs_out" };
+        counter!(names::ELECTION_RELEASES, "name" => self.name(), "result" => result).increment(1);
+        if !released {
+            let why =
+                if stopped { "the API server did not take it in time" } else { "something of the term has not ended" };
+            warn!(election = self.name(), "the lease is not released, and runs out by itself: {why}");
+        }
+        self.sync();
+        released
+    }
+
+    /// Waits until the participants have ended the term, and the last guarded write its request.
+    async fn stopped(&mut self) -> bool {
+        let cut = self.stop_by + SAY_SO;
+        let shared = Arc::clone(self.election.shared());
+        let all = async {
+            join!(self.participants.all_ended(), shared.writes.wait_idle(Duration::MAX));
+        };
+        tokio::select! {
+            biased;
+            () = all => true,
+            () = sleep_until(cut) => false,
+        }
+    }
+
+    /// Reads the lock, and writes the release if what it holds is still ours, until that succeeds.
+    async fn write_release(&mut self) {
+        loop {
+            let failure = match self.lock.read().await {
+                Ok(held) => {
+                    let Some(record) = self.candidate.release(held.as_ref(), now()) else { return };
+                    match self.lock.write(held.as_ref(), &record).await {
+                        Ok(held) => return self.candidate.released(&held, BootTime::now()),
+                        Err(failure) => failure,
+                    }
+                }
+                Err(failure) => failure,
+            };
+            self.failed(&failure);
+            sleep(AGAIN).await;
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What can go wrong with a lock, and what to do about it.
+
+use std::{fmt, time::Duration};
+
+use super::record::Malformed;
+use crate::watch::chain;
+
+/// A request for a lock that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) reason: Reason,
+    /// As RBAC rules name it.
+    verb: &'static str,
+    /// Resource, namespace and name.
+    place: String,
+    text: String,
+    /// The answer's status is one of 400 to 499.
+    refused: bool,
+}
+
+/// The kinds of failure; each is a value of the metric's label `reason`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// 409: somebody else has written since.
+    Conflict,
+    /// 403: a role lacks a verb.
+    Forbidden,
+    /// 401: the credentials are not accepted.
+    Unauthorized,
+    /// Another answer of the API server.
+    Server,
+    /// The API server was not reached, or the connection ended.
+    Transport,
+    /// Nothing came in time.
+    Timeout,
+    /// The answer or the record cannot be understood.
+    Malformed,
+}
+
+impl Failure {
+    pub(super) fn of(verb: &'static str, place: String, error: &kube::Error) -> Self {
+        let reason = match error {
+            kube::Error::Api(status) => match status.code {
+                401 => Reason::Unauthorized,
+                403 => Reason::Forbidden,
+                409 => Reason::Conflict,
+                _ => Reason::Server,
+            },
+            kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => Reason::Malformed,
+            kube::Error::Auth(_) => Reason::Unauthorized,
+            _ => Reason::Transport,
+        };
+        let text = match error {
+            kube::Error::Api(status) => status.message.clone(),
+            other => chain(other),
+        };
+        let refused = matches!(error, kube::Error::Api(status) if (400..500).contains(&status.code));
+        Self { reason, verb, place, text, refused }
+    }
+
+    pub(super) fn no_answer(verb: &'static str, place: String, within: Duration) -> Self {
+        Self { reason: Reason::Timeout, verb, place, text: format!("no answer within {within:?}"), refused: false }
+    }
+
+    pub(super) fn malformed(verb: &'static str, place: String, malformed: &Malformed) -> Self {
+        Self { reason: Reason::Malformed, verb, place, text: malformed.to_string(), refused: false }
+    }
+
+    /// Whether a write that failed like this has certainly not happened: what the API server answers before it writes.
+    pub(super) fn nothing_happened(&self) -> bool {
+        self.refused
+    }
+
+    /// Something was written before this failed.
+    pub(super) fn after_another_write(self) -> Self {
+        Self { refused: false, ..self }
+    }
+
+    pub(super) fn verb(&self) -> &'static str {
+        self.verb
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { reason, verb, place, text, refused: _ } = self;
+        match reason {
+            Reason::Forbidden => write!(
+                f,
+                "RBAC: the verb \"{verb}\" on {place} is missing: bind the service account to a Role in its namespace with \
+                 the verbs get, create, update ({text})"
+            ),
+            Reason::Unauthorized => {
+                write!(f, "the API server does not accept the credentials for {verb} {place}: {text}")
+            }
+            Reason::Malformed => {
+                write!(f, "cannot {verb} {place}: {text}; repair the lock, or delete it if nobody leads")
+            }
+            _ => write!(f, "cannot {verb} {place}: {text}"),
+        }
+    }
+}
+
+impl Reason {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Conflict => "conflict",
+            Self::Forbidden => "forbidden",
+            Self::Unauthorized => "unauthorized",
+            Self::Server => "server",
+            Self::Transport => "transport",
+            Self::Timeout => "timeout",
+            Self::Malformed => "malformed",
+        }
+    }
+}

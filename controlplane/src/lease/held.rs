@@ -1,0 +1,148 @@
+//! A lock as it was read: one object, or two that must agree.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use kube::core::DynamicObject;
+
+use super::{
+    config::UNKNOWN,
+    record::{Form, Malformed, Record},
+};
+
+/// How many of its writes a candidate recognises. Most are settled by the next answer; more can be open only where the
+/// API server takes writes and loses every answer.
+const WRITES: usize = 32;
+
+/// A lock that is there, at least in part.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    /// In the order of the lock.
+    pub(super) parts: Vec<Part>,
+}
+
+/// One object of a lock.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    form: Form,
+    found: Option<Found>,
+}
+
+#[derive(Clone, Debug)]
+struct Found {
+    object: DynamicObject,
+    record: Record,
+    raw: String,
+}
+
+/// What one process has written, so that it knows its own record when it reads it.
+#[derive(Debug, Default)]
+pub(super) struct Writes {
+    last: VecDeque<Write>,
+}
+
+#[derive(Debug)]
+struct Write {
+    record: Record,
+    /// The UIDs of the objects that were written over: a copy of them that is created later is not ours. Unknown for
+    /// objects that were created and of which no answer has come.
+    uids: Vec<Option<String>>,
+}
+
+impl Part {
+    pub(super) fn new(form: Form, object: Option<DynamicObject>) -> Result<Self, Malformed> {
+        let found = object.map(|object| {
+            let (record, raw) = form.read(&object)?;
+            Ok(Found { object, record, raw })
+        });
+        Ok(Self { form, found: found.transpose()? })
+    }
+
+    /// The object, if it is there.
+    pub(super) fn object(&self) -> Option<&DynamicObject> {
+        self.found.as_ref().map(|found| &found.object)
+    }
+
+    fn uid(&self) -> Option<&str> {
+        self.object()?.metadata.uid.as_deref()
+    }
+}
+
+impl Held {
+    /// The lock, unless none of its objects is there.
+    pub(super) fn new(parts: Vec<Part>) -> Option<Self> {
+        parts.iter().any(|part| part.found.is_some()).then_some(Self { parts })
+    }
+
+    /// What it says as a whole. Two objects that name different holders are held by [`UNKNOWN`], as in client-go; of two
+    /// that are there, the longer lease and the greater number of transitions count.
+    pub(super) fn record(&self) -> Record {
+        let mut records = self.found().map(|found| &found.record);
+        let first = records.next().cloned().unwrap_or_default();
+        records.fold(first, |mut whole, part| {
+            if whole.holder != part.holder {
+                whole.holder = UNKNOWN.into();
+            }
+            whole.lease_seconds = whole.lease_seconds.max(part.lease_seconds);
+            whole.transitions = whole.transitions.max(part.transitions);
+            whole
+        })
+    }
+
+    /// The raw text of the record, by which a renewal is noticed. Nothing else of an object belongs to it: an edited label
+    /// renews nothing.
+    pub(super) fn raw(&self) -> String {
+        let raws: Vec<&str> = self.found().map(|found| found.raw.as_str()).collect();
+        raws.join(",")
+    }
+
+    /// The UID that terms are ordered within: that of the last object, which is the one that stays when a fleet has
+    /// migrated.
+    pub(super) fn uid(&self) -> Arc<str> {
+        self.parts.iter().rev().find_map(Part::uid).unwrap_or_default().into()
+    }
+
+    fn found(&self) -> impl Iterator<Item = &Found> {
+        self.parts.iter().filter_map(|part| part.found.as_ref())
+    }
+}
+
+impl Writes {
+    /// A write is about to be sent.
+    pub(super) fn sending(&mut self, record: &Record, over: Option<&Held>) {
+        if self.last.len() == WRITES {
+            self.last.pop_front();
+        }
+        let uids = over.map(|held| held.parts.iter().map(|part| part.uid().map(str::to_owned)).collect());
+        self.last.push_back(Write { record: record.clone(), uids: uids.unwrap_or_default() });
+    }
+
+    /// The last write was acknowledged: what it made is known, and no earlier one counts any more.
+    pub(super) fn acknowledged(&mut self, held: &Held) {
+        let Some(mut write) = self.last.pop_back() else { return };
+        write.uids = held.parts.iter().map(|part| part.uid().map(str::to_owned)).collect();
+        self.last.clear();
+        self.last.push_back(write);
+    }
+
+    /// The last write has not happened: what looks like it is somebody else's.
+    pub(super) fn refused(&mut self) {
+        self.last.pop_back();
+    }
+
+    /// Whether this process wrote every part of the lock that is there.
+    pub(super) fn wrote(&self, held: &Held) -> bool {
+        held.parts
+            .iter()
+            .enumerate()
+            .filter(|(_, part)| part.found.is_some())
+            .all(|(at, part)| self.last.iter().any(|write| write.made(at, part)))
+    }
+}
+
+impl Write {
+    fn made(&self, at: usize, part: &Part) -> bool {
+        let Some(found) = &part.found else { return false };
+        let same_object = self.uids.get(at).and_then(Option::as_deref).is_none_or(|uid| Some(uid) == part.uid());
+        same_object && part.form.is(&self.record, &found.record)
+    }
+}

@@ -1,0 +1,119 @@
+//! The claim that a writer must hold, checked at the moment of the write.
+
+use std::{sync::Arc, time::Duration};
+
+use runtime::boot_time::{BootTime, sleep_until};
+
+use super::election::{Election, Shared, Watch};
+
+/// Whether this process may write to the outside world now. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Leadership {
+    elected: Option<Elected>,
+}
+
+/// The claim of a candidate.
+#[derive(Clone, Debug)]
+struct Elected {
+    shared: Arc<Shared>,
+    watch: Watch,
+    /// The term in which this process led when a change was last waited for.
+    told: Option<Term>,
+}
+
+/// A claim to lead, as it stood when it was asked for.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// The term it is for; none where nobody else may lead.
+    pub term: Option<Term>,
+    /// How long it holds from now on.
+    pub remaining: Duration,
+}
+
+/// One leader's time in office: the fencing token.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Term {
+    /// The lock's UID (`metadata.uid`): transitions are ordered within one UID only.
+    pub uid: Arc<str>,
+    /// `leaseTransitions` of the record that this process wrote.
+    pub transitions: u64,
+}
+
+/// This process does not lead, or its claim has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this process does not lead")]
+pub struct NotLeading;
+
+/// A guarded write that did not happen, or of which nothing is known.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError<E> {
+    /// It was not begun.
+    #[error(transparent)]
+    NotLeading(#[from] NotLeading),
+    /// It was cut at its deadline: whether it happened is not known.
+    #[error("no answer within {0:?}")]
+    Deadline(Duration),
+    /// It failed.
+    #[error(transparent)]
+    Failed(E),
+}
+
+impl Leadership {
+    /// That of a writer that is the only one: it always leads.
+    pub fn alone() -> Self {
+        Self { elected: None }
+    }
+
+    pub(super) fn elected(election: &Election) -> Self {
+        let elected = Elected { shared: Arc::clone(election.shared()), watch: election.watch(), told: None };
+        Self { elected: Some(elected) }
+    }
+
+    /// The claim, if there is one at this moment: the clock is read here, so that a process that was stopped, or whose
+    /// machine slept, finds none.
+    ///
+    /// # Errors
+    /// [`NotLeading`].
+    pub fn claim(&self) -> Result<Claim, NotLeading> {
+        let Some(elected) = &self.elected else { return Ok(Claim { term: None, remaining: Duration::MAX }) };
+        let (claimed, remaining) = elected.shared.claim().ok_or(NotLeading)?;
+        Ok(Claim { term: Some(claimed.term), remaining })
+    }
+
+    /// Does one write under the claim: not begun without one, and cut after `limit` or at the claim's end, whichever comes
+    /// first. The lease is not released while it is under way.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub async fn write<T, E>(
+        &self,
+        limit: Duration,
+        write: impl AsyncFnOnce(&Claim) -> Result<T, E>,
+    ) -> Result<T, WriteError<E>> {
+        // What has no claim anyway is not counted, or many of them could hold up a release.
+        self.claim()?;
+        // Counted before the claim that matters is looked at: a release that begins in between waits for it.
+        let _counted = self.elected.as_ref().map(|elected| elected.shared.writes.watch().begin_work());
+        let asked = BootTime::now();
+        let claim = self.claim()?;
+        let limit = limit.min(claim.remaining);
+        tokio::select! {
+            biased;
+            // First, so that a process that was stopped in the middle of a write does not go on with it.
+            () = sleep_until(asked + limit) => Err(WriteError::Deadline(limit)),
+            done = write(&claim) => done.map_err(WriteError::Failed),
+        }
+    }
+
+    /// Waits until the claim is gained, lost or belongs to another term than the last time this was called. The first time
+    /// it returns at once if there is a claim. Safe to cancel.
+    pub async fn changed(&mut self) {
+        let Some(elected) = &mut self.elected else { return std::future::pending().await };
+        let told = elected.told.clone();
+        let view = elected.watch.until(|now| now.own_term() != told.as_ref()).await;
+        elected.told = view.own_term().cloned();
+    }
+}
+
+#[cfg(test)]
+mod tests;

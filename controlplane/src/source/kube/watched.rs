@@ -1,0 +1,162 @@
+//! The watches that are open on one kube cluster: one per key, whoever uses it, and none where a wider one is open.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    fmt::Debug,
+    sync::{Arc, Weak},
+};
+
+use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
+use kube::{Client, Resource, core::NamespaceResourceScope};
+use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
+use tokio::task::JoinHandle;
+
+use super::family;
+use crate::{
+    catalog::Services,
+    index::Index,
+    watch::{self, Event, Reason, Status, WatchKey},
+};
+
+/// One kube cluster, and the watches that are open on it. Cloning shares them.
+#[derive(Clone)]
+pub struct Kube {
+    client: Client,
+    slices: Open<Index>,
+    orphans: Open<Index>,
+    services: Open<Services>,
+}
+
+/// The watches of one kind, as long as somebody uses them.
+type Open<S> = Arc<Mutex<HashMap<WatchKey, Weak<Watched<S>>>>>;
+
+/// One watch and what it has seen. Ends with its last user.
+pub(crate) struct Watched<S> {
+    pub(crate) key: WatchKey,
+    pub(crate) store: Arc<Mutex<S>>,
+    pub(crate) status: Status,
+    task: JoinHandle<()>,
+}
+
+/// What keeps the objects of one kind.
+pub(crate) trait Store: Send + 'static {
+    /// The kind.
+    type Object: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + 'static;
+
+    /// Takes in what a watch tells.
+    fn fold(&mut self, event: Event<Self::Object>);
+}
+
+// === impl Kube ===
+
+impl Kube {
+    /// Nothing is watched until somebody asks.
+    pub fn new(client: Client) -> Self {
+        Self { client, slices: Arc::default(), orphans: Arc::default(), services: Arc::default() }
+    }
+
+    /// A watch on the slices of Services with this key: the one that is open already, or one that sees more, if there is
+    /// one; whoever asks has to look for theirs in it. None is made wider for that.
+    pub(crate) fn slices(&self, key: WatchKey) -> Arc<Watched<Index>> {
+        let client = self.client.clone();
+        let look_after =
+            |store: Arc<Mutex<Index>>, status: Status| async move { family::look_up(client, &store, &status).await };
+        self.open(&self.slices, key, Index::default, look_after)
+    }
+
+    /// The same for slices that name no Service.
+    pub(crate) fn orphans(&self, key: WatchKey) -> Arc<Watched<Index>> {
+        self.open(&self.orphans, key, Index::of_orphans, |_store, _status| std::future::pending())
+    }
+
+    /// The same for Services.
+    pub(crate) fn services(&self, key: WatchKey) -> Arc<Watched<Services>> {
+        self.open(&self.services, key, Services::default, |_store, _status| std::future::pending())
+    }
+
+    fn open<S: Store, F>(
+        &self,
+        open: &Open<S>,
+        key: WatchKey,
+        empty: impl FnOnce() -> S,
+        look_after: impl FnOnce(Arc<Mutex<S>>, Status) -> F,
+    ) -> Arc<Watched<S>>
+    where
+        F: Future<Output = Infallible> + Send + 'static,
+    {
+        let mut open = open.lock();
+        if let Some(watched) = open.get(&key).and_then(Weak::upgrade) {
+            return watched;
+        }
+        open.retain(|_key, watched| watched.strong_count() > 0);
+        let wider =
+            open.iter().filter(|(wider, _watched)| wider.covers(&key)).filter_map(|(_key, open)| open.upgrade());
+        if let Some(watched) = wider.into_iter().find(|watched| !watched.is_barred()) {
+            return watched;
+        }
+        let (store, status) = (Arc::new(Mutex::new(empty())), Status::default());
+        let beside = look_after(store.clone(), status.clone());
+        let task = tokio::spawn({
+            let (api, key, status, store) = (key.api(self.client.clone()), key.clone(), status.clone(), store.clone());
+            async move {
+                tokio::select! {
+                    never = watch::watch(api, key, status, |event| store.lock().fold(event)) => match never {},
+                    never = beside => match never {},
+                }
+            }
+        });
+        let watched = Arc::new(Watched { key: key.clone(), store, status, task });
+        open.insert(key, Arc::downgrade(&watched));
+        watched
+    }
+}
+
+// === impl Watched ===
+
+impl<S> Watched<S> {
+    /// A right is missing, and was from the start: nothing is known. Who needs less than this watch asks for may have the
+    /// right to that.
+    pub(crate) fn is_barred(&self) -> bool {
+        let state = self.status.now();
+        !state.listed && state.reason == Some(Reason::Forbidden)
+    }
+}
+
+impl<S> Drop for Watched<S> {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+// === impl Store ===
+
+impl Store for Index {
+    type Object = EndpointSlice;
+
+    fn fold(&mut self, event: Event<EndpointSlice>) {
+        match event {
+            Event::Reset { objects, unreadable } => self.reset(&objects, &unreadable),
+            Event::Apply(object) => self.apply(&object),
+            Event::Delete(key) => self.delete(&key),
+        }
+    }
+}
+
+impl Store for Services {
+    type Object = Service;
+
+    fn fold(&mut self, event: Event<Service>) {
+        match event {
+            Event::Reset { objects, unreadable } => self.reset(&objects, &unreadable),
+            Event::Apply(object) => self.apply(&object),
+            Event::Delete(key) => self.delete(&key),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The label on the pod of a candidate that says whether it leads.
+//!
+//! A pod that dies keeps its label, and nobody else may take it away with the rights of a candidate. Whoever must not send
+//! to two uses the [`LeaderService`](super::LeaderService).
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::{Told, explain};
+use crate::lease::{Election, TermEvent, Terms, WriteError};
+
+/// The label, as k8s-elector has it.
+pub const LABEL: &str = "k8s-elector/status";
+
+/// How long the API server may take to answer.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// Keeps the label of one pod true.
+pub struct PodLabel {
+    pods: Api<Pod>,
+    namespace: String,
+    pod: String,
+    election: Election,
+    told: Told,
+}
+
+impl PodLabel {
+    /// For the pod of this candidate. Needs the verb `patch` on `pods` in the pod's namespace, which need not be the lock's.
+    #[must_use]
+    pub fn new(client: Client, namespace: &str, pod: &str, election: Election) -> Self {
+        let pods = Api::namespaced(client, namespace);
+        Self { pods, namespace: namespace.to_owned(), pod: pod.to_owned(), election, told: Told::default() }
+    }
+
+    /// Writes it when a term begins, at every renewal, and when it ends, before anybody else can lead. Of a standby it is
+    /// written as often as there is news of the leader. Returns when the elector has ended.
+    pub async fn run(mut self, mut terms: Terms) {
+        let mut watch = self.election.watch();
+        self.say(self.election.now().leading).await;
+        loop {
+            tokio::select! {
+                event = terms.next() => match event {
+                    Some(TermEvent::Began(_)) => self.say(true).await,
+                    // The term is over for all others once this is dropped.
+                    Some(TermEvent::Ended(_ending)) => self.say(false).await,
+                    None => return,
+                },
+                view = watch.updated() => self.say(view.leading).await,
+            }
+        }
+    }
+
+    async fn say(&mut self, leading: bool) {
+        let done = if leading {
+            let leadership = self.election.leadership();
+            match leadership.write(ANSWER, async |_claim| self.patch("leader").await).await {
+                Ok(()) => Ok(()),
+                // It ends at this moment, which is told next.
+                Err(WriteError::NotLeading(_)) => return,
+                Err(WriteError::Deadline(limit)) => {
+                    Err(format!("the label of pod {}: no answer within {limit:?}", self.pod))
+                }
+                Err(WriteError::Failed(error)) => Err(explain("patch", "pods", &self.namespace, &error)),
+            }
+        } else {
+            match timeout(ANSWER, self.patch("standby")).await {
+                Ok(done) => done.map_err(|error| explain("patch", "pods", &self.namespace, &error)),
+                Err(_elapsed) => Err(format!("the label of pod {}: no answer within {ANSWER:?}", self.pod)),
+            }
+        };
+        match done {
+            Ok(()) => self.told.solved(),
+            Err(problem) => self.told.problem(self.election.name(), problem),
+        }
+    }
+
+    async fn patch(&self, status: &str) -> Result<(), kube::Error> {
+        let patch = Patch::Merge(json!({"metadata": {"labels": {LABEL: status}}}));
+        self.pods.patch_metadata(&self.pod, &PatchParams::default(), &patch).await.map(drop)
+    }
+}

@@ -1,0 +1,121 @@
+//! client-go's own table for one try to acquire or renew: what is asked, in which order, and what comes of it.
+
+use std::time::{Duration, Instant};
+
+use controlplane::lease::LockKind;
+use futures::future::join_all;
+use testkit::fault_proxy::Fault;
+
+use super::{Bed, SINGLE, Verb, about_the_lock, slow};
+
+#[tokio::test]
+async fn acquire_from_no_object() {
+    let bed = Bed::new("no-object").await;
+    for (lock, resource) in SINGLE {
+        let candidate = bed.candidate("baz", lock, slow()).await;
+        let view = candidate.leads().await;
+        assert_eq!(candidate.asked(2).await, ["get", "create"], "{lock}");
+        assert_eq!((view.leader.as_deref(), view.own_term().map(|term| term.transitions)), (Some("baz"), Some(0)));
+        let record = bed.record(resource).await.expect("it was made");
+        assert_eq!((&record["holderIdentity"], &record["leaseDurationSeconds"]), (&"baz".into(), &12.into()), "{lock}");
+        assert_eq!(record["leaseTransitions"], 0, "{lock}");
+    }
+    let events = testkit::eventually!("the events", bed.events().await, |events| events.len() == 3);
+    assert!(events.iter().all(|event| event == "baz became leader"), "{events:?}");
+}
+
+#[tokio::test]
+async fn acquire_from_an_object_without_a_record() {
+    let bed = Bed::new("no-record").await;
+    for (lock, resource) in SINGLE {
+        bed.write(resource, None).await;
+        let candidate = bed.candidate("baz", lock, slow()).await;
+        let view = candidate.leads().await;
+        assert_eq!(candidate.asked(2).await, ["get", "update"], "{lock}");
+        assert_eq!(view.own_term().map(|term| term.transitions), Some(1), "{lock}");
+    }
+}
+
+#[tokio::test]
+async fn acquire_from_an_unled_object_and_keep_what_is_not_known() {
+    let bed = Bed::new("unled").await;
+    for (lock, resource) in SINGLE {
+        bed.write(resource, Some(("", 1))).await;
+        let candidate = bed.candidate("baz", lock, slow()).await;
+        let view = candidate.leads().await;
+        assert_eq!(candidate.asked(2).await, ["get", "update"], "{lock}");
+        assert_eq!(view.own_term().map(|term| term.transitions), Some(5), "{lock}");
+        let record = bed.record(resource).await.expect("it is there");
+        assert!(resource == "leases" || record["new"] == serde_json::json!([1]), "{lock}: {record}");
+    }
+}
+
+#[tokio::test]
+async fn acquire_from_a_led_object_when_its_own_lease_duration_is_over() {
+    let bed = Bed::new("led").await;
+    let run = async |(lock, resource): (LockKind, &str)| {
+        bed.write(resource, Some(("bing", 2))).await;
+        let started = Instant::now();
+        let candidate = bed.candidate("baz", lock, slow()).await;
+        let view = candidate.until("the holder is seen", |view| view.leader.is_some()).await;
+        assert_eq!((view.leading, view.leader.as_deref()), (false, Some("bing")));
+        let view = candidate.leads().await;
+        assert!(started.elapsed() >= Duration::from_secs(2), "{:?}", started.elapsed());
+        assert_eq!(view.own_term().map(|term| term.transitions), Some(5));
+        let mut asked = candidate.all_asked();
+        assert_eq!((asked.pop(), asked.pop()), (Some("update"), Some("get")));
+        assert!(!asked.is_empty() && asked.iter().all(|verb| *verb == "get"), "{asked:?}");
+    };
+    join_all(SINGLE.map(run)).await;
+}
+
+#[tokio::test]
+async fn do_not_acquire_from_an_object_that_is_led() {
+    let bed = Bed::new("led-acked").await;
+    let run = async |(lock, resource): (LockKind, &str)| {
+        bed.write(resource, Some(("bing", 60))).await;
+        let candidate = bed.candidate("baz", lock, slow()).await;
+        let view = candidate.until("the holder is seen", |view| view.leader.is_some()).await;
+        assert_eq!((view.leading, view.leader.as_deref()), (false, Some("bing")));
+        assert!(view.valid_for > Duration::from_secs(50), "{view:?}");
+        assert_eq!(candidate.asked(2).await, ["get", "get"]);
+        assert_eq!(candidate.now().leader.as_deref(), Some("bing"));
+        assert_eq!(candidate.stop().await.iter().filter(|verb| **verb != "get").count(), 0, "nothing was released");
+    };
+    join_all(SINGLE.map(run)).await;
+}
+
+#[tokio::test]
+async fn renew_with_one_update_each() {
+    let bed = Bed::new("renew").await;
+    let run = async |(lock, resource): (LockKind, &str)| {
+        let candidate = bed.candidate("baz", lock, slow()).await;
+        let led = candidate.leads().await;
+        let first = bed.record(resource).await.expect("it was made");
+        assert_eq!(candidate.asked(4).await, ["get", "create", "update", "update"]);
+        let view = candidate.until("it is renewed twice", |view| view.renewals >= 3).await;
+        assert!(view.same_lead(&led) && view.valid_until > led.valid_until, "{view:?}");
+        let last = bed.record(resource).await.expect("it is there");
+        assert_eq!(
+            (&first["acquireTime"], &first["leaseTransitions"]),
+            (&last["acquireTime"], &last["leaseTransitions"])
+        );
+        assert_ne!(last["renewTime"], last["acquireTime"]);
+    };
+    join_all(SINGLE.map(run)).await;
+}
+
+#[tokio::test]
+async fn fall_back_to_reading_when_the_update_conflicts() {
+    let bed = Bed::new("fallback").await;
+    let candidate = bed.candidate("baz", LockKind::Leases, slow()).await;
+    candidate.proxy.script(|call| call.is(Verb::Update, "leases"), [None, Some(Fault::Answer(409))]);
+    let term = candidate.leads().await.own_term().cloned();
+    let asked = candidate.asked(7).await;
+    assert_eq!(asked, ["get", "create", "update", "update", "get", "update", "update"]);
+    let view = candidate.until("it is renewed", |view| view.renewals >= 4).await;
+    assert_eq!((view.own_term().cloned(), view.problem), (term, None), "a conflict is no problem");
+    let slow_path = crate::bed::metric(&["leader_election_slowpath_total{", "name=\"example\""]);
+    assert!(slow_path >= Some(1.0), "{slow_path:?}");
+    assert_eq!(candidate.proxy.count(|call| about_the_lock(call) && call.verb == Verb::Get), 2);
+}

@@ -1,0 +1,102 @@
+//! The model of an export: from selected Services to the named backends that a load balancer's file lists.
+//!
+//! Rule: a name never changes because another object appears. The oldest Service keeps the short form, a later namesake
+//! gets its namespace in the name.
+//!
+//! Pure: a catalog in, backends out, no I/O and no clock.
+
+mod application;
+mod choice;
+mod names;
+mod template;
+mod units;
+
+use std::{cmp::Ordering, sync::Arc};
+
+pub use application::Application;
+pub use choice::{InvalidMembers, InvalidPort, Members, PortChoice};
+use controlplane::{
+    catalog::{Catalog, Entry},
+    index::Port,
+};
+pub use names::Names;
+use snapshot::Endpoint;
+pub use template::{InvalidTemplate, NameTemplate};
+use units::Unit;
+
+/// What becomes of a catalog: which of its ports and endpoints count, and how backends are called. The default is what a
+/// plain export does: every port, ready endpoints, `<service>-<port>`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Model {
+    /// How backends are called.
+    pub names: NameTemplate,
+    /// Which endpoints count.
+    pub members: Members,
+    /// Which ports count; empty: all.
+    pub ports: Vec<PortChoice>,
+}
+
+/// One name in a load balancer's configuration, and the endpoints behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// Its name, unique in its list: 1 to 200 bytes of `A-Z`, `a-z`, `0-9`, `.`, `_` and `-`, of which the first is a letter or
+    /// a digit. Safe in every format as it is.
+    pub name: Arc<str>,
+    /// Its Service.
+    pub entry: Arc<Entry>,
+    /// The port's name and transport protocol.
+    pub port: Port,
+    /// The number that its endpoints listen on; where they differ, the lowest; 0 where there never was one.
+    pub number: u16,
+    /// The Service's own number for the port (`spec.ports[].port`); 0 where that is not known.
+    pub service_port: u16,
+    /// What is spoken on the port.
+    pub application: Application,
+    /// The port's `appProtocol` as it is written; empty where there is none.
+    pub app_protocol: Arc<str>,
+    /// Its endpoints, ordered by address; none while nobody counts as a member.
+    pub endpoints: Vec<Endpoint>,
+}
+
+impl Model {
+    /// The backends of a catalog, ordered by name. `names` remembers who holds which name; keep it from one call to the next.
+    #[must_use]
+    pub fn backends(&self, catalog: &Catalog, names: &mut Names) -> Vec<Backend> {
+        let mut services: Vec<(&Arc<Entry>, Vec<Unit>)> =
+            catalog.services.values().map(|entry| (entry, self.units(entry))).collect();
+        services.sort_by(|(a, _), (b, _)| age(a, b));
+        let wanted = services.iter().map(|(entry, units)| (&entry.key, units.iter().map(|unit| &unit.local)));
+        let mut given = names.assign(&self.names, wanted).into_iter();
+        let named = services.into_iter().flat_map(|(entry, units)| {
+            let names: Vec<Arc<str>> = given.by_ref().take(units.len()).collect();
+            units.into_iter().zip(names).map(|(unit, name)| unit.into_backend(name, entry.clone()))
+        });
+        let mut backends: Vec<Backend> = named.collect();
+        backends.sort_by(|a, b| a.name.cmp(&b.name));
+        backends
+    }
+}
+
+impl Backend {
+    /// Its Service's labels and annotations come from here.
+    #[must_use]
+    pub fn service(&self) -> &str {
+        &self.entry.key.name
+    }
+
+    /// Its Service's namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.entry.key.namespace
+    }
+}
+
+/// The oldest first; of equally old ones, the first by namespace and name.
+fn age(a: &Entry, b: &Entry) -> Ordering {
+    (a.facts.created, &a.key).cmp(&(b.facts.created, &b.key))
+}
+
+#[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod tests;

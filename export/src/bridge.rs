@@ -1,0 +1,277 @@
+//! The other end of a store: pulls what was written there into files, whole, verified, and only when it changed.
+//!
+//! Rule: the bridge verifies the manifest's sha256. While it does not agree with the files (a writer is between the two, or
+//! was overtaken), what was pulled before stays.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use metrics::{counter, gauge};
+use runtime::{backoff::Backoff, drain::DrainWatch, readiness::Gate};
+use serde::Serialize;
+use tokio::time::sleep;
+
+use crate::{
+    metrics::{BRIDGE_IN_SYNC, PULLS},
+    sink::{Connect, Document, Fetched, Manifest, Sink, SinkError, Source, Target, Trouble, Writer, sha256},
+};
+
+/// Most files of a set.
+const MAX_FILES: usize = 10_000;
+
+/// Most bytes of all files of a set (256 MiB).
+const MAX_BYTES: usize = 256 << 20;
+
+/// The first delay after a failure, and the longest.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(15));
+
+/// What is pulled from where to where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Config {
+    /// Its name in logs and metrics.
+    pub name: Arc<str>,
+    /// The store: one file, or a set of files that has a manifest.
+    pub from: Target,
+    /// Where to: a file or a directory of this machine.
+    pub to: Target,
+    /// How often is looked.
+    pub interval: Duration,
+    /// A file without a manifest is not taken.
+    pub require_manifest: bool,
+    /// How long one look may take.
+    pub timeout: Duration,
+}
+
+/// A bridge.
+pub struct Bridge {
+    config: Config,
+    source: Source,
+    sink: Sink,
+    gate: Gate,
+    /// The manifest and the files as they were pulled last, by name, with their tags.
+    pulled: BTreeMap<String, Pulled>,
+    manifest: Option<Pulled>,
+}
+
+#[derive(Clone)]
+struct Pulled {
+    tag: Option<String>,
+    bytes: Bytes,
+}
+
+/// What one look brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pull {
+    /// New bytes, which are in their place.
+    Written,
+    /// Nothing new.
+    Unchanged,
+    /// There is nothing to pull yet. What was pulled before stays.
+    Missing,
+    /// The files are not those of the manifest. What was pulled before stays.
+    Mismatch,
+}
+
+impl Bridge {
+    /// Opens both ends. Nothing is read or written yet.
+    ///
+    /// # Errors
+    /// One of them cannot be used as it is configured.
+    pub fn new(config: Config, connect: &Connect, gate: Gate) -> Result<Self, SinkError> {
+        let refused = |target: &Target, what: &str| SinkError {
+            place: target.to_string(),
+            kind: Trouble::Refused,
+            what: what.into(),
+        };
+        if !matches!(config.to, Target::File { .. }) {
+            return Err(refused(&config.to, "a bridge writes to a file or a directory"));
+        }
+        let to = if config.from.is_set() {
+            if !config.to.is_set() {
+                return Err(refused(&config.to, "several files need a directory: end it with `/`"));
+            }
+            config.to.clone()
+        } else {
+            // Into a directory under the name that it has in the store.
+            config.to.file(&config.from.file_name())
+        };
+        let source = config.from.open_source(connect)?;
+        let sink = to.open(&Connect { manifest: false, ..connect.clone() })?;
+        gate.set_not_ready("nothing was pulled yet");
+        Ok(Self { config, source, sink, gate, pulled: BTreeMap::new(), manifest: None })
+    }
+
+    /// Pulls until the drain. Once files are there it stays ready, whatever happens to the store: they are still good.
+    pub async fn run(mut self, drain: DrainWatch) {
+        let mut backoff = Backoff::new(RETRY.0, 2.0, RETRY.1);
+        let mut said = String::new();
+        loop {
+            let pulled = self.pull().await;
+            let result = match &pulled {
+                Ok(Pull::Written) => "written",
+                Ok(Pull::Unchanged) => "unchanged",
+                Ok(Pull::Missing) => "missing",
+                Ok(Pull::Mismatch) => "mismatch",
+                Err(error) => error.kind.as_str(),
+            };
+            let name = self.config.name.to_string();
+            counter!(PULLS, "bridge" => name.clone(), "result" => result).increment(1);
+            let good = matches!(pulled, Ok(Pull::Written | Pull::Unchanged));
+            gauge!(BRIDGE_IN_SYNC, "bridge" => name).set(if good { 1.0 } else { 0.0 });
+            let news = match &pulled {
+                Ok(Pull::Written) => format!("pulled {}", self.config.from),
+                Ok(Pull::Unchanged) => String::new(),
+                Ok(Pull::Missing) => format!("there is no {} yet: what was pulled before stays", self.config.from),
+                Ok(Pull::Mismatch) => {
+                    format!("{} is not what its manifest says: what was pulled before stays", self.config.from)
+                }
+                Err(error) => error.to_string(),
+            };
+            if good {
+                self.gate.set_ready();
+            }
+            if news != said {
+                match &pulled {
+                    Ok(Pull::Written) => tracing::info!(bridge = %self.config.name, "{news}"),
+                    Ok(Pull::Unchanged) => {}
+                    _ => tracing::warn!(bridge = %self.config.name, "{news}"),
+                }
+                said = if matches!(pulled, Ok(Pull::Written)) { String::new() } else { news };
+            }
+            let pause = match pulled {
+                Ok(Pull::Written | Pull::Unchanged) => {
+                    backoff.reset();
+                    self.config.interval
+                }
+                // A writer is between the manifest and the files: soon it is not.
+                Ok(Pull::Missing | Pull::Mismatch) => backoff.next_delay().min(self.config.interval),
+                Err(_) => backoff.next_delay().max(self.config.interval),
+            };
+            tokio::select! {
+                () = drain.wait() => return,
+                () = sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Pulls once, with retries within this time.
+    ///
+    /// # Errors
+    /// Why there is nothing that could be pulled.
+    pub async fn once(mut self, limit: Duration) -> Result<(), String> {
+        let deadline = Instant::now() + limit;
+        let mut backoff = Backoff::new(RETRY.0, 2.0, RETRY.1);
+        loop {
+            let why = match self.pull().await {
+                Ok(Pull::Written | Pull::Unchanged) => return Ok(()),
+                Ok(Pull::Missing) => format!("there is no {}", self.config.from),
+                Ok(Pull::Mismatch) => format!("{} is not what its manifest says", self.config.from),
+                Err(error) => error.to_string(),
+            };
+            let pause = backoff.next_delay();
+            if Instant::now() + pause >= deadline {
+                return Err(why);
+            }
+            sleep(pause).await;
+        }
+    }
+
+    /// Looks once.
+    ///
+    /// # Errors
+    /// The store cannot be read, or the files cannot be written.
+    pub async fn pull(&mut self) -> Result<Pull, SinkError> {
+        let place = self.config.from.to_string();
+        let limit = self.config.timeout;
+        match tokio::time::timeout(limit, self.look()).await {
+            Ok(pull) => pull,
+            Err(_elapsed) => {
+                let what = format!("no answer within {limit:?}");
+                Err(SinkError { place, kind: Trouble::Unavailable, what })
+            }
+        }
+    }
+
+    async fn look(&mut self) -> Result<Pull, SinkError> {
+        let manifest = self.fetch_manifest().await?;
+        let one = self.config.from.file_name();
+        let names: Vec<String> = match &manifest {
+            _ if !self.config.from.is_set() => vec![one],
+            Some(manifest) => manifest.sha256.keys().cloned().collect(),
+            // Only the manifest says which files a set has.
+            None => return Ok(Pull::Missing),
+        };
+        if manifest.is_none() && self.config.require_manifest {
+            return Ok(Pull::Missing);
+        }
+        if names.len() > MAX_FILES {
+            return Err(self.refused(format!("the manifest names {} files, more than {MAX_FILES}", names.len())));
+        }
+        let mut files = BTreeMap::new();
+        let mut total = 0;
+        for name in names {
+            let before = self.pulled.get(&name).cloned();
+            let Some(file) = self.fetch(&self.source.file(&name), before).await? else { return Ok(Pull::Missing) };
+            if let Some(manifest) = &manifest
+                && manifest.sha256.get(&name) != Some(&sha256(&file.bytes))
+            {
+                return Ok(Pull::Mismatch);
+            }
+            total += file.bytes.len();
+            if total > MAX_BYTES {
+                return Err(self.refused(format!("its files have more than {MAX_BYTES} bytes")));
+            }
+            files.insert(name, file);
+        }
+        self.pulled = files;
+        let is_set = self.sink.is_set();
+        let documents: Vec<Document> = self
+            .pulled
+            .iter()
+            .map(|(name, file)| Document {
+                name: if is_set { name.clone() } else { String::new() },
+                content_type: "application/octet-stream",
+                bytes: file.bytes.clone(),
+            })
+            .collect();
+        let writer = Writer { cluster: "".into(), id: "bridge".into(), term: None };
+        let done = self.sink.put(&documents, &writer, None).await?;
+        // What is in the directory is read again the next time: somebody may have changed or removed it.
+        self.sink.forget();
+        Ok(if done.written + done.removed > 0 { Pull::Written } else { Pull::Unchanged })
+    }
+
+    async fn fetch_manifest(&mut self) -> Result<Option<Manifest>, SinkError> {
+        let fetched = self.fetch(&self.source.manifest(), self.manifest.clone()).await;
+        let fetched = match fetched {
+            // It may be that only the file may be read.
+            Err(error)
+                if error.kind == Trouble::Denied && !self.config.require_manifest && !self.config.from.is_set() =>
+            {
+                None
+            }
+            fetched => fetched?,
+        };
+        self.manifest.clone_from(&fetched);
+        let parsed = fetched.map(|manifest| Manifest::parse(&manifest.bytes)).transpose();
+        parsed.map_err(|why| self.refused(format!("{}: {why}", self.source.manifest())))
+    }
+
+    /// The file with this key: the one that was pulled before, if it is still that.
+    async fn fetch(&self, key: &str, before: Option<Pulled>) -> Result<Option<Pulled>, SinkError> {
+        let tag = before.as_ref().and_then(|before| before.tag.as_deref());
+        Ok(match self.source.fetch(key, tag).await? {
+            Fetched::Found { bytes, tag } => Some(Pulled { tag, bytes }),
+            Fetched::Same => before,
+            Fetched::Missing => None,
+        })
+    }
+
+    fn refused(&self, what: String) -> SinkError {
+        SinkError { place: self.config.from.to_string(), kind: Trouble::Refused, what }
+    }
+}

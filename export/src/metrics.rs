@@ -1,0 +1,43 @@
+//! The names of the metrics of exports and bridges. They are part of the interface.
+
+use ::metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+
+/// Gauge `{export}`: backends in the file.
+pub const BACKENDS: &str = "fanfare_export_backends";
+/// Gauge `{export}`: endpoints in the file.
+pub const ENDPOINTS: &str = "fanfare_export_endpoints";
+/// Gauge `{export}`: backends that the format cannot express.
+pub const LEFT_OUT: &str = "fanfare_export_left_out";
+/// Gauge `{export}`: endpoints that only the shrink guard keeps.
+pub const HELD: &str = "fanfare_export_held_endpoints";
+/// Counter `{export}`: catalogs that could not be rendered.
+pub const RENDER_ERRORS: &str = "fanfare_export_render_errors_total";
+/// Counter `{export, sink, result}`: attempts to bring a sink up to date; result is `written`, `unchanged`, `standby`, `held`
+/// or one of [`Trouble`](crate::sink::Trouble).
+pub const PUTS: &str = "fanfare_export_puts_total";
+/// Counter `{export, sink}`: writes that had to be repeated because somebody else had written in between.
+pub const CONFLICTS: &str = "fanfare_export_conflicts_total";
+/// Gauge `{export, sink}`: 1 where the sink holds what it should, else 0.
+pub const IN_SYNC: &str = "fanfare_export_in_sync";
+/// Histogram `{export}` in seconds: from a change in the catalog to the bytes in a sink, debounce included.
+pub const PROPAGATION: &str = "fanfare_export_propagation_seconds";
+/// Counter `{bridge, result}`: looks of a bridge at its store; result is `written`, `unchanged`, `missing`, `mismatch` or one of
+/// [`Trouble`](crate::sink::Trouble).
+pub const PULLS: &str = "fanfare_bridge_pulls_total";
+/// Gauge `{bridge}`: 1 where the files are what the store had at the last look, else 0.
+pub const BRIDGE_IN_SYNC: &str = "fanfare_bridge_in_sync";
+
+/// Gives the recorder the descriptions. Call it once, after the recorder is installed.
+pub fn describe() {
+    describe_gauge!(BACKENDS, "Backends in an exported file.");
+    describe_gauge!(ENDPOINTS, "Endpoints in an exported file.");
+    describe_gauge!(LEFT_OUT, "Backends that the format of an export cannot express.");
+    describe_gauge!(HELD, "Endpoints that only the shrink guard keeps.");
+    describe_counter!(RENDER_ERRORS, "Catalogs that could not be rendered.");
+    describe_counter!(PUTS, "Attempts to bring a sink up to date, by result.");
+    describe_counter!(CONFLICTS, "Writes repeated because somebody else had written in between.");
+    describe_gauge!(IN_SYNC, "Whether a sink holds what it should.");
+    describe_histogram!(PROPAGATION, Unit::Seconds, "From a change in the catalog to the bytes in a sink.");
+    describe_counter!(PULLS, "Looks of a bridge at its store, by result.");
+    describe_gauge!(BRIDGE_IN_SYNC, "Whether the files of a bridge are what its store had at the last look.");
+}

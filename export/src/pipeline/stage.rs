@@ -1,0 +1,80 @@
+//! From a catalog to the files of an export. Pure.
+
+use std::{net::SocketAddr, sync::Arc, time::Instant};
+
+use controlplane::{catalog::Catalog, index::ServiceKey};
+
+use super::Export;
+use crate::{
+    backend::Names,
+    guard::{Guard, Held},
+    sink::Document,
+};
+
+/// What an export is to hold at one moment.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// The files.
+    pub documents: Vec<Document>,
+    /// How many backends they name.
+    pub backends: usize,
+    /// How many endpoints these have.
+    pub endpoints: usize,
+    /// How many backends the format cannot express.
+    pub left_out: usize,
+    /// Namespaces of which there is no complete list: nothing may be taken away on the strength of this output.
+    pub unlisted: Vec<Arc<str>>,
+    /// When the change that it follows became known.
+    pub since: Instant,
+}
+
+/// What is remembered from one catalog of an export to the next.
+#[derive(Debug)]
+pub struct Stage {
+    export: Export,
+    guard: Guard,
+    names: Names,
+    /// What was left out last, so that each is told once.
+    told: Vec<(Arc<str>, String)>,
+}
+
+impl Stage {
+    /// Nothing was seen yet.
+    pub fn new(export: Export) -> Self {
+        let guard = Guard::new(export.limits);
+        Self { export, guard, names: Names::default(), told: Vec::new() }
+    }
+
+    /// The files for this catalog, and what is kept in them against it. `inferred` is as in [`Guard::admit`].
+    ///
+    /// # Errors
+    /// The format cannot render it: a user's template is wrong.
+    pub fn next(
+        &mut self,
+        catalog: &Catalog,
+        inferred: impl Fn(&ServiceKey, SocketAddr) -> bool,
+        now: Instant,
+    ) -> Result<(Output, Option<Held>), String> {
+        let admitted = self.guard.admit(catalog, inferred, now);
+        let backends = self.export.model.backends(&admitted.catalog, &mut self.names);
+        let rendered = self.export.format.render(&backends).map_err(|error| error.to_string())?;
+        let left_out: Vec<(Arc<str>, String)> =
+            rendered.left_out.into_iter().map(|left| (left.what, left.why)).collect();
+        for (what, why) in left_out.iter().filter(|left| !self.told.contains(left)) {
+            tracing::warn!(export = %self.export.name, "{what} is left out: {why}");
+        }
+        let documents = rendered.files.into_iter();
+        let output = Output {
+            documents: documents
+                .map(|file| Document { name: file.name, content_type: file.content_type, bytes: file.bytes })
+                .collect(),
+            backends: backends.len(),
+            endpoints: backends.iter().map(|backend| backend.endpoints.len()).sum(),
+            left_out: left_out.len(),
+            unlisted: catalog.unlisted.iter().cloned().collect(),
+            since: now,
+        };
+        self.told = left_out;
+        Ok((output, admitted.held))
+    }
+}

@@ -1,0 +1,49 @@
+//! nginx: `upstream` blocks, for an `include` in the `http` or the `stream` context.
+//!
+//! nginx refuses an upstream without servers, and with it the whole configuration. So a backend without endpoints has one
+//! that is `down` and never tried: nginx answers 502 at once.
+
+use std::fmt::Write as _;
+
+use super::{LeftOut, leave_out};
+use crate::backend::{Application, Backend};
+
+/// Stands for nobody: the discard port of this machine, and marked as down.
+const NOBODY: &str = "127.0.0.1:9 down";
+
+/// Upstreams for `proxy_pass` and `grpc_pass`.
+pub(super) fn http(backends: &[Backend], left_out: &mut Vec<LeftOut>) -> String {
+    upstreams(backends.iter().filter(|backend| {
+        let http = backend.application.is_http();
+        if !http {
+            leave_out(left_out, &backend.name, "it speaks no HTTP: the format nginx-stream has it");
+        }
+        http
+    }))
+}
+
+/// Upstreams for the `stream` context: whatever nginx can pass on without understanding it.
+pub(super) fn stream(backends: &[Backend], left_out: &mut Vec<LeftOut>) -> String {
+    upstreams(backends.iter().filter(|backend| {
+        let possible = backend.application != Application::Sctp;
+        if !possible {
+            leave_out(left_out, &backend.name, "nginx passes on TCP and UDP alone");
+        }
+        possible
+    }))
+}
+
+fn upstreams<'a>(backends: impl Iterator<Item = &'a Backend>) -> String {
+    let mut text = String::from("# Made by fanfare: changes here are lost.\n");
+    for backend in backends {
+        write!(text, "\nupstream {} {{\n", backend.name).expect("a String takes everything");
+        for endpoint in &backend.endpoints {
+            writeln!(text, "    server {};", endpoint.address).expect("a String takes everything");
+        }
+        if backend.endpoints.is_empty() {
+            writeln!(text, "    server {NOBODY};").expect("a String takes everything");
+        }
+        text.push_str("}\n");
+    }
+    text
+}

@@ -1,0 +1,234 @@
+//! The formats by name, and the options that some of them take.
+
+use std::{fmt, str::FromStr};
+
+use super::{Envoy, Format, Template, Traefik};
+
+/// What formats may need to know. Each option that is given must fit the format.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FormatOptions {
+    /// Traefik: make routers for Services that ask for them by annotations.
+    pub routers: bool,
+    /// Traefik: the `serversTransport` of services that speak TLS.
+    pub servers_transport: Option<String>,
+    /// Envoy: the folder of the set as Envoy itself sees it, an absolute path.
+    pub directory: Option<String>,
+    /// Envoy and HAProxy: whom they trust where endpoints speak TLS.
+    pub trust: Option<Trust>,
+    /// The text of the user's own template.
+    pub template: Option<String>,
+}
+
+/// Whose certificates a load balancer takes from endpoints that speak TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Trust {
+    /// Those that lead to an authority of the load balancer's system.
+    #[default]
+    System,
+    /// Those that lead to an authority in this file, a path as the load balancer sees it.
+    File(String),
+    /// Any certificate.
+    Anyone,
+}
+
+/// A text that is no [`Trust`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is neither `system`, `anyone`, nor an absolute path without spaces and quotes to a file of authorities")]
+pub struct InvalidTrust(String);
+
+/// Why there is no such [`Format`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidFormat {
+    /// An unknown name.
+    #[error("{0:?} is no format: there are {list}", list = NAMES.map(|(name, ..)| name).join(", "))]
+    Unknown(String),
+    /// An option that the format has no use for.
+    #[error("the format {format} has no use for {option}")]
+    Option {
+        /// The format's name.
+        format: &'static str,
+        /// The option.
+        option: &'static str,
+    },
+    /// An option that the format cannot do without.
+    #[error("the format {format} needs {option}")]
+    Missing {
+        /// The format's name.
+        format: &'static str,
+        /// The option, and what it is.
+        option: &'static str,
+    },
+    /// An option with a value that cannot be.
+    #[error("{option}: {why}")]
+    Value {
+        /// The option.
+        option: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// Name, other names, and the extension of its files.
+const NAMES: [(&str, &[&str], &str); 13] = [
+    ("traefik", &["traefik-yaml", "traefik_yaml"], "traefik.yaml"),
+    ("traefik-json", &[], "traefik.json"),
+    ("default", &["default-yaml", "default_yaml"], "default.yaml"),
+    ("json", &[], "json"),
+    ("prometheus", &[], "prometheus.json"),
+    ("envoy", &[], "envoy"),
+    ("envoy-cds", &[], "envoy.json"),
+    ("haproxy", &[], "haproxy.cfg"),
+    ("haproxy-map", &[], "haproxy.map"),
+    ("nginx", &[], "nginx.conf"),
+    ("nginx-stream", &[], "nginx-stream.conf"),
+    ("hosts", &[], "hosts"),
+    ("template", &[], "txt"),
+];
+
+impl Format {
+    /// The format of that name, with its options.
+    ///
+    /// # Errors
+    /// [`InvalidFormat`] where there is none of that name, or its options do not fit.
+    pub fn parse(text: &str, options: &FormatOptions) -> Result<Self, InvalidFormat> {
+        let row = NAMES.iter().find(|(name, others, _)| *name == text || others.contains(&text));
+        let (format, ..) = *row.ok_or_else(|| InvalidFormat::Unknown(text.to_owned()))?;
+        let given = [
+            ("routers", options.routers, &["traefik", "traefik-json"][..]),
+            ("a servers transport", options.servers_transport.is_some(), &["traefik", "traefik-json"]),
+            ("a directory", options.directory.is_some(), &["envoy"]),
+            ("authorities to trust", options.trust.is_some(), &["envoy", "envoy-cds", "haproxy"]),
+            ("a template", options.template.is_some(), &["template"]),
+        ];
+        if let Some((option, ..)) = given.iter().find(|(_, given, fits)| *given && !fits.contains(&format)) {
+            return Err(InvalidFormat::Option { format, option });
+        }
+        let trust = options.trust.clone().unwrap_or_default();
+        Ok(match format {
+            "traefik" => Self::TraefikYaml(Traefik::new(options)?),
+            "traefik-json" => Self::TraefikJson(Traefik::new(options)?),
+            "default" => Self::Default,
+            "json" => Self::Json,
+            "prometheus" => Self::Prometheus,
+            "envoy" => Self::Envoy(Envoy::new(options.directory.as_deref(), trust)?),
+            "envoy-cds" => Self::EnvoyCds(trust),
+            "haproxy" => Self::Haproxy(trust),
+            "haproxy-map" => Self::HaproxyMap,
+            "nginx" => Self::Nginx,
+            "nginx-stream" => Self::NginxStream,
+            "hosts" => Self::Hosts,
+            _ => {
+                let text = options.template.as_deref();
+                let text = text.ok_or(InvalidFormat::Missing { format, option: "a template, the text of the file" })?;
+                let template = Template::new(text);
+                Self::Template(template.map_err(|e| InvalidFormat::Value { option: "template", why: e.to_string() })?)
+            }
+        })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        NAMES[self.row()].0
+    }
+
+    /// What a file of it is called behind the last part of its own name, without a point in front: `traefik.yaml`.
+    #[must_use]
+    pub fn extension(&self) -> &'static str {
+        NAMES[self.row()].2
+    }
+
+    fn row(&self) -> usize {
+        match self {
+            Self::TraefikYaml(_) => 0,
+            Self::TraefikJson(_) => 1,
+            Self::Default => 2,
+            Self::Json => 3,
+            Self::Prometheus => 4,
+            Self::Envoy(_) => 5,
+            Self::EnvoyCds(_) => 6,
+            Self::Haproxy(_) => 7,
+            Self::HaproxyMap => 8,
+            Self::Nginx => 9,
+            Self::NginxStream => 10,
+            Self::Hosts => 11,
+            Self::Template(_) => 12,
+        }
+    }
+}
+
+impl FromStr for Trust {
+    type Err = InvalidTrust;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "system" => Ok(Self::System),
+            "anyone" => Ok(Self::Anyone),
+            path if is_plain_path(path) => Ok(Self::File(path.to_owned())),
+            _ => Err(InvalidTrust(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System => f.write_str("system"),
+            Self::Anyone => f.write_str("anyone"),
+            Self::File(path) => f.write_str(path),
+        }
+    }
+}
+
+/// Whether it is an absolute path that needs no quotes anywhere.
+pub(super) fn is_plain_path(path: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-+@".contains(&b);
+    path.starts_with('/') && path.bytes().all(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn some() -> FormatOptions {
+        FormatOptions {
+            directory: Some("/etc/envoy/k8s".into()),
+            template: Some("x".into()),
+            ..FormatOptions::default()
+        }
+    }
+
+    #[test]
+    fn every_format_is_found_by_all_of_its_names() {
+        for (name, others, extension) in NAMES {
+            let options = FormatOptions {
+                directory: some().directory.filter(|_| name == "envoy"),
+                template: some().template.filter(|_| name == "template"),
+                ..FormatOptions::default()
+            };
+            for text in others.iter().chain([&name]) {
+                let format = Format::parse(text, &options).unwrap();
+                assert_eq!((format.name(), format.extension()), (name, extension));
+                assert_eq!(format.is_set(), name == "envoy");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_format_is_told() {
+        let told = |name: &str, options: FormatOptions| Format::parse(name, &options).unwrap_err().to_string();
+        let none = FormatOptions::default;
+        assert!(told("xml", none()).contains("prometheus, envoy, envoy-cds"), "{}", told("xml", none()));
+        assert_eq!(told("json", FormatOptions { routers: true, ..none() }), "the format json has no use for routers");
+        assert!(told("envoy", none()).contains("needs a directory"), "{}", told("envoy", none()));
+        let relative = FormatOptions { directory: Some("envoy".into()), ..none() };
+        assert!(told("envoy", relative.clone()).contains("absolute"), "{}", told("envoy", relative));
+        assert!(told("template", none()).contains("needs a template"));
+        let broken = FormatOptions { template: Some("a\n{% for %}".into()), ..none() };
+        assert!(told("template", broken.clone()).contains("line 2"), "{}", told("template", broken));
+        let transport = FormatOptions { servers_transport: Some("a b".into()), ..none() };
+        assert!(told("traefik", transport).contains("\"a b\""));
+        assert!("ca file".parse::<Trust>().is_err() && "/a b".parse::<Trust>().is_err());
+        assert_eq!("/etc/ca.pem".parse::<Trust>(), Ok(Trust::File("/etc/ca.pem".into())));
+    }
+}

@@ -1,0 +1,144 @@
+//! A server that takes files by PUT: WebDAV, a configuration API, one's own.
+
+use std::{fmt, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use reqwest::{
+    Client, RequestBuilder, Response, StatusCode,
+    header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH},
+};
+
+use super::{
+    CONNECT_TIMEOUT, Document, Fetched, SinkError, Trouble,
+    place::Condition,
+    s3::{MAX_BYTES, short},
+};
+
+/// URLs that are put to. What a condition names is the server's strong entity tag (RFC 9110, section 8.8.3).
+#[derive(Debug)]
+pub(crate) struct HttpPut {
+    client: Client,
+}
+
+impl HttpPut {
+    pub(super) fn open(
+        place: &impl fmt::Display,
+        fields: &[(String, String)],
+        timeout: Duration,
+    ) -> Result<Self, SinkError> {
+        let refused = |what: String| SinkError::new(place, Trouble::Refused, what);
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            let name: HeaderName =
+                name.parse().map_err(|_| refused(format!("`{name}` is no name of a header field")))?;
+            let mut value: HeaderValue = value
+                .parse()
+                .map_err(|_| refused(format!("the value of the header field {name} has bytes it must not have")))?;
+            value.set_sensitive(true);
+            headers.append(name, value);
+        }
+        let builder = Client::builder().default_headers(headers).timeout(timeout).connect_timeout(CONNECT_TIMEOUT);
+        // A PUT that is redirected goes to whoever answered, with our credentials: no.
+        let client = builder.redirect(reqwest::redirect::Policy::none()).build();
+        Ok(Self { client: client.map_err(|error| refused(error.to_string()))? })
+    }
+
+    pub(super) async fn fetch(&self, url: &str, unless: Option<&str>) -> Result<Fetched, SinkError> {
+        let mut request = self.client.get(url);
+        if let Some(tag) = unless {
+            request = request.header(IF_NONE_MATCH, tag);
+        }
+        let mut answer = send(url, request).await?;
+        match answer.status() {
+            StatusCode::NOT_MODIFIED => return Ok(Fetched::Same),
+            StatusCode::NOT_FOUND | StatusCode::GONE => return Ok(Fetched::Missing),
+            // It takes files and does not show them.
+            StatusCode::METHOD_NOT_ALLOWED => {
+                return Err(SinkError::new(&url, Trouble::Denied, "GET is not allowed"));
+            }
+            status if !status.is_success() => return Err(refusal(url, answer).await),
+            _ => {}
+        }
+        let tag = tag(&answer);
+        let mut bytes = BytesMut::new();
+        while let Some(chunk) = answer.chunk().await.map_err(|error| unavailable(url, error))? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() as u64 > MAX_BYTES {
+                let what = format!("it answers with more than the {MAX_BYTES} bytes that are read");
+                return Err(SinkError::new(&url, Trouble::Refused, what));
+            }
+        }
+        Ok(Fetched::Found { bytes: Bytes::from(bytes), tag })
+    }
+
+    pub(super) async fn store(
+        &self,
+        url: &str,
+        document: &Document,
+        condition: Condition<'_>,
+    ) -> Result<Option<String>, SinkError> {
+        let mut request = self.client.put(url).header(CONTENT_TYPE, document.content_type).body(document.bytes.clone());
+        request = match condition {
+            Condition::Nothing => request,
+            Condition::Absent => request.header(IF_NONE_MATCH, "*"),
+            Condition::Is(tag) => request.header(IF_MATCH, tag),
+        };
+        let answer = send(url, request).await?;
+        if !answer.status().is_success() {
+            return Err(refusal(url, answer).await);
+        }
+        Ok(tag(&answer))
+    }
+
+    pub(super) async fn remove(&self, url: &str) -> Result<(), SinkError> {
+        let answer = send(url, self.client.delete(url)).await?;
+        match answer.status() {
+            StatusCode::NOT_FOUND | StatusCode::GONE => Ok(()),
+            status if status.is_success() => Ok(()),
+            _ => Err(refusal(url, answer).await),
+        }
+    }
+}
+
+async fn send(url: &str, request: RequestBuilder) -> Result<Response, SinkError> {
+    request.send().await.map_err(|error| unavailable(url, error))
+}
+
+/// The strong entity tag. A weak one says nothing about the bytes.
+fn tag(answer: &Response) -> Option<String> {
+    let tag = answer.headers().get(ETAG)?.to_str().ok()?;
+    tag.starts_with('"').then(|| tag.to_owned())
+}
+
+fn unavailable(url: &str, error: reqwest::Error) -> SinkError {
+    let mut what = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        what = format!("{what}: {cause}");
+        source = cause.source();
+    }
+    SinkError::new(&url, Trouble::Unavailable, what)
+}
+
+async fn refusal(url: &str, answer: Response) -> SinkError {
+    let status = answer.status();
+    let kind = match status.as_u16() {
+        401 | 403 | 407 => Trouble::Denied,
+        409 | 412 => Trouble::Conflict,
+        408 | 425 | 429 => Trouble::Unavailable,
+        501 | 505 => Trouble::Refused,
+        500.. => Trouble::Unavailable,
+        _ => Trouble::Refused,
+    };
+    // Bounded like everything that is read.
+    let too_long = answer.content_length().is_some_and(|length| length > 64 << 10);
+    let said = if too_long { String::new() } else { answer.text().await.unwrap_or_default() };
+    SinkError::new(&url, kind, short(&format!("{status} {said}")))
+}
+
+impl fmt::Display for HttpPut {
+    fn fmt(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The location has it all.
+        Ok(())
+    }
+}

@@ -1,0 +1,107 @@
+//! What the kinds of places have in common: read a file, write it whole under a condition, remove it.
+
+use std::{fmt, sync::Arc, time::Instant};
+
+use bytes::Bytes;
+
+use super::{Document, Served, SinkError, config_map::ConfigMap, file::Directory, http_put::HttpPut, s3::S3};
+
+/// A place that holds files by name.
+#[derive(Debug)]
+pub(crate) enum Place {
+    S3(Box<S3>),
+    Directory(Directory),
+    ConfigMap(Box<ConfigMap>),
+    Http(HttpPut),
+    Served(Arc<Served>),
+}
+
+/// What a read brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fetched {
+    /// The whole file, and what a condition on it would name.
+    Found { bytes: Bytes, tag: Option<String> },
+    /// It still has the tag that was named.
+    Same,
+    /// There is none.
+    Missing,
+}
+
+/// On what a write depends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Condition<'a> {
+    Nothing,
+    /// There is no such file.
+    Absent,
+    /// It is the one with this tag.
+    Is(&'a str),
+}
+
+impl Place {
+    /// Reads a file, unless it has this tag.
+    pub(crate) async fn fetch(&self, name: &str, unless: Option<&str>) -> Result<Fetched, SinkError> {
+        match self {
+            Self::S3(s3) => s3.fetch(name, unless).await,
+            Self::Directory(directory) => directory.fetch(name, unless).await,
+            Self::ConfigMap(map) => map.fetch(name, unless).await,
+            Self::Http(http) => http.fetch(name, unless).await,
+            Self::Served(served) => Ok(served.fetch(name)),
+        }
+    }
+
+    /// Writes a file whole, and returns its new tag. A condition that does not hold is [`Trouble::Conflict`].
+    ///
+    /// [`Trouble::Conflict`]: super::Trouble::Conflict
+    pub(super) async fn store(
+        &self,
+        name: &str,
+        document: &Document,
+        condition: Condition<'_>,
+        until: Option<Instant>,
+    ) -> Result<Option<String>, SinkError> {
+        match self {
+            Self::S3(s3) => s3.store(name, document, condition).await,
+            Self::Directory(directory) => directory.store(name, document.bytes.clone(), until).await,
+            Self::ConfigMap(map) => map.store(name, document, condition).await,
+            Self::Http(http) => http.store(name, document, condition).await,
+            Self::Served(served) => {
+                served.store(name, document.clone());
+                Ok(None)
+            }
+        }
+    }
+
+    /// Removes a file, which may be gone already.
+    pub(super) async fn remove(&self, name: &str) -> Result<(), SinkError> {
+        match self {
+            Self::S3(s3) => s3.remove(name).await,
+            Self::Directory(directory) => directory.remove(name).await,
+            Self::ConfigMap(map) => map.remove(name).await,
+            Self::Http(http) => http.remove(name).await,
+            Self::Served(served) => {
+                served.remove(name);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether conditions can mean anything here: that of a store is found out by trying.
+    pub(super) fn knows_conditions(&self) -> bool {
+        match self {
+            Self::S3(_) | Self::ConfigMap(_) | Self::Http(_) => true,
+            Self::Directory(_) | Self::Served(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::S3(s3) => s3.fmt(f),
+            Self::Directory(directory) => directory.fmt(f),
+            Self::ConfigMap(map) => map.fmt(f),
+            Self::Http(http) => http.fmt(f),
+            Self::Served(served) => served.fmt(f),
+        }
+    }
+}

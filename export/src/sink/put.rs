@@ -1,0 +1,361 @@
+//! How a place is brought to hold what it should: the same steps whatever the place.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Instant,
+};
+
+use super::{
+    Conditions, Document, Done, Fetched, Location, Manifest, Place, SCHEMA, Seen, Sink, SinkError, There, Trouble,
+    Writer, address, manifest::Whose, place::Condition, sha256,
+};
+
+/// How often a write is tried again at once because somebody else wrote meanwhile.
+const ROUNDS: usize = 4;
+
+/// A tag that no file has.
+const IMPOSSIBLE: &str = "\"00000000000000000000000000000000\"";
+
+/// The media type of a manifest.
+const JSON: &str = "application/json";
+
+impl Sink {
+    pub(super) fn new(place: Place, location: Location, manifest: bool) -> Self {
+        let conditions = if place.knows_conditions() { Conditions::Unknown } else { Conditions::Ignored };
+        let manifest = manifest || location.is_set();
+        Self {
+            place,
+            location,
+            manifest,
+            there: BTreeMap::new(),
+            seen: None,
+            taken: None,
+            written: BTreeMap::new(),
+            stopped: None,
+            conditions,
+        }
+    }
+
+    /// Whether it holds a set of files, each under a name of its own.
+    pub fn is_set(&self) -> bool {
+        self.location.is_set()
+    }
+
+    /// Reads what is there, unless it is known, and returns the addresses in what was read just now.
+    ///
+    /// # Errors
+    /// Something cannot be read for another reason than missing rights.
+    pub async fn look(&mut self, documents: &[Document]) -> Result<HashSet<String>, SinkError> {
+        let mut found = HashSet::new();
+        if self.manifest && self.seen.is_none() {
+            let key = self.location.manifest();
+            let (there, bytes) = self.read(&key).await?;
+            let manifest = bytes.map(|bytes| Manifest::parse(&bytes)).transpose();
+            let manifest = manifest
+                .map_err(|why| self.trouble(Trouble::Refused, format!("{key}: {why}; remove it if nobody needs it")))?;
+            self.seen = Some(Seen { manifest, there });
+        }
+        let wanted = documents.iter().map(|document| self.location.file(&document.name));
+        let names: Vec<String> = wanted.chain(self.owned().into_keys()).collect();
+        for name in names {
+            if self.there.contains_key(&name) {
+                continue;
+            }
+            let (there, bytes) = self.read(&name).await?;
+            found.extend(bytes.iter().flat_map(|bytes| address::addresses(bytes)));
+            self.there.insert(name, there);
+        }
+        Ok(found)
+    }
+
+    /// The addresses that these files name.
+    pub fn addresses(documents: &[Document]) -> HashSet<String> {
+        documents.iter().flat_map(|document| address::addresses(&document.bytes)).collect()
+    }
+
+    /// Makes the place hold exactly these files, of those that are ours. What holds the right bytes is not written.
+    ///
+    /// `until` is when the right to write ends; nothing is begun after it. Dropping the future is safe: call
+    /// [`Sink::forget`] then, because what was under way may have happened.
+    ///
+    /// # Errors
+    /// [`SinkError`]; what was there before is there whole, or the new one is.
+    pub async fn put(
+        &mut self,
+        documents: &[Document],
+        writer: &Writer,
+        until: Option<Instant>,
+    ) -> Result<Done, SinkError> {
+        if self.taken.as_ref().is_none_or(|(taken_for, _)| taken_for != writer) {
+            // Another term: what was seen before is old.
+            self.taken = None;
+            self.stopped = None;
+            self.forget();
+        }
+        if let Some(stopped) = &self.stopped {
+            return Err(stopped.clone());
+        }
+        let mut done = Done::default();
+        for _round in 0..ROUNDS {
+            done.unchanged = 0;
+            match self.attempt(documents, writer, until, &mut done).await {
+                Err(error) if error.kind == Trouble::Conflict => {
+                    done.conflicts += 1;
+                    self.forget();
+                }
+                Err(error) => {
+                    // Whatever was under way may have happened.
+                    self.forget();
+                    if error.kind == Trouble::Foreign {
+                        self.stopped = Some(error.clone());
+                    }
+                    return Err(error);
+                }
+                Ok(()) => return Ok(done),
+            }
+        }
+        Err(self.trouble(Trouble::Conflict, format!("somebody else wrote in between {ROUNDS} times in a row")))
+    }
+
+    /// What is there is looked at again before the next write.
+    pub fn forget(&mut self) {
+        self.there.clear();
+        self.seen = None;
+    }
+
+    async fn attempt(
+        &mut self,
+        documents: &[Document],
+        writer: &Writer,
+        until: Option<Instant>,
+        done: &mut Done,
+    ) -> Result<(), SinkError> {
+        self.check_names(documents)?;
+        self.look(documents).await?;
+        self.own(documents)?;
+        let wanted: BTreeMap<String, String> =
+            documents.iter().map(|document| (self.location.label(&document.name), sha256(&document.bytes))).collect();
+        let gone = self.gone(&wanted);
+        if self.manifest {
+            self.take_over(writer)?;
+            self.swap_manifest(&wanted, &gone, writer, until).await?;
+        } else {
+            self.taken = Some((writer.clone(), None));
+        }
+        for document in documents {
+            let name = self.location.file(&document.name);
+            let hash = &wanted[&self.location.label(&document.name)];
+            match self.there.get(&name) {
+                Some(There::Found { sha256, .. }) if sha256 == hash => done.unchanged += 1,
+                Some(There::Unreadable) if self.written.get(&name) == Some(hash) => done.unchanged += 1,
+                _ => {
+                    self.write(&name, document, until).await?;
+                    done.written += 1;
+                }
+            }
+        }
+        for (name, hash) in gone {
+            let name = self.location.file(&name);
+            match self.there.get(&name) {
+                Some(There::Found { sha256, .. }) if *sha256 == hash => {
+                    self.in_time(until)?;
+                    self.place.remove(&name).await?;
+                    done.removed += 1;
+                }
+                Some(There::Found { .. }) => {
+                    tracing::warn!(place = %self, file = name, "somebody else has changed it: it is not removed");
+                }
+                _ => {}
+            }
+            self.there.remove(&name);
+        }
+        Ok(())
+    }
+
+    /// A name may come from a manifest in a store: it must not lead out of the place.
+    fn check_names(&self, documents: &[Document]) -> Result<(), SinkError> {
+        let names: HashSet<&str> = documents.iter().map(|document| document.name.as_str()).collect();
+        let manifest = Location::manifest_of_set();
+        let leads_out = |name: &str| {
+            name == manifest || name.split('/').any(|part| matches!(part, "" | "." | "..")) || name.contains('\0')
+        };
+        match names.iter().find(|name| self.is_set() && leads_out(name)) {
+            Some(name) => Err(self.trouble(Trouble::Refused, format!("`{name}` cannot be the name of a file"))),
+            None if names.len() < documents.len() || (!self.is_set() && documents.len() > 1) => {
+                Err(self
+                    .trouble(Trouble::Refused, "two files have the same name, or it holds one file only".to_owned()))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Files of a set that are there, but that no manifest of ours names, are somebody else's.
+    fn own(&self, documents: &[Document]) -> Result<(), SinkError> {
+        if !self.is_set() {
+            // The one name was configured.
+            return Ok(());
+        }
+        let owned = self.owned();
+        for document in documents {
+            let name = self.location.file(&document.name);
+            let Some(There::Found { sha256: found, .. }) = self.there.get(&name) else { continue };
+            if !owned.contains_key(&name) && *found != sha256(&document.bytes) {
+                let what = format!("there is a {name} already that is not ours: remove it, or write somewhere else");
+                return Err(self.trouble(Trouble::Refused, what));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the manifest says is ours, by name within the place, with its hash.
+    fn owned(&self) -> BTreeMap<String, String> {
+        let manifest = self.seen.iter().filter_map(|seen| seen.manifest.as_ref());
+        let files = manifest.flat_map(|manifest| manifest.removing.iter().chain(&manifest.sha256));
+        files.map(|(name, hash)| (self.location.file(name), hash.clone())).collect()
+    }
+
+    /// Own files that are not wanted any more, by their names, with the hash they were written with.
+    fn gone(&self, wanted: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let Some(manifest) = self.seen.as_ref().and_then(|seen| seen.manifest.as_ref()) else { return BTreeMap::new() };
+        let files = manifest.removing.iter().chain(&manifest.sha256);
+        let unwanted = files.filter(|(name, _)| !wanted.contains_key(*name));
+        let there = unwanted
+            .filter(|(name, _)| !matches!(self.there.get(&self.location.file(name)), Some(There::Missing) | None));
+        there.map(|(name, hash)| (name.clone(), hash.clone())).collect()
+    }
+
+    /// Whether the manifest that is there may be replaced.
+    fn take_over(&mut self, writer: &Writer) -> Result<(), SinkError> {
+        let found = self.seen.as_ref().and_then(|seen| seen.manifest.as_ref());
+        let stranger = found.filter(|manifest| match manifest.whose(writer) {
+            Whose::Mine | Whose::Earlier => false,
+            // Whoever starts takes over what is there. After that, another writer has taken over.
+            Whose::Other => self.taken.as_ref().is_some_and(|(_, accepted)| accepted.as_ref() != Some(*manifest)),
+            Whose::Foreign => true,
+        });
+        if let Some(theirs) = stranger {
+            let Manifest { cluster, writer: who, version, .. } = theirs;
+            let what = if **cluster == *writer.cluster {
+                format!("`{who}` writes here now (version {version}): this process stops writing")
+            } else {
+                format!(
+                    "`{who}` writes the endpoints of the cluster `{cluster}` here, and this is `{}`: choose another place, or \
+                     remove {}",
+                    writer.cluster,
+                    self.location.manifest()
+                )
+            };
+            return Err(self.trouble(Trouble::Foreign, what));
+        }
+        self.taken = Some((writer.clone(), found.cloned()));
+        Ok(())
+    }
+
+    /// Writes the manifest, if another one is there.
+    async fn swap_manifest(
+        &mut self,
+        wanted: &BTreeMap<String, String>,
+        gone: &BTreeMap<String, String>,
+        writer: &Writer,
+        until: Option<Instant>,
+    ) -> Result<(), SinkError> {
+        let seen = self.seen.as_ref().and_then(|seen| seen.manifest.as_ref());
+        let current = seen.is_some_and(|manifest| {
+            manifest.whose(writer) == Whose::Mine && manifest.sha256 == *wanted && manifest.removing == *gone
+        });
+        if current {
+            return Ok(());
+        }
+        let next = Manifest {
+            schema: SCHEMA,
+            cluster: writer.cluster.to_string(),
+            writer: writer.id.to_string(),
+            term: writer.term.clone(),
+            version: seen.map_or(1, |manifest| manifest.version + 1),
+            sha256: wanted.clone(),
+            removing: gone.clone(),
+        };
+        let key = self.location.manifest();
+        let there = self.seen.as_ref().map_or(There::Missing, |seen| seen.there.clone());
+        self.there.insert(key.clone(), there);
+        let document = Document { name: String::new(), content_type: JSON, bytes: next.to_bytes().into() };
+        self.write(&key, &document, until).await?;
+        let there = self.there.remove(&key).unwrap_or(There::Unreadable);
+        self.taken = Some((writer.clone(), Some(next.clone())));
+        self.seen = Some(Seen { manifest: Some(next), there });
+        Ok(())
+    }
+
+    /// Writes one file, on the condition that it is what was seen, where the place heeds conditions.
+    async fn write(&mut self, name: &str, document: &Document, until: Option<Instant>) -> Result<(), SinkError> {
+        let there = self.there.remove(name).unwrap_or(There::Unreadable);
+        if self.conditions == Conditions::Unknown && there != There::Unreadable {
+            self.in_time(until)?;
+            match self.place.store(name, document, Condition::Is(IMPOSSIBLE), until).await {
+                Err(error) if error.kind == Trouble::Conflict => self.conditions = Conditions::Honoured,
+                Ok(tag) => {
+                    self.ignores_conditions();
+                    self.wrote(name, document, tag);
+                    return Ok(());
+                }
+                // It knows no such condition: without it, it shows whether it takes the file.
+                Err(error) if error.kind == Trouble::Refused => self.ignores_conditions(),
+                Err(error) => return Err(error),
+            }
+        }
+        let condition = match &there {
+            _ if self.conditions != Conditions::Honoured => Condition::Nothing,
+            There::Missing => Condition::Absent,
+            There::Found { tag: Some(tag), .. } => Condition::Is(tag),
+            There::Found { tag: None, .. } | There::Unreadable => Condition::Nothing,
+        };
+        self.in_time(until)?;
+        let tag = self.place.store(name, document, condition, until).await?;
+        self.wrote(name, document, tag);
+        Ok(())
+    }
+
+    fn wrote(&mut self, name: &str, document: &Document, tag: Option<String>) {
+        let sha256 = sha256(&document.bytes);
+        self.written.insert(name.to_owned(), sha256.clone());
+        self.there.insert(name.to_owned(), There::Found { sha256, tag });
+    }
+
+    fn ignores_conditions(&mut self) {
+        self.conditions = Conditions::Ignored;
+        tracing::warn!(place = %self, "this store ignores conditions on writes: nothing fences several writers from each other");
+    }
+
+    async fn read(&self, name: &str) -> Result<(There, Option<bytes::Bytes>), SinkError> {
+        match self.place.fetch(name, None).await {
+            Ok(Fetched::Found { bytes, tag }) => Ok((There::Found { sha256: sha256(&bytes), tag }, Some(bytes))),
+            Ok(Fetched::Missing | Fetched::Same) => Ok((There::Missing, None)),
+            Err(error) if error.kind == Trouble::Denied => {
+                tracing::warn!(%error, "it cannot be read: it is written without a condition, and once after every start");
+                Ok((There::Unreadable, None))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the right to write still lasts.
+    fn in_time(&self, until: Option<Instant>) -> Result<(), SinkError> {
+        match until {
+            Some(until) if Instant::now() >= until => {
+                Err(self.trouble(Trouble::Unavailable, "too slow: the right to write has ended"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn trouble(&self, kind: Trouble, what: impl Into<String>) -> SinkError {
+        SinkError::new(self, kind, what)
+    }
+}
+
+impl std::fmt::Display for Sink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Its name is unique: a place may hold several sinks.
+        write!(f, "{}{}", self.place, self.location)
+    }
+}

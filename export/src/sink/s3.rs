@@ -1,0 +1,278 @@
+//! S3, and everything that speaks it.
+
+use std::{fmt, path::PathBuf, time::Duration};
+
+use bytes::Bytes;
+use object_store::{
+    Attribute, Attributes, Certificate, ClientOptions, Error, GetOptions, ObjectStore as _, ObjectStoreExt as _,
+    PutMode, PutOptions, RetryConfig, UpdateVersion,
+    aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey},
+    path::Path,
+    signer::Signer as _,
+};
+use reqwest::Method;
+use serde::Serialize;
+
+use super::{CONNECT_TIMEOUT, Document, Fetched, SinkError, Trouble, place::Condition};
+
+/// The region where none is configured. Stores that are not Amazon's ignore it.
+const REGION: &str = "us-east-1";
+
+/// No file that is read may be larger, in bytes (64 MiB).
+pub(crate) const MAX_BYTES: u64 = 64 << 20;
+
+/// How long a link that makes a bucket is valid.
+const LINK: Duration = Duration::from_secs(60);
+
+/// How S3 is reached. What is not given is taken from the environment as Amazon's tools do: `AWS_ACCESS_KEY_ID`,
+/// `AWS_REGION`, `AWS_ENDPOINT_URL`, a web identity (`AWS_WEB_IDENTITY_TOKEN_FILE`), the container's or machine's role.
+#[derive(Clone, Default, PartialEq, Eq, Serialize)]
+pub struct S3Options {
+    /// `http://` or `https://` address of a store that is not Amazon's.
+    pub endpoint: Option<String>,
+    /// The region; `us-east-1` where nobody says.
+    pub region: Option<String>,
+    /// The bucket stands in the path and not in the host name. Default: with an endpoint, yes.
+    pub path_style: Option<bool>,
+    /// Access key and secret key.
+    #[serde(skip)]
+    pub keys: Option<(String, String)>,
+    /// A missing bucket is made.
+    pub create_bucket: bool,
+    /// A file of certificates (PEM) to trust besides the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// A bucket.
+pub(crate) struct S3 {
+    store: AmazonS3,
+    bucket: String,
+    region: String,
+    create: bool,
+    /// For what object stores have no word for: making a bucket.
+    client: reqwest::Client,
+}
+
+impl S3 {
+    pub(super) fn open(bucket: &str, options: &S3Options, timeout: Duration) -> Result<Self, SinkError> {
+        let place = format!("s3://{bucket}/");
+        let refused = |what: String| SinkError::new(&place, Trouble::Refused, what);
+        // Retries are the pipeline's: beneath it they would hide errors and outlast deadlines.
+        let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
+        let mut client = ClientOptions::new().with_timeout(timeout).with_connect_timeout(CONNECT_TIMEOUT);
+        let mut plain = reqwest::Client::builder().timeout(timeout).connect_timeout(CONNECT_TIMEOUT);
+        if let Some(path) = &options.ca_file {
+            let unusable = |why: &dyn fmt::Display| {
+                refused(format!("the certificates in {} cannot be used: {why}", path.display()))
+            };
+            let pem = std::fs::read(path).map_err(|error| unusable(&error))?;
+            for certificate in Certificate::from_pem_bundle(&pem).map_err(|error| unusable(&error))? {
+                client = client.with_root_certificate(certificate);
+            }
+            for certificate in reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| unusable(&error))? {
+                plain = plain.add_root_certificate(certificate);
+            }
+        }
+        let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry);
+        let endpoint = options.endpoint.clone().or_else(|| builder.get_config_value(&AmazonS3ConfigKey::Endpoint));
+        let path_style = options.path_style.unwrap_or(endpoint.is_some());
+        if let Some(endpoint) = &endpoint {
+            let endpoint = endpoint.trim_end_matches('/');
+            // The client takes a host in front of the address as it is.
+            builder = builder.with_endpoint(match endpoint.split_once("://") {
+                Some((scheme, host)) if !path_style => format!("{scheme}://{bucket}.{host}"),
+                _ => endpoint.to_owned(),
+            });
+            client = client.with_allow_http(endpoint.starts_with("http://"));
+        }
+        builder = builder.with_virtual_hosted_style_request(!path_style);
+        if let Some((access, secret)) = &options.keys {
+            builder = builder.with_access_key_id(access).with_secret_access_key(secret);
+        }
+        if let Some(region) = &options.region {
+            builder = builder.with_region(region);
+        }
+        let region = builder.get_config_value(&AmazonS3ConfigKey::Region);
+        let region = region.unwrap_or_else(|| REGION.into());
+        let store = builder.with_region(&region).with_client_options(client).build();
+        let store = store.map_err(|error| refused(tell(&error)))?;
+        let client = plain.build().map_err(|error| refused(error.to_string()))?;
+        Ok(Self { store, bucket: bucket.into(), region, create: options.create_bucket, client })
+    }
+
+    pub(super) async fn fetch(&self, key: &str, unless: Option<&str>) -> Result<Fetched, SinkError> {
+        let options = GetOptions { if_none_match: unless.map(str::to_owned), ..GetOptions::default() };
+        let got = match self.store.get_opts(&self.path(key)?, options).await {
+            Ok(got) => got,
+            Err(Error::NotModified { .. }) => return Ok(Fetched::Same),
+            // That there is no bucket shows when something is to be written.
+            Err(Error::NotFound { .. }) => return Ok(Fetched::Missing),
+            Err(error) => return Err(self.trouble(key, &error)),
+        };
+        if got.meta.size > MAX_BYTES {
+            let what = format!("{key} has {} bytes, more than the {MAX_BYTES} that are read", got.meta.size);
+            return Err(SinkError::new(self, Trouble::Refused, what));
+        }
+        let tag = got.meta.e_tag.clone();
+        let bytes: Bytes = got.bytes().await.map_err(|error| self.trouble(key, &error))?;
+        Ok(Fetched::Found { bytes, tag })
+    }
+
+    pub(super) async fn store(
+        &self,
+        key: &str,
+        document: &Document,
+        condition: Condition<'_>,
+    ) -> Result<Option<String>, SinkError> {
+        match self.put(key, document, condition).await {
+            Err(error) if self.create && no_bucket(&error) => {
+                self.make_bucket().await?;
+                self.put(key, document, condition).await.map_err(|error| self.trouble(key, &error))
+            }
+            Err(error) if no_bucket(&error) => {
+                let what = "there is no such bucket: make it, or have it made (--create-bucket)";
+                Err(SinkError::new(self, Trouble::Refused, what))
+            }
+            done => done.map_err(|error| self.trouble(key, &error)),
+        }
+    }
+
+    pub(super) async fn remove(&self, key: &str) -> Result<(), SinkError> {
+        match self.store.delete(&self.path(key)?).await {
+            Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.trouble(key, &error)),
+        }
+    }
+
+    async fn put(&self, key: &str, document: &Document, condition: Condition<'_>) -> Result<Option<String>, Error> {
+        let path = Path::parse(key)?;
+        let mode = match condition {
+            Condition::Nothing => PutMode::Overwrite,
+            Condition::Absent => PutMode::Create,
+            Condition::Is(tag) => PutMode::Update(UpdateVersion { e_tag: Some(tag.into()), version: None }),
+        };
+        let mut attributes = Attributes::new();
+        attributes.insert(Attribute::ContentType, document.content_type.into());
+        let options = PutOptions { mode, attributes, ..PutOptions::default() };
+        Ok(self.store.put_opts(&path, document.bytes.clone().into(), options).await?.e_tag)
+    }
+
+    /// Makes the bucket, if nobody else has meanwhile.
+    async fn make_bucket(&self) -> Result<(), SinkError> {
+        let link = self.store.signed_url(Method::PUT, &Path::ROOT, LINK).await;
+        let link = link.map_err(|error| self.trouble("", &error))?;
+        // Amazon's first region must not be named, and every other one must.
+        let body = if self.region == REGION {
+            String::new()
+        } else {
+            format!(
+                "<CreateBucketConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><LocationConstraint>{}\
+                 </LocationConstraint></CreateBucketConfiguration>",
+                self.region
+            )
+        };
+        let sent = self.client.put(link).body(body).send().await;
+        let unavailable = |error: reqwest::Error| {
+            SinkError::new(self, Trouble::Unavailable, format!("making the bucket: {}", error.without_url()))
+        };
+        let answer = sent.map_err(unavailable)?;
+        let status = answer.status();
+        // 409: it is there, made by us or by somebody else; which of the two shows at the next write.
+        if status.is_success() || status.as_u16() == 409 {
+            tracing::info!(place = %self, "made the bucket");
+            return Ok(());
+        }
+        let kind = match status.as_u16() {
+            401 | 403 => Trouble::Denied,
+            500.. => Trouble::Unavailable,
+            _ => Trouble::Refused,
+        };
+        let said = answer.text().await.unwrap_or_default();
+        Err(SinkError::new(
+            self,
+            kind,
+            format!("the bucket is not there and cannot be made: {status} {}", short(&said)),
+        ))
+    }
+
+    fn path(&self, key: &str) -> Result<Path, SinkError> {
+        Path::parse(key).map_err(|error| SinkError::new(self, Trouble::Refused, error.to_string()))
+    }
+
+    fn trouble(&self, key: &str, error: &Error) -> SinkError {
+        let text = tell(error);
+        let kind = match error {
+            _ if text.contains("NotImplemented") => Trouble::Refused,
+            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => Trouble::Denied,
+            Error::Precondition { .. } | Error::AlreadyExists { .. } => Trouble::Conflict,
+            Error::NotFound { .. }
+            | Error::NotSupported { .. }
+            | Error::NotImplemented { .. }
+            | Error::InvalidPath { .. }
+            | Error::UnknownConfigurationKey { .. } => Trouble::Refused,
+            _ if ["code: 400", "code: 405", "code: 411", "code: 413", "code: 501"]
+                .iter()
+                .any(|code| text.contains(code)) =>
+            {
+                Trouble::Refused
+            }
+            _ => Trouble::Unavailable,
+        };
+        SinkError::new(&format!("{self}{key}"), kind, text)
+    }
+}
+
+/// Whether it failed because the bucket is missing. A conditional write tells that as a condition that does not hold.
+fn no_bucket(error: &Error) -> bool {
+    tell(error).contains("NoSuchBucket") || matches!(error, Error::NotFound { .. })
+}
+
+/// An error with everything behind it, on one line.
+fn tell(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    short(&text)
+}
+
+/// A text of a server on one line, of bounded length.
+pub(super) fn short(text: &str) -> String {
+    const MOST: usize = 400;
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
+impl fmt::Debug for S3Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { endpoint, region, path_style, keys, create_bucket, ca_file } = self;
+        f.debug_struct("S3Options")
+            .field("endpoint", endpoint)
+            .field("region", region)
+            .field("path_style", path_style)
+            .field("keys", &keys.as_ref().map(|(access, _secret)| access))
+            .field("create_bucket", create_bucket)
+            .field("ca_file", ca_file)
+            .finish()
+    }
+}
+
+impl fmt::Debug for S3 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("S3").field("bucket", &self.bucket).field("region", &self.region).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for S3 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "s3://{}/", self.bucket)
+    }
+}

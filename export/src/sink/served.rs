@@ -1,0 +1,220 @@
+//! Files kept in memory and served over HTTP: what Traefik's http provider and Prometheus' `http_sd` read.
+//!
+//! Pure but for the waiting of a long poll: a question in, an answer out. Whoever has a listener mounts it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use parking_lot::RwLock;
+use tokio::{
+    sync::{Semaphore, watch},
+    time::Instant,
+};
+
+use super::{Document, Fetched, sha256};
+
+/// The longest that a long poll may ask to wait.
+pub const MAX_WAIT: Duration = Duration::from_secs(300);
+
+/// How many questions may wait at once. Each holds a connection.
+const MAX_WAITING: usize = 1024;
+
+/// The files. Paths are absolute, as in a URL.
+pub struct Served {
+    files: RwLock<BTreeMap<String, File>>,
+    /// Paths, or what they begin with, of files that will come.
+    expected: RwLock<BTreeSet<String>>,
+    /// Grows with every change of any file.
+    index: watch::Sender<u64>,
+    waiting: Semaphore,
+}
+
+#[derive(Clone, Debug)]
+struct File {
+    document: Document,
+    etag: String,
+    index: u64,
+    modified: SystemTime,
+}
+
+/// A request, as far as it matters.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Question<'a> {
+    /// `GET` or `HEAD`; nothing else is allowed.
+    pub method: &'a str,
+    /// The path, without the query.
+    pub path: &'a str,
+    /// The query, without `?`: `wait=30s` waits that long for a change, `index=7` says what is known already.
+    pub query: Option<&'a str>,
+    /// The field `If-None-Match`.
+    pub if_none_match: Option<&'a str>,
+}
+
+/// A response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The header fields, without the framing.
+    pub fields: Vec<(&'static str, String)>,
+    /// The body; it is not to be sent for `HEAD`.
+    pub body: Bytes,
+}
+
+impl Default for Served {
+    fn default() -> Self {
+        let (index, waiting) = (watch::Sender::new(0), Semaphore::new(MAX_WAITING));
+        Self { files: RwLock::default(), expected: RwLock::default(), index, waiting }
+    }
+}
+
+impl Served {
+    /// Nothing is served yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Answers. Asked to wait, it does so until the file changes, for [`MAX_WAIT`] at most.
+    pub async fn answer(&self, question: Question<'_>) -> Answer {
+        if !matches!(question.method, "GET" | "HEAD") {
+            let allow = ("allow", "GET, HEAD".to_owned());
+            return Answer::text(405, "this can only be read").with(allow);
+        }
+        let (wait, known) = match parameters(question.query.unwrap_or_default()) {
+            Ok(parameters) => parameters,
+            Err(why) => return Answer::text(400, &why),
+        };
+        let mut changes = self.index.subscribe();
+        let deadline = Instant::now() + wait;
+        let mut permit = None;
+        loop {
+            changes.borrow_and_update();
+            let file = self.files.read().get(question.path).cloned();
+            let news = match (&file, known, question.if_none_match) {
+                (None, ..) => false,
+                (Some(file), Some(known), _) => file.index != known,
+                (Some(file), None, Some(tags)) => !names(tags, &file.etag),
+                (Some(_), None, None) => true,
+            };
+            if news || Instant::now() >= deadline {
+                return self.tell(file, question);
+            }
+            if permit.is_none() {
+                permit = match self.waiting.try_acquire() {
+                    Ok(permit) => Some(permit),
+                    Err(_) => return Answer::text(503, "too many wait already").with(("retry-after", "1".into())),
+                };
+            }
+            // The sender is ours and outlives this.
+            let _ = tokio::time::timeout_at(deadline, changes.changed()).await;
+        }
+    }
+
+    fn tell(&self, file: Option<File>, question: Question<'_>) -> Answer {
+        let Some(file) = file else {
+            if !self.expects(question.path) {
+                return Answer::text(404, "nothing of this name is served");
+            }
+            // Who reads it keeps what it has, which an empty list would not let it do.
+            return Answer::text(503, "nothing is known yet").with(("retry-after", "1".into()));
+        };
+        let fields = vec![
+            ("etag", file.etag.clone()),
+            ("last-modified", httpdate::fmt_http_date(file.modified)),
+            ("cache-control", "no-cache".into()),
+            ("x-fanfare-index", file.index.to_string()),
+        ];
+        if question.if_none_match.is_some_and(|tags| names(tags, &file.etag)) {
+            return Answer { status: 304, fields, body: Bytes::new() };
+        }
+        Answer { status: 200, fields, body: file.document.bytes }
+            .with(("content-type", file.document.content_type.into()))
+    }
+
+    /// Says that a file of this name will come, so that its absence is no 404.
+    pub fn expect(&self, path: &str) {
+        self.expected.write().insert(path.to_owned());
+    }
+
+    fn expects(&self, path: &str) -> bool {
+        self.expected
+            .read()
+            .iter()
+            .any(|expected| expected == path || (expected.ends_with('/') && path.starts_with(expected.as_str())))
+    }
+
+    pub(super) fn fetch(&self, path: &str) -> Fetched {
+        match self.files.read().get(path) {
+            Some(file) => Fetched::Found { bytes: file.document.bytes.clone(), tag: None },
+            None => Fetched::Missing,
+        }
+    }
+
+    pub(super) fn store(&self, path: &str, document: Document) {
+        let etag = format!("\"{}\"", sha256(&document.bytes));
+        self.index.send_modify(|index| {
+            *index += 1;
+            let file = File { document, etag, index: *index, modified: SystemTime::now() };
+            self.files.write().insert(path.to_owned(), file);
+        });
+    }
+
+    pub(super) fn remove(&self, path: &str) {
+        self.index.send_modify(|index| {
+            *index += 1;
+            self.files.write().remove(path);
+        });
+    }
+}
+
+impl Answer {
+    fn text(status: u16, what: &str) -> Self {
+        let fields =
+            vec![("content-type", "text/plain; charset=utf-8".to_owned()), ("cache-control", "no-store".into())];
+        Self { status, fields, body: Bytes::from(format!("{what}\n")) }
+    }
+
+    fn with(mut self, field: (&'static str, String)) -> Self {
+        self.fields.push(field);
+        self
+    }
+}
+
+/// How long to wait, and which index is known.
+fn parameters(query: &str) -> Result<(Duration, Option<u64>), String> {
+    let (mut wait, mut known) = (Duration::ZERO, None);
+    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        match name {
+            "wait" => {
+                let asked = runtime::duration::parse(value).map_err(|why| format!("wait={value}: {why}"))?;
+                wait = asked.min(MAX_WAIT);
+            }
+            "index" => known = Some(value.parse().map_err(|_| format!("index={value} is no number"))?),
+            // Consumers may have parameters of their own.
+            _ => {}
+        }
+    }
+    Ok((wait, known))
+}
+
+/// Whether a field `If-None-Match` names this tag (RFC 9110, section 13.1.2: weak comparison).
+fn names(field: &str, etag: &str) -> bool {
+    field.split(',').map(str::trim).any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+}
+
+impl fmt::Debug for Served {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Served").field("paths", &self.files.read().keys().collect::<Vec<_>>()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Served {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("serve:")
+    }
+}

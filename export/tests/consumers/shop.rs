@@ -1,0 +1,96 @@
+//! Endpoints that say who they are, the files that are made of them, and a folder that consumers watch.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use export::{
+    backend::{Backend, Model, Names},
+    render::{File, Format, FormatOptions, Rendered},
+};
+use tempfile::TempDir;
+use testkit::origin::{Origin, Reply};
+
+use crate::fixture::{Service, catalog};
+
+/// An endpoint that answers with its name.
+pub(crate) fn origin(name: &str) -> Origin {
+    Origin::start(Reply::ok(name))
+}
+
+/// Where these endpoints are, as the fixture takes it.
+pub(crate) fn addresses(origins: &[&Origin]) -> Vec<String> {
+    origins.iter().map(|origin| origin.address().to_string()).collect()
+}
+
+/// A Service's port called `http` with these endpoints.
+pub(crate) fn with(service: Service, origins: &[&Origin]) -> Service {
+    let addresses = addresses(origins);
+    service.http(&addresses.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// The backends of these Services, named after their ports: endpoints on one machine have different numbers.
+pub(crate) fn backends(services: impl IntoIterator<Item = Service>) -> Vec<Backend> {
+    let names = "{service}-{port_name}".parse().expect("a template");
+    Model { names, ..Model::default() }.backends(&catalog(services), &mut Names::default())
+}
+
+/// What a format makes of these Services.
+pub(crate) fn rendered(format: &str, options: &FormatOptions, services: impl IntoIterator<Item = Service>) -> Rendered {
+    let format = Format::parse(format, options).expect("a format");
+    format.render(&backends(services)).expect("it can be rendered")
+}
+
+/// Addresses that nobody listens at, in both families.
+pub(crate) const NOBODY: [&str; 2] = ["127.0.0.1:9", "[::1]:9"];
+
+/// A folder whose files are replaced as a whole, as a consumer wants it: under another name first, then renamed.
+pub(crate) struct Folder {
+    directory: TempDir,
+    /// Beside it and not in it: some consumers read every file of the folder that they watch.
+    spare: TempDir,
+}
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        let folder = || tempfile::tempdir().expect("a temporary folder can be made");
+        Self { directory: folder(), spare: folder() }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+
+    /// Replaces or makes one file.
+    pub(crate) fn put(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let (whole, place) = (self.spare.path().join("file"), self.file(name));
+        fs::write(&whole, bytes).expect("a temporary file can be written");
+        fs::create_dir_all(place.parent().expect("a file lies in a folder")).expect("a folder can be made");
+        fs::rename(&whole, &place).expect("a file can be renamed within one file system");
+        place
+    }
+
+    /// Writes what was rendered: its files in their order, then away with those that are no longer among them. A file without
+    /// a name gets this one.
+    pub(crate) fn write(&self, name: &str, rendered: &Rendered) {
+        let place = |file: &File| if file.name.is_empty() { name.to_owned() } else { file.name.clone() };
+        // What is as it was is left alone.
+        for file in &rendered.files {
+            let there = fs::read(self.file(&place(file)));
+            if there.ok().as_deref() != Some(&*file.bytes) {
+                self.put(&place(file), &file.bytes);
+            }
+        }
+        let kept: Vec<PathBuf> = rendered.files.iter().map(|file| self.file(&place(file))).collect();
+        for entry in fs::read_dir(self.file("eds")).into_iter().flatten().flatten() {
+            if !kept.contains(&entry.path()) {
+                fs::remove_file(entry.path()).expect("a file of ours can be removed");
+            }
+        }
+    }
+}

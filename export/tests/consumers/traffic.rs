@@ -1,0 +1,152 @@
+//! Steady traffic through a consumer: who answers, and whether all went well.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use testkit::{client::RawClient, eventually, eventually::scaled, origin::Origin};
+use tokio::task::JoinSet;
+
+/// How soon a consumer must follow a change.
+const FOLLOW: Duration = Duration::from_secs(2);
+/// How many connections send requests.
+const CLIENTS: usize = 4;
+/// How many answers in a row must not come from whoever is gone, each of them from a random one of the others.
+const STREAK: usize = 200;
+
+/// Requests that go on until this is dropped.
+pub(crate) struct Traffic {
+    seen: Arc<Mutex<Seen>>,
+    _clients: JoinSet<()>,
+}
+
+#[derive(Default)]
+struct Seen {
+    answers: usize,
+    /// The last answer of each endpoint, by its name: when, and the how manieth of all it was.
+    last: HashMap<String, (Instant, usize)>,
+    failures: Vec<String>,
+}
+
+impl Traffic {
+    /// Sends this request again and again, on connections that stay open.
+    pub(crate) fn start(to: SocketAddr, request: &str) -> Self {
+        let seen: Arc<Mutex<Seen>> = Arc::default();
+        let mut clients = JoinSet::new();
+        for _ in 0..CLIENTS {
+            clients.spawn(send(to, request.to_owned(), seen.clone()));
+        }
+        Self { seen, _clients: clients }
+    }
+
+    /// Waits until all of these have answered since `changed`, and checks that it was soon enough.
+    pub(crate) async fn reaches(&self, names: &[&str], changed: Instant) {
+        let missing = || {
+            let seen = self.seen.lock();
+            let since = |name: &&&str| seen.last.get(**name).is_none_or(|(at, _)| *at < changed);
+            names.iter().filter(since).map(|name| (*name).to_owned()).collect::<Vec<_>>()
+        };
+        eventually!("everybody to answer", missing(), |missing: &Vec<String>| missing.is_empty());
+        assert!(changed.elapsed() <= scaled(FOLLOW), "it took {:?} to reach all of {names:?}", changed.elapsed());
+        self.check();
+    }
+
+    /// Waits until nobody of these answers any more, and checks that it was soon enough after `changed`.
+    pub(crate) async fn leaves(&self, names: &[&str], changed: Instant) {
+        let lately = || {
+            let seen = self.seen.lock();
+            let last = names.iter().filter_map(|name| seen.last.get(*name));
+            let (at, number) = last.max_by_key(|(at, _)| *at).copied().expect("they have answered before");
+            (seen.answers - number, at)
+        };
+        let (_, at) = eventually!("others to answer alone", lately(), |(since, _)| *since >= STREAK);
+        let took = at.saturating_duration_since(changed);
+        assert!(took <= scaled(FOLLOW), "it took {took:?} until none of {names:?} answered");
+        self.check();
+    }
+
+    /// Nothing has failed so far.
+    pub(crate) fn check(&self) {
+        let seen = self.seen.lock();
+        assert!(
+            seen.failures.is_empty(),
+            "{} of {} requests failed: {:?}",
+            seen.failures.len(),
+            seen.answers,
+            seen.failures
+        );
+    }
+}
+
+/// Scales up from the first to all three, and down to the first again, by `write`; then those who were left close.
+pub(crate) async fn follows(
+    through: SocketAddr,
+    request: &str,
+    [first, second, third]: [Origin; 3],
+    mut write: impl FnMut(&[&Origin]),
+) {
+    eventually!("the first to answer", status(through, request).await, |status| *status == Some(200));
+    let traffic = Traffic::start(through, request);
+    traffic.reaches(&["first"], Instant::now()).await;
+    let changed = Instant::now();
+    write(&[&first, &second, &third]);
+    traffic.reaches(&["first", "second", "third"], changed).await;
+    let changed = Instant::now();
+    write(&[&first]);
+    traffic.leaves(&["second", "third"], changed).await;
+    drop((second, third));
+    traffic.reaches(&["first"], Instant::now()).await;
+}
+
+/// The status of one request; `None` where there is no answer.
+pub(crate) async fn status(to: SocketAddr, request: &str) -> Option<u16> {
+    let mut client = RawClient::try_connect(to).await.ok()?;
+    client.try_send(request.as_bytes()).await.ok()?;
+    client.try_read_response("GET").await.ok().map(|answer| answer.status)
+}
+
+/// Who answers a request.
+pub(crate) async fn who(to: SocketAddr, request: &str) -> String {
+    let mut client = RawClient::connect(to).await;
+    client.send(request).await;
+    let answer = client.read_response("GET").await;
+    if answer.status == 200 { answer.text() } else { answer.status.to_string() }
+}
+
+/// A request with this host and these further fields.
+pub(crate) fn get(host: &str, path: &str, fields: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n")
+}
+
+async fn send(to: SocketAddr, request: String, seen: Arc<Mutex<Seen>>) {
+    // Each sends until the test is over, which has an end of its own.
+    loop {
+        let mut client = RawClient::connect(to).await;
+        loop {
+            let outcome = match client.try_send(request.as_bytes()).await {
+                Ok(()) => client.try_read_response("GET").await.map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            let mut seen = seen.lock();
+            seen.answers += 1;
+            let number = seen.answers;
+            match outcome {
+                Ok(answer) if answer.status == 200 => {
+                    seen.last.insert(answer.text(), (Instant::now(), number));
+                    if !answer.keeps_alive {
+                        break;
+                    }
+                }
+                Ok(answer) => seen.failures.push(format!("answer {}: {}", answer.status, answer.text())),
+                Err(error) => {
+                    seen.failures.push(error);
+                    break;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Bridges: what a store has comes to a directory, whole and verified, and stays there whatever happens to the store.
+
+use std::{path::PathBuf, time::Duration};
+
+use export::{
+    bridge::{Bridge, Config, Pull},
+    sink::{Manifest, Trouble},
+};
+use runtime::{drain::Drain, readiness::Readiness};
+
+use crate::{
+    bed::{self, Bed, document, writer},
+    front::Fault,
+};
+
+fn config(bed: &Bed, from: &str, to: &str) -> Config {
+    let to = format!("{}/{to}", bed.directory().join("pulled").display());
+    Config {
+        name: "test".into(),
+        from: bed.target(from),
+        to: to.parse().expect("a valid place"),
+        interval: Duration::from_millis(20),
+        require_manifest: false,
+        timeout: Duration::from_secs(5),
+    }
+}
+
+fn bridge(bed: &Bed, config: Config) -> Bridge {
+    Bridge::new(config, &bed.connect, Readiness::new().register("bridge")).expect("it can be used")
+}
+
+fn pulled(bed: &Bed, name: &str) -> Option<String> {
+    std::fs::read_to_string(bed.directory().join("pulled").join(name)).ok()
+}
+
+fn path(bed: &Bed, name: &str) -> PathBuf {
+    bed.directory().join("pulled").join(name)
+}
+
+async fn write(bed: &Bed, text: &str) {
+    let mut sink = bed.open("edge.yml", true);
+    sink.put(&[document("", text)], &writer("a"), None).await.expect("it is written");
+}
+
+#[tokio::test]
+async fn one_file_comes_with_its_name_and_only_when_it_changed() {
+    for bed in [bed::s3s().await, bed::minio().await, bed::http().await] {
+        let mut bridge = bridge(&bed, config(&bed, "edge.yml", ""));
+        assert_eq!(bridge.pull().await.expect("the store answers"), Pull::Missing);
+        write(&bed, "one").await;
+        assert_eq!(bridge.pull().await, Ok(Pull::Written));
+        assert_eq!(pulled(&bed, "edge.yml").as_deref(), Some("one"));
+        assert_eq!(bridge.pull().await, Ok(Pull::Unchanged));
+        write(&bed, "two").await;
+        assert_eq!(bridge.pull().await, Ok(Pull::Written));
+        assert_eq!(pulled(&bed, "edge.yml").as_deref(), Some("two"));
+        // Somebody has removed it here.
+        std::fs::remove_file(path(&bed, "edge.yml")).expect("it was there");
+        assert_eq!(bridge.pull().await, Ok(Pull::Written));
+        assert_eq!(pulled(&bed, "edge.yml").as_deref(), Some("two"));
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_what_its_manifest_says_is_not_taken() {
+    let bed = bed::s3s().await;
+    write(&bed, "one").await;
+    let mut bridge = bridge(&bed, config(&bed, "edge.yml", "here.yml"));
+    assert_eq!(bridge.pull().await, Ok(Pull::Written));
+    bed.write("edge.yml", "of a writer that was overtaken").await;
+    assert_eq!(bridge.pull().await, Ok(Pull::Mismatch));
+    assert_eq!(pulled(&bed, "here.yml").as_deref(), Some("one"));
+    write(&bed, "two").await;
+    assert_eq!(bridge.pull().await, Ok(Pull::Written));
+    assert_eq!(pulled(&bed, "here.yml").as_deref(), Some("two"));
+    bed.write("edge.yml.manifest", "{}").await;
+    let error = bridge.pull().await.expect_err("it is no manifest");
+    assert!(error.kind == Trouble::Refused && error.what.contains("edge.yml.manifest"), "{error}");
+}
+
+#[tokio::test]
+async fn a_manifest_is_needed_only_where_it_is_asked_for() {
+    let bed = bed::s3s().await;
+    bed.open("edge.yml", false).put(&[document("", "one")], &writer("a"), None).await.expect("it is written");
+    let strict = Config { require_manifest: true, ..config(&bed, "edge.yml", "") };
+    assert_eq!(bridge(&bed, strict).pull().await, Ok(Pull::Missing));
+    assert_eq!(bridge(&bed, config(&bed, "edge.yml", "")).pull().await, Ok(Pull::Written));
+}
+
+#[tokio::test]
+async fn a_set_comes_as_a_whole_and_leaves_others_alone() {
+    let bed = bed::s3s().await;
+    let mut sink = bed.open("set/", false);
+    let (x, y) = (document("x.json", "x"), document("y.json", "y"));
+    sink.put(&[x.clone(), y.clone()], &writer("a"), None).await.expect("it is written");
+    let mut bridge = bridge(&bed, config(&bed, "set/", ""));
+    assert_eq!(bridge.pull().await, Ok(Pull::Written));
+    assert_eq!((pulled(&bed, "x.json"), pulled(&bed, "y.json")), (Some("x".into()), Some("y".into())));
+    std::fs::write(path(&bed, "theirs"), "theirs").expect("it can be written");
+    sink.put(&[x], &writer("a"), None).await.expect("it is written");
+    assert_eq!(bridge.pull().await, Ok(Pull::Written));
+    assert_eq!((pulled(&bed, "x.json"), pulled(&bed, "y.json")), (Some("x".into()), None));
+    assert_eq!(pulled(&bed, "theirs").as_deref(), Some("theirs"));
+}
+
+#[tokio::test]
+async fn a_manifest_cannot_name_files_elsewhere() {
+    let bed = bed::s3s().await;
+    let mut sink = bed.open("set/", false);
+    sink.put(&[document("x", "x")], &writer("a"), None).await.expect("it is written");
+    bed.write("evil", "evil").await;
+    let bytes = bed.read("set/fanfare.manifest").await.expect("it is there");
+    let mut manifest = Manifest::parse(&bytes).expect("it is one");
+    manifest.sha256.insert("../evil".into(), export::sink::sha256(b"evil"));
+    bed.write("set/fanfare.manifest", std::str::from_utf8(&manifest.to_bytes()).expect("it is text")).await;
+    let mut bridge = bridge(&bed, config(&bed, "set/", ""));
+    let pulled = bridge.pull().await;
+    assert!(pulled.as_ref().is_err() || pulled == Ok(Pull::Missing), "{pulled:?}");
+    assert!(!bed.directory().join("evil").exists());
+}
+
+#[tokio::test]
+async fn it_follows_the_store_and_outlives_its_faults() {
+    let bed = bed::minio().await;
+    write(&bed, "one").await;
+    let (readiness, drain) = (Readiness::new(), Drain::new());
+    let bridge =
+        Bridge::new(config(&bed, "edge.yml", ""), &bed.connect, readiness.register("bridge")).expect("it can be used");
+    assert!(!readiness.is_ready());
+    let running = tokio::spawn(bridge.run(drain.watch()));
+    testkit::eventually!("the first pull", pulled(&bed, "edge.yml"), |text| text.as_deref() == Some("one"));
+    testkit::eventually!("readiness", readiness.is_ready(), |ready| *ready);
+    let front = bed.front.as_ref().expect("it has one");
+    front.fault(Fault::Status(503));
+    let before = front.counts().0;
+    testkit::eventually!("two more looks", front.counts().0, |now| *now >= before + 2);
+    assert_eq!(pulled(&bed, "edge.yml").as_deref(), Some("one"));
+    assert!(readiness.is_ready(), "what is there is still good");
+    front.fault(Fault::None);
+    write(&bed, "two").await;
+    testkit::eventually!("the next pull", pulled(&bed, "edge.yml"), |text| text.as_deref() == Some("two"));
+    drain.start();
+    testkit::eventually::within("the end", running).await.expect("it does not panic");
+}
+
+#[tokio::test]
+async fn ends_that_do_not_fit_are_refused() {
+    let bed = bed::file().await;
+    for (from, to, why) in [("set/", "one.yml", "end it with `/`"), ("edge.yml", "", "")] {
+        let made = Bridge::new(config(&bed, from, to), &bed.connect, Readiness::new().register("bridge"));
+        match made {
+            Ok(_) => assert_eq!(why, "", "{from} to {to}"),
+            Err(error) => assert!(!why.is_empty() && error.what.contains(why), "{error}"),
+        }
+    }
+    let config = Config { to: "s3://bucket/key".parse().expect("a place"), ..config(&bed, "edge.yml", "") };
+    assert!(Bridge::new(config, &bed.connect, Readiness::new().register("bridge")).is_err());
+}

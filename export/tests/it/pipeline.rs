@@ -1,0 +1,369 @@
+//! Pipelines from a real API server to real stores: what changed arrives, what nobody saw go stays, faults pass.
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use controlplane::{
+    catalog::{Selection, Selector, follow},
+    client::connect,
+    lease::Leadership,
+    source::kube::Kube,
+};
+use export::{
+    backend::Model,
+    guard::Limits,
+    pipeline::{Export, Pace, Pipeline, Process},
+    render::{Format, FormatOptions},
+    sink::Target,
+};
+use runtime::{drain::Drain, readiness::Readiness};
+use testkit::{
+    cluster::{self, Account, Cluster},
+    fault_proxy::FaultProxy,
+};
+use tokio::task::JoinHandle;
+
+use crate::{
+    bed::{self, Bed, document, writer},
+    front::Fault,
+};
+
+/// Fast, so that tests are.
+const PACE: Pace = Pace {
+    quiet: Duration::from_millis(50),
+    at_most: Duration::from_millis(500),
+    resync: Duration::from_secs(300),
+    timeout: Duration::from_secs(5),
+};
+
+/// A running pipeline.
+struct Running {
+    readiness: Readiness,
+    drain: Drain,
+    task: JoinHandle<()>,
+}
+
+/// An account that may read what exports read, in its namespace.
+async fn account(cluster: &Cluster) -> Account {
+    let namespace = cluster.namespace("pipeline").await;
+    let account = cluster.service_account(&namespace, "fanfare").await;
+    let role = format!(
+        r"
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {{name: fanfare, namespace: {namespace}}}
+rules:
+- {{apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [list, watch]}}
+- {{apiGroups: [''], resources: [services], verbs: [list, watch]}}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {{name: fanfare, namespace: {namespace}}}
+roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: fanfare}}
+subjects: [{{kind: ServiceAccount, name: fanfare, namespace: {namespace}}}]
+"
+    );
+    cluster.apply_yaml(&role).await.expect("a valid role");
+    account
+}
+
+/// A Service without a selector, and a slice of so many endpoints.
+async fn put(cluster: &Cluster, namespace: &str, service: &str, endpoints: u8) {
+    let addresses: Vec<String> = (1..=endpoints).map(|n| format!("{{addresses: [192.0.2.{n}]}}")).collect();
+    let yaml = format!(
+        r"
+apiVersion: v1
+kind: Service
+metadata: {{name: {service}, namespace: {namespace}, labels: {{export: 'yes'}}}}
+spec: {{ports: [{{name: http, port: 80}}]}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: {service}-1, namespace: {namespace}, labels: {{kubernetes.io/service-name: {service}}}}}
+addressType: IPv4
+endpoints: [{}]
+ports: [{{name: http, port: 8080}}]
+",
+        addresses.join(", ")
+    );
+    cluster.apply_yaml(&yaml).await.unwrap_or_else(|e| panic!("valid objects: {e}"));
+}
+
+async fn delete(cluster: &Cluster, namespace: &str, service: &str) {
+    let yaml = format!(
+        "{{apiVersion: v1, kind: Service, metadata: {{name: {service}, namespace: {namespace}}}}}\n---\n\
+         {{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {{name: {service}-1, namespace: {namespace}}}}}"
+    );
+    cluster.delete_yaml(&yaml).await.expect("they are there");
+}
+
+fn export(sinks: Vec<Target>) -> Export {
+    Export {
+        name: "edge".into(),
+        stem: "edge".into(),
+        model: Model::default(),
+        format: Format::parse("traefik-yaml", &FormatOptions::default()).expect("a format"),
+        sinks,
+        limits: Limits::default(),
+        pace: PACE,
+        cluster: "test".into(),
+    }
+}
+
+async fn pipeline(kubeconfig: &Path, namespace: &str, export: Export, bed: &Bed) -> (Pipeline, Readiness) {
+    let connection = connect(Some(kubeconfig)).await.expect("a valid kubeconfig");
+    let readiness = Readiness::new();
+    let selector = Selector::parse("export=yes").expect("a selector");
+    let selection = Selection::Labels { selector, namespaces: Some(vec![namespace.into()]) };
+    let reader = follow(&Kube::new(connection.client), selection, readiness.register("catalog"));
+    let process = Process { leadership: Leadership::alone(), identity: "test".into(), readiness: readiness.clone() };
+    let made = Pipeline::new(export, reader, &process, &bed.connect).expect("it can be used");
+    (made, readiness)
+}
+
+async fn run(kubeconfig: &Path, namespace: &str, export: Export, bed: &Bed) -> Running {
+    let (pipeline, readiness) = pipeline(kubeconfig, namespace, export, bed).await;
+    let drain = Drain::new();
+    let task = tokio::spawn(pipeline.run(drain.watch()));
+    Running { readiness, drain, task }
+}
+
+impl Running {
+    async fn end(self) {
+        self.drain.start();
+        testkit::eventually::within("the end", self.task).await.expect("it does not panic");
+    }
+}
+
+/// Waits until the file names so many servers.
+async fn until(bed: &Bed, name: &str, servers: usize) -> String {
+    let count = |text: &Option<String>| text.as_ref().map_or(0, |text| text.matches("url: ").count());
+    let what = format!("{servers} servers in {name}");
+    testkit::eventually!(what, bed.text(name).await, |text| count(text) == servers && text.is_some())
+        .expect("it is there")
+}
+
+fn why(running: &Running) -> String {
+    running.readiness.check().err().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn what_changes_arrives_and_nothing_is_written_twice() {
+    let cluster = cluster::shared().await;
+    let account = account(&cluster).await;
+    let ns = account.namespace();
+    put(&cluster, ns, "cache", 2).await;
+    let bed = bed::minio().await;
+    // Longer than the API server takes for one change.
+    let pace = Pace { quiet: Duration::from_millis(500), at_most: Duration::from_secs(20), ..PACE };
+    let export = Export { pace, ..export(vec![bed.target("edge.yml")]) };
+    let running = run(account.kubeconfig_path(), ns, export, &bed).await;
+    let text = until(&bed, "edge.yml", 2).await;
+    assert!(text.contains("cache-8080") && text.contains("http://192.0.2.1:8080"), "{text}");
+    testkit::eventually!("readiness", running.readiness.is_ready(), |ready| *ready);
+    let puts = || bed.front.as_ref().expect("it has one").counts().1;
+    let before = puts();
+    put(&cluster, ns, "cache", 3).await;
+    until(&bed, "edge.yml", 3).await;
+    assert_eq!(puts(), before + 1);
+    // Says the same again: no byte changes.
+    put(&cluster, ns, "cache", 3).await;
+    // A burst is one write, or two where it takes long to make.
+    for n in 1..=10 {
+        put(&cluster, ns, "web", n).await;
+    }
+    until(&bed, "edge.yml", 13).await;
+    assert!(puts() <= before + 4, "{} writes", puts() - before);
+    delete(&cluster, ns, "web").await;
+    until(&bed, "edge.yml", 3).await;
+    delete(&cluster, ns, "cache").await;
+    // Traefik refuses empty sections.
+    testkit::eventually!("an empty file", bed.text("edge.yml").await, |text| text.as_deref() == Some("{}\n"));
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_sink_in_trouble_is_told_and_holds_up_no_other() {
+    let cluster = cluster::shared().await;
+    let account = account(&cluster).await;
+    let ns = account.namespace();
+    put(&cluster, ns, "cache", 1).await;
+    let (bed, files) = (bed::s3s().await, bed::file().await);
+    let front = bed.front.as_ref().expect("it has one");
+    front.fault(Fault::Status(403));
+    let sinks = vec![bed.target("edge.yml"), files.target("edge.yml")];
+    let running = run(account.kubeconfig_path(), ns, export(sinks), &bed).await;
+    until(&files, "edge.yml", 1).await;
+    let told =
+        testkit::eventually!("the trouble to be told", why(&running), |why| why.contains("s3://bucket/edge.yml"));
+    assert!(!told.contains("edge.yml: nothing"), "{told}");
+    put(&cluster, ns, "cache", 2).await;
+    until(&files, "edge.yml", 2).await;
+    front.fault(Fault::Hang);
+    put(&cluster, ns, "cache", 3).await;
+    until(&files, "edge.yml", 3).await;
+    front.fault(Fault::None);
+    until(&bed, "edge.yml", 3).await;
+    testkit::eventually!("readiness", running.readiness.is_ready(), |ready| *ready);
+    running.end().await;
+}
+
+#[tokio::test]
+async fn without_the_api_server_everything_stays() {
+    let cluster = cluster::shared().await;
+    let account = account(&cluster).await;
+    let ns = account.namespace();
+    put(&cluster, ns, "cache", 12).await;
+    let proxy = FaultProxy::start(&cluster).await;
+    let kubeconfig = proxy.kubeconfig(account.kubeconfig_path());
+    let bed = bed::file().await;
+    let running = run(kubeconfig.path(), ns, export(vec![bed.target("edge.yml")]), &bed).await;
+    until(&bed, "edge.yml", 12).await;
+    testkit::eventually!("readiness", running.readiness.is_ready(), |ready| *ready);
+    proxy.cut();
+    put(&cluster, ns, "web", 1).await;
+    let failed = proxy.count(|_| true);
+    assert_eq!(until(&bed, "edge.yml", 12).await.matches("url: ").count(), 12, "after {failed} requests");
+    assert!(running.readiness.is_ready(), "{}", why(&running));
+    proxy.restore();
+    until(&bed, "edge.yml", 13).await;
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_restart_takes_nothing_away_that_nobody_saw_go() {
+    let cluster = cluster::shared().await;
+    let account = account(&cluster).await;
+    let ns = account.namespace();
+    put(&cluster, ns, "cache", 20).await;
+    let bed = bed::s3s().await;
+    let first = run(account.kubeconfig_path(), ns, export(vec![bed.target("edge.yml")]), &bed).await;
+    until(&bed, "edge.yml", 20).await;
+    first.end().await;
+    delete(&cluster, ns, "cache").await;
+    put(&cluster, ns, "web", 2).await;
+
+    let second = run(account.kubeconfig_path(), ns, export(vec![bed.target("edge.yml")]), &bed).await;
+    let told = testkit::eventually!("the guard to tell", why(&second), |why| why.contains("18 of 20 endpoints"));
+    assert!(told.contains("--max-shrink 30 %"), "{told}");
+    until(&bed, "edge.yml", 20).await;
+    // What makes up for it may be written.
+    put(&cluster, ns, "web", 15).await;
+    until(&bed, "edge.yml", 15).await;
+    testkit::eventually!("readiness", second.readiness.is_ready(), |ready| *ready);
+    // And what is seen to go, goes.
+    put(&cluster, ns, "web", 1).await;
+    until(&bed, "edge.yml", 1).await;
+    second.end().await;
+
+    // An empty result is kept for a while even where few were there.
+    delete(&cluster, ns, "web").await;
+    let hold = Duration::from_millis(1500);
+    let limits = Limits { empty_hold: hold, ..Limits::default() };
+    let held = Export { limits, ..export(vec![bed.target("edge.yml")]) };
+    let began = Instant::now();
+    let third = run(account.kubeconfig_path(), ns, held, &bed).await;
+    testkit::eventually!("the hold to be told", why(&third), |why| why.contains("--empty-hold"));
+    testkit::eventually!("an empty file", bed.text("edge.yml").await, |text| text.as_deref() == Some("{}\n"));
+    assert!(began.elapsed() >= hold, "{:?}", began.elapsed());
+    third.end().await;
+}
+
+#[tokio::test]
+async fn what_a_permitted_shrink_takes_away_is_gone() {
+    let cluster = cluster::shared().await;
+    let account = account(&cluster).await;
+    let ns = account.namespace();
+    let bed = bed::file().await;
+    let old = (1..=50).map(|n| format!("http://192.0.2.{n}:80")).collect::<Vec<_>>().join("\n");
+    bed.open("edge.yml", false).put(&[document("", old)], &writer("the old tool"), None).await.expect("it is written");
+    let limits = Limits { max_shrink: 1.0, empty_hold: Duration::ZERO };
+    let export = Export { limits, ..export(vec![bed.target("edge.yml")]) };
+    let running = run(account.kubeconfig_path(), ns, export, &bed).await;
+    testkit::eventually!("an empty file", bed.text("edge.yml").await, |text| text.as_deref() == Some("{}\n"));
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_namespace_that_may_not_be_read_keeps_what_is_there() {
+    let cluster = cluster::shared().await;
+    let account = account(&cluster).await;
+    let ns = account.namespace();
+    let forbidden = cluster.namespace("forbidden").await;
+    put(&cluster, ns, "cache", 2).await;
+    let bed = bed::file().await;
+    let old = "http://192.0.2.1:8080 http://192.0.2.99:8080";
+    bed.open("edge.yml", false).put(&[document("", old)], &writer("before"), None).await.expect("it is written");
+    let connection = connect(Some(account.kubeconfig_path())).await.expect("a valid kubeconfig");
+    let readiness = Readiness::new();
+    let selector = Selector::parse("export=yes").expect("a selector");
+    let namespaces = Some(vec![ns.into(), Arc::from(&*forbidden)]);
+    let reader = follow(
+        &Kube::new(connection.client),
+        Selection::Labels { selector, namespaces },
+        readiness.register("catalog"),
+    );
+    let process = Process { leadership: Leadership::alone(), identity: "test".into(), readiness: readiness.clone() };
+    let pipeline = Pipeline::new(export(vec![bed.target("edge.yml")]), reader, &process, &bed.connect);
+    let drain = Drain::new();
+    let task = tokio::spawn(pipeline.expect("it can be used").run(drain.watch()));
+    let why = || readiness.check().err().unwrap_or_default();
+    // After it has waited for the list in vain.
+    let patience = testkit::eventually::scaled(Duration::from_secs(30));
+    let told = async {
+        testkit::eventually!("the guard to tell", why(), |why| why.contains("1 endpoints that are there would go"))
+    };
+    let waited = async {
+        // Longer than the patience of one wait.
+        while !why().contains("would go") {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        told.await
+    };
+    let told = testkit::eventually::within_time(patience, "the guard to tell", waited).await;
+    assert!(told.contains(&forbidden) && told.contains("forbidden"), "{told}");
+    assert_eq!(bed.text("edge.yml").await.as_deref(), Some(old));
+    drain.start();
+    testkit::eventually::within("the end", task).await.expect("it does not panic");
+}
+
+#[tokio::test]
+async fn once_writes_every_sink_and_ends() {
+    let cluster = cluster::shared().await;
+    let account = account(&cluster).await;
+    let ns = account.namespace();
+    put(&cluster, ns, "cache", 2).await;
+    let (bed, files) = (bed::s3s().await, bed::file().await);
+    let sinks = || vec![bed.target("edge.yml"), files.target("dir/")];
+    let limit = testkit::eventually::patience();
+    let (once, _readiness) = pipeline(account.kubeconfig_path(), ns, export(sinks()), &bed).await;
+    assert_eq!(once.once(limit).await, Ok(()));
+    until(&bed, "edge.yml", 2).await;
+    until(&files, "dir/edge.traefik.yaml", 2).await;
+    bed.front.as_ref().expect("it has one").fault(Fault::Status(403));
+    put(&cluster, ns, "cache", 3).await;
+    let (once, _readiness) = pipeline(account.kubeconfig_path(), ns, export(sinks()), &bed).await;
+    let failed = once.once(Duration::from_secs(2)).await.expect_err("one sink is in trouble");
+    assert!(failed.contains("s3://bucket/edge.yml") && !failed.contains("dir/"), "{failed}");
+    until(&files, "dir/edge.traefik.yaml", 3).await;
+}
+
+#[tokio::test]
+async fn a_set_needs_a_directory() {
+    let cluster = cluster::shared().await;
+    let account = account(&cluster).await;
+    let bed = bed::file().await;
+    let options = FormatOptions { directory: Some("/etc/envoy".into()), ..FormatOptions::default() };
+    let format = Format::parse("envoy", &options).expect("a format");
+    let connection = connect(Some(account.kubeconfig_path())).await.expect("a valid kubeconfig");
+    let readiness = Readiness::new();
+    let selection = Selection::Labels { selector: Selector::parse("").expect("all"), namespaces: None };
+    let reader = follow(&Kube::new(connection.client), selection, readiness.register("catalog"));
+    let process = Process { leadership: Leadership::alone(), identity: "test".into(), readiness };
+    let export = Export { format, ..export(vec![bed.target("eds.json")]) };
+    let refused = Pipeline::new(export, reader, &process, &bed.connect).err().expect("it is one file");
+    assert!(refused.what.contains("end the place with `/`"), "{refused}");
+}

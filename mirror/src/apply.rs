@@ -1,0 +1,283 @@
+//! Calls of the local API server: each write under the claim to lead, within a deadline, under the version that was looked
+//! at.
+
+mod events;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use ::metrics::counter;
+use controlplane::{
+    index::ServiceKey,
+    lease::{Leadership, WriteError},
+};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{
+        core::v1::{Endpoints, Service},
+        discovery::v1::EndpointSlice,
+    },
+};
+use kube::{
+    Api, Client, Resource,
+    api::{DeleteParams, ListParams, PostParams, Preconditions, PropagationPolicy},
+};
+use parking_lot::Mutex;
+use tokio::time::timeout;
+
+use crate::{live::Version, marks, metrics as names};
+
+/// How long the API server may take to answer one call.
+const LIMIT: Duration = Duration::from_secs(10);
+/// Slices in one page of a list.
+const PAGE: u32 = 500;
+/// The label and annotation of Endpoints that the controller for Services with selectors makes.
+const ENDPOINTS_CONTROLLER: [&str; 2] =
+    ["endpoints.kubernetes.io/managed-by", "endpoints.kubernetes.io/last-change-trigger-time"];
+
+/// The local API server, for writing.
+pub(crate) struct Apply {
+    client: Client,
+    leadership: Leadership,
+    /// What was told lately, by digest.
+    told: Mutex<HashMap<u64, Instant>>,
+    /// The right to write conditions is missing, and that has been said.
+    no_conditions: AtomicBool,
+}
+
+/// A call that did not do what it should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// Somebody else leads now.
+    NotLeading,
+    /// The object is another one than the one that was looked at.
+    Outdated,
+    /// The object cannot be written so: says what was refused and why.
+    Rejected(String),
+    /// Anything else: says what was tried and what came of it.
+    Failed(String),
+}
+
+impl Apply {
+    pub(crate) fn new(client: Client, leadership: Leadership) -> Self {
+        Self { client, leadership, told: Mutex::default(), no_conditions: AtomicBool::new(false) }
+    }
+
+    /// Whether this process may write now.
+    pub(crate) fn leads(&self) -> bool {
+        self.leadership.claim().is_ok()
+    }
+
+    /// Makes a Service.
+    pub(crate) async fn create_service(&self, service: &Service) -> Result<Service, Failure> {
+        let api: Api<Service> = self.api(namespace(service));
+        self.write("services", "create", service, async || api.create(&PostParams::default(), service).await).await
+    }
+
+    /// Writes a Service over the version that it names.
+    pub(crate) async fn replace_service(&self, service: &Service) -> Result<Service, Failure> {
+        let api: Api<Service> = self.api(namespace(service));
+        let params = PostParams::default();
+        self.write("services", "update", service, async || api.replace(name(service), &params, service).await).await
+    }
+
+    /// Writes a Service's status over the version that it names. Nothing where the right to do that is missing.
+    pub(crate) async fn replace_status(&self, service: &Service) -> Result<Option<Service>, Failure> {
+        if self.no_conditions.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let api: Api<Service> = self.api(namespace(service));
+        let params = PostParams::default();
+        let write =
+            self.leadership.write(LIMIT, async |_claim| api.replace_status(name(service), &params, service).await);
+        let written = write.await;
+        count("services/status", "update", &written);
+        if let Err(WriteError::Failed(kube::Error::Api(status))) = &written
+            && status.code == 403
+        {
+            self.no_conditions.store(true, Ordering::Relaxed);
+            tracing::info!("conditions are not written: the verb \"update\" on services/status is missing");
+            return Ok(None);
+        }
+        written.map(Some).map_err(|error| failure("update the status of", service, error))
+    }
+
+    /// Deletes this version of a Service. That it is gone already is no failure.
+    pub(crate) async fn delete_service(&self, key: &ServiceKey, at: &Version) -> Result<(), Failure> {
+        self.delete::<Service>("services", &key.namespace, &key.name, at).await
+    }
+
+    /// Makes a slice.
+    pub(crate) async fn create_slice(&self, slice: &EndpointSlice) -> Result<EndpointSlice, Failure> {
+        let api: Api<EndpointSlice> = self.api(namespace(slice));
+        self.write("endpointslices", "create", slice, async || api.create(&PostParams::default(), slice).await).await
+    }
+
+    /// Writes a slice over the version that it names.
+    pub(crate) async fn replace_slice(&self, slice: &EndpointSlice) -> Result<EndpointSlice, Failure> {
+        let api: Api<EndpointSlice> = self.api(namespace(slice));
+        let params = PostParams::default();
+        self.write("endpointslices", "update", slice, async || api.replace(name(slice), &params, slice).await).await
+    }
+
+    /// Deletes this version of a slice. That it is gone already is no failure.
+    pub(crate) async fn delete_slice(&self, namespace: &str, name: &str, at: &Version) -> Result<(), Failure> {
+        self.delete::<EndpointSlice>("endpointslices", namespace, name, at).await
+    }
+
+    /// Deletes the v1 Endpoints of a mirror, if they are an older tool's (which labels them as it does the Service) or were
+    /// made because somebody gave the mirror a selector. Returns whether there are others, which stay.
+    pub(crate) async fn delete_endpoints(&self, key: &ServiceKey, prefix: &str) -> Result<bool, Failure> {
+        let api: Api<Endpoints> = self.api(&key.namespace);
+        let Some(endpoints) = self.read("endpoints", key, api.get_opt(&key.name)).await? else { return Ok(false) };
+        let labels = endpoints.metadata.labels.clone().unwrap_or_default();
+        let notes = endpoints.metadata.annotations.clone().unwrap_or_default();
+        let old_tool = labels.get(marks::MIRRORED).is_some_and(|value| value == marks::TRUE)
+            && labels.get(marks::PREFIX).is_some_and(|value| value == prefix);
+        let controller = ENDPOINTS_CONTROLLER.iter().any(|key| labels.contains_key(*key) || notes.contains_key(*key));
+        if !old_tool && !controller {
+            return Ok(true);
+        }
+        let at = Version::of(&endpoints.metadata);
+        self.delete::<Endpoints>("endpoints", &key.namespace, &key.name, &at).await?;
+        Ok(false)
+    }
+
+    /// The Service and the slices that name it, as they are now.
+    pub(crate) async fn look(&self, key: &ServiceKey) -> Result<(Option<Service>, Vec<EndpointSlice>), Failure> {
+        let services: Api<Service> = self.api(&key.namespace);
+        let service = self.read("services", key, services.get_opt(&key.name)).await?;
+        let slices: Api<EndpointSlice> = self.api(&key.namespace);
+        let selector = format!("{}={}", marks::SERVICE_NAME, key.name);
+        let mut params = ListParams::default().labels(&selector).limit(PAGE);
+        let mut all = Vec::new();
+        loop {
+            let page = self.read("endpointslices", key, slices.list(&params)).await?;
+            all.extend(page.items);
+            params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+            if params.continue_token.is_none() {
+                return Ok((service, all));
+            }
+        }
+    }
+
+    /// One slice beside a Service, whether it names it or not.
+    pub(crate) async fn look_at_slice(&self, key: &ServiceKey, name: &str) -> Result<Option<EndpointSlice>, Failure> {
+        let slices: Api<EndpointSlice> = self.api(&key.namespace);
+        self.read("endpointslices", key, slices.get_opt(name)).await
+    }
+
+    fn api<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    async fn write<K: Resource>(
+        &self,
+        kind: &'static str,
+        verb: &'static str,
+        object: &K,
+        call: impl AsyncFnOnce() -> Result<K, kube::Error>,
+    ) -> Result<K, Failure> {
+        let written = self.leadership.write(LIMIT, async |_claim| call().await).await;
+        count(kind, verb, &written);
+        written.map_err(|error| failure(verb, object, error))
+    }
+
+    async fn delete<K>(&self, kind: &'static str, namespace: &str, name: &str, at: &Version) -> Result<(), Failure>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + fmt::Debug
+            + serde::de::DeserializeOwned,
+    {
+        let api: Api<K> = self.api(namespace);
+        let preconditions = Preconditions { uid: Some(at.uid.clone()), resource_version: Some(at.version.clone()) };
+        let params = DeleteParams {
+            preconditions: Some(preconditions),
+            propagation_policy: Some(PropagationPolicy::Background),
+            ..DeleteParams::default()
+        };
+        let deleted = self.leadership.write(LIMIT, async |_claim| api.delete(name, &params).await).await;
+        count(kind, "delete", &deleted);
+        match deleted {
+            Ok(_gone) => Ok(()),
+            Err(WriteError::Failed(kube::Error::Api(status))) if status.code == 404 => Ok(()),
+            Err(error) => Err(failure_of(&format!("delete {kind} {namespace}/{name}"), error)),
+        }
+    }
+
+    async fn read<T>(
+        &self,
+        kind: &'static str,
+        key: &ServiceKey,
+        call: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, Failure> {
+        let read = match timeout(LIMIT, call).await {
+            Ok(read) => read.map_err(WriteError::Failed),
+            Err(_elapsed) => Err(WriteError::Deadline(LIMIT)),
+        };
+        count(kind, "get", &read);
+        read.map_err(|error| failure_of(&format!("read {kind} of {key}"), error))
+    }
+}
+
+fn name<K: Resource>(object: &K) -> &str {
+    object.meta().name.as_deref().unwrap_or_default()
+}
+
+fn namespace<K: Resource>(object: &K) -> &str {
+    object.meta().namespace.as_deref().unwrap_or_default()
+}
+
+fn count<T>(kind: &'static str, verb: &'static str, result: &Result<T, WriteError<kube::Error>>) {
+    let result = match result {
+        Ok(_) => "ok".to_owned(),
+        Err(WriteError::NotLeading(_)) => "not-leading".to_owned(),
+        Err(WriteError::Deadline(_)) => "deadline".to_owned(),
+        Err(WriteError::Failed(kube::Error::Api(status))) => status.code.to_string(),
+        Err(WriteError::Failed(_)) => "transport".to_owned(),
+    };
+    counter!(names::CALLS, "kind" => kind, "verb" => verb, "result" => result).increment(1);
+}
+
+fn failure<K: Resource>(verb: &str, object: &K, error: WriteError<kube::Error>) -> Failure {
+    failure_of(&format!("{verb} {}/{}", namespace(object), name(object)), error)
+}
+
+fn failure_of(what: &str, error: WriteError<kube::Error>) -> Failure {
+    let status = match error {
+        WriteError::NotLeading(_) => return Failure::NotLeading,
+        WriteError::Failed(kube::Error::Api(status)) => status,
+        WriteError::Failed(other) => return Failure::Failed(format!("cannot {what}: {other}")),
+        deadline @ WriteError::Deadline(_) => return Failure::Failed(format!("cannot {what}: {deadline}")),
+    };
+    match status.code {
+        409 => Failure::Outdated,
+        // A namespace that is not there says so as well, and looking again does not help.
+        404 if status.message.starts_with("namespaces ") => {
+            Failure::Failed(format!("cannot {what}: {}: create it", status.message))
+        }
+        404 => Failure::Outdated,
+        422 => Failure::Rejected(status.message.clone()),
+        403 => Failure::Failed(format!("cannot {what}: RBAC or admission forbids it: {}", status.message)),
+        _ => Failure::Failed(format!("cannot {what}: {}", status.message)),
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotLeading => f.write_str("this process does not lead"),
+            Self::Outdated => f.write_str("it changes faster than it can be looked at"),
+            Self::Rejected(why) => write!(f, "the API server refuses it: {why}"),
+            Self::Failed(why) => f.write_str(why),
+        }
+    }
+}

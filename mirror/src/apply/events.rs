@@ -1,0 +1,97 @@
+//! Telling people about mirrors that are not made: a log line, a metric and an event of the local Service, once an hour.
+
+use std::time::{Duration, Instant};
+
+use ::metrics::counter;
+use controlplane::index::ServiceKey;
+use k8s_openapi::{
+    api::core::v1::{Event, EventSource, ObjectReference},
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+    jiff::Timestamp,
+};
+use kube::{Api, api::PostParams};
+
+use super::{Apply, count};
+use crate::{live::digest, metrics as names};
+
+/// Who tells.
+const REPORTER: &str = "fanfare-mirror";
+/// The API server forgets events after an hour. So long the same is not told again.
+const AGAIN: Duration = Duration::from_secs(3600);
+/// Most things remembered as told. Beyond it some are told again early.
+const MOST: usize = 10_000;
+/// Most of a note: the API server refuses longer ones.
+const LONGEST: usize = 1000;
+
+impl Apply {
+    /// Tells about a local Service, which need not be there. That it cannot be told stops nothing.
+    pub(crate) async fn tell(&self, service: &ServiceKey, uid: Option<&str>, reason: &'static str, note: &str) {
+        let told = digest(&(service.namespace.as_ref(), service.name.as_ref(), reason, note));
+        if !self.is_news(told, Instant::now()) {
+            return;
+        }
+        counter!(names::REFUSED, "reason" => reason).increment(1);
+        tracing::warn!(%service, reason, "{note}");
+        let event = event(service, uid, reason, note, told);
+        let api: Api<Event> = self.api(&service.namespace);
+        let limit = super::LIMIT;
+        let params = PostParams::default();
+        let written = self.leadership.write(limit, async |_claim| api.create(&params, &event).await).await;
+        count("events", "create", &written);
+        if let Err(error) = written
+            && !matches!(&error, controlplane::lease::WriteError::Failed(kube::Error::Api(status)) if status.code == 409)
+        {
+            tracing::debug!(%service, %error, "the event could not be written");
+        }
+    }
+
+    fn is_news(&self, what: u64, now: Instant) -> bool {
+        let mut told = self.told.lock();
+        if told.get(&what).is_some_and(|at| now.duration_since(*at) < AGAIN) {
+            return false;
+        }
+        if told.len() >= MOST {
+            told.retain(|_what, at| now.duration_since(*at) < AGAIN);
+        }
+        if told.len() >= MOST {
+            told.clear();
+        }
+        told.insert(what, now);
+        true
+    }
+}
+
+/// An event whose name follows from what it says: the same told again, by whatever process, is refused as a duplicate.
+fn event(service: &ServiceKey, uid: Option<&str>, reason: &str, note: &str, digest: u64) -> Event {
+    let now = Time(Timestamp::now());
+    let mut note = note.to_owned();
+    if note.len() > LONGEST {
+        let end = (0..=LONGEST).rev().find(|end| note.is_char_boundary(*end)).unwrap_or(0);
+        note.truncate(end);
+    }
+    Event {
+        metadata: ObjectMeta {
+            name: Some(format!("{}.{digest:016x}", service.name)),
+            namespace: Some(service.namespace.to_string()),
+            ..ObjectMeta::default()
+        },
+        involved_object: ObjectReference {
+            api_version: Some("v1".into()),
+            kind: Some("Service".into()),
+            namespace: Some(service.namespace.to_string()),
+            name: Some(service.name.to_string()),
+            uid: uid.map(str::to_owned),
+            ..ObjectReference::default()
+        },
+        type_: Some("Warning".into()),
+        reason: Some(reason.to_owned()),
+        message: Some(note),
+        source: Some(EventSource { component: Some(REPORTER.into()), host: None }),
+        reporting_component: Some(REPORTER.into()),
+        reporting_instance: Some(REPORTER.into()),
+        first_timestamp: Some(now.clone()),
+        last_timestamp: Some(now),
+        count: Some(1),
+        ..Event::default()
+    }
+}

@@ -1,0 +1,223 @@
+//! What there is here: local Services and slices as the API server has them, and whose they are.
+
+use std::{
+    collections::{BTreeMap, hash_map::DefaultHasher},
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
+
+use controlplane::index::ServiceKey;
+use k8s_openapi::{
+    api::{
+        core::v1::Service,
+        discovery::v1::{EndpointPort, EndpointSlice},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+
+use crate::{config::Remote, marks, names::local_name};
+
+/// A local Service and the slices that name it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Live {
+    pub(crate) service: Option<LiveService>,
+    pub(crate) slices: BTreeMap<String, LiveSlice>,
+}
+
+/// A local Service.
+#[derive(Clone, Debug)]
+pub(crate) struct LiveService {
+    pub(crate) object: Arc<Service>,
+    /// What was asked for when the API server answered with this: it will not come any closer to that.
+    pub(crate) settled: Option<u64>,
+}
+
+/// A local slice. Of its contents a digest is enough, because it is written as a whole.
+#[derive(Clone, Debug)]
+pub(crate) struct LiveSlice {
+    pub(crate) name: String,
+    pub(crate) at: Version,
+    pub(crate) family: String,
+    /// The UID of the Service that owns it.
+    pub(crate) owner: Option<String>,
+    pub(crate) managed_by: String,
+    /// The value of [`marks::PREFIX`].
+    pub(crate) prefix: String,
+    /// The value of [`marks::SOURCE_CLUSTER`].
+    pub(crate) source: String,
+    pub(crate) digest: u64,
+    pub(crate) endpoints: usize,
+    /// As [`LiveService::settled`].
+    pub(crate) settled: Option<u64>,
+}
+
+/// Which object, and which version of it: the preconditions of a write.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Version {
+    /// `metadata.uid`.
+    pub(crate) uid: String,
+    /// `metadata.resourceVersion`.
+    pub(crate) version: String,
+}
+
+/// Who asks whether something is theirs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Owner<'a> {
+    /// The value of [`marks::PREFIX`].
+    pub(crate) prefix: &'a str,
+    /// The remote and the UID of its `kube-system`; none for global Services.
+    pub(crate) remote: Option<(&'a Remote, Option<&'a str>)>,
+}
+
+/// Whose a local Service is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ownership {
+    /// Ours, with our annotations.
+    Ours,
+    /// Ours by its labels, which an older tool put there.
+    Adoptable,
+    /// A mirror of another cluster: the UID of its `kube-system`, or its name.
+    OtherCluster(String),
+    /// Somebody's.
+    Foreign,
+}
+
+impl Live {
+    /// Whether the Service is labelled as a mirror of this prefix.
+    pub(crate) fn has_prefix(&self, prefix: &str) -> bool {
+        let labels = self.service.as_ref().and_then(|service| service.object.metadata.labels.as_ref());
+        let is = |key: &str, value: &str| labels.and_then(|labels| labels.get(key)).is_some_and(|has| has == value);
+        is(marks::MIRRORED, marks::TRUE) && is(marks::PREFIX, prefix)
+    }
+}
+
+impl LiveService {
+    /// The object that was read or written.
+    pub(crate) fn of(mut object: Service, settled: Option<u64>) -> Self {
+        object.metadata.managed_fields = None;
+        Self { object: Arc::new(object), settled }
+    }
+
+    pub(crate) fn at(&self) -> Version {
+        Version::of(&self.object.metadata)
+    }
+
+    /// Whether it is on its way out, held up by a finalizer.
+    pub(crate) fn is_going(&self) -> bool {
+        self.object.metadata.deletion_timestamp.is_some()
+    }
+}
+
+impl LiveSlice {
+    /// The slice that was read or written.
+    pub(crate) fn of(object: &EndpointSlice, settled: Option<u64>) -> Self {
+        let label = |key: &str| {
+            let labels = object.metadata.labels.as_ref();
+            labels.and_then(|labels| labels.get(key)).cloned().unwrap_or_default()
+        };
+        let mut owners = object.metadata.owner_references.iter().flatten();
+        Self {
+            name: object.metadata.name.clone().unwrap_or_default(),
+            at: Version::of(&object.metadata),
+            family: object.address_type.clone(),
+            owner: owners.find(|owner| owner.kind == "Service").map(|owner| owner.uid.clone()),
+            managed_by: label(marks::MANAGED_BY),
+            prefix: label(marks::PREFIX),
+            source: label(marks::SOURCE_CLUSTER),
+            digest: slice_digest(object),
+            endpoints: object.endpoints.len(),
+            settled,
+        }
+    }
+
+    /// Whether we wrote it, for mirrors of this prefix.
+    pub(crate) fn is_ours(&self, prefix: &str) -> bool {
+        self.managed_by == marks::MANAGER && self.prefix == prefix
+    }
+}
+
+impl Version {
+    pub(crate) fn of(metadata: &ObjectMeta) -> Self {
+        Self {
+            uid: metadata.uid.clone().unwrap_or_default(),
+            version: metadata.resource_version.clone().unwrap_or_default(),
+        }
+    }
+
+    /// Whether this is older than another version of an object of the same name: versions are numbered through the whole
+    /// cluster.
+    pub(crate) fn is_older_than(&self, other: &Self) -> bool {
+        let number = |text: &str| text.parse::<u64>().ok();
+        number(&self.version).zip(number(&other.version)).is_some_and(|(this, other)| this < other)
+    }
+}
+
+impl Owner<'_> {
+    /// Whose a Service is. Labels make it ours, unless it is annotated with another cluster; where somebody took the
+    /// labels away, our annotations under the name that belongs to them do.
+    pub(crate) fn owns(&self, service: &Service) -> Ownership {
+        let metadata = &service.metadata;
+        let label = |key: &str| metadata.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str);
+        let note = |key: &str| metadata.annotations.as_ref().and_then(|notes| notes.get(key)).map(String::as_str);
+        let labelled = label(marks::MIRRORED) == Some(marks::TRUE) && label(marks::PREFIX) == Some(self.prefix);
+        let Some((remote, cluster)) = self.remote else {
+            return match note(marks::CLUSTER) {
+                Some(other) if labelled => Ownership::OtherCluster(other.to_owned()),
+                None if labelled && note(marks::GLOBAL).is_some() => Ownership::Ours,
+                None if labelled => Ownership::Adoptable,
+                _ => Ownership::Foreign,
+            };
+        };
+        let annotated = match (note(marks::CLUSTER), cluster) {
+            (Some(noted), Some(cluster)) => Some(noted == cluster || remote.former.iter().any(|uid| uid == noted)),
+            // Without the right to tell clusters apart, their names have to do.
+            _ => note(marks::REMOTE).map(|name| name == remote.name),
+        };
+        let named = || {
+            let (namespace, service) = note(marks::NAMESPACE).zip(note(marks::SERVICE))?;
+            let name = local_name(&remote.scheme, &remote.prefix, namespace, service).ok()?;
+            (Some(name.as_str()) == metadata.name.as_deref()).then_some(())
+        };
+        match annotated {
+            Some(false) if labelled => {
+                let other = note(marks::CLUSTER).or(note(marks::REMOTE)).unwrap_or_default();
+                Ownership::OtherCluster(other.to_owned())
+            }
+            Some(true) if labelled || named().is_some() => Ownership::Ours,
+            None if labelled => Ownership::Adoptable,
+            _ => Ownership::Foreign,
+        }
+    }
+}
+
+/// The remote Service that a mirror says it is one of.
+pub(crate) fn noted_origin(service: &Service) -> Option<ServiceKey> {
+    let notes = service.metadata.annotations.as_ref()?;
+    let (namespace, name) = notes.get(marks::NAMESPACE).zip(notes.get(marks::SERVICE))?;
+    Some(ServiceKey { namespace: namespace.as_str().into(), name: name.as_str().into() })
+}
+
+/// Equal for slices that say the same, whatever the API server adds.
+pub(crate) fn slice_digest(object: &EndpointSlice) -> u64 {
+    let port = |port: &EndpointPort| EndpointPort {
+        name: Some(port.name.clone().unwrap_or_default()),
+        protocol: Some(port.protocol.clone().unwrap_or_else(|| "TCP".into())),
+        ..port.clone()
+    };
+    let metadata = &object.metadata;
+    let owners = metadata.owner_references.iter().flatten();
+    let owners: Vec<_> = owners.map(|owner| (&owner.kind, &owner.name, &owner.uid, owner.controller)).collect();
+    let ports: Vec<EndpointPort> = object.ports.iter().flatten().map(port).collect();
+    digest(&(&metadata.labels, &metadata.annotations, owners, &object.address_type, ports, &object.endpoints))
+}
+
+/// A digest of anything that can be written as JSON.
+pub(crate) fn digest(value: &impl serde::Serialize) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    // Maps are ordered, and none of these has keys that JSON could not have.
+    serde_json::to_vec(value).unwrap_or_default().hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests;

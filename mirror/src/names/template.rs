@@ -1,0 +1,125 @@
+//! The text that a name is made from, with places for prefix, namespace and service.
+
+use std::{fmt, str::FromStr, sync::LazyLock};
+
+/// A scheme of one's own, such as `{prefix}-{namespace}--{service}`.
+///
+/// It has `{service}`; without `{namespace}`, Services of the same name in two namespaces collide, and without `{prefix}`
+/// those of two remote clusters may.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Template {
+    parts: Vec<Part>,
+}
+
+/// A piece of a template.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Part {
+    /// This text.
+    Text(String),
+    /// The prefix.
+    Prefix,
+    /// The remote namespace.
+    Namespace,
+    /// The remote Service.
+    Service,
+}
+
+/// Why a text is no template.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TemplateError {
+    /// Every mirror would have the same name.
+    #[error("{0:?} is neither v0.2 nor v0.3, and no template either, because it has no {{service}}")]
+    NoService(String),
+    /// A brace that does not belong to a placeholder that there is.
+    #[error("{template:?} has {found:?}: the placeholders are {{prefix}}, {{namespace}} and {{service}}")]
+    Placeholder {
+        /// The template.
+        template: String,
+        /// What is not known.
+        found: String,
+    },
+    /// A character that no name can have.
+    #[error("{template:?} has {found:?}: a name has lower-case letters, digits and - only")]
+    Character {
+        /// The template.
+        template: String,
+        /// The character.
+        found: char,
+    },
+}
+
+/// `<prefix>-<service>-6d6972726f720a-<namespace>`.
+pub(super) fn v02() -> &'static Template {
+    static V02: LazyLock<Template> = LazyLock::new(|| fixed([Part::Service, Part::Namespace], "-6d6972726f720a-"));
+    &V02
+}
+
+/// `<prefix>-<namespace>-73736d-<service>`.
+pub(super) fn v03() -> &'static Template {
+    static V03: LazyLock<Template> = LazyLock::new(|| fixed([Part::Namespace, Part::Service], "-73736d-"));
+    &V03
+}
+
+fn fixed([first, second]: [Part; 2], separator: &str) -> Template {
+    Template { parts: vec![Part::Prefix, Part::Text("-".into()), first, Part::Text(separator.into()), second] }
+}
+
+impl Template {
+    /// Its pieces. Two texts never follow one another.
+    pub(crate) fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// The text with everything filled in. It may be no valid name.
+    pub(crate) fn fill(&self, prefix: &str, namespace: &str, service: &str) -> String {
+        let piece = |part: &Part| match part {
+            Part::Text(text) => text.clone(),
+            Part::Prefix => prefix.to_owned(),
+            Part::Namespace => namespace.to_owned(),
+            Part::Service => service.to_owned(),
+        };
+        self.parts.iter().map(piece).collect()
+    }
+}
+
+impl FromStr for Template {
+    type Err = TemplateError;
+
+    fn from_str(template: &str) -> Result<Self, TemplateError> {
+        let unknown = |found: &str| TemplateError::Placeholder { template: template.into(), found: found.into() };
+        let mut parts = Vec::new();
+        let mut rest = template;
+        while !rest.is_empty() {
+            let Some(inside) = rest.strip_prefix('{') else {
+                let end = rest.find('{').unwrap_or(rest.len());
+                let text = &rest[..end];
+                let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+                match text.chars().find(|c| !inner(*c)) {
+                    Some('}') => return Err(unknown("}")),
+                    Some(found) => return Err(TemplateError::Character { template: template.into(), found }),
+                    None => parts.push(Part::Text(text.into())),
+                }
+                rest = &rest[end..];
+                continue;
+            };
+            let Some((name, after)) = inside.split_once('}') else { return Err(unknown(rest)) };
+            parts.push(match name {
+                "prefix" => Part::Prefix,
+                "namespace" => Part::Namespace,
+                "service" => Part::Service,
+                _ => return Err(unknown(&rest[..name.len() + 2])),
+            });
+            rest = after;
+        }
+        if !parts.contains(&Part::Service) {
+            return Err(TemplateError::NoService(template.into()));
+        }
+        Ok(Self { parts })
+    }
+}
+
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.fill("{prefix}", "{namespace}", "{service}"))
+    }
+}

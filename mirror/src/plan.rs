@@ -1,0 +1,224 @@
+//! What to do about one mirror: as it is to be against as it is.
+//!
+//! Pure. Rules: nothing of somebody else is touched, not even a label of it. What is ours is written as a whole, so that
+//! whatever was edited heals, and only under the version that was looked at.
+
+mod overlay;
+
+use std::collections::BTreeMap;
+
+use controlplane::index::ServiceKey;
+use k8s_openapi::{
+    api::{core::v1::Service, discovery::v1::EndpointSlice},
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
+
+use crate::{
+    desired::Desired,
+    live::{Live, LiveService, LiveSlice, Owner, Ownership, Version, slice_digest},
+    marks,
+    refusal::Refusal,
+};
+
+/// What to do about the Service.
+#[derive(Clone, Debug)]
+pub(crate) enum ServiceStep {
+    /// Nothing: it is as it is to be.
+    Keep,
+    /// Make it.
+    Create(Box<Service>),
+    /// It is ours by its labels: bring it up to date. Says what differs.
+    Adopt(Box<Service>, Vec<String>),
+    /// Bring it up to date. Says what differs.
+    Update(Box<Service>, Vec<String>),
+    /// It cannot become what it is to be: delete this version and make it anew. Says why.
+    Recreate(Version, Box<Service>, &'static str),
+    /// Wait until it is gone.
+    Going,
+    /// Leave it alone.
+    Refuse(Refusal),
+}
+
+/// What to do about one slice.
+#[derive(Clone, Debug)]
+pub(crate) enum SliceStep {
+    /// Make it.
+    Create(Box<EndpointSlice>),
+    /// Bring it up to date.
+    Update(Box<EndpointSlice>),
+    /// Delete this version.
+    Delete(String, Version),
+    /// Leave it alone.
+    Refuse(Refusal),
+}
+
+/// What other controllers made of a mirror that had v1 Endpoints or a selector.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Leftovers {
+    /// There are v1 Endpoints, which go: their slices would stay beside ours, stale for ever.
+    pub(crate) endpoints: bool,
+    /// Slices that nobody looks after any more.
+    pub(crate) slices: Vec<(String, Version)>,
+}
+
+/// What a name here may be deleted for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Removal {
+    /// There is nothing of ours.
+    Nothing,
+    /// Delete this version of the Service. The garbage collector takes its slices.
+    Service(Version),
+    /// There is no Service, and these slices have none that would take them along.
+    Slices(Vec<(String, Version)>),
+}
+
+/// The step for the Service. `written` is the UID of the Service that this process itself made or adopted here.
+pub(crate) fn service(
+    desired: &Desired,
+    local: &ServiceKey,
+    live: Option<&LiveService>,
+    owner: Owner<'_>,
+    written: Option<&str>,
+) -> ServiceStep {
+    let Some(live) = live else { return ServiceStep::Create(Box::new(desired.service.clone())) };
+    let adopt = match owner.owns(&live.object) {
+        Ownership::Ours => false,
+        Ownership::Adoptable => true,
+        Ownership::OtherCluster(cluster) => {
+            return ServiceStep::Refuse(Refusal::OtherCluster { service: local.clone(), cluster });
+        }
+        Ownership::Foreign if written.is_some() && written == live.object.metadata.uid.as_deref() => false,
+        Ownership::Foreign => return ServiceStep::Refuse(Refusal::Foreign(local.clone())),
+    };
+    if live.is_going() {
+        return ServiceStep::Going;
+    }
+    // Some of its sources are not known yet: what the others say would be too little.
+    if !desired.untouched.is_empty() {
+        return ServiceStep::Keep;
+    }
+    if let Some(why) = overlay::cannot_become(&live.object, &desired.service) {
+        return ServiceStep::Recreate(live.at(), Box::new(desired.service.clone()), why);
+    }
+    let merged = overlay::merge(&desired.service, &live.object);
+    let differences = overlay::differences(&merged, &live.object);
+    let settled = live.settled == Some(service_digest(&desired.service));
+    match (differences.is_empty() || settled, adopt) {
+        (true, _) => ServiceStep::Keep,
+        (false, true) => ServiceStep::Adopt(Box::new(merged), differences),
+        (false, false) => ServiceStep::Update(Box::new(merged), differences),
+    }
+}
+
+/// The steps for the slices of a Service with this UID, in order: what is new comes before what goes, so that no endpoint is
+/// missing in between.
+pub(crate) fn slices(
+    desired: &Desired,
+    live: &BTreeMap<String, LiveSlice>,
+    local: &ServiceKey,
+    uid: &str,
+    prefix: &str,
+) -> Vec<SliceStep> {
+    let (mut creates, mut updates, mut deletes) = (Vec::new(), Vec::new(), Vec::new());
+    for slice in owned(&desired.slices, local, uid) {
+        let name = slice.metadata.name.clone().unwrap_or_default();
+        match live.get(&name) {
+            None => creates.push(SliceStep::Create(Box::new(slice))),
+            Some(there) if !there.is_ours(prefix) && there.owner.as_deref() != Some(uid) => {
+                creates.push(SliceStep::Refuse(Refusal::ForeignSlice(name)));
+            }
+            // The type of its addresses cannot be changed.
+            Some(there) if there.family != slice.address_type => {
+                deletes.push(SliceStep::Delete(name, there.at.clone()));
+            }
+            Some(there) => {
+                let wanted = slice_digest(&slice);
+                if there.digest != wanted && there.settled != Some(wanted) {
+                    updates.push(SliceStep::Update(Box::new(under(slice, &there.at))));
+                }
+            }
+        }
+    }
+    let wanted = |name: &str| desired.slices.iter().any(|slice| slice.metadata.name.as_deref() == Some(name));
+    for slice in live.values().filter(|slice| slice.is_ours(prefix) && !wanted(&slice.name)) {
+        if !desired.untouched.contains(&slice.source) {
+            deletes.push(SliceStep::Delete(slice.name.clone(), slice.at.clone()));
+        }
+    }
+    creates.append(&mut updates);
+    creates.append(&mut deletes);
+    creates
+}
+
+/// What other controllers left at a mirror with this UID. Slices that somebody wrote himself are his.
+pub(crate) fn leftovers(live: &BTreeMap<String, LiveSlice>, uid: &str) -> Leftovers {
+    let mut left = Leftovers::default();
+    for slice in live.values() {
+        match slice.managed_by.as_str() {
+            // They go with the Endpoints that they are copies of.
+            marks::MIRRORING_CONTROLLER => left.endpoints = true,
+            // Somebody gave the mirror a selector; without one, the controller no longer looks at it. It made Endpoints
+            // as well.
+            marks::SLICE_CONTROLLER if slice.owner.as_deref() == Some(uid) => {
+                left.endpoints = true;
+                left.slices.push((slice.name.clone(), slice.at.clone()));
+            }
+            _ => {}
+        }
+    }
+    left
+}
+
+/// What goes where there is to be no mirror.
+pub(crate) fn removal(live: &Live, owner: Owner<'_>, written: Option<&str>) -> Removal {
+    match &live.service {
+        Some(service) if service.is_going() => Removal::Nothing,
+        Some(service) => {
+            let ours = match owner.owns(&service.object) {
+                Ownership::Ours | Ownership::Adoptable => true,
+                Ownership::Foreign => written.is_some() && written == service.object.metadata.uid.as_deref(),
+                Ownership::OtherCluster(_) => false,
+            };
+            if ours { Removal::Service(service.at()) } else { Removal::Nothing }
+        }
+        None => {
+            let orphans = live.slices.values().filter(|slice| slice.is_ours(owner.prefix) && slice.owner.is_none());
+            let orphans: Vec<_> = orphans.map(|slice| (slice.name.clone(), slice.at.clone())).collect();
+            if orphans.is_empty() { Removal::Nothing } else { Removal::Slices(orphans) }
+        }
+    }
+}
+
+/// What the API server's answer to a write of this Service is compared with.
+pub(crate) fn service_digest(desired: &Service) -> u64 {
+    crate::live::digest(desired)
+}
+
+/// The slices with their owner: the garbage collector takes them when it goes.
+pub(crate) fn owned<'a>(
+    slices: &'a [EndpointSlice],
+    local: &'a ServiceKey,
+    uid: &'a str,
+) -> impl Iterator<Item = EndpointSlice> + 'a {
+    slices.iter().map(move |slice| {
+        let mut slice = slice.clone();
+        slice.metadata.owner_references = Some(vec![OwnerReference {
+            api_version: "v1".into(),
+            kind: "Service".into(),
+            name: local.name.to_string(),
+            uid: uid.to_owned(),
+            controller: Some(true),
+            block_owner_deletion: None,
+        }]);
+        slice
+    })
+}
+
+fn under(mut slice: EndpointSlice, at: &Version) -> EndpointSlice {
+    slice.metadata.uid = Some(at.uid.clone());
+    slice.metadata.resource_version = Some(at.version.clone());
+    slice
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,389 @@
+//! Working on one local name: look at what is known, decide, write, and take the answers into what is known.
+
+mod condition;
+
+use std::time::Instant;
+
+use ::metrics::{counter, histogram};
+use controlplane::{index::ServiceKey, watch::ObjectKey};
+use k8s_openapi::{api::discovery::v1::EndpointSlice, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use parking_lot::Mutex;
+use runtime::drain::DrainWatch;
+
+use crate::{
+    apply::{Apply, Failure},
+    desired::Desired,
+    live::{Live, LiveService, LiveSlice, slice_digest},
+    metrics as names,
+    plan::{self, Removal, ServiceStep, SliceStep},
+    queue::{Outcome, Queue},
+    refusal::Refusal,
+    world::{Goal, How, Whose, World},
+};
+
+/// How often one job looks again when an object is another one than the one it looked at.
+const LOOKS: usize = 5;
+
+/// What the workers share.
+pub(crate) struct Reconciler {
+    pub(crate) world: Mutex<World>,
+    pub(crate) queue: Queue,
+    pub(crate) apply: Apply,
+}
+
+/// What one job did, so far.
+#[derive(Debug, Default)]
+struct Work {
+    wrote: bool,
+    /// Slices whose names are taken, by what does not name this Service.
+    taken: Vec<String>,
+    /// The first failure: what comes after it is tried all the same.
+    failed: Option<Failure>,
+}
+
+impl Reconciler {
+    /// Works until it is told to stop; a job that has begun is finished.
+    pub(crate) async fn work(&self, stop: DrainWatch) {
+        loop {
+            let job = tokio::select! {
+                biased;
+                () = stop.wait() => return,
+                job = self.queue.next() => job,
+            };
+            self.job(&job.key, job.since).await;
+        }
+    }
+
+    async fn job(&self, key: &ServiceKey, since: Instant) {
+        if !self.apply.leads() {
+            // Everything is looked at again when this process leads. Until then only what is known is kept in order.
+            self.world.lock().input(key);
+            self.queue.done(key, Outcome::Done, Instant::now());
+            return;
+        }
+        let (wrote, ended) = self.reconcile(key).await;
+        if wrote && ended.is_ok() {
+            histogram!(names::LAG).record(since.elapsed());
+        }
+        match ended {
+            Ok(()) | Err(Failure::NotLeading) => {
+                self.queue.done(key, Outcome::Done, Instant::now());
+            }
+            Err(failure) => {
+                counter!(names::RETRIES).increment(1);
+                if let Failure::Rejected(why) = &failure {
+                    let note = format!("the API server here refuses it: {why}");
+                    self.apply.tell(key, None, "Rejected", &note).await;
+                }
+                let delay = self.queue.done(key, Outcome::Failed, Instant::now());
+                tracing::warn!(service = %key, ?delay, "{failure}; trying again");
+            }
+        }
+    }
+
+    /// Brings one name to where it is to be. Returns whether anything was written, and how it ended.
+    async fn reconcile(&self, key: &ServiceKey) -> (bool, Result<(), Failure>) {
+        let mut wrote = false;
+        for _ in 0..LOOKS {
+            let mut work = Work::default();
+            self.attempt(key, &mut work).await;
+            wrote |= work.wrote;
+            match work.failed {
+                None => return (wrote, Ok(())),
+                Some(Failure::Outdated) => {
+                    if let Err(failure) = self.look(key, &work.taken).await {
+                        return (wrote, Err(failure));
+                    }
+                }
+                Some(failure) => return (wrote, Err(failure)),
+            }
+        }
+        (wrote, Err(Failure::Outdated))
+    }
+
+    async fn attempt(&self, key: &ServiceKey, work: &mut Work) {
+        let (input, step, prefix) = {
+            let mut world = self.world.lock();
+            let input = world.input(key);
+            let owner = world.owner(input.whose.unwrap_or(Whose::Remote(0)));
+            let step = match &input.goal {
+                Goal::Mirror(desired) => {
+                    let live = input.live.service.as_ref();
+                    Some(plan::service(desired, key, live, owner, input.written.as_deref()))
+                }
+                _ => None,
+            };
+            let prefix = owner.prefix.to_owned();
+            (input, step, prefix)
+        };
+        let uid = input.live.service.as_ref().and_then(|service| service.object.metadata.uid.clone());
+        for refusal in &input.refusals {
+            self.apply.tell(key, uid.as_deref(), refusal.reason(), &refusal.to_string()).await;
+        }
+        match (input.goal, step) {
+            (Goal::Mirror(desired), Some(step)) => {
+                let adopts = matches!(step, ServiceStep::Adopt(..));
+                let Some(service) = self.service(key, &desired, input.live.service.as_ref(), step, work).await else {
+                    return;
+                };
+                let uid = service.at().uid;
+                let steps = plan::slices(&desired, &input.live.slices, key, &uid, &prefix);
+                self.slices(key, &uid, steps, work).await;
+                self.leftovers(key, &input.live, &uid, &prefix, adopts, work).await;
+                if !desired.dimmed.is_empty() {
+                    self.dim(key, &prefix, &desired.dimmed, work).await;
+                }
+                if input.whose == Some(Whose::Global) {
+                    self.condition(&desired, &service, work).await;
+                }
+            }
+            (Goal::Remove(why), _) => {
+                let removal = {
+                    let world = self.world.lock();
+                    let owner = world.owner(input.whose.unwrap_or(Whose::Remote(0)));
+                    plan::removal(&input.live, owner, input.written.as_deref())
+                };
+                self.remove(key, removal, why, work).await;
+            }
+            (Goal::Dim, _) => self.dim(key, &prefix, &[], work).await,
+            (Goal::Mirror(_) | Goal::Wait(_) | Goal::Hold | Goal::Nothing, _) => {}
+        }
+    }
+
+    /// Does the step for the Service. Returns it as it is then, if it is ours.
+    async fn service(
+        &self,
+        key: &ServiceKey,
+        desired: &Desired,
+        live: Option<&LiveService>,
+        step: ServiceStep,
+        work: &mut Work,
+    ) -> Option<LiveService> {
+        let written = match step {
+            ServiceStep::Keep => return live.cloned(),
+            ServiceStep::Create(service) => {
+                tracing::info!(service = %key, "creating the mirror");
+                self.apply.create_service(&service).await
+            }
+            ServiceStep::Adopt(service, differences) => {
+                tracing::info!(service = %key, ?differences, "adopting a mirror that an older tool made");
+                self.apply.replace_service(&service).await
+            }
+            ServiceStep::Update(service, differences) => {
+                tracing::debug!(service = %key, ?differences, "updating the mirror");
+                self.apply.replace_service(&service).await
+            }
+            ServiceStep::Recreate(at, service, why) => {
+                tracing::info!(service = %key, why, "making the mirror anew");
+                if let Err(failure) = self.apply.delete_service(key, &at).await {
+                    work.failed = Some(failure);
+                    return None;
+                }
+                work.wrote = true;
+                self.world.lock().drop_service(key);
+                self.apply.create_service(&service).await
+            }
+            ServiceStep::Going => {
+                work.failed = Some(Failure::Failed(format!(
+                    "Service {key} is being deleted, and something holds that up: look at its finalizers"
+                )));
+                return None;
+            }
+            ServiceStep::Refuse(refusal) => {
+                let uid = live.and_then(|live| live.object.metadata.uid.as_deref());
+                self.apply.tell(key, uid, refusal.reason(), &refusal.to_string()).await;
+                return None;
+            }
+        };
+        match written {
+            Ok(service) => {
+                work.wrote = true;
+                let wanted = plan::service_digest(&desired.service);
+                self.world.lock().put_service(service.clone(), How::Answered(wanted));
+                Some(LiveService::of(service, Some(wanted)))
+            }
+            Err(failure) => {
+                work.failed = Some(failure);
+                None
+            }
+        }
+    }
+
+    /// Does the steps for the slices. What is to go stays as long as something that is to come does not.
+    async fn slices(&self, key: &ServiceKey, uid: &str, steps: Vec<SliceStep>, work: &mut Work) {
+        for step in steps {
+            let written = match step {
+                SliceStep::Create(slice) => {
+                    let created = self.apply.create_slice(&slice).await;
+                    if created == Err(Failure::Outdated) {
+                        work.taken.extend(slice.metadata.name.clone());
+                    }
+                    (created, slice_digest(&slice))
+                }
+                SliceStep::Update(slice) => (self.apply.replace_slice(&slice).await, slice_digest(&slice)),
+                SliceStep::Delete(..) if work.failed.is_some() => continue,
+                SliceStep::Delete(name, at) => {
+                    match self.apply.delete_slice(&key.namespace, &name, &at).await {
+                        Ok(()) => {
+                            work.wrote = true;
+                            self.world.lock().drop_slice(&slice_key(key, &name));
+                        }
+                        Err(failure) => work.fail(failure),
+                    }
+                    continue;
+                }
+                SliceStep::Refuse(refusal) => {
+                    self.apply.tell(key, Some(uid), refusal.reason(), &refusal.to_string()).await;
+                    if let Refusal::ForeignSlice(name) = &refusal {
+                        // Its end may never be told, because it need not name this Service: the next try looks again.
+                        self.world.lock().drop_slice(&slice_key(key, name));
+                    }
+                    // One endpoint or many are missing here: nothing of the rest goes before somebody has looked.
+                    work.fail(Failure::Failed(refusal.to_string()));
+                    continue;
+                }
+            };
+            match written {
+                (Ok(slice), wanted) => {
+                    work.wrote = true;
+                    self.world.lock().put_slice(&slice, How::Answered(wanted));
+                }
+                (Err(failure), _) => work.fail(failure),
+            }
+        }
+    }
+
+    /// Removes what other controllers made of a mirror that had v1 Endpoints or a selector.
+    async fn leftovers(&self, key: &ServiceKey, live: &Live, uid: &str, prefix: &str, adopts: bool, work: &mut Work) {
+        // Until ours are all there, those of the old tool serve.
+        if work.failed.is_some() {
+            return;
+        }
+        let left = plan::leftovers(&live.slices, uid);
+        if left.endpoints || adopts {
+            match self.apply.delete_endpoints(key, prefix).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    let note = "somebody wrote v1 Endpoints for this mirror; they are not touched, and their addresses are \
+                                served beside those of the remote: delete them";
+                    self.apply.tell(key, Some(uid), "ForeignEndpoints", note).await;
+                }
+                Err(failure) => work.fail(failure),
+            }
+        }
+        for (name, at) in left.slices {
+            match self.apply.delete_slice(&key.namespace, &name, &at).await {
+                Ok(()) => {
+                    work.wrote = true;
+                    self.world.lock().drop_slice(&slice_key(key, &name));
+                }
+                Err(failure) => work.fail(failure),
+            }
+        }
+    }
+
+    async fn remove(&self, key: &ServiceKey, removal: Removal, why: &str, work: &mut Work) {
+        match removal {
+            Removal::Nothing => {}
+            Removal::Service(at) => {
+                tracing::info!(service = %key, why, "deleting the mirror");
+                match self.apply.delete_service(key, &at).await {
+                    Ok(()) => {
+                        work.wrote = true;
+                        self.world.lock().drop_service(key);
+                    }
+                    Err(failure) => work.fail(failure),
+                }
+            }
+            Removal::Slices(slices) => {
+                for (name, at) in slices {
+                    match self.apply.delete_slice(&key.namespace, &name, &at).await {
+                        Ok(()) => {
+                            work.wrote = true;
+                            self.world.lock().drop_slice(&slice_key(key, &name));
+                        }
+                        Err(failure) => work.fail(failure),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes readiness from the endpoints of a mirror, or of those that come from these remotes, of which nothing more is
+    /// known than what stands here.
+    async fn dim(&self, key: &ServiceKey, prefix: &str, remotes: &[String], work: &mut Work) {
+        let (_service, slices) = match self.apply.look(key).await {
+            Ok(found) => found,
+            Err(failure) => return work.fail(failure),
+        };
+        for mut slice in slices {
+            let known = LiveSlice::of(&slice, None);
+            let concerned = known.is_ours(prefix) && (remotes.is_empty() || remotes.contains(&known.source));
+            if !concerned || !dim(&mut slice) {
+                continue;
+            }
+            slice.metadata.managed_fields = None;
+            match self.apply.replace_slice(&slice).await {
+                Ok(written) => {
+                    work.wrote = true;
+                    self.world.lock().put_slice(&written, How::Answered(slice_digest(&slice)));
+                }
+                Err(failure) => work.fail(failure),
+            }
+        }
+    }
+
+    /// Looks at what there is, and takes it into what is known: the Service, its slices, and those in the way of its slices.
+    async fn look(&self, key: &ServiceKey, taken: &[String]) -> Result<(), Failure> {
+        let (service, slices) = self.apply.look(key).await?;
+        let mut strays = Vec::new();
+        for name in taken.iter().filter(|name| !slices.iter().any(|slice| slice.metadata.name.as_ref() == Some(name))) {
+            strays.extend(self.apply.look_at_slice(key, name).await?);
+        }
+        let mut world = self.world.lock();
+        for name in world.slices_of(key) {
+            if !slices.iter().any(|slice| slice.metadata.name.as_deref() == Some(&*name)) {
+                world.drop_slice(&slice_key(key, &name));
+            }
+        }
+        for slice in &slices {
+            world.put_slice(slice, How::Seen);
+        }
+        for slice in &strays {
+            world.put_slice_at(key.clone(), slice, How::Seen);
+        }
+        match service {
+            Some(service) => world.put_service(service, How::Seen),
+            None => world.drop_service(key),
+        };
+        Ok(())
+    }
+}
+
+impl Work {
+    fn fail(&mut self, failure: Failure) {
+        self.failed.get_or_insert(failure);
+    }
+}
+
+/// The key of a slice beside its Service.
+fn slice_key(service: &ServiceKey, name: &str) -> ObjectKey {
+    ObjectKey::of(&ObjectMeta {
+        name: Some(name.to_owned()),
+        namespace: Some(service.namespace.to_string()),
+        ..ObjectMeta::default()
+    })
+}
+
+/// Makes every endpoint not ready. Returns whether one was.
+fn dim(slice: &mut EndpointSlice) -> bool {
+    let mut changed = false;
+    for endpoint in &mut slice.endpoints {
+        let conditions = endpoint.conditions.get_or_insert_default();
+        if conditions.ready != Some(false) || conditions.serving != Some(false) {
+            (conditions.ready, conditions.serving) = (Some(false), Some(false));
+            changed = true;
+        }
+    }
+    changed
+}

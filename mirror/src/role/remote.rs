@@ -1,0 +1,271 @@
+//! One remote while it runs: its watches, and who it says it is.
+
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ::metrics::gauge;
+use controlplane::watch::{self, Event, Scope as WatchScope, Status, WatchKey};
+use futures::future::{BoxFuture, join_all};
+use k8s_openapi::api::{
+    core::v1::{Namespace, Service},
+    discovery::v1::EndpointSlice,
+};
+use kube::{Api, Client};
+use runtime::backoff::Backoff;
+use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
+
+use super::Access;
+use crate::{
+    config, marks, metrics as names,
+    reconcile::Reconciler,
+    world::{Identity, RemoteState},
+};
+
+/// How long a remote may take to say which cluster it is.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How often it is asked again: a cluster may be rebuilt under the same address.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
+/// The delays between tries to learn it.
+const FIRST_DELAY: Duration = Duration::from_millis(200);
+const MAX_DELAY: Duration = Duration::from_secs(15);
+/// How a watch's problem begins that is a missing right.
+const RIGHTS: &str = "RBAC: ";
+
+/// One remote.
+pub(super) struct Remote {
+    number: usize,
+    name: String,
+    selector: String,
+    access: Access,
+    scopes: Vec<Scope>,
+}
+
+/// The two watches of one namespace of the remote, or of all of them.
+struct Scope {
+    watched: WatchScope,
+    services: Status,
+    slices: Status,
+}
+
+impl Remote {
+    pub(super) fn new(number: usize, config: &config::Remote, access: Access) -> Self {
+        let scope = |watched| Scope { watched, services: Status::default(), slices: Status::default() };
+        let mut scopes: Vec<Scope> =
+            config.namespaces.iter().map(|namespace| scope(WatchScope::Namespace(namespace.as_str().into()))).collect();
+        if scopes.is_empty() {
+            scopes.push(scope(WatchScope::All));
+        }
+        Self { number, name: config.name.clone(), selector: config.selector.clone(), access, scopes }
+    }
+
+    pub(super) fn number(&self) -> usize {
+        self.number
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Watches for ever, with whatever client there is.
+    pub(super) async fn follow(&self, reconciler: &Reconciler) -> Infallible {
+        let mut access = self.access.clone();
+        let (mut first, mut last) = (true, false);
+        loop {
+            let client = access.borrow_and_update().clone();
+            if !std::mem::take(&mut first) {
+                // It may lead to another cluster: nothing is believed before that is known.
+                reconciler.world.lock().identified(self.number, Identity::Pending);
+            }
+            let changed = async {
+                // Nobody is left who could change it: it stays as it is.
+                if last || access.changed().await.is_err() {
+                    return true;
+                }
+                false
+            };
+            let watching: BoxFuture<'_, Infallible> = match client {
+                Ok(client) => Box::pin(self.watch(client, reconciler)),
+                Err(_why) => Box::pin(std::future::pending()),
+            };
+            tokio::pin!(watching);
+            last = tokio::select! {
+                never = &mut watching => match never {},
+                ended = changed => ended,
+            };
+            if last {
+                match watching.await {}
+            }
+        }
+    }
+
+    async fn watch(&self, client: Client, reconciler: &Reconciler) -> Infallible {
+        let mut all: Vec<BoxFuture<'_, Infallible>> = vec![Box::pin(self.identify(client.clone(), reconciler))];
+        for (number, scope) in self.scopes.iter().enumerate() {
+            let Reconciler { world, queue, .. } = reconciler;
+            let services = WatchKey::new("services", "", scope.watched.clone(), self.selector.clone());
+            let slices =
+                WatchKey::new("endpointslices", "discovery.k8s.io", scope.watched.clone(), marks::SERVICE_NAME);
+            let remote = self.number;
+            let service = move |event: Event<Service>| {
+                let dirty = world.lock().remote_service(remote, number, event);
+                queue.add(dirty, Instant::now());
+            };
+            let slice = move |event: Event<EndpointSlice>| {
+                let now = Instant::now();
+                let dirty = world.lock().remote_slice(remote, number, event, now);
+                queue.add(dirty, now);
+            };
+            let api = services.api(client.clone());
+            all.push(Box::pin(watch::watch(api, services, scope.services.clone(), service)));
+            let api = slices.api(client.clone());
+            all.push(Box::pin(watch::watch(api, slices, scope.slices.clone(), slice)));
+        }
+        join_all(all).await;
+        std::future::pending().await
+    }
+
+    /// Learns which cluster this is, and goes on asking.
+    async fn identify(&self, client: Client, reconciler: &Reconciler) -> Infallible {
+        let namespaces: Api<Namespace> = Api::all(client);
+        let mut backoff = Backoff::new(FIRST_DELAY, 2.0, MAX_DELAY);
+        loop {
+            let answer = timeout(ANSWER, namespaces.get_metadata("kube-system")).await;
+            let identity = match answer {
+                Ok(Ok(namespace)) => namespace.metadata.uid.map(|uid| Identity::Known(uid.into())),
+                Ok(Err(kube::Error::Api(status))) if matches!(status.code, 403 | 404) => {
+                    Some(Identity::Hidden(status.message.into()))
+                }
+                Ok(Err(_)) | Err(_) => None,
+            };
+            let Some(identity) = identity else {
+                // The watches tell what is wrong; what was known of the remote stays.
+                sleep(backoff.next_delay()).await;
+                continue;
+            };
+            backoff.reset();
+            self.identified(identity, reconciler);
+            sleep(ASK_AGAIN).await;
+        }
+    }
+
+    fn identified(&self, identity: Identity, reconciler: &Reconciler) {
+        let mut world = reconciler.world.lock();
+        let before = world.remotes[self.number].identity.clone();
+        // A right that was taken away does not make it another cluster.
+        if before == identity || matches!((&before, &identity), (Identity::Known(_), Identity::Hidden(_))) {
+            return;
+        }
+        match &identity {
+            Identity::Hidden(why) => tracing::warn!(
+                remote = self.name,
+                "it does not say which cluster it is ({why}), so its mirrors cannot be told from those of another cluster with \
+                 this name: grant `get` on the namespace kube-system there"
+            ),
+            Identity::Known(uid) => tracing::info!(remote = self.name, cluster = %uid, "remote cluster identified"),
+            Identity::Pending => {}
+        }
+        let dirty = world.identified(self.number, identity);
+        drop(world);
+        reconciler.queue.add(dirty, Instant::now());
+    }
+
+    /// How long each scope has been away; none: it is there.
+    pub(super) fn away(&self) -> Vec<Option<Duration>> {
+        let barred = self.access.borrow().is_err();
+        let away = |status: &Status| {
+            let state = status.subscribe().borrow().clone();
+            (barred || !state.connected || state.problem.is_some()).then(|| status.age())
+        };
+        self.scopes.iter().map(|scope| away(&scope.services).max(away(&scope.slices))).collect()
+    }
+
+    /// How long ago it last gave a sign of life.
+    fn staleness(&self) -> Duration {
+        let ages = self.scopes.iter().flat_map(|scope| [scope.services.age(), scope.slices.age()]);
+        ages.max().unwrap_or_default()
+    }
+
+    /// Of what there is no complete list yet, nor a reason why.
+    pub(super) fn unknown(&self, state: &RemoteState) -> Vec<String> {
+        if self.access.borrow().is_err() {
+            return Vec::new();
+        }
+        let mut unknown = Vec::new();
+        let mut problem = false;
+        for scope in &self.scopes {
+            for (kind, status) in [("services", &scope.services), ("endpointslices", &scope.slices)] {
+                let now = status.subscribe().borrow().clone();
+                problem |= now.problem.is_some();
+                if !now.connected && now.problem.is_none() {
+                    let (name, watched) = (&self.name, &scope.watched);
+                    unknown.push(format!("waiting for the first complete list of {kind} of {name} in {watched}"));
+                }
+            }
+        }
+        if matches!(state.identity, Identity::Pending) && !problem {
+            unknown.push(format!("waiting for {} to say which cluster it is", self.name));
+        }
+        unknown
+    }
+
+    /// What is wrong at the moment.
+    pub(super) fn problems(&self, state: &RemoteState) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut problem = |text: String| problems.push(format!("{}: {text}", self.name));
+        if let Err(why) = &*self.access.borrow() {
+            problem(why.clone());
+        }
+        for scope in &self.scopes {
+            for status in [&scope.services, &scope.slices] {
+                if let Some(text) = status.subscribe().borrow().problem.clone() {
+                    problem(text);
+                }
+            }
+        }
+        if let Identity::Hidden(why) = &state.identity {
+            problem(format!("it does not say which cluster it is: {why}"));
+        }
+        problems
+    }
+
+    /// Rights without which nothing was ever known.
+    pub(super) fn missing_rights(&self) -> Vec<String> {
+        let statuses = self.scopes.iter().flat_map(|scope| [&scope.services, &scope.slices]);
+        let missing = statuses.filter_map(|status| {
+            let state = status.subscribe().borrow().clone();
+            state.problem.filter(|problem| !state.connected && problem.starts_with(RIGHTS))
+        });
+        missing.map(|problem| format!("{}: {problem}", self.name)).collect()
+    }
+
+    /// How it is, for those who ask.
+    pub(super) fn state(&self, state: &RemoteState) -> Value {
+        let cluster: Option<Arc<str>> = match &state.identity {
+            Identity::Known(uid) => Some(uid.clone()),
+            Identity::Pending | Identity::Hidden(_) => None,
+        };
+        json!({
+            "cluster": cluster.as_deref(),
+            "in_sync": self.in_sync(state),
+            "services": state.index.services().count(),
+            "staleness_seconds": self.staleness().as_secs_f64(),
+            "problems": self.problems(state),
+        })
+    }
+
+    fn in_sync(&self, state: &RemoteState) -> bool {
+        state.is_listed() && self.away().iter().all(Option::is_none)
+    }
+
+    pub(super) fn measure(&self, state: &RemoteState) {
+        let remote = || self.name.clone();
+        gauge!(names::STALENESS, "remote" => remote()).set(self.staleness().as_secs_f64());
+        gauge!(names::IN_SYNC, "remote" => remote()).set(u8::from(self.in_sync(state)));
+        gauge!(names::SELECTED, "remote" => remote()).set(state.index.services().count() as f64);
+        gauge!(names::HELD_SLICES, "remote" => remote()).set(state.index.emptied() as f64);
+    }
+}

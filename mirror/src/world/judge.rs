@@ -1,0 +1,149 @@
+//! Which mirrors may be deleted though nobody saw their Services go.
+
+use std::time::Instant;
+
+use controlplane::index::ServiceKey;
+
+use super::{Dirty, Whose, World};
+use crate::{
+    config::MaxDelete,
+    guard,
+    live::{Live, Ownership, noted_origin},
+    stale::Verdict,
+};
+
+/// What is known about the Service that a mirror without a claim was made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Absence {
+    /// Not enough: there was no complete list where it would be.
+    Unknown,
+    /// It is not there.
+    Missing,
+    /// Its remote is lost, and its mirrors are to go with it.
+    Lost,
+    /// Its remote is lost, its mirrors are to stay without a ready endpoint, and nothing more is known.
+    Dimmed,
+}
+
+impl World {
+    /// Whose a local name is that nobody claims: the remote that it is a mirror of, if any.
+    pub(super) fn whose(&self, key: &ServiceKey, live: &Live) -> Option<Whose> {
+        let remotes = self.config.remotes.iter().enumerate();
+        let remotes = remotes.filter(|(_, config)| *config.namespace == *key.namespace).map(|(n, _)| Whose::Remote(n));
+        let global = self.config.global.iter().filter(|global| *global.namespace == *key.namespace);
+        let mut all = remotes.chain(global.map(|_| Whose::Global));
+        all.find(|whose| {
+            let owner = self.owner(*whose);
+            match &live.service {
+                Some(service) => matches!(owner.owns(&service.object), Ownership::Ours | Ownership::Adoptable),
+                None => live.slices.values().any(|slice| slice.is_ours(owner.prefix)),
+            }
+        })
+    }
+
+    /// What is known about where a mirror without a claim came from.
+    pub(super) fn absence(&self, whose: Whose, live: &Live) -> Absence {
+        let Whose::Remote(number) = whose else {
+            let known = self.remotes.iter().all(|remote| remote.scopes.iter().all(|scope| scope.services));
+            return if known { Absence::Missing } else { Absence::Unknown };
+        };
+        let state = &self.remotes[number];
+        let origin = live.service.as_ref().and_then(|service| noted_origin(&service.object));
+        let scopes: Vec<_> = match &origin {
+            // A namespace that is not looked at any more has no mirrors, and no list is needed to know that.
+            Some(origin) => state.scope(&origin.namespace).into_iter().collect(),
+            None => state.scopes.iter().collect(),
+        };
+        let verdict = |verdict| !scopes.is_empty() && scopes.iter().all(|scope| scope.verdict == verdict);
+        if verdict(Verdict::Gone) {
+            return Absence::Lost;
+        }
+        if !scopes.iter().all(|scope| scope.services) {
+            return if verdict(Verdict::NotReady) { Absence::Dimmed } else { Absence::Unknown };
+        }
+        // Without knowing which cluster this is, nobody can say that something does not come from it.
+        if matches!(state.identity, super::Identity::Pending) { Absence::Unknown } else { Absence::Missing }
+    }
+
+    /// Judges the mirrors whose Services are missing from complete lists. Returns those that there is news about.
+    pub(crate) fn judge(&mut self, now: Instant) -> Dirty {
+        let mut dirty = Dirty::new();
+        self.confirm_slices(now, &mut dirty);
+        if !std::mem::take(&mut self.judge_due) && !self.confirmation_due(now) {
+            return dirty;
+        }
+        let count = self.remotes.len();
+        let global = self.config.global.is_some().then_some(Whose::Global);
+        let mut totals = vec![0; count + 1];
+        let mut orphans: Vec<Vec<ServiceKey>> = vec![Vec::new(); count + 1];
+        for (key, live) in &self.live {
+            let known = live.service.is_some() && self.knows_local(&key.namespace);
+            let Some(whose) = self.whose(key, live).filter(|_| known) else { continue };
+            let place = if let Whose::Remote(number) = whose { number } else { count };
+            totals[place] += 1;
+            let wanted = self.claims.contains_key(key) || self.permits.contains(key);
+            if !wanted && self.absence(whose, live) == Absence::Missing && self.may_miss(whose, live) {
+                orphans[place].push(key.clone());
+            }
+        }
+        for (place, orphans) in orphans.into_iter().enumerate() {
+            let whose = if place < count { Some(Whose::Remote(place)) } else { global };
+            let Some(whose) = whose else { continue };
+            let permitted = guard::permits(self.limit(whose), orphans.len(), totals[place]);
+            for key in orphans {
+                let since = *self.held.entry(key.clone()).or_insert(now);
+                let confirmed = self.confirm_after(whose).is_some_and(|after| now.duration_since(since) >= after);
+                if permitted || confirmed {
+                    self.held.remove(&key);
+                    self.permits.insert(key.clone());
+                }
+                dirty.insert(key);
+            }
+        }
+        dirty
+    }
+
+    /// Whether a missing Service counts: with `sync: false` only one that this process saw exist.
+    fn may_miss(&self, whose: Whose, live: &Live) -> bool {
+        match whose {
+            Whose::Global => self.config.remotes.iter().all(|remote| remote.sync),
+            Whose::Remote(number) if self.config.remotes[number].sync => true,
+            Whose::Remote(number) => {
+                let origin = live.service.as_ref().and_then(|service| noted_origin(&service.object));
+                origin.is_some_and(|origin| self.remotes[number].seen.contains(&origin))
+            }
+        }
+    }
+
+    /// For global Services, which have no limit of their own, the first remote's counts.
+    fn limit(&self, whose: Whose) -> MaxDelete {
+        let number = if let Whose::Remote(number) = whose { number } else { 0 };
+        self.config.remotes.get(number).map(|remote| remote.max_delete).unwrap_or_default()
+    }
+
+    fn confirm_after(&self, whose: Whose) -> Option<std::time::Duration> {
+        let number = if let Whose::Remote(number) = whose { number } else { 0 };
+        self.config.remotes.get(number)?.confirm_after
+    }
+
+    /// Whether something is held back for long enough.
+    fn confirmation_due(&self, now: Instant) -> bool {
+        let shortest = self.config.remotes.iter().filter_map(|remote| remote.confirm_after).min();
+        let Some(shortest) = shortest else { return false };
+        self.held.values().any(|since| now.duration_since(*since) >= shortest)
+    }
+
+    /// Lets go of slices that were kept because a list had too few.
+    fn confirm_slices(&mut self, now: Instant, dirty: &mut Dirty) {
+        for number in 0..self.remotes.len() {
+            let after = self.config.remotes[number].confirm_after;
+            let Some(until) = after.and_then(|after| now.checked_sub(after)) else { continue };
+            if self.remotes[number].index.emptied() == 0 {
+                continue;
+            }
+            for service in self.remotes[number].index.confirm_emptied(until) {
+                dirty.extend(self.locals(number, &service));
+            }
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! A remote that is away, an API server here that is away, and processes that end in between.
+
+use std::time::Duration;
+
+use mirror::config::{Config, Stale};
+use testkit::{
+    eventually,
+    fault_proxy::{Fault, Verb},
+};
+
+use crate::bed::{Bed, Running, local, metric};
+
+impl Bed {
+    /// Two remotes: `west` through something that can be cut, `east` that is always there and selects `east=true`.
+    fn two(&self, stale: Stale) -> Config {
+        let mut config = Config { remotes: vec![self.remote("west"), self.remote("east")], ..self.config() };
+        config.remotes[0].stale = stale;
+        config.remotes[0].lost_after = Duration::from_secs(1);
+        config.remotes[1].selector = "mirror=true,east=true".into();
+        config
+    }
+
+    /// Shows that the other remote's mirrors are made meanwhile.
+    async fn east_works(&self, host: u8) {
+        let name = format!("control-{host}");
+        let yaml = format!(
+            "{}\n---\n{}",
+            crate::bed::service(&name, "ports: [{port: 80}]").replace("mirror: 'true'", "mirror: 'true', east: 'true'"),
+            crate::bed::slice(&name, &name, &[host])
+        );
+        self.put(&yaml).await;
+        let local = format!("east-{name}-6d6972726f720a-{}", self.there);
+        eventually!("the other remote's mirror", self.addresses(&local).await, |all| all.len() == 1);
+    }
+}
+
+#[tokio::test]
+async fn by_default_mirrors_of_a_remote_that_is_away_stay_and_a_restart_changes_nothing() {
+    let bed = Bed::new("keep").await;
+    bed.service("web", &[1]).await;
+    let (proxy, client) = bed.through_proxy().await;
+    let east = bed.reader.client().await;
+    let clients = || vec![Ok(client.clone()), Ok(east.clone())];
+    let mirror = bed.start_with(bed.two(Stale::Keep), clients()).await.ready().await;
+    bed.until_addresses("web", &["192.0.2.1"]).await;
+    let before = bed.mirrored("web").await;
+
+    proxy.cut();
+    let stale = || metric(&["fanfare_mirror_remote_in_sync", "remote=\"west\""]);
+    eventually!("the outage to be noticed", mirror.health.report()["remotes"]["west"]["in_sync"].clone(), |it| *it
+        == false);
+    let _ = stale();
+    bed.east_works(10).await;
+    mirror.health.check().expect("a remote that is away is no reason to restart");
+    mirror.stop().await;
+    // It goes there meanwhile. Nobody here knows.
+    bed.unservice("web").await;
+    let mirror = bed.start_with(bed.two(Stale::Keep), clients()).await.ready().await;
+    bed.east_works(11).await;
+    let after = bed.mirrored("web").await;
+    assert_eq!(after.metadata.resource_version, before.metadata.resource_version);
+    assert_eq!(bed.addresses(&bed.name("web")).await, ["192.0.2.1"]);
+    proxy.restore();
+    bed.until_gone("web").await;
+    bed.service("web", &[2]).await;
+    bed.until_addresses("web", &["192.0.2.2"]).await;
+    mirror.stop().await;
+}
+
+#[tokio::test]
+async fn mirrors_of_a_lost_remote_are_not_ready_or_go_where_that_is_configured() {
+    let bed = Bed::new("policies").await;
+    bed.service("web", &[1]).await;
+    let (proxy, client) = bed.through_proxy().await;
+    let east = bed.reader.client().await;
+    let start = async |stale| -> Running {
+        bed.start_with(bed.two(stale), vec![Ok(client.clone()), Ok(east.clone())]).await.ready().await
+    };
+    let long = Duration::from_secs(30);
+    let mirror = start(Stale::NotReady).await;
+    bed.until_addresses("web", &["192.0.2.1"]).await;
+    proxy.cut();
+    bed.until_addresses_within(long, "web", &["192.0.2.1!"]).await;
+    proxy.restore();
+    bed.until_addresses_within(long, "web", &["192.0.2.1"]).await;
+    proxy.cut();
+    mirror.stop().await;
+    // A process that never saw the remote takes readiness from what it finds.
+    let mirror = start(Stale::NotReady).await;
+    bed.until_addresses_within(long, "web", &["192.0.2.1!"]).await;
+    bed.east_works(20).await;
+    mirror.stop().await;
+
+    let mirror = start(Stale::Ttl(Duration::from_secs(2))).await;
+    bed.until_gone("web").await;
+    bed.east_works(21).await;
+    proxy.restore();
+    bed.until_addresses_within(long, "web", &["192.0.2.1"]).await;
+    mirror.stop().await;
+
+    let mirror = start(Stale::Delete).await;
+    proxy.cut();
+    eventually!("the mirror to go", bed.mirror("web").await, Option::is_none);
+    bed.east_works(22).await;
+    proxy.restore();
+    bed.until_addresses_within(long, "web", &["192.0.2.1"]).await;
+    mirror.stop().await;
+}
+
+/// A remote of which there is no client yet, because its CA cannot be fetched, is a remote that is away.
+#[tokio::test]
+async fn a_remote_without_access_holds_up_no_other_and_is_used_when_there_is_access() {
+    let bed = Bed::new("access").await;
+    bed.service("web", &[1]).await;
+    let clients = vec![Err("the CA cannot be fetched".to_owned()), Ok(bed.reader.client().await)];
+    let mirror = bed.start_with(bed.two(Stale::Keep), clients).await.ready().await;
+    bed.east_works(30).await;
+    let problems = || mirror.health.report()["remotes"]["west"]["problems"].to_string();
+    eventually!("the problem to be told", problems(), |text| text.contains("the CA cannot be fetched"));
+    mirror.accesses[0].send(Ok(bed.reader.client().await)).expect("the mirror runs");
+    bed.until_addresses("web", &["192.0.2.1"]).await;
+    // Another client, as after a change of the CA: the watches go on with it.
+    let (proxy, client) = bed.through_proxy().await;
+    mirror.accesses[0].send(Ok(client)).expect("the mirror runs");
+    proxy.wait(2, |call| call.verb == Verb::Watch).await;
+    bed.service("web", &[2]).await;
+    bed.until_addresses("web", &["192.0.2.2"]).await;
+    mirror.stop().await;
+}
+
+/// Watches end, expire, are cut in the middle and refused, again and again.
+#[tokio::test]
+async fn watches_that_end_in_every_way_are_taken_up_for_ever() {
+    let bed = Bed::new("watches").await;
+    bed.service("web", &[1]).await;
+    let (proxy, client) = bed.through_proxy().await;
+    let mirror = bed.start_with(bed.config(), vec![Ok(client)]).await.ready().await;
+    bed.until_addresses("web", &["192.0.2.1"]).await;
+    let faults = [
+        Fault::CutBody(Duration::ZERO),
+        Fault::ExpireWatch(Duration::ZERO),
+        Fault::Answer(410),
+        Fault::Answer(500),
+        Fault::Answer(401),
+        Fault::Reset,
+    ];
+    for (round, fault) in (2_u8..).zip(faults) {
+        proxy.script(|call| call.verb == Verb::Watch, [Some(fault), Some(fault)]);
+        proxy.interrupt(|call| call.verb == Verb::Watch, Fault::CutBody(Duration::ZERO));
+        bed.service("web", &[round]).await;
+        let expected = format!("192.0.2.{round}");
+        bed.until_addresses("web", &[&expected]).await;
+        proxy.clear();
+    }
+    mirror.stop().await;
+}
+
+/// What the API server here answers, or does not, delays and never confuses.
+#[tokio::test]
+async fn writes_that_fail_in_every_way_are_repeated_until_they_are_done() {
+    let bed = Bed::new("writes").await;
+    let proxy = testkit::fault_proxy::FaultProxy::start(local().await).await;
+    let kubeconfig = proxy.kubeconfig(bed.writer.kubeconfig_path());
+    let writer = controlplane::client::connect(Some(kubeconfig.path())).await.expect("a valid kubeconfig").client;
+    let mirror = crate::bed::start(bed.config(), writer, bed.readers(1).await).ready().await;
+    let faults = [
+        Fault::Answer(500),
+        Fault::Answer(429),
+        Fault::Answer(409),
+        Fault::Answer(403),
+        Fault::Reset,
+        Fault::ResetAnswer,
+    ];
+    proxy.seeded(|call| call.writes(), 7, 40, faults);
+    for host in 1..=5 {
+        for name in ["a", "b", "c"] {
+            bed.service(name, &[host]).await;
+        }
+    }
+    for name in ["a", "b", "c"] {
+        bed.until_addresses_within(Duration::from_secs(40), name, &["192.0.2.5"]).await;
+    }
+    bed.unservice("a").await;
+    let gone = async {
+        while bed.mirror("a").await.is_some() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    testkit::eventually::within_time(Duration::from_secs(40), "the mirror of a to go", gone).await;
+    proxy.clear();
+    mirror.stop().await;
+}
+
+/// A kubeconfig that suddenly leads to another cluster: whatever is there or not, nothing here goes or changes.
+#[tokio::test]
+async fn another_cluster_under_the_same_name_is_not_believed() {
+    let bed = Bed::new("swapped").await;
+    bed.service("gone", &[1]).await;
+    bed.service("both", &[2]).await;
+    // The local API server, looked at as a remote, has another `kube-system`.
+    let other = local().await;
+    let there = format!(
+        "apiVersion: v1\nkind: Namespace\nmetadata: {{name: NAMESPACE}}\n---\n{}\n---\n{}",
+        crate::bed::service("both", "ports: [{name: http, port: 80}]"),
+        crate::bed::slice("both", "both", &[3])
+    );
+    other.apply_yaml(&there.replace("NAMESPACE", &bed.there)).await.expect("valid objects");
+    let mirror = bed.start(bed.config()).await.ready().await;
+    bed.until_addresses("gone", &["192.0.2.1"]).await;
+    bed.until_addresses("both", &["192.0.2.2"]).await;
+    let before = (bed.mirrored("gone").await, bed.mirrored("both").await);
+    mirror.accesses[0].send(Ok(other.client().await)).expect("the mirror runs");
+    bed.event("OtherClustersMirror", &bed.name("both")).await;
+    assert_eq!((bed.mirrored("gone").await, bed.mirrored("both").await), before);
+    assert_eq!(bed.addresses(&bed.name("both")).await, ["192.0.2.2"]);
+    mirror.accesses[0].send(Ok(bed.reader.client().await)).expect("the mirror runs");
+    bed.service("both", &[4]).await;
+    bed.until_addresses("both", &["192.0.2.4"]).await;
+    bed.unservice("gone").await;
+    bed.until_gone("gone").await;
+    mirror.stop().await;
+}

@@ -1,0 +1,113 @@
+//! The clock that goes on while the machine sleeps: nanoseconds since boot, the time in suspend included.
+//!
+//! Why: `std::time::Instant` and tokio's timers stop while a machine or a virtual machine is suspended, so that a promise
+//! "until then" would outlive its time.
+
+use std::{
+    future::{Future, poll_fn},
+    ops::{Add, Sub},
+    pin::pin,
+    task::{Poll, ready},
+    time::Duration,
+};
+
+use rustix::time::{ClockId, clock_gettime};
+use tokio::time::{Instant, sleep};
+
+/// The longest nap of [`sleep_until`], and with that how late it may be after the machine slept.
+const NAP: Duration = Duration::from_millis(250);
+
+/// A moment on `CLOCK_BOOTTIME` (`clock_gettime(2)`), which all processes of a machine share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BootTime(Duration);
+
+impl BootTime {
+    /// This moment.
+    #[must_use]
+    pub fn now() -> Self {
+        let now = clock_gettime(ClockId::Boottime);
+        // It counts up from 0, so that neither part is ever negative.
+        Self(Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or_default()))
+    }
+
+    /// The moment that is so long after boot.
+    #[must_use]
+    pub const fn since_boot(duration: Duration) -> Self {
+        Self(duration)
+    }
+
+    /// How long after boot this moment is.
+    #[must_use]
+    pub const fn elapsed_since_boot(self) -> Duration {
+        self.0
+    }
+
+    /// How long after `earlier` this is; nothing if it is before.
+    #[must_use]
+    pub const fn saturating_since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl Add<Duration> for BootTime {
+    type Output = Self;
+
+    /// Stops at the end of the clock.
+    fn add(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(duration))
+    }
+}
+
+impl Sub<Duration> for BootTime {
+    type Output = Self;
+
+    /// Stops at boot.
+    fn sub(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(duration))
+    }
+}
+
+/// Sleeps until this moment. The clock is read at every poll, so that whatever wakes the task after the machine slept, or
+/// the process was stopped, finds it ended; with nothing else to wake it, it may be late by a quarter of a second.
+pub async fn sleep_until(moment: BootTime) {
+    let mut nap = pin!(sleep(Duration::ZERO));
+    poll_fn(|context| {
+        loop {
+            let left = moment.saturating_since(BootTime::now());
+            if left.is_zero() {
+                return Poll::Ready(());
+            }
+            ready!(nap.as_mut().poll(context));
+            nap.as_mut().reset(Instant::now() + left.min(NAP));
+        }
+    })
+    .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_never_goes_back_and_counts_no_less_than_the_monotonic_clock() {
+        let (before, instant) = (BootTime::now(), std::time::Instant::now());
+        std::thread::yield_now();
+        let (monotonic, after) = (instant.elapsed(), BootTime::now());
+        assert!(after.saturating_since(before) >= monotonic);
+        assert_eq!(before.saturating_since(after + Duration::from_nanos(1)), Duration::ZERO);
+    }
+
+    #[test]
+    fn neither_end_of_the_clock_panics() {
+        let end = BootTime::since_boot(Duration::MAX);
+        assert_eq!(end + Duration::from_secs(1), end);
+        assert_eq!(BootTime::default() - Duration::from_secs(1), BootTime::default());
+    }
+
+    #[tokio::test]
+    async fn sleeping_ends_at_the_moment_and_not_before() {
+        let moment = BootTime::now() + Duration::from_millis(300);
+        sleep_until(moment).await;
+        assert!(BootTime::now() >= moment);
+    }
+}

@@ -1,0 +1,87 @@
+//! A listener for HTTP beside the data path: any router, behind bounds on connections, bodies and time.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
+use tokio::net::TcpListener;
+
+mod connection;
+
+use connection::{Accepted, GuardedListener};
+
+/// What a listener allows its clients. The defaults fit scrapers, probes and people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The most connections at a time, 128 by default; further ones wait in the listen queue.
+    pub connections: usize,
+    /// The largest body that the extractors of merged routes read, in bytes, 64 KiB by default.
+    pub body: usize,
+    /// How long the head of a request may take from its first byte (on a new connection: from the start), 10 s by default.
+    pub read_timeout: Duration,
+    /// How long a kept connection may be idle, and how long a client may leave an answer unread, 60 s by default.
+    pub idle_timeout: Duration,
+}
+
+/// Who asks: an extension of every request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer(pub SocketAddr);
+
+/// A router on its listener, not yet answering: connections wait in the listen queue until [`run`](Self::run).
+pub struct Bound {
+    listener: GuardedListener,
+    router: Router,
+    addr: SocketAddr,
+}
+
+// === impl Limits ===
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 128,
+            body: 64 << 10,
+            read_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+// === impl Bound ===
+
+impl Bound {
+    /// Binds the listener that logs and errors call `name`. Port 0 takes a free port: [`addr`](Self::addr) tells which. A
+    /// handler may take its time (long polls, event streams): the connection's time-outs rest while it runs and while its
+    /// body streams.
+    ///
+    /// # Errors
+    /// The address cannot be bound; the error names it.
+    pub async fn bind(name: &'static str, addr: SocketAddr, router: Router, limits: Limits) -> io::Result<Self> {
+        let named = |error: io::Error| {
+            io::Error::new(error.kind(), format!("cannot bind the {name} listener to {addr}: {error}"))
+        };
+        let listener = TcpListener::bind(addr).await.map_err(named)?;
+        let addr = listener.local_addr()?;
+        let router = router.layer(DefaultBodyLimit::max(limits.body)).layer(middleware::from_fn(connection::track));
+        Ok(Self { listener: GuardedListener::new(name, listener, limits), router, addr })
+    }
+
+    /// The address that is listened on, with the real port.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Answers requests until `shutdown` resolves, then finishes those under way.
+    ///
+    /// # Errors
+    /// None today; the signature leaves room for a listener that fails for good.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+        let service = self.router.into_make_service_with_connect_info::<Accepted>();
+        axum::serve(self.listener, service).with_graceful_shutdown(shutdown).await
+    }
+}

@@ -1,0 +1,332 @@
+//! The HTTP API of the services that are followed.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/endpoints` | the v1 Endpoints object of the first service; 503 before its first complete list |
+//! | `/endpoints/last_updated` | when anything was last heard about it |
+//! | `/endpoints/watch` | every change of it, as server-sent events |
+//! | `/v1/services` | all services in short |
+//! | `/v1/services/<namespace>/<name>/endpoints[/last_updated, /watch]` | the same for each service |
+//! | `/health`, `/healthz` | `ok` while the process runs |
+//! | `/ready`, `/readyz` | whether every service has a complete list, and the data is not too old |
+//! | `/metrics` | of the process |
+//!
+//! All of them with and without a slash at the end, served directly. `/endpoints` takes `If-None-Match`, and
+//! `?wait=30s` with `&index=N` or `If-None-Match` waits for a change.
+
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::{FromRequestParts, Path, Query, State},
+    http::{HeaderName, HeaderValue, StatusCode, Uri, header, request::Parts},
+    response::{IntoResponse, Response},
+    routing::{MethodRouter, get},
+};
+use jiff::Timestamp;
+use runtime::{drain::DrainWatch, metrics::Metrics};
+use serde::Serialize;
+
+use super::{
+    poll::{self, Wait},
+    service::{Published, Service},
+};
+
+/// The header with the number of the change that an answer tells.
+const INDEX: HeaderName = HeaderName::from_static("x-endpoints-index");
+
+/// The header with the age of the data in seconds.
+const AGE: HeaderName = HeaderName::from_static("x-endpoints-age");
+
+/// What the API stands on.
+pub struct Api {
+    /// The services; the first one answers where none is named. There is at least one.
+    pub services: Vec<Arc<Service>>,
+    /// How old the data may be before `/ready` says no; none: as old as it likes.
+    pub max_age: Option<Duration>,
+    /// What `/metrics` shows.
+    pub metrics: Metrics,
+    /// Ends event streams and long polls.
+    pub closing: DrainWatch,
+}
+
+type Context = State<Arc<Api>>;
+type Name = Path<(String, String)>;
+type NotFound = (StatusCode, String);
+
+/// What a client asks about one service.
+struct Ask {
+    wait: Wait,
+    if_none_match: IfNoneMatch,
+    last_event_id: Option<u64>,
+}
+
+/// A service in short.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Brief {
+    namespace: String,
+    name: String,
+    path: String,
+    /// There is a complete list; without one the rest is null.
+    synced: bool,
+    ready: Option<usize>,
+    not_ready: Option<usize>,
+    index: Option<u64>,
+    last_changed: Option<String>,
+    age_seconds: f64,
+}
+
+/// The condition of that header (RFC 9110, 13.1.2).
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) enum IfNoneMatch {
+    /// It is not there.
+    #[default]
+    Absent,
+    /// `*`: there is anything.
+    Any,
+    /// One of these.
+    Tags(Vec<String>),
+}
+
+// === impl Api ===
+
+impl Api {
+    /// The routes.
+    pub fn router(self) -> Router {
+        let api = Arc::new(self);
+        let first = [
+            ("/endpoints", get(async |api: Context, ask: Ask| api.endpoints(api.first(), ask).await)),
+            ("/endpoints/last_updated", get(async |api: Context| last_updated(api.first()))),
+            ("/endpoints/watch", get(async |api: Context, ask: Ask| api.watch(api.first(), &ask))),
+        ];
+        let named = [
+            ("/v1/services", get(async |api: Context| api.all())),
+            ("/v1/services/{namespace}/{name}/endpoints", get(named_endpoints)),
+            ("/v1/services/{namespace}/{name}/endpoints/last_updated", get(named_last_updated)),
+            ("/v1/services/{namespace}/{name}/endpoints/watch", get(named_watch)),
+        ];
+        let process = [
+            ("/health", get(async || "ok")),
+            ("/healthz", get(async || "ok")),
+            ("/ready", get(async |api: Context| api.ready())),
+            ("/readyz", get(async |api: Context| api.ready())),
+            ("/metrics", get(metrics_text)),
+        ];
+        // The tool that this replaces has the slash, and most clients leave it out.
+        let both = |router: Router<Arc<Self>>, (path, answer): (&str, MethodRouter<Arc<Self>>)| {
+            router.route(path, answer.clone()).route(&format!("{path}/"), answer)
+        };
+        let router = first.into_iter().chain(named).chain(process).fold(Router::new(), both);
+        router.fallback(async |api: Context, uri: Uri| api.nothing(&uri)).with_state(api)
+    }
+
+    /// Why `/ready` would say no.
+    ///
+    /// # Errors
+    /// Every service without a complete list, and every one whose data is too old.
+    pub fn check(&self) -> Result<(), String> {
+        let mut why = Vec::new();
+        for service in &self.services {
+            let age = service.age();
+            if service.now().is_none() {
+                why.push(format!("{}: there is no complete list of its slices yet", service.key()));
+            } else if let Some(max) = self.max_age.filter(|max| age > *max) {
+                let (age, max) = (age.as_secs(), runtime::duration::format(max));
+                why.push(format!("{}: the data is {age}s old, and may be {max} old", service.key()));
+            }
+        }
+        if self.closing.is_draining() {
+            why.push("draining".to_owned());
+        }
+        if why.is_empty() { Ok(()) } else { Err(why.join("; ")) }
+    }
+
+    fn first(&self) -> &Arc<Service> {
+        &self.services[0]
+    }
+
+    fn find(&self, (namespace, name): &(String, String)) -> Result<&Arc<Service>, NotFound> {
+        let same = |service: &&Arc<Service>| {
+            *service.key().namespace == *namespace.as_str() && *service.key().name == *name.as_str()
+        };
+        let nothing = || format!("no service {namespace}/{name} is followed here; there is:\n{}", self.paths());
+        self.services.iter().find(same).ok_or_else(|| (StatusCode::NOT_FOUND, nothing()))
+    }
+
+    async fn endpoints(&self, service: &Service, ask: Ask) -> Response {
+        let published = match ask.wait.published(service, &ask.if_none_match, &self.closing).await {
+            Ok(published) => published,
+            Err(why) => return (StatusCode::BAD_REQUEST, why).into_response(),
+        };
+        let Some(published) = published else { return unknown(service) };
+        let told = told(service, &published);
+        if ask.if_none_match.matches(&published.etag) {
+            return (StatusCode::NOT_MODIFIED, told).into_response();
+        }
+        ([(header::CONTENT_TYPE, "application/json")], told, published.body.clone()).into_response()
+    }
+
+    fn watch(&self, service: &Arc<Service>, ask: &Ask) -> Response {
+        let no_cache = [(header::CACHE_CONTROL, "no-store")];
+        (no_cache, poll::events(service, ask.last_event_id, &self.closing)).into_response()
+    }
+
+    fn all(&self) -> Response {
+        let services: Vec<Brief> = self.services.iter().map(|service| Brief::new(service)).collect();
+        ([(header::CACHE_CONTROL, "no-store")], Json(BTreeMap::from([("services", services)]))).into_response()
+    }
+
+    fn ready(&self) -> Response {
+        match self.check() {
+            Ok(()) => "ok".into_response(),
+            Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")).into_response(),
+        }
+    }
+
+    fn nothing(&self, uri: &Uri) -> Response {
+        let paths = "/endpoints\n/endpoints/last_updated\n/endpoints/watch\n/v1/services\n/health\n/ready\n/metrics\n";
+        let text = format!("nothing is at {}; there is:\n{paths}{}", uri.path(), self.paths());
+        (StatusCode::NOT_FOUND, text).into_response()
+    }
+
+    /// Where each service is, one to a line.
+    fn paths(&self) -> String {
+        self.services.iter().fold(String::new(), |mut text, service| {
+            // Writing to a text cannot fail.
+            let _ = writeln!(text, "{}", path(service));
+            text
+        })
+    }
+}
+
+// === handlers ===
+
+async fn named_endpoints(api: Context, Path(name): Name, ask: Ask) -> Result<Response, NotFound> {
+    Ok(api.endpoints(api.find(&name)?, ask).await)
+}
+
+async fn named_last_updated(api: Context, Path(name): Name) -> Result<Response, NotFound> {
+    Ok(last_updated(api.find(&name)?))
+}
+
+async fn named_watch(api: Context, Path(name): Name, ask: Ask) -> Result<Response, NotFound> {
+    Ok(api.watch(api.find(&name)?, &ask))
+}
+
+/// In the layout of the tool that this replaces, Go's `2006-01-02T15:04:05-0700`.
+fn last_updated(service: &Service) -> Response {
+    if service.now().is_none() {
+        return unknown(service);
+    }
+    let heard = Timestamp::now() - service.age();
+    let json = BTreeMap::from([("lastUpdated", heard.strftime("%Y-%m-%dT%H:%M:%S+0000").to_string())]);
+    ([(header::CACHE_CONTROL, "no-store")], Json(json)).into_response()
+}
+
+/// Before the first complete list nothing is known, which is not the same as knowing that there is no endpoint.
+fn unknown(service: &Service) -> Response {
+    let why = format!("there is no complete list of the slices of {} yet\n", service.key());
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], why).into_response()
+}
+
+/// The headers that every answer about a service has.
+fn told(service: &Service, published: &Published) -> [(HeaderName, HeaderValue); 5] {
+    let value = |text: &str| HeaderValue::from_str(text).expect("a number, a date and a tag are visible ASCII");
+    // RFC 9110, 5.6.7.
+    let changed = published.changed.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    [
+        (header::ETAG, value(&published.etag)),
+        (header::LAST_MODIFIED, value(&changed)),
+        // To be kept, and asked for again each time.
+        (header::CACHE_CONTROL, value("no-cache")),
+        (INDEX, value(&published.index.to_string())),
+        (AGE, value(&format!("{:.3}", service.age().as_secs_f64()))),
+    ]
+}
+
+fn path(service: &Service) -> String {
+    format!("/v1/services/{}/endpoints", service.key())
+}
+
+async fn metrics_text(api: Context) -> Response {
+    let metrics = api.metrics.clone();
+    // Rendering walks every series: not on the workers.
+    match tokio::task::spawn_blocking(move || metrics.render()).await {
+        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
+        Err(error) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot render the metrics: {error}\n")).into_response()
+        }
+    }
+}
+
+// === impl Brief ===
+
+impl Brief {
+    fn new(service: &Service) -> Self {
+        let published = service.now();
+        let count = published.as_deref().map(Published::count);
+        Self {
+            namespace: service.key().namespace.to_string(),
+            name: service.key().name.to_string(),
+            path: path(service),
+            synced: published.is_some(),
+            ready: count.map(|(ready, _)| ready),
+            not_ready: count.map(|(_, not_ready)| not_ready),
+            index: published.as_ref().map(|published| published.index),
+            last_changed: published.as_ref().map(|published| published.changed.to_string()),
+            age_seconds: service.age().as_secs_f64(),
+        }
+    }
+}
+
+// === impl Ask ===
+
+impl<S: Send + Sync> FromRequestParts<S> for Ask {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        let Query(wait) = Query::<Wait>::from_request_parts(parts, state).await.map_err(IntoResponse::into_response)?;
+        let last_event_id = parts.headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
+        let tags = parts.headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+        Ok(Self { wait, if_none_match: IfNoneMatch::new(tags), last_event_id })
+    }
+}
+
+// === impl IfNoneMatch ===
+
+impl IfNoneMatch {
+    fn new<'a>(values: impl Iterator<Item = &'a str>) -> Self {
+        // Our tags have no comma in them, so those of others may be cut anywhere.
+        let tags: Vec<String> = values.flat_map(|value| value.split(',')).map(|tag| tag.trim().to_owned()).collect();
+        match tags.as_slice() {
+            [] => Self::Absent,
+            [any] if any == "*" => Self::Any,
+            _ => Self::Tags(tags),
+        }
+    }
+
+    /// Whether the client has what this tag stands for. Weak comparison, as this header wants it.
+    pub(super) fn matches(&self, etag: &str) -> bool {
+        match self {
+            Self::Absent => false,
+            Self::Any => true,
+            Self::Tags(tags) => tags.iter().any(|tag| tag.strip_prefix("W/").unwrap_or(tag) == etag),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_names_one_tag_or_several_or_any() {
+        let condition = |values: &[&str]| IfNoneMatch::new(values.iter().copied());
+        assert!(!condition(&[]).matches("\"a\""));
+        assert!(condition(&["*"]).matches("\"a\""));
+        assert!(condition(&["\"b\", W/\"a\""]).matches("\"a\""));
+        assert!(condition(&["\"b\"", "\"a\""]).matches("\"a\""));
+        assert!(!condition(&["\"b\"", "a", ""]).matches("\"a\""));
+    }
+}

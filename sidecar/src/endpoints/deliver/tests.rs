@@ -1,0 +1,38 @@
+//! The command sees every last state, one run at a time.
+
+use super::*;
+
+fn key(name: &str) -> ServiceKey {
+    ServiceKey { namespace: "shop".into(), name: name.into() }
+}
+
+const DEBOUNCE: Duration = Duration::from_secs(2);
+
+#[tokio::test(start_paused = true)]
+async fn changes_within_the_debounce_are_told_together_and_do_not_put_it_off() {
+    let mut pending = Pending::new();
+    let start = Instant::now();
+    pending.add(BTreeSet::new(), DEBOUNCE);
+    assert_eq!(pending.at, None, "nothing has changed");
+    pending.add([key("a")].into(), DEBOUNCE);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    pending.add([key("b")].into(), DEBOUNCE);
+    assert_eq!(pending.at, Some(start + DEBOUNCE));
+    assert_eq!(pending.changed, [key("a"), key("b")].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_failed_runs_again_later_and_later_until_it_does_not() {
+    let mut pending = Pending::new();
+    let mut delays = Vec::new();
+    for _ in 0..8 {
+        pending.settle(false, [key("a")].into());
+        delays.push(pending.at.take().expect("it is to run again") - Instant::now());
+    }
+    assert!(delays[0] <= TICK && delays.iter().all(|delay| *delay <= LONGEST_RETRY), "{delays:?}");
+    assert!(delays[7] > delays[0], "{delays:?}");
+    assert_eq!(pending.changed, [key("a")].into(), "what it was not told stays");
+    pending.changed.clear();
+    pending.settle(true, [key("a")].into());
+    assert!(pending.at.is_none() && pending.changed.is_empty());
+}

@@ -1,0 +1,51 @@
+//! The command that runs when the endpoints have changed: one at a time, bounded, and not without the last state.
+
+use std::time::Duration;
+
+use ::metrics::counter;
+use runtime::boot_time::BootTime;
+use tracing::{info, warn};
+
+use super::metrics as names;
+use crate::command::CommandLine;
+
+/// What runs on a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exec {
+    /// The command. It finds the changed services in `FANFARE_CHANGED`, as `namespace/name` with spaces between.
+    pub command: CommandLine,
+    /// How long after a change it runs; further ones within that time are told with the first.
+    pub debounce: Duration,
+    /// How long it may take before it is killed, with whatever it has started.
+    pub timeout: Duration,
+}
+
+impl Exec {
+    /// Runs it once. Returns whether it ended well. Dropped, it kills what runs.
+    pub(super) async fn run(&self, changed: &str) -> bool {
+        let command = &self.command;
+        let result = match command.start(&[("FANFARE_CHANGED", changed)]) {
+            Err(error) => {
+                warn!(%error, "the command on change cannot be started");
+                "failed"
+            }
+            Ok(running) => match running.end_by(BootTime::now() + self.timeout).await {
+                Some(status) if status.success() => {
+                    info!(%command, changed, "the command on change has run");
+                    "ok"
+                }
+                Some(status) => {
+                    warn!(%command, changed, %status, "the command on change has failed");
+                    "failed"
+                }
+                None => {
+                    let after = runtime::duration::format(self.timeout);
+                    warn!(%command, changed, after, "the command on change took too long and was killed");
+                    "killed"
+                }
+            },
+        };
+        counter!(names::COMMANDS, "result" => result).increment(1);
+        result == "ok"
+    }
+}

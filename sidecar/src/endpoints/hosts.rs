@@ -1,0 +1,252 @@
+//! A block of our own in a hosts file (`hosts(5)`): the names of endpoints where DNS is too slow to know them.
+//!
+//! Rules: what is outside of the block stays as it is, byte for byte. The file is replaced whole, with its mode and owner.
+//! Where it cannot be replaced because it is a mount (in a pod `/etc/hosts` is one), it is written in place, in one write.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs::{self, File, Metadata, OpenOptions},
+    io::{self, Read as _, Seek as _, Write as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown},
+    path::{Path, PathBuf},
+};
+
+use controlplane::index::ServiceKey;
+use snapshot::Endpoint;
+
+use super::{document::endpoints, service::Published};
+
+/// The first and the last line of the block.
+const BEGIN: &str = "# BEGIN fanfare endpoints (between these lines everything is written anew)";
+const END: &str = "# END fanfare endpoints";
+
+/// How the line that begins a service's part of the block starts.
+const SERVICE: &str = "# service ";
+
+/// The largest file that is taken for a hosts file, in bytes.
+const LARGEST: u64 = 16 << 20;
+
+/// The file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostsFile {
+    /// Where it is. A symbolic link is followed.
+    pub path: PathBuf,
+    /// The domain of the kube cluster, which full names end in (`cluster.local`).
+    pub domain: String,
+}
+
+/// How a new content came into the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// It was there already.
+    Unchanged,
+    /// The file was replaced at once.
+    Replaced,
+    /// The file cannot be replaced and was written over.
+    InPlace,
+}
+
+/// A hosts file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum HostsError {
+    /// Reading or writing failed.
+    #[error("cannot {what} {path}: {source}")]
+    Io { what: &'static str, path: PathBuf, source: io::Error },
+    /// It would have to be guessed which lines are ours.
+    #[error(
+        "{0} has only one of the lines {BEGIN:?} and {END:?}, or several: remove what is between, and nothing is lost"
+    )]
+    Torn(PathBuf),
+    /// It is no hosts file.
+    #[error("{0} is larger than {LARGEST} bytes")]
+    TooLarge(PathBuf),
+}
+
+/// The text of a service's lines by service.
+pub(super) type Parts = BTreeMap<ServiceKey, String>;
+
+// === impl HostsFile ===
+
+impl HostsFile {
+    /// The lines of one service: an address, and the names that its host has in DNS where it has a host name, else those of
+    /// its pod in the same form. Only ready ones.
+    pub(super) fn lines(&self, key: &ServiceKey, published: &Published) -> String {
+        let ServiceKey { namespace, name } = key;
+        let mut lines: BTreeMap<_, String> = BTreeMap::new();
+        for (_, endpoint) in endpoints(&published.entry.view).filter(|(_, endpoint)| endpoint.conditions.ready) {
+            let Some(host) = host(endpoint) else { continue };
+            let ip = endpoint.address.ip();
+            let short = format!("{host}.{name}");
+            let names =
+                format!("{short}.{namespace}.svc.{} {short}.{namespace}.svc {short}.{namespace} {short}", self.domain);
+            lines.entry(ip).or_insert_with(|| format!("{ip}\t{names}\n"));
+        }
+        lines.into_values().collect()
+    }
+
+    /// Brings the block up to date with these services. Those of `keep` that are not among them keep what the file has.
+    pub(super) fn write(&self, parts: &Parts, keep: &[ServiceKey]) -> Result<Written, HostsError> {
+        let failed = |what, path: &Path| {
+            let path = path.to_owned();
+            move |source| HostsError::Io { what, path, source }
+        };
+        // A link is not replaced, but what it leads to.
+        let path = match fs::canonicalize(&self.path) {
+            Ok(path) => path,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.path.clone(),
+            Err(error) => return Err(failed("find", &self.path)(error)),
+        };
+        let found = match File::open(&path) {
+            Ok(file) => Some(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(failed("open", &path)(error)),
+        };
+        let metadata = found.as_ref().map(File::metadata).transpose().map_err(failed("read", &path))?;
+        if metadata.as_ref().is_some_and(|metadata| metadata.len() > LARGEST) {
+            return Err(HostsError::TooLarge(path));
+        }
+        let mut old = Vec::new();
+        if let Some(file) = found {
+            file.take(LARGEST).read_to_end(&mut old).map_err(failed("read", &path))?;
+        }
+        let new = with_block(&old, parts, keep).ok_or_else(|| HostsError::Torn(path.clone()))?;
+        if new == old {
+            return Ok(Written::Unchanged);
+        }
+        match replace(&path, &new, metadata.as_ref()) {
+            Ok(()) => Ok(Written::Replaced),
+            Err(error) if metadata.is_some() && cannot_be_replaced(&error) => {
+                write_over(&path, &old, &new).map_err(failed("write", &path))?;
+                Ok(Written::InPlace)
+            }
+            Err(error) => Err(failed("write", &path)(error)),
+        }
+    }
+}
+
+/// The name of an endpoint: its host name, else its pod's, if that can be part of a name.
+fn host(endpoint: &Endpoint) -> Option<&str> {
+    let label = |text: &&str| {
+        let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
+        !text.is_empty() && text.bytes().all(inner)
+    };
+    let pod = endpoint.pod.as_ref().map(|pod| &*pod.name);
+    endpoint.hostname.as_deref().or(pod).filter(label)
+}
+
+/// The file with a new block, where the old one was, else at the end. Nothing if it has a part of a block only.
+fn with_block(old: &[u8], parts: &Parts, keep: &[ServiceKey]) -> Option<Vec<u8>> {
+    let mut lines = old.split_inclusive(|byte| *byte == b'\n');
+    let is = |line: &[u8], marker: &str| line.trim_ascii_end() == marker.as_bytes();
+    let mut before: Vec<u8> = Vec::new();
+    let mut inside = false;
+    for line in lines.by_ref() {
+        if is(line, END) {
+            return None;
+        }
+        if is(line, BEGIN) {
+            inside = true;
+            break;
+        }
+        before.extend_from_slice(line);
+    }
+    let mut known: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+    let mut part = Vec::new();
+    let mut ended = !inside;
+    for line in lines.by_ref() {
+        if is(line, BEGIN) {
+            return None;
+        }
+        if is(line, END) {
+            ended = true;
+            break;
+        }
+        if let Some(service) = line.strip_prefix(SERVICE.as_bytes()) {
+            part = service.trim_ascii_end().to_vec();
+        }
+        known.entry(part.clone()).or_default().extend_from_slice(line);
+    }
+    let mut after: Vec<u8> = Vec::new();
+    for line in lines {
+        if is(line, BEGIN) || is(line, END) {
+            return None;
+        }
+        after.extend_from_slice(line);
+    }
+    if !ended {
+        return None;
+    }
+    let mut block: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    for key in keep {
+        let name = key.to_string();
+        if let Some(lines) = known.remove(name.as_bytes()) {
+            block.insert(name, lines);
+        }
+    }
+    for (key, lines) in parts {
+        block.insert(key.to_string(), format!("{SERVICE}{key}\n{lines}").into_bytes());
+    }
+    let mut new = before;
+    if !new.is_empty() && !new.ends_with(b"\n") {
+        new.push(b'\n');
+    }
+    new.extend_from_slice(format!("{BEGIN}\n").as_bytes());
+    block.into_values().for_each(|lines| new.extend(lines));
+    new.extend_from_slice(format!("{END}\n").as_bytes());
+    new.extend(after);
+    Some(new)
+}
+
+/// Puts a new file in place of the old one, with its mode and owner, so that a reader sees one of the two.
+fn replace(path: &Path, content: &[u8], old: Option<&Metadata>) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut name = String::from(".");
+    let file_name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    // Writing to a text cannot fail.
+    let _ = write!(name, "{}.fanfare-{}", file_name.to_string_lossy(), std::process::id());
+    let temporary = folder.join(name);
+    let done = write_new(&temporary, content, old).and_then(|()| fs::rename(&temporary, path));
+    if done.is_err() {
+        // It may never have been made.
+        let _ = fs::remove_file(&temporary);
+        return done;
+    }
+    // So that the new name outlasts a crash too. Some file systems cannot.
+    let _ = File::open(folder).and_then(|folder| folder.sync_all());
+    Ok(())
+}
+
+/// Whether it is the file's name that cannot be given to another one: it is a mount, or its folder or owner is not ours.
+fn cannot_be_replaced(error: &io::Error) -> bool {
+    use io::ErrorKind::{CrossesDevices, PermissionDenied, ReadOnlyFilesystem, ResourceBusy};
+    matches!(error.kind(), CrossesDevices | PermissionDenied | ReadOnlyFilesystem | ResourceBusy)
+}
+
+fn write_new(path: &Path, content: &[u8], old: Option<&Metadata>) -> io::Result<()> {
+    // Of an earlier process with the same number.
+    let _ = fs::remove_file(path);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)?;
+    if let Some(old) = old {
+        let own = file.metadata()?;
+        if (own.uid(), own.gid()) != (old.uid(), old.gid()) {
+            fchown(&file, Some(old.uid()), Some(old.gid()))?;
+        }
+        file.set_permissions(fs::Permissions::from_mode(old.permissions().mode() & 0o7777))?;
+    }
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+/// Writes what differs at the end of the file in one write, then cuts what is left of the old content.
+fn write_over(path: &Path, old: &[u8], new: &[u8]) -> io::Result<()> {
+    let same = old.iter().zip(new).take_while(|(a, b)| a == b).count();
+    let mut file = OpenOptions::new().write(true).open(path)?;
+    file.seek(io::SeekFrom::Start(same as u64))?;
+    file.write_all(&new[same..])?;
+    file.set_len(new.len() as u64)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,26 @@
+//! The names of the endpoints API's metrics. They are part of the interface.
+
+use ::metrics::{Unit, describe_counter, describe_gauge};
+
+/// Gauge `{service}` in seconds: the age of what is told, that is the time since the last event, bookmark or (re)connect.
+pub const AGE: &str = "fanfare_endpoints_age_seconds";
+/// Gauge `{service, state}`: addresses that are told; state is `ready` or `not_ready`.
+pub const ADDRESSES: &str = "fanfare_endpoints_addresses";
+/// Counter `{service}`: changes of what is told, the first list included.
+pub const CHANGES: &str = "fanfare_endpoints_changes_total";
+/// Gauge: long polls and event streams that wait for a change.
+pub const WAITING: &str = "fanfare_endpoints_waiting";
+/// Counter `{result}`: writes of the hosts file; result is `replaced`, `in_place` or `failed`.
+pub const HOSTS_WRITES: &str = "fanfare_endpoints_hosts_writes_total";
+/// Counter `{result}`: runs of the command on change; result is `ok`, `failed` or `killed`.
+pub const COMMANDS: &str = "fanfare_endpoints_commands_total";
+
+/// Gives the recorder the descriptions. Call it once, after the recorder is installed.
+pub fn describe() {
+    describe_gauge!(AGE, Unit::Seconds, "Time since anything was last heard about a service.");
+    describe_gauge!(ADDRESSES, "Addresses of a service that are told, by state.");
+    describe_counter!(CHANGES, "Changes of what is told about a service.");
+    describe_gauge!(WAITING, "Long polls and event streams that wait for a change.");
+    describe_counter!(HOSTS_WRITES, "Writes of the hosts file, by result.");
+    describe_counter!(COMMANDS, "Runs of the command on change, by result.");
+}

@@ -1,0 +1,119 @@
+//! Waiting for a change: long polls and event streams.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use ::metrics::{Gauge, gauge};
+use axum::response::{
+    IntoResponse, Response,
+    sse::{Event, KeepAlive, Sse},
+};
+use futures::Stream;
+use runtime::{drain::DrainWatch, duration};
+use serde::Deserialize;
+
+use super::{
+    api::IfNoneMatch,
+    metrics as names,
+    service::{Published, Service},
+};
+
+/// The longest that a long poll may wait.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
+
+/// How often an event stream says that it is alive.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// How a client waits: `wait` is how long, `index` the number of what it has.
+#[derive(Debug, Deserialize)]
+pub(super) struct Wait {
+    wait: Option<String>,
+    index: Option<String>,
+}
+
+/// Counts one that waits for as long as it lives.
+struct Waiting(Gauge);
+
+// === impl Wait ===
+
+impl Wait {
+    /// What is known: now, or when it is no longer what the client has, or after the time that it wants to wait. A client
+    /// tells what it has by an index or by `If-None-Match`; without either it waits for a change.
+    ///
+    /// # Errors
+    /// What is wrong with the question.
+    pub(super) async fn published(
+        &self,
+        service: &Service,
+        if_none_match: &IfNoneMatch,
+        closing: &DrainWatch,
+    ) -> Result<Option<Arc<Published>>, String> {
+        let index = match &self.index {
+            None => None,
+            Some(text) => Some(text.parse::<u64>().map_err(|_| format!("index={text}: is not a whole number\n"))?),
+        };
+        let Some(wait) = &self.wait else { return Ok(service.now()) };
+        let wait = duration::parse(wait).map_err(|error| format!("wait={wait}: {error}\n"))?.min(LONGEST_WAIT);
+        let mut published = service.subscribe();
+        let now = published.borrow_and_update().clone();
+        let has = |published: &Published| match (index, &now) {
+            // Any other index, also a greater one, is of another process, or of before.
+            (Some(index), _) => published.index == index,
+            (None, _) if *if_none_match != IfNoneMatch::Absent => if_none_match.matches(&published.etag),
+            (None, Some(now)) => published.index == now.index,
+            // What it waits for is the first list.
+            (None, None) => false,
+        };
+        let _waiting = Waiting::new();
+        tokio::select! {
+            _ = published.wait_for(|published| published.as_ref().is_some_and(|published| !has(published))) => {}
+            () = tokio::time::sleep(wait) => {}
+            () = closing.wait() => {}
+        }
+        Ok(service.now())
+    }
+}
+
+/// What is so now, unless the client has it already, then every change, until the process ends. Changes that a slow client
+/// could not take are skipped: the newest is what counts.
+pub(super) fn events(service: &Arc<Service>, last: Option<u64>, closing: &DrainWatch) -> Response {
+    Sse::new(stream(service.clone(), last, closing.clone()))
+        .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+        .into_response()
+}
+
+fn stream(
+    service: Arc<Service>,
+    last: Option<u64>,
+    closing: DrainWatch,
+) -> impl Stream<Item = Result<Event, Infallible>> {
+    let published = service.subscribe();
+    // The service is kept with it, so that it is followed for as long as somebody listens.
+    let state = (service, published, closing, last, Waiting::new());
+    futures::stream::unfold(state, |(service, mut published, closing, last, waiting)| async move {
+        let new = |published: &Option<Arc<Published>>| published.as_ref().is_some_and(|p| Some(p.index) != last);
+        let next = tokio::select! {
+            next = published.wait_for(new) => next.ok()?.clone()?,
+            () = closing.wait() => return None,
+        };
+        let event = Event::default().event("endpoints").id(next.index.to_string());
+        // The document has no line break in it.
+        let event = event.data(String::from_utf8_lossy(&next.body));
+        Some((Ok(event), (service, published, closing, Some(next.index), waiting)))
+    })
+}
+
+// === impl Waiting ===
+
+impl Waiting {
+    fn new() -> Self {
+        let gauge = gauge!(names::WAITING);
+        gauge.increment(1.0);
+        Self(gauge)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}

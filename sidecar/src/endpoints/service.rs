@@ -1,0 +1,145 @@
+//! One service that is followed: what is told about it, since when, and how old that is.
+
+use std::{sync::Arc, time::Duration};
+
+use ::metrics::{counter, gauge};
+use axum::body::Bytes;
+use controlplane::{
+    catalog::{CatalogReader, DataAge, Entry},
+    index::ServiceKey,
+};
+use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
+use tokio::{sync::watch, task::JoinHandle};
+
+use super::{
+    document::{Document, endpoints},
+    metrics as names,
+};
+
+/// A service that is followed until this is dropped.
+#[derive(Debug)]
+pub struct Service {
+    key: ServiceKey,
+    published: watch::Receiver<Option<Arc<Published>>>,
+    age: DataAge,
+    task: JoinHandle<()>,
+}
+
+/// What is told about a service from one change to the next.
+#[derive(Debug)]
+pub struct Published {
+    /// Grows with every change, also from one process to the next as long as the clock does.
+    pub index: u64,
+    /// The JSON, a v1 Endpoints object.
+    pub body: Bytes,
+    /// A strong validator of the JSON, in its quotes (RFC 9110, 8.8.3): equal for equal bytes, whoever sends them.
+    pub etag: String,
+    /// Since when this is so.
+    pub changed: Timestamp,
+    /// The endpoints.
+    pub entry: Arc<Entry>,
+}
+
+// === impl Service ===
+
+impl Service {
+    /// Follows one service, whose only entry is in this catalog.
+    #[must_use]
+    pub fn follow(key: ServiceKey, reader: CatalogReader) -> Self {
+        let (sender, published) = watch::channel(None);
+        let age = reader.data_age();
+        let task = tokio::spawn(publish(key.clone(), reader, sender));
+        Self { key, published, age, task }
+    }
+
+    /// Its namespace and name.
+    #[must_use]
+    pub fn key(&self) -> &ServiceKey {
+        &self.key
+    }
+
+    /// What is known now; nothing before the first complete list.
+    #[must_use]
+    pub fn now(&self) -> Option<Arc<Published>> {
+        self.published.borrow().clone()
+    }
+
+    /// How old that is: the time since anything was last heard from the API server about it.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.age.now()
+    }
+
+    /// What is known, and a way to wait for more.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<Option<Arc<Published>>> {
+        self.published.clone()
+    }
+
+    /// Reports the age.
+    pub(super) fn report_age(&self) {
+        gauge!(names::AGE, "service" => self.key.to_string()).set(self.age().as_secs_f64());
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn publish(key: ServiceKey, mut reader: CatalogReader, sender: watch::Sender<Option<Arc<Published>>>) {
+    let mut sequence = 0;
+    let mut before: Option<Arc<Published>> = None;
+    loop {
+        let catalog = reader.newer_than(sequence).await;
+        sequence = catalog.sequence;
+        reader.settle(sequence);
+        let Some(entry) = catalog.services.get(&key) else { continue };
+        let next = Published::new(entry.clone(), before.as_deref(), Timestamp::now());
+        // What has changed may be nothing that is told.
+        if before.as_ref().is_some_and(|before| before.etag == next.etag) {
+            continue;
+        }
+        next.report(&key);
+        let next = Arc::new(next);
+        before = Some(next.clone());
+        sender.send_replace(Some(next));
+    }
+}
+
+// === impl Published ===
+
+impl Published {
+    pub(super) fn new(entry: Arc<Entry>, before: Option<&Self>, now: Timestamp) -> Self {
+        // Keys are text and numbers are whole.
+        let body = serde_json::to_vec(&Document::new(&entry)).expect("a document has nothing that cannot be JSON");
+        let digest = Sha256::digest(&body);
+        let etag = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        // The clock, so that a client that was told an index by an earlier process is not kept waiting by this one.
+        let clock = u64::try_from(now.as_millisecond()).unwrap_or_default();
+        let index = before.map_or(clock, |before| clock.max(before.index + 1));
+        Self { index, body: body.into(), etag: format!("\"{etag}\""), changed: now, entry }
+    }
+
+    /// How many addresses are ready, and how many are there but not ready.
+    pub(super) fn count(&self) -> (usize, usize) {
+        let mut addresses: Vec<_> =
+            endpoints(&self.entry.view).map(|(_, e)| (e.address.ip(), e.conditions.ready)).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        let ready = addresses.iter().filter(|(_, ready)| *ready).count();
+        (ready, addresses.len() - ready)
+    }
+
+    fn report(&self, key: &ServiceKey) {
+        let (ready, not_ready) = self.count();
+        for (state, number) in [("ready", ready), ("not_ready", not_ready)] {
+            #[expect(clippy::cast_precision_loss, reason = "there are not so many")]
+            gauge!(names::ADDRESSES, "service" => key.to_string(), "state" => state).set(number as f64);
+        }
+        counter!(names::CHANGES, "service" => key.to_string()).increment(1);
+        tracing::info!(service = %key, index = self.index, ready, not_ready, "the endpoints have changed");
+    }
+}

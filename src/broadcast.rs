@@ -1,0 +1,66 @@
+//! The data plane and its sources of endpoints, started and ended together.
+
+use std::{net::SocketAddr, time::Duration};
+
+use runtime::readiness::Gate;
+
+use crate::{app::Shared, config::Config, kubernetes::Kubernetes, routes_gate, sources::Sources};
+
+/// Every listener is bound, and nothing is answered yet.
+pub(crate) struct Bound {
+    server: proxy::Server,
+    /// Not ready from the start, so that nobody is told otherwise before requests see the first endpoints.
+    routes: Gate,
+    sources: Sources,
+}
+
+/// Requests are answered.
+pub(crate) struct Running {
+    running: proxy::Running,
+    pub(crate) handle: proxy::Handle,
+    pub(crate) sources: Sources,
+    _gate: routes_gate::Task,
+}
+
+// === impl Bound ===
+
+impl Bound {
+    /// Binds every listener.
+    ///
+    /// # Errors
+    /// An address cannot be bound.
+    pub(crate) fn bind(config: &Config, shared: &Shared, kubernetes: Kubernetes) -> anyhow::Result<Self> {
+        let (publisher, reader) = snapshot::channel();
+        let routes = shared.readiness.register("routes");
+        let server = proxy::Server::bind(config.proxy.clone(), reader.clone())?;
+        let sources = Sources::new(publisher, reader, shared.readiness.clone(), kubernetes);
+        Ok(Self { server, routes, sources })
+    }
+
+    /// Where requests come in, in the order of the configuration.
+    pub(crate) fn addresses(&self) -> &[SocketAddr] {
+        self.server.addresses()
+    }
+
+    /// Starts the sources, then the listeners.
+    ///
+    /// # Errors
+    /// A source of endpoints cannot even be started.
+    pub(crate) async fn start(self, shared: &Shared) -> anyhow::Result<Running> {
+        let Self { server, routes, mut sources } = self;
+        sources.start(&shared.current().targets).await?;
+        let running = server.start();
+        let handle = running.handle();
+        let _gate = routes_gate::spawn(routes, shared, handle.clone());
+        Ok(Running { running, handle, sources, _gate })
+    }
+}
+
+// === impl Running ===
+
+impl Running {
+    /// Ends what is in flight, and cuts what has not ended in time. Returns how many connections that were.
+    pub(crate) async fn drain(self, timeout: Duration) -> usize {
+        self.running.drain(timeout).await.cut
+    }
+}

@@ -1,0 +1,205 @@
+//! The flags of a role become the same raw configuration that a file holds, so that both are read, checked and run by
+//! the same code.
+
+use clap::{Arg, ArgAction, ArgMatches, Command, builder::BoolishValueParser, parser::ValueSource};
+use runtime::config::{Problem, Problems};
+use serde_yaml::{Mapping, Value};
+
+use crate::{
+    config::Config,
+    settings::{Kind, Role, Setting},
+};
+
+/// The flags that were given, as the file that says the same.
+#[derive(Debug)]
+pub(crate) struct Flags {
+    role: &'static Role,
+    raw: Value,
+    /// What is wrong with the flags that no file can say.
+    problems: Problems,
+    /// Where in the file the same problems would show once more.
+    said: Vec<&'static str>,
+}
+
+/// The prefix of the hidden counterpart of every switch.
+const NO: &str = "no-";
+
+// === impl Flags ===
+
+impl Flags {
+    /// What was given on the command line and in the environment.
+    pub(super) fn new(
+        role: &'static Role,
+        matches: &ArgMatches,
+        environment: &impl Fn(&str) -> Option<String>,
+    ) -> Self {
+        let mut raw = Value::Mapping(Mapping::new());
+        // The role is asked for even where no flag is given, so that what is missing is named.
+        if let Some(section) = role.section() {
+            insert(&mut raw, section, Value::Mapping(Mapping::new()));
+        }
+        for setting in role.settings().filter(|setting| !setting.key.is_empty()) {
+            let flag = if setting.flag.is_empty() { None } else { given(matches, setting) };
+            let value = flag
+                .or_else(|| from_environment(setting, environment))
+                .or_else(|| setting.always.then(|| setting.default.into()));
+            if let Some(value) = value {
+                insert(&mut raw, setting.key, value);
+            }
+        }
+        Self { role, raw, problems: Problems::default(), said: Vec::new() }
+    }
+
+    /// Puts a value where a path of the file like `a.b[].c` says.
+    pub(super) fn set(&mut self, key: &str, value: Value) {
+        insert(&mut self.raw, key, value);
+    }
+
+    /// Takes a section out again.
+    pub(super) fn unset(&mut self, section: &str) {
+        if let Value::Mapping(raw) = &mut self.raw {
+            raw.remove(section);
+        }
+    }
+
+    /// Puts a value there unless there is one.
+    pub(super) fn set_default(&mut self, key: &str, value: Value) {
+        let mut defaults = Value::Mapping(Mapping::new());
+        insert(&mut defaults, key, value);
+        complete(&mut self.raw, defaults);
+    }
+
+    /// Notes what is wrong with flags that no file can say. What it leads to at the paths `said` is not said again.
+    pub(super) fn problem(&mut self, flags: &str, message: String, said: &[&'static str]) {
+        self.problems.push(Problem { path: flags.to_owned(), message });
+        self.said.extend(said);
+    }
+
+    /// The checked configuration.
+    ///
+    /// # Errors
+    /// Every problem, each named by its flag.
+    pub(crate) fn config(&self) -> Result<Config, Problems> {
+        let checked = Config::check(&self.raw);
+        let mut problems = self.problems.clone();
+        for Problem { path, message } in checked.as_ref().err().into_iter().flatten() {
+            let path = match self.role.flag_at(path) {
+                Some(flag) => format!("--{flag}"),
+                None if self.said.contains(&path.as_str()) => continue,
+                None => path.clone(),
+            };
+            problems.push(Problem { path, message: message.clone() });
+        }
+        if problems.is_empty() { checked } else { Err(problems) }
+    }
+}
+
+/// The subcommand with every flag of the role.
+pub(super) fn command(role: &'static Role) -> Command {
+    let mut command = Command::new(role.name)
+        .about(role.about)
+        .after_help("Durations are written like 300ms, 10s or 1m30s, sizes like 64KiB or 10MB.");
+    for group in role.groups {
+        command = command.next_help_heading(group.title);
+        for setting in group.settings.iter().filter(|setting| !setting.flag.is_empty()) {
+            command = command.args(arguments(setting));
+        }
+    }
+    command
+}
+
+/// The flag, and for a switch its hidden negation.
+fn arguments(setting: &Setting) -> Vec<Arg> {
+    let mut help = setting.help.to_owned();
+    if !setting.default.is_empty() {
+        help += &format!(" [default: {}]", setting.default);
+    }
+    if let Some(name) = setting.env.first() {
+        help += &format!(" [env: {name}]");
+    }
+    let mut arg = Arg::new(setting.flag).long(setting.flag).help(help).allow_hyphen_values(true);
+    if let Some(short) = setting.short {
+        arg = arg.short(short);
+    }
+    let switch = |arg: Arg| arg.num_args(0..=1).require_equals(true).default_missing_value("true");
+    match setting.kind {
+        Kind::One(name) => vec![arg.value_name(name)],
+        Kind::Many(name) => vec![arg.value_name(name).action(ArgAction::Append)],
+        Kind::Ignored { value } => {
+            let arg = if value { arg } else { switch(arg) };
+            vec![arg.hide(true).action(ArgAction::Append)]
+        }
+        Kind::Switch => {
+            let arg = switch(arg).value_name("BOOL").value_parser(BoolishValueParser::new()).hide_possible_values(true);
+            let id = format!("{NO}{}", setting.flag);
+            let negation = Arg::new(id.clone()).long(id).hide(true).action(ArgAction::SetTrue);
+            vec![arg.overrides_with(format!("{NO}{}", setting.flag)), negation.overrides_with(setting.flag)]
+        }
+    }
+}
+
+/// What was given for a setting, as the file would hold it.
+pub(super) fn given(matches: &ArgMatches, setting: &Setting) -> Option<Value> {
+    match setting.kind {
+        Kind::One(_) => matches.get_one::<String>(setting.flag).map(|text| text.as_str().into()),
+        Kind::Many(_) => {
+            let texts = matches.get_many::<String>(setting.flag)?;
+            Some(Value::Sequence(texts.map(|text| text.as_str().into()).collect()))
+        }
+        Kind::Switch => {
+            let negation = format!("{NO}{}", setting.flag);
+            let negated = matches.value_source(&negation) == Some(ValueSource::CommandLine);
+            if negated { Some(false.into()) } else { matches.get_one::<bool>(setting.flag).map(|on| (*on).into()) }
+        }
+        Kind::Ignored { .. } => None,
+    }
+}
+
+/// The first of its variables that says something. What a switch may say is checked where the file is.
+fn from_environment(setting: &Setting, environment: &impl Fn(&str) -> Option<String>) -> Option<Value> {
+    let text = setting.env.iter().find_map(|name| environment(name).filter(|text| !text.is_empty()))?;
+    Some(text.as_str().into())
+}
+
+/// Puts a value where a path like `a.b[].c` says, making what is on the way; every list has one element.
+fn insert(into: &mut Value, path: &str, value: Value) {
+    let (step, rest) = match path.split_once('.') {
+        Some((step, rest)) => (step, Some(rest)),
+        None => (path, None),
+    };
+    let (key, list) = match step.strip_suffix("[]") {
+        Some(key) => (key, true),
+        None => (step, false),
+    };
+    let Value::Mapping(mapping) = into else { return };
+    let empty = || Value::Mapping(Mapping::new());
+    let slot = mapping.entry(key.into()).or_insert_with(|| if list { Value::Sequence(vec![empty()]) } else { empty() });
+    let slot = match slot {
+        Value::Sequence(elements) if list => &mut elements[0],
+        other => other,
+    };
+    match rest {
+        Some(rest) => insert(slot, rest, value),
+        None => *slot = value,
+    }
+}
+
+/// Adds what is there only in `from`; every list has one element.
+fn complete(into: &mut Value, from: Value) {
+    match (into, from) {
+        (Value::Mapping(into), Value::Mapping(from)) => {
+            for (key, value) in from {
+                match into.get_mut(&key) {
+                    Some(there) => complete(there, value),
+                    None => drop(into.insert(key, value)),
+                }
+            }
+        }
+        (Value::Sequence(into), Value::Sequence(from)) => {
+            for (into, from) in into.iter_mut().zip(from) {
+                complete(into, from);
+            }
+        }
+        _ => {}
+    }
+}

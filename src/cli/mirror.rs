@@ -1,0 +1,221 @@
+//! What the flags of `fanfare mirror` say beyond the table of settings, and `fanfare mirror coredns`.
+
+use std::path::PathBuf;
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use mirror::coredns::Form;
+use serde_yaml::Value;
+
+use super::flags::{self, Flags};
+use crate::settings::Role;
+
+/// The part of the command line that asks for a piece of a Corefile.
+pub(super) const COREDNS: &str = "coredns";
+
+/// Where the tool that this role replaces, and that tool's successor, look for the token itself.
+const TOKEN_VARIABLES: [&str; 2] = ["KSM_REMOTE_SERVICE_ACCOUNT_TOKEN", "SSM_REMOTE_SERVICE_ACCOUNT_TOKEN"];
+
+/// What CoreDNS needs for what is mirrored.
+#[derive(Debug)]
+pub(crate) struct CoreDns {
+    /// What is mirrored: what the flags say, unless there is a file.
+    pub(crate) flags: Flags,
+    /// The file.
+    pub(crate) config: Option<PathBuf>,
+    /// How much is printed.
+    pub(crate) form: Form,
+    /// Ask no cluster, and leave out what depends on its services.
+    pub(crate) offline: bool,
+}
+
+/// The subcommand, with one of its own.
+pub(super) fn command(role: &'static Role) -> Command {
+    let with_flag = |name: &'static str, help: &'static str| Arg::new(name).long(name).help(help);
+    let coredns = flags::command(role)
+        .name(COREDNS)
+        .about("Prints what CoreDNS needs to answer for the services that are mirrored")
+        .next_help_heading("Output")
+        .arg(
+            with_flag("config", "Configuration file with the section mirror, instead of flags")
+                .value_name("PATH")
+                .value_parser(clap::value_parser!(PathBuf)),
+        )
+        .arg(with_flag("rules", "Only the rewrite rules, for a server block that is there").action(ArgAction::SetTrue))
+        .arg(
+            with_flag("offline", "Ask no cluster: without rules for services whose names do not tell what they are")
+                .action(ArgAction::SetTrue),
+        );
+    flags::command(role).args_conflicts_with_subcommands(true).subcommand(coredns)
+}
+
+/// Adds the token's variable, and sees to it that what is missing is told by its flag.
+pub(super) fn amend(flags: &mut Flags, matches: &ArgMatches, environment: &impl Fn(&str) -> Option<String>) {
+    // As a file with a remote cluster of which nothing is said.
+    flags.set_default("mirror.remotes[].prefix", Value::Null);
+    let set = |name: &&str| environment(name).is_some_and(|text| !text.is_empty());
+    if let Some(variable) = TOKEN_VARIABLES.iter().find(|name| set(name)) {
+        flags.set_default("mirror.remotes[].token_env", (*variable).into());
+    }
+    if matches.get_one::<bool>("dry-run").is_some_and(|dry| *dry) {
+        // It writes nothing, not even who leads.
+        flags.set("leader_elect.enabled", false.into());
+    }
+}
+
+/// Reads what is asked of it.
+pub(super) fn coredns(flags: Flags, matches: &ArgMatches) -> CoreDns {
+    CoreDns {
+        flags,
+        config: matches.get_one("config").cloned(),
+        form: if matches.get_flag("rules") { Form::Rules } else { Form::Server },
+        offline: matches.get_flag("offline"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{cli::Task, config::mirror::Config};
+
+    fn task(arguments: &[&str], environment: &[(&str, &str)]) -> Task {
+        let environment =
+            |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).into());
+        crate::cli::parse_with(["fanfare", "mirror"].iter().chain(arguments).copied(), &environment)
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn parse(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Config, String> {
+        let Task::Serve(flags) = task(arguments, environment) else { panic!("it is to serve") };
+        flags.config().map(|config| config.mirror.expect("it mirrors")).map_err(|problems| problems.to_string())
+    }
+
+    fn shown(arguments: &[&str], environment: &[(&str, &str)]) -> serde_json::Value {
+        let config = parse(arguments, environment).unwrap_or_else(|problems| panic!("{problems}"));
+        serde_json::to_value(config).expect("it can be shown")
+    }
+
+    const LEAST: [&str; 3] = ["-label-selector=mirror=true", "-svc-prefix", "west"];
+
+    fn with_least(arguments: &[&'static str]) -> Vec<&'static str> {
+        LEAST.iter().chain(arguments).copied().collect()
+    }
+
+    #[test]
+    fn the_flags_of_the_tool_it_replaces_are_taken_as_go_takes_them() {
+        let all = [
+            "-kube-config=/here",
+            "-target-kube-config",
+            "/there",
+            "--label-selector=mirror=true",
+            "-log-level=warn",
+            "-mirror-ns=mirrors",
+            "-resync-period=90m",
+            "-svc-prefix=west",
+            "-svc-sync=false",
+        ];
+        let shown = shown(&all, &[]);
+        let remote = &shown["remotes"][0];
+        assert_eq!(remote["access"]["kubeconfig"]["path"], "/there");
+        assert_eq!(
+            (&remote["mirror"]["selector"], &remote["mirror"]["prefix"]),
+            (&"mirror=true".into(), &"west".into())
+        );
+        assert_eq!((&remote["namespace"], &remote["mirror"]["sync"]), (&"mirrors".into(), &false.into()));
+        assert_eq!((&shown["resync"], &shown["listen"]), (&"1h30m0s".into(), &"0.0.0.0:8080".into()));
+        let url =
+            ["-remote-api-url=10.0.0.1:6443", "-remote-ca-url=https://ca.example", "-remote-sa-token-path=/token"];
+        let server = &super::tests::shown(&with_least(&url), &[])["remotes"][0]["access"]["server"];
+        assert_eq!(server["url"], "https://10.0.0.1:6443/", "without a scheme, as client-go takes it");
+        assert_eq!(
+            (&server["trust"]["url"]["url"], &server["token"]["file"]),
+            (&"https://ca.example/".into(), &"/token".into())
+        );
+    }
+
+    #[test]
+    fn variables_say_the_same_and_flags_outrank_them() {
+        let variables = [
+            ("KSM_LABEL_SELECTOR", "mirror=true"),
+            ("SSM_SVC_PREFIX", "east"),
+            ("KSM_SVC_PREFIX", "west"),
+            ("SSM_MIRROR_NS", "mirrors"),
+            ("KSM_TARGET_KUBE_CONFIG", "/there"),
+            ("KSM_RESYNC_PERIOD", "1m"),
+            ("KSM_SVC_SYNC", "F"),
+            ("KSM_KUBE_CONFIG", ""),
+        ];
+        let remote = &shown(&[], &variables)["remotes"][0];
+        assert_eq!((&remote["mirror"]["prefix"], &remote["namespace"]), (&"west".into(), &"mirrors".into()));
+        assert_eq!(remote["mirror"]["sync"], false, "as Go reads truth");
+        let remote = &shown(&["-svc-prefix=north", "-svc-sync"], &variables)["remotes"][0];
+        assert_eq!((&remote["mirror"]["prefix"], &remote["mirror"]["sync"]), (&"north".into(), &true.into()));
+    }
+
+    #[test]
+    fn the_token_stands_in_a_file_or_else_in_its_variable() {
+        let url = with_least(&["-remote-api-url=https://x"]);
+        let token = |arguments: &[&str], environment: &[(&str, &str)]| {
+            shown(arguments, environment)["remotes"][0]["access"]["server"]["token"].clone()
+        };
+        assert_eq!(token(&url, &[]), "none");
+        for variable in TOKEN_VARIABLES {
+            let environment = [(variable, "s3cret")];
+            assert_eq!(token(&url, &environment)["variable"], variable, "and not what is in it");
+            let with_file = [&url[..], &["-remote-sa-token-path=/token"]].concat();
+            assert_eq!(token(&with_file, &environment)["file"], "/token");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_told_by_its_flag() {
+        let problems = parse(&[], &[]).expect_err("nothing is given");
+        for flag in ["--label-selector: is missing", "--svc-prefix: is missing", "--target-kube-config: is missing"] {
+            assert!(problems.contains(flag), "{problems}");
+        }
+        let problems = parse(&with_least(&["-remote-api-url=https://x", "-names=x"]), &[]).expect_err("no template");
+        assert!(problems.contains("--names: \"x\" is neither v0.2 nor v0.3"), "{problems}");
+    }
+
+    #[test]
+    fn coredns_takes_the_same_flags_and_its_own() {
+        let arguments = [&["coredns", "--rules"][..], &LEAST, &["-target-kube-config=/x"]].concat();
+        let Task::CoreDns(coredns) = task(&arguments, &[]) else { panic!("that is another task") };
+        assert_eq!((coredns.form, coredns.offline, &coredns.config), (Form::Rules, false, &None));
+        assert!(coredns.flags.config().is_ok());
+        let Task::CoreDns(coredns) = task(&["coredns", "--config", "/file", "--offline"], &[]) else {
+            panic!("that is another task")
+        };
+        assert_eq!((coredns.form, coredns.offline, coredns.config), (Form::Server, true, Some("/file".into())));
+    }
+
+    #[test]
+    fn a_dry_run_takes_part_in_no_election() {
+        let flags = with_least(&["-target-kube-config=/x", "-leader-elect", "-dry-run"]);
+        let Task::Serve(flags) = task(&flags, &[]) else { panic!("it is to serve") };
+        let config = flags.config().unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(config.leader_elect, None);
+        assert!(config.mirror.expect("it mirrors").dry_run);
+    }
+
+    #[test]
+    fn the_defaults_that_are_told_are_those_that_hold() {
+        let words = [
+            "target-context",
+            "remote-ca-url-trust",
+            "remote-token-env",
+            "remote-name",
+            "mirror-ns",
+            "global-ns",
+            "remote-domain",
+            "kube-config",
+        ];
+        let own = Role::named("mirror").expect("there is such a role");
+        let own = own.settings().filter(|setting| setting.key.starts_with("mirror.") && !setting.default.is_empty());
+        for setting in own.filter(|setting| !words.contains(&setting.flag) && !setting.key.contains(".global.")) {
+            let flag = format!("-{}={}", setting.flag, setting.default);
+            let base = with_least(&["-target-kube-config=/x"]);
+            let given: Vec<&str> = base.iter().copied().chain([flag.as_str()]).collect();
+            assert_eq!(shown(&given, &[]), shown(&base, &[]), "{flag}");
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! `discover:` in the file: what is exported, in what form, and where to.
+
+use std::{net::SocketAddr, path::Path, sync::Arc};
+
+use controlplane::catalog::{Selection, Selector};
+use export::{
+    backend::{Model, PortChoice},
+    guard::Limits,
+    pipeline::Pace,
+    render::{Format, FormatOptions},
+    sink::Target,
+};
+use runtime::{
+    config::{Node, Section},
+    duration,
+};
+use serde::{Serialize, Serializer};
+use serde_yaml::Value;
+
+use super::{
+    store::{self, Access},
+    values::{address, boolean, name, split, text, texts, time},
+};
+
+/// What `{format}` in a place stands for.
+const FORMAT: &str = "{format}";
+
+/// What is configured: one selection, written in one or several formats.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Config {
+    /// Its name in logs and metrics, and of its file in a directory.
+    pub(crate) name: String,
+    /// What is selected.
+    #[serde(serialize_with = "as_selection")]
+    pub(crate) select: Selection,
+    /// What backends are made of it.
+    #[serde(serialize_with = "as_model")]
+    pub(crate) model: Model,
+    /// What is written where.
+    pub(crate) outputs: Vec<Output>,
+    /// Where what is served is served.
+    pub(crate) listen: Option<SocketAddr>,
+    /// Whether manifests are kept.
+    pub(crate) manifest: bool,
+    /// Which kube cluster this is.
+    pub(crate) cluster: Arc<str>,
+    /// How the stores are reached.
+    #[serde(flatten)]
+    pub(crate) access: Access,
+    /// What may go without having been seen to go.
+    pub(crate) limits: Limits,
+    /// When it is written.
+    pub(crate) pace: Pace,
+    /// Write once and end.
+    pub(crate) once: bool,
+}
+
+/// One format, and its places.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Output {
+    #[serde(serialize_with = "as_format")]
+    pub(crate) format: Format,
+    pub(crate) to: Vec<Target>,
+}
+
+/// Reads it, if it is there.
+pub(super) fn read(root: &Section<'_>) -> Vec<Config> {
+    // Several writers exclude each other by a manifest.
+    let replicas = match root.get("leader_elect").value() {
+        Some(Value::Mapping(leader)) => leader.get("enabled").is_none_or(|enabled| !is_false(enabled)),
+        _ => false,
+    };
+    let nodes = root.list("discover");
+    let mut configs: Vec<Config> = Vec::new();
+    for (number, node) in nodes.iter().enumerate() {
+        let section = node.section();
+        let default = if nodes.len() == 1 { "discover".to_owned() } else { format!("discover-{}", number + 1) };
+        let config = one(&section, default, replicas);
+        section.finish();
+        let Some(config) = config else { continue };
+        for before in &configs {
+            if before.name == config.name {
+                node.problem(format_args!("there is another export `{}`: give each a name of its own", config.name));
+            }
+            let places =
+                |config: &Config| config.outputs.iter().flat_map(|output| output.to.clone()).collect::<Vec<_>>();
+            for twice in places(before).iter().filter(|place| places(&config).contains(place) && !place.is_set()) {
+                node.problem(format_args!("{twice} is written by `{}` already", before.name));
+            }
+        }
+        configs.push(config);
+    }
+    configs
+}
+
+fn one(section: &Section<'_>, default: String, replicas: bool) -> Option<Config> {
+    let name = section.or_default_with("name", default, name);
+    let select = section.section("select");
+    let labels = select.required_with("labels", Selector::parse);
+    let mut namespaces: Vec<Arc<str>> =
+        split(&select, &["namespaces"], |text| super::values::name(text).map(Arc::from));
+    namespaces.sort();
+    namespaces.dedup();
+    select.finish();
+    let model = Model {
+        names: section.or_default_with("names", Model::default().names, str::parse),
+        members: section.or_default_with("members", Model::default().members, str::parse),
+        ports: split(section, &["ports"], str::parse::<PortChoice>),
+    };
+    let formats = formats(section);
+    let outputs = outputs(section, &formats);
+    let listen = section.parse_with("listen", address);
+    let served = outputs.iter().flatten().any(|output| output.to.iter().any(|place| !place.is_outside()));
+    if served && listen.is_none() && !section.contains("listen") {
+        section.problem("listen", "is missing: say where serve:/… is to be served, for instance 0.0.0.0:8080");
+    }
+    let manifest = section.or_default_with("manifest", replicas, boolean);
+    let cluster = section.or_default_with("cluster", "default".into(), |name| super::values::name(name).map(Arc::from));
+    let access = store::read(section);
+    let (limits, pace) = (Limits::default(), Pace::default());
+    let limits = Limits {
+        max_shrink: section.or_default_with("max_shrink", limits.max_shrink, share),
+        empty_hold: section.or_default_with("empty_hold", limits.empty_hold, duration::parse),
+    };
+    let pace = Pace {
+        quiet: section.or_default_with("debounce", pace.quiet, duration::parse),
+        at_most: section.or_default_with("debounce_max", pace.at_most, duration::parse),
+        resync: section.or_default_with("resync", pace.resync, time),
+        timeout: section.or_default_with("timeout", pace.timeout, time),
+    };
+    let once = section.or_default_with("once", false, boolean);
+    let namespaces = if namespaces.is_empty() { None } else { Some(namespaces) };
+    let select = Selection::Labels { selector: labels?, namespaces };
+    Some(Config { name, select, model, outputs: outputs?, listen, manifest, cluster, access, limits, pace, once })
+}
+
+/// The formats, each with the options that are given.
+fn formats(section: &Section<'_>) -> Vec<Format> {
+    let options = FormatOptions {
+        routers: section.or_default_with("routers", false, boolean),
+        servers_transport: section.parse_with("servers_transport", text),
+        directory: section.parse_with("envoy_directory", text),
+        trust: section.parse_with("trust", str::parse),
+        template: section.parse_with("template", |path| {
+            std::fs::read_to_string(Path::new(path)).map_err(|error| format!("cannot read {path}: {error}"))
+        }),
+    };
+    if section.get("format").value().is_none() {
+        let format = Format::parse("traefik", &options);
+        return format.map_err(|error| section.problem("format", error)).into_iter().collect();
+    }
+    split(section, &["format"], |name| Format::parse(name, &options))
+}
+
+/// Every format with its places.
+fn outputs(section: &Section<'_>, formats: &[Format]) -> Option<Vec<Output>> {
+    let nodes = texts(section, "to");
+    if nodes.is_empty() {
+        section
+            .problem("to", "is missing: say where to, for instance s3://bucket/key or /etc/traefik/dynamic/edge.yml");
+        return None;
+    }
+    let mut outputs = Vec::new();
+    for format in formats {
+        let to: Vec<Target> = nodes.iter().filter_map(|node| place(node, format, formats.len())).collect();
+        outputs.push(Output { format: format.clone(), to });
+    }
+    let complete = !outputs.is_empty() && outputs.iter().all(|output| output.to.len() == nodes.len());
+    complete.then_some(outputs)
+}
+
+fn place(node: &Node<'_>, format: &Format, formats: usize) -> Option<Target> {
+    node.parse_with(|text| {
+        if formats > 1 && !text.contains(FORMAT) && !text.ends_with('/') {
+            return Err(format!("{text:?} is one place for {formats} formats: put {FORMAT} into its name"));
+        }
+        let target: Target = text
+            .replace(FORMAT, format.extension())
+            .parse()
+            .map_err(|error: export::sink::InvalidTarget| error.to_string())?;
+        if format.is_set() && !target.is_set() {
+            return Err(format!("the format {} is a set of files: end {text:?} with /", format.name()));
+        }
+        Ok(target)
+    })
+}
+
+/// `30%`.
+fn share(text: &str) -> Result<f64, String> {
+    let percent = text.strip_suffix('%').map(str::trim_end).and_then(|number| number.parse::<f64>().ok());
+    match percent {
+        Some(percent) if (0.0..=100.0).contains(&percent) => Ok(percent / 100.0),
+        _ => Err(format!("{text:?} is not a share: use for instance 30%")),
+    }
+}
+
+fn is_false(value: &Value) -> bool {
+    match value {
+        Value::Bool(on) => !on,
+        Value::String(text) => boolean(text) == Ok(false),
+        _ => false,
+    }
+}
+
+fn as_selection<S: Serializer>(selection: &Selection, serializer: S) -> Result<S::Ok, S::Error> {
+    match selection {
+        Selection::Labels { selector, namespaces: None } => serializer.collect_str(selector),
+        Selection::Labels { selector, namespaces: Some(namespaces) } => {
+            serializer.collect_str(&format_args!("{selector} in {}", namespaces.join(", ")))
+        }
+        Selection::Service(key) => serializer.collect_str(key),
+    }
+}
+
+fn as_model<S: Serializer>(model: &Model, serializer: S) -> Result<S::Ok, S::Error> {
+    let ports = model.ports.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let shown =
+        [("names", vec![model.names.to_string()]), ("members", vec![model.members.to_string()]), ("ports", ports)];
+    serializer.collect_map(shown)
+}
+
+fn as_format<S: Serializer>(format: &Format, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(format.name())
+}

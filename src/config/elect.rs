@@ -1,0 +1,174 @@
+//! `elect:` in the file: elections that this process takes part in.
+
+use std::{fmt::Display, net::SocketAddr, path::PathBuf, time::Duration};
+
+use controlplane::lease::{LockKind, Timing};
+use runtime::{
+    config::{Node, Section},
+    duration,
+};
+use serde::{Serialize, Serializer, ser::SerializeMap as _};
+use serde_yaml::Value;
+use sidecar::{command::CommandLine, elect::Hooks};
+
+use super::values::{address, boolean, name, path, text};
+
+/// The ttl where none is given, as k8s-elector has it.
+const DEFAULT_TTL: Duration = Duration::from_secs(10);
+
+/// One election.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Config {
+    /// Its name, which is the lock's.
+    pub(crate) name: String,
+    /// The lock's namespace.
+    pub(crate) namespace: String,
+    /// What the lock is.
+    #[serde(serialize_with = "as_text")]
+    pub(crate) lock: LockKind,
+    /// Its periods.
+    #[serde(serialize_with = "periods")]
+    pub(crate) timing: Timing,
+    /// What this candidate calls itself; none: the host's name.
+    pub(crate) id: Option<String>,
+    /// Whether that is made unique.
+    pub(crate) unique_id: bool,
+    /// Where to say who leads.
+    pub(crate) http: Option<SocketAddr>,
+    /// Where the token for stepping down is.
+    pub(crate) step_down_token_file: Option<PathBuf>,
+    /// The candidate's pod; none: the host's name.
+    pub(crate) pod: Option<String>,
+    /// That pod's namespace; none: the service account's.
+    pub(crate) pod_namespace: Option<String>,
+    /// Whether the pod is labelled.
+    pub(crate) label: bool,
+    /// The Service that leads to the leader.
+    pub(crate) leader_service: Option<String>,
+    /// What to run when that changes.
+    #[serde(flatten, serialize_with = "commands")]
+    pub(crate) hooks: Hooks,
+}
+
+/// Reads them.
+pub(super) fn read(root: &Section<'_>) -> Vec<Config> {
+    let mut elections: Vec<Config> = Vec::new();
+    for node in root.list("elect") {
+        let Some(election) = one(&node) else { continue };
+        if elections.iter().any(|other| other.name == election.name) {
+            node.problem(format_args!("{:?} is the name of another election of this process", election.name));
+        }
+        let http = elections.iter().find_map(|other| other.http);
+        if let Some((http, own)) = http.zip(election.http).filter(|(http, own)| http != own) {
+            node.problem(format_args!("one address tells of all elections, and here are two: {http} and {own}"));
+        }
+        elections.push(election);
+    }
+    elections
+}
+
+fn one(node: &Node<'_>) -> Option<Config> {
+    let section = node.section();
+    let config = Config {
+        name: section.required_with("name", name).unwrap_or_default(),
+        namespace: section.or_default_with("namespace", "default".to_owned(), name),
+        lock: section.or_default_with("lock", LockKind::default(), str::parse),
+        timing: timing(&section, "ttl", |ttl| (ttl / 3, ttl / 6), DEFAULT_TTL)?,
+        id: section.parse_with("id", text),
+        unique_id: section.or_default_with("unique_id", false, boolean),
+        http: section.parse_with("http", address),
+        step_down_token_file: section.parse_with("step_down_token_file", path),
+        pod: section.parse_with("pod", name),
+        pod_namespace: section.parse_with("pod_namespace", name),
+        label: section.or_default_with("label", true, boolean),
+        leader_service: section.parse_with("leader_service", name),
+        hooks: Hooks { on_start: command(&section, "on_start"), on_stop: command(&section, "on_stop") },
+    };
+    section.finish();
+    Some(config)
+}
+
+/// The lease duration at this key, with its renew deadline and retry period, which are in proportion where they are not given.
+pub(super) fn timing(
+    section: &Section<'_>,
+    key: &str,
+    proportion: impl Fn(Duration) -> (Duration, Duration),
+    default: Duration,
+) -> Option<Timing> {
+    let lease = section.or_default_with(key, default, duration::parse);
+    // Whole seconds, as the lock tells it: so the proportions are those of the lease as it is.
+    let whole = Duration::from_secs(lease.as_secs() + u64::from(lease.subsec_nanos() > 0));
+    let (renew, retry) = proportion(whole);
+    let renew = section.or_default_with("renew_deadline", renew, duration::parse);
+    let retry = section.or_default_with("retry_period", retry, duration::parse);
+    Timing::new(lease, renew, retry).map_err(|error| section.problem(key, error)).ok()
+}
+
+/// A command: a text, or a list of words.
+pub(super) fn command(section: &Section<'_>, key: &str) -> Option<CommandLine> {
+    let node = section.get(key);
+    if !matches!(node.value(), Some(Value::Sequence(_))) {
+        return node.parse_with(CommandLine::parse);
+    }
+    let words = node.list().iter().filter_map(|word| word.parse_with(text)).collect();
+    CommandLine::new(words).map_err(|error| node.problem(error)).ok()
+}
+
+fn as_text<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+pub(super) fn periods<S: Serializer>(timing: &Timing, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(3))?;
+    map.serialize_entry("lease_duration", &duration::format(timing.lease()))?;
+    map.serialize_entry("renew_deadline", &duration::format(timing.renew_deadline()))?;
+    map.serialize_entry("retry_period", &duration::format(timing.retry_period()))?;
+    map.end()
+}
+
+fn commands<S: Serializer>(hooks: &Hooks, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(None)?;
+    for (key, command) in [("on_start", &hooks.on_start), ("on_stop", &hooks.on_stop)] {
+        if let Some(command) = command {
+            map.serialize_entry(key, &command.to_string())?;
+        }
+    }
+    map.end()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+
+    fn problems(text: &str) -> String {
+        Config::parse(text.as_bytes()).err().map(|problems| problems.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_shortest_election_has_the_defaults_of_the_tool_it_replaces() {
+        let config = Config::parse(b"elect: [{name: example}]").unwrap_or_else(|problems| panic!("{problems}"));
+        let election = &config.elect[0];
+        assert_eq!((&*election.namespace, election.lock.as_str(), election.label), ("default", "leases", true));
+        assert_eq!(election.timing.lease().as_secs(), 10);
+        assert_eq!(election.timing.renew_deadline(), election.timing.lease() / 3);
+        assert_eq!(election.timing.retry_period(), election.timing.lease() / 6);
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused() {
+        for (text, problem) in [
+            ("elect: [{}]", "elect[0].name: is missing"),
+            ("elect: [{name: a, ttl: 1s}]", "too short"),
+            ("elect: [{name: a, lock: secrets}]", "no kind of lock"),
+            ("elect: [{name: a, renew_deadline: 20s}]", "renew deadline"),
+            ("elect: [{name: a}, {name: a}]", "another election"),
+            ("elect: [{name: a, http: ':80'}, {name: b, http: ':81'}]", "two: 0.0.0.0:80 and 0.0.0.0:81"),
+            ("elect: [{name: a, on_stop: \"x 'y\"}]", "quote"),
+            ("elect: [{name: a, on_stop: []}]", "name a program"),
+            ("elect: [{name: a, nmae: b}]", "nmae"),
+        ] {
+            assert!(problems(text).contains(problem), "{text}: {}", problems(text));
+        }
+        assert_eq!(problems("elect: [{name: a, http: ':80', on_start: [sh, -c, 'a b']}, {name: b, http: ':80'}]"), "");
+    }
+}

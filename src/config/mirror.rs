@@ -1,0 +1,158 @@
+//! `mirror:` in the file: services of other kube clusters.
+
+mod access;
+mod remote;
+#[cfg(test)]
+mod tests;
+
+use std::{net::SocketAddr, time::Duration};
+
+use mirror::{
+    config::{Global, Invalid},
+    names::Scheme,
+};
+use runtime::{
+    config::{Node, Section},
+    duration,
+};
+use serde::Serialize;
+
+pub(crate) use access::Access;
+pub(crate) use remote::Remote;
+
+use super::values::{address, name, number, text};
+
+/// The domain of this cluster where none is given.
+const CLUSTER_DOMAIN: &str = "cluster.local";
+/// The domain of global services where none is given.
+const GLOBAL_DOMAIN: &str = "cluster.global";
+
+/// What is mirrored, and how.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Config {
+    /// The remote clusters.
+    pub(crate) remotes: Vec<Remote>,
+    /// Services of several of them as one.
+    pub(crate) global: Option<GlobalServices>,
+    /// How often everything is compared again; zero: never.
+    #[serde(serialize_with = "super::go_duration")]
+    pub(crate) resync: Duration,
+    /// How many mirrors are worked on at the same time.
+    pub(crate) workers: usize,
+    /// Where /healthz, /readyz and /metrics are; none: nowhere.
+    pub(crate) listen: Option<SocketAddr>,
+    /// Only print what would be done.
+    pub(crate) dry_run: bool,
+    /// The domain of this cluster.
+    pub(crate) cluster_domain: String,
+}
+
+/// Services of several remote clusters as one.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct GlobalServices {
+    /// The label by which a Service opts in.
+    pub(crate) label: String,
+    /// Where they are here; none: in the pod's own namespace.
+    pub(crate) namespace: Option<String>,
+    /// The prefix of their names.
+    pub(crate) prefix: String,
+    /// How they are called.
+    #[serde(serialize_with = "as_text")]
+    pub(crate) names: Scheme,
+    /// The domain under which they are asked for.
+    pub(crate) domain: String,
+}
+
+/// Reads it, if it is there.
+pub(super) fn read(root: &Section<'_>) -> Option<Config> {
+    let section = root.optional_section("mirror")?;
+    let default = mirror::config::Config::default();
+    let nodes = section.list("remotes");
+    let remotes: Vec<_> = nodes.iter().filter_map(remote::read).collect();
+    let incomplete = remotes.len() < nodes.len();
+    let config = Config {
+        remotes,
+        global: section.optional_section("global").and_then(global),
+        resync: section.or_default_with("resync", default.resync, duration::parse),
+        workers: section.or_default_with("workers", default.workers, number),
+        listen: section.parse_with("listen", address),
+        dry_run: section.or_default_with("dry_run", false, switch),
+        cluster_domain: section.or_default_with("cluster_domain", CLUSTER_DOMAIN.to_owned(), domain),
+    };
+    // What is wrong with a part has been told; only of complete ones can be told whether they fit together.
+    let checked = if incomplete { Ok(()) } else { config.in_namespace(None).check() };
+    for invalid in checked.err().into_iter().flat_map(|error| error.0) {
+        tell(&section, &nodes, &invalid);
+    }
+    section.finish();
+    Some(config)
+}
+
+/// Tells what the mirror finds wrong, where in the file it stands.
+fn tell(section: &Section<'_>, remotes: &[Node<'_>], Invalid { field, problem }: &Invalid) {
+    if let Some(field) = field.strip_prefix("global.") {
+        section.section("global").problem(field, problem);
+        return;
+    }
+    let in_remote = field.strip_prefix("remotes[").and_then(|rest| rest.split_once("]."));
+    let found = in_remote.and_then(|(number, field)| Some((remotes.get(number.parse::<usize>().ok()?)?, field)));
+    match found {
+        Some((node, "selector")) => node.section().section("select").problem("labels", problem),
+        Some((node, field)) => node.section().problem(field, problem),
+        None => section.problem(field, problem),
+    }
+}
+
+fn global(section: Section<'_>) -> Option<GlobalServices> {
+    let default = Global::new("", "");
+    let label = section.required_with("label", text);
+    let global = GlobalServices {
+        label: label.clone().unwrap_or_default(),
+        namespace: section.parse_with("namespace", name),
+        prefix: section.or_default_with("prefix", default.prefix, text),
+        names: section.or_default_with("names", default.scheme, str::parse),
+        domain: section.or_default_with("domain", GLOBAL_DOMAIN.to_owned(), domain),
+    };
+    section.finish();
+    label.map(|_| global)
+}
+
+// === impl Config ===
+
+impl Config {
+    /// What the mirror takes, in a pod of this namespace. Before that is known, something stands in its place that no
+    /// namespace is called by chance.
+    pub(crate) fn in_namespace(&self, own: Option<&str>) -> mirror::config::Config {
+        let own = own.unwrap_or("the-namespace-of-the-pod-that-this-will-run-in");
+        let or_own = |namespace: &Option<String>| namespace.clone().unwrap_or_else(|| own.to_owned());
+        let remotes = self.remotes.iter().map(|remote| {
+            let namespace = or_own(&remote.namespace);
+            mirror::config::Remote { namespace, ..remote.mirror.clone() }
+        });
+        let global = self.global.as_ref().map(|global| {
+            let GlobalServices { label, namespace, prefix, names, .. } = global;
+            let (label, prefix, scheme) = (label.clone(), prefix.clone(), names.clone());
+            Global { label, prefix, namespace: or_own(namespace), scheme }
+        });
+        mirror::config::Config { remotes: remotes.collect(), global, resync: self.resync, workers: self.workers }
+    }
+}
+
+fn as_text<S: serde::Serializer>(value: &impl ToString, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&value.to_string())
+}
+
+/// As Go's `strconv.ParseBool` takes it, and as YAML writes it.
+fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "FALSE" | "False" => Ok(false),
+        _ => super::values::boolean(text),
+    }
+}
+
+/// A domain, without the dot that may end it.
+fn domain(text: &str) -> Result<String, String> {
+    let domain = text.trim_end_matches('.');
+    name(domain).map_err(|_| format!("{text:?} is not a domain: use for instance cluster.local"))
+}

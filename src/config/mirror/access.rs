@@ -1,0 +1,113 @@
+//! How a remote cluster is reached, as it is written.
+
+use std::path::PathBuf;
+
+use controlplane::client::remote::{self, Secret, Trust, Url};
+use runtime::config::Section;
+use serde::Serialize;
+
+use crate::config::values::{path, text};
+
+/// How a remote cluster is reached. Nothing of it is secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Access {
+    /// As a kubeconfig says.
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// One of its contexts; none: the current one.
+        context: Option<String>,
+    },
+    /// At this address.
+    Server {
+        /// The API server's URL.
+        url: Url,
+        /// Who vouches for it.
+        trust: Trust,
+        /// Where the token is.
+        token: Token,
+    },
+}
+
+/// Where a token is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Token {
+    /// Nowhere: whoever asks is nobody in particular.
+    None,
+    /// In a file.
+    File(PathBuf),
+    /// In an environment variable.
+    Variable(String),
+}
+
+/// Reads it. As in the tool that this replaces, a kubeconfig outranks a URL, and a file with the token a variable.
+pub(super) fn read(section: &Section<'_>) -> Option<Access> {
+    let kubeconfig = section.parse_with("kubeconfig", path);
+    let context = section.parse_with("context", text);
+    let url = section.parse_with("url", server);
+    let ca_url = section.parse_with("ca_url", Url::parse_protected);
+    let vouched_by = section.parse_with("ca_url_trust", path);
+    let ca_file = section.parse_with("ca_file", path);
+    let token_file = section.parse_with("token_file", path);
+    let token_variable = section.parse_with("token_env", text);
+    if let Some(path) = kubeconfig {
+        return Some(Access::Kubeconfig { path, context });
+    }
+    if vouched_by.is_some() && !section.contains("ca_url") {
+        section.problem("ca_url_trust", "is about ca_url, which is not there; for the API server itself use ca_file");
+    }
+    let trust = match (ca_url, ca_file) {
+        (Some(_), Some(_)) => {
+            section.problem("ca_file", "there is a ca_url as well: leave one of them out");
+            return None;
+        }
+        (Some(url), None) => Trust::Url { url, vouched_by },
+        (None, Some(file)) => Trust::File(file),
+        (None, None) => Trust::System,
+    };
+    let token = match (token_file, token_variable) {
+        (Some(file), _) => Token::File(file),
+        (None, Some(variable)) => Token::Variable(variable),
+        (None, None) => Token::None,
+    };
+    if !section.contains("kubeconfig") && !section.contains("url") {
+        section.problem("kubeconfig", "is missing: name a kubeconfig of the remote cluster, or its url");
+    }
+    Some(Access::Server { url: url?, trust, token })
+}
+
+/// As client-go takes it: without a scheme it is https.
+fn server(text: &str) -> Result<Url, remote::UrlError> {
+    if text.contains("://") { Url::parse(text) } else { Url::parse(&format!("https://{text}")) }
+}
+
+// === impl Access ===
+
+impl Access {
+    /// The access itself.
+    ///
+    /// # Errors
+    /// The environment variable that should have the token has none.
+    pub(crate) fn resolve(&self) -> anyhow::Result<remote::Access> {
+        Ok(match self.clone() {
+            Self::Kubeconfig { path, context } => remote::Access::Kubeconfig { path, context },
+            Self::Server { url, trust, token } => {
+                let token = match token {
+                    Token::None => remote::Token::None,
+                    Token::File(path) => remote::Token::File(path),
+                    Token::Variable(name) => {
+                        let token = std::env::var(&name).unwrap_or_default();
+                        anyhow::ensure!(
+                            !token.trim().is_empty(),
+                            "${name} should have the token for {url}, and is empty"
+                        );
+                        remote::Token::Given(Secret::new(&token))
+                    }
+                };
+                remote::Access::Server { url, trust, token }
+            }
+        })
+    }
+}

@@ -1,0 +1,162 @@
+//! `discover`: exports that are followed and written, and the listener for those that are served.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    http::header::{IF_NONE_MATCH, RETRY_AFTER},
+    response::Response,
+};
+use controlplane::catalog::follow;
+use export::{
+    pipeline::{Export, Pipeline, Process},
+    sink::{Answer, Connect, Question, Served, Target},
+};
+use futures::future::{join_all, try_join_all};
+use runtime::{
+    drain::DrainWatch,
+    listener::{self, Limits},
+};
+
+use super::{Bound, Context};
+use crate::{
+    config::discover::{Config, Output},
+    identity,
+};
+
+/// How long writing once may take.
+const ONCE: Duration = Duration::from_secs(60);
+
+/// The most connections at a time to what is served: each long poll takes one.
+const CONNECTIONS: usize = 1024;
+
+/// What runs for one output.
+struct Running {
+    pipeline: Pipeline,
+    once: bool,
+}
+
+/// Binds the listeners and begins to follow the services.
+pub(super) async fn bind(config: &[Config], context: &Context) -> anyhow::Result<Option<Bound>> {
+    if config.is_empty() {
+        return Ok(None);
+    }
+    export::metrics::describe();
+    let kube = context.kubernetes.watches().await?;
+    let process = Process {
+        leadership: context.leadership.clone(),
+        identity: identity::host().into(),
+        readiness: context.readiness.clone(),
+    };
+    let mut served: BTreeMap<SocketAddr, Arc<Served>> = BTreeMap::new();
+    let mut running = Vec::new();
+    for config in config {
+        let is_map = |target: &Target| matches!(target, Target::ConfigMap { .. });
+        let kubernetes = match config.outputs.iter().any(|output| output.to.iter().any(is_map)) {
+            true => Some(context.kubernetes.connect().await?.client),
+            false => None,
+        };
+        let headers = config.access.headers.iter().map(|header| (header.name.clone(), header.value.clone()));
+        let connect = Connect {
+            s3: config.access.s3.clone(),
+            kubernetes,
+            headers: headers.collect(),
+            served: config.listen.map(|address| served.entry(address).or_default().clone()),
+            timeout: config.pace.timeout,
+            manifest: config.manifest,
+        };
+        for output in &config.outputs {
+            let export = export(config, output);
+            let gate = context.readiness.register(format!("discover {}", export.name));
+            let reader = follow(&kube, config.select.clone(), gate);
+            let pipeline = Pipeline::new(export, reader, &process, &connect)?;
+            running.push(Running { pipeline, once: config.once });
+        }
+    }
+    let mut listeners = Vec::new();
+    for (address, served) in served {
+        let drain = context.drain.clone();
+        let router = Router::new().fallback(answer).with_state((served, drain));
+        let limits = Limits { connections: CONNECTIONS, ..Limits::default() };
+        listeners.push(listener::Bound::bind("discover", address, router, limits).await?);
+    }
+    let addresses = listeners.iter().map(listener::Bound::addr).collect();
+    let run = Box::pin(run(running, listeners, context.drain.clone()));
+    Ok(Some(Bound { name: "discover", addresses, run }))
+}
+
+fn export(config: &Config, output: &Output) -> Export {
+    let name = match config.outputs.len() {
+        1 => config.name.clone(),
+        _ => format!("{}-{}", config.name, output.format.name()),
+    };
+    Export {
+        name: name.into(),
+        stem: config.name.as_str().into(),
+        model: config.model.clone(),
+        format: output.format.clone(),
+        sinks: output.to.clone(),
+        limits: config.limits,
+        pace: config.pace,
+        cluster: config.cluster.clone(),
+    }
+}
+
+/// Follows until the drain; ends by itself where everything is to be written only once.
+async fn run(running: Vec<Running>, listeners: Vec<listener::Bound>, drain: DrainWatch) -> anyhow::Result<()> {
+    let (once, always): (Vec<_>, Vec<_>) = running.into_iter().partition(|running| running.once);
+    let goes_on = !always.is_empty();
+    let once = async {
+        let written = join_all(once.into_iter().map(|running| running.pipeline.once(ONCE)));
+        let written = tokio::select! {
+            written = written => written,
+            () = drain.wait() => return Err(anyhow::anyhow!("told to end before everything was written")),
+        };
+        let problems: Vec<String> = written.into_iter().filter_map(Result::err).collect();
+        anyhow::ensure!(problems.is_empty(), "not everything was written: {}", problems.join("; "));
+        Ok(())
+    };
+    let always = join_all(always.into_iter().map(|running| running.pipeline.run(drain.clone())));
+    let serving = try_join_all(listeners.into_iter().map(|listener| {
+        let drain = drain.clone();
+        listener.run(async move { drain.wait().await })
+    }));
+    if goes_on {
+        let (once, _, served) = tokio::join!(once, always, serving);
+        served.context("the listener of what is served")?;
+        once
+    } else {
+        once.await
+    }
+}
+
+/// What is served: any path.
+async fn answer(State((served, drain)): State<(Arc<Served>, DrainWatch)>, request: Request) -> Response {
+    let question = Question {
+        method: request.method().as_str(),
+        path: request.uri().path(),
+        query: request.uri().query(),
+        // Several fields are one list.
+        if_none_match: request.headers().get(IF_NONE_MATCH).and_then(|value| value.to_str().ok()),
+    };
+    tokio::select! {
+        biased;
+        answer = served.answer(question) => response(answer),
+        // Who waits asks another replica.
+        () = drain.wait() => {
+            let answer = Response::builder().status(503).header(RETRY_AFTER, "1").body(Body::empty());
+            answer.unwrap_or_default()
+        }
+    }
+}
+
+fn response(answer: Answer) -> Response {
+    let mut response = Response::builder().status(answer.status);
+    for (name, value) in answer.fields {
+        response = response.header(name, value);
+    }
+    response.body(Body::from(answer.body)).expect("the names and values are ours")
+}

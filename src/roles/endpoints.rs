@@ -1,0 +1,133 @@
+//! `endpoints`: services that are followed, the HTTP API that tells of them, and what else their changes lead to.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use controlplane::{
+    catalog::{Selection, follow},
+    index::ServiceKey,
+};
+use runtime::{
+    drain::DrainWatch,
+    listener::{self, Limits},
+    readiness::Gate,
+};
+use sidecar::endpoints::{Api, Deliver, Exec, HostsFile, Service, deliver, metrics};
+use tokio::time::MissedTickBehavior;
+
+use super::{Bound, Context};
+use crate::{config::endpoints::Config, identity};
+
+/// The most connections at a time: each long poll and each event stream takes one.
+const CONNECTIONS: usize = 1024;
+
+/// How often the age of the data is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Something is heard from a quiet API server so often, with some time to spare.
+const QUIET: Duration = Duration::from_secs(90);
+
+/// Binds the API and begins to follow the services.
+pub(super) async fn bind(config: Option<&Config>, context: &Context) -> anyhow::Result<Option<Bound>> {
+    let Some(config) = config else { return Ok(None) };
+    metrics::describe();
+    if let Some(max_age) = config.max_age.filter(|max_age| *max_age < QUIET) {
+        let max_age = runtime::duration::format(max_age);
+        tracing::warn!(
+            max_age,
+            "where nothing changes, something is heard only every minute: this will not stay ready"
+        );
+    }
+    let kube = context.kubernetes.watches().await?;
+    let namespace = match &config.namespace {
+        Some(namespace) => namespace.clone(),
+        // What a kubeconfig says counts last; it is read once more for that.
+        None => identity::namespace(&context.kubernetes.connect().await?.namespace),
+    };
+    let keys = config.services.iter().map(|service| ServiceKey {
+        namespace: service.namespace.as_deref().unwrap_or(&namespace).into(),
+        name: service.name.as_str().into(),
+    });
+    let keys: Vec<ServiceKey> = keys.collect();
+    let different = keys.iter().collect::<BTreeSet<_>>().len();
+    anyhow::ensure!(different == keys.len(), "a service is named twice, with its namespace {namespace} and without");
+    let services: Vec<Arc<Service>> = keys
+        .into_iter()
+        .map(|key| {
+            let gate = context.readiness.register(format!("endpoints of {key}"));
+            let reader = follow(&kube, Selection::Service(key.clone()), gate);
+            Arc::new(Service::follow(key, reader))
+        })
+        .collect();
+    let api = Api {
+        services: services.clone(),
+        max_age: config.max_age,
+        metrics: context.metrics.clone(),
+        closing: context.drain.clone(),
+    };
+    let api = match config.listen {
+        Some(address) => {
+            let limits = Limits { connections: CONNECTIONS, ..Limits::default() };
+            Some(listener::Bound::bind("endpoints", address, api.router(), limits).await?)
+        }
+        None => None,
+    };
+    let addresses = api.iter().map(listener::Bound::addr).collect();
+    let gate = config.max_age.map(|max_age| (context.readiness.register("age of the endpoints"), max_age));
+    let run = Box::pin(run(services, deliveries(config), api, gate, context.drain.clone()));
+    Ok(Some(Bound { name: "endpoints", addresses, run }))
+}
+
+fn deliveries(config: &Config) -> Deliver {
+    let hosts =
+        config.hosts_file.as_ref().map(|path| HostsFile { path: path.clone(), domain: config.cluster_domain.clone() });
+    let exec = config.exec.as_ref().map(|command| Exec {
+        command: command.clone(),
+        debounce: config.exec_debounce,
+        timeout: config.exec_timeout,
+    });
+    Deliver { hosts, exec }
+}
+
+/// Answers until the drain is over. What runs on a change is killed with it.
+async fn run(
+    services: Vec<Arc<Service>>,
+    deliveries: Deliver,
+    api: Option<listener::Bound>,
+    gate: Option<(Gate, Duration)>,
+    drain: DrainWatch,
+) -> anyhow::Result<()> {
+    let answers = async {
+        let drained = drain.clone();
+        match api {
+            Some(api) => api.run(async move { drained.wait().await }).await.context("the endpoints API"),
+            None => {
+                drain.wait().await;
+                Ok(())
+            }
+        }
+    };
+    tokio::select! {
+        ended = answers => ended,
+        () = deliver(&services, deliveries) => Ok(()),
+        () = watch_age(&services, gate) => Ok(()),
+    }
+}
+
+/// Closes the gate while the data is too old, for ever.
+async fn watch_age(services: &[Arc<Service>], gate: Option<(Gate, Duration)>) {
+    let Some((gate, max_age)) = gate else { return std::future::pending().await };
+    let mut ticks = tokio::time::interval(LOOK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let oldest = services.iter().max_by_key(|service| service.age());
+        match oldest.map(|service| (service, service.age())).filter(|(_, age)| *age > max_age) {
+            Some((service, age)) => {
+                let max_age = runtime::duration::format(max_age);
+                gate.set_not_ready(format!("{} is {}s old, and may be {max_age} old", service.key(), age.as_secs()));
+            }
+            None => gate.set_ready(),
+        }
+    }
+}

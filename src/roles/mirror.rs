@@ -1,0 +1,100 @@
+//! `mirror`: from its part of the configuration to what runs.
+
+mod api;
+
+use std::{io::Write as _, time::Duration};
+
+use anyhow::Context as _;
+use controlplane::client::remote::{self, Connection};
+use mirror::{Connections, Mirror};
+use runtime::listener::{self, Limits};
+use tokio::{sync::watch, task::JoinSet};
+
+use super::{Bound, Context};
+use crate::{config::mirror::Config, identity};
+use api::Api;
+
+/// How long a dry run waits for a cluster to tell what it has.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Binds the listener, and connects to nobody yet but in name.
+pub(super) async fn bind(config: Option<&Config>, context: &Context) -> anyhow::Result<Option<Bound>> {
+    let Some(config) = config else { return Ok(None) };
+    mirror::metrics::describe();
+    let local = context.kubernetes.connect().await?;
+    let checked = config.in_namespace(Some(&identity::namespace(&local.namespace)));
+    let (mut following, mut remotes) = (JoinSet::new(), Vec::new());
+    for remote in &config.remotes {
+        let access = remote.access.resolve().with_context(|| format!("the remote cluster {}", remote.mirror.name))?;
+        let Connection { client, server } = remote::connect(access);
+        let (sender, receiver) = watch::channel(Ok(client.clone()));
+        following.spawn(follow(client, server, sender));
+        remotes.push(receiver);
+    }
+    let connections = Connections {
+        local: local.client,
+        remotes,
+        leadership: context.leadership.clone(),
+        gate: context.readiness.register("mirror"),
+    };
+    let mirror = Mirror::new(checked, connections)?;
+    if config.dry_run {
+        let run = Box::pin(async move {
+            let planned = plan(mirror).await;
+            drop(following);
+            planned
+        });
+        return Ok(Some(Bound { name: "mirror", addresses: Vec::new(), run }));
+    }
+    let api = Api { health: mirror.health(), readiness: context.readiness.clone(), metrics: context.metrics.clone() };
+    let api = match config.listen {
+        Some(address) => Some(listener::Bound::bind("mirror", address, api.router(), Limits::default()).await?),
+        None => None,
+    };
+    let addresses = api.iter().map(listener::Bound::addr).collect();
+    let drain = context.drain.clone();
+    let run = Box::pin(async move {
+        let (ended, drained) = (watch::channel(()).0, drain.clone());
+        let mut done = ended.subscribe();
+        // It answers until the last write has ended.
+        let serving = async {
+            match api {
+                Some(api) => api.run(async move { drop(done.changed().await) }).await,
+                None => Ok(()),
+            }
+        };
+        let mirroring = async {
+            mirror.run(drained).await;
+            drop((ended, following));
+        };
+        let (served, ()) = tokio::join!(serving, mirroring);
+        served.context("the listener of the mirror")
+    });
+    Ok(Some(Bound { name: "mirror", addresses, run }))
+}
+
+/// What a client's access is made of it follows by itself. Only where it leads to another server, which may be another
+/// cluster, everything is asked anew.
+async fn follow<C: Clone>(
+    client: C,
+    mut server: watch::Receiver<Option<String>>,
+    sender: watch::Sender<Result<C, String>>,
+) {
+    let mut known = None;
+    while server.changed().await.is_ok() {
+        let now = server.borrow_and_update().clone();
+        if known.is_some() {
+            tracing::info!(server = ?now, "the remote cluster is somewhere else now: asking everything anew");
+            let _before = sender.send_replace(Ok(client.clone()));
+        }
+        known = now;
+    }
+}
+
+/// Prints what would be done, and does nothing of it.
+async fn plan(mirror: Mirror) -> anyhow::Result<()> {
+    let report = mirror.plan(PATIENCE).await;
+    write!(std::io::stdout(), "{report}")?;
+    anyhow::ensure!(report.problems.is_empty(), "not everything is known: {}", report.problems.join("; "));
+    Ok(())
+}

@@ -1,0 +1,365 @@
+//! The settings of `fanfare broadcast`: its listener, its one route, the bounds of the data plane.
+
+use super::{Dashes, Group, Kind, Role, process, setting};
+
+/// Where in the file the flags go: the one listener.
+macro_rules! listener {
+    ($key:literal) => {
+        concat!("broadcast[].", $key)
+    };
+}
+
+/// Where in the file the flags go: the one route of the one listener.
+macro_rules! route {
+    ($key:literal) => {
+        concat!("broadcast[].routes[].", $key)
+    };
+}
+
+/// The role.
+pub(super) const ROLE: Role = Role {
+    name: "broadcast",
+    about: "Sends every request to every endpoint of a service and gives back one answer",
+    dashes: Dashes::Two,
+    groups: GROUPS,
+};
+
+const GROUPS: &[Group] = &[
+    Group {
+        title: "Endpoints",
+        settings: &[
+            setting(
+                    "service",
+                    route!("to.service"),
+                    Kind::Many("[NS/]NAME"),
+                    "",
+                    "Kubernetes Service whose endpoints get every request; `*` stands for any characters in namespace and name",
+                ).short('s'),
+            setting(
+                    "port-name",
+                    route!("to.port"),
+                    Kind::One("PORT"),
+                    "",
+                    "Port of the Service by name or number; may be left out where it has one port",
+                ).short('p'),
+            setting(
+                "endpoints",
+                route!("to.endpoints"),
+                Kind::Many("HOST:PORT,..."),
+                "",
+                "Fixed endpoints: addresses ([::1]:80 for IPv6) or host names",
+            ),
+            setting(
+                "endpoints-file",
+                route!("to.file"),
+                Kind::One("PATH"),
+                "",
+                "File of endpoints in Prometheus file_sd form (JSON or YAML); read again when it changes, a broken edit keeps the last good list",
+            ),
+            setting(
+                "endpoints-dns",
+                route!("to.dns"),
+                Kind::One("NAME:PORT"),
+                "",
+                "DNS name: all its A and AAAA answers are endpoints; an SRV name like _http._tcp.example.org brings its ports; resolved again by TTL",
+            ),
+        ],
+    },
+    Group {
+        title: "Kubernetes",
+        settings: &[
+            process::KUBECONFIG,
+            setting(
+                    "namespace",
+                    "kubernetes.namespace",
+                    Kind::One("NS"),
+                    "every namespace",
+                    "Namespace of Services that are given without one",
+                ).short('n'),
+        ],
+    },
+    Group {
+        title: "Answer",
+        settings: &[
+            setting(
+                "require",
+                route!("require"),
+                Kind::One("RULE"),
+                "all",
+                "How many endpoints must answer with success: all, any, majority, a number, or a percentage like 67%",
+            ),
+            setting(
+                "all-must-succeed",
+                "",
+                Kind::Switch,
+                "true",
+                "False is the same as --require any, true as --require all",
+            ),
+            setting(
+                "success",
+                route!("success"),
+                Kind::Many("STATUSES"),
+                "2xx,3xx",
+                "Statuses that are a success, also by method: PURGE=200,204,404",
+            ),
+            setting("on-empty", route!("on_empty"), Kind::One("STATUS"), "503", "Status where there is no endpoint"),
+            setting("on-timeout", route!("on_timeout"), Kind::One("STATUS"), "504", "Status where time ran out"),
+            setting(
+                "members",
+                route!("members"),
+                Kind::One("ready|known"),
+                "ready",
+                "Which endpoints count: those that are ready, or all that are known, where one that is not ready has failed",
+            ),
+            setting(
+                "min-endpoints",
+                route!("min_endpoints"),
+                Kind::One("N"),
+                "0",
+                "Fewer endpoints than this: 503, nothing is sent",
+            ),
+            setting(
+                "retries",
+                route!("retries"),
+                Kind::One("N"),
+                "0",
+                "Further attempts per endpoint after a transport failure, while the body is still in the window",
+            ),
+            setting(
+                "report",
+                route!("report"),
+                Kind::Switch,
+                "true",
+                "Answers carry X-Broadcast-Result and X-Broadcast-Endpoint, and Accept: application/vnd.broadcast+json gets the whole report",
+            ),
+        ],
+    },
+    Group {
+        title: "Requests",
+        settings: &[
+            setting(
+                    "interface",
+                    listener!("listen"),
+                    Kind::One("ADDRESS:PORT"),
+                    "0.0.0.0:8080",
+                    "Where requests come in; port 0 takes a free one. Required in the file",
+                ).always().short('i'),
+            setting(
+                "keepalive",
+                listener!("keepalive"),
+                Kind::Switch,
+                "true",
+                "Client connections carry more than one request",
+            ),
+            setting(
+                "allow",
+                listener!("allow"),
+                Kind::Many("METHODS PATH"),
+                "everything",
+                "What may be requested, like 'PURGE,BAN /cache/*'; the rest is 403",
+            ),
+            setting(
+                "trust-forwarded",
+                listener!("trust_forwarded"),
+                Kind::Many("CIDR"),
+                "nobody",
+                "Clients whose Forwarded and X-Forwarded-* fields are kept; those of others are replaced",
+            ),
+            setting(
+                "max-body",
+                route!("max_body"),
+                Kind::One("SIZE"),
+                "unlimited",
+                "Longest request body; longer is 413",
+            ),
+            setting(
+                "max-target",
+                listener!("max_target"),
+                Kind::One("SIZE"),
+                "16KiB",
+                "Longest request target; longer is 414",
+            ),
+            setting(
+                "max-head",
+                listener!("max_head"),
+                Kind::One("SIZE"),
+                "64KiB",
+                "Longest request head; longer is 431",
+            ),
+            setting(
+                "max-fields",
+                listener!("max_fields"),
+                Kind::One("N"),
+                "128",
+                "Most header fields of a request; more is 431",
+            ),
+        ],
+    },
+    Group {
+        title: "Time",
+        settings: &[
+            setting(
+                    "timeout",
+                    route!("timeout"),
+                    Kind::One("DURATION"),
+                    "10s",
+                    "From the head of a request to the end of its answer, time spent waiting for the client not counted",
+                ).short('t'),
+            setting(
+                "connect-timeout",
+                route!("connect_timeout"),
+                Kind::One("DURATION"),
+                "1s",
+                "For a connection to an endpoint to come about",
+            ),
+            setting(
+                "first-byte-timeout",
+                route!("first_byte_timeout"),
+                Kind::One("DURATION"),
+                "none",
+                "From the end of a request to the first byte of an endpoint's answer",
+            ),
+            setting(
+                "idle-timeout",
+                route!("idle_timeout"),
+                Kind::One("DURATION"),
+                "30s",
+                "Between two pieces of an answer that is on its way to the client",
+            ),
+            setting(
+                "lag-timeout",
+                route!("lag_timeout"),
+                Kind::One("DURATION"),
+                "1s",
+                "How long one endpoint may hold up the request body alone where the others suffice",
+            ),
+            setting(
+                "head-timeout",
+                listener!("head_timeout"),
+                Kind::One("DURATION"),
+                "10s",
+                "For a client to send a whole request head; then 408",
+            ),
+            setting(
+                "body-timeout",
+                listener!("body_timeout"),
+                Kind::One("DURATION"),
+                "30s",
+                "Between two pieces of a request body; then 408. Also for a client that takes nothing of its answer",
+            ),
+            setting(
+                "keepalive-timeout",
+                listener!("keepalive_timeout"),
+                Kind::One("DURATION"),
+                "60s",
+                "Between two requests of a client connection; then it is closed",
+            ),
+            setting(
+                "pool-idle-timeout",
+                "pool_idle_timeout",
+                Kind::One("DURATION"),
+                "60s",
+                "How long an idle connection to an endpoint is kept",
+            ),
+        ],
+    },
+    Group {
+        title: "Bounds",
+        settings: &[
+            setting(
+                "window",
+                route!("window"),
+                Kind::One("SIZE"),
+                "256KiB",
+                "Body window: what a request may keep in memory of its body, and again of its answers; at least 64KiB",
+            ),
+            setting(
+                "max-connections",
+                "max_connections",
+                Kind::One("N"),
+                "10000",
+                "Client connections at a time; one more gets 503",
+            ),
+            setting("max-inflight", "max_inflight", Kind::One("N"), "10000", "Requests at a time; one more gets 503"),
+            setting(
+                "max-inflight-per-endpoint",
+                "max_inflight_per_endpoint",
+                Kind::One("N"),
+                "1024",
+                "Copies of requests at a time to one endpoint; one more is rejected",
+            ),
+            setting(
+                "max-buffered",
+                "max_buffered",
+                Kind::One("SIZE"),
+                "512MiB",
+                "Bytes of bodies that all requests together keep in memory; past it they go on more slowly",
+            ),
+            setting(
+                "pool-size",
+                "pool_size",
+                Kind::One("N"),
+                "256",
+                "Idle connections kept per endpoint and worker thread",
+            ),
+            setting("threads", "threads", Kind::One("N"), "one per CPU", "Worker threads"),
+        ],
+    },
+    Group {
+        title: "Process",
+        settings: &[
+            process::ADMIN,
+            setting(
+                "ready-no-endpoint",
+                "ready_no_endpoint",
+                Kind::Switch,
+                "false",
+                "Ready even where a route has no endpoint",
+            ),
+            process::DRAIN_DELAY,
+            process::DRAIN_TIMEOUT,
+            process::LOG_LEVEL,
+            process::LOG_FORMAT,
+            setting(
+                "access-log",
+                "access_log",
+                Kind::One("off|text|json"),
+                "text",
+                "One line per request on standard output, with the outcome of every endpoint",
+            ),
+        ],
+    },
+    Group {
+        title: "Routes",
+        settings: &[
+            setting(
+                "",
+                route!("name"),
+                Kind::One("TEXT"),
+                "what it sends to",
+                "What metrics and logs call the route; no two have the same",
+            ),
+            setting(
+                "",
+                route!("match.methods"),
+                Kind::Many("METHOD"),
+                "any",
+                "Methods that take the route, as written",
+            ),
+            setting(
+                "",
+                route!("match.hosts"),
+                Kind::Many("HOST"),
+                "any",
+                "Hosts that take the route: a name, or *.example.org for all below it",
+            ),
+            setting(
+                "",
+                route!("match.paths"),
+                Kind::Many("PATH"),
+                "any",
+                "Paths that take the route: exact, or a prefix with one * at the end",
+            ),
+        ],
+    },
+];

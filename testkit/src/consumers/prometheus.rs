@@ -1,0 +1,36 @@
+//! Prometheus, and promtool, which reads its files as it does.
+
+use std::{fs, process::Command};
+
+use super::{Consumer, check, installed};
+
+const PACKAGE: &str = "prometheus";
+
+/// Starts Prometheus with this configuration. `/api/v1/targets` tells what it has found.
+///
+/// # Panics
+/// Where it is not installed or does not come up, with the reason.
+pub async fn prometheus(config: &str) -> Consumer {
+    let program = installed("prometheus", PACKAGE);
+    Consumer::start(&program, |folder, address| {
+        let file = folder.join("prometheus.yml");
+        fs::write(&file, config).expect("a temporary file can be written");
+        vec![
+            format!("--config.file={}", file.display()),
+            format!("--storage.tsdb.path={}", folder.join("data").display()),
+            format!("--web.listen-address={address}"),
+        ]
+    })
+    .await
+}
+
+/// Runs promtool and returns what it says.
+///
+/// # Errors
+/// What it says, where it is not content.
+///
+/// # Panics
+/// Where it is not installed.
+pub fn promtool(args: &[&str]) -> Result<String, String> {
+    check(Command::new(installed("promtool", PACKAGE)).args(args))
+}

@@ -1,0 +1,190 @@
+//! A real CoreDNS, and questions to it.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
+
+use hickory_resolver::proto::{
+    op::{Message, MessageType, OpCode, Query, ResponseCode},
+    rr::{Name, RData, Record, RecordType},
+};
+use tempfile::TempDir;
+use tokio::{
+    net::{TcpSocket, UdpSocket},
+    time::timeout,
+};
+
+use crate::{cluster::process::Process, eventually::scaled, go::GoBuild};
+
+/// How long it may take to start.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long an answer may take before the question is asked again.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// How often it is asked whether it answers.
+const POLL: Duration = Duration::from_millis(50);
+
+/// The largest answer, in bytes.
+const MAX: usize = 4096;
+
+/// A running CoreDNS. Dropping it ends it, and prints its log if the test has failed.
+#[derive(Debug)]
+pub struct CoreDns {
+    process: Process,
+    address: SocketAddr,
+    _reservation: TcpSocket,
+    _directory: TempDir,
+}
+
+/// What it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The code as RFC 1035 calls it, `NoError` for success.
+    pub code: String,
+    /// Its answers, each as `name type value`, with final dots; sorted.
+    pub answers: Vec<String>,
+    /// What it says beside them, the same way.
+    pub additional: Vec<String>,
+}
+
+impl CoreDns {
+    /// The executable, built first where that has not been done yet. Call it outside of a network namespace, in which it
+    /// cannot be built.
+    ///
+    /// # Errors
+    /// A text that says what is missing and how to get it.
+    pub fn executable() -> Result<PathBuf, String> {
+        // What has failed once in this process is not tried again by every test.
+        static BUILT: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| {
+            let build = GoBuild {
+                name: "coredns",
+                folder: "coredns",
+                module_file: "go.mod",
+                sources: &["main.go"],
+                packages: &["."],
+                renamed: &[],
+                linked: String::new(),
+                what: "CoreDNS once (1 to 2 minutes on 2 cores)",
+                instead: "",
+            };
+            build.directory().map(|directory| directory.join("coredns"))
+        });
+        BUILT.clone()
+    }
+
+    /// Starts one with the server blocks of a Corefile, as they would stand in the cluster of this kubeconfig, and returns
+    /// when it answers. They listen on the port 53; here they get a free one of loopback, and find the API server.
+    ///
+    /// # Panics
+    /// Where it cannot be built, or does not take the Corefile, with its log.
+    pub async fn start(blocks: &str, kubeconfig: &Path) -> Self {
+        let located = tokio::task::spawn_blocking(Self::executable).await;
+        let program = located.expect("building does not panic").unwrap_or_else(|e| panic!("{e}"));
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let reservation = TcpSocket::new_v4().expect("there are sockets");
+        // It sets the same, so that it may listen beside this one.
+        reservation.set_reuseport(true).expect("a socket can be shared");
+        reservation.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a port of 127.0.0.1 is free");
+        let address = reservation.local_addr().expect("a bound socket has an address");
+        let corefile = directory.path().join("Corefile");
+        fs::write(&corefile, here(blocks, address.port(), kubeconfig)).expect("a temporary file can be written");
+        let args = [format!("-conf={}", corefile.display())];
+        let process = Process::spawn(&program, &args, &directory.path().join("log"));
+        let process = process.unwrap_or_else(|e| panic!("{e}"));
+        let mut this = Self { process, address, _reservation: reservation, _directory: directory };
+        this.await_ready().await;
+        this
+    }
+
+    /// Asks it, and gives back what it says.
+    ///
+    /// # Panics
+    /// Where there is no answer in time, or the question is none.
+    pub async fn ask(&self, name: &str, kind: &str) -> Answer {
+        let deadline = Instant::now() + scaled(PATIENCE);
+        while Instant::now() < deadline {
+            if let Some(answer) = self.try_ask(name, kind).await {
+                return answer;
+            }
+        }
+        panic!("CoreDNS does not answer:\n{}", self.process.tail(40))
+    }
+
+    async fn try_ask(&self, name: &str, kind: &str) -> Option<Answer> {
+        let kind: RecordType = kind.parse().expect("a type of records");
+        let name = Name::from_ascii(name).expect("a domain name");
+        let mut question = Message::new(fastrand::u16(..), MessageType::Query, OpCode::Query);
+        question.add_query(Query::query(name, kind));
+        question.metadata.recursion_desired = true;
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port of 127.0.0.1 is free");
+        socket.connect(self.address).await.expect("loopback is there");
+        socket.send(&question.to_vec().expect("a question can be written")).await.ok()?;
+        let mut buffer = [0; MAX];
+        let length = timeout(ANSWER, socket.recv(&mut buffer)).await.ok()?.ok()?;
+        let answer = Message::from_vec(&buffer[..length]).expect("an answer can be read");
+        assert_eq!(answer.metadata.id, question.metadata.id, "the socket is ours alone");
+        Some(Answer {
+            code: format!("{:?}", answer.metadata.response_code),
+            answers: lines(&answer.answers),
+            additional: lines(&answer.additionals),
+        })
+    }
+
+    async fn await_ready(&mut self) {
+        let deadline = Instant::now() + scaled(PATIENCE);
+        loop {
+            let ended = self.process.ended();
+            assert!(ended.is_none(), "CoreDNS ended ({ended:?}):\n{}", self.process.tail(40));
+            assert!(Instant::now() < deadline, "CoreDNS is not ready:\n{}", self.process.tail(40));
+            // The name of the cluster's own zone, which the plugin for Kubernetes knows once it has listed everything.
+            let answer = self.try_ask("dns-version.cluster.local.", "TXT").await;
+            if answer.is_some_and(|answer| answer.code != format!("{:?}", ResponseCode::ServFail)) {
+                return;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+}
+
+impl Drop for CoreDns {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- CoreDNS\n{}", self.process.tail(40));
+        }
+    }
+}
+
+/// The same blocks for a process that is no pod, on a port of its own.
+fn here(blocks: &str, port: u16, kubeconfig: &Path) -> String {
+    let mut here = String::new();
+    for line in blocks.lines() {
+        let indent = &line[..line.len() - line.trim_start().len()];
+        if let Some(zone) = line.strip_suffix(":53 {") {
+            here.push_str(&format!("{zone}:{port} {{\n    bind 127.0.0.1\n"));
+        } else if line.trim_start().starts_with("kubernetes ") {
+            here.push_str(&format!("{line} {{\n{indent}    kubeconfig {}\n{indent}}}\n", kubeconfig.display()));
+        } else {
+            here.push_str(line);
+            here.push('\n');
+        }
+    }
+    // It answers for the cluster's own zone as well, as every CoreDNS in a cluster does.
+    let own = format!("    kubernetes cluster.local {{\n        kubeconfig {}\n    }}\n", kubeconfig.display());
+    here.push_str(&format!("cluster.local:{port} {{\n    bind 127.0.0.1\n{own}}}\n"));
+    here
+}
+
+fn lines(records: &[Record]) -> Vec<String> {
+    let line = |record: &Record| match &record.data {
+        RData::OPT(_) => None,
+        data => Some(format!("{} {} {data}", record.name, record.record_type())),
+    };
+    let mut lines: Vec<String> = records.iter().filter_map(line).collect();
+    lines.sort();
+    lines
+}

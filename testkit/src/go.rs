@@ -1,0 +1,167 @@
+//! Executables that tests need and that are built once from Go modules, pinned by their `go.sum`.
+
+use std::{
+    collections::VecDeque,
+    env, fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    io::{BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// How often a long build says that it is alive.
+const PROGRESS: Duration = Duration::from_secs(10);
+
+/// What is built from one module file.
+pub(crate) struct GoBuild {
+    /// What the directory with the executables is called.
+    pub(crate) name: &'static str,
+    /// The module's folder in the testkit.
+    pub(crate) folder: &'static str,
+    /// The module file in it.
+    pub(crate) module_file: &'static str,
+    /// Its sources in that folder, if it has any of its own.
+    pub(crate) sources: &'static [&'static str],
+    /// What is built, as the module knows it.
+    pub(crate) packages: &'static [&'static str],
+    /// Executables that `go build` calls otherwise than they should be called: from, to.
+    pub(crate) renamed: &'static [(&'static str, &'static str)],
+    /// What the linker is told beyond leaving out debug information.
+    pub(crate) linked: String,
+    /// For the person who waits: what is built, and how long that takes.
+    pub(crate) what: &'static str,
+    /// For the person who has no Go: what can be done instead of installing it.
+    pub(crate) instead: &'static str,
+}
+
+impl GoBuild {
+    /// The directory with the executables. Builds them first where that has not been done for these files: into the
+    /// workspace's target directory, under a lock, so that of many test processes one builds and the others wait.
+    ///
+    /// # Errors
+    /// A text that says what is missing and how to get it.
+    pub(crate) fn directory(&self) -> Result<PathBuf, String> {
+        let directory = cache().join(format!("{}-{:016x}", self.name, self.fingerprint()?));
+        if !directory.is_dir() {
+            self.build_into(&directory)?;
+        }
+        Ok(directory)
+    }
+
+    /// A file of the module.
+    pub(crate) fn read(&self, file: &str) -> Result<String, String> {
+        let path = self.module().join(file);
+        fs::read_to_string(&path).map_err(|e| format!("cannot read {}: {e}", path.display()))
+    }
+
+    /// Where the module lies.
+    fn module(&self) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(self.folder)
+    }
+
+    /// Changes with everything that goes into the build.
+    fn fingerprint(&self) -> Result<u64, String> {
+        // `DefaultHasher::new()` has fixed keys: the same files give the same directory in every run.
+        let mut hasher = DefaultHasher::new();
+        let sums = self.module_file.replace(".mod", ".sum");
+        (self.read(self.module_file)?, self.read(&sums)?, self.flags()).hash(&mut hasher);
+        for source in self.sources {
+            self.read(source)?.hash(&mut hasher);
+        }
+        Ok(hasher.finish())
+    }
+
+    /// The build's flags: no debug information, because nobody will debug these executables and it costs time and space.
+    fn flags(&self) -> Vec<String> {
+        let linker = ["-s -w", &self.linked].join(" ");
+        let mut flags: Vec<String> =
+            ["-trimpath", "-mod=readonly", "-gcflags=all=-dwarf=false"].map(String::from).into();
+        flags.extend([format!("-ldflags={}", linker.trim_end()), "-v".into()]);
+        flags
+    }
+
+    /// Builds into `directory`, which appears only when it is complete.
+    fn build_into(&self, directory: &Path) -> Result<(), String> {
+        let cache = cache();
+        fs::create_dir_all(&cache).map_err(|e| format!("cannot create {}: {e}", cache.display()))?;
+        let waiting = || say(&format!("{}: waiting for another process that builds", self.name));
+        let _lock = lock(&cache.join("build.lock"), waiting)?;
+        if directory.is_dir() {
+            return Ok(());
+        }
+        let partial = cache.join(format!("{}.partial", self.name));
+        // What an interrupted build left behind; `go build` keeps its own cache of what was finished.
+        let _ = fs::remove_dir_all(&partial);
+        fs::create_dir_all(&partial).map_err(|e| format!("cannot create {}: {e}", partial.display()))?;
+        self.go_build(&partial)?;
+        let mut renamed = self.renamed.iter().map(|(from, to)| fs::rename(partial.join(from), partial.join(to)));
+        let moved = renamed.try_for_each(|renamed| renamed).and_then(|()| fs::rename(&partial, directory));
+        moved.map_err(|e| format!("cannot move the executables to {}: {e}", directory.display()))
+    }
+
+    fn go_build(&self, into: &Path) -> Result<(), String> {
+        say(&format!("building {}", self.what));
+        let started = Instant::now();
+        let mut go = Command::new("go");
+        go.arg("build").args(self.flags()).arg(format!("-modfile={}", self.module_file));
+        // A trailing slash: it is a directory, even for one executable.
+        go.arg("-o").arg(into.join("")).args(self.packages).current_dir(self.module());
+        // Pure Go: no C compiler needed. An outer workspace or flags meant for another module must not leak in.
+        go.env("CGO_ENABLED", "0")
+            .env("GOWORK", "off")
+            .env_remove("GOFLAGS")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        let mut child = go.stderr(Stdio::piped()).spawn().map_err(|e| {
+            let (what, instead) = (self.what, self.instead);
+            format!("cannot run `go`: {e}. It builds {what}: install Go 1.25 or later and put it on PATH{instead}")
+        })?;
+        let mut last: VecDeque<String> = VecDeque::new();
+        let (mut lines, mut said) = (0_usize, Instant::now());
+        for line in BufReader::new(child.stderr.take().expect("stderr was piped")).lines().map_while(Result::ok) {
+            lines += 1;
+            if said.elapsed() > PROGRESS {
+                said = Instant::now();
+                say(&format!("{} s, {lines} steps, now {line}", started.elapsed().as_secs()));
+            }
+            last.push_back(line);
+            if last.len() > 30 {
+                last.pop_front();
+            }
+        }
+        let status = child.wait().map_err(|e| format!("cannot wait for `go build`: {e}"))?;
+        if status.success() {
+            say(&format!("built in {} s", started.elapsed().as_secs()));
+            return Ok(());
+        }
+        Err(format!(
+            "`go build` in {} failed ({status}). It needs Go 1.25 or later and, the first time, the Go module proxy. \
+             Its last lines:\n{}",
+            self.module().display(),
+            Vec::from(last).join("\n")
+        ))
+    }
+}
+
+/// The directory that outlives a test run: what was built, and the state of the clusters that are running.
+pub(crate) fn cache() -> PathBuf {
+    let target = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target")).join("testkit")
+}
+
+/// Waits for an exclusive lock on a file; it ends with the returned handle, or with the process.
+pub(crate) fn lock(path: &Path, waiting: impl FnOnce()) -> Result<fs::File, String> {
+    let explain = |e| format!("cannot lock {}: {e}", path.display());
+    let file = fs::File::options().create(true).append(true).open(path).map_err(explain)?;
+    if file.try_lock().is_err() {
+        waiting();
+        file.lock().map_err(explain)?;
+    }
+    Ok(file)
+}
+
+/// A line for the person who waits. Not `eprintln!`, which the test harness would hold back until the test has ended.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "testkit: {line}");
+}

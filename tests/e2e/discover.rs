@@ -1,0 +1,7 @@
+//! `fanfare discover` and `fanfare bridge`: the binary from a real API server to a real store, and from there to files.
+
+pub(crate) mod bed;
+mod bridge;
+mod exports;
+mod replicas;
+mod scale;

@@ -1,0 +1,112 @@
+//! What these tests stand on: Services in a namespace, an account that may read them, and a bucket.
+
+use std::{collections::HashSet, net::SocketAddr, path::Path, time::Duration};
+
+use export::sink::{Connect, Document, S3Options, Sink, Target, Writer};
+use testkit::{
+    cluster::{Account, Cluster},
+    minio::Minio,
+};
+
+/// A bucket of its own, looked at with our own reader.
+pub(crate) struct Store {
+    pub(crate) address: SocketAddr,
+    pub(crate) bucket: String,
+    connect: Connect,
+}
+
+impl Store {
+    /// It is not made yet.
+    pub(crate) fn new(minio: &Minio) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (access, secret) = Minio::KEYS;
+        let s3 = S3Options {
+            endpoint: Some(format!("http://{}", minio.address())),
+            keys: Some((access.into(), secret.into())),
+            create_bucket: true,
+            ..S3Options::default()
+        };
+        let unique = tempfile::Builder::new().prefix("e2e-").rand_bytes(12).tempdir().expect("a temporary directory");
+        let name = unique.path().file_name().and_then(|name| name.to_str()).expect("ASCII").to_lowercase();
+        let connect = Connect {
+            s3,
+            kubernetes: None,
+            headers: Vec::new(),
+            served: None,
+            timeout: testkit::eventually::scaled(Duration::from_secs(5)),
+            manifest: false,
+        };
+        Self { address: minio.address(), bucket: name, connect }
+    }
+
+    pub(crate) fn open(&self, key: &str) -> Sink {
+        let target: Target = format!("s3://{}/{key}", self.bucket).parse().expect("a place");
+        target.open(&self.connect).expect("it can be used")
+    }
+
+    /// Somebody writes this there.
+    pub(crate) async fn write(&self, key: &str, text: &str) {
+        let document = Document { name: String::new(), content_type: "text/plain", bytes: text.to_owned().into() };
+        let writer = Writer { cluster: "somebody".into(), id: "somebody".into(), term: None };
+        self.open(key).put(&[document], &writer, None).await.expect("it can be written");
+    }
+
+    /// Makes the bucket.
+    pub(crate) async fn make(&self) {
+        self.write("made", "yes").await;
+    }
+
+    /// The endpoints that a file names.
+    pub(crate) async fn endpoints(&self, key: &str) -> HashSet<String> {
+        let anything = Document { name: String::new(), content_type: "", bytes: "".into() };
+        self.open(key).look(&[anything]).await.unwrap_or_default()
+    }
+
+    /// Waits until a file names so many endpoints.
+    pub(crate) async fn until(&self, key: &str, count: usize) -> HashSet<String> {
+        let what = format!("{count} endpoints in {key}");
+        testkit::eventually!(what, self.endpoints(key).await, |endpoints| endpoints.len() == count)
+    }
+
+    /// What the binary needs to reach it.
+    pub(crate) fn environment(&self) -> [(&'static str, String); 3] {
+        let (access, secret) = Minio::KEYS;
+        [
+            ("AWS_ACCESS_KEY_ID", access.into()),
+            ("AWS_SECRET_ACCESS_KEY", secret.into()),
+            ("AWS_ENDPOINT_URL", format!("http://{}", self.address)),
+        ]
+    }
+}
+
+/// A Service without a selector, and a slice of so many endpoints.
+pub(crate) async fn put(cluster: &Cluster, namespace: &str, service: &str, endpoints: u8) {
+    let addresses: Vec<String> = (1..=endpoints).map(|n| format!("{{addresses: [192.0.2.{n}]}}")).collect();
+    let yaml = format!(
+        r"
+apiVersion: v1
+kind: Service
+metadata: {{name: {service}, namespace: {namespace}, labels: {{k8s-service-discovery: 'yes'}}}}
+spec: {{ports: [{{name: http, port: 80}}]}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: {service}-1, namespace: {namespace}, labels: {{kubernetes.io/service-name: {service}}}}}
+addressType: IPv4
+endpoints: [{}]
+ports: [{{name: http, port: 8080}}]
+",
+        addresses.join(", ")
+    );
+    cluster.apply_yaml(&yaml).await.unwrap_or_else(|e| panic!("valid objects: {e}"));
+}
+
+/// An account with the Role that is shipped.
+pub(crate) async fn account(cluster: &Cluster) -> Account {
+    let namespace = cluster.namespace("discover").await;
+    crate::deploy::shipped::Shipped("discover").account(cluster, &namespace).await
+}
+
+pub(crate) fn text(path: &Path) -> &str {
+    path.to_str().expect("the path is UTF-8")
+}

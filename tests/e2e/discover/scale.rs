@@ -1,0 +1,144 @@
+//! From an event of the API server to the bytes in the store: how long, how much memory, how many requests.
+//!
+//! `FANFARE_SCALE=2000x5 cargo test --release -p fanfare --test e2e discover::scale -- --nocapture` prints the table in
+//! docs/exports.md. Without the variable it is a small run, which only shows that the measurement works.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use testkit::{client, cluster, fault_proxy::FaultProxy, minio};
+use tokio::process::Command;
+
+use super::bed::{Store, account, text};
+use crate::process::Fanfare;
+
+/// Services and endpoints of each.
+const SMALL: (usize, usize) = (20, 5);
+
+/// How many changes are timed.
+const CHANGES: usize = 50;
+const FEW: usize = 5;
+
+fn scale() -> Option<(usize, usize)> {
+    let text = std::env::var("FANFARE_SCALE").ok()?;
+    let (services, endpoints) = text.split_once('x').expect("SERVICESxENDPOINTS");
+    Some((services.parse().expect("a number"), endpoints.parse().expect("a number")))
+}
+
+fn objects(namespace: &str, service: usize, endpoints: impl Iterator<Item = usize>) -> String {
+    let address = |n: usize| format!("{{addresses: [10.{}.{}.{}]}}", n / 65536 % 256, n / 256 % 256, n % 256);
+    let addresses: Vec<String> = endpoints.map(address).collect();
+    format!(
+        r"
+apiVersion: v1
+kind: Service
+metadata: {{name: s{service}, namespace: {namespace}, labels: {{k8s-service-discovery: 'yes'}}}}
+spec: {{clusterIP: None, ports: [{{name: http, port: 80}}]}}
+---
+{}",
+        slice(namespace, service, &addresses)
+    )
+}
+
+fn slice(namespace: &str, service: usize, addresses: &[String]) -> String {
+    format!(
+        r"
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: s{service}-1, namespace: {namespace}, labels: {{kubernetes.io/service-name: s{service}}}}}
+addressType: IPv4
+endpoints: [{}]
+ports: [{{name: http, port: 8080}}]
+",
+        addresses.join(", ")
+    )
+}
+
+fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+    sorted[(sorted.len() * percent).div_ceil(100).max(1) - 1]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn from_an_event_to_the_bytes_in_the_store() {
+    let (services, endpoints) = scale().unwrap_or(SMALL);
+    let changes = if scale().is_some() { CHANGES } else { FEW };
+    let cluster = cluster::shared().await;
+    let account = account(&cluster).await;
+    let ns = account.namespace();
+    // Several at a time: each is a few requests.
+    let made = (0..8).map(|part| {
+        let (cluster, ns) = (&cluster, ns.to_owned());
+        async move {
+            for service in (part..services).step_by(8) {
+                let yaml = objects(&ns, service, service * endpoints..(service + 1) * endpoints);
+                cluster.apply_yaml(&yaml).await.unwrap_or_else(|e| panic!("valid objects: {e}"));
+            }
+        }
+    });
+    futures::future::join_all(made).await;
+    let store = Store::new(minio::shared().await);
+    let proxy = FaultProxy::start(&cluster).await;
+    let kubeconfig = proxy.kubeconfig(account.kubeconfig_path());
+    let place = format!("s3://{}/edge.yml", store.bucket);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
+    command
+        .args([
+            "discover",
+            "--select=k8s-service-discovery=yes",
+            "-n",
+            ns,
+            "-k",
+            text(kubeconfig.path()),
+            "--to",
+            &place,
+        ])
+        .args(["--s3-create-bucket", "-m=127.0.0.1:0"])
+        .env_remove("KUBECONFIG")
+        .envs(store.environment());
+    let began = Instant::now();
+    let mut fanfare = Fanfare::spawn(command);
+    fanfare.wait_listening().await;
+    store.until("edge.yml", services * endpoints).await;
+    let first = began.elapsed();
+    fanfare.wait_ready().await;
+    let listed = proxy.calls().len();
+
+    let mut took = Vec::with_capacity(changes);
+    for n in 0..changes {
+        // Addresses that were not there before.
+        let address = format!("{{addresses: [172.16.{}.{}]}}", n / 250, n % 250 + 1);
+        let changed = slice(ns, n % services, &[address]);
+        let expected = format!("172.16.{}.{}:8080", n / 250, n % 250 + 1);
+        cluster.apply_yaml(&changed).await.unwrap_or_else(|e| panic!("a valid slice: {e}"));
+        // Acknowledged: from here on the event is on its way.
+        let sent = Instant::now();
+        let what = format!("{expected} in the store");
+        testkit::eventually!(what, store.endpoints("edge.yml").await, |endpoints| endpoints.contains(&expected));
+        took.push(sent.elapsed());
+    }
+    took.sort();
+    let metrics = client::get(fanfare.admin(), "/metrics").await.text();
+    let resident = metrics.lines().find_map(|line| line.strip_prefix("process_resident_memory_bytes "));
+    let resident: f64 = resident.and_then(|text| text.parse().ok()).expect("it is told");
+    let puts =
+        metrics.lines().filter(|line| line.starts_with("fanfare_export_puts_total") && line.contains("\"written\""));
+    let puts: Vec<&str> = puts.filter_map(|line| line.rsplit(' ').next()).collect();
+    let after = proxy.calls().len() - listed;
+    println!(
+        "| services | endpoints | first complete file | event to bytes p50 | p99 | resident | API requests at start | per change |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+    println!(
+        "| {services} | {} | {:.1} s | {:.0} ms | {:.0} ms | {:.0} MiB | {listed} | {:.2} |",
+        services * endpoints,
+        first.as_secs_f64(),
+        percentile(&took, 50).as_secs_f64() * 1e3,
+        percentile(&took, 99).as_secs_f64() * 1e3,
+        resident / f64::from(1 << 20),
+        after as f64 / changes as f64,
+    );
+    println!("({changes} changes, {} writes)", puts.join(" + "));
+    assert!(after <= changes, "a change asks nothing: {after} requests");
+    fanfare.signal(Signal::TERM);
+    assert_eq!(fanfare.finish().await.code, Some(0));
+}

@@ -1,0 +1,71 @@
+//! `fanfare elect` as the pod beside it sees it.
+
+mod api;
+mod chaos;
+mod contender;
+mod times;
+mod workload;
+
+use std::{env, path::Path};
+
+use serde_json::Value;
+use testkit::{
+    client,
+    cluster::{Account, Cluster},
+};
+
+use crate::process::Fanfare;
+
+/// An account that may do all that a candidate does, in its namespace.
+async fn candidate(cluster: &Cluster, namespace: &str) -> Account {
+    let account = cluster.service_account(namespace, "candidate").await;
+    let role = format!(
+        "
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {{name: candidate, namespace: {namespace}}}
+rules:
+  - {{apiGroups: [coordination.k8s.io], resources: [leases], verbs: [get, create, update]}}
+  - {{apiGroups: ['', events.k8s.io], resources: [events], verbs: [create]}}
+  - {{apiGroups: [''], resources: [pods], verbs: [get, patch]}}
+  - {{apiGroups: [''], resources: [services], verbs: [get]}}
+  - {{apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [get, create, update]}}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {{name: candidate, namespace: {namespace}}}
+roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: candidate}}
+subjects: [{{kind: ServiceAccount, name: candidate, namespace: {namespace}}}]
+"
+    );
+    cluster.apply_yaml(&role).await.expect("a valid role");
+    account
+}
+
+/// `fanfare elect` as the original's users write it, on a free port, with the shortest lease and more flags.
+fn elect(kubeconfig: &Path, namespace: &str, id: &str, flags: &[&str]) -> Fanfare {
+    let kubeconfig = kubeconfig.to_str().expect("a path of ASCII");
+    let mut arguments =
+        vec!["elect", "-election=example", "-http", "127.0.0.1:0", "-ttl=2s", "-kubeconfig", kubeconfig];
+    arguments.extend(["-namespace", namespace, "-id", id, "-pod-namespace", namespace]);
+    arguments.extend(flags);
+    Fanfare::start(arguments)
+}
+
+/// A JSON answer, whatever its status.
+async fn json(fanfare: &Fanfare, path: &str) -> Value {
+    let answer = client::get(fanfare.listening("for elect").await, path).await.complete();
+    serde_json::from_str(&answer.text()).unwrap_or_else(|e| panic!("{path}: {e}: {answer}"))
+}
+
+/// Waits until it leads, or does not.
+async fn until_leading(fanfare: &Fanfare, leading: bool) -> Value {
+    let what = format!("is_leader to be {leading}");
+    testkit::eventually!(what, json(fanfare, "/v1/state").await, |state| state["is_leader"] == leading)
+}
+
+/// A number from the environment.
+fn number(variable: &str, default: u64) -> u64 {
+    let given = env::var(variable).ok();
+    given.map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number")))
+}

@@ -1,0 +1,183 @@
+//! What is answered: the original's four fields, more for those who ask, and nothing that is not so any more.
+
+use rustix::process::Signal;
+use testkit::{client, cluster, relay::Relay};
+
+use super::{candidate, elect, json, until_leading};
+
+#[tokio::test]
+async fn every_path_that_is_not_ours_answers_as_the_original_does() {
+    let cluster = cluster::shared().await;
+    let namespace = cluster.namespace("elect").await;
+    let account = candidate(&cluster, &namespace).await;
+    let fanfare = elect(
+        account.kubeconfig_path(),
+        &namespace,
+        "one",
+        &["-v=2", "-logtostderr", "-stderrthreshold", "INFO", "-label=false"],
+    );
+    until_leading(&fanfare, true).await;
+    for path in ["/", "/any/path?x=y"] {
+        let brief = json(&fanfare, path).await;
+        let keys: Vec<&str> = brief.as_object().expect("an object").keys().map(String::as_str).collect();
+        assert_eq!(keys, ["is_leader", "leader", "node", "timestamp"]);
+        assert_eq!(
+            (&brief["is_leader"], &brief["leader"], &brief["node"]),
+            (&true.into(), &"one".into(), &"one".into())
+        );
+        let timestamp = brief["timestamp"].as_str().expect("a text");
+        assert!(timestamp.len() == 20 && timestamp.ends_with('Z'), "whole seconds in UTC: {timestamp}");
+    }
+    let state = json(&fanfare, "/v1/elections/example").await;
+    let token = &state["fencing_token"];
+    assert!(token["lease_uid"].as_str().is_some_and(|uid| uid.len() == 36), "{state}");
+    assert_eq!(token["transitions"], state["transitions"]);
+    assert!(state["valid_for_ms"].as_u64().is_some_and(|ms| ms <= 800), "never more than the claim: {state}");
+    let address = fanfare.listening("for elect").await;
+    for (path, status) in [
+        ("/leader", 200),
+        ("/healthz", 200),
+        ("/readyz", 200),
+        ("/v1/elections", 200),
+        ("/v1/nothing", 404),
+        ("/v1/elections/other", 404),
+    ] {
+        assert_eq!(client::get(address, path).await.complete().status, status, "{path}");
+    }
+    let metrics = client::get(address, "/metrics").await.complete().text();
+    assert!(metrics.contains("leader_election_master_status{name=\"example\"} 1"), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_second_candidate_waits_and_takes_over_when_the_first_steps_down() {
+    let cluster = cluster::shared().await;
+    let namespace = cluster.namespace("elect").await;
+    let account = candidate(&cluster, &namespace).await;
+    let one = elect(account.kubeconfig_path(), &namespace, "one", &["-label=false"]);
+    let before = until_leading(&one, true).await;
+    let two = elect(account.kubeconfig_path(), &namespace, "two", &["-label=false"]);
+    let told = testkit::eventually!("two to know", json(&two, "/").await, |brief| brief["leader"] == "one");
+    assert_eq!(told["is_leader"], false);
+    let two_address = two.listening("for elect").await;
+    assert_eq!(client::get(two_address, "/leader").await.complete().status, 503);
+
+    // Asked for before it happens, answered when it does.
+    let index = json(&two, "/v1/state").await["index"].clone();
+    let poll = tokio::spawn({
+        let path = format!("/v1/state?wait=60s&index={index}");
+        async move { client::get(two_address, &path).await.complete().text() }
+    });
+    let one_address = one.listening("for elect").await;
+    let answer = client::request(one_address, "POST", "/v1/step-down", &[], b"").await.complete();
+    assert_eq!((answer.status, &*answer.text()), (200, "{\"released\":true}"), "{answer}");
+    assert_eq!(client::get(one_address, "/leader").await.complete().status, 503, "it ends before the answer");
+    let polled = poll.await.expect("it is answered");
+    assert!(!polled.contains("\"leader\":\"one\""), "{polled}");
+    let after = until_leading(&two, true).await;
+    assert!(after["transitions"].as_u64() > before["transitions"].as_u64(), "{before} {after}");
+    let refused = client::request(one_address, "POST", "/v1/step-down", &[], b"").await.complete();
+    assert_eq!(refused.status, 409, "only a leader can step down");
+}
+
+#[tokio::test]
+async fn a_page_in_a_browser_cannot_make_it_step_down_and_a_token_can() {
+    let cluster = cluster::shared().await;
+    let namespace = cluster.namespace("elect").await;
+    let account = candidate(&cluster, &namespace).await;
+    let token = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(token.path(), "s3cret\n").expect("it can be written");
+    let flag = format!("-step-down-token-file={}", token.path().display());
+    let fanfare = elect(account.kubeconfig_path(), &namespace, "one", &["-label=false", &flag]);
+    until_leading(&fanfare, true).await;
+    let address = fanfare.listening("for elect").await;
+    let post = async |fields: &[(&str, &str)]| {
+        client::request(address, "POST", "/v1/step-down", fields, b"").await.complete().status
+    };
+    assert_eq!(post(&[("Origin", "http://elsewhere.example")]).await, 403);
+    assert_eq!(post(&[("Authorization", "Bearer wrong")]).await, 403);
+    assert_eq!(json(&fanfare, "/").await["is_leader"], true);
+    assert_eq!(post(&[("Authorization", "Bearer s3cret")]).await, 200);
+    let shown = client::get(address, "/v1/elections").await.complete().text();
+    assert!(!shown.contains("s3cret"));
+}
+
+#[tokio::test]
+async fn a_watcher_is_told_of_the_end_of_a_claim_that_nobody_could_renew() {
+    let cluster = cluster::shared().await;
+    let namespace = cluster.namespace("elect").await;
+    let account = candidate(&cluster, &namespace).await;
+    let mut relay = Relay::start(cluster.api_port()).await;
+    let kubeconfig = relay.kubeconfig(account.kubeconfig_path());
+    let fanfare = elect(kubeconfig.path(), &namespace, "one", &["-label=false"]);
+    until_leading(&fanfare, true).await;
+    let mut watcher = client::RawClient::connect(fanfare.listening("for elect").await).await;
+    watcher.send("GET /watch HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    let mut response = watcher.read_head("GET").await;
+    assert_eq!(response.headers.get("content-type"), Some("text/event-stream"));
+    let mut events = async |needle: &str| {
+        let mut seen = 1;
+        while !String::from_utf8_lossy(&response.body).contains(needle) {
+            watcher.read_body(&mut response, seen).await;
+            seen = response.body.len() as u64 + 1;
+        }
+    };
+    events("\"is_leader\":true").await;
+    relay.cut().await;
+    events("\"is_leader\":false").await;
+    let brief = json(&fanfare, "/").await;
+    assert_eq!(brief["is_leader"], false, "{brief}");
+    assert_ne!(brief["leader"], "one", "nobody who does not lead is told as the leader");
+}
+
+#[tokio::test]
+async fn sigterm_gives_the_lease_back_and_ends_the_process_in_order() {
+    let cluster = cluster::shared().await;
+    let namespace = cluster.namespace("elect").await;
+    let account = candidate(&cluster, &namespace).await;
+    let one = elect(account.kubeconfig_path(), &namespace, "one", &["-label=false"]);
+    until_leading(&one, true).await;
+    one.signal(Signal::TERM);
+    let finished = one.finish().await;
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    let lease = format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/example");
+    let lease = cluster.read(&lease).await.expect("it is there");
+    assert_eq!((&lease["spec"]["holderIdentity"], &lease["spec"]["leaseDurationSeconds"]), (&"".into(), &1.into()));
+}
+
+#[tokio::test]
+async fn several_elections_in_one_process_are_told_apart() {
+    let cluster = cluster::shared().await;
+    let namespace = cluster.namespace("elect").await;
+    let account = candidate(&cluster, &namespace).await;
+    let kubeconfig = account.kubeconfig_path().display();
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    let text = format!(
+        "
+kubernetes: {{kubeconfig: '{kubeconfig}'}}
+elect:
+  - {{name: first, namespace: {namespace}, ttl: 2s, id: one, label: false, http: '127.0.0.1:0'}}
+  - {{name: second, namespace: {namespace}, ttl: 2s, id: two, label: false}}
+"
+    );
+    std::fs::write(file.path(), text).expect("it can be written");
+    let fanfare = crate::process::Fanfare::start(["run", "--config", file.path().to_str().expect("ASCII")]);
+    for (name, id) in [("first", "one"), ("second", "two")] {
+        let path = format!("/v1/elections/{name}");
+        let state = testkit::eventually!("it to lead", json(&fanfare, &path).await, |state| state["is_leader"] == true);
+        assert_eq!((&state["election"], &state["leader"]), (&name.into(), &id.into()));
+    }
+    assert_eq!(json(&fanfare, "/").await["leader"], "one", "the first answers where none is named");
+}
+
+#[tokio::test]
+async fn what_cannot_be_is_refused_at_once() {
+    for (flags, problem) in [
+        (&["elect"][..], "--election: is missing"),
+        (&["elect", "-election=x", "-ttl=1s"], "--ttl"),
+        (&["elect", "-election=x", "-lock-type=secrets"], "--lock-type"),
+    ] {
+        let finished = crate::process::run(flags).await;
+        assert_eq!(finished.code, Some(64), "{}", finished.stderr);
+        assert!(finished.stderr.contains(problem), "{flags:?}: {}", finished.stderr);
+    }
+}

@@ -1,0 +1,215 @@
+//! The candidates, each behind a proxy of its own; what they suffer; and what is known of them afterwards.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use testkit::{
+    cluster::{Account, Cluster},
+    eventually::{scaled, within_time},
+    fault_proxy::{Call, Fault, FaultProxy},
+    interop::{Answers, AuditedProcess, Blow, ClientGo, Election, History, Record, Records, Turn},
+};
+
+use super::super::contender::{Contender, Kind, account};
+
+/// How long a hand-over may take: several leases, and what a busy machine needs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Of 100 requests of a candidate so many suffer something.
+const NOISE: u8 = 5;
+
+/// What they suffer, besides the blows.
+const FAULTS: [Fault; 12] = [
+    Fault::Delay(Duration::from_millis(150)),
+    // Later than any claim, and than the lease.
+    Fault::Delay(Duration::from_millis(1000)),
+    Fault::Delay(Duration::from_millis(2500)),
+    Fault::DelayAnswer(Duration::from_millis(250)),
+    Fault::Drop,
+    Fault::DropAnswer,
+    Fault::Reset,
+    Fault::ResetAnswer,
+    Fault::Answer(500),
+    Fault::Answer(503),
+    Fault::Answer(409),
+    Fault::Answer(401),
+];
+
+/// Candidates on one lock.
+pub(super) struct Fleet<'a> {
+    cluster: &'a Cluster,
+    election: Election<'a>,
+    account: Account,
+    of: ClientGo,
+    seed: u64,
+    records: Records,
+    members: Vec<Member>,
+    /// Those that have ended. What they have sent may still be under way.
+    ended: Vec<(String, FaultProxy, Option<Answers>)>,
+    started: u64,
+}
+
+/// A running candidate.
+struct Member {
+    id: String,
+    proxy: FaultProxy,
+    contender: Contender,
+    _kubeconfig: tempfile::NamedTempFile,
+}
+
+impl<'a> Fleet<'a> {
+    /// Three of ours, two of client-go's.
+    pub(super) async fn start(cluster: &'a Cluster, election: Election<'a>, of: ClientGo, seed: u64) -> Self {
+        let records = Records::watch(cluster, &election).await;
+        let account = account(cluster, election.namespace).await;
+        let (members, ended) = (Vec::new(), Vec::new());
+        let mut fleet = Self { cluster, election, account, of, seed, records, members, ended, started: 0 };
+        for id in ["ours-0", "ours-1", "ours-2"] {
+            fleet.add_ours(id).await;
+        }
+        for _ in 0..2 {
+            fleet.add_client_go().await;
+        }
+        fleet
+    }
+
+    /// One turn, at the end of which another process has the lock and everybody is well again.
+    pub(super) async fn suffer(&mut self, turn: Turn) {
+        let mut victim = self.leader().await;
+        tokio::time::sleep(turn.reign).await;
+        if let Some(pause) = turn.pause {
+            self.members[victim].contender.signal(Signal::STOP);
+            tokio::time::sleep(pause).await;
+            self.members[victim].contender.signal(Signal::CONT);
+            victim = self.leader().await;
+        }
+        let others = self.members.len() - 1;
+        let bystander = turn.bystander.map(|n| (victim + 1 + n % others) % self.members.len());
+        // By its name: places change when somebody dies.
+        let bystander = bystander.map(|place| self.members[place].id.clone());
+        self.signal(bystander.as_deref(), Signal::STOP);
+        let before = self.records.latest();
+        let died = self.strike(victim, turn.blow).await;
+        if died && turn.back_at_once {
+            self.replace().await;
+        }
+        // A namesake that is back may lead as well: it is another process.
+        let passed = |record: &Record| {
+            !record.holder.is_empty()
+                && (record.holder != before.holder || (died && record.transitions != before.transitions))
+        };
+        within_time(scaled(PATIENCE), "somebody else to lead", self.records.until(passed)).await;
+        if died && !turn.back_at_once {
+            self.replace().await;
+        }
+        if !died {
+            self.heal(victim);
+        }
+        self.signal(bystander.as_deref(), Signal::CONT);
+    }
+
+    fn signal(&self, id: Option<&str>, signal: Signal) {
+        let members = self.members.iter().filter(|member| Some(&*member.id) == id);
+        members.for_each(|member| member.contender.signal(signal));
+    }
+
+    /// Ends everything in order, and tells what has happened.
+    pub(super) async fn finish(mut self) -> History {
+        while let Some(member) = self.members.pop() {
+            member.proxy.clear();
+            self.end(member, Signal::TERM).await;
+        }
+        let claim = self.election.ttl.mul_f64(0.9) - Duration::from_secs(1);
+        let processes = self.ended.iter().map(|(id, proxy, answers)| AuditedProcess {
+            id: id.clone(),
+            ours: answers.is_some(),
+            claim: claim.min(self.election.ttl / 2),
+            calls: proxy.calls(),
+            answers: answers.clone().unwrap_or_default(),
+        });
+        let (resource, name) = (self.election.lock_type.to_owned(), self.election.name.to_owned());
+        History { resource, name, versions: self.records.versions(), processes: processes.collect() }
+    }
+
+    /// The member whose id the lock bears, once it bears one.
+    async fn leader(&self) -> usize {
+        let place = |record: &Record| self.members.iter().position(|member| member.id == record.holder);
+        let leads = within_time(scaled(PATIENCE), "somebody to lead", self.records.until(|r| place(r).is_some())).await;
+        place(&leads).expect("it was waited for")
+    }
+
+    /// Returns whether the process has ended.
+    async fn strike(&mut self, victim: usize, blow: Blow) -> bool {
+        let member = &self.members[victim];
+        match blow {
+            Blow::Stop => member.contender.signal(Signal::STOP),
+            Blow::Hang => member.proxy.hang(),
+            Blow::Cut => member.proxy.cut(),
+            Blow::Refuse(status) => {
+                member.proxy.clear();
+                member.proxy.always(Call::writes, Fault::Answer(status));
+            }
+            Blow::StepDown if member.contender.steps_down().await => {}
+            Blow::Terminate | Blow::StepDown => {
+                let member = self.members.remove(victim);
+                self.end(member, Signal::TERM).await;
+                return true;
+            }
+            Blow::Kill => {
+                let member = self.members.remove(victim);
+                self.end(member, Signal::KILL).await;
+                return true;
+            }
+        }
+        false
+    }
+
+    fn heal(&self, victim: usize) {
+        let member = &self.members[victim];
+        member.contender.signal(Signal::CONT);
+        member.proxy.restore();
+        member.proxy.clear();
+        self.disturb(&member.proxy, self.started + victim as u64);
+    }
+
+    /// Whoever was there last is replaced: ours by a namesake, as a StatefulSet does it; client-go, which takes a namesake
+    /// for itself, by somebody else.
+    async fn replace(&mut self) {
+        let (id, _, answers) = self.ended.last().expect("somebody has ended");
+        match answers {
+            Some(_) => self.add_ours(&id.clone()).await,
+            None => self.add_client_go().await,
+        }
+    }
+
+    async fn add_ours(&mut self, id: &str) {
+        self.add(Kind::Ours, id).await;
+    }
+
+    async fn add_client_go(&mut self) {
+        let id = format!("client-go-{}", self.started);
+        self.add(Kind::ClientGo(self.of), &id).await;
+    }
+
+    async fn add(&mut self, kind: Kind, id: &str) {
+        self.started += 1;
+        let proxy = FaultProxy::start(self.cluster).await;
+        self.disturb(&proxy, self.started);
+        let kubeconfig = proxy.kubeconfig(self.account.kubeconfig_path());
+        let contender = Contender::start(kind, kubeconfig.path(), id, &self.election).await;
+        self.members.push(Member { id: id.into(), proxy, contender, _kubeconfig: kubeconfig });
+    }
+
+    fn disturb(&self, proxy: &FaultProxy, number: u64) {
+        proxy.seeded(|_| true, self.seed ^ (number << 32), NOISE, FAULTS);
+    }
+
+    async fn end(&mut self, mut member: Member, signal: Signal) {
+        member.contender.end(signal).await;
+        let answers = match &member.contender {
+            Contender::Ours { poller, .. } => Some(poller.answers()),
+            Contender::ClientGo(_) => None,
+        };
+        self.ended.push((member.id, member.proxy, answers));
+    }
+}

@@ -1,0 +1,118 @@
+//! A candidate of either kind as a process: ours, or client-go's own.
+
+use std::{path::Path, time::Duration};
+
+use rustix::process::Signal;
+use testkit::{
+    client,
+    cluster::{Account, Cluster},
+    eventually::{scaled, within_time},
+    interop::{Candidate, ClientGo, Election, Poller, What},
+};
+
+use crate::process::Fanfare;
+
+/// How long a process may take to end: a release, and what a busy machine needs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Which kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Ours,
+    ClientGo(ClientGo),
+}
+
+/// A running candidate. Dropping it kills it.
+pub(super) enum Contender {
+    Ours { fanfare: Box<Fanfare>, poller: Poller },
+    ClientGo(Candidate),
+}
+
+impl Contender {
+    /// Starts one. Ours is asked over and over who leads.
+    pub(super) async fn start(kind: Kind, kubeconfig: &Path, id: &str, election: &Election<'_>) -> Self {
+        let of = match kind {
+            Kind::Ours => return Self::start_ours(kubeconfig, id, election).await,
+            Kind::ClientGo(of) => of,
+        };
+        Self::ClientGo(Candidate::start(of, kubeconfig, id, election).await)
+    }
+
+    async fn start_ours(kubeconfig: &Path, id: &str, election: &Election<'_>) -> Self {
+        let fanfare = Fanfare::start([
+            "elect".into(),
+            format!("-election={}", election.name),
+            format!("-namespace={}", election.namespace),
+            format!("-lock-type={}", election.lock_type),
+            format!("-ttl={}s", election.ttl.as_secs()),
+            format!("-id={id}"),
+            format!("-kubeconfig={}", kubeconfig.display()),
+            "-http=127.0.0.1:0".into(),
+            "-label=false".into(),
+        ]);
+        let poller = Poller::start(fanfare.listening("for elect").await);
+        Self::Ours { fanfare: Box::new(fanfare), poller }
+    }
+
+    pub(super) fn signal(&self, signal: Signal) {
+        match self {
+            Self::Ours { fanfare, .. } => fanfare.signal(signal),
+            Self::ClientGo(candidate) => candidate.signal(signal),
+        }
+    }
+
+    /// Ends it by this signal. With SIGTERM it must end well.
+    pub(super) async fn end(&mut self, signal: Signal) {
+        self.signal(signal);
+        match self {
+            Self::Ours { fanfare, .. } => {
+                let status = within_time(scaled(PATIENCE), "one of ours to end", fanfare.exit()).await;
+                assert!(signal != Signal::TERM || status.success(), "{status}: {}", fanfare.stderr.text());
+            }
+            Self::ClientGo(candidate) => {
+                assert!(candidate.wait(scaled(PATIENCE)).await, "it does not end:\n{}", candidate.log());
+            }
+        }
+    }
+
+    /// Whether it steps down when it is asked to.
+    pub(super) async fn steps_down(&self) -> bool {
+        let Self::Ours { fanfare, .. } = self else { return false };
+        let address = fanfare.listening("for elect").await;
+        client::request(address, "POST", "/v1/step-down", &[], b"").await.complete().status == 200
+    }
+
+    /// Whether it has said that this one leads.
+    pub(super) fn knows(&self, leader: &str) -> bool {
+        match self {
+            Self::Ours { poller, .. } => poller.answers().good.last().is_some_and(|answer| answer.leader == leader),
+            Self::ClientGo(candidate) => {
+                candidate.events().iter().any(|event| event.what == What::Leader(leader.into()))
+            }
+        }
+    }
+}
+
+/// An account that may do all that a candidate does to a lock of either type.
+pub(super) async fn account(cluster: &Cluster, namespace: &str) -> Account {
+    let account = cluster.service_account(namespace, "contender").await;
+    let role = format!(
+        "
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {{name: contender, namespace: {namespace}}}
+rules:
+  - {{apiGroups: [coordination.k8s.io], resources: [leases], verbs: [get, create, update]}}
+  - {{apiGroups: [''], resources: [configmaps], verbs: [get, create, update]}}
+  - {{apiGroups: ['', events.k8s.io], resources: [events], verbs: [create]}}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {{name: contender, namespace: {namespace}}}
+roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: contender}}
+subjects: [{{kind: ServiceAccount, name: contender, namespace: {namespace}}}]
+"
+    );
+    cluster.apply_yaml(&role).await.expect("a valid role");
+    account
+}
