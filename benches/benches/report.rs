@@ -2,7 +2,7 @@
 
 use std::{hint::black_box, sync::Arc};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use proxy::{
     config::{AccessLog, Config, Limits, Listener, Members, Policy, Require, Route},
@@ -17,7 +17,7 @@ use proxy::{
 use snapshot::{Change, Conditions};
 
 /// An exchange whose legs have all ended without any I/O: none of its endpoints is ready.
-fn ended(legs: u32) -> Exchange {
+fn ended(legs: u32) -> Box<Exchange> {
     let (publisher, reader) = snapshot::channel();
     let endpoints = (0..legs).map(|number| benches::endpoint(number, Conditions::NOT_READY)).collect();
     let cluster = benches::cluster(0, endpoints);
@@ -40,8 +40,8 @@ fn ended(legs: u32) -> Exchange {
         Request { method: b"GET", is_idempotent: true, chunked: false, has_body: false, wants_report: true, worker: 0 };
     let limits = Limits::default();
     let mut exchange =
-        Exchange::new(route, &request, &Budget::new(limits.buffered), &limits, tokio::time::Instant::now());
-    exchange.begin(|_| Bytes::new());
+        Exchange::new(&route, &request, &Budget::new(limits.buffered), &limits, tokio::time::Instant::now());
+    exchange.begin(|_| {});
     assert_eq!(exchange.legs.len(), legs as usize);
     assert!(exchange.legs.iter().all(|leg| leg.result.is_some()), "every leg has ended");
     exchange

@@ -2,13 +2,17 @@
 //! after its answer (stragglers, the log entry) goes on without the connection.
 
 mod answer;
+mod draining;
 mod head;
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
 
+use self::draining::Draining;
 use crate::{
+    clock,
+    config::Listener,
     downstream::Downstream,
     exchange::{
         Exchange, Request,
@@ -19,7 +23,7 @@ use crate::{
     },
     headers::{self, Forwarding},
     http::{
-        Fields, Framing, Version,
+        Class, Fields, Framing, Version,
         body::{BodyReader, Piece},
         chunked::Decoder,
         request::RequestHead,
@@ -28,8 +32,8 @@ use crate::{
     outcome::Outcome,
     problem::Problem,
     report::{self, About},
-    shared::Worker,
-    table::{ListenerEntry, NoRoute, RouteEntry, Table},
+    shared::{Admitted, Shared, Worker},
+    table::{ListenerEntry, NoRoute, RouteEntry},
 };
 
 /// How long a client may still send after an answer that came before the end of its body, so that it gets to read it.
@@ -40,14 +44,16 @@ const LAST_CHANCE: Duration = Duration::from_secs(1);
 
 /// A client connection and what serves it.
 pub(crate) struct Connection {
-    worker: Arc<Worker>,
     /// Which listener of the table it came through.
     listener: usize,
+    /// The configuration of that, and which table it is from.
+    config: Arc<Listener>,
+    tables: u64,
     client: Downstream,
     /// The client's address as text, which every leg is told.
-    client_ip: Arc<str>,
+    client_ip: Box<str>,
     alarm: Alarm,
-    shutdown: watch::Receiver<bool>,
+    draining: Draining,
     /// Memory for the fields of the next head.
     fields: Fields,
     served: u64,
@@ -75,26 +81,28 @@ struct Asked<'a> {
 // === impl Connection ===
 
 impl Connection {
-    /// Takes a connection that a listener has accepted.
+    /// Takes a connection that a listener has accepted; none where the table does not have that listener.
     pub(crate) fn new(
-        worker: Arc<Worker>,
+        shared: &Shared,
         listener: usize,
         client: Downstream,
         shutdown: watch::Receiver<bool>,
-    ) -> Self {
+    ) -> Option<Self> {
+        let tables = shared.tables_made();
+        let config = shared.table.load().listeners.get(listener)?.config.clone();
         let client_ip = client.peer.ip().to_canonical().to_string().into();
-        let alarm = Alarm::default();
-        Self { worker, listener, client, client_ip, alarm, shutdown, fields: Fields::default(), served: 0 }
+        let (alarm, draining, fields) = (Alarm::default(), Draining::new(shutdown), Fields::default());
+        Some(Self { listener, config, tables, client, client_ip, alarm, draining, fields, served: 0 })
     }
 
     /// Serves requests until the connection ends.
-    pub(crate) async fn serve(mut self) {
+    pub(crate) async fn serve(mut self, worker: &Worker) {
         loop {
-            let next = match self.read_head().await {
-                Ok(Some(head)) => self.request(head).await,
+            let next = match self.read_head(&worker.shared).await {
+                Ok(Some(head)) => self.request(worker, head).await,
                 Ok(None) => Next::Close,
                 Err(problem) => {
-                    self.worker.shared.refused.count(problem.status);
+                    worker.shared.refused.count(problem.status);
                     let mut out = Outgoing::new(problem.whole());
                     self.flush(&mut out, crate::config::ClientTimeouts::default().body).await;
                     Next::Linger
@@ -110,101 +118,68 @@ impl Connection {
     }
 
     /// Answers a client for whom there is no room.
-    pub(crate) async fn refuse(mut self) {
+    pub(crate) async fn refuse(mut self, shared: &Shared) {
         let detail = "the proxy has as many connections as it takes: try again later, or raise max-connections";
         let problem = Problem::new(503, "connection_limit_reached", detail);
-        self.worker.shared.refused.count(problem.status);
+        shared.refused.count(problem.status);
         let mut out = Outgoing::new(problem.whole());
         self.flush(&mut out, LINGER).await;
         self.linger().await;
     }
 
     /// Serves one request, whose head has come in.
-    async fn request(&mut self, head: RequestHead) -> Next {
-        let started = Instant::now();
-        let worker = self.worker.clone();
+    async fn request(&mut self, worker: &Worker, head: RequestHead) -> Next {
+        let started = clock::now();
         // The one load of this request: everything it needs to know comes from here.
-        let table: Arc<Table> = worker.shared.table.load_full();
-        let Some(listener) = table.listeners.get(self.listener) else { return Next::Close };
+        let listener = worker.shared.table.load().listeners.get(self.listener).cloned();
+        let Some(listener) = listener else { return Next::Close };
         let generated;
         let id = match request_id(&head) {
             Some(id) => id,
             None => {
                 generated = random_id();
                 // Hexadecimal digits are always text.
-                std::str::from_utf8(&generated).unwrap_or_default()
+                std::str::from_utf8(&generated.0).unwrap_or_default()
             }
         };
-        let asked = Asked { head: &head, listener, id, started };
+        let asked = Asked { head: &head, listener: &listener, id, started };
         let mut body = match head.framing {
             Framing::Unsaid => BodyReader::EMPTY,
             Framing::Length(length) => BodyReader::Length(length),
             Framing::Chunked => BodyReader::Chunked(Decoder::default()),
         };
-        let next = match self.admit(&asked) {
-            Ok((route, _admitted)) => self.broadcast(&asked, route, &mut body).await,
+        let next = match admit(&worker.shared, &asked) {
+            Ok((route, _admitted)) => {
+                let client_ip = std::mem::take(&mut self.client_ip);
+                let next = self.broadcast(&asked, &client_ip, worker, route, &mut body).await;
+                self.client_ip = client_ip;
+                next
+            }
             Err((route, result, problem)) => {
                 let next = if self.skip(&mut body) { self.next(&asked) } else { Next::Linger };
-                self.answer_without_legs(&asked, route.as_ref(), result, &problem, next).await
+                self.answer_without_legs(&asked, &worker.shared, route.as_ref(), result, &problem, next).await
             }
         };
         self.fields = head.fields.recycle();
         next
     }
 
-    /// Finds the route and checks everything that can be checked before a leg starts.
-    fn admit(&self, asked: &Asked<'_>) -> Result<(Arc<RouteEntry>, crate::shared::Admitted), Refusal> {
-        let refuse =
-            |status, kind, detail: &'static str| (None, RequestResult::Rejected, Problem::new(status, kind, detail));
-        let route = asked.listener.route(asked.head).map_err(|none| match none {
-            NoRoute::NotAllowed => refuse(403, "http_request_denied", "this method and path are not allowed here"),
-            NoRoute::NoMatch => refuse(404, "destination_not_found", "no route matches this request"),
-        })?;
-        let policy = &route.config.policy;
-        let refusal = |result, status, kind, detail: String| {
-            Err((Some(route.clone()), result, Problem::new(status, kind, detail)))
-        };
-        if headers::has_passed(asked.head, &route.via) {
-            let detail = "this request has been broadcast to these endpoints before".to_owned();
-            return refusal(RequestResult::Rejected, 508, "proxy_loop_detected", detail);
-        }
-        if let (Framing::Length(length), Some(limit)) = (asked.head.framing, policy.max_body)
-            && length > limit
-        {
-            let detail = format!("the request body has {length} bytes, the limit here is {limit}");
-            return refusal(RequestResult::Client, 413, "http_request_error", detail);
-        }
-        let total = route.members.len();
-        let empty = |status, detail| refusal(RequestResult::Empty, status, "destination_unavailable", detail);
-        if total == 0 {
-            return empty(policy.on_empty, format!("{} has no endpoint", route.config.cluster));
-        }
-        if total < policy.min_endpoints {
-            return empty(503, format!("{total} endpoints, at least {} are wanted", policy.min_endpoints));
-        }
-        let required = policy.require.required(total);
-        if required > total {
-            return empty(503, format!("{total} endpoints, {required} are required to be ok"));
-        }
-        match self.worker.shared.admit() {
-            Some(admitted) => Ok((route.clone(), admitted)),
-            None => {
-                let detail = "the proxy has as many requests in flight as it takes: try again later";
-                refusal(RequestResult::Rejected, 503, "connection_limit_reached", detail.to_owned())
-            }
-        }
-    }
-
     /// Sends the request to every endpoint and answers.
-    async fn broadcast(&mut self, asked: &Asked<'_>, route: Arc<RouteEntry>, body: &mut BodyReader) -> Next {
-        let (head, shared) = (asked.head, self.worker.shared.clone());
+    async fn broadcast(
+        &mut self,
+        asked: &Asked<'_>,
+        client_ip: &str,
+        worker: &Worker,
+        route: &Arc<RouteEntry>,
+        body: &mut BodyReader,
+    ) -> Next {
+        let (head, shared) = (asked.head, &worker.shared);
         let wants_report = route.config.policy.report && headers::wants_report(head);
-        let client_ip = self.client_ip.clone();
         let forwarding = Forwarding {
-            client: &client_ip,
+            client: client_ip,
             trusted: headers::is_trusted(&asked.listener.config, self.client.peer.ip()),
             via: &route.via,
-            id: head.fields.all("x-request-id").next().is_none().then_some(asked.id),
+            id: head.fields.of(Class::RequestId).next().is_none().then_some(asked.id),
             report: wants_report,
             host: None,
         };
@@ -214,20 +189,19 @@ impl Connection {
             chunked: head.framing == Framing::Chunked,
             has_body: head.framing != Framing::Unsaid,
             wants_report,
-            worker: self.worker.index,
+            worker: worker.index,
         };
-        let mut exchange =
-            Box::new(Exchange::new(route.clone(), &request, &shared.budget, &shared.limits, asked.started));
+        let mut exchange = Exchange::new(route, &request, &shared.budget, &shared.limits, asked.started);
         if head.host().is_some() {
-            let leg_head = headers::leg_head(head, &forwarding);
-            exchange.begin(|_| leg_head.clone());
+            exchange.begin(|out| headers::put_leg_head(out, head, &forwarding));
         } else {
-            exchange
-                .begin(|target| headers::leg_head(head, &Forwarding { host: Some(&target.authority), ..forwarding }));
+            exchange.begin_each(|target| {
+                headers::leg_head(head, &Forwarding { host: Some(&target.authority), ..forwarding })
+            });
         }
         let idle = asked.listener.config.timeouts.body;
         if head.expects_continue && self.client.buffer.is_empty() && !matches!(body, BodyReader::Length(0)) {
-            let mut out = Outgoing::new(b"HTTP/1.1 100 Continue\r\n\r\n".as_slice().into());
+            let mut out = Outgoing::new(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec());
             self.flush(&mut out, idle).await;
         }
         let gathered =
@@ -242,7 +216,7 @@ impl Connection {
                 exchange.abort(Outcome::Cancelled, "http_request_error", "the client's request body was at fault");
                 let problem = Problem::new(fault.status(), "http_request_error", fault.to_string());
                 let quorum = exchange.quorum;
-                let sent = self.send_problem(asked, &problem, Some(&quorum), &route, Next::Linger).await;
+                let sent = self.send_problem(asked, &problem, Some(&quorum), route, Next::Linger).await;
                 (RequestResult::Client, fault.status(), sent, Next::Linger)
             }
             Gathered::Gone => {
@@ -250,7 +224,7 @@ impl Connection {
                 (RequestResult::Client, answer::CLIENT_GONE, 0, Next::Close)
             }
         };
-        let took = asked.started.elapsed();
+        let took = clock::now().saturating_duration_since(asked.started);
         route.metrics.answered(result, status, took);
         exchange.release();
         let told = shared.log.is_on().then(|| answer::told(asked, self.client.peer, result, status, sent, took));
@@ -282,14 +256,14 @@ impl Connection {
                 return (problem.status, sent, next);
             }
         };
-        let (status, mut out, next) = answer::of_leg(exchange, winner, asked, next);
+        let (status, next) = answer::of_leg(exchange, winner, asked, next);
         let streamed =
-            std::future::poll_fn(|cx| exchange.poll_stream(cx, &mut self.client, &mut out, idle, &mut self.alarm))
-                .await;
+            std::future::poll_fn(|cx| exchange.poll_stream(cx, &mut self.client, idle, &mut self.alarm)).await;
+        let sent = exchange.outgoing.body_bytes;
         match streamed {
-            Streamed::Whole => (status, out.body_bytes, next),
-            Streamed::Cut => (status, out.body_bytes, Next::Close),
-            Streamed::Gone => (answer::CLIENT_GONE, out.body_bytes, Next::Close),
+            Streamed::Whole => (status, sent, next),
+            Streamed::Cut => (status, sent, Next::Close),
+            Streamed::Gone => (answer::CLIENT_GONE, sent, Next::Close),
         }
     }
 
@@ -297,13 +271,13 @@ impl Connection {
     async fn answer_without_legs(
         &mut self,
         asked: &Asked<'_>,
+        shared: &Shared,
         route: Option<&Arc<RouteEntry>>,
         result: RequestResult,
         problem: &Problem,
         next: Next,
     ) -> Next {
-        let shared = self.worker.shared.clone();
-        let took = asked.started.elapsed();
+        let took = clock::now().saturating_duration_since(asked.started);
         let sent = match route {
             Some(route) => {
                 route.metrics.answered(result, problem.status, took);
@@ -340,7 +314,7 @@ impl Connection {
 
     /// What becomes of the connection after a request that was read to its end.
     fn next(&self, asked: &Asked<'_>) -> Next {
-        let keep = asked.head.keepalive && asked.listener.config.keepalive && !*self.shutdown.borrow();
+        let keep = asked.head.keepalive && asked.listener.config.keepalive && !self.draining.has_begun();
         if keep { Next::Keep } else { Next::Close }
     }
 
@@ -362,7 +336,7 @@ impl Connection {
     /// Closes without a reset, which would take the answer from a client that is still sending: says that nothing more
     /// will come, and reads on for a while.
     async fn linger(&mut self) {
-        let until = Instant::now() + LINGER;
+        let until = clock::now() + LINGER;
         let (client, alarm) = (&mut self.client, &mut self.alarm);
         std::future::poll_fn(|cx| {
             let _ = client.poll_shutdown(cx);
@@ -379,25 +353,94 @@ impl Connection {
     }
 }
 
+/// Finds the route and checks everything that can be checked before a leg starts.
+fn admit<'a>(shared: &'a Shared, asked: &'a Asked<'_>) -> Result<(&'a Arc<RouteEntry>, Admitted<'a>), Refusal> {
+    let refuse =
+        |status, kind, detail: &'static str| (None, RequestResult::Rejected, Problem::new(status, kind, detail));
+    let route = asked.listener.route(asked.head).map_err(|none| match none {
+        NoRoute::NotAllowed => refuse(403, "http_request_denied", "this method and path are not allowed here"),
+        NoRoute::NoMatch => refuse(404, "destination_not_found", "no route matches this request"),
+    })?;
+    let policy = &route.config.policy;
+    let refusal =
+        |result, status, kind, detail: String| Err((Some(route.clone()), result, Problem::new(status, kind, detail)));
+    if headers::has_passed(asked.head, &route.via) {
+        let detail = "this request has been broadcast to these endpoints before".to_owned();
+        return refusal(RequestResult::Rejected, 508, "proxy_loop_detected", detail);
+    }
+    if let (Framing::Length(length), Some(limit)) = (asked.head.framing, policy.max_body)
+        && length > limit
+    {
+        let detail = format!("the request body has {length} bytes, the limit here is {limit}");
+        return refusal(RequestResult::Client, 413, "http_request_error", detail);
+    }
+    let total = route.members.len();
+    let empty = |status, detail| refusal(RequestResult::Empty, status, "destination_unavailable", detail);
+    if total == 0 {
+        return empty(policy.on_empty, format!("{} has no endpoint", route.config.cluster));
+    }
+    if total < policy.min_endpoints {
+        return empty(503, format!("{total} endpoints, at least {} are wanted", policy.min_endpoints));
+    }
+    let required = policy.require.required(total);
+    if required > total {
+        return empty(503, format!("{total} endpoints, {required} are required to be ok"));
+    }
+    match shared.admit() {
+        Some(admitted) => Ok((route, admitted)),
+        None => {
+            let detail = "the proxy has as many requests in flight as it takes: try again later";
+            refusal(RequestResult::Rejected, 503, "connection_limit_reached", detail.to_owned())
+        }
+    }
+}
+
 type Refusal = (Option<Arc<RouteEntry>>, RequestResult, Problem);
 
 /// The id the client gave the request, where it is one that can be logged.
 fn request_id(head: &RequestHead) -> Option<&str> {
-    let id = std::str::from_utf8(head.fields.all("x-request-id").next()?).ok()?;
+    let id = std::str::from_utf8(head.fields.of(Class::RequestId).next()?).ok()?;
     (!id.is_empty() && id.len() <= 128 && id.bytes().all(|b| b.is_ascii_graphic())).then_some(id)
 }
 
-/// An id for a request that came without one: 128 random bits in hexadecimal.
-fn random_id() -> [u8; 32] {
-    let (mut id, mut bits) = ([0; 32], u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..)));
-    for digit in &mut id {
-        *digit = b"0123456789abcdef"[(bits & 0xf) as usize];
-        bits >>= 4;
+/// An id in hexadecimal. Aligned, because its check as text then takes a quarter of the time.
+#[repr(align(16))]
+struct RandomId([u8; 32]);
+
+/// An id for a request that came without one: 128 random bits.
+fn random_id() -> RandomId {
+    let mut id = RandomId([0; 32]);
+    for digits in id.0.chunks_exact_mut(8) {
+        digits.copy_from_slice(&hexadecimal(fastrand::u32(..)).to_le_bytes());
     }
     id
+}
+
+/// The hexadecimal digits of a number, the lowest first, as the bytes of a word.
+fn hexadecimal(number: u32) -> u64 {
+    let mut spread = u64::from(number);
+    spread = (spread | spread << 16) & 0x0000_ffff_0000_ffff;
+    spread = (spread | spread << 8) & 0x00ff_00ff_00ff_00ff;
+    spread = (spread | spread << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    // One in each byte whose digit is a letter.
+    let letters = ((spread + 0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
+    spread + 0x3030_3030_3030_3030 + letters * u64::from(b'a' - b'9' - 1)
 }
 
 /// Whether an answer of unknown length can be chunked for this client.
 fn knows_chunks(head: &RequestHead) -> bool {
     head.version == Version::Http11
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_hexadecimal() {
+        assert_eq!(hexadecimal(0x89ab_cdef).to_le_bytes(), *b"fedcba98");
+        assert_eq!(hexadecimal(0x0123_4567).to_le_bytes(), *b"76543210");
+        let (one, other) = (random_id().0, random_id().0);
+        assert!(one != other && one.iter().all(u8::is_ascii_hexdigit));
+    }
 }

@@ -11,6 +11,7 @@ mod choice;
 pub mod gather;
 pub mod leg;
 pub mod quorum;
+pub mod spare;
 pub mod stream;
 mod wake;
 pub mod window;
@@ -26,14 +27,17 @@ use tokio::time::Instant;
 use self::{
     alarm::Alarm,
     budget::{Budget, Share},
-    leg::{Leg, Mode, Terms},
+    leg::{Leg, Mode, Sending, Terms},
     quorum::Quorum,
+    stream::Outgoing,
     wake::Wakers,
     window::{Cursor, Window},
 };
 use crate::{
+    buffers, clock,
     outcome::{LegError, Outcome},
     table::RouteEntry,
+    target::Target,
 };
 
 /// How often woken legs are looked for before the task yields.
@@ -50,7 +54,11 @@ pub struct Exchange {
     pub window: Window,
     /// The policy.
     pub quorum: Quorum,
-    method: Box<[u8]>,
+    /// The answer on its way to the client.
+    pub outgoing: Outgoing,
+    /// The head that the legs write.
+    head: Vec<u8>,
+    method: Vec<u8>,
     /// Whether the client gets the report instead of an endpoint's answer.
     pub wants_report: bool,
     decided: bool,
@@ -94,74 +102,136 @@ pub struct Request<'a> {
 // === impl Exchange ===
 
 impl Exchange {
-    /// An exchange for `route`, with no leg begun.
+    /// An exchange for `route`, with no leg begun: one that has served its time, if this thread has one to spare.
     #[must_use]
     pub fn new(
-        route: Arc<RouteEntry>,
+        route: &Arc<RouteEntry>,
         request: &Request<'_>,
         budget: &Arc<Budget>,
         config: &crate::config::Limits,
         started: Instant,
-    ) -> Self {
-        let policy = &route.config.policy;
-        let mut window = Window::default();
-        window.reset(policy.window, request.chunked);
-        if !request.has_body {
-            window.finish();
-        }
+    ) -> Box<Self> {
+        let mut exchange = spare::take().unwrap_or_else(|| Box::new(Self::blank(route, budget, started)));
+        exchange.reset(route, request, budget, config, started);
+        exchange
+    }
+
+    fn blank(route: &Arc<RouteEntry>, budget: &Arc<Budget>, started: Instant) -> Self {
         Self {
-            quorum: Quorum::new(policy.require, route.members.len()),
-            legs: Vec::with_capacity(route.members.len()),
-            window,
-            method: request.method.into(),
-            wants_report: request.wants_report,
+            route: route.clone(),
+            legs: Vec::new(),
+            window: Window::default(),
+            quorum: Quorum::new(route.config.policy.require, 0),
+            outgoing: Outgoing::default(),
+            head: Vec::new(),
+            method: Vec::new(),
+            wants_report: false,
             decided: false,
             winner: None,
             candidate: None,
             fallback: None,
             wakers: Wakers::default(),
-            terms: Terms {
-                worker: request.worker,
-                is_head: request.method == b"HEAD",
-                is_idempotent: request.is_idempotent,
-                retries: policy.retries,
-                connect: policy.timeouts.connect,
-                first_byte: policy.timeouts.first_byte,
-                pool: config.pool,
-                pool_idle: config.pool_idle,
-            },
-            cap: config.inflight_per_endpoint,
+            terms: Terms::default(),
+            cap: 0,
             started,
-            deadline: Some(started + policy.timeouts.total),
+            deadline: None,
             next_expiry: None,
             held: 0,
             share: Share::of(budget),
             waits: gather::Waits::default(),
-            route,
         }
     }
 
-    /// Begins every leg with the head that `head_for` makes for its endpoint.
-    pub fn begin(&mut self, mut head_for: impl FnMut(&crate::target::Target) -> Bytes) {
-        self.wakers.reset(self.route.members.len());
-        let now = self.started;
+    /// Makes it one for this request. What is not set here was emptied when the exchange was put aside.
+    fn reset(
+        &mut self,
+        route: &Arc<RouteEntry>,
+        request: &Request<'_>,
+        budget: &Arc<Budget>,
+        config: &crate::config::Limits,
+        started: Instant,
+    ) {
+        // Mostly these are the same, which then need not be counted anew.
+        if !Arc::ptr_eq(&self.route, route) {
+            self.route = route.clone();
+        }
+        self.share.be_of(budget);
+        let policy = &route.config.policy;
+        self.window.reset(policy.window, request.chunked);
+        if !request.has_body {
+            self.window.finish();
+        }
+        self.quorum = Quorum::new(policy.require, route.members.len());
+        self.method.extend_from_slice(request.method);
+        self.wants_report = request.wants_report;
+        (self.decided, self.held) = (false, 0);
+        (self.winner, self.candidate, self.fallback) = (None, None, None);
+        self.terms = Terms {
+            worker: request.worker,
+            is_head: request.method == b"HEAD",
+            is_idempotent: request.is_idempotent,
+            retries: policy.retries,
+            connect: policy.timeouts.connect,
+            first_byte: policy.timeouts.first_byte,
+            pool: config.pool,
+            pool_idle: config.pool_idle,
+        };
+        self.cap = config.inflight_per_endpoint;
+        (self.started, self.deadline, self.next_expiry) = (started, Some(started + policy.timeouts.total), None);
+        self.waits = gather::Waits::default();
+    }
+
+    /// Empties it and puts it aside for another request. Its legs have ended, or end here.
+    pub fn put_aside(mut self: Box<Self>) {
+        if self.legs.len() > spare::LEGS {
+            self.legs.truncate(spare::LEGS);
+            self.wakers = Wakers::default();
+        }
+        self.legs.iter_mut().for_each(Leg::clear);
+        self.window.clear();
+        self.outgoing.clear();
+        self.share.set(0);
+        for bytes in [&mut self.head, &mut self.method] {
+            bytes.clear();
+            bytes.shrink_to(buffers::ROOM);
+        }
+        spare::give(self);
+    }
+
+    /// Begins every leg with the head that `put_head` writes.
+    pub fn begin(&mut self, put_head: impl FnOnce(&mut Vec<u8>)) {
+        put_head(&mut self.head);
+        self.begin_legs(|_| None);
+    }
+
+    /// Begins every leg with a head of its own, which `head_for` makes for its endpoint.
+    pub fn begin_each(&mut self, head_for: impl Fn(&Target) -> Bytes) {
+        self.begin_legs(|target| Some(head_for(target)));
+    }
+
+    fn begin_legs(&mut self, own_head: impl Fn(&Target) -> Option<Bytes>) {
+        let (now, total) = (self.started, self.route.members.len());
+        self.wakers.reset(total);
+        self.legs.truncate(total);
+        self.legs.reserve(total - self.legs.len());
         for (index, member) in self.route.members.iter().enumerate() {
-            let head = head_for(&member.target);
-            let mut leg = Leg::new(member.target.clone(), head, &self.terms, now);
+            match self.legs.get_mut(index) {
+                Some(leg) => leg.reset(&member.target, &self.terms, now),
+                None => self.legs.push(Leg::new(member.target.clone(), &self.terms, now)),
+            }
+            let leg = &mut self.legs[index];
+            leg.own_head = own_head(&member.target);
             if member.ready {
                 leg.start(&self.terms, self.cap, now);
             } else {
                 let error = LegError::new("destination_unavailable", "the endpoint is not ready");
                 leg.end_with(Outcome::Rejected, error, now);
             }
-            self.legs.push(leg);
-            self.wakers.flag(index);
         }
     }
 
     /// Polls every leg that was woken or flagged. Returns whether any was.
     fn poll_legs(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        self.wakers.register(cx.waker());
         let mut any = false;
         for _ in 0..ROUNDS {
             let mut found = false;
@@ -171,7 +241,7 @@ impl Exchange {
                     let index = word * 64 + flags.trailing_zeros() as usize;
                     flags &= flags - 1;
                     found = true;
-                    self.poll_leg(index, now);
+                    self.poll_leg(cx, index, now);
                 }
                 word += 1;
             }
@@ -185,17 +255,18 @@ impl Exchange {
         any
     }
 
-    fn poll_leg(&mut self, index: usize, now: Instant) {
+    fn poll_leg(&mut self, cx: &mut Context<'_>, index: usize, now: Instant) {
         let Some(leg) = self.legs.get_mut(index) else { return };
         let held = leg.held_bytes;
-        let mut cx = Context::from_waker(self.wakers.waker(index));
-        leg.poll(&mut cx, &self.window, &self.terms, now);
+        let sending = Sending { head: &self.head, window: &self.window };
+        let mut leg_cx = Context::from_waker(self.wakers.waker(index, cx.waker()));
+        leg.poll(&mut leg_cx, &sending, &self.terms, now);
         if leg.fresh_head {
             leg.fresh_head = false;
             self.classify(index);
-            let leg = &mut self.legs[index];
-            let mut cx = Context::from_waker(self.wakers.waker(index));
-            leg.poll(&mut cx, &self.window, &self.terms, now);
+            let sending = Sending { head: &self.head, window: &self.window };
+            let mut leg_cx = Context::from_waker(self.wakers.waker(index, cx.waker()));
+            self.legs[index].poll(&mut leg_cx, &sending, &self.terms, now);
         }
         self.held = self.held + self.legs[index].held_bytes - held;
         self.choose(index);
@@ -255,7 +326,7 @@ impl Exchange {
 
     /// Ends every leg that has not ended.
     pub fn abort(&mut self, outcome: Outcome, kind: &'static str, why: &'static str) {
-        let now = Instant::now();
+        let now = clock::now();
         for index in 0..self.legs.len() {
             if self.legs[index].result.is_none() && self.winner != Some(index) {
                 self.end_leg(index, outcome, LegError::new(kind, why), now);
@@ -282,13 +353,14 @@ impl Exchange {
         self.discard(winner);
         if self.deadline.is_none() {
             let error = LegError::new("http_response_incomplete", "the client went away in the middle of the answer");
-            self.end_leg(winner, Outcome::Cancelled, error, Instant::now());
+            self.end_leg(winner, Outcome::Cancelled, error, clock::now());
         }
     }
 
     /// Runs the stragglers, until each has ended or its time is up.
     pub fn poll_rest(&mut self, cx: &mut Context<'_>, alarm: &mut Alarm) -> Poll<()> {
-        let mut now = Instant::now();
+        let mut now = clock::now();
+        self.wakers.arrive(cx.waker());
         loop {
             self.poll_legs(cx, now);
             self.share.set(self.held + self.window.cost());
@@ -348,5 +420,5 @@ impl Exchange {
 
 /// A time that is never reached, for when nothing is due.
 fn far() -> Instant {
-    Instant::now() + std::time::Duration::from_secs(24 * 3600)
+    clock::now() + std::time::Duration::from_secs(24 * 3600)
 }

@@ -5,11 +5,11 @@
 
 use std::net::IpAddr;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 
 use crate::{
     config,
-    http::{Framing, Version, members, request::RequestHead, response::ResponseHead},
+    http::{Class, Field, Fields, Framing, Version, members, request::RequestHead, response::ResponseHead},
 };
 
 /// The media type of the report; also how a client asks for it.
@@ -56,7 +56,7 @@ pub fn via_name(cluster: &str) -> Box<str> {
 /// Whether the request has been through a proxy of this name.
 #[must_use]
 pub fn has_passed(head: &RequestHead, via: &str) -> bool {
-    head.fields.list("via").any(|hop| {
+    head.fields.list(Class::Via).any(|hop| {
         let mut parts = hop.split(u8::is_ascii_whitespace).filter(|part| !part.is_empty());
         parts.nth(1).is_some_and(|name| name.eq_ignore_ascii_case(via.as_bytes()))
     })
@@ -65,7 +65,7 @@ pub fn has_passed(head: &RequestHead, via: &str) -> bool {
 /// Whether the client asks for the report instead of an endpoint's answer.
 #[must_use]
 pub fn wants_report(head: &RequestHead) -> bool {
-    head.fields.list("accept").any(is_report)
+    head.fields.list(Class::Accept).any(is_report)
 }
 
 fn is_report(range: &[u8]) -> bool {
@@ -76,95 +76,171 @@ fn is_report(range: &[u8]) -> bool {
 /// The head that every leg writes. Framed by what the client's head says about its body.
 #[must_use]
 pub fn leg_head(head: &RequestHead, forwarding: &Forwarding<'_>) -> Bytes {
-    let size = head.fields.iter().map(|(name, value)| name.len() + value.len() + 4).sum::<usize>();
-    let mut out = BytesMut::with_capacity(size + head.target().len() + 320);
+    let mut out = Vec::new();
+    put_leg_head(&mut out, head, forwarding);
+    out.into()
+}
+
+/// Writes that head.
+pub fn put_leg_head(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forwarding<'_>) {
+    // What is added here is short, but for a host that is said twice.
+    out.reserve(head.fields.bytes().len() + head.host().map_or(0, <[u8]>::len) + 512);
     out.put_slice(head.method());
     out.put_slice(if head.target_lacks_slash() { b" /" } else { b" " });
     out.put_slice(head.target());
     out.put_slice(b" HTTP/1.1\r\n");
-    let nominated: Vec<&[u8]> = head.fields.list("connection").collect();
+    let nominated = Nominated::of(&head.fields);
     let mut has_host = false;
-    for (name, value) in head.fields.iter() {
-        match classify(name) {
+    let mut kept = Kept::of(&head.fields);
+    for field in head.fields.fields() {
+        match field.class {
             Class::Host => {
                 has_host = true;
-                put(&mut out, name, value);
+                kept.keep(out, field);
             }
-            Class::HopByHop | Class::Framing | Class::Broadcast | Class::Expect => {}
-            Class::Forwarded if !forwarding.trusted => {}
+            Class::Connection
+            | Class::ProxyConnection
+            | Class::HopByHop
+            | Class::Upgrade
+            | Class::ContentLength
+            | Class::TransferEncoding
+            | Class::Broadcast
+            | Class::Expect
             // Said anew below, with this hop.
-            Class::Forwarded if name.eq_ignore_ascii_case(b"x-forwarded-for") => {}
-            Class::Accept if forwarding.report => put_without_report(&mut out, name, value),
-            _ if nominated.iter().any(|nominated| nominated.eq_ignore_ascii_case(name)) => {}
-            Class::Accept | Class::Forwarded | Class::Other => put(&mut out, name, value),
+            | Class::ForwardedFor => {}
+            Class::ForwardedProto | Class::ForwardedHost | Class::Forwarded if !forwarding.trusted => {}
+            Class::Accept if forwarding.report => {
+                let (name, value) = kept.parts(field);
+                kept.flush(out);
+                put_without_report(out, name, value);
+            }
+            _ if nominated.has(kept.parts(field).0) => {}
+            _ => kept.keep(out, field),
         }
     }
+    kept.flush(out);
     if !has_host {
         let host = head.host().or(forwarding.host.map(str::as_bytes)).unwrap_or_default();
-        put(&mut out, b"Host", host);
+        put(out, b"Host", host);
     }
     match head.framing {
-        Framing::Length(length) => put_length(&mut out, length),
+        Framing::Length(length) => put_length(out, length),
         Framing::Chunked => out.put_slice(b"Transfer-Encoding: chunked\r\n"),
         Framing::Unsaid => {}
     }
-    put_forwarding(&mut out, head, forwarding);
+    put_forwarding(out, head, forwarding);
     out.put_slice(b"\r\n");
-    out.freeze()
 }
 
-fn put_forwarding(out: &mut BytesMut, head: &RequestHead, forwarding: &Forwarding<'_>) {
-    let received = if head.version == Version::Http10 { "1.0" } else { "1.1" };
-    put_text(out, "Via", &[received, " ", forwarding.via]);
-    out.put_slice(b"X-Forwarded-For: ");
+fn put_forwarding(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forwarding<'_>) {
+    out.put_slice(if head.version == Version::Http10 { b"Via: 1.0 " } else { b"Via: 1.1 " });
+    out.put_slice(forwarding.via.as_bytes());
+    out.put_slice(b"\r\nX-Forwarded-For: ");
     if forwarding.trusted {
-        for hop in head.fields.list("x-forwarded-for") {
+        for hop in head.fields.list(Class::ForwardedFor) {
             out.put_slice(hop);
             out.put_slice(b", ");
         }
     }
     out.put_slice(forwarding.client.as_bytes());
-    out.put_slice(b"\r\n");
-    let kept = |name| forwarding.trusted && head.fields.all(name).next().is_some();
-    if !kept("x-forwarded-proto") {
-        out.put_slice(b"X-Forwarded-Proto: http\r\n");
-    }
+    let kept = |class| forwarding.trusted && head.fields.of(class).next().is_some();
+    out.put_slice(if kept(Class::ForwardedProto) { b"\r\n" } else { b"\r\nX-Forwarded-Proto: http\r\n" });
     if let Some(host) = head.host()
-        && !kept("x-forwarded-host")
+        && !kept(Class::ForwardedHost)
     {
         put(out, b"X-Forwarded-Host", host);
     }
     if let Some(id) = forwarding.id {
-        put_text(out, "X-Request-Id", &[id]);
+        put(out, b"X-Request-Id", id.as_bytes());
     }
 }
 
 /// Writes the status line and the fields of an endpoint's response, framed for the client.
-pub fn put_answer(out: &mut BytesMut, head: &ResponseHead, framing: AnswerFraming) {
+pub fn put_answer(out: &mut impl BufMut, head: &ResponseHead, framing: AnswerFraming) {
     put_status(out, head.status, head.reason());
-    let fields = head.fields();
-    let nominated: Vec<&[u8]> = fields.list("connection").collect();
-    for (name, value) in fields.iter() {
-        match classify(name) {
-            Class::HopByHop | Class::Framing | Class::Broadcast => {}
-            _ if nominated.iter().any(|nominated| nominated.eq_ignore_ascii_case(name)) => {}
-            _ => put(out, name, value),
+    let nominated = Nominated::of(&head.fields);
+    let mut kept = Kept::of(&head.fields);
+    for field in head.fields.fields() {
+        match field.class {
+            Class::Connection
+            | Class::ProxyConnection
+            | Class::HopByHop
+            | Class::Upgrade
+            | Class::ContentLength
+            | Class::TransferEncoding
+            | Class::Broadcast => {}
+            _ if nominated.has(kept.parts(field).0) => {}
+            _ => kept.keep(out, field),
         }
     }
+    kept.flush(out);
     put_framing(out, framing);
 }
 
+/// The names that the `Connection` fields of a head nominate, besides the well-known ones.
+struct Nominated<'a>(Vec<&'a [u8]>);
+
+impl<'a> Nominated<'a> {
+    fn of(fields: &'a Fields) -> Self {
+        Self(if fields.has(Class::Connection) { fields.list(Class::Connection).collect() } else { Vec::new() })
+    }
+
+    fn has(&self, name: &[u8]) -> bool {
+        self.0.iter().any(|nominated| nominated.eq_ignore_ascii_case(name))
+    }
+}
+
+/// Fields that go on as they came. Neighbours that are written the way they are written here are copied in one piece:
+/// most heads have only such fields.
+struct Kept<'a> {
+    head: &'a [u8],
+    /// The piece that has been found so far.
+    from: usize,
+    to: usize,
+}
+
+impl<'a> Kept<'a> {
+    fn of(fields: &'a Fields) -> Self {
+        Self { head: fields.bytes(), from: 0, to: 0 }
+    }
+
+    fn parts(&self, field: &Field) -> (&'a [u8], &'a [u8]) {
+        (field.name.get(self.head), field.value.get(self.head))
+    }
+
+    fn keep(&mut self, out: &mut impl BufMut, field: &Field) {
+        let Some(line) = field.plain_line(self.head) else {
+            self.flush(out);
+            let (name, value) = self.parts(field);
+            return put(out, name, value);
+        };
+        if line.start != self.to {
+            self.flush(out);
+            self.from = line.start;
+        }
+        self.to = line.end;
+    }
+
+    fn flush(&mut self, out: &mut impl BufMut) {
+        if self.from < self.to {
+            out.put_slice(&self.head[self.from..self.to]);
+        }
+        (self.from, self.to) = (0, 0);
+    }
+}
+
 /// Writes a status line.
-pub fn put_status(out: &mut BytesMut, status: u16, reason: &[u8]) {
+pub fn put_status(out: &mut impl BufMut, status: u16, reason: &[u8]) {
     out.put_slice(b"HTTP/1.1 ");
-    put_number(out, status.into());
+    // Always three digits, whatever made the number.
+    out.put_slice(&[status / 100 % 10, status / 10 % 10, status % 10].map(|digit| b'0' + digit as u8));
     out.put_slice(b" ");
     out.put_slice(reason);
     out.put_slice(b"\r\n");
 }
 
 /// Writes the fields that frame a body.
-pub fn put_framing(out: &mut BytesMut, framing: AnswerFraming) {
+pub fn put_framing(out: &mut impl BufMut, framing: AnswerFraming) {
     match framing {
         AnswerFraming::Length(length) => put_length(out, length),
         AnswerFraming::Chunked => out.put_slice(b"Transfer-Encoding: chunked\r\n"),
@@ -173,7 +249,7 @@ pub fn put_framing(out: &mut BytesMut, framing: AnswerFraming) {
 }
 
 /// Writes one field. Its parts must be free of line ends.
-pub fn put_text(out: &mut BytesMut, name: &str, value: &[&str]) {
+pub fn put_text(out: &mut impl BufMut, name: &str, value: &[&str]) {
     out.put_slice(name.as_bytes());
     out.put_slice(b": ");
     value.iter().for_each(|part| out.put_slice(part.as_bytes()));
@@ -181,7 +257,10 @@ pub fn put_text(out: &mut BytesMut, name: &str, value: &[&str]) {
 }
 
 /// Writes a number in decimal.
-pub fn put_number(out: &mut BytesMut, mut number: u64) {
+pub fn put_number(out: &mut impl BufMut, mut number: u64) {
+    if number < 10 {
+        return out.put_u8(b'0' + number as u8);
+    }
     let (mut digits, mut first) = ([0; 20], 20);
     loop {
         first -= 1;
@@ -193,61 +272,24 @@ pub fn put_number(out: &mut BytesMut, mut number: u64) {
     }
 }
 
-fn put(out: &mut BytesMut, name: &[u8], value: &[u8]) {
+fn put(out: &mut impl BufMut, name: &[u8], value: &[u8]) {
     out.put_slice(name);
     out.put_slice(b": ");
     out.put_slice(value);
     out.put_slice(b"\r\n");
 }
 
-fn put_length(out: &mut BytesMut, length: u64) {
+fn put_length(out: &mut impl BufMut, length: u64) {
     out.put_slice(b"Content-Length: ");
     put_number(out, length);
     out.put_slice(b"\r\n");
 }
 
 /// Writes an `Accept` without the report's media type; not at all where nothing else is in it.
-fn put_without_report(out: &mut BytesMut, name: &[u8], value: &[u8]) {
+fn put_without_report(out: &mut impl BufMut, name: &[u8], value: &[u8]) {
     let rest: Vec<&[u8]> = members(value).filter(|range| !is_report(range)).collect();
     if !rest.is_empty() {
         put(out, name, &rest.join(b", ".as_slice()));
-    }
-}
-
-/// What kind of field a name is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Class {
-    HopByHop,
-    Framing,
-    Host,
-    Expect,
-    Forwarded,
-    Broadcast,
-    Accept,
-    Other,
-}
-
-fn classify(name: &[u8]) -> Class {
-    let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
-    let starts = |prefix: &str| name.get(..prefix.len()).is_some_and(|n| n.eq_ignore_ascii_case(prefix.as_bytes()));
-    // By first letter, so that most names are compared with one or two others only.
-    match name.first().map(u8::to_ascii_lowercase) {
-        Some(b'a') if is("accept") => Class::Accept,
-        Some(b'c') if is("connection") => Class::HopByHop,
-        Some(b'c') if is("content-length") => Class::Framing,
-        Some(b'e') if is("expect") => Class::Expect,
-        Some(b'f') if is("forwarded") => Class::Forwarded,
-        Some(b'h') if is("host") => Class::Host,
-        Some(b'k') if is("keep-alive") => Class::HopByHop,
-        Some(b'p') if is("proxy-connection") || is("proxy-authorization") || is("proxy-authenticate") => {
-            Class::HopByHop
-        }
-        Some(b't') if is("transfer-encoding") => Class::Framing,
-        Some(b't') if is("te") || is("trailer") => Class::HopByHop,
-        Some(b'u') if is("upgrade") => Class::HopByHop,
-        Some(b'x') if starts("x-forwarded-") => Class::Forwarded,
-        Some(b'x') if starts("x-broadcast-") => Class::Broadcast,
-        _ => Class::Other,
     }
 }
 
@@ -332,9 +374,12 @@ mod tests {
     fn an_answer_loses_what_concerns_the_endpoints_connection() {
         let response = "HTTP/1.1 201 Made\r\nSet-Cookie: a\r\nset-cookie: b\r\nConnection: x-own\r\nX-Own: 1\r\n\
                         Transfer-Encoding: chunked\r\nX-Broadcast-Result: forged\r\n\r\n";
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         put_answer(&mut out, &ResponseHead::parse(Bytes::from(response)).unwrap(), AnswerFraming::Length(3));
-        assert_eq!(out, "HTTP/1.1 201 Made\r\nSet-Cookie: a\r\nset-cookie: b\r\nContent-Length: 3\r\n");
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "HTTP/1.1 201 Made\r\nSet-Cookie: a\r\nset-cookie: b\r\nContent-Length: 3\r\n"
+        );
     }
 
     proptest! {
@@ -356,7 +401,8 @@ mod tests {
                 prop_assert_eq!(again.host(), head.host());
                 prop_assert!(again.keepalive && !again.expects_continue && !wants_report(&again));
                 for (name, _) in again.fields.iter() {
-                    prop_assert!(!matches!(classify(name), Class::HopByHop | Class::Broadcast | Class::Expect));
+                    let stops = matches!(Class::of(name), Class::Connection | Class::HopByHop | Class::Broadcast | Class::Expect);
+                    prop_assert!(!stops);
                 }
                 prop_assert_eq!(again.fields.all("x-forwarded-for").collect::<Vec<_>>(), [b"192.0.2.9"]);
             }

@@ -3,12 +3,14 @@
 
 pub mod body;
 pub mod chunked;
+mod class;
 pub mod request;
 pub mod response;
 mod scan;
 
 use bytes::Bytes;
 
+pub use class::Class;
 pub use scan::{Bounds, HeadScanner, Overrun, Scan};
 
 /// The two versions spoken.
@@ -35,13 +37,18 @@ pub struct Field {
     pub name: Span,
     /// The value.
     pub value: Span,
+    /// What kind of field it is.
+    pub class: Class,
 }
 
 /// The header fields of one head, in order, repeated ones and their case kept.
 #[derive(Clone, Debug, Default)]
 pub struct Fields {
+    /// The whole head.
     bytes: Bytes,
     fields: Vec<Field>,
+    /// A bit for each class that occurs: most are asked for with every head and are in hardly any.
+    classes: u32,
 }
 
 impl Span {
@@ -53,6 +60,18 @@ impl Span {
         Self { start: start as u32, end: end as u32 }
     }
 
+    /// How many bytes it has.
+    #[must_use]
+    pub fn len(self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    /// Whether it has none.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+
     /// The bytes of this part.
     #[must_use]
     pub fn get(self, whole: &[u8]) -> &[u8] {
@@ -60,24 +79,60 @@ impl Span {
     }
 }
 
+impl Field {
+    /// Where its line is in the head, the line end included, if it is written the way this proxy writes fields: one
+    /// space after the colon, none at the end.
+    pub(crate) fn plain_line(&self, head: &[u8]) -> Option<std::ops::Range<usize>> {
+        let (name, value) = (self.name.end as usize, self.value.end as usize);
+        let plain = name + 2 == self.value.start as usize
+            && head.get(name..name + 2) == Some(b": ")
+            && head.get(value..value + 2) == Some(b"\r\n");
+        plain.then_some(self.name.start as usize..value + 2)
+    }
+}
+
 impl Fields {
-    /// The memory of the list, without what was in it.
+    /// The memory of the list, without what was in it; no more of it than most heads need.
     #[must_use]
     pub fn recycle(mut self) -> Self {
-        self.reset(Bytes::new());
+        (self.bytes, self.classes) = (Bytes::new(), 0);
+        self.fields.clear();
+        self.fields.shrink_to(request::USUAL_FIELDS);
         self
     }
 
-    /// Empties the list and makes it one over other bytes; the memory is used again.
-    fn reset(&mut self, bytes: Bytes) {
+    /// Takes over the list of a parser that has read the bytes of this head.
+    fn fill(&mut self, parsed: &[httparse::Header<'_>], bytes: &[u8]) {
         self.fields.clear();
-        self.bytes = bytes;
+        self.classes = 0;
+        self.fields.extend(parsed.iter().map(|field| {
+            let class = Class::of(field.name.as_bytes());
+            self.classes |= 1 << class as u32;
+            Field { name: Span::of(field.name.as_bytes(), bytes), value: Span::of(field.value, bytes), class }
+        }));
     }
 
-    fn push(&mut self, field: &httparse::Header<'_>) {
-        let name = Span::of(field.name.as_bytes(), &self.bytes);
-        let value = Span::of(field.value, &self.bytes);
-        self.fields.push(Field { name, value });
+    /// Whether a head of `length` bytes at the front of `buffer`, which a parser has read as these fields, is what the
+    /// scanner would have found there: every line ends in CRLF, and no bound is passed.
+    ///
+    /// A head that comes in one piece, as nearly all do, need not be scanned first.
+    fn are_strict(&self, buffer: &[u8], length: usize, bounds: &Bounds) -> bool {
+        let ends_line = |at: usize| at.checked_sub(2).is_some_and(|from| buffer.get(from..at) == Some(b"\r\n"));
+        let first_line = self.fields.first().map_or(length.saturating_sub(2), |field| field.name.start as usize);
+        length <= bounds.bytes
+            && first_line <= bounds.first_line
+            && self.fields.len() <= bounds.fields
+            // A parser passes over empty lines in front of a head.
+            && buffer.first().is_some_and(u8::is_ascii_graphic)
+            && self.fields.iter().all(|field| ends_line(field.name.start as usize))
+            && ends_line(length)
+            && ends_line(length - 2)
+    }
+
+    /// Whether a field of this class occurs.
+    #[must_use]
+    pub fn has(&self, class: Class) -> bool {
+        self.classes & (1 << class as u32) != 0
     }
 
     /// Every field, in order: name and value.
@@ -85,14 +140,37 @@ impl Fields {
         self.fields.iter().map(|field| (field.name.get(&self.bytes), field.value.get(&self.bytes)))
     }
 
+    /// Every field, in order.
+    #[must_use]
+    pub fn fields(&self) -> &[Field] {
+        &self.fields
+    }
+
+    /// The whole head.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Every field, in order: class and value.
+    pub fn classes(&self) -> impl Iterator<Item = (Class, &[u8])> {
+        self.fields.iter().map(|field| (field.class, field.value.get(&self.bytes)))
+    }
+
+    /// The values of the fields of this class.
+    pub fn of(&self, class: Class) -> impl Iterator<Item = &[u8]> {
+        let fields = if self.has(class) { &self.fields[..] } else { &[] };
+        fields.iter().filter(move |field| field.class == class).map(|field| field.value.get(&self.bytes))
+    }
+
+    /// The members of a comma-separated list field, over all fields of this class (RFC 9110 section 5.6.1).
+    pub fn list(&self, class: Class) -> impl Iterator<Item = &[u8]> {
+        self.of(class).flat_map(members)
+    }
+
     /// The values of the fields with this name, compared without regard to case.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         self.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
-    }
-
-    /// The members of a comma-separated list field, over all fields of that name (RFC 9110 section 5.6.1).
-    pub fn list<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        self.all(name).flat_map(members)
     }
 
     /// How many fields there are.
@@ -146,11 +224,14 @@ pub enum FramingError {
 
 impl Framing {
     /// Reads the framing fields of a head (RFC 9112 section 6).
-    fn of<'a>(version: Version, fields: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Result<Self, FramingError> {
+    fn of(version: Version, fields: &Fields) -> Result<Self, FramingError> {
         let mut framing = Self::Unsaid;
+        if !fields.has(Class::ContentLength) && !fields.has(Class::TransferEncoding) {
+            return Ok(framing);
+        }
         let mut coded = false;
-        for (name, value) in fields {
-            if name.eq_ignore_ascii_case(b"content-length") {
+        for (class, value) in fields.classes() {
+            if class == Class::ContentLength {
                 for member in value.split(|b| *b == b',').map(<[u8]>::trim_ascii) {
                     let length = decimal(member).ok_or(FramingError::Length)?;
                     match framing {
@@ -158,7 +239,7 @@ impl Framing {
                         _ => framing = Self::Length(length),
                     }
                 }
-            } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            } else if class == Class::TransferEncoding {
                 if coded || !value.eq_ignore_ascii_case(b"chunked") {
                     return Err(FramingError::Coding);
                 }
@@ -171,6 +252,31 @@ impl Framing {
             (true, Self::Unsaid) => Ok(Self::Chunked),
             (true, _) => Err(FramingError::Both),
         }
+    }
+}
+
+/// A set of bytes, to be looked up instead of searched.
+pub(crate) struct ByteSet([bool; 256]);
+
+impl ByteSet {
+    /// ASCII letters and digits, and `others`.
+    pub(crate) const fn alphanumeric_and(others: &[u8]) -> Self {
+        let (mut set, mut at) = ([false; 256], 0);
+        while at < 256 {
+            set[at] = (at as u8).is_ascii_alphanumeric();
+            at += 1;
+        }
+        at = 0;
+        while at < others.len() {
+            set[others[at] as usize] = true;
+            at += 1;
+        }
+        Self(set)
+    }
+
+    /// Whether every byte is in the set.
+    pub(crate) fn has_all(&self, bytes: &[u8]) -> bool {
+        bytes.iter().all(|b| self.0[usize::from(*b)])
     }
 }
 

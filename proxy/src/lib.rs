@@ -14,10 +14,13 @@
 //! - [`headers`]: what of a head goes on to the other side
 //! - [`exchange`]: one request and its legs: the body window, the legs, the policy, the answer
 //! - [`transport`]: connections to endpoints
+//! - `clock`, `buffers`: the time of a wake-up, and memory that is used again, of one thread
 //! - [`outcome`], [`problem`], [`report`]: what legs produced, and what the client is told
 //! - [`access_log`], [`metrics`], [`introspect`]: what people are told
 
 pub mod access_log;
+mod buffers;
+mod clock;
 pub mod config;
 mod connection;
 mod downstream;

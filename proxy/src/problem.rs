@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 use serde::Serialize;
 
 use crate::{
@@ -60,7 +60,7 @@ impl Problem {
     }
 
     /// Writes the head up to the fields that the caller adds; `length` is that of the body.
-    pub fn put_head(&self, out: &mut BytesMut, length: usize) {
+    pub fn put_head(&self, out: &mut impl BufMut, length: usize) {
         headers::put_status(out, self.status, http::reason(self.status).as_bytes());
         if self.status >= 400 {
             headers::put_text(out, "Content-Type", &["application/problem+json"]);
@@ -80,9 +80,9 @@ impl Problem {
 
     /// The whole answer to a request that never had a route; the connection is closed after it.
     #[must_use]
-    pub fn whole(&self) -> BytesMut {
+    pub fn whole(&self) -> Vec<u8> {
         let body = self.body(None);
-        let mut out = BytesMut::with_capacity(512 + body.len());
+        let mut out = Vec::with_capacity(512 + body.len());
         self.put_head(&mut out, body.len());
         out.put_slice(b"Connection: close\r\n\r\n");
         out.put_slice(&body);
@@ -97,9 +97,9 @@ mod tests {
     #[test]
     fn a_problem_says_what_is_wrong_twice_for_people_and_for_machines() {
         let problem = Problem::new(502, "connection_refused", "cannot \"connect\"\u{e9}\r\n");
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         problem.put_head(&mut out, 5);
-        let head = String::from_utf8(out.to_vec()).unwrap();
+        let head = String::from_utf8(out).unwrap();
         assert!(head.starts_with("HTTP/1.1 502 Bad Gateway\r\nContent-Type: application/problem+json\r\n"));
         let details = "Proxy-Status: fanfare; error=connection_refused; details=\"cannot \\\"connect\\\"\"\r\n";
         assert!(head.contains(details), "{head}");
@@ -111,10 +111,10 @@ mod tests {
     #[test]
     fn a_status_that_is_no_error_has_no_body() {
         let problem = Problem::new(204, "destination_unavailable", "no endpoint");
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         problem.put_head(&mut out, 0);
         assert!(problem.body(None).is_empty());
-        let head = String::from_utf8(out.to_vec()).unwrap();
+        let head = String::from_utf8(out).unwrap();
         assert!(!head.contains("Proxy-Status") && !head.contains("Content-Length"), "{head}");
     }
 }

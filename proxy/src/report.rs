@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -99,7 +99,7 @@ pub struct About<'a> {
 }
 
 /// Writes `X-Broadcast-Result`, and `X-Broadcast-Endpoint` where an endpoint's answer is passed on.
-pub fn put_headers(out: &mut BytesMut, quorum: &Quorum, endpoint: Option<&str>) {
+pub fn put_headers(out: &mut impl BufMut, quorum: &Quorum, endpoint: Option<&str>) {
     let counts: [(&[u8], usize); 5] = [
         (b"X-Broadcast-Result: total=", quorum.total),
         (b", ok=", quorum.ok),

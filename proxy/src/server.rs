@@ -6,36 +6,31 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener},
-    os::fd::IntoRawFd,
     pin::Pin,
     sync::{Arc, atomic::Ordering, mpsc},
     thread::JoinHandle,
     time::Duration,
 };
 
-use async_trait::async_trait;
-use parking_lot::Mutex;
-use pingora_core::{
-    apps::ServerApp,
-    listeners::{L4BufferSettings, ListenerConfig},
-    protocols::Stream,
-    server::{Fds, ShutdownWatch},
-    services::{Service as _, listening::Service},
-};
 use runtime::drain::Drain;
 use snapshot::{Reader, Version};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{net::TcpStream, sync::watch, time::Instant};
 
 use crate::{
+    clock,
     config::{Config, Problem},
     connection::Connection,
     downstream::Downstream,
+    exchange::spare,
     shared::{Shared, Worker},
 };
 
 /// How often idle connections to endpoints are looked through.
 const SWEEP: Duration = Duration::from_secs(5);
+
+/// How long a listener waits where connections cannot be accepted for now.
+const BREATH: Duration = Duration::from_millis(100);
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
@@ -222,7 +217,7 @@ impl Thread {
 async fn serve(
     worker: Arc<Worker>,
     sockets: Vec<(SocketAddr, TcpListener)>,
-    shutdown: ShutdownWatch,
+    shutdown: watch::Receiver<bool>,
     mut stop: watch::Receiver<bool>,
 ) {
     let sweeper = tokio::spawn(sweep(worker.clone()));
@@ -237,39 +232,61 @@ async fn serve(
 }
 
 /// Accepts connections until the shutdown, and then those that had come in before it.
-async fn accept(app: Arc<App>, address: SocketAddr, socket: TcpListener, shutdown: ShutdownWatch) {
-    let key = address.to_string();
-    // Pingora closes its listener at once, which resets what waits to be accepted. This one keeps the socket open.
-    let rest = socket.try_clone();
-    let mut fds = Fds::new();
-    fds.add(key.clone(), socket.into_raw_fd());
-    let mut service = Service::new(format!("listener {key}"), Accepted(app.clone()));
-    // Requests are parsed in a buffer of our own; pingora's would cost 64 KiB per connection on top.
-    service.add_listener(ListenerConfig::tcp(key).l4_buffer(L4BufferSettings::unbuffered()));
-    service.start_service(Some(Arc::new(Mutex::new(fds))), shutdown.clone(), 1).await;
-    let Ok(rest) = rest else { return };
+async fn accept(app: Arc<App>, address: SocketAddr, socket: TcpListener, flag: watch::Receiver<bool>) {
+    let listener = match tokio::net::TcpListener::from_std(socket) {
+        Ok(listener) => listener,
+        Err(error) => {
+            return tracing::error!(%address, %error, "a worker cannot accept connections; restart the process");
+        }
+    };
+    // The flag itself is never marked as seen: that is how connections learn of the shutdown, whenever they come.
+    let (mut shutdown, mut short) = (flag.clone(), false);
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = shutdown.changed() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                short = false;
+                app.take(stream, peer, &flag);
+            }
+            Err(error) if is_shortage(&error) => {
+                if !std::mem::replace(&mut short, true) {
+                    tracing::error!(%address, %error, "cannot accept connections, trying again; raise the limit (ulimit -n)");
+                }
+                tokio::time::sleep(BREATH).await;
+            }
+            // That connection has gone before it was accepted.
+            Err(_) => {}
+        }
+    }
+    // To close the socket would reset what waits to be accepted.
+    let Ok(rest) = listener.into_std() else { return };
     while let Ok((stream, peer)) = rest.accept() {
-        let plain = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
-        if let Ok(stream) = plain {
-            let (app, shutdown) = (app.clone(), shutdown.clone());
-            // Registered before anyone can see that nothing is left to wait for.
-            let work = app.worker.shared.work.begin_work();
-            tokio::spawn(async move {
-                app.serve(Downstream::plain(stream, peer), &shutdown).await;
-                drop(work);
-            });
+        if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+            app.take(stream, peer, &flag);
         }
     }
 }
 
-/// Closes idle connections to endpoints that have been idle for too long or were closed by the endpoint.
+/// Whether the process or the system has run out of what a connection needs: ENOMEM, ENFILE, EMFILE, ENOBUFS. A
+/// connection that waits then stays where it is, and to try at once again would be to spin.
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(12 | 23 | 24 | 105))
+}
+
+/// Closes idle connections to endpoints that have been idle for too long or were closed by the endpoint, and lets go of
+/// memory that no request needs.
 async fn sweep(worker: Arc<Worker>) {
     loop {
         tokio::time::sleep(SWEEP).await;
         let (table, now) = (worker.shared.table.load_full(), Instant::now());
         for target in table.targets() {
-            target.sweep(worker.index, now, worker.shared.limits.pool_idle);
+            target.sweep(worker.index, now);
         }
+        spare::forget();
     }
 }
 
@@ -297,28 +314,29 @@ struct App {
     listener: usize,
 }
 
-/// What pingora's listener hands connections to.
-struct Accepted(Arc<App>);
-
 impl App {
-    async fn serve(&self, client: Downstream, shutdown: &ShutdownWatch) {
-        let shared = &self.worker.shared;
-        let _work = shared.work.begin_work();
-        let (_connected, welcome) = shared.connect();
-        let connection = Connection::new(self.worker.clone(), self.listener, client, shutdown.clone());
-        if welcome {
-            connection.serve().await;
-        } else {
-            connection.refuse().await;
-        }
+    /// Takes a connection that was accepted, and serves it in a task of its own.
+    fn take(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, shutdown: &watch::Receiver<bool>) {
+        // What is written is whole heads and bodies: waiting for more would only delay it. A socket that cannot is gone.
+        let _ = stream.set_nodelay(true);
+        let (app, shutdown) = (self.clone(), shutdown.clone());
+        // Registered before anyone can see that nothing is left to wait for.
+        let work = self.worker.shared.work.begin_work();
+        tokio::spawn(async move {
+            app.serve(Downstream::new(stream, peer), shutdown).await;
+            drop(work);
+        });
     }
-}
 
-#[async_trait]
-impl ServerApp for Accepted {
-    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        self.0.serve(Downstream::new(stream), shutdown).await;
-        None
+    async fn serve(&self, client: Downstream, shutdown: watch::Receiver<bool>) {
+        let (_connected, welcome) = self.worker.shared.connect();
+        let connection = Connection::new(&self.worker.shared, self.listener, client, shutdown);
+        let Some(connection) = connection else { return };
+        if welcome {
+            clock::per_wake_up(connection.serve(&self.worker)).await;
+        } else {
+            clock::per_wake_up(connection.refuse(&self.worker.shared)).await;
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use crate::{
     access_log::{Log, Told},
+    clock,
     config::{Config, Limits},
     exchange::{Exchange, alarm::Alarm, budget::Budget},
     metrics::Refused,
@@ -29,6 +30,8 @@ pub struct Shared {
     pub table: ArcSwap<Table>,
     /// Says that there is another table; readers of it look at the table themselves.
     pub(crate) tables: watch::Sender<Version>,
+    /// How many tables there were before the one in force.
+    made: AtomicU64,
     /// Held while a new table is made, never by requests.
     building: Mutex<()>,
     reader: Reader,
@@ -47,7 +50,7 @@ pub struct Shared {
     /// How many there may be.
     connections_cap: usize,
     /// Requests in flight.
-    pub inflight: Arc<AtomicUsize>,
+    pub inflight: AtomicUsize,
     /// Requests of which only stragglers are left.
     pub straggling: AtomicUsize,
     /// Counts what a drain waits for.
@@ -65,7 +68,7 @@ pub(crate) struct Worker {
 
 /// A request in flight; ends with it.
 #[derive(Debug)]
-pub struct Admitted(Arc<AtomicUsize>);
+pub struct Admitted<'a>(&'a AtomicUsize);
 
 /// A client connection; ends with it.
 #[derive(Debug)]
@@ -80,6 +83,7 @@ impl Shared {
         Self {
             tables: watch::Sender::new(table.version),
             table: ArcSwap::from_pointee(table),
+            made: AtomicU64::new(0),
             building: Mutex::new(()),
             reader,
             bound,
@@ -89,7 +93,7 @@ impl Shared {
             refused: Refused::default(),
             connections: AtomicUsize::new(0),
             connections_cap: connections_cap(config.limits.connections),
-            inflight: Arc::default(),
+            inflight: AtomicUsize::new(0),
             straggling: AtomicUsize::new(0),
             work: drain.watch(),
         }
@@ -102,8 +106,15 @@ impl Shared {
         let config = config.unwrap_or_else(|| current.config.clone());
         let next = Arc::new(Table::build(Some(&current), &config, &self.reader.load(), &self.bound));
         self.table.store(next.clone());
+        self.made.fetch_add(1, Ordering::Release);
         self.tables.send_replace(next.version);
         current.retire_unless_in(&next);
+    }
+
+    /// A number that changes with every table: to see that there is no other costs less than to load it.
+    #[must_use]
+    pub fn tables_made(&self) -> u64 {
+        self.made.load(Ordering::Acquire)
     }
 
     /// A reader of the snapshots, to wait for newer ones.
@@ -114,9 +125,9 @@ impl Shared {
 
     /// Counts a request, unless there are as many as may be.
     #[must_use]
-    pub fn admit(&self) -> Option<Admitted> {
+    pub fn admit(&self) -> Option<Admitted<'_>> {
         let before = self.inflight.fetch_add(1, Ordering::Relaxed);
-        let admitted = Admitted(self.inflight.clone());
+        let admitted = Admitted(&self.inflight);
         (before < self.limits.inflight).then_some(admitted)
     }
 
@@ -130,28 +141,29 @@ impl Shared {
     /// The answer is out: runs what is left of the legs, then does what comes last.
     pub fn conclude(self: &Arc<Self>, mut exchange: Box<Exchange>, told: Option<Told>) {
         if exchange.is_over() {
-            self.last_leg_ended(&exchange, told.as_ref());
+            self.last_leg_ended(exchange, told.as_ref());
             return;
         }
         let (shared, work) = (self.clone(), self.work.begin_work());
         self.straggling.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(async move {
             let mut alarm = Alarm::default();
-            std::future::poll_fn(|cx| exchange.poll_rest(cx, &mut alarm)).await;
-            shared.last_leg_ended(&exchange, told.as_ref());
+            clock::per_wake_up(std::future::poll_fn(|cx| exchange.poll_rest(cx, &mut alarm))).await;
+            shared.last_leg_ended(exchange, told.as_ref());
             shared.straggling.fetch_sub(1, Ordering::Relaxed);
             drop(work);
         });
     }
 
-    fn last_leg_ended(&self, exchange: &Exchange, told: Option<&Told>) {
-        let now = tokio::time::Instant::now();
+    fn last_leg_ended(&self, exchange: Box<Exchange>, told: Option<&Told>) {
+        let now = clock::now();
         for leg in &exchange.legs {
             exchange.route.metrics.legs.observe(leg.elapsed(now));
         }
         if let Some(told) = told {
-            told.write(&self.log, &exchange.route.config.name, Some(exchange));
+            told.write(&self.log, &exchange.route.config.name, Some(&exchange));
         }
+        exchange.put_aside();
     }
 }
 
@@ -170,7 +182,7 @@ fn connections_cap(configured: usize) -> usize {
     configured.min(most)
 }
 
-impl Drop for Admitted {
+impl Drop for Admitted<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

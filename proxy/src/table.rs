@@ -28,7 +28,7 @@ pub struct Table {
     /// When it was made.
     pub made: SystemTime,
     /// One entry for each listener of the configuration, in its order.
-    pub listeners: Vec<ListenerEntry>,
+    pub listeners: Vec<Arc<ListenerEntry>>,
 }
 
 /// The routes of one listener.
@@ -137,9 +137,11 @@ impl Table {
                 config: route.clone(),
             })
         };
-        let listeners = config.listeners.iter().map(|listener| ListenerEntry {
-            routes: listener.routes.iter().map(&mut build_route).collect(),
-            config: Arc::new(listener.clone()),
+        let listeners = config.listeners.iter().map(|listener| {
+            Arc::new(ListenerEntry {
+                routes: listener.routes.iter().map(&mut build_route).collect(),
+                config: Arc::new(listener.clone()),
+            })
         });
         let listeners = listeners.collect();
         Self { config: config.clone(), version: snapshot.version(), made: SystemTime::now(), listeners }

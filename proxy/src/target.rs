@@ -3,10 +3,7 @@
 //! Targets outlive snapshots as long as their endpoint stays; when it goes, its idle connections are closed with it.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     time::{Duration, SystemTime},
 };
 
@@ -36,17 +33,16 @@ pub struct Target {
     pub outcomes: [AtomicU64; Outcome::ALL.len()],
     recent: [AtomicU64; RECENT],
     recorded: AtomicUsize,
+    /// What the times of the recent outcomes count from.
+    made: Instant,
 }
 
 #[derive(Debug)]
 struct Idle {
     io: Io,
-    since: Instant,
+    /// How long it is kept.
+    until: Instant,
 }
-
-/// Counts a leg in flight; ends with it.
-#[derive(Debug)]
-pub struct InFlight(Arc<Target>);
 
 /// How one leg ended, as `/-/endpoints` shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -75,16 +71,25 @@ impl Target {
             outcomes: Default::default(),
             recent: Default::default(),
             recorded: AtomicUsize::new(0),
+            made: Instant::now(),
             endpoint,
         }
     }
 
-    /// Counts a leg, unless `cap` legs are in flight already.
+    /// Counts a leg as in flight, unless `cap` legs are already; whether it did. Who was counted must
+    /// [`leave`](Self::leave).
     #[must_use]
-    pub fn admit(self: &Arc<Self>, cap: usize) -> Option<InFlight> {
-        let before = self.inflight.fetch_add(1, Ordering::Relaxed);
-        let admitted = InFlight(self.clone());
-        (before < cap).then_some(admitted)
+    pub fn admit(&self, cap: usize) -> bool {
+        let admitted = self.inflight.fetch_add(1, Ordering::Relaxed) < cap;
+        if !admitted {
+            self.leave();
+        }
+        admitted
+    }
+
+    /// A leg that was counted is no longer in flight.
+    pub fn leave(&self) {
+        self.inflight.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Legs in flight now.
@@ -95,10 +100,10 @@ impl Target {
 
     /// Takes an idle connection that can carry a request. Those that cannot are closed on the way.
     #[must_use]
-    pub fn checkout(&self, worker: usize, now: Instant, max_idle: Duration) -> Option<Io> {
+    pub fn checkout(&self, worker: usize, now: Instant) -> Option<Io> {
         let mut idle = self.idle[worker].lock();
         while let Some(mut candidate) = idle.pop() {
-            if now.saturating_duration_since(candidate.since) < max_idle && candidate.io.is_quiet() {
+            if now < candidate.until && candidate.io.is_quiet() {
                 return Some(candidate.io);
             }
         }
@@ -106,18 +111,16 @@ impl Target {
     }
 
     /// Keeps a connection for the next request; closes it where there are `cap` already or the endpoint is gone.
-    pub fn checkin(&self, worker: usize, io: Io, now: Instant, cap: usize) {
+    pub fn checkin(&self, worker: usize, io: Io, until: Instant, cap: usize) {
         let mut idle = self.idle[worker].lock();
         if idle.len() < cap && !self.retired.load(Ordering::Acquire) {
-            idle.push(Idle { io, since: now });
+            idle.push(Idle { io, until });
         }
     }
 
     /// Closes what has been idle for too long or was closed by the endpoint. Runs on the worker's own thread.
-    pub fn sweep(&self, worker: usize, now: Instant, max_idle: Duration) {
-        self.idle[worker]
-            .lock()
-            .retain_mut(|idle| now.saturating_duration_since(idle.since) < max_idle && idle.io.is_quiet());
+    pub fn sweep(&self, worker: usize, now: Instant) {
+        self.idle[worker].lock().retain_mut(|idle| now < idle.until && idle.io.is_quiet());
     }
 
     /// The endpoint is gone: closes its idle connections, and no connection is kept from now on.
@@ -134,38 +137,44 @@ impl Target {
         self.idle.iter().map(|shard| shard.lock().len()).sum()
     }
 
-    /// Counts how a leg ended.
-    pub fn record(&self, outcome: Outcome, status: Option<u16>) {
+    /// Counts how a leg ended, and when.
+    pub fn record(&self, outcome: Outcome, status: Option<u16>, now: Instant) {
         self.outcomes[outcome as usize].fetch_add(1, Ordering::Relaxed);
-        let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let at = millis(now.saturating_duration_since(self.made));
         let packed = (at << 24) | (u64::from(status.unwrap_or(0)) << 8) | (outcome as u64 + 1);
-        let slot = self.recorded.fetch_add(1, Ordering::Relaxed) % RECENT;
-        self.recent[slot].store(packed, Ordering::Relaxed);
+        // No addition that is one for all threads: two at once may take the same slot, of which the later one is left.
+        let recorded = self.recorded.load(Ordering::Relaxed);
+        self.recorded.store(recorded.wrapping_add(1), Ordering::Relaxed);
+        self.recent[recorded % RECENT].store(packed, Ordering::Relaxed);
     }
 
     /// How the last legs ended, the latest first.
     #[must_use]
     pub fn recent(&self) -> Vec<Recent> {
         let recorded = self.recorded.load(Ordering::Relaxed);
+        // Only who asks has to know what time of day that was.
+        let today = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let made = millis(today.saturating_sub(self.made.elapsed()));
         let slots =
             (0..RECENT.min(recorded)).map(|back| self.recent[(recorded - 1 - back) % RECENT].load(Ordering::Relaxed));
         slots
             .filter_map(|packed| {
                 let outcome = *Outcome::ALL.get(usize::try_from(packed & 0xff).ok()?.checked_sub(1)?)?;
-                Some(Recent { at: packed >> 24, outcome, status: (packed >> 8 & 0xffff) as u16 })
+                Some(Recent { at: (made + (packed >> 24)) / 1000, outcome, status: (packed >> 8 & 0xffff) as u16 })
             })
             .collect()
     }
 }
 
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.inflight.fetch_sub(1, Ordering::Relaxed);
-    }
+/// Milliseconds; of centuries, far fewer than 2^40.
+fn millis(duration: Duration) -> u64 {
+    duration.as_secs() * 1000 + u64::from(duration.subsec_millis())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn target() -> Arc<Target> {
@@ -175,21 +184,20 @@ mod tests {
     #[test]
     fn the_cap_on_legs_in_flight_holds() {
         let target = target();
-        let one = target.admit(2).unwrap();
-        let _two = target.admit(2).unwrap();
-        assert!(target.admit(2).is_none());
+        assert!(target.admit(2) && target.admit(2));
+        assert!(!target.admit(2));
         assert_eq!(target.inflight(), 2, "a refused leg is not counted");
-        drop(one);
-        assert!(target.admit(2).is_some());
+        target.leave();
+        assert!(target.admit(2));
     }
 
     #[test]
     fn recent_outcomes_come_latest_first_and_are_bounded() {
         let target = target();
         for status in 0..20 {
-            target.record(Outcome::ServerError, Some(500 + status));
+            target.record(Outcome::ServerError, Some(500 + status), Instant::now());
         }
-        target.record(Outcome::Connect, None);
+        target.record(Outcome::Connect, None, Instant::now());
         let recent = target.recent();
         assert_eq!(recent.len(), RECENT);
         assert_eq!((recent[0].outcome, recent[0].status), (Outcome::Connect, 0));

@@ -6,14 +6,11 @@ use std::{
     io::{self, IoSlice},
     net::SocketAddr,
     pin::Pin,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
 };
 
 use bytes::BytesMut;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::{io::AsyncWrite, net::TcpStream};
 
 /// A connection to an endpoint.
 #[derive(Debug)]
@@ -35,7 +32,37 @@ pub fn connect(address: SocketAddr) -> Connecting {
     })
 }
 
+/// A write up to this long is tried at once.
+const SHORT: usize = 16 * 1024;
+
+/// Writes some of the slices. A short one, which nearly always finds room, is tried without asking the runtime to wake
+/// anybody; one that may well be cut short is not, because the runtime would not learn that the socket is full.
+pub(crate) fn poll_write(
+    stream: &mut TcpStream,
+    cx: &mut Context<'_>,
+    slices: &[IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    let [one] = slices else { return Pin::new(stream).poll_write_vectored(cx, slices) };
+    if one.len() <= SHORT {
+        match stream.try_write(one) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            written => return Poll::Ready(written),
+        }
+    }
+    Pin::new(stream).poll_write(cx, one)
+}
+
 impl Io {
+    /// Ready once there may be something to read.
+    ///
+    /// # Errors
+    /// What the runtime reports.
+    pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+        }
+    }
+
     /// Reads what there is into the spare room of the buffer; 0 is the end of the stream.
     ///
     /// # Errors
@@ -52,10 +79,7 @@ impl Io {
     /// What the socket reports; also where it takes nothing.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let written = match self {
-            Self::Tcp(stream) => match slices {
-                [one] => ready!(Pin::new(stream).poll_write(cx, one))?,
-                _ => ready!(Pin::new(stream).poll_write_vectored(cx, slices))?,
-            },
+            Self::Tcp(stream) => ready!(poll_write(stream, cx, slices))?,
         };
         Poll::Ready(if written == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(written) })
     }
@@ -64,9 +88,10 @@ impl Io {
     ///
     /// Asks what the runtime has learned already and makes no system call while that is nothing.
     pub fn is_quiet(&mut self) -> bool {
-        let (mut cx, mut byte) = (Context::from_waker(Waker::noop()), [0]);
         match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending(),
+            Self::Tcp(stream) => {
+                matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+            }
         }
     }
 }

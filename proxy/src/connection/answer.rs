@@ -15,17 +15,18 @@ use crate::{
     problem::Problem,
     report,
 };
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
 /// The status that is logged where the client went away before it had an answer.
 pub(super) const CLIENT_GONE: u16 = 499;
 
-/// The answer of a leg: its head is in the queue, its body is to follow. Also its status, and what becomes of the
+/// Begins the answer of a leg: its head is in the queue, its body is to follow. Tells its status, and what becomes of the
 /// connection.
-pub(super) fn of_leg(exchange: &Exchange, winner: usize, asked: &Asked<'_>, next: Next) -> (u16, Outgoing, Next) {
-    let leg = &exchange.legs[winner];
+pub(super) fn of_leg(exchange: &mut Exchange, winner: usize, asked: &Asked<'_>, next: Next) -> (u16, Next) {
+    let Exchange { legs, outgoing, route, quorum, .. } = exchange;
+    let leg = &legs[winner];
     // Only a leg with a response wins.
-    let Some(response) = &leg.response else { return (502, Outgoing::default(), Next::Close) };
+    let Some(response) = &leg.response else { return (502, Next::Close) };
     let bodiless = response.is_bodiless(asked.head.is_head());
     let framing = match response.framing {
         _ if response.status == 204 => AnswerFraming::Bodiless,
@@ -35,21 +36,22 @@ pub(super) fn of_leg(exchange: &Exchange, winner: usize, asked: &Asked<'_>, next
         _ => AnswerFraming::Close,
     };
     let next = if framing == AnswerFraming::Close && next == Next::Keep { Next::Close } else { next };
-    let mut out = BytesMut::with_capacity(1024);
-    headers::put_answer(&mut out, response, framing);
-    if exchange.route.config.policy.report {
-        report::put_headers(&mut out, &exchange.quorum, Some(&leg.target.label));
-    }
-    put_connection(&mut out, asked, next);
-    let mut outgoing = Outgoing::new(out);
+    outgoing.reset(|out| {
+        out.reserve(response.fields.bytes().len() + 256);
+        headers::put_answer(out, response, framing);
+        if route.config.policy.report {
+            report::put_headers(out, quorum, Some(&leg.target.label));
+        }
+        put_connection(out, asked, next);
+    });
     outgoing.chunked = framing == AnswerFraming::Chunked;
-    (response.status, outgoing, next)
+    (response.status, next)
 }
 
 /// A made-up answer, whole.
 pub(super) fn problem(problem: &Problem, quorum: Option<&Quorum>, asked: &Asked<'_>, next: Next) -> Outgoing {
     let body = problem.body(Some(asked.id));
-    let mut out = BytesMut::with_capacity(1024);
+    let mut out = Vec::with_capacity(1024);
     problem.put_head(&mut out, body.len());
     if let Some(quorum) = quorum {
         report::put_headers(&mut out, quorum, None);
@@ -60,7 +62,7 @@ pub(super) fn problem(problem: &Problem, quorum: Option<&Quorum>, asked: &Asked<
 
 /// The report, whole.
 pub(super) fn report(status: u16, body: Bytes, quorum: &Quorum, asked: &Asked<'_>, next: Next) -> Outgoing {
-    let mut out = BytesMut::with_capacity(512);
+    let mut out = Vec::with_capacity(512);
     headers::put_status(&mut out, status, http::reason(status).as_bytes());
     headers::put_text(&mut out, "Content-Type", &[headers::REPORT]);
     headers::put_text(&mut out, "Vary", &["Accept"]);
@@ -70,7 +72,7 @@ pub(super) fn report(status: u16, body: Bytes, quorum: &Quorum, asked: &Asked<'_
     whole(out, body, asked)
 }
 
-fn whole(head: BytesMut, body: Bytes, asked: &Asked<'_>) -> Outgoing {
+fn whole(head: Vec<u8>, body: Bytes, asked: &Asked<'_>) -> Outgoing {
     let mut outgoing = Outgoing::new(head);
     if !asked.head.is_head() {
         outgoing.push_body(body);
@@ -79,13 +81,13 @@ fn whole(head: BytesMut, body: Bytes, asked: &Asked<'_>) -> Outgoing {
 }
 
 /// Writes what the client has to know about the connection, and the end of the head.
-fn put_connection(out: &mut BytesMut, asked: &Asked<'_>, next: Next) {
+fn put_connection(out: &mut Vec<u8>, asked: &Asked<'_>, next: Next) {
     match next {
         Next::Keep if asked.head.version == Version::Http10 => headers::put_text(out, "Connection", &["keep-alive"]),
         Next::Keep => {}
         Next::Close | Next::Linger => headers::put_text(out, "Connection", &["close"]),
     }
-    out.put_slice(b"\r\n");
+    out.extend_from_slice(b"\r\n");
 }
 
 /// What the log is told of a request.

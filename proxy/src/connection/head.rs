@@ -7,29 +7,21 @@ use tokio::time::Instant;
 
 use super::{Connection, LAST_CHANCE};
 use crate::{
-    config::{HeadLimits, Listener},
+    buffers, clock,
+    config::HeadLimits,
     http::{Bounds, HeadScanner, Scan, request::RequestHead},
     problem::Problem,
+    shared::Shared,
 };
-
-/// Room for one read.
-const ROOM: usize = 4 * 1024;
 
 impl Connection {
     /// The next head; none where the connection ends first.
-    pub(super) async fn read_head(&mut self) -> Result<Option<RequestHead>, Problem> {
-        let Some(listener) = self.worker.shared.table.load().listeners.get(self.listener).map(|l| l.config.clone())
-        else {
+    pub(super) async fn read_head(&mut self, shared: &Shared) -> Result<Option<RequestHead>, Problem> {
+        if self.client.buffer.is_empty() && !self.wait().await {
             return Ok(None);
-        };
-        if self.client.buffer.is_empty() {
-            // An idle connection keeps no more than one read needs.
-            self.client.buffer = bytes::BytesMut::new();
-            if !self.wait(&listener).await {
-                return Ok(None);
-            }
         }
-        let deadline = Instant::now() + listener.timeouts.head;
+        self.look_up(shared);
+        let deadline = clock::now() + self.config.timeouts.head;
         let (mut scanner, mut skipped) = (HeadScanner::default(), false);
         loop {
             // RFC 9112 section 2.2: an empty line before a request is passed over.
@@ -37,14 +29,20 @@ impl Connection {
                 self.client.buffer.advance(2);
                 skipped = true;
             }
-            let bounds = bounds(&listener.head, &self.client.buffer);
+            let bounds = bounds(&self.config.head, &self.client.buffer);
+            if scanner.is_fresh()
+                && let Some(head) =
+                    RequestHead::take(&mut self.client.buffer, &bounds, self.config.head.target, &mut self.fields)
+            {
+                return head.map(Some).map_err(Problem::bad_request);
+            }
             match scanner.scan(&self.client.buffer, &bounds).map_err(|overrun| Problem::bad_request(overrun.into()))? {
                 // A head that begins with an empty line is one that skipping did not help.
                 Scan::Complete(2) => return Err(Problem::bad_request(crate::http::request::BadRequest::RequestLine)),
                 Scan::Complete(length) => {
                     let bytes = self.client.buffer.split_to(length).freeze();
                     let fields = std::mem::take(&mut self.fields);
-                    let head = RequestHead::parse(bytes, listener.head.target, fields);
+                    let head = RequestHead::parse(bytes, self.config.head.target, fields);
                     return head.map(Some).map_err(Problem::bad_request);
                 }
                 Scan::Partial => {}
@@ -53,17 +51,28 @@ impl Connection {
             if self.client.buffer.is_empty() || (!skipped && &self.client.buffer[..] == b"\r") {
                 scanner = HeadScanner::default();
             }
-            if !self.fill(deadline, &listener).await? {
+            if !self.fill(deadline).await? {
                 return Ok(None);
             }
         }
     }
 
+    /// Sees to it that the configuration is the one in force.
+    fn look_up(&mut self, shared: &Shared) {
+        let tables = shared.tables_made();
+        if tables != self.tables {
+            if let Some(entry) = shared.table.load().listeners.get(self.listener) {
+                self.config = entry.config.clone();
+            }
+            self.tables = tables;
+        }
+    }
+
     /// Reads more of a head; false where the client is gone.
-    async fn fill(&mut self, deadline: Instant, listener: &Listener) -> Result<bool, Problem> {
+    async fn fill(&mut self, deadline: Instant) -> Result<bool, Problem> {
         let (client, alarm) = (&mut self.client, &mut self.alarm);
         let read = poll_fn(|cx| {
-            if let Poll::Ready(read) = client.poll_fill(cx, ROOM) {
+            if let Poll::Ready(read) = client.poll_fill(cx, buffers::ROOM) {
                 return Poll::Ready(Some(read));
             }
             alarm.poll(cx, deadline).map(|_| None)
@@ -73,7 +82,7 @@ impl Connection {
             Some(Ok(read)) => Ok(read > 0),
             Some(Err(_)) => Ok(false),
             None => {
-                let limit = runtime::duration::format(listener.timeouts.head);
+                let limit = runtime::duration::format(self.config.timeouts.head);
                 let detail = format!("the request head took longer than {limit}");
                 Err(Problem::new(408, "http_request_error", detail))
             }
@@ -82,34 +91,24 @@ impl Connection {
 
     /// Waits for the first byte; false where there will be none, because the client is gone or idle for too long, or
     /// because the proxy drains.
-    async fn wait(&mut self, listener: &Listener) -> bool {
-        let mut until = Instant::now() + listener.timeouts.keepalive;
+    async fn wait(&mut self) -> bool {
+        let mut until = clock::now() + self.config.timeouts.keepalive;
         let fresh = self.served == 0;
-        let Self { client, alarm, shutdown, .. } = self;
-        loop {
-            let draining = *shutdown.borrow_and_update();
-            if draining {
+        let Self { client, alarm, draining, .. } = self;
+        poll_fn(|cx| {
+            // What has come before the drain, or with it, is answered.
+            if let Poll::Ready(read) = client.poll_fill(cx, buffers::ROOM) {
+                return Poll::Ready(read.is_ok_and(|read| read > 0));
+            }
+            if draining.poll(cx) {
                 if !fresh {
-                    return false;
+                    return Poll::Ready(false);
                 }
-                until = until.min(Instant::now() + LAST_CHANCE);
+                until = until.min(clock::now() + LAST_CHANCE);
             }
-            let read = poll_fn(|cx| {
-                if let Poll::Ready(read) = client.poll_fill(cx, ROOM) {
-                    return Poll::Ready(read.is_ok_and(|read| read > 0));
-                }
-                alarm.poll(cx, until).map(|_| false)
-            });
-            if draining {
-                return read.await;
-            }
-            tokio::select! {
-                biased;
-                read = read => return read,
-                // The sender lives as long as the worker.
-                _ = shutdown.changed() => {}
-            }
-        }
+            alarm.poll(cx, until).map(|_| false)
+        })
+        .await
     }
 }
 

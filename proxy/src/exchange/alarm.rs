@@ -1,39 +1,52 @@
 //! The one timer of a connection. Moving a deadline costs nothing as long as it does not come closer: the timer then
-//! goes off early, and is set again for what is due by then.
+//! goes off early, and is set again for what is due by then. Until it goes off nobody looks at it.
 
 use std::{
-    pin::Pin,
-    task::{Context, Poll},
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker},
 };
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::{
+    task::unconstrained,
+    time::{Instant, Sleep, sleep_until},
+};
+
+use crate::clock;
 
 /// A timer that is asked for a different time at every poll.
 #[derive(Debug, Default)]
 pub struct Alarm {
-    sleep: Option<Pin<Box<Sleep>>>,
-    /// What the timer is set for; none once it has gone off.
-    set: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// What the timer is set for, and whom it will wake; none once it has gone off.
+    set: Option<(Instant, Waker)>,
 }
 
 impl Alarm {
     /// Ready once `at` has passed, with the time it is then.
     pub fn poll(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<Instant> {
-        loop {
-            let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(at)));
-            if self.set.is_none_or(|set| set > at) {
-                sleep.as_mut().reset(at);
-                self.set = Some(at);
-            }
-            if sleep.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            self.set = None;
-            let now = Instant::now();
-            if now >= at {
-                return Poll::Ready(now);
-            }
+        let now = clock::now();
+        if now >= at {
+            return Poll::Ready(now);
         }
+        // A timer that goes off in time to wake this task need not be touched.
+        if let Some((set, task)) = &self.set
+            && now < *set
+            && *set <= at
+            && task.will_wake(cx.waker())
+        {
+            return Poll::Pending;
+        }
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        // One that is due goes off at any moment, and would then have to be set again.
+        let until = self.set.as_ref().map_or(at, |(set, _)| if now < *set { at.min(*set) } else { at });
+        timer.as_mut().reset(until);
+        // A task that has used up its share must not be told so here: the timer would not take its waker.
+        if pin!(unconstrained(timer.as_mut())).poll(cx).is_ready() {
+            // Its time has passed since this wake-up began: the next one sees it.
+            cx.waker().wake_by_ref();
+        }
+        self.set = Some((until, cx.waker().clone()));
+        Poll::Pending
     }
 
     /// Waits until `at`.
@@ -62,5 +75,31 @@ mod tests {
         assert_eq!(alarm.wait(start + 3 * second).await, start + 3 * second);
         assert_eq!(alarm.wait(start + 4 * second).await, start + 4 * second);
         assert_eq!(alarm.wait(start + second).await, start + 4 * second, "a time that has passed is due at once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_has_used_up_its_share_is_woken_all_the_same() {
+        let (mut alarm, start) = (Alarm::default(), Instant::now());
+        let second = Duration::from_secs(1);
+        let mut wakes = 0;
+        let woken = std::future::poll_fn(|cx| {
+            wakes += 1;
+            while tokio::task::coop::has_budget_remaining() && wakes == 1 {
+                let Poll::Ready(share) = tokio::task::coop::poll_proceed(cx) else { break };
+                share.made_progress();
+            }
+            alarm.poll(cx, start + second)
+        });
+        assert_eq!(woken.await, start + second);
+        assert!(wakes <= 3, "woken {wakes} times");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_last_is_woken() {
+        let (mut alarm, start) = (Alarm::default(), Instant::now());
+        let minute = Duration::from_secs(60);
+        assert!(alarm.poll(&mut Context::from_waker(Waker::noop()), start + minute).is_pending());
+        let woken = clock::per_wake_up(alarm.wait(start + minute)).await;
+        assert_eq!(woken, start + minute);
     }
 }

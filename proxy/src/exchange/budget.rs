@@ -40,6 +40,14 @@ impl Share {
         Self { budget: budget.clone(), bytes: 0 }
     }
 
+    /// Makes it a share of this budget, of nothing yet.
+    pub fn be_of(&mut self, budget: &Arc<Budget>) {
+        self.set(0);
+        if !Arc::ptr_eq(&self.budget, budget) {
+            self.budget = budget.clone();
+        }
+    }
+
     /// The request keeps this many bytes now.
     pub fn set(&mut self, bytes: usize) {
         if bytes > self.bytes {

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::{Exchange, alarm::Alarm, far, quorum::Decision};
 use crate::{
+    clock,
     downstream::Downstream,
     http::body::{BodyReader, Piece},
     outcome::{LegError, Outcome},
@@ -81,7 +82,8 @@ impl Exchange {
         idle: Duration,
         alarm: &mut Alarm,
     ) -> Poll<Gathered> {
-        let mut now = Instant::now();
+        let mut now = clock::now();
+        self.wakers.arrive(cx.waker());
         loop {
             let read = if self.window.is_finished() { Read::Waiting } else { self.read_body(cx, client, body, now) };
             if let Read::Over(over) = read {
@@ -89,7 +91,6 @@ impl Exchange {
             }
             self.poll_legs(cx, now);
             if let Some(decision) = self.decision() {
-                self.share.set(self.held + self.window.cost());
                 return Poll::Ready(Gathered::Decided(decision));
             }
             let trimmed = matches!(read, Read::WindowFull) && self.make_room();
@@ -165,7 +166,7 @@ impl Exchange {
         Read::WindowFull
     }
 
-    fn flag_writers(&self) {
+    fn flag_writers(&mut self) {
         for (index, leg) in self.legs.iter().enumerate() {
             if leg.is_writing() {
                 self.wakers.flag(index);

@@ -16,19 +16,20 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
-use super::window::{self, Cursor, Window};
+use super::{
+    spare::ENTRIES,
+    window::{self, Cursor, Window},
+};
 use crate::{
-    http::{Bounds, Framing, HeadScanner, body::BodyReader, response::ResponseHead},
+    buffers,
+    http::{Bounds, Fields, Framing, HeadScanner, body::BodyReader, response::ResponseHead},
     outcome::{LegError, LegResult, Outcome},
-    target::{InFlight, Target},
+    target::Target,
     transport::{self, Connecting, Io},
 };
 
 /// At this many bytes of a held response body a leg waits to be told what to do with it.
 pub const HOLD: usize = 64 * 1024;
-
-/// Room for the first read of a response; larger responses get [`HOLD`].
-const FIRST_READ: usize = 4 * 1024;
 
 /// Interim responses (1xx) that are dropped before the connection is given up.
 const MAX_INTERIM: u8 = 8;
@@ -40,7 +41,7 @@ const RESPONSE_HEAD: Bounds = Bounds { first_line: 16 * 1024, bytes: 64 * 1024, 
 const SLICES: usize = 64;
 
 /// What all legs of an exchange share, besides the window.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Terms {
     /// The worker whose connections are used.
     pub worker: usize,
@@ -71,13 +72,23 @@ pub enum Mode {
     Stream,
 }
 
+/// What a leg writes: the head that all legs have in common, and the body.
+#[derive(Clone, Copy, Debug)]
+pub struct Sending<'a> {
+    /// The head.
+    pub head: &'a [u8],
+    /// The body.
+    pub window: &'a Window,
+}
+
 /// One copy of the request to one endpoint.
 #[derive(Debug)]
 pub struct Leg {
     /// Where it goes.
     pub target: Arc<Target>,
     state: State,
-    head: Bytes,
+    /// The head it writes, where that is another than the one that all legs have in common.
+    pub own_head: Option<Bytes>,
     head_sent: usize,
     cursor: Cursor,
     /// Whether the whole request was written to the endpoint.
@@ -87,11 +98,14 @@ pub struct Leg {
     /// How often the endpoint was tried.
     pub attempts: u32,
     retries_left: u32,
+    /// What has been read and not been taken yet; none while there is nothing.
     buffer: BytesMut,
     scanner: HeadScanner,
     interim: u8,
     /// The head of the response, once there is one.
     pub response: Option<ResponseHead>,
+    /// Memory for its fields.
+    fields: Fields,
     /// The head has just come in and nobody has looked at it yet; the leg waits until somebody has.
     pub fresh_head: bool,
     /// Whether the status of the response is a success; set by the exchange.
@@ -117,7 +131,8 @@ pub struct Leg {
     pub deadline: Option<(Instant, Waiting)>,
     /// When the last bytes of the response came.
     pub last_read: Instant,
-    inflight: Option<InFlight>,
+    /// Whether it is counted as in flight at its target.
+    admitted: bool,
 }
 
 /// What an attempt waits for under a time-out of its own.
@@ -179,13 +194,13 @@ impl Failure {
 // === impl Leg ===
 
 impl Leg {
-    /// A leg that has not started. `head` is what it writes first.
+    /// A leg that has not started.
     #[must_use]
-    pub fn new(target: Arc<Target>, head: Bytes, terms: &Terms, now: Instant) -> Self {
+    pub fn new(target: Arc<Target>, terms: &Terms, now: Instant) -> Self {
         Self {
             target,
             state: State::Resting,
-            head,
+            own_head: None,
             head_sent: 0,
             cursor: Cursor::default(),
             sent: false,
@@ -197,6 +212,7 @@ impl Leg {
             scanner: HeadScanner::default(),
             interim: 0,
             response: None,
+            fields: Fields::default(),
             fresh_head: false,
             success: false,
             reader: BodyReader::EMPTY,
@@ -211,20 +227,54 @@ impl Leg {
             ended: now,
             deadline: None,
             last_read: now,
-            inflight: None,
+            admitted: false,
         }
+    }
+
+    /// Makes it, after [`Leg::clear`], one that has not started, for another request; memory is used again.
+    pub fn reset(&mut self, target: &Arc<Target>, terms: &Terms, now: Instant) {
+        // Mostly it is the same one, which then need not be counted anew.
+        if !Arc::ptr_eq(&self.target, target) {
+            self.target = target.clone();
+        }
+        (self.attempts, self.retries_left) = (0, terms.retries);
+        (self.fresh_head, self.success, self.mode) = (false, false, Mode::Hold);
+        (self.received, self.complete, self.counted) = (0, false, None);
+        (self.started, self.ended, self.last_read, self.deadline) = (now, now, now, None);
+    }
+
+    /// Lets go of everything but memory that the next request can use: connection, response, what is held.
+    pub fn clear(&mut self) {
+        self.leave();
+        self.state = State::Resting;
+        (self.own_head, self.result) = (None, None);
+        if let Some(response) = self.response.take() {
+            self.fields = response.fields.recycle();
+        }
+        self.drop_held();
+        if self.held.capacity() > ENTRIES {
+            self.held.shrink_to(ENTRIES);
+        }
+        buffers::give(&mut self.buffer);
     }
 
     /// Begins the first attempt, unless the endpoint has `cap` legs in flight already.
     pub fn start(&mut self, terms: &Terms, cap: usize, now: Instant) {
-        self.inflight = self.target.admit(cap);
-        if self.inflight.is_none() {
+        self.admitted = self.target.admit(cap);
+        if !self.admitted {
             let detail = format!("the endpoint has {cap} requests in flight already");
             self.end_with(Outcome::Rejected, LegError::new("connection_limit_reached", detail), now);
             return;
         }
-        let idle = self.target.checkout(terms.worker, now, terms.pool_idle);
+        let idle = self.target.checkout(terms.worker, now);
         self.begin(idle, terms, now);
+    }
+
+    /// It is no longer in flight.
+    fn leave(&mut self) {
+        if std::mem::take(&mut self.admitted) {
+            self.target.leave();
+        }
     }
 
     /// Begins an attempt from the start of the request.
@@ -245,17 +295,17 @@ impl Leg {
 
     /// Does what can be done without waiting, up to the head of the response and, once that has been looked at, on to
     /// its end. Call it when its waker was woken, when there is more in the window, or when its mode has changed.
-    pub fn poll(&mut self, cx: &mut Context<'_>, window: &Window, terms: &Terms, now: Instant) {
+    pub fn poll(&mut self, cx: &mut Context<'_>, sending: &Sending<'_>, terms: &Terms, now: Instant) {
         while self.result.is_none() && !self.fresh_head {
-            match self.step(cx, window, terms, now) {
+            match self.step(cx, sending, terms, now) {
                 Poll::Pending => return,
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(failure)) => self.fail(failure, window, terms, now),
+                Poll::Ready(Err(failure)) => self.fail(failure, sending.window, terms, now),
             }
         }
     }
 
-    fn step(&mut self, cx: &mut Context<'_>, window: &Window, terms: &Terms, now: Instant) -> Step {
+    fn step(&mut self, cx: &mut Context<'_>, sending: &Sending<'_>, terms: &Terms, now: Instant) -> Step {
         match &mut self.state {
             State::Resting => Poll::Pending,
             State::Connecting(connecting) => match ready!(connecting.as_mut().poll(cx)) {
@@ -266,7 +316,9 @@ impl Leg {
                 Err(error) => Poll::Ready(Err(Failure { outcome: Outcome::Connect, error: LegError::connect(&error) })),
             },
             State::Open(_) => {
-                if let Poll::Ready(Err(error)) = self.poll_write(cx, window) {
+                if !self.sent
+                    && let Poll::Ready(Err(error)) = self.poll_write(cx, sending)
+                {
                     // An endpoint may answer before it has read everything, and then close: that answer counts.
                     self.write_error = Some(error.kind());
                 }
@@ -304,7 +356,7 @@ impl Leg {
         if let State::Open(io) = std::mem::replace(&mut self.state, State::Resting)
             && reusable
         {
-            self.target.checkin(terms.worker, io, now, terms.pool);
+            self.target.checkin(terms.worker, io, now + terms.pool_idle, terms.pool);
         }
         let outcome = Outcome::of_status(status, self.success);
         self.end(LegResult { outcome, status: Some(status), error: None }, now);
@@ -366,8 +418,8 @@ impl Leg {
         self.state = State::Resting;
         self.deadline = None;
         self.ended = now;
-        self.inflight = None;
-        self.target.record(result.outcome, result.status);
+        self.leave();
+        self.target.record(result.outcome, result.status, now);
         self.result = Some(result);
     }
 
@@ -378,7 +430,9 @@ impl Leg {
     }
 
     fn drop_held(&mut self) {
-        self.held.clear();
+        if !self.held.is_empty() {
+            self.held.clear();
+        }
         self.held_bytes = 0;
     }
 
@@ -420,6 +474,12 @@ impl Leg {
     pub fn elapsed(&self, now: Instant) -> Duration {
         let until = if self.result.is_some() { self.ended } else { now };
         until.saturating_duration_since(self.started)
+    }
+}
+
+impl Drop for Leg {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 

@@ -7,11 +7,12 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Exchange, alarm::Alarm, leg::HOLD};
+use super::{Exchange, alarm::Alarm, leg::HOLD, spare::ENTRIES};
 use crate::{
+    buffers, clock,
     downstream::Downstream,
     http::chunked,
     outcome::{LegError, Outcome},
@@ -37,8 +38,10 @@ const COPIED: usize = 2 * 1024;
 /// Bytes on their way to the client.
 #[derive(Debug, Default)]
 pub struct Outgoing {
-    /// The head while nothing of it has been written, with what small pieces came right after it.
-    head: BytesMut,
+    /// The head, and what small pieces came right after it.
+    head: Vec<u8>,
+    /// How much of it has been written.
+    head_sent: usize,
     queue: VecDeque<Bytes>,
     bytes: usize,
     /// Whether the body is sent in chunks.
@@ -53,8 +56,29 @@ pub struct Outgoing {
 impl Outgoing {
     /// An answer that begins with this head.
     #[must_use]
-    pub fn new(head: BytesMut) -> Self {
+    pub fn new(head: Vec<u8>) -> Self {
         Self { bytes: head.len(), head, ..Self::default() }
+    }
+
+    /// Makes it an answer that begins with what `put_head` writes; memory is used again.
+    pub fn reset(&mut self, put_head: impl FnOnce(&mut Vec<u8>)) {
+        self.clear();
+        put_head(&mut self.head);
+        (self.head_sent, self.bytes, self.body_bytes) = (0, self.head.len(), 0);
+        (self.chunked, self.ended, self.stalled) = (false, false, None);
+    }
+
+    /// Lets go of everything but memory that the next answer can use.
+    pub fn clear(&mut self) {
+        self.head.clear();
+        if !self.queue.is_empty() {
+            self.queue.clear();
+        }
+        // What was much longer than usual is not kept.
+        if self.head.capacity() > buffers::ROOM || self.queue.capacity() > ENTRIES {
+            self.head.shrink_to(buffers::ROOM);
+            self.queue.shrink_to(ENTRIES);
+        }
     }
 
     /// Puts a piece of the body at the end, framed as the client was told.
@@ -67,7 +91,7 @@ impl Outgoing {
             let head = chunked::chunk_head(data.len());
             self.bytes += head.len() + data.len() + 2;
             self.queue.extend([head, data, Bytes::from_static(b"\r\n")]);
-        } else if data.len() <= COPIED && self.queue.is_empty() && !self.head.is_empty() {
+        } else if data.len() <= COPIED && self.queue.is_empty() && self.head_sent == 0 && !self.head.is_empty() {
             self.bytes += data.len();
             self.head.extend_from_slice(&data);
         } else {
@@ -90,18 +114,25 @@ impl Outgoing {
     /// # Errors
     /// What the socket reports.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>, client: &mut Downstream) -> Poll<std::io::Result<()>> {
-        if !self.head.is_empty() {
-            self.queue.push_front(self.head.split().freeze());
-        }
-        while !self.queue.is_empty() {
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let used = self.queue.len().min(SLICES);
-            for (slice, bytes) in slices.iter_mut().zip(&self.queue) {
-                *slice = IoSlice::new(bytes);
-            }
-            let mut written = ready!(client.poll_write(cx, &slices[..used]))?;
+        while self.bytes > 0 {
+            let head = &self.head[self.head_sent..];
+            let mut written = if self.queue.is_empty() {
+                ready!(client.poll_write(cx, &[IoSlice::new(head)]))?
+            } else {
+                let mut slices = [IoSlice::new(&[]); SLICES];
+                let pieces = (!head.is_empty()).then_some(head).into_iter().chain(self.queue.iter().map(|b| &b[..]));
+                let mut used = 0;
+                for (slice, piece) in slices.iter_mut().zip(pieces) {
+                    *slice = IoSlice::new(piece);
+                    used += 1;
+                }
+                ready!(client.poll_write(cx, &slices[..used]))?
+            };
             self.bytes -= written;
             self.stalled = None;
+            let of_head = written.min(head.len());
+            self.head_sent += of_head;
+            written -= of_head;
             while let Some(front) = self.queue.front_mut() {
                 if written < front.len() {
                     bytes::Buf::advance(front, written);
@@ -121,7 +152,7 @@ impl Outgoing {
                 Poll::Ready(result) => return Poll::Ready(result.is_ok()),
                 Poll::Pending => {}
             }
-            let since = *self.stalled.get_or_insert_with(Instant::now);
+            let since = *self.stalled.get_or_insert_with(clock::now);
             alarm.poll(cx, since + idle).map(|_| false)
         })
         .await
@@ -134,17 +165,18 @@ impl Exchange {
         &mut self,
         cx: &mut Context<'_>,
         client: &mut Downstream,
-        out: &mut Outgoing,
         idle: Duration,
         alarm: &mut Alarm,
     ) -> Poll<Streamed> {
         let Some(winner) = self.winner else { return Poll::Ready(Streamed::Cut) };
-        let mut now = Instant::now();
+        let mut now = clock::now();
+        self.wakers.arrive(cx.waker());
         loop {
-            let moved = self.poll_legs(cx, now);
-            let took = self.take_answer(winner, out);
-            self.share.set(self.held + self.window.cost());
-            let flushed = match out.poll_flush(cx, client) {
+            // An answer that is whole goes out before anything else is looked at.
+            let whole = self.legs[winner].complete;
+            let mut moved = !whole && self.poll_legs(cx, now);
+            let took = self.take_answer(winner);
+            let flushed = match self.outgoing.poll_flush(cx, client) {
                 Poll::Ready(Err(_)) => return Poll::Ready(Streamed::Gone),
                 Poll::Ready(Ok(())) => true,
                 Poll::Pending => false,
@@ -156,14 +188,18 @@ impl Exchange {
             {
                 return Poll::Ready(if result.error.is_some() { Streamed::Cut } else { Streamed::Whole });
             }
+            if whole {
+                moved = self.poll_legs(cx, now);
+            }
+            self.share.set(self.held + self.window.cost());
             // Where the flush made room, what waits in the leg can go on.
-            if moved || took || (flushed && leg.held_bytes > 0) {
+            if moved || took || (flushed && self.legs[winner].held_bytes > 0) {
                 continue;
             }
             let limit = if flushed {
                 self.legs[winner].last_read + self.route.config.policy.timeouts.idle
             } else {
-                *out.stalled.get_or_insert(now) + idle
+                *self.outgoing.stalled.get_or_insert(now) + idle
             };
             match alarm.poll(cx, self.next_due().map_or(limit, |due| due.min(limit))) {
                 Poll::Pending => return Poll::Pending,
@@ -183,8 +219,8 @@ impl Exchange {
     }
 
     /// Moves what the winner has to the client's queue, as long as that is short.
-    fn take_answer(&mut self, winner: usize, out: &mut Outgoing) -> bool {
-        let leg = &mut self.legs[winner];
+    fn take_answer(&mut self, winner: usize) -> bool {
+        let (leg, out) = (&mut self.legs[winner], &mut self.outgoing);
         let before = leg.held_bytes;
         while out.bytes < HOLD
             && let Some(data) = leg.take_held()
@@ -196,7 +232,6 @@ impl Exchange {
             // It may have paused.
             self.wakers.flag(winner);
         }
-        let leg = &self.legs[winner];
         if leg.complete && leg.held_bytes == 0 {
             out.end();
         }

@@ -1,5 +1,7 @@
 //! Wakes single legs of a request: each has a waker of its own, so that only those are polled for which something
 //! happened, however many there are. The wakers are made once and serve every request that uses their slots.
+//!
+//! A request with one leg needs none of that: whatever wakes the task may have happened to that leg.
 
 use std::{
     sync::{
@@ -9,27 +11,39 @@ use std::{
     task::{Wake, Waker},
 };
 
-use futures::task::AtomicWaker;
+use parking_lot::Mutex;
 
 /// Legs per word of the ready set.
 const WORD: usize = u64::BITS as usize;
 
-/// The wakers of a set of slots, and which of them were woken.
+/// The wakers of a set of slots, and which of them were woken or flagged.
 #[derive(Debug, Default)]
 pub(super) struct Wakers {
-    words: Vec<Arc<Word>>,
+    slots: usize,
+    words: Vec<Word>,
     wakers: Vec<Waker>,
+    /// The task as the words know it, to see without a lock whether it is still the same.
+    task: Option<Waker>,
 }
 
-/// The ready flags of 64 slots, and the task that polls them.
+/// The ready flags of 64 slots.
 #[derive(Debug, Default)]
 struct Word {
+    /// Those that the task itself has flagged: no other thread, or event, looks at them.
+    flagged: u64,
+    woken: Arc<Woken>,
+}
+
+/// Those that were woken, and the task that is to look at them.
+#[derive(Debug, Default)]
+struct Woken {
     ready: AtomicU64,
-    task: AtomicWaker,
+    /// A lock that nobody waits for: everything happens on one thread.
+    task: Mutex<Option<Waker>>,
 }
 
 struct Slot {
-    word: Arc<Word>,
+    word: Arc<Woken>,
     bit: u64,
 }
 
@@ -40,53 +54,70 @@ impl Wake for Slot {
 
     fn wake_by_ref(self: &Arc<Self>) {
         // A slot that is flagged already has woken its task, which has not looked yet.
-        if self.word.ready.fetch_or(self.bit, Ordering::AcqRel) & self.bit == 0 {
-            self.word.task.wake();
+        if self.word.ready.fetch_or(self.bit, Ordering::AcqRel) & self.bit == 0
+            && let Some(task) = &*self.word.task.lock()
+        {
+            task.wake_by_ref();
         }
     }
 }
 
 impl Wakers {
-    /// Makes sure that there are `slots` slots, none of them flagged.
+    /// Makes sure that there are `slots` slots, and flags all of them.
     pub(super) fn reset(&mut self, slots: usize) {
-        while self.wakers.len() < slots {
-            let bit = self.wakers.len() % WORD;
-            if bit == 0 {
-                self.words.push(Arc::default());
+        self.slots = slots;
+        while self.words.len() * WORD < slots {
+            self.words.push(Word::default());
+        }
+        for (index, word) in self.words.iter_mut().enumerate() {
+            word.flagged = match slots.saturating_sub(index * WORD) {
+                left if left >= WORD => u64::MAX,
+                left => (1 << left) - 1,
+            };
+        }
+        if slots > 1 {
+            for slot in self.wakers.len()..slots {
+                let word = self.words[slot / WORD].woken.clone();
+                self.wakers.push(Waker::from(Arc::new(Slot { word, bit: 1 << (slot % WORD) })));
             }
-            let word = self.words[self.wakers.len() / WORD].clone();
-            self.wakers.push(Waker::from(Arc::new(Slot { word, bit: 1 << bit })));
-        }
-        for word in &self.words {
-            word.ready.store(0, Ordering::Release);
         }
     }
 
-    /// The task to wake from now on. Comes before [`Wakers::take`], so that nothing is lost in between.
-    pub(super) fn register(&self, task: &Waker) {
-        for word in &self.words {
-            word.task.register(task);
+    /// The task was woken, and is the one to wake from now on. Comes before [`Wakers::take`], so that nothing is lost in
+    /// between.
+    pub(super) fn arrive(&mut self, task: &Waker) {
+        if self.slots == 1 {
+            self.words[0].flagged = 1;
+            return;
+        }
+        if self.task.as_ref().is_none_or(|known| !known.will_wake(task)) {
+            for word in &self.words {
+                *word.woken.task.lock() = Some(task.clone());
+            }
+            self.task = Some(task.clone());
         }
     }
 
-    /// The waker of a slot.
+    /// The waker of a slot, given that of the task.
     #[must_use]
-    pub(super) fn waker(&self, slot: usize) -> &Waker {
-        &self.wakers[slot]
+    pub(super) fn waker<'a>(&'a self, slot: usize, task: &'a Waker) -> &'a Waker {
+        if self.slots == 1 { task } else { &self.wakers[slot] }
     }
 
     /// Flags a slot without waking the task, for the task's own use.
-    pub(super) fn flag(&self, slot: usize) {
-        self.words[slot / WORD].ready.fetch_or(1 << (slot % WORD), Ordering::AcqRel);
+    pub(super) fn flag(&mut self, slot: usize) {
+        self.words[slot / WORD].flagged |= 1 << (slot % WORD);
     }
 
     /// Takes the flags of the slots from `64 * word` on; none past the last word.
     #[must_use]
-    pub(super) fn take(&self, word: usize) -> Option<u64> {
-        self.words.get(word).map(|word| match word.ready.load(Ordering::Acquire) {
+    pub(super) fn take(&mut self, word: usize) -> Option<u64> {
+        let word = self.words.get_mut(word)?;
+        let woken = match word.woken.ready.load(Ordering::Acquire) {
             0 => 0,
-            _ => word.ready.swap(0, Ordering::AcqRel),
-        })
+            _ => word.woken.ready.swap(0, Ordering::AcqRel),
+        };
+        Some(std::mem::take(&mut word.flagged) | woken)
     }
 }
 
@@ -105,18 +136,47 @@ mod tests {
         }
     }
 
+    fn task() -> (Arc<Task>, Waker) {
+        let task = Arc::new(Task::default());
+        (task.clone(), Waker::from(task))
+    }
+
     #[test]
     fn a_wake_flags_its_slot_and_wakes_the_task_once() {
-        let (mut wakers, task) = (Wakers::default(), Arc::new(Task::default()));
+        let (mut wakers, (task, waker)) = (Wakers::default(), task());
         wakers.reset(70);
-        wakers.register(&Waker::from(task.clone()));
-        wakers.waker(3).wake_by_ref();
-        wakers.waker(3).wake_by_ref();
-        wakers.waker(69).wake_by_ref();
-        assert_eq!(task.0.load(Ordering::SeqCst), 2, "one for each word");
+        assert_eq!((wakers.take(0), wakers.take(1)), (Some(u64::MAX), Some(0b11_1111)), "everyone begins");
+        wakers.arrive(&waker);
+        wakers.waker(3, &waker).wake_by_ref();
+        wakers.waker(3, &waker).wake_by_ref();
+        wakers.waker(69, &waker).wake_by_ref();
+        assert_eq!(task.0.load(Ordering::SeqCst), 2, "one for each slot that was not flagged yet");
         assert_eq!((wakers.take(0), wakers.take(1), wakers.take(2)), (Some(1 << 3), Some(1 << 5), None));
         assert_eq!(wakers.take(0), Some(0));
         wakers.flag(0);
         assert_eq!((task.0.load(Ordering::SeqCst), wakers.take(0)), (2, Some(1)));
+    }
+
+    #[test]
+    fn the_task_of_the_next_request_is_woken_instead() {
+        let (mut wakers, (one, first), (two, second)) = (Wakers::default(), task(), task());
+        wakers.reset(2);
+        wakers.arrive(&first);
+        let kept_by_a_socket = wakers.waker(1, &first).clone();
+        wakers.reset(2);
+        wakers.arrive(&second);
+        kept_by_a_socket.wake();
+        assert_eq!((one.0.load(Ordering::SeqCst), two.0.load(Ordering::SeqCst)), (0, 1));
+    }
+
+    #[test]
+    fn one_leg_is_looked_at_whatever_woke_the_task() {
+        let (mut wakers, (_, waker)) = (Wakers::default(), task());
+        wakers.reset(1);
+        assert_eq!(wakers.take(0), Some(1));
+        assert_eq!(wakers.take(0), Some(0));
+        wakers.arrive(&waker);
+        assert_eq!(wakers.take(0), Some(1));
+        assert!(wakers.waker(0, &waker).will_wake(&waker));
     }
 }

@@ -8,6 +8,7 @@ use std::{collections::VecDeque, io::IoSlice};
 
 use bytes::Bytes;
 
+use super::spare::ENTRIES;
 use crate::http::chunked;
 
 /// The least a piece counts: what it costs to keep it, however small it is.
@@ -60,8 +61,19 @@ impl Piece {
 impl Window {
     /// Makes it an empty window of `limit` bytes for the next request; memory is used again.
     pub fn reset(&mut self, limit: usize, chunked: bool) {
-        self.pieces.clear();
-        *self = Self { pieces: std::mem::take(&mut self.pieces), limit, chunked, ..Self::default() };
+        self.clear();
+        (self.base, self.cost, self.received) = (0, 0, 0);
+        (self.limit, self.chunked, self.finished) = (limit, chunked, false);
+    }
+
+    /// Lets go of everything but memory that the next body can use.
+    pub fn clear(&mut self) {
+        if !self.pieces.is_empty() {
+            self.pieces.clear();
+        }
+        if self.pieces.capacity() > ENTRIES {
+            self.pieces.shrink_to(ENTRIES);
+        }
     }
 
     /// Takes the next piece of the body, which must not be empty.

@@ -1,13 +1,12 @@
 //! Request heads: parsed into places in their bytes, checked for everything that endpoints might read differently.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
-use super::{Fields, Framing, FramingError, Overrun, Span, Version, members};
+use super::{Bounds, ByteSet, Class, Fields, Framing, FramingError, Overrun, Span, Version, members};
 
 /// A checked request head.
 #[derive(Clone, Debug)]
 pub struct RequestHead {
-    bytes: Bytes,
     method: Span,
     target: Span,
     /// The version of the request line.
@@ -116,36 +115,54 @@ impl From<httparse::Error> for BadRequest {
     }
 }
 
-impl RequestHead {
-    /// Parses and checks a complete head, as the scanner found it. `max_target` is in bytes.
-    ///
-    /// # Errors
-    /// [`BadRequest`], with the status to answer with.
-    pub fn parse(bytes: Bytes, max_target: usize, recycled: Fields) -> Result<Self, BadRequest> {
-        let line = &bytes[..memchr::memchr(b'\r', &bytes).unwrap_or(bytes.len())];
-        check_request_line(line)?;
-        let mut fields = recycled;
-        fields.reset(bytes.clone());
-        let mut headers = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
+/// What the parser found.
+struct Read {
+    method: Span,
+    target: Span,
+    version: Version,
+    /// Of the whole head, in bytes.
+    length: usize,
+}
+
+impl Read {
+    /// Lets the parser find the parts, with room for `N` fields; none where the head is not complete.
+    fn of<const N: usize>(bytes: &[u8], fields: &mut Fields) -> Result<Option<Self>, BadRequest> {
+        let mut headers = [const { std::mem::MaybeUninit::uninit() }; N];
         let mut request = httparse::Request::new(&mut []);
-        let parsed = request.parse_with_uninit_headers(&bytes, &mut headers)?;
-        let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version) else {
-            return Err(BadRequest::RequestLine);
+        let httparse::Status::Complete(length) = request.parse_with_uninit_headers(bytes, &mut headers)? else {
+            return Ok(None);
         };
-        // The scanner found the end before: a parser that sees another one is not to be trusted with this head.
-        if parsed != httparse::Status::Complete(bytes.len()) {
-            return Err(BadRequest::RequestLine);
-        }
+        let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version) else {
+            return Ok(None);
+        };
+        fields.fill(request.headers, bytes);
+        let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
+        let (method, target) = (Span::of(method.as_bytes(), bytes), Span::of(target.as_bytes(), bytes));
+        Ok(Some(Self { method, target, version, length }))
+    }
+
+    /// Whether nothing but one space each stands between the parts of the request line.
+    fn has_plain_line(&self, head: &[u8]) -> bool {
+        let version: &[u8] = match self.version {
+            Version::Http10 => b" HTTP/1.0\r\n",
+            Version::Http11 => b" HTTP/1.1\r\n",
+        };
+        let target_end = self.target.end as usize;
+        self.method.start == 0
+            && self.method.end + 1 == self.target.start
+            && !self.target.is_empty()
+            && head.get(target_end..target_end + version.len()) == Some(version)
+    }
+
+    /// Checks what the parser does not look at.
+    fn check(self, bytes: Bytes, max_target: usize, mut fields: Fields) -> Result<RequestHead, BadRequest> {
+        let Self { method, target, version, .. } = self;
         if target.len() > max_target {
             return Err(BadRequest::TargetTooLong);
         }
-        request.headers.iter().for_each(|field| fields.push(field));
-        let method = Span::of(method.as_bytes(), &bytes);
-        let target = Span::of(target.as_bytes(), &bytes);
-        let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
-        let framing = Framing::of(version, fields.iter())?;
-        let mut head = Self {
-            bytes,
+        fields.bytes = bytes;
+        let framing = Framing::of(version, &fields)?;
+        let mut head = RequestHead {
             method,
             target,
             version,
@@ -160,17 +177,62 @@ impl RequestHead {
         head.check_connection()?;
         Ok(head)
     }
+}
+
+impl RequestHead {
+    /// Parses and checks a complete head, as the scanner found it. `max_target` is in bytes.
+    ///
+    /// # Errors
+    /// [`BadRequest`], with the status to answer with.
+    pub fn parse(bytes: Bytes, max_target: usize, recycled: Fields) -> Result<Self, BadRequest> {
+        let line = &bytes[..memchr::memchr(b'\r', &bytes).unwrap_or(bytes.len())];
+        check_request_line(line)?;
+        let mut fields = recycled;
+        let read = match Read::of::<USUAL_FIELDS>(&bytes, &mut fields) {
+            Err(BadRequest::TooManyFields) => Read::of::<MAX_FIELDS>(&bytes, &mut fields)?,
+            read => read?,
+        };
+        // The scanner found the end before: a parser that sees another one is not to be trusted with this head.
+        let read = read.filter(|read| read.length == bytes.len()).ok_or(BadRequest::RequestLine)?;
+        read.check(bytes, max_target, fields)
+    }
+
+    /// Takes a head from the front of the buffer if it is there as a whole, without a scan before. Where there is any
+    /// doubt the buffer is left as it is, for the scanner to tell what is wrong with it or missing.
+    ///
+    /// # Errors
+    /// [`BadRequest`], as of [`RequestHead::parse`].
+    pub fn take(
+        buffer: &mut BytesMut,
+        bounds: &Bounds,
+        max_target: usize,
+        recycled: &mut Fields,
+    ) -> Option<Result<Self, BadRequest>> {
+        let read = Read::of::<USUAL_FIELDS>(buffer, recycled).ok()??;
+        if !read.has_plain_line(buffer) || !recycled.are_strict(buffer, read.length, bounds) {
+            return None;
+        }
+        let bytes = buffer.split_to(read.length).freeze();
+        if !TARGET.has_all(read.target.get(&bytes)) {
+            return Some(Err(BadRequest::Target));
+        }
+        Some(read.check(bytes, max_target, std::mem::take(recycled)))
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.fields.bytes
+    }
 
     /// The method, as it came.
     #[must_use]
     pub fn method(&self) -> &[u8] {
-        self.method.get(&self.bytes)
+        self.method.get(self.bytes())
     }
 
     /// The target in origin form or `*`; an absolute form has become an origin form.
     #[must_use]
     pub fn target(&self) -> &[u8] {
-        match self.target.get(&self.bytes) {
+        match self.target.get(self.bytes()) {
             [] if self.method() == b"OPTIONS" => b"*",
             [] => b"/",
             target => target,
@@ -180,7 +242,7 @@ impl RequestHead {
     /// The value of Host; none only in HTTP/1.0.
     #[must_use]
     pub fn host(&self) -> Option<&[u8]> {
-        self.host.map(|host| host.get(&self.bytes))
+        self.host.map(|host| host.get(self.bytes()))
     }
 
     /// Whether sending it twice does what sending it once does (RFC 9110 section 9.2.2).
@@ -202,16 +264,13 @@ impl RequestHead {
     }
 
     fn check_host(&mut self) -> Result<(), BadRequest> {
-        let mut hosts = self.fields.fields.iter().filter(|field| {
-            let name = field.name.get(&self.bytes);
-            name.eq_ignore_ascii_case(b"host")
-        });
+        let mut hosts = self.fields.fields.iter().filter(|field| field.class == Class::Host);
         let host = hosts.next().map(|field| field.value);
         if hosts.next().is_some() || (host.is_none() && self.version == Version::Http11) {
             return Err(BadRequest::Host);
         }
         self.host = host;
-        if self.host().is_some_and(|host| !host.iter().all(|b| is_host_byte(*b))) {
+        if self.host().is_some_and(|host| !HOST.has_all(host)) {
             return Err(BadRequest::Host);
         }
         Ok(())
@@ -224,7 +283,7 @@ impl RequestHead {
             b"TRACE" => return Err(BadRequest::Trace),
             _ => {}
         }
-        let target = self.target.get(&self.bytes);
+        let target = self.target.get(self.bytes());
         if target.first() == Some(&b'/') || (target == b"*" && self.method() == b"OPTIONS") {
             return Ok(());
         }
@@ -234,33 +293,36 @@ impl RequestHead {
             .ok_or(BadRequest::Target)?;
         let rest = &target[scheme.len()..];
         let authority = &rest[..rest.iter().position(|b| b"/?".contains(b)).unwrap_or(rest.len())];
-        if authority.is_empty() || !authority.iter().all(|b| is_host_byte(*b)) {
+        if authority.is_empty() || !HOST.has_all(authority) {
             return Err(BadRequest::Target);
         }
         if self.host().is_some_and(|host| !host.eq_ignore_ascii_case(authority)) {
             return Err(BadRequest::HostDiffers);
         }
-        self.host = Some(Span::of(authority, &self.bytes));
-        self.target = Span::of(&rest[authority.len()..], &self.bytes);
+        let (host, path) = (Span::of(authority, self.bytes()), Span::of(&rest[authority.len()..], self.bytes()));
+        (self.host, self.target) = (Some(host), path);
         Ok(())
     }
 
     fn check_connection(&mut self) -> Result<(), BadRequest> {
+        if ![Class::Connection, Class::Upgrade, Class::Expect].into_iter().any(|class| self.fields.has(class)) {
+            return Ok(());
+        }
         let (mut close, mut keepalive, mut websocket, mut expectation, mut bad_expectation) =
             (false, false, false, false, false);
-        for (name, value) in self.fields.iter() {
-            match name.len() {
-                10 if name.eq_ignore_ascii_case(b"connection") => {
+        for (class, value) in self.fields.classes() {
+            match class {
+                Class::Connection => {
                     for member in members(value) {
                         close |= member.eq_ignore_ascii_case(b"close");
                         keepalive |= member.eq_ignore_ascii_case(b"keep-alive");
                     }
                 }
-                7 if name.eq_ignore_ascii_case(b"upgrade") => {
+                Class::Upgrade => {
                     let is_websocket = |m: &[u8]| m.get(..9).is_some_and(|m| m.eq_ignore_ascii_case(b"websocket"));
                     websocket |= members(value).any(is_websocket);
                 }
-                6 if name.eq_ignore_ascii_case(b"expect") => {
+                Class::Expect => {
                     expectation = true;
                     bad_expectation |= !value.eq_ignore_ascii_case(b"100-continue");
                 }
@@ -285,6 +347,17 @@ impl RequestHead {
 /// More fields than any limit allows: what the parser has room for.
 pub const MAX_FIELDS: usize = 1024;
 
+/// The fields that nearly every head gets along with: the parser is given room for these first, because room for
+/// [`MAX_FIELDS`] takes 32 KiB of stack, which costs more to walk than to parse a head.
+pub const USUAL_FIELDS: usize = 64;
+
+/// The bytes that may stand in a host and port (RFC 3986 section 3.2.2), without user information.
+const HOST: ByteSet = ByteSet::alphanumeric_and(b"-._~%!$&'()*+,;=:[]");
+
+/// The bytes that may stand in a target: visible ASCII without those that would have to be percent-encoded, and without
+/// a fragment, which never belongs into a request.
+const TARGET: ByteSet = ByteSet::alphanumeric_and(b"-._~%!$&'()*+,;=:[]/?@");
+
 /// Checks what `httparse` would let pass: exactly two spaces, no character outside RFC 3986 in the target, and a
 /// version that it would not tell from garbage.
 fn check_request_line(line: &[u8]) -> Result<(), BadRequest> {
@@ -295,8 +368,7 @@ fn check_request_line(line: &[u8]) -> Result<(), BadRequest> {
     if parts.next().is_some() {
         return Err(BadRequest::Target);
     }
-    // A fragment never belongs into a request; the others would have to be percent-encoded.
-    if target.is_empty() || !target.iter().all(|b| b.is_ascii_graphic() && !b"#\"<>\\^`{|}".contains(b)) {
+    if target.is_empty() || !TARGET.has_all(target) {
         return Err(BadRequest::Target);
     }
     match version {
@@ -306,11 +378,6 @@ fn check_request_line(line: &[u8]) -> Result<(), BadRequest> {
         }
         _ => Err(BadRequest::RequestLine),
     }
-}
-
-/// Whether the byte may stand in a host and port (RFC 3986 section 3.2.2), without user information.
-fn is_host_byte(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&b)
 }
 
 #[cfg(test)]

@@ -1,14 +1,18 @@
 //! Response heads of endpoints.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
-use super::{Fields, Framing, FramingError, Overrun, Span, Version, body::BodyReader, members, request::MAX_FIELDS};
+use super::{
+    Bounds, Class, Fields, Framing, FramingError, Overrun, Span, Version,
+    body::BodyReader,
+    request::{MAX_FIELDS, USUAL_FIELDS},
+};
 
-/// A checked response head. Its fields are not kept: most responses of a request are never passed on, and the one that is
-/// can be parsed once more.
+/// A checked response head.
 #[derive(Clone, Debug)]
 pub struct ResponseHead {
-    bytes: Bytes,
+    /// The header fields.
+    pub fields: Fields,
     /// The status, 100 to 599.
     pub status: u16,
     reason: Span,
@@ -47,56 +51,91 @@ impl From<Overrun> for BadResponse {
     }
 }
 
-impl ResponseHead {
-    /// Parses and checks a complete head, as the scanner found it.
-    ///
-    /// # Errors
-    /// [`BadResponse`] where it is none, or one that no proxy may pass on.
-    pub fn parse(bytes: Bytes) -> Result<Self, BadResponse> {
-        let mut headers = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
-        let response = parse(&bytes, &mut headers).ok_or(BadResponse::Head)?;
-        let (Some(status), Some(minor)) = (response.code, response.version) else {
-            return Err(BadResponse::Head);
-        };
+/// What the parser found.
+struct Read {
+    status: u16,
+    reason: Span,
+    version: Version,
+    /// Of the whole head, in bytes.
+    length: usize,
+}
+
+impl Read {
+    /// Lets the parser find the parts, with room for `N` fields; none where the head is not complete.
+    fn of<const N: usize>(bytes: &[u8], fields: &mut Fields) -> Result<Option<Self>, httparse::Error> {
+        let mut headers = [const { std::mem::MaybeUninit::uninit() }; N];
+        let mut response = httparse::Response::new(&mut []);
+        let config = httparse::ParserConfig::default();
+        let parsed = config.parse_response_with_uninit_headers(&mut response, bytes, &mut headers)?;
+        let httparse::Status::Complete(length) = parsed else { return Ok(None) };
+        let (Some(status), Some(minor)) = (response.code, response.version) else { return Ok(None) };
+        fields.fill(response.headers, bytes);
+        let reason = Span::of(response.reason.unwrap_or_default().as_bytes(), bytes);
+        let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
+        Ok(Some(Self { status, reason, version, length }))
+    }
+
+    /// Checks what the parser does not look at.
+    fn check(self, bytes: Bytes, mut fields: Fields) -> Result<ResponseHead, BadResponse> {
+        let Self { status, reason, version, .. } = self;
         if !(100..=599).contains(&status) {
             return Err(BadResponse::Status);
         }
         if status == 101 {
             return Err(BadResponse::Switching);
         }
-        let reason = Span::of(response.reason.unwrap_or_default().as_bytes(), &bytes);
-        let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
-        let fields = || response.headers.iter().map(|field| (field.name.as_bytes(), field.value));
-        let framing = Framing::of(version, fields())?;
+        fields.bytes = bytes;
+        let framing = Framing::of(version, &fields)?;
         let (mut close, mut keepalive) = (false, version == Version::Http11);
-        for (name, value) in fields() {
-            if name.eq_ignore_ascii_case(b"connection") || name.eq_ignore_ascii_case(b"proxy-connection") {
-                for member in members(value) {
-                    close |= member.eq_ignore_ascii_case(b"close");
-                    keepalive |= member.eq_ignore_ascii_case(b"keep-alive");
-                }
-            }
+        for member in fields.list(Class::Connection).chain(fields.list(Class::ProxyConnection)) {
+            close |= member.eq_ignore_ascii_case(b"close");
+            keepalive |= member.eq_ignore_ascii_case(b"keep-alive");
         }
-        Ok(Self { status, reason, framing, keepalive: keepalive && !close, bytes })
+        Ok(ResponseHead { status, reason, framing, keepalive: keepalive && !close, fields })
+    }
+}
+
+impl ResponseHead {
+    /// Parses and checks a complete head, as the scanner found it.
+    ///
+    /// # Errors
+    /// [`BadResponse`] where it is none, or one that no proxy may pass on.
+    pub fn parse(bytes: Bytes) -> Result<Self, BadResponse> {
+        Self::parse_into(bytes, Fields::default())
     }
 
-    /// The header fields.
-    #[must_use]
-    pub fn fields(&self) -> Fields {
-        let mut fields = Fields::default();
-        fields.reset(self.bytes.clone());
-        let mut headers = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
-        // What was a head once is one again.
-        if let Some(response) = parse(&self.bytes, &mut headers) {
-            response.headers.iter().for_each(|field| fields.push(field));
+    /// The same, in the memory of a list of fields that is needed no more.
+    ///
+    /// # Errors
+    /// [`BadResponse`] where it is none, or one that no proxy may pass on.
+    pub fn parse_into(bytes: Bytes, recycled: Fields) -> Result<Self, BadResponse> {
+        let mut fields = recycled;
+        let read = match Read::of::<USUAL_FIELDS>(&bytes, &mut fields) {
+            Err(httparse::Error::TooManyHeaders) => Read::of::<MAX_FIELDS>(&bytes, &mut fields),
+            read => read,
+        };
+        let read = read.ok().flatten().filter(|read| read.length == bytes.len());
+        read.ok_or(BadResponse::Head)?.check(bytes, fields)
+    }
+
+    /// Takes a head from the front of the buffer if it is there as a whole, without a scan before. Where there is any
+    /// doubt the buffer is left as it is, for the scanner to tell what is wrong with it or missing.
+    ///
+    /// # Errors
+    /// [`BadResponse`], as of [`ResponseHead::parse`].
+    pub fn take(buffer: &mut BytesMut, bounds: &Bounds, recycled: &mut Fields) -> Option<Result<Self, BadResponse>> {
+        let read = Read::of::<USUAL_FIELDS>(buffer, recycled).ok()??;
+        if !recycled.are_strict(buffer, read.length, bounds) {
+            return None;
         }
-        fields
+        let bytes = buffer.split_to(read.length).freeze();
+        Some(read.check(bytes, std::mem::take(recycled)))
     }
 
     /// The reason phrase, as it came; may be empty.
     #[must_use]
     pub fn reason(&self) -> &[u8] {
-        self.reason.get(&self.bytes)
+        self.reason.get(&self.fields.bytes)
     }
 
     /// Whether this is a 1xx, which another head follows.
@@ -121,17 +160,6 @@ impl ResponseHead {
             Framing::Unsaid => BodyReader::Close,
         }
     }
-}
-
-/// Parses a head that ends where the bytes end.
-fn parse<'h, 'b>(
-    bytes: &'b [u8],
-    headers: &'h mut [std::mem::MaybeUninit<httparse::Header<'b>>],
-) -> Option<httparse::Response<'h, 'b>> {
-    let mut response = httparse::Response::new(&mut []);
-    let config = httparse::ParserConfig::default();
-    let parsed = config.parse_response_with_uninit_headers(&mut response, bytes, headers);
-    (parsed == Ok(httparse::Status::Complete(bytes.len()))).then_some(response)
 }
 
 #[cfg(test)]

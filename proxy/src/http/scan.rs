@@ -43,6 +43,12 @@ pub struct Bounds {
 }
 
 impl HeadScanner {
+    /// Whether nothing has been scanned yet.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.scanned == 0
+    }
+
     /// Goes on with the scan; `buffer` begins with the first byte of the head and only grows between calls.
     ///
     /// # Errors

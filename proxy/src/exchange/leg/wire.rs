@@ -8,41 +8,50 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    FIRST_READ, Failure, HOLD, Leg, MAX_INTERIM, Mode, Outcome, RESPONSE_HEAD, SLICES, State, Step, Terms, window,
+    Failure, HOLD, Leg, MAX_INTERIM, Mode, Outcome, RESPONSE_HEAD, SLICES, Sending, State, Step, Terms, window,
 };
-use crate::http::{
-    HeadScanner, Scan,
-    body::Piece,
-    response::{BadResponse, ResponseHead},
+use crate::{
+    buffers,
+    http::{
+        HeadScanner, Scan,
+        body::Piece,
+        response::{BadResponse, ResponseHead},
+    },
 };
 
 impl Leg {
     /// Writes until everything there is has been written.
-    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, window: &window::Window) -> Poll<io::Result<()>> {
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, sending: &Sending<'_>) -> Poll<io::Result<()>> {
         let State::Open(io) = &mut self.state else { return Poll::Pending };
         if self.write_error.is_some() {
             return Poll::Pending;
         }
+        let (window, head) = (sending.window, self.own_head.as_deref().unwrap_or(sending.head));
         while !self.sent {
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let mut used = 0;
-            if self.head_sent < self.head.len() {
-                slices[0] = IoSlice::new(&self.head[self.head_sent..]);
-                used = 1;
-            }
-            let used = window.fill(self.cursor, &mut slices, used);
-            if used == 0 {
-                self.sent = window.is_finished();
-                return Poll::Ready(Ok(()));
-            }
-            let mut written = ready!(io.poll_write(cx, &slices[..used]))?;
+            let left = &head[self.head_sent..];
+            let mut written = if !left.is_empty() && window.is_passed(self.cursor) {
+                // Most requests have no body: nothing to gather.
+                ready!(io.poll_write(cx, &[IoSlice::new(left)]))?
+            } else {
+                let mut slices = [IoSlice::new(&[]); SLICES];
+                slices[0] = IoSlice::new(left);
+                let from = usize::from(!left.is_empty());
+                let used = window.fill(self.cursor, &mut slices, from);
+                if used == 0 {
+                    self.sent = window.is_finished();
+                    return Poll::Ready(Ok(()));
+                }
+                ready!(io.poll_write(cx, &slices[..used]))?
+            };
             self.attempt.wrote = true;
-            let of_head = written.min(self.head.len() - self.head_sent);
+            let of_head = written.min(left.len());
             self.head_sent += of_head;
             written -= of_head;
             if written > 0 {
                 window.advance(&mut self.cursor, written);
             }
+            // Looked at here, so that the usual case is done with one look.
+            self.sent = self.head_sent == head.len() && window.is_passed(self.cursor) && window.is_finished();
         }
         Poll::Ready(Ok(()))
     }
@@ -51,28 +60,43 @@ impl Leg {
     pub(super) fn poll_head(&mut self, cx: &mut Context<'_>, terms: &Terms, now: Instant) -> Step {
         let protocol = |detail: String| Failure::new(Outcome::Protocol, "http_protocol_error", detail);
         loop {
-            let scanned = self.scanner.scan(&self.buffer, &RESPONSE_HEAD);
-            match scanned.map_err(|overrun| protocol(BadResponse::from(overrun).to_string()))? {
-                Scan::Partial => {
-                    if ready!(self.poll_fill(cx, FIRST_READ, now))? == 0 {
-                        return Poll::Ready(Err(self.ended_early("in the response head")));
-                    }
+            let Some(head) = self.next_head() else {
+                if ready!(self.poll_fill(cx, buffers::ROOM, now))? == 0 {
+                    return Poll::Ready(Err(self.ended_early("in the response head")));
                 }
-                Scan::Complete(length) => {
-                    self.scanner = HeadScanner::default();
-                    let head = ResponseHead::parse(self.buffer.split_to(length).freeze());
-                    let head = head.map_err(|error| protocol(error.to_string()))?;
-                    if head.is_interim() {
-                        self.interim += 1;
-                        if self.interim > MAX_INTERIM {
-                            return Poll::Ready(Err(protocol(format!("more than {MAX_INTERIM} interim responses"))));
-                        }
-                        continue;
-                    }
-                    self.reader = head.body(terms.is_head);
-                    self.response = Some(head);
-                    return Poll::Ready(Ok(()));
+                continue;
+            };
+            self.scanner = HeadScanner::default();
+            let head = head.map_err(|error| protocol(error.to_string()))?;
+            if head.is_interim() {
+                self.interim += 1;
+                if self.interim > MAX_INTERIM {
+                    return Poll::Ready(Err(protocol(format!("more than {MAX_INTERIM} interim responses"))));
                 }
+                continue;
+            }
+            self.reader = head.body(terms.is_head);
+            self.response = Some(head);
+            return Poll::Ready(Ok(()));
+        }
+    }
+
+    /// The head at the front of the buffer, once it is complete.
+    fn next_head(&mut self) -> Option<Result<ResponseHead, BadResponse>> {
+        if self.buffer.is_empty() {
+            return None;
+        }
+        if self.scanner.is_fresh()
+            && let Some(head) = ResponseHead::take(&mut self.buffer, &RESPONSE_HEAD, &mut self.fields)
+        {
+            return Some(head);
+        }
+        match self.scanner.scan(&self.buffer, &RESPONSE_HEAD) {
+            Err(overrun) => Some(Err(overrun.into())),
+            Ok(Scan::Partial) => None,
+            Ok(Scan::Complete(length)) => {
+                let fields = std::mem::take(&mut self.fields);
+                Some(ResponseHead::parse_into(self.buffer.split_to(length).freeze(), fields))
             }
         }
     }
@@ -111,8 +135,20 @@ impl Leg {
 
     fn poll_fill(&mut self, cx: &mut Context<'_>, room: usize, now: Instant) -> Poll<Result<usize, Failure>> {
         let State::Open(io) = &mut self.state else { return Poll::Pending };
+        let broke = |error: &io::Error| Failure::io(error, "the connection broke");
+        if self.buffer.capacity() == 0 && room <= buffers::ROOM {
+            // Whoever waits needs no buffer.
+            ready!(io.poll_readable(cx)).map_err(|error| broke(&error))?;
+            self.buffer = buffers::take();
+        }
         self.buffer.reserve(room);
-        match ready!(io.poll_read(cx, &mut self.buffer)) {
+        let Poll::Ready(read) = io.poll_read(cx, &mut self.buffer) else {
+            if self.buffer.is_empty() {
+                buffers::give(&mut self.buffer);
+            }
+            return Poll::Pending;
+        };
+        match read {
             Ok(read) => {
                 if read > 0 {
                     self.attempt.read = true;
@@ -121,7 +157,7 @@ impl Leg {
                 self.last_read = now;
                 Poll::Ready(Ok(read))
             }
-            Err(error) => Poll::Ready(Err(Failure::io(&error, "the connection broke"))),
+            Err(error) => Poll::Ready(Err(broke(&error))),
         }
     }
 

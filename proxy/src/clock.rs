@@ -1,0 +1,63 @@
+//! The time, read once per wake-up: what a task does between two waits happens at one time.
+//!
+//! A request would read the clock about ten times otherwise, which is a good part of what it costs in user space.
+
+use std::{cell::Cell, future::poll_fn, pin::pin};
+
+use tokio::time::Instant;
+
+thread_local! {
+    /// The time of the wake-up that this thread is at work on, once somebody has asked for it.
+    static NOW: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// Whether this thread is at work on one.
+    static AWAKE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The time: within [`per_wake_up`] that of the wake-up, else that of now.
+#[must_use]
+pub(crate) fn now() -> Instant {
+    NOW.get().unwrap_or_else(|| {
+        let now = Instant::now();
+        if AWAKE.get() {
+            NOW.set(Some(now));
+        }
+        now
+    })
+}
+
+/// Runs a future for which the time stands still from each wake-up to the next wait.
+pub(crate) async fn per_wake_up<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        AWAKE.set(true);
+        let polled = future.as_mut().poll(cx);
+        AWAKE.set(false);
+        NOW.set(None);
+        polled
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn time_stands_still_between_two_waits_only() {
+        let (second, start) = (Duration::from_secs(1), now());
+        tokio::time::advance(second).await;
+        assert_eq!(now(), start + second, "outside, time is what it is");
+        per_wake_up(async {
+            let woken = now();
+            tokio::time::advance(second).await;
+            // `advance` waits, so this is another wake-up.
+            assert_eq!(now(), woken + second);
+            tokio::time::sleep(second).await;
+            assert_eq!(now(), woken + 2 * second);
+        })
+        .await;
+        assert_eq!(now(), start + 3 * second);
+    }
+}
