@@ -1,17 +1,20 @@
 //! The names of the control plane's metrics. They are part of the interface.
+//!
+//! The label `kube_cluster` is empty for the process's own kube cluster, else the name of the remote one.
 
 use ::metrics::{Unit, describe_counter, describe_gauge};
 
-/// Counter `{kind, type}`: events of watches; type is `apply`, `delete`, `bookmark` or `connect`.
+/// Counter `{kube_cluster, kind, type}`: events of watches; type is `apply`, `delete`, `bookmark` or `connect`.
 pub const WATCH_EVENTS: &str = "fanfare_watch_events_total";
-/// Counter `{kind, reason}`: lists and watches that failed; reason is one of [`Reason`](crate::watch::Reason).
+/// Counter `{kube_cluster, kind, reason}`: lists and watches that failed; reason is one of
+/// [`Reason`](crate::watch::Reason).
 pub const WATCH_ERRORS: &str = "fanfare_watch_errors_total";
-/// Counter `{kind}`: complete lists.
+/// Counter `{kube_cluster, kind}`: complete lists.
 pub const WATCH_RELISTS: &str = "fanfare_watch_relists_total";
-/// Counter `{kind}`: objects that could not be read and were skipped, each alone.
+/// Counter `{kube_cluster, kind}`: objects that could not be read and were skipped, each alone.
 pub const WATCH_MALFORMED: &str = "fanfare_watch_malformed_total";
-/// Gauge `{kind, scope, selector}` in seconds: the age of the data, that is the time since the last event, bookmark or
-/// (re)connect.
+/// Gauge `{kube_cluster, kind, scope, selector}` in seconds: the age of the data, that is the time since the last event,
+/// bookmark or (re)connect.
 pub const WATCH_AGE: &str = "fanfare_watch_age_seconds";
 /// Gauge `{name}`: 1 while this process leads, as client-go has it; name is that of the lock.
 pub const ELECTION_MASTER: &str = "leader_election_master_status";

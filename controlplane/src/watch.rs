@@ -178,7 +178,8 @@ where
             }
             let version = page.metadata.resource_version.filter(|version| !version.is_empty());
             let version = version.ok_or_else(Failure::no_version)?;
-            counter!(names::WATCH_RELISTS, "kind" => self.key.kind()).increment(1);
+            counter!(names::WATCH_RELISTS, "kube_cluster" => self.key.cluster().clone(), "kind" => self.key.kind())
+                .increment(1);
             sink(Event::Reset { objects, unreadable });
             self.status.seen();
             self.status.listed();
@@ -243,18 +244,19 @@ where
     /// Something came: the data is fresh.
     fn saw(&self, what: &'static str) {
         self.status.seen();
-        counter!(names::WATCH_EVENTS, "kind" => self.key.kind(), "type" => what).increment(1);
+        counter!(names::WATCH_EVENTS, "kube_cluster" => self.key.cluster().clone(), "kind" => self.key.kind(), "type" => what).increment(1);
     }
 
     /// One object cannot be read. The others are not affected.
     fn malformed(&self, object: &ObjectKey, error: &str) {
-        counter!(names::WATCH_MALFORMED, "kind" => self.key.kind()).increment(1);
+        counter!(names::WATCH_MALFORMED, "kube_cluster" => self.key.cluster().clone(), "kind" => self.key.kind())
+            .increment(1);
         warn!(watch = %self.key, %object, error, "skipped an object that cannot be read; what was known of it stays");
     }
 
     /// Makes a failure known, and waits before the next try.
     async fn failed(&mut self, failure: &Failure) {
-        counter!(names::WATCH_ERRORS, "kind" => self.key.kind(), "reason" => failure.reason.as_str()).increment(1);
+        counter!(names::WATCH_ERRORS, "kube_cluster" => self.key.cluster().clone(), "kind" => self.key.kind(), "reason" => failure.reason.as_str()).increment(1);
         let delay = self.backoff.next_delay();
         let text = failure.explain(&self.key);
         warn!(watch = %self.key, reason = failure.reason.as_str(), ?delay, "{text}; what is known stays in force, trying again");

@@ -27,12 +27,22 @@ pub(crate) enum ServiceStep {
     Keep,
     /// Make it.
     Create(Box<Service>),
-    /// It is ours by its labels: bring it up to date. Says what differs.
+    /// It is ours by its labels: bring it up to date. Says what differs. Comes after everything else, the older tool's v1
+    /// Endpoints included: as long as it is not done, whoever looks next sees that this is still to be adopted.
     Adopt(Box<Service>, Vec<String>),
     /// Bring it up to date. Says what differs.
     Update(Box<Service>, Vec<String>),
-    /// It cannot become what it is to be: delete this version and make it anew. Says why.
-    Recreate(Version, Box<Service>, &'static str),
+    /// It cannot become what it is to be: delete this version and make it anew.
+    Recreate {
+        /// This version.
+        at: Version,
+        /// What it is to be.
+        service: Box<Service>,
+        /// Why it cannot.
+        why: &'static str,
+        /// It is an older tool's: see [`ServiceStep::Adopt`].
+        adopts: bool,
+    },
     /// Wait until it is gone.
     Going,
     /// Leave it alone.
@@ -98,7 +108,7 @@ pub(crate) fn service(
         return ServiceStep::Keep;
     }
     if let Some(why) = overlay::cannot_become(&live.object, &desired.service) {
-        return ServiceStep::Recreate(live.at(), Box::new(desired.service.clone()), why);
+        return ServiceStep::Recreate { at: live.at(), service: Box::new(desired.service.clone()), why, adopts: adopt };
     }
     let merged = overlay::merge(&desired.service, &live.object);
     let differences = overlay::differences(&merged, &live.object);

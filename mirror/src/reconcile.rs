@@ -122,14 +122,21 @@ impl Reconciler {
         }
         match (input.goal, step) {
             (Goal::Mirror(desired), Some(step)) => {
+                let live = input.live.service.as_ref();
                 let adopts = matches!(step, ServiceStep::Adopt(..));
-                let Some(service) = self.service(key, &desired, input.live.service.as_ref(), step, work).await else {
-                    return;
-                };
+                let (first, last) = if adopts { (ServiceStep::Keep, Some(step)) } else { (step, None) };
+                let Some(mut service) = self.service(key, &prefix, &desired, live, first, work).await else { return };
                 let uid = service.at().uid;
                 let steps = plan::slices(&desired, &input.live.slices, key, &uid, &prefix);
                 self.slices(key, &uid, steps, work).await;
                 self.leftovers(key, &input.live, &uid, &prefix, adopts, work).await;
+                if let Some(adopt) = last {
+                    if work.failed.is_some() {
+                        return;
+                    }
+                    let Some(adopted) = self.service(key, &prefix, &desired, live, adopt, work).await else { return };
+                    service = adopted;
+                }
                 if !desired.dimmed.is_empty() {
                     self.dim(key, &prefix, &desired.dimmed, work).await;
                 }
@@ -154,6 +161,7 @@ impl Reconciler {
     async fn service(
         &self,
         key: &ServiceKey,
+        prefix: &str,
         desired: &Desired,
         live: Option<&LiveService>,
         step: ServiceStep,
@@ -173,8 +181,14 @@ impl Reconciler {
                 tracing::debug!(service = %key, ?differences, "updating the mirror");
                 self.apply.replace_service(&service).await
             }
-            ServiceStep::Recreate(at, service, why) => {
+            ServiceStep::Recreate { at, service, why, adopts } => {
                 tracing::info!(service = %key, why, "making the mirror anew");
+                if adopts {
+                    self.endpoints(key, prefix, &at.uid, work).await;
+                    if work.failed.is_some() {
+                        return None;
+                    }
+                }
                 if let Err(failure) = self.apply.delete_service(key, &at).await {
                     work.failed = Some(failure);
                     return None;
@@ -261,15 +275,7 @@ impl Reconciler {
         }
         let left = plan::leftovers(&live.slices, uid);
         if left.endpoints || adopts {
-            match self.apply.delete_endpoints(key, prefix).await {
-                Ok(false) => {}
-                Ok(true) => {
-                    let note = "somebody wrote v1 Endpoints for this mirror; they are not touched, and their addresses are \
-                                served beside those of the remote: delete them";
-                    self.apply.tell(key, Some(uid), "ForeignEndpoints", note).await;
-                }
-                Err(failure) => work.fail(failure),
-            }
+            self.endpoints(key, prefix, uid, work).await;
         }
         for (name, at) in left.slices {
             match self.apply.delete_slice(&key.namespace, &name, &at).await {
@@ -279,6 +285,19 @@ impl Reconciler {
                 }
                 Err(failure) => work.fail(failure),
             }
+        }
+    }
+
+    /// Removes the v1 Endpoints that go with a mirror of an older tool, or with a selector.
+    async fn endpoints(&self, key: &ServiceKey, prefix: &str, uid: &str, work: &mut Work) {
+        match self.apply.delete_endpoints(key, prefix).await {
+            Ok(false) => {}
+            Ok(true) => {
+                let note = "somebody wrote v1 Endpoints for this mirror; they are not touched, and their addresses are served \
+                            beside those of the remote: delete them";
+                self.apply.tell(key, Some(uid), "ForeignEndpoints", note).await;
+            }
+            Err(failure) => work.fail(failure),
         }
     }
 

@@ -54,8 +54,8 @@ impl Report {
     /// From everything that is known.
     pub(crate) fn of(world: &mut World, problems: Vec<String>) -> Self {
         let mut report = Self { problems, ..Self::default() };
-        for (number, service, problem) in world.nameless() {
-            let detail = format!("Service {service} of remote number {}: {problem}", number + 1);
+        for (remote, service, problem) in world.nameless() {
+            let detail = format!("Service {service} of {}: {problem}", remote.name);
             report.entries.push(Entry { verb: Verb::Refuse, service: service.to_string(), detail });
         }
         for key in world.names() {
@@ -101,7 +101,7 @@ impl Report {
                     ServiceStep::Create(_) => entry(Verb::Create, slices),
                     ServiceStep::Adopt(_, what) => entry(Verb::Adopt, format!("{} {slices}", what.join(", "))),
                     ServiceStep::Update(_, what) => entry(Verb::Change, format!("{} {slices}", what.join(", "))),
-                    ServiceStep::Recreate(_, _, why) => entry(Verb::Change, format!("made anew: {why} {slices}")),
+                    ServiceStep::Recreate { why, .. } => entry(Verb::Change, format!("made anew: {why} {slices}")),
                     ServiceStep::Going => entry(Verb::Wait, "it is being deleted".into()),
                     ServiceStep::Refuse(refusal) => entry(Verb::Refuse, refusal.to_string()),
                 }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use controlplane::{
+    index::ServiceKey,
     lease::Leadership,
     watch::{self, Event, Scope as WatchScope, Status, WatchKey},
 };
@@ -30,6 +31,7 @@ use crate::{
     marks,
     queue::Queue,
     reconcile::Reconciler,
+    refusal::Refusal,
     report::Report,
     world::World,
 };
@@ -253,22 +255,17 @@ impl Mirror {
         if !self.reconciler.apply.leads() {
             return;
         }
-        let nameless: Vec<_> = {
+        let nameless: Vec<(ServiceKey, Refusal, String)> = {
             let world = self.reconciler.world.lock();
-            let own =
-                |(number, service, problem): (usize, &controlplane::index::ServiceKey, &crate::names::NameError)| {
-                    (number, service.clone(), problem.clone())
-                };
-            world.nameless().map(own).collect()
+            let told = world.nameless().map(|(remote, service, problem)| {
+                let namespace = remote.namespace.as_str().into();
+                let refusal = Refusal::Name(problem.clone());
+                let note = format!("Service {service} of {}: {refusal}", remote.name);
+                (ServiceKey { namespace, name: service.name.clone() }, refusal, note)
+            });
+            told.collect()
         };
-        for (number, service, problem) in nameless {
-            let remote = &self.config.remotes[number];
-            let about = controlplane::index::ServiceKey {
-                namespace: remote.namespace.as_str().into(),
-                name: service.name.clone(),
-            };
-            let refusal = crate::Refusal::Name(problem);
-            let note = format!("Service {service} of {}: {refusal}", remote.name);
+        for (about, refusal, note) in nameless {
             self.reconciler.apply.tell(&about, None, refusal.reason(), &note).await;
         }
     }

@@ -19,7 +19,7 @@ pub(crate) use input::Goal;
 pub(crate) use remote::{Identity, RemoteState};
 
 use crate::{
-    config::Config,
+    config::{Config, Remote},
     index::Origin,
     live::{Live, Owner},
     names::{NameError, local_name},
@@ -121,9 +121,9 @@ impl World {
         self.claims.keys().chain(self.live.keys()).cloned().collect()
     }
 
-    /// The remote Services without a name here, and why: the remote's number, the Service, the problem.
-    pub(crate) fn nameless(&self) -> impl Iterator<Item = (usize, &ServiceKey, &NameError)> {
-        self.nameless.iter().map(|((remote, service), problem)| (*remote, service, problem))
+    /// The remote Services without a name here, and why.
+    pub(crate) fn nameless(&self) -> impl Iterator<Item = (&Remote, &ServiceKey, &NameError)> {
+        self.nameless.iter().map(|((remote, service), problem)| (&self.config.remotes[*remote], service, problem))
     }
 
     /// What there is here.

@@ -124,6 +124,8 @@ mod tests {
             (&["--to=/x", "-f=envoy"][..], "--format"),
             (&["--to=/x", "-f=envoy", "--envoy-directory=/e"], "end \"/x\" with /"),
             (&["--to=/x", "-f=json,hosts"], "put {format} into its name"),
+            (&["--to=configmap://a/b/", "-f=envoy", "--envoy-directory=/e"], "a ConfigMap cannot have"),
+            (&["--to=/x/", "-f=json,json"], "/x/discover.json is written by `discover` already"),
             (&["--to=serve:/x"], "--listen"),
             (&["--to=ftp://x"], "--to"),
             (&["--to=/x", "--max-shrink=0.3"], "--max-shrink"),
@@ -134,6 +136,18 @@ mod tests {
             let problems = parse(&[&["--select=a=b"], flags].concat(), &[]).expect_err(named);
             assert!(problems.contains(named), "{problems}");
         }
+    }
+
+    #[test]
+    fn in_a_directory_a_file_is_called_after_the_export_and_its_format() {
+        let to = |flags: &[&str]| {
+            let config = shown(&[&["--select=a=b"], flags].concat(), &[]);
+            let outputs = config["outputs"].as_array().expect("a list").iter();
+            outputs.map(|output| output["to"][0].as_str().expect("a place").to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(to(&["--to=/x/", "-f=hosts,nginx"]), ["/x/discover.hosts", "/x/discover.nginx.conf"]);
+        assert_eq!(to(&["--to=s3://b/a/"]), ["s3://b/a/discover.traefik.yaml"]);
+        assert_eq!(to(&["--to=/x/", "-f=envoy", "--envoy-directory=/e"]), ["/x/"]);
     }
 
     #[test]

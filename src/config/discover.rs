@@ -1,6 +1,6 @@
 //! `discover:` in the file: what is exported, in what form, and where to.
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{collections::HashMap, net::SocketAddr, path::Path, sync::Arc};
 
 use controlplane::catalog::{Selection, Selector};
 use export::{
@@ -8,7 +8,7 @@ use export::{
     guard::Limits,
     pipeline::Pace,
     render::{Format, FormatOptions},
-    sink::Target,
+    sink::{InvalidTarget, Target},
 };
 use runtime::{
     config::{Node, Section},
@@ -72,22 +72,27 @@ pub(super) fn read(root: &Section<'_>) -> Vec<Config> {
     };
     let nodes = root.list("discover");
     let mut configs: Vec<Config> = Vec::new();
+    let mut written = HashMap::new();
     for (number, node) in nodes.iter().enumerate() {
         let section = node.section();
         let default = if nodes.len() == 1 { "discover".to_owned() } else { format!("discover-{}", number + 1) };
         let config = one(&section, default, replicas);
-        section.finish();
-        let Some(config) = config else { continue };
-        for before in &configs {
-            if before.name == config.name {
-                node.problem(format_args!("there is another export `{}`: give each a name of its own", config.name));
-            }
-            let places =
-                |config: &Config| config.outputs.iter().flat_map(|output| output.to.clone()).collect::<Vec<_>>();
-            for twice in places(before).iter().filter(|place| places(&config).contains(place) && !place.is_set()) {
-                node.problem(format_args!("{twice} is written by `{}` already", before.name));
+        let Some(config) = config else {
+            section.finish();
+            continue;
+        };
+        if configs.iter().any(|before| before.name == config.name) {
+            node.problem(format_args!("there is another export `{}`: give each a name of its own", config.name));
+        }
+        for place in config.outputs.iter().flat_map(|output| &output.to) {
+            // The same path of two listeners, or key of two stores, is not the same place.
+            let on = config.listen.filter(|_| !place.is_outside());
+            let at = (place.to_string(), on, config.access.s3.endpoint.clone());
+            if let Some(before) = written.insert(at, config.name.clone()) {
+                section.problem("to", format_args!("{place} is written by `{before}` already"));
             }
         }
+        section.finish();
         configs.push(config);
     }
     configs
@@ -108,7 +113,7 @@ fn one(section: &Section<'_>, default: String, replicas: bool) -> Option<Config>
         ports: split(section, &["ports"], str::parse::<PortChoice>),
     };
     let formats = formats(section);
-    let outputs = outputs(section, &formats);
+    let outputs = outputs(section, &name, &formats);
     let listen = section.parse_with("listen", address);
     let served = outputs.iter().flatten().any(|output| output.to.iter().any(|place| !place.is_outside()));
     if served && listen.is_none() && !section.contains("listen") {
@@ -153,7 +158,7 @@ fn formats(section: &Section<'_>) -> Vec<Format> {
 }
 
 /// Every format with its places.
-fn outputs(section: &Section<'_>, formats: &[Format]) -> Option<Vec<Output>> {
+fn outputs(section: &Section<'_>, name: &str, formats: &[Format]) -> Option<Vec<Output>> {
     let nodes = texts(section, "to");
     if nodes.is_empty() {
         section
@@ -162,26 +167,29 @@ fn outputs(section: &Section<'_>, formats: &[Format]) -> Option<Vec<Output>> {
     }
     let mut outputs = Vec::new();
     for format in formats {
-        let to: Vec<Target> = nodes.iter().filter_map(|node| place(node, format, formats.len())).collect();
+        let to: Vec<Target> = nodes.iter().filter_map(|node| place(node, name, format, formats.len())).collect();
         outputs.push(Output { format: format.clone(), to });
     }
     let complete = !outputs.is_empty() && outputs.iter().all(|output| output.to.len() == nodes.len());
     complete.then_some(outputs)
 }
 
-fn place(node: &Node<'_>, format: &Format, formats: usize) -> Option<Target> {
+/// A place as it is written, for one format. In a directory, what is one file is called after the export.
+fn place(node: &Node<'_>, name: &str, format: &Format, formats: usize) -> Option<Target> {
     node.parse_with(|text| {
         if formats > 1 && !text.contains(FORMAT) && !text.ends_with('/') {
             return Err(format!("{text:?} is one place for {formats} formats: put {FORMAT} into its name"));
         }
-        let target: Target = text
-            .replace(FORMAT, format.extension())
-            .parse()
-            .map_err(|error: export::sink::InvalidTarget| error.to_string())?;
-        if format.is_set() && !target.is_set() {
-            return Err(format!("the format {} is a set of files: end {text:?} with /", format.name()));
+        let place = text.replace(FORMAT, format.extension());
+        let target: Target = place.parse().map_err(|error: InvalidTarget| error.to_string())?;
+        match (format.is_set(), target.is_set()) {
+            (true, false) => Err(format!("the format {} is a set of files: end {text:?} with /", format.name())),
+            (true, true) if matches!(target, Target::ConfigMap { .. }) => {
+                Err(format!("the format {} has folders, which a ConfigMap cannot have", format.name()))
+            }
+            (false, true) => Ok(target.file(&format!("{name}.{}", format.extension()))),
+            _ => Ok(target),
         }
-        Ok(target)
     })
 }
 

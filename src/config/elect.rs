@@ -62,6 +62,13 @@ pub(super) fn read(root: &Section<'_>) -> Vec<Config> {
         if let Some((http, own)) = http.zip(election.http).filter(|(http, own)| http != own) {
             node.problem(format_args!("one address tells of all elections, and here are two: {http} and {own}"));
         }
+        let token = elections.iter().find_map(|other| other.step_down_token_file.as_ref());
+        if let Some((token, own)) =
+            token.zip(election.step_down_token_file.as_ref()).filter(|(token, own)| token != own)
+        {
+            let (token, own) = (token.display(), own.display());
+            node.problem(format_args!("one token is for all elections, and here are two files: {token} and {own}"));
+        }
         elections.push(election);
     }
     elections
@@ -163,6 +170,10 @@ mod tests {
             ("elect: [{name: a, renew_deadline: 20s}]", "renew deadline"),
             ("elect: [{name: a}, {name: a}]", "another election"),
             ("elect: [{name: a, http: ':80'}, {name: b, http: ':81'}]", "two: 0.0.0.0:80 and 0.0.0.0:81"),
+            (
+                "elect: [{name: a, step_down_token_file: /x}, {name: b, step_down_token_file: /y}]",
+                "two files: /x and /y",
+            ),
             ("elect: [{name: a, on_stop: \"x 'y\"}]", "quote"),
             ("elect: [{name: a, on_stop: []}]", "name a program"),
             ("elect: [{name: a, nmae: b}]", "nmae"),

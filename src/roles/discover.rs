@@ -95,7 +95,6 @@ fn export(config: &Config, output: &Output) -> Export {
     };
     Export {
         name: name.into(),
-        stem: config.name.as_str().into(),
         model: config.model.clone(),
         format: output.format.clone(),
         sinks: output.to.clone(),

@@ -8,6 +8,7 @@ mod haproxy;
 mod nginx;
 mod prometheus;
 mod traefik;
+pub mod traffic;
 pub mod wheels;
 
 use std::{

@@ -54,8 +54,8 @@ impl Minio {
     /// # Panics
     /// Where it cannot be built or does not get ready, with its log.
     pub async fn start() -> Self {
-        let located = tokio::task::spawn_blocking(executable).await;
-        let program = located.expect("building does not panic").unwrap_or_else(|e| panic!("{e}"));
+        let built = tokio::task::spawn_blocking(build).await;
+        let program = built.expect("building does not panic").unwrap_or_else(|e| panic!("{e}"));
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         for _try in 0..TRIES {
             if let Some((process, address)) = try_start(&program, &directory).await {
@@ -89,7 +89,11 @@ impl Drop for Minio {
     }
 }
 
-fn executable() -> Result<PathBuf, String> {
+/// Its program, built if need be. Call it outside of a network namespace, in which it cannot be built.
+///
+/// # Errors
+/// Why it cannot be built, and what to do about it.
+pub fn build() -> Result<PathBuf, String> {
     // What has failed once in this process is not tried again by every test.
     static BUILT: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| {
         let build = GoBuild {

@@ -2,6 +2,8 @@
 
 pub(crate) mod bed;
 mod bridge;
+mod consumers;
+mod defects;
 mod exports;
 mod replicas;
 mod scale;

@@ -44,10 +44,15 @@ subjects: [{{kind: ServiceAccount, name: candidate, namespace: {namespace}}}]
 
 /// `fanfare elect` as the original's users write it, on a free port, with the shortest lease and more flags.
 fn elect(kubeconfig: &Path, namespace: &str, id: &str, flags: &[&str]) -> Fanfare {
+    let pod_namespace = ["-ttl=2s", "-pod-namespace", namespace];
+    elect_with(kubeconfig, namespace, id, &[&pod_namespace, flags].concat())
+}
+
+/// The same without a ttl and a namespace of the pod.
+fn elect_with(kubeconfig: &Path, namespace: &str, id: &str, flags: &[&str]) -> Fanfare {
     let kubeconfig = kubeconfig.to_str().expect("a path of ASCII");
-    let mut arguments =
-        vec!["elect", "-election=example", "-http", "127.0.0.1:0", "-ttl=2s", "-kubeconfig", kubeconfig];
-    arguments.extend(["-namespace", namespace, "-id", id, "-pod-namespace", namespace]);
+    let mut arguments = vec!["elect", "-election=example", "-http", "127.0.0.1:0", "-kubeconfig", kubeconfig];
+    arguments.extend(["-namespace", namespace, "-id", id]);
     arguments.extend(flags);
     Fanfare::start(arguments)
 }

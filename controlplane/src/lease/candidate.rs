@@ -94,6 +94,8 @@ struct Observed {
     raw: String,
     record: Record,
     uid: Arc<str>,
+    /// The most transitions that were seen under this UID: counting goes on from there also where somebody has set them back.
+    counted: u64,
     valid_until: BootTime,
     ours: bool,
 }
@@ -285,7 +287,8 @@ impl Candidate {
             return Next::Done(Outcome::Following);
         }
         // Counted up also from a record of our own: it is another term, and its fencing token another one.
-        let transitions = held.record().transitions.saturating_add(1);
+        let counted = self.observed.as_ref().map_or(0, |observed| observed.counted);
+        let transitions = counted.saturating_add(1);
         let record = self.acquisition(transitions, now.wall);
         Next::Ask(self.write(Kind::Acquisition, Some(held), record, now.boot))
     }
@@ -348,7 +351,9 @@ impl Candidate {
             Ok(0) | Err(_) => self.timing.lease(),
             Ok(seconds) => Duration::from_secs(seconds),
         };
-        self.observed = Some(Observed { raw, record, uid, valid_until: now + lasts, ours });
+        let before = self.observed.as_ref().filter(|before| before.uid == uid).map_or(0, |before| before.counted);
+        let counted = before.max(record.transitions);
+        self.observed = Some(Observed { raw, record, uid, counted, valid_until: now + lasts, ours });
     }
 
     fn lose(&mut self, cause: Cause) {

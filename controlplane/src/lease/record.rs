@@ -129,6 +129,10 @@ fn parse(text: &str) -> Result<Map<String, Value>, Malformed> {
 
 fn read(map: &Map<String, Value>, fields: &Fields) -> Result<Record, Malformed> {
     let transitions = integer(map, fields.transitions)?;
+    if transitions >= i64::from(i32::MAX) {
+        let why = format!("{transitions} leaves no number for the next term");
+        return Err(Malformed { field: fields.transitions, why });
+    }
     Ok(Record {
         holder: text(map, "holderIdentity")?.unwrap_or_default().to_owned(),
         lease_seconds: integer(map, "leaseDurationSeconds")?,

@@ -83,7 +83,7 @@ impl Failure {
                     "RBAC: the verb \"{verb}\" on {} is missing in {}: bind the service account to {grant} with the verbs \
                      list, watch ({text})",
                     key.resource(),
-                    key.scope(),
+                    key.place(),
                 )
             }
             Reason::Unauthorized => format!("the API server does not accept the credentials for {verb} {key}: {text}"),

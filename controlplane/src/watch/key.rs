@@ -9,6 +9,8 @@ use serde::de::DeserializeOwned;
 /// What one watch covers. Watches with equal keys are one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WatchKey {
+    /// The kube cluster; empty: this process's own.
+    cluster: Arc<str>,
     kind: &'static str,
     group: &'static str,
     scope: Scope,
@@ -34,7 +36,18 @@ pub struct ObjectKey {
 impl WatchKey {
     /// A watch of one kind, named by its plural and API group, by label selector (empty: everything).
     pub fn new(kind: &'static str, group: &'static str, scope: Scope, selector: impl Into<String>) -> Self {
-        Self { kind, group, scope, selector: selector.into() }
+        Self { cluster: "".into(), kind, group, scope, selector: selector.into() }
+    }
+
+    /// The same in another kube cluster, which is called like this.
+    #[must_use]
+    pub fn in_cluster(self, name: impl Into<Arc<str>>) -> Self {
+        Self { cluster: name.into(), ..self }
+    }
+
+    /// What the kube cluster is called; empty: this process's own.
+    pub fn cluster(&self) -> &Arc<str> {
+        &self.cluster
     }
 
     /// The plural name of the kind, as in RBAC rules.
@@ -44,7 +57,7 @@ impl WatchKey {
 
     /// Whether this one sees all that the other one sees. Of selectors only `label` is known to cover `label=value`.
     pub(crate) fn covers(&self, other: &Self) -> bool {
-        let same_kind = (self.kind, self.group) == (other.kind, other.group);
+        let same_kind = (&self.cluster, self.kind, self.group) == (&other.cluster, other.kind, other.group);
         let label_alone = other.selector.strip_prefix(&self.selector).is_some_and(|rest| rest.starts_with('='));
         let selects = self.selector == other.selector || !self.selector.is_empty() && label_alone;
         let scope = match &self.scope {
@@ -72,6 +85,14 @@ impl WatchKey {
         match &self.scope {
             Scope::All => Api::all(client),
             Scope::Namespace(namespace) => Api::namespaced(client, namespace),
+        }
+    }
+
+    /// Where it looks, with the kube cluster unless that is this process's own.
+    pub(super) fn place(&self) -> String {
+        match &*self.cluster {
+            "" => self.scope.to_string(),
+            cluster => format!("{} of {cluster}", self.scope),
         }
     }
 
@@ -111,7 +132,7 @@ impl ObjectKey {
 
 impl fmt::Display for WatchKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} in {}", self.kind, self.scope)?;
+        write!(f, "{} in {}", self.kind, self.place())?;
         if self.selector.is_empty() { Ok(()) } else { write!(f, " with {}", self.selector) }
     }
 }
@@ -152,5 +173,13 @@ mod tests {
         }
         assert!(!narrow.covers(&key(Some("shop"), "name")) && !key(None, "name").covers(&key(None, "!name")));
         assert!(!WatchKey::new("services", "", Scope::All, "name").covers(&narrow));
+        assert!(!key(None, "name").in_cluster("west").covers(&narrow));
+    }
+
+    #[test]
+    fn another_kube_cluster_is_named() {
+        let key = WatchKey::new("services", "", Scope::Namespace("shop".into()), "mirror=true");
+        assert_eq!(key.to_string(), "services in namespace shop with mirror=true");
+        assert_eq!(key.in_cluster("west").to_string(), "services in namespace shop of west with mirror=true");
     }
 }

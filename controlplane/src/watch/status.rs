@@ -101,7 +101,11 @@ impl Status {
             Scope::Namespace(namespace) => namespace.to_string(),
         };
         let selector = key.selector().unwrap_or_default();
-        let age = gauge!(names::WATCH_AGE, "kind" => key.kind(), "scope" => scope, "selector" => selector);
+        let cluster = key.cluster().clone();
+        let age = gauge!(
+            names::WATCH_AGE,
+            "kube_cluster" => cluster, "kind" => key.kind(), "scope" => scope, "selector" => selector
+        );
         let mut ticks = interval(REPORT);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

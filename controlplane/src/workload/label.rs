@@ -64,20 +64,32 @@ impl PodLabel {
                 Ok(()) => Ok(()),
                 // It ends at this moment, which is told next.
                 Err(WriteError::NotLeading(_)) => return,
-                Err(WriteError::Deadline(limit)) => {
-                    Err(format!("the label of pod {}: no answer within {limit:?}", self.pod))
-                }
-                Err(WriteError::Failed(error)) => Err(explain("patch", "pods", &self.namespace, &error)),
+                Err(WriteError::Deadline(_)) => Err(self.no_answer()),
+                Err(WriteError::Failed(error)) => Err(self.explain(&error)),
             }
         } else {
             match timeout(ANSWER, self.patch("standby")).await {
-                Ok(done) => done.map_err(|error| explain("patch", "pods", &self.namespace, &error)),
-                Err(_elapsed) => Err(format!("the label of pod {}: no answer within {ANSWER:?}", self.pod)),
+                Ok(done) => done.map_err(|error| self.explain(&error)),
+                Err(_elapsed) => Err(self.no_answer()),
             }
         };
         match done {
             Ok(()) => self.told.solved(),
             Err(problem) => self.told.problem(self.election.name(), problem),
+        }
+    }
+
+    fn no_answer(&self) -> String {
+        format!("the label of pod {}: no answer of the API server in time", self.pod)
+    }
+
+    fn explain(&self, error: &kube::Error) -> String {
+        match error {
+            kube::Error::Api(status) if status.code == 404 => format!(
+                "there is no pod {} in namespace {}: say which pod this candidate is in, or that it is not to be labelled",
+                self.pod, self.namespace
+            ),
+            error => explain("patch", "pods", &self.namespace, error),
         }
     }
 

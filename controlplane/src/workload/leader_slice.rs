@@ -4,8 +4,9 @@
 //! pod's address families, always by PUT of what it has read, with its term in an annotation; it never replaces that of a
 //! higher term of the same lock.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, pin::pin, time::Duration};
 
+use futures::future::join;
 use k8s_openapi::{
     api::{
         core::v1::{ObjectReference, Pod, Service, ServicePort},
@@ -17,10 +18,14 @@ use kube::{
     Api, Client, ResourceExt,
     api::{ObjectMeta, PostParams},
 };
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use runtime::{
+    backoff::Backoff,
+    boot_time::{BootTime, sleep_until},
+};
+use tokio::time::sleep;
 
 use super::{Told, explain};
-use crate::lease::{Claim, Election, Leadership, Term, TermEvent, Terms, WriteError};
+use crate::lease::{Claim, Election, Ending, Leadership, Term, TermEvent, Terms, WriteError};
 
 /// The value of `endpointslice.kubernetes.io/managed-by` on slices of ours.
 pub const MANAGED_BY: &str = "fanfare-elect";
@@ -31,11 +36,25 @@ pub const TERM: &str = "fanfare.dev/term";
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 const MANAGER: &str = "endpointslice.kubernetes.io/managed-by";
 
-/// How long the API server may take for everything that is asked in one go.
-const ANSWER: Duration = Duration::from_secs(5);
+/// A family as `addressType` has it, and whether an address is of it.
+type Family = (&'static str, fn(&IpAddr) -> bool);
+
+const FAMILIES: [Family; 2] = [("IPv4", IpAddr::is_ipv4), ("IPv6", IpAddr::is_ipv6)];
+
+/// How long the API server may take for everything that is asked in one go. No longer than a release waits for it.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// How often a leader looks whether its slices are still as they should be.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// When it tries again after a failure, the first time.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// How long emptying the slices may take when a term has ended, with the tries and the pauses between them.
+const LEAVE: Duration = Duration::from_secs(2);
+
+/// The first pause between these tries.
+const LEAVE_AGAIN: Duration = Duration::from_millis(100);
 
 /// Points one Service at this process's pod while it leads.
 pub struct LeaderService {
@@ -44,8 +63,6 @@ pub struct LeaderService {
     service: String,
     pod: String,
     election: Election,
-    /// What this process wrote last, for giving it back.
-    written: Vec<EndpointSlice>,
     told: Told,
 }
 
@@ -75,7 +92,6 @@ impl LeaderService {
             service: service.to_owned(),
             pod: pod.to_owned(),
             election,
-            written: Vec::new(),
             told: Told::default(),
         }
     }
@@ -84,87 +100,136 @@ impl LeaderService {
     /// has written them. Returns when the elector has ended.
     pub async fn run(mut self, mut terms: Terms) {
         let leadership = self.election.leadership();
-        let mut look = interval(LOOK);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut backoff = Backoff::new(AGAIN, 2.0, LOOK);
+        let mut wait = None;
         loop {
+            let due = async {
+                match wait {
+                    Some(wait) => sleep(wait).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
-                event = terms.next() => match event {
-                    Some(TermEvent::Began(_)) => self.lead(&leadership).await,
-                    Some(TermEvent::Ended(_ending)) => self.leave().await,
+                event = terms.next() => wait = match event {
+                    Some(TermEvent::Began(_)) => {
+                        backoff.reset();
+                        Some(Duration::ZERO)
+                    }
+                    Some(TermEvent::Ended(ending)) => {
+                        self.leave(ending).await;
+                        None
+                    }
                     None => return,
                 },
-                _ = look.tick() => if leadership.claim().is_ok() { self.lead(&leadership).await },
+                () = due => wait = Some(self.lead(&leadership, &mut backoff).await),
             }
         }
     }
 
-    async fn lead(&mut self, leadership: &Leadership) {
+    /// Writes the slices. Returns when to do so again.
+    async fn lead(&mut self, leadership: &Leadership, backoff: &mut Backoff) -> Duration {
         let done = leadership.write(ANSWER, async |claim: &Claim| self.reconcile(claim).await).await;
         match done {
-            Ok(written) => {
-                self.written = written;
-                self.told.solved();
-            }
+            Ok(()) => self.told.solved(),
+            // The end of the term is told next.
             Err(WriteError::NotLeading(_)) => {}
-            Err(error) => self.told.problem(self.election.name(), error.to_string()),
+            Err(error) => {
+                let problem = match error {
+                    WriteError::Failed(problem) => problem.to_string(),
+                    _ => format!("the slices of service {}: no answer of the API server in time", self.service),
+                };
+                self.told.problem(self.election.name(), problem);
+                return backoff.next_delay();
+            }
         }
+        backoff.reset();
+        LOOK
     }
 
-    async fn reconcile(&self, claim: &Claim) -> Result<Vec<EndpointSlice>, Problem> {
+    async fn reconcile(&self, claim: &Claim) -> Result<(), Problem> {
         let Self { client, namespace, .. } = self;
         let failed = |verb: &'static str, resource: &'static str| {
             move |error: kube::Error| Problem::Request(explain(verb, resource, namespace, &error))
         };
         let services: Api<Service> = Api::namespaced(client.clone(), namespace);
         let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-        let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), namespace);
+        let slices = self.slices();
         let service = services.get(&self.service).await.map_err(failed("get", "services"))?;
         let pod = pods.get(&self.pod).await.map_err(failed("get", "pods"))?;
-        let mut written = Vec::new();
         for desired in desired(&service, &pod, claim.term.as_ref())? {
             let name = desired.name_any();
-            let live = slices.get_opt(&name).await.map_err(failed("get", "endpointslices"))?;
-            let done = match live {
+            match slices.get_opt(&name).await.map_err(failed("get", "endpointslices"))? {
+                None if desired.endpoints.is_empty() => {}
                 None => {
-                    slices.create(&PostParams::default(), &desired).await.map_err(failed("create", "endpointslices"))
+                    let post = slices.create(&PostParams::default(), &desired).await;
+                    post.map_err(failed("create", "endpointslices"))?;
                 }
                 Some(live) => {
                     may_replace(&live, claim.term.as_ref())?;
                     let desired = over(&live, desired);
-                    if same(&live, &desired) {
-                        Ok(live)
-                    } else {
+                    if !same(&live, &desired) {
                         let put = slices.replace(&name, &PostParams::default(), &desired).await;
-                        put.map_err(failed("update", "endpointslices"))
+                        put.map_err(failed("update", "endpointslices"))?;
                     }
-                }
-            };
-            written.push(done?);
-        }
-        Ok(written)
-    }
-
-    /// Leads to nobody, where what this process wrote is still there: the PUT carries the version of its own last write.
-    async fn leave(&mut self) {
-        let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &self.namespace);
-        for mut slice in std::mem::take(&mut self.written) {
-            slice.endpoints.clear();
-            let put = async { slices.replace(&slice.name_any(), &PostParams::default(), &slice).await };
-            match timeout(ANSWER, put).await {
-                Ok(Ok(_)) | Err(_) => {}
-                // Somebody else has written it, or it is gone.
-                Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {}
-                Ok(Err(error)) => {
-                    let problem = explain("update", "endpointslices", &self.namespace, &error);
-                    self.told.problem(self.election.name(), problem);
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Leads to nobody, where nobody else has written since.
+    async fn leave(&mut self, ending: Ending) {
+        let (stop_by, gives_up) = (ending.stop_by, BootTime::now() + LEAVE);
+        let term = ending.term.clone();
+        let mut emptied = pin!(self.empty(&term));
+        tokio::select! {
+            biased;
+            () = &mut emptied => return,
+            () = sleep_until(stop_by) => {}
+        }
+        // Somebody else may lead from now on, and is not held up: what they write is not touched.
+        drop(ending);
+        tokio::select! {
+            biased;
+            () = emptied => {}
+            () = sleep_until(gives_up) => {}
+        }
+    }
+
+    /// Tries until it has succeeded.
+    async fn empty(&mut self, term: &Term) {
+        let mut backoff = Backoff::new(LEAVE_AGAIN, 2.0, LEAVE);
+        loop {
+            let [first, second] = FAMILIES.map(|(family, _)| self.empty_family(family, term));
+            let (first, second) = join(first, second).await;
+            let Err(problem) = first.and(second) else { return };
+            self.told.problem(self.election.name(), problem);
+            sleep(backoff.next_delay()).await;
+        }
+    }
+
+    async fn empty_family(&self, family: &str, term: &Term) -> Result<(), String> {
+        let failed = |verb: &str, error: &kube::Error| explain(verb, "endpointslices", &self.namespace, error);
+        let (slices, name) = (self.slices(), slice_name(&self.service, family));
+        let Some(mut live) = slices.get_opt(&name).await.map_err(|error| failed("get", &error))? else { return Ok(()) };
+        // Nobody else has this term.
+        let own = is_ours(&live) && live.annotations().get(TERM).is_some_and(|text| *text == term_text(term));
+        if !own || live.endpoints.is_empty() {
+            return Ok(());
+        }
+        live.endpoints.clear();
+        let put = slices.replace(&name, &PostParams::default(), &live).await;
+        put.map(drop).map_err(|error| failed("update", &error))
+    }
+
+    fn slices(&self) -> Api<EndpointSlice> {
+        Api::namespaced(self.client.clone(), &self.namespace)
     }
 }
 
-/// One slice for each address family of the pod.
-fn desired(service: &Service, pod: &Pod, term: Option<&Term>) -> Result<Vec<EndpointSlice>, Problem> {
+/// One slice for each address family; an empty one for a family that the pod has no address of, so that nothing stays of a
+/// leader that had one.
+fn desired(service: &Service, pod: &Pod, term: Option<&Term>) -> Result<[EndpointSlice; 2], Problem> {
     let name = service.name_any();
     let spec = service.spec.clone().unwrap_or_default();
     if spec.selector.is_some_and(|selector| !selector.is_empty()) {
@@ -180,12 +245,11 @@ fn desired(service: &Service, pod: &Pod, term: Option<&Term>) -> Result<Vec<Endp
         return Err(Problem::NoAddress(pod.name_any()));
     }
     let ports: Vec<EndpointPort> = spec.ports.iter().flatten().map(|port| endpoint_port(port, pod)).collect();
-    let families = [("IPv4", IpAddr::is_ipv4 as fn(&IpAddr) -> bool), ("IPv6", IpAddr::is_ipv6)];
-    let slices = families.into_iter().filter_map(|(family, is)| {
-        let address = ips.iter().find(|ip| is(ip))?;
-        Some(slice(service, pod, term, family, address, ports.clone()))
+    let slices = FAMILIES.map(|(family, is)| {
+        let address = ips.iter().find(|ip| is(ip));
+        slice(service, pod, term, family, address, ports.clone())
     });
-    Ok(slices.collect())
+    Ok(slices)
 }
 
 fn slice(
@@ -193,7 +257,7 @@ fn slice(
     pod: &Pod,
     term: Option<&Term>,
     family: &str,
-    address: &IpAddr,
+    address: Option<&IpAddr>,
     ports: Vec<EndpointPort>,
 ) -> EndpointSlice {
     let name = service.name_any();
@@ -214,19 +278,19 @@ fn slice(
         uid: pod.metadata.uid.clone(),
         ..ObjectReference::default()
     };
-    let endpoint = Endpoint {
+    let endpoint = |address: &IpAddr| Endpoint {
         addresses: vec![address.to_string()],
-        conditions: Some(conditions),
+        conditions: Some(conditions.clone()),
         node_name: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
-        target_ref: Some(target),
+        target_ref: Some(target.clone()),
         ..Endpoint::default()
     };
     EndpointSlice {
         address_type: family.to_owned(),
-        endpoints: vec![endpoint],
+        endpoints: address.map(endpoint).into_iter().collect(),
         ports: Some(ports),
         metadata: ObjectMeta {
-            name: Some(format!("{name}-{}", family.to_lowercase())),
+            name: Some(slice_name(&name, family)),
             namespace: service.metadata.namespace.clone(),
             labels: Some(labels),
             annotations,
@@ -255,11 +319,22 @@ fn endpoint_port(port: &ServicePort, pod: &Pod) -> EndpointPort {
     }
 }
 
+fn slice_name(service: &str, family: &str) -> String {
+    format!("{service}-{}", family.to_lowercase())
+}
+
+fn manager(live: &EndpointSlice) -> &str {
+    live.labels().get(MANAGER).map(String::as_str).unwrap_or_default()
+}
+
+fn is_ours(live: &EndpointSlice) -> bool {
+    manager(live) == MANAGED_BY
+}
+
 /// Whether a slice that is there is ours, and of no later term.
 fn may_replace(live: &EndpointSlice, term: Option<&Term>) -> Result<(), Problem> {
-    let manager = live.labels().get(MANAGER).map(String::as_str).unwrap_or_default();
-    if manager != MANAGED_BY {
-        return Err(Problem::Foreign(live.name_any(), manager.to_owned()));
+    if !is_ours(live) {
+        return Err(Problem::Foreign(live.name_any(), manager(live).to_owned()));
     }
     let (Some(term), Some(text)) = (term, live.annotations().get(TERM)) else { return Ok(()) };
     // Terms of another lock, as after it was deleted, cannot be compared: the claim on the one that is there decides.

@@ -178,6 +178,13 @@ impl Bed {
         }
     }
 
+    /// Edits the object, and not its record.
+    async fn edit(&self, resource: &str, number: u32) {
+        let edit = json!({"metadata": {"labels": {"edited": number.to_string()}}});
+        let patch = kube::api::Patch::Merge(edit);
+        self.api(resource).await.patch(NAME, &Default::default(), &patch).await.expect("an administrator may");
+    }
+
     /// The messages of the events about the lock.
     async fn events(&self) -> Vec<String> {
         let events: Api<Event> = Api::namespaced(self.cluster.client().await, &self.namespace);
@@ -238,7 +245,11 @@ fn verb(call: &Call) -> &'static str {
     match call.verb {
         Verb::Get => "get",
         Verb::Create => "create",
-        Verb::Update => "update",
+        Verb::Update => {
+            let version = &call.json()["metadata"]["resourceVersion"];
+            assert!(version.is_string(), "an update without a condition: {call:?}");
+            "update"
+        }
         other => panic!("an elector never asks to {other:?}"),
     }
 }

@@ -14,7 +14,7 @@ use super::{Export, Output, Pace, Process};
 use crate::{
     guard::Limits,
     metrics::{CONFLICTS, IN_SYNC, PROPAGATION, PUTS},
-    sink::{Document, Done, Sink, SinkError, Target, Term, Trouble, Writer},
+    sink::{Done, Sink, SinkError, Target, Term, Trouble, Writer},
 };
 
 /// The first delay after a failure, and the longest.
@@ -142,12 +142,9 @@ impl Keeper {
 
     /// Brings the sink up to date, if this process leads.
     async fn put(&mut self, output: &Output) -> Result<Done, NotDone> {
-        if let ([document], false) = (documents.as_mut_slice(), self.file.is_empty()) {
-            document.name.clone_from(&self.file);
-        }
         let limit = self.pace.timeout;
         let leadership = self.leadership.clone();
-        let done = leadership.write(limit, async |claim| self.write(&documents, output, claim).await).await;
+        let done = leadership.write(limit, async |claim| self.write(output, claim).await).await;
         match done {
             Ok(done) => Ok(done),
             Err(WriteError::NotLeading(_)) => Err(NotDone::Standby),
@@ -161,24 +158,24 @@ impl Keeper {
         }
     }
 
-    async fn write(&mut self, documents: &[Document], output: &Output, claim: &Claim) -> Result<Done, NotDone> {
+    async fn write(&mut self, output: &Output, claim: &Claim) -> Result<Done, NotDone> {
         let term = claim.term.as_ref();
         self.writer.term = term.map(|term| Term { uid: term.uid.to_string(), transitions: term.transitions });
         let until = Instant::now().checked_add(claim.remaining);
         if self.fresh {
-            self.check(documents, output).await?;
+            self.check(output).await?;
         }
-        let done = self.sink.put(documents, &self.writer, until).await.map_err(NotDone::Sink)?;
+        let done = self.sink.put(&output.documents, &self.writer, until).await.map_err(NotDone::Sink)?;
         self.fresh = false;
         Ok(done)
     }
 
     /// After a restart only what is there tells what was known before.
-    async fn check(&mut self, documents: &[Document], output: &Output) -> Result<(), NotDone> {
+    async fn check(&mut self, output: &Output) -> Result<(), NotDone> {
         // All of it, also what a former attempt has read.
         self.sink.forget();
-        let there = self.sink.look(documents).await.map_err(NotDone::Sink)?;
-        let here = Sink::addresses(documents);
+        let there = self.sink.look(&output.documents).await.map_err(NotDone::Sink)?;
+        let here = Sink::addresses(&output.documents);
         if !output.unlisted.is_empty() {
             let lost = there.difference(&here).count();
             if lost > 0 {

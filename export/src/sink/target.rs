@@ -357,6 +357,9 @@ mod tests {
             ("https://host/x?y", "no query"),
             ("serve:x", "serve:/path"),
             ("ftp://host/x", "write s3://"),
+            // Not advertised: no emulator has proved them.
+            ("gs://bucket/key", "write s3://"),
+            ("az://container/key", "write s3://"),
             ("..", "no file name"),
         ] {
             assert!(parse(text).is_err_and(|error| error.contains(why)), "{text}: {:?}", parse(text));

@@ -1,12 +1,19 @@
 //! Envoy, with the set of files and with the one file.
 
 use export::render::FormatOptions;
-use testkit::{client::RawClient, consumers::envoy, eventually, origin::Origin};
+use testkit::{
+    client::RawClient,
+    consumers::{
+        envoy,
+        traffic::{follows, get, status, who},
+    },
+    eventually,
+    origin::Origin,
+};
 
 use crate::{
     fixture::service,
     shop::{Folder, origin, rendered, with},
-    traffic::{follows, get, status, who},
 };
 
 fn request(cluster: &str) -> String {
@@ -19,10 +26,10 @@ async fn envoy_follows_its_files_without_a_failed_request() {
     let origins = ["first", "second", "third"].map(origin);
     let directory = Some(folder.path().display().to_string());
     let options = FormatOptions { directory, ..FormatOptions::default() };
-    let write = |origins: &[&Origin]| {
+    let write = async |origins: &[&Origin]| {
         folder.write("", &rendered("envoy", &options, [with(service("shop/web"), origins)]));
     };
-    write(&[&origins[0]]);
+    write(&[&origins[0]]).await;
     let envoy = envoy(&folder.file("cds.json")).await;
     follows(envoy.address(), &request("web-http"), origins, write).await;
 }
@@ -60,13 +67,13 @@ async fn envoy_follows_its_one_file_and_takes_every_protocol() {
             .port("dns", 4, Udp, "", &["192.0.2.1:53"])
             .port("idle", 5, Tcp, "", &["192.0.2.1:80 down"])
     };
-    let write = |origins: &[&Origin]| {
+    let write = async |origins: &[&Origin]| {
         folder.write(
             "cds.json",
             &rendered("envoy-cds", &FormatOptions::default(), [with(service("shop/web"), origins), api()]),
         );
     };
-    write(&[&origins[0]]);
+    write(&[&origins[0]]).await;
     let envoy = envoy(&folder.file("cds.json")).await;
     follows(envoy.address(), &request("web-http"), origins, write).await;
     let mut client = RawClient::connect(envoy.address()).await;

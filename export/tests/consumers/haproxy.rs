@@ -1,12 +1,17 @@
 //! HAProxy: backends and map.
 
 use export::render::FormatOptions;
-use testkit::{consumers::haproxy, eventually};
+use testkit::{
+    consumers::{
+        haproxy,
+        traffic::{get, status, who},
+    },
+    eventually,
+};
 
 use crate::{
     fixture::service,
     shop::{Folder, origin, rendered, with},
-    traffic::{get, status, who},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

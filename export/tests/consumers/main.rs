@@ -10,4 +10,3 @@ mod nginx;
 mod prometheus;
 mod shop;
 mod traefik;
-mod traffic;

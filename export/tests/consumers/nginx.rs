@@ -2,14 +2,16 @@
 
 use export::render::FormatOptions;
 use testkit::{
-    consumers::{Nginx, nginx},
+    consumers::{
+        Nginx, nginx,
+        traffic::{get, status, who},
+    },
     eventually,
 };
 
 use crate::{
     fixture::service,
     shop::{Folder, origin, rendered, with},
-    traffic::{get, status, who},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

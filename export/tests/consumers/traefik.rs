@@ -6,7 +6,10 @@ use export::{
     render::{Format, FormatOptions},
 };
 use testkit::{
-    consumers::{Provider, traefik},
+    consumers::{
+        Provider, traefik,
+        traffic::{follows, get, status, who},
+    },
     eventually,
     origin::{Origin, Reply},
 };
@@ -15,7 +18,6 @@ use crate::{
     checkers::services,
     fixture::{catalog, service},
     shop::{Folder, addresses, origin, rendered, with},
-    traffic::{follows, get, status, who},
 };
 
 /// What a user writes beside what is exported: a router that names a backend.
@@ -25,11 +27,11 @@ const ROUTER: &str = "http: {routers: {mine: {rule: \"Host(`mine.example`)\", se
 async fn traefik_follows_a_file_without_a_failed_request() {
     let folder = Folder::new();
     let origins = ["first", "second", "third"].map(origin);
-    let write = |origins: &[&Origin]| {
+    let write = async |origins: &[&Origin]| {
         let web = with(service("shop/web"), origins);
         folder.write("k8s.yaml", &rendered("traefik", &FormatOptions::default(), [web]));
     };
-    write(&[&origins[0]]);
+    write(&[&origins[0]]).await;
     folder.put("mine.yaml", ROUTER);
     let traefik = traefik(Provider::Folder(folder.path())).await;
     follows(traefik.address(), &get("mine.example", "/", ""), origins, write).await;

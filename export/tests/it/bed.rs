@@ -213,6 +213,14 @@ impl Bed {
         }
     }
 
+    /// The bucket, without the front.
+    pub(crate) fn store(self) -> Box<AmazonS3> {
+        match self.raw {
+            Raw::S3(store) => store,
+            _ => panic!("it is no bucket"),
+        }
+    }
+
     pub(crate) async fn text(&self, name: &str) -> Option<String> {
         self.read(name).await.map(|bytes| String::from_utf8(bytes.to_vec()).expect("it is text"))
     }

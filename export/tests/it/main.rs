@@ -7,5 +7,6 @@ mod front;
 mod killed;
 mod pipeline;
 mod served;
+mod store;
 mod suite;
 mod web;

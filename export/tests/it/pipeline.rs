@@ -103,7 +103,6 @@ async fn delete(cluster: &Cluster, namespace: &str, service: &str) {
 fn export(sinks: Vec<Target>) -> Export {
     Export {
         name: "edge".into(),
-        stem: "edge".into(),
         model: Model::default(),
         format: Format::parse("traefik-yaml", &FormatOptions::default()).expect("a format"),
         sinks,
@@ -337,33 +336,37 @@ async fn once_writes_every_sink_and_ends() {
     let ns = account.namespace();
     put(&cluster, ns, "cache", 2).await;
     let (bed, files) = (bed::s3s().await, bed::file().await);
-    let sinks = || vec![bed.target("edge.yml"), files.target("dir/")];
+    let sinks = || vec![bed.target("edge.yml"), files.target("dir/edge.yml")];
     let limit = testkit::eventually::patience();
     let (once, _readiness) = pipeline(account.kubeconfig_path(), ns, export(sinks()), &bed).await;
     assert_eq!(once.once(limit).await, Ok(()));
     until(&bed, "edge.yml", 2).await;
-    until(&files, "dir/edge.traefik.yaml", 2).await;
+    until(&files, "dir/edge.yml", 2).await;
     bed.front.as_ref().expect("it has one").fault(Fault::Status(403));
     put(&cluster, ns, "cache", 3).await;
     let (once, _readiness) = pipeline(account.kubeconfig_path(), ns, export(sinks()), &bed).await;
     let failed = once.once(Duration::from_secs(2)).await.expect_err("one sink is in trouble");
-    assert!(failed.contains("s3://bucket/edge.yml") && !failed.contains("dir/"), "{failed}");
-    until(&files, "dir/edge.traefik.yaml", 3).await;
+    assert!(failed.contains("s3://bucket/edge.yml") && !failed.contains("dir/edge.yml"), "{failed}");
+    until(&files, "dir/edge.yml", 3).await;
 }
 
 #[tokio::test]
-async fn a_set_needs_a_directory() {
+async fn a_set_needs_a_directory_and_one_file_a_name() {
     let cluster = cluster::shared().await;
     let account = account(&cluster).await;
     let bed = bed::file().await;
     let options = FormatOptions { directory: Some("/etc/envoy".into()), ..FormatOptions::default() };
-    let format = Format::parse("envoy", &options).expect("a format");
+    let envoy = Format::parse("envoy", &options).expect("a format");
+    let json = Format::parse("json", &FormatOptions::default()).expect("a format");
     let connection = connect(Some(account.kubeconfig_path())).await.expect("a valid kubeconfig");
-    let readiness = Readiness::new();
-    let selection = Selection::Labels { selector: Selector::parse("").expect("all"), namespaces: None };
-    let reader = follow(&Kube::new(connection.client), selection, readiness.register("catalog"));
-    let process = Process { leadership: Leadership::alone(), identity: "test".into(), readiness };
-    let export = Export { format, ..export(vec![bed.target("eds.json")]) };
-    let refused = Pipeline::new(export, reader, &process, &bed.connect).err().expect("it is one file");
-    assert!(refused.what.contains("end the place with `/`"), "{refused}");
+    let kube = Kube::new(connection.client);
+    for (format, place, why) in [(envoy, "eds.json", "end the place with `/`"), (json, "", "name it")] {
+        let readiness = Readiness::new();
+        let selection = Selection::Labels { selector: Selector::parse("").expect("all"), namespaces: None };
+        let reader = follow(&kube, selection, readiness.register("catalog"));
+        let process = Process { leadership: Leadership::alone(), identity: "test".into(), readiness };
+        let export = Export { format, ..export(vec![bed.target(place)]) };
+        let refused = Pipeline::new(export, reader, &process, &bed.connect).err().expect("they do not fit");
+        assert!(refused.what.contains(why), "{refused}");
+    }
 }

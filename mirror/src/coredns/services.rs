@@ -4,7 +4,10 @@ use controlplane::watch::{Scope, WatchKey};
 use k8s_openapi::api::core::v1::Service;
 use kube::{Client, api::ListParams};
 
-use crate::config::{ExternalNames, Remote};
+use crate::{
+    config::{ExternalNames, Remote},
+    marks,
+};
 
 /// Objects in one page of a list.
 const PAGE: u32 = 500;
@@ -46,6 +49,10 @@ pub async fn services(client: &Client, remote: &Remote) -> Result<Vec<Found>, ku
 }
 
 fn is_mirrored(service: &Service, remote: &Remote) -> bool {
+    let label = service.metadata.labels.as_ref().and_then(|labels| labels.get(marks::MIRRORED));
+    if label.is_some_and(|value| value == marks::TRUE) {
+        return false;
+    }
     let kind = service.spec.as_ref().and_then(|spec| spec.type_.as_deref());
     kind != Some("ExternalName") || remote.external_names == ExternalNames::Copy
 }

@@ -90,7 +90,9 @@ fn what_cannot_change_is_made_anew_under_its_version() {
         json!({"spec": {"type": "ExternalName", "externalName": "x"}}),
         json!({"spec": {"ipFamilies": ["IPv6"]}}),
     ] {
-        let ServiceStep::Recreate(at, write, _why) = step(Some(&there(patch.clone()))) else { panic!("{patch}") };
+        let ServiceStep::Recreate { at, service: write, adopts: false, .. } = step(Some(&there(patch.clone()))) else {
+            panic!("{patch}")
+        };
         assert_eq!(at, Version { uid: "here".into(), version: "5".into() });
         assert_eq!(write.metadata.resource_version, None);
     }

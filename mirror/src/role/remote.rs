@@ -8,15 +8,19 @@ use std::{
 
 use ::metrics::gauge;
 use controlplane::watch::{self, Event, Scope as WatchScope, Status, WatchKey};
-use futures::future::{BoxFuture, join_all};
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, join_all},
+};
 use k8s_openapi::api::{
     core::v1::{Namespace, Service},
     discovery::v1::EndpointSlice,
 };
 use kube::{Api, Client};
+use parking_lot::Mutex;
 use runtime::backoff::Backoff;
 use serde_json::{Value, json};
-use tokio::time::{sleep, timeout};
+use tokio::{sync::Notify, time::timeout};
 
 use super::Access;
 use crate::{
@@ -42,6 +46,12 @@ pub(super) struct Remote {
     selector: String,
     access: Access,
     scopes: Vec<Scope>,
+    /// It listed anew, and has to say which cluster it is before that is believed.
+    doubted: Notify,
+    /// Which cluster it said it is.
+    said: Mutex<Identity>,
+    /// It is another cluster than before: what its watches told is of no use.
+    swapped: Notify,
 }
 
 /// The two watches of one namespace of the remote, or of all of them.
@@ -59,7 +69,9 @@ impl Remote {
         if scopes.is_empty() {
             scopes.push(scope(WatchScope::All));
         }
-        Self { number, name: config.name.clone(), selector: config.selector.clone(), access, scopes }
+        let (name, selector) = (config.name.clone(), config.selector.clone());
+        let (doubted, said, swapped) = (Notify::new(), Mutex::new(Identity::Pending), Notify::new());
+        Self { number, name, selector, access, scopes, doubted, said, swapped }
     }
 
     pub(super) fn number(&self) -> usize {
@@ -82,10 +94,10 @@ impl Remote {
             }
             let changed = async {
                 // Nobody is left who could change it: it stays as it is.
-                if last || access.changed().await.is_err() {
-                    return true;
+                if last {
+                    std::future::pending::<()>().await;
                 }
-                false
+                access.changed().await.is_err()
             };
             let watching: BoxFuture<'_, Infallible> = match client {
                 Ok(client) => Box::pin(self.watch(client, reconciler)),
@@ -94,27 +106,30 @@ impl Remote {
             tokio::pin!(watching);
             last = tokio::select! {
                 never = &mut watching => match never {},
+                () = self.swapped.notified() => last,
                 ended = changed => ended,
             };
-            if last {
-                match watching.await {}
-            }
         }
     }
 
     async fn watch(&self, client: Client, reconciler: &Reconciler) -> Infallible {
-        let mut all: Vec<BoxFuture<'_, Infallible>> = vec![Box::pin(self.identify(client.clone(), reconciler))];
+        let mut all: Vec<BoxFuture<'_, Infallible>> =
+            vec![Box::pin(self.identify(client.clone(), reconciler)), Box::pin(self.doubt(reconciler))];
         for (number, scope) in self.scopes.iter().enumerate() {
             let Reconciler { world, queue, .. } = reconciler;
-            let services = WatchKey::new("services", "", scope.watched.clone(), self.selector.clone());
+            let services =
+                WatchKey::new("services", "", scope.watched.clone(), self.selector.clone()).in_cluster(&*self.name);
             let slices =
-                WatchKey::new("endpointslices", "discovery.k8s.io", scope.watched.clone(), marks::SERVICE_NAME);
+                WatchKey::new("endpointslices", "discovery.k8s.io", scope.watched.clone(), marks::SERVICE_NAME)
+                    .in_cluster(&*self.name);
             let remote = self.number;
             let service = move |event: Event<Service>| {
+                self.listed(&event);
                 let dirty = world.lock().remote_service(remote, number, event);
                 queue.add(dirty, Instant::now());
             };
             let slice = move |event: Event<EndpointSlice>| {
+                self.listed(&event);
                 let now = Instant::now();
                 let dirty = world.lock().remote_slice(remote, number, event, now);
                 queue.add(dirty, now);
@@ -126,6 +141,33 @@ impl Remote {
         }
         join_all(all).await;
         std::future::pending().await
+    }
+
+    /// Has it say which cluster it is, where it lists anew.
+    fn listed<K>(&self, event: &Event<K>) {
+        if matches!(event, Event::Reset { .. }) {
+            self.doubted.notify_one();
+        }
+    }
+
+    /// Has it say which cluster it is when something went wrong, and when that is over: who comes back under an address may
+    /// be another one, and go on with a watch as if nothing had happened.
+    async fn doubt(&self, reconciler: &Reconciler) -> Infallible {
+        let statuses = || self.scopes.iter().flat_map(|scope| [&scope.services, &scope.slices]);
+        let mut states: Vec<_> = statuses().map(Status::subscribe).collect();
+        let mut before = vec![false; states.len()];
+        loop {
+            let failing: Vec<bool> =
+                states.iter_mut().map(|state| state.borrow_and_update().problem.is_some()).collect();
+            if failing.iter().zip(&before).any(|(now, before)| now & !before) {
+                reconciler.world.lock().suspect(self.number);
+            }
+            if failing != before {
+                self.doubted.notify_one();
+            }
+            before = failing;
+            watch::any_change(&mut states).await;
+        }
     }
 
     /// Learns which cluster this is, and goes on asking.
@@ -143,31 +185,47 @@ impl Remote {
             };
             let Some(identity) = identity else {
                 // The watches tell what is wrong; what was known of the remote stays.
-                sleep(backoff.next_delay()).await;
+                let _ = timeout(backoff.next_delay(), self.doubted.notified()).await;
                 continue;
             };
             backoff.reset();
+            if self.doubted.notified().now_or_never().is_some() {
+                // It listed after it was asked.
+                continue;
+            }
             self.identified(identity, reconciler);
-            sleep(ASK_AGAIN).await;
+            let _ = timeout(ASK_AGAIN, self.doubted.notified()).await;
         }
     }
 
     fn identified(&self, identity: Identity, reconciler: &Reconciler) {
         let mut world = reconciler.world.lock();
-        let before = world.remotes[self.number].identity.clone();
+        let before = &world.remotes[self.number].identity;
         // A right that was taken away does not make it another cluster.
-        if before == identity || matches!((&before, &identity), (Identity::Known(_), Identity::Hidden(_))) {
+        if matches!((before, &identity), (Identity::Known(_), Identity::Hidden(_))) {
             return;
         }
-        match &identity {
-            Identity::Hidden(why) => tracing::warn!(
+        let mut said = self.said.lock();
+        match (&*said, &identity) {
+            (said, now) if said == now => {}
+            (Identity::Known(_), Identity::Known(uid)) => {
+                tracing::warn!(remote = self.name, cluster = %uid, "it is another cluster than before: asking everything anew");
+                self.swapped.notify_one();
+            }
+            (_, Identity::Known(uid)) => {
+                tracing::info!(remote = self.name, cluster = %uid, "remote cluster identified");
+            }
+            (_, Identity::Hidden(why)) => tracing::warn!(
                 remote = self.name,
                 "it does not say which cluster it is ({why}), so its mirrors cannot be told from those of another cluster with \
                  this name: grant `get` on the namespace kube-system there"
             ),
-            Identity::Known(uid) => tracing::info!(remote = self.name, cluster = %uid, "remote cluster identified"),
-            Identity::Pending => {}
+            (_, Identity::Pending) => {}
         }
+        if !matches!((&*said, &identity), (Identity::Known(_), Identity::Hidden(_))) {
+            said.clone_from(&identity);
+        }
+        drop(said);
         let dirty = world.identified(self.number, identity);
         drop(world);
         reconciler.queue.add(dirty, Instant::now());

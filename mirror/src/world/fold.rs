@@ -42,6 +42,8 @@ impl World {
     /// A remote's watch of Services told something.
     pub(crate) fn remote_service(&mut self, remote: usize, scope: usize, event: Event<Service>) -> Dirty {
         let mut dirty = Dirty::new();
+        let state = &mut self.remotes[remote];
+        state.told(matches!(event, Event::Reset { .. }) && state.scopes[scope].services);
         match event {
             Event::Apply(service) => {
                 if let Some((old, new)) = self.remotes[remote].index.apply_service(service) {
@@ -87,6 +89,7 @@ impl World {
     ) -> Dirty {
         let limit = self.config.remotes[remote].max_delete;
         let state = &mut self.remotes[remote];
+        state.told(matches!(event, Event::Reset { .. }) && state.scopes[scope].slices);
         let (touched, first): (Vec<ServiceKey>, bool) = match event {
             Event::Apply(slice) => (state.index.apply_slice(&slice), false),
             Event::Delete(key) => (state.index.delete_slice(&key).into_iter().collect(), false),
@@ -105,12 +108,18 @@ impl World {
 
     /// It is known which cluster a remote is, or why not.
     pub(crate) fn identified(&mut self, remote: usize, identity: Identity) -> Dirty {
+        self.remotes[remote].suspect &= identity == Identity::Pending;
         if self.remotes[remote].identity == identity {
             return Dirty::new();
         }
         self.remotes[remote].identity = identity;
         self.judge_due = true;
         self.names()
+    }
+
+    /// A remote is away. What is known of it stays; what comes next is doubted.
+    pub(crate) fn suspect(&mut self, remote: usize) {
+        self.remotes[remote].suspect = true;
     }
 
     /// How long one scope of a remote has been away; none: it is there.

@@ -120,10 +120,14 @@ impl World {
         if scope.verdict == Verdict::Gone {
             return Goal::Remove("its remote is away for too long");
         }
+        let named = !matches!(state.identity, Identity::Pending);
+        if scope.verdict == Verdict::NotReady && !(scope.slices && named) {
+            return Goal::Dim;
+        }
         if !scope.slices {
             return Goal::Wait(format!("there is no complete list of the endpoint slices of {} yet", config.name));
         }
-        if matches!(state.identity, Identity::Pending) {
+        if !named {
             return Goal::Wait(format!("{} has not said yet which cluster it is", config.name));
         }
         let peer = Peer { config, cluster: state.identity.uid() };
@@ -182,7 +186,10 @@ impl World {
         });
         // One of the remotes that has not told yet may have a part in a global Service.
         let told = whose != Some(Whose::Global) || self.absence(Whose::Global, live) == Absence::Missing;
-        if self.permits.contains(key) && (whose.is_some() || made) && told {
+        // Whoever told that may be another cluster by now.
+        let doubted = |number: usize| matches!(self.remotes[number].identity, Identity::Pending);
+        let doubted = matches!(whose, Some(Whose::Remote(number)) if doubted(number));
+        if self.permits.contains(key) && (whose.is_some() || made) && told && !doubted {
             return Goal::Remove("its Service is gone");
         }
         let Some(whose) = whose else {

@@ -15,6 +15,8 @@ use crate::{
 pub(crate) struct RemoteState {
     pub(crate) index: Index,
     pub(crate) identity: Identity,
+    /// It was away: what it tells next may come from another cluster under the same address.
+    pub(super) suspect: bool,
     /// One for each watched namespace, or one for all.
     pub(crate) scopes: Vec<Scope>,
     /// Every Service that this process saw exist.
@@ -53,7 +55,7 @@ impl RemoteState {
         if scopes.is_empty() {
             scopes.push(scope(None));
         }
-        Self { index: Index::default(), identity: Identity::Pending, scopes, seen: HashSet::new() }
+        Self { index: Index::default(), identity: Identity::Pending, suspect: false, scopes, seen: HashSet::new() }
     }
 
     /// What covers a namespace of the remote, if it is looked at.
@@ -64,6 +66,14 @@ impl RemoteState {
     /// Whether there was a complete list of everything.
     pub(crate) fn is_listed(&self) -> bool {
         self.scopes.iter().all(|scope| scope.services && scope.slices)
+    }
+
+    /// It told something. After a while away, or where it lists anew, nothing follows from that before it has said that it
+    /// is still the same cluster.
+    pub(super) fn told(&mut self, anew: bool) {
+        if self.suspect || anew {
+            self.identity = Identity::Pending;
+        }
     }
 
     /// Judges one scope anew. Returns whether that changes anything.

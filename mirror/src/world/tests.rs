@@ -41,7 +41,16 @@ fn list_here(world: &mut World, objects: Vec<Service>) {
     world.local_slice("m", Event::Reset { objects: Vec::new(), unreadable: Vec::new() });
 }
 
+/// A complete list, of the cluster that it was before.
 fn list_there(world: &mut World, remote: usize, objects: Vec<Service>) -> Dirty {
+    let known = world.remotes[remote].identity.clone();
+    let mut dirty = list_somewhere(world, remote, objects);
+    dirty.append(&mut world.identified(remote, known));
+    dirty
+}
+
+/// A complete list, of whatever cluster is there now.
+fn list_somewhere(world: &mut World, remote: usize, objects: Vec<Service>) -> Dirty {
     let mut dirty = world.remote_service(remote, 0, Event::Reset { objects, unreadable: Vec::new() });
     let slices = Event::Reset { objects: Vec::new(), unreadable: Vec::new() };
     dirty.append(&mut world.remote_slice(remote, 0, slices, Instant::now()));
@@ -147,6 +156,36 @@ fn rule_4_what_is_held_back_goes_after_its_time() {
     assert_eq!(goal(&mut world, &west("a")), "hold");
     assert!(world.judge(now + Duration::from_secs(100)).contains(&west("a")));
     assert_eq!((goal(&mut world, &west("a")), world.held()), ("remove".into(), 0));
+}
+
+#[test]
+fn rule_2_nothing_goes_or_changes_on_the_word_of_what_may_be_another_cluster() {
+    let mut world = world(config());
+    let key = west("web");
+    list_there(&mut world, 0, vec![there("web", json!({}))]);
+    make(&mut world, &key);
+    assert_eq!(goal(&mut world, &key), "mirror");
+    // It lists anew, and has nothing, or another Service of that name.
+    list_somewhere(&mut world, 0, Vec::new());
+    world.judge(Instant::now());
+    assert_eq!(goal(&mut world, &key), "wait");
+    list_somewhere(&mut world, 0, vec![there("web", json!({"uid": "other"}))]);
+    assert_eq!(goal(&mut world, &key), "wait");
+    world.remote_service(0, 0, Event::Delete(key_there("web")));
+    assert_eq!(goal(&mut world, &key), "wait", "not even what its watch tells");
+    // Nor, after it was away, on what a watch tells that goes on as if nothing had happened. Meanwhile mirrors still heal.
+    world.identified(0, Identity::Known("uid-0".into()));
+    world.remote_service(0, 0, Event::Apply(there("web", json!({}))));
+    world.suspect(0);
+    assert_eq!(goal(&mut world, &key), "mirror");
+    world.remote_service(0, 0, Event::Delete(key_there("web")));
+    assert_eq!(goal(&mut world, &key), "wait");
+    // It is another one: what is here is none of its business.
+    assert!(world.identified(0, Identity::Known("another".into())).contains(&key));
+    assert_eq!(world.whose(&key, &world.live[&key].clone()), None);
+    // It is the same one after all.
+    world.identified(0, Identity::Known("uid-0".into()));
+    assert_eq!(goal(&mut world, &key), "remove");
 }
 
 #[test]

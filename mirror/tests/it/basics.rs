@@ -56,7 +56,7 @@ async fn node_ports_and_load_balancers_are_mirrored_without_what_is_theirs() {
 }
 
 #[tokio::test]
-async fn a_headless_service_keeps_its_host_names_conditions_and_families() {
+async fn rule_3_endpoints_lose_node_and_pod_and_keep_host_names_conditions_zones_and_families() {
     let bed = Bed::new("headless").await;
     let there = "clusterIP: None, ipFamilyPolicy: RequireDualStack, ipFamilies: [IPv6, IPv4], publishNotReadyAddresses: true, \
                 sessionAffinity: None, ports: [{name: sql, port: 5432}]";
@@ -170,7 +170,7 @@ async fn more_than_a_thousand_endpoints_are_all_there() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_too_long_is_cut_and_hashed() {
+async fn rule_5_a_name_that_is_too_long_is_cut_and_hashed() {
     let bed = Bed::new("long").await;
     let long = "a-very-long-name-of-a-service-that-leaves-no-room";
     bed.service(long, &[1]).await;

@@ -10,3 +10,4 @@ mod outages;
 mod ownership;
 mod rights;
 mod walk;
+mod writes;

@@ -1,11 +1,17 @@
 //! A remote that is away, an API server here that is away, and processes that end in between.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use mirror::config::{Config, Stale};
 use testkit::{
     eventually,
-    fault_proxy::{Fault, Verb},
+    fault_proxy::{Fault, FaultProxy, Verb},
 };
 
 use crate::bed::{Bed, Running, local, metric};
@@ -41,21 +47,32 @@ async fn by_default_mirrors_of_a_remote_that_is_away_stay_and_a_restart_changes_
     let (proxy, client) = bed.through_proxy().await;
     let east = bed.reader.client().await;
     let clients = || vec![Ok(client.clone()), Ok(east.clone())];
-    let mirror = bed.start_with(bed.two(Stale::Keep), clients()).await.ready().await;
+    // No other test's, of which metrics of this process tell as well.
+    let mut config = bed.two(Stale::Keep);
+    config.remotes[0].name = "west-keep".into();
+    let mirror = bed.start_with(config.clone(), clients()).await.ready().await;
     bed.until_addresses("web", &["192.0.2.1"]).await;
     let before = bed.mirrored("web").await;
 
     proxy.cut();
-    let stale = || metric(&["fanfare_mirror_remote_in_sync", "remote=\"west\""]);
-    eventually!("the outage to be noticed", mirror.health.report()["remotes"]["west"]["in_sync"].clone(), |it| *it
-        == false);
-    let _ = stale();
+    let in_sync = || mirror.health.report()["remotes"]["west-keep"]["in_sync"].clone();
+    eventually!("the outage to be noticed", in_sync(), |it| *it == false);
+    let west = |name: &str| metric(&[name, "remote=\"west-keep\""]).unwrap_or_default();
+    eventually!("the metric to tell it", west("fanfare_mirror_remote_staleness_seconds{"), |age| *age > 2.0);
+    eventually!("the metric to tell it", west("fanfare_mirror_remote_in_sync{"), |it| *it == 0.0);
+    // Both watch the same namespace by the same selector: each has an age of its own.
+    let age = |remote: &str| {
+        let labels = [format!("kube_cluster=\"{remote}\""), format!("scope=\"{}\"", bed.there)];
+        metric(&["fanfare_watch_age_seconds{", "kind=\"endpointslices\"", &labels[0], &labels[1]]).unwrap_or_default()
+    };
+    bed.east_works(9).await;
+    eventually!("the ages to differ", (age("west-keep"), age("east")), |(west, east)| *west > 2.0 && *east < 2.0);
     bed.east_works(10).await;
     mirror.health.check().expect("a remote that is away is no reason to restart");
     mirror.stop().await;
     // It goes there meanwhile. Nobody here knows.
     bed.unservice("web").await;
-    let mirror = bed.start_with(bed.two(Stale::Keep), clients()).await.ready().await;
+    let mirror = bed.start_with(config, clients()).await.ready().await;
     bed.east_works(11).await;
     let after = bed.mirrored("web").await;
     assert_eq!(after.metadata.resource_version, before.metadata.resource_version);
@@ -159,7 +176,7 @@ async fn watches_that_end_in_every_way_are_taken_up_for_ever() {
 #[tokio::test]
 async fn writes_that_fail_in_every_way_are_repeated_until_they_are_done() {
     let bed = Bed::new("writes").await;
-    let proxy = testkit::fault_proxy::FaultProxy::start(local().await).await;
+    let proxy = FaultProxy::start(local().await).await;
     let kubeconfig = proxy.kubeconfig(bed.writer.kubeconfig_path());
     let writer = controlplane::client::connect(Some(kubeconfig.path())).await.expect("a valid kubeconfig").client;
     let mirror = crate::bed::start(bed.config(), writer, bed.readers(1).await).ready().await;
@@ -214,6 +231,51 @@ async fn another_cluster_under_the_same_name_is_not_believed() {
     assert_eq!((bed.mirrored("gone").await, bed.mirrored("both").await), before);
     assert_eq!(bed.addresses(&bed.name("both")).await, ["192.0.2.2"]);
     mirror.accesses[0].send(Ok(bed.reader.client().await)).expect("the mirror runs");
+    bed.service("both", &[4]).await;
+    bed.until_addresses("both", &["192.0.2.4"]).await;
+    bed.unservice("gone").await;
+    bed.until_gone("gone").await;
+    mirror.stop().await;
+}
+
+/// A cluster that is rebuilt under the address that it had: what the new one has or has not says nothing about the old one.
+#[tokio::test]
+async fn another_cluster_under_the_same_address_is_not_believed() {
+    let bed = Bed::new("rebuilt").await;
+    bed.service("gone", &[1]).await;
+    bed.service("both", &[2]).await;
+    let other = local().await;
+    let there = format!(
+        "apiVersion: v1\nkind: Namespace\nmetadata: {{name: NAMESPACE}}\n---\n{}\n---\n{}",
+        crate::bed::service("both", "ports: [{name: http, port: 80}]"),
+        crate::bed::slice("both", "both", &[3])
+    );
+    other.apply_yaml(&there.replace("NAMESPACE", &bed.there)).await.expect("valid objects");
+    let ((old_line, old), new_line) = (bed.through_proxy().await, FaultProxy::start(other).await);
+    let kubeconfig = new_line.kubeconfig(&other.kubeconfig_path());
+    let new = controlplane::client::connect(Some(kubeconfig.path())).await.expect("a valid kubeconfig").client;
+    let rebuilt = Arc::new(AtomicBool::new(false));
+    let address = tower::service_fn({
+        let rebuilt = rebuilt.clone();
+        move |request| {
+            let client = if rebuilt.load(Ordering::SeqCst) { new.clone() } else { old.clone() };
+            async move { client.send(request).await }
+        }
+    });
+    let client = kube::Client::new(address, "default");
+    let mirror = bed.start_with(bed.config(), vec![Ok(client)]).await.ready().await;
+    bed.until_addresses("gone", &["192.0.2.1"]).await;
+    bed.until_addresses("both", &["192.0.2.2"]).await;
+    let before = (bed.mirrored("gone").await, bed.mirrored("both").await);
+    rebuilt.store(true, Ordering::SeqCst);
+    old_line.cut();
+    bed.event("OtherClustersMirror", &bed.name("both")).await;
+    assert_eq!((bed.mirrored("gone").await, bed.mirrored("both").await), before);
+    assert_eq!(bed.addresses(&bed.name("both")).await, ["192.0.2.2"]);
+    // It was the wrong address all the time.
+    rebuilt.store(false, Ordering::SeqCst);
+    old_line.restore();
+    new_line.cut();
     bed.service("both", &[4]).await;
     bed.until_addresses("both", &["192.0.2.4"]).await;
     bed.unservice("gone").await;

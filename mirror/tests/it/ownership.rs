@@ -6,9 +6,12 @@ use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use mirror::{Verb, config::Config, marks};
 use serde_json::{Value, json};
-use testkit::eventually;
+use testkit::{
+    eventually,
+    fault_proxy::{Fault, FaultProxy, Verb as Asked},
+};
 
-use crate::bed::{Bed, label, service};
+use crate::bed::{Bed, label, local, service, slice, start};
 
 /// Rule 1: what is foreign is refused when it is in the way.
 #[tokio::test]
@@ -135,7 +138,7 @@ async fn what_a_selector_made_is_removed_with_it() {
     bed.until_addresses("web", &["192.0.2.1"]).await;
     mirror.stop().await;
     let name = bed.name("web");
-    crate::bed::local().await.pod(&bed.here, "own", "own", &["192.0.2.99".parse().expect("an address")], true).await;
+    local().await.pod(&bed.here, "own", "own", &["192.0.2.99".parse().expect("an address")], true).await;
     bed.edit(&name, json!({"spec": {"selector": {"app": "own"}}})).await;
     eventually!("the controller's slice", bed.addresses(&name).await, |all| all.contains(&"192.0.2.99".to_owned()));
     eventually!("the controller's Endpoints", bed.endpoints().get_opt(&name).await.expect("readable"), Option::is_some);
@@ -175,6 +178,50 @@ async fn rule_2_a_mirror_of_the_old_tool_is_adopted_and_loses_its_endpoints() {
     assert_eq!(after.metadata.uid, before.metadata.uid, "it keeps its address");
     assert!(label(after.metadata.annotations.as_ref(), marks::CLUSTER).is_some());
     assert!(bed.endpoints().get_opt(&name).await.expect("readable").is_none());
+}
+
+/// Rule 2, where adopting is cut short: the old Endpoints go all the same, though no slice of theirs shows that they are there.
+#[tokio::test]
+async fn rule_2_adopting_that_was_cut_short_is_finished_by_the_next_process() {
+    let bed = Bed::new("halfway").await;
+    for (name, spec) in
+        [("web", "ports: [{name: http, port: 80}]"), ("db", "clusterIP: None, ports: [{name: http, port: 80}]")]
+    {
+        let local = bed.name(name);
+        let labels = "mirrored-svc: 'true', mirror-svc-prefix-sync: west";
+        bed.put_here(&format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {local}, namespace: NAMESPACE, labels: {{{labels}}}}}\nspec: \
+             {{ports: [{{name: http, port: 80}}]}}\n---\napiVersion: v1\nkind: Endpoints\nmetadata: {{name: {local}, namespace: \
+             NAMESPACE, labels: {{{labels}, endpointslice.kubernetes.io/skip-mirror: 'true'}}}}\nsubsets: [{{addresses: [{{ip: \
+             192.0.2.50}}], ports: [{{name: http, port: 8080}}]}}]"
+        ))
+        .await;
+        bed.put(&format!("{}\n---\n{}", service(name, spec), slice(name, name, &[1]))).await;
+    }
+    let proxy = FaultProxy::start(local().await).await;
+    let kubeconfig = proxy.kubeconfig(bed.writer.kubeconfig_path());
+    let writer = controlplane::client::connect(Some(kubeconfig.path())).await.expect("a valid kubeconfig").client;
+    proxy.always(|call| call.is(Asked::Create, "endpointslices"), Fault::Answer(500));
+    let crashes = start(bed.config(), writer.clone(), bed.readers(1).await);
+    proxy.wait(4, |call| call.is(Asked::Create, "endpointslices")).await;
+    drop(crashes);
+    proxy.clear();
+
+    let _mirror = start(bed.config(), writer, bed.readers(1).await);
+    for name in ["web", "db"] {
+        bed.until_addresses(name, &["192.0.2.1"]).await;
+        let local = bed.name(name);
+        let endpoints = bed.endpoints();
+        let what = format!("the old Endpoints of {name} to go");
+        eventually!(&what, endpoints.get_opt(&local).await.expect("readable"), Option::is_none);
+        let adopted = |service: &Option<Service>| {
+            service.as_ref().is_some_and(|it| label(it.metadata.annotations.as_ref(), marks::CLUSTER).is_some())
+        };
+        eventually!("it to be ours", bed.mirror(name).await, adopted);
+    }
+    let deleted = proxy.count(|call| call.is(Asked::Delete, "endpoints"));
+    assert_eq!(deleted, 2, "nobody else need tidy up");
+    assert_eq!(bed.mirrored("db").await.spec.expect("a spec").cluster_ip.as_deref(), Some("None"));
 }
 
 #[tokio::test]

@@ -8,10 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
+use k8s_openapi::api::{
+    core::v1::{Endpoints, Service},
+    discovery::v1::EndpointSlice,
+};
 use kube::{
     Api, Client, ResourceExt,
-    api::{DeleteParams, ListParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use mirror::{
     config::Config,
@@ -118,7 +121,8 @@ impl Walk {
             68..74 => self.line(number),
             74..78 => self.writers_line(),
             78..84 => self.restart().await,
-            84..96 => self.edit(number, &name).await,
+            84..94 => self.edit(number, &name).await,
+            94..97 => self.old_tool(number, &name).await,
             _ => self.take(number, &name).await,
         }
     }
@@ -161,7 +165,7 @@ impl Walk {
                 "conditions": {"ready": self.rng.u32(..4) > 0}})
             })
             .collect();
-        let number_of_port = 8080 + self.rng.i32(..2);
+        let number_of_port = 8080 + self.rng.i32(0..2);
         // The address type is immutable, so it belongs to the name.
         let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
             "metadata": {"name": format!("{of}-{part}"), "labels": {marks::SERVICE_NAME: of}},
@@ -256,7 +260,14 @@ impl Walk {
                     .expect("an administrator may");
                 return;
             }
-            2 => json!({"metadata": {"labels": {marks::MIRRORED: null, "x": "y"}}}),
+            2 => {
+                // An older tool's that was not adopted yet is nobody's mirror without that label.
+                let found = services.get_opt(&local).await.expect("services can be read");
+                if !found.is_some_and(|it| it.annotations().contains_key(marks::SERVICE)) {
+                    return;
+                }
+                json!({"metadata": {"labels": {marks::MIRRORED: null, "x": "y"}}})
+            }
             3 => json!({"metadata": {"annotations": {marks::UID: "wrong"}}}),
             4 => json!({"spec": {"ports": [{"name": "edited", "port": 99}], "sessionAffinity": "ClientIP"}}),
             _ => {
@@ -283,8 +294,24 @@ impl Walk {
         let own: Service =
             serde_json::from_value(json!({"metadata": {"name": local}, "spec": {"ports": [{"port": 7}]}}))
                 .expect("a valid Service");
-        if let Ok(made) = services.create(&kube::api::PostParams::default(), &own).await {
+        if let Ok(made) = services.create(&PostParams::default(), &own).await {
             self.foreign.insert(local, made.resource_version().expect("a version"));
+        }
+    }
+
+    /// An older tool makes its mirror, with v1 Endpoints.
+    async fn old_tool(&mut self, number: usize, name: &str) {
+        let local = self.local(number, name);
+        self.note(format!("old tool {local}"));
+        let labels = json!({marks::MIRRORED: "true", marks::PREFIX: self.remotes[number].prefix});
+        let service = json!({"metadata": {"name": local, "labels": labels}, "spec": {"ports": [{"port": 7}]}});
+        let service: Service = serde_json::from_value(service).expect("a valid Service");
+        if self.bed.services().create(&PostParams::default(), &service).await.is_ok() {
+            let subsets = json!([{"addresses": [{"ip": "192.0.2.66"}], "ports": [{"port": 7}]}]);
+            let endpoints = json!({"metadata": {"name": local, "labels": labels}, "subsets": subsets});
+            let endpoints: Endpoints = serde_json::from_value(endpoints).expect("valid Endpoints");
+            // Whoever took the name before it may have some.
+            let _ = self.bed.endpoints().create(&PostParams::default(), &endpoints).await;
         }
     }
 
@@ -359,6 +386,9 @@ impl Walk {
             let headless = spec.cluster_ip.as_deref() == Some("None");
             let value = state(service, &spec.ports.clone().unwrap_or_default(), headless, &endpoints);
             found.insert(service.name_any(), value);
+        }
+        for endpoints in self.bed.endpoints().list(&ListParams::default()).await.expect("they can be listed").items {
+            found.insert(format!("v1 Endpoints {}", endpoints.name_any()), json!("nobody makes these"));
         }
         // Every slice belongs to a Service that is there, and is owned by it.
         for slice in &slices {

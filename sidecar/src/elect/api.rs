@@ -273,3 +273,34 @@ impl Wait {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machine_or_the_token_makes_it_step_down() {
+        let with = |token: Option<&str>| StepDownAccess { token: token.map(str::to_owned) };
+        let allows = |access: &StepDownAccess, peer: &str, fields: &[(header::HeaderName, &'static str)]| {
+            let fields = fields.iter().map(|(name, value)| (name.clone(), header::HeaderValue::from_static(value)));
+            access.allows(peer.parse().expect("an address"), &fields.collect())
+        };
+        let (none, some) = (with(None), with(Some("s3cret")));
+        for local in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
+            assert!(allows(&none, local, &[]) && allows(&some, local, &[]), "{local}");
+            assert!(!allows(&none, local, &[(header::ORIGIN, "http://a.example")]), "{local}: a page in a browser");
+        }
+        for remote in ["192.0.2.1", "10.0.0.1", "2001:db8::1", "::ffff:192.0.2.1"] {
+            assert!(!allows(&none, remote, &[]) && !allows(&some, remote, &[]), "{remote}");
+            for wrong in ["Bearer ", "Bearer s3cre", "Bearer s3cret ", "Bearer s3creT", "s3cret", "Basic s3cret"] {
+                assert!(!allows(&some, remote, &[(header::AUTHORIZATION, wrong)]), "{remote}: {wrong}");
+            }
+            assert!(allows(&some, remote, &[(header::AUTHORIZATION, "Bearer s3cret")]), "{remote}");
+            assert!(!allows(&none, remote, &[(header::AUTHORIZATION, "Bearer s3cret")]), "there is no token");
+        }
+        assert!(
+            !allows(&some, "127.0.0.1", &[(header::AUTHORIZATION, "Bearer wrong")]),
+            "who has one must have it right"
+        );
+    }
+}

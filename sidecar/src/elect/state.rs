@@ -86,7 +86,7 @@ impl Observed {
             election: self.election.name().to_owned(),
             node: self.election.identity().to_owned(),
             is_leader: view.leading,
-            since: view.leader.as_ref().and(view.since).map(|since| since.to_string()),
+            since: view.leader.as_ref().and(view.since).map(seconds),
             leader: view.leader,
             valid_for_ms: view.valid_for.as_millis(),
             transitions: view.term.map(|term| term.transitions),
@@ -99,7 +99,11 @@ impl Observed {
     }
 }
 
-/// RFC 3339 in UTC, whole seconds, as the original writes it.
 fn now() -> String {
-    Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    seconds(Timestamp::now())
+}
+
+/// RFC 3339 in UTC, whole seconds, as the original writes it. More is not in every kind of lock.
+fn seconds(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

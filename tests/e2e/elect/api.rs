@@ -127,6 +127,75 @@ async fn a_watcher_is_told_of_the_end_of_a_claim_that_nobody_could_renew() {
     let brief = json(&fanfare, "/").await;
     assert_eq!(brief["is_leader"], false, "{brief}");
     assert_ne!(brief["leader"], "one", "nobody who does not lead is told as the leader");
+    // client-go's health check fails where a leader outlives its lease. This one cannot, and a restart would not help.
+    let address = fanfare.listening("for elect").await;
+    assert_eq!(client::get(address, "/healthz").await.complete().status, 200);
+}
+
+#[tokio::test]
+async fn a_process_that_was_stopped_says_nothing_that_is_no_longer_so() {
+    let cluster = cluster::shared().await;
+    let namespace = cluster.namespace("elect").await;
+    let account = candidate(&cluster, &namespace).await;
+    let one = elect(account.kubeconfig_path(), &namespace, "one", &["-label=false"]);
+    until_leading(&one, true).await;
+    let two = elect(account.kubeconfig_path(), &namespace, "two", &["-label=false"]);
+    let mut asking = client::RawClient::connect(one.listening("for elect").await).await;
+    asking.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert!(asking.read_response("GET").await.text().contains("\"is_leader\":true"));
+    one.signal(Signal::STOP);
+    until_leading(&two, true).await;
+    // The first thing that it does is to answer this: before any timer of its own tells it what has happened.
+    asking.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    one.signal(Signal::CONT);
+    let answer = asking.read_response("GET").await.text();
+    assert!(answer.contains("\"is_leader\":false"), "{answer}");
+    assert!(!answer.contains("\"leader\":\"one\""), "{answer}");
+    assert_eq!(json(&two, "/").await["is_leader"], true, "and it has not taken it back");
+    testkit::eventually!("it to follow", json(&one, "/").await, |brief| brief["leader"] == "two");
+}
+
+#[tokio::test]
+async fn it_waits_for_an_api_server_that_is_away_and_says_so() {
+    let cluster = cluster::shared().await;
+    let namespace = cluster.namespace("elect").await;
+    let account = candidate(&cluster, &namespace).await;
+    let mut relay = Relay::start(cluster.api_port()).await;
+    let kubeconfig = relay.kubeconfig(account.kubeconfig_path());
+    relay.cut().await;
+    let fanfare = elect(kubeconfig.path(), &namespace, "one", &["-label=false"]);
+    let problem = |state: &serde_json::Value| state["problem"].as_str().is_some_and(|text| text.contains("leases"));
+    let state = testkit::eventually!("a problem", json(&fanfare, "/v1/state").await, problem);
+    assert_eq!((&state["known"], &state["is_leader"]), (&false.into(), &false.into()));
+    let address = fanfare.listening("for elect").await;
+    let ready = client::get(address, "/readyz").await.complete();
+    assert!(ready.status == 503 && ready.text().contains("election example"), "{ready}");
+    assert_eq!(client::get(address, "/healthz").await.complete().status, 200, "a restart would not help");
+    relay.restore().await;
+    let state = until_leading(&fanfare, true).await;
+    assert_eq!(state["problem"], serde_json::Value::Null);
+    assert_eq!(client::get(address, "/readyz").await.complete().status, 200);
+}
+
+#[tokio::test]
+async fn an_id_is_made_unique_where_that_is_asked_for() {
+    let cluster = cluster::shared().await;
+    let namespace = cluster.namespace("elect").await;
+    let account = candidate(&cluster, &namespace).await;
+    let flags = ["-label=false", "-unique-id"];
+    let (one, two) = (
+        elect(account.kubeconfig_path(), &namespace, "same", &flags),
+        elect(account.kubeconfig_path(), &namespace, "same", &flags),
+    );
+    let names = [json(&one, "/").await["node"].clone(), json(&two, "/").await["node"].clone()];
+    assert_ne!(names[0], names[1]);
+    for name in &names {
+        let uuid = name.as_str().and_then(|name| name.strip_prefix("same_")).map(str::len);
+        assert_eq!(uuid, Some(36), "{name}");
+    }
+    let known = |brief: &serde_json::Value| names.contains(&brief["leader"]);
+    let leader = testkit::eventually!("a leader", json(&one, "/").await, known)["leader"].clone();
+    testkit::eventually!("the same one", json(&two, "/").await["leader"].clone(), |other| *other == leader);
 }
 
 #[tokio::test]
@@ -167,6 +236,25 @@ elect:
         assert_eq!((&state["election"], &state["leader"]), (&name.into(), &id.into()));
     }
     assert_eq!(json(&fanfare, "/").await["leader"], "one", "the first answers where none is named");
+
+    // Each by its name, without the other.
+    let address = fanfare.listening("for elect").await;
+    let ask = async |method: &str, path: &str| client::request(address, method, path, &[], b"").await.complete().status;
+    assert_eq!(ask("POST", "/v1/elections/second/step-down").await, 200);
+    assert_eq!(ask("GET", "/v1/elections/second/leader").await, 503);
+    assert_eq!(ask("GET", "/v1/elections/first/leader").await, 200);
+    assert_eq!(ask("POST", "/v1/elections/third/step-down").await, 404);
+    let mut watcher = client::RawClient::connect(address).await;
+    watcher.send("GET /v1/elections/second/watch HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let mut response = watcher.read_head("GET").await;
+    watcher.read_body(&mut response, 1).await;
+    let event = String::from_utf8_lossy(&response.body).into_owned();
+    assert!(event.starts_with("event: state\n") && event.contains("\"election\":\"second\""), "{event}");
+
+    // A poll that nothing happens for ends by itself, and one that makes no sense is refused.
+    assert_eq!(ask("GET", "/v1/elections/first?wait=100ms").await, 200);
+    assert_eq!(ask("GET", "/v1/state?wait=soon").await, 400);
+    assert_eq!(ask("GET", "/v1/state?wait=1s&index=x").await, 400);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use testkit::{
     relay::Relay,
 };
 
-use super::{candidate, elect, until_leading};
+use super::{candidate, elect, elect_with, until_leading};
 
 async fn label(cluster: &Cluster, namespace: &str, pod: &str) -> Value {
     let pod = cluster.read(&format!("/api/v1/namespaces/{namespace}/pods/{pod}")).await.expect("it is there");
@@ -32,15 +32,35 @@ fn ip(n: u8) -> std::net::IpAddr {
 #[tokio::test]
 async fn the_label_is_true_on_a_pod_without_any_and_heals() {
     let cluster = cluster::shared().await;
-    let namespace = cluster.namespace("elect").await;
+    let (namespace, locks) = (cluster.namespace("elect").await, cluster.namespace("elect-locks").await);
     let account = candidate(&cluster, &namespace).await;
+    // The lock is somewhere else, and nothing else may be done there.
+    let rights = format!(
+        "
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {{name: candidate, namespace: {locks}}}
+rules: [{{apiGroups: [coordination.k8s.io], resources: [leases], verbs: [get, create, update]}}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {{name: candidate, namespace: {locks}}}
+roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: candidate}}
+subjects: [{{kind: ServiceAccount, name: candidate, namespace: {namespace}}}]
+"
+    );
+    cluster.apply_yaml(&rights).await.expect("a valid role");
+    let elect = |id: &str, pod: &str| {
+        let flags = ["-ttl=2s", "-pod", pod, "-pod-namespace", &namespace];
+        elect_with(account.kubeconfig_path(), &locks, id, &flags)
+    };
     for (n, pod) in [(1, "pod-1"), (2, "pod-2")] {
         cluster.pod(&namespace, pod, "web", &[ip(n)], true).await;
     }
-    let one = elect(account.kubeconfig_path(), &namespace, "one", &["-pod=pod-1"]);
+    let one = elect("one", "pod-1");
     until_leading(&one, true).await;
     testkit::eventually!("the leader's label", label(&cluster, &namespace, "pod-1").await, |label| label == "leader");
-    let two = elect(account.kubeconfig_path(), &namespace, "two", &["-pod=pod-2"]);
+    let two = elect("two", "pod-2");
     testkit::eventually!("the standby's", label(&cluster, &namespace, "pod-2").await, |label| label == "standby");
 
     let pod = format!("/api/v1/namespaces/{namespace}/pods/pod-1");
@@ -95,6 +115,50 @@ async fn the_service_leads_to_the_leader_alone() {
     two.signal(Signal::TERM);
     assert_eq!(two.finish().await.code, Some(0));
     leads_to("192.0.2.1").await;
+
+    // Nobody leads any more: it leads to nobody.
+    one.signal(Signal::TERM);
+    assert_eq!(one.finish().await.code, Some(0));
+    let last = slice(&cluster, &namespace, "web-ipv4").await;
+    assert!(last["endpoints"].as_array().is_none_or(Vec::is_empty), "{last}");
+}
+
+#[tokio::test]
+async fn a_slice_of_a_later_term_is_left_alone_and_one_of_an_earlier_leader_emptied() {
+    let cluster = cluster::shared().await;
+    let namespace = cluster.namespace("elect").await;
+    let account = candidate(&cluster, &namespace).await;
+    service(&cluster, &namespace, Value::Null).await;
+    cluster.pod(&namespace, "pod-1", "web", &[ip(1)], true).await;
+    let before = elect(account.kubeconfig_path(), &namespace, "one", &["-label=false"]);
+    let state = until_leading(&before, true).await;
+    let uid = state["fencing_token"]["lease_uid"].as_str().expect("a text").to_owned();
+    let (family, mut slices) = ([("IPv4", "192.0.2.9"), ("IPv6", "2001:db8::9")], Vec::new());
+    for ((family, address), term) in family.into_iter().zip([format!("{uid}/99"), format!("{uid}/0")]) {
+        let name = format!("web-{}", family.to_lowercase());
+        let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": family,
+            "metadata": {"name": name, "namespace": namespace, "annotations": {"fanfare.dev/term": term},
+                "labels": {"kubernetes.io/service-name": "web", "endpointslice.kubernetes.io/managed-by": "fanfare-elect"}},
+            "endpoints": [{"addresses": [address]}], "ports": []});
+        cluster.apply_yaml(&slice.to_string()).await.expect("a valid slice");
+        slices.push(name);
+    }
+    before.signal(Signal::TERM);
+    assert_eq!(before.finish().await.code, Some(0));
+
+    let one = elect(account.kubeconfig_path(), &namespace, "one", &["-pod=pod-1", "-leader-service=web"]);
+    one.stderr.wait("a refusal", |log| log.contains("was written in a later term")).await;
+    assert_eq!(slice(&cluster, &namespace, &slices[0]).await["endpoints"][0]["addresses"][0], "192.0.2.9");
+    // As soon as it is not there any more, it has the place.
+    let path = format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices/{}", slices[0]);
+    cluster.merge(&path, json!({"metadata": {"annotations": {"fanfare.dev/term": format!("{uid}/0")}}})).await;
+    testkit::eventually!("the slice", slice(&cluster, &namespace, &slices[0]).await, |slice| {
+        slice["endpoints"][0]["addresses"][0] == "192.0.2.1"
+    });
+    // The pod has no address of this family, and the leader before it had one.
+    testkit::eventually!("the other one to be emptied", slice(&cluster, &namespace, &slices[1]).await, |slice| {
+        slice["endpoints"].as_array().is_none_or(Vec::is_empty)
+    });
 }
 
 #[tokio::test]
@@ -157,4 +221,42 @@ async fn commands_run_with_the_term_and_none_outlives_it() {
         "",
         "given back all the same"
     );
+}
+
+#[tokio::test]
+async fn a_leader_that_is_cut_off_stops_its_commands_before_anybody_else_leads() {
+    let cluster = cluster::shared().await;
+    let namespace = cluster.namespace("elect").await;
+    let account = candidate(&cluster, &namespace).await;
+    let mut relay = Relay::start(cluster.api_port()).await;
+    let kubeconfig = relay.kubeconfig(account.kubeconfig_path());
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    // Each writes as long as it lives, as a Lease tells times, and neither ends by itself, or when it is asked to.
+    let tick = |name: &str| {
+        format!("trap \"\" TERM; while :; do date -u +%Y-%m-%dT%H:%M:%S.%6NZ >> {}; sleep 0.02; done", path(name))
+    };
+    let start = format!("-on-start=sh -c '{}'", tick("started"));
+    let stop = format!("-on-stop=sh -c '{}'", tick("stopped"));
+    // With a lease of 5 s a claim lasts 2.5 s, and nobody else can lead for another second.
+    let flags = ["-label=false", "-ttl=5s"];
+    let one = elect_with(kubeconfig.path(), &namespace, "one", &[&flags[..], &[&start, &stop]].concat());
+    until_leading(&one, true).await;
+    let two = elect_with(account.kubeconfig_path(), &namespace, "two", &flags);
+    testkit::eventually!("two to follow", super::json(&two, "/").await, |brief| brief["leader"] == "one");
+    let read = |name: &str| std::fs::read_to_string(path(name)).unwrap_or_default();
+    testkit::eventually!("the start command", read("started"), |text| text.ends_with('\n'));
+    relay.cut().await;
+    until_leading(&one, false).await;
+    testkit::eventually!("the stop command", read("stopped"), |text| text.ends_with('\n'));
+    until_leading(&two, true).await;
+    let lease = format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/example");
+    let lease = cluster.read(&lease).await.expect("it is there");
+    let acquired = lease["spec"]["acquireTime"].as_str().expect("a text").to_owned();
+    for name in ["started", "stopped"] {
+        let (times, length) = (read(name), acquired.len());
+        let last = times.lines().last().expect("it ran");
+        assert!(last.len() == length && *last < *acquired, "{name}: {last} {acquired}");
+    }
+    assert!(one.stderr.text().contains("took too long and was killed"), "{}", one.stderr.text());
 }

@@ -260,6 +260,18 @@ async fn certificates_for_which_nobody_vouches_are_not_taken() {
     vouched.list.assert_untouched();
 }
 
+/// The server's certificate and whoever stands in between are shown by the server; only the root is told.
+#[tokio::test]
+async fn the_whole_chain_is_verified() {
+    let vouched = Vouched::new().await;
+    vouched.api_server.show(&vouched.old.under("between"));
+    ask(&paced(vouched.access(&vouched.root), AT_ONCE).client).await.expect("the chain leads to the one that was told");
+    vouched.api_server.show(&vouched.new.under("between"));
+    let refused = ask(&paced(vouched.access(&vouched.root), AT_ONCE).client).await;
+    let refused = refused.expect_err("this chain leads to somebody else");
+    assert!(refused.contains("certificate"), "{refused}");
+}
+
 #[tokio::test]
 async fn certificates_may_stand_in_a_file() {
     let vouched = Vouched::new().await;

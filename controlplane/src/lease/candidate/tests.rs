@@ -348,6 +348,23 @@ fn a_lock_that_disappears_ends_the_term_and_frees_no_lease_that_runs() {
 }
 
 #[test]
+fn transitions_that_are_set_back_count_on_from_where_they_were() {
+    for lock in ALL {
+        let mut bed = Bed::new(lock);
+        bed.led_by("bing", 3);
+        let record = Record { transitions: 7, ..bed.store.record() };
+        bed.store.overwrite(&record);
+        assert_eq!(bed.attempt(), Outcome::Following, "{lock}");
+        bed.store.overwrite(&Record::default());
+        assert_eq!((bed.attempt(), bed.transitions()), (Outcome::Acquired, 8), "{lock}");
+        // Those of another lock begin anew.
+        bed.store.delete();
+        assert_eq!(bed.attempt(), Outcome::Lost, "{lock}");
+        assert_eq!((bed.attempt(), bed.transitions()), (Outcome::Acquired, 0), "{lock}");
+    }
+}
+
+#[test]
 fn what_we_do_not_know_in_a_record_stays() {
     let mut bed = Bed::new(LockKind::Leases);
     bed.led_by("", 1);

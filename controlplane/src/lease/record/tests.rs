@@ -89,6 +89,8 @@ fn what_cannot_be_read_is_named_and_never_panics() {
         (r#"{"leaseDurationSeconds":"15"}"#, "leaseDurationSeconds"),
         (r#"{"leaseDurationSeconds":1e99}"#, "leaseDurationSeconds"),
         (r#"{"leaderTransitions":18446744073709551615}"#, "leaderTransitions"),
+        // `int32` in a Lease.
+        (r#"{"leaderTransitions":2147483647}"#, "leaderTransitions"),
         (r#"{"renewTime":"yesterday"}"#, "renewTime"),
         (r#"{"acquireTime":"+99999-01-01T00:00:00Z"}"#, "acquireTime"),
     ] {

@@ -112,6 +112,19 @@ async fn a_renewal_that_is_not_answered_holds_nothing_up() {
 }
 
 #[tokio::test]
+async fn a_look_under_way_is_waited_for_and_renews_nothing() {
+    let bed = Bed::new("release-looking-again").await;
+    let candidate = bed.candidate("baz", LockKind::Leases, slow()).await;
+    candidate.leads().await;
+    candidate.proxy.script(|call| call.is(Verb::Update, "leases"), [Some(Fault::Answer(409))]);
+    let late = Fault::DelayAnswer(Duration::from_millis(600));
+    candidate.proxy.script(|call| call.is(Verb::Get, "leases"), [Some(late)]);
+    candidate.proxy.wait(2, |call| call.is(Verb::Get, "leases")).await;
+    assert_eq!(candidate.stop().await, ["get", "create", "update", "get", "get", "update"]);
+    assert_eq!(bed.record("leases").await.expect("it is there")["holderIdentity"], "");
+}
+
+#[tokio::test]
 async fn an_acquisition_under_way_is_waited_for_and_released() {
     let bed = Bed::new("release-acquiring").await;
     let candidate = bed.candidate("baz", LockKind::Leases, slow()).await;

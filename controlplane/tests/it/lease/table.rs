@@ -4,9 +4,11 @@ use std::time::{Duration, Instant};
 
 use controlplane::lease::LockKind;
 use futures::future::join_all;
+use kube::api::PostParams;
+use serde_json::{Value, json};
 use testkit::fault_proxy::Fault;
 
-use super::{Bed, SINGLE, Verb, about_the_lock, slow};
+use super::{ANNOTATION, Bed, NAME, SINGLE, Verb, about_the_lock, slow};
 
 #[tokio::test]
 async fn acquire_from_no_object() {
@@ -46,8 +48,95 @@ async fn acquire_from_an_unled_object_and_keep_what_is_not_known() {
         assert_eq!(candidate.asked(2).await, ["get", "update"], "{lock}");
         assert_eq!(view.own_term().map(|term| term.transitions), Some(5), "{lock}");
         let record = bed.record(resource).await.expect("it is there");
-        assert!(resource == "leases" || record["new"] == serde_json::json!([1]), "{lock}: {record}");
+        assert!(resource == "leases" || record["new"] == json!([1]), "{lock}: {record}");
     }
+}
+
+#[tokio::test]
+async fn acquire_from_an_object_with_an_empty_record() {
+    let bed = Bed::new("empty-record").await;
+    for (lock, resource) in SINGLE {
+        let (metadata, spec) = match resource {
+            "leases" => (json!({"name": NAME}), json!({})),
+            _ => (json!({"name": NAME, "annotations": {ANNOTATION: "{}"}}), Value::Null),
+        };
+        let object = serde_json::from_value(json!({"metadata": metadata, "spec": spec})).expect("a valid object");
+        let params = PostParams::default();
+        bed.api(resource).await.create(&params, &object).await.expect("an administrator may create it");
+        let candidate = bed.candidate("baz", lock, slow()).await;
+        let view = candidate.leads().await;
+        assert_eq!(candidate.asked(2).await, ["get", "update"], "{lock}");
+        assert_eq!((view.leader.as_deref(), view.own_term().map(|term| term.transitions)), (Some("baz"), Some(1)));
+    }
+}
+
+#[tokio::test]
+async fn acquire_from_an_object_that_is_released_while_it_is_watched() {
+    let bed = Bed::new("released").await;
+    let run = async |(lock, resource): (LockKind, &str)| {
+        bed.write(resource, Some(("bing", 60))).await;
+        let candidate = bed.candidate("baz", lock, slow()).await;
+        candidate.until("the holder is seen", |view| view.leader.as_deref() == Some("bing")).await;
+        bed.write(resource, Some(("", 1))).await;
+        let view = candidate.leads().await;
+        assert_eq!((view.leader.as_deref(), view.own_term().map(|term| term.transitions)), (Some("baz"), Some(5)));
+        let asked = candidate.all_asked();
+        assert_eq!(asked.iter().position(|verb| *verb == "update"), Some(asked.len() - 1), "{lock}: {asked:?}");
+    };
+    join_all(SINGLE.map(run)).await;
+}
+
+#[tokio::test]
+async fn a_creation_that_fails_is_tried_again_from_the_start() {
+    let bed = Bed::new("create-error").await;
+    let run = async |(lock, resource): (LockKind, &str)| {
+        let candidate = bed.candidate("baz", lock, slow()).await;
+        let wanted = resource.to_owned();
+        let faults = [500, 409, 403].map(|status| Some(Fault::Answer(status)));
+        candidate.proxy.script(move |call| call.is(Verb::Create, &wanted), faults);
+        candidate.leads().await;
+        let asked = candidate.all_asked();
+        // The first try may be over before the script is there.
+        assert!(["get", "create"].repeat(4).starts_with(&asked[..asked.len().min(8)]), "{lock}: {asked:?}");
+        assert_eq!(candidate.now().problem, None, "{lock}");
+    };
+    join_all(SINGLE.map(run)).await;
+}
+
+#[tokio::test]
+async fn what_others_write_beside_the_record_stays() {
+    let bed = Bed::new("labels").await;
+    let run = async |(lock, resource): (LockKind, &str)| {
+        let candidate = bed.candidate("baz", lock, slow()).await;
+        let term = candidate.leads().await.own_term().cloned();
+        bed.edit(resource, 1).await;
+        let view = candidate.until("it is renewed twice", |view| view.renewals >= 4).await;
+        assert_eq!((view.own_term().cloned(), view.problem), (term, None), "{lock}");
+        let metadata = bed.api(resource).await.get(NAME).await.expect("it is there").metadata;
+        assert_eq!(metadata.labels.expect("some")["edited"], "1", "{lock}");
+    };
+    join_all(SINGLE.map(run)).await;
+}
+
+#[tokio::test]
+async fn what_others_write_beside_the_record_renews_nothing() {
+    let bed = Bed::new("edited").await;
+    let run = async |(lock, resource): (LockKind, &str)| {
+        bed.write(resource, Some(("bing", 2))).await;
+        let candidate = bed.candidate("baz", lock, slow()).await;
+        let edits = async {
+            // Without an end, and far more often than its lease is long.
+            for edit in 0.. {
+                bed.edit(resource, edit).await;
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        };
+        tokio::select! {
+            view = candidate.leads() => assert_eq!(view.own_term().map(|term| term.transitions), Some(5), "{lock}"),
+            () = edits => {}
+        }
+    };
+    join_all(SINGLE.map(run)).await;
 }
 
 #[tokio::test]

@@ -75,20 +75,20 @@ impl<'a> Fleet<'a> {
 
     /// One turn, at the end of which another process has the lock and everybody is well again.
     pub(super) async fn suffer(&mut self, turn: Turn) {
-        let mut victim = self.leader().await;
+        let (leader, _) = self.leader().await;
         tokio::time::sleep(turn.reign).await;
         if let Some(pause) = turn.pause {
-            self.members[victim].contender.signal(Signal::STOP);
+            self.members[leader].contender.signal(Signal::STOP);
             tokio::time::sleep(pause).await;
-            self.members[victim].contender.signal(Signal::CONT);
-            victim = self.leader().await;
+            self.members[leader].contender.signal(Signal::CONT);
         }
+        // Whoever leads by now. It may have lost the lock before it is struck: then it has passed already.
+        let (victim, before) = self.leader().await;
         let others = self.members.len() - 1;
         let bystander = turn.bystander.map(|n| (victim + 1 + n % others) % self.members.len());
         // By its name: places change when somebody dies.
         let bystander = bystander.map(|place| self.members[place].id.clone());
         self.signal(bystander.as_deref(), Signal::STOP);
-        let before = self.records.latest();
         let died = self.strike(victim, turn.blow).await;
         if died && turn.back_at_once {
             self.replace().await;
@@ -131,11 +131,11 @@ impl<'a> Fleet<'a> {
         History { resource, name, versions: self.records.versions(), processes: processes.collect() }
     }
 
-    /// The member whose id the lock bears, once it bears one.
-    async fn leader(&self) -> usize {
+    /// The member whose id the lock bears, once it bears one, and the record that says so.
+    async fn leader(&self) -> (usize, Record) {
         let place = |record: &Record| self.members.iter().position(|member| member.id == record.holder);
         let leads = within_time(scaled(PATIENCE), "somebody to lead", self.records.until(|r| place(r).is_some())).await;
-        place(&leads).expect("it was waited for")
+        (place(&leads).expect("it was waited for"), leads)
     }
 
     /// Returns whether the process has ended.

@@ -13,7 +13,11 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 /// One who vouches for servers.
-pub(super) struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(super) struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    /// Whether a server has to show who it is as well, because somebody else vouches for it.
+    between: bool,
+}
 
 /// What a client connects to. It ends when it is dropped.
 pub(super) struct Front {
@@ -24,31 +28,47 @@ pub(super) struct Front {
 
 impl Authority {
     pub(super) fn new(name: &str) -> Self {
-        let mut params = CertificateParams::new(Vec::new()).expect("no names are valid names");
-        params.distinguished_name.push(rcgen::DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("a key can be made");
-        Self(CertifiedIssuer::self_signed(params, key).expect("it can vouch for itself"))
+        let issuer = CertifiedIssuer::self_signed(params(name), key()).expect("it can vouch for itself");
+        Self { issuer, between: false }
+    }
+
+    /// One for which this one vouches.
+    pub(super) fn under(&self, name: &str) -> Self {
+        let issuer = CertifiedIssuer::signed_by(params(name), key(), &self.issuer).expect("it can vouch for others");
+        Self { issuer, between: true }
     }
 
     /// Its certificate, as a file holds it.
     pub(super) fn pem(&self) -> String {
-        self.0.pem()
+        self.issuer.pem()
     }
 
     /// What a server shows for which it vouches.
     fn server(&self) -> Arc<ServerConfig> {
-        let key = KeyPair::generate().expect("a key can be made");
+        let key = key();
         let params = CertificateParams::new(vec!["127.0.0.1".into()]).expect("a valid name");
-        let certificate = params.signed_by(&key, &self.0).expect("it can vouch for others");
+        let certificate = params.signed_by(&key, &self.issuer).expect("it can vouch for others");
+        let mut chain = vec![certificate.der().clone()];
+        chain.extend(self.between.then(|| self.issuer.der().clone()));
         let key = PrivateKeyDer::try_from(key.serialize_der()).expect("it is a key");
         let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("the provider has the usual versions")
             .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key);
+            .with_single_cert(chain, key);
         Arc::new(config.expect("they belong together"))
     }
+}
+
+fn params(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::new(Vec::new()).expect("no names are valid names");
+    params.distinguished_name.push(rcgen::DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params
+}
+
+fn key() -> KeyPair {
+    KeyPair::generate().expect("a key can be made")
 }
 
 impl Front {

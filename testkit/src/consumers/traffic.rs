@@ -8,8 +8,9 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use testkit::{client::RawClient, eventually, eventually::scaled, origin::Origin};
 use tokio::task::JoinSet;
+
+use crate::{client::RawClient, eventually, eventually::scaled, origin::Origin};
 
 /// How soon a consumer must follow a change.
 const FOLLOW: Duration = Duration::from_secs(2);
@@ -19,7 +20,7 @@ const CLIENTS: usize = 4;
 const STREAK: usize = 200;
 
 /// Requests that go on until this is dropped.
-pub(crate) struct Traffic {
+pub struct Traffic {
     seen: Arc<Mutex<Seen>>,
     _clients: JoinSet<()>,
 }
@@ -34,7 +35,7 @@ struct Seen {
 
 impl Traffic {
     /// Sends this request again and again, on connections that stay open.
-    pub(crate) fn start(to: SocketAddr, request: &str) -> Self {
+    pub fn start(to: SocketAddr, request: &str) -> Self {
         let seen: Arc<Mutex<Seen>> = Arc::default();
         let mut clients = JoinSet::new();
         for _ in 0..CLIENTS {
@@ -44,7 +45,10 @@ impl Traffic {
     }
 
     /// Waits until all of these have answered since `changed`, and checks that it was soon enough.
-    pub(crate) async fn reaches(&self, names: &[&str], changed: Instant) {
+    ///
+    /// # Panics
+    /// Where it was not, or one request has failed.
+    pub async fn reaches(&self, names: &[&str], changed: Instant) {
         let missing = || {
             let seen = self.seen.lock();
             let since = |name: &&&str| seen.last.get(**name).is_none_or(|(at, _)| *at < changed);
@@ -56,7 +60,10 @@ impl Traffic {
     }
 
     /// Waits until nobody of these answers any more, and checks that it was soon enough after `changed`.
-    pub(crate) async fn leaves(&self, names: &[&str], changed: Instant) {
+    ///
+    /// # Panics
+    /// As [`Self::reaches`].
+    pub async fn leaves(&self, names: &[&str], changed: Instant) {
         let lately = || {
             let seen = self.seen.lock();
             let last = names.iter().filter_map(|name| seen.last.get(*name));
@@ -70,7 +77,10 @@ impl Traffic {
     }
 
     /// Nothing has failed so far.
-    pub(crate) fn check(&self) {
+    ///
+    /// # Panics
+    /// Where something has.
+    pub fn check(&self) {
         let seen = self.seen.lock();
         assert!(
             seen.failures.is_empty(),
@@ -82,35 +92,39 @@ impl Traffic {
     }
 }
 
-/// Scales up from the first to all three, and down to the first again, by `write`; then those who were left close.
-pub(crate) async fn follows(
+/// Scales up from the first to all three, and down to the first again, by `write`; then those who were left close. The
+/// endpoints answer with `first`, `second` and `third`.
+///
+/// # Panics
+/// Where the consumer is later than 2 s after `write` has returned, or one request has failed.
+pub async fn follows(
     through: SocketAddr,
     request: &str,
     [first, second, third]: [Origin; 3],
-    mut write: impl FnMut(&[&Origin]),
+    mut write: impl AsyncFnMut(&[&Origin]),
 ) {
     eventually!("the first to answer", status(through, request).await, |status| *status == Some(200));
     let traffic = Traffic::start(through, request);
     traffic.reaches(&["first"], Instant::now()).await;
     let changed = Instant::now();
-    write(&[&first, &second, &third]);
+    write(&[&first, &second, &third]).await;
     traffic.reaches(&["first", "second", "third"], changed).await;
     let changed = Instant::now();
-    write(&[&first]);
+    write(&[&first]).await;
     traffic.leaves(&["second", "third"], changed).await;
     drop((second, third));
     traffic.reaches(&["first"], Instant::now()).await;
 }
 
 /// The status of one request; `None` where there is no answer.
-pub(crate) async fn status(to: SocketAddr, request: &str) -> Option<u16> {
+pub async fn status(to: SocketAddr, request: &str) -> Option<u16> {
     let mut client = RawClient::try_connect(to).await.ok()?;
     client.try_send(request.as_bytes()).await.ok()?;
     client.try_read_response("GET").await.ok().map(|answer| answer.status)
 }
 
-/// Who answers a request.
-pub(crate) async fn who(to: SocketAddr, request: &str) -> String {
+/// Who answers a request: the text of its answer, or the status where that is not 200.
+pub async fn who(to: SocketAddr, request: &str) -> String {
     let mut client = RawClient::connect(to).await;
     client.send(request).await;
     let answer = client.read_response("GET").await;
@@ -118,7 +132,7 @@ pub(crate) async fn who(to: SocketAddr, request: &str) -> String {
 }
 
 /// A request with this host and these further fields.
-pub(crate) fn get(host: &str, path: &str, fields: &str) -> String {
+pub fn get(host: &str, path: &str, fields: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n")
 }
 
