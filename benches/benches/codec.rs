@@ -1,9 +1,9 @@
-//! Heads of requests and responses: finding their end, and parsing them.
+//! Heads of requests and responses: taking them in one step, or finding their end first and then parsing them.
 
 use std::hint::black_box;
 
 use benches::{LONG_REQUEST, LONG_RESPONSE, SHORT_REQUEST, SHORT_RESPONSE};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use proxy::http::{Bounds, Fields, HeadScanner, request::RequestHead, response::ResponseHead};
 
@@ -27,6 +27,15 @@ fn requests(criterion: &mut Criterion) {
                 fields = head.expect("it is a good head").fields.recycle();
             });
         });
+        // With the copy that brings the bytes into the buffer.
+        let mut buffer = BytesMut::new();
+        group.bench_function(BenchmarkId::new("take", name), |b| {
+            b.iter(|| {
+                buffer.extend_from_slice(black_box(&bytes));
+                let head = RequestHead::take(&mut buffer, &BOUNDS, TARGET, &mut fields);
+                fields = head.expect("a whole one").expect("a good one").fields.recycle();
+            });
+        });
     }
     group.finish();
 }
@@ -41,6 +50,14 @@ fn responses(criterion: &mut Criterion) {
         });
         group.bench_function(BenchmarkId::new("parse", name), |b| {
             b.iter(|| ResponseHead::parse(black_box(bytes.clone())));
+        });
+        let (mut buffer, mut fields) = (BytesMut::new(), Fields::default());
+        group.bench_function(BenchmarkId::new("take", name), |b| {
+            b.iter(|| {
+                buffer.extend_from_slice(black_box(&bytes));
+                let head = ResponseHead::take(&mut buffer, &BOUNDS, &mut fields);
+                fields = head.expect("a whole one").expect("a good one").fields.recycle();
+            });
         });
     }
     group.finish();

@@ -56,7 +56,28 @@ fn is_clean(head: &[u8]) -> bool {
     lines.is_some_and(|mut lines| lines.all(clean))
 }
 
+/// What taking a head in one step must agree with: the scan for its end, then the parse. Where it takes nothing, it leaves
+/// all of the input.
+fn assert_same<T: std::fmt::Debug>(
+    input: &[u8],
+    take: impl FnOnce(&mut BytesMut) -> Option<T>,
+    parse: impl FnOnce(Bytes) -> T,
+) {
+    let mut buffer = BytesMut::from(input);
+    let Some(taken) = take(&mut buffer) else { return assert_eq!(buffer, input) };
+    let bytes = head(input).ok().flatten().expect("what can be taken is a whole head");
+    assert_eq!(buffer, input[bytes.len()..], "what follows the head");
+    // All that there is to know about a head, its bytes included.
+    assert_eq!(format!("{taken:?}"), format!("{:?}", parse(bytes)));
+}
+
 fn request(input: &[u8]) -> Option<RequestHead> {
+    let most = BOUNDS.first_line;
+    assert_same(
+        input,
+        |buffer| RequestHead::take(buffer, &BOUNDS, most, &mut Fields::default()),
+        |bytes| RequestHead::parse(bytes, most, Fields::default()),
+    );
     let bytes = head(input).ok()??;
     let parsed = RequestHead::parse(bytes.clone(), BOUNDS.first_line, Fields::default());
     if let Err(error) = &parsed {
@@ -76,6 +97,7 @@ pub fn request_head(input: &[u8]) {
 
 /// Response heads.
 pub fn response_head(input: &[u8]) {
+    assert_same(input, |buffer| ResponseHead::take(buffer, &BOUNDS, &mut Fields::default()), ResponseHead::parse);
     let Ok(Some(bytes)) = head(input) else { return };
     let Ok(parsed) = ResponseHead::parse(bytes.clone()) else { return };
     assert!(is_clean(&bytes), "accepted with a control character in it: {}", bytes.escape_ascii());

@@ -29,6 +29,8 @@ pub(crate) fn now() -> Instant {
 pub(crate) async fn per_wake_up<T>(future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
     poll_fn(|cx| {
+        // Whoever panicked before has left its time behind.
+        NOW.set(None);
         AWAKE.set(true);
         let polled = future.as_mut().poll(cx);
         AWAKE.set(false);

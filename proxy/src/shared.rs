@@ -167,10 +167,12 @@ impl Shared {
     }
 }
 
-/// The limit of client connections: at most three quarters of the file descriptors, so that some are left to tell one
-/// client too many so, and for the connections to endpoints.
+/// Takes the file descriptors that the system gives, and tells the limit of client connections: at most three quarters of
+/// them, so that some are left to tell one client too many so, and for the connections to endpoints.
 fn connections_cap(configured: usize) -> usize {
-    let Some(descriptors) = runtime::limits::raise_open_files().now else { return configured };
+    let limit = runtime::limits::raise_open_files();
+    runtime::limits::make_room_for_open_files();
+    let Some(descriptors) = limit.now else { return configured };
     let most = usize::try_from(descriptors / 4 * 3).unwrap_or(configured).max(1);
     if most < configured {
         tracing::warn!(

@@ -44,3 +44,68 @@ pub fn forget() {
     drop(forgotten);
     buffers::forget();
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use snapshot::{ClusterName, Endpoint};
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::{
+        config::{Limits, Policy, Route},
+        exchange::{Request, budget::Budget},
+        table::{Member, RouteEntry},
+        target::Target,
+    };
+
+    fn route(members: u8) -> Arc<RouteEntry> {
+        let member = |last| Member {
+            target: Arc::new(Target::new(Endpoint::ready(([192, 0, 2, last], 80).into()), 1)),
+            ready: true,
+        };
+        Arc::new(RouteEntry {
+            config: Route {
+                name: "all".into(),
+                matches: "/*".parse().unwrap(),
+                cluster: ClusterName::new("c").unwrap(),
+                policy: Policy::default(),
+            },
+            version: snapshot::channel().1.load().version(),
+            members: (0..members).map(member).collect(),
+            known: Box::default(),
+            own: Vec::new(),
+            via: "me".into(),
+            metrics: Arc::default(),
+        })
+    }
+
+    #[test]
+    fn the_next_request_has_the_legs_of_the_last_but_nothing_of_what_was_in_them() {
+        let (route, budget, limits) = (route(10), Budget::new(1 << 20), Limits::default());
+        let request = Request {
+            method: b"GET",
+            is_idempotent: true,
+            chunked: false,
+            has_body: false,
+            wants_report: false,
+            worker: 0,
+        };
+        let begun = || {
+            let mut exchange = Exchange::new(&route, &request, &budget, &limits, Instant::now());
+            exchange.begin(|head| head.extend_from_slice(b"GET / HTTP/1.1\r\n\r\n"));
+            exchange
+        };
+        let mut one = begun();
+        let place = (std::ptr::from_ref(&*one), one.legs.as_ptr(), one.head.as_ptr());
+        one.abort(crate::outcome::Outcome::Cancelled, "http_request_error", "the test is over");
+        assert!(one.is_over());
+        one.put_aside();
+        assert!(route.members.iter().all(|member| member.target.inflight() == 0));
+        let two = begun();
+        assert_eq!((std::ptr::from_ref(&*two), two.legs.as_ptr(), two.head.as_ptr()), place);
+        assert!(two.legs.len() == 10 && two.legs.iter().all(|leg| leg.result.is_none() && leg.counted.is_none()));
+        assert_eq!((two.quorum.failed, &two.head[..]), (0, b"GET / HTTP/1.1\r\n\r\n".as_slice()));
+    }
+}

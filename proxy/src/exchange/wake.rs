@@ -68,6 +68,8 @@ impl Wakers {
         self.slots = slots;
         while self.words.len() * WORD < slots {
             self.words.push(Word::default());
+            // A new word does not know the task yet.
+            self.task = None;
         }
         for (index, word) in self.words.iter_mut().enumerate() {
             word.flagged = match slots.saturating_sub(index * WORD) {
@@ -167,6 +169,17 @@ mod tests {
         wakers.arrive(&second);
         kept_by_a_socket.wake();
         assert_eq!((one.0.load(Ordering::SeqCst), two.0.load(Ordering::SeqCst)), (0, 1));
+    }
+
+    #[test]
+    fn a_larger_request_of_the_same_task_wakes_it_from_every_slot() {
+        let (mut wakers, (task, waker)) = (Wakers::default(), task());
+        wakers.reset(2);
+        wakers.arrive(&waker);
+        wakers.reset(70);
+        wakers.arrive(&waker);
+        wakers.waker(69, &waker).wake_by_ref();
+        assert_eq!(task.0.load(Ordering::SeqCst), 1);
     }
 
     #[test]
