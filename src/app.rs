@@ -1,24 +1,12 @@
 //! The one way from a checked configuration to a running process: bind, run, drain. Every subcommand and every
 //! in-process test takes it.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use runtime::{
-    admin::{Admin, Document},
-    drain::Drain,
-    listener,
-    metrics::Metrics,
-    readiness::Readiness,
-    signal::Request,
-    telemetry::Telemetry,
-};
+use runtime::{drain::Drain, listener, readiness::Readiness, signal::Request, telemetry::Telemetry};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, oneshot},
     task::JoinSet,
 };
 
@@ -29,6 +17,7 @@ use crate::{
     leader::{self, Leader},
     reload::{Change, Reloader},
     roles,
+    shared::Shared,
 };
 
 /// Everything that is listened on is, and nothing is answered yet.
@@ -41,16 +30,6 @@ pub(crate) struct Bound {
     drain: Drain,
     admin: Option<listener::Bound>,
     shared: Shared,
-}
-
-/// What tasks beside the main one look at.
-#[derive(Clone)]
-pub(crate) struct Shared {
-    pub(crate) readiness: Readiness,
-    /// The configuration in force.
-    pub(crate) config: Arc<watch::Sender<Arc<Config>>>,
-    /// The data plane, once it runs.
-    handle: Arc<OnceLock<proxy::Handle>>,
 }
 
 /// How it ended.
@@ -92,11 +71,7 @@ impl Bound {
         let (readiness, drain) = (Readiness::new(), Drain::new());
         let kubernetes = Kubernetes::new(&config.kubernetes);
         let config = Arc::new(config);
-        let shared = Shared {
-            readiness: readiness.clone(),
-            config: Arc::new(watch::Sender::new(config.clone())),
-            handle: Arc::default(),
-        };
+        let shared = Shared::new(readiness.clone(), config.clone());
         let broadcast = match config.proxy.listeners.is_empty() {
             true => None,
             false => Some(broadcast::Bound::bind(&config, &shared, kubernetes.clone())?),
@@ -146,8 +121,7 @@ impl Bound {
             None => None,
         };
         if let Some(broadcast) = &broadcast {
-            // Nobody else sets it.
-            let _ = shared.handle.set(broadcast.handle.clone());
+            shared.set_data_plane(&broadcast.handle);
         }
         for address in addresses {
             tracing::info!("listening on http://{address} to broadcast");
@@ -271,29 +245,4 @@ fn serve_admin(admin: listener::Bound) -> (oneshot::Sender<()>, AdminTask) {
         }
     });
     (stop, (task, address))
-}
-
-// === impl Shared ===
-
-impl Shared {
-    /// The configuration in force.
-    pub(crate) fn current(&self) -> Arc<Config> {
-        self.config.borrow().clone()
-    }
-
-    fn admin(&self, metrics: Metrics, telemetry: Telemetry) -> Admin {
-        let (handle, config) = (self.handle.clone(), self.config.clone());
-        let endpoints: Document =
-            Arc::new(move || handle.get().map_or(serde_json::Value::Null, proxy::Handle::endpoints));
-        let config: Document = Arc::new(move || {
-            let config = config.borrow().clone();
-            serde_json::to_value(&*config).unwrap_or_else(|error| serde_json::json!({ "error": error.to_string() }))
-        });
-        let handle = self.handle.clone();
-        let data_plane = Arc::new(move || handle.get().map(proxy::Handle::metrics).unwrap_or_default());
-        Admin::new(self.readiness.clone(), metrics, telemetry)
-            .more_metrics(data_plane)
-            .json("/-/endpoints", endpoints)
-            .json("/-/config", config)
-    }
 }

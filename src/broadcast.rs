@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use runtime::readiness::Gate;
 
-use crate::{app::Shared, config::Config, kubernetes::Kubernetes, routes_gate, sources::Sources};
+use crate::{config::Config, kubernetes::Kubernetes, routes_gate, shared::Shared, sources::Sources};
 
 /// Every listener is bound, and nothing is answered yet.
 pub(crate) struct Bound {

@@ -12,6 +12,7 @@ mod reload;
 mod roles;
 mod routes_gate;
 mod settings;
+mod shared;
 mod sources;
 mod tasks;
 

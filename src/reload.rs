@@ -10,8 +10,8 @@ use std::{
 use runtime::file_watch::{FileEvent, FileWatch};
 
 use crate::{
-    app::Shared,
     config::{Config, Unreadable},
+    shared::Shared,
     sources::Sources,
 };
 

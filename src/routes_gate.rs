@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use runtime::readiness::Gate;
 
-use crate::app::Shared;
+use crate::shared::Shared;
 
 /// Most names of routes that are named as a reason.
 const NAMED: usize = 5;

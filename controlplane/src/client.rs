@@ -32,26 +32,26 @@ pub struct Connection {
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The kubeconfig that was asked for cannot be used.
-    #[error("the kubeconfig {origin} cannot be used: {source}")]
+    #[error("the kubeconfig {origin} cannot be used: {why}")]
     Kubeconfig {
         /// Where it was found.
         origin: String,
-        /// What is wrong with it.
-        source: Box<KubeconfigError>,
+        /// What is wrong with it. Not a `source`: the text has it already.
+        why: Box<KubeconfigError>,
     },
     /// No kubeconfig was given, and this is no pod either.
     #[error(
         "no kubeconfig was given, KUBECONFIG is not set, and the configuration of a pod cannot be used: {0}. Outside of \
          Kubernetes pass --kubeconfig; in a pod check that its service account's token is mounted"
     )]
-    InCluster(#[source] InClusterError),
+    InCluster(InClusterError),
     /// The configuration was read, but no client can be made of it, for instance because of its certificates.
-    #[error("no client for the API server at {url}: {source}")]
+    #[error("no client for the API server at {url}: {why}")]
     Client {
         /// The API server's address.
         url: String,
         /// What is wrong.
-        source: Box<kube::Error>,
+        why: Box<kube::Error>,
     },
 }
 
@@ -67,7 +67,7 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Connection, ConnectErr
     let config = tuned(configuration(kubeconfig).await?);
     let namespace = config.default_namespace.clone();
     let url = config.cluster_url.to_string();
-    let client = Client::try_from(config).map_err(|source| ConnectError::Client { url, source: Box::new(source) })?;
+    let client = Client::try_from(config).map_err(|why| ConnectError::Client { url, why: Box::new(why) })?;
     Ok(Connection { client, namespace })
 }
 
@@ -89,7 +89,7 @@ async fn configuration(kubeconfig: Option<&Path>) -> Result<Config, ConnectError
         (None, Some(paths)) => (format!("$KUBECONFIG ({})", PathBuf::from(paths).display()), Kubeconfig::from_env()),
         (None, None) => return Config::incluster().map_err(ConnectError::InCluster),
     };
-    let failed = |source| ConnectError::Kubeconfig { origin: origin.clone(), source: Box::new(source) };
+    let failed = |why| ConnectError::Kubeconfig { origin: origin.clone(), why: Box::new(why) };
     let read = read.map_err(failed)?.ok_or_else(|| failed(KubeconfigError::FindPath))?;
     Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await.map_err(failed)
 }

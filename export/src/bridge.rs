@@ -170,6 +170,7 @@ impl Bridge {
                 Ok(Pull::Written | Pull::Unchanged) => return Ok(()),
                 Ok(Pull::Missing) => format!("there is no {}", self.config.from),
                 Ok(Pull::Mismatch) => format!("{} is not what its manifest says", self.config.from),
+                Err(error) if !error.kind.may_pass() => return Err(error.to_string()),
                 Err(error) => error.to_string(),
             };
             let pause = backoff.next_delay();

@@ -83,7 +83,7 @@ pub struct Pipeline {
 pub struct Process {
     /// The claim that every write needs.
     pub leadership: Leadership,
-    /// This process among its replicas, for instance its pod's name.
+    /// This process among all that might write there, for instance its pod's name and a random number.
     pub identity: Arc<str>,
     /// Gets a gate for the export and one for each sink.
     pub readiness: Readiness,
@@ -146,15 +146,20 @@ impl Pipeline {
     /// # Errors
     /// What could not be written, and why.
     pub async fn once(self, limit: Duration) -> Result<(), String> {
-        let Self { export, reader, keepers, gate } = self;
-        let (sender, outputs) = watch::channel(None);
+        let Self { export, mut reader, keepers, gate: _ } = self;
         let deadline = Instant::now() + limit;
-        let writing = keepers.into_iter().map(|keeper| keeper.once(outputs.clone(), deadline));
-        let problems = tokio::select! {
-            problems = join_all(writing) => problems,
-            () = render(&export, reader, &gate, &sender) => Vec::new(),
-        };
-        let problems: Vec<String> = problems.into_iter().filter_map(Result::err).collect();
+        let catalog = tokio::time::timeout_at(deadline.into(), async {
+            let mut catalog = first(&mut reader).await;
+            settle_down(&mut reader, &mut catalog, export.pace).await;
+            catalog
+        });
+        let name = export.name.clone();
+        let catalog = catalog.await.map_err(|_elapsed| format!("{name}: there was no complete list in time"))?;
+        // What nobody saw go is a matter of what is there: nothing was known before.
+        let staged = Stage::new(export).next(&catalog, |_service, _address| true, Instant::now());
+        let (output, _held) = staged.map_err(|why| format!("{name}: it cannot be rendered: {why}"))?;
+        let writing = join_all(keepers.into_iter().map(|keeper| keeper.once(&output, deadline)));
+        let problems: Vec<String> = writing.await.into_iter().filter_map(Result::err).collect();
         if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
     }
 }

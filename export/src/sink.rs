@@ -44,7 +44,7 @@ pub struct Document {
 pub struct Writer {
     /// Which kube cluster the endpoints are of. A manifest that names another one is never overwritten.
     pub cluster: Arc<str>,
-    /// This process among its replicas, for instance its pod's name.
+    /// This process among all that might write there.
     pub id: Arc<str>,
     /// The term it leads for, where leaders are elected.
     pub term: Option<Term>,
@@ -169,5 +169,10 @@ impl Trouble {
             Self::Conflict => "conflict",
             Self::Foreign => "foreign",
         }
+    }
+
+    /// Whether it may pass within a minute by itself: what is written once is tried again then.
+    pub(crate) fn may_pass(self) -> bool {
+        matches!(self, Self::Unavailable | Self::Conflict)
     }
 }

@@ -75,7 +75,7 @@ impl Reconciler {
                     let note = format!("the API server here refuses it: {why}");
                     self.apply.tell(key, None, "Rejected", &note).await;
                 }
-                let delay = self.queue.done(key, Outcome::Failed, Instant::now());
+                let delay = self.queue.done(key, Outcome::Failed, Instant::now()).unwrap_or_default();
                 tracing::warn!(service = %key, ?delay, "{failure}; trying again");
             }
         }

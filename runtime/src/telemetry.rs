@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt as log, reload};
@@ -81,6 +81,8 @@ fn install(format: Format) -> Telemetry {
         Format::Text => layer.with_ansi(false).boxed(),
         Format::Json => layer.json().flatten_event(true).boxed(),
     };
+    // It logs an error for every request that fails; whoever asked says so once, and how it goes on.
+    let layer = layer.with_filter(filter_fn(|metadata| metadata.target() != "kube_client::client::builder"));
     let installed = tracing_subscriber::registry().with(filter).with(layer).try_init();
     if let Err(error) = installed {
         tracing::debug!(%error, "a logger is already installed, keeping it");

@@ -124,8 +124,10 @@ mod tests {
             (&["--to=/x", "-f=envoy"][..], "--format"),
             (&["--to=/x", "-f=envoy", "--envoy-directory=/e"], "end \"/x\" with /"),
             (&["--to=/x", "-f=json,hosts"], "put {format} into its name"),
+            (&["--to=/x/", "-f=json,hosts", "--routers"], "--format: none of the formats has a use for routers"),
             (&["--to=configmap://a/b/", "-f=envoy", "--envoy-directory=/e"], "a ConfigMap cannot have"),
             (&["--to=/x/", "-f=json,json"], "/x/discover.json is written by `discover` already"),
+            (&["--to=/x", "-f=template", "--template=/nowhere/x"], "cannot read /nowhere/x"),
             (&["--to=serve:/x"], "--listen"),
             (&["--to=ftp://x"], "--to"),
             (&["--to=/x", "--max-shrink=0.3"], "--max-shrink"),
@@ -147,7 +149,7 @@ mod tests {
         };
         assert_eq!(to(&["--to=/x/", "-f=hosts,nginx"]), ["/x/discover.hosts", "/x/discover.nginx.conf"]);
         assert_eq!(to(&["--to=s3://b/a/"]), ["s3://b/a/discover.traefik.yaml"]);
-        assert_eq!(to(&["--to=/x/", "-f=envoy", "--envoy-directory=/e"]), ["/x/"]);
+        assert_eq!(to(&["--to=/x/", "-f=envoy,json", "--envoy-directory=/e"]), ["/x/", "/x/discover.json"]);
     }
 
     #[test]

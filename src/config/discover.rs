@@ -150,11 +150,24 @@ fn formats(section: &Section<'_>) -> Vec<Format> {
             std::fs::read_to_string(Path::new(path)).map_err(|error| format!("cannot read {path}: {error}"))
         }),
     };
-    if section.get("format").value().is_none() {
-        let format = Format::parse("traefik", &options);
-        return format.map_err(|error| section.problem("format", error)).into_iter().collect();
+    if section.contains("template") && options.template.is_none() {
+        // That it cannot be read is told already.
+        return Vec::new();
     }
-    split(section, &["format"], |name| Format::parse(name, &options))
+    let formats = match section.get("format").value() {
+        None => {
+            let format = Format::parse("traefik", &options);
+            format.map_err(|error| section.problem("format", error)).into_iter().collect()
+        }
+        Some(_) => split(section, &["format"], |name| Format::parse(name, &options)),
+    };
+    // Of a format that cannot be told, nobody knows what it takes.
+    if !formats.is_empty() {
+        for option in options.unused(&formats) {
+            section.problem("format", format_args!("none of the formats has a use for {option}"));
+        }
+    }
+    formats
 }
 
 /// Every format with its places.

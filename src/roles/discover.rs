@@ -48,7 +48,8 @@ pub(super) async fn bind(config: &[Config], context: &Context) -> anyhow::Result
     let kube = context.kubernetes.watches().await?;
     let process = Process {
         leadership: context.leadership.clone(),
-        identity: identity::host().into(),
+        // Of two processes on one host each is a writer of its own.
+        identity: identity::unique(&identity::host()).into(),
         readiness: context.readiness.clone(),
     };
     let mut served: BTreeMap<SocketAddr, Arc<Served>> = BTreeMap::new();

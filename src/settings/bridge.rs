@@ -15,6 +15,13 @@ const GROUPS: &[Group] = &[
         title: "Bridge",
         settings: &[
             setting(
+                "",
+                "bridge[].name",
+                Kind::One("NAME"),
+                "bridge, of several bridge-1 and so on",
+                "Name of the bridge in logs and metrics; no two have the same",
+            ),
+            setting(
                 "from",
                 "bridge[].from",
                 Kind::One("PLACE"),

@@ -15,6 +15,13 @@ const GROUPS: &[Group] = &[
         title: "Selection",
         settings: &[
             setting(
+                "",
+                "discover[].name",
+                Kind::One("NAME"),
+                "discover, of several discover-1 and so on",
+                "Name of the export in logs and metrics, and of its file in a directory; no two have the same",
+            ),
+            setting(
                 "select",
                 "discover[].select.labels",
                 Kind::One("SELECTOR"),
@@ -70,7 +77,7 @@ const GROUPS: &[Group] = &[
                 "discover[].routers",
                 Kind::Switch,
                 "false",
-                "traefik: routers too, for services with the annotation fanfare/host or fanfare/path",
+                "traefik: routers too, for services with the annotation fanfare/host",
             ),
             setting(
                 "servers-transport",

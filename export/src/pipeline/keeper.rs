@@ -110,26 +110,16 @@ impl Keeper {
         }
     }
 
-    /// Once, with retries until the deadline.
-    pub(super) async fn once(
-        mut self,
-        mut outputs: watch::Receiver<Option<Arc<Output>>>,
-        deadline: Instant,
-    ) -> Result<(), String> {
+    /// Once, with retries until the deadline of what may pass.
+    pub(super) async fn once(mut self, output: &Output, deadline: Instant) -> Result<(), String> {
         let target = self.labels[1].1.clone();
-        let wait = tokio::time::timeout_at(deadline.into(), outputs.wait_for(Option::is_some));
-        let output = match wait.await {
-            Ok(Ok(output)) => output.clone(),
-            Ok(Err(_)) | Err(_) => None,
-        };
-        let output = output.ok_or_else(|| format!("{target}: there was no complete list in time"))?;
         loop {
-            let why = match self.put(&output).await {
+            let why = match self.put(output).await {
                 Ok(_done) => return Ok(()),
                 Err(NotDone::Standby) => "another replica leads".to_owned(),
                 Err(NotDone::Held { why, again: None }) => return Err(format!("{target}: {why}")),
                 Err(NotDone::Held { why, .. }) => why,
-                Err(NotDone::Sink(error)) if error.kind == Trouble::Foreign => return Err(error.to_string()),
+                Err(NotDone::Sink(error)) if !error.kind.may_pass() => return Err(error.to_string()),
                 Err(NotDone::Sink(error)) => error.what,
             };
             let pause = self.backoff.next_delay();

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use super::{Envoy, Format, Template, Traefik};
 
-/// What formats may need to know. Each option that is given must fit the format.
+/// What formats may need to know. A format takes those that are for it; [`FormatOptions::unused`] tells which are for none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FormatOptions {
     /// Traefik: make routers for Services that ask for them by annotations.
@@ -42,14 +42,6 @@ pub enum InvalidFormat {
     /// An unknown name.
     #[error("{0:?} is no format: there are {list}", list = NAMES.map(|(name, ..)| name).join(", "))]
     Unknown(String),
-    /// An option that the format has no use for.
-    #[error("the format {format} has no use for {option}")]
-    Option {
-        /// The format's name.
-        format: &'static str,
-        /// The option.
-        option: &'static str,
-    },
     /// An option that the format cannot do without.
     #[error("the format {format} needs {option}")]
     Missing {
@@ -85,24 +77,32 @@ const NAMES: [(&str, &[&str], &str); 13] = [
     ("template", &[], "txt"),
 ];
 
+const TRAEFIK: &[&str] = &["traefik", "traefik-json"];
+
+impl FormatOptions {
+    /// The options that are given, and that none of these formats has a use for.
+    #[must_use]
+    pub fn unused(&self, formats: &[Format]) -> Vec<&'static str> {
+        let given = [
+            ("routers", self.routers, TRAEFIK),
+            ("a servers transport", self.servers_transport.is_some(), TRAEFIK),
+            ("a directory", self.directory.is_some(), &["envoy"]),
+            ("authorities to trust", self.trust.is_some(), &["envoy", "envoy-cds", "haproxy"]),
+            ("a template", self.template.is_some(), &["template"]),
+        ];
+        let unused = |fits: &[&str]| !formats.iter().any(|format| fits.contains(&format.name()));
+        given.into_iter().filter(|(_, given, fits)| *given && unused(fits)).map(|(option, ..)| option).collect()
+    }
+}
+
 impl Format {
     /// The format of that name, with its options.
     ///
     /// # Errors
-    /// [`InvalidFormat`] where there is none of that name, or its options do not fit.
+    /// [`InvalidFormat`] where there is none of that name, or an option of it is missing or cannot be.
     pub fn parse(text: &str, options: &FormatOptions) -> Result<Self, InvalidFormat> {
         let row = NAMES.iter().find(|(name, others, _)| *name == text || others.contains(&text));
         let (format, ..) = *row.ok_or_else(|| InvalidFormat::Unknown(text.to_owned()))?;
-        let given = [
-            ("routers", options.routers, &["traefik", "traefik-json"][..]),
-            ("a servers transport", options.servers_transport.is_some(), &["traefik", "traefik-json"]),
-            ("a directory", options.directory.is_some(), &["envoy"]),
-            ("authorities to trust", options.trust.is_some(), &["envoy", "envoy-cds", "haproxy"]),
-            ("a template", options.template.is_some(), &["template"]),
-        ];
-        if let Some((option, ..)) = given.iter().find(|(_, given, fits)| *given && !fits.contains(&format)) {
-            return Err(InvalidFormat::Option { format, option });
-        }
         let trust = options.trust.clone().unwrap_or_default();
         Ok(match format {
             "traefik" => Self::TraefikYaml(Traefik::new(options)?),
@@ -215,11 +215,20 @@ mod tests {
     }
 
     #[test]
+    fn an_option_is_for_one_of_the_formats_or_told() {
+        let options = FormatOptions { routers: true, trust: Some(Trust::Anyone), ..some() };
+        let formats =
+            |names: &[&str]| names.iter().map(|name| Format::parse(name, &options).unwrap()).collect::<Vec<_>>();
+        assert_eq!(options.unused(&formats(&["traefik", "envoy", "template", "json"])), [""; 0]);
+        assert_eq!(options.unused(&formats(&["json", "haproxy"])), ["routers", "a directory", "a template"]);
+        assert_eq!(FormatOptions::default().unused(&formats(&["json"])), [""; 0]);
+    }
+
+    #[test]
     fn what_is_wrong_with_a_format_is_told() {
         let told = |name: &str, options: FormatOptions| Format::parse(name, &options).unwrap_err().to_string();
         let none = FormatOptions::default;
         assert!(told("xml", none()).contains("prometheus, envoy, envoy-cds"), "{}", told("xml", none()));
-        assert_eq!(told("json", FormatOptions { routers: true, ..none() }), "the format json has no use for routers");
         assert!(told("envoy", none()).contains("needs a directory"), "{}", told("envoy", none()));
         let relative = FormatOptions { directory: Some("envoy".into()), ..none() };
         assert!(told("envoy", relative.clone()).contains("absolute"), "{}", told("envoy", relative));

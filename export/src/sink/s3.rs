@@ -130,7 +130,7 @@ impl S3 {
                 self.put(key, document, condition).await.map_err(|error| self.trouble(key, &error))
             }
             Err(error) if no_bucket(&error) => {
-                let what = "there is no such bucket: make it, or have it made (--create-bucket)";
+                let what = "there is no such bucket: make it, or have it made (--s3-create-bucket)";
                 Err(SinkError::new(self, Trouble::Refused, what))
             }
             done => done.map_err(|error| self.trouble(key, &error)),
@@ -238,7 +238,16 @@ fn tell(error: &dyn std::error::Error) -> String {
         }
         source = cause.source();
     }
-    short(&text)
+    short(&without_elapsed(&text))
+}
+
+/// How long a request took is left out: an error that lasts is to be the same text, which is told once.
+fn without_elapsed(text: &str) -> String {
+    let took = |head: &str| head.starts_with(|c: char| c.is_ascii_digit());
+    match text.split_once(" - ").and_then(|(head, why)| Some((head.rsplit_once(" in ")?, why))) {
+        Some(((what, head), why)) if took(head) => format!("{what}: {why}"),
+        _ => text.to_owned(),
+    }
 }
 
 /// A text of a server on one line, of bounded length.
@@ -274,5 +283,19 @@ impl fmt::Debug for S3 {
 impl fmt::Display for S3 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "s3://{}/", self.bucket)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_that_lasts_is_the_same_text() {
+        assert_eq!(
+            without_elapsed("Error performing GET http://a/b in 1.9ms - HTTP error"),
+            "Error performing GET http://a/b: HTTP error"
+        );
+        assert_eq!(without_elapsed("no such key - in vain"), "no such key - in vain");
     }
 }

@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 
 use crate::{front::Front, web::Web};
 
-const KEYS: (&str, &str) = ("access", "secret-of-a-test");
+pub(crate) const KEYS: (&str, &str) = ("access", "secret-of-a-test");
 
 /// A place of its own for one test.
 pub(crate) struct Bed {

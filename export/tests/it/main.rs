@@ -4,6 +4,7 @@ mod bed;
 mod bridge;
 mod faults;
 mod front;
+mod identity;
 mod killed;
 mod pipeline;
 mod served;

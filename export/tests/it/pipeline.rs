@@ -22,7 +22,7 @@ use export::{
 use runtime::{drain::Drain, readiness::Readiness};
 use testkit::{
     cluster::{self, Account, Cluster},
-    fault_proxy::FaultProxy,
+    fault_proxy::{Fault as Line, FaultProxy, Verb},
 };
 use tokio::task::JoinHandle;
 
@@ -184,6 +184,26 @@ async fn what_changes_arrives_and_nothing_is_written_twice() {
     running.end().await;
 }
 
+/// Rule: written after 200 ms without a further change, 2 s after the first at the latest; here with other numbers.
+#[tokio::test]
+async fn a_change_waits_for_quiet_but_not_for_ever() {
+    const NEVER: Duration = Duration::from_secs(3600);
+    let cluster = cluster::shared().await;
+    let account = account(&cluster).await;
+    let ns = account.namespace();
+    put(&cluster, ns, "cache", 1).await;
+    let short = Duration::from_millis(300);
+    for (quiet, at_most) in [(short, NEVER), (NEVER, short)] {
+        let bed = bed::file().await;
+        let export = Export { pace: Pace { quiet, at_most, ..PACE }, ..export(vec![bed.target("edge.yml")]) };
+        let began = Instant::now();
+        let running = run(account.kubeconfig_path(), ns, export, &bed).await;
+        until(&bed, "edge.yml", 1).await;
+        assert!(began.elapsed() >= short, "{:?}", began.elapsed());
+        running.end().await;
+    }
+}
+
 #[tokio::test]
 async fn a_sink_in_trouble_is_told_and_holds_up_no_other() {
     let cluster = cluster::shared().await;
@@ -271,6 +291,42 @@ async fn a_restart_takes_nothing_away_that_nobody_saw_go() {
     third.end().await;
 }
 
+/// Rule: the shrink guard concerns losses inferred from a relist, never deletions seen on the watch.
+#[tokio::test]
+async fn what_a_new_list_does_not_have_any_more_stays_and_what_is_seen_to_go_goes() {
+    let cluster = cluster::shared().await;
+    let account = account(&cluster).await;
+    let ns = account.namespace();
+    put(&cluster, ns, "cache", 20).await;
+    put(&cluster, ns, "web", 12).await;
+    let proxy = FaultProxy::start(&cluster).await;
+    let kubeconfig = proxy.kubeconfig(account.kubeconfig_path());
+    let bed = bed::file().await;
+    let running = run(kubeconfig.path(), ns, export(vec![bed.target("edge.yml")]), &bed).await;
+    until(&bed, "edge.yml", 32).await;
+    // All of it at once, seen.
+    delete(&cluster, ns, "web").await;
+    until(&bed, "edge.yml", 20).await;
+
+    proxy.cut();
+    delete(&cluster, ns, "cache").await;
+    put(&cluster, ns, "new", 1).await;
+    // The watch cannot go on where it was: everything is listed anew.
+    proxy.always(|call| call.verb == Verb::Watch, Line::Answer(410));
+    proxy.restore();
+    let told =
+        testkit::eventually!("the guard to tell", why(&running), |why| why.contains("20 of 20 endpoints are gone"));
+    assert!(told.contains("--max-shrink 30 %"), "{told}");
+    until(&bed, "edge.yml", 21).await;
+    proxy.clear();
+    // They come back, and are seen to go.
+    put(&cluster, ns, "cache", 20).await;
+    testkit::eventually!("readiness", running.readiness.is_ready(), |ready| *ready);
+    delete(&cluster, ns, "cache").await;
+    until(&bed, "edge.yml", 1).await;
+    running.end().await;
+}
+
 #[tokio::test]
 async fn what_a_permitted_shrink_takes_away_is_gone() {
     let cluster = cluster::shared().await;
@@ -345,9 +401,20 @@ async fn once_writes_every_sink_and_ends() {
     bed.front.as_ref().expect("it has one").fault(Fault::Status(403));
     put(&cluster, ns, "cache", 3).await;
     let (once, _readiness) = pipeline(account.kubeconfig_path(), ns, export(sinks()), &bed).await;
-    let failed = once.once(Duration::from_secs(2)).await.expect_err("one sink is in trouble");
+    let began = Instant::now();
+    let failed = once.once(Duration::from_secs(600)).await.expect_err("one sink is in trouble");
     assert!(failed.contains("s3://bucket/edge.yml") && !failed.contains("dir/edge.yml"), "{failed}");
+    assert!(began.elapsed() < Duration::from_secs(300), "what will not pass is not waited for");
     until(&files, "dir/edge.yml", 3).await;
+
+    // Nor is a template that is wrong.
+    let template = Some("{% for one in backends %}\n{{ one.nmae.x }}\n{% endfor %}".into());
+    let options = FormatOptions { template, ..FormatOptions::default() };
+    let format = Format::parse("template", &options).expect("a template");
+    let wrong = Export { format, ..export(vec![files.target("text")]) };
+    let (once, _readiness) = pipeline(account.kubeconfig_path(), ns, wrong, &bed).await;
+    let failed = once.once(Duration::from_secs(600)).await.expect_err("it cannot be rendered");
+    assert!(failed.contains("cannot be rendered: line 2"), "{failed}");
 }
 
 #[tokio::test]

@@ -69,6 +69,17 @@ fn arguments(folder: &Path, config: &Nginx, listen: &str) -> Vec<String> {
 /// The line that loads the stream module, where it is not built in.
 fn module() -> String {
     let places = ["/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/local/lib/nginx/modules"];
-    let file = places.iter().map(|place| Path::new(place).join("ngx_stream_module.so")).find(|file| file.is_file());
-    file.map_or_else(String::new, |file| format!("load_module {};\n", file.display()))
+    if let Some(file) =
+        places.iter().map(|place| Path::new(place).join("ngx_stream_module.so")).find(|file| file.is_file())
+    {
+        return format!("load_module {};\n", file.display());
+    }
+    // It says so on its standard error.
+    let told = Command::new(program()).arg("-V").output().map(|output| output.stderr).unwrap_or_default();
+    let told = String::from_utf8_lossy(&told);
+    assert!(
+        told.split_whitespace().any(|option| option == "--with-stream"),
+        "nginx has no stream module: apt-get install libnginx-mod-stream (or your system's package of it)"
+    );
+    String::new()
 }

@@ -76,12 +76,6 @@ impl Records {
         self.versions.lock().clone()
     }
 
-    /// The last version's record; an empty one before the first.
-    #[must_use]
-    pub fn latest(&self) -> Record {
-        self.latest.borrow().clone()
-    }
-
     /// Waits, without an end, until the last record is one of which the condition holds.
     ///
     /// # Panics

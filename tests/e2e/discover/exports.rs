@@ -165,6 +165,49 @@ async fn once_writes_and_tells_by_its_status() {
 }
 
 #[tokio::test]
+async fn a_config_map_is_written_with_the_rights_for_it_and_no_other_key_is_touched() {
+    let cluster = cluster::shared().await;
+    let account = account(&cluster).await;
+    let ns = account.namespace();
+    put(&cluster, ns, "web", 2).await;
+    let theirs = format!(
+        "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: backends, namespace: {ns}}}, data: {{theirs: stays}}}}"
+    );
+    cluster.apply_yaml(&theirs).await.expect("a valid object");
+    let place = format!("--to=configmap://{ns}/backends/edge.yml");
+    let arguments = [
+        "discover",
+        "--once",
+        "--select=k8s-service-discovery=yes",
+        "-n",
+        ns,
+        &place,
+        "-k",
+        text(account.kubeconfig_path()),
+    ];
+    // The Role that is shipped has no right on ConfigMaps.
+    let refused = crate::process::run(arguments).await;
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    assert!(refused.stderr.contains("configmaps") && refused.stderr.contains("is forbidden"), "{}", refused.stderr);
+    let rule = "{apiGroups: [''], resources: [configmaps], verbs: [get, update]}";
+    let role = format!(
+        "{{apiVersion: rbac.authorization.k8s.io/v1, kind: Role, metadata: {{name: maps, namespace: {ns}}}, rules: [{rule}]}}
+---
+{{apiVersion: rbac.authorization.k8s.io/v1, kind: RoleBinding, metadata: {{name: maps, namespace: {ns}}},
+ roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: maps}},
+ subjects: [{{kind: ServiceAccount, name: {}, namespace: {ns}}}]}}",
+        account.name()
+    );
+    cluster.apply_yaml(&role).await.expect("a valid role");
+    // The role takes effect a moment after it was made.
+    testkit::eventually!("the role to count", crate::process::run(arguments).await.code, |code| *code == Some(0));
+    let path = format!("/api/v1/namespaces/{ns}/configmaps/backends");
+    let map: Value = cluster.read(&path).await.expect("it is there");
+    assert_eq!(map["data"]["theirs"], "stays");
+    assert_eq!(map["data"]["edge.yml"].as_str().map(|text| text.matches("192.0.2.").count()), Some(2), "{map}");
+}
+
+#[tokio::test]
 async fn what_cannot_be_used_is_told_before_anything_runs() {
     let told = crate::process::run(["discover", "--select=a=b", "--to=serve:/x"]).await;
     assert_eq!(told.code, Some(64));

@@ -1,0 +1,57 @@
+//! What tasks beside the main one look at: the readiness, the configuration in force, the data plane; and the admin API,
+//! which shows them.
+
+use std::sync::{Arc, OnceLock};
+
+use runtime::{
+    admin::{Admin, Document},
+    metrics::Metrics,
+    readiness::Readiness,
+    telemetry::Telemetry,
+};
+use tokio::sync::watch;
+
+use crate::config::Config;
+
+/// Cloning shares it.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) readiness: Readiness,
+    /// The configuration in force.
+    pub(crate) config: Arc<watch::Sender<Arc<Config>>>,
+    /// The data plane, once it runs.
+    handle: Arc<OnceLock<proxy::Handle>>,
+}
+
+impl Shared {
+    pub(crate) fn new(readiness: Readiness, config: Arc<Config>) -> Self {
+        Self { readiness, config: Arc::new(watch::Sender::new(config)), handle: Arc::default() }
+    }
+
+    /// The configuration in force.
+    pub(crate) fn current(&self) -> Arc<Config> {
+        self.config.borrow().clone()
+    }
+
+    /// The data plane runs. Once is enough: there is one.
+    pub(crate) fn set_data_plane(&self, handle: &proxy::Handle) {
+        let _ = self.handle.set(handle.clone());
+    }
+
+    /// The admin API, not yet bound.
+    pub(crate) fn admin(&self, metrics: Metrics, telemetry: Telemetry) -> Admin {
+        let (handle, config) = (self.handle.clone(), self.config.clone());
+        let endpoints: Document =
+            Arc::new(move || handle.get().map_or(serde_json::Value::Null, proxy::Handle::endpoints));
+        let config: Document = Arc::new(move || {
+            let config = config.borrow().clone();
+            serde_json::to_value(&*config).unwrap_or_else(|error| serde_json::json!({ "error": error.to_string() }))
+        });
+        let handle = self.handle.clone();
+        let data_plane = Arc::new(move || handle.get().map(proxy::Handle::metrics).unwrap_or_default());
+        Admin::new(self.readiness.clone(), metrics, telemetry)
+            .more_metrics(data_plane)
+            .json("/-/endpoints", endpoints)
+            .json("/-/config", config)
+    }
+}
