@@ -15,16 +15,18 @@ mod place;
 mod put;
 mod s3;
 mod served;
+mod store;
 mod target;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 pub use manifest::{Manifest, SCHEMA, Term, sha256};
-pub(crate) use place::Fetched;
 use place::Place;
 pub use s3::S3Options;
 pub use served::{Answer, MAX_WAIT, Question, Served};
+use store::Condition;
+pub(crate) use store::Fetched;
 pub(crate) use target::Source;
 pub use target::{Connect, InvalidTarget, Location, Target};
 

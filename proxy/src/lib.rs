@@ -1,4 +1,4 @@
-//! The data plane: a snapshot goes in, responses come out. The only crate that knows pingora.
+//! The data plane: a snapshot goes in, responses come out.
 //!
 //! ```text
 //! listener -> limits -> route -> table (one load) -> plan -> legs -> outcomes -> policy -> answer

@@ -1,5 +1,4 @@
-//! Connections to endpoints. Plain TCP for now; TLS and HTTP/2 are to become further variants of [`Io`], made by
-//! pingora's connectors, so that a leg stays an enum over transports rather than a boxed trait on the hot path.
+//! Connections to endpoints. Plain TCP for now; TLS and HTTP/2 are to become further variants of [`Io`], so that a leg stays an enum over transports rather than a boxed trait on the hot path.
 
 use std::{
     future::Future,

@@ -11,7 +11,7 @@ use super::plain::described;
 use crate::backend::Backend;
 
 /// Most instructions that one run may take: enough for hundreds of thousands of endpoints, and an end for what has none.
-const FUEL: u64 = 100_000_000;
+const FUEL: u64 = 20_000_000;
 /// Most bytes that one run may write.
 const MOST: usize = 256 << 20;
 /// What it is called in errors.

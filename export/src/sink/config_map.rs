@@ -10,7 +10,7 @@ use kube::{
     api::{ObjectMeta, PostParams},
 };
 
-use super::{Document, Fetched, SinkError, Trouble, place::Condition, sha256};
+use super::{Condition, Document, Fetched, SinkError, Trouble, sha256};
 
 /// What the data of a ConfigMap may have at most, in bytes (`ConfigMap.data`: 1 MiB with its keys).
 const MOST: usize = 1 << 20;

@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Fetched, SinkError, Trouble, s3::MAX_BYTES};
+use super::{Fetched, SinkError, Trouble, store::MAX_BYTES};
 
 /// What the name of a file under way has behind that of its place.
 const PARTIAL: &str = ".fanfare-";

@@ -9,9 +9,8 @@ use reqwest::{
 };
 
 use super::{
-    CONNECT_TIMEOUT, Document, Fetched, SinkError, Trouble,
-    place::Condition,
-    s3::{MAX_BYTES, short},
+    CONNECT_TIMEOUT, Condition, Document, Fetched, SinkError, Trouble,
+    store::{MAX_BYTES, short},
 };
 
 /// URLs that are put to. What a condition names is the server's strong entity tag (RFC 9110, section 8.8.3).

@@ -2,9 +2,9 @@
 
 use std::{fmt, sync::Arc, time::Instant};
 
-use bytes::Bytes;
-
-use super::{Document, Served, SinkError, config_map::ConfigMap, file::Directory, http_put::HttpPut, s3::S3};
+use super::{
+    Condition, Document, Fetched, Served, SinkError, config_map::ConfigMap, file::Directory, http_put::HttpPut, s3::S3,
+};
 
 /// A place that holds files by name.
 #[derive(Debug)]
@@ -14,27 +14,6 @@ pub(crate) enum Place {
     ConfigMap(Box<ConfigMap>),
     Http(HttpPut),
     Served(Arc<Served>),
-}
-
-/// What a read brought.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Fetched {
-    /// The whole file, and what a condition on it would name.
-    Found { bytes: Bytes, tag: Option<String> },
-    /// It still has the tag that was named.
-    Same,
-    /// There is none.
-    Missing,
-}
-
-/// On what a write depends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Condition<'a> {
-    Nothing,
-    /// There is no such file.
-    Absent,
-    /// It is the one with this tag.
-    Is(&'a str),
 }
 
 impl Place {

@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    Conditions, Document, Done, Fetched, Location, Manifest, Place, SCHEMA, Seen, Sink, SinkError, There, Trouble,
-    Writer, address, manifest::Whose, place::Condition, sha256,
+    Condition, Conditions, Document, Done, Fetched, Location, Manifest, Place, SCHEMA, Seen, Sink, SinkError, There,
+    Trouble, Writer, address, manifest::Whose, sha256,
 };
 
 /// How often a write is tried again at once because somebody else wrote meanwhile.

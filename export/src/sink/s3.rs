@@ -13,13 +13,13 @@ use object_store::{
 use reqwest::Method;
 use serde::Serialize;
 
-use super::{CONNECT_TIMEOUT, Document, Fetched, SinkError, Trouble, place::Condition};
+use super::{
+    CONNECT_TIMEOUT, Condition, Document, Fetched, SinkError, Trouble,
+    store::{MAX_BYTES, short},
+};
 
 /// The region where none is configured. Stores that are not Amazon's ignore it.
 const REGION: &str = "us-east-1";
-
-/// No file that is read may be larger, in bytes (64 MiB).
-pub(crate) const MAX_BYTES: u64 = 64 << 20;
 
 /// How long a link that makes a bucket is valid.
 const LINK: Duration = Duration::from_secs(60);
@@ -247,16 +247,6 @@ fn without_elapsed(text: &str) -> String {
     match text.split_once(" - ").and_then(|(head, why)| Some((head.rsplit_once(" in ")?, why))) {
         Some(((what, head), why)) if took(head) => format!("{what}: {why}"),
         _ => text.to_owned(),
-    }
-}
-
-/// A text of a server on one line, of bounded length.
-pub(super) fn short(text: &str) -> String {
-    const MOST: usize = 400;
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
     }
 }
 

@@ -28,6 +28,7 @@ use runtime::{drain::DrainWatch, metrics::Metrics};
 use serde::Serialize;
 
 use super::{
+    if_none_match::IfNoneMatch,
     poll::{self, Wait},
     service::{Published, Service},
 };
@@ -75,18 +76,6 @@ struct Brief {
     index: Option<u64>,
     last_changed: Option<String>,
     age_seconds: f64,
-}
-
-/// The condition of that header (RFC 9110, 13.1.2).
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) enum IfNoneMatch {
-    /// It is not there.
-    #[default]
-    Absent,
-    /// `*`: there is anything.
-    Any,
-    /// One of these.
-    Tags(Vec<String>),
 }
 
 // === impl Api ===
@@ -290,43 +279,5 @@ impl<S: Send + Sync> FromRequestParts<S> for Ask {
         let last_event_id = parts.headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
         let tags = parts.headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
         Ok(Self { wait, if_none_match: IfNoneMatch::new(tags), last_event_id })
-    }
-}
-
-// === impl IfNoneMatch ===
-
-impl IfNoneMatch {
-    fn new<'a>(values: impl Iterator<Item = &'a str>) -> Self {
-        // Our tags have no comma in them, so those of others may be cut anywhere.
-        let tags: Vec<String> = values.flat_map(|value| value.split(',')).map(|tag| tag.trim().to_owned()).collect();
-        match tags.as_slice() {
-            [] => Self::Absent,
-            [any] if any == "*" => Self::Any,
-            _ => Self::Tags(tags),
-        }
-    }
-
-    /// Whether the client has what this tag stands for. Weak comparison, as this header wants it.
-    pub(super) fn matches(&self, etag: &str) -> bool {
-        match self {
-            Self::Absent => false,
-            Self::Any => true,
-            Self::Tags(tags) => tags.iter().any(|tag| tag.strip_prefix("W/").unwrap_or(tag) == etag),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_condition_names_one_tag_or_several_or_any() {
-        let condition = |values: &[&str]| IfNoneMatch::new(values.iter().copied());
-        assert!(!condition(&[]).matches("\"a\""));
-        assert!(condition(&["*"]).matches("\"a\""));
-        assert!(condition(&["\"b\", W/\"a\""]).matches("\"a\""));
-        assert!(condition(&["\"b\"", "\"a\""]).matches("\"a\""));
-        assert!(!condition(&["\"b\"", "a", ""]).matches("\"a\""));
     }
 }

@@ -12,7 +12,7 @@ use runtime::{drain::DrainWatch, duration};
 use serde::Deserialize;
 
 use super::{
-    api::IfNoneMatch,
+    if_none_match::IfNoneMatch,
     metrics as names,
     service::{Published, Service},
 };
