@@ -1,3 +1,5 @@
+//! What a configuration of mirrors may say, and what is refused.
+
 use super::*;
 
 fn two() -> Config {

@@ -1,3 +1,5 @@
+//! The stanza, letter by letter, and its patterns against the names of both schemes.
+
 use super::*;
 use crate::names::MAX;
 

@@ -1,3 +1,5 @@
+//! What a mirror is to be, row by row.
+
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Service as RawService;

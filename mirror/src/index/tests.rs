@@ -1,3 +1,5 @@
+//! What a remote has: lists, events, and what each touches.
+
 use std::time::Duration;
 
 use serde_json::json;

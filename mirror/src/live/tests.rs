@@ -1,3 +1,5 @@
+//! Whose an object here is.
+
 use serde_json::{Value, json};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Golden names of every scheme, and properties that hold for all.
+
 use std::collections::HashMap;
 
 use proptest::prelude::*;

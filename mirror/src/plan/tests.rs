@@ -1,3 +1,5 @@
+//! What is done about a mirror, step by step: nothing of somebody else is touched.
+
 use serde_json::{Value, json};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! From events there and here to goals: what is believed, held back, and who owns a name.
+
 use std::time::Duration;
 
 use controlplane::watch::Event;

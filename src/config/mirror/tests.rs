@@ -1,3 +1,5 @@
+//! `mirror:` in the file: what it may say, and what is refused.
+
 use crate::config::Config;
 
 fn parse(text: &str) -> super::Config {

@@ -1,3 +1,5 @@
+//! Access to a remote cluster on real sockets: what is read, what is trusted, what is read again and when.
+
 use std::fs;
 
 use tempfile::{NamedTempFile, TempDir};

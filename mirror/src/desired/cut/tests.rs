@@ -1,3 +1,5 @@
+//! Rule: any cut of the same endpoints into slices gives the same mirror.
+
 use std::{collections::BTreeSet, sync::Arc};
 
 use controlplane::index::ServiceKey;
