@@ -188,3 +188,20 @@ fn lines(records: &[Record]) -> Vec<String> {
     lines.sort();
     lines
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn it_has_the_plugins_that_names_of_mirrors_need() {
+        let executable = CoreDns::executable().unwrap_or_else(|e| panic!("{e}"));
+        let output = Command::new(executable).arg("-plugins").output().expect("it can be run");
+        let plugins = String::from_utf8(output.stdout).expect("names are text");
+        for plugin in ["kubernetes", "rewrite", "cache", "loadbalance"] {
+            assert!(plugins.lines().any(|line| line.trim() == plugin), "{plugin}: {plugins}");
+        }
+    }
+}
