@@ -88,6 +88,7 @@ pub fn eventually<T: Debug>(
 /// The clock of one wait: pauses that grow from 1 ms to 50 ms until the patience is over.
 #[derive(Debug)]
 pub struct Wait {
+    patience: Duration,
     until: Instant,
     next: Duration,
 }
@@ -97,7 +98,19 @@ impl Wait {
     #[must_use]
     #[expect(clippy::new_without_default, reason = "it reads the clock")]
     pub fn new() -> Self {
-        Self { until: Instant::now() + patience(), next: Duration::from_millis(1) }
+        Self::lasting(patience())
+    }
+
+    /// Starts the clock of a wait with a patience of its own.
+    #[must_use]
+    pub fn lasting(patience: Duration) -> Self {
+        Self { patience, until: Instant::now() + patience, next: Duration::from_millis(1) }
+    }
+
+    /// How long it waits.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// Pauses before the next probe; `false`, at once, if the patience is over.
@@ -112,7 +125,7 @@ impl Wait {
 }
 
 /// Evaluates an expression, which may `.await`, until the condition holds for its value, and returns
-/// the value. At most [`patience`] passes; then it panics with the last value.
+/// the value. At most [`patience`] passes, or what is given behind `within`, [`scaled`]; then it panics with the last value.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
@@ -123,18 +136,24 @@ impl Wait {
 /// ```
 #[macro_export]
 macro_rules! eventually {
-    ($what:expr, $probe:expr, $holds:expr $(,)?) => {{
-        let mut wait = $crate::eventually::Wait::new();
+    ($what:expr, within $limit:expr, $probe:expr, $holds:expr $(,)?) => {
+        $crate::eventually!(@ $crate::eventually::Wait::lasting($crate::eventually::scaled($limit)), $what, $probe, $holds)
+    };
+    (@ $wait:expr, $what:expr, $probe:expr, $holds:expr) => {{
+        let mut wait = $wait;
         loop {
             let value = $probe;
             if $crate::eventually::check(&value, $holds) {
                 break value;
             }
             if !wait.pause().await {
-                panic!("waited {:?} in vain for {}; last value: {:#?}", $crate::eventually::patience(), $what, value);
+                panic!("waited {:?} in vain for {}; last value: {:#?}", wait.patience(), $what, value);
             }
         }
     }};
+    ($what:expr, $probe:expr, $holds:expr $(,)?) => {
+        $crate::eventually!(@ $crate::eventually::Wait::new(), $what, $probe, $holds)
+    };
 }
 
 /// Applies the condition to the value. It fixes the type of the closure given to the macro.

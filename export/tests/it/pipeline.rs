@@ -367,18 +367,9 @@ async fn a_namespace_that_may_not_be_read_keeps_what_is_there() {
     let task = tokio::spawn(pipeline.expect("it can be used").run(drain.watch()));
     let why = || readiness.check().err().unwrap_or_default();
     // After it has waited for the list in vain.
-    let patience = testkit::eventually::scaled(Duration::from_secs(30));
-    let told = async {
-        testkit::eventually!("the guard to tell", why(), |why| why.contains("1 endpoints that are there would go"))
-    };
-    let waited = async {
-        // Longer than the patience of one wait.
-        while !why().contains("would go") {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        told.await
-    };
-    let told = testkit::eventually::within_time(patience, "the guard to tell", waited).await;
+    let told = testkit::eventually!("the guard to tell", within Duration::from_secs(30), why(), |why| {
+        why.contains("1 endpoints that are there would go")
+    });
     assert!(told.contains(&forbidden) && told.contains("forbidden"), "{told}");
     assert_eq!(bed.text("edge.yml").await.as_deref(), Some(old));
     drain.start();

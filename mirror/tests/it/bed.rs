@@ -1,10 +1,7 @@
 //! What every test here stands on: a namespace in each of two clusters, accounts with no more rights than a mirror needs,
 //! and a mirror between them.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use controlplane::lease::Leadership;
 use k8s_openapi::api::{
@@ -25,7 +22,6 @@ use serde_json::{Value, json};
 use testkit::{
     cluster::{self, Account, Cluster},
     eventually,
-    eventually::scaled,
     fault_proxy::FaultProxy,
 };
 use tokio::{
@@ -200,15 +196,8 @@ impl Bed {
     /// The same, for what takes longer.
     pub(crate) async fn until_addresses_within(&self, limit: Duration, service: &str, expected: &[&str]) {
         let name = self.name(service);
-        let deadline = Instant::now() + scaled(limit);
-        loop {
-            let found = self.addresses(&name).await;
-            if found == expected {
-                return;
-            }
-            assert!(Instant::now() < deadline, "not within {limit:?}: {name} has {expected:?}; it has {found:?}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let what = format!("{name} to have {expected:?}");
+        eventually!(what, within limit, self.addresses(&name).await, |found| found == expected);
     }
 
     /// Waits until there is no mirror of a remote Service, nor a slice of it.

@@ -111,12 +111,7 @@ async fn rule_6_services_of_several_remotes_feed_one_and_go_only_when_all_have_l
     assert!(bed.addresses(&name).await.contains(&"192.0.2.1".to_owned()));
     // It is back: now the other one's part goes, and when the last Service goes, all of it.
     proxy.restore();
-    let alone = async {
-        while bed.addresses(&name).await != ["192.0.2.1"] {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    testkit::eventually::within_time(Duration::from_secs(30), "the first alone", alone).await;
+    eventually!("the first alone", within Duration::from_secs(30), bed.addresses(&name).await, |all| *all == ["192.0.2.1"]);
     bed.unservice("web").await;
     eventually!("the global Service to go", bed.services().get_opt(&name).await.expect("readable"), Option::is_none);
     mirror.stop().await;

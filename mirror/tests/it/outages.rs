@@ -10,6 +10,7 @@ use std::{
 
 use mirror::config::{Config, Stale};
 use testkit::{
+    cluster::Cluster,
     eventually,
     fault_proxy::{Fault, FaultProxy, Verb},
 };
@@ -198,14 +199,19 @@ async fn writes_that_fail_in_every_way_are_repeated_until_they_are_done() {
         bed.until_addresses_within(Duration::from_secs(40), name, &["192.0.2.5"]).await;
     }
     bed.unservice("a").await;
-    let gone = async {
-        while bed.mirror("a").await.is_some() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    testkit::eventually::within_time(Duration::from_secs(40), "the mirror of a to go", gone).await;
+    eventually!("the mirror of a to go", within Duration::from_secs(40), bed.mirror("a").await, Option::is_none);
     proxy.clear();
     mirror.stop().await;
+}
+
+/// Another cluster with a namespace of this name, and in it a Service `both` that has another endpoint.
+async fn lookalike(other: &Cluster, namespace: &str) {
+    let there = format!(
+        "apiVersion: v1\nkind: Namespace\nmetadata: {{name: NAMESPACE}}\n---\n{}\n---\n{}",
+        crate::bed::service("both", "ports: [{name: http, port: 80}]"),
+        crate::bed::slice("both", "both", &[3])
+    );
+    other.apply_yaml(&there.replace("NAMESPACE", namespace)).await.expect("valid objects");
 }
 
 /// A kubeconfig that suddenly leads to another cluster: whatever is there or not, nothing here goes or changes.
@@ -216,12 +222,7 @@ async fn another_cluster_under_the_same_name_is_not_believed() {
     bed.service("both", &[2]).await;
     // The local API server, looked at as a remote, has another `kube-system`.
     let other = local().await;
-    let there = format!(
-        "apiVersion: v1\nkind: Namespace\nmetadata: {{name: NAMESPACE}}\n---\n{}\n---\n{}",
-        crate::bed::service("both", "ports: [{name: http, port: 80}]"),
-        crate::bed::slice("both", "both", &[3])
-    );
-    other.apply_yaml(&there.replace("NAMESPACE", &bed.there)).await.expect("valid objects");
+    lookalike(other, &bed.there).await;
     let mirror = bed.start(bed.config()).await.ready().await;
     bed.until_addresses("gone", &["192.0.2.1"]).await;
     bed.until_addresses("both", &["192.0.2.2"]).await;
@@ -245,12 +246,7 @@ async fn another_cluster_under_the_same_address_is_not_believed() {
     bed.service("gone", &[1]).await;
     bed.service("both", &[2]).await;
     let other = local().await;
-    let there = format!(
-        "apiVersion: v1\nkind: Namespace\nmetadata: {{name: NAMESPACE}}\n---\n{}\n---\n{}",
-        crate::bed::service("both", "ports: [{name: http, port: 80}]"),
-        crate::bed::slice("both", "both", &[3])
-    );
-    other.apply_yaml(&there.replace("NAMESPACE", &bed.there)).await.expect("valid objects");
+    lookalike(other, &bed.there).await;
     let ((old_line, old), new_line) = (bed.through_proxy().await, FaultProxy::start(other).await);
     let kubeconfig = new_line.kubeconfig(&other.kubeconfig_path());
     let new = controlplane::client::connect(Some(kubeconfig.path())).await.expect("a valid kubeconfig").client;
