@@ -2,8 +2,13 @@
 //!
 //! Targets outlive snapshots as long as their endpoint stays; when it goes, its idle connections are closed with it.
 
+mod reach;
+
 use std::{
-    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -11,7 +16,11 @@ use parking_lot::Mutex;
 use snapshot::Endpoint;
 use tokio::time::Instant;
 
-use crate::{outcome::Outcome, transport::Io};
+use self::reach::Reach;
+use crate::{
+    outcome::Outcome,
+    transport::{self, Connecting, Io},
+};
 
 /// How many recent outcomes a target remembers.
 const RECENT: usize = 8;
@@ -28,6 +37,7 @@ pub struct Target {
     /// Idle connections, a shard for each worker: a connection lives and dies on one thread.
     idle: Box<[Mutex<Vec<Idle>>]>,
     retired: AtomicBool,
+    reach: Reach,
     inflight: AtomicUsize,
     /// Legs by outcome.
     pub outcomes: [AtomicU64; Outcome::ALL.len()],
@@ -67,6 +77,7 @@ impl Target {
             authority: authority.into(),
             idle: (0..workers.max(1)).map(|_| Mutex::default()).collect(),
             retired: AtomicBool::new(false),
+            reach: Reach::default(),
             inflight: AtomicUsize::new(0),
             outcomes: Default::default(),
             recent: Default::default(),
@@ -96,6 +107,19 @@ impl Target {
     #[must_use]
     pub fn inflight(&self) -> usize {
         self.inflight.load(Ordering::Relaxed)
+    }
+
+    /// Begins to connect, or to wait for its turn where earlier connects got no answer. There is no time limit in here:
+    /// who asks has one, and says so when it [has passed](Self::connect_timed_out).
+    #[must_use]
+    pub fn connect(self: &Arc<Self>) -> Connecting {
+        let target = self.clone();
+        Box::pin(async move { target.reach.connect(transport::connect(target.endpoint.address)).await })
+    }
+
+    /// A connect got no answer in the time that it had.
+    pub fn connect_timed_out(&self) {
+        self.reach.doubt();
     }
 
     /// Takes an idle connection that can carry a request. Those that cannot are closed on the way.
@@ -173,8 +197,6 @@ fn millis(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     fn target() -> Arc<Target> {

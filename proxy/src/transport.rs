@@ -21,14 +21,15 @@ pub enum Io {
 /// A connection that is coming about.
 pub type Connecting = Pin<Box<dyn Future<Output = io::Result<Io>> + Send>>;
 
-/// Begins to connect. There is no time limit in here: the leg has one.
-pub fn connect(address: SocketAddr) -> Connecting {
-    Box::pin(async move {
-        let stream = TcpStream::connect(address).await?;
-        // What is written is whole heads and bodies: waiting for more would only delay it.
-        stream.set_nodelay(true)?;
-        Ok(Io::Tcp(stream))
-    })
+/// Connects, however long it takes.
+///
+/// # Errors
+/// What the system reports.
+pub async fn connect(address: SocketAddr) -> io::Result<Io> {
+    let stream = TcpStream::connect(address).await?;
+    // What is written is whole heads and bodies: waiting for more would only delay it.
+    stream.set_nodelay(true)?;
+    Ok(Io::Tcp(stream))
 }
 
 /// A write up to this long is tried at once.

@@ -25,7 +25,7 @@ use crate::{
     http::{Bounds, Fields, Framing, HeadScanner, body::BodyReader, response::ResponseHead},
     outcome::{LegError, LegResult, Outcome},
     target::Target,
-    transport::{self, Connecting, Io},
+    transport::{Connecting, Io},
 };
 
 /// At this many bytes of a held response body a leg waits to be told what to do with it.
@@ -287,7 +287,7 @@ impl Leg {
         (self.state, self.deadline) = match idle {
             Some(io) => (State::Open(io), None),
             None => {
-                let connecting = transport::connect(self.target.endpoint.address);
+                let connecting = self.target.connect();
                 (State::Connecting(connecting), Some((now + terms.connect, Waiting::Connect)))
             }
         };
@@ -391,7 +391,10 @@ impl Leg {
         let Some((_, waiting)) = self.deadline.take() else { return };
         let (kind, detail) = match waiting {
             Waiting::Backoff => return self.begin(None, terms, now),
-            Waiting::Connect => ("connection_timeout", format!("no connection within {}", text(terms.connect))),
+            Waiting::Connect => {
+                self.target.connect_timed_out();
+                ("connection_timeout", format!("no connection within {}", text(terms.connect)))
+            }
             Waiting::FirstByte => {
                 let limit = terms.first_byte.unwrap_or_default();
                 ("connection_read_timeout", format!("no answer within {}", text(limit)))

@@ -50,6 +50,53 @@ async fn a_route_does_not_feel_the_trouble_of_another() {
 }
 
 #[tokio::test]
+async fn a_burst_of_requests_connects_at_once() {
+    let hole = BlackHole::unconnectable();
+    let proxy = over(&[&hole]).policy(|p| p.timeouts.connect = NEVER).total(NEVER).start();
+    let mut waiting = Vec::new();
+    for _ in 0..20 {
+        waiting.push(proxy.sent(GET).await);
+    }
+    eventually!("all to connect", hole.connecting(), |n| *n == 20);
+}
+
+#[tokio::test]
+async fn to_an_endpoint_that_swallows_connections_a_few_connect_for_all_until_it_is_back() {
+    let hole = BlackHole::unconnectable();
+    let proxy = over(&[&hole]).policy(|p| {
+        p.timeouts.connect = NEVER;
+        p.timeouts.first_byte = Some(ms(100));
+    });
+    let proxy = proxy.listener(|l| {
+        let mut brief = route("brief", crate::fixture::CLUSTER);
+        brief.matches = "/brief/*".parse().unwrap();
+        brief.policy.timeouts.connect = ms(200);
+        l.routes.insert(0, brief);
+    });
+    let proxy = proxy.total(NEVER).start();
+    assert_made_up(&proxy.get("/brief/").await, 504, "connection_timeout");
+    // Those who wait for others have the same time-out, and the same outcome.
+    let brief = futures::future::join_all((0..20).map(|_| proxy.get("/brief/")));
+    for answer in brief.await {
+        assert_made_up(&answer, 504, "connection_timeout");
+    }
+    assert_eq!(proxy.legs(&hole, "timeout"), 21);
+    let mut waiting = Vec::new();
+    for _ in 0..200 {
+        waiting.push(proxy.sent(GET).await);
+    }
+    eventually!("all to wait", proxy.legs_in_flight(), |n| *n == 200);
+    // One every 100 ms. That would be all of them after 20 s.
+    let connecting = eventually!("some to connect", hole.connecting(), |n| *n > 0);
+    assert!(connecting < 100, "{connecting} connect to where nobody answers");
+    let _hole = hole.into_silent();
+    // All of them get their connection: what they lack is an answer.
+    for client in &mut waiting {
+        assert_made_up(&client.read_response("GET").await, 504, "connection_read_timeout");
+    }
+}
+
+#[tokio::test]
 async fn nothing_is_left_behind() {
     let a = origin(0, Reply::ok("a"));
     let silent = BlackHole::silent();

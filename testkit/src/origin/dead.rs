@@ -1,7 +1,7 @@
 //! Addresses at which nobody answers: one that refuses, one that never connects, one that is silent.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
@@ -21,7 +21,7 @@ pub struct Refusing {
 /// An address that swallows whoever connects, as long as this value lives.
 #[derive(Debug)]
 pub struct BlackHole {
-    _listener: TcpListener,
+    listener: Socket,
     _filling: Vec<TcpStream>,
     address: SocketAddr,
 }
@@ -62,9 +62,7 @@ impl Refusing {
     /// If the system refuses to listen.
     #[must_use]
     pub fn into_silent(self) -> BlackHole {
-        let listening = self.socket.listen(1024);
-        listening.unwrap_or_else(|e| panic!("cannot listen at {}: {e}", self.address));
-        BlackHole { _listener: self.socket.into(), _filling: Vec::new(), address: self.address }
+        BlackHole { listener: self.socket, _filling: Vec::new(), address: self.address }.into_silent()
     }
 }
 
@@ -99,7 +97,7 @@ impl BlackHole {
             match TcpStream::connect_timeout(&address, STALL) {
                 Ok(stream) => filling.push(stream),
                 Err(_) => {
-                    return Self { _listener: socket.into(), _filling: filling, address };
+                    return Self { listener: socket, _filling: filling, address };
                 }
             }
         }
@@ -115,6 +113,31 @@ impl BlackHole {
     #[must_use]
     pub fn silent() -> Self {
         Refusing::new().into_silent()
+    }
+
+    /// Makes room in the queue: from now on connections succeed, and nothing answers (as [`BlackHole::silent`]).
+    ///
+    /// # Panics
+    /// If the system refuses to listen.
+    #[must_use]
+    pub fn into_silent(self) -> Self {
+        let listening = self.listener.listen(1024);
+        listening.unwrap_or_else(|e| panic!("cannot listen at {}: {e}", self.address));
+        self
+    }
+
+    /// How many sockets of this network namespace are connecting to it and have no answer yet (`SYN_SENT`).
+    ///
+    /// # Panics
+    /// If it has no IPv4 address, or the system does not tell.
+    #[must_use]
+    pub fn connecting(&self) -> usize {
+        let SocketAddr::V4(address) = self.address else { panic!("{} is no IPv4 address", self.address) };
+        let remote = format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port());
+        let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux tells its sockets");
+        // Number, local address, remote address, state: proc_net_tcp.txt of the kernel's documentation.
+        let sockets = table.lines().map(|line| line.split_whitespace().skip(2));
+        sockets.filter(|columns| columns.clone().take(2).eq([&*remote, "02"])).count()
     }
 
     /// The address that swallows.

@@ -24,8 +24,13 @@ async fn a_refusing_address_refuses() {
 #[tokio::test]
 async fn an_unconnectable_address_never_completes_a_connect() {
     let hole = BlackHole::unconnectable();
-    let connect = timeout(Duration::from_millis(300), TcpStream::connect(hole.address()));
-    assert!(connect.await.is_err());
+    assert_eq!(hole.connecting(), 0);
+    let mut connect = Box::pin(TcpStream::connect(hole.address()));
+    assert!(timeout(Duration::from_millis(300), &mut connect).await.is_err());
+    assert_eq!(hole.connecting(), 1);
+    let hole = hole.into_silent();
+    assert!(connect.await.is_ok(), "the kernel asks again within seconds");
+    assert_eq!(hole.connecting(), 0);
 }
 
 #[tokio::test]
