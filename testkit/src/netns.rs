@@ -11,7 +11,7 @@ use std::{
     env,
     io::Write,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    path::PathBuf,
+    path::Path,
     process::{Command, Stdio},
     sync::LazyLock,
     thread,
@@ -141,19 +141,32 @@ fn enter() -> Command {
     command
 }
 
-/// The inner run: gives `lo` its addresses.
+/// The inner run: gives `lo` its addresses, and waits until each can be reached.
 fn bring_up() {
-    let ip: PathBuf = tool("ip").unwrap_or_else(|e| panic!("{e}"));
+    let ip = tool("ip").unwrap_or_else(|e| panic!("{e}"));
     let mut script = String::from("link set lo up\naddress add 192.0.2.1/24 dev lo\n");
     for n in 1..=ADDRESSES_V6 {
         // Without duplicate address detection, which would make it unusable for a second.
         script.push_str(&format!("address add {}/64 dev lo nodad\n", ipv6(n)));
     }
     let mut child =
-        Command::new(ip).args(["-batch", "-"]).stdin(Stdio::piped()).spawn().expect("`ip` was found and can be run");
+        Command::new(&ip).args(["-batch", "-"]).stdin(Stdio::piped()).spawn().expect("`ip` was found and can be run");
     child.stdin.take().expect("stdin was piped").write_all(script.as_bytes()).expect("`ip` reads its input");
     let status = child.wait().expect("a child of ours can be waited for");
     assert!(status.success(), "`ip` could not set up the network namespace ({status})");
+    let deadline = Instant::now() + scaled(PATIENCE);
+    while local_routes(&ip) < ADDRESSES_V6.into() {
+        assert!(Instant::now() < deadline, "the IPv6 addresses of the network namespace have no routes");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// How many IPv6 addresses of the namespace have a route. An address that was just given has none until a worker of the
+/// kernel has come to it, which other namespaces can delay: a connect is then refused with "network is unreachable".
+fn local_routes(ip: &Path) -> usize {
+    let output = Command::new(ip).args(["-6", "route", "show", "table", "local"]).output();
+    let output = output.expect("`ip` was found and can be run");
+    String::from_utf8_lossy(&output.stdout).matches("local 2001:db8::").count()
 }
 
 #[cfg(test)]
@@ -171,9 +184,9 @@ mod tests {
             for address in [ipv4(1), ipv4(2), ipv4(254), ipv6(1), ipv6(ADDRESSES_V6)] {
                 let listener = tokio::net::TcpListener::bind((address, 0)).await.expect("an address of the namespace");
                 let to = listener.local_addr().expect("a bound listener has an address");
-                let (client, server) = tokio::join!(tokio::net::TcpStream::connect(to), listener.accept());
-                client.expect("the listener is reached");
-                server.expect("the listener accepts");
+                // Not both at once: without a connection there is nothing to accept.
+                let _client = tokio::net::TcpStream::connect(to).await.expect("the listener is reached");
+                listener.accept().await.expect("the listener accepts");
             }
         });
     }
