@@ -13,7 +13,7 @@
 //! - [`table`], [`target`]: routes and endpoints, made from configuration and snapshot, loaded once per request
 //! - [`headers`]: what of a head goes on to the other side
 //! - [`exchange`]: one request and its legs: the body window, the legs, the policy, the answer
-//! - [`transport`]: connections to endpoints
+//! - [`transport`], `reach`: connections to endpoints, and who makes them while none comes about
 //! - `clock`, `buffers`: the time of a wake-up, and memory that is used again, of one thread
 //! - [`outcome`], [`problem`], [`report`]: what legs produced, and what the client is told
 //! - [`access_log`], [`metrics`], [`introspect`]: what people are told
@@ -31,6 +31,7 @@ pub mod introspect;
 pub mod metrics;
 pub mod outcome;
 pub mod problem;
+mod reach;
 pub mod report;
 pub mod server;
 mod shared;

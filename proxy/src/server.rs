@@ -79,16 +79,16 @@ pub enum BindError {
     #[error("{}", list(.0))]
     Config(Vec<Problem>),
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}: {why}")]
     Listen {
         /// The address.
         address: SocketAddr,
         /// What the system reports.
-        source: io::Error,
+        why: io::Error,
     },
     /// A thread or its runtime cannot be had.
     #[error("cannot start a worker: {0}; raise the limit of file descriptors (ulimit -n) or of processes")]
-    Thread(#[source] io::Error),
+    Thread(io::Error),
 }
 
 /// Why a configuration is not taken.
@@ -121,10 +121,9 @@ impl Server {
         let mut listeners = Vec::new();
         let mut bound = Vec::new();
         for listener in &config.listeners {
-            let listen = |address| listen(address).map_err(|source| BindError::Listen { address, source });
+            let listen = |address| listen(address).map_err(|why| BindError::Listen { address, why });
             let first = listen(listener.address)?;
-            let address =
-                first.local_addr().map_err(|source| BindError::Listen { address: listener.address, source })?;
+            let address = first.local_addr().map_err(|why| BindError::Listen { address: listener.address, why })?;
             let mut sockets = vec![first];
             while sockets.len() < config.threads {
                 sockets.push(listen(address)?);

@@ -2,8 +2,6 @@
 //!
 //! Targets outlive snapshots as long as their endpoint stays; when it goes, its idle connections are closed with it.
 
-mod reach;
-
 use std::{
     sync::{
         Arc,
@@ -16,9 +14,9 @@ use parking_lot::Mutex;
 use snapshot::Endpoint;
 use tokio::time::Instant;
 
-use self::reach::Reach;
 use crate::{
     outcome::Outcome,
+    reach::Reach,
     transport::{self, Connecting, Io},
 };
 

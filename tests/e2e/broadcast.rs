@@ -135,6 +135,7 @@ async fn an_address_that_is_taken_is_named() {
         let refused = run(["broadcast", "-i", interface, "-m", admin, "--endpoints", "127.0.0.1:1"]).await;
         assert_eq!(refused.code, Some(1));
         assert!(refused.stderr.contains(&address), "{}", refused.stderr);
+        assert_eq!(refused.stderr.matches("already in use").count(), 1, "why is said, and once: {}", refused.stderr);
     }
 }
 

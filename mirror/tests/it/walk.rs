@@ -1,7 +1,7 @@
 //! A walk of chance: Services change there, people edit here, API servers go away, the mirror ends and starts again. In the end
 //! everything is exactly as it is to be.
 //!
-//! `MIRROR_WALK_STEPS` (60) and `MIRROR_WALK_SEED` (by chance, and told) make it longer, or the same again.
+//! `FANFARE_WALK_STEPS` (60) and `FANFARE_WALK_SEED` (by chance, and told) make it longer, or the same again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -60,9 +60,9 @@ struct Walk {
 #[tokio::test]
 async fn a_walk_of_chance_ends_in_exactly_the_desired_state() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
-    let steps = number("MIRROR_WALK_STEPS").unwrap_or(60);
-    let seed = number("MIRROR_WALK_SEED").unwrap_or_else(|| fastrand::u64(..));
-    println!("MIRROR_WALK_SEED={seed}");
+    let steps = number("FANFARE_WALK_STEPS").unwrap_or(60);
+    let seed = number("FANFARE_WALK_SEED").unwrap_or_else(|| fastrand::u64(..));
+    println!("FANFARE_WALK_SEED={seed}");
     let mut walk = Walk::begin(seed).await;
     for step in 1..=usize::try_from(steps).expect("a number of steps") {
         walk.step().await;

@@ -51,8 +51,8 @@ pub(super) enum Written {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HostsError {
     /// Reading or writing failed.
-    #[error("cannot {what} {path}: {source}")]
-    Io { what: &'static str, path: PathBuf, source: io::Error },
+    #[error("cannot {what} {path}: {why}")]
+    Io { what: &'static str, path: PathBuf, why: io::Error },
     /// It would have to be guessed which lines are ours.
     #[error(
         "{0} has only one of the lines {BEGIN:?} and {END:?}, or several: remove what is between, and nothing is lost"
@@ -89,7 +89,7 @@ impl HostsFile {
     pub(super) fn write(&self, parts: &Parts, keep: &[ServiceKey]) -> Result<Written, HostsError> {
         let failed = |what, path: &Path| {
             let path = path.to_owned();
-            move |source| HostsError::Io { what, path, source }
+            move |why| HostsError::Io { what, path, why }
         };
         // A link is not replaced, but what it leads to.
         let path = match fs::canonicalize(&self.path) {

@@ -35,7 +35,7 @@ fn sources() -> Vec<String> {
     sources
 }
 
-/// The patterns of `.dockerignore`.
+/// The paths in `.dockerignore`.
 fn ignored() -> Vec<String> {
     let text = read(".dockerignore");
     text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect()
@@ -43,11 +43,7 @@ fn ignored() -> Vec<String> {
 
 /// Copies what the build sees of a path: without what `.dockerignore` leaves out.
 fn copy(relative: &str, into: &Path, ignored: &[String]) {
-    let left_out = |pattern: &String| match pattern.strip_prefix("**/") {
-        Some(name) => Path::new(relative).file_name().is_some_and(|last| last == name),
-        None => relative == pattern,
-    };
-    if ignored.iter().any(left_out) {
+    if ignored.iter().any(|path| relative == path) {
         return;
     }
     let (from, to) = (path(relative), into.join(relative));
@@ -85,10 +81,11 @@ fn what_is_copied_is_there_and_all_that_cargo_asks_for() {
 #[test]
 fn what_is_big_or_stale_stays_out_of_the_context() {
     let ignored = ignored();
-    for pattern in [".git", "**/target"] {
-        assert!(ignored.iter().any(|line| line == pattern), "{pattern} is missing in .dockerignore");
+    for path in [".git", "target"] {
+        assert!(ignored.iter().any(|line| line == path), "{path} is missing in .dockerignore");
     }
-    assert!(ignored.iter().all(|line| !line.starts_with('!')), "nothing is taken back in: {ignored:?}");
+    let plain = |line: &String| !line.starts_with('!') && !line.contains('*');
+    assert!(ignored.iter().all(plain), "a pattern may hit a module of that name: {ignored:?}");
 }
 
 #[test]

@@ -34,20 +34,20 @@ pub(super) struct Loaded {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The kubeconfig cannot be used.
-    #[error("the kubeconfig {} cannot be used: {source}", path.display())]
+    #[error("the kubeconfig {} cannot be used: {why}", path.display())]
     Kubeconfig {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: Box<KubeconfigError>,
+        why: Box<KubeconfigError>,
     },
     /// A file with a token or a key cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}: {why}", path.display())]
     File {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: io::Error,
+        why: io::Error,
     },
     /// The file is there, and there is no token in it.
     #[error("{} has no token in it", .0.display())]
@@ -56,12 +56,12 @@ pub enum LoadError {
     #[error(transparent)]
     Trust(#[from] TrustError),
     /// No client can be made of it, for instance because of its certificates.
-    #[error("no client for the remote cluster at {url}: {source}")]
+    #[error("no client for the remote cluster at {url}: {why}")]
     Client {
         /// The API server's address.
         url: String,
         /// What is wrong.
-        source: Box<kube::Error>,
+        why: Box<kube::Error>,
     },
 }
 
@@ -110,13 +110,13 @@ pub(super) async fn load(
     let client = made.expect("making a client does not panic");
     match client {
         Ok(client) => Ok(Arc::new(Loaded { client, server: url, fingerprint })),
-        Err(source) => Err(LoadError::Client { url, source: Box::new(source) }),
+        Err(why) => Err(LoadError::Client { url, why: Box::new(why) }),
     }
 }
 
 /// What a kubeconfig says, with everything in it that its files say.
 async fn kubeconfig(path: &Path, context: Option<&str>) -> Result<Read, LoadError> {
-    let unusable = |source| LoadError::Kubeconfig { path: path.to_owned(), source: Box::new(source) };
+    let unusable = |why| LoadError::Kubeconfig { path: path.to_owned(), why: Box::new(why) };
     let kubeconfig = Kubeconfig::read_from(path).map_err(unusable)?;
     let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(unusable)?;
@@ -144,7 +144,7 @@ fn token_in(path: &Path) -> Result<Secret, LoadError> {
 }
 
 fn contents(path: &Path) -> Result<Vec<u8>, LoadError> {
-    fs::read(path).map_err(|source| LoadError::File { path: path.to_owned(), source })
+    fs::read(path).map_err(|why| LoadError::File { path: path.to_owned(), why })
 }
 
 impl fmt::Debug for Loaded {

@@ -36,12 +36,12 @@ pub(super) struct Fetched {
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
     /// The file cannot be read.
-    #[error("cannot read the certificates in {}: {source}", path.display())]
+    #[error("cannot read the certificates in {}: {why}", path.display())]
     File {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: io::Error,
+        why: io::Error,
     },
     /// They cannot be fetched.
     #[error("cannot fetch the certificates at {url}: {problem}")]
@@ -63,7 +63,7 @@ pub enum TrustError {
 
 /// The certificates in a file.
 pub(super) fn read(path: &Path) -> Result<Vec<Vec<u8>>, TrustError> {
-    let text = fs::read(path).map_err(|source| TrustError::File { path: path.to_owned(), source })?;
+    let text = fs::read(path).map_err(|why| TrustError::File { path: path.to_owned(), why })?;
     parse(&path.display().to_string(), &text)
 }
 

@@ -21,7 +21,7 @@ const PACE: Duration = Duration::from_millis(100);
 
 /// Whether an endpoint can be reached, as far as is known.
 #[derive(Debug, Default)]
-pub(super) struct Reach {
+pub(crate) struct Reach {
     /// A connect has timed out, and none has come to an end since.
     silent: AtomicBool,
     /// The connect that keeps the next one from beginning is under way.
@@ -37,12 +37,12 @@ struct Probe<'a>(&'a Reach);
 
 impl Reach {
     /// A connect has timed out.
-    pub(super) fn doubt(&self) {
+    pub(crate) fn doubt(&self) {
         self.silent.store(true, Ordering::Release);
     }
 
     /// Connects, in its turn while the endpoint is silent. There is no time limit in here.
-    pub(super) async fn connect<T>(&self, connecting: impl Future<Output = T>) -> T {
+    pub(crate) async fn connect<T>(&self, connecting: impl Future<Output = T>) -> T {
         let probe = self.turn().await;
         let mut connecting = pin!(connecting);
         if let Some(probe) = probe {
