@@ -4,6 +4,7 @@
 mod check;
 mod client;
 mod origin;
+mod row;
 mod screen;
 
 use std::{net::SocketAddr, time::Duration};
@@ -15,7 +16,7 @@ use runtime::{
 };
 use tokio::sync::mpsc;
 
-use crate::{app::Bound, cli::Demo, config::Config, tasks};
+use crate::{app::Bound, cli::Demo, config::Config};
 use origin::Origin;
 use screen::Screen;
 
@@ -32,12 +33,11 @@ const NAMES: [&str; 3] = ["one", "two", "three"];
 /// How long the broadcaster may take to be ready: it only has to start.
 const START_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Runs the demo. Returns whether the self-check passed.
-pub(crate) async fn run(arguments: &Demo) -> anyhow::Result<bool> {
+/// Runs the demo until a signal asks for its end. Returns whether the self-check passed.
+pub(crate) async fn run(arguments: &Demo, mut signals: mpsc::Receiver<Request>) -> anyhow::Result<bool> {
     // What the origins do on purpose is worth a warning elsewhere, but not here.
     let telemetry = telemetry::init(Level::Error, Format::Text);
     runtime::limits::raise_open_files();
-    let mut signals = tasks::signals()?;
     let origins = Origin::start(NAMES).await.context("cannot start the origins")?;
     let bound = Bound::bind(config(arguments.interface, &origins)?, &telemetry).await?;
     let admin = bound.admin_address().context("the demo has an admin API")?;

@@ -57,7 +57,7 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<ExitCode> {
 /// Shows the main job.
 pub(crate) fn demo(arguments: &cli::Demo) -> anyhow::Result<ExitCode> {
     let runtime = control_runtime()?;
-    let passed = runtime.block_on(demo::run(arguments));
+    let passed = runtime.block_on(async { demo::run(arguments, signals()?).await });
     runtime.shutdown_background();
     Ok(if passed? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -87,7 +87,7 @@ fn run_with(config: Config, follow: Option<&Path>) -> anyhow::Result<ExitCode> {
 }
 
 /// What signals ask for, from now on.
-pub(crate) fn signals() -> std::io::Result<mpsc::Receiver<Request>> {
+fn signals() -> std::io::Result<mpsc::Receiver<Request>> {
     let mut signals = Signals::install()?;
     let (sender, receiver) = mpsc::channel(4);
     tokio::spawn(async move { while sender.send(signals.next().await).await.is_ok() {} });

@@ -7,9 +7,8 @@ use std::{
 };
 
 use super::{
-    Stage,
-    check::{Cell, REQUESTS, Row, Scenario},
-    origin,
+    Stage, origin,
+    row::{Cell, REQUESTS, Row, Scenario},
 };
 
 /// Standard output, with colours where a person looks at it and has not declined them.
