@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
 
 /// The machine of a run.
@@ -51,13 +51,6 @@ impl Machine {
             cpu.split('-').filter(|word| !word.is_empty() && !matches!(*word, "r" | "tm" | "cpu")).take(4).collect();
         format!("{}-{}cores", if words.is_empty() { "unknown".to_owned() } else { words.join("-") }, self.cores)
     }
-}
-
-/// Raises the limit of file descriptors as far as allowed; children inherit it.
-pub(crate) fn raise_open_files() {
-    let limit = getrlimit(Resource::Nofile);
-    // Whoever cannot have more finds out what they can have in the results.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
 /// The commit of the workspace, marked where files differ from it.

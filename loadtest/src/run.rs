@@ -21,7 +21,8 @@ use crate::{
 
 /// Measures as told, prints the tables, and writes the files.
 pub(crate) fn run(options: &cli::Run) -> anyhow::Result<()> {
-    machine::raise_open_files();
+    // Children inherit it. Who cannot have more finds out in the results what they can have.
+    runtime::limits::raise_open_files();
     let binaries: Vec<Binary> = options.fanfare.iter().map(|text| Binary::parse(text)).collect();
     let scenarios = scenario::choose(&options.scenarios, &options.subjects, &binaries)?;
     // Several runs at a time share what is installed, and nothing else.

@@ -59,6 +59,8 @@ pub(crate) fn serve(arguments: &cli::Endpoints) -> anyhow::Result<()> {
         let (index, kind) = text.split_once(':').context("--special is index:kind")?;
         *special.get_mut(index.parse::<usize>()?).context("no such endpoint")? = Some(kind.parse::<Special>()?);
     }
+    // Else the kernel stops this thread, and all endpoints with it, whenever it enlarges the table.
+    runtime::limits::make_room_for_open_files();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let served = runtime.block_on(async {
         let mut endpoints = Vec::new();
