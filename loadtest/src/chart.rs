@@ -35,18 +35,13 @@ pub(crate) fn svg(results: &Results) -> Option<String> {
     let width = (LEFT + group * groups.len() as f64).max(LEFT + 130.0 * labels.len() as f64);
     let y = |ratio: f64| TOP + HEIGHT * (1.0 - ratio / top);
     let mut body = String::new();
-    for tick in 0..=4 {
-        let value = top * f64::from(tick) / 4.0;
+    for value in ticks(top) {
         let at = y(value);
+        let text = digits(value);
+        let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
         // Writing to a string cannot fail; here and below.
         let _ = writeln!(body, "<line x1='{LEFT}' x2='{width}' y1='{at:.1}' y2='{at:.1}' class='g'/>");
-        let _ = writeln!(
-            body,
-            "<text x='{:.1}' y='{:.1}' text-anchor='end'>{}</text>",
-            LEFT - 6.0,
-            at + 4.0,
-            digits(value)
-        );
+        let _ = writeln!(body, "<text x='{:.1}' y='{:.1}' text-anchor='end'>{text}</text>", LEFT - 6.0, at + 4.0);
     }
     for (position, label) in labels.iter().enumerate() {
         let x = LEFT + 130.0 * position as f64;
@@ -90,6 +85,13 @@ pub(crate) fn svg(results: &Results) -> Option<String> {
     ))
 }
 
+/// From 0 up to `top`, in steps of 1, 2 or 5 times a power of ten, of which there are at most four.
+fn ticks(top: f64) -> impl Iterator<Item = f64> {
+    let power = 10_f64.powf((top / 4.0).log10().floor());
+    let step = [1.0, 2.0, 5.0].map(|n| n * power).into_iter().find(|step| step * 4.0 >= top).unwrap_or(10.0 * power);
+    (0..=4).map(move |n| f64::from(n) * step).take_while(move |value| *value <= top)
+}
+
 fn describe(case: &CaseResult, key: &str) -> String {
     match (metric::find(key), case.summary.get(key)) {
         (Some(metric), Some(summary)) => metric.format(summary.value.median),
@@ -105,6 +107,15 @@ fn escape(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::metric::Metrics;
+
+    #[test]
+    fn ticks_are_round_and_few() {
+        let ticks = |top| ticks(top).collect::<Vec<_>>();
+        assert_eq!(ticks(13.0), [0.0, 5.0, 10.0]);
+        assert_eq!(ticks(8.0), [0.0, 2.0, 4.0, 6.0, 8.0]);
+        assert_eq!(ticks(3.9), [0.0, 1.0, 2.0, 3.0]);
+        assert_eq!(ticks(39.0), [0.0, 10.0, 20.0, 30.0]);
+    }
 
     #[test]
     fn every_number_has_its_bar_and_the_longest_fills_the_height() {
