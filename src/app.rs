@@ -138,8 +138,11 @@ impl Bound {
         }
 
         let mut failed = None;
+        let mut reload_asked = false;
         loop {
             let next = tokio::select! {
+                biased;
+                () = std::future::ready(()), if std::mem::take(&mut reload_asked) => Next::Asked(Some(Request::Reload)),
                 request = requests.recv() => Next::Asked(request),
                 change = Reloader::next(&mut reloader) => Next::Changed(Box::new(change)),
                 Some(ended) = roles.join_next() => Next::RoleEnded(ended.unwrap_or_else(|panic| Err(panic.into()))),
@@ -165,7 +168,7 @@ impl Bound {
             let data_plane = broadcast.as_mut().map(|broadcast| (&broadcast.handle, &mut broadcast.sources));
             let reload = crate::reload::apply(change, &shared, data_plane, FIRST_LIST_PATIENCE);
             match unless_ended(reload, &mut requests).await {
-                Ok(()) => {}
+                Ok(((), asked)) => reload_asked = asked,
                 Err(Request::Exit) => return Ok(Ended::AtOnce),
                 Err(_) => break,
             }
@@ -189,7 +192,7 @@ impl Bound {
             }
             cut
         };
-        let Ok(cut) = unless_ended(drain, &mut requests).await else { return Ok(Ended::AtOnce) };
+        let Ok((cut, _)) = unless_ended(drain, &mut requests).await else { return Ok(Ended::AtOnce) };
         if let (Some(stop), Some((task, _))) = (stop_admin, admin) {
             let _ = stop.send(());
             let _ = tokio::time::timeout(ADMIN_PATIENCE, task).await;
@@ -215,15 +218,19 @@ async fn end_of(roles: &mut JoinSet<anyhow::Result<()>>, timeout: Duration) -> a
     Ok(())
 }
 
-/// Waits for the work, unless a request to drain or exit comes first. A request to reload meanwhile is dropped: the
-/// file is watched anyway.
-async fn unless_ended<T>(work: impl Future<Output = T>, requests: &mut mpsc::Receiver<Request>) -> Result<T, Request> {
+/// Waits for the work, unless a request to drain or exit comes first. Returns with it whether a reload was asked for
+/// meanwhile.
+async fn unless_ended<T>(
+    work: impl Future<Output = T>,
+    requests: &mut mpsc::Receiver<Request>,
+) -> Result<(T, bool), Request> {
     let mut work = std::pin::pin!(work);
+    let mut reload_asked = false;
     loop {
         tokio::select! {
-            done = &mut work => return Ok(done),
+            done = &mut work => return Ok((done, reload_asked)),
             Some(request) = requests.recv() => match request {
-                Request::Reload => {}
+                Request::Reload => reload_asked = true,
                 request => return Err(request),
             },
         }

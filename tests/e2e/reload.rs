@@ -177,6 +177,27 @@ async fn sighup_reloads() {
 }
 
 #[tokio::test]
+async fn a_signal_during_a_reload_is_heeded_after_it() {
+    let origin = Origin::start(Reply::ok("fine"));
+    let file = File::new(&one_route(origin.address(), "all"));
+    let endpoints = file.path.with_file_name("endpoints.json");
+    let fanfare = file.serve().await;
+    file.write(&listeners(&format!(
+        "
+  - listen: 127.0.0.1:0
+    routes: [{{to: {{file: {}}}}}]
+",
+        endpoints.display()
+    )));
+    fanfare.stderr.wait("the reload to wait for the missing file", |log| log.contains("endpoints.json")).await;
+    fanfare.signal(Signal::HUP);
+    fanfare.stderr.wait("the signal", |log| log.contains("SIGHUP")).await;
+    std::fs::write(&endpoints, format!("[{{\"targets\": [\"{}\"]}}]", origin.address())).expect("it can be written");
+    testkit::eventually!("the reload", reloads(&fanfare, "applied").await, |counted| *counted);
+    testkit::eventually!("the one asked for", reloads(&fanfare, "unchanged").await, |counted| *counted);
+}
+
+#[tokio::test]
 async fn a_new_route_waits_for_its_first_list_and_the_old_one_serves_meanwhile() {
     let (old, new) = (Origin::start(Reply::ok("old")), Origin::start(Reply::ok("new")));
     let file = File::new(&one_route(old.address(), "all"));
