@@ -9,7 +9,7 @@ use std::{
 };
 
 use criterion::{BenchmarkId, Criterion};
-use snapshot::{Change, Cluster, Diff, Publisher, Reader};
+use snapshot::{Change, Cluster, Publisher, Reader};
 
 const SIZES: [u32; 3] = [10, 1_000, 100_000];
 const PER_CLUSTER: u32 = 10;
@@ -85,22 +85,9 @@ fn publish(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn diff(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("snapshot/diff");
-    for size in SIZES {
-        let (publisher, reader) = filled(size);
-        let before = reader.load().clone();
-        publisher.apply([Change::Set(cluster(0, 9))]);
-        let after = reader.load().clone();
-        group.bench_function(BenchmarkId::new("of one cluster", size), |b| b.iter(|| Diff::between(&before, &after)));
-    }
-    group.finish();
-}
-
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     load(&mut criterion);
     publish(&mut criterion);
-    diff(&mut criterion);
     criterion.final_summary();
 }

@@ -1,19 +1,9 @@
 //! Go durations: what `time.ParseDuration` reads and `Duration.String` prints.
 
-use std::fmt;
-use std::ops::Deref;
-use std::str::FromStr;
 use std::time::Duration;
-
-use serde::de::{self, Visitor};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The longest duration Go can hold: 2^63 - 1 nanoseconds, a little over 292 years.
 pub const MAX: Duration = Duration::from_nanos(i64::MAX as u64);
-
-/// A duration that is written the Go way in configuration files and JSON (`10s`, `1h0m0s`, `300ms`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct GoDuration(pub Duration);
 
 /// Why a text is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -159,77 +149,6 @@ fn decimal(value: u128, unit: u128) -> String {
     }
 }
 
-// === impl GoDuration ===
-
-impl Deref for GoDuration {
-    type Target = Duration;
-
-    fn deref(&self) -> &Duration {
-        &self.0
-    }
-}
-
-impl From<Duration> for GoDuration {
-    fn from(duration: Duration) -> Self {
-        Self(duration)
-    }
-}
-
-impl From<GoDuration> for Duration {
-    fn from(duration: GoDuration) -> Self {
-        duration.0
-    }
-}
-
-impl FromStr for GoDuration {
-    type Err = DurationError;
-
-    fn from_str(text: &str) -> Result<Self, DurationError> {
-        parse(text).map(Self)
-    }
-}
-
-impl fmt::Display for GoDuration {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format(self.0))
-    }
-}
-
-impl Serialize for GoDuration {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&format(self.0))
-    }
-}
-
-impl<'de> Deserialize<'de> for GoDuration {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-
-        impl Visitor<'_> for Text {
-            type Value = GoDuration;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a duration such as 10s, 1m30s or 300ms")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<GoDuration, E> {
-                text.parse().map_err(E::custom)
-            }
-
-            // A bare 0 is a duration in the grammar, and YAML reads it as a number.
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<GoDuration, E> {
-                self.visit_str(&number.to_string())
-            }
-
-            fn visit_i64<E: de::Error>(self, number: i64) -> Result<GoDuration, E> {
-                self.visit_str(&number.to_string())
-            }
-        }
-
-        deserializer.deserialize_any(Text)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -336,16 +255,6 @@ mod tests {
         for (nanos, expected) in table {
             assert_eq!(format(Duration::from_nanos(nanos)), expected);
         }
-    }
-
-    #[test]
-    fn serde_reads_text_and_zero_and_writes_text() {
-        let read = |text: &str| serde_json::from_str::<GoDuration>(text);
-        assert_eq!(read("\"1m30s\"").expect("text"), GoDuration(Duration::from_secs(90)));
-        assert_eq!(read("0").expect("zero"), GoDuration(Duration::ZERO));
-        assert!(read("10").expect_err("no unit").to_string().contains("unit is missing"));
-        assert!(read("-1").is_err());
-        assert_eq!(serde_json::to_string(&GoDuration(Duration::from_millis(300))).expect("writes"), "\"300ms\"");
     }
 
     proptest! {

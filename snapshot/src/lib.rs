@@ -8,13 +8,11 @@
 //! **versioned** (equal content keeps its version and is not published again) and **ordered** (iteration and endpoint
 //! order depend on content only, never on arrival).
 
-mod diff;
 mod model;
 mod name;
 mod publish;
 mod version;
 
-pub use diff::Diff;
 pub use model::{Cluster, Conditions, Endpoint, PodRef, Snapshot};
 pub use name::{ClusterName, InvalidName};
 pub use publish::{Change, Closed, Publisher, Reader, channel};
