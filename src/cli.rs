@@ -67,7 +67,7 @@ pub(crate) fn parse<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item
     parse_with(arguments, &|name| std::env::var(name).ok())
 }
 
-fn parse_with<T: Into<OsString> + Clone>(
+pub(crate) fn parse_with<T: Into<OsString> + Clone>(
     arguments: impl IntoIterator<Item = T>,
     environment: &impl Fn(&str) -> Option<String>,
 ) -> Result<Task, clap::Error> {

@@ -5,6 +5,8 @@ mod broadcast;
 mod cli;
 mod config;
 mod demo;
+#[cfg(test)]
+mod examples;
 mod identity;
 mod kubernetes;
 mod leader;

@@ -7,6 +7,7 @@
 //! - [`interop`]: candidates of a leader election that are client-go's own
 //! - [`minio`]: a real S3 store
 //! - [`consumers`]: Traefik, Envoy, nginx, HAProxy and Prometheus, which read what is exported
+//! - [`docs`]: the examples of the documentation, which tests run
 //! - [`mod@eventually`], [`boot_time`]: waiting for a condition instead of sleeping; the clock that processes share
 
 pub mod boot_time;
@@ -14,6 +15,7 @@ pub mod client;
 pub mod cluster;
 pub mod consumers;
 pub mod coredns;
+pub mod docs;
 pub mod eventually;
 pub mod fault_proxy;
 mod go;

@@ -1,0 +1,191 @@
+//! Command lines of the documentation, read as the programs read them.
+
+use std::{collections::HashMap, fs, path::Path};
+
+use super::root;
+use crate::{
+    cli::{self, Task},
+    settings::Role,
+};
+
+/// Reads the commands of a page in order.
+#[derive(Default)]
+pub(super) struct Reader {
+    /// The arguments that each role was shown with at last: what `...` stands for.
+    shown: HashMap<String, Vec<String>>,
+}
+
+/// Programs about which nothing is checked: what they are given is not ours.
+const OTHERS: [&str; 8] = ["jq", "base64", "mkdir", "for", "do", "done", "perf", "apt-get"];
+
+/// The options of curl that are used, and whether they take a value.
+const CURL: [(&str, bool); 6] = [("-s", false), ("-i", false), ("-N", false), ("-X", true), ("-H", true), ("-d", true)];
+
+/// What may be done with kubectl besides what is checked further.
+const KUBECTL: [&str; 8] = ["get", "label", "run", "create", "apply", "rollout", "port-forward", "exec"];
+
+/// What ends a command of a line.
+const BETWEEN: [&str; 4] = ["|", "&", "&&", ";"];
+
+impl Reader {
+    /// Says what is wrong with a line.
+    pub(super) fn check(&mut self, line: &str) -> Result<(), String> {
+        let words = shlex::split(line).ok_or("its quotes do not end")?;
+        words
+            .split(|word| BETWEEN.contains(&word.as_str()))
+            .filter(|words| !words.is_empty())
+            .try_for_each(|words| self.command(words))
+    }
+
+    fn command(&mut self, words: &[String]) -> Result<(), String> {
+        let variable = |word: &&String| {
+            word.split_once('=').is_some_and(|(name, _)| name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'))
+        };
+        let variables = words.iter().take_while(variable).count();
+        for word in &words[..variables] {
+            let name = word.split('=').next().unwrap_or(word);
+            if !is_read_by_a_test(name) {
+                return Err(format!("no test reads {name}"));
+            }
+        }
+        let Some((program, arguments)) = words[variables..].split_first() else { return Ok(()) };
+        match program.as_str() {
+            "fanfare" | "/fanfare" | "target/release/fanfare" => self.fanfare(arguments),
+            "cargo" => self.cargo(arguments),
+            "curl" => curl(arguments),
+            "kubectl" => self.kubectl(arguments),
+            other if OTHERS.contains(&other) => Ok(()),
+            other => Err(format!("nobody knows how to check {other}")),
+        }
+    }
+
+    /// As the binary reads it, up to the checked configuration.
+    fn fanfare(&mut self, arguments: &[String]) -> Result<(), String> {
+        let role = arguments.first().filter(|name| Role::named(name).is_some());
+        let mut full: Vec<&str> = Vec::new();
+        for argument in arguments {
+            match (argument.as_str(), role) {
+                ("...", Some(role)) => {
+                    let shown =
+                        self.shown.get(role).ok_or_else(|| format!("no command of {role} before tells what ... is"))?;
+                    full.extend(shown.iter().map(String::as_str));
+                }
+                (other, _) => full.push(other),
+            }
+        }
+        let task = cli::parse_with(["fanfare"].iter().chain(&full).copied(), &|_| None);
+        let config = match task {
+            Ok(Task::Serve(flags)) => flags.config(),
+            Ok(Task::CoreDns(arguments)) if arguments.config.is_none() => arguments.flags.config(),
+            Ok(Task::Run(cli::Run { config })) | Ok(Task::Check(cli::Check { config })) => {
+                let shown = config == Path::new("fanfare.yaml");
+                return if shown { Ok(()) } else { Err(format!("{} is not the file that is shown", config.display())) };
+            }
+            Ok(_) => return Ok(()),
+            Err(error) if !error.use_stderr() => return Ok(()),
+            Err(error) => return Err(error.to_string()),
+        };
+        config.map_err(|problems| problems.to_string())?;
+        if let Some(role) = role.filter(|_| !arguments.iter().any(|argument| argument == "...")) {
+            self.shown.insert(role.clone(), arguments[1..].to_vec());
+        }
+        Ok(())
+    }
+
+    /// The packages, targets and modules are there, and what is run is one of ours.
+    fn cargo(&mut self, arguments: &[String]) -> Result<(), String> {
+        let end = arguments.iter().position(|argument| argument == "--").unwrap_or(arguments.len());
+        let (own, rest) = (&arguments[..end], arguments.get(end + 1..).unwrap_or_default());
+        let subcommand = own.first().map_or("", String::as_str);
+        if !["run", "test", "bench", "build", "deny"].contains(&subcommand) {
+            return Err(format!("nobody knows how to check cargo {subcommand}"));
+        }
+        let value =
+            |flag: &str| own.iter().position(|word| word == flag).and_then(|at| own.get(at + 1)).map(String::as_str);
+        let package = value("-p").unwrap_or("fanfare");
+        let folder = if package == "fanfare" { root().to_owned() } else { root().join(package) };
+        if !folder.join("Cargo.toml").exists() {
+            return Err(format!("there is no package {package}"));
+        }
+        if let Some(bench) = value("--bench").filter(|bench| !folder.join(format!("benches/{bench}.rs")).exists()) {
+            return Err(format!("{package} has no benchmark {bench}"));
+        }
+        for module in own.iter().filter(|word| word.contains("::")) {
+            let file = format!("{}.rs", module.replace("::", "/"));
+            let places = ["tests/e2e", "tests/it", "src"].map(|place| folder.join(place).join(&file));
+            if !places.iter().any(|place| place.exists()) {
+                return Err(format!("{package} has no tests {module}"));
+            }
+        }
+        if subcommand == "run" && package == "fanfare" { self.fanfare(rest) } else { Ok(()) }
+    }
+
+    /// What is named is there in `deploy`, and a command of ours that is run in a pod is one.
+    fn kubectl(&mut self, arguments: &[String]) -> Result<(), String> {
+        let value = |flag: &str| arguments.iter().position(|word| word == flag).and_then(|at| arguments.get(at + 1));
+        let verb = arguments.iter().find(|word| KUBECTL.contains(&word.as_str()));
+        let verb = verb.ok_or_else(|| format!("nobody knows what kubectl {} does", arguments.join(" ")))?;
+        if let Some(folder) = value("-k").filter(|folder| !root().join(folder).join("kustomization.yaml").exists()) {
+            return Err(format!("kustomize finds nothing in {folder}"));
+        }
+        let of_a_kind = |word: &&String| ["deployment/", "statefulset/"].iter().any(|kind| word.starts_with(kind));
+        for name in arguments.iter().filter(of_a_kind).filter_map(|word| word.split('/').nth(1)) {
+            if !deployed().contains(&format!("name: {name}\n")) {
+                return Err(format!("deploy has nothing called {name}"));
+            }
+        }
+        if let Some(name) = value("generic").filter(|name| !deployed().contains(name.as_str())) {
+            return Err(format!("nothing in deploy uses the Secret {name}"));
+        }
+        match arguments.iter().position(|word| word == "--") {
+            Some(at) if verb == "exec" => self.command(&arguments[at + 1..]),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Its options are known, and there is one URL.
+fn curl(arguments: &[String]) -> Result<(), String> {
+    let mut arguments = arguments.iter();
+    let mut urls = 0;
+    while let Some(argument) = arguments.next() {
+        match CURL.iter().find(|(option, _)| option == argument) {
+            Some((_, true)) => drop(arguments.next()),
+            Some(_) => {}
+            None if argument.starts_with('-') => return Err(format!("nobody knows what {argument} of curl does")),
+            None => urls += 1,
+        }
+    }
+    if urls == 1 {
+        Ok(())
+    } else {
+        Err(if urls == 0 { "there is no URL" } else { "there are several URLs" }.to_owned())
+    }
+}
+
+/// The text of every manifest.
+fn deployed() -> String {
+    files(&root().join("deploy"), "yaml")
+        .iter()
+        .map(|path| fs::read_to_string(path).expect("a manifest can be read"))
+        .collect()
+}
+
+/// Whether the name stands in some test, or in what tests stand on.
+fn is_read_by_a_test(name: &str) -> bool {
+    let folders = ["tests", "mirror/tests", "controlplane/tests", "testkit/src"];
+    let mut files = folders.iter().flat_map(|folder| files(&root().join(folder), "rs"));
+    files.any(|path| fs::read_to_string(path).expect("a test can be read").contains(&format!("\"{name}\"")))
+}
+
+/// The files below a folder whose names end so.
+fn files(folder: &Path, extension: &str) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(folder).unwrap_or_else(|e| panic!("{} cannot be read: {e}", folder.display()));
+    let paths = entries.map(|entry| entry.expect("an entry can be read").path());
+    paths
+        .flat_map(|path| match path.is_dir() {
+            true => files(&path, extension),
+            false => Vec::from_iter(path.extension().is_some_and(|e| e == extension).then_some(path)),
+        })
+        .collect()
+}
