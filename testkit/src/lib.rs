@@ -24,4 +24,5 @@ pub mod interop;
 pub mod minio;
 pub mod netns;
 pub mod origin;
+mod packages;
 pub mod relay;

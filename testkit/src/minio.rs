@@ -12,12 +12,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
-use crate::{
-    client,
-    cluster::process::{Process, tool},
-    eventually::scaled,
-    go::GoBuild,
-};
+use crate::{client, cluster::process::Process, eventually::scaled, go::GoBuild, packages};
 
 /// How long it may take to start.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -131,7 +126,7 @@ async fn try_start(program: &Path, directory: &TempDir) -> Option<(Process, Sock
         ("MINIO_CALLHOME_ENABLE", "off"),
         ("HOME", directory.path().to_str().expect("a temporary path is UTF-8")),
     ];
-    let mut command = Command::new(tool("setpriv").unwrap_or_else(|e| panic!("{e}")));
+    let mut command = Command::new(packages::program("setpriv").unwrap_or_else(|e| panic!("{e}")));
     command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(args).envs(environment);
     let mut process = Process::spawn_command(command, &log).unwrap_or_else(|e| panic!("{e}"));
     let deadline = Instant::now() + scaled(PATIENCE);

@@ -18,8 +18,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::cluster::process::{Process, tail, tool};
+use crate::cluster::process::{Process, tail};
 use crate::eventually::scaled;
+use crate::packages;
 
 /// Set in the inner run, to the test's name.
 const INNER: &str = "TESTKIT_NETNS";
@@ -92,7 +93,7 @@ fn run_again(name: &str) {
     let output = tempfile::NamedTempFile::new().expect("a temporary file can be made");
     let mut command = enter();
     // Last, so that no change of identity clears the parent-death signal again.
-    command.arg(tool("setpriv").unwrap_or_else(|e| panic!("{e}"))).args(["--pdeathsig", "KILL", "--"]);
+    command.arg(packages::program("setpriv").unwrap_or_else(|e| panic!("{e}"))).args(["--pdeathsig", "KILL", "--"]);
     command.arg(binary).args(["--exact", name, "--nocapture", "--test-threads=1"]).env(INNER, name);
     let mut process = Process::spawn_command(command, output.path()).unwrap_or_else(|e| panic!("{e}"));
     let deadline = Instant::now() + scaled(PATIENCE);
@@ -116,7 +117,7 @@ fn run_again(name: &str) {
 /// `unshare` with the arguments that work here.
 fn enter() -> Command {
     static WAY: LazyLock<Result<Vec<&'static str>, String>> = LazyLock::new(|| {
-        let unshare = tool("unshare")?;
+        let unshare = packages::program("unshare")?;
         // A privileged process can do without the user namespace, where only that is forbidden.
         let ways: [&[&str]; 2] = [&["--user", "--map-root-user", "--net"], &["--net"]];
         let mut refusals = Vec::new();
@@ -136,14 +137,14 @@ fn enter() -> Command {
         ))
     });
     let way = WAY.as_ref().unwrap_or_else(|e| panic!("{e}"));
-    let mut command = Command::new(tool("unshare").unwrap_or_else(|e| panic!("{e}")));
+    let mut command = Command::new(packages::program("unshare").unwrap_or_else(|e| panic!("{e}")));
     command.args(way).arg("--");
     command
 }
 
 /// The inner run: gives `lo` its addresses, and waits until each can be reached.
 fn bring_up() {
-    let ip = tool("ip").unwrap_or_else(|e| panic!("{e}"));
+    let ip = packages::program("ip").unwrap_or_else(|e| panic!("{e}"));
     let mut script = String::from("link set lo up\naddress add 192.0.2.1/24 dev lo\n");
     for n in 1..=ADDRESSES_V6 {
         // Without duplicate address detection, which would make it unusable for a second.

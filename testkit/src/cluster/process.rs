@@ -1,7 +1,6 @@
 //! Child processes that end with the test, however the test ends.
 
 use std::{
-    env,
     fs::{self, File},
     io,
     path::{Path, PathBuf},
@@ -12,6 +11,8 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
+
+use crate::packages;
 
 /// How often a child is asked whether it has ended.
 const POLL: Duration = Duration::from_millis(20);
@@ -50,7 +51,7 @@ impl Process {
     /// # Errors
     /// A text that says what to install or what failed.
     pub(crate) fn spawn(program: &Path, args: &[String], log: &Path) -> Result<Self, String> {
-        let mut command = Command::new(tool("setpriv")?);
+        let mut command = Command::new(packages::program("setpriv")?);
         command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(args);
         Self::spawn_command(command, log)
     }
@@ -107,19 +108,6 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The path of a tool of util-linux or iproute2.
-///
-/// # Errors
-/// A text naming the package to install.
-pub(crate) fn tool(name: &str) -> Result<PathBuf, String> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    // The administrator's directories are not on every user's PATH, but their tools work for every user.
-    let places = env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
-    let found = places.map(|place| place.join(name)).find(|file| file.is_file());
-    let package = if name == "ip" { "iproute2" } else { "util-linux" };
-    found.ok_or_else(|| format!("`{name}` is not on PATH: install {package}"))
 }
 
 /// The last lines of a file.

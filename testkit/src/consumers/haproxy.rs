@@ -4,15 +4,13 @@ use std::{fs, path::Path, process::Command};
 
 use super::{Consumer, check, installed};
 
-const PACKAGE: &str = "haproxy";
-
 /// Starts HAProxy with these backends in a file of their own. `frontend` is the content of its frontend section, without
 /// `bind`.
 ///
 /// # Panics
 /// Where it is not installed or does not come up, with the reason.
 pub async fn haproxy(frontend: &str, backends: &Path) -> Consumer {
-    let program = installed("haproxy", PACKAGE);
+    let program = installed("haproxy");
     Consumer::start(&program, |folder, address| {
         let bind = format!("  bind {address}\n");
         arguments(folder, &format!("frontend test\n{bind}{frontend}"), backends)
@@ -31,7 +29,7 @@ pub fn haproxy_accepts(backends: &Path) -> Result<String, String> {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     // One that would listen nowhere is refused.
     let frontend = format!("frontend test\n  bind unix@{}\n", folder.path().join("socket").display());
-    check(Command::new(installed("haproxy", PACKAGE)).arg("-c").args(arguments(folder.path(), &frontend, backends)))
+    check(Command::new(installed("haproxy")).arg("-c").args(arguments(folder.path(), &frontend, backends)))
 }
 
 fn arguments(folder: &Path, sections: &str, backends: &Path) -> Vec<String> {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{Consumer, check, installed};
+use crate::packages;
 
 /// What nginx shall do.
 #[derive(Clone, Debug, Default)]
@@ -41,7 +42,7 @@ pub fn nginx_accepts(config: &Nginx) -> Result<String, String> {
 }
 
 fn program() -> PathBuf {
-    installed("nginx", "nginx libnginx-mod-stream")
+    installed("nginx")
 }
 
 fn arguments(folder: &Path, config: &Nginx, listen: &str) -> Vec<String> {
@@ -68,18 +69,6 @@ fn arguments(folder: &Path, config: &Nginx, listen: &str) -> Vec<String> {
 
 /// The line that loads the stream module, where it is not built in.
 fn module() -> String {
-    let places = ["/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/local/lib/nginx/modules"];
-    if let Some(file) =
-        places.iter().map(|place| Path::new(place).join("ngx_stream_module.so")).find(|file| file.is_file())
-    {
-        return format!("load_module {};\n", file.display());
-    }
-    // It says so on its standard error.
-    let told = Command::new(program()).arg("-V").output().map(|output| output.stderr).unwrap_or_default();
-    let told = String::from_utf8_lossy(&told);
-    assert!(
-        told.split_whitespace().any(|option| option == "--with-stream"),
-        "nginx has no stream module: apt-get install libnginx-mod-stream (or your system's package of it)"
-    );
-    String::new()
+    let file = packages::nginx_stream_module().unwrap_or_else(|e| panic!("{e}"));
+    file.map_or_else(String::new, |file| format!("load_module {};\n", file.display()))
 }

