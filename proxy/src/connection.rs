@@ -377,7 +377,7 @@ fn admit<'a>(shared: &'a Shared, asked: &'a Asked<'_>) -> Result<(&'a Arc<RouteE
     let total = route.members.len();
     let empty = |status, detail| refusal(RequestResult::Empty, status, "destination_unavailable", detail);
     if total == 0 {
-        return empty(policy.on_empty, format!("{} has no endpoint", route.config.cluster));
+        return empty(policy.on_empty, format!("{} has no endpoint: {}", route.config.cluster, route.why_empty));
     }
     if total < policy.min_endpoints {
         return empty(503, format!("{total} endpoints, at least {} are wanted", policy.min_endpoints));

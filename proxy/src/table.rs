@@ -8,7 +8,7 @@ use std::{
     time::SystemTime,
 };
 
-use snapshot::{Snapshot, Version};
+use snapshot::{Cluster, Snapshot, Version};
 
 use crate::{
     config::{Config, Listener, Members, Route},
@@ -53,6 +53,8 @@ pub struct RouteEntry {
     pub known: Box<[Arc<Target>]>,
     /// Known endpoints that are this proxy itself; they are left out.
     pub own: Vec<SocketAddr>,
+    /// Why there is no member; empty where there are some.
+    pub why_empty: Box<str>,
     /// This route's name in `Via`: the same for every replica that broadcasts to the same endpoints.
     pub via: Box<str>,
     /// Its numbers.
@@ -105,7 +107,8 @@ impl Table {
             metrics.insert(&route.config.name, route.metrics.clone());
         }
         let mut build_route = |route: &Route| {
-            let endpoints = snapshot.cluster(route.cluster.as_str()).map_or(&[][..], |cluster| cluster.endpoints());
+            let cluster = snapshot.cluster(route.cluster.as_str());
+            let endpoints = cluster.map_or(&[][..], |cluster| cluster.endpoints());
             let (mut known, mut members, mut own) = (Vec::new(), Vec::new(), Vec::new());
             for endpoint in endpoints {
                 if is_own(endpoint.address, bound) {
@@ -127,7 +130,9 @@ impl Table {
                     Members::Ready | Members::Known => {}
                 }
             }
+            let why_empty = if members.is_empty() { why_empty(cluster, &own) } else { String::new() };
             Arc::new(RouteEntry {
+                why_empty: why_empty.into(),
                 version: snapshot.version(),
                 members: members.into(),
                 known: known.into(),
@@ -172,6 +177,18 @@ impl Table {
     }
 }
 
+/// Why no endpoint of a cluster gets requests: nothing is known yet, the only one is this process, or what the source says.
+fn why_empty(cluster: Option<&Arc<Cluster>>, own: &[SocketAddr]) -> String {
+    let Some(cluster) = cluster else { return "there is no list of its endpoints yet".to_owned() };
+    let others = cluster.endpoints().len() - own.len();
+    match (own, others, cluster.why_empty()) {
+        ([], 0, Some(why)) => why.to_owned(),
+        ([], 0, None) => "the list of its endpoints is empty".to_owned(),
+        ([own, ..], 0, _) => format!("its only endpoint is this process itself ({own}), which is left out"),
+        (_, others, _) => format!("none of its {others} known endpoints is ready"),
+    }
+}
+
 /// Whether the address is one that a listener of this process answers at.
 fn is_own(address: SocketAddr, bound: &[SocketAddr]) -> bool {
     bound.iter().any(|bound| {
@@ -188,7 +205,7 @@ fn is_local(address: SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use snapshot::{Change, Cluster, ClusterName, Conditions, Endpoint, channel};
+    use snapshot::{Change, ClusterName, Conditions, Endpoint, channel};
 
     use super::*;
     use crate::config::{AccessLog, Limits, Match, Policy};
@@ -248,6 +265,23 @@ mod tests {
         };
         assert_eq!(members(Members::Ready), [("192.0.2.1".into(), true)]);
         assert_eq!(members(Members::Known), [("192.0.2.1".into(), true), ("192.0.2.2".into(), false)]);
+    }
+
+    #[test]
+    fn a_route_without_a_member_knows_why() {
+        let why = |snapshot: &Snapshot, bound: &[SocketAddr]| {
+            Table::build(None, &config(Members::Ready), snapshot, bound).listeners[0].routes[0].why_empty.to_string()
+        };
+        let ready = || endpoint(1, Conditions::READY);
+        assert_eq!(why(&publish(vec![ready()]), &[]), "");
+        assert_eq!(why(&channel().1.load(), &[]), "there is no list of its endpoints yet");
+        assert_eq!(why(&publish(vec![]), &[]), "the list of its endpoints is empty");
+        assert!(why(&publish(vec![ready()]), &[ready().address]).contains("this process itself (192.0.2.1:80)"));
+        let asleep = [endpoint(1, Conditions::NOT_READY), endpoint(2, Conditions::NOT_READY)];
+        assert_eq!(why(&publish(asleep.to_vec()), &[]), "none of its 2 known endpoints is ready");
+        let (publisher, reader) = channel();
+        publisher.apply([Change::Set(Arc::new(Cluster::empty(ClusterName::new("c").unwrap(), "no such Service")))]);
+        assert_eq!(why(&reader.load(), &[]), "no such Service");
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub struct Snapshot {
 pub struct Cluster {
     name: ClusterName,
     endpoints: Box<[Endpoint]>,
+    /// Why there is no endpoint, where the source knows.
+    why_empty: Option<Box<str>>,
     hash: ContentHash,
 }
 
@@ -101,7 +103,20 @@ impl Cluster {
         endpoints.sort_by(|a, b| a.address.cmp(&b.address).then_with(|| a.rank().cmp(&b.rank())));
         endpoints.dedup_by(|later, first| later.address == first.address);
         let hash = ContentHash::of(&(&name, &endpoints));
-        Self { name, endpoints: endpoints.into(), hash }
+        Self { name, endpoints: endpoints.into(), why_empty: None, hash }
+    }
+
+    /// A cluster without an endpoint, and why it has none.
+    #[must_use]
+    pub fn empty(name: ClusterName, why: &str) -> Self {
+        let hash = ContentHash::of(&(&name, why));
+        Self { name, endpoints: Box::default(), why_empty: Some(why.into()), hash }
+    }
+
+    /// Why there is no endpoint, where that is known.
+    #[must_use]
+    pub fn why_empty(&self) -> Option<&str> {
+        self.why_empty.as_deref()
     }
 
     /// The cluster's name.
@@ -154,6 +169,14 @@ impl Conditions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn why_there_is_no_endpoint_is_part_of_the_content() {
+        let name = ClusterName::new("c").unwrap();
+        let (one, other) = (Cluster::empty(name.clone(), "a"), Cluster::empty(name.clone(), "b"));
+        assert_eq!((one.why_empty(), one.endpoints()), (Some("a"), &[][..]));
+        assert!(one != other && one.hash() != other.hash() && one.hash() != Cluster::new(name, Vec::new()).hash());
+    }
 
     #[test]
     fn order_and_duplicates_do_not_depend_on_arrival() {

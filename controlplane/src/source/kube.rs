@@ -4,11 +4,13 @@
 //! patterns name. Services need not be readable.
 
 mod family;
+mod hints;
 mod selection;
 mod watched;
 
 use std::{collections::HashMap, sync::Arc};
 
+use hints::Hints;
 use runtime::readiness::Gate;
 pub use selection::{InvalidPattern, Pattern, Selection};
 pub(crate) use selection::{orphaned_slices, service_slices, services, slices_of_services};
@@ -20,7 +22,7 @@ pub(crate) use watched::Watched;
 
 use crate::{
     build::{self, PortProblem, Projection},
-    index::Index,
+    index::{Index, ServiceKey},
     watch::{State, WatchKey, any_change},
 };
 
@@ -50,6 +52,8 @@ struct Published {
     empty: bool,
     /// Why Services contribute none.
     problems: Vec<PortProblem>,
+    /// The Services that were found.
+    services: Vec<ServiceKey>,
 }
 
 // === impl KubeSource ===
@@ -65,6 +69,7 @@ impl KubeSource {
         let mut projection = Projection::new(self.selection.port.clone());
         let mut published = Published::default();
         let mut complete = false;
+        let mut hints = Hints::new(self.cluster.clone(), self.kube.client());
         loop {
             for ((watched, state), key) in watches.iter_mut().zip(&mut states).zip(&keys) {
                 if watched.key != *key && watched.is_barred() {
@@ -81,8 +86,12 @@ impl KubeSource {
             complete = complete || self.complete(&watches, &now);
             if complete {
                 self.report(&published);
+                hints.found(&self.selection.services, &published.services);
             }
-            any_change(&mut states).await;
+            tokio::select! {
+                () = any_change(&mut states) => {}
+                () = hints.say() => continue,
+            }
             build::burst(&mut states).await;
         }
     }
@@ -130,10 +139,25 @@ impl KubeSource {
             warn!(cluster = %self.cluster, "{problem}");
         }
         let empty = endpoints.is_empty();
-        let cluster = Cluster::new(self.cluster.clone(), endpoints);
+        let cluster = match empty {
+            true => Cluster::empty(self.cluster.clone(), &self.why_empty(!views.is_empty(), &problems)),
+            false => Cluster::new(self.cluster.clone(), endpoints),
+        };
         let version = self.publisher.apply([Change::Set(Arc::new(cluster))]);
         tracing::debug!(cluster = %self.cluster, %version, services = views.len(), "published");
-        Published { empty, problems }
+        Published { empty, problems, services: views.into_keys().collect() }
+    }
+
+    /// Why there is no endpoint, for those who ask for one.
+    fn why_empty(&self, any_service: bool, problems: &[PortProblem]) -> String {
+        match (problems.first(), any_service) {
+            (Some(problem), _) => problem.to_string(),
+            (None, true) => "the Service has no endpoint at all, ready or not: no pod is behind it".to_owned(),
+            (None, false) => {
+                let patterns: Vec<String> = self.selection.services.iter().map(ToString::to_string).collect();
+                format!("there is no Service {}, or it has no EndpointSlice", patterns.join(" or "))
+            }
+        }
     }
 
     /// Whether every watch goes on from a complete list; else the gate says what is missing.

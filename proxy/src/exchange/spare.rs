@@ -76,6 +76,7 @@ mod tests {
             members: (0..members).map(member).collect(),
             known: Box::default(),
             own: Vec::new(),
+            why_empty: Box::default(),
             via: "me".into(),
             metrics: Arc::default(),
         })

@@ -1,6 +1,6 @@
 //! Which services `--service` and `--namespace` select.
 
-use testkit::{cluster, netns};
+use testkit::{client, cluster, netns};
 
 use super::bed::{Addresses, Bed, NS, broadcast, endpoint, hosts, readiness, shipped, slice_in, v4, v6};
 
@@ -67,9 +67,45 @@ fn wildcards_cover_several_services_and_the_namespace_restricts() {
         bed.apply(EVERYWHERE).await;
         all.wait_ready().await;
         assert_eq!(bed.reached(&all).await, hosts(&[4, 6]));
+        // It is taken as the tool that it replaces takes it, and said, because it may not be meant.
+        let told = format!("several have one: default, {foreign}. ");
+        let log = all.stderr.wait("both namespaces to be told", |log| log.contains(&told)).await;
+        assert!(log.contains("write default/redis-a or give --namespace"), "{log}");
         let part = bed.fanfare(&["-s", "fore*/redis-*", "-s", "*/memcached"]).await;
         part.wait_ready().await;
         assert_eq!(bed.reached(&part).await, hosts(&[3, 4, 5]));
+    });
+}
+
+#[test]
+fn a_request_without_an_endpoint_is_told_why_and_the_log_tells_what_there_is() {
+    cluster::inside(testkit::test_name!(), async || {
+        let mut bed = Bed::start().await;
+        bed.listen([v4(1, 8080)]);
+        let put = |service: &str, endpoints: &[String]| {
+            slice_in(NS, &format!("{service}-1"), service, "IPv4", endpoints, "{name: http, port: 8080}")
+        };
+        let ready = [endpoint(netns::ipv4(1), "ready: true")];
+        bed.apply(&put("cache", &ready)).await;
+        bed.apply(&put("web", &[])).await;
+        let why = async |fanfare: &crate::process::Fanfare, why: &str| {
+            let answer = async || client::get(fanfare.address(), "/").await.complete();
+            let told = testkit::eventually!(why, answer().await, |answer| answer.text().contains(why));
+            assert_eq!(told.status, 503);
+        };
+        let mistaken = bed.fanfare(&["-s", "default/cach", "-p", "http"]).await;
+        why(&mistaken, "there is no Service default/cach").await;
+        let told = |line: &str| line.contains(" WARN ") && line.contains("in namespace default there are cache, web");
+        mistaken.stderr.wait("what there is", |log| log.lines().any(told)).await;
+        let port = bed.fanfare(&["-s", "default/cache", "-p", "htpp"]).await;
+        why(&port, "service default/cache has no TCP port htpp; it has http").await;
+        let idle = bed.fanfare(&["-s", "default/web"]).await;
+        why(&idle, "no pod is behind it").await;
+        // What comes later is taken up.
+        bed.apply(&put("cach", &ready)).await;
+        bed.until_reached(&mistaken, &hosts(&[1])).await;
+        bed.apply(&put("cach", &[endpoint(netns::ipv4(1), "ready: false")])).await;
+        why(&mistaken, "none of its 1 known endpoints is ready").await;
     });
 }
 

@@ -22,6 +22,8 @@ pub struct Selection {
 pub struct Pattern {
     namespace: Arc<str>,
     name: Arc<str>,
+    /// No namespace was given at all, so that every one is meant.
+    anywhere: bool,
 }
 
 /// A text is no pattern.
@@ -51,6 +53,7 @@ impl Pattern {
     /// # Errors
     /// [`InvalidPattern`] where nothing in Kubernetes can have such a name.
     pub fn parse(text: &str, namespace: Option<&str>) -> Result<Self, InvalidPattern> {
+        let anywhere = namespace.is_none() && !text.contains('/');
         let (namespace, name) = text.split_once('/').unwrap_or((namespace.unwrap_or("*"), text));
         for part in [namespace, name] {
             if part.is_empty() || part.contains('/') {
@@ -64,7 +67,7 @@ impl Pattern {
                 return Err(InvalidPattern::TooLong(text.into()));
             }
         }
-        Ok(Self { namespace: namespace.into(), name: name.into() })
+        Ok(Self { namespace: namespace.into(), name: name.into(), anywhere })
     }
 
     /// Whether it matches this Service.
@@ -82,8 +85,23 @@ impl Pattern {
     /// The narrowest watch that sees every slice of these Services: a named namespace is watched alone, and of a named
     /// Service only its own slices come.
     pub(super) fn watch_key(&self) -> WatchKey {
-        let scope = if is_exact(&self.namespace) { Scope::Namespace(self.namespace.clone()) } else { Scope::All };
+        let scope = self.scope();
         if is_exact(&self.name) { service_slices(scope, &self.name) } else { slices_of_services(scope) }
+    }
+
+    /// Where its Services are.
+    pub(super) fn scope(&self) -> Scope {
+        if is_exact(&self.namespace) { Scope::Namespace(self.namespace.clone()) } else { Scope::All }
+    }
+
+    /// The name that it matches.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether nobody has said in which namespace.
+    pub(super) fn is_anywhere(&self) -> bool {
+        self.anywhere
     }
 }
 

@@ -62,6 +62,11 @@ impl Kube {
         Self { client, slices: Arc::default(), orphans: Arc::default(), services: Arc::default() }
     }
 
+    /// For questions beside the watches.
+    pub(super) fn client(&self) -> Client {
+        self.client.clone()
+    }
+
     /// A watch on the slices of Services with this key: the one that is open already, or one that sees more, if there is
     /// one; whoever asks has to look for theirs in it. None is made wider for that.
     pub(crate) fn slices(&self, key: WatchKey) -> Arc<Watched<Index>> {

@@ -1,0 +1,168 @@
+//! What is probably not meant, and is said in the log: a Service that nobody has, with those that there are; and a name without a
+//! namespace that several namespaces have.
+
+use std::{collections::BTreeSet, fmt::Write as _, sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::{Api, Client, api::ListParams};
+use snapshot::ClusterName;
+use tokio::time::timeout;
+use tracing::warn;
+
+use super::{Pattern, slices_of_services};
+use crate::{
+    index::{SERVICE_NAME, ServiceKey},
+    watch::Scope,
+};
+
+/// How long the API server may take to tell what there is.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Most slices that are looked at for that.
+const LOOKED_AT: u32 = 1000;
+/// Most names that are told.
+const NAMED: usize = 20;
+
+/// What was said last, so that it is said once, and what is being looked up.
+pub(super) struct Hints {
+    cluster: ClusterName,
+    client: Client,
+    missing: Vec<Pattern>,
+    several: BTreeSet<Arc<str>>,
+    look: Option<BoxFuture<'static, ()>>,
+}
+
+impl Hints {
+    pub(super) fn new(cluster: ClusterName, client: Client) -> Self {
+        Self { cluster, client, missing: Vec::new(), several: BTreeSet::new(), look: None }
+    }
+
+    /// Takes in which Services the patterns have found, of complete lists.
+    pub(super) fn found(&mut self, patterns: &[Pattern], services: &[ServiceKey]) {
+        let missing: Vec<Pattern> =
+            patterns.iter().filter(|pattern| !services.iter().any(|key| pattern.matches(key))).cloned().collect();
+        if missing != self.missing {
+            self.missing.clone_from(&missing);
+            let (cluster, client) = (self.cluster.clone(), self.client.clone());
+            let look = async move {
+                for pattern in missing {
+                    let there = services_there(&client, &pattern.scope()).await;
+                    warn!(%cluster, "{}", nothing_matches(&pattern, &there));
+                }
+            };
+            self.look = if self.missing.is_empty() { None } else { Some(Box::pin(look)) };
+        }
+        let mut several = BTreeSet::new();
+        for pattern in patterns.iter().filter(|pattern| pattern.is_anywhere()) {
+            let matching = services.iter().filter(|key| pattern.matches(key));
+            let namespaces: BTreeSet<Arc<str>> = matching.map(|key| key.namespace.clone()).collect();
+            if namespaces.len() > 1 {
+                if !namespaces.is_subset(&self.several) {
+                    warn!(cluster = %self.cluster, "{}", in_several(pattern, &namespaces));
+                }
+                several.extend(namespaces);
+            }
+        }
+        self.several = several;
+    }
+
+    /// Says what is looked up. Never returns where there is nothing to say.
+    pub(super) async fn say(&mut self) {
+        match &mut self.look {
+            Some(look) => {
+                look.await;
+                self.look = None;
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// The Services that have slices.
+async fn services_there(client: &Client, scope: &Scope) -> Result<BTreeSet<ServiceKey>, String> {
+    let api: Api<EndpointSlice> = slices_of_services(scope.clone()).api(client.clone());
+    let params = ListParams::default().labels(SERVICE_NAME).limit(LOOKED_AT);
+    let list = match timeout(PATIENCE, api.list_metadata(&params)).await {
+        Ok(Ok(list)) => list,
+        Ok(Err(error)) => return Err(error.to_string()),
+        Err(_elapsed) => return Err(format!("no answer within {PATIENCE:?}")),
+    };
+    let key = |slice: kube::core::PartialObjectMeta<EndpointSlice>| {
+        let name = slice.metadata.labels?.remove(SERVICE_NAME)?;
+        Some(ServiceKey { namespace: slice.metadata.namespace?.into(), name: name.into() })
+    };
+    Ok(list.items.into_iter().filter_map(key).collect())
+}
+
+fn nothing_matches(pattern: &Pattern, there: &Result<BTreeSet<ServiceKey>, String>) -> String {
+    let mut text = format!("there is no Service {pattern}, or it has no EndpointSlice");
+    let _ = match (there, pattern.scope()) {
+        (Err(why), _) => write!(text, "; what there is cannot be told: {why}"),
+        (Ok(there), Scope::All) => write!(text, "; there are {}", list(there.iter().map(ToString::to_string))),
+        (Ok(there), Scope::Namespace(namespace)) => {
+            write!(text, "; in namespace {namespace} there are {}", list(there.iter().map(|key| key.name.to_string())))
+        }
+    };
+    text
+}
+
+fn in_several(pattern: &Pattern, namespaces: &BTreeSet<Arc<str>>) -> String {
+    let name = pattern.name();
+    let first = namespaces.first().map_or("", |first| first);
+    format!(
+        "no namespace was given for the Service {name}, and several have one: {}. Requests go to the endpoints of all of \
+         them; for one write {first}/{name} or give --namespace",
+        list(namespaces.iter().map(ToString::to_string)),
+    )
+}
+
+fn list(names: impl Iterator<Item = String>) -> String {
+    let names: Vec<String> = names.collect();
+    match names.len() {
+        0 => "none".to_owned(),
+        n if n > NAMED => format!("{} and {} more", names[..NAMED].join(", "), n - NAMED),
+        _ => names.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(text: &str) -> Pattern {
+        Pattern::parse(text, None).expect("a valid pattern")
+    }
+
+    fn keys(services: &[(&str, &str)]) -> BTreeSet<ServiceKey> {
+        services
+            .iter()
+            .map(|(namespace, name)| ServiceKey { namespace: (*namespace).into(), name: (*name).into() })
+            .collect()
+    }
+
+    #[test]
+    fn a_service_that_is_not_there_is_told_with_those_that_are() {
+        let there = Ok(keys(&[("shop", "web"), ("shop", "cache")]));
+        let told = nothing_matches(&pattern("shop/cach"), &there);
+        assert!(
+            told.contains("no Service shop/cach") && told.ends_with("in namespace shop there are cache, web"),
+            "{told}"
+        );
+        let told = nothing_matches(&pattern("cach"), &there);
+        assert!(told.ends_with("there are shop/cache, shop/web"), "{told}");
+        let told = nothing_matches(&pattern("shop/c*"), &Ok(BTreeSet::new()));
+        assert!(told.ends_with("there are none"), "{told}");
+        let told = nothing_matches(&pattern("shop/c*"), &Err("forbidden".into()));
+        assert!(told.ends_with("cannot be told: forbidden"), "{told}");
+        let many: BTreeSet<ServiceKey> = (100..130).flat_map(|n| keys(&[("shop", &format!("s{n}"))])).collect();
+        assert!(nothing_matches(&pattern("shop/x"), &Ok(many)).ends_with("s119 and 10 more"));
+    }
+
+    #[test]
+    fn a_name_that_several_namespaces_have_is_told_with_a_way_to_name_one() {
+        let told = in_several(&pattern("cache"), &["pay", "shop"].map(Arc::from).into());
+        assert!(told.contains("several have one: pay, shop.") && told.contains("write pay/cache"), "{told}");
+        assert!(pattern("cache").is_anywhere() && !pattern("*/cache").is_anywhere());
+        assert!(!Pattern::parse("cache", Some("shop")).expect("a valid pattern").is_anywhere());
+    }
+}
