@@ -42,6 +42,7 @@ impl Reloader {
         metrics::describe_counter!(RELOADS, "Reloads of the configuration file by result");
         metrics::describe_gauge!(IN_FORCE, "Whether the configuration file as it is now is in force");
         metrics::gauge!(IN_FORCE).set(1.0);
+        runtime::metrics::from_zero(RELOADS, &[("result", &["applied", "refused", "unchanged"])]);
         Self { path: path.to_owned(), watch: FileWatch::new(path) }
     }
 

@@ -3,6 +3,7 @@
 //! The label `kube_cluster` is empty for the process's own kube cluster, else the name of the remote one.
 
 use ::metrics::{Unit, describe_counter, describe_gauge};
+use runtime::metrics::from_zero;
 
 /// Counter `{kube_cluster, kind, type}`: events of watches; type is `apply`, `delete`, `bookmark` or `connect`.
 pub const WATCH_EVENTS: &str = "fanfare_watch_events_total";
@@ -46,4 +47,27 @@ pub fn describe() {
     describe_counter!(ELECTION_RENEWALS, "Acknowledged renewals of the lease.");
     describe_counter!(ELECTION_ERRORS, "Failed requests for the lock, by verb and reason.");
     describe_counter!(ELECTION_RELEASES, "Releases of the lease, by result.");
+}
+
+/// Shows the counters of an election from the start.
+pub(crate) fn election_from_zero(name: &str) {
+    let name = ("name", &[name][..]);
+    for counted in [ELECTION_TERMS, ELECTION_RENEWALS, ELECTION_SLOWPATH] {
+        from_zero(counted, &[name]);
+    }
+    let reasons = ["conflict", "forbidden", "unauthorized", "server", "transport", "timeout", "malformed"];
+    from_zero(ELECTION_ERRORS, &[name, ("verb", &["get", "create", "update"]), ("reason", &reasons)]);
+    let causes = ["expired", "overtaken", "deleted", "stepped_down", "shut_down"];
+    from_zero(ELECTION_TERMS_ENDED, &[name, ("cause", &causes)]);
+    from_zero(ELECTION_RELEASES, &[name, ("result", &["released", "runs_out"])]);
+}
+
+/// Shows the counters of watches of a kind from the start.
+pub(crate) fn watch_from_zero(kube_cluster: &str, kind: &str) {
+    let watch = [("kube_cluster", &[kube_cluster][..]), ("kind", &[kind][..])];
+    from_zero(WATCH_RELISTS, &watch);
+    from_zero(WATCH_MALFORMED, &watch);
+    let reasons = ["forbidden", "unauthorized", "gone", "server", "transport", "timeout", "decode"];
+    from_zero(WATCH_ERRORS, &[watch[0], watch[1], ("reason", &reasons)]);
+    from_zero(WATCH_EVENTS, &[watch[0], watch[1], ("type", &["apply", "delete", "bookmark", "connect"])]);
 }

@@ -111,6 +111,7 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     async fn run(self, sink: impl FnMut(Event<K>)) -> Infallible {
+        names::watch_from_zero(self.key.cluster(), self.key.kind());
         let age = self.status.clone().report_age(self.key.clone());
         tokio::select! {
             never = self.list_and_follow(sink) => never,

@@ -109,6 +109,7 @@ impl Bridge {
     pub async fn run(mut self, drain: DrainWatch) {
         let mut backoff = Backoff::new(RETRY.0, 2.0, RETRY.1);
         let mut said = String::new();
+        crate::metrics::bridge_from_zero(&self.config.name);
         loop {
             let pulled = self.pull().await;
             let result = match &pulled {

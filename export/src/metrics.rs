@@ -1,6 +1,7 @@
 //! The names of the metrics of exports and bridges. They are part of the interface.
 
 use ::metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use runtime::metrics::from_zero;
 
 /// Gauge `{export}`: backends in the file.
 pub const BACKENDS: &str = "fanfare_export_backends";
@@ -40,4 +41,22 @@ pub fn describe() {
     describe_histogram!(PROPAGATION, Unit::Seconds, "From a change in the catalog to the bytes in a sink.");
     describe_counter!(PULLS, "Looks of a bridge at its store, by result.");
     describe_gauge!(BRIDGE_IN_SYNC, "Whether the files of a bridge are what its store had at the last look.");
+}
+
+/// What a place may have against a write or a read: the names of [`Trouble`](crate::sink::Trouble).
+const TROUBLES: [&str; 5] = ["unavailable", "denied", "refused", "conflict", "foreign"];
+
+/// Shows the counters of an export and one of its places from the start.
+pub(crate) fn sink_from_zero(export: &str, sink: &str) {
+    let labels = [("export", &[export][..]), ("sink", &[sink][..])];
+    from_zero(RENDER_ERRORS, &labels[..1]);
+    from_zero(CONFLICTS, &labels);
+    let results = [&["written", "unchanged", "standby", "held"][..], &TROUBLES].concat();
+    from_zero(PUTS, &[labels[0], labels[1], ("result", &results)]);
+}
+
+/// Shows the counters of a bridge from the start.
+pub(crate) fn bridge_from_zero(bridge: &str) {
+    let results = [&["written", "unchanged", "missing", "mismatch"][..], &TROUBLES].concat();
+    from_zero(PULLS, &[("bridge", &[bridge]), ("result", &results)]);
 }

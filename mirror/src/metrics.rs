@@ -1,6 +1,7 @@
 //! The names of the mirror's metrics. They are part of the interface.
 
 use ::metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use runtime::metrics::from_zero;
 
 /// Gauge `{prefix, kind}`: local objects that are mirrors; kind is `services`, `endpointslices` or `endpoints`.
 pub const OBJECTS: &str = "fanfare_mirror_objects";
@@ -30,6 +31,21 @@ pub const UNUSABLE: &str = "fanfare_mirror_unusable_endpoints";
 /// Histogram in seconds: from the first news about a mirror to the end of the writes that it led to.
 pub const LAG: &str = "fanfare_mirror_lag_seconds";
 
+/// Why a mirror may be refused.
+const REASONS: [&str; 11] = [
+    "ForeignService",
+    "ForeignEndpointSlice",
+    "ForeignEndpoints",
+    "OtherClustersMirror",
+    "NameCollision",
+    "InvalidName",
+    "InvalidServiceType",
+    "PortConflict",
+    "TypeConflict",
+    "SessionAffinityConflict",
+    "Rejected",
+];
+
 /// Gives the recorder the descriptions. Call it once, after the recorder is installed.
 pub fn describe() {
     describe_gauge!(OBJECTS, "Local objects that are mirrors, by prefix and kind.");
@@ -45,4 +61,7 @@ pub fn describe() {
     describe_gauge!(HELD_SLICES, "Services that keep endpoints which a list no longer had.");
     describe_gauge!(UNUSABLE, "Endpoints of the remotes that cannot be mirrored because of their addresses.");
     describe_histogram!(LAG, Unit::Seconds, "From the first news about a mirror to the end of the writes it led to.");
+    // Shown from the start, so that a first increase is seen as one.
+    from_zero(RETRIES, &[]);
+    from_zero(REFUSED, &[("reason", &REASONS)]);
 }

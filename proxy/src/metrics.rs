@@ -142,6 +142,9 @@ impl Default for Refused {
 }
 
 impl Refused {
+    /// Shown from the start, so that a first increase is seen as one.
+    const EXPECTED: [u16; 11] = [400, 403, 404, 405, 408, 414, 417, 431, 501, 503, 505];
+
     /// Counts one.
     pub fn count(&self, status: u16) {
         if let Some(counter) = self.0.get(usize::from(status.saturating_sub(100))) {
@@ -149,9 +152,9 @@ impl Refused {
         }
     }
 
-    /// The statuses that occurred and how often.
+    /// The statuses that occurred or are to be expected, and how often.
     pub fn iter(&self) -> impl Iterator<Item = (u16, u64)> {
         let counts = self.0.iter().map(|counter| counter.load(Ordering::Relaxed));
-        (100_u16..).zip(counts).filter(|(_, count)| *count > 0)
+        (100_u16..).zip(counts).filter(|(status, count)| *count > 0 || Self::EXPECTED.contains(status))
     }
 }

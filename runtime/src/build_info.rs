@@ -1,18 +1,30 @@
-//! Which build this is: the version, and the commit where the build was told.
+//! Which build this is: the version, and the commit where the binary knows it.
+
+use std::sync::OnceLock;
 
 /// The version of the workspace this binary was built from, such as `0.1.0`.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The commit, where the environment variable `FANFARE_COMMIT` was set at build time, else `unknown`.
-pub const COMMIT: &str = match option_env!("FANFARE_COMMIT") {
-    Some(commit) => commit,
-    None => "unknown",
-};
+static COMMIT: OnceLock<&str> = OnceLock::new();
+
+/// Tells the commit, once, before anything asks. Only the binary is built anew for each commit, and not every crate.
+pub fn set_commit(commit: Option<&'static str>) {
+    if let Some(commit) = commit.filter(|commit| *commit != "unknown") {
+        // A second call says the same.
+        let _ = COMMIT.set(commit);
+    }
+}
+
+/// The commit, or `unknown`.
+#[must_use]
+pub fn commit() -> &'static str {
+    COMMIT.get().copied().unwrap_or("unknown")
+}
 
 /// One line for `--version`: `0.1.0`, or `0.1.0 (commit)` where the commit is known.
 #[must_use]
 pub fn line() -> String {
-    match option_env!("FANFARE_COMMIT") {
+    match COMMIT.get() {
         Some(commit) => format!("{VERSION} ({commit})"),
         None => VERSION.to_owned(),
     }
@@ -20,9 +32,15 @@ pub fn line() -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
-    fn the_line_starts_with_the_version() {
-        assert!(super::line().starts_with(super::VERSION));
-        assert_eq!(super::VERSION.split('.').count(), 3);
+    fn the_line_has_the_version_and_the_commit_if_there_is_one() {
+        assert_eq!(VERSION.split('.').count(), 3);
+        set_commit(None);
+        set_commit(Some("unknown"));
+        assert_eq!((line(), commit()), (VERSION.to_owned(), "unknown"));
+        set_commit(Some("0123456789ab"));
+        assert_eq!((line(), commit()), (format!("{VERSION} (0123456789ab)"), "0123456789ab"));
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use ::metrics::Label;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::build_info;
@@ -62,6 +63,23 @@ fn build() -> Result<Metrics, MetricsError> {
     Ok(Metrics { handle })
 }
 
+/// Shows a counter as 0 for every combination of these labels' values, before it has counted anything: a first increase is
+/// then seen as one.
+pub fn from_zero(name: &'static str, labels: &[(&'static str, &[&str])]) {
+    let mut combinations: Vec<Vec<Label>> = vec![Vec::new()];
+    for (label, values) in labels {
+        let with = |before: &Vec<Label>, value: &str| {
+            let mut labels = before.clone();
+            labels.push(Label::new(*label, value.to_owned()));
+            labels
+        };
+        combinations = combinations.iter().flat_map(|before| values.iter().map(|value| with(before, value))).collect();
+    }
+    for labels in combinations {
+        ::metrics::counter!(name, labels).increment(0);
+    }
+}
+
 // === impl Metrics ===
 
 impl Metrics {
@@ -92,7 +110,7 @@ fn render_build_info(text: &mut String) {
         text,
         "fanfare_build_info{{version=\"{}\",commit=\"{}\"}} 1",
         label(build_info::VERSION),
-        label(build_info::COMMIT)
+        label(build_info::commit())
     );
 }
 
@@ -120,6 +138,20 @@ mod tests {
         metrics::counter!("runtime_test_shared_total").increment(2);
         for text in [one.render(), two.render()] {
             assert_eq!(sample(&text, "runtime_test_shared_total"), 2.0);
+        }
+    }
+
+    #[test]
+    fn a_counter_is_shown_before_it_has_counted() {
+        let metrics = install().expect("installs");
+        from_zero("runtime_test_zero_total", &[("a", &["1"]), ("result", &["ok", "failed"])]);
+        metrics::counter!("runtime_test_zero_total", "a" => "1", "result" => "ok").increment(2);
+        let text = metrics.render();
+        for line in ["{a=\"1\",result=\"ok\"} 2", "{a=\"1\",result=\"failed\"} 0"] {
+            assert!(
+                text.lines().any(|l| l.strip_prefix("runtime_test_zero_total") == Some(line)),
+                "no {line} in:\n{text}"
+            );
         }
     }
 

@@ -103,10 +103,7 @@ impl Elector {
     /// Takes part until the drain begins, then releases the lease if it is held, and returns within about 3 s.
     pub async fn run(mut self, drain: DrainWatch) {
         gauge!(names::ELECTION_MASTER, "name" => self.name()).set(0.0);
-        // Shown from the start, so that a first increase is seen as one.
-        for counted in [names::ELECTION_TERMS, names::ELECTION_RENEWALS, names::ELECTION_SLOWPATH] {
-            counter!(counted, "name" => self.name()).increment(0);
-        }
+        names::election_from_zero(&self.name());
         loop {
             if drain.is_draining() {
                 self.shut_down();

@@ -118,6 +118,8 @@ impl FileSource {
             FILE_READS,
             "Readings of endpoint files by cluster and result (ok, invalid, unreadable)."
         );
+        let results = ["ok", "invalid", "unreadable"];
+        runtime::metrics::from_zero(FILE_READS, &[("cluster", &[self.cluster.as_str()]), ("result", &results)]);
         let mut watch = FileWatch::with_interval(&self.path, self.interval);
         let mut names = self.resolver.clone().map(Names::new);
         let mut list: Option<Vec<Entry>> = None;

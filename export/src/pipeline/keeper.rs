@@ -51,6 +51,7 @@ enum NotDone {
 impl Keeper {
     pub(super) fn new(export: &Export, target: &Target, sink: Sink, process: &Process) -> Self {
         let gate = process.readiness.register(format!("discover {} to {target}", export.name));
+        crate::metrics::sink_from_zero(&export.name, &target.to_string());
         let leadership = if target.is_outside() { process.leadership.clone() } else { Leadership::alone() };
         let writer = Writer { cluster: export.cluster.clone(), id: process.identity.clone(), term: None };
         Self {

@@ -48,11 +48,8 @@ pub fn render(shared: &Shared) -> String {
     out.family(names::LEGS, "counter", "Legs by how they ended.");
     for target in &targets {
         for outcome in Outcome::ALL {
-            let count = target.outcomes[outcome as usize].load(Ordering::Relaxed);
-            if count > 0 || outcome == Outcome::Ok {
-                let labels = [("endpoint", &*target.authority), ("outcome", outcome.as_str())];
-                out.sample(names::LEGS, &labels, count);
-            }
+            let labels = [("endpoint", &*target.authority), ("outcome", outcome.as_str())];
+            out.sample(names::LEGS, &labels, target.outcomes[outcome as usize].load(Ordering::Relaxed));
         }
     }
     out.family(names::LEG_DURATION, "histogram", "Time from the start of a leg to its end.");

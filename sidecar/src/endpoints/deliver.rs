@@ -64,6 +64,7 @@ pub async fn deliver(services: &[Arc<Service>], config: Deliver) {
     // What is known already is new here.
     states.iter_mut().for_each(watch::Receiver::mark_changed);
     let keys = || services.iter().map(|service| service.key().clone()).collect::<Vec<_>>();
+    names::from_zero(config.hosts.is_some(), config.exec.is_some());
     let mut hosts = config.hosts.map(|file| Hosts::new(file, keys()));
     let mut pending = Pending::new();
     let mut seen = vec![0; services.len()];

@@ -24,3 +24,13 @@ pub fn describe() {
     describe_counter!(HOSTS_WRITES, "Writes of the hosts file, by result.");
     describe_counter!(COMMANDS, "Runs of the command on change, by result.");
 }
+
+/// Shows from the start what is counted about the hosts file and the command, where there are such.
+pub(super) fn from_zero(hosts: bool, command: bool) {
+    if hosts {
+        runtime::metrics::from_zero(HOSTS_WRITES, &[("result", &["replaced", "in_place", "failed"])]);
+    }
+    if command {
+        runtime::metrics::from_zero(COMMANDS, &[("result", &["ok", "failed", "killed"])]);
+    }
+}

@@ -48,6 +48,7 @@ impl Service {
     #[must_use]
     pub fn follow(key: ServiceKey, reader: CatalogReader) -> Self {
         let (sender, published) = watch::channel(None);
+        runtime::metrics::from_zero(names::CHANGES, &[("service", &[&*key.to_string()])]);
         let age = reader.data_age();
         let task = tokio::spawn(publish(key.clone(), reader, sender));
         Self { key, published, age, task }

@@ -49,6 +49,7 @@ struct Entry {
 impl Names {
     pub(in crate::source) fn new(resolver: Resolver) -> Self {
         metrics::describe_counter!(DNS_LOOKUPS, "Lookups of endpoint names by result (found, empty, failed).");
+        runtime::metrics::from_zero(DNS_LOOKUPS, &[("result", &["found", "empty", "failed"])]);
         Self { resolver, entries: BTreeMap::new(), running: FuturesUnordered::new() }
     }
 
