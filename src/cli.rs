@@ -6,7 +6,10 @@ mod discover;
 mod flags;
 mod mirror;
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use clap::{ArgMatches, Command, FromArgMatches as _, Parser};
 
@@ -35,17 +38,27 @@ pub(crate) enum Task {
 /// SIGHUP or a changed file reloads routes and policies without dropping a request; a bad file changes nothing.
 #[derive(Debug, Parser)]
 pub(crate) struct Run {
-    /// The configuration file (YAML).
-    #[arg(short, long, value_name = "PATH")]
-    pub(crate) config: PathBuf,
+    #[command(flatten)]
+    pub(crate) file: File,
 }
 
 /// Prints everything that is wrong with a configuration file. Needs no network.
 #[derive(Debug, Parser)]
 pub(crate) struct Check {
-    /// The configuration file (YAML).
-    #[arg(short, long, value_name = "PATH")]
-    pub(crate) config: PathBuf,
+    #[command(flatten)]
+    pub(crate) file: File,
+}
+
+// No doc comment: it would become that of the subcommand. The configuration file, named in one of two ways.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct File {
+    /// The configuration file (YAML)
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The same as a flag
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 /// Shows the main job with nothing installed: three origins, the broadcaster in front, a self-check, curl lines to try.
@@ -57,6 +70,15 @@ pub(crate) struct Demo {
     /// Where the broadcaster listens; port 0 takes a free one.
     #[arg(short, long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
     pub(crate) interface: std::net::SocketAddr,
+}
+
+// === impl File ===
+
+impl File {
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        self.file.as_deref().or(self.config.as_deref()).expect("the group requires one of them")
+    }
 }
 
 /// Reads the command line.
@@ -99,7 +121,6 @@ fn command() -> Command {
         .after_help("Try it now, with nothing installed:  fanfare demo")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .disable_help_subcommand(true)
         .max_term_width(120)
         .subcommands(ROLES.iter().map(subcommand))
         .subcommand(Run::command().name("run"))
@@ -168,6 +189,25 @@ mod tests {
             [("--help", clap::error::ErrorKind::DisplayHelp), ("-V", clap::error::ErrorKind::DisplayVersion)]
         {
             assert_eq!(parse(["fanfare", flag]).map(|_| ()).unwrap_err().kind(), kind, "{flag}");
+        }
+    }
+
+    #[test]
+    fn help_is_a_command_too_and_a_file_needs_no_flag() {
+        for arguments in [&["help"][..], &["help", "broadcast"], &["help", "mirror"], &["help", "check"]] {
+            let told = parse(["fanfare"].iter().chain(arguments)).map(|_| ()).expect_err("it only tells");
+            assert_eq!(told.kind(), clap::error::ErrorKind::DisplayHelp, "{arguments:?}");
+        }
+        assert!(parse(["fanfare", "help", "mirror"]).map(|_| ()).unwrap_err().to_string().contains("--svc-prefix"));
+        for arguments in [&["/x"][..], &["--config", "/x"], &["-c", "/x"], &["--config=/x"]] {
+            let Ok(Task::Check(check)) = parse(["fanfare", "check"].iter().chain(arguments)) else {
+                panic!("{arguments:?}")
+            };
+            let Ok(Task::Run(run)) = parse(["fanfare", "run"].iter().chain(arguments)) else { panic!("{arguments:?}") };
+            assert_eq!((check.file.path(), run.file.path()), (Path::new("/x"), Path::new("/x")), "{arguments:?}");
+        }
+        for arguments in [&[][..], &["/x", "--config=/y"], &["/x", "/y"]] {
+            assert!(parse(["fanfare", "check"].iter().chain(arguments)).is_err(), "{arguments:?}");
         }
     }
 

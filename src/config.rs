@@ -9,6 +9,7 @@ pub(crate) mod endpoints;
 mod file;
 pub(crate) mod leader;
 pub(crate) mod mirror;
+mod shown;
 pub(crate) mod store;
 mod target;
 mod values;
@@ -16,19 +17,18 @@ mod values;
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use runtime::telemetry::{Format, Level};
-use serde::Serialize;
 use snapshot::ClusterName;
 
 pub(crate) use file::Unreadable;
+use shown::Written;
 pub(crate) use target::Target;
 
 /// Everything that is configured. Its values are valid on their own and with each other.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Config {
     /// The data plane; without a listener there is none.
     pub(crate) proxy: proxy::Config,
     /// Where the endpoints of each cluster that a route names come from. Routes to the same share one.
-    #[serde(serialize_with = "by_name")]
     pub(crate) targets: BTreeMap<ClusterName, Target>,
     /// The elections that this process takes part in.
     pub(crate) elect: Vec<elect::Config>,
@@ -48,25 +48,25 @@ pub(crate) struct Config {
     pub(crate) admin: Option<SocketAddr>,
     /// How the process behaves.
     pub(crate) process: Process,
+    /// What it was read from.
+    pub(crate) written: Written,
 }
 
 /// How Kubernetes is reached.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Kubernetes {
     /// The kubeconfig file; none: `$KUBECONFIG`, else in-cluster.
     pub(crate) kubeconfig: Option<PathBuf>,
 }
 
 /// How the process behaves.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Process {
     /// Ready even where a route has no endpoint.
     pub(crate) ready_no_endpoint: bool,
     /// How long to go on serving, while not ready, before the drain begins.
-    #[serde(serialize_with = "go_duration")]
     pub(crate) drain_delay: Duration,
     /// How long what is in flight may take before it is cut.
-    #[serde(serialize_with = "go_duration")]
     pub(crate) drain_timeout: Duration,
     /// How much is logged at start.
     pub(crate) log_level: Level,
@@ -90,8 +90,4 @@ impl Default for Process {
 
 fn go_duration<S: serde::Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&runtime::duration::format(*value))
-}
-
-fn by_name<S: serde::Serializer>(targets: &BTreeMap<ClusterName, Target>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(targets.iter().map(|(name, target)| (name.as_str(), target)))
 }

@@ -12,8 +12,13 @@ use testkit::docs::{Block, blocks};
 use crate::{config::Config, settings};
 use command::Reader;
 
-/// Files that are not ours, by their keys: what Traefik, Prometheus and Kubernetes read.
-const FOREIGN: [&[&str]; 3] = [&["http"], &["providers", "scrape_configs"], &["rules"]];
+/// Files that are not ours, by their keys: what Traefik, Prometheus, Kubernetes and kustomize read.
+const FOREIGN: [&[&str]; 4] = [
+    &["http"],
+    &["providers", "scrape_configs"],
+    &["rules"],
+    &["apiVersion", "kind", "resources", "nameSuffix", "labels"],
+];
 
 /// The root of the repository.
 fn root() -> &'static Path {
@@ -48,6 +53,12 @@ fn yaml(text: &str) -> Result<(), String> {
     }
     if !FOREIGN.contains(&keys.as_slice()) {
         return Err(format!("nobody knows what reads a file with the keys {keys:?}"));
+    }
+    let bases = value.get("resources").and_then(Value::as_sequence).into_iter().flatten().filter_map(Value::as_str);
+    for base in bases.filter_map(|base| base.strip_prefix("../")) {
+        if !root().join("deploy").join(base).join("kustomization.yaml").exists() {
+            return Err(format!("kustomize finds nothing in deploy/{base}"));
+        }
     }
     let rules = value.get("rules").and_then(Value::as_sequence);
     rules.into_iter().flatten().try_for_each(sample::rule)
@@ -86,6 +97,7 @@ fn an_example_that_does_not_work_or_that_nobody_knows_is_told() {
         ("yaml", "discover: [{select: {labels: a=b}, format: envoy, to: /var/lib/envoy/}]", "discover[0].format"),
         ("yaml", "whatever: 1", "nobody knows"),
         ("yaml", "rules: [{apiGroups: [''], resources: [secrets], verbs: [get]}]", "deploy"),
+        ("yaml", "{apiVersion: a, kind: b, resources: [../bogus], nameSuffix: c, labels: []}", "deploy/bogus"),
         ("json", "{", "EOF"),
         ("json", "{\"what\": 1}", "nobody knows"),
         ("text", "anything", "nobody knows"),

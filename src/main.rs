@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         eprintln!("fanfare: another TLS provider is installed already");
         return ExitCode::FAILURE;
     }
+    runtime::build_info::set_commit(option_env!("FANFARE_COMMIT"));
     let task = match cli::parse(std::env::args_os()) {
         Ok(task) => task,
         Err(error) => {
@@ -45,8 +46,8 @@ fn main() -> ExitCode {
     let done = match task {
         Task::Serve(flags) => tasks::serve(&flags),
         Task::CoreDns(arguments) => tasks::coredns::print(&arguments),
-        Task::Run(run) => tasks::run(&run.config),
-        Task::Check(check) => tasks::check(&check.config),
+        Task::Run(run) => tasks::run(run.file.path()),
+        Task::Check(check) => tasks::check(check.file.path()),
         Task::Demo(demo) => tasks::demo(&demo),
     };
     match done {

@@ -45,7 +45,7 @@ impl Shared {
             Arc::new(move || handle.get().map_or(serde_json::Value::Null, proxy::Handle::endpoints));
         let config: Document = Arc::new(move || {
             let config = config.borrow().clone();
-            serde_json::to_value(&*config).unwrap_or_else(|error| serde_json::json!({ "error": error.to_string() }))
+            config.shown()
         });
         let handle = self.handle.clone();
         let data_plane = Arc::new(move || handle.get().map(proxy::Handle::metrics).unwrap_or_default());

@@ -45,13 +45,35 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<ExitCode> {
         Ok(config) => config,
         Err(code) => return Ok(code),
     };
-    let listeners = config.proxy.listeners.len();
-    let routes: usize = config.proxy.listeners.iter().map(|listener| listener.routes.len()).sum();
-    let targets = config.targets.len();
-    let summary =
-        [(listeners, "listener"), (routes, "route"), (targets, "source of endpoints")].map(counted).join(", ");
-    writeln!(std::io::stdout(), "ok\n{}: {summary}", path.display())?;
+    writeln!(std::io::stdout(), "ok\n{}: {}", path.display(), summary(&config))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the file asks for, role by role.
+fn summary(config: &Config) -> String {
+    let routes = config.proxy.listeners.iter().map(|listener| listener.routes.len()).sum();
+    let services = config.endpoints.as_ref().map_or(0, |endpoints| endpoints.services.len());
+    let remotes = config.mirror.as_ref().map_or(0, |mirror| mirror.remotes.len());
+    let roles: [(&str, &[(usize, &str)]); 6] = [
+        (
+            "broadcast",
+            &[
+                (config.proxy.listeners.len(), "listener"),
+                (routes, "route"),
+                (config.targets.len(), "source of endpoints"),
+            ],
+        ),
+        ("elect", &[(config.elect.len(), "election")]),
+        ("discover", &[(config.discover.len(), "export")]),
+        ("bridge", &[(config.bridge.len(), "bridge")]),
+        ("endpoints", &[(services, "service")]),
+        ("mirror", &[(remotes, "remote")]),
+    ];
+    let told = roles.iter().filter(|(_, counts)| counts[0].0 > 0).map(|(role, counts)| {
+        let counts: Vec<String> = counts.iter().copied().map(counted).collect();
+        format!("{role}: {}", counts.join(", "))
+    });
+    told.collect::<Vec<_>>().join("; ")
 }
 
 /// Shows the main job.

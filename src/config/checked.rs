@@ -10,7 +10,7 @@ use runtime::{
 use serde_yaml::Value;
 
 use super::{
-    Config, Kubernetes, Process, bridge, broadcast, discover, elect, endpoints, leader, mirror,
+    Config, Kubernetes, Process, Written, bridge, broadcast, discover, elect, endpoints, leader, mirror,
     values::{address, boolean, namespace, path},
 };
 
@@ -55,6 +55,7 @@ impl Config {
             kubernetes: Kubernetes { kubeconfig },
             admin,
             process,
+            written: Written::new(raw),
         };
         root.finish();
         let admin_twice =
@@ -108,30 +109,6 @@ kubernetes: {namespace: shop}
         assert_eq!(names, [fixed, &format!("{fixed}#2"), "cache", "kube:shop/cache"]);
         let clusters: Vec<_> = config.targets.keys().map(ClusterName::as_str).collect();
         assert_eq!(clusters, [fixed, "kube:shop/cache", "kube:shop/cache:http"]);
-    }
-
-    #[test]
-    fn what_is_configured_is_shown_as_it_is_written() {
-        let shown = serde_json::to_value(parse(
-            "
-broadcast:
-  - listen: 127.0.0.1:0
-    routes: [{to: {service: shop/cache, port: 8080}}, {to: {dns: 'a.example:80'}}, {to: {file: /x}}]
-",
-        ))
-        .unwrap();
-        assert_eq!(shown["targets"]["kube:shop/cache:8080"]["service"]["services"][0], "shop/cache");
-        assert_eq!(shown["targets"]["kube:shop/cache:8080"]["service"]["port"], 8080);
-        assert_eq!(shown["targets"]["dns:a.example:80"]["dns"], "a.example:80");
-        assert_eq!(shown["targets"]["file:/x"]["file"], "/x");
-    }
-
-    #[test]
-    fn the_example_of_the_reference_is_valid() {
-        let reference = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md")).unwrap();
-        let (_, rest) = reference.split_once("```yaml\n").expect("there is an example");
-        let (example, _) = rest.split_once("```").expect("the example ends");
-        assert_eq!(parse(example).proxy.listeners[0].routes.len(), 3);
     }
 
     #[test]

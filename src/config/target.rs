@@ -6,23 +6,18 @@ use controlplane::{
     build::PortSelector,
     source::{dns, fixed, kube::Selection},
 };
-use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use snapshot::{ClusterName, ContentHash};
 
 /// Where the endpoints of a cluster come from.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Target {
     /// The ready endpoints of Kubernetes Services.
-    #[serde(serialize_with = "selection")]
     Service(Selection),
     /// These; sorted, none twice.
-    #[serde(serialize_with = "as_texts")]
     Endpoints(Vec<fixed::Target>),
     /// What a file says.
     File(PathBuf),
     /// What DNS says.
-    #[serde(serialize_with = "as_text")]
     Dns(dns::Query),
 }
 
@@ -81,25 +76,6 @@ pub(super) fn is_label(text: &str) -> bool {
     let valid = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     let end = |b: Option<u8>| b.is_some_and(|b| b != b'-');
     text.len() <= 63 && text.bytes().all(valid) && end(text.bytes().next()) && end(text.bytes().last())
-}
-
-fn selection<S: Serializer>(selection: &Selection, serializer: S) -> Result<S::Ok, S::Error> {
-    let mut map = serializer.serialize_map(None)?;
-    map.serialize_entry("services", &selection.services.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-    match &selection.port {
-        PortSelector::Only => {}
-        PortSelector::Named(name) => map.serialize_entry("port", &**name)?,
-        PortSelector::Number(number) => map.serialize_entry("port", number)?,
-    }
-    map.end()
-}
-
-fn as_text<T: fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
-}
-
-fn as_texts<T: fmt::Display, S: Serializer>(values: &[T], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(values.iter().map(ToString::to_string))
 }
 
 #[cfg(test)]

@@ -77,9 +77,13 @@ impl Reader {
         let config = match task {
             Ok(Task::Serve(flags)) => flags.config(),
             Ok(Task::CoreDns(arguments)) if arguments.config.is_none() => arguments.flags.config(),
-            Ok(Task::Run(cli::Run { config })) | Ok(Task::Check(cli::Check { config })) => {
-                let shown = config == Path::new("fanfare.yaml");
-                return if shown { Ok(()) } else { Err(format!("{} is not the file that is shown", config.display())) };
+            Ok(Task::Run(cli::Run { file }) | Task::Check(cli::Check { file })) => {
+                let shown = file.path() == Path::new("fanfare.yaml");
+                return if shown {
+                    Ok(())
+                } else {
+                    Err(format!("{} is not the file that is shown", file.path().display()))
+                };
             }
             Ok(_) => return Ok(()),
             Err(error) if !error.use_stderr() => return Ok(()),

@@ -45,7 +45,7 @@ pub(super) const LOG_LEVEL: Setting = setting(
     "log_level",
     Kind::One("LEVEL"),
     "info",
-    "error, warning, info, debug or trace; can be changed at run time with PUT /-/log-level",
+    "error, warning, info, debug or trace; can be changed at run time with PUT /-/log-level from this machine",
 )
 .short('l');
 

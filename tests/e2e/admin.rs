@@ -62,8 +62,8 @@ async fn metrics_and_documents_tell_what_happens() {
     let endpoints = client::get(admin, "/-/endpoints").await;
     assert!(endpoints.text().contains(&origin.address().to_string()), "{}", endpoints.text());
     let config: Value = serde_json::from_str(&client::get(admin, "/-/config").await.text()).expect("a document");
-    assert_eq!(config["proxy"]["listeners"][0]["routes"][0]["policy"]["require"], "any");
-    assert_eq!(config["process"]["drain_timeout"], "10s");
+    assert_eq!(config["broadcast"][0]["routes"][0]["require"], "any");
+    assert_eq!(config["drain_timeout"], "10s");
 }
 
 #[tokio::test]

@@ -48,8 +48,8 @@ async fn the_short_flags_and_the_spellings_of_switches_work() {
     fanfare.wait_ready().await;
     let config: serde_json::Value =
         serde_json::from_str(&client::get(fanfare.admin(), "/-/config").await.text()).expect("a document");
-    let route = &config["proxy"]["listeners"][0]["routes"][0];
-    assert_eq!((&route["policy"]["require"], &route["policy"]["timeouts"]["total"]), (&"any".into(), &"2s".into()));
+    let route = &config["broadcast"][0]["routes"][0];
+    assert_eq!((&route["require"], &route["timeout"]), (&"any".into(), &"2s".into()));
     let mut client = RawClient::connect(fanfare.address()).await;
     client.send(request_bytes("h", "GET", "/", &[], b"")).await;
     assert_eq!(client.read_response("GET").await.complete().status, 500);
@@ -121,9 +121,25 @@ async fn bad_usage_is_64_and_help_is_not_an_error() {
         assert_eq!(refused.code, Some(64), "{arguments:?}");
         assert!(!refused.stderr.is_empty() && refused.stdout.is_empty(), "{arguments:?}");
     }
-    for arguments in [&["--version"][..], &["--help"], &["run", "--help"]] {
+    for arguments in [&["--version"][..], &["--help"], &["run", "--help"], &["help"], &["help", "elect"]] {
         let told = run(arguments).await;
         assert_eq!((told.code, told.stderr.as_str()), (Some(0), ""), "{arguments:?}");
+    }
+}
+
+/// The tests are built where the binary is.
+#[tokio::test]
+async fn in_a_git_checkout_the_version_has_its_commit() {
+    let git = |arguments: &[&str]| {
+        let output = std::process::Command::new("git").args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output();
+        let output = output.ok().filter(|output| output.status.success())?;
+        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let version = run(["--version"]).await.stdout;
+    let given = option_env!("FANFARE_COMMIT").filter(|commit| !commit.is_empty());
+    match given.map(str::to_owned).or_else(|| git(&["rev-parse", "--short=12", "HEAD"])) {
+        Some(commit) => assert_eq!(version, format!("fanfare {} ({commit})\n", env!("CARGO_PKG_VERSION"))),
+        None => assert_eq!(version, format!("fanfare {}\n", env!("CARGO_PKG_VERSION"))),
     }
 }
 

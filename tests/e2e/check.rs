@@ -99,10 +99,36 @@ broadcast:
     .await;
     assert_eq!((good.code, good.stderr.as_str()), (Some(0), ""));
     assert!(
-        good.stdout.starts_with("ok\n") && good.stdout.contains("2 listeners, 4 routes, 3 sources of endpoints"),
+        good.stdout.starts_with("ok\n")
+            && good.stdout.trim_end().ends_with(": broadcast: 2 listeners, 4 routes, 3 sources of endpoints"),
         "{}",
         good.stdout
     );
+}
+
+#[tokio::test]
+async fn what_is_asked_for_is_counted_role_by_role() {
+    let good = check(
+        "
+elect: [{name: a}, {name: b}]
+discover: [{select: {labels: a=b}, to: /x.yml}]
+bridge: [{from: 's3://a/b', to: /x}, {from: 's3://a/c', to: /y}]
+endpoints: {services: [a, b, c], listen: 127.0.0.1:0}
+mirror: {remotes: [{kubeconfig: /k, prefix: west, select: {labels: a=b}}]}
+",
+    )
+    .await;
+    assert_eq!((good.code, good.stderr.as_str()), (Some(0), ""));
+    let counts = "elect: 2 elections; discover: 1 export; bridge: 2 bridges; endpoints: 3 services; mirror: 1 remote";
+    assert!(good.stdout.trim_end().ends_with(&format!(": {counts}")), "{}", good.stdout);
+}
+
+#[tokio::test]
+async fn a_file_needs_no_flag() {
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(b"elect: [{name: a}]").expect("it can be written");
+    let good = run(["check".as_ref(), file.path().as_os_str()]).await;
+    assert_eq!((good.code, good.stderr.as_str()), (Some(0), ""));
 }
 
 #[tokio::test]

@@ -115,9 +115,8 @@ async fn the_deployment_s_arguments_and_rights_are_enough_to_become_ready() {
         let text = value.as_str().unwrap_or_else(|| panic!("no duration: {value}"));
         Duration::from_secs(text.strip_suffix('s').and_then(|n| n.parse().ok()).expect("whole seconds"))
     };
-    let process = &config["process"];
-    let (delay, drain) = (seconds(&process["drain_delay"]), seconds(&process["drain_timeout"]));
-    let timeout = seconds(&config["proxy"]["listeners"][0]["routes"][0]["policy"]["timeouts"]["total"]);
+    let (delay, drain) = (seconds(&config["drain_delay"]), seconds(&config["drain_timeout"]));
+    let timeout = seconds(&config["broadcast"][0]["routes"][0]["timeout"]);
     let grace = &deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"];
     let grace = Duration::from_secs(grace.as_u64().expect("a number"));
     assert!(drain > timeout, "a request that came in last still gets its answer");

@@ -75,6 +75,10 @@ fn what_is_copied_is_there_and_all_that_cargo_asks_for() {
         package["targets"].as_array().expect("a list").iter().filter(|target| target["kind"][0] == "bin")
     });
     assert_eq!(binary.map(|target| target["name"].as_str()).collect::<Vec<_>>(), [Some("fanfare")]);
+    let scripts = packages.iter().filter(|package| package["name"] == "fanfare").flat_map(|package| {
+        package["targets"].as_array().expect("a list").iter().filter(|target| target["kind"][0] == "custom-build")
+    });
+    assert_eq!(scripts.count(), 1, "what tells the binary its commit");
     assert!(all("RUN").iter().any(|run| run.contains("cargo build --release --locked --bin fanfare")));
 }
 

@@ -50,7 +50,7 @@ async fn the_environment_of_the_tool_it_replaces_is_enough() {
 
     // Nowhere is the secret told.
     let shown = client::get(fanfare.admin(), "/-/config").await.text();
-    assert!(shown.contains("clusters/edge.traefik.yaml") && !shown.contains(Minio::KEYS.1), "{shown}");
+    assert!(shown.contains("clusters/edge.{format}") && !shown.contains(Minio::KEYS.1), "{shown}");
     let metrics = client::get(fanfare.admin(), "/metrics").await.text();
     for series in [
         "fanfare_export_backends{export=\"discover-traefik\"} 1",

@@ -1,0 +1,247 @@
+//! The configuration in force in the form of the file: what was written, the defaults that hold beside it, and no secret.
+
+use std::sync::{Arc, OnceLock};
+
+use serde_yaml::{Mapping, Value};
+
+use super::Config;
+use crate::settings::{ROLES, Role};
+
+/// What a configuration was read from. Two of the same meaning are the same, however they are written.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Written {
+    raw: Value,
+    shown: Arc<OnceLock<serde_json::Value>>,
+}
+
+/// What stands in the place of a secret. It is read like one, so that the file can be checked as it is shown.
+const HIDDEN: &str = "***";
+
+// === impl Written ===
+
+impl Written {
+    pub(super) fn new(raw: &Value) -> Self {
+        Self { raw: raw.clone(), shown: Arc::default() }
+    }
+}
+
+impl PartialEq for Written {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+// === impl Config ===
+
+impl Config {
+    /// As a file would say it: pasted into one, it means the same, but for its secrets.
+    pub(crate) fn shown(&self) -> serde_json::Value {
+        self.written.shown.get_or_init(|| self.show()).clone()
+    }
+
+    fn show(&self) -> serde_json::Value {
+        let mut shown = self.written.raw.clone();
+        for (key, default) in defaults(&shown) {
+            // A default that is told in words, or that would switch something on, does not mean the same.
+            let mut more = shown.clone();
+            fill(&mut more, key, &default);
+            if more != shown && Self::check(&more).is_ok_and(|config| config == *self) {
+                shown = more;
+            }
+        }
+        hide(&mut shown, "");
+        serde_json::to_value(&shown).unwrap_or_else(|error| serde_json::json!({ "error": error.to_string() }))
+    }
+}
+
+/// The keys of what is asked for that have a default, each once.
+fn defaults(raw: &Value) -> Vec<(&'static str, Value)> {
+    let asked = |role: &&Role| raw.get(role.name).is_some();
+    let settings = ROLES.iter().filter(asked).flat_map(Role::settings);
+    let mut defaults: Vec<(&str, Value)> = Vec::new();
+    for setting in settings.filter(|setting| !setting.key.is_empty() && !setting.default.is_empty()) {
+        if defaults.iter().all(|(key, _)| *key != setting.key) {
+            // A number or a truth is shown as one.
+            let scalar =
+                serde_yaml::from_str(setting.default).ok().filter(|value: &Value| value.is_bool() || value.is_u64());
+            defaults.push((setting.key, scalar.unwrap_or_else(|| setting.default.into())));
+        }
+    }
+    defaults
+}
+
+/// Puts a value where a path like `a.b[].c` leads and nothing is, in every element of the lists that are there.
+fn fill(into: &mut Value, path: &str, value: &Value) {
+    let (step, rest) = path.split_once('.').map_or((path, None), |(step, rest)| (step, Some(rest)));
+    let Value::Mapping(mapping) = into else { return };
+    match (step.strip_suffix("[]"), rest) {
+        (Some(list), Some(rest)) => {
+            let elements = mapping.get_mut(list).and_then(Value::as_sequence_mut);
+            elements.into_iter().flatten().for_each(|element| fill(element, rest, value));
+        }
+        (None, Some(rest)) => {
+            let there = mapping.entry(step.into()).or_insert_with(|| Value::Mapping(Mapping::new()));
+            fill(there, rest, value);
+        }
+        (_, None) => {
+            let there = mapping.entry(step.trim_end_matches("[]").into()).or_insert(Value::Null);
+            if there.is_null() {
+                *there = value.clone();
+            }
+        }
+    }
+}
+
+/// Hides the values of keys that are called like secrets, those of header fields, and passwords in URLs.
+fn hide(value: &mut Value, key: &str) {
+    match value {
+        Value::Mapping(mapping) => {
+            for (key, value) in mapping {
+                hide(value, key.as_str().unwrap_or_default());
+            }
+        }
+        Value::Sequence(list) => list.iter_mut().for_each(|element| hide(element, key)),
+        Value::String(text) => *text = without_secret(key, text),
+        Value::Number(_) | Value::Bool(_) if is_secret(key) => *value = HIDDEN.into(),
+        _ => {}
+    }
+}
+
+fn without_secret(key: &str, text: &str) -> String {
+    match text.split_once(':') {
+        Some((name, _)) if key == "headers" => format!("{name}: {HIDDEN}"),
+        _ if is_secret(key) || key == "headers" => HIDDEN.to_owned(),
+        _ => without_password(text),
+    }
+}
+
+/// Where a secret is (a file, a variable) is none.
+fn is_secret(key: &str) -> bool {
+    let names = ["secret", "password", "token", "access_key"];
+    names.iter().any(|name| key.contains(name)) && !key.ends_with("_file") && !key.ends_with("_env")
+}
+
+/// `https://user:***@host/path`.
+fn without_password(text: &str) -> String {
+    let parts = text.split_once("://").and_then(|(scheme, rest)| {
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
+        let (user, host) = authority.rsplit_once('@')?;
+        let user = user.split_once(':').map_or(HIDDEN.to_owned(), |(user, _)| format!("{user}:{HIDDEN}"));
+        Some(format!("{scheme}://{user}@{host}{path}"))
+    });
+    parts.unwrap_or_else(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Something of every role, with secrets wherever there can be some.
+    const ALL: &str = "
+admin: {listen: 127.0.0.1:0}
+kubernetes: {namespace: shop, kubeconfig: /k}
+threads: 2
+leader_elect: {name: edge}
+broadcast:
+  - listen: ':8080'
+    allow: 'PURGE,BAN /cache/*'
+    routes:
+      - {match: {method: PURGE, path: [/a, /b/*]}, to: {service: 'cache, shop/c*', port: http}, success: [2xx, 'PURGE=200,404']}
+      - {to: {endpoints: ['192.0.2.1:80', '[::1]:80']}, timeout: 3s, require: 67%, max_body: 1MiB}
+  - {listen: 127.0.0.1:0, routes: [{to: {dns: 'a.example:80'}}, {match: {host: x}, to: {file: /x}}]}
+elect:
+  - {name: one, ttl: 30s, on_start: [sh, -c, 'a b'], step_down_token_file: /token}
+  - {name: two}
+discover:
+  - {name: a, select: {labels: 'a=b', namespaces: [x, y]}, format: [json, traefik], to: '/x/{format}'}
+  - name: b
+    select: {labels: ''}
+    to: [https://user:hunter2@host.example/x, 'serve:/x']
+    listen: ':8082'
+    headers: ['Authorization: Bearer hunter2']
+bridge:
+  - {from: s3://a/b, to: /c, s3: {access_key: hunter2, secret_key: hunter2, endpoint: 'http://minio:9000'}}
+endpoints: {services: [a, shop/b], listen: ':8083', exec: 'a b'}
+mirror:
+  global: {label: g=h}
+  remotes:
+    - {kubeconfig: /west, prefix: west, select: {labels: a=b}, namespace: m, zone_map: {'1': a}}
+    - {url: 'https://east.example', token_file: /t, ca_file: /c, prefix: east, select: {labels: a=b}, namespace: m}
+";
+
+    fn parse(text: &str) -> Config {
+        Config::parse(text.as_bytes()).unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
+    /// As somebody would paste it.
+    fn again(config: &Config) -> Config {
+        parse(&serde_json::to_string_pretty(&config.shown()).expect("it is JSON"))
+    }
+
+    #[test]
+    fn what_is_shown_of_every_role_means_the_same_when_it_is_pasted_into_a_file() {
+        let config = parse(ALL);
+        let pasted = again(&config);
+        // Secrets are not the same, but nothing else.
+        let without = |mut config: Config| {
+            config.bridge[0].access = Default::default();
+            config.discover[1].access = Default::default();
+            for output in &mut config.discover[1].outputs {
+                output.to.remove(0);
+            }
+            config
+        };
+        assert_eq!(without(pasted.clone()), without(config));
+        assert_eq!(pasted.shown(), again(&pasted).shown());
+        for role in ROLES {
+            let one = Value::Mapping(Mapping::from_iter(
+                serde_yaml::from_str::<Mapping>(ALL)
+                    .expect("it is YAML")
+                    .into_iter()
+                    .filter(|(key, _)| key == role.name),
+            ));
+            let config = Config::check(&one).unwrap_or_else(|problems| panic!("{}: {problems}", role.name));
+            assert_eq!(config.shown()[role.name].is_null(), false, "{}", role.name);
+            again(&config);
+        }
+    }
+
+    #[test]
+    fn no_secret_is_shown() {
+        let shown = parse(ALL).shown().to_string();
+        assert!(!shown.contains("hunter2"), "{shown}");
+        for kept in ["https://user:***@host.example/x", "Authorization: ***", "\"step_down_token_file\":\"/token\""] {
+            assert!(shown.contains(kept), "{kept}: {shown}");
+        }
+        assert_eq!(without_password("http://token@a:1/b@c"), "http://***@a:1/b@c");
+        assert_eq!(without_password("http://a/b@c"), "http://a/b@c");
+    }
+
+    #[test]
+    fn defaults_that_hold_are_shown_beside_what_was_written() {
+        let shown = parse(ALL).shown();
+        let route = &shown["broadcast"][0]["routes"][0];
+        assert_eq!(
+            (&route["require"], &route["timeout"], &route["retries"]),
+            (&"all".into(), &"10s".into(), &0.into())
+        );
+        assert_eq!(shown["broadcast"][0]["routes"][1]["timeout"], "3s", "what was written stays");
+        assert_eq!((&shown["drain_timeout"], &shown["broadcast"][1]["keepalive"]), (&"10s".into(), &true.into()));
+        let brief = parse("elect: [{name: a}]").shown();
+        assert!(brief["admin"].is_null() && brief["elect"][0]["http"].is_null(), "nothing is switched on: {brief}");
+        assert_eq!(brief["elect"][0]["lock"], "leases");
+    }
+
+    #[test]
+    fn what_flags_say_is_shown_as_a_file_says_it() {
+        let arguments = ["fanfare", "broadcast", "--endpoints", "192.0.2.1:80", "--require=any", "--no-keepalive"];
+        let Ok(crate::cli::Task::Serve(flags)) = crate::cli::parse_with(arguments, &|_| None) else {
+            panic!("it is to serve")
+        };
+        let config = flags.config().unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(config.shown()["broadcast"][0]["routes"][0]["require"], "any");
+        assert_eq!(config.shown()["broadcast"][0]["keepalive"], false);
+        assert_eq!(again(&config), config);
+    }
+}
