@@ -5,15 +5,15 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{HeaderValue, Method, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 
-use crate::listener::{Bound, Limits};
+use crate::listener::{Bound, Limits, Peer};
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
 use crate::telemetry::{Level, Telemetry};
@@ -140,7 +140,19 @@ async fn log_level(State(shared): State<Arc<Shared>>) -> String {
     shared.telemetry.level().to_string()
 }
 
-async fn set_log_level(State(shared): State<Arc<Shared>>, body: Body) -> (StatusCode, String) {
+async fn set_log_level(
+    State(shared): State<Arc<Shared>>,
+    peer: Extension<Peer>,
+    headers: HeaderMap,
+    body: Body,
+) -> (StatusCode, String) {
+    // It often listens on every address, for probes and scrapers: these may look, and change nothing.
+    if !peer.is_local(&headers) {
+        return (
+            StatusCode::FORBIDDEN,
+            "only from the loopback address: use for instance kubectl port-forward\n".to_owned(),
+        );
+    }
     // A level is one short word, so most bodies are refused by their size alone.
     let body = match tokio::time::timeout(shared.limits.read_timeout, axum::body::to_bytes(body, 64)).await {
         Ok(Ok(body)) => body,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderMap, header};
 use axum::middleware;
 use tokio::net::TcpListener;
 
@@ -36,6 +37,16 @@ pub struct Bound {
     listener: GuardedListener,
     router: Router,
     addr: SocketAddr,
+}
+
+// === impl Peer ===
+
+impl Peer {
+    /// Whether the request comes from this machine. A page in a browser on it does too, but browsers say where from.
+    #[must_use]
+    pub fn is_local(&self, headers: &HeaderMap) -> bool {
+        self.0.ip().to_canonical().is_loopback() && !headers.contains_key(header::ORIGIN)
+    }
 }
 
 // === impl Limits ===
@@ -83,5 +94,23 @@ impl Bound {
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
         let service = self.router.into_make_service_with_connect_info::<Accepted>();
         axum::serve(self.listener, service).with_graceful_shutdown(shutdown).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_local_on_the_loopback_address_and_without_an_origin() {
+        let none = HeaderMap::new();
+        for (address, local) in
+            [("127.0.0.1:1", true), ("[::1]:1", true), ("[::ffff:127.0.0.1]:1", true), ("192.0.2.1:1", false)]
+        {
+            let peer = Peer(address.parse().expect("an address"));
+            assert_eq!(peer.is_local(&none), local, "{address}");
+            let page = HeaderMap::from_iter([(header::ORIGIN, "http://192.0.2.1".parse().expect("a value"))]);
+            assert!(!peer.is_local(&page), "{address}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! What is shipped beside the binary is as right as the binary: manifests, image, metrics reference, alerts, dashboard.
 
+mod apart;
 mod broadcast;
 mod discover;
 mod elect;

@@ -10,7 +10,7 @@
 //! | `/v1/elections`, `/v1/elections/<name>[/leader, /watch, /step-down]` | all elections, and each |
 //! | `/healthz`, `/readyz`, `/metrics` | of the process |
 
-use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     Extension, Json, Router,
@@ -103,13 +103,12 @@ impl Api {
 // === impl StepDownAccess ===
 
 impl StepDownAccess {
-    fn allows(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
+    fn allows(&self, peer: Peer, headers: &HeaderMap) -> bool {
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
         if let (Some(token), Some(given)) = (&self.token, given) {
             return same(token, given);
         }
-        // A page in a browser on this machine comes from the loopback address too, but browsers say where from.
-        peer.to_canonical().is_loopback() && !headers.contains_key(header::ORIGIN)
+        peer.is_local(headers)
     }
 }
 
@@ -185,7 +184,7 @@ async fn named_steps_down(
 }
 
 async fn step_down(observed: &Observed, shared: &Shared, peer: Peer, headers: &HeaderMap) -> Response {
-    if !shared.step_down.allows(peer.0.ip(), headers) {
+    if !shared.step_down.allows(peer, headers) {
         let why = "only from the loopback address, or with the bearer token of the configuration\n";
         return (StatusCode::FORBIDDEN, why).into_response();
     }

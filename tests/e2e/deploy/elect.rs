@@ -65,8 +65,13 @@ async fn the_arguments_and_rights_are_enough_to_lead_label_and_route() {
     let deployment = SHIPPED.deployment(&namespace);
     let container = container(&deployment);
     let arguments = container["args"].as_array().expect("a list").iter().map(|text| text.as_str().expect("a text"));
-    let mut arguments: Vec<String> =
-        arguments.map(|text| text.replace("$(POD_NAMESPACE)", &namespace).replace("=:4040", "=127.0.0.1:0")).collect();
+    let mut arguments: Vec<String> = arguments
+        .map(|text| {
+            text.replace("$(POD_NAMESPACE)", &namespace)
+                .replace("127.0.0.1:4040", "127.0.0.1:0")
+                .replace("=:8081", "=127.0.0.1:0")
+        })
+        .collect();
     let kubeconfig = account.kubeconfig_path().to_str().expect("a path of ASCII").to_owned();
     // What the downward API fills in.
     arguments.extend([
@@ -75,7 +80,7 @@ async fn the_arguments_and_rights_are_enough_to_lead_label_and_route() {
         "-pod=example-1".into(),
         format!("-pod-namespace={namespace}"),
     ]);
-    let fanfare = Fanfare::start(&arguments);
+    let mut fanfare = Fanfare::start(&arguments);
     let address = fanfare.listening("for elect").await;
     testkit::eventually!("it to lead", client::get(address, "/leader").await.status, |status| *status == 200);
 
@@ -87,8 +92,13 @@ async fn the_arguments_and_rights_are_enough_to_lead_label_and_route() {
     let slice = testkit::eventually!("the slice", cluster.read(&slice).await, |slice| slice.is_some()).expect("so");
     assert_eq!(slice["endpoints"][0]["addresses"][0], "192.0.2.7");
     assert_eq!(slice["ports"][0]["port"], 8080, "where the workload listens, not the Service");
-    let probe = container["livenessProbe"]["httpGet"]["path"].as_str().expect("a path");
-    assert_eq!(client::get(address, probe).await.complete().status, 200);
+    fanfare.wait_listening().await;
+    for probe in ["startupProbe", "livenessProbe"] {
+        let probe = &container[probe]["httpGet"];
+        assert_eq!(probe["port"], "admin", "the kubelet cannot reach the loopback address of a pod");
+        let path = probe["path"].as_str().expect("a path");
+        assert_eq!(client::get(fanfare.admin(), path).await.complete().status, 200, "{path}");
+    }
     let log = fanfare.stderr.text();
     assert!(!log.contains("RBAC"), "{log}");
 }

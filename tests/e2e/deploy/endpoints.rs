@@ -59,7 +59,7 @@ async fn the_arguments_and_rights_are_enough_to_know_the_peers() {
     arguments.push(format!("--kubeconfig={}", account.kubeconfig_path().display()));
     let fanfare = Fanfare::start(&arguments);
     let address = fanfare.listening("for endpoints").await;
-    for probe in ["readinessProbe", "livenessProbe"] {
+    for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
         let path = container[probe]["httpGet"]["path"].as_str().expect("a path");
         testkit::eventually!("the probe to pass", client::get(address, path).await.status, |status| *status == 200);
     }

@@ -127,8 +127,8 @@ impl Shipped {
     /// The image is of this version.
     pub(crate) fn check_image(self) {
         let deployment = self.deployment("x");
-        let containers = deployment["spec"]["template"]["spec"]["containers"].as_array().expect("a list");
-        let images = containers.iter().filter_map(|container| container["image"].as_str());
+        let images =
+            containers(&deployment["spec"]["template"]["spec"]).filter_map(|container| container["image"].as_str());
         let ours: Vec<_> = images.filter_map(|image| image.rsplit_once("fanfare:")).map(|(_, tag)| tag).collect();
         assert_eq!(ours, [env!("CARGO_PKG_VERSION")]);
     }
@@ -139,9 +139,15 @@ pub(crate) fn yaml(objects: &[Value]) -> String {
     objects.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n---\n")
 }
 
-/// The first container of the workload's pods.
+/// The container of the workload's pods that is ours.
 pub(crate) fn container(deployment: &Value) -> &Value {
-    &deployment["spec"]["template"]["spec"]["containers"][0]
+    let ours = |container: &&Value| container["image"].as_str().is_some_and(|image| image.contains("fanfare:"));
+    containers(&deployment["spec"]["template"]["spec"]).find(ours).expect("one of them is ours")
+}
+
+/// Every container of a pod, those that start first before the others.
+pub(crate) fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
+    ["initContainers", "containers"].into_iter().flat_map(|kind| pod[kind].as_array().into_iter().flatten())
 }
 
 /// One request to the API server with the rights of an account: the body, or what it said instead.
