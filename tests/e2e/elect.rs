@@ -17,7 +17,7 @@ use testkit::{
 use crate::process::Fanfare;
 
 /// An account that may do all that a candidate does, in its namespace.
-async fn candidate(cluster: &Cluster, namespace: &str) -> Account {
+pub(crate) async fn candidate(cluster: &Cluster, namespace: &str) -> Account {
     let account = cluster.service_account(namespace, "candidate").await;
     let role = format!(
         "
@@ -43,7 +43,7 @@ subjects: [{{kind: ServiceAccount, name: candidate, namespace: {namespace}}}]
 }
 
 /// `fanfare elect` as the original's users write it, on a free port, with the shortest lease and more flags.
-fn elect(kubeconfig: &Path, namespace: &str, id: &str, flags: &[&str]) -> Fanfare {
+pub(crate) fn elect(kubeconfig: &Path, namespace: &str, id: &str, flags: &[&str]) -> Fanfare {
     let pod_namespace = ["-ttl=2s", "-pod-namespace", namespace];
     elect_with(kubeconfig, namespace, id, &[&pod_namespace, flags].concat())
 }
@@ -58,13 +58,13 @@ fn elect_with(kubeconfig: &Path, namespace: &str, id: &str, flags: &[&str]) -> F
 }
 
 /// A JSON answer, whatever its status.
-async fn json(fanfare: &Fanfare, path: &str) -> Value {
+pub(crate) async fn json(fanfare: &Fanfare, path: &str) -> Value {
     let answer = client::get(fanfare.listening("for elect").await, path).await.complete();
     serde_json::from_str(&answer.text()).unwrap_or_else(|e| panic!("{path}: {e}: {answer}"))
 }
 
 /// Waits until it leads, or does not.
-async fn until_leading(fanfare: &Fanfare, leading: bool) -> Value {
+pub(crate) async fn until_leading(fanfare: &Fanfare, leading: bool) -> Value {
     let what = format!("is_leader to be {leading}");
     testkit::eventually!(what, json(fanfare, "/v1/state").await, |state| state["is_leader"] == leading)
 }

@@ -1,6 +1,6 @@
 //! `fanfare endpoints` as the pod beside it sees it.
 
-mod bed;
+pub(crate) mod bed;
 mod defects;
 mod deliveries;
 mod original;

@@ -10,6 +10,7 @@ mod dns;
 mod drain;
 mod elect;
 mod endpoints;
+mod examples;
 mod file;
 mod kubernetes;
 mod mirror;

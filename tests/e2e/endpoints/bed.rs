@@ -11,26 +11,26 @@ use testkit::{
 use crate::{deploy::shipped::Shipped, process::Fanfare};
 
 /// A namespace and the account of the shipped Role in it.
-pub(super) struct Bed {
-    pub(super) cluster: Shared,
-    pub(super) namespace: String,
-    pub(super) account: Account,
+pub(crate) struct Bed {
+    pub(crate) cluster: Shared,
+    pub(crate) namespace: String,
+    pub(crate) account: Account,
 }
 
 impl Bed {
-    pub(super) async fn new(name: &str) -> Self {
+    pub(crate) async fn new(name: &str) -> Self {
         let cluster = shared().await;
         let namespace = cluster.namespace(name).await;
         let account = Shipped("endpoints").account(&cluster, &namespace).await;
         Self { cluster, namespace, account }
     }
 
-    pub(super) fn kubeconfig(&self) -> String {
+    pub(crate) fn kubeconfig(&self) -> String {
         self.account.kubeconfig_path().display().to_string()
     }
 
     /// Writes a slice of ready endpoints; a number above 255 goes on in the next networks.
-    pub(super) async fn slice(&self, name: &str, service: &str, hosts: impl IntoIterator<Item = u32>) {
+    pub(crate) async fn slice(&self, name: &str, service: &str, hosts: impl IntoIterator<Item = u32>) {
         let address = |n: u32| format!("10.1.{}.{}", n / 256, n % 256);
         let endpoints: Vec<Value> =
             hosts.into_iter().map(|n| json!({"addresses": [address(n)], "hostname": format!("h-{n}")})).collect();
@@ -43,12 +43,12 @@ impl Bed {
     }
 
     /// Starts it with these flags for these services, on a free port of loopback.
-    pub(super) async fn start(&self, services: &str, flags: &[&str]) -> (Fanfare, SocketAddr) {
+    pub(crate) async fn start(&self, services: &str, flags: &[&str]) -> (Fanfare, SocketAddr) {
         self.start_as(self.account.kubeconfig_path(), services, flags).await
     }
 
     /// The same with another kubeconfig.
-    pub(super) async fn start_as(&self, kubeconfig: &Path, services: &str, flags: &[&str]) -> (Fanfare, SocketAddr) {
+    pub(crate) async fn start_as(&self, kubeconfig: &Path, services: &str, flags: &[&str]) -> (Fanfare, SocketAddr) {
         let kubeconfig = kubeconfig.display().to_string();
         let mut arguments = vec!["endpoints", "--listen=127.0.0.1:0", "-n", &self.namespace, "-k", &kubeconfig];
         arguments.extend(["--service", services]);
@@ -60,7 +60,7 @@ impl Bed {
 }
 
 /// The hosts of the ready addresses that are told.
-pub(super) async fn told(address: SocketAddr, path: &str) -> Vec<String> {
+pub(crate) async fn told(address: SocketAddr, path: &str) -> Vec<String> {
     let answer = client::get(address, path).await.complete();
     let json = serde_json::from_slice::<Value>(&answer.body).unwrap_or_default();
     let subsets = json["subsets"].as_array().cloned().unwrap_or_default();
