@@ -282,7 +282,7 @@ mod tests {
         let with = |token: Option<&str>| StepDownAccess { token: token.map(str::to_owned) };
         let allows = |access: &StepDownAccess, peer: &str, fields: &[(header::HeaderName, &'static str)]| {
             let fields = fields.iter().map(|(name, value)| (name.clone(), header::HeaderValue::from_static(value)));
-            access.allows(peer.parse().expect("an address"), &fields.collect())
+            access.allows(Peer((peer.parse::<std::net::IpAddr>().expect("an address"), 1).into()), &fields.collect())
         };
         let (none, some) = (with(None), with(Some("s3cret")));
         for local in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
