@@ -57,7 +57,7 @@ pub(crate) fn mirror(
         return Err(Refusal::ExternalName);
     }
     let service = service::plain(local, peer, origin);
-    let slices = slices::of(local, peer, &peer.config.prefix, origin, slices, verdict);
+    let slices = slices::of(local, peer, &peer.config.prefix, origin, slices, |_port| true, verdict);
     Ok(Desired { service, slices, untouched: Vec::new(), dimmed: Vec::new(), conflicts: Vec::new() })
 }
 

@@ -24,11 +24,12 @@ pub(super) struct Set {
 
 type Endpoints = BTreeMap<Address, Attributes>;
 
-/// Merges a Service's slices and cuts them anew.
-pub(super) fn cut(slices: &[impl AsRef<Slice>]) -> Vec<Set> {
+/// Merges a Service's slices and cuts them anew, with those of their ports that are wanted. An endpoint of which no port is
+/// wanted is left out; one of which nothing is said about ports is not.
+pub(super) fn cut(slices: &[impl AsRef<Slice>], wanted: impl Fn(&PortFacts) -> bool) -> Vec<Set> {
     let mut sets = Vec::new();
     let mut ordinals: BTreeMap<AddressFamily, usize> = BTreeMap::new();
-    for ((family, ports), endpoints) in by_ports(slices) {
+    for ((family, ports), endpoints) in by_ports(slices, wanted) {
         let ordinal = ordinals.entry(family).or_default();
         let mut hashed: Vec<(u64, Address, Attributes)> =
             endpoints.into_iter().map(|(address, attributes)| (hash(&address), address, attributes)).collect();
@@ -46,7 +47,10 @@ pub(super) fn cut(slices: &[impl AsRef<Slice>]) -> Vec<Set> {
 }
 
 /// The endpoints by family and set of ports.
-fn by_ports(slices: &[impl AsRef<Slice>]) -> BTreeMap<(AddressFamily, Vec<PortFacts>), Endpoints> {
+fn by_ports(
+    slices: &[impl AsRef<Slice>],
+    wanted: impl Fn(&PortFacts) -> bool,
+) -> BTreeMap<(AddressFamily, Vec<PortFacts>), Endpoints> {
     // What is said about each endpoint on each port. One that two slices have counts once, as the more useful of the two
     // says: for a moment, while a controller moves it, it is in both.
     let mut said: BTreeMap<(AddressFamily, Address), BTreeMap<Option<PortFacts>, Attributes>> = BTreeMap::new();
@@ -55,7 +59,8 @@ fn by_ports(slices: &[impl AsRef<Slice>]) -> BTreeMap<(AddressFamily, Vec<PortFa
         for (address, attributes) in &slice.endpoints {
             let on = said.entry((slice.family, address.clone())).or_default();
             let portless = slice.ports.is_empty().then_some(None);
-            for port in slice.ports.iter().cloned().map(Some).chain(portless) {
+            let ports = slice.ports.iter().filter(|port| wanted(port)).cloned();
+            for port in ports.map(Some).chain(portless) {
                 let known = on.entry(port).or_insert_with(|| attributes.clone());
                 if *attributes < *known {
                     known.clone_from(attributes);

@@ -23,12 +23,13 @@ pub(super) fn of(
     prefix: &str,
     origin: &Origin,
     slices: &[impl AsRef<Slice>],
+    wanted: impl Fn(&PortFacts) -> bool,
     verdict: Verdict,
 ) -> Vec<EndpointSlice> {
     if matches!(origin.kind, Kind::ExternalName(_)) {
         return Vec::new();
     }
-    let sets = cut::cut(slices);
+    let sets = cut::cut(slices, wanted);
     let hinted = sets.iter().flat_map(|set| &set.endpoints).all(|(_, said)| hints(peer.config, said).is_some());
     let source = peer.cluster.unwrap_or(&peer.config.name);
     let object = |set: cut::Set| {

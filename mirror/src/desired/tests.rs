@@ -91,17 +91,30 @@ fn one_family_asks_for_that_and_two_for_both() {
     assert_eq!(of(Value::Null), (Value::Null, Value::Null));
 }
 
-/// The global Service of these: remote, age, spec.
+/// The global Service of these: remote, age, spec. Each has one endpoint, on the port `http`.
 fn merged(all: &[(&str, i64, Value)]) -> Desired {
+    merged_beside(all, &[], None)
+}
+
+/// The same, where these remotes are not known and this Service is here.
+fn merged_beside(all: &[(&str, i64, Value)], untouched: &[&str], there: Option<&RawService>) -> Desired {
     let remotes: Vec<Remote> = all.iter().map(|(name, ..)| Remote::new(*name, *name, "x=y", "m")).collect();
     let origins: Vec<Origin> = all.iter().map(|(_, created, spec)| origin("web", *created, spec.clone())).collect();
-    let sources = remotes.iter().zip(&origins).map(|(config, origin)| Source {
+    let sources = remotes.iter().zip(&origins).enumerate().map(|(number, (config, origin))| Source {
         peer: Peer { config, cluster: Some(&config.name) },
         origin,
-        slices: vec![slice("IPv4", &["192.0.2.1"])],
+        slices: vec![slice("IPv4", &[&format!("192.0.2.{}", number + 1)])],
         verdict: Verdict::AsKnown,
     });
-    merge(&local(), &Global::new("global", "m"), sources.collect(), Vec::new()).expect("it is mirrored")
+    let untouched = untouched.iter().map(|name| (*name).to_owned()).collect();
+    merge(&local(), &Global::new("global", "m"), sources.collect(), untouched, there).expect("it is mirrored")
+}
+
+/// The endpoints behind a port of the Service, as kube-proxy finds them: by name and protocol.
+fn behind(desired: &Desired, name: &str) -> Vec<String> {
+    let serves = |slice: &&EndpointSlice| slice.ports.iter().flatten().any(|port| port.name.as_deref() == Some(name));
+    let all = desired.slices.iter().filter(serves).flat_map(|slice| &slice.endpoints);
+    all.map(|endpoint| endpoint.addresses[0].clone()).collect()
 }
 
 fn ports_of(desired: &Desired) -> Vec<(String, i32)> {
@@ -146,4 +159,37 @@ fn each_remote_has_slices_of_its_own_even_for_equal_endpoints() {
     let desired = merged(&[("a", 1, spec.clone()), ("b", 2, spec)]);
     let names: std::collections::BTreeSet<_> = desired.slices.iter().map(|slice| &slice.metadata.name).collect();
     assert_eq!((desired.slices.len(), names.len()), (2, 2));
+}
+
+#[test]
+fn endpoints_get_no_traffic_for_a_port_that_means_something_else_where_they_are() {
+    let old = ("a", 1, json!({"ports": [{"name": "http", "port": 80}]}));
+    let with = |spec: Value| merged(&[old.clone(), ("b", 2, spec)]);
+    let both = ["192.0.2.1", "192.0.2.2"];
+    for (why, ports) in [
+        ("another number", json!([{"name": "http", "port": 8080}])),
+        ("another protocol", json!([{"name": "http", "port": 80, "protocol": "UDP"}])),
+        ("crossed", json!([{"name": "web", "port": 80}, {"name": "http", "port": 9000}])),
+        ("only in its slices, where the older Service gives it a meaning", json!([{"name": "web", "port": 9000}])),
+    ] {
+        let desired = with(json!({ "ports": ports }));
+        assert_eq!(behind(&desired, "http"), both[..1], "{why}");
+        let addresses = desired.slices.iter().flat_map(|slice| &slice.endpoints).count();
+        assert_eq!(addresses, 1, "{why}: one without a port is not in a slice, of which DNS would make an address");
+    }
+    assert_eq!(behind(&with(json!({"ports": [{"name": "http", "port": 80}]})), "http"), both);
+    let other_words = json!({"ports": [{"name": "http", "port": 80, "appProtocol": "http"}]});
+    assert_eq!(behind(&with(other_words), "http"), both, "it is the same port all the same");
+    let more = json!({"ports": [{"name": "http", "port": 80}, {"name": "grpc", "port": 80, "protocol": "UDP"}]});
+    assert_eq!(behind(&with(more), "http"), both, "only what contradicts is left out");
+}
+
+#[test]
+fn while_the_oldest_is_not_known_the_others_fit_the_service_that_is_here() {
+    let young = ("b", 2, json!({"ports": [{"name": "http", "port": 8080}]}));
+    let here = merged(&[("a", 1, json!({"ports": [{"name": "http", "port": 80}]})), young.clone()]).service;
+    let desired = merged_beside(std::slice::from_ref(&young), &["a"], Some(&here));
+    assert_eq!(behind(&desired, "http"), Vec::<String>::new());
+    let alone = merged_beside(&[young], &[], Some(&here));
+    assert_eq!(behind(&alone, "http"), ["192.0.2.1"], "once it is known that there is no other");
 }

@@ -65,7 +65,7 @@ impl World {
             Some((Claim::Global(origin), losers)) => {
                 input.whose = Some(Whose::Global);
                 input.refusals = losers;
-                input.goal = self.global(key, &origin, &mut input.refusals);
+                input.goal = self.global(key, &origin, &input.live, &mut input.refusals);
             }
             None => {
                 input.whose = self.whose(key, &input.live);
@@ -140,7 +140,7 @@ impl World {
         }
     }
 
-    fn global(&self, key: &ServiceKey, service: &ServiceKey, refusals: &mut Vec<Refusal>) -> Goal {
+    fn global(&self, key: &ServiceKey, service: &ServiceKey, live: &Live, refusals: &mut Vec<Refusal>) -> Goal {
         let Some(global) = &self.config.global else { return Goal::Nothing };
         let (mut sources, mut untouched, mut dimmed, mut gone) = (Vec::new(), Vec::new(), Vec::new(), false);
         for (state, config) in self.remotes.iter().zip(&self.config.remotes) {
@@ -169,7 +169,8 @@ impl World {
                 false => Goal::Wait(format!("there are no complete lists of {} yet", untouched.join(", "))),
             };
         }
-        match desired::merge(key, global, sources, untouched) {
+        let there = live.service.as_ref().map(|live| &*live.object);
+        match desired::merge(key, global, sources, untouched, there) {
             Ok(desired) => Goal::Mirror(Box::new(Desired { dimmed, ..desired })),
             Err(refusal) => {
                 refusals.push(refusal);

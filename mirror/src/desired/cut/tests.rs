@@ -21,6 +21,11 @@ fn slice(ports: &[PortFacts], endpoints: Vec<(Address, Attributes)>) -> Arc<Slic
     })
 }
 
+/// With every port that there is.
+fn all(slices: &[Arc<Slice>]) -> Vec<Set> {
+    cut(slices, |_port| true)
+}
+
 fn address(n: u32) -> Address {
     Address { ip: std::net::Ipv4Addr::from(0x0a00_0000 + n).into(), hostname: None }
 }
@@ -109,7 +114,7 @@ fn said(sets: &[Set]) -> BTreeSet<(Address, Option<PortFacts>, Attributes)> {
 proptest! {
     #[test]
     fn any_cut_of_the_same_endpoints_gives_the_same_mirror(pods in pods(), one: u64, other: u64) {
-        let (one, other) = (cut(&cut_by_chance(&pods, one)), cut(&cut_by_chance(&pods, other)));
+        let (one, other) = (all(&cut_by_chance(&pods, one)), all(&cut_by_chance(&pods, other)));
         prop_assert_eq!(&one, &other);
         // Nothing is lost, nothing is made up.
         let mut expected = BTreeSet::new();
@@ -135,8 +140,8 @@ proptest! {
     #[test]
     fn one_endpoint_more_changes_one_slice_or_splits_it(count in 1..2000_u32, extra in 5000..9000_u32) {
         let ports = [port("http", 8080)];
-        let before = cut(&[slice(&ports, endpoints(0..count))]);
-        let after = cut(&[slice(&ports, endpoints((0..count).chain([extra])))]);
+        let before = all(&[slice(&ports, endpoints(0..count))]);
+        let after = all(&[slice(&ports, endpoints((0..count).chain([extra])))]);
         let same = before.iter().filter(|set| after.contains(set)).count();
         prop_assert!(before.len() - same <= 1, "{} of {} slices change", before.len() - same, before.len());
     }
@@ -146,7 +151,7 @@ proptest! {
 fn slices_are_well_filled() {
     let ports = [port("http", 8080)];
     for count in [1, 100, 101, 1000, 5000, 50_000] {
-        let sets = cut(&[slice(&ports, endpoints(0..count))]);
+        let sets = all(&[slice(&ports, endpoints(0..count))]);
         let average = count as usize / sets.len();
         assert!(count <= 100 && sets.len() == 1 || average >= 45, "{count} endpoints in {} slices", sets.len());
     }
@@ -158,15 +163,15 @@ fn an_endpoint_in_two_slices_counts_once_as_the_more_useful_one_says() {
     let leaving = Attributes { unready: true, terminating: true, ..ready() };
     let both = [slice(&ports, vec![(address(1), leaving)]), slice(&ports, vec![(address(1), ready())])];
     let expected = vec![(address(1), ready())];
-    assert_eq!(cut(&both)[0].endpoints, expected);
-    assert_eq!(cut(&[both[1].clone(), both[0].clone()])[0].endpoints, expected);
+    assert_eq!(all(&both)[0].endpoints, expected);
+    assert_eq!(all(&[both[1].clone(), both[0].clone()])[0].endpoints, expected);
 }
 
 #[test]
 fn ports_that_change_their_number_are_in_slices_of_their_own() {
     let old = slice(&[port("http", 8080)], endpoints([1]));
     let new = slice(&[port("http", 9090)], endpoints([1, 2]));
-    let sets = cut(&[old, new]);
+    let sets = all(&[old, new]);
     let found: Vec<(Option<i32>, usize)> = sets.iter().map(|set| (set.ports[0].number, set.endpoints.len())).collect();
     assert_eq!(found, [(Some(8080), 1), (Some(9090), 2)]);
 }
@@ -174,7 +179,7 @@ fn ports_that_change_their_number_are_in_slices_of_their_own() {
 #[test]
 fn two_pods_of_one_node_are_two_endpoints() {
     let named = |name: &str| (Address { hostname: Some(name.into()), ..address(1) }, ready());
-    let sets = cut(&[slice(&[port("a", 1)], vec![named("db-0")]), slice(&[port("a", 2)], vec![named("db-1")])]);
+    let sets = all(&[slice(&[port("a", 1)], vec![named("db-0")]), slice(&[port("a", 2)], vec![named("db-1")])]);
     assert_eq!(sets.iter().map(|set| set.endpoints.len()).sum::<usize>(), 2);
 }
 
@@ -190,4 +195,16 @@ fn equal_hashes_end_in_chunks() {
 #[test]
 fn the_hash_never_changes() {
     assert_eq!(mix(b""), 0xf52a_15e9_a9b5_e89b);
+}
+
+#[test]
+fn an_endpoint_without_a_wanted_port_is_left_out_and_one_without_ports_is_not() {
+    let slices = [
+        slice(&[port("http", 8080), port("grpc", 9000)], endpoints([1])),
+        slice(&[port("grpc", 9000)], endpoints([2])),
+        slice(&[], endpoints([3])),
+    ];
+    let sets = cut(&slices, |port| &*port.name != "grpc");
+    let found: Vec<_> = sets.iter().map(|set| (set.ports.clone(), set.endpoints.clone())).collect();
+    assert_eq!(found, [(vec![], endpoints([3])), (vec![port("http", 8080)], endpoints([1]))]);
 }
