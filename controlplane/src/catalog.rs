@@ -74,6 +74,8 @@ pub struct ServicePort {
     pub name: Arc<str>,
     /// `port`: the Service's own number, not its endpoints'; 0 where only slices are known.
     pub number: u16,
+    /// `targetPort`, the number that its endpoints listen on, where it is a number and not the name that pods give it.
+    pub target: Option<u16>,
     /// Its transport protocol.
     pub protocol: Protocol,
     /// `appProtocol`; empty where there is none.

@@ -8,6 +8,7 @@
 mod application;
 mod choice;
 mod names;
+mod ports;
 mod template;
 mod units;
 
@@ -46,7 +47,8 @@ pub struct Backend {
     pub entry: Arc<Entry>,
     /// The port's name and transport protocol.
     pub port: Port,
-    /// The number that its endpoints listen on; where they differ, the lowest; 0 where there never was one.
+    /// The number that its endpoints listen on; where they differ, the lowest. While there is none, the one that they had
+    /// last, else the one that the Service says.
     pub number: u16,
     /// The Service's own number for the port (`spec.ports[].port`); 0 where that is not known.
     pub service_port: u16,
@@ -62,8 +64,10 @@ impl Model {
     /// The backends of a catalog, ordered by name. `names` remembers who holds which name; keep it from one call to the next.
     #[must_use]
     pub fn backends(&self, catalog: &Catalog, names: &mut Names) -> Vec<Backend> {
+        names.ports.update(catalog);
+        let units = |entry| self.units(entry, names.ports.of(&entry.key));
         let mut services: Vec<(&Arc<Entry>, Vec<Unit>)> =
-            catalog.services.values().map(|entry| (entry, self.units(entry))).collect();
+            catalog.services.values().map(|entry| (entry, units(entry))).collect();
         services.sort_by(|(a, _), (b, _)| age(a, b));
         let wanted = services.iter().map(|(entry, units)| (&entry.key, units.iter().map(|unit| &unit.local)));
         let mut given = names.assign(&self.names, wanted).into_iter();
@@ -78,6 +82,13 @@ impl Model {
 }
 
 impl Backend {
+    /// Which of its endpoints are to get nothing new: those that terminate, while another one is ready. Where none is, they
+    /// serve, as kube-proxy has it.
+    pub fn draining(&self) -> impl Fn(&Endpoint) -> bool {
+        let any_ready = self.endpoints.iter().any(|endpoint| endpoint.conditions.ready);
+        move |endpoint| any_ready && endpoint.conditions.terminating && !endpoint.conditions.ready
+    }
+
     /// Its Service's labels and annotations come from here.
     #[must_use]
     pub fn service(&self) -> &str {

@@ -53,6 +53,7 @@ fn ports(view: &Arc<View>) -> Vec<ServicePort> {
     let port = |port: &crate::index::Port| ServicePort {
         name: port.name.clone(),
         number: 0,
+        target: None,
         protocol: port.protocol,
         app_protocol: view.app_protocol(port).into(),
     };

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::util::intstr::IntOrString};
 
 use super::{Facts, ServicePort};
 use crate::{
@@ -105,6 +105,12 @@ impl Known {
             Some(ServicePort {
                 name: port.name.as_deref().unwrap_or_default().into(),
                 number: u16::try_from(port.port).ok()?,
+                target: match &port.target_port {
+                    Some(IntOrString::String(_)) => None,
+                    Some(IntOrString::Int(number)) => u16::try_from(*number).ok(),
+                    None => u16::try_from(port.port).ok(),
+                }
+                .filter(|number| *number > 0),
                 protocol: Protocol::read(port.protocol.as_deref())?,
                 app_protocol: port.app_protocol.as_deref().unwrap_or_default().into(),
             })

@@ -10,7 +10,8 @@ pub enum Members {
     /// The ready ones: what a Service sends traffic to.
     #[default]
     Ready,
-    /// Those that serve, be it while they terminate.
+    /// Those that serve, be it while they terminate, and the ready ones in any case: with `publishNotReadyAddresses` they
+    /// need not serve.
     Serving,
     /// The ready ones; where there is none, those that serve while they terminate, as kube-proxy has it.
     ReadyElseServing,
@@ -44,7 +45,7 @@ impl Members {
         let serving = |endpoint: &Endpoint| endpoint.conditions.serving;
         let keep: &dyn Fn(&Endpoint) -> bool = match self {
             Self::Ready => &ready,
-            Self::Serving => &serving,
+            Self::Serving => &|endpoint| ready(endpoint) || serving(endpoint),
             Self::ReadyElseServing if endpoints.iter().any(ready) => &ready,
             Self::ReadyElseServing => &|endpoint| serving(endpoint) && endpoint.conditions.terminating,
             Self::Known => return endpoints,
@@ -124,6 +125,8 @@ mod tests {
         let all = [ready, down, ending, warming];
         assert_eq!(chosen("ready", &all), [1]);
         assert_eq!(chosen("serving", &all), [1, 3, 4]);
+        let published = (true, false, false);
+        assert_eq!(chosen("serving", &[ready, published]), [1, 2], "what is ready is never missing");
         assert_eq!(chosen("ready-else-serving", &all), [1]);
         assert_eq!(chosen("ready-else-serving", &[down, ending, warming]), [2]);
         assert_eq!(chosen("known", &all), [1, 2, 3, 4]);

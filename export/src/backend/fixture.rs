@@ -82,7 +82,25 @@ impl Service {
             }));
         }
         let app_protocol = app_protocol.into();
-        self.facts.ports.push(ServicePort { name: name.into(), number, protocol, app_protocol });
+        self.facts.ports.push(ServicePort { name: name.into(), number, target: None, protocol, app_protocol });
+        self
+    }
+
+    /// The port that was added last has this `targetPort`; without one it is a name.
+    pub(crate) fn target(mut self, number: u16) -> Self {
+        self.facts.ports.last_mut().expect("a port comes first").target = Some(number);
+        self
+    }
+
+    /// Scaled to nothing: all that its controller leaves is a slice without ports.
+    pub(crate) fn idle(mut self) -> Self {
+        self.slices = vec![json!({"addressType": "IPv4", "endpoints": [], "ports": null})];
+        self
+    }
+
+    /// Known by its slices alone, because Services may not be read.
+    pub(crate) fn unread(mut self) -> Self {
+        self.facts.ports.clear();
         self
     }
 

@@ -1,42 +1,29 @@
 //! Who holds which name: the oldest first, and whoever holds one keeps it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, HashSet},
     sync::Arc,
 };
 
 use controlplane::index::ServiceKey;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::NameTemplate;
+use super::{NameTemplate, ports::Ports};
 
 /// The longest name, in bytes: one that is part of a file name leaves room for an ending.
 const MAX: usize = 200;
 /// How many hexadecimal digits of a hash tell names apart.
 const DIGITS: usize = 10;
 
-/// Which Service holds which name.
+/// Which Service holds which name, and what ports it had.
 ///
 /// Where it is empty (at the first call), the oldest Service gets the short form. From then on names stay with their
 /// holders: also where two are equally old (`creationTimestamp` has whole seconds), and where an older Service is selected
 /// later. A Service keeps its names until it is gone from the catalog, endpoints or not.
-///
-/// It can be written down and read back, so that names outlast a restart too.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Vec<Holding>", into = "Vec<Holding>")]
+#[derive(Clone, Debug, Default)]
 pub struct Names {
     holdings: BTreeMap<ServiceKey, BTreeMap<Arc<str>, Arc<str>>>,
-}
-
-/// One name and its holder, as it is written down.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Holding {
-    name: String,
-    namespace: String,
-    service: String,
-    /// The name that it would have if it were alone.
-    alone: String,
+    pub(super) ports: Ports,
 }
 
 impl Names {
@@ -74,39 +61,6 @@ impl Names {
         }
         self.holdings = next;
         given
-    }
-}
-
-impl From<Vec<Holding>> for Names {
-    fn from(list: Vec<Holding>) -> Self {
-        let mut names = Self::default();
-        let mut taken = BTreeSet::new();
-        for one in list {
-            // What was written down may have been changed since: a name that is no name, or held twice, is not taken over.
-            if *safe(&one.name) != *one.name || !taken.insert(one.name.clone()) {
-                continue;
-            }
-            let key = ServiceKey { namespace: one.namespace.into(), name: one.service.into() };
-            let before = names.holdings.entry(key).or_default().insert(one.alone.into(), one.name.as_str().into());
-            if let Some(before) = before {
-                taken.remove(&*before);
-            }
-        }
-        names
-    }
-}
-
-impl From<Names> for Vec<Holding> {
-    fn from(names: Names) -> Self {
-        let of_one = |(key, held): (ServiceKey, BTreeMap<Arc<str>, Arc<str>>)| {
-            held.into_iter().map(move |(alone, name)| Holding {
-                name: name.to_string(),
-                namespace: key.namespace.to_string(),
-                service: key.name.to_string(),
-                alone: alone.to_string(),
-            })
-        };
-        names.holdings.into_iter().flat_map(of_one).collect()
     }
 }
 

@@ -7,8 +7,9 @@ use super::Application;
 /// How a backend is called: text with `{service}`, `{namespace}`, `{port}` (the number that the endpoints listen on),
 /// `{port_name}`, `{service_port}` and `{protocol}` in it.
 ///
-/// Where `{port}` is in it, a port whose endpoints listen on different numbers becomes a backend for each number, and a port
-/// that never had an endpoint becomes none. Otherwise a Service's port is one backend, endpoints or not.
+/// Where `{port}` is in it, a port whose endpoints listen on different numbers becomes a backend for each number; while it
+/// has no endpoint, for those that they had last, else for the number that the Service says: its `targetPort`, or its
+/// `port` where that is the name that pods give it. Otherwise a Service's port is one backend, endpoints or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameTemplate {
     parts: Vec<Part>,

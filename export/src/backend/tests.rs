@@ -130,9 +130,48 @@ fn only_the_chosen_ports_count() {
 fn a_backend_stays_while_nobody_is_ready() {
     let down = || service("shop/web").http(&["192.0.2.1:8080 down"]);
     assert_eq!(once(&Model::default(), [down()]), ["web-8080: "]);
-    let nobody = || service("shop/web").http(&[]);
-    assert!(once(&Model::default(), [nobody()]).is_empty(), "there is no number to call it by");
+    let nobody = || service("shop/web").http(&[]).idle();
     assert_eq!(once(&model("{service}-{port_name}"), [nobody()]), ["web-http: "]);
+}
+
+#[test]
+fn a_service_scaled_to_nothing_keeps_its_backends() {
+    let model = Model::default();
+    let web = || service("shop/web").http(&["192.0.2.1:8080", "192.0.2.2:9090"]);
+    let both = ["web-8080: ", "web-9090: "];
+    let mut names = Names::default();
+    let mut after = |service: Service| listed(&model.backends(&catalog([service]), &mut names));
+    after(web());
+    assert_eq!(after(web().idle()), both, "as its endpoints had it last");
+    assert_eq!(after(web().idle().unread()), both, "though nothing says which ports it has");
+    assert_eq!(after(web()).len(), 2);
+    let renamed = service("shop/web").port("https", 443, Tcp, "", &[]).target(8443).idle();
+    assert_eq!(after(renamed), ["web-8443: "], "a port that it no longer has is over");
+    assert_eq!(after(web().idle()), ["web-80: "], "and what it had is forgotten");
+    // After a restart the Service says it.
+    let idle = || service("shop/web").http(&[]).target(8080).idle();
+    assert_eq!(once(&model, [idle()]), ["web-8080: "]);
+    let by_name = service("shop/web").http(&[]).idle();
+    assert_eq!(once(&model, [by_name]), ["web-80: "], "only pods know which number a name stands for");
+    let chosen = |port: &str| Model { ports: vec![port.parse().unwrap()], ..Model::default() };
+    assert_eq!(once(&chosen("8080"), [idle()]), ["web-8080: "]);
+    assert_eq!(once(&chosen("http"), [idle()]), ["web-8080: "]);
+    assert!(once(&chosen("9090"), [idle()]).is_empty());
+    let spoken = service("shop/api").port("api", 80, Tcp, "kubernetes.io/h2c", &["192.0.2.1:80"]);
+    assert_eq!(model.backends(&catalog([spoken.clone()]), &mut names).len(), 1);
+    let idle = model.backends(&catalog([spoken.idle().unread()]), &mut names);
+    assert_eq!(idle[0].application, Application::H2c, "what was spoken on it");
+}
+
+#[test]
+fn a_port_without_endpoints_takes_no_name_from_one_that_has_some() {
+    let web = service("shop/web")
+        .port("udp", 8080, Udp, "", &[])
+        .port("old", 8080, Tcp, "https", &[])
+        .http(&["192.0.2.1:8080"]);
+    let backends = Model::default().backends(&catalog([web]), &mut Names::default());
+    assert_eq!(listed(&backends), ["web-8080: 192.0.2.1:8080", "web-8080-udp: "]);
+    assert_eq!((&*backends[0].port.name, backends[0].application), ("http", Application::Http));
 }
 
 #[test]
@@ -158,11 +197,6 @@ fn a_name_stays_where_a_namesake_of_the_same_second_or_an_older_one_appears() {
     let after = holders(&mut names, &all);
     assert_eq!(after["web-80"], "b/web");
     assert_eq!((after["a-web-80"].as_str(), after["c-web-80"].as_str()), ("a/web", "c/web"));
-    // And over a restart, if it was written down.
-    let text = serde_json::to_string(&names).unwrap();
-    let mut read: Names = serde_json::from_str(&text).unwrap();
-    assert_eq!(read, names);
-    assert_eq!(holders(&mut read, &all), after);
     assert_eq!(holders(&mut Names::default(), &all)["web-80"], "c/web", "without memory the oldest has it");
 }
 
@@ -176,7 +210,7 @@ fn a_name_is_not_handed_on_while_its_holder_is_there_and_not_to_somebody_who_has
     let idle = service("a/web").created(1).http(&[]);
     let third = service("c/web").created(3).http(&["192.0.2.3:80"]);
     let meanwhile = holders(&mut names, &[idle, second.clone(), third.clone()]);
-    assert_eq!(meanwhile.keys().collect::<Vec<_>>(), ["b-web-80", "c-web-80"]);
+    assert_eq!(meanwhile.keys().collect::<Vec<_>>(), ["b-web-80", "c-web-80", "web-80"]);
     assert_eq!(holders(&mut names, &[first, second.clone(), third.clone()])["web-80"], "a/web");
     // Gone: nobody who has a name gets another one, somebody new may have it.
     assert_eq!(
@@ -202,20 +236,6 @@ fn a_long_name_that_somebody_has_already_is_told_apart_by_a_hash() {
     let (hashed, rest) = all[2].split_once(':').unwrap();
     assert!(hashed.starts_with("web-80-") && hashed.len() == "web-80-".len() + 10, "{all:?}");
     assert_eq!(rest, " 192.0.2.3:80");
-}
-
-#[test]
-fn what_was_written_down_wrongly_is_not_taken_over() {
-    let text = r#"[
-        {"name": "web-80", "namespace": "a", "service": "web", "alone": "web-80"},
-        {"name": "web-80", "namespace": "b", "service": "web", "alone": "web-80"},
-        {"name": "../web", "namespace": "c", "service": "web", "alone": "web-80"}
-    ]"#;
-    let mut names: Names = serde_json::from_str(text).unwrap();
-    let web = |namespace: &str| service(&format!("{namespace}/web")).http(&["192.0.2.1:80"]);
-    let after = holders(&mut names, &[web("a"), web("b"), web("c")]);
-    assert_eq!(after.keys().collect::<Vec<_>>(), ["b-web-80", "c-web-80", "web-80"]);
-    assert_eq!(after["web-80"], "a/web");
 }
 
 /// A few Services with few names, so that they collide.

@@ -11,7 +11,11 @@ use controlplane::{
 };
 use snapshot::Endpoint;
 
-use super::{Application, Backend, Model, PortChoice, names, template::Fields};
+use super::{
+    Application, Backend, Model, PortChoice, names,
+    ports::{Last, LastSeen},
+    template::Fields,
+};
 
 /// A backend without its final name.
 #[derive(Debug)]
@@ -43,22 +47,25 @@ impl Unit {
 
 impl Model {
     /// The units of one Service, in the order in which it lists its ports, TCP first: the first of several that would have
-    /// the same name keeps it.
-    pub(super) fn units(&self, entry: &Entry) -> Vec<Unit> {
-        let mut ports: BTreeSet<Port> = entry.view.ports().cloned().collect();
-        if !self.names.has_port() {
-            // Slices tell nothing about the ports of a Service that has been scaled to nothing.
-            ports
-                .extend(entry.facts.ports.iter().map(|told| Port { name: told.name.clone(), protocol: told.protocol }));
-        }
+    /// the same name keeps it. `last` is what is remembered of its ports.
+    pub(super) fn units(&self, entry: &Entry, last: Option<&Last>) -> Vec<Unit> {
+        // Slices tell nothing about the ports of a Service that has been scaled to nothing.
+        let told = entry.facts.ports.iter().map(|told| Port { name: told.name.clone(), protocol: told.protocol });
+        let remembered = last.into_iter().flat_map(BTreeMap::keys).cloned();
+        let ports: BTreeSet<Port> = entry.view.ports().cloned().chain(told).chain(remembered).collect();
         let mut ports: Vec<(&Port, Option<(usize, &ServicePort)>)> =
             ports.iter().map(|port| (port, listed(entry, port))).collect();
-        ports.sort_by_key(|(port, listed)| (port.protocol, listed.map_or(usize::MAX, |(place, _)| place), *port));
+        ports.sort_by_key(|(port, listed)| {
+            // Which number a port without endpoints has may only be assumed: it takes no name from one that has some.
+            let assumed = self.names.has_port() && entry.view.endpoints(port).is_empty();
+            (port.protocol, assumed, listed.map_or(usize::MAX, |(place, _)| place), *port)
+        });
         let mut units: Vec<Unit> = Vec::new();
         let mut taken: HashMap<Arc<str>, usize> = HashMap::new();
         for (port, listed) in ports {
-            for (number, endpoints) in self.groups(entry, port) {
-                let unit = self.unit(entry, port, listed.map(|(_, told)| told), number, endpoints);
+            let (told, seen) = (listed.map(|(_, told)| told), last.and_then(|last| last.get(port)));
+            for (number, endpoints) in self.groups(entry, port, told, seen) {
+                let unit = self.unit(entry, port, told, seen, number, endpoints);
                 match taken.get(&unit.local).map(|at| &mut units[*at]) {
                     // Two names for one port of the pods.
                     Some(first) if self.names.has_port() && first.port.protocol == unit.port.protocol => {
@@ -78,22 +85,34 @@ impl Model {
         units
     }
 
-    /// The endpoints of a port that become a backend each.
-    fn groups(&self, entry: &Entry, port: &Port) -> Vec<(u16, Vec<Endpoint>)> {
+    /// The endpoints of a port that become a backend each, and the number that these have.
+    fn groups(
+        &self,
+        entry: &Entry,
+        port: &Port,
+        told: Option<&ServicePort>,
+        seen: Option<&LastSeen>,
+    ) -> Vec<(u16, Vec<Endpoint>)> {
         let named = self.ports.iter().any(|choice| matches!(choice, PortChoice::Named(name) if *name == port.name));
-        let numbered = |number: u16| self.ports.contains(&PortChoice::Number(number));
         let all = named || self.ports.is_empty();
-        let chosen = entry.view.endpoints(port).iter().filter(|endpoint| all || numbered(endpoint.address.port()));
-        if !self.names.has_port() {
-            let endpoints: Vec<Endpoint> = chosen.cloned().collect();
-            let lowest = endpoints.iter().map(|endpoint| endpoint.address.port()).min();
-            return if all || lowest.is_some() { vec![(lowest.unwrap_or(0), endpoints)] } else { Vec::new() };
-        }
+        let chosen = |number: &u16| all || self.ports.contains(&PortChoice::Number(*number));
         let mut groups: BTreeMap<u16, Vec<Endpoint>> = BTreeMap::new();
-        for endpoint in chosen {
+        for endpoint in entry.view.endpoints(port).iter().filter(|endpoint| chosen(&endpoint.address.port())) {
             groups.entry(endpoint.address.port()).or_default().push(endpoint.clone());
         }
-        groups.into_iter().collect()
+        if entry.view.endpoints(port).is_empty() {
+            groups.extend(assumed(told, seen).into_iter().filter(chosen).map(|number| (number, Vec::new())));
+        }
+        if self.names.has_port() {
+            return groups.into_iter().collect();
+        }
+        let lowest = groups.keys().next().copied();
+        if lowest.is_none() && !all {
+            return Vec::new();
+        }
+        let mut endpoints: Vec<Endpoint> = groups.into_values().flatten().collect();
+        endpoints.sort_by_key(|endpoint| endpoint.address);
+        vec![(lowest.unwrap_or(0), endpoints)]
     }
 
     fn unit(
@@ -101,14 +120,14 @@ impl Model {
         entry: &Entry,
         port: &Port,
         told: Option<&ServicePort>,
+        seen: Option<&LastSeen>,
         number: u16,
         endpoints: Vec<Endpoint>,
     ) -> Unit {
-        let in_slices = entry.view.app_protocol(port);
-        let app_protocol: Arc<str> = match told {
-            Some(told) if !told.app_protocol.is_empty() => told.app_protocol.clone(),
-            _ => in_slices.into(),
-        };
+        let said = [told.map(|told| &*told.app_protocol), Some(entry.view.app_protocol(port))];
+        let before = seen.map(|seen| &*seen.app_protocol);
+        let app_protocol = said.into_iter().chain([before]).flatten().find(|said| !said.is_empty());
+        let app_protocol: Arc<str> = app_protocol.unwrap_or_default().into();
         let application = Application::of(port.protocol, &app_protocol, &port.name);
         let service_port = told.map_or(0, |told| told.number);
         let local = names::safe(&self.names.fill(Fields {
@@ -121,6 +140,15 @@ impl Model {
         }));
         Unit { local, port: port.clone(), number, service_port, application, app_protocol, endpoints }
     }
+}
+
+/// The numbers that the endpoints of a port without any are taken to have: those that they had last, else what the Service
+/// says.
+fn assumed(told: Option<&ServicePort>, seen: Option<&LastSeen>) -> BTreeSet<u16> {
+    if let Some(seen) = seen {
+        return seen.numbers.clone();
+    }
+    told.and_then(|told| told.target.or(Some(told.number))).filter(|number| *number > 0).into_iter().collect()
 }
 
 /// What the Service says about a port, and where in its list.

@@ -16,10 +16,13 @@ pub(super) fn render(trust: &Trust, backends: &[Backend], left_out: &mut Vec<Lef
         let mode = if application.is_http() { "http" } else { "tcp" };
         let options = options(application, trust);
         line(&mut text, format_args!("\nbackend {}\n    mode {mode}", backend.name));
+        let draining = backend.draining();
         for endpoint in &backend.endpoints {
+            // Only who sticks to it still gets there.
+            let weight = if draining(endpoint) { " weight 0" } else { "" };
             // A server is known by its name in counters and on the runtime API: its address is what stays the same.
             let (ip, port) = (endpoint.address.ip(), endpoint.address.port());
-            line(&mut text, format_args!("    server {ip}_{port} {}{options}", endpoint.address));
+            line(&mut text, format_args!("    server {ip}_{port} {}{options}{weight}", endpoint.address));
         }
     }
     text

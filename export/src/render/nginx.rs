@@ -6,10 +6,10 @@
 use std::fmt::Write as _;
 
 use super::{LeftOut, leave_out};
-use crate::backend::{Application, Backend};
-
-/// Stands for nobody: the discard port of this machine, and marked as down.
-const NOBODY: &str = "127.0.0.1:9 down";
+use crate::{
+    backend::{Application, Backend},
+    sink::NOBODY,
+};
 
 /// Upstreams for `proxy_pass` and `grpc_pass`.
 pub(super) fn http(backends: &[Backend], left_out: &mut Vec<LeftOut>) -> String {
@@ -37,11 +37,15 @@ fn upstreams<'a>(backends: impl Iterator<Item = &'a Backend>) -> String {
     let mut text = String::from("# Made by fanfare: changes here are lost.\n");
     for backend in backends {
         write!(text, "\nupstream {} {{\n", backend.name).expect("a String takes everything");
+        let draining = backend.draining();
         for endpoint in &backend.endpoints {
-            writeln!(text, "    server {};", endpoint.address).expect("a String takes everything");
+            // `drain` is only in some editions, and a weight of 0 in none. Requests under way end as they would.
+            let down = if draining(endpoint) { " down" } else { "" };
+            writeln!(text, "    server {}{down};", endpoint.address).expect("a String takes everything");
         }
         if backend.endpoints.is_empty() {
-            writeln!(text, "    server {NOBODY};").expect("a String takes everything");
+            // The discard port of this machine, and marked as down.
+            writeln!(text, "    server {NOBODY} down;").expect("a String takes everything");
         }
         text.push_str("}\n");
     }

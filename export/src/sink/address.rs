@@ -5,6 +5,9 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+/// The address that is never an endpoint's: see `render::nginx`.
+pub(crate) const NOBODY: &str = "127.0.0.1:9";
+
 /// The distinct addresses in a text, with their ports where these stand right behind.
 ///
 /// After a restart nothing but the file itself tells what was known before. All formats write addresses as text, so this
@@ -26,6 +29,10 @@ fn address(token: &[u8]) -> Option<String> {
 }
 
 fn parse(token: &str) -> Option<String> {
+    // It stands for nobody in what nginx gets.
+    if token == NOBODY {
+        return None;
+    }
     if let Ok(with_port) = token.parse::<SocketAddr>() {
         return Some(with_port.to_string());
     }
@@ -62,6 +69,7 @@ mod tests {
         );
         assert_eq!(found("ip:10.0.0.1 10.0.0.1. 10.0.0.1:"), ["10.0.0.1"]);
         assert_eq!(found("{}"), [""; 0]);
+        assert_eq!(found("upstream idle-80 {\n    server 127.0.0.1:9 down;\n}\n"), [""; 0]);
         assert_eq!(found("a: bad, cafe: 1.2.3, 99.99.99.999"), [""; 0]);
     }
 }

@@ -1,6 +1,6 @@
 //! HAProxy: backends and map.
 
-use export::render::FormatOptions;
+use export::{backend::Members, render::FormatOptions};
 use testkit::{
     consumers::{
         haproxy,
@@ -11,7 +11,7 @@ use testkit::{
 
 use crate::{
     fixture::service,
-    shop::{Folder, origin, rendered, with},
+    shop::{Folder, moments, origin, rendered, rendered_with, with},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -44,5 +44,47 @@ async fn haproxy_finds_the_backend_by_the_map() {
     ];
     for (host, path, name) in wanted {
         assert_eq!(who(to, &get(host, path, "")).await, name, "{host}{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn haproxy_starts_while_a_service_that_it_names_is_scaled_to_nothing() {
+    let web = origin("web");
+    let folder = Folder::new();
+    let port = web.address().port();
+    let there = with(service("shop/web"), &[&web]);
+    let restarted = service("shop/web").http(&[]).target(port).idle();
+    let files = [
+        moments(
+            "haproxy",
+            Members::Ready,
+            &[there.clone(), there.clone().idle(), there.clone().idle().unread(), there],
+        ),
+        moments("haproxy", Members::Ready, &[restarted]),
+    ];
+    for (number, file) in files.concat().iter().enumerate() {
+        folder.write("backends.cfg", file);
+        let frontend = format!("  default_backend web-{port}\n");
+        // What a reload does: it reads the whole configuration anew, and goes on with the old one where that is refused.
+        let haproxy = haproxy(&frontend, &folder.file("backends.cfg")).await;
+        let expected = if matches!(number, 0 | 3) { "web" } else { "503" };
+        assert_eq!(who(haproxy.address(), &get("shop.example", "/", "")).await, expected, "moment {number}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn haproxy_drains_an_endpoint_that_terminates_while_another_is_ready() {
+    let (new, old) = (origin("new"), origin("old"));
+    let folder = Folder::new();
+    let ending = format!("{} ending", old.address());
+    let both = service("shop/web").http(&[&new.address().to_string(), &ending]);
+    let alone = service("shop/web").http(&[&ending]);
+    for (service, expected) in [(both, "new"), (alone, "old")] {
+        let options = FormatOptions::default();
+        folder.write("backends.cfg", &rendered_with("haproxy", Members::Serving, &options, [service]));
+        let haproxy = haproxy("  default_backend web-http\n", &folder.file("backends.cfg")).await;
+        for _ in 0..6 {
+            assert_eq!(who(haproxy.address(), &get("shop.example", "/", "")).await, expected);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! nginx: upstreams for HTTP and for streams.
 
-use export::render::FormatOptions;
+use export::{backend::Members, render::FormatOptions};
 use testkit::{
     consumers::{
         Nginx, nginx,
@@ -11,7 +11,7 @@ use testkit::{
 
 use crate::{
     fixture::service,
-    shop::{Folder, origin, rendered, with},
+    shop::{Folder, moments, origin, rendered, rendered_with, with},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -48,4 +48,41 @@ async fn nginx_passes_streams_to_its_upstreams() {
     let request = get("shop.example", "/", "");
     eventually!("an answer", status(nginx.address(), &request).await, |status| *status == Some(200));
     assert_eq!(who(nginx.address(), &request).await, "web");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nginx_starts_while_a_service_that_it_names_is_scaled_to_nothing() {
+    let web = origin("web");
+    let folder = Folder::new();
+    let port = web.address().port();
+    let there = with(service("shop/web"), &[&web]);
+    let files =
+        moments("nginx", Members::Ready, &[there.clone(), there.clone().idle(), there.clone().idle().unread(), there]);
+    for (number, file) in files.iter().enumerate() {
+        folder.write("upstreams.conf", file);
+        let include = format!("include {};\n", folder.file("upstreams.conf").display());
+        let server = format!("server {{ listen LISTEN; location / {{ proxy_pass http://web-{port}; }} }}\n");
+        let nginx = nginx(Nginx { http: include + &server, ..Nginx::default() }).await;
+        let expected = if matches!(number, 0 | 3) { "web" } else { "502" };
+        assert_eq!(who(nginx.address(), &get("shop.example", "/", "")).await, expected, "moment {number}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nginx_drains_an_endpoint_that_terminates_while_another_is_ready() {
+    let (new, old) = (origin("new"), origin("old"));
+    let folder = Folder::new();
+    let ending = format!("{} ending", old.address());
+    let both = service("shop/web").http(&[&new.address().to_string(), &ending]);
+    let alone = service("shop/web").http(&[&ending]);
+    for (service, expected) in [(both, "new"), (alone, "old")] {
+        let options = FormatOptions::default();
+        folder.write("upstreams.conf", &rendered_with("nginx", Members::Serving, &options, [service]));
+        let include = format!("include {};\n", folder.file("upstreams.conf").display());
+        let server = "server { listen LISTEN; location / { proxy_pass http://web-http; } }\n";
+        let nginx = nginx(Nginx { http: include + server, ..Nginx::default() }).await;
+        for _ in 0..6 {
+            assert_eq!(who(nginx.address(), &get("shop.example", "/", "")).await, expected);
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use export::{
-    backend::{Backend, Model, Names},
+    backend::{Backend, Members, Model, Names},
     render::{File, Format, FormatOptions, Rendered},
 };
 use tempfile::TempDir;
@@ -31,15 +31,34 @@ pub(crate) fn with(service: Service, origins: &[&Origin]) -> Service {
 }
 
 /// The backends of these Services, named after their ports: endpoints on one machine have different numbers.
-pub(crate) fn backends(services: impl IntoIterator<Item = Service>) -> Vec<Backend> {
+fn backends(members: Members, services: impl IntoIterator<Item = Service>) -> Vec<Backend> {
     let names = "{service}-{port_name}".parse().expect("a template");
-    Model { names, ..Model::default() }.backends(&catalog(services), &mut Names::default())
+    Model { names, members, ..Model::default() }.backends(&catalog(services), &mut Names::default())
+}
+
+/// A file of this format for each of these moments of a Service, with default names: as one process writes them one after
+/// the other.
+pub(crate) fn moments(format: &str, members: Members, moments: &[Service]) -> Vec<Rendered> {
+    let format = Format::parse(format, &FormatOptions::default()).expect("a format");
+    let (model, mut names) = (Model { members, ..Model::default() }, Names::default());
+    let mut backends = |service: &Service| model.backends(&catalog([service.clone()]), &mut names);
+    moments.iter().map(|service| format.render(&backends(service)).expect("it can be rendered")).collect()
 }
 
 /// What a format makes of these Services.
 pub(crate) fn rendered(format: &str, options: &FormatOptions, services: impl IntoIterator<Item = Service>) -> Rendered {
+    rendered_with(format, Members::Ready, options, services)
+}
+
+/// The same with these members.
+pub(crate) fn rendered_with(
+    format: &str,
+    members: Members,
+    options: &FormatOptions,
+    services: impl IntoIterator<Item = Service>,
+) -> Rendered {
     let format = Format::parse(format, options).expect("a format");
-    format.render(&backends(services)).expect("it can be rendered")
+    format.render(&backends(members, services)).expect("it can be rendered")
 }
 
 /// Addresses that nobody listens at, in both families.
