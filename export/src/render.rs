@@ -4,6 +4,7 @@
 //! is a well-formed file of its format that says about each backend what is true of it: names are safe before they come
 //! here, addresses are printed from parsed ones, and everything else is escaped by a serialiser, or checked and left out.
 
+mod balancing;
 mod envoy;
 mod haproxy;
 mod hosts;

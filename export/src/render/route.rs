@@ -142,12 +142,12 @@ pub(super) fn is_host(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(label)
 }
 
-fn is_path(text: &str) -> bool {
+pub(super) fn is_path(text: &str) -> bool {
     let fits = |b: u8| b.is_ascii_alphanumeric() || b"/._~%+=:@,-".contains(&b);
     text.len() <= 1024 && text.starts_with('/') && text.bytes().all(fits)
 }
 
-fn is_reference(text: &str) -> bool {
+pub(super) fn is_reference(text: &str) -> bool {
     let fits = |b: u8| b.is_ascii_alphanumeric() || b"._@-".contains(&b);
     (1..=253).contains(&text.len()) && text.bytes().all(fits)
 }

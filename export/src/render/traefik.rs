@@ -6,12 +6,15 @@
 //! Traefik's file provider runs files through a template engine first (`{{ env "SECRET" }}`): no text of a Service comes in here
 //! in which a brace could stand.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
+use controlplane::index::ServiceKey;
 use serde::Serialize;
 
 use super::{
-    FormatOptions, InvalidFormat, LeftOut, leave_out, pretty,
+    FormatOptions, InvalidFormat, LeftOut,
+    balancing::{self, Balancing, balancing},
+    leave_out, pretty,
     route::{Route, Routes, Tls, is_traefik_name, routes},
     yaml::to_yaml,
 };
@@ -25,6 +28,7 @@ pub struct Traefik {
 }
 
 type Section<'a, T> = BTreeMap<&'a str, T>;
+type Asked<'a> = BTreeMap<&'a ServiceKey, Balancing>;
 
 #[derive(Debug, Default, Serialize)]
 struct Configuration<'a> {
@@ -40,7 +44,29 @@ struct Configuration<'a> {
 struct Http<'a> {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     routers: BTreeMap<String, Router<'a>>,
-    services: Section<'a, Service<HttpServers<'a>>>,
+    services: BTreeMap<Cow<'a, str>, HttpService<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+enum HttpService<'a> {
+    LoadBalancer(HttpServers<'a>),
+    Weighted(Weighted<'a>),
+}
+
+/// Several services as one.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Weighted<'a> {
+    services: Vec<Share<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sticky: Option<Sticky<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Share<'a> {
+    name: &'a str,
+    weight: u32,
 }
 
 #[derive(Debug, Serialize)]
@@ -65,6 +91,33 @@ struct HttpServers<'a> {
     servers: Vec<Url>,
     #[serde(skip_serializing_if = "Option::is_none")]
     servers_transport: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health_check: Option<HealthCheck<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sticky: Option<Sticky<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct HealthCheck<'a> {
+    path: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interval: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout: Option<&'a str>,
+}
+
+#[derive(Debug, Serialize)]
+struct Sticky<'a> {
+    cookie: Cookie<'a>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Cookie<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    /// No script of a page has a use for it.
+    http_only: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -81,7 +134,7 @@ struct Address {
 #[serde(rename_all = "camelCase")]
 struct Router<'a> {
     rule: String,
-    service: &'a str,
+    service: Cow<'a, str>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     entry_points: &'a [String],
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -118,6 +171,7 @@ impl Traefik {
         &'a self,
         backends: &'a [Backend],
         routes: &'a Routes<'a>,
+        asked: &'a Asked<'a>,
         left_out: &mut Vec<LeftOut>,
     ) -> Configuration<'a> {
         let mut services = BTreeMap::new();
@@ -128,16 +182,14 @@ impl Traefik {
                 Application::Sctp => leave_out(left_out, &backend.name, "Traefik has no services for SCTP"),
                 Application::Tcp => drop(tcp.insert(name, transport(backend))),
                 Application::Udp => drop(udp.insert(name, transport(backend))),
-                application => {
-                    let scheme = application.scheme().expect("whatever is none of these three is HTTP");
-                    let servers = backend.endpoints.iter().map(|e| Url { url: format!("{scheme}://{}", e.address) });
-                    let servers_transport = self.servers_transport.as_deref().filter(|_| application.is_tls());
-                    let load_balancer = HttpServers { servers: servers.collect(), servers_transport };
-                    services.insert(name, Service { load_balancer });
+                _ => {
+                    let balancer = self.balancer(backend, asked.get(&backend.entry.key));
+                    services.insert(Cow::Borrowed(name), HttpService::LoadBalancer(balancer));
                 }
             }
         }
-        let routers = routes.iter().flat_map(|(name, route)| routers_of(name, route)).collect();
+        let weights = weights(backends, asked);
+        let routers = routers(routes, &weights, &mut services);
         let section = |services: Section<'a, _>| (!services.is_empty()).then_some(Transport { services });
         Configuration {
             http: (!services.is_empty()).then_some(Http { routers, services }),
@@ -145,16 +197,89 @@ impl Traefik {
             udp: section(udp),
         }
     }
+
+    fn balancer<'a>(&'a self, backend: &'a Backend, asked: Option<&'a Balancing>) -> HttpServers<'a> {
+        let application = backend.application;
+        let scheme = application.scheme().expect("whatever is no TCP, UDP or SCTP is HTTP");
+        let servers = backend.endpoints.iter().map(|e| Url { url: format!("{scheme}://{}", e.address) });
+        let health = asked.and_then(|asked| asked.health.as_ref());
+        HttpServers {
+            servers: servers.collect(),
+            servers_transport: self.servers_transport.as_deref().filter(|_| application.is_tls()),
+            health_check: health.map(|health| HealthCheck {
+                path: &health.path,
+                interval: health.interval.as_deref(),
+                timeout: health.timeout.as_deref(),
+            }),
+            sticky: asked.and_then(|asked| asked.sticky.as_ref()).map(sticky),
+        }
+    }
 }
 
 pub(super) fn yaml(options: &Traefik, backends: &[Backend], left_out: &mut Vec<LeftOut>) -> String {
-    let routes = options.routes(backends, left_out);
-    to_yaml(&options.configuration(backends, &routes, left_out))
+    let (routes, asked) = (options.routes(backends, left_out), balancing(backends, left_out));
+    to_yaml(&options.configuration(backends, &routes, &asked, left_out))
 }
 
 pub(super) fn json(options: &Traefik, backends: &[Backend], left_out: &mut Vec<LeftOut>) -> String {
-    let routes = options.routes(backends, left_out);
-    pretty(&options.configuration(backends, &routes, left_out))
+    let (routes, asked) = (options.routes(backends, left_out), balancing(backends, left_out));
+    pretty(&options.configuration(backends, &routes, &asked, left_out))
+}
+
+fn sticky(asked: &balancing::Sticky) -> Sticky<'_> {
+    let name = match asked {
+        balancing::Sticky::Default => None,
+        balancing::Sticky::Cookie(name) => Some(name.as_str()),
+    };
+    Sticky { cookie: Cookie { name, http_only: true } }
+}
+
+/// What the backends' Services ask for, of those that have a weight.
+fn weights<'a>(backends: &'a [Backend], asked: &'a Asked<'a>) -> BTreeMap<&'a str, (u32, &'a Balancing)> {
+    let weight = |backend: &'a Backend| {
+        let asked = asked.get(&backend.entry.key)?;
+        Some((&*backend.name, (asked.weight?, asked)))
+    };
+    backends.iter().filter_map(weight).collect()
+}
+
+/// The routers. Where several Services with a weight ask for the same host and path, the first one's leads to all of them.
+fn routers<'a>(
+    routes: &'a Routes<'a>,
+    weights: &BTreeMap<&'a str, (u32, &'a Balancing)>,
+    services: &mut BTreeMap<Cow<'a, str>, HttpService<'a>>,
+) -> BTreeMap<String, Router<'a>> {
+    let mut sharing: BTreeMap<(&str, Option<&str>), Vec<&'a str>> = BTreeMap::new();
+    for (name, route) in routes.iter().filter(|(name, _)| weights.contains_key(*name)) {
+        for host in &route.hosts {
+            sharing.entry((host, route.path.as_deref())).or_default().push(name);
+        }
+    }
+    let mut routers = BTreeMap::new();
+    for (service, route) in routes {
+        for (place, host) in route.hosts.iter().enumerate() {
+            let sharers = sharing.get(&(host.as_str(), route.path.as_deref())).filter(|all| all.len() > 1);
+            let sharers = sharers.filter(|all| all.contains(service));
+            if sharers.is_some_and(|all| all[0] != *service) {
+                continue;
+            }
+            // No backend has a colon in its name.
+            let name = if place == 0 { (*service).to_owned() } else { format!("{service}:{host}") };
+            let leads_to = match sharers {
+                None => Cow::Borrowed(*service),
+                Some(all) => {
+                    let weighted = format!("{service}:weighted:{host}");
+                    let shares = all.iter().map(|name| Share { name, weight: weights[name].0 }).collect();
+                    let sticky = weights[service].1.sticky.as_ref().map(sticky);
+                    let all = HttpService::Weighted(Weighted { services: shares, sticky });
+                    services.insert(Cow::Owned(weighted.clone()), all);
+                    Cow::Owned(weighted)
+                }
+            };
+            routers.insert(name, router(leads_to, route, host));
+        }
+    }
+    routers
 }
 
 fn transport(backend: &Backend) -> Service<Servers<Address>> {
@@ -162,25 +287,20 @@ fn transport(backend: &Backend) -> Service<Servers<Address>> {
     Service { load_balancer: Servers { servers: servers.collect() } }
 }
 
-/// A router for each host, of which the first has the backend's name. One for all would not do: of several rules that match,
-/// Traefik takes the longest text, and a list of hosts would be before a path that somebody else has on one of them.
-fn routers_of<'a>(service: &'a str, route: &'a Route) -> impl Iterator<Item = (String, Router<'a>)> {
-    route.hosts.iter().enumerate().map(move |(place, host)| {
-        // No backend has a colon in its name.
-        let name = if place == 0 { service.to_owned() } else { format!("{service}:{host}") };
-        let path = route.path.as_ref().map_or_else(String::new, |path| format!(" && PathPrefix(`{path}`)"));
-        let tls = route.tls.as_ref().map(|tls| match tls {
-            Tls::Default => RouterTls { cert_resolver: None },
-            Tls::Resolver(name) => RouterTls { cert_resolver: Some(name) },
-        });
-        let router = Router {
-            rule: format!("Host(`{host}`){path}"),
-            service,
-            entry_points: &route.entry_points,
-            middlewares: &route.middlewares,
-            priority: route.priority,
-            tls,
-        };
-        (name, router)
-    })
+/// The router for one host. One for all would not do: of several rules that match, Traefik takes the longest text, and a list
+/// of hosts would be before a path that somebody else has on one of them.
+fn router<'a>(service: Cow<'a, str>, route: &'a Route, host: &str) -> Router<'a> {
+    let path = route.path.as_ref().map_or_else(String::new, |path| format!(" && PathPrefix(`{path}`)"));
+    let tls = route.tls.as_ref().map(|tls| match tls {
+        Tls::Default => RouterTls { cert_resolver: None },
+        Tls::Resolver(name) => RouterTls { cert_resolver: Some(name) },
+    });
+    Router {
+        rule: format!("Host(`{host}`){path}"),
+        service,
+        entry_points: &route.entry_points,
+        middlewares: &route.middlewares,
+        priority: route.priority,
+        tls,
+    }
 }

@@ -6,6 +6,7 @@ use export::{
     render::{Format, FormatOptions},
 };
 use testkit::{
+    client::RawClient,
     consumers::{
         Provider, traefik,
         traffic::{follows, get, status, who},
@@ -139,4 +140,77 @@ async fn traefik_reads_json_from_a_server() {
     eventually!("the first", who(to, &request).await, |name| name == "web");
     server.set(reply(&[&other]));
     eventually!("the other", who(to, &request).await, |name| name == "other");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn traefik_checks_the_health_that_an_annotation_asks_for() {
+    let folder = Folder::new();
+    let (well, ill) = (origin("well"), Origin::start(Reply::new(500)));
+    let web = with(service("shop/web"), &[&well, &ill]);
+    let web = web.annotation("fanfare/health-path", "/up").annotation("fanfare/health-interval", "100ms");
+    let web = web.annotation("fanfare/health-timeout", "5s");
+    folder.write("k8s.yaml", &rendered("traefik", &FormatOptions::default(), [web]));
+    folder.put("mine.yaml", ROUTER);
+    let traefik = traefik(Provider::Folder(folder.path())).await;
+    let request = get("mine.example", "/", "");
+    // Every second request would be 500 otherwise.
+    eventually!("the one that is ill to be left out", answers(traefik.address(), &request, 8).await, |all| {
+        all.iter().all(|name| name == "well")
+    });
+    assert!(ill.requests().iter().any(|request| request.target == "/up"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn traefik_keeps_a_client_with_its_endpoint_where_an_annotation_says_so() {
+    let folder = Folder::new();
+    let origins = ["first", "second"].map(origin);
+    let web = with(service("shop/web"), &[&origins[0], &origins[1]]).annotation("fanfare/sticky", "shop");
+    folder.write("k8s.yaml", &rendered("traefik", &FormatOptions::default(), [web]));
+    folder.put("mine.yaml", ROUTER);
+    let traefik = traefik(Provider::Folder(folder.path())).await;
+    let request = get("mine.example", "/", "");
+    eventually!("an answer", status(traefik.address(), &request).await, |status| *status == Some(200));
+    let mut client = RawClient::connect(traefik.address()).await;
+    client.send(&request).await;
+    let answer = client.read_response("GET").await;
+    let cookie = answer.header("set-cookie").and_then(|field| field.split(';').next()).unwrap_or_default().to_owned();
+    assert!(cookie.starts_with("shop="), "{cookie}");
+    let all = answers(traefik.address(), &get("mine.example", "/", &format!("Cookie: {cookie}\r\n")), 8).await;
+    assert!(all.iter().all(|name| *name == all[0]), "{cookie}: {all:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn services_with_weights_share_a_host() {
+    let folder = Folder::new();
+    let (web, canary, other) = (origin("web"), origin("canary"), origin("other"));
+    let options = FormatOptions { routers: true, ..FormatOptions::default() };
+    let asks = |name: &str, origin: &Origin, weight: &str| {
+        let service = with(service(name), &[origin]).annotation("fanfare/host", "shop.example");
+        service.annotation("fanfare/weight", weight)
+    };
+    let services = [
+        asks("shop/web", &web, "3"),
+        asks("shop/canary", &canary, "1"),
+        with(
+            service("shop/other").annotation("fanfare/host", "other.example").annotation("fanfare/weight", "1"),
+            &[&other],
+        ),
+    ];
+    folder.write("k8s.yaml", &rendered("traefik", &options, services));
+    let traefik = traefik(Provider::Folder(folder.path())).await;
+    let to = traefik.address();
+    eventually!("an answer", status(to, &get("shop.example", "/", "")).await, |status| *status == Some(200));
+    let all = answers(to, &get("shop.example", "/", ""), 16).await;
+    let of = |name: &str| all.iter().filter(|one| *one == name).count();
+    assert_eq!((of("web"), of("canary")), (12, 4), "{all:?}");
+    assert_eq!(who(to, &get("other.example", "/", "")).await, "other", "one alone has all");
+}
+
+/// Who answered so many requests, one after the other.
+async fn answers(to: std::net::SocketAddr, request: &str, count: usize) -> Vec<String> {
+    let mut all = Vec::new();
+    for _ in 0..count {
+        all.push(who(to, request).await);
+    }
+    all
 }

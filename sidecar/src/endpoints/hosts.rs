@@ -4,7 +4,7 @@
 //! Where it cannot be replaced because it is a mount (in a pod `/etc/hosts` is one), it is written in place, in one write.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     fs::{self, File, Metadata, OpenOptions},
     io::{self, Read as _, Seek as _, Write as _},
@@ -69,8 +69,8 @@ pub(super) type Parts = BTreeMap<ServiceKey, String>;
 // === impl HostsFile ===
 
 impl HostsFile {
-    /// The lines of one service: an address, and the names that its host has in DNS where it has a host name, else those of
-    /// its pod in the same form. Only ready ones.
+    /// The lines of one service: an address, the names that its host has in DNS where it has a host name, else those of its
+    /// pod in the same form, and the bare name of the pod. Only ready ones.
     pub(super) fn lines(&self, key: &ServiceKey, published: &Published) -> String {
         let ServiceKey { namespace, name } = key;
         let mut lines: BTreeMap<_, String> = BTreeMap::new();
@@ -80,7 +80,8 @@ impl HostsFile {
             let short = format!("{host}.{name}");
             let names =
                 format!("{short}.{namespace}.svc.{} {short}.{namespace}.svc {short}.{namespace} {short}", self.domain);
-            lines.entry(ip).or_insert_with(|| format!("{ip}\t{names}\n"));
+            let bare = bare(endpoint).map(|bare| format!(" {bare}")).unwrap_or_default();
+            lines.entry(ip).or_insert_with(|| format!("{ip}\t{names}{bare}\n"));
         }
         lines.into_values().collect()
     }
@@ -110,7 +111,7 @@ impl HostsFile {
         if let Some(file) = found {
             file.take(LARGEST).read_to_end(&mut old).map_err(failed("read", &path))?;
         }
-        let new = with_block(&old, parts, keep).ok_or_else(|| HostsError::Torn(path.clone()))?;
+        let new = with_block(&old, &unambiguous(parts), keep).ok_or_else(|| HostsError::Torn(path.clone()))?;
         if new == old {
             return Ok(Written::Unchanged);
         }
@@ -133,6 +134,33 @@ fn host(endpoint: &Endpoint) -> Option<&str> {
     };
     let pod = endpoint.pod.as_ref().map(|pod| &*pod.name);
     endpoint.hostname.as_deref().or(pod).filter(label)
+}
+
+/// The name of an endpoint's pod, if it can stand alone: neither with points in it nor `localhost`, which are other names.
+fn bare(endpoint: &Endpoint) -> Option<&str> {
+    let fits = |name: &&str| {
+        name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') && !name.ends_with("localhost")
+    };
+    endpoint.pod.as_ref().map(|pod| &*pod.name).filter(fits)
+}
+
+/// The lines without the bare names that pods of several namespaces have, or a service, which leads elsewhere.
+fn unambiguous(parts: &Parts) -> Parts {
+    let bare = |line: &str| line.rsplit_once(' ').map(|(_, name)| name.to_owned()).filter(|name| !name.contains('.'));
+    let mut namespaces: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for (key, text) in parts {
+        for name in text.lines().filter_map(bare) {
+            namespaces.entry(name).or_default().insert(&key.namespace);
+        }
+    }
+    let clear = |name: &str| {
+        namespaces.get(name).is_some_and(|all| all.len() == 1) && !parts.keys().any(|key| *key.name == *name)
+    };
+    let kept = |line: &str| match line.rsplit_once(' ') {
+        Some((rest, name)) if !name.contains('.') && !clear(name) => format!("{rest}\n"),
+        _ => format!("{line}\n"),
+    };
+    parts.iter().map(|(key, text)| (key.clone(), text.lines().map(kept).collect())).collect()
 }
 
 /// The file with a new block, where the old one was, else at the end. Nothing if it has a part of a block only.

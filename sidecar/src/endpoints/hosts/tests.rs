@@ -39,6 +39,28 @@ fn block(text: &str) -> String {
 }
 
 #[test]
+fn a_bare_name_that_may_mean_something_else_is_left_out() {
+    let (_folder, file) = bed("");
+    let other = ServiceKey { namespace: "other".into(), name: "web".into() };
+    let mut all = parts(&[
+        ("db", "192.0.2.1\tdb-0.db db-0\n192.0.2.2\tweb.db web\n192.0.2.4\tsame.db same\n"),
+        ("web", "192.0.2.1\tdb-0.web db-0\n"),
+    ]);
+    all.insert(other, "192.0.2.3\tsame.web same\n".into());
+    file.write(&all, &[]).expect("it can be written");
+    let lines = read(&file);
+    for line in [
+        "192.0.2.1\tdb-0.db db-0\n",
+        "192.0.2.2\tweb.db\n",
+        "192.0.2.4\tsame.db\n",
+        "192.0.2.1\tdb-0.web db-0\n",
+        "192.0.2.3\tsame.web\n",
+    ] {
+        assert!(lines.contains(line), "{line:?} in {lines}");
+    }
+}
+
+#[test]
 fn the_names_are_those_that_dns_has_and_only_ready_endpoints_have_one() {
     let endpoints = json!([
         {"addresses": ["192.0.2.2"], "hostname": "db-1", "targetRef": {"kind": "Pod", "name": "x", "uid": "u1"}},
@@ -53,8 +75,8 @@ fn the_names_are_those_that_dns_has_and_only_ready_endpoints_have_one() {
     let lines = file.lines(&key("db"), &published);
     assert_eq!(
         lines,
-        "192.0.2.1\tdb-7f9c.db.shop.svc.cluster.local db-7f9c.db.shop.svc db-7f9c.db.shop db-7f9c.db\n\
-         192.0.2.2\tdb-1.db.shop.svc.cluster.local db-1.db.shop.svc db-1.db.shop db-1.db\n"
+        "192.0.2.1\tdb-7f9c.db.shop.svc.cluster.local db-7f9c.db.shop.svc db-7f9c.db.shop db-7f9c.db db-7f9c\n\
+         192.0.2.2\tdb-1.db.shop.svc.cluster.local db-1.db.shop.svc db-1.db.shop db-1.db x\n"
     );
 }
 

@@ -1,0 +1,148 @@
+//! What Services ask for by annotations about how Traefik balances between their endpoints.
+//!
+//! `fanfare/health-path` has every endpoint asked for this path, `fanfare/health-interval` and `fanfare/health-timeout` say how
+//! often and for how long. `fanfare/sticky` (`true`, or the name of a cookie) keeps a client with its endpoint.
+//! `fanfare/weight` is the share of requests of a Service that has its host and path in common with others.
+//!
+//! Rule: as with routes, an annotation that is not exactly what it should be asks for nothing.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use controlplane::index::ServiceKey;
+use runtime::duration;
+
+use super::{
+    LeftOut, leave_out,
+    route::{is_path, is_reference},
+};
+use crate::backend::Backend;
+
+/// The largest weight: shares of a thousand are fine enough for everybody.
+const MAX_WEIGHT: u32 = 1000;
+/// No health check is made more often, or given longer.
+const INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
+
+/// What a Service asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Balancing {
+    pub(super) health: Option<Health>,
+    pub(super) sticky: Option<Sticky>,
+    pub(super) weight: Option<u32>,
+}
+
+/// How endpoints are asked whether they are well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Health {
+    pub(super) path: String,
+    /// As Go writes it.
+    pub(super) interval: Option<String>,
+    pub(super) timeout: Option<String>,
+}
+
+/// How a client stays with its endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Sticky {
+    /// By a cookie that Traefik names.
+    Default,
+    /// By a cookie of this name.
+    Cookie(String),
+}
+
+/// What the Services of these backends ask for.
+pub(super) fn balancing<'a>(
+    backends: &'a [Backend],
+    left_out: &mut Vec<LeftOut>,
+) -> BTreeMap<&'a ServiceKey, Balancing> {
+    let mut all = BTreeMap::new();
+    for backend in backends {
+        let entry = &backend.entry;
+        if all.contains_key(&entry.key) {
+            continue;
+        }
+        let asked = asked(&entry.facts.annotations).unwrap_or_else(|why| {
+            leave_out(left_out, &entry.key.to_string().into(), why);
+            Balancing::default()
+        });
+        all.insert(&entry.key, asked);
+    }
+    all
+}
+
+fn asked(annotations: &BTreeMap<String, String>) -> Result<Balancing, String> {
+    let said = |name: &str| annotations.get(&format!("fanfare/{name}")).map(String::as_str);
+    let wrong = |name: &str, text: &str, what: &str| {
+        let short: String = text.chars().take(80).collect();
+        format!("annotation fanfare/{name}: {short:?} is no {what}")
+    };
+    let period = |name: &str| {
+        said(name)
+            .map(|text| match duration::parse(text) {
+                Ok(period) if INTERVALS.contains(&period) => Ok(duration::format(period)),
+                _ => Err(wrong(name, text, "duration from 100ms to 1h")),
+            })
+            .transpose()
+    };
+    let health = match said("health-path") {
+        None => None,
+        Some(path) if is_path(path) => {
+            let (interval, timeout) = (period("health-interval")?, period("health-timeout")?);
+            Some(Health { path: path.to_owned(), interval, timeout })
+        }
+        Some(path) => {
+            return Err(wrong("health-path", path, "path (a slash, then letters, digits and any of /._~%+=:@,-)"));
+        }
+    };
+    let sticky = match said("sticky") {
+        None | Some("false") => None,
+        Some("true") => Some(Sticky::Default),
+        Some(name) if is_reference(name) && !name.contains('@') => Some(Sticky::Cookie(name.to_owned())),
+        Some(name) => return Err(wrong("sticky", name, "name of a cookie (letters, digits and any of ._-), nor true")),
+    };
+    let weight = said("weight")
+        .map(|text| {
+            let weight = text.parse().ok().filter(|weight| *weight <= MAX_WEIGHT);
+            weight.ok_or_else(|| wrong("weight", text, &format!("whole number from 0 to {MAX_WEIGHT}")))
+        })
+        .transpose()?;
+    Ok(Balancing { health, sticky, weight })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(all: &[(&str, &str)]) -> Result<Balancing, String> {
+        asked(&all.iter().map(|(name, value)| (format!("fanfare/{name}"), (*value).to_owned())).collect())
+    }
+
+    #[test]
+    fn annotations_say_how_to_balance() {
+        assert_eq!(told(&[]), Ok(Balancing::default()));
+        let all = [("health-path", "/up"), ("health-interval", "1500ms"), ("sticky", "shop"), ("weight", "0")];
+        let health = Health { path: "/up".into(), interval: Some("1.5s".into()), timeout: None };
+        let expected = Balancing { health: Some(health), sticky: Some(Sticky::Cookie("shop".into())), weight: Some(0) };
+        assert_eq!(told(&all), Ok(expected));
+        assert_eq!(told(&[("sticky", "true")]).map(|said| said.sticky), Ok(Some(Sticky::Default)));
+        assert_eq!(told(&[("sticky", "false")]).map(|said| said.sticky), Ok(None));
+    }
+
+    #[test]
+    fn what_is_not_exactly_right_asks_for_nothing() {
+        for (name, value) in [
+            ("health-path", "up"),
+            ("health-path", "/{{ env \"SECRET\" }}"),
+            ("health-interval", "often"),
+            ("health-interval", "0s"),
+            ("health-timeout", "2h"),
+            ("sticky", "a cookie"),
+            ("sticky", ""),
+            ("weight", "-1"),
+            ("weight", "1001"),
+            ("weight", "much"),
+        ] {
+            let with_path = if name == "health-path" { vec![] } else { vec![("health-path", "/")] };
+            let why = told(&[with_path, vec![(name, value)]].concat()).expect_err(value);
+            assert!(why.contains(&format!("fanfare/{name}")), "{name} {value:?}: {why}");
+        }
+    }
+}
