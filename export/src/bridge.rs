@@ -1,7 +1,10 @@
 //! The other end of a store: pulls what was written there into files, whole, verified, and only when it changed.
 //!
-//! Rule: the bridge verifies the manifest's sha256. While it does not agree with the files (a writer is between the two, or
-//! was overtaken), what was pulled before stays.
+//! Rule: the bridge verifies the manifest's sha256, and without a manifest whether it can be such a file at all. While it is
+//! not (a writer is between manifest and file, or was overtaken; something else answers in the store's place), what was
+//! pulled before stays, and readiness says why.
+
+mod content;
 
 use std::{
     collections::BTreeMap,
@@ -25,6 +28,9 @@ const MAX_FILES: usize = 10_000;
 
 /// Most bytes of all files of a set (256 MiB).
 const MAX_BYTES: usize = 256 << 20;
+
+/// For so long files may differ from their manifest because a writer is between the two.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The first delay after a failure, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(15));
@@ -60,6 +66,7 @@ pub struct Bridge {
 #[derive(Clone)]
 struct Pulled {
     tag: Option<String>,
+    media_type: Option<String>,
     bytes: Bytes,
 }
 
@@ -105,11 +112,14 @@ impl Bridge {
         Ok(Self { config, source, sink, gate, pulled: BTreeMap::new(), manifest: None })
     }
 
-    /// Pulls until the drain. Once files are there it stays ready, whatever happens to the store: they are still good.
+    /// Pulls until the drain. Once files are there it stays ready while the store is away or says nothing: they are still good.
+    /// What the store has instead of files is told.
     pub async fn run(mut self, drain: DrainWatch) {
         let mut backoff = Backoff::new(RETRY.0, 2.0, RETRY.1);
         let mut said = String::new();
         crate::metrics::bridge_from_zero(&self.config.name);
+        let mut has_files = false;
+        let mut differs_since = None;
         loop {
             let pulled = self.pull().await;
             let result = match &pulled {
@@ -130,10 +140,16 @@ impl Bridge {
                 Ok(Pull::Mismatch) => {
                     format!("{} is not what its manifest says: what was pulled before stays", self.config.from)
                 }
-                Err(error) => error.to_string(),
+                Err(error) => format!("{error}: what was pulled before stays"),
             };
+            differs_since = matches!(pulled, Ok(Pull::Mismatch)).then(|| differs_since.unwrap_or_else(Instant::now));
+            let lasts = differs_since.is_some_and(|since| since.elapsed() >= PATIENCE);
+            let wrong = matches!(&pulled, Err(error) if error.kind == Trouble::Refused);
+            has_files |= good;
             if good {
                 self.gate.set_ready();
+            } else if wrong || lasts || !has_files {
+                self.gate.set_not_ready(news.clone());
             }
             if news != said {
                 match &pulled {
@@ -218,10 +234,12 @@ impl Bridge {
         for name in names {
             let before = self.pulled.get(&name).cloned();
             let Some(file) = self.fetch(&self.source.file(&name), before).await? else { return Ok(Pull::Missing) };
-            if let Some(manifest) = &manifest
-                && manifest.sha256.get(&name) != Some(&sha256(&file.bytes))
-            {
-                return Ok(Pull::Mismatch);
+            match &manifest {
+                Some(manifest) if manifest.sha256.get(&name) != Some(&sha256(&file.bytes)) => {
+                    return Ok(Pull::Mismatch);
+                }
+                Some(_) => {}
+                None => self.check(&name, &file).await?,
             }
             total += file.bytes.len();
             if total > MAX_BYTES {
@@ -247,12 +265,24 @@ impl Bridge {
         Ok(if done.written + done.removed > 0 { Pull::Written } else { Pull::Unchanged })
     }
 
+    /// Without a manifest: whether it can be the file.
+    async fn check(&self, name: &str, file: &Pulled) -> Result<(), SinkError> {
+        let (there, here, file) = (name.to_owned(), self.config.to.file_name(), file.clone());
+        // To read a large file takes a moment, and nobody is to wait for that.
+        let check = move || content::check(&[&there, &here], file.media_type.as_deref(), &file.bytes);
+        let checked = tokio::task::spawn_blocking(check).await;
+        let checked = checked.map_err(|error| self.refused(format!("it could not be checked: {error}")))?;
+        checked.map_err(|why| self.refused(why))
+    }
+
     async fn fetch_manifest(&mut self) -> Result<Option<Manifest>, SinkError> {
         let fetched = self.fetch(&self.source.manifest(), self.manifest.clone()).await;
         let fetched = match fetched {
             // It may be that only the file may be read.
             Err(error)
-                if error.kind == Trouble::Denied && !self.config.require_manifest && !self.config.from.is_set() =>
+                if matches!(error.kind, Trouble::Denied | Trouble::Refused)
+                    && !self.config.require_manifest
+                    && !self.config.from.is_set() =>
             {
                 None
             }
@@ -267,9 +297,12 @@ impl Bridge {
     async fn fetch(&self, key: &str, before: Option<Pulled>) -> Result<Option<Pulled>, SinkError> {
         let tag = before.as_ref().and_then(|before| before.tag.as_deref());
         Ok(match self.source.fetch(key, tag).await? {
-            Fetched::Found { bytes, tag } => Some(Pulled { tag, bytes }),
+            Fetched::Found { bytes, tag, media_type } => Some(Pulled { tag, media_type, bytes }),
             Fetched::Same => before,
             Fetched::Missing => None,
+            Fetched::NoFile(why) => {
+                return Err(SinkError { place: self.source.shown(key), kind: Trouble::Refused, what: why });
+            }
         })
     }
 

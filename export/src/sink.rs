@@ -7,8 +7,11 @@
 //! The order of things is the same for all places (`put`), what differs is behind `Place`.
 
 mod address;
+mod answers;
+mod coding;
 mod config_map;
 mod file;
+mod hidden;
 mod http_put;
 mod manifest;
 mod place;
@@ -20,6 +23,7 @@ mod target;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
+pub(crate) use address::NOBODY;
 use bytes::Bytes;
 pub use manifest::{Manifest, SCHEMA, Term, sha256};
 use place::Place;

@@ -42,7 +42,7 @@ impl ConfigMap {
                 if unless == Some(&tag) {
                     Fetched::Same
                 } else {
-                    Fetched::Found { bytes: value.to_vec().into(), tag: Some(tag) }
+                    Fetched::Found { bytes: value.to_vec().into(), tag: Some(tag), media_type: None }
                 }
             }
         })
@@ -113,6 +113,10 @@ impl ConfigMap {
             };
             match done {
                 Ok(_) => return Ok(()),
+                Err(kube::Error::Api(status)) if lacks_namespace(&status) => {
+                    let what = format!("there is no namespace {}: make it, or name another one", self.namespace);
+                    return Err(SinkError::new(self, Trouble::Refused, what));
+                }
                 // 404: deleted in between.
                 Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
                 Err(error) => return Err(self.trouble(&error)),
@@ -148,6 +152,11 @@ impl ConfigMap {
         };
         SinkError::new(self, kind, error.to_string())
     }
+}
+
+/// Whether it is the namespace that is not there, and not what is asked for in it.
+fn lacks_namespace(status: &kube::core::Status) -> bool {
+    status.code == 404 && status.details.as_ref().is_some_and(|details| details.kind == "namespaces")
 }
 
 fn value<'a>(map: &'a core::ConfigMap, key: &str) -> Option<&'a [u8]> {

@@ -48,7 +48,7 @@ impl Directory {
             fs::read(&path)
         };
         match blocking(read).await {
-            Ok(bytes) => Ok(Fetched::Found { bytes: bytes.into(), tag: None }),
+            Ok(bytes) => Ok(Fetched::Found { bytes: bytes.into(), tag: None, media_type: None }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Fetched::Missing),
             Err(error) => Err(self.trouble(name, &error)),
         }

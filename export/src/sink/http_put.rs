@@ -2,14 +2,19 @@
 
 use std::{fmt, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use reqwest::{
     Client, RequestBuilder, Response, StatusCode,
-    header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH},
+    header::{
+        ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH,
+        IF_NONE_MATCH, LOCATION,
+    },
 };
 
 use super::{
     CONNECT_TIMEOUT, Condition, Document, Fetched, SinkError, Trouble,
+    coding::decoded,
+    hidden::hidden,
     store::{MAX_BYTES, short},
 };
 
@@ -43,7 +48,7 @@ impl HttpPut {
     }
 
     pub(super) async fn fetch(&self, url: &str, unless: Option<&str>) -> Result<Fetched, SinkError> {
-        let mut request = self.client.get(url);
+        let mut request = self.client.get(url).header(ACCEPT_ENCODING, "identity");
         if let Some(tag) = unless {
             request = request.header(IF_NONE_MATCH, tag);
         }
@@ -53,21 +58,31 @@ impl HttpPut {
             StatusCode::NOT_FOUND | StatusCode::GONE => return Ok(Fetched::Missing),
             // It takes files and does not show them.
             StatusCode::METHOD_NOT_ALLOWED => {
-                return Err(SinkError::new(&url, Trouble::Denied, "GET is not allowed"));
+                return Err(SinkError::new(&hidden(url), Trouble::Denied, "GET is not allowed"));
             }
-            status if !status.is_success() => return Err(refusal(url, answer).await),
-            _ => {}
+            StatusCode::OK => {}
+            // 204, or what a proxy on the way has made of it.
+            status if status.is_success() => {
+                return Ok(Fetched::NoFile(format!("it answers {status}, which is no file")));
+            }
+            status if status.is_redirection() => return Ok(Fetched::NoFile(redirect(&answer))),
+            _ => return Err(refusal(url, answer).await),
         }
         let tag = tag(&answer);
+        let field = |name| answer.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let (media_type, coding) = (field(CONTENT_TYPE), field(CONTENT_ENCODING));
         let mut bytes = BytesMut::new();
         while let Some(chunk) = answer.chunk().await.map_err(|error| unavailable(url, error))? {
             bytes.extend_from_slice(&chunk);
             if bytes.len() as u64 > MAX_BYTES {
                 let what = format!("it answers with more than the {MAX_BYTES} bytes that are read");
-                return Err(SinkError::new(&url, Trouble::Refused, what));
+                return Err(SinkError::new(&hidden(url), Trouble::Refused, what));
             }
         }
-        Ok(Fetched::Found { bytes: Bytes::from(bytes), tag })
+        Ok(match decoded(coding.as_deref(), bytes.freeze()).await {
+            Ok(bytes) => Fetched::Found { bytes, tag, media_type },
+            Err(why) => Fetched::NoFile(why),
+        })
     }
 
     pub(super) async fn store(
@@ -109,14 +124,25 @@ fn tag(answer: &Response) -> Option<String> {
     tag.starts_with('"').then(|| tag.to_owned())
 }
 
+/// Where it leads instead. A login often does.
+fn redirect(answer: &Response) -> String {
+    let status = answer.status();
+    let location = answer.headers().get(LOCATION).and_then(|location| location.to_str().ok());
+    // The query may have a secret of its own.
+    let location = location.and_then(|location| location.split('?').next()).map(|location| hidden(&short(location)));
+    format!("it answers {status} to {}, and redirects are not followed", location.as_deref().unwrap_or("nowhere"))
+}
+
 fn unavailable(url: &str, error: reqwest::Error) -> SinkError {
+    // The place is told already.
+    let error = error.without_url();
     let mut what = error.to_string();
     let mut source = std::error::Error::source(&error);
     while let Some(cause) = source {
         what = format!("{what}: {cause}");
         source = cause.source();
     }
-    SinkError::new(&url, Trouble::Unavailable, what)
+    SinkError::new(&hidden(url), Trouble::Unavailable, what)
 }
 
 async fn refusal(url: &str, answer: Response) -> SinkError {
@@ -132,7 +158,7 @@ async fn refusal(url: &str, answer: Response) -> SinkError {
     // Bounded like everything that is read.
     let too_long = answer.content_length().is_some_and(|length| length > 64 << 10);
     let said = if too_long { String::new() } else { answer.text().await.unwrap_or_default() };
-    SinkError::new(&url, kind, short(&format!("{status} {said}")))
+    SinkError::new(&hidden(url), kind, short(&format!("{status} {said}")))
 }
 
 impl fmt::Display for HttpPut {

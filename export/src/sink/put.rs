@@ -328,8 +328,12 @@ impl Sink {
 
     async fn read(&self, name: &str) -> Result<(There, Option<bytes::Bytes>), SinkError> {
         match self.place.fetch(name, None).await {
-            Ok(Fetched::Found { bytes, tag }) => Ok((There::Found { sha256: sha256(&bytes), tag }, Some(bytes))),
+            Ok(Fetched::Found { bytes, tag, .. }) => Ok((There::Found { sha256: sha256(&bytes), tag }, Some(bytes))),
             Ok(Fetched::Missing | Fetched::Same) => Ok((There::Missing, None)),
+            Ok(Fetched::NoFile(why)) => {
+                tracing::warn!(place = %self, "{name}: {why}: it is written without a condition, and once after every start");
+                Ok((There::Unreadable, None))
+            }
             Err(error) if error.kind == Trouble::Denied => {
                 tracing::warn!(%error, "it cannot be read: it is written without a condition, and once after every start");
                 Ok((There::Unreadable, None))

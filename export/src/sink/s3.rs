@@ -15,6 +15,9 @@ use serde::Serialize;
 
 use super::{
     CONNECT_TIMEOUT, Condition, Document, Fetched, SinkError, Trouble,
+    answers::Answers,
+    coding::decoded,
+    hidden::hidden,
     store::{MAX_BYTES, short},
 };
 
@@ -29,6 +32,7 @@ const LINK: Duration = Duration::from_secs(60);
 #[derive(Clone, Default, PartialEq, Eq, Serialize)]
 pub struct S3Options {
     /// `http://` or `https://` address of a store that is not Amazon's.
+    #[serde(serialize_with = "without_user")]
     pub endpoint: Option<String>,
     /// The region; `us-east-1` where nobody says.
     pub region: Option<String>,
@@ -46,6 +50,8 @@ pub struct S3Options {
 /// A bucket.
 pub(crate) struct S3 {
     store: AmazonS3,
+    /// What it answered, where that was no success.
+    answers: Answers,
     bucket: String,
     region: String,
     create: bool,
@@ -94,13 +100,16 @@ impl S3 {
         }
         let region = builder.get_config_value(&AmazonS3ConfigKey::Region);
         let region = region.unwrap_or_else(|| REGION.into());
-        let store = builder.with_region(&region).with_client_options(client).build();
+        let answers = Answers::default();
+        let store =
+            builder.with_region(&region).with_client_options(client).with_http_connector(answers.clone()).build();
         let store = store.map_err(|error| refused(tell(&error)))?;
         let client = plain.build().map_err(|error| refused(error.to_string()))?;
-        Ok(Self { store, bucket: bucket.into(), region, create: options.create_bucket, client })
+        Ok(Self { store, answers, bucket: bucket.into(), region, create: options.create_bucket, client })
     }
 
     pub(super) async fn fetch(&self, key: &str, unless: Option<&str>) -> Result<Fetched, SinkError> {
+        self.answers.forget();
         let options = GetOptions { if_none_match: unless.map(str::to_owned), ..GetOptions::default() };
         let got = match self.store.get_opts(&self.path(key)?, options).await {
             Ok(got) => got,
@@ -114,8 +123,13 @@ impl S3 {
             return Err(SinkError::new(self, Trouble::Refused, what));
         }
         let tag = got.meta.e_tag.clone();
+        let said = |attribute: Attribute| got.attributes.get(&attribute).map(|value| value.to_string());
+        let (media_type, coding) = (said(Attribute::ContentType), said(Attribute::ContentEncoding));
         let bytes: Bytes = got.bytes().await.map_err(|error| self.trouble(key, &error))?;
-        Ok(Fetched::Found { bytes, tag })
+        Ok(match decoded(coding.as_deref(), bytes).await {
+            Ok(bytes) => Fetched::Found { bytes, tag, media_type },
+            Err(why) => Fetched::NoFile(why),
+        })
     }
 
     pub(super) async fn store(
@@ -125,11 +139,11 @@ impl S3 {
         condition: Condition<'_>,
     ) -> Result<Option<String>, SinkError> {
         match self.put(key, document, condition).await {
-            Err(error) if self.create && no_bucket(&error) => {
+            Err(_) if self.create && self.lacks_bucket() => {
                 self.make_bucket().await?;
                 self.put(key, document, condition).await.map_err(|error| self.trouble(key, &error))
             }
-            Err(error) if no_bucket(&error) => {
+            Err(_) if self.lacks_bucket() => {
                 let what = "there is no such bucket: make it, or have it made (--s3-create-bucket)";
                 Err(SinkError::new(self, Trouble::Refused, what))
             }
@@ -138,6 +152,7 @@ impl S3 {
     }
 
     pub(super) async fn remove(&self, key: &str) -> Result<(), SinkError> {
+        self.answers.forget();
         match self.store.delete(&self.path(key)?).await {
             Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(self.trouble(key, &error)),
@@ -145,6 +160,7 @@ impl S3 {
     }
 
     async fn put(&self, key: &str, document: &Document, condition: Condition<'_>) -> Result<Option<String>, Error> {
+        self.answers.forget();
         let path = Path::parse(key)?;
         let mode = match condition {
             Condition::Nothing => PutMode::Overwrite,
@@ -200,31 +216,28 @@ impl S3 {
     }
 
     fn trouble(&self, key: &str, error: &Error) -> SinkError {
-        let text = tell(error);
-        let kind = match error {
-            _ if text.contains("NotImplemented") => Trouble::Refused,
-            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => Trouble::Denied,
-            Error::Precondition { .. } | Error::AlreadyExists { .. } => Trouble::Conflict,
-            Error::NotFound { .. }
-            | Error::NotSupported { .. }
-            | Error::NotImplemented { .. }
-            | Error::InvalidPath { .. }
-            | Error::UnknownConfigurationKey { .. } => Trouble::Refused,
-            _ if ["code: 400", "code: 405", "code: 411", "code: 413", "code: 501"]
-                .iter()
-                .any(|code| text.contains(code)) =>
-            {
-                Trouble::Refused
-            }
+        let kind = match (error, self.answers.last()) {
+            (Error::Precondition { .. } | Error::AlreadyExists { .. }, _) => Trouble::Conflict,
+            (_, Some(answer)) => answer.trouble(),
+            (Error::PermissionDenied { .. } | Error::Unauthenticated { .. }, _) => Trouble::Denied,
+            (
+                Error::NotFound { .. }
+                | Error::NotSupported { .. }
+                | Error::NotImplemented { .. }
+                | Error::InvalidPath { .. }
+                | Error::UnknownConfigurationKey { .. },
+                _,
+            ) => Trouble::Refused,
             _ => Trouble::Unavailable,
         };
-        SinkError::new(&format!("{self}{key}"), kind, text)
+        SinkError::new(&format!("{self}{key}"), kind, tell(error))
     }
-}
 
-/// Whether it failed because the bucket is missing. A conditional write tells that as a condition that does not hold.
-fn no_bucket(error: &Error) -> bool {
-    tell(error).contains("NoSuchBucket") || matches!(error, Error::NotFound { .. })
+    /// Whether the write that failed last did so because the bucket is missing. A conditional one tells that as a condition
+    /// that does not hold.
+    fn lacks_bucket(&self) -> bool {
+        self.answers.last().is_some_and(|answer| answer.is_no_bucket())
+    }
 }
 
 /// An error with everything behind it, on one line.
@@ -238,7 +251,11 @@ fn tell(error: &dyn std::error::Error) -> String {
         }
         source = cause.source();
     }
-    short(&without_elapsed(&text))
+    hidden(&short(&without_elapsed(&text)))
+}
+
+fn without_user<S: serde::Serializer>(endpoint: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    endpoint.as_deref().map(hidden).serialize(serializer)
 }
 
 /// How long a request took is left out: an error that lasts is to be the same text, which is told once.
@@ -254,7 +271,7 @@ impl fmt::Debug for S3Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { endpoint, region, path_style, keys, create_bucket, ca_file } = self;
         f.debug_struct("S3Options")
-            .field("endpoint", endpoint)
+            .field("endpoint", &endpoint.as_deref().map(hidden))
             .field("region", region)
             .field("path_style", path_style)
             .field("keys", &keys.as_ref().map(|(access, _secret)| access))

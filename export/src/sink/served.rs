@@ -149,7 +149,10 @@ impl Served {
 
     pub(super) fn fetch(&self, path: &str) -> Fetched {
         match self.files.read().get(path) {
-            Some(file) => Fetched::Found { bytes: file.document.bytes.clone(), tag: None },
+            Some(file) => {
+                let media_type = Some(file.document.content_type.to_owned());
+                Fetched::Found { bytes: file.document.bytes.clone(), tag: None, media_type }
+            }
             None => Fetched::Missing,
         }
     }

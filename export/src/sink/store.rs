@@ -8,12 +8,14 @@ pub(crate) const MAX_BYTES: u64 = 64 << 20;
 /// What a read brought.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fetched {
-    /// The whole file, and what a condition on it would name.
-    Found { bytes: Bytes, tag: Option<String> },
+    /// The whole file, unpacked; what a condition on it would name; and its media type, where the place tells one.
+    Found { bytes: Bytes, tag: Option<String>, media_type: Option<String> },
     /// It still has the tag that was named.
     Same,
     /// There is none.
     Missing,
+    /// There is something that is no file. Says what.
+    NoFile(String),
 }
 
 /// On what a write depends.

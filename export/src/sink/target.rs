@@ -14,6 +14,7 @@ use super::{
     Fetched, Place, Served, Sink, SinkError, Trouble,
     config_map::ConfigMap,
     file::Directory,
+    hidden::hidden,
     http_put::HttpPut,
     s3::{S3, S3Options},
 };
@@ -171,7 +172,10 @@ impl FromStr for Target {
     type Err = InvalidTarget;
 
     fn from_str(text: &str) -> Result<Self, InvalidTarget> {
-        let invalid = |why: &str| InvalidTarget { text: text.into(), why: why.into() };
+        // Behind `?` may be a signature.
+        let told =
+            || hidden(if text.contains("://") { text.split(['?', '#']).next().unwrap_or_default() } else { text });
+        let invalid = |why: &str| InvalidTarget { text: told(), why: why.into() };
         if let Some(rest) = text.strip_prefix("s3://") {
             let (bucket, key) =
                 rest.split_once('/').ok_or_else(|| invalid("a key is missing, as in s3://bucket/key"))?;
@@ -270,6 +274,11 @@ impl Source {
         self.location.manifest()
     }
 
+    /// A file, as it is told to people.
+    pub(crate) fn shown(&self, key: &str) -> String {
+        format!("{}{}", self.place, hidden(key))
+    }
+
     /// Reads a file, unless it has this tag.
     pub(crate) async fn fetch(&self, key: &str, unless: Option<&str>) -> Result<Fetched, SinkError> {
         self.place.fetch(key, unless).await
@@ -278,7 +287,7 @@ impl Source {
 
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&hidden(&self.0))
     }
 }
 

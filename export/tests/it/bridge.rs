@@ -1,16 +1,19 @@
 //! Bridges: what a store has comes to a directory, whole and verified, and stays there whatever happens to the store.
 
-use std::{path::PathBuf, time::Duration};
+use std::{io::Write as _, path::PathBuf, time::Duration};
 
+use bytes::Bytes;
 use export::{
     bridge::{Bridge, Config, Pull},
     sink::{Manifest, Trouble},
 };
+use flate2::{Compression, write::GzEncoder};
 use runtime::{drain::Drain, readiness::Readiness};
 
 use crate::{
     bed::{self, Bed, document, writer},
     front::Fault,
+    web::Instead,
 };
 
 fn config(bed: &Bed, from: &str, to: &str) -> Config {
@@ -81,7 +84,7 @@ async fn what_is_not_what_its_manifest_says_is_not_taken() {
 #[tokio::test]
 async fn a_manifest_is_needed_only_where_it_is_asked_for() {
     let bed = bed::s3s().await;
-    bed.open("edge.yml", false).put(&[document("", "one")], &writer("a"), None).await.expect("it is written");
+    bed.open("edge.yml", false).put(&[document("", "one: 1")], &writer("a"), None).await.expect("it is written");
     let strict = Config { require_manifest: true, ..config(&bed, "edge.yml", "") };
     assert_eq!(bridge(&bed, strict).pull().await, Ok(Pull::Missing));
     assert_eq!(bridge(&bed, config(&bed, "edge.yml", "")).pull().await, Ok(Pull::Written));
@@ -117,6 +120,97 @@ async fn a_manifest_cannot_name_files_elsewhere() {
     let pulled = bridge.pull().await;
     assert!(pulled.as_ref().is_err() || pulled == Ok(Pull::Missing), "{pulled:?}");
     assert!(!bed.directory().join("evil").exists());
+}
+
+/// What stands in front of a store, or what became of it, in place of the file.
+fn no_files() -> Vec<(&'static str, Instead)> {
+    let answer = |status: u16, fields: &[(&'static str, &'static str)], body: &'static [u8]| Instead {
+        status,
+        fields: fields.to_vec(),
+        body: Bytes::from_static(body),
+    };
+    vec![
+        ("204 No Content", answer(204, &[], b"")),
+        ("206 Partial Content", answer(206, &[], b"{}")),
+        (
+            "302 Found to https://***@login.example/",
+            answer(302, &[("location", "https://u:p@login.example/?key=secret")], b""),
+        ),
+        ("it is empty", answer(200, &[], b"")),
+        ("it is packed with gzip", answer(200, &[("content-type", "application/yaml")], b"\x1f\x8b\x08\x00\x00")),
+        ("content coding \"br\"", answer(200, &[("content-encoding", "br")], b"\x0b\x02\x80")),
+        ("packed with gzip, and is not", answer(200, &[("content-encoding", "gzip")], b"one: 1\n")),
+        ("a web page", answer(200, &[("content-type", "text/html")], b"<p>Log in</p>")),
+        ("a web page", answer(200, &[], b"<!doctype html><p>Log in</p>")),
+        ("no YAML", answer(200, &[("content-type", "text/plain")], b"one: [1, 2")),
+        ("neither a map nor a list", answer(200, &[], b"Log in")),
+    ]
+}
+
+#[tokio::test]
+async fn what_cannot_be_the_file_is_not_taken_and_readiness_says_why() {
+    let bed = bed::http().await;
+    bed.write("edge.yml", "one: 1\n").await;
+    let web = bed.web.as_ref().expect("it is one");
+    let (readiness, drain) = (Readiness::new(), Drain::new());
+    let bridge =
+        Bridge::new(config(&bed, "edge.yml", ""), &bed.connect, readiness.register("bridge")).expect("it can be used");
+    let running = tokio::spawn(bridge.run(drain.watch()));
+    testkit::eventually!("readiness", readiness.is_ready(), |ready| *ready);
+    for (why, instead) in no_files() {
+        *web.state.instead.lock() = Some(instead);
+        let told =
+            testkit::eventually!(why, readiness.check(), |ready| ready.as_ref().is_err_and(|told| told.contains(why)));
+        let told = told.expect_err("it was waited for");
+        assert!(
+            told.contains("what was pulled before stays") && !told.contains("secret") && !told.contains("u:p"),
+            "{told}"
+        );
+        assert_eq!(pulled(&bed, "edge.yml").as_deref(), Some("one: 1\n"), "{why}");
+        *web.state.instead.lock() = None;
+        testkit::eventually!("readiness again", readiness.is_ready(), |ready| *ready);
+    }
+    drain.start();
+    testkit::eventually::within("the end", running).await.expect("it does not panic");
+}
+
+#[tokio::test]
+async fn what_is_packed_on_its_way_is_unpacked() {
+    let bed = bed::http().await;
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(b"one: 1\n").expect("memory takes it");
+    let body = encoder.finish().expect("memory takes it").into();
+    let fields = vec![("content-encoding", "gzip"), ("content-type", "application/yaml")];
+    let web = bed.web.as_ref().expect("it is one");
+    *web.state.instead.lock() = Some(Instead { status: 200, fields, body });
+    assert_eq!(bridge(&bed, config(&bed, "edge.yml", "")).pull().await, Ok(Pull::Written));
+    assert_eq!(pulled(&bed, "edge.yml").as_deref(), Some("one: 1\n"));
+}
+
+#[tokio::test]
+async fn what_has_a_manifest_is_what_that_says_whatever_it_is() {
+    for bed in [bed::s3s().await, bed::http().await] {
+        write(&bed, "Log in").await;
+        assert_eq!(bridge(&bed, config(&bed, "edge.yml", "")).pull().await, Ok(Pull::Written));
+        assert_eq!(pulled(&bed, "edge.yml").as_deref(), Some("Log in"));
+    }
+}
+
+#[tokio::test]
+async fn files_that_stay_different_from_their_manifest_are_told() {
+    let bed = bed::s3s().await;
+    write(&bed, "one").await;
+    let (readiness, drain) = (Readiness::new(), Drain::new());
+    let bridge =
+        Bridge::new(config(&bed, "edge.yml", ""), &bed.connect, readiness.register("bridge")).expect("it can be used");
+    let running = tokio::spawn(bridge.run(drain.watch()));
+    testkit::eventually!("readiness", readiness.is_ready(), |ready| *ready);
+    bed.write("edge.yml", "of a writer that was overtaken").await;
+    let told = |ready: &Result<(), String>| ready.as_ref().is_err_and(|why| why.contains("not what its manifest says"));
+    let _told = testkit::eventually!("the difference to be told", readiness.check(), told);
+    assert_eq!(pulled(&bed, "edge.yml").as_deref(), Some("one"));
+    drain.start();
+    testkit::eventually::within("the end", running).await.expect("it does not panic");
 }
 
 #[tokio::test]

@@ -5,8 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use export::sink::{Done, Sink, SinkError, Trouble};
+use export::sink::{Done, Sink, SinkError, Target, Trouble};
 use hyper::Method;
+use testkit::cluster;
 
 use crate::{
     bed::{self, Bed, document, writer},
@@ -189,4 +190,49 @@ async fn a_directory_that_cannot_be_written_is_told() {
     std::fs::write(bed.directory().join("made"), "a file in the way").expect("it can be written");
     let error = put(&mut bed.open("edge.yml", false), "1").await.expect_err("a file is in the way");
     assert!(error.place.ends_with("made/edge.yml"), "{error}");
+}
+
+#[tokio::test]
+async fn a_missing_namespace_of_a_config_map_is_told() {
+    let mut bed = bed::config_map().await;
+    let cluster = cluster::shared().await;
+    bed.connect.kubernetes = Some(cluster.client().await);
+    let target: Target = "configmap://there-is-none/backends/edge.yml".parse().expect("a place");
+    let mut sink = target.open(&bed.connect).expect("it can be used");
+    let error = put(&mut sink, "1").await.expect_err("there is no such namespace");
+    assert!(error.kind == Trouble::Refused && error.what.contains("no namespace there-is-none"), "{error}");
+}
+
+#[tokio::test]
+async fn what_a_store_says_in_words_is_not_taken_for_its_status() {
+    for (status, kind) in [(503, Trouble::Unavailable), (400, Trouble::Refused), (429, Trouble::Unavailable)] {
+        let bed = bed::s3s().await;
+        let mut sink = bed.open("edge.yml", false);
+        front(&bed).write_fault(Fault::Says(status, "<Message>code: 501 NoSuchBucket NotImplemented</Message>"));
+        let error = put(&mut sink, "1").await.expect_err("the store is in trouble");
+        assert_eq!(error.kind, kind, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn who_a_url_says_one_is_goes_to_the_server_and_nowhere_else() {
+    let bed = bed::http().await;
+    let place = bed.target("edge.yml").to_string().replace("http://", "http://user:secret@");
+    let target: Target = place.parse().expect("a place");
+    let mut sink = target.open(&bed.connect).expect("it can be used");
+    put(&mut sink, "1").await.expect("it is written");
+    let web = bed.web.as_ref().expect("it is one");
+    // printf user:secret | base64
+    assert!(web.state.authorizations.lock().iter().all(|field| field == "Basic dXNlcjpzZWNyZXQ="));
+    front(&bed).fault(Fault::Status(500));
+    let refused = put(&mut sink, "2").await.expect_err("the server is in trouble");
+    front(&bed).fault(Fault::Close);
+    let closed = put(&mut sink, "3").await.expect_err("the server is in trouble");
+    let invalid = format!("{place}?X-Amz-Signature=secret").parse::<Target>().expect_err("it has a query");
+    let json = serde_json::to_string(&target).expect("text");
+    for shown in
+        [refused.to_string(), closed.to_string(), invalid.to_string(), target.to_string(), json, sink.to_string()]
+    {
+        assert!(!shown.contains("secret") && !shown.contains("user"), "{shown}");
+    }
 }

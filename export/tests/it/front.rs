@@ -28,6 +28,8 @@ pub(crate) enum Fault {
     None,
     /// They are answered with this status and never passed on.
     Status(u16),
+    /// They are answered with this status, which says this.
+    Says(u16, &'static str),
     /// They are swallowed.
     Hang,
     /// The connection is closed before they are passed on.
@@ -120,8 +122,9 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
         Fault::None | Fault::CloseAfter => {}
         Fault::Hang => return std::future::pending().await,
         Fault::Close => return Err(Closed),
-        Fault::Status(status) => {
-            let mut answer = Response::new(Full::from("<Error><Code>Fault</Code><Message>asked for</Message></Error>"));
+        Fault::Status(status) | Fault::Says(status, _) => {
+            let said = if let Fault::Says(_, said) = fault { said } else { "<Message>asked for</Message>" };
+            let mut answer = Response::new(Full::from(format!("<Error><Code>Fault</Code>{said}</Error>")));
             *answer.status_mut() = StatusCode::from_u16(status).expect("a valid status");
             return Ok(answer);
         }

@@ -32,8 +32,20 @@ pub(crate) struct State {
     pub(crate) ignores_conditions: AtomicBool,
     /// GET is 405.
     pub(crate) write_only: AtomicBool,
+    /// What GET is answered with instead: the status, fields and body.
+    pub(crate) instead: Mutex<Option<Instead>>,
+    /// The fields `Authorization` of all requests.
+    pub(crate) authorizations: Mutex<Vec<String>>,
     /// The methods of all requests.
     pub(crate) methods: Mutex<Vec<Method>>,
+}
+
+/// An answer that has nothing to do with files.
+#[derive(Clone)]
+pub(crate) struct Instead {
+    pub(crate) status: u16,
+    pub(crate) fields: Vec<(&'static str, &'static str)>,
+    pub(crate) body: Bytes,
 }
 
 impl Web {
@@ -61,6 +73,8 @@ impl Drop for Web {
 
 async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     state.methods.lock().push(request.method().clone());
+    let authorization = request.headers().get(header::AUTHORIZATION).and_then(|field| field.to_str().ok());
+    state.authorizations.lock().push(authorization.unwrap_or_default().to_owned());
     let status = |status: StatusCode| {
         let mut answer = Response::new(Full::default());
         *answer.status_mut() = status;
@@ -70,6 +84,15 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
     let Ok(body) = body.collect().await else { return Ok(status(StatusCode::BAD_REQUEST)) };
     let body = body.to_bytes();
     let path = head.uri.path().to_owned();
+    if let Some(instead) =
+        state.instead.lock().clone().filter(|_| head.method == Method::GET && !path.ends_with(".manifest"))
+    {
+        let mut answer = Response::builder().status(instead.status);
+        for (name, value) in instead.fields {
+            answer = answer.header(name, value);
+        }
+        return Ok(answer.body(Full::new(instead.body)).expect("a valid response"));
+    }
     let mut files = state.files.lock();
     let tag = files.get(&path).map(|bytes| format!("\"{}\"", sha256(bytes)));
     let field = |name| head.headers.get(name).and_then(|value: &hyper::header::HeaderValue| value.to_str().ok());

@@ -1,0 +1,102 @@
+//! Whether what a store gave can be the file that was asked for, where no manifest says what that is.
+//!
+//! Rule: whatever `discover` writes is text, and never empty. What is written in JSON or YAML can be read as such, and is a
+//! map or a list. So an empty answer, a package, the page of a login or the half of a file are told from a file.
+
+use serde::{Deserialize as _, de::IgnoredAny};
+
+/// Checks a file. `names` are those that it has there and here, `media_type` is what the store says about it.
+///
+/// # Errors
+/// What it is instead.
+pub(super) fn check(names: &[&str], media_type: Option<&str>, bytes: &[u8]) -> Result<(), String> {
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Err("it is empty".to_owned());
+    }
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        return Err("it is packed with gzip, and the store does not say so (Content-Encoding)".to_owned());
+    }
+    let text = std::str::from_utf8(bytes).ok().filter(|text| !text.contains('\0'));
+    let text = text.ok_or("it is no text")?;
+    let media_type = media_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if matches!(media_type.as_str(), "text/html" | "application/xhtml+xml") || is_page(text) {
+        return Err("it is a web page, for instance one to log in".to_owned());
+    }
+    let called = |endings: &[&str]| names.iter().any(|name| endings.iter().any(|ending| name.ends_with(ending)));
+    if called(&[".json"]) || media_type == "application/json" || media_type.ends_with("+json") {
+        json(text).map_err(|why| format!("it is no JSON: {why}"))?;
+    }
+    if called(&[".yaml", ".yml"]) || media_type.ends_with("yaml") {
+        yaml(text).map_err(|why| format!("it is no YAML: {why}"))?;
+    }
+    Ok(())
+}
+
+fn is_page(text: &str) -> bool {
+    let begins = |with: &str| {
+        let head = text.trim_start_matches('\u{feff}').trim_start().get(..with.len());
+        head.is_some_and(|head| head.eq_ignore_ascii_case(with))
+    };
+    begins("<!doctype html") || begins("<html")
+}
+
+fn json(text: &str) -> Result<(), String> {
+    serde_json::from_str::<IgnoredAny>(text).map_err(|error| error.to_string())?;
+    let collection = text.trim_start().starts_with(['{', '[']);
+    if collection { Ok(()) } else { Err("neither an object nor an array".to_owned()) }
+}
+
+/// Each of its documents is to be a map or a list, and there is to be one.
+fn yaml(text: &str) -> Result<(), String> {
+    let mut any = false;
+    for document in serde_yaml::Deserializer::from_str(text) {
+        match serde_yaml::Value::deserialize(document).map_err(|error| error.to_string())? {
+            serde_yaml::Value::Mapping(_) | serde_yaml::Value::Sequence(_) => any = true,
+            serde_yaml::Value::Null => {}
+            _ => return Err("neither a map nor a list".to_owned()),
+        }
+    }
+    if any { Ok(()) } else { Err("there is nothing in it".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_told_from_what_stores_give_instead() {
+        let said = |name: &str, media_type: &str, bytes: &[u8]| {
+            let media_type = Some(media_type).filter(|text| !text.is_empty());
+            check(&[name], media_type, bytes).err().unwrap_or_default()
+        };
+        for (name, media_type, text) in [
+            ("edge.yml", "", "{}\n"),
+            ("edge.yml", "text/plain", "http:\n  services: {}\n"),
+            ("edge.yml", "binary/octet-stream", "---\na: 1\n---\nb: 2\n"),
+            ("edge.json", "application/json", "[]\n"),
+            ("backends.cfg", "text/plain; charset=utf-8", "# Made by fanfare: changes here are lost.\n"),
+            ("hosts", "", "192.0.2.1 web\n"),
+        ] {
+            assert_eq!(said(name, media_type, text.as_bytes()), "", "{name}: {text}");
+        }
+        let page = b"\n<!DOCTYPE HTML><html><body>Log in</body></html>";
+        for (name, media_type, bytes, why) in [
+            ("edge.yml", "", &b""[..], "empty"),
+            ("hosts", "", b" \n\n", "empty"),
+            ("hosts", "", b"\x1f\x8b\x08\x00", "gzip"),
+            ("hosts", "", b"\xff\xfe", "no text"),
+            ("hosts", "", b"a\0b", "no text"),
+            ("hosts", "", page, "web page"),
+            ("hosts", "text/html; charset=utf-8", b"Log in", "web page"),
+            ("edge.yml", "", b"Log in, please", "neither a map nor a list"),
+            ("edge.yml", "", b"# nothing\n", "nothing in it"),
+            ("edge.yaml", "", b"a: [1", "no YAML"),
+            ("edge", "application/yaml", b"a: [1", "no YAML"),
+            ("edge.json", "", b"{\"a\": 1", "no JSON"),
+            ("edge", "application/json", b"\"ok\"", "neither an object nor an array"),
+        ] {
+            let told = said(name, media_type, bytes);
+            assert!(told.contains(why), "{name} {media_type:?}: {told:?}");
+        }
+    }
+}
