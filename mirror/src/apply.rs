@@ -2,6 +2,7 @@
 //! at.
 
 mod events;
+mod rights;
 
 use std::{
     collections::HashMap,
@@ -27,6 +28,7 @@ use kube::{
     api::{DeleteParams, ListParams, PostParams, Preconditions, PropagationPolicy},
 };
 use parking_lot::Mutex;
+use rights::{Right, Rights};
 use tokio::time::timeout;
 
 use crate::{live::Version, marks, metrics as names};
@@ -47,6 +49,7 @@ pub(crate) struct Apply {
     told: Mutex<HashMap<u64, Instant>>,
     /// The right to write conditions is missing, and that has been said.
     no_conditions: AtomicBool,
+    rights: Rights,
 }
 
 /// A call that did not do what it should.
@@ -58,13 +61,21 @@ pub(crate) enum Failure {
     Outdated,
     /// The object cannot be written so: says what was refused and why.
     Rejected(String),
+    /// Nothing of this kind can be written there, whatever it is: a right or the namespace is missing. Says which.
+    Barred(String),
     /// Anything else: says what was tried and what came of it.
     Failed(String),
 }
 
 impl Apply {
     pub(crate) fn new(client: Client, leadership: Leadership) -> Self {
-        Self { client, leadership, told: Mutex::default(), no_conditions: AtomicBool::new(false) }
+        Self {
+            client,
+            leadership,
+            told: Mutex::default(),
+            no_conditions: AtomicBool::new(false),
+            rights: Rights::default(),
+        }
     }
 
     /// Whether this process may write now.
@@ -103,7 +114,13 @@ impl Apply {
             tracing::info!("conditions are not written: the verb \"update\" on services/status is missing");
             return Ok(None);
         }
-        written.map(Some).map_err(|error| failure("update the status of", service, error))
+        match written {
+            Ok(service) => Ok(Some(service)),
+            Err(error) => {
+                let what = format!("update the status of {}/{}", namespace(service), name(service));
+                Err(self.failure(&what, ("services/status", "update", namespace(service)), error).await)
+            }
+        }
     }
 
     /// Deletes this version of a Service. That it is gone already is no failure.
@@ -187,7 +204,13 @@ impl Apply {
     ) -> Result<K, Failure> {
         let written = self.leadership.write(LIMIT, async |_claim| call().await).await;
         count(kind, verb, &written);
-        written.map_err(|error| failure(verb, object, error))
+        match written {
+            Ok(written) => Ok(written),
+            Err(error) => {
+                let what = format!("{verb} {kind} {}/{}", namespace(object), name(object));
+                Err(self.failure(&what, (kind, verb, namespace(object)), error).await)
+            }
+        }
     }
 
     async fn delete<K>(&self, kind: &'static str, namespace: &str, name: &str, at: &Version) -> Result<(), Failure>
@@ -209,7 +232,9 @@ impl Apply {
         match deleted {
             Ok(_gone) => Ok(()),
             Err(WriteError::Failed(kube::Error::Api(status))) if status.code == 404 => Ok(()),
-            Err(error) => Err(failure_of(&format!("delete {kind} {namespace}/{name}"), error)),
+            Err(error) => Err(self
+                .failure(&format!("delete {kind} {namespace}/{name}"), (kind, "delete", namespace), error)
+                .await),
         }
     }
 
@@ -224,7 +249,39 @@ impl Apply {
             Err(_elapsed) => Err(WriteError::Deadline(LIMIT)),
         };
         count(kind, "get", &read);
-        read.map_err(|error| failure_of(&format!("read {kind} of {key}"), error))
+        match read {
+            Ok(read) => Ok(read),
+            Err(error) => {
+                Err(self.failure(&format!("read {kind} of {key}"), (kind, "get", &key.namespace), error).await)
+            }
+        }
+    }
+
+    /// What came of a call, of this kind of objects, verb and namespace.
+    async fn failure(&self, what: &str, right: Right<'_>, error: WriteError<kube::Error>) -> Failure {
+        let status = match error {
+            WriteError::NotLeading(_) => return Failure::NotLeading,
+            WriteError::Failed(kube::Error::Api(status)) => status,
+            WriteError::Failed(other) => return Failure::Failed(format!("cannot {what}: {other}")),
+            deadline @ WriteError::Deadline(_) => return Failure::Failed(format!("cannot {what}: {deadline}")),
+        };
+        match status.code {
+            _ if rights::ends_namespace(&status) => Failure::Barred(format!(
+                "cannot {what}: namespace {} is being deleted: make it anew, or name another",
+                right.2
+            )),
+            409 => Failure::Outdated,
+            // A namespace that is not there says so as well, and looking again does not help.
+            404 if rights::lacks_namespace(&status) => {
+                Failure::Barred(format!("cannot {what}: there is no namespace {}: make it, or name another", right.2))
+            }
+            404 => Failure::Outdated,
+            422 => Failure::Rejected(status.message.clone()),
+            // Whoever may not even ask, or gets no answer, is taken to lack the right: that is what 403 means most often.
+            403 if self.has(right).await != Some(true) => Failure::Barred(rights::lacks(right)),
+            403 => Failure::Failed(format!("cannot {what}: admission forbids it: {}", status.message)),
+            _ => Failure::Failed(format!("cannot {what}: {}", status.message)),
+        }
     }
 }
 
@@ -247,37 +304,13 @@ fn count<T>(kind: &'static str, verb: &'static str, result: &Result<T, WriteErro
     counter!(names::CALLS, "kind" => kind, "verb" => verb, "result" => result).increment(1);
 }
 
-fn failure<K: Resource>(verb: &str, object: &K, error: WriteError<kube::Error>) -> Failure {
-    failure_of(&format!("{verb} {}/{}", namespace(object), name(object)), error)
-}
-
-fn failure_of(what: &str, error: WriteError<kube::Error>) -> Failure {
-    let status = match error {
-        WriteError::NotLeading(_) => return Failure::NotLeading,
-        WriteError::Failed(kube::Error::Api(status)) => status,
-        WriteError::Failed(other) => return Failure::Failed(format!("cannot {what}: {other}")),
-        deadline @ WriteError::Deadline(_) => return Failure::Failed(format!("cannot {what}: {deadline}")),
-    };
-    match status.code {
-        409 => Failure::Outdated,
-        // A namespace that is not there says so as well, and looking again does not help.
-        404 if status.message.starts_with("namespaces ") => {
-            Failure::Failed(format!("cannot {what}: {}: create it", status.message))
-        }
-        404 => Failure::Outdated,
-        422 => Failure::Rejected(status.message.clone()),
-        403 => Failure::Failed(format!("cannot {what}: RBAC or admission forbids it: {}", status.message)),
-        _ => Failure::Failed(format!("cannot {what}: {}", status.message)),
-    }
-}
-
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotLeading => f.write_str("this process does not lead"),
             Self::Outdated => f.write_str("it changes faster than it can be looked at"),
             Self::Rejected(why) => write!(f, "the API server refuses it: {why}"),
-            Self::Failed(why) => f.write_str(why),
+            Self::Barred(why) | Self::Failed(why) => f.write_str(why),
         }
     }
 }

@@ -1,10 +1,6 @@
 //! What there is here: local Services and slices as the API server has them, and whose they are.
 
-use std::{
-    collections::{BTreeMap, hash_map::DefaultHasher},
-    hash::{Hash, Hasher},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use controlplane::index::ServiceKey;
 use k8s_openapi::{
@@ -14,6 +10,8 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
+
+use sha2::{Digest as _, Sha256};
 
 use crate::{config::Remote, marks, names::local_name};
 
@@ -211,12 +209,11 @@ pub(crate) fn slice_digest(object: &EndpointSlice) -> u64 {
     digest(&(&metadata.labels, &metadata.annotations, owners, &object.address_type, ports, &object.endpoints))
 }
 
-/// A digest of anything that can be written as JSON.
+/// A digest of anything that can be written as JSON: the beginning of its SHA-256, which every process and build gives.
 pub(crate) fn digest(value: &impl serde::Serialize) -> u64 {
-    let mut hasher = DefaultHasher::new();
     // Maps are ordered, and none of these has keys that JSON could not have.
-    serde_json::to_vec(value).unwrap_or_default().hash(&mut hasher);
-    hasher.finish()
+    let digest = Sha256::digest(serde_json::to_vec(value).unwrap_or_default());
+    digest.iter().take(8).fold(0, |bits, byte| bits << 8 | u64::from(*byte))
 }
 
 #[cfg(test)]

@@ -199,6 +199,13 @@ pub(crate) fn removal(live: &Live, owner: Owner<'_>, written: Option<&str>) -> R
     }
 }
 
+/// The same for a Service that bears nobody's marks: it goes only if this process itself made or adopted it.
+pub(crate) fn removal_unmarked(live: &Live, written: Option<&str>) -> Removal {
+    let made = live.service.as_ref().filter(|service| !service.is_going());
+    let made = made.filter(|service| written.is_some() && written == service.object.metadata.uid.as_deref());
+    made.map_or(Removal::Nothing, |service| Removal::Service(service.at()))
+}
+
 /// What the API server's answer to a write of this Service is compared with.
 pub(crate) fn service_digest(desired: &Service) -> u64 {
     crate::live::digest(desired)

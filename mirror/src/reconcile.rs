@@ -2,7 +2,10 @@
 
 mod condition;
 
-use std::time::Instant;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use ::metrics::{counter, histogram};
 use controlplane::{index::ServiceKey, watch::ObjectKey};
@@ -29,6 +32,8 @@ pub(crate) struct Reconciler {
     pub(crate) world: Mutex<World>,
     pub(crate) queue: Queue,
     pub(crate) apply: Apply,
+    /// Names that cannot be worked on for want of a right or of a namespace, and why.
+    pub(crate) barred: Mutex<BTreeMap<ServiceKey, String>>,
 }
 
 /// What one job did, so far.
@@ -39,6 +44,18 @@ struct Work {
     taken: Vec<String>,
     /// The first failure: what comes after it is tried all the same.
     failed: Option<Failure>,
+}
+
+/// What one attempt is to do, decided in one moment.
+enum Todo {
+    /// Bring the mirror up to date, beginning with its Service.
+    Mirror(Box<Desired>, Box<ServiceStep>),
+    /// Remove what is there. Says why.
+    Remove(Removal, &'static str),
+    /// Take readiness from its endpoints.
+    Dim,
+    /// Leave it as it is.
+    Nothing,
 }
 
 impl Reconciler {
@@ -56,6 +73,7 @@ impl Reconciler {
 
     async fn job(&self, key: &ServiceKey, since: Instant) {
         if !self.apply.leads() {
+            self.barred.lock().remove(key);
             // Everything is looked at again when this process leads. Until then only what is known is kept in order.
             self.world.lock().input(key);
             self.queue.done(key, Outcome::Done, Instant::now());
@@ -64,6 +82,10 @@ impl Reconciler {
         let (wrote, ended) = self.reconcile(key).await;
         if wrote && ended.is_ok() {
             histogram!(names::LAG).record(since.elapsed());
+        }
+        match &ended {
+            Err(Failure::Barred(why)) => drop(self.barred.lock().insert(key.clone(), why.clone())),
+            _ => drop(self.barred.lock().remove(key)),
         }
         match ended {
             Ok(()) | Err(Failure::NotLeading) => {
@@ -79,6 +101,18 @@ impl Reconciler {
                 tracing::warn!(service = %key, ?delay, "{failure}; trying again");
             }
         }
+    }
+
+    /// Why what is to be written cannot be, each reason once and a few of them at most.
+    pub(crate) fn bars(&self) -> Vec<String> {
+        const MOST: usize = 4;
+        let barred = self.barred.lock();
+        let reasons: BTreeSet<&String> = barred.values().collect();
+        let mut told: Vec<String> = reasons.iter().take(MOST).map(|why| (*why).clone()).collect();
+        if reasons.len() > MOST {
+            told.push(format!("{} mirrors in all cannot be written", barred.len()));
+        }
+        told
     }
 
     /// Brings one name to where it is to be. Returns whether anything was written, and how it ended.
@@ -102,29 +136,33 @@ impl Reconciler {
     }
 
     async fn attempt(&self, key: &ServiceKey, work: &mut Work) {
-        let (input, step, prefix) = {
+        let (input, todo, prefix) = {
             let mut world = self.world.lock();
             let input = world.input(key);
-            let owner = world.owner(input.whose.unwrap_or(Whose::Remote(0)));
-            let step = match &input.goal {
-                Goal::Mirror(desired) => {
-                    let live = input.live.service.as_ref();
-                    Some(plan::service(desired, key, live, owner, input.written.as_deref()))
+            let owner = input.whose.map(|whose| world.owner(whose));
+            let written = input.written.as_deref();
+            let todo = match (&input.goal, owner) {
+                (Goal::Mirror(desired), Some(owner)) => {
+                    let step = plan::service(desired, key, input.live.service.as_ref(), owner, written);
+                    Todo::Mirror(desired.clone(), Box::new(step))
                 }
-                _ => None,
+                (Goal::Remove(why), Some(owner)) => Todo::Remove(plan::removal(&input.live, owner, written), why),
+                (Goal::Remove(why), None) => Todo::Remove(plan::removal_unmarked(&input.live, written), why),
+                (Goal::Dim, Some(_)) => Todo::Dim,
+                _ => Todo::Nothing,
             };
-            let prefix = owner.prefix.to_owned();
-            (input, step, prefix)
+            let prefix = owner.map(|owner| owner.prefix.to_owned()).unwrap_or_default();
+            (input, todo, prefix)
         };
         let uid = input.live.service.as_ref().and_then(|service| service.object.metadata.uid.clone());
         for refusal in &input.refusals {
             self.apply.tell(key, uid.as_deref(), refusal.reason(), &refusal.to_string()).await;
         }
-        match (input.goal, step) {
-            (Goal::Mirror(desired), Some(step)) => {
+        match todo {
+            Todo::Mirror(desired, step) => {
                 let live = input.live.service.as_ref();
-                let adopts = matches!(step, ServiceStep::Adopt(..));
-                let (first, last) = if adopts { (ServiceStep::Keep, Some(step)) } else { (step, None) };
+                let adopts = matches!(*step, ServiceStep::Adopt(..));
+                let (first, last) = if adopts { (ServiceStep::Keep, Some(*step)) } else { (*step, None) };
                 let Some(mut service) = self.service(key, &prefix, &desired, live, first, work).await else { return };
                 let uid = service.at().uid;
                 let steps = plan::slices(&desired, &input.live.slices, key, &uid, &prefix);
@@ -144,16 +182,9 @@ impl Reconciler {
                     self.condition(&desired, &service, work).await;
                 }
             }
-            (Goal::Remove(why), _) => {
-                let removal = {
-                    let world = self.world.lock();
-                    let owner = world.owner(input.whose.unwrap_or(Whose::Remote(0)));
-                    plan::removal(&input.live, owner, input.written.as_deref())
-                };
-                self.remove(key, removal, why, work).await;
-            }
-            (Goal::Dim, _) => self.dim(key, &prefix, &[], work).await,
-            (Goal::Mirror(_) | Goal::Wait(_) | Goal::Hold | Goal::Nothing, _) => {}
+            Todo::Remove(removal, why) => self.remove(key, removal, why, work).await,
+            Todo::Dim => self.dim(key, &prefix, &[], work).await,
+            Todo::Nothing => {}
         }
     }
 

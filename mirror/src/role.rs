@@ -3,6 +3,7 @@
 mod remote;
 
 use std::{
+    collections::BTreeSet,
     convert::Infallible,
     sync::Arc,
     time::{Duration, Instant},
@@ -39,6 +40,10 @@ use crate::{
 /// How often what follows from the passing of time is looked at.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How often it is asked which rights there are, and how often while one is missing.
+const RIGHTS: Duration = Duration::from_secs(60);
+const RIGHTS_MISSING: Duration = Duration::from_secs(5);
+
 /// How long what was begun may take once the drain has begun.
 const FINISH: Duration = Duration::from_secs(5);
 
@@ -68,6 +73,8 @@ pub struct Mirror {
     leadership: Leadership,
     gate: Gate,
     health: Health,
+    /// Rights to write that are missing here.
+    missing_rights: Mutex<Vec<String>>,
 }
 
 /// The watches of one local namespace.
@@ -100,7 +107,8 @@ impl Mirror {
         let remotes: Vec<Remote> =
             remotes.map(|(number, access)| Remote::new(number, &config.remotes[number], access)).collect();
         let apply = Apply::new(connections.local.clone(), connections.leadership.clone());
-        let reconciler = Reconciler { world: Mutex::new(world), queue: Queue::default(), apply };
+        let reconciler =
+            Reconciler { world: Mutex::new(world), queue: Queue::default(), apply, barred: Mutex::default() };
         Ok(Self {
             config,
             local: connections.local,
@@ -110,6 +118,7 @@ impl Mirror {
             leadership: connections.leadership,
             gate: connections.gate,
             health: Health::new(),
+            missing_rights: Mutex::default(),
         })
     }
 
@@ -129,6 +138,7 @@ impl Mirror {
             let watching = self.watch_all();
             let ticking = self.tick(&drain);
             let leading = self.lead(self.leadership.clone());
+            let asking = self.ask_for_rights();
             tokio::select! {
                 () = drain.wait() => {}
                 Some(ended) = workers.join_next() => {
@@ -138,6 +148,7 @@ impl Mirror {
                 never = watching => match never {},
                 never = ticking => match never {},
                 never = leading => match never {},
+                never = asking => match never {},
             }
         }
         let ended = async { while workers.join_next().await.is_some() {} };
@@ -320,7 +331,38 @@ impl Mirror {
         for remote in &self.remotes {
             missing.extend(remote.missing_rights());
         }
+        missing.extend(self.cannot_write());
         if missing.is_empty() { self.gate.set_ready() } else { self.gate.set_not_ready(missing.join("; ")) }
+    }
+
+    /// Why what is to be written here cannot be.
+    fn cannot_write(&self) -> Vec<String> {
+        let mut why: BTreeSet<String> = self.missing_rights.lock().iter().cloned().collect();
+        if self.reconciler.apply.leads() {
+            why.extend(self.reconciler.bars());
+        }
+        why.into_iter().collect()
+    }
+
+    /// Asks for the rights to write, so that what is missing is told before it is needed.
+    async fn ask_for_rights(&self) -> Infallible {
+        loop {
+            let mut missing = Vec::new();
+            for local in &self.namespaces {
+                missing.extend(self.reconciler.apply.missing_rights(&local.namespace).await);
+            }
+            let pause = if missing.is_empty() { RIGHTS } else { RIGHTS_MISSING };
+            let news = {
+                let mut known = self.missing_rights.lock();
+                let news: Vec<String> = missing.iter().filter(|one| !known.contains(one)).cloned().collect();
+                *known = missing;
+                news
+            };
+            for one in news {
+                tracing::warn!("{one}");
+            }
+            tokio::time::sleep(pause).await;
+        }
     }
 
     /// How everything is, for those who ask.
@@ -336,6 +378,7 @@ impl Mirror {
             "leads": self.reconciler.apply.leads(),
             "waiting": waiting,
             "failing": failing,
+            "cannot_write": self.cannot_write(),
             "held_deletions": world.held(),
             "remotes": remotes,
         })
@@ -358,7 +401,7 @@ impl Mirror {
         gauge!(names::QUEUE).set(waiting as f64);
         gauge!(names::FAILING).set(failing as f64);
         let global = self.config.global.iter().map(|global| &global.prefix);
-        let prefixes: std::collections::BTreeSet<&String> =
+        let prefixes: BTreeSet<&String> =
             self.config.remotes.iter().map(|remote| &remote.prefix).chain(global).collect();
         for prefix in prefixes {
             let (mut services, mut slices, mut endpoints) = (0_usize, 0_usize, 0_usize);

@@ -49,7 +49,8 @@ pub enum ExternalNames {
 }
 
 /// Which labels or annotations are copied, by key. `*` at the end of a pattern stands for anything. The keys of Kubernetes
-/// itself (`*.kubernetes.io/`, `*.k8s.io/`) and of mirrors are never copied: they make controllers here act.
+/// itself (`*.kubernetes.io/`, `*.k8s.io/`) and of mirrors are never copied: they make controllers here act. Those by which
+/// deployment tools know their own (`argocd.argoproj.io/instance`) are copied only where a pattern says more than `*`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Propagation {
     /// What is copied.
@@ -163,7 +164,9 @@ impl Propagation {
     /// Whether a key is copied.
     pub fn copies(&self, key: &str) -> bool {
         let any = |patterns: &[String]| patterns.iter().any(|pattern| matches(pattern, key));
-        !marks::is_reserved(key) && any(&self.include) && !any(&self.exclude)
+        let meant =
+            !marks::is_of_a_tool(key) || self.include.iter().any(|pattern| pattern != "*" && matches(pattern, key));
+        !marks::is_reserved(key) && meant && any(&self.include) && !any(&self.exclude)
     }
 }
 

@@ -84,6 +84,19 @@ fn keys_of_kubernetes_and_our_own_are_never_copied() {
 }
 
 #[test]
+fn what_deployment_tools_know_their_own_by_is_copied_only_where_it_is_named() {
+    let tools = ["argocd.argoproj.io/instance", "kustomize.toolkit.fluxcd.io/name", "kapp.k14s.io/app"];
+    for key in tools.into_iter().chain(["meta.helm.sh/release-name", "objectset.rio.cattle.io/hash"]) {
+        assert!(!Propagation::all().copies(key), "{key}");
+        let named = Propagation { include: vec![key.to_owned()], exclude: Vec::new() };
+        assert!(named.copies(key), "{key}");
+    }
+    let domain = Propagation { include: vec!["argocd.argoproj.io/*".into()], exclude: Vec::new() };
+    assert!(domain.copies("argocd.argoproj.io/instance"));
+    assert!(Propagation::all().copies("argoproj.io/x"), "nobody prunes by this");
+}
+
+#[test]
 fn a_label_opts_in_by_key_or_by_value() {
     let labels = BTreeMap::from([("global".to_owned(), "true".to_owned())]);
     for (label, opted_in) in [("global", true), ("global=true", true), ("global=false", false), ("other", false)] {

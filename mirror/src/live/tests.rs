@@ -97,3 +97,10 @@ fn versions_are_numbers_whichever_object_they_are_of() {
     assert!(at("a", "9").is_older_than(&at("b", "10")));
     assert!(!at("a", "x").is_older_than(&at("a", "10")));
 }
+
+/// The names of events follow from it, and processes of different builds are to find each other's.
+#[test]
+fn a_digest_is_the_same_in_every_process_and_build() {
+    // printf '["m","web","ForeignService","note"]' | sha256sum | head -c 16
+    assert_eq!(format!("{:016x}", digest(&("m", "web", "ForeignService", "note"))), "4884da9224708d0a");
+}

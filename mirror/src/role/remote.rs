@@ -7,7 +7,7 @@ use std::{
 };
 
 use ::metrics::gauge;
-use controlplane::watch::{self, Event, Scope as WatchScope, Status, WatchKey};
+use controlplane::watch::{self, Event, Reason, Scope as WatchScope, Status, WatchKey};
 use futures::{
     FutureExt as _,
     future::{BoxFuture, join_all},
@@ -36,8 +36,6 @@ const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// The delays between tries to learn it.
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 const MAX_DELAY: Duration = Duration::from_secs(15);
-/// How a watch's problem begins that is a missing right.
-const RIGHTS: &str = "RBAC: ";
 
 /// One remote.
 pub(super) struct Remote {
@@ -295,7 +293,8 @@ impl Remote {
         let statuses = self.scopes.iter().flat_map(|scope| [&scope.services, &scope.slices]);
         let missing = statuses.filter_map(|status| {
             let state = status.subscribe().borrow().clone();
-            state.problem.filter(|problem| !state.connected && problem.starts_with(RIGHTS))
+            let forbidden = state.reason == Some(Reason::Forbidden);
+            state.problem.filter(|_| forbidden && !state.connected)
         });
         missing.map(|problem| format!("{}: {problem}", self.name)).collect()
     }

@@ -47,11 +47,13 @@ async fn rule_5_of_the_invariants_who_does_not_lead_writes_nothing_and_takes_ove
     bed.service("web", &[2]).await;
     let known = || mirror.health.report()["remotes"]["west"]["services"].clone();
     eventually!("it to know", known(), |count| *count == 1);
-    assert_eq!(proxy.count(|call| call.writes()), 0);
+    // To ask which rights one has is a POST that changes nothing.
+    let writes = || proxy.count(|call| call.writes() && call.resource != "selfsubjectaccessreviews");
+    assert_eq!(writes(), 0);
     end.start();
     first.await.expect("it does not panic");
     bed.until_addresses("web", &["192.0.2.2"]).await;
-    assert!(proxy.count(|call| call.writes()) >= 2);
+    assert!(writes() >= 2);
     mirror.stop().await;
     other_end.start();
     second.await.expect("it does not panic");

@@ -1,7 +1,10 @@
 //! Rights that are missing are named, and hold up nothing else.
 
-use k8s_openapi::api::rbac::v1::RoleBinding;
-use kube::api::Api;
+use k8s_openapi::api::{
+    core::v1::{ResourceQuota, Service},
+    rbac::v1::RoleBinding,
+};
+use kube::api::{Api, PostParams};
 use mirror::{config::Config, marks};
 use serde_json::json;
 use testkit::eventually;
@@ -98,4 +101,90 @@ async fn a_service_that_cannot_have_a_name_is_told() {
     assert!(report.to_string().contains("no DNS-1035 label"), "{report}");
     let _mirror = bed.start(config).await;
     bed.event("InvalidName", "no DNS-1035 label").await;
+}
+
+/// Each verb that is missing, before and after there is something to write.
+#[tokio::test]
+async fn readiness_says_which_right_to_write_is_missing() {
+    let bed = Bed::new("readonly").await;
+    let account = local().await.service_account(&bed.here, "poor").await;
+    let rule = |slices: &[&str]| {
+        let rules = json!([
+            {"apiGroups": [""], "resources": ["services"], "verbs": ["get", "list", "watch", "create", "update", "delete"]},
+            {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": slices},
+        ]);
+        role(&bed.here, "poor", "poor", &bed.here, &rules)
+    };
+    local().await.apply_yaml(&rule(&["get", "list", "watch", "update", "delete"])).await.expect("a valid role");
+    let mirror = bed::start(bed.config(), account.client().await, bed.readers(1).await);
+    let named = |ready: &Result<(), String>| {
+        ready
+            .as_ref()
+            .is_err_and(|why| why.contains("\"create\" on endpointslices is missing") && why.contains(&bed.here))
+    };
+    let _named = eventually!("the right to be named", mirror.readiness.check(), named);
+    bed.service("web", &[1]).await;
+    bed.mirrored("web").await;
+    let failing = || mirror.health.report()["failing"].as_u64();
+    eventually!("the slices to fail", failing(), |failing| *failing == Some(1));
+    assert!(mirror.readiness.check().is_err_and(|why| why.contains("\"create\" on endpointslices is missing")));
+    local()
+        .await
+        .apply_yaml(&rule(&["get", "list", "watch", "create", "update", "delete"]))
+        .await
+        .expect("a valid role");
+    bed.until_addresses("web", &["192.0.2.1"]).await;
+    mirror.ready().await.stop().await;
+}
+
+/// An account that may write everywhere: that there is no such namespace shows in nothing but the answers to writes.
+#[tokio::test]
+async fn readiness_says_that_the_namespace_is_missing() {
+    let bed = Bed::new("nowhere").await;
+    let nowhere = format!("{}-nowhere", bed.here);
+    let mut config = bed.config();
+    config.remotes[0].namespace.clone_from(&nowhere);
+    let mirror = bed::start(config, bed.ours.clone(), bed.readers(1).await).ready().await;
+    bed.service("web", &[1]).await;
+    let named = |ready: &Result<(), String>| {
+        ready.as_ref().is_err_and(|why| why.contains(&format!("there is no namespace {nowhere}: make it")))
+    };
+    let _named = eventually!("the namespace to be named", mirror.readiness.check(), named);
+    // It need not be written any more: nothing is wrong.
+    bed.unservice("web").await;
+    let mirror = mirror.ready().await;
+    bed.service("web", &[1]).await;
+    let _named = eventually!("the namespace to be named", mirror.readiness.check(), named);
+    local()
+        .await
+        .apply_yaml(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {nowhere}}}"))
+        .await
+        .expect("valid");
+    mirror.ready().await.stop().await;
+}
+
+/// A quota forbids one object with the same status as a missing right: that is one mirror's trouble, and no missing right.
+#[tokio::test]
+async fn what_admission_forbids_is_no_missing_right() {
+    let bed = Bed::new("quota").await;
+    // What the quota controller would make of it.
+    let quota = json!({"metadata": {"name": "none"}, "spec": {"hard": {"services": "0"}},
+        "status": {"hard": {"services": "0"}, "used": {"services": "0"}}});
+    let quota: ResourceQuota = serde_json::from_value(quota).expect("a valid quota");
+    let quotas: Api<ResourceQuota> = Api::namespaced(bed.ours.clone(), &bed.here);
+    let made = quotas.create(&PostParams::default(), &quota).await.expect("a valid quota");
+    let quota = ResourceQuota { metadata: made.metadata, ..quota };
+    quotas.replace_status("none", &PostParams::default(), &quota).await.expect("a valid status");
+    let one = json!({"metadata": {"name": "probe"}, "spec": {"ports": [{"port": 80}]}});
+    let one: Service = serde_json::from_value(one).expect("a valid Service");
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    let forbidden =
+        |tried: &Result<Service, kube::Error>| matches!(tried, Err(kube::Error::Api(status)) if status.code == 403);
+    let _tried = eventually!("the quota to hold", bed.services().create(&dry, &one).await, forbidden);
+    let mirror = bed.start(bed.config()).await.ready().await;
+    bed.service("web", &[1]).await;
+    let failing = || mirror.health.report()["failing"].as_u64();
+    eventually!("the mirror to fail", failing(), |failing| *failing == Some(1));
+    assert_eq!(mirror.readiness.check(), Ok(()));
+    mirror.stop().await;
 }
