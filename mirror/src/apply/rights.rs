@@ -21,7 +21,10 @@ pub(super) type Right<'a> = (&'static str, &'static str, &'a str);
 
 /// What the API server said about rights lately: whether there is one, and when it said so.
 #[derive(Debug, Default)]
-pub(super) struct Rights(Mutex<HashMap<(&'static str, &'static str, String), (bool, Instant)>>);
+pub(super) struct Rights(Mutex<HashMap<Asked, (bool, Instant)>>);
+
+/// As [`Right`], to keep.
+type Asked = (&'static str, &'static str, String);
 
 /// The groups of the kinds that are written; all others are in the core group.
 const GROUPS: [(&str, &str); 1] = [("endpointslices", "discovery.k8s.io")];
