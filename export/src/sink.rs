@@ -25,6 +25,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 pub(crate) use address::NOBODY;
 use bytes::Bytes;
+pub use hidden::hidden;
 pub use manifest::{Manifest, SCHEMA, Term, sha256};
 use place::Place;
 pub use s3::S3Options;

@@ -1,7 +1,8 @@
-//! URLs as they may be shown: without a user and a password.
+//! URLs as they may be shown: without a password.
 
-/// The text, with `***` in place of whatever stands before the `@` of a URL's authority, in every URL that is in it.
-pub(crate) fn hidden(text: &str) -> String {
+/// The text, with `***` in place of the password in every URL that is in it: `https://user:***@host/path`. Who has no
+/// password may have a token for a name, which is not shown either.
+pub fn hidden(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("://") {
@@ -11,7 +12,11 @@ pub(crate) fn hidden(text: &str) -> String {
             |c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#' | '"' | '\'' | '`' | '<' | '>' | '(' | ')');
         let (authority, behind) = after.split_at(after.find(ends).unwrap_or(after.len()));
         match authority.rsplit_once('@') {
-            Some((_user, host)) => {
+            Some((user, host)) => {
+                if let Some((name, _password)) = user.split_once(':') {
+                    shown.push_str(name);
+                    shown.push(':');
+                }
                 shown.push_str("***@");
                 shown.push_str(host);
             }
@@ -28,12 +33,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_of_who_asks_is_shown() {
+    fn no_password_is_shown() {
         for (text, shown) in [
-            ("https://u:p@host:1/x@y", "https://***@host:1/x@y"),
+            ("https://u:p@host:1/x@y", "https://u:***@host:1/x@y"),
             ("http://host/", "http://host/"),
-            ("PUT http://a:b@c@host/x in 3ms - https://t@other", "PUT http://***@host/x in 3ms - https://***@other"),
-            ("error for url (http://u:p@host)", "error for url (http://***@host)"),
+            ("PUT http://a:b@c@host/x in 3ms - https://t@other", "PUT http://a:***@host/x in 3ms - https://***@other"),
+            ("error for url (http://u:p@host)", "error for url (http://u:***@host)"),
             ("s3://bucket/key", "s3://bucket/key"),
             ("://@", "://***@"),
             ("no URL, but a@b", "no URL, but a@b"),

