@@ -3,5 +3,6 @@
 pub(crate) mod bed;
 mod defects;
 mod deliveries;
+mod hints;
 mod original;
 mod shared;

@@ -109,6 +109,11 @@ impl Part {
         entry::selected(key, &by.selector, &mut stores)
     }
 
+    /// Whether a Service has a slice.
+    pub(super) fn has_slice(&self, key: &ServiceKey) -> bool {
+        self.slices.watched.store.lock().about(key).next().is_some()
+    }
+
     pub(super) fn states(&self) -> Vec<watch::Receiver<State>> {
         let by = self.by_labels.iter().flat_map(|by| [by.orphans.state.clone(), by.services.state.clone()]);
         [self.slices.state.clone()].into_iter().chain(by).collect()

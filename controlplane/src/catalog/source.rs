@@ -10,13 +10,13 @@ use std::{
 
 use runtime::readiness::Gate;
 use tokio::sync::watch;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::{Catalog, CatalogReader, DataAge, Selection, part::Part};
 use crate::{
     build,
     index::ServiceKey,
-    source::kube::Kube,
+    source::kube::{Hints, Kube, Pattern},
     watch::{Scope, any_change},
 };
 
@@ -31,12 +31,19 @@ struct Source {
     data_age: DataAge,
     gate: Gate,
     complete: bool,
+    /// What is probably not meant.
+    hints: Hints,
+    /// What is selected by labels, in words; said where it selects nothing.
+    selected: Option<String>,
+    /// That it selects nothing was said.
+    told_empty: bool,
 }
 
 /// Keeps a catalog of these Services up to date until its reader is dropped. The gate opens when every watch has a complete
 /// list and goes on from it, and until then says what is missing; an API server that goes away later changes nothing but
 /// the age of the data.
 pub fn follow(kube: &Kube, selection: Selection, gate: Gate) -> CatalogReader {
+    let (selected, whose) = in_words(&selection);
     let (parts, only) = match selection {
         Selection::Service(key) => (vec![Part::of_one(kube, &key)], Some(key)),
         Selection::Labels { selector, namespaces: None } => (vec![Part::by_labels(kube, Scope::All, &selector)], None),
@@ -59,9 +66,26 @@ pub fn follow(kube: &Kube, selection: Selection, gate: Gate) -> CatalogReader {
         data_age: data_age.clone(),
         gate,
         complete: false,
+        hints: Hints::new(&whose, kube.client()),
+        selected,
+        told_empty: false,
     };
     source.tell_age();
     CatalogReader { catalog, data_age, settled, task: tokio::spawn(source.run()) }
+}
+
+/// What is selected by labels, and for whom things are said.
+fn in_words(selection: &Selection) -> (Option<String>, String) {
+    match selection {
+        Selection::Service(key) => (None, key.to_string()),
+        Selection::Labels { selector, namespaces } => {
+            let place = match namespaces {
+                Some(namespaces) => format!("in {}", namespaces.join(", ")),
+                None => "in any namespace".to_owned(),
+            };
+            (Some(format!("{selector} {place}")), selector.to_string())
+        }
+    }
 }
 
 // === impl Source ===
@@ -77,7 +101,13 @@ impl Source {
             }
             self.update();
             self.complete = self.complete || self.check();
-            any_change(&mut states).await;
+            if self.complete {
+                self.hint();
+            }
+            tokio::select! {
+                () = any_change(&mut states) => {}
+                () = self.hints.say() => continue,
+            }
             build::burst(&mut states).await;
         }
     }
@@ -138,6 +168,20 @@ impl Source {
             *catalog = next;
             changed
         });
+    }
+
+    /// Says in the log what is probably not meant: a Service that is not there, labels that nothing has.
+    fn hint(&mut self) {
+        if let Some(only) = &self.only {
+            let there = self.parts.iter().any(|part| part.has_slice(only));
+            let there: &[ServiceKey] = if there { std::slice::from_ref(only) } else { &[] };
+            self.hints.found(&[Pattern::of(only)], there);
+        }
+        let empty = self.catalog.borrow().services.is_empty();
+        if let Some(selected) = self.selected.as_ref().filter(|_| empty && !self.told_empty) {
+            warn!("no Service has the labels {selected}");
+        }
+        self.told_empty = empty;
     }
 
     /// Whether every watch goes on from a complete list; else the gate says what is missing.

@@ -10,7 +10,7 @@ mod watched;
 
 use std::{collections::HashMap, sync::Arc};
 
-use hints::Hints;
+pub(crate) use hints::Hints;
 use runtime::readiness::Gate;
 pub use selection::{InvalidPattern, Pattern, Selection};
 pub(crate) use selection::{orphaned_slices, service_slices, services, slices_of_services};
@@ -69,7 +69,7 @@ impl KubeSource {
         let mut projection = Projection::new(self.selection.port.clone());
         let mut published = Published::default();
         let mut complete = false;
-        let mut hints = Hints::new(self.cluster.clone(), self.kube.client());
+        let mut hints = Hints::new(self.cluster.as_str(), self.kube.client());
         loop {
             for ((watched, state), key) in watches.iter_mut().zip(&mut states).zip(&keys) {
                 if watched.key != *key && watched.is_barred() {

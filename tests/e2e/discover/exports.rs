@@ -216,3 +216,20 @@ async fn what_cannot_be_used_is_told_before_anything_runs() {
     assert_eq!(told.code, Some(64));
     assert!(told.stderr.contains("--to"), "{}", told.stderr);
 }
+
+#[tokio::test]
+async fn labels_that_nothing_has_are_told() {
+    let cluster = cluster::shared().await;
+    let ns = &cluster.namespace("nothing").await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let to = folder.path().join("edge.yml").display().to_string();
+    let kubeconfig = cluster.kubeconfig_path().display().to_string();
+    let mut flags = vec!["discover", "--select", "edge=yse", "--namespaces", ns, "--to", &to];
+    flags.extend(["-k", &kubeconfig, "-m", "127.0.0.1:0"]);
+    let fanfare = Fanfare::serve(flags).await;
+    let told = format!("no Service has the labels edge=yse in {ns}");
+    fanfare
+        .stderr
+        .wait("the warning", |log| log.lines().any(|line| line.contains(" WARN ") && line.contains(&told)))
+        .await;
+}

@@ -132,7 +132,7 @@ async fn d8_a_missing_right_is_named_and_the_process_goes_on_when_it_is_granted(
     let binding = serde_json::json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
         "metadata": {"name": "nobody", "namespace": bed.namespace},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "example"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "example-endpoints"},
         "subjects": [{"kind": "ServiceAccount", "name": "nobody", "namespace": bed.namespace}],
     });
     bed.cluster.apply_yaml(&binding.to_string()).await.expect("a valid binding");

@@ -6,7 +6,6 @@ use std::{collections::BTreeSet, fmt::Write as _, sync::Arc, time::Duration};
 use futures::future::BoxFuture;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Api, Client, api::ListParams};
-use snapshot::ClusterName;
 use tokio::time::timeout;
 use tracing::warn;
 
@@ -24,8 +23,9 @@ const LOOKED_AT: u32 = 1000;
 const NAMED: usize = 20;
 
 /// What was said last, so that it is said once, and what is being looked up.
-pub(super) struct Hints {
-    cluster: ClusterName,
+pub(crate) struct Hints {
+    /// For whom: a cluster of the data plane, a service of the endpoints API.
+    whose: Arc<str>,
     client: Client,
     missing: Vec<Pattern>,
     several: BTreeSet<Arc<str>>,
@@ -33,21 +33,21 @@ pub(super) struct Hints {
 }
 
 impl Hints {
-    pub(super) fn new(cluster: ClusterName, client: Client) -> Self {
-        Self { cluster, client, missing: Vec::new(), several: BTreeSet::new(), look: None }
+    pub(crate) fn new(whose: &str, client: Client) -> Self {
+        Self { whose: whose.into(), client, missing: Vec::new(), several: BTreeSet::new(), look: None }
     }
 
     /// Takes in which Services the patterns have found, of complete lists.
-    pub(super) fn found(&mut self, patterns: &[Pattern], services: &[ServiceKey]) {
+    pub(crate) fn found(&mut self, patterns: &[Pattern], services: &[ServiceKey]) {
         let missing: Vec<Pattern> =
             patterns.iter().filter(|pattern| !services.iter().any(|key| pattern.matches(key))).cloned().collect();
         if missing != self.missing {
             self.missing.clone_from(&missing);
-            let (cluster, client) = (self.cluster.clone(), self.client.clone());
+            let (whose, client) = (self.whose.clone(), self.client.clone());
             let look = async move {
                 for pattern in missing {
                     let there = services_there(&client, &pattern.scope()).await;
-                    warn!(%cluster, "{}", nothing_matches(&pattern, &there));
+                    warn!(%whose, "{}", nothing_matches(&pattern, &there));
                 }
             };
             self.look = if self.missing.is_empty() { None } else { Some(Box::pin(look)) };
@@ -58,7 +58,7 @@ impl Hints {
             let namespaces: BTreeSet<Arc<str>> = matching.map(|key| key.namespace.clone()).collect();
             if namespaces.len() > 1 {
                 if !namespaces.is_subset(&self.several) {
-                    warn!(cluster = %self.cluster, "{}", in_several(pattern, &namespaces));
+                    warn!(whose = %self.whose, "{}", in_several(pattern, &namespaces));
                 }
                 several.extend(namespaces);
             }
@@ -67,7 +67,7 @@ impl Hints {
     }
 
     /// Says what is looked up. Never returns where there is nothing to say.
-    pub(super) async fn say(&mut self) {
+    pub(crate) async fn say(&mut self) {
         match &mut self.look {
             Some(look) => {
                 look.await;

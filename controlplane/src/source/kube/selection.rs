@@ -70,6 +70,11 @@ impl Pattern {
         Ok(Self { namespace: namespace.into(), name: name.into(), anywhere })
     }
 
+    /// The one Service of this name.
+    pub(crate) fn of(service: &ServiceKey) -> Self {
+        Self { namespace: service.namespace.clone(), name: service.name.clone(), anywhere: false }
+    }
+
     /// Whether it matches this Service.
     pub fn matches(&self, service: &ServiceKey) -> bool {
         glob(self.namespace.as_bytes(), service.namespace.as_bytes())

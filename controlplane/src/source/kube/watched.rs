@@ -63,7 +63,7 @@ impl Kube {
     }
 
     /// For questions beside the watches.
-    pub(super) fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         self.client.clone()
     }
 
