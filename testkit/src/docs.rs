@@ -33,18 +33,22 @@ pub struct Shown {
 /// If the root is not that of the repository.
 #[must_use]
 pub fn pages(root: &Path) -> Vec<PathBuf> {
-    let entries = |directory: &str| {
-        let entries = fs::read_dir(root.join(directory)).unwrap_or_else(|e| panic!("{directory} cannot be read: {e}"));
-        entries.map(|entry| entry.expect("an entry can be read").path()).collect::<Vec<_>>()
-    };
-    let mut pages: Vec<PathBuf> =
-        entries("docs").into_iter().filter(|p| p.extension().is_some_and(|e| e == "md")).collect();
-    pages.extend(
-        entries("deploy").into_iter().map(|directory| directory.join("README.md")).filter(|page| page.exists()),
-    );
+    let mut pages = markdown(&root.join("docs"));
+    pages.extend(markdown(&root.join("deploy")));
     pages.sort();
     pages.insert(0, root.join("README.md"));
     pages
+}
+
+/// Every page in a folder and in those below it.
+fn markdown(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap_or_else(|e| panic!("{} cannot be read: {e}", folder.display()));
+    let paths = entries.map(|entry| entry.expect("an entry can be read").path());
+    let pages = |path: PathBuf| match path.is_dir() {
+        true => markdown(&path),
+        false => Vec::from_iter(path.extension().is_some_and(|extension| extension == "md").then_some(path)),
+    };
+    paths.flat_map(pages).collect()
 }
 
 /// Every code block of every page.

@@ -136,7 +136,7 @@ fn install(apt: &Path, packages: &[&str]) -> Result<(), String> {
     say(&format!("installing what tests need and is missing: {line}"));
     let began = Instant::now();
     // A list that cannot be brought up to date may still do.
-    let _ = run(Command::new(apt).args(["update", "-q"]));
+    let _ = run(Command::new(apt).args(["update", "-q", "-o", "Acquire::http::Timeout=30"]));
     let mut install = Command::new(apt);
     install.args(["install", "-q", "-y", "--no-install-recommends"]).args(packages);
     run(&mut install).map_err(|why| format!("{line} has failed; type it yourself. It said:\n{why}"))?;
@@ -239,7 +239,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         install(&stand_in(folder.path(), 0), &["a", "b"]).expect("it succeeds");
         let log = fs::read_to_string(folder.path().join("log")).expect("it was run");
-        assert_eq!(log, "noninteractive 1 update -q\nnoninteractive 1 install -q -y --no-install-recommends a b\n");
+        assert_eq!(
+            log,
+            "noninteractive 1 update -q -o Acquire::http::Timeout=30\nnoninteractive 1 install -q -y --no-install-recommends a b\n"
+        );
     }
 
     #[test]
