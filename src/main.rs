@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("fanfare: {error:#}");
+            eprintln!("fanfare: {}", runtime::redact::urls(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

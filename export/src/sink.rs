@@ -11,7 +11,6 @@ mod answers;
 mod coding;
 mod config_map;
 mod file;
-mod hidden;
 mod http_put;
 mod manifest;
 mod place;
@@ -25,9 +24,9 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 pub(crate) use address::NOBODY;
 use bytes::Bytes;
-pub use hidden::hidden;
 pub use manifest::{Manifest, SCHEMA, Term, sha256};
 use place::Place;
+use runtime::redact;
 pub use s3::S3Options;
 pub use served::{Answer, MAX_WAIT, Question, Served};
 use store::Condition;
@@ -160,7 +159,8 @@ pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl SinkError {
     pub(crate) fn new(place: &impl fmt::Display, kind: Trouble, what: impl Into<String>) -> Self {
-        Self { place: place.to_string(), kind, what: what.into() }
+        // A URL may have a password in it.
+        Self { place: redact::urls(&place.to_string()), kind, what: redact::urls(&what.into()) }
     }
 }
 

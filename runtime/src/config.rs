@@ -75,9 +75,10 @@ impl Collector {
         Self::default()
     }
 
-    /// Notes a problem.
+    /// Notes a problem. It may quote what was written, but no credentials of a URL.
     pub fn add(&self, path: impl Into<String>, message: impl fmt::Display) {
-        self.list.borrow_mut().push(Problem { path: path.into(), message: message.to_string() });
+        let message = crate::redact::urls(&message.to_string());
+        self.list.borrow_mut().push(Problem { path: path.into(), message });
     }
 
     /// The file's outermost mapping.

@@ -12,6 +12,7 @@ pub mod limits;
 pub mod listener;
 pub mod metrics;
 pub mod readiness;
+pub mod redact;
 pub mod signal;
 pub mod size;
 pub mod telemetry;

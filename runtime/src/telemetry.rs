@@ -91,11 +91,15 @@ fn install(format: Format) -> Telemetry {
 }
 
 /// Writes each event as one line: what a peer sent may be part of it and must not look like another line, or steer a terminal.
+/// Credentials in URLs are not part of it, wherever they come from.
 struct Lines<W>(W);
 
 impl<W: io::Write> io::Write for Lines<W> {
     /// The logger hands over one whole event at a time, ending with its line feed.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let length = event.len();
+        let redacted = without_credentials(event);
+        let event = redacted.as_ref().map_or(event, |redacted| redacted.as_bytes());
         let line = event.strip_suffix(b"\n").unwrap_or(event);
         if line.iter().any(u8::is_ascii_control) {
             let mut escaped: Vec<u8> = Vec::with_capacity(line.len() + 16);
@@ -111,12 +115,19 @@ impl<W: io::Write> io::Write for Lines<W> {
         } else {
             self.0.write_all(event)?;
         }
-        Ok(event.len())
+        Ok(length)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
     }
+}
+
+/// The event, if there are credentials in it that must not be.
+fn without_credentials(event: &[u8]) -> Option<String> {
+    // Most have no URL.
+    let text = event.contains(&b'@').then(|| std::str::from_utf8(event).ok())?.filter(|text| text.contains("://"))?;
+    Some(crate::redact::urls(text)).filter(|redacted| redacted != text)
 }
 
 // === impl Telemetry ===

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use export::sink::{Target, hidden};
+use export::sink::Target;
 use runtime::config::Section;
 use serde::Serialize;
 
@@ -74,7 +74,6 @@ fn source(text: &str) -> Result<Target, String> {
 fn file(text: &str) -> Result<Target, String> {
     match text.parse().map_err(|error: export::sink::InvalidTarget| error.to_string())? {
         file @ Target::File { .. } => Ok(file),
-        // It may be a URL with a password in it.
-        _ => Err(format!("{:?} is not a path: a bridge writes files of this machine", hidden(text))),
+        _ => Err(format!("{text:?} is not a path: a bridge writes files of this machine")),
     }
 }

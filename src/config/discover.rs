@@ -8,7 +8,7 @@ use export::{
     guard::Limits,
     pipeline::Pace,
     render::{Format, FormatOptions},
-    sink::{InvalidTarget, Target, hidden},
+    sink::{InvalidTarget, Target},
 };
 use runtime::{
     config::{Node, Section},
@@ -191,15 +191,12 @@ fn outputs(section: &Section<'_>, name: &str, formats: &[Format]) -> Option<Vec<
 fn place(node: &Node<'_>, name: &str, format: &Format, formats: usize) -> Option<Target> {
     node.parse_with(|text| {
         if formats > 1 && !text.contains(FORMAT) && !text.ends_with('/') {
-            let place = hidden(text);
-            return Err(format!("{place:?} is one place for {formats} formats: put {FORMAT} into its name"));
+            return Err(format!("{text:?} is one place for {formats} formats: put {FORMAT} into its name"));
         }
         let place = text.replace(FORMAT, format.extension());
         let target: Target = place.parse().map_err(|error: InvalidTarget| error.to_string())?;
         match (format.is_set(), target.is_set()) {
-            (true, false) => {
-                Err(format!("the format {} is a set of files: end {:?} with /", format.name(), hidden(text)))
-            }
+            (true, false) => Err(format!("the format {} is a set of files: end {text:?} with /", format.name())),
             (true, true) if matches!(target, Target::ConfigMap { .. }) => {
                 Err(format!("the format {} has folders, which a ConfigMap cannot have", format.name()))
             }

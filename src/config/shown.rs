@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use runtime::redact;
 use serde_yaml::{Mapping, Value};
 
 use super::Config;
@@ -15,7 +16,7 @@ pub(crate) struct Written {
 }
 
 /// What stands in the place of a secret. It is read like one, so that the file can be checked as it is shown.
-const HIDDEN: &str = "***";
+const HIDDEN: &str = redact::HIDDEN;
 
 // === impl Written ===
 
@@ -111,7 +112,7 @@ fn without_secret(key: &str, text: &str) -> String {
     match text.split_once(':') {
         Some((name, _)) if key == "headers" => format!("{name}: {HIDDEN}"),
         _ if is_secret(key) || key == "headers" => HIDDEN.to_owned(),
-        _ => without_password(text),
+        _ => redact::urls(text),
     }
 }
 
@@ -119,18 +120,6 @@ fn without_secret(key: &str, text: &str) -> String {
 fn is_secret(key: &str) -> bool {
     let names = ["secret", "password", "token", "access_key"];
     names.iter().any(|name| key.contains(name)) && !key.ends_with("_file") && !key.ends_with("_env")
-}
-
-/// `https://user:***@host/path`.
-fn without_password(text: &str) -> String {
-    let parts = text.split_once("://").and_then(|(scheme, rest)| {
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let (authority, path) = rest.split_at(end);
-        let (user, host) = authority.rsplit_once('@')?;
-        let user = user.split_once(':').map_or(HIDDEN.to_owned(), |(user, _)| format!("{user}:{HIDDEN}"));
-        Some(format!("{scheme}://{user}@{host}{path}"))
-    });
-    parts.unwrap_or_else(|| text.to_owned())
 }
 
 #[cfg(test)]
@@ -214,8 +203,6 @@ mirror:
         for kept in ["https://user:***@host.example/x", "Authorization: ***", "\"step_down_token_file\":\"/token\""] {
             assert!(shown.contains(kept), "{kept}: {shown}");
         }
-        assert_eq!(without_password("http://token@a:1/b@c"), "http://***@a:1/b@c");
-        assert_eq!(without_password("http://a/b@c"), "http://a/b@c");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! How stores are reached: the keys that exports and bridges have in common.
 
-use export::sink::{S3Options, hidden};
+use export::sink::S3Options;
 use runtime::config::Section;
 use serde::{Serialize, Serializer};
 
@@ -51,11 +51,7 @@ fn endpoint(text: &str) -> Result<String, String> {
         Some(host) if !host.is_empty() && !host.contains(['/', '?', '#', '@']) => {
             Ok(text.trim_end_matches('/').to_owned())
         }
-        // It may have a password in it.
-        _ => Err(format!(
-            "{:?} is not the address of a store: use for instance https://minio.example:9000",
-            hidden(text)
-        )),
+        _ => Err(format!("{text:?} is not the address of a store: use for instance https://minio.example:9000")),
     }
 }
 

@@ -10,11 +10,11 @@ use reqwest::{
         IF_NONE_MATCH, LOCATION,
     },
 };
+use runtime::redact;
 
 use super::{
     CONNECT_TIMEOUT, Condition, Document, Fetched, SinkError, Trouble,
     coding::decoded,
-    hidden::hidden,
     store::{MAX_BYTES, short},
 };
 
@@ -58,7 +58,7 @@ impl HttpPut {
             StatusCode::NOT_FOUND | StatusCode::GONE => return Ok(Fetched::Missing),
             // It takes files and does not show them.
             StatusCode::METHOD_NOT_ALLOWED => {
-                return Err(SinkError::new(&hidden(url), Trouble::Denied, "GET is not allowed"));
+                return Err(SinkError::new(&redact::urls(url), Trouble::Denied, "GET is not allowed"));
             }
             StatusCode::OK => {}
             // 204, or what a proxy on the way has made of it.
@@ -76,7 +76,7 @@ impl HttpPut {
             bytes.extend_from_slice(&chunk);
             if bytes.len() as u64 > MAX_BYTES {
                 let what = format!("it answers with more than the {MAX_BYTES} bytes that are read");
-                return Err(SinkError::new(&hidden(url), Trouble::Refused, what));
+                return Err(SinkError::new(&redact::urls(url), Trouble::Refused, what));
             }
         }
         Ok(match decoded(coding.as_deref(), bytes.freeze()).await {
@@ -129,7 +129,8 @@ fn redirect(answer: &Response) -> String {
     let status = answer.status();
     let location = answer.headers().get(LOCATION).and_then(|location| location.to_str().ok());
     // The query may have a secret of its own.
-    let location = location.and_then(|location| location.split('?').next()).map(|location| hidden(&short(location)));
+    let location =
+        location.and_then(|location| location.split('?').next()).map(|location| redact::urls(&short(location)));
     format!("it answers {status} to {}, and redirects are not followed", location.as_deref().unwrap_or("nowhere"))
 }
 
@@ -142,7 +143,7 @@ fn unavailable(url: &str, error: reqwest::Error) -> SinkError {
         what = format!("{what}: {cause}");
         source = cause.source();
     }
-    SinkError::new(&hidden(url), Trouble::Unavailable, what)
+    SinkError::new(&redact::urls(url), Trouble::Unavailable, what)
 }
 
 async fn refusal(url: &str, answer: Response) -> SinkError {
@@ -158,7 +159,7 @@ async fn refusal(url: &str, answer: Response) -> SinkError {
     // Bounded like everything that is read.
     let too_long = answer.content_length().is_some_and(|length| length > 64 << 10);
     let said = if too_long { String::new() } else { answer.text().await.unwrap_or_default() };
-    SinkError::new(&hidden(url), kind, short(&format!("{status} {said}")))
+    SinkError::new(&redact::urls(url), kind, short(&format!("{status} {said}")))
 }
 
 impl fmt::Display for HttpPut {

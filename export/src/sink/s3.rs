@@ -11,13 +11,13 @@ use object_store::{
     signer::Signer as _,
 };
 use reqwest::Method;
+use runtime::redact;
 use serde::Serialize;
 
 use super::{
     CONNECT_TIMEOUT, Condition, Document, Fetched, SinkError, Trouble,
     answers::Answers,
     coding::decoded,
-    hidden::hidden,
     store::{MAX_BYTES, short},
 };
 
@@ -251,11 +251,11 @@ fn tell(error: &dyn std::error::Error) -> String {
         }
         source = cause.source();
     }
-    hidden(&short(&without_elapsed(&text)))
+    redact::urls(&short(&without_elapsed(&text)))
 }
 
 fn without_user<S: serde::Serializer>(endpoint: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
-    endpoint.as_deref().map(hidden).serialize(serializer)
+    endpoint.as_deref().map(redact::urls).serialize(serializer)
 }
 
 /// How long a request took is left out: an error that lasts is to be the same text, which is told once.
@@ -271,7 +271,7 @@ impl fmt::Debug for S3Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { endpoint, region, path_style, keys, create_bucket, ca_file } = self;
         f.debug_struct("S3Options")
-            .field("endpoint", &endpoint.as_deref().map(hidden))
+            .field("endpoint", &endpoint.as_deref().map(redact::urls))
             .field("region", region)
             .field("path_style", path_style)
             .field("keys", &keys.as_ref().map(|(access, _secret)| access))

@@ -8,13 +8,13 @@ use std::{
     time::Duration,
 };
 
+use runtime::redact;
 use serde::{Serialize, Serializer};
 
 use super::{
     Fetched, Place, Served, Sink, SinkError, Trouble,
     config_map::ConfigMap,
     file::Directory,
-    hidden::hidden,
     http_put::HttpPut,
     s3::{S3, S3Options},
 };
@@ -58,7 +58,7 @@ pub enum Target {
 }
 
 /// One file, or what the names of a set of files begin with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Location(String);
 
 /// A place that is read.
@@ -173,8 +173,9 @@ impl FromStr for Target {
 
     fn from_str(text: &str) -> Result<Self, InvalidTarget> {
         // Behind `?` may be a signature.
-        let told =
-            || hidden(if text.contains("://") { text.split(['?', '#']).next().unwrap_or_default() } else { text });
+        let told = || {
+            redact::urls(if text.contains("://") { text.split(['?', '#']).next().unwrap_or_default() } else { text })
+        };
         let invalid = |why: &str| InvalidTarget { text: told(), why: why.into() };
         if let Some(rest) = text.strip_prefix("s3://") {
             let (bucket, key) =
@@ -276,7 +277,7 @@ impl Source {
 
     /// A file, as it is told to people.
     pub(crate) fn shown(&self, key: &str) -> String {
-        format!("{}{}", self.place, hidden(key))
+        format!("{}{}", self.place, redact::urls(key))
     }
 
     /// Reads a file, unless it has this tag.
@@ -285,9 +286,15 @@ impl Source {
     }
 }
 
+impl fmt::Debug for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&redact::urls(&self.0), f)
+    }
+}
+
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hidden(&self.0))
+        f.write_str(&redact::urls(&self.0))
     }
 }
 
