@@ -58,6 +58,15 @@ const ADMIN_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a reload waits for the first list of endpoints of new targets.
 const FIRST_LIST_PATIENCE: Duration = Duration::from_secs(10);
 
+// === impl Ended ===
+
+impl Ended {
+    /// Asked to end before anything was answered.
+    pub(crate) fn before_start(request: Request) -> Self {
+        if request == Request::Exit { Self::AtOnce } else { Self::Drained { cut: 0 } }
+    }
+}
+
 // === impl Bound ===
 
 impl Bound {
@@ -116,8 +125,15 @@ impl Bound {
         let addresses = self.addresses().to_vec();
         let (stop_admin, admin) = self.admin.map(serve_admin).unzip();
         let shared = self.shared;
+        let mut reload_asked = false;
         let mut broadcast = match self.broadcast {
-            Some(broadcast) => Some(broadcast.start(&shared).await?),
+            Some(broadcast) => match unless_ended(broadcast.start(&shared), &mut requests).await {
+                Ok((started, asked)) => {
+                    reload_asked = asked;
+                    Some(started?)
+                }
+                Err(request) => return Ok(Ended::before_start(request)),
+            },
             None => None,
         };
         if let Some(broadcast) = &broadcast {
@@ -138,7 +154,6 @@ impl Bound {
         }
 
         let mut failed = None;
-        let mut reload_asked = false;
         loop {
             let next = tokio::select! {
                 biased;
@@ -220,7 +235,7 @@ async fn end_of(roles: &mut JoinSet<anyhow::Result<()>>, timeout: Duration) -> a
 
 /// Waits for the work, unless a request to drain or exit comes first. Returns with it whether a reload was asked for
 /// meanwhile.
-async fn unless_ended<T>(
+pub(crate) async fn unless_ended<T>(
     work: impl Future<Output = T>,
     requests: &mut mpsc::Receiver<Request>,
 ) -> Result<(T, bool), Request> {

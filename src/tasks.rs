@@ -2,7 +2,7 @@
 
 pub(crate) mod coredns;
 
-use std::{io::Write as _, path::Path, process::ExitCode};
+use std::{io::Write as _, path::Path, process::ExitCode, time::Duration};
 
 use runtime::{
     config::Problems,
@@ -13,7 +13,7 @@ use tokio::{runtime::Runtime, sync::mpsc};
 
 use crate::{
     UNUSABLE,
-    app::{Bound, Ended},
+    app::{Bound, Ended, unless_ended},
     cli,
     config::{Config, Unreadable},
     demo,
@@ -22,6 +22,9 @@ use crate::{
 
 /// Threads for the control plane and the admin API; the data plane has its own.
 const CONTROL_THREADS: usize = 2;
+
+/// How long dropping what still runs may take at the end.
+const DROPPING: Duration = Duration::from_millis(500);
 
 /// Serves as the flags say.
 pub(crate) fn serve(flags: &cli::Flags) -> anyhow::Result<ExitCode> {
@@ -90,12 +93,17 @@ fn run_with(config: Config, follow: Option<&Path>) -> anyhow::Result<ExitCode> {
     tracing::info!(version = runtime::build_info::line(), open_files = open_files.now, "starting");
     let runtime = control_runtime()?;
     let ended = runtime.block_on(async {
-        let requests = signals()?;
-        let bound = Bound::bind(config, &telemetry).await?;
-        bound.run(requests, follow.map(Reloader::new)).await
+        let mut requests = signals()?;
+        let reloader = follow.map(Reloader::new);
+        // Whatever the start waits for, a signal ends it.
+        match unless_ended(Bound::bind(config, &telemetry), &mut requests).await {
+            Ok((bound, _reload)) => bound?.run(requests, reloader).await,
+            Err(request) => Ok(Ended::before_start(request)),
+        }
     });
-    // Whatever still runs, after the drain or instead of it, is not waited for.
-    runtime.shutdown_background();
+    // Whatever still runs, after the drain or instead of it, is dropped, and with it the programs that it started; what
+    // blocks a thread is not waited for.
+    runtime.shutdown_timeout(DROPPING);
     Ok(match ended? {
         Ended::Drained { cut } => {
             tracing::info!(cut, "drained");

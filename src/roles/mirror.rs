@@ -25,11 +25,22 @@ pub(super) async fn bind(config: Option<&Config>, context: &Context) -> anyhow::
     let checked = config.in_namespace(Some(&identity::namespace(&local.namespace)));
     let (mut following, mut remotes) = (JoinSet::new(), Vec::new());
     for remote in &config.remotes {
-        let access = remote.access.resolve().with_context(|| format!("the remote cluster {}", remote.mirror.name))?;
-        let Connection { client, server } = remote::connect(access);
-        let (sender, receiver) = watch::channel(Ok(client.clone()));
-        following.spawn(follow(client, server, sender));
-        remotes.push(receiver);
+        // What is wrong with one remote is its own fault: the others go on.
+        remotes.push(match remote.access.resolve() {
+            Ok(access) => {
+                let Connection { client, server } = remote::connect(access);
+                let (sender, receiver) = watch::channel(Ok(client.clone()));
+                following.spawn(follow(client, server, sender));
+                receiver
+            }
+            Err(why) => {
+                tracing::error!(
+                    remote = remote.mirror.name,
+                    "{why:#}; nothing is known of this remote until a restart"
+                );
+                watch::channel(Err(format!("{why:#}"))).1
+            }
+        });
     }
     let connections = Connections {
         local: local.client,

@@ -32,7 +32,7 @@ pub(crate) fn print(arguments: &cli::CoreDns) -> anyhow::Result<ExitCode> {
     };
     let runtime = tasks::control_runtime()?;
     let text = runtime.block_on(text(&config, arguments));
-    runtime.shutdown_background();
+    runtime.shutdown_timeout(tasks::DROPPING);
     write!(std::io::stdout(), "{}", text?)?;
     Ok(ExitCode::SUCCESS)
 }

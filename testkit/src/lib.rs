@@ -2,6 +2,7 @@
 //!
 //! - [`origin`], [`client`]: scripted endpoints that record every byte, and raw clients; [`http`] is their own strict reader
 //! - [`cluster`], [`netns`]: a real Kubernetes control plane, in a network namespace where one is needed
+//! - [`forward_proxy`]: HTTP and SOCKS proxies that tell what they were asked for
 //! - [`relay`], [`fault_proxy`]: what stands between a client and the API server, and fails when a test says so
 //! - [`coredns`]: a real CoreDNS, and questions to it
 //! - [`interop`]: candidates of a leader election that are client-go's own
@@ -18,6 +19,7 @@ pub mod coredns;
 pub mod docs;
 pub mod eventually;
 pub mod fault_proxy;
+pub mod forward_proxy;
 mod go;
 pub mod http;
 pub mod interop;

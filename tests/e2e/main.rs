@@ -16,3 +16,4 @@ mod kubernetes;
 mod mirror;
 mod process;
 mod reload;
+mod start;

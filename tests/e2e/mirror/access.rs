@@ -137,6 +137,58 @@ async fn of_several_clusters_in_a_file_one_that_is_not_there_holds_up_nobody() {
 }
 
 #[tokio::test]
+async fn a_remote_whose_access_cannot_be_used_holds_up_nobody_and_ends_nothing() {
+    let bed = Bed::start().await;
+    bed.service("web", json!({})).await;
+    bed.slice("web", "IPv4", &[endpoint("192.0.2.1")]).await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let remote = |name: &str, access: Value| {
+        let mut remote = json!({"name": name, "prefix": name, "select": {"labels": format!("bed={}", bed.here)}, "namespace": bed.here});
+        remote.as_object_mut().expect("it is one").extend(access.as_object().expect("it is one").clone());
+        remote
+    };
+    let kubeconfig = |name: &str, cluster: Value, token: &str| {
+        let path = folder.path().join(name);
+        let file = json!({"clusters": [{"name": "c", "cluster": cluster}], "users": [{"name": "u", "user": {"token": token}}],
+            "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}], "current-context": "x"});
+        std::fs::write(&path, file.to_string()).expect("it can be written");
+        json!({ "kubeconfig": path })
+    };
+    let broken = [
+        (
+            "lines",
+            kubeconfig("lines", json!({"server": "https://127.0.0.1:1"}), "s3cret\nline"),
+            "token: there is a line end",
+        ),
+        ("bare", kubeconfig("bare", json!({"server": "127.0.0.1:1"}), "t"), "write https://127.0.0.1:1"),
+        (
+            "proxy",
+            kubeconfig("proxy", json!({"server": "https://h", "proxy-url": "ftp://u:s3cret@p"}), "t"),
+            "proxy-url",
+        ),
+        ("unset", json!({"url": "https://127.0.0.1:1", "token_env": "FANFARE_TEST_UNSET"}), "$FANFARE_TEST_UNSET"),
+    ];
+    let good = remote("west", json!({"kubeconfig": bed.remote.kubeconfig_path()}));
+    let remotes: Vec<Value> =
+        broken.iter().map(|(name, access, _)| remote(name, access.clone())).chain([good]).collect();
+    let file = json!({
+        "kubernetes": {"kubeconfig": bed.local.kubeconfig_path()},
+        "mirror": {"listen": "127.0.0.1:0", "remotes": remotes},
+    });
+    let path = folder.path().join("fanfare.yaml");
+    std::fs::write(&path, file.to_string()).expect("it can be written");
+    let fanfare = Fanfare::start(["run", "--config", text(&path)]);
+    bed.until_mirrored("web", &["192.0.2.1"]).await;
+    let told = async || get(&fanfare, "/remotes").await.1;
+    let told = testkit::eventually!("each to be named", told().await, |told| broken
+        .iter()
+        .all(|(_, _, why)| told.contains(why)));
+    let log = fanfare.stderr.text();
+    assert!(!told.contains("s3cret") && !log.contains("s3cret") && !log.contains("panicked"), "{told} {log}");
+    assert_eq!(get(&fanfare, "/healthz").await.0, 200);
+}
+
+#[tokio::test]
 async fn a_remote_cluster_that_moves_is_followed() {
     let bed = Bed::start().await;
     bed.service("web", json!({})).await;

@@ -13,33 +13,33 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 /// One who vouches for servers.
-pub(super) struct Authority {
+pub(in crate::client) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     /// Whether a server has to show who it is as well, because somebody else vouches for it.
     between: bool,
 }
 
 /// What a client connects to. It ends when it is dropped.
-pub(super) struct Front {
-    pub(super) address: SocketAddr,
+pub(in crate::client) struct Front {
+    pub(in crate::client) address: SocketAddr,
     shown: Arc<Mutex<Arc<ServerConfig>>>,
     accepting: JoinHandle<()>,
 }
 
 impl Authority {
-    pub(super) fn new(name: &str) -> Self {
+    pub(in crate::client) fn new(name: &str) -> Self {
         let issuer = CertifiedIssuer::self_signed(params(name), key()).expect("it can vouch for itself");
         Self { issuer, between: false }
     }
 
     /// One for which this one vouches.
-    pub(super) fn under(&self, name: &str) -> Self {
+    pub(in crate::client) fn under(&self, name: &str) -> Self {
         let issuer = CertifiedIssuer::signed_by(params(name), key(), &self.issuer).expect("it can vouch for others");
         Self { issuer, between: true }
     }
 
     /// Its certificate, as a file holds it.
-    pub(super) fn pem(&self) -> String {
+    pub(in crate::client) fn pem(&self) -> String {
         self.issuer.pem()
     }
 
@@ -73,7 +73,7 @@ fn key() -> KeyPair {
 
 impl Front {
     /// Stands in front of an origin, with a certificate of this authority.
-    pub(super) async fn start(authority: &Authority, origin: &Origin) -> Self {
+    pub(in crate::client) async fn start(authority: &Authority, origin: &Origin) -> Self {
         let shown = Arc::new(Mutex::new(authority.server()));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port of 127.0.0.1 is free");
         let address = listener.local_addr().expect("a bound listener has an address");
@@ -94,7 +94,7 @@ impl Front {
     }
 
     /// Shows a certificate of another authority to whoever connects from now on.
-    pub(super) fn show(&self, authority: &Authority) {
+    pub(in crate::client) fn show(&self, authority: &Authority) {
         *self.shown.lock() = authority.server();
     }
 }

@@ -1,23 +1,25 @@
 //! The certificates that vouch for an API server: from a file, or from a URL for which somebody vouches in turn.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 use http_body_util::{BodyExt as _, Limited};
 use hyper::{Request, StatusCode, Uri};
-use kube::{Client, Config, client::Body};
+use kube::client::Body;
 use rustls::{
     RootCertStore,
     pki_types::{CertificateDer, pem::PemObject as _},
 };
 use tokio::time::{Instant, timeout};
+use tower::ServiceExt as _;
 use tracing::warn;
 
-use super::Url;
-use crate::client::tuned;
+use super::{
+    access::Url,
+    files::{FileError, Files},
+    make,
+    proxy::Environment,
+    read::Settings,
+};
 
 /// How long fetching may take, all in all.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -36,13 +38,8 @@ pub(super) struct Fetched {
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
     /// The file cannot be read.
-    #[error("cannot read the certificates in {}: {why}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: io::Error,
-    },
+    #[error("the certificates: {0}")]
+    File(#[from] FileError),
     /// They cannot be fetched.
     #[error("cannot fetch the certificates at {url}: {problem}")]
     Fetch {
@@ -62,9 +59,8 @@ pub enum TrustError {
 }
 
 /// The certificates in a file.
-pub(super) fn read(path: &Path) -> Result<Vec<Vec<u8>>, TrustError> {
-    let text = fs::read(path).map_err(|why| TrustError::File { path: path.to_owned(), why })?;
-    parse(&path.display().to_string(), &text)
+pub(super) fn read(path: &Path, files: Files) -> Result<Vec<Vec<u8>>, TrustError> {
+    parse(&path.display().to_string(), &files.read(path)?)
 }
 
 /// The certificates that a URL tells. Those that were fetched within `refetch` will do, and those fetched before will do
@@ -72,13 +68,14 @@ pub(super) fn read(path: &Path) -> Result<Vec<Vec<u8>>, TrustError> {
 pub(super) async fn fetched(
     url: &Url,
     vouched_by: Option<&Path>,
+    environment: &Environment,
     last: &mut Option<Fetched>,
     refetch: Duration,
 ) -> Result<Vec<Vec<u8>>, TrustError> {
     if let Some(last) = last.as_ref().filter(|last| last.at.elapsed() < refetch) {
         return Ok(last.certificates.clone());
     }
-    let certificates = match (fetch(url, vouched_by).await, last.as_ref()) {
+    let certificates = match (fetch(url, vouched_by, environment).await, last.as_ref()) {
         (Ok(certificates), _) => certificates,
         (Err(error), Some(last)) => {
             warn!("{error}; those fetched before stay in force");
@@ -91,18 +88,20 @@ pub(super) async fn fetched(
 }
 
 /// Fetches them now. No redirection is followed: it could lead to where nobody vouches for what comes.
-async fn fetch(url: &Url, vouched_by: Option<&Path>) -> Result<Vec<Vec<u8>>, TrustError> {
+async fn fetch(url: &Url, vouched_by: Option<&Path>, environment: &Environment) -> Result<Vec<Vec<u8>>, TrustError> {
     let failed = |problem: String| TrustError::Fetch { url: url.to_string(), problem };
-    let mut parts = url.0.clone().into_parts();
+    let mut parts = url.uri().clone().into_parts();
     let path = parts.path_and_query.replace("/".parse().expect("this is a path"));
-    let mut config = Config::new(Uri::from_parts(parts).expect("only the path of a URL has changed"));
-    config.root_cert = vouched_by.map(read).transpose()?;
+    let server = Uri::from_parts(parts).expect("only the path of a URL has changed");
+    let mut settings = Settings::new(server.into());
+    settings.proxy = environment.proxy(settings.server.uri(), None).map_err(|error| failed(error.to_string()))?;
+    settings.roots = vouched_by.map(|path| read(path, Files { again: false })).transpose()?;
     let path = path.as_ref().map_or("/", |path| path.as_str());
     let request = Request::get(path).header("accept", "*/*").body(Body::empty());
     let request = request.expect("a path of a URL makes a request");
     let answer = async {
-        let client = Client::try_from(tuned(config)).map_err(|e| explain(&e))?;
-        let response = client.send(request).await.map_err(|e| explain(&e))?;
+        let sender = make::sender(&settings, None).map_err(|e| e.to_string())?;
+        let response = sender.oneshot(request).await.map_err(|e| explain(e.as_ref()))?;
         if response.status() != StatusCode::OK {
             return Err(format!("the answer is {}", response.status()));
         }
@@ -114,7 +113,7 @@ async fn fetch(url: &Url, vouched_by: Option<&Path>) -> Result<Vec<Vec<u8>>, Tru
 }
 
 /// Reads a list of certificates, each of which must be able to vouch for others.
-fn parse(origin: &str, text: &[u8]) -> Result<Vec<Vec<u8>>, TrustError> {
+pub(super) fn parse(origin: &str, text: &[u8]) -> Result<Vec<Vec<u8>>, TrustError> {
     let wrong = |problem: String| TrustError::Pem { origin: origin.to_owned(), problem };
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).collect();
     let certificates = certificates.map_err(|e| wrong(e.to_string()))?;

@@ -6,10 +6,11 @@ use tempfile::{NamedTempFile, TempDir};
 use testkit::origin::{Origin, Reply, Script};
 
 use super::*;
-
-mod tls;
-
-use tls::{Authority, Front};
+use crate::client::{
+    access::{Secret, Token, Trust, Url},
+    remote::Connection,
+    tests::tls::{Authority, Front},
+};
 
 /// What an API server says to whoever asks for its version.
 const VERSION: &str = r#"{"major":"1","minor":"35","gitVersion":"v1.35.4","gitCommit":"","gitTreeState":"","buildDate":"","goVersion":"","compiler":"","platform":""}"#;
@@ -17,6 +18,12 @@ const VERSION: &str = r#"{"major":"1","minor":"35","gitVersion":"v1.35.4","gitCo
 /// Nothing is waited for.
 const AT_ONCE: Pace =
     Pace { recheck: Duration::MAX, refetch: Duration::MAX, refused: Duration::ZERO, lost: Duration::ZERO };
+
+fn paced(access: Access, pace: Pace) -> Connection {
+    let following = Following::new(access, Environment::default(), pace, None);
+    let server = following.server();
+    Connection { client: following.client("default"), server }
+}
 
 /// An API server that accepts one token.
 fn accepting(token: &'static str) -> Script {
@@ -38,7 +45,7 @@ fn plain(origin: &Origin, token: Token) -> Access {
     Access::Server { url, trust: Trust::System, token }
 }
 
-async fn ask(client: &Client) -> Result<(), String> {
+async fn ask(client: &kube::Client) -> Result<(), String> {
     client.apiserver_version().await.map(drop).map_err(|error| crate::watch::chain(&error))
 }
 
@@ -290,15 +297,4 @@ async fn certificates_may_stand_in_a_file() {
     let none = file("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     let refused = ask(&paced(access(&none), AT_ONCE).client).await.expect_err("that is no certificate");
     assert!(refused.contains(&none.path().display().to_string()), "{refused}");
-}
-
-#[test]
-fn a_url_is_that_of_a_server() {
-    for url in ["https://10.0.0.1:6443", "http://localhost:8001", "https://[2001:db8::1]/k8s/clusters/c-1"] {
-        assert_eq!(Url::parse(url).expect(url).to_string().trim_end_matches('/'), url);
-    }
-    for text in ["", "10.0.0.1:6443", "ftp://x", "https://", "https://user:pass@host", "https://host/?a=b", "/x"] {
-        assert_eq!(Url::parse(text), Err(UrlError::Unreadable(text.into())));
-    }
-    assert!(matches!(Url::parse_protected("http://ca.example"), Err(UrlError::Unprotected(_))));
 }

@@ -1,0 +1,242 @@
+//! How an API server is reached: what is configured, before any of it is read.
+
+use std::{env, fmt, path::PathBuf};
+
+use runtime::redact;
+use serde::{Serialize, Serializer};
+
+/// How an API server is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// As a kubeconfig says.
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// One of its contexts; its current one where none is given.
+        context: Option<String>,
+    },
+    /// As several kubeconfigs say together: those of `$KUBECONFIG`. Those that are not there are left out.
+    Kubeconfigs(Vec<PathBuf>),
+    /// As a pod reaches the API server of its own cluster: with its service account.
+    Pod,
+    /// At this address.
+    Server {
+        /// The API server's URL.
+        url: Url,
+        /// Who vouches for it.
+        trust: Trust,
+        /// Who asks.
+        token: Token,
+    },
+}
+
+/// Who vouches for the API server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trust {
+    /// The certificates of the system.
+    System,
+    /// Those in a file (PEM).
+    File(PathBuf),
+    /// Those that a URL tells (PEM).
+    Url {
+        /// Where: `https`, so that somebody vouches for what comes from there.
+        url: Url,
+        /// Who does, as a file (PEM); the certificates of the system where none is given.
+        vouched_by: Option<PathBuf>,
+    },
+}
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Token {
+    /// Nobody in particular.
+    None,
+    /// The bearer of the token in this file.
+    File(PathBuf),
+    /// The bearer of this token.
+    Given(Secret),
+}
+
+/// A text that is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+/// The URL of a server: `https://host[:port][/path]`, or `http` where that is permitted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Url(hyper::Uri);
+
+/// Why a text is no URL of a server. Credentials in it are not shown.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UrlError {
+    /// It cannot be understood.
+    #[error("{0:?} is no URL of a server: write https://host:port")]
+    Unreadable(String),
+    /// It could be either.
+    #[error("{0:?} does not say how to speak to the server: write https://{0}")]
+    NoScheme(String),
+    /// Nobody would vouch for what comes from there.
+    #[error("{0:?} does not begin with https://, so nobody vouches for what comes from there")]
+    Unprotected(String),
+}
+
+// === impl Access ===
+
+impl Access {
+    /// That of this process to its own cluster: the given kubeconfig, those that `$KUBECONFIG` names, or the pod's service
+    /// account.
+    pub(super) fn of_process(kubeconfig: Option<PathBuf>) -> Self {
+        if let Some(path) = kubeconfig {
+            return Self::Kubeconfig { path, context: None };
+        }
+        let paths = env::var_os("KUBECONFIG").unwrap_or_default();
+        let paths: Vec<PathBuf> = env::split_paths(&paths).filter(|path| !path.as_os_str().is_empty()).collect();
+        if paths.is_empty() { Self::Pod } else { Self::Kubeconfigs(paths) }
+    }
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kubeconfig { path, context: None } => write!(f, "kubeconfig {}", path.display()),
+            Self::Kubeconfig { path, context: Some(context) } => {
+                write!(f, "kubeconfig {} (context {context})", path.display())
+            }
+            Self::Kubeconfigs(paths) => {
+                let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+                write!(f, "kubeconfigs of $KUBECONFIG ({})", paths.join(", "))
+            }
+            Self::Pod => f.write_str("service account of the pod"),
+            Self::Server { url, .. } => url.fmt(f),
+        }
+    }
+}
+
+// === impl Url ===
+
+impl Url {
+    /// Reads the URL of an API server. Without TLS is permitted: that is for a proxy beside this process.
+    ///
+    /// # Errors
+    /// [`UrlError::Unreadable`] and [`UrlError::NoScheme`].
+    pub fn parse(text: &str) -> Result<Self, UrlError> {
+        let text = text.trim();
+        let unreadable = || {
+            let bare = text.rsplit_once('@').filter(|_| !text.contains("://"));
+            let shown = bare.map_or_else(|| redact::urls(text), |(_, host)| format!("{}@{host}", redact::HIDDEN));
+            UrlError::Unreadable(shown)
+        };
+        if !text.contains("://") {
+            let with_scheme = format!("https://{text}");
+            let server = Self::parse(&with_scheme).is_ok();
+            return Err(if server { UrlError::NoScheme(text.to_owned()) } else { unreadable() });
+        }
+        let uri: hyper::Uri = text.parse().map_err(|_| unreadable())?;
+        let known = matches!(uri.scheme_str(), Some("https" | "http"));
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        let port = authority.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.ends_with(']'));
+        let plain = uri.query().is_none() && !authority.contains('@');
+        let plain = plain && port.is_none_or(|port| port.parse::<u16>().is_ok());
+        if known && plain && uri.host().is_some_and(|host| !host.is_empty()) {
+            Ok(Self(uri))
+        } else {
+            Err(unreadable())
+        }
+    }
+
+    /// Reads a URL that must be `https`.
+    ///
+    /// # Errors
+    /// [`UrlError`].
+    pub fn parse_protected(text: &str) -> Result<Self, UrlError> {
+        let url = Self::parse(text)?;
+        if url.0.scheme_str() == Some("https") { Ok(url) } else { Err(UrlError::Unprotected(text.to_owned())) }
+    }
+
+    pub(super) fn uri(&self) -> &hyper::Uri {
+        &self.0
+    }
+}
+
+impl From<hyper::Uri> for Url {
+    fn from(uri: hyper::Uri) -> Self {
+        Self(uri)
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Serialize for Url {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+// === impl Secret ===
+
+impl Secret {
+    /// Hides a text. Spaces and line ends around it are not part of it.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self(text.trim().to_owned())
+    }
+
+    pub(super) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(redact::HIDDEN)
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(redact::HIDDEN)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_that_of_a_server() {
+        for url in ["https://10.0.0.1:6443", "http://localhost:8001", "https://[2001:db8::1]/k8s/clusters/c-1"] {
+            assert_eq!(Url::parse(url).expect(url).to_string().trim_end_matches('/'), url);
+        }
+        for text in [
+            "",
+            "ftp://x",
+            "https://",
+            "https://host/?a=b",
+            "/x",
+            "https://a b",
+            "://",
+            "https://host:65536",
+            "https://host:",
+        ] {
+            assert_eq!(Url::parse(text), Err(UrlError::Unreadable(text.into())), "{text}");
+        }
+        for text in ["10.0.0.1:6443", "host", "localhost:8080/path"] {
+            assert_eq!(Url::parse(text), Err(UrlError::NoScheme(text.into())), "{text}");
+        }
+        assert!(matches!(Url::parse_protected("http://ca.example"), Err(UrlError::Unprotected(_))));
+    }
+
+    #[test]
+    fn a_password_in_a_url_is_refused_and_not_shown() {
+        let error = Url::parse("https://user:s3cret@host").expect_err("that is not how one logs in").to_string();
+        assert!(error.contains("https://***@host") && !error.contains("s3cret"), "{error}");
+        let error = Url::parse("user:s3cret@host").expect_err("neither is that").to_string();
+        assert!(!error.contains("s3cret"), "{error}");
+    }
+}

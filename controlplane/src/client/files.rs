@@ -1,0 +1,66 @@
+//! Reading the files that an access is made of: bounded, and never a pipe twice.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
+
+use super::access::Secret;
+
+/// The longest file that is read, in bytes.
+const MAX: u64 = 4 << 20;
+
+/// Reads files.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Files {
+    /// Whether they were read before. What was in a pipe then is gone, and waiting for more could take for ever.
+    pub(super) again: bool,
+}
+
+/// Why a file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It cannot be read.
+    #[error("cannot read {}: {why}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: io::Error,
+    },
+    /// It is longer than anything that is looked for.
+    #[error("{} has more than {} MiB and is not read", .0.display(), MAX >> 20)]
+    Long(PathBuf),
+    /// It was read, and cannot be read again.
+    #[error("{} is no regular file, and is read once only", .0.display())]
+    Once(PathBuf),
+    /// There is no token in it.
+    #[error("{} has no token in it", .0.display())]
+    NoToken(PathBuf),
+}
+
+impl Files {
+    /// What is in a file.
+    pub(super) fn read(self, path: &Path) -> Result<Vec<u8>, FileError> {
+        let unreadable = |why| FileError::Unreadable { path: path.to_owned(), why };
+        if self.again && !fs::metadata(path).map_err(unreadable)?.is_file() {
+            return Err(FileError::Once(path.to_owned()));
+        }
+        let mut content = Vec::new();
+        File::open(path).and_then(|file| file.take(MAX + 1).read_to_end(&mut content)).map_err(unreadable)?;
+        if content.len() as u64 > MAX { Err(FileError::Long(path.to_owned())) } else { Ok(content) }
+    }
+
+    /// The token in a file, without the line end behind it.
+    pub(super) fn token(self, path: &Path) -> Result<Secret, FileError> {
+        let token = Secret::new(&String::from_utf8_lossy(&self.read(path)?));
+        if token.expose().is_empty() { Err(FileError::NoToken(path.to_owned())) } else { Ok(token) }
+    }
+}
+
+impl FileError {
+    pub(super) fn is_missing(&self) -> bool {
+        matches!(self, Self::Unreadable { why, .. } if why.kind() == io::ErrorKind::NotFound)
+    }
+}

@@ -1,0 +1,86 @@
+//! Makes what sends requests out of checked settings: the one place where that is done, for every API server.
+
+use std::time::Duration;
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    header::{AUTHORIZATION, HeaderValue, USER_AGENT},
+};
+use hyper_util::{client::legacy, rt::TokioExecutor};
+use kube::{
+    Config,
+    client::{Body, ConfigExt as _},
+};
+use tokio::time::timeout;
+use tower::{BoxError, ServiceBuilder, ServiceExt as _, util::BoxCloneSyncService};
+
+use super::{
+    connect::{bounded, connector},
+    plugin::Credential,
+    read::{LoadError, Settings},
+};
+
+/// What this client calls itself in the API server's audit log.
+pub(super) const AGENT: &str = concat!("fanfare/", env!("CARGO_PKG_VERSION"));
+
+/// How long an answer may take to begin, in the worst case. Whoever asks has a deadline of its own, which is shorter; this is
+/// above what an API server permits itself.
+const ANSWER: Duration = Duration::from_secs(90);
+
+/// Sends requests to one server: their URLs are paths on it.
+pub(super) type Sender = BoxCloneSyncService<Request<Body>, Response<Incoming>, BoxError>;
+
+/// Makes it. Nothing is connected yet.
+///
+/// # Errors
+/// Its certificates cannot be used.
+pub(super) fn sender(settings: &Settings, credential: Option<&Credential>) -> Result<Sender, LoadError> {
+    // What makes TLS connections takes the process's default. A second installation, of the same provider, is refused and
+    // does not matter.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let Settings {
+        server,
+        namespace: _,
+        roots,
+        insecure,
+        server_name,
+        identity,
+        authorization,
+        plugin: _,
+        impersonation,
+        proxy,
+    } = settings;
+    let failed = |error: kube::Error| LoadError::Client { url: server.to_string(), why: crate::watch::chain(&error) };
+    let mut config = Config::new(server.uri().clone());
+    config.root_cert.clone_from(roots);
+    config.accept_invalid_certs = *insecure;
+    config.tls_server_name.clone_from(server_name);
+    if let Some(identity) = credential.and_then(|credential| credential.identity.as_ref()).or(identity.as_ref()) {
+        // As a kubeconfig has them, for it is what kube reads them from.
+        config.auth_info.client_certificate_data = Some(BASE64_STANDARD.encode(&identity.certificate));
+        config.auth_info.client_key_data = Some(BASE64_STANDARD.encode(&identity.key).into());
+    }
+    let authorization = credential.and_then(|credential| credential.authorization.as_ref()).or(authorization.as_ref());
+    config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
+    config.headers.extend(authorization.map(|value| (AUTHORIZATION, value.clone())));
+    config.headers.extend(impersonation.iter().cloned());
+
+    let tls = config.rustls_https_connector_with_connector(connector(proxy.as_ref())).map_err(failed)?;
+    let pool = legacy::Client::builder(TokioExecutor::new()).build::<_, Body>(bounded(tls));
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .layer(config.extra_headers_layer().map_err(failed)?)
+        .service(pool);
+    let service = tower::service_fn(move |request| {
+        let service = service.clone();
+        async move {
+            match timeout(ANSWER, service.oneshot(request)).await {
+                Ok(answer) => answer.map_err(|error| Box::new(error) as BoxError),
+                Err(_elapsed) => Err(format!("no answer within {ANSWER:?}").into()),
+            }
+        }
+    });
+    Ok(Sender::new(service))
+}

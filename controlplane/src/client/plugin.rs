@@ -1,0 +1,225 @@
+//! The program that a kubeconfig names under `exec`, which is asked for credentials: within a time limit, told in the log.
+
+use std::{convert::Infallible, fmt, io, process::Stdio, time::Duration};
+
+use hyper::header::HeaderValue;
+use jiff::Timestamp;
+use kube::config::{Cluster, ExecConfig, ExecInteractiveMode};
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::{
+    io::AsyncReadExt as _,
+    process::{Child, Command},
+    time::timeout,
+};
+use tracing::{info, warn};
+
+use super::read::{Identity, Unsendable, bearer};
+
+/// How long it may take. There may be a login in it, but nobody who types.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long it takes before the log says that it is still waited for.
+const SLOW: Duration = Duration::from_secs(5);
+
+/// The longest answer that is read, in bytes.
+const MAX: u64 = 1 << 20;
+
+/// Where the program finds what is asked of it.
+const INFO: &str = "KUBERNETES_EXEC_INFO";
+
+/// The program, and what it is told.
+#[derive(Clone, PartialEq)]
+pub(super) struct Plugin {
+    command: String,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    /// The `ExecCredential` that it is given.
+    info: Value,
+    /// How to get it where it is not there.
+    hint: Option<String>,
+}
+
+/// What it gives.
+pub(super) struct Credential {
+    /// The field `Authorization`.
+    pub(super) authorization: Option<HeaderValue>,
+    pub(super) identity: Option<Identity>,
+    /// When other ones are needed.
+    pub(super) until: Option<Timestamp>,
+}
+
+/// Why it gives none. Neither its arguments nor what it wrote are shown: there may be secrets in them.
+#[derive(Debug, thiserror::Error)]
+#[error("the credential plugin {command} {why}")]
+pub struct PluginError {
+    command: String,
+    why: Why,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Why {
+    #[error("cannot be started: {0}{hint}", hint = .1.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default())]
+    Start(io::Error, Option<String>),
+    #[error("did not end within {PATIENCE:?} and was killed")]
+    Slow,
+    #[error("ended with {0}; what it wrote to stderr says why")]
+    Failed(std::process::ExitStatus),
+    #[error("cannot be waited for: {0}")]
+    Lost(io::Error),
+    #[error("wrote no ExecCredential to stdout{0}")]
+    Unreadable(String),
+    #[error("gives neither a token nor a certificate with its key")]
+    Nothing,
+    #[error("gives a token that cannot be sent: {0}")]
+    Token(Unsendable),
+    #[error("says that its credentials end at {0:?}, which is no time")]
+    Expiry(String),
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    kind: Option<String>,
+    status: Option<Status>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    expiration_timestamp: Option<String>,
+    token: Option<String>,
+    client_certificate_data: Option<String>,
+    client_key_data: Option<String>,
+}
+
+/// A program under way. Dropping it kills it, and whatever it has started.
+struct Running {
+    child: Child,
+    group: Option<Pid>,
+}
+
+impl Plugin {
+    /// What a kubeconfig says of it. The `authority` is what vouches for the cluster (PEM), in base64.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub(super) fn new(exec: &ExecConfig, cluster: &Cluster, authority: Option<String>) -> Result<Self, String> {
+        let command = exec.command.clone().filter(|command| !command.is_empty());
+        let command = command.ok_or("exec: command is missing")?;
+        if exec.interactive_mode == Some(ExecInteractiveMode::Always) {
+            return Err(format!("exec: {command} wants to ask somebody, and nobody is here who could answer"));
+        }
+        let version = exec.api_version.clone().unwrap_or_else(|| "client.authentication.k8s.io/v1".to_owned());
+        let mut spec = json!({ "interactive": false });
+        if exec.provide_cluster_info {
+            spec["cluster"] = json!({
+                "server": cluster.server,
+                "tls-server-name": cluster.tls_server_name,
+                "insecure-skip-tls-verify": cluster.insecure_skip_tls_verify,
+                "certificate-authority-data": authority,
+                "proxy-url": cluster.proxy_url,
+                "config": cluster.extensions.iter().flatten()
+                    .find(|extension| extension.name == "client.authentication.k8s.io/exec")
+                    .map(|extension| &extension.extension),
+            });
+        }
+        let info = json!({ "apiVersion": version, "kind": "ExecCredential", "spec": spec });
+        let variable = |pair: &std::collections::HashMap<String, String>| {
+            Some((pair.get("name").cloned()?, pair.get("value").cloned().unwrap_or_default()))
+        };
+        let environment: Vec<_> = exec.env.iter().flatten().filter_map(variable).collect();
+        let texts = exec.args.iter().flatten().chain(environment.iter().flat_map(|(name, value)| [name, value]));
+        if texts.chain([&command]).any(|text| text.contains('\0'))
+            || environment.iter().any(|(name, _)| name.is_empty() || name.contains('='))
+        {
+            return Err("exec: something of it cannot be given to a program".to_owned());
+        }
+        let hint = exec.install_hint.as_deref().map(|hint| hint.split_whitespace().collect::<Vec<_>>().join(" "));
+        Ok(Self { command, arguments: exec.args.clone().unwrap_or_default(), environment, info, hint })
+    }
+
+    /// Asks it. Dropping this kills the program.
+    pub(super) async fn ask(&self) -> Result<Credential, PluginError> {
+        let failed = |why| PluginError { command: self.command.clone(), why };
+        info!(plugin = self.command, "asking the credential plugin, for at most {PATIENCE:?}");
+        let mut running = self.start().map_err(|error| failed(Why::Start(error, self.hint.clone())))?;
+        let telling = async {
+            tokio::time::sleep(SLOW).await;
+            warn!(
+                plugin = self.command,
+                "still waiting for the credential plugin; nothing is asked of the API server meanwhile"
+            );
+            std::future::pending::<Infallible>().await
+        };
+        let output = tokio::select! {
+            output = timeout(PATIENCE, running.output()) => output.map_err(|_elapsed| failed(Why::Slow))?,
+            never = telling => match never {},
+        };
+        read(&output.map_err(failed)?).map_err(failed)
+    }
+
+    fn start(&self) -> io::Result<Running> {
+        let mut command = Command::new(&self.command);
+        command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.env(INFO, self.info.to_string());
+        // Whatever it starts is ended with it.
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
+        let child = command.spawn()?;
+        let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        Ok(Running { child, group })
+    }
+}
+
+impl fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plugin").field("command", &self.command).finish_non_exhaustive()
+    }
+}
+
+impl Running {
+    async fn output(&mut self) -> Result<Vec<u8>, Why> {
+        let mut output = Vec::new();
+        if let Some(stdout) = self.child.stdout.take() {
+            stdout.take(MAX).read_to_end(&mut output).await.map_err(Why::Lost)?;
+        }
+        let status = self.child.wait().await.map_err(Why::Lost)?;
+        // Its number is free for others from now on, and what it left behind on purpose stays.
+        self.group = None;
+        if status.success() { Ok(output) } else { Err(Why::Failed(status)) }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(group) = self.group {
+            // It may be gone, which is what is wanted.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+/// JSON or YAML, as other clients take both.
+fn read(output: &[u8]) -> Result<Credential, Why> {
+    let answer: Answer = serde_yaml::from_slice(output).map_err(|error| {
+        // Its text may show what was read.
+        let at = error.location().map(|at| format!(" (line {}, column {})", at.line(), at.column()));
+        Why::Unreadable(at.unwrap_or_default())
+    })?;
+    if answer.kind.is_some_and(|kind| kind != "ExecCredential") {
+        return Err(Why::Unreadable(String::new()));
+    }
+    let status = answer.status.ok_or_else(|| Why::Unreadable(", but one without a status".to_owned()))?;
+    let until = status.expiration_timestamp.filter(|until| !until.is_empty());
+    let until = until.map(|until| until.parse().map_err(|_| Why::Expiry(until))).transpose()?;
+    let token = status.token.filter(|token| !token.trim().is_empty());
+    let authorization = token.map(|token| bearer(&token)).transpose().map_err(Why::Token)?;
+    let identity = match (status.client_certificate_data, status.client_key_data) {
+        (Some(certificate), Some(key)) => {
+            Some(Identity { certificate: certificate.into_bytes(), key: key.into_bytes() })
+        }
+        (None, None) if authorization.is_some() => None,
+        _ => return Err(Why::Nothing),
+    };
+    Ok(Credential { authorization, identity, until })
+}
