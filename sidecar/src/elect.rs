@@ -5,7 +5,8 @@
 
 mod api;
 mod hooks;
+pub mod metrics;
 mod state;
 
 pub use api::{Api, StepDownAccess};
-pub use hooks::{Hooks, run as run_hooks};
+pub use hooks::{About, Hooks, InvalidOnStartExit, OnStartExit, run as run_hooks};

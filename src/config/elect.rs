@@ -9,7 +9,10 @@ use runtime::{
 };
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use serde_yaml::Value;
-use sidecar::{command::CommandLine, elect::Hooks};
+use sidecar::{
+    command::CommandLine,
+    elect::{Hooks, OnStartExit},
+};
 
 use super::values::{address, boolean, name, path, text};
 
@@ -89,7 +92,11 @@ fn one(node: &Node<'_>) -> Option<Config> {
         pod_namespace: section.parse_with("pod_namespace", name),
         label: section.or_default_with("label", true, boolean),
         leader_service: section.parse_with("leader_service", name),
-        hooks: Hooks { on_start: command(&section, "on_start"), on_stop: command(&section, "on_stop") },
+        hooks: Hooks {
+            on_start: command(&section, "on_start"),
+            on_start_exit: section.or_default_with("on_start_exit", OnStartExit::default(), str::parse),
+            on_stop: command(&section, "on_stop"),
+        },
     };
     section.finish();
     Some(config)
@@ -135,10 +142,14 @@ pub(super) fn periods<S: Serializer>(timing: &Timing, serializer: S) -> Result<S
 
 fn commands<S: Serializer>(hooks: &Hooks, serializer: S) -> Result<S::Ok, S::Error> {
     let mut map = serializer.serialize_map(None)?;
-    for (key, command) in [("on_start", &hooks.on_start), ("on_stop", &hooks.on_stop)] {
+    let Hooks { on_start, on_start_exit, on_stop } = hooks;
+    for (key, command) in [("on_start", on_start), ("on_stop", on_stop)] {
         if let Some(command) = command {
             map.serialize_entry(key, &command.to_string())?;
         }
+    }
+    if on_start.is_some() {
+        map.serialize_entry("on_start_exit", on_start_exit.as_str())?;
     }
     map.end()
 }
@@ -159,6 +170,7 @@ mod tests {
         assert_eq!(election.timing.lease().as_secs(), 10);
         assert_eq!(election.timing.renew_deadline(), election.timing.lease() / 3);
         assert_eq!(election.timing.retry_period(), election.timing.lease() / 6);
+        assert_eq!(election.hooks.on_start_exit.as_str(), "step-down");
     }
 
     #[test]
@@ -176,6 +188,7 @@ mod tests {
             ),
             ("elect: [{name: a, on_stop: \"x 'y\"}]", "quote"),
             ("elect: [{name: a, on_stop: []}]", "name a program"),
+            ("elect: [{name: a, on_start_exit: stop}]", "write keep, step-down or exit"),
             ("elect: [{name: a, nmae: b}]", "nmae"),
         ] {
             assert!(problems(text).contains(problem), "{text}: {}", problems(text));

@@ -8,12 +8,13 @@ use controlplane::{
     lease::{self, Election, Elector},
     workload::{LeaderService, PodLabel},
 };
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use runtime::{
     drain::{Drain, DrainWatch},
     listener::{self, Limits},
 };
-use sidecar::elect::{Api, StepDownAccess, run_hooks};
-use tokio::task::JoinSet;
+use sidecar::elect::{self, About, Api, StepDownAccess, run_hooks};
+use tokio::{sync::oneshot, task::JoinSet};
 
 use super::{Bound, Context};
 use crate::{config::elect::Config, identity};
@@ -23,12 +24,12 @@ pub(super) async fn bind(elections: &[Config], context: &Context) -> anyhow::Res
     if elections.is_empty() {
         return Ok(None);
     }
+    elect::metrics::describe();
     let connection = context.kubernetes.connect().await?;
-    // Everything that ends with the elections.
-    let mut tasks = JoinSet::new();
+    let mut running = Running { tasks: JoinSet::new(), leaving: Drain::new(), exits: Vec::new() };
     let mut bound = Vec::new();
     for config in elections {
-        bound.push(election(config, &connection, context, &mut tasks)?);
+        bound.push(running.election(config, &connection, context)?);
     }
     let closing = Drain::new();
     let api = match elections.iter().find_map(|config| config.http) {
@@ -46,54 +47,88 @@ pub(super) async fn bind(elections: &[Config], context: &Context) -> anyhow::Res
         None => None,
     };
     let addresses = api.iter().map(listener::Bound::addr).collect();
-    let run = Box::pin(run(tasks, api, closing, context.drain.clone()));
+    let run = Box::pin(run(running, api, closing, context.drain.clone()));
     Ok(Some(Bound { name: "elect", addresses, run }))
 }
 
-/// One election, its elector not yet begun.
-fn election(
-    config: &Config,
-    connection: &Connection,
-    context: &Context,
-    tasks: &mut JoinSet<()>,
-) -> anyhow::Result<Election> {
-    let Connection { client, namespace } = connection;
-    let host = identity::host();
-    let id = config.id.clone().unwrap_or_else(|| host.clone());
-    let settings = lease::Config {
-        name: config.name.clone(),
-        namespace: config.namespace.clone(),
-        lock: config.lock,
-        identity: if config.unique_id { identity::unique(&id) } else { id },
-        timing: config.timing,
-    };
-    let gate = context.readiness.register(format!("election {}", config.name));
-    let mut elector = Elector::new(settings, client.clone())?.with_gate(gate);
-    let election = elector.election();
-    let pod = config.pod.clone().unwrap_or(host);
-    let pod_namespace = config.pod_namespace.clone().unwrap_or_else(|| identity::namespace(namespace));
-    if config.label {
-        let label = PodLabel::new(client.clone(), &pod_namespace, &pod, election.clone());
-        tasks.spawn(label.run(elector.terms()));
+/// The elections under way.
+struct Running {
+    /// Everything that ends with them.
+    tasks: JoinSet<()>,
+    /// Begins when the leases are to be given back.
+    leaving: Drain,
+    /// Each tells why the process is to end, if it is.
+    exits: Vec<oneshot::Receiver<String>>,
+}
+
+impl Running {
+    /// One election, its elector not yet begun.
+    fn election(&mut self, config: &Config, connection: &Connection, context: &Context) -> anyhow::Result<Election> {
+        let Connection { client, namespace } = connection;
+        let host = identity::host();
+        let id = config.id.clone().unwrap_or_else(|| host.clone());
+        let settings = lease::Config {
+            name: config.name.clone(),
+            namespace: config.namespace.clone(),
+            lock: config.lock,
+            identity: if config.unique_id { identity::unique(&id) } else { id },
+            timing: config.timing,
+        };
+        let gate = context.readiness.register(format!("election {}", config.name));
+        let mut elector = Elector::new(settings, client.clone())?.with_gate(gate);
+        let election = elector.election();
+        let pod = config.pod.clone().unwrap_or(host);
+        let pod_namespace = config.pod_namespace.clone().unwrap_or_else(|| identity::namespace(namespace));
+        if config.label {
+            let label = PodLabel::new(client.clone(), &pod_namespace, &pod, election.clone());
+            self.tasks.spawn(label.run(elector.terms()));
+        }
+        if let Some(service) = &config.leader_service {
+            let service = LeaderService::new(client.clone(), &pod_namespace, service, &pod, election.clone());
+            self.tasks.spawn(service.run(elector.terms()));
+        }
+        if !config.hooks.is_empty() {
+            let (exit, exits) = oneshot::channel();
+            self.exits.push(exits);
+            let gate = context.readiness.register(format!("commands of election {}", config.name));
+            let about = About { election: election.clone(), gate, exit };
+            self.tasks.spawn(run_hooks(config.hooks.clone(), about, elector.terms()));
+        }
+        self.tasks.spawn(elector.run(self.leaving.watch()));
+        Ok(election)
     }
-    if let Some(service) = &config.leader_service {
-        let service = LeaderService::new(client.clone(), &pod_namespace, service, &pod, election.clone());
-        tasks.spawn(service.run(elector.terms()));
+
+    /// Until every lease is given back, because the process drains or a command asked for its end.
+    async fn end(self, drain: DrainWatch) -> anyhow::Result<()> {
+        let Self { mut tasks, leaving, exits } = self;
+        // A sender that is dropped asks for nothing.
+        let exits = exits.into_iter().map(|exit| Box::pin(async { exit.await.ok() }));
+        let mut exits: FuturesUnordered<_> = exits.collect();
+        let mut asked = None;
+        loop {
+            tokio::select! {
+                () = drain.wait(), if !leaving.watch().is_draining() => leaving.start(),
+                Some(exit) = exits.next() => {
+                    asked = asked.or(exit);
+                    if asked.is_some() {
+                        leaving.start();
+                    }
+                }
+                ended = tasks.join_next() => match ended {
+                    Some(ended) => {
+                        ended.context("a task of an election has ended")?;
+                        anyhow::ensure!(leaving.watch().is_draining(), "an elector has ended by itself");
+                    }
+                    None => break,
+                },
+            }
+        }
+        asked.map_or(Ok(()), |why| Err(anyhow::anyhow!(why)))
     }
-    if config.hooks != Default::default() {
-        tasks.spawn(run_hooks(config.hooks.clone(), config.name.clone(), elector.terms()));
-    }
-    tasks.spawn(elector.run(context.drain.clone()));
-    Ok(election)
 }
 
 /// The API answers until the last lease is given back.
-async fn run(
-    mut tasks: JoinSet<()>,
-    api: Option<listener::Bound>,
-    closing: Drain,
-    drain: DrainWatch,
-) -> anyhow::Result<()> {
+async fn run(running: Running, api: Option<listener::Bound>, closing: Drain, drain: DrainWatch) -> anyhow::Result<()> {
     let closed = closing.watch();
     let mut api = tokio::spawn(async move {
         match api {
@@ -104,16 +139,11 @@ async fn run(
             }
         }
     });
-    let elections = async {
-        while let Some(ended) = tasks.join_next().await {
-            ended.context("a task of an election has ended")?;
-            anyhow::ensure!(drain.is_draining(), "an elector has ended by itself");
-        }
-        Ok(())
-    };
-    elections.await?;
+    let ended = running.end(drain).await;
     closing.start();
-    (&mut api).await.context("the API of elections")??;
+    let served = (&mut api).await.context("the API of elections");
+    ended?;
+    served??;
     Ok(())
 }
 

@@ -126,6 +126,13 @@ const GROUPS: &[Group] = &[
                 "Command to run while this process leads, split at spaces, no shell; ended with the term",
             ),
             setting(
+                "on-start-exit",
+                election!("on_start_exit"),
+                Kind::One("WHAT"),
+                "step-down",
+                "What follows where that command ends before the term does, or cannot be started: keep (go on leading), step-down (let somebody else lead) or exit (end the process, with status 1)",
+            ),
+            setting(
                 "on-stop",
                 election!("on_stop"),
                 Kind::One("COMMAND"),

@@ -3,6 +3,7 @@
 mod api;
 mod chaos;
 mod contender;
+mod start_command;
 mod times;
 mod workload;
 

@@ -1,11 +1,14 @@
 //! Commands at the beginning and the end of this process's terms.
 
-use std::time::Duration;
+use std::{fmt, str::FromStr, time::Duration};
 
-use controlplane::lease::{Ending, Term, TermEvent, Terms};
-use runtime::boot_time::BootTime;
-use tracing::{info, warn};
+use ::metrics::{counter, gauge};
+use controlplane::lease::{Election, Ending, Term, TermEvent, Terms};
+use runtime::{boot_time::BootTime, readiness::Gate};
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
 
+use super::metrics as names;
 use crate::command::{CommandLine, Running};
 
 /// What is left for the process to give the lease back in, after the stop command was killed.
@@ -19,37 +22,161 @@ const IN_ORDER: Duration = Duration::from_secs(2);
 pub struct Hooks {
     /// Started when a term of this process begins, and ended with it.
     pub on_start: Option<CommandLine>,
+    /// What follows where that command ends before the term does, or cannot be started.
+    pub on_start_exit: OnStartExit,
     /// Started when a term has ended. It is finished, or killed, before anybody else can lead.
     pub on_stop: Option<CommandLine>,
 }
 
+/// What follows where the start command ends before the term does, or cannot be started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnStartExit {
+    /// This process goes on leading: the command does something once.
+    Keep,
+    /// It gives up the lead, so that somebody else may do what the command was to do.
+    #[default]
+    StepDown,
+    /// It ends, in order.
+    Exit,
+}
+
+/// A text that is none of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("write keep, step-down or exit")]
+pub struct InvalidOnStartExit;
+
+/// What the commands of one election are about.
+pub struct About {
+    /// The election.
+    pub election: Election,
+    /// Closed while the last start command that was needed has failed.
+    pub gate: Gate,
+    /// Told why the process is to end, if it is.
+    pub exit: oneshot::Sender<String>,
+}
+
+/// The commands of one election while it goes on.
+struct Hooked {
+    hooks: Hooks,
+    name: String,
+    election: Election,
+    gate: Gate,
+    exit: Option<oneshot::Sender<String>>,
+}
+
+/// How a start command ended before its term.
+enum Ended {
+    Well,
+    Failed(String),
+    NotStarted(String),
+}
+
 /// Runs them for every term until the elector has ended.
-pub async fn run(hooks: Hooks, election: String, mut terms: Terms) {
+pub async fn run(hooks: Hooks, about: About, mut terms: Terms) {
+    let About { election, gate, exit } = about;
+    let mut hooked = Hooked { hooks, name: election.name().to_owned(), election, gate, exit: Some(exit) };
+    hooked.show();
     let mut started: Option<Running> = None;
-    while let Some(event) = next(&mut terms, &mut started, &election).await {
-        match event {
-            TermEvent::Began(term) => started = start(hooks.on_start.as_ref(), &election, &term),
-            TermEvent::Ended(ending) => end(&hooks, &election, &ending, started.take()).await,
+    loop {
+        let Some(running) = &mut started else {
+            match terms.next().await {
+                Some(event) => started = hooked.follow(event, None).await,
+                None => return,
+            }
+            continue;
+        };
+        // In this order: a command that ends with its term is no news.
+        let event = tokio::select! {
+            biased;
+            event = terms.next() => event,
+            status = running.ended() => {
+                let ended = match status {
+                    Ok(status) if status.success() => Ended::Well,
+                    Ok(status) => Ended::Failed(status.to_string()),
+                    Err(error) => Ended::Failed(error.to_string()),
+                };
+                started = None;
+                hooked.ended(&ended);
+                continue;
+            }
+        };
+        match (event, started.take()) {
+            (Some(event), running) => started = hooked.follow(event, running).await,
+            (None, Some(running)) => return running.stop_by(BootTime::now() + IN_ORDER).await,
+            (None, None) => return,
         }
-    }
-    if let Some(running) = started {
-        running.stop_by(BootTime::now() + IN_ORDER).await;
     }
 }
 
-/// The next event. A start command that ends meanwhile is told of.
-async fn next(terms: &mut Terms, started: &mut Option<Running>, election: &str) -> Option<TermEvent> {
-    loop {
-        let Some(running) = started else { return terms.next().await };
-        tokio::select! {
-            event = terms.next() => return event,
-            ended = running.ended() => {
-                match ended {
-                    Ok(status) if status.success() => info!(election, "the start command has ended"),
-                    Ok(status) => warn!(election, %status, "the start command has failed"),
-                    Err(error) => warn!(election, %error, "the start command has been lost"),
+// === impl Hooked ===
+
+impl Hooked {
+    /// Everything that is counted, from the start, so that a first increase is seen as one.
+    fn show(&self) {
+        self.gate.set_ready();
+        if self.hooks.on_start.is_none() {
+            return;
+        }
+        self.running(false);
+        for ended in [Ended::Well, Ended::Failed(String::new()), Ended::NotStarted(String::new())] {
+            counter!(names::START_COMMAND_ENDS, "name" => self.name.clone(), "result" => ended.result()).increment(0);
+        }
+    }
+
+    fn running(&self, runs: bool) {
+        if self.hooks.on_start.is_some() {
+            gauge!(names::START_COMMAND_RUNNING, "name" => self.name.clone()).set(u8::from(runs));
+        }
+    }
+
+    /// Does what follows from the beginning or the end of a term. Returns the start command, if it runs then.
+    async fn follow(&mut self, event: TermEvent, running: Option<Running>) -> Option<Running> {
+        let term = match event {
+            TermEvent::Began(term) => term,
+            TermEvent::Ended(ending) => {
+                self.running(false);
+                end(&self.hooks, &self.name, &ending, running).await;
+                return None;
+            }
+        };
+        match start(self.hooks.on_start.as_ref()?, &self.name, &term) {
+            Ok(running) => {
+                self.running(true);
+                self.gate.set_ready();
+                Some(running)
+            }
+            Err(error) => {
+                self.ended(&Ended::NotStarted(error.to_string()));
+                None
+            }
+        }
+    }
+
+    /// The start command has ended before its term, or never began.
+    fn ended(&mut self, ended: &Ended) {
+        let (election, policy) = (&self.name, self.hooks.on_start_exit);
+        self.running(false);
+        counter!(names::START_COMMAND_ENDS, "name" => election.clone(), "result" => ended.result()).increment(1);
+        match ended {
+            Ended::Well => info!(election, "the start command {ended}, and this process still leads: {policy}"),
+            _ => {
+                warn!(election, "the start command {ended}, and this process still leads: {policy}");
+                self.gate.set_not_ready(format!("the start command {ended}"));
+            }
+        }
+        match policy {
+            OnStartExit::Keep => {}
+            OnStartExit::StepDown => {
+                // Beside this task, which the end of the term waits for.
+                let stepping = self.election.clone();
+                tokio::spawn(async move { stepping.step_down().await });
+            }
+            OnStartExit::Exit => {
+                error!(election, "the process ends, because the start command {ended}");
+                if let Some(exit) = self.exit.take() {
+                    // Where nobody listens the process ends already.
+                    let _ = exit.send(format!("the start command of election {election} {ended}"));
                 }
-                *started = None;
             }
         }
     }
@@ -58,14 +185,18 @@ async fn next(terms: &mut Terms, started: &mut Option<Running>, election: &str) 
 async fn end(hooks: &Hooks, election: &str, ending: &Ending, started: Option<Running>) {
     let stop_by = ending.stop_by.min(BootTime::now() + IN_ORDER) - RELEASE;
     // Both at once: the stop command may be what makes the other one end.
-    let stop = start(hooks.on_stop.as_ref(), election, &ending.term);
+    let stop = hooks.on_stop.as_ref().map(|command| start(command, election, &ending.term));
     let both = async {
         if let Some(running) = started {
             running.stop_by(stop_by).await;
         }
     };
     let stopped = async {
-        let Some(running) = stop else { return };
+        let running = match stop {
+            Some(Ok(running)) => running,
+            Some(Err(error)) => return warn!(election, %error, "the stop command cannot be started"),
+            None => return,
+        };
         match running.end_by(stop_by).await {
             Some(status) if status.success() => {}
             Some(status) => warn!(election, %status, "the stop command has failed"),
@@ -75,22 +206,75 @@ async fn end(hooks: &Hooks, election: &str, ending: &Ending, started: Option<Run
     tokio::join!(both, stopped);
 }
 
-fn start(command: Option<&CommandLine>, election: &str, term: &Term) -> Option<Running> {
-    let command = command?;
+fn start(command: &CommandLine, election: &str, term: &Term) -> std::io::Result<Running> {
     let transitions = term.transitions.to_string();
     let variables = [
         ("FANFARE_ELECTION", election),
         ("FANFARE_LEASE_UID", &*term.uid),
         ("FANFARE_TRANSITIONS", transitions.as_str()),
     ];
-    match command.start(&variables) {
-        Ok(running) => {
-            info!(election, %command, "started");
-            Some(running)
+    let running = command.start(&variables)?;
+    info!(election, %command, "started");
+    Ok(running)
+}
+
+// === impl Ended ===
+
+impl Ended {
+    /// The value of the metric's label.
+    fn result(&self) -> &'static str {
+        match self {
+            Self::Well => "ok",
+            Self::Failed(_) => "failed",
+            Self::NotStarted(_) => "not_started",
         }
-        Err(error) => {
-            warn!(election, %error, "a command cannot be started");
-            None
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Well => f.write_str("has ended"),
+            Self::Failed(how) => write!(f, "has failed ({how})"),
+            Self::NotStarted(why) => write!(f, "did not begin ({why})"),
         }
+    }
+}
+
+// === impl Hooks ===
+
+impl Hooks {
+    /// Whether there is nothing to run.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.on_start.is_none() && self.on_stop.is_none()
+    }
+}
+
+// === impl OnStartExit ===
+
+impl OnStartExit {
+    /// As it is written.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::StepDown => "step-down",
+            Self::Exit => "exit",
+        }
+    }
+}
+
+impl fmt::Display for OnStartExit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for OnStartExit {
+    type Err = InvalidOnStartExit;
+
+    fn from_str(text: &str) -> Result<Self, InvalidOnStartExit> {
+        [Self::Keep, Self::StepDown, Self::Exit].into_iter().find(|one| one.as_str() == text).ok_or(InvalidOnStartExit)
     }
 }
