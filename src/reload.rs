@@ -10,7 +10,7 @@ use std::{
 use runtime::file_watch::{FileEvent, FileWatch};
 
 use crate::{
-    config::{Config, Unreadable},
+    config::{Config, Kubernetes, Process, Unreadable},
     shared::Shared,
     sources::Sources,
 };
@@ -135,20 +135,37 @@ async fn take_up(
 
 /// What differs but cannot change while the process runs. The data plane knows its own.
 fn needs_restart(current: &Config, new: &Config) -> Vec<&'static str> {
-    let (old, process) = (&current.process, &new.process);
+    // Taken apart, so that a new field is either compared here or left out on purpose.
+    let Config {
+        proxy,
+        // Sources of endpoints come and go with the routes.
+        targets: _,
+        elect,
+        discover,
+        bridge,
+        endpoints,
+        mirror,
+        leader_elect,
+        kubernetes: Kubernetes { kubeconfig },
+        admin,
+        // Whatever was written otherwise and means the same.
+        written: _,
+        // These are read anew each time they are needed.
+        process: Process { ready_no_endpoint: _, drain_delay: _, drain_timeout: _, log_level, log_format },
+    } = current;
     [
-        ("admin.listen", current.admin != new.admin),
-        ("kubernetes.kubeconfig", current.kubernetes != new.kubernetes),
-        ("broadcast (all or nothing of it)", current.proxy.listeners.is_empty() != new.proxy.listeners.is_empty()),
-        ("elect", current.elect != new.elect),
-        ("discover", current.discover != new.discover),
-        ("bridge", current.bridge != new.bridge),
-        ("endpoints", current.endpoints != new.endpoints),
-        ("leader_elect", current.leader_elect != new.leader_elect),
-        ("mirror", current.mirror != new.mirror),
+        ("admin.listen", *admin != new.admin),
+        ("kubernetes.kubeconfig", *kubeconfig != new.kubernetes.kubeconfig),
+        ("broadcast (all or nothing of it)", proxy.listeners.is_empty() != new.proxy.listeners.is_empty()),
+        ("elect", *elect != new.elect),
+        ("discover", *discover != new.discover),
+        ("bridge", *bridge != new.bridge),
+        ("endpoints", *endpoints != new.endpoints),
+        ("leader_elect", *leader_elect != new.leader_elect),
+        ("mirror", *mirror != new.mirror),
         // The level can be set over the admin API, which would be undone by an unrelated change of the file.
-        ("log_level (use PUT /-/log-level)", old.log_level != process.log_level),
-        ("log_format", old.log_format != process.log_format),
+        ("log_level (use PUT /-/log-level)", *log_level != new.process.log_level),
+        ("log_format", *log_format != new.process.log_format),
     ]
     .into_iter()
     .filter_map(|(name, differs)| differs.then_some(name))

@@ -36,8 +36,6 @@ use crate::metrics as names;
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 /// The longest delay between two tries.
 pub const MAX_DELAY: Duration = Duration::from_secs(5);
-/// A watch that lasted this long was a good one, even if nothing happened.
-const GOOD_WATCH: Duration = Duration::from_secs(5);
 /// Objects in one page of a list.
 const PAGE: u32 = 500;
 
@@ -52,10 +50,17 @@ struct Pace {
     watch: RangeInclusive<u32>,
     /// How much later than agreed the API server may end a watch before the connection counts as dead.
     late: Duration,
+    /// A watch that lasted this long was a good one, even if nothing happened.
+    good: Duration,
 }
 
 /// The time limits that count outside of tests.
-const PACE: Pace = Pace { answer: Duration::from_secs(15), watch: 45..=60, late: Duration::from_secs(5) };
+const PACE: Pace = Pace {
+    answer: Duration::from_secs(15),
+    watch: 45..=60,
+    late: Duration::from_secs(5),
+    good: Duration::from_secs(5),
+};
 
 /// What a watch tells.
 #[derive(Debug)]
@@ -90,6 +95,8 @@ struct Watcher<K> {
     status: Status,
     pace: Pace,
     backoff: Backoff,
+    /// When the API server accepted the watch under way.
+    accepted: Option<Instant>,
 }
 
 /// Watches for ever. Every event goes to `sink`, in order, and `status` tells where the watch stands. Ends only by being
@@ -103,13 +110,17 @@ pub async fn watch<K>(
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    Watcher { api, key, status, pace: PACE, backoff: Backoff::new(FIRST_DELAY, 2.0, MAX_DELAY) }.run(sink).await
+    Watcher::new(api, key, status, PACE).run(sink).await
 }
 
 impl<K> Watcher<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
+    fn new(api: Api<DeserializeGuard<K>>, key: WatchKey, status: Status, pace: Pace) -> Self {
+        Self { api, key, status, pace, backoff: Backoff::new(FIRST_DELAY, 2.0, MAX_DELAY), accepted: None }
+    }
+
     async fn run(self, sink: impl FnMut(Event<K>)) -> Infallible {
         names::watch_from_zero(self.key.cluster(), self.key.kind());
         let age = self.status.clone().report_age(self.key.clone());
@@ -132,9 +143,8 @@ where
                     }
                 },
             };
-            let started = Instant::now();
             let end = self.follow(&mut version, &mut sink).await;
-            let good = started.elapsed() >= GOOD_WATCH;
+            let good = self.was_good();
             if good {
                 self.backoff.reset();
             }
@@ -190,6 +200,7 @@ where
 
     /// Follows the changes since `version`, which is kept up to date.
     async fn follow(&mut self, version: &mut String, sink: &mut impl FnMut(Event<K>)) -> End {
+        self.accepted = None;
         let seconds = fastrand::u32(self.pace.watch.clone());
         let params = WatchParams { label_selector: self.key.selector(), ..WatchParams::default() }.timeout(seconds);
         let stream = match timeout(self.pace.answer, self.api.watch(&params, version)).await {
@@ -199,6 +210,7 @@ where
         };
         self.saw("connect");
         self.status.connected();
+        self.accepted = Some(Instant::now());
         let mut stream = pin!(stream);
         let ends = Instant::now() + Duration::from_secs(seconds.into()) + self.pace.late;
         loop {
@@ -240,6 +252,11 @@ where
             }
             self.backoff.reset();
         }
+    }
+
+    /// Whether the last watch lasted. One that was never accepted was none, however long that took to find out.
+    fn was_good(&self) -> bool {
+        self.accepted.is_some_and(|since| since.elapsed() >= self.pace.good)
     }
 
     /// Something came: the data is fresh.

@@ -6,7 +6,7 @@ use controlplane::index::ServiceKey;
 
 use crate::{
     plan::{self, Removal, ServiceStep, SliceStep},
-    world::{Goal, Whose, World},
+    world::{Goal, World},
 };
 
 /// What would be done, and what stands in the way of knowing.
@@ -70,18 +70,24 @@ impl Report {
         for refusal in &input.refusals {
             entry(Verb::Refuse, refusal.to_string());
         }
-        let owner = world.owner(input.whose.unwrap_or(Whose::Remote(0)));
+        let owner = input.whose.map(|whose| world.owner(whose));
+        let removal = || match owner {
+            Some(owner) => plan::removal(&input.live, owner, input.written.as_deref()),
+            None => plan::removal_unmarked(&input.live, input.written.as_deref()),
+        };
         match &input.goal {
             Goal::Nothing => {}
             Goal::Wait(what) => entry(Verb::Wait, what.clone()),
             Goal::Hold => entry(Verb::Hold, "its Service is gone, like those of too many others".into()),
             Goal::Dim => entry(Verb::Change, "no endpoint is ready while its remote is away".into()),
-            Goal::Remove(why) => match plan::removal(&input.live, owner, input.written.as_deref()) {
+            Goal::Remove(why) => match removal() {
                 Removal::Nothing => {}
                 Removal::Service(_) => entry(Verb::Delete, (*why).into()),
                 Removal::Slices(slices) => entry(Verb::Delete, format!("{} slices without a Service", slices.len())),
             },
             Goal::Mirror(desired) => {
+                // What is to be mirrored is somebody's.
+                let Some(owner) = owner else { return };
                 let live = input.live.service.as_ref();
                 let step = plan::service(desired, key, live, owner, input.written.as_deref());
                 let uid = live.map(|live| live.at().uid).unwrap_or_default();

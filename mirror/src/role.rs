@@ -139,7 +139,9 @@ impl Mirror {
             let ticking = self.tick(&drain);
             let leading = self.lead(self.leadership.clone());
             let asking = self.ask_for_rights();
+            // In this order: when the drain begins the workers end too, and that is no fault.
             tokio::select! {
+                biased;
                 () = drain.wait() => {}
                 Some(ended) = workers.join_next() => {
                     self.health.fail(format!("a worker ended: {ended:?}"));

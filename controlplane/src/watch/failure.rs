@@ -2,6 +2,8 @@
 
 use std::{error::Error, time::Duration};
 
+use kube::core::Status;
+
 use super::{Scope, WatchKey};
 
 /// A list or a watch that failed.
@@ -41,9 +43,9 @@ impl Failure {
             kube::Error::Api(status) => match status.code {
                 401 => Reason::Unauthorized,
                 403 => Reason::Forbidden,
-                // 400: it does not even read the version. 504 "Too large resource version": it has never come that far.
+                // 400: it does not even read the version. Too large: it has never come that far.
                 400 | 410 => Reason::Gone,
-                _ if status.message.contains("Too large resource version") => Reason::Gone,
+                _ if has_cause(status, "ResourceVersionTooLarge") => Reason::Gone,
                 _ => Reason::Server,
             },
             kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => Reason::Decode,
@@ -90,6 +92,11 @@ impl Failure {
             _ => format!("cannot {verb} {key}: {text}"),
         }
     }
+}
+
+/// Whether the API server names this cause, which stands in no code of an answer.
+fn has_cause(status: &Status, reason: &str) -> bool {
+    status.details.as_ref().is_some_and(|details| details.causes.iter().any(|cause| cause.reason == reason))
 }
 
 impl Reason {

@@ -36,17 +36,13 @@ impl Bed {
     fn start_at(pace: Pace, script: impl Into<Script>) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let origin = Origin::start(script);
-        let mut config = Config::new(format!("http://{}", origin.address()).parse().expect("a valid address"));
-        config.default_retry = false;
-        let client = Client::try_from(config).expect("a client without TLS");
-        let key = WatchKey::new("configmaps", "", Scope::Namespace("shop".into()), "");
+        let (client, key) = (client(&origin), key());
         let (told, status) = (Told::default(), Status::default());
         let task = tokio::spawn({
             let (told, status) = (told.clone(), status.clone());
             async move {
                 let tell = |event: Event<ConfigMap>| told.lock().push(describe(&event));
-                let backoff = Backoff::new(FIRST_DELAY, 2.0, MAX_DELAY);
-                match (Watcher { api: key.api(client), key, status, pace, backoff }).run(tell).await {}
+                match Watcher::new(key.api(client), key, status, pace).run(tell).await {}
             }
         });
         Self { origin, told, status, task }
@@ -63,6 +59,16 @@ impl Bed {
             panic!("told {:?} and not {expected:?}", self.told.lock());
         }
     }
+}
+
+fn client(origin: &Origin) -> Client {
+    let mut config = Config::new(format!("http://{}", origin.address()).parse().expect("a valid address"));
+    config.default_retry = false;
+    Client::try_from(config).expect("a client without TLS")
+}
+
+fn key() -> WatchKey {
+    WatchKey::new("configmaps", "", Scope::Namespace("shop".into()), "")
 }
 
 fn describe(event: &Event<ConfigMap>) -> String {
@@ -184,14 +190,17 @@ async fn a_watch_goes_on_from_the_last_event_or_bookmark() {
 
 #[tokio::test]
 async fn gone_in_whatever_form_leads_to_a_new_list() {
-    let too_large = "Timeout: Too large resource version: 9, current: 3";
+    // Told by its cause: the text may be another one in another version.
+    let cause = serde_json::json!({ "reason": "ResourceVersionTooLarge", "message": "Too large resource version" });
+    let mut too_large = status(504, "Timeout: it is not there yet");
+    too_large["details"] = serde_json::json!({ "causes": [cause], "retryAfterSeconds": 1 });
     let bed = Bed::start([
         list(&[map("a", 1)], 1),
         closed(&[event("ERROR", status(410, "Expired"))]),
         list(&[map("b", 2)], 2),
         refusal(410, "Expired"),
         list(&[map("c", 3)], 3),
-        refusal(504, too_large),
+        Reply::new(504).body(too_large.to_string()),
         list(&[map("d", 4)], 4),
         events(&[]),
     ]);
@@ -235,7 +244,7 @@ async fn a_server_that_closes_every_watch_at_once_is_not_asked_without_pause() {
 
 #[tokio::test]
 async fn neither_a_list_nor_a_watch_that_hangs_is_waited_for_for_ever() {
-    let pace = Pace { answer: Duration::from_millis(500), watch: 1..=1, late: Duration::from_millis(500) };
+    let pace = Pace { answer: Duration::from_millis(500), watch: 1..=1, late: Duration::from_millis(500), ..PACE };
     let bed = Bed::start_at(
         pace,
         [
@@ -247,4 +256,19 @@ async fn neither_a_list_nor_a_watch_that_hangs_is_waited_for_for_ever() {
         ],
     );
     bed.tells(&["reset shop/a unreadable ", "apply shop/b", "apply shop/c"]).await;
+}
+
+#[tokio::test]
+async fn an_attempt_that_merely_took_long_was_no_good_watch() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let pace = Pace { answer: Duration::from_millis(50), good: Duration::ZERO, ..PACE };
+    let origin = Origin::start([Reply::ok("").hang_at(At::Start), closed(&[])]);
+    let mut watcher = Watcher::<ConfigMap>::new(key().api(client(&origin)), key(), Status::default(), pace);
+    let (mut version, mut sink) = ("3".to_owned(), |_event| {});
+    assert!(
+        matches!(watcher.follow(&mut version, &mut sink).await, End::Failed(failure) if failure.reason == Reason::Timeout)
+    );
+    assert!(!watcher.was_good(), "it was never accepted: the next try waits longer");
+    assert!(matches!(watcher.follow(&mut version, &mut sink).await, End::Closed));
+    assert!(watcher.was_good());
 }
