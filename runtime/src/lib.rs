@@ -1,5 +1,6 @@
 //! What every process needs, whatever its role: configuration helpers, the admin API, readiness, drain, signals, telemetry, metrics.
 
+pub mod accept;
 pub mod admin;
 pub mod backoff;
 pub mod boot_time;

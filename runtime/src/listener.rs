@@ -1,4 +1,5 @@
-//! A listener for HTTP beside the data path: any router, behind bounds on connections, bodies and time.
+//! A listener for HTTP beside the data path: any router, behind bounds on connections, bodies and time. Clients that wait for
+//! something to happen are bounded apart, and one that owes its request makes room for another, so that a probe is always answered.
 
 use std::future::Future;
 use std::io;
@@ -12,14 +13,19 @@ use axum::middleware;
 use tokio::net::TcpListener;
 
 mod connection;
+mod room;
 
 use connection::{Accepted, GuardedListener};
+pub use room::{Full, Waiter, WaitingRoom};
 
 /// What a listener allows its clients. The defaults fit scrapers, probes and people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The most connections at a time, 128 by default; further ones wait in the listen queue.
+    /// The most connections at a time beside those that wait, 128 by default. One more takes the place of the one that has been
+    /// longest without a whole request; only where all are being answered it waits in the listen queue.
     pub connections: usize,
+    /// The most requests at a time that wait for something to happen (long polls, event streams), 1024 by default; one more gets 503.
+    pub waiting: usize,
     /// The largest body that the extractors of merged routes read, in bytes, 64 KiB by default.
     pub body: usize,
     /// How long the head of a request may take from its first byte (on a new connection: from the start), 10 s by default.
@@ -55,6 +61,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 128,
+            waiting: 1024,
             body: 64 << 10,
             read_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
@@ -67,7 +74,7 @@ impl Default for Limits {
 impl Bound {
     /// Binds the listener that logs and errors call `name`. Port 0 takes a free port: [`addr`](Self::addr) tells which. A
     /// handler may take its time (long polls, event streams): the connection's time-outs rest while it runs and while its
-    /// body streams.
+    /// body streams. One that waits before it answers enters the [`WaitingRoom`], which every request has as an extension.
     ///
     /// # Errors
     /// The address cannot be bound; the error names it.
@@ -78,7 +85,7 @@ impl Bound {
         let listener = TcpListener::bind(addr).await.map_err(named)?;
         let addr = listener.local_addr()?;
         let router = router.layer(DefaultBodyLimit::max(limits.body)).layer(middleware::from_fn(connection::track));
-        Ok(Self { listener: GuardedListener::new(name, listener, limits), router, addr })
+        Ok(Self { listener: GuardedListener::new(name, listener, addr, limits), router, addr })
     }
 
     /// The address that is listened on, with the real port.
@@ -87,13 +94,20 @@ impl Bound {
         self.addr
     }
 
-    /// Answers requests until `shutdown` resolves, then finishes those under way.
+    /// Answers requests until `shutdown` resolves, then finishes those under way. A kept connection may bring one more for a second,
+    /// because it may be on its way; its answer says that the connection ends.
     ///
     /// # Errors
     /// None today; the signature leaves room for a listener that fails for good.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
         let service = self.router.into_make_service_with_connect_info::<Accepted>();
-        axum::serve(self.listener, service).with_graceful_shutdown(shutdown).await
+        let room = self.listener.room().clone();
+        let over = async move {
+            shutdown.await;
+            room.close();
+            room.empty().await;
+        };
+        axum::serve(self.listener, service).with_graceful_shutdown(over).await
     }
 }
 

@@ -1,15 +1,20 @@
 //! Signals as a stream of what they ask for: drain, exit at once, reload.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
+
+/// A second signal so soon is the first one once more: timeout(1) sends SIGTERM to the process and to its group, and so may a shell.
+const ECHO: Duration = Duration::from_millis(100);
 
 /// What a signal asks the process to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request {
     /// The first SIGTERM or SIGINT: finish what is under way, then exit with 0.
     Drain,
-    /// Another SIGTERM or SIGINT after the first: exit now.
+    /// Another SIGTERM or SIGINT, 100 ms after the first or later: exit now.
     Exit,
     /// SIGHUP: read the configuration again.
     Reload,
@@ -21,7 +26,8 @@ pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
-    draining: bool,
+    /// When the first SIGTERM or SIGINT came.
+    draining: Option<Instant>,
 }
 
 impl Signals {
@@ -37,25 +43,33 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
-            draining: false,
+            draining: None,
         })
     }
 
     /// Waits for the next signal. Safe to cancel: none is lost, though several of one kind that arrive while nobody waits are one.
     pub async fn next(&mut self) -> Request {
-        let name = tokio::select! {
-            biased;
-            Some(()) = self.terminate.recv() => "SIGTERM",
-            Some(()) = self.interrupt.recv() => "SIGINT",
-            Some(()) = self.hangup.recv() => "SIGHUP",
-        };
-        let request = match name {
-            "SIGHUP" => Request::Reload,
-            _ if self.draining => Request::Exit,
-            _ => Request::Drain,
-        };
-        self.draining |= request == Request::Drain;
-        tracing::info!(signal = name, ?request, "signal received");
-        request
+        loop {
+            let name = tokio::select! {
+                biased;
+                Some(()) = self.terminate.recv() => "SIGTERM",
+                Some(()) = self.interrupt.recv() => "SIGINT",
+                Some(()) = self.hangup.recv() => "SIGHUP",
+            };
+            let request = match (name, self.draining) {
+                ("SIGHUP", _) => Request::Reload,
+                (_, None) => Request::Drain,
+                (_, Some(first)) if first.elapsed() < ECHO => {
+                    tracing::info!(signal = name, "signal received within 100 ms of the first, and taken for the same");
+                    continue;
+                }
+                (_, Some(_)) => Request::Exit,
+            };
+            if request == Request::Drain {
+                self.draining = Some(Instant::now());
+            }
+            tracing::info!(signal = name, ?request, "signal received");
+            return request;
+        }
     }
 }

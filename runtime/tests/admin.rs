@@ -229,28 +229,6 @@ async fn slow_handlers_and_slow_streams_are_not_cut_off() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_cap_wait_and_are_served_when_others_end() {
-    let admin = start(|admin| admin.limits(Limits { connections: 2, ..Limits::default() })).await;
-    let mut held = Vec::new();
-    for _ in 0..2 {
-        let mut stream = TcpStream::connect(admin.addr).await.expect("connects");
-        stream.write_all(b"GET /-/healthy HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("sends");
-        let mut first = [0; 12];
-        stream.read_exact(&mut first).await.expect("is served");
-        held.push(stream);
-    }
-    let waiting = tokio::spawn(ask(admin.addr, "GET", "/-/healthy", ""));
-    let mut third = TcpStream::connect(admin.addr).await.expect("the listen queue takes it");
-    third.write_all(b"GET /-/healthy HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("sends");
-    let mut byte = [0; 1];
-    let unserved = tokio::time::timeout(Duration::from_millis(100), third.read(&mut byte)).await;
-    assert!(unserved.is_err(), "a third connection is served beside two held ones");
-    held.clear();
-    let (status, _, _) = tokio::time::timeout(PATIENCE, waiting).await.expect("is served in time").expect("no panic");
-    assert_eq!(status, 200);
-}
-
-#[tokio::test]
 async fn bad_input_gets_an_error_and_the_listener_lives_on() {
     let admin = start(|admin| admin).await;
     for garbage in ["\0\0\0\0\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n"] {

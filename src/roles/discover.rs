@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use axum::{
-    Router,
+    Extension, Router,
     body::Body,
     extract::{Request, State},
     http::header::{IF_NONE_MATCH, RETRY_AFTER},
@@ -18,7 +18,7 @@ use export::{
 use futures::future::{join_all, try_join_all};
 use runtime::{
     drain::DrainWatch,
-    listener::{self, Limits},
+    listener::{self, Limits, WaitingRoom},
 };
 
 use super::{Bound, Context};
@@ -30,7 +30,7 @@ use crate::{
 /// How long writing once may take.
 const ONCE: Duration = Duration::from_secs(60);
 
-/// The most connections at a time to what is served: each long poll takes one.
+/// The most connections at a time to what is served, beside those that wait: many load balancers keep theirs.
 const CONNECTIONS: usize = 1024;
 
 /// What runs for one output.
@@ -134,7 +134,11 @@ async fn run(running: Vec<Running>, listeners: Vec<listener::Bound>, drain: Drai
 }
 
 /// What is served: any path.
-async fn answer(State((served, drain)): State<(Arc<Served>, DrainWatch)>, request: Request) -> Response {
+async fn answer(
+    State((served, drain)): State<(Arc<Served>, DrainWatch)>,
+    Extension(room): Extension<WaitingRoom>,
+    request: Request,
+) -> Response {
     let question = Question {
         method: request.method().as_str(),
         path: request.uri().path(),
@@ -144,7 +148,7 @@ async fn answer(State((served, drain)): State<(Arc<Served>, DrainWatch)>, reques
     };
     tokio::select! {
         biased;
-        answer = served.answer(question) => response(answer),
+        answer = served.answer_where(question, || room.enter().ok()) => response(answer),
         // Who waits asks another replica.
         () = drain.wait() => {
             let answer = Response::builder().status(503).header(RETRY_AFTER, "1").body(Body::empty());

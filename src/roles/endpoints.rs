@@ -18,7 +18,7 @@ use tokio::time::MissedTickBehavior;
 use super::{Bound, Context};
 use crate::{config::endpoints::Config, identity};
 
-/// The most connections at a time: each long poll and each event stream takes one.
+/// The most connections at a time, beside those that wait: many pods keep theirs.
 const CONNECTIONS: usize = 1024;
 
 /// How often the age of the data is looked at.

@@ -23,6 +23,9 @@ async fn wait_refusing(fanfare: &Fanfare) {
     });
 }
 
+/// Signals that come sooner after the first are the same wish.
+const ECHO: Duration = Duration::from_millis(150);
+
 /// A client whose request is at the origin, which holds its answer back.
 async fn in_flight(fanfare: &Fanfare, origin: &Origin) -> RawClient {
     let mut client = RawClient::connect(fanfare.address()).await;
@@ -52,16 +55,44 @@ async fn what_is_in_flight_finishes_and_the_exit_status_is_0() {
 }
 
 #[tokio::test]
-async fn idle_connections_are_closed_at_once() {
-    let origin = Origin::start(Reply::ok("fine"));
-    let mut fanfare = Fanfare::broadcast(&[origin.address()], &["--drain-timeout", "1h"]).await;
+async fn two_signals_at_once_are_one() {
+    let gate = Gate::new();
+    let origin = Origin::start(Reply::ok("finished").hold_at(At::Start, &gate));
+    let fanfare = Fanfare::broadcast(&[origin.address()], &[]).await;
     fanfare.wait_ready().await;
-    let mut used = RawClient::connect(fanfare.address()).await;
-    used.send(request_bytes("h", "GET", "/", &[], b"")).await;
-    used.read_response("GET").await.complete().expect_status(200);
+    let mut client = in_flight(&fanfare, &origin).await;
     fanfare.signal(Signal::TERM);
-    used.wait_end().await;
+    fanfare.signal(Signal::TERM);
+    wait_refusing(&fanfare).await;
+    gate.release();
+    assert_eq!(client.read_response("POST").await.complete().text(), "finished");
+    let finished = fanfare.finish().await;
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+}
+
+#[tokio::test]
+async fn a_kept_connection_may_bring_one_more_request_and_is_closed_when_it_brings_none() {
+    let origin = Origin::start(Reply::ok("fine"));
+    let flags = ["--drain-timeout", "1h", "--drain-idle", "5s"];
+    let mut fanfare = Fanfare::broadcast(&[origin.address()], &flags).await;
+    fanfare.wait_ready().await;
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let mut used = RawClient::connect(fanfare.address()).await;
+        used.send(request_bytes("h", "GET", "/", &[], b"")).await;
+        used.read_response("GET").await.complete().expect_status(200);
+        clients.push(used);
+    }
+    fanfare.signal(Signal::TERM);
+    wait_refusing(&fanfare).await;
+    clients[0].send(request_bytes("h", "POST", "/", &[], b"one more")).await;
+    let answer = clients[0].read_response("POST").await.complete().expect_status(200);
+    assert_eq!(answer.header("connection"), Some("close"), "{answer}");
+    for client in &mut clients {
+        client.expect_end().await;
+    }
     assert_eq!(fanfare.exit().await.code(), Some(0));
+    assert_eq!(origin.wait_requests(3).await.pop().expect("three").text(), "one more");
 }
 
 #[tokio::test]
@@ -86,6 +117,7 @@ async fn during_the_delay_it_is_not_ready_but_serves_and_a_second_signal_ends_it
     fanfare.signal(Signal::TERM);
     wait_draining(&fanfare).await;
     client::get(fanfare.address(), "/").await.complete().expect_status(200);
+    tokio::time::sleep(ECHO).await;
     fanfare.signal(Signal::TERM);
     let finished = fanfare.finish().await;
     assert_eq!(finished.code, Some(1), "{}", finished.stderr);
@@ -99,6 +131,7 @@ async fn a_second_signal_does_not_wait_for_what_is_in_flight() {
     let mut client = in_flight(&fanfare, &origin).await;
     fanfare.signal(Signal::TERM);
     wait_refusing(&fanfare).await;
+    tokio::time::sleep(ECHO).await;
     fanfare.signal(Signal::INT);
     client.wait_end().await;
     let finished = fanfare.finish().await;

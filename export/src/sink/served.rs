@@ -10,18 +10,12 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::RwLock;
-use tokio::{
-    sync::{Semaphore, watch},
-    time::Instant,
-};
+use tokio::{sync::watch, time::Instant};
 
 use super::{Document, Fetched, sha256};
 
 /// The longest that a long poll may ask to wait.
 pub const MAX_WAIT: Duration = Duration::from_secs(300);
-
-/// How many questions may wait at once. Each holds a connection.
-const MAX_WAITING: usize = 1024;
 
 /// The files. Paths are absolute, as in a URL.
 pub struct Served {
@@ -30,7 +24,6 @@ pub struct Served {
     expected: RwLock<BTreeSet<String>>,
     /// Grows with every change of any file.
     index: watch::Sender<u64>,
-    waiting: Semaphore,
 }
 
 #[derive(Clone, Debug)]
@@ -67,8 +60,7 @@ pub struct Answer {
 
 impl Default for Served {
     fn default() -> Self {
-        let (index, waiting) = (watch::Sender::new(0), Semaphore::new(MAX_WAITING));
-        Self { files: RwLock::default(), expected: RwLock::default(), index, waiting }
+        Self { files: RwLock::default(), expected: RwLock::default(), index: watch::Sender::new(0) }
     }
 }
 
@@ -80,6 +72,11 @@ impl Served {
 
     /// Answers. Asked to wait, it does so until the file changes, for [`MAX_WAIT`] at most.
     pub async fn answer(&self, question: Question<'_>) -> Answer {
+        self.answer_where(question, || Some(())).await
+    }
+
+    /// The same; it waits only where `may_wait` gives it something to hold meanwhile, and is 503 where it does not.
+    pub async fn answer_where<P>(&self, question: Question<'_>, may_wait: impl Fn() -> Option<P>) -> Answer {
         if !matches!(question.method, "GET" | "HEAD") {
             let allow = ("allow", "GET, HEAD".to_owned());
             return Answer::text(405, "this can only be read").with(allow);
@@ -104,10 +101,10 @@ impl Served {
                 return self.tell(file, question);
             }
             if permit.is_none() {
-                permit = match self.waiting.try_acquire() {
-                    Ok(permit) => Some(permit),
-                    Err(_) => return Answer::text(503, "too many wait already").with(("retry-after", "1".into())),
-                };
+                permit = may_wait();
+                if permit.is_none() {
+                    return Answer::text(503, "too many wait already").with(("retry-after", "1".into()));
+                }
             }
             // The sender is ours and outlives this.
             let _ = tokio::time::timeout_at(deadline, changes.changed()).await;

@@ -1,6 +1,6 @@
 //! Files served over HTTP: strong entity tags, 304, long polls.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use export::sink::{Answer, Question, Served, Sink, Target};
 
@@ -92,19 +92,15 @@ async fn what_cannot_be_waited_for_is_told() {
 }
 
 #[tokio::test]
-async fn those_who_wait_are_bounded_in_number() {
+async fn where_no_more_may_wait_only_those_are_refused_who_would() {
     let (served, mut sink) = bed().await;
     put(&mut sink, "one").await;
     let tag = field(&served.answer(get("/edge.yml")).await, "etag").to_owned();
     let question = Question { query: Some("wait=1m"), if_none_match: Some(&tag), ..get("/edge.yml") };
-    let mut waiting: Vec<_> = (0..1024).map(|_| Box::pin(served.answer(question))).collect();
-    for wait in &mut waiting {
-        let polled = futures::poll!(wait.as_mut());
-        assert!(polled.is_pending());
-    }
-    let one_more = tokio::time::timeout(Duration::from_secs(10), served.answer(question)).await;
-    assert_eq!(one_more.map(|answer| answer.status), Ok(503));
-    drop(waiting);
+    let full = || None::<()>;
+    let refused = testkit::eventually::within("a refusal", served.answer_where(question, full)).await;
+    assert_eq!((refused.status, field(&refused, "retry-after")), (503, "1"));
+    assert_eq!(served.answer_where(get("/edge.yml"), full).await.status, 200, "it does not wait");
     put(&mut sink, "two").await;
-    assert_eq!(served.answer(question).await.status, 200);
+    assert_eq!(served.answer_where(question, full).await.status, 200, "it need not wait");
 }

@@ -1,72 +1,65 @@
-//! The connections of a listener: how many at a time, and how long a peer may keep one without finishing a request or reading an answer.
+//! The connections of a listener: accepted where there is room, and how long a peer may keep one without finishing a request or
+//! reading an answer.
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
 use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::http::{HeaderValue, header::CONNECTION};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::serve::{IncomingStream, Listener};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::room::{Place, Room, Visit, WaitingRoom};
 use super::{Limits, Peer};
+use crate::accept::{After, Errors, PAUSE};
 
-/// How long to wait after the system refused a connection (out of descriptors): long enough not to spin, short enough for a probe.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// How long an idle connection may still bring a request after the listener has begun to close: one may be on its way.
+const LAST_CHANCE: Duration = Duration::from_secs(1);
 
-/// A listener that holds at most [`Limits::connections`] connections.
+/// A listener whose connections each have a place in a room.
 pub(super) struct GuardedListener {
     /// What logs call it.
     name: &'static str,
-    listener: TcpListener,
-    slots: Arc<Semaphore>,
-    limits: Limits,
+    /// None once it is closed.
+    listener: Option<TcpListener>,
+    address: SocketAddr,
+    room: Arc<Room>,
+    errors: Errors,
 }
 
 /// A connection with a deadline for whatever the peer owes.
 pub(super) struct Guarded {
     stream: TcpStream,
     limits: Limits,
-    activity: Activity,
+    place: Place,
     /// How many requests had begun at the last read.
     begun: usize,
     read: Phase,
+    /// Whether a byte of the request that is owed has come.
+    heard: bool,
+    /// Whether the deadline heeds that the listener closes.
+    closing: bool,
     read_deadline: Pin<Box<Sleep>>,
     write_deadline: Option<Pin<Box<Sleep>>>,
-    _slot: OwnedSemaphorePermit,
 }
 
 /// What a handler's request learns of its connection.
 #[derive(Debug, Clone)]
 pub(super) struct Accepted {
-    activity: Activity,
+    visit: Visit,
     peer: Peer,
-}
-
-/// Requests of one connection that are being handled.
-#[derive(Debug, Clone, Default)]
-struct Activity {
-    counts: Arc<Counts>,
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    /// Being handled now.
-    busy: AtomicUsize,
-    /// Ever begun; it wraps around, only a difference counts.
-    begun: AtomicUsize,
 }
 
 /// What the peer of a connection owes next.
@@ -80,45 +73,75 @@ enum Phase {
     Handling,
 }
 
-/// Counts one request as being handled for as long as it lives.
-struct Handling(Activity);
-
-/// Marks the connection busy while a request is handled, and while a body of unknown length streams. Tells the handler who
-/// asks.
+/// Marks the connection busy while a request is handled, and while a body of unknown length streams, which counts as waiting. Tells
+/// the handler who asks and where to wait.
 pub(super) async fn track(
-    ConnectInfo(Accepted { activity, peer }): ConnectInfo<Accepted>,
-    mut request: Request,
+    ConnectInfo(Accepted { visit, peer }): ConnectInfo<Accepted>,
+    request: Request,
     next: Next,
 ) -> Response {
-    let handling = Handling::new(activity);
+    let (handling, unfinished) = visit.begin(request.body().is_end_stream());
+    let mut request = match unfinished {
+        None => request,
+        // Whoever handles it lets go of the body when it has all of it, or wants no more.
+        Some(unfinished) => request.map(|body| {
+            Body::from_stream(body.into_data_stream().map(move |chunk| {
+                let _ = &unfinished;
+                chunk
+            }))
+        }),
+    };
+    let waiting_room = WaitingRoom(visit.clone());
     request.extensions_mut().insert(peer);
-    let response = next.run(request).await;
-    if response.body().size_hint().exact().is_some() {
-        return response;
+    request.extensions_mut().insert(waiting_room.clone());
+    let mut response = next.run(request).await;
+    if response.body().size_hint().exact().is_none() {
+        response = match waiting_room.enter() {
+            Ok(waiter) => response.map(|body| {
+                let guards = (handling, waiter);
+                Body::from_stream(body.into_data_stream().map(move |chunk| {
+                    let _ = &guards;
+                    chunk
+                }))
+            }),
+            Err(full) => full.into_response(),
+        };
     }
-    response.map(|body| {
-        Body::from_stream(body.into_data_stream().map(move |chunk| {
-            let _ = &handling;
-            chunk
-        }))
-    })
+    if visit.is_closing() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 // === impl GuardedListener ===
 
 impl GuardedListener {
-    pub(super) fn new(name: &'static str, listener: TcpListener, limits: Limits) -> Self {
-        Self { name, listener, slots: Arc::new(Semaphore::new(limits.connections)), limits }
+    pub(super) fn new(name: &'static str, listener: TcpListener, address: SocketAddr, limits: Limits) -> Self {
+        Self { name, listener: Some(listener), address, room: Room::new(limits), errors: Errors::default() }
     }
 
-    async fn slot(&self) -> OwnedSemaphorePermit {
-        loop {
-            if let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await {
-                return slot;
+    pub(super) fn room(&self) -> &Arc<Room> {
+        &self.room
+    }
+
+    /// The next connection; none once the listener is closed. It is closed when the room closes, and those that had come in by then
+    /// are still taken.
+    async fn next(&mut self) -> Option<io::Result<(TcpStream, SocketAddr)>> {
+        let listener = self.listener.as_ref()?;
+        if !self.room.is_closing() {
+            tokio::select! {
+                biased;
+                () = self.room.closing() => {}
+                accepted = listener.accept() => return Some(accepted),
             }
-            // The semaphore is never closed; should it be, this must not spin.
-            sleep(ACCEPT_PAUSE).await;
         }
+        let accepted = listener.accept().now_or_never();
+        if !matches!(accepted, Some(Ok(_))) {
+            self.listener = None;
+            self.room.closed();
+            return None;
+        }
+        accepted
     }
 }
 
@@ -127,62 +150,53 @@ impl Listener for GuardedListener {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Guarded, SocketAddr) {
-        let slot = self.slot().await;
         loop {
-            match self.listener.accept().await {
-                Ok((stream, peer)) => return (Guarded::new(stream, slot, self.limits), peer),
-                // The peer went away before it was accepted: its own affair.
-                Err(error)
-                    if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "the {} listener cannot accept a connection, trying again", self.name);
-                    sleep(ACCEPT_PAUSE).await;
+            match self.next().await {
+                Some(Ok((stream, peer))) => {
+                    self.errors.accepted();
+                    let place = self.room.enter().await;
+                    return (Guarded::new(stream, place, self.room.limits()), peer);
                 }
+                Some(Err(error)) => {
+                    let After::Pause { tell } = self.errors.after(&error) else { continue };
+                    if tell {
+                        tracing::warn!(%error, "the {} listener cannot accept connections, trying again", self.name);
+                    }
+                    sleep(PAUSE).await;
+                }
+                None => std::future::pending().await,
             }
         }
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        Ok(self.address)
     }
 }
 
-// === impl Activity ===
+// === impl Accepted ===
 
 impl Connected<IncomingStream<'_, GuardedListener>> for Accepted {
     fn connect_info(stream: IncomingStream<'_, GuardedListener>) -> Self {
-        Self { activity: stream.io().activity.clone(), peer: Peer(*stream.remote_addr()) }
-    }
-}
-
-impl Handling {
-    fn new(activity: Activity) -> Self {
-        activity.counts.begun.fetch_add(1, Ordering::AcqRel);
-        activity.counts.busy.fetch_add(1, Ordering::AcqRel);
-        Self(activity)
-    }
-}
-
-impl Drop for Handling {
-    fn drop(&mut self) {
-        self.0.counts.busy.fetch_sub(1, Ordering::AcqRel);
+        Self { visit: stream.io().place.visit(), peer: Peer(*stream.remote_addr()) }
     }
 }
 
 // === impl Guarded ===
 
 impl Guarded {
-    fn new(stream: TcpStream, slot: OwnedSemaphorePermit, limits: Limits) -> Self {
+    fn new(stream: TcpStream, place: Place, limits: Limits) -> Self {
         Self {
             stream,
             limits,
-            activity: Activity::default(),
+            place,
             // A new connection owes a request at once, not a minute later.
             begun: 0,
             read: Phase::Reading,
+            heard: false,
+            closing: false,
             read_deadline: Box::pin(sleep(limits.read_timeout)),
             write_deadline: None,
-            _slot: slot,
         }
     }
 
@@ -192,10 +206,29 @@ impl Guarded {
         }
         self.read = phase;
         match phase {
-            Phase::Idle => self.read_deadline.as_mut().reset(Instant::now() + self.limits.idle_timeout),
+            Phase::Idle => {
+                (self.heard, self.closing) = (false, false);
+                self.read_deadline.as_mut().reset(Instant::now() + self.limits.idle_timeout);
+            }
             Phase::Reading => self.read_deadline.as_mut().reset(Instant::now() + self.limits.read_timeout),
             Phase::Handling => {}
         }
+    }
+
+    /// Whether a connection without a request may go on. It ends soon where the listener closes, and at once where another one
+    /// needs its place.
+    fn check(&mut self, cx: &Context<'_>) -> io::Result<()> {
+        if self.place.is_cut(cx) {
+            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "another connection needs the place"));
+        }
+        if !self.heard && !self.closing && self.place.room().is_closing() {
+            self.closing = true;
+            let soon = Instant::now() + LAST_CHANCE;
+            if soon < self.read_deadline.deadline() {
+                self.read_deadline.as_mut().reset(soon);
+            }
+        }
+        Ok(())
     }
 
     /// Lets a write wait for the peer, but not for ever.
@@ -204,6 +237,7 @@ impl Guarded {
             self.write_deadline = None;
             return result;
         }
+        self.check(cx)?;
         let bound = self.limits.idle_timeout;
         let deadline = self.write_deadline.get_or_insert_with(|| Box::pin(sleep(bound)));
         ready!(deadline.as_mut().poll(cx));
@@ -214,8 +248,8 @@ impl Guarded {
 impl AsyncRead for Guarded {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let begun = this.activity.counts.begun.load(Ordering::Acquire);
-        if this.activity.counts.busy.load(Ordering::Acquire) > 0 {
+        let (handling, begun) = this.place.requests();
+        if handling > 0 {
             this.enter(Phase::Handling);
         } else if this.read == Phase::Handling || this.begun != begun {
             // A request may have come and gone between two reads.
@@ -225,14 +259,18 @@ impl AsyncRead for Guarded {
         this.begun = begun;
         let before = buf.filled().len();
         if let Poll::Ready(result) = Pin::new(&mut this.stream).poll_read(cx, buf) {
-            if this.read == Phase::Idle && buf.filled().len() > before {
-                this.enter(Phase::Reading);
+            if buf.filled().len() > before {
+                this.heard = true;
+                if this.read == Phase::Idle {
+                    this.enter(Phase::Reading);
+                }
             }
             // A trickle of bytes does not move the deadline of a request.
             if this.read != Phase::Reading || !this.read_deadline.is_elapsed() {
                 return Poll::Ready(result);
             }
         }
+        this.check(cx)?;
         if this.read == Phase::Handling {
             return Poll::Pending;
         }

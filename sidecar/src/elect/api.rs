@@ -24,7 +24,13 @@ use axum::{
 };
 use controlplane::lease::{Election, SteppedDown, Watch};
 use futures::Stream;
-use runtime::{drain::DrainWatch, duration, listener::Peer, metrics::Metrics, readiness::Readiness};
+use runtime::{
+    drain::DrainWatch,
+    duration,
+    listener::{Peer, WaitingRoom},
+    metrics::Metrics,
+    readiness::Readiness,
+};
 use serde_json::json;
 
 use super::state::{Observed, State};
@@ -84,7 +90,7 @@ impl Api {
             .route("/leader", get(async |shared: Context| leader(shared.first())))
             .route("/watch", get(async |shared: Context| watch(shared.first(), &shared)))
             .route("/v1/watch", get(async |shared: Context| watch(shared.first(), &shared)))
-            .route("/v1/state", get(async |shared: Context, wait| state(shared.first(), wait, &shared).await))
+            .route("/v1/state", get(first_state))
             .route("/v1/step-down", post(first_steps_down))
             .route("/v1/elections", get(all))
             .route("/v1/elections/{name}", get(named_state))
@@ -148,16 +154,25 @@ fn leader(observed: &Observed) -> Response {
     (status, no_store(), Json(state)).into_response()
 }
 
-async fn state(observed: &Observed, Query(wait): Query<Wait>, shared: &Shared) -> Response {
-    if let Err(why) = wait.wait(observed, &shared.closing).await {
-        return (StatusCode::BAD_REQUEST, why).into_response();
+async fn state(observed: &Observed, wait: &Wait, room: &WaitingRoom, shared: &Shared) -> Response {
+    match wait.wait(observed, room, &shared.closing).await {
+        Ok(()) => (no_store(), Json(observed.state())).into_response(),
+        Err(refusal) => refusal,
     }
-    (no_store(), Json(observed.state())).into_response()
 }
 
-async fn named_state(shared: Context, Path(name): Path<String>, wait: Query<Wait>) -> Response {
+async fn first_state(shared: Context, wait: Query<Wait>, room: Extension<WaitingRoom>) -> Response {
+    state(shared.first(), &wait, &room, &shared).await
+}
+
+async fn named_state(
+    shared: Context,
+    Path(name): Path<String>,
+    wait: Query<Wait>,
+    room: Extension<WaitingRoom>,
+) -> Response {
     match shared.find(&name) {
-        Some(observed) => state(observed, wait, &shared).await,
+        Some(observed) => state(observed, &wait, &room, &shared).await,
         None => shared.unknown(&name),
     }
 }
@@ -249,16 +264,24 @@ fn no_store() -> [(header::HeaderName, &'static str); 1] {
 
 impl Wait {
     /// Waits for a change, if that is asked for.
-    async fn wait(&self, observed: &Observed, closing: &DrainWatch) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// The answer where the question cannot be read, or as many wait as may.
+    async fn wait(&self, observed: &Observed, room: &WaitingRoom, closing: &DrainWatch) -> Result<(), Response> {
+        let bad = |why: String| (StatusCode::BAD_REQUEST, why).into_response();
         // Made before the index is looked at, so that no change in between is missed.
         let mut watch: Watch = observed.election.watch();
         let now = observed.state().index;
         let since = match &self.index {
             None => now,
-            Some(text) => text.parse().map_err(|_| format!("index={text}: is not a whole number\n"))?,
+            Some(text) => text.parse().map_err(|_| bad(format!("index={text}: is not a whole number\n")))?,
         };
         let Some(wait) = &self.wait else { return Ok(()) };
-        let wait = duration::parse(wait).map_err(|error| format!("wait={wait}: {error}\n"))?.min(LONGEST_WAIT);
+        let wait = duration::parse(wait).map_err(|error| bad(format!("wait={wait}: {error}\n")))?.min(LONGEST_WAIT);
+        if now != since || wait.is_zero() {
+            return Ok(());
+        }
+        let _waiter = room.enter().map_err(IntoResponse::into_response)?;
         let change = async {
             while observed.state().index == since {
                 watch.changed().await;

@@ -17,14 +17,14 @@
 use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{FromRequestParts, Path, Query, State},
     http::{HeaderName, HeaderValue, StatusCode, Uri, header, request::Parts},
     response::{IntoResponse, Response},
     routing::{MethodRouter, get},
 };
 use jiff::Timestamp;
-use runtime::{drain::DrainWatch, metrics::Metrics};
+use runtime::{drain::DrainWatch, listener::WaitingRoom, metrics::Metrics};
 use serde::Serialize;
 
 use super::{
@@ -60,6 +60,7 @@ struct Ask {
     wait: Wait,
     if_none_match: IfNoneMatch,
     last_event_id: Option<u64>,
+    room: WaitingRoom,
 }
 
 /// A service in short.
@@ -144,9 +145,9 @@ impl Api {
     }
 
     async fn endpoints(&self, service: &Service, ask: Ask) -> Response {
-        let published = match ask.wait.published(service, &ask.if_none_match, &self.closing).await {
+        let published = match ask.wait.published(service, &ask.if_none_match, &ask.room, &self.closing).await {
             Ok(published) => published,
-            Err(why) => return (StatusCode::BAD_REQUEST, why).into_response(),
+            Err(refusal) => return refusal,
         };
         let Some(published) = published else { return unknown(service) };
         let told = told(service, &published);
@@ -278,6 +279,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Ask {
         let Query(wait) = Query::<Wait>::from_request_parts(parts, state).await.map_err(IntoResponse::into_response)?;
         let last_event_id = parts.headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
         let tags = parts.headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-        Ok(Self { wait, if_none_match: IfNoneMatch::new(tags), last_event_id })
+        let if_none_match = IfNoneMatch::new(tags);
+        let Extension(room) = Extension::from_request_parts(parts, state).await.map_err(IntoResponse::into_response)?;
+        Ok(Self { wait, if_none_match, last_event_id, room })
     }
 }

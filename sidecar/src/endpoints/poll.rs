@@ -3,12 +3,15 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use ::metrics::{Gauge, gauge};
-use axum::response::{
-    IntoResponse, Response,
-    sse::{Event, KeepAlive, Sse},
+use axum::{
+    http::StatusCode,
+    response::{
+        IntoResponse, Response,
+        sse::{Event, KeepAlive, Sse},
+    },
 };
 use futures::Stream;
-use runtime::{drain::DrainWatch, duration};
+use runtime::{drain::DrainWatch, duration, listener::WaitingRoom};
 use serde::Deserialize;
 
 use super::{
@@ -40,19 +43,21 @@ impl Wait {
     /// tells what it has by an index or by `If-None-Match`; without either it waits for a change.
     ///
     /// # Errors
-    /// What is wrong with the question.
+    /// The answer where the question cannot be read, or as many wait as may.
     pub(super) async fn published(
         &self,
         service: &Service,
         if_none_match: &IfNoneMatch,
+        room: &WaitingRoom,
         closing: &DrainWatch,
-    ) -> Result<Option<Arc<Published>>, String> {
+    ) -> Result<Option<Arc<Published>>, Response> {
+        let bad = |why: String| (StatusCode::BAD_REQUEST, why).into_response();
         let index = match &self.index {
             None => None,
-            Some(text) => Some(text.parse::<u64>().map_err(|_| format!("index={text}: is not a whole number\n"))?),
+            Some(text) => Some(text.parse::<u64>().map_err(|_| bad(format!("index={text}: is not a whole number\n")))?),
         };
         let Some(wait) = &self.wait else { return Ok(service.now()) };
-        let wait = duration::parse(wait).map_err(|error| format!("wait={wait}: {error}\n"))?.min(LONGEST_WAIT);
+        let wait = duration::parse(wait).map_err(|error| bad(format!("wait={wait}: {error}\n")))?.min(LONGEST_WAIT);
         let mut published = service.subscribe();
         let now = published.borrow_and_update().clone();
         let has = |published: &Published| match (index, &now) {
@@ -63,9 +68,13 @@ impl Wait {
             // What it waits for is the first list.
             (None, None) => false,
         };
-        let _waiting = Waiting::new();
+        let news = |published: &Option<Arc<Published>>| published.as_ref().is_some_and(|published| !has(published));
+        if news(&now) || wait.is_zero() {
+            return Ok(now);
+        }
+        let (_waiter, _waiting) = (room.enter().map_err(IntoResponse::into_response)?, Waiting::new());
         tokio::select! {
-            _ = published.wait_for(|published| published.as_ref().is_some_and(|published| !has(published))) => {}
+            _ = published.wait_for(news) => {}
             () = tokio::time::sleep(wait) => {}
             () = closing.wait() => {}
         }

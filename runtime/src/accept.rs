@@ -1,0 +1,84 @@
+//! How a loop that accepts connections goes on after an error: at once where one connection has gone, after a pause where the next try
+//! would fail as well.
+
+use std::io;
+use std::time::Duration;
+
+/// The pause: long enough not to spin, short enough for a probe.
+pub const PAUSE: Duration = Duration::from_millis(100);
+
+/// So many connections in a row may go away before they are accepted; after that it is taken for something that lasts.
+const GONE_IN_A_ROW: u32 = 16;
+
+/// What has happened since a connection was last accepted.
+#[derive(Debug, Default)]
+pub struct Errors {
+    gone: u32,
+    told: bool,
+}
+
+/// What to do after an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// Accept the next one at once.
+    GoOn,
+    /// Wait for [`PAUSE`] first; `tell` is true for the first of several pauses, so that one line is logged and not thousands.
+    Pause {
+        /// Whether it has not been told yet.
+        tell: bool,
+    },
+}
+
+// === impl Errors ===
+
+impl Errors {
+    /// A connection was accepted: whatever was wrong is over.
+    pub fn accepted(&mut self) {
+        *self = Self::default();
+    }
+
+    /// What to do after this error. Out of descriptors or memory, forbidden by a firewall, or unknown: all of these last, and to try
+    /// again at once would be to spin.
+    pub fn after(&mut self, error: &io::Error) -> After {
+        use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+        if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) && self.gone < GONE_IN_A_ROW {
+            self.gone += 1;
+            return After::GoOn;
+        }
+        After::Pause { tell: !std::mem::replace(&mut self.told, true) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENOMEM: i32 = 12;
+    const EMFILE: i32 = 24;
+    const EPERM: i32 = 1;
+    const EPROTO: i32 = 71;
+    const ENOBUFS: i32 = 105;
+    const ECONNABORTED: i32 = 103;
+
+    #[test]
+    fn any_error_that_lasts_is_followed_by_a_pause_and_told_once() {
+        for code in [ENOMEM, EMFILE, EPERM, EPROTO, ENOBUFS, 9999] {
+            let (mut errors, error) = (Errors::default(), io::Error::from_raw_os_error(code));
+            assert_eq!(errors.after(&error), After::Pause { tell: true }, "{error}");
+            assert_eq!(errors.after(&error), After::Pause { tell: false }, "{error}");
+            errors.accepted();
+            assert_eq!(errors.after(&error), After::Pause { tell: true }, "{error}, after it was over");
+        }
+    }
+
+    #[test]
+    fn a_connection_that_has_gone_holds_up_nobody_unless_all_of_them_have() {
+        let (mut errors, gone) = (Errors::default(), io::Error::from_raw_os_error(ECONNABORTED));
+        for _ in 0..GONE_IN_A_ROW {
+            assert_eq!(errors.after(&gone), After::GoOn);
+        }
+        assert_eq!(errors.after(&gone), After::Pause { tell: true });
+        errors.accepted();
+        assert_eq!(errors.after(&gone), After::GoOn);
+    }
+}
