@@ -196,7 +196,7 @@ impl Bound {
             self.drain.start();
             let data_plane = async {
                 match broadcast.take() {
-                    Some(broadcast) => broadcast.drain(process.drain_timeout).await,
+                    Some(broadcast) => broadcast.drain(process.drain_idle, process.drain_timeout).await,
                     None => 0,
                 }
             };

@@ -60,7 +60,7 @@ impl Bound {
 
 impl Running {
     /// Ends what is in flight, and cuts what has not ended in time. Returns how many connections that were.
-    pub(crate) async fn drain(self, timeout: Duration) -> usize {
-        self.running.drain(timeout).await.cut
+    pub(crate) async fn drain(self, idle: Duration, timeout: Duration) -> usize {
+        self.running.drain(idle, timeout).await.cut
     }
 }

@@ -66,6 +66,9 @@ pub(crate) struct Process {
     pub(crate) ready_no_endpoint: bool,
     /// How long to go on serving, while not ready, before the drain begins.
     pub(crate) drain_delay: Duration,
+    /// How long a kept connection without a request may then still bring one.
+    #[serde(serialize_with = "go_duration")]
+    pub(crate) drain_idle: Duration,
     /// How long what is in flight may take before it is cut.
     pub(crate) drain_timeout: Duration,
     /// How much is logged at start.
@@ -81,6 +84,7 @@ impl Default for Process {
         Self {
             ready_no_endpoint: false,
             drain_delay: Duration::ZERO,
+            drain_idle: Duration::from_secs(1),
             drain_timeout: Duration::from_secs(10),
             log_level: Level::Info,
             log_format: Format::Text,

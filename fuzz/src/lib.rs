@@ -75,7 +75,10 @@ fn request(input: &[u8]) -> Option<RequestHead> {
     let most = BOUNDS.first_line;
     assert_same(
         input,
-        |buffer| RequestHead::take(buffer, &BOUNDS, most, &mut Fields::default()),
+        |buffer| {
+            let taken = RequestHead::take(buffer, &BOUNDS, most, &mut Fields::default())?;
+            Some(taken.map_err(|(error, _)| error))
+        },
         |bytes| RequestHead::parse(bytes, most, Fields::default()),
     );
     let bytes = head(input).ok()??;

@@ -1,13 +1,15 @@
 //! The access log: one entry per request, written when its last leg has ended, by a thread of its own. A log that
-//! cannot be written fast enough loses entries, which are counted; it never holds up a request.
+//! cannot be written fast enough loses entries, which are counted and told; it never holds up a request.
+
+mod writer;
 
 use std::{
-    io::Write,
+    borrow::Cow,
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, SyncSender, sync_channel},
+        atomic::Ordering,
+        mpsc::{SyncSender, sync_channel},
     },
     time::{Duration, SystemTime},
 };
@@ -16,6 +18,7 @@ use serde::Serialize;
 
 use tokio::time::Instant;
 
+use self::writer::{Counters, Writer};
 use crate::{
     config::AccessLog,
     exchange::Exchange,
@@ -56,6 +59,9 @@ pub struct Entry<'a> {
     pub sent: u64,
     /// To the end of the answer in milliseconds.
     pub ms: f64,
+    /// Why no endpoint was asked, or no longer; none where the endpoints decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'a str>,
     /// What every leg did.
     pub legs: Vec<LegReport<'a>>,
 }
@@ -83,6 +89,8 @@ pub struct Told {
     pub sent: u64,
     /// To the end of the answer.
     pub took: Duration,
+    /// Why no endpoint was asked, or no longer.
+    pub reason: Option<Cow<'static, str>>,
 }
 
 impl Told {
@@ -102,6 +110,7 @@ impl Told {
             received: exchange.map_or(0, |exchange| exchange.window.received()),
             sent: self.sent,
             ms: report::millis(self.took),
+            reason: self.reason.as_deref(),
             legs: exchange.map_or_else(Vec::new, |e| e.legs.iter().map(|leg| report::leg(leg, now)).collect()),
         });
     }
@@ -112,23 +121,31 @@ impl Told {
 pub struct Log {
     format: AccessLog,
     lines: Option<SyncSender<String>>,
-    dropped: Arc<AtomicU64>,
+    counters: Arc<Counters>,
 }
+
+/// Sees to it that what is queued is written before the process ends: dropping it waits for that, for a second at most.
+#[derive(Debug)]
+pub struct AtExit(pub Log);
 
 impl Log {
     /// A log in this format, on standard output.
     #[must_use]
     pub fn start(format: AccessLog) -> Self {
-        let dropped = Arc::default();
+        let counters = Arc::<Counters>::default();
         if format == AccessLog::Off {
-            return Self { format, lines: None, dropped };
+            return Self { format, lines: None, counters };
         }
         let (sender, receiver) = sync_channel(QUEUE);
-        let spawned = std::thread::Builder::new().name("access-log".into()).spawn(move || write_lines(&receiver));
+        let (writing, json) = (counters.clone(), format == AccessLog::Json);
+        let spawned = writer::standard_output().and_then(|out| {
+            let writer = Writer::new(out, json, writing);
+            std::thread::Builder::new().name("access-log".into()).spawn(move || writer.run(&receiver))
+        });
         if let Err(error) = &spawned {
-            tracing::error!(%error, "cannot start the access log's thread: nothing is logged");
+            tracing::error!(%error, "cannot start the access log: nothing is logged");
         }
-        Self { format, lines: spawned.is_ok().then_some(sender), dropped }
+        Self { format, lines: spawned.is_ok().then_some(sender), counters }
     }
 
     /// Whether entries are wanted.
@@ -145,31 +162,29 @@ impl Log {
             AccessLog::Text | AccessLog::Off => text(entry),
         };
         if lines.try_send(line).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.counters.dropped.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Waits until what is queued now is written, at most so long. Blocks the thread.
+    pub fn flush(&self, patience: Duration) {
+        let Some(lines) = &self.lines else { return };
+        let written = self.counters.ask();
+        // Wakes the writer; where there is no room for it, the writer is awake.
+        let _ = lines.try_send(String::new());
+        let _ = written.recv_timeout(patience);
     }
 
     /// Entries dropped so far.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+        self.counters.dropped.load(Ordering::Relaxed)
     }
 }
 
-/// Writes lines until every log that could send one is gone.
-fn write_lines(lines: &Receiver<String>) {
-    let mut out = std::io::BufWriter::new(std::io::stdout());
-    while let Ok(line) = lines.recv() {
-        let mut failed = writeln!(out, "{line}").is_err();
-        // One flush for all that has come meanwhile.
-        for line in lines.try_iter() {
-            failed |= writeln!(out, "{line}").is_err();
-        }
-        failed |= out.flush().is_err();
-        if failed {
-            tracing::error!("cannot write the access log to standard output: logging ends");
-            return;
-        }
+impl Drop for AtExit {
+    fn drop(&mut self) {
+        self.0.flush(Duration::from_secs(1));
     }
 }
 
@@ -187,6 +202,9 @@ fn text(entry: &Entry<'_>) -> String {
         entry.host,
         entry.id
     );
+    if let Some(reason) = entry.reason {
+        line.push_str(&format!(" reason=\"{}\"", quotable(reason)));
+    }
     for leg in &entry.legs {
         let outcome = leg.outcome.map_or("running", |outcome| outcome.as_str());
         let status = leg.status.map_or_else(String::new, |status| format!(":{status}"));
@@ -200,6 +218,11 @@ fn text(entry: &Entry<'_>) -> String {
 pub fn loggable(bytes: &[u8]) -> String {
     let kept = &bytes[..bytes.len().min(TARGET)];
     kept.iter().map(|b| if b.is_ascii_graphic() && *b != b'"' { char::from(*b) } else { '.' }).collect()
+}
+
+/// A text of ours as it can stand between quotes in a line: what it holds of others must not end them.
+fn quotable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() || c == '"' { '.' } else { c }).collect()
 }
 
 /// A time in UTC as RFC 3339 with milliseconds.

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
 
-use self::draining::Draining;
+use self::{answer::Answered, draining::Draining, head::Refused};
 use crate::{
     clock,
     config::Listener,
@@ -39,7 +39,7 @@ use crate::{
 /// How long a client may still send after an answer that came before the end of its body, so that it gets to read it.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// How long a connection that has not carried a request yet may still bring one after the drain has begun.
+/// How long at least a connection that has not carried a request yet may still bring one after the drain has begun.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
 
 /// A client connection and what serves it.
@@ -56,6 +56,8 @@ pub(crate) struct Connection {
     draining: Draining,
     /// Memory for the fields of the next head.
     fields: Fields,
+    /// When the first byte of the head came that was read last.
+    began: Instant,
     served: u64,
 }
 
@@ -75,6 +77,8 @@ struct Asked<'a> {
     head: &'a RequestHead,
     listener: &'a ListenerEntry,
     id: &'a str,
+    /// Whether the id was made here, because the client sent none that can be taken over.
+    is_new: bool,
     started: Instant,
 }
 
@@ -86,13 +90,14 @@ impl Connection {
         shared: &Shared,
         listener: usize,
         client: Downstream,
-        shutdown: watch::Receiver<bool>,
+        shutdown: watch::Receiver<Duration>,
     ) -> Option<Self> {
         let tables = shared.tables_made();
         let config = shared.table.load().listeners.get(listener)?.config.clone();
         let client_ip = client.peer.ip().to_canonical().to_string().into();
         let (alarm, draining, fields) = (Alarm::default(), Draining::new(shutdown), Fields::default());
-        Some(Self { listener, config, tables, client, client_ip, alarm, draining, fields, served: 0 })
+        let began = clock::now();
+        Some(Self { listener, config, tables, client, client_ip, alarm, draining, fields, began, served: 0 })
     }
 
     /// Serves requests until the connection ends.
@@ -101,10 +106,8 @@ impl Connection {
             let next = match self.read_head(&worker.shared).await {
                 Ok(Some(head)) => self.request(worker, head).await,
                 Ok(None) => Next::Close,
-                Err(problem) => {
-                    worker.shared.refused.count(problem.status);
-                    let mut out = Outgoing::new(problem.whole());
-                    self.flush(&mut out, crate::config::ClientTimeouts::default().body).await;
+                Err(refused) => {
+                    self.refuse_head(&worker.shared, refused).await;
                     Next::Linger
                 }
             };
@@ -121,10 +124,36 @@ impl Connection {
     pub(crate) async fn refuse(mut self, shared: &Shared) {
         let detail = "the proxy has as many connections as it takes: try again later, or raise max-connections";
         let problem = Problem::new(503, "connection_limit_reached", detail);
-        shared.refused.count(problem.status);
-        let mut out = Outgoing::new(problem.whole());
-        self.flush(&mut out, LINGER).await;
+        self.answer_without_request(shared, RequestResult::Rejected, problem, &[], LINGER).await;
         self.linger().await;
+    }
+
+    /// Answers a head that is not one, or not one for here.
+    async fn refuse_head(&mut self, shared: &Shared, Refused { problem, seen }: Refused) {
+        let idle = self.config.timeouts.body;
+        self.answer_without_request(shared, RequestResult::Client, problem, &seen, idle).await;
+    }
+
+    /// Answers where there is no request that could have a route; `seen` is what came of one.
+    async fn answer_without_request(
+        &mut self,
+        shared: &Shared,
+        result: RequestResult,
+        problem: Problem,
+        seen: &[u8],
+        idle: Duration,
+    ) {
+        shared.refused.count(problem.status);
+        let id = random_id();
+        let mut out = answer::refusal(&problem, id.as_str());
+        self.flush(&mut out, idle).await;
+        if shared.log.is_on() {
+            let took = clock::now().saturating_duration_since(self.began);
+            let (status, sent, reason) = (problem.status, out.body_bytes, Some(problem.detail));
+            let answered = Answered { result, status, sent, took, reason };
+            let told = answer::told_without_request(id.as_str(), self.client.peer, seen, answered);
+            told.write(&shared.log, "-", None);
+        }
     }
 
     /// Serves one request, whose head has come in.
@@ -134,15 +163,15 @@ impl Connection {
         let listener = worker.shared.table.load().listeners.get(self.listener).cloned();
         let Some(listener) = listener else { return Next::Close };
         let generated;
-        let id = match request_id(&head) {
+        let own = request_id(&head);
+        let id = match own {
             Some(id) => id,
             None => {
                 generated = random_id();
-                // Hexadecimal digits are always text.
-                std::str::from_utf8(&generated.0).unwrap_or_default()
+                generated.as_str()
             }
         };
-        let asked = Asked { head: &head, listener: &listener, id, started };
+        let asked = Asked { head: &head, listener: &listener, id, is_new: own.is_none(), started };
         let mut body = match head.framing {
             Framing::Unsaid => BodyReader::EMPTY,
             Framing::Length(length) => BodyReader::Length(length),
@@ -179,7 +208,7 @@ impl Connection {
             client: client_ip,
             trusted: headers::is_trusted(&asked.listener.config, self.client.peer.ip()),
             via: &route.via,
-            id: head.fields.of(Class::RequestId).next().is_none().then_some(asked.id),
+            id: asked.is_new.then_some(asked.id),
             report: wants_report,
             host: None,
         };
@@ -206,6 +235,7 @@ impl Connection {
         }
         let gathered =
             std::future::poll_fn(|cx| exchange.poll_gather(cx, &mut self.client, body, idle, &mut self.alarm)).await;
+        let mut reason = None;
         let (result, status, sent, next) = match gathered {
             Gathered::Decided(decision) => {
                 let result = report::result(&exchange.quorum, decision);
@@ -217,17 +247,23 @@ impl Connection {
                 let problem = Problem::new(fault.status(), "http_request_error", fault.to_string());
                 let quorum = exchange.quorum;
                 let sent = self.send_problem(asked, &problem, Some(&quorum), route, Next::Linger).await;
+                reason = Some(problem.detail);
                 (RequestResult::Client, fault.status(), sent, Next::Linger)
             }
             Gathered::Gone => {
-                exchange.abort(Outcome::Cancelled, "http_request_error", "the client went away in its request body");
+                let why = "the client went away in its request body";
+                exchange.abort(Outcome::Cancelled, "http_request_error", why);
+                reason = Some(why.into());
                 (RequestResult::Client, answer::CLIENT_GONE, 0, Next::Close)
             }
         };
         let took = clock::now().saturating_duration_since(asked.started);
         route.metrics.answered(result, status, took);
         exchange.release();
-        let told = shared.log.is_on().then(|| answer::told(asked, self.client.peer, result, status, sent, took));
+        let told = shared.log.is_on().then(|| {
+            let answered = Answered { result, status, sent, took, reason };
+            answer::told(asked, self.client.peer, answered)
+        });
         shared.conclude(exchange, told);
         next
     }
@@ -292,7 +328,8 @@ impl Connection {
             }
         };
         if shared.log.is_on() {
-            let told = answer::told(asked, self.client.peer, result, problem.status, sent, took);
+            let (status, reason) = (problem.status, Some(problem.detail.clone()));
+            let told = answer::told(asked, self.client.peer, Answered { result, status, sent, took, reason });
             told.write(&shared.log, route.map_or("-", |route| &route.config.name), None);
         }
         next
@@ -397,15 +434,23 @@ fn admit<'a>(shared: &'a Shared, asked: &'a Asked<'_>) -> Result<(&'a Arc<RouteE
 
 type Refusal = (Option<Arc<RouteEntry>>, RequestResult, Problem);
 
-/// The id the client gave the request, where it is one that can be logged.
+/// The id the client gave the request, where it is one and can be logged.
 fn request_id(head: &RequestHead) -> Option<&str> {
-    let id = std::str::from_utf8(head.fields.of(Class::RequestId).next()?).ok()?;
+    let mut ids = head.fields.of(Class::RequestId);
+    let id = std::str::from_utf8(ids.next()?).ok().filter(|_| ids.next().is_none())?;
     (!id.is_empty() && id.len() <= 128 && id.bytes().all(|b| b.is_ascii_graphic())).then_some(id)
 }
 
 /// An id in hexadecimal. Aligned, because its check as text then takes a quarter of the time.
 #[repr(align(16))]
 struct RandomId([u8; 32]);
+
+impl RandomId {
+    fn as_str(&self) -> &str {
+        // Hexadecimal digits are always text.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
 
 /// An id for a request that came without one: 128 random bits.
 fn random_id() -> RandomId {

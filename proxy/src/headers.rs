@@ -24,7 +24,7 @@ pub struct Forwarding<'a> {
     pub trusted: bool,
     /// The route's name in `Via`.
     pub via: &'a str,
-    /// The request's id, where the client sent none.
+    /// The request's id, where the client sent none that is taken over.
     pub id: Option<&'a str>,
     /// Whether the client asked for the report, which the endpoints need not know.
     pub report: bool,
@@ -109,6 +109,7 @@ pub fn put_leg_head(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forwardi
             // Said anew below, with this hop.
             | Class::ForwardedFor => {}
             Class::ForwardedProto | Class::ForwardedHost | Class::Forwarded if !forwarding.trusted => {}
+            Class::RequestId if forwarding.id.is_some() => {}
             Class::Accept if forwarding.report => {
                 let (name, value) = kept.parts(field);
                 kept.flush(out);

@@ -77,17 +77,6 @@ impl Problem {
             headers::put_framing(out, AnswerFraming::Length(length as u64));
         }
     }
-
-    /// The whole answer to a request that never had a route; the connection is closed after it.
-    #[must_use]
-    pub fn whole(&self) -> Vec<u8> {
-        let body = self.body(None);
-        let mut out = Vec::with_capacity(512 + body.len());
-        self.put_head(&mut out, body.len());
-        out.put_slice(b"Connection: close\r\n\r\n");
-        out.put_slice(&body);
-        out
-    }
 }
 
 #[cfg(test)]

@@ -12,12 +12,16 @@ use std::{
     time::Duration,
 };
 
-use runtime::drain::Drain;
+use runtime::{
+    accept::{After, Errors, PAUSE},
+    drain::Drain,
+};
 use snapshot::{Reader, Version};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{net::TcpStream, sync::watch, time::Instant};
 
 use crate::{
+    access_log::AtExit,
     clock,
     config::{Config, Problem},
     connection::Connection,
@@ -28,9 +32,6 @@ use crate::{
 
 /// How often idle connections to endpoints are looked through.
 const SWEEP: Duration = Duration::from_secs(5);
-
-/// How long a listener waits where connections cannot be accepted for now.
-const BREATH: Duration = Duration::from_millis(100);
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
@@ -52,11 +53,14 @@ pub struct Server {
 pub struct Running {
     handle: Handle,
     drain: Drain,
-    /// Ends accepting, keep-alive, and following snapshots.
-    shutdown: watch::Sender<bool>,
+    /// Ends accepting, keep-alive, and following snapshots. Changes once, to how long an idle connection may then still bring a
+    /// request.
+    shutdown: watch::Sender<Duration>,
     /// Ends the workers, whatever they are doing.
     stop: watch::Sender<bool>,
     threads: Vec<JoinHandle<()>>,
+    /// Last, when nothing is there any more that could log.
+    log: AtExit,
 }
 
 /// What the rest of the process may ask of a running server, and tell it.
@@ -148,7 +152,7 @@ impl Server {
     /// Starts the workers.
     #[must_use]
     pub fn start(self) -> Running {
-        let (shutdown, shut) = watch::channel(false);
+        let (shutdown, shut) = watch::channel(Duration::ZERO);
         let (stop, stopped) = watch::channel(false);
         let mut listeners: Vec<_> =
             self.shared.bound.iter().copied().zip(self.listeners.into_iter().map(Vec::into_iter)).collect();
@@ -159,7 +163,8 @@ impl Server {
             threads.push(thread.run(serve(worker, sockets.collect(), shut.clone(), stopped.clone())));
         }
         threads.push(self.tables.run(follow(self.shared.clone(), shut)));
-        Running { handle: Handle { shared: self.shared }, drain: self.drain, shutdown, stop, threads }
+        let log = AtExit(self.shared.log.clone());
+        Running { handle: Handle { shared: self.shared }, drain: self.drain, shutdown, stop, threads, log }
     }
 }
 
@@ -216,7 +221,7 @@ impl Thread {
 async fn serve(
     worker: Arc<Worker>,
     sockets: Vec<(SocketAddr, TcpListener)>,
-    shutdown: watch::Receiver<bool>,
+    shutdown: watch::Receiver<Duration>,
     mut stop: watch::Receiver<bool>,
 ) {
     let sweeper = tokio::spawn(sweep(worker.clone()));
@@ -231,7 +236,7 @@ async fn serve(
 }
 
 /// Accepts connections until the shutdown, and then those that had come in before it.
-async fn accept(app: Arc<App>, address: SocketAddr, socket: TcpListener, flag: watch::Receiver<bool>) {
+async fn accept(app: Arc<App>, address: SocketAddr, socket: TcpListener, flag: watch::Receiver<Duration>) {
     let listener = match tokio::net::TcpListener::from_std(socket) {
         Ok(listener) => listener,
         Err(error) => {
@@ -239,7 +244,7 @@ async fn accept(app: Arc<App>, address: SocketAddr, socket: TcpListener, flag: w
         }
     };
     // The flag itself is never marked as seen: that is how connections learn of the shutdown, whenever they come.
-    let (mut shutdown, mut short) = (flag.clone(), false);
+    let (mut shutdown, mut errors) = (flag.clone(), Errors::default());
     loop {
         let accepted = tokio::select! {
             biased;
@@ -248,17 +253,16 @@ async fn accept(app: Arc<App>, address: SocketAddr, socket: TcpListener, flag: w
         };
         match accepted {
             Ok((stream, peer)) => {
-                short = false;
+                errors.accepted();
                 app.take(stream, peer, &flag);
             }
-            Err(error) if is_shortage(&error) => {
-                if !std::mem::replace(&mut short, true) {
+            Err(error) => {
+                let After::Pause { tell } = errors.after(&error) else { continue };
+                if tell {
                     tracing::error!(%address, %error, "cannot accept connections, trying again; raise the limit (ulimit -n)");
                 }
-                tokio::time::sleep(BREATH).await;
+                tokio::time::sleep(PAUSE).await;
             }
-            // That connection has gone before it was accepted.
-            Err(_) => {}
         }
     }
     // To close the socket would reset what waits to be accepted.
@@ -268,12 +272,6 @@ async fn accept(app: Arc<App>, address: SocketAddr, socket: TcpListener, flag: w
             app.take(stream, peer, &flag);
         }
     }
-}
-
-/// Whether the process or the system has run out of what a connection needs: ENOMEM, ENFILE, EMFILE, ENOBUFS. A
-/// connection that waits then stays where it is, and to try at once again would be to spin.
-fn is_shortage(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(12 | 23 | 24 | 105))
 }
 
 /// Closes idle connections to endpoints that have been idle for too long or were closed by the endpoint, and lets go of
@@ -290,13 +288,13 @@ async fn sweep(worker: Arc<Worker>) {
 }
 
 /// Keeps the table in step with the snapshot.
-async fn follow(shared: Arc<Shared>, mut shutdown: watch::Receiver<bool>) {
+async fn follow(shared: Arc<Shared>, mut shutdown: watch::Receiver<Duration>) {
     let mut reader = shared.reader();
     let mut seen = shared.table.load().version.sequence;
     loop {
         let newer = tokio::select! {
             newer = reader.newer_than(seen) => newer,
-            _ = shutdown.wait_for(|shutdown| *shutdown) => return,
+            _ = shutdown.changed() => return,
         };
         let Ok(newer) = newer else {
             // No newer snapshot will ever come: what there is stays in force.
@@ -315,7 +313,7 @@ struct App {
 
 impl App {
     /// Takes a connection that was accepted, and serves it in a task of its own.
-    fn take(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, shutdown: &watch::Receiver<bool>) {
+    fn take(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, shutdown: &watch::Receiver<Duration>) {
         // What is written is whole heads and bodies: waiting for more would only delay it. A socket that cannot is gone.
         let _ = stream.set_nodelay(true);
         let (app, shutdown) = (self.clone(), shutdown.clone());
@@ -327,7 +325,7 @@ impl App {
         });
     }
 
-    async fn serve(&self, client: Downstream, shutdown: watch::Receiver<bool>) {
+    async fn serve(&self, client: Downstream, shutdown: watch::Receiver<Duration>) {
         let (_connected, welcome) = self.worker.shared.connect();
         let connection = Connection::new(&self.worker.shared, self.listener, client, shutdown);
         let Some(connection) = connection else { return };
@@ -348,19 +346,23 @@ impl Running {
         self.handle.clone()
     }
 
-    /// Ends in order: no new connections, idle ones are closed, what is in flight finishes. What has not ended at the
-    /// time-out is cut.
-    pub async fn drain(self, timeout: Duration) -> Drained {
-        self.shutdown.send_replace(true);
+    /// Ends in order: no new connections, what is in flight finishes, and each kept connection may bring one more request, which
+    /// may be on its way: it is closed when it has brought none for so long as `idle` says. What has not ended at the
+    /// time-out is cut, and what is to be logged is written.
+    pub async fn drain(self, idle: Duration, timeout: Duration) -> Drained {
+        self.shutdown.send_replace(idle);
         self.drain.start();
         let cut = self.drain.wait_idle(timeout).await;
         self.stop.send_replace(true);
         for target in self.handle.shared.table.load().targets() {
             target.retire();
         }
-        let threads = self.threads;
+        let (threads, log) = (self.threads, self.log);
         // Threads end at once now; joining them must not block the runtime this is called from.
-        let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
+        let joined = tokio::task::spawn_blocking(move || {
+            threads.into_iter().for_each(|thread| drop(thread.join()));
+            drop(log);
+        });
         let _ = joined.await;
         Drained { cut }
     }

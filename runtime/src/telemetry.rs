@@ -76,7 +76,7 @@ pub fn init(level: Level, format: Format) -> Telemetry {
 fn install(format: Format) -> Telemetry {
     // The bridge from `log` fixes its own ceiling at installation, so it starts open; the level asked for is set right after.
     let (filter, handle) = reload::Layer::new(LevelFilter::TRACE);
-    let layer = log::layer().with_writer(|| Lines(io::stderr()));
+    let layer = log::layer().with_writer(move || Lines { out: io::stderr(), format });
     let layer = match format {
         Format::Text => layer.with_ansi(false).boxed(),
         Format::Json => layer.json().flatten_event(true).boxed(),
@@ -92,7 +92,13 @@ fn install(format: Format) -> Telemetry {
 
 /// Writes each event as one line: what a peer sent may be part of it and must not look like another line, or steer a terminal.
 /// Credentials in URLs are not part of it, wherever they come from.
-struct Lines<W>(W);
+struct Lines<W> {
+    out: W,
+    format: Format,
+}
+
+/// How the logger's JSON begins, and what it is called here: as in every JSON of this process, the access log's too.
+const TIME: (&[u8], &[u8]) = (b"{\"timestamp\":", b"{\"time\":");
 
 impl<W: io::Write> io::Write for Lines<W> {
     /// The logger hands over one whole event at a time, ending with its line feed.
@@ -101,25 +107,27 @@ impl<W: io::Write> io::Write for Lines<W> {
         let redacted = without_credentials(event);
         let event = redacted.as_ref().map_or(event, |redacted| redacted.as_bytes());
         let line = event.strip_suffix(b"\n").unwrap_or(event);
-        if line.iter().any(u8::is_ascii_control) {
-            let mut escaped: Vec<u8> = Vec::with_capacity(line.len() + 16);
-            for byte in line {
-                if byte.is_ascii_control() {
-                    escaped.extend(byte.escape_ascii());
-                } else {
-                    escaped.push(*byte);
-                }
+        let (begin, rest) = match line.strip_prefix(TIME.0) {
+            Some(rest) if self.format == Format::Json => (TIME.1, rest),
+            _ => (&b""[..], line),
+        };
+        let mut out: Vec<u8> = Vec::with_capacity(event.len() + 16);
+        out.extend(begin);
+        for byte in rest {
+            match byte {
+                // The only one that JSON leaves as it is.
+                0x7f if self.format == Format::Json => out.extend(b"\\u007f"),
+                byte if byte.is_ascii_control() => out.extend(byte.escape_ascii()),
+                byte => out.push(*byte),
             }
-            escaped.extend(&event[line.len()..]);
-            self.0.write_all(&escaped)?;
-        } else {
-            self.0.write_all(event)?;
         }
+        out.extend(&event[line.len()..]);
+        self.out.write_all(&out)?;
         Ok(length)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        self.out.flush()
     }
 }
 

@@ -23,7 +23,7 @@ fn lines_reach_stderr_in_the_chosen_format() {
     if let Ok(format) = std::env::var(CHILD) {
         let telemetry = telemetry::init(Level::Warn, format.parse().expect("a format"));
         tracing::info!("too quiet");
-        tracing::warn!(answer = 42, "first \"line\"\nbroken");
+        tracing::warn!(answer = 42, odd = "\u{7f}", "first \"line\"\nbroken");
         telemetry.set_level(Level::Debug).expect("this logger is installed");
         tracing::debug!("second");
         // A later call changes the level and keeps the format.
@@ -37,7 +37,10 @@ fn lines_reach_stderr_in_the_chosen_format() {
     let first: serde_json::Value = serde_json::from_str(&lines[0]).expect("each line is JSON");
     assert_eq!(first["level"], "WARN");
     assert_eq!(first["message"], "first \"line\"\nbroken");
-    assert_eq!(first["answer"], 42);
+    assert_eq!((&first["answer"], &first["odd"]), (&42.into(), &"\u{7f}".into()));
+    assert!(!lines[0].contains('\u{7f}'), "it steers no terminal: {}", lines[0]);
+    assert!(first["time"].as_str().is_some_and(|time| time.ends_with('Z')), "called as in the access log: {first}");
+    assert_eq!(first["timestamp"], serde_json::Value::Null);
     let second: serde_json::Value = serde_json::from_str(&lines[1]).expect("each line is JSON");
     assert_eq!(second["message"], "second");
 

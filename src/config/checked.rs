@@ -72,6 +72,7 @@ fn process(root: &Section<'_>) -> Process {
     Process {
         ready_no_endpoint: root.or_default_with("ready_no_endpoint", default.ready_no_endpoint, boolean),
         drain_delay: root.or_default_with("drain_delay", default.drain_delay, duration::parse),
+        drain_idle: root.or_default_with("drain_idle", default.drain_idle, duration::parse),
         drain_timeout: root.or_default_with("drain_timeout", default.drain_timeout, duration::parse),
         log_level: root.or_default_with("log_level", default.log_level, str::parse),
         log_format: root.or_default_with("log_format", default.log_format, str::parse),

@@ -317,6 +317,7 @@ const GROUPS: &[Group] = &[
                 "Ready even where a route has no endpoint",
             ),
             process::DRAIN_DELAY,
+            process::DRAIN_IDLE,
             process::DRAIN_TIMEOUT,
             process::LOG_LEVEL,
             process::LOG_FORMAT,

@@ -30,6 +30,15 @@ pub(super) const DRAIN_DELAY: Setting = setting(
     "On SIGTERM, how long to go on serving while not ready, so that load balancers notice",
 );
 
+/// How long a kept connection may bring one more request.
+pub(super) const DRAIN_IDLE: Setting = setting(
+    "drain-idle",
+    "drain_idle",
+    Kind::One("DURATION"),
+    "1s",
+    "After that, how long a kept connection without a request stays open: one may be on its way, and is answered with Connection: close",
+);
+
 /// How long the drain may take.
 pub(super) const DRAIN_TIMEOUT: Setting = setting(
     "drain-timeout",

@@ -76,3 +76,20 @@ async fn the_log_level_changes_at_run_time() {
     assert_eq!(client::get(fanfare.admin(), "/-/log-level").await.text(), "debug");
     assert_eq!(level("loud").await.complete().status, 400);
 }
+
+#[tokio::test]
+async fn a_probe_is_answered_whatever_else_is_connected() {
+    let origin = Origin::start(Reply::ok("fine"));
+    let fanfare = Fanfare::broadcast(&[origin.address()], &[]).await;
+    fanfare.wait_ready().await;
+    let mut held = Vec::new();
+    for n in 0..300 {
+        let mut client = client::RawClient::connect(fanfare.admin()).await;
+        if n % 2 == 0 {
+            client.send("GET /-/healthy HTTP/1.1\r\nHost: ").await;
+        }
+        held.push(client);
+    }
+    assert_eq!(client::get(fanfare.admin(), "/-/healthy").await.complete().text(), "OK");
+    assert!(held.last().is_some_and(client::RawClient::is_quiet), "the last one has not made room");
+}

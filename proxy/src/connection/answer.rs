@@ -1,6 +1,7 @@
 //! Puts together what the client gets, and what the log is told of it.
 
 use std::{
+    borrow::Cow,
     net::SocketAddr,
     time::{Duration, SystemTime},
 };
@@ -90,16 +91,32 @@ fn put_connection(out: &mut Vec<u8>, asked: &Asked<'_>, next: Next) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// The whole answer where there is no request that could have a route; the connection is closed after it.
+pub(super) fn refusal(problem: &Problem, id: &str) -> Outgoing {
+    let body = problem.body(Some(id));
+    let mut head = Vec::with_capacity(512);
+    problem.put_head(&mut head, body.len());
+    headers::put_text(&mut head, "Connection", &["close"]);
+    head.extend_from_slice(b"\r\n");
+    let mut outgoing = Outgoing::new(head);
+    outgoing.push_body(body);
+    outgoing
+}
+
+/// How a request was answered.
+pub(super) struct Answered {
+    pub(super) result: RequestResult,
+    pub(super) status: u16,
+    /// Bytes of body.
+    pub(super) sent: u64,
+    pub(super) took: Duration,
+    /// Why it was not, or no longer, the endpoints that decided.
+    pub(super) reason: Option<Cow<'static, str>>,
+}
+
 /// What the log is told of a request.
-pub(super) fn told(
-    asked: &Asked<'_>,
-    client: SocketAddr,
-    result: RequestResult,
-    status: u16,
-    sent: u64,
-    took: Duration,
-) -> Told {
-    let head = asked.head;
+pub(super) fn told(asked: &Asked<'_>, client: SocketAddr, answered: Answered) -> Told {
+    let (head, Answered { result, status, sent, took, reason }) = (asked.head, answered);
     Told {
         time: SystemTime::now() - took,
         id: asked.id.to_owned(),
@@ -111,5 +128,27 @@ pub(super) fn told(
         result,
         sent,
         took,
+        reason,
+    }
+}
+
+/// What the log is told where there was no request that could have a route: of its first line what there is.
+pub(super) fn told_without_request(id: &str, client: SocketAddr, seen: &[u8], answered: Answered) -> Told {
+    let line = seen.split(|b| b"\r\n".contains(b)).next().unwrap_or_default();
+    let mut words = line.split(|b| *b == b' ').map(|word| if word.is_empty() { "-".into() } else { loggable(word) });
+    let (method, target) = (words.next(), words.next());
+    let Answered { result, status, sent, took, reason } = answered;
+    Told {
+        time: SystemTime::now() - took,
+        id: id.to_owned(),
+        client,
+        method: method.unwrap_or_else(|| "-".into()),
+        host: String::new(),
+        target: target.unwrap_or_else(|| "-".into()),
+        status,
+        result,
+        sent,
+        took,
+        reason,
     }
 }

@@ -4,21 +4,23 @@
 use std::{
     pin::{Pin, pin},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::{sync::watch, task::unconstrained};
 
 /// The beginning of the drain.
 pub(super) struct Draining {
-    /// Changes once, from not to draining; here that change is never marked as seen.
-    flag: watch::Receiver<bool>,
+    /// Changes once, when the drain begins, to how long an idle connection may then still bring a request; here that change is never
+    /// marked as seen.
+    flag: watch::Receiver<Duration>,
     /// Wakes the task of the connection at that change. Made when the connection first waits.
     wake: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl Draining {
     /// Watches a flag that nobody has looked at yet.
-    pub(super) fn new(flag: watch::Receiver<bool>) -> Self {
+    pub(super) fn new(flag: watch::Receiver<Duration>) -> Self {
         Self { flag, wake: None }
     }
 
@@ -28,7 +30,12 @@ impl Draining {
         self.flag.has_changed().unwrap_or(true)
     }
 
-    /// The same; where not, the task that asks first is woken when it begins. No other task may ask.
+    /// How long an idle connection may still bring a request, once it has begun.
+    pub(super) fn idle(&self) -> Duration {
+        *self.flag.borrow()
+    }
+
+    /// Whether it has begun; where not, the task that asks first is woken when it begins. No other task may ask.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
         if self.has_begun() {
             return true;
@@ -54,7 +61,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_waits_is_woken_when_it_begins() {
-        let (sender, flag) = watch::channel(false);
+        let (sender, flag) = watch::channel(Duration::ZERO);
         let mut draining = Draining::new(flag.clone());
         let (mut waits, waiting) = (0, tokio::sync::oneshot::channel());
         let mut told = Some(waiting.0);
@@ -67,8 +74,10 @@ mod tests {
             .await
         });
         waiting.1.await.unwrap();
-        sender.send_replace(true);
+        sender.send_replace(Duration::from_secs(7));
         assert_eq!(wait.await.unwrap(), 2);
-        assert!(Draining::new(flag).has_begun(), "also for a connection that comes later");
+        let later = Draining::new(flag);
+        assert!(later.has_begun(), "also for a connection that comes later");
+        assert_eq!(later.idle(), Duration::from_secs(7));
     }
 }

@@ -1,60 +1,106 @@
 //! Reads the head of the next request: under one deadline for all of it, and under a longer one before it begins.
 
-use std::{future::poll_fn, task::Poll};
+use std::{future::poll_fn, io, task::Poll};
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use tokio::time::Instant;
 
 use super::{Connection, LAST_CHANCE};
 use crate::{
     buffers, clock,
     config::HeadLimits,
-    http::{Bounds, HeadScanner, Scan, request::RequestHead},
+    http::{
+        Bounds, HeadScanner, Scan,
+        request::{BadRequest, RequestHead},
+    },
     problem::Problem,
     shared::Shared,
 };
 
+/// Bytes of a refused head that are looked at for the log.
+const SEEN: usize = 4 * 1024;
+
+/// Why a head is refused, and what came of it, for the log.
+pub(super) struct Refused {
+    pub(super) problem: Problem,
+    pub(super) seen: Bytes,
+}
+
 impl Connection {
     /// The next head; none where the connection ends first.
-    pub(super) async fn read_head(&mut self, shared: &Shared) -> Result<Option<RequestHead>, Problem> {
-        if self.client.buffer.is_empty() && !self.wait().await {
+    pub(super) async fn read_head(&mut self, shared: &Shared) -> Result<Option<RequestHead>, Refused> {
+        if !self.wait_for_head().await {
             return Ok(None);
         }
         self.look_up(shared);
-        let deadline = clock::now() + self.config.timeouts.head;
-        let (mut scanner, mut skipped) = (HeadScanner::default(), false);
+        self.began = clock::now();
+        let deadline = self.began + self.config.timeouts.head;
+        let mut scanner = HeadScanner::default();
         loop {
-            // RFC 9112 section 2.2: an empty line before a request is passed over.
-            if !skipped && self.client.buffer.starts_with(b"\r\n") {
-                self.client.buffer.advance(2);
-                skipped = true;
-            }
             let bounds = bounds(&self.config.head, &self.client.buffer);
             if scanner.is_fresh()
                 && let Some(head) =
                     RequestHead::take(&mut self.client.buffer, &bounds, self.config.head.target, &mut self.fields)
             {
-                return head.map(Some).map_err(Problem::bad_request);
+                return head.map(Some).map_err(|(error, seen)| Refused { problem: Problem::bad_request(error), seen });
             }
-            match scanner.scan(&self.client.buffer, &bounds).map_err(|overrun| Problem::bad_request(overrun.into()))? {
+            match scanner.scan(&self.client.buffer, &bounds).map_err(|overrun| self.refused(overrun.into()))? {
                 // A head that begins with an empty line is one that skipping did not help.
-                Scan::Complete(2) => return Err(Problem::bad_request(crate::http::request::BadRequest::RequestLine)),
+                Scan::Complete(2) => return Err(self.refused(BadRequest::RequestLine)),
                 Scan::Complete(length) => {
-                    let bytes = self.client.buffer.split_to(length).freeze();
+                    let seen = self.client.buffer.split_to(length).freeze();
                     let fields = std::mem::take(&mut self.fields);
-                    let head = RequestHead::parse(bytes, self.config.head.target, fields);
-                    return head.map(Some).map_err(Problem::bad_request);
+                    let head = RequestHead::parse(seen.clone(), self.config.head.target, fields);
+                    return head.map(Some).map_err(|error| Refused { problem: Problem::bad_request(error), seen });
                 }
                 Scan::Partial => {}
             }
-            // A lone CR may be the first half of an empty line that is to be passed over.
-            if self.client.buffer.is_empty() || (!skipped && &self.client.buffer[..] == b"\r") {
-                scanner = HeadScanner::default();
-            }
-            if !self.fill(deadline).await? {
-                return Ok(None);
+            match self.fill(deadline).await {
+                Some(Ok(read)) if read > 0 => {}
+                Some(_) => return Ok(None),
+                None => {
+                    let limit = runtime::duration::format(self.config.timeouts.head);
+                    let detail = format!("the request head took longer than {limit}");
+                    return Err(Refused {
+                        problem: Problem::new(408, "http_request_error", detail),
+                        seen: self.seen(),
+                    });
+                }
             }
         }
+    }
+
+    /// Waits for the first bytes of a head, which an empty line before it is not (RFC 9112 section 2.2: it is passed over); false
+    /// where there will be none.
+    async fn wait_for_head(&mut self) -> bool {
+        let mut skipped = false;
+        loop {
+            if !skipped && self.client.buffer.starts_with(b"\r\n") {
+                self.client.buffer.advance(2);
+                skipped = true;
+            }
+            // A lone CR may be the first half of an empty line.
+            let begun = match &self.client.buffer[..] {
+                [] => false,
+                b"\r" => skipped,
+                _ => true,
+            };
+            if begun {
+                return true;
+            }
+            if !self.wait().await {
+                return false;
+            }
+        }
+    }
+
+    fn refused(&self, error: BadRequest) -> Refused {
+        Refused { problem: Problem::bad_request(error), seen: self.seen() }
+    }
+
+    /// What has come of a head that is not whole, as far as a log needs it.
+    fn seen(&self) -> Bytes {
+        Bytes::copy_from_slice(&self.client.buffer[..self.client.buffer.len().min(SEEN)])
     }
 
     /// Sees to it that the configuration is the one in force.
@@ -68,29 +114,20 @@ impl Connection {
         }
     }
 
-    /// Reads more of a head; false where the client is gone.
-    async fn fill(&mut self, deadline: Instant) -> Result<bool, Problem> {
+    /// Reads more of a head; none where the deadline has passed.
+    async fn fill(&mut self, deadline: Instant) -> Option<io::Result<usize>> {
         let (client, alarm) = (&mut self.client, &mut self.alarm);
-        let read = poll_fn(|cx| {
+        poll_fn(|cx| {
             if let Poll::Ready(read) = client.poll_fill(cx, buffers::ROOM) {
                 return Poll::Ready(Some(read));
             }
             alarm.poll(cx, deadline).map(|_| None)
         })
-        .await;
-        match read {
-            Some(Ok(read)) => Ok(read > 0),
-            Some(Err(_)) => Ok(false),
-            None => {
-                let limit = runtime::duration::format(self.config.timeouts.head);
-                let detail = format!("the request head took longer than {limit}");
-                Err(Problem::new(408, "http_request_error", detail))
-            }
-        }
+        .await
     }
 
-    /// Waits for the first byte; false where there will be none, because the client is gone or idle for too long, or
-    /// because the proxy drains.
+    /// Waits for a byte; false where there will be none, because the client is gone or idle for too long. While the proxy drains a
+    /// request may be on its way, so that too is waited for, but not for long.
     async fn wait(&mut self) -> bool {
         let mut until = clock::now() + self.config.timeouts.keepalive;
         let fresh = self.served == 0;
@@ -101,10 +138,8 @@ impl Connection {
                 return Poll::Ready(read.is_ok_and(|read| read > 0));
             }
             if draining.poll(cx) {
-                if !fresh {
-                    return Poll::Ready(false);
-                }
-                until = until.min(clock::now() + LAST_CHANCE);
+                let idle = if fresh { draining.idle().max(LAST_CHANCE) } else { draining.idle() };
+                until = until.min(clock::now() + idle);
             }
             alarm.poll(cx, until).map(|_| false)
         })

@@ -115,6 +115,9 @@ impl From<httparse::Error> for BadRequest {
     }
 }
 
+/// Why a head is refused, and its bytes.
+pub type Refused = (BadRequest, Bytes);
+
 /// What the parser found.
 struct Read {
     method: Span,
@@ -155,13 +158,16 @@ impl Read {
     }
 
     /// Checks what the parser does not look at.
-    fn check(self, bytes: Bytes, max_target: usize, mut fields: Fields) -> Result<RequestHead, BadRequest> {
+    fn check(self, bytes: Bytes, max_target: usize, mut fields: Fields) -> Result<RequestHead, Refused> {
         let Self { method, target, version, .. } = self;
         if target.len() > max_target {
-            return Err(BadRequest::TargetTooLong);
+            return Err((BadRequest::TargetTooLong, bytes));
         }
         fields.bytes = bytes;
-        let framing = Framing::of(version, &fields)?;
+        let framing = match Framing::of(version, &fields) {
+            Ok(framing) => framing,
+            Err(error) => return Err((error.into(), fields.bytes)),
+        };
         let mut head = RequestHead {
             method,
             target,
@@ -172,10 +178,11 @@ impl Read {
             keepalive: version == Version::Http11,
             fields,
         };
-        head.check_host()?;
-        head.check_target()?;
-        head.check_connection()?;
-        Ok(head)
+        let checked = head.check_host().and_then(|()| head.check_target()).and_then(|()| head.check_connection());
+        match checked {
+            Ok(()) => Ok(head),
+            Err(error) => Err((error, head.fields.bytes)),
+        }
     }
 }
 
@@ -194,27 +201,27 @@ impl RequestHead {
         };
         // The scanner found the end before: a parser that sees another one is not to be trusted with this head.
         let read = read.filter(|read| read.length == bytes.len()).ok_or(BadRequest::RequestLine)?;
-        read.check(bytes, max_target, fields)
+        read.check(bytes, max_target, fields).map_err(|(error, _)| error)
     }
 
     /// Takes a head from the front of the buffer if it is there as a whole, without a scan before. Where there is any
     /// doubt the buffer is left as it is, for the scanner to tell what is wrong with it or missing.
     ///
     /// # Errors
-    /// [`BadRequest`], as of [`RequestHead::parse`].
+    /// [`BadRequest`], as of [`RequestHead::parse`], and the head that was taken.
     pub fn take(
         buffer: &mut BytesMut,
         bounds: &Bounds,
         max_target: usize,
         recycled: &mut Fields,
-    ) -> Option<Result<Self, BadRequest>> {
+    ) -> Option<Result<Self, Refused>> {
         let read = Read::of::<USUAL_FIELDS>(buffer, recycled).ok()??;
         if !read.has_plain_line(buffer) || !recycled.are_strict(buffer, read.length, bounds) {
             return None;
         }
         let bytes = buffer.split_to(read.length).freeze();
         if !TARGET.has_all(read.target.get(&bytes)) {
-            return Some(Err(BadRequest::Target));
+            return Some(Err((BadRequest::Target, bytes)));
         }
         Some(read.check(bytes, max_target, std::mem::take(recycled)))
     }

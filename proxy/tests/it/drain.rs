@@ -23,7 +23,7 @@ async fn what_is_in_flight_finishes_and_what_is_idle_is_closed() {
     gate.wait_reached(1).await;
     b.wait_heads(3).await;
 
-    let draining = tokio::spawn(proxy.running().drain(NEVER));
+    let draining = tokio::spawn(proxy.running().drain(ms(200), NEVER));
     assert_eq!(idle.expect_end().await, Cut::Eof);
     assert_eq!(fresh.expect_end().await, Cut::Eof);
     assert!(!draining.is_finished(), "two requests are in flight");
@@ -47,7 +47,7 @@ async fn stragglers_finish_too() {
     let mut proxy = over(&[&a, &b]).require("any").total(NEVER).start();
     proxy.post(b"body").await.expect_status(200);
     gate.wait_reached(1).await;
-    let draining = tokio::spawn(proxy.running().drain(NEVER));
+    let draining = tokio::spawn(proxy.running().drain(ms(200), NEVER));
     testkit::eventually!("the listener to be closed", RawClient::try_connect(proxy.address).await.is_err(), |closed| {
         *closed
     });
@@ -80,6 +80,90 @@ async fn the_deadline_cuts_what_has_not_ended() {
 }
 
 #[tokio::test]
+async fn a_kept_connection_may_bring_one_more_request() {
+    let a = origin(0, Reply::ok("a"));
+    let mut proxy = over(&[&a]).start();
+    let mut kept = Vec::new();
+    for _ in 0..3 {
+        let mut client = proxy.sent(GET).await;
+        client.read_response("GET").await.expect_status(200);
+        kept.push(client);
+    }
+    let draining = tokio::spawn(proxy.running().drain(NEVER, NEVER));
+    testkit::eventually!("the listener to be closed", RawClient::try_connect(proxy.address).await.is_err(), |closed| {
+        *closed
+    });
+    assert!(kept.iter().all(RawClient::is_quiet), "a request may be on its way");
+    for client in &mut kept[..2] {
+        client.send(format!("{}body", sized_post(4))).await;
+        let answer = client.read_response("POST").await.expect_status(200);
+        assert_eq!(answer.header("connection"), Some("close"), "one more and no further: {answer}");
+        assert_eq!(client.expect_end().await, Cut::Eof);
+    }
+    assert!(!draining.is_finished(), "the third may still bring one");
+    kept.pop().unwrap().close();
+    assert_eq!(testkit::eventually::within("the drain", draining).await.unwrap().cut, 0);
+    assert!(a.wait_requests(5).await[3..].iter().all(|seen| seen.text() == "body"));
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_when_it_has_brought_nothing_for_so_long() {
+    let a = origin(0, Reply::ok("a"));
+    let mut proxy = over(&[&a]).start();
+    let mut kept = proxy.sent(GET).await;
+    kept.read_response("GET").await.expect_status(200);
+    let begun = std::time::Instant::now();
+    let draining = tokio::spawn(proxy.running().drain(ms(300), NEVER));
+    assert_eq!(kept.expect_end().await, Cut::Eof);
+    assert!(begun.elapsed() >= ms(300), "after {:?}", begun.elapsed());
+    assert_eq!(testkit::eventually::within("the drain", draining).await.unwrap().cut, 0);
+}
+
+/// Sends POSTs one after the other until told to stop, on one connection for as long as the proxy keeps it. Returns how many.
+async fn post_on(address: std::net::SocketAddr, name: usize, stop: tokio::sync::watch::Receiver<bool>) -> usize {
+    let mut client = RawClient::connect(address).await;
+    for n in 0.. {
+        let body = format!("{name}-{n}");
+        client.send(format!("{}{body}", sized_post(body.len()))).await;
+        let answer = client.read_response("POST").await.complete().expect_status(200);
+        if *stop.borrow() {
+            return n + 1;
+        }
+        if answer.header("connection") == Some("close") {
+            client = RawClient::connect(address).await;
+        }
+    }
+    unreachable!("it is told to stop")
+}
+
+#[tokio::test]
+async fn a_hand_over_loses_no_request_of_kept_connections() {
+    const CLIENTS: usize = 8;
+    let a = origin(0, Reply::ok("a"));
+    let mut current = over(&[&a]).start();
+    let address = current.address;
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let clients: Vec<_> = (0..CLIENTS).map(|name| tokio::spawn(post_on(address, name, stopped.clone()))).collect();
+    for round in 1..=10 {
+        a.wait_requests(round * 100).await;
+        let next = over(&[&a]).listener(|l| l.address = address).start();
+        let drained = current.running().drain(NEVER, NEVER);
+        assert_eq!(testkit::eventually::within("the drain", drained).await.cut, 0);
+        current = next;
+    }
+    stop.send_replace(true);
+    let mut sent = Vec::new();
+    for (name, client) in clients.into_iter().enumerate() {
+        let number = testkit::eventually::within("the client to end", client).await.expect("no request is lost");
+        sent.extend((0..number).map(|n| format!("{name}-{n}")));
+    }
+    let mut received: Vec<String> = a.requests().iter().map(|seen| seen.text()).collect();
+    sent.sort();
+    received.sort();
+    assert_eq!(received, sent, "each once");
+}
+
+#[tokio::test]
 async fn a_proxy_with_nothing_to_do_is_gone_at_once() {
     let a = origin(0, Reply::ok("a"));
     let mut proxy = over(&[&a]).config(|c| c.threads = 2).start();
@@ -97,7 +181,7 @@ async fn another_process_can_bind_beside_it_and_take_over() {
     let address = old.address;
     let new = over(&[&a]).listener(|l| l.address = address).start();
     assert_eq!(new.address, address);
-    let draining = tokio::spawn(old.running().drain(NEVER));
+    let draining = tokio::spawn(old.running().drain(ms(200), NEVER));
     testkit::eventually!(
         "the new one to get all connections",
         {

@@ -331,7 +331,7 @@ impl Proxy {
     /// Drains it. The proxy is gone afterwards; what it counted stays readable.
     pub(crate) async fn drain(&mut self, patience: Duration) -> usize {
         let running = self.running.take().expect("a proxy that was not drained yet");
-        running.drain(patience).await.cut
+        running.drain(ms(100), patience).await.cut
     }
 
     /// Takes out what drains it, to drain it elsewhere.

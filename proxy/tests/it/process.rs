@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use proxy::Server;
 use proxy::config::{AccessLog, Config, Limits, Listener};
@@ -21,6 +22,9 @@ const REQUIRE: &str = "PROXY_TEST_REQUIRE";
 
 /// How many threads it has.
 const THREADS: &str = "PROXY_TEST_THREADS";
+
+/// How long a head may take there.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What the child prints before its address.
 const READY: &str = "proxy listens on ";
@@ -89,6 +93,19 @@ impl Process {
         within(&format!("a line with {text:?}"), found).await
     }
 
+    /// Lets it drain and end, and returns what it has still written.
+    pub(crate) async fn finish(mut self) -> Vec<String> {
+        drop(self.child.stdin.take());
+        let rest = async {
+            let mut lines = Vec::new();
+            while let Some(line) = self.output.recv().await {
+                lines.push(line);
+            }
+            lines
+        };
+        within("the process to end", rest).await
+    }
+
     /// Its peak resident size, in bytes.
     pub(crate) fn peak(&self) -> u64 {
         let status = self.proc("status");
@@ -120,7 +137,8 @@ fn the_proxy_in_a_process_of_its_own() {
     let mut only = route(ROUTE, CLUSTER);
     only.policy.timeouts.total = NEVER;
     only.policy.require = std::env::var(REQUIRE).expect("a requirement").parse().expect("a requirement");
-    let listener = Listener::new(SocketAddr::from(([127, 0, 0, 1], 0)), vec![only]);
+    let mut listener = Listener::new(SocketAddr::from(([127, 0, 0, 1], 0)), vec![only]);
+    listener.timeouts.head = HEAD_TIMEOUT;
     let threads = std::env::var(THREADS).expect("a number").parse().expect("a number");
     let config = Config { listeners: vec![listener], threads, limits: Limits::default(), access_log: AccessLog::Json };
     let (publisher, reader) = snapshot::channel();
@@ -128,8 +146,10 @@ fn the_proxy_in_a_process_of_its_own() {
     publisher.apply([Change::Set(Cluster::new(name, endpoints).into())]);
     let server = Server::bind(config, reader).expect("a free port");
     println!("{READY}{}", server.addresses()[0]);
-    let _running = server.start();
-    // The pipe ends with the parent.
+    let running = server.start();
+    // The pipe ends with the parent, or when that asks for the end.
     let mut nothing = String::new();
     let _ = std::io::stdin().read_line(&mut nothing);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(running.drain(Duration::ZERO, NEVER));
 }

@@ -269,3 +269,33 @@ async fn what_cannot_be_is_refused_at_once() {
         assert!(finished.stderr.contains(problem), "{flags:?}: {}", finished.stderr);
     }
 }
+
+#[tokio::test]
+async fn who_waits_and_who_is_silent_keeps_no_probe_out() {
+    let cluster = cluster::shared().await;
+    let namespace = cluster.namespace("elect").await;
+    let account = candidate(&cluster, &namespace).await;
+    let fanfare = elect(account.kubeconfig_path(), &namespace, "one", &["-label=false"]);
+    until_leading(&fanfare, true).await;
+    let address = fanfare.listening("for elect").await;
+    let index = json(&fanfare, "/v1/state").await["index"].clone();
+    let mut held = Vec::new();
+    for path in ["/watch".to_owned(), format!("/v1/state?wait=10m&index={index}")] {
+        for _ in 0..150 {
+            let mut client = client::RawClient::connect(address).await;
+            client.send(client::request_bytes("x", "GET", &path, &[], b"")).await;
+            if path == "/watch" {
+                let mut head = client.read_head("GET").await;
+                client.read_body(&mut head, 1).await;
+            }
+            held.push(client);
+        }
+    }
+    for _ in 0..150 {
+        held.push(client::RawClient::connect(address).await);
+    }
+    for path in ["/healthz", "/leader", "/readyz"] {
+        client::get(address, path).await.complete().expect_status(200);
+    }
+    assert!(held[150..300].iter().all(client::RawClient::is_quiet), "who waits is not cut");
+}

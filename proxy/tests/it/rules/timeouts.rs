@@ -28,6 +28,29 @@ async fn drip(client: &mut RawClient, bytes: &[u8], pause: Duration) {
 }
 
 #[tokio::test]
+async fn an_empty_line_between_requests_is_no_head_that_has_begun() {
+    let a = origin(0, Reply::ok("a"));
+    let proxy = over(&[&a]).listener(|l| l.timeouts.head = ms(100)).start();
+    for stray in ["\r\n", "\r"] {
+        let mut client = proxy.sent("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        client.read_response("GET").await.expect_status(200);
+        client.send(stray).await;
+        dawdle(ms(400)).await;
+        assert!(client.is_quiet(), "no 408 and no end");
+        let rest = if stray == "\r" { "\n" } else { "" };
+        client.send(format!("{rest}GET / HTTP/1.1\r\nHost: x\r\n\r\n")).await;
+        client.read_response("GET").await.expect_status(200);
+    }
+    // One is passed over, and not one after the other.
+    let mut client = proxy.sent("\r\n\r\n").await;
+    assert_made_up(&client.read_response("GET").await, 400, "http_request_error");
+    // And one alone ends as an idle connection does.
+    let proxy = over(&[&a]).listener(|l| l.timeouts.keepalive = ms(100)).start();
+    let mut client = proxy.sent("\r\n").await;
+    assert_eq!(client.expect_end().await, Cut::Eof);
+}
+
+#[tokio::test]
 async fn the_head_has_one_time_out_in_all_however_it_drips() {
     let a = origin(0, Reply::ok("a"));
     let proxy = over(&[&a]).listener(|l| l.timeouts.head = ms(300)).start();
