@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use runtime::readiness::Gate;
+use runtime::readiness::{Gate, Readiness};
 
 use crate::{config::Config, kubernetes::Kubernetes, routes_gate, shared::Shared, sources::Sources};
 
@@ -12,6 +12,8 @@ pub(crate) struct Bound {
     /// Not ready from the start, so that nobody is told otherwise before requests see the first endpoints.
     routes: Gate,
     sources: Sources,
+    /// Of the sources: what it means for the process is decided by the routes.
+    lists: Readiness,
 }
 
 /// Requests are answered.
@@ -33,8 +35,12 @@ impl Bound {
         let (publisher, reader) = snapshot::channel();
         let routes = shared.readiness.register("routes");
         let server = proxy::Server::bind(config.proxy.clone(), reader.clone())?;
-        let sources = Sources::new(publisher, reader, shared.readiness.clone(), kubernetes);
-        Ok(Self { server, routes, sources })
+        let lists = Readiness::new();
+        let sources = Sources::new(publisher, reader, lists.clone(), kubernetes);
+        let names = config.proxy.listeners.iter().flat_map(|listener| &listener.routes).map(|route| &route.name);
+        let starting = names.map(|name| (name.to_string(), Err("starting".to_owned())));
+        shared.readiness.set_parts(starting.collect());
+        Ok(Self { server, routes, sources, lists })
     }
 
     /// Where requests come in, in the order of the configuration.
@@ -47,11 +53,11 @@ impl Bound {
     /// # Errors
     /// A source of endpoints cannot even be started.
     pub(crate) async fn start(self, shared: &Shared) -> anyhow::Result<Running> {
-        let Self { server, routes, mut sources } = self;
+        let Self { server, routes, mut sources, lists } = self;
         sources.start(&shared.current().targets).await?;
         let running = server.start();
         let handle = running.handle();
-        let _gate = routes_gate::spawn(routes, shared, handle.clone());
+        let _gate = routes_gate::spawn(routes, shared, handle.clone(), lists);
         Ok(Running { running, handle, sources, _gate })
     }
 }

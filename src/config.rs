@@ -59,9 +59,21 @@ pub(crate) struct Kubernetes {
     pub(crate) kubeconfig: Option<PathBuf>,
 }
 
+/// Which routes have to be ready for the process to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Ready {
+    /// Each of them.
+    All,
+    /// One of them.
+    Any,
+}
+
 /// How the process behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Process {
+    /// Which routes have to be ready for the process to be.
+    pub(crate) ready: Ready,
     /// Ready even where a route has no endpoint.
     pub(crate) ready_no_endpoint: bool,
     /// How long to go on serving, while not ready, before the drain begins.
@@ -82,6 +94,7 @@ pub(crate) struct Process {
 impl Default for Process {
     fn default() -> Self {
         Self {
+            ready: Ready::All,
             ready_no_endpoint: false,
             drain_delay: Duration::ZERO,
             drain_idle: Duration::from_secs(1),

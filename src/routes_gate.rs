@@ -1,43 +1,77 @@
-//! The readiness of the routes: one without an endpoint is not ready, unless that is allowed.
+//! The readiness of the routes, one by one and as a whole: a route is ready once its source of endpoints has its first list and an
+//! endpoint is ready, or none is needed.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
-use runtime::readiness::Gate;
+use runtime::readiness::{Gate, Readiness};
 
-use crate::shared::Shared;
+use crate::{
+    config::{Process, Ready},
+    shared::Shared,
+};
 
-/// Most names of routes that are named as a reason.
+/// Most reasons that are named for the whole.
 const NAMED: usize = 5;
 
 /// The task; dropping it ends it.
 pub(crate) struct Task(tokio::task::JoinHandle<()>);
 
-/// Keeps the gate in step with the routes.
-pub(crate) fn spawn(gate: Gate, shared: &Shared, handle: proxy::Handle) -> Task {
-    Task(tokio::spawn(keep(gate, shared.clone(), handle)))
+/// The state of every route by name: ready, or why not.
+type Routes = BTreeMap<String, Result<(), String>>;
+
+/// Keeps the gate and the parts in step with the routes and with their sources of endpoints.
+pub(crate) fn spawn(gate: Gate, shared: &Shared, handle: proxy::Handle, sources: Readiness) -> Task {
+    Task(tokio::spawn(keep(gate, shared.clone(), handle, sources)))
 }
 
-async fn keep(gate: Gate, shared: Shared, handle: proxy::Handle) {
+async fn keep(gate: Gate, shared: Shared, handle: proxy::Handle, sources: Readiness) {
     let (mut config, mut in_service) = (shared.config.subscribe(), handle.in_service());
     loop {
+        // Before anything is looked at, so that no change in between is lost.
+        let source = sources.changed();
         in_service.borrow_and_update();
-        let allowed = config.borrow_and_update().process.ready_no_endpoint;
-        let empty = if allowed { Vec::new() } else { handle.empty_routes() };
-        set(&gate, &empty);
+        let process = config.borrow_and_update().process.clone();
+        let routes: Routes = handle.routes().iter().map(|route| state(route, &process, &sources)).collect();
+        match whole(&routes, process.ready) {
+            Ok(()) => gate.set_ready(),
+            Err(why) => gate.set_not_ready(why),
+        }
+        shared.readiness.set_parts(routes);
         tokio::select! {
             changed = in_service.changed() => if changed.is_err() { return },
             changed = config.changed() => if changed.is_err() { return },
+            () = source => {}
         }
     }
 }
 
-fn set(gate: &Gate, empty: &[Arc<str>]) {
-    if empty.is_empty() {
-        return gate.set_ready();
+/// A route's name and state.
+fn state(route: &proxy::RouteState, process: &Process, sources: &Readiness) -> (String, Result<(), String>) {
+    let state = match sources.pending(route.cluster.as_str()) {
+        Some(why) => Err(format!("{}: {why}", route.cluster)),
+        None if route.has_endpoint || process.ready_no_endpoint => Ok(()),
+        None => Err("no endpoint".to_owned()),
+    };
+    (route.name.to_string(), state)
+}
+
+/// What that amounts to for the process.
+fn whole(routes: &Routes, ready: Ready) -> Result<(), String> {
+    let pending: Vec<_> = routes.iter().filter_map(|(name, state)| Some((name, state.as_ref().err()?))).collect();
+    let some_ready = pending.len() < routes.len();
+    if pending.is_empty() || (ready == Ready::Any && some_ready) {
+        return Ok(());
     }
-    let names = empty.iter().take(NAMED).map(|name| &**name).collect::<Vec<_>>().join(", ");
-    let more = if empty.len() > NAMED { format!(" and {} more", empty.len() - NAMED) } else { String::new() };
-    gate.set_not_ready(format!("no endpoint for {names}{more}"));
+    // Of many routes to the same, the reason is one.
+    let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (name, why) in pending {
+        reasons.entry(why).or_default().push(name);
+    }
+    let reasons = reasons.into_iter().map(|(why, names)| {
+        let more = if names.len() > NAMED { format!(" and {} more", names.len() - NAMED) } else { String::new() };
+        format!("{why} for {}{more}", names[..names.len().min(NAMED)].join(", "))
+    });
+    Err(reasons.collect::<Vec<_>>().join("; "))
 }
 
 // === impl Task ===
@@ -45,5 +79,38 @@ fn set(gate: &Gate, empty: &[Arc<str>]) {
 impl Drop for Task {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn routes(states: &[(&str, Option<&str>)]) -> Routes {
+        let state = |why: &Option<&str>| why.map_or(Ok(()), |why| Err(why.to_owned()));
+        states.iter().map(|(name, why)| ((*name).to_owned(), state(why))).collect()
+    }
+
+    #[test]
+    fn all_means_every_route_and_any_means_one() {
+        let (none, both) = (routes(&[]), routes(&[("a", None), ("b", None)]));
+        let (one, neither) = (
+            routes(&[("a", None), ("b", Some("no endpoint"))]),
+            routes(&[("a", Some("c: why")), ("b", Some("no endpoint"))]),
+        );
+        for (routes, all, any) in
+            [(&none, true, true), (&both, true, true), (&one, false, true), (&neither, false, false)]
+        {
+            assert_eq!(whole(routes, Ready::All).is_ok(), all, "{routes:?}");
+            assert_eq!(whole(routes, Ready::Any).is_ok(), any, "{routes:?}");
+        }
+        assert_eq!(whole(&neither, Ready::Any), Err("c: why for a; no endpoint for b".into()));
+    }
+
+    #[test]
+    fn of_many_routes_a_few_are_named() {
+        let names: Vec<String> = (0..9).map(|n| format!("r{n}")).collect();
+        let routes: Routes = names.iter().map(|name| (name.clone(), Err("no endpoint".to_owned()))).collect();
+        assert_eq!(whole(&routes, Ready::All), Err("no endpoint for r0, r1, r2, r3, r4 and 4 more".into()));
     }
 }

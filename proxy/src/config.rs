@@ -109,7 +109,7 @@ pub enum Members {
 /// Bounds of the whole process.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Limits {
-    /// Client connections at a time; one more gets 503.
+    /// Client connections at a time. For one more the one that has been longest without a request makes room, or it gets 503.
     pub connections: usize,
     /// Requests at a time; one more gets 503.
     pub inflight: usize,

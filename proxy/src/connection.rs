@@ -32,6 +32,7 @@ use crate::{
     outcome::Outcome,
     problem::Problem,
     report::{self, About},
+    seats::Seat,
     shared::{Admitted, Shared, Worker},
     table::{ListenerEntry, NoRoute, RouteEntry},
 };
@@ -54,6 +55,9 @@ pub(crate) struct Connection {
     client_ip: Box<str>,
     alarm: Alarm,
     draining: Draining,
+    seat: Arc<Seat>,
+    /// Whether this task is woken when it has to make room.
+    is_registered: bool,
     /// Memory for the fields of the next head.
     fields: Fields,
     /// When the first byte of the head came that was read last.
@@ -91,19 +95,34 @@ impl Connection {
         listener: usize,
         client: Downstream,
         shutdown: watch::Receiver<Duration>,
+        seat: Arc<Seat>,
     ) -> Option<Self> {
         let tables = shared.tables_made();
         let config = shared.table.load().listeners.get(listener)?.config.clone();
         let client_ip = client.peer.ip().to_canonical().to_string().into();
         let (alarm, draining, fields) = (Alarm::default(), Draining::new(shutdown), Fields::default());
-        let began = clock::now();
-        Some(Self { listener, config, tables, client, client_ip, alarm, draining, fields, began, served: 0 })
+        Some(Self {
+            listener,
+            config,
+            tables,
+            client,
+            client_ip,
+            alarm,
+            draining,
+            seat,
+            is_registered: false,
+            fields,
+            began: clock::now(),
+            served: 0,
+        })
     }
 
     /// Serves requests until the connection ends.
     pub(crate) async fn serve(mut self, worker: &Worker) {
         loop {
-            let next = match self.read_head(&worker.shared).await {
+            let head = self.read_head(&worker.shared).await;
+            self.seat.paid();
+            let next = match head {
                 Ok(Some(head)) => self.request(worker, head).await,
                 Ok(None) => Next::Close,
                 Err(refused) => {
@@ -351,7 +370,8 @@ impl Connection {
 
     /// What becomes of the connection after a request that was read to its end.
     fn next(&self, asked: &Asked<'_>) -> Next {
-        let keep = asked.head.keepalive && asked.listener.config.keepalive && !self.draining.has_begun();
+        let ends = self.draining.has_begun() || self.seat.is_cut();
+        let keep = asked.head.keepalive && asked.listener.config.keepalive && !ends;
         if keep { Next::Keep } else { Next::Close }
     }
 

@@ -13,6 +13,7 @@
 //! - [`table`], [`target`]: routes and endpoints, made from configuration and snapshot, loaded once per request
 //! - [`headers`]: what of a head goes on to the other side
 //! - [`exchange`]: one request and its legs: the body window, the legs, the policy, the answer
+//! - `seats`: which client connection makes room for another
 //! - [`transport`], `reach`: connections to endpoints, and who makes them while none comes about
 //! - `clock`, `buffers`: the time of a wake-up, and memory that is used again, of one thread
 //! - [`outcome`], [`problem`], [`report`]: what legs produced, and what the client is told
@@ -33,6 +34,7 @@ pub mod outcome;
 pub mod problem;
 mod reach;
 pub mod report;
+mod seats;
 pub mod server;
 mod shared;
 pub mod table;
@@ -40,4 +42,4 @@ pub mod target;
 pub mod transport;
 
 pub use config::Config;
-pub use server::{BindError, Drained, Handle, ReloadError, Running, Server};
+pub use server::{BindError, Drained, Handle, ReloadError, RouteState, Running, Server};

@@ -16,7 +16,7 @@ use runtime::{
     accept::{After, Errors, PAUSE},
     drain::Drain,
 };
-use snapshot::{Reader, Version};
+use snapshot::{ClusterName, Reader, Version};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{net::TcpStream, sync::watch, time::Instant};
 
@@ -28,6 +28,7 @@ use crate::{
     downstream::Downstream,
     exchange::spare,
     shared::{Shared, Worker},
+    table::RouteEntry,
 };
 
 /// How often idle connections to endpoints are looked through.
@@ -67,6 +68,17 @@ pub struct Running {
 #[derive(Clone, Debug)]
 pub struct Handle {
     shared: Arc<Shared>,
+}
+
+/// A route, as far as its readiness goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteState {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The cluster that it leads to.
+    pub cluster: ClusterName,
+    /// Whether an endpoint of that is ready.
+    pub has_endpoint: bool,
 }
 
 /// How a drain ended.
@@ -326,8 +338,9 @@ impl App {
     }
 
     async fn serve(&self, client: Downstream, shutdown: watch::Receiver<Duration>) {
-        let (_connected, welcome) = self.worker.shared.connect();
-        let connection = Connection::new(&self.worker.shared, self.listener, client, shutdown);
+        let (connected, welcome) = self.worker.shared.connect();
+        let seat = connected.seat.clone();
+        let connection = Connection::new(&self.worker.shared, self.listener, client, shutdown, seat);
         let Some(connection) = connection else { return };
         if welcome {
             clock::per_wake_up(connection.serve(&self.worker)).await;
@@ -408,12 +421,16 @@ impl Handle {
         self.shared.tables.subscribe()
     }
 
-    /// The routes that have no endpoint now.
+    /// Every route with the cluster that it leads to, and whether it has an endpoint that is ready.
     #[must_use]
-    pub fn empty_routes(&self) -> Vec<Arc<str>> {
+    pub fn routes(&self) -> Vec<RouteState> {
         let table = self.shared.table.load();
-        let empty = table.routes().filter(|route| route.members.is_empty());
-        empty.map(|route| route.config.name.clone()).collect()
+        let state = |route: &Arc<RouteEntry>| RouteState {
+            name: route.config.name.clone(),
+            cluster: route.config.cluster.clone(),
+            has_endpoint: route.members.iter().any(|member| member.ready),
+        };
+        table.routes().map(state).collect()
     }
 
     /// The endpoints of every route, with how their last legs ended.

@@ -20,6 +20,7 @@ use crate::{
     config::{Config, Limits},
     exchange::{Exchange, alarm::Alarm, budget::Budget},
     metrics::Refused,
+    seats::{Seat, Seats},
     table::Table,
 };
 
@@ -49,6 +50,8 @@ pub struct Shared {
     pub connections: AtomicUsize,
     /// How many there may be.
     connections_cap: usize,
+    /// Which of them makes room for another.
+    seats: Seats,
     /// Requests in flight.
     pub inflight: AtomicUsize,
     /// Requests of which only stragglers are left.
@@ -72,7 +75,10 @@ pub struct Admitted<'a>(&'a AtomicUsize);
 
 /// A client connection; ends with it.
 #[derive(Debug)]
-pub struct Connected(Arc<Shared>);
+pub struct Connected {
+    shared: Arc<Shared>,
+    pub(crate) seat: Arc<Seat>,
+}
 
 impl Shared {
     /// State for these listeners, with a table made from the snapshot in force.
@@ -93,6 +99,7 @@ impl Shared {
             refused: Refused::default(),
             connections: AtomicUsize::new(0),
             connections_cap: connections_cap(config.limits.connections),
+            seats: Seats::default(),
             inflight: AtomicUsize::new(0),
             straggling: AtomicUsize::new(0),
             work: drain.watch(),
@@ -131,11 +138,13 @@ impl Shared {
         (before < self.limits.inflight).then_some(admitted)
     }
 
-    /// Counts a client connection; whether there may be that many.
+    /// Counts a client connection; whether there is room for it. Where there is none, the one that has been longest without a
+    /// whole request makes it.
     #[must_use]
     pub fn connect(self: &Arc<Self>) -> (Connected, bool) {
         let before = self.connections.fetch_add(1, Ordering::Relaxed);
-        (Connected(self.clone()), before < self.connections_cap)
+        let welcome = before < self.connections_cap || self.seats.make_room();
+        (Connected { shared: self.clone(), seat: self.seats.enter() }, welcome)
     }
 
     /// The answer is out: runs what is left of the legs, then does what comes last.
@@ -192,6 +201,7 @@ impl Drop for Admitted<'_> {
 
 impl Drop for Connected {
     fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        self.shared.seats.leave(&self.seat);
+        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }

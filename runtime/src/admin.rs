@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -15,7 +15,7 @@ use axum::{Extension, Router};
 
 use crate::listener::{Bound, Limits, Peer};
 use crate::metrics::Metrics;
-use crate::readiness::Readiness;
+use crate::readiness::{Part, Readiness};
 use crate::telemetry::{Level, Telemetry};
 
 /// A JSON document made anew for each request.
@@ -129,10 +129,23 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     }
 }
 
-async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
-    match shared.readiness.check() {
-        Ok(()) => (StatusCode::OK, "OK".to_owned()),
-        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("NOT READY: {why}")),
+/// What is asked about: the whole process, or one route of it.
+#[derive(serde::Deserialize)]
+struct Ask {
+    route: Option<String>,
+}
+
+async fn ready(State(shared): State<Arc<Shared>>, Query(ask): Query<Ask>) -> (StatusCode, String) {
+    let pending = |why: String| (StatusCode::SERVICE_UNAVAILABLE, format!("NOT READY: {why}"));
+    let Some(route) = ask.route else {
+        return shared.readiness.check().map_or_else(pending, |()| (StatusCode::OK, "OK".to_owned()));
+    };
+    match shared.readiness.check_part(&route) {
+        Part::Ready => (StatusCode::OK, "OK".to_owned()),
+        Part::Pending(why) => pending(why),
+        Part::Unknown(there) => {
+            (StatusCode::NOT_FOUND, format!("no route {route:?} here; there is: {}\n", there.join(", ")))
+        }
     }
 }
 

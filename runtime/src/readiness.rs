@@ -1,4 +1,5 @@
-//! Whether this process may be sent traffic: a registry of named gates, each ready or pending with a reason.
+//! Whether this process may be sent traffic: a registry of named gates, each ready or pending with a reason; and of parts that may be
+//! asked about one by one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,6 +31,19 @@ struct State {
     next_id: u64,
     draining: bool,
     gates: BTreeMap<u64, GateState>,
+    /// Parts by name; none where the process has no parts.
+    parts: Option<BTreeMap<String, Result<(), String>>>,
+}
+
+/// The state of a part of the process, as [`Readiness::check_part`] tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// It may be sent traffic.
+    Ready,
+    /// It may not, for this reason.
+    Pending(String),
+    /// There is no part of this name; these are there.
+    Unknown(Vec<String>),
 }
 
 #[derive(Debug)]
@@ -82,6 +96,35 @@ impl Readiness {
             .filter_map(|gate| gate.pending.as_ref().map(|why| format!("{}: {why}", gate.name)))
             .collect();
         if pending.is_empty() { Ok(()) } else { Err(pending.join("; ")) }
+    }
+
+    /// Why the gates of this name are pending; none where all are ready.
+    #[must_use]
+    pub fn pending(&self, name: &str) -> Option<String> {
+        let state = self.shared.state.lock();
+        state.gates.values().filter(|gate| gate.name == name).find_map(|gate| gate.pending.clone())
+    }
+
+    /// Sets what [`check_part`](Self::check_part) tells. Parts do not count for the whole: that is the gates' affair.
+    pub fn set_parts(&self, parts: BTreeMap<String, Result<(), String>>) {
+        self.shared.state.lock().parts = Some(parts);
+    }
+
+    /// The state of one part. While the process drains none is ready.
+    #[must_use]
+    pub fn check_part(&self, name: &str) -> Part {
+        let state = self.shared.state.lock();
+        match state.parts.as_ref().and_then(|parts| parts.get(name)) {
+            None => Part::Unknown(state.parts.iter().flat_map(BTreeMap::keys).cloned().collect()),
+            Some(_) if state.draining => Part::Pending("draining".to_owned()),
+            Some(Ok(())) => Part::Ready,
+            Some(Err(why)) => Part::Pending(why.clone()),
+        }
+    }
+
+    /// Resolves when a gate has changed since this was called, also if that was before it is polled.
+    pub fn changed(&self) -> tokio::sync::futures::Notified<'_> {
+        self.shared.changed.notified()
     }
 
     /// Whether [`check`](Self::check) succeeds.
@@ -174,6 +217,20 @@ mod tests {
         gate.set_ready();
         readiness.set_draining();
         assert_eq!(readiness.check(), Err("draining".into()));
+    }
+
+    #[test]
+    fn parts_are_asked_about_one_by_one_and_do_not_count_for_the_whole() {
+        let readiness = Readiness::new();
+        assert_eq!(readiness.check_part("purge"), Part::Unknown(vec![]));
+        let parts = [("purge".to_owned(), Ok(())), ("write".to_owned(), Err("no endpoint".to_owned()))];
+        readiness.set_parts(parts.into());
+        assert_eq!(readiness.check(), Ok(()));
+        assert_eq!(readiness.check_part("purge"), Part::Ready);
+        assert_eq!(readiness.check_part("write"), Part::Pending("no endpoint".into()));
+        assert_eq!(readiness.check_part("other"), Part::Unknown(vec!["purge".into(), "write".into()]));
+        readiness.set_draining();
+        assert_eq!(readiness.check_part("purge"), Part::Pending("draining".into()));
     }
 
     #[tokio::test]

@@ -93,6 +93,28 @@ async fn health_readiness_and_metrics() {
 }
 
 #[tokio::test]
+async fn the_readiness_of_one_route_is_its_own() {
+    let admin = start(|admin| admin).await;
+    let parts = [("purge", Ok(())), ("ns/cache:80#2", Err("no endpoint".to_owned()))];
+    admin.readiness.set_parts(parts.into_iter().map(|(name, state)| (name.to_owned(), state)).collect());
+    let gate = admin.readiness.register("routes");
+    gate.set_not_ready("no endpoint");
+    for (query, status, answer) in [
+        ("", 503, "NOT READY: routes: no endpoint"),
+        ("?route=purge", 200, "OK"),
+        ("?other=1&route=purge", 200, "OK"),
+        ("?route=ns%2Fcache:80%232", 503, "NOT READY: no endpoint"),
+        ("?route=nothing", 404, "no route \"nothing\" here; there is: ns/cache:80#2, purge\n"),
+    ] {
+        let (got, _, body) = ask(admin.addr, "GET", &format!("/-/ready{query}"), "").await;
+        assert_eq!((got, body.as_str()), (status, answer), "{query}");
+    }
+    admin.readiness.set_draining();
+    let (status, _, body) = ask(admin.addr, "GET", "/-/ready?route=purge", "").await;
+    assert_eq!((status, body.as_str()), (503, "NOT READY: draining"));
+}
+
+#[tokio::test]
 async fn the_log_level_is_shown_changed_and_guarded() {
     let admin = start(|admin| admin).await;
     let (_, _, level) = ask(admin.addr, "GET", "/-/log-level", "").await;

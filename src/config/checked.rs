@@ -10,7 +10,7 @@ use runtime::{
 use serde_yaml::Value;
 
 use super::{
-    Config, Kubernetes, Process, Written, bridge, broadcast, discover, elect, endpoints, leader, mirror,
+    Config, Kubernetes, Process, Ready, Written, bridge, broadcast, discover, elect, endpoints, leader, mirror,
     values::{address, boolean, namespace, path},
 };
 
@@ -70,12 +70,21 @@ impl Config {
 fn process(root: &Section<'_>) -> Process {
     let default = Process::default();
     Process {
+        ready: root.or_default_with("ready", default.ready, ready),
         ready_no_endpoint: root.or_default_with("ready_no_endpoint", default.ready_no_endpoint, boolean),
         drain_delay: root.or_default_with("drain_delay", default.drain_delay, duration::parse),
         drain_idle: root.or_default_with("drain_idle", default.drain_idle, duration::parse),
         drain_timeout: root.or_default_with("drain_timeout", default.drain_timeout, duration::parse),
         log_level: root.or_default_with("log_level", default.log_level, str::parse),
         log_format: root.or_default_with("log_format", default.log_format, str::parse),
+    }
+}
+
+fn ready(text: &str) -> Result<Ready, String> {
+    match text {
+        "all" => Ok(Ready::All),
+        "any" => Ok(Ready::Any),
+        _ => Err(format!("{text:?} does not say which routes have to be ready: use all or any")),
     }
 }
 

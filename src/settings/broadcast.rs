@@ -278,7 +278,7 @@ const GROUPS: &[Group] = &[
                 "max_connections",
                 Kind::One("N"),
                 "10000",
-                "Client connections at a time; one more gets 503",
+                "Client connections at a time; for one more the one that has been longest without a request makes room, or it gets 503",
             ),
             setting("max-inflight", "max_inflight", Kind::One("N"), "10000", "Requests at a time; one more gets 503"),
             setting(
@@ -309,6 +309,13 @@ const GROUPS: &[Group] = &[
         title: "Process",
         settings: &[
             process::ADMIN,
+            setting(
+                "ready",
+                "ready",
+                Kind::One("all|any"),
+                "all",
+                "Which routes need an endpoint for the process to be ready: all of them, or any one; /-/ready?route=NAME tells of each",
+            ),
             setting(
                 "ready-no-endpoint",
                 "ready_no_endpoint",

@@ -29,6 +29,45 @@ async fn a_route_without_endpoint_is_not_ready_unless_that_is_allowed() {
 }
 
 #[tokio::test]
+async fn one_route_without_endpoint_makes_the_whole_unready_or_only_itself() {
+    let origin = Origin::start(Reply::ok("fine"));
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (full, late) = (origin.address(), folder.path().join("late.yaml"));
+    let config = |ready: &str| {
+        format!(
+            "ready: {ready}\nadmin: {{listen: '127.0.0.1:0'}}\nbroadcast:\n- listen: 127.0.0.1:0\n  routes:\n  \
+             - {{name: full, match: {{path: /full}}, to: {{endpoints: ['{full}']}}}}\n  \
+             - {{name: late, to: {{file: {}}}}}\n",
+            late.display()
+        )
+    };
+    for ready in ["all", "any"] {
+        let file = folder.path().join(format!("{ready}.yaml"));
+        std::fs::write(&file, config(ready)).expect("it can be written");
+        let fanfare = Fanfare::serve(["run", "--config", file.to_str().expect("ASCII")]).await;
+        let admin = fanfare.admin();
+        let ask = async |query: &str| client::get(admin, &format!("/-/ready{query}")).await.complete();
+        testkit::eventually!("the route with an endpoint", ask("?route=full").await.status, |status| *status == 200);
+        let told = ask("?route=late").await.expect_status(503).text();
+        assert!(told.starts_with("NOT READY: ") && told.contains("late.yaml"), "it has no list: {told}");
+        testkit::eventually!("the whole", ask("").await.status, |status| *status
+            == if ready == "any" { 200 } else { 503 });
+        // A list, but nothing in it.
+        std::fs::write(&late, "[]").expect("it can be written");
+        testkit::eventually!("the reason", ask("?route=late").await.text(), |text| text == "NOT READY: no endpoint");
+        testkit::eventually!("the whole", ask("").await.status, |status| *status
+            == if ready == "any" { 200 } else { 503 });
+        assert!(ready == "any" || ask("").await.text() == "NOT READY: routes: no endpoint for late");
+        std::fs::write(&late, format!("[{{targets: ['{full}']}}]")).expect("it can be written");
+        testkit::eventually!("the late route", ask("?route=late").await.status, |status| *status == 200);
+        testkit::eventually!("the whole", ask("").await.text(), |text| text == "OK");
+        let unknown = ask("?route=nothing").await.expect_status(404).text();
+        assert!(unknown.contains("full, late"), "{unknown}");
+        std::fs::remove_file(&late).expect("it is there");
+    }
+}
+
+#[tokio::test]
 async fn a_source_without_its_first_list_is_not_ready_whatever_is_allowed() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("endpoints.yaml");

@@ -1,6 +1,10 @@
 //! Reads the head of the next request: under one deadline for all of it, and under a longer one before it begins.
 
-use std::{future::poll_fn, io, task::Poll};
+use std::{
+    future::poll_fn,
+    io,
+    task::{Context, Poll},
+};
 
 use bytes::{Buf, Bytes};
 use tokio::time::Instant;
@@ -14,6 +18,7 @@ use crate::{
         request::{BadRequest, RequestHead},
     },
     problem::Problem,
+    seats::Seat,
     shared::Shared,
 };
 
@@ -29,6 +34,7 @@ pub(super) struct Refused {
 impl Connection {
     /// The next head; none where the connection ends first.
     pub(super) async fn read_head(&mut self, shared: &Shared) -> Result<Option<RequestHead>, Refused> {
+        self.seat.owes();
         if !self.wait_for_head().await {
             return Ok(None);
         }
@@ -114,28 +120,34 @@ impl Connection {
         }
     }
 
-    /// Reads more of a head; none where the deadline has passed.
+    /// Reads more of a head, nothing where the connection has to make room; none where the deadline has passed.
     async fn fill(&mut self, deadline: Instant) -> Option<io::Result<usize>> {
-        let (client, alarm) = (&mut self.client, &mut self.alarm);
+        let Self { client, alarm, seat, is_registered, .. } = self;
         poll_fn(|cx| {
             if let Poll::Ready(read) = client.poll_fill(cx, buffers::ROOM) {
                 return Poll::Ready(Some(read));
+            }
+            if has_to_go(seat, is_registered, cx) {
+                return Poll::Ready(Some(Ok(0)));
             }
             alarm.poll(cx, deadline).map(|_| None)
         })
         .await
     }
 
-    /// Waits for a byte; false where there will be none, because the client is gone or idle for too long. While the proxy drains a
+    /// Waits for a byte; false where there will be none, because the client is gone or idle for too long, or has to make room. While the proxy drains a
     /// request may be on its way, so that too is waited for, but not for long.
     async fn wait(&mut self) -> bool {
         let mut until = clock::now() + self.config.timeouts.keepalive;
         let fresh = self.served == 0;
-        let Self { client, alarm, draining, .. } = self;
+        let Self { client, alarm, draining, seat, is_registered, .. } = self;
         poll_fn(|cx| {
             // What has come before the drain, or with it, is answered.
             if let Poll::Ready(read) = client.poll_fill(cx, buffers::ROOM) {
                 return Poll::Ready(read.is_ok_and(|read| read > 0));
+            }
+            if has_to_go(seat, is_registered, cx) {
+                return Poll::Ready(false);
             }
             if draining.poll(cx) {
                 let idle = if fresh { draining.idle().max(LAST_CHANCE) } else { draining.idle() };
@@ -145,6 +157,14 @@ impl Connection {
         })
         .await
     }
+}
+
+/// Whether a connection that waits has to make room; the task that asks first is woken then. No other task may ask.
+fn has_to_go(seat: &Seat, is_registered: &mut bool, cx: &Context<'_>) -> bool {
+    if !std::mem::replace(is_registered, true) {
+        seat.register(cx);
+    }
+    seat.is_cut()
 }
 
 /// The bounds of a head. The first line may have a method and a version around its target.

@@ -334,6 +334,12 @@ impl Proxy {
         running.drain(ms(100), patience).await.cut
     }
 
+    /// The names of the routes that have no endpoint which is ready.
+    pub(crate) fn empty_routes(&self) -> Vec<Arc<str>> {
+        let routes = self.handle.routes().into_iter();
+        routes.filter(|route| !route.has_endpoint).map(|route| route.name).collect()
+    }
+
     /// Takes out what drains it, to drain it elsewhere.
     pub(crate) fn running(&mut self) -> Running {
         self.running.take().expect("a proxy that was not drained yet")

@@ -34,7 +34,7 @@ async fn a_route_does_not_feel_the_trouble_of_another() {
     });
     let proxy = proxy.total(NEVER).start();
     proxy.publish_cluster("other", &[&stuck]);
-    eventually!("the other route", proxy.handle.empty_routes().len(), |n| *n == 0);
+    eventually!("the other route", proxy.empty_routes().len(), |n| *n == 0);
     let mut waiting = Vec::new();
     for _ in 0..20 {
         waiting.push(proxy.sent("GET /other/ HTTP/1.1\r\nHost: x\r\n\r\n").await);
@@ -133,23 +133,70 @@ async fn nothing_is_left_behind() {
 
 #[tokio::test]
 async fn client_connections_are_capped() {
-    let [a] = origins([Reply::ok("a")]);
-    let proxy = over(&[&a]).limits(|l| l.connections = 3).start();
+    let gate = Gate::new();
+    let [a] =
+        origins([[Reply::ok("a").hold(&gate), Reply::ok("a").hold(&gate), Reply::ok("a").hold(&gate), Reply::ok("a")]]);
+    let proxy = over(&[&a]).limits(|l| l.connections = 3).total(NEVER).start();
     let mut clients = Vec::new();
-    for _ in 0..3 {
-        let mut client = proxy.sent(GET).await;
-        client.read_response("GET").await.expect_status(200);
-        clients.push(client);
+    for n in 1..=3 {
+        clients.push(proxy.sent(GET).await);
+        gate.wait_reached(n).await;
     }
     let mut refused = proxy.sent(GET).await;
     let answer = refused.read_response("GET").await;
     assert_eq!((answer.status, answer.header("connection")), (503, Some("close")), "{answer}");
     refused.half_close();
     refused.wait_end().await;
+    gate.release();
+    for client in &mut clients {
+        client.read_response("GET").await.expect_status(200);
+    }
     clients.pop().unwrap().close();
     eventually!("room", proxy.metric("fanfare_client_connections", &[]), |n| *n == 2.0);
     proxy.get("/").await.expect_status(200);
     assert_eq!(a.requests().len(), 4);
+}
+
+#[tokio::test]
+async fn where_there_is_no_room_the_connection_longest_without_a_whole_request_makes_it() {
+    let [a] = origins([Reply::ok("a")]);
+    let proxy = over(&[&a])
+        .limits(|l| l.connections = 3)
+        .listener(|l| (l.timeouts.head, l.timeouts.keepalive) = (NEVER, NEVER))
+        .start();
+    let mut silent = proxy.client().await;
+    eventually!("the first", proxy.metric("fanfare_client_connections", &[]), |n| *n == 1.0);
+    let mut asks = proxy.sent(GET).await;
+    asks.read_response("GET").await.expect_status(200);
+    let mut half = proxy.sent("GET / HTTP/1.1\r\nHo").await;
+    eventually!("all three", proxy.metric("fanfare_client_connections", &[]), |n| *n == 3.0);
+    asks.send(GET).await;
+    asks.read_response("GET").await.expect_status(200);
+    let mut others = Vec::new();
+    for gone in [&mut silent, &mut half] {
+        let mut another = proxy.sent(GET).await;
+        another.read_response("GET").await.expect_status(200);
+        gone.expect_end().await;
+        others.push(another);
+    }
+    asks.send(GET).await;
+    asks.read_response("GET").await.expect_status(200);
+}
+
+#[tokio::test]
+async fn any_number_of_silent_clients_keeps_no_request_out() {
+    let [a] = origins([Reply::ok("a")]);
+    let proxy = over(&[&a])
+        .limits(|l| l.connections = 50)
+        .listener(|l| (l.timeouts.head, l.timeouts.keepalive) = (NEVER, NEVER))
+        .start();
+    let mut held = Vec::new();
+    for n in 0..300 {
+        held.push(proxy.sent(if n % 2 == 0 { "" } else { "GET / HTTP/1.1\r\nHo" }).await);
+        if n % 50 == 49 {
+            proxy.get("/").await.expect_status(200);
+        }
+    }
 }
 
 #[tokio::test]

@@ -78,11 +78,11 @@ async fn the_last_endpoint_can_go_and_come_back() {
     proxy.publish(&[]);
     in_force(&proxy, 2).await;
     assert_eq!(proxy.get("/").await.status, 503);
-    assert_eq!(proxy.handle.empty_routes(), [Arc::from(ROUTE)]);
+    assert_eq!(proxy.empty_routes(), [Arc::from(ROUTE)]);
     proxy.publish(&[&a]);
     in_force(&proxy, 3).await;
     proxy.get("/").await.expect_status(200);
-    assert!(proxy.handle.empty_routes().is_empty());
+    assert!(proxy.empty_routes().is_empty());
 }
 
 #[tokio::test]
