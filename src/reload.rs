@@ -151,7 +151,16 @@ fn needs_restart(current: &Config, new: &Config) -> Vec<&'static str> {
         // Whatever was written otherwise and means the same.
         written: _,
         // These are read anew each time they are needed.
-        process: Process { ready_no_endpoint: _, drain_delay: _, drain_timeout: _, log_level, log_format },
+        process:
+            Process {
+                ready: _,
+                ready_no_endpoint: _,
+                drain_delay: _,
+                drain_idle: _,
+                drain_timeout: _,
+                log_level,
+                log_format,
+            },
     } = current;
     [
         ("admin.listen", *admin != new.admin),
