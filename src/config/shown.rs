@@ -191,7 +191,7 @@ mirror:
                     .filter(|(key, _)| key == role.name),
             ));
             let config = Config::check(&one).unwrap_or_else(|problems| panic!("{}: {problems}", role.name));
-            assert_eq!(config.shown()[role.name].is_null(), false, "{}", role.name);
+            assert!(!config.shown()[role.name].is_null(), "{}", role.name);
             again(&config);
         }
     }
