@@ -60,8 +60,7 @@ pub(crate) struct Kubernetes {
 }
 
 /// Which routes have to be ready for the process to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ready {
     /// Each of them.
     All,
@@ -79,7 +78,6 @@ pub(crate) struct Process {
     /// How long to go on serving, while not ready, before the drain begins.
     pub(crate) drain_delay: Duration,
     /// How long a kept connection without a request may then still bring one.
-    #[serde(serialize_with = "go_duration")]
     pub(crate) drain_idle: Duration,
     /// How long what is in flight may take before it is cut.
     pub(crate) drain_timeout: Duration,
