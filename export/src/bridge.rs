@@ -269,7 +269,8 @@ impl Bridge {
     async fn check(&self, name: &str, file: &Pulled) -> Result<(), SinkError> {
         let (there, here, file) = (name.to_owned(), self.config.to.file_name(), file.clone());
         // To read a large file takes a moment, and nobody is to wait for that.
-        let check = move || content::check(&[&there, &here], file.media_type.as_deref(), &file.bytes);
+        let by_url = matches!(self.config.from, Target::Http { .. });
+        let check = move || content::check(&[&there, &here], file.media_type.as_deref(), by_url, &file.bytes);
         let checked = tokio::task::spawn_blocking(check).await;
         let checked = checked.map_err(|error| self.refused(format!("it could not be checked: {error}")))?;
         checked.map_err(|why| self.refused(why))

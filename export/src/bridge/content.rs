@@ -1,15 +1,17 @@
 //! Whether what a store gave can be the file that was asked for, where no manifest says what that is.
 //!
-//! Rule: whatever `discover` writes is text, and never empty. What is written in JSON or YAML can be read as such, and is a
-//! map or a list. So an empty answer, a package, the page of a login or the half of a file are told from a file.
+//! Rule: whatever `discover` writes is text, and never empty, and what is written in JSON or YAML can be read as such. So an
+//! empty answer, a package, the page of a login or the half of a file are told from a file. Behind a URL anything may
+//! answer, a proxy with a sentence for instance, which is YAML as well: there it is also to be a map or a list.
 
 use serde::{Deserialize as _, de::IgnoredAny};
 
-/// Checks a file. `names` are those that it has there and here, `media_type` is what the store says about it.
+/// Checks a file. `names` are those that it has there and here, `media_type` is what the store says about it; `by_url`: it
+/// came from a URL.
 ///
 /// # Errors
 /// What it is instead.
-pub(super) fn check(names: &[&str], media_type: Option<&str>, bytes: &[u8]) -> Result<(), String> {
+pub(super) fn check(names: &[&str], media_type: Option<&str>, by_url: bool, bytes: &[u8]) -> Result<(), String> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err("it is empty".to_owned());
     }
@@ -24,10 +26,10 @@ pub(super) fn check(names: &[&str], media_type: Option<&str>, bytes: &[u8]) -> R
     }
     let called = |endings: &[&str]| names.iter().any(|name| endings.iter().any(|ending| name.ends_with(ending)));
     if called(&[".json"]) || media_type == "application/json" || media_type.ends_with("+json") {
-        json(text).map_err(|why| format!("it is no JSON: {why}"))?;
+        json(text, by_url).map_err(|why| format!("it is no JSON: {why}"))?;
     }
     if called(&[".yaml", ".yml"]) || media_type.ends_with("yaml") {
-        yaml(text).map_err(|why| format!("it is no YAML: {why}"))?;
+        yaml(text, by_url).map_err(|why| format!("it is no YAML: {why}"))?;
     }
     Ok(())
 }
@@ -40,19 +42,20 @@ fn is_page(text: &str) -> bool {
     begins("<!doctype html") || begins("<html")
 }
 
-fn json(text: &str) -> Result<(), String> {
+fn json(text: &str, by_url: bool) -> Result<(), String> {
     serde_json::from_str::<IgnoredAny>(text).map_err(|error| error.to_string())?;
     let collection = text.trim_start().starts_with(['{', '[']);
-    if collection { Ok(()) } else { Err("neither an object nor an array".to_owned()) }
+    if collection || !by_url { Ok(()) } else { Err("neither an object nor an array".to_owned()) }
 }
 
-/// Each of its documents is to be a map or a list, and there is to be one.
-fn yaml(text: &str) -> Result<(), String> {
+/// There is to be something in one of its documents.
+fn yaml(text: &str, by_url: bool) -> Result<(), String> {
     let mut any = false;
     for document in serde_yaml::Deserializer::from_str(text) {
         match serde_yaml::Value::deserialize(document).map_err(|error| error.to_string())? {
             serde_yaml::Value::Mapping(_) | serde_yaml::Value::Sequence(_) => any = true,
             serde_yaml::Value::Null => {}
+            _ if !by_url => any = true,
             _ => return Err("neither a map nor a list".to_owned()),
         }
     }
@@ -67,7 +70,7 @@ mod tests {
     fn a_file_is_told_from_what_stores_give_instead() {
         let said = |name: &str, media_type: &str, bytes: &[u8]| {
             let media_type = Some(media_type).filter(|text| !text.is_empty());
-            check(&[name], media_type, bytes).err().unwrap_or_default()
+            check(&[name], media_type, true, bytes).err().unwrap_or_default()
         };
         for (name, media_type, text) in [
             ("edge.yml", "", "{}\n"),
@@ -79,6 +82,8 @@ mod tests {
         ] {
             assert_eq!(said(name, media_type, text.as_bytes()), "", "{name}: {text}");
         }
+        assert_eq!(check(&["edge.yml"], None, false, b"whatever somebody has put there"), Ok(()));
+        assert!(check(&["edge.yml"], None, false, b"a: [1").is_err() && check(&["x.json"], None, false, b"{").is_err());
         let page = b"\n<!DOCTYPE HTML><html><body>Log in</body></html>";
         for (name, media_type, bytes, why) in [
             ("edge.yml", "", &b""[..], "empty"),

@@ -184,6 +184,38 @@ async fn what_changes_arrives_and_nothing_is_written_twice() {
     running.end().await;
 }
 
+/// What is left of a Service's slices when it is scaled to nothing: one without ports. A restart has only that to go by.
+#[tokio::test]
+async fn a_service_scaled_to_nothing_keeps_its_backend_also_over_a_restart() {
+    let cluster = cluster::shared().await;
+    let account = account(&cluster).await;
+    let ns = account.namespace();
+    put(&cluster, ns, "cache", 2).await;
+    let service = format!(
+        "{{apiVersion: v1, kind: Service, metadata: {{name: cache, namespace: {ns}, labels: {{export: 'yes'}}}}, \
+         spec: {{ports: [{{name: http, port: 80, targetPort: 8080}}]}}}}"
+    );
+    cluster.apply_yaml(&service).await.expect("a valid Service");
+    let bed = bed::file().await;
+    let running = run(account.kubeconfig_path(), ns, export(vec![bed.target("edge.yml")]), &bed).await;
+    until(&bed, "edge.yml", 2).await;
+    let placeholder = format!(
+        "{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {{name: cache-1, namespace: {ns}, \
+         labels: {{kubernetes.io/service-name: cache}}}}, addressType: IPv4, endpoints: [], ports: []}}"
+    );
+    cluster.apply_yaml(&placeholder).await.expect("a valid slice");
+    let text = until(&bed, "edge.yml", 0).await;
+    assert!(text.contains("cache-8080"), "{text}");
+    running.end().await;
+    // Another file, so that nothing of it is what a former process wrote.
+    let running = run(account.kubeconfig_path(), ns, export(vec![bed.target("again.yml")]), &bed).await;
+    assert_eq!(until(&bed, "again.yml", 0).await, text);
+    put(&cluster, ns, "cache", 1).await;
+    let text = until(&bed, "again.yml", 1).await;
+    assert!(text.contains("cache-8080") && text.matches("loadBalancer").count() == 1, "{text}");
+    running.end().await;
+}
+
 /// Rule: written after 200 ms without a further change, 2 s after the first at the latest; here with other numbers.
 #[tokio::test]
 async fn a_change_waits_for_quiet_but_not_for_ever() {

@@ -161,3 +161,15 @@ async fn endpoints_move_between_slices_without_being_away() {
     assert!(slices.len() >= 4, "{}", slices.len());
     assert_eq!(bed.endpoints().get_opt(&name).await.expect("readable"), None, "never v1 Endpoints");
 }
+
+#[tokio::test]
+async fn an_end_in_order_is_no_failure() {
+    let bed = Bed::new("ends").await;
+    // Which of two things that happen at once is seen first is a matter of chance.
+    for _ in 0..40 {
+        let mirror = bed.start(bed.config()).await;
+        let health = mirror.health.clone();
+        mirror.stop().await;
+        assert_eq!(health.check(), Ok(()));
+    }
+}
