@@ -1,6 +1,6 @@
 //! `elect`: elections, what they lead to for the pod beside, and the HTTP API that tells of them.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use anyhow::Context as _;
 use controlplane::{
@@ -34,10 +34,13 @@ pub(super) async fn bind(elections: &[Config], context: &Context) -> anyhow::Res
     let closing = Drain::new();
     let api = match elections.iter().find_map(|config| config.http) {
         Some(address) => {
-            let token = elections.iter().find_map(|config| config.step_down_token_file.as_deref());
+            let token = match elections.iter().find_map(|config| config.step_down_token_file.as_deref()) {
+                Some(path) => Some(read_token(path).await?),
+                None => None,
+            };
             let api = Api {
                 elections: bound,
-                step_down: StepDownAccess { token: token.map(read_token).transpose()? },
+                step_down: StepDownAccess { token },
                 readiness: context.readiness.clone(),
                 metrics: context.metrics.clone(),
                 closing: closing.watch(),
@@ -147,8 +150,11 @@ async fn run(running: Running, api: Option<listener::Bound>, closing: Drain, dra
     Ok(())
 }
 
-fn read_token(path: &Path) -> anyhow::Result<String> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read the token in {}", path.display()))?;
+/// It may be a pipe: a signal ends waiting for it.
+async fn read_token(path: &Path) -> anyhow::Result<String> {
+    let text = tokio::fs::read_to_string(path)
+        .await
+        .with_context(|| format!("cannot read the token in {}", path.display()))?;
     let token = text.trim();
     anyhow::ensure!(!token.is_empty(), "the token in {} is empty", path.display());
     Ok(token.to_owned())
