@@ -30,6 +30,8 @@ pub(crate) struct Bound {
     drain: Drain,
     admin: Option<listener::Bound>,
     shared: Shared,
+    /// A reload was asked for before anything ran.
+    reload_asked: bool,
 }
 
 /// How it ended.
@@ -94,7 +96,12 @@ impl Bound {
             None => None,
         };
         tokio::spawn(metrics.upkeep());
-        Ok(Self { broadcast, roles, leader, drain, admin, shared })
+        Ok(Self { broadcast, roles, leader, drain, admin, shared, reload_asked: false })
+    }
+
+    /// Has it reload as soon as it runs, if that was asked for before.
+    pub(crate) fn reload_at_once(self, asked: bool) -> Self {
+        Self { reload_asked: asked, ..self }
     }
 
     /// Where requests to broadcast come in, in the order of the configuration.
@@ -125,11 +132,11 @@ impl Bound {
         let addresses = self.addresses().to_vec();
         let (stop_admin, admin) = self.admin.map(serve_admin).unzip();
         let shared = self.shared;
-        let mut reload_asked = false;
+        let mut reload_asked = self.reload_asked;
         let mut broadcast = match self.broadcast {
             Some(broadcast) => match unless_ended(broadcast.start(&shared), &mut requests).await {
                 Ok((started, asked)) => {
-                    reload_asked = asked;
+                    reload_asked |= asked;
                     Some(started?)
                 }
                 Err(request) => return Ok(Ended::before_start(request)),

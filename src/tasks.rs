@@ -94,10 +94,9 @@ fn run_with(config: Config, follow: Option<&Path>) -> anyhow::Result<ExitCode> {
     let runtime = control_runtime()?;
     let ended = runtime.block_on(async {
         let mut requests = signals()?;
-        let reloader = follow.map(Reloader::new);
         // Whatever the start waits for, a signal ends it.
         match unless_ended(Bound::bind(config, &telemetry), &mut requests).await {
-            Ok((bound, _reload)) => bound?.run(requests, reloader).await,
+            Ok((bound, reload)) => bound?.reload_at_once(reload).run(requests, follow.map(Reloader::new)).await,
             Err(request) => Ok(Ended::before_start(request)),
         }
     });

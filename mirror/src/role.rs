@@ -421,3 +421,6 @@ impl Mirror {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
