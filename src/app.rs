@@ -171,13 +171,20 @@ impl Bound {
             };
             let change = match next {
                 Next::Asked(Some(Request::Exit)) => return Ok(Ended::AtOnce),
-                Next::Asked(Some(Request::Reload)) => match &reloader {
-                    Some(reloader) => reloader.read(),
-                    None => {
-                        tracing::warn!("nothing to reload: the configuration is the command line");
-                        continue;
+                Next::Asked(Some(Request::Reload)) => {
+                    if let Some(broadcast) = &broadcast {
+                        broadcast.sources.ask_again();
                     }
-                },
+                    match &reloader {
+                        Some(reloader) => reloader.read(),
+                        None => {
+                            tracing::info!(
+                                "endpoints are looked for again; the configuration is the command line, which does not change"
+                            );
+                            continue;
+                        }
+                    }
+                }
                 // Nobody is left who could ask for anything else.
                 Next::Asked(Some(Request::Drain) | None) => break,
                 Next::Changed(change) => *change,

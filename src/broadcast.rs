@@ -36,7 +36,7 @@ impl Bound {
         let routes = shared.readiness.register("routes");
         let server = proxy::Server::bind(config.proxy.clone(), reader.clone())?;
         let lists = Readiness::new();
-        let sources = Sources::new(publisher, reader, lists.clone(), kubernetes);
+        let sources = Sources::new(publisher, reader, lists.clone(), kubernetes, config.dns);
         let names = config.proxy.listeners.iter().flat_map(|listener| &listener.routes).map(|route| &route.name);
         let starting = names.map(|name| (name.to_string(), Err("starting".to_owned())));
         shared.readiness.set_parts(starting.collect());

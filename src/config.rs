@@ -16,6 +16,7 @@ mod values;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
+use controlplane::source::dns::Settings as Dns;
 use runtime::telemetry::{Format, Level};
 use snapshot::ClusterName;
 
@@ -30,6 +31,8 @@ pub(crate) struct Config {
     pub(crate) proxy: proxy::Config,
     /// Where the endpoints of each cluster that a route names come from. Routes to the same share one.
     pub(crate) targets: BTreeMap<ClusterName, Target>,
+    /// How names of endpoints are looked up.
+    pub(crate) dns: Dns,
     /// The elections that this process takes part in.
     pub(crate) elect: Vec<elect::Config>,
     /// What is exported, in what form and where to.

@@ -125,6 +125,9 @@ async fn take_up(
         handle.reload(config.proxy.clone()).map_err(|error| error.to_string())
     };
     let result = switched.await;
+    if result.is_ok() {
+        sources.set_dns(config.dns);
+    }
     let kept = if result.is_ok() { &config.targets } else { &current.targets };
     sources.stop_unused(kept);
     if result.is_ok() {
@@ -140,6 +143,8 @@ fn needs_restart(current: &Config, new: &Config) -> Vec<&'static str> {
         proxy,
         // Sources of endpoints come and go with the routes.
         targets: _,
+        // Names are looked up by other rules from then on.
+        dns: _,
         elect,
         discover,
         bridge,

@@ -50,7 +50,8 @@ fn state(route: &proxy::RouteState, process: &Process, sources: &Readiness) -> (
     let state = match sources.pending(route.cluster.as_str()) {
         Some(why) => Err(format!("{}: {why}", route.cluster)),
         None if route.has_endpoint || process.ready_no_endpoint => Ok(()),
-        None => Err("no endpoint".to_owned()),
+        None if route.why_none.is_empty() => Err("no endpoint".to_owned()),
+        None => Err(format!("no endpoint ({})", route.why_none)),
     };
     (route.name.to_string(), state)
 }

@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use controlplane::source::{
-    dns::{DnsSource, Resolver},
+    dns::{DnsSource, Resolver, Settings},
     file::FileSource,
-    fixed::{self, FixedSource},
+    fixed::FixedSource,
     kube::KubeSource,
 };
 use runtime::readiness::Readiness;
@@ -21,8 +21,7 @@ pub(crate) struct Sources {
     readiness: Readiness,
     kubernetes: Kubernetes,
     running: BTreeMap<ClusterName, Task>,
-    /// Made when the first source needs it.
-    resolver: Option<Resolver>,
+    resolver: Resolver,
 }
 
 /// A source that runs until it is dropped.
@@ -32,14 +31,31 @@ struct Task(JoinHandle<()>);
 
 impl Sources {
     /// No source yet.
-    pub(crate) fn new(publisher: Publisher, reader: Reader, readiness: Readiness, kubernetes: Kubernetes) -> Self {
-        Self { publisher, reader, readiness, kubernetes, running: BTreeMap::new(), resolver: None }
+    pub(crate) fn new(
+        publisher: Publisher,
+        reader: Reader,
+        readiness: Readiness,
+        kubernetes: Kubernetes,
+        dns: Settings,
+    ) -> Self {
+        let resolver = Resolver::system(dns);
+        Self { publisher, reader, readiness, kubernetes, running: BTreeMap::new(), resolver }
+    }
+
+    /// Looks for every endpoint again, wherever it can be asked for: somebody knows better than what was told last.
+    pub(crate) fn ask_again(&self) {
+        self.resolver.ask_again();
+    }
+
+    /// From now on names are looked up like this.
+    pub(crate) fn set_dns(&self, dns: Settings) {
+        self.resolver.set(dns);
     }
 
     /// Starts those that do not run yet.
     ///
     /// # Errors
-    /// There is no configuration for what a source needs: DNS or Kubernetes.
+    /// There is no configuration for what a source needs: Kubernetes.
     pub(crate) async fn start(&mut self, targets: &BTreeMap<ClusterName, Target>) -> anyhow::Result<()> {
         for (cluster, target) in targets {
             if !self.running.contains_key(cluster) {
@@ -94,17 +110,15 @@ impl Sources {
         let (cluster, publisher) = (cluster.clone(), self.publisher.clone());
         let task = match target {
             Target::Endpoints(targets) => {
-                let resolver = if fixed::needs_dns(targets) { Some(self.resolver()?) } else { None };
-                tokio::spawn(FixedSource { cluster, targets: targets.clone(), resolver, publisher, gate }.run())
+                let (targets, resolver) = (targets.clone(), self.resolver.clone());
+                tokio::spawn(FixedSource { cluster, targets, resolver, publisher, gate }.run())
             }
             Target::File(path) => {
-                // A file of addresses needs no DNS.
-                let resolver = self.resolver().ok();
-                tokio::spawn(FileSource::new(cluster, path.clone(), resolver, publisher, gate).run())
+                tokio::spawn(FileSource::new(cluster, path.clone(), self.resolver.clone(), publisher, gate).run())
             }
             Target::Dns(query) => {
-                let resolver = self.resolver()?;
-                tokio::spawn(DnsSource { cluster, query: query.clone(), resolver, publisher, gate }.run())
+                let (query, resolver) = (query.clone(), self.resolver.clone());
+                tokio::spawn(DnsSource { cluster, query, resolver, publisher, gate }.run())
             }
             Target::Service(selection) => {
                 let (selection, kube) = (selection.clone(), self.kubernetes.watches().await?);
@@ -112,13 +126,6 @@ impl Sources {
             }
         };
         Ok(Task(task))
-    }
-
-    fn resolver(&mut self) -> anyhow::Result<Resolver> {
-        match &self.resolver {
-            Some(resolver) => Ok(resolver.clone()),
-            None => Ok(self.resolver.insert(Resolver::system()?).clone()),
-        }
     }
 }
 

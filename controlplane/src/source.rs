@@ -5,3 +5,4 @@ pub mod dns;
 pub mod file;
 pub mod fixed;
 pub mod kube;
+mod list;

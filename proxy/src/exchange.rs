@@ -224,8 +224,8 @@ impl Exchange {
             if member.ready {
                 leg.start(&self.terms, self.cap, now);
             } else {
-                let error = LegError::new("destination_unavailable", "the endpoint is not ready");
-                leg.end_with(Outcome::Rejected, error, now);
+                let (outcome, error) = member.target.unavailable();
+                leg.end_with(outcome, error, now);
             }
         }
     }

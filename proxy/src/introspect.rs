@@ -25,6 +25,8 @@ fn route(route: &RouteEntry) -> Value {
         let conditions = endpoint.conditions;
         json!({
             "endpoint": target.authority,
+            "addresses": endpoint.address.addresses().iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "problem": endpoint.address.problem().map(|why| format!("the name does not resolve: {why}")),
             "pod": endpoint.pod.as_ref().map(|pod| &*pod.name),
             "hostname": endpoint.hostname.as_deref(),
             "node": endpoint.node.as_deref(),
@@ -43,6 +45,7 @@ fn route(route: &RouteEntry) -> Value {
         "cluster": route.config.cluster.as_str(),
         "require": route.config.policy.require,
         "members": route.members.len(),
+        "empty": route.without_endpoint(),
         "itself": route.own.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "endpoints": endpoints.collect::<Vec<_>>(),
     })

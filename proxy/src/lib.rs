@@ -14,7 +14,7 @@
 //! - [`headers`]: what of a head goes on to the other side
 //! - [`exchange`]: one request and its legs: the body window, the legs, the policy, the answer
 //! - `seats`: which client connection makes room for another
-//! - [`transport`], `reach`: connections to endpoints, and who makes them while none comes about
+//! - [`transport`], `dial`, `reach`: connections to endpoints, to which address, and who makes them while none comes about
 //! - `clock`, `buffers`: the time of a wake-up, and memory that is used again, of one thread
 //! - [`outcome`], [`problem`], [`report`]: what legs produced, and what the client is told
 //! - [`access_log`], [`metrics`], [`introspect`]: what people are told
@@ -24,6 +24,7 @@ mod buffers;
 mod clock;
 pub mod config;
 mod connection;
+mod dial;
 mod downstream;
 pub mod exchange;
 pub mod headers;

@@ -79,6 +79,8 @@ pub struct RouteState {
     pub cluster: ClusterName,
     /// Whether an endpoint of that is ready.
     pub has_endpoint: bool,
+    /// Why there is none that could be, where that is known.
+    pub why_none: String,
 }
 
 /// How a drain ended.
@@ -429,6 +431,7 @@ impl Handle {
             name: route.config.name.clone(),
             cluster: route.config.cluster.clone(),
             has_endpoint: route.members.iter().any(|member| member.ready),
+            why_none: route.without_endpoint().unwrap_or_default().into_owned(),
         };
         table.routes().map(state).collect()
     }

@@ -2,13 +2,14 @@
 //! published with one swap, loaded once per request.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     net::{SocketAddr, UdpSocket},
     sync::Arc,
     time::SystemTime,
 };
 
-use snapshot::{Cluster, Snapshot, Version};
+use snapshot::{Cluster, Place, Snapshot, Version};
 
 use crate::{
     config::{Config, Listener, Members, Route},
@@ -52,7 +53,7 @@ pub struct RouteEntry {
     /// Every known endpoint of the cluster, for `/-/endpoints`.
     pub known: Box<[Arc<Target>]>,
     /// Known endpoints that are this proxy itself; they are left out.
-    pub own: Vec<SocketAddr>,
+    pub own: Vec<Place>,
     /// Why there is no member; empty where there are some.
     pub why_empty: Box<str>,
     /// This route's name in `Via`: the same for every replica that broadcasts to the same endpoints.
@@ -66,7 +67,7 @@ pub struct RouteEntry {
 pub struct Member {
     /// The endpoint.
     pub target: Arc<Target>,
-    /// Whether it gets a leg; one that is not ready counts as failed without.
+    /// Whether it gets a leg; one that is not ready, or whose name does not resolve, counts as failed without.
     pub ready: bool,
 }
 
@@ -100,10 +101,10 @@ impl Table {
     /// connections, the numbers of routes. `bound` are the addresses the listeners really have.
     #[must_use]
     pub fn build(previous: Option<&Self>, config: &Arc<Config>, snapshot: &Snapshot, bound: &[SocketAddr]) -> Self {
-        let mut targets: HashMap<SocketAddr, Arc<Target>> = HashMap::new();
+        let mut targets: HashMap<Place, Arc<Target>> = HashMap::new();
         let mut metrics: HashMap<&str, Arc<RouteMetrics>> = HashMap::new();
         for route in previous.into_iter().flat_map(Self::routes) {
-            targets.extend(route.known.iter().map(|target| (target.endpoint.address, target.clone())));
+            targets.extend(route.known.iter().map(|target| (target.endpoint.address.clone(), target.clone())));
             metrics.insert(&route.config.name, route.metrics.clone());
         }
         let mut build_route = |route: &Route| {
@@ -111,20 +112,22 @@ impl Table {
             let endpoints = cluster.map_or(&[][..], |cluster| cluster.endpoints());
             let (mut known, mut members, mut own) = (Vec::new(), Vec::new(), Vec::new());
             for endpoint in endpoints {
-                if is_own(endpoint.address, bound) {
-                    own.push(endpoint.address);
+                if endpoint.address.addresses().iter().any(|address| is_own(*address, bound)) {
+                    own.push(endpoint.address.clone());
                     continue;
                 }
                 // A target is kept while its endpoint stays what it is; another pod at the same address is another one.
                 let kept = targets.get(&endpoint.address).filter(|target| target.endpoint == *endpoint).cloned();
                 let target = kept.unwrap_or_else(|| {
                     let target = Arc::new(Target::new(endpoint.clone(), config.threads));
-                    targets.insert(endpoint.address, target.clone());
+                    targets.insert(endpoint.address.clone(), target.clone());
                     target
                 });
                 known.push(target.clone());
                 let conditions = endpoint.conditions;
                 match route.policy.members {
+                    // Somebody has configured it, so "all" does not succeed without it.
+                    _ if endpoint.address.problem().is_some() => members.push(Member { target, ready: false }),
                     _ if conditions.ready => members.push(Member { target, ready: true }),
                     Members::Known if !conditions.terminating => members.push(Member { target, ready: false }),
                     Members::Ready | Members::Known => {}
@@ -178,7 +181,7 @@ impl Table {
 }
 
 /// Why no endpoint of a cluster gets requests: nothing is known yet, the only one is this process, or what the source says.
-fn why_empty(cluster: Option<&Arc<Cluster>>, own: &[SocketAddr]) -> String {
+fn why_empty(cluster: Option<&Arc<Cluster>>, own: &[Place]) -> String {
     let Some(cluster) = cluster else { return "there is no list of its endpoints yet".to_owned() };
     let others = cluster.endpoints().len() - own.len();
     match (own, others, cluster.why_empty()) {
@@ -189,11 +192,27 @@ fn why_empty(cluster: Option<&Arc<Cluster>>, own: &[SocketAddr]) -> String {
     }
 }
 
+impl RouteEntry {
+    /// Whether no request can reach an endpoint, and why.
+    #[must_use]
+    pub fn without_endpoint(&self) -> Option<Cow<'_, str>> {
+        let mut problems = self.members.iter().map(|member| member.target.endpoint.address.problem());
+        match (self.members.first(), problems.all(|problem| problem.is_some())) {
+            (None, _) => Some(Cow::Borrowed(&self.why_empty)),
+            (Some(first), true) => {
+                let place = &first.target.endpoint.address;
+                Some(format!("{place} does not resolve: {}", place.problem().unwrap_or_default()).into())
+            }
+            (Some(_), false) => None,
+        }
+    }
+}
+
 /// Whether the address is one that a listener of this process answers at.
 fn is_own(address: SocketAddr, bound: &[SocketAddr]) -> bool {
     bound.iter().any(|bound| {
         bound.port() == address.port()
-            && (bound.ip() == address.ip() || (bound.ip().is_unspecified() && is_local(address)))
+            && (bound.ip().to_canonical() == address.ip() || (bound.ip().is_unspecified() && is_local(address)))
     })
 }
 
@@ -205,7 +224,7 @@ fn is_local(address: SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use snapshot::{Change, ClusterName, Conditions, Endpoint, channel};
+    use snapshot::{Change, ClusterName, Conditions, Endpoint, Recheck, channel};
 
     use super::*;
     use crate::config::{AccessLog, Limits, Match, Policy};
@@ -232,7 +251,7 @@ mod tests {
         Endpoint { conditions, ..Endpoint::ready(([192, 0, 2, last], 80).into()) }
     }
 
-    fn publish(endpoints: Vec<Endpoint>) -> Arc<Snapshot> {
+    fn publish<E: Into<Endpoint<Place>>>(endpoints: Vec<E>) -> Arc<Snapshot> {
         let (publisher, reader) = channel();
         publisher.apply([Change::Set(Arc::new(Cluster::new(ClusterName::new("c").unwrap(), endpoints)))]);
         reader.load().clone()
@@ -245,7 +264,7 @@ mod tests {
 
     #[test]
     fn the_first_route_that_matches_takes_the_request() {
-        let table = Table::build(None, &config(Members::Ready), &publish(vec![]), &[]);
+        let table = Table::build(None, &config(Members::Ready), &publish(Vec::<Endpoint>::new()), &[]);
         let route = |line| table.listeners[0].route(&request(line)).map(|route| route.config.name.to_string());
         assert_eq!(route("PURGE /cache/a"), Ok("purge".into()));
         assert_eq!(route("PURGE /other"), Ok("rest".into()));
@@ -261,7 +280,7 @@ mod tests {
         let members = |which| {
             let table = Table::build(None, &config(which), &snapshot, &[]);
             let members = table.listeners[0].routes[0].members.iter();
-            members.map(|m| (m.target.endpoint.address.ip().to_string(), m.ready)).collect::<Vec<_>>()
+            members.map(|m| (m.target.endpoint.address.addresses()[0].ip().to_string(), m.ready)).collect::<Vec<_>>()
         };
         assert_eq!(members(Members::Ready), [("192.0.2.1".into(), true)]);
         assert_eq!(members(Members::Known), [("192.0.2.1".into(), true), ("192.0.2.2".into(), false)]);
@@ -275,7 +294,7 @@ mod tests {
         let ready = || endpoint(1, Conditions::READY);
         assert_eq!(why(&publish(vec![ready()]), &[]), "");
         assert_eq!(why(&channel().1.load(), &[]), "there is no list of its endpoints yet");
-        assert_eq!(why(&publish(vec![]), &[]), "the list of its endpoints is empty");
+        assert_eq!(why(&publish(Vec::<Endpoint>::new()), &[]), "the list of its endpoints is empty");
         assert!(why(&publish(vec![ready()]), &[ready().address]).contains("this process itself (192.0.2.1:80)"));
         let asleep = [endpoint(1, Conditions::NOT_READY), endpoint(2, Conditions::NOT_READY)];
         assert_eq!(why(&publish(asleep.to_vec()), &[]), "none of its 2 known endpoints is ready");
@@ -303,7 +322,22 @@ mod tests {
         for bound in [own, "0.0.0.0:8080".parse().unwrap()] {
             let table = Table::build(None, &config(Members::Ready), &snapshot, &[bound]);
             let route = &table.listeners[0].routes[0];
-            assert_eq!((route.own.as_slice(), route.members.len()), ([own].as_slice(), 1));
+            assert_eq!((route.own.as_slice(), route.members.len()), ([own.into()].as_slice(), 1));
+        }
+    }
+    #[test]
+    fn a_name_that_does_not_resolve_is_a_member_whichever_count() {
+        let gone = Endpoint::at(Place::unresolved("gone".into(), 80, "NXDOMAIN".into(), Recheck::default()));
+        let there = Endpoint::from(endpoint(1, Conditions::READY));
+        for which in [Members::Ready, Members::Known] {
+            let table = Table::build(None, &config(which), &publish(vec![gone.clone(), there.clone()]), &[]);
+            let route = &table.listeners[0].routes[0];
+            let members = route.members.iter().map(|m| (&*m.target.authority, m.ready)).collect::<Vec<_>>();
+            assert_eq!(members, [("192.0.2.1:80", true), ("gone:80", false)]);
+            assert_eq!(route.without_endpoint(), None);
+            let table = Table::build(Some(&table), &config(which), &publish(vec![gone.clone()]), &[]);
+            let why = table.listeners[0].routes[0].without_endpoint().unwrap();
+            assert_eq!(why, "gone:80 does not resolve: NXDOMAIN");
         }
     }
 }

@@ -11,13 +11,14 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use snapshot::Endpoint;
+use snapshot::{Endpoint, Place};
 use tokio::time::Instant;
 
 use crate::{
-    outcome::Outcome,
+    dial::Dial,
+    outcome::{LegError, Outcome},
     reach::Reach,
-    transport::{self, Connecting, Io},
+    transport::{Connecting, Io},
 };
 
 /// How many recent outcomes a target remembers.
@@ -27,15 +28,16 @@ const RECENT: usize = 8;
 #[derive(Debug)]
 pub struct Target {
     /// The endpoint.
-    pub endpoint: Endpoint,
+    pub endpoint: Endpoint<Place>,
     /// What people call it: the pod's or host's name, else the address.
     pub label: Box<str>,
-    /// Its address as an authority, for requests that came without Host.
+    /// Its address, or its name and port, as an authority: what it is called by, also for requests without Host.
     pub authority: Box<str>,
     /// Idle connections, a shard for each worker: a connection lives and dies on one thread.
     idle: Box<[Mutex<Vec<Idle>>]>,
     retired: AtomicBool,
     reach: Reach,
+    dial: Dial,
     inflight: AtomicUsize,
     /// Legs by outcome.
     pub outcomes: [AtomicU64; Outcome::ALL.len()],
@@ -66,7 +68,7 @@ pub struct Recent {
 impl Target {
     /// A target with nothing kept yet; `workers` threads will use it.
     #[must_use]
-    pub fn new(endpoint: Endpoint, workers: usize) -> Self {
+    pub fn new(endpoint: Endpoint<Place>, workers: usize) -> Self {
         let visible = |label: &str| label.bytes().all(|b| b.is_ascii_graphic());
         let authority = endpoint.address.to_string();
         let label = endpoint.label().filter(|label| visible(label)).unwrap_or(&authority).into();
@@ -76,6 +78,7 @@ impl Target {
             idle: (0..workers.max(1)).map(|_| Mutex::default()).collect(),
             retired: AtomicBool::new(false),
             reach: Reach::default(),
+            dial: Dial::default(),
             inflight: AtomicUsize::new(0),
             outcomes: Default::default(),
             recent: Default::default(),
@@ -107,17 +110,38 @@ impl Target {
         self.inflight.load(Ordering::Relaxed)
     }
 
-    /// Begins to connect, or to wait for its turn where earlier connects got no answer. There is no time limit in here:
-    /// who asks has one, and says so when it [has passed](Self::connect_timed_out).
+    /// Begins to connect, or to wait for its turn where earlier connects got no answer. `limit` is the time that it may
+    /// take; who asks watches over it, and says so when it [has passed](Self::connect_timed_out).
     #[must_use]
-    pub fn connect(self: &Arc<Self>) -> Connecting {
+    pub fn connect(self: &Arc<Self>, limit: Duration) -> Connecting {
         let target = self.clone();
-        Box::pin(async move { target.reach.connect(transport::connect(target.endpoint.address)).await })
+        Box::pin(async move {
+            let place = &target.endpoint.address;
+            let connected = target.reach.connect(target.dial.connect(place.addresses(), limit)).await;
+            if connected.is_err() {
+                place.recheck();
+            }
+            connected
+        })
     }
 
     /// A connect got no answer in the time that it had.
     pub fn connect_timed_out(&self) {
         self.reach.doubt();
+        self.endpoint.address.recheck();
+    }
+
+    /// What becomes of a leg to it that cannot even be tried: because its name does not resolve, which somebody is then
+    /// asked to look at again, or because it is not ready.
+    #[must_use]
+    pub fn unavailable(&self) -> (Outcome, LegError) {
+        match self.endpoint.address.problem() {
+            Some(why) => {
+                self.endpoint.address.recheck();
+                (Outcome::Connect, LegError::new("dns_error", format!("the name does not resolve: {why}")))
+            }
+            None => (Outcome::Rejected, LegError::new("destination_unavailable", "the endpoint is not ready")),
+        }
     }
 
     /// Takes an idle connection that can carry a request. Those that cannot are closed on the way.
@@ -198,7 +222,7 @@ mod tests {
     use super::*;
 
     fn target() -> Arc<Target> {
-        Arc::new(Target::new(Endpoint::ready("[2001:db8::1]:80".parse().unwrap()), 1))
+        Arc::new(Target::new(Endpoint::ready("[2001:db8::1]:80".parse().unwrap()).into(), 1))
     }
 
     #[test]

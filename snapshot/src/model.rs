@@ -1,10 +1,10 @@
 //! The values a snapshot is made of: plain data, no I/O, no clock.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::HashSet, net::SocketAddr, sync::Arc};
 
 use imbl::OrdMap;
 
-use crate::{ClusterName, ContentHash, Version};
+use crate::{ClusterName, ContentHash, Place, Version};
 
 /// A whole, immutable view of every cluster, ordered by name.
 ///
@@ -15,21 +15,22 @@ pub struct Snapshot {
     pub(crate) clusters: OrdMap<ClusterName, Arc<Cluster>>,
 }
 
-/// A named set of endpoints, in canonical order (by address) and without duplicates.
+/// A named set of endpoints, in canonical order (addresses, then names) and without duplicates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
     name: ClusterName,
-    endpoints: Box<[Endpoint]>,
+    endpoints: Box<[Endpoint<Place>]>,
     /// Why there is no endpoint, where the source knows.
     why_empty: Option<Box<str>>,
     hash: ContentHash,
 }
 
-/// One address and port that serves a cluster, with what is known about it.
+/// Something that serves a cluster, with what is known about it. What Kubernetes tells of has an address; an endpoint of
+/// a cluster is at a [`Place`], which may be a name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Endpoint {
+pub struct Endpoint<A = SocketAddr> {
     /// Where it listens.
-    pub address: SocketAddr,
+    pub address: A,
     /// Whether it should get requests.
     pub conditions: Conditions,
     /// Its host name (`EndpointSlice.endpoints[].hostname`, or the name it was resolved from).
@@ -96,14 +97,20 @@ impl Snapshot {
 }
 
 impl Cluster {
-    /// A cluster of these endpoints, put into canonical order. Of several with one address the most useful is kept:
-    /// ready before serving before the rest, then the smallest by content, so that the choice does not depend on order.
+    /// A cluster of these endpoints, put into canonical order. Of several at one place the most useful is kept: ready
+    /// before serving before the rest, then the smallest by content, so that the choice does not depend on order. Two
+    /// names, or a name and an address, that lead to the same address first are one endpoint as well.
     #[must_use]
-    pub fn new(name: ClusterName, mut endpoints: Vec<Endpoint>) -> Self {
+    pub fn new<E: Into<Endpoint<Place>>>(name: ClusterName, endpoints: Vec<E>) -> Self {
+        let canonical = |endpoint: Endpoint<Place>| Endpoint { address: endpoint.address.canonical(), ..endpoint };
+        let mut endpoints: Vec<_> = endpoints.into_iter().map(|endpoint| canonical(endpoint.into())).collect();
         endpoints.sort_by(|a, b| a.address.cmp(&b.address).then_with(|| a.rank().cmp(&b.rank())));
-        endpoints.dedup_by(|later, first| later.address == first.address);
-        let hash = ContentHash::of(&(&name, &endpoints));
-        Self { name, endpoints: endpoints.into(), why_empty: None, hash }
+        endpoints.dedup_by(|later, first| later.address.is_namesake(&first.address));
+        if endpoints.last().is_some_and(|last| matches!(last.address, Place::Name(_))) {
+            let mut first = HashSet::new();
+            endpoints.retain(|endpoint| endpoint.address.addresses().first().is_none_or(|at| first.insert(*at)));
+        }
+        Self { hash: ContentHash::of(&(&name, &endpoints)), name, endpoints: endpoints.into(), why_empty: None }
     }
 
     /// A cluster without an endpoint, and why it has none.
@@ -125,9 +132,9 @@ impl Cluster {
         &self.name
     }
 
-    /// Every known endpoint, whatever its conditions, ordered by address.
+    /// Every known endpoint, whatever its conditions, in canonical order.
     #[must_use]
-    pub fn endpoints(&self) -> &[Endpoint] {
+    pub fn endpoints(&self) -> &[Endpoint<Place>] {
         &self.endpoints
     }
 
@@ -144,7 +151,25 @@ impl Endpoint {
     pub fn ready(address: SocketAddr) -> Self {
         Self { address, conditions: Conditions::READY, hostname: None, pod: None, node: None, zone: None }
     }
+}
 
+impl Endpoint<Place> {
+    /// An endpoint of which only the place is known. It is ready, unless its name does not resolve.
+    #[must_use]
+    pub fn at(place: Place) -> Self {
+        let conditions = if place.problem().is_some() { Conditions::NOT_READY } else { Conditions::READY };
+        Self { address: place, conditions, hostname: None, pod: None, node: None, zone: None }
+    }
+}
+
+impl From<Endpoint> for Endpoint<Place> {
+    fn from(endpoint: Endpoint) -> Self {
+        let Endpoint { address, conditions, hostname, pod, node, zone } = endpoint;
+        Self { address: address.into(), conditions, hostname, pod, node, zone }
+    }
+}
+
+impl<A> Endpoint<A> {
     /// What a person calls it: the pod's name, else the host name, else nothing.
     #[must_use]
     pub fn label(&self) -> Option<&str> {
@@ -169,13 +194,18 @@ impl Conditions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Recheck;
 
     #[test]
     fn why_there_is_no_endpoint_is_part_of_the_content() {
         let name = ClusterName::new("c").unwrap();
         let (one, other) = (Cluster::empty(name.clone(), "a"), Cluster::empty(name.clone(), "b"));
         assert_eq!((one.why_empty(), one.endpoints()), (Some("a"), &[][..]));
-        assert!(one != other && one.hash() != other.hash() && one.hash() != Cluster::new(name, Vec::new()).hash());
+        assert!(
+            one != other
+                && one.hash() != other.hash()
+                && one.hash() != Cluster::new(name, Vec::<Endpoint>::new()).hash()
+        );
     }
 
     #[test]
@@ -188,6 +218,26 @@ mod tests {
         let two = Cluster::new(name, vec![a.clone(), b.clone(), gone]);
         assert_eq!(one, two);
         assert_eq!(one.hash(), two.hash());
-        assert_eq!(one.endpoints(), [a, b], "the ready namesake is kept");
+        assert_eq!(one.endpoints(), [a, b].map(Endpoint::from), "the ready namesake is kept");
+    }
+
+    #[test]
+    fn one_address_is_one_endpoint_however_it_is_written_and_by_whichever_name_it_is_reached() {
+        let cluster = |places: Vec<Place>| {
+            let endpoints = places.into_iter().map(Endpoint::at).collect();
+            let cluster = Cluster::new(ClusterName::new("c").unwrap(), endpoints);
+            cluster.endpoints().iter().map(|endpoint| endpoint.address.to_string()).collect::<Vec<_>>()
+        };
+        let address = |text: &str| Place::from(text.parse::<SocketAddr>().unwrap());
+        let named = |name: &str, addresses: &[&str]| {
+            let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
+            Place::resolved(name.into(), 80, addresses, Recheck::default())
+        };
+        assert_eq!(cluster(vec![address("[::ffff:127.0.0.1]:80"), address("127.0.0.1:80")]), ["127.0.0.1:80"]);
+        assert_eq!(cluster(vec![named("a", &["127.0.0.1:80"]), address("127.0.0.1:80")]), ["127.0.0.1:80"]);
+        let dual = named("b", &["[::1]:80", "127.0.0.1:80"]);
+        assert_eq!(cluster(vec![dual.clone(), dual, named("a", &["[::1]:80"])]), ["a:80"]);
+        let gone = |name: &str| Place::unresolved(name.into(), 80, "NXDOMAIN".into(), Recheck::default());
+        assert_eq!(cluster(vec![gone("b"), gone("a"), gone("b")]), ["a:80", "b:80"], "each is missed on its own");
     }
 }

@@ -153,8 +153,8 @@ mod tests {
         let before = reader.load();
         publisher.apply([Change::Set(cluster("a", &[7]))]);
         let after = reader.load();
-        assert_eq!(before.cluster("a").unwrap().endpoints()[0].address.port(), 1);
-        assert_eq!(after.cluster("a").unwrap().endpoints()[0].address.port(), 7);
+        assert_eq!(before.cluster("a").unwrap().endpoints()[0].address.addresses()[0].port(), 1);
+        assert_eq!(after.cluster("a").unwrap().endpoints()[0].address.addresses()[0].port(), 7);
         assert!(Arc::ptr_eq(before.cluster("b").unwrap(), after.cluster("b").unwrap()));
     }
 

@@ -1,7 +1,7 @@
 //! Raw YAML to the checked configuration. Every key of the file is read here or in the file of its role, and every problem
 //! is noted with its path.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use runtime::{
     config::{Collector, Problems, Section},
@@ -10,7 +10,7 @@ use runtime::{
 use serde_yaml::Value;
 
 use super::{
-    Config, Kubernetes, Process, Ready, Written, bridge, broadcast, discover, elect, endpoints, leader, mirror,
+    Config, Dns, Kubernetes, Process, Ready, Written, bridge, broadcast, discover, elect, endpoints, leader, mirror,
     values::{address, boolean, namespace, path},
 };
 
@@ -50,6 +50,7 @@ impl Config {
             endpoints: endpoints::read(&root),
             mirror: mirror::read(&root),
             leader_elect: leader::read(&root),
+            dns: dns(&root),
             proxy,
             targets,
             kubernetes: Kubernetes { kubeconfig },
@@ -64,6 +65,24 @@ impl Config {
             collector.add("admin.listen", format!("{admin} is listened on twice"));
         }
         collector.into_result(Some(config))
+    }
+}
+
+fn dns(root: &Section<'_>) -> Dns {
+    let default = Dns::default();
+    Dns {
+        max_ttl: root.or_default_with("dns_max_ttl", default.max_ttl, a_second_at_least),
+        negative_ttl: root.or_default_with("dns_negative_ttl", default.negative_ttl, a_second_at_least),
+        family: root.or_default_with("dns_family", default.family, str::parse),
+    }
+}
+
+/// No name is looked up more often.
+fn a_second_at_least(text: &str) -> Result<Duration, String> {
+    match duration::parse(text) {
+        Ok(time) if time < Duration::from_secs(1) => Err(format!("{text:?} is too short: at least 1s")),
+        Ok(time) => Ok(time),
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -1,27 +1,40 @@
 //! Endpoints from DNS: every address of a name, or every target of an SRV name, asked again when the answer's TTL ends.
 //!
-//! What an answer does to the list, as Envoy's strict DNS clusters do it:
-//! - An answer with records replaces it. So does an authoritative answer without records (NXDOMAIN, or no record of the type): the list becomes empty.
+//! - An answer with records replaces the list. So does an authoritative answer without records (NXDOMAIN, or no record of the type):
+//!   the list becomes empty, and says why.
 //! - Whatever is no answer (a time-out, SERVFAIL, REFUSED, a lost server) keeps the last good list, and the next try follows an
-//!   exponential backoff of 1 s to 30 s. If only one of the A and AAAA lookups fails, the other's answer counts and the failed family keeps its addresses.
-//! - The next lookup is due when the shortest TTL of the answer ends, at least 1 s and at most 5 min from now.
+//!   exponential backoff of 1 s to 30 s. If only one of the A and AAAA lookups fails, the other's answer counts and the failed family
+//!   keeps its addresses; one that is silent is waited for for 250 ms.
+//! - The next lookup is due when the shortest TTL of the answer ends, within the bounds of the [`Settings`]; at once when an endpoint could
+//!   not be connected to, when somebody asks for it, and when the system's configuration has changed; but not more than once a second.
+//! - Where every address of a name is an endpoint, and a host has one of each family, [`Family`] says which count.
+//! - The target of an SRV name is one endpoint, whatever it resolves to, and fails while it does not.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use runtime::readiness::Gate;
-use snapshot::{Change, Cluster, ClusterName, Endpoint, Publisher};
+use snapshot::{Change, Cluster, ClusterName, Endpoint, Place, Publisher};
+
+use super::fixed::Target;
+use super::list::List;
 
 mod names;
+mod order;
 mod resolver;
 #[cfg(test)]
 pub(super) mod server;
+mod settings;
+mod system;
 #[cfg(test)]
 mod tests;
 
 pub(super) use names::Names;
+pub(super) use resolver::Found;
 pub use resolver::{ResolveError, Resolver};
+pub use settings::{Family, Settings};
 
 /// Counter `{result}`: lookups of endpoint names; result is `found`, `empty` or `failed`.
 pub const DNS_LOOKUPS: &str = "fanfare_dns_lookups_total";
@@ -66,51 +79,78 @@ pub struct DnsSource {
     pub gate: Gate,
 }
 
-/// One resolved address.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Resolved {
-    /// Where it is.
-    pub(super) address: std::net::SocketAddr,
-    /// The name it was resolved from.
-    pub(super) name: Arc<str>,
-}
-
 // === impl DnsSource ===
 
 impl DnsSource {
     /// Keeps the cluster current for ever. The cluster first appears with the first answer; when the future is dropped it stays as it is, and whoever
     /// drops it decides whether to remove it.
     pub async fn run(self) {
-        let mut names = Names::new(self.resolver);
+        match self.query {
+            Query::Host { .. } => self.every_address().await,
+            Query::Srv { .. } => self.every_target().await,
+        }
+    }
+
+    async fn every_address(self) {
+        let mut names = Names::of_many(self.resolver.clone());
         names.set([self.query.clone()]);
         loop {
             names.refresh().await;
-            match names.unanswered() {
-                None => {
-                    let endpoints = names.get(&self.query).iter().map(Resolved::endpoint).collect();
-                    publish(&self.publisher, &self.cluster, endpoints);
-                    self.gate.set_ready();
+            let cluster = match names.get(&self.query) {
+                Ok(Found::Addresses(addresses)) => self.cluster_of(addresses, &names),
+                Ok(Found::Nothing(why)) => Cluster::empty(self.cluster.clone(), why),
+                Ok(Found::Targets(_)) | Err(None) => continue,
+                Err(Some(why)) => {
+                    self.gate.set_not_ready(why);
+                    continue;
                 }
-                Some(why) => self.gate.set_not_ready(why),
+            };
+            self.publisher.apply([Change::Set(Arc::new(cluster))]);
+            self.gate.set_ready();
+        }
+    }
+
+    fn cluster_of(&self, addresses: &[SocketAddr], names: &Names) -> Cluster {
+        let name = self.query.name();
+        let one_per_host = self.resolver.settings().family == Family::Auto && addresses.iter().any(SocketAddr::is_ipv4);
+        let counts = |address: &&SocketAddr| !one_per_host || address.is_ipv4();
+        let endpoint = |address: &SocketAddr| Endpoint {
+            hostname: Some(name.clone()),
+            ..Endpoint::at(Place::Address(*address, names.recheck(&self.query)))
+        };
+        Cluster::new(self.cluster.clone(), addresses.iter().filter(counts).map(endpoint).collect())
+    }
+
+    async fn every_target(self) {
+        let Self { cluster, query, resolver, publisher, gate } = self;
+        let mut srv = Names::of_many(resolver.clone());
+        srv.set([query.clone()]);
+        let mut list = List::under(cluster, publisher, gate, resolver, srv.recheck(&query));
+        loop {
+            tokio::select! {
+                () = srv.refresh() => match srv.get(&query) {
+                    Ok(Found::Targets(targets)) => {
+                        let target = |(name, port): &(Arc<str>, u16)| Target::Name { name: name.clone(), port: *port }.into();
+                        list.set(targets.iter().map(target).collect(), "");
+                    }
+                    Ok(Found::Nothing(why)) => list.set(Vec::new(), &**why),
+                    Err(Some(why)) => list.fail(why),
+                    Ok(Found::Addresses(_)) | Err(None) => {}
+                },
+                () = list.refresh() => {}
             }
         }
     }
 }
 
-/// Sets one cluster.
-pub(super) fn publish(publisher: &Publisher, cluster: &ClusterName, endpoints: Vec<Endpoint>) {
-    publisher.apply([Change::Set(Arc::new(Cluster::new(cluster.clone(), endpoints)))]);
-}
+// === impl Query ===
 
-// === impl Resolved ===
-
-impl Resolved {
-    pub(super) fn endpoint(&self) -> Endpoint {
-        Endpoint { hostname: Some(Arc::clone(&self.name)), ..Endpoint::ready(self.address) }
+impl Query {
+    fn name(&self) -> &Arc<str> {
+        let (Self::Host { name, .. } | Self::Srv { name }) = self;
+        name
     }
 }
-
-// === impl Query ===
 
 impl FromStr for Query {
     type Err = InvalidQuery;

@@ -16,10 +16,10 @@ use std::time::Duration;
 use runtime::file_watch::{self, FileEvent, FileWatch};
 use runtime::readiness::Gate;
 use serde::Deserialize;
-use snapshot::{ClusterName, Endpoint, PodRef, Publisher};
+use snapshot::{ClusterName, PodRef, Publisher};
 
-use super::dns::{self, Names, Resolver};
-use super::fixed::Target;
+use super::dns::{self, Resolver};
+use super::list::{Entry, List};
 
 /// Counter `{cluster, result}`: readings of endpoint files; result is `ok`, `invalid` or `unreadable`. The last two keep the last good list.
 pub const FILE_READS: &str = "fanfare_endpoint_file_reads_total";
@@ -33,8 +33,8 @@ pub struct FileSource {
     pub path: PathBuf,
     /// How often it is looked at.
     pub interval: Duration,
-    /// Who is asked for host names; `None` makes a file with host names a broken one.
-    pub resolver: Option<Resolver>,
+    /// Who is asked for host names.
+    pub resolver: Resolver,
     /// Where the endpoints go.
     pub publisher: Publisher,
     /// Opens with the first good list and stays open.
@@ -61,18 +61,6 @@ pub enum FileError {
         /// The target and what is wrong with it.
         target: dns::InvalidQuery,
     },
-    /// A host name without a way to resolve it.
-    #[error("{0} is a host name, but there is no DNS configuration to resolve it with")]
-    NoResolver(Target),
-}
-
-/// One target with what its group's labels tell.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Entry {
-    target: Target,
-    zone: Option<Arc<str>>,
-    node: Option<Arc<str>>,
-    pod: Option<PodRef>,
 }
 
 /// A group as it is written.
@@ -100,95 +88,50 @@ enum Label {
 impl FileSource {
     /// A source that looks every [`file_watch::DEFAULT_INTERVAL`].
     #[must_use]
-    pub fn new(
-        cluster: ClusterName,
-        path: PathBuf,
-        resolver: Option<Resolver>,
-        publisher: Publisher,
-        gate: Gate,
-    ) -> Self {
+    pub fn new(cluster: ClusterName, path: PathBuf, resolver: Resolver, publisher: Publisher, gate: Gate) -> Self {
         Self { cluster, path, interval: file_watch::DEFAULT_INTERVAL, resolver, publisher, gate }
     }
 
-    /// Keeps the cluster current for ever. It first appears when the file is good and every host name in it has been answered. A later list takes
-    /// effect when each of its new names has been looked up once; a name that does not resolve is then missing, and the log says so. When the future
-    /// is dropped the cluster stays as it is, and whoever drops it decides whether to remove it.
+    /// Keeps the cluster current for ever. It first appears when the file is good; a list takes effect when each of its names has been looked up
+    /// once. When the future is dropped the cluster stays as it is, and whoever drops it decides whether to remove it.
     pub async fn run(self) {
         metrics::describe_counter!(
             FILE_READS,
             "Readings of endpoint files by cluster and result (ok, invalid, unreadable)."
         );
+        let Self { cluster, path, interval, resolver, publisher, gate } = self;
         let results = ["ok", "invalid", "unreadable"];
-        runtime::metrics::from_zero(FILE_READS, &[("cluster", &[self.cluster.as_str()]), ("result", &results)]);
-        let mut watch = FileWatch::with_interval(&self.path, self.interval);
-        let mut names = self.resolver.clone().map(Names::new);
-        let mut list: Option<Vec<Entry>> = None;
-        let mut published = false;
+        runtime::metrics::from_zero(FILE_READS, &[("cluster", &[cluster.as_str()]), ("result", &results)]);
+        let mut watch = FileWatch::with_interval(&path, interval);
+        let mut list = List::new(cluster.clone(), publisher, gate, resolver);
         loop {
-            let resolved = async {
-                match &mut names {
-                    Some(names) => names.refresh().await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
-                event = watch.next() => match self.read(event) {
-                    Ok(entries) => {
-                        if let Some(names) = &mut names {
-                            names.set(entries.iter().filter_map(|entry| entry.target.query()));
-                        }
-                        list = Some(entries);
-                    }
-                    // A list that is good but still being resolved tells its own reason below.
-                    Err(why) if list.is_none() => self.gate.set_not_ready(why),
-                    Err(_) => {}
+                event = watch.next() => match read(&cluster, &path, event) {
+                    Ok(entries) => list.set(entries, format!("{} lists none", path.display())),
+                    Err(why) => list.fail(why),
                 },
-                () = resolved => {}
-            }
-            let Some(entries) = &list else { continue };
-            let unanswered = names.as_ref().and_then(Names::unanswered);
-            let tried = names.as_ref().is_none_or(Names::all_tried);
-            match unanswered {
-                Some(why) if !published => self.gate.set_not_ready(why),
-                _ if !tried => {}
-                _ => {
-                    let endpoints = entries.iter().flat_map(|entry| entry.endpoints(names.as_ref())).collect();
-                    dns::publish(&self.publisher, &self.cluster, endpoints);
-                    self.gate.set_ready();
-                    published = true;
-                }
+                () = list.refresh() => {}
             }
         }
     }
+}
 
-    fn read(&self, event: FileEvent) -> Result<Vec<Entry>, String> {
-        let (result, read) = match event {
-            FileEvent::Unreadable(why) => ("unreadable", Err(why)),
-            FileEvent::Changed(content) => match self.parse(&content) {
-                Ok(entries) => ("ok", Ok(entries)),
-                Err(error) => ("invalid", Err(format!("{}: {error}", self.path.display()))),
-            },
-        };
-        metrics::counter!(FILE_READS, "cluster" => self.cluster.to_string(), "result" => result).increment(1);
-        match &read {
-            Ok(entries) => {
-                tracing::info!(cluster = %self.cluster, file = %self.path.display(), targets = entries.len(), "endpoint file read");
-            }
-            Err(why) => {
-                tracing::warn!(cluster = %self.cluster, %why, "endpoint file not usable, keeping the last good list");
-            }
+fn read(cluster: &ClusterName, path: &Path, event: FileEvent) -> Result<Vec<Entry>, String> {
+    let (result, read) = match event {
+        FileEvent::Unreadable(why) => ("unreadable", Err(why)),
+        FileEvent::Changed(content) => match parse(path, &content) {
+            Ok(entries) => ("ok", Ok(entries)),
+            Err(error) => ("invalid", Err(format!("{}: {error}", path.display()))),
+        },
+    };
+    metrics::counter!(FILE_READS, "cluster" => cluster.to_string(), "result" => result).increment(1);
+    match &read {
+        Ok(entries) => {
+            tracing::info!(%cluster, file = %path.display(), targets = entries.len(), "endpoint file read");
         }
-        read
+        Err(why) => tracing::warn!(%cluster, %why, "endpoint file not usable, keeping the last good list"),
     }
-
-    fn parse(&self, content: &[u8]) -> Result<Vec<Entry>, FileError> {
-        let entries = parse(&self.path, content)?;
-        let name = entries.iter().find(|entry| self.resolver.is_none() && entry.target.query().is_some());
-        match name {
-            Some(entry) => Err(FileError::NoResolver(entry.target.clone())),
-            None => Ok(entries),
-        }
-    }
+    read
 }
 
 fn parse(path: &Path, content: &[u8]) -> Result<Vec<Entry>, FileError> {
@@ -210,16 +153,6 @@ fn parse(path: &Path, content: &[u8]) -> Result<Vec<Entry>, FileError> {
         }
     }
     Ok(entries)
-}
-
-// === impl Entry ===
-
-impl Entry {
-    fn endpoints(&self, names: Option<&Names>) -> impl Iterator<Item = Endpoint> {
-        let described =
-            |endpoint| Endpoint { zone: self.zone.clone(), node: self.node.clone(), pod: self.pod.clone(), ..endpoint };
-        self.target.endpoints(names).into_iter().map(described)
-    }
 }
 
 // === impl Group ===

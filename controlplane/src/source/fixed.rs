@@ -1,22 +1,23 @@
 //! Endpoints from a list that the user wrote: addresses as they are, host names through DNS and kept current like it.
+//! An entry is one endpoint, whatever it resolves to; one that does not resolve is one that fails.
 
 use std::fmt;
-use std::future;
 use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use runtime::readiness::Gate;
-use snapshot::{ClusterName, Endpoint, Publisher};
+use snapshot::{ClusterName, Publisher};
 
-use super::dns::{self, InvalidQuery, Names, Query, Resolved, Resolver, checked_name, checked_port};
+use super::dns::{InvalidQuery, Query, Resolver, checked_name, checked_port};
+use super::list::List;
 
 /// One entry of a list: `192.0.2.1:80`, `[2001:db8::1]:80` or `cache-1.example:80`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Target {
     /// An address.
     Address(SocketAddr),
-    /// A host name: every address it resolves to is an endpoint.
+    /// A host name.
     Name {
         /// The name; the system's search list applies unless it ends with a dot.
         name: Arc<str>,
@@ -30,13 +31,13 @@ pub enum Target {
 pub struct FixedSource {
     /// The cluster it owns.
     pub cluster: ClusterName,
-    /// The list. Its order plays no part: a cluster is ordered by address.
+    /// The list. Its order plays no part: a cluster has its own.
     pub targets: Vec<Target>,
-    /// Who is asked for host names; `None` if [`needs_dns`] says that there are none.
-    pub resolver: Option<Resolver>,
+    /// Who is asked for host names.
+    pub resolver: Resolver,
     /// Where the endpoints go.
     pub publisher: Publisher,
-    /// Opens when every host name has been answered, and stays open.
+    /// Opens when every host name has been looked up, and stays open.
     pub gate: Gate,
 }
 
@@ -48,43 +49,17 @@ pub fn parse_list(text: &str) -> Result<Vec<Target>, InvalidQuery> {
     text.split(',').map(|entry| entry.trim().parse()).collect()
 }
 
-/// Whether the list has host names, so that a [`Resolver`] is needed.
-#[must_use]
-pub fn needs_dns(targets: &[Target]) -> bool {
-    targets.iter().any(|target| matches!(target, Target::Name { .. }))
-}
-
 // === impl FixedSource ===
 
 impl FixedSource {
-    /// Publishes the cluster once every host name has been answered (at once if there are none) and keeps it current for ever. Until then there is no
-    /// cluster: a list that lacks an endpoint would make a request to "all" of them succeed without it. When the future is dropped the cluster stays
-    /// as it is, and whoever drops it decides whether to remove it.
+    /// Publishes the cluster once every host name has been looked up (at once if there are none) and keeps it current for
+    /// ever. When the future is dropped the cluster stays as it is, and whoever drops it decides whether to remove it.
     pub async fn run(self) {
-        let queries: Vec<Query> = self.targets.iter().filter_map(Target::query).collect();
-        if queries.is_empty() {
-            self.publish(None);
-            return future::pending().await;
-        }
-        let Some(resolver) = self.resolver.clone() else {
-            self.gate.set_not_ready("the list has host names, but there is no DNS configuration to resolve them with");
-            return future::pending().await;
-        };
-        let mut names = Names::new(resolver);
-        names.set(queries);
+        let mut list = List::new(self.cluster, self.publisher, self.gate, self.resolver);
+        list.set(self.targets.into_iter().map(Into::into).collect(), "the list is empty");
         loop {
-            names.refresh().await;
-            match names.unanswered() {
-                None => self.publish(Some(&names)),
-                Some(why) => self.gate.set_not_ready(why),
-            }
+            list.refresh().await;
         }
-    }
-
-    fn publish(&self, names: Option<&Names>) {
-        let endpoints = self.targets.iter().flat_map(|target| target.endpoints(names)).collect();
-        dns::publish(&self.publisher, &self.cluster, endpoints);
-        self.gate.set_ready();
     }
 }
 
@@ -96,15 +71,6 @@ impl Target {
         match self {
             Self::Address(_) => None,
             Self::Name { name, port } => Some(Query::Host { name: Arc::clone(name), port: *port }),
-        }
-    }
-
-    /// The endpoints it stands for now.
-    pub(super) fn endpoints(&self, names: Option<&Names>) -> Vec<Endpoint> {
-        match (self, self.query(), names) {
-            (Self::Address(address), _, _) => vec![Endpoint::ready(*address)],
-            (_, Some(query), Some(names)) => names.get(&query).iter().map(Resolved::endpoint).collect(),
-            _ => Vec::new(),
         }
     }
 }

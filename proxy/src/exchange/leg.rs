@@ -287,7 +287,7 @@ impl Leg {
         (self.state, self.deadline) = match idle {
             Some(io) => (State::Open(io), None),
             None => {
-                let connecting = self.target.connect();
+                let connecting = self.target.connect(terms.connect);
                 (State::Connecting(connecting), Some((now + terms.connect, Waiting::Connect)))
             }
         };

@@ -62,7 +62,7 @@ mod tests {
 
     fn route(members: u8) -> Arc<RouteEntry> {
         let member = |last| Member {
-            target: Arc::new(Target::new(Endpoint::ready(([192, 0, 2, last], 80).into()), 1)),
+            target: Arc::new(Target::new(Endpoint::ready(([192, 0, 2, last], 80).into()).into(), 1)),
             ready: true,
         };
         Arc::new(RouteEntry {

@@ -32,7 +32,7 @@ pub(crate) trait Place {
 /// What the proxy will be.
 pub(crate) struct Setup {
     config: Config,
-    endpoints: Vec<Endpoint>,
+    endpoints: Vec<Endpoint<snapshot::Place>>,
 }
 
 /// A running proxy. Dropping it ends it.
@@ -40,7 +40,7 @@ pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     pub(crate) handle: Handle,
     running: Option<Running>,
-    publisher: Publisher,
+    pub(crate) publisher: Publisher,
     config: Config,
 }
 
@@ -163,19 +163,19 @@ pub(crate) fn route(name: &str, cluster: &str) -> Route {
     }
 }
 
-fn cluster(endpoints: Vec<Endpoint>) -> Change {
+fn cluster<E: Into<Endpoint<snapshot::Place>>>(endpoints: Vec<E>) -> Change {
     let name = ClusterName::new(CLUSTER).expect("a cluster name");
     Change::Set(Arc::new(Cluster::new(name, endpoints)))
 }
 
 impl Setup {
     /// A proxy over these endpoints; one thread, so that there is one pool of connections to look at.
-    pub(crate) fn new(endpoints: Vec<Endpoint>) -> Self {
+    pub(crate) fn new<E: Into<Endpoint<snapshot::Place>>>(endpoints: Vec<E>) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let listener = Listener::new(address, vec![route(ROUTE, CLUSTER)]);
         let config =
             Config { listeners: vec![listener], threads: 1, limits: Limits::default(), access_log: AccessLog::Off };
-        Self { config, endpoints }
+        Self { config, endpoints: endpoints.into_iter().map(Into::into).collect() }
     }
 
     pub(crate) fn config(mut self, change: impl FnOnce(&mut Config)) -> Self {
@@ -259,7 +259,7 @@ impl Proxy {
         self.publish_endpoints(places.iter().map(|place| Endpoint::ready(place.place())).collect());
     }
 
-    pub(crate) fn publish_endpoints(&self, endpoints: Vec<Endpoint>) {
+    pub(crate) fn publish_endpoints<E: Into<Endpoint<snapshot::Place>>>(&self, endpoints: Vec<E>) {
         self.publisher.apply([cluster(endpoints)]);
     }
 

@@ -6,6 +6,7 @@ mod held_bodies;
 mod lag;
 mod made_up;
 mod members;
+mod names;
 mod retries;
 mod sending;
 mod stragglers;

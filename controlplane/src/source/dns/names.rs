@@ -2,20 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::future;
+use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use runtime::backoff::Backoff;
+use snapshot::Recheck;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::resolver::{Answer, ResolveError};
-use super::{DNS_LOOKUPS, Query, Resolved, Resolver};
+use super::resolver::{Answer, Found, ResolveError};
+use super::{DNS_LOOKUPS, Query, Resolver};
 
-/// The bounds of the time between two lookups, whatever the TTL says.
-const MIN_TTL: Duration = Duration::from_secs(1);
-const MAX_TTL: Duration = Duration::from_secs(300);
+/// The shortest time between two lookups of a name, whatever its TTL says and however often one is asked for.
+const SHORTEST: Duration = Duration::from_secs(1);
 
 /// The bounds of the time before a failed lookup is tried again.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -24,141 +27,263 @@ const MAX_RETRY: Duration = Duration::from_secs(30);
 /// How many names are looked up at a time.
 const PARALLEL_NAMES: usize = 16;
 
+/// How long a list waits for names that nobody has answered for yet; then it does without them, and says so.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Names and what they resolve to.
 pub(in crate::source) struct Names {
     resolver: Resolver,
+    /// Whether a name with several addresses is one endpoint.
+    one_each: bool,
+    /// What led to these names, and is to be looked at again when one of them is.
+    origin: Recheck,
     entries: BTreeMap<Query, Entry>,
     running: FuturesUnordered<Lookup>,
+    /// Answers that can be used already, while one family is still waited for.
+    early: (mpsc::UnboundedSender<Early>, mpsc::UnboundedReceiver<Early>),
+    lookups: u64,
+    /// Notified when one of the names is to be looked up again.
+    wake: Arc<Notify>,
+    /// Changes when all are.
+    asked: watch::Receiver<u64>,
 }
 
+/// The answer so far of the lookup of that number.
+type Early = (u64, Query, Answer);
+
 /// A lookup under way; it survives when nobody polls for a while.
-type Lookup = Pin<Box<dyn Future<Output = (Query, Result<Answer, ResolveError>)> + Send>>;
+type Lookup = Pin<Box<dyn Future<Output = (u64, Query, Result<Answer, ResolveError>)> + Send>>;
 
 struct Entry {
     /// The last answer; `None` before the first.
-    good: Option<Vec<Resolved>>,
+    good: Option<Found>,
     /// Why the last lookup failed.
     failure: Option<String>,
+    /// The number of the latest lookup.
+    lookup: u64,
+    /// Whether that one has brought nothing yet.
     running: bool,
+    added: Instant,
+    started: Option<Instant>,
     due: Instant,
     backoff: Backoff,
+    recheck: Recheck,
 }
 
 // === impl Names ===
 
 impl Names {
-    pub(in crate::source) fn new(resolver: Resolver) -> Self {
+    /// Names of which each is one endpoint.
+    pub(in crate::source) fn new(resolver: Resolver, origin: Recheck) -> Self {
         metrics::describe_counter!(DNS_LOOKUPS, "Lookups of endpoint names by result (found, empty, failed).");
         runtime::metrics::from_zero(DNS_LOOKUPS, &[("result", &["found", "empty", "failed"])]);
-        Self { resolver, entries: BTreeMap::new(), running: FuturesUnordered::new() }
+        let asked = resolver.asked();
+        Self {
+            resolver,
+            one_each: true,
+            origin,
+            entries: BTreeMap::new(),
+            running: FuturesUnordered::new(),
+            early: mpsc::unbounded_channel(),
+            lookups: 0,
+            wake: Arc::default(),
+            asked,
+        }
+    }
+
+    /// Names of which every address is an endpoint, or which only lead to others.
+    pub(in crate::source) fn of_many(resolver: Resolver) -> Self {
+        Self { one_each: false, ..Self::new(resolver, Recheck::default()) }
     }
 
     /// From now on these names, no others. Those known already keep their answers and their times; new ones are due at once.
     pub(in crate::source) fn set(&mut self, queries: impl IntoIterator<Item = Query>) {
         let mut before = std::mem::take(&mut self.entries);
         for query in queries {
-            let entry = before.remove(&query).unwrap_or_else(Entry::new);
+            let entry = before.remove(&query).unwrap_or_else(|| Entry::new(Recheck::waking(self.wake.clone())));
             self.entries.entry(query).or_insert(entry);
+        }
+        if !self.entries.is_empty() {
+            self.resolver.follow();
         }
     }
 
-    /// Waits until a lookup that was due has ended, and takes in its result. Pends for ever while there are no names. Safe to cancel: lookups under way go on
-    /// with the next call.
+    /// Waits until something may be different: a lookup has ended, or has let itself be waited for too long. Pends for ever
+    /// while there are no names. Safe to cancel: lookups under way go on with the next call.
     pub(in crate::source) async fn refresh(&mut self) {
         loop {
             self.start_due();
-            let room = self.running.len() < PARALLEL_NAMES;
-            let next = self.entries.values().filter(|entry| room && !entry.running).map(|entry| entry.due).min();
-            let due = async {
-                match next {
-                    Some(due) => sleep_until(due).await,
-                    None => future::pending().await,
-                }
-            };
+            let room = self.in_flight() < PARALLEL_NAMES;
+            let due = self.entries.values().filter(|entry| room && !entry.running).map(Entry::due).min();
+            let now = Instant::now();
+            let untried = self.entries.values().filter(|entry| entry.is_untried()).map(|entry| entry.added + PATIENCE);
+            let patience = untried.filter(|end| *end > now).min();
             tokio::select! {
-                Some((query, result)) = self.running.next(), if !self.running.is_empty() => {
-                    if let Some(entry) = self.entries.get_mut(&query) {
-                        entry.take_in(&query, result);
+                Some((lookup, query, result)) = self.running.next(), if !self.running.is_empty() => {
+                    // The name may have been dropped meanwhile, or been asked for again.
+                    if let Some(entry) = self.entries.get_mut(&query).filter(|entry| entry.lookup == lookup) {
+                        entry.take_in(&query, result, &self.resolver, self.one_each);
                         return;
                     }
-                    // The name was dropped meanwhile.
                 }
-                () = due => {}
+                Some((lookup, query, answer)) = self.early.1.recv() => {
+                    if let Some(entry) = self.entries.get_mut(&query).filter(|entry| entry.lookup == lookup && entry.running) {
+                        entry.take_in(&query, Ok(answer), &self.resolver, self.one_each);
+                        return;
+                    }
+                }
+                () = at(due) => {}
+                () = at(patience) => return,
+                () = self.wake.notified() => {}
+                Ok(()) = self.asked.changed() => self.entries.values_mut().for_each(Entry::ask_again),
             }
         }
     }
 
-    /// What a name resolved to last; nothing if it never did.
-    pub(in crate::source) fn get(&self, query: &Query) -> &[Resolved] {
-        self.entries.get(query).and_then(|entry| entry.good.as_deref()).unwrap_or_default()
+    /// What a name stands for; or why that is not known, where anything is known about that.
+    pub(in crate::source) fn get(&self, query: &Query) -> Result<&Found, Option<&str>> {
+        let Some(entry) = self.entries.get(query) else { return Err(None) };
+        entry.good.as_ref().ok_or(entry.failure.as_deref())
     }
 
-    /// The first name without any answer so far, and why.
-    pub(in crate::source) fn unanswered(&self) -> Option<String> {
-        let (query, entry) = self.entries.iter().find(|(_, entry)| entry.good.is_none())?;
-        Some(entry.failure.clone().unwrap_or_else(|| format!("{query} is being resolved")))
+    /// To be told that the name is to be looked up again.
+    pub(in crate::source) fn recheck(&self, query: &Query) -> Recheck {
+        self.entries.get(query).map(|entry| entry.recheck.clone()).unwrap_or_default()
     }
 
-    /// Whether every name was looked up at least once, be it without success.
-    pub(in crate::source) fn all_tried(&self) -> bool {
-        self.entries.values().all(|entry| entry.good.is_some() || entry.failure.is_some())
+    /// The first name that is still waited for: it was not looked up to the end yet, and has not taken too long.
+    pub(in crate::source) fn awaited(&self) -> Option<&Query> {
+        let awaited = |entry: &Entry| entry.is_untried() && entry.added.elapsed() < PATIENCE;
+        self.entries.iter().find(|(_, entry)| awaited(entry)).map(|(query, _)| query)
+    }
+
+    fn in_flight(&self) -> usize {
+        self.entries.values().filter(|entry| entry.running).count()
     }
 
     fn start_due(&mut self) {
-        let now = Instant::now();
-        let mut due: Vec<_> = self.entries.iter_mut().filter(|(_, entry)| !entry.running && entry.due <= now).collect();
-        due.sort_by_key(|(_, entry)| entry.due);
-        for (query, entry) in due.into_iter().take(PARALLEL_NAMES.saturating_sub(self.running.len())) {
-            entry.running = true;
-            let (resolver, query, previous) = (self.resolver.clone(), query.clone(), entry.good.clone());
+        let (now, room) = (Instant::now(), PARALLEL_NAMES.saturating_sub(self.in_flight()));
+        let mut due: Vec<_> =
+            self.entries.iter_mut().filter(|(_, entry)| !entry.running && entry.due() <= now).collect();
+        due.sort_by_key(|(_, entry)| entry.due());
+        for (query, entry) in due.into_iter().take(room) {
+            if entry.recheck.is_asked() {
+                self.origin.ask();
+            }
+            self.lookups += 1;
+            entry.recheck.done();
+            (entry.running, entry.lookup, entry.started) = (true, self.lookups, Some(now));
+            let (lookup, resolver, query, known) =
+                (self.lookups, self.resolver.clone(), query.clone(), entry.good.clone());
+            let early = self.early.0.clone();
             self.running.push(Box::pin(async move {
-                let result = resolver.resolve(&query, previous.as_deref()).await;
-                (query, result)
+                let early = |answer| {
+                    // Nobody is left who waits for it.
+                    let _ = early.send((lookup, query.clone(), answer));
+                };
+                let result = resolver.resolve(&query, known.as_ref(), early).await;
+                (lookup, query, result)
             }));
         }
+    }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => future::pending().await,
     }
 }
 
 // === impl Entry ===
 
 impl Entry {
-    fn new() -> Self {
-        let backoff = Backoff::new(FIRST_RETRY, 2.0, MAX_RETRY);
-        Self { good: None, failure: None, running: false, due: Instant::now(), backoff }
+    fn new(recheck: Recheck) -> Self {
+        let (backoff, now) = (Backoff::new(FIRST_RETRY, 2.0, MAX_RETRY), Instant::now());
+        Self {
+            good: None,
+            failure: None,
+            lookup: 0,
+            running: false,
+            added: now,
+            started: None,
+            due: now,
+            backoff,
+            recheck,
+        }
     }
 
-    fn take_in(&mut self, query: &Query, result: Result<Answer, ResolveError>) {
+    /// When it is to be looked up next.
+    fn due(&self) -> Instant {
+        match self.started {
+            Some(started) if self.recheck.is_asked() => self.due.min(started + SHORTEST),
+            _ => self.due,
+        }
+    }
+
+    fn is_untried(&self) -> bool {
+        self.good.is_none() && self.failure.is_none()
+    }
+
+    /// What is on its way may be an answer of yesterday.
+    fn ask_again(&mut self) {
+        (self.running, self.due, self.lookup) = (false, Instant::now(), 0);
+        self.backoff.reset();
+    }
+
+    fn take_in(&mut self, query: &Query, result: Result<Answer, ResolveError>, resolver: &Resolver, one_each: bool) {
         self.running = false;
+        let settings = resolver.settings();
         let (outcome, wait) = match result {
             Ok(answer) => {
                 self.backoff.reset();
-                self.note_failure(query, answer.partial);
+                let (outcome, longest) = match answer.found {
+                    Found::Nothing(_) => ("empty", settings.negative_ttl),
+                    _ => ("found", settings.max_ttl),
+                };
                 if self.good.as_ref() != Some(&answer.found) {
-                    tracing::info!(%query, endpoints = answer.found.len(), ttl = ?answer.ttl, "name resolved");
+                    tell(query, &answer, one_each);
                 }
-                let outcome = if answer.found.is_empty() { "empty" } else { "found" };
-                self.good = Some(answer.found);
-                (outcome, answer.ttl.clamp(MIN_TTL, MAX_TTL))
+                if answer.partial.is_some() && self.failure != answer.partial {
+                    let why = answer.partial.as_deref();
+                    tracing::warn!(%query, why, "one family of addresses is not known, or stays as it was");
+                }
+                (self.good, self.failure) = (Some(answer.found), answer.partial);
+                (outcome, answer.ttl.min(longest).max(SHORTEST))
             }
             Err(error) => {
-                self.note_failure(query, Some(error.to_string()));
+                let why = error.to_string();
+                if self.failure.as_ref() != Some(&why) {
+                    match &self.good {
+                        Some(_) => tracing::warn!(%query, %why, "name not looked up, keeping what was known"),
+                        None => tracing::warn!(%query, %why, "the name does not resolve"),
+                    }
+                }
+                self.failure = Some(why);
                 ("failed", self.backoff.next_delay())
             }
         };
         metrics::counter!(DNS_LOOKUPS, "result" => outcome).increment(1);
         self.due = Instant::now() + wait;
     }
+}
 
-    /// Logs a failure when it begins, changes or ends, not at every try.
-    fn note_failure(&mut self, query: &Query, failure: Option<String>) {
-        if self.failure != failure {
-            match &failure {
-                Some(why) => {
-                    tracing::warn!(%query, kept = self.good.as_ref().map_or(0, Vec::len), %why, "name not resolved, keeping what was known");
-                }
-                None => tracing::info!(%query, "name resolves again"),
+/// Says what a name stands for now.
+fn tell(query: &Query, answer: &Answer, one_each: bool) {
+    let ttl = if answer.ttl == Duration::MAX { None } else { Some(answer.ttl) };
+    match &answer.found {
+        Found::Nothing(why) => tracing::warn!(%query, %why, "the name does not resolve"),
+        Found::Targets(targets) => tracing::info!(%query, targets = targets.len(), ?ttl, "name resolved"),
+        Found::Addresses(addresses) => {
+            tracing::info!(%query, addresses = addresses.len(), ?ttl, "name resolved");
+            let in_family = |v4: bool| addresses.iter().filter(|address| SocketAddr::is_ipv4(address) == v4).count();
+            if one_each && (in_family(true) > 1 || in_family(false) > 1) {
+                tracing::warn!(
+                    %query,
+                    addresses = addresses.len(),
+                    "the name has several addresses, and each request goes to one of them: where all are meant, use endpoints-dns"
+                );
             }
         }
-        self.failure = failure;
     }
 }

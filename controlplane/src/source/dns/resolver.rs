@@ -2,41 +2,55 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::stream;
-use hickory_resolver::TokioResolver;
+use arc_swap::ArcSwap;
+use futures::future::{Either, select};
+use hickory_resolver::Hosts;
 use hickory_resolver::config::{ResolverConfig, ResolverOpts};
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use tokio::sync::watch;
+use tokio::time::timeout;
 
-use super::{Query, Resolved};
+use super::system::{Client, Files};
+use super::{Family, Query, Settings, order};
 
 /// The most SRV targets and the most addresses that one query may yield; an answer beyond is treated as a failure.
 const MAX_RECORDS: usize = 4_096;
 
-/// How many targets of one SRV answer are looked up at a time.
-const PARALLEL_TARGETS: usize = 8;
+/// How long the answer for one family waits for that of the other one before it is used alone.
+const HEAD_START: Duration = Duration::from_millis(250);
 
-/// When to ask again after an answer that tells no TTL (no records, and no SOA record either).
-const NEGATIVE_TTL: Duration = Duration::from_secs(30);
+/// How long the other one is waited for after that.
+const LATEST: Duration = Duration::from_secs(5);
 
 /// A DNS client. Cloning shares it.
 #[derive(Clone)]
 pub struct Resolver {
-    client: Arc<TokioResolver>,
-    search: Arc<[Name]>,
-    ndots: usize,
+    shared: Arc<Shared>,
+}
+
+/// What all clones share.
+pub(super) struct Shared {
+    pub(super) client: ArcSwap<Result<Client, ResolveError>>,
+    settings: ArcSwap<Settings>,
+    /// Grows when every name is to be asked for again.
+    asked: watch::Sender<u64>,
+    /// The files to follow, where there are any.
+    files: Option<Files>,
+    followed: AtomicBool,
 }
 
 /// A lookup that brought no answer.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ResolveError {
     /// There is no usable system configuration.
-    #[error("cannot read the system's DNS configuration (/etc/resolv.conf): {0}")]
+    #[error("cannot use the system's DNS configuration (/etc/resolv.conf): {0}")]
     Configuration(String),
     /// No answer, or one that says that something is wrong.
     #[error("DNS lookup of {name} ({record}) failed: {why}")]
@@ -56,75 +70,272 @@ pub enum ResolveError {
 /// What one query yields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Answer {
-    pub(super) found: Vec<Resolved>,
+    pub(super) found: Found,
     pub(super) ttl: Duration,
     /// A part that could not be looked up and kept what it had.
     pub(super) partial: Option<String>,
 }
 
-/// The records of one name and type; none is an answer too.
+/// What a name stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::source) enum Found {
+    /// These addresses, in the order in which to try them.
+    Addresses(Vec<SocketAddr>),
+    /// These names and ports, of an SRV name.
+    Targets(Vec<(Arc<str>, u16)>),
+    /// Nothing, which is an answer, too; and in which words it came.
+    Nothing(Arc<str>),
+}
+
+/// The records of one name and type.
+#[derive(Clone)]
 struct Records {
     name: Name,
     data: Vec<RData>,
     ttl: Duration,
+    /// Whether there is no such name at all.
+    nxdomain: bool,
 }
 
-/// The addresses of one name.
-struct Addresses {
-    list: Vec<IpAddr>,
-    ttl: Duration,
-    partial: Option<String>,
-}
+type Family4And6 = (Result<Records, ResolveError>, Result<Records, ResolveError>);
 
 // === impl Resolver ===
 
 impl Resolver {
-    /// The client that the system's `/etc/resolv.conf` and hosts file describe, read once.
-    ///
-    /// # Errors
-    /// The file is missing or names no server.
-    pub fn system() -> Result<Self, ResolveError> {
-        let broken = |error: NetError| ResolveError::Configuration(error.to_string());
-        let (config, options) = hickory_resolver::system_conf::read_system_conf().map_err(broken)?;
-        Self::new(config, options)
+    /// The client that the system's `/etc/resolv.conf` and hosts file describe. They are followed once there is a name
+    /// to look up; what is wrong with them is told with each lookup.
+    #[must_use]
+    pub fn system(settings: Settings) -> Self {
+        Self::of_files(Path::new("/etc/resolv.conf"), Path::new("/etc/hosts"), settings)
     }
 
-    /// A client of these servers with these options; answers are not cached beyond their use here.
-    ///
-    /// # Errors
-    /// The configuration is refused.
-    pub fn new(config: ResolverConfig, mut options: ResolverOpts) -> Result<Self, ResolveError> {
-        // The refresh follows the TTL by itself; a cache in between could only serve an answer for longer than that.
-        options.cache_size = 0;
-        let ndots = options.ndots;
-        let domain = config.domain().cloned();
-        let search = if config.search().is_empty() { domain.into_iter().collect() } else { config.search().to_vec() };
-        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-        *builder.options_mut() = options;
-        let client = builder.build().map_err(|error| ResolveError::Configuration(error.to_string()))?;
-        Ok(Self { client: Arc::new(client), search: search.into(), ndots })
+    pub(in crate::source) fn of_files(resolv_conf: &Path, hosts: &Path, settings: Settings) -> Self {
+        let files = Files::read(resolv_conf, hosts);
+        Self::made(files.client(), Some(files), settings)
     }
 
-    /// Asks once. `previous` is the last good result, from which a part that fails keeps what it had.
-    pub(super) async fn resolve(&self, query: &Query, previous: Option<&[Resolved]>) -> Result<Answer, ResolveError> {
-        let answer = match query {
+    /// A client of these servers with these options.
+    #[must_use]
+    pub fn new(config: ResolverConfig, options: ResolverOpts, settings: Settings) -> Self {
+        Self::made(Client::new(config, options, Hosts::default()), None, settings)
+    }
+
+    fn made(client: Result<Client, ResolveError>, files: Option<Files>, settings: Settings) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                client: ArcSwap::from_pointee(client),
+                settings: ArcSwap::from_pointee(settings),
+                asked: watch::Sender::new(0),
+                files,
+                followed: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        **self.shared.settings.load()
+    }
+
+    /// From now on these; every name is asked for again where they are others.
+    pub fn set(&self, settings: Settings) {
+        if *self.shared.settings.swap(Arc::new(settings)) != settings {
+            self.ask_again();
+        }
+    }
+
+    /// Asks for every name again, now.
+    pub fn ask_again(&self) {
+        self.shared.ask_again();
+    }
+
+    /// Changes whenever every name is to be asked for again.
+    pub(super) fn asked(&self) -> watch::Receiver<u64> {
+        self.shared.asked.subscribe()
+    }
+
+    /// Follows the system's files from now on, if this is a client of theirs.
+    pub(super) fn follow(&self) {
+        if let Some(files) = &self.shared.files
+            && !self.shared.followed.swap(true, Ordering::AcqRel)
+        {
+            tokio::spawn(files.clone().follow(Arc::downgrade(&self.shared)));
+        }
+    }
+
+    /// Asks once. `known` is the last answer, of which a family that fails keeps what it had. `early` gets an answer that
+    /// can be used already, where one family lets itself be waited for.
+    pub(super) async fn resolve(
+        &self,
+        query: &Query,
+        known: Option<&Found>,
+        early: impl Fn(Answer),
+    ) -> Result<Answer, ResolveError> {
+        let client = self.shared.client.load_full();
+        let client = client.as_ref().as_ref().map_err(Clone::clone)?;
+        match query {
             Query::Host { name, port } => {
-                let candidates = self.candidates(name)?;
-                let known = addresses_of(previous, name);
-                let addresses = self.addresses(&candidates, &known).await?;
-                let found = addresses
-                    .list
-                    .iter()
-                    .map(|ip| Resolved { address: SocketAddr::new(*ip, *port), name: Arc::clone(name) });
-                Answer { found: found.collect(), ttl: addresses.ttl, partial: addresses.partial }
+                let known = match known {
+                    Some(Found::Addresses(known)) => known.iter().map(SocketAddr::ip).collect(),
+                    _ => Vec::new(),
+                };
+                let asked = Host { client, port: *port, known, family: self.settings().family };
+                asked.addresses(name, early).await
             }
-            Query::Srv { name } => self.targets(name, previous).await?,
-        };
-        if answer.found.len() > MAX_RECORDS { Err(ResolveError::TooMany(query.to_string())) } else { Ok(answer) }
+            Query::Srv { name } => client.targets(name).await,
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn ask_again(&self) {
+        self.asked.send_modify(|times| *times += 1);
+    }
+}
+
+/// One lookup of the addresses of a name.
+struct Host<'a> {
+    client: &'a Client,
+    port: u16,
+    /// The addresses of the last answer.
+    known: Vec<IpAddr>,
+    family: Family,
+}
+
+// === impl Host ===
+
+impl Host<'_> {
+    /// The A and AAAA records of the first candidate that has any. Where one family fails, the other's answer counts and
+    /// the failed one keeps what is known.
+    async fn addresses(&self, text: &str, early: impl Fn(Answer)) -> Result<Answer, ResolveError> {
+        let candidates = self.client.candidates(text)?;
+        // As the C library does: the hosts file first, under the name as it is written.
+        let plain = absolute(text)?;
+        let hosts = self.client.hosts(&plain);
+        if !hosts.is_empty() {
+            let ips = usable(&hosts).filter(|ip| self.is_wanted(ip)).collect();
+            return self.answer(text, ips, Duration::MAX, None, false);
+        }
+        let lookup = |record| self.client.records(&candidates, record);
+        match self.family {
+            Family::Ipv4 | Family::Ipv6 => {
+                let record = if self.family == Family::Ipv4 { RecordType::A } else { RecordType::AAAA };
+                let records = lookup(record).await?;
+                self.answer(text, records.addresses(), records.ttl, None, records.nxdomain)
+            }
+            Family::Auto | Family::All => {
+                let both = self.both(lookup(RecordType::A), lookup(RecordType::AAAA), |got| {
+                    if let Ok(answer) = self.merged(text, &candidates, got) {
+                        early(answer);
+                    }
+                });
+                self.merged(text, &candidates, both.await)
+            }
+        }
     }
 
-    async fn targets(&self, name: &str, previous: Option<&[Resolved]>) -> Result<Answer, ResolveError> {
-        let records = self.records(&self.candidates(name)?, RecordType::SRV).await?;
+    /// Waits for both; where one has records and the other is silent, that is told early.
+    async fn both(
+        &self,
+        v4: impl Future<Output = Result<Records, ResolveError>>,
+        v6: impl Future<Output = Result<Records, ResolveError>>,
+        early: impl Fn(Family4And6),
+    ) -> Family4And6 {
+        let has =
+            |got: &Result<Records, ResolveError>| got.as_ref().is_ok_and(|records| !records.addresses().is_empty());
+        let silent = |record: &'static str| {
+            let why = "no answer yet".to_owned();
+            Err(ResolveError::Lookup { name: "the name".to_owned(), record, why })
+        };
+        match select(std::pin::pin!(v4), std::pin::pin!(v6)).await {
+            Either::Left((v4, mut v6)) if has(&v4) => {
+                if let Ok(v6) = timeout(HEAD_START, &mut v6).await {
+                    return (v4, v6);
+                }
+                early((v4.clone(), silent("AAAA")));
+                (v4, timeout(LATEST, v6).await.unwrap_or_else(|_| silent("AAAA")))
+            }
+            Either::Right((v6, mut v4)) if has(&v6) => {
+                if let Ok(v4) = timeout(HEAD_START, &mut v4).await {
+                    return (v4, v6);
+                }
+                early((silent("A"), v6.clone()));
+                (timeout(LATEST, v4).await.unwrap_or_else(|_| silent("A")), v6)
+            }
+            Either::Left((v4, v6)) => (v4, v6.await),
+            Either::Right((v6, v4)) => (v4.await, v6),
+        }
+    }
+
+    fn merged(&self, text: &str, candidates: &[Name], both: Family4And6) -> Result<Answer, ResolveError> {
+        let (list, ttl, partial, nxdomain) = match both {
+            (Ok(v4), Ok(v6)) => {
+                // The search list leads each family to its own candidate: only the earlier one is the name that was meant.
+                let position = |records: &Records| candidates.iter().position(|name| *name == records.name);
+                let nxdomain = v4.nxdomain && v6.nxdomain;
+                let (v4_ips, v6_ips) = (v4.addresses(), v6.addresses());
+                match (v4_ips.is_empty(), v6_ips.is_empty()) {
+                    (true, true) => (Vec::new(), v4.ttl.min(v6.ttl), None, nxdomain),
+                    (false, true) => (v4_ips, v4.ttl, None, false),
+                    (true, false) => (v6_ips, v6.ttl, None, false),
+                    (false, false) if position(&v4) < position(&v6) => (v4_ips, v4.ttl, None, false),
+                    (false, false) if position(&v6) < position(&v4) => (v6_ips, v6.ttl, None, false),
+                    (false, false) => ([v4_ips, v6_ips].concat(), v4.ttl.min(v6.ttl), None, false),
+                }
+            }
+            (Ok(answer), Err(error)) | (Err(error), Ok(answer)) => {
+                let mut list = answer.addresses();
+                let Some(answered) = list.first().map(IpAddr::is_ipv4) else { return Err(error) };
+                list.extend(self.known.iter().filter(|ip| ip.is_ipv4() != answered));
+                (list, answer.ttl, Some(error.to_string()), false)
+            }
+            (Err(error), Err(_)) => return Err(error),
+        };
+        self.answer(text, list, ttl, partial, nxdomain)
+    }
+
+    fn answer(
+        &self,
+        text: &str,
+        mut ips: Vec<IpAddr>,
+        ttl: Duration,
+        partial: Option<String>,
+        nxdomain: bool,
+    ) -> Result<Answer, ResolveError> {
+        if ips.len() > MAX_RECORDS {
+            return Err(ResolveError::TooMany(text.to_owned()));
+        }
+        // One machine, and what listens there often does so on IPv4 only.
+        if absolute(text)?.is_localhost() && ips.iter().any(IpAddr::is_ipv4) {
+            ips.retain(IpAddr::is_ipv4);
+        }
+        order::sort(&mut ips);
+        let found = match (ips.is_empty(), nxdomain, self.family) {
+            (false, ..) => Found::Addresses(ips.into_iter().map(|ip| SocketAddr::new(ip, self.port)).collect()),
+            (true, true, _) => Found::Nothing(format!("there is no name {text} (NXDOMAIN)").into()),
+            (true, false, Family::Ipv4) => Found::Nothing(format!("{text} has no A record").into()),
+            (true, false, Family::Ipv6) => Found::Nothing(format!("{text} has no AAAA record").into()),
+            (true, false, _) => Found::Nothing(format!("{text} has no A and no AAAA record").into()),
+        };
+        Ok(Answer { found, ttl, partial })
+    }
+
+    fn is_wanted(&self, ip: &IpAddr) -> bool {
+        match self.family {
+            Family::Auto | Family::All => true,
+            Family::Ipv4 => ip.is_ipv4(),
+            Family::Ipv6 => ip.is_ipv6(),
+        }
+    }
+}
+
+// === impl Client ===
+
+impl Client {
+    /// The targets and ports of an SRV name.
+    async fn targets(&self, text: &str) -> Result<Answer, ResolveError> {
+        let records = self.records(&self.candidates(text)?, RecordType::SRV).await?;
         let mut targets = BTreeSet::new();
         for data in &records.data {
             // A target of "." says that the service is decidedly not available here (RFC 2782).
@@ -132,75 +343,33 @@ impl Resolver {
                 && !srv.target.is_root()
                 && srv.port > 0
             {
-                targets.insert((srv.target.to_lowercase(), srv.port));
+                let mut target = srv.target.to_lowercase();
+                // It is a whole name: no search list applies.
+                target.set_fqdn(true);
+                targets.insert((Arc::from(target.to_utf8()), srv.port));
             }
         }
         if targets.len() > MAX_RECORDS {
-            return Err(ResolveError::TooMany(name.to_owned()));
+            return Err(ResolveError::TooMany(text.to_owned()));
         }
-        let lookups = targets.into_iter().map(|(target, port)| async move {
-            let plain: Arc<str> = target.to_utf8().trim_end_matches('.').into();
-            let known = addresses_of(previous, &plain);
-            let addresses = self.addresses(std::slice::from_ref(&target), &known).await;
-            (plain, port, known, addresses)
-        });
-        // In order, so that equal answers give equal lists.
-        let lookups: Vec<_> = stream::iter(lookups).buffered(PARALLEL_TARGETS).collect().await;
-        let mut answer = Answer { found: Vec::new(), ttl: records.ttl, partial: None };
-        for (target, port, known, addresses) in lookups {
-            let addresses = match addresses {
-                Ok(addresses) => addresses,
-                // The first list must be whole; a later one may go without a target that does not resolve rather than stay as it was.
-                Err(error) if previous.is_none() => return Err(error),
-                Err(error) => Addresses { list: known, ttl: Duration::ZERO, partial: Some(error.to_string()) },
-            };
-            answer.ttl = answer.ttl.min(addresses.ttl);
-            answer.partial = answer.partial.or(addresses.partial);
-            let resolved = |ip| Resolved { address: SocketAddr::new(ip, port), name: Arc::clone(&target) };
-            answer.found.extend(addresses.list.into_iter().map(resolved));
-        }
-        Ok(answer)
-    }
-
-    /// The A and AAAA records of the first candidate that has any. Where one family fails, the other's answer counts and the failed one keeps what is known.
-    async fn addresses(&self, candidates: &[Name], known: &[IpAddr]) -> Result<Addresses, ResolveError> {
-        let (v4, v6) =
-            futures::join!(self.records(candidates, RecordType::A), self.records(candidates, RecordType::AAAA));
-        let (mut list, ttl, partial) = match (v4, v6) {
-            (Ok(v4), Ok(v6)) => {
-                // The search list leads each family to its own candidate: only the earlier one is the name that was meant.
-                let position = |records: &Records| candidates.iter().position(|name| *name == records.name);
-                let (v4_ips, v6_ips) = (v4.addresses(), v6.addresses());
-                match (v4_ips.is_empty(), v6_ips.is_empty()) {
-                    (true, true) => (Vec::new(), v4.ttl.min(v6.ttl), None),
-                    (false, true) => (v4_ips, v4.ttl, None),
-                    (true, false) => (v6_ips, v6.ttl, None),
-                    (false, false) if position(&v4) < position(&v6) => (v4_ips, v4.ttl, None),
-                    (false, false) if position(&v6) < position(&v4) => (v6_ips, v6.ttl, None),
-                    (false, false) => ([v4_ips, v6_ips].concat(), v4.ttl.min(v6.ttl), None),
-                }
+        let found = match (targets.is_empty(), records.nxdomain, records.data.is_empty()) {
+            (false, ..) => Found::Targets(targets.into_iter().collect()),
+            (true, true, _) => Found::Nothing(format!("there is no name {text} (NXDOMAIN)").into()),
+            (true, false, true) => Found::Nothing(format!("{text} has no SRV record").into()),
+            (true, false, false) => {
+                Found::Nothing(format!("the SRV record of {text} says that there is no such service").into())
             }
-            (Ok(answer), Err(error)) | (Err(error), Ok(answer)) => {
-                let mut list = answer.addresses();
-                let Some(answered) = list.first().map(IpAddr::is_ipv4) else { return Err(error) };
-                list.extend(known.iter().filter(|ip| ip.is_ipv4() != answered));
-                (list, answer.ttl, Some(error.to_string()))
-            }
-            (Err(error), Err(_)) => return Err(error),
         };
-        // One machine, and what listens there often does so on IPv4 only.
-        if candidates.first().is_some_and(Name::is_localhost) && list.iter().any(IpAddr::is_ipv4) {
-            list.retain(IpAddr::is_ipv4);
-        }
-        Ok(Addresses { list, ttl, partial })
+        Ok(Answer { found, ttl: records.ttl, partial: None })
     }
 
     /// The records of the first candidate that has any. A candidate that fails ends the search: the name that was meant may stand there, and a later candidate
     /// may be somebody else's machine.
     async fn records(&self, candidates: &[Name], record: RecordType) -> Result<Records, ResolveError> {
         let mut empty_ttl: Option<Duration> = None;
+        let mut nxdomain = true;
         for name in candidates {
-            let ttl = match self.client.lookup(name.clone(), record).await {
+            let ttl = match self.dns.lookup(name.clone(), record).await {
                 Ok(lookup) => {
                     let of_type = lookup.answers().iter().filter(|answer| answer.record_type() == record);
                     let data: Vec<RData> = of_type.map(|answer| answer.data.clone()).collect();
@@ -208,11 +377,15 @@ impl Resolver {
                     let ttl = lookup.answers().iter().map(|answer| answer.ttl).min();
                     let ttl = seconds(ttl);
                     if !data.is_empty() {
-                        return Ok(Records { name: name.clone(), data, ttl });
+                        return Ok(Records { name: name.clone(), data, ttl, nxdomain: false });
                     }
+                    nxdomain = false;
                     ttl
                 }
-                Err(NetError::Dns(DnsError::NoRecordsFound(none))) => seconds(none.negative_ttl),
+                Err(NetError::Dns(DnsError::NoRecordsFound(none))) => {
+                    nxdomain &= none.response_code == ResponseCode::NXDomain;
+                    seconds(none.negative_ttl)
+                }
                 Err(error) => {
                     return Err(ResolveError::Lookup {
                         name: name.to_utf8(),
@@ -224,15 +397,14 @@ impl Resolver {
             empty_ttl = Some(empty_ttl.map_or(ttl, |other| other.min(ttl)));
         }
         let name = candidates.first().cloned().unwrap_or_default();
-        Ok(Records { name, data: Vec::new(), ttl: empty_ttl.unwrap_or(NEGATIVE_TTL) })
+        Ok(Records { name, data: Vec::new(), ttl: empty_ttl.unwrap_or(Duration::MAX), nxdomain })
     }
 
     /// The names to try in turn, as resolv.conf(5) says: with fewer than `ndots` dots the search list goes first.
     fn candidates(&self, text: &str) -> Result<Vec<Name>, ResolveError> {
-        let refused = |why: String| ResolveError::Lookup { name: text.to_owned(), record: "name", why };
-        let name = Name::from_utf8(text).map_err(|error| refused(error.to_string()))?;
-        let mut absolute = name.clone();
-        absolute.set_fqdn(true);
+        let absolute = absolute(text)?;
+        let mut name = absolute.clone();
+        name.set_fqdn(text.ends_with('.'));
         if name.is_fqdn() || name.is_localhost() {
             return Ok(vec![absolute]);
         }
@@ -249,7 +421,7 @@ impl Resolver {
 
 impl std::fmt::Debug for Resolver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Resolver").field("search", &self.search).field("ndots", &self.ndots).finish_non_exhaustive()
+        f.debug_struct("Resolver").field("settings", &self.settings()).finish_non_exhaustive()
     }
 }
 
@@ -258,17 +430,29 @@ impl std::fmt::Debug for Resolver {
 impl Records {
     /// The addresses that can be connected to.
     fn addresses(&self) -> Vec<IpAddr> {
-        let usable = |ip: &IpAddr| !ip.is_unspecified() && !ip.is_multicast();
-        self.data.iter().filter_map(RData::ip_addr).map(|ip| ip.to_canonical()).filter(usable).collect()
+        usable(&self.data).collect()
     }
 }
 
-fn addresses_of(previous: Option<&[Resolved]>, name: &str) -> Vec<IpAddr> {
-    let same = previous.unwrap_or_default().iter().filter(|resolved| &*resolved.name == name);
-    let distinct: BTreeSet<IpAddr> = same.map(|resolved| resolved.address.ip()).collect();
-    distinct.into_iter().collect()
+/// The addresses that can be connected to, each in its one form.
+fn usable(data: &[RData]) -> impl Iterator<Item = IpAddr> {
+    let usable = |ip: &IpAddr| !ip.is_unspecified() && !ip.is_multicast();
+    data.iter().filter_map(RData::ip_addr).map(|ip| ip.to_canonical()).filter(usable)
 }
 
+/// The name without the search list.
+fn absolute(text: &str) -> Result<Name, ResolveError> {
+    let refused = |error: &dyn std::fmt::Display| ResolveError::Lookup {
+        name: text.to_owned(),
+        record: "name",
+        why: error.to_string(),
+    };
+    let mut name = Name::from_utf8(text).map_err(|error| refused(&error))?;
+    name.set_fqdn(true);
+    Ok(name)
+}
+
+/// An answer that tells no TTL (no records, and no SOA record either) is believed as long as the settings allow.
 fn seconds(ttl: Option<u32>) -> Duration {
-    ttl.map_or(NEGATIVE_TTL, |seconds| Duration::from_secs(seconds.into()))
+    ttl.map_or(Duration::MAX, |seconds| Duration::from_secs(seconds.into()))
 }

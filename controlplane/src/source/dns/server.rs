@@ -5,18 +5,18 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts};
 use hickory_resolver::proto::op::{Message, ResponseCode};
 use hickory_resolver::proto::rr::rdata::{A, AAAA, CNAME, SOA, SRV};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use runtime::readiness::Readiness;
-use snapshot::{ClusterName, Reader};
+use snapshot::{ClusterName, Place, Reader};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::Resolver;
+use super::{Resolver, Settings};
 
 /// How long a test waits for something that must happen.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -67,14 +67,26 @@ pub(in crate::source) fn srv(list: &[(&str, u16)]) -> Vec<RData> {
     list.iter().map(|(target, port)| RData::SRV(SRV::new(0, 0, *port, Name::from_ascii(target).unwrap()))).collect()
 }
 
-/// The addresses of a cluster as text, in order; `None` while there is no such cluster.
+/// A place as tests write it: an address as it is; a name with what it stands for, or with `?` where it does not resolve.
+fn shown(place: &Place) -> String {
+    match (place, place.addresses()) {
+        (Place::Address(..), _) => place.to_string(),
+        (Place::Name(_), []) => format!("{place}=?"),
+        (Place::Name(_), addresses) => {
+            let ips: Vec<String> = addresses.iter().map(|address| address.ip().to_string()).collect();
+            format!("{place}={}", ips.join("+"))
+        }
+    }
+}
+
+/// The endpoints of a cluster as text, in order; `None` while there is no such cluster.
 pub(in crate::source) fn addresses(reader: &Reader, cluster: &str) -> Option<Vec<String>> {
     let snapshot = reader.load();
     let cluster = snapshot.cluster(cluster)?;
-    Some(cluster.endpoints().iter().map(|endpoint| endpoint.address.to_string()).collect())
+    Some(cluster.endpoints().iter().map(|endpoint| shown(&endpoint.address)).collect())
 }
 
-/// Waits until the cluster has exactly these addresses.
+/// Waits until the cluster has exactly these endpoints.
 pub(in crate::source) async fn wait_for(reader: &Reader, cluster: &str, expected: &[&str]) {
     let mut waiting = reader.clone();
     let arrives = async {
@@ -155,6 +167,20 @@ impl Server {
 
     /// A client of this server alone.
     pub(in crate::source) fn client(&self, search: &[&str], ndots: usize) -> Resolver {
+        self.client_with(search, ndots, Settings { max_ttl: Duration::from_secs(3600), ..Settings::default() })
+    }
+
+    /// A client that waits for an answer for ever.
+    pub(in crate::source) fn patient_client(&self) -> Resolver {
+        self.client_of(&[], 1, Settings::default(), Duration::from_secs(3600))
+    }
+
+    /// A client of this server alone, with these settings.
+    pub(in crate::source) fn client_with(&self, search: &[&str], ndots: usize, settings: Settings) -> Resolver {
+        self.client_of(search, ndots, settings, Duration::from_millis(300))
+    }
+
+    fn client_of(&self, search: &[&str], ndots: usize, settings: Settings, timeout: Duration) -> Resolver {
         let on_port = |mut connection: ConnectionConfig| {
             connection.port = self.addr.port();
             connection
@@ -164,10 +190,9 @@ impl Server {
         let search = search.iter().map(|domain| Name::from_ascii(domain).unwrap()).collect();
         let mut options = ResolverOpts::default();
         options.ndots = ndots;
-        options.timeout = Duration::from_millis(300);
+        options.timeout = timeout;
         options.attempts = 0;
-        options.use_hosts_file = ResolveHosts::Never;
-        Resolver::new(ResolverConfig::from_parts(None, search, vec![server]), options).unwrap()
+        Resolver::new(ResolverConfig::from_parts(None, search, vec![server]), options, settings)
     }
 }
 

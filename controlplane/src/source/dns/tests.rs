@@ -33,6 +33,14 @@ fn run(query: &str, resolver: Resolver) -> Running {
     Running { reader, readiness, task: tokio::spawn(source.run()) }
 }
 
+fn client(server: &Server, family: Family) -> Resolver {
+    server.client_with(&[], 1, Settings { family, ..Settings::default() })
+}
+
+fn why_empty(running: &Running) -> String {
+    running.reader.load().cluster("c").and_then(|c| c.why_empty().map(str::to_owned)).unwrap_or_default()
+}
+
 async fn expect(running: &Running, expected: &[&str]) {
     wait_for(&running.reader, "c", expected).await;
 }
@@ -42,7 +50,7 @@ async fn every_address_of_both_families_is_an_endpoint_and_changes_follow_the_tt
     let server = Server::start().await;
     server.set("cache.example.", RecordType::A, Reply::Records(v4(&[[192, 0, 2, 2], [192, 0, 2, 1]]), 1));
     server.set("cache.example.", RecordType::AAAA, Reply::Records(v6(&["2001:db8::1"]), 1));
-    let running = run("Cache.Example.:8080", server.client(&[], 1));
+    let running = run("Cache.Example.:8080", client(&server, Family::All));
     expect(&running, &["192.0.2.1:8080", "192.0.2.2:8080", "[2001:db8::1]:8080"]).await;
     wait_ready(&running.readiness).await;
     let hostname = running.reader.load().cluster("c").unwrap().endpoints()[0].hostname.clone();
@@ -72,9 +80,87 @@ async fn the_shortest_ttl_counts_with_a_floor_of_one_second() {
 }
 
 #[tokio::test]
+async fn no_answer_is_believed_for_longer_than_the_settings_say() {
+    let server = Server::start().await;
+    let second = Duration::from_secs(1);
+    let client =
+        |max_ttl, negative_ttl| server.client_with(&[], 1, Settings { max_ttl, negative_ttl, ..Settings::default() });
+    server.set_v4("moved.example.", &[[192, 0, 2, 1]], 3600);
+    let moved = run("moved.example.:80", client(second, second * 3600));
+    expect(&moved, &["192.0.2.1:80"]).await;
+    server.set_v4("moved.example.", &[[192, 0, 2, 2]], 3600);
+    expect(&moved, &["192.0.2.2:80"]).await;
+
+    for record in [RecordType::A, RecordType::AAAA] {
+        server.set("late.example.", record, Reply::NxDomain(3600));
+    }
+    let late = run("late.example.:80", client(second * 3600, second));
+    expect(&late, &[]).await;
+    server.set_v4("late.example.", &[[192, 0, 2, 3]], 3600);
+    expect(&late, &["192.0.2.3:80"]).await;
+}
+
+fn recheck(running: &Running) {
+    running.reader.load().cluster("c").unwrap().endpoints()[0].address.recheck();
+}
+
+#[tokio::test]
+async fn an_endpoint_that_could_not_be_connected_to_is_asked_for_at_once_but_not_more_than_once_a_second() {
+    let server = Server::start().await;
+    server.set_v4("a.example.", &[[192, 0, 2, 1]], 3600);
+    let running = run("a.example.:80", server.client(&[], 1));
+    expect(&running, &["192.0.2.1:80"]).await;
+    server.set_v4("a.example.", &[[192, 0, 2, 2]], 3600);
+    recheck(&running);
+    expect(&running, &["192.0.2.2:80"]).await;
+
+    let (begin, before) = (Instant::now(), server.asked("a.example.", RecordType::A));
+    while server.asked("a.example.", RecordType::A) < before + 2 {
+        recheck(&running);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(begin.elapsed() > Duration::from_millis(900), "asked twice within {:?}", begin.elapsed());
+
+    // The target of an SRV answer may have gone as a whole.
+    server.set("_http._tcp.example.", RecordType::SRV, Reply::Records(srv(&[("a.example.", 80)]), 3600));
+    let running = run("_http._tcp.example.", server.client(&[], 1));
+    expect(&running, &["a.example:80=192.0.2.2"]).await;
+    server.set("_http._tcp.example.", RecordType::SRV, Reply::Records(srv(&[("a.example.", 81)]), 3600));
+    recheck(&running);
+    expect(&running, &["a.example:81=192.0.2.2"]).await;
+}
+
+#[tokio::test]
+async fn whoever_asks_has_every_name_looked_up_again() {
+    let server = Server::start().await;
+    server.set_v4("a.example.", &[[192, 0, 2, 1]], 3600);
+    let resolver = server.client(&[], 1);
+    let running = run("a.example.:80", resolver.clone());
+    expect(&running, &["192.0.2.1:80"]).await;
+    server.set_v4("a.example.", &[[192, 0, 2, 2]], 3600);
+    resolver.ask_again();
+    expect(&running, &["192.0.2.2:80"]).await;
+    server.set("a.example.", RecordType::AAAA, Reply::Records(v6(&["2001:db8::1"]), 3600));
+    resolver.set(Settings { family: Family::Ipv6, ..resolver.settings() });
+    expect(&running, &["[2001:db8::1]:80"]).await;
+}
+
+#[tokio::test]
+async fn the_hosts_file_goes_before_the_dns_and_is_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (resolv_conf, hosts) = (folder.path().join("resolv.conf"), folder.path().join("hosts"));
+    std::fs::write(&resolv_conf, "nameserver 127.0.0.1\nsearch example.org\n").unwrap();
+    std::fs::write(&hosts, "127.0.0.1 localhost\n192.0.2.1 cache other\n").unwrap();
+    let running = run("cache:80", Resolver::of_files(&resolv_conf, &hosts, Settings::default()));
+    expect(&running, &["192.0.2.1:80"]).await;
+    std::fs::write(&hosts, "192.0.2.2 cache\n2001:db8::1 cache\n").unwrap();
+    expect(&running, &["192.0.2.2:80"]).await;
+}
+
+#[tokio::test]
 async fn an_authoritative_empty_answer_empties_the_list() {
     let server = Server::start().await;
-    for empty in [Reply::NxDomain(1), Reply::NoData(1)] {
+    for (empty_name, empty) in [("NXDOMAIN", Reply::NxDomain(1)), ("no data", Reply::NoData(1))] {
         server.set_v4("cache.example.", &[[192, 0, 2, 1]], 1);
         let running = run("cache.example.:80", server.client(&[], 1));
         expect(&running, &["192.0.2.1:80"]).await;
@@ -82,6 +168,8 @@ async fn an_authoritative_empty_answer_empties_the_list() {
         server.set("cache.example.", RecordType::AAAA, empty);
         expect(&running, &[]).await;
         assert!(running.readiness.is_ready(), "an answer without records is an answer");
+        let told = if matches!(empty_name, "NXDOMAIN") { "no name cache.example" } else { "no A and no AAAA record" };
+        assert!(why_empty(&running).contains(told), "{}", why_empty(&running));
         server.set_v4("cache.example.", &[[192, 0, 2, 3]], 1);
         expect(&running, &["192.0.2.3:80"]).await;
     }
@@ -118,7 +206,7 @@ async fn a_family_that_fails_keeps_its_addresses_and_does_not_hold_up_the_other(
     let server = Server::start().await;
     server.set("cache.example.", RecordType::A, Reply::Records(v4(&[[192, 0, 2, 1]]), 1));
     server.set("cache.example.", RecordType::AAAA, Reply::Records(v6(&["2001:db8::1"]), 1));
-    let running = run("cache.example.:80", server.client(&[], 1));
+    let running = run("cache.example.:80", client(&server, Family::All));
     expect(&running, &["192.0.2.1:80", "[2001:db8::1]:80"]).await;
     server.set("cache.example.", RecordType::AAAA, Reply::Code(ResponseCode::ServFail));
     server.set("cache.example.", RecordType::A, Reply::Records(v4(&[[192, 0, 2, 2]]), 1));
@@ -150,7 +238,7 @@ async fn one_lookup_of_the_test_client_is_one_question() {
     {
         server.set("cache.example.", RecordType::A, reply.clone());
         server.set("cache.example.", RecordType::AAAA, reply.clone());
-        let error = resolver.resolve(&query, None).await.expect_err("no answer").to_string();
+        let error = resolver.resolve(&query, None, |_| {}).await.expect_err("no answer").to_string();
         assert!(error.starts_with("DNS lookup of cache.example. (A) failed: "), "{error}");
         assert_eq!(server.asked("cache.example.", RecordType::A), asked + 1, "{reply:?}");
     }
@@ -170,7 +258,7 @@ async fn not_ready_until_the_first_answer_and_the_reason_is_told() {
 }
 
 #[tokio::test]
-async fn srv_names_give_targets_and_ports() {
+async fn srv_names_give_targets_and_ports_and_each_target_is_one_endpoint() {
     let server = Server::start().await;
     server.set(
         "_http._tcp.cache.example.",
@@ -180,39 +268,83 @@ async fn srv_names_give_targets_and_ports() {
     server.set_v4("a.example.", &[[192, 0, 2, 1], [192, 0, 2, 2]], 1);
     server.set_v4("b.example.", &[[192, 0, 2, 3]], 1);
     let running = run("_http._tcp.cache.example.", server.client(&[], 1));
-    expect(&running, &["192.0.2.1:8080", "192.0.2.2:8080", "192.0.2.3:9090"]).await;
+    expect(&running, &["a.example:8080=192.0.2.1+192.0.2.2", "b.example:9090=192.0.2.3"]).await;
 
     // A target's lookup fails while another one goes: the failed one keeps its address, the gone one goes.
     server.set("b.example.", RecordType::A, Reply::Code(ResponseCode::ServFail));
     server.set("b.example.", RecordType::AAAA, Reply::Code(ResponseCode::ServFail));
-    server.set("_http._tcp.cache.example.", RecordType::SRV, Reply::Records(srv(&[("b.example.", 9091)]), 1));
-    expect(&running, &["192.0.2.3:9091"]).await;
+    server.set("_http._tcp.cache.example.", RecordType::SRV, Reply::Records(srv(&[("b.example.", 9090)]), 1));
+    expect(&running, &["b.example:9090=192.0.2.3"]).await;
 
     // "." says that the service is decidedly not available.
     server.set("_http._tcp.cache.example.", RecordType::SRV, Reply::Records(srv(&[(".", 0)]), 1));
     expect(&running, &[]).await;
+    assert!(why_empty(&running).contains("no such service"), "{}", why_empty(&running));
     let running = run("srv+cache.example.", server.client(&[], 1));
     server.set("cache.example.", RecordType::SRV, Reply::Records(srv(&[("a.example.", 1)]), 1));
-    expect(&running, &["192.0.2.1:1", "192.0.2.2:1"]).await;
+    expect(&running, &["a.example:1=192.0.2.1+192.0.2.2"]).await;
 }
 
 #[tokio::test]
-async fn the_first_srv_list_has_to_be_whole() {
+async fn an_srv_target_that_does_not_resolve_is_an_endpoint_all_the_same() {
     let server = Server::start().await;
-    server.set(
-        "_http._tcp.c.example.",
-        RecordType::SRV,
-        Reply::Records(srv(&[("a.example.", 80), ("b.example.", 80)]), 1),
-    );
+    let targets = srv(&[("a.example.", 80), ("b.example.", 80), ("c.example.", 80)]);
+    server.set("_http._tcp.c.example.", RecordType::SRV, Reply::Records(targets, 1));
     server.set_v4("a.example.", &[[192, 0, 2, 1]], 1);
     for record in [RecordType::A, RecordType::AAAA] {
         server.set("b.example.", record, Reply::Code(ResponseCode::ServFail));
     }
     let running = run("_http._tcp.c.example.", server.client(&[], 1));
-    wait_not_ready(&running.readiness, "b.example.").await;
-    assert_eq!(addresses(&running.reader, "c"), None);
+    expect(&running, &["a.example:80=192.0.2.1", "b.example:80=?", "c.example:80=?"]).await;
+    wait_ready(&running.readiness).await;
     server.set_v4("b.example.", &[[192, 0, 2, 2]], 1);
-    expect(&running, &["192.0.2.1:80", "192.0.2.2:80"]).await;
+    expect(&running, &["a.example:80=192.0.2.1", "b.example:80=192.0.2.2", "c.example:80=?"]).await;
+    server.set("a.example.", RecordType::A, Reply::NxDomain(1));
+    expect(&running, &["a.example:80=?", "b.example:80=192.0.2.2", "c.example:80=?"]).await;
+}
+
+#[tokio::test]
+async fn a_family_that_is_silent_is_not_waited_for_and_counts_once_it_answers() {
+    let server = Server::start().await;
+    // It takes this client an hour to give up.
+    let resolver = server.patient_client();
+    resolver.set(Settings { family: Family::All, ..resolver.settings() });
+    for (record, answer, silent) in [
+        (RecordType::A, Reply::Records(v4(&[[192, 0, 2, 1]]), 1), RecordType::AAAA),
+        (RecordType::AAAA, Reply::Records(v6(&["2001:db8::1"]), 1), RecordType::A),
+    ] {
+        server.set("cache.example.", record, answer);
+        server.set("cache.example.", silent, Reply::Silence);
+        let expected = if record == RecordType::A { "192.0.2.1:80" } else { "[2001:db8::1]:80" };
+        let running = run("cache.example.:80", resolver.clone());
+        expect(&running, &[expected]).await;
+        wait_ready(&running.readiness).await;
+    }
+    let running = run("cache.example.:80", resolver);
+    expect(&running, &["[2001:db8::1]:80"]).await;
+    server.set("cache.example.", RecordType::A, Reply::Records(v4(&[[192, 0, 2, 1]]), 1));
+    expect(&running, &["192.0.2.1:80", "[2001:db8::1]:80"]).await;
+}
+
+#[tokio::test]
+async fn a_host_with_both_families_is_one_endpoint_unless_all_are_asked_for() {
+    let server = Server::start().await;
+    let (v4, v6) = (v4(&[[192, 0, 2, 1]]), v6(&["2001:db8::1"]));
+    server.set("dual.example.", RecordType::A, Reply::Records(v4, 60));
+    for name in ["dual.example.", "six.example."] {
+        server.set(name, RecordType::AAAA, Reply::Records(v6.clone(), 60));
+    }
+    server.set("six.example.", RecordType::A, Reply::NoData(60));
+    let (four, six) = ("192.0.2.1:80", "[2001:db8::1]:80");
+    for (family, expected) in
+        [(Family::Auto, &[four][..]), (Family::Ipv4, &[four]), (Family::Ipv6, &[six]), (Family::All, &[four, six])]
+    {
+        expect(&run("dual.example.:80", client(&server, family)), expected).await;
+    }
+    expect(&run("six.example.:80", client(&server, Family::Auto)), &[six]).await;
+    let none = run("six.example.:80", client(&server, Family::Ipv4));
+    expect(&none, &[]).await;
+    assert_eq!(why_empty(&none), "six.example. has no A record");
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use snapshot::{Reader, channel};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
+use super::super::dns::Settings;
 use super::super::dns::server::{Reply, Server, addresses, cluster, wait_for, wait_not_ready, wait_ready};
 use super::*;
 
@@ -27,12 +28,18 @@ impl Drop for Running {
     }
 }
 
+/// For lists without names.
+fn no_names() -> Resolver {
+    let nowhere = Path::new("/nowhere");
+    Resolver::of_files(nowhere, nowhere, Settings::default())
+}
+
 impl Running {
-    fn start(name: &str, content: Option<&str>, resolver: Option<Resolver>) -> Self {
+    fn start(name: &str, content: Option<&str>, resolver: Resolver) -> Self {
         Self::start_cluster(cluster(), name, content, resolver)
     }
 
-    fn start_cluster(cluster: ClusterName, name: &str, content: Option<&str>, resolver: Option<Resolver>) -> Self {
+    fn start_cluster(cluster: ClusterName, name: &str, content: Option<&str>, resolver: Resolver) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(name);
         if let Some(content) = content {
@@ -62,7 +69,7 @@ async fn json_and_yaml_are_read_and_changes_followed() {
     let json = Running::start(
         "list.json",
         Some(r#"[{"targets": ["192.0.2.2:80", "[2001:db8::1]:80"]}, {"targets": ["192.0.2.1:80"]}]"#),
-        None,
+        no_names(),
     );
     json.expect(&["192.0.2.1:80", "192.0.2.2:80", "[2001:db8::1]:80"]).await;
     wait_ready(&json.readiness).await;
@@ -71,7 +78,7 @@ async fn json_and_yaml_are_read_and_changes_followed() {
     json.replace("[]");
     json.expect(&[]).await;
 
-    let yaml = Running::start("list.yml", Some("- targets: ['192.0.2.1:80']\n  labels: {job: cache}\n"), None);
+    let yaml = Running::start("list.yml", Some("- targets: ['192.0.2.1:80']\n  labels: {job: cache}\n"), no_names());
     yaml.expect(&["192.0.2.1:80"]).await;
     fs::write(&yaml.path, "- targets:\n    - 192.0.2.4:80\n").unwrap();
     yaml.expect(&["192.0.2.4:80"]).await;
@@ -95,18 +102,10 @@ async fn a_broken_edit_and_a_vanished_file_keep_the_last_good_list() {
         assert!(seen.is_ok(), "{result} {times} times, only {}", passed_over(result));
     };
     let name = ClusterName::new("broken").unwrap();
-    let running = Running::start_cluster(name, "list.yaml", Some("- targets: ['192.0.2.1:80']"), None);
+    let running = Running::start_cluster(name, "list.yaml", Some("- targets: ['192.0.2.1:80']"), no_names());
     wait_for(&running.reader, "broken", &["192.0.2.1:80"]).await;
     let before = running.reader.load().version();
-    let broken = [
-        "- targets: ['192.0.2.1:80'",
-        "- targets: ['192.0.2.2']",
-        "",
-        "hosts: [a]",
-        "- tragets: []",
-        "null",
-        "- targets: ['a.example:80']",
-    ];
+    let broken = ["- targets: ['192.0.2.1:80'", "- targets: ['192.0.2.2']", "", "hosts: [a]", "- tragets: []", "null"];
     for (number, content) in (1..).zip(broken) {
         running.replace(content);
         wait_passed_over("invalid", number).await;
@@ -123,14 +122,12 @@ async fn a_broken_edit_and_a_vanished_file_keep_the_last_good_list() {
 
 #[tokio::test]
 async fn a_missing_or_broken_first_file_is_not_ready_and_recovers() {
-    let running = Running::start("list.json", None, None);
+    let running = Running::start("list.json", None, no_names());
     wait_not_ready(&running.readiness, "No such file").await;
     running.replace("[{\"targets\": [\"192.0.2.1\"]}]");
     wait_not_ready(&running.readiness, "group 0, target \"192.0.2.1\": the port is missing").await;
     running.replace("");
     wait_not_ready(&running.readiness, "it is empty").await;
-    running.replace("[{\"targets\": [\"cache.example:80\"]}]");
-    wait_not_ready(&running.readiness, "cache.example:80 is a host name").await;
     assert_eq!(addresses(&running.reader, "c"), None);
     running.replace("[{\"targets\": [\"192.0.2.1:80\"]}]");
     running.expect(&["192.0.2.1:80"]).await;
@@ -145,7 +142,7 @@ async fn labels_describe_the_endpoints() {
 - targets: ['192.0.2.2:80']
   labels: {zone: 7, node: ''}
 ";
-    let running = Running::start("list.yml", Some(text), None);
+    let running = Running::start("list.yml", Some(text), no_names());
     running.expect(&["192.0.2.1:80", "192.0.2.2:80"]).await;
     let snapshot = running.reader.load();
     let [one, two] = snapshot.cluster("c").unwrap().endpoints() else { panic!("two endpoints") };
@@ -158,27 +155,27 @@ async fn labels_describe_the_endpoints() {
 }
 
 #[tokio::test]
-async fn host_names_are_resolved_and_one_that_fails_does_not_hold_up_a_later_list() {
+async fn host_names_are_resolved_and_one_that_does_not_is_an_endpoint_all_the_same() {
     let server = Server::start().await;
     server.set_v4("a.example.", &[[192, 0, 2, 1]], 1);
     for record in [RecordType::A, RecordType::AAAA] {
         server.set("lost.example.", record, Reply::Code(ResponseCode::ServFail));
     }
-    let running = Running::start(
-        "list.yml",
-        Some("- targets: ['a.example.:80', 'lost.example.:80']"),
-        Some(server.client(&[], 1)),
-    );
-    wait_not_ready(&running.readiness, "lost.example.").await;
-    assert_eq!(addresses(&running.reader, "c"), None, "the first list has to be whole");
+    let list = "- targets: ['a.example.:80', 'lost.example.:80']\n  labels: {zone: west}\n";
+    let running = Running::start("list.yml", Some(list), server.client(&[], 1));
+    running.expect(&["a.example:80=192.0.2.1", "lost.example:80=?"]).await;
+    wait_ready(&running.readiness).await;
+    let zones =
+        running.reader.load().cluster("c").unwrap().endpoints().iter().map(|e| e.zone.clone()).collect::<Vec<_>>();
+    assert_eq!(zones, [Some("west".into()), Some("west".into())]);
     running.replace("- targets: ['a.example.:80', '192.0.2.9:80']");
-    running.expect(&["192.0.2.1:80", "192.0.2.9:80"]).await;
+    running.expect(&["192.0.2.9:80", "a.example:80=192.0.2.1"]).await;
     running.replace("- targets: ['a.example.:81', 'lost.example.:80', '192.0.2.8:80']");
-    running.expect(&["192.0.2.1:81", "192.0.2.8:80"]).await;
+    running.expect(&["192.0.2.8:80", "a.example:81=192.0.2.1", "lost.example:80=?"]).await;
     server.set_v4("lost.example.", &[[192, 0, 2, 5]], 1);
-    running.expect(&["192.0.2.1:81", "192.0.2.5:80", "192.0.2.8:80"]).await;
+    running.expect(&["192.0.2.8:80", "a.example:81=192.0.2.1", "lost.example:80=192.0.2.5"]).await;
     server.set_v4("a.example.", &[[192, 0, 2, 2]], 1);
-    running.expect(&["192.0.2.2:81", "192.0.2.5:80", "192.0.2.8:80"]).await;
+    running.expect(&["192.0.2.8:80", "a.example:81=192.0.2.2", "lost.example:80=192.0.2.5"]).await;
 }
 
 #[test]

@@ -7,7 +7,8 @@ use runtime::readiness::Readiness;
 use snapshot::{Reader, channel};
 use tokio::task::JoinHandle;
 
-use super::super::dns::server::{Reply, Server, addresses, cluster, wait_for, wait_not_ready, wait_ready};
+use super::super::dns::server::{Reply, Server, addresses, cluster, v4, v6, wait_for, wait_ready};
+use super::super::dns::{Family, Settings};
 use super::*;
 
 struct Running {
@@ -22,7 +23,7 @@ impl Drop for Running {
     }
 }
 
-fn run(list: &str, resolver: Option<Resolver>) -> Running {
+fn run(list: &str, resolver: Resolver) -> Running {
     let (publisher, reader) = channel();
     let readiness = Readiness::new();
     let gate = readiness.register("endpoints");
@@ -32,7 +33,9 @@ fn run(list: &str, resolver: Option<Resolver>) -> Running {
 
 #[tokio::test]
 async fn addresses_need_no_dns_and_are_ready_at_once() {
-    let running = run("192.0.2.9:80, 192.0.2.1:81,[2001:db8::1]:80,192.0.2.9:80", None);
+    let server = Server::start().await;
+    let list = "192.0.2.9:80, 192.0.2.1:81,[2001:db8::1]:80,192.0.2.9:80,[::ffff:192.0.2.9]:80";
+    let running = run(list, server.client(&[], 1));
     wait_for(&running.reader, "c", &["192.0.2.1:81", "192.0.2.9:80", "[2001:db8::1]:80"]).await;
     wait_ready(&running.readiness).await;
 }
@@ -41,33 +44,84 @@ async fn addresses_need_no_dns_and_are_ready_at_once() {
 async fn host_names_are_resolved_and_kept_current() {
     let server = Server::start().await;
     server.set_v4("a.example.", &[[192, 0, 2, 2]], 1);
-    let running = run("192.0.2.1:80,a.example.:80", Some(server.client(&[], 1)));
-    wait_for(&running.reader, "c", &["192.0.2.1:80", "192.0.2.2:80"]).await;
+    let running = run("192.0.2.1:80,a.example.:80", server.client(&[], 1));
+    wait_for(&running.reader, "c", &["192.0.2.1:80", "a.example:80=192.0.2.2"]).await;
+    let hostname = running.reader.load().cluster("c").unwrap().endpoints()[1].hostname.clone();
+    assert_eq!(hostname.as_deref(), Some("a.example."));
     server.set_v4("a.example.", &[[192, 0, 2, 3]], 1);
-    wait_for(&running.reader, "c", &["192.0.2.1:80", "192.0.2.3:80"]).await;
+    wait_for(&running.reader, "c", &["192.0.2.1:80", "a.example:80=192.0.2.3"]).await;
 }
 
 #[tokio::test]
-async fn nothing_is_published_until_every_name_has_an_answer() {
+async fn a_name_is_one_endpoint_whatever_it_resolves_to() {
     let server = Server::start().await;
-    server.set_v4("a.example.", &[[192, 0, 2, 2]], 60);
+    server.set("dual.example.", RecordType::A, Reply::Records(v4(&[[127, 0, 0, 1]]), 60));
+    server.set("dual.example.", RecordType::AAAA, Reply::Records(v6(&["::1"]), 60));
+    let running = run("dual.example.:80,dual.example:80", server.client(&[], 1));
+    // RFC 6724 prefers ::1 to 127.0.0.1, where the host has it; either way the families take turns.
+    let either = ["dual.example:80=::1+127.0.0.1", "dual.example:80=127.0.0.1+::1"];
+    wait_ready(&running.readiness).await;
+    let found = addresses(&running.reader, "c").unwrap();
+    assert!(found.len() == 1 && either.contains(&&*found[0]), "{found:?}");
+    for (family, expected) in [(Family::Ipv4, "dual.example:80=127.0.0.1"), (Family::Ipv6, "dual.example:80=::1")] {
+        let settings = Settings { family, ..Settings::default() };
+        let running = run("dual.example.:80", server.client_with(&[], 1, settings));
+        wait_for(&running.reader, "c", &[expected]).await;
+    }
+}
+
+/// Whether it never resolved or no longer does: the endpoint is there, and why it fails.
+#[tokio::test]
+async fn a_name_that_does_not_resolve_is_an_endpoint_all_the_same() {
+    let server = Server::start().await;
+    server.set_v4("a.example.", &[[192, 0, 2, 2]], 1);
     for record in [RecordType::A, RecordType::AAAA] {
         server.set("b.example.", record, Reply::Code(ResponseCode::ServFail));
     }
-    let running = run("192.0.2.1:80,a.example.:80,b.example.:80", Some(server.client(&[], 1)));
-    wait_not_ready(&running.readiness, "b.example.").await;
-    assert_eq!(addresses(&running.reader, "c"), None);
+    let running = run("192.0.2.1:80,a.example.:80,b.example.:80,c.example.:80", server.client(&[], 1));
+    let before = ["192.0.2.1:80", "a.example:80=192.0.2.2", "b.example:80=?", "c.example:80=?"];
+    wait_for(&running.reader, "c", &before).await;
+    wait_ready(&running.readiness).await;
+    let problem = |at: usize| {
+        let snapshot = running.reader.load();
+        let endpoint = &snapshot.cluster("c").unwrap().endpoints()[at];
+        assert!(!endpoint.conditions.ready);
+        endpoint.address.problem().unwrap_or_default().to_owned()
+    };
+    assert!(problem(2).starts_with("DNS lookup of b.example. (A"), "{}", problem(2));
+    assert_eq!(problem(3), "there is no name c.example. (NXDOMAIN)");
+    server.set("a.example.", RecordType::A, Reply::NxDomain(1));
+    server.set("a.example.", RecordType::AAAA, Reply::NxDomain(1));
+    wait_for(&running.reader, "c", &["192.0.2.1:80", "a.example:80=?", "b.example:80=?", "c.example:80=?"]).await;
+    assert_eq!(problem(1), "there is no name a.example. (NXDOMAIN)");
     server.set_v4("b.example.", &[[192, 0, 2, 3]], 60);
-    wait_for(&running.reader, "c", &["192.0.2.1:80", "192.0.2.2:80", "192.0.2.3:80"]).await;
+    wait_for(&running.reader, "c", &["192.0.2.1:80", "a.example:80=?", "b.example:80=192.0.2.3", "c.example:80=?"])
+        .await;
+}
+
+#[tokio::test]
+async fn a_name_that_nobody_answers_for_does_not_hold_up_the_others() {
+    let server = Server::start().await;
+    server.set_v4("a.example.", &[[192, 0, 2, 2]], 60);
+    for record in [RecordType::A, RecordType::AAAA] {
+        server.set("b.example.", record, Reply::Silence);
+    }
+    // It takes this client an hour to give up.
+    let running = run("a.example.:80,b.example.:80", server.patient_client());
+    wait_for(&running.reader, "c", &["a.example:80=192.0.2.2", "b.example:80=?"]).await;
     wait_ready(&running.readiness).await;
 }
 
 #[tokio::test]
 async fn host_names_without_dns_say_so() {
-    let running = run("a.example:80", None);
-    assert!(needs_dns(&parse_list("a.example:80").unwrap()));
-    assert!(!needs_dns(&parse_list("192.0.2.1:80").unwrap()));
-    wait_not_ready(&running.readiness, "no DNS configuration").await;
+    let none = tempfile::tempdir().unwrap();
+    let resolver =
+        Resolver::of_files(&none.path().join("resolv.conf"), &none.path().join("hosts"), Settings::default());
+    let running = run("a.example:80", resolver);
+    wait_for(&running.reader, "c", &["a.example:80=?"]).await;
+    let snapshot = running.reader.load();
+    let why = snapshot.cluster("c").unwrap().endpoints()[0].address.problem().unwrap();
+    assert!(why.contains("/etc/resolv.conf"), "{why}");
 }
 
 #[test]

@@ -1,0 +1,63 @@
+//! What people may say about lookups of names, wherever the names come from.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+/// The settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The longest that an answer is believed, whatever its TTL.
+    pub max_ttl: Duration,
+    /// The longest that an answer without records is believed, whatever its SOA record says.
+    pub negative_ttl: Duration,
+    /// Which addresses are asked for, and used.
+    pub family: Family,
+}
+
+/// Which addresses of a name are used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Family {
+    /// Both. Where every address is an endpoint and there are both, those of IPv4: a host has one of each.
+    #[default]
+    Auto,
+    /// IPv4 alone.
+    Ipv4,
+    /// IPv6 alone.
+    Ipv6,
+    /// Both, also where every address is an endpoint: a host with one of each then is two.
+    All,
+}
+
+// === impl Settings ===
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { max_ttl: Duration::from_secs(30), negative_ttl: Duration::from_secs(5), family: Family::default() }
+    }
+}
+
+// === impl Family ===
+
+impl FromStr for Family {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "ipv4" => Ok(Self::Ipv4),
+            "ipv6" => Ok(Self::Ipv6),
+            "all" => Ok(Self::All),
+            _ => Err(format!("{text:?} is not a family of addresses: use auto, ipv4, ipv6 or all")),
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Ipv4 => "ipv4",
+            Self::Ipv6 => "ipv6",
+            Self::All => "all",
+        })
+    }
+}

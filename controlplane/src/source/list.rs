@@ -1,0 +1,127 @@
+//! A list of targets as it is written somewhere, made into one cluster: names among them are resolved and kept current,
+//! and one that does not resolve is an endpoint all the same, which fails.
+
+use std::sync::Arc;
+
+use runtime::readiness::Gate;
+use snapshot::{Change, Cluster, ClusterName, Endpoint, Place, PodRef, Publisher, Recheck};
+
+use super::dns::{Found, Names, Query, Resolver};
+use super::fixed::Target;
+
+/// One target with what is known about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) target: Target,
+    pub(super) zone: Option<Arc<str>>,
+    pub(super) node: Option<Arc<str>>,
+    pub(super) pod: Option<PodRef>,
+}
+
+/// The list, and the cluster that it feeds.
+pub(super) struct List {
+    cluster: ClusterName,
+    publisher: Publisher,
+    gate: Gate,
+    names: Names,
+    /// The last good list, and why there is nothing in it where that is so; `None` before the first.
+    entries: Option<(Vec<Entry>, String)>,
+    published: bool,
+}
+
+// === impl List ===
+
+impl List {
+    /// The gate opens when the first list has been published, and stays open.
+    pub(super) fn new(cluster: ClusterName, publisher: Publisher, gate: Gate, resolver: Resolver) -> Self {
+        Self::under(cluster, publisher, gate, resolver, Recheck::default())
+    }
+
+    /// A list that another name has led to: where one of its own is looked up again because somebody asked for it, so is
+    /// that one.
+    pub(super) fn under(
+        cluster: ClusterName,
+        publisher: Publisher,
+        gate: Gate,
+        resolver: Resolver,
+        origin: Recheck,
+    ) -> Self {
+        let names = Names::new(resolver, origin);
+        Self { cluster, publisher, gate, names, entries: None, published: false }
+    }
+
+    /// Another list; `if_empty` says why there is nothing in it.
+    pub(super) fn set(&mut self, entries: Vec<Entry>, if_empty: impl Into<String>) {
+        self.names.set(entries.iter().filter_map(|entry| entry.target.query()));
+        self.entries = Some((entries, if_empty.into()));
+        self.publish();
+    }
+
+    /// There is no good list, and why. The last good one stays.
+    pub(super) fn fail(&self, why: impl Into<String>) {
+        // A list that is good but still being resolved tells its own reason.
+        if self.entries.is_none() {
+            self.gate.set_not_ready(why);
+        }
+    }
+
+    /// Keeps the names current: waits until something may be different, and publishes it. Pends for ever while there is
+    /// no name. Safe to cancel.
+    pub(super) async fn refresh(&mut self) {
+        self.names.refresh().await;
+        self.publish();
+    }
+
+    /// A list that is new takes effect when each of its names has been looked up once, or has taken too long.
+    fn publish(&mut self) {
+        let Some((entries, if_empty)) = &self.entries else { return };
+        if let Some(query) = self.names.awaited() {
+            if !self.published {
+                self.gate.set_not_ready(format!("{query} is being resolved"));
+            }
+            return;
+        }
+        let cluster = if entries.is_empty() {
+            Cluster::empty(self.cluster.clone(), if_empty)
+        } else {
+            let endpoints = entries.iter().map(|entry| entry.endpoint(&self.names)).collect();
+            Cluster::new(self.cluster.clone(), endpoints)
+        };
+        self.publisher.apply([Change::Set(Arc::new(cluster))]);
+        self.gate.set_ready();
+        self.published = true;
+    }
+}
+
+// === impl Entry ===
+
+impl Entry {
+    fn endpoint(&self, names: &Names) -> Endpoint<Place> {
+        let (place, hostname) = match &self.target {
+            Target::Address(address) => (Place::from(*address), None),
+            Target::Name { name, port } => {
+                let query = Query::Host { name: name.clone(), port: *port };
+                (place(name, *port, names.get(&query), names.recheck(&query)), Some(name.clone()))
+            }
+        };
+        let (zone, node, pod) = (self.zone.clone(), self.node.clone(), self.pod.clone());
+        Endpoint { hostname, zone, node, pod, ..Endpoint::at(place) }
+    }
+}
+
+impl From<Target> for Entry {
+    fn from(target: Target) -> Self {
+        Self { target, zone: None, node: None, pod: None }
+    }
+}
+
+fn place(name: &Arc<str>, port: u16, found: Result<&Found, Option<&str>>, recheck: Recheck) -> Place {
+    let why: Arc<str> = match found {
+        Ok(Found::Addresses(addresses)) => return Place::resolved(name.clone(), port, addresses.clone(), recheck),
+        Ok(Found::Nothing(why)) => why.clone(),
+        Ok(Found::Targets(_)) => "it leads to other names".into(),
+        Err(Some(why)) => why.into(),
+        Err(None) => "no answer from the DNS yet".into(),
+    };
+    Place::unresolved(name.clone(), port, why, recheck)
+}

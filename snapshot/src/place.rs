@@ -1,0 +1,228 @@
+//! Where an endpoint of a cluster is: at an address, or behind a name that has been resolved, or could not be.
+
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    net::SocketAddr,
+    slice,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use tokio::sync::Notify;
+
+/// Where an endpoint is, and what it is called by: equal places are the same endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Place {
+    /// One address.
+    Address(SocketAddr, Recheck),
+    /// A name: however many addresses it has, it is one endpoint.
+    Name(Arc<Named>),
+}
+
+/// A name that somebody configured, and what it stands for now.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Named {
+    name: Arc<str>,
+    port: u16,
+    found: Result<Box<[SocketAddr]>, Arc<str>>,
+    recheck: Recheck,
+}
+
+/// Tells the source of an endpoint that it could not be connected to, so that the source looks again where it is now.
+///
+/// It says nothing about what an endpoint is, so it plays no part in comparisons, in the order and in hashes.
+#[derive(Clone, Debug, Default)]
+pub struct Recheck(Option<Arc<Asked>>);
+
+#[derive(Debug, Default)]
+struct Asked {
+    asked: AtomicBool,
+    wake: Arc<Notify>,
+}
+
+// === impl Place ===
+
+impl Place {
+    /// A name with the addresses it stands for, in the order in which they are to be tried. Equal addresses in IPv4
+    /// and in IPv4-mapped IPv6 form are one.
+    #[must_use]
+    pub fn resolved(name: Arc<str>, port: u16, addresses: Vec<SocketAddr>, recheck: Recheck) -> Self {
+        let mut distinct: Vec<SocketAddr> = Vec::with_capacity(addresses.len());
+        for address in addresses.into_iter().map(canonical) {
+            if !distinct.contains(&address) {
+                distinct.push(address);
+            }
+        }
+        let found = if distinct.is_empty() { Err("it has no address".into()) } else { Ok(distinct.into()) };
+        Self::Name(Arc::new(Named { name, port, found, recheck }))
+    }
+
+    /// A name that does not resolve, and why.
+    #[must_use]
+    pub fn unresolved(name: Arc<str>, port: u16, why: Arc<str>, recheck: Recheck) -> Self {
+        Self::Name(Arc::new(Named { name, port, found: Err(why), recheck }))
+    }
+
+    /// The addresses in the order in which they are to be tried; none where a name does not resolve.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        match self {
+            Self::Address(address, _) => slice::from_ref(address),
+            Self::Name(named) => named.found.as_deref().unwrap_or_default(),
+        }
+    }
+
+    /// Why the name does not resolve, where that is so.
+    #[must_use]
+    pub fn problem(&self) -> Option<&str> {
+        match self {
+            Self::Address(..) => None,
+            Self::Name(named) => named.found.as_ref().err().map(|why| &**why),
+        }
+    }
+
+    /// Tells the source that a connection to it failed.
+    pub fn recheck(&self) {
+        match self {
+            Self::Address(_, recheck) => recheck.ask(),
+            Self::Name(named) => named.recheck.ask(),
+        }
+    }
+
+    /// Whether both are the same endpoint, be it that one has moved meanwhile.
+    pub(crate) fn is_namesake(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Address(one, _), Self::Address(other, _)) => one == other,
+            (Self::Name(one), Self::Name(other)) => (&one.name, one.port) == (&other.name, other.port),
+            _ => false,
+        }
+    }
+
+    /// The same address in its one form: an IPv4-mapped IPv6 address is the IPv4 address.
+    pub(crate) fn canonical(self) -> Self {
+        match self {
+            Self::Address(address, recheck) => Self::Address(canonical(address), recheck),
+            Self::Name(_) => self,
+        }
+    }
+}
+
+impl From<SocketAddr> for Place {
+    fn from(address: SocketAddr) -> Self {
+        Self::Address(address, Recheck::default())
+    }
+}
+
+impl fmt::Display for Place {
+    /// As people and `Host` fields write it: `192.0.2.1:80`, `[2001:db8::1]:80`, `cache-1.example:80`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address, _) => address.fmt(f),
+            Self::Name(named) => write!(f, "{}:{}", named.name.strip_suffix('.').unwrap_or(&named.name), named.port),
+        }
+    }
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        ip if ip == address.ip() => address,
+        ip => SocketAddr::new(ip, address.port()),
+    }
+}
+
+// === impl Recheck ===
+
+impl Recheck {
+    /// For one endpoint; what waits for `wake` then has to look which one it was.
+    #[must_use]
+    pub fn waking(wake: Arc<Notify>) -> Self {
+        Self(Some(Arc::new(Asked { asked: AtomicBool::new(false), wake })))
+    }
+
+    /// Asks the source to look again. It costs one load where that was asked for already, or there is nobody to ask.
+    pub fn ask(&self) {
+        if let Some(asked) = &self.0
+            && !asked.asked.load(Ordering::Relaxed)
+            && !asked.asked.swap(true, Ordering::AcqRel)
+        {
+            asked.wake.notify_one();
+        }
+    }
+
+    /// Whether somebody has asked, without an end to that.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        self.0.as_ref().is_some_and(|asked| asked.asked.load(Ordering::Acquire))
+    }
+
+    /// The source looks again now: what is asked from here on is another question.
+    pub fn done(&self) {
+        if let Some(asked) = &self.0 {
+            asked.asked.store(false, Ordering::Release);
+        }
+    }
+}
+
+impl PartialEq for Recheck {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Recheck {}
+
+impl PartialOrd for Recheck {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Recheck {
+    fn cmp(&self, _: &Self) -> std::cmp::Ordering {
+        std::cmp::Ordering::Equal
+    }
+}
+
+impl Hash for Recheck {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_name_is_one_place_with_the_order_of_its_addresses() {
+        let addresses = ["[2001:db8::1]:80", "192.0.2.1:80", "[::ffff:192.0.2.1]:80"].map(address).to_vec();
+        let place = Place::resolved("cache.example.".into(), 80, addresses, Recheck::default());
+        assert_eq!(place.addresses(), ["[2001:db8::1]:80", "192.0.2.1:80"].map(address));
+        assert_eq!((place.to_string(), place.problem()), ("cache.example:80".into(), None));
+        let gone = Place::unresolved("cache.example.".into(), 80, "NXDOMAIN".into(), Recheck::default());
+        assert_eq!((gone.addresses(), gone.problem()), (&[][..], Some("NXDOMAIN")));
+        assert!(place != gone && place.is_namesake(&gone));
+    }
+
+    #[tokio::test]
+    async fn a_source_hears_of_each_failure_once_until_it_has_looked() {
+        let wake = Arc::new(Notify::new());
+        let recheck = Recheck::waking(wake.clone());
+        let place = Place::Address(address("192.0.2.1:80"), recheck.clone());
+        for _ in 0..2 {
+            assert!(!recheck.is_asked());
+            place.recheck();
+            place.recheck();
+            wake.notified().await;
+            assert!(recheck.is_asked());
+            recheck.done();
+        }
+        Place::from(address("192.0.2.1:80")).recheck();
+        assert_eq!(place, Place::from(address("192.0.2.1:80")), "who hears of it is no part of where it is");
+    }
+}
