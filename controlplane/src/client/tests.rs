@@ -126,7 +126,7 @@ async fn what_cannot_work_is_told_without_its_secrets() {
             "server: \"10.0.0.1:6443\" does not say how to speak to the server: write https://",
         ),
         ("server: 'localhost'", "", "write https://localhost"),
-        ("server: 'https://u:s3cret@h'", "", "https://***@h"),
+        ("server: 'https://u:s3cret@h'", "", "https://u:***@h"),
         ("server: 'https://h', proxy-url: 'gopher://u:s3cret@h'", "", "the proxy that proxy-url names cannot be used"),
         ("", "", "its cluster \"c\" has no server"),
         ("server: 'http://h'", "exec: {args: [s3cret]}", "exec: command is missing"),
