@@ -16,6 +16,7 @@ use std::time::Duration;
 use runtime::file_watch::{self, FileEvent, FileWatch};
 use runtime::readiness::Gate;
 use serde::Deserialize;
+use serde_yaml::Value;
 use snapshot::{ClusterName, PodRef, Publisher};
 
 use super::dns::{self, Resolver};
@@ -53,6 +54,9 @@ pub enum FileError {
     /// Not JSON or YAML, or of another shape.
     #[error("{0}")]
     Shape(String),
+    /// A group that says nothing of its targets: more likely an edit half done than a wish.
+    #[error("group {0} has no targets; write targets: [] for none")]
+    NoTargets(usize),
     /// A target that is not `host:port`.
     #[error("group {group}, target {target}")]
     Target {
@@ -68,9 +72,9 @@ pub enum FileError {
 #[serde(deny_unknown_fields)]
 struct Group {
     #[serde(default)]
-    targets: Vec<String>,
+    targets: Option<Vec<String>>,
     #[serde(default)]
-    labels: Option<BTreeMap<String, Label>>,
+    labels: Option<BTreeMap<String, Option<Label>>>,
 }
 
 /// A label's value: text, or what YAML takes for a number or boolean.
@@ -142,12 +146,13 @@ fn parse(path: &Path, content: &[u8]) -> Result<Vec<Entry>, FileError> {
     let groups: Vec<Group> = if path.extension().is_some_and(|extension| extension == "json") {
         serde_json::from_str(text).map_err(|error| FileError::Shape(error.to_string()))?
     } else {
-        serde_yaml::from_str(text).map_err(|error| FileError::Shape(error.to_string()))?
+        yaml(text)?
     };
     let mut entries = Vec::new();
     for (number, group) in groups.iter().enumerate() {
         let (zone, node, pod) = (group.label("zone"), group.label("node"), group.pod());
-        for target in &group.targets {
+        let Some(targets) = &group.targets else { return Err(FileError::NoTargets(number)) };
+        for target in targets {
             let target = target.parse().map_err(|target| FileError::Target { group: number, target })?;
             entries.push(Entry { target, zone: zone.clone(), node: node.clone(), pod: pod.clone() });
         }
@@ -155,12 +160,32 @@ fn parse(path: &Path, content: &[u8]) -> Result<Vec<Entry>, FileError> {
     Ok(entries)
 }
 
+/// The groups, read by the same rules as a configuration.
+fn yaml(text: &str) -> Result<Vec<Group>, FileError> {
+    let shape = |place: &str, why: &dyn std::fmt::Display| match place {
+        "" => FileError::Shape(why.to_string()),
+        place => FileError::Shape(format!("{place}: {why}")),
+    };
+    match runtime::config::parse(text).map_err(|problem| shape(&problem.path, &problem.message))? {
+        Value::Null => Err(FileError::Empty),
+        Value::Sequence(groups) => {
+            let group = |(number, value)| {
+                serde_yaml::from_value(value).map_err(|error| shape(&format!("group {number}"), &error))
+            };
+            groups.into_iter().enumerate().map(group).collect()
+        }
+        _ => Err(FileError::Shape("a list of groups is expected, each with its targets".to_owned())),
+    }
+}
+
 // === impl Group ===
 
 impl Group {
     fn label(&self, name: &str) -> Option<Arc<str>> {
         let labels = self.labels.as_ref()?;
-        let value = labels.get(&format!("__{name}__")).or_else(|| labels.get(name))?;
+        // One that says nothing is not there.
+        let given = |name: &str| labels.get(name).and_then(Option::as_ref);
+        let value = given(&format!("__{name}__")).or_else(|| given(name))?;
         let value = match value {
             Label::Text(text) => text.clone(),
             Label::Bool(value) => value.to_string(),

@@ -140,7 +140,7 @@ async fn labels_describe_the_endpoints() {
 - targets: ['192.0.2.1:80']
   labels: {__zone__: west, zone: east, node: node-1, pod: cache-0, namespace: shop, other: ignored}
 - targets: ['192.0.2.2:80']
-  labels: {zone: 7, node: ''}
+  labels: {zone: 7, __zone__: null, node: '', pod: , rack: ~}
 ";
     let running = Running::start("list.yml", Some(text), no_names());
     running.expect(&["192.0.2.1:80", "192.0.2.2:80"]).await;
@@ -183,7 +183,10 @@ fn what_is_wrong_is_told_with_its_place() {
     let table = [
         ("x.json", "[{\"targets\": [\n1]}]", "line 2"),
         ("x.json", "{}", "invalid type: map"),
-        ("x.yml", "- targets: [a:1]\n  labels: [x]\n", "labels"),
+        ("x.yml", "- targets: [a:1]\n  labels: [x]\n", "group 0: "),
+        ("x.yml", "- targets: [a:1\n", "line "),
+        ("x.yml", "a: b\n", "a list of groups"),
+        ("x.json", "[{}]", "group 0 has no targets"),
         ("x.yml", "- targets: [a:1]\n  label: {}\n", "unknown field `label`"),
         ("x.yml", "- targets: []\n- targets: [a:1, b]\n", "group 1, target \"b\""),
     ];
