@@ -54,10 +54,12 @@ async fn one_route_without_endpoint_makes_the_whole_unready_or_only_itself() {
             == if ready == "any" { 200 } else { 503 });
         // A list, but nothing in it.
         std::fs::write(&late, "[]").expect("it can be written");
-        testkit::eventually!("the reason", ask("?route=late").await.text(), |text| text == "NOT READY: no endpoint");
+        let why = format!("no endpoint ({} lists none)", late.display());
+        testkit::eventually!("the reason", ask("?route=late").await.text(), |text| *text
+            == format!("NOT READY: {why}"));
         testkit::eventually!("the whole", ask("").await.status, |status| *status
             == if ready == "any" { 200 } else { 503 });
-        assert!(ready == "any" || ask("").await.text() == "NOT READY: routes: no endpoint for late");
+        assert!(ready == "any" || ask("").await.text() == format!("NOT READY: routes: {why} for late"));
         std::fs::write(&late, format!("[{{targets: ['{full}']}}]")).expect("it can be written");
         testkit::eventually!("the late route", ask("?route=late").await.status, |status| *status == 200);
         testkit::eventually!("the whole", ask("").await.text(), |text| text == "OK");

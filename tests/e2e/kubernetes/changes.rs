@@ -75,7 +75,8 @@ fn slices_come_and_go_under_load_and_an_empty_service_is_not_ready() {
         let stranger = slice(second, "other", &ready(&[2, 3]), HTTP);
         timeline.step(&mut load, hosts(&[]), bed.apply(&stranger)).await;
         let (status, why) = readiness(&fanfare).await;
-        assert!(status == 503 && why.contains("no endpoint for kube:default/cache"), "{why}");
+        let told = "no endpoint (there is no Service default/cache, or it has no EndpointSlice) for kube:default/cache";
+        assert!(status == 503 && why.contains(told), "{why}");
         timeline.step(&mut load, hosts(&[3]), bed.apply(&put(second, &[3]))).await;
         fanfare.wait_ready().await;
         timeline.step(&mut load, hosts(&[]), bed.delete(&put(second, &[]))).await;
