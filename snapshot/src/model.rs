@@ -4,7 +4,7 @@ use std::{collections::HashSet, net::SocketAddr, sync::Arc};
 
 use imbl::OrdMap;
 
-use crate::{ClusterName, ContentHash, Place, Version};
+use crate::{ClusterName, ContentHash, Place, Version, version::ContentHasher};
 
 /// A whole, immutable view of every cluster, ordered by name.
 ///
@@ -110,13 +110,15 @@ impl Cluster {
             let mut first = HashSet::new();
             endpoints.retain(|endpoint| endpoint.address.addresses().first().is_none_or(|at| first.insert(*at)));
         }
-        Self { hash: ContentHash::of(&(&name, &endpoints)), name, endpoints: endpoints.into(), why_empty: None }
+        let all = ContentHasher::default().text(name.as_str()).number(endpoints.len() as u64);
+        let hash = endpoints.iter().fold(all, Endpoint::hash_into).finish();
+        Self { hash, name, endpoints: endpoints.into(), why_empty: None }
     }
 
     /// A cluster without an endpoint, and why it has none.
     #[must_use]
     pub fn empty(name: ClusterName, why: &str) -> Self {
-        let hash = ContentHash::of(&(&name, why));
+        let hash = ContentHasher::default().text(name.as_str()).number(0).text(why).finish();
         Self { name, endpoints: Box::default(), why_empty: Some(why.into()), hash }
     }
 
@@ -154,6 +156,26 @@ impl Endpoint {
 }
 
 impl Endpoint<Place> {
+    /// Adds everything that is known about it to a hash.
+    fn hash_into(hasher: ContentHasher, endpoint: &Self) -> ContentHasher {
+        let Self { address, conditions, hostname, pod, node, zone } = endpoint;
+        let Conditions { ready, serving, terminating } = *conditions;
+        let pod = |part: fn(&PodRef) -> &str| pod.as_ref().map(part);
+        let addresses = address.addresses();
+        let place = hasher.text(&address.to_string()).optional(address.problem()).number(addresses.len() as u64);
+        addresses
+            .iter()
+            .fold(place, |place, address| place.text(&address.to_string()))
+            .number(u64::from(matches!(address, Place::Name(_))))
+            .number(u64::from(ready) | u64::from(serving) << 1 | u64::from(terminating) << 2)
+            .optional(hostname.as_deref())
+            .optional(pod(|pod| &pod.namespace))
+            .optional(pod(|pod| &pod.name))
+            .optional(pod(|pod| &pod.uid))
+            .optional(node.as_deref())
+            .optional(zone.as_deref())
+    }
+
     /// An endpoint of which only the place is known. It is ready, unless its name does not resolve.
     #[must_use]
     pub fn at(place: Place) -> Self {
@@ -239,5 +261,26 @@ mod tests {
         assert_eq!(cluster(vec![dual.clone(), dual, named("a", &["[::1]:80"])]), ["a:80"]);
         let gone = |name: &str| Place::unresolved(name.into(), 80, "NXDOMAIN".into(), Recheck::default());
         assert_eq!(cluster(vec![gone("b"), gone("a"), gone("b")]), ["a:80", "b:80"], "each is missed on its own");
+    }
+
+    #[test]
+    fn everything_about_an_endpoint_is_in_the_hash_of_its_cluster() {
+        let bare = Endpoint::ready("192.0.2.1:80".parse().unwrap());
+        let pod = PodRef { namespace: "shop".into(), name: "a".into(), uid: "1".into() };
+        let others = [
+            Endpoint { address: "192.0.2.1:81".parse().unwrap(), ..bare.clone() },
+            Endpoint { conditions: Conditions::NOT_READY, ..bare.clone() },
+            Endpoint { conditions: Conditions { terminating: true, ..Conditions::READY }, ..bare.clone() },
+            Endpoint { hostname: Some("a".into()), ..bare.clone() },
+            Endpoint { node: Some("a".into()), ..bare.clone() },
+            Endpoint { zone: Some("a".into()), ..bare.clone() },
+            Endpoint { zone: Some("".into()), ..bare.clone() },
+            Endpoint { pod: Some(pod.clone()), ..bare.clone() },
+            Endpoint { pod: Some(PodRef { uid: "2".into(), ..pod }), ..bare.clone() },
+            bare,
+        ];
+        let hashes = others.map(|endpoint| Cluster::new(ClusterName::new("c").unwrap(), vec![endpoint]).hash());
+        let different: std::collections::HashSet<_> = hashes.iter().collect();
+        assert_eq!(different.len(), hashes.len());
     }
 }

@@ -1,11 +1,10 @@
 //! Versions: a content hash tells whether two values are equal, a sequence number tells which came later.
 
-use std::{
-    fmt,
-    hash::{DefaultHasher, Hash, Hasher},
-};
+use std::fmt;
 
-/// A 64-bit hash of a value's content: equal content, equal hash, in every run of the same build.
+use sha2::{Digest as _, Sha256};
+
+/// The first 64 bits of the SHA-256 of a value's content: equal content, equal hash, in every process and every build.
 ///
 /// It is no defence against somebody who makes collisions on purpose; equality of clusters also compares the values.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -20,13 +19,45 @@ pub struct Version {
     pub content: ContentHash,
 }
 
+/// Takes up a value part by part. What each part is made of is said here and not by `std::hash::Hash`, whose bytes may
+/// differ between builds.
+#[derive(Debug, Default)]
+pub(crate) struct ContentHasher(Sha256);
+
+impl ContentHasher {
+    /// A text; its length keeps it apart from the next one.
+    pub(crate) fn text(self, text: &str) -> Self {
+        let mut this = self.number(text.len() as u64);
+        this.0.update(text.as_bytes());
+        this
+    }
+
+    /// A text that may be missing, which is not the same as an empty one.
+    pub(crate) fn optional(self, text: Option<&str>) -> Self {
+        match text {
+            Some(text) => self.number(1).text(text),
+            None => self.number(0),
+        }
+    }
+
+    /// A number.
+    pub(crate) fn number(mut self, number: u64) -> Self {
+        self.0.update(number.to_be_bytes());
+        self
+    }
+
+    /// The hash of all that.
+    pub(crate) fn finish(self) -> ContentHash {
+        let digest = self.0.finalize();
+        ContentHash(digest.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte)))
+    }
+}
+
 impl ContentHash {
-    /// The hash of one value.
-    pub fn of(value: &impl Hash) -> Self {
-        // `DefaultHasher::new()` has fixed keys, unlike a `RandomState`.
-        let mut hasher = DefaultHasher::new();
-        value.hash(&mut hasher);
-        Self(hasher.finish())
+    /// The hash of one text.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        ContentHasher::default().text(text).finish()
     }
 
     /// Adds a member to the hash of a set; the order of adding does not matter.
@@ -55,5 +86,16 @@ impl fmt::Debug for ContentHash {
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.sequence, self.content)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_is_the_same_in_every_build() {
+        // Fixed here: replicas of different builds compare them.
+        assert_eq!(ContentHash::of("kube:shop/cache:http").to_string(), "52590c68d3472ad9");
     }
 }
