@@ -9,10 +9,12 @@ pub(crate) mod endpoints;
 mod file;
 pub(crate) mod leader;
 pub(crate) mod mirror;
+mod routing;
 mod shown;
 pub(crate) mod store;
 mod target;
 mod values;
+mod warnings;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 

@@ -17,8 +17,48 @@ pub(crate) fn unique(id: &str) -> String {
 
 /// The pod's namespace: `$POD_NAMESPACE`, else the service account's, else what the kubeconfig says.
 pub(crate) fn namespace(kubeconfig: &str) -> String {
+    pod_namespace().unwrap_or_else(|| kubeconfig.to_owned())
+}
+
+/// The namespace and the name of what this pod is a replica of: its Service in `$POD_SERVICE`, else the workload that made
+/// it, by the pod's name. None outside of a pod.
+pub(crate) fn deployment() -> Option<(String, String)> {
+    let service = std::env::var("POD_SERVICE").ok().map(|text| text.trim().to_owned());
+    let service = service.filter(|service| !service.is_empty());
+    Some((pod_namespace()?, service.unwrap_or_else(|| workload(&host()).to_owned())))
+}
+
+fn pod_namespace() -> Option<String> {
     let given = std::env::var("POD_NAMESPACE").ok();
     let mounted = || fs::read_to_string(NAMESPACE_FILE).ok();
-    let found = given.filter(|text| !text.is_empty()).or_else(mounted);
-    found.map_or_else(|| kubeconfig.to_owned(), |text| text.trim().to_owned())
+    let found = given.filter(|text| !text.trim().is_empty()).or_else(mounted)?;
+    Some(found.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+/// The name of a pod without what Kubernetes puts behind the workload's: `-7d4b9c6f5-x2zlk`, `-x2zlk` or `-0`.
+fn workload(pod: &str) -> &str {
+    // Of these characters Kubernetes makes names.
+    let made = |part: &str| part.bytes().all(|b| b"bcdfghjklmnpqrstvwxz2456789".contains(&b));
+    match pod.rsplit_once('-') {
+        Some((rest, last)) if last.len() == 5 && made(last) => match rest.rsplit_once('-') {
+            Some((workload, hash)) if (8..=10).contains(&hash.len()) && made(hash) => workload,
+            _ => rest,
+        },
+        Some((rest, last)) if !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit()) => rest,
+        _ => pod,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replicas_have_their_workload_in_common() {
+        assert_eq!(workload("fanfare-7d4b9c6f5-x2zlk"), "fanfare");
+        assert_eq!(workload("edge-fanfare-5f7b8c9d4b-bcdfg"), "edge-fanfare");
+        assert_eq!(workload("fanfare-x2zlk"), "fanfare");
+        assert_eq!((workload("fanfare-0"), workload("fanfare-12")), ("fanfare", "fanfare"));
+        assert_eq!((workload("fanfare"), workload("cache-purge"), workload("a-")), ("fanfare", "cache-purge", "a-"));
+    }
 }

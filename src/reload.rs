@@ -89,6 +89,7 @@ pub(crate) async fn apply(
         Ok(config) => match take_up(config, &current, shared, data_plane, patience).await {
             Ok(()) => {
                 tracing::info!("the configuration file has changed and is in force");
+                crate::tasks::warn(&shared.current().warnings());
                 ("applied", 1.0)
             }
             Err(why) => refuse(&why),

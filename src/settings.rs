@@ -10,6 +10,8 @@ mod mirror;
 mod process;
 mod store;
 
+use serde_yaml::Value;
+
 /// A role: what a subcommand does, and what can be set about it.
 #[derive(Debug)]
 pub(crate) struct Role {
@@ -120,9 +122,45 @@ impl Role {
     }
 }
 
+/// A raw configuration without the values that say in words what holds where nothing is said: `max_body: unlimited` is the
+/// same as no `max_body`. Every other default is a value like any other.
+pub(crate) fn without_told_defaults(raw: &Value) -> Value {
+    let mut raw = raw.clone();
+    for setting in ROLES.iter().flat_map(Role::settings).filter(|setting| setting.is_told_in_words()) {
+        leave_out(&mut raw, setting.key, setting.default);
+    }
+    raw
+}
+
+/// Makes the value at a path nothing where it is this text, or a list of this one text.
+fn leave_out(value: &mut Value, path: &str, text: &str) {
+    let (step, rest) = path.split_once('.').map_or((path, None), |(step, rest)| (step, Some(rest)));
+    let Value::Mapping(mapping) = value else { return };
+    let Some(value) = mapping.get_mut(step.trim_end_matches("[]")) else { return };
+    match (rest, value) {
+        (Some(rest), Value::Sequence(elements)) => elements.iter_mut().for_each(|one| leave_out(one, rest, text)),
+        (Some(rest), value) => leave_out(value, rest, text),
+        (None, value) => {
+            let one = match &*value {
+                Value::Sequence(elements) if elements.len() == 1 => &elements[0],
+                other => other,
+            };
+            if one.as_str() == Some(text) {
+                *value = Value::Null;
+            }
+        }
+    }
+}
+
 // === impl Setting ===
 
 impl Setting {
+    /// Whether its default is told in words, so that those words, given as a value, are the same as nothing.
+    pub(crate) fn is_told_in_words(&self) -> bool {
+        const WORDS: [&str; 6] = ["all", "any", "everything", "nobody", "none", "unlimited"];
+        !self.key.is_empty() && (WORDS.contains(&self.default) || self.default.contains([' ', '<']))
+    }
+
     const fn short(self, short: char) -> Self {
         Self { short: Some(short), ..self }
     }
@@ -217,6 +255,25 @@ mod tests {
                 for name in setting.env {
                     assert!(variables.insert(name), "{}: ${name}", role.name);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn every_default_that_is_told_is_taken_as_a_value_and_says_the_same_as_nothing() {
+        for setting in ROLES.iter().flat_map(Role::settings).filter(|setting| setting.is_told_in_words()) {
+            let with = |value: &str| {
+                let text = setting.key.rsplit('.').fold(value.to_owned(), |text, step| match step.strip_suffix("[]") {
+                    Some(key) => format!("{{{key}: [{text}]}}"),
+                    None => format!("{{{step}: {text}}}"),
+                });
+                crate::config::Config::parse(text.as_bytes()).map_err(|problems| problems.to_string())
+            };
+            let nothing = with("null");
+            let quoted = format!("{:?}", setting.default);
+            assert_eq!(with(&quoted), nothing, "{}", setting.key);
+            if matches!(setting.kind, Kind::Many(_)) {
+                assert_eq!(with(&format!("[{quoted}]")), nothing, "{}", setting.key);
             }
         }
     }

@@ -29,7 +29,10 @@ const DROPPING: Duration = Duration::from_millis(500);
 /// Serves as the flags say.
 pub(crate) fn serve(flags: &cli::Flags) -> anyhow::Result<ExitCode> {
     match flags.config() {
-        Ok(config) => run_with(config, None),
+        Ok(config) => {
+            let warnings = flags.by_flag(&config.warnings());
+            run_with(config, &warnings, None)
+        }
         Err(problems) => Ok(unusable("the command line", &problems)),
     }
 }
@@ -37,7 +40,10 @@ pub(crate) fn serve(flags: &cli::Flags) -> anyhow::Result<ExitCode> {
 /// Serves as the file says, and follows it.
 pub(crate) fn run(path: &Path) -> anyhow::Result<ExitCode> {
     match read(path) {
-        Ok(config) => run_with(config, Some(path)),
+        Ok(config) => {
+            let warnings = config.warnings();
+            run_with(config, &warnings, Some(path))
+        }
         Err(code) => Ok(code),
     }
 }
@@ -48,6 +54,9 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<ExitCode> {
         Ok(config) => config,
         Err(code) => return Ok(code),
     };
+    for warning in &config.warnings() {
+        eprintln!("warning: {warning}");
+    }
     writeln!(std::io::stdout(), "ok\n{}: {}", path.display(), summary(&config))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -87,10 +96,11 @@ pub(crate) fn demo(arguments: &cli::Demo) -> anyhow::Result<ExitCode> {
     Ok(if passed? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn run_with(config: Config, follow: Option<&Path>) -> anyhow::Result<ExitCode> {
+fn run_with(config: Config, warnings: &Problems, follow: Option<&Path>) -> anyhow::Result<ExitCode> {
     let telemetry = telemetry::init(config.process.log_level, config.process.log_format);
     let open_files = runtime::limits::raise_open_files();
     tracing::info!(version = runtime::build_info::line(), open_files = open_files.now, "starting");
+    warn(warnings);
     let runtime = control_runtime()?;
     let ended = runtime.block_on(async {
         let mut requests = signals()?;
@@ -113,6 +123,13 @@ fn run_with(config: Config, follow: Option<&Path>) -> anyhow::Result<ExitCode> {
             ExitCode::FAILURE
         }
     })
+}
+
+/// Says what of a configuration in force is in vain, or otherwise than was probably meant.
+pub(crate) fn warn(warnings: &Problems) {
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
 }
 
 /// What signals ask for, from now on.

@@ -6,19 +6,19 @@ use benches::{LONG_REQUEST, LONG_RESPONSE, SHORT_REQUEST, SHORT_RESPONSE};
 use bytes::{Bytes, BytesMut};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use proxy::{
+    config::FieldEdits,
     headers::{self, AnswerFraming, Forwarding},
     http::response::ResponseHead,
 };
 
 fn legs(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("headers/leg head");
-    let via = headers::via_name("kube:shop/cache:http");
+    let via = "fanfare-shop-cache-66bc8cd34a2d3cbb";
     for (name, text) in [("short", SHORT_REQUEST), ("long", LONG_REQUEST)] {
         let head = benches::request(text);
         group.throughput(Throughput::Bytes(text.len() as u64));
         for (who, trusted) in [("from anybody", false), ("from a trusted client", true)] {
-            let forwarding =
-                Forwarding { client: "192.0.2.9", trusted, via: &via, id: None, report: false, host: None };
+            let forwarding = Forwarding { client: "192.0.2.9", trusted, via, ..Forwarding::default() };
             group.bench_function(BenchmarkId::new(who, name), |b| {
                 b.iter(|| headers::leg_head(black_box(&head), black_box(&forwarding)));
             });
@@ -29,11 +29,11 @@ fn legs(criterion: &mut Criterion) {
 
 fn rules(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("headers/rules");
-    let via = headers::via_name("kube:shop/cache:http");
+    let via = "fanfare-shop-cache-66bc8cd34a2d3cbb";
     for (name, text) in [("short", SHORT_REQUEST), ("long", LONG_REQUEST)] {
         let head = benches::request(text);
         group.bench_function(BenchmarkId::new("has it been here before", name), |b| {
-            b.iter(|| headers::has_passed(black_box(&head), &via));
+            b.iter(|| headers::has_passed(black_box(&head), via));
         });
         group.bench_function(BenchmarkId::new("is the report wanted", name), |b| {
             b.iter(|| headers::wants_report(black_box(&head)));
@@ -47,10 +47,11 @@ fn answers(criterion: &mut Criterion) {
     for (name, text) in [("short", SHORT_RESPONSE), ("long", LONG_RESPONSE)] {
         let head = ResponseHead::parse(Bytes::from_static(text.as_bytes())).expect("it is a good head");
         let mut out = BytesMut::with_capacity(4096);
+        let edits = FieldEdits::default();
         group.bench_function(name, |b| {
             b.iter(|| {
                 out.clear();
-                headers::put_answer(&mut out, black_box(&head), AnswerFraming::Length(3));
+                headers::put_answer(&mut out, black_box(&head), AnswerFraming::Length(3), &edits);
                 out.len()
             });
         });

@@ -5,7 +5,7 @@ use std::{hint::black_box, sync::Arc};
 use bytes::BytesMut;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use proxy::{
-    config::{AccessLog, Config, Limits, Listener, Members, Policy, Require, Route},
+    config::{AccessLog, Changes, Config, Limits, Listener, Members, Policy, Require, Route},
     exchange::{
         Exchange, Request,
         budget::Budget,
@@ -25,6 +25,7 @@ fn ended(legs: u32) -> Box<Exchange> {
         name: "cache".into(),
         matches: "/*".parse().expect("it is a match"),
         cluster: cluster.name().clone(),
+        changes: Changes::default(),
         policy: Policy { members: Members::Known, ..Policy::default() },
     };
     publisher.apply([Change::Set(cluster)]);

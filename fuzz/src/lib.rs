@@ -2,6 +2,7 @@
 //! feeds the corpus through on any toolchain.
 
 use bytes::{Bytes, BytesMut};
+use proxy::config::FieldEdits;
 use proxy::headers::{self, Forwarding};
 use proxy::http::chunked::{Decoded, Decoder, LAST_CHUNK, chunk_head};
 use proxy::http::request::RequestHead;
@@ -107,7 +108,7 @@ pub fn response_head(input: &[u8]) {
     assert!((100..=599).contains(&parsed.status) && parsed.status != 101);
     // What goes on to the client parses again, as the same answer.
     let mut out = BytesMut::new();
-    headers::put_answer(&mut out, &parsed, headers::AnswerFraming::Length(3));
+    headers::put_answer(&mut out, &parsed, headers::AnswerFraming::Length(3), &FieldEdits::default());
     out.extend_from_slice(b"\r\n");
     let again = ResponseHead::parse(out.freeze()).expect("a head that was passed on is a head");
     assert_eq!((again.status, again.reason()), (parsed.status, parsed.reason()));
@@ -171,6 +172,7 @@ pub fn leg_heads(input: &[u8]) -> Vec<Bytes> {
                 id: head.fields.all("x-request-id").next().is_none().then_some("id-1"),
                 report,
                 host: Some("192.0.2.1:80"),
+                ..Forwarding::default()
             };
             made.push(headers::leg_head(&head, &forwarding));
         }

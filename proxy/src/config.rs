@@ -3,9 +3,16 @@
 //! Every value here is valid on its own; [`Config::check`] finds what is wrong between them. Nothing is read from the
 //! environment and nothing is resolved: names of clusters refer to whatever the snapshot holds at the time of a request.
 
+mod below;
+mod changes;
+mod field;
+mod fields;
+mod host;
 mod matching;
+mod path;
 mod require;
 mod success;
+mod via;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -13,10 +20,18 @@ use ipnet::IpNet;
 use serde::Serialize;
 use snapshot::ClusterName;
 
-pub(crate) use matching::is_token;
-pub use matching::{HostPattern, InvalidMatch, Match, PathPattern};
+use crate::http::request::MAX_FIELDS;
+
+pub use changes::{Changes, HeaderChanges, HostValue, InvalidChange, NewPath, Prefix, Unchangeable};
+pub use field::FieldPattern;
+pub use fields::{Direction, FieldEdits, FieldLine, FieldName, InvalidField};
+pub use host::HostPattern;
+pub use matching::{InvalidMatch, Match};
+pub(crate) use matching::{first_to_take, is_token};
+pub use path::{PathPattern, Verdict, split_target};
 pub use require::{InvalidRequire, Require};
 pub use success::{InvalidSuccess, StatusSet, Success};
+pub use via::{InvalidVia, ViaName};
 
 /// Everything the data plane needs to know.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -40,6 +55,10 @@ pub struct Listener {
     pub routes: Vec<Route>,
     /// What may be requested at all; empty: everything. The rest is 403.
     pub allow: Vec<Match>,
+    /// Whether targets may hold some characters as they are that RFC 3986 wants percent-encoded.
+    pub lenient_target: bool,
+    /// What this deployment is called in `Via`.
+    pub via_name: ViaName,
     /// Whether a client connection may carry more than one request.
     pub keepalive: bool,
     /// Clients whose `X-Forwarded-*` and `Forwarded` are believed.
@@ -62,6 +81,9 @@ pub struct Route {
     /// The cluster of the snapshot whose endpoints get the request.
     #[serde(serialize_with = "display")]
     pub cluster: ClusterName,
+    /// What it changes about requests and answers.
+    #[serde(flatten)]
+    pub changes: Changes,
     /// How it is sent and what the answers amount to.
     pub policy: Policy,
 }
@@ -207,6 +229,7 @@ impl Config {
             if listener.address.port() != 0 && !addresses.insert(listener.address) {
                 problem(format!("{at}.address"), format!("{} is listened on twice", listener.address));
             }
+            listener.head.check(&at, &mut problem);
             if listener.routes.is_empty() {
                 problem(format!("{at}.routes"), "has no route, every request would be 404".into());
             }
@@ -240,6 +263,25 @@ impl Policy {
         }
         if self.timeouts.connect.is_zero() {
             problem(format!("{at}.timeouts.connect"), "must be longer than 0s".into());
+        }
+    }
+}
+
+impl HeadLimits {
+    /// The most bytes of a head: places in it are numbers of 32 bits.
+    pub const MAX_BYTES: usize = u32::MAX as usize;
+
+    fn check(&self, at: &str, problem: &mut impl FnMut(String, String)) {
+        for (name, bytes) in [("target", self.target), ("bytes", self.bytes)] {
+            if bytes > Self::MAX_BYTES {
+                problem(format!("{at}.head.{name}"), "must be less than 4GiB".into());
+            }
+        }
+        if self.fields > MAX_FIELDS {
+            problem(
+                format!("{at}.head.fields"),
+                format!("{} is more than the {MAX_FIELDS} that can be read", self.fields),
+            );
         }
     }
 }
@@ -307,6 +349,8 @@ impl Listener {
             address,
             routes,
             allow: Vec::new(),
+            lenient_target: false,
+            via_name: ViaName::default(),
             keepalive: true,
             trust_forwarded: Vec::new(),
             head: HeadLimits::default(),

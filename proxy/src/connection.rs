@@ -5,14 +5,14 @@ mod answer;
 mod draining;
 mod head;
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
 
 use self::{answer::Answered, draining::Draining, head::Refused};
 use crate::{
     clock,
-    config::Listener,
+    config::{HostValue, Listener, Unchangeable},
     downstream::Downstream,
     exchange::{
         Exchange, Request,
@@ -197,9 +197,9 @@ impl Connection {
             Framing::Chunked => BodyReader::Chunked(Decoder::default()),
         };
         let next = match admit(&worker.shared, &asked) {
-            Ok((route, _admitted)) => {
+            Ok((route, target, _admitted)) => {
                 let client_ip = std::mem::take(&mut self.client_ip);
-                let next = self.broadcast(&asked, &client_ip, worker, route, &mut body).await;
+                let next = self.broadcast(&asked, &client_ip, worker, route, target.as_deref(), &mut body).await;
                 self.client_ip = client_ip;
                 next
             }
@@ -219,17 +219,22 @@ impl Connection {
         client_ip: &str,
         worker: &Worker,
         route: &Arc<RouteEntry>,
+        target: Option<&[u8]>,
         body: &mut BodyReader,
     ) -> Next {
         let (head, shared) = (asked.head, &worker.shared);
         let wants_report = route.config.policy.report && headers::wants_report(head);
+        let changes = &route.config.changes;
         let forwarding = Forwarding {
             client: client_ip,
             trusted: headers::is_trusted(&asked.listener.config, self.client.peer.ip()),
             via: &route.via,
             id: asked.is_new.then_some(asked.id),
             report: wants_report,
-            host: None,
+            host: changes.fixed_host(),
+            replaces_host: changes.host.is_some(),
+            target,
+            edits: Some(&changes.headers.request).filter(|edits| !edits.is_empty()),
         };
         let request = Request {
             method: head.method(),
@@ -240,12 +245,16 @@ impl Connection {
             worker: worker.index,
         };
         let mut exchange = Exchange::new(route, &request, &shared.budget, &shared.limits, asked.started);
-        if head.host().is_some() {
-            exchange.begin(|out| headers::put_leg_head(out, head, &forwarding));
-        } else {
+        let own_host = match &changes.host {
+            Some(host) => *host == HostValue::Authority,
+            None => head.host().is_none(),
+        };
+        if own_host {
             exchange.begin_each(|target| {
                 headers::leg_head(head, &Forwarding { host: Some(&target.authority), ..forwarding })
             });
+        } else {
+            exchange.begin(|out| headers::put_leg_head(out, head, &forwarding));
         }
         let idle = asked.listener.config.timeouts.body;
         if head.expects_continue && self.client.buffer.is_empty() && !matches!(body, BodyReader::Length(0)) {
@@ -295,7 +304,7 @@ impl Connection {
         if exchange.wants_report {
             let about = About { id: asked.id, method: asked.head.method(), target: asked.head.target() };
             let (status, body) = report::report(exchange, about, decision);
-            let mut out = answer::report(status, body, &exchange.quorum, asked, next);
+            let mut out = answer::report(status, body, exchange, asked, next);
             let whole = self.flush(&mut out, idle).await;
             return (status, out.body_bytes, if whole { next } else { Next::Close });
         }
@@ -341,7 +350,7 @@ impl Connection {
             }
             None => {
                 shared.refused.count(problem.status);
-                let mut out = answer::problem(problem, None, asked, next);
+                let mut out = answer::problem(problem, None, b"", asked, next);
                 self.flush(&mut out, asked.listener.config.timeouts.body).await;
                 out.body_bytes
             }
@@ -363,7 +372,8 @@ impl Connection {
         next: Next,
     ) -> u64 {
         let quorum = quorum.filter(|_| route.config.policy.report);
-        let mut out = answer::problem(problem, quorum, asked, next);
+        let lines = route.config.changes.headers.response.lines_of_made_up();
+        let mut out = answer::problem(problem, quorum, lines, asked, next);
         self.flush(&mut out, asked.listener.config.timeouts.body).await;
         out.body_bytes
     }
@@ -411,12 +421,19 @@ impl Connection {
 }
 
 /// Finds the route and checks everything that can be checked before a leg starts.
-fn admit<'a>(shared: &'a Shared, asked: &'a Asked<'_>) -> Result<(&'a Arc<RouteEntry>, Admitted<'a>), Refusal> {
+fn admit<'a>(shared: &'a Shared, asked: &'a Asked<'_>) -> Result<AdmittedTo<'a>, Refusal> {
     let refuse =
-        |status, kind, detail: &'static str| (None, RequestResult::Rejected, Problem::new(status, kind, detail));
+        |status, kind, detail: Cow<'static, str>| (None, RequestResult::Rejected, Problem::new(status, kind, detail));
     let route = asked.listener.route(asked.head).map_err(|none| match none {
-        NoRoute::NotAllowed => refuse(403, "http_request_denied", "this method and path are not allowed here"),
-        NoRoute::NoMatch => refuse(404, "destination_not_found", "no route matches this request"),
+        NoRoute::NotAllowed => refuse(403, "http_request_denied", "this method and path are not allowed here".into()),
+        NoRoute::NoMatch => refuse(404, "destination_not_found", "no route matches this request".into()),
+        NoRoute::Leaves(pattern) => {
+            let detail = format!(
+                "an endpoint may read this path as one outside of {pattern}, because it has dot segments, plain or encoded: \
+                 send the path that is meant"
+            );
+            refuse(400, "http_request_error", detail.into())
+        }
     })?;
     let policy = &route.config.policy;
     let refusal =
@@ -443,14 +460,26 @@ fn admit<'a>(shared: &'a Shared, asked: &'a Asked<'_>) -> Result<(&'a Arc<RouteE
     if required > total {
         return empty(503, format!("{total} endpoints, {required} are required to be ok"));
     }
+    let longest = asked.listener.config.head.target;
+    let target = route.config.changes.target(&route.config.matches, asked.head.target(), longest);
+    let target = match target {
+        Ok(target) => target,
+        Err(why) => {
+            let status = if why == Unchangeable::TooLong { 414 } else { 400 };
+            return refusal(RequestResult::Rejected, status, "http_request_error", why.to_string());
+        }
+    };
     match shared.admit() {
-        Some(admitted) => Ok((route, admitted)),
+        Some(admitted) => Ok((route, target, admitted)),
         None => {
             let detail = "the proxy has as many requests in flight as it takes: try again later";
             refusal(RequestResult::Rejected, 503, "connection_limit_reached", detail.to_owned())
         }
     }
 }
+
+/// A route, the target that its endpoints get where that is not the client's, and a place among the requests in flight.
+type AdmittedTo<'a> = (&'a Arc<RouteEntry>, Option<Vec<u8>>, Admitted<'a>);
 
 type Refusal = (Option<Arc<RouteEntry>>, RequestResult, Problem);
 

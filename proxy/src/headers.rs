@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use bytes::{BufMut, Bytes};
 
 use crate::{
-    config,
+    config::{self, FieldEdits},
     http::{Class, Field, Fields, Framing, Version, members, request::RequestHead, response::ResponseHead},
 };
 
@@ -16,13 +16,13 @@ use crate::{
 pub const REPORT: &str = "application/vnd.broadcast+json";
 
 /// What the head of a leg says besides what the client's head says.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Forwarding<'a> {
     /// The client's address.
     pub client: &'a str,
     /// Whether its `X-Forwarded-*` are believed.
     pub trusted: bool,
-    /// The route's name in `Via`.
+    /// What this deployment is called in `Via`.
     pub via: &'a str,
     /// The request's id, where the client sent none that is taken over.
     pub id: Option<&'a str>,
@@ -30,6 +30,12 @@ pub struct Forwarding<'a> {
     pub report: bool,
     /// The value of `Host` where the client sent none.
     pub host: Option<&'a str>,
+    /// Whether it takes the place of the client's.
+    pub replaces_host: bool,
+    /// The target that takes the place of the client's.
+    pub target: Option<&'a [u8]>,
+    /// What else the route changes.
+    pub edits: Option<&'a FieldEdits>,
 }
 
 /// How the body of an answer is framed towards the client.
@@ -43,14 +49,6 @@ pub enum AnswerFraming {
     Close,
     /// No body and nothing said about its length.
     Bodiless,
-}
-
-/// The route's name in `Via`: a token made of the cluster's name, so that every replica that broadcasts to the same
-/// endpoints has the same.
-#[must_use]
-pub fn via_name(cluster: &str) -> Box<str> {
-    let readable: String = cluster.chars().take(64).map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-    format!("fanfare-{readable}-{}", snapshot::ContentHash::of(&cluster)).into()
 }
 
 /// Whether the request has been through a proxy of this name.
@@ -86,14 +84,24 @@ pub fn put_leg_head(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forwardi
     // What is added here is short, but for a host that is said twice.
     out.reserve(head.fields.bytes().len() + head.host().map_or(0, <[u8]>::len) + 512);
     out.put_slice(head.method());
-    out.put_slice(if head.target_lacks_slash() { b" /" } else { b" " });
-    out.put_slice(head.target());
+    match forwarding.target {
+        Some(target) => {
+            out.put_slice(b" ");
+            out.put_slice(target);
+        }
+        None => {
+            out.put_slice(if head.target_lacks_slash() { b" /" } else { b" " });
+            out.put_slice(head.target());
+        }
+    }
     out.put_slice(b" HTTP/1.1\r\n");
     let nominated = Nominated::of(&head.fields);
     let mut has_host = false;
     let mut kept = Kept::of(&head.fields);
+    let edits = forwarding.edits;
     for field in head.fields.fields() {
         match field.class {
+            Class::Host if forwarding.replaces_host => {}
             Class::Host => {
                 has_host = true;
                 kept.keep(out, field);
@@ -110,6 +118,7 @@ pub fn put_leg_head(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forwardi
             | Class::ForwardedFor => {}
             Class::ForwardedProto | Class::ForwardedHost | Class::Forwarded if !forwarding.trusted => {}
             Class::RequestId if forwarding.id.is_some() => {}
+            _ if edits.is_some_and(|edits| edits.drops(kept.parts(field).0)) => {}
             Class::Accept if forwarding.report => {
                 let (name, value) = kept.parts(field);
                 kept.flush(out);
@@ -121,8 +130,9 @@ pub fn put_leg_head(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forwardi
     }
     kept.flush(out);
     if !has_host {
-        let host = head.host().or(forwarding.host.map(str::as_bytes)).unwrap_or_default();
-        put(out, b"Host", host);
+        let own = forwarding.host.map(str::as_bytes);
+        let host = if forwarding.replaces_host { own } else { head.host().or(own) };
+        put(out, b"Host", host.unwrap_or_default());
     }
     match head.framing {
         Framing::Length(length) => put_length(out, length),
@@ -136,28 +146,40 @@ pub fn put_leg_head(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forwardi
 fn put_forwarding(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forwarding<'_>) {
     out.put_slice(if head.version == Version::Http10 { b"Via: 1.0 " } else { b"Via: 1.1 " });
     out.put_slice(forwarding.via.as_bytes());
-    out.put_slice(b"\r\nX-Forwarded-For: ");
-    if forwarding.trusted {
-        for hop in head.fields.list(Class::ForwardedFor) {
-            out.put_slice(hop);
-            out.put_slice(b", ");
+    out.put_slice(b"\r\n");
+    // What the route sets or removes is not said here.
+    let said = |name: &str| forwarding.edits.is_none_or(|edits| !edits.drops(name.as_bytes()));
+    if said("X-Forwarded-For") {
+        out.put_slice(b"X-Forwarded-For: ");
+        if forwarding.trusted {
+            for hop in head.fields.list(Class::ForwardedFor) {
+                out.put_slice(hop);
+                out.put_slice(b", ");
+            }
         }
+        out.put_slice(forwarding.client.as_bytes());
+        out.put_slice(b"\r\n");
     }
-    out.put_slice(forwarding.client.as_bytes());
     let kept = |class| forwarding.trusted && head.fields.of(class).next().is_some();
-    out.put_slice(if kept(Class::ForwardedProto) { b"\r\n" } else { b"\r\nX-Forwarded-Proto: http\r\n" });
+    if !kept(Class::ForwardedProto) && said("X-Forwarded-Proto") {
+        out.put_slice(b"X-Forwarded-Proto: http\r\n");
+    }
     if let Some(host) = head.host()
         && !kept(Class::ForwardedHost)
+        && said("X-Forwarded-Host")
     {
         put(out, b"X-Forwarded-Host", host);
     }
     if let Some(id) = forwarding.id {
         put(out, b"X-Request-Id", id.as_bytes());
     }
+    if let Some(edits) = forwarding.edits {
+        out.put_slice(edits.lines());
+    }
 }
 
-/// Writes the status line and the fields of an endpoint's response, framed for the client.
-pub fn put_answer(out: &mut impl BufMut, head: &ResponseHead, framing: AnswerFraming) {
+/// Writes the status line and the fields of an endpoint's response, as the route changes them and framed for the client.
+pub fn put_answer(out: &mut impl BufMut, head: &ResponseHead, framing: AnswerFraming, edits: &FieldEdits) {
     put_status(out, head.status, head.reason());
     let nominated = Nominated::of(&head.fields);
     let mut kept = Kept::of(&head.fields);
@@ -171,10 +193,12 @@ pub fn put_answer(out: &mut impl BufMut, head: &ResponseHead, framing: AnswerFra
             | Class::TransferEncoding
             | Class::Broadcast => {}
             _ if nominated.has(kept.parts(field).0) => {}
+            _ if edits.drops(kept.parts(field).0) => {}
             _ => kept.keep(out, field),
         }
     }
     kept.flush(out);
+    out.put_slice(edits.lines());
     put_framing(out, framing);
 }
 
@@ -313,7 +337,7 @@ mod tests {
     }
 
     fn forwarding() -> Forwarding<'static> {
-        Forwarding { client: "192.0.2.9", trusted: false, via: "me", id: Some("id1"), report: false, host: None }
+        Forwarding { client: "192.0.2.9", via: "me", id: Some("id1"), ..Forwarding::default() }
     }
 
     fn leg(fields: &str, forwarding: &Forwarding<'_>) -> String {
@@ -362,13 +386,10 @@ mod tests {
 
     #[test]
     fn loops_are_seen_by_name_whatever_else_is_in_via() {
-        let name = via_name("kube:shop/cache:http");
-        assert_eq!(name, via_name("kube:shop/cache:http"), "replicas agree");
-        assert_ne!(name, via_name("kube:shop/cache-http"));
-        assert!(config::is_token(&name));
-        assert!(has_passed(&request(&format!("Via: 1.0 fred, 1.1 {name} (x)\r\n")), &name));
-        assert!(has_passed(&request(&format!("Via: 1.0 fred\r\nvia: HTTP/1.1 {name}\r\n")), &name));
-        assert!(!has_passed(&request("Via: 1.1 other\r\n"), &name));
+        let name = "fanfare-shop-cache";
+        assert!(has_passed(&request(&format!("Via: 1.0 fred, 1.1 {name} (x)\r\n")), name));
+        assert!(has_passed(&request(&format!("Via: 1.0 fred\r\nvia: HTTP/1.1 {name}\r\n")), name));
+        assert!(!has_passed(&request("Via: 1.1 other\r\n"), name));
     }
 
     #[test]
@@ -376,11 +397,41 @@ mod tests {
         let response = "HTTP/1.1 201 Made\r\nSet-Cookie: a\r\nset-cookie: b\r\nConnection: x-own\r\nX-Own: 1\r\n\
                         Transfer-Encoding: chunked\r\nX-Broadcast-Result: forged\r\n\r\n";
         let mut out = Vec::new();
-        put_answer(&mut out, &ResponseHead::parse(Bytes::from(response)).unwrap(), AnswerFraming::Length(3));
+        let head = ResponseHead::parse(Bytes::from(response)).unwrap();
+        put_answer(&mut out, &head, AnswerFraming::Length(3), &FieldEdits::default());
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "HTTP/1.1 201 Made\r\nSet-Cookie: a\r\nset-cookie: b\r\nContent-Length: 3\r\n"
         );
+    }
+
+    #[test]
+    fn a_route_sets_adds_and_removes_fields_and_chooses_target_and_host() {
+        let line = |text: &str| text.parse().unwrap();
+        let edits = FieldEdits::new(
+            vec![line("X-A: new"), line("X-Forwarded-Proto: https")],
+            vec![line("X-B: more")],
+            vec!["Cookie".parse().unwrap(), "X-Forwarded-For".parse().unwrap()],
+        );
+        let changed = Forwarding {
+            edits: Some(&edits),
+            target: Some(b"/new?q"),
+            host: Some("other:80"),
+            replaces_host: true,
+            ..forwarding()
+        };
+        // A client cannot keep a field out that the route sets.
+        let head = leg("x-a: 1\r\nX-B: 1\r\ncookie: c\r\nX-A: 2\r\nX-C: 1\r\nConnection: X-A\r\n", &changed);
+        let want = "POST /new?q HTTP/1.1\r\nX-B: 1\r\nX-C: 1\r\nHost: other:80\r\nVia: 1.1 me\r\nX-Forwarded-Host: shop\r\n\
+                    X-Request-Id: id1\r\nX-A: new\r\nX-Forwarded-Proto: https\r\nX-B: more\r\n\r\n";
+        assert_eq!(head, want);
+
+        let response = "HTTP/1.1 200 OK\r\nServer: x\r\nX-A: 1\r\nCookie: c\r\n\r\n";
+        let mut out = Vec::new();
+        let head = ResponseHead::parse(Bytes::from(response)).unwrap();
+        put_answer(&mut out, &head, AnswerFraming::Length(3), &edits);
+        let want = "HTTP/1.1 200 OK\r\nServer: x\r\nX-A: new\r\nX-Forwarded-Proto: https\r\nX-B: more\r\nContent-Length: 3\r\n";
+        assert_eq!(String::from_utf8(out).unwrap(), want);
     }
 
     proptest! {

@@ -12,8 +12,7 @@ use std::{
 use snapshot::{Cluster, Place, Snapshot, Version};
 
 use crate::{
-    config::{Config, Listener, Members, Route},
-    headers,
+    config::{Config, Listener, Members, PathPattern, Route, Verdict, first_to_take},
     http::request::RequestHead,
     metrics::RouteMetrics,
     target::Target,
@@ -56,7 +55,7 @@ pub struct RouteEntry {
     pub own: Vec<Place>,
     /// Why there is no member; empty where there are some.
     pub why_empty: Box<str>,
-    /// This route's name in `Via`: the same for every replica that broadcasts to the same endpoints.
+    /// What this deployment is called in `Via`.
     pub via: Box<str>,
     /// Its numbers.
     pub metrics: Arc<RouteMetrics>,
@@ -72,12 +71,14 @@ pub struct Member {
 }
 
 /// Why a request has no route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoRoute {
     /// The listener's allow-list does not have it: 403.
     NotAllowed,
     /// No route matches: 404.
     NoMatch,
+    /// What has this pattern would take it, but an endpoint may read its path as one outside: 400.
+    Leaves(PathPattern),
 }
 
 impl ListenerEntry {
@@ -86,13 +87,22 @@ impl ListenerEntry {
     /// # Errors
     /// [`NoRoute`] where none does, or none may.
     pub fn route(&self, head: &RequestHead) -> Result<&Arc<RouteEntry>, NoRoute> {
-        let (method, host, target) = (head.method(), head.host().unwrap_or_default(), head.target());
         let allow = &self.config.allow;
-        if !allow.is_empty() && !allow.iter().any(|matches| matches.takes(method, host, target)) {
-            return Err(NoRoute::NotAllowed);
+        if !allow.is_empty() {
+            match first_to_take(allow.iter().map(|matches| matches.judge(head))) {
+                Verdict::Takes => {}
+                Verdict::Leaves(pattern) => return Err(NoRoute::Leaves(pattern.clone())),
+                Verdict::No => return Err(NoRoute::NotAllowed),
+            }
         }
-        let mut routes = self.routes.iter();
-        routes.find(|route| route.config.matches.takes(method, host, target)).ok_or(NoRoute::NoMatch)
+        for route in &self.routes {
+            match route.config.matches.judge(head) {
+                Verdict::Takes => return Ok(route),
+                Verdict::Leaves(pattern) => return Err(NoRoute::Leaves(pattern.clone())),
+                Verdict::No => {}
+            }
+        }
+        Err(NoRoute::NoMatch)
     }
 }
 
@@ -107,7 +117,7 @@ impl Table {
             targets.extend(route.known.iter().map(|target| (target.endpoint.address.clone(), target.clone())));
             metrics.insert(&route.config.name, route.metrics.clone());
         }
-        let mut build_route = |route: &Route| {
+        let mut build_route = |route: &Route, via: &str| {
             let cluster = snapshot.cluster(route.cluster.as_str());
             let endpoints = cluster.map_or(&[][..], |cluster| cluster.endpoints());
             let (mut known, mut members, mut own) = (Vec::new(), Vec::new(), Vec::new());
@@ -140,14 +150,15 @@ impl Table {
                 members: members.into(),
                 known: known.into(),
                 own,
-                via: headers::via_name(route.cluster.as_str()),
+                via: via.into(),
                 metrics: metrics.get(&*route.name).cloned().unwrap_or_default(),
                 config: route.clone(),
             })
         };
-        let listeners = config.listeners.iter().map(|listener| {
+        let listeners = config.listeners.iter().enumerate().map(|(index, listener)| {
+            let via = listener.via_name.at(bound.get(index).copied().unwrap_or(listener.address));
             Arc::new(ListenerEntry {
-                routes: listener.routes.iter().map(&mut build_route).collect(),
+                routes: listener.routes.iter().map(|route| build_route(route, &via)).collect(),
                 config: Arc::new(listener.clone()),
             })
         });
@@ -227,13 +238,14 @@ mod tests {
     use snapshot::{Change, ClusterName, Conditions, Endpoint, Recheck, channel};
 
     use super::*;
-    use crate::config::{AccessLog, Limits, Match, Policy};
+    use crate::config::{AccessLog, Changes, Limits, Match, Policy};
 
     fn config(members: Members) -> Arc<Config> {
         let route = |name: &str, matches: &str| Route {
             name: name.into(),
             matches: matches.parse().unwrap(),
             cluster: ClusterName::new("c").unwrap(),
+            changes: Changes::default(),
             policy: Policy { members, ..Policy::default() },
         };
         let mut listener =
@@ -270,6 +282,9 @@ mod tests {
         assert_eq!(route("PURGE /other"), Ok("rest".into()));
         assert_eq!(route("POST /cache/a"), Err(NoRoute::NotAllowed));
         assert_eq!(route("GET http://x"), Ok("rest".into()));
+        assert_eq!(route("GET http://x?y"), Ok("rest".into()));
+        assert_eq!(route("PURGE /cache/../x"), Err(NoRoute::Leaves("/cache/*".parse().unwrap())));
+        assert_eq!(route("PURGE /x/../cache"), Ok("rest".into()));
     }
 
     #[test]

@@ -82,15 +82,25 @@ impl Flags {
     pub(crate) fn config(&self) -> Result<Config, Problems> {
         let checked = Config::check(&self.raw);
         let mut problems = self.problems.clone();
-        for Problem { path, message } in checked.as_ref().err().into_iter().flatten() {
-            let path = match self.role.flag_at(path) {
-                Some(flag) => format!("--{flag}"),
-                None if self.said.contains(&path.as_str()) => continue,
-                None => path.clone(),
-            };
-            problems.push(Problem { path, message: message.clone() });
-        }
+        let more = checked.as_ref().err().into_iter().flatten();
+        more.filter(|problem| !self.said.contains(&problem.path.as_str())).for_each(|problem| {
+            problems.push(self.with_flag(problem));
+        });
         if problems.is_empty() { checked } else { Err(problems) }
+    }
+}
+
+impl Flags {
+    /// Problems of the file that says the same, each named by its flag.
+    pub(crate) fn by_flag(&self, problems: &Problems) -> Problems {
+        let mut named = Problems::default();
+        problems.iter().for_each(|problem| named.push(self.with_flag(problem)));
+        named
+    }
+
+    fn with_flag(&self, Problem { path, message }: &Problem) -> Problem {
+        let path = self.role.flag_at(path).map_or_else(|| path.clone(), |flag| format!("--{flag}"));
+        Problem { path, message: message.clone() }
     }
 }
 

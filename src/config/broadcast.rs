@@ -9,7 +9,9 @@ use controlplane::{
         kube::{Pattern, Selection},
     },
 };
-use proxy::config::{AccessLog, Limits, Listener, Match, Members, Policy, Require, Route, Success};
+use proxy::config::{
+    AccessLog, InvalidMatch, Limits, Listener, Match, Members, Policy, Require, Route, Success, ViaName,
+};
 use runtime::{
     config::{Collector, Node, Section},
     duration, size,
@@ -17,10 +19,11 @@ use runtime::{
 use snapshot::ClusterName;
 
 use super::{
-    Target,
+    Target, routing,
     target::port,
     values::{address, boolean, bytes, network, number, path, positive, sorted, split, text, texts, time},
 };
+use crate::identity;
 
 /// What is read while the listeners are.
 struct Reading {
@@ -59,7 +62,9 @@ impl Reading {
         let address = section.required_with("listen", address).unwrap_or_else(|| ([0, 0, 0, 0], 0).into());
         let mut listener = Listener::new(address, Vec::new());
         listener.keepalive = section.or_default_with("keepalive", listener.keepalive, boolean);
-        listener.allow = texts(&section, "allow").iter().filter_map(|node| node.parse_with(Match::from_str)).collect();
+        listener.allow = texts(&section, "allow").iter().filter_map(|node| node.parse_with(allowed)).collect();
+        listener.lenient_target = section.or_default_with("lenient_target", listener.lenient_target, boolean);
+        listener.via_name = section.or_default_with("via_name", via_name(), ViaName::from_str);
         listener.trust_forwarded = split(&section, &["trust_forwarded"], network);
         let head = &mut listener.head;
         head.target = section.or_default_with("max_target", head.target, bytes);
@@ -78,7 +83,8 @@ impl Reading {
         let section = node.section();
         let target = self.target(section.section("to"));
         let cluster = target.as_ref().map(Target::cluster);
-        let matches = self.matches(section.section("match"));
+        let matches = routing::matches(section.section("match"));
+        let changes = routing::changes(&section, &matches);
         let policy = self.policy(&section);
         let name = section.parse_with("name", route_name);
         section.finish();
@@ -87,7 +93,7 @@ impl Reading {
         if let Some(target) = target {
             self.targets.insert(cluster.clone(), target);
         }
-        Route { name, matches, cluster, policy }
+        Route { name, matches, cluster, changes, policy }
     }
 
     /// A route without a name is called what it sends to; a second one to the same gets a number.
@@ -127,16 +133,6 @@ impl Reading {
             (1, ..) => file.map(Target::File).or(dns.map(Target::Dns)),
             _ => None,
         }
-    }
-
-    fn matches(&self, section: Section<'_>) -> Match {
-        let matches = Match {
-            methods: split(&section, &["methods", "method"], Match::method),
-            hosts: split(&section, &["hosts", "host"], str::parse),
-            paths: split(&section, &["paths", "path"], str::parse),
-        };
-        section.finish();
-        matches
     }
 
     fn policy(&self, section: &Section<'_>) -> Policy {
@@ -190,14 +186,33 @@ fn limits(root: &Section<'_>) -> Limits {
 }
 
 /// Where in the file the data plane's own name for a place is.
-fn path_in_file(path: &str) -> String {
-    const NAMES: [(&str, &str); 4] = [
+pub(super) fn path_in_file(path: &str) -> String {
+    const NAMES: [(&str, &str); 7] = [
         ("listeners[", "broadcast["),
         (".address", ".listen"),
+        (".head.target", ".max_target"),
+        (".head.bytes", ".max_head"),
+        (".head.fields", ".max_fields"),
         (".timeouts.total", ".timeout"),
         (".timeouts.connect", ".connect_timeout"),
     ];
     NAMES.iter().fold(path.to_owned(), |path, (from, to)| path.replace(from, to))
+}
+
+/// Reads what may be requested.
+fn allowed(text: &str) -> Result<Match, String> {
+    if text.trim() == "everything" {
+        return Err("\"everything\" stands alone: take out the rest, or this".to_owned());
+    }
+    text.parse().map_err(|error: InvalidMatch| error.to_string())
+}
+
+/// The same for all replicas of a deployment, and for nobody else as far as that can be told.
+fn via_name() -> ViaName {
+    match identity::deployment() {
+        Some((namespace, service)) => ViaName::for_deployment(&format!("{namespace}/{service}")),
+        None => ViaName::OfHost(identity::host().into()),
+    }
 }
 
 /// As many worker threads as the process may use CPUs.

@@ -13,6 +13,7 @@ use super::{
     Config, Dns, Kubernetes, Process, Ready, Written, bridge, broadcast, discover, elect, endpoints, leader, mirror,
     values::{address, boolean, namespace, path},
 };
+use crate::settings;
 
 /// The sections of the file that say what to do.
 const ROLES: [&str; 6] = ["broadcast", "elect", "discover", "bridge", "endpoints", "mirror"];
@@ -23,8 +24,9 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it.
     pub(crate) fn check(raw: &Value) -> Result<Self, Problems> {
+        let meant = settings::without_told_defaults(raw);
         let collector = Collector::new();
-        let root = collector.root(raw);
+        let root = collector.root(&meant);
         let admin = root.optional_section("admin").and_then(|admin| {
             let listen = admin.required_with("listen", address);
             admin.finish();
@@ -141,11 +143,64 @@ kubernetes: {namespace: shop}
     }
 
     #[test]
+    fn statuses_may_be_numbers_and_methods_may_not() {
+        let policy = |success: &str| {
+            let text = format!(
+                "broadcast: [{{listen: '127.0.0.1:0', routes: [{{to: {{dns: 'a:80'}}, success: {success}}}]}}]"
+            );
+            Config::parse(text.as_bytes()).map(|config| config.proxy.listeners[0].routes[0].policy.success.clone())
+        };
+        let success = policy("[200, 404]").unwrap();
+        assert!(success.is_ok(b"GET", 404) && !success.is_ok(b"GET", 204));
+        assert_eq!(policy("'200,404'").unwrap(), success);
+        assert_eq!(policy("404").unwrap(), policy("'404'").unwrap());
+        assert_eq!(policy("[200, 'PURGE=200,404']").unwrap(), policy("'200,PURGE=200,404'").unwrap());
+        assert!(policy("[PURGE=200, 404]").unwrap_err().to_string().contains("success"));
+        let all = parse("broadcast: [{listen: '127.0.0.1:0', routes: [{match: {methods: '*'}, to: {dns: 'a:80'}}]}]");
+        assert!(all.proxy.listeners[0].routes[0].matches.is_everything());
+        let method = "broadcast: [{listen: '127.0.0.1:0', routes: [{match: {methods: [200]}, to: {dns: 'a:80'}}]}]";
+        assert!(Config::parse(method.as_bytes()).unwrap_err().to_string().contains("begins with a letter"));
+    }
+
+    #[test]
+    fn a_route_says_what_it_changes_and_contradictions_are_found() {
+        let problems = |route: &str| {
+            let text = format!("broadcast: [{{listen: '127.0.0.1:0', routes: [{{to: {{dns: 'a:80'}}, {route}}}]}}]");
+            Config::parse(text.as_bytes()).map_or_else(|problems| problems.to_string(), |_| String::new())
+        };
+        for good in [
+            "match: {headers: {X-A: b, X-B: ['1', 2], X-C: '*'}}",
+            "match: {headers: 'X-A: b'}",
+            "match: {path: /a/*}, rewrite: /b/*",
+            "rewrite: /b, host: a.example",
+            "headers: {request: {set: {X-A: 1, X-B: true, X-C: ''}, add: ['X-A: b'], remove: X-D}}",
+        ] {
+            assert_eq!(problems(good), "", "{good}");
+        }
+        let route = "broadcast[0].routes[0]";
+        for (bad, told) in [
+            ("rewrite: /b, strip_prefix: /a", "rewrite: stands beside strip_prefix"),
+            ("match: {path: /a}, rewrite: /b/*", "rewrite: has a *"),
+            ("headers: {request: {set: {Host: a}}}", "headers.request.set.Host: Host is set with the key host"),
+            ("headers: {request: {remove: [Via]}}", "headers.request.remove[0]: Via cannot be changed"),
+            ("headers: {response: {add: ['Content-Length: 1']}}", "headers.response.add[0]: Content-Length cannot"),
+            ("headers: {request: {set: {X-A: null}}}", "headers.request.set.X-A: has no value"),
+            ("headers: {request: {set: {X-A: \"a\\r\\nb\"}}}", "headers.request.set.X-A: "),
+            ("headers: {requests: {}}", "headers.requests: unknown key"),
+            ("match: {headers: {'X A': b}}", "match.headers.\"X A\": "),
+            ("host: '{host}'", "host: "),
+            ("match: {path: /a/../b}", "match.path: "),
+        ] {
+            assert!(problems(bad).starts_with(&format!("{route}.{told}")), "{bad}: {}", problems(bad));
+        }
+    }
+
+    #[test]
     fn every_key_of_the_table_of_settings_is_read() {
         let settings = crate::settings::ROLES.iter().flat_map(Role::settings);
         for setting in settings.filter(|setting| !setting.key.is_empty()) {
-            // A mapping is no value that any key takes, so a key that is read is a problem other than an unknown key.
-            let mut text = String::from("{bad: 1}");
+            // This is no value that any key takes, so a key that is read is a problem other than an unknown key.
+            let mut text = String::from("{bad: {bad: 1}}");
             for step in setting.key.rsplit('.') {
                 text = match step.strip_suffix("[]") {
                     Some(key) => format!("{{{key}: [{text}]}}"),

@@ -6,7 +6,7 @@ use runtime::redact;
 use serde_yaml::{Mapping, Value};
 
 use super::Config;
-use crate::settings::{ROLES, Role};
+use crate::settings::{ROLES, Role, Setting};
 
 /// What a configuration was read from. Two of the same meaning are the same, however they are written.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +17,9 @@ pub(crate) struct Written {
 
 /// What stands in the place of a secret. It is read like one, so that the file can be checked as it is shown.
 const HIDDEN: &str = redact::HIDDEN;
+
+/// What holds header fields: their values may be secrets, whatever their names are.
+const HEADERS: &str = "headers";
 
 // === impl Written ===
 
@@ -43,7 +46,7 @@ impl Config {
     fn show(&self) -> serde_json::Value {
         let mut shown = self.written.raw.clone();
         for (key, default) in defaults(&shown) {
-            // A default that is told in words, or that would switch something on, does not mean the same.
+            // A default that would switch something on does not mean the same.
             let mut more = shown.clone();
             fill(&mut more, key, &default);
             if more != shown && Self::check(&more).is_ok_and(|config| config == *self) {
@@ -55,12 +58,15 @@ impl Config {
     }
 }
 
-/// The keys of what is asked for that have a default, each once.
+/// The keys of what is asked for that have a default other than words, each once.
 fn defaults(raw: &Value) -> Vec<(&'static str, Value)> {
     let asked = |role: &&Role| raw.get(role.name).is_some();
     let settings = ROLES.iter().filter(asked).flat_map(Role::settings);
     let mut defaults: Vec<(&str, Value)> = Vec::new();
-    for setting in settings.filter(|setting| !setting.key.is_empty() && !setting.default.is_empty()) {
+    let has_default = |setting: &&Setting| !setting.key.is_empty() && !setting.default.is_empty();
+    // Of the words only "all" says as much in a file.
+    let says_nothing = |setting: &&Setting| setting.is_told_in_words() && setting.default != "all";
+    for setting in settings.filter(has_default).filter(|setting| !says_nothing(setting)) {
         if defaults.iter().all(|(key, _)| *key != setting.key) {
             // A number or a truth is shown as one.
             let scalar =
@@ -97,21 +103,27 @@ fn fill(into: &mut Value, path: &str, value: &Value) {
 fn hide(value: &mut Value, key: &str) {
     match value {
         Value::Mapping(mapping) => {
-            for (key, value) in mapping {
-                hide(value, key.as_str().unwrap_or_default());
+            for (name, value) in mapping {
+                let name = name.as_str().unwrap_or_default();
+                match (key, name) {
+                    // Names are no secret, and what all clients get is none.
+                    (HEADERS, "remove" | "response") => {}
+                    (HEADERS, _) => hide(value, HEADERS),
+                    _ => hide(value, name),
+                }
             }
         }
         Value::Sequence(list) => list.iter_mut().for_each(|element| hide(element, key)),
         Value::String(text) => *text = without_secret(key, text),
-        Value::Number(_) | Value::Bool(_) if is_secret(key) => *value = HIDDEN.into(),
+        Value::Number(_) | Value::Bool(_) if is_secret(key) || key == HEADERS => *value = HIDDEN.into(),
         _ => {}
     }
 }
 
 fn without_secret(key: &str, text: &str) -> String {
     match text.split_once(':') {
-        Some((name, _)) if key == "headers" => format!("{name}: {HIDDEN}"),
-        _ if is_secret(key) || key == "headers" => HIDDEN.to_owned(),
+        Some((name, _)) if key == HEADERS => format!("{name}: {HIDDEN}"),
+        _ if is_secret(key) || key == HEADERS => HIDDEN.to_owned(),
         _ => redact::urls(text),
     }
 }
@@ -138,6 +150,11 @@ broadcast:
     routes:
       - {match: {method: PURGE, path: [/a, /b/*]}, to: {service: 'cache, shop/c*', port: http}, success: [2xx, 'PURGE=200,404']}
       - {to: {endpoints: ['192.0.2.1:80', '[::1]:80']}, timeout: 3s, require: 67%, max_body: 1MiB}
+      - to: {endpoints: '192.0.2.3:80'}
+        match: {headers: {X-Key: hunter2, X-Pin: [1, 'hunter2*']}}
+        headers:
+          request: {set: {Authorization: hunter2}, add: ['X-Key: hunter2'], remove: [Cookie]}
+          response: {set: {Cache-Control: no-store}, remove: [Server]}
   - {listen: 127.0.0.1:0, routes: [{to: {dns: 'a.example:80'}}, {match: {host: x}, to: {file: /x}}]}
 elect:
   - {name: one, ttl: 30s, on_start: [sh, -c, 'a b'], step_down_token_file: /token}
@@ -175,6 +192,10 @@ mirror:
         // Secrets are not the same, but nothing else.
         let without = |mut config: Config| {
             config.bridge[0].access = Default::default();
+            for route in &mut config.proxy.listeners[0].routes {
+                route.changes = Default::default();
+                route.matches.headers.clear();
+            }
             config.discover[1].access = Default::default();
             for output in &mut config.discover[1].outputs {
                 output.to.remove(0);
@@ -200,7 +221,13 @@ mirror:
     fn no_secret_is_shown() {
         let shown = parse(ALL).shown().to_string();
         assert!(!shown.contains("hunter2"), "{shown}");
-        for kept in ["https://user:***@host.example/x", "Authorization: ***", "\"step_down_token_file\":\"/token\""] {
+        for kept in [
+            "https://user:***@host.example/x",
+            "Authorization: ***",
+            "X-Key: ***",
+            "no-store",
+            "\"step_down_token_file\":\"/token\"",
+        ] {
             assert!(shown.contains(kept), "{kept}: {shown}");
         }
     }

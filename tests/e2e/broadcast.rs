@@ -161,3 +161,110 @@ async fn a_service_without_a_way_to_kubernetes_says_what_to_do() {
     assert_eq!(refused.code, Some(1));
     assert!(refused.stderr.contains("--kubeconfig"), "{}", refused.stderr);
 }
+
+#[tokio::test]
+async fn one_list_has_statuses_for_every_method_and_for_single_ones() {
+    let [ok, missing] = [Origin::start(Reply::ok("ok")), Origin::start(Reply::new(404))];
+    let endpoints = [ok.address(), missing.address()];
+    let fanfare = Fanfare::broadcast(&endpoints, &["--success", "200,PURGE=200,404"]).await;
+    fanfare.wait_ready().await;
+    assert_eq!(client::request(fanfare.address(), "PURGE", "/", &[], b"").await.status, 200);
+    assert_eq!(client::request(fanfare.address(), "GET", "/", &[], b"").await.status, 404);
+    let refused = run(["broadcast", "--endpoints", "192.0.2.1:80", "--success", "PURGE=200", "--success", "404"]).await;
+    assert_eq!(refused.code, Some(64));
+    assert!(refused.stderr.contains("--success") && refused.stderr.contains("PURGE=200,404"), "{}", refused.stderr);
+}
+
+#[tokio::test]
+async fn the_words_that_help_shows_as_defaults_are_values() {
+    let origin = Origin::start(Reply::ok("fine"));
+    let flags = [
+        "--allow=everything",
+        "--trust-forwarded=nobody",
+        "--max-body=unlimited",
+        "--first-byte-timeout=none",
+        "--namespace=every namespace",
+        "--host=the client's",
+    ];
+    let fanfare = Fanfare::broadcast(&[origin.address()], &flags).await;
+    fanfare.wait_ready().await;
+    let seen = client::request(fanfare.address(), "GET", "/", &[("Forwarded", "for=1.1.1.1")], b"").await;
+    assert_eq!(seen.status, 200);
+    let seen = origin.wait_requests(1).await.remove(0);
+    assert!(!seen.headers.contains("forwarded"), "nobody is trusted: {seen}");
+}
+
+#[tokio::test]
+async fn via_names_the_deployment() {
+    let origin = Origin::start(Reply::ok("fine"));
+    let via = async |flags: &[&str], environment: &[(&str, &str)]| {
+        let endpoints = origin.address().to_string();
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_fanfare"));
+        command.args(["broadcast", "-i", "127.0.0.1:0", "-m", "127.0.0.1:0", "--endpoints", &endpoints]);
+        command.args(flags).env_remove("POD_NAMESPACE").env_remove("POD_SERVICE").envs(environment.iter().copied());
+        let mut fanfare = Fanfare::spawn(command);
+        fanfare.wait_listening().await;
+        fanfare.wait_ready().await;
+        let before = origin.requests().len();
+        assert_eq!(client::get(fanfare.address(), "/").await.status, 200);
+        let seen = origin.wait_requests(before + 1).await.remove(before);
+        let via = seen.headers.get("via").unwrap_or_default().to_owned();
+        assert_eq!(client::request(fanfare.address(), "GET", "/", &[("Via", &via)], b"").await.status, 508);
+        via
+    };
+    assert_eq!(via(&["--via-name", "edge"], &[]).await, "1.1 edge");
+    let pod = [("POD_NAMESPACE", "shop"), ("POD_SERVICE", "fanfare")];
+    let replica = via(&[], &pod).await;
+    assert!(replica.starts_with("1.1 fanfare-shop-fanfare-"), "{replica}");
+    assert_eq!(via(&[], &pod).await, replica, "replicas have the same");
+    assert_ne!(
+        via(&[], &[("POD_NAMESPACE", "edge"), ("POD_SERVICE", "fanfare")]).await,
+        replica,
+        "another tier has not"
+    );
+    // Outside of a pod every listener is its own.
+    assert_ne!(via(&[], &[]).await, via(&[], &[]).await);
+}
+
+#[tokio::test]
+async fn the_route_changes_what_its_flags_say() {
+    let origin = Origin::start(Reply::ok("fine").header("Server", "x"));
+    let flags = [
+        "--strip-prefix=/api",
+        "--host={authority}",
+        "--set-header=X-Tier: edge",
+        "--add-header=X-Tag: a",
+        "--remove-header=Cookie",
+        "--remove-response-header=Server",
+        "--set-response-header=Cache-Control: no-store",
+        "--lenient-target",
+    ];
+    let fanfare = Fanfare::broadcast(&[origin.address()], &flags).await;
+    fanfare.wait_ready().await;
+    let fields = [("Host", "shop"), ("Cookie", "c"), ("X-Tier", "none")];
+    let answer = client::request(fanfare.address(), "BAN", "/api/^(a|b)$?q", &fields, b"").await.complete();
+    assert_eq!((answer.status, answer.header("cache-control"), answer.header("server")), (200, Some("no-store"), None));
+    let seen = origin.wait_requests(1).await.remove(0);
+    assert_eq!(seen.target, "/^(a|b)$?q");
+    assert_eq!(seen.headers.all("host"), [origin.address().to_string()]);
+    assert_eq!((seen.headers.all("x-tier"), seen.headers.all("x-tag")), (vec!["edge"], vec!["a"]));
+    assert!(!seen.headers.contains("cookie"), "{seen}");
+    let refused = run(["broadcast", "--endpoints", "192.0.2.1:80", "--set-header", "Transfer-Encoding: chunked"]).await;
+    assert_eq!(refused.code, Some(64));
+    assert!(refused.stderr.contains("--set-header: Transfer-Encoding cannot be changed"), "{}", refused.stderr);
+}
+
+#[tokio::test]
+async fn what_flags_say_in_vain_is_a_warning_at_start() {
+    let origin = Origin::start(Reply::ok("fine"));
+    let flags = ["--require=2", "--timeout=1s", "--connect-timeout=2s", "--allow=get /x", "--allow=GET"];
+    let fanfare = Fanfare::broadcast(&[origin.address()], &flags).await;
+    let log = fanfare.stderr.wait("the warnings", |log| log.contains("--connect-timeout")).await;
+    for told in [
+        "--require: every request fails",
+        "--connect-timeout: is more than the 1s",
+        "--allow: \"get\" is not the method GET",
+    ] {
+        assert!(log.lines().any(|line| line.contains("WARN") && line.contains(told)), "{told}: {log}");
+    }
+}

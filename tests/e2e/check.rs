@@ -139,3 +139,51 @@ async fn run_refuses_what_check_refuses() {
     assert_eq!(refused.code, Some(64));
     assert!(refused.stderr.contains("20 problems"), "{}", refused.stderr);
 }
+
+#[tokio::test]
+async fn what_cannot_work_is_a_warning_and_the_file_is_still_ok() {
+    let warned = check(
+        "
+broadcast:
+  - listen: 127.0.0.1:0
+    routes:
+      - {to: {endpoints: ['192.0.2.1:80', '192.0.2.2:80']}, require: 3, timeout: 1s, connect_timeout: 2s}
+      - {match: {methods: [purge]}, to: {file: /nowhere}}
+",
+    )
+    .await;
+    assert_eq!(warned.code, Some(0), "{}", warned.stderr);
+    assert!(warned.stdout.starts_with("ok\n"), "{}", warned.stdout);
+    let warnings: Vec<&str> = warned.stderr.lines().collect();
+    let begin = [
+        "warning: broadcast[0].routes[0].connect_timeout: is more than the 1s",
+        "warning: broadcast[0].routes[0].require: every request fails: 2 endpoints are named, 3 must be ok",
+        "warning: broadcast[0].routes[1].match.methods: \"purge\" is not the method PURGE",
+        "warning: broadcast[0].routes[1]: no request comes here",
+    ];
+    assert_eq!(warnings.len(), begin.len(), "{}", warned.stderr);
+    for (warning, begin) in warnings.iter().zip(begin) {
+        assert!(warning.starts_with(begin), "{warning}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_parser_cannot_hold_is_refused() {
+    let refused = check(
+        "
+broadcast:
+  - listen: 127.0.0.1:0
+    max_head: 4GiB
+    max_target: 5GiB
+    max_fields: 1025
+    routes: [{to: {endpoints: '192.0.2.1:80'}}]
+",
+    )
+    .await;
+    assert_eq!(refused.code, Some(64));
+    for path in
+        ["broadcast[0].max_head: must be", "broadcast[0].max_target: must be", "broadcast[0].max_fields: 1025 is"]
+    {
+        assert!(refused.stderr.contains(path), "{}", refused.stderr);
+    }
+}

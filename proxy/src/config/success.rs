@@ -1,8 +1,10 @@
 //! Which statuses of an endpoint are a success: a set of statuses, and exceptions by method.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
 use serde::{Serialize, Serializer};
+
+use super::Match;
 
 /// A set of final HTTP statuses (200 to 599).
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
@@ -17,8 +19,30 @@ pub struct Success {
 
 /// The text names no set of statuses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a list of statuses: use for instance 2xx,3xx,404 or PURGE=200,204,404")]
-pub struct InvalidSuccess(String);
+pub enum InvalidSuccess {
+    /// Neither a status nor a method with statuses.
+    #[error("{0:?} is not a list of statuses: use for instance 2xx,3xx,404 or PURGE=200,204,404")]
+    Text(String),
+    /// Statuses that may be meant for a method or for every method.
+    #[error(
+        "{statuses:?} stands after the statuses of {method}: for {method} too, write them as one text (\"{method}=200,404\"); \
+         for every method, write them first"
+    )]
+    WhoseIsIt {
+        /// What stands there.
+        statuses: String,
+        /// The method before it.
+        method: String,
+    },
+}
+
+/// Statuses as they are read, and for whom.
+struct Reading {
+    otherwise: Option<StatusSet>,
+    by_method: Vec<(Box<str>, StatusSet)>,
+    /// Where in `by_method` the methods begin that the next status is for; none: it is for every method.
+    current: Option<usize>,
+}
 
 impl StatusSet {
     /// Whether the status is in the set.
@@ -32,23 +56,21 @@ impl StatusSet {
     }
 }
 
-impl FromStr for StatusSet {
-    type Err = InvalidSuccess;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let invalid = || InvalidSuccess(text.to_owned());
-        let mut set = Self::default();
-        for item in text.split(',').map(str::trim) {
-            match item.as_bytes() {
-                [class @ b'2'..=b'5', b'x' | b'X', b'x' | b'X'] => {
-                    let first = u16::from(class - b'0') * 100;
-                    (first..first + 100).for_each(|status| set.insert(status));
-                }
-                [b'2'..=b'5', b'0'..=b'9', b'0'..=b'9'] => set.insert(item.parse().map_err(|_| invalid())?),
-                _ => return Err(invalid()),
+impl StatusSet {
+    /// Adds a status, or a class of them.
+    ///
+    /// # Errors
+    /// Where the text is neither.
+    fn add(&mut self, text: &str) -> Result<(), ()> {
+        match text.as_bytes() {
+            [class @ b'2'..=b'5', b'x' | b'X', b'x' | b'X'] => {
+                let first = u16::from(class - b'0') * 100;
+                (first..first + 100).for_each(|status| self.insert(status));
             }
+            [b'2'..=b'5', b'0'..=b'9', b'0'..=b'9'] => self.insert(text.parse().map_err(|_| ())?),
+            _ => return Err(()),
         }
-        Ok(set)
+        Ok(())
     }
 }
 
@@ -85,36 +107,69 @@ impl Success {
         set.contains(status)
     }
 
-    /// Reads a list of settings: `2xx,3xx` for every method, `PURGE=200,204` for one. Where none is for every method,
-    /// the default (below 400) stays in force for the others.
+    /// Reads a list of settings, each of them a list as well: `2xx,3xx,404` is for every method, `PURGE=200,404` for
+    /// that one, `PURGE,BAN=200` for both; `200,PURGE=200,404` says both at once. Where nothing is for every method, the
+    /// default (below 400) stays in force for the others.
     ///
     /// # Errors
-    /// [`InvalidSuccess`] with the setting that is not understood, or that comes twice.
+    /// [`InvalidSuccess`] with the setting that is not understood, or may be misunderstood.
     pub fn parse<T: AsRef<str>>(settings: impl IntoIterator<Item = T>) -> Result<Self, InvalidSuccess> {
-        let mut success = Self::default();
-        let mut otherwise = None;
+        let mut reading = Reading { otherwise: None, by_method: Vec::new(), current: None };
         for setting in settings {
-            let setting = setting.as_ref();
-            let invalid = || InvalidSuccess(setting.to_owned());
-            match setting.split_once('=') {
-                Some((methods, set)) => {
-                    let set: StatusSet = set.parse().map_err(|_| invalid())?;
-                    for method in methods.split(',').map(str::trim) {
-                        let twice = success.by_method.iter().any(|(name, _)| **name == *method);
-                        if twice || !super::matching::is_token(method) {
-                            return Err(invalid());
-                        }
-                        success.by_method.push((method.into(), set));
-                    }
-                }
-                None if otherwise.is_some() => return Err(invalid()),
-                None => otherwise = Some(setting.parse()?),
+            reading.read(setting.as_ref())?;
+        }
+        let Reading { otherwise, by_method, .. } = reading;
+        Ok(Self { otherwise: otherwise.unwrap_or(Self::default().otherwise), by_method })
+    }
+
+    /// The methods that have statuses of their own.
+    pub fn methods(&self) -> impl Iterator<Item = &str> {
+        self.by_method.iter().map(|(method, _)| &**method)
+    }
+}
+
+impl Reading {
+    fn read(&mut self, setting: &str) -> Result<(), InvalidSuccess> {
+        let invalid = || InvalidSuccess::Text(setting.to_owned());
+        if let Some((method, _)) = self.current.take().and_then(|at| self.by_method.get(at))
+            && setting.trim_start().starts_with(|c: char| c.is_ascii_digit())
+        {
+            return Err(InvalidSuccess::WhoseIsIt { statuses: setting.to_owned(), method: method.to_string() });
+        }
+        // Methods that have been named, but not their statuses yet.
+        let mut named = Vec::new();
+        for item in setting.split(',').map(str::trim) {
+            let (methods, status) = match item.split_once('=') {
+                Some((method, status)) => (Some(method.trim_end()), Some(status.trim_start())),
+                None if item.starts_with(|c: char| c.is_ascii_digit()) => (None, Some(item)),
+                None => (Some(item), None),
+            };
+            named.extend(methods.map(Match::method).transpose().map_err(|_| invalid())?);
+            let Some(status) = status else { continue };
+            match (methods.is_some(), named.is_empty()) {
+                (true, _) => self.begin(std::mem::take(&mut named)),
+                (false, true) => {}
+                (false, false) => return Err(invalid()),
             }
+            self.add(status).map_err(|()| invalid())?;
         }
-        if let Some(set) = otherwise {
-            success.otherwise = set;
+        if named.is_empty() { Ok(()) } else { Err(invalid()) }
+    }
+
+    /// The next statuses are for these methods; what was said of them before stays.
+    fn begin(&mut self, methods: Vec<Box<str>>) {
+        let before = |method: &str| self.by_method.iter().find(|(name, _)| **name == *method).map(|(_, set)| *set);
+        let methods: Vec<_> = methods.into_iter().map(|method| (before(&method).unwrap_or_default(), method)).collect();
+        self.by_method.retain(|(name, _)| methods.iter().all(|(_, method)| method != name));
+        self.current = Some(self.by_method.len());
+        self.by_method.extend(methods.into_iter().map(|(set, method)| (method, set)));
+    }
+
+    fn add(&mut self, status: &str) -> Result<(), ()> {
+        match self.current {
+            Some(from) => self.by_method[from..].iter_mut().try_for_each(|(_, set)| set.add(status)),
+            None => self.otherwise.get_or_insert_default().add(status),
         }
-        Ok(success)
     }
 }
 
@@ -154,15 +209,56 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused() {
-        for text in ["", "1xx", "600", "2x", "abc", "PURGE=", "=200", "A B=200", "200,,201"] {
-            assert!(Success::parse([text]).is_err(), "{text:?}");
-        }
-        assert!(Success::parse(["2xx", "3xx"]).is_err(), "two lists for every method");
+    fn a_list_may_go_on_from_every_method_to_single_ones() {
+        let success = Success::parse(["200,PURGE=200,404"]).unwrap();
+        assert!(success.is_ok(b"GET", 200) && !success.is_ok(b"GET", 404) && !success.is_ok(b"GET", 204));
+        assert!(success.is_ok(b"PURGE", 200) && success.is_ok(b"PURGE", 404) && !success.is_ok(b"PURGE", 204));
+        assert_eq!(success.methods().collect::<Vec<_>>(), ["PURGE"]);
+        let success = Success::parse(["2xx, PURGE, BAN = 200, 404, GET=5xx"]).unwrap();
+        assert!(success.is_ok(b"BAN", 404) && success.is_ok(b"PURGE", 404) && success.is_ok(b"GET", 503));
+        assert!(success.is_ok(b"HEAD", 204) && !success.is_ok(b"GET", 200));
     }
 
     #[test]
-    fn a_set_prints_as_it_is_written() {
-        assert_eq!("2xx,301,404".parse::<StatusSet>().unwrap().to_string(), "2xx,301,404");
+    fn elements_of_a_list_add_up() {
+        assert_eq!(Success::parse(["200", "404"]), Success::parse(["200,404"]));
+        assert_eq!(Success::parse(["200", "PURGE=200,404"]), Success::parse(["200,PURGE=200,404"]));
+        assert_eq!(Success::parse(["PURGE=200", "PURGE=404"]), Success::parse(["PURGE=200,404"]));
+        let error = Success::parse(["PURGE=200", "404"]).unwrap_err().to_string();
+        assert!(error.contains("PURGE=200,404") && error.contains("write them first"), "{error}");
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        let texts = [
+            "",
+            "1xx",
+            "600",
+            "2x",
+            "abc",
+            "PURGE=",
+            "=200",
+            "A B=200",
+            "200,,201",
+            "PURGE",
+            "200,PURGE",
+            "PURGE,200",
+            "200=404",
+            "PURGE=200,BAN",
+            "-X=200",
+            "PURGE==200",
+        ];
+        for text in texts {
+            assert!(Success::parse([text]).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_says_the_same() {
+        let success = Success::parse(["2xx,301,404", "PURGE,BAN=200,5xx"]).unwrap();
+        let shown = serde_json::to_value(&success).unwrap();
+        assert_eq!(shown, serde_json::json!(["2xx,301,404", "PURGE=200,5xx", "BAN=200,5xx"]));
+        let texts: Vec<_> = shown.as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+        assert_eq!(Success::parse(texts).unwrap(), success);
     }
 }

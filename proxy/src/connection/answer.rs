@@ -39,7 +39,7 @@ pub(super) fn of_leg(exchange: &mut Exchange, winner: usize, asked: &Asked<'_>, 
     let next = if framing == AnswerFraming::Close && next == Next::Keep { Next::Close } else { next };
     outgoing.reset(|out| {
         out.reserve(response.fields.bytes().len() + 256);
-        headers::put_answer(out, response, framing);
+        headers::put_answer(out, response, framing, &route.config.changes.headers.response);
         if route.config.policy.report {
             report::put_headers(out, quorum, Some(&leg.target.label));
         }
@@ -49,26 +49,34 @@ pub(super) fn of_leg(exchange: &mut Exchange, winner: usize, asked: &Asked<'_>, 
     (response.status, next)
 }
 
-/// A made-up answer, whole.
-pub(super) fn problem(problem: &Problem, quorum: Option<&Quorum>, asked: &Asked<'_>, next: Next) -> Outgoing {
+/// A made-up answer, whole; `lines` are those that the route adds.
+pub(super) fn problem(
+    problem: &Problem,
+    quorum: Option<&Quorum>,
+    lines: &[u8],
+    asked: &Asked<'_>,
+    next: Next,
+) -> Outgoing {
     let body = problem.body(Some(asked.id));
     let mut out = Vec::with_capacity(1024);
     problem.put_head(&mut out, body.len());
     if let Some(quorum) = quorum {
         report::put_headers(&mut out, quorum, None);
     }
+    out.extend_from_slice(lines);
     put_connection(&mut out, asked, next);
     whole(out, body, asked)
 }
 
 /// The report, whole.
-pub(super) fn report(status: u16, body: Bytes, quorum: &Quorum, asked: &Asked<'_>, next: Next) -> Outgoing {
+pub(super) fn report(status: u16, body: Bytes, exchange: &Exchange, asked: &Asked<'_>, next: Next) -> Outgoing {
     let mut out = Vec::with_capacity(512);
     headers::put_status(&mut out, status, http::reason(status).as_bytes());
     headers::put_text(&mut out, "Content-Type", &[headers::REPORT]);
     headers::put_text(&mut out, "Vary", &["Accept"]);
     headers::put_framing(&mut out, AnswerFraming::Length(body.len() as u64));
-    report::put_headers(&mut out, quorum, None);
+    report::put_headers(&mut out, &exchange.quorum, None);
+    out.extend_from_slice(exchange.route.config.changes.headers.response.lines_of_made_up());
     put_connection(&mut out, asked, next);
     whole(out, body, asked)
 }

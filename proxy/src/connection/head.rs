@@ -12,10 +12,10 @@ use tokio::time::Instant;
 use super::{Connection, LAST_CHANCE};
 use crate::{
     buffers, clock,
-    config::HeadLimits,
+    config::{HeadLimits, Listener},
     http::{
         Bounds, HeadScanner, Scan,
-        request::{BadRequest, RequestHead},
+        request::{BadRequest, RequestHead, TargetRules},
     },
     problem::Problem,
     seats::Seat,
@@ -46,7 +46,7 @@ impl Connection {
             let bounds = bounds(&self.config.head, &self.client.buffer);
             if scanner.is_fresh()
                 && let Some(head) =
-                    RequestHead::take(&mut self.client.buffer, &bounds, self.config.head.target, &mut self.fields)
+                    RequestHead::take(&mut self.client.buffer, &bounds, rules(&self.config), &mut self.fields)
             {
                 return head.map(Some).map_err(|(error, seen)| Refused { problem: Problem::bad_request(error), seen });
             }
@@ -56,7 +56,7 @@ impl Connection {
                 Scan::Complete(length) => {
                     let seen = self.client.buffer.split_to(length).freeze();
                     let fields = std::mem::take(&mut self.fields);
-                    let head = RequestHead::parse(seen.clone(), self.config.head.target, fields);
+                    let head = RequestHead::parse(seen.clone(), rules(&self.config), fields);
                     return head.map(Some).map_err(|error| Refused { problem: Problem::bad_request(error), seen });
                 }
                 Scan::Partial => {}
@@ -165,6 +165,10 @@ fn has_to_go(seat: &Seat, is_registered: &mut bool, cx: &Context<'_>) -> bool {
         seat.register(cx);
     }
     seat.is_cut()
+}
+
+fn rules(config: &Listener) -> TargetRules {
+    TargetRules { longest: config.head.target, lenient: config.lenient_target }
 }
 
 /// The bounds of a head. The first line may have a method and a version around its target.

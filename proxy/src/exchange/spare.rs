@@ -54,7 +54,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::{Limits, Policy, Route},
+        config::{Changes, Limits, Policy, Route},
         exchange::{Request, budget::Budget},
         table::{Member, RouteEntry},
         target::Target,
@@ -70,6 +70,7 @@ mod tests {
                 name: "all".into(),
                 matches: "/*".parse().unwrap(),
                 cluster: ClusterName::new("c").unwrap(),
+                changes: Changes::default(),
                 policy: Policy::default(),
             },
             version: snapshot::channel().1.load().version(),

@@ -118,6 +118,27 @@ impl From<httparse::Error> for BadRequest {
 /// Why a head is refused, and its bytes.
 pub type Refused = (BadRequest, Bytes);
 
+/// Which targets are taken.
+#[derive(Clone, Copy, Debug)]
+pub struct TargetRules {
+    /// In bytes; a longer one is refused.
+    pub longest: usize,
+    /// Whether it may hold `|^{}\"` as they are, which Varnish's ban expressions do.
+    pub lenient: bool,
+}
+
+impl TargetRules {
+    fn allow(self, target: &[u8]) -> bool {
+        if self.lenient { LENIENT.has_all(target) } else { TARGET.has_all(target) }
+    }
+}
+
+impl From<usize> for TargetRules {
+    fn from(longest: usize) -> Self {
+        Self { longest, lenient: false }
+    }
+}
+
 /// What the parser found.
 struct Read {
     method: Span,
@@ -187,13 +208,14 @@ impl Read {
 }
 
 impl RequestHead {
-    /// Parses and checks a complete head, as the scanner found it. `max_target` is in bytes.
+    /// Parses and checks a complete head, as the scanner found it.
     ///
     /// # Errors
     /// [`BadRequest`], with the status to answer with.
-    pub fn parse(bytes: Bytes, max_target: usize, recycled: Fields) -> Result<Self, BadRequest> {
+    pub fn parse(bytes: Bytes, rules: impl Into<TargetRules>, recycled: Fields) -> Result<Self, BadRequest> {
+        let rules = rules.into();
         let line = &bytes[..memchr::memchr(b'\r', &bytes).unwrap_or(bytes.len())];
-        check_request_line(line)?;
+        check_request_line(line, rules)?;
         let mut fields = recycled;
         let read = match Read::of::<USUAL_FIELDS>(&bytes, &mut fields) {
             Err(BadRequest::TooManyFields) => Read::of::<MAX_FIELDS>(&bytes, &mut fields)?,
@@ -201,7 +223,7 @@ impl RequestHead {
         };
         // The scanner found the end before: a parser that sees another one is not to be trusted with this head.
         let read = read.filter(|read| read.length == bytes.len()).ok_or(BadRequest::RequestLine)?;
-        read.check(bytes, max_target, fields).map_err(|(error, _)| error)
+        read.check(bytes, rules.longest, fields).map_err(|(error, _)| error)
     }
 
     /// Takes a head from the front of the buffer if it is there as a whole, without a scan before. Where there is any
@@ -212,18 +234,19 @@ impl RequestHead {
     pub fn take(
         buffer: &mut BytesMut,
         bounds: &Bounds,
-        max_target: usize,
+        rules: impl Into<TargetRules>,
         recycled: &mut Fields,
     ) -> Option<Result<Self, Refused>> {
+        let rules = rules.into();
         let read = Read::of::<USUAL_FIELDS>(buffer, recycled).ok()??;
         if !read.has_plain_line(buffer) || !recycled.are_strict(buffer, read.length, bounds) {
             return None;
         }
         let bytes = buffer.split_to(read.length).freeze();
-        if !TARGET.has_all(read.target.get(&bytes)) {
+        if !rules.allow(read.target.get(&bytes)) {
             return Some(Err((BadRequest::Target, bytes)));
         }
-        Some(read.check(bytes, max_target, std::mem::take(recycled)))
+        Some(read.check(bytes, rules.longest, std::mem::take(recycled)))
     }
 
     fn bytes(&self) -> &[u8] {
@@ -363,11 +386,20 @@ const HOST: ByteSet = ByteSet::alphanumeric_and(b"-._~%!$&'()*+,;=:[]");
 
 /// The bytes that may stand in a target: visible ASCII without those that would have to be percent-encoded, and without
 /// a fragment, which never belongs into a request.
-const TARGET: ByteSet = ByteSet::alphanumeric_and(b"-._~%!$&'()*+,;=:[]/?@");
+const TARGET: ByteSet = ByteSet::alphanumeric_and(TARGET_MARKS);
+const TARGET_MARKS: &[u8] = b"-._~%!$&'()*+,;=:[]/?@";
+
+/// Those, and what clients that do not encode write into ban expressions.
+const LENIENT: ByteSet = ByteSet::alphanumeric_and(b"-._~%!$&'()*+,;=:[]/?@|^{}\\\"");
+
+/// Whether a byte may stand in a target as it is.
+pub(crate) fn may_stand_in_target(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || TARGET_MARKS.contains(&byte)
+}
 
 /// Checks what `httparse` would let pass: exactly two spaces, no character outside RFC 3986 in the target, and a
 /// version that it would not tell from garbage.
-fn check_request_line(line: &[u8]) -> Result<(), BadRequest> {
+fn check_request_line(line: &[u8], rules: TargetRules) -> Result<(), BadRequest> {
     let mut parts = line.split(|b| *b == b' ');
     let (Some(_method), Some(target), Some(version)) = (parts.next(), parts.next(), parts.next()) else {
         return Err(BadRequest::RequestLine);
@@ -375,7 +407,7 @@ fn check_request_line(line: &[u8]) -> Result<(), BadRequest> {
     if parts.next().is_some() {
         return Err(BadRequest::Target);
     }
-    if target.is_empty() || !TARGET.has_all(target) {
+    if target.is_empty() || !rules.allow(target) {
         return Err(BadRequest::Target);
     }
     match version {

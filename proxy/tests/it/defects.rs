@@ -141,16 +141,33 @@ async fn defect_10_the_proxy_never_sends_to_itself() {
 #[tokio::test]
 async fn defect_10_a_request_that_has_been_here_goes_no_further() {
     let a = origin(0, Reply::ok("a"));
-    let proxy = over(&[&a]).start();
+    let named = |name: &str| over(&[&a]).listener(|listener| listener.via_name = name.parse().expect("a name"));
+    let proxy = named("edge").start();
     proxy.get("/").await.expect_status(200);
     let via = a.wait_requests(1).await[0].headers.get("via").unwrap().to_owned();
     let answer = proxy.request("GET", "/", &[("Via", &format!("1.0 other, {via}"))], b"").await;
     assert_made_up(&answer, 508, "proxy_loop_detected");
     assert_eq!(a.requests().len(), 1);
-    // A replica has the same name for the same endpoints.
-    let replica = over(&[&a]).start();
+    // A replica has the same name.
+    let replica = named("edge").start();
     assert_eq!(replica.request("GET", "/", &[("Via", &via)], b"").await.status, 508);
     proxy.request("GET", "/", &[("Via", "1.1 fanfare")], b"").await.expect_status(200);
+}
+
+#[tokio::test]
+async fn a_tier_behind_another_is_no_loop_whatever_both_send_to() {
+    let a = origin(0, Reply::ok("a"));
+    // Both name their endpoints alike, as tiers do that read the same file or service.
+    let inner = over(&[&a]).start();
+    let outer = over(&[&inner.address]).start();
+    outer.get("/").await.expect_status(200);
+    let seen = a.wait_requests(1).await.remove(0);
+    let names: Vec<_> = seen.headers.all("via").iter().flat_map(|via| via.split(", ")).map(str::to_owned).collect();
+    assert!(names.len() == 2 && names[0] != names[1], "{names:?}");
+    // What comes back to either has been there.
+    for (proxy, via) in [(&outer, &names[0]), (&inner, &names[1])] {
+        assert_eq!(proxy.request("GET", "/", &[("Via", via)], b"").await.status, 508);
+    }
 }
 
 #[tokio::test]

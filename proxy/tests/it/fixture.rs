@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proxy::config::{AccessLog, Config, Limits, Listener, Match, Policy, Route};
+use proxy::config::{AccessLog, Changes, Config, Limits, Listener, Match, Policy, Route};
 use proxy::{Handle, Running, Server};
 use serde_json::Value;
 use snapshot::{Change, Cluster, ClusterName, Endpoint, Publisher};
@@ -159,6 +159,7 @@ pub(crate) fn route(name: &str, cluster: &str) -> Route {
         name: name.into(),
         matches: Match::default(),
         cluster: ClusterName::new(cluster).expect("a cluster name"),
+        changes: Changes::default(),
         policy: Policy::default(),
     }
 }

@@ -1,5 +1,6 @@
 //! The rules of the data plane, a file for each, a test for each clause.
 
+mod changes;
 mod client_faults;
 mod framing;
 mod held_bodies;
@@ -7,6 +8,7 @@ mod lag;
 mod made_up;
 mod members;
 mod names;
+mod paths;
 mod retries;
 mod sending;
 mod stragglers;

@@ -1,0 +1,261 @@
+//! What a route changes about the header fields of requests and answers, and which fields it may not touch.
+
+use std::{fmt, str::FromStr};
+
+use serde::Serialize;
+
+use super::is_token;
+use crate::http::Class;
+
+/// Changes of header fields. Fields that are set replace all of that name, those that are added stand beside them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct FieldEdits {
+    /// These replace whatever has their name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    set: Vec<FieldLine>,
+    /// These stand beside whatever has their name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    add: Vec<FieldLine>,
+    /// What has these names is left out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    remove: Vec<FieldName>,
+    /// What is set and added, as it stands in a head.
+    #[serde(skip)]
+    lines: Box<str>,
+    /// The same without what would contradict an answer that is made up here.
+    #[serde(skip)]
+    lines_of_made_up: Box<str>,
+}
+
+/// Which way a message goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// To the endpoints.
+    Request,
+    /// To the client.
+    Response,
+}
+
+/// The name of a header field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldName(Box<str>);
+
+/// A header field: its name and its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldLine {
+    name: FieldName,
+    value: Box<str>,
+}
+
+/// The text is no header field, or none that may be changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidField {
+    /// Not of the form `name: value`.
+    #[error("{0:?} is not a header field: write it as 'name: value'")]
+    Form(String),
+    /// Not a field name.
+    #[error("{0:?} is not the name of a header field: use letters, digits and -")]
+    Name(String),
+    /// A value that no head can hold.
+    #[error("{0:?} is not the value of a header field: use printable ASCII characters, spaces only within")]
+    Value(String),
+    /// Which has a key of its own.
+    #[error("Host is set with the key host of the route (--host)")]
+    Host,
+    /// Which this proxy answers for.
+    #[error("{0} cannot be changed: {1}")]
+    Kept(String, &'static str),
+}
+
+// === impl FieldEdits ===
+
+impl FieldEdits {
+    /// Changes in this order: what is removed, what is set, what is added.
+    #[must_use]
+    pub fn new(set: Vec<FieldLine>, add: Vec<FieldLine>, remove: Vec<FieldName>) -> Self {
+        let lines = |skip: fn(&FieldName) -> bool| {
+            let lines = set.iter().chain(&add).filter(|line| !skip(&line.name));
+            lines.map(|line| format!("{line}\r\n")).collect::<String>().into_boxed_str()
+        };
+        let (all, made_up) = (lines(|_| false), lines(FieldName::is_of_a_body));
+        Self { lines: all, lines_of_made_up: made_up, set, add, remove }
+    }
+
+    /// Whether nothing is changed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty() && self.remove.is_empty()
+    }
+
+    /// Whether fields of this name do not go on as they came.
+    #[must_use]
+    pub fn drops(&self, name: &[u8]) -> bool {
+        let mut dropped = self.remove.iter().chain(self.set.iter().map(|line| &line.name));
+        dropped.any(|dropped| dropped.0.as_bytes().eq_ignore_ascii_case(name))
+    }
+
+    /// What is set and added: whole lines of a head.
+    #[must_use]
+    pub fn lines(&self) -> &[u8] {
+        self.lines.as_bytes()
+    }
+
+    /// What of it belongs into an answer that is made up here and has a body of its own.
+    #[must_use]
+    pub fn lines_of_made_up(&self) -> &[u8] {
+        self.lines_of_made_up.as_bytes()
+    }
+}
+
+// === impl FieldName ===
+
+impl FieldName {
+    /// Whether it may be changed in messages that go this way.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn may_change(&self, direction: Direction) -> Result<(), InvalidField> {
+        let why = match Class::of(self.0.as_bytes()) {
+            Class::Host if direction == Direction::Request => return Err(InvalidField::Host),
+            Class::ContentLength | Class::TransferEncoding => "messages are framed anew here",
+            Class::Connection | Class::ProxyConnection | Class::HopByHop | Class::Upgrade => {
+                "it concerns one connection only"
+            }
+            Class::Expect => "what a client expects is answered here",
+            Class::Broadcast => "X-Broadcast-* is what this proxy says",
+            Class::Via if direction == Direction::Request => "it is how loops are noticed",
+            Class::RequestId if direction == Direction::Request => {
+                "endpoints, answer and log have the same id of a request"
+            }
+            _ => return Ok(()),
+        };
+        Err(InvalidField::Kept(self.0.to_string(), why))
+    }
+
+    /// Whether it says something about the body, or is said of every answer that is made up here.
+    fn is_of_a_body(&self) -> bool {
+        let name = self.0.to_ascii_lowercase();
+        name.starts_with("content-")
+            || ["etag", "last-modified", "vary", "date", "proxy-status", "allow"].contains(&&*name)
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for FieldName {
+    type Err = InvalidField;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if is_token(text) { Ok(Self(text.into())) } else { Err(InvalidField::Name(text.to_owned())) }
+    }
+}
+
+impl fmt::Display for FieldName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Serialize for FieldName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+// === impl FieldLine ===
+
+impl FieldLine {
+    /// A field of this name with this value.
+    ///
+    /// # Errors
+    /// [`InvalidField`] where a head cannot hold it.
+    pub fn new(name: &str, value: &str) -> Result<Self, InvalidField> {
+        let name = name.parse()?;
+        let inner = value.bytes().all(|b| b.is_ascii_graphic() || b == b' ' || b == b'\t');
+        if !inner || value.trim() != value {
+            return Err(InvalidField::Value(value.to_owned()));
+        }
+        Ok(Self { name, value: value.into() })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &FieldName {
+        &self.name
+    }
+}
+
+impl FromStr for FieldLine {
+    type Err = InvalidField;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, value) = text.split_once(':').ok_or_else(|| InvalidField::Form(text.to_owned()))?;
+        Self::new(name, value.trim())
+    }
+}
+
+impl fmt::Display for FieldLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.name, self.value)
+    }
+}
+
+impl Serialize for FieldLine {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_is_a_name_and_a_value_that_a_head_can_hold() {
+        let line = |text: &str| text.parse::<FieldLine>().map(|line| line.to_string());
+        assert_eq!(line("X-A:  b c "), Ok("X-A: b c".to_owned()));
+        assert_eq!(line("X-A:"), Ok("X-A: ".to_owned()));
+        for text in ["", "X-A", ": a", "X A: b", "X-A : b", "X-A: a\r\nX-B: c", "X-A: \u{e9}", "X-A: a\0"] {
+            assert!(line(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_frames_messages_or_concerns_a_connection_cannot_be_changed() {
+        let may = |name: &str, direction| name.parse::<FieldName>().unwrap().may_change(direction).is_ok();
+        for name in [
+            "Connection",
+            "keep-alive",
+            "Proxy-Connection",
+            "TE",
+            "Trailer",
+            "Transfer-Encoding",
+            "content-length",
+            "Upgrade",
+            "Expect",
+            "X-Broadcast-Result",
+            "Proxy-Authorization",
+        ] {
+            assert!(!may(name, Direction::Request) && !may(name, Direction::Response), "{name}");
+        }
+        for name in ["Host", "Via", "X-Request-Id"] {
+            assert!(!may(name, Direction::Request) && may(name, Direction::Response), "{name}");
+        }
+        for name in ["X-Forwarded-Proto", "Authorization", "Cache-Control", "Accept"] {
+            assert!(may(name, Direction::Request) && may(name, Direction::Response), "{name}");
+        }
+    }
+
+    #[test]
+    fn made_up_answers_keep_what_they_say_of_themselves() {
+        let line = |text: &str| text.parse::<FieldLine>().unwrap();
+        let edits = FieldEdits::new(vec![line("X-A: 1"), line("Content-Type: text/x")], vec![line("X-B: 2")], vec![]);
+        assert_eq!(edits.lines(), b"X-A: 1\r\nContent-Type: text/x\r\nX-B: 2\r\n");
+        assert_eq!(edits.lines_of_made_up(), b"X-A: 1\r\nX-B: 2\r\n");
+        assert!(edits.drops(b"x-a") && !edits.drops(b"x-b") && !edits.is_empty());
+    }
+}

@@ -1,0 +1,128 @@
+//! What a configuration that can be used says in vain, or otherwise than was probably meant.
+
+use proxy::config::{Listener, Match, Require, Route};
+use runtime::config::{Problem, Problems};
+
+use super::{Config, Target};
+
+impl Config {
+    /// What nothing forbids and hardly anybody wants, each with its path in the file.
+    pub(crate) fn warnings(&self) -> Problems {
+        let mut warnings = Problems::default();
+        for (l, listener) in self.proxy.listeners.iter().enumerate() {
+            let mut warn = |path: String, message: String| {
+                warnings.push(Problem { path: format!("broadcast[{l}]{path}"), message });
+            };
+            of_listener(listener, &mut warn);
+            for (r, route) in listener.routes.iter().enumerate() {
+                let mut warn = |path: &str, message: String| warn(format!(".routes[{r}]{path}"), message);
+                of_route(route, self.targets.get(&route.cluster), &mut warn);
+                let before = listener.routes[..r].iter().position(|before| before.matches.is_everything());
+                if let Some(before) = before {
+                    warn("", format!("no request comes here: routes[{before}] takes everything; put it last"));
+                }
+            }
+        }
+        warnings
+    }
+}
+
+fn of_listener(listener: &Listener, warn: &mut impl FnMut(String, String)) {
+    for (index, allowed) in listener.allow.iter().enumerate() {
+        lower_case(allowed.methods.iter().map(|method| &**method), |message| warn(format!(".allow[{index}]"), message));
+    }
+    if listener.head.target > listener.head.bytes {
+        let message = "is more than max_head, which a longer target passes first (431)".to_owned();
+        warn(".max_target".to_owned(), message);
+    }
+}
+
+fn of_route(route: &Route, target: Option<&Target>, warn: &mut impl FnMut(&str, String)) {
+    let Match { methods, .. } = &route.matches;
+    lower_case(methods.iter().map(|method| &**method), |message| warn(".match.methods", message));
+    lower_case(route.policy.success.methods(), |message| warn(".success", message));
+    let timeouts = &route.policy.timeouts;
+    let total = runtime::duration::format(timeouts.total);
+    if timeouts.connect > timeouts.total {
+        warn(".connect_timeout", format!("is more than the {total} that a request may take as a whole"));
+    }
+    if timeouts.first_byte.is_some_and(|first_byte| first_byte > timeouts.total) {
+        warn(".first_byte_timeout", format!("is more than the {total} that a request may take as a whole"));
+    }
+    if let Some(Target::Endpoints(endpoints)) = target {
+        let there = match endpoints.len() {
+            1 => "one endpoint is".to_owned(),
+            count => format!("{count} endpoints are"),
+        };
+        if let Require::Count(required) = route.policy.require
+            && required.get() > endpoints.len()
+        {
+            warn(".require", format!("every request fails: {there} named, {required} must be ok"));
+        }
+        if route.policy.min_endpoints > endpoints.len() {
+            warn(".min_endpoints", format!("every request is refused: {there} named"));
+        }
+    }
+}
+
+/// Methods are compared as they are written, and nearly all are written in capitals.
+fn lower_case<'a>(methods: impl Iterator<Item = &'a str>, mut warn: impl FnMut(String)) {
+    for method in methods.filter(|method| method.bytes().any(|b| b.is_ascii_lowercase())) {
+        let capitals = method.to_ascii_uppercase();
+        warn(format!("{method:?} is not the method {capitals}: methods are compared as they are written"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn warnings(routes: &str, more: &str) -> Vec<String> {
+        let text = format!("broadcast: [{{listen: '127.0.0.1:0', {more} routes: [{routes}]}}]");
+        let config = Config::parse(text.as_bytes()).unwrap_or_else(|problems| panic!("{text}: {problems}"));
+        config.warnings().iter().map(ToString::to_string).collect()
+    }
+
+    fn one(keys: &str) -> Vec<String> {
+        warnings(&format!("{{to: {{endpoints: ['192.0.2.1:80', '192.0.2.2:80']}}, {keys}}}"), "")
+    }
+
+    #[test]
+    fn what_cannot_be_met_or_reached_is_said() {
+        assert_eq!(one("require: 2, connect_timeout: 10s, min_endpoints: 2"), [""; 0]);
+        assert_eq!(
+            one("require: 3"),
+            ["broadcast[0].routes[0].require: every request fails: 2 endpoints are named, 3 must be ok"]
+        );
+        assert!(
+            one("min_endpoints: 3")[0].starts_with("broadcast[0].routes[0].min_endpoints: every request is refused")
+        );
+        assert!(
+            one("timeout: 1s, connect_timeout: 2s")[0].starts_with("broadcast[0].routes[0].connect_timeout: is more")
+        );
+        assert!(one("timeout: 1s, first_byte_timeout: 2s")[0].contains("first_byte_timeout: is more than the 1s"));
+    }
+
+    #[test]
+    fn a_route_behind_one_that_takes_everything_is_said() {
+        let to = "to: {endpoints: '192.0.2.1:80'}";
+        let all =
+            format!("{{match: {{path: /a}}, {to}}}, {{match: {{path: '/*'}}, {to}}}, {{match: {{path: /b}}, {to}}}");
+        assert_eq!(
+            warnings(&all, ""),
+            ["broadcast[0].routes[2]: no request comes here: routes[1] takes everything; put it last"]
+        );
+        assert_eq!(warnings(&format!("{{match: {{path: '/*', method: GET}}, {to}}}, {{{to}}}"), ""), [""; 0]);
+    }
+
+    #[test]
+    fn methods_in_small_letters_are_said_wherever_they_stand() {
+        let route = "{match: {methods: [PURGE, ban]}, success: ['purge=200'], to: {endpoints: '192.0.2.1:80'}}";
+        let said = warnings(route, "allow: ['PURGE /a', 'get /b'],");
+        let paths = ["broadcast[0].allow[1]", "broadcast[0].routes[0].match.methods", "broadcast[0].routes[0].success"];
+        assert_eq!(said.len(), paths.len(), "{said:?}");
+        for (said, path) in said.iter().zip(paths) {
+            assert!(said.starts_with(path) && said.contains("compared as they are written"), "{said}");
+        }
+    }
+}
