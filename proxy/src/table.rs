@@ -110,6 +110,7 @@ impl Table {
     /// Makes a table. What is the same as in the previous one is taken over from there: targets with their idle
     /// connections, the numbers of routes. `bound` are the addresses the listeners really have.
     #[must_use]
+    #[expect(clippy::mutable_key_type, reason = "what changes in a place plays no part in its hash and its equality")]
     pub fn build(previous: Option<&Self>, config: &Arc<Config>, snapshot: &Snapshot, bound: &[SocketAddr]) -> Self {
         let mut targets: HashMap<Place, Arc<Target>> = HashMap::new();
         let mut metrics: HashMap<&str, Arc<RouteMetrics>> = HashMap::new();

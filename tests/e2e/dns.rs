@@ -110,7 +110,7 @@ fn answer(query: &[u8], zone: &Zone) -> Vec<u8> {
 }
 
 fn origin(address: &str) -> Origin {
-    Origin::builder().address(address).start(Reply::ok(address.to_owned()))
+    Origin::builder().address(address).start(Reply::ok(address))
 }
 
 #[test]

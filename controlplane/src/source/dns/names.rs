@@ -40,7 +40,7 @@ pub(in crate::source) struct Names {
     entries: BTreeMap<Query, Entry>,
     running: FuturesUnordered<Lookup>,
     /// Answers that can be used already, while one family is still waited for.
-    early: (mpsc::UnboundedSender<Early>, mpsc::UnboundedReceiver<Early>),
+    early: (mpsc::Sender<Early>, mpsc::Receiver<Early>),
     lookups: u64,
     /// Notified when one of the names is to be looked up again.
     wake: Arc<Notify>,
@@ -84,7 +84,7 @@ impl Names {
             origin,
             entries: BTreeMap::new(),
             running: FuturesUnordered::new(),
-            early: mpsc::unbounded_channel(),
+            early: mpsc::channel(2 * PARALLEL_NAMES),
             lookups: 0,
             wake: Arc::default(),
             asked,
@@ -178,8 +178,8 @@ impl Names {
             let early = self.early.0.clone();
             self.running.push(Box::pin(async move {
                 let early = |answer| {
-                    // Nobody is left who waits for it.
-                    let _ = early.send((lookup, query.clone(), answer));
+                    // Nobody is left who waits for it; where there is no room, the whole answer comes later.
+                    let _ = early.try_send((lookup, query.clone(), answer));
                 };
                 let result = resolver.resolve(&query, known.as_ref(), early).await;
                 (lookup, query, result)
