@@ -162,12 +162,14 @@ impl Bound {
 
         let mut failed = None;
         loop {
-            let next = tokio::select! {
-                biased;
-                () = std::future::ready(()), if std::mem::take(&mut reload_asked) => Next::Asked(Some(Request::Reload)),
-                request = requests.recv() => Next::Asked(request),
-                change = Reloader::next(&mut reloader) => Next::Changed(Box::new(change)),
-                Some(ended) = roles.join_next() => Next::RoleEnded(ended.unwrap_or_else(|panic| Err(panic.into()))),
+            let next = if std::mem::take(&mut reload_asked) {
+                Next::Asked(Some(Request::Reload))
+            } else {
+                tokio::select! {
+                    request = requests.recv() => Next::Asked(request),
+                    change = Reloader::next(&mut reloader) => Next::Changed(Box::new(change)),
+                    Some(ended) = roles.join_next() => Next::RoleEnded(ended.unwrap_or_else(|panic| Err(panic.into()))),
+                }
             };
             let change = match next {
                 Next::Asked(Some(Request::Exit)) => return Ok(Ended::AtOnce),

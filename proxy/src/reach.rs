@@ -43,16 +43,15 @@ impl Reach {
 
     /// Connects, in its turn while the endpoint is silent. There is no time limit in here.
     pub(crate) async fn connect<T>(&self, connecting: impl Future<Output = T>) -> T {
-        let probe = self.turn().await;
         let mut connecting = pin!(connecting);
-        if let Some(probe) = probe {
-            if let Ok(ended) = timeout(PACE, connecting.as_mut()).await {
-                self.answered();
-                return ended;
-            }
-            drop(probe);
-        }
-        let ended = connecting.await;
+        let early = match self.turn().await {
+            Some(_probe) => timeout(PACE, connecting.as_mut()).await.ok(),
+            None => None,
+        };
+        let ended = match early {
+            Some(ended) => ended,
+            None => connecting.await,
+        };
         self.answered();
         ended
     }

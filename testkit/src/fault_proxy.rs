@@ -52,7 +52,7 @@ pub enum Fault {
     ResetAnswer,
     /// It is not passed on, but answered with this status and the API server's usual reason for it.
     Answer(u16),
-    /// The answer is cut this long after its head: a watch in mid-stream. At once, it may take the head with it.
+    /// The answer is cut this long after its head: a watch in mid-stream.
     CutBody(Duration),
     /// The answer stops this long after its head and its connection stays open: a watch that brings nothing any more.
     StallBody(Duration),

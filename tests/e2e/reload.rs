@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -53,6 +53,22 @@ fn one_route(endpoint: SocketAddr, require: &str) -> String {
     routes: [{{to: {{endpoints: ['{endpoint}']}}, require: {require}}}]
 "
     ))
+}
+
+/// To the endpoints in a file.
+fn route_to_file(endpoints: &Path) -> String {
+    listeners(&format!(
+        "
+  - listen: 127.0.0.1:0
+    routes: [{{to: {{file: {}}}}}]
+",
+        endpoints.display()
+    ))
+}
+
+/// A file with one endpoint.
+fn write_endpoints(path: &Path, endpoint: SocketAddr) {
+    std::fs::write(path, format!("[{{\"targets\": [\"{endpoint}\"]}}]")).expect("it can be written");
 }
 
 fn listeners(broadcast: &str) -> String {
@@ -182,17 +198,11 @@ async fn a_signal_during_a_reload_is_heeded_after_it() {
     let file = File::new(&one_route(origin.address(), "all"));
     let endpoints = file.path.with_file_name("endpoints.json");
     let fanfare = file.serve().await;
-    file.write(&listeners(&format!(
-        "
-  - listen: 127.0.0.1:0
-    routes: [{{to: {{file: {}}}}}]
-",
-        endpoints.display()
-    )));
+    file.write(&route_to_file(&endpoints));
     fanfare.stderr.wait("the reload to wait for the missing file", |log| log.contains("endpoints.json")).await;
     fanfare.signal(Signal::HUP);
     fanfare.stderr.wait("the signal", |log| log.contains("SIGHUP")).await;
-    std::fs::write(&endpoints, format!("[{{\"targets\": [\"{}\"]}}]", origin.address())).expect("it can be written");
+    write_endpoints(&endpoints, origin.address());
     testkit::eventually!("the reload", reloads(&fanfare, "applied").await, |counted| *counted);
     testkit::eventually!("the one asked for", reloads(&fanfare, "unchanged").await, |counted| *counted);
 }
@@ -203,16 +213,10 @@ async fn a_new_route_waits_for_its_first_list_and_the_old_one_serves_meanwhile()
     let file = File::new(&one_route(old.address(), "all"));
     let endpoints = file.path.with_file_name("endpoints.json");
     let fanfare = file.serve().await;
-    file.write(&listeners(&format!(
-        "
-  - listen: 127.0.0.1:0
-    routes: [{{to: {{file: {}}}}}]
-",
-        endpoints.display()
-    )));
+    file.write(&route_to_file(&endpoints));
     fanfare.stderr.wait("the missing file to be noticed", |log| log.contains("endpoints.json")).await;
     assert_eq!(client::get(fanfare.address(), "/").await.complete().text(), "old");
-    std::fs::write(&endpoints, format!("[{{\"targets\": [\"{}\"]}}]", new.address())).expect("it can be written");
+    write_endpoints(&endpoints, new.address());
     let answer = async || client::get(fanfare.address(), "/").await.complete();
     let answer = testkit::eventually!("the new route", answer().await, |answer| answer.text() != "old");
     assert_eq!((answer.status, answer.text().as_str()), (200, "new"), "no answer in between is an error");

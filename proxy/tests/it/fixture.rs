@@ -229,6 +229,15 @@ impl Proxy {
         client
     }
 
+    /// So many connections, on each of which these bytes were sent.
+    pub(crate) async fn sent_times(&self, count: usize, bytes: &str) -> Vec<RawClient> {
+        let mut clients = Vec::new();
+        for _ in 0..count {
+            clients.push(self.sent(bytes).await);
+        }
+        clients
+    }
+
     /// The answer to a request on a connection of its own.
     pub(crate) async fn request(&self, method: &str, path: &str, fields: &[(&str, &str)], body: &[u8]) -> Response {
         request(self.address, method, path, fields, body).await

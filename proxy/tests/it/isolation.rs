@@ -35,10 +35,7 @@ async fn a_route_does_not_feel_the_trouble_of_another() {
     let proxy = proxy.total(NEVER).start();
     proxy.publish_cluster("other", &[&stuck]);
     eventually!("the other route", proxy.empty_routes().len(), |n| *n == 0);
-    let mut waiting = Vec::new();
-    for _ in 0..20 {
-        waiting.push(proxy.sent("GET /other/ HTTP/1.1\r\nHost: x\r\n\r\n").await);
-    }
+    let waiting = proxy.sent_times(20, "GET /other/ HTTP/1.1\r\nHost: x\r\n\r\n").await;
     gate.wait_reached(20).await;
     for _ in 0..20 {
         assert_eq!(proxy.get("/").await.expect_status(200).text(), "a");
@@ -53,10 +50,7 @@ async fn a_route_does_not_feel_the_trouble_of_another() {
 async fn a_burst_of_requests_connects_at_once() {
     let hole = BlackHole::unconnectable();
     let proxy = over(&[&hole]).policy(|p| p.timeouts.connect = NEVER).total(NEVER).start();
-    let mut waiting = Vec::new();
-    for _ in 0..20 {
-        waiting.push(proxy.sent(GET).await);
-    }
+    let _waiting = proxy.sent_times(20, GET).await;
     eventually!("all to connect", hole.connecting(), |n| *n == 20);
 }
 
@@ -81,10 +75,7 @@ async fn to_an_endpoint_that_swallows_connections_a_few_connect_for_all_until_it
         assert_made_up(&answer, 504, "connection_timeout");
     }
     assert_eq!(proxy.legs(&hole, "timeout"), 21);
-    let mut waiting = Vec::new();
-    for _ in 0..200 {
-        waiting.push(proxy.sent(GET).await);
-    }
+    let mut waiting = proxy.sent_times(200, GET).await;
     eventually!("all to wait", proxy.legs_in_flight(), |n| *n == 200);
     // One every 100 ms. That would be all of them after 20 s.
     let connecting = eventually!("some to connect", hole.connecting(), |n| *n > 0);
@@ -223,10 +214,7 @@ async fn legs_are_capped_per_endpoint_and_others_are_not_concerned() {
     let gate = Gate::new();
     let [a, b] = origins([Reply::ok("a").hold(&gate), Reply::ok("b")]);
     let proxy = over(&[&a, &b]).limits(|l| l.inflight_per_endpoint = 3).total(NEVER).start();
-    let mut waiting = Vec::new();
-    for _ in 0..3 {
-        waiting.push(proxy.sent(GET).await);
-    }
+    let waiting = proxy.sent_times(3, GET).await;
     gate.wait_reached(3).await;
     let answer = proxy.get("/").await;
     assert_made_up(&answer, 503, "connection_limit_reached");
@@ -243,10 +231,7 @@ async fn idle_connections_are_capped_per_endpoint() {
     let gate = Gate::new();
     let [a] = origins([Reply::ok("a").hold(&gate)]);
     let proxy = over(&[&a]).limits(|l| l.pool = 2).total(NEVER).start();
-    let mut waiting = Vec::new();
-    for _ in 0..5 {
-        waiting.push(proxy.sent(GET).await);
-    }
+    let waiting = proxy.sent_times(5, GET).await;
     gate.wait_reached(5).await;
     assert_eq!(a.accepted(), 5);
     gate.release();

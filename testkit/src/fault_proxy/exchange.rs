@@ -3,7 +3,10 @@
 use std::{fmt, future::pending, path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Channel, Either, Full, Limited, channel::Sender};
+use futures::FutureExt as _;
+use http_body_util::{
+    BodyExt as _, BodyStream, Channel, Either, Full, Limited, StreamBody, channel::Sender, combinators::UnsyncBoxBody,
+};
 use hyper::{
     Request, Response,
     body::Incoming,
@@ -23,7 +26,7 @@ use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{oneshot, watch},
-    task::{JoinHandle, JoinSet},
+    task::{JoinHandle, JoinSet, yield_now},
     time::sleep,
 };
 use tokio_rustls::TlsAcceptor;
@@ -63,7 +66,7 @@ struct Streaming {
 #[derive(Clone, Copy, Debug)]
 struct Reset;
 
-type Payload = Either<Full<Bytes>, Channel<Bytes, Reset>>;
+type Payload = Either<Full<Bytes>, UnsyncBoxBody<Bytes, Reset>>;
 
 /// Listens on a free port, with the certificate and the key in these files.
 pub(super) async fn accept(shared: Arc<Shared>, (certificate, key): (PathBuf, PathBuf)) -> (u16, JoinHandle<()>) {
@@ -156,7 +159,12 @@ async fn exchange(
     let mut bodies = bodies.lock();
     while bodies.try_join_next().is_some() {}
     bodies.spawn(stream(shared.clone(), body, to, fault, interrupted));
-    Ok(Response::from_parts(head, Either::Right(payload)))
+    // The head is sent when the body has nothing yet: so it is out before a body that is cut at once takes it along.
+    let payload = async {
+        yield_now().await;
+        BodyStream::new(payload)
+    };
+    Ok(Response::from_parts(head, Either::Right(StreamBody::new(payload.flatten_stream()).boxed_unsync())))
 }
 
 /// Passes an answer's body on, as far as it may go.
