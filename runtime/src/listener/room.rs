@@ -250,7 +250,9 @@ impl Visit {
         (Handling(self.clone()), unfinished)
     }
 
+    /// A request that was on its way when its connection was told to go is answered all the same.
     fn whole(&self) {
+        self.seat.cut.store(false, Ordering::Release);
         self.seat.whole.store(self.room.now(), Ordering::Relaxed);
     }
 }
@@ -303,5 +305,24 @@ impl IntoResponse for Full {
     fn into_response(self) -> Response {
         let why = "as many clients wait here as may: ask without waiting, or try again later\n";
         (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")], why).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_was_on_its_way_when_its_connection_was_told_to_go_is_answered() {
+        let room = Room::new(Limits { connections: 2, ..Limits::default() });
+        let [asks, silent] = [(); 2].map(|()| room.try_enter().expect("there is room"));
+        let others = [(); 2].map(|()| room.try_enter().expect("one of the first two makes room"));
+        assert!(asks.seat.is_cut() && silent.seat.is_cut() && others.iter().all(|other| !other.seat.is_cut()));
+        let (handling, unfinished) = asks.visit().begin(false);
+        assert!(asks.seat.is_cut(), "it is not whole yet");
+        drop(unfinished);
+        assert!(!asks.seat.is_cut());
+        drop(handling);
+        assert!(silent.seat.is_cut());
     }
 }

@@ -297,5 +297,8 @@ async fn who_waits_and_who_is_silent_keeps_no_probe_out() {
     for path in ["/healthz", "/leader", "/readyz"] {
         client::get(address, path).await.complete().expect_status(200);
     }
-    assert!(held[150..300].iter().all(client::RawClient::is_quiet), "who waits is not cut");
+    // Who waits is not cut: it is quiet, or has its answer where something has changed meanwhile.
+    for waiting in held[150..300].iter_mut().filter(|client| !client.is_quiet()) {
+        waiting.read_response("GET").await.complete().expect_status(200);
+    }
 }
