@@ -40,8 +40,7 @@ fn ended(legs: u32) -> Box<Exchange> {
     let request =
         Request { method: b"GET", is_idempotent: true, chunked: false, has_body: false, wants_report: true, worker: 0 };
     let limits = Limits::default();
-    let mut exchange =
-        Exchange::new(&route, &request, &Budget::new(limits.buffered), &limits, tokio::time::Instant::now());
+    let mut exchange = Exchange::new(&route, &request, &Budget::new(limits.buffered), &limits);
     exchange.begin(|_| {});
     assert_eq!(exchange.legs.len(), legs as usize);
     assert!(exchange.legs.iter().all(|leg| leg.result.is_some()), "every leg has ended");

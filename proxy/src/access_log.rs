@@ -51,8 +51,10 @@ pub struct Entry<'a> {
     pub route: &'a str,
     /// The status it was answered with; 499: the client went away before that.
     pub status: u16,
-    /// What became of it.
+    /// What its answer said.
     pub result: &'static str,
+    /// What became of it when its last leg had ended.
+    pub completed: &'static str,
     /// Bytes of its body.
     pub received: u64,
     /// Bytes of body answered.
@@ -95,7 +97,7 @@ pub struct Told {
 
 impl Told {
     /// Writes the entry; `exchange` is that of the request, with every leg ended.
-    pub fn write(&self, log: &Log, route: &str, exchange: Option<&Exchange>) {
+    pub fn write(&self, log: &Log, route: &str, completed: RequestResult, exchange: Option<&Exchange>) {
         let now = Instant::now();
         log.write(&Entry {
             time: timestamp(self.time),
@@ -107,6 +109,7 @@ impl Told {
             route,
             status: self.status,
             result: self.result.as_str(),
+            completed: completed.as_str(),
             received: exchange.map_or(0, |exchange| exchange.window.received()),
             sent: self.sent,
             ms: report::millis(self.took),
@@ -190,7 +193,7 @@ impl Drop for AtExit {
 
 fn text(entry: &Entry<'_>) -> String {
     let mut line = format!(
-        "{} {} \"{} {}\" {} {} {:.3}ms route={} host={} id={}",
+        "{} {} \"{} {}\" {} {} {:.3}ms completed={} route={} host={} id={}",
         entry.time,
         entry.client,
         entry.method,
@@ -198,6 +201,7 @@ fn text(entry: &Entry<'_>) -> String {
         entry.status,
         entry.result,
         entry.ms,
+        entry.completed,
         entry.route,
         entry.host,
         entry.id

@@ -105,6 +105,13 @@ pub struct Policy {
     pub on_timeout: u16,
     /// The longest request body in bytes; none: unlimited, but streamed.
     pub max_body: Option<u64>,
+    /// How many bytes of a request body are there before the legs begin, unless that is all of it.
+    pub start_after: u64,
+    /// The legs begin at the first piece of the body, whatever `start_after` says.
+    pub stream: bool,
+    /// Bytes in a second that a client must send of its body, or take of its answer, on average after the first 10 s; 0:
+    /// any.
+    pub min_body_rate: u64,
     /// The body window in bytes: what one request may keep in memory of its body, and again of its answers.
     pub window: usize,
     /// How long a leg may block the window alone where the quorum can do without it.
@@ -112,6 +119,8 @@ pub struct Policy {
     pub lag_timeout: Duration,
     /// Further attempts after a transport failure, while the body is still in the window.
     pub retries: u32,
+    /// Methods that may be sent twice, besides those that RFC 9110 calls idempotent.
+    pub idempotent: Vec<Box<str>>,
     /// Whether answers carry `X-Broadcast-*` and a client may ask for the JSON report.
     pub report: bool,
     /// How long an endpoint may take.
@@ -249,6 +258,20 @@ impl Policy {
     /// The smallest window: below it a single answer could not be held.
     pub const MIN_WINDOW: usize = 64 * 1024;
 
+    /// How many bytes of a request body have to be there for the legs to begin before its end.
+    #[must_use]
+    pub fn begins_at(&self) -> u64 {
+        if self.stream { 1 } else { self.start_after }
+    }
+
+    /// Whether a request with this method does the same when it is sent twice.
+    #[must_use]
+    pub fn is_idempotent(&self, method: &[u8]) -> bool {
+        // RFC 9110 section 9.2.2.
+        matches!(method, b"GET" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS" | b"TRACE")
+            || self.idempotent.iter().any(|known| known.as_bytes() == method)
+    }
+
     fn check(&self, at: &str, problem: &mut impl FnMut(String, String)) {
         if self.window < Self::MIN_WINDOW {
             problem(format!("{at}.window"), format!("{} B is less than 64KiB, the least that works", self.window));
@@ -332,9 +355,13 @@ impl Default for Policy {
             on_empty: 503,
             on_timeout: 504,
             max_body: None,
+            start_after: 64 * 1024,
+            stream: false,
+            min_body_rate: 1024,
             window: 256 * 1024,
             lag_timeout: Duration::from_secs(1),
             retries: 0,
+            idempotent: vec!["PURGE".into(), "BAN".into()],
             report: true,
             timeouts: EndpointTimeouts::default(),
         }
@@ -342,6 +369,12 @@ impl Default for Policy {
 }
 
 impl Listener {
+    /// Whether answers to requests that have no route carry `X-Broadcast-*`: as some of its routes do.
+    #[must_use]
+    pub fn reports(&self) -> bool {
+        self.routes.iter().any(|route| route.policy.report)
+    }
+
     /// A listener with these routes and every default.
     #[must_use]
     pub fn new(address: SocketAddr, routes: Vec<Route>) -> Self {

@@ -2,6 +2,7 @@
 //! after its answer (stragglers, the log entry) goes on without the connection.
 
 mod answer;
+mod broadcast;
 mod draining;
 mod head;
 
@@ -12,16 +13,10 @@ use tokio::{sync::watch, time::Instant};
 use self::{answer::Answered, draining::Draining, head::Refused};
 use crate::{
     clock,
-    config::{HostValue, Listener, Unchangeable},
+    config::{Listener, Unchangeable},
     downstream::Downstream,
-    exchange::{
-        Exchange, Request,
-        alarm::Alarm,
-        gather::Gathered,
-        quorum::Decision,
-        stream::{Outgoing, Streamed},
-    },
-    headers::{self, Forwarding},
+    exchange::{alarm::Alarm, pace::Pace, quorum::Quorum, stream::Outgoing},
+    headers,
     http::{
         Class, Fields, Framing, Version,
         body::{BodyReader, Piece},
@@ -29,11 +24,9 @@ use crate::{
         request::RequestHead,
     },
     metrics::RequestResult,
-    outcome::Outcome,
     problem::Problem,
-    report::{self, About},
     seats::Seat,
-    shared::{Admitted, Shared, Worker},
+    shared::{Shared, Worker},
     table::{ListenerEntry, NoRoute, RouteEntry},
 };
 
@@ -42,6 +35,9 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// How long at least a connection that has not carried a request yet may still bring one after the drain has begun.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
+
+/// How slow a client may be of whose request nothing is known.
+const UNKNOWN: Pace = Pace { idle: Duration::from_secs(30), rate: 1024 };
 
 /// A client connection and what serves it.
 pub(crate) struct Connection {
@@ -84,6 +80,15 @@ struct Asked<'a> {
     /// Whether the id was made here, because the client sent none that can be taken over.
     is_new: bool,
     started: Instant,
+}
+
+// === impl Asked ===
+
+impl Asked<'_> {
+    /// How slow the client may be, with a request that has this route.
+    fn pace(&self, route: &RouteEntry) -> Pace {
+        Pace { idle: self.listener.config.timeouts.body, rate: route.config.policy.min_body_rate }
+    }
 }
 
 // === impl Connection ===
@@ -164,14 +169,14 @@ impl Connection {
     ) {
         shared.refused.count(problem.status);
         let id = random_id();
-        let mut out = answer::refusal(&problem, id.as_str());
-        self.flush(&mut out, idle).await;
+        let mut out = answer::refusal(&problem, id.as_str(), self.config.reports());
+        self.flush(&mut out, Pace { idle, ..UNKNOWN }).await;
         if shared.log.is_on() {
             let took = clock::now().saturating_duration_since(self.began);
             let (status, sent, reason) = (problem.status, out.body_bytes, Some(problem.detail));
             let answered = Answered { result, status, sent, took, reason };
             let told = answer::told_without_request(id.as_str(), self.client.peer, seen, answered);
-            told.write(&shared.log, "-", None);
+            told.write(&shared.log, "-", result, None);
         }
     }
 
@@ -196,8 +201,8 @@ impl Connection {
             Framing::Length(length) => BodyReader::Length(length),
             Framing::Chunked => BodyReader::Chunked(Decoder::default()),
         };
-        let next = match admit(&worker.shared, &asked) {
-            Ok((route, target, _admitted)) => {
+        let next = match admit(&asked) {
+            Ok((route, target)) => {
                 let client_ip = std::mem::take(&mut self.client_ip);
                 let next = self.broadcast(&asked, &client_ip, worker, route, target.as_deref(), &mut body).await;
                 self.client_ip = client_ip;
@@ -210,125 +215,6 @@ impl Connection {
         };
         self.fields = head.fields.recycle();
         next
-    }
-
-    /// Sends the request to every endpoint and answers.
-    async fn broadcast(
-        &mut self,
-        asked: &Asked<'_>,
-        client_ip: &str,
-        worker: &Worker,
-        route: &Arc<RouteEntry>,
-        target: Option<&[u8]>,
-        body: &mut BodyReader,
-    ) -> Next {
-        let (head, shared) = (asked.head, &worker.shared);
-        let wants_report = route.config.policy.report && headers::wants_report(head);
-        let changes = &route.config.changes;
-        let forwarding = Forwarding {
-            client: client_ip,
-            trusted: headers::is_trusted(&asked.listener.config, self.client.peer.ip()),
-            via: &route.via,
-            id: asked.is_new.then_some(asked.id),
-            report: wants_report,
-            host: changes.fixed_host(),
-            replaces_host: changes.host.is_some(),
-            target,
-            edits: Some(&changes.headers.request).filter(|edits| !edits.is_empty()),
-        };
-        let request = Request {
-            method: head.method(),
-            is_idempotent: head.is_idempotent(),
-            chunked: head.framing == Framing::Chunked,
-            has_body: head.framing != Framing::Unsaid,
-            wants_report,
-            worker: worker.index,
-        };
-        let mut exchange = Exchange::new(route, &request, &shared.budget, &shared.limits, asked.started);
-        let own_host = match &changes.host {
-            Some(host) => *host == HostValue::Authority,
-            None => head.host().is_none(),
-        };
-        if own_host {
-            exchange.begin_each(|target| {
-                headers::leg_head(head, &Forwarding { host: Some(&target.authority), ..forwarding })
-            });
-        } else {
-            exchange.begin(|out| headers::put_leg_head(out, head, &forwarding));
-        }
-        let idle = asked.listener.config.timeouts.body;
-        if head.expects_continue && self.client.buffer.is_empty() && !matches!(body, BodyReader::Length(0)) {
-            let mut out = Outgoing::new(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec());
-            self.flush(&mut out, idle).await;
-        }
-        let gathered =
-            std::future::poll_fn(|cx| exchange.poll_gather(cx, &mut self.client, body, idle, &mut self.alarm)).await;
-        let mut reason = None;
-        let (result, status, sent, next) = match gathered {
-            Gathered::Decided(decision) => {
-                let result = report::result(&exchange.quorum, decision);
-                let (status, sent, next) = self.answer(asked, &mut exchange, decision).await;
-                (result, status, sent, next)
-            }
-            Gathered::Fault(fault) => {
-                exchange.abort(Outcome::Cancelled, "http_request_error", "the client's request body was at fault");
-                let problem = Problem::new(fault.status(), "http_request_error", fault.to_string());
-                let quorum = exchange.quorum;
-                let sent = self.send_problem(asked, &problem, Some(&quorum), route, Next::Linger).await;
-                reason = Some(problem.detail);
-                (RequestResult::Client, fault.status(), sent, Next::Linger)
-            }
-            Gathered::Gone => {
-                let why = "the client went away in its request body";
-                exchange.abort(Outcome::Cancelled, "http_request_error", why);
-                reason = Some(why.into());
-                (RequestResult::Client, answer::CLIENT_GONE, 0, Next::Close)
-            }
-        };
-        let took = clock::now().saturating_duration_since(asked.started);
-        route.metrics.answered(result, status, took);
-        exchange.release();
-        let told = shared.log.is_on().then(|| {
-            let answered = Answered { result, status, sent, took, reason };
-            answer::told(asked, self.client.peer, answered)
-        });
-        shared.conclude(exchange, told);
-        next
-    }
-
-    /// Sends what the decision amounts to. Returns the status, the bytes of body, and what becomes of the connection.
-    async fn answer(&mut self, asked: &Asked<'_>, exchange: &mut Exchange, decision: Decision) -> (u16, u64, Next) {
-        let finished = exchange.window.is_finished();
-        let next = if finished { self.next(asked) } else { Next::Linger };
-        let idle = asked.listener.config.timeouts.body;
-        if exchange.wants_report {
-            let about = About { id: asked.id, method: asked.head.method(), target: asked.head.target() };
-            let (status, body) = report::report(exchange, about, decision);
-            let mut out = answer::report(status, body, exchange, asked, next);
-            let whole = self.flush(&mut out, idle).await;
-            return (status, out.body_bytes, if whole { next } else { Next::Close });
-        }
-        let winner = exchange.decide(decision);
-        if !finished {
-            exchange.abort(Outcome::Cancelled, "http_request_error", "the answer came before the end of the request");
-        }
-        let winner = match winner {
-            Ok(winner) => winner,
-            Err(problem) => {
-                let (quorum, route) = (exchange.quorum, exchange.route.clone());
-                let sent = self.send_problem(asked, &problem, Some(&quorum), &route, next).await;
-                return (problem.status, sent, next);
-            }
-        };
-        let (status, next) = answer::of_leg(exchange, winner, asked, next);
-        let streamed =
-            std::future::poll_fn(|cx| exchange.poll_stream(cx, &mut self.client, idle, &mut self.alarm)).await;
-        let sent = exchange.outgoing.body_bytes;
-        match streamed {
-            Streamed::Whole => (status, sent, next),
-            Streamed::Cut => (status, sent, Next::Close),
-            Streamed::Gone => (answer::CLIENT_GONE, sent, Next::Close),
-        }
     }
 
     /// Answers a request for which no leg was started.
@@ -345,20 +231,23 @@ impl Connection {
         let sent = match route {
             Some(route) => {
                 route.metrics.answered(result, problem.status, took);
-                let quorum = crate::exchange::quorum::Quorum::new(route.config.policy.require, route.members.len());
-                self.send_problem(asked, problem, Some(&quorum), route, next).await
+                route.metrics.completed(result);
+                let quorum = Quorum::new(route.config.policy.require, route.members.len());
+                self.send_problem(asked, problem, (&quorum, None), route, next).await
             }
             None => {
                 shared.refused.count(problem.status);
-                let mut out = answer::problem(problem, None, b"", asked, next);
-                self.flush(&mut out, asked.listener.config.timeouts.body).await;
+                let none = (&Quorum::default(), None);
+                let report = asked.listener.config.reports().then_some(none);
+                let mut out = answer::problem(problem, report, b"", asked, next);
+                self.flush(&mut out, Pace { idle: asked.listener.config.timeouts.body, ..UNKNOWN }).await;
                 out.body_bytes
             }
         };
         if shared.log.is_on() {
             let (status, reason) = (problem.status, Some(problem.detail.clone()));
             let told = answer::told(asked, self.client.peer, Answered { result, status, sent, took, reason });
-            told.write(&shared.log, route.map_or("-", |route| &route.config.name), None);
+            told.write(&shared.log, route.map_or("-", |route| &route.config.name), result, None);
         }
         next
     }
@@ -367,14 +256,14 @@ impl Connection {
         &mut self,
         asked: &Asked<'_>,
         problem: &Problem,
-        quorum: Option<&crate::exchange::quorum::Quorum>,
+        report: (&Quorum, Option<&str>),
         route: &RouteEntry,
         next: Next,
     ) -> u64 {
-        let quorum = quorum.filter(|_| route.config.policy.report);
+        let report = route.config.policy.report.then_some(report);
         let lines = route.config.changes.headers.response.lines_of_made_up();
-        let mut out = answer::problem(problem, quorum, lines, asked, next);
-        self.flush(&mut out, asked.listener.config.timeouts.body).await;
+        let mut out = answer::problem(problem, report, lines, asked, next);
+        self.flush(&mut out, asked.pace(route)).await;
         out.body_bytes
     }
 
@@ -396,8 +285,8 @@ impl Connection {
         }
     }
 
-    async fn flush(&mut self, out: &mut Outgoing, idle: Duration) -> bool {
-        out.flush(&mut self.client, idle, &mut self.alarm).await
+    async fn flush(&mut self, out: &mut Outgoing, pace: Pace) -> bool {
+        out.flush(&mut self.client, pace, &mut self.alarm).await
     }
 
     /// Closes without a reset, which would take the answer from a client that is still sending: says that nothing more
@@ -421,7 +310,7 @@ impl Connection {
 }
 
 /// Finds the route and checks everything that can be checked before a leg starts.
-fn admit<'a>(shared: &'a Shared, asked: &'a Asked<'_>) -> Result<AdmittedTo<'a>, Refusal> {
+fn admit<'a>(asked: &'a Asked<'_>) -> Result<AdmittedTo<'a>, Refusal> {
     let refuse =
         |status, kind, detail: Cow<'static, str>| (None, RequestResult::Rejected, Problem::new(status, kind, detail));
     let route = asked.listener.route(asked.head).map_err(|none| match none {
@@ -462,24 +351,17 @@ fn admit<'a>(shared: &'a Shared, asked: &'a Asked<'_>) -> Result<AdmittedTo<'a>,
     }
     let longest = asked.listener.config.head.target;
     let target = route.config.changes.target(&route.config.matches, asked.head.target(), longest);
-    let target = match target {
-        Ok(target) => target,
+    match target {
+        Ok(target) => Ok((route, target)),
         Err(why) => {
             let status = if why == Unchangeable::TooLong { 414 } else { 400 };
-            return refusal(RequestResult::Rejected, status, "http_request_error", why.to_string());
-        }
-    };
-    match shared.admit() {
-        Some(admitted) => Ok((route, target, admitted)),
-        None => {
-            let detail = "the proxy has as many requests in flight as it takes: try again later";
-            refusal(RequestResult::Rejected, 503, "connection_limit_reached", detail.to_owned())
+            refusal(RequestResult::Rejected, status, "http_request_error", why.to_string())
         }
     }
 }
 
-/// A route, the target that its endpoints get where that is not the client's, and a place among the requests in flight.
-type AdmittedTo<'a> = (&'a Arc<RouteEntry>, Option<Vec<u8>>, Admitted<'a>);
+/// A route, and the target that its endpoints get where that is not the client's.
+type AdmittedTo<'a> = (&'a Arc<RouteEntry>, Option<Vec<u8>>);
 
 type Refusal = (Option<Arc<RouteEntry>>, RequestResult, Problem);
 

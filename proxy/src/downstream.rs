@@ -9,9 +9,17 @@ use std::{
 };
 
 use bytes::BytesMut;
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
 use tokio::{io::AsyncWrite, net::TcpStream};
 
 use crate::{buffers, transport};
+
+/// Bytes that may wait in the system for the client to take them.
+const UNSENT: u32 = 64 * 1024;
+
+/// What a client may have taken before it shows: the system asks for more when half of what may wait is gone.
+pub(crate) const UNSEEN: u64 = UNSENT as u64 / 2;
 
 /// A client connection.
 #[derive(Debug)]
@@ -27,6 +35,9 @@ impl Downstream {
     /// Takes a stream that was accepted.
     #[must_use]
     pub fn new(stream: TcpStream, peer: SocketAddr) -> Self {
+        // Else megabytes could lie there before it shows whether the client takes them. A socket that cannot is gone.
+        #[cfg(target_os = "linux")]
+        let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
         Self { stream, buffer: BytesMut::new(), peer }
     }
 

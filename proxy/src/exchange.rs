@@ -10,6 +10,7 @@ pub mod budget;
 mod choice;
 pub mod gather;
 pub mod leg;
+pub mod pace;
 pub mod quorum;
 pub mod spare;
 pub mod stream;
@@ -48,8 +49,10 @@ const ROUNDS: usize = 4;
 pub struct Exchange {
     /// Where it goes.
     pub route: Arc<RouteEntry>,
-    /// The legs, in snapshot order.
+    /// The legs, in snapshot order; none before they begin.
     pub legs: Vec<Leg>,
+    /// Those of a former request, whose memory the next ones use.
+    resting: Vec<Leg>,
     /// The body of the request.
     pub window: Window,
     /// The policy.
@@ -71,9 +74,7 @@ pub struct Exchange {
     wakers: Wakers,
     terms: Terms,
     cap: usize,
-    /// When it began.
-    pub started: Instant,
-    /// When every leg is given up; none once that has happened.
+    /// When every leg is given up; none before they begin, and once that has happened.
     deadline: Option<Instant>,
     /// A time no later than the first time-out of any leg.
     next_expiry: Option<Instant>,
@@ -109,17 +110,17 @@ impl Exchange {
         request: &Request<'_>,
         budget: &Arc<Budget>,
         config: &crate::config::Limits,
-        started: Instant,
     ) -> Box<Self> {
-        let mut exchange = spare::take().unwrap_or_else(|| Box::new(Self::blank(route, budget, started)));
-        exchange.reset(route, request, budget, config, started);
+        let mut exchange = spare::take().unwrap_or_else(|| Box::new(Self::blank(route, budget)));
+        exchange.reset(route, request, budget, config);
         exchange
     }
 
-    fn blank(route: &Arc<RouteEntry>, budget: &Arc<Budget>, started: Instant) -> Self {
+    fn blank(route: &Arc<RouteEntry>, budget: &Arc<Budget>) -> Self {
         Self {
             route: route.clone(),
             legs: Vec::new(),
+            resting: Vec::new(),
             window: Window::default(),
             quorum: Quorum::new(route.config.policy.require, 0),
             outgoing: Outgoing::default(),
@@ -133,7 +134,6 @@ impl Exchange {
             wakers: Wakers::default(),
             terms: Terms::default(),
             cap: 0,
-            started,
             deadline: None,
             next_expiry: None,
             held: 0,
@@ -149,7 +149,6 @@ impl Exchange {
         request: &Request<'_>,
         budget: &Arc<Budget>,
         config: &crate::config::Limits,
-        started: Instant,
     ) {
         // Mostly these are the same, which then need not be counted anew.
         if !Arc::ptr_eq(&self.route, route) {
@@ -177,7 +176,7 @@ impl Exchange {
             pool_idle: config.pool_idle,
         };
         self.cap = config.inflight_per_endpoint;
-        (self.started, self.deadline, self.next_expiry) = (started, Some(started + policy.timeouts.total), None);
+        (self.deadline, self.next_expiry) = (None, None);
         self.waits = gather::Waits::default();
     }
 
@@ -187,7 +186,10 @@ impl Exchange {
             self.legs.truncate(spare::LEGS);
             self.wakers = Wakers::default();
         }
-        self.legs.iter_mut().for_each(Leg::clear);
+        if !self.legs.is_empty() {
+            self.legs.iter_mut().for_each(Leg::clear);
+            self.resting = std::mem::take(&mut self.legs);
+        }
         self.window.clear();
         self.outgoing.clear();
         self.share.set(0);
@@ -210,7 +212,10 @@ impl Exchange {
     }
 
     fn begin_legs(&mut self, own_head: impl Fn(&Target) -> Option<Bytes>) {
-        let (now, total) = (self.started, self.route.members.len());
+        let (now, total) = (clock::now(), self.route.members.len());
+        // The client's body was waited for until now.
+        self.deadline = Some(now + self.route.config.policy.timeouts.total);
+        self.legs = std::mem::take(&mut self.resting);
         self.wakers.reset(total);
         self.legs.truncate(total);
         self.legs.reserve(total - self.legs.len());

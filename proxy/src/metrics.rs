@@ -22,6 +22,8 @@ pub mod names {
     pub const REQUEST_DURATION: &str = "request_duration_seconds";
     /// Requests by `route` and `result`.
     pub const REQUESTS: &str = "fanfare_requests_total";
+    /// Requests by `route` and `result`, once their last leg has ended.
+    pub const COMPLETED: &str = "fanfare_requests_completed_total";
     /// Requests refused before they had a route, by `status`.
     pub const REFUSED: &str = "fanfare_refused_requests_total";
     /// Legs by `endpoint` and `outcome`.
@@ -91,6 +93,7 @@ impl RequestResult {
 #[derive(Debug)]
 pub struct RouteMetrics {
     results: [AtomicU64; RequestResult::ALL.len()],
+    completed: [AtomicU64; RequestResult::ALL.len()],
     /// Time to the end of the answer, by its status; made when a status first occurs.
     requests: Box<[OnceLock<Box<Histogram>>; 500]>,
     /// Time from the start of a leg to its end.
@@ -103,6 +106,7 @@ impl Default for RouteMetrics {
     fn default() -> Self {
         Self {
             results: Default::default(),
+            completed: Default::default(),
             requests: Box::new([const { OnceLock::new() }; 500]),
             legs: Histogram::default(),
             window_stalls: AtomicU64::new(0),
@@ -117,6 +121,17 @@ impl RouteMetrics {
         if let Some(slot) = self.requests.get(usize::from(status.saturating_sub(100))) {
             slot.get_or_init(Box::default).observe(took);
         }
+    }
+
+    /// Counts a request when its last leg has ended.
+    pub fn completed(&self, result: RequestResult) {
+        self.completed[result as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests that had this result when their last leg had ended.
+    #[must_use]
+    pub fn completions(&self, result: RequestResult) -> u64 {
+        self.completed[result as usize].load(Ordering::Relaxed)
     }
 
     /// Requests with this result.

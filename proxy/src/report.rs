@@ -98,7 +98,7 @@ pub struct About<'a> {
     pub target: &'a [u8],
 }
 
-/// Writes `X-Broadcast-Result`, and `X-Broadcast-Endpoint` where an endpoint's answer is passed on.
+/// Writes `X-Broadcast-Result`, and `X-Broadcast-Endpoint` where the answer is an endpoint's or stands for one.
 pub fn put_headers(out: &mut impl BufMut, quorum: &Quorum, endpoint: Option<&str>) {
     let counts: [(&[u8], usize); 5] = [
         (b"X-Broadcast-Result: total=", quorum.total),
@@ -125,6 +125,22 @@ pub fn result(quorum: &Quorum, decision: Decision) -> RequestResult {
         Decision::Failure => RequestResult::Failed,
         Decision::Success if quorum.failed == 0 => RequestResult::Ok,
         Decision::Success => RequestResult::Partial,
+    }
+}
+
+/// What became of the request, now that every leg has ended: what was `answered` may have been decided by some of them.
+/// A leg that was given up because of the client says nothing about its endpoint.
+#[must_use]
+pub fn completed(exchange: &Exchange, answered: RequestResult) -> RequestResult {
+    let quorum = &exchange.quorum;
+    let cancelled = |leg: &&Leg| leg.result.as_ref().is_some_and(|result| result.outcome == Outcome::Cancelled);
+    let cancelled = exchange.legs.iter().filter(cancelled).count();
+    match answered {
+        RequestResult::Empty | RequestResult::Client | RequestResult::Rejected => answered,
+        _ if quorum.ok == quorum.total => RequestResult::Ok,
+        _ if quorum.ok + cancelled == quorum.total => RequestResult::Client,
+        _ if quorum.ok + cancelled >= quorum.required => RequestResult::Partial,
+        _ => RequestResult::Failed,
     }
 }
 
@@ -161,7 +177,8 @@ pub fn report(exchange: &Exchange, about: About<'_>, decision: Decision) -> (u16
     let standing = |leg: &Leg| {
         let result = leg.result.as_ref();
         let made_up = result.map_or(502, |result| result.outcome.made_up_status(policy.on_timeout));
-        result.and_then(|result| result.status).unwrap_or(made_up)
+        // An answer that was cut does not stand for itself, whatever its head said.
+        result.filter(|result| result.error.is_none()).and_then(|result| result.status).unwrap_or(made_up)
     };
     let quorum = &exchange.quorum;
     let known = &exchange.route.known;
@@ -179,13 +196,8 @@ pub fn report(exchange: &Exchange, about: About<'_>, decision: Decision) -> (u16
         results: exchange.legs.iter().map(|l| leg(l, now)).collect(),
         snapshot: SnapshotReport { version: exchange.route.version.to_string(), ready, not_ready: known.len() - ready },
     };
-    let status = match decision {
-        Decision::Success => {
-            let best = exchange.legs.iter().find(|leg| leg.counted == Some(true)).map(standing);
-            best.unwrap_or(200)
-        }
-        Decision::Failure => exchange.failure_status(),
-    };
+    // Only a request with legs has a report, and each of them has been counted.
+    let status = exchange.representative(decision).map_or(502, |index| standing(&exchange.legs[index]));
     // A status that allows no body cannot carry the report.
     let status = if matches!(status, 204 | 304) { 200 } else { status };
     // Texts and numbers always become JSON.

@@ -19,7 +19,8 @@ use crate::{
     clock,
     config::{Config, Limits},
     exchange::{Exchange, alarm::Alarm, budget::Budget},
-    metrics::Refused,
+    metrics::{Refused, RequestResult},
+    report,
     seats::{Seat, Seats},
     table::Table,
 };
@@ -148,9 +149,9 @@ impl Shared {
     }
 
     /// The answer is out: runs what is left of the legs, then does what comes last.
-    pub fn conclude(self: &Arc<Self>, mut exchange: Box<Exchange>, told: Option<Told>) {
+    pub fn conclude(self: &Arc<Self>, mut exchange: Box<Exchange>, answered: RequestResult, told: Option<Told>) {
         if exchange.is_over() {
-            self.last_leg_ended(exchange, told.as_ref());
+            self.last_leg_ended(exchange, answered, told.as_ref());
             return;
         }
         let (shared, work) = (self.clone(), self.work.begin_work());
@@ -158,19 +159,21 @@ impl Shared {
         tokio::spawn(async move {
             let mut alarm = Alarm::default();
             clock::per_wake_up(std::future::poll_fn(|cx| exchange.poll_rest(cx, &mut alarm))).await;
-            shared.last_leg_ended(exchange, told.as_ref());
+            shared.last_leg_ended(exchange, answered, told.as_ref());
             shared.straggling.fetch_sub(1, Ordering::Relaxed);
             drop(work);
         });
     }
 
-    fn last_leg_ended(&self, exchange: Box<Exchange>, told: Option<&Told>) {
+    fn last_leg_ended(&self, exchange: Box<Exchange>, answered: RequestResult, told: Option<&Told>) {
         let now = clock::now();
+        let completed = report::completed(&exchange, answered);
+        exchange.route.metrics.completed(completed);
         for leg in &exchange.legs {
             exchange.route.metrics.legs.observe(leg.elapsed(now));
         }
         if let Some(told) = told {
-            told.write(&self.log, &exchange.route.config.name, Some(&exchange));
+            told.write(&self.log, &exchange.route.config.name, completed, Some(&exchange));
         }
         exchange.put_aside();
     }

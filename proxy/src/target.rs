@@ -24,6 +24,9 @@ use crate::{
 /// How many recent outcomes a target remembers.
 const RECENT: usize = 8;
 
+/// A connection that has been idle for longer than this may well have been closed by its endpoint just now.
+const RESTED: Duration = Duration::from_secs(1);
+
 /// An endpoint and what is kept for it.
 #[derive(Debug)]
 pub struct Target {
@@ -50,6 +53,7 @@ pub struct Target {
 #[derive(Debug)]
 struct Idle {
     io: Io,
+    since: Instant,
     /// How long it is kept.
     until: Instant,
 }
@@ -144,12 +148,14 @@ impl Target {
         }
     }
 
-    /// Takes an idle connection that can carry a request. Those that cannot are closed on the way.
+    /// Takes an idle connection that can carry a request. Those that cannot are closed on the way. For a request that must
+    /// not be sent twice (`once`), one that has been idle for long is looked at more closely.
     #[must_use]
-    pub fn checkout(&self, worker: usize, now: Instant) -> Option<Io> {
+    pub fn checkout(&self, worker: usize, now: Instant, once: bool) -> Option<Io> {
         let mut idle = self.idle[worker].lock();
         while let Some(mut candidate) = idle.pop() {
-            if now < candidate.until && candidate.io.is_quiet() {
+            let closely = once && now.saturating_duration_since(candidate.since) > RESTED;
+            if now < candidate.until && candidate.io.is_quiet() && (!closely || candidate.io.is_still_quiet()) {
                 return Some(candidate.io);
             }
         }
@@ -157,10 +163,10 @@ impl Target {
     }
 
     /// Keeps a connection for the next request; closes it where there are `cap` already or the endpoint is gone.
-    pub fn checkin(&self, worker: usize, io: Io, until: Instant, cap: usize) {
+    pub fn checkin(&self, worker: usize, io: Io, since: Instant, keep: Duration, cap: usize) {
         let mut idle = self.idle[worker].lock();
         if idle.len() < cap && !self.retired.load(Ordering::Acquire) {
-            idle.push(Idle { io, until });
+            idle.push(Idle { io, since, until: since + keep });
         }
     }
 
@@ -233,6 +239,22 @@ mod tests {
         assert_eq!(target.inflight(), 2, "a refused leg is not counted");
         target.leave();
         assert!(target.admit(2));
+    }
+
+    #[tokio::test]
+    async fn what_must_not_be_sent_twice_gets_no_rested_connection_that_was_closed_a_moment_ago() {
+        for (rested, once, want) in [(true, true, false), (true, false, true), (false, true, true)] {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let target = Arc::new(Target::new(Endpoint::ready(listener.local_addr().unwrap()).into(), 1));
+            let io = target.connect(Duration::from_secs(60)).await.unwrap();
+            let (peer, _) = listener.accept().unwrap();
+            let since = Instant::now();
+            target.checkin(0, io, since, Duration::from_secs(60), 1);
+            // Closed after the runtime has last asked the system: it learns of that only when this task waits.
+            drop(peer);
+            let now = since + if rested { RESTED * 2 } else { RESTED / 2 };
+            assert_eq!(target.checkout(0, now, once).is_some(), want, "rested: {rested}, once: {once}");
+        }
     }
 
     #[test]

@@ -3,12 +3,14 @@
 use std::{
     future::Future,
     io::{self, IoSlice},
+    mem::MaybeUninit,
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use bytes::BytesMut;
+use socket2::SockRef;
 use tokio::{io::AsyncWrite, net::TcpStream};
 
 /// A connection to an endpoint.
@@ -91,6 +93,17 @@ impl Io {
         match self {
             Self::Tcp(stream) => {
                 matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+            }
+        }
+    }
+
+    /// The same, as the system knows it now: what has happened since the runtime last asked shows as well.
+    #[must_use]
+    pub fn is_still_quiet(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => {
+                let peeked = SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]);
+                matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
             }
         }
     }

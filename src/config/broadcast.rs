@@ -144,9 +144,15 @@ impl Reading {
         policy.on_empty = section.or_default_with("on_empty", policy.on_empty, number);
         policy.on_timeout = section.or_default_with("on_timeout", policy.on_timeout, number);
         policy.max_body = section.parse_with("max_body", size::parse);
+        policy.start_after = section.or_default_with("start_after", policy.start_after, size::parse);
+        policy.stream = section.or_default_with("stream", policy.stream, boolean);
+        policy.min_body_rate = section.or_default_with("min_body_rate", policy.min_body_rate, rate);
         policy.window = section.or_default_with("window", policy.window, bytes);
         policy.lag_timeout = section.or_default_with("lag_timeout", policy.lag_timeout, duration::parse);
         policy.retries = section.or_default_with("retries", policy.retries, number);
+        if section.contains("idempotent") {
+            policy.idempotent = idempotent(section);
+        }
         policy.report = section.or_default_with("report", policy.report, boolean);
         let timeouts = &mut policy.timeouts;
         timeouts.total = section.or_default_with("timeout", timeouts.total, duration::parse);
@@ -218,6 +224,20 @@ fn via_name() -> ViaName {
 /// As many worker threads as the process may use CPUs.
 fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Bytes in a second, which may be said.
+fn rate(text: &str) -> Result<u64, size::SizeError> {
+    size::parse(text.strip_suffix("/s").unwrap_or(text))
+}
+
+/// The methods that may be sent twice; `none` for no other than those that always may.
+fn idempotent(section: &Section<'_>) -> Vec<Box<str>> {
+    let methods = split(section, &["idempotent"], |text| match text {
+        "none" => Ok(None),
+        method => Match::method(method).map(Some),
+    });
+    methods.into_iter().flatten().collect()
 }
 
 /// Shown in metric labels and log lines, so it is short and printable.

@@ -144,7 +144,14 @@ const GROUPS: &[Group] = &[
                 route!("retries"),
                 Kind::One("N"),
                 "0",
-                "Further attempts per endpoint after a transport failure, while the body is still in the window",
+                "Further attempts per endpoint after a transport failure, while the body is still in the window. They apply to requests that may be sent twice (--idempotent), and to others only as long as nothing was written to the endpoint",
+            ),
+            setting(
+                "idempotent",
+                route!("idempotent"),
+                Kind::Many("METHODS"),
+                "PURGE,BAN",
+                "Methods that may be sent twice to an endpoint, besides GET, HEAD, PUT, DELETE and OPTIONS; `none` for no other. A request with an Idempotency-Key may be as well. Such a request is sent again where a kept connection turns out to be closed, and --retries apply to it",
             ),
             setting(
                 "report",
@@ -206,6 +213,27 @@ const GROUPS: &[Group] = &[
                 Kind::One("SIZE"),
                 "unlimited",
                 "Longest request body; longer is 413",
+            ),
+            setting(
+                "start-after",
+                route!("start_after"),
+                Kind::One("SIZE"),
+                "64KiB",
+                "A request goes to the endpoints once its body is whole, or so much of it is there: what a slow client costs is paid here. 0 begins with the head",
+            ),
+            setting(
+                "stream",
+                route!("stream"),
+                Kind::Switch,
+                "false",
+                "A request goes to the endpoints at the first piece of its body, whatever --start-after says; for clients that send as they go",
+            ),
+            setting(
+                "min-body-rate",
+                route!("min_body_rate"),
+                Kind::One("SIZE"),
+                "1KiB",
+                "Bytes a second that a client must send of its body on average after the first 10s, else 408; and that it must take of an answer once it does not take all of it, else it is cut off. Only time in which the client is waited for counts. 0 is any",
             ),
             setting(
                 "max-target",
@@ -306,7 +334,7 @@ const GROUPS: &[Group] = &[
                     route!("timeout"),
                     Kind::One("DURATION"),
                     "10s",
-                    "From the head of a request to the end of its answer, time spent waiting for the client not counted",
+                    "From when a request goes to the endpoints to the end of its answer, time spent waiting for the client not counted",
                 ).short('t'),
             setting(
                 "connect-timeout",
@@ -383,7 +411,7 @@ const GROUPS: &[Group] = &[
                 "10000",
                 "Client connections at a time; for one more the one that has been longest without a request makes room, or it gets 503",
             ),
-            setting("max-inflight", "max_inflight", Kind::One("N"), "10000", "Requests at a time; one more gets 503"),
+            setting("max-inflight", "max_inflight", Kind::One("N"), "10000", "Requests at a time, from when they go to the endpoints; one more gets 503"),
             setting(
                 "max-inflight-per-endpoint",
                 "max_inflight_per_endpoint",

@@ -49,10 +49,11 @@ pub(super) fn of_leg(exchange: &mut Exchange, winner: usize, asked: &Asked<'_>, 
     (response.status, next)
 }
 
-/// A made-up answer, whole; `lines` are those that the route adds.
+/// A made-up answer, whole; with what is said of the legs, and of which endpoint it stands for. `lines` are those that the route
+/// adds.
 pub(super) fn problem(
     problem: &Problem,
-    quorum: Option<&Quorum>,
+    report: Option<(&Quorum, Option<&str>)>,
     lines: &[u8],
     asked: &Asked<'_>,
     next: Next,
@@ -60,8 +61,8 @@ pub(super) fn problem(
     let body = problem.body(Some(asked.id));
     let mut out = Vec::with_capacity(1024);
     problem.put_head(&mut out, body.len());
-    if let Some(quorum) = quorum {
-        report::put_headers(&mut out, quorum, None);
+    if let Some((quorum, endpoint)) = report {
+        report::put_headers(&mut out, quorum, endpoint);
     }
     out.extend_from_slice(lines);
     put_connection(&mut out, asked, next);
@@ -69,13 +70,19 @@ pub(super) fn problem(
 }
 
 /// The report, whole.
-pub(super) fn report(status: u16, body: Bytes, exchange: &Exchange, asked: &Asked<'_>, next: Next) -> Outgoing {
+pub(super) fn report(
+    (status, body): (u16, Bytes),
+    exchange: &Exchange,
+    endpoint: Option<&str>,
+    asked: &Asked<'_>,
+    next: Next,
+) -> Outgoing {
     let mut out = Vec::with_capacity(512);
     headers::put_status(&mut out, status, http::reason(status).as_bytes());
     headers::put_text(&mut out, "Content-Type", &[headers::REPORT]);
     headers::put_text(&mut out, "Vary", &["Accept"]);
     headers::put_framing(&mut out, AnswerFraming::Length(body.len() as u64));
-    report::put_headers(&mut out, &exchange.quorum, None);
+    report::put_headers(&mut out, &exchange.quorum, endpoint);
     out.extend_from_slice(exchange.route.config.changes.headers.response.lines_of_made_up());
     put_connection(&mut out, asked, next);
     whole(out, body, asked)
@@ -99,11 +106,15 @@ fn put_connection(out: &mut Vec<u8>, asked: &Asked<'_>, next: Next) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The whole answer where there is no request that could have a route; the connection is closed after it.
-pub(super) fn refusal(problem: &Problem, id: &str) -> Outgoing {
+/// The whole answer where there is no request that could have a route; the connection is closed after it. With `reports` it
+/// says that there were no legs.
+pub(super) fn refusal(problem: &Problem, id: &str, reports: bool) -> Outgoing {
     let body = problem.body(Some(id));
     let mut head = Vec::with_capacity(512);
     problem.put_head(&mut head, body.len());
+    if reports {
+        report::put_headers(&mut head, &Quorum::default(), None);
+    }
     headers::put_text(&mut head, "Connection", &["close"]);
     head.extend_from_slice(b"\r\n");
     let mut outgoing = Outgoing::new(head);

@@ -83,8 +83,8 @@ impl Exchange {
         }
     }
 
-    /// The order in which failures are reported: server side before client error, a real response before none, then
-    /// snapshot order. Smaller is better.
+    /// The order in which failures are reported: server side (a status of 500 and more, or no answer) before client error,
+    /// of the same side a real response before none, then snapshot order. Smaller is better.
     fn failure_rank(&self, index: usize) -> (bool, bool, usize) {
         let leg = &self.legs[index];
         let real = if self.wants_report {
@@ -100,19 +100,15 @@ impl Exchange {
     }
 
     /// The decision is made: picks the leg whose answer goes to the client and lets the others run on without one.
-    /// `Err` is the answer where no leg has one.
+    /// `Err` is the answer where no leg has one, and the leg that it stands for.
     ///
     /// # Errors
     /// The made-up answer.
-    pub fn decide(&mut self, decision: Decision) -> Result<usize, Problem> {
+    pub fn decide(&mut self, decision: Decision) -> Result<usize, (Problem, Option<usize>)> {
         self.decided = true;
         let winner = match decision {
             Decision::Success => self.legs.iter().position(|leg| leg.counted == Some(true) && leg.is_available()),
-            Decision::Failure => {
-                let failed = |index: &usize| self.legs[*index].counted == Some(false);
-                let best = (0..self.legs.len()).filter(failed).min_by_key(|index| self.failure_rank(*index));
-                best.filter(|best| self.legs[*best].is_available())
-            }
+            Decision::Failure => self.told_failure().filter(|told| self.legs[*told].is_available()),
         };
         self.winner = winner;
         for index in 0..self.legs.len() {
@@ -130,27 +126,30 @@ impl Exchange {
         }
     }
 
-    /// The status that a failure is answered with, whether by an endpoint or made up.
+    /// The failure that stands for all of them.
+    fn told_failure(&self) -> Option<usize> {
+        let failed = |index: &usize| self.legs[*index].counted == Some(false);
+        (0..self.legs.len()).filter(failed).min_by_key(|index| self.failure_rank(*index))
+    }
+
+    /// The leg that stands for the decision where none is passed on: the lowest that is ok, or the failure that is told.
     #[must_use]
-    pub fn failure_status(&self) -> u16 {
-        let failed = (0..self.legs.len()).filter(|index| self.legs[*index].counted == Some(false));
-        let best = failed.min_by_key(|index| self.failure_rank(*index)).map(|index| &self.legs[index]);
-        best.and_then(|leg| leg.result.as_ref()).map_or(502, |result| {
-            let made_up = result.outcome.made_up_status(self.route.config.policy.on_timeout);
-            result.status.filter(|_| result.error.is_none()).unwrap_or(made_up)
-        })
+    pub fn representative(&self, decision: Decision) -> Option<usize> {
+        match decision {
+            Decision::Success => self.legs.iter().position(|leg| leg.counted == Some(true)),
+            Decision::Failure => self.told_failure(),
+        }
     }
 
     /// The answer where no endpoint's can be passed on.
-    fn made_up(&self, decision: Decision) -> Problem {
+    fn made_up(&self, decision: Decision) -> (Problem, Option<usize>) {
         let policy = &self.route.config.policy;
         if decision == Decision::Success {
             let detail = "every successful answer was too long to be kept until the decision";
-            return Problem::new(502, "http_response_body_size", detail);
+            return (Problem::new(502, "http_response_body_size", detail), None);
         }
-        let failed = (0..self.legs.len()).filter(|index| self.legs[*index].counted == Some(false));
-        let Some(index) = failed.min_by_key(|index| self.failure_rank(*index)) else {
-            return Problem::new(502, "proxy_internal_response", "no endpoint answered");
+        let Some(index) = self.told_failure() else {
+            return (Problem::new(502, "proxy_internal_response", "no endpoint answered"), None);
         };
         let leg = &self.legs[index];
         let (outcome, kind, detail) = match &leg.result {
@@ -168,6 +167,6 @@ impl Exchange {
             leg.target.label,
             outcome.as_str(),
         );
-        Problem::new(outcome.made_up_status(policy.on_timeout), kind, detail)
+        (Problem::new(outcome.made_up_status(policy.on_timeout), kind, detail), Some(index))
     }
 }

@@ -1,5 +1,6 @@
 //! The first half of a request: its body goes from the client through the window to every leg, until the policy has a
-//! decision or the client turns out to be at fault.
+//! decision or the client turns out to be at fault. The legs begin when enough of the body is there, so that what a slow
+//! client costs is paid here and not by the endpoints.
 
 use std::{
     task::{Context, Poll},
@@ -8,7 +9,13 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Exchange, alarm::Alarm, far, quorum::Decision};
+use super::{
+    Exchange,
+    alarm::Alarm,
+    far,
+    pace::{Pace, Patience, Slow},
+    quorum::Decision,
+};
 use crate::{
     clock,
     downstream::Downstream,
@@ -34,8 +41,8 @@ pub enum Fault {
     #[error("the request body has {0}")]
     Chunks(#[from] crate::http::chunked::ChunkError),
     /// 408
-    #[error("the request body stopped coming for longer than {0:?}")]
-    Slow(Duration),
+    #[error("{}", slow(*.0))]
+    Slow(Slow),
     /// 413
     #[error("the request body is longer than {0} bytes, which is the limit here")]
     TooLong(u64),
@@ -53,11 +60,22 @@ impl Fault {
     }
 }
 
+fn slow(slow: Slow) -> String {
+    match slow {
+        Slow::Idle(limit) => {
+            format!("the request body stopped coming for longer than {}", runtime::duration::format(limit))
+        }
+        Slow::Rate(rate) => {
+            format!("the request body came at less than {} a second on average", runtime::size::ByteSize(rate))
+        }
+    }
+}
+
 /// What the exchange is waiting for while a body comes in.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Waits {
-    /// Since when nothing came from the client though there is room.
-    client: Option<Instant>,
+    /// For the client, from whom nothing comes though there is room.
+    client: Patience,
     /// Since when the client is all that everyone waits for: that time does not count.
     only_client: Option<Instant>,
     /// Since when the window is full.
@@ -73,13 +91,62 @@ enum Read {
 }
 
 impl Exchange {
-    /// Drives the exchange towards a decision. `idle` is how long the client may pause in its body.
+    /// Whether as much of the body is there as the legs need to begin.
+    #[must_use]
+    pub fn has_enough(&self) -> bool {
+        self.window.is_finished() || self.window.received() >= self.route.config.policy.begins_at()
+    }
+
+    /// Reads the body until the legs can begin; tells what kept them from that. `pace` is how slow the client may be.
+    pub fn poll_collect(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Downstream,
+        body: &mut BodyReader,
+        pace: Pace,
+        alarm: &mut Alarm,
+    ) -> Poll<Option<Gathered>> {
+        let mut now = clock::now();
+        loop {
+            if self.has_enough() {
+                return Poll::Ready(None);
+            }
+            let read = self.read_body(cx, client, body, now);
+            match read {
+                Read::Over(over) => return Poll::Ready(Some(over)),
+                Read::Some => continue,
+                // Small pieces cost more than they hold, and a client can send as many of them as it likes.
+                Read::WindowFull if self.compact() => continue,
+                Read::WindowFull => return Poll::Ready(None),
+                Read::Waiting => drop(self.compact()),
+            }
+            self.waits.client.begin(now);
+            let due = self.waits.client.due(pace, self.window.received()).unwrap_or_else(far);
+            match alarm.poll(cx, due) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(then) => now = then,
+            }
+            if let Some(fault) = self.slow(pace, now) {
+                return Poll::Ready(Some(fault));
+            }
+        }
+    }
+
+    /// Puts together what came in small pieces; whether that made room.
+    fn compact(&mut self) -> bool {
+        let before = self.window.cost();
+        self.window.compact();
+        self.share.set(self.held + self.window.cost());
+        self.window.cost() < before
+    }
+
+    /// Drives the exchange, whose legs have begun, towards a decision.
     pub fn poll_gather(
         &mut self,
         cx: &mut Context<'_>,
         client: &mut Downstream,
         body: &mut BodyReader,
-        idle: Duration,
+        pace: Pace,
         alarm: &mut Alarm,
     ) -> Poll<Gathered> {
         let mut now = clock::now();
@@ -99,19 +166,25 @@ impl Exchange {
                 continue;
             }
             self.note_waits(&read, now);
-            let due = self.gather_due(idle);
+            let due = self.gather_due(pace);
             match alarm.poll(cx, due) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(then) => now = then,
             }
-            if self.waits.client.is_some_and(|since| now >= since + idle) {
-                return Poll::Ready(Gathered::Fault(Fault::Slow(idle)));
+            if let Some(fault) = self.slow(pace, now) {
+                return Poll::Ready(fault);
             }
             if self.waits.only_client.is_none() {
                 self.expire(now);
             }
             self.drop_laggards(now);
         }
+    }
+
+    /// What the client is told where it has been too slow.
+    fn slow(&self, pace: Pace, now: Instant) -> Option<Gathered> {
+        let slow = self.waits.client.slow(pace, self.window.received(), now)?;
+        Some(Gathered::Fault(Fault::Slow(slow)))
     }
 
     /// With the report every leg is waited for; else the policy decides.
@@ -193,11 +266,12 @@ impl Exchange {
                     waits.window = Some(now);
                     self.route.metrics.window_stalls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 }
-                waits.client = None;
+                waits.client.end(now);
             }
             Read::Waiting if !self.window.is_finished() => {
                 waits.window = None;
-                waits.client.get_or_insert(now);
+                waits.client.begin(now);
+                self.window.unpin();
                 let caught_up = |leg: &super::leg::Leg| !leg.is_writing() || self.window.is_passed(leg.cursor());
                 if self.legs.iter().all(caught_up) {
                     waits.only_client.get_or_insert(now);
@@ -212,7 +286,8 @@ impl Exchange {
     /// Something came from the client: stops the clocks.
     fn end_waits(&mut self, now: Instant) {
         self.end_only_client(now);
-        self.waits = Waits::default();
+        self.waits.client.end(now);
+        self.waits.window = None;
     }
 
     /// Time spent waiting for the client only does not count.
@@ -222,9 +297,9 @@ impl Exchange {
         }
     }
 
-    fn gather_due(&self, idle: Duration) -> Instant {
+    fn gather_due(&self, pace: Pace) -> Instant {
         let lag = self.waits.window.map(|since| since + self.route.config.policy.lag_timeout.max(MIN_LAG));
-        let client = self.waits.client.map(|since| since + idle);
+        let client = self.waits.client.due(pace, self.window.received());
         // While only the client is waited for, its own time-out is running.
         let own = if self.waits.only_client.is_some() { None } else { self.next_due() };
         lag.into_iter().chain(client).chain(own).min().unwrap_or_else(far)

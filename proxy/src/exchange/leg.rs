@@ -266,7 +266,7 @@ impl Leg {
             self.end_with(Outcome::Rejected, LegError::new("connection_limit_reached", detail), now);
             return;
         }
-        let idle = self.target.checkout(terms.worker, now);
+        let idle = self.target.checkout(terms.worker, now, !terms.is_idempotent);
         self.begin(idle, terms, now);
     }
 
@@ -356,7 +356,7 @@ impl Leg {
         if let State::Open(io) = std::mem::replace(&mut self.state, State::Resting)
             && reusable
         {
-            self.target.checkin(terms.worker, io, now + terms.pool_idle, terms.pool);
+            self.target.checkin(terms.worker, io, now, terms.pool_idle, terms.pool);
         }
         let outcome = Outcome::of_status(status, self.success);
         self.end(LegResult { outcome, status: Some(status), error: None }, now);

@@ -1,7 +1,7 @@
 //! The policy as a pure state machine: outcomes in, a decision out. No clock, no I/O, no bodies.
 
 /// Counts the outcomes of the legs of one request and says when they decide it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Quorum {
     /// How many legs there are.
     pub total: usize,

@@ -50,7 +50,6 @@ mod tests {
     use std::sync::Arc;
 
     use snapshot::{ClusterName, Endpoint};
-    use tokio::time::Instant;
 
     use super::*;
     use crate::{
@@ -95,7 +94,7 @@ mod tests {
             worker: 0,
         };
         let begun = || {
-            let mut exchange = Exchange::new(&route, &request, &budget, &limits, Instant::now());
+            let mut exchange = Exchange::new(&route, &request, &budget, &limits);
             exchange.begin(|head| head.extend_from_slice(b"GET / HTTP/1.1\r\n\r\n"));
             exchange
         };

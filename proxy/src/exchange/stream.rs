@@ -4,16 +4,21 @@ use std::{
     collections::VecDeque,
     io::IoSlice,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Exchange, alarm::Alarm, leg::HOLD, spare::ENTRIES};
+use super::{
+    Exchange,
+    alarm::Alarm,
+    leg::HOLD,
+    pace::{Pace, Patience},
+    spare::ENTRIES,
+};
 use crate::{
     buffers, clock,
-    downstream::Downstream,
+    downstream::{Downstream, UNSEEN},
     http::chunked,
     outcome::{LegError, Outcome},
 };
@@ -47,8 +52,10 @@ pub struct Outgoing {
     /// Whether the body is sent in chunks.
     pub chunked: bool,
     ended: bool,
-    /// Since when the client has taken nothing.
-    stalled: Option<Instant>,
+    /// For the client, which takes nothing more.
+    stalled: Patience,
+    /// What it has taken since it first did not take everything: before that, buffers on the way did.
+    taken: u64,
     /// Bytes of body queued so far.
     pub body_bytes: u64,
 }
@@ -65,7 +72,8 @@ impl Outgoing {
         self.clear();
         put_head(&mut self.head);
         (self.head_sent, self.bytes, self.body_bytes) = (0, self.head.len(), 0);
-        (self.chunked, self.ended, self.stalled) = (false, false, None);
+        (self.chunked, self.ended) = (false, false);
+        (self.stalled, self.taken) = (Patience::default(), 0);
     }
 
     /// Lets go of everything but memory that the next answer can use.
@@ -129,8 +137,8 @@ impl Outgoing {
                 ready!(client.poll_write(cx, &slices[..used]))?
             };
             self.bytes -= written;
-            self.stalled = None;
             let of_head = written.min(head.len());
+            self.moved(written);
             self.head_sent += of_head;
             written -= of_head;
             while let Some(front) = self.queue.front_mut() {
@@ -145,27 +153,43 @@ impl Outgoing {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes everything, giving up where the client takes nothing for `idle`.
-    pub async fn flush(&mut self, client: &mut Downstream, idle: Duration, alarm: &mut Alarm) -> bool {
+    /// The client has taken some.
+    fn moved(&mut self, written: usize) {
+        if self.stalled.is_waiting() {
+            self.stalled.end(clock::now());
+        }
+        if self.stalled.has_begun() {
+            self.taken += written as u64;
+        }
+    }
+
+    /// The client takes nothing for now: when it will have been too slow.
+    fn stall(&mut self, pace: Pace, now: Instant) -> Instant {
+        self.stalled.begin(now);
+        self.stalled.due(pace, self.taken + UNSEEN).unwrap_or(now)
+    }
+
+    /// Writes everything, giving up on a client that is slower than `pace`.
+    pub async fn flush(&mut self, client: &mut Downstream, pace: Pace, alarm: &mut Alarm) -> bool {
         std::future::poll_fn(|cx| {
             match self.poll_flush(cx, client) {
                 Poll::Ready(result) => return Poll::Ready(result.is_ok()),
                 Poll::Pending => {}
             }
-            let since = *self.stalled.get_or_insert_with(clock::now);
-            alarm.poll(cx, since + idle).map(|_| false)
+            let due = self.stall(pace, clock::now());
+            alarm.poll(cx, due).map(|_| false)
         })
         .await
     }
 }
 
 impl Exchange {
-    /// Drives the answer of the winner to the client. `idle` is how long the client may take nothing.
+    /// Drives the answer of the winner to the client. `pace` is how slow the client may be in taking it.
     pub fn poll_stream(
         &mut self,
         cx: &mut Context<'_>,
         client: &mut Downstream,
-        idle: Duration,
+        pace: Pace,
         alarm: &mut Alarm,
     ) -> Poll<Streamed> {
         let Some(winner) = self.winner else { return Poll::Ready(Streamed::Cut) };
@@ -199,7 +223,7 @@ impl Exchange {
             let limit = if flushed {
                 self.legs[winner].last_read + self.route.config.policy.timeouts.idle
             } else {
-                *self.outgoing.stalled.get_or_insert(now) + idle
+                self.outgoing.stall(pace, now)
             };
             match alarm.poll(cx, self.next_due().map_or(limit, |due| due.min(limit))) {
                 Poll::Pending => return Poll::Pending,

@@ -6,13 +6,16 @@
 
 use std::{collections::VecDeque, io::IoSlice};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::spare::ENTRIES;
 use crate::http::chunked;
 
 /// The least a piece counts: what it costs to keep it, however small it is.
 pub const LEAST: usize = 256;
+
+/// A piece up to this long is copied where it would keep a much larger read buffer from being used again.
+const SMALL: usize = 4 * 1024;
 
 /// The part of a request body that is in memory.
 #[derive(Debug, Default)]
@@ -26,6 +29,8 @@ pub struct Window {
     finished: bool,
     /// Bytes of body that came in, framing not counted.
     received: u64,
+    /// How many of the last pieces may be parts of read buffers.
+    loose: usize,
 }
 
 #[derive(Debug)]
@@ -62,7 +67,7 @@ impl Window {
     /// Makes it an empty window of `limit` bytes for the next request; memory is used again.
     pub fn reset(&mut self, limit: usize, chunked: bool) {
         self.clear();
-        (self.base, self.cost, self.received) = (0, 0, 0);
+        (self.base, self.cost, self.received, self.loose) = (0, 0, 0, 0);
         (self.limit, self.chunked, self.finished) = (limit, chunked, false);
     }
 
@@ -79,10 +84,43 @@ impl Window {
     /// Takes the next piece of the body, which must not be empty.
     pub fn push(&mut self, data: Bytes) {
         self.received += data.len() as u64;
+        self.loose += 1;
+        self.append(data);
+    }
+
+    fn append(&mut self, data: Bytes) {
         let head = if self.chunked { chunked::chunk_head(data.len()) } else { Bytes::new() };
         let piece = Piece { head, data };
         self.cost += piece.cost();
         self.pieces.push_back(piece);
+    }
+
+    /// Puts the small pieces at the end together, so that they cost what they hold. To be called only while no leg has
+    /// a cursor into the window and the body is not complete.
+    pub fn compact(&mut self) {
+        if std::mem::take(&mut self.loose) == 0 {
+            return;
+        }
+        let from = self.pieces.iter().rposition(|piece| piece.data.len() >= SMALL).map_or(0, |last| last + 1);
+        let small = self.pieces.range(from..);
+        let mut together = BytesMut::with_capacity(small.map(|piece| piece.data.len()).sum());
+        for piece in self.pieces.drain(from..) {
+            self.cost -= piece.cost();
+            together.extend_from_slice(&piece.data);
+        }
+        while !together.is_empty() {
+            let piece = together.split_to(together.len().min(SMALL));
+            self.append(piece.freeze());
+        }
+    }
+
+    /// Copies the small pieces that came last out of the buffers that they were read into: a client that sends a few
+    /// bytes at a time would otherwise keep a whole buffer with each of them.
+    pub fn unpin(&mut self) {
+        let last = self.pieces.len().saturating_sub(std::mem::take(&mut self.loose));
+        for piece in self.pieces.range_mut(last..).filter(|piece| piece.data.len() < SMALL) {
+            piece.data = Bytes::copy_from_slice(&piece.data);
+        }
     }
 
     /// The body is complete. Only from here on can its copies look complete to an endpoint.
@@ -254,6 +292,62 @@ mod tests {
         window.advance(&mut cursor, 1);
         window.trim(cursor);
         assert!(window.has_room() && !window.is_replayable());
+    }
+
+    #[test]
+    fn small_pieces_put_together_cost_what_they_hold_and_are_the_same_bytes() {
+        for chunked in [false, true] {
+            let mut window = window(64 << 10, chunked);
+            let mut body = Vec::new();
+            let mut put = |window: &mut Window, length: usize, byte| {
+                window.push(Bytes::from(vec![byte; length]));
+                body.extend(vec![byte; length]);
+            };
+            put(&mut window, 5000, 1);
+            for n in 0..3000 {
+                put(&mut window, 3, (n % 251) as u8);
+                if n % 7 == 0 {
+                    window.compact();
+                }
+            }
+            window.compact();
+            assert!(window.cost() <= body.len() + LEAST, "{} for {}", window.cost(), body.len());
+            assert_eq!(window.received(), body.len() as u64);
+            window.finish();
+            let wire = drain(&window, &mut Cursor::default(), 1000);
+            if chunked {
+                let mut decoded = Vec::new();
+                let (mut decoder, mut buffer) = (chunked::Decoder::default(), BytesMut::from(&wire[..]));
+                while let chunked::Decoded::Data(data) = decoder.decode(&mut buffer).unwrap() {
+                    decoded.extend_from_slice(&data);
+                }
+                assert_eq!(decoded, body);
+            } else {
+                assert_eq!(wire, body);
+            }
+            window.trim_all();
+            assert_eq!(window.cost(), 0);
+        }
+    }
+
+    #[test]
+    fn a_small_piece_does_not_keep_the_buffer_that_it_was_read_into() {
+        for compact in [true, false] {
+            let mut window = window(1 << 20, false);
+            let mut buffer = BytesMut::with_capacity(1 << 16);
+            let place = buffer.as_ptr();
+            buffer.extend_from_slice(b"ab");
+            window.push(buffer.split_to(1).freeze());
+            window.push(buffer.split_to(1).freeze());
+            if compact {
+                window.compact();
+            } else {
+                window.unpin();
+            }
+            buffer.reserve(1 << 16);
+            assert_eq!(buffer.as_ptr(), place, "nobody else has a part of it");
+            assert_eq!(drain(&window, &mut Cursor::default(), 9), b"ab");
+        }
     }
 
     proptest! {

@@ -33,6 +33,8 @@ pub enum Class {
     ForwardedHost,
     /// `Forwarded`, and any other `X-Forwarded-*`.
     Forwarded,
+    /// `Idempotency-Key`
+    IdempotencyKey,
     /// `X-Broadcast-*`
     Broadcast,
     /// Everything else: passed on as it came.
@@ -60,6 +62,7 @@ impl Class {
             (10, b'k') if is("keep-alive") => Self::HopByHop,
             (12, b'x') if is("x-request-id") => Self::RequestId,
             (14, b'c') if is("content-length") => Self::ContentLength,
+            (15, b'i') if is("idempotency-key") => Self::IdempotencyKey,
             (15, b'x') if is("x-forwarded-for") => Self::ForwardedFor,
             (16, b'x') if is("x-forwarded-host") => Self::ForwardedHost,
             (16, b'p') if is("proxy-connection") => Self::ProxyConnection,
@@ -101,6 +104,7 @@ mod tests {
             ("x-forwarded-host", Class::ForwardedHost),
             ("x-forwarded-port", Class::Forwarded),
             ("forwarded", Class::Forwarded),
+            ("idempotency-key", Class::IdempotencyKey),
             ("x-broadcast-result", Class::Broadcast),
             ("x-forwarded", Class::Other),
             ("accept-encoding", Class::Other),

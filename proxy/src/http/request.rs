@@ -275,10 +275,10 @@ impl RequestHead {
         self.host.map(|host| host.get(self.bytes()))
     }
 
-    /// Whether sending it twice does what sending it once does (RFC 9110 section 9.2.2).
+    /// Whether the client says that its endpoints tell a repetition of it from another request.
     #[must_use]
-    pub fn is_idempotent(&self) -> bool {
-        matches!(self.method(), b"GET" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS" | b"TRACE")
+    pub fn has_idempotency_key(&self) -> bool {
+        self.fields.of(Class::IdempotencyKey).any(|key| !key.is_empty())
     }
 
     /// Whether an answer to it has no body, whatever its head says.

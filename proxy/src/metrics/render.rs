@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write, sync::atomic::Ordering};
 
-use super::{Histogram, RequestResult, names};
+use super::{Histogram, RequestResult, RouteMetrics, names};
 use crate::{outcome::Outcome, shared::Shared, table::RouteEntry};
 
 /// All families of the data plane.
@@ -33,13 +33,7 @@ pub fn render(shared: &Shared) -> String {
         }
     }
 
-    out.family(names::REQUESTS, "counter", "Requests by what became of them.");
-    for route in &routes {
-        for result in RequestResult::ALL {
-            let labels = [("route", &*route.config.name), ("result", result.as_str())];
-            out.sample(names::REQUESTS, &labels, route.metrics.results(result));
-        }
-    }
+    results(&mut out, &routes);
     out.family(names::REFUSED, "counter", "Requests refused before they had a route.");
     for (status, count) in shared.refused.iter() {
         out.sample(names::REFUSED, &[("status", &status.to_string())], count);
@@ -86,6 +80,23 @@ pub fn render(shared: &Shared) -> String {
     out.single(names::SNAPSHOT_AGE, "gauge", "Seconds since the snapshot was put into service.", age);
     out.single(names::LOG_DROPPED, "counter", "Access-log entries that were lost.", shared.log.dropped());
     out.0
+}
+
+fn results(out: &mut Text, routes: &[&RouteEntry]) {
+    type Count = fn(&RouteMetrics, RequestResult) -> u64;
+    let families: [(&str, &str, Count); 2] = [
+        (names::REQUESTS, "Requests by what their answer said.", RouteMetrics::results),
+        (names::COMPLETED, "Requests by what became of them when the last leg had ended.", RouteMetrics::completions),
+    ];
+    for (name, help, count) in families {
+        out.family(name, "counter", help);
+        for route in routes {
+            for result in RequestResult::ALL {
+                let labels = [("route", &*route.config.name), ("result", result.as_str())];
+                out.sample(name, &labels, count(&route.metrics, result));
+            }
+        }
+    }
 }
 
 fn endpoints(out: &mut Text, routes: &[&RouteEntry]) {

@@ -56,7 +56,7 @@ async fn defect_4_connections_to_endpoints_are_used_again() {
 #[tokio::test]
 async fn defect_5_a_body_goes_on_to_the_endpoints_as_it_comes() {
     let [a, b] = origins([Reply::ok("a"), Reply::ok("b")]);
-    let proxy = over(&[&a, &b]).start();
+    let proxy = over(&[&a, &b]).streaming().start();
     let body = bytes(30_000);
     let mut client = proxy.sent(sized_post(body.len())).await;
     for end in [10_000, 20_000, 30_000] {

@@ -12,7 +12,7 @@ const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 async fn what_is_in_flight_finishes_and_what_is_idle_is_closed() {
     let gate = Gate::new();
     let [a, b] = origins([Reply::ok("a"), Reply::ok("b").hold(&gate)]);
-    let mut proxy = over(&[&a, &b]).total(NEVER).start();
+    let mut proxy = over(&[&a, &b]).streaming().total(NEVER).start();
     let mut fresh = proxy.client().await;
     b.set([Reply::ok("b"), Reply::ok("b").hold(&gate)]);
     let mut idle = proxy.sent(GET).await;
@@ -61,7 +61,7 @@ async fn stragglers_finish_too() {
 async fn the_deadline_cuts_what_has_not_ended() {
     let reply = Reply::ok(bytes(1000)).hang_at(At::Body(500));
     let [a, b] = origins([reply, Reply::never()]);
-    let mut proxy = over(&[&a, &b]).require("any").total(NEVER).start();
+    let mut proxy = over(&[&a, &b]).require("any").streaming().total(NEVER).start();
     let mut streaming = proxy.sent(GET).await;
     let mut answer = streaming.read_head("GET").await;
     streaming.read_body(&mut answer, 500).await;

@@ -200,6 +200,11 @@ impl Setup {
         self.policy(|policy| policy.require = text.parse().expect("a requirement"))
     }
 
+    /// The legs begin at the first piece of a body.
+    pub(crate) fn streaming(self) -> Self {
+        self.policy(|policy| policy.stream = true)
+    }
+
     pub(crate) fn total(self, timeout: Duration) -> Self {
         self.policy(|policy| policy.timeouts.total = timeout)
     }
@@ -319,6 +324,11 @@ impl Proxy {
     /// How many requests had that result.
     pub(crate) fn results(&self, result: &str) -> u64 {
         self.metric("fanfare_requests_total", &[("result", result)]) as u64
+    }
+
+    /// How many requests had that result when their last leg had ended.
+    pub(crate) fn completed(&self, result: &str) -> u64 {
+        self.metric("fanfare_requests_completed_total", &[("result", result)]) as u64
     }
 
     /// Legs that run now, at any endpoint.

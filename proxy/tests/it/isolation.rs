@@ -197,7 +197,7 @@ async fn requests_in_flight_are_capped() {
     let proxy = over(&[&a]).limits(|l| l.inflight = 2).total(NEVER).start();
     let mut waiting = [proxy.sent(GET).await, proxy.sent(GET).await];
     gate.wait_reached(2).await;
-    let mut client = proxy.sent(crate::fixture::sized_post(4)).await;
+    let mut client = proxy.sent(crate::fixture::sized_post(4) + "body").await;
     let answer = client.read_response("POST").await;
     assert_eq!(answer.status, 503, "{answer}");
     assert_eq!(a.requests().len(), 2, "nothing was sent for it");

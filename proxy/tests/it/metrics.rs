@@ -151,3 +151,81 @@ async fn what_is_known_of_endpoints_can_be_looked_at() {
         assert_eq!((&recent["outcome"], &recent["status"]), (&outcome.into(), &status.into()), "{shown}");
     }
 }
+
+#[tokio::test]
+async fn what_became_of_a_request_is_counted_when_its_last_leg_has_ended() {
+    let gates = [Gate::new(), Gate::new()];
+    let held = |n: usize, status| Reply::new(status).hold(&gates[n]);
+    let [a, b, c] = origins([Reply::ok("a"), Reply::ok("b"), held(0, 500)]);
+    let proxy = over(&[&a, &b, &c]).require("majority").total(NEVER).start();
+    proxy.get("/").await.expect_status(200);
+    assert_eq!(
+        (proxy.results("ok"), proxy.completed("ok"), proxy.completed("partial")),
+        (1, 0, 0),
+        "one leg still runs"
+    );
+    gates[0].release();
+    proxy.settled().await;
+    assert_eq!((proxy.results("ok"), proxy.completed("ok"), proxy.completed("partial")), (1, 0, 1));
+    // The other way round a failure stays one, and all is well where all are.
+    c.set(Reply::ok("c"));
+    proxy.get("/").await.expect_status(200);
+    proxy.settled().await;
+    a.set(Reply::new(500));
+    b.set(Reply::new(500));
+    c.set(held(1, 200));
+    proxy.get("/").await.expect_status(500);
+    gates[1].release();
+    proxy.settled().await;
+    assert_eq!((proxy.completed("ok"), proxy.completed("partial"), proxy.completed("failed")), (1, 1, 1));
+}
+
+#[tokio::test]
+async fn a_replica_that_always_times_out_does_not_look_well() {
+    let [a, b] = origins([Reply::ok("a"), Reply::ok("b")]);
+    let silent = testkit::origin::BlackHole::silent();
+    let proxy = over(&[&a, &b, &silent]).require("majority").total(ms(200)).start();
+    for _ in 0..3 {
+        proxy.get("/").await.expect_status(200);
+    }
+    proxy.settled().await;
+    assert_eq!((proxy.results("ok"), proxy.completed("ok"), proxy.completed("partial")), (3, 0, 3));
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_after_it_began_is_a_failure_in_the_end() {
+    let (gate, half) = (Gate::new(), testkit::origin::At::Body(500));
+    let a = origin(0, Reply::ok("x".repeat(1000)).hold_at(half, &gate).reset_at(half));
+    let proxy = over(&[&a]).require("any").start();
+    let mut client = proxy.sent("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let mut answer = client.read_head("GET").await;
+    gate.release();
+    client.read_body(&mut answer, u64::MAX).await;
+    assert!(answer.end.is_cut(), "{answer}");
+    proxy.settled().await;
+    assert_eq!((proxy.completed("ok"), proxy.completed("failed")), (0, 1));
+}
+
+#[tokio::test]
+async fn every_request_with_a_route_is_completed_once() {
+    let gate = Gate::new();
+    let [a, b] = origins([Reply::ok("a").hold(&gate), Reply::ok("b")]);
+    let proxy = over(&[&a, &b]).require("any").limits(|l| l.inflight = 1).policy(|p| p.max_body = Some(10)).start();
+    let mut waiting = proxy.sent("GET / HTTP/1.1\r\nHost: x\r\nAccept: application/vnd.broadcast+json\r\n\r\n").await;
+    gate.wait_reached(1).await;
+    proxy.get("/").await.expect_status(503);
+    proxy.request("POST", "/", &[], &[b'x'; 11]).await.expect_status(413);
+    proxy.sent(crate::fixture::sized_post(5)).await.close();
+    testkit::eventually!("the client that left to be noticed", proxy.completed("client"), |n| *n == 2);
+    gate.release();
+    waiting.read_response("GET").await.expect_status(200);
+    proxy.publish(&[]);
+    testkit::eventually!("no endpoints", proxy.get("/").await.status, |s| *s == 503);
+    proxy.settled().await;
+    for result in ["ok", "partial", "failed", "client", "rejected", "empty"] {
+        assert_eq!(proxy.completed(result), proxy.results(result), "{result}");
+    }
+    // Until the new list is in force, more requests may have been answered.
+    let (ok, client, rejected) = (proxy.completed("ok"), proxy.completed("client"), proxy.completed("rejected"));
+    assert!(ok >= 1 && client == 2 && rejected >= 1, "ok {ok}, client {client}, rejected {rejected}");
+}

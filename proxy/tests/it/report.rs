@@ -5,7 +5,7 @@ use std::sync::Arc;
 use snapshot::{Endpoint, PodRef};
 use testkit::origin::{Gate, Reply};
 
-use crate::fixture::{NEVER, Place, REPORT, Setup, bytes, ms, origin, origins, over, refusing};
+use crate::fixture::{NEVER, Place, REPORT, Setup, bytes, ms, origin, origins, over, refusing, result_of};
 
 #[tokio::test]
 async fn every_answer_says_how_it_came_about() {
@@ -42,12 +42,15 @@ async fn an_early_answer_says_what_is_pending() {
 }
 
 #[tokio::test]
-async fn nobodys_answer_names_no_endpoint() {
+async fn a_made_up_answer_names_the_endpoint_that_it_stands_for() {
     let dead = refusing(0);
     let proxy = over(&[&dead]).start();
     let answer = proxy.get("/").await;
     assert_eq!(answer.header("x-broadcast-result"), Some("total=1, ok=0, failed=1, pending=0, required=1"));
-    assert_eq!(answer.header("x-broadcast-endpoint"), None);
+    assert_eq!(answer.header("x-broadcast-endpoint"), Some(&*dead.place().to_string()));
+    let answer = over(&[]).start().get("/").await;
+    assert_eq!(answer.header("x-broadcast-result"), Some("total=0, ok=0, failed=0, pending=0, required=0"));
+    assert_eq!(answer.header("x-broadcast-endpoint"), None, "there is none");
 }
 
 #[tokio::test]
@@ -192,4 +195,57 @@ async fn the_report_can_be_turned_off() {
     assert_eq!(a.wait_requests(1).await[0].headers.all("accept"), [REPORT.1]);
     let answer = over(&[&refusing(3)]).policy(|p| p.report = false).start().get("/").await;
     assert!(answer.headers.iter().all(|(name, _)| !name.to_lowercase().starts_with("x-broadcast")), "{answer}");
+}
+
+#[tokio::test]
+async fn every_answer_says_what_the_legs_did_whoever_made_it() {
+    let [a] = origins([Reply::ok("a")]);
+    let dead = refusing(3);
+    let setup = || {
+        over(&[&a, &dead]).policy(|p| p.max_body = Some(10)).listener(|l| {
+            l.allow = vec!["GET,POST /*".parse().unwrap()];
+            l.routes[0].matches = "/known/*".parse().unwrap();
+            l.timeouts.body = ms(200);
+            (l.head.bytes, l.head.target) = (2000, 1000);
+        })
+    };
+    let via = "Via: 1.1 me\r\n";
+    let cases = [
+        ("GET /known/ HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), 502, [2, 1, 1, 0, 2]),
+        ("BAN /known/ HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), 403, [0; 5]),
+        ("GET /other HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), 404, [0; 5]),
+        ("POST /known/ HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nbod".to_owned(), 408, [2, 0, 0, 2, 2]),
+        ("POST /known/ HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n".to_owned(), 413, [2, 0, 0, 2, 2]),
+        ("GET /known/ HTTP/1.1\r\n\r\n".to_owned(), 400, [0; 5]),
+        (format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(1500)), 414, [0; 5]),
+        (format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(2500)), 431, [0; 5]),
+        (format!("TRACE /known/ HTTP/1.1\r\nHost: x\r\n{via}\r\n"), 405, [0; 5]),
+    ];
+    for report in [true, false] {
+        let proxy = setup().policy(|p| p.report = report).start();
+        for (request, status, counts) in &cases {
+            let answer = proxy.answer_to(request, "GET").await;
+            assert_eq!(answer.status, *status, "{answer}");
+            if !report {
+                let silent = answer.headers.iter().all(|(name, _)| !name.to_lowercase().starts_with("x-broadcast"));
+                assert!(silent, "{answer}");
+                continue;
+            }
+            assert_eq!(result_of(&answer), *counts, "{answer}");
+            let stands_for = (*status == 502).then(|| dead.place().to_string());
+            assert_eq!(answer.header("x-broadcast-endpoint"), stands_for.as_deref(), "{answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_report_says_which_endpoint_its_status_is_of() {
+    let [a, b] = origins([Reply::ok("a"), Reply::new(500)]);
+    let proxy = over(&[&a, &b]).start();
+    let answer = proxy.request("GET", "/", &[REPORT], b"").await.expect_status(500);
+    assert_eq!(answer.header("x-broadcast-endpoint"), Some(&*b.place().to_string()));
+    // An answer that was cut is none, whatever its head said.
+    b.set(Reply::ok(bytes(1000)).reset_at(testkit::origin::At::Body(500)));
+    let (status, report) = proxy.report("GET", "/", b"").await;
+    assert_eq!((status, &report["nodes"][b.place().to_string()]), (502, &502.into()), "{report}");
 }

@@ -11,6 +11,7 @@ mod names;
 mod paths;
 mod retries;
 mod sending;
+mod slow_clients;
 mod stragglers;
 mod target;
 mod timeouts;

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     metrics::{Family, documented},
-    read,
+    path, read,
 };
 
 /// Labels that the scrape adds, and the one of histograms.
@@ -142,6 +142,55 @@ fn alerts_ask_only_for_what_exists() {
             assert!(grouped.is_empty() || grouped.iter().any(|other| other == label), "{label} is not in {grouped:?}");
         }
     }
+}
+
+/// Runs a route's requests, counted as in `values` once a minute, through the shipped rules, and asks what fires at a time.
+fn firing(result: &str, values: &str, at: &str, alert: &str, expected: bool) {
+    let labels = "route: shop/cache, namespace: shop, job: fanfare, severity: warning";
+    let alerts: Value = serde_yaml::from_str(&read("deploy/observability/alerts.yaml")).expect("it is YAML");
+    let rules = alerts["groups"][0]["rules"].as_array().expect("a list");
+    let rule = rules.iter().find(|rule| rule["alert"] == alert).expect("the rule is there");
+    let text =
+        |name: &str| rule["annotations"][name].as_str().expect("a text").replace("{{ $labels.route }}", "shop/cache");
+    let alerts = if expected {
+        let told = serde_json::json!({"summary": text("summary"), "description": text("description")});
+        format!("[{{exp_labels: {{{labels}}}, exp_annotations: {told}}}]")
+    } else {
+        "[]".to_owned()
+    };
+    let series = |result: &str| {
+        format!(
+            "fanfare_requests_completed_total{{route=\"shop/cache\", namespace=\"shop\", job=\"fanfare\", result=\"{result}\"}}"
+        )
+    };
+    let test = format!(
+        "rule_files: ['{}']\nevaluation_interval: 1m\ntests:\n- interval: 1m\n  input_series:\n  \
+         - {{series: '{}', values: '{values}'}}\n  - {{series: '{}', values: '0+60x120'}}\n  alert_rule_test:\n  \
+         - {{eval_time: {at}, alertname: {alert}, exp_alerts: {alerts}}}\n",
+        path("deploy/observability/alerts.yaml").display(),
+        series(result),
+        series("ok"),
+    );
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("test.yaml");
+    std::fs::write(&file, &test).expect("it can be written");
+    let file = file.to_str().expect("text");
+    testkit::consumers::promtool(&["test", "rules", file]).unwrap_or_else(|said| panic!("{said}\n{test}"));
+}
+
+#[test]
+fn one_failing_request_every_ten_minutes_among_thousands_keeps_an_alert_firing() {
+    // Once a minute: one more failure every tenth time.
+    let rare = "0x9 1x9 2x9 3x9 4x9 5x9 6x9 7x9 8x9 9x9";
+    for result in ["failed", "empty", "rejected"] {
+        for at in ["13m", "19m", "29m", "40m", "71m"] {
+            firing(result, rare, at, "FanfareRequestFailed", true);
+        }
+    }
+    firing("partial", rare, "40m", "FanfareEndpointsMissed", true);
+    firing("failed", "0x120", "40m", "FanfareRequestFailed", false);
+    firing("client", rare, "40m", "FanfareRequestFailed", false);
+    firing("failed", "0x9 1x110", "60m", "FanfareRequestFailed", false);
 }
 
 #[test]

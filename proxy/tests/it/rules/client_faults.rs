@@ -25,7 +25,7 @@ async fn assert_aborted(proxy: &Proxy, origins: &[&Origin]) {
 async fn a_bad_chunk_is_400_whatever_the_endpoints_said() {
     for status in [200, 500] {
         let [a, b] = origins([Reply::new(status).early(), Reply::ok("b")]);
-        let proxy = over(&[&a, &b]).start();
+        let proxy = over(&[&a, &b]).streaming().start();
         let mut client = proxy.sent(CHUNKED_POST).await;
         client.send(unfinished(&[b"first"])).await;
         a.wait_until("the early answer", |j| j.requests.first().is_some_and(|r| r.answered)).await;
@@ -45,7 +45,7 @@ async fn a_bad_chunk_is_400_whatever_the_endpoints_said() {
 #[tokio::test]
 async fn a_body_that_grows_too_large_is_413() {
     let [a, b] = origins([Reply::ok("a"), Reply::ok("b")]);
-    let proxy = over(&[&a, &b]).policy(|p| p.max_body = Some(10_000)).start();
+    let proxy = over(&[&a, &b]).streaming().policy(|p| p.max_body = Some(10_000)).start();
     let mut client = proxy.sent(CHUNKED_POST).await;
     client.send(unfinished(&[&bytes(10_000)])).await;
     for origin in [&a, &b] {
@@ -89,7 +89,7 @@ async fn a_client_that_closes_before_its_body_ends_aborts_the_legs() {
     for reset in [false, true] {
         for head in [CHUNKED_POST.to_owned(), sized_post(100)] {
             let [a, b] = origins([Reply::ok("a"), Reply::ok("b")]);
-            let proxy = over(&[&a, &b]).require("any").start();
+            let proxy = over(&[&a, &b]).require("any").streaming().start();
             let mut client = proxy.sent(&head).await;
             client.send(if head == CHUNKED_POST { &b"5\r\nfirst\r\n"[..] } else { b"first" }).await;
             for origin in [&a, &b] {
@@ -108,7 +108,7 @@ async fn a_client_that_closes_before_its_body_ends_aborts_the_legs() {
 #[tokio::test]
 async fn a_client_that_half_closes_before_its_body_ends_has_cut_it() {
     let [a, b] = origins([Reply::ok("a"), Reply::ok("b")]);
-    let proxy = over(&[&a, &b]).start();
+    let proxy = over(&[&a, &b]).streaming().start();
     let mut client = proxy.sent(sized_post(10)).await;
     client.send("first").await;
     for origin in [&a, &b] {

@@ -50,7 +50,7 @@ async fn an_answer_is_never_tried_again() {
 async fn a_request_that_must_not_be_sent_twice_is_not() {
     let [a] = origins([Reply::ok("a").reset_at(At::Start)]);
     let proxy = over(&[&a]).policy(|p| p.retries = 3).start();
-    for method in ["POST", "PURGE", "PATCH"] {
+    for method in ["POST", "REFRESH", "PATCH"] {
         assert_eq!(proxy.request(method, "/", &[], b"body").await.status, 502, "{method}");
     }
     assert_eq!(a.requests().len(), 3);
@@ -135,6 +135,52 @@ async fn an_idle_connection_that_dies_in_use_fails_a_request_that_must_not_be_se
     assert_eq!(proxy.post(b"body").await.status, 502);
     assert_eq!(a.wait_requests(2).await.len(), 2);
     assert_eq!(proxy.legs(&a, "reset"), 1);
+}
+
+#[tokio::test]
+async fn which_requests_may_be_sent_twice_can_be_said() {
+    let dying = || [Reply::ok("first"), Reply::ok("").close_at(At::Start), Reply::ok("again")];
+    const KEY: (&str, &str) = ("Idempotency-Key", "\"8e03978e\"");
+    type Case = (&'static str, &'static [&'static str], &'static [(&'static str, &'static str)], u16);
+    let cases: [Case; 8] = [
+        ("PURGE", &["PURGE", "BAN"], &[], 200),
+        ("BAN", &["PURGE", "BAN"], &[], 200),
+        ("purge", &["PURGE", "BAN"], &[], 502),
+        ("POST", &["PURGE", "BAN"], &[], 502),
+        ("POST", &["PURGE", "BAN"], &[KEY], 200),
+        ("POST", &["PURGE", "BAN"], &[("Idempotency-Key", "")], 502),
+        ("PURGE", &[], &[], 502),
+        ("POST", &["POST"], &[], 200),
+    ];
+    for (method, idempotent, fields, status) in cases {
+        let a = origin(0, dying());
+        let setup = over(&[&a]).policy(|p| p.idempotent = idempotent.iter().map(|m| (*m).into()).collect());
+        let proxy = setup.start();
+        proxy.get("/1").await.expect_status(200);
+        proxy.settled().await;
+        assert_eq!(
+            proxy.request(method, "/2", fields, b"body").await.status,
+            status,
+            "{method} {idempotent:?} {fields:?}"
+        );
+        let seen = a.wait_requests(if status == 200 { 3 } else { 2 }).await;
+        assert!(seen[1..].iter().all(|r| r.method == method && r.text() == "body"), "{method}: {}", a.journal());
+        for (name, value) in fields {
+            assert!(seen[1..].iter().all(|r| r.headers.all(name) == [*value]), "the endpoints need it too");
+        }
+    }
+}
+
+#[tokio::test]
+async fn retries_apply_to_what_may_be_sent_twice() {
+    let failing = || Reply::ok("a").reset_at(At::Start);
+    for (method, fields, status) in
+        [("PURGE", &[][..], 200), ("POST", &[("Idempotency-Key", "k")], 200), ("POST", &[], 502)]
+    {
+        let a = origin(0, [failing(), Reply::ok("again")]);
+        let proxy = over(&[&a]).policy(|p| p.retries = 1).start();
+        assert_eq!(proxy.request(method, "/", fields, b"body").await.status, status, "{method} {fields:?}");
+    }
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ fn has_body(n: u64) -> impl Fn(&Journal) -> bool {
 #[tokio::test]
 async fn success_waits_for_the_end_of_the_request() {
     let [a, b] = origins([Reply::ok("early").early(), Reply::ok("b")]);
-    let proxy = over(&[&a, &b]).require("any").start();
+    let proxy = over(&[&a, &b]).require("any").policy(|p| p.start_after = 0).start();
     let mut client = proxy.sent(sized_post(3)).await;
     a.wait_until("the early answer to be written", |j| j.requests.first().is_some_and(|r| r.answered)).await;
     for n in 1..=2 {
@@ -31,7 +31,7 @@ async fn a_leg_that_did_not_take_the_whole_request_is_not_ok() {
     // It answers after the first part of the body and closes: the rest could not be delivered.
     let early = Reply::ok("early").when(When::Body(1)).connection_close().close_at(At::End);
     let [a, b] = origins([early, Reply::ok("b")]);
-    let proxy = over(&[&a, &b]).start();
+    let proxy = over(&[&a, &b]).streaming().start();
     let mut client = proxy.sent(CHUNKED_POST).await;
     client.send(unfinished(&[&bytes(1000)])).await;
     a.wait_closed().await;
@@ -48,7 +48,7 @@ async fn a_leg_that_did_not_take_the_whole_request_is_not_ok() {
 async fn failure_answers_at_once_closes_and_aborts_the_legs() {
     let refused = || Reply::new(500).body("refused").early();
     let [a, b, c] = origins([refused(), refused(), Reply::ok("c")]);
-    let proxy = over(&[&a, &b, &c]).require("majority").start();
+    let proxy = over(&[&a, &b, &c]).require("majority").streaming().start();
     let mut client = proxy.sent(sized_post(1_000_000)).await;
     client.send(bytes(1000)).await;
     let answer = client.read_response("POST").await.expect_status(500);
@@ -79,7 +79,7 @@ async fn a_failure_answered_early_can_be_read_by_a_client_that_is_still_sending(
 async fn failure_that_needs_every_leg_waits_for_them() {
     let gate = Gate::new();
     let [a, b] = origins([Reply::new(500).body("a").early(), Reply::ok("b").hold(&gate)]);
-    let proxy = over(&[&a, &b]).start();
+    let proxy = over(&[&a, &b]).policy(|p| p.start_after = 0).start();
     let mut client = proxy.sent(sized_post(4)).await;
     proxy.wait_leg(&a, "server_error").await;
     client.send("body").await;

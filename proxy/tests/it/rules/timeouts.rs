@@ -66,7 +66,7 @@ async fn the_head_has_one_time_out_in_all_however_it_drips() {
 #[tokio::test]
 async fn a_client_that_falls_silent_in_its_body_gets_408_and_the_legs_are_cancelled() {
     let [a, b] = origins([Reply::ok("a"), Reply::ok("b")]);
-    let proxy = over(&[&a, &b]).listener(|l| l.timeouts.body = ms(200)).start();
+    let proxy = over(&[&a, &b]).streaming().listener(|l| l.timeouts.body = ms(200)).start();
     let mut client = proxy.sent(sized_post(100)).await;
     client.send("only this").await;
     let answer = client.read_response("POST").await;
@@ -147,14 +147,16 @@ async fn the_whole_exchange_with_an_answer_that_never_ends() {
 
 #[tokio::test]
 async fn time_spent_waiting_for_the_client_does_not_count() {
-    let [a, b] = origins([Reply::ok("a"), Reply::ok("b")]);
-    let proxy = over(&[&a, &b]).total(ms(400)).start();
-    let mut client = proxy.sent(sized_post(3)).await;
-    for _ in 0..3 {
-        dawdle(ms(400)).await;
-        client.send("x").await;
+    for stream in [false, true] {
+        let [a, b] = origins([Reply::ok("a"), Reply::ok("b")]);
+        let proxy = over(&[&a, &b]).total(ms(400)).policy(|p| p.stream = stream).start();
+        let mut client = proxy.sent(sized_post(3)).await;
+        for _ in 0..3 {
+            dawdle(ms(400)).await;
+            client.send("x").await;
+        }
+        client.read_response("POST").await.expect_status(200);
     }
-    client.read_response("POST").await.expect_status(200);
 }
 
 #[tokio::test]

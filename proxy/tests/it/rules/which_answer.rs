@@ -1,9 +1,9 @@
 //! Rule: which answer a client gets is a function of the endpoints and their outcomes, and of nothing else.
 
 use testkit::http::digest_of;
-use testkit::origin::{At, Gate, Origin, Reply};
+use testkit::origin::{At, BlackHole, Gate, Origin, Reply};
 
-use crate::fixture::{Proxy, assert_made_up, bytes, origin, origins, over, refusing, result_of};
+use crate::fixture::{Place, Proxy, assert_made_up, bytes, ms, origin, origins, over, refusing, result_of};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
@@ -103,6 +103,27 @@ async fn failure_prefers_a_real_answer_to_a_made_up_one() {
     let answer = proxy.get("/").await.expect_status(500);
     assert_eq!(answer.text(), "b");
     assert_eq!(answer.header("proxy-status"), None, "the endpoint's own answer, unchanged");
+}
+
+#[tokio::test]
+async fn a_real_answer_wins_over_a_made_up_one_of_the_same_side_only() {
+    // The client's error is real, and the time-out is of the server side all the same.
+    let [a, b] = origins([Reply::ok("a"), Reply::new(404).body("b")]);
+    let silent = BlackHole::silent();
+    let proxy = over(&[&a, &b, &silent]).total(ms(300)).start();
+    let answer = proxy.get("/").await;
+    assert_made_up(&answer, 504, "http_response_timeout");
+    assert_eq!(answer.header("x-broadcast-endpoint"), Some(&*silent.address().to_string()));
+    // Also where a client would be told another status for it, which is no real answer either.
+    let proxy = over(&[&a, &b, &silent]).total(ms(300)).policy(|p| p.on_timeout = 408).start();
+    assert_made_up(&proxy.get("/").await, 408, "http_response_timeout");
+    // A real answer of the server side wins over it, wherever it stands in the order.
+    b.set(Reply::new(500).body("b"));
+    for places in [[&b as &dyn Place, &silent], [&silent, &b]] {
+        let answer = over(&places).total(ms(300)).start().get("/").await.expect_status(500);
+        assert_eq!((answer.text().as_str(), answer.header("proxy-status")), ("b", None));
+        assert_eq!(answer.header("x-broadcast-endpoint"), Some(&*b.address().to_string()));
+    }
 }
 
 #[tokio::test]
