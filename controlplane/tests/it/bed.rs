@@ -41,11 +41,11 @@ pub(crate) async fn run(kubeconfig: &Path, services: &[&str], port: PortSelector
     run_on(&Kube::new(connection.client), services, port)
 }
 
-/// The value of a metric that has all of these in its line of the text format.
+/// The value of a metric that has all of these in its line of the text format, over all its series.
 pub(crate) fn metric(parts: &[&str]) -> Option<f64> {
     let text = runtime::metrics::install().expect("the recorder is the runtime's").render();
-    let line = text.lines().find(|line| parts.iter().all(|part| line.contains(part)))?;
-    line.rsplit(' ').next()?.parse().ok()
+    let lines = text.lines().filter(|line| parts.iter().all(|part| line.contains(part)));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).reduce(|sum, value| sum + value)
 }
 
 /// Starts a source that shares the watches of others.

@@ -260,6 +260,8 @@ impl Visit {
 impl Drop for Handling {
     fn drop(&mut self) {
         self.0.seat.handling.fetch_sub(1, Ordering::AcqRel);
+        // The time of an idle connection begins now, and whoever ended an answer that was streamed need not look at the connection again.
+        self.0.seat.waker.wake();
         self.0.room.may_fit.notify_one();
     }
 }
