@@ -15,8 +15,14 @@ async fn every_answer_says_how_it_came_about() {
         ("all", 500, "total=3, ok=1, failed=2, pending=0, required=3", Some(b.address().to_string())),
         ("majority", 500, "total=3, ok=1, failed=2, pending=0, required=2", Some(b.address().to_string())),
     ] {
+        // The failures come last, or a majority would be out of reach before the success is counted.
+        let gate = Gate::new();
+        b.set(Reply::new(500).body("b").hold(&gate));
         let proxy = over(&[&a, &b, &dead]).require(require).start();
-        let answer = proxy.get("/").await.expect_status(status);
+        let mut client = proxy.sent("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        testkit::eventually!("the success", proxy.legs(&a, "ok"), |n| *n == 1);
+        gate.release();
+        let answer = client.read_response("GET").await.expect_status(status);
         assert_eq!(answer.headers.all("X-Broadcast-Result"), [result], "{require}");
         assert_eq!(answer.header("X-Broadcast-Endpoint"), endpoint.as_deref(), "{require}");
     }
