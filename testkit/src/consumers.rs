@@ -26,7 +26,7 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 pub use traefik::{Provider, traefik};
 
-use crate::{cluster::process::Process, eventually::scaled, packages};
+use crate::{eventually::scaled, packages, process::Process};
 
 /// How long one may take until it listens.
 const START: Duration = Duration::from_secs(30);

@@ -16,25 +16,26 @@ use crate::packages;
 const PROGRESS: Duration = Duration::from_secs(10);
 
 /// What is built from one module file.
-pub(crate) struct GoBuild {
+#[derive(Debug)]
+pub struct GoBuild {
     /// What the directory with the executables is called.
-    pub(crate) name: &'static str,
-    /// The module's folder in the testkit.
-    pub(crate) folder: &'static str,
+    pub name: &'static str,
+    /// The module's folder.
+    pub folder: &'static str,
     /// The module file in it.
-    pub(crate) module_file: &'static str,
+    pub module_file: &'static str,
     /// Its sources in that folder, if it has any of its own.
-    pub(crate) sources: &'static [&'static str],
+    pub sources: &'static [&'static str],
     /// What is built, as the module knows it.
-    pub(crate) packages: &'static [&'static str],
+    pub packages: &'static [&'static str],
     /// Executables that `go build` calls otherwise than they should be called: from, to.
-    pub(crate) renamed: &'static [(&'static str, &'static str)],
+    pub renamed: &'static [(&'static str, &'static str)],
     /// What the linker is told beyond leaving out debug information.
-    pub(crate) linked: String,
+    pub linked: String,
     /// For the person who waits: what is built, and how long that takes.
-    pub(crate) what: &'static str,
+    pub what: &'static str,
     /// For the person who has no Go: what can be done instead of installing it.
-    pub(crate) instead: &'static str,
+    pub instead: &'static str,
 }
 
 impl GoBuild {
@@ -43,7 +44,7 @@ impl GoBuild {
     ///
     /// # Errors
     /// A text that says what is missing and how to get it.
-    pub(crate) fn directory(&self) -> Result<PathBuf, String> {
+    pub fn directory(&self) -> Result<PathBuf, String> {
         let directory = cache().join(format!("{}-{:016x}", self.name, self.fingerprint()?));
         if !directory.is_dir() {
             // Before minutes go by, and not after them.
@@ -54,14 +55,17 @@ impl GoBuild {
     }
 
     /// A file of the module.
-    pub(crate) fn read(&self, file: &str) -> Result<String, String> {
+    ///
+    /// # Errors
+    /// It cannot be read: which one, and why.
+    pub fn read(&self, file: &str) -> Result<String, String> {
         let path = self.module().join(file);
         fs::read_to_string(&path).map_err(|e| format!("cannot read {}: {e}", path.display()))
     }
 
     /// Where the module lies.
-    fn module(&self) -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join(self.folder)
+    fn module(&self) -> &Path {
+        Path::new(self.folder)
     }
 
     /// Changes with everything that goes into the build.
@@ -149,13 +153,17 @@ impl GoBuild {
 }
 
 /// The directory that outlives a test run: what was built, and the state of the clusters that are running.
-pub(crate) fn cache() -> PathBuf {
+#[must_use]
+pub fn cache() -> PathBuf {
     let target = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target")).join("testkit")
 }
 
 /// Waits for an exclusive lock on a file; it ends with the returned handle, or with the process.
-pub(crate) fn lock(path: &Path, waiting: impl FnOnce()) -> Result<fs::File, String> {
+///
+/// # Errors
+/// The file cannot be made or locked: which one, and why.
+pub fn lock(path: &Path, waiting: impl FnOnce()) -> Result<fs::File, String> {
     let explain = |e| format!("cannot lock {}: {e}", path.display());
     let file = fs::File::options().create(true).append(true).open(path).map_err(explain)?;
     if file.try_lock().is_err() {
@@ -166,6 +174,6 @@ pub(crate) fn lock(path: &Path, waiting: impl FnOnce()) -> Result<fs::File, Stri
 }
 
 /// A line for the person who waits. Not `eprintln!`, which the test harness would hold back until the test has ended.
-pub(crate) fn say(line: &str) {
+pub fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "testkit: {line}");
 }

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
-use crate::{client, cluster::process::Process, eventually::scaled, go::GoBuild, packages};
+use crate::{client, eventually::scaled, go::GoBuild, packages, process::Process};
 
 /// How long it may take to start.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -93,7 +93,7 @@ pub fn build() -> Result<PathBuf, String> {
     static BUILT: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| {
         let build = GoBuild {
             name: "minio",
-            folder: "minio",
+            folder: concat!(env!("CARGO_MANIFEST_DIR"), "/minio"),
             module_file: "go.mod",
             sources: &[],
             packages: &["github.com/minio/minio"],

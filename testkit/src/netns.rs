@@ -18,9 +18,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::cluster::process::{Process, tail};
 use crate::eventually::scaled;
 use crate::packages;
+use crate::process::{Process, tail};
 
 /// Set in the inner run, to the test's name.
 const INNER: &str = "TESTKIT_NETNS";
@@ -75,7 +75,8 @@ pub fn inside(name: &str, test: impl AsyncFnOnce()) {
 }
 
 /// Whether this process is inside already.
-pub(crate) fn entered() -> bool {
+#[must_use]
+pub fn entered() -> bool {
     env::var_os(INNER).is_some()
 }
 

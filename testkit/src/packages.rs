@@ -57,7 +57,7 @@ const NGINX_MODULES: [&str; 3] = ["/usr/lib/nginx/modules", "/usr/lib64/nginx/mo
 ///
 /// # Errors
 /// It is not there: what to install.
-pub(crate) fn program(name: &str) -> Result<PathBuf, String> {
+pub fn program(name: &str) -> Result<PathBuf, String> {
     prepare();
     find(name).ok_or_else(|| {
         let package = NEEDED.iter().find(|needed| needed.what == name).map_or(name, |needed| needed.package);
@@ -81,7 +81,7 @@ pub(crate) fn nginx_stream_module() -> Result<Option<PathBuf>, String> {
 }
 
 /// Looks for everything that tests need, and installs or asks for what is missing. Once in a process is enough.
-pub(crate) fn prepare() {
+pub fn prepare() {
     static ONCE: LazyLock<()> = LazyLock::new(|| {
         // Inside a network namespace there is no network, and the outer run has prepared everything.
         if netns::entered() {

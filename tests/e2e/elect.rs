@@ -9,11 +9,9 @@ mod workload;
 
 use std::{env, path::Path};
 
+use kubekit::cluster::{Account, Cluster};
 use serde_json::Value;
-use testkit::{
-    client,
-    cluster::{Account, Cluster},
-};
+use testkit::client;
 
 use crate::process::Fanfare;
 

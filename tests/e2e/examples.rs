@@ -129,7 +129,7 @@ async fn the_report_that_is_shown_is_the_one_that_is_sent() {
 
 #[tokio::test]
 async fn the_answers_of_an_election_have_the_form_that_is_shown() {
-    let cluster = testkit::cluster::shared().await;
+    let cluster = kubekit::cluster::shared().await;
     let namespace = cluster.namespace("elect").await;
     let account = crate::elect::candidate(&cluster, &namespace).await;
     let fanfare = crate::elect::elect(account.kubeconfig_path(), &namespace, "one", &["-label=false"]);

@@ -2,13 +2,11 @@
 
 use std::path::PathBuf;
 
+use kubekit::cluster;
 use rustix::process::Signal;
 use serde_json::json;
 use tempfile::TempDir;
-use testkit::{
-    cluster,
-    forward_proxy::{Asked, ForwardProxy, Kind},
-};
+use testkit::forward_proxy::{Asked, ForwardProxy, Kind};
 use tokio::process::Command;
 
 use crate::process::Fanfare;

@@ -14,12 +14,10 @@ use controlplane::{
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Api, Client, api::DeleteParams};
+use kubekit::cluster::{Account, Cluster as KubeCluster};
 use runtime::readiness::Readiness;
 use snapshot::{Cluster, ClusterName, Reader, channel};
-use testkit::{
-    cluster::{Account, Cluster as KubeCluster},
-    eventually::scaled,
-};
+use testkit::eventually::scaled;
 use tokio::task::JoinHandle;
 
 /// How long anything may take that has no limit of its own.

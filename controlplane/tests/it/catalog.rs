@@ -9,12 +9,12 @@ use controlplane::{
     index::{Port, Protocol, ServiceKey},
     source::kube::Kube,
 };
-use runtime::readiness::Readiness;
-use testkit::{
+use kubekit::{
     cluster::{Account, Cluster, shared},
-    eventually::within,
     fault_proxy::{Fault, FaultProxy, Verb},
 };
+use runtime::readiness::Readiness;
+use testkit::eventually::within;
 
 use crate::bed::{delete, put, run_on};
 

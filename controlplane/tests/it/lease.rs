@@ -16,14 +16,14 @@ use kube::{
     Api,
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
+use kubekit::{
+    cluster::{Account, Cluster, Shared, shared},
+    fault_proxy::{Call, FaultProxy, Verb},
+};
 use runtime::drain::Drain;
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
-use testkit::{
-    cluster::{Account, Cluster, Shared, shared},
-    eventually::within,
-    fault_proxy::{Call, FaultProxy, Verb},
-};
+use testkit::eventually::within;
 use tokio::task::JoinHandle;
 
 /// The lock's name in every test.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use controlplane::{build::PortSelector, watch::MAX_DELAY};
-use testkit::{cluster::Cluster, relay::Relay};
+use kubekit::{cluster::Cluster, relay::Relay};
 
 use crate::bed::{Running, delete, metric, put, reader_of_slices, run};
 

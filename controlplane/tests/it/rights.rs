@@ -1,7 +1,7 @@
 //! A missing right is named, harms nothing else, and is used as soon as it is there.
 
 use controlplane::build::PortSelector;
-use testkit::{cluster::shared, relay::Relay};
+use kubekit::{cluster::shared, relay::Relay};
 
 use crate::bed::{Running, grant, metric, put, reader_of_slices, run};
 

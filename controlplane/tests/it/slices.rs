@@ -8,11 +8,8 @@ use kube::{
     Api,
     api::{DeleteParams, ListParams},
 };
-use testkit::{
-    cluster::{self, shared},
-    eventually::scaled,
-    netns,
-};
+use kubekit::cluster::{self, shared};
+use testkit::{eventually::scaled, netns};
 
 use crate::bed::{delete, put, reader_of_slices, run, run_on};
 

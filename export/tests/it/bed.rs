@@ -10,6 +10,7 @@ use kube::{
     Api,
     api::{Patch, PatchParams},
 };
+use kubekit::cluster;
 use object_store::{
     ObjectStoreExt as _,
     aws::{AmazonS3, AmazonS3Builder},
@@ -18,7 +19,7 @@ use object_store::{
 use s3s::{auth::SimpleAuth, service::S3ServiceBuilder};
 use serde_json::json;
 use tempfile::TempDir;
-use testkit::{cluster, eventually::scaled, minio};
+use testkit::{eventually::scaled, minio};
 use tokio::net::TcpListener;
 
 use crate::{front::Front, web::Web};

@@ -7,7 +7,7 @@ use std::{
 
 use export::sink::{Done, Sink, SinkError, Target, Trouble};
 use hyper::Method;
-use testkit::cluster;
+use kubekit::cluster;
 
 use crate::{
     bed::{self, Bed, document, writer},

@@ -19,11 +19,11 @@ use export::{
     render::{Format, FormatOptions},
     sink::Target,
 };
-use runtime::{drain::Drain, readiness::Readiness};
-use testkit::{
+use kubekit::{
     cluster::{self, Account, Cluster},
     fault_proxy::{Fault as Line, FaultProxy, Verb},
 };
+use runtime::{drain::Drain, readiness::Readiness};
 use tokio::task::JoinHandle;
 
 use crate::{

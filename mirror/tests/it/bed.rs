@@ -12,6 +12,10 @@ use kube::{
     Api, Client,
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
+use kubekit::{
+    cluster::{self, Account, Cluster},
+    fault_proxy::FaultProxy,
+};
 use mirror::{
     Access, Connections, Health, Mirror, Report,
     config::{Config, Remote},
@@ -19,11 +23,7 @@ use mirror::{
 };
 use runtime::{drain::Drain, readiness::Readiness};
 use serde_json::{Value, json};
-use testkit::{
-    cluster::{self, Account, Cluster},
-    eventually,
-    fault_proxy::FaultProxy,
-};
+use testkit::eventually;
 use tokio::{
     sync::{OnceCell, watch},
     task::JoinHandle,

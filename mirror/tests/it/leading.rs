@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use controlplane::lease::{self, Elector, LockKind, Timing};
+use kubekit::fault_proxy::FaultProxy;
 use mirror::{
     Verb,
     config::{Config, MaxDelete},
 };
 use runtime::drain::Drain;
-use testkit::{eventually, fault_proxy::FaultProxy};
+use testkit::eventually;
 
 use crate::bed::{self, Bed, local, service, slice};
 

@@ -8,12 +8,12 @@ use std::{
     time::Duration,
 };
 
-use mirror::config::{Config, Stale};
-use testkit::{
+use kubekit::{
     cluster::Cluster,
-    eventually,
     fault_proxy::{Fault, FaultProxy, Verb},
 };
+use mirror::config::{Config, Stale};
+use testkit::eventually;
 
 use crate::bed::{Bed, Running, local, metric};
 

@@ -4,12 +4,10 @@ use std::time::Duration;
 
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kubekit::fault_proxy::{Fault, FaultProxy, Verb as Asked};
 use mirror::{Verb, config::Config, marks};
 use serde_json::{Value, json};
-use testkit::{
-    eventually,
-    fault_proxy::{Fault, FaultProxy, Verb as Asked},
-};
+use testkit::eventually;
 
 use crate::bed::{Bed, label, local, service, slice, start};
 

@@ -16,16 +16,14 @@ use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
+use kubekit::fault_proxy::{Fault, FaultProxy};
 use mirror::{
     config::Config,
     marks,
     names::{Scheme, local_name},
 };
 use serde_json::{Value, json};
-use testkit::{
-    eventually::scaled,
-    fault_proxy::{Fault, FaultProxy},
-};
+use testkit::eventually::scaled;
 
 use crate::bed::{self, Bed, Running, addresses, local, remote};
 
@@ -198,12 +196,12 @@ impl Walk {
             0 => proxy.cut(),
             1 => {
                 proxy.interrupt(
-                    |call| call.verb == testkit::fault_proxy::Verb::Watch,
+                    |call| call.verb == kubekit::fault_proxy::Verb::Watch,
                     Fault::ExpireWatch(Duration::ZERO),
                 );
             }
             2 => {
-                proxy.interrupt(|call| call.verb == testkit::fault_proxy::Verb::Watch, Fault::CutBody(Duration::ZERO));
+                proxy.interrupt(|call| call.verb == kubekit::fault_proxy::Verb::Watch, Fault::CutBody(Duration::ZERO));
             }
             _ => proxy.restore(),
         }

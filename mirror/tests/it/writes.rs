@@ -2,11 +2,9 @@
 
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{DeleteParams, PostParams};
+use kubekit::fault_proxy::{Fault, FaultProxy, Verb};
 use serde_json::{Value, json};
-use testkit::{
-    eventually,
-    fault_proxy::{Fault, FaultProxy, Verb},
-};
+use testkit::eventually;
 
 use crate::bed::{Bed, local, start};
 

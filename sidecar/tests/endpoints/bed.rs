@@ -8,6 +8,10 @@ use controlplane::{
     index::ServiceKey,
     source::kube::Kube,
 };
+use kubekit::{
+    cluster::{Account, Cluster, Shared, shared},
+    fault_proxy::FaultProxy,
+};
 use runtime::{
     drain::Drain,
     listener::{self, Limits},
@@ -15,11 +19,7 @@ use runtime::{
 };
 use serde_json::Value;
 use sidecar::endpoints::{Api, Deliver, Service, deliver};
-use testkit::{
-    client::{self, Response},
-    cluster::{Account, Cluster, Shared, shared},
-    fault_proxy::FaultProxy,
-};
+use testkit::client::{self, Response};
 use tokio::task::JoinHandle;
 
 /// A namespace and its account.

@@ -6,15 +6,13 @@ use std::{
     time::Duration,
 };
 
+use kubekit::fault_proxy::{Fault, Verb};
 use sidecar::{
     command::CommandLine,
     endpoints::{Deliver, Exec, HostsFile},
 };
 use tempfile::TempDir;
-use testkit::{
-    eventually,
-    fault_proxy::{Fault, Verb},
-};
+use testkit::eventually;
 
 use crate::bed::Bed;
 
@@ -54,7 +52,7 @@ async fn the_hosts_file_follows_the_endpoints_and_loses_nothing_while_they_are_n
     drop(running);
 
     // A new process that does not know one of them yet leaves its names alone.
-    let cache = |call: &testkit::fault_proxy::Call| call.verb == Verb::List && call.query.contains("cache");
+    let cache = |call: &kubekit::fault_proxy::Call| call.verb == Verb::List && call.query.contains("cache");
     bed.proxy.always(cache, Fault::Answer(503));
     bed.ready("db", &[3]).await;
     let _running = bed.run(&["db", "cache"], None, deliver).await;

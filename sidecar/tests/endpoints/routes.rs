@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
+use kubekit::fault_proxy::{Fault, Verb};
 use serde_json::{Value, json};
 use sidecar::endpoints::Deliver;
-use testkit::{
-    client::request,
-    fault_proxy::{Fault, Verb},
-};
+use testkit::client::request;
 
 use crate::bed::{Bed, addresses};
 

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use kubekit::fault_proxy::{Fault, Verb};
 use serde_json::Value;
 use sidecar::endpoints::Deliver;
 use testkit::{
     client::{RawClient, Response, request_bytes},
     eventually::within,
-    fault_proxy::{Fault, Verb},
 };
 
 use crate::bed::{Bed, Running, addresses};

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kubekit::cluster;
 use serde_json::Value;
-use testkit::{client, cluster, netns};
+use testkit::{client, netns};
 
 use super::shipped::{Shipped, container, containers, yaml};
 use crate::process::Fanfare;

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use kubekit::cluster;
 use serde_json::{Value, json};
-use testkit::{client, cluster};
+use testkit::client;
 
 use super::shipped::{Shipped, api, container, yaml};
 use crate::process::{Fanfare, run};

@@ -3,13 +3,10 @@
 
 use std::collections::BTreeSet;
 
+use kubekit::{cluster, fault_proxy::FaultProxy};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use testkit::{
-    cluster,
-    fault_proxy::FaultProxy,
-    minio::{self, Minio},
-};
+use testkit::minio::{self, Minio};
 use tokio::process::Command;
 
 use super::shipped::{Shipped, api, container};

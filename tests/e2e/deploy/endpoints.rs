@@ -1,8 +1,9 @@
 //! `deploy/endpoints` on a real API server: accepted as it is, and with rights that are enough for all it does and not one
 //! too many.
 
+use kubekit::cluster;
 use serde_json::{Value, json};
-use testkit::{client, cluster};
+use testkit::client;
 
 use super::shipped::{Shipped, api, container};
 use crate::process::Fanfare;

@@ -6,10 +6,10 @@ use std::{
     path::Path,
 };
 
+use kubekit::cluster;
 use rustix::process::Signal;
 use testkit::{
     client::{self, RawClient},
-    cluster,
     origin::{Origin, Reply, Request, Script},
 };
 

@@ -3,13 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use rustix::process::Signal;
-use serde_json::{Value, json};
-use testkit::{
-    client,
+use kubekit::{
     cluster::Account,
     fault_proxy::{Call, Fault, FaultProxy, Verb},
 };
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use testkit::client;
 
 use super::shipped::{Shipped, api, container, rules};
 use crate::{

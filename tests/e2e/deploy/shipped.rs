@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use kubekit::cluster::{self, Account, Cluster};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
-use testkit::cluster::{self, Account, Cluster};
 
 use super::{path, read};
 

@@ -3,10 +3,8 @@
 use std::{collections::HashSet, net::SocketAddr, path::Path, time::Duration};
 
 use export::sink::{Connect, Document, S3Options, Sink, Target, Writer};
-use testkit::{
-    cluster::{Account, Cluster},
-    minio::Minio,
-};
+use kubekit::cluster::{Account, Cluster};
+use testkit::minio::Minio;
 
 /// A bucket of its own, looked at with our own reader.
 pub(crate) struct Store {

@@ -1,7 +1,8 @@
 //! `fanfare bridge`: from the store to the directory of a load balancer elsewhere.
 
+use kubekit::cluster;
 use rustix::process::Signal;
-use testkit::{cluster, minio};
+use testkit::minio;
 use tokio::process::Command;
 
 use super::bed::{Store, account, put, text};

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use kubekit::cluster::{self, Cluster};
 use testkit::{
-    cluster::{self, Cluster},
     consumers::{
         Consumer, Provider, envoy, traefik,
         traffic::{follows, get},

@@ -9,13 +9,15 @@ use std::{
     time::Duration,
 };
 
+use kubekit::{
+    cluster::{self, Account, Shared},
+    fault_proxy::{Fault, FaultProxy, Verb},
+};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use testkit::{
     client,
-    cluster::{self, Account, Shared},
-    fault_proxy::{Fault, FaultProxy, Verb},
     minio::{self, Minio},
 };
 use tokio::process::Command;

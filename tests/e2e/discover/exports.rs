@@ -1,11 +1,13 @@
 //! The old tool's environment, several exports over shared watches, what is served, writing once, and secrets.
 
+use kubekit::{
+    cluster,
+    fault_proxy::{FaultProxy, Verb},
+};
 use rustix::process::Signal;
 use serde_json::Value;
 use testkit::{
     client::{self, RawClient},
-    cluster,
-    fault_proxy::{FaultProxy, Verb},
     minio::{self, Minio},
 };
 use tokio::process::Command;

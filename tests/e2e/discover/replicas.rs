@@ -1,9 +1,10 @@
 //! Two replicas on one place: one writes, and when it is killed the other one goes on in a later term.
 
 use export::sink::Manifest;
+use kubekit::cluster;
 use rustix::process::Signal;
 use serde_json::Value;
-use testkit::{cluster, minio};
+use testkit::minio;
 use tokio::process::Command;
 
 use super::bed::{Store, account, put, text};

@@ -5,8 +5,9 @@
 
 use std::time::{Duration, Instant};
 
+use kubekit::{cluster, fault_proxy::FaultProxy};
 use rustix::process::Signal;
-use testkit::{client, cluster, fault_proxy::FaultProxy, minio};
+use testkit::{client, minio};
 use tokio::process::Command;
 
 use super::bed::{Store, account, text};

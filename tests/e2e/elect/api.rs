@@ -1,7 +1,8 @@
 //! What is answered: the original's four fields, more for those who ask, and nothing that is not so any more.
 
+use kubekit::{cluster, relay::Relay};
 use rustix::process::Signal;
-use testkit::{client, cluster, relay::Relay};
+use testkit::client;
 
 use super::{candidate, elect, json, until_leading};
 

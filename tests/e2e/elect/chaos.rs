@@ -8,7 +8,7 @@ mod fleet;
 use std::time::{Duration, Instant};
 
 use fleet::Fleet;
-use testkit::{
+use kubekit::{
     cluster,
     interop::{ClientGo, Election, turns},
 };

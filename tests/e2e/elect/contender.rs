@@ -2,12 +2,14 @@
 
 use std::{path::Path, time::Duration};
 
+use kubekit::{
+    cluster::{Account, Cluster},
+    interop::{Candidate, ClientGo, Election, Poller, What},
+};
 use rustix::process::Signal;
 use testkit::{
     client,
-    cluster::{Account, Cluster},
     eventually::{scaled, within_time},
-    interop::{Candidate, ClientGo, Election, Poller, What},
 };
 
 use crate::process::Fanfare;

@@ -1,11 +1,9 @@
 //! A start command that ends before its term does, or does not exist: what becomes of the lead.
 
+use kubekit::cluster::{self, Account};
 use rustix::process::Signal;
 use serde_json::Value;
-use testkit::{
-    client,
-    cluster::{self, Account},
-};
+use testkit::client;
 
 use super::{candidate, elect, json, until_leading};
 use crate::process::Fanfare;

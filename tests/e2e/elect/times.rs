@@ -4,11 +4,14 @@
 
 use std::time::Duration;
 
+use kubekit::{
+    cluster,
+    interop::{ClientGo, Election, Record, Records},
+};
 use rustix::process::Signal;
 use testkit::{
-    boot_time, cluster,
+    boot_time,
     eventually::{Wait, scaled, within_time},
-    interop::{ClientGo, Election, Record, Records},
 };
 
 use super::{

@@ -1,11 +1,11 @@
 //! What others see of the leader: the label of its pod, the slices of its Service, its commands.
 
-use rustix::process::Signal;
-use serde_json::{Value, json};
-use testkit::{
+use kubekit::{
     cluster::{self, Cluster},
     relay::Relay,
 };
+use rustix::process::Signal;
+use serde_json::{Value, json};
 
 use super::{candidate, elect, elect_with, until_leading};
 

@@ -2,11 +2,9 @@
 
 use std::{net::SocketAddr, path::Path};
 
+use kubekit::cluster::{Account, Shared, shared};
 use serde_json::{Value, json};
-use testkit::{
-    client,
-    cluster::{Account, Shared, shared},
-};
+use testkit::client;
 
 use crate::{deploy::shipped::Shipped, process::Fanfare};
 

@@ -2,12 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use kubekit::fault_proxy::{Fault, FaultProxy, Verb};
 use serde_json::Value;
-use testkit::{
-    client,
-    eventually::scaled,
-    fault_proxy::{Fault, FaultProxy, Verb},
-};
+use testkit::{client, eventually::scaled};
 
 use super::bed::{Bed, told};
 use crate::process::Fanfare;

@@ -2,10 +2,8 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use testkit::{
-    client,
-    fault_proxy::{FaultProxy, Verb},
-};
+use kubekit::fault_proxy::{FaultProxy, Verb};
+use testkit::client;
 
 use super::bed::{Bed, told};
 use crate::process::Fanfare;

@@ -8,10 +8,9 @@ use std::{
     time::Instant,
 };
 
+use kubekit::cluster::{Account, Cluster};
 use testkit::{
-    client,
-    cluster::{Account, Cluster},
-    netns,
+    client, netns,
     origin::{Origin, Reply},
 };
 

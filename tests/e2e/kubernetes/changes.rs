@@ -1,8 +1,9 @@
 //! What changes about the slices is where requests go, within a second and without a failed request.
 
+use kubekit::cluster;
 use testkit::{
     client::RawClient,
-    cluster, netns,
+    netns,
     origin::{Gate, Reply},
 };
 

@@ -1,10 +1,7 @@
 //! 410 Gone: what happened meanwhile is not told any more, and counts all the same.
 
-use testkit::{
-    cluster,
-    origin::{Origin, Reply},
-    relay::Relay,
-};
+use kubekit::{cluster, relay::Relay};
+use testkit::origin::{Origin, Reply};
 
 use super::{
     bed::{Bed, broadcast, hosts, metric, readiness, ready, slice, v4},

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use testkit::cluster;
+use kubekit::cluster;
 
 use super::bed::{Bed, hosts, ready, slice, v4};
 use crate::process::Fanfare;

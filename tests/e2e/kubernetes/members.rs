@@ -1,6 +1,7 @@
 //! Who gets a copy: the ready endpoints of one port of a service, each pod once, however its slices are cut.
 
-use testkit::{client, cluster, netns};
+use kubekit::cluster;
+use testkit::{client, netns};
 
 use super::bed::{Addresses, Bed, NS, broadcast, endpoint, hosts, readiness, slice, slice_in, v4, v6};
 use crate::process::Fanfare;

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use testkit::{cluster, eventually::scaled};
+use kubekit::cluster;
+use testkit::eventually::scaled;
 use tokio::time::interval;
 
 use super::{

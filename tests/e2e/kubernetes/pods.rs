@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use testkit::{client, cluster, netns};
+use kubekit::cluster;
+use testkit::{client, netns};
 
 use super::{
     bed::{Addresses, Bed, NS, hosts, readiness, v4},

@@ -5,8 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use kubekit::cluster;
 use testkit::{
-    cluster,
     eventually::{scaled, within_time},
     netns,
 };

@@ -1,6 +1,6 @@
 //! The shipped Role is enough; less is named, harms nothing else, and is noticed when it is put right.
 
-use testkit::{cluster, relay::Relay};
+use kubekit::{cluster, relay::Relay};
 
 use super::bed::{
     Addresses, Bed, NS, broadcast, endpoint, hosts, metric, readiness, ready, shipped, slice, slice_in, v4,

@@ -1,6 +1,7 @@
 //! Which services `--service` and `--namespace` select.
 
-use testkit::{client, cluster, netns};
+use kubekit::cluster;
+use testkit::{client, netns};
 
 use super::bed::{Addresses, Bed, NS, broadcast, endpoint, hosts, readiness, shipped, slice_in, v4, v6};
 

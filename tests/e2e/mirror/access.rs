@@ -1,12 +1,12 @@
 //! How the remote cluster is reached: by URL, with a token that is replaced, by a file with several clusters, and with rights
 //! in one of two namespaces.
 
-use serde_json::{Value, json};
-use testkit::{
-    client,
+use kubekit::{
     cluster::Account,
     fault_proxy::{Fault, FaultProxy, Verb},
 };
+use serde_json::{Value, json};
+use testkit::client;
 
 use super::bed::{Bed, endpoint, text};
 use crate::process::Fanfare;

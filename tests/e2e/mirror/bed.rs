@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeSet, path::Path};
 
+use kubekit::cluster::{self, Cluster, Shared};
 use serde_json::{Value, json};
-use testkit::cluster::{self, Cluster, Shared};
 use tokio::sync::OnceCell;
 
 use crate::process::Fanfare;

@@ -1,7 +1,7 @@
 //! `fanfare mirror coredns`: with what it prints, a real CoreDNS answers for mirrored services under their own names.
 
+use kubekit::coredns::{Answer, CoreDns};
 use serde_json::json;
-use testkit::coredns::{Answer, CoreDns};
 
 use super::bed::{Bed, endpoint};
 use crate::process::Fanfare;

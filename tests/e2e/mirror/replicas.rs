@@ -1,11 +1,9 @@
 //! `-leader-elect`: of two replicas one writes, and the other one takes over.
 
+use kubekit::fault_proxy::{Call, FaultProxy};
 use rustix::process::Signal;
 use serde_json::json;
-use testkit::{
-    client,
-    fault_proxy::{Call, FaultProxy},
-};
+use testkit::client;
 
 use super::bed::{Bed, endpoint, text};
 

@@ -15,10 +15,10 @@ use std::{
 };
 
 use futures::{AsyncBufReadExt as _, StreamExt as _, stream};
+use kubekit::cluster::Cluster;
 use serde_json::{Value, json};
 use testkit::{
     client,
-    cluster::Cluster,
     eventually::{scaled, within},
 };
 use tokio::{sync::mpsc, time::interval};

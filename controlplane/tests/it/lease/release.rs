@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use controlplane::lease::{Cause, LockKind, NotLeading, SteppedDown, TermEvent, Timing, WriteError};
 use futures::future::join_all;
 use kube::api::DeleteParams;
+use kubekit::fault_proxy::Fault;
 use runtime::boot_time::BootTime;
-use testkit::{eventually::within, fault_proxy::Fault};
+use testkit::eventually::within;
 
 use super::{Bed, Verb, quick, slow};
 

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use controlplane::lease::{Cause, Elector, LockKind, TermEvent, Timing, View, WriteError};
 use futures::future::join_all;
+use kubekit::fault_proxy::Fault;
 use runtime::{boot_time::BootTime, readiness::Readiness};
-use testkit::{eventually::within, fault_proxy::Fault};
+use testkit::eventually::within;
 
 use super::{ANNOTATION, Bed, RIGHTS, Verb, about_the_lock, grant, quick, slow};
 

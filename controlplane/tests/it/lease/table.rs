@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use controlplane::lease::LockKind;
 use futures::future::join_all;
 use kube::api::PostParams;
+use kubekit::fault_proxy::Fault;
 use serde_json::{Value, json};
-use testkit::fault_proxy::Fault;
 
 use super::{ANNOTATION, Bed, NAME, SINGLE, Verb, about_the_lock, slow};
 

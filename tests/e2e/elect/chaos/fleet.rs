@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use rustix::process::Signal;
-use testkit::{
+use kubekit::{
     cluster::{Account, Cluster},
-    eventually::{scaled, within_time},
     fault_proxy::{Call, Fault, FaultProxy},
     interop::{Answers, AuditedProcess, Blow, ClientGo, Election, History, Record, Records, Turn},
 };
+use rustix::process::Signal;
+use testkit::eventually::{scaled, within_time};
 
 use super::super::contender::{Contender, Kind, account};
 

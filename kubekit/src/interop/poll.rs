@@ -15,7 +15,7 @@ use k8s_openapi::jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::Deserialize;
 
-use crate::boot_time;
+use testkit::boot_time;
 
 /// The pause between an answer and the next question.
 const PACE: Duration = Duration::from_millis(5);

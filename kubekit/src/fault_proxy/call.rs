@@ -6,7 +6,7 @@ use bytes::Bytes;
 use hyper::{Method, http::request::Parts};
 
 use super::Fault;
-use crate::boot_time;
+use testkit::boot_time;
 
 /// What a request does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

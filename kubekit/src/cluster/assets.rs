@@ -2,7 +2,7 @@
 
 use std::{env, path::PathBuf, sync::LazyLock};
 
-use crate::go::GoBuild;
+use testkit::go::GoBuild;
 
 /// The control plane's executables.
 #[derive(Clone, Debug)]
@@ -52,7 +52,7 @@ impl Assets {
 fn build() -> Result<GoBuild, String> {
     let mut build = GoBuild {
         name: "control-plane",
-        folder: "cluster",
+        folder: concat!(env!("CARGO_MANIFEST_DIR"), "/cluster"),
         module_file: "go.mod",
         sources: &[],
         packages: &[
@@ -71,7 +71,7 @@ fn build() -> Result<GoBuild, String> {
     let version = required
         .flat_map(str::split_whitespace)
         .next()
-        .ok_or("testkit/cluster/go.mod does not require k8s.io/kubernetes")?;
+        .ok_or("kubekit/cluster/go.mod does not require k8s.io/kubernetes")?;
     // What the API server reports about itself.
     build.linked = format!("-X k8s.io/component-base/version.gitVersion={version}");
     Ok(build)

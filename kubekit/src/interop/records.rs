@@ -12,7 +12,9 @@ use serde_json::Value;
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::Election;
-use crate::{boot_time, cluster::Cluster};
+use testkit::boot_time;
+
+use crate::cluster::Cluster;
 
 /// Where ConfigMaps and Endpoints have their record.
 const ANNOTATION: &str = "control-plane.alpha.kubernetes.io/leader";

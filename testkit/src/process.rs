@@ -19,7 +19,7 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// A running child with its output in a file. Dropping it kills it and waits for it.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub struct Process {
     child: Child,
     log: PathBuf,
 }
@@ -50,14 +50,17 @@ impl Process {
     ///
     /// # Errors
     /// A text that says what to install or what failed.
-    pub(crate) fn spawn(program: &Path, args: &[String], log: &Path) -> Result<Self, String> {
+    pub fn spawn(program: &Path, args: &[String], log: &Path) -> Result<Self, String> {
         let mut command = Command::new(packages::program("setpriv")?);
         command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(args);
         Self::spawn_command(command, log)
     }
 
     /// Starts a command that arranges for its own end (see [`Process::spawn`]).
-    pub(crate) fn spawn_command(mut command: Command, log: &Path) -> Result<Self, String> {
+    ///
+    /// # Errors
+    /// A text that says what failed.
+    pub fn spawn_command(mut command: Command, log: &Path) -> Result<Self, String> {
         let output = File::options().create(true).append(true).open(log);
         let output = output.and_then(|file| Ok((file.try_clone()?, file)));
         let (out, err) = output.map_err(|e| format!("cannot open {}: {e}", log.display()))?;
@@ -70,24 +73,24 @@ impl Process {
     }
 
     /// How it ended, if it has.
-    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+    pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("a child of ours can be waited for")
     }
 
     /// Its process id.
-    #[cfg(test)]
-    pub(crate) fn id(&self) -> u32 {
+    #[must_use]
+    pub fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// Sends a signal.
-    pub(crate) fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         // A child that has just ended cannot take it, and need not.
         let _ = kill_process(Pid::from_child(&self.child), signal);
     }
 
     /// Waits until it has ended, at most this long.
-    pub(crate) async fn wait(&mut self, patience: Duration) -> Option<ExitStatus> {
+    pub async fn wait(&mut self, patience: Duration) -> Option<ExitStatus> {
         let deadline = Instant::now() + patience;
         loop {
             match self.ended() {
@@ -98,7 +101,8 @@ impl Process {
     }
 
     /// The end of its output.
-    pub(crate) fn tail(&self, lines: usize) -> String {
+    #[must_use]
+    pub fn tail(&self, lines: usize) -> String {
         tail(&self.log, lines)
     }
 }
@@ -111,7 +115,8 @@ impl Drop for Process {
 }
 
 /// The last lines of a file.
-pub(crate) fn tail(path: &Path, lines: usize) -> String {
+#[must_use]
+pub fn tail(path: &Path, lines: usize) -> String {
     let text = fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let all: Vec<&str> = text.lines().collect();
     all[all.len().saturating_sub(lines)..].join("\n")

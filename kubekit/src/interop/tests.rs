@@ -1,7 +1,9 @@
 //! The candidates on a real API server: what the elections' tests take for granted must be so.
 
 use super::*;
-use crate::{cluster, eventually, eventually::patience};
+use testkit::{eventually, eventually::patience};
+
+use crate::cluster;
 
 const TTL: Duration = Duration::from_secs(2);
 

@@ -1,10 +1,10 @@
 //! A proxy in front of an API server that sees every request, and delays, drops, refuses or cuts what a test chooses.
 //!
 //! ```no_run
-//! # async fn example(account: &testkit::cluster::Account) {
-//! use testkit::fault_proxy::{Fault, FaultProxy, Verb};
+//! # async fn example(account: &kubekit::cluster::Account) {
+//! use kubekit::fault_proxy::{Fault, FaultProxy, Verb};
 //!
-//! let cluster = testkit::cluster::shared().await;
+//! let cluster = kubekit::cluster::shared().await;
 //! let proxy = FaultProxy::start(&cluster).await;
 //! let kubeconfig = proxy.kubeconfig(account.kubeconfig_path()); // the client under test gets this one
 //! proxy.script(|call| call.is(Verb::Update, "leases"), [None, Some(Fault::Answer(409))]); // the second update
@@ -31,9 +31,10 @@ use kube::{
 };
 use rule::{Plan, Rule};
 use tempfile::NamedTempFile;
+use testkit::eventually::within;
 use tokio::task::JoinHandle;
 
-use crate::{cluster::Cluster, eventually::within, relay};
+use crate::{cluster::Cluster, relay};
 
 /// What can be done to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

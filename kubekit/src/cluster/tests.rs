@@ -43,7 +43,7 @@ async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
 
 #[test]
 fn a_ready_pod_of_a_service_gets_a_real_endpoint_slice() {
-    inside(crate::test_name!(), async || {
+    inside(testkit::test_name!(), async || {
         let cluster = Cluster::start_with_controllers().await;
         cluster.apply_yaml(SERVICE).await.expect("a valid Service");
         cluster.pod("default", "web-0", "web", &[netns::ipv4(7)], true).await;
@@ -145,7 +145,7 @@ fn children_die_with_a_test_process_that_is_killed() {
         }
     }
     let mut holder = Command::new(env::current_exe().expect("the test binary has a path"));
-    holder.args(["--exact", crate::test_name!(), "--nocapture"]).env(HOLDER, "1").stdout(Stdio::piped());
+    holder.args(["--exact", testkit::test_name!(), "--nocapture"]).env(HOLDER, "1").stdout(Stdio::piped());
     let mut holder = holder.spawn().expect("the test binary can be run");
     let lines = BufReader::new(holder.stdout.take().expect("stdout was piped")).lines().map_while(Result::ok);
     let child = lines.filter_map(|line| line.split_once("child ").map(|(_, id)| id.to_owned())).next();

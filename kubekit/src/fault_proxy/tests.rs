@@ -13,7 +13,9 @@ use tokio::time::timeout;
 use std::time::Instant;
 
 use super::*;
-use crate::{cluster, eventually};
+use testkit::eventually;
+
+use crate::cluster;
 
 /// Longer than the API server takes for anything here, unless the machine stands still.
 const SOON: Duration = Duration::from_millis(400);

@@ -3,7 +3,7 @@
 //! ```no_run
 //! #[tokio::test]
 //! async fn a_role_is_enough() {
-//!     let cluster = testkit::cluster::shared().await;
+//!     let cluster = kubekit::cluster::shared().await;
 //!     let namespace = cluster.namespace("role").await;
 //!     let account = cluster.service_account(&namespace, "reader").await;
 //!     cluster.apply_yaml("kind: Role\n...").await.expect("a valid role");
@@ -19,7 +19,6 @@ mod assets;
 mod etcd;
 mod objects;
 mod pods;
-pub(crate) mod process;
 
 use std::{
     fs::{self, File},
@@ -39,13 +38,15 @@ use kube::{
 };
 pub use objects::{Account, Refused};
 pub use pods::{NODE, ZONE};
-use process::Process;
 use rustix::process::Signal;
 use serde_json::json;
 use tempfile::TempDir;
+use testkit::{
+    eventually::scaled,
+    go, netns,
+    process::{self, Process},
+};
 use tokio::{net::TcpSocket, sync::OnceCell};
-
-use crate::{eventually::scaled, go, netns};
 
 /// How long a component may take to start or to end.
 const PATIENCE: Duration = Duration::from_secs(60);

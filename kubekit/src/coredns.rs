@@ -13,12 +13,11 @@ use hickory_resolver::proto::{
     rr::{Name, RData, Record, RecordType},
 };
 use tempfile::TempDir;
+use testkit::{eventually::scaled, go::GoBuild, process::Process};
 use tokio::{
     net::{TcpSocket, UdpSocket},
     time::timeout,
 };
-
-use crate::{cluster::process::Process, eventually::scaled, go::GoBuild};
 
 /// How long it may take to start.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -63,7 +62,7 @@ impl CoreDns {
         static BUILT: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| {
             let build = GoBuild {
                 name: "coredns",
-                folder: "coredns",
+                folder: concat!(env!("CARGO_MANIFEST_DIR"), "/coredns"),
                 module_file: "go.mod",
                 sources: &["main.go"],
                 packages: &["."],

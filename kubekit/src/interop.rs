@@ -19,10 +19,9 @@ pub use records::{Record, Records, Version};
 use rustix::process::Signal;
 use serde::Deserialize;
 use tempfile::NamedTempFile;
-
-use crate::{
-    cluster::process::{Process, tail},
+use testkit::{
     go::GoBuild,
+    process::{Process, tail},
 };
 
 /// Which client-go.
@@ -107,7 +106,7 @@ impl ClientGo {
 fn build(name: &'static str, module_file: &'static str) -> GoBuild {
     GoBuild {
         name,
-        folder: "interop",
+        folder: concat!(env!("CARGO_MANIFEST_DIR"), "/interop"),
         module_file,
         sources: &["main.go"],
         packages: &["."],

@@ -32,7 +32,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{Call, Fault, Line, Rule};
-use crate::boot_time;
+use testkit::boot_time;
 
 /// The largest request, which the API server would refuse as well.
 const MAX_BODY: usize = 16 << 20;
