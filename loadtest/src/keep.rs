@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::Read as _,
+    os::unix::process::CommandExt as _,
     path::Path,
     process::{Command, Stdio},
     sync::mpsc,
@@ -10,7 +11,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 /// How long the process may take to end in order before it is killed.
 const GRACE: Duration = Duration::from_secs(3);
@@ -20,7 +21,7 @@ pub(crate) fn keep(log: &Path, command: &[String]) -> anyhow::Result<()> {
     let [program, arguments @ ..] = command else { anyhow::bail!("no command") };
     let log = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
     let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
     let mut child = command.spawn().with_context(|| format!("cannot start {program}"))?;
     let pid = Pid::from_child(&child);
     println!("pid {}", pid.as_raw_nonzero());
@@ -38,7 +39,11 @@ pub(crate) fn keep(log: &Path, command: &[String]) -> anyhow::Result<()> {
         if !matches!(end.try_recv(), Err(mpsc::TryRecvError::Empty)) {
             break;
         }
-        let _ = kill_process(pid, signal);
+        let _ = match signal {
+            // Workers do not end with a master that is killed.
+            Signal::KILL => kill_process_group(pid, signal),
+            _ => kill_process(pid, signal),
+        };
         if end.recv_timeout(GRACE).is_ok() {
             break;
         }

@@ -5,12 +5,13 @@ use std::{
     env, fs,
     hash::{DefaultHasher, Hash, Hasher},
     io::{BufRead, BufReader, Write},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
-use crate::packages;
+use crate::{packages, process::Group};
 
 /// How often a long build says that it is alive.
 const PROGRESS: Duration = Duration::from_secs(10);
@@ -120,11 +121,14 @@ impl GoBuild {
             .env("GOWORK", "off")
             .env_remove("GOFLAGS")
             .stdin(Stdio::null())
-            .stdout(Stdio::null());
+            .stdout(Stdio::null())
+            .process_group(0);
         let mut child = go.stderr(Stdio::piped()).spawn().map_err(|e| {
             let (what, instead) = (self.what, self.instead);
             format!("cannot run `go`: {e}. It builds {what}: install Go 1.25 or later and put it on PATH{instead}")
         })?;
+        // It must not go on building when this process is gone, and with it the lock.
+        let _group = Group::led_by(child.id());
         let mut last: VecDeque<String> = VecDeque::new();
         let (mut lines, mut said) = (0_usize, Instant::now());
         for line in BufReader::new(child.stderr.take().expect("stderr was piped")).lines().map_while(Result::ok) {

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
-use crate::{client, eventually::scaled, go::GoBuild, packages, process::Process};
+use crate::{client, eventually::scaled, go::GoBuild, process::Process};
 
 /// How long it may take to start.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -126,8 +126,8 @@ async fn try_start(program: &Path, directory: &TempDir) -> Option<(Process, Sock
         ("MINIO_CALLHOME_ENABLE", "off"),
         ("HOME", directory.path().to_str().expect("a temporary path is UTF-8")),
     ];
-    let mut command = Command::new(packages::program("setpriv").unwrap_or_else(|e| panic!("{e}")));
-    command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(args).envs(environment);
+    let mut command = Command::new(program);
+    command.args(args).envs(environment);
     let mut process = Process::spawn_command(command, &log).unwrap_or_else(|e| panic!("{e}"));
     let deadline = Instant::now() + scaled(PATIENCE);
     loop {

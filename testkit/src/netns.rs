@@ -93,8 +93,6 @@ fn run_again(name: &str) {
     let binary = env::current_exe().expect("the test binary has a path");
     let output = tempfile::NamedTempFile::new().expect("a temporary file can be made");
     let mut command = enter();
-    // Last, so that no change of identity clears the parent-death signal again.
-    command.arg(packages::program("setpriv").unwrap_or_else(|e| panic!("{e}"))).args(["--pdeathsig", "KILL", "--"]);
     command.arg(binary).args(["--exact", name, "--nocapture", "--test-threads=1"]).env(INNER, name);
     let mut process = Process::spawn_command(command, output.path()).unwrap_or_else(|e| panic!("{e}"));
     let deadline = Instant::now() + scaled(PATIENCE);

@@ -1,62 +1,43 @@
 //! Child processes that end with the test, however the test ends.
 
+mod group;
+
 use std::{
     fs::{self, File},
-    io,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{LazyLock, mpsc},
-    thread,
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
-
-use crate::packages;
+pub use group::Group;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 /// How often a child is asked whether it has ended.
 const POLL: Duration = Duration::from_millis(20);
 
-/// A running child with its output in a file. Dropping it kills it and waits for it.
+/// A running child with its output in a file. When it is dropped, when the child ends by itself, and when this process ends, the
+/// child and all processes of its group are killed: the workers of a server do not end with a master that was killed.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
+    /// As long as the child has not been waited for.
+    group: Option<Group>,
     log: PathBuf,
 }
 
-/// One request to the thread that spawns.
-struct Job {
-    command: Command,
-    reply: mpsc::SyncSender<io::Result<Child>>,
-}
-
-/// The thread that spawns every child. The parent-death signal is tied to the *thread* that spawned, so this one
-/// lives exactly as long as the process, whichever test asked.
-static SPAWNER: LazyLock<mpsc::Sender<Job>> = LazyLock::new(|| {
-    let (sender, jobs) = mpsc::channel::<Job>();
-    let run = move || {
-        for mut job in jobs {
-            // A requester that has gone away drops the reply: the child is then killed by the parent-death signal.
-            let _ = job.reply.send(job.command.spawn());
-        }
-    };
-    thread::Builder::new().name("testkit-spawner".into()).spawn(run).expect("the system has room for one thread");
-    sender
-});
-
 impl Process {
-    /// Starts `program`, appending its output to `log`. The kernel kills it when this process ends (`setpriv`, of
-    /// util-linux, asks it to: doing so here would take `unsafe`).
+    /// Starts `program`, appending its output to `log`.
     ///
     /// # Errors
-    /// A text that says what to install or what failed.
+    /// A text that says what failed.
     pub fn spawn(program: &Path, args: &[String], log: &Path) -> Result<Self, String> {
-        let mut command = Command::new(packages::program("setpriv")?);
-        command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(args);
+        let mut command = Command::new(program);
+        command.args(args);
         Self::spawn_command(command, log)
     }
 
-    /// Starts a command that arranges for its own end (see [`Process::spawn`]).
+    /// Starts a command, appending its output to `log`.
     ///
     /// # Errors
     /// A text that says what failed.
@@ -64,16 +45,20 @@ impl Process {
         let output = File::options().create(true).append(true).open(log);
         let output = output.and_then(|file| Ok((file.try_clone()?, file)));
         let (out, err) = output.map_err(|e| format!("cannot open {}: {e}", log.display()))?;
-        command.stdin(Stdio::null()).stdout(out).stderr(err);
-        let what = format!("{:?}", command.get_program());
-        let (reply, answer) = mpsc::sync_channel(1);
-        SPAWNER.send(Job { command, reply }).expect("the spawner lives as long as the process");
-        let child = answer.recv().expect("the spawner answers every job");
-        Ok(Self { child: child.map_err(|e| format!("cannot run {what}: {e}"))?, log: log.to_owned() })
+        command.stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);
+        let child = command.spawn().map_err(|e| format!("cannot run {:?}: {e}", command.get_program()))?;
+        let group = Some(Group::led_by(child.id()));
+        Ok(Self { child, group, log: log.to_owned() })
     }
 
     /// How it ended, if it has.
     pub fn ended(&mut self) -> Option<ExitStatus> {
+        if self.group.is_some() {
+            let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+            waitid(WaitId::Pid(Pid::from_child(&self.child)), look).expect("a child of ours can be looked at")?;
+            // Before it is waited for: until then nobody else gets the number of its group.
+            self.group = None;
+        }
         self.child.try_wait().expect("a child of ours can be waited for")
     }
 
@@ -83,10 +68,12 @@ impl Process {
         self.child.id()
     }
 
-    /// Sends a signal.
+    /// Sends a signal to the child alone.
     pub fn signal(&self, signal: Signal) {
-        // A child that has just ended cannot take it, and need not.
-        let _ = kill_process(Pid::from_child(&self.child), signal);
+        if self.group.is_some() {
+            // A child that has just ended cannot take it, and need not.
+            let _ = kill_process(Pid::from_child(&self.child), signal);
+        }
     }
 
     /// Waits until it has ended, at most this long.
@@ -109,7 +96,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        self.group = None;
         let _ = self.child.wait();
     }
 }
@@ -121,3 +108,6 @@ pub fn tail(path: &Path, lines: usize) -> String {
     let all: Vec<&str> = text.lines().collect();
     all[all.len().saturating_sub(lines)..].join("\n")
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
-use testkit::eventually::within;
+use testkit::{eventually::within, process::Group};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, BufReader},
     process::{Child, Command},
@@ -17,6 +17,8 @@ use tokio::{
 /// A running binary. Dropping it kills it; if the test is failing, its output is shown.
 pub(crate) struct Fanfare {
     child: Child,
+    /// Ends it with this test process, even if that is killed.
+    group: Option<Group>,
     /// Everything it has written so far.
     pub(crate) stderr: Output,
     pub(crate) stdout: Output,
@@ -49,11 +51,12 @@ impl Fanfare {
 
     /// Starts what a command says, which ends up as the binary.
     pub(crate) fn spawn(mut command: Command) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).process_group(0);
         let mut child = command.spawn().expect("the binary can be started");
+        let group = Group::led_by(child.id().expect("it has just been started"));
         let stdout = Output::read(child.stdout.take().expect("it is piped"));
         let stderr = Output::read(child.stderr.take().expect("it is piped"));
-        Self { child, stderr, stdout, addresses: Vec::new(), admin: None }
+        Self { child, group: Some(group), stderr, stdout, addresses: Vec::new(), admin: None }
     }
 
     /// Starts it and waits until it listens: first the listeners in order, last the admin API.
@@ -130,7 +133,9 @@ impl Fanfare {
 
     /// Waits until it has ended.
     pub(crate) async fn exit(&mut self) -> ExitStatus {
-        within("the process to end", self.child.wait()).await.expect("a child can be waited for")
+        let status = within("the process to end", self.child.wait()).await.expect("a child can be waited for");
+        self.group = None;
+        status
     }
 
     /// Waits until it has ended and all of its output is read.

@@ -2,11 +2,13 @@
 
 use std::{
     env,
+    os::unix::process::CommandExt as _,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use export::sink::{S3Options, Sink, Target};
+use testkit::process::Group;
 
 use crate::bed::{self, Bed, document, writer};
 
@@ -36,14 +38,16 @@ async fn write_on(mut sink: Sink) {
     }
 }
 
-fn spawn(test: &str, target: &Target, endpoint: Option<&str>) -> Child {
+fn spawn(test: &str, target: &Target, endpoint: Option<&str>) -> (Child, Group) {
     let binary = env::current_exe().expect("the test binary has a path");
     let mut command = Command::new(binary);
     command.args(["--exact", test, "--nocapture"]).env(TARGET, target.to_string()).stdout(Stdio::null());
     if let Some(endpoint) = endpoint {
         command.env(ENDPOINT, endpoint);
     }
-    command.spawn().expect("the test binary can be run")
+    let child = command.process_group(0).spawn().expect("the test binary can be run");
+    let group = Group::led_by(child.id());
+    (child, group)
 }
 
 /// Kills it again and again, and looks each time.
@@ -52,7 +56,7 @@ async fn kill_often(test: &str, bed: &Bed) {
     for n in 0..KILLS {
         bed.write("edge.yml", "before").await;
         let endpoint = bed.connect.s3.endpoint.as_deref();
-        let mut child = spawn(test, &bed.target("edge.yml"), endpoint);
+        let (mut child, _group) = spawn(test, &bed.target("edge.yml"), endpoint);
         let seen = testkit::eventually!("a first write", bed.text("edge.yml").await, |text| {
             text.as_deref() != Some("before")
         });

@@ -1,11 +1,5 @@
 //! The harness tested on itself: what its users take for granted must be so.
 
-use std::{
-    env, fs,
-    io::{BufRead, BufReader, Write},
-    process::{Command, Stdio},
-};
-
 use k8s_openapi::api::{core::v1::ConfigMap, discovery::v1::EndpointSlice};
 use kube::api::{WatchEvent, WatchParams};
 
@@ -131,38 +125,4 @@ async fn first_event(maps: &Api<ConfigMap>, version: &str) -> WatchEvent<ConfigM
     let mut stream = std::pin::pin!(stream);
     let first = std::future::poll_fn(|cx| futures::Stream::poll_next(stream.as_mut(), cx)).await;
     first.expect("an event comes before the time-out").expect("the event can be read")
-}
-
-#[test]
-fn children_die_with_a_test_process_that_is_killed() {
-    const HOLDER: &str = "TESTKIT_HOLDER";
-    if env::var_os(HOLDER).is_some() {
-        let log = tempfile::NamedTempFile::new().expect("a temporary file can be made");
-        let child = Process::spawn(Path::new("/bin/sleep"), &["600".into()], log.path()).expect("sleep can be run");
-        writeln!(std::io::stdout(), "child {}", child.id()).expect("stdout is read");
-        loop {
-            std::thread::park();
-        }
-    }
-    let mut holder = Command::new(env::current_exe().expect("the test binary has a path"));
-    holder.args(["--exact", testkit::test_name!(), "--nocapture"]).env(HOLDER, "1").stdout(Stdio::piped());
-    let mut holder = holder.spawn().expect("the test binary can be run");
-    let lines = BufReader::new(holder.stdout.take().expect("stdout was piped")).lines().map_while(Result::ok);
-    let child = lines.filter_map(|line| line.split_once("child ").map(|(_, id)| id.to_owned())).next();
-    let child = child.expect("the holder tells its child's id");
-    let alive = || fs::read_to_string(format!("/proc/{child}/comm")).is_ok_and(|name| name.trim() == "sleep");
-    // It is `setpriv` until it has become `sleep`.
-    let deadline = Instant::now() + scaled(PATIENCE);
-    while !alive() {
-        assert!(Instant::now() < deadline, "the child does not start");
-        std::thread::sleep(POLL);
-    }
-    holder.kill().expect("the holder can be killed");
-    holder.wait().expect("the holder can be waited for");
-    // An orphan is reaped by init, if there is one: a zombie counts as dead too.
-    let dead = || fs::read_to_string(format!("/proc/{child}/stat")).map_or(true, |stat| stat.contains(") Z "));
-    while !dead() {
-        assert!(Instant::now() < deadline, "the child outlives its parent");
-        std::thread::sleep(POLL);
-    }
 }
