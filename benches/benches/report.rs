@@ -10,6 +10,7 @@ use proxy::{
         Exchange, Request,
         budget::Budget,
         quorum::{Decision, Quorum},
+        window::Coding,
     },
     report::{self, About},
     table::Table,
@@ -37,13 +38,19 @@ fn ended(legs: u32) -> Box<Exchange> {
     };
     let table = Table::build(None, &Arc::new(config), &reader.load(), &[]);
     let route = table.listeners[0].routes[0].clone();
-    let request =
-        Request { method: b"GET", is_idempotent: true, chunked: false, has_body: false, wants_report: true, worker: 0 };
+    let request = Request {
+        method: b"GET",
+        is_idempotent: true,
+        coding: Coding::Identity,
+        has_body: false,
+        wants_report: true,
+        worker: 0,
+    };
     let limits = Limits::default();
     let mut exchange = Exchange::new(&route, &request, &Budget::new(limits.buffered), &limits);
     exchange.begin(|_| {});
-    assert_eq!(exchange.legs.len(), legs as usize);
-    assert!(exchange.legs.iter().all(|leg| leg.result.is_some()), "every leg has ended");
+    assert_eq!(exchange.legs().len(), legs as usize);
+    assert!(exchange.legs().iter().all(|leg| leg.result().is_some()), "every leg has ended");
     exchange
 }
 

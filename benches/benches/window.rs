@@ -4,14 +4,14 @@ use std::io::IoSlice;
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput};
-use proxy::exchange::window::{Cursor, Window};
+use proxy::exchange::window::{Coding, Cursor, Window};
 
 const LIMIT: usize = 256 * 1024;
 /// Pieces of a body; each is one read from the client.
 const PIECES: usize = 16;
 
-fn pass(window: &mut Window, cursors: &mut [Cursor], piece: &Bytes, chunked: bool) -> usize {
-    window.reset(LIMIT, chunked);
+fn pass(window: &mut Window, cursors: &mut [Cursor], piece: &Bytes, coding: Coding) -> usize {
+    window.reset(LIMIT);
     cursors.fill(Cursor::default());
     let mut written = 0;
     for number in 1..=PIECES {
@@ -21,9 +21,9 @@ fn pass(window: &mut Window, cursors: &mut [Cursor], piece: &Bytes, chunked: boo
         }
         for cursor in &mut *cursors {
             let mut slices = [IoSlice::new(b""); 64];
-            let used = window.fill(*cursor, &mut slices, 0);
+            let used = window.fill(*cursor, coding, &mut slices, 0);
             let bytes: usize = slices[..used].iter().map(|slice| slice.len()).sum();
-            window.advance(cursor, bytes);
+            window.advance(cursor, coding, bytes);
             written += bytes;
         }
         let slowest = cursors.iter().min().copied().unwrap_or_default();
@@ -41,10 +41,10 @@ fn window(criterion: &mut Criterion) {
             let mut cursors = vec![Cursor::default(); legs];
             // One leg and one piece.
             group.throughput(Throughput::Elements((legs * PIECES) as u64));
-            for (framing, chunked) in [("length", false), ("chunks", true)] {
+            for (framing, coding) in [("length", Coding::Identity), ("chunks", Coding::Chunked)] {
                 let mut window = Window::default();
                 group.bench_function(BenchmarkId::new(format!("{name}, {framing}, legs"), legs), |b| {
-                    b.iter(|| pass(&mut window, &mut cursors, &piece, chunked));
+                    b.iter(|| pass(&mut window, &mut cursors, &piece, coding));
                 });
             }
         }

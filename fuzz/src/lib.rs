@@ -4,7 +4,7 @@
 use bytes::{Bytes, BytesMut};
 use proxy::config::FieldEdits;
 use proxy::headers::{self, Forwarding};
-use proxy::http::chunked::{Decoded, Decoder, LAST_CHUNK, chunk_head};
+use proxy::http::chunked::{ChunkHead, Decoded, Decoder, LAST_CHUNK};
 use proxy::http::request::RequestHead;
 use proxy::http::response::ResponseHead;
 use proxy::http::{Bounds, Fields, HeadScanner, Overrun, Scan};
@@ -150,7 +150,7 @@ pub fn chunked(input: &[u8]) {
     if behind.is_some() {
         let mut wire = Vec::new();
         for chunk in data.chunks(100) {
-            wire.extend_from_slice(&chunk_head(chunk.len()));
+            wire.extend_from_slice(ChunkHead::of(chunk.len()).as_bytes());
             wire.extend_from_slice(chunk);
             wire.extend_from_slice(b"\r\n");
         }

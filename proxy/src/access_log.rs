@@ -70,7 +70,7 @@ pub struct Entry<'a> {
 
 /// What the log needs to know of a request, also after its connection has gone on.
 #[derive(Debug)]
-pub struct Told {
+pub struct LogRecord {
     /// When it began.
     pub time: SystemTime,
     /// Its id.
@@ -95,7 +95,7 @@ pub struct Told {
     pub reason: Option<Cow<'static, str>>,
 }
 
-impl Told {
+impl LogRecord {
     /// Writes the entry; `exchange` is that of the request, with every leg ended.
     pub fn write(&self, log: &Log, route: &str, completed: RequestResult, exchange: Option<&Exchange>) {
         let now = Instant::now();
@@ -110,11 +110,11 @@ impl Told {
             status: self.status,
             result: self.result.as_str(),
             completed: completed.as_str(),
-            received: exchange.map_or(0, |exchange| exchange.window.received()),
+            received: exchange.map_or(0, Exchange::body_received),
             sent: self.sent,
             ms: report::millis(self.took),
             reason: self.reason.as_deref(),
-            legs: exchange.map_or_else(Vec::new, |e| e.legs.iter().map(|leg| report::leg(leg, now)).collect()),
+            legs: exchange.map_or_else(Vec::new, |e| e.legs().iter().map(|leg| report::leg(leg, now)).collect()),
         });
     }
 }

@@ -1,33 +1,24 @@
-//! One client connection: requests come in one after the other, each gets its answer, and what remains of a request
-//! after its answer (stragglers, the log entry) goes on without the connection.
+//! One client connection that speaks HTTP/1.1: requests come in one after the other, and each gets its answer.
 
-mod answer;
-mod broadcast;
-mod draining;
+pub(crate) mod draining;
 mod head;
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
 
-use self::{answer::Answered, draining::Draining, head::Refused};
+use self::{draining::Draining, head::Refused};
 use crate::{
     clock,
-    config::{Listener, Unchangeable},
+    config::Listener,
     downstream::Downstream,
-    exchange::{alarm::Alarm, pace::Pace, quorum::Quorum, stream::Outgoing},
-    headers,
-    http::{
-        Class, Fields, Framing, Version,
-        body::{BodyReader, Piece},
-        chunked::Decoder,
-        request::RequestHead,
-    },
+    exchange::{Outbound, Outgoing, alarm::Alarm, pace::Pace},
+    http::{Fields, request::RequestHead},
     metrics::RequestResult,
     problem::Problem,
+    request::{self, Carrier, Next, RequestContext},
     seats::Seat,
     shared::{Shared, Worker},
-    table::{ListenerEntry, NoRoute, RouteEntry},
 };
 
 /// How long a client may still send after an answer that came before the end of its body, so that it gets to read it.
@@ -35,9 +26,6 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// How long at least a connection that has not carried a request yet may still bring one after the drain has begun.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
-
-/// How slow a client may be of whose request nothing is known.
-const UNKNOWN: Pace = Pace { idle: Duration::from_secs(30), rate: 1024 };
 
 /// A client connection and what serves it.
 pub(crate) struct Connection {
@@ -59,36 +47,6 @@ pub(crate) struct Connection {
     /// When the first byte of the head came that was read last.
     began: Instant,
     served: u64,
-}
-
-/// What becomes of the connection after a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Next {
-    /// It carries the next one.
-    Keep,
-    /// It is closed.
-    Close,
-    /// It is closed once the client has stopped sending, or after [`LINGER`].
-    Linger,
-}
-
-/// What all answers to one request have in common.
-struct Asked<'a> {
-    head: &'a RequestHead,
-    listener: &'a ListenerEntry,
-    id: &'a str,
-    /// Whether the id was made here, because the client sent none that can be taken over.
-    is_new: bool,
-    started: Instant,
-}
-
-// === impl Asked ===
-
-impl Asked<'_> {
-    /// How slow the client may be, with a request that has this route.
-    fn pace(&self, route: &RouteEntry) -> Pace {
-        Pace { idle: self.listener.config.timeouts.body, rate: route.config.policy.min_body_rate }
-    }
 }
 
 // === impl Connection ===
@@ -168,15 +126,15 @@ impl Connection {
         idle: Duration,
     ) {
         shared.refused.count(problem.status);
-        let id = random_id();
-        let mut out = answer::refusal(&problem, id.as_str(), self.config.reports());
-        self.flush(&mut out, Pace { idle, ..UNKNOWN }).await;
+        let id = request::id::random();
+        let mut out = request::made_up_without_request(&problem, id.as_str(), self.config.reports());
+        self.flush(&mut out, Pace { idle, ..Pace::UNKNOWN }).await;
         if shared.log.is_on() {
             let took = clock::now().saturating_duration_since(self.began);
             let (status, sent, reason) = (problem.status, out.body_bytes, Some(problem.detail));
-            let answered = Answered { result, status, sent, took, reason };
-            let told = answer::told_without_request(id.as_str(), self.client.peer, seen, answered);
-            told.write(&shared.log, "-", result, None);
+            let answered = request::Answered { result, status, sent, took, reason };
+            let record = request::record_without_request(id.as_str(), self.client.peer, seen, answered);
+            record.write(&shared.log, "-", result, None);
         }
     }
 
@@ -187,106 +145,32 @@ impl Connection {
         let listener = worker.shared.table.load().listeners.get(self.listener).cloned();
         let Some(listener) = listener else { return Next::Close };
         let generated;
-        let own = request_id(&head);
-        let id = match own {
+        let given = request::id::given(&head);
+        let id = match given {
             Some(id) => id,
             None => {
-                generated = random_id();
+                generated = request::id::random();
                 generated.as_str()
             }
         };
-        let asked = Asked { head: &head, listener: &listener, id, is_new: own.is_none(), started };
-        let mut body = match head.framing {
-            Framing::Unsaid => BodyReader::EMPTY,
-            Framing::Length(length) => BodyReader::Length(length),
-            Framing::Chunked => BodyReader::Chunked(Decoder::default()),
+        let context = RequestContext {
+            head: &head,
+            listener: &listener,
+            worker,
+            id,
+            is_new_id: given.is_none(),
+            client: self.client.peer,
+            client_ip: &self.client_ip,
+            started,
         };
-        let next = match admit(&asked) {
-            Ok((route, target)) => {
-                let client_ip = std::mem::take(&mut self.client_ip);
-                let next = self.broadcast(&asked, &client_ip, worker, route, target.as_deref(), &mut body).await;
-                self.client_ip = client_ip;
-                next
-            }
-            Err((route, result, problem)) => {
-                let next = if self.skip(&mut body) { self.next(&asked) } else { Next::Linger };
-                self.answer_without_legs(&asked, &worker.shared, route.as_ref(), result, &problem, next).await
-            }
-        };
+        let http1 = request::Http1::new(&head, &mut self.client, &self.draining, &self.seat);
+        let next = context.serve(&mut Carrier::Http1(http1), &mut self.alarm).await;
         self.fields = head.fields.recycle();
         next
     }
 
-    /// Answers a request for which no leg was started.
-    async fn answer_without_legs(
-        &mut self,
-        asked: &Asked<'_>,
-        shared: &Shared,
-        route: Option<&Arc<RouteEntry>>,
-        result: RequestResult,
-        problem: &Problem,
-        next: Next,
-    ) -> Next {
-        let took = clock::now().saturating_duration_since(asked.started);
-        let sent = match route {
-            Some(route) => {
-                route.metrics.answered(result, problem.status, took);
-                route.metrics.completed(result);
-                let quorum = Quorum::new(route.config.policy.require, route.members.len());
-                self.send_problem(asked, problem, (&quorum, None), route, next).await
-            }
-            None => {
-                shared.refused.count(problem.status);
-                let none = (&Quorum::default(), None);
-                let report = asked.listener.config.reports().then_some(none);
-                let mut out = answer::problem(problem, report, b"", asked, next);
-                self.flush(&mut out, Pace { idle: asked.listener.config.timeouts.body, ..UNKNOWN }).await;
-                out.body_bytes
-            }
-        };
-        if shared.log.is_on() {
-            let (status, reason) = (problem.status, Some(problem.detail.clone()));
-            let told = answer::told(asked, self.client.peer, Answered { result, status, sent, took, reason });
-            told.write(&shared.log, route.map_or("-", |route| &route.config.name), result, None);
-        }
-        next
-    }
-
-    async fn send_problem(
-        &mut self,
-        asked: &Asked<'_>,
-        problem: &Problem,
-        report: (&Quorum, Option<&str>),
-        route: &RouteEntry,
-        next: Next,
-    ) -> u64 {
-        let report = route.config.policy.report.then_some(report);
-        let lines = route.config.changes.headers.response.lines_of_made_up();
-        let mut out = answer::problem(problem, report, lines, asked, next);
-        self.flush(&mut out, asked.pace(route)).await;
-        out.body_bytes
-    }
-
-    /// What becomes of the connection after a request that was read to its end.
-    fn next(&self, asked: &Asked<'_>) -> Next {
-        let ends = self.draining.has_begun() || self.seat.is_cut();
-        let keep = asked.head.keepalive && asked.listener.config.keepalive && !ends;
-        if keep { Next::Keep } else { Next::Close }
-    }
-
-    /// Takes the rest of a body that nobody wants, as far as it is here already; whether that is all of it.
-    fn skip(&mut self, body: &mut BodyReader) -> bool {
-        loop {
-            match body.next(&mut self.client.buffer) {
-                Ok(Piece::End) => return true,
-                Ok(Piece::Data(_)) => {}
-                Ok(Piece::Partial) | Err(_) => return false,
-            }
-        }
-    }
-
     async fn flush(&mut self, out: &mut Outgoing, pace: Pace) -> bool {
-        out.flush(&mut self.client, pace, &mut self.alarm).await
+        out.flush(&mut Outbound::Http1(&mut self.client), pace, &mut self.alarm).await
     }
 
     /// Closes without a reset, which would take the answer from a client that is still sending: says that nothing more
@@ -306,117 +190,5 @@ impl Connection {
             }
         })
         .await;
-    }
-}
-
-/// Finds the route and checks everything that can be checked before a leg starts.
-fn admit<'a>(asked: &'a Asked<'_>) -> Result<AdmittedTo<'a>, Refusal> {
-    let refuse =
-        |status, kind, detail: Cow<'static, str>| (None, RequestResult::Rejected, Problem::new(status, kind, detail));
-    let route = asked.listener.route(asked.head).map_err(|none| match none {
-        NoRoute::NotAllowed => refuse(403, "http_request_denied", "this method and path are not allowed here".into()),
-        NoRoute::NoMatch => refuse(404, "destination_not_found", "no route matches this request".into()),
-        NoRoute::Leaves(pattern) => {
-            let detail = format!(
-                "an endpoint may read this path as one outside of {pattern}, because it has dot segments, plain or encoded: \
-                 send the path that is meant"
-            );
-            refuse(400, "http_request_error", detail.into())
-        }
-    })?;
-    let policy = &route.config.policy;
-    let refusal =
-        |result, status, kind, detail: String| Err((Some(route.clone()), result, Problem::new(status, kind, detail)));
-    if headers::has_passed(asked.head, &route.via) {
-        let detail = "this request has been broadcast to these endpoints before".to_owned();
-        return refusal(RequestResult::Rejected, 508, "proxy_loop_detected", detail);
-    }
-    if let (Framing::Length(length), Some(limit)) = (asked.head.framing, policy.max_body)
-        && length > limit
-    {
-        let detail = format!("the request body has {length} bytes, the limit here is {limit}");
-        return refusal(RequestResult::Client, 413, "http_request_error", detail);
-    }
-    let total = route.members.len();
-    let empty = |status, detail| refusal(RequestResult::Empty, status, "destination_unavailable", detail);
-    if total == 0 {
-        return empty(policy.on_empty, format!("{} has no endpoint: {}", route.config.cluster, route.why_empty));
-    }
-    if total < policy.min_endpoints {
-        return empty(503, format!("{total} endpoints, at least {} are wanted", policy.min_endpoints));
-    }
-    let required = policy.require.required(total);
-    if required > total {
-        return empty(503, format!("{total} endpoints, {required} are required to be ok"));
-    }
-    let longest = asked.listener.config.head.target;
-    let target = route.config.changes.target(&route.config.matches, asked.head.target(), longest);
-    match target {
-        Ok(target) => Ok((route, target)),
-        Err(why) => {
-            let status = if why == Unchangeable::TooLong { 414 } else { 400 };
-            refusal(RequestResult::Rejected, status, "http_request_error", why.to_string())
-        }
-    }
-}
-
-/// A route, and the target that its endpoints get where that is not the client's.
-type AdmittedTo<'a> = (&'a Arc<RouteEntry>, Option<Vec<u8>>);
-
-type Refusal = (Option<Arc<RouteEntry>>, RequestResult, Problem);
-
-/// The id the client gave the request, where it is one and can be logged.
-fn request_id(head: &RequestHead) -> Option<&str> {
-    let mut ids = head.fields.of(Class::RequestId);
-    let id = std::str::from_utf8(ids.next()?).ok().filter(|_| ids.next().is_none())?;
-    (!id.is_empty() && id.len() <= 128 && id.bytes().all(|b| b.is_ascii_graphic())).then_some(id)
-}
-
-/// An id in hexadecimal. Aligned, because its check as text then takes a quarter of the time.
-#[repr(align(16))]
-struct RandomId([u8; 32]);
-
-impl RandomId {
-    fn as_str(&self) -> &str {
-        // Hexadecimal digits are always text.
-        std::str::from_utf8(&self.0).unwrap_or_default()
-    }
-}
-
-/// An id for a request that came without one: 128 random bits.
-fn random_id() -> RandomId {
-    let mut id = RandomId([0; 32]);
-    for digits in id.0.chunks_exact_mut(8) {
-        digits.copy_from_slice(&hexadecimal(fastrand::u32(..)).to_le_bytes());
-    }
-    id
-}
-
-/// The hexadecimal digits of a number, the lowest first, as the bytes of a word.
-fn hexadecimal(number: u32) -> u64 {
-    let mut spread = u64::from(number);
-    spread = (spread | spread << 16) & 0x0000_ffff_0000_ffff;
-    spread = (spread | spread << 8) & 0x00ff_00ff_00ff_00ff;
-    spread = (spread | spread << 4) & 0x0f0f_0f0f_0f0f_0f0f;
-    // One in each byte whose digit is a letter.
-    let letters = ((spread + 0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
-    spread + 0x3030_3030_3030_3030 + letters * u64::from(b'a' - b'9' - 1)
-}
-
-/// Whether an answer of unknown length can be chunked for this client.
-fn knows_chunks(head: &RequestHead) -> bool {
-    head.version == Version::Http11
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_are_hexadecimal() {
-        assert_eq!(hexadecimal(0x89ab_cdef).to_le_bytes(), *b"fedcba98");
-        assert_eq!(hexadecimal(0x0123_4567).to_le_bytes(), *b"76543210");
-        let (one, other) = (random_id().0, random_id().0);
-        assert!(one != other && one.iter().all(u8::is_ascii_hexdigit));
     }
 }

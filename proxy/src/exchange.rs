@@ -6,10 +6,14 @@
 //! task of its own. All of that is one state machine in one place, so a straggler is nothing special.
 
 pub mod alarm;
+mod answer;
 pub mod budget;
 mod choice;
 pub mod gather;
-pub mod leg;
+mod inbound;
+mod leg;
+mod legs;
+mod outbound;
 pub mod pace;
 pub mod quorum;
 pub mod spare;
@@ -28,11 +32,18 @@ use tokio::time::Instant;
 use self::{
     alarm::Alarm,
     budget::{Budget, Share},
-    leg::{Leg, Mode, Sending, Terms},
+    choice::Choice,
+    leg::{Mode, Sending, Terms},
+    legs::Legs,
     quorum::Quorum,
-    stream::Outgoing,
     wake::Wakers,
-    window::{Cursor, Window},
+    window::{Coding, Cursor, Window},
+};
+pub use self::{
+    answer::MadeUp,
+    inbound::Inbound,
+    leg::Leg,
+    outbound::{Outbound, Outgoing},
 };
 use crate::{
     buffers, clock,
@@ -47,38 +58,32 @@ const ROUNDS: usize = 4;
 /// One request, its legs and its policy.
 #[derive(Debug)]
 pub struct Exchange {
-    /// Where it goes.
-    pub route: Arc<RouteEntry>,
-    /// The legs, in snapshot order; none before they begin.
-    pub legs: Vec<Leg>,
+    route: Arc<RouteEntry>,
+    /// In snapshot order; none before they begin.
+    legs: Legs,
     /// Those of a former request, whose memory the next ones use.
     resting: Vec<Leg>,
     /// The body of the request.
-    pub window: Window,
+    window: Window,
     /// The policy.
-    pub quorum: Quorum,
+    quorum: Quorum,
+    /// Which leg the client gets the answer of.
+    choice: Choice,
     /// The answer on its way to the client.
-    pub outgoing: Outgoing,
-    /// The head that the legs write.
+    outgoing: Outgoing,
+    /// The head that the legs send.
     head: Vec<u8>,
     method: Vec<u8>,
     /// Whether the client gets the report instead of an endpoint's answer.
-    pub wants_report: bool,
-    decided: bool,
-    /// The leg whose answer goes to the client, once that is decided.
-    pub winner: Option<usize>,
-    /// The lowest leg that is ok and has a body to give, the whole of it or a full hold; it keeps that.
-    candidate: Option<usize>,
-    /// The best-ranked leg whose response would not do; it keeps its body in case that no other does.
-    fallback: Option<usize>,
+    wants_report: bool,
     wakers: Wakers,
     terms: Terms,
+    coding: Coding,
     cap: usize,
     /// When every leg is given up; none before they begin, and once that has happened.
     deadline: Option<Instant>,
     /// A time no later than the first time-out of any leg.
     next_expiry: Option<Instant>,
-    held: usize,
     share: Share,
     waits: gather::Waits,
 }
@@ -90,8 +95,8 @@ pub struct Request<'a> {
     pub method: &'a [u8],
     /// Whether sending it twice is harmless.
     pub is_idempotent: bool,
-    /// Whether the body comes in chunks; else its length is known.
-    pub chunked: bool,
+    /// How the legs frame the body.
+    pub coding: Coding,
     /// Whether there is a body at all.
     pub has_body: bool,
     /// Whether the client asked for the report.
@@ -119,24 +124,21 @@ impl Exchange {
     fn blank(route: &Arc<RouteEntry>, budget: &Arc<Budget>) -> Self {
         Self {
             route: route.clone(),
-            legs: Vec::new(),
+            legs: Legs::default(),
             resting: Vec::new(),
             window: Window::default(),
-            quorum: Quorum::new(route.config.policy.require, 0),
+            quorum: Quorum::default(),
+            choice: Choice::default(),
             outgoing: Outgoing::default(),
             head: Vec::new(),
             method: Vec::new(),
             wants_report: false,
-            decided: false,
-            winner: None,
-            candidate: None,
-            fallback: None,
             wakers: Wakers::default(),
             terms: Terms::default(),
+            coding: Coding::default(),
             cap: 0,
             deadline: None,
             next_expiry: None,
-            held: 0,
             share: Share::of(budget),
             waits: gather::Waits::default(),
         }
@@ -156,15 +158,14 @@ impl Exchange {
         }
         self.share.be_of(budget);
         let policy = &route.config.policy;
-        self.window.reset(policy.window, request.chunked);
+        self.window.reset(policy.window);
         if !request.has_body {
             self.window.finish();
         }
         self.quorum = Quorum::new(policy.require, route.members.len());
+        self.choice = Choice::new(request.wants_report, &self.quorum);
         self.method.extend_from_slice(request.method);
         self.wants_report = request.wants_report;
-        (self.decided, self.held) = (false, 0);
-        (self.winner, self.candidate, self.fallback) = (None, None, None);
         self.terms = Terms {
             worker: request.worker,
             is_head: request.method == b"HEAD",
@@ -175,20 +176,21 @@ impl Exchange {
             pool: config.pool,
             pool_idle: config.pool_idle,
         };
-        self.cap = config.inflight_per_endpoint;
+        (self.coding, self.cap) = (request.coding, config.inflight_per_endpoint);
         (self.deadline, self.next_expiry) = (None, None);
         self.waits = gather::Waits::default();
     }
 
     /// Empties it and puts it aside for another request. Its legs have ended, or end here.
     pub fn put_aside(mut self: Box<Self>) {
-        if self.legs.len() > spare::LEGS {
-            self.legs.truncate(spare::LEGS);
+        let mut legs = self.legs.end();
+        if legs.len() > spare::LEGS {
+            legs.truncate(spare::LEGS);
             self.wakers = Wakers::default();
         }
-        if !self.legs.is_empty() {
-            self.legs.iter_mut().for_each(Leg::clear);
-            self.resting = std::mem::take(&mut self.legs);
+        if !legs.is_empty() {
+            legs.iter_mut().for_each(Leg::clear);
+            self.resting = legs;
         }
         self.window.clear();
         self.outgoing.clear();
@@ -198,6 +200,42 @@ impl Exchange {
             bytes.shrink_to(buffers::ROOM);
         }
         spare::give(self);
+    }
+
+    /// Where it goes.
+    #[must_use]
+    pub fn route(&self) -> &Arc<RouteEntry> {
+        &self.route
+    }
+
+    /// The legs, in snapshot order; none before they begin.
+    #[must_use]
+    pub fn legs(&self) -> &[Leg] {
+        &self.legs
+    }
+
+    /// The policy, and how far it is met.
+    #[must_use]
+    pub fn quorum(&self) -> &Quorum {
+        &self.quorum
+    }
+
+    /// Whether the client gets the report instead of an endpoint's answer.
+    #[must_use]
+    pub fn wants_report(&self) -> bool {
+        self.wants_report
+    }
+
+    /// Bytes of the request's body that have come in.
+    #[must_use]
+    pub fn body_received(&self) -> u64 {
+        self.window.received()
+    }
+
+    /// Whether the whole body of the request has come in.
+    #[must_use]
+    pub fn has_whole_body(&self) -> bool {
+        self.window.is_finished()
     }
 
     /// Begins every leg with the head that `put_head` writes.
@@ -215,24 +253,23 @@ impl Exchange {
         let (now, total) = (clock::now(), self.route.members.len());
         // The client's body was waited for until now.
         self.deadline = Some(now + self.route.config.policy.timeouts.total);
-        self.legs = std::mem::take(&mut self.resting);
+        let mut legs = std::mem::take(&mut self.resting);
         self.wakers.reset(total);
-        self.legs.truncate(total);
-        self.legs.reserve(total - self.legs.len());
+        legs.truncate(total);
+        legs.reserve(total - legs.len());
         for (index, member) in self.route.members.iter().enumerate() {
-            match self.legs.get_mut(index) {
+            match legs.get_mut(index) {
                 Some(leg) => leg.reset(&member.target, &self.terms, now),
-                None => self.legs.push(Leg::new(member.target.clone(), &self.terms, now)),
+                None => legs.push(Leg::new(member.target.clone(), &self.terms, now)),
             }
-            let leg = &mut self.legs[index];
-            leg.own_head = own_head(&member.target);
             if member.ready {
-                leg.start(&self.terms, self.cap, now);
+                legs[index].start(own_head(&member.target), &self.terms, self.cap, now);
             } else {
                 let (outcome, error) = member.target.unavailable();
-                leg.end_with(outcome, error, now);
+                legs[index].end_with(outcome, error, now);
             }
         }
+        self.legs = Legs::begin(legs);
     }
 
     /// Polls every leg that was woken or flagged. Returns whether any was.
@@ -261,101 +298,120 @@ impl Exchange {
     }
 
     fn poll_leg(&mut self, cx: &mut Context<'_>, index: usize, now: Instant) {
-        let Some(leg) = self.legs.get_mut(index) else { return };
-        let held = leg.held_bytes;
-        let sending = Sending { head: &self.head, window: &self.window };
-        let mut leg_cx = Context::from_waker(self.wakers.waker(index, cx.waker()));
-        leg.poll(&mut leg_cx, &sending, &self.terms, now);
-        if leg.fresh_head {
-            leg.fresh_head = false;
-            self.classify(index);
-            let sending = Sending { head: &self.head, window: &self.window };
-            let mut leg_cx = Context::from_waker(self.wakers.waker(index, cx.waker()));
-            self.legs[index].poll(&mut leg_cx, &sending, &self.terms, now);
+        if index >= self.legs.len() {
+            return;
         }
-        self.held = self.held + self.legs[index].held_bytes - held;
-        self.choose(index);
-        let leg = &self.legs[index];
-        if let Some((at, _)) = leg.deadline {
-            self.next_expiry = Some(self.next_expiry.map_or(at, |next| next.min(at)));
+        self.advance_leg(cx, index, now);
+        let fresh_head = self.legs.get_mut(index).take_fresh_head();
+        if let Some(status) = fresh_head {
+            let success = self.route.config.policy.success.is_ok(&self.method, status);
+            self.legs.get_mut(index).set_success(success);
+            let beaten = self.choice.on_head(index, &self.legs);
+            self.discard(beaten);
+            self.advance_leg(cx, index, now);
         }
+        let beaten = self.choice.on_body(index, &self.legs);
+        self.discard(beaten);
+        self.note_due(index);
         self.settle(index);
-        if self.held > self.route.config.policy.window {
-            self.shed();
+        self.shed();
+    }
+
+    fn advance_leg(&mut self, cx: &mut Context<'_>, index: usize, now: Instant) {
+        let sending = Sending { head: &self.head, window: &self.window, coding: self.coding };
+        let mut leg_cx = Context::from_waker(self.wakers.waker(index, cx.waker()));
+        self.legs.get_mut(index).poll(&mut leg_cx, &sending, &self.terms, now);
+    }
+
+    /// Remembers when the leg's own time-out is due.
+    fn note_due(&mut self, index: usize) {
+        if let Some(at) = self.legs[index].due() {
+            self.next_expiry = Some(self.next_expiry.map_or(at, |next| next.min(at)));
         }
     }
 
     /// Counts the outcome of a leg as soon as it is certain.
     fn settle(&mut self, index: usize) {
         let leg = &self.legs[index];
-        let ok = match &leg.result {
+        let ok = match leg.result() {
             Some(result) => Some(result.outcome == Outcome::Ok),
-            None if leg.response.is_none() => None,
+            None if leg.response().is_none() => None,
             // Only the client can make a held body go on.
-            None if leg.success => {
-                let at_once = self.route.config.policy.require.is_any() && !self.wants_report && !self.decided;
-                let paused = leg.mode == Mode::Hold && leg.is_full();
-                (leg.sent && (at_once || paused)).then_some(true)
+            None if leg.is_success() => {
+                let at_once =
+                    self.route.config.policy.require.is_any() && !self.wants_report && !self.choice.is_decided();
+                let paused = leg.mode() == Mode::Hold && leg.is_full();
+                (leg.is_sent() && (at_once || paused)).then_some(true)
             }
-            None => (leg.mode == Mode::Discard || leg.is_full()).then_some(false),
+            None => (leg.mode() == Mode::Discard || leg.is_full()).then_some(false),
         };
-        if leg.result.as_ref().is_some_and(|result| result.error.is_some()) {
+        if leg.result().is_some_and(|result| result.error.is_some()) {
             // It may have been kept for the client, and now it cannot be.
-            if self.candidate == Some(index) {
-                self.candidate = (0..self.legs.len()).find(|other| self.can_answer(*other));
-            }
-            if self.fallback == Some(index) {
-                self.fallback = None;
-            }
+            self.choice.on_failure(index, &self.legs);
         }
-        let leg = &mut self.legs[index];
-        match (leg.counted, ok) {
+        match (self.legs[index].counted(), ok) {
             (None, Some(ok)) => {
-                leg.counted = Some(ok);
+                self.legs.get_mut(index).set_counted(ok);
                 self.quorum.record(ok);
             }
             // A response that was cut after it had counted counts as failed after all.
             (Some(true), Some(false)) => {
-                leg.counted = Some(false);
+                self.legs.get_mut(index).set_counted(false);
                 self.quorum.revoke();
             }
             _ => {}
         }
     }
 
-    fn discard(&mut self, index: usize) {
-        self.held -= self.legs[index].held_bytes;
-        self.legs[index].discard();
+    /// The body of this leg is not needed: it is read and dropped from here on.
+    fn let_go(&mut self, index: usize) {
+        self.legs.get_mut(index).discard();
         self.wakers.flag(index);
+    }
+
+    /// The same for a leg that was beaten by another one, if any was.
+    fn discard(&mut self, beaten: Option<usize>) {
+        if let Some(index) = beaten {
+            self.let_go(index);
+            // That it failed is certain once its body does not matter.
+            self.settle(index);
+        }
+    }
+
+    /// Lets go of bodies as long as too much is held.
+    fn shed(&mut self) {
+        while self.legs.held() > self.route.config.policy.window {
+            let Some(index) = self.choice.next_to_shed(&self.legs) else { return };
+            self.let_go(index);
+        }
     }
 
     /// Ends every leg that has not ended.
     pub fn abort(&mut self, outcome: Outcome, kind: &'static str, why: &'static str) {
         let now = clock::now();
         for index in 0..self.legs.len() {
-            if self.legs[index].result.is_none() && self.winner != Some(index) {
+            if self.legs[index].result().is_none() && self.choice.winner() != Some(index) {
                 self.end_leg(index, outcome, LegError::new(kind, why), now);
             }
         }
     }
 
     fn end_leg(&mut self, index: usize, outcome: Outcome, error: LegError, now: Instant) {
-        self.held -= self.legs[index].held_bytes;
-        self.legs[index].end_with(outcome, error, now);
+        self.legs.get_mut(index).end_with(outcome, error, now);
         self.settle(index);
     }
 
     /// Whether every leg has ended.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.legs.iter().all(|leg| leg.result.is_some())
+        self.legs.iter().all(|leg| leg.result().is_some())
     }
 
     /// The client is gone or has its answer: what runs on does so only for the endpoints' sake, until its deadline.
     pub fn release(&mut self) {
-        self.decided = true;
-        let Some(winner) = self.winner.take().filter(|winner| self.legs[*winner].result.is_none()) else { return };
-        self.discard(winner);
+        let winner = self.choice.release().filter(|winner| self.legs[*winner].result().is_none());
+        let Some(winner) = winner else { return };
+        self.let_go(winner);
         if self.deadline.is_none() {
             let error = LegError::new("http_response_incomplete", "the client went away in the middle of the answer");
             self.end_leg(winner, Outcome::Cancelled, error, clock::now());
@@ -368,7 +424,7 @@ impl Exchange {
         self.wakers.arrive(cx.waker());
         loop {
             self.poll_legs(cx, now);
-            self.share.set(self.held + self.window.cost());
+            self.note_memory();
             if self.is_over() {
                 return Poll::Ready(());
             }
@@ -393,7 +449,7 @@ impl Exchange {
             self.deadline = None;
             let limit = runtime::duration::format(self.route.config.policy.timeouts.total);
             for index in 0..self.legs.len() {
-                if self.legs[index].result.is_none() && self.winner != Some(index) {
+                if self.legs[index].result().is_none() && self.choice.winner() != Some(index) {
                     let error = LegError::new("http_response_timeout", format!("no complete answer within {limit}"));
                     self.end_leg(index, Outcome::Timeout, error, now);
                 }
@@ -402,23 +458,25 @@ impl Exchange {
         if self.next_expiry.is_some_and(|next| now >= next) {
             self.next_expiry = None;
             for index in 0..self.legs.len() {
-                let leg = &mut self.legs[index];
-                if leg.deadline.is_some_and(|(at, _)| now >= at) {
+                if self.legs[index].due().is_some_and(|at| now >= at) {
                     // Time-outs of an attempt run only until the first byte of a response: nothing is held yet.
-                    leg.expire(&self.window, &self.terms, now);
+                    self.legs.get_mut(index).expire(&self.window, &self.terms, now);
                     self.wakers.flag(index);
                     self.settle(index);
                 }
-                if let Some((at, _)) = self.legs[index].deadline {
-                    self.next_expiry = Some(self.next_expiry.map_or(at, |next| next.min(at)));
-                }
+                self.note_due(index);
             }
         }
     }
 
+    /// Counts what it keeps in memory of bodies towards what all requests may.
+    fn note_memory(&mut self) {
+        self.share.set(self.legs.held() + self.window.cost());
+    }
+
     /// The cursor of the leg that is farthest behind; none where no leg takes any more.
     fn slowest(&self) -> Option<(usize, Cursor)> {
-        let writing = self.legs.iter().enumerate().filter(|(_, leg)| leg.is_writing());
+        let writing = self.legs.iter().enumerate().filter(|(_, leg)| leg.is_sending());
         writing.map(|(index, leg)| (index, leg.cursor())).min_by_key(|(_, cursor)| *cursor)
     }
 }

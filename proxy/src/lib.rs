@@ -9,6 +9,7 @@
 //! - [`config`]: what may be asked for, checked
 //! - [`server`]: listeners, workers, reload, drain
 //! - `connection`, `downstream`: one client connection, request by request
+//! - `request`: one request: admitted or refused, sent, answered, whatever version of HTTP brought it
 //! - [`http`]: the strict HTTP/1.1 codec of both sides
 //! - [`table`], [`target`]: routes and endpoints, made from configuration and snapshot, loaded once per request
 //! - [`headers`]: what of a head goes on to the other side
@@ -35,6 +36,7 @@ pub mod outcome;
 pub mod problem;
 mod reach;
 pub mod report;
+mod request;
 mod seats;
 pub mod server;
 mod shared;

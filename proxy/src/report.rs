@@ -11,8 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     exchange::{
-        Exchange,
-        leg::Leg,
+        Exchange, Leg,
         quorum::{Decision, Quorum},
     },
     headers,
@@ -132,9 +131,9 @@ pub fn result(quorum: &Quorum, decision: Decision) -> RequestResult {
 /// A leg that was given up because of the client says nothing about its endpoint.
 #[must_use]
 pub fn completed(exchange: &Exchange, answered: RequestResult) -> RequestResult {
-    let quorum = &exchange.quorum;
-    let cancelled = |leg: &&Leg| leg.result.as_ref().is_some_and(|result| result.outcome == Outcome::Cancelled);
-    let cancelled = exchange.legs.iter().filter(cancelled).count();
+    let quorum = exchange.quorum();
+    let cancelled = |leg: &&Leg| leg.result().is_some_and(|result| result.outcome == Outcome::Cancelled);
+    let cancelled = exchange.legs().iter().filter(cancelled).count();
     match answered {
         RequestResult::Empty | RequestResult::Client | RequestResult::Rejected => answered,
         _ if quorum.ok == quorum.total => RequestResult::Ok,
@@ -147,18 +146,18 @@ pub fn completed(exchange: &Exchange, answered: RequestResult) -> RequestResult 
 /// What one leg did, up to now.
 #[must_use]
 pub fn leg(leg: &Leg, now: Instant) -> LegReport<'_> {
-    let endpoint = &leg.target.endpoint;
-    let result = leg.result.as_ref();
+    let endpoint = &leg.target().endpoint;
+    let result = leg.result();
     LegReport {
-        endpoint: &leg.target.authority,
+        endpoint: &leg.target().authority,
         pod: endpoint.pod.as_ref().map(|pod| &*pod.name),
         node: endpoint.node.as_deref(),
         zone: endpoint.zone.as_deref(),
         status: result.and_then(|result| result.status),
         outcome: result.map(|result| result.outcome),
-        attempts: leg.attempts,
+        attempts: leg.attempts(),
         ms: millis(leg.elapsed(now)),
-        bytes: leg.received,
+        bytes: leg.received(),
         error: result.and_then(|result| result.error.as_ref()).map(|error| error.detail.as_ref()),
     }
 }
@@ -173,31 +172,35 @@ pub fn millis(duration: Duration) -> f64 {
 #[must_use]
 pub fn report(exchange: &Exchange, about: About<'_>, decision: Decision) -> (u16, Bytes) {
     let now = Instant::now();
-    let policy = &exchange.route.config.policy;
+    let policy = &exchange.route().config.policy;
     let standing = |leg: &Leg| {
-        let result = leg.result.as_ref();
+        let result = leg.result();
         let made_up = result.map_or(502, |result| result.outcome.made_up_status(policy.on_timeout));
         // An answer that was cut does not stand for itself, whatever its head said.
         result.filter(|result| result.error.is_none()).and_then(|result| result.status).unwrap_or(made_up)
     };
-    let quorum = &exchange.quorum;
-    let known = &exchange.route.known;
+    let quorum = exchange.quorum();
+    let known = &exchange.route().known;
     let ready = known.iter().filter(|target| target.endpoint.conditions.ready).count();
     let report = Report {
         id: about.id,
         method: String::from_utf8_lossy(about.method).into_owned(),
         uri: String::from_utf8_lossy(about.target).into_owned(),
         ts: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs(),
-        nodes: exchange.legs.iter().map(|leg| (&*leg.target.label, standing(leg))).collect(),
+        nodes: exchange.legs().iter().map(|leg| (&*leg.target().label, standing(leg))).collect(),
         rate: (quorum.ok * 100).checked_div(quorum.total).unwrap_or(0),
         done: true,
         require: policy.require.to_string(),
         result: result(quorum, decision).as_str(),
-        results: exchange.legs.iter().map(|l| leg(l, now)).collect(),
-        snapshot: SnapshotReport { version: exchange.route.version.to_string(), ready, not_ready: known.len() - ready },
+        results: exchange.legs().iter().map(|l| leg(l, now)).collect(),
+        snapshot: SnapshotReport {
+            version: exchange.route().version.to_string(),
+            ready,
+            not_ready: known.len() - ready,
+        },
     };
     // Only a request with legs has a report, and each of them has been counted.
-    let status = exchange.representative(decision).map_or(502, |index| standing(&exchange.legs[index]));
+    let status = exchange.representative(decision).map_or(502, standing);
     // A status that allows no body cannot carry the report.
     let status = if matches!(status, 204 | 304) { 200 } else { status };
     // Texts and numbers always become JSON.

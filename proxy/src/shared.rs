@@ -15,7 +15,7 @@ use snapshot::{Reader, Version};
 use tokio::sync::watch;
 
 use crate::{
-    access_log::{Log, Told},
+    access_log::{Log, LogRecord},
     clock,
     config::{Config, Limits},
     exchange::{Exchange, alarm::Alarm, budget::Budget},
@@ -149,9 +149,9 @@ impl Shared {
     }
 
     /// The answer is out: runs what is left of the legs, then does what comes last.
-    pub fn conclude(self: &Arc<Self>, mut exchange: Box<Exchange>, answered: RequestResult, told: Option<Told>) {
+    pub fn conclude(self: &Arc<Self>, mut exchange: Box<Exchange>, answered: RequestResult, record: Option<LogRecord>) {
         if exchange.is_over() {
-            self.last_leg_ended(exchange, answered, told.as_ref());
+            self.last_leg_ended(exchange, answered, record.as_ref());
             return;
         }
         let (shared, work) = (self.clone(), self.work.begin_work());
@@ -159,21 +159,21 @@ impl Shared {
         tokio::spawn(async move {
             let mut alarm = Alarm::default();
             clock::per_wake_up(std::future::poll_fn(|cx| exchange.poll_rest(cx, &mut alarm))).await;
-            shared.last_leg_ended(exchange, answered, told.as_ref());
+            shared.last_leg_ended(exchange, answered, record.as_ref());
             shared.straggling.fetch_sub(1, Ordering::Relaxed);
             drop(work);
         });
     }
 
-    fn last_leg_ended(&self, exchange: Box<Exchange>, answered: RequestResult, told: Option<&Told>) {
+    fn last_leg_ended(&self, exchange: Box<Exchange>, answered: RequestResult, record: Option<&LogRecord>) {
         let now = clock::now();
         let completed = report::completed(&exchange, answered);
-        exchange.route.metrics.completed(completed);
-        for leg in &exchange.legs {
-            exchange.route.metrics.legs.observe(leg.elapsed(now));
+        exchange.route().metrics.completed(completed);
+        for leg in exchange.legs() {
+            exchange.route().metrics.legs.observe(leg.elapsed(now));
         }
-        if let Some(told) = told {
-            told.write(&self.log, &exchange.route.config.name, completed, Some(&exchange));
+        if let Some(record) = record {
+            record.write(&self.log, &exchange.route().config.name, completed, Some(&exchange));
         }
         exchange.put_aside();
     }

@@ -35,7 +35,7 @@ const BATCH: usize = 64 * 1024;
 pub(super) struct Counters {
     /// Entries that found no room.
     pub(super) dropped: AtomicU64,
-    /// Told when what was queued before is written.
+    /// LogRecord when what was queued before is written.
     asked: Mutex<Option<SyncSender<()>>>,
 }
 

@@ -10,12 +10,12 @@ use std::{
 use tokio::{sync::watch, task::unconstrained};
 
 /// The beginning of the drain.
-pub(super) struct Draining {
+pub(crate) struct Draining {
     /// Changes once, when the drain begins, to how long an idle connection may then still bring a request; here that change is never
     /// marked as seen.
     flag: watch::Receiver<Duration>,
     /// Wakes the task of the connection at that change. Made when the connection first waits.
-    wake: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    wake: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
 }
 
 impl Draining {
@@ -25,7 +25,7 @@ impl Draining {
     }
 
     /// Whether it has begun.
-    pub(super) fn has_begun(&self) -> bool {
+    pub(crate) fn has_begun(&self) -> bool {
         // Without a sender the worker ends as well.
         self.flag.has_changed().unwrap_or(true)
     }

@@ -10,16 +10,16 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    Exchange,
+    Exchange, Inbound, Leg,
     alarm::Alarm,
     far,
+    inbound::Broken,
     pace::{Pace, Patience, Slow},
     quorum::Decision,
 };
 use crate::{
     clock,
-    downstream::Downstream,
-    http::body::{BodyReader, Piece},
+    http::body::Piece,
     outcome::{LegError, Outcome},
 };
 
@@ -101,8 +101,7 @@ impl Exchange {
     pub fn poll_collect(
         &mut self,
         cx: &mut Context<'_>,
-        client: &mut Downstream,
-        body: &mut BodyReader,
+        client: &mut Inbound<'_>,
         pace: Pace,
         alarm: &mut Alarm,
     ) -> Poll<Option<Gathered>> {
@@ -111,7 +110,7 @@ impl Exchange {
             if self.has_enough() {
                 return Poll::Ready(None);
             }
-            let read = self.read_body(cx, client, body, now);
+            let read = self.read_body(cx, client, now);
             match read {
                 Read::Over(over) => return Poll::Ready(Some(over)),
                 Read::Some => continue,
@@ -136,7 +135,7 @@ impl Exchange {
     fn compact(&mut self) -> bool {
         let before = self.window.cost();
         self.window.compact();
-        self.share.set(self.held + self.window.cost());
+        self.note_memory();
         self.window.cost() < before
     }
 
@@ -144,15 +143,14 @@ impl Exchange {
     pub fn poll_gather(
         &mut self,
         cx: &mut Context<'_>,
-        client: &mut Downstream,
-        body: &mut BodyReader,
+        client: &mut Inbound<'_>,
         pace: Pace,
         alarm: &mut Alarm,
     ) -> Poll<Gathered> {
         let mut now = clock::now();
         self.wakers.arrive(cx.waker());
         loop {
-            let read = if self.window.is_finished() { Read::Waiting } else { self.read_body(cx, client, body, now) };
+            let read = if self.window.is_finished() { Read::Waiting } else { self.read_body(cx, client, now) };
             if let Read::Over(over) = read {
                 return Poll::Ready(over);
             }
@@ -161,7 +159,7 @@ impl Exchange {
                 return Poll::Ready(Gathered::Decided(decision));
             }
             let trimmed = matches!(read, Read::WindowFull) && self.make_room();
-            self.share.set(self.held + self.window.cost());
+            self.note_memory();
             if trimmed || matches!(read, Read::Some) {
                 continue;
             }
@@ -195,21 +193,23 @@ impl Exchange {
         self.quorum.decision()
     }
 
-    fn read_body(
-        &mut self,
-        cx: &mut Context<'_>,
-        client: &mut Downstream,
-        body: &mut BodyReader,
-        now: Instant,
-    ) -> Read {
+    fn read_body(&mut self, cx: &mut Context<'_>, client: &mut Inbound<'_>, now: Instant) -> Read {
         let mut some = false;
         // Whoever keeps nothing may always read a piece, so that every request goes on.
         while self.window.has_room() && (self.window.is_empty() || self.share.has_room()) {
-            match body.next(&mut client.buffer) {
-                Err(error) => return Read::Over(Gathered::Fault(error.into())),
+            // What came so far goes out before more is read.
+            let Poll::Ready(piece) = client.poll_piece(cx, !some) else {
+                if some {
+                    break;
+                }
+                return Read::Waiting;
+            };
+            match piece {
+                Err(Broken::Fault(fault)) => return Read::Over(Gathered::Fault(fault)),
+                Err(Broken::Gone) => return Read::Over(Gathered::Gone),
                 Ok(Piece::End) => {
                     self.window.finish();
-                    self.flag_writers();
+                    self.flag_senders();
                     self.end_waits(now);
                     return Read::Some;
                 }
@@ -220,28 +220,22 @@ impl Exchange {
                     {
                         return Read::Over(Gathered::Fault(Fault::TooLong(limit)));
                     }
-                    self.share.set(self.held + self.window.cost());
+                    self.note_memory();
                     some = true;
                 }
-                // What came so far goes out before more is read.
-                Ok(Piece::Partial) if some => break,
-                Ok(Piece::Partial) => match client.poll_fill(cx, body.room(64 * 1024)) {
-                    Poll::Ready(Ok(0) | Err(_)) => return Read::Over(Gathered::Gone),
-                    Poll::Ready(Ok(_)) => self.end_waits(now),
-                    Poll::Pending => return Read::Waiting,
-                },
+                Ok(Piece::Partial) => self.end_waits(now),
             }
         }
         if some {
-            self.flag_writers();
+            self.flag_senders();
             return Read::Some;
         }
         Read::WindowFull
     }
 
-    fn flag_writers(&mut self) {
+    fn flag_senders(&mut self) {
         for (index, leg) in self.legs.iter().enumerate() {
-            if leg.is_writing() {
+            if leg.is_sending() {
                 self.wakers.flag(index);
             }
         }
@@ -272,7 +266,7 @@ impl Exchange {
                 waits.window = None;
                 waits.client.begin(now);
                 self.window.unpin();
-                let caught_up = |leg: &super::leg::Leg| !leg.is_writing() || self.window.is_passed(leg.cursor());
+                let caught_up = |leg: &Leg| !leg.is_sending() || self.window.is_passed(leg.cursor(), self.coding);
                 if self.legs.iter().all(caught_up) {
                     waits.only_client.get_or_insert(now);
                 } else {

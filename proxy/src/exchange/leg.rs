@@ -3,67 +3,61 @@
 //! A leg knows nothing of the others. The exchange polls it, tells it what to do with the body of its response
 //! ([`Mode`]), and ends it when its time is up.
 
+mod attempt;
+mod view;
 mod wire;
 
 use std::{
     collections::VecDeque,
-    io::{self},
+    io,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::time::Instant;
 
+pub(super) use self::wire::Sending;
+use self::wire::Wire;
 use super::{
     spare::ENTRIES,
     window::{self, Cursor, Window},
 };
 use crate::{
-    buffers,
-    http::{Bounds, Fields, Framing, HeadScanner, body::BodyReader, response::ResponseHead},
+    http::{Fields, response::ResponseHead},
     outcome::{LegError, LegResult, Outcome},
     target::Target,
-    transport::{Connecting, Io},
+    transport::Connecting,
 };
 
 /// At this many bytes of a held response body a leg waits to be told what to do with it.
-pub const HOLD: usize = 64 * 1024;
-
-/// Interim responses (1xx) that are dropped before the connection is given up.
-const MAX_INTERIM: u8 = 8;
-
-/// What a response head may hold at most.
-const RESPONSE_HEAD: Bounds = Bounds { first_line: 16 * 1024, bytes: 64 * 1024, fields: 256 };
-
-/// Buffers written with one system call.
-const SLICES: usize = 64;
+pub(super) const HOLD: usize = 64 * 1024;
 
 /// What all legs of an exchange share, besides the window.
 #[derive(Debug, Default)]
-pub struct Terms {
+pub(super) struct Terms {
     /// The worker whose connections are used.
-    pub worker: usize,
+    pub(super) worker: usize,
     /// Whether the request is a HEAD, whose answers have no body.
-    pub is_head: bool,
+    pub(super) is_head: bool,
     /// Whether sending the request twice is harmless.
-    pub is_idempotent: bool,
+    pub(super) is_idempotent: bool,
     /// Further attempts after a transport failure.
-    pub retries: u32,
+    pub(super) retries: u32,
     /// How long a connection may take to come about.
-    pub connect: Duration,
+    pub(super) connect: Duration,
     /// From the end of the request to the first byte of the response.
-    pub first_byte: Option<Duration>,
+    pub(super) first_byte: Option<Duration>,
     /// Idle connections kept per endpoint and worker.
-    pub pool: usize,
+    pub(super) pool: usize,
     /// How long an idle connection is kept.
-    pub pool_idle: Duration,
+    pub(super) pool_idle: Duration,
 }
 
 /// What happens to the body of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub(super) enum Mode {
     /// It is kept, up to [`HOLD`], then the leg pauses.
     Hold,
     /// It is read and dropped.
@@ -72,72 +66,53 @@ pub enum Mode {
     Stream,
 }
 
-/// What a leg writes: the head that all legs have in common, and the body.
-#[derive(Clone, Copy, Debug)]
-pub struct Sending<'a> {
-    /// The head.
-    pub head: &'a [u8],
-    /// The body.
-    pub window: &'a Window,
-}
-
 /// One copy of the request to one endpoint.
 #[derive(Debug)]
 pub struct Leg {
     /// Where it goes.
-    pub target: Arc<Target>,
+    target: Arc<Target>,
     state: State,
-    /// The head it writes, where that is another than the one that all legs have in common.
-    pub own_head: Option<Bytes>,
-    head_sent: usize,
-    cursor: Cursor,
-    /// Whether the whole request was written to the endpoint.
-    pub sent: bool,
-    write_error: Option<io::ErrorKind>,
-    attempt: Attempt,
+    /// The head it sends, where that is another than the one that all legs have in common.
+    own_head: Option<Bytes>,
+    /// Whether the attempt is on a connection that carried a request before.
+    reused: bool,
     /// How often the endpoint was tried.
-    pub attempts: u32,
+    attempts: u32,
     retries_left: u32,
-    /// What has been read and not been taken yet; none while there is nothing.
-    buffer: BytesMut,
-    scanner: HeadScanner,
-    interim: u8,
     /// The head of the response, once there is one.
-    pub response: Option<ResponseHead>,
+    response: Option<ResponseHead>,
     /// Memory for its fields.
     fields: Fields,
     /// The head has just come in and nobody has looked at it yet; the leg waits until somebody has.
-    pub fresh_head: bool,
-    /// Whether the status of the response is a success; set by the exchange.
-    pub success: bool,
-    reader: BodyReader,
-    /// What happens to the body.
-    pub mode: Mode,
+    fresh_head: bool,
+    /// Whether the status of the response is a success.
+    success: bool,
+    mode: Mode,
     /// The part of the body that is held or on its way to the client.
     held: VecDeque<Bytes>,
     /// What it costs in bytes; a small piece counts like one of a window.
-    pub held_bytes: usize,
+    held_bytes: usize,
     /// Bytes of body read so far.
-    pub received: u64,
+    received: u64,
     /// Whether the body is complete.
-    pub complete: bool,
-    /// As what the policy has counted it, ok or failed; set by the exchange.
-    pub counted: Option<bool>,
+    complete: bool,
+    /// As what the policy has counted it, ok or failed.
+    counted: Option<bool>,
     /// How it ended, once it has.
-    pub result: Option<LegResult>,
+    result: Option<LegResult>,
     started: Instant,
     ended: Instant,
     /// When the attempt is given up, by the time-out that is running.
-    pub deadline: Option<(Instant, Waiting)>,
+    deadline: Option<(Instant, Waiting)>,
     /// When the last bytes of the response came.
-    pub last_read: Instant,
+    last_read: Instant,
     /// Whether it is counted as in flight at its target.
     admitted: bool,
 }
 
 /// What an attempt waits for under a time-out of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Waiting {
+enum Waiting {
     /// The connection.
     Connect,
     /// The first byte of the response.
@@ -146,20 +121,11 @@ pub enum Waiting {
     Backoff,
 }
 
-/// What matters about an attempt when it fails.
-#[derive(Clone, Copy, Debug, Default)]
-struct Attempt {
-    /// On a connection that carried a request before.
-    reused: bool,
-    wrote: bool,
-    read: bool,
-}
-
 enum State {
     /// Nothing under way: not started, waiting for the next attempt, or ended.
     Resting,
     Connecting(Connecting),
-    Open(Io),
+    Open(Wire),
 }
 
 impl std::fmt::Debug for State {
@@ -176,14 +142,21 @@ impl std::fmt::Debug for State {
 type Step = Poll<Result<(), Failure>>;
 
 /// A failed attempt.
+#[derive(Debug)]
 struct Failure {
     outcome: Outcome,
     error: LegError,
 }
 
+// === impl Failure ===
+
 impl Failure {
     fn new(outcome: Outcome, kind: &'static str, detail: impl Into<std::borrow::Cow<'static, str>>) -> Self {
         Self { outcome, error: LegError::new(kind, detail) }
+    }
+
+    fn protocol(detail: String) -> Self {
+        Self::new(Outcome::Protocol, "http_protocol_error", detail)
     }
 
     fn io(error: &io::Error, doing: &str) -> Self {
@@ -195,27 +168,18 @@ impl Failure {
 
 impl Leg {
     /// A leg that has not started.
-    #[must_use]
-    pub fn new(target: Arc<Target>, terms: &Terms, now: Instant) -> Self {
+    pub(super) fn new(target: Arc<Target>, terms: &Terms, now: Instant) -> Self {
         Self {
             target,
             state: State::Resting,
             own_head: None,
-            head_sent: 0,
-            cursor: Cursor::default(),
-            sent: false,
-            write_error: None,
-            attempt: Attempt::default(),
+            reused: false,
             attempts: 0,
             retries_left: terms.retries,
-            buffer: BytesMut::new(),
-            scanner: HeadScanner::default(),
-            interim: 0,
             response: None,
             fields: Fields::default(),
             fresh_head: false,
             success: false,
-            reader: BodyReader::EMPTY,
             mode: Mode::Hold,
             held: VecDeque::new(),
             held_bytes: 0,
@@ -232,7 +196,7 @@ impl Leg {
     }
 
     /// Makes it, after [`Leg::clear`], one that has not started, for another request; memory is used again.
-    pub fn reset(&mut self, target: &Arc<Target>, terms: &Terms, now: Instant) {
+    pub(super) fn reset(&mut self, target: &Arc<Target>, terms: &Terms, now: Instant) {
         // Mostly it is the same one, which then need not be counted anew.
         if !Arc::ptr_eq(&self.target, target) {
             self.target = target.clone();
@@ -244,7 +208,7 @@ impl Leg {
     }
 
     /// Lets go of everything but memory that the next request can use: connection, response, what is held.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.leave();
         self.state = State::Resting;
         (self.own_head, self.result) = (None, None);
@@ -255,19 +219,6 @@ impl Leg {
         if self.held.capacity() > ENTRIES {
             self.held.shrink_to(ENTRIES);
         }
-        buffers::give(&mut self.buffer);
-    }
-
-    /// Begins the first attempt, unless the endpoint has `cap` legs in flight already.
-    pub fn start(&mut self, terms: &Terms, cap: usize, now: Instant) {
-        self.admitted = self.target.admit(cap);
-        if !self.admitted {
-            let detail = format!("the endpoint has {cap} requests in flight already");
-            self.end_with(Outcome::Rejected, LegError::new("connection_limit_reached", detail), now);
-            return;
-        }
-        let idle = self.target.checkout(terms.worker, now, !terms.is_idempotent);
-        self.begin(idle, terms, now);
     }
 
     /// It is no longer in flight.
@@ -277,25 +228,14 @@ impl Leg {
         }
     }
 
-    /// Begins an attempt from the start of the request.
-    fn begin(&mut self, idle: Option<Io>, terms: &Terms, now: Instant) {
-        self.attempts += 1;
-        self.attempt = Attempt { reused: idle.is_some(), ..Attempt::default() };
-        (self.head_sent, self.cursor, self.sent, self.write_error) = (0, Cursor::default(), false, None);
-        (self.scanner, self.interim, self.response) = (HeadScanner::default(), 0, None);
-        self.buffer.clear();
-        (self.state, self.deadline) = match idle {
-            Some(io) => (State::Open(io), None),
-            None => {
-                let connecting = self.target.connect(terms.connect);
-                (State::Connecting(connecting), Some((now + terms.connect, Waiting::Connect)))
-            }
-        };
-    }
-
     /// Does what can be done without waiting, up to the head of the response and, once that has been looked at, on to
     /// its end. Call it when its waker was woken, when there is more in the window, or when its mode has changed.
-    pub fn poll(&mut self, cx: &mut Context<'_>, sending: &Sending<'_>, terms: &Terms, now: Instant) {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, sending: &Sending<'_>, terms: &Terms, now: Instant) {
+        let sending = match &self.own_head {
+            // Cheap, and it frees the leg to change while it sends.
+            Some(own) => &Sending { head: &own.clone(), ..*sending },
+            None => sending,
+        };
         while self.result.is_none() && !self.fresh_head {
             match self.step(cx, sending, terms, now) {
                 Poll::Pending => return,
@@ -310,23 +250,22 @@ impl Leg {
             State::Resting => Poll::Pending,
             State::Connecting(connecting) => match ready!(connecting.as_mut().poll(cx)) {
                 Ok(io) => {
-                    (self.state, self.deadline) = (State::Open(io), None);
+                    (self.state, self.deadline) = (State::Open(Wire::new(io)), None);
                     Poll::Ready(Ok(()))
                 }
                 Err(error) => Poll::Ready(Err(Failure { outcome: Outcome::Connect, error: LegError::connect(&error) })),
             },
-            State::Open(_) => {
-                if !self.sent
-                    && let Poll::Ready(Err(error)) = self.poll_write(cx, sending)
-                {
-                    // An endpoint may answer before it has read everything, and then close: that answer counts.
-                    self.write_error = Some(error.kind());
+            State::Open(wire) => {
+                if wire.is_sending() {
+                    wire.send(cx, sending);
                 }
-                if self.sent && !self.attempt.read && self.deadline.is_none() {
+                if wire.is_sent() && !wire.has_received() && self.deadline.is_none() {
                     self.deadline = terms.first_byte.map(|limit| (now + limit, Waiting::FirstByte));
                 }
                 if self.response.is_none() {
-                    ready!(self.poll_head(cx, terms, now))?;
+                    let head = wire.poll_head(cx, &mut self.fields, terms.is_head);
+                    self.note_arrival(now);
+                    self.response = Some(ready!(head)?);
                     self.fresh_head = true;
                     return Poll::Ready(Ok(()));
                 }
@@ -337,24 +276,51 @@ impl Leg {
         }
     }
 
+    /// Reads the body as far as the mode allows; ready when it is complete.
+    fn poll_body(&mut self, cx: &mut Context<'_>, now: Instant) -> Step {
+        while !self.complete {
+            if self.mode != Mode::Discard && self.held_bytes >= HOLD {
+                return Poll::Pending;
+            }
+            let State::Open(wire) = &mut self.state else { return Poll::Pending };
+            let piece = wire.poll_body(cx);
+            self.note_arrival(now);
+            match ready!(piece)? {
+                None => self.complete = true,
+                Some(data) => {
+                    self.received += data.len() as u64;
+                    if self.mode != Mode::Discard {
+                        self.held_bytes += data.len().max(window::LEAST);
+                        self.held.push_back(data);
+                    }
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Something may have come of the response: its first byte ends the time-out of the attempt.
+    fn note_arrival(&mut self, now: Instant) {
+        if let State::Open(wire) = &mut self.state
+            && wire.take_arrival()
+        {
+            (self.last_read, self.deadline) = (now, None);
+        }
+    }
+
     /// The response is complete: the leg has ended, unless the request has not and still may succeed.
     fn finish(&mut self, terms: &Terms, now: Instant) {
-        let Some(response) = &self.response else { return };
+        let (Some(response), State::Open(wire)) = (&self.response, &self.state) else { return };
         let status = response.status;
-        let whole = self.sent && self.write_error.is_none();
-        if self.success && !whole {
-            if self.write_error.is_some() {
-                let detail = "the endpoint answered, but closed the connection before it had the whole request";
-                self.end_with(Outcome::Reset, LegError::new("connection_terminated", detail), now);
-            }
+        if self.success && wire.is_broken_off() {
+            let detail = "the endpoint answered, but closed the connection before it had the whole request";
+            return self.end_with(Outcome::Reset, LegError::new("connection_terminated", detail), now);
+        }
+        if self.success && !wire.is_sent() {
             return;
         }
-        let reusable = whole
-            && response.keepalive
-            && self.buffer.is_empty()
-            && (response.framing != Framing::Unsaid || response.is_bodiless(terms.is_head));
-        if let State::Open(io) = std::mem::replace(&mut self.state, State::Resting)
-            && reusable
+        if let State::Open(wire) = std::mem::replace(&mut self.state, State::Resting)
+            && let Some(io) = wire.into_idle(response, terms.is_head)
         {
             self.target.checkin(terms.worker, io, now, terms.pool_idle, terms.pool);
         }
@@ -362,51 +328,9 @@ impl Leg {
         self.end(LegResult { outcome, status: Some(status), error: None }, now);
     }
 
-    /// An attempt failed: begins the next one where that is harmless and allowed, else ends the leg.
-    fn fail(&mut self, failure: Failure, window: &Window, terms: &Terms, now: Instant) {
-        let harmless = !self.attempt.read
-            && self.response.is_none()
-            && window.is_replayable()
-            && (terms.is_idempotent || !self.attempt.wrote);
-        // The endpoint closed an idle connection in the moment it was used: that says nothing about the endpoint.
-        if harmless && self.attempt.reused {
-            self.begin(None, terms, now);
-            return;
-        }
-        if harmless && self.retries_left > 0 && failure.outcome != Outcome::Protocol {
-            self.retries_left -= 1;
-            self.state = State::Resting;
-            let nth = (terms.retries - self.retries_left).min(6);
-            let pause = Duration::from_millis(25) * (1 << (nth - 1));
-            self.deadline = Some((now + pause.mul_f64(0.5 + fastrand::f64()), Waiting::Backoff));
-            return;
-        }
-        let status = self.response.as_ref().map(|head| head.status);
-        self.drop_held();
-        self.end(LegResult { outcome: failure.outcome, status, error: Some(failure.error) }, now);
-    }
-
-    /// A time-out of the attempt has passed.
-    pub fn expire(&mut self, window: &Window, terms: &Terms, now: Instant) {
-        let Some((_, waiting)) = self.deadline.take() else { return };
-        let (kind, detail) = match waiting {
-            Waiting::Backoff => return self.begin(None, terms, now),
-            Waiting::Connect => {
-                self.target.connect_timed_out();
-                ("connection_timeout", format!("no connection within {}", text(terms.connect)))
-            }
-            Waiting::FirstByte => {
-                let limit = terms.first_byte.unwrap_or_default();
-                ("connection_read_timeout", format!("no answer within {}", text(limit)))
-            }
-        };
-        self.state = State::Resting;
-        self.fail(Failure::new(Outcome::Timeout, kind, detail), window, terms, now);
-    }
-
     /// Ends the leg without an answer; its connection is closed. One that was counted as ok and is not read on since
     /// then stays ok: its endpoint did what was asked, and it is not the endpoint that keeps it from ending.
-    pub fn end_with(&mut self, outcome: Outcome, error: LegError, now: Instant) {
+    pub(super) fn end_with(&mut self, outcome: Outcome, error: LegError, now: Instant) {
         let status = self.response.as_ref().map(|head| head.status);
         let paused = self.mode == Mode::Hold && self.is_full();
         self.drop_held();
@@ -427,7 +351,7 @@ impl Leg {
     }
 
     /// Reads the body on and drops it, from here on and what is held.
-    pub fn discard(&mut self) {
+    pub(super) fn discard(&mut self) {
         self.mode = Mode::Discard;
         self.drop_held();
     }
@@ -439,44 +363,31 @@ impl Leg {
         self.held_bytes = 0;
     }
 
-    /// Whether a held body waits to be told how to go on.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.held_bytes >= HOLD && !self.complete
+    /// The head of the response that has just come in is looked at: tells its status.
+    pub(super) fn take_fresh_head(&mut self) -> Option<u16> {
+        std::mem::take(&mut self.fresh_head).then_some(self.response.as_ref()?.status)
     }
 
-    /// Whether its body, or the start of it, can be given to the client.
-    #[must_use]
-    pub fn is_available(&self) -> bool {
-        self.response.is_some()
-            && self.mode != Mode::Discard
-            && self.result.as_ref().is_none_or(|result| result.error.is_none())
+    /// The status of its response is a success, or it is none.
+    pub(super) fn set_success(&mut self, success: bool) {
+        self.success = success;
     }
 
-    /// How far it has written of the window.
-    #[must_use]
-    pub fn cursor(&self) -> Cursor {
-        self.cursor
+    /// The policy has counted it, as ok or as failed.
+    pub(super) fn set_counted(&mut self, ok: bool) {
+        self.counted = Some(ok);
     }
 
-    /// Whether it still needs bytes of the window.
-    #[must_use]
-    pub fn is_writing(&self) -> bool {
-        self.result.is_none() && !self.sent && self.write_error.is_none()
+    /// Its body goes to the client from here on.
+    pub(super) fn stream(&mut self) {
+        self.mode = Mode::Stream;
     }
 
     /// Takes the next piece of the held body.
-    pub fn take_held(&mut self) -> Option<Bytes> {
+    pub(super) fn take_held(&mut self) -> Option<Bytes> {
         let piece = self.held.pop_front()?;
         self.held_bytes -= piece.len().max(window::LEAST);
         Some(piece)
-    }
-
-    /// From its start to its end, or to now.
-    #[must_use]
-    pub fn elapsed(&self, now: Instant) -> Duration {
-        let until = if self.result.is_some() { self.ended } else { now };
-        until.saturating_duration_since(self.started)
     }
 }
 
@@ -484,8 +395,4 @@ impl Drop for Leg {
     fn drop(&mut self) {
         self.leave();
     }
-}
-
-fn text(duration: Duration) -> String {
-    runtime::duration::format(duration)
 }

@@ -33,6 +33,13 @@ pub struct Patience {
     before: Duration,
 }
 
+// === impl Pace ===
+
+impl Pace {
+    /// How slow a client may be of whose request nothing is known.
+    pub const UNKNOWN: Self = Self { idle: Duration::from_secs(30), rate: 1024 };
+}
+
 // === impl Patience ===
 
 impl Patience {

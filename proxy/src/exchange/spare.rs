@@ -54,7 +54,7 @@ mod tests {
     use super::*;
     use crate::{
         config::{Changes, Limits, Policy, Route},
-        exchange::{Request, budget::Budget},
+        exchange::{Request, budget::Budget, window::Coding},
         table::{Member, RouteEntry},
         target::Target,
     };
@@ -88,7 +88,7 @@ mod tests {
         let request = Request {
             method: b"GET",
             is_idempotent: true,
-            chunked: false,
+            coding: Coding::Identity,
             has_body: false,
             wants_report: false,
             worker: 0,
@@ -106,7 +106,7 @@ mod tests {
         assert!(route.members.iter().all(|member| member.target.inflight() == 0));
         let two = begun();
         assert_eq!((std::ptr::from_ref(&*two), two.legs.as_ptr(), two.head.as_ptr()), place);
-        assert!(two.legs.len() == 10 && two.legs.iter().all(|leg| leg.result.is_none() && leg.counted.is_none()));
+        assert!(two.legs.len() == 10 && two.legs.iter().all(|leg| leg.result().is_none() && leg.counted().is_none()));
         assert_eq!((two.quorum.failed, &two.head[..]), (0, b"GET / HTTP/1.1\r\n\r\n".as_slice()));
     }
 }

@@ -1,15 +1,15 @@
-//! The body window: what of a request body is in memory, once, for all legs to write from.
+//! The body window: what of a request body is in memory, once, for all legs to send from.
 //!
-//! It holds wire bytes: with a known length the body as it is, else chunks. Every leg has a [`Cursor`] into it. Reading
-//! from downstream stops while the window is full; what every live leg has passed is let go when room is needed, and
-//! only then, so that an attempt can begin again as long as the whole body fits.
+//! It holds the body itself, free of framing. Every leg has a [`Cursor`] into it, and frames what it sends as its
+//! connection wants it ([`Coding`]). Reading from the client stops while the window is full; what every live leg has
+//! passed is let go when room is needed, and only then, so that an attempt can begin again as long as the whole body fits.
 
 use std::{collections::VecDeque, io::IoSlice};
 
 use bytes::{Bytes, BytesMut};
 
 use super::spare::ENTRIES;
-use crate::http::chunked;
+use crate::http::chunked::{self, ChunkHead};
 
 /// The least a piece counts: what it costs to keep it, however small it is.
 pub const LEAST: usize = 256;
@@ -25,7 +25,6 @@ pub struct Window {
     base: u64,
     cost: usize,
     limit: usize,
-    chunked: bool,
     finished: bool,
     /// Bytes of body that came in, framing not counted.
     received: u64,
@@ -35,12 +34,23 @@ pub struct Window {
 
 #[derive(Debug)]
 struct Piece {
-    /// The framing before the data; empty where the length is known.
-    head: Bytes,
+    /// The line before it where it is sent as a chunk.
+    head: ChunkHead,
     data: Bytes,
 }
 
-/// How far a leg has got: a piece and an offset into its wire bytes.
+/// How a leg frames what it sends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Coding {
+    /// The body as it is: its length was said before, or each piece travels in a frame.
+    #[default]
+    Identity,
+    /// The chunked coding of HTTP/1.1: a chunk for each piece, and one that says where the body ends.
+    Chunked,
+}
+
+/// How far a leg has got: a piece, and an offset into the bytes that are sent for it. Past the last piece the offset
+/// counts the bytes of the last chunk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
     piece: u64,
@@ -48,14 +58,16 @@ pub struct Cursor {
 }
 
 impl Piece {
-    /// The wire bytes of this piece in order; the line end after a chunk is left out where there is no framing.
-    fn parts(&self) -> [&[u8]; 3] {
-        let tail: &[u8] = if self.head.is_empty() { b"" } else { b"\r\n" };
-        [&self.head, &self.data, tail]
+    /// The bytes that are sent for this piece, in order.
+    fn parts(&self, coding: Coding) -> [&[u8]; 3] {
+        match coding {
+            Coding::Identity => [b"", &self.data, b""],
+            Coding::Chunked => [self.head.as_bytes(), &self.data, b"\r\n"],
+        }
     }
 
-    fn wire_len(&self) -> usize {
-        self.parts().iter().map(|part| part.len()).sum()
+    fn sent_len(&self, coding: Coding) -> usize {
+        self.parts(coding).iter().map(|part| part.len()).sum()
     }
 
     fn cost(&self) -> usize {
@@ -65,10 +77,10 @@ impl Piece {
 
 impl Window {
     /// Makes it an empty window of `limit` bytes for the next request; memory is used again.
-    pub fn reset(&mut self, limit: usize, chunked: bool) {
+    pub fn reset(&mut self, limit: usize) {
         self.clear();
         (self.base, self.cost, self.received, self.loose) = (0, 0, 0, 0);
-        (self.limit, self.chunked, self.finished) = (limit, chunked, false);
+        (self.limit, self.finished) = (limit, false);
     }
 
     /// Lets go of everything but memory that the next body can use.
@@ -89,8 +101,7 @@ impl Window {
     }
 
     fn append(&mut self, data: Bytes) {
-        let head = if self.chunked { chunked::chunk_head(data.len()) } else { Bytes::new() };
-        let piece = Piece { head, data };
+        let piece = Piece { head: ChunkHead::of(data.len()), data };
         self.cost += piece.cost();
         self.pieces.push_back(piece);
     }
@@ -126,10 +137,6 @@ impl Window {
     /// The body is complete. Only from here on can its copies look complete to an endpoint.
     pub fn finish(&mut self) {
         self.finished = true;
-        if self.chunked {
-            // The last chunk is all framing.
-            self.pieces.push_back(Piece { head: Bytes::new(), data: Bytes::from_static(chunked::LAST_CHUNK) });
-        }
     }
 
     /// Whether the whole body has come in.
@@ -172,8 +179,7 @@ impl Window {
     pub fn trim(&mut self, slowest: Cursor) {
         while self.base < slowest.piece {
             let Some(piece) = self.pieces.pop_front() else { break };
-            // The last chunk was never counted, and it is never passed before the body is finished.
-            self.cost = self.cost.saturating_sub(piece.cost());
+            self.cost -= piece.cost();
             self.base += 1;
         }
     }
@@ -183,47 +189,56 @@ impl Window {
         self.trim(Cursor { piece: u64::MAX, offset: 0 });
     }
 
-    /// Whether the leg at this cursor has written all that there is.
+    /// Whether a leg has sent all that there is: the end of the body as well, once that has come.
     #[must_use]
-    pub fn is_passed(&self, cursor: Cursor) -> bool {
-        cursor.piece >= self.base + self.pieces.len() as u64
+    pub fn is_passed(&self, cursor: Cursor, coding: Coding) -> bool {
+        cursor.piece >= self.end() && cursor.offset >= self.last(coding).len()
     }
 
-    /// Fills `slices` with what comes next for a leg, from `used` on; returns how many are filled.
-    pub fn fill<'a>(&'a self, cursor: Cursor, slices: &mut [IoSlice<'a>], mut used: usize) -> usize {
+    /// Fills `slices` with what a leg sends next, from `used` on; returns how many are filled.
+    pub fn fill<'a>(&'a self, cursor: Cursor, coding: Coding, slices: &mut [IoSlice<'a>], mut used: usize) -> usize {
         let mut skip = cursor.offset;
-        let from = usize::try_from(cursor.piece.saturating_sub(self.base)).unwrap_or(usize::MAX);
-        for piece in self.pieces.iter().skip(from) {
-            for part in piece.parts() {
-                let skipped = skip.min(part.len());
-                skip -= skipped;
-                let part = &part[skipped..];
-                if part.is_empty() {
-                    continue;
-                }
-                let Some(slot) = slices.get_mut(used) else { return used };
-                *slot = IoSlice::new(part);
-                used += 1;
+        let parts = self.pieces.iter().skip(self.place(cursor)).flat_map(|piece| piece.parts(coding));
+        for part in parts.chain([self.last(coding)]) {
+            let skipped = skip.min(part.len());
+            skip -= skipped;
+            let part = &part[skipped..];
+            if part.is_empty() {
+                continue;
             }
+            let Some(slot) = slices.get_mut(used) else { return used };
+            *slot = IoSlice::new(part);
+            used += 1;
         }
         used
     }
 
-    /// Moves a cursor over bytes that were written.
-    pub fn advance(&self, cursor: &mut Cursor, mut written: usize) {
-        let from = usize::try_from(cursor.piece.saturating_sub(self.base)).unwrap_or(usize::MAX);
-        for piece in self.pieces.iter().skip(from) {
-            let left = piece.wire_len() - cursor.offset;
-            if written < left {
-                cursor.offset += written;
-                return;
+    /// Moves a cursor over bytes that were sent.
+    pub fn advance(&self, cursor: &mut Cursor, coding: Coding, mut sent: usize) {
+        for piece in self.pieces.iter().skip(self.place(*cursor)) {
+            let left = piece.sent_len(coding) - cursor.offset;
+            if sent < left {
+                break;
             }
-            written -= left;
+            sent -= left;
             *cursor = Cursor { piece: cursor.piece + 1, offset: 0 };
-            if written == 0 {
-                return;
-            }
         }
+        cursor.offset += sent;
+    }
+
+    /// Where the piece of a cursor is among those that are kept.
+    fn place(&self, cursor: Cursor) -> usize {
+        usize::try_from(cursor.piece.saturating_sub(self.base)).unwrap_or(usize::MAX)
+    }
+
+    /// The number of pieces there have been.
+    fn end(&self) -> u64 {
+        self.base + self.pieces.len() as u64
+    }
+
+    /// What is sent after the last piece.
+    fn last(&self, coding: Coding) -> &'static [u8] {
+        if self.finished && coding == Coding::Chunked { chunked::LAST_CHUNK } else { b"" }
     }
 }
 
@@ -234,43 +249,44 @@ mod tests {
     use super::*;
 
     /// What a leg that writes `step` bytes at a time has written when nothing is left.
-    fn drain(window: &Window, cursor: &mut Cursor, step: usize) -> Vec<u8> {
+    fn drain(window: &Window, cursor: &mut Cursor, coding: Coding, step: usize) -> Vec<u8> {
         let mut wire = Vec::new();
-        while !window.is_passed(*cursor) {
+        while !window.is_passed(*cursor, coding) {
             let mut slices = [IoSlice::new(b""); 4];
-            let used = window.fill(*cursor, &mut slices, 0);
+            let used = window.fill(*cursor, coding, &mut slices, 0);
             let bytes: Vec<u8> = slices[..used].iter().flat_map(|s| s.iter().copied()).take(step).collect();
             assert!(!bytes.is_empty());
-            window.advance(cursor, bytes.len());
+            window.advance(cursor, coding, bytes.len());
             wire.extend(bytes);
         }
         wire
     }
 
-    fn window(limit: usize, chunked: bool) -> Window {
+    fn window(limit: usize) -> Window {
         let mut window = Window::default();
-        window.reset(limit, chunked);
+        window.reset(limit);
         window
     }
 
     #[test]
     fn a_known_length_passes_as_it_is_and_an_unknown_one_in_chunks() {
-        for (chunked, want) in [(false, "helloworld"), (true, "5\r\nhello\r\n5\r\nworld\r\n0\r\n\r\n")] {
-            let mut window = window(1 << 20, chunked);
+        let chunks = "5\r\nhello\r\n5\r\nworld\r\n0\r\n\r\n";
+        for (coding, want) in [(Coding::Identity, "helloworld"), (Coding::Chunked, chunks)] {
+            let mut window = window(1 << 20);
             window.push(Bytes::from_static(b"hello"));
             let mut cursor = Cursor::default();
-            let before = drain(&window, &mut cursor, 3);
+            let before = drain(&window, &mut cursor, coding, 3);
             assert!(!before.ends_with(chunked::LAST_CHUNK), "not complete before it is");
             window.push(Bytes::from_static(b"world"));
             window.finish();
-            let all = [before, drain(&window, &mut cursor, 3)].concat();
+            let all = [before, drain(&window, &mut cursor, coding, 3)].concat();
             assert_eq!(String::from_utf8(all).unwrap(), want);
         }
     }
 
     #[test]
     fn a_small_piece_counts_as_256_bytes() {
-        let mut window = window(1024, false);
+        let mut window = window(1024);
         for _ in 0..3 {
             window.push(Bytes::from_static(b"x"));
         }
@@ -281,23 +297,23 @@ mod tests {
 
     #[test]
     fn the_slowest_leg_holds_the_window_until_it_moves() {
-        let mut window = window(2000, false);
+        let mut window = window(2000);
         window.push(Bytes::from(vec![1; 1000]));
         window.push(Bytes::from(vec![2; 1000]));
         assert!(!window.has_room());
         let mut cursor = Cursor::default();
-        window.advance(&mut cursor, 999);
+        window.advance(&mut cursor, Coding::Identity, 999);
         window.trim(cursor);
         assert!(!window.has_room() && window.is_replayable());
-        window.advance(&mut cursor, 1);
+        window.advance(&mut cursor, Coding::Identity, 1);
         window.trim(cursor);
         assert!(window.has_room() && !window.is_replayable());
     }
 
     #[test]
     fn small_pieces_put_together_cost_what_they_hold_and_are_the_same_bytes() {
-        for chunked in [false, true] {
-            let mut window = window(64 << 10, chunked);
+        for coding in [Coding::Identity, Coding::Chunked] {
+            let mut window = window(64 << 10);
             let mut body = Vec::new();
             let mut put = |window: &mut Window, length: usize, byte| {
                 window.push(Bytes::from(vec![byte; length]));
@@ -314,8 +330,8 @@ mod tests {
             assert!(window.cost() <= body.len() + LEAST, "{} for {}", window.cost(), body.len());
             assert_eq!(window.received(), body.len() as u64);
             window.finish();
-            let wire = drain(&window, &mut Cursor::default(), 1000);
-            if chunked {
+            let wire = drain(&window, &mut Cursor::default(), coding, 1000);
+            if coding == Coding::Chunked {
                 let mut decoded = Vec::new();
                 let (mut decoder, mut buffer) = (chunked::Decoder::default(), BytesMut::from(&wire[..]));
                 while let chunked::Decoded::Data(data) = decoder.decode(&mut buffer).unwrap() {
@@ -333,7 +349,7 @@ mod tests {
     #[test]
     fn a_small_piece_does_not_keep_the_buffer_that_it_was_read_into() {
         for compact in [true, false] {
-            let mut window = window(1 << 20, false);
+            let mut window = window(1 << 20);
             let mut buffer = BytesMut::with_capacity(1 << 16);
             let place = buffer.as_ptr();
             buffer.extend_from_slice(b"ab");
@@ -346,36 +362,38 @@ mod tests {
             }
             buffer.reserve(1 << 16);
             assert_eq!(buffer.as_ptr(), place, "nobody else has a part of it");
-            assert_eq!(drain(&window, &mut Cursor::default(), 9), b"ab");
+            assert_eq!(drain(&window, &mut Cursor::default(), Coding::Identity, 9), b"ab");
         }
     }
 
     proptest! {
         #[test]
-        fn every_leg_writes_the_same_bytes_whatever_its_pace(
+        fn every_leg_sends_the_whole_body_whatever_its_pace_and_its_framing(
             pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..50), 1..20),
-            steps in prop::collection::vec(1..40_usize, 1..5),
-            chunked: bool,
+            legs in prop::collection::vec((1..40_usize, any::<bool>()), 1..5),
         ) {
-            let mut window = window(usize::MAX, chunked);
-            let mut cursors = vec![Cursor::default(); steps.len()];
-            let mut wires = vec![Vec::new(); steps.len()];
+            let coding = |leg: usize| if legs[leg].1 { Coding::Chunked } else { Coding::Identity };
+            let mut window = window(usize::MAX);
+            let mut cursors = vec![Cursor::default(); legs.len()];
+            let mut wires = vec![Vec::new(); legs.len()];
             for (i, piece) in pieces.iter().enumerate() {
                 window.push(Bytes::copy_from_slice(piece));
                 // Legs take turns in catching up, and what all have passed is let go.
-                let leg = i % steps.len();
-                let wire = drain(&window, &mut cursors[leg], steps[leg]);
+                let leg = i % legs.len();
+                let wire = drain(&window, &mut cursors[leg], coding(leg), legs[leg].0);
                 wires[leg].extend(wire);
                 window.trim(*cursors.iter().min().unwrap());
             }
             window.finish();
-            for leg in 0..steps.len() {
-                let wire = drain(&window, &mut cursors[leg], steps[leg]);
+            for leg in 0..legs.len() {
+                let wire = drain(&window, &mut cursors[leg], coding(leg), legs[leg].0);
                 wires[leg].extend(wire);
-                prop_assert_eq!(&wires[leg], &wires[0]);
-            }
-            if !chunked {
-                prop_assert_eq!(&wires[0], &pieces.concat());
+                let chunks = || pieces.iter().flat_map(|p| [format!("{:x}\r\n", p.len()).into_bytes(), p.clone(), b"\r\n".to_vec()]);
+                let want = match coding(leg) {
+                    Coding::Identity => pieces.concat(),
+                    Coding::Chunked => chunks().chain([chunked::LAST_CHUNK.to_vec()]).collect::<Vec<_>>().concat(),
+                };
+                prop_assert_eq!(&wires[leg], &want);
             }
             window.trim(*cursors.iter().min().unwrap());
             prop_assert!(window.is_empty() && window.cost() == 0);

@@ -156,10 +156,38 @@ fn chunk_size(line: &[u8]) -> Result<u64, ChunkError> {
     std::str::from_utf8(&line[..digits]).ok().and_then(|d| u64::from_str_radix(d, 16).ok()).ok_or(ChunkError::Size)
 }
 
-/// The line before the data of a chunk of this length.
-#[must_use]
-pub fn chunk_head(length: usize) -> Bytes {
-    Bytes::from(format!("{length:x}\r\n"))
+/// The line before the data of a chunk: its length in hexadecimal.
+#[derive(Clone, Copy, Debug)]
+pub struct ChunkHead {
+    bytes: [u8; CHUNK_HEAD],
+    /// Where it begins in that.
+    start: u8,
+}
+
+/// The longest line before a chunk: 16 digits and CRLF.
+const CHUNK_HEAD: usize = 18;
+
+impl ChunkHead {
+    /// The line before a chunk of this length.
+    #[must_use]
+    pub fn of(length: usize) -> Self {
+        let (mut bytes, mut start, mut left) = ([0; CHUNK_HEAD], CHUNK_HEAD - 2, length);
+        bytes[start..].copy_from_slice(b"\r\n");
+        loop {
+            start -= 1;
+            bytes[start] = b"0123456789abcdef"[left & 0xf];
+            left >>= 4;
+            if left == 0 {
+                return Self { bytes, start: start as u8 };
+            }
+        }
+    }
+
+    /// The line.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[usize::from(self.start)..]
+    }
 }
 
 #[cfg(test)]
@@ -231,7 +259,7 @@ mod tests {
         fn what_is_encoded_decodes_to_itself(chunks: Vec<Vec<u8>>, step in 1..40_usize) {
             let mut wire = Vec::new();
             for chunk in chunks.iter().filter(|c| !c.is_empty()) {
-                wire.extend_from_slice(&chunk_head(chunk.len()));
+                wire.extend_from_slice(ChunkHead::of(chunk.len()).as_bytes());
                 wire.extend_from_slice(chunk);
                 wire.extend_from_slice(b"\r\n");
             }

@@ -1,5 +1,6 @@
 //! Rule: what is tried again, and what never is.
 
+use proxy::config::Policy;
 use testkit::origin::{At, Gate, Reading, Reply, Welcome};
 
 use crate::fixture::{NEVER, Place, bytes, origin, origins, over, refusing};
@@ -81,6 +82,28 @@ async fn a_body_that_has_left_the_window_is_not_sent_again() {
     let _ = client.try_send(&body[1 << 20..]).await;
     assert_eq!(client.read_response("PUT").await.status, 502);
     assert_eq!(a.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_sent_again_is_the_whole_body_though_others_went_on_meanwhile() {
+    // The first copy breaks in the middle of the body. Until it is sent again its endpoint needs the window from the start.
+    let a = origin(0, [Reply::ok("a").early().unread().reset_at(At::Start), Reply::ok("again")]);
+    let b = origin(1, Reply::ok("b"));
+    let policy = |p: &mut Policy| (p.retries, p.window, p.stream) = (1, Policy::MIN_WINDOW, true);
+    let proxy = over(&[&a, &b]).policy(policy).total(NEVER).start();
+    let body = bytes(1 << 20);
+    let mut client = proxy.sent("PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    for (number, chunk) in body.chunks(16 << 10).enumerate() {
+        client.send([format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat()).await;
+        if number == 0 {
+            a.wait_closed().await;
+        }
+    }
+    client.send("0\r\n\r\n").await;
+    client.read_response("PUT").await.expect_status(200);
+    let (seen, other) = (a.wait_requests(2).await, b.wait_requests(1).await);
+    assert!(!seen[0].is_complete() && seen[1].is_complete() && other[0].is_complete());
+    assert!(seen[1].body == body && other[0].body == body, "{} of {} bytes", seen[1].body.len(), body.len());
 }
 
 #[tokio::test]

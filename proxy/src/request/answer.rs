@@ -6,10 +6,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{Asked, Next, knows_chunks};
+use super::{Next, RequestContext};
 use crate::{
-    access_log::{Told, loggable},
-    exchange::{Exchange, quorum::Quorum, stream::Outgoing},
+    access_log::{LogRecord, loggable},
+    exchange::{Exchange, Outgoing, quorum::Quorum},
     headers::{self, AnswerFraming},
     http::{self, Framing, Version},
     metrics::RequestResult,
@@ -21,19 +21,18 @@ use bytes::Bytes;
 /// The status that is logged where the client went away before it had an answer.
 pub(super) const CLIENT_GONE: u16 = 499;
 
-/// Begins the answer of a leg: its head is in the queue, its body is to follow. Tells its status, and what becomes of the
-/// connection.
-pub(super) fn of_leg(exchange: &mut Exchange, winner: usize, asked: &Asked<'_>, next: Next) -> (u16, Next) {
-    let Exchange { legs, outgoing, route, quorum, .. } = exchange;
-    let leg = &legs[winner];
+/// Begins the answer of the winning leg: its head is in the queue, its body is to follow. Tells its status, and what becomes of
+/// the connection.
+pub(super) fn of_winner(exchange: &mut Exchange, request: &RequestContext<'_>, next: Next) -> (u16, Next) {
     // Only a leg with a response wins.
-    let Some(response) = &leg.response else { return (502, Next::Close) };
-    let bodiless = response.is_bodiless(asked.head.is_head());
+    let Some((leg, outgoing, route, quorum)) = exchange.winner_and_outgoing() else { return (502, Next::Close) };
+    let Some(response) = leg.response() else { return (502, Next::Close) };
+    let bodiless = response.is_bodiless(request.head.is_head());
     let framing = match response.framing {
         _ if response.status == 204 => AnswerFraming::Bodiless,
         Framing::Length(length) => AnswerFraming::Length(length),
         _ if bodiless => AnswerFraming::Bodiless,
-        _ if knows_chunks(asked.head) => AnswerFraming::Chunked,
+        _ if request.head.version == Version::Http11 => AnswerFraming::Chunked,
         _ => AnswerFraming::Close,
     };
     let next = if framing == AnswerFraming::Close && next == Next::Keep { Next::Close } else { next };
@@ -41,9 +40,9 @@ pub(super) fn of_leg(exchange: &mut Exchange, winner: usize, asked: &Asked<'_>, 
         out.reserve(response.fields.bytes().len() + 256);
         headers::put_answer(out, response, framing, &route.config.changes.headers.response);
         if route.config.policy.report {
-            report::put_headers(out, quorum, Some(&leg.target.label));
+            report::put_headers(out, quorum, Some(&leg.target().label));
         }
-        put_connection(out, asked, next);
+        put_connection(out, request, next);
     });
     outgoing.chunked = framing == AnswerFraming::Chunked;
     (response.status, next)
@@ -55,18 +54,18 @@ pub(super) fn problem(
     problem: &Problem,
     report: Option<(&Quorum, Option<&str>)>,
     lines: &[u8],
-    asked: &Asked<'_>,
+    request: &RequestContext<'_>,
     next: Next,
 ) -> Outgoing {
-    let body = problem.body(Some(asked.id));
+    let body = problem.body(Some(request.id));
     let mut out = Vec::with_capacity(1024);
     problem.put_head(&mut out, body.len());
     if let Some((quorum, endpoint)) = report {
         report::put_headers(&mut out, quorum, endpoint);
     }
     out.extend_from_slice(lines);
-    put_connection(&mut out, asked, next);
-    whole(out, body, asked)
+    put_connection(&mut out, request, next);
+    whole(out, body, request)
 }
 
 /// The report, whole.
@@ -74,7 +73,7 @@ pub(super) fn report(
     (status, body): (u16, Bytes),
     exchange: &Exchange,
     endpoint: Option<&str>,
-    asked: &Asked<'_>,
+    request: &RequestContext<'_>,
     next: Next,
 ) -> Outgoing {
     let mut out = Vec::with_capacity(512);
@@ -82,24 +81,24 @@ pub(super) fn report(
     headers::put_text(&mut out, "Content-Type", &[headers::REPORT]);
     headers::put_text(&mut out, "Vary", &["Accept"]);
     headers::put_framing(&mut out, AnswerFraming::Length(body.len() as u64));
-    report::put_headers(&mut out, &exchange.quorum, endpoint);
-    out.extend_from_slice(exchange.route.config.changes.headers.response.lines_of_made_up());
-    put_connection(&mut out, asked, next);
-    whole(out, body, asked)
+    report::put_headers(&mut out, exchange.quorum(), endpoint);
+    out.extend_from_slice(exchange.route().config.changes.headers.response.lines_of_made_up());
+    put_connection(&mut out, request, next);
+    whole(out, body, request)
 }
 
-fn whole(head: Vec<u8>, body: Bytes, asked: &Asked<'_>) -> Outgoing {
+fn whole(head: Vec<u8>, body: Bytes, request: &RequestContext<'_>) -> Outgoing {
     let mut outgoing = Outgoing::new(head);
-    if !asked.head.is_head() {
+    if !request.head.is_head() {
         outgoing.push_body(body);
     }
     outgoing
 }
 
 /// Writes what the client has to know about the connection, and the end of the head.
-fn put_connection(out: &mut Vec<u8>, asked: &Asked<'_>, next: Next) {
+fn put_connection(out: &mut Vec<u8>, request: &RequestContext<'_>, next: Next) {
     match next {
-        Next::Keep if asked.head.version == Version::Http10 => headers::put_text(out, "Connection", &["keep-alive"]),
+        Next::Keep if request.head.version == Version::Http10 => headers::put_text(out, "Connection", &["keep-alive"]),
         Next::Keep => {}
         Next::Close | Next::Linger => headers::put_text(out, "Connection", &["close"]),
     }
@@ -108,7 +107,7 @@ fn put_connection(out: &mut Vec<u8>, asked: &Asked<'_>, next: Next) {
 
 /// The whole answer where there is no request that could have a route; the connection is closed after it. With `reports` it
 /// says that there were no legs.
-pub(super) fn refusal(problem: &Problem, id: &str, reports: bool) -> Outgoing {
+pub(crate) fn made_up_without_request(problem: &Problem, id: &str, reports: bool) -> Outgoing {
     let body = problem.body(Some(id));
     let mut head = Vec::with_capacity(512);
     problem.put_head(&mut head, body.len());
@@ -123,23 +122,23 @@ pub(super) fn refusal(problem: &Problem, id: &str, reports: bool) -> Outgoing {
 }
 
 /// How a request was answered.
-pub(super) struct Answered {
-    pub(super) result: RequestResult,
-    pub(super) status: u16,
+pub(crate) struct Answered {
+    pub(crate) result: RequestResult,
+    pub(crate) status: u16,
     /// Bytes of body.
-    pub(super) sent: u64,
-    pub(super) took: Duration,
+    pub(crate) sent: u64,
+    pub(crate) took: Duration,
     /// Why it was not, or no longer, the endpoints that decided.
-    pub(super) reason: Option<Cow<'static, str>>,
+    pub(crate) reason: Option<Cow<'static, str>>,
 }
 
-/// What the log is told of a request.
-pub(super) fn told(asked: &Asked<'_>, client: SocketAddr, answered: Answered) -> Told {
-    let (head, Answered { result, status, sent, took, reason }) = (asked.head, answered);
-    Told {
+/// What is logged of a request.
+pub(super) fn record(request: &RequestContext<'_>, answered: Answered) -> LogRecord {
+    let (head, Answered { result, status, sent, took, reason }) = (request.head, answered);
+    LogRecord {
         time: SystemTime::now() - took,
-        id: asked.id.to_owned(),
-        client,
+        id: request.id.to_owned(),
+        client: request.client,
         method: loggable(head.method()),
         host: loggable(head.host().unwrap_or_default()),
         target: loggable(head.target()),
@@ -151,13 +150,13 @@ pub(super) fn told(asked: &Asked<'_>, client: SocketAddr, answered: Answered) ->
     }
 }
 
-/// What the log is told where there was no request that could have a route: of its first line what there is.
-pub(super) fn told_without_request(id: &str, client: SocketAddr, seen: &[u8], answered: Answered) -> Told {
+/// What is logged where there was no request that could have a route: of its first line what there is.
+pub(crate) fn record_without_request(id: &str, client: SocketAddr, seen: &[u8], answered: Answered) -> LogRecord {
     let line = seen.split(|b| b"\r\n".contains(b)).next().unwrap_or_default();
     let mut words = line.split(|b| *b == b' ').map(|word| if word.is_empty() { "-".into() } else { loggable(word) });
     let (method, target) = (words.next(), words.next());
     let Answered { result, status, sent, took, reason } = answered;
-    Told {
+    LogRecord {
         time: SystemTime::now() - took,
         id: id.to_owned(),
         client,

@@ -1,0 +1,93 @@
+//! What the decision amounts to: the leg whose answer goes to the client, or the answer made up where no leg has one.
+
+use super::{
+    Exchange, Leg, Outgoing,
+    leg::Mode,
+    quorum::{Decision, Quorum},
+};
+use crate::{outcome::Outcome, problem::Problem, table::RouteEntry};
+
+/// An answer made up for the endpoints.
+#[derive(Debug)]
+pub struct MadeUp {
+    /// What is answered.
+    pub problem: Problem,
+    /// The leg that it stands for; none where it stands for none in particular.
+    pub leg: Option<usize>,
+}
+
+// === impl MadeUp ===
+
+impl From<Problem> for MadeUp {
+    fn from(problem: Problem) -> Self {
+        Self { problem, leg: None }
+    }
+}
+
+// === impl Exchange ===
+
+impl Exchange {
+    /// The decision is made: picks the leg whose answer goes to the client and lets the others run on without one.
+    ///
+    /// # Errors
+    /// The made-up answer, where no leg has one to give.
+    pub fn decide(&mut self, decision: Decision) -> Result<(), MadeUp> {
+        let winner = self.choice.decide(decision, &self.legs);
+        for index in 0..self.legs.len() {
+            if Some(index) != winner && self.legs[index].mode() != Mode::Discard {
+                self.let_go(index);
+            }
+        }
+        let Some(winner) = winner else { return Err(self.made_up(decision)) };
+        self.legs.get_mut(winner).stream();
+        self.wakers.flag(winner);
+        Ok(())
+    }
+
+    /// The leg whose answer goes to the client, and where it is queued for that, with what else the answer is made of.
+    pub fn winner_and_outgoing(&mut self) -> Option<(&Leg, &mut Outgoing, &RouteEntry, &Quorum)> {
+        let leg = &self.legs[self.choice.winner()?];
+        Some((leg, &mut self.outgoing, &self.route, &self.quorum))
+    }
+
+    /// The answer on its way to the client.
+    #[must_use]
+    pub fn outgoing(&self) -> &Outgoing {
+        &self.outgoing
+    }
+
+    /// The leg that stands for the decision where none is passed on: the lowest that is ok, or the failure that is told.
+    #[must_use]
+    pub fn representative(&self, decision: Decision) -> Option<&Leg> {
+        self.choice.representative(decision, &self.legs).map(|index| &self.legs[index])
+    }
+
+    fn made_up(&self, decision: Decision) -> MadeUp {
+        let nothing = |kind, detail: &'static str| Problem::new(502, kind, detail).into();
+        if decision == Decision::Success {
+            let detail = "every successful answer was too long to be kept until the decision";
+            return nothing("http_response_body_size", detail);
+        }
+        let Some(index) = self.choice.worst(&self.legs) else {
+            return nothing("proxy_internal_response", "no endpoint answered");
+        };
+        let leg = &self.legs[index];
+        let (outcome, kind, detail) = match leg.result() {
+            Some(result) => match &result.error {
+                Some(error) => (result.outcome, error.kind, error.detail.as_ref()),
+                None => (result.outcome, "http_response_body_size", "its answer was not kept"),
+            },
+            None => (Outcome::Reset, "http_response_incomplete", "its answer was not kept"),
+        };
+        let detail = format!(
+            "{} of {} endpoints ok, {} required; {}: {}: {detail}",
+            self.quorum.ok,
+            self.quorum.total,
+            self.quorum.required,
+            leg.target().label,
+            outcome.as_str(),
+        );
+        let status = outcome.made_up_status(self.route.config.policy.on_timeout);
+        MadeUp { problem: Problem::new(status, kind, detail), leg: Some(index) }
+    }
+}

@@ -1,0 +1,69 @@
+//! The client's side of an exchange on the way in: the next piece of the request's body, whatever version of HTTP brings
+//! it.
+
+use std::task::{Context, Poll, ready};
+
+use super::gather::Fault;
+use crate::{
+    downstream::Downstream,
+    http::body::{BodyReader, Piece},
+};
+
+/// Where the body of a request comes from.
+#[derive(Debug)]
+pub enum Inbound<'a> {
+    /// A connection that speaks HTTP/1.1, and the framing of the body.
+    Http1(&'a mut Downstream, &'a mut BodyReader),
+}
+
+/// Why the rest of a body does not come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// The client broke the rules.
+    Fault(Fault),
+    /// The client is gone.
+    Gone,
+}
+
+/// Room for one read of a body.
+const READ: usize = 64 * 1024;
+
+// === impl Inbound ===
+
+impl Inbound<'_> {
+    /// The next piece; [`Piece::Partial`] where something came that is no whole piece yet. Unless it may read, there is only what
+    /// is here already, and nobody is woken for more.
+    ///
+    /// # Errors
+    /// [`Broken`] where no more will come.
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>, may_read: bool) -> Poll<Result<Piece, Broken>> {
+        match self {
+            Self::Http1(client, body) => {
+                let piece = body.next(&mut client.buffer).map_err(|error| Broken::Fault(error.into()))?;
+                if piece != Piece::Partial {
+                    return Poll::Ready(Ok(piece));
+                }
+                if !may_read {
+                    return Poll::Pending;
+                }
+                match ready!(client.poll_fill(cx, body.room(READ))) {
+                    Ok(0) | Err(_) => Poll::Ready(Err(Broken::Gone)),
+                    Ok(_) => Poll::Ready(Ok(Piece::Partial)),
+                }
+            }
+        }
+    }
+
+    /// Takes the rest of a body that nobody wants, as far as it is here already; whether that is all of it.
+    pub fn skip(&mut self) -> bool {
+        match self {
+            Self::Http1(client, body) => loop {
+                match body.next(&mut client.buffer) {
+                    Ok(Piece::End) => return true,
+                    Ok(Piece::Data(_)) => {}
+                    Ok(Piece::Partial) | Err(_) => return false,
+                }
+            },
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The attempts of a leg: the first one, and those after it where an attempt has failed and another is harmless.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{Failure, Leg, State, Terms, Waiting, Window, Wire};
+use crate::{
+    outcome::{LegError, LegResult, Outcome},
+    transport::Io,
+};
+
+impl Leg {
+    /// Begins the first attempt, unless the endpoint has `cap` legs in flight already. `own_head` is what it sends where that is
+    /// another head than that of all legs.
+    pub(in crate::exchange) fn start(&mut self, own_head: Option<Bytes>, terms: &Terms, cap: usize, now: Instant) {
+        self.own_head = own_head;
+        self.admitted = self.target.admit(cap);
+        if !self.admitted {
+            let detail = format!("the endpoint has {cap} requests in flight already");
+            self.end_with(Outcome::Rejected, LegError::new("connection_limit_reached", detail), now);
+            return;
+        }
+        let idle = self.target.checkout(terms.worker, now, !terms.is_idempotent);
+        self.begin(idle, terms, now);
+    }
+
+    /// Begins an attempt from the start of the request.
+    pub(super) fn begin(&mut self, idle: Option<Io>, terms: &Terms, now: Instant) {
+        self.attempts += 1;
+        (self.reused, self.response) = (idle.is_some(), None);
+        (self.state, self.deadline) = match idle {
+            Some(io) => (State::Open(Wire::new(io)), None),
+            None => {
+                let connecting = self.target.connect(terms.connect);
+                (State::Connecting(connecting), Some((now + terms.connect, Waiting::Connect)))
+            }
+        };
+    }
+
+    /// An attempt failed: begins the next one where that is harmless and allowed, else ends the leg.
+    pub(super) fn fail(&mut self, failure: Failure, window: &Window, terms: &Terms, now: Instant) {
+        let (sent, received) = match &self.state {
+            State::Open(wire) => (wire.has_sent(), wire.has_received()),
+            State::Resting | State::Connecting(_) => (false, false),
+        };
+        let harmless = !received && self.response.is_none() && window.is_replayable() && (terms.is_idempotent || !sent);
+        // The endpoint closed an idle connection in the moment it was used: that says nothing about the endpoint.
+        if harmless && self.reused {
+            self.begin(None, terms, now);
+            return;
+        }
+        if harmless && self.retries_left > 0 && failure.outcome != Outcome::Protocol {
+            self.retries_left -= 1;
+            // Until then the leg is at the start of the window, which keeps all of it for the next attempt.
+            self.state = State::Resting;
+            let nth = (terms.retries - self.retries_left).min(6);
+            let pause = Duration::from_millis(25) * (1 << (nth - 1));
+            self.deadline = Some((now + pause.mul_f64(0.5 + fastrand::f64()), Waiting::Backoff));
+            return;
+        }
+        let status = self.response.as_ref().map(|head| head.status);
+        self.drop_held();
+        self.end(LegResult { outcome: failure.outcome, status, error: Some(failure.error) }, now);
+    }
+
+    /// A time-out of the attempt has passed.
+    pub(in crate::exchange) fn expire(&mut self, window: &Window, terms: &Terms, now: Instant) {
+        let Some((_, waiting)) = self.deadline.take() else { return };
+        let (kind, detail) = match waiting {
+            Waiting::Backoff => return self.begin(None, terms, now),
+            Waiting::Connect => {
+                self.target.connect_timed_out();
+                ("connection_timeout", format!("no connection within {}", text(terms.connect)))
+            }
+            Waiting::FirstByte => {
+                let limit = terms.first_byte.unwrap_or_default();
+                ("connection_read_timeout", format!("no answer within {}", text(limit)))
+            }
+        };
+        self.fail(Failure::new(Outcome::Timeout, kind, detail), window, terms, now);
+    }
+}
+
+fn text(duration: Duration) -> String {
+    runtime::duration::format(duration)
+}

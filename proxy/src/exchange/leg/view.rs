@@ -1,0 +1,116 @@
+//! What others may know about a leg.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{Cursor, HOLD, Leg, Mode, State};
+use crate::{http::response::ResponseHead, outcome::LegResult, target::Target};
+
+impl Leg {
+    /// Where it goes.
+    #[must_use]
+    pub fn target(&self) -> &Arc<Target> {
+        &self.target
+    }
+
+    /// How often the endpoint was tried.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// The head of the response, once there is one.
+    #[must_use]
+    pub fn response(&self) -> Option<&ResponseHead> {
+        self.response.as_ref()
+    }
+
+    /// Bytes of the response's body read so far.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// How it ended, once it has.
+    #[must_use]
+    pub fn result(&self) -> Option<&LegResult> {
+        self.result.as_ref()
+    }
+
+    /// Whether the status of its response is a success.
+    pub(in crate::exchange) fn is_success(&self) -> bool {
+        self.success
+    }
+
+    /// What happens to the body of its response.
+    pub(in crate::exchange) fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// What the part of the body costs that is held or on its way to the client, in bytes.
+    pub(in crate::exchange) fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// Whether the body of its response is complete.
+    pub(in crate::exchange) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// As what the policy has counted it, ok or failed.
+    pub(in crate::exchange) fn counted(&self) -> Option<bool> {
+        self.counted
+    }
+
+    /// When the attempt is given up; none where no time-out of its own is running.
+    pub(in crate::exchange) fn due(&self) -> Option<Instant> {
+        self.deadline.map(|(at, _)| at)
+    }
+
+    /// When the last bytes of the response came.
+    pub(in crate::exchange) fn last_read(&self) -> Instant {
+        self.last_read
+    }
+
+    /// Whether a held body waits to be told how to go on.
+    pub(in crate::exchange) fn is_full(&self) -> bool {
+        self.held_bytes >= HOLD && !self.complete
+    }
+
+    /// Whether its body, or the start of it, can be given to the client.
+    pub(in crate::exchange) fn is_available(&self) -> bool {
+        self.response.is_some()
+            && self.mode != Mode::Discard
+            && self.result.as_ref().is_none_or(|result| result.error.is_none())
+    }
+
+    /// How far it has sent of the window: an attempt that is still to come, nothing.
+    pub(in crate::exchange) fn cursor(&self) -> Cursor {
+        match &self.state {
+            State::Open(wire) => wire.cursor(),
+            State::Resting | State::Connecting(_) => Cursor::default(),
+        }
+    }
+
+    /// Whether it still needs bytes of the window.
+    pub(in crate::exchange) fn is_sending(&self) -> bool {
+        self.result.is_none()
+            && match &self.state {
+                State::Open(wire) => wire.is_sending(),
+                State::Resting | State::Connecting(_) => true,
+            }
+    }
+
+    /// Whether the endpoint has the whole request.
+    pub(in crate::exchange) fn is_sent(&self) -> bool {
+        matches!(&self.state, State::Open(wire) if wire.is_sent())
+    }
+
+    /// From its start to its end, or to now.
+    #[must_use]
+    pub fn elapsed(&self, now: Instant) -> Duration {
+        let until = if self.result.is_some() { self.ended } else { now };
+        until.saturating_duration_since(self.started)
+    }
+}

@@ -1,0 +1,84 @@
+//! The legs of an exchange in snapshot order, and how many bytes of their answers are held together.
+
+use std::ops::{Deref, DerefMut, Index};
+
+use super::leg::Leg;
+
+/// The legs of one exchange.
+#[derive(Debug, Default)]
+pub(super) struct Legs {
+    legs: Vec<Leg>,
+    /// What they hold together, as each counts it.
+    held: usize,
+}
+
+/// One leg that may change; what it holds is counted anew when that is over.
+pub(super) struct LegMut<'a> {
+    leg: &'a mut Leg,
+    held: &'a mut usize,
+    before: usize,
+}
+
+// === impl Legs ===
+
+impl Legs {
+    /// Takes the list for another exchange, whose legs hold nothing yet.
+    pub(super) fn begin(legs: Vec<Leg>) -> Self {
+        Self { legs, held: 0 }
+    }
+
+    /// Gives the list back, to be used by another exchange.
+    pub(super) fn end(&mut self) -> Vec<Leg> {
+        self.held = 0;
+        std::mem::take(&mut self.legs)
+    }
+
+    /// A leg, to change it.
+    pub(super) fn get_mut(&mut self, index: usize) -> LegMut<'_> {
+        let leg = &mut self.legs[index];
+        LegMut { before: leg.held_bytes(), held: &mut self.held, leg }
+    }
+
+    /// What all of them hold.
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+}
+
+impl Deref for Legs {
+    type Target = [Leg];
+
+    fn deref(&self) -> &[Leg] {
+        &self.legs
+    }
+}
+
+impl Index<usize> for Legs {
+    type Output = Leg;
+
+    fn index(&self, index: usize) -> &Leg {
+        &self.legs[index]
+    }
+}
+
+// === impl LegMut ===
+
+impl Deref for LegMut<'_> {
+    type Target = Leg;
+
+    fn deref(&self) -> &Leg {
+        self.leg
+    }
+}
+
+impl DerefMut for LegMut<'_> {
+    fn deref_mut(&mut self) -> &mut Leg {
+        self.leg
+    }
+}
+
+impl Drop for LegMut<'_> {
+    fn drop(&mut self) {
+        *self.held = *self.held - self.before + self.leg.held_bytes();
+    }
+}

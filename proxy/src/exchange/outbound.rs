@@ -1,0 +1,191 @@
+//! The client's side of an exchange on the way out: the answer, queued piece by piece and sent as fast as the client takes
+//! it, whatever version of HTTP it speaks.
+
+use std::{
+    collections::VecDeque,
+    io::IoSlice,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{
+    alarm::Alarm,
+    pace::{Pace, Patience},
+    spare::ENTRIES,
+};
+use crate::{
+    buffers, clock,
+    downstream::{Downstream, UNSEEN},
+    http::chunked::{self, ChunkHead},
+};
+
+/// Buffers written with one system call.
+const SLICES: usize = 64;
+
+/// Where an answer goes.
+#[derive(Debug)]
+pub enum Outbound<'a> {
+    /// A connection that speaks HTTP/1.1.
+    Http1(&'a mut Downstream),
+}
+
+/// A piece of a body up to this long is copied behind the head: one buffer is written faster than two.
+const COPIED: usize = 2 * 1024;
+
+/// Bytes on their way to the client.
+#[derive(Debug, Default)]
+pub struct Outgoing {
+    /// The head, and what small pieces came right after it.
+    head: Vec<u8>,
+    /// How much of it has been written.
+    head_sent: usize,
+    queue: VecDeque<Bytes>,
+    bytes: usize,
+    /// Whether the body is sent in chunks.
+    pub chunked: bool,
+    ended: bool,
+    /// For the client, which takes nothing more.
+    stalled: Patience,
+    /// What it has taken since it first did not take everything: before that, buffers on the way did.
+    taken: u64,
+    /// Bytes of body queued so far.
+    pub body_bytes: u64,
+}
+
+impl Outgoing {
+    /// An answer that begins with this head.
+    #[must_use]
+    pub fn new(head: Vec<u8>) -> Self {
+        Self { bytes: head.len(), head, ..Self::default() }
+    }
+
+    /// Makes it an answer that begins with what `put_head` writes; memory is used again.
+    pub fn reset(&mut self, put_head: impl FnOnce(&mut Vec<u8>)) {
+        self.clear();
+        put_head(&mut self.head);
+        (self.head_sent, self.bytes, self.body_bytes) = (0, self.head.len(), 0);
+        (self.chunked, self.ended) = (false, false);
+        (self.stalled, self.taken) = (Patience::default(), 0);
+    }
+
+    /// Lets go of everything but memory that the next answer can use.
+    pub fn clear(&mut self) {
+        self.head.clear();
+        if !self.queue.is_empty() {
+            self.queue.clear();
+        }
+        // What was much longer than usual is not kept.
+        if self.head.capacity() > buffers::ROOM || self.queue.capacity() > ENTRIES {
+            self.head.shrink_to(buffers::ROOM);
+            self.queue.shrink_to(ENTRIES);
+        }
+    }
+
+    /// Puts a piece of the body at the end, framed as the client was told.
+    pub fn push_body(&mut self, data: Bytes) {
+        if data.is_empty() {
+            return;
+        }
+        self.body_bytes += data.len() as u64;
+        if self.chunked {
+            let head = Bytes::copy_from_slice(ChunkHead::of(data.len()).as_bytes());
+            self.bytes += head.len() + data.len() + 2;
+            self.queue.extend([head, data, Bytes::from_static(b"\r\n")]);
+        } else if data.len() <= COPIED && self.queue.is_empty() && self.head_sent == 0 && !self.head.is_empty() {
+            self.bytes += data.len();
+            self.head.extend_from_slice(&data);
+        } else {
+            self.bytes += data.len();
+            self.queue.push_back(data);
+        }
+    }
+
+    /// The body is complete.
+    pub fn end(&mut self) {
+        if !self.ended && self.chunked {
+            self.bytes += chunked::LAST_CHUNK.len();
+            self.queue.push_back(Bytes::from_static(chunked::LAST_CHUNK));
+        }
+        self.ended = true;
+    }
+
+    /// Writes as much as the client takes.
+    ///
+    /// # Errors
+    /// What the socket reports.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>, client: &mut Outbound<'_>) -> Poll<std::io::Result<()>> {
+        match client {
+            Outbound::Http1(client) => self.poll_flush_bytes(cx, client),
+        }
+    }
+
+    /// Writes head and queue as they are.
+    fn poll_flush_bytes(&mut self, cx: &mut Context<'_>, client: &mut Downstream) -> Poll<std::io::Result<()>> {
+        while self.bytes > 0 {
+            let head = &self.head[self.head_sent..];
+            let mut written = if self.queue.is_empty() {
+                ready!(client.poll_write(cx, &[IoSlice::new(head)]))?
+            } else {
+                let mut slices = [IoSlice::new(&[]); SLICES];
+                let pieces = (!head.is_empty()).then_some(head).into_iter().chain(self.queue.iter().map(|b| &b[..]));
+                let mut used = 0;
+                for (slice, piece) in slices.iter_mut().zip(pieces) {
+                    *slice = IoSlice::new(piece);
+                    used += 1;
+                }
+                ready!(client.poll_write(cx, &slices[..used]))?
+            };
+            self.bytes -= written;
+            let of_head = written.min(head.len());
+            self.moved(written);
+            self.head_sent += of_head;
+            written -= of_head;
+            while let Some(front) = self.queue.front_mut() {
+                if written < front.len() {
+                    bytes::Buf::advance(front, written);
+                    break;
+                }
+                written -= front.len();
+                self.queue.pop_front();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The client has taken some.
+    fn moved(&mut self, written: usize) {
+        if self.stalled.is_waiting() {
+            self.stalled.end(clock::now());
+        }
+        if self.stalled.has_begun() {
+            self.taken += written as u64;
+        }
+    }
+
+    /// Bytes that wait to be sent.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.bytes
+    }
+
+    /// The client takes nothing for now: when it will have been too slow.
+    pub(super) fn stall(&mut self, pace: Pace, now: Instant) -> Instant {
+        self.stalled.begin(now);
+        self.stalled.due(pace, self.taken + UNSEEN).unwrap_or(now)
+    }
+
+    /// Writes everything, giving up on a client that is slower than `pace`.
+    pub async fn flush(&mut self, client: &mut Outbound<'_>, pace: Pace, alarm: &mut Alarm) -> bool {
+        std::future::poll_fn(|cx| {
+            match self.poll_flush(cx, client) {
+                Poll::Ready(result) => return Poll::Ready(result.is_ok()),
+                Poll::Pending => {}
+            }
+            let due = self.stall(pace, clock::now());
+            alarm.poll(cx, due).map(|_| false)
+        })
+        .await
+    }
+}

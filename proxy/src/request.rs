@@ -1,0 +1,123 @@
+//! One request, whatever version of HTTP brought it: it is admitted or refused, its exchange runs, and the client gets one
+//! answer. What remains of it after that (stragglers, the log entry) goes on without the client.
+
+mod admit;
+mod answer;
+mod broadcast;
+mod carrier;
+pub(crate) mod id;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio::time::Instant;
+
+use self::admit::Refusal;
+pub(crate) use self::{
+    answer::{Answered, made_up_without_request, record_without_request},
+    carrier::{Carrier, Http1},
+};
+use crate::{
+    clock,
+    exchange::{Outgoing, alarm::Alarm, pace::Pace, quorum::Quorum},
+    http::request::RequestHead,
+    problem::Problem,
+    shared::Worker,
+    table::{ListenerEntry, RouteEntry},
+};
+
+/// What all that is done for one request has to know about it.
+pub(crate) struct RequestContext<'a> {
+    pub(crate) head: &'a RequestHead,
+    /// What was in force when it came.
+    pub(crate) listener: &'a ListenerEntry,
+    pub(crate) worker: &'a Worker,
+    pub(crate) id: &'a str,
+    /// Whether the id was made here, because the client sent none that can be taken over.
+    pub(crate) is_new_id: bool,
+    pub(crate) client: SocketAddr,
+    /// Its address as text, which every leg is told.
+    pub(crate) client_ip: &'a str,
+    pub(crate) started: Instant,
+}
+
+/// What becomes of the connection after a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// It carries the next one.
+    Keep,
+    /// It is closed.
+    Close,
+    /// It is closed once the client has stopped sending, or after some time: it may still be sending its body.
+    Linger,
+}
+
+// === impl RequestContext ===
+
+impl RequestContext<'_> {
+    /// Answers the request.
+    pub(crate) async fn serve(&self, carrier: &mut Carrier<'_>, alarm: &mut Alarm) -> Next {
+        match admit::admit(self) {
+            Ok(admitted) => self.broadcast(admitted, carrier, alarm).await,
+            Err(refusal) => {
+                let next = if carrier.inbound().skip() { self.next(carrier) } else { Next::Linger };
+                self.refuse(refusal, carrier, alarm, next).await
+            }
+        }
+    }
+
+    /// Answers a request for which no leg was started.
+    async fn refuse(&self, refusal: Refusal, carrier: &mut Carrier<'_>, alarm: &mut Alarm, next: Next) -> Next {
+        let Refusal { route, result, problem } = refusal;
+        let took = clock::now().saturating_duration_since(self.started);
+        let sent = match &route {
+            Some(route) => {
+                route.metrics.answered(result, problem.status, took);
+                route.metrics.completed(result);
+                let quorum = Quorum::new(route.config.policy.require, route.members.len());
+                let mut out = self.made_up(&problem, (&quorum, None), route, next);
+                out.flush(&mut carrier.outbound(), self.pace(route), alarm).await;
+                out.body_bytes
+            }
+            None => {
+                self.worker.shared.refused.count(problem.status);
+                let none = (&Quorum::default(), None);
+                let report = self.listener.config.reports().then_some(none);
+                let mut out = answer::problem(&problem, report, b"", self, next);
+                let idle = self.listener.config.timeouts.body;
+                out.flush(&mut carrier.outbound(), Pace { idle, ..Pace::UNKNOWN }, alarm).await;
+                out.body_bytes
+            }
+        };
+        let log = &self.worker.shared.log;
+        if log.is_on() {
+            let (status, reason) = (problem.status, Some(problem.detail));
+            let record = answer::record(self, Answered { result, status, sent, took, reason });
+            record.write(log, route.as_ref().map_or("-", |route| &route.config.name), result, None);
+        }
+        next
+    }
+
+    /// An answer made up here, for a request that has this route.
+    fn made_up(&self, problem: &Problem, report: (&Quorum, Option<&str>), route: &RouteEntry, next: Next) -> Outgoing {
+        let report = route.config.policy.report.then_some(report);
+        answer::problem(problem, report, route.config.changes.headers.response.lines_of_made_up(), self, next)
+    }
+
+    /// How slow the client may be, with a request that has this route.
+    fn pace(&self, route: &RouteEntry) -> Pace {
+        Pace { idle: self.listener.config.timeouts.body, rate: route.config.policy.min_body_rate }
+    }
+
+    /// What becomes of the connection after a request that was read to its end.
+    fn next(&self, carrier: &Carrier<'_>) -> Next {
+        let keep = self.head.keepalive && self.listener.config.keepalive && !carrier.has_to_end();
+        if keep { Next::Keep } else { Next::Close }
+    }
+}
+
+/// A request that may be sent to the endpoints.
+struct Admitted<'a> {
+    route: &'a Arc<RouteEntry>,
+    /// The target that the endpoints get, where that is not the client's.
+    target: Option<Vec<u8>>,
+}

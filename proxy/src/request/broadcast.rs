@@ -1,0 +1,203 @@
+//! A request that has a route: its legs, and the answer that the decision amounts to.
+
+use super::{
+    Admitted, Carrier, Next, RequestContext,
+    answer::{self, Answered},
+};
+use crate::{
+    access_log::LogRecord,
+    clock,
+    config::HostValue,
+    exchange::{
+        Exchange, MadeUp, Request, alarm::Alarm, gather::Gathered, pace::Pace, quorum::Decision, stream::Streamed,
+        window::Coding,
+    },
+    headers::{self, Forwarding},
+    http::Framing,
+    metrics::RequestResult,
+    outcome::Outcome,
+    problem::Problem,
+    report::{self, About},
+};
+
+/// How a client was answered.
+struct Sent {
+    status: u16,
+    /// Bytes of body.
+    body: u64,
+    next: Next,
+}
+
+impl RequestContext<'_> {
+    /// Sends the request to every endpoint and answers.
+    pub(super) async fn broadcast(&self, admitted: Admitted<'_>, carrier: &mut Carrier<'_>, alarm: &mut Alarm) -> Next {
+        let (route, shared) = (admitted.route, &self.worker.shared);
+        let wants_report = route.config.policy.report && headers::wants_report(self.head);
+        let request = Request {
+            method: self.head.method(),
+            is_idempotent: route.config.policy.is_idempotent(self.head.method()) || self.head.has_idempotency_key(),
+            coding: if self.head.framing == Framing::Chunked { Coding::Chunked } else { Coding::Identity },
+            has_body: self.head.framing != Framing::Unsaid,
+            wants_report,
+            worker: self.worker.index,
+        };
+        let mut exchange = Exchange::new(route, &request, &shared.budget, &shared.limits);
+        let pace = self.pace(route);
+        let kept_from = self.collect(&mut exchange, carrier, pace, alarm).await;
+        // Counted from here on: what a client takes to send its request is no load for anybody else.
+        let counted = if kept_from.is_none() { shared.admit() } else { None };
+        let gathered = match (kept_from, &counted) {
+            (Some(kept_from), _) => Ok(kept_from),
+            (None, None) => Err(busy()),
+            (None, Some(_)) => {
+                self.begin(&mut exchange, &admitted, wants_report);
+                let client = &mut carrier.inbound();
+                Ok(std::future::poll_fn(|cx| exchange.poll_gather(cx, client, pace, alarm)).await)
+            }
+        };
+        let (result, sent, reason) = match gathered {
+            Ok(Gathered::Decided(decision)) => {
+                let result = report::result(exchange.quorum(), decision);
+                (result, self.answer(&mut exchange, decision, carrier, alarm).await, None)
+            }
+            Ok(Gathered::Fault(fault)) => {
+                exchange.abort(Outcome::Cancelled, "http_request_error", "the client's request body was at fault");
+                let made_up = Problem::new(fault.status(), "http_request_error", fault.to_string()).into();
+                let sent = self.send_made_up(&mut exchange, &made_up, carrier, alarm, Next::Linger).await;
+                (RequestResult::Client, sent, Some(made_up.problem.detail))
+            }
+            Ok(Gathered::Gone) => {
+                let why = "the client went away in its request body";
+                exchange.abort(Outcome::Cancelled, "http_request_error", why);
+                let sent = Sent { status: answer::CLIENT_GONE, body: 0, next: Next::Close };
+                (RequestResult::Client, sent, Some(why.into()))
+            }
+            Err(problem) => {
+                let (made_up, whole) = (problem.into(), exchange.has_whole_body());
+                let next = if whole { self.next(carrier) } else { Next::Linger };
+                let sent = self.send_made_up(&mut exchange, &made_up, carrier, alarm, next).await;
+                (RequestResult::Rejected, sent, Some(made_up.problem.detail))
+            }
+        };
+        let took = clock::now().saturating_duration_since(self.started);
+        route.metrics.answered(result, sent.status, took);
+        exchange.release();
+        let record = shared.log.is_on().then(|| -> LogRecord {
+            let (status, sent) = (sent.status, sent.body);
+            answer::record(self, Answered { result, status, sent, took, reason })
+        });
+        shared.conclude(exchange, result, record);
+        sent.next
+    }
+
+    /// Reads the body until the legs can begin; tells what kept them from that.
+    async fn collect(
+        &self,
+        exchange: &mut Exchange,
+        carrier: &mut Carrier<'_>,
+        pace: Pace,
+        alarm: &mut Alarm,
+    ) -> Option<Gathered> {
+        carrier.ask_for_body(self.head, pace, alarm).await;
+        if exchange.has_enough() {
+            return None;
+        }
+        let client = &mut carrier.inbound();
+        std::future::poll_fn(|cx| exchange.poll_collect(cx, client, pace, alarm)).await
+    }
+
+    /// Begins the legs.
+    fn begin(&self, exchange: &mut Exchange, admitted: &Admitted<'_>, wants_report: bool) {
+        let (head, changes) = (self.head, &admitted.route.config.changes);
+        let forwarding = Forwarding {
+            client: self.client_ip,
+            trusted: headers::is_trusted(&self.listener.config, self.client.ip()),
+            via: &admitted.route.via,
+            id: self.is_new_id.then_some(self.id),
+            report: wants_report,
+            host: changes.fixed_host(),
+            replaces_host: changes.host.is_some(),
+            target: admitted.target.as_deref(),
+            edits: Some(&changes.headers.request).filter(|edits| !edits.is_empty()),
+        };
+        let own_host = match &changes.host {
+            Some(host) => *host == HostValue::Authority,
+            None => head.host().is_none(),
+        };
+        if own_host {
+            exchange.begin_each(|target| {
+                headers::leg_head(head, &Forwarding { host: Some(&target.authority), ..forwarding })
+            });
+        } else {
+            exchange.begin(|out| headers::put_leg_head(out, head, &forwarding));
+        }
+    }
+
+    /// Sends what the decision amounts to.
+    async fn answer(
+        &self,
+        exchange: &mut Exchange,
+        decision: Decision,
+        carrier: &mut Carrier<'_>,
+        alarm: &mut Alarm,
+    ) -> Sent {
+        let finished = exchange.has_whole_body();
+        let next = if finished { self.next(carrier) } else { Next::Linger };
+        if exchange.wants_report() {
+            return self.send_report(exchange, decision, carrier, alarm, next).await;
+        }
+        let decided = exchange.decide(decision);
+        if !finished {
+            exchange.abort(Outcome::Cancelled, "http_request_error", "the answer came before the end of the request");
+        }
+        if let Err(made_up) = decided {
+            return self.send_made_up(exchange, &made_up, carrier, alarm, next).await;
+        }
+        let (status, next) = answer::of_winner(exchange, self, next);
+        let (pace, client) = (self.pace(exchange.route()), &mut carrier.outbound());
+        let streamed = std::future::poll_fn(|cx| exchange.poll_stream(cx, client, pace, alarm)).await;
+        let body = exchange.outgoing().body_bytes;
+        match streamed {
+            Streamed::Whole => Sent { status, body, next },
+            Streamed::Cut => Sent { status, body, next: Next::Close },
+            Streamed::Gone => Sent { status: answer::CLIENT_GONE, body, next: Next::Close },
+        }
+    }
+
+    async fn send_report(
+        &self,
+        exchange: &mut Exchange,
+        decision: Decision,
+        carrier: &mut Carrier<'_>,
+        alarm: &mut Alarm,
+        next: Next,
+    ) -> Sent {
+        let about = About { id: self.id, method: self.head.method(), target: self.head.target() };
+        let (status, body) = report::report(exchange, about, decision);
+        let endpoint = exchange.representative(decision).map(|leg| &*leg.target().label);
+        let mut out = answer::report((status, body), exchange, endpoint, self, next);
+        let whole = out.flush(&mut carrier.outbound(), self.pace(exchange.route()), alarm).await;
+        Sent { status, body: out.body_bytes, next: if whole { next } else { Next::Close } }
+    }
+
+    /// Sends an answer made up here, which stands for a leg where there is one.
+    async fn send_made_up(
+        &self,
+        exchange: &mut Exchange,
+        MadeUp { problem, leg }: &MadeUp,
+        carrier: &mut Carrier<'_>,
+        alarm: &mut Alarm,
+        next: Next,
+    ) -> Sent {
+        let endpoint = leg.map(|index| &*exchange.legs()[index].target().label);
+        let mut out = self.made_up(problem, (exchange.quorum(), endpoint), exchange.route(), next);
+        out.flush(&mut carrier.outbound(), self.pace(exchange.route()), alarm).await;
+        Sent { status: problem.status, body: out.body_bytes, next }
+    }
+}
+
+/// The answer where there are as many requests in flight as there may be.
+fn busy() -> Problem {
+    let detail = "the proxy has as many requests in flight as it takes: try again later";
+    Problem::new(503, "connection_limit_reached", detail)
+}

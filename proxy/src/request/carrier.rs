@@ -1,0 +1,75 @@
+//! What a request came on, and its answer goes back on.
+
+use crate::{
+    connection::draining::Draining,
+    downstream::Downstream,
+    exchange::{Inbound, Outbound, Outgoing, alarm::Alarm, pace::Pace},
+    http::{Framing, body::BodyReader, chunked::Decoder, request::RequestHead},
+    seats::Seat,
+};
+
+/// What a request came on.
+pub(crate) enum Carrier<'a> {
+    /// A connection that speaks HTTP/1.1.
+    Http1(Http1<'a>),
+}
+
+/// An HTTP/1.1 connection, as far as one request needs it.
+pub(crate) struct Http1<'a> {
+    client: &'a mut Downstream,
+    body: BodyReader,
+    draining: &'a Draining,
+    seat: &'a Seat,
+}
+
+// === impl Carrier ===
+
+impl Carrier<'_> {
+    /// Where its body comes from.
+    pub(super) fn inbound(&mut self) -> Inbound<'_> {
+        match self {
+            Self::Http1(http1) => Inbound::Http1(http1.client, &mut http1.body),
+        }
+    }
+
+    /// Where its answer goes.
+    pub(super) fn outbound(&mut self) -> Outbound<'_> {
+        match self {
+            Self::Http1(http1) => Outbound::Http1(http1.client),
+        }
+    }
+
+    /// Whether the connection has to end, whatever the client would like.
+    pub(super) fn has_to_end(&self) -> bool {
+        match self {
+            Self::Http1(http1) => http1.draining.has_begun() || http1.seat.is_cut(),
+        }
+    }
+
+    /// Asks a client for its body that waits to be asked.
+    pub(super) async fn ask_for_body(&mut self, head: &RequestHead, pace: Pace, alarm: &mut Alarm) {
+        match self {
+            Self::Http1(http1) => {
+                let waits = head.expects_continue && http1.client.buffer.is_empty();
+                if waits && !matches!(http1.body, BodyReader::Length(0)) {
+                    let mut out = Outgoing::new(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec());
+                    out.flush(&mut Outbound::Http1(http1.client), pace, alarm).await;
+                }
+            }
+        }
+    }
+}
+
+// === impl Http1 ===
+
+impl<'a> Http1<'a> {
+    /// The connection on which this head has come.
+    pub(crate) fn new(head: &RequestHead, client: &'a mut Downstream, draining: &'a Draining, seat: &'a Seat) -> Self {
+        let body = match head.framing {
+            Framing::Unsaid => BodyReader::EMPTY,
+            Framing::Length(length) => BodyReader::Length(length),
+            Framing::Chunked => BodyReader::Chunked(Decoder::default()),
+        };
+        Self { client, body, draining, seat }
+    }
+}
