@@ -1,0 +1,102 @@
+//! Who sent a request, by everything that a listener takes for a proof.
+
+use std::{sync::Arc, time::SystemTime};
+
+use crate::{bearer::Presented, identity::Identity, service_accounts::Verifier, tokens::TokenFile};
+
+/// What a listener takes for a proof. Empty: nothing, and everybody is unknown.
+#[derive(Clone, Debug, Default)]
+pub struct Authenticator {
+    /// Tokens of a file.
+    pub tokens: Option<Arc<TokenFile>>,
+    /// Tokens of service accounts.
+    pub service_accounts: Option<Arc<Verifier>>,
+}
+
+/// What a request shows of its sender.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// No token of ours is looked for, or none is there. What else `Authorization` has is the endpoints' business.
+    None,
+    /// A token that proves nothing here. Perhaps it is the endpoints'.
+    Unknown,
+    /// A token of ours, which is nobody else's business.
+    Known(Identity),
+}
+
+// === impl Authenticator ===
+
+impl Authenticator {
+    /// Whether it takes anything for a proof.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_none() && self.service_accounts.is_none()
+    }
+
+    /// What the values of a request's `Authorization` fields prove at this time.
+    pub fn authenticate<'a>(&self, values: impl Iterator<Item = &'a [u8]>, now: impl Fn() -> SystemTime) -> Proof {
+        if self.is_empty() {
+            return Proof::None;
+        }
+        let token = match Presented::of(values) {
+            Presented::Nothing => return Proof::None,
+            Presented::Unusable => return Proof::Unknown,
+            Presented::Token(token) => token,
+        };
+        if let Some(holder) = self.tokens.as_ref().and_then(|tokens| tokens.holder(token)) {
+            return Proof::Known(holder);
+        }
+        match &self.service_accounts {
+            // Only what has three parts can be one of a service account.
+            Some(verifier) if token.bytes().filter(|b| *b == b'.').count() == 2 => {
+                match verifier.verify(token, now()) {
+                    Ok(identity) => Proof::Known(identity),
+                    Err(refusal) => {
+                        tracing::debug!(%refusal, "a token of a service account is refused");
+                        Proof::Unknown
+                    }
+                }
+            }
+            _ => Proof::Unknown,
+        }
+    }
+}
+
+// === impl Proof ===
+
+impl Proof {
+    /// Who has proven to be it.
+    #[must_use]
+    pub fn identity(&self) -> Option<&Identity> {
+        match self {
+            Self::Known(identity) => Some(identity),
+            Self::None | Self::Unknown => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_of_the_file_proves_its_holder_and_any_other_nothing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("tokens");
+        std::fs::write(&path, "ci:token-of-the-pipeline\n").expect("writes");
+        let tokens = Arc::new(TokenFile::read(&path).expect("readable"));
+        let authenticator = Authenticator { tokens: Some(tokens), service_accounts: None };
+        let proof = |values: &[&str]| {
+            authenticator
+                .authenticate(values.iter().map(|value| value.as_bytes()), || unreachable!("no time is needed"))
+        };
+        assert_eq!(proof(&["bearer token-of-the-pipeline"]), Proof::Known(Identity::token("ci")));
+        assert_eq!(proof(&["Bearer another-token"]), Proof::Unknown);
+        assert_eq!(proof(&["Bearer a.b.c"]), Proof::Unknown);
+        assert_eq!(proof(&["Bearer token-of-the-pipeline", "Bearer token-of-the-pipeline"]), Proof::Unknown);
+        assert_eq!(proof(&["Basic dG9rZW4tb2YtdGhlLXBpcGVsaW5l"]), Proof::None);
+        assert_eq!(proof(&[]), Proof::None);
+        let nothing = Authenticator::default();
+        assert_eq!(nothing.authenticate([&b"Bearer x"[..]].into_iter(), SystemTime::now), Proof::None);
+    }
+}

@@ -1,0 +1,175 @@
+//! How many connections and requests each client address has at a time, over all threads: exact, touched when a connection opens and closes,
+//! and gone with the last one.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use dashmap::{DashMap, Entry};
+
+/// The clients that are connected.
+#[derive(Debug, Default)]
+pub struct Clients {
+    by_address: DashMap<IpAddr, Client>,
+}
+
+/// A client address with at least one connection.
+#[derive(Debug, Default)]
+struct Client {
+    connections: usize,
+    requests: Arc<AtomicUsize>,
+}
+
+/// A connection of a client; ends with it.
+#[derive(Debug)]
+pub struct Connected {
+    clients: Arc<Clients>,
+    address: IpAddr,
+    requests: Arc<AtomicUsize>,
+}
+
+/// A request of a client; ends with it.
+#[derive(Debug)]
+pub struct Requesting(Arc<AtomicUsize>);
+
+// === impl Clients ===
+
+impl Clients {
+    /// Counts a connection of this address, unless it has as many as it may.
+    pub fn connect(self: &Arc<Self>, address: IpAddr, most: Option<usize>) -> Option<Connected> {
+        let address = address.to_canonical();
+        let requests = match self.by_address.entry(address) {
+            Entry::Occupied(mut entry) => {
+                let client = entry.get_mut();
+                if most.is_some_and(|most| client.connections >= most) {
+                    return None;
+                }
+                client.connections += 1;
+                client.requests.clone()
+            }
+            Entry::Vacant(entry) => {
+                if most == Some(0) {
+                    return None;
+                }
+                entry.insert(Client { connections: 1, ..Client::default() }).requests.clone()
+            }
+        };
+        Some(Connected { clients: self.clone(), address, requests })
+    }
+
+    /// Connections of this address.
+    #[must_use]
+    pub fn connections_of(&self, address: IpAddr) -> usize {
+        self.by_address.get(&address.to_canonical()).map_or(0, |client| client.connections)
+    }
+
+    /// Requests of this address that are being answered.
+    #[must_use]
+    pub fn requests_of(&self, address: IpAddr) -> usize {
+        self.by_address.get(&address.to_canonical()).map_or(0, |client| client.requests.load(Ordering::Relaxed))
+    }
+
+    /// Addresses with at least one connection.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_address.len()
+    }
+
+    /// Whether no client is connected.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_address.is_empty()
+    }
+}
+
+// === impl Connected ===
+
+impl Connected {
+    /// Counts a request on this connection, until what is returned is dropped.
+    #[must_use]
+    pub fn request(&self) -> Requesting {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        Requesting(self.requests.clone())
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        // The entry is locked from the count to its end, so that no connection is lost that opens meanwhile.
+        self.clients.by_address.remove_if_mut(&self.address, |_, client| {
+            client.connections -= 1;
+            client.connections == 0
+        });
+    }
+}
+
+impl Drop for Requesting {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
+    #[test]
+    fn an_address_has_as_many_connections_as_it_may_and_each_that_ends_makes_room() {
+        let clients = Arc::<Clients>::default();
+        let one = clients.connect(ADDRESS, Some(2)).expect("room");
+        let two = clients.connect("::ffff:192.0.2.1".parse().expect("an address"), Some(2)).expect("room");
+        assert!(clients.connect(ADDRESS, Some(2)).is_none());
+        assert!(clients.connect([192, 0, 2, 2].into(), Some(2)).is_some(), "another address");
+        assert!(clients.connect(ADDRESS, None).is_some(), "without a bound");
+        drop(one);
+        let three = clients.connect(ADDRESS, Some(2)).expect("room again");
+        assert_eq!(clients.connections_of(ADDRESS), 2);
+        drop((two, three));
+        assert!(clients.is_empty(), "nothing is kept of who is not connected");
+        assert!(clients.connect(ADDRESS, Some(0)).is_none() && clients.is_empty());
+    }
+
+    #[test]
+    fn requests_are_counted_over_all_connections_of_an_address() {
+        let clients = Arc::<Clients>::default();
+        let (one, two) = (clients.connect(ADDRESS, None).unwrap(), clients.connect(ADDRESS, None).unwrap());
+        let (first, second) = (one.request(), two.request());
+        assert_eq!(clients.requests_of(ADDRESS), 2);
+        drop(first);
+        assert_eq!(clients.requests_of(ADDRESS), 1);
+        drop((one, two));
+        assert_eq!((clients.requests_of(ADDRESS), clients.len()), (0, 0));
+        drop(second);
+    }
+
+    #[test]
+    fn counts_are_exact_whatever_threads_do() {
+        const MOST: usize = 5;
+        let clients = Arc::<Clients>::default();
+        let there = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for thread in 0..8_u8 {
+                let (clients, there) = (&clients, &there);
+                scope.spawn(move || {
+                    for round in 0..2_000 {
+                        let Some(connected) = clients.connect(ADDRESS, Some(MOST)) else { continue };
+                        let now = there.fetch_add(1, Ordering::SeqCst) + 1;
+                        assert!(now <= MOST, "{now} in thread {thread}");
+                        if round % 3 == 0 {
+                            std::thread::yield_now();
+                        }
+                        there.fetch_sub(1, Ordering::SeqCst);
+                        drop(connected);
+                    }
+                });
+            }
+        });
+        assert!(clients.is_empty());
+    }
+}

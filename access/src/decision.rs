@@ -1,0 +1,191 @@
+//! What all rules together say about a request: a pure function of what each says about its method and path, whom each lets in, and
+//! who asks.
+
+use crate::{by::By, identity::Caller};
+
+/// What a rule says about the method and the path of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit<T> {
+    /// It is for such requests.
+    Takes,
+    /// It would be, but an endpoint may read the path as one that the rule is not for.
+    Leaves(T),
+    /// It is for others.
+    No,
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision<T> {
+    /// It may pass.
+    Allowed {
+        /// Whether its caller may decide how it is sent.
+        control: bool,
+    },
+    /// A rule for this caller would let it pass if every endpoint read its path alike: 400.
+    Leaves(T),
+    /// Some rule would let it pass if its caller proved who it is, and this one has proven nothing: 401.
+    Unauthorized,
+    /// No rule lets it pass, whoever its caller proves to be or as the one it is: 403.
+    Forbidden,
+}
+
+/// Decides. One rule that lets the caller in is enough, and control is granted where any of those that do grants it; their order plays no
+/// part. Without a rule nothing passes: whoever has none does not ask.
+pub fn decide<'a, T>(rules: impl IntoIterator<Item = (Fit<T>, &'a By)>, caller: &Caller<'_>) -> Decision<T> {
+    let (mut allowed, mut leaves, mut proof_helps) = (None, None, false);
+    for (fit, by) in rules {
+        match fit {
+            Fit::No => {}
+            Fit::Takes if by.takes(caller) => allowed = Some(allowed.unwrap_or(false) || by.grants_control()),
+            Fit::Leaves(why) if by.takes(caller) => leaves = leaves.or(Some(why)),
+            Fit::Takes | Fit::Leaves(_) => proof_helps |= by.asks_for_proof(),
+        }
+    }
+    match (allowed, leaves) {
+        (Some(control), _) => Decision::Allowed { control },
+        (None, Some(why)) => Decision::Leaves(why),
+        (None, None) if proof_helps && !caller.is_known() => Decision::Unauthorized,
+        (None, None) => Decision::Forbidden,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{identity::Identity, san::San};
+
+    fn by(text: &str) -> By {
+        if text.is_empty() { By::default() } else { text.parse().unwrap() }
+    }
+
+    fn decide_for(rules: &[(Fit<u8>, &str)], identity: Option<&str>, address: [u8; 4]) -> Decision<u8> {
+        let bys: Vec<By> = rules.iter().map(|(_, text)| by(text)).collect();
+        let identity = identity.map(Identity::token);
+        let caller = Caller { identity, certificate: &[], address: address.into() };
+        decide(rules.iter().map(|(fit, _)| *fit).zip(&bys), &caller)
+    }
+
+    const INSIDE: [u8; 4] = [10, 0, 0, 1];
+    const OUTSIDE: [u8; 4] = [192, 0, 2, 1];
+    const ALLOWED: Decision<u8> = Decision::Allowed { control: false };
+
+    #[test]
+    fn who_is_not_known_where_proof_helps_is_unauthorized_and_everyone_else_who_may_not_is_forbidden() {
+        let rules = [(Fit::Takes, "token:ci,cidr:10.0.0.0/8"), (Fit::No, "token:ops")];
+        assert_eq!(decide_for(&rules, Some("ci"), OUTSIDE), ALLOWED);
+        assert_eq!(decide_for(&rules, None, INSIDE), ALLOWED);
+        assert_eq!(decide_for(&rules, None, OUTSIDE), Decision::Unauthorized);
+        assert_eq!(decide_for(&rules, Some("ops"), OUTSIDE), Decision::Forbidden);
+        assert_eq!(decide_for(&[(Fit::Takes, "cidr:10.0.0.0/8")], None, OUTSIDE), Decision::Forbidden);
+        assert_eq!(decide_for(&[(Fit::No, "token:ci")], None, OUTSIDE), Decision::Forbidden, "for another path");
+        assert_eq!(decide_for(&[], Some("ci"), INSIDE), Decision::Forbidden);
+    }
+
+    #[test]
+    fn a_certificate_makes_a_caller_known() {
+        let (rule, certificate) = (by("token:ci"), [San::dns("a.b").unwrap()]);
+        let caller = Caller { identity: None, certificate: &certificate, address: OUTSIDE.into() };
+        assert_eq!(decide([(Fit::<u8>::Takes, &rule)], &caller), Decision::Forbidden);
+    }
+
+    #[test]
+    fn control_comes_from_any_rule_that_lets_the_caller_in_and_from_no_other() {
+        let rules = [(Fit::Takes, ""), (Fit::Takes, "token:ci control"), (Fit::No, "token:ops control")];
+        assert_eq!(decide_for(&rules, Some("ci"), OUTSIDE), Decision::Allowed { control: true });
+        assert_eq!(decide_for(&rules, Some("ops"), OUTSIDE), ALLOWED);
+        assert_eq!(decide_for(&rules, None, OUTSIDE), ALLOWED);
+        assert_eq!(decide_for(&[(Fit::Takes, ""), (Fit::Leaves(1), "token:ci control")], Some("ci"), OUTSIDE), ALLOWED);
+    }
+
+    #[test]
+    fn an_ambiguous_path_is_told_only_to_those_whom_its_rule_lets_in() {
+        let rules = [(Fit::Leaves(7), "token:ci")];
+        assert_eq!(decide_for(&rules, Some("ci"), OUTSIDE), Decision::Leaves(7));
+        assert_eq!(decide_for(&rules, None, OUTSIDE), Decision::Unauthorized);
+        assert_eq!(decide_for(&rules, Some("ops"), OUTSIDE), Decision::Forbidden);
+        assert_eq!(decide_for(&[(Fit::Leaves(7), ""), (Fit::Takes, "")], None, OUTSIDE), ALLOWED);
+    }
+
+    /// A rule, written anew as a sentence: which of four tokens it names, whether everyone or the inner network comes in.
+    #[derive(Clone, Debug)]
+    struct Sentence {
+        fit: Fit<u8>,
+        tokens: Vec<u8>,
+        inside: bool,
+        control: bool,
+    }
+
+    impl Sentence {
+        fn by(&self) -> By {
+            let tokens = self.tokens.iter().map(|token| format!("token:t{token}"));
+            let names: Vec<String> = tokens.chain(self.inside.then(|| "cidr:10.0.0.0/8".to_owned())).collect();
+            if names.is_empty() {
+                return By::default();
+            }
+            by(&format!("{}{}", names.join(","), if self.control { " control" } else { "" }))
+        }
+
+        fn is_for(&self, token: Option<u8>, inside: bool) -> bool {
+            let anyone = self.tokens.is_empty() && !self.inside;
+            anyone || (inside && self.inside) || token.is_some_and(|token| self.tokens.contains(&token))
+        }
+
+        fn grants(&self) -> bool {
+            self.control && (self.inside || !self.tokens.is_empty())
+        }
+    }
+
+    fn sentence() -> impl Strategy<Value = Sentence> {
+        let fit = prop_oneof![Just(Fit::Takes), (0..3_u8).prop_map(Fit::Leaves), Just(Fit::No)];
+        let tokens = proptest::collection::vec(0..4_u8, 0..3);
+        (fit, tokens, any::<bool>(), any::<bool>()).prop_map(|(fit, tokens, inside, control)| Sentence {
+            fit,
+            tokens,
+            inside,
+            control,
+        })
+    }
+
+    proptest! {
+        /// Compared with the rules said one by one, for all callers, and with the same rules in another order.
+        #[test]
+        fn the_decision_is_what_the_rules_say_one_by_one(
+            rules in proptest::collection::vec(sentence(), 0..6),
+            token in proptest::option::of(0..5_u8),
+            inside: bool,
+        ) {
+            let bys: Vec<By> = rules.iter().map(Sentence::by).collect();
+            let address = if inside { INSIDE } else { OUTSIDE };
+            let identity = token.map(|token| Identity::token(&format!("t{token}")));
+            let caller = Caller { identity, certificate: &[], address: address.into() };
+            let decided = decide(rules.iter().map(|rule| rule.fit).zip(&bys), &caller);
+
+            let in_for = |rule: &&Sentence| rule.is_for(token, inside);
+            let takes = |rule: &&Sentence| rule.fit == Fit::Takes;
+            let letting_in: Vec<_> = rules.iter().filter(takes).filter(in_for).collect();
+            let expected = if !letting_in.is_empty() {
+                Decision::Allowed { control: letting_in.iter().any(|rule| rule.grants()) }
+            } else if let Some(why) = rules.iter().filter(in_for).find_map(|rule| match rule.fit {
+                Fit::Leaves(why) => Some(why),
+                Fit::Takes | Fit::No => None,
+            }) {
+                Decision::Leaves(why)
+            } else if token.is_none() && rules.iter().any(|rule| rule.fit != Fit::No && !rule.tokens.is_empty()) {
+                Decision::Unauthorized
+            } else {
+                Decision::Forbidden
+            };
+            prop_assert_eq!(decided, expected);
+
+            let reversed = decide(rules.iter().map(|rule| rule.fit).zip(&bys).rev(), &caller);
+            match (decided, reversed) {
+                // Of several reasons the first is told.
+                (Decision::Leaves(_), Decision::Leaves(_)) => {}
+                (one, other) => prop_assert_eq!(one, other, "in another order"),
+            }
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! How many requests a caller may send in a time: `100/s,burst=200`, for each identity, else for each client address.
+//!
+//! Callers are counted exactly, by the generic cell rate algorithm: of each only the time is kept by which it will have paid for what it has
+//! sent. Of identities, which are proven, and of addresses, which anyone may have many of, a bounded number is kept apart, so that no crowd of
+//! addresses pushes an identity out. Where there are more, those that are beyond are counted by estimates, which need the same memory however
+//! many they are ([`sketch`]).
+
+mod sketch;
+
+use std::{
+    fmt,
+    hash::Hash,
+    net::IpAddr,
+    num::NonZeroU32,
+    str::FromStr,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use dashmap::{DashMap, Entry};
+use serde::{Serialize, Serializer};
+
+use self::sketch::Sketch;
+use crate::identity::Identity;
+
+/// Callers of one kind that are counted exactly.
+const MAX_EXACT: usize = 64 * 1024;
+
+/// How often at most those are looked for who need no count any more.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How many requests in a time, and how many at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    count: NonZeroU32,
+    per: Per,
+    burst: NonZeroU32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Per {
+    Second,
+    Minute,
+    Hour,
+}
+
+/// The text is no rate.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidRate {
+    /// Not of the form.
+    #[error("{0:?} is not a rate: use for instance 100/s, 100/s,burst=200, 600/m or 1000/h")]
+    Form(String),
+    /// Not a number of requests.
+    #[error("{0:?} is not a number of requests: use 1 to {max}", max = u32::MAX)]
+    Number(String),
+}
+
+/// Holds callers to a rate.
+#[derive(Debug)]
+pub struct Limiter {
+    rate: Rate,
+    began: Instant,
+    identities: Counts<Identity>,
+    addresses: Counts<Network>,
+}
+
+/// Whether a request may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may.
+    Within,
+    /// It may not, and another one may after this time.
+    Over(Duration),
+}
+
+/// What of an address is one client: an IPv4 address, or the 64 bits of an IPv6 address that name its network, because whoever has one has all of
+/// it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Network {
+    V4(u32),
+    V6(u64),
+}
+
+/// Counts of callers of one kind.
+#[derive(Debug)]
+struct Counts<K: Eq + Hash> {
+    /// When each will have paid for what it has sent, in nanoseconds since the beginning.
+    paid_at: DashMap<K, u64>,
+    /// How many there are.
+    len: AtomicUsize,
+    most: usize,
+    swept: AtomicU64,
+    /// Made when it is first needed.
+    beyond: OnceLock<Sketch>,
+}
+
+// === impl Rate ===
+
+impl Rate {
+    /// The time that one request is worth, in nanoseconds.
+    fn interval(self) -> u64 {
+        let seconds: u64 = match self.per {
+            Per::Second => 1,
+            Per::Minute => 60,
+            Per::Hour => 3600,
+        };
+        (seconds * 1_000_000_000 / u64::from(self.count.get())).max(1)
+    }
+
+    /// How far ahead of what it has paid for a caller may be.
+    fn tolerance(self) -> u64 {
+        self.interval().saturating_mul(u64::from(self.burst.get() - 1))
+    }
+
+    /// Decides about a request at `now` of a caller that will have paid at `paid_at`, and tells when it will have paid for this one too.
+    fn decide(self, paid_at: u64, now: u64) -> Result<u64, Duration> {
+        match paid_at.saturating_sub(now.saturating_add(self.tolerance())) {
+            0 => Ok(paid_at.max(now).saturating_add(self.interval())),
+            too_early => Err(Duration::from_nanos(too_early)),
+        }
+    }
+}
+
+impl FromStr for Rate {
+    type Err = InvalidRate;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let form = || InvalidRate::Form(text.to_owned());
+        let number = |digits: &str| {
+            let number = digits.trim();
+            let plain = number.bytes().all(|b| b.is_ascii_digit()).then_some(number);
+            plain.and_then(|number| number.parse().ok()).ok_or_else(|| InvalidRate::Number(number.to_owned()))
+        };
+        let (rate, burst) = text.split_once(',').map_or((text, None), |(rate, burst)| (rate, Some(burst)));
+        let (count, per) = rate.split_once('/').ok_or_else(form)?;
+        let per = match per.trim() {
+            "s" => Per::Second,
+            "m" => Per::Minute,
+            "h" => Per::Hour,
+            _ => return Err(form()),
+        };
+        let count = number(count)?;
+        let burst = match burst {
+            None => count,
+            Some(burst) => number(burst.trim().strip_prefix("burst=").ok_or_else(form)?)?,
+        };
+        Ok(Self { count, per, burst })
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let per = match self.per {
+            Per::Second => 's',
+            Per::Minute => 'm',
+            Per::Hour => 'h',
+        };
+        write!(f, "{}/{per}", self.count)?;
+        if self.burst == self.count { Ok(()) } else { write!(f, ",burst={}", self.burst) }
+    }
+}
+
+impl Serialize for Rate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+// === impl Limiter ===
+
+impl Limiter {
+    /// Holds callers to this rate from now on.
+    #[must_use]
+    pub fn new(rate: Rate, now: Instant) -> Self {
+        Self { rate, began: now, identities: Counts::new(MAX_EXACT), addresses: Counts::new(MAX_EXACT) }
+    }
+
+    /// The rate.
+    #[must_use]
+    pub fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    /// Counts a request of a caller, if it may go on; one that may not is not counted.
+    pub fn admit(&self, identity: Option<&Identity>, address: IpAddr, now: Instant) -> Verdict {
+        let now = u64::try_from(now.saturating_duration_since(self.began).as_nanos()).unwrap_or(u64::MAX);
+        match identity {
+            Some(identity) => self.identities.admit(identity.clone(), self.rate, now),
+            None => self.addresses.admit(Network::of(address), self.rate, now),
+        }
+    }
+}
+
+impl Verdict {
+    /// `Retry-After` in whole seconds, where the request may not go on.
+    #[must_use]
+    pub fn retry_after(self) -> Option<u64> {
+        match self {
+            Self::Within => None,
+            Self::Over(wait) => Some(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)),
+        }
+    }
+
+    fn of(decided: Result<u64, Duration>) -> Self {
+        decided.map_or_else(Self::Over, |_| Self::Within)
+    }
+}
+
+// === impl Network ===
+
+impl Network {
+    fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self::V4(address.to_bits()),
+            IpAddr::V6(address) => Self::V6((address.to_bits() >> 64) as u64),
+        }
+    }
+}
+
+// === impl Counts ===
+
+impl<K: Eq + Hash> Counts<K> {
+    fn new(most: usize) -> Self {
+        let (paid_at, len, swept) = (DashMap::new(), AtomicUsize::new(0), AtomicU64::new(0));
+        Self { paid_at, len, most, swept, beyond: OnceLock::new() }
+    }
+
+    fn admit(&self, key: K, rate: Rate, now: u64) -> Verdict {
+        if let Some(mut paid_at) = self.paid_at.get_mut(&key) {
+            let decided = rate.decide(*paid_at, now);
+            if let Ok(next) = decided {
+                *paid_at = next;
+            }
+            return Verdict::of(decided);
+        }
+        if self.len.load(Ordering::Relaxed) >= self.most {
+            self.sweep(now);
+        }
+        if self.len.load(Ordering::Relaxed) >= self.most {
+            return self.beyond.get_or_init(Sketch::new).admit(&key, rate, now);
+        }
+        match self.paid_at.entry(key) {
+            // Another thread was first.
+            Entry::Occupied(mut entry) => {
+                let decided = rate.decide(*entry.get(), now);
+                if let Ok(next) = decided {
+                    entry.insert(next);
+                }
+                Verdict::of(decided)
+            }
+            Entry::Vacant(entry) => {
+                self.len.fetch_add(1, Ordering::Relaxed);
+                let decided = rate.decide(0, now);
+                entry.insert(decided.unwrap_or(now));
+                Verdict::of(decided)
+            }
+        }
+    }
+
+    /// Forgets those who have paid for everything: they are what they would be if they came for the first time.
+    fn sweep(&self, now: u64) {
+        let last = self.swept.load(Ordering::Relaxed);
+        let due = last.saturating_add(u64::try_from(SWEEP_INTERVAL.as_nanos()).unwrap_or(u64::MAX));
+        // The first time is always due.
+        let is_due = last == 0 || now >= due;
+        if !is_due || self.swept.compare_exchange(last, now.max(1), Ordering::Relaxed, Ordering::Relaxed).is_err() {
+            return;
+        }
+        self.paid_at.retain(|_, paid_at| {
+            let keep = *paid_at > now;
+            if !keep {
+                self.len.fetch_sub(1, Ordering::Relaxed);
+            }
+            keep
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! Tokens of Kubernetes service accounts, verified with the API server's own keys and without asking it.
+//!
+//! ```text
+//! API server -> whoever fetches -> Publisher ==> Keys ==> Verifier <- token of a request
+//!                     ^------ wanted ------------------------'
+//! ```
+//!
+//! Who fetches the keys is elsewhere: they arrive as a value that is watched. A token whose key is not among them is refused at once, and
+//! the keys are asked for: its next use may find them. What was verified is remembered, by the hash of the token, until it ends.
+
+pub mod keys;
+mod provider;
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use arc_swap::ArcSwapOption;
+use quick_cache::sync::Cache;
+use ring::digest::{SHA256, digest};
+use tokio::sync::Notify;
+
+use crate::identity::Identity;
+pub use keys::{InvalidKeys, KeySet, Refusal, Verified};
+
+/// Verified tokens that are remembered at a time.
+const REMEMBERED: usize = 10_000;
+
+/// What the two ends of a channel of keys share.
+#[derive(Debug, Default)]
+struct Shared {
+    keys: ArcSwapOption<KeySet>,
+    wanted: Notify,
+}
+
+/// Where keys are published.
+#[derive(Debug)]
+pub struct Publisher(Arc<Shared>);
+
+/// Where the keys are that count now. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub struct Keys(Arc<Shared>);
+
+/// Verifies tokens for one audience.
+#[derive(Debug)]
+pub struct Verifier {
+    audience: Box<str>,
+    keys: Keys,
+    /// By the hash of the token.
+    remembered: Cache<[u8; 32], Remembered>,
+}
+
+/// A token that was verified.
+#[derive(Clone, Debug)]
+struct Remembered {
+    /// The keys it was verified with: with others it is verified again.
+    keys: Arc<KeySet>,
+    verified: Verified,
+}
+
+/// A place for keys, and where they are read. There are none yet.
+#[must_use]
+pub fn channel() -> (Publisher, Keys) {
+    let shared = Arc::<Shared>::default();
+    (Publisher(shared.clone()), Keys(shared))
+}
+
+// === impl Publisher ===
+
+impl Publisher {
+    /// These keys count from now on.
+    pub fn publish(&self, keys: KeySet) {
+        let same = self.0.keys.load().as_deref().is_some_and(|known| *known == keys);
+        if !same {
+            self.0.keys.store(Some(Arc::new(keys)));
+        }
+    }
+
+    /// Waits until somebody has shown a token that none of the keys has signed. Safe to cancel.
+    pub async fn wanted(&self) {
+        self.0.wanted.notified().await;
+    }
+}
+
+// === impl Keys ===
+
+impl Keys {
+    /// The keys that count now; none before the first were published.
+    #[must_use]
+    pub fn current(&self) -> Option<Arc<KeySet>> {
+        self.0.keys.load_full()
+    }
+}
+
+// === impl Verifier ===
+
+impl Verifier {
+    /// Verifies tokens that are for this audience.
+    #[must_use]
+    pub fn new(audience: &str, keys: Keys) -> Self {
+        Self { audience: audience.into(), keys, remembered: Cache::new(REMEMBERED) }
+    }
+
+    /// The audience.
+    #[must_use]
+    pub fn audience(&self) -> &str {
+        &self.audience
+    }
+
+    /// The service account whose token this is.
+    ///
+    /// # Errors
+    /// [`Refusal`] where it is none, or is not verified. What is refused is not remembered.
+    pub fn verify(&self, token: &str, now: SystemTime) -> Result<Identity, Refusal> {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
+        let Some(keys) = self.keys.current() else {
+            self.keys.0.wanted.notify_one();
+            return Err(Refusal::NoKeys);
+        };
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+        if let Some(Remembered { keys: used, verified }) = self.remembered.get(&hash)
+            && Arc::ptr_eq(&used, &keys)
+        {
+            return if verified.is_valid_at(now) { Ok(verified.identity) } else { Err(Refusal::Expired) };
+        }
+        match keys.verify(token, &self.audience, now) {
+            Ok(verified) => {
+                self.remembered.insert(hash, Remembered { keys, verified: verified.clone() });
+                Ok(verified.identity)
+            }
+            Err(refusal) => {
+                if refusal == Refusal::UnknownKey {
+                    self.keys.0.wanted.notify_one();
+                }
+                Err(refusal)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
