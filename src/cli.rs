@@ -150,7 +150,7 @@ fn task(matches: &ArgMatches, environment: &impl Fn(&str) -> Option<String>) -> 
             let matches = coredns.unwrap_or(matches);
             let mut flags = Flags::new(role, matches, environment);
             match role.name {
-                "broadcast" => broadcast::amend(&mut flags, role, matches),
+                "broadcast" => broadcast::amend(&mut flags, matches),
                 "discover" => discover::amend(&mut flags, matches, environment),
                 "mirror" => mirror::amend(&mut flags, matches, environment),
                 _ => {}

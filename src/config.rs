@@ -13,7 +13,6 @@ mod routing;
 mod shown;
 pub(crate) mod store;
 mod target;
-mod values;
 mod warnings;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
@@ -25,6 +24,8 @@ use snapshot::ClusterName;
 pub(crate) use file::Unreadable;
 use shown::Written;
 pub(crate) use target::Target;
+
+pub(crate) use crate::settings::broadcast::process::Ready;
 
 /// Everything that is configured. Its values are valid on their own and with each other.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,15 +63,6 @@ pub(crate) struct Config {
 pub(crate) struct Kubernetes {
     /// The kubeconfig file; none: `$KUBECONFIG`, else in-cluster.
     pub(crate) kubeconfig: Option<PathBuf>,
-}
-
-/// Which routes have to be ready for the process to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ready {
-    /// Each of them.
-    All,
-    /// One of them.
-    Any,
 }
 
 /// How the process behaves.

@@ -47,8 +47,9 @@ fn yaml(text: &str) -> Result<(), String> {
     let Value::Mapping(mapping) = &value else { return Err("is no mapping".to_owned()) };
     let keys: Vec<&str> = mapping.keys().filter_map(Value::as_str).collect();
     let settings = settings::ROLES.iter().flat_map(settings::Role::settings);
-    let known: Vec<&str> = settings.filter_map(|setting| setting.key.split(['.', '[']).next()).collect();
-    if keys.iter().any(|key| known.contains(key)) {
+    let known: Vec<String> =
+        settings.filter_map(|setting| setting.path().split(['.', '[']).next().map(str::to_owned)).collect();
+    if keys.iter().any(|key| known.iter().any(|known| known == key)) {
         return Config::parse(text.as_bytes()).map(drop).map_err(|problems| problems.to_string());
     }
     if !FOREIGN.contains(&keys.as_slice()) {

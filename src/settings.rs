@@ -1,16 +1,24 @@
 //! The one table of every setting: its flag, its environment variables, its key in the file, its default and its meaning.
 //! The command line, the mapping from flags to keys and the reference in `docs/configuration.md` all follow from it.
 
-mod bridge;
-mod broadcast;
-mod discover;
-mod elect;
-mod endpoints;
-mod mirror;
-mod process;
-mod store;
+pub(crate) mod bridge;
+pub(crate) mod broadcast;
+pub(crate) mod discover;
+pub(crate) mod elect;
+pub(crate) mod endpoints;
+pub(crate) mod mirror;
+pub(crate) mod process;
+mod setting;
+pub(crate) mod store;
+pub(crate) mod values;
 
 use serde_yaml::Value;
+
+pub(crate) use setting::{Entry, Kind, List, Setting, elements};
+use setting::{flag, group, key, settings};
+
+/// The outermost section of the file.
+const ROOT: &str = "";
 
 /// A role: what a subcommand does, and what can be set about it.
 #[derive(Debug)]
@@ -34,65 +42,18 @@ pub(crate) enum Dashes {
     OneOrTwo,
 }
 
-/// One thing that can be set.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Setting {
-    /// The long flag; empty: only in the file.
-    pub(crate) flag: &'static str,
-    /// The short flag.
-    pub(crate) short: Option<char>,
-    /// Environment variables that say the same, the first that is set and not empty; a flag outranks them.
-    pub(crate) env: &'static [&'static str],
-    /// Where it stands in the file; empty: only a flag.
-    pub(crate) key: &'static str,
-    /// What kind of value it takes.
-    pub(crate) kind: Kind,
-    /// What holds where it is not given, as one would write it; empty: nothing.
-    pub(crate) default: &'static str,
-    /// The command line says the default where nothing is given: in a file, what is not there does not hold.
-    pub(crate) always: bool,
-    /// What it means.
-    pub(crate) help: &'static str,
-}
-
-/// What a setting takes, with the name that stands for the value in the help.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// One value.
-    One(&'static str),
-    /// Any number of values: a repeatable flag, a list (or one value) in the file.
-    Many(&'static str),
-    /// `true` or `false`; the bare flag is `true`, `--no-…` is `false`.
-    Switch,
-    /// A flag that is taken, as the tool that the role replaces takes it, and means nothing. Not shown.
-    Ignored {
-        /// It has a value, which may stand behind a space.
-        value: bool,
-    },
-}
-
 /// A heading of the help and of the reference.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Group {
     /// The heading.
     pub(crate) title: &'static str,
     /// What stands below it.
-    pub(crate) settings: &'static [Setting],
+    pub(crate) settings: &'static [Entry],
 }
 
 /// Every role, in the order in which the help and the reference show them.
 pub(crate) const ROLES: &[Role] =
     &[broadcast::ROLE, elect::ROLE, discover::ROLE, bridge::ROLE, endpoints::ROLE, mirror::ROLE];
-
-const fn setting(
-    flag: &'static str,
-    key: &'static str,
-    kind: Kind,
-    default: &'static str,
-    help: &'static str,
-) -> Setting {
-    Setting { flag, short: None, env: &[], key, kind, default, always: false, help }
-}
 
 // === impl Role ===
 
@@ -103,13 +64,13 @@ impl Role {
     }
 
     /// Every setting.
-    pub(crate) fn settings(&self) -> impl Iterator<Item = &'static Setting> + use<> {
+    pub(crate) fn settings(&self) -> impl Iterator<Item = &'static Entry> + use<> {
         self.groups.iter().flat_map(|group| group.settings)
     }
 
     /// Its section of the file: `elect[]`, or `endpoints`.
     pub(crate) fn section(&self) -> Option<&'static str> {
-        let sections = self.settings().filter_map(|setting| setting.key.split('.').next());
+        let sections = self.settings().filter_map(|setting| setting.section.split('.').next());
         sections.into_iter().find(|section| section.trim_end_matches("[]") == self.name)
     }
 
@@ -117,7 +78,7 @@ impl Role {
     pub(crate) fn flag_at(&self, path: &str) -> Option<&'static str> {
         let key = without_indices(path);
         let key = key.strip_suffix("[]").unwrap_or(&key);
-        let stands = |setting: &&Setting| setting.key == key && !key.is_empty() && !setting.flag.is_empty();
+        let stands = |setting: &&Entry| setting.path() == key && !key.is_empty() && !setting.flag.is_empty();
         self.settings().find(stands).map(|setting| setting.flag)
     }
 }
@@ -127,7 +88,7 @@ impl Role {
 pub(crate) fn without_told_defaults(raw: &Value) -> Value {
     let mut raw = raw.clone();
     for setting in ROLES.iter().flat_map(Role::settings).filter(|setting| setting.is_told_in_words()) {
-        leave_out(&mut raw, setting.key, setting.default);
+        leave_out(&mut raw, &setting.path(), setting.default);
     }
     raw
 }
@@ -149,33 +110,6 @@ fn leave_out(value: &mut Value, path: &str, text: &str) {
                 *value = Value::Null;
             }
         }
-    }
-}
-
-// === impl Setting ===
-
-impl Setting {
-    /// Whether its default is told in words, so that those words, given as a value, are the same as nothing.
-    pub(crate) fn is_told_in_words(&self) -> bool {
-        const WORDS: [&str; 6] = ["all", "any", "everything", "nobody", "none", "unlimited"];
-        !self.key.is_empty() && (WORDS.contains(&self.default) || self.default.contains([' ', '<']))
-    }
-
-    const fn short(self, short: char) -> Self {
-        Self { short: Some(short), ..self }
-    }
-
-    const fn always(self) -> Self {
-        Self { always: true, ..self }
-    }
-
-    /// Without its default, for roles that do without it.
-    const fn unless_given(self) -> Self {
-        Self { always: false, default: "", ..self }
-    }
-
-    const fn env(self, env: &'static [&'static str]) -> Self {
-        Self { env, ..self }
     }
 }
 
@@ -205,7 +139,7 @@ mod tests {
         for group in role.groups {
             writeln!(table, "| **{}** | | | | | |", group.title).unwrap();
             for setting in group.settings.iter().filter(|setting| !matches!(setting.kind, Kind::Ignored { .. })) {
-                let Setting { flag, short, env, key, kind, default, help, always: _ } = setting;
+                let Entry { flag, short, env, kind, default, help, .. } = setting;
                 let dashes = if role.dashes == Dashes::OneOrTwo { "-" } else { "--" };
                 let long = if flag.is_empty() { String::new() } else { format!("{dashes}{flag}") };
                 let flag = short
@@ -213,11 +147,17 @@ mod tests {
                 let env = env.iter().map(|name| code(name)).collect::<Vec<_>>().join(", ");
                 let value = match kind {
                     Kind::One(name) => (*name).to_owned(),
-                    Kind::Many(name) => format!("{name}, repeatable"),
+                    Kind::Many(name) | Kind::Commas(name) => format!("{name}, repeatable"),
                     Kind::Switch | Kind::Ignored { .. } => "true or false".to_owned(),
                 };
                 let (value, help) = (value.replace('|', "\\|"), help.replace('|', "\\|"));
-                writeln!(table, "| {flag} | {env} | {} | {value} | {} | {help} |", code(key), code(default)).unwrap();
+                writeln!(
+                    table,
+                    "| {flag} | {env} | {} | {value} | {} | {help} |",
+                    code(&setting.path()),
+                    code(default)
+                )
+                .unwrap();
             }
         }
         table
@@ -251,7 +191,7 @@ mod tests {
             for setting in role.settings() {
                 assert!(setting.flag.is_empty() || flags.insert(setting.flag), "{}: --{}", role.name, setting.flag);
                 assert!(setting.short.is_none_or(|short| shorts.insert(short)), "{}: -{:?}", role.name, setting.short);
-                assert!(setting.key.is_empty() || keys.insert(setting.key), "{}: {}", role.name, setting.key);
+                assert!(setting.key.is_empty() || keys.insert(setting.path()), "{}: {}", role.name, setting.path());
                 for name in setting.env {
                     assert!(variables.insert(name), "{}: ${name}", role.name);
                 }
@@ -263,17 +203,18 @@ mod tests {
     fn every_default_that_is_told_is_taken_as_a_value_and_says_the_same_as_nothing() {
         for setting in ROLES.iter().flat_map(Role::settings).filter(|setting| setting.is_told_in_words()) {
             let with = |value: &str| {
-                let text = setting.key.rsplit('.').fold(value.to_owned(), |text, step| match step.strip_suffix("[]") {
-                    Some(key) => format!("{{{key}: [{text}]}}"),
-                    None => format!("{{{step}: {text}}}"),
-                });
+                let text =
+                    setting.path().rsplit('.').fold(value.to_owned(), |text, step| match step.strip_suffix("[]") {
+                        Some(key) => format!("{{{key}: [{text}]}}"),
+                        None => format!("{{{step}: {text}}}"),
+                    });
                 crate::config::Config::parse(text.as_bytes()).map_err(|problems| problems.to_string())
             };
             let nothing = with("null");
             let quoted = format!("{:?}", setting.default);
-            assert_eq!(with(&quoted), nothing, "{}", setting.key);
-            if matches!(setting.kind, Kind::Many(_)) {
-                assert_eq!(with(&format!("[{quoted}]")), nothing, "{}", setting.key);
+            assert_eq!(with(&quoted), nothing, "{}", setting.path());
+            if matches!(setting.kind, Kind::Many(_) | Kind::Commas(_)) {
+                assert_eq!(with(&format!("[{quoted}]")), nothing, "{}", setting.path());
             }
         }
     }

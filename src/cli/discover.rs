@@ -3,12 +3,15 @@
 use clap::ArgMatches;
 
 use super::flags::Flags;
+use crate::settings::{discover as settings, process::METRICS_INTERFACE, store};
 
 /// Translates `MODE`, `SLEEP`, `DISCOVERY` and what `MINIO_…` says about the place; flags outrank them.
 pub(super) fn amend(flags: &mut Flags, matches: &ArgMatches, environment: &impl Fn(&str) -> Option<String>) {
-    if matches.get_one::<bool>("once").is_some_and(|once| *once) && !matches.contains_id("metrics-interface") {
+    if matches.get_one::<bool>(settings::ONCE.flag).is_some_and(|once| *once)
+        && !matches.contains_id(METRICS_INTERFACE.flag)
+    {
         // Over before anybody could ask.
-        flags.unset("admin");
+        flags.unset_section(&METRICS_INTERFACE);
     }
     let variable = |name: &str| environment(name).filter(|text| !text.is_empty());
     match variable("MODE").as_deref() {
@@ -17,7 +20,7 @@ pub(super) fn amend(flags: &mut Flags, matches: &ArgMatches, environment: &impl 
         Some("loop") => {
             let seconds = variable("SLEEP").unwrap_or_else(|| "5".into());
             match seconds.parse::<u32>() {
-                Ok(seconds) if seconds > 0 => flags.set_default("discover[].resync", format!("{seconds}s").into()),
+                Ok(seconds) if seconds > 0 => flags.set_default(&settings::RESYNC, format!("{seconds}s").into()),
                 _ => flags.problem("SLEEP", format!("{seconds:?} is not a number of seconds"), &[]),
             }
         }
@@ -31,15 +34,15 @@ pub(super) fn amend(flags: &mut Flags, matches: &ArgMatches, environment: &impl 
             .is_some_and(|text| ["1", "true", "yes", "on"].contains(&text.to_ascii_lowercase().as_str()));
         let scheme = if secure { "https" } else { "http" };
         let url = if endpoint.contains("://") { endpoint } else { format!("{scheme}://{endpoint}") };
-        flags.set_default("discover[].s3.endpoint", url.into());
+        flags.set_default(&store::S3_ENDPOINT.under(settings::EXPORT), url.into());
     }
     let (bucket, key) = (variable("MINIO_BUCKET"), variable("MINIO_PATH_KEY"));
     match (bucket, key) {
         (Some(bucket), Some(key)) => {
             let key = key.trim_start_matches('/');
-            flags.set_default("discover[].to", format!("s3://{bucket}/{key}.{{format}}").into());
+            flags.set_default(&settings::TO, format!("s3://{bucket}/{key}.{{format}}").into());
             // As it did.
-            flags.set_default("discover[].s3.create_bucket", true.into());
+            flags.set_default(&store::S3_CREATE_BUCKET.under(settings::EXPORT), true.into());
         }
         (Some(_), None) => {
             flags.problem("MINIO_PATH_KEY", "is missing beside MINIO_BUCKET".into(), &["discover[0].to"]);

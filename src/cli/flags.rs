@@ -7,7 +7,7 @@ use serde_yaml::{Mapping, Value};
 
 use crate::{
     config::Config,
-    settings::{Kind, Role, Setting},
+    settings::{Entry, Kind, Role},
 };
 
 /// The flags that were given, as the file that says the same.
@@ -44,28 +44,28 @@ impl Flags {
                 .or_else(|| from_environment(setting, environment))
                 .or_else(|| setting.always.then(|| setting.default.into()));
             if let Some(value) = value {
-                insert(&mut raw, setting.key, value);
+                insert(&mut raw, &setting.path(), value);
             }
         }
         Self { role, raw, problems: Problems::default(), said: Vec::new() }
     }
 
-    /// Puts a value where a path of the file like `a.b[].c` says.
-    pub(super) fn set(&mut self, key: &str, value: Value) {
-        insert(&mut self.raw, key, value);
+    /// Gives a setting a value.
+    pub(super) fn set(&mut self, setting: &Entry, value: Value) {
+        insert(&mut self.raw, &setting.path(), value);
     }
 
-    /// Takes a section out again.
-    pub(super) fn unset(&mut self, section: &str) {
+    /// Takes out the outermost section that a setting stands in.
+    pub(super) fn unset_section(&mut self, setting: &Entry) {
         if let Value::Mapping(raw) = &mut self.raw {
-            raw.remove(section);
+            raw.remove(setting.section);
         }
     }
 
-    /// Puts a value there unless there is one.
-    pub(super) fn set_default(&mut self, key: &str, value: Value) {
+    /// Gives a setting a value unless it has one.
+    pub(super) fn set_default(&mut self, setting: &Entry, value: Value) {
         let mut defaults = Value::Mapping(Mapping::new());
-        insert(&mut defaults, key, value);
+        insert(&mut defaults, &setting.path(), value);
         complete(&mut self.raw, defaults);
     }
 
@@ -119,7 +119,7 @@ pub(super) fn command(role: &'static Role) -> Command {
 }
 
 /// The flag, and for a switch its hidden negation.
-fn arguments(setting: &Setting) -> Vec<Arg> {
+fn arguments(setting: &Entry) -> Vec<Arg> {
     let mut help = setting.help.to_owned();
     if !setting.default.is_empty() {
         help += &format!(" [default: {}]", setting.default);
@@ -134,7 +134,7 @@ fn arguments(setting: &Setting) -> Vec<Arg> {
     let switch = |arg: Arg| arg.num_args(0..=1).require_equals(true).default_missing_value("true");
     match setting.kind {
         Kind::One(name) => vec![arg.value_name(name)],
-        Kind::Many(name) => vec![arg.value_name(name).action(ArgAction::Append)],
+        Kind::Many(name) | Kind::Commas(name) => vec![arg.value_name(name).action(ArgAction::Append)],
         Kind::Ignored { value } => {
             let arg = if value { arg } else { switch(arg) };
             vec![arg.hide(true).action(ArgAction::Append)]
@@ -149,10 +149,10 @@ fn arguments(setting: &Setting) -> Vec<Arg> {
 }
 
 /// What was given for a setting, as the file would hold it.
-pub(super) fn given(matches: &ArgMatches, setting: &Setting) -> Option<Value> {
+pub(super) fn given(matches: &ArgMatches, setting: &Entry) -> Option<Value> {
     match setting.kind {
         Kind::One(_) => matches.get_one::<String>(setting.flag).map(|text| text.as_str().into()),
-        Kind::Many(_) => {
+        Kind::Many(_) | Kind::Commas(_) => {
             let texts = matches.get_many::<String>(setting.flag)?;
             Some(Value::Sequence(texts.map(|text| text.as_str().into()).collect()))
         }
@@ -166,7 +166,7 @@ pub(super) fn given(matches: &ArgMatches, setting: &Setting) -> Option<Value> {
 }
 
 /// The first of its variables that says something. What a switch may say is checked where the file is.
-fn from_environment(setting: &Setting, environment: &impl Fn(&str) -> Option<String>) -> Option<Value> {
+fn from_environment(setting: &Entry, environment: &impl Fn(&str) -> Option<String>) -> Option<Value> {
     let text = setting.env.iter().find_map(|name| environment(name).filter(|text| !text.is_empty()))?;
     Some(text.as_str().into())
 }

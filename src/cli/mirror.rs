@@ -7,7 +7,7 @@ use mirror::coredns::Form;
 use serde_yaml::Value;
 
 use super::flags::{self, Flags};
-use crate::settings::Role;
+use crate::settings::{Role, mirror as settings, process::LEADER_ELECT};
 
 /// The part of the command line that asks for a piece of a Corefile.
 pub(super) const COREDNS: &str = "coredns";
@@ -51,14 +51,14 @@ pub(super) fn command(role: &'static Role) -> Command {
 /// Adds the token's variable, and sees to it that what is missing is told by its flag.
 pub(super) fn amend(flags: &mut Flags, matches: &ArgMatches, environment: &impl Fn(&str) -> Option<String>) {
     // As a file with a remote cluster of which nothing is said.
-    flags.set_default("mirror.remotes[].prefix", Value::Null);
+    flags.set_default(&settings::SVC_PREFIX, Value::Null);
     let set = |name: &&str| environment(name).is_some_and(|text| !text.is_empty());
     if let Some(variable) = TOKEN_VARIABLES.iter().find(|name| set(name)) {
-        flags.set_default("mirror.remotes[].token_env", (*variable).into());
+        flags.set_default(&settings::REMOTE_TOKEN_ENV, (*variable).into());
     }
-    if matches.get_one::<bool>("dry-run").is_some_and(|dry| *dry) {
+    if matches.get_one::<bool>(settings::DRY_RUN.flag).is_some_and(|dry| *dry) {
         // It writes nothing, not even who leads.
-        flags.set("leader_elect.enabled", false.into());
+        flags.set(&LEADER_ELECT, false.into());
     }
 }
 
@@ -210,8 +210,8 @@ mod tests {
             "kube-config",
         ];
         let own = Role::named("mirror").expect("there is such a role");
-        let own = own.settings().filter(|setting| setting.key.starts_with("mirror.") && !setting.default.is_empty());
-        for setting in own.filter(|setting| !words.contains(&setting.flag) && !setting.key.contains(".global.")) {
+        let own = own.settings().filter(|setting| setting.section.starts_with("mirror") && !setting.default.is_empty());
+        for setting in own.filter(|setting| !words.contains(&setting.flag) && setting.section != "mirror.global") {
             let flag = format!("-{}={}", setting.flag, setting.default);
             let base = with_least(&["-target-kube-config=/x"]);
             let given: Vec<&str> = base.iter().copied().chain([flag.as_str()]).collect();

@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
-use export::sink::Target;
 use runtime::config::Section;
 use serde::Serialize;
 
-use super::{
-    store::{self, Access},
-    values::{boolean, name, time},
-};
+use super::store::{self, Access};
+use crate::settings::bridge as settings;
 
 /// How often is looked, and how long a look may take, where nothing is said.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -47,33 +44,19 @@ pub(super) fn read(root: &Section<'_>) -> Vec<Config> {
 }
 
 fn one(section: &Section<'_>, default: String) -> Option<Config> {
-    let name = section.or_default_with("name", default, name);
-    let from = section.required_with("from", source);
-    let to = section.required_with("to", file);
-    let interval = section.or_default_with("interval", INTERVAL, time);
-    let require_manifest = section.or_default_with("require_manifest", false, boolean);
-    let timeout = section.or_default_with("timeout", TIMEOUT, time);
+    let name = settings::NAME.or(section, default);
+    let from = settings::FROM.required(section);
+    let to = settings::TO.required(section);
+    let interval = settings::INTERVAL.or(section, INTERVAL);
+    let require_manifest = settings::REQUIRE_MANIFEST.or(section, false);
+    let timeout = settings::PULL_TIMEOUT.or(section, TIMEOUT);
     let access = store::read(section);
-    let once = section.or_default_with("once", false, boolean);
+    let once = settings::ONCE.or(section, false);
     let (from, to) = (from?, to?);
     if from.is_set() && !to.is_set() {
-        section.problem("to", "several files need a directory: end it with /");
+        settings::TO.problem(section, "several files need a directory: end it with /");
         return None;
     }
     let bridge = export::bridge::Config { name: name.into(), from, to, interval, require_manifest, timeout };
     Some(Config { bridge, access, once })
-}
-
-fn source(text: &str) -> Result<Target, String> {
-    match text.parse().map_err(|error: export::sink::InvalidTarget| error.to_string())? {
-        source @ (Target::S3 { .. } | Target::Http { .. } | Target::File { .. }) => Ok(source),
-        _ => Err(format!("{text:?} cannot be pulled from: use s3://bucket/key or a URL")),
-    }
-}
-
-fn file(text: &str) -> Result<Target, String> {
-    match text.parse().map_err(|error: export::sink::InvalidTarget| error.to_string())? {
-        file @ Target::File { .. } => Ok(file),
-        _ => Err(format!("{text:?} is not a path: a bridge writes files of this machine")),
-    }
 }

@@ -1,29 +1,20 @@
 //! The data plane's part of the file: listeners, their routes, and where each route's endpoints come from.
 
-use std::{collections::BTreeMap, str::FromStr, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use controlplane::{
     build::PortSelector,
-    source::{
-        fixed,
-        kube::{Pattern, Selection},
-    },
+    source::kube::{Pattern, Selection},
 };
-use proxy::config::{
-    AccessLog, InvalidMatch, Limits, Listener, Match, Members, Policy, Require, Route, Success, ViaName,
-};
-use runtime::{
-    config::{Collector, Node, Section},
-    duration, size,
-};
+use proxy::config::{AccessLog, Limits, Listener, Policy, Route, Success, ViaName};
+use runtime::config::{Collector, Node, Section};
 use snapshot::ClusterName;
 
-use super::{
-    Target, routing,
-    target::port,
-    values::{address, boolean, bytes, network, number, path, positive, sorted, split, text, texts, time},
+use super::{Target, routing};
+use crate::{
+    identity,
+    settings::broadcast::{answer, bounds, endpoints, process, requests, routes, time},
 };
-use crate::identity;
 
 /// What is read while the listeners are.
 struct Reading {
@@ -43,9 +34,9 @@ pub(super) fn read(
     let mut reading = Reading { namespace, targets: BTreeMap::new(), names: BTreeMap::new() };
     let proxy = proxy::Config {
         listeners: root.list("broadcast").iter().map(|listener| reading.listener(listener)).collect(),
-        threads: root.or_default_with("threads", threads(), number),
+        threads: bounds::THREADS.or(root, threads()),
         limits: limits(root),
-        access_log: root.or_default_with("access_log", AccessLog::Text, access_log),
+        access_log: process::ACCESS_LOG.or(root, AccessLog::Text),
     };
     for proxy::config::Problem { path, message } in proxy.check() {
         collector.add(path_in_file(&path), message);
@@ -59,21 +50,21 @@ impl Reading {
     fn listener(&mut self, node: &Node<'_>) -> Listener {
         let section = node.section();
         // A port of 0 clashes with nothing, so a broken address brings no second problem.
-        let address = section.required_with("listen", address).unwrap_or_else(|| ([0, 0, 0, 0], 0).into());
+        let address = requests::INTERFACE.required(&section).unwrap_or_else(|| ([0, 0, 0, 0], 0).into());
         let mut listener = Listener::new(address, Vec::new());
-        listener.keepalive = section.or_default_with("keepalive", listener.keepalive, boolean);
-        listener.allow = texts(&section, "allow").iter().filter_map(|node| node.parse_with(allowed)).collect();
-        listener.lenient_target = section.or_default_with("lenient_target", listener.lenient_target, boolean);
-        listener.via_name = section.or_default_with("via_name", via_name(), ViaName::from_str);
-        listener.trust_forwarded = split(&section, &["trust_forwarded"], network);
+        listener.keepalive = requests::KEEPALIVE.or(&section, listener.keepalive);
+        listener.allow = requests::ALLOW.read(&section);
+        listener.lenient_target = requests::LENIENT_TARGET.or(&section, listener.lenient_target);
+        listener.via_name = requests::VIA_NAME.or(&section, via_name());
+        listener.trust_forwarded = requests::TRUST_FORWARDED.read(&section);
         let head = &mut listener.head;
-        head.target = section.or_default_with("max_target", head.target, bytes);
-        head.bytes = section.or_default_with("max_head", head.bytes, bytes);
-        head.fields = section.or_default_with("max_fields", head.fields, positive);
+        head.target = requests::MAX_TARGET.or(&section, head.target);
+        head.bytes = requests::MAX_HEAD.or(&section, head.bytes);
+        head.fields = requests::MAX_FIELDS.or(&section, head.fields);
         let timeouts = &mut listener.timeouts;
-        timeouts.head = section.or_default_with("head_timeout", timeouts.head, time);
-        timeouts.body = section.or_default_with("body_timeout", timeouts.body, time);
-        timeouts.keepalive = section.or_default_with("keepalive_timeout", timeouts.keepalive, time);
+        timeouts.head = time::HEAD_TIMEOUT.or(&section, timeouts.head);
+        timeouts.body = time::BODY_TIMEOUT.or(&section, timeouts.body);
+        timeouts.keepalive = time::KEEPALIVE_TIMEOUT.or(&section, timeouts.keepalive);
         listener.routes = section.list("routes").iter().map(|route| self.route(route)).collect();
         section.finish();
         listener
@@ -86,7 +77,7 @@ impl Reading {
         let matches = routing::matches(section.section("match"));
         let changes = routing::changes(&section, &matches);
         let policy = self.policy(&section);
-        let name = section.parse_with("name", route_name);
+        let name = routes::NAME.read(&section);
         section.finish();
         let cluster = cluster.unwrap_or_else(|| ClusterName::new("none").expect("is printable"));
         let name = name.unwrap_or_else(|| self.made_up_name(&cluster));
@@ -104,19 +95,22 @@ impl Reading {
     }
 
     fn target(&self, to: Section<'_>) -> Option<Target> {
-        let given = ["service", "endpoints", "file", "dns"].iter().filter(|key| to.contains(key)).count();
+        let sources =
+            [*endpoints::SERVICE, *endpoints::ENDPOINTS, *endpoints::ENDPOINTS_FILE, *endpoints::ENDPOINTS_DNS];
+        let given = sources.iter().filter(|source| source.is_given(&to)).count();
         let namespace = self.namespace.as_deref();
-        let services = split(&to, &["service"], |text| Pattern::parse(text, namespace));
-        let port = to.parse_with("port", port);
-        let endpoints = split(&to, &["endpoints"], fixed::Target::from_str);
-        let (file, dns) = (to.parse_with("file", path), to.parse_with("dns", str::parse));
-        for key in ["service", "endpoints"] {
-            if to.contains(key) && texts(&to, key).is_empty() {
-                to.problem(key, "is empty: name at least one");
-            }
+        let services = endpoints::SERVICE.read_with(&to, |text| Pattern::parse(text, namespace));
+        let port = endpoints::PORT_NAME.read(&to);
+        let fixed = endpoints::ENDPOINTS.read(&to);
+        let (file, dns) = (endpoints::ENDPOINTS_FILE.read(&to), endpoints::ENDPOINTS_DNS.read(&to));
+        if endpoints::SERVICE.is_given(&to) && endpoints::SERVICE.nodes(&to).is_empty() {
+            endpoints::SERVICE.problem(&to, "is empty: name at least one");
         }
-        if port.is_some() && !to.contains("service") {
-            to.problem("port", "names a port of a service; the other sources bring their own");
+        if endpoints::ENDPOINTS.is_given(&to) && endpoints::ENDPOINTS.nodes(&to).is_empty() {
+            endpoints::ENDPOINTS.problem(&to, "is empty: name at least one");
+        }
+        if port.is_some() && !endpoints::SERVICE.is_given(&to) {
+            endpoints::PORT_NAME.problem(&to, "names a port of a service; the other sources bring their own");
         }
         if given != 1 {
             to.own_problem(format_args!(
@@ -124,12 +118,12 @@ impl Reading {
             ));
         }
         to.finish();
-        match (given, services.is_empty(), endpoints.is_empty()) {
+        match (given, services.is_empty(), fixed.is_empty()) {
             (1, false, _) => {
                 let port = port.unwrap_or(PortSelector::Only);
                 Some(Target::Service(Selection { services: sorted(services), port }))
             }
-            (1, _, false) => Some(Target::Endpoints(sorted(endpoints))),
+            (1, _, false) => Some(Target::Endpoints(sorted(fixed))),
             (1, ..) => file.map(Target::File).or(dns.map(Target::Dns)),
             _ => None,
         }
@@ -137,38 +131,37 @@ impl Reading {
 
     fn policy(&self, section: &Section<'_>) -> Policy {
         let mut policy = Policy::default();
-        policy.require = section.or_default_with("require", policy.require, Require::from_str);
+        policy.require = answer::REQUIRE.or(section, policy.require);
         policy.success = self.success(section).unwrap_or_default();
-        policy.members = section.or_default_with("members", policy.members, members);
-        policy.min_endpoints = section.or_default_with("min_endpoints", policy.min_endpoints, number);
-        policy.on_empty = section.or_default_with("on_empty", policy.on_empty, number);
-        policy.on_timeout = section.or_default_with("on_timeout", policy.on_timeout, number);
-        policy.max_body = section.parse_with("max_body", size::parse);
-        policy.start_after = section.or_default_with("start_after", policy.start_after, size::parse);
-        policy.stream = section.or_default_with("stream", policy.stream, boolean);
-        policy.min_body_rate = section.or_default_with("min_body_rate", policy.min_body_rate, rate);
-        policy.window = section.or_default_with("window", policy.window, bytes);
-        policy.lag_timeout = section.or_default_with("lag_timeout", policy.lag_timeout, duration::parse);
-        policy.retries = section.or_default_with("retries", policy.retries, number);
-        if section.contains("idempotent") {
-            policy.idempotent = idempotent(section);
+        policy.members = answer::MEMBERS.or(section, policy.members);
+        policy.min_endpoints = answer::MIN_ENDPOINTS.or(section, policy.min_endpoints);
+        policy.on_empty = answer::ON_EMPTY.or(section, policy.on_empty);
+        policy.on_timeout = answer::ON_TIMEOUT.or(section, policy.on_timeout);
+        policy.max_body = requests::MAX_BODY.read(section);
+        policy.start_after = requests::START_AFTER.or(section, policy.start_after);
+        policy.stream = requests::STREAM.or(section, policy.stream);
+        policy.min_body_rate = requests::MIN_BODY_RATE.or(section, policy.min_body_rate);
+        policy.window = bounds::WINDOW.or(section, policy.window);
+        policy.lag_timeout = time::LAG_TIMEOUT.or(section, policy.lag_timeout);
+        policy.retries = answer::RETRIES.or(section, policy.retries);
+        if answer::IDEMPOTENT.is_given(section) {
+            policy.idempotent = answer::IDEMPOTENT.read(section).into_iter().flatten().collect();
         }
-        policy.report = section.or_default_with("report", policy.report, boolean);
+        policy.report = answer::REPORT.or(section, policy.report);
         let timeouts = &mut policy.timeouts;
-        timeouts.total = section.or_default_with("timeout", timeouts.total, duration::parse);
-        timeouts.connect = section.or_default_with("connect_timeout", timeouts.connect, duration::parse);
-        timeouts.first_byte = section.parse_with("first_byte_timeout", time);
-        timeouts.idle = section.or_default_with("idle_timeout", timeouts.idle, time);
+        timeouts.total = time::TIMEOUT.or(section, timeouts.total);
+        timeouts.connect = time::CONNECT_TIMEOUT.or(section, timeouts.connect);
+        timeouts.first_byte = time::FIRST_BYTE_TIMEOUT.read(section);
+        timeouts.idle = time::IDLE_TIMEOUT.or(section, timeouts.idle);
         policy
     }
 
     fn success(&self, section: &Section<'_>) -> Option<Success> {
-        let nodes = texts(section, "success");
-        let texts: Vec<String> = nodes.iter().filter_map(|node| node.parse_with(text)).collect();
+        let texts = answer::SUCCESS.read(section);
         match Success::parse(&texts) {
             Ok(success) => Some(success),
             Err(error) => {
-                section.problem("success", error);
+                answer::SUCCESS.problem(section, error);
                 None
             }
         }
@@ -178,16 +171,12 @@ impl Reading {
 fn limits(root: &Section<'_>) -> Limits {
     let default = Limits::default();
     Limits {
-        connections: root.or_default_with("max_connections", default.connections, positive),
-        inflight: root.or_default_with("max_inflight", default.inflight, positive),
-        inflight_per_endpoint: root.or_default_with(
-            "max_inflight_per_endpoint",
-            default.inflight_per_endpoint,
-            positive,
-        ),
-        buffered: root.or_default_with("max_buffered", default.buffered, bytes),
-        pool: root.or_default_with("pool_size", default.pool, number),
-        pool_idle: root.or_default_with("pool_idle_timeout", default.pool_idle, duration::parse),
+        connections: bounds::MAX_CONNECTIONS.or(root, default.connections),
+        inflight: bounds::MAX_INFLIGHT.or(root, default.inflight),
+        inflight_per_endpoint: bounds::MAX_INFLIGHT_PER_ENDPOINT.or(root, default.inflight_per_endpoint),
+        buffered: bounds::MAX_BUFFERED.or(root, default.buffered),
+        pool: bounds::POOL_SIZE.or(root, default.pool),
+        pool_idle: time::POOL_IDLE_TIMEOUT.or(root, default.pool_idle),
     }
 }
 
@@ -205,14 +194,6 @@ pub(super) fn path_in_file(path: &str) -> String {
     NAMES.iter().fold(path.to_owned(), |path, (from, to)| path.replace(from, to))
 }
 
-/// Reads what may be requested.
-fn allowed(text: &str) -> Result<Match, String> {
-    if text.trim() == "everything" {
-        return Err("\"everything\" stands alone: take out the rest, or this".to_owned());
-    }
-    text.parse().map_err(|error: InvalidMatch| error.to_string())
-}
-
 /// The same for all replicas of a deployment, and for nobody else as far as that can be told.
 fn via_name() -> ViaName {
     match identity::deployment() {
@@ -226,43 +207,9 @@ fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// Bytes in a second, which may be said.
-fn rate(text: &str) -> Result<u64, size::SizeError> {
-    size::parse(text.strip_suffix("/s").unwrap_or(text))
-}
-
-/// The methods that may be sent twice; `none` for no other than those that always may.
-fn idempotent(section: &Section<'_>) -> Vec<Box<str>> {
-    let methods = split(section, &["idempotent"], |text| match text {
-        "none" => Ok(None),
-        method => Match::method(method).map(Some),
-    });
-    methods.into_iter().flatten().collect()
-}
-
-/// Shown in metric labels and log lines, so it is short and printable.
-fn route_name(text: &str) -> Result<Arc<str>, String> {
-    let printable = (1..=200).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-    if printable {
-        Ok(text.into())
-    } else {
-        Err(format!("{text:?} is not a name: use 1 to 200 printable ASCII characters without spaces"))
-    }
-}
-
-fn members(text: &str) -> Result<Members, String> {
-    match text {
-        "ready" => Ok(Members::Ready),
-        "known" => Ok(Members::Known),
-        _ => Err(format!("{text:?} is not a set of members: use ready or known")),
-    }
-}
-
-fn access_log(text: &str) -> Result<AccessLog, String> {
-    match text {
-        "off" | "false" => Ok(AccessLog::Off),
-        "text" => Ok(AccessLog::Text),
-        "json" => Ok(AccessLog::Json),
-        _ => Err(format!("{text:?} is not an access log: use off, text or json")),
-    }
+/// In the order of their texts, none twice: what is written in another order is the same.
+fn sorted<T: ToString + PartialEq>(mut values: Vec<T>) -> Vec<T> {
+    values.sort_by_cached_key(ToString::to_string);
+    values.dedup();
+    values
 }

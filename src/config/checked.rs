@@ -1,22 +1,20 @@
 //! Raw YAML to the checked configuration. Every key of the file is read here or in the file of its role, and every problem
 //! is noted with its path.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
-use runtime::{
-    config::{Collector, Problems, Section},
-    duration,
-};
+use runtime::config::{Collector, Problems, Section};
 use serde_yaml::Value;
 
-use super::{
-    Config, Dns, Kubernetes, Process, Ready, Written, bridge, broadcast, discover, elect, endpoints, leader, mirror,
-    values::{address, boolean, namespace, path},
+use super::{Config, Dns, Kubernetes, Process, Written, bridge, broadcast, discover, elect, endpoints, leader, mirror};
+use crate::settings::{
+    self, ROLES,
+    broadcast::{
+        endpoints::{DNS_FAMILY, DNS_MAX_TTL, DNS_NEGATIVE_TTL, NAMESPACE},
+        process::{READY, READY_NO_ENDPOINT},
+    },
+    process::{DRAIN_DELAY, DRAIN_IDLE, DRAIN_TIMEOUT, KUBECONFIG, LOG_FORMAT, LOG_LEVEL, METRICS_INTERFACE},
 };
-use crate::settings;
-
-/// The sections of the file that say what to do.
-const ROLES: [&str; 6] = ["broadcast", "elect", "discover", "bridge", "endpoints", "mirror"];
 
 impl Config {
     /// Checks a raw configuration.
@@ -28,21 +26,22 @@ impl Config {
         let collector = Collector::new();
         let root = collector.root(&meant);
         let admin = root.optional_section("admin").and_then(|admin| {
-            let listen = admin.required_with("listen", address);
+            let listen = METRICS_INTERFACE.required(&admin);
             admin.finish();
             listen
         });
         let kubernetes = root.section("kubernetes");
-        let namespace = kubernetes.parse_with("namespace", namespace).flatten();
-        let kubeconfig = kubernetes.parse_with("kubeconfig", path);
+        let namespace = NAMESPACE.read(&kubernetes).flatten();
+        let kubeconfig = KUBECONFIG.read(&kubernetes);
         kubernetes.finish();
         let process = process(&root);
+        let names: Vec<_> = ROLES.iter().map(|role| role.name).collect();
         let given = |role: &&str| match root.get(role).value() {
             Some(Value::Sequence(list)) => !list.is_empty(),
             other => other.is_some(),
         };
-        if !ROLES.iter().any(given) {
-            root.own_problem(format_args!("has none of {}: there is nothing to do", ROLES.join(", ")));
+        if !names.iter().any(given) {
+            root.own_problem(format_args!("has none of {}: there is nothing to do", names.join(", ")));
         }
         let (proxy, targets) = broadcast::read(&root, &collector, namespace);
         let config = Self {
@@ -64,7 +63,7 @@ impl Config {
         let admin_twice =
             |admin: &SocketAddr| admin.port() != 0 && config.proxy.listeners.iter().any(|l| l.address == *admin);
         if let Some(admin) = config.admin.filter(admin_twice) {
-            collector.add("admin.listen", format!("{admin} is listened on twice"));
+            collector.add(METRICS_INTERFACE.path(), format!("{admin} is listened on twice"));
         }
         collector.into_result(Some(config))
     }
@@ -73,39 +72,22 @@ impl Config {
 fn dns(root: &Section<'_>) -> Dns {
     let default = Dns::default();
     Dns {
-        max_ttl: root.or_default_with("dns_max_ttl", default.max_ttl, a_second_at_least),
-        negative_ttl: root.or_default_with("dns_negative_ttl", default.negative_ttl, a_second_at_least),
-        family: root.or_default_with("dns_family", default.family, str::parse),
-    }
-}
-
-/// No name is looked up more often.
-fn a_second_at_least(text: &str) -> Result<Duration, String> {
-    match duration::parse(text) {
-        Ok(time) if time < Duration::from_secs(1) => Err(format!("{text:?} is too short: at least 1s")),
-        Ok(time) => Ok(time),
-        Err(error) => Err(error.to_string()),
+        max_ttl: DNS_MAX_TTL.or(root, default.max_ttl),
+        negative_ttl: DNS_NEGATIVE_TTL.or(root, default.negative_ttl),
+        family: DNS_FAMILY.or(root, default.family),
     }
 }
 
 fn process(root: &Section<'_>) -> Process {
     let default = Process::default();
     Process {
-        ready: root.or_default_with("ready", default.ready, ready),
-        ready_no_endpoint: root.or_default_with("ready_no_endpoint", default.ready_no_endpoint, boolean),
-        drain_delay: root.or_default_with("drain_delay", default.drain_delay, duration::parse),
-        drain_idle: root.or_default_with("drain_idle", default.drain_idle, duration::parse),
-        drain_timeout: root.or_default_with("drain_timeout", default.drain_timeout, duration::parse),
-        log_level: root.or_default_with("log_level", default.log_level, str::parse),
-        log_format: root.or_default_with("log_format", default.log_format, str::parse),
-    }
-}
-
-fn ready(text: &str) -> Result<Ready, String> {
-    match text {
-        "all" => Ok(Ready::All),
-        "any" => Ok(Ready::Any),
-        _ => Err(format!("{text:?} does not say which routes have to be ready: use all or any")),
+        ready: READY.or(root, default.ready),
+        ready_no_endpoint: READY_NO_ENDPOINT.or(root, default.ready_no_endpoint),
+        drain_delay: DRAIN_DELAY.or(root, default.drain_delay),
+        drain_idle: DRAIN_IDLE.or(root, default.drain_idle),
+        drain_timeout: DRAIN_TIMEOUT.or(root, default.drain_timeout),
+        log_level: LOG_LEVEL.or(root, default.log_level),
+        log_format: LOG_FORMAT.or(root, default.log_format),
     }
 }
 
@@ -197,11 +179,10 @@ kubernetes: {namespace: shop}
 
     #[test]
     fn every_key_of_the_table_of_settings_is_read() {
-        let settings = crate::settings::ROLES.iter().flat_map(Role::settings);
-        for setting in settings.filter(|setting| !setting.key.is_empty()) {
+        for setting in ROLES.iter().flat_map(Role::settings).filter(|setting| !setting.key.is_empty()) {
             // This is no value that any key takes, so a key that is read is a problem other than an unknown key.
             let mut text = String::from("{bad: {bad: 1}}");
-            for step in setting.key.rsplit('.') {
+            for step in setting.path().rsplit('.') {
                 text = match step.strip_suffix("[]") {
                     Some(key) => format!("{{{key}: [{text}]}}"),
                     None => format!("{{{step}: {text}}}"),

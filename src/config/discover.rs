@@ -1,26 +1,21 @@
 //! `discover:` in the file: what is exported, in what form, and where to.
 
-use std::{collections::HashMap, net::SocketAddr, path::Path, sync::Arc};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
-use controlplane::catalog::{Selection, Selector};
+use controlplane::catalog::Selection;
 use export::{
-    backend::{Model, PortChoice},
+    backend::Model,
     guard::Limits,
     pipeline::Pace,
     render::{Format, FormatOptions},
     sink::{InvalidTarget, Target},
 };
-use runtime::{
-    config::{Node, Section},
-    duration,
-};
+use runtime::config::{Node, Section};
 use serde::{Serialize, Serializer};
 use serde_yaml::Value;
 
-use super::{
-    store::{self, Access},
-    values::{address, boolean, name, split, text, texts, time},
-};
+use super::store::{self, Access};
+use crate::settings::{discover as settings, values::boolean};
 
 /// What `{format}` in a place stands for.
 const FORMAT: &str = "{format}";
@@ -89,7 +84,7 @@ pub(super) fn read(root: &Section<'_>) -> Vec<Config> {
             let on = config.listen.filter(|_| !place.is_outside());
             let at = (place.to_string(), on, config.access.s3.endpoint.clone());
             if let Some(before) = written.insert(at, config.name.clone()) {
-                section.problem("to", format_args!("{place} is written by `{before}` already"));
+                settings::TO.problem(&section, format_args!("{place} is written by `{before}` already"));
             }
         }
         section.finish();
@@ -99,41 +94,40 @@ pub(super) fn read(root: &Section<'_>) -> Vec<Config> {
 }
 
 fn one(section: &Section<'_>, default: String, replicas: bool) -> Option<Config> {
-    let name = section.or_default_with("name", default, name);
+    let name = settings::NAME.or(section, default);
     let select = section.section("select");
-    let labels = select.required_with("labels", Selector::parse);
-    let mut namespaces: Vec<Arc<str>> =
-        split(&select, &["namespaces"], |text| super::values::name(text).map(Arc::from));
+    let labels = settings::SELECT.required(&select);
+    let mut namespaces = settings::NAMESPACES.read(&select);
     namespaces.sort();
     namespaces.dedup();
     select.finish();
     let model = Model {
-        names: section.or_default_with("names", Model::default().names, str::parse),
-        members: section.or_default_with("members", Model::default().members, str::parse),
-        ports: split(section, &["ports"], str::parse::<PortChoice>),
+        names: settings::NAMES.or(section, Model::default().names),
+        members: settings::MEMBERS.or(section, Model::default().members),
+        ports: settings::PORTS.read(section),
     };
     let formats = formats(section);
     let outputs = outputs(section, &name, &formats);
-    let listen = section.parse_with("listen", address);
+    let listen = settings::LISTEN.read(section);
     let served = outputs.iter().flatten().any(|output| output.to.iter().any(|place| !place.is_outside()));
-    if served && listen.is_none() && !section.contains("listen") {
-        section.problem("listen", "is missing: say where serve:/… is to be served, for instance 0.0.0.0:8080");
+    if served && listen.is_none() && !settings::LISTEN.is_given(section) {
+        settings::LISTEN.problem(section, "is missing: say where serve:/… is to be served, for instance 0.0.0.0:8080");
     }
-    let manifest = section.or_default_with("manifest", replicas, boolean);
-    let cluster = section.or_default_with("cluster", "default".into(), |name| super::values::name(name).map(Arc::from));
+    let manifest = settings::MANIFEST.or(section, replicas);
+    let cluster = settings::CLUSTER.or(section, "default".into());
     let access = store::read(section);
     let (limits, pace) = (Limits::default(), Pace::default());
     let limits = Limits {
-        max_shrink: section.or_default_with("max_shrink", limits.max_shrink, share),
-        empty_hold: section.or_default_with("empty_hold", limits.empty_hold, duration::parse),
+        max_shrink: settings::MAX_SHRINK.or(section, limits.max_shrink),
+        empty_hold: settings::EMPTY_HOLD.or(section, limits.empty_hold),
     };
     let pace = Pace {
-        quiet: section.or_default_with("debounce", pace.quiet, duration::parse),
-        at_most: section.or_default_with("debounce_max", pace.at_most, duration::parse),
-        resync: section.or_default_with("resync", pace.resync, time),
-        timeout: section.or_default_with("timeout", pace.timeout, time),
+        quiet: settings::DEBOUNCE.or(section, pace.quiet),
+        at_most: settings::DEBOUNCE_MAX.or(section, pace.at_most),
+        resync: settings::RESYNC.or(section, pace.resync),
+        timeout: settings::WRITE_TIMEOUT.or(section, pace.timeout),
     };
-    let once = section.or_default_with("once", false, boolean);
+    let once = settings::ONCE.or(section, false);
     let namespaces = if namespaces.is_empty() { None } else { Some(namespaces) };
     let select = Selection::Labels { selector: labels?, namespaces };
     Some(Config { name, select, model, outputs: outputs?, listen, manifest, cluster, access, limits, pace, once })
@@ -142,29 +136,27 @@ fn one(section: &Section<'_>, default: String, replicas: bool) -> Option<Config>
 /// The formats, each with the options that are given.
 fn formats(section: &Section<'_>) -> Vec<Format> {
     let options = FormatOptions {
-        routers: section.or_default_with("routers", false, boolean),
-        servers_transport: section.parse_with("servers_transport", text),
-        directory: section.parse_with("envoy_directory", text),
-        trust: section.parse_with("trust", str::parse),
-        template: section.parse_with("template", |path| {
-            std::fs::read_to_string(Path::new(path)).map_err(|error| format!("cannot read {path}: {error}"))
-        }),
+        routers: settings::ROUTERS.or(section, false),
+        servers_transport: settings::SERVERS_TRANSPORT.read(section),
+        directory: settings::ENVOY_DIRECTORY.read(section),
+        trust: settings::TRUST.read(section),
+        template: settings::TEMPLATE.read(section),
     };
-    if section.contains("template") && options.template.is_none() {
+    if settings::TEMPLATE.is_given(section) && options.template.is_none() {
         // That it cannot be read is told already.
         return Vec::new();
     }
-    let formats = match section.get("format").value() {
+    let formats = match settings::FORMAT.get(section).value() {
         None => {
             let format = Format::parse("traefik", &options);
-            format.map_err(|error| section.problem("format", error)).into_iter().collect()
+            format.map_err(|error| settings::FORMAT.problem(section, error)).into_iter().collect()
         }
-        Some(_) => split(section, &["format"], |name| Format::parse(name, &options)),
+        Some(_) => settings::FORMAT.read_with(section, |name| Format::parse(name, &options)),
     };
     // Of a format that cannot be told, nobody knows what it takes.
     if !formats.is_empty() {
         for option in options.unused(&formats) {
-            section.problem("format", format_args!("none of the formats has a use for {option}"));
+            settings::FORMAT.problem(section, format_args!("none of the formats has a use for {option}"));
         }
     }
     formats
@@ -172,10 +164,12 @@ fn formats(section: &Section<'_>) -> Vec<Format> {
 
 /// Every format with its places.
 fn outputs(section: &Section<'_>, name: &str, formats: &[Format]) -> Option<Vec<Output>> {
-    let nodes = texts(section, "to");
+    let nodes = settings::TO.nodes(section);
     if nodes.is_empty() {
-        section
-            .problem("to", "is missing: say where to, for instance s3://bucket/key or /etc/traefik/dynamic/edge.yml");
+        settings::TO.problem(
+            section,
+            "is missing: say where to, for instance s3://bucket/key or /etc/traefik/dynamic/edge.yml",
+        );
         return None;
     }
     let mut outputs = Vec::new();
@@ -204,15 +198,6 @@ fn place(node: &Node<'_>, name: &str, format: &Format, formats: usize) -> Option
             _ => Ok(target),
         }
     })
-}
-
-/// `30%`.
-fn share(text: &str) -> Result<f64, String> {
-    let percent = text.strip_suffix('%').map(str::trim_end).and_then(|number| number.parse::<f64>().ok());
-    match percent {
-        Some(percent) if (0.0..=100.0).contains(&percent) => Ok(percent / 100.0),
-        _ => Err(format!("{text:?} is not a share: use for instance 30%")),
-    }
 }
 
 fn is_false(value: &Value) -> bool {

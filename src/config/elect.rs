@@ -14,7 +14,7 @@ use sidecar::{
     elect::{Hooks, OnStartExit},
 };
 
-use super::values::{address, boolean, name, path, text};
+use crate::settings::{Setting, elect as settings, values::text};
 
 /// The ttl where none is given, as k8s-elector has it.
 const DEFAULT_TTL: Duration = Duration::from_secs(10);
@@ -79,50 +79,51 @@ pub(super) fn read(root: &Section<'_>) -> Vec<Config> {
 
 fn one(node: &Node<'_>) -> Option<Config> {
     let section = node.section();
+    let periods = [settings::TTL, settings::RENEW_DEADLINE, settings::RETRY_PERIOD];
     let config = Config {
-        name: section.required_with("name", name).unwrap_or_default(),
-        namespace: section.or_default_with("namespace", "default".to_owned(), name),
-        lock: section.or_default_with("lock", LockKind::default(), str::parse),
-        timing: timing(&section, "ttl", |ttl| (ttl / 3, ttl / 6), DEFAULT_TTL)?,
-        id: section.parse_with("id", text),
-        unique_id: section.or_default_with("unique_id", false, boolean),
-        http: section.parse_with("http", address),
-        step_down_token_file: section.parse_with("step_down_token_file", path),
-        pod: section.parse_with("pod", name),
-        pod_namespace: section.parse_with("pod_namespace", name),
-        label: section.or_default_with("label", true, boolean),
-        leader_service: section.parse_with("leader_service", name),
+        name: settings::ELECTION.required(&section).unwrap_or_default(),
+        namespace: settings::NAMESPACE.or(&section, "default".to_owned()),
+        lock: settings::LOCK_TYPE.or(&section, LockKind::default()),
+        timing: timing(&section, &periods, |ttl| (ttl / 3, ttl / 6), DEFAULT_TTL)?,
+        id: settings::ID.read(&section),
+        unique_id: settings::UNIQUE_ID.or(&section, false),
+        http: settings::HTTP.read(&section),
+        step_down_token_file: settings::STEP_DOWN_TOKEN_FILE.read(&section),
+        pod: settings::POD.read(&section),
+        pod_namespace: settings::POD_NAMESPACE.read(&section),
+        label: settings::LABEL.or(&section, true),
+        leader_service: settings::LEADER_SERVICE.read(&section),
         hooks: Hooks {
-            on_start: command(&section, "on_start"),
-            on_start_exit: section.or_default_with("on_start_exit", OnStartExit::default(), str::parse),
-            on_stop: command(&section, "on_stop"),
+            on_start: command(&settings::ON_START, &section),
+            on_start_exit: settings::ON_START_EXIT.or(&section, OnStartExit::default()),
+            on_stop: command(&settings::ON_STOP, &section),
         },
     };
     section.finish();
     Some(config)
 }
 
-/// The lease duration at this key, with its renew deadline and retry period, which are in proportion where they are not given.
+/// A lease duration with its renew deadline and retry period, which are in proportion where they are not given.
 pub(super) fn timing(
     section: &Section<'_>,
-    key: &str,
+    [duration, deadline, period]: &[Setting<Duration>; 3],
     proportion: impl Fn(Duration) -> (Duration, Duration),
     default: Duration,
 ) -> Option<Timing> {
-    let lease = section.or_default_with(key, default, duration::parse);
+    let lease = duration.or(section, default);
     // Whole seconds, as the lock tells it: so the proportions are those of the lease as it is.
     let whole = Duration::from_secs(lease.as_secs() + u64::from(lease.subsec_nanos() > 0));
     let (renew, retry) = proportion(whole);
-    let renew = section.or_default_with("renew_deadline", renew, duration::parse);
-    let retry = section.or_default_with("retry_period", retry, duration::parse);
-    Timing::new(lease, renew, retry).map_err(|error| section.problem(key, error)).ok()
+    let renew = deadline.or(section, renew);
+    let retry = period.or(section, retry);
+    Timing::new(lease, renew, retry).map_err(|error| duration.problem(section, error)).ok()
 }
 
 /// A command: a text, or a list of words.
-pub(super) fn command(section: &Section<'_>, key: &str) -> Option<CommandLine> {
-    let node = section.get(key);
+pub(super) fn command(setting: &Setting<CommandLine>, section: &Section<'_>) -> Option<CommandLine> {
+    let node = setting.get(section);
     if !matches!(node.value(), Some(Value::Sequence(_))) {
-        return node.parse_with(CommandLine::parse);
+        return setting.read(section);
     }
     let words = node.list().iter().filter_map(|word| word.parse_with(text)).collect();
     CommandLine::new(words).map_err(|error| node.problem(error)).ok()

@@ -1,16 +1,13 @@
 //! `endpoints:` in the file: the endpoints API.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use runtime::{config::Section, duration};
 use serde::{Serialize, Serializer};
 use sidecar::command::CommandLine;
 
-use super::{
-    elect::command,
-    target::is_label,
-    values::{address, name, path, split, time},
-};
+use super::elect::command;
+use crate::settings::endpoints::{self as settings, ServiceName};
 
 /// The domain of most kube clusters.
 const DEFAULT_DOMAIN: &str = "cluster.local";
@@ -48,82 +45,36 @@ pub(crate) struct Config {
     pub(crate) exec_timeout: Duration,
 }
 
-/// `[namespace/]name`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ServiceName {
-    pub(crate) namespace: Option<String>,
-    pub(crate) name: String,
-}
-
 /// Reads it, if it is there.
 pub(super) fn read(root: &Section<'_>) -> Option<Config> {
     let section = root.optional_section("endpoints")?;
     let mut services: Vec<ServiceName> = Vec::new();
-    for service in split(&section, &["services"], service_name) {
+    for service in settings::SERVICE.read(&section) {
         if services.contains(&service) {
-            section.problem("services", format_args!("{service} is named twice"));
+            settings::SERVICE.problem(&section, format_args!("{service} is named twice"));
         } else {
             services.push(service);
         }
     }
-    if section.get("services").value().is_none() {
-        section.problem("services", "is missing: name a service");
+    if settings::SERVICE.get(&section).value().is_none() {
+        settings::SERVICE.problem(&section, "is missing: name a service");
     }
     let config = Config {
         services,
-        namespace: section.parse_with("namespace", label),
-        listen: section.parse_with("listen", listen),
-        max_age: section.parse_with("max_age", time),
-        hosts_file: section.parse_with("hosts_file", path),
-        cluster_domain: section.or_default_with("cluster_domain", DEFAULT_DOMAIN.to_owned(), name),
-        exec: command(&section, "exec"),
-        exec_debounce: section.or_default_with("exec_debounce", DEFAULT_DEBOUNCE, duration::parse),
-        exec_timeout: section.or_default_with("exec_timeout", DEFAULT_TIMEOUT, time),
+        namespace: settings::NAMESPACE.read(&section),
+        listen: settings::LISTEN.read(&section),
+        max_age: settings::MAX_AGE.read(&section),
+        hosts_file: settings::HOSTS_FILE.read(&section),
+        cluster_domain: settings::CLUSTER_DOMAIN.or(&section, DEFAULT_DOMAIN.to_owned()),
+        exec: command(&settings::EXEC, &section),
+        exec_debounce: settings::EXEC_DEBOUNCE.or(&section, DEFAULT_DEBOUNCE),
+        exec_timeout: settings::EXEC_TIMEOUT.or(&section, DEFAULT_TIMEOUT),
     };
-    if !section.contains("listen") && config.hosts_file.is_none() && config.exec.is_none() {
+    if !settings::LISTEN.is_given(&section) && config.hosts_file.is_none() && config.exec.is_none() {
         section.own_problem("has none of listen, hosts_file, exec: there is nothing to do");
     }
     section.finish();
     Some(config)
-}
-
-fn service_name(text: &str) -> Result<ServiceName, String> {
-    let (namespace, name) = match text.split_once('/') {
-        Some((namespace, name)) => (Some(label(namespace)?), name),
-        None => (None, text),
-    };
-    Ok(ServiceName { namespace, name: label(name)? })
-}
-
-fn label(text: &str) -> Result<String, String> {
-    if is_label(text) {
-        Ok(text.to_owned())
-    } else {
-        Err(format!(
-            "{text:?} is not the name of a service or namespace: use at most 63 lower-case letters, digits and -"
-        ))
-    }
-}
-
-/// An address, or a port of every address, as the tool that this replaces takes it.
-fn listen(text: &str) -> Result<SocketAddr, String> {
-    let port = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if port { address(&format!(":{text}")) } else { address(text) }
-}
-
-impl fmt::Display for ServiceName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.namespace {
-            Some(namespace) => write!(f, "{namespace}/{}", self.name),
-            None => f.write_str(&self.name),
-        }
-    }
-}
-
-impl Serialize for ServiceName {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
 }
 
 fn go_duration<S: Serializer>(value: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -6,9 +6,10 @@ use controlplane::lease::Timing;
 use runtime::config::Section;
 use serde::Serialize;
 
-use super::{
-    elect::{periods, timing},
-    values::{boolean, name, text},
+use super::elect::{periods, timing};
+use crate::settings::process::{
+    LEADER_ELECT, LEADER_ELECT_ID, LEADER_ELECT_LEASE_DURATION, LEADER_ELECT_RENEW_DEADLINE,
+    LEADER_ELECT_RESOURCE_NAME, LEADER_ELECT_RESOURCE_NAMESPACE, LEADER_ELECT_RETRY_PERIOD,
 };
 
 /// The periods of Kubernetes' own components.
@@ -33,12 +34,13 @@ pub(crate) struct Config {
 /// Reads it, if it is there and not disabled.
 pub(super) fn read(root: &Section<'_>) -> Option<Config> {
     let section = root.optional_section("leader_elect")?;
-    let enabled = section.or_default_with("enabled", true, boolean);
+    let enabled = LEADER_ELECT.or(&section, true);
+    let periods = [LEADER_ELECT_LEASE_DURATION, LEADER_ELECT_RENEW_DEADLINE, LEADER_ELECT_RETRY_PERIOD];
     let config = Config {
-        name: section.or_default_with("name", "fanfare".to_owned(), name),
-        namespace: section.parse_with("namespace", name),
-        id: section.parse_with("id", text),
-        timing: timing(&section, "lease_duration", |_lease| (RENEW, RETRY), LEASE)?,
+        name: LEADER_ELECT_RESOURCE_NAME.or(&section, "fanfare".to_owned()),
+        namespace: LEADER_ELECT_RESOURCE_NAMESPACE.read(&section),
+        id: LEADER_ELECT_ID.read(&section),
+        timing: timing(&section, &periods, |_lease| (RENEW, RETRY), LEASE)?,
     };
     section.finish();
     enabled.then_some(config)

@@ -11,16 +11,13 @@ use mirror::{
     config::{Global, Invalid},
     names::Scheme,
 };
-use runtime::{
-    config::{Node, Section},
-    duration,
-};
+use runtime::config::{Node, Section};
 use serde::Serialize;
 
 pub(crate) use access::Access;
 pub(crate) use remote::Remote;
 
-use super::values::{address, name, number, text};
+use crate::settings::mirror as settings;
 
 /// The domain of this cluster where none is given.
 const CLUSTER_DOMAIN: &str = "cluster.local";
@@ -73,11 +70,11 @@ pub(super) fn read(root: &Section<'_>) -> Option<Config> {
     let config = Config {
         remotes,
         global: section.optional_section("global").and_then(global),
-        resync: section.or_default_with("resync", default.resync, duration::parse),
-        workers: section.or_default_with("workers", default.workers, number),
-        listen: section.parse_with("listen", address),
-        dry_run: section.or_default_with("dry_run", false, switch),
-        cluster_domain: section.or_default_with("cluster_domain", CLUSTER_DOMAIN.to_owned(), domain),
+        resync: settings::RESYNC_PERIOD.or(&section, default.resync),
+        workers: settings::WORKERS.or(&section, default.workers),
+        listen: settings::LISTEN.read(&section),
+        dry_run: settings::DRY_RUN.or(&section, false),
+        cluster_domain: settings::CLUSTER_DOMAIN.or(&section, CLUSTER_DOMAIN.to_owned()),
     };
     // What is wrong with a part has been told; only of complete ones can be told whether they fit together.
     let checked = if incomplete { Ok(()) } else { config.in_namespace(None).check() };
@@ -105,13 +102,13 @@ fn tell(section: &Section<'_>, remotes: &[Node<'_>], Invalid { field, problem }:
 
 fn global(section: Section<'_>) -> Option<GlobalServices> {
     let default = Global::new("", "");
-    let label = section.required_with("label", text);
+    let label = settings::GLOBAL_LABEL.required(&section);
     let global = GlobalServices {
         label: label.clone().unwrap_or_default(),
-        namespace: section.parse_with("namespace", name),
-        prefix: section.or_default_with("prefix", default.prefix, text),
-        names: section.or_default_with("names", default.scheme, str::parse),
-        domain: section.or_default_with("domain", GLOBAL_DOMAIN.to_owned(), domain),
+        namespace: settings::GLOBAL_NS.read(&section),
+        prefix: settings::GLOBAL_PREFIX.or(&section, default.prefix),
+        names: settings::GLOBAL_NAMES.or(&section, default.scheme),
+        domain: settings::GLOBAL_DOMAIN.or(&section, GLOBAL_DOMAIN.to_owned()),
     };
     section.finish();
     label.map(|_| global)
@@ -140,19 +137,4 @@ impl Config {
 
 fn as_text<S: serde::Serializer>(value: &impl ToString, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&value.to_string())
-}
-
-/// As Go's `strconv.ParseBool` takes it, and as YAML writes it.
-fn switch(text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "t" | "T" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "FALSE" | "False" => Ok(false),
-        _ => super::values::boolean(text),
-    }
-}
-
-/// A domain, without the dot that may end it.
-fn domain(text: &str) -> Result<String, String> {
-    let domain = text.trim_end_matches('.');
-    name(domain).map_err(|_| format!("{text:?} is not a domain: use for instance cluster.local"))
 }

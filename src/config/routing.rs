@@ -1,26 +1,30 @@
 //! Which requests a route takes, and what it changes about them and their answers.
 
-use std::{fmt::Display, str::FromStr};
+use std::fmt::Display;
 
 use proxy::config::{
-    Changes, Direction, FieldEdits, FieldLine, FieldName, FieldPattern, HeaderChanges, HostValue, Match, NewPath,
-    PathPattern, Prefix,
+    Changes, Direction, FieldEdits, FieldLine, FieldName, FieldPattern, HeaderChanges, Match, NewPath, PathPattern,
 };
-use runtime::config::{Node, Section};
+use runtime::config::Section;
 use serde_yaml::Value;
 
-use super::values::{split, text, texts};
+use crate::settings::{
+    List,
+    broadcast::{changes, routes},
+    elements,
+    values::text,
+};
 
 /// Reads which requests a route takes.
 pub(super) fn matches(section: Section<'_>) -> Match {
-    // As in `allow`, * stands for all.
-    let method = |text: &str| if text == "*" { Ok(None) } else { Match::method(text).map(Some) };
-    let methods: Option<Vec<_>> = split(&section, &["methods", "method"], method).into_iter().collect();
+    let methods: Option<Vec<_>> = routes::MATCH_METHODS.read(&section).into_iter().collect();
     let matches = Match {
         methods: methods.unwrap_or_default(),
-        hosts: split(&section, &["hosts", "host"], str::parse),
-        paths: split(&section, &["paths", "path"], str::parse),
-        headers: named(&section, "headers", FieldPattern::parse, FieldPattern::new),
+        hosts: routes::MATCH_HOSTS.read(&section),
+        paths: routes::MATCH_PATHS.read(&section),
+        headers: named(&routes::MATCH_HEADERS, &section, |name, values| {
+            FieldPattern::new(name, values).map(|pattern| vec![pattern])
+        }),
     };
     section.finish();
     matches
@@ -28,57 +32,52 @@ pub(super) fn matches(section: Section<'_>) -> Match {
 
 /// Reads what a route changes.
 pub(super) fn changes(route: &Section<'_>, matches: &Match) -> Changes {
-    let host = route.parse_with("host", HostValue::from_str);
-    let strip_prefix = route.parse_with("strip_prefix", Prefix::from_str);
-    let rewrite = route.parse_with("rewrite", NewPath::from_str);
+    let host = changes::HOST.read(route);
+    let strip_prefix = changes::STRIP_PREFIX.read(route);
+    let rewrite = changes::REWRITE.read(route);
     if strip_prefix.is_some() && rewrite.is_some() {
-        route.problem("rewrite", "stands beside strip_prefix: both say what becomes of the path, use one");
+        changes::REWRITE.problem(route, "stands beside strip_prefix: both say what becomes of the path, use one");
     }
     if rewrite.as_ref().is_some_and(NewPath::keeps_rest) && !matches.paths.iter().all(PathPattern::is_prefix) {
-        route.problem("rewrite", "has a *, which a path of the route's match that ends in none has nothing for");
+        changes::REWRITE.problem(route, "has a *, which a path of the route's match that ends in none has nothing for");
     }
     let headers = route.section("headers");
-    let edits = |key: &str, direction| {
-        let section = headers.section(key);
-        let edits = edits(&section, direction);
-        section.finish();
-        edits
-    };
-    let headers_read = HeaderChanges {
-        request: edits("request", Direction::Request),
-        response: edits("response", Direction::Response),
-    };
+    let (set, add, remove) = (&changes::SET_HEADER, &changes::ADD_HEADER, &changes::REMOVE_HEADER);
+    let request = edits(headers.section("request"), Direction::Request, set, add, remove);
+    let (set, add, remove) =
+        (&changes::SET_RESPONSE_HEADER, &changes::ADD_RESPONSE_HEADER, &changes::REMOVE_RESPONSE_HEADER);
+    let response = edits(headers.section("response"), Direction::Response, set, add, remove);
     headers.finish();
-    Changes { host, strip_prefix, rewrite, headers: headers_read }
+    Changes { host, strip_prefix, rewrite, headers: HeaderChanges { request, response } }
 }
 
-fn edits(section: &Section<'_>, direction: Direction) -> FieldEdits {
+fn edits(
+    section: Section<'_>,
+    direction: Direction,
+    set: &List<FieldLine>,
+    add: &List<FieldLine>,
+    remove: &List<FieldName>,
+) -> FieldEdits {
     let line = |line: FieldLine| line.name().may_change(direction).map(|()| line);
-    let read = |key: &str| {
-        let one = |text: &str| text.parse().and_then(line);
-        let each = |name: &str, values: Vec<String>| {
-            values.iter().map(|value| FieldLine::new(name, value).and_then(line)).collect::<Result<Vec<_>, _>>()
+    let lines = |setting: &List<FieldLine>| {
+        let make = |name: &str, values: Vec<String>| {
+            values.iter().map(|value| FieldLine::new(name, value).and_then(line)).collect()
         };
-        named(section, key, |text| one(text).map(|line| vec![line]), each).into_iter().flatten().collect()
+        named(setting, &section, make)
     };
-    let name = |text: &str| {
-        let name: FieldName = text.parse()?;
-        name.may_change(direction).map(|()| name)
-    };
-    FieldEdits::new(read("set"), read("add"), split(section, &["remove"], name))
+    let edits = FieldEdits::new(lines(set), lines(add), remove.read(&section));
+    section.finish();
+    edits
 }
 
 /// Reads header fields by name: a mapping of names to a value or a list of values, or a list of texts like `name: value`.
 fn named<T, E: Display>(
+    setting: &List<T>,
     section: &Section<'_>,
-    key: &str,
-    parse: impl Fn(&str) -> Result<T, E>,
-    make: impl Fn(&str, Vec<String>) -> Result<T, E>,
+    make: impl Fn(&str, Vec<String>) -> Result<Vec<T>, E>,
 ) -> Vec<T> {
-    let node = section.get(key);
-    let Some(Value::Mapping(mapping)) = node.value() else {
-        return texts(section, key).iter().filter_map(|node: &Node<'_>| node.parse_with(&parse)).collect();
-    };
+    let node = setting.get(section);
+    let Some(Value::Mapping(mapping)) = node.value() else { return setting.read(section) };
     let fields = node.section();
     let mut read = Vec::new();
     for name in mapping.keys().filter_map(Value::as_str) {
@@ -87,13 +86,13 @@ fn named<T, E: Display>(
             value.problem("has no value: use \"\" for an empty one");
             continue;
         }
-        let nodes = texts(&fields, name);
+        let nodes = elements(value.clone());
         let values: Vec<String> = nodes.iter().filter_map(|node| node.parse_with(text)).collect();
         if values.len() < nodes.len() {
             continue;
         }
         match make(name, values) {
-            Ok(field) => read.push(field),
+            Ok(fields) => read.extend(fields),
             Err(error) => value.problem(error),
         }
     }

@@ -6,7 +6,7 @@ use runtime::redact;
 use serde_yaml::{Mapping, Value};
 
 use super::Config;
-use crate::settings::{ROLES, Role, Setting};
+use crate::settings::{Entry, ROLES, Role};
 
 /// What a configuration was read from. Two of the same meaning are the same, however they are written.
 #[derive(Clone, Debug, Default)]
@@ -45,10 +45,10 @@ impl Config {
 
     fn show(&self) -> serde_json::Value {
         let mut shown = self.written.raw.clone();
-        for (key, default) in defaults(&shown) {
+        for (path, default) in defaults(&shown) {
             // A default that would switch something on does not mean the same.
             let mut more = shown.clone();
-            fill(&mut more, key, &default);
+            fill(&mut more, &path, &default);
             if more != shown && Self::check(&more).is_ok_and(|config| config == *self) {
                 shown = more;
             }
@@ -59,19 +59,20 @@ impl Config {
 }
 
 /// The keys of what is asked for that have a default other than words, each once.
-fn defaults(raw: &Value) -> Vec<(&'static str, Value)> {
+fn defaults(raw: &Value) -> Vec<(String, Value)> {
     let asked = |role: &&Role| raw.get(role.name).is_some();
     let settings = ROLES.iter().filter(asked).flat_map(Role::settings);
-    let mut defaults: Vec<(&str, Value)> = Vec::new();
-    let has_default = |setting: &&Setting| !setting.key.is_empty() && !setting.default.is_empty();
+    let mut defaults: Vec<(String, Value)> = Vec::new();
+    let has_default = |setting: &&Entry| !setting.key.is_empty() && !setting.default.is_empty();
     // Of the words only "all" says as much in a file.
-    let says_nothing = |setting: &&Setting| setting.is_told_in_words() && setting.default != "all";
+    let says_nothing = |setting: &&Entry| setting.is_told_in_words() && setting.default != "all";
     for setting in settings.filter(has_default).filter(|setting| !says_nothing(setting)) {
-        if defaults.iter().all(|(key, _)| *key != setting.key) {
+        let path = setting.path();
+        if defaults.iter().all(|(before, _)| *before != path) {
             // A number or a truth is shown as one.
             let scalar =
                 serde_yaml::from_str(setting.default).ok().filter(|value: &Value| value.is_bool() || value.is_u64());
-            defaults.push((setting.key, scalar.unwrap_or_else(|| setting.default.into())));
+            defaults.push((path, scalar.unwrap_or_else(|| setting.default.into())));
         }
     }
     defaults

@@ -4,7 +4,7 @@ use export::sink::S3Options;
 use runtime::config::Section;
 use serde::{Serialize, Serializer};
 
-use super::values::{boolean, path, text, texts};
+use crate::settings::store::{self as settings, Header};
 
 /// How a store is reached. Secrets are not shown.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -16,60 +16,30 @@ pub(crate) struct Access {
     pub(crate) headers: Vec<Header>,
 }
 
-/// A header field.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Header {
-    pub(crate) name: String,
-    pub(crate) value: String,
-}
-
 /// Reads `s3` and `headers`.
 pub(super) fn read(section: &Section<'_>) -> Access {
     let s3 = section.section("s3");
-    let (access, secret) = (s3.parse_with("access_key", text), s3.parse_with("secret_key", text));
+    let (access, secret) = (settings::S3_ACCESS_KEY.read(&s3), settings::S3_SECRET_KEY.read(&s3));
     if access.is_some() != secret.is_some() {
-        let (given, missing) =
-            if access.is_some() { ("access_key", "secret_key") } else { ("secret_key", "access_key") };
-        s3.problem(given, format_args!("is given without {missing}"));
+        let (given, missing) = if access.is_some() {
+            (settings::S3_ACCESS_KEY, "secret_key")
+        } else {
+            (settings::S3_SECRET_KEY, "access_key")
+        };
+        given.problem(&s3, format_args!("is given without {missing}"));
     }
     let options = S3Options {
-        endpoint: s3.parse_with("endpoint", endpoint),
-        region: s3.parse_with("region", text),
-        path_style: s3.parse_with("path_style", boolean),
+        endpoint: settings::S3_ENDPOINT.read(&s3),
+        region: settings::S3_REGION.read(&s3),
+        path_style: settings::S3_PATH_STYLE.read(&s3),
         keys: access.zip(secret),
-        create_bucket: s3.or_default_with("create_bucket", false, boolean),
-        ca_file: s3.parse_with("ca_file", path),
+        create_bucket: settings::S3_CREATE_BUCKET.or(&s3, false),
+        ca_file: settings::S3_CA_FILE.read(&s3),
     };
     s3.finish();
-    let headers = texts(section, "headers").iter().filter_map(|node| node.parse_with(header)).collect();
-    Access { s3: options, headers }
-}
-
-fn endpoint(text: &str) -> Result<String, String> {
-    let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-    match host.map(|host| host.trim_end_matches('/')) {
-        Some(host) if !host.is_empty() && !host.contains(['/', '?', '#', '@']) => {
-            Ok(text.trim_end_matches('/').to_owned())
-        }
-        _ => Err(format!("{text:?} is not the address of a store: use for instance https://minio.example:9000")),
-    }
-}
-
-fn header(text: &str) -> Result<Header, &'static str> {
-    let (name, value) = text.split_once(':').ok_or("is not a header field: write `name: value`")?;
-    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if name.is_empty() || !name.bytes().all(token) || value.bytes().any(|byte| byte < b' ' && byte != b'\t') {
-        return Err("is not a header field: write `name: value`");
-    }
-    Ok(Header { name: name.to_ascii_lowercase(), value: value.trim().to_owned() })
+    Access { s3: options, headers: settings::HEADERS.read(section) }
 }
 
 fn names<S: Serializer>(headers: &[Header], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(headers.iter().map(|header| &header.name))
-}
-
-impl std::fmt::Debug for Header {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: ***", self.name)
-    }
 }

@@ -59,39 +59,11 @@ fn join(items: &[impl fmt::Display]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// Reads a port of a Service: its name, or its number as endpoints listen on it.
-///
-/// # Errors
-/// What to write instead.
-pub(super) fn port(text: &str) -> Result<PortSelector, String> {
-    let invalid = || format!("{text:?} is not a port: use a name like http or a number from 1 to 65535");
-    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        return text.parse().ok().filter(|port| *port != 0).map(PortSelector::Number).ok_or_else(invalid);
-    }
-    if is_label(text) { Ok(PortSelector::Named(text.into())) } else { Err(invalid()) }
-}
-
-/// What names of namespaces and ports look like (RFC 1123).
-pub(super) fn is_label(text: &str) -> bool {
-    let valid = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    let end = |b: Option<u8>| b.is_some_and(|b| b != b'-');
-    text.len() <= 63 && text.bytes().all(valid) && end(text.bytes().next()) && end(text.bytes().last())
-}
-
 #[cfg(test)]
 mod tests {
     use controlplane::source::kube::Pattern;
 
     use super::*;
-
-    #[test]
-    fn ports_by_name_and_number() {
-        assert_eq!(port("http"), Ok(PortSelector::Named("http".into())));
-        assert_eq!(port("8080"), Ok(PortSelector::Number(8080)));
-        for text in ["", "0", "65536", "a b", "ht*p"] {
-            assert!(port(text).is_err(), "{text:?}");
-        }
-    }
 
     #[test]
     fn a_cluster_name_is_short_and_its_own() {
@@ -101,7 +73,7 @@ mod tests {
         assert!(long.as_str().len() <= LONGEST_NAME && long != other);
         assert!(file("/a b").as_str().starts_with("file:/a_b...") && file("/a b") != file("/a_b"));
         let services = vec![Pattern::parse("shop/cache", None).unwrap()];
-        let selection = Selection { services, port: port("http").unwrap() };
+        let selection = Selection { services, port: PortSelector::Named("http".into()) };
         assert_eq!(Target::Service(selection).cluster().as_str(), "kube:shop/cache:http");
     }
 }

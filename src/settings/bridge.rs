@@ -1,67 +1,53 @@
-//! The settings of `fanfare bridge`.
+//! The settings of `fanfare bridge`. Flags concern one bridge.
 
-use super::{Dashes, Group, Kind, Role, process, setting, store::s3};
+use std::time::Duration;
+
+use export::sink::Target;
+
+use super::{
+    Dashes, Group, Role, Setting, flag, group, key, process, store,
+    values::{boolean, name, parsed, time},
+};
+
+/// A bridge.
+const BRIDGE: &str = "bridge[]";
 
 /// The role.
 pub(super) const ROLE: Role = Role {
     name: "bridge",
     about: "Pulls what discover wrote from a store into files",
     dashes: Dashes::Two,
-    groups: GROUPS,
+    groups: &[PULL, Group { settings: &store::under(BRIDGE), ..store::GROUP }, process::PROCESS],
 };
 
-const GROUPS: &[Group] = &[
-    Group {
-        title: "Bridge",
-        settings: &[
-            setting(
-                "",
-                "bridge[].name",
-                Kind::One("NAME"),
-                "bridge, of several bridge-1 and so on",
-                "Name of the bridge in logs and metrics; no two have the same",
-            ),
-            setting(
-                "from",
-                "bridge[].from",
-                Kind::One("PLACE"),
-                "",
-                "The store: s3://BUCKET/KEY or an http(s) URL; what ends in / is a set of files with a manifest. Required",
-            ),
-            setting(
-                "to",
-                "bridge[].to",
-                Kind::One("PATH"),
-                "",
-                "The file, or a directory (ending in /) in which it has the name that it has in the store. Required",
-            ),
-            setting("interval", "bridge[].interval", Kind::One("DURATION"), "2s", "How often is looked, by ETag"),
-            setting(
-                "require-manifest",
-                "bridge[].require_manifest",
-                Kind::Switch,
-                "false",
-                "Take nothing that has no manifest. Where there is one, it is verified in any case",
-            ),
-            setting("pull-timeout", "bridge[].timeout", Kind::One("DURATION"), "10s", "How long one look may take"),
-            setting(
-                "once",
-                "bridge[].once",
-                Kind::Switch,
-                "false",
-                "Pull once and exit, with a status other than 0 where that does not succeed within a minute",
-            ),
-        ],
-    },
-    Group { title: "S3 and HTTP", settings: s3!("bridge[]") },
-    Group {
-        title: "Process",
-        settings: &[
-            process::ADMIN.unless_given(),
-            process::DRAIN_DELAY,
-            process::DRAIN_TIMEOUT,
-            process::LOG_LEVEL,
-            process::LOG_FORMAT,
-        ],
-    },
-];
+group!(PULL, "Bridge";
+    NAME: Setting<String> = key(BRIDGE, "name").default("bridge, of several bridge-1 and so on").one("NAME", name),
+        "Name of the bridge in logs and metrics; no two have the same";
+    FROM: Setting<Target> = flag("from").at(BRIDGE, "from").one("PLACE", source),
+        "The store: s3://BUCKET/KEY or an http(s) URL; what ends in / is a set of files with a manifest. Required";
+    TO: Setting<Target> = flag("to").at(BRIDGE, "to").one("PATH", file),
+        "The file, or a directory (ending in /) in which it has the name that it has in the store. Required";
+    INTERVAL: Setting<Duration> = flag("interval").at(BRIDGE, "interval").default("2s").one("DURATION", time),
+        "How often is looked, by ETag";
+    REQUIRE_MANIFEST: Setting<bool> = flag("require-manifest").at(BRIDGE, "require_manifest").default("false")
+        .switch(boolean),
+        "Take nothing that has no manifest. Where there is one, it is verified in any case";
+    PULL_TIMEOUT: Setting<Duration> = flag("pull-timeout").at(BRIDGE, "timeout").default("10s").one("DURATION", time),
+        "How long one look may take";
+    ONCE: Setting<bool> = flag("once").at(BRIDGE, "once").default("false").switch(boolean),
+        "Pull once and exit, with a status other than 0 where that does not succeed within a minute";
+);
+
+fn source(text: &str) -> Result<Target, String> {
+    match parsed(text)? {
+        source @ (Target::S3 { .. } | Target::Http { .. } | Target::File { .. }) => Ok(source),
+        _ => Err(format!("{text:?} cannot be pulled from: use s3://bucket/key or a URL")),
+    }
+}
+
+fn file(text: &str) -> Result<Target, String> {
+    match parsed(text)? {
+        file @ Target::File { .. } => Ok(file),
+        _ => Err(format!("{text:?} is not a path: a bridge writes files of this machine")),
+    }
+}

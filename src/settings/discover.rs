@@ -1,189 +1,135 @@
-//! The settings of `fanfare discover`.
+//! The settings of `fanfare discover`. Flags concern one export.
 
-use super::{Dashes, Group, Kind, Role, process, setting, store::s3};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use controlplane::catalog::Selector;
+use export::{
+    backend::{Members, NameTemplate, PortChoice},
+    render::Trust,
+};
+
+use super::{
+    Dashes, Group, List, Role, Setting, flag, group, key, process, store,
+    values::{address, boolean, duration, name, parsed, text, time},
+};
+
+/// An export.
+pub(crate) const EXPORT: &str = "discover[]";
 
 /// The role.
 pub(super) const ROLE: Role = Role {
     name: "discover",
     about: "Writes the endpoints of services where load balancers read them",
     dashes: Dashes::Two,
-    groups: GROUPS,
+    groups: &[
+        SELECTION,
+        FORMATS,
+        SINKS,
+        Group { settings: &store::under(EXPORT), ..store::GROUP },
+        SAFETY_AND_PACE,
+        process::KUBERNETES,
+        process::REPLICAS,
+        PROCESS,
+    ],
 };
 
-const GROUPS: &[Group] = &[
-    Group {
-        title: "Selection",
-        settings: &[
-            setting(
-                "",
-                "discover[].name",
-                Kind::One("NAME"),
-                "discover, of several discover-1 and so on",
-                "Name of the export in logs and metrics, and of its file in a directory; no two have the same",
-            ),
-            setting(
-                "select",
-                "discover[].select.labels",
-                Kind::One("SELECTOR"),
-                "",
-                "Services by their labels, as kubectl's --selector takes it; empty: all. Required",
-            )
-            .env(&["LABEL_FILTER"]),
-            setting(
-                "namespaces",
-                "discover[].select.namespaces",
-                Kind::Many("NS"),
-                "all, which needs a ClusterRole",
-                "Namespaces, each of which needs a Role only; commas separate several",
-            )
-            .short('n'),
-            setting(
-                "ports",
-                "discover[].ports",
-                Kind::Many("NAME|NUMBER"),
-                "all",
-                "Which ports of a service, by name or by the number that its pods listen on",
-            ),
-            setting(
-                "members",
-                "discover[].members",
-                Kind::One("RULE"),
-                "ready",
-                "Which endpoints: ready; serving (also terminating ones that still serve); ready-else-serving; known",
-            ),
-            setting(
-                "names",
-                "discover[].names",
-                Kind::One("TEMPLATE"),
-                "{service}-{port}",
-                "What backends are called; also {namespace}, {port_name}, {service_port}, {protocol}. Of two of the same name the later one gets its namespace in front",
-            ),
-        ],
-    },
-    Group {
-        title: "Format",
-        settings: &[
-            setting(
-                "format",
-                "discover[].format",
-                Kind::Many("FORMAT"),
-                "traefik",
-                "traefik, traefik-json, default, json, prometheus, envoy, envoy-cds, haproxy, haproxy-map, nginx, nginx-stream, hosts or template; commas separate several",
-            )
-            .short('f')
-            .env(&["OUTPUT_FORMATS"]),
-            setting(
-                "routers",
-                "discover[].routers",
-                Kind::Switch,
-                "false",
-                "traefik: routers too, for services with the annotation fanfare/host",
-            ),
-            setting(
-                "servers-transport",
-                "discover[].servers_transport",
-                Kind::One("NAME"),
-                "",
-                "traefik: the serversTransport of backends that speak TLS",
-            ),
-            setting(
-                "envoy-directory",
-                "discover[].envoy_directory",
-                Kind::One("PATH"),
-                "",
-                "envoy: the directory of the files as Envoy sees it",
-            ),
-            setting(
-                "trust",
-                "discover[].trust",
-                Kind::One("WHOM"),
-                "system",
-                "envoy, haproxy: whom they trust where endpoints speak TLS: system, anyone, or the path of a file of authorities as they see it",
-            ),
-            setting("template", "discover[].template", Kind::One("PATH"), "", "template: the file of the template (minijinja)"),
-        ],
-    },
-    Group {
-        title: "Sinks",
-        settings: &[
-            setting(
-                "to",
-                "discover[].to",
-                Kind::Many("PLACE"),
-                "",
-                "Where to: s3://BUCKET/KEY, a path, configmap://NS/NAME/KEY, an http(s) URL (PUT), or serve:/PATH. What ends in / is a directory; {format} becomes traefik.yaml, default.yaml, ... Required",
-            )
-            .short('t'),
-            setting(
-                "listen",
-                "discover[].listen",
-                Kind::One("ADDRESS:PORT"),
-                "",
-                "Where serve:/PATH is served; required for it",
-            ),
-            setting(
-                "manifest",
-                "discover[].manifest",
-                Kind::Switch,
-                "true with --leader-elect",
-                "Keep a manifest beside the file, so that several writers exclude each other and bridges verify what they pull",
-            ),
-            setting(
-                "cluster",
-                "discover[].cluster",
-                Kind::One("NAME"),
-                "default",
-                "Which kube cluster this is, as manifests say it: the place of another one is never written to",
-            ),
-        ],
-    },
-    Group { title: "S3 and HTTP", settings: s3!("discover[]") },
-    Group {
-        title: "Safety and pace",
-        settings: &[
-            setting(
-                "max-shrink",
-                "discover[].max_shrink",
-                Kind::One("PERCENT"),
-                "30%",
-                "The largest share of endpoints that may go without having been seen to go (a restart, a new list), where it is more than 10",
-            ),
-            setting(
-                "empty-hold",
-                "discover[].empty_hold",
-                Kind::One("DURATION"),
-                "30s",
-                "For how long an empty result is held back that no deletion explains",
-            ),
-            setting("debounce", "discover[].debounce", Kind::One("DURATION"), "200ms", "Write after so long without a further change"),
-            setting("debounce-max", "discover[].debounce_max", Kind::One("DURATION"), "2s", "but not later than so long after the first"),
-            setting(
-                "resync",
-                "discover[].resync",
-                Kind::One("DURATION"),
-                "5m0s",
-                "How often is looked whether the sinks still hold what they should",
-            ),
-            setting("write-timeout", "discover[].timeout", Kind::One("DURATION"), "10s", "How long bringing one sink up to date may take"),
-            setting(
-                "once",
-                "discover[].once",
-                Kind::Switch,
-                "false",
-                "Write once and exit, with a status other than 0 where something could not be written within a minute",
-            ),
-        ],
-    },
-    Group { title: "Kubernetes", settings: &[process::KUBECONFIG] },
-    process::LEADER_ELECT,
-    Group {
-        title: "Process",
-        settings: &[
-            process::ADMIN,
-            process::DRAIN_DELAY,
-            process::DRAIN_TIMEOUT,
-            process::LOG_LEVEL,
-            process::LOG_FORMAT,
-        ],
-    },
-];
+group!(SELECTION, "Selection";
+    NAME: Setting<String> = key(EXPORT, "name").default("discover, of several discover-1 and so on").one("NAME", name),
+        "Name of the export in logs and metrics, and of its file in a directory; no two have the same";
+    SELECT: Setting<Selector> = flag("select").env(&["LABEL_FILTER"]).at(EXPORT, "select.labels")
+        .one("SELECTOR", selector),
+        "Services by their labels, as kubectl's --selector takes it; empty: all. Required";
+    NAMESPACES: List<Arc<str>> = flag("namespaces").short('n').at(EXPORT, "select.namespaces")
+        .default("all, which needs a ClusterRole").commas("NS", shared_name),
+        "Namespaces, each of which needs a Role only; commas separate several";
+    PORTS: List<PortChoice> = flag("ports").at(EXPORT, "ports").default("all").commas("NAME|NUMBER", parsed),
+        "Which ports of a service, by name or by the number that its pods listen on";
+    MEMBERS: Setting<Members> = flag("members").at(EXPORT, "members").default("ready").one("RULE", parsed),
+        "Which endpoints: ready; serving (also terminating ones that still serve); ready-else-serving; known";
+    NAMES: Setting<NameTemplate> = flag("names").at(EXPORT, "names").default("{service}-{port}")
+        .one("TEMPLATE", parsed),
+        "What backends are called; also {namespace}, {port_name}, {service_port}, {protocol}. Of two of the same name \
+         the later one gets its namespace in front";
+);
+
+group!(FORMATS, "Format";
+    FORMAT: List<String> = flag("format").short('f').env(&["OUTPUT_FORMATS"]).at(EXPORT, "format").default("traefik")
+        .commas("FORMAT", text),
+        "traefik, traefik-json, default, json, prometheus, envoy, envoy-cds, haproxy, haproxy-map, nginx, \
+         nginx-stream, hosts or template; commas separate several";
+    ROUTERS: Setting<bool> = flag("routers").at(EXPORT, "routers").default("false").switch(boolean),
+        "traefik: routers too, for services with the annotation fanfare/host";
+    SERVERS_TRANSPORT: Setting<String> = flag("servers-transport").at(EXPORT, "servers_transport").one("NAME", text),
+        "traefik: the serversTransport of backends that speak TLS";
+    ENVOY_DIRECTORY: Setting<String> = flag("envoy-directory").at(EXPORT, "envoy_directory").one("PATH", text),
+        "envoy: the directory of the files as Envoy sees it";
+    TRUST: Setting<Trust> = flag("trust").at(EXPORT, "trust").default("system").one("WHOM", parsed),
+        "envoy, haproxy: whom they trust where endpoints speak TLS: system, anyone, or the path of a file of \
+         authorities as they see it";
+    TEMPLATE: Setting<String> = flag("template").at(EXPORT, "template").one("PATH", content),
+        "template: the file of the template (minijinja)";
+);
+
+group!(SINKS, "Sinks";
+    TO: List<String> = flag("to").short('t').at(EXPORT, "to").many("PLACE", text),
+        "Where to: s3://BUCKET/KEY, a path, configmap://NS/NAME/KEY, an http(s) URL (PUT), or serve:/PATH. What ends \
+         in / is a directory; {format} becomes traefik.yaml, default.yaml, ... Required";
+    LISTEN: Setting<SocketAddr> = flag("listen").at(EXPORT, "listen").one("ADDRESS:PORT", address),
+        "Where serve:/PATH is served; required for it";
+    MANIFEST: Setting<bool> = flag("manifest").at(EXPORT, "manifest").default("true with --leader-elect")
+        .switch(boolean),
+        "Keep a manifest beside the file, so that several writers exclude each other and bridges verify what they \
+         pull";
+    CLUSTER: Setting<Arc<str>> = flag("cluster").at(EXPORT, "cluster").default("default").one("NAME", shared_name),
+        "Which kube cluster this is, as manifests say it: the place of another one is never written to";
+);
+
+group!(SAFETY_AND_PACE, "Safety and pace";
+    MAX_SHRINK: Setting<f64> = flag("max-shrink").at(EXPORT, "max_shrink").default("30%").one("PERCENT", share),
+        "The largest share of endpoints that may go without having been seen to go (a restart, a new list), where it \
+         is more than 10";
+    EMPTY_HOLD: Setting<Duration> = flag("empty-hold").at(EXPORT, "empty_hold").default("30s")
+        .one("DURATION", duration),
+        "For how long an empty result is held back that no deletion explains";
+    DEBOUNCE: Setting<Duration> = flag("debounce").at(EXPORT, "debounce").default("200ms").one("DURATION", duration),
+        "Write after so long without a further change";
+    DEBOUNCE_MAX: Setting<Duration> = flag("debounce-max").at(EXPORT, "debounce_max").default("2s")
+        .one("DURATION", duration),
+        "but not later than so long after the first";
+    RESYNC: Setting<Duration> = flag("resync").at(EXPORT, "resync").default("5m0s").one("DURATION", time),
+        "How often is looked whether the sinks still hold what they should";
+    WRITE_TIMEOUT: Setting<Duration> = flag("write-timeout").at(EXPORT, "timeout").default("10s").one("DURATION", time),
+        "How long bringing one sink up to date may take";
+    ONCE: Setting<bool> = flag("once").at(EXPORT, "once").default("false").switch(boolean),
+        "Write once and exit, with a status other than 0 where something could not be written within a minute";
+);
+
+group!(PROCESS, "Process";
+    + process::METRICS_INTERFACE.entry;
+    + process::DRAIN_DELAY.entry;
+    + process::DRAIN_TIMEOUT.entry;
+    + process::LOG_LEVEL.entry;
+    + process::LOG_FORMAT.entry;
+);
+
+fn selector(text: &str) -> Result<Selector, String> {
+    Selector::parse(text).map_err(|error| error.to_string())
+}
+
+fn shared_name(text: &str) -> Result<Arc<str>, String> {
+    name(text).map(Arc::from)
+}
+
+/// The content of a file.
+fn content(path: &str) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"))
+}
+
+/// `30%`.
+fn share(text: &str) -> Result<f64, String> {
+    let percent = text.strip_suffix('%').map(str::trim_end).and_then(|number| number.parse::<f64>().ok());
+    match percent {
+        Some(percent) if (0.0..=100.0).contains(&percent) => Ok(percent / 100.0),
+        _ => Err(format!("{text:?} is not a share: use for instance 30%")),
+    }
+}

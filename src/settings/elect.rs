@@ -1,167 +1,98 @@
-//! The settings of `fanfare elect`.
+//! The settings of `fanfare elect`. Flags concern one election.
 
-use super::{Dashes, Group, Kind, Role, Setting, process, setting};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-/// Where in the file the flags go: the one election.
-macro_rules! election {
-    ($key:literal) => {
-        concat!("elect[].", $key)
-    };
-}
+use controlplane::lease::LockKind;
+use sidecar::{command::CommandLine, elect::OnStartExit};
 
-/// A flag of klog, which the tool that this role replaces logs with. Its levels are others than ours.
-const fn klog(flag: &'static str, value: bool) -> Setting {
-    setting(flag, "", Kind::Ignored { value }, "", "")
-}
+use super::{
+    Dashes, Entry, Role, Setting, flag, group, process,
+    values::{address, boolean, command, duration, name, parsed, path, text},
+};
+
+/// An election.
+const ELECT: &str = "elect[]";
 
 /// The role.
 pub(super) const ROLE: Role = Role {
     name: "elect",
     about: "Takes part in a leader election and says over HTTP who leads",
     dashes: Dashes::OneOrTwo,
-    groups: GROUPS,
+    groups: &[CANDIDATE, ANSWERS, WORKLOAD, process::KUBERNETES, PROCESS],
 };
 
-const GROUPS: &[Group] = &[
-    Group {
-        title: "Election",
-        settings: &[
-            setting(
-                "election",
-                election!("name"),
-                Kind::One("NAME"),
-                "",
-                "Name of the election, and of its lock. Required",
-            ),
-            setting("namespace", election!("namespace"), Kind::One("NS"), "default", "Namespace of the lock"),
-            setting(
-                "lock-type",
-                election!("lock"),
-                Kind::One("KIND"),
-                "leases",
-                "What the lock is: leases, configmaps, endpoints, configmapsleases or endpointsleases; the last two are both at once, for a fleet on its way to leases",
-            ),
-            setting(
-                "ttl",
-                election!("ttl"),
-                Kind::One("DURATION"),
-                "10s",
-                "How long the lock holds without renewal, rounded up to whole seconds, at least 2s",
-            ),
-            setting(
-                "renew-deadline",
-                election!("renew_deadline"),
-                Kind::One("DURATION"),
-                "a third of the ttl",
-                "How long a leader goes on trying to renew",
-            ),
-            setting(
-                "retry-period",
-                election!("retry_period"),
-                Kind::One("DURATION"),
-                "a sixth of the ttl",
-                "How long a candidate waits between two tries",
-            ),
-            setting("id", election!("id"), Kind::One("TEXT"), "the host's name", "What this candidate calls itself"),
-            setting(
-                "unique-id",
-                election!("unique_id"),
-                Kind::Switch,
-                "false",
-                "Appends an underscore and a random UUID to the id, so that a restart is another candidate",
-            ),
-        ],
-    },
-    Group {
-        title: "Answers",
-        settings: &[
-            setting(
-                "http",
-                election!("http"),
-                Kind::One("ADDRESS:PORT"),
-                "",
-                "Where to say who leads, for all elections of the process; without it nowhere",
-            ),
-            setting(
-                "step-down-token-file",
-                election!("step_down_token_file"),
-                Kind::One("PATH"),
-                "",
-                "File with the bearer token with which others than this machine may POST /v1/step-down",
-            ),
-        ],
-    },
-    Group {
-        title: "Workload",
-        settings: &[
-            setting("pod", election!("pod"), Kind::One("NAME"), "the host's name", "The pod of this candidate")
-                .env(&["ELECTOR_POD_NAME"]),
-            setting(
-                "pod-namespace",
-                election!("pod_namespace"),
-                Kind::One("NS"),
-                "the service account's",
-                "The namespace of that pod",
-            )
-            .env(&["POD_NAMESPACE"]),
-            setting(
-                "label",
-                election!("label"),
-                Kind::Switch,
-                "true",
-                "Keeps the label k8s-elector/status of that pod at leader or standby",
-            ),
-            setting(
-                "leader-service",
-                election!("leader_service"),
-                Kind::One("NAME"),
-                "",
-                "Service without a selector, in the pod's namespace, that is to lead to the leader alone",
-            ),
-            setting(
-                "on-start",
-                election!("on_start"),
-                Kind::One("COMMAND"),
-                "",
-                "Command to run while this process leads, split at spaces, no shell; ended with the term",
-            ),
-            setting(
-                "on-start-exit",
-                election!("on_start_exit"),
-                Kind::One("WHAT"),
-                "step-down",
-                "What follows where that command ends before the term does, or cannot be started: keep (go on leading), step-down (let somebody else lead) or exit (end the process, with status 1)",
-            ),
-            setting(
-                "on-stop",
-                election!("on_stop"),
-                Kind::One("COMMAND"),
-                "",
-                "Command to run when it leads no more; finished, or killed, before anybody else can lead",
-            ),
-        ],
-    },
-    Group { title: "Kubernetes", settings: &[process::KUBECONFIG] },
-    Group {
-        title: "Process",
-        settings: &[
-            process::ADMIN.unless_given(),
-            process::DRAIN_DELAY,
-            process::DRAIN_TIMEOUT,
-            process::LOG_LEVEL,
-            process::LOG_FORMAT,
-            klog("add_dir_header", false),
-            klog("alsologtostderr", false),
-            klog("log_backtrace_at", true),
-            klog("log_dir", true),
-            klog("log_file", true),
-            klog("log_file_max_size", true),
-            klog("logtostderr", false),
-            klog("skip_headers", false),
-            klog("skip_log_headers", false),
-            klog("stderrthreshold", true),
-            klog("v", true),
-            klog("vmodule", true),
-        ],
-    },
-];
+/// A flag of klog, which the tool that this role replaces logs with. Its levels are others than ours.
+const fn klog(name: &'static str, value: bool) -> Entry {
+    flag(name).ignored(value)
+}
+
+group!(CANDIDATE, "Election";
+    ELECTION: Setting<String> = flag("election").at(ELECT, "name").one("NAME", name),
+        "Name of the election, and of its lock. Required";
+    NAMESPACE: Setting<String> = flag("namespace").at(ELECT, "namespace").default("default").one("NS", name),
+        "Namespace of the lock";
+    LOCK_TYPE: Setting<LockKind> = flag("lock-type").at(ELECT, "lock").default("leases").one("KIND", parsed),
+        "What the lock is: leases, configmaps, endpoints, configmapsleases or endpointsleases; the last two are both \
+         at once, for a fleet on its way to leases";
+    TTL: Setting<Duration> = flag("ttl").at(ELECT, "ttl").default("10s").one("DURATION", duration),
+        "How long the lock holds without renewal, rounded up to whole seconds, at least 2s";
+    RENEW_DEADLINE: Setting<Duration> = flag("renew-deadline").at(ELECT, "renew_deadline")
+        .default("a third of the ttl").one("DURATION", duration),
+        "How long a leader goes on trying to renew";
+    RETRY_PERIOD: Setting<Duration> = flag("retry-period").at(ELECT, "retry_period")
+        .default("a sixth of the ttl").one("DURATION", duration),
+        "How long a candidate waits between two tries";
+    ID: Setting<String> = flag("id").at(ELECT, "id").default("the host's name").one("TEXT", text),
+        "What this candidate calls itself";
+    UNIQUE_ID: Setting<bool> = flag("unique-id").at(ELECT, "unique_id").default("false").switch(boolean),
+        "Appends an underscore and a random UUID to the id, so that a restart is another candidate";
+);
+
+group!(ANSWERS, "Answers";
+    HTTP: Setting<SocketAddr> = flag("http").at(ELECT, "http").one("ADDRESS:PORT", address),
+        "Where to say who leads, for all elections of the process; without it nowhere";
+    STEP_DOWN_TOKEN_FILE: Setting<PathBuf> = flag("step-down-token-file").at(ELECT, "step_down_token_file")
+        .one("PATH", path),
+        "File with the bearer token with which others than this machine may POST /v1/step-down";
+);
+
+group!(WORKLOAD, "Workload";
+    POD: Setting<String> = flag("pod").env(&["ELECTOR_POD_NAME"]).at(ELECT, "pod")
+        .default("the host's name").one("NAME", name),
+        "The pod of this candidate";
+    POD_NAMESPACE: Setting<String> = flag("pod-namespace").env(&["POD_NAMESPACE"])
+        .at(ELECT, "pod_namespace").default("the service account's").one("NS", name),
+        "The namespace of that pod";
+    LABEL: Setting<bool> = flag("label").at(ELECT, "label").default("true").switch(boolean),
+        "Keeps the label k8s-elector/status of that pod at leader or standby";
+    LEADER_SERVICE: Setting<String> = flag("leader-service").at(ELECT, "leader_service").one("NAME", name),
+        "Service without a selector, in the pod's namespace, that is to lead to the leader alone";
+    ON_START: Setting<CommandLine> = flag("on-start").at(ELECT, "on_start").one("COMMAND", command),
+        "Command to run while this process leads, split at spaces, no shell; ended with the term";
+    ON_START_EXIT: Setting<OnStartExit> = flag("on-start-exit").at(ELECT, "on_start_exit")
+        .default("step-down").one("WHAT", parsed),
+        "What follows where that command ends before the term does, or cannot be started: keep (go on leading), \
+         step-down (let somebody else lead) or exit (end the process, with status 1)";
+    ON_STOP: Setting<CommandLine> = flag("on-stop").at(ELECT, "on_stop").one("COMMAND", command),
+        "Command to run when it leads no more; finished, or killed, before anybody else can lead";
+);
+
+group!(PROCESS, "Process";
+    + process::METRICS_INTERFACE.entry.unless_given();
+    + process::DRAIN_DELAY.entry;
+    + process::DRAIN_TIMEOUT.entry;
+    + process::LOG_LEVEL.entry;
+    + process::LOG_FORMAT.entry;
+    + klog("add_dir_header", false);
+    + klog("alsologtostderr", false);
+    + klog("log_backtrace_at", true);
+    + klog("log_dir", true);
+    + klog("log_file", true);
+    + klog("log_file_max_size", true);
+    + klog("logtostderr", false);
+    + klog("skip_headers", false);
+    + klog("skip_log_headers", false);
+    + klog("stderrthreshold", true);
+    + klog("v", true);
+    + klog("vmodule", true);
+);

@@ -1,13 +1,26 @@
-//! The settings of `fanfare mirror`.
+//! The settings of `fanfare mirror`. Flags concern one remote cluster.
 
-use super::{Dashes, Group, Kind, Role, Setting, process, setting};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-/// Where in the file the flags go: the one remote cluster.
-macro_rules! remote {
-    ($key:literal) => {
-        concat!("mirror.remotes[].", $key)
-    };
-}
+use controlplane::client::remote::Url;
+use mirror::{
+    config::{ExternalNames, MaxDelete, Stale, Zones},
+    names::Scheme,
+};
+
+use super::{
+    Dashes, Entry, List, Role, Setting, flag, group, process,
+    values::{address, boolean, duration, name, number, parsed, path, text},
+};
+
+/// What is mirrored, and how.
+const MIRROR: &str = "mirror";
+
+/// A remote cluster.
+const REMOTE: &str = "mirror.remotes[]";
+
+/// Services of several remote clusters as one.
+const GLOBAL_SERVICES: &str = "mirror.global";
 
 /// The variables of the tool that this role replaces, and of that tool's successor.
 macro_rules! variables {
@@ -21,349 +34,201 @@ pub(super) const ROLE: Role = Role {
     name: "mirror",
     about: "Mirrors services of other kube clusters into this one",
     dashes: Dashes::OneOrTwo,
-    groups: GROUPS,
+    groups: &[SELECTION, REMOTE_CLUSTER, MIRRORS, GLOBAL, DNS, KUBERNETES, process::REPLICAS, PROCESS],
 };
 
 /// The same setting under the name that it has here.
-const fn named(flag: &'static str, common: Setting) -> Setting {
-    Setting { flag, short: None, ..common }
+const fn named(flag: &'static str, common: Entry) -> Entry {
+    Entry { flag, short: None, ..common }
 }
 
-const GROUPS: &[Group] = &[
-    Group {
-        title: "What is mirrored",
-        settings: &[
-            setting(
-                "label-selector",
-                remote!("select.labels"),
-                Kind::One("SELECTOR"),
-                "",
-                "Which services of the remote cluster, by their labels. Required",
-            )
-            .env(variables!("LABEL_SELECTOR")),
-            setting(
-                "namespaces",
-                remote!("namespaces"),
-                Kind::Many("NS,..."),
-                "",
-                "The remote namespaces to look at, each with a watch of its own, so that a Role in each is enough; without any all of them, which takes a ClusterRole",
-            )
-            .env(variables!("NAMESPACES")),
-            setting(
-                "external-names",
-                remote!("external_names"),
-                Kind::One("refuse|copy"),
-                "refuse",
-                "What becomes of services of the type ExternalName: refused with an event, or copied as the alias that they are",
-            )
-            .env(variables!("EXTERNAL_NAMES")),
-            setting(
-                "labels",
-                remote!("labels.include"),
-                Kind::Many("KEY,..."),
-                "*",
-                "Labels that mirrors get from their services; * at the end stands for anything",
-            )
-            .env(variables!("LABELS")),
-            setting(
-                "exclude-labels",
-                remote!("labels.exclude"),
-                Kind::Many("KEY,..."),
-                "",
-                "Labels of those that they do not get",
-            )
-            .env(variables!("EXCLUDE_LABELS")),
-            setting(
-                "annotations",
-                remote!("annotations.include"),
-                Kind::Many("KEY,..."),
-                "",
-                "Annotations that mirrors get from their services",
-            )
-            .env(variables!("ANNOTATIONS")),
-            setting(
-                "exclude-annotations",
-                remote!("annotations.exclude"),
-                Kind::Many("KEY,..."),
-                "",
-                "Annotations of those that they do not get",
-            )
-            .env(variables!("EXCLUDE_ANNOTATIONS")),
-            setting(
-                "zones",
-                remote!("zones"),
-                Kind::One("keep|drop"),
-                "keep",
-                "Whether the zones of endpoints mean something here; other names for them, and hints, stand in the file",
-            )
-            .env(variables!("ZONES")),
-            setting(
-                "traffic-distribution",
-                remote!("traffic_distribution"),
-                Kind::Switch,
-                "true",
-                "Mirrors get the trafficDistribution of their services",
-            )
-            .env(variables!("TRAFFIC_DISTRIBUTION")),
-        ],
-    },
-    Group {
-        title: "The remote cluster",
-        settings: &[
-            setting(
-                "target-kube-config",
-                remote!("kubeconfig"),
-                Kind::One("PATH"),
-                "",
-                "Kubeconfig of the remote cluster, read again when it changes; or else its URL",
-            )
-            .env(variables!("TARGET_KUBE_CONFIG")),
-            setting(
-                "target-context",
-                remote!("context"),
-                Kind::One("NAME"),
-                "the current one",
-                "Context of that kubeconfig",
-            )
-            .env(variables!("TARGET_CONTEXT")),
-            setting(
-                "remote-api-url",
-                remote!("url"),
-                Kind::One("URL"),
-                "",
-                "Where the API server of the remote cluster is",
-            )
-            .env(variables!("REMOTE_API_URL")),
-            setting(
-                "remote-ca-url",
-                remote!("ca_url"),
-                Kind::One("URL"),
-                "",
-                "Where the certificates are that vouch for it (PEM over https); fetched again every 10m, and when they do not vouch for it any more. Without it, and without a file, those of the system",
-            )
-            .env(variables!("REMOTE_CA_URL")),
-            setting(
-                "remote-ca-url-trust",
-                remote!("ca_url_trust"),
-                Kind::One("PATH"),
-                "the system's",
-                "Certificates (PEM) that vouch for where those are fetched from",
-            )
-            .env(variables!("REMOTE_CA_URL_TRUST")),
-            setting(
-                "remote-ca-file",
-                remote!("ca_file"),
-                Kind::One("PATH"),
-                "",
-                "The certificates as a file (PEM), read again when it changes",
-            )
-            .env(variables!("REMOTE_CA_FILE")),
-            setting(
-                "remote-sa-token-path",
-                remote!("token_file"),
-                Kind::One("PATH"),
-                "",
-                "The bearer token for it, read again when it changes",
-            )
-            .env(variables!("REMOTE_SA_TOKEN_PATH")),
-            setting(
-                "remote-token-env",
-                remote!("token_env"),
-                Kind::One("NAME"),
-                "KSM_REMOTE_SERVICE_ACCOUNT_TOKEN",
-                "The environment variable with the token, where there is no file",
-            )
-            .env(variables!("REMOTE_TOKEN_ENV")),
-            setting(
-                "remote-name",
-                remote!("name"),
-                Kind::One("TEXT"),
-                "the prefix",
-                "What logs, metrics and annotations call it",
-            )
-            .env(variables!("REMOTE_NAME")),
-            setting(
-                "remote-former",
-                remote!("former"),
-                Kind::Many("UID,..."),
-                "",
-                "UIDs of kube-system that it had before it was rebuilt: mirrors of then are its own",
-            )
-            .env(variables!("REMOTE_FORMER")),
-        ],
-    },
-    Group {
-        title: "The mirrors",
-        settings: &[
-            setting(
-                "mirror-ns",
-                remote!("namespace"),
-                Kind::One("NS"),
-                "this pod's",
-                "Namespace of this cluster that the mirrors are in",
-            )
-            .env(variables!("MIRROR_NS")),
-            setting(
-                "svc-prefix",
-                remote!("prefix"),
-                Kind::One("TEXT"),
-                "",
-                "Prefix of the mirrors' names, and the value of their label mirror-svc-prefix-sync. Required",
-            )
-            .env(variables!("SVC_PREFIX")),
-            setting(
-                "names",
-                remote!("names"),
-                Kind::One("v0.2|v0.3|TEMPLATE"),
-                "v0.2",
-                "What mirrors are called: as that version of kube-service-mirror called them, or a text with {prefix}, {namespace} and {service}; too long a name is cut and hashed",
-            )
-            .env(variables!("NAMES")),
-            setting(
-                "svc-sync",
-                remote!("sync"),
-                Kind::Switch,
-                "true",
-                "Deletes mirrors whose services went while nobody looked",
-            )
-            .env(variables!("SVC_SYNC")),
-            setting(
-                "max-delete",
-                remote!("max_delete"),
-                Kind::One("N|N/P%|unlimited"),
-                "10/30%",
-                "More deletions than this that a complete list tells at once are held back: so many, or so many that are also so many per cent of all",
-            )
-            .env(variables!("MAX_DELETE")),
-            setting(
-                "confirm-after",
-                remote!("confirm_after"),
-                Kind::One("DURATION|never"),
-                "1h0m0s",
-                "Deletions held back go ahead where they are still due after this",
-            )
-            .env(variables!("CONFIRM_AFTER")),
-            setting(
-                "stale",
-                remote!("stale"),
-                Kind::One("keep|not-ready|delete|ttl=DURATION"),
-                "keep",
-                "What becomes of the mirrors while the remote cluster is away",
-            )
-            .env(variables!("STALE")),
-            setting(
-                "lost-after",
-                remote!("lost_after"),
-                Kind::One("DURATION"),
-                "30s",
-                "How long it is away before not-ready and delete take effect",
-            )
-            .env(variables!("LOST_AFTER")),
-            setting(
-                "resync-period",
-                "mirror.resync",
-                Kind::One("DURATION"),
-                "1h0m0s",
-                "How often everything is compared again, whatever the watches say; 0s is never",
-            )
-            .env(variables!("RESYNC_PERIOD")),
-            setting("workers", "mirror.workers", Kind::One("N"), "8", "Mirrors that are worked on at the same time")
-                .env(variables!("WORKERS")),
-            setting(
-                "dry-run",
-                "mirror.dry_run",
-                Kind::Switch,
-                "false",
-                "Prints what would be created, adopted, changed, deleted and refused, and ends",
-            )
-            .env(variables!("DRY_RUN")),
-        ],
-    },
-    Group {
-        title: "Services of several remote clusters as one",
-        settings: &[
-            setting(
-                "global-label",
-                "mirror.global.label",
-                Kind::One("KEY[=VALUE]"),
-                "",
-                "Label by which a service also becomes part of the global service of its name and namespace",
-            )
-            .env(variables!("GLOBAL_LABEL")),
-            setting(
-                "global-ns",
-                "mirror.global.namespace",
-                Kind::One("NS"),
-                "this pod's",
-                "Namespace of this cluster that the global services are in",
-            )
-            .env(variables!("GLOBAL_NS")),
-            setting(
-                "global-prefix",
-                "mirror.global.prefix",
-                Kind::One("TEXT"),
-                "gl",
-                "Prefix of their names, and the value of their label",
-            )
-            .env(variables!("GLOBAL_PREFIX")),
-            setting(
-                "global-names",
-                "mirror.global.names",
-                Kind::One("v0.2|v0.3|TEMPLATE"),
-                "v0.3",
-                "What they are called",
-            )
-            .env(variables!("GLOBAL_NAMES")),
-        ],
-    },
-    Group {
-        title: "DNS (for fanfare mirror coredns)",
-        settings: &[
-            setting(
-                "remote-domain",
-                remote!("domain"),
-                Kind::One("DOMAIN"),
-                "cluster.<prefix>",
-                "Domain under which services of the remote cluster are asked for here",
-            )
-            .env(variables!("REMOTE_DOMAIN")),
-            setting(
-                "global-domain",
-                "mirror.global.domain",
-                Kind::One("DOMAIN"),
-                "cluster.global",
-                "The same for global services",
-            )
-            .env(variables!("GLOBAL_DOMAIN")),
-            setting(
-                "cluster-domain",
-                "mirror.cluster_domain",
-                Kind::One("DOMAIN"),
-                "cluster.local",
-                "Domain of this cluster",
-            )
-            .env(variables!("CLUSTER_DOMAIN")),
-        ],
-    },
-    Group { title: "Kubernetes", settings: &[named("kube-config", process::KUBECONFIG).env(variables!("KUBE_CONFIG"))] },
-    process::LEADER_ELECT,
-    Group {
-        title: "Process",
-        settings: &[
-            setting(
-                "listen",
-                "mirror.listen",
-                Kind::One("ADDRESS:PORT"),
-                "0.0.0.0:8080",
-                "Where /healthz, /readyz and /metrics are served. Not in the file: not served",
-            )
-            .env(variables!("LISTEN"))
-            .always(),
-            process::ADMIN.unless_given(),
-            process::DRAIN_DELAY,
-            process::DRAIN_TIMEOUT,
-            process::LOG_LEVEL.env(variables!("LOG_LEVEL")),
-            process::LOG_FORMAT,
-        ],
-    },
-];
+group!(SELECTION, "What is mirrored";
+    LABEL_SELECTOR: Setting<String> = flag("label-selector").env(variables!("LABEL_SELECTOR"))
+        .at(REMOTE, "select.labels").one("SELECTOR", text),
+        "Which services of the remote cluster, by their labels. Required";
+    NAMESPACES: List<String> = flag("namespaces").env(variables!("NAMESPACES")).at(REMOTE, "namespaces")
+        .commas("NS,...", name),
+        "The remote namespaces to look at, each with a watch of its own, so that a Role in each is enough; without \
+         any all of them, which takes a ClusterRole";
+    EXTERNAL_NAMES: Setting<ExternalNames> = flag("external-names").env(variables!("EXTERNAL_NAMES"))
+        .at(REMOTE, "external_names").default("refuse").one("refuse|copy", external_names),
+        "What becomes of services of the type ExternalName: refused with an event, or copied as the alias that they \
+         are";
+    LABELS: List<String> = flag("labels").env(variables!("LABELS")).at(REMOTE, "labels.include").default("*")
+        .commas("KEY,...", text),
+        "Labels that mirrors get from their services; * at the end stands for anything";
+    EXCLUDE_LABELS: List<String> = flag("exclude-labels").env(variables!("EXCLUDE_LABELS"))
+        .at(REMOTE, "labels.exclude").commas("KEY,...", text),
+        "Labels of those that they do not get";
+    ANNOTATIONS: List<String> = flag("annotations").env(variables!("ANNOTATIONS")).at(REMOTE, "annotations.include")
+        .commas("KEY,...", text),
+        "Annotations that mirrors get from their services";
+    EXCLUDE_ANNOTATIONS: List<String> = flag("exclude-annotations").env(variables!("EXCLUDE_ANNOTATIONS"))
+        .at(REMOTE, "annotations.exclude").commas("KEY,...", text),
+        "Annotations of those that they do not get";
+    ZONES: Setting<Zones> = flag("zones").env(variables!("ZONES")).at(REMOTE, "zones").default("keep")
+        .one("keep|drop", zones),
+        "Whether the zones of endpoints mean something here; other names for them, and hints, stand in the file";
+    TRAFFIC_DISTRIBUTION: Setting<bool> = flag("traffic-distribution").env(variables!("TRAFFIC_DISTRIBUTION"))
+        .at(REMOTE, "traffic_distribution").default("true").switch(go_boolean),
+        "Mirrors get the trafficDistribution of their services";
+);
+
+group!(REMOTE_CLUSTER, "The remote cluster";
+    TARGET_KUBE_CONFIG: Setting<PathBuf> = flag("target-kube-config").env(variables!("TARGET_KUBE_CONFIG"))
+        .at(REMOTE, "kubeconfig").one("PATH", path),
+        "Kubeconfig of the remote cluster, read again when it changes; or else its URL";
+    TARGET_CONTEXT: Setting<String> = flag("target-context").env(variables!("TARGET_CONTEXT")).at(REMOTE, "context")
+        .default("the current one").one("NAME", text),
+        "Context of that kubeconfig";
+    REMOTE_API_URL: Setting<Url> = flag("remote-api-url").env(variables!("REMOTE_API_URL")).at(REMOTE, "url")
+        .one("URL", server),
+        "Where the API server of the remote cluster is";
+    REMOTE_CA_URL: Setting<Url> = flag("remote-ca-url").env(variables!("REMOTE_CA_URL")).at(REMOTE, "ca_url")
+        .one("URL", protected_url),
+        "Where the certificates are that vouch for it (PEM over https); fetched again every 10m, and when they do not \
+         vouch for it any more. Without it, and without a file, those of the system";
+    REMOTE_CA_URL_TRUST: Setting<PathBuf> = flag("remote-ca-url-trust").env(variables!("REMOTE_CA_URL_TRUST"))
+        .at(REMOTE, "ca_url_trust").default("the system's").one("PATH", path),
+        "Certificates (PEM) that vouch for where those are fetched from";
+    REMOTE_CA_FILE: Setting<PathBuf> = flag("remote-ca-file").env(variables!("REMOTE_CA_FILE")).at(REMOTE, "ca_file")
+        .one("PATH", path),
+        "The certificates as a file (PEM), read again when it changes";
+    REMOTE_SA_TOKEN_PATH: Setting<PathBuf> = flag("remote-sa-token-path").env(variables!("REMOTE_SA_TOKEN_PATH"))
+        .at(REMOTE, "token_file").one("PATH", path),
+        "The bearer token for it, read again when it changes";
+    REMOTE_TOKEN_ENV: Setting<String> = flag("remote-token-env").env(variables!("REMOTE_TOKEN_ENV"))
+        .at(REMOTE, "token_env").default("KSM_REMOTE_SERVICE_ACCOUNT_TOKEN").one("NAME", text),
+        "The environment variable with the token, where there is no file";
+    REMOTE_NAME: Setting<String> = flag("remote-name").env(variables!("REMOTE_NAME")).at(REMOTE, "name")
+        .default("the prefix").one("TEXT", text),
+        "What logs, metrics and annotations call it";
+    REMOTE_FORMER: List<String> = flag("remote-former").env(variables!("REMOTE_FORMER")).at(REMOTE, "former")
+        .commas("UID,...", text),
+        "UIDs of kube-system that it had before it was rebuilt: mirrors of then are its own";
+);
+
+group!(MIRRORS, "The mirrors";
+    MIRROR_NS: Setting<String> = flag("mirror-ns").env(variables!("MIRROR_NS")).at(REMOTE, "namespace")
+        .default("this pod's").one("NS", name),
+        "Namespace of this cluster that the mirrors are in";
+    SVC_PREFIX: Setting<String> = flag("svc-prefix").env(variables!("SVC_PREFIX")).at(REMOTE, "prefix")
+        .one("TEXT", text),
+        "Prefix of the mirrors' names, and the value of their label mirror-svc-prefix-sync. Required";
+    NAMES: Setting<Scheme> = flag("names").env(variables!("NAMES")).at(REMOTE, "names").default("v0.2")
+        .one("v0.2|v0.3|TEMPLATE", parsed),
+        "What mirrors are called: as that version of kube-service-mirror called them, or a text with {prefix}, \
+         {namespace} and {service}; too long a name is cut and hashed";
+    SVC_SYNC: Setting<bool> = flag("svc-sync").env(variables!("SVC_SYNC")).at(REMOTE, "sync").default("true")
+        .switch(go_boolean),
+        "Deletes mirrors whose services went while nobody looked";
+    MAX_DELETE: Setting<MaxDelete> = flag("max-delete").env(variables!("MAX_DELETE")).at(REMOTE, "max_delete")
+        .default("10/30%").one("N|N/P%|unlimited", parsed),
+        "More deletions than this that a complete list tells at once are held back: so many, or so many that are also \
+         so many per cent of all";
+    CONFIRM_AFTER: Setting<Option<Duration>> = flag("confirm-after").env(variables!("CONFIRM_AFTER"))
+        .at(REMOTE, "confirm_after").default("1h0m0s").one("DURATION|never", confirm_after),
+        "Deletions held back go ahead where they are still due after this";
+    STALE: Setting<Stale> = flag("stale").env(variables!("STALE")).at(REMOTE, "stale").default("keep")
+        .one("keep|not-ready|delete|ttl=DURATION", parsed),
+        "What becomes of the mirrors while the remote cluster is away";
+    LOST_AFTER: Setting<Duration> = flag("lost-after").env(variables!("LOST_AFTER")).at(REMOTE, "lost_after")
+        .default("30s").one("DURATION", duration),
+        "How long it is away before not-ready and delete take effect";
+    RESYNC_PERIOD: Setting<Duration> = flag("resync-period").env(variables!("RESYNC_PERIOD")).at(MIRROR, "resync")
+        .default("1h0m0s").one("DURATION", duration),
+        "How often everything is compared again, whatever the watches say; 0s is never";
+    WORKERS: Setting<usize> = flag("workers").env(variables!("WORKERS")).at(MIRROR, "workers").default("8")
+        .one("N", number),
+        "Mirrors that are worked on at the same time";
+    DRY_RUN: Setting<bool> = flag("dry-run").env(variables!("DRY_RUN")).at(MIRROR, "dry_run").default("false")
+        .switch(go_boolean),
+        "Prints what would be created, adopted, changed, deleted and refused, and ends";
+);
+
+group!(GLOBAL, "Services of several remote clusters as one";
+    GLOBAL_LABEL: Setting<String> = flag("global-label").env(variables!("GLOBAL_LABEL")).at(GLOBAL_SERVICES, "label")
+        .one("KEY[=VALUE]", text),
+        "Label by which a service also becomes part of the global service of its name and namespace";
+    GLOBAL_NS: Setting<String> = flag("global-ns").env(variables!("GLOBAL_NS")).at(GLOBAL_SERVICES, "namespace")
+        .default("this pod's").one("NS", name),
+        "Namespace of this cluster that the global services are in";
+    GLOBAL_PREFIX: Setting<String> = flag("global-prefix").env(variables!("GLOBAL_PREFIX"))
+        .at(GLOBAL_SERVICES, "prefix").default("gl").one("TEXT", text),
+        "Prefix of their names, and the value of their label";
+    GLOBAL_NAMES: Setting<Scheme> = flag("global-names").env(variables!("GLOBAL_NAMES")).at(GLOBAL_SERVICES, "names")
+        .default("v0.3").one("v0.2|v0.3|TEMPLATE", parsed),
+        "What they are called";
+);
+
+group!(DNS, "DNS (for fanfare mirror coredns)";
+    REMOTE_DOMAIN: Setting<String> = flag("remote-domain").env(variables!("REMOTE_DOMAIN")).at(REMOTE, "domain")
+        .default("cluster.<prefix>").one("DOMAIN", domain),
+        "Domain under which services of the remote cluster are asked for here";
+    GLOBAL_DOMAIN: Setting<String> = flag("global-domain").env(variables!("GLOBAL_DOMAIN"))
+        .at(GLOBAL_SERVICES, "domain").default("cluster.global").one("DOMAIN", domain),
+        "The same for global services";
+    CLUSTER_DOMAIN: Setting<String> = flag("cluster-domain").env(variables!("CLUSTER_DOMAIN"))
+        .at(MIRROR, "cluster_domain").default("cluster.local").one("DOMAIN", domain),
+        "Domain of this cluster";
+);
+
+group!(KUBERNETES, "Kubernetes";
+    + named("kube-config", process::KUBECONFIG.entry).env(variables!("KUBE_CONFIG"));
+);
+
+group!(PROCESS, "Process";
+    LISTEN: Setting<SocketAddr> = flag("listen").env(variables!("LISTEN")).always().at(MIRROR, "listen")
+        .default("0.0.0.0:8080").one("ADDRESS:PORT", address),
+        "Where /healthz, /readyz and /metrics are served. Not in the file: not served";
+    + process::METRICS_INTERFACE.entry.unless_given();
+    + process::DRAIN_DELAY.entry;
+    + process::DRAIN_TIMEOUT.entry;
+    + process::LOG_LEVEL.entry.env(variables!("LOG_LEVEL"));
+    + process::LOG_FORMAT.entry;
+);
+
+fn confirm_after(text: &str) -> Result<Option<Duration>, String> {
+    if text == "never" { Ok(None) } else { duration(text).map(Some) }
+}
+
+fn external_names(text: &str) -> Result<ExternalNames, String> {
+    match text {
+        "refuse" => Ok(ExternalNames::Refuse),
+        "copy" => Ok(ExternalNames::Copy),
+        _ => Err(format!("{text:?} is neither refuse nor copy")),
+    }
+}
+
+fn zones(text: &str) -> Result<Zones, String> {
+    match text {
+        "keep" => Ok(Zones::Keep),
+        "drop" => Ok(Zones::Drop),
+        _ => Err(format!("{text:?} is neither keep nor drop; other names for zones stand under zone_map")),
+    }
+}
+
+/// As client-go takes it: without a scheme it is https.
+fn server(text: &str) -> Result<Url, String> {
+    let url = if text.contains("://") { Url::parse(text) } else { Url::parse(&format!("https://{text}")) };
+    url.map_err(|error| error.to_string())
+}
+
+fn protected_url(text: &str) -> Result<Url, String> {
+    Url::parse_protected(text).map_err(|error| error.to_string())
+}
+
+/// As Go's `strconv.ParseBool` takes it, and as YAML writes it.
+fn go_boolean(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "FALSE" | "False" => Ok(false),
+        _ => boolean(text),
+    }
+}
+
+/// A domain, without the dot that may end it.
+fn domain(text: &str) -> Result<String, String> {
+    let domain = text.trim_end_matches('.');
+    name(domain).map_err(|_| format!("{text:?} is not a domain: use for instance cluster.local"))
+}

@@ -6,7 +6,7 @@ use controlplane::client::remote::{self, Secret, Trust, Url};
 use runtime::config::Section;
 use serde::Serialize;
 
-use crate::config::values::{path, text};
+use crate::settings::mirror as settings;
 
 /// How a remote cluster is reached. Nothing of it is secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -44,23 +44,24 @@ pub(crate) enum Token {
 
 /// Reads it. As in the tool that this replaces, a kubeconfig outranks a URL, and a file with the token a variable.
 pub(super) fn read(section: &Section<'_>) -> Option<Access> {
-    let kubeconfig = section.parse_with("kubeconfig", path);
-    let context = section.parse_with("context", text);
-    let url = section.parse_with("url", server);
-    let ca_url = section.parse_with("ca_url", Url::parse_protected);
-    let vouched_by = section.parse_with("ca_url_trust", path);
-    let ca_file = section.parse_with("ca_file", path);
-    let token_file = section.parse_with("token_file", path);
-    let token_variable = section.parse_with("token_env", text);
+    let kubeconfig = settings::TARGET_KUBE_CONFIG.read(section);
+    let context = settings::TARGET_CONTEXT.read(section);
+    let url = settings::REMOTE_API_URL.read(section);
+    let ca_url = settings::REMOTE_CA_URL.read(section);
+    let vouched_by = settings::REMOTE_CA_URL_TRUST.read(section);
+    let ca_file = settings::REMOTE_CA_FILE.read(section);
+    let token_file = settings::REMOTE_SA_TOKEN_PATH.read(section);
+    let token_variable = settings::REMOTE_TOKEN_ENV.read(section);
     if let Some(path) = kubeconfig {
         return Some(Access::Kubeconfig { path, context });
     }
-    if vouched_by.is_some() && !section.contains("ca_url") {
-        section.problem("ca_url_trust", "is about ca_url, which is not there; for the API server itself use ca_file");
+    if vouched_by.is_some() && !settings::REMOTE_CA_URL.is_given(section) {
+        let message = "is about ca_url, which is not there; for the API server itself use ca_file";
+        settings::REMOTE_CA_URL_TRUST.problem(section, message);
     }
     let trust = match (ca_url, ca_file) {
         (Some(_), Some(_)) => {
-            section.problem("ca_file", "there is a ca_url as well: leave one of them out");
+            settings::REMOTE_CA_FILE.problem(section, "there is a ca_url as well: leave one of them out");
             return None;
         }
         (Some(url), None) => Trust::Url { url, vouched_by },
@@ -72,15 +73,11 @@ pub(super) fn read(section: &Section<'_>) -> Option<Access> {
         (None, Some(variable)) => Token::Variable(variable),
         (None, None) => Token::None,
     };
-    if !section.contains("kubeconfig") && !section.contains("url") {
-        section.problem("kubeconfig", "is missing: name a kubeconfig of the remote cluster, or its url");
+    if !settings::TARGET_KUBE_CONFIG.is_given(section) && !settings::REMOTE_API_URL.is_given(section) {
+        let message = "is missing: name a kubeconfig of the remote cluster, or its url";
+        settings::TARGET_KUBE_CONFIG.problem(section, message);
     }
     Some(Access::Server { url: url?, trust, token })
-}
-
-/// As client-go takes it: without a scheme it is https.
-fn server(text: &str) -> Result<Url, remote::UrlError> {
-    if text.contains("://") { Url::parse(text) } else { Url::parse(&format!("https://{text}")) }
 }
 
 // === impl Access ===

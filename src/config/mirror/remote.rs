@@ -1,19 +1,16 @@
 //! One remote cluster: which of its services are mirrored, as what, and what becomes of them while it is away.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use mirror::{
-    config::{ExternalNames, Propagation, Zones},
+    config::{Propagation, Zones},
     names::Scheme,
 };
-use runtime::{
-    config::{Node, Section},
-    duration,
-};
+use runtime::config::{Node, Section};
 use serde::Serialize;
 
-use super::{Access, access, domain, switch};
-use crate::config::values::{name, split, text};
+use super::{Access, access};
+use crate::settings::{List, mirror as settings};
 
 /// One remote cluster.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -31,30 +28,35 @@ pub(crate) struct Remote {
 /// Reads one. Nothing where something is missing that everything hangs on.
 pub(super) fn read(node: &Node<'_>) -> Option<Remote> {
     let section = node.section();
-    let prefix = section.required_with("prefix", text);
+    let prefix = settings::SVC_PREFIX.required(&section);
     let select = section.section("select");
-    let selector = select.required_with("labels", text);
+    let selector = settings::LABEL_SELECTOR.required(&select);
     select.finish();
     let access = access::read(&section);
-    let called = section.parse_with("name", text);
-    let namespace = section.parse_with("namespace", name);
-    let given_domain = section.parse_with("domain", domain);
+    let called = settings::REMOTE_NAME.read(&section);
+    let namespace = settings::MIRROR_NS.read(&section);
+    let given_domain = settings::REMOTE_DOMAIN.read(&section);
     let default = mirror::config::Remote::new("", "", "", "");
     let mirror = mirror::config::Remote {
-        scheme: section.or_default_with("names", Scheme::default(), str::parse),
-        namespaces: split(&section, &["namespaces"], name),
-        sync: section.or_default_with("sync", default.sync, switch),
-        stale: section.or_default_with("stale", default.stale, str::parse),
-        lost_after: section.or_default_with("lost_after", default.lost_after, duration::parse),
-        max_delete: section.or_default_with("max_delete", default.max_delete, str::parse),
-        confirm_after: section.or_default_with("confirm_after", default.confirm_after, confirm_after),
-        external_names: section.or_default_with("external_names", default.external_names, external_names),
-        labels: propagation(&section, "labels", default.labels),
-        annotations: propagation(&section, "annotations", default.annotations),
+        scheme: settings::NAMES.or(&section, Scheme::default()),
+        namespaces: settings::NAMESPACES.read(&section),
+        sync: settings::SVC_SYNC.or(&section, default.sync),
+        stale: settings::STALE.or(&section, default.stale),
+        lost_after: settings::LOST_AFTER.or(&section, default.lost_after),
+        max_delete: settings::MAX_DELETE.or(&section, default.max_delete),
+        confirm_after: settings::CONFIRM_AFTER.or(&section, default.confirm_after),
+        external_names: settings::EXTERNAL_NAMES.or(&section, default.external_names),
+        labels: propagation(section.section("labels"), &settings::LABELS, &settings::EXCLUDE_LABELS, default.labels),
+        annotations: propagation(
+            section.section("annotations"),
+            &settings::ANNOTATIONS,
+            &settings::EXCLUDE_ANNOTATIONS,
+            default.annotations,
+        ),
         zones: zones(&section),
         hints: hints(&section),
-        traffic_distribution: section.or_default_with("traffic_distribution", default.traffic_distribution, switch),
-        former: split(&section, &["former"], text),
+        traffic_distribution: settings::TRAFFIC_DISTRIBUTION.or(&section, default.traffic_distribution),
+        former: settings::REMOTE_FORMER.read(&section),
         ..default
     };
     section.finish();
@@ -64,29 +66,10 @@ pub(super) fn read(node: &Node<'_>) -> Option<Remote> {
     Some(Remote { mirror, namespace, access, domain })
 }
 
-fn confirm_after(text: &str) -> Result<Option<Duration>, String> {
-    match text {
-        "never" => Ok(None),
-        _ => duration::parse(text).map(Some).map_err(|error| error.to_string()),
-    }
-}
-
-fn external_names(text: &str) -> Result<ExternalNames, String> {
-    match text {
-        "refuse" => Ok(ExternalNames::Refuse),
-        "copy" => Ok(ExternalNames::Copy),
-        _ => Err(format!("{text:?} is neither refuse nor copy")),
-    }
-}
-
 /// Which labels or annotations are copied.
-fn propagation(section: &Section<'_>, key: &str, default: Propagation) -> Propagation {
-    let section = section.section(key);
-    let mut include = split(&section, &["include"], text);
-    if !section.contains("include") {
-        include = default.include;
-    }
-    let read = Propagation { include, exclude: split(&section, &["exclude"], text) };
+fn propagation(section: Section<'_>, only: &List<String>, not: &List<String>, default: Propagation) -> Propagation {
+    let include = if only.is_given(&section) { only.read(&section) } else { default.include };
+    let read = Propagation { include, exclude: not.read(&section) };
     section.finish();
     read
 }
@@ -94,15 +77,9 @@ fn propagation(section: &Section<'_>, key: &str, default: Propagation) -> Propag
 /// `zones: keep` or `drop`, or `zone_map` with a local name for each.
 fn zones(section: &Section<'_>) -> Zones {
     let map: Option<BTreeMap<String, String>> = section.optional("zone_map");
-    let node = section.get("zones");
-    let zones = node.parse_with(|text| match text {
-        "keep" => Ok(Zones::Keep),
-        "drop" => Ok(Zones::Drop),
-        _ => Err(format!("{text:?} is neither keep nor drop; other names for zones stand under zone_map")),
-    });
-    match (map, zones) {
+    match (map, settings::ZONES.read(section)) {
         (Some(_), Some(_)) => {
-            node.problem("there is a zone_map as well: leave one of them out");
+            settings::ZONES.problem(section, "there is a zone_map as well: leave one of them out");
             Zones::Keep
         }
         (Some(map), None) => Zones::Map(map),

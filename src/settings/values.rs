@@ -1,54 +1,17 @@
-//! Single values as they are written, and lists of them. What is refused is said in a way that tells what to write instead.
+//! Single values as they are written. What is refused is said in a way that tells what to write instead.
 
 use std::{fmt::Display, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
-use runtime::{
-    config::{Node, Section},
-    duration, size,
-};
-use serde_yaml::Value;
+use sidecar::command::CommandLine;
 
-use super::target::is_label;
-
-/// The values of a list, or the one value that stands in its place.
-pub(super) fn texts<'a>(section: &Section<'a>, key: &str) -> Vec<Node<'a>> {
-    let node = section.get(key);
-    match node.value() {
-        None => Vec::new(),
-        Some(Value::Sequence(_)) => node.list(),
-        Some(_) => vec![node],
-    }
-}
-
-/// The same for a key and its other spellings, each value in turn separated by commas.
-pub(super) fn split<T, E: Display>(
-    section: &Section<'_>,
-    keys: &[&str],
-    parse: impl Fn(&str) -> Result<T, E>,
-) -> Vec<T> {
-    let mut parsed = Vec::new();
-    for node in keys.iter().flat_map(|key| texts(section, key)) {
-        let Some(text) = node.parse_with(text) else { continue };
-        for item in text.split(',').map(str::trim) {
-            match parse(item) {
-                Ok(value) => parsed.push(value),
-                Err(error) => node.problem(error),
-            }
-        }
-    }
-    parsed
-}
-
-/// In the order of their texts, none twice: what is written in another order is the same.
-pub(super) fn sorted<T: ToString + PartialEq>(mut values: Vec<T>) -> Vec<T> {
-    values.sort_by_cached_key(ToString::to_string);
-    values.dedup();
-    values
+/// Whatever a type reads of itself.
+pub(super) fn parsed<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: T::Err| error.to_string())
 }
 
 /// An address to listen on. `:8080` is every address and `localhost` the loopback one, as in the Go tools; other names
 /// are refused, since which address they mean may change.
-pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
     let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
     let full = match host {
         "" => format!("0.0.0.0:{port}"),
@@ -89,11 +52,11 @@ pub(super) fn name(text: &str) -> Result<String, String> {
     }
 }
 
-pub(super) fn path(text: &str) -> Result<PathBuf, &'static str> {
-    if text.is_empty() { Err("is empty: name a file") } else { Ok(text.into()) }
+pub(super) fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("is empty: name a file".to_owned()) } else { Ok(text.into()) }
 }
 
-pub(super) fn text(text: &str) -> Result<String, std::convert::Infallible> {
+pub(crate) fn text(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
@@ -105,23 +68,41 @@ pub(super) fn positive(text: &str) -> Result<usize, String> {
     number(text).and_then(|n| if n > 0 { Ok(n) } else { Err("must be at least 1".to_owned()) })
 }
 
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    runtime::duration::parse(text).map_err(|error| error.to_string())
+}
+
 /// A time in which something has to happen: none at all would be too short for anything.
 pub(super) fn time(text: &str) -> Result<Duration, String> {
-    let time = duration::parse(text).map_err(|error| error.to_string())?;
+    let time = duration(text)?;
     if time.is_zero() { Err("must be longer than 0s".to_owned()) } else { Ok(time) }
 }
 
-pub(super) fn bytes(text: &str) -> Result<usize, String> {
-    let bytes = size::parse(text).map_err(|error| error.to_string())?;
-    usize::try_from(bytes).map_err(|_| format!("{text:?} is more than this machine can address"))
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    runtime::size::parse(text).map_err(|error| error.to_string())
 }
 
-pub(super) fn boolean(text: &str) -> Result<bool, String> {
+pub(super) fn bytes(text: &str) -> Result<usize, String> {
+    usize::try_from(size(text)?).map_err(|_| format!("{text:?} is more than this machine can address"))
+}
+
+pub(crate) fn boolean(text: &str) -> Result<bool, String> {
     match text {
         "true" | "yes" | "on" => Ok(true),
         "false" | "no" | "off" => Ok(false),
         _ => Err(format!("{text:?} is neither true nor false")),
     }
+}
+
+pub(super) fn command(text: &str) -> Result<CommandLine, String> {
+    CommandLine::parse(text).map_err(|error| error.to_string())
+}
+
+/// What names of namespaces and ports look like (RFC 1123).
+pub(crate) fn is_label(text: &str) -> bool {
+    let valid = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let end = |b: Option<u8>| b.is_some_and(|b| b != b'-');
+    text.len() <= 63 && text.bytes().all(valid) && end(text.bytes().next()) && end(text.bytes().last())
 }
 
 #[cfg(test)]

@@ -1,0 +1,54 @@
+//! What is asked of the endpoints of `fanfare broadcast`, and what is answered.
+
+use proxy::config::{Match, Members, Require};
+
+use super::ROUTE;
+use crate::settings::{
+    List, Setting, flag, group,
+    values::{boolean, number, parsed, text},
+};
+
+group!(GROUP, "Answer";
+    REQUIRE: Setting<Require> = flag("require").at(ROUTE, "require").default("all").one("RULE", parsed),
+        "How many endpoints must answer with success: all, any, majority, a number, or a percentage like 67%";
+    ALL_MUST_SUCCEED: Setting<bool> = flag("all-must-succeed").default("true").switch(boolean),
+        "False is the same as --require any, true as --require all";
+    SUCCESS: List<String> = flag("success").at(ROUTE, "success").default("2xx,3xx").many("STATUSES", text),
+        "Statuses that are a success, for every method and for single ones: 200,PURGE=200,404";
+    ON_EMPTY: Setting<u16> = flag("on-empty").at(ROUTE, "on_empty").default("503").one("STATUS", number),
+        "Status where there is no endpoint";
+    ON_TIMEOUT: Setting<u16> = flag("on-timeout").at(ROUTE, "on_timeout").default("504").one("STATUS", number),
+        "Status where time ran out";
+    MEMBERS: Setting<Members> = flag("members").at(ROUTE, "members").default("ready").one("ready|known", members),
+        "Which endpoints count: those that are ready, or all that are known, where one that is not ready has failed";
+    MIN_ENDPOINTS: Setting<usize> = flag("min-endpoints").at(ROUTE, "min_endpoints").default("0").one("N", number),
+        "Fewer endpoints than this: 503, nothing is sent";
+    RETRIES: Setting<u32> = flag("retries").at(ROUTE, "retries").default("0").one("N", number),
+        "Further attempts per endpoint after a transport failure, while the body is still in the window. They apply \
+         to requests that may be sent twice (--idempotent), and to others only as long as nothing was written to the \
+         endpoint";
+    IDEMPOTENT: List<Option<Box<str>>> = flag("idempotent").at(ROUTE, "idempotent").default("PURGE,BAN")
+        .commas("METHODS", method_or_none),
+        "Methods that may be sent twice to an endpoint, besides GET, HEAD, PUT, DELETE and OPTIONS; `none` for no \
+         other. A request with an Idempotency-Key may be as well. Such a request is sent again where a kept \
+         connection turns out to be closed, and --retries apply to it";
+    REPORT: Setting<bool> = flag("report").at(ROUTE, "report").default("true").switch(boolean),
+        "Answers carry X-Broadcast-Result and X-Broadcast-Endpoint, and Accept: application/vnd.broadcast+json gets \
+         the whole report";
+);
+
+fn members(text: &str) -> Result<Members, String> {
+    match text {
+        "ready" => Ok(Members::Ready),
+        "known" => Ok(Members::Known),
+        _ => Err(format!("{text:?} is not a set of members: use ready or known")),
+    }
+}
+
+/// A method that may be sent twice; `none` for no other than those that always may.
+fn method_or_none(text: &str) -> Result<Option<Box<str>>, String> {
+    match text {
+        "none" => Ok(None),
+        method => Match::method(method).map(Some).map_err(|error| error.to_string()),
+    }
+}

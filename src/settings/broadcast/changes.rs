@@ -1,0 +1,61 @@
+//! What `fanfare broadcast` changes about requests and answers.
+
+use proxy::config::{Direction, FieldLine, FieldName, HostValue, NewPath, Prefix};
+
+use super::ROUTE;
+use crate::settings::{List, Setting, flag, group, values::parsed};
+
+group!(GROUP, "Changes";
+    STRIP_PREFIX: Setting<Prefix> = flag("strip-prefix").at(ROUTE, "strip_prefix").one("PATH", parsed),
+        "Whole segments that are taken off the front of a path that begins with them: with /api, /api/v1 goes on as \
+         /v1";
+    REWRITE: Setting<NewPath> = flag("rewrite").at(ROUTE, "rewrite").one("PATH", parsed),
+        "Path that takes the place of the request's; * at its end is what the * of the route's path stands for, or \
+         all after the first slash. The query stays";
+    HOST: Setting<HostValue> = flag("host").at(ROUTE, "host").default("the client's").one("HOST|{authority}", parsed),
+        "Host that endpoints get; {authority} is each one's own name, or address, and port";
+    SET_HEADER: List<FieldLine> = flag("set-header").at(ROUTE, "headers.request.set").many("NAME: VALUE", request_line),
+        "Header field that endpoints get in place of the client's; in the file also a mapping of names to values";
+    ADD_HEADER: List<FieldLine> = flag("add-header").at(ROUTE, "headers.request.add").many("NAME: VALUE", request_line),
+        "Header field that they get beside the client's";
+    REMOVE_HEADER: List<FieldName> = flag("remove-header").at(ROUTE, "headers.request.remove")
+        .commas("NAME", request_name),
+        "Header field of the client's that they do not get";
+    SET_RESPONSE_HEADER: List<FieldLine> = flag("set-response-header").at(ROUTE, "headers.response.set")
+        .many("NAME: VALUE", response_line),
+        "Header field that the client gets in place of the endpoint's";
+    ADD_RESPONSE_HEADER: List<FieldLine> = flag("add-response-header").at(ROUTE, "headers.response.add")
+        .many("NAME: VALUE", response_line),
+        "Header field that it gets beside the endpoint's";
+    REMOVE_RESPONSE_HEADER: List<FieldName> = flag("remove-response-header").at(ROUTE, "headers.response.remove")
+        .commas("NAME", response_name),
+        "Header field of the endpoint's that it does not get";
+);
+
+fn request_line(text: &str) -> Result<FieldLine, String> {
+    line(text, Direction::Request)
+}
+
+fn response_line(text: &str) -> Result<FieldLine, String> {
+    line(text, Direction::Response)
+}
+
+fn request_name(text: &str) -> Result<FieldName, String> {
+    name(text, Direction::Request)
+}
+
+fn response_name(text: &str) -> Result<FieldName, String> {
+    name(text, Direction::Response)
+}
+
+fn line(text: &str, direction: Direction) -> Result<FieldLine, String> {
+    let line: FieldLine = parsed(text)?;
+    line.name().may_change(direction).map_err(|error| error.to_string())?;
+    Ok(line)
+}
+
+fn name(text: &str, direction: Direction) -> Result<FieldName, String> {
+    let name: FieldName = parsed(text)?;
+    name.may_change(direction).map_err(|error| error.to_string())?;
+    Ok(name)
+}

@@ -1,0 +1,49 @@
+//! How a process that broadcasts behaves.
+
+use proxy::config::AccessLog;
+
+use crate::settings::{ROOT, Setting, flag, group, process, values::boolean};
+
+/// Which routes have to be ready for the process to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ready {
+    /// Each of them.
+    All,
+    /// One of them.
+    Any,
+}
+
+group!(GROUP, "Process";
+    + process::METRICS_INTERFACE.entry;
+    READY: Setting<Ready> = flag("ready").at(ROOT, "ready").default("all").one("all|any", ready),
+        "Which routes need an endpoint for the process to be ready: all of them, or any one; /-/ready?route=NAME \
+         tells of each";
+    READY_NO_ENDPOINT: Setting<bool> = flag("ready-no-endpoint").at(ROOT, "ready_no_endpoint").default("false")
+        .switch(boolean),
+        "Ready even where a route has no endpoint";
+    + process::DRAIN_DELAY.entry;
+    + process::DRAIN_IDLE.entry;
+    + process::DRAIN_TIMEOUT.entry;
+    + process::LOG_LEVEL.entry;
+    + process::LOG_FORMAT.entry;
+    ACCESS_LOG: Setting<AccessLog> = flag("access-log").at(ROOT, "access_log").default("text")
+        .one("off|text|json", access_log),
+        "One line per request on standard output, with the outcome of every endpoint";
+);
+
+fn ready(text: &str) -> Result<Ready, String> {
+    match text {
+        "all" => Ok(Ready::All),
+        "any" => Ok(Ready::Any),
+        _ => Err(format!("{text:?} does not say which routes have to be ready: use all or any")),
+    }
+}
+
+fn access_log(text: &str) -> Result<AccessLog, String> {
+    match text {
+        "off" | "false" => Ok(AccessLog::Off),
+        "text" => Ok(AccessLog::Text),
+        "json" => Ok(AccessLog::Json),
+        _ => Err(format!("{text:?} is not an access log: use off, text or json")),
+    }
+}

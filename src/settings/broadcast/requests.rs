@@ -1,0 +1,65 @@
+//! The listener of `fanfare broadcast`, and which requests it takes.
+
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
+use proxy::config::{Match, ViaName};
+
+use super::{LISTENER, ROUTE};
+use crate::settings::{
+    List, Setting, flag, group,
+    values::{address, boolean, bytes, network, parsed, positive, size},
+};
+
+group!(GROUP, "Requests";
+    INTERFACE: Setting<SocketAddr> = flag("interface").short('i').always().at(LISTENER, "listen")
+        .default("0.0.0.0:8080").one("ADDRESS:PORT", address),
+        "Where requests come in; port 0 takes a free one. Required in the file";
+    KEEPALIVE: Setting<bool> = flag("keepalive").at(LISTENER, "keepalive").default("true").switch(boolean),
+        "Client connections carry more than one request";
+    ALLOW: List<Match> = flag("allow").at(LISTENER, "allow").default("everything").many("METHODS PATH", allowed),
+        "What may be requested, like 'PURGE,BAN /cache/*'; the rest is 403, and 400 what an endpoint may read as a \
+         path outside";
+    LENIENT_TARGET: Setting<bool> = flag("lenient-target").at(LISTENER, "lenient_target").default("false")
+        .switch(boolean),
+        "Takes targets with |^{}\\\" in them as they are, as ban expressions have them, and passes them on as they \
+         came";
+    VIA_NAME: Setting<ViaName> = flag("via-name").at(LISTENER, "via_name")
+        .default("namespace and service of the pod, else host and listener").one("TEXT", parsed),
+        "What this deployment is called in Via, by which it notices that a request has been here before: the same for \
+         all its replicas, and for no other tier";
+    TRUST_FORWARDED: List<IpNet> = flag("trust-forwarded").at(LISTENER, "trust_forwarded").default("nobody")
+        .commas("CIDR", network),
+        "Clients whose Forwarded and X-Forwarded-* fields are kept; those of others are replaced";
+    MAX_BODY: Setting<u64> = flag("max-body").at(ROUTE, "max_body").default("unlimited").one("SIZE", size),
+        "Longest request body; longer is 413";
+    START_AFTER: Setting<u64> = flag("start-after").at(ROUTE, "start_after").default("64KiB").one("SIZE", size),
+        "A request goes to the endpoints once its body is whole, or so much of it is there: what a slow client costs \
+         is paid here. 0 begins with the head";
+    STREAM: Setting<bool> = flag("stream").at(ROUTE, "stream").default("false").switch(boolean),
+        "A request goes to the endpoints at the first piece of its body, whatever --start-after says; for clients \
+         that send as they go";
+    MIN_BODY_RATE: Setting<u64> = flag("min-body-rate").at(ROUTE, "min_body_rate").default("1KiB").one("SIZE", rate),
+        "Bytes a second that a client must send of its body on average after the first 10s, else 408; and that it \
+         must take of an answer once it does not take all of it, else it is cut off. Only time in which the client is \
+         waited for counts. 0 is any";
+    MAX_TARGET: Setting<usize> = flag("max-target").at(LISTENER, "max_target").default("16KiB").one("SIZE", bytes),
+        "Longest request target; longer is 414";
+    MAX_HEAD: Setting<usize> = flag("max-head").at(LISTENER, "max_head").default("64KiB").one("SIZE", bytes),
+        "Longest request head; longer is 431";
+    MAX_FIELDS: Setting<usize> = flag("max-fields").at(LISTENER, "max_fields").default("128").one("N", positive),
+        "Most header fields of a request; more is 431";
+);
+
+/// What may be requested.
+fn allowed(text: &str) -> Result<Match, String> {
+    if text.trim() == "everything" {
+        return Err("\"everything\" stands alone: take out the rest, or this".to_owned());
+    }
+    parsed(text)
+}
+
+/// Bytes in a second, which may be said.
+fn rate(text: &str) -> Result<u64, String> {
+    size(text.strip_suffix("/s").unwrap_or(text))
+}
