@@ -9,7 +9,7 @@
 //! In reading order: [`client`] connects, [`watch`] is the only watcher, [`index`] merges what it sees into one view per
 //! Service (pure), [`build`] turns views into clusters (pure) and bundles bursts, [`source`] keeps named clusters of the
 //! snapshot up to date from all that. [`catalog`] is the same for those who want Services as a whole: their labels, all
-//! ports, and how what is gone came to be gone. This is the only crate that sees kube.
+//! ports, and how what is gone came to be gone. [`service_account_keys`] fetches what verifies callers. This is the only crate that sees kube.
 
 pub mod build;
 pub mod catalog;
@@ -17,6 +17,7 @@ pub mod client;
 pub mod index;
 pub mod lease;
 pub mod metrics;
+pub mod service_account_keys;
 pub mod source;
 pub mod watch;
 pub mod workload;

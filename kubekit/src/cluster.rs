@@ -72,6 +72,9 @@ pub struct Cluster {
     _in_use: File,
     directory: TempDir,
     accounts: AtomicU32,
+    /// The file of the key that signs tokens of service accounts, and those that they are verified with.
+    signing_key: PathBuf,
+    verifying_keys: Vec<PathBuf>,
 }
 
 /// The cluster that the tests of one process share. It ends with the process.
@@ -129,6 +132,9 @@ impl Cluster {
             etcd_port,
             _peer_port: peer_port,
             _in_use: in_use,
+            // The key of the certificate that it signs for itself serves for tokens as well.
+            signing_key: directory.path().join("certs/apiserver.key"),
+            verifying_keys: vec![directory.path().join("certs/apiserver.key")],
             directory,
             accounts: AtomicU32::new(0),
         };
@@ -203,9 +209,8 @@ impl Cluster {
         args.push(format!("--etcd-servers=http://127.0.0.1:{}", self.etcd_port.number));
         args.push(format!("--token-auth-file={}", path("tokens.csv")));
         args.push(format!("--cert-dir={}", path("certs")));
-        // The key of the certificate that it signs for itself serves for tokens as well.
-        args.push(format!("--service-account-key-file={}", path("certs/apiserver.key")));
-        args.push(format!("--service-account-signing-key-file={}", path("certs/apiserver.key")));
+        args.extend(self.verifying_keys.iter().map(|key| format!("--service-account-key-file={}", key.display())));
+        args.push(format!("--service-account-signing-key-file={}", self.signing_key.display()));
         self.apiserver = Some(self.spawn("kube-apiserver", &args));
         self.await_ready().await;
     }
@@ -224,6 +229,28 @@ impl Cluster {
     /// Ends the API server as a crash does: SIGKILL.
     pub fn kill_apiserver(&mut self) {
         drop(self.apiserver.take().expect("the API server runs"));
+    }
+
+    /// Has the API server sign tokens of service accounts with a new key (on P-256, where the first one is an RSA key), by a restart. The
+    /// tokens of former keys stay good where these are kept.
+    ///
+    /// # Panics
+    /// Where it does not run, or does not get ready again.
+    pub async fn rotate_signing_key(&mut self, keep: bool) {
+        let key = rcgen::KeyPair::generate().expect("a key can be made");
+        let number = self.next_account();
+        let file = |kind: &str| self.directory.path().join(format!("service-accounts-{number}.{kind}"));
+        let (private, public) = (file("key"), file("pub"));
+        for (path, pem) in [(&private, key.serialize_pem()), (&public, key.public_key_pem())] {
+            fs::write(path, pem).expect("the run directory can be written");
+        }
+        if !keep {
+            self.verifying_keys.clear();
+        }
+        self.verifying_keys.push(public);
+        self.signing_key = private;
+        self.stop_apiserver().await;
+        self.start_apiserver().await;
     }
 
     /// Makes the API server hang: connections stay open and nothing answers. Undone by [`Cluster::resume_apiserver`].

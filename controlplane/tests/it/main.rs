@@ -5,4 +5,5 @@ mod catalog;
 mod lease;
 mod outages;
 mod rights;
+mod service_account_keys;
 mod slices;

@@ -122,6 +122,19 @@ impl Cluster {
         Account { name: name.into(), namespace: namespace.into(), kubeconfig }
     }
 
+    /// A token of a service account for this audience, good for so many seconds (at least 600).
+    ///
+    /// # Panics
+    /// Where there is none of that name.
+    pub async fn token(&self, namespace: &str, name: &str, audience: &str, seconds: u32) -> String {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client().await, namespace);
+        let request: TokenRequest =
+            serde_json::from_value(json!({"spec": {"audiences": [audience], "expirationSeconds": seconds}}))
+                .expect("a valid request");
+        let answer = accounts.create_token_request(name, &PostParams::default(), &request).await;
+        answer.expect("an administrator may ask for a token").status.expect("an answer has a status").token
+    }
+
     async fn patch_all(&self, yaml: &str, params: &PatchParams) -> Result<Vec<DynamicObject>, Refused> {
         let client = self.client().await;
         let mut applied = Vec::new();

@@ -1,0 +1,176 @@
+//! The keys that sign the tokens of service accounts, fetched from the API server: at the start, every few minutes, and when somebody has shown a
+//! token of a key that is not known, at a bounded rate. While they cannot be fetched, the last ones stay in force.
+
+use std::time::Duration;
+
+use access::{
+    metrics::{KEY_AGE, KEY_FETCHES, key_fetches_from_zero},
+    service_accounts::{InvalidKeys, KeySet, Publisher},
+};
+use hyper::Request;
+use kube::Client;
+use runtime::{backoff::Backoff, readiness::Gate};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tracing::{info, warn};
+
+/// What names the issuer, at every API server.
+const CONFIGURATION: &str = "/.well-known/openid-configuration";
+
+/// Where the keys are, at every API server. What the configuration says about that is for clients outside, and may lead anywhere.
+const KEYS: &str = "/openid/v1/jwks";
+
+/// Time-outs and pauses between fetches.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Where nothing asks for it.
+    pub refresh: Duration,
+    /// At least, where somebody asks. It grows to the next one while what is fetched is what was known, so that tokens that nobody has signed
+    /// make no load.
+    pub asked_least: Duration,
+    /// At most, where somebody asks.
+    pub asked_most: Duration,
+    /// For an answer.
+    pub answer: Duration,
+}
+
+/// Keeps the keys up to date.
+pub struct KeySource {
+    client: Client,
+    publisher: Publisher,
+    gate: Gate,
+    pace: Pace,
+}
+
+/// Why keys could not be fetched.
+#[derive(Debug, thiserror::Error)]
+enum FetchError {
+    #[error("{path}: {error}{}", hint(error))]
+    Request { path: &'static str, error: kube::Error },
+    #[error("{0}: no answer in time")]
+    Late(&'static str),
+    #[error("{KEYS}: {0}")]
+    Invalid(#[from] InvalidKeys),
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            refresh: Duration::from_secs(300),
+            asked_least: Duration::from_secs(1),
+            asked_most: Duration::from_secs(15),
+            answer: Duration::from_secs(10),
+        }
+    }
+}
+
+// === impl KeySource ===
+
+impl KeySource {
+    /// Fetches with this client; the gate opens with the first keys and stays open.
+    #[must_use]
+    pub fn new(client: Client, publisher: Publisher, gate: Gate, pace: Pace) -> Self {
+        Self { client, publisher, gate, pace }
+    }
+
+    /// Keeps the keys current for ever.
+    pub async fn run(self) {
+        key_fetches_from_zero();
+        let fetched = tokio::sync::watch::Sender::new(Instant::now());
+        tokio::select! {
+            () = self.keep(&fetched) => {}
+            () = report_age(fetched.subscribe()) => {}
+        }
+    }
+
+    async fn keep(&self, fetched: &tokio::sync::watch::Sender<Instant>) {
+        let mut failing = Backoff::new(self.pace.asked_least, 2.0, self.pace.asked_most.max(self.pace.asked_least));
+        let mut in_vain = failing.clone();
+        let mut known: Option<KeySet> = None;
+        let mut told = None;
+        loop {
+            let began = Instant::now();
+            match self.fetch().await {
+                Ok(keys) => {
+                    ::metrics::counter!(KEY_FETCHES, "result" => "ok").increment(1);
+                    fetched.send_replace(Instant::now());
+                    failing.reset();
+                    if known.as_ref() != Some(&keys) {
+                        in_vain.reset();
+                        info!(issuer = keys.issuer(), keys = keys.ids().count(), "keys of service accounts fetched");
+                        self.publisher.publish(keys.clone());
+                        self.gate.set_ready();
+                        known = Some(keys);
+                    } else if told.is_some() {
+                        info!("keys of service accounts can be fetched again");
+                    }
+                    told = None;
+                    self.until_due(began, in_vain.next_delay()).await;
+                }
+                Err(error) => {
+                    ::metrics::counter!(KEY_FETCHES, "result" => "failed").increment(1);
+                    self.tell(&error, &mut told, known.is_some());
+                    sleep(failing.next_delay()).await;
+                }
+            }
+        }
+    }
+
+    /// Waits until it is time, or somebody asks and the last fetch is long enough ago.
+    async fn until_due(&self, began: Instant, pause: Duration) {
+        let asked = async {
+            self.publisher.wanted().await;
+            sleep_until(began + pause).await;
+        };
+        tokio::select! {
+            () = asked => {}
+            () = sleep_until(began + self.pace.refresh) => {}
+        }
+    }
+
+    async fn fetch(&self) -> Result<KeySet, FetchError> {
+        let configuration = self.get(CONFIGURATION).await?;
+        let keys = self.get(KEYS).await?;
+        Ok(KeySet::parse(configuration.as_bytes(), keys.as_bytes())?)
+    }
+
+    async fn get(&self, path: &'static str) -> Result<String, FetchError> {
+        let request = Request::get(path).body(Vec::new()).expect("the paths are valid");
+        match timeout(self.pace.answer, self.client.request_text(request)).await {
+            Ok(answer) => answer.map_err(|error| FetchError::Request { path, error }),
+            Err(_) => Err(FetchError::Late(path)),
+        }
+    }
+
+    /// Says what is wrong, once.
+    fn tell(&self, error: &FetchError, told: &mut Option<String>, has_keys: bool) {
+        let why = error.to_string();
+        if !has_keys {
+            self.gate.set_not_ready(format!("the API server's keys cannot be fetched: {why}"));
+        }
+        if told.as_ref() != Some(&why) {
+            let meanwhile = if has_keys { "the last ones stay in force" } else { "no service account is let in" };
+            warn!("cannot fetch the keys that sign tokens of service accounts, {meanwhile}: {why}");
+            *told = Some(why);
+        }
+    }
+}
+
+/// Reports the age of the keys for ever.
+async fn report_age(fetched: tokio::sync::watch::Receiver<Instant>) {
+    let mut ticks = interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let age = fetched.borrow().elapsed();
+        ::metrics::gauge!(KEY_AGE).set(age.as_secs_f64());
+    }
+}
+
+fn hint(error: &kube::Error) -> &'static str {
+    match error {
+        kube::Error::Api(status) if status.code == 403 => {
+            " (bind the ClusterRole system:service-account-issuer-discovery to this process's service account)"
+        }
+        _ => "",
+    }
+}
