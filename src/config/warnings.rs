@@ -41,6 +41,7 @@ fn of_route(route: &Route, target: Option<&Target>, warn: &mut impl FnMut(&str, 
     let Match { methods, .. } = &route.matches;
     lower_case(methods.iter().map(|method| &**method), |message| warn(".match.methods", message));
     lower_case(route.policy.success.methods(), |message| warn(".success", message));
+    lower_case(route.policy.idempotent.iter().map(|method| &**method), |message| warn(".idempotent", message));
     let timeouts = &route.policy.timeouts;
     let total = runtime::duration::format(timeouts.total);
     if timeouts.connect > timeouts.total {
@@ -117,9 +118,15 @@ mod tests {
 
     #[test]
     fn methods_in_small_letters_are_said_wherever_they_stand() {
-        let route = "{match: {methods: [PURGE, ban]}, success: ['purge=200'], to: {endpoints: '192.0.2.1:80'}}";
+        let route = "{match: {methods: [PURGE, ban]}, success: ['purge=200'], idempotent: [PURGE, ban],
+            to: {endpoints: '192.0.2.1:80'}}";
         let said = warnings(route, "allow: ['PURGE /a', 'get /b'],");
-        let paths = ["broadcast[0].allow[1]", "broadcast[0].routes[0].match.methods", "broadcast[0].routes[0].success"];
+        let paths = [
+            "broadcast[0].allow[1]",
+            "broadcast[0].routes[0].match.methods",
+            "broadcast[0].routes[0].success",
+            "broadcast[0].routes[0].idempotent",
+        ];
         assert_eq!(said.len(), paths.len(), "{said:?}");
         for (said, path) in said.iter().zip(paths) {
             assert!(said.starts_with(path) && said.contains("compared as they are written"), "{said}");
