@@ -1,29 +1,29 @@
 //! The one way from a checked configuration to a running process: bind, run, drain. Every subcommand and every
 //! in-process test takes it.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+mod running;
+
+use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context as _;
 use runtime::{drain::Drain, listener, readiness::Readiness, signal::Request, telemetry::Telemetry};
-use tokio::{
-    sync::{mpsc, oneshot},
-    task::JoinSet,
-};
+use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
     broadcast,
     config::Config,
     kubernetes::Kubernetes,
     leader::{self, Leader},
-    reload::{Change, Reloader},
+    reload::Reloader,
     roles,
     shared::Shared,
 };
+use running::{AdminTask, RunningProcess};
 
 /// Everything that is listened on is, and nothing is answered yet.
-pub(crate) struct Bound {
-    broadcast: Option<broadcast::Bound>,
-    roles: Vec<roles::Bound>,
+pub(crate) struct BoundProcess {
+    broadcast: Option<broadcast::BoundDataPlane>,
+    roles: Vec<roles::BoundRole>,
     /// Ended after the roles, which write under it.
     leader: Option<Leader>,
     /// Tells the roles when to end.
@@ -46,20 +46,6 @@ pub(crate) enum Ended {
     AtOnce,
 }
 
-/// What the main loop waits for.
-enum Next {
-    Asked(Option<Request>),
-    Changed(Box<Change>),
-    /// A role has nothing left to do, or cannot go on.
-    RoleEnded(anyhow::Result<()>),
-}
-
-/// How long an admin request under way may hold up the end.
-const ADMIN_PATIENCE: Duration = Duration::from_secs(1);
-
-/// How long a reload waits for the first list of endpoints of new targets.
-const FIRST_LIST_PATIENCE: Duration = Duration::from_secs(10);
-
 // === impl Ended ===
 
 impl Ended {
@@ -69,9 +55,9 @@ impl Ended {
     }
 }
 
-// === impl Bound ===
+// === impl BoundProcess ===
 
-impl Bound {
+impl BoundProcess {
     /// Binds every listener. Port 0 takes a free one.
     ///
     /// # Errors
@@ -85,7 +71,7 @@ impl Bound {
         let shared = Shared::new(readiness.clone(), config.clone());
         let broadcast = match config.proxy.listeners.is_empty() {
             true => None,
-            false => Some(broadcast::Bound::bind(&config, &shared, kubernetes.clone())?),
+            false => Some(broadcast::BoundDataPlane::bind(&config, &shared, kubernetes.clone())?),
         };
         let (leadership, leader) = leader::start(config.leader_elect.as_ref(), &kubernetes, &readiness).await?;
         let context =
@@ -106,7 +92,7 @@ impl Bound {
 
     /// Where requests to broadcast come in, in the order of the configuration.
     pub(crate) fn addresses(&self) -> &[SocketAddr] {
-        self.broadcast.as_ref().map_or(&[], broadcast::Bound::addresses)
+        self.broadcast.as_ref().map_or(&[], broadcast::BoundDataPlane::addresses)
     }
 
     /// Where the admin API is.
@@ -127,21 +113,17 @@ impl Bound {
     pub(crate) async fn run(
         self,
         mut requests: mpsc::Receiver<Request>,
-        mut reloader: Option<Reloader>,
+        reloader: Option<Reloader>,
     ) -> anyhow::Result<Ended> {
         let addresses = self.addresses().to_vec();
-        let (stop_admin, admin) = self.admin.map(serve_admin).unzip();
+        let admin = self.admin.map(AdminTask::spawn);
         let shared = self.shared;
-        let mut reload_asked = self.reload_asked;
-        let mut broadcast = match self.broadcast {
+        let (broadcast, reload_asked) = match self.broadcast {
             Some(broadcast) => match unless_ended(broadcast.start(&shared), &mut requests).await {
-                Ok((started, asked)) => {
-                    reload_asked |= asked;
-                    Some(started?)
-                }
+                Ok((started, asked)) => (Some(started?), self.reload_asked || asked),
                 Err(request) => return Ok(Ended::before_start(request)),
             },
-            None => None,
+            None => (None, self.reload_asked),
         };
         if let Some(broadcast) = &broadcast {
             shared.set_data_plane(&broadcast.handle);
@@ -156,97 +138,13 @@ impl Bound {
             }
             roles.spawn(async move { role.run.await.context(role.name) });
         }
-        if let Some((_, address)) = &admin {
-            tracing::info!("listening on http://{address} for the admin API");
+        if let Some(admin) = &admin {
+            tracing::info!("listening on http://{} for the admin API", admin.address);
         }
-
-        let mut failed = None;
-        loop {
-            let next = if std::mem::take(&mut reload_asked) {
-                Next::Asked(Some(Request::Reload))
-            } else {
-                tokio::select! {
-                    request = requests.recv() => Next::Asked(request),
-                    change = Reloader::next(&mut reloader) => Next::Changed(Box::new(change)),
-                    Some(ended) = roles.join_next() => Next::RoleEnded(ended.unwrap_or_else(|panic| Err(panic.into()))),
-                }
-            };
-            let change = match next {
-                Next::Asked(Some(Request::Exit)) => return Ok(Ended::AtOnce),
-                Next::Asked(Some(Request::Reload)) => {
-                    if let Some(broadcast) = &broadcast {
-                        broadcast.sources.ask_again();
-                    }
-                    match &reloader {
-                        Some(reloader) => reloader.read(),
-                        None => {
-                            tracing::info!(
-                                "endpoints are looked for again; the configuration is the command line, which does not change"
-                            );
-                            continue;
-                        }
-                    }
-                }
-                // Nobody is left who could ask for anything else.
-                Next::Asked(Some(Request::Drain) | None) => break,
-                Next::Changed(change) => *change,
-                Next::RoleEnded(Ok(())) if broadcast.is_some() || !roles.is_empty() => continue,
-                Next::RoleEnded(ended) => {
-                    failed = ended.err();
-                    break;
-                }
-            };
-            let data_plane = broadcast.as_mut().map(|broadcast| (&broadcast.handle, &mut broadcast.sources));
-            let reload = crate::reload::apply(change, &shared, data_plane, FIRST_LIST_PATIENCE);
-            match unless_ended(reload, &mut requests).await {
-                Ok(((), asked)) => reload_asked = asked,
-                Err(Request::Exit) => return Ok(Ended::AtOnce),
-                Err(_) => break,
-            }
-        }
-
-        let process = shared.current().process.clone();
-        shared.readiness.set_draining();
-        let drain = async {
-            tokio::time::sleep(process.drain_delay).await;
-            self.drain.start();
-            let data_plane = async {
-                match broadcast.take() {
-                    Some(broadcast) => broadcast.drain(process.drain_idle, process.drain_timeout).await,
-                    None => 0,
-                }
-            };
-            let (cut, ended) = tokio::join!(data_plane, end_of(&mut roles, process.drain_timeout));
-            failed = failed.take().or(ended.err());
-            if let Some(leader) = self.leader {
-                leader.release().await;
-            }
-            cut
-        };
-        let Ok((cut, _)) = unless_ended(drain, &mut requests).await else { return Ok(Ended::AtOnce) };
-        if let (Some(stop), Some((task, _))) = (stop_admin, admin) {
-            let _ = stop.send(());
-            let _ = tokio::time::timeout(ADMIN_PATIENCE, task).await;
-        }
-        failed.map_or(Ok(Ended::Drained { cut }), Err)
+        let (leader, drain) = (self.leader, self.drain);
+        let running = RunningProcess { broadcast, roles, leader, drain, admin, shared, reloader, reload_asked };
+        running.run(requests).await
     }
-}
-
-/// Waits until every role has ended, and cuts those that have not in time.
-async fn end_of(roles: &mut JoinSet<anyhow::Result<()>>, timeout: Duration) -> anyhow::Result<()> {
-    let all = async {
-        let mut first = Ok(());
-        while let Some(ended) = roles.join_next().await {
-            first = first.and(ended.unwrap_or_else(|panic| Err(panic.into())));
-        }
-        first
-    };
-    if let Ok(ended) = tokio::time::timeout(timeout, all).await {
-        return ended;
-    }
-    tracing::warn!(roles = roles.len(), "not ended within the drain timeout, and cut");
-    roles.shutdown().await;
-    Ok(())
 }
 
 /// Waits for the work, unless a request to drain or exit comes first. Returns with it whether a reload was asked for
@@ -266,21 +164,4 @@ pub(crate) async fn unless_ended<T>(
             },
         }
     }
-}
-
-type AdminTask = (tokio::task::JoinHandle<()>, SocketAddr);
-
-fn serve_admin(admin: listener::Bound) -> (oneshot::Sender<()>, AdminTask) {
-    let address = admin.addr();
-    let (stop, stopped) = oneshot::channel();
-    let task = tokio::spawn(async move {
-        let run = admin.run(async move {
-            // A dropped sender stops it too.
-            let _ = stopped.await;
-        });
-        if let Err(error) = run.await {
-            tracing::error!(%error, "the admin API has ended");
-        }
-    });
-    (stop, (task, address))
 }

@@ -7,7 +7,7 @@ use runtime::readiness::{Gate, Readiness};
 use crate::{config::Config, kubernetes::Kubernetes, routes_gate, shared::Shared, sources::Sources};
 
 /// Every listener is bound, and nothing is answered yet.
-pub(crate) struct Bound {
+pub(crate) struct BoundDataPlane {
     server: proxy::Server,
     /// Not ready from the start, so that nobody is told otherwise before requests see the first endpoints.
     routes: Gate,
@@ -17,16 +17,16 @@ pub(crate) struct Bound {
 }
 
 /// Requests are answered.
-pub(crate) struct Running {
+pub(crate) struct RunningDataPlane {
     running: proxy::Running,
     pub(crate) handle: proxy::Handle,
     pub(crate) sources: Sources,
-    _gate: routes_gate::Task,
+    _gate: routes_gate::RoutesGateTask,
 }
 
-// === impl Bound ===
+// === impl BoundDataPlane ===
 
-impl Bound {
+impl BoundDataPlane {
     /// Binds every listener.
     ///
     /// # Errors
@@ -52,19 +52,19 @@ impl Bound {
     ///
     /// # Errors
     /// A source of endpoints cannot even be started.
-    pub(crate) async fn start(self, shared: &Shared) -> anyhow::Result<Running> {
+    pub(crate) async fn start(self, shared: &Shared) -> anyhow::Result<RunningDataPlane> {
         let Self { server, routes, mut sources, lists } = self;
         sources.start(&shared.current().targets).await?;
         let running = server.start();
         let handle = running.handle();
         let _gate = routes_gate::spawn(routes, shared, handle.clone(), lists);
-        Ok(Running { running, handle, sources, _gate })
+        Ok(RunningDataPlane { running, handle, sources, _gate })
     }
 }
 
-// === impl Running ===
+// === impl RunningDataPlane ===
 
-impl Running {
+impl RunningDataPlane {
     /// Ends what is in flight, and cuts what has not ended in time. Returns how many connections that were.
     pub(crate) async fn drain(self, idle: Duration, timeout: Duration) -> usize {
         self.running.drain(idle, timeout).await.cut

@@ -37,19 +37,19 @@ pub(crate) struct Config {
     /// How names of endpoints are looked up.
     pub(crate) dns: Dns,
     /// The elections that this process takes part in.
-    pub(crate) elect: Vec<elect::Config>,
+    pub(crate) elect: Vec<elect::ElectConfig>,
     /// What is exported, in what form and where to.
-    pub(crate) discover: Vec<discover::Config>,
+    pub(crate) discover: Vec<discover::DiscoverConfig>,
     /// The stores that are pulled from, and the files that they are written to.
-    pub(crate) bridge: Vec<bridge::Config>,
+    pub(crate) bridge: Vec<bridge::BridgeConfig>,
     /// The endpoints API.
-    pub(crate) endpoints: Option<endpoints::Config>,
+    pub(crate) endpoints: Option<endpoints::EndpointsConfig>,
     /// The services of other kube clusters that are mirrored.
-    pub(crate) mirror: Option<mirror::Config>,
+    pub(crate) mirror: Option<mirror::MirrorConfig>,
     /// Which of several replicas writes; none: this process does, alone.
-    pub(crate) leader_elect: Option<leader::Config>,
+    pub(crate) leader_elect: Option<leader::LeaderElectConfig>,
     /// How Kubernetes is reached, if anything needs it.
-    pub(crate) kubernetes: Kubernetes,
+    pub(crate) kubernetes: KubernetesConfig,
     /// Where the admin API listens; none: nowhere.
     pub(crate) admin: Option<SocketAddr>,
     /// How the process behaves.
@@ -60,7 +60,7 @@ pub(crate) struct Config {
 
 /// How Kubernetes is reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Kubernetes {
+pub(crate) struct KubernetesConfig {
     /// The kubeconfig file; none: `$KUBECONFIG`, else in-cluster.
     pub(crate) kubeconfig: Option<PathBuf>,
 }

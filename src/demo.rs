@@ -16,7 +16,7 @@ use runtime::{
 };
 use tokio::sync::mpsc;
 
-use crate::{app::Bound, cli::Demo, config::Config};
+use crate::{app::BoundProcess, cli::Demo, config::Config};
 use origin::Origin;
 use screen::Screen;
 
@@ -39,7 +39,7 @@ pub(crate) async fn run(arguments: &Demo, mut signals: mpsc::Receiver<Request>) 
     let telemetry = telemetry::init(Level::Error, Format::Text);
     runtime::limits::raise_open_files();
     let origins = Origin::start(NAMES).await.context("cannot start the origins")?;
-    let bound = Bound::bind(config(arguments.interface, &origins)?, &telemetry).await?;
+    let bound = BoundProcess::bind(config(arguments.interface, &origins)?, &telemetry).await?;
     let admin = bound.admin_address().context("the demo has an admin API")?;
     let mut stage = Stage { broadcaster: bound.addresses()[0], admin, origins };
     let readiness = bound.readiness();

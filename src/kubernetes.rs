@@ -20,7 +20,7 @@ pub(crate) struct Kubernetes {
 
 impl Kubernetes {
     /// Nothing is connected until somebody asks.
-    pub(crate) fn new(config: &config::Kubernetes) -> Self {
+    pub(crate) fn new(config: &config::KubernetesConfig) -> Self {
         Self { kubeconfig: config.kubeconfig.clone(), watches: Arc::default() }
     }
 

@@ -5,7 +5,7 @@ use controlplane::lease::{self, Elector, Leadership, LockKind};
 use runtime::{drain::Drain, readiness::Readiness};
 use tokio::task::JoinHandle;
 
-use crate::{config::leader::Config, identity, kubernetes::Kubernetes};
+use crate::{config::leader::LeaderElectConfig, identity, kubernetes::Kubernetes};
 
 /// The election under way. The lease is given back after the writers have ended.
 pub(crate) struct Leader {
@@ -18,7 +18,7 @@ pub(crate) struct Leader {
 /// # Errors
 /// There is no usable configuration for Kubernetes.
 pub(crate) async fn start(
-    config: Option<&Config>,
+    config: Option<&LeaderElectConfig>,
     kubernetes: &Kubernetes,
     readiness: &Readiness,
 ) -> anyhow::Result<(Leadership, Option<Leader>)> {

@@ -10,7 +10,7 @@ use std::{
 use runtime::file_watch::{FileEvent, FileWatch};
 
 use crate::{
-    config::{Config, Kubernetes, Process, Unreadable},
+    config::{Config, KubernetesConfig, Process, Unreadable},
     shared::Shared,
     sources::Sources,
 };
@@ -152,7 +152,7 @@ fn needs_restart(current: &Config, new: &Config) -> Vec<&'static str> {
         endpoints,
         mirror,
         leader_elect,
-        kubernetes: Kubernetes { kubeconfig },
+        kubernetes: KubernetesConfig { kubeconfig },
         admin,
         // Whatever was written otherwise and means the same.
         written: _,

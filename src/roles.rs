@@ -29,7 +29,7 @@ pub(crate) struct Context {
 }
 
 /// A role that listens already, and does not answer yet.
-pub(crate) struct Bound {
+pub(crate) struct BoundRole {
     /// What logs call it.
     pub(crate) name: &'static str,
     /// Where it listens.
@@ -42,7 +42,7 @@ pub(crate) struct Bound {
 ///
 /// # Errors
 /// An address cannot be bound, or Kubernetes is needed and there is no usable configuration for it.
-pub(crate) async fn bind(config: &Config, context: &Context) -> anyhow::Result<Vec<Bound>> {
+pub(crate) async fn bind(config: &Config, context: &Context) -> anyhow::Result<Vec<BoundRole>> {
     let mut bound = Vec::new();
     bound.extend(elect::bind(&config.elect, context).await?);
     bound.extend(discover::bind(&config.discover, context).await?);

@@ -14,14 +14,14 @@ use crate::{
 const NAMED: usize = 5;
 
 /// The task; dropping it ends it.
-pub(crate) struct Task(tokio::task::JoinHandle<()>);
+pub(crate) struct RoutesGateTask(tokio::task::JoinHandle<()>);
 
 /// The state of every route by name: ready, or why not.
 type Routes = BTreeMap<String, Result<(), String>>;
 
 /// Keeps the gate and the parts in step with the routes and with their sources of endpoints.
-pub(crate) fn spawn(gate: Gate, shared: &Shared, handle: proxy::Handle, sources: Readiness) -> Task {
-    Task(tokio::spawn(keep(gate, shared.clone(), handle, sources)))
+pub(crate) fn spawn(gate: Gate, shared: &Shared, handle: proxy::Handle, sources: Readiness) -> RoutesGateTask {
+    RoutesGateTask(tokio::spawn(keep(gate, shared.clone(), handle, sources)))
 }
 
 async fn keep(gate: Gate, shared: Shared, handle: proxy::Handle, sources: Readiness) {
@@ -75,9 +75,9 @@ fn whole(routes: &Routes, ready: Ready) -> Result<(), String> {
     Err(reasons.collect::<Vec<_>>().join("; "))
 }
 
-// === impl Task ===
+// === impl RoutesGateTask ===
 
-impl Drop for Task {
+impl Drop for RoutesGateTask {
     fn drop(&mut self) {
         self.0.abort();
     }

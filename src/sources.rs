@@ -20,12 +20,12 @@ pub(crate) struct Sources {
     reader: Reader,
     readiness: Readiness,
     kubernetes: Kubernetes,
-    running: BTreeMap<ClusterName, Task>,
+    running: BTreeMap<ClusterName, SourceTask>,
     resolver: Resolver,
 }
 
 /// A source that runs until it is dropped.
-struct Task(JoinHandle<()>);
+struct SourceTask(JoinHandle<()>);
 
 // === impl Sources ===
 
@@ -105,7 +105,7 @@ impl Sources {
         self.publisher.apply(unused.into_iter().map(Change::Remove));
     }
 
-    async fn spawn(&mut self, cluster: &ClusterName, target: &Target) -> anyhow::Result<Task> {
+    async fn spawn(&mut self, cluster: &ClusterName, target: &Target) -> anyhow::Result<SourceTask> {
         let gate = self.readiness.register(cluster.as_str());
         let (cluster, publisher) = (cluster.clone(), self.publisher.clone());
         let task = match target {
@@ -125,13 +125,13 @@ impl Sources {
                 tokio::spawn(KubeSource { cluster, selection, kube, publisher, gate }.run())
             }
         };
-        Ok(Task(task))
+        Ok(SourceTask(task))
     }
 }
 
-// === impl Task ===
+// === impl SourceTask ===
 
-impl Drop for Task {
+impl Drop for SourceTask {
     fn drop(&mut self) {
         self.0.abort();
     }

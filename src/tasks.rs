@@ -13,7 +13,7 @@ use tokio::{runtime::Runtime, sync::mpsc};
 
 use crate::{
     UNUSABLE,
-    app::{Bound, Ended, unless_ended},
+    app::{BoundProcess, Ended, unless_ended},
     cli,
     config::{Config, Unreadable},
     demo,
@@ -105,7 +105,7 @@ fn run_with(config: Config, warnings: &Problems, follow: Option<&Path>) -> anyho
     let ended = runtime.block_on(async {
         let mut requests = signals()?;
         // Whatever the start waits for, a signal ends it.
-        match unless_ended(Bound::bind(config, &telemetry), &mut requests).await {
+        match unless_ended(BoundProcess::bind(config, &telemetry), &mut requests).await {
             Ok((bound, reload)) => bound?.reload_at_once(reload).run(requests, follow.map(Reloader::new)).await,
             Err(request) => Ok(Ended::before_start(request)),
         }

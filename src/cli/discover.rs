@@ -56,9 +56,9 @@ pub(super) fn amend(flags: &mut Flags, matches: &ArgMatches, environment: &impl 
 
 #[cfg(test)]
 mod tests {
-    use crate::{cli::Task, config::discover::Config};
+    use crate::{cli::Task, config::discover::DiscoverConfig};
 
-    fn parse(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Config, String> {
+    fn parse(arguments: &[&str], environment: &[(&str, &str)]) -> Result<DiscoverConfig, String> {
         let environment =
             |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).into());
         let task = crate::cli::parse_with(["fanfare", "discover"].iter().chain(arguments).copied(), &environment);

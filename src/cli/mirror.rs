@@ -75,7 +75,7 @@ pub(super) fn coredns(flags: Flags, matches: &ArgMatches) -> CoreDns {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{cli::Task, config::mirror::Config};
+    use crate::{cli::Task, config::mirror::MirrorConfig};
 
     fn task(arguments: &[&str], environment: &[(&str, &str)]) -> Task {
         let environment =
@@ -84,7 +84,7 @@ mod tests {
             .unwrap_or_else(|error| panic!("{error}"))
     }
 
-    fn parse(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Config, String> {
+    fn parse(arguments: &[&str], environment: &[(&str, &str)]) -> Result<MirrorConfig, String> {
         let Task::Serve(flags) = task(arguments, environment) else { panic!("it is to serve") };
         flags.config().map(|config| config.mirror.expect("it mirrors")).map_err(|problems| problems.to_string())
     }

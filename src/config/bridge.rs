@@ -5,7 +5,7 @@ use std::time::Duration;
 use runtime::config::Section;
 use serde::Serialize;
 
-use super::store::{self, Access};
+use super::store::{self, StoreAccess};
 use crate::settings::bridge as settings;
 
 /// How often is looked, and how long a look may take, where nothing is said.
@@ -14,21 +14,21 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is configured.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct Config {
+pub(crate) struct BridgeConfig {
     /// What is pulled.
     #[serde(flatten)]
     pub(crate) bridge: export::bridge::Config,
     /// How the store is reached.
     #[serde(flatten)]
-    pub(crate) access: Access,
+    pub(crate) access: StoreAccess,
     /// Pull once and end.
     pub(crate) once: bool,
 }
 
 /// Reads it, if it is there.
-pub(super) fn read(root: &Section<'_>) -> Vec<Config> {
+pub(super) fn read(root: &Section<'_>) -> Vec<BridgeConfig> {
     let nodes = root.list("bridge");
-    let mut configs: Vec<Config> = Vec::new();
+    let mut configs: Vec<BridgeConfig> = Vec::new();
     for (number, node) in nodes.iter().enumerate() {
         let section = node.section();
         let default = if nodes.len() == 1 { "bridge".to_owned() } else { format!("bridge-{}", number + 1) };
@@ -43,7 +43,7 @@ pub(super) fn read(root: &Section<'_>) -> Vec<Config> {
     configs
 }
 
-fn one(section: &Section<'_>, default: String) -> Option<Config> {
+fn one(section: &Section<'_>, default: String) -> Option<BridgeConfig> {
     let name = settings::NAME.or(section, default);
     let from = settings::FROM.required(section);
     let to = settings::TO.required(section);
@@ -58,5 +58,5 @@ fn one(section: &Section<'_>, default: String) -> Option<Config> {
         return None;
     }
     let bridge = export::bridge::Config { name: name.into(), from, to, interval, require_manifest, timeout };
-    Some(Config { bridge, access, once })
+    Some(BridgeConfig { bridge, access, once })
 }

@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use runtime::config::{Collector, Problems, Section};
 use serde_yaml::Value;
 
-use super::{Config, Dns, Kubernetes, Process, Written, bridge, broadcast, discover, elect, endpoints, leader, mirror};
+use super::{
+    Config, Dns, KubernetesConfig, Process, Written, bridge, broadcast, discover, elect, endpoints, leader, mirror,
+};
 use crate::settings::{
     self, ROLES,
     broadcast::{
@@ -54,7 +56,7 @@ impl Config {
             dns: dns(&root),
             proxy,
             targets,
-            kubernetes: Kubernetes { kubeconfig },
+            kubernetes: KubernetesConfig { kubeconfig },
             admin,
             process,
             written: Written::new(raw),

@@ -14,7 +14,7 @@ use runtime::config::{Node, Section};
 use serde::{Serialize, Serializer};
 use serde_yaml::Value;
 
-use super::store::{self, Access};
+use super::store::{self, StoreAccess};
 use crate::settings::{discover as settings, values::boolean};
 
 /// What `{format}` in a place stands for.
@@ -22,7 +22,7 @@ const FORMAT: &str = "{format}";
 
 /// What is configured: one selection, written in one or several formats.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct Config {
+pub(crate) struct DiscoverConfig {
     /// Its name in logs and metrics, and of its file in a directory.
     pub(crate) name: String,
     /// What is selected.
@@ -41,7 +41,7 @@ pub(crate) struct Config {
     pub(crate) cluster: Arc<str>,
     /// How the stores are reached.
     #[serde(flatten)]
-    pub(crate) access: Access,
+    pub(crate) access: StoreAccess,
     /// What may go without having been seen to go.
     pub(crate) limits: Limits,
     /// When it is written.
@@ -59,14 +59,14 @@ pub(crate) struct Output {
 }
 
 /// Reads it, if it is there.
-pub(super) fn read(root: &Section<'_>) -> Vec<Config> {
+pub(super) fn read(root: &Section<'_>) -> Vec<DiscoverConfig> {
     // Several writers exclude each other by a manifest.
     let replicas = match root.get("leader_elect").value() {
         Some(Value::Mapping(leader)) => leader.get("enabled").is_none_or(|enabled| !is_false(enabled)),
         _ => false,
     };
     let nodes = root.list("discover");
-    let mut configs: Vec<Config> = Vec::new();
+    let mut configs: Vec<DiscoverConfig> = Vec::new();
     let mut written = HashMap::new();
     for (number, node) in nodes.iter().enumerate() {
         let section = node.section();
@@ -93,7 +93,7 @@ pub(super) fn read(root: &Section<'_>) -> Vec<Config> {
     configs
 }
 
-fn one(section: &Section<'_>, default: String, replicas: bool) -> Option<Config> {
+fn one(section: &Section<'_>, default: String, replicas: bool) -> Option<DiscoverConfig> {
     let name = settings::NAME.or(section, default);
     let select = section.section("select");
     let labels = settings::SELECT.required(&select);
@@ -130,7 +130,19 @@ fn one(section: &Section<'_>, default: String, replicas: bool) -> Option<Config>
     let once = settings::ONCE.or(section, false);
     let namespaces = if namespaces.is_empty() { None } else { Some(namespaces) };
     let select = Selection::Labels { selector: labels?, namespaces };
-    Some(Config { name, select, model, outputs: outputs?, listen, manifest, cluster, access, limits, pace, once })
+    Some(DiscoverConfig {
+        name,
+        select,
+        model,
+        outputs: outputs?,
+        listen,
+        manifest,
+        cluster,
+        access,
+        limits,
+        pace,
+        once,
+    })
 }
 
 /// The formats, each with the options that are given.

@@ -21,7 +21,7 @@ const DEFAULT_TTL: Duration = Duration::from_secs(10);
 
 /// One election.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Config {
+pub(crate) struct ElectConfig {
     /// Its name, which is the lock's.
     pub(crate) name: String,
     /// The lock's namespace.
@@ -54,8 +54,8 @@ pub(crate) struct Config {
 }
 
 /// Reads them.
-pub(super) fn read(root: &Section<'_>) -> Vec<Config> {
-    let mut elections: Vec<Config> = Vec::new();
+pub(super) fn read(root: &Section<'_>) -> Vec<ElectConfig> {
+    let mut elections: Vec<ElectConfig> = Vec::new();
     for node in root.list("elect") {
         let Some(election) = one(&node) else { continue };
         if elections.iter().any(|other| other.name == election.name) {
@@ -77,10 +77,10 @@ pub(super) fn read(root: &Section<'_>) -> Vec<Config> {
     elections
 }
 
-fn one(node: &Node<'_>) -> Option<Config> {
+fn one(node: &Node<'_>) -> Option<ElectConfig> {
     let section = node.section();
     let periods = [settings::TTL, settings::RENEW_DEADLINE, settings::RETRY_PERIOD];
-    let config = Config {
+    let config = ElectConfig {
         name: settings::ELECTION.required(&section).unwrap_or_default(),
         namespace: settings::NAMESPACE.or(&section, "default".to_owned()),
         lock: settings::LOCK_TYPE.or(&section, LockKind::default()),

@@ -20,7 +20,7 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What is configured.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Config {
+pub(crate) struct EndpointsConfig {
     /// The services, none twice; the first one answers where none is named.
     pub(crate) services: Vec<ServiceName>,
     /// The namespace of those that have none; none: the process's own.
@@ -46,7 +46,7 @@ pub(crate) struct Config {
 }
 
 /// Reads it, if it is there.
-pub(super) fn read(root: &Section<'_>) -> Option<Config> {
+pub(super) fn read(root: &Section<'_>) -> Option<EndpointsConfig> {
     let section = root.optional_section("endpoints")?;
     let mut services: Vec<ServiceName> = Vec::new();
     for service in settings::SERVICE.read(&section) {
@@ -59,7 +59,7 @@ pub(super) fn read(root: &Section<'_>) -> Option<Config> {
     if settings::SERVICE.get(&section).value().is_none() {
         settings::SERVICE.problem(&section, "is missing: name a service");
     }
-    let config = Config {
+    let config = EndpointsConfig {
         services,
         namespace: settings::NAMESPACE.read(&section),
         listen: settings::LISTEN.read(&section),
@@ -95,14 +95,14 @@ fn as_text<S: Serializer>(value: &Option<CommandLine>, serializer: S) -> Result<
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Config {
+    fn parse(text: &str) -> EndpointsConfig {
         let config = crate::config::Config::parse(text.as_bytes()).unwrap_or_else(|problems| panic!("{problems}"));
         config.endpoints.expect("it is configured")
     }
 
     #[test]
     fn services_come_in_order_as_a_list_or_with_commas() {
-        let names = |config: Config| config.services.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let names = |config: EndpointsConfig| config.services.iter().map(ToString::to_string).collect::<Vec<_>>();
         let list = parse("endpoints: {listen: 8080, services: [shop/cache, db]}");
         assert_eq!(list.listen, Some(([0, 0, 0, 0], 8080).into()));
         assert_eq!(names(list), ["shop/cache", "db"]);

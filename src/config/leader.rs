@@ -19,7 +19,7 @@ const RETRY: Duration = Duration::from_secs(2);
 
 /// Which of several replicas writes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Config {
+pub(crate) struct LeaderElectConfig {
     /// The Lease's name.
     pub(crate) name: String,
     /// Its namespace; none: the service account's.
@@ -32,11 +32,11 @@ pub(crate) struct Config {
 }
 
 /// Reads it, if it is there and not disabled.
-pub(super) fn read(root: &Section<'_>) -> Option<Config> {
+pub(super) fn read(root: &Section<'_>) -> Option<LeaderElectConfig> {
     let section = root.optional_section("leader_elect")?;
     let enabled = LEADER_ELECT.or(&section, true);
     let periods = [LEADER_ELECT_LEASE_DURATION, LEADER_ELECT_RENEW_DEADLINE, LEADER_ELECT_RETRY_PERIOD];
-    let config = Config {
+    let config = LeaderElectConfig {
         name: LEADER_ELECT_RESOURCE_NAME.or(&section, "fanfare".to_owned()),
         namespace: LEADER_ELECT_RESOURCE_NAMESPACE.read(&section),
         id: LEADER_ELECT_ID.read(&section),

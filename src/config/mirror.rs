@@ -14,7 +14,7 @@ use mirror::{
 use runtime::config::{Node, Section};
 use serde::Serialize;
 
-pub(crate) use access::Access;
+pub(crate) use access::RemoteAccess;
 pub(crate) use remote::Remote;
 
 use crate::settings::mirror as settings;
@@ -26,7 +26,7 @@ const GLOBAL_DOMAIN: &str = "cluster.global";
 
 /// What is mirrored, and how.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct Config {
+pub(crate) struct MirrorConfig {
     /// The remote clusters.
     pub(crate) remotes: Vec<Remote>,
     /// Services of several of them as one.
@@ -61,13 +61,13 @@ pub(crate) struct GlobalServices {
 }
 
 /// Reads it, if it is there.
-pub(super) fn read(root: &Section<'_>) -> Option<Config> {
+pub(super) fn read(root: &Section<'_>) -> Option<MirrorConfig> {
     let section = root.optional_section("mirror")?;
     let default = mirror::config::Config::default();
     let nodes = section.list("remotes");
     let remotes: Vec<_> = nodes.iter().filter_map(remote::read).collect();
     let incomplete = remotes.len() < nodes.len();
-    let config = Config {
+    let config = MirrorConfig {
         remotes,
         global: section.optional_section("global").and_then(global),
         resync: settings::RESYNC_PERIOD.or(&section, default.resync),
@@ -114,9 +114,9 @@ fn global(section: Section<'_>) -> Option<GlobalServices> {
     label.map(|_| global)
 }
 
-// === impl Config ===
+// === impl MirrorConfig ===
 
-impl Config {
+impl MirrorConfig {
     /// What the mirror takes, in a pod of this namespace. Before that is known, something stands in its place that no
     /// namespace is called by chance.
     pub(crate) fn in_namespace(&self, own: Option<&str>) -> mirror::config::Config {

@@ -8,7 +8,7 @@ use crate::settings::store::{self as settings, Header};
 
 /// How a store is reached. Secrets are not shown.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub(crate) struct Access {
+pub(crate) struct StoreAccess {
     /// For places that are S3.
     pub(crate) s3: S3Options,
     /// For places that are URLs.
@@ -17,7 +17,7 @@ pub(crate) struct Access {
 }
 
 /// Reads `s3` and `headers`.
-pub(super) fn read(section: &Section<'_>) -> Access {
+pub(super) fn read(section: &Section<'_>) -> StoreAccess {
     let s3 = section.section("s3");
     let (access, secret) = (settings::S3_ACCESS_KEY.read(&s3), settings::S3_SECRET_KEY.read(&s3));
     if access.is_some() != secret.is_some() {
@@ -37,7 +37,7 @@ pub(super) fn read(section: &Section<'_>) -> Access {
         ca_file: settings::S3_CA_FILE.read(&s3),
     };
     s3.finish();
-    Access { s3: options, headers: settings::HEADERS.read(section) }
+    StoreAccess { s3: options, headers: settings::HEADERS.read(section) }
 }
 
 fn names<S: Serializer>(headers: &[Header], serializer: S) -> Result<S::Ok, S::Error> {

@@ -17,7 +17,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 pub(super) struct Origin {
     name: &'static str,
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<OriginState>,
     server: Option<Server>,
 }
 
@@ -43,7 +43,7 @@ pub(super) struct Arrived {
     pub(super) body: Bytes,
 }
 
-struct Shared {
+struct OriginState {
     name: &'static str,
     mode: watch::Sender<Mode>,
     arrived: watch::Sender<VecDeque<Arrived>>,
@@ -74,7 +74,7 @@ impl Origin {
         let mut origins = Vec::new();
         for (name, listener) in names.into_iter().zip(listeners) {
             let (mode, arrived) = (watch::Sender::new(Mode::Healthy), watch::Sender::default());
-            let shared = Arc::new(Shared { name, mode, arrived });
+            let shared = Arc::new(OriginState { name, mode, arrived });
             let address = listener.local_addr()?;
             origins.push(Self { name, address, server: Some(serve(listener, shared.clone())), shared });
         }
@@ -121,7 +121,7 @@ impl Origin {
     }
 }
 
-fn serve(listener: TcpListener, shared: Arc<Shared>) -> Server {
+fn serve(listener: TcpListener, shared: Arc<OriginState>) -> Server {
     let router = Router::new().route("/-/{mode}", post(set_mode)).fallback(answer).with_state(shared);
     let (stop, mut stopped) = watch::channel(());
     let stopped = async move {
@@ -132,7 +132,7 @@ fn serve(listener: TcpListener, shared: Arc<Shared>) -> Server {
     Server { stop, task: tokio::spawn(async move { serve.await }) }
 }
 
-async fn set_mode(State(shared): State<Arc<Shared>>, Path(mode): Path<String>) -> Response {
+async fn set_mode(State(shared): State<Arc<OriginState>>, Path(mode): Path<String>) -> Response {
     let mode = match &*mode {
         "healthy" => Mode::Healthy,
         "failing" => Mode::Failing,
@@ -143,7 +143,7 @@ async fn set_mode(State(shared): State<Arc<Shared>>, Path(mode): Path<String>) -
     format!("{} is {} now\n", shared.name, mode.describe()).into_response()
 }
 
-async fn answer(State(shared): State<Arc<Shared>>, method: Method, uri: Uri, body: Bytes) -> Response {
+async fn answer(State(shared): State<Arc<OriginState>>, method: Method, uri: Uri, body: Bytes) -> Response {
     let arrived = Arrived { method, target: uri.to_string(), body };
     let Arrived { method, target, body } = &arrived;
     let got = format!("{} got {method} {target} with {} bytes of body", shared.name, body.len());

@@ -5,13 +5,13 @@ use std::time::Duration;
 use export::{bridge::Bridge, sink::Connect};
 use futures::future::join_all;
 
-use super::{Bound, Context};
-use crate::config::bridge::Config;
+use super::{BoundRole, Context};
+use crate::config::bridge::BridgeConfig;
 
 /// How long pulling once may take.
 const ONCE: Duration = Duration::from_secs(60);
 
-pub(super) async fn bind(config: &[Config], context: &Context) -> anyhow::Result<Option<Bound>> {
+pub(super) async fn bind(config: &[BridgeConfig], context: &Context) -> anyhow::Result<Option<BoundRole>> {
     if config.is_empty() {
         return Ok(None);
     }
@@ -47,5 +47,5 @@ pub(super) async fn bind(config: &[Config], context: &Context) -> anyhow::Result
         let (once, _) = tokio::join!(once, always);
         once
     });
-    Ok(Some(Bound { name: "bridge", addresses: Vec::new(), run }))
+    Ok(Some(BoundRole { name: "bridge", addresses: Vec::new(), run }))
 }

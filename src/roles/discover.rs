@@ -21,9 +21,9 @@ use runtime::{
     listener::{self, Limits, WaitingRoom},
 };
 
-use super::{Bound, Context};
+use super::{BoundRole, Context};
 use crate::{
-    config::discover::{Config, Output},
+    config::discover::{DiscoverConfig, Output},
     identity,
 };
 
@@ -34,13 +34,13 @@ const ONCE: Duration = Duration::from_secs(60);
 const CONNECTIONS: usize = 1024;
 
 /// What runs for one output.
-struct Running {
+struct RunningExport {
     pipeline: Pipeline,
     once: bool,
 }
 
 /// Binds the listeners and begins to follow the services.
-pub(super) async fn bind(config: &[Config], context: &Context) -> anyhow::Result<Option<Bound>> {
+pub(super) async fn bind(config: &[DiscoverConfig], context: &Context) -> anyhow::Result<Option<BoundRole>> {
     if config.is_empty() {
         return Ok(None);
     }
@@ -74,7 +74,7 @@ pub(super) async fn bind(config: &[Config], context: &Context) -> anyhow::Result
             let gate = context.readiness.register(format!("discover {}", export.name));
             let reader = follow(&kube, config.select.clone(), gate);
             let pipeline = Pipeline::new(export, reader, &process, &connect)?;
-            running.push(Running { pipeline, once: config.once });
+            running.push(RunningExport { pipeline, once: config.once });
         }
     }
     let mut listeners = Vec::new();
@@ -86,10 +86,10 @@ pub(super) async fn bind(config: &[Config], context: &Context) -> anyhow::Result
     }
     let addresses = listeners.iter().map(listener::Bound::addr).collect();
     let run = Box::pin(run(running, listeners, context.drain.clone()));
-    Ok(Some(Bound { name: "discover", addresses, run }))
+    Ok(Some(BoundRole { name: "discover", addresses, run }))
 }
 
-fn export(config: &Config, output: &Output) -> Export {
+fn export(config: &DiscoverConfig, output: &Output) -> Export {
     let name = match config.outputs.len() {
         1 => config.name.clone(),
         _ => format!("{}-{}", config.name, output.format.name()),
@@ -106,7 +106,7 @@ fn export(config: &Config, output: &Output) -> Export {
 }
 
 /// Follows until the drain; ends by itself where everything is to be written only once.
-async fn run(running: Vec<Running>, listeners: Vec<listener::Bound>, drain: DrainWatch) -> anyhow::Result<()> {
+async fn run(running: Vec<RunningExport>, listeners: Vec<listener::Bound>, drain: DrainWatch) -> anyhow::Result<()> {
     let (once, always): (Vec<_>, Vec<_>) = running.into_iter().partition(|running| running.once);
     let goes_on = !always.is_empty();
     let once = async {

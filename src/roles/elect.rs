@@ -16,17 +16,17 @@ use runtime::{
 use sidecar::elect::{self, About, Api, StepDownAccess, run_hooks};
 use tokio::{sync::oneshot, task::JoinSet};
 
-use super::{Bound, Context};
-use crate::{config::elect::Config, identity};
+use super::{BoundRole, Context};
+use crate::{config::elect::ElectConfig, identity};
 
 /// Binds the API and gets every election ready to begin.
-pub(super) async fn bind(elections: &[Config], context: &Context) -> anyhow::Result<Option<Bound>> {
+pub(super) async fn bind(elections: &[ElectConfig], context: &Context) -> anyhow::Result<Option<BoundRole>> {
     if elections.is_empty() {
         return Ok(None);
     }
     elect::metrics::describe();
     let connection = context.kubernetes.connect().await?;
-    let mut running = Running { tasks: JoinSet::new(), leaving: Drain::new(), exits: Vec::new() };
+    let mut running = RunningElections { tasks: JoinSet::new(), leaving: Drain::new(), exits: Vec::new() };
     let mut bound = Vec::new();
     for config in elections {
         bound.push(running.election(config, &connection, context)?);
@@ -51,11 +51,11 @@ pub(super) async fn bind(elections: &[Config], context: &Context) -> anyhow::Res
     };
     let addresses = api.iter().map(listener::Bound::addr).collect();
     let run = Box::pin(run(running, api, closing, context.drain.clone()));
-    Ok(Some(Bound { name: "elect", addresses, run }))
+    Ok(Some(BoundRole { name: "elect", addresses, run }))
 }
 
 /// The elections under way.
-struct Running {
+struct RunningElections {
     /// Everything that ends with them.
     tasks: JoinSet<()>,
     /// Begins when the leases are to be given back.
@@ -64,9 +64,14 @@ struct Running {
     exits: Vec<oneshot::Receiver<String>>,
 }
 
-impl Running {
+impl RunningElections {
     /// One election, its elector not yet begun.
-    fn election(&mut self, config: &Config, connection: &Connection, context: &Context) -> anyhow::Result<Election> {
+    fn election(
+        &mut self,
+        config: &ElectConfig,
+        connection: &Connection,
+        context: &Context,
+    ) -> anyhow::Result<Election> {
         let Connection { client, namespace } = connection;
         let host = identity::host();
         let id = config.id.clone().unwrap_or_else(|| host.clone());
@@ -131,7 +136,12 @@ impl Running {
 }
 
 /// The API answers until the last lease is given back.
-async fn run(running: Running, api: Option<listener::Bound>, closing: Drain, drain: DrainWatch) -> anyhow::Result<()> {
+async fn run(
+    running: RunningElections,
+    api: Option<listener::Bound>,
+    closing: Drain,
+    drain: DrainWatch,
+) -> anyhow::Result<()> {
     let closed = closing.watch();
     let mut api = tokio::spawn(async move {
         match api {

@@ -15,8 +15,8 @@ use runtime::{
 use sidecar::endpoints::{Api, Deliver, Exec, HostsFile, Service, deliver, metrics};
 use tokio::time::MissedTickBehavior;
 
-use super::{Bound, Context};
-use crate::{config::endpoints::Config, identity};
+use super::{BoundRole, Context};
+use crate::{config::endpoints::EndpointsConfig, identity};
 
 /// The most connections at a time, beside those that wait: many pods keep theirs.
 const CONNECTIONS: usize = 1024;
@@ -28,7 +28,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_secs(90);
 
 /// Binds the API and begins to follow the services.
-pub(super) async fn bind(config: Option<&Config>, context: &Context) -> anyhow::Result<Option<Bound>> {
+pub(super) async fn bind(config: Option<&EndpointsConfig>, context: &Context) -> anyhow::Result<Option<BoundRole>> {
     let Some(config) = config else { return Ok(None) };
     metrics::describe();
     if let Some(max_age) = config.max_age.filter(|max_age| *max_age < QUIET) {
@@ -75,10 +75,10 @@ pub(super) async fn bind(config: Option<&Config>, context: &Context) -> anyhow::
     let addresses = api.iter().map(listener::Bound::addr).collect();
     let gate = config.max_age.map(|max_age| (context.readiness.register("age of the endpoints"), max_age));
     let run = Box::pin(run(services, deliveries(config), api, gate, context.drain.clone()));
-    Ok(Some(Bound { name: "endpoints", addresses, run }))
+    Ok(Some(BoundRole { name: "endpoints", addresses, run }))
 }
 
-fn deliveries(config: &Config) -> Deliver {
+fn deliveries(config: &EndpointsConfig) -> Deliver {
     let hosts =
         config.hosts_file.as_ref().map(|path| HostsFile { path: path.clone(), domain: config.cluster_domain.clone() });
     let exec = config.exec.as_ref().map(|command| Exec {

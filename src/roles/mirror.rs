@@ -10,15 +10,15 @@ use mirror::{Connections, Mirror};
 use runtime::listener::{self, Limits};
 use tokio::{sync::watch, task::JoinSet};
 
-use super::{Bound, Context};
-use crate::{config::mirror::Config, identity};
+use super::{BoundRole, Context};
+use crate::{config::mirror::MirrorConfig, identity};
 use api::Api;
 
 /// How long a dry run waits for a cluster to tell what it has.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Binds the listener, and connects to nobody yet but in name.
-pub(super) async fn bind(config: Option<&Config>, context: &Context) -> anyhow::Result<Option<Bound>> {
+pub(super) async fn bind(config: Option<&MirrorConfig>, context: &Context) -> anyhow::Result<Option<BoundRole>> {
     let Some(config) = config else { return Ok(None) };
     mirror::metrics::describe();
     let local = context.kubernetes.connect().await?;
@@ -55,7 +55,7 @@ pub(super) async fn bind(config: Option<&Config>, context: &Context) -> anyhow::
             drop(following);
             planned
         });
-        return Ok(Some(Bound { name: "mirror", addresses: Vec::new(), run }));
+        return Ok(Some(BoundRole { name: "mirror", addresses: Vec::new(), run }));
     }
     let api = Api { health: mirror.health(), readiness: context.readiness.clone(), metrics: context.metrics.clone() };
     let api = match config.listen {
@@ -81,7 +81,7 @@ pub(super) async fn bind(config: Option<&Config>, context: &Context) -> anyhow::
         let (served, ()) = tokio::join!(serving, mirroring);
         served.context("the listener of the mirror")
     });
-    Ok(Some(Bound { name: "mirror", addresses, run }))
+    Ok(Some(BoundRole { name: "mirror", addresses, run }))
 }
 
 /// What a client's access is made of it follows by itself. Only where it leads to another server, which may be another

@@ -11,7 +11,7 @@ use crate::settings::mirror as settings;
 /// How a remote cluster is reached. Nothing of it is secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Access {
+pub(crate) enum RemoteAccess {
     /// As a kubeconfig says.
     Kubeconfig {
         /// The file.
@@ -43,7 +43,7 @@ pub(crate) enum Token {
 }
 
 /// Reads it. As in the tool that this replaces, a kubeconfig outranks a URL, and a file with the token a variable.
-pub(super) fn read(section: &Section<'_>) -> Option<Access> {
+pub(super) fn read(section: &Section<'_>) -> Option<RemoteAccess> {
     let kubeconfig = settings::TARGET_KUBE_CONFIG.read(section);
     let context = settings::TARGET_CONTEXT.read(section);
     let url = settings::REMOTE_API_URL.read(section);
@@ -53,7 +53,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Access> {
     let token_file = settings::REMOTE_SA_TOKEN_PATH.read(section);
     let token_variable = settings::REMOTE_TOKEN_ENV.read(section);
     if let Some(path) = kubeconfig {
-        return Some(Access::Kubeconfig { path, context });
+        return Some(RemoteAccess::Kubeconfig { path, context });
     }
     if vouched_by.is_some() && !settings::REMOTE_CA_URL.is_given(section) {
         let message = "is about ca_url, which is not there; for the API server itself use ca_file";
@@ -77,12 +77,12 @@ pub(super) fn read(section: &Section<'_>) -> Option<Access> {
         let message = "is missing: name a kubeconfig of the remote cluster, or its url";
         settings::TARGET_KUBE_CONFIG.problem(section, message);
     }
-    Some(Access::Server { url: url?, trust, token })
+    Some(RemoteAccess::Server { url: url?, trust, token })
 }
 
-// === impl Access ===
+// === impl RemoteAccess ===
 
-impl Access {
+impl RemoteAccess {
     /// The access itself.
     ///
     /// # Errors

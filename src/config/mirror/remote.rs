@@ -9,7 +9,7 @@ use mirror::{
 use runtime::config::{Node, Section};
 use serde::Serialize;
 
-use super::{Access, access};
+use super::{RemoteAccess, access};
 use crate::settings::{List, mirror as settings};
 
 /// One remote cluster.
@@ -20,7 +20,7 @@ pub(crate) struct Remote {
     /// Where its mirrors are here; none: in the pod's own namespace.
     pub(crate) namespace: Option<String>,
     /// How it is reached.
-    pub(crate) access: Access,
+    pub(crate) access: RemoteAccess,
     /// The domain under which its services are asked for.
     pub(crate) domain: String,
 }

@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 
-fn parse(text: &str) -> super::Config {
+fn parse(text: &str) -> super::MirrorConfig {
     let config = Config::parse(text.as_bytes()).unwrap_or_else(|problems| panic!("{problems}"));
     config.mirror.expect("it is there")
 }
