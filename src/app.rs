@@ -20,7 +20,7 @@ use crate::{
 };
 use running::{AdminTask, RunningProcess};
 
-/// Everything that is listened on is, and nothing is answered yet.
+/// A process whose listeners are bound, and which does not answer yet.
 pub(crate) struct BoundProcess {
     broadcast: Option<broadcast::BoundDataPlane>,
     roles: Vec<roles::BoundRole>,
@@ -30,14 +30,14 @@ pub(crate) struct BoundProcess {
     drain: Drain,
     admin: Option<listener::Bound>,
     shared: Shared,
-    /// A reload was asked for before anything ran.
+    /// A reload was requested before anything ran.
     reload_asked: bool,
 }
 
-/// How it ended.
+/// How a process has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// In order: what was in flight has finished, or the deadline has cut so many.
+    /// In order: requests in flight have finished, or were cut at the deadline.
     Drained {
         /// Connections that were cut.
         cut: usize,
@@ -85,7 +85,7 @@ impl BoundProcess {
         Ok(Self { broadcast, roles, leader, drain, admin, shared, reload_asked: false })
     }
 
-    /// Has it reload as soon as it runs, if that was asked for before.
+    /// Makes it reload as soon as it runs, if a reload was requested before.
     pub(crate) fn reload_at_once(self, asked: bool) -> Self {
         Self { reload_asked: asked, ..self }
     }

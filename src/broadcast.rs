@@ -6,17 +6,17 @@ use runtime::readiness::{Gate, Readiness};
 
 use crate::{config::Config, kubernetes::Kubernetes, routes_gate, shared::Shared, sources::Sources};
 
-/// Every listener is bound, and nothing is answered yet.
+/// A data plane whose listeners are bound, and which does not answer yet.
 pub(crate) struct BoundDataPlane {
     server: proxy::Server,
     /// Not ready from the start, so that nobody is told otherwise before requests see the first endpoints.
     routes: Gate,
     sources: Sources,
-    /// Of the sources: what it means for the process is decided by the routes.
+    /// Readiness of the sources. What it means for the process is decided by the routes.
     lists: Readiness,
 }
 
-/// Requests are answered.
+/// A data plane that answers requests.
 pub(crate) struct RunningDataPlane {
     running: proxy::Running,
     pub(crate) handle: proxy::Handle,
@@ -65,7 +65,7 @@ impl BoundDataPlane {
 // === impl RunningDataPlane ===
 
 impl RunningDataPlane {
-    /// Ends what is in flight, and cuts what has not ended in time. Returns how many connections that were.
+    /// Lets requests in flight finish, and cuts connections whose requests take longer. Returns how many were cut.
     pub(crate) async fn drain(self, idle: Duration, timeout: Duration) -> usize {
         self.running.drain(idle, timeout).await.cut
     }

@@ -1,5 +1,5 @@
-//! `fanfare demo`: three origins, the broadcaster in front of them by the same way as ever, a self-check, and lines to
-//! try. Everything is real but the origins' errors, which are made on purpose.
+//! `fanfare demo`: three origins, the broadcaster in front of them, a self-check, and commands to try. Everything is real;
+//! only the errors of the origins are made on purpose.
 
 mod check;
 mod client;
@@ -31,7 +31,7 @@ struct Stage {
 const NAMES: [&str; 3] = ["one", "two", "three"];
 
 /// How long the broadcaster may take to be ready: it only has to start.
-const START_PATIENCE: Duration = Duration::from_secs(10);
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs the demo until a signal asks for its end. Returns whether the self-check passed.
 pub(crate) async fn run(arguments: &Demo, mut signals: mpsc::Receiver<Request>) -> anyhow::Result<bool> {
@@ -49,7 +49,7 @@ pub(crate) async fn run(arguments: &Demo, mut signals: mpsc::Receiver<Request>) 
     let screen = Screen::new();
     screen.introduction(&stage);
     let passed = tokio::select! {
-        ready = tokio::time::timeout(START_PATIENCE, readiness.ready()) => {
+        ready = tokio::time::timeout(START_TIMEOUT, readiness.ready()) => {
             ready.map_err(|_| anyhow::anyhow!("not ready: {}", readiness.check().err().unwrap_or_default()))?;
             tokio::select! {
                 passed = check::run(&mut stage, &screen) => passed?,

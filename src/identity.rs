@@ -10,7 +10,7 @@ pub(crate) fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// The same with a random UUID behind it: no other process, and no earlier one of the same pod, has it.
+/// A name with a random UUID appended: no other process has it, nor an earlier one of the same pod.
 pub(crate) fn unique(id: &str) -> String {
     format!("{id}_{}", uuid::Uuid::new_v4())
 }
@@ -35,9 +35,9 @@ fn pod_namespace() -> Option<String> {
     Some(found.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
-/// The name of a pod without what Kubernetes puts behind the workload's: `-7d4b9c6f5-x2zlk`, `-x2zlk` or `-0`.
+/// The name of a pod without what Kubernetes appends to the name of its workload: `-7d4b9c6f5-x2zlk`, `-x2zlk` or `-0`.
 fn workload(pod: &str) -> &str {
-    // Of these characters Kubernetes makes names.
+    // The characters that Kubernetes generates names of.
     let made = |part: &str| part.bytes().all(|b| b"bcdfghjklmnpqrstvwxz2456789".contains(&b));
     match pod.rsplit_once('-') {
         Some((rest, last)) if last.len() == 5 && made(last) => match rest.rsplit_once('-') {

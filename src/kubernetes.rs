@@ -11,7 +11,7 @@ use tokio::sync::OnceCell;
 
 use crate::config;
 
-/// How to get at them. Cloning shares the watches.
+/// Makes connections to the kube cluster. Clones share the watches.
 #[derive(Clone)]
 pub(crate) struct Kubernetes {
     kubeconfig: Option<PathBuf>,
@@ -19,7 +19,7 @@ pub(crate) struct Kubernetes {
 }
 
 impl Kubernetes {
-    /// Nothing is connected until somebody asks.
+    /// Connects to nothing before the first use.
     pub(crate) fn new(config: &config::KubernetesConfig) -> Self {
         Self { kubeconfig: config.kubeconfig.clone(), watches: Arc::default() }
     }
@@ -34,7 +34,7 @@ impl Kubernetes {
         made.await.cloned()
     }
 
-    /// A connection of its own, so that nobody else's requests delay it.
+    /// A connection for one user, whose requests no other user delays.
     ///
     /// # Errors
     /// There is no usable configuration.

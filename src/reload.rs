@@ -21,16 +21,16 @@ pub(crate) const RELOADS: &str = "fanfare_config_reloads_total";
 /// 1 where the file as it is now is in force, 0 where it was refused.
 pub(crate) const IN_FORCE: &str = "fanfare_config_in_force";
 
-/// A configuration file, and the eye on it.
+/// A configuration file that is watched for changes.
 pub(crate) struct Reloader {
     path: PathBuf,
     watch: FileWatch,
 }
 
-/// What the file says now.
+/// A new reading of the file.
 pub(crate) struct Change {
     config: Result<Config, String>,
-    /// Whether somebody asked, and did not just change the file: then that nothing is new is an answer.
+    /// Whether a reload was requested. Only then it is worth a log line that nothing has changed.
     asked: bool,
 }
 
@@ -46,7 +46,7 @@ impl Reloader {
         Self { path: path.to_owned(), watch: FileWatch::new(path) }
     }
 
-    /// Reads it now.
+    /// Reads the file now, because a reload was requested.
     pub(crate) fn read(&self) -> Change {
         let config = Config::read(&self.path).map_err(|error| match error {
             Unreadable::Io { .. } => error.to_string(),
@@ -55,7 +55,7 @@ impl Reloader {
         Change { config, asked: true }
     }
 
-    /// Waits until it changes; without a reloader, for ever.
+    /// Waits until the file changes; without a reloader, for ever.
     pub(crate) async fn next(reloader: &mut Option<Self>) -> Change {
         let Some(reloader) = reloader else { return std::future::pending().await };
         let config = match reloader.watch.next().await {
@@ -66,7 +66,7 @@ impl Reloader {
     }
 }
 
-/// Takes up what the file says, or says why not.
+/// Applies what was read, or logs why it is refused.
 ///
 /// Sources of new targets are started, and have their first list, before a route leads to them; those that no route
 /// leads to any more are stopped after.
@@ -86,7 +86,7 @@ pub(crate) async fn apply(
             tracing::info!("the configuration file has not changed");
             ("unchanged", 1.0)
         }
-        Ok(config) => match take_up(config, &current, shared, data_plane, patience).await {
+        Ok(config) => match switch_to(config, &current, shared, data_plane, patience).await {
             Ok(()) => {
                 tracing::info!("the configuration file has changed and is in force");
                 crate::tasks::warn(&shared.current().warnings());
@@ -105,7 +105,7 @@ fn refuse(why: &str) -> (&'static str, f64) {
     ("refused", 0.0)
 }
 
-async fn take_up(
+async fn switch_to(
     config: Config,
     current: &Config,
     shared: &Shared,
@@ -154,7 +154,7 @@ fn needs_restart(current: &Config, new: &Config) -> Vec<&'static str> {
         leader_elect,
         kubernetes: KubernetesConfig { kubeconfig },
         admin,
-        // Whatever was written otherwise and means the same.
+        // Two texts of the same meaning are the same configuration.
         written: _,
         // These are read anew each time they are needed.
         process:

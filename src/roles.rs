@@ -22,7 +22,7 @@ pub(crate) struct Context {
     pub(crate) metrics: Metrics,
     /// The kube cluster.
     pub(crate) kubernetes: Kubernetes,
-    /// What every writer to the outside world must hold.
+    /// The claim that every writer to the outside must hold.
     pub(crate) leadership: Leadership,
     /// Tells when to end.
     pub(crate) drain: DrainWatch,
@@ -30,7 +30,7 @@ pub(crate) struct Context {
 
 /// A role that listens already, and does not answer yet.
 pub(crate) struct BoundRole {
-    /// What logs call it.
+    /// Its name in logs.
     pub(crate) name: &'static str,
     /// Where it listens.
     pub(crate) addresses: Vec<SocketAddr>,

@@ -10,16 +10,16 @@ use crate::{
     shared::Shared,
 };
 
-/// Most reasons that are named for the whole.
-const NAMED: usize = 5;
+/// How many routes are named for one reason at most.
+const MAX_NAMED: usize = 5;
 
-/// The task; dropping it ends it.
+/// The task that keeps the readiness up to date. Dropping it ends the task.
 pub(crate) struct RoutesGateTask(tokio::task::JoinHandle<()>);
 
 /// The state of every route by name: ready, or why not.
 type Routes = BTreeMap<String, Result<(), String>>;
 
-/// Keeps the gate and the parts in step with the routes and with their sources of endpoints.
+/// Keeps the readiness of the process, and of each route, in step with the routes and their sources of endpoints.
 pub(crate) fn spawn(gate: Gate, shared: &Shared, handle: proxy::Handle, sources: Readiness) -> RoutesGateTask {
     RoutesGateTask(tokio::spawn(keep(gate, shared.clone(), handle, sources)))
 }
@@ -56,21 +56,22 @@ fn state(route: &proxy::RouteState, process: &Process, sources: &Readiness) -> (
     (route.name.to_string(), state)
 }
 
-/// What that amounts to for the process.
+/// Whether the process is ready, given the state of its routes.
 fn whole(routes: &Routes, ready: Ready) -> Result<(), String> {
     let pending: Vec<_> = routes.iter().filter_map(|(name, state)| Some((name, state.as_ref().err()?))).collect();
     let some_ready = pending.len() < routes.len();
     if pending.is_empty() || (ready == Ready::Any && some_ready) {
         return Ok(());
     }
-    // Of many routes to the same, the reason is one.
+    // Routes to the same endpoints have the same reason.
     let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (name, why) in pending {
         reasons.entry(why).or_default().push(name);
     }
     let reasons = reasons.into_iter().map(|(why, names)| {
-        let more = if names.len() > NAMED { format!(" and {} more", names.len() - NAMED) } else { String::new() };
-        format!("{why} for {}{more}", names[..names.len().min(NAMED)].join(", "))
+        let more =
+            if names.len() > MAX_NAMED { format!(" and {} more", names.len() - MAX_NAMED) } else { String::new() };
+        format!("{why} for {}{more}", names[..names.len().min(MAX_NAMED)].join(", "))
     });
     Err(reasons.collect::<Vec<_>>().join("; "))
 }

@@ -85,9 +85,9 @@ impl Role {
 
 /// A raw configuration without the values that say in words what holds where nothing is said: `max_body: unlimited` is the
 /// same as no `max_body`. Every other default is a value like any other.
-pub(crate) fn without_told_defaults(raw: &Value) -> Value {
+pub(crate) fn without_defaults_in_words(raw: &Value) -> Value {
     let mut raw = raw.clone();
-    for setting in ROLES.iter().flat_map(Role::settings).filter(|setting| setting.is_told_in_words()) {
+    for setting in ROLES.iter().flat_map(Role::settings).filter(|setting| setting.has_default_in_words()) {
         leave_out(&mut raw, &setting.path(), setting.default);
     }
     raw
@@ -200,8 +200,8 @@ mod tests {
     }
 
     #[test]
-    fn every_default_that_is_told_is_taken_as_a_value_and_says_the_same_as_nothing() {
-        for setting in ROLES.iter().flat_map(Role::settings).filter(|setting| setting.is_told_in_words()) {
+    fn every_default_in_words_is_accepted_as_a_value_and_means_the_same_as_none() {
+        for setting in ROLES.iter().flat_map(Role::settings).filter(|setting| setting.has_default_in_words()) {
             let with = |value: &str| {
                 let text =
                     setting.path().rsplit('.').fold(value.to_owned(), |text, step| match step.strip_suffix("[]") {

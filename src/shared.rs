@@ -1,5 +1,5 @@
-//! What tasks beside the main one look at: the readiness, the configuration in force, the data plane; and the admin API,
-//! which shows them.
+//! State that several tasks of the process read: readiness, the configuration in force, the data plane; and the admin API
+//! that shows it.
 
 use std::sync::{Arc, OnceLock};
 
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 
-/// Cloning shares it.
+/// State that several tasks read. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) readiness: Readiness,
@@ -33,7 +33,7 @@ impl Shared {
         self.config.borrow().clone()
     }
 
-    /// The data plane runs. Once is enough: there is one.
+    /// Makes the data plane known, once it runs.
     pub(crate) fn set_data_plane(&self, handle: &proxy::Handle) {
         let _ = self.handle.set(handle.clone());
     }

@@ -42,17 +42,17 @@ impl Sources {
         Self { publisher, reader, readiness, kubernetes, running: BTreeMap::new(), resolver }
     }
 
-    /// Looks for every endpoint again, wherever it can be asked for: somebody knows better than what was told last.
+    /// Resolves every name again at once, whatever the TTL of the last answer.
     pub(crate) fn ask_again(&self) {
         self.resolver.ask_again();
     }
 
-    /// From now on names are looked up like this.
+    /// Changes how names are resolved from now on.
     pub(crate) fn set_dns(&self, dns: Settings) {
         self.resolver.set(dns);
     }
 
-    /// Starts those that do not run yet.
+    /// Starts the sources of those targets that have none yet.
     ///
     /// # Errors
     /// There is no configuration for what a source needs: Kubernetes.
@@ -69,7 +69,7 @@ impl Sources {
     /// Waits until every target has had its first list.
     ///
     /// # Errors
-    /// One has none within the patience; the text says which, and why as far as it is known.
+    /// A target has none in time; the text says which, and why as far as it is known.
     pub(crate) async fn first_lists(
         &self,
         targets: &BTreeMap<ClusterName, Target>,
@@ -96,7 +96,7 @@ impl Sources {
         }
     }
 
-    /// Stops those that are none of these, and removes their endpoints.
+    /// Stops the sources of all other targets, and removes their endpoints.
     pub(crate) fn stop_unused(&mut self, used: &BTreeMap<ClusterName, Target>) {
         let unused: Vec<_> = self.running.keys().filter(|name| !used.contains_key(*name)).cloned().collect();
         for name in &unused {

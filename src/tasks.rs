@@ -23,8 +23,8 @@ use crate::{
 /// Threads for the control plane and the admin API; the data plane has its own.
 const CONTROL_THREADS: usize = 2;
 
-/// How long dropping what still runs may take at the end.
-const DROPPING: Duration = Duration::from_millis(500);
+/// How long tasks that still run at the end may take to stop.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Serves as the flags say.
 pub(crate) fn serve(flags: &cli::Flags) -> anyhow::Result<ExitCode> {
@@ -48,7 +48,7 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Says whether the file can be used.
+/// Prints whether the file can be used.
 pub(crate) fn check(path: &Path) -> anyhow::Result<ExitCode> {
     let config = match read(path) {
         Ok(config) => config,
@@ -61,7 +61,7 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the file asks for, role by role.
+/// What the file configures, role by role.
 fn summary(config: &Config) -> String {
     let routes = config.proxy.listeners.iter().map(|listener| listener.routes.len()).sum();
     let services = config.endpoints.as_ref().map_or(0, |endpoints| endpoints.services.len());
@@ -112,7 +112,7 @@ fn run_with(config: Config, warnings: &Problems, follow: Option<&Path>) -> anyho
     });
     // Whatever still runs, after the drain or instead of it, is dropped, and with it the programs that it started; what
     // blocks a thread is not waited for.
-    runtime.shutdown_timeout(DROPPING);
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     Ok(match ended? {
         Ended::Drained { cut } => {
             tracing::info!(cut, "drained");
@@ -125,14 +125,14 @@ fn run_with(config: Config, warnings: &Problems, follow: Option<&Path>) -> anyho
     })
 }
 
-/// Says what of a configuration in force is in vain, or otherwise than was probably meant.
+/// Logs the warnings about a configuration.
 pub(crate) fn warn(warnings: &Problems) {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
 }
 
-/// What signals ask for, from now on.
+/// The requests that signals make, from now on.
 fn signals() -> std::io::Result<mpsc::Receiver<Request>> {
     let mut signals = Signals::install()?;
     let (sender, receiver) = mpsc::channel(4);

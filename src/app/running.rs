@@ -16,7 +16,7 @@ use crate::{
     shared::Shared,
 };
 
-/// Everything that answers or works.
+/// A process whose data plane and roles are at work.
 pub(super) struct RunningProcess {
     pub(super) broadcast: Option<RunningDataPlane>,
     pub(super) roles: JoinSet<anyhow::Result<()>>,
@@ -27,7 +27,7 @@ pub(super) struct RunningProcess {
     pub(super) admin: Option<AdminTask>,
     pub(super) shared: Shared,
     pub(super) reloader: Option<Reloader>,
-    /// A reload was asked for and has not begun.
+    /// A reload was requested and has not begun.
     pub(super) reload_asked: bool,
 }
 
@@ -59,10 +59,10 @@ enum LoopEnd {
 }
 
 /// How long an admin request under way may hold up the end.
-const ADMIN_PATIENCE: Duration = Duration::from_secs(1);
+const ADMIN_END_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a reload waits for the first list of endpoints of new targets.
-const FIRST_LIST_PATIENCE: Duration = Duration::from_secs(10);
+const FIRST_LIST_TIMEOUT: Duration = Duration::from_secs(10);
 
 // === impl RunningProcess ===
 
@@ -83,7 +83,7 @@ impl RunningProcess {
         loop {
             let change = match self.next(requests).await {
                 Event::Signal(Some(Request::Exit)) => return LoopEnd::Exit,
-                // Nobody is left who could ask for anything else.
+                // Without a sender no other request can come.
                 Event::Signal(Some(Request::Drain) | None) => return LoopEnd::Drain,
                 Event::Signal(Some(Request::Reload)) => match self.look_again() {
                     Some(change) => change,
@@ -95,7 +95,7 @@ impl RunningProcess {
                 Event::RoleEnded(Err(error)) => return LoopEnd::Failed(error),
             };
             let data_plane = self.broadcast.as_mut().map(|broadcast| (&broadcast.handle, &mut broadcast.sources));
-            let reload = reload::apply(change, &self.shared, data_plane, FIRST_LIST_PATIENCE);
+            let reload = reload::apply(change, &self.shared, data_plane, FIRST_LIST_TIMEOUT);
             match unless_ended(reload, requests).await {
                 Ok(((), asked)) => self.reload_asked = asked,
                 Err(Request::Exit) => return LoopEnd::Exit,
@@ -197,6 +197,6 @@ impl AdminTask {
 
     async fn end(self) {
         let _ = self.stop.send(());
-        let _ = tokio::time::timeout(ADMIN_PATIENCE, self.task).await;
+        let _ = tokio::time::timeout(ADMIN_END_TIMEOUT, self.task).await;
     }
 }

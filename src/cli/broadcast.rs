@@ -1,4 +1,4 @@
-//! What the flags of `fanfare broadcast` say beyond the table of settings.
+//! Flags of `fanfare broadcast` that the table of settings does not explain: an older spelling, and a choice of sources.
 
 use clap::ArgMatches;
 use serde_yaml::Value;
@@ -9,7 +9,7 @@ use crate::settings::broadcast::{
     endpoints::{ENDPOINTS, ENDPOINTS_DNS, ENDPOINTS_FILE, SERVICE},
 };
 
-/// Adds `--all-must-succeed`, an older way of saying two values of `--require`, and counts the sources of endpoints.
+/// Reads `--all-must-succeed`, an older spelling of two values of `--require`, and checks that one source is given.
 pub(super) fn amend(flags: &mut Flags, matches: &ArgMatches) {
     // Exactly one of these is given.
     let names = [SERVICE.flag, ENDPOINTS.flag, ENDPOINTS_FILE.flag, ENDPOINTS_DNS.flag];

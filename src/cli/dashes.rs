@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 
 use crate::settings::{Dashes, Role};
 
-/// Gives every long flag of the role its second dash. What is not one of them stays as it is.
+/// Gives every long flag of the role its second dash. Other arguments stay as they are.
 pub(super) fn normalise(role: &Role, arguments: Vec<OsString>) -> Vec<OsString> {
     if role.dashes == Dashes::Two {
         return arguments;

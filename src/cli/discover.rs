@@ -1,4 +1,4 @@
-//! What the environment of the tool that `fanfare discover` replaces says beyond the table of settings.
+//! Environment variables of the tool that `fanfare discover` replaces, as far as the table of settings has none for them.
 
 use clap::ArgMatches;
 
@@ -10,13 +10,13 @@ pub(super) fn amend(flags: &mut Flags, matches: &ArgMatches, environment: &impl 
     if matches.get_one::<bool>(settings::ONCE.flag).is_some_and(|once| *once)
         && !matches.contains_id(METRICS_INTERFACE.flag)
     {
-        // Over before anybody could ask.
+        // It ends before anybody could ask.
         flags.unset_section(&METRICS_INTERFACE);
     }
     let variable = |name: &str| environment(name).filter(|text| !text.is_empty());
     match variable("MODE").as_deref() {
         None | Some("watch") => {}
-        // It is a watch all the same; what the loop did besides was to write again what somebody else had changed.
+        // Services are watched all the same. What the loop did besides was to restore what somebody else had changed.
         Some("loop") => {
             let seconds = variable("SLEEP").unwrap_or_else(|| "5".into());
             match seconds.parse::<u32>() {
@@ -41,7 +41,7 @@ pub(super) fn amend(flags: &mut Flags, matches: &ArgMatches, environment: &impl 
         (Some(bucket), Some(key)) => {
             let key = key.trim_start_matches('/');
             flags.set_default(&settings::TO, format!("s3://{bucket}/{key}.{{format}}").into());
-            // As it did.
+            // The tool that this replaces does so.
             flags.set_default(&store::S3_CREATE_BUCKET.under(settings::EXPORT), true.into());
         }
         (Some(_), None) => {

@@ -15,10 +15,10 @@ use crate::{
 pub(crate) struct Flags {
     role: &'static Role,
     raw: Value,
-    /// What is wrong with the flags that no file can say.
+    /// Problems that only flags can have.
     problems: Problems,
-    /// Where in the file the same problems would show once more.
-    said: Vec<&'static str>,
+    /// Paths in the file whose problems are left out, because flags explain them better.
+    explained: Vec<&'static str>,
 }
 
 /// The prefix of the hidden counterpart of every switch.
@@ -47,7 +47,7 @@ impl Flags {
                 insert(&mut raw, &setting.path(), value);
             }
         }
-        Self { role, raw, problems: Problems::default(), said: Vec::new() }
+        Self { role, raw, problems: Problems::default(), explained: Vec::new() }
     }
 
     /// Gives a setting a value.
@@ -69,10 +69,10 @@ impl Flags {
         complete(&mut self.raw, defaults);
     }
 
-    /// Notes what is wrong with flags that no file can say. What it leads to at the paths `said` is not said again.
-    pub(super) fn problem(&mut self, flags: &str, message: String, said: &[&'static str]) {
+    /// Notes a problem that only flags can have. What it leads to at the paths `explained` of the file is not told again.
+    pub(super) fn problem(&mut self, flags: &str, message: String, explained: &[&'static str]) {
         self.problems.push(Problem { path: flags.to_owned(), message });
-        self.said.extend(said);
+        self.explained.extend(explained);
     }
 
     /// The checked configuration.
@@ -83,7 +83,7 @@ impl Flags {
         let checked = Config::check(&self.raw);
         let mut problems = self.problems.clone();
         let more = checked.as_ref().err().into_iter().flatten();
-        more.filter(|problem| !self.said.contains(&problem.path.as_str())).for_each(|problem| {
+        more.filter(|problem| !self.explained.contains(&problem.path.as_str())).for_each(|problem| {
             problems.push(self.with_flag(problem));
         });
         if problems.is_empty() { checked } else { Err(problems) }
@@ -148,7 +148,7 @@ fn arguments(setting: &Entry) -> Vec<Arg> {
     }
 }
 
-/// What was given for a setting, as the file would hold it.
+/// What was given for a setting, as it would be written in the file.
 pub(super) fn given(matches: &ArgMatches, setting: &Entry) -> Option<Value> {
     match setting.kind {
         Kind::One(_) => matches.get_one::<String>(setting.flag).map(|text| text.as_str().into()),
@@ -165,13 +165,13 @@ pub(super) fn given(matches: &ArgMatches, setting: &Entry) -> Option<Value> {
     }
 }
 
-/// The first of its variables that says something. What a switch may say is checked where the file is.
+/// The first of its variables that is set and not empty. Its value is checked together with the file.
 fn from_environment(setting: &Entry, environment: &impl Fn(&str) -> Option<String>) -> Option<Value> {
     let text = setting.env.iter().find_map(|name| environment(name).filter(|text| !text.is_empty()))?;
     Some(text.as_str().into())
 }
 
-/// Puts a value where a path like `a.b[].c` says, making what is on the way; every list has one element.
+/// Puts a value where a path like `a.b[].c` leads, and makes the mappings and lists on the way; every list has one element.
 fn insert(into: &mut Value, path: &str, value: Value) {
     let (step, rest) = match path.split_once('.') {
         Some((step, rest)) => (step, Some(rest)),
@@ -194,7 +194,7 @@ fn insert(into: &mut Value, path: &str, value: Value) {
     }
 }
 
-/// Adds what is there only in `from`; every list has one element.
+/// Adds what only `from` has; every list has one element.
 fn complete(into: &mut Value, from: Value) {
     match (into, from) {
         (Value::Mapping(into), Value::Mapping(from)) => {

@@ -1,4 +1,4 @@
-//! What the flags of `fanfare mirror` say beyond the table of settings, and `fanfare mirror coredns`.
+//! What the table of settings does not say about the flags of `fanfare mirror`, and `fanfare mirror coredns`.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use serde_yaml::Value;
 use super::flags::{self, Flags};
 use crate::settings::{Role, mirror as settings, process::LEADER_ELECT};
 
-/// The part of the command line that asks for a piece of a Corefile.
+/// The subcommand that prints a part of a Corefile.
 pub(super) const COREDNS: &str = "coredns";
 
 /// Where the tool that this role replaces, and that tool's successor, look for the token itself.
@@ -48,21 +48,20 @@ pub(super) fn command(role: &'static Role) -> Command {
     flags::command(role).args_conflicts_with_subcommands(true).subcommand(coredns)
 }
 
-/// Adds the token's variable, and sees to it that what is missing is told by its flag.
+/// Adds the variable of the token, and a remote cluster, so that missing settings are reported by their flags.
 pub(super) fn amend(flags: &mut Flags, matches: &ArgMatches, environment: &impl Fn(&str) -> Option<String>) {
-    // As a file with a remote cluster of which nothing is said.
     flags.set_default(&settings::SVC_PREFIX, Value::Null);
     let set = |name: &&str| environment(name).is_some_and(|text| !text.is_empty());
     if let Some(variable) = TOKEN_VARIABLES.iter().find(|name| set(name)) {
         flags.set_default(&settings::REMOTE_TOKEN_ENV, (*variable).into());
     }
     if matches.get_one::<bool>(settings::DRY_RUN.flag).is_some_and(|dry| *dry) {
-        // It writes nothing, not even who leads.
+        // It writes nothing, not even the Lease.
         flags.set(&LEADER_ELECT, false.into());
     }
 }
 
-/// Reads what is asked of it.
+/// Reads the arguments of that subcommand.
 pub(super) fn coredns(flags: Flags, matches: &ArgMatches) -> CoreDns {
     CoreDns {
         flags,

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::store::{self, StoreAccess};
 use crate::settings::bridge as settings;
 
-/// How often is looked, and how long a look may take, where nothing is said.
+/// How often a store is polled, and how long a poll may take, by default.
 const INTERVAL: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -25,7 +25,7 @@ pub(crate) struct BridgeConfig {
     pub(crate) once: bool,
 }
 
-/// Reads it, if it is there.
+/// Reads every bridge.
 pub(super) fn read(root: &Section<'_>) -> Vec<BridgeConfig> {
     let nodes = root.list("bridge");
     let mut configs: Vec<BridgeConfig> = Vec::new();

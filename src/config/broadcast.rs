@@ -16,12 +16,12 @@ use crate::{
     settings::broadcast::{answer, bounds, endpoints, process, requests, routes, time},
 };
 
-/// What is read while the listeners are.
+/// State while the listeners are read.
 struct Reading {
     /// The namespace of Services given without one.
     namespace: Option<String>,
     targets: BTreeMap<ClusterName, Target>,
-    /// How often a route name was made up, so that each is its own.
+    /// How often each default name of a route was given, so that no two routes have the same.
     names: BTreeMap<String, usize>,
 }
 
@@ -87,7 +87,7 @@ impl Reading {
         Route { name, matches, cluster, changes, policy }
     }
 
-    /// A route without a name is called what it sends to; a second one to the same gets a number.
+    /// A route without a name is called after its endpoints; a second one to the same gets a number.
     fn made_up_name(&mut self, cluster: &ClusterName) -> Arc<str> {
         let count = self.names.entry(cluster.to_string()).or_default();
         *count += 1;
@@ -180,7 +180,7 @@ fn limits(root: &Section<'_>) -> Limits {
     }
 }
 
-/// Where in the file the data plane's own name for a place is.
+/// The path in the file of what the data plane calls by its own names.
 pub(super) fn path_in_file(path: &str) -> String {
     const NAMES: [(&str, &str); 7] = [
         ("listeners[", "broadcast["),
@@ -194,7 +194,7 @@ pub(super) fn path_in_file(path: &str) -> String {
     NAMES.iter().fold(path.to_owned(), |path, (from, to)| path.replace(from, to))
 }
 
-/// The same for all replicas of a deployment, and for nobody else as far as that can be told.
+/// A name that all replicas of a deployment have, and nobody else as far as that can be known.
 fn via_name() -> ViaName {
     match identity::deployment() {
         Some((namespace, service)) => ViaName::for_deployment(&format!("{namespace}/{service}")),

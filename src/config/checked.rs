@@ -24,7 +24,7 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it.
     pub(crate) fn check(raw: &Value) -> Result<Self, Problems> {
-        let meant = settings::without_told_defaults(raw);
+        let meant = settings::without_defaults_in_words(raw);
         let collector = Collector::new();
         let root = collector.root(&meant);
         let admin = root.optional_section("admin").and_then(|admin| {

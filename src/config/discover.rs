@@ -33,7 +33,7 @@ pub(crate) struct DiscoverConfig {
     pub(crate) model: Model,
     /// What is written where.
     pub(crate) outputs: Vec<Output>,
-    /// Where what is served is served.
+    /// Where exports to `serve:` are served.
     pub(crate) listen: Option<SocketAddr>,
     /// Whether manifests are kept.
     pub(crate) manifest: bool,
@@ -42,7 +42,7 @@ pub(crate) struct DiscoverConfig {
     /// How the stores are reached.
     #[serde(flatten)]
     pub(crate) access: StoreAccess,
-    /// What may go without having been seen to go.
+    /// What may disappear without an observed deletion.
     pub(crate) limits: Limits,
     /// When it is written.
     pub(crate) pace: Pace,
@@ -58,9 +58,9 @@ pub(crate) struct Output {
     pub(crate) to: Vec<Target>,
 }
 
-/// Reads it, if it is there.
+/// Reads every export.
 pub(super) fn read(root: &Section<'_>) -> Vec<DiscoverConfig> {
-    // Several writers exclude each other by a manifest.
+    // Several writers need a manifest, by which they exclude each other.
     let replicas = match root.get("leader_elect").value() {
         Some(Value::Mapping(leader)) => leader.get("enabled").is_none_or(|enabled| !is_false(enabled)),
         _ => false,
@@ -155,7 +155,7 @@ fn formats(section: &Section<'_>) -> Vec<Format> {
         template: settings::TEMPLATE.read(section),
     };
     if settings::TEMPLATE.is_given(section) && options.template.is_none() {
-        // That it cannot be read is told already.
+        // That it cannot be read is noted already.
         return Vec::new();
     }
     let formats = match settings::FORMAT.get(section).value() {
@@ -165,7 +165,7 @@ fn formats(section: &Section<'_>) -> Vec<Format> {
         }
         Some(_) => settings::FORMAT.read_with(section, |name| Format::parse(name, &options)),
     };
-    // Of a format that cannot be told, nobody knows what it takes.
+    // Which options an invalid format would take is unknown.
     if !formats.is_empty() {
         for option in options.unused(&formats) {
             settings::FORMAT.problem(section, format_args!("none of the formats has a use for {option}"));
@@ -193,7 +193,7 @@ fn outputs(section: &Section<'_>, name: &str, formats: &[Format]) -> Option<Vec<
     complete.then_some(outputs)
 }
 
-/// A place as it is written, for one format. In a directory, what is one file is called after the export.
+/// A place for one format. In a directory, the file of a format that is one file is called after the export.
 fn place(node: &Node<'_>, name: &str, format: &Format, formats: usize) -> Option<Target> {
     node.parse_with(|text| {
         if formats > 1 && !text.contains(FORMAT) && !text.ends_with('/') {

@@ -34,9 +34,9 @@ pub(crate) struct ElectConfig {
     pub(crate) timing: Timing,
     /// What this candidate calls itself; none: the host's name.
     pub(crate) id: Option<String>,
-    /// Whether that is made unique.
+    /// Whether a random part makes it unique.
     pub(crate) unique_id: bool,
-    /// Where to say who leads.
+    /// Where the HTTP API is.
     pub(crate) http: Option<SocketAddr>,
     /// Where the token for stepping down is.
     pub(crate) step_down_token_file: Option<PathBuf>,
@@ -48,12 +48,12 @@ pub(crate) struct ElectConfig {
     pub(crate) label: bool,
     /// The Service that leads to the leader.
     pub(crate) leader_service: Option<String>,
-    /// What to run when that changes.
+    /// What to run when the leader changes.
     #[serde(flatten, serialize_with = "commands")]
     pub(crate) hooks: Hooks,
 }
 
-/// Reads them.
+/// Reads every election.
 pub(super) fn read(root: &Section<'_>) -> Vec<ElectConfig> {
     let mut elections: Vec<ElectConfig> = Vec::new();
     for node in root.list("elect") {

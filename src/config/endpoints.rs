@@ -15,7 +15,7 @@ const DEFAULT_DOMAIN: &str = "cluster.local";
 /// How long after a change the command runs, where nothing else is said.
 const DEFAULT_DEBOUNCE: Duration = Duration::from_secs(1);
 
-/// How long it may take.
+/// How long the command may take.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What is configured.
@@ -45,7 +45,7 @@ pub(crate) struct EndpointsConfig {
     pub(crate) exec_timeout: Duration,
 }
 
-/// Reads it, if it is there.
+/// Reads the section, if there is one.
 pub(super) fn read(root: &Section<'_>) -> Option<EndpointsConfig> {
     let section = root.optional_section("endpoints")?;
     let mut services: Vec<ServiceName> = Vec::new();

@@ -31,7 +31,7 @@ pub(crate) struct LeaderElectConfig {
     pub(crate) timing: Timing,
 }
 
-/// Reads it, if it is there and not disabled.
+/// Reads the section, if there is one and it is not disabled.
 pub(super) fn read(root: &Section<'_>) -> Option<LeaderElectConfig> {
     let section = root.optional_section("leader_elect")?;
     let enabled = LEADER_ELECT.or(&section, true);

@@ -60,7 +60,7 @@ pub(crate) struct GlobalServices {
     pub(crate) domain: String,
 }
 
-/// Reads it, if it is there.
+/// Reads the section, if there is one.
 pub(super) fn read(root: &Section<'_>) -> Option<MirrorConfig> {
     let section = root.optional_section("mirror")?;
     let default = mirror::config::Config::default();
@@ -76,17 +76,17 @@ pub(super) fn read(root: &Section<'_>) -> Option<MirrorConfig> {
         dry_run: settings::DRY_RUN.or(&section, false),
         cluster_domain: settings::CLUSTER_DOMAIN.or(&section, CLUSTER_DOMAIN.to_owned()),
     };
-    // What is wrong with a part has been told; only of complete ones can be told whether they fit together.
+    // Problems of a part are noted already; only complete parts can be checked against each other.
     let checked = if incomplete { Ok(()) } else { config.in_namespace(None).check() };
     for invalid in checked.err().into_iter().flat_map(|error| error.0) {
-        tell(&section, &nodes, &invalid);
+        note(&section, &nodes, &invalid);
     }
     section.finish();
     Some(config)
 }
 
-/// Tells what the mirror finds wrong, where in the file it stands.
-fn tell(section: &Section<'_>, remotes: &[Node<'_>], Invalid { field, problem }: &Invalid) {
+/// Notes a problem that the mirror finds, at its place in the file.
+fn note(section: &Section<'_>, remotes: &[Node<'_>], Invalid { field, problem }: &Invalid) {
     if let Some(field) = field.strip_prefix("global.") {
         section.section("global").problem(field, problem);
         return;
@@ -117,8 +117,8 @@ fn global(section: Section<'_>) -> Option<GlobalServices> {
 // === impl MirrorConfig ===
 
 impl MirrorConfig {
-    /// What the mirror takes, in a pod of this namespace. Before that is known, something stands in its place that no
-    /// namespace is called by chance.
+    /// The configuration of the mirror in a pod of this namespace. Before the namespace is known, a text takes its place
+    /// that is no namespace.
     pub(crate) fn in_namespace(&self, own: Option<&str>) -> mirror::config::Config {
         let own = own.unwrap_or("the-namespace-of-the-pod-that-this-will-run-in");
         let or_own = |namespace: &Option<String>| namespace.clone().unwrap_or_else(|| own.to_owned());

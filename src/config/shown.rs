@@ -64,12 +64,12 @@ fn defaults(raw: &Value) -> Vec<(String, Value)> {
     let settings = ROLES.iter().filter(asked).flat_map(Role::settings);
     let mut defaults: Vec<(String, Value)> = Vec::new();
     let has_default = |setting: &&Entry| !setting.key.is_empty() && !setting.default.is_empty();
-    // Of the words only "all" says as much in a file.
-    let says_nothing = |setting: &&Entry| setting.is_told_in_words() && setting.default != "all";
+    // Of the defaults in words only "all" is a value that a reader of the file expects.
+    let says_nothing = |setting: &&Entry| setting.has_default_in_words() && setting.default != "all";
     for setting in settings.filter(has_default).filter(|setting| !says_nothing(setting)) {
         let path = setting.path();
         if defaults.iter().all(|(before, _)| *before != path) {
-            // A number or a truth is shown as one.
+            // Numbers and booleans are shown as such.
             let scalar =
                 serde_yaml::from_str(setting.default).ok().filter(|value: &Value| value.is_bool() || value.is_u64());
             defaults.push((path, scalar.unwrap_or_else(|| setting.default.into())));
@@ -129,7 +129,7 @@ fn without_secret(key: &str, text: &str) -> String {
     }
 }
 
-/// Where a secret is (a file, a variable) is none.
+/// The place of a secret (a file, a variable) is no secret.
 fn is_secret(key: &str) -> bool {
     let names = ["secret", "password", "token", "access_key"];
     names.iter().any(|name| key.contains(name)) && !key.ends_with("_file") && !key.ends_with("_env")

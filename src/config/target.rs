@@ -13,18 +13,18 @@ use snapshot::{ClusterName, ContentHash};
 pub(crate) enum Target {
     /// The ready endpoints of Kubernetes Services.
     Service(Selection),
-    /// These; sorted, none twice.
+    /// A fixed list; sorted, none twice.
     Endpoints(Vec<fixed::Target>),
-    /// What a file says.
+    /// The endpoints in a file.
     File(PathBuf),
-    /// What DNS says.
+    /// The answers of the DNS.
     Dns(dns::Query),
 }
 
 /// Longer names are cut and told apart by a hash: they stand in log lines and metric labels.
 const LONGEST_NAME: usize = 200;
 
-/// What is left of a name that is too long.
+/// How much is kept of a name that is too long.
 const SHORTENED: usize = 100;
 
 // === impl Target ===

@@ -1,4 +1,4 @@
-//! What a configuration that can be used says in vain, or otherwise than was probably meant.
+//! Warnings: settings that are valid and have no effect, or probably another one than was intended.
 
 use proxy::config::{Listener, Match, Require, Route};
 use runtime::config::{Problem, Problems};
@@ -6,7 +6,7 @@ use runtime::config::{Problem, Problems};
 use super::{Config, Target};
 
 impl Config {
-    /// What nothing forbids and hardly anybody wants, each with its path in the file.
+    /// Everything valid that is probably a mistake, each with its path in the file.
     pub(crate) fn warnings(&self) -> Problems {
         let mut warnings = Problems::default();
         for (l, listener) in self.proxy.listeners.iter().enumerate() {

@@ -18,7 +18,7 @@ use super::{
 const POLICIES: [&str; 3] = ["all", "majority", "any"];
 
 /// How long a copy of a request may take to arrive.
-const ARRIVAL: Duration = Duration::from_secs(5);
+const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs it, showing each row as it comes. Returns whether all was as the rules say.
 pub(super) async fn run(stage: &mut Stage, screen: &Screen) -> anyhow::Result<bool> {
@@ -72,7 +72,7 @@ async fn row(stage: &Stage, scenario: Scenario, policy: &'static str) -> anyhow:
         let address = origin.address().to_string();
         let leg = legs.iter_mut().find(|leg| leg.as_ref().is_some_and(|leg| leg.endpoint == address));
         let down = scenario == Scenario::Down && index == 2;
-        let received = origin.received(&sent, if down { 0 } else { REQUESTS }, ARRIVAL).await;
+        let received = origin.received(&sent, if down { 0 } else { REQUESTS }, ARRIVAL_TIMEOUT).await;
         origins.push(Cell { leg: leg.and_then(Option::take), received });
     }
     let mut row = Row { scenario, policy, answer, origins, wrong: Vec::new() };

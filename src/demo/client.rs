@@ -46,8 +46,8 @@ pub(super) struct Leg {
 /// What a client accepts who wants the report.
 pub(super) const REPORT: &str = "application/vnd.broadcast+json";
 
-/// No answer of the demo takes as long as this.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// Longer than any answer of the demo takes.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Sends one request and reads the whole answer.
 pub(super) async fn send(
@@ -76,5 +76,5 @@ pub(super) async fn send(
         connection.abort();
         anyhow::Ok(Answer { status, body, after: start.elapsed() })
     };
-    tokio::time::timeout(PATIENCE, exchange).await.context("no answer in time")?
+    tokio::time::timeout(ANSWER_TIMEOUT, exchange).await.context("no answer in time")?
 }

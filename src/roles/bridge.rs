@@ -8,8 +8,8 @@ use futures::future::join_all;
 use super::{BoundRole, Context};
 use crate::config::bridge::BridgeConfig;
 
-/// How long pulling once may take.
-const ONCE: Duration = Duration::from_secs(60);
+/// How long a bridge with `once` may take.
+const ONCE_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(super) async fn bind(config: &[BridgeConfig], context: &Context) -> anyhow::Result<Option<BoundRole>> {
     if config.is_empty() {
@@ -36,7 +36,7 @@ pub(super) async fn bind(config: &[BridgeConfig], context: &Context) -> anyhow::
         let watch = drain.clone();
         let once = async {
             let pulled = tokio::select! {
-                pulled = join_all(once.into_iter().map(|bridge| bridge.once(ONCE))) => pulled,
+                pulled = join_all(once.into_iter().map(|bridge| bridge.once(ONCE_TIMEOUT))) => pulled,
                 () = watch.wait() => anyhow::bail!("told to end before everything was pulled"),
             };
             let problems: Vec<String> = pulled.into_iter().filter_map(Result::err).collect();

@@ -28,12 +28,12 @@ use crate::{
 };
 
 /// How long writing once may take.
-const ONCE: Duration = Duration::from_secs(60);
+const ONCE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The most connections at a time to what is served, beside those that wait: many load balancers keep theirs.
-const CONNECTIONS: usize = 1024;
+const MAX_CONNECTIONS: usize = 1024;
 
-/// What runs for one output.
+/// The export of one output.
 struct RunningExport {
     pipeline: Pipeline,
     once: bool,
@@ -81,7 +81,7 @@ pub(super) async fn bind(config: &[DiscoverConfig], context: &Context) -> anyhow
     for (address, served) in served {
         let drain = context.drain.clone();
         let router = Router::new().fallback(answer).with_state((served, drain));
-        let limits = Limits { connections: CONNECTIONS, ..Limits::default() };
+        let limits = Limits { connections: MAX_CONNECTIONS, ..Limits::default() };
         listeners.push(listener::Bound::bind("discover", address, router, limits).await?);
     }
     let addresses = listeners.iter().map(listener::Bound::addr).collect();
@@ -110,7 +110,7 @@ async fn run(running: Vec<RunningExport>, listeners: Vec<listener::Bound>, drain
     let (once, always): (Vec<_>, Vec<_>) = running.into_iter().partition(|running| running.once);
     let goes_on = !always.is_empty();
     let once = async {
-        let written = join_all(once.into_iter().map(|running| running.pipeline.once(ONCE)));
+        let written = join_all(once.into_iter().map(|running| running.pipeline.once(ONCE_TIMEOUT)));
         let written = tokio::select! {
             written = written => written,
             () = drain.wait() => return Err(anyhow::anyhow!("told to end before everything was written")),
@@ -133,7 +133,7 @@ async fn run(running: Vec<RunningExport>, listeners: Vec<listener::Bound>, drain
     }
 }
 
-/// What is served: any path.
+/// Answers a request for any path.
 async fn answer(
     State((served, drain)): State<(Arc<Served>, DrainWatch)>,
     Extension(room): Extension<WaitingRoom>,
@@ -149,7 +149,7 @@ async fn answer(
     tokio::select! {
         biased;
         answer = served.answer_where(question, || room.enter().ok()) => response(answer),
-        // Who waits asks another replica.
+        // A client that waits for a change is to ask another replica.
         () = drain.wait() => {
             let answer = Response::builder().status(503).header(RETRY_AFTER, "1").body(Body::empty());
             answer.unwrap_or_default()

@@ -1,4 +1,4 @@
-//! `elect`: elections, what they lead to for the pod beside, and the HTTP API that tells of them.
+//! `elect`: elections, their effects on the own pod, and the HTTP API that tells about them.
 
 use std::path::Path;
 
@@ -60,7 +60,7 @@ struct RunningElections {
     tasks: JoinSet<()>,
     /// Begins when the leases are to be given back.
     leaving: Drain,
-    /// Each tells why the process is to end, if it is.
+    /// Each receives the reason why the process is to end, if there is one.
     exits: Vec<oneshot::Receiver<String>>,
 }
 
@@ -106,7 +106,7 @@ impl RunningElections {
         Ok(election)
     }
 
-    /// Until every lease is given back, because the process drains or a command asked for its end.
+    /// Waits until every lease is given back, because the process drains or a command ends it.
     async fn end(self, drain: DrainWatch) -> anyhow::Result<()> {
         let Self { mut tasks, leaving, exits } = self;
         // A sender that is dropped asks for nothing.
@@ -160,7 +160,7 @@ async fn run(
     Ok(())
 }
 
-/// It may be a pipe: a signal ends waiting for it.
+/// Asynchronously, since the file may be a pipe: a signal ends the waiting.
 async fn read_token(path: &Path) -> anyhow::Result<String> {
     let text = tokio::fs::read_to_string(path)
         .await

@@ -19,19 +19,19 @@ use super::{BoundRole, Context};
 use crate::{config::endpoints::EndpointsConfig, identity};
 
 /// The most connections at a time, beside those that wait: many pods keep theirs.
-const CONNECTIONS: usize = 1024;
+const MAX_CONNECTIONS: usize = 1024;
 
-/// How often the age of the data is looked at.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often the age of the data is checked.
+const AGE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Something is heard from a quiet API server so often, with some time to spare.
-const QUIET: Duration = Duration::from_secs(90);
+/// The longest time in which nothing is heard from an API server where nothing changes, with some time to spare.
+const LONGEST_SILENCE: Duration = Duration::from_secs(90);
 
 /// Binds the API and begins to follow the services.
 pub(super) async fn bind(config: Option<&EndpointsConfig>, context: &Context) -> anyhow::Result<Option<BoundRole>> {
     let Some(config) = config else { return Ok(None) };
     metrics::describe();
-    if let Some(max_age) = config.max_age.filter(|max_age| *max_age < QUIET) {
+    if let Some(max_age) = config.max_age.filter(|max_age| *max_age < LONGEST_SILENCE) {
         let max_age = runtime::duration::format(max_age);
         tracing::warn!(
             max_age,
@@ -67,7 +67,7 @@ pub(super) async fn bind(config: Option<&EndpointsConfig>, context: &Context) ->
     };
     let api = match config.listen {
         Some(address) => {
-            let limits = Limits { connections: CONNECTIONS, ..Limits::default() };
+            let limits = Limits { connections: MAX_CONNECTIONS, ..Limits::default() };
             Some(listener::Bound::bind("endpoints", address, api.router(), limits).await?)
         }
         None => None,
@@ -114,10 +114,10 @@ async fn run(
     }
 }
 
-/// Closes the gate while the data is too old, for ever.
+/// Makes the process not ready while the data is too old. Never ends.
 async fn watch_age(services: &[Arc<Service>], gate: Option<(Gate, Duration)>) {
     let Some((gate, max_age)) = gate else { return std::future::pending().await };
-    let mut ticks = tokio::time::interval(LOOK);
+    let mut ticks = tokio::time::interval(AGE_CHECK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;

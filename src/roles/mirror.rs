@@ -1,4 +1,4 @@
-//! `mirror`: from its part of the configuration to what runs.
+//! `mirror`: services of other kube clusters, their mirrors, and the listener that tells about them.
 
 mod api;
 
@@ -14,10 +14,10 @@ use super::{BoundRole, Context};
 use crate::{config::mirror::MirrorConfig, identity};
 use api::Api;
 
-/// How long a dry run waits for a cluster to tell what it has.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a dry run waits for the lists of a cluster.
+const DRY_RUN_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Binds the listener, and connects to nobody yet but in name.
+/// Binds the listener, and makes the clients of the remote clusters, which connect later.
 pub(super) async fn bind(config: Option<&MirrorConfig>, context: &Context) -> anyhow::Result<Option<BoundRole>> {
     let Some(config) = config else { return Ok(None) };
     mirror::metrics::describe();
@@ -25,7 +25,7 @@ pub(super) async fn bind(config: Option<&MirrorConfig>, context: &Context) -> an
     let checked = config.in_namespace(Some(&identity::namespace(&local.namespace)));
     let (mut following, mut remotes) = (JoinSet::new(), Vec::new());
     for remote in &config.remotes {
-        // What is wrong with one remote is its own fault: the others go on.
+        // A remote that cannot be reached does not stop the others.
         remotes.push(match remote.access.resolve() {
             Ok(access) => {
                 let Connection { client, server } = remote::connect(access);
@@ -84,8 +84,8 @@ pub(super) async fn bind(config: Option<&MirrorConfig>, context: &Context) -> an
     Ok(Some(BoundRole { name: "mirror", addresses, run }))
 }
 
-/// What a client's access is made of it follows by itself. Only where it leads to another server, which may be another
-/// cluster, everything is asked anew.
+/// A client follows changes of its credentials by itself. Only if they lead to another server, which may be another
+/// cluster, everything is listed anew.
 async fn follow<C: Clone>(
     client: C,
     mut server: watch::Receiver<Option<String>>,
@@ -102,9 +102,9 @@ async fn follow<C: Clone>(
     }
 }
 
-/// Prints what would be done, and does nothing of it.
+/// Prints what would be done, without doing it.
 async fn plan(mirror: Mirror) -> anyhow::Result<()> {
-    let report = mirror.plan(PATIENCE).await;
+    let report = mirror.plan(DRY_RUN_TIMEOUT).await;
     write!(std::io::stdout(), "{report}")?;
     anyhow::ensure!(report.problems.is_empty(), "not everything is known: {}", report.problems.join("; "));
     Ok(())

@@ -26,16 +26,16 @@ group!(PULL, "Bridge";
     FROM: Setting<Target> = flag("from").at(BRIDGE, "from").one("PLACE", source),
         "The store: s3://BUCKET/KEY or an http(s) URL; what ends in / is a set of files with a manifest. Required";
     TO: Setting<Target> = flag("to").at(BRIDGE, "to").one("PATH", file),
-        "The file, or a directory (ending in /) in which it has the name that it has in the store. Required";
+        "The file, or a directory (ending in /) in which it has the same name as in the store. Required";
     INTERVAL: Setting<Duration> = flag("interval").at(BRIDGE, "interval").default("2s").one("DURATION", time),
-        "How often is looked, by ETag";
+        "How often the store is polled, by ETag";
     REQUIRE_MANIFEST: Setting<bool> = flag("require-manifest").at(BRIDGE, "require_manifest").default("false")
         .switch(boolean),
-        "Take nothing that has no manifest. Where there is one, it is verified in any case";
+        "Pull nothing that has no manifest. A manifest that exists is verified in any case";
     PULL_TIMEOUT: Setting<Duration> = flag("pull-timeout").at(BRIDGE, "timeout").default("10s").one("DURATION", time),
-        "How long one look may take";
+        "How long one poll may take";
     ONCE: Setting<bool> = flag("once").at(BRIDGE, "once").default("false").switch(boolean),
-        "Pull once and exit, with a status other than 0 where that does not succeed within a minute";
+        "Pull once and exit, with a status other than 0 if that does not succeed within a minute";
 );
 
 fn source(text: &str) -> Result<Target, String> {

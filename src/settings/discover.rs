@@ -48,8 +48,8 @@ group!(SELECTION, "Selection";
         "Which endpoints: ready; serving (also terminating ones that still serve); ready-else-serving; known";
     NAMES: Setting<NameTemplate> = flag("names").at(EXPORT, "names").default("{service}-{port}")
         .one("TEMPLATE", parsed),
-        "What backends are called; also {namespace}, {port_name}, {service_port}, {protocol}. Of two of the same name \
-         the later one gets its namespace in front";
+        "Names of backends; also {namespace}, {port_name}, {service_port}, {protocol}. Of two with the same name the \
+         later one gets its namespace in front";
 );
 
 group!(FORMATS, "Format";
@@ -64,16 +64,16 @@ group!(FORMATS, "Format";
     ENVOY_DIRECTORY: Setting<String> = flag("envoy-directory").at(EXPORT, "envoy_directory").one("PATH", text),
         "envoy: the directory of the files as Envoy sees it";
     TRUST: Setting<Trust> = flag("trust").at(EXPORT, "trust").default("system").one("WHOM", parsed),
-        "envoy, haproxy: whom they trust where endpoints speak TLS: system, anyone, or the path of a file of \
-         authorities as they see it";
+        "envoy, haproxy: whom they trust if endpoints speak TLS: system, anyone, or the path of a file of authorities \
+         as they see it";
     TEMPLATE: Setting<String> = flag("template").at(EXPORT, "template").one("PATH", content),
         "template: the file of the template (minijinja)";
 );
 
 group!(SINKS, "Sinks";
     TO: List<String> = flag("to").short('t').at(EXPORT, "to").many("PLACE", text),
-        "Where to: s3://BUCKET/KEY, a path, configmap://NS/NAME/KEY, an http(s) URL (PUT), or serve:/PATH. What ends \
-         in / is a directory; {format} becomes traefik.yaml, default.yaml, ... Required";
+        "Places to write to: s3://BUCKET/KEY, a path, configmap://NS/NAME/KEY, an http(s) URL (PUT), or serve:/PATH. \
+         One that ends in / is a directory; {format} becomes traefik.yaml, default.yaml, ... Required";
     LISTEN: Setting<SocketAddr> = flag("listen").at(EXPORT, "listen").one("ADDRESS:PORT", address),
         "Where serve:/PATH is served; required for it";
     MANIFEST: Setting<bool> = flag("manifest").at(EXPORT, "manifest").default("true with --leader-elect")
@@ -81,27 +81,27 @@ group!(SINKS, "Sinks";
         "Keep a manifest beside the file, so that several writers exclude each other and bridges verify what they \
          pull";
     CLUSTER: Setting<Arc<str>> = flag("cluster").at(EXPORT, "cluster").default("default").one("NAME", shared_name),
-        "Which kube cluster this is, as manifests say it: the place of another one is never written to";
+        "Name of this kube cluster in manifests; a place whose manifest names another cluster is never written to";
 );
 
-group!(SAFETY_AND_PACE, "Safety and pace";
+group!(SAFETY_AND_PACE, "Safety and timing";
     MAX_SHRINK: Setting<f64> = flag("max-shrink").at(EXPORT, "max_shrink").default("30%").one("PERCENT", share),
-        "The largest share of endpoints that may go without having been seen to go (a restart, a new list), where it \
-         is more than 10";
+        "Largest share of the endpoints that may disappear without an observed deletion (a restart, a new list), if \
+         these are more than 10";
     EMPTY_HOLD: Setting<Duration> = flag("empty-hold").at(EXPORT, "empty_hold").default("30s")
         .one("DURATION", duration),
-        "For how long an empty result is held back that no deletion explains";
+        "How long an empty result is held back that no observed deletion explains";
     DEBOUNCE: Setting<Duration> = flag("debounce").at(EXPORT, "debounce").default("200ms").one("DURATION", duration),
-        "Write after so long without a further change";
+        "How long to wait for further changes before writing";
     DEBOUNCE_MAX: Setting<Duration> = flag("debounce-max").at(EXPORT, "debounce_max").default("2s")
         .one("DURATION", duration),
-        "but not later than so long after the first";
+        "Longest time from the first change to writing";
     RESYNC: Setting<Duration> = flag("resync").at(EXPORT, "resync").default("5m0s").one("DURATION", time),
-        "How often is looked whether the sinks still hold what they should";
+        "How often each sink is checked for the content that it should hold";
     WRITE_TIMEOUT: Setting<Duration> = flag("write-timeout").at(EXPORT, "timeout").default("10s").one("DURATION", time),
         "How long bringing one sink up to date may take";
     ONCE: Setting<bool> = flag("once").at(EXPORT, "once").default("false").switch(boolean),
-        "Write once and exit, with a status other than 0 where something could not be written within a minute";
+        "Write once and exit, with a status other than 0 if something could not be written within a minute";
 );
 
 group!(PROCESS, "Process";

@@ -32,8 +32,8 @@ group!(CANDIDATE, "Election";
     NAMESPACE: Setting<String> = flag("namespace").at(ELECT, "namespace").default("default").one("NS", name),
         "Namespace of the lock";
     LOCK_TYPE: Setting<LockKind> = flag("lock-type").at(ELECT, "lock").default("leases").one("KIND", parsed),
-        "What the lock is: leases, configmaps, endpoints, configmapsleases or endpointsleases; the last two are both \
-         at once, for a fleet on its way to leases";
+        "Kind of the lock: leases, configmaps, endpoints, configmapsleases or endpointsleases; the last two are both \
+         at once, for a fleet that moves to leases";
     TTL: Setting<Duration> = flag("ttl").at(ELECT, "ttl").default("10s").one("DURATION", duration),
         "How long the lock holds without renewal, rounded up to whole seconds, at least 2s";
     RENEW_DEADLINE: Setting<Duration> = flag("renew-deadline").at(ELECT, "renew_deadline")
@@ -41,19 +41,19 @@ group!(CANDIDATE, "Election";
         "How long a leader goes on trying to renew";
     RETRY_PERIOD: Setting<Duration> = flag("retry-period").at(ELECT, "retry_period")
         .default("a sixth of the ttl").one("DURATION", duration),
-        "How long a candidate waits between two tries";
+        "How long a candidate waits between two attempts";
     ID: Setting<String> = flag("id").at(ELECT, "id").default("the host's name").one("TEXT", text),
-        "What this candidate calls itself";
+        "Name of this candidate";
     UNIQUE_ID: Setting<bool> = flag("unique-id").at(ELECT, "unique_id").default("false").switch(boolean),
         "Appends an underscore and a random UUID to the id, so that a restart is another candidate";
 );
 
 group!(ANSWERS, "Answers";
     HTTP: Setting<SocketAddr> = flag("http").at(ELECT, "http").one("ADDRESS:PORT", address),
-        "Where to say who leads, for all elections of the process; without it nowhere";
+        "Where the HTTP API of all elections of the process is served; without it, nowhere";
     STEP_DOWN_TOKEN_FILE: Setting<PathBuf> = flag("step-down-token-file").at(ELECT, "step_down_token_file")
         .one("PATH", path),
-        "File with the bearer token with which others than this machine may POST /v1/step-down";
+        "File with the bearer token that clients on other machines need for POST /v1/step-down";
 );
 
 group!(WORKLOAD, "Workload";
@@ -66,15 +66,15 @@ group!(WORKLOAD, "Workload";
     LABEL: Setting<bool> = flag("label").at(ELECT, "label").default("true").switch(boolean),
         "Keeps the label k8s-elector/status of that pod at leader or standby";
     LEADER_SERVICE: Setting<String> = flag("leader-service").at(ELECT, "leader_service").one("NAME", name),
-        "Service without a selector, in the pod's namespace, that is to lead to the leader alone";
+        "Service without a selector, in the pod's namespace, whose only endpoint is to be the leader";
     ON_START: Setting<CommandLine> = flag("on-start").at(ELECT, "on_start").one("COMMAND", command),
-        "Command to run while this process leads, split at spaces, no shell; ended with the term";
+        "Command to run while this process leads, split at spaces, without a shell; ended with the term";
     ON_START_EXIT: Setting<OnStartExit> = flag("on-start-exit").at(ELECT, "on_start_exit")
         .default("step-down").one("WHAT", parsed),
-        "What follows where that command ends before the term does, or cannot be started: keep (go on leading), \
-         step-down (let somebody else lead) or exit (end the process, with status 1)";
+        "What follows if that command ends before the term does, or cannot be started: keep (go on leading), \
+         step-down (let another candidate lead) or exit (end the process, with status 1)";
     ON_STOP: Setting<CommandLine> = flag("on-stop").at(ELECT, "on_stop").one("COMMAND", command),
-        "Command to run when it leads no more; finished, or killed, before anybody else can lead";
+        "Command to run when this process no longer leads; finished, or killed, before another candidate can lead";
 );
 
 group!(PROCESS, "Process";

@@ -31,7 +31,7 @@ pub(crate) struct ServiceName {
 group!(SERVICES, "Services";
     SERVICE: List<ServiceName> = flag("service").short('s').env(&["KUBERNETES_POD_DISCOVERY_SERVICE_NAME"])
         .at(ENDPOINTS, "services").commas("[NS/]NAME", service_name),
-        "Services whose endpoints are told; commas separate several. The first one is at /endpoints, each at \
+        "Services whose endpoints are listed; commas separate several. The first one is at /endpoints, each at \
          /v1/services/NS/NAME/endpoints. Required";
     NAMESPACE: Setting<String> = flag("namespace").short('n').env(&["KUBERNETES_POD_DISCOVERY_NAMESPACE"])
         .at(ENDPOINTS, "namespace").default("$POD_NAMESPACE, else the service account's").one("NS", label),
@@ -43,25 +43,25 @@ group!(ANSWERS, "Answers";
         .at(ENDPOINTS, "listen").default("0.0.0.0:8080").one("[ADDRESS:]PORT", listen),
         "Where /endpoints, /health, /ready and /metrics are served. Not in the file: not served";
     MAX_AGE: Setting<Duration> = flag("max-age").at(ENDPOINTS, "max_age").one("DURATION", time),
-        "How old the data may be before /ready says no. Where nothing changes something is heard every minute at the \
-         latest, so that less than 90s makes no sense";
+        "How old the data may be before /ready fails. If nothing changes, the API server is heard every minute at the \
+         latest, so less than 90s makes no sense";
 );
 
 group!(ON_CHANGE, "On change";
     HOSTS_FILE: Setting<PathBuf> = flag("hosts-file").at(ENDPOINTS, "hosts_file").one("PATH", path),
-        "A hosts file in which the names of the ready endpoints are kept, in a block of our own";
+        "Hosts file in which the names of the ready endpoints are kept up to date, in a block of their own";
     CLUSTER_DOMAIN: Setting<String> = flag("cluster-domain").at(ENDPOINTS, "cluster_domain").default("cluster.local")
         .one("DOMAIN", name),
         "What full names in the hosts file end in";
     EXEC: Setting<CommandLine> = flag("exec").at(ENDPOINTS, "exec").one("COMMAND", command),
-        "What to run when the endpoints have changed, and once when they are known; no shell reads it, in the file it \
-         may be a list of words. FANFARE_CHANGED names the services";
+        "Command to run when the endpoints have changed, and once when they are first known; run without a shell, in \
+         the file also a list of words. FANFARE_CHANGED names the services";
     EXEC_DEBOUNCE: Setting<Duration> = flag("exec-debounce").at(ENDPOINTS, "exec_debounce").default("1s")
         .one("DURATION", duration),
-        "How long after a change the command runs; what changes within that time is told with it";
+        "How long after a change the command runs; further changes within that time are part of the same run";
     EXEC_TIMEOUT: Setting<Duration> = flag("exec-timeout").at(ENDPOINTS, "exec_timeout").default("30s")
         .one("DURATION", time),
-        "How long the command may take before it is killed, with what it has started";
+        "How long the command may take before it is killed, with all that it has started";
 );
 
 fn service_name(text: &str) -> Result<ServiceName, String> {

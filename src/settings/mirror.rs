@@ -52,23 +52,23 @@ group!(SELECTION, "What is mirrored";
          any all of them, which takes a ClusterRole";
     EXTERNAL_NAMES: Setting<ExternalNames> = flag("external-names").env(variables!("EXTERNAL_NAMES"))
         .at(REMOTE, "external_names").default("refuse").one("refuse|copy", external_names),
-        "What becomes of services of the type ExternalName: refused with an event, or copied as the alias that they \
+        "What happens with services of the type ExternalName: refused with an event, or copied as the alias that they \
          are";
     LABELS: List<String> = flag("labels").env(variables!("LABELS")).at(REMOTE, "labels.include").default("*")
         .commas("KEY,...", text),
         "Labels that mirrors get from their services; * at the end stands for anything";
     EXCLUDE_LABELS: List<String> = flag("exclude-labels").env(variables!("EXCLUDE_LABELS"))
         .at(REMOTE, "labels.exclude").commas("KEY,...", text),
-        "Labels of those that they do not get";
+        "Labels that mirrors do not get";
     ANNOTATIONS: List<String> = flag("annotations").env(variables!("ANNOTATIONS")).at(REMOTE, "annotations.include")
         .commas("KEY,...", text),
         "Annotations that mirrors get from their services";
     EXCLUDE_ANNOTATIONS: List<String> = flag("exclude-annotations").env(variables!("EXCLUDE_ANNOTATIONS"))
         .at(REMOTE, "annotations.exclude").commas("KEY,...", text),
-        "Annotations of those that they do not get";
+        "Annotations that mirrors do not get";
     ZONES: Setting<Zones> = flag("zones").env(variables!("ZONES")).at(REMOTE, "zones").default("keep")
         .one("keep|drop", zones),
-        "Whether the zones of endpoints mean something here; other names for them, and hints, stand in the file";
+        "Whether the zones of remote endpoints are kept; other names for them, and hints, can be given in the file";
     TRAFFIC_DISTRIBUTION: Setting<bool> = flag("traffic-distribution").env(variables!("TRAFFIC_DISTRIBUTION"))
         .at(REMOTE, "traffic_distribution").default("true").switch(go_boolean),
         "Mirrors get the trafficDistribution of their services";
@@ -77,35 +77,36 @@ group!(SELECTION, "What is mirrored";
 group!(REMOTE_CLUSTER, "The remote cluster";
     TARGET_KUBE_CONFIG: Setting<PathBuf> = flag("target-kube-config").env(variables!("TARGET_KUBE_CONFIG"))
         .at(REMOTE, "kubeconfig").one("PATH", path),
-        "Kubeconfig of the remote cluster, read again when it changes; or else its URL";
+        "Kubeconfig of the remote cluster, read again when it changes; alternatively its URL";
     TARGET_CONTEXT: Setting<String> = flag("target-context").env(variables!("TARGET_CONTEXT")).at(REMOTE, "context")
         .default("the current one").one("NAME", text),
         "Context of that kubeconfig";
     REMOTE_API_URL: Setting<Url> = flag("remote-api-url").env(variables!("REMOTE_API_URL")).at(REMOTE, "url")
         .one("URL", server),
-        "Where the API server of the remote cluster is";
+        "URL of the API server of the remote cluster";
     REMOTE_CA_URL: Setting<Url> = flag("remote-ca-url").env(variables!("REMOTE_CA_URL")).at(REMOTE, "ca_url")
         .one("URL", protected_url),
-        "Where the certificates are that vouch for it (PEM over https); fetched again every 10m, and when they do not \
-         vouch for it any more. Without it, and without a file, those of the system";
+        "URL (https) of the CA certificates (PEM) that the API server is verified with; fetched again every 10m, and \
+         when verification fails. Without it and without a file, those of the system";
     REMOTE_CA_URL_TRUST: Setting<PathBuf> = flag("remote-ca-url-trust").env(variables!("REMOTE_CA_URL_TRUST"))
         .at(REMOTE, "ca_url_trust").default("the system's").one("PATH", path),
-        "Certificates (PEM) that vouch for where those are fetched from";
+        "CA certificates (PEM) that the server of that URL is verified with";
     REMOTE_CA_FILE: Setting<PathBuf> = flag("remote-ca-file").env(variables!("REMOTE_CA_FILE")).at(REMOTE, "ca_file")
         .one("PATH", path),
-        "The certificates as a file (PEM), read again when it changes";
+        "The CA certificates as a file (PEM), read again when it changes";
     REMOTE_SA_TOKEN_PATH: Setting<PathBuf> = flag("remote-sa-token-path").env(variables!("REMOTE_SA_TOKEN_PATH"))
         .at(REMOTE, "token_file").one("PATH", path),
-        "The bearer token for it, read again when it changes";
+        "File with the bearer token for the API server, read again when it changes";
     REMOTE_TOKEN_ENV: Setting<String> = flag("remote-token-env").env(variables!("REMOTE_TOKEN_ENV"))
         .at(REMOTE, "token_env").default("KSM_REMOTE_SERVICE_ACCOUNT_TOKEN").one("NAME", text),
-        "The environment variable with the token, where there is no file";
+        "The environment variable with the token, if there is no file";
     REMOTE_NAME: Setting<String> = flag("remote-name").env(variables!("REMOTE_NAME")).at(REMOTE, "name")
         .default("the prefix").one("TEXT", text),
-        "What logs, metrics and annotations call it";
+        "Name of the remote cluster in logs, metrics and annotations";
     REMOTE_FORMER: List<String> = flag("remote-former").env(variables!("REMOTE_FORMER")).at(REMOTE, "former")
         .commas("UID,...", text),
-        "UIDs of kube-system that it had before it was rebuilt: mirrors of then are its own";
+        "UIDs that the cluster's namespace kube-system had before the cluster was rebuilt: mirrors made then are \
+         still its own";
 );
 
 group!(MIRRORS, "The mirrors";
@@ -117,33 +118,33 @@ group!(MIRRORS, "The mirrors";
         "Prefix of the mirrors' names, and the value of their label mirror-svc-prefix-sync. Required";
     NAMES: Setting<Scheme> = flag("names").env(variables!("NAMES")).at(REMOTE, "names").default("v0.2")
         .one("v0.2|v0.3|TEMPLATE", parsed),
-        "What mirrors are called: as that version of kube-service-mirror called them, or a text with {prefix}, \
-         {namespace} and {service}; too long a name is cut and hashed";
+        "Names of mirrors: as that version of kube-service-mirror forms them, or a text with {prefix}, {namespace} \
+         and {service}; too long a name is cut and hashed";
     SVC_SYNC: Setting<bool> = flag("svc-sync").env(variables!("SVC_SYNC")).at(REMOTE, "sync").default("true")
         .switch(go_boolean),
-        "Deletes mirrors whose services went while nobody looked";
+        "Delete mirrors of services that were deleted while no watch was running";
     MAX_DELETE: Setting<MaxDelete> = flag("max-delete").env(variables!("MAX_DELETE")).at(REMOTE, "max_delete")
         .default("10/30%").one("N|N/P%|unlimited", parsed),
-        "More deletions than this that a complete list tells at once are held back: so many, or so many that are also \
-         so many per cent of all";
+        "Deletions that follow from comparing with a complete list are held back if there are more than this at once: \
+         more than N, or with N/P% more than N that are also more than P per cent of all";
     CONFIRM_AFTER: Setting<Option<Duration>> = flag("confirm-after").env(variables!("CONFIRM_AFTER"))
         .at(REMOTE, "confirm_after").default("1h0m0s").one("DURATION|never", confirm_after),
-        "Deletions held back go ahead where they are still due after this";
+        "Deletions held back are carried out if they are still due after this";
     STALE: Setting<Stale> = flag("stale").env(variables!("STALE")).at(REMOTE, "stale").default("keep")
         .one("keep|not-ready|delete|ttl=DURATION", parsed),
-        "What becomes of the mirrors while the remote cluster is away";
+        "What happens with the mirrors while the remote cluster is unreachable";
     LOST_AFTER: Setting<Duration> = flag("lost-after").env(variables!("LOST_AFTER")).at(REMOTE, "lost_after")
         .default("30s").one("DURATION", duration),
-        "How long it is away before not-ready and delete take effect";
+        "How long it must be unreachable before not-ready and delete take effect";
     RESYNC_PERIOD: Setting<Duration> = flag("resync-period").env(variables!("RESYNC_PERIOD")).at(MIRROR, "resync")
         .default("1h0m0s").one("DURATION", duration),
         "How often everything is compared again, whatever the watches say; 0s is never";
     WORKERS: Setting<usize> = flag("workers").env(variables!("WORKERS")).at(MIRROR, "workers").default("8")
         .one("N", number),
-        "Mirrors that are worked on at the same time";
+        "Most mirrors that are worked on at the same time";
     DRY_RUN: Setting<bool> = flag("dry-run").env(variables!("DRY_RUN")).at(MIRROR, "dry_run").default("false")
         .switch(go_boolean),
-        "Prints what would be created, adopted, changed, deleted and refused, and ends";
+        "Print what would be created, adopted, changed, deleted and refused, and exit";
 );
 
 group!(GLOBAL, "Services of several remote clusters as one";
@@ -158,13 +159,13 @@ group!(GLOBAL, "Services of several remote clusters as one";
         "Prefix of their names, and the value of their label";
     GLOBAL_NAMES: Setting<Scheme> = flag("global-names").env(variables!("GLOBAL_NAMES")).at(GLOBAL_SERVICES, "names")
         .default("v0.3").one("v0.2|v0.3|TEMPLATE", parsed),
-        "What they are called";
+        "Names of the global services";
 );
 
 group!(DNS, "DNS (for fanfare mirror coredns)";
     REMOTE_DOMAIN: Setting<String> = flag("remote-domain").env(variables!("REMOTE_DOMAIN")).at(REMOTE, "domain")
         .default("cluster.<prefix>").one("DOMAIN", domain),
-        "Domain under which services of the remote cluster are asked for here";
+        "Domain under which services of the remote cluster are resolved here";
     GLOBAL_DOMAIN: Setting<String> = flag("global-domain").env(variables!("GLOBAL_DOMAIN"))
         .at(GLOBAL_SERVICES, "domain").default("cluster.global").one("DOMAIN", domain),
         "The same for global services";

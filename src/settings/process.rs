@@ -24,15 +24,15 @@ settings! {
         .one("DURATION", duration),
         "On SIGTERM, how long to go on serving while not ready, so that load balancers notice";
     DRAIN_IDLE: Setting<Duration> = flag("drain-idle").at(ROOT, "drain_idle").default("1s").one("DURATION", duration),
-        "After that, how long a kept connection without a request stays open: one may be on its way, and is answered \
-         with Connection: close";
+        "After that, how long a kept connection without a request stays open: a request that is already on its way is \
+         answered with Connection: close";
     DRAIN_TIMEOUT: Setting<Duration> = flag("drain-timeout").at(ROOT, "drain_timeout").default("10s")
         .one("DURATION", duration),
-        "How long what is in flight may take after that, before it is cut";
+        "After that, how long requests in flight may take before they are cut off";
     LOG_LEVEL: Setting<Level> = flag("log-level").short('l').at(ROOT, "log_level").default("info").one("LEVEL", parsed),
         "error, warning, info, debug or trace; can be changed at run time with PUT /-/log-level from this machine";
     LOG_FORMAT: Setting<Format> = flag("log-format").at(ROOT, "log_format").default("text").one("text|json", parsed),
-        "How log lines on standard error look";
+        "Format of log lines on standard error";
 }
 
 group!(KUBERNETES, "Kubernetes";
@@ -49,7 +49,7 @@ group!(PROCESS, "Process";
 
 group!(REPLICAS, "Replicas";
     LEADER_ELECT: Setting<bool> = flag("leader-elect").at(LEADER, "enabled").default("false").switch(boolean),
-        "Of several replicas only the elected one writes. In the file, true where leader_elect is there at all";
+        "Of several replicas only the elected one writes. In the file, true if leader_elect is there at all";
     LEADER_ELECT_RESOURCE_NAME: Setting<String> = flag("leader-elect-resource-name").at(LEADER, "name")
         .default("fanfare").one("NAME", name),
         "Name of the Lease; the same for all replicas, and for nobody else";
@@ -64,8 +64,8 @@ group!(REPLICAS, "Replicas";
         "How long the leader goes on trying to renew";
     LEADER_ELECT_RETRY_PERIOD: Setting<Duration> = flag("leader-elect-retry-period").at(LEADER, "retry_period")
         .default("2s").one("DURATION", duration),
-        "How long a candidate waits between two tries";
+        "How long a candidate waits between two attempts";
     LEADER_ELECT_ID: Setting<String> = flag("leader-elect-id").at(LEADER, "id").default("the host's name and a UUID")
         .one("TEXT", text),
-        "What this replica calls itself";
+        "Name of this replica as a candidate";
 );

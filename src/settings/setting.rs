@@ -116,8 +116,8 @@ impl Entry {
         if self.key.is_empty() { String::new() } else { format!("{}{dot}{}", self.section, self.key) }
     }
 
-    /// Whether its default is told in words, so that those words, given as a value, are the same as nothing.
-    pub(crate) fn is_told_in_words(&self) -> bool {
+    /// Whether its default is described in words, so that those words, given as a value, mean the same as no value.
+    pub(crate) fn has_default_in_words(&self) -> bool {
         const WORDS: [&str; 6] = ["all", "any", "everything", "nobody", "none", "unlimited"];
         !self.key.is_empty() && (WORDS.contains(&self.default) || self.default.contains([' ', '<']))
     }

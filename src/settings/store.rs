@@ -20,18 +20,18 @@ pub(crate) struct Header {
 group!(GROUP, "S3 and HTTP";
     S3_ENDPOINT: Setting<String> = flag("s3-endpoint").at(STORE, "s3.endpoint")
         .default("$AWS_ENDPOINT_URL, else Amazon's").one("URL", endpoint),
-        "Address of a store that speaks S3, with http:// or https://";
+        "URL of a store that speaks S3, with http:// or https://";
     S3_REGION: Setting<String> = flag("s3-region").at(STORE, "s3.region").default("$AWS_REGION, else us-east-1")
         .one("NAME", text),
         "Region";
     S3_PATH_STYLE: Setting<bool> = flag("s3-path-style").at(STORE, "s3.path_style").default("true with an endpoint")
         .switch(boolean),
-        "The bucket stands in the path, not in the host name";
+        "The bucket is part of the path, not of the host name";
     S3_CREATE_BUCKET: Setting<bool> = flag("s3-create-bucket").at(STORE, "s3.create_bucket").default("false")
         .switch(boolean),
-        "A bucket that is missing is made";
+        "Create a missing bucket";
     S3_CA_FILE: Setting<PathBuf> = flag("s3-ca-file").at(STORE, "s3.ca_file").one("PATH", path),
-        "Certificates (PEM) that the store is trusted by, besides the system's";
+        "CA certificates (PEM) that the store is verified with, in addition to the system's";
     S3_ACCESS_KEY: Setting<String> = key(STORE, "s3.access_key").env(&["MINIO_ACCESS_KEY_ID"])
         .default("$AWS_ACCESS_KEY_ID, a web identity, the machine's role").one("TEXT", text),
         "Access key; no flag, because command lines are public";

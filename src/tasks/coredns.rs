@@ -17,10 +17,10 @@ use crate::{
     tasks,
 };
 
-/// How long a remote cluster may take to tell its services.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long listing the services of a remote cluster may take.
+const LIST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Prints it.
+/// Prints the part of a Corefile.
 pub(crate) fn print(arguments: &cli::CoreDns) -> anyhow::Result<ExitCode> {
     let config = match &arguments.config {
         Some(path) => tasks::read(path),
@@ -32,7 +32,7 @@ pub(crate) fn print(arguments: &cli::CoreDns) -> anyhow::Result<ExitCode> {
     };
     let runtime = tasks::control_runtime()?;
     let text = runtime.block_on(text(&config, arguments));
-    runtime.shutdown_timeout(tasks::DROPPING);
+    runtime.shutdown_timeout(tasks::SHUTDOWN_TIMEOUT);
     write!(std::io::stdout(), "{}", text?)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -65,7 +65,7 @@ async fn text(config: &Config, arguments: &cli::CoreDns) -> anyhow::Result<Strin
 /// The services of a remote cluster that are mirrored.
 async fn services(remote: &Remote, checked: &mirror::config::Remote) -> anyhow::Result<Vec<Found>> {
     let client = remote::connect(remote.access.resolve()?).client;
-    let asked = tokio::time::timeout(PATIENCE, coredns::services(&client, checked)).await;
+    let asked = tokio::time::timeout(LIST_TIMEOUT, coredns::services(&client, checked)).await;
     let found = asked.map_err(anyhow::Error::from).and_then(|found| Ok(found?));
     found.with_context(|| {
         format!(

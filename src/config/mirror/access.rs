@@ -23,7 +23,7 @@ pub(crate) enum RemoteAccess {
     Server {
         /// The API server's URL.
         url: Url,
-        /// Who vouches for it.
+        /// How its certificate is verified.
         trust: Trust,
         /// Where the token is.
         token: Token,
@@ -34,7 +34,7 @@ pub(crate) enum RemoteAccess {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Token {
-    /// Nowhere: whoever asks is nobody in particular.
+    /// Nowhere: requests are anonymous.
     None,
     /// In a file.
     File(PathBuf),
@@ -42,7 +42,8 @@ pub(crate) enum Token {
     Variable(String),
 }
 
-/// Reads it. As in the tool that this replaces, a kubeconfig outranks a URL, and a file with the token a variable.
+/// Reads it. As in the tool that this replaces, a kubeconfig takes precedence over a URL, and a file with the token over
+/// a variable.
 pub(super) fn read(section: &Section<'_>) -> Option<RemoteAccess> {
     let kubeconfig = settings::TARGET_KUBE_CONFIG.read(section);
     let context = settings::TARGET_CONTEXT.read(section);
@@ -83,7 +84,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<RemoteAccess> {
 // === impl RemoteAccess ===
 
 impl RemoteAccess {
-    /// The access itself.
+    /// The access with the token that its variable holds.
     ///
     /// # Errors
     /// The environment variable that should have the token has none.

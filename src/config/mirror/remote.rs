@@ -25,7 +25,7 @@ pub(crate) struct Remote {
     pub(crate) domain: String,
 }
 
-/// Reads one. Nothing where something is missing that everything hangs on.
+/// Reads one. None if a required setting is missing.
 pub(super) fn read(node: &Node<'_>) -> Option<Remote> {
     let section = node.section();
     let prefix = settings::SVC_PREFIX.required(&section);

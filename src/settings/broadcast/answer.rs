@@ -16,13 +16,14 @@ group!(GROUP, "Answer";
     SUCCESS: List<String> = flag("success").at(ROUTE, "success").default("2xx,3xx").many("STATUSES", text),
         "Statuses that are a success, for every method and for single ones: 200,PURGE=200,404";
     ON_EMPTY: Setting<u16> = flag("on-empty").at(ROUTE, "on_empty").default("503").one("STATUS", number),
-        "Status where there is no endpoint";
+        "Status of the answer if there is no endpoint";
     ON_TIMEOUT: Setting<u16> = flag("on-timeout").at(ROUTE, "on_timeout").default("504").one("STATUS", number),
-        "Status where time ran out";
+        "Status of the answer if --timeout has passed";
     MEMBERS: Setting<Members> = flag("members").at(ROUTE, "members").default("ready").one("ready|known", members),
-        "Which endpoints count: those that are ready, or all that are known, where one that is not ready has failed";
+        "Which endpoints count: those that are ready, or all known ones, of which one that is not ready counts as \
+         failed";
     MIN_ENDPOINTS: Setting<usize> = flag("min-endpoints").at(ROUTE, "min_endpoints").default("0").one("N", number),
-        "Fewer endpoints than this: 503, nothing is sent";
+        "With fewer endpoints than this the answer is 503 and nothing is sent";
     RETRIES: Setting<u32> = flag("retries").at(ROUTE, "retries").default("0").one("N", number),
         "Further attempts per endpoint after a transport failure, while the body is still in the window. They apply \
          to requests that may be sent twice (--idempotent), and to others only as long as nothing was written to the \

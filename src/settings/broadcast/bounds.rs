@@ -6,20 +6,21 @@ use crate::settings::{
     values::{bytes, number, positive},
 };
 
-group!(GROUP, "Bounds";
+group!(GROUP, "Limits";
     WINDOW: Setting<usize> = flag("window").at(ROUTE, "window").default("256KiB").one("SIZE", bytes),
-        "Body window: what a request may keep in memory of its body, and again of its answers; at least 64KiB";
+        "Body window: bytes of its body that a request may keep in memory, and as many of its answers; at least \
+         64KiB";
     MAX_CONNECTIONS: Setting<usize> = flag("max-connections").at(ROOT, "max_connections").default("10000")
         .one("N", positive),
-        "Client connections at a time; for one more the one that has been longest without a request makes room, or it \
-         gets 503";
+        "Most client connections at a time. For a further one the connection that has been longest without a request \
+         is closed; if all have one, the further one gets 503";
     MAX_INFLIGHT: Setting<usize> = flag("max-inflight").at(ROOT, "max_inflight").default("10000").one("N", positive),
-        "Requests at a time, from when they go to the endpoints; one more gets 503";
+        "Most requests at a time, counted from when they go to the endpoints; a further one gets 503";
     MAX_INFLIGHT_PER_ENDPOINT: Setting<usize> = flag("max-inflight-per-endpoint").at(ROOT, "max_inflight_per_endpoint")
         .default("1024").one("N", positive),
-        "Copies of requests at a time to one endpoint; one more is rejected";
+        "Most copies of requests at a time to one endpoint; a further one is rejected";
     MAX_BUFFERED: Setting<usize> = flag("max-buffered").at(ROOT, "max_buffered").default("512MiB").one("SIZE", bytes),
-        "Bytes of bodies that all requests together keep in memory; past it they go on more slowly";
+        "Bytes of bodies that all requests together keep in memory; beyond that they proceed more slowly";
     POOL_SIZE: Setting<usize> = flag("pool-size").at(ROOT, "pool_size").default("256").one("N", number),
         "Idle connections kept per endpoint and worker thread";
     THREADS: Setting<usize> = flag("threads").at(ROOT, "threads").default("one per CPU").one("N", number),

@@ -5,31 +5,31 @@ use proxy::config::{Direction, FieldLine, FieldName, HostValue, NewPath, Prefix}
 use super::ROUTE;
 use crate::settings::{List, Setting, flag, group, values::parsed};
 
-group!(GROUP, "Changes";
+group!(GROUP, "Changes to requests and answers";
     STRIP_PREFIX: Setting<Prefix> = flag("strip-prefix").at(ROUTE, "strip_prefix").one("PATH", parsed),
-        "Whole segments that are taken off the front of a path that begins with them: with /api, /api/v1 goes on as \
+        "Whole segments that are removed from the front of a path that begins with them: with /api, /api/v1 becomes \
          /v1";
     REWRITE: Setting<NewPath> = flag("rewrite").at(ROUTE, "rewrite").one("PATH", parsed),
-        "Path that takes the place of the request's; * at its end is what the * of the route's path stands for, or \
-         all after the first slash. The query stays";
+        "Path that replaces that of the request; * at its end is what the * of the route's path matched, or all after \
+         the first slash. The query stays";
     HOST: Setting<HostValue> = flag("host").at(ROUTE, "host").default("the client's").one("HOST|{authority}", parsed),
-        "Host that endpoints get; {authority} is each one's own name, or address, and port";
+        "Host field that endpoints get; {authority} is each one's own name, or address, and port";
     SET_HEADER: List<FieldLine> = flag("set-header").at(ROUTE, "headers.request.set").many("NAME: VALUE", request_line),
         "Header field that endpoints get in place of the client's; in the file also a mapping of names to values";
     ADD_HEADER: List<FieldLine> = flag("add-header").at(ROUTE, "headers.request.add").many("NAME: VALUE", request_line),
-        "Header field that they get beside the client's";
+        "Header field that endpoints get in addition to the client's";
     REMOVE_HEADER: List<FieldName> = flag("remove-header").at(ROUTE, "headers.request.remove")
         .commas("NAME", request_name),
-        "Header field of the client's that they do not get";
+        "Header field of the client that endpoints do not get";
     SET_RESPONSE_HEADER: List<FieldLine> = flag("set-response-header").at(ROUTE, "headers.response.set")
         .many("NAME: VALUE", response_line),
         "Header field that the client gets in place of the endpoint's";
     ADD_RESPONSE_HEADER: List<FieldLine> = flag("add-response-header").at(ROUTE, "headers.response.add")
         .many("NAME: VALUE", response_line),
-        "Header field that it gets beside the endpoint's";
+        "Header field that the client gets in addition to the endpoint's";
     REMOVE_RESPONSE_HEADER: List<FieldName> = flag("remove-response-header").at(ROUTE, "headers.response.remove")
         .commas("NAME", response_name),
-        "Header field of the endpoint's that it does not get";
+        "Header field of the endpoint that the client does not get";
 );
 
 fn request_line(text: &str) -> Result<FieldLine, String> {

@@ -17,13 +17,13 @@ group!(GROUP, "Endpoints";
     SERVICE: List<String> = flag("service").short('s').at(ROUTE, "to.service").commas("[NS/]NAME", text),
         "Kubernetes Service whose endpoints get every request; `*` stands for any characters in namespace and name";
     PORT_NAME: Setting<PortSelector> = flag("port-name").short('p').at(ROUTE, "to.port").one("PORT", port),
-        "Port of the Service by name or number; may be left out where it has one port";
+        "Port of the Service by name or number; not needed if it has one port";
     ENDPOINTS: List<fixed::Target> = flag("endpoints").at(ROUTE, "to.endpoints").commas("HOST:PORT,...", parsed),
-        "Fixed endpoints: addresses ([::1]:80 for IPv6) or host names; a name is one endpoint, and fails while it \
+        "Fixed endpoints: addresses ([::1]:80 for IPv6) or host names; a name is one endpoint, which fails while it \
          does not resolve";
     ENDPOINTS_FILE: Setting<PathBuf> = flag("endpoints-file").at(ROUTE, "to.file").one("PATH", path),
-        "File of endpoints in Prometheus file_sd form (JSON or YAML); read again when it changes, a broken edit keeps \
-         the last good list";
+        "File of endpoints in Prometheus file_sd form (JSON or YAML); read again when it changes, while a broken file \
+         changes nothing";
     ENDPOINTS_DNS: Setting<dns::Query> = flag("endpoints-dns").at(ROUTE, "to.dns").one("NAME:PORT", parsed),
         "DNS name: all its A and AAAA answers are endpoints; an SRV name like _http._tcp.example.org brings its \
          ports; resolved again by TTL";
@@ -33,10 +33,10 @@ group!(GROUP, "Endpoints";
          IPv4 addresses, with all for all";
     DNS_MAX_TTL: Setting<Duration> = flag("dns-max-ttl").at(ROOT, "dns_max_ttl").default("30s")
         .one("DURATION", a_second_at_least),
-        "Longest time for which an answer of the DNS is believed, whatever its TTL; at least 1s";
+        "Longest time for which a DNS answer is kept, whatever its TTL; at least 1s";
     DNS_NEGATIVE_TTL: Setting<Duration> = flag("dns-negative-ttl").at(ROOT, "dns_negative_ttl").default("5s")
         .one("DURATION", a_second_at_least),
-        "The same for the answer that there is no such name or no address";
+        "The same for the answer that a name does not exist or has no address";
 );
 
 group!(KUBERNETES, "Kubernetes";

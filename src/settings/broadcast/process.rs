@@ -17,10 +17,10 @@ group!(GROUP, "Process";
     + process::METRICS_INTERFACE.entry;
     READY: Setting<Ready> = flag("ready").at(ROOT, "ready").default("all").one("all|any", ready),
         "Which routes need an endpoint for the process to be ready: all of them, or any one; /-/ready?route=NAME \
-         tells of each";
+         answers for one route";
     READY_NO_ENDPOINT: Setting<bool> = flag("ready-no-endpoint").at(ROOT, "ready_no_endpoint").default("false")
         .switch(boolean),
-        "Ready even where a route has no endpoint";
+        "Ready even if a route has no endpoint";
     + process::DRAIN_DELAY.entry;
     + process::DRAIN_IDLE.entry;
     + process::DRAIN_TIMEOUT.entry;

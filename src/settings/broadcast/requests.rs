@@ -18,37 +18,36 @@ group!(GROUP, "Requests";
     KEEPALIVE: Setting<bool> = flag("keepalive").at(LISTENER, "keepalive").default("true").switch(boolean),
         "Client connections carry more than one request";
     ALLOW: List<Match> = flag("allow").at(LISTENER, "allow").default("everything").many("METHODS PATH", allowed),
-        "What may be requested, like 'PURGE,BAN /cache/*'; the rest is 403, and 400 what an endpoint may read as a \
-         path outside";
+        "What may be requested, like 'PURGE,BAN /cache/*'. Anything else gets 403, and a path that an endpoint may \
+         read as one outside of the pattern gets 400";
     LENIENT_TARGET: Setting<bool> = flag("lenient-target").at(LISTENER, "lenient_target").default("false")
         .switch(boolean),
-        "Takes targets with |^{}\\\" in them as they are, as ban expressions have them, and passes them on as they \
-         came";
+        "Accepts targets with |^{}\\\" in them, as ban expressions have them, and passes them on unchanged";
     VIA_NAME: Setting<ViaName> = flag("via-name").at(LISTENER, "via_name")
         .default("namespace and service of the pod, else host and listener").one("TEXT", parsed),
-        "What this deployment is called in Via, by which it notices that a request has been here before: the same for \
-         all its replicas, and for no other tier";
+        "Name of this deployment in Via, by which it detects loops: the same for all its replicas, and another one \
+         for every other tier";
     TRUST_FORWARDED: List<IpNet> = flag("trust-forwarded").at(LISTENER, "trust_forwarded").default("nobody")
         .commas("CIDR", network),
-        "Clients whose Forwarded and X-Forwarded-* fields are kept; those of others are replaced";
+        "Clients whose Forwarded and X-Forwarded-* fields are kept; those of other clients are replaced";
     MAX_BODY: Setting<u64> = flag("max-body").at(ROUTE, "max_body").default("unlimited").one("SIZE", size),
-        "Longest request body; longer is 413";
+        "Longest request body; a longer one gets 413";
     START_AFTER: Setting<u64> = flag("start-after").at(ROUTE, "start_after").default("64KiB").one("SIZE", size),
-        "A request goes to the endpoints once its body is whole, or so much of it is there: what a slow client costs \
-         is paid here. 0 begins with the head";
+        "A request goes to the endpoints once its whole body, or this much of it, has arrived, so that slow clients \
+         are no load for them. 0: once its head has arrived";
     STREAM: Setting<bool> = flag("stream").at(ROUTE, "stream").default("false").switch(boolean),
-        "A request goes to the endpoints at the first piece of its body, whatever --start-after says; for clients \
-         that send as they go";
+        "A request goes to the endpoints with the first piece of its body, whatever --start-after says; for clients \
+         that produce a body over time";
     MIN_BODY_RATE: Setting<u64> = flag("min-body-rate").at(ROUTE, "min_body_rate").default("1KiB").one("SIZE", rate),
-        "Bytes a second that a client must send of its body on average after the first 10s, else 408; and that it \
-         must take of an answer once it does not take all of it, else it is cut off. Only time in which the client is \
-         waited for counts. 0 is any";
+        "Bytes per second that a client must send of its body on average after the first 10s, else it gets 408; and \
+         that it must read of an answer once it no longer reads all of it, else it is disconnected. Only time spent \
+         waiting for the client counts. 0: any rate";
     MAX_TARGET: Setting<usize> = flag("max-target").at(LISTENER, "max_target").default("16KiB").one("SIZE", bytes),
-        "Longest request target; longer is 414";
+        "Longest request target; a longer one gets 414";
     MAX_HEAD: Setting<usize> = flag("max-head").at(LISTENER, "max_head").default("64KiB").one("SIZE", bytes),
-        "Longest request head; longer is 431";
+        "Longest request head; a longer one gets 431";
     MAX_FIELDS: Setting<usize> = flag("max-fields").at(LISTENER, "max_fields").default("128").one("N", positive),
-        "Most header fields of a request; more is 431";
+        "Most header fields of a request; one with more gets 431";
 );
 
 /// What may be requested.

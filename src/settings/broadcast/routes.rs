@@ -9,18 +9,18 @@ use crate::settings::{List, Setting, group, key, values::parsed};
 
 group!(GROUP, "Routes";
     NAME: Setting<Arc<str>> = key(ROUTE, "name").default("what it sends to").one("TEXT", route_name),
-        "What metrics and logs call the route; no two have the same";
+        "Name of the route in metrics and logs; no two routes have the same";
     MATCH_METHODS: List<Option<Box<str>>> = key(ROUTE, "match.methods").alias("method").default("any")
         .commas("METHOD", method_or_all),
-        "Methods that take the route, as written";
+        "Methods that the route matches, as written";
     MATCH_HOSTS: List<HostPattern> = key(ROUTE, "match.hosts").alias("host").default("any").commas("HOST", parsed),
-        "Hosts that take the route: a name, or *.example.org for all below it";
+        "Hosts that the route matches: a name, or *.example.org for all names below it";
     MATCH_PATHS: List<PathPattern> = key(ROUTE, "match.paths").alias("path").default("any").commas("PATH", parsed),
-        "Paths that take the route: exact, or a prefix with one * at the end. What an endpoint may read as a path \
-         outside of the prefix is 400";
+        "Paths that the route matches: exact, or a prefix with one * at the end. A path that an endpoint may read as \
+         one outside of the prefix gets 400";
     MATCH_HEADERS: List<FieldPattern> = key(ROUTE, "match.headers").default("any").many("NAME: VALUE", field_pattern),
-        "Header fields that must all be there: a value, the front of one with * at the end, or * for any; also a \
-         mapping of names to values";
+        "Header fields that must all be present: a value, the beginning of one with * at the end, or * for any; also \
+         a mapping of names to values";
 );
 
 /// Shown in metric labels and log lines, so it is short and printable.
