@@ -20,7 +20,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 use snapshot::ClusterName;
 
-use crate::http::request::MAX_FIELDS;
+use crate::{http::request::MAX_FIELDS, target::Spoken};
 
 pub use changes::{Changes, HeaderChanges, HostValue, InvalidChange, NewPath, Prefix, Unchangeable};
 pub use field::FieldPattern;
@@ -61,6 +61,8 @@ pub struct Listener {
     pub via_name: ViaName,
     /// Whether a client connection may carry more than one request.
     pub keepalive: bool,
+    /// Whether HTTP/2 is spoken: by prior knowledge, and by ALPN where there is TLS.
+    pub http2: bool,
     /// Clients whose `X-Forwarded-*` and `Forwarded` are believed.
     #[serde(serialize_with = "display_all")]
     pub trust_forwarded: Vec<IpNet>,
@@ -95,6 +97,8 @@ pub struct Policy {
     pub require: Require,
     /// Which statuses are ok.
     pub success: Success,
+    /// What is spoken to the endpoints.
+    pub protocol: UpstreamProtocol,
     /// Which endpoints count.
     pub members: Members,
     /// Fewer endpoints than this: 503, no leg starts.
@@ -135,6 +139,19 @@ pub enum Members {
     Ready,
     /// Those that are there: one that is not ready counts as a failed leg.
     Known,
+}
+
+/// What is spoken to the endpoints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UpstreamProtocol {
+    /// What is known of the endpoint, else HTTP/1.1.
+    #[default]
+    Auto,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, without asking.
+    H2,
 }
 
 /// Bounds of the whole process.
@@ -290,6 +307,17 @@ impl Policy {
     }
 }
 
+impl UpstreamProtocol {
+    /// What is spoken to an endpoint of which nothing else is known.
+    #[must_use]
+    pub fn spoken(self) -> Spoken {
+        match self {
+            Self::Auto | Self::Http1 => Spoken::Http1,
+            Self::H2 => Spoken::Http2,
+        }
+    }
+}
+
 impl HeadLimits {
     /// The most bytes of a head: places in it are numbers of 32 bits.
     pub const MAX_BYTES: usize = u32::MAX as usize;
@@ -350,6 +378,7 @@ impl Default for Policy {
         Self {
             require: Require::All,
             success: Success::default(),
+            protocol: UpstreamProtocol::Auto,
             members: Members::Ready,
             min_endpoints: 0,
             on_empty: 503,
@@ -385,6 +414,7 @@ impl Listener {
             lenient_target: false,
             via_name: ViaName::default(),
             keepalive: true,
+            http2: true,
             trust_forwarded: Vec::new(),
             head: HeadLimits::default(),
             timeouts: ClientTimeouts::default(),

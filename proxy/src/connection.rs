@@ -2,17 +2,22 @@
 
 pub(crate) mod draining;
 mod head;
+mod http2;
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
 
-use self::{draining::Draining, head::Refused};
+pub(crate) use self::http2::Place;
+use self::{
+    draining::Draining,
+    head::{Refused, Spoken},
+};
 use crate::{
     clock,
     config::Listener,
     downstream::Downstream,
-    exchange::{Outbound, Outgoing, alarm::Alarm, pace::Pace},
+    exchange::{BodyForm, Outbound, Outgoing, alarm::Alarm, pace::Pace},
     http::{Fields, request::RequestHead},
     metrics::RequestResult,
     problem::Problem,
@@ -81,7 +86,12 @@ impl Connection {
     }
 
     /// Serves requests until the connection ends.
-    pub(crate) async fn serve(mut self, worker: &Worker) {
+    pub(crate) async fn serve(mut self, worker: &Arc<Worker>) {
+        match self.find_version(&worker.shared).await {
+            None => return,
+            Some(Spoken::Http2) => return self.serve_http2(worker).await,
+            Some(Spoken::Http1) => {}
+        }
         loop {
             let head = self.read_head(&worker.shared).await;
             self.seat.paid();
@@ -127,8 +137,12 @@ impl Connection {
     ) {
         shared.refused.count(problem.status);
         let id = request::id::random();
-        let mut out = request::made_up_without_request(&problem, id.as_str(), self.config.reports());
-        self.flush(&mut out, Pace { idle, ..Pace::UNKNOWN }).await;
+        let mut out = request::made_up_without_request(&problem, id.as_str(), self.config.reports(), BodyForm::Plain);
+        // Who speaks neither version cannot read the answer, and RFC 9113 section 3.4 has the connection closed.
+        let is_foreign = self.served == 0 && self.config.http2 && head::is_foreign(seen);
+        if !is_foreign {
+            self.flush(&mut out, Pace { idle, ..Pace::UNKNOWN }).await;
+        }
         if shared.log.is_on() {
             let took = clock::now().saturating_duration_since(self.began);
             let (status, sent, reason) = (problem.status, out.body_bytes, Some(problem.detail));
@@ -161,6 +175,7 @@ impl Connection {
             is_new_id: given.is_none(),
             client: self.client.peer,
             client_ip: &self.client_ip,
+            scheme: "http",
             started,
         };
         let http1 = request::Http1::new(&head, &mut self.client, &self.draining, &self.seat);

@@ -11,7 +11,10 @@ use std::{
 use bytes::BytesMut;
 #[cfg(target_os = "linux")]
 use socket2::SockRef;
-use tokio::{io::AsyncWrite, net::TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 
 use crate::{buffers, transport};
 
@@ -57,6 +60,14 @@ impl Downstream {
             buffers::give(&mut self.buffer);
         }
         read
+    }
+
+    /// Reads what there is into a buffer of the caller.
+    ///
+    /// # Errors
+    /// What the socket reports.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 
     /// Writes some of the slices.

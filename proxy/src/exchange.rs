@@ -43,7 +43,7 @@ pub use self::{
     answer::MadeUp,
     inbound::Inbound,
     leg::Leg,
-    outbound::{Outbound, Outgoing},
+    outbound::{BodyForm, Outbound, Outgoing},
 };
 use crate::{
     buffers, clock,

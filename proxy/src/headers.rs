@@ -22,6 +22,8 @@ pub struct Forwarding<'a> {
     pub client: &'a str,
     /// Whether its `X-Forwarded-*` are believed.
     pub trusted: bool,
+    /// Of the listener: `http` or `https`.
+    pub scheme: &'a str,
     /// What this deployment is called in `Via`.
     pub via: &'a str,
     /// The request's id, where the client sent none that is taken over.
@@ -47,6 +49,8 @@ pub enum AnswerFraming {
     Chunked,
     /// Until the connection closes.
     Close,
+    /// Until a frame says that it ends.
+    Frames,
     /// No body and nothing said about its length.
     Bodiless,
 }
@@ -144,7 +148,11 @@ pub fn put_leg_head(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forwardi
 }
 
 fn put_forwarding(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forwarding<'_>) {
-    out.put_slice(if head.version == Version::Http10 { b"Via: 1.0 " } else { b"Via: 1.1 " });
+    out.put_slice(match head.version {
+        Version::Http10 => b"Via: 1.0 ",
+        Version::Http11 => b"Via: 1.1 ",
+        Version::Http2 => b"Via: 2.0 ",
+    });
     out.put_slice(forwarding.via.as_bytes());
     out.put_slice(b"\r\n");
     // What the route sets or removes is not said here.
@@ -162,7 +170,7 @@ fn put_forwarding(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forwarding
     }
     let kept = |class| forwarding.trusted && head.fields.of(class).next().is_some();
     if !kept(Class::ForwardedProto) && said("X-Forwarded-Proto") {
-        out.put_slice(b"X-Forwarded-Proto: http\r\n");
+        put(out, b"X-Forwarded-Proto", forwarding.scheme.as_bytes());
     }
     if let Some(host) = head.host()
         && !kept(Class::ForwardedHost)
@@ -269,7 +277,7 @@ pub fn put_framing(out: &mut impl BufMut, framing: AnswerFraming) {
     match framing {
         AnswerFraming::Length(length) => put_length(out, length),
         AnswerFraming::Chunked => out.put_slice(b"Transfer-Encoding: chunked\r\n"),
-        AnswerFraming::Close | AnswerFraming::Bodiless => {}
+        AnswerFraming::Close | AnswerFraming::Frames | AnswerFraming::Bodiless => {}
     }
 }
 
@@ -337,7 +345,7 @@ mod tests {
     }
 
     fn forwarding() -> Forwarding<'static> {
-        Forwarding { client: "192.0.2.9", via: "me", id: Some("id1"), ..Forwarding::default() }
+        Forwarding { client: "192.0.2.9", scheme: "http", via: "me", id: Some("id1"), ..Forwarding::default() }
     }
 
     fn leg(fields: &str, forwarding: &Forwarding<'_>) -> String {

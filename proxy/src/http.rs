@@ -13,13 +13,15 @@ use bytes::Bytes;
 pub use class::Class;
 pub use scan::{Bounds, HeadScanner, Overrun, Scan};
 
-/// The two versions spoken.
+/// The versions spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     /// HTTP/1.0
     Http10,
     /// HTTP/1.1
     Http11,
+    /// HTTP/2
+    Http2,
 }
 
 /// A part of the bytes of a head.

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use self::admit::Refusal;
 pub(crate) use self::{
     answer::{Answered, made_up_without_request, record_without_request},
-    carrier::{Carrier, Http1},
+    carrier::{Carrier, Http1, Http2},
 };
 use crate::{
     clock,
@@ -37,6 +37,8 @@ pub(crate) struct RequestContext<'a> {
     pub(crate) client: SocketAddr,
     /// Its address as text, which every leg is told.
     pub(crate) client_ip: &'a str,
+    /// Of the listener: `http` or `https`.
+    pub(crate) scheme: &'static str,
     pub(crate) started: Instant,
 }
 

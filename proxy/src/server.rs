@@ -295,7 +295,7 @@ async fn sweep(worker: Arc<Worker>) {
         tokio::time::sleep(SWEEP).await;
         let (table, now) = (worker.shared.table.load_full(), Instant::now());
         for target in table.targets() {
-            target.sweep(worker.index, now);
+            target.sweep(worker.index, now, worker.shared.limits.pool_idle);
         }
         spare::forget();
     }

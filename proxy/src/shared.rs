@@ -18,6 +18,7 @@ use crate::{
     access_log::{Log, LogRecord},
     clock,
     config::{Config, Limits},
+    connection::Place,
     exchange::{Exchange, alarm::Alarm, budget::Budget},
     metrics::{Refused, RequestResult},
     report,
@@ -148,8 +149,14 @@ impl Shared {
         (Connected { shared: self.clone(), seat: self.seats.enter() }, welcome)
     }
 
-    /// The answer is out: runs what is left of the legs, then does what comes last.
-    pub fn conclude(self: &Arc<Self>, mut exchange: Box<Exchange>, answered: RequestResult, record: Option<LogRecord>) {
+    /// The answer is out: runs what is left of the legs, then does what comes last. Until then the request occupies its place.
+    pub(crate) fn conclude(
+        self: &Arc<Self>,
+        mut exchange: Box<Exchange>,
+        answered: RequestResult,
+        record: Option<LogRecord>,
+        place: Option<Place>,
+    ) {
         if exchange.is_over() {
             self.last_leg_ended(exchange, answered, record.as_ref());
             return;
@@ -161,7 +168,7 @@ impl Shared {
             clock::per_wake_up(std::future::poll_fn(|cx| exchange.poll_rest(cx, &mut alarm))).await;
             shared.last_leg_ended(exchange, answered, record.as_ref());
             shared.straggling.fetch_sub(1, Ordering::Relaxed);
-            drop(work);
+            drop((work, place));
         });
     }
 

@@ -15,7 +15,7 @@ use crate::{
     config::{Config, Listener, Members, PathPattern, Route, Verdict, first_to_take},
     http::request::RequestHead,
     metrics::RouteMetrics,
-    target::Target,
+    target::{Spoken, Target},
 };
 
 /// Everything a request needs to know, as of one configuration and one snapshot.
@@ -112,10 +112,12 @@ impl Table {
     #[must_use]
     #[expect(clippy::mutable_key_type, reason = "what changes in a place plays no part in its hash and its equality")]
     pub fn build(previous: Option<&Self>, config: &Arc<Config>, snapshot: &Snapshot, bound: &[SocketAddr]) -> Self {
-        let mut targets: HashMap<Place, Arc<Target>> = HashMap::new();
+        let mut targets: HashMap<(Place, Spoken), Arc<Target>> = HashMap::new();
         let mut metrics: HashMap<&str, Arc<RouteMetrics>> = HashMap::new();
         for route in previous.into_iter().flat_map(Self::routes) {
-            targets.extend(route.known.iter().map(|target| (target.endpoint.address.clone(), target.clone())));
+            targets.extend(
+                route.known.iter().map(|target| ((target.endpoint.address.clone(), target.protocol), target.clone())),
+            );
             metrics.insert(&route.config.name, route.metrics.clone());
         }
         let mut build_route = |route: &Route, via: &str| {
@@ -128,10 +130,11 @@ impl Table {
                     continue;
                 }
                 // A target is kept while its endpoint stays what it is; another pod at the same address is another one.
-                let kept = targets.get(&endpoint.address).filter(|target| target.endpoint == *endpoint).cloned();
+                let key = (endpoint.address.clone(), route.policy.protocol.spoken());
+                let kept = targets.get(&key).filter(|target| target.endpoint == *endpoint).cloned();
                 let target = kept.unwrap_or_else(|| {
-                    let target = Arc::new(Target::new(endpoint.clone(), config.threads));
-                    targets.insert(endpoint.address.clone(), target.clone());
+                    let target = Arc::new(Target::new(endpoint.clone(), key.1, config.threads));
+                    targets.insert(key, target.clone());
                     target
                 });
                 known.push(target.clone());

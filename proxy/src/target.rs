@@ -3,6 +3,9 @@
 //! Targets outlive snapshots as long as their endpoint stays; when it goes, its idle connections are closed with it.
 
 use std::{
+    future::Future,
+    io,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -16,9 +19,10 @@ use tokio::time::Instant;
 
 use crate::{
     dial::Dial,
+    multiplex::{Multiplexed, StreamSlot},
     outcome::{LegError, Outcome},
     reach::Reach,
-    transport::{Connecting, Io},
+    transport::Io,
 };
 
 /// How many recent outcomes a target remembers.
@@ -36,8 +40,12 @@ pub struct Target {
     pub label: Box<str>,
     /// Its address, or its name and port, as an authority: what it is called by, also for requests without Host.
     pub authority: Box<str>,
+    /// What is spoken to it.
+    pub protocol: Spoken,
     /// Idle connections, a shard for each worker: a connection lives and dies on one thread.
     idle: Box<[Mutex<Vec<Idle>>]>,
+    /// Connections that several exchanges share, likewise.
+    multiplexed: Box<[Arc<Multiplexed>]>,
     retired: AtomicBool,
     reach: Reach,
     dial: Dial,
@@ -49,6 +57,27 @@ pub struct Target {
     /// What the times of the recent outcomes count from.
     made: Instant,
 }
+
+/// What is spoken to an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Spoken {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 by prior knowledge.
+    Http2,
+}
+
+/// A connection on which an exchange can begin.
+#[derive(Debug)]
+pub(crate) enum Opened {
+    /// One of its own, which speaks HTTP/1.1.
+    Http1(Io),
+    /// A stream of one that speaks HTTP/2.
+    Http2(StreamSlot),
+}
+
+/// A connection that is coming about.
+pub(crate) type Connecting = Pin<Box<dyn Future<Output = io::Result<Opened>> + Send>>;
 
 #[derive(Debug)]
 struct Idle {
@@ -72,14 +101,19 @@ pub struct Recent {
 impl Target {
     /// A target with nothing kept yet; `workers` threads will use it.
     #[must_use]
-    pub fn new(endpoint: Endpoint<Place>, workers: usize) -> Self {
+    pub fn new(endpoint: Endpoint<Place>, protocol: Spoken, workers: usize) -> Self {
         let visible = |label: &str| label.bytes().all(|b| b.is_ascii_graphic());
         let authority = endpoint.address.to_string();
         let label = endpoint.label().filter(|label| visible(label)).unwrap_or(&authority).into();
         Self {
             label,
             authority: authority.into(),
+            protocol,
             idle: (0..workers.max(1)).map(|_| Mutex::default()).collect(),
+            multiplexed: match protocol {
+                Spoken::Http1 => Box::default(),
+                Spoken::Http2 => (0..workers.max(1)).map(|_| Arc::default()).collect(),
+            },
             retired: AtomicBool::new(false),
             reach: Reach::default(),
             dial: Dial::default(),
@@ -116,17 +150,25 @@ impl Target {
 
     /// Begins to connect, or to wait for its turn where earlier connects got no answer. `limit` is the time that it may
     /// take; who asks watches over it, and says so when it [has passed](Self::connect_timed_out).
+    /// Where exchanges share connections there are at most `cap` of them for the worker; past that it waits for a stream.
     #[must_use]
-    pub fn connect(self: &Arc<Self>, limit: Duration) -> Connecting {
+    pub(crate) fn connect(self: &Arc<Self>, worker: usize, limit: Duration, cap: usize) -> Connecting {
         let target = self.clone();
         Box::pin(async move {
-            let place = &target.endpoint.address;
-            let connected = target.reach.connect(target.dial.connect(place.addresses(), limit)).await;
-            if connected.is_err() {
-                place.recheck();
+            match target.multiplexed.get(worker) {
+                None => target.connect_once(limit).await.map(Opened::Http1),
+                Some(multiplexed) => multiplexed.open(cap, || target.connect_once(limit)).await.map(Opened::Http2),
             }
-            connected
         })
+    }
+
+    async fn connect_once(&self, limit: Duration) -> io::Result<Io> {
+        let place = &self.endpoint.address;
+        let connected = self.reach.connect(self.dial.connect(place.addresses(), limit)).await;
+        if connected.is_err() {
+            place.recheck();
+        }
+        connected
     }
 
     /// A connect got no answer in the time that it had.
@@ -151,12 +193,15 @@ impl Target {
     /// Takes an idle connection that can carry a request. Those that cannot are closed on the way. For a request that must
     /// not be sent twice (`once`), one that has been idle for long is looked at more closely.
     #[must_use]
-    pub fn checkout(&self, worker: usize, now: Instant, once: bool) -> Option<Io> {
+    pub(crate) fn checkout(&self, worker: usize, now: Instant, once: bool) -> Option<Opened> {
+        if let Some(multiplexed) = self.multiplexed.get(worker) {
+            return multiplexed.take().map(Opened::Http2);
+        }
         let mut idle = self.idle[worker].lock();
         while let Some(mut candidate) = idle.pop() {
             let closely = once && now.saturating_duration_since(candidate.since) > RESTED;
             if now < candidate.until && candidate.io.is_quiet() && (!closely || candidate.io.is_still_quiet()) {
-                return Some(candidate.io);
+                return Some(Opened::Http1(candidate.io));
             }
         }
         None
@@ -171,7 +216,10 @@ impl Target {
     }
 
     /// Closes what has been idle for too long or was closed by the endpoint. Runs on the worker's own thread.
-    pub fn sweep(&self, worker: usize, now: Instant) {
+    pub fn sweep(&self, worker: usize, now: Instant, keep: Duration) {
+        if let Some(multiplexed) = self.multiplexed.get(worker) {
+            multiplexed.sweep(now, keep);
+        }
         self.idle[worker].lock().retain_mut(|idle| now < idle.until && idle.io.is_quiet());
     }
 
@@ -181,12 +229,14 @@ impl Target {
         for shard in &self.idle {
             shard.lock().clear();
         }
+        self.multiplexed.iter().for_each(|multiplexed| multiplexed.clear());
     }
 
     /// Idle connections kept now.
     #[must_use]
     pub fn idle(&self) -> usize {
-        self.idle.iter().map(|shard| shard.lock().len()).sum()
+        let own: usize = self.idle.iter().map(|shard| shard.lock().len()).sum();
+        own + self.multiplexed.iter().map(|multiplexed| multiplexed.idle()).sum::<usize>()
     }
 
     /// Counts how a leg ended, and when.
@@ -228,7 +278,7 @@ mod tests {
     use super::*;
 
     fn target() -> Arc<Target> {
-        Arc::new(Target::new(Endpoint::ready("[2001:db8::1]:80".parse().unwrap()).into(), 1))
+        Arc::new(Target::new(Endpoint::ready("[2001:db8::1]:80".parse().unwrap()).into(), Spoken::Http1, 1))
     }
 
     #[test]
@@ -245,8 +295,9 @@ mod tests {
     async fn what_must_not_be_sent_twice_gets_no_rested_connection_that_was_closed_a_moment_ago() {
         for (rested, once, want) in [(true, true, false), (true, false, true), (false, true, true)] {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            let target = Arc::new(Target::new(Endpoint::ready(listener.local_addr().unwrap()).into(), 1));
-            let io = target.connect(Duration::from_secs(60)).await.unwrap();
+            let target =
+                Arc::new(Target::new(Endpoint::ready(listener.local_addr().unwrap()).into(), Spoken::Http1, 1));
+            let io = target.connect_once(Duration::from_secs(60)).await.unwrap();
             let (peer, _) = listener.accept().unwrap();
             let since = Instant::now();
             target.checkin(0, io, since, Duration::from_secs(60), 1);

@@ -1,7 +1,7 @@
-//! Connections to endpoints. Plain TCP for now; TLS and HTTP/2 are to become further variants of [`Io`], so that a leg stays an enum over transports rather than a boxed trait on the hot path.
+//! Connections to endpoints, as streams of bytes. Each kind is a variant of [`Io`]: no boxed trait stands between a leg and its
+//! socket.
 
 use std::{
-    future::Future,
     io::{self, IoSlice},
     mem::MaybeUninit,
     net::SocketAddr,
@@ -11,7 +11,10 @@ use std::{
 
 use bytes::BytesMut;
 use socket2::SockRef;
-use tokio::{io::AsyncWrite, net::TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 
 /// A connection to an endpoint.
 #[derive(Debug)]
@@ -19,9 +22,6 @@ pub enum Io {
     /// Plain TCP.
     Tcp(TcpStream),
 }
-
-/// A connection that is coming about.
-pub type Connecting = Pin<Box<dyn Future<Output = io::Result<Io>> + Send>>;
 
 /// Connects, however long it takes.
 ///
@@ -105,6 +105,44 @@ impl Io {
                 let peeked = SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]);
                 matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
             }
+        }
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Self::poll_write(self.get_mut(), cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Self::poll_write(self.get_mut(), cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::{
         Bounds, HeadScanner, Scan,
         request::{BadRequest, RequestHead, TargetRules},
     },
+    http2::PREFACE,
     problem::Problem,
     seats::Seat,
     shared::Shared,
@@ -31,7 +32,44 @@ pub(super) struct Refused {
     pub(super) seen: Bytes,
 }
 
+/// What a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spoken {
+    /// HTTP/1.1 or 1.0.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
 impl Connection {
+    /// Finds out what the client speaks by what it sends first (RFC 9113 section 3.3); none where the connection ends first.
+    pub(super) async fn find_version(&mut self, shared: &Shared) -> Option<Spoken> {
+        self.seat.owes();
+        if !self.wait().await {
+            return None;
+        }
+        self.look_up(shared);
+        if !self.config.http2 {
+            return Some(Spoken::Http1);
+        }
+        self.began = clock::now();
+        let deadline = self.began + self.config.timeouts.head;
+        loop {
+            let sent = &self.client.buffer[..self.client.buffer.len().min(PREFACE.len())];
+            if sent != &PREFACE[..sent.len()] {
+                return Some(Spoken::Http1);
+            }
+            if sent.len() == PREFACE.len() {
+                return Some(Spoken::Http2);
+            }
+            match self.fill(deadline).await {
+                Some(Ok(read)) if read > 0 => {}
+                // A head that is cut, or late, is answered like any other.
+                _ => return Some(Spoken::Http1),
+            }
+        }
+    }
+
     /// The next head; none where the connection ends first.
     pub(super) async fn read_head(&mut self, shared: &Shared) -> Result<Option<RequestHead>, Refused> {
         self.seat.owes();
@@ -167,6 +205,16 @@ fn has_to_go(seat: &Seat, is_registered: &mut bool, cx: &Context<'_>) -> bool {
     seat.is_cut()
 }
 
+/// Whether what a connection begins with is neither HTTP/1.1, however malformed, nor HTTP/2: three words, of which none looks
+/// like a target or a version.
+pub(super) fn is_foreign(seen: &[u8]) -> bool {
+    let line = seen.split(|b| b"\r\n".contains(b)).next().unwrap_or_default();
+    let words: Vec<&[u8]> = line.split(|b| *b == b' ').collect();
+    let [_, target, version] = words[..] else { return false };
+    let is_target = target.first().is_none_or(|first| b"/*?".contains(first)) || target.contains(&b':');
+    !is_target && !version.get(..5).is_some_and(|version| version.eq_ignore_ascii_case(b"HTTP/"))
+}
+
 fn rules(config: &Listener) -> TargetRules {
     TargetRules { longest: config.head.target, lenient: config.lenient_target }
 }
@@ -178,5 +226,22 @@ fn bounds(limits: &HeadLimits, buffer: &[u8]) -> Bounds {
         first_line: method + 1 + limits.target + " HTTP/1.1\r\n".len(),
         bytes: limits.bytes,
         fields: limits.fields,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_looks_like_http_is_answered_and_nothing_else() {
+        for http in
+            ["GET / FOO/1.1", "GET x HTTP/1.1", "GET  / HTTP/1.1", "GET /", "", "get * x", "A http://b c", "A b c d"]
+        {
+            assert!(!is_foreign(http.as_bytes()), "{http}");
+        }
+        for foreign in ["INVALID CONNECTION PREFACE\r\n\r\n", "SSH over nothing"] {
+            assert!(is_foreign(foreign.as_bytes()), "{foreign}");
+        }
     }
 }

@@ -7,6 +7,7 @@ use super::gather::Fault;
 use crate::{
     downstream::Downstream,
     http::body::{BodyReader, Piece},
+    http2::stream::StreamBody,
 };
 
 /// Where the body of a request comes from.
@@ -14,6 +15,8 @@ use crate::{
 pub enum Inbound<'a> {
     /// A connection that speaks HTTP/1.1, and the framing of the body.
     Http1(&'a mut Downstream, &'a mut BodyReader),
+    /// A stream of HTTP/2.
+    Http2(&'a mut StreamBody),
 }
 
 /// Why the rest of a body does not come.
@@ -51,6 +54,8 @@ impl Inbound<'_> {
                     Ok(_) => Poll::Ready(Ok(Piece::Partial)),
                 }
             }
+            // What has come is here already: there is nothing to read.
+            Self::Http2(body) => body.poll_piece(cx).map_err(|_| Broken::Gone),
         }
     }
 
@@ -64,6 +69,7 @@ impl Inbound<'_> {
                     Ok(Piece::Partial) | Err(_) => return false,
                 }
             },
+            Self::Http2(body) => body.has_ended(),
         }
     }
 }

@@ -27,12 +27,14 @@ use super::{
 use crate::{
     http::{Fields, response::ResponseHead},
     outcome::{LegError, LegResult, Outcome},
-    target::Target,
-    transport::Connecting,
+    target::{Connecting, Target},
 };
 
 /// At this many bytes of a held response body a leg waits to be told what to do with it.
 pub(super) const HOLD: usize = 64 * 1024;
+
+/// How often a request is sent again to an endpoint that says that it has done nothing with it.
+const MAX_REFUSALS: u8 = 3;
 
 /// What all legs of an exchange share, besides the window.
 #[derive(Debug, Default)]
@@ -79,6 +81,8 @@ pub struct Leg {
     /// How often the endpoint was tried.
     attempts: u32,
     retries_left: u32,
+    /// How often it may still begin again because its endpoint has done nothing with the request.
+    refusals_left: u8,
     /// The head of the response, once there is one.
     response: Option<ResponseHead>,
     /// Memory for its fields.
@@ -146,13 +150,19 @@ type Step = Poll<Result<(), Failure>>;
 struct Failure {
     outcome: Outcome,
     error: LegError,
+    /// The endpoint has done nothing with the request, or was never asked.
+    is_unprocessed: bool,
 }
 
 // === impl Failure ===
 
 impl Failure {
     fn new(outcome: Outcome, kind: &'static str, detail: impl Into<std::borrow::Cow<'static, str>>) -> Self {
-        Self { outcome, error: LegError::new(kind, detail) }
+        Self { outcome, error: LegError::new(kind, detail), is_unprocessed: false }
+    }
+
+    fn connect(error: &io::Error) -> Self {
+        Self { outcome: Outcome::Connect, error: LegError::connect(error), is_unprocessed: true }
     }
 
     fn protocol(detail: String) -> Self {
@@ -176,6 +186,7 @@ impl Leg {
             reused: false,
             attempts: 0,
             retries_left: terms.retries,
+            refusals_left: MAX_REFUSALS,
             response: None,
             fields: Fields::default(),
             fresh_head: false,
@@ -201,7 +212,7 @@ impl Leg {
         if !Arc::ptr_eq(&self.target, target) {
             self.target = target.clone();
         }
-        (self.attempts, self.retries_left) = (0, terms.retries);
+        (self.attempts, self.retries_left, self.refusals_left) = (0, terms.retries, MAX_REFUSALS);
         (self.fresh_head, self.success, self.mode) = (false, false, Mode::Hold);
         (self.received, self.complete, self.counted) = (0, false, None);
         (self.started, self.ended, self.last_read, self.deadline) = (now, now, now, None);
@@ -249,11 +260,11 @@ impl Leg {
         match &mut self.state {
             State::Resting => Poll::Pending,
             State::Connecting(connecting) => match ready!(connecting.as_mut().poll(cx)) {
-                Ok(io) => {
-                    (self.state, self.deadline) = (State::Open(Wire::new(io)), None);
+                Ok(opened) => {
+                    (self.state, self.deadline) = (State::Open(Wire::new(opened)), None);
                     Poll::Ready(Ok(()))
                 }
-                Err(error) => Poll::Ready(Err(Failure { outcome: Outcome::Connect, error: LegError::connect(&error) })),
+                Err(error) => Poll::Ready(Err(Failure::connect(&error))),
             },
             State::Open(wire) => {
                 if wire.is_sending() {

@@ -19,6 +19,7 @@ use crate::{
     buffers, clock,
     downstream::{Downstream, UNSEEN},
     http::chunked::{self, ChunkHead},
+    http2::stream::StreamAnswer,
 };
 
 /// Buffers written with one system call.
@@ -29,6 +30,20 @@ const SLICES: usize = 64;
 pub enum Outbound<'a> {
     /// A connection that speaks HTTP/1.1.
     Http1(&'a mut Downstream),
+    /// A stream of HTTP/2.
+    Http2(&'a mut StreamAnswer),
+}
+
+/// How the body of an answer is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BodyForm {
+    /// As it is: its head says how long it is, or that it ends with the connection.
+    #[default]
+    Plain,
+    /// In chunks.
+    Chunks,
+    /// In frames, apart from the head.
+    Frames,
 }
 
 /// A piece of a body up to this long is copied behind the head: one buffer is written faster than two.
@@ -43,8 +58,7 @@ pub struct Outgoing {
     head_sent: usize,
     queue: VecDeque<Bytes>,
     bytes: usize,
-    /// Whether the body is sent in chunks.
-    pub chunked: bool,
+    form: BodyForm,
     ended: bool,
     /// For the client, which takes nothing more.
     stalled: Patience,
@@ -57,16 +71,16 @@ pub struct Outgoing {
 impl Outgoing {
     /// An answer that begins with this head.
     #[must_use]
-    pub fn new(head: Vec<u8>) -> Self {
-        Self { bytes: head.len(), head, ..Self::default() }
+    pub fn new(head: Vec<u8>, form: BodyForm) -> Self {
+        Self { bytes: head.len(), head, form, ..Self::default() }
     }
 
     /// Makes it an answer that begins with what `put_head` writes; memory is used again.
-    pub fn reset(&mut self, put_head: impl FnOnce(&mut Vec<u8>)) {
+    pub fn reset(&mut self, form: BodyForm, put_head: impl FnOnce(&mut Vec<u8>)) {
         self.clear();
         put_head(&mut self.head);
         (self.head_sent, self.bytes, self.body_bytes) = (0, self.head.len(), 0);
-        (self.chunked, self.ended) = (false, false);
+        (self.form, self.ended) = (form, false);
         (self.stalled, self.taken) = (Patience::default(), 0);
     }
 
@@ -89,11 +103,16 @@ impl Outgoing {
             return;
         }
         self.body_bytes += data.len() as u64;
-        if self.chunked {
+        if self.form == BodyForm::Chunks {
             let head = Bytes::copy_from_slice(ChunkHead::of(data.len()).as_bytes());
             self.bytes += head.len() + data.len() + 2;
             self.queue.extend([head, data, Bytes::from_static(b"\r\n")]);
-        } else if data.len() <= COPIED && self.queue.is_empty() && self.head_sent == 0 && !self.head.is_empty() {
+        } else if self.form == BodyForm::Plain
+            && data.len() <= COPIED
+            && self.queue.is_empty()
+            && self.head_sent == 0
+            && !self.head.is_empty()
+        {
             self.bytes += data.len();
             self.head.extend_from_slice(&data);
         } else {
@@ -104,7 +123,7 @@ impl Outgoing {
 
     /// The body is complete.
     pub fn end(&mut self) {
-        if !self.ended && self.chunked {
+        if !self.ended && self.form == BodyForm::Chunks {
             self.bytes += chunked::LAST_CHUNK.len();
             self.queue.push_back(Bytes::from_static(chunked::LAST_CHUNK));
         }
@@ -118,7 +137,29 @@ impl Outgoing {
     pub fn poll_flush(&mut self, cx: &mut Context<'_>, client: &mut Outbound<'_>) -> Poll<std::io::Result<()>> {
         match client {
             Outbound::Http1(client) => self.poll_flush_bytes(cx, client),
+            Outbound::Http2(stream) => self.poll_flush_frames(cx, stream),
         }
+    }
+
+    /// Sends head and queue in frames, and says so where that is all.
+    fn poll_flush_frames(&mut self, cx: &mut Context<'_>, stream: &mut StreamAnswer) -> Poll<std::io::Result<()>> {
+        if !stream.has_begun() {
+            stream.begin(&self.head, self.ended && self.queue.is_empty())?;
+            self.bytes -= self.head.len();
+        }
+        while let Some(mut front) = self.queue.pop_front() {
+            let sent = stream.poll_send(cx, &mut front, self.ended && self.queue.is_empty());
+            if !front.is_empty() {
+                self.queue.push_front(front);
+            }
+            let sent = ready!(sent)?;
+            self.bytes -= sent;
+            self.moved(sent);
+        }
+        if self.ended && !stream.has_ended() {
+            stream.end()?;
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Writes head and queue as they are.

@@ -56,12 +56,12 @@ mod tests {
         config::{Changes, Limits, Policy, Route},
         exchange::{Request, budget::Budget, window::Coding},
         table::{Member, RouteEntry},
-        target::Target,
+        target::{Spoken, Target},
     };
 
     fn route(members: u8) -> Arc<RouteEntry> {
         let member = |last| Member {
-            target: Arc::new(Target::new(Endpoint::ready(([192, 0, 2, last], 80).into()).into(), 1)),
+            target: Arc::new(Target::new(Endpoint::ready(([192, 0, 2, last], 80).into()).into(), Spoken::Http1, 1)),
             ready: true,
         };
         Arc::new(RouteEntry {

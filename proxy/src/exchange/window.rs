@@ -213,6 +213,13 @@ impl Window {
         used
     }
 
+    /// What of the body comes next for a leg that sends it as it is, up to the end of a piece.
+    #[must_use]
+    pub fn piece(&self, cursor: Cursor) -> Option<Bytes> {
+        let piece = self.pieces.get(self.place(cursor))?;
+        Some(piece.data.slice(cursor.offset..))
+    }
+
     /// Moves a cursor over bytes that were sent.
     pub fn advance(&self, cursor: &mut Cursor, coding: Coding, mut sent: usize) {
         for piece in self.pieces.iter().skip(self.place(*cursor)) {

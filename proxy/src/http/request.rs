@@ -53,11 +53,14 @@ pub enum BadRequest {
     #[error("only HTTP/1.0 and HTTP/1.1 are spoken here")]
     Version,
     /// RFC 9112 section 3.2: exactly one in HTTP/1.1.
-    #[error("an HTTP/1.1 request needs exactly one valid Host")]
+    #[error("a request needs exactly one valid Host")]
     Host,
     /// The authority of an absolute-form target and Host differ.
     #[error("the request target names another host than Host")]
     HostDiffers,
+    /// RFC 9113 section 8.2.2.
+    #[error("a field that concerns one connection of HTTP/1.1 has no place in HTTP/2")]
+    ConnectionField,
     /// RFC 9112 section 6: how long the body is cannot be trusted.
     #[error("the request has {0}")]
     Framing(#[from] FramingError),
@@ -169,7 +172,7 @@ impl Read {
     fn has_plain_line(&self, head: &[u8]) -> bool {
         let version: &[u8] = match self.version {
             Version::Http10 => b" HTTP/1.0\r\n",
-            Version::Http11 => b" HTTP/1.1\r\n",
+            Version::Http11 | Version::Http2 => b" HTTP/1.1\r\n",
         };
         let target_end = self.target.end as usize;
         self.method.start == 0

@@ -9,7 +9,7 @@ use std::{
 use super::{Next, RequestContext};
 use crate::{
     access_log::{LogRecord, loggable},
-    exchange::{Exchange, Outgoing, quorum::Quorum},
+    exchange::{BodyForm, Exchange, Outgoing, quorum::Quorum},
     headers::{self, AnswerFraming},
     http::{self, Framing, Version},
     metrics::RequestResult,
@@ -32,11 +32,14 @@ pub(super) fn of_winner(exchange: &mut Exchange, request: &RequestContext<'_>, n
         _ if response.status == 204 => AnswerFraming::Bodiless,
         Framing::Length(length) => AnswerFraming::Length(length),
         _ if bodiless => AnswerFraming::Bodiless,
-        _ if request.head.version == Version::Http11 => AnswerFraming::Chunked,
-        _ => AnswerFraming::Close,
+        _ => match request.head.version {
+            Version::Http10 => AnswerFraming::Close,
+            Version::Http11 => AnswerFraming::Chunked,
+            Version::Http2 => AnswerFraming::Frames,
+        },
     };
     let next = if framing == AnswerFraming::Close && next == Next::Keep { Next::Close } else { next };
-    outgoing.reset(|out| {
+    outgoing.reset(form(request, framing), |out| {
         out.reserve(response.fields.bytes().len() + 256);
         headers::put_answer(out, response, framing, &route.config.changes.headers.response);
         if route.config.policy.report {
@@ -44,7 +47,6 @@ pub(super) fn of_winner(exchange: &mut Exchange, request: &RequestContext<'_>, n
         }
         put_connection(out, request, next);
     });
-    outgoing.chunked = framing == AnswerFraming::Chunked;
     (response.status, next)
 }
 
@@ -88,16 +90,28 @@ pub(super) fn report(
 }
 
 fn whole(head: Vec<u8>, body: Bytes, request: &RequestContext<'_>) -> Outgoing {
-    let mut outgoing = Outgoing::new(head);
+    let mut outgoing = Outgoing::new(head, form(request, AnswerFraming::Length(body.len() as u64)));
     if !request.head.is_head() {
         outgoing.push_body(body);
     }
+    outgoing.end();
     outgoing
+}
+
+/// How a body that is framed like this is sent to the client.
+fn form(request: &RequestContext<'_>, framing: AnswerFraming) -> BodyForm {
+    match (request.head.version, framing) {
+        (Version::Http2, _) => BodyForm::Frames,
+        (_, AnswerFraming::Chunked) => BodyForm::Chunks,
+        _ => BodyForm::Plain,
+    }
 }
 
 /// Writes what the client has to know about the connection, and the end of the head.
 fn put_connection(out: &mut Vec<u8>, request: &RequestContext<'_>, next: Next) {
     match next {
+        // HTTP/2 says so in frames.
+        _ if request.head.version == Version::Http2 => {}
         Next::Keep if request.head.version == Version::Http10 => headers::put_text(out, "Connection", &["keep-alive"]),
         Next::Keep => {}
         Next::Close | Next::Linger => headers::put_text(out, "Connection", &["close"]),
@@ -105,9 +119,9 @@ fn put_connection(out: &mut Vec<u8>, request: &RequestContext<'_>, next: Next) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The whole answer where there is no request that could have a route; the connection is closed after it. With `reports` it
-/// says that there were no legs.
-pub(crate) fn made_up_without_request(problem: &Problem, id: &str, reports: bool) -> Outgoing {
+/// The whole answer where there is no request that could have a route; a connection of HTTP/1.1 is closed after it. With
+/// `reports` it says that there were no legs.
+pub(crate) fn made_up_without_request(problem: &Problem, id: &str, reports: bool, form: BodyForm) -> Outgoing {
     let body = problem.body(Some(id));
     let mut head = Vec::with_capacity(512);
     problem.put_head(&mut head, body.len());
@@ -116,8 +130,9 @@ pub(crate) fn made_up_without_request(problem: &Problem, id: &str, reports: bool
     }
     headers::put_text(&mut head, "Connection", &["close"]);
     head.extend_from_slice(b"\r\n");
-    let mut outgoing = Outgoing::new(head);
+    let mut outgoing = Outgoing::new(head, form);
     outgoing.push_body(body);
+    outgoing.end();
     outgoing
 }
 

@@ -86,7 +86,7 @@ impl RequestContext<'_> {
             let (status, sent) = (sent.status, sent.body);
             answer::record(self, Answered { result, status, sent, took, reason })
         });
-        shared.conclude(exchange, result, record);
+        shared.conclude(exchange, result, record, carrier.take_place());
         sent.next
     }
 
@@ -112,6 +112,7 @@ impl RequestContext<'_> {
         let forwarding = Forwarding {
             client: self.client_ip,
             trusted: headers::is_trusted(&self.listener.config, self.client.ip()),
+            scheme: self.scheme,
             via: &admitted.route.via,
             id: self.is_new_id.then_some(self.id),
             report: wants_report,

@@ -1,10 +1,11 @@
 //! What a request came on, and its answer goes back on.
 
 use crate::{
-    connection::draining::Draining,
+    connection::{Place, draining::Draining},
     downstream::Downstream,
-    exchange::{Inbound, Outbound, Outgoing, alarm::Alarm, pace::Pace},
+    exchange::{BodyForm, Inbound, Outbound, Outgoing, alarm::Alarm, pace::Pace},
     http::{Framing, body::BodyReader, chunked::Decoder, request::RequestHead},
+    http2::stream::{StreamAnswer, StreamBody},
     seats::Seat,
 };
 
@@ -12,6 +13,8 @@ use crate::{
 pub(crate) enum Carrier<'a> {
     /// A connection that speaks HTTP/1.1.
     Http1(Http1<'a>),
+    /// A stream of a connection that speaks HTTP/2.
+    Http2(Http2),
 }
 
 /// An HTTP/1.1 connection, as far as one request needs it.
@@ -22,6 +25,14 @@ pub(crate) struct Http1<'a> {
     seat: &'a Seat,
 }
 
+/// A stream of HTTP/2.
+pub(crate) struct Http2 {
+    body: StreamBody,
+    answer: StreamAnswer,
+    /// What it occupies of its connection until the last leg has ended.
+    place: Option<Place>,
+}
+
 // === impl Carrier ===
 
 impl Carrier<'_> {
@@ -29,6 +40,7 @@ impl Carrier<'_> {
     pub(super) fn inbound(&mut self) -> Inbound<'_> {
         match self {
             Self::Http1(http1) => Inbound::Http1(http1.client, &mut http1.body),
+            Self::Http2(http2) => Inbound::Http2(&mut http2.body),
         }
     }
 
@@ -36,6 +48,7 @@ impl Carrier<'_> {
     pub(super) fn outbound(&mut self) -> Outbound<'_> {
         match self {
             Self::Http1(http1) => Outbound::Http1(http1.client),
+            Self::Http2(http2) => Outbound::Http2(&mut http2.answer),
         }
     }
 
@@ -43,6 +56,16 @@ impl Carrier<'_> {
     pub(super) fn has_to_end(&self) -> bool {
         match self {
             Self::Http1(http1) => http1.draining.has_begun() || http1.seat.is_cut(),
+            // It is told to the client apart from any request.
+            Self::Http2(_) => false,
+        }
+    }
+
+    /// What the request occupies of its connection until its last leg has ended.
+    pub(super) fn take_place(&mut self) -> Option<Place> {
+        match self {
+            Self::Http1(_) => None,
+            Self::Http2(http2) => http2.place.take(),
         }
     }
 
@@ -52,10 +75,12 @@ impl Carrier<'_> {
             Self::Http1(http1) => {
                 let waits = head.expects_continue && http1.client.buffer.is_empty();
                 if waits && !matches!(http1.body, BodyReader::Length(0)) {
-                    let mut out = Outgoing::new(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec());
+                    let mut out = Outgoing::new(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec(), BodyForm::Plain);
                     out.flush(&mut Outbound::Http1(http1.client), pace, alarm).await;
                 }
             }
+            Self::Http2(http2) if head.expects_continue && !http2.body.has_ended() => http2.answer.ask_for_body(),
+            Self::Http2(_) => {}
         }
     }
 }
@@ -71,5 +96,14 @@ impl<'a> Http1<'a> {
             Framing::Chunked => BodyReader::Chunked(Decoder::default()),
         };
         Self { client, body, draining, seat }
+    }
+}
+
+// === impl Http2 ===
+
+impl Http2 {
+    /// The stream on which a request has come.
+    pub(crate) fn new(body: StreamBody, answer: StreamAnswer, place: Place) -> Self {
+        Self { body, answer, place: Some(place) }
     }
 }

@@ -128,11 +128,14 @@ pub(crate) fn sized_post(length: usize) -> String {
     format!("POST /p HTTP/1.1\r\nHost: shop\r\nContent-Length: {length}\r\n\r\n")
 }
 
-/// What the proxy adds to the head of a request that came with this Host over HTTP/1.1 without a request id, given the
-/// request as it arrived: the name in `Via` and the id are taken from there, after a look at their form.
-pub(crate) fn added(seen: &Request, host: &str) -> String {
+/// What the proxy adds to the head of a request that came with this Host over this version of HTTP without a request id, given
+/// the request as it arrived: the name in `Via` and the id are taken from there, after a look at their form.
+pub(crate) fn added_over(version: &str, seen: &Request, host: &str) -> String {
     let via = seen.headers.get("via").unwrap_or_else(|| panic!("no Via in {seen}"));
-    assert!(via.starts_with("1.1 fanfare-") && via.bytes().all(|b| b.is_ascii_graphic() || b == b' '), "Via: {via}");
+    assert!(
+        via.starts_with(&format!("{version} fanfare-")) && via.bytes().all(|b| b.is_ascii_graphic() || b == b' '),
+        "Via: {via}"
+    );
     let id = seen.headers.get("x-request-id").unwrap_or_else(|| panic!("no X-Request-Id in {seen}"));
     assert!(id.len() >= 16 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'), "X-Request-Id: {id}");
     format!(
@@ -144,7 +147,13 @@ pub(crate) fn added(seen: &Request, host: &str) -> String {
 /// Asserts every byte of the head that an endpoint got: these lines, and what the proxy adds.
 #[track_caller]
 pub(crate) fn assert_head(seen: &Request, lines: &str, host: &str) {
-    let want = format!("{lines}{}", added(seen, host));
+    assert_head_over("1.1", seen, lines, host);
+}
+
+/// The same for a request that came over another version of HTTP.
+#[track_caller]
+pub(crate) fn assert_head_over(version: &str, seen: &Request, lines: &str, host: &str) {
+    let want = format!("{lines}{}", added_over(version, seen, host));
     assert_eq!(String::from_utf8_lossy(&seen.head), want);
 }
 

@@ -7,6 +7,7 @@ mod defects;
 mod drain;
 mod fixture;
 mod http1;
+mod http2;
 mod isolation;
 mod memory;
 mod metrics;

@@ -29,6 +29,7 @@ for group in $groups; do kill -s KILL -- "-$group"; done
 "#;
 
 /// The guard's standard input.
+#[expect(clippy::zombie_processes, reason = "the guard outlives this process on purpose")]
 static TO_GUARD: LazyLock<Mutex<ChildStdin>> = LazyLock::new(|| {
     let mut command = Command::new("sh");
     // In a group of its own, so that what ends the group of the tests (Ctrl-C, for one) leaves the guard to its work. Without

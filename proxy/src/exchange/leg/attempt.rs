@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{Failure, Leg, State, Terms, Waiting, Window, Wire};
 use crate::{
     outcome::{LegError, LegResult, Outcome},
-    transport::Io,
+    target::Opened,
 };
 
 impl Leg {
@@ -27,13 +27,13 @@ impl Leg {
     }
 
     /// Begins an attempt from the start of the request.
-    pub(super) fn begin(&mut self, idle: Option<Io>, terms: &Terms, now: Instant) {
+    pub(super) fn begin(&mut self, idle: Option<Opened>, terms: &Terms, now: Instant) {
         self.attempts += 1;
         (self.reused, self.response) = (idle.is_some(), None);
         (self.state, self.deadline) = match idle {
-            Some(io) => (State::Open(Wire::new(io)), None),
+            Some(opened) => (State::Open(Wire::new(opened)), None),
             None => {
-                let connecting = self.target.connect(terms.connect);
+                let connecting = self.target.connect(terms.worker, terms.connect, terms.pool);
                 (State::Connecting(connecting), Some((now + terms.connect, Waiting::Connect)))
             }
         };
@@ -45,9 +45,12 @@ impl Leg {
             State::Open(wire) => (wire.has_sent(), wire.has_received()),
             State::Resting | State::Connecting(_) => (false, false),
         };
-        let harmless = !received && self.response.is_none() && window.is_replayable() && (terms.is_idempotent || !sent);
-        // The endpoint closed an idle connection in the moment it was used: that says nothing about the endpoint.
-        if harmless && self.reused {
+        let may_repeat = terms.is_idempotent || !sent || failure.is_unprocessed;
+        let harmless = !received && self.response.is_none() && window.is_replayable() && may_repeat;
+        // The endpoint closed a connection in the moment it was used: that says nothing about the endpoint.
+        let is_refused = sent && failure.is_unprocessed && self.refusals_left > 0;
+        if harmless && (self.reused || is_refused) {
+            self.refusals_left -= u8::from(is_refused);
             self.begin(None, terms, now);
             return;
         }

@@ -2,16 +2,18 @@
 //! comes in, piece by piece.
 
 mod http1;
+mod http2;
 
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-pub(super) use self::http1::Http1;
+use self::{http1::Http1, http2::Http2};
 use super::Failure;
 use crate::{
     exchange::window::{Coding, Cursor, Window},
     http::{Fields, response::ResponseHead},
+    target::Opened,
     transport::Io,
 };
 
@@ -34,20 +36,26 @@ pub(in crate::exchange) struct Sending<'a> {
 pub(super) enum Wire {
     /// HTTP/1.1.
     Http1(Http1),
+    /// A stream of HTTP/2.
+    Http2(Http2),
 }
 
 // === impl Wire ===
 
 impl Wire {
     /// A connection that has nothing under way.
-    pub(super) fn new(io: Io) -> Self {
-        Self::Http1(Http1::new(io))
+    pub(super) fn new(opened: Opened) -> Self {
+        match opened {
+            Opened::Http1(io) => Self::Http1(Http1::new(io)),
+            Opened::Http2(slot) => Self::Http2(Http2::new(slot)),
+        }
     }
 
     /// Sends what there is and the endpoint takes. Where that fails the response tells more, if there is one.
     pub(super) fn send(&mut self, cx: &mut Context<'_>, sending: &Sending<'_>) {
         match self {
             Self::Http1(http1) => http1.send(cx, sending),
+            Self::Http2(http2) => http2.send(cx, sending),
         }
     }
 
@@ -55,6 +63,7 @@ impl Wire {
     pub(super) fn is_sending(&self) -> bool {
         match self {
             Self::Http1(http1) => !http1.sent && http1.send_error.is_none(),
+            Self::Http2(http2) => !http2.sent && !http2.is_broken_off(),
         }
     }
 
@@ -62,6 +71,7 @@ impl Wire {
     pub(super) fn is_sent(&self) -> bool {
         match self {
             Self::Http1(http1) => http1.sent,
+            Self::Http2(http2) => http2.sent,
         }
     }
 
@@ -69,6 +79,7 @@ impl Wire {
     pub(super) fn is_broken_off(&self) -> bool {
         match self {
             Self::Http1(http1) => http1.send_error.is_some(),
+            Self::Http2(http2) => http2.is_broken_off(),
         }
     }
 
@@ -76,6 +87,7 @@ impl Wire {
     pub(super) fn has_sent(&self) -> bool {
         match self {
             Self::Http1(http1) => http1.has_sent,
+            Self::Http2(http2) => http2.has_sent(),
         }
     }
 
@@ -83,6 +95,7 @@ impl Wire {
     pub(super) fn has_received(&self) -> bool {
         match self {
             Self::Http1(http1) => http1.has_received,
+            Self::Http2(http2) => http2.has_received,
         }
     }
 
@@ -90,6 +103,7 @@ impl Wire {
     pub(super) fn take_arrival(&mut self) -> bool {
         match self {
             Self::Http1(http1) => std::mem::take(&mut http1.arrival),
+            Self::Http2(http2) => std::mem::take(&mut http2.arrival),
         }
     }
 
@@ -97,6 +111,7 @@ impl Wire {
     pub(super) fn cursor(&self) -> Cursor {
         match self {
             Self::Http1(http1) => http1.cursor,
+            Self::Http2(http2) => http2.cursor,
         }
     }
 
@@ -110,6 +125,7 @@ impl Wire {
     ) -> Poll<Result<ResponseHead, Failure>> {
         match self {
             Self::Http1(http1) => http1.poll_head(cx, fields, to_head),
+            Self::Http2(http2) => http2.poll_head(cx, fields),
         }
     }
 
@@ -117,6 +133,7 @@ impl Wire {
     pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Failure>> {
         match self {
             Self::Http1(http1) => http1.poll_body(cx),
+            Self::Http2(http2) => http2.poll_body(cx),
         }
     }
 
@@ -124,6 +141,8 @@ impl Wire {
     pub(super) fn into_idle(self, response: &ResponseHead, to_head: bool) -> Option<Io> {
         match self {
             Self::Http1(http1) => http1.into_idle(response, to_head),
+            // The connection is shared: only the stream has ended.
+            Self::Http2(_) => None,
         }
     }
 }

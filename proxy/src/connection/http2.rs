@@ -1,0 +1,287 @@
+//! One client connection that speaks HTTP/2: each request has a stream and a task of its own, and the connection looks after
+//! what they have in common: how many there are, what the client may cost, and how it ends.
+
+mod socket;
+
+use std::{
+    future::poll_fn,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::task::AtomicWaker;
+use h2::{
+    Reason, RecvStream,
+    server::{self, SendResponse},
+};
+use tokio::time::Instant;
+
+use self::socket::{Socket, Watch};
+use super::{Connection, LINGER, draining::Draining};
+use crate::{
+    clock,
+    config::Listener,
+    exchange::{BodyForm, Outbound, alarm::Alarm, pace::Pace},
+    http::{
+        Fields,
+        request::{BadRequest, RequestHead, TargetRules},
+    },
+    http2::{
+        CONNECTION_WINDOW, MAX_STREAMS, SEND_BUFFER, STREAM_WINDOW,
+        stream::{StreamAnswer, StreamBody},
+        translate,
+    },
+    metrics::RequestResult,
+    problem::Problem,
+    request::{self, Carrier, RequestContext},
+    seats::Seat,
+    shared::Worker,
+};
+
+/// What the requests of one connection have in common.
+struct Streams {
+    worker: Arc<Worker>,
+    listener: usize,
+    client: SocketAddr,
+    client_ip: Box<str>,
+    scheme: &'static str,
+    /// Requests whose last leg has not ended.
+    open: AtomicUsize,
+    /// The task of the connection, which waits for a place.
+    waker: AtomicWaker,
+}
+
+/// What a request occupies of its connection until its last leg has ended, whatever its client does: a stream that is reset
+/// and opened again costs as much as any other (CVE-2023-44487).
+pub(crate) struct Place(Arc<Streams>);
+
+/// The connection, while it is served.
+struct Http2 {
+    connection: server::Connection<Socket, Bytes>,
+    watch: Watch,
+    streams: Arc<Streams>,
+    config: Arc<Listener>,
+    alarm: Alarm,
+    draining: Draining,
+    seat: Arc<Seat>,
+    /// When the last request began or ended.
+    used: Instant,
+    /// When the connection is given up, once the client was told that it ends.
+    ends: Option<Instant>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::AcqRel);
+        self.0.waker.wake();
+    }
+}
+
+impl Connection {
+    /// Serves a client that speaks HTTP/2 until the connection ends.
+    pub(super) async fn serve_http2(self, worker: &Arc<Worker>) {
+        let Self { listener, config, client, client_ip, mut alarm, draining, seat, began, .. } = self;
+        let deadline = began + config.timeouts.head;
+        let streams = Arc::new(Streams {
+            worker: worker.clone(),
+            listener,
+            client: client.peer,
+            client_ip,
+            scheme: "http",
+            open: AtomicUsize::new(0),
+            waker: AtomicWaker::new(),
+        });
+        let (socket, watch) = Socket::new(client);
+        let mut handshake = std::pin::pin!(builder(&config).handshake(socket));
+        let connection = poll_fn(|cx| match handshake.as_mut().poll(cx) {
+            Poll::Ready(connection) => Poll::Ready(connection.ok()),
+            Poll::Pending => alarm.poll(cx, deadline).map(|_| None),
+        });
+        let Some(connection) = connection.await else { return };
+        let http2 = Http2 { connection, watch, streams, config, alarm, draining, seat, used: clock::now(), ends: None };
+        http2.serve().await;
+    }
+}
+
+fn builder(config: &Listener) -> server::Builder {
+    let mut builder = server::Builder::new();
+    builder
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(u32::try_from(config.head.bytes).unwrap_or(u32::MAX))
+        .max_send_buffer_size(SEND_BUFFER);
+    builder
+}
+
+// === impl Http2 ===
+
+impl Http2 {
+    async fn serve(mut self) {
+        self.seat.owes();
+        while let Some((request, respond)) = poll_fn(|cx| self.poll_request(cx)).await {
+            self.seat.paid();
+            self.used = clock::now();
+            self.streams.open.fetch_add(1, Ordering::AcqRel);
+            let place = Place(self.streams.clone());
+            // The process waits for it when it drains, also where the connection is gone.
+            let work = self.streams.worker.shared.work.begin_work();
+            tokio::spawn(async move {
+                clock::per_wake_up(serve_stream(place, request, respond)).await;
+                drop(work);
+            });
+            if !self.config.keepalive {
+                self.begin_end();
+            }
+        }
+    }
+
+    /// The next request; none where the connection has ended.
+    fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Option<(http::Request<RecvStream>, SendResponse<Bytes>)>> {
+        self.streams.waker.register(cx.waker());
+        self.seat.register(cx);
+        let now = clock::now();
+        if self.watch.abuse().is_some() {
+            self.abort(now);
+        } else if self.draining.poll(cx) || self.seat.is_cut() {
+            self.begin_end();
+        }
+        let open = self.streams.open.load(Ordering::Acquire);
+        if open == 0 {
+            self.seat.owes();
+        } else {
+            self.used = now;
+        }
+        // Who occupies every place is not heard until one is free.
+        if open < MAX_STREAMS as usize {
+            match self.connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok(request))) => return Poll::Ready(Some(request)),
+                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(None),
+                Poll::Pending => {}
+            }
+        } else if self.connection.poll_closed(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        self.poll_time_outs(cx, now)
+    }
+
+    fn poll_time_outs<T>(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Option<T>> {
+        let block = self.watch.unfinished_block().map(|since| since + self.config.timeouts.head);
+        if block.is_some_and(|due| now >= due) {
+            self.abort(now);
+        }
+        let idle = self.streams.open.load(Ordering::Acquire) == 0;
+        let idle_until = self.used + self.config.timeouts.keepalive;
+        if idle && now >= idle_until {
+            self.begin_end();
+        }
+        // One that has nothing under way has this long to take the news.
+        let last = self.ends.filter(|_| idle);
+        let due = last.into_iter().chain(block.filter(|due| now < *due)).min().unwrap_or_else(|| {
+            if idle { idle_until.max(now + Duration::from_millis(1)) } else { now + self.config.timeouts.keepalive }
+        });
+        match self.alarm.poll(cx, due) {
+            Poll::Ready(_) if last.is_some_and(|last| clock::now() >= last) => Poll::Ready(None),
+            Poll::Ready(_) => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Tells the client that no further requests are taken; those that are on their way still are.
+    fn begin_end(&mut self) {
+        if self.ends.is_none() {
+            self.connection.graceful_shutdown();
+            self.ends = Some(clock::now() + LINGER);
+        }
+    }
+
+    /// Ends the connection with all of its streams.
+    fn abort(&mut self, now: Instant) {
+        self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+        self.ends.get_or_insert(now + LINGER);
+    }
+}
+
+/// Serves one request.
+async fn serve_stream(place: Place, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
+    let started = clock::now();
+    let streams = place.0.clone();
+    let worker = &streams.worker;
+    // The one load of this request: everything it needs to know comes from here.
+    let Some(listener) = worker.shared.table.load().listeners.get(streams.listener).cloned() else { return };
+    let (parts, body) = request.into_parts();
+    let rules = TargetRules { longest: listener.config.head.target, lenient: listener.config.lenient_target };
+    let answer = StreamAnswer::new(respond);
+    let head = translate::request_head(&parts, body.is_end_stream(), rules, Fields::default());
+    let head = match head.and_then(|head| within(head, &listener.config)) {
+        Ok(head) => head,
+        Err(why) => return refuse(&streams, &listener.config, &parts, answer, why).await,
+    };
+    let generated;
+    let given = request::id::given(&head);
+    let id = match given {
+        Some(id) => id,
+        None => {
+            generated = request::id::random();
+            generated.as_str()
+        }
+    };
+    let context = RequestContext {
+        head: &head,
+        listener: &listener,
+        worker,
+        id,
+        is_new_id: given.is_none(),
+        client: streams.client,
+        client_ip: &streams.client_ip,
+        scheme: streams.scheme,
+        started,
+    };
+    let mut carrier = Carrier::Http2(request::Http2::new(StreamBody::new(body), answer, place));
+    context.serve(&mut carrier, &mut Alarm::default()).await;
+}
+
+/// The bounds of a head that the scanner sees to in HTTP/1.1.
+fn within(head: RequestHead, config: &Listener) -> Result<RequestHead, BadRequest> {
+    match () {
+        () if head.target().len() > config.head.target => Err(BadRequest::TargetTooLong),
+        () if head.fields.bytes().len() > config.head.bytes => Err(BadRequest::HeadTooLong),
+        () if head.fields.len() > config.head.fields => Err(BadRequest::TooManyFields),
+        () => Ok(head),
+    }
+}
+
+/// Answers a request whose head is refused.
+async fn refuse(
+    streams: &Streams,
+    config: &Listener,
+    parts: &http::request::Parts,
+    mut answer: StreamAnswer,
+    why: BadRequest,
+) {
+    let (shared, began) = (&streams.worker.shared, clock::now());
+    let problem = Problem::bad_request(why);
+    shared.refused.count(problem.status);
+    let id = request::id::random();
+    let mut out = request::made_up_without_request(&problem, id.as_str(), config.reports(), BodyForm::Frames);
+    let pace = Pace { idle: config.timeouts.body, ..Pace::UNKNOWN };
+    out.flush(&mut Outbound::Http2(&mut answer), pace, &mut Alarm::default()).await;
+    if shared.log.is_on() {
+        let (status, sent, reason) = (problem.status, out.body_bytes, Some(problem.detail));
+        let took = clock::now().saturating_duration_since(began);
+        let answered = request::Answered { result: RequestResult::Client, status, sent, took, reason };
+        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+        let seen = format!("{} {target}", parts.method);
+        let record = request::record_without_request(id.as_str(), streams.client, seen.as_bytes(), answered);
+        record.write(&shared.log, "-", RequestResult::Client, None);
+    }
+}

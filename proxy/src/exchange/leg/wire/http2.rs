@@ -1,0 +1,202 @@
+//! A stream of an HTTP/2 connection to an endpoint: sends the request out of the window, reads the response.
+
+use std::{
+    future::Future as _,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use h2::{Reason, RecvStream, SendStream, client::ResponseFuture};
+
+use super::Sending;
+use crate::{
+    exchange::{
+        leg::Failure,
+        window::{Coding, Cursor},
+    },
+    http::{Fields, response::ResponseHead},
+    http2::translate,
+    multiplex::StreamSlot,
+    outcome::Outcome,
+};
+
+/// One exchange on a connection that carries others beside it. Dropped before its end it is cancelled.
+#[derive(Debug)]
+pub(in crate::exchange::leg) struct Http2 {
+    slot: StreamSlot,
+    /// Where the request goes, once its head is out.
+    request: Option<SendStream<Bytes>>,
+    response: Option<ResponseFuture>,
+    /// Where the body of the response comes from.
+    body: Option<RecvStream>,
+    pub(super) cursor: Cursor,
+    /// Whether the whole request was handed over.
+    pub(super) sent: bool,
+    /// Why no more of it can be sent.
+    broken: Option<Broken>,
+    pub(super) has_received: bool,
+    /// Whether something has come that nobody was told of.
+    pub(super) arrival: bool,
+    /// Bytes that were taken and for which the endpoint has no new credit yet.
+    uncredited: usize,
+}
+
+/// Why a request cannot be sent on.
+#[derive(Debug)]
+enum Broken {
+    /// The endpoint takes no more of it; what it answers tells why.
+    Stream,
+    /// It was never begun.
+    Unsent(Failure),
+}
+
+// === impl Http2 ===
+
+impl Http2 {
+    pub(super) fn new(slot: StreamSlot) -> Self {
+        Self {
+            slot,
+            request: None,
+            response: None,
+            body: None,
+            cursor: Cursor::default(),
+            sent: false,
+            broken: None,
+            has_received: false,
+            arrival: false,
+            uncredited: 0,
+        }
+    }
+
+    pub(super) fn is_broken_off(&self) -> bool {
+        self.broken.is_some()
+    }
+
+    /// Whether anything was sent.
+    pub(super) fn has_sent(&self) -> bool {
+        self.request.is_some()
+    }
+
+    pub(super) fn send(&mut self, cx: &mut Context<'_>, sending: &Sending<'_>) {
+        if self.request.is_none() {
+            match self.poll_begin(cx, sending) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(failure)) => {
+                    self.broken = Some(Broken::Unsent(failure));
+                    // Whatever is waited for is the response, which tells of it.
+                    return;
+                }
+            }
+        }
+        if let Poll::Ready(Err(_)) = self.poll_data(cx, sending) {
+            self.broken = Some(Broken::Stream);
+        }
+    }
+
+    /// Sends the head.
+    fn poll_begin(&mut self, cx: &mut Context<'_>, sending: &Sending<'_>) -> Poll<Result<(), Failure>> {
+        if let Err(error) = ready!(self.slot.send.poll_ready(cx)) {
+            self.slot.close_connection();
+            return Poll::Ready(Err(Failure { is_unprocessed: true, ..failure(&error) }));
+        }
+        let request = match translate::request(sending.head, "http") {
+            Ok(request) => request,
+            Err(error) => {
+                return Poll::Ready(Err(Failure::protocol(error.to_string())));
+            }
+        };
+        let Sending { window, .. } = sending;
+        let ends = window.is_finished() && window.is_passed(self.cursor, Coding::Identity);
+        match self.slot.send.send_request(request, ends) {
+            Ok((response, request)) => {
+                (self.request, self.response, self.sent) = (Some(request), Some(response), ends);
+                Poll::Ready(Ok(()))
+            }
+            Err(error) => Poll::Ready(Err(Failure { is_unprocessed: true, ..failure(&error) })),
+        }
+    }
+
+    /// Sends what there is of the body and the endpoint takes.
+    fn poll_data(&mut self, cx: &mut Context<'_>, sending: &Sending<'_>) -> Poll<Result<(), h2::Error>> {
+        let Some(request) = &mut self.request else { return Poll::Pending };
+        let window = sending.window;
+        while !self.sent {
+            let Some(mut data) = window.piece(self.cursor) else {
+                if window.is_finished() {
+                    request.send_data(Bytes::new(), true)?;
+                    self.sent = true;
+                }
+                return Poll::Ready(Ok(()));
+            };
+            request.reserve_capacity(data.len());
+            while request.capacity() == 0 {
+                match ready!(request.poll_capacity(cx)) {
+                    Some(capacity) => drop(capacity?),
+                    None => return Poll::Ready(Err(Reason::STREAM_CLOSED.into())),
+                }
+            }
+            data.truncate(request.capacity());
+            window.advance(&mut self.cursor, Coding::Identity, data.len());
+            let ends = window.is_finished() && window.is_passed(self.cursor, Coding::Identity);
+            request.send_data(data, ends)?;
+            self.sent = ends;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    pub(super) fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        fields: &mut Fields,
+    ) -> Poll<Result<ResponseHead, Failure>> {
+        if let Some(Broken::Unsent(_)) = self.broken
+            && let Some(Broken::Unsent(failure)) = self.broken.take()
+        {
+            return Poll::Ready(Err(failure));
+        }
+        let Some(response) = &mut self.response else { return Poll::Pending };
+        let response = ready!(Pin::new(response).poll(cx)).map_err(|error| failure(&error))?;
+        (self.has_received, self.arrival) = (true, true);
+        let (parts, body) = response.into_parts();
+        self.body = Some(body);
+        let head = translate::response_head(&parts, std::mem::take(fields));
+        Poll::Ready(head.map_err(|error| Failure::protocol(error.to_string())))
+    }
+
+    pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Failure>> {
+        let Some(body) = &mut self.body else { return Poll::Pending };
+        // Where that fails the stream is over, which shows when it is read on.
+        let _ = body.flow_control().release_capacity(std::mem::take(&mut self.uncredited));
+        loop {
+            match ready!(body.poll_data(cx)) {
+                Some(Ok(data)) if data.is_empty() => {}
+                Some(Ok(data)) => {
+                    self.uncredited = data.len();
+                    self.arrival = true;
+                    return Poll::Ready(Ok(Some(data)));
+                }
+                Some(Err(error)) => return Poll::Ready(Err(failure(&error))),
+                None => {
+                    ready!(body.poll_trailers(cx)).map_err(|error| failure(&error))?;
+                    return Poll::Ready(Ok(None));
+                }
+            }
+        }
+    }
+}
+
+/// Why a stream ended before its response.
+fn failure(error: &h2::Error) -> Failure {
+    let reason = error.reason();
+    // RFC 9113 sections 6.8 and 8.7: the endpoint says that it has done nothing with the request.
+    let is_unprocessed = error.is_remote()
+        && (reason == Some(Reason::REFUSED_STREAM) || (error.is_go_away() && reason == Some(Reason::NO_ERROR)));
+    let (outcome, kind) = if error.is_remote() || error.is_io() {
+        (Outcome::Reset, "connection_terminated")
+    } else {
+        (Outcome::Protocol, "http_protocol_error")
+    };
+    Failure { is_unprocessed, ..Failure::new(outcome, kind, format!("the stream ended: {error}")) }
+}

@@ -1,0 +1,21 @@
+//! HTTP/2 (RFC 9113) at the edge, on the `h2` crate: heads are translated into the one form that is used inside, that of
+//! HTTP/1.1, and back, and what `h2` does not watch is watched.
+
+pub mod guard;
+pub mod stream;
+pub mod translate;
+
+/// What a client sends first (RFC 9113 section 3.4).
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Streams that a client may have open on one connection, and that an endpoint is taken to allow until it says how many.
+pub(crate) const MAX_STREAMS: u32 = 100;
+
+/// Bytes that may be on their way on one stream before some have been taken.
+pub(crate) const STREAM_WINDOW: u32 = 64 * 1024;
+
+/// The same for a connection: that of all of its streams together, so that one which nobody reads starves no other.
+pub(crate) const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
+
+/// Bytes of a stream that wait to be written to the connection.
+pub(crate) const SEND_BUFFER: usize = 64 * 1024;

@@ -1,0 +1,232 @@
+//! Watches the frames that a peer sends, as they are read, for what costs the peer nothing and this process much: frames
+//! that move nothing (CVE-2019-9512 to 9518), streams that are reset as soon as they are open (CVE-2023-44487), and
+//! header blocks that do not end (CVE-2024-27316).
+//!
+//! Nothing is decoded: a frame says its length, type, flags and stream in nine bytes. No I/O and no clock in here.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Bytes before the payload of every frame (RFC 9113 section 4.1).
+const HEADER: usize = 9;
+
+const DATA: u8 = 0x0;
+const HEADERS: u8 = 0x1;
+const RST_STREAM: u8 = 0x3;
+const CONTINUATION: u8 = 0x9;
+
+const END_STREAM: u8 = 0x1;
+const END_HEADERS: u8 = 0x4;
+
+/// So many frames may come at once that are one too many, and so many more each second. An honest peer resets a stream now
+/// and then, and updates windows as often as it takes data.
+const BURST: f64 = 200.0;
+const PER_SECOND: f64 = 20.0;
+
+/// Frames of windows, pings and priorities that each frame of headers or data is worth, as no honest peer needs more of them.
+const WORTH: f64 = 8.0;
+
+/// The same for the burst of those that come before anything else.
+const CONTROL_BURST: f64 = 1_000.0;
+
+/// Frames into which one header block may be cut.
+const MAX_CONTINUATIONS: u32 = 8;
+
+/// What a peer is doing that it must not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Abuse {
+    /// It opens streams only to reset them.
+    #[error("it resets streams as fast as it opens them")]
+    Resets,
+    /// Many frames of DATA with nothing in them.
+    #[error("it sends empty frames")]
+    Empty,
+    /// PING, SETTINGS, PRIORITY, WINDOW_UPDATE and unknown ones, out of proportion to requests and data.
+    #[error("it sends control frames out of proportion")]
+    Control,
+    /// A header block in many frames.
+    #[error("it cuts a header block into many frames")]
+    Continuation,
+}
+
+/// An allowance that is used up and comes back with time.
+#[derive(Clone, Copy, Debug)]
+struct Budget {
+    left: f64,
+    most: f64,
+    at: Option<Instant>,
+}
+
+/// Follows the frames of one connection.
+#[derive(Debug)]
+pub struct FrameGuard {
+    /// Bytes of the preface that are still to come.
+    preface: usize,
+    header: [u8; HEADER],
+    /// How much of that has come.
+    has: usize,
+    /// Bytes of payload that are still to come.
+    payload: usize,
+    resets: Budget,
+    empty: Budget,
+    control: Budget,
+    continuations: u32,
+    /// Since when a header block is not complete.
+    block: Option<Instant>,
+}
+
+// === impl Budget ===
+
+impl Budget {
+    fn new(most: f64) -> Self {
+        Self { left: most, most, at: None }
+    }
+
+    /// Takes one; false where none is left.
+    fn take(&mut self, now: Instant) -> bool {
+        let since = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        self.at = Some(now);
+        self.give(since.as_secs_f64() * PER_SECOND);
+        self.left -= 1.0;
+        self.left >= 0.0
+    }
+
+    fn give(&mut self, some: f64) {
+        self.left = (self.left + some).min(self.most);
+    }
+}
+
+// === impl FrameGuard ===
+
+impl FrameGuard {
+    /// The guard of a connection on which `preface` bytes come before the first frame.
+    #[must_use]
+    pub fn new(preface: usize) -> Self {
+        Self {
+            preface,
+            header: [0; HEADER],
+            has: 0,
+            payload: 0,
+            resets: Budget::new(BURST),
+            empty: Budget::new(BURST),
+            control: Budget::new(CONTROL_BURST),
+            continuations: 0,
+            block: None,
+        }
+    }
+
+    /// These bytes have come.
+    ///
+    /// # Errors
+    /// [`Abuse`], where the connection is to be closed.
+    pub fn see(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Abuse> {
+        let skipped = self.preface.min(bytes.len());
+        self.preface -= skipped;
+        bytes = &bytes[skipped..];
+        while !bytes.is_empty() {
+            let skipped = self.payload.min(bytes.len());
+            self.payload -= skipped;
+            bytes = &bytes[skipped..];
+            let taken = (HEADER - self.has).min(bytes.len());
+            self.header[self.has..self.has + taken].copy_from_slice(&bytes[..taken]);
+            self.has += taken;
+            bytes = &bytes[taken..];
+            if self.has == HEADER {
+                self.has = 0;
+                self.frame(now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Since when a header block has not been complete.
+    #[must_use]
+    pub fn unfinished_block(&self) -> Option<Instant> {
+        self.block
+    }
+
+    /// The header of a frame is complete.
+    fn frame(&mut self, now: Instant) -> Result<(), Abuse> {
+        let [l2, l1, l0, kind, flags, ..] = self.header;
+        self.payload = usize::from(l2) << 16 | usize::from(l1) << 8 | usize::from(l0);
+        let enough = |enough: bool, abuse| if enough { Ok(()) } else { Err(abuse) };
+        match kind {
+            HEADERS | CONTINUATION => {
+                self.continuations = if kind == HEADERS { 0 } else { self.continuations + 1 };
+                self.block = if flags & END_HEADERS == 0 { self.block.or(Some(now)) } else { None };
+                self.control.give(WORTH);
+                enough(self.continuations <= MAX_CONTINUATIONS, Abuse::Continuation)
+            }
+            DATA if self.payload == 0 && flags & END_STREAM == 0 => enough(self.empty.take(now), Abuse::Empty),
+            DATA => {
+                self.control.give(WORTH);
+                Ok(())
+            }
+            RST_STREAM => enough(self.resets.take(now), Abuse::Resets),
+            _ => enough(self.control.take(now), Abuse::Control),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; HEADER + length];
+        bytes[..3].copy_from_slice(&(length as u32).to_be_bytes()[1..]);
+        (bytes[3], bytes[4], bytes[8]) = (kind, flags, 1);
+        bytes
+    }
+
+    /// How many such frames pass one after the other, of so many that come evenly in a second.
+    fn passed(bytes: &[u8], per_second: u32) -> (u32, Option<Abuse>) {
+        let (mut guard, start) = (FrameGuard::new(0), Instant::now());
+        for n in 0..10_000 {
+            let now = start + Duration::from_secs(1) * n / per_second;
+            // However it is cut.
+            let at = n as usize % bytes.len();
+            let seen = guard.see(&bytes[..at], now).and_then(|()| guard.see(&bytes[at..], now));
+            if let Err(abuse) = seen {
+                return (n, Some(abuse));
+            }
+        }
+        (10_000, None)
+    }
+
+    #[test]
+    fn what_costs_a_peer_nothing_is_bounded_at_once_and_over_time() {
+        let opened_and_reset = [frame(HEADERS, END_HEADERS | END_STREAM, 40), frame(RST_STREAM, 0, 4)].concat();
+        for per_second in [1_000_000, 5_000, 200] {
+            let (passed, abuse) = passed(&opened_and_reset, per_second);
+            assert!(passed < 260 && abuse == Some(Abuse::Resets), "{passed} at {per_second} a second");
+        }
+        let pings = passed(&frame(6, 0, 8), 100_000);
+        assert!(pings.0 <= 1_020 && pings.1 == Some(Abuse::Control), "{pings:?}");
+        assert_eq!(passed(&frame(DATA, 0, 0), 100_000).1, Some(Abuse::Empty));
+        assert_eq!(passed(&frame(CONTINUATION, 0, 10), 100_000), (8, Some(Abuse::Continuation)));
+        assert_eq!(passed(&frame(77, 0, 10), 100_000).1, Some(Abuse::Control), "a frame of an unknown kind");
+    }
+
+    #[test]
+    fn an_honest_peer_is_not_in_the_way() {
+        let request = frame(HEADERS, END_HEADERS | END_STREAM, 40);
+        assert_eq!(passed(&request, 1_000_000), (10_000, None));
+        let upload = [frame(DATA, 0, 16_384), frame(8, 0, 4), frame(8, 0, 4)].concat();
+        assert_eq!(passed(&upload, 1_000_000), (10_000, None));
+        assert_eq!(passed(&frame(6, 0, 8), 10), (10_000, None), "a ping every tenth of a second");
+        assert_eq!(passed(&frame(RST_STREAM, 0, 4), 15), (10_000, None), "a client that gives up now and then");
+    }
+
+    #[test]
+    fn a_header_block_is_timed_until_it_ends() {
+        let (mut guard, start) = (FrameGuard::new(24), Instant::now());
+        guard.see(&[b'x'; 24], start).unwrap();
+        guard.see(&frame(HEADERS, 0, 10), start).unwrap();
+        guard.see(&frame(CONTINUATION, 0, 10), start + Duration::from_secs(1)).unwrap();
+        assert_eq!(guard.unfinished_block(), Some(start));
+        guard.see(&frame(CONTINUATION, END_HEADERS, 10), start + Duration::from_secs(2)).unwrap();
+        assert_eq!(guard.unfinished_block(), None);
+    }
+}

@@ -1,0 +1,219 @@
+//! HTTP/2 connections to an endpoint: each carries the exchanges of one worker side by side, as many as the endpoint allows,
+//! and another one is opened when none has room.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use h2::client::{self, SendRequest};
+use parking_lot::Mutex;
+use tokio::{sync::Notify, time::Instant};
+
+use crate::{
+    http2::{CONNECTION_WINDOW, MAX_STREAMS, SEND_BUFFER, STREAM_WINDOW},
+    transport::Io,
+};
+
+/// Bytes of a response's head.
+const RESPONSE_HEAD: u32 = 64 * 1024;
+
+/// The connections of one worker to one endpoint.
+#[derive(Debug, Default)]
+pub(crate) struct Multiplexed {
+    state: Mutex<State>,
+    /// Somebody who waits for a stream may look again.
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    connections: Vec<Connection>,
+    /// Connections that are coming about.
+    connecting: usize,
+    /// Exchanges that wait for a stream.
+    waiting: usize,
+}
+
+#[derive(Debug)]
+struct Connection {
+    send: SendRequest<Bytes>,
+    load: Arc<Load>,
+    /// Since when it has had no stream, as far as was looked.
+    idle_since: Option<Instant>,
+}
+
+/// What is known of a connection.
+#[derive(Debug, Default)]
+struct Load {
+    streams: AtomicUsize,
+    /// It takes no further streams.
+    closed: AtomicBool,
+}
+
+/// Room for one exchange on a connection, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct StreamSlot {
+    pub(crate) send: SendRequest<Bytes>,
+    load: Arc<Load>,
+    shared: Arc<Multiplexed>,
+}
+
+/// Somebody waits for a stream.
+struct Waiting<'a>(&'a Multiplexed);
+
+/// A connection is coming about.
+struct ConnectingNow<'a>(&'a Multiplexed);
+
+// === impl Multiplexed ===
+
+impl Multiplexed {
+    /// A stream of a connection that is there and has room.
+    pub(crate) fn take(self: &Arc<Self>) -> Option<StreamSlot> {
+        let mut state = self.state.lock();
+        state.connections.retain(|connection| !connection.load.closed.load(Ordering::Acquire));
+        let connection = state.connections.iter_mut().find(|connection| connection.has_room())?;
+        connection.idle_since = None;
+        connection.load.streams.fetch_add(1, Ordering::AcqRel);
+        Some(StreamSlot { send: connection.send.clone(), load: connection.load.clone(), shared: self.clone() })
+    }
+
+    /// A stream of a connection that is there, or of one that `connect` opens: at most `cap` of them, past which it waits for a
+    /// stream to end. Whoever asks watches over the time.
+    pub(crate) async fn open<C>(self: &Arc<Self>, cap: usize, connect: impl Fn() -> C) -> io::Result<StreamSlot>
+    where
+        C: Future<Output = io::Result<Io>>,
+    {
+        let _waiting = Waiting::new(self);
+        loop {
+            // Made before it is looked whether there is anything to wait for: what happens in between wakes it, too.
+            let changed = self.changed.notified();
+            if let Some(slot) = self.take() {
+                return Ok(slot);
+            }
+            match ConnectingNow::begin(self, cap) {
+                Some(_connecting) => self.add(connect().await?).await?,
+                None => changed.await,
+            }
+        }
+    }
+
+    /// Begins to speak HTTP/2 on a connection, and shares it.
+    async fn add(self: &Arc<Self>, io: Io) -> io::Result<()> {
+        let (send, connection) = builder().handshake(io).await.map_err(io::Error::other)?;
+        let load = Arc::new(Load::default());
+        self.state.lock().connections.push(Connection { send, load: load.clone(), idle_since: None });
+        let shared = self.clone();
+        tokio::spawn(async move {
+            // Its streams have been told why, and nobody else needs to know.
+            let _ = connection.await;
+            load.closed.store(true, Ordering::Release);
+            shared.changed.notify_waiters();
+        });
+        Ok(())
+    }
+
+    /// Lets go of connections that are closed, or have been without a stream for `keep`.
+    pub(crate) fn sweep(&self, now: Instant, keep: Duration) {
+        self.state.lock().connections.retain_mut(|connection| {
+            if connection.load.streams.load(Ordering::Acquire) > 0 {
+                connection.idle_since = None;
+                return true;
+            }
+            let since = *connection.idle_since.get_or_insert(now);
+            !connection.load.closed.load(Ordering::Acquire) && now.saturating_duration_since(since) < keep
+        });
+    }
+
+    /// Lets go of every connection; each ends with its last stream.
+    pub(crate) fn clear(&self) {
+        self.state.lock().connections.clear();
+    }
+
+    /// Connections without a stream.
+    pub(crate) fn idle(&self) -> usize {
+        let state = self.state.lock();
+        state.connections.iter().filter(|connection| connection.load.streams.load(Ordering::Acquire) == 0).count()
+    }
+}
+
+fn builder() -> client::Builder {
+    let mut builder = client::Builder::new();
+    builder
+        .enable_push(false)
+        .initial_max_send_streams(MAX_STREAMS as usize)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(RESPONSE_HEAD)
+        .max_send_buffer_size(SEND_BUFFER);
+    builder
+}
+
+// === impl Connection ===
+
+impl Connection {
+    fn has_room(&self) -> bool {
+        let most = self.send.current_max_send_streams().min(MAX_STREAMS as usize);
+        self.load.streams.load(Ordering::Acquire) < most
+    }
+}
+
+// === impl StreamSlot ===
+
+impl StreamSlot {
+    /// The connection takes no further streams.
+    pub(crate) fn close_connection(&self) {
+        self.load.closed.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for StreamSlot {
+    fn drop(&mut self) {
+        self.load.streams.fetch_sub(1, Ordering::AcqRel);
+        self.shared.changed.notify_one();
+    }
+}
+
+// === impl Waiting ===
+
+impl<'a> Waiting<'a> {
+    fn new(shared: &'a Multiplexed) -> Self {
+        shared.state.lock().waiting += 1;
+        Self(shared)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().waiting -= 1;
+    }
+}
+
+// === impl ConnectingNow ===
+
+impl<'a> ConnectingNow<'a> {
+    /// Unless those that are coming about will have room for everybody who waits, or there are as many as may be.
+    fn begin(shared: &'a Multiplexed, cap: usize) -> Option<Self> {
+        let mut state = shared.state.lock();
+        let needed = state.waiting.div_ceil(MAX_STREAMS as usize);
+        let has_to_wait = state.connecting >= needed || state.connections.len() + state.connecting >= cap.max(1);
+        if has_to_wait {
+            return None;
+        }
+        state.connecting += 1;
+        Some(Self(shared))
+    }
+}
+
+impl Drop for ConnectingNow<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().connecting -= 1;
+        // It has come about, or somebody else has to try.
+        self.0.changed.notify_waiters();
+    }
+}

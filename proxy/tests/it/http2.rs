@@ -1,0 +1,225 @@
+//! HTTP/2 from clients: every head and body reaches endpoints as it would over HTTP/1.1, and every answer comes back.
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use http::{HeaderMap, Request, Response, StatusCode};
+use testkit::{
+    eventually,
+    origin::{Gate, Reply},
+};
+use tokio::{net::TcpStream, task::JoinHandle};
+
+use crate::fixture::{NEVER, Proxy, REPORT, assert_head_over, bytes, origin, origins, over};
+
+/// A client that speaks HTTP/2 by prior knowledge.
+struct Client {
+    send: SendRequest<Bytes>,
+    connection: JoinHandle<Result<(), h2::Error>>,
+}
+
+/// An answer that has come to its end.
+#[derive(Debug)]
+struct Answer {
+    head: Response<()>,
+    body: Vec<u8>,
+}
+
+impl Client {
+    async fn of(proxy: &Proxy) -> Self {
+        let stream = TcpStream::connect(proxy.address).await.expect("the proxy listens");
+        let (send, connection) = h2::client::handshake(stream).await.expect("it speaks HTTP/2");
+        Self { send, connection: tokio::spawn(connection) }
+    }
+
+    async fn send(&self, request: Request<()>, body: Option<&[u8]>) -> Result<Answer, h2::Error> {
+        let mut send = self.send.clone().ready().await?;
+        let (response, mut stream) = send.send_request(request, body.is_none())?;
+        if let Some(body) = body {
+            let mut body = Bytes::copy_from_slice(body);
+            while !body.is_empty() {
+                stream.reserve_capacity(body.len());
+                let room = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await.expect("the stream is open")?;
+                stream.send_data(body.split_to(room.min(body.len())), false)?;
+            }
+            stream.send_data(Bytes::new(), true)?;
+        }
+        let (head, mut stream) = response.await?.into_parts();
+        let mut body = Vec::new();
+        while let Some(data) = stream.data().await {
+            let data = data?;
+            stream.flow_control().release_capacity(data.len())?;
+            body.extend_from_slice(&data);
+        }
+        Ok(Answer { head: Response::from_parts(head, ()), body })
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.send(request("GET", path, &[]), None).await.expect("an answer")
+    }
+}
+
+fn request(method: &str, path: &str, fields: &[(&str, &str)]) -> Request<()> {
+    let mut request = Request::builder().method(method).uri(format!("http://shop{path}"));
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    request.body(()).expect("a request")
+}
+
+fn names(headers: &HeaderMap) -> Vec<&str> {
+    headers.keys().map(http::HeaderName::as_str).collect()
+}
+
+#[tokio::test]
+async fn a_head_is_the_same_to_an_endpoint_whatever_version_brought_it() {
+    let [a, b] = origins([Reply::ok("a"), Reply::ok("b")]);
+    let proxy = over(&[&a, &b]).start();
+    let client = Client::of(&proxy).await;
+    let fields =
+        [("x-b", "2"), ("cookie", "a=1"), ("cookie", "b=2"), ("te", "trailers"), ("x-b", "3"), ("host", "shop")];
+    let answer = client.send(request("PURGE", "/a%2Fb?c=d", &fields), None).await.expect("an answer");
+    assert_eq!((answer.head.status(), &answer.body[..]), (StatusCode::OK, &b"a"[..]));
+    for endpoint in [&a, &b] {
+        let seen = endpoint.wait_requests(1).await.remove(0).complete();
+        let lines = "PURGE /a%2Fb?c=d HTTP/1.1\r\nHost: shop\r\ncookie: a=1; b=2\r\nx-b: 2\r\nx-b: 3\r\n";
+        assert_head_over("2.0", &seen, lines, "shop");
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_framed_by_its_length_or_in_chunks_and_complete_only_when_it_is() {
+    let [a] = origins([Reply::ok("a")]);
+    let proxy = over(&[&a]).start();
+    let client = Client::of(&proxy).await;
+    let body = bytes(1 << 20);
+    for (number, length) in [Some(body.len()), None].into_iter().enumerate() {
+        let length = length.map(|length| length.to_string());
+        let fields: Vec<_> = length.iter().map(|length| ("content-length", &**length)).collect();
+        let answer = client.send(request("PUT", "/", &fields), Some(&body)).await.expect("an answer");
+        assert_eq!(answer.head.status(), 200);
+        let seen = a.wait_requests(number + 1).await.remove(number).complete();
+        assert_eq!(seen.headers.get("content-length"), length.as_deref());
+        assert_eq!(seen.headers.get("transfer-encoding"), length.is_none().then_some("chunked"));
+        assert!(seen.body == body);
+    }
+    // One that is broken off never looks whole.
+    let mut send = client.send.clone().ready().await.expect("the connection goes on");
+    let (_response, mut stream) = send.send_request(request("PUT", "/cut", &[]), false).expect("a stream");
+    stream.reserve_capacity(body.len());
+    stream.send_data(Bytes::from(vec![b'x'; 60_000]), false).expect("within the window");
+    drop((stream, _response));
+    assert_eq!(client.get("/after").await.head.status(), 200);
+    assert!(a.requests().iter().filter(|seen| seen.target == "/cut").all(|seen| !seen.is_complete()));
+}
+
+#[tokio::test]
+async fn answers_come_back_without_what_concerns_the_endpoints_connection() {
+    let own = Reply::ok("hello").header("Connection", "keep-alive, x-own").header("X-Own", "1").header("X-Kept", "2");
+    let [a] = origins([[own, Reply::ok("").chunked(["pie", "ces"]), Reply::new(404), Reply::new(204)]]);
+    let proxy = over(&[&a]).start();
+    let client = Client::of(&proxy).await;
+    let first = client.get("/1").await;
+    let want = ["content-length", "x-kept", "x-broadcast-result", "x-broadcast-endpoint"];
+    assert!(want.iter().all(|name| names(first.head.headers()).contains(name)), "{first:?}");
+    assert!(!names(first.head.headers()).iter().any(|name| ["connection", "x-own"].contains(name)), "{first:?}");
+    let second = client.get("/2").await;
+    assert_eq!((&second.body[..], second.head.headers().get("content-length")), (&b"pieces"[..], None));
+    assert_eq!(client.get("/3").await.head.status(), 404);
+    assert_eq!(client.get("/4").await.head.status(), 204);
+    let (name, value) = REPORT;
+    let report = client.send(request("GET", "/5", &[(&name.to_lowercase(), value)]), None).await.expect("an answer");
+    assert_eq!(report.head.headers()["content-type"], value);
+    let report: serde_json::Value = serde_json::from_slice(&report.body).expect("JSON");
+    assert_eq!(report["results"][0]["status"], 204);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_cut_does_not_look_whole() {
+    use testkit::origin::At;
+    let [a] = origins([Reply::ok(bytes(200_000)).reset_at(At::Body(150_000))]);
+    let proxy = over(&[&a]).start();
+    let cut = Client::of(&proxy).await.send(request("GET", "/", &[]), None).await;
+    assert!(cut.as_ref().is_err_and(h2::Error::is_reset), "{cut:?}");
+}
+
+#[tokio::test]
+async fn requests_side_by_side_wait_for_none_of_the_others() {
+    let gate = Gate::new();
+    let slow = gate.clone();
+    let a = origin(
+        0,
+        testkit::origin::Script::on_head(move |seen| match &*seen.target {
+            "/slow" => Reply::ok("slow").hold(&slow),
+            _ => Reply::ok("quick"),
+        }),
+    );
+    let proxy = over(&[&a]).start();
+    let client = Client::of(&proxy).await;
+    let (slow, ()) = tokio::join!(client.get("/slow"), async {
+        a.wait_heads(1).await;
+        for _ in 0..20 {
+            assert_eq!(client.get("/").await.body, b"quick");
+        }
+        gate.release();
+    });
+    assert_eq!(slow.body, b"slow");
+}
+
+#[tokio::test]
+async fn what_a_request_must_not_say_is_answered_and_reaches_no_endpoint() {
+    let [a] = origins([Reply::ok("a")]);
+    let proxy = over(&[&a]).start();
+    let client = Client::of(&proxy).await;
+    let cases: [(&[(&str, &str)], u16); 4] = [
+        (&[("host", "other")], 400),
+        (&[("host", "shop"), ("host", "shop")], 400),
+        (&[("x-space", " a")], 400),
+        (&[("expect", "something")], 417),
+    ];
+    for (fields, status) in cases {
+        let answer = client.send(request("GET", "/", fields), None).await.expect("an answer");
+        assert_eq!(answer.head.status(), status, "{fields:?}");
+    }
+    let connect = Request::connect("shop:80").body(()).expect("a request");
+    assert_eq!(client.send(connect, None).await.expect("an answer").head.status(), 501);
+    a.assert_untouched();
+}
+
+#[tokio::test]
+async fn a_client_that_resets_streams_as_fast_as_it_opens_them_is_told_to_calm_down() {
+    let [a] = origins([Reply::never()]);
+    let proxy = over(&[&a]).start();
+    let client = Client::of(&proxy).await;
+    let mut opened = 0;
+    while opened < 2_000 {
+        let Ok(mut send) = client.send.clone().ready().await else { break };
+        let Ok((_, mut stream)) = send.send_request(request("GET", "/", &[]), true) else { break };
+        stream.send_reset(h2::Reason::CANCEL);
+        opened += 1;
+        tokio::task::yield_now().await;
+    }
+    let ended = client.connection.await.expect("no panic").expect_err("it was ended");
+    assert_eq!(ended.reason(), Some(h2::Reason::ENHANCE_YOUR_CALM), "{ended} after {opened}");
+    assert!(a.requests().len() <= 100, "{} copies for one client", a.requests().len());
+}
+
+#[tokio::test]
+async fn a_drain_lets_every_stream_end_and_tells_the_client_to_go() {
+    let gate = Gate::new();
+    let [a] = origins([Reply::ok("late").hold(&gate)]);
+    let mut proxy = over(&[&a]).start();
+    let client = Client::of(&proxy).await;
+    let second = client.send.clone();
+    let drain = async {
+        a.wait_heads(1).await;
+        let release = async {
+            // The client has heard that it is to go once it may begin no other request.
+            eventually!("no further stream", second.clone().ready().await.is_err(), |ended| *ended);
+            gate.release();
+        };
+        tokio::join!(proxy.drain(NEVER), release).0
+    };
+    let (answer, cut) = tokio::join!(client.send(request("GET", "/", &[]), None), drain);
+    assert_eq!((answer.expect("an answer").body.as_slice(), cut), (&b"late"[..], 0));
+    second.clone().ready().await.expect_err("the connection has ended");
+}
