@@ -169,7 +169,11 @@ mod tests {
     use crate::config::Config;
 
     fn config(flags: &[&str]) -> Config {
-        let arguments = ["fanfare", "broadcast", "--endpoints", "192.0.2.1:80"];
+        config_of("--endpoints=192.0.2.1:80", flags)
+    }
+
+    fn config_of(source: &str, flags: &[&str]) -> Config {
+        let arguments = ["fanfare", "broadcast", source];
         match parse(arguments.iter().chain(flags).copied()) {
             Ok(Task::Serve(flags)) => flags.config().unwrap_or_else(|problems| panic!("{problems}")),
             other => panic!("{other:?}"),
@@ -217,7 +221,10 @@ mod tests {
         let all = broadcast.settings().filter(|setting| !setting.flag.is_empty() && !setting.default.is_empty());
         for setting in all {
             let flag = format!("--{}={}", setting.flag, setting.default);
-            assert_eq!(config(&[&flag]), config(&[]), "{flag}");
+            // What is about one source of endpoints is refused with another one.
+            let about_url = setting.flag == "endpoints-refresh";
+            let source = if about_url { "--endpoints-url=http://a.example/" } else { "--endpoints=192.0.2.1:80" };
+            assert_eq!(config_of(source, &[&flag]), config_of(source, &[]), "{flag}");
         }
     }
 

@@ -131,6 +131,12 @@ async fn switch_to(
     }
     let kept = if result.is_ok() { &config.targets } else { &current.targets };
     sources.stop_unused(kept);
+    if result.is_err() {
+        // Those that were to be asked otherwise are asked as before. This cannot fail: what they need was there already.
+        if let Err(error) = sources.start(kept).await {
+            tracing::error!("a source of endpoints cannot be started again: {error:#}");
+        }
+    }
     if result.is_ok() {
         shared.config.send_replace(Arc::new(config));
     }

@@ -6,6 +6,7 @@ use controlplane::source::{
     dns::{DnsSource, Resolver, Settings},
     file::FileSource,
     fixed::FixedSource,
+    http::HttpSource,
     kube::KubeSource,
 };
 use runtime::readiness::Readiness;
@@ -20,11 +21,17 @@ pub(crate) struct Sources {
     reader: Reader,
     readiness: Readiness,
     kubernetes: Kubernetes,
-    running: BTreeMap<ClusterName, SourceTask>,
+    running: BTreeMap<ClusterName, Source>,
     resolver: Resolver,
 }
 
-/// A source that runs until it is dropped.
+/// A running source, and what it was made from.
+struct Source {
+    target: Target,
+    _task: SourceTask,
+}
+
+/// A task that runs until it is dropped.
 struct SourceTask(JoinHandle<()>);
 
 // === impl Sources ===
@@ -52,15 +59,16 @@ impl Sources {
         self.resolver.set(dns);
     }
 
-    /// Starts the sources of those targets that have none yet.
+    /// Starts the sources of those targets that have none yet, and starts those anew whose target is another one now. Of
+    /// the latter the endpoints stay until there are others.
     ///
     /// # Errors
     /// There is no configuration for what a source needs: Kubernetes.
     pub(crate) async fn start(&mut self, targets: &BTreeMap<ClusterName, Target>) -> anyhow::Result<()> {
         for (cluster, target) in targets {
-            if !self.running.contains_key(cluster) {
+            if self.running.get(cluster).is_none_or(|running| running.target != *target) {
                 let task = self.spawn(cluster, target).await?;
-                self.running.insert(cluster.clone(), task);
+                self.running.insert(cluster.clone(), Source { target: target.clone(), _task: task });
             }
         }
         Ok(())
@@ -113,8 +121,12 @@ impl Sources {
                 let (targets, resolver) = (targets.clone(), self.resolver.clone());
                 tokio::spawn(FixedSource { cluster, targets, resolver, publisher, gate }.run())
             }
-            Target::File(path) => {
-                tokio::spawn(FileSource::new(cluster, path.clone(), self.resolver.clone(), publisher, gate).run())
+            Target::File(files) => {
+                tokio::spawn(FileSource::new(cluster, files.clone(), self.resolver.clone(), publisher, gate).run())
+            }
+            Target::Url { url, refresh } => {
+                let (url, refresh, resolver) = (url.clone(), *refresh, self.resolver.clone());
+                tokio::spawn(HttpSource { cluster, url, refresh, resolver, publisher, gate }.run())
             }
             Target::Dns(query) => {
                 let (query, resolver) = (query.clone(), self.resolver.clone());

@@ -1,9 +1,9 @@
-//! The control plane: clusters of Kubernetes, files and DNS go in, snapshots come out.
+//! The control plane: clusters of Kubernetes, files, HTTP servers and DNS go in, snapshots come out.
 //!
 //! ```text
 //! API server -> client -> watch -> index -> build -> Publisher
 //!                                        -> catalog -> exports, endpoints API
-//! file, DNS, fixed list --------------- source ----> Publisher
+//! file, URL, DNS, fixed list ---------- source ----> Publisher
 //! ```
 //!
 //! In reading order: [`client`] connects, [`watch`] is the only watcher, [`index`] merges what it sees into one view per

@@ -4,5 +4,7 @@
 pub mod dns;
 pub mod file;
 pub mod fixed;
+mod groups;
+pub mod http;
 pub mod kube;
 mod list;

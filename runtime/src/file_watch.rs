@@ -91,7 +91,8 @@ impl FileWatch {
         }
     }
 
-    async fn look(&mut self) -> Option<FileEvent> {
+    /// Looks at once: what has happened since the last look, if anything. Safe to cancel, like [`next`](Self::next).
+    pub async fn look(&mut self) -> Option<FileEvent> {
         let known = match &self.seen {
             Some(Seen::Content { stamp, settled: true, .. }) => Some(*stamp),
             _ => None,

@@ -6,13 +6,13 @@ use serde_yaml::Value;
 use super::flags::{Flags, given};
 use crate::settings::broadcast::{
     answer::{ALL_MUST_SUCCEED, REQUIRE},
-    endpoints::{ENDPOINTS, ENDPOINTS_DNS, ENDPOINTS_FILE, SERVICE},
+    endpoints::{ENDPOINTS, ENDPOINTS_DNS, ENDPOINTS_FILE, ENDPOINTS_URL, SERVICE},
 };
 
 /// Reads `--all-must-succeed`, an older spelling of two values of `--require`, and checks that one source is given.
 pub(super) fn amend(flags: &mut Flags, matches: &ArgMatches) {
     // Exactly one of these is given.
-    let names = [SERVICE.flag, ENDPOINTS.flag, ENDPOINTS_FILE.flag, ENDPOINTS_DNS.flag];
+    let names = [SERVICE.flag, ENDPOINTS.flag, ENDPOINTS_FILE.flag, ENDPOINTS_URL.flag, ENDPOINTS_DNS.flag];
     let sources = names.iter().filter(|flag| matches.contains_id(flag)).count();
     if sources != 1 {
         let number = if sources == 0 { "none of them is".to_owned() } else { format!("{sources} are") };

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use controlplane::{
     build::PortSelector,
-    source::kube::{Pattern, Selection},
+    source::{
+        http,
+        kube::{Pattern, Selection},
+    },
 };
 use proxy::config::{AccessLog, Limits, Listener, Policy, Route, Success, ViaName};
 use runtime::config::{Collector, Node, Section};
@@ -72,7 +75,12 @@ impl Reading {
 
     fn route(&mut self, node: &Node<'_>) -> Route {
         let section = node.section();
-        let target = self.target(section.section("to"));
+        let to = section.section("to");
+        let target = self.target(&to);
+        if let Some(target) = &target {
+            self.check_other_routes(&to, target);
+        }
+        to.finish();
         let cluster = target.as_ref().map(Target::cluster);
         let matches = routing::matches(section.section("match"));
         let changes = routing::changes(&section, &matches);
@@ -94,37 +102,58 @@ impl Reading {
         if *count == 1 { cluster.as_str().into() } else { format!("{cluster}#{count}").into() }
     }
 
-    fn target(&self, to: Section<'_>) -> Option<Target> {
-        let sources =
-            [*endpoints::SERVICE, *endpoints::ENDPOINTS, *endpoints::ENDPOINTS_FILE, *endpoints::ENDPOINTS_DNS];
-        let given = sources.iter().filter(|source| source.is_given(&to)).count();
+    /// Routes to the same place share what is known about it, so they have to agree on how it is asked.
+    fn check_other_routes(&self, to: &Section<'_>, target: &Target) {
+        if self.targets.get(&target.cluster()).is_some_and(|other| other != target) {
+            let message = "another route has the same URL with other credentials or another refresh: write the same";
+            endpoints::ENDPOINTS_URL.problem(to, message);
+        }
+    }
+
+    fn target(&self, to: &Section<'_>) -> Option<Target> {
+        let sources = [
+            *endpoints::SERVICE,
+            *endpoints::ENDPOINTS,
+            *endpoints::ENDPOINTS_FILE,
+            *endpoints::ENDPOINTS_URL,
+            *endpoints::ENDPOINTS_DNS,
+        ];
+        let given = sources.iter().filter(|source| source.is_given(to)).count();
         let namespace = self.namespace.as_deref();
-        let services = endpoints::SERVICE.read_with(&to, |text| Pattern::parse(text, namespace));
-        let port = endpoints::PORT_NAME.read(&to);
-        let fixed = endpoints::ENDPOINTS.read(&to);
-        let (file, dns) = (endpoints::ENDPOINTS_FILE.read(&to), endpoints::ENDPOINTS_DNS.read(&to));
-        if endpoints::SERVICE.is_given(&to) && endpoints::SERVICE.nodes(&to).is_empty() {
-            endpoints::SERVICE.problem(&to, "is empty: name at least one");
+        let services = endpoints::SERVICE.read_with(to, |text| Pattern::parse(text, namespace));
+        let port = endpoints::PORT_NAME.read(to);
+        let fixed = endpoints::ENDPOINTS.read(to);
+        let (file, dns) = (endpoints::ENDPOINTS_FILE.read(to), endpoints::ENDPOINTS_DNS.read(to));
+        if endpoints::SERVICE.is_given(to) && endpoints::SERVICE.nodes(to).is_empty() {
+            endpoints::SERVICE.problem(to, "is empty: name at least one");
         }
-        if endpoints::ENDPOINTS.is_given(&to) && endpoints::ENDPOINTS.nodes(&to).is_empty() {
-            endpoints::ENDPOINTS.problem(&to, "is empty: name at least one");
+        if endpoints::ENDPOINTS.is_given(to) && endpoints::ENDPOINTS.nodes(to).is_empty() {
+            endpoints::ENDPOINTS.problem(to, "is empty: name at least one");
         }
-        if port.is_some() && !endpoints::SERVICE.is_given(&to) {
-            endpoints::PORT_NAME.problem(&to, "names a port of a service; the other sources bring their own");
+        if port.is_some() && !endpoints::SERVICE.is_given(to) {
+            endpoints::PORT_NAME.problem(to, "names a port of a service; the other sources bring their own");
+        }
+        let url = endpoints::ENDPOINTS_URL.read(to);
+        let refresh = endpoints::ENDPOINTS_REFRESH.or(to, http::DEFAULT_REFRESH);
+        if endpoints::ENDPOINTS_REFRESH.is_given(to) && !endpoints::ENDPOINTS_URL.is_given(to) {
+            let message = "is about url, which is not there; the other sources are followed anyway";
+            endpoints::ENDPOINTS_REFRESH.problem(to, message);
         }
         if given != 1 {
             to.own_problem(format_args!(
-                "exactly one of service, endpoints, file and dns tells where the endpoints come from, {given} are given"
+                "exactly one of service, endpoints, file, url and dns tells where the endpoints come from, {given} are given"
             ));
         }
-        to.finish();
         match (given, services.is_empty(), fixed.is_empty()) {
             (1, false, _) => {
                 let port = port.unwrap_or(PortSelector::Only);
                 Some(Target::Service(Selection { services: sorted(services), port }))
             }
             (1, _, false) => Some(Target::Endpoints(sorted(fixed))),
-            (1, ..) => file.map(Target::File).or(dns.map(Target::Dns)),
+            (1, ..) => {
+                let url = url.map(|url| Target::Url { url, refresh });
+                file.map(Target::File).or(dns.map(Target::Dns)).or(url)
+            }
             _ => None,
         }
     }

@@ -127,6 +127,32 @@ kubernetes: {namespace: shop}
     }
 
     #[test]
+    fn routes_to_one_url_agree_on_how_it_is_asked() {
+        let config = |one: &str, two: &str| {
+            let route = |to: &str, path: &str| format!("{{match: {{path: {path}}}, to: {{{to}}}}}");
+            let (one, two) = (route(one, "/a"), route(two, "/b"));
+            let text = format!("broadcast: [{{listen: '127.0.0.1:0', routes: [{one}, {two}]}}]");
+            Config::parse(text.as_bytes())
+        };
+        let same = config("url: 'https://u:s3cret@a/x', refresh: 5s", "url: 'https://u:s3cret@a/x', refresh: 5s");
+        assert_eq!(same.unwrap().targets.len(), 1);
+        for two in ["url: 'https://u:other@a/x', refresh: 5s", "url: 'https://u:s3cret@a/x'"] {
+            let problems = config("url: 'https://u:s3cret@a/x', refresh: 5s", two).unwrap_err().to_string();
+            assert!(problems.starts_with("broadcast[0].routes[1].to.url: another route"), "{problems}");
+        }
+        for (to, told) in [
+            ("url: 'u:s3cret@a/x'", "to.url: \"***@a/x\" is not the URL"),
+            ("url: 'https://a/x', refresh: 10ms", "to.refresh: \"10ms\" is too short"),
+            ("file: a, refresh: 10s", "to.refresh: is about url"),
+            ("url: 'https://a/x', file: a", "to: exactly one of service, endpoints, file, url and dns"),
+            ("file: 'a[b'", "to.file: \"a[b\" is no pattern of files"),
+        ] {
+            let problems = config(to, "dns: 'a:80'").unwrap_err().to_string();
+            assert!(problems.contains(told) && !problems.contains("s3cret"), "{problems}");
+        }
+    }
+
+    #[test]
     fn statuses_may_be_numbers_and_methods_may_not() {
         let policy = |success: &str| {
             let text = format!(

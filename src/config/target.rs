@@ -1,10 +1,10 @@
 //! Where the endpoints of a route come from, and the one name that each such place has.
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, time::Duration};
 
 use controlplane::{
     build::PortSelector,
-    source::{dns, fixed, kube::Selection},
+    source::{dns, file::FilePattern, fixed, http::ListUrl, kube::Selection},
 };
 use snapshot::{ClusterName, ContentHash};
 
@@ -15,8 +15,15 @@ pub(crate) enum Target {
     Service(Selection),
     /// A fixed list; sorted, none twice.
     Endpoints(Vec<fixed::Target>),
-    /// The endpoints in a file.
-    File(PathBuf),
+    /// The endpoints in a file, or in all files that a pattern matches.
+    File(FilePattern),
+    /// The answers of an HTTP server.
+    Url {
+        /// Where the list is.
+        url: ListUrl,
+        /// How often the server is asked for it.
+        refresh: Duration,
+    },
     /// The answers of the DNS.
     Dns(dns::Query),
 }
@@ -30,8 +37,8 @@ const SHORTENED: usize = 100;
 // === impl Target ===
 
 impl Target {
-    /// The name of the cluster with these endpoints: equal for equal targets, and in every process, since it also
-    /// tells replicas of one broadcaster from other hops.
+    /// The name of the cluster with these endpoints: equal for equal targets, and in every process. Of URLs it has
+    /// neither the credentials nor how often they are asked, so that two that differ in these alone have one name.
     pub(crate) fn cluster(&self) -> ClusterName {
         let name = match self {
             Self::Service(Selection { services, port }) => {
@@ -43,7 +50,8 @@ impl Target {
                 format!("kube:{}{port}", join(services))
             }
             Self::Endpoints(endpoints) => format!("fixed:{}", join(endpoints)),
-            Self::File(path) => format!("file:{}", path.display()),
+            Self::File(files) => format!("file:{files}"),
+            Self::Url { url, .. } => format!("url:{url}"),
             Self::Dns(query) => format!("dns:{query}"),
         };
         let usable = |c: &char| c.is_ascii_graphic();
@@ -67,11 +75,13 @@ mod tests {
 
     #[test]
     fn a_cluster_name_is_short_and_its_own() {
-        let file = |path: &str| Target::File(path.into()).cluster();
+        let file = |path: &str| Target::File(path.parse().unwrap()).cluster();
         assert_eq!(file("/etc/x.json").as_str(), "file:/etc/x.json");
         let (long, other) = (file(&"x".repeat(5000)), file(&"x".repeat(5001)));
         assert!(long.as_str().len() <= LONGEST_NAME && long != other);
         assert!(file("/a b").as_str().starts_with("file:/a_b...") && file("/a b") != file("/a_b"));
+        let url = |text: &str| Target::Url { url: text.parse().unwrap(), refresh: Duration::ZERO }.cluster();
+        assert_eq!(url("https://user:s3cret@a.example/x").as_str(), "url:https://user:***@a.example/x");
         let services = vec![Pattern::parse("shop/cache", None).unwrap()];
         let selection = Selection { services, port: PortSelector::Named("http".into()) };
         assert_eq!(Target::Service(selection).cluster().as_str(), "kube:shop/cache:http");

@@ -17,7 +17,19 @@ pub(super) fn json(text: &str) -> Result<(), String> {
         let same = number("nodes") == number("results");
         return if same { Ok(()) } else { Err("nodes and results are not as many".to_owned()) };
     }
+    if let Some(groups) = value.as_array() {
+        return groups.iter().try_for_each(targets);
+    }
     if manifest { Ok(()) } else { Err("nobody knows what this document is".to_owned()) }
+}
+
+/// A group of a list of endpoints.
+fn targets(group: &Value) -> Result<(), String> {
+    let targets = group["targets"].as_array().ok_or("a list of endpoints has groups with targets")?;
+    targets.iter().try_for_each(|target| {
+        let target = target.as_str().unwrap_or_default();
+        target.parse::<controlplane::source::fixed::Target>().map(drop).map_err(|error| error.to_string())
+    })
 }
 
 /// A text of a kind that is known: the picture of a broadcast, the table of the demo, the access log, the summary of hand-overs.

@@ -100,7 +100,7 @@ async fn every_problem_of_the_flags_is_printed_at_once() {
     assert_eq!((refused.code, refused.stdout.as_str()), (Some(64), ""));
     let expected = [
         "8 problems",
-        "--service, --endpoints, --endpoints-file, --endpoints-dns: exactly one",
+        "--service, --endpoints, --endpoints-file, --endpoints-url, --endpoints-dns: exactly one",
         "--all-must-succeed: ",
         "--service: \"Shop\"",
         "--timeout: \"10\" is not a duration",

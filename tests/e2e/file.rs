@@ -70,3 +70,25 @@ async fn yaml_is_read_as_well() {
         assert_eq!(origin.wait_requests(1).await[0].target, "/a");
     }
 }
+
+#[tokio::test]
+async fn a_pattern_follows_files_that_come_and_go() {
+    let (one, two) = (Origin::start(Reply::ok("one")), Origin::start(Reply::ok("two")));
+    let (folder, a) = file("a.yaml");
+    let b = folder.path().join("b.yaml");
+    write(&a, &format!("- targets: ['{}']\n", one.address()));
+    let fanfare = serve(&folder.path().join("*.yaml")).await;
+    client::get(fanfare.address(), "/1").await.complete().expect_status(200);
+    write(&b, &format!("- targets: ['{}']\n", two.address()));
+    let sent_to_both = async || {
+        client::get(fanfare.address(), "/2").await.complete().headers.get("x-broadcast-result").map(str::to_owned)
+    };
+    testkit::eventually!("both endpoints", sent_to_both().await, |result| result
+        .as_deref()
+        .is_some_and(|result| result.contains("total=2, ok=2")));
+    std::fs::remove_file(&a).expect("it is there");
+    testkit::eventually!("the other endpoint alone", client::get(fanfare.address(), "/3").await.complete(), |answer| {
+        answer.text() == "two"
+            && answer.headers.get("x-broadcast-result").is_some_and(|result| result.contains("total=1"))
+    });
+}

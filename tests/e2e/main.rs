@@ -17,3 +17,4 @@ mod mirror;
 mod process;
 mod reload;
 mod start;
+mod url;

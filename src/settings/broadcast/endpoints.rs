@@ -1,16 +1,16 @@
 //! Where the endpoints of `fanfare broadcast` come from.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use controlplane::{
     build::PortSelector,
-    source::{dns, fixed},
+    source::{dns, file::FilePattern, fixed, http::ListUrl},
 };
 
 use super::ROUTE;
 use crate::settings::{
     List, ROOT, Setting, flag, group, process,
-    values::{duration, is_label, namespace, parsed, path, text},
+    values::{duration, is_label, namespace, parsed, text},
 };
 
 group!(GROUP, "Endpoints";
@@ -21,9 +21,15 @@ group!(GROUP, "Endpoints";
     ENDPOINTS: List<fixed::Target> = flag("endpoints").at(ROUTE, "to.endpoints").commas("HOST:PORT,...", parsed),
         "Fixed endpoints: addresses ([::1]:80 for IPv6) or host names; a name is one endpoint, which fails while it \
          does not resolve";
-    ENDPOINTS_FILE: Setting<PathBuf> = flag("endpoints-file").at(ROUTE, "to.file").one("PATH", path),
-        "File of endpoints in Prometheus file_sd form (JSON or YAML); read again when it changes, while a broken file \
-         changes nothing";
+    ENDPOINTS_FILE: Setting<FilePattern> = flag("endpoints-file").at(ROUTE, "to.file").one("PATH", parsed),
+        "File of endpoints in Prometheus file_sd form (JSON or YAML), or a pattern like 'targets/*.json' for several; \
+         read again when one changes, while a broken file changes nothing";
+    ENDPOINTS_URL: Setting<ListUrl> = flag("endpoints-url").at(ROUTE, "to.url").one("URL", parsed),
+        "HTTP server that answers with endpoints in Prometheus http_sd form (JSON); any other answer changes nothing. A \
+         user and password in the URL are sent and never shown";
+    ENDPOINTS_REFRESH: Setting<Duration> = flag("endpoints-refresh").at(ROUTE, "to.refresh").default("30s")
+        .one("DURATION", a_second_at_least),
+        "How often that server is asked; at least 1s. SIGHUP asks at once";
     ENDPOINTS_DNS: Setting<dns::Query> = flag("endpoints-dns").at(ROUTE, "to.dns").one("NAME:PORT", parsed),
         "DNS name: all its A and AAAA answers are endpoints; an SRV name like _http._tcp.example.org brings its \
          ports; resolved again by TTL";
@@ -55,7 +61,7 @@ fn port(text: &str) -> Result<PortSelector, String> {
     if is_label(text) { Ok(PortSelector::Named(text.into())) } else { Err(invalid()) }
 }
 
-/// No name is looked up more often.
+/// Nobody is asked more often: neither the DNS for a name nor a server for a list.
 fn a_second_at_least(text: &str) -> Result<Duration, String> {
     let time = duration(text)?;
     if time < Duration::from_secs(1) { Err(format!("{text:?} is too short: at least 1s")) } else { Ok(time) }

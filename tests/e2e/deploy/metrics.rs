@@ -162,6 +162,7 @@ async fn a_process_shows_every_metric_with_its_type_and_its_labels() {
     let namespace = cluster.namespace("metrics").await;
     let script = |request: &Request| match request.target.ends_with(".manifest") {
         true => Reply::new(404),
+        false if request.target == "/targets" => Reply::ok("[{\"targets\": [\"192.0.2.1:80\"]}]"),
         false => Reply::ok("fine"),
     };
     let origin = Origin::start(Script::on_request(script));
@@ -185,6 +186,7 @@ broadcast:
     routes:
       - {{match: {{path: /kube}}, to: {{service: {namespace}/cache, port: http}}}}
       - {{match: {{path: /file}}, to: {{file: {targets}}}}}
+      - {{match: {{path: /url}}, to: {{url: 'http://{origin}/targets'}}}}
       - {{match: {{path: /fixed}}, to: {{endpoints: '{origin}'}}}}
 endpoints: {{listen: 127.0.0.1:0, services: [{namespace}/cache], hosts_file: {folder}/hosts, exec: 'true', exec_debounce: 0s}}
 elect: [{{name: metrics, namespace: {namespace}, label: false, on_start: 'sleep 1000'}}]

@@ -151,7 +151,7 @@ impl Resolver {
     }
 
     /// Changes whenever every name is to be asked for again.
-    pub(super) fn asked(&self) -> watch::Receiver<u64> {
+    pub(in crate::source) fn asked(&self) -> watch::Receiver<u64> {
         self.shared.asked.subscribe()
     }
 

@@ -1,10 +1,12 @@
 //! The file source with real files, and its host names against a real DNS server.
 
 use std::fs;
+use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::RecordType;
-use proptest::prelude::*;
+use runtime::metrics::Metrics;
 use runtime::readiness::Readiness;
 use snapshot::{Reader, channel};
 use tempfile::TempDir;
@@ -40,6 +42,7 @@ impl Running {
     }
 
     fn start_cluster(cluster: ClusterName, name: &str, content: Option<&str>, resolver: Resolver) -> Self {
+        recorder();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(name);
         if let Some(content) = content {
@@ -47,7 +50,8 @@ impl Running {
         }
         let (publisher, reader) = channel();
         let readiness = Readiness::new();
-        let mut source = FileSource::new(cluster, path.clone(), resolver, publisher, readiness.register("file"));
+        let files = path.to_str().unwrap().parse().unwrap();
+        let mut source = FileSource::new(cluster, files, resolver, publisher, readiness.register("file"));
         source.interval = Duration::from_millis(5);
         Self { dir, path, reader, readiness, task: tokio::spawn(source.run()) }
     }
@@ -62,6 +66,21 @@ impl Running {
     async fn expect(&self, expected: &[&str]) {
         wait_for(&self.reader, "c", expected).await;
     }
+}
+
+/// Installed before the first source counts anything.
+fn recorder() -> &'static Metrics {
+    static RECORDER: OnceLock<Metrics> = OnceLock::new();
+    RECORDER.get_or_init(|| runtime::metrics::install().unwrap())
+}
+
+/// Waits until something was passed over so often: the counter proves that it was seen.
+async fn wait_passed_over(cluster: &str, result: &str, times: u64) {
+    let recorder = recorder();
+    let series = format!("{FILE_READS}{{cluster=\"{cluster}\",result=\"{result}\"}} ");
+    let passed_over =
+        || recorder.render().lines().find_map(|line| line.strip_prefix(&series)?.parse().ok()).unwrap_or(0);
+    testkit::eventually!("it to be passed over", passed_over(), |seen: &u64| *seen >= times);
 }
 
 #[tokio::test]
@@ -86,21 +105,6 @@ async fn json_and_yaml_are_read_and_changes_followed() {
 
 #[tokio::test]
 async fn a_broken_edit_and_a_vanished_file_keep_the_last_good_list() {
-    let recorder = runtime::metrics::install().unwrap();
-    // The counter of what was passed over proves that it was seen.
-    let passed_over = |result: &str| -> u64 {
-        let series = format!("{FILE_READS}{{cluster=\"broken\",result=\"{result}\"}} ");
-        recorder.render().lines().find_map(|line| line.strip_prefix(&series)?.parse().ok()).unwrap_or(0)
-    };
-    let wait_passed_over = async |result: &str, times: u64| {
-        let seen = async {
-            while passed_over(result) < times {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        let seen = tokio::time::timeout(Duration::from_secs(30), seen).await;
-        assert!(seen.is_ok(), "{result} {times} times, only {}", passed_over(result));
-    };
     let name = ClusterName::new("broken").unwrap();
     let running = Running::start_cluster(name, "list.yaml", Some("- targets: ['192.0.2.1:80']"), no_names());
     wait_for(&running.reader, "broken", &["192.0.2.1:80"]).await;
@@ -108,12 +112,12 @@ async fn a_broken_edit_and_a_vanished_file_keep_the_last_good_list() {
     let broken = ["- targets: ['192.0.2.1:80'", "- targets: ['192.0.2.2']", "", "hosts: [a]", "- tragets: []", "null"];
     for (number, content) in (1..).zip(broken) {
         running.replace(content);
-        wait_passed_over("invalid", number).await;
+        wait_passed_over("broken", "invalid", number).await;
         assert_eq!(running.reader.load().version(), before, "{content:?}");
         assert!(running.readiness.is_ready(), "{content:?}");
     }
     fs::remove_file(&running.path).unwrap();
-    wait_passed_over("unreadable", 1).await;
+    wait_passed_over("broken", "unreadable", 1).await;
     assert_eq!(running.reader.load().version(), before);
     assert!(running.readiness.is_ready());
     running.replace("- targets: ['192.0.2.1:80', '192.0.2.2:80']");
@@ -178,31 +182,99 @@ async fn host_names_are_resolved_and_one_that_does_not_is_an_endpoint_all_the_sa
     running.expect(&["192.0.2.8:80", "a.example:81=192.0.2.2", "lost.example:80=192.0.2.5"]).await;
 }
 
-#[test]
-fn what_is_wrong_is_told_with_its_place() {
-    let table = [
-        ("x.json", "[{\"targets\": [\n1]}]", "line 2"),
-        ("x.json", "{}", "invalid type: map"),
-        ("x.yml", "- targets: [a:1]\n  labels: [x]\n", "group 0: "),
-        ("x.yml", "- targets: [a:1\n", "line "),
-        ("x.yml", "a: b\n", "a list of groups"),
-        ("x.json", "[{}]", "group 0 has no targets"),
-        ("x.yml", "- targets: [a:1]\n  label: {}\n", "unknown field `label`"),
-        ("x.yml", "- targets: []\n- targets: [a:1, b]\n", "group 1, target \"b\""),
-    ];
-    for (name, text, part) in table {
-        let error = parse(Path::new(name), text.as_bytes()).unwrap_err().to_string();
-        assert!(error.contains(part), "{text:?}: {error}");
-    }
-    assert_eq!(parse(Path::new("x"), b"\xff\xfe"), Err(FileError::NotText));
+/// A pattern in a folder of its own.
+fn matching(files: &[(&str, &str)]) -> Running {
+    matching_for(cluster(), files)
 }
 
-proptest! {
-    #[test]
-    fn no_content_panics(bytes: Vec<u8>, text in "([\\[\\]{}:,\"' \n-]|targets|labels|a:1|192.0.2.1:80|zone){0,40}") {
-        for name in ["x.json", "x.yml"] {
-            let _ = parse(Path::new(name), &bytes);
-            let _ = parse(Path::new(name), text.as_bytes());
-        }
+fn matching_for(cluster: ClusterName, files: &[(&str, &str)]) -> Running {
+    let running = Running::start_cluster(cluster, "*.json", None, no_names());
+    // Whatever the order in which they are seen, all of them are read before anything is published.
+    for (name, content) in files {
+        running.put(name, content);
     }
+    running
+}
+
+impl Running {
+    /// Writes a file beside the others in one step.
+    fn put(&self, name: &str, content: &str) {
+        let new = self.dir.path().join("new");
+        fs::write(&new, content).unwrap();
+        fs::rename(new, self.dir.path().join(name)).unwrap();
+    }
+
+    fn remove(&self, name: &str) {
+        fs::remove_file(self.dir.path().join(name)).unwrap();
+    }
+}
+
+fn list(target: &str) -> String {
+    format!("[{{\"targets\": [\"{target}\"]}}]")
+}
+
+#[tokio::test]
+async fn all_files_that_a_pattern_matches_are_one_list_and_are_followed() {
+    let running = matching(&[("b.json", &list("192.0.2.2:80")), ("a.json", &list("192.0.2.1:80"))]);
+    running.expect(&["192.0.2.1:80", "192.0.2.2:80"]).await;
+    wait_ready(&running.readiness).await;
+    running.put("c.json", &list("192.0.2.3:80"));
+    running.expect(&["192.0.2.1:80", "192.0.2.2:80", "192.0.2.3:80"]).await;
+    running.put("a.json", &list("192.0.2.4:80"));
+    running.expect(&["192.0.2.2:80", "192.0.2.3:80", "192.0.2.4:80"]).await;
+    running.remove("b.json");
+    running.expect(&["192.0.2.3:80", "192.0.2.4:80"]).await;
+    // What does not match, is hidden or is a folder plays no part.
+    fs::create_dir(running.dir.path().join("d.json")).unwrap();
+    running.put(".e.json", &list("192.0.2.5:80"));
+    running.put("f.yaml", &list("192.0.2.6:80"));
+    running.put("g.json", &list("192.0.2.7:80"));
+    running.expect(&["192.0.2.3:80", "192.0.2.4:80", "192.0.2.7:80"]).await;
+}
+
+#[tokio::test]
+async fn of_one_target_in_two_files_the_first_file_by_name_says_what_it_is() {
+    let zoned = |zone: &str| format!("[{{\"targets\": [\"192.0.2.1:80\"], \"labels\": {{\"zone\": \"{zone}\"}}}}]");
+    let running = matching(&[("b.json", &zoned("b")), ("a.json", &zoned("a")), ("c.json", &list("192.0.2.2:80"))]);
+    running.expect(&["192.0.2.1:80", "192.0.2.2:80"]).await;
+    let snapshot = running.reader.load();
+    let zones: Vec<_> = snapshot.cluster("c").unwrap().endpoints().iter().map(|one| one.zone.as_deref()).collect();
+    assert_eq!(zones, [Some("a"), None]);
+}
+
+#[tokio::test]
+async fn a_bad_file_keeps_its_own_last_good_list_and_stops_no_other() {
+    let running = matching(&[("a.json", &list("192.0.2.1:80")), ("b.json", &list("192.0.2.2:80"))]);
+    running.expect(&["192.0.2.1:80", "192.0.2.2:80"]).await;
+    running.put("a.json", "[{\"targets\": [");
+    running.put("b.json", &list("192.0.2.3:80"));
+    running.expect(&["192.0.2.1:80", "192.0.2.3:80"]).await;
+    // One that was never good has nothing to keep.
+    running.put("c.json", "");
+    running.put("d.json", &list("192.0.2.4:80"));
+    running.expect(&["192.0.2.1:80", "192.0.2.3:80", "192.0.2.4:80"]).await;
+    assert!(running.readiness.is_ready());
+    running.remove("a.json");
+    running.expect(&["192.0.2.3:80", "192.0.2.4:80"]).await;
+}
+
+#[tokio::test]
+async fn a_pattern_that_matches_nothing_is_like_a_file_that_is_not_there() {
+    let running = matching_for(ClusterName::new("none").unwrap(), &[]);
+    wait_not_ready(&running.readiness, "no file matches").await;
+    assert_eq!(addresses(&running.reader, "none"), None);
+    running.put("a.json", "[");
+    wait_not_ready(&running.readiness, "a.json: ").await;
+    running.put("a.json", &list("192.0.2.1:80"));
+    wait_for(&running.reader, "none", &["192.0.2.1:80"]).await;
+    wait_ready(&running.readiness).await;
+    // The last list stays until there is another.
+    running.remove("a.json");
+    wait_passed_over("none", "unreadable", 2).await;
+    wait_for(&running.reader, "none", &["192.0.2.1:80"]).await;
+    assert!(running.readiness.is_ready());
+    running.put("b.json", &list("192.0.2.2:80"));
+    wait_for(&running.reader, "none", &["192.0.2.2:80"]).await;
+    running.put("b.json", "[]");
+    wait_for(&running.reader, "none", &[]).await;
 }

@@ -1,0 +1,128 @@
+//! The files of one source, each with its last good list: new ones are taken in, removed ones let go, a broken one keeps what it had.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use runtime::file_watch::FileWatch;
+use snapshot::ClusterName;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use super::{FilePattern, count, read};
+use crate::source::list::Entry;
+
+/// The files that are followed.
+pub(super) struct Followed {
+    cluster: ClusterName,
+    pattern: FilePattern,
+    interval: Duration,
+    ticks: Interval,
+    /// By path, which is the order of their lists.
+    files: BTreeMap<PathBuf, Member>,
+    /// Something has changed since the list was given out last.
+    changed: bool,
+    /// Why the pattern matches nothing, where that is so.
+    problem: Option<String>,
+}
+
+/// One file.
+struct Member {
+    watch: FileWatch,
+    /// What was read last, until it was read again.
+    list: Option<Vec<Entry>>,
+    /// Why it cannot be used as it is now.
+    failure: Option<String>,
+    /// It was not there when the files were listed last.
+    missing: bool,
+}
+
+// === impl Followed ===
+
+impl Followed {
+    pub(super) fn new(cluster: ClusterName, pattern: FilePattern, every: Duration) -> Self {
+        let mut ticks = interval(every.max(Duration::from_millis(1)));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { cluster, pattern, interval: every, ticks, files: BTreeMap::new(), changed: false, problem: None }
+    }
+
+    /// Waits until something has changed. Gives the lists of all files together; or, while none was ever good, why. Safe to cancel.
+    pub(super) async fn next(&mut self) -> Result<Vec<Entry>, String> {
+        loop {
+            self.ticks.tick().await;
+            match self.pattern.matching().await {
+                Ok(paths) if paths.is_empty() => self.fail(format!("no file matches {}", self.pattern)),
+                Ok(paths) => {
+                    self.problem = None;
+                    self.let_go(&paths);
+                    self.look(paths).await;
+                }
+                Err(why) => self.fail(why),
+            }
+            // A list without a file that is there, only because it was not read yet, would leave out endpoints.
+            if self.files.values().all(Member::was_read) && std::mem::take(&mut self.changed) {
+                return self.list();
+            }
+        }
+    }
+
+    /// The files cannot be told: what they listed stays.
+    fn fail(&mut self, why: String) {
+        if self.problem.as_ref() != Some(&why) {
+            count(&self.cluster, "unreadable");
+            tracing::warn!(cluster = %self.cluster, %why, "endpoint files not found, keeping the last good list");
+            self.problem = Some(why);
+            self.changed = true;
+        }
+    }
+
+    /// Lets go of files that were missing twice in a row: some programs remove a file before they write it anew.
+    fn let_go(&mut self, there: &BTreeSet<PathBuf>) {
+        let before = self.files.len();
+        let cluster = &self.cluster;
+        self.files.retain(|path, file| {
+            let gone = !there.contains(path) && file.missing;
+            file.missing = !there.contains(path);
+            if gone {
+                tracing::info!(%cluster, file = %path.display(), "endpoint file removed");
+            }
+            !gone
+        });
+        self.changed |= self.files.len() < before;
+    }
+
+    async fn look(&mut self, paths: BTreeSet<PathBuf>) {
+        for path in paths {
+            let every = self.interval;
+            let file = self.files.entry(path.clone()).or_insert_with(|| Member {
+                watch: FileWatch::with_interval(path.clone(), every),
+                list: None,
+                failure: None,
+                missing: false,
+            });
+            if let Some(event) = file.watch.look().await {
+                match read(&self.cluster, &path, event) {
+                    Ok(entries) => (file.list, file.failure) = (Some(entries), None),
+                    Err(why) => file.failure = Some(why),
+                }
+                self.changed = true;
+            }
+        }
+    }
+
+    fn list(&self) -> Result<Vec<Entry>, String> {
+        let good: Vec<&Vec<Entry>> = self.files.values().filter_map(|file| file.list.as_ref()).collect();
+        if good.is_empty() {
+            let failure = self.files.values().find_map(|file| file.failure.as_ref());
+            return Err(self.problem.as_ref().or(failure).cloned().unwrap_or_default());
+        }
+        Ok(good.into_iter().flatten().cloned().collect())
+    }
+}
+
+// === impl Member ===
+
+impl Member {
+    fn was_read(&self) -> bool {
+        self.list.is_some() || self.failure.is_some()
+    }
+}

@@ -1,0 +1,118 @@
+//! Which files are meant: one by its path, or all that a pattern matches.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use glob::{MatchOptions, Pattern};
+
+/// Most files that one pattern may match.
+const MAX_FILES: usize = 1000;
+
+/// A `*` stands for characters of one name, and not for a dot in front: editors and ConfigMaps keep copies in such files.
+const OPTIONS: MatchOptions =
+    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
+
+/// A path, or a pattern of paths: `*` and `?` stand for characters of a name, `[...]` for one of a set, `**` for folders.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct FilePattern(String);
+
+/// Why a text names no files.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidPattern {
+    /// Nothing in it.
+    #[error("is empty: name a file")]
+    Empty,
+    /// A pattern that cannot be read.
+    #[error(
+        "{text:?} is no pattern of files: {why} (at byte {position}); to mean one of *, ? and [ itself, write [*], [?] or [[]"
+    )]
+    Unreadable {
+        /// The pattern.
+        text: String,
+        /// What is wrong with it.
+        why: &'static str,
+        /// Where in it.
+        position: usize,
+    },
+}
+
+// === impl FilePattern ===
+
+impl FilePattern {
+    /// Whether it may match several files.
+    #[must_use]
+    pub fn is_pattern(&self) -> bool {
+        self.0.contains(['*', '?', '['])
+    }
+
+    /// The files it matches now, in the order of their names. A plain path is there whether there is such a file or not.
+    ///
+    /// # Errors
+    /// A folder cannot be listed, or too many files match.
+    pub(super) async fn matching(&self) -> Result<BTreeSet<PathBuf>, String> {
+        if !self.is_pattern() {
+            return Ok(BTreeSet::from([PathBuf::from(&self.0)]));
+        }
+        let pattern = self.0.clone();
+        // One trip to the blocking pool: a network file system may hang there without holding up a worker.
+        tokio::task::spawn_blocking(move || list(&pattern)).await.map_err(|error| error.to_string())?
+    }
+}
+
+fn list(pattern: &str) -> Result<BTreeSet<PathBuf>, String> {
+    let mut files = BTreeSet::new();
+    for path in glob::glob_with(pattern, OPTIONS).map_err(|error| error.to_string())? {
+        let path = path.map_err(|error| format!("cannot list {}: {}", error.path().display(), error.error()))?;
+        if !path.is_dir() {
+            files.insert(path);
+        }
+        if files.len() > MAX_FILES {
+            return Err(format!("{pattern} matches more than {MAX_FILES} files"));
+        }
+    }
+    Ok(files)
+}
+
+impl FromStr for FilePattern {
+    type Err = InvalidPattern;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPattern> {
+        if text.is_empty() {
+            return Err(InvalidPattern::Empty);
+        }
+        let pattern = Self(text.to_owned());
+        if pattern.is_pattern() {
+            Pattern::new(text).map_err(|error| InvalidPattern::Unreadable {
+                text: text.to_owned(),
+                why: error.msg,
+                position: error.pos,
+            })?;
+        }
+        Ok(pattern)
+    }
+}
+
+impl fmt::Display for FilePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_that_cannot_be_read_is_refused_with_its_place() {
+        for text in ["/etc/targets/*.json", "targets/[a-c]?.yaml", "x/**/*.yml", "plain.json"] {
+            assert_eq!(text.parse::<FilePattern>().expect(text).is_pattern(), text != "plain.json");
+        }
+        assert_eq!("".parse::<FilePattern>(), Err(InvalidPattern::Empty));
+        for text in ["a/***/b", "[a", "a**"] {
+            let error = text.parse::<FilePattern>().expect_err(text).to_string();
+            assert!(error.contains("is no pattern of files") && error.contains("at byte"), "{error}");
+        }
+    }
+}

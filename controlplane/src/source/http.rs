@@ -1,0 +1,96 @@
+//! Endpoints from an HTTP server that answers with a list of targets (Prometheus' http_sd), asked again in regular intervals; whatever
+//! goes wrong keeps the last good list.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::stream;
+use runtime::readiness::Gate;
+use snapshot::{ClusterName, Publisher};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::dns::Resolver;
+use super::list::List;
+
+mod fetch;
+mod poll;
+#[cfg(test)]
+mod tests;
+mod url;
+
+use poll::{Answer, Poll};
+pub use url::{InvalidListUrl, ListUrl};
+
+/// Counter `{cluster, result}`: answers to requests for lists of endpoints; result is `ok`, `unchanged`, `invalid` or `failed`. The last two
+/// keep the last good list.
+pub const HTTP_FETCHES: &str = "fanfare_endpoint_url_fetches_total";
+/// Gauge `{cluster}` in seconds: the time since the server last answered with a good list, or that it is unchanged.
+pub const HTTP_AGE: &str = "fanfare_endpoint_url_age_seconds";
+
+/// How often the server is asked unless told otherwise.
+pub const DEFAULT_REFRESH: Duration = Duration::from_secs(30);
+
+/// How often the age is reported.
+const REPORT: Duration = Duration::from_secs(1);
+
+/// The source: one URL feeds one cluster.
+#[derive(Debug)]
+pub struct HttpSource {
+    /// The cluster it owns.
+    pub cluster: ClusterName,
+    /// Where the list is.
+    pub url: ListUrl,
+    /// How often it is asked for.
+    pub refresh: Duration,
+    /// Who is asked for host names in the list.
+    pub resolver: Resolver,
+    /// Where the endpoints go.
+    pub publisher: Publisher,
+    /// Opens with the first good list and stays open.
+    pub gate: Gate,
+}
+
+// === impl HttpSource ===
+
+impl HttpSource {
+    /// Keeps the cluster current for ever. It first appears with the first good list; a list takes effect when each of its names has been
+    /// looked up once. When the future is dropped the cluster stays as it is, and whoever drops it decides whether to remove it.
+    pub async fn run(self) {
+        metrics::describe_counter!(
+            HTTP_FETCHES,
+            "Requests for lists of endpoints by cluster and result (ok, unchanged, invalid, failed)."
+        );
+        metrics::describe_gauge!(
+            HTTP_AGE,
+            metrics::Unit::Seconds,
+            "Time since a list of endpoints was last fetched or found unchanged."
+        );
+        let Self { cluster, url, refresh, resolver, publisher, gate } = self;
+        let results = ["ok", "unchanged", "invalid", "failed"];
+        runtime::metrics::from_zero(HTTP_FETCHES, &[("cluster", &[cluster.as_str()]), ("result", &results)]);
+        let age = metrics::gauge!(HTTP_AGE, "cluster" => cluster.to_string());
+        let if_empty = format!("{url} lists none");
+        let poll = Poll::new(cluster.clone(), url, refresh, resolver.asked());
+        // A request under way goes on while names are looked up.
+        let mut answers = pin!(stream::unfold(poll, async |mut poll| Some((poll.next().await, poll))));
+        let mut list = List::new(cluster, publisher, gate, resolver);
+        let mut reports = interval(REPORT);
+        reports.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut good = Instant::now();
+        loop {
+            tokio::select! {
+                Some(answer) = answers.next() => match answer {
+                    Answer::List(entries) => {
+                        good = Instant::now();
+                        list.set(entries, &*if_empty);
+                    }
+                    Answer::Unchanged => good = Instant::now(),
+                    Answer::Failed(why) => list.fail(why),
+                },
+                _ = reports.tick() => age.set(good.elapsed().as_secs_f64()),
+                () = list.refresh() => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! One request for a list: bounded in time, in bytes and in redirections, and conditional where there is a list already.
+
+use std::time::Duration;
+
+use reqwest::header::{ACCEPT, CONTENT_ENCODING, ETAG, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
+use reqwest::{Client, Response, StatusCode, redirect};
+use runtime::redact;
+
+use super::ListUrl;
+use crate::source::groups::{self, Format};
+use crate::source::list::Entry;
+
+/// The longest list that is taken, in bytes: as long as a file.
+pub(super) const MAX_BYTES: usize = 16 << 20;
+
+/// How long connecting may take: the name, TCP and TLS.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a request may take from its start to the end of its answer, redirections included.
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How many redirections are followed.
+const MAX_REDIRECTS: usize = 5;
+
+/// What this client calls itself.
+const AGENT: &str = concat!("fanfare/", env!("CARGO_PKG_VERSION"));
+
+/// Asks for one list.
+pub(super) struct Fetcher {
+    url: ListUrl,
+    connect_timeout: Duration,
+    total_timeout: Duration,
+    /// Made for the first request, and anew after a failure: the certificates that it trusts may be others by then.
+    client: Option<Client>,
+    validators: Validators,
+}
+
+/// What the server said about the last good list, by which it tells whether it is still the same (RFC 9110, section 13.1).
+#[derive(Default)]
+struct Validators {
+    entity_tag: Option<HeaderValue>,
+    last_modified: Option<HeaderValue>,
+}
+
+/// A good answer.
+#[derive(Debug)]
+pub(super) enum Fetched {
+    /// The list.
+    List(Vec<Entry>),
+    /// The last good list is still the list.
+    Unchanged,
+}
+
+/// Why there is no list. No credentials are in the text.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FetchError {
+    /// There is no answer, or none that could be a list.
+    #[error("{0}")]
+    Failed(String),
+    /// The answer is no list of endpoints.
+    #[error("the answer is no list of endpoints: {0}")]
+    Invalid(String),
+}
+
+// === impl Fetcher ===
+
+impl Fetcher {
+    pub(super) fn new(url: ListUrl) -> Self {
+        Self {
+            url,
+            connect_timeout: CONNECT_TIMEOUT,
+            total_timeout: TOTAL_TIMEOUT,
+            client: None,
+            validators: Validators::default(),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_timeouts(url: ListUrl, connect: Duration, total: Duration) -> Self {
+        Self { connect_timeout: connect, total_timeout: total, ..Self::new(url) }
+    }
+
+    /// Asks once.
+    pub(super) async fn fetch(&mut self) -> Result<Fetched, FetchError> {
+        let fetched = self.ask().await;
+        if fetched.is_err() {
+            self.client = None;
+        }
+        fetched
+    }
+
+    async fn ask(&mut self) -> Result<Fetched, FetchError> {
+        let client = match self.client.take() {
+            Some(client) => client,
+            None => self.make_client()?,
+        };
+        let client = self.client.insert(client);
+        let mut request = client.get(self.url.url().clone()).header(ACCEPT, "application/json");
+        let Validators { entity_tag, last_modified } = &self.validators;
+        if let Some(tag) = entity_tag {
+            request = request.header(IF_NONE_MATCH, tag);
+        }
+        if let Some(time) = last_modified {
+            request = request.header(IF_MODIFIED_SINCE, time);
+        }
+        let conditional = entity_tag.is_some() || last_modified.is_some();
+        let sent = request.send().await;
+        let mut answer = sent.map_err(|error| self.failed(error))?;
+        match answer.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_MODIFIED if conditional => return Ok(Fetched::Unchanged),
+            status => return Err(FetchError::Failed(format!("the server answers {status}"))),
+        }
+        let coding = answer.headers().get(CONTENT_ENCODING);
+        if let Some(coding) = coding.filter(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+            let why = format!("it is encoded as {coding:?}, which was not asked for");
+            return Err(FetchError::Invalid(why));
+        }
+        let field = |name| answer.headers().get(name).cloned();
+        let validators = Validators { entity_tag: field(ETAG), last_modified: field(LAST_MODIFIED) };
+        let body = self.read(&mut answer).await?;
+        let list = groups::parse(Format::Json, &body).map_err(|error| FetchError::Invalid(error.to_string()))?;
+        self.validators = validators;
+        Ok(Fetched::List(list))
+    }
+
+    fn make_client(&self) -> Result<Client, FetchError> {
+        // What makes TLS connections takes the process's default. A second installation, of the same provider, is refused and
+        // does not matter.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let builder = || {
+            Client::builder()
+                .user_agent(AGENT)
+                .connect_timeout(self.connect_timeout)
+                .timeout(self.total_timeout)
+                .redirect(redirect::Policy::custom(follow))
+                // A connection that is kept between two refreshes has mostly been closed by the other side.
+                .pool_max_idle_per_host(0)
+        };
+        let client = match builder().build() {
+            // Where the system has no certificates, what needs none still works.
+            Err(_) if !self.url.is_protected() => builder().tls_certs_only([]).build(),
+            built => built,
+        };
+        client.map_err(|error| self.failed(error))
+    }
+
+    async fn read(&self, answer: &mut Response) -> Result<Vec<u8>, FetchError> {
+        let mut body = Vec::new();
+        while let Some(piece) = answer.chunk().await.map_err(|error| self.failed(error))? {
+            if body.len() + piece.len() > MAX_BYTES {
+                return Err(FetchError::Invalid(format!("it has more than the {MAX_BYTES} bytes allowed")));
+            }
+            body.extend_from_slice(&piece);
+        }
+        Ok(body)
+    }
+
+    fn failed(&self, error: reqwest::Error) -> FetchError {
+        match (error.is_timeout(), error.is_connect()) {
+            (true, true) => FetchError::Failed(format!("no connection within {:?}", self.connect_timeout)),
+            (true, false) => FetchError::Failed(format!("no complete answer within {:?}", self.total_timeout)),
+            // The URL is told already, and may have credentials in it.
+            (false, _) => FetchError::Failed(redact::urls(&crate::watch::chain(&error.without_url()))),
+        }
+    }
+}
+
+/// A few steps, and never from where the server is verified to where it is not.
+fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
+    let was_protected = attempt.previous().iter().any(|url| url.scheme() == "https");
+    if attempt.previous().len() > MAX_REDIRECTS {
+        attempt.error(format!("more than {MAX_REDIRECTS} redirections"))
+    } else if was_protected && attempt.url().scheme() != "https" {
+        attempt.error("it redirects from https to a URL without TLS")
+    } else {
+        attempt.follow()
+    }
+}

@@ -1,0 +1,98 @@
+//! When a list is asked for: in regular intervals, at once when somebody asks, and sooner after a failure.
+
+use std::time::Duration;
+
+use runtime::backoff::Backoff;
+use snapshot::ClusterName;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use super::fetch::{FetchError, Fetched, Fetcher};
+use super::{HTTP_FETCHES, ListUrl};
+use crate::source::list::Entry;
+
+/// The time before the first try after a failure; it doubles up to the regular interval.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+
+/// The requests for one list, and what was said about them in the log.
+pub(super) struct Poll {
+    cluster: ClusterName,
+    url: ListUrl,
+    fetcher: Fetcher,
+    refresh: Duration,
+    backoff: Backoff,
+    due: Instant,
+    /// Changes when endpoints are to be looked for again.
+    asked: watch::Receiver<u64>,
+    /// Why the last request brought nothing, if it did not.
+    failure: Option<String>,
+    /// The last good list.
+    last: Option<Vec<Entry>>,
+}
+
+/// What a request has brought.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// Another list, or the first one.
+    List(Vec<Entry>),
+    /// The list is what it was.
+    Unchanged,
+    /// Nothing, and why.
+    Failed(String),
+}
+
+// === impl Poll ===
+
+impl Poll {
+    pub(super) fn new(cluster: ClusterName, url: ListUrl, refresh: Duration, asked: watch::Receiver<u64>) -> Self {
+        let fetcher = Fetcher::new(url.clone());
+        let backoff = Backoff::new(FIRST_RETRY.min(refresh), 2.0, refresh);
+        Self { cluster, url, fetcher, refresh, backoff, due: Instant::now(), asked, failure: None, last: None }
+    }
+
+    /// Waits until a request is due, and makes it.
+    pub(super) async fn next(&mut self) -> Answer {
+        tokio::select! {
+            () = sleep_until(self.due) => {}
+            Ok(()) = self.asked.changed() => {}
+        }
+        let fetched = self.fetcher.fetch().await;
+        let result = match &fetched {
+            Ok(Fetched::List(_)) => "ok",
+            Ok(Fetched::Unchanged) => "unchanged",
+            Err(FetchError::Invalid(_)) => "invalid",
+            Err(FetchError::Failed(_)) => "failed",
+        };
+        metrics::counter!(HTTP_FETCHES, "cluster" => self.cluster.to_string(), "result" => result).increment(1);
+        match fetched {
+            Ok(fetched) => self.succeeded(fetched),
+            Err(error) => self.failed(format!("{}: {error}", self.url)),
+        }
+    }
+
+    fn succeeded(&mut self, fetched: Fetched) -> Answer {
+        self.due = Instant::now() + self.refresh;
+        self.backoff.reset();
+        if self.failure.take().is_some() {
+            tracing::info!(cluster = %self.cluster, url = %self.url, "the list of endpoints can be fetched again");
+        }
+        match fetched {
+            Fetched::Unchanged => Answer::Unchanged,
+            Fetched::List(list) if self.last.as_ref() == Some(&list) => Answer::Unchanged,
+            Fetched::List(list) => {
+                tracing::info!(cluster = %self.cluster, url = %self.url, targets = list.len(), "list of endpoints fetched");
+                self.last = Some(list.clone());
+                Answer::List(list)
+            }
+        }
+    }
+
+    fn failed(&mut self, why: String) -> Answer {
+        self.due = Instant::now() + self.backoff.next_delay();
+        if self.failure.as_ref() != Some(&why) {
+            tracing::warn!(cluster = %self.cluster, %why, "list of endpoints not fetched, keeping the last good one");
+            self.failure = Some(why.clone());
+        }
+        Answer::Failed(why)
+    }
+}
