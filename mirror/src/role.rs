@@ -1,5 +1,6 @@
 //! The mirror as a whole: its watches, its workers, its clock, its beginning and its end.
 
+mod hints;
 mod remote;
 
 use std::{
@@ -139,6 +140,7 @@ impl Mirror {
             let ticking = self.tick(&drain);
             let leading = self.lead(self.leadership.clone());
             let asking = self.ask_for_rights();
+            let hinting = self.hint();
             // In this order: when the drain begins the workers end too, and that is no fault.
             tokio::select! {
                 biased;
@@ -151,6 +153,7 @@ impl Mirror {
                 never = ticking => match never {},
                 never = leading => match never {},
                 never = asking => match never {},
+                never = hinting => match never {},
             }
         }
         let ended = async { while workers.join_next().await.is_some() {} };
@@ -176,6 +179,7 @@ impl Mirror {
             () = known => {}
             () = tokio::time::sleep_until(deadline) => {}
         }
+        self.tell_unmatched(&mut BTreeSet::new()).await;
         let mut problems = self.problems();
         problems.extend(self.unknown());
         let mut world = self.reconciler.world.lock();

@@ -6,3 +6,4 @@ mod coredns;
 mod dry_run;
 mod replicas;
 mod scale;
+mod unmatched;

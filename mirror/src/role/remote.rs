@@ -41,7 +41,7 @@ const MAX_DELAY: Duration = Duration::from_secs(15);
 pub(super) struct Remote {
     number: usize,
     name: String,
-    selector: String,
+    pub(super) selector: String,
     access: Access,
     scopes: Vec<Scope>,
     /// It listed anew, and has to say which cluster it is before that is believed.
@@ -53,9 +53,9 @@ pub(super) struct Remote {
 }
 
 /// The two watches of one namespace of the remote, or of all of them.
-struct Scope {
-    watched: WatchScope,
-    services: Status,
+pub(super) struct Scope {
+    pub(super) watched: WatchScope,
+    pub(super) services: Status,
     slices: Status,
 }
 
@@ -78,6 +78,15 @@ impl Remote {
 
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(super) fn scopes(&self) -> &[Scope] {
+        &self.scopes
+    }
+
+    /// The client that it is reached with, or why there is none.
+    pub(super) fn client(&self) -> Result<Client, String> {
+        self.access.borrow().clone()
     }
 
     /// Watches for ever, with whatever client there is.
@@ -324,5 +333,13 @@ impl Remote {
         gauge!(names::IN_SYNC, "remote" => remote()).set(u8::from(self.in_sync(state)));
         gauge!(names::SELECTED, "remote" => remote()).set(state.index.services().count() as f64);
         gauge!(names::HELD_SLICES, "remote" => remote()).set(state.index.emptied() as f64);
+    }
+}
+
+impl Scope {
+    /// Where it looks, if there is a complete list of its Services that is being followed.
+    pub(super) fn listed(&self) -> Option<&WatchScope> {
+        let state = self.services.subscribe().borrow().clone();
+        (state.listed && state.connected && state.problem.is_none()).then_some(&self.watched)
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     live::slice_digest,
     marks,
     refusal::Refusal,
+    report::{Report, Verb},
 };
 
 /// Two remotes, and global Services.
@@ -282,4 +283,38 @@ fn nothing_is_remembered_about_names_that_are_gone() {
     let empty = (world.live.len(), world.homes.len(), world.claims.len(), world.permits.len(), world.held.len());
     assert_eq!(empty, (0, 0, 0, 0, 0));
     assert!(world.written.is_empty() && world.nameless.is_empty());
+}
+
+#[test]
+fn a_dry_run_looks_at_what_is_nobodys_in_nobodys_name() {
+    let stranger = || there("stranger", json!({"namespace": "m"}));
+    // Without a remote there is none whose name could be used instead.
+    let mut alone = world(Config { remotes: Vec::new(), ..config() });
+    alone.local_service("m", Event::Apply(stranger()));
+    assert_eq!(alone.input(&local("stranger")).whose, None);
+    assert_eq!(Report::of(&mut alone, Vec::new()), Report::default());
+
+    // What is the first remote's by its prefix and another cluster's by its annotation is not the first remote's.
+    let mut world = world(config());
+    let key = west("web");
+    list_there(&mut world, 0, vec![there("web", json!({}))]);
+    let mut made = wanted(&mut world, &key).service;
+    made.metadata.uid = Some("made-here".into());
+    made.metadata.resource_version = Some("1".into());
+    world.put_service(made.clone(), How::Answered(1));
+    world.remote_service(0, 0, Event::Delete(key_there("web")));
+    let (mut stripped, mut foreign) = (made.clone(), made);
+    (stripped.metadata.labels, stripped.metadata.annotations) = (None, None);
+    let notes = foreign.metadata.annotations.get_or_insert_default();
+    notes.insert(marks::CLUSTER.into(), "a-cluster-that-is-no-remote".into());
+    world.local_service("m", Event::Apply(stranger()));
+    for (version, mut unmarked) in ["2", "3"].into_iter().zip([stripped, foreign]) {
+        unmarked.metadata.resource_version = Some(version.into());
+        world.local_service("m", Event::Apply(unmarked));
+        assert_eq!(world.input(&key).whose, None);
+        let report = Report::of(&mut world, Vec::new());
+        let told: Vec<_> = report.entries.iter().map(|entry| (entry.verb, entry.service.as_str())).collect();
+        // Only this process itself knows that it made it, which is why it goes.
+        assert_eq!(told, [(Verb::Delete, key.to_string().as_str())], "{report}");
+    }
 }
