@@ -1,4 +1,4 @@
-//! What must hold for any input of the codec: panics where it does not. Used by the fuzz targets, and by a test that
+//! What must hold for any input of the codec and of the PROXY protocol: panics where it does not. Used by the fuzz targets, and by a test that
 //! feeds the corpus through on any toolchain.
 
 use bytes::{Bytes, BytesMut};
@@ -8,6 +8,7 @@ use proxy::http::chunked::{ChunkHead, Decoded, Decoder, LAST_CHUNK};
 use proxy::http::request::RequestHead;
 use proxy::http::response::ResponseHead;
 use proxy::http::{Bounds, Fields, HeadScanner, Overrun, Scan};
+use proxy::proxy_protocol::{Addresses, Front, MAX_HEADER, parse};
 
 /// Bounds as a listener has them by default.
 const BOUNDS: Bounds = Bounds { first_line: 16 << 10, bytes: 64 << 10, fields: 128 };
@@ -198,5 +199,27 @@ pub fn leg_head(input: &[u8]) {
         for name in STOPS_HERE {
             assert_eq!(leg.fields.all(name).count(), 0, "{name}: {shown}");
         }
+    }
+}
+
+/// Headers of the PROXY protocol.
+pub fn proxy_header(input: &[u8]) {
+    let whole = parse(input);
+    for end in 0..input.len() {
+        let part = parse(&input[..end]);
+        assert!(part == Ok(Front::Partial) || part == whole, "{part:?} of {end} bytes, then {whole:?}");
+        assert!(part != Ok(Front::Partial) || end < MAX_HEADER, "more than the longest header is waited for");
+    }
+    let Ok(Front::Header(header)) = whole else { return };
+    assert!(header.length <= input.len().min(MAX_HEADER));
+    assert_eq!(parse(&input[..header.length]), whole, "what follows makes no difference");
+    let Some(Addresses { source, destination }) = header.addresses else { return };
+    assert_eq!(source.is_ipv4(), destination.is_ipv4());
+    let family = if source.is_ipv4() { 4 } else { 6 };
+    let (ip, to, from, port) = (source.ip(), destination.ip(), source.port(), destination.port());
+    let line = format!("PROXY TCP{family} {ip} {to} {from} {port}\r\n");
+    match parse(line.as_bytes()) {
+        Ok(Front::Header(again)) => assert_eq!(again.addresses, header.addresses),
+        other => panic!("{line:?} is read as {other:?}"),
     }
 }

@@ -10,6 +10,7 @@
 //! - [`server`]: listeners, workers, reload, drain
 //! - `connection`, `downstream`: one client connection, request by request
 //! - `request`: one request: admitted or refused, sent, answered, whatever version of HTTP brought it
+//! - [`proxy_protocol`]: what a load balancer says in front of a connection
 //! - [`http`]: the strict HTTP/1.1 codec of both sides
 //! - [`table`], [`target`]: routes and endpoints, made from configuration and snapshot, loaded once per request
 //! - [`headers`]: what of a head goes on to the other side
@@ -36,6 +37,7 @@ pub mod metrics;
 mod multiplex;
 pub mod outcome;
 pub mod problem;
+pub mod proxy_protocol;
 mod reach;
 pub mod report;
 mod request;

@@ -50,6 +50,11 @@ fn leg_heads() {
 }
 
 #[test]
+fn proxy_headers() {
+    feed("proxy_header", checks::proxy_header);
+}
+
+#[test]
 fn a_parser_that_is_not_the_proxys_own_reads_leg_heads_alike() {
     let mut made = 0;
     for (path, input) in inputs("leg_head").into_iter().chain(inputs("request_head")) {
