@@ -17,6 +17,7 @@ use crate::listener::{Bound, Limits, Peer};
 use crate::metrics::Metrics;
 use crate::readiness::{Part, Readiness};
 use crate::telemetry::{Level, Telemetry};
+use crate::tls::ServerTls;
 
 /// A JSON document made anew for each request.
 pub type Document = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
@@ -28,6 +29,7 @@ pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
 pub struct Admin {
     shared: Shared,
     routers: Router,
+    tls: Option<ServerTls>,
 }
 
 #[derive(Clone)]
@@ -58,6 +60,7 @@ impl Admin {
                 limits: Limits::default(),
             },
             routers: Router::new(),
+            tls: None,
         }
     }
 
@@ -94,13 +97,20 @@ impl Admin {
         self
     }
 
+    /// Speaks TLS, where it is configured.
+    #[must_use]
+    pub fn tls(mut self, tls: Option<ServerTls>) -> Self {
+        self.tls = tls;
+        self
+    }
+
     /// Binds the listener. Port 0 takes a free port: [`Bound::addr`] tells which.
     ///
     /// # Errors
     /// The address cannot be bound; the error names it.
     pub async fn bind(self, addr: SocketAddr) -> io::Result<Bound> {
-        let limits = self.shared.limits;
-        Bound::bind("admin", addr, self.into_router(), limits).await
+        let (limits, tls) = (self.shared.limits, self.tls.clone());
+        Ok(Bound::bind("admin", addr, self.into_router(), limits).await?.tls(tls))
     }
 
     fn into_router(self) -> Router {

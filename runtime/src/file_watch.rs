@@ -1,4 +1,4 @@
-//! Watches one file for new content by polling, so that it works on every file system and through symlink swaps.
+//! Watches files for new content by polling, so that it works on every file system and through symlink swaps.
 
 use std::fs::Metadata;
 use std::io;
@@ -7,6 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::{Interval, MissedTickBehavior, interval};
+
+mod set;
+
+pub use set::{FileSet, SetEvent};
 
 /// How often a file is looked at unless told otherwise.
 pub const DEFAULT_INTERVAL: Duration = Duration::from_millis(500);
@@ -153,21 +157,11 @@ async fn read(path: &Path, known: Option<Stamp>) -> io::Result<Look> {
     // One trip to the blocking pool: a network file system may hang there without holding up a worker.
     let path = path.to_owned();
     let look = move || {
-        let before = std::fs::metadata(&path)?;
-        if !before.is_file() {
-            return Err(io::Error::other("it is not a regular file"));
-        }
-        if before.len() > MAX_BYTES {
-            return Err(io::Error::other(format!("it has {} bytes, more than the {MAX_BYTES} allowed", before.len())));
-        }
-        let stamp = Stamp::of(&before);
+        let (stamp, settled) = stamp(&path)?;
         if known == Some(stamp) {
             return Ok(Look::Same);
         }
         let content = read_bounded(&path)?;
-        let settled = before
-            .modified()
-            .is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|age| age > TIMESTAMP_SLACK));
         let after = Stamp::of(&std::fs::metadata(&path)?);
         Ok(if after == stamp {
             Look::Read { stamp, content, settled }
@@ -176,6 +170,20 @@ async fn read(path: &Path, known: Option<Stamp>) -> io::Result<Look> {
         })
     };
     tokio::task::spawn_blocking(look).await.map_err(io::Error::other)?
+}
+
+/// The stamp of a file that may be read, and whether it is old enough that any change will show in it.
+fn stamp(path: &Path) -> io::Result<(Stamp, bool)> {
+    let metadata = std::fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    if metadata.len() > MAX_BYTES {
+        return Err(io::Error::other(format!("it has {} bytes, more than the {MAX_BYTES} allowed", metadata.len())));
+    }
+    let settled =
+        metadata.modified().is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|age| age > TIMESTAMP_SLACK));
+    Ok((Stamp::of(&metadata), settled))
 }
 
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {

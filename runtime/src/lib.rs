@@ -17,3 +17,4 @@ pub mod redact;
 pub mod signal;
 pub mod size;
 pub mod telemetry;
+pub mod tls;

@@ -14,9 +14,12 @@ use tokio::net::TcpListener;
 
 mod connection;
 mod room;
+mod transport;
 
 use connection::{Accepted, GuardedListener};
 pub use room::{Full, Waiter, WaitingRoom};
+
+use crate::tls::ServerTls;
 
 /// What a listener allows its clients. The defaults fit scrapers, probes and people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +89,15 @@ impl Bound {
         let addr = listener.local_addr()?;
         let router = router.layer(DefaultBodyLimit::max(limits.body)).layer(middleware::from_fn(connection::track));
         Ok(Self { listener: GuardedListener::new(name, listener, addr, limits), router, addr })
+    }
+
+    /// Speaks TLS, where it is configured.
+    #[must_use]
+    pub fn tls(mut self, tls: Option<ServerTls>) -> Self {
+        if let Some(tls) = tls {
+            self.listener.secure(tls);
+        }
+        self
     }
 
     /// The address that is listened on, with the real port.

@@ -89,6 +89,7 @@ impl Metrics {
         let mut text = self.handle.render();
         render_build_info(&mut text);
         process::render(&mut text);
+        crate::tls::render_metrics(&mut text);
         text
     }
 
@@ -115,7 +116,7 @@ fn render_build_info(text: &mut String) {
 }
 
 /// A label value with what the text format wants escaped.
-fn label(value: &str) -> String {
+pub(crate) fn label(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 

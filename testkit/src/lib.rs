@@ -7,6 +7,7 @@
 //! - [`minio`]: a real S3 store
 //! - [`consumers`]: Traefik, Envoy, nginx, HAProxy and Prometheus, which read what is exported
 //! - [`packages`], [`go`]: what tests need of the distribution, and what they build of Go modules
+//! - [`pki`]: a certificate authority, and files of certificates that are swapped like Secrets
 //! - [`docs`]: the examples of the documentation, which tests run
 //! - [`mod@eventually`], [`boot_time`]: waiting for a condition instead of sleeping; the clock that processes share
 
@@ -22,4 +23,5 @@ pub mod minio;
 pub mod netns;
 pub mod origin;
 pub mod packages;
+pub mod pki;
 pub mod process;

@@ -22,8 +22,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::room::{Place, Room, Visit, WaitingRoom};
+use super::transport::{Secure, Transport};
 use super::{Limits, Peer};
 use crate::accept::{After, Errors, PAUSE};
+use crate::tls::ServerTls;
 
 /// How long an idle connection may still bring a request after the listener has begun to close: one may be on its way.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
@@ -37,11 +39,13 @@ pub(super) struct GuardedListener {
     address: SocketAddr,
     room: Arc<Room>,
     errors: Errors,
+    /// None speaks in clear.
+    secure: Option<Secure>,
 }
 
 /// A connection with a deadline for whatever the peer owes.
 pub(super) struct Guarded {
-    stream: TcpStream,
+    stream: Transport,
     limits: Limits,
     place: Place,
     /// How many requests had begun at the last read.
@@ -117,7 +121,19 @@ pub(super) async fn track(
 
 impl GuardedListener {
     pub(super) fn new(name: &'static str, listener: TcpListener, address: SocketAddr, limits: Limits) -> Self {
-        Self { name, listener: Some(listener), address, room: Room::new(limits), errors: Errors::default() }
+        Self {
+            name,
+            listener: Some(listener),
+            address,
+            room: Room::new(limits),
+            errors: Errors::default(),
+            secure: None,
+        }
+    }
+
+    /// Speaks TLS from now on.
+    pub(super) fn secure(&mut self, tls: ServerTls) {
+        self.secure = Some(Secure::new(self.name, tls));
     }
 
     pub(super) fn room(&self) -> &Arc<Room> {
@@ -155,7 +171,12 @@ impl Listener for GuardedListener {
                 Some(Ok((stream, peer))) => {
                     self.errors.accepted();
                     let place = self.room.enter().await;
-                    return (Guarded::new(stream, place, self.room.limits()), peer);
+                    let limits = self.room.limits();
+                    let transport = match &self.secure {
+                        Some(secure) => secure.begin(stream, peer, limits),
+                        None => Transport::Open(stream.into()),
+                    };
+                    return (Guarded::new(transport, place, limits), peer);
                 }
                 Some(Err(error)) => {
                     let After::Pause { tell } = self.errors.after(&error) else { continue };
@@ -185,7 +206,7 @@ impl Connected<IncomingStream<'_, GuardedListener>> for Accepted {
 // === impl Guarded ===
 
 impl Guarded {
-    fn new(stream: TcpStream, place: Place, limits: Limits) -> Self {
+    fn new(stream: Transport, place: Place, limits: Limits) -> Self {
         Self {
             stream,
             limits,

@@ -1,0 +1,85 @@
+//! TLS for every listener and every connection of the process: certificates that are followed, handshakes that starve nobody,
+//! failures that name the certificate and what is wrong with it.
+//!
+//! In the order in which data meets them:
+//! - [`ServerTls`] is what a listener shows, [`ClientTls`] what a connection to an endpoint trusts; both are read from files
+//!   and follow them
+//! - [`accept`] and [`connect`] do the handshake; what comes of it is a [`Stream`] and, of a client, its [`PeerCertificate`]
+//! - [`explain`] says in words why a connection has failed
+//!
+//! The provider of cryptography is always given explicitly, so that nothing depends on what else the process has loaded.
+
+use std::sync::{Arc, LazyLock};
+
+use rustls::crypto::CryptoProvider;
+
+mod accept;
+mod certificate;
+mod client;
+mod connect;
+mod explain;
+mod files;
+mod follow;
+mod identity;
+mod metrics;
+mod name;
+mod plain;
+mod server;
+mod sni;
+mod stream;
+mod turns;
+mod verify;
+
+pub use accept::{AcceptError, Accepted, accept};
+pub use certificate::PeerCertificate;
+pub use client::{ClientSettings, ClientTls, Roots, Target};
+pub use connect::{ConnectError, Connected, connect};
+pub use explain::{Side, explain};
+pub use files::{CertificateFiles, FileFault, TlsError};
+pub use metrics::{count_handshake, handshakes_from_zero};
+pub use name::{NameError, NameTemplate, Named, San, default_name};
+pub use plain::refuse_plain;
+pub use server::{ClientAuth, MinVersion, ServerSettings, ServerTls};
+pub use stream::Stream;
+pub use turns::Turns;
+
+/// A protocol that TLS carries, as ALPN knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// `http/1.1`.
+    Http1,
+    /// `h2`.
+    Http2,
+}
+
+impl Protocol {
+    /// Its name in ALPN.
+    #[must_use]
+    pub fn alpn(self) -> &'static str {
+        match self {
+            Self::Http1 => "http/1.1",
+            Self::Http2 => "h2",
+        }
+    }
+
+    fn list(protocols: &[Self]) -> Vec<Vec<u8>> {
+        protocols.iter().map(|protocol| protocol.alpn().as_bytes().to_vec()).collect()
+    }
+
+    /// What was agreed on; a peer that knows no ALPN speaks HTTP/1.1.
+    fn agreed(alpn: Option<&[u8]>) -> Self {
+        if alpn == Some(Self::Http2.alpn().as_bytes()) { Self::Http2 } else { Self::Http1 }
+    }
+}
+
+/// Appends the metrics of the certificates that are in force.
+pub(crate) fn render_metrics(text: &mut String) {
+    metrics::render(text);
+}
+
+/// The one provider of cryptography.
+fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> =
+        LazyLock::new(|| Arc::new(rustls::crypto::ring::default_provider()));
+    PROVIDER.clone()
+}

@@ -1,0 +1,222 @@
+//! What connections to endpoints trust and show, and a configuration of its own for every target.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{ResolvesClientCert, Resumption};
+use rustls::pki_types::ServerName;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, RootCertStore, SignatureScheme};
+use tracing::warn;
+
+use super::files::{self, CertificateFiles, TlsError};
+use super::follow::{Followed, Material};
+use super::identity::Identity;
+use super::name::San;
+use super::verify::{Insecure, Verifier};
+use super::{Protocol, provider};
+
+/// Sessions that a target keeps for resumption: one name's worth.
+const SESSIONS: usize = 8;
+
+/// TLS to endpoints, checked by nobody yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientSettings {
+    /// Who vouches for endpoints.
+    pub roots: Roots,
+    /// One of these must be in the certificate of an endpoint, instead of the name that it is reached by; none looks at the name.
+    pub sans: Vec<San>,
+    /// The certificate that endpoints are shown.
+    pub certificate: Option<CertificateFiles>,
+    /// What is offered, the preferred protocol first.
+    pub protocols: Vec<Protocol>,
+}
+
+/// Who vouches for endpoints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Roots {
+    /// The authorities that the system trusts, as they were at the first use.
+    System,
+    /// Those in this file, which is followed.
+    File(PathBuf),
+    /// Nobody: no certificate is verified.
+    Insecure,
+}
+
+/// TLS to the endpoints of a route, as its files are now. Cloning shares it.
+#[derive(Debug, Clone)]
+pub struct ClientTls(Arc<Followed<Trust>>);
+
+/// TLS to one endpoint. Its sessions are its own: endpoints that share a name do not share tickets.
+#[derive(Debug)]
+pub struct Target {
+    tls: ClientTls,
+    name: ServerName<'static>,
+    made: ArcSwapOption<Made>,
+}
+
+/// A configuration, and what it was made of.
+#[derive(Debug)]
+struct Made {
+    trust: Arc<Trust>,
+    config: Arc<ClientConfig>,
+}
+
+/// What is trusted and what is shown.
+#[derive(Debug)]
+struct Trust {
+    config: ClientConfig,
+    expiries: Vec<(PathBuf, i64)>,
+}
+
+/// Shows no certificate.
+#[derive(Debug)]
+struct Nothing;
+
+// === impl ClientTls ===
+
+impl ClientTls {
+    /// Reads the files, and follows them from then on.
+    ///
+    /// # Errors
+    /// A file cannot be used, or the system trusts nobody.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn load(settings: ClientSettings) -> Result<Self, TlsError> {
+        if settings.roots == Roots::Insecure {
+            warn!(
+                "certificates of endpoints are NOT verified: whoever answers at an endpoint's address gets every request"
+            );
+        }
+        Followed::start(settings).map(Self)
+    }
+
+    /// Reads the files once, to find out whether they can be used.
+    ///
+    /// # Errors
+    /// A file cannot be used, or the system trusts nobody.
+    pub fn check(settings: ClientSettings) -> Result<(), TlsError> {
+        Followed::<Trust>::read(settings).map(|_| ())
+    }
+
+    /// What it was made by.
+    #[must_use]
+    pub fn settings(&self) -> &ClientSettings {
+        self.0.settings()
+    }
+
+    /// TLS to an endpoint that is asked for by this name.
+    #[must_use]
+    pub fn target(&self, name: ServerName<'static>) -> Target {
+        Target { tls: self.clone(), name, made: ArcSwapOption::empty() }
+    }
+}
+
+// === impl Target ===
+
+impl Target {
+    /// The name that the endpoint is asked for, and that its certificate must have where no other is configured.
+    #[must_use]
+    pub fn name(&self) -> &ServerName<'static> {
+        &self.name
+    }
+
+    /// What is offered to the endpoint, the preferred protocol first.
+    #[must_use]
+    pub fn protocols(&self) -> &[Protocol] {
+        &self.tls.settings().protocols
+    }
+
+    /// What to connect with now. What was resumable is forgotten when a file has changed.
+    #[must_use]
+    pub fn config(&self) -> Arc<ClientConfig> {
+        let trust = self.tls.0.current();
+        if let Some(made) = self.made.load().as_ref().filter(|made| Arc::ptr_eq(&made.trust, &trust)) {
+            return made.config.clone();
+        }
+        let mut config = trust.config.clone();
+        config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        let config = Arc::new(config);
+        self.made.store(Some(Arc::new(Made { trust, config: config.clone() })));
+        config
+    }
+}
+
+// === impl Trust ===
+
+impl Material for Trust {
+    type Settings = ClientSettings;
+
+    fn paths(settings: &ClientSettings) -> Vec<PathBuf> {
+        let roots = match &settings.roots {
+            Roots::File(path) => Some(path.clone()),
+            Roots::System | Roots::Insecure => None,
+        };
+        let pair = settings.certificate.iter().flat_map(|files| [files.cert.clone(), files.key.clone()]);
+        roots.into_iter().chain(pair).collect()
+    }
+
+    fn make(settings: &ClientSettings, contents: &[Vec<u8>], _before: Option<&Self>) -> Result<Self, TlsError> {
+        let (mut rest, mut expiries) = (contents, Vec::new());
+        let verifier: Arc<dyn ServerCertVerifier> = match &settings.roots {
+            Roots::Insecure => Arc::new(Insecure),
+            Roots::System => Arc::new(Verifier::new(system_roots()?, settings.sans.clone())?),
+            Roots::File(path) => {
+                let (roots, expires) = files::authorities(path, &rest[0])?;
+                rest = &rest[1..];
+                expiries.push((path.clone(), expires));
+                Arc::new(Verifier::new(Arc::new(roots), settings.sans.clone())?)
+            }
+        };
+        let shown: Arc<dyn ResolvesClientCert> = match (&settings.certificate, rest) {
+            (Some(files), [cert, key, ..]) => {
+                let identity = Identity::read(files, cert, key)?;
+                expiries.push((identity.path.clone(), identity.expires));
+                Arc::new(SingleCertAndKey::from(Arc::unwrap_or_clone(identity.key)))
+            }
+            _ => Arc::new(Nothing),
+        };
+        let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+        let builder = builder.map_err(|error| TlsError::Library(error.to_string()))?;
+        let mut config =
+            builder.dangerous().with_custom_certificate_verifier(verifier).with_client_cert_resolver(shown);
+        config.alpn_protocols = Protocol::list(&settings.protocols);
+        Ok(Self { config, expiries })
+    }
+
+    fn expiries(&self) -> Vec<(PathBuf, i64)> {
+        self.expiries.clone()
+    }
+}
+
+impl ResolvesClientCert for Nothing {
+    fn resolve(&self, _hints: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
+    }
+}
+
+/// The authorities that the system trusts, read once.
+fn system_roots() -> Result<Arc<RootCertStore>, TlsError> {
+    static ROOTS: Mutex<Option<Arc<RootCertStore>>> = Mutex::new(None);
+    let mut known = ROOTS.lock();
+    if let Some(roots) = known.as_ref() {
+        return Ok(roots.clone());
+    }
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let why: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
+        let why = if why.is_empty() { "none were found".to_owned() } else { why.join("; ") };
+        return Err(TlsError::NoSystemRoots(why));
+    }
+    Ok(known.insert(Arc::new(roots)).clone())
+}

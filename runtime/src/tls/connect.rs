@@ -1,0 +1,79 @@
+//! The handshake with an endpoint.
+
+use std::io;
+
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::{TlsConnector, TlsStream};
+
+use super::explain::{Side, explain};
+use super::{Protocol, Stream, Target, Turns};
+
+/// An endpoint with which the handshake is done.
+#[derive(Debug)]
+pub struct Connected {
+    /// The connection.
+    pub stream: Stream,
+    /// What will be spoken.
+    pub protocol: Protocol,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The endpoint has not done its part in time.
+    #[error("the endpoint has not finished the TLS handshake in time")]
+    TimedOut,
+    /// The endpoint has gone.
+    #[error("the endpoint has closed the connection during the TLS handshake")]
+    Closed,
+    /// The handshake has failed; the text says why.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl ConnectError {
+    fn of(error: &io::Error) -> Self {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+        match explain(error, Side::Endpoint) {
+            Some(text) => Self::Refused(text),
+            None if matches!(error.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe) => {
+                Self::Closed
+            }
+            None => Self::Refused(format!("the TLS handshake has failed: {error}")),
+        }
+    }
+}
+
+impl From<ConnectError> for io::Error {
+    fn from(error: ConnectError) -> Self {
+        let kind = match &error {
+            ConnectError::TimedOut => io::ErrorKind::TimedOut,
+            ConnectError::Closed => io::ErrorKind::ConnectionReset,
+            ConnectError::Refused(_) => io::ErrorKind::InvalidData,
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// Does the handshake with an endpoint. One that knows no ALPN speaks HTTP/1.1; where only HTTP/2 is offered that is a failure.
+///
+/// # Errors
+/// The endpoint is not in time, or the handshake fails.
+pub async fn connect(
+    stream: TcpStream,
+    target: &Target,
+    turns: &Turns,
+    deadline: Instant,
+) -> Result<Connected, ConnectError> {
+    let connector = TlsConnector::from(target.config());
+    let handshake = turns.take(connector.connect(target.name().clone(), stream));
+    let stream = timeout_at(deadline, handshake).await.map_err(|_| ConnectError::TimedOut)?;
+    let stream = stream.map_err(|error| ConnectError::of(&error))?;
+    let protocol = Protocol::agreed(stream.get_ref().1.alpn_protocol());
+    if !target.protocols().is_empty() && !target.protocols().contains(&protocol) {
+        let text = format!("the endpoint does not agree to speak {} (ALPN)", target.protocols()[0].alpn());
+        return Err(ConnectError::Refused(text));
+    }
+    Ok(Connected { stream: Stream::Tls(Box::new(TlsStream::Client(stream))), protocol })
+}

@@ -1,0 +1,180 @@
+//! What was made of files, made anew when they change: as a whole or not at all.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tracing::{info, warn};
+
+use super::certificate::{date, now};
+use super::files::{FileFault, TlsError};
+use super::metrics::{self, InForce};
+use crate::file_watch::{DEFAULT_INTERVAL, FileSet, SetEvent};
+
+/// A certificate that expires within this time is warned about.
+const SOON: i64 = 24 * 3600;
+
+/// What is made of files.
+pub(super) trait Material: Send + Sync + Sized + 'static {
+    /// What it is made by, beside the files.
+    type Settings: Send + Sync;
+
+    /// The files, in the order in which `make` gets their contents.
+    fn paths(settings: &Self::Settings) -> Vec<PathBuf>;
+
+    /// Makes it of the contents of the files.
+    fn make(settings: &Self::Settings, contents: &[Vec<u8>], before: Option<&Self>) -> Result<Self, TlsError>;
+
+    /// Files with certificates, and when the first of each expires, in seconds since 1970.
+    fn expiries(&self) -> Vec<(PathBuf, i64)>;
+}
+
+/// What is made of files, as they are now.
+pub(super) struct Followed<M: Material> {
+    settings: M::Settings,
+    current: ArcSwap<M>,
+    in_force: Arc<InForce>,
+    looking: Mutex<Looking>,
+}
+
+/// What the looks at the files have found so far.
+struct Looking {
+    set: FileSet,
+    contents: Vec<Vec<u8>>,
+    /// A fault that may be over at the next look, where files that belong together are replaced one after the other.
+    suspected: Option<FileFault>,
+    /// Files that were said to be past their time, or soon to be.
+    warned: Vec<(PathBuf, i64, bool)>,
+}
+
+// === impl Followed ===
+
+impl<M: Material> Followed<M> {
+    /// Reads the files, and from then on follows them as long as it is there.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub(super) fn start(settings: M::Settings) -> Result<Arc<Self>, TlsError> {
+        let followed = Self::read(settings)?;
+        if !followed.looking.lock().set.paths().is_empty() {
+            tokio::spawn(follow(Arc::downgrade(&followed), DEFAULT_INTERVAL));
+        }
+        Ok(followed)
+    }
+
+    /// Reads the files once.
+    pub(super) fn read(settings: M::Settings) -> Result<Arc<Self>, TlsError> {
+        let paths = M::paths(&settings);
+        let mut set = FileSet::new(paths.clone());
+        let contents = first(&mut set)?;
+        let made = M::make(&settings, &contents, None)?;
+        metrics::from_zero(&paths);
+        let in_force = InForce::new();
+        in_force.set(made.expiries());
+        let looking = Mutex::new(Looking { set, contents, suspected: None, warned: Vec::new() });
+        let followed = Self { settings, current: ArcSwap::from_pointee(made), in_force, looking };
+        followed.warn_of_dates(&mut followed.looking.lock());
+        Ok(Arc::new(followed))
+    }
+
+    pub(super) fn settings(&self) -> &M::Settings {
+        &self.settings
+    }
+
+    pub(super) fn current(&self) -> Arc<M> {
+        self.current.load_full()
+    }
+
+    /// Looks at the files once. Blocks as long as reading them does.
+    fn look(&self) {
+        let looking = &mut *self.looking.lock();
+        match looking.set.look() {
+            None => {
+                if let Some(fault) = looking.suspected.take() {
+                    metrics::reloaded(&fault.path, "failed");
+                    warn!("{fault}; what was read before stays in force");
+                }
+            }
+            Some(SetEvent::Unreadable { path, why }) => {
+                looking.suspected = Some(FileFault { path, why: format!("it cannot be read: {why}") });
+            }
+            Some(SetEvent::Changed(contents)) => self.changed(looking, contents),
+        }
+        self.warn_of_dates(looking);
+    }
+
+    fn changed(&self, looking: &mut Looking, contents: Vec<Vec<u8>>) {
+        match M::make(&self.settings, &contents, Some(&self.current())) {
+            Ok(made) => {
+                self.in_force.set(made.expiries());
+                self.current.store(Arc::new(made));
+                let news = looking.set.paths().iter().zip(&contents).zip(&looking.contents);
+                for ((path, _), _) in news.filter(|((_, now), before)| now != before) {
+                    metrics::reloaded(path, "ok");
+                    info!(file = %path.display(), "read again: it is in force for new connections");
+                }
+                (looking.contents, looking.suspected) = (contents, None);
+            }
+            Err(TlsError::File(fault)) => looking.suspected = Some(fault),
+            Err(error) => {
+                let path = looking.set.paths().first().cloned().unwrap_or_default();
+                looking.suspected = Some(FileFault { path, why: error.to_string() });
+            }
+        }
+    }
+
+    /// Warns once of each certificate that has expired, and once of each that soon will.
+    fn warn_of_dates(&self, looking: &mut Looking) {
+        let now = now();
+        for (path, expires) in self.current.load().expiries() {
+            let expired = expires <= now;
+            let told = (path, expires, expired);
+            if expires - now > SOON || looking.warned.contains(&told) {
+                continue;
+            }
+            let (file, at) = (told.0.display(), date(expires));
+            if expired {
+                warn!("{file}: a certificate in it has expired at {at}: peers will refuse it; replace the file");
+            } else {
+                warn!("{file}: a certificate in it expires soon, at {at}: replace the file");
+            }
+            looking.warned.retain(|(path, ..)| *path != told.0);
+            looking.warned.push(told);
+        }
+    }
+}
+
+/// The first contents. A file that is written to at this moment is waited for a little.
+fn first(set: &mut FileSet) -> Result<Vec<Vec<u8>>, TlsError> {
+    loop {
+        match set.look() {
+            Some(SetEvent::Changed(contents)) => return Ok(contents),
+            Some(SetEvent::Unreadable { path, why }) => {
+                return Err(FileFault::new(&path, format!("it cannot be read: {why}")).into());
+            }
+            // Looks that find a file unstable are bounded.
+            None => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+async fn follow<M: Material>(followed: Weak<Followed<M>>, every: Duration) {
+    loop {
+        tokio::time::sleep(every).await;
+        let Some(followed) = followed.upgrade() else { return };
+        // A network file system may hang there without holding up a worker.
+        if tokio::task::spawn_blocking(move || followed.look()).await.is_err() {
+            warn!("looking at the files of certificates has failed; it goes on with the next look");
+        }
+    }
+}
+
+impl<M: Material> std::fmt::Debug for Followed<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let paths: Vec<PathBuf> = M::paths(&self.settings);
+        let paths: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
+        f.debug_struct("Followed").field("paths", &paths).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,209 @@
+//! What a listener shows its clients, and which clients it takes.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::crypto::ring::Ticketer;
+use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion, version};
+
+use super::files::{self, CertificateFiles, FileFault, TlsError};
+use super::follow::{Followed, Material};
+use super::identity::Identity;
+use super::sni::BySni;
+use super::{Protocol, provider};
+
+/// TLS for a listener, checked by nobody yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerSettings {
+    /// The certificates; a client gets the one with the name that it asks for, else the first.
+    pub certificates: Vec<CertificateFiles>,
+    /// A file of the authorities that vouch for clients; none takes clients without looking for a certificate.
+    pub client_ca: Option<PathBuf>,
+    /// Whether a client must have a certificate. Without `client_ca` it does not matter.
+    pub client_auth: ClientAuth,
+    /// The oldest version that is spoken.
+    pub min_version: MinVersion,
+    /// What is spoken, the preferred protocol first.
+    pub protocols: Vec<Protocol>,
+}
+
+/// Whether a client must have a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClientAuth {
+    /// A client without one is refused.
+    #[default]
+    Require,
+    /// A client may have none; one that it has must be good.
+    Request,
+}
+
+/// The oldest version of TLS that is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MinVersion {
+    /// TLS 1.2.
+    #[default]
+    Tls12,
+    /// TLS 1.3.
+    Tls13,
+}
+
+/// TLS of a listener, as its files are now. Cloning shares it.
+#[derive(Debug, Clone)]
+pub struct ServerTls(Arc<Followed<Shown>>);
+
+/// What is shown to clients.
+struct Shown {
+    config: Arc<ServerConfig>,
+    /// What those get who connect to an address that another certificate than the first is for: a client that has only an
+    /// address asks for no name.
+    by_address: Vec<(IpAddr, Arc<ServerConfig>)>,
+    tickets: Arc<dyn ProducesTickets>,
+    client_ca: Option<Vec<u8>>,
+    expiries: Vec<(PathBuf, i64)>,
+}
+
+// === impl ServerTls ===
+
+impl ServerTls {
+    /// Reads the files, and follows them from then on.
+    ///
+    /// # Errors
+    /// A file cannot be used.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn load(settings: ServerSettings) -> Result<Self, TlsError> {
+        Followed::start(settings).map(Self)
+    }
+
+    /// Reads the files once, to find out whether they can be used.
+    ///
+    /// # Errors
+    /// A file cannot be used.
+    pub fn check(settings: ServerSettings) -> Result<(), TlsError> {
+        Followed::<Shown>::read(settings).map(|_| ())
+    }
+
+    /// What it was made by.
+    #[must_use]
+    pub fn settings(&self) -> &ServerSettings {
+        self.0.settings()
+    }
+
+    /// What a client gets now that has connected to this address of ours.
+    #[must_use]
+    pub fn config(&self, local: Option<IpAddr>) -> Arc<ServerConfig> {
+        let shown = self.0.current();
+        let local = local.map(|local| local.to_canonical());
+        let other = shown.by_address.iter().find(|(address, _)| Some(*address) == local);
+        other.map_or(&shown.config, |(_, config)| config).clone()
+    }
+}
+
+// === impl Shown ===
+
+impl Material for Shown {
+    type Settings = ServerSettings;
+
+    fn paths(settings: &ServerSettings) -> Vec<PathBuf> {
+        let pairs = settings.certificates.iter().flat_map(|files| [files.cert.clone(), files.key.clone()]);
+        pairs.chain(settings.client_ca.clone()).collect()
+    }
+
+    fn make(settings: &ServerSettings, contents: &[Vec<u8>], before: Option<&Self>) -> Result<Self, TlsError> {
+        let (pairs, rest) = contents.split_at(settings.certificates.len() * 2);
+        let mut identities = Vec::with_capacity(settings.certificates.len());
+        for (files, pair) in settings.certificates.iter().zip(pairs.chunks_exact(2)) {
+            identities.push(Identity::read(files, &pair[0], &pair[1])?);
+        }
+        if identities.is_empty() {
+            return Err(TlsError::NoCertificate);
+        }
+        let mut expiries: Vec<_> = identities.iter().map(|one| (one.path.clone(), one.expires)).collect();
+        let client_ca = match (&settings.client_ca, rest.first()) {
+            (Some(path), Some(text)) => {
+                let (roots, expires) = files::authorities(path, text)?;
+                expiries.push((path.clone(), expires));
+                Some((path, roots, text.clone()))
+            }
+            _ => None,
+        };
+        let text = client_ca.as_ref().map(|(.., text)| text.clone());
+        let tickets = match before {
+            Some(before) if before.client_ca == text => before.tickets.clone(),
+            // A session brings along the certificate of its client as it was once verified. With other keys nobody resumes a
+            // session for which an authority vouched that is gone.
+            _ => Ticketer::new().map_err(|error| TlsError::Library(error.to_string()))?,
+        };
+        let config = base(settings, client_ca.map(|(path, roots, _)| (path, roots)), tickets.clone())?;
+        let identities: Arc<[Identity]> = identities.into();
+        let with = |nameless: usize| {
+            let mut config = config.clone();
+            config.cert_resolver = Arc::new(BySni { identities: identities.clone(), nameless });
+            Arc::new(config)
+        };
+        let mut by_address: Vec<(IpAddr, Arc<ServerConfig>)> = Vec::new();
+        for (index, identity) in identities.iter().enumerate() {
+            for address in &identity.certificate.addresses {
+                if by_address.iter().all(|(known, _)| known != address) {
+                    by_address.push((*address, with(index)));
+                }
+            }
+        }
+        Ok(Self { config: with(0), by_address, tickets, client_ca: text, expiries })
+    }
+
+    fn expiries(&self) -> Vec<(PathBuf, i64)> {
+        self.expiries.clone()
+    }
+}
+
+impl fmt::Debug for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shown").field("expiries", &self.expiries).finish_non_exhaustive()
+    }
+}
+
+impl MinVersion {
+    fn versions(self) -> &'static [&'static SupportedProtocolVersion] {
+        static BOTH: [&SupportedProtocolVersion; 2] = [&version::TLS13, &version::TLS12];
+        match self {
+            Self::Tls12 => &BOTH,
+            Self::Tls13 => &BOTH[..1],
+        }
+    }
+}
+
+/// Everything but the certificates.
+fn base(
+    settings: &ServerSettings,
+    client_ca: Option<(&PathBuf, RootCertStore)>,
+    tickets: Arc<dyn ProducesTickets>,
+) -> Result<ServerConfig, TlsError> {
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(settings.min_version.versions())
+        .map_err(|error| TlsError::Library(error.to_string()))?;
+    let builder = match client_ca {
+        None => builder.with_no_client_auth(),
+        Some((path, roots)) => {
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+            let verifier = match settings.client_auth {
+                ClientAuth::Require => verifier,
+                ClientAuth::Request => verifier.allow_unauthenticated(),
+            };
+            let refused = |error: rustls::server::VerifierBuilderError| FileFault::new(path, error.to_string());
+            builder.with_client_cert_verifier(verifier.build().map_err(refused)?)
+        }
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(BySni { identities: Arc::new([]), nameless: 0 }));
+    config.alpn_protocols = Protocol::list(&settings.protocols);
+    config.ticketer = tickets;
+    // Everything is in the tickets: a store would be a lock that all workers share.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    // Early data can be sent again by anybody who has seen it, and here it would be sent to every endpoint.
+    config.max_early_data_size = 0;
+    Ok(config)
+}
