@@ -208,7 +208,7 @@ impl Exchange {
                 Err(Broken::Fault(fault)) => return Read::Over(Gathered::Fault(fault)),
                 Err(Broken::Gone) => return Read::Over(Gathered::Gone),
                 Ok(Piece::End) => {
-                    self.window.finish();
+                    self.window.finish_with(client.take_trailers());
                     self.flag_senders();
                     self.end_waits(now);
                     return Read::Some;

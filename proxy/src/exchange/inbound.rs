@@ -3,6 +3,8 @@
 
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
+
 use super::gather::Fault;
 use crate::{
     downstream::Downstream,
@@ -56,6 +58,14 @@ impl Inbound<'_> {
             }
             // What has come is here already: there is nothing to read.
             Self::Http2(body) => body.poll_piece(cx).map_err(|_| Broken::Gone),
+        }
+    }
+
+    /// The lines of the trailers of a body that has ended.
+    pub fn take_trailers(&mut self) -> Bytes {
+        match self {
+            Self::Http1(_, body) => body.take_trailers(),
+            Self::Http2(body) => body.take_trailers(),
         }
     }
 

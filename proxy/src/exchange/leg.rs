@@ -96,6 +96,8 @@ pub struct Leg {
     held: VecDeque<Bytes>,
     /// What it costs in bytes; a small piece counts like one of a window.
     held_bytes: usize,
+    /// The lines of the trailers, once the body is complete.
+    trailers: Bytes,
     /// Bytes of body read so far.
     received: u64,
     /// Whether the body is complete.
@@ -194,6 +196,7 @@ impl Leg {
             mode: Mode::Hold,
             held: VecDeque::new(),
             held_bytes: 0,
+            trailers: Bytes::new(),
             received: 0,
             complete: false,
             counted: None,
@@ -222,7 +225,7 @@ impl Leg {
     pub(super) fn clear(&mut self) {
         self.leave();
         self.state = State::Resting;
-        (self.own_head, self.result) = (None, None);
+        (self.own_head, self.result, self.trailers) = (None, None, Bytes::new());
         if let Some(response) = self.response.take() {
             self.fields = response.fields.recycle();
         }
@@ -297,7 +300,12 @@ impl Leg {
             let piece = wire.poll_body(cx);
             self.note_arrival(now);
             match ready!(piece)? {
-                None => self.complete = true,
+                None => {
+                    self.complete = true;
+                    if let State::Open(wire) = &mut self.state {
+                        self.trailers = wire.take_trailers();
+                    }
+                }
                 Some(data) => {
                     self.received += data.len() as u64;
                     if self.mode != Mode::Discard {

@@ -40,8 +40,11 @@ pub enum BodyForm {
     /// As it is: its head says how long it is, or that it ends with the connection.
     #[default]
     Plain,
-    /// In chunks.
-    Chunks,
+    /// In chunks; whether the client wants to know what comes after them (RFC 9110 section 6.5.1).
+    Chunks {
+        /// It has said `TE: trailers`.
+        trailers: bool,
+    },
     /// In frames, apart from the head.
     Frames,
 }
@@ -60,6 +63,8 @@ pub struct Outgoing {
     bytes: usize,
     form: BodyForm,
     ended: bool,
+    /// What comes after the last frame of the body.
+    trailers: Bytes,
     /// For the client, which takes nothing more.
     stalled: Patience,
     /// What it has taken since it first did not take everything: before that, buffers on the way did.
@@ -87,6 +92,7 @@ impl Outgoing {
     /// Lets go of everything but memory that the next answer can use.
     pub fn clear(&mut self) {
         self.head.clear();
+        self.trailers.clear();
         if !self.queue.is_empty() {
             self.queue.clear();
         }
@@ -103,7 +109,7 @@ impl Outgoing {
             return;
         }
         self.body_bytes += data.len() as u64;
-        if self.form == BodyForm::Chunks {
+        if matches!(self.form, BodyForm::Chunks { .. }) {
             let head = Bytes::copy_from_slice(ChunkHead::of(data.len()).as_bytes());
             self.bytes += head.len() + data.len() + 2;
             self.queue.extend([head, data, Bytes::from_static(b"\r\n")]);
@@ -123,11 +129,28 @@ impl Outgoing {
 
     /// The body is complete.
     pub fn end(&mut self) {
-        if !self.ended && self.form == BodyForm::Chunks {
-            self.bytes += chunked::LAST_CHUNK.len();
-            self.queue.push_back(Bytes::from_static(chunked::LAST_CHUNK));
+        self.end_with(Bytes::new());
+    }
+
+    /// The same, with the lines of its trailers.
+    pub fn end_with(&mut self, trailers: Bytes) {
+        if self.ended {
+            return;
         }
         self.ended = true;
+        match self.form {
+            BodyForm::Plain => {}
+            BodyForm::Chunks { trailers: true } if !trailers.is_empty() => {
+                let last = [b"0\r\n", &*trailers, b"\r\n"].concat();
+                self.bytes += last.len();
+                self.queue.push_back(last.into());
+            }
+            BodyForm::Chunks { .. } => {
+                self.bytes += chunked::LAST_CHUNK.len();
+                self.queue.push_back(Bytes::from_static(chunked::LAST_CHUNK));
+            }
+            BodyForm::Frames => self.trailers = trailers,
+        }
     }
 
     /// Writes as much as the client takes.
@@ -144,11 +167,11 @@ impl Outgoing {
     /// Sends head and queue in frames, and says so where that is all.
     fn poll_flush_frames(&mut self, cx: &mut Context<'_>, stream: &mut StreamAnswer) -> Poll<std::io::Result<()>> {
         if !stream.has_begun() {
-            stream.begin(&self.head, self.ended && self.queue.is_empty())?;
+            stream.begin(&self.head, self.is_last())?;
             self.bytes -= self.head.len();
         }
         while let Some(mut front) = self.queue.pop_front() {
-            let sent = stream.poll_send(cx, &mut front, self.ended && self.queue.is_empty());
+            let sent = stream.poll_send(cx, &mut front, self.is_last());
             if !front.is_empty() {
                 self.queue.push_front(front);
             }
@@ -157,9 +180,14 @@ impl Outgoing {
             self.moved(sent);
         }
         if self.ended && !stream.has_ended() {
-            stream.end()?;
+            stream.end(&self.trailers)?;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Whether nothing comes after what has been taken out of the queue.
+    fn is_last(&self) -> bool {
+        self.ended && self.queue.is_empty() && self.trailers.is_empty()
     }
 
     /// Writes head and queue as they are.

@@ -93,7 +93,7 @@ impl Exchange {
             self.wakers.flag(winner);
         }
         if leg.is_complete() && leg.held_bytes() == 0 {
-            out.end();
+            out.end_with(leg.trailers().clone());
         }
         took > 0
     }

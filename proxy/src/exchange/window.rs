@@ -26,6 +26,8 @@ pub struct Window {
     cost: usize,
     limit: usize,
     finished: bool,
+    /// The lines of the trailers, once the body is complete.
+    trailers: Bytes,
     /// Bytes of body that came in, framing not counted.
     received: u64,
     /// How many of the last pieces may be parts of read buffers.
@@ -88,6 +90,7 @@ impl Window {
         if !self.pieces.is_empty() {
             self.pieces.clear();
         }
+        self.trailers.clear();
         if self.pieces.capacity() > ENTRIES {
             self.pieces.shrink_to(ENTRIES);
         }
@@ -136,7 +139,19 @@ impl Window {
 
     /// The body is complete. Only from here on can its copies look complete to an endpoint.
     pub fn finish(&mut self) {
+        self.finish_with(Bytes::new());
+    }
+
+    /// The same, with the lines of its trailers, which go to endpoints that speak HTTP/2.
+    pub fn finish_with(&mut self, trailers: Bytes) {
+        self.trailers = trailers;
         self.finished = true;
+    }
+
+    /// The lines of the trailers.
+    #[must_use]
+    pub fn trailers(&self) -> &[u8] {
+        &self.trailers
     }
 
     /// Whether the whole body has come in.

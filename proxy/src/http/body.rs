@@ -52,6 +52,14 @@ impl BodyReader {
         }
     }
 
+    /// The trailers of a body that has ended, as they came.
+    pub fn take_trailers(&mut self) -> Bytes {
+        match self {
+            Self::Chunked(decoder) => decoder.take_trailers(),
+            Self::Length(_) | Self::Close => Bytes::new(),
+        }
+    }
+
     /// How much room a read for the rest of the body wants, at most `most` bytes.
     #[must_use]
     pub fn room(&self, most: usize) -> usize {

@@ -1,7 +1,9 @@
 //! The chunked transfer coding (RFC 9112 section 7.1): a strict decoder that never copies data, and the framing to
-//! write chunks again. Extensions and trailers are checked, bounded and dropped.
+//! write chunks again. Extensions are checked, bounded and dropped; trailers are checked, bounded and kept.
 
 use bytes::{Buf, Bytes, BytesMut};
+
+use super::Class;
 
 /// The longest line of chunk framing, extensions included, and all the trailers together, in bytes.
 const MAX_LINE: usize = 4 * 1024;
@@ -14,7 +16,9 @@ pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 #[derive(Clone, Debug)]
 pub struct Decoder {
     state: State,
-    trailers: usize,
+    /// Bytes of trailers, and those of them that may go on.
+    trailers_len: usize,
+    trailers: BytesMut,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +63,7 @@ pub enum ChunkError {
 
 impl Default for Decoder {
     fn default() -> Self {
-        Self { state: State::Size, trailers: 0 }
+        Self { state: State::Size, trailers_len: 0, trailers: BytesMut::new() }
     }
 }
 
@@ -103,20 +107,30 @@ impl Decoder {
                         self.state = State::Done;
                     }
                     Some(length) => {
-                        self.trailers += length + 2;
-                        if self.trailers > MAX_TRAILERS {
+                        self.trailers_len += length + 2;
+                        if self.trailers_len > MAX_TRAILERS {
                             return Err(ChunkError::TooLong);
                         }
                         let name = buffer[..length].split(|b| *b == b':').next().unwrap_or_default();
                         if name.len() == length || !std::str::from_utf8(name).is_ok_and(crate::config::is_token) {
                             return Err(ChunkError::Trailer);
                         }
+                        // What concerns framing or this connection has no place there (RFC 9110 section 6.5.1).
+                        let kept = if Class::of(name) == Class::Other { length + 2 } else { 0 };
+                        self.trailers.extend_from_slice(&buffer[..kept]);
                         buffer.advance(length + 2);
                     }
                 },
                 State::Done => return Ok(Decoded::End),
             }
         }
+    }
+}
+
+impl Decoder {
+    /// The trailers of a body that has ended, as they came.
+    pub fn take_trailers(&mut self) -> Bytes {
+        std::mem::take(&mut self.trailers).freeze()
     }
 }
 

@@ -284,6 +284,13 @@ impl RequestHead {
         self.fields.of(Class::IdempotencyKey).any(|key| !key.is_empty())
     }
 
+    /// Whether the client wants to know what comes after a body (RFC 9110 section 10.1.4).
+    #[must_use]
+    pub fn takes_trailers(&self) -> bool {
+        self.fields.list(Class::HopByHop).any(|member| member.eq_ignore_ascii_case(b"trailers"))
+            && self.fields.all("te").flat_map(members).any(|member| member.eq_ignore_ascii_case(b"trailers"))
+    }
+
     /// Whether an answer to it has no body, whatever its head says.
     #[must_use]
     pub fn is_head(&self) -> bool {

@@ -18,6 +18,7 @@ pub struct StreamBody {
     /// Bytes that were taken and for which the client has no new credit yet.
     uncredited: usize,
     ended: bool,
+    trailers: Bytes,
 }
 
 /// The answer to a request.
@@ -37,7 +38,7 @@ pub struct Gone;
 
 impl StreamBody {
     pub(crate) fn new(stream: RecvStream) -> Self {
-        Self { ended: stream.is_end_stream(), stream, uncredited: 0 }
+        Self { ended: stream.is_end_stream(), stream, uncredited: 0, trailers: Bytes::new() }
     }
 
     /// The next piece. To be called only while there is room for more: the client gets new credit for what was taken before.
@@ -52,14 +53,18 @@ impl StreamBody {
                 }
                 Some(Err(_)) => return Poll::Ready(Err(Gone)),
                 None => {
-                    if ready!(self.stream.poll_trailers(cx)).is_err() {
-                        return Poll::Ready(Err(Gone));
-                    }
+                    let Ok(trailers) = ready!(self.stream.poll_trailers(cx)) else { return Poll::Ready(Err(Gone)) };
+                    self.trailers = trailers.as_ref().map(translate::trailer_lines).unwrap_or_default();
                     self.ended = true;
                 }
             }
         }
         Poll::Ready(Ok(Piece::End))
+    }
+
+    /// What came after it.
+    pub(crate) fn take_trailers(&mut self) -> Bytes {
+        std::mem::take(&mut self.trailers)
     }
 
     /// Whether all of it has come and been taken.
@@ -125,10 +130,13 @@ impl StreamAnswer {
         Poll::Ready(Ok(length))
     }
 
-    /// Says that the answer is whole.
-    pub(crate) fn end(&mut self) -> io::Result<()> {
+    /// Says that the answer is whole, with the lines of its trailers.
+    pub(crate) fn end(&mut self, trailers: &[u8]) -> io::Result<()> {
         if let Some(stream) = &mut self.stream {
-            stream.send_data(Bytes::new(), true).map_err(io::Error::other)?;
+            match translate::trailers(trailers) {
+                Some(trailers) => stream.send_trailers(trailers).map_err(io::Error::other)?,
+                None => stream.send_data(Bytes::new(), true).map_err(io::Error::other)?,
+            }
         }
         self.ended = true;
         Ok(())

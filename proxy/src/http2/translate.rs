@@ -7,7 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request, response};
 
 use crate::http::{
-    Fields, Framing, Version,
+    Class, Fields, Framing, Version,
     request::{BadRequest, RequestHead, TargetRules},
     response::{BadResponse, ResponseHead},
 };
@@ -171,6 +171,31 @@ pub fn response_head(parts: &response::Parts, fields: Fields) -> Result<Response
     }
     out.put_slice(b"\r\n");
     ResponseHead::parse_into(out.freeze(), fields)
+}
+
+// === trailers ===
+
+/// Trailers for HTTP/2, from their lines; none where there are none.
+#[must_use]
+pub fn trailers(lines: &[u8]) -> Option<HeaderMap> {
+    let mut fields = HeaderMap::new();
+    put_fields(lines, &mut fields, |_, _| {});
+    (!fields.is_empty()).then_some(fields)
+}
+
+/// The lines of trailers that came over HTTP/2, without what has no place there (RFC 9110 section 6.5.1).
+#[must_use]
+pub fn trailer_lines(trailers: &HeaderMap) -> Bytes {
+    let mut out = BytesMut::new();
+    for (name, value) in trailers {
+        if Class::of(name.as_str().as_bytes()) == Class::Other {
+            out.put_slice(name.as_str().as_bytes());
+            out.put_slice(b": ");
+            out.put_slice(value.as_bytes());
+            out.put_slice(b"\r\n");
+        }
+    }
+    out.freeze()
 }
 
 // === both ===

@@ -102,7 +102,7 @@ fn whole(head: Vec<u8>, body: Bytes, request: &RequestContext<'_>) -> Outgoing {
 fn form(request: &RequestContext<'_>, framing: AnswerFraming) -> BodyForm {
     match (request.head.version, framing) {
         (Version::Http2, _) => BodyForm::Frames,
-        (_, AnswerFraming::Chunked) => BodyForm::Chunks,
+        (_, AnswerFraming::Chunked) => BodyForm::Chunks { trailers: request.head.takes_trailers() },
         _ => BodyForm::Plain,
     }
 }

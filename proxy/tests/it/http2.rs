@@ -22,6 +22,7 @@ struct Client {
 struct Answer {
     head: Response<()>,
     body: Vec<u8>,
+    trailers: Option<HeaderMap>,
 }
 
 impl Client {
@@ -50,7 +51,8 @@ impl Client {
             stream.flow_control().release_capacity(data.len())?;
             body.extend_from_slice(&data);
         }
-        Ok(Answer { head: Response::from_parts(head, ()), body })
+        let trailers = stream.trailers().await?;
+        Ok(Answer { head: Response::from_parts(head, ()), body, trailers })
     }
 
     async fn get(&self, path: &str) -> Answer {
@@ -222,4 +224,21 @@ async fn a_drain_lets_every_stream_end_and_tells_the_client_to_go() {
     let (answer, cut) = tokio::join!(client.send(request("GET", "/", &[]), None), drain);
     assert_eq!((answer.expect("an answer").body.as_slice(), cut), (&b"late"[..], 0));
     second.clone().ready().await.expect_err("the connection has ended");
+}
+
+#[tokio::test]
+async fn trailers_of_the_chosen_answer_reach_a_client_that_takes_them() {
+    let reply = |text: &str| Reply::ok("").chunked([text]).trailer("X-Sum", text).trailer("Content-Length", "7");
+    let [a, b] = origins([reply("a"), reply("b")]);
+    let proxy = over(&[&a, &b]).start();
+    let over_http2 = Client::of(&proxy).await.get("/").await;
+    assert_eq!(over_http2.body, b"a");
+    let trailers = over_http2.trailers.expect("there are some");
+    assert_eq!((trailers.len(), &trailers["x-sum"]), (1, &http::HeaderValue::from_static("a")));
+    for (te, want) in [("TE: trailers\r\n", "1\r\na\r\n0\r\nX-Sum: a\r\n\r\n"), ("", "1\r\na\r\n0\r\n\r\n")] {
+        let head = format!("GET / HTTP/1.1\r\nHost: x\r\n{te}Connection: close, TE\r\n\r\n");
+        let mut client = proxy.sent(head).await;
+        let answer = client.read_response("GET").await;
+        assert_eq!(String::from_utf8_lossy(&answer.raw_body), want, "{te}");
+    }
 }

@@ -8,6 +8,7 @@ mod drain;
 mod fixture;
 mod http1;
 mod http2;
+mod http2_endpoints;
 mod isolation;
 mod memory;
 mod metrics;

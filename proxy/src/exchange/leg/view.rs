@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{Cursor, HOLD, Leg, Mode, State};
@@ -51,6 +52,11 @@ impl Leg {
     /// What the part of the body costs that is held or on its way to the client, in bytes.
     pub(in crate::exchange) fn held_bytes(&self) -> usize {
         self.held_bytes
+    }
+
+    /// The lines of the trailers of its response, once that is complete.
+    pub(in crate::exchange) fn trailers(&self) -> &Bytes {
+        &self.trailers
     }
 
     /// Whether the body of its response is complete.

@@ -137,6 +137,14 @@ impl Wire {
         }
     }
 
+    /// The lines of the trailers of a response that is complete.
+    pub(super) fn take_trailers(&mut self) -> Bytes {
+        match self {
+            Self::Http1(http1) => http1.take_trailers(),
+            Self::Http2(http2) => std::mem::take(&mut http2.trailers),
+        }
+    }
+
     /// The exchange is over: gives the connection back where it can carry another one. `response` is what has come.
     pub(super) fn into_idle(self, response: &ResponseHead, to_head: bool) -> Option<Io> {
         match self {

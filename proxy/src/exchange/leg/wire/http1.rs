@@ -175,6 +175,10 @@ impl Http1 {
         }
     }
 
+    pub(super) fn take_trailers(&mut self) -> Bytes {
+        self.reader.take_trailers()
+    }
+
     /// Reads what has come; 0 is the end of the connection.
     fn poll_fill(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<Result<usize, Failure>> {
         let broke = |error: io::Error| Failure::io(&error, "the connection broke");

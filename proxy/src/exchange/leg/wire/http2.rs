@@ -13,7 +13,7 @@ use super::Sending;
 use crate::{
     exchange::{
         leg::Failure,
-        window::{Coding, Cursor},
+        window::{Coding, Cursor, Window},
     },
     http::{Fields, response::ResponseHead},
     http2::translate,
@@ -40,6 +40,8 @@ pub(in crate::exchange::leg) struct Http2 {
     pub(super) arrival: bool,
     /// Bytes that were taken and for which the endpoint has no new credit yet.
     uncredited: usize,
+    /// The lines of the response's trailers, once it is complete.
+    pub(super) trailers: Bytes,
 }
 
 /// Why a request cannot be sent on.
@@ -66,6 +68,7 @@ impl Http2 {
             has_received: false,
             arrival: false,
             uncredited: 0,
+            trailers: Bytes::new(),
         }
     }
 
@@ -107,8 +110,7 @@ impl Http2 {
                 return Poll::Ready(Err(Failure::protocol(error.to_string())));
             }
         };
-        let Sending { window, .. } = sending;
-        let ends = window.is_finished() && window.is_passed(self.cursor, Coding::Identity);
+        let ends = is_end(sending.window, self.cursor);
         match self.slot.send.send_request(request, ends) {
             Ok((response, request)) => {
                 (self.request, self.response, self.sent) = (Some(request), Some(response), ends);
@@ -125,7 +127,10 @@ impl Http2 {
         while !self.sent {
             let Some(mut data) = window.piece(self.cursor) else {
                 if window.is_finished() {
-                    request.send_data(Bytes::new(), true)?;
+                    match translate::trailers(window.trailers()) {
+                        Some(trailers) => request.send_trailers(trailers)?,
+                        None => request.send_data(Bytes::new(), true)?,
+                    }
                     self.sent = true;
                 }
                 return Poll::Ready(Ok(()));
@@ -139,7 +144,7 @@ impl Http2 {
             }
             data.truncate(request.capacity());
             window.advance(&mut self.cursor, Coding::Identity, data.len());
-            let ends = window.is_finished() && window.is_passed(self.cursor, Coding::Identity);
+            let ends = is_end(window, self.cursor);
             request.send_data(data, ends)?;
             self.sent = ends;
         }
@@ -179,12 +184,18 @@ impl Http2 {
                 }
                 Some(Err(error)) => return Poll::Ready(Err(failure(&error))),
                 None => {
-                    ready!(body.poll_trailers(cx)).map_err(|error| failure(&error))?;
+                    let trailers = ready!(body.poll_trailers(cx)).map_err(|error| failure(&error))?;
+                    self.trailers = trailers.as_ref().map(translate::trailer_lines).unwrap_or_default();
                     return Poll::Ready(Ok(None));
                 }
             }
         }
     }
+}
+
+/// Whether nothing comes after this place, no trailers either.
+fn is_end(window: &Window, cursor: Cursor) -> bool {
+    window.is_finished() && window.trailers().is_empty() && window.is_passed(cursor, Coding::Identity)
 }
 
 /// Why a stream ended before its response.

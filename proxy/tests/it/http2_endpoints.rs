@@ -1,0 +1,346 @@
+//! HTTP/2 to endpoints: what they get, how exchanges share connections, and what is tried again.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use h2::{Reason, server};
+use http::{HeaderMap, Request, Response};
+use parking_lot::Mutex;
+use proxy::config::{Policy, UpstreamProtocol};
+use testkit::{eventually, origin::Gate};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
+
+use crate::fixture::{NEVER, Place, Proxy, Setup, bytes, over};
+
+/// What an endpoint does with a request.
+#[derive(Clone, Debug)]
+enum Does {
+    /// Answers 200 with this body.
+    Answer(Vec<u8>),
+    /// Answers so once the gate is open.
+    Hold(Gate),
+    /// Resets the stream without an answer.
+    Reset(Reason),
+    /// Tells the client to go, having done nothing with this request, and closes the connection.
+    GoAway,
+    /// Begins to answer, and resets the stream in the middle.
+    Break,
+}
+
+/// A request as it came.
+#[derive(Clone, Debug)]
+struct Seen {
+    connection: usize,
+    head: Request<()>,
+    body: Vec<u8>,
+    /// Whether it came to its end.
+    whole: bool,
+    trailers: Option<HeaderMap>,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    seen: Mutex<Vec<Seen>>,
+    accepted: AtomicUsize,
+    script: Mutex<Vec<Does>>,
+}
+
+/// An endpoint that speaks HTTP/2 by prior knowledge. It does what its script says, the last entry for ever.
+struct Endpoint {
+    address: SocketAddr,
+    log: Arc<Log>,
+    task: JoinHandle<()>,
+}
+
+impl Place for Endpoint {
+    fn place(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Endpoint {
+    /// One that allows so many streams at a time.
+    async fn with_streams(n: usize, streams: u32, script: impl IntoIterator<Item = Does>) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1".replace(".1", &format!(".{}", n + 1)), 0)).await.expect("a port");
+        let address = listener.local_addr().expect("it is bound");
+        let log = Arc::new(Log { script: Mutex::new(script.into_iter().collect()), ..Log::default() });
+        let task = tokio::spawn(accept(listener, log.clone(), streams));
+        Self { address, log, task }
+    }
+
+    async fn start(n: usize, script: impl IntoIterator<Item = Does>) -> Self {
+        Self::with_streams(n, 100, script).await
+    }
+
+    fn seen(&self) -> Vec<Seen> {
+        self.log.seen.lock().clone()
+    }
+
+    async fn wait(&self, n: usize) -> Vec<Seen> {
+        eventually!("requests", self.seen(), |seen| seen.len() >= n)
+    }
+
+    fn accepted(&self) -> usize {
+        self.log.accepted.load(Ordering::SeqCst)
+    }
+}
+
+async fn accept(listener: TcpListener, log: Arc<Log>, streams: u32) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let number = log.accepted.fetch_add(1, Ordering::SeqCst);
+        tokio::spawn(serve(stream, number, log.clone(), streams));
+    }
+}
+
+async fn serve(stream: TcpStream, number: usize, log: Arc<Log>, streams: u32) {
+    let mut builder = server::Builder::new();
+    let Ok(mut connection) = builder.max_concurrent_streams(streams).handshake::<_, Bytes>(stream).await else {
+        return;
+    };
+    while let Some(Ok((request, mut respond))) = connection.accept().await {
+        let does = {
+            let mut script = log.script.lock();
+            if script.len() > 1 { script.remove(0) } else { script[0].clone() }
+        };
+        let (head, mut body) = request.into_parts();
+        let head = Request::from_parts(head, ());
+        match does {
+            Does::GoAway => {
+                log.seen.lock().push(Seen { connection: number, head, body: Vec::new(), whole: false, trailers: None });
+                respond.send_reset(Reason::REFUSED_STREAM);
+                connection.graceful_shutdown();
+                continue;
+            }
+            Does::Reset(reason) => {
+                log.seen.lock().push(Seen { connection: number, head, body: Vec::new(), whole: false, trailers: None });
+                respond.send_reset(reason);
+                continue;
+            }
+            _ => {}
+        }
+        let log = log.clone();
+        tokio::spawn(async move {
+            let (mut bytes, mut whole) = (Vec::new(), true);
+            while let Some(data) = body.data().await {
+                match data {
+                    Ok(data) => {
+                        let _ = body.flow_control().release_capacity(data.len());
+                        bytes.extend_from_slice(&data);
+                    }
+                    Err(_) => {
+                        whole = false;
+                        break;
+                    }
+                }
+            }
+            let trailers = body.trailers().await.ok().flatten();
+            log.seen.lock().push(Seen { connection: number, head, body: bytes, whole, trailers });
+            let answer = match &does {
+                Does::Answer(answer) => answer.clone(),
+                Does::Hold(gate) => {
+                    eventually!("the gate is open", gate.is_open(), |open| *open);
+                    b"held".to_vec()
+                }
+                _ => b"broken".to_vec(),
+            };
+            let Ok(mut stream) = respond.send_response(Response::new(()), false) else { return };
+            let _ = stream.send_data(Bytes::from(answer), !matches!(does, Does::Break));
+            if matches!(does, Does::Break) {
+                stream.send_reset(Reason::INTERNAL_ERROR);
+            }
+        });
+    }
+}
+
+fn over_h2(endpoints: &[&dyn Place]) -> Setup {
+    over(endpoints).policy(|policy: &mut Policy| policy.protocol = UpstreamProtocol::H2)
+}
+
+fn answer(text: &str) -> Does {
+    Does::Answer(text.into())
+}
+
+#[tokio::test]
+async fn a_request_means_the_same_over_http2() {
+    let (a, b) = (Endpoint::start(0, [answer("a")]).await, Endpoint::start(1, [answer("b")]).await);
+    let proxy = over_h2(&[&a, &b]).start();
+    let answer = proxy
+        .request("PURGE", "/x?y", &[("X-Own", "1"), ("Connection", "x-gone"), ("X-Gone", "1"), ("TE", "trailers")], b"")
+        .await;
+    assert_eq!(answer.expect_status(200).text(), "a");
+    for endpoint in [&a, &b] {
+        let seen = endpoint.wait(1).await.remove(0);
+        assert_eq!(
+            (seen.head.method().as_str(), seen.head.uri().path_and_query().unwrap().as_str()),
+            ("PURGE", "/x?y")
+        );
+        assert!(seen.whole && seen.body.is_empty());
+        let fields: &HeaderMap = seen.head.headers();
+        assert!(fields["x-own"] == "1" && fields["x-forwarded-for"] == "127.0.0.1", "{fields:?}");
+        assert!(!fields.contains_key("x-gone") && !fields.contains_key("connection") && !fields.contains_key("host"));
+        assert!(seen.head.uri().authority().is_some(), "the Host of the request");
+    }
+}
+
+#[tokio::test]
+async fn every_copy_of_a_body_is_whole_whatever_versions_a_request_goes_to() {
+    let body = bytes(3 << 20);
+    let (a, b) = (Endpoint::start(0, [answer("a")]).await, Endpoint::start(1, [answer("b")]).await);
+    let proxy = over_h2(&[&a, &b]).total(NEVER).start();
+    proxy.request("PUT", "/p", &[], &body).await.expect_status(200);
+    let mut client = proxy.sent("PUT /p HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    for chunk in body.chunks(100_000) {
+        client.send([format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat()).await;
+    }
+    client.send("0\r\n\r\n").await;
+    client.read_response("PUT").await.expect_status(200);
+    for endpoint in [&a, &b] {
+        let seen = endpoint.wait(2).await;
+        assert!(seen.iter().all(|seen| seen.whole && seen.body == body));
+        assert_eq!(seen[0].head.headers()["content-length"], body.len().to_string());
+        assert_eq!(seen[1].head.headers().get("content-length"), None);
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_cut_never_looks_whole() {
+    let a = Endpoint::start(0, [answer("a")]).await;
+    let proxy = over_h2(&[&a]).streaming().start();
+    let mut client = proxy.sent("PUT /p HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    client.send("5\r\nhello\r\n").await;
+    eventually!("the copy is under way", a.accepted(), |n| *n == 1);
+    client.close();
+    let seen = a.wait(1).await.remove(0);
+    assert!(!seen.whole, "{seen:?}");
+}
+
+/// So many requests at a time, each on a connection of its own.
+async fn at_once(proxy: &Proxy, count: usize) -> Vec<u16> {
+    let requests = (0..count).map(|_| proxy.get("/"));
+    futures::future::join_all(requests).await.into_iter().map(|answer| answer.status).collect()
+}
+
+#[tokio::test]
+async fn exchanges_share_a_connection_up_to_what_the_endpoint_allows_and_then_another() {
+    let gate = Gate::new();
+    let a = Endpoint::with_streams(0, 4, [answer("first"), Does::Hold(gate.clone())]).await;
+    let proxy = over_h2(&[&a]).total(NEVER).start();
+    proxy.get("/").await.expect_status(200);
+    let held = async {
+        a.wait(1 + 10).await;
+        gate.release();
+    };
+    let (statuses, ()) = tokio::join!(at_once(&proxy, 10), held);
+    assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
+    let mut per_connection = vec![0; a.accepted()];
+    a.seen()[1..].iter().for_each(|seen| per_connection[seen.connection] += 1);
+    assert!(per_connection.iter().all(|streams| *streams <= 4) && a.accepted() <= 4, "{per_connection:?}");
+    at_once(&proxy, 4).await;
+    assert!(a.accepted() <= 4, "they are used again");
+}
+
+#[tokio::test]
+async fn past_the_last_connection_an_exchange_waits_for_a_stream() {
+    let gate = Gate::new();
+    let a = Endpoint::with_streams(0, 1, [Does::Hold(gate.clone())]).await;
+    let proxy = over_h2(&[&a]).limits(|limits| limits.pool = 1).policy(|p| p.timeouts.connect = NEVER).start();
+    let release = async {
+        a.wait(1).await;
+        gate.release();
+    };
+    let (statuses, ()) = tokio::join!(at_once(&proxy, 3), release);
+    assert_eq!((statuses, a.accepted()), (vec![200; 3], 1));
+}
+
+#[tokio::test]
+async fn what_an_endpoint_has_not_touched_is_sent_again_whatever_the_method() {
+    for refusing in [Does::Reset(Reason::REFUSED_STREAM), Does::GoAway] {
+        let a = Endpoint::start(0, [refusing.clone(), answer("a")]).await;
+        let proxy = over_h2(&[&a]).start();
+        let answer = proxy.post(b"body").await;
+        assert_eq!(answer.expect_status(200).text(), "a", "{refusing:?}");
+        let seen = a.wait(2).await;
+        assert!(seen[1].whole && seen[1].body == b"body");
+    }
+    // An endpoint that always says so is given up.
+    let a = Endpoint::start(0, [Does::Reset(Reason::REFUSED_STREAM)]).await;
+    let proxy = over_h2(&[&a]).start();
+    proxy.post(b"body").await.expect_status(502);
+    assert_eq!(a.wait(4).await.len(), 4);
+}
+
+#[tokio::test]
+async fn what_may_have_been_done_is_not_sent_again() {
+    for failing in [Does::Reset(Reason::INTERNAL_ERROR), Does::Break] {
+        let a = Endpoint::start(0, [failing.clone(), answer("a")]).await;
+        let proxy = over_h2(&[&a]).policy(|policy| policy.retries = 3).start();
+        let answer = proxy.post(b"body").await;
+        assert!(answer.status == 502 || !answer.is_complete(), "{failing:?}: {answer}");
+        assert_eq!(a.seen().len(), 1, "{failing:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_speaks_something_else_is_said_to() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("it is bound");
+    let other = testkit::origin::Origin::builder().start(testkit::origin::Reply::ok("HTTP/1.1"));
+    drop(listener);
+    let proxy = over_h2(&[&other as &dyn Place]).start();
+    let answer = proxy.get("/").await;
+    assert!(answer.status == 502, "{answer}");
+    let refused = over_h2(&[&address as &dyn Place]).start();
+    let answer = refused.get("/").await;
+    assert!(answer.status == 502 && answer.text().contains("connect"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_time_out_cancels_the_stream_and_no_other() {
+    let gate = Gate::new();
+    let a = Endpoint::start(0, [Does::Hold(gate.clone()), answer("quick")]).await;
+    let proxy = over_h2(&[&a]).policy(|policy| policy.timeouts.total = std::time::Duration::from_millis(300)).start();
+    let (slow, quick) = tokio::join!(proxy.get("/slow"), async {
+        a.wait(1).await;
+        proxy.get("/quick").await
+    });
+    assert_eq!((slow.status, quick.expect_status(200).text()), (504, "quick".to_owned()));
+    assert_eq!(a.accepted(), 1);
+    gate.release();
+}
+
+/// Bytes of the endpoint's answers count like those of any other.
+#[tokio::test]
+async fn a_long_answer_comes_whole() {
+    let body = bytes(1 << 20);
+    let a = Endpoint::start(0, [Does::Answer(body.clone())]).await;
+    let proxy = over_h2(&[&a]).start();
+    let answer = proxy.get("/").await;
+    assert!(answer.expect_status(200).body == Bytes::from(body));
+}
+
+#[tokio::test]
+async fn trailers_of_a_request_reach_endpoints_that_know_them() {
+    let a = Endpoint::start(0, [answer("a")]).await;
+    let proxy = over_h2(&[&a]).start();
+    let head = "PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let mut client = proxy.sent(format!("{head}4\r\nbody\r\n0\r\nX-Sum: 1\r\nHost: other\r\n\r\n")).await;
+    client.read_response("PUT").await.expect_status(200);
+    let seen = a.wait(1).await.remove(0);
+    let trailers = seen.trailers.expect("there are some");
+    assert_eq!((seen.body.as_slice(), trailers.len(), &trailers["x-sum"]), (&b"body"[..], 1, &"1".parse().unwrap()));
+}
