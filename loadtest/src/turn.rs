@@ -69,7 +69,7 @@ pub(crate) fn turn(
         _ => None,
     };
     if let Some(file) = &file {
-        rewrite(file, &endpoints, 1.0)?;
+        rewrite(file, &endpoints, 1.0, 0)?;
     }
     let plan = Plan {
         endpoints: &endpoints.addresses,
@@ -146,12 +146,12 @@ impl Turn<'_> {
             Work::Churn { connections, times } => {
                 self.phase(closed(warmup, connections, 0))?;
                 let shape = closed(seconds * times, connections, 0);
-                let mut rewrites = 0;
+                let mut rewrites = 0_u32;
                 let load = self.measure(shape, |turn| {
                     let until = Instant::now() + Duration::from_secs_f64(seconds * times);
                     while let Some(file) = turn.file.clone().filter(|_| Instant::now() + REWRITE < until) {
                         std::thread::sleep(REWRITE);
-                        rewrite(&file, &turn.endpoints, 0.9)?;
+                        rewrite(&file, &turn.endpoints, 0.9, rewrites)?;
                         rewrites += 1;
                     }
                     Ok(())
@@ -363,9 +363,11 @@ impl Turn<'_> {
     }
 }
 
-/// Writes a file of endpoints with about this share of them, in one step.
-fn rewrite(file: &Path, endpoints: &Endpoints, share: f64) -> anyhow::Result<()> {
-    let chosen = endpoints.addresses.iter().filter(|_| fastrand::f64() < share);
+/// Writes a file of endpoints with about this share of them, in one step. The seed decides which, so that every subject gets the
+/// same files.
+fn rewrite(file: &Path, endpoints: &Endpoints, share: f64, seed: u32) -> anyhow::Result<()> {
+    let mut random = fastrand::Rng::with_seed(seed.into());
+    let chosen = endpoints.addresses.iter().filter(|_| random.f64() < share);
     let targets: Vec<String> = chosen.map(ToString::to_string).collect();
     let fresh = file.with_extension("fresh");
     let write = || {

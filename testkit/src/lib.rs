@@ -9,6 +9,7 @@
 //! - [`packages`], [`go`]: what tests need of the distribution, and what they build of Go modules
 //! - [`pki`]: a certificate authority, and files of certificates that are swapped like Secrets
 //! - [`docs`]: the examples of the documentation, which tests run
+//! - [`seed`]: what random tests begin with
 //! - [`mod@eventually`], [`boot_time`]: waiting for a condition instead of sleeping; the clock that processes share
 
 pub mod boot_time;
@@ -25,3 +26,4 @@ pub mod origin;
 pub mod packages;
 pub mod pki;
 pub mod process;
+pub mod seed;

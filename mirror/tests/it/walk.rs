@@ -1,7 +1,7 @@
 //! A walk of chance: Services change there, people edit here, API servers go away, the mirror ends and starts again. In the end
 //! everything is exactly as it is to be.
 //!
-//! `FANFARE_WALK_STEPS` (60) and `FANFARE_WALK_SEED` (by chance, and told) make it longer, or the same again.
+//! `FANFARE_WALK_STEPS` (60) makes it longer, and `FANFARE_SEED` (random, and printed) repeats it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -59,9 +59,7 @@ struct Walk {
 async fn a_walk_of_chance_ends_in_exactly_the_desired_state() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     let steps = number("FANFARE_WALK_STEPS").unwrap_or(60);
-    let seed = number("FANFARE_WALK_SEED").unwrap_or_else(|| fastrand::u64(..));
-    println!("FANFARE_WALK_SEED={seed}");
-    let mut walk = Walk::begin(seed).await;
+    let mut walk = Walk::begin(testkit::seed::random()).await;
     for step in 1..=usize::try_from(steps).expect("a number of steps") {
         walk.step().await;
         if step.is_multiple_of(STRETCH) {

@@ -1,7 +1,7 @@
 //! Random bodies, cuts, policies and endpoints, against an oracle that knows nothing of sockets.
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config as Cases, TestRunner};
+use proptest::test_runner::{Config as Cases, RngSeed, TestRunner};
 use testkit::origin::{At, Origin, Reply};
 
 use crate::fixture::{CHUNKED_POST, Place, bytes, origin, over, sized_post, unfinished};
@@ -184,19 +184,23 @@ async fn check_cut(case: Case, cut: f64) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// So many cases, from a seed that is printed.
+fn cases(cases: u32) -> Cases {
+    let rng_seed = RngSeed::Fixed(testkit::seed::random());
+    Cases { cases, max_shrink_iters: 60, failure_persistence: None, rng_seed, ..Cases::default() }
+}
+
 #[test]
 fn a_request_that_is_cut_anywhere_looks_complete_nowhere() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let config = Cases { cases: 60, max_shrink_iters: 60, failure_persistence: None, ..Cases::default() };
     // Without a body there is nothing to cut but the head, which other tests do.
     let with_body = case().prop_filter("a body", |case| case.body > 0);
     let run = |(case, cut)| runtime.block_on(check_cut(case, cut));
-    TestRunner::new(config).run(&(with_body, 0.0..1.0), run).unwrap_or_else(|e| panic!("{e}"));
+    TestRunner::new(cases(60)).run(&(with_body, 0.0..1.0), run).unwrap_or_else(|e| panic!("{e}"));
 }
 
 #[test]
 fn status_and_copies_are_as_the_oracle_says() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let config = Cases { cases: 80, max_shrink_iters: 60, failure_persistence: None, ..Cases::default() };
-    TestRunner::new(config).run(&case(), |case| runtime.block_on(check(case))).unwrap_or_else(|e| panic!("{e}"));
+    TestRunner::new(cases(80)).run(&case(), |case| runtime.block_on(check(case))).unwrap_or_else(|e| panic!("{e}"));
 }

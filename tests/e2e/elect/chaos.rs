@@ -1,6 +1,6 @@
 //! A mixed fleet under blows: ours and client-go's own candidates on one lock, and nobody says that it leads when it does not.
 //!
-//! How that is proven: `testkit/src/interop/audit.rs`. `FANFARE_HANDOVERS` says how many hand-overs there are to be, and
+//! How that is proven: `kubekit/src/interop/audit.rs`. `FANFARE_HANDOVERS` says how many hand-overs there are to be, and
 //! `FANFARE_SEED` which ones.
 
 mod fleet;
@@ -23,7 +23,7 @@ const QUICK: u64 = 6;
 
 /// Three of ours and two of client-go's on one lock of this type.
 async fn survive(lock_type: &str, of: ClientGo, seed: u64) {
-    let (wanted, seed) = (number("FANFARE_HANDOVERS", QUICK), number("FANFARE_SEED", seed));
+    let (wanted, seed) = (number("FANFARE_HANDOVERS", QUICK), testkit::seed::fixed(seed));
     let cluster = cluster::shared().await;
     let namespace = cluster.namespace("chaos").await;
     let election = Election { lock_type, namespace: &namespace, name: "example", ttl: TTL };
