@@ -83,8 +83,8 @@ impl KeySource {
     }
 
     async fn keep(&self, fetched: &tokio::sync::watch::Sender<Instant>) {
-        let mut failing = Backoff::new(self.pace.asked_least, 2.0, self.pace.asked_most.max(self.pace.asked_least));
-        let mut in_vain = failing.clone();
+        let backoff = || Backoff::new(self.pace.asked_least, 2.0, self.pace.asked_most.max(self.pace.asked_least));
+        let (mut failing, mut in_vain) = (backoff(), backoff());
         let mut known: Option<KeySet> = None;
         let mut told = None;
         loop {

@@ -1,16 +1,16 @@
-//! The one retry delay policy: exponential, jittered, capped, endless, reset by success.
+//! The one policy for delays between retries: exponential, jittered, capped, endless, reset by success.
 
 use std::time::Duration;
 
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+
 /// How long to wait before each retry. The n-th delay is drawn evenly from the upper half of `min(cap, base * factor^n)`, so that
 /// many processes that failed together do not come back together, and none comes back at once.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Backoff {
-    base: Duration,
-    factor: f64,
+    policy: ExponentialBuilder,
+    delays: ExponentialBackoff,
     cap: Duration,
-    ceiling: Duration,
-    rng: fastrand::Rng,
 }
 
 impl Backoff {
@@ -18,40 +18,27 @@ impl Backoff {
     /// below 1 (or not a number) counts as 1, a cap below the base as the base.
     #[must_use]
     pub fn new(base: Duration, factor: f64, cap: Duration) -> Self {
-        Self::build(base, factor, cap, fastrand::Rng::new())
-    }
-
-    /// The same with a fixed seed: equal seeds give equal delays.
-    #[must_use]
-    pub fn with_seed(base: Duration, factor: f64, cap: Duration, seed: u64) -> Self {
-        Self::build(base, factor, cap, fastrand::Rng::with_seed(seed))
-    }
-
-    fn build(base: Duration, factor: f64, cap: Duration, rng: fastrand::Rng) -> Self {
+        let cap = cap.max(base);
         let factor = if factor >= 1.0 { factor } else { 1.0 };
-        Self { base, factor, cap: cap.max(base), ceiling: base, rng }
+        // The jitter of the library adds to a delay up to once more of it: half of ours.
+        let policy = ExponentialBuilder::new()
+            .with_min_delay(base / 2)
+            .with_factor(factor as f32)
+            .with_max_delay(cap / 2)
+            .without_max_times()
+            .with_jitter();
+        Self { policy, delays: policy.build(), cap }
     }
 
     /// The delay before the next retry. There is always one more.
     pub fn next_delay(&mut self) -> Duration {
-        let ceiling = self.ceiling;
-        // An overflow of the product means far beyond any cap.
-        self.ceiling =
-            Duration::try_from_secs_f64(ceiling.as_secs_f64() * self.factor).unwrap_or(self.cap).min(self.cap);
-        ceiling.mul_f64(0.5 + 0.5 * self.rng.f64())
+        // The library reckons in f32, which may round up.
+        self.delays.next().map_or(self.cap, |delay| delay.min(self.cap))
     }
 
     /// Starts over from the base: call it after a success.
     pub fn reset(&mut self) {
-        self.ceiling = self.base;
-    }
-}
-
-impl Iterator for Backoff {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        Some(self.next_delay())
+        self.delays = self.policy.build();
     }
 }
 
@@ -66,7 +53,7 @@ mod tests {
 
     #[test]
     fn grows_to_the_cap_and_starts_over_after_success() {
-        let mut backoff = Backoff::with_seed(BASE, 2.0, CAP, 7);
+        let mut backoff = Backoff::new(BASE, 2.0, CAP);
         let ceilings = [100, 200, 400, 800, 1600, 3200, 5000, 5000].map(Duration::from_millis);
         for ceiling in ceilings {
             let delay = backoff.next_delay();
@@ -77,18 +64,21 @@ mod tests {
     }
 
     #[test]
-    fn equal_seeds_give_equal_delays_and_others_do_not() {
-        let delays = |seed| Backoff::with_seed(BASE, 2.0, CAP, seed).take(20).collect::<Vec<_>>();
-        assert_eq!(delays(1), delays(1));
-        assert_ne!(delays(1), delays(2));
+    fn processes_that_failed_together_do_not_come_back_together() {
+        let delays = || {
+            let mut backoff = Backoff::new(BASE, 2.0, CAP);
+            [(); 20].map(|()| backoff.next_delay())
+        };
+        assert_ne!(delays(), delays());
     }
 
     proptest! {
         #[test]
-        fn never_above_the_cap_whatever_the_numbers(base: u32, factor: f64, cap: u32, seed: u64) {
+        fn never_above_the_cap_whatever_the_numbers(base: u32, factor: f64, cap: u32) {
             let (base, cap) = (Duration::from_micros(base.into()), Duration::from_micros(cap.into()));
-            for delay in Backoff::with_seed(base, factor, cap, seed).take(200) {
-                prop_assert!(delay <= cap.max(base));
+            let mut backoff = Backoff::new(base, factor, cap);
+            for _retry in 0..200 {
+                prop_assert!(backoff.next_delay() <= cap.max(base));
             }
         }
     }

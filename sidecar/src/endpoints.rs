@@ -10,7 +10,6 @@ mod deliver;
 mod document;
 mod exec;
 mod hosts;
-mod if_none_match;
 pub mod metrics;
 mod poll;
 mod service;

@@ -7,7 +7,7 @@ use axum::{
     Extension, Router,
     body::Body,
     extract::{Request, State},
-    http::header::{IF_NONE_MATCH, RETRY_AFTER},
+    http::header::RETRY_AFTER,
     response::Response,
 };
 use controlplane::catalog::follow;
@@ -18,6 +18,7 @@ use export::{
 use futures::future::{join_all, try_join_all};
 use runtime::{
     drain::DrainWatch,
+    if_none_match::IfNoneMatch,
     listener::{self, Limits, WaitingRoom},
 };
 
@@ -139,12 +140,12 @@ async fn answer(
     Extension(room): Extension<WaitingRoom>,
     request: Request,
 ) -> Response {
+    let if_none_match = IfNoneMatch::of(request.headers());
     let question = Question {
         method: request.method().as_str(),
         path: request.uri().path(),
         query: request.uri().query(),
-        // Several fields are one list.
-        if_none_match: request.headers().get(IF_NONE_MATCH).and_then(|value| value.to_str().ok()),
+        if_none_match: Some(&if_none_match).filter(|condition| **condition != IfNoneMatch::Absent),
     };
     tokio::select! {
         biased;

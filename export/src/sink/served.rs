@@ -10,6 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::RwLock;
+use runtime::if_none_match::IfNoneMatch;
 use tokio::{sync::watch, time::Instant};
 
 use super::{Document, Fetched, sha256};
@@ -43,8 +44,8 @@ pub struct Question<'a> {
     pub path: &'a str,
     /// The query, without `?`: `wait=30s` waits that long for a change, `index=7` says what is known already.
     pub query: Option<&'a str>,
-    /// The field `If-None-Match`.
-    pub if_none_match: Option<&'a str>,
+    /// The field `If-None-Match`, if there is one.
+    pub if_none_match: Option<&'a IfNoneMatch>,
 }
 
 /// A response.
@@ -94,7 +95,7 @@ impl Served {
             let news = match (&file, known, question.if_none_match) {
                 (None, ..) => false,
                 (Some(file), Some(known), _) => file.index != known,
-                (Some(file), None, Some(tags)) => !names(tags, &file.etag),
+                (Some(file), None, Some(condition)) => !condition.matches(&file.etag),
                 (Some(_), None, None) => true,
             };
             if news || Instant::now() >= deadline {
@@ -125,7 +126,7 @@ impl Served {
             ("cache-control", "no-cache".into()),
             ("x-fanfare-index", file.index.to_string()),
         ];
-        if question.if_none_match.is_some_and(|tags| names(tags, &file.etag)) {
+        if question.if_none_match.is_some_and(|condition| condition.matches(&file.etag)) {
             return Answer { status: 304, fields, body: Bytes::new() };
         }
         Answer { status: 200, fields, body: file.document.bytes }
@@ -200,11 +201,6 @@ fn parameters(query: &str) -> Result<(Duration, Option<u64>), String> {
         }
     }
     Ok((wait, known))
-}
-
-/// Whether a field `If-None-Match` names this tag (RFC 9110, section 13.1.2: weak comparison).
-fn names(field: &str, etag: &str) -> bool {
-    field.split(',').map(str::trim).any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
 }
 
 impl fmt::Debug for Served {

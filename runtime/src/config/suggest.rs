@@ -6,14 +6,15 @@ const MAX_COMPARED: usize = 64;
 /// The known key that was probably meant: equal but for case, `-` and `_`, or few edits away.
 pub(super) fn nearest<'a>(key: &str, known: &'a [String]) -> Option<&'a str> {
     let wanted = normalised(key);
-    if wanted.len() > MAX_COMPARED {
+    let length = wanted.chars().count();
+    if length > MAX_COMPARED {
         return None;
     }
-    let allowed = (wanted.len() / 3).clamp(1, 3);
+    let allowed = (length / 3).clamp(1, 3);
     known
         .iter()
         .filter(|candidate| candidate.len() <= MAX_COMPARED)
-        .map(|candidate| (distance(&wanted, &normalised(candidate)), candidate))
+        .map(|candidate| (strsim::osa_distance(&wanted, &normalised(candidate)), candidate))
         .filter(|(distance, candidate)| *distance <= allowed && *distance < candidate.chars().count())
         .min()
         .map(|(_, candidate)| candidate.as_str())
@@ -41,30 +42,9 @@ pub(super) fn quoted(key: &str) -> String {
     }
 }
 
-fn normalised(key: &str) -> Vec<char> {
+/// In lower case, with `_` for `-`; cut where it is too long to be compared.
+fn normalised(key: &str) -> String {
     key.chars().take(MAX_COMPARED + 1).map(|c| if c == '-' { '_' } else { c.to_ascii_lowercase() }).collect()
-}
-
-/// Insertions, deletions, substitutions and swaps of neighbours that turn one into the other (optimal string alignment).
-fn distance(a: &[char], b: &[char]) -> usize {
-    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
-    for (i, row) in rows.iter_mut().enumerate() {
-        row[0] = i;
-    }
-    for (j, cell) in rows[0].iter_mut().enumerate() {
-        *cell = j;
-    }
-    for i in 1..=a.len() {
-        for j in 1..=b.len() {
-            let substitution = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut best = substitution.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(rows[i - 2][j - 2] + 1);
-            }
-            rows[i][j] = best;
-        }
-    }
-    rows[a.len()][b.len()]
 }
 
 #[cfg(test)]

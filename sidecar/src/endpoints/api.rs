@@ -24,11 +24,10 @@ use axum::{
     routing::{MethodRouter, get},
 };
 use jiff::Timestamp;
-use runtime::{drain::DrainWatch, listener::WaitingRoom, metrics::Metrics};
+use runtime::{drain::DrainWatch, if_none_match::IfNoneMatch, listener::WaitingRoom, metrics::Metrics};
 use serde::Serialize;
 
 use super::{
-    if_none_match::IfNoneMatch,
     poll::{self, Wait},
     service::{Published, Service},
 };
@@ -278,8 +277,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Ask {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
         let Query(wait) = Query::<Wait>::from_request_parts(parts, state).await.map_err(IntoResponse::into_response)?;
         let last_event_id = parts.headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
-        let tags = parts.headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-        let if_none_match = IfNoneMatch::new(tags);
+        let if_none_match = IfNoneMatch::of(&parts.headers);
         let Extension(room) = Extension::from_request_parts(parts, state).await.map_err(IntoResponse::into_response)?;
         Ok(Self { wait, if_none_match, last_event_id, room })
     }

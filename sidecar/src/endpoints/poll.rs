@@ -11,11 +11,10 @@ use axum::{
     },
 };
 use futures::Stream;
-use runtime::{drain::DrainWatch, duration, listener::WaitingRoom};
+use runtime::{drain::DrainWatch, duration, if_none_match::IfNoneMatch, listener::WaitingRoom};
 use serde::Deserialize;
 
 use super::{
-    if_none_match::IfNoneMatch,
     metrics as names,
     service::{Published, Service},
 };
