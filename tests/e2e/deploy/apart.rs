@@ -126,6 +126,21 @@ async fn the_api_server_keeps_what_each_of_several_installs_in_a_namespace_may_d
 }
 
 #[test]
+fn each_install_of_a_broadcaster_has_a_name_of_its_own_in_via() {
+    // What the kubelet makes of the variable by which replicas know each other.
+    let name = |deployment: &Value| {
+        let variables = container(deployment)["env"].as_array().expect("a list");
+        let variable = variables.iter().find(|variable| variable["name"] == "POD_SERVICE").expect("it is set");
+        let field = variable["valueFrom"]["fieldRef"]["fieldPath"].as_str().expect("it is a field of the pod");
+        let label = field.strip_prefix("metadata.labels['").and_then(|rest| rest.strip_suffix("']")).expect("a label");
+        deployment["spec"]["template"]["metadata"]["labels"][label].as_str().expect("pods have it").to_owned()
+    };
+    let deployment = Shipped("broadcast").deployment("shop");
+    assert_eq!(name(&deployment), "fanfare");
+    assert_eq!(name(&second(&deployment)), "second");
+}
+
+#[test]
 fn what_stands_beside_a_workload_starts_before_it_and_ends_after_it() {
     for folder in [Shipped("elect"), Shipped("endpoints")] {
         let workload = folder.deployment("shop");
