@@ -11,7 +11,7 @@ use testkit::{
 
 use crate::{
     fixture::service,
-    shop::{Folder, moments, origin, rendered, rendered_with, with},
+    shop::{Folder, check_draining, moments, origin, rendered, with},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -74,17 +74,5 @@ async fn haproxy_starts_while_a_service_that_it_names_is_scaled_to_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn haproxy_drains_an_endpoint_that_terminates_while_another_is_ready() {
-    let (new, old) = (origin("new"), origin("old"));
-    let folder = Folder::new();
-    let ending = format!("{} ending", old.address());
-    let both = service("shop/web").http(&[&new.address().to_string(), &ending]);
-    let alone = service("shop/web").http(&[&ending]);
-    for (service, expected) in [(both, "new"), (alone, "old")] {
-        let options = FormatOptions::default();
-        folder.write("backends.cfg", &rendered_with("haproxy", Members::Serving, &options, [service]));
-        let haproxy = haproxy("  default_backend web-http\n", &folder.file("backends.cfg")).await;
-        for _ in 0..6 {
-            assert_eq!(who(haproxy.address(), &get("shop.example", "/", "")).await, expected);
-        }
-    }
+    check_draining("haproxy", async |backends| haproxy("  default_backend web-http\n", backends).await).await;
 }

@@ -1,5 +1,7 @@
 //! nginx: upstreams for HTTP and for streams.
 
+use std::path::Path;
+
 use export::{backend::Members, render::FormatOptions};
 use testkit::{
     consumers::{
@@ -11,7 +13,7 @@ use testkit::{
 
 use crate::{
     fixture::service,
-    shop::{Folder, moments, origin, rendered, rendered_with, with},
+    shop::{Folder, check_draining, moments, origin, rendered, with},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -70,19 +72,10 @@ async fn nginx_starts_while_a_service_that_it_names_is_scaled_to_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nginx_drains_an_endpoint_that_terminates_while_another_is_ready() {
-    let (new, old) = (origin("new"), origin("old"));
-    let folder = Folder::new();
-    let ending = format!("{} ending", old.address());
-    let both = service("shop/web").http(&[&new.address().to_string(), &ending]);
-    let alone = service("shop/web").http(&[&ending]);
-    for (service, expected) in [(both, "new"), (alone, "old")] {
-        let options = FormatOptions::default();
-        folder.write("upstreams.conf", &rendered_with("nginx", Members::Serving, &options, [service]));
-        let include = format!("include {};\n", folder.file("upstreams.conf").display());
+    let start = async |upstreams: &Path| {
+        let include = format!("include {};\n", upstreams.display());
         let server = "server { listen LISTEN; location / { proxy_pass http://web-http; } }\n";
-        let nginx = nginx(Nginx { http: include + server, ..Nginx::default() }).await;
-        for _ in 0..6 {
-            assert_eq!(who(nginx.address(), &get("shop.example", "/", "")).await, expected);
-        }
-    }
+        nginx(Nginx { http: include + server, ..Nginx::default() }).await
+    };
+    check_draining("nginx", start).await;
 }

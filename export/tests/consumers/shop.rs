@@ -10,9 +10,15 @@ use export::{
     render::{File, Format, FormatOptions, Rendered},
 };
 use tempfile::TempDir;
-use testkit::origin::{Origin, Reply};
+use testkit::{
+    consumers::{
+        Consumer,
+        traffic::{get, who},
+    },
+    origin::{Origin, Reply},
+};
 
-use crate::fixture::{Service, catalog};
+use crate::fixture::{Service, catalog, service};
 
 /// An endpoint that answers with its name.
 pub(crate) fn origin(name: &str) -> Origin {
@@ -51,7 +57,7 @@ pub(crate) fn rendered(format: &str, options: &FormatOptions, services: impl Int
 }
 
 /// The same with these members.
-pub(crate) fn rendered_with(
+fn rendered_with(
     format: &str,
     members: Members,
     options: &FormatOptions,
@@ -59,6 +65,23 @@ pub(crate) fn rendered_with(
 ) -> Rendered {
     let format = Format::parse(format, options).expect("a format");
     format.render(&backends(members, services)).expect("it can be rendered")
+}
+
+/// Checks that a consumer drains an endpoint that terminates: it gets no request while another endpoint is ready, and every one when
+/// it is alone. `start` starts the consumer with a file of this format, in which the backend is called `web-http`.
+pub(crate) async fn check_draining(format: &str, start: impl AsyncFn(&Path) -> Consumer) {
+    let (new, old) = (origin("new"), origin("old"));
+    let folder = Folder::new();
+    let terminating = format!("{} ending", old.address());
+    let both = service("shop/web").http(&[&new.address().to_string(), &terminating]);
+    let alone = service("shop/web").http(&[&terminating]);
+    for (service, expected) in [(both, "new"), (alone, "old")] {
+        folder.write("backends", &rendered_with(format, Members::Serving, &FormatOptions::default(), [service]));
+        let consumer = start(&folder.file("backends")).await;
+        for _ in 0..6 {
+            assert_eq!(who(consumer.address(), &get("shop.example", "/", "")).await, expected);
+        }
+    }
 }
 
 /// Addresses that nobody listens at, in both families.
