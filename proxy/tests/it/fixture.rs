@@ -21,6 +21,10 @@ pub(crate) const ROUTE: &str = "purge";
 /// What a client sends to get the report.
 pub(crate) const REPORT: (&str, &str) = ("Accept", "application/vnd.broadcast+json");
 
+/// More bytes of a body than the system may hold between a client and an endpoint that takes nothing: a receive buffer grows to
+/// 32 MiB (`tcp_rmem`), each of two send buffers to 4 MiB (`tcp_wmem`), and how far depends on the load of the machine.
+pub(crate) const MORE_THAN_SYSTEM_BUFFERS: usize = 44 << 20;
+
 /// Long enough never to pass in a test that goes well.
 pub(crate) const NEVER: Duration = Duration::from_secs(600);
 

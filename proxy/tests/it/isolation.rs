@@ -3,7 +3,10 @@
 use testkit::eventually;
 use testkit::origin::{BlackHole, Gate, Origin, Reply, Welcome};
 
-use crate::fixture::{NEVER, Place, assert_made_up, bytes, ms, origin, origins, over, refusing, result_of, route};
+use crate::fixture::{
+    MORE_THAN_SYSTEM_BUFFERS, NEVER, Place, assert_made_up, bytes, ms, origin, origins, over, refusing, result_of,
+    route,
+};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
@@ -249,7 +252,7 @@ async fn bytes_in_flight_are_capped_and_everybody_goes_on() {
     let slow = Reply::ok("slow").reading(testkit::origin::Reading::HeldAfter(1000, gate.clone()));
     let a = Origin::builder().address("127.0.0.1:0").receive_buffer(16 << 10).start(slow);
     let proxy = over(&[&a]).limits(|l| l.buffered = 300 << 10).total(NEVER).start();
-    let size = 12 << 20;
+    let size = MORE_THAN_SYSTEM_BUFFERS;
     let body = bytes(size);
     let mut clients = Vec::new();
     for _ in 0..4 {

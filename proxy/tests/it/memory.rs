@@ -7,11 +7,14 @@ use testkit::eventually::{scaled, within_time};
 use testkit::http::{BodyMode, Digest};
 use testkit::origin::{Origin, Reading, Reply};
 
-use crate::fixture::{bytes, loopback};
+use crate::fixture::{MORE_THAN_SYSTEM_BUFFERS, bytes, loopback, ms};
 use crate::process::Process;
 
 /// The body of the request, in bytes.
 const BODY: u64 = 1 << 30;
+
+/// What the proxy keeps of a request's body, in bytes.
+const WINDOW: usize = 256 << 10;
 
 /// What the proxy's process may need at its peak, in bytes.
 const PEAK: u64 = 64 << 20;
@@ -54,15 +57,18 @@ async fn forty_bodies_that_nobody_takes_cost_a_window_each() {
     let slow = Reply::ok(bytes(300_000)).reading(Reading::HeldAfter(1000, gate.clone()));
     let origin = Origin::builder().address(&loopback(0)).receive_buffer(16 << 10).start(slow);
     let process = Process::start(&[origin.address()], "all", None).await;
-    let body = bytes(16 << 20);
-    let mut clients = Vec::new();
-    for _ in 0..40 {
+    let piece = bytes(MORE_THAN_SYSTEM_BUFFERS);
+    let clients = (0..40).map(|_| async {
         let mut client = RawClient::connect(process.address).await;
-        client.send(crate::fixture::sized_post(body.len())).await;
-        let sent = client.send_until_stalled(&body, crate::fixture::ms(40)).await.expect("an open connection");
-        assert!(sent < body.len());
-        clients.push(client);
-    }
+        // Its end never comes.
+        client.send(crate::fixture::sized_post(BODY as usize)).await;
+        let sent = client.send_until_stalled(&piece, ms(300)).await.expect("an open connection");
+        assert!(sent < piece.len(), "nobody takes the body, and yet {sent} bytes of it were taken");
+        assert!(sent > WINDOW, "the proxy takes a window before it waits, and not only {sent} bytes");
+        client
+    });
+    let clients = futures::future::join_all(clients).await;
+    gate.wait_reached(clients.len()).await;
     let peak = process.peak();
     assert!(peak < PEAK, "40 requests with a window of 256 KiB each needed {peak} bytes");
 }

@@ -4,10 +4,10 @@ use testkit::client::{RawClient, Response};
 use testkit::http::{BodyMode, digest_of};
 use testkit::origin::{Gate, Origin, Reading, Reply};
 
-use crate::fixture::{NEVER, Place, bytes, ms, origin, over, result_of, sized_post};
+use crate::fixture::{MORE_THAN_SYSTEM_BUFFERS, NEVER, Place, bytes, ms, origin, over, result_of, sized_post};
 
-/// More than the window and all buffers of the kernel between two sockets can take.
-const HUGE: usize = 32 << 20;
+/// Still more than the system may hold when an endpoint has taken 8 MiB.
+const HUGE: usize = MORE_THAN_SYSTEM_BUFFERS + (8 << 20);
 
 /// An origin that takes so many bytes of the body and then none until the gate opens.
 fn stuck(n: usize, after: u64, gate: &Gate) -> Origin {
