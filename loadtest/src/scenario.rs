@@ -108,39 +108,45 @@ const MANY: &[&str] = &["--max-connections", "20000"];
 /// Every scenario, with these binaries of Fanfare.
 pub(crate) fn all(binaries: &[Binary]) -> Vec<Scenario> {
     let workspace = [Binary::workspace()];
-    let binaries = if binaries.is_empty() { &workspace } else { binaries };
-    let everybody = |flags| {
+    let cases = Cases { binaries: if binaries.is_empty() { &workspace } else { binaries } };
+    [sizes(&cases), policies(&cases), faults(&cases), scale(&cases)].concat()
+}
+
+/// The subjects of scenarios, and what each is given.
+struct Cases<'a> {
+    binaries: &'a [Binary],
+}
+
+impl Cases<'_> {
+    fn fanfare(&self) -> impl Iterator<Item = Subject> {
+        fanfare(self.binaries)
+    }
+
+    /// Every subject, those of Fanfare with these flags.
+    fn everybody(&self, flags: &'static [&'static str]) -> Vec<Case> {
         let rivals = [Subject::Nginx, Subject::Envoy, Subject::Traefik, Subject::GoTool];
         let mut cases = vec![case(Subject::Bare)];
-        cases.extend(fanfare(binaries).map(|subject| Case { flags, ..case(subject) }));
+        cases.extend(self.fanfare().map(|subject| Case { flags, ..case(subject) }));
         cases.extend(rivals.map(case));
         cases
-    };
-    let saturate = |body, connections, rate| Work::Saturate { body, connections, rate };
-    let scenario = |name, about, endpoints, work, cases, columns| Scenario {
-        name,
-        about,
-        endpoints,
-        work,
-        cases,
-        columns,
-        placement: Placement::Apart,
-        chart: None,
-    };
-    let tiny = |name, about, endpoints, rate| Scenario {
-        placement: Placement::Together,
-        chart: Some("cpu_us_per_request"),
-        ..scenario(name, about, endpoints, saturate(0, 32, Some(rate)), everybody(&[]), TINY)
-    };
-    let body = |name, about, body, connections| Scenario {
-        chart: Some("cpu_us_per_mib"),
-        ..scenario(name, about, 10, saturate(body, connections, None), everybody(LONG), BODY)
-    };
-    let one_bad = |name, about, special: Special| {
+    }
+
+    /// Fanfare in each of these variants: name, flags, threads, and the variant that it is compared with.
+    fn variants(&self, variants: &[(&'static str, &'static [&'static str], usize, Option<&'static str>)]) -> Vec<Case> {
         let mut cases = vec![case(Subject::Bare)];
-        let subjects: Vec<Subject> =
-            fanfare(binaries).chain([Subject::Nginx, Subject::Envoy, Subject::Traefik]).collect();
-        for subject in subjects {
+        for subject in self.fanfare() {
+            for (variant, flags, threads, against) in variants {
+                let subject = subject.clone();
+                cases.push(Case { variant, flags, threads: *threads, against: *against, ..case(subject) });
+            }
+        }
+        cases
+    }
+
+    /// Every subject that can do without one of three endpoints, with good ones and with one of this kind.
+    fn one_bad(&self, special: Special) -> Vec<Case> {
+        let mut cases = vec![case(Subject::Bare)];
+        for subject in self.fanfare().chain([Subject::Nginx, Subject::Envoy, Subject::Traefik]) {
             // The last: the others answer from the first, which must be good.
             let bad = vec![(2, special)];
             let flags: &[&str] = &["--require", "any"];
@@ -148,27 +154,36 @@ pub(crate) fn all(binaries: &[Binary]) -> Vec<Scenario> {
             let ill = Case { variant: "one bad", special: bad, against: Some("all well"), flags, ..case(subject) };
             cases.extend([well, ill]);
         }
-        let work = Work::Steady { rate: 500.0, connections: 32, times: 2.0 };
-        Scenario { placement: Placement::Together, ..scenario(name, about, 3, work, cases, STEADY) }
-    };
-    let with = |variants: &[(&'static str, &'static [&'static str], usize, Option<&'static str>)]| {
-        let mut cases = vec![case(Subject::Bare)];
-        for subject in fanfare(binaries) {
-            for (variant, flags, threads, against) in variants {
-                let subject = subject.clone();
-                cases.push(Case { variant, flags, threads: *threads, against: *against, ..case(subject) });
-            }
-        }
         cases
+    }
+}
+
+fn scenario(
+    name: &'static str,
+    about: &'static str,
+    endpoints: usize,
+    work: Work,
+    cases: Vec<Case>,
+    columns: &'static [&'static str],
+) -> Scenario {
+    Scenario { name, about, endpoints, work, cases, columns, placement: Placement::Apart, chart: None }
+}
+
+fn saturate(body: u64, connections: usize, rate: Option<f64>) -> Work {
+    Work::Saturate { body, connections, rate }
+}
+
+/// By the number of endpoints, and by the size of the body.
+fn sizes(cases: &Cases<'_>) -> Vec<Scenario> {
+    let tiny = |name, about, endpoints, rate| Scenario {
+        placement: Placement::Together,
+        chart: Some("cpu_us_per_request"),
+        ..scenario(name, about, endpoints, saturate(0, 32, Some(rate)), cases.everybody(&[]), TINY)
     };
-    let mut restart = everybody(&["--require", "majority"]);
-    restart.retain(|case| !matches!(case.subject, Subject::Bare | Subject::GoTool));
-    restart.insert(0, Case { variant: "nothing restarts", ..case(Subject::Bare) });
-    let policies = with(&[
-        ("all", &["--require", "all"], 1, None),
-        ("any", &["--require", "any"], 1, Some("all")),
-        ("majority", &["--require", "majority"], 1, Some("all")),
-    ]);
+    let body = |name, about, body, connections| Scenario {
+        chart: Some("cpu_us_per_mib"),
+        ..scenario(name, about, 10, saturate(body, connections, None), cases.everybody(LONG), BODY)
+    };
     vec![
         tiny("tiny-n1", "no body to 1 endpoint, where the others are plain proxies", 1, 1000.0),
         tiny("tiny-n3", "no body to 3 endpoints", 3, 1000.0),
@@ -177,67 +192,80 @@ pub(crate) fn all(binaries: &[Binary]) -> Vec<Scenario> {
         Scenario { placement: Placement::Together, ..body("body-1k", "1 KiB to 10 endpoints", 1 << 10, 32) },
         body("body-64k", "64 KiB to 10 endpoints", 64 << 10, 16),
         body("body-10m", "10 MiB to 10 endpoints", 10 << 20, 4),
-        Scenario {
-            placement: Placement::Together,
-            ..scenario(
-                "policies",
-                "no body to 3 endpoints, by policy",
-                3,
-                saturate(0, 32, Some(1000.0)),
-                policies,
-                TINY,
-            )
-        },
+    ]
+}
+
+/// By the number of endpoints that must answer with success.
+fn policies(cases: &Cases<'_>) -> Vec<Scenario> {
+    let variants = cases.variants(&[
+        ("all", &["--require", "all"], 1, None),
+        ("any", &["--require", "any"], 1, Some("all")),
+        ("majority", &["--require", "majority"], 1, Some("all")),
+    ]);
+    let about = "no body to 3 endpoints, by policy";
+    let scenario = scenario("policies", about, 3, saturate(0, 32, Some(1000.0)), variants, TINY);
+    vec![Scenario { placement: Placement::Together, ..scenario }]
+}
+
+/// With an endpoint that is in trouble.
+fn faults(cases: &Cases<'_>) -> Vec<Scenario> {
+    let one_bad = |name, about, special| {
+        let work = Work::Steady { rate: 500.0, connections: 32, times: 2.0 };
+        let scenario = scenario(name, about, 3, work, cases.one_bad(special), STEADY);
+        Scenario { placement: Placement::Together, ..scenario }
+    };
+    let mut restart = cases.everybody(&["--require", "majority"]);
+    restart.retain(|case| !matches!(case.subject, Subject::Bare | Subject::GoTool));
+    restart.insert(0, Case { variant: "nothing restarts", ..case(Subject::Bare) });
+    let restart = scenario(
+        "restart",
+        "a majority of 3 endpoints, one of them 1 s up and 1 s down; 500 requests/s",
+        3,
+        Work::Restart { rate: 500.0, connections: 32, times: 4.0 },
+        restart,
+        STEADY,
+    );
+    vec![
         one_bad("any-slow", "any of 3 endpoints, one of them 1 s slow; 500 requests/s", Special::Slow(1000)),
         one_bad("any-blackhole", "any of 3 endpoints, one of them drops SYNs; 500 requests/s", Special::Dropped),
         one_bad("any-silent", "any of 3 endpoints, one of them never answers; 500 requests/s", Special::Silent),
-        Scenario {
-            placement: Placement::Together,
-            ..scenario(
-                "restart",
-                "a majority of 3 endpoints, one of them 1 s up and 1 s down; 500 requests/s",
-                3,
-                Work::Restart { rate: 500.0, connections: 32, times: 4.0 },
-                restart,
-                STEADY,
-            )
-        },
+        Scenario { placement: Placement::Together, ..restart },
+    ]
+}
+
+/// With many endpoints, many bytes, many connections, or several threads.
+fn scale(cases: &Cases<'_>) -> Vec<Scenario> {
+    let idle = |name, about, request| {
+        scenario(name, about, 1, Work::Idle { connections: 10_000, request }, cases.everybody(MANY), IDLE)
+    };
+    let threads = scenario(
+        "threads",
+        "no body to 3 endpoints, by worker threads; nothing is pinned",
+        3,
+        saturate(0, 32, None),
+        cases.variants(&[("1 thread", &[], 1, None), ("2 threads", &[], 2, Some("1 thread"))]),
+        THREADS,
+    );
+    vec![
         scenario(
             "churn-1000",
             "1,000 endpoints, the file of which is rewritten twice a second; the bare loop has 1,000 without change",
             1000,
             Work::Churn { connections: 2, times: 2.0 },
-            with(&[("", &[], 1, None)]),
+            cases.variants(&[("", &[], 1, None)]),
             CHURN,
         ),
-        scenario("upload-1g", "1 GiB to 5 endpoints", 5, Work::Upload { bytes: 1 << 30 }, everybody(LONG), UPLOAD),
         scenario(
-            "idle-10000",
-            "10,000 client connections without a request",
-            1,
-            Work::Idle { connections: 10_000, request: false },
-            everybody(MANY),
-            IDLE,
+            "upload-1g",
+            "1 GiB to 5 endpoints",
+            5,
+            Work::Upload { bytes: 1 << 30 },
+            cases.everybody(LONG),
+            UPLOAD,
         ),
-        scenario(
-            "idle-10000-used",
-            "10,000 client connections after one request each",
-            1,
-            Work::Idle { connections: 10_000, request: true },
-            everybody(MANY),
-            IDLE,
-        ),
-        Scenario {
-            placement: Placement::Anywhere,
-            ..scenario(
-                "threads",
-                "no body to 3 endpoints, by worker threads; nothing is pinned",
-                3,
-                saturate(0, 32, None),
-                with(&[("1 thread", &[], 1, None), ("2 threads", &[], 2, Some("1 thread"))]),
-                THREADS,
-            )
-        },
+        idle("idle-10000", "10,000 client connections without a request", false),
+        idle("idle-10000-used", "10,000 client connections after one request each", true),
+        Scenario { placement: Placement::Anywhere, ..threads },
     ]
 }
 

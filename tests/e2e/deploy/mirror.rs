@@ -1,7 +1,7 @@
 //! `deploy/mirror` on real API servers: accepted as it is, and with rights in both clusters that are enough for all it does and
 //! not one too many.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path};
 
 use kubekit::{
     cluster::Account,
@@ -89,24 +89,8 @@ async fn remote_account() -> Account {
     account
 }
 
-#[tokio::test]
-async fn the_arguments_and_rights_are_enough_and_every_right_is_used() {
-    let bed = Bed::start().await;
-    let expected = [
-        rule("", "services", &[], &["get", "list", "watch", "create", "update", "delete"]),
-        rule("discovery.k8s.io", "endpointslices", &[], &["get", "list", "watch", "create", "update", "delete"]),
-        rule("", "endpoints", &[], &["get", "delete"]),
-        rule("", "events", &[], &["create"]),
-        rule("", "services/status", &[], &["update"]),
-        rule("coordination.k8s.io", "leases", &[], &["create"]),
-        rule("coordination.k8s.io", "leases", &["fanfare-mirror"], &["get", "update"]),
-    ];
-    let account = LOCAL.check_rights(&bed.local, &bed.here, &expected).await;
-    let here = |path: &str| format!("/api/v1/namespaces/{}/{path}", bed.here);
-    check_refused(&account, &[("GET", &here("secrets")), ("GET", &here("pods")), ("GET", "/api/v1/services")]).await;
-    let distant = remote_account().await;
-
-    // What makes every right necessary: an older tool's mirror, a name that is taken, a global service that conflicts.
+/// Makes what makes every right necessary: an older tool's mirror, a name that is taken, a global service that conflicts.
+async fn objects_that_need_every_right(bed: &Bed) {
     for name in ["web", "taken", "old"] {
         bed.service(name, json!({})).await;
         bed.slice(name, "IPv4", &[endpoint("192.0.2.1")]).await;
@@ -125,26 +109,66 @@ async fn the_arguments_and_rights_are_enough_and_every_right_is_used() {
     for object in [service(&bed.mirrored("old"), old.clone()), endpoints, service(&bed.mirrored("taken"), json!({}))] {
         bed.local.apply_yaml(&object.to_string()).await.expect("a valid object");
     }
+}
 
-    let proxy = FaultProxy::start(&bed.local).await;
-    let kubeconfig = proxy.kubeconfig(account.kubeconfig_path());
-    let distant_config = std::fs::read_to_string(distant.kubeconfig_path()).expect("it can be read");
-    let distant_config: Value = serde_json::from_str(&distant_config).expect("it is written as JSON");
-    let of_distant = |pointer: &str| distant_config.pointer(pointer).and_then(Value::as_str).expect("it is there");
-    let token = tempfile::NamedTempFile::new().expect("a temporary file");
-    std::fs::write(token.path(), of_distant("/users/0/user/token")).expect("it can be written");
-    let deployment = LOCAL.deployment(&bed.here);
-    let container = container(&deployment);
-    let arguments = container["args"].as_array().expect("a list").iter().map(|text| text.as_str().expect("a text"));
+/// The shipped arguments, for this bed: with its namespace, and with the distant cluster and the file of its token.
+fn arguments(bed: &Bed, container: &Value, distant: &Account, token: &Path) -> Vec<String> {
+    let config = std::fs::read_to_string(distant.kubeconfig_path()).expect("it can be read");
+    let config: Value = serde_json::from_str(&config).expect("it is written as JSON");
+    let of_distant = |pointer: &str| config.pointer(pointer).and_then(Value::as_str).expect("it is there");
+    std::fs::write(token, of_distant("/users/0/user/token")).expect("it can be written");
+    let shipped =
+        container["args"].as_array().expect("a list").iter().map(|argument| argument.as_str().expect("a text"));
     let replaced = |argument: &str| {
         argument
             .replace("$(POD_NAMESPACE)", &bed.here)
             .replace("https://west.example:6443", of_distant("/clusters/0/cluster/server"))
             .replace("/remote/ca.crt", of_distant("/clusters/0/cluster/certificate-authority"))
-            .replace("/remote/token", text(token.path()))
+            .replace("/remote/token", text(token))
             .replace("mirror=true", &format!("bed={}", bed.here))
     };
-    let mut arguments: Vec<String> = arguments.map(replaced).collect();
+    shipped.map(replaced).collect()
+}
+
+/// Checks that every right was used, by requests of which none was refused.
+fn check_all_used(rights: &[Value], calls: &[Call]) {
+    let forbidden: Vec<_> = calls.iter().filter(|call| call.status == Some(403)).collect();
+    assert!(forbidden.is_empty(), "{forbidden:?}");
+    let used: BTreeSet<String> =
+        calls.iter().map(|call| format!("{:?} {}", call.verb, call.resource).to_lowercase()).collect();
+    for rule in rights {
+        // Only global services whose sources contradict each other have conditions.
+        let resource = rule["resources"][0].as_str().filter(|resource| *resource != "services/status");
+        for verb in rule["verbs"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            let needed = resource.is_none_or(|resource| used.contains(&format!("{verb} {resource}")));
+            assert!(needed, "{verb} {resource:?} is granted and not needed; these are: {used:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_arguments_and_rights_are_enough_and_every_right_is_used() {
+    let bed = Bed::start().await;
+    let expected = [
+        rule("", "services", &[], &["get", "list", "watch", "create", "update", "delete"]),
+        rule("discovery.k8s.io", "endpointslices", &[], &["get", "list", "watch", "create", "update", "delete"]),
+        rule("", "endpoints", &[], &["get", "delete"]),
+        rule("", "events", &[], &["create"]),
+        rule("", "services/status", &[], &["update"]),
+        rule("coordination.k8s.io", "leases", &[], &["create"]),
+        rule("coordination.k8s.io", "leases", &["fanfare-mirror"], &["get", "update"]),
+    ];
+    let account = LOCAL.check_rights(&bed.local, &bed.here, &expected).await;
+    let here = |path: &str| format!("/api/v1/namespaces/{}/{path}", bed.here);
+    check_refused(&account, &[("GET", &here("secrets")), ("GET", &here("pods")), ("GET", "/api/v1/services")]).await;
+    let distant = remote_account().await;
+    objects_that_need_every_right(&bed).await;
+    let proxy = FaultProxy::start(&bed.local).await;
+    let kubeconfig = proxy.kubeconfig(account.kubeconfig_path());
+    let token = tempfile::NamedTempFile::new().expect("a temporary file");
+    let deployment = LOCAL.deployment(&bed.here);
+    let container = container(&deployment);
+    let mut arguments = arguments(&bed, container, &distant, token.path());
     arguments.extend(["-listen=127.0.0.1:0".into(), "-kube-config".into(), text(kubeconfig.path()).into()]);
     // What the downward API fills in.
     arguments.push(format!("-leader-elect-resource-namespace={}", bed.here));
@@ -185,17 +209,5 @@ async fn the_arguments_and_rights_are_enough_and_every_right_is_used() {
     fanfare.signal(Signal::TERM);
     let log = fanfare.finish().await.stderr;
     assert!(!log.contains("RBAC") && !log.to_lowercase().contains("forbidden"), "{log}");
-    let calls = proxy.calls();
-    let forbidden: Vec<_> = calls.iter().filter(|call| call.status == Some(403)).collect();
-    assert!(forbidden.is_empty(), "{forbidden:?}");
-    let used: BTreeSet<String> =
-        calls.iter().map(|call| format!("{:?} {}", call.verb, call.resource).to_lowercase()).collect();
-    for rule in &expected {
-        // Only global services whose sources contradict each other have conditions.
-        let resource = rule["resources"][0].as_str().filter(|resource| *resource != "services/status");
-        for verb in rule["verbs"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            let needed = resource.is_none_or(|resource| used.contains(&format!("{verb} {resource}")));
-            assert!(needed, "{verb} {resource:?} is granted and not needed; these are: {used:?}");
-        }
-    }
+    check_all_used(&expected, &proxy.calls());
 }
