@@ -1,16 +1,16 @@
-//! How a loop that accepts connections goes on after an error: at once where one connection has gone, after a pause where the next try
-//! would fail as well.
+//! What an accept loop does after an error: it goes on at once where one connection was lost, and after a pause where the next
+//! attempt would fail as well.
 
 use std::io;
 use std::time::Duration;
 
-/// The pause: long enough not to spin, short enough for a probe.
+/// The delay before the next attempt: long enough not to spin, short enough for a probe.
 pub const PAUSE: Duration = Duration::from_millis(100);
 
-/// So many connections in a row may go away before they are accepted; after that it is taken for something that lasts.
+/// So many connections in a row may be lost before they are accepted; more are taken for an error that lasts.
 const GONE_IN_A_ROW: u32 = 16;
 
-/// What has happened since a connection was last accepted.
+/// The errors since a connection was last accepted.
 #[derive(Debug, Default)]
 pub struct Errors {
     gone: u32,
@@ -22,9 +22,9 @@ pub struct Errors {
 pub enum After {
     /// Accept the next one at once.
     GoOn,
-    /// Wait for [`PAUSE`] first; `tell` is true for the first of several pauses, so that one line is logged and not thousands.
+    /// Wait for [`PAUSE`] first. `tell` is true for the first of several pauses in a row, so that one line is logged and not thousands.
     Pause {
-        /// Whether it has not been told yet.
+        /// Whether this error is to be logged.
         tell: bool,
     },
 }
@@ -32,13 +32,13 @@ pub enum After {
 // === impl Errors ===
 
 impl Errors {
-    /// A connection was accepted: whatever was wrong is over.
+    /// Notes that a connection was accepted, so that whatever was wrong is over.
     pub fn accepted(&mut self) {
         *self = Self::default();
     }
 
-    /// What to do after this error. Out of descriptors or memory, forbidden by a firewall, or unknown: all of these last, and to try
-    /// again at once would be to spin.
+    /// What to do after this error. Errors last where descriptors or memory are used up, where a firewall forbids the connection, and
+    /// where the error is unknown: an accept loop that tried again at once would spin.
     pub fn after(&mut self, error: &io::Error) -> After {
         use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
         if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) && self.gone < GONE_IN_A_ROW {

@@ -1,4 +1,4 @@
-//! The second listener: health, readiness, metrics, the log level, and what else a role wants to show or serve beside the data path.
+//! The admin API, on a listener of its own: health, readiness, metrics, the log level, and what roles add.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -27,13 +27,13 @@ pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// The admin API before it is bound.
 pub struct Admin {
-    shared: Shared,
+    shared: ApiState,
     routers: Router,
     tls: Option<ServerTls>,
 }
 
 #[derive(Clone)]
-struct Shared {
+struct ApiState {
     readiness: Readiness,
     metrics: Metrics,
     more_metrics: Vec<MetricsText>,
@@ -50,7 +50,7 @@ impl Admin {
     #[must_use]
     pub fn new(readiness: Readiness, metrics: Metrics, telemetry: Telemetry) -> Self {
         Self {
-            shared: Shared {
+            shared: ApiState {
                 readiness,
                 metrics,
                 more_metrics: Vec::new(),
@@ -71,7 +71,7 @@ impl Admin {
         self
     }
 
-    /// Adds metrics that are kept outside of the process's recorder. Their names must not be among the recorder's.
+    /// Adds metrics that are kept outside of the process's recorder. Their names must differ from those of the recorder.
     #[must_use]
     pub fn more_metrics(mut self, text: MetricsText) -> Self {
         self.shared.more_metrics.push(text);
@@ -127,8 +127,8 @@ impl Admin {
 
 // === handlers ===
 
-async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
-    // Rendering reads /proc and walks every series: not on the workers.
+async fn metrics(State(shared): State<Arc<ApiState>>) -> Response {
+    // Rendering reads /proc and walks every series, so it does not run on the workers.
     let render = move || shared.more_metrics.iter().fold(shared.metrics.render(), |text, more| text + &more());
     let rendered = tokio::task::spawn_blocking(render).await;
     match rendered {
@@ -139,13 +139,13 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     }
 }
 
-/// What is asked about: the whole process, or one route of it.
+/// The query of a readiness check: about the whole process, or about one route of it.
 #[derive(serde::Deserialize)]
 struct Ask {
     route: Option<String>,
 }
 
-async fn ready(State(shared): State<Arc<Shared>>, Query(ask): Query<Ask>) -> (StatusCode, String) {
+async fn ready(State(shared): State<Arc<ApiState>>, Query(ask): Query<Ask>) -> (StatusCode, String) {
     let pending = |why: String| (StatusCode::SERVICE_UNAVAILABLE, format!("NOT READY: {why}"));
     let Some(route) = ask.route else {
         return shared.readiness.check().map_or_else(pending, |()| (StatusCode::OK, "OK".to_owned()));
@@ -159,17 +159,17 @@ async fn ready(State(shared): State<Arc<Shared>>, Query(ask): Query<Ask>) -> (St
     }
 }
 
-async fn log_level(State(shared): State<Arc<Shared>>) -> String {
+async fn log_level(State(shared): State<Arc<ApiState>>) -> String {
     shared.telemetry.level().to_string()
 }
 
 async fn set_log_level(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<ApiState>>,
     peer: Extension<Peer>,
     headers: HeaderMap,
     body: Body,
 ) -> (StatusCode, String) {
-    // It often listens on every address, for probes and scrapers: these may look, and change nothing.
+    // The admin API often listens on every address, for probes and scrapers, which may read and must not change anything.
     if !peer.is_local(&headers) {
         return (
             StatusCode::FORBIDDEN,
@@ -195,8 +195,9 @@ async fn set_log_level(
     }
 }
 
-/// The JSON documents, and what to say where nothing is. Documents are looked up here and not routed, so that no path of theirs can clash.
-async fn document(State(shared): State<Arc<Shared>>, method: Method, uri: Uri) -> Response {
+/// Answers with a JSON document, or with 404 and the known paths. Documents are looked up here and not routed, so that none of their
+/// paths can overlap a route.
+async fn document(State(shared): State<Arc<ApiState>>, method: Method, uri: Uri) -> Response {
     let Some(document) = shared.documents.get(uri.path()) else {
         return (StatusCode::NOT_FOUND, shared.known_paths()).into_response();
     };
@@ -208,16 +209,16 @@ async fn document(State(shared): State<Arc<Shared>>, method: Method, uri: Uri) -
     typed("application/json", format!("{:#}\n", document()))
 }
 
-/// A response that nobody should keep.
+/// A response that must not be cached.
 fn typed(content_type: &'static str, text: String) -> Response {
     let headers =
         [(CONTENT_TYPE, HeaderValue::from_static(content_type)), (CACHE_CONTROL, HeaderValue::from_static("no-store"))];
     (headers, text).into_response()
 }
 
-// === impl Shared ===
+// === impl ApiState ===
 
-impl Shared {
+impl ApiState {
     fn known_paths(&self) -> String {
         let mut paths = vec!["/metrics", "/-/healthy", "/-/ready", "/-/log-level"];
         paths.extend(self.documents.keys().map(String::as_str));

@@ -20,7 +20,7 @@ impl Backoff {
     pub fn new(base: Duration, factor: f64, cap: Duration) -> Self {
         let cap = cap.max(base);
         let factor = if factor >= 1.0 { factor } else { 1.0 };
-        // The jitter of the library adds to a delay up to once more of it: half of ours.
+        // The library's jitter adds up to the whole delay, so that half of each delay is given to it.
         let policy = ExponentialBuilder::new()
             .with_min_delay(base / 2)
             .with_factor(factor as f32)
@@ -32,7 +32,7 @@ impl Backoff {
 
     /// The delay before the next retry. There is always one more.
     pub fn next_delay(&mut self) -> Duration {
-        // The library reckons in f32, which may round up.
+        // The library computes with f32, which may round up.
         self.delays.next().map_or(self.cap, |delay| delay.min(self.cap))
     }
 

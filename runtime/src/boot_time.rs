@@ -1,7 +1,7 @@
-//! The clock that goes on while the machine sleeps: nanoseconds since boot, the time in suspend included.
+//! The clock that goes on while the machine is suspended (`CLOCK_BOOTTIME`).
 //!
-//! Why: `std::time::Instant` and tokio's timers stop while a machine or a virtual machine is suspended, so that a promise
-//! "until then" would outlive its time.
+//! `std::time::Instant` and tokio's timers stop while a machine or a virtual machine is suspended: what is valid until a moment on
+//! those clocks would be valid for too long.
 
 use std::{
     future::{Future, poll_fn},
@@ -14,15 +14,15 @@ use std::{
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::{Instant, sleep};
 
-/// The longest nap of [`sleep_until`], and with that how late it may be after the machine slept.
-const NAP: Duration = Duration::from_millis(250);
+/// The longest sleep of [`sleep_until`] between two looks at the clock, and so how late it may be after the machine was suspended.
+const LONGEST_SLEEP: Duration = Duration::from_millis(250);
 
 /// A moment on `CLOCK_BOOTTIME` (`clock_gettime(2)`), which all processes of a machine share.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BootTime(Duration);
 
 impl BootTime {
-    /// This moment.
+    /// The current time.
     #[must_use]
     pub fn now() -> Self {
         let now = clock_gettime(ClockId::Boottime);
@@ -30,7 +30,7 @@ impl BootTime {
         Self(Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or_default()))
     }
 
-    /// The moment that is so long after boot.
+    /// The moment this long after boot.
     #[must_use]
     pub const fn since_boot(duration: Duration) -> Self {
         Self(duration)
@@ -52,7 +52,7 @@ impl BootTime {
 impl Add<Duration> for BootTime {
     type Output = Self;
 
-    /// Stops at the end of the clock.
+    /// Saturates at the latest moment.
     fn add(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(duration))
     }
@@ -61,14 +61,14 @@ impl Add<Duration> for BootTime {
 impl Sub<Duration> for BootTime {
     type Output = Self;
 
-    /// Stops at boot.
+    /// Saturates at boot.
     fn sub(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(duration))
     }
 }
 
-/// Sleeps until this moment. The clock is read at every poll, so that whatever wakes the task after the machine slept, or
-/// the process was stopped, finds it ended; with nothing else to wake it, it may be late by a quarter of a second.
+/// Sleeps until this moment. The clock is read at every poll, so that whatever wakes the task after the machine was suspended or
+/// the process was stopped finds the sleep ended. Where nothing else wakes it, it may be late by a quarter of a second.
 pub async fn sleep_until(moment: BootTime) {
     let mut nap = pin!(sleep(Duration::ZERO));
     poll_fn(|context| {
@@ -78,7 +78,7 @@ pub async fn sleep_until(moment: BootTime) {
                 return Poll::Ready(());
             }
             ready!(nap.as_mut().poll(context));
-            nap.as_mut().reset(Instant::now() + left.min(NAP));
+            nap.as_mut().reset(Instant::now() + left.min(LONGEST_SLEEP));
         }
     })
     .await;

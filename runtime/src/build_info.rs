@@ -1,4 +1,4 @@
-//! Which build this is: the version, and the commit where the binary knows it.
+//! Which build this is: the version, and the commit where it is known.
 
 use std::sync::OnceLock;
 
@@ -7,10 +7,10 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 static COMMIT: OnceLock<&str> = OnceLock::new();
 
-/// Tells the commit, once, before anything asks. Only the binary is built anew for each commit, and not every crate.
+/// Sets the commit, once, before anything reads it. The binary calls this, because it alone is built anew for each commit.
 pub fn set_commit(commit: Option<&'static str>) {
     if let Some(commit) = commit.filter(|commit| *commit != "unknown") {
-        // A second call says the same.
+        // A second call sets the same.
         let _ = COMMIT.set(commit);
     }
 }

@@ -1,4 +1,5 @@
-//! From raw YAML to a checked configuration: a reader that walks the file and notes every problem with its path, instead of stopping at the first.
+//! From raw YAML to a checked configuration: reads the whole file and notes every problem with its path, instead of stopping at the
+//! first.
 //!
 //! ```
 //! use runtime::config::{self, Collector};
@@ -129,7 +130,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Whether the key is written, be it as `null`. It does not make the key known.
+    /// Whether the key is in the file, even with the value `null`. This does not make the key known.
     #[must_use]
     pub fn contains(&self, key: &str) -> bool {
         self.map.is_some_and(|map| map.contains_key(key))

@@ -1,4 +1,4 @@
-//! Ending a process in order: one trigger, many watchers, and a count of the work still under way.
+//! The drain of a process: one trigger, many watchers, and a count of the work that is still in progress.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -6,26 +6,26 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-/// The trigger. Dropping it does not start the drain.
+/// Starts the drain. Dropping it does not.
 #[derive(Debug, Default)]
 pub struct Drain {
-    shared: Arc<Shared>,
+    shared: Arc<DrainState>,
 }
 
-/// Sees the drain begin, and registers work that it should wait for. Cloning is cheap.
+/// Tells when the drain begins, and registers work that it waits for. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct DrainWatch {
-    shared: Arc<Shared>,
+    shared: Arc<DrainState>,
 }
 
-/// A piece of work under way: a connection, a request, a straggler. Dropping it ends it.
+/// A piece of work in progress: a connection, a request, a straggler. Dropping it ends it.
 #[derive(Debug)]
 pub struct Work {
-    shared: Arc<Shared>,
+    shared: Arc<DrainState>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct DrainState {
     draining: AtomicBool,
     started: Notify,
     work: AtomicUsize,
@@ -35,13 +35,13 @@ struct Shared {
 // === impl Drain ===
 
 impl Drain {
-    /// A trigger that has not been pulled.
+    /// A drain that has not begun.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A watcher of this trigger.
+    /// A watcher of this drain.
     #[must_use]
     pub fn watch(&self) -> DrainWatch {
         DrainWatch { shared: Arc::clone(&self.shared) }
@@ -53,7 +53,8 @@ impl Drain {
         self.shared.started.notify_waiters();
     }
 
-    /// Waits until no registered work is left, at most until the deadline, and returns how many pieces are still under way: the caller is about to cut them.
+    /// Waits until no registered work is left, at most until the deadline, and returns how many pieces are still in progress, which
+    /// the caller is about to cut.
     pub async fn wait_idle(&self, deadline: Duration) -> usize {
         let idle = async {
             loop {
@@ -70,7 +71,7 @@ impl Drain {
         self.in_flight()
     }
 
-    /// How many pieces of work are under way.
+    /// How many pieces of work are in progress.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.shared.work.load(Ordering::SeqCst)

@@ -38,7 +38,8 @@ pub struct FileWatch {
 pub enum FileEvent {
     /// It has new content. The first event of a readable file is its content.
     Changed(Vec<u8>),
-    /// It has vanished or cannot be read, and why, with the path. Reported once, until the reason changes or the file comes back.
+    /// It does not exist or cannot be read; the text has the path and the reason. Reported once, until the reason changes or the file
+    /// can be read again.
     Unreadable(String),
 }
 
@@ -118,7 +119,7 @@ impl FileWatch {
     fn content(&mut self, stamp: Stamp, content: Vec<u8>, settled: bool) -> Option<FileEvent> {
         let before = match self.seen.take() {
             Some(Seen::Content { content, .. }) => Some(content),
-            // Coming back is news even if the content is what it was: somebody was told that it was gone.
+            // Even the same content is reported, because the file was reported as unreadable before.
             Some(Seen::Unreadable { .. }) | None => None,
         };
         let news = before.as_ref() != Some(&content);
@@ -154,7 +155,7 @@ enum Look {
 }
 
 async fn read(path: &Path, known: Option<Stamp>) -> io::Result<Look> {
-    // One trip to the blocking pool: a network file system may hang there without holding up a worker.
+    // All of it in the blocking pool, where a network file system that hangs holds up no worker.
     let path = path.to_owned();
     let look = move || {
         let (stamp, settled) = stamp(&path)?;

@@ -1,12 +1,12 @@
-//! Open file descriptors: raises their limit as far as the system allows, and makes room for them before they are needed.
+//! Open file descriptors: raises their limit as far as the system allows, and enlarges their table before it is needed.
 
 use rustix::{
     io::fcntl_dupfd_cloexec,
     process::{Resource, Rlimit, getrlimit, setrlimit},
 };
 
-/// Descriptors that room is made for at most: 512 KiB of kernel memory.
-const ROOM: u64 = 1 << 16;
+/// The table is enlarged for at most so many descriptors, which takes 512 KiB of kernel memory.
+const PREALLOCATED_DESCRIPTORS: u64 = 1 << 16;
 
 /// The soft limit of open file descriptors before and after [`raise_open_files`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,20 +38,20 @@ pub fn raise_open_files() -> OpenFiles {
     }
 }
 
-/// Makes room in the table of the process for as many open file descriptors as its limit allows, at most 65,536.
+/// Enlarges the process's table of open file descriptors to as many as its limit allows, at most 65,536.
 ///
 /// A full table is doubled by the kernel, which then waits until no other thread reads the old one: whoever opens the
 /// 257th, 513th, 1025th, ... file or connection would wait for 4 to 16 ms, and all that its thread serves would as well.
-/// Where it cannot be done now, it is done when it is needed.
+/// Where this fails, the kernel enlarges the table when it has to.
 pub fn make_room_for_open_files() {
-    let most = getrlimit(Resource::Nofile).current.unwrap_or(ROOM).min(ROOM);
+    let most = getrlimit(Resource::Nofile).current.unwrap_or(PREALLOCATED_DESCRIPTORS).min(PREALLOCATED_DESCRIPTORS);
     // A duplicate with the highest number makes the table that long; it stays so when that is closed.
     let duplicate = std::io::pipe().and_then(|(any, _)| {
         let highest = i32::try_from(most.saturating_sub(1)).unwrap_or(i32::MAX);
         Ok(fcntl_dupfd_cloexec(any, highest)?)
     });
     if let Err(error) = duplicate {
-        tracing::debug!(%error, most, "no room made for open files: it is made when it is needed");
+        tracing::debug!(%error, most, "cannot enlarge the table of open files now: the kernel does when it has to");
     }
 }
 
@@ -64,8 +64,8 @@ mod tests {
         make_room_for_open_files();
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
         let size = status.lines().find_map(|line| line.strip_prefix("FDSize:")).unwrap();
-        let limit = getrlimit(Resource::Nofile).current.unwrap_or(ROOM);
-        assert!(size.trim().parse::<u64>().unwrap() >= limit.min(ROOM), "{size}");
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(PREALLOCATED_DESCRIPTORS);
+        assert!(size.trim().parse::<u64>().unwrap() >= limit.min(PREALLOCATED_DESCRIPTORS), "{size}");
     }
 
     #[test]

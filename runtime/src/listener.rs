@@ -1,5 +1,5 @@
-//! A listener for HTTP beside the data path: any router, behind bounds on connections, bodies and time. Clients that wait for
-//! something to happen are bounded apart, and one that owes its request makes room for another, so that a probe is always answered.
+//! HTTP listeners beside the data path: any router, with limits on connections, bodies and time. Long polls and event streams have a
+//! limit of their own, and an idle or slow connection gives way to a new one, so that a probe is always answered.
 
 use std::future::Future;
 use std::io;
@@ -24,8 +24,8 @@ use crate::tls::ServerTls;
 /// What a listener allows its clients. The defaults fit scrapers, probes and people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The most connections at a time beside those that wait, 128 by default. One more takes the place of the one that has been
-    /// longest without a whole request; only where all are being answered it waits in the listen queue.
+    /// The most connections at a time beside those with long polls and event streams, 128 by default. One more replaces the one that
+    /// has been longest without a whole request; where all are being answered it waits in the listen queue.
     pub connections: usize,
     /// The most requests at a time that wait for something to happen (long polls, event streams), 1024 by default; one more gets 503.
     pub waiting: usize,
@@ -37,7 +37,7 @@ pub struct Limits {
     pub idle_timeout: Duration,
 }
 
-/// Who asks: an extension of every request.
+/// The client's address: an extension of every request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 

@@ -29,10 +29,10 @@ pub struct Metrics {
     handle: PrometheusHandle,
 }
 
-/// Why there is no recorder.
+/// Why the recorder cannot be installed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum MetricsError {
-    /// Somebody else's recorder is in place.
+    /// Another recorder is installed.
     #[error("another metrics recorder was installed in this process first: {0}")]
     Occupied(String),
     /// The bucket bounds are refused.
@@ -115,7 +115,7 @@ fn render_build_info(text: &mut String) {
     );
 }
 
-/// A label value with what the text format wants escaped.
+/// A label value, escaped as the text format demands.
 pub(crate) fn label(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

@@ -10,18 +10,18 @@ use tokio::sync::Notify;
 /// The registry. Cloning shares it.
 #[derive(Debug, Clone, Default)]
 pub struct Readiness {
-    shared: Arc<Shared>,
+    shared: Arc<Registry>,
 }
 
 /// One part of the process that has to be ready before the whole is. Dropping it takes it out of the count.
 #[derive(Debug)]
 pub struct Gate {
-    shared: Arc<Shared>,
+    shared: Arc<Registry>,
     id: u64,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct Registry {
     state: Mutex<State>,
     changed: Notify,
 }
@@ -42,7 +42,7 @@ pub enum Part {
     Ready,
     /// It may not, for this reason.
     Pending(String),
-    /// There is no part of this name; these are there.
+    /// There is no part of this name; these are the names that there are.
     Unknown(Vec<String>),
 }
 
@@ -84,7 +84,7 @@ impl Readiness {
     /// Whether every gate is ready and the process is not draining.
     ///
     /// # Errors
-    /// Who is pending and why, in order of registration: `endpoints: no list yet; listener: starting`.
+    /// Which gates are pending and why, in order of registration: `endpoints: no list yet; listener: starting`.
     pub fn check(&self) -> Result<(), String> {
         let state = self.shared.state.lock();
         if state.draining {
@@ -105,12 +105,12 @@ impl Readiness {
         state.gates.values().filter(|gate| gate.name == name).find_map(|gate| gate.pending.clone())
     }
 
-    /// Sets what [`check_part`](Self::check_part) tells. Parts do not count for the whole: that is the gates' affair.
+    /// Sets the answers of [`check_part`](Self::check_part). Parts do not affect [`check`](Self::check), which gates decide.
     pub fn set_parts(&self, parts: BTreeMap<String, Result<(), String>>) {
         self.shared.state.lock().parts = Some(parts);
     }
 
-    /// The state of one part. While the process drains none is ready.
+    /// The state of one part. None is ready while the process drains.
     #[must_use]
     pub fn check_part(&self, name: &str) -> Part {
         let state = self.shared.state.lock();
@@ -155,7 +155,7 @@ impl Gate {
         self.set(None);
     }
 
-    /// This part is not ready; the reason is shown to whoever asks, so it should say what to look at.
+    /// This part is not ready. The reason is shown to operators, so it should say what to look at.
     pub fn set_not_ready(&self, reason: impl Into<String>) {
         self.set(Some(reason.into()));
     }

@@ -6,8 +6,8 @@ pub const HIDDEN: &str = "***";
 /// What ends a URL within a text, besides white space.
 const ENDS: &[char] = &['"', '<', '>', '`'];
 
-/// The text, with `***` in place of the password in every URL that is in it: `https://user:***@host/path`. Who has no password
-/// may have a token for a name, which is not shown either.
+/// The text, with `***` in place of the password in every URL within it: `https://user:***@host/path`. A user name without a
+/// password is hidden as well, because it may be a token.
 #[must_use]
 pub fn urls(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
@@ -38,7 +38,7 @@ fn credentials(text: &str) -> Option<usize> {
     if let Some(at) = authority.rfind('@') {
         return Some(at);
     }
-    // A password with a slash in it makes an invalid URL, which is what an error shows. It is told by what would be no port.
+    // A password with a slash makes the URL invalid, and errors show such URLs. It is recognised by a port that is no number.
     let no_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.contains(|c: char| !c.is_ascii_digit()));
     url.rfind('@').filter(|_| no_port && !authority.ends_with(']'))
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
-/// A second signal so soon is the first one once more: timeout(1) sends SIGTERM to the process and to its group, and so may a shell.
-const ECHO: Duration = Duration::from_millis(100);
+/// A second signal within this time is taken for the first one: timeout(1) sends SIGTERM to the process and to its group, and so may a
+/// shell.
+const DUPLICATE_WINDOW: Duration = Duration::from_millis(100);
 
 /// What a signal asks the process to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +60,7 @@ impl Signals {
             let request = match (name, self.draining) {
                 ("SIGHUP", _) => Request::Reload,
                 (_, None) => Request::Drain,
-                (_, Some(first)) if first.elapsed() < ECHO => {
+                (_, Some(first)) if first.elapsed() < DUPLICATE_WINDOW => {
                     tracing::info!(signal = name, "signal received within 100 ms of the first, and taken for the same");
                     continue;
                 }

@@ -71,8 +71,7 @@ pub fn parse(text: &str) -> Result<u64, SizeError> {
     if fraction.is_empty() {
         return Ok(bytes);
     }
-    // Twelve digits after the point are more than a byte of a terabyte, and keep the product within 128 bits. A binary fraction may
-    // need more (2^-40), but nobody writes those.
+    // Twelve digits after the point tell single bytes of a terabyte apart, and keep the product within 128 bits.
     if fraction.len() > 12 {
         return Err(SizeError::NotWhole(text.to_owned()));
     }

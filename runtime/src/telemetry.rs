@@ -18,7 +18,7 @@ use tracing_subscriber::{Layer, Registry, fmt as log, reload};
 pub enum Level {
     /// Something failed that someone has to look at.
     Error,
-    /// Something is wrong and was coped with.
+    /// Something is wrong, but the process goes on without it.
     Warn,
     /// What an operator wants to know of a healthy process.
     #[default]
@@ -68,20 +68,20 @@ static INSTALLED: OnceLock<Telemetry> = OnceLock::new();
 /// with the level set anew and the first call's format. It never panics, so tests in one process may each call it.
 pub fn init(level: Level, format: Format) -> Telemetry {
     let telemetry = INSTALLED.get_or_init(|| install(format)).clone();
-    // Detached means that somebody else's logger rules here, and then its own level does too.
+    // It fails where another logger is installed, whose level then holds.
     let _ = telemetry.set_level(level);
     telemetry
 }
 
 fn install(format: Format) -> Telemetry {
-    // The bridge from `log` fixes its own ceiling at installation, so it starts open; the level asked for is set right after.
+    // The bridge from `log` keeps the highest level that it is installed with. The requested level is set right after.
     let (filter, handle) = reload::Layer::new(LevelFilter::TRACE);
     let layer = log::layer().with_writer(move || Lines { out: io::stderr(), format });
     let layer = match format {
         Format::Text => layer.with_ansi(false).boxed(),
         Format::Json => layer.json().flatten_event(true).boxed(),
     };
-    // It logs an error for every request that fails; whoever asked says so once, and how it goes on.
+    // This target logs an error for every request that fails, which the caller logs as well, with what it does about it.
     let layer = layer.with_filter(filter_fn(|metadata| metadata.target() != "kube_client::client::builder"));
     let installed = tracing_subscriber::registry().with(filter).with(layer).try_init();
     if let Err(error) = installed {
@@ -90,18 +90,18 @@ fn install(format: Format) -> Telemetry {
     Telemetry { filter: handle, level: Arc::new(Mutex::new(Level::Trace)) }
 }
 
-/// Writes each event as one line: what a peer sent may be part of it and must not look like another line, or steer a terminal.
-/// Credentials in URLs are not part of it, wherever they come from.
+/// Writes each event as one line. Bytes of a peer may be part of it: they must neither look like another line nor control a
+/// terminal. Credentials in URLs are hidden, wherever they come from.
 struct Lines<W> {
     out: W,
     format: Format,
 }
 
-/// How the logger's JSON begins, and what it is called here: as in every JSON of this process, the access log's too.
+/// The logger's field for the time, and its name in all JSON of this process, the access log included.
 const TIME: (&[u8], &[u8]) = (b"{\"timestamp\":", b"{\"time\":");
 
 impl<W: io::Write> io::Write for Lines<W> {
-    /// The logger hands over one whole event at a time, ending with its line feed.
+    /// The logger writes one whole event at a time, with the line feed at its end.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let length = event.len();
         let redacted = without_credentials(event);
@@ -115,7 +115,7 @@ impl<W: io::Write> io::Write for Lines<W> {
         out.extend(begin);
         for byte in rest {
             match byte {
-                // The only one that JSON leaves as it is.
+                // The only control character that JSON does not escape.
                 0x7f if self.format == Format::Json => out.extend(b"\\u007f"),
                 byte if byte.is_ascii_control() => out.extend(byte.escape_ascii()),
                 byte => out.push(*byte),
@@ -131,9 +131,9 @@ impl<W: io::Write> io::Write for Lines<W> {
     }
 }
 
-/// The event, if there are credentials in it that must not be.
+/// The event without credentials, if it has any.
 fn without_credentials(event: &[u8]) -> Option<String> {
-    // Most have no URL.
+    // Most events have no URL.
     let text = event.contains(&b'@').then(|| std::str::from_utf8(event).ok())?.filter(|text| text.contains("://"))?;
     Some(crate::redact::urls(text)).filter(|redacted| redacted != text)
 }
@@ -141,7 +141,7 @@ fn without_credentials(event: &[u8]) -> Option<String> {
 // === impl Telemetry ===
 
 impl Telemetry {
-    /// The level that holds now.
+    /// The current level.
     #[must_use]
     pub fn level(&self) -> Level {
         *self.level.lock()
@@ -152,7 +152,7 @@ impl Telemetry {
     /// # Errors
     /// Somebody else installed a logger in this process before [`init`].
     pub fn set_level(&self, level: Level) -> Result<(), Detached> {
-        // Held across both, so that what `level` tells is what the logger does.
+        // Locked across both, so that `level` returns what the logger uses.
         let mut current = self.level.lock();
         self.filter.reload(LevelFilter::from(level)).map_err(|_| Detached)?;
         *current = level;

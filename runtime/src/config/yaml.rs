@@ -1,4 +1,4 @@
-//! YAML text to a value, strictly: duplicate keys, keys that are not text, tags and bombs are refused where they stand.
+//! Parses YAML strictly: duplicate keys, keys that are not text, tags and alias bombs are refused, with their position.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -12,7 +12,7 @@ use super::Problem;
 /// The largest text that is read: 4 MiB.
 pub const MAX_TEXT: usize = 4 << 20;
 
-/// The most values a file may hold once its aliases are followed: a million. It ends alias bombs.
+/// The most values a file may hold once its aliases are followed: a million. More is taken for an alias bomb.
 pub const MAX_NODES: usize = 1_000_000;
 
 /// Parses a YAML (or JSON) text of one document. An empty text is `null`; aliases and merge keys (`<<`) are resolved.

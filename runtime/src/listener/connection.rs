@@ -1,5 +1,5 @@
-//! The connections of a listener: accepted where there is room, and how long a peer may keep one without finishing a request or
-//! reading an answer.
+//! The connections of a listener: accepts them within the limits, and closes those that neither finish a request nor read an answer
+//! in time.
 
 use std::future::Future;
 use std::io;
@@ -21,59 +21,59 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::room::{Place, Room, Visit, WaitingRoom};
+use super::room::{ConnectionHandle, Connections, Slot, WaitingRoom};
 use super::transport::{Secure, Transport};
 use super::{Limits, Peer};
 use crate::accept::{After, Errors, PAUSE};
 use crate::tls::ServerTls;
 
 /// How long an idle connection may still bring a request after the listener has begun to close: one may be on its way.
-const LAST_CHANCE: Duration = Duration::from_secs(1);
+const CLOSING_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A listener whose connections each have a place in a room.
+/// A listener whose connections are counted against its limits.
 pub(super) struct GuardedListener {
     /// What logs call it.
     name: &'static str,
-    /// None once it is closed.
+    /// `None` once it is closed.
     listener: Option<TcpListener>,
     address: SocketAddr,
-    room: Arc<Room>,
+    room: Arc<Connections>,
     errors: Errors,
     /// None speaks in clear.
     secure: Option<Secure>,
 }
 
-/// A connection with a deadline for whatever the peer owes.
+/// A connection with a deadline for what the peer has to do next.
 pub(super) struct Guarded {
     stream: Transport,
     limits: Limits,
-    place: Place,
+    place: Slot,
     /// How many requests had begun at the last read.
     begun: usize,
     read: Phase,
-    /// Whether a byte of the request that is owed has come.
+    /// Whether a byte of the expected request has arrived.
     heard: bool,
-    /// Whether the deadline heeds that the listener closes.
+    /// Whether the deadline has been shortened because the listener closes.
     closing: bool,
     read_deadline: Pin<Box<Sleep>>,
     write_deadline: Option<Pin<Box<Sleep>>>,
 }
 
-/// What a handler's request learns of its connection.
+/// What a handler learns about the connection of its request.
 #[derive(Debug, Clone)]
 pub(super) struct Accepted {
-    visit: Visit,
+    visit: ConnectionHandle,
     peer: Peer,
 }
 
-/// What the peer of a connection owes next.
+/// What is expected next of the peer of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// The first byte of a request.
     Idle,
-    /// The rest of it.
+    /// The rest of the request.
     Reading,
-    /// Nothing: its request is being handled.
+    /// Nothing, because its request is being handled.
     Handling,
 }
 
@@ -125,7 +125,7 @@ impl GuardedListener {
             name,
             listener: Some(listener),
             address,
-            room: Room::new(limits),
+            room: Connections::new(limits),
             errors: Errors::default(),
             secure: None,
         }
@@ -136,7 +136,7 @@ impl GuardedListener {
         self.secure = Some(Secure::new(self.name, tls));
     }
 
-    pub(super) fn room(&self) -> &Arc<Room> {
+    pub(super) fn room(&self) -> &Arc<Connections> {
         &self.room
     }
 
@@ -206,12 +206,12 @@ impl Connected<IncomingStream<'_, GuardedListener>> for Accepted {
 // === impl Guarded ===
 
 impl Guarded {
-    fn new(stream: Transport, place: Place, limits: Limits) -> Self {
+    fn new(stream: Transport, place: Slot, limits: Limits) -> Self {
         Self {
             stream,
             limits,
             place,
-            // A new connection owes a request at once, not a minute later.
+            // A new connection is to send a request at once, not within the idle time-out.
             begun: 0,
             read: Phase::Reading,
             heard: false,
@@ -244,7 +244,7 @@ impl Guarded {
         }
         if !self.heard && !self.closing && self.place.room().is_closing() {
             self.closing = true;
-            let soon = Instant::now() + LAST_CHANCE;
+            let soon = Instant::now() + CLOSING_IDLE_TIMEOUT;
             if soon < self.read_deadline.deadline() {
                 self.read_deadline.as_mut().reset(soon);
             }
@@ -252,7 +252,7 @@ impl Guarded {
         Ok(())
     }
 
-    /// Lets a write wait for the peer, but not for ever.
+    /// Limits how long a write may wait for the peer.
     fn bound_write<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if result.is_ready() {
             self.write_deadline = None;
@@ -273,7 +273,7 @@ impl AsyncRead for Guarded {
         if handling > 0 {
             this.enter(Phase::Handling);
         } else if this.read == Phase::Handling || this.begun != begun {
-            // A request may have come and gone between two reads.
+            // A request may have been received and answered between two reads.
             this.read = Phase::Handling;
             this.enter(Phase::Idle);
         }

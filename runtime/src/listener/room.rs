@@ -1,4 +1,5 @@
-//! Who may stay: how many connections a listener has, which of them wait for something to happen, and which one makes room for another.
+//! The limits of a listener: how many connections it has, which of them are long polls or event streams, and which one gives way to a
+//! new one.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,32 +17,32 @@ use super::Limits;
 
 /// The connections of a listener.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct Connections {
     limits: Limits,
     began: Instant,
-    seats: Mutex<HashMap<u64, Arc<Seat>>>,
+    seats: Mutex<HashMap<u64, Arc<ConnectionState>>>,
     next: AtomicU64,
-    /// For the loop that accepts: somebody has left, waits now, or may be asked to leave.
-    may_fit: Notify,
+    /// Wakes the accept loop when a connection has ended, has become a long poll, or may be closed.
+    slot_available: Notify,
     waiting: Arc<Semaphore>,
     closing: AtomicBool,
-    /// No connection comes any more.
+    /// Whether no further connection is accepted.
     closed: AtomicBool,
-    /// For whoever waits for the beginning of the end, and for the end.
+    /// Wakes those who wait for `closing`, and for the last connection to end.
     changed: Notify,
 }
 
-/// A connection's place; dropping it is leaving.
+/// The slot that a connection takes; dropping it frees the slot.
 #[derive(Debug)]
-pub(super) struct Place {
-    room: Arc<Room>,
+pub(super) struct Slot {
+    room: Arc<Connections>,
     id: u64,
-    seat: Arc<Seat>,
+    seat: Arc<ConnectionState>,
 }
 
-/// What is known of a connection.
+/// The state of a connection.
 #[derive(Debug, Default)]
-struct Seat {
+struct ConnectionState {
     /// Requests being handled now.
     handling: AtomicUsize,
     /// Of these, requests whose body has not come in yet.
@@ -50,52 +51,52 @@ struct Seat {
     waiting: AtomicUsize,
     /// Requests ever begun; it wraps around, only a difference counts.
     begun: AtomicUsize,
-    /// When the last whole request was there (before the first: when the connection came), in nanoseconds since the room began.
+    /// When the last whole request had arrived (before the first: when the connection was accepted), in nanoseconds since `began`.
     whole: AtomicU64,
-    /// Told to go.
+    /// Whether it is to be closed for another one.
     cut: AtomicBool,
     waker: AtomicWaker,
 }
 
-/// What a request's handling knows of its connection.
+/// The connection of a request that is being handled.
 #[derive(Debug, Clone)]
-pub(super) struct Visit {
-    room: Arc<Room>,
-    seat: Arc<Seat>,
+pub(super) struct ConnectionHandle {
+    room: Arc<Connections>,
+    seat: Arc<ConnectionState>,
 }
 
 /// Counts a request as being handled for as long as it lives.
-pub(super) struct Handling(Visit);
+pub(super) struct Handling(ConnectionHandle);
 
-/// Counts a request's body as not there yet for as long as it lives.
-pub(super) struct Unfinished(Visit);
+/// Counts a request's body as incomplete for as long as it lives.
+pub(super) struct Unfinished(ConnectionHandle);
 
-/// Where requests that wait for something to happen say so: an extension of every request. They have a bound of their own
-/// ([`Limits::waiting`]), so that no number of them keeps others out.
+/// Where long polls and event streams register: an extension of every request. They have a limit of their own ([`Limits::waiting`]),
+/// so that no number of them keeps others out.
 #[derive(Debug, Clone)]
-pub struct WaitingRoom(pub(super) Visit);
+pub struct WaitingRoom(pub(super) ConnectionHandle);
 
-/// A request that waits; it ends with this.
+/// A registered long poll or event stream; dropping it ends its registration.
 #[must_use = "dropping it ends the waiting"]
 pub struct Waiter {
-    visit: Visit,
+    visit: ConnectionHandle,
     _permit: OwnedSemaphorePermit,
 }
 
-/// As many requests wait as may. As a response: 503, to be tried again.
+/// As many long polls and event streams as are allowed are open already. As a response: 503, to be tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
 
-// === impl Room ===
+// === impl Connections ===
 
-impl Room {
+impl Connections {
     pub(super) fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self {
             limits,
             began: Instant::now(),
             seats: Mutex::default(),
             next: AtomicU64::new(0),
-            may_fit: Notify::new(),
+            slot_available: Notify::new(),
             waiting: Arc::new(Semaphore::new(limits.waiting)),
             closing: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -107,19 +108,18 @@ impl Room {
         self.limits
     }
 
-    /// A place for a connection. Where all are taken, the one that has been longest without a whole request goes; where each of
-    /// them is being answered, this waits until one is. Those that wait are not counted, so there are at most as many connections
-    /// as may be of both kinds.
-    pub(super) async fn enter(self: &Arc<Self>) -> Place {
+    /// A slot for a connection. Where all are taken, the connection that has been longest without a whole request is closed; where
+    /// all are being answered, this waits until one has been. Long polls and event streams are not counted here.
+    pub(super) async fn enter(self: &Arc<Self>) -> Slot {
         loop {
             if let Some(place) = self.try_enter() {
                 return place;
             }
-            self.may_fit.notified().await;
+            self.slot_available.notified().await;
         }
     }
 
-    fn try_enter(self: &Arc<Self>) -> Option<Place> {
+    fn try_enter(self: &Arc<Self>) -> Option<Slot> {
         let mut seats = self.seats.lock();
         let counted = || seats.values().filter(|seat| !seat.is_waiting() && !seat.is_cut());
         if counted().count() >= self.limits.connections {
@@ -128,14 +128,14 @@ impl Room {
             oldest.cut.store(true, Ordering::Release);
             oldest.waker.wake();
         }
-        let (id, seat) = (self.next.fetch_add(1, Ordering::Relaxed), Arc::new(Seat::default()));
+        let (id, seat) = (self.next.fetch_add(1, Ordering::Relaxed), Arc::new(ConnectionState::default()));
         seat.whole.store(self.now(), Ordering::Relaxed);
         seats.insert(id, seat.clone());
         drop(seats);
-        Some(Place { room: self.clone(), id, seat })
+        Some(Slot { room: self.clone(), id, seat })
     }
 
-    /// From now on answers end their connections, and idle connections end by themselves.
+    /// Makes every answer the last of its connection, and lets idle connections end.
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Release);
         self.changed.notify_waiters();
@@ -146,18 +146,18 @@ impl Room {
         self.closing.load(Ordering::Acquire)
     }
 
-    /// Waits until it closes.
+    /// Waits for [`close`](Self::close).
     pub(super) async fn closing(&self) {
         self.changed_to(|| self.is_closing()).await;
     }
 
-    /// No connection comes any more.
+    /// Notes that no further connection is accepted.
     pub(super) fn closed(&self) {
         self.closed.store(true, Ordering::Release);
         self.changed.notify_waiters();
     }
 
-    /// Waits until it is closed and nobody is here.
+    /// Waits until no further connection is accepted and the last has ended.
     pub(super) async fn empty(&self) {
         self.changed_to(|| self.closed.load(Ordering::Acquire) && self.seats.lock().is_empty()).await;
     }
@@ -180,15 +180,15 @@ impl Room {
     }
 }
 
-// === impl Place ===
+// === impl Slot ===
 
-impl Place {
-    pub(super) fn room(&self) -> &Arc<Room> {
+impl Slot {
+    pub(super) fn room(&self) -> &Arc<Connections> {
         &self.room
     }
 
-    /// Whether this connection has to make room for another one; the task that asks last is woken when it has to, and when the
-    /// room closes.
+    /// Whether this connection has to give way to another one. The task that asked last is woken when it has to, and when the listener
+    /// closes.
     pub(super) fn is_cut(&self, cx: &std::task::Context<'_>) -> bool {
         self.seat.waker.register(cx.waker());
         self.seat.is_cut()
@@ -199,22 +199,22 @@ impl Place {
         (self.seat.handling.load(Ordering::Acquire), self.seat.begun.load(Ordering::Acquire))
     }
 
-    pub(super) fn visit(&self) -> Visit {
-        Visit { room: self.room.clone(), seat: self.seat.clone() }
+    pub(super) fn visit(&self) -> ConnectionHandle {
+        ConnectionHandle { room: self.room.clone(), seat: self.seat.clone() }
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         self.room.seats.lock().remove(&self.id);
-        self.room.may_fit.notify_one();
+        self.room.slot_available.notify_one();
         self.room.changed.notify_waiters();
     }
 }
 
-// === impl Seat ===
+// === impl ConnectionState ===
 
-impl Seat {
+impl ConnectionState {
     fn is_waiting(&self) -> bool {
         self.waiting.load(Ordering::Acquire) > 0
     }
@@ -223,20 +223,20 @@ impl Seat {
         self.cut.load(Ordering::Acquire)
     }
 
-    /// Nobody waits for an answer to a whole request here.
+    /// Whether it may be closed for another one: no whole request is being answered.
     fn may_go(&self) -> bool {
         self.handling.load(Ordering::Acquire) <= self.unfinished.load(Ordering::Acquire)
     }
 }
 
-// === impl Visit ===
+// === impl ConnectionHandle ===
 
-impl Visit {
+impl ConnectionHandle {
     pub(super) fn is_closing(&self) -> bool {
         self.room.is_closing()
     }
 
-    /// A request has come in, with all of its body or without.
+    /// Notes a request, whose body has arrived as a whole or not.
     pub(super) fn begin(&self, whole: bool) -> (Handling, Option<Unfinished>) {
         let unfinished = (!whole).then(|| {
             self.seat.unfinished.fetch_add(1, Ordering::AcqRel);
@@ -250,7 +250,7 @@ impl Visit {
         (Handling(self.clone()), unfinished)
     }
 
-    /// A request that was on its way when its connection was told to go is answered all the same.
+    /// Notes that a request has arrived as a whole. It is answered even if its connection was to be closed for another one.
     fn whole(&self) {
         self.seat.cut.store(false, Ordering::Release);
         self.seat.whole.store(self.room.now(), Ordering::Relaxed);
@@ -262,7 +262,7 @@ impl Drop for Handling {
         self.0.seat.handling.fetch_sub(1, Ordering::AcqRel);
         // The time of an idle connection begins now, and whoever ended an answer that was streamed need not look at the connection again.
         self.0.seat.waker.wake();
-        self.0.room.may_fit.notify_one();
+        self.0.room.slot_available.notify_one();
     }
 }
 
@@ -276,15 +276,15 @@ impl Drop for Unfinished {
 // === impl WaitingRoom ===
 
 impl WaitingRoom {
-    /// From now on the request waits, until the waiter is dropped. Responses whose length is not known are taken for waiting
-    /// without being told.
+    /// Registers the request as a long poll or event stream, until the waiter is dropped. Responses of unknown length register by
+    /// themselves.
     ///
     /// # Errors
-    /// As many wait already as may.
+    /// The limit is reached.
     pub fn enter(&self) -> Result<Waiter, Full> {
         let permit = Arc::clone(&self.0.room.waiting).try_acquire_owned().map_err(|_| Full)?;
         self.0.seat.waiting.fetch_add(1, Ordering::AcqRel);
-        self.0.room.may_fit.notify_one();
+        self.0.room.slot_available.notify_one();
         Ok(Waiter { visit: self.0.clone(), _permit: permit })
     }
 }
@@ -305,7 +305,7 @@ impl fmt::Debug for Waiter {
 
 impl IntoResponse for Full {
     fn into_response(self) -> Response {
-        let why = "as many clients wait here as may: ask without waiting, or try again later\n";
+        let why = "too many long polls and event streams are open: ask without waiting, or try again later\n";
         (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")], why).into_response()
     }
 }
@@ -316,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_request_that_was_on_its_way_when_its_connection_was_told_to_go_is_answered() {
-        let room = Room::new(Limits { connections: 2, ..Limits::default() });
+        let room = Connections::new(Limits { connections: 2, ..Limits::default() });
         let [asks, silent] = [(); 2].map(|()| room.try_enter().expect("there is room"));
         let others = [(); 2].map(|()| room.try_enter().expect("one of the first two makes room"));
         assert!(asks.seat.is_cut() && silent.seat.is_cut() && others.iter().all(|other| !other.seat.is_cut()));
