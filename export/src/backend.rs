@@ -25,15 +25,15 @@ use snapshot::Endpoint;
 pub use template::{InvalidTemplate, NameTemplate};
 use units::Unit;
 
-/// What becomes of a catalog: which of its ports and endpoints count, and how backends are called. The default is what a
-/// plain export does: every port, ready endpoints, `<service>-<port>`.
+/// How backends are made from a catalog: which ports and endpoints they have, and how they are named. By default every port and its
+/// ready endpoints, named `<service>-<port>`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Model {
-    /// How backends are called.
+    /// How backends are named.
     pub names: NameTemplate,
-    /// Which endpoints count.
+    /// Which endpoints are members.
     pub members: Members,
-    /// Which ports count; empty: all.
+    /// Which ports have backends; all where it is empty.
     pub ports: Vec<PortChoice>,
 }
 
@@ -47,21 +47,21 @@ pub struct Backend {
     pub entry: Arc<Entry>,
     /// The port's name and transport protocol.
     pub port: Port,
-    /// The number that its endpoints listen on; where they differ, the lowest. While there is none, the one that they had
-    /// last, else the one that the Service says.
+    /// The port number that its endpoints listen on; where they differ, the lowest. While it has no endpoint, the number of its last
+    /// ones, else the one of the Service.
     pub number: u16,
     /// The Service's own number for the port (`spec.ports[].port`); 0 where that is not known.
     pub service_port: u16,
-    /// What is spoken on the port.
+    /// The application protocol of the port.
     pub application: Application,
     /// The port's `appProtocol` as it is written; empty where there is none.
     pub app_protocol: Arc<str>,
-    /// Its endpoints, ordered by address; none while nobody counts as a member.
+    /// Its endpoints, ordered by address; none while no endpoint is a member.
     pub endpoints: Vec<Endpoint>,
 }
 
 impl Model {
-    /// The backends of a catalog, ordered by name. `names` remembers who holds which name; keep it from one call to the next.
+    /// The backends of a catalog, ordered by name. `names` holds the names that are taken; pass the same value to each call.
     #[must_use]
     pub fn backends(&self, catalog: &Catalog, names: &mut Names) -> Vec<Backend> {
         names.ports.update(catalog);
@@ -82,14 +82,14 @@ impl Model {
 }
 
 impl Backend {
-    /// Which of its endpoints are to get nothing new: those that terminate, while another one is ready. Where none is, they
-    /// serve, as kube-proxy has it.
+    /// Which of its endpoints are draining and to get no new requests: those that terminate, while another one is ready. Where none is
+    /// ready, they serve, as with kube-proxy.
     pub fn draining(&self) -> impl Fn(&Endpoint) -> bool {
         let any_ready = self.endpoints.iter().any(|endpoint| endpoint.conditions.ready);
         move |endpoint| any_ready && endpoint.conditions.terminating && !endpoint.conditions.ready
     }
 
-    /// Its Service's labels and annotations come from here.
+    /// The name of its Service.
     #[must_use]
     pub fn service(&self) -> &str {
         &self.entry.key.name

@@ -1,8 +1,8 @@
-//! The other end of a store: pulls what was written there into files, whole, verified, and only when it changed.
+//! The bridge: pulls from a store what was exported there, into files, as a whole, verified, and only when it has changed.
 //!
-//! Rule: the bridge verifies the manifest's sha256, and without a manifest whether it can be such a file at all. While it is
-//! not (a writer is between manifest and file, or was overtaken; something else answers in the store's place), what was
-//! pulled before stays, and readiness says why.
+//! Rule: the bridge verifies the manifest's sha256, and without a manifest whether the content can be such a file at all. While it
+//! cannot (a writer is between manifest and file, or was overtaken, or something else answers in the store's place), the files that
+//! were pulled before stay, and readiness says why.
 
 mod content;
 
@@ -20,17 +20,17 @@ use tokio::time::sleep;
 
 use crate::{
     metrics::{BRIDGE_IN_SYNC, PULLS},
-    sink::{Connect, Document, Fetched, Manifest, Sink, SinkError, Source, Target, Trouble, Writer, sha256},
+    sink::{Connect, Document, Fetched, Manifest, Sink, SinkError, SinkErrorKind, Source, Target, Writer, sha256},
 };
 
-/// Most files of a set.
+/// The most files of a set.
 const MAX_FILES: usize = 10_000;
 
-/// Most bytes of all files of a set (256 MiB).
+/// The most bytes of all files of a set (256 MiB).
 const MAX_BYTES: usize = 256 << 20;
 
-/// For so long files may differ from their manifest because a writer is between the two.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long files may differ from their manifest before it is reported: a writer may be between the two.
+const MISMATCH_GRACE: Duration = Duration::from_secs(5);
 
 /// The first delay after a failure, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(15));
@@ -44,11 +44,11 @@ pub struct Config {
     pub from: Target,
     /// Where to: a file or a directory of this machine.
     pub to: Target,
-    /// How often is looked.
+    /// The interval between two pulls.
     pub interval: Duration,
-    /// A file without a manifest is not taken.
+    /// Whether a file without a manifest is refused.
     pub require_manifest: bool,
-    /// How long one look may take.
+    /// How long one pull may take.
     pub timeout: Duration,
 }
 
@@ -70,10 +70,10 @@ struct Pulled {
     bytes: Bytes,
 }
 
-/// What one look brought.
+/// The result of one pull.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pull {
-    /// New bytes, which are in their place.
+    /// The files were new, and are written.
     Written,
     /// Nothing new.
     Unchanged,
@@ -91,7 +91,7 @@ impl Bridge {
     pub fn new(config: Config, connect: &Connect, gate: Gate) -> Result<Self, SinkError> {
         let refused = |target: &Target, what: &str| SinkError {
             place: target.to_string(),
-            kind: Trouble::Refused,
+            kind: SinkErrorKind::Refused,
             what: what.into(),
         };
         if !matches!(config.to, Target::File { .. }) {
@@ -112,8 +112,8 @@ impl Bridge {
         Ok(Self { config, source, sink, gate, pulled: BTreeMap::new(), manifest: None })
     }
 
-    /// Pulls until the drain. Once files are there it stays ready while the store is away or says nothing: they are still good.
-    /// What the store has instead of files is told.
+    /// Pulls until the drain. Once it has files it stays ready while the store is unavailable or empty, because they are still good. It
+    /// is not ready while the store has something else in their place.
     pub async fn run(mut self, drain: DrainWatch) {
         let mut backoff = Backoff::new(RETRY.0, 2.0, RETRY.1);
         let mut said = String::new();
@@ -143,8 +143,8 @@ impl Bridge {
                 Err(error) => format!("{error}: what was pulled before stays"),
             };
             differs_since = matches!(pulled, Ok(Pull::Mismatch)).then(|| differs_since.unwrap_or_else(Instant::now));
-            let lasts = differs_since.is_some_and(|since| since.elapsed() >= PATIENCE);
-            let wrong = matches!(&pulled, Err(error) if error.kind == Trouble::Refused);
+            let lasts = differs_since.is_some_and(|since| since.elapsed() >= MISMATCH_GRACE);
+            let wrong = matches!(&pulled, Err(error) if error.kind == SinkErrorKind::Refused);
             has_files |= good;
             if good {
                 self.gate.set_ready();
@@ -164,7 +164,7 @@ impl Bridge {
                     backoff.reset();
                     self.config.interval
                 }
-                // A writer is between the manifest and the files: soon it is not.
+                // A writer is between the manifest and the files, and will soon have finished.
                 Ok(Pull::Missing | Pull::Mismatch) => backoff.next_delay().min(self.config.interval),
                 Err(_) => backoff.next_delay().max(self.config.interval),
             };
@@ -178,7 +178,7 @@ impl Bridge {
     /// Pulls once, with retries within this time.
     ///
     /// # Errors
-    /// Why there is nothing that could be pulled.
+    /// Why nothing could be pulled.
     pub async fn once(mut self, limit: Duration) -> Result<(), String> {
         let deadline = Instant::now() + limit;
         let mut backoff = Backoff::new(RETRY.0, 2.0, RETRY.1);
@@ -198,7 +198,7 @@ impl Bridge {
         }
     }
 
-    /// Looks once.
+    /// Makes one attempt to pull.
     ///
     /// # Errors
     /// The store cannot be read, or the files cannot be written.
@@ -209,7 +209,7 @@ impl Bridge {
             Ok(pull) => pull,
             Err(_elapsed) => {
                 let what = format!("no answer within {limit:?}");
-                Err(SinkError { place, kind: Trouble::Unavailable, what })
+                Err(SinkError { place, kind: SinkErrorKind::Unavailable, what })
             }
         }
     }
@@ -260,15 +260,15 @@ impl Bridge {
             .collect();
         let writer = Writer { cluster: "".into(), id: "bridge".into(), term: None };
         let done = self.sink.put(&documents, &writer, None).await?;
-        // What is in the directory is read again the next time: somebody may have changed or removed it.
+        // The directory is read again at the next pull, because somebody may have changed it.
         self.sink.forget();
         Ok(if done.written + done.removed > 0 { Pull::Written } else { Pull::Unchanged })
     }
 
-    /// Without a manifest: whether it can be the file.
+    /// Checks, without a manifest, whether the content can be the file.
     async fn check(&self, name: &str, file: &Pulled) -> Result<(), SinkError> {
         let (there, here, file) = (name.to_owned(), self.config.to.file_name(), file.clone());
-        // To read a large file takes a moment, and nobody is to wait for that.
+        // Parsing a large file takes a while, so it does not run on a worker.
         let by_url = matches!(self.config.from, Target::Http { .. });
         let check = move || content::check(&[&there, &here], file.media_type.as_deref(), by_url, &file.bytes);
         let checked = tokio::task::spawn_blocking(check).await;
@@ -279,9 +279,9 @@ impl Bridge {
     async fn fetch_manifest(&mut self) -> Result<Option<Manifest>, SinkError> {
         let fetched = self.fetch(&self.source.manifest(), self.manifest.clone()).await;
         let fetched = match fetched {
-            // It may be that only the file may be read.
+            // Perhaps only the file may be read.
             Err(error)
-                if matches!(error.kind, Trouble::Denied | Trouble::Refused)
+                if matches!(error.kind, SinkErrorKind::Denied | SinkErrorKind::Refused)
                     && !self.config.require_manifest
                     && !self.config.from.is_set() =>
             {
@@ -294,7 +294,7 @@ impl Bridge {
         parsed.map_err(|why| self.refused(format!("{}: {why}", self.source.manifest())))
     }
 
-    /// The file with this key: the one that was pulled before, if it is still that.
+    /// The file with this key; the one that was pulled before, if it has not changed.
     async fn fetch(&self, key: &str, before: Option<Pulled>) -> Result<Option<Pulled>, SinkError> {
         let tag = before.as_ref().and_then(|before| before.tag.as_deref());
         Ok(match self.source.fetch(key, tag).await? {
@@ -302,12 +302,12 @@ impl Bridge {
             Fetched::Same => before,
             Fetched::Missing => None,
             Fetched::NoFile(why) => {
-                return Err(SinkError { place: self.source.shown(key), kind: Trouble::Refused, what: why });
+                return Err(SinkError { place: self.source.shown(key), kind: SinkErrorKind::Refused, what: why });
             }
         })
     }
 
     fn refused(&self, what: String) -> SinkError {
-        SinkError { place: self.config.from.to_string(), kind: Trouble::Refused, what }
+        SinkError { place: self.config.from.to_string(), kind: SinkErrorKind::Refused, what }
     }
 }

@@ -1,7 +1,7 @@
-//! The shrink guard: endpoints that are gone without anybody having seen them go are kept, if they are many.
+//! The shrink guard: keeps endpoints that have vanished without a deletion event, if there are many of them.
 //!
-//! Rule: it concerns losses inferred from a complete list or a restart (more than 10 and more than 30 %), never deletions
-//! that the watch told.
+//! Rule: it concerns losses that are inferred from a complete list or a restart (more than 10 and more than 30 %), never deletions
+//! that the watch has reported.
 //!
 //! Pure: catalogs and `now` in, catalogs out.
 
@@ -18,13 +18,13 @@ use controlplane::{
 };
 use serde::Serialize;
 
-/// So many endpoints may always go: small exports change by large shares.
-pub const FEW: usize = 10;
+/// So many endpoints may always vanish, because small exports change by large shares.
+pub const ALWAYS_PERMITTED: usize = 10;
 
-/// What may go without having been seen to go.
+/// How many endpoints may vanish without a deletion event.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Limits {
-    /// The largest share of all endpoints, 0 to 1, where it is more than [`FEW`]; 1 permits everything.
+    /// The largest share of all endpoints, 0 to 1, where it is more than [`ALWAYS_PERMITTED`]; 1 permits everything.
     pub max_shrink: f64,
     /// For how long an empty result that no deletion explains is held back.
     pub empty_hold: Duration,
@@ -34,28 +34,28 @@ pub struct Limits {
 #[derive(Debug)]
 pub struct Guard {
     limits: Limits,
-    /// The last catalog, with what was kept in it.
+    /// The last catalog, including the endpoints that were kept.
     accepted: Catalog,
     empty_since: Option<Instant>,
 }
 
-/// What is to be written.
+/// A catalog as the guard lets it be exported.
 #[derive(Clone, Debug)]
 pub struct Admitted {
-    /// The catalog, with the endpoints that are kept.
+    /// The catalog, including the endpoints that are kept.
     pub catalog: Catalog,
-    /// How many endpoints are kept, and why; none where nothing is.
+    /// How many endpoints are kept, and why; `None` where none are.
     pub held: Option<Held>,
 }
 
-/// Endpoints that are kept although no list has them any more.
+/// Endpoints that are kept although they are in no list any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
     /// How many.
     pub endpoints: usize,
     /// Why, and what to do about it.
     pub why: String,
-    /// When to look again though nothing has changed.
+    /// When to decide again even if nothing has changed.
     pub again: Option<Instant>,
 }
 
@@ -66,12 +66,11 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Whether so many of so many may go at once.
+    /// Whether `lost` of `of` endpoints may vanish at once.
     pub fn permit(&self, lost: usize, of: usize) -> bool {
-        // Endpoints are far fewer than a float can count.
         #[expect(clippy::cast_precision_loss, reason = "endpoints are far fewer than 2^52")]
         let share = lost as f64 / of.max(1) as f64;
-        lost <= FEW || share <= self.max_shrink
+        lost <= ALWAYS_PERMITTED || share <= self.max_shrink
     }
 
     pub(crate) fn explain(&self, lost: usize, of: usize) -> String {
@@ -84,12 +83,12 @@ impl Limits {
 }
 
 impl Guard {
-    /// A guard that has seen nothing yet.
+    /// A guard without a catalog.
     pub fn new(limits: Limits) -> Self {
         Self { limits, accepted: Catalog::default(), empty_since: None }
     }
 
-    /// Decides about the next catalog. `inferred` says whether an endpoint that is not in it was taken away by a complete list.
+    /// Decides about the next catalog. `inferred` says whether the loss of an endpoint is inferred from a complete list.
     pub fn admit(
         &mut self,
         next: &Catalog,
@@ -106,7 +105,7 @@ impl Guard {
                 continue;
             }
             if there.is_none() && next.unlisted.contains(&key.namespace) {
-                // Nothing at all is known about it at the moment.
+                // There is no list of its namespace at the moment.
                 unlisted += had.len();
                 kept.push((key.clone(), entry.clone()));
                 continue;

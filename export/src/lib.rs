@@ -1,12 +1,12 @@
-//! What the control plane knows in, files for load balancers in their stores out.
+//! Exports: files for load balancers, made from what the control plane knows, and written to stores.
 //!
 //! ```text
 //! Catalog -> guard -> backend (model, names) -> render (formats) -> sink ==> a store -> bridge -> files elsewhere
 //! ```
 //!
-//! [`pipeline`] is what runs: it turns every change of a catalog into files, once for each export, and keeps each sink up to
-//! date with them on its own. [`guard`], [`backend`] and [`render`] are pure. [`sink`] puts files into stores, whole and only
-//! when they changed. [`bridge`] is the other end: it pulls from a store what was written there.
+//! [`pipeline`] runs an export: it renders every change of a catalog once, and keeps each sink up to date independently of the others.
+//! [`guard`], [`backend`] and [`render`] are pure. [`sink`] writes files to stores, as a whole and only when they have changed.
+//! [`bridge`] pulls from a store what was written there.
 
 pub mod backend;
 pub mod bridge;

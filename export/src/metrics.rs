@@ -14,7 +14,7 @@ pub const HELD: &str = "fanfare_export_held_endpoints";
 /// Counter `{export}`: catalogs that could not be rendered.
 pub const RENDER_ERRORS: &str = "fanfare_export_render_errors_total";
 /// Counter `{export, sink, result}`: attempts to bring a sink up to date; result is `written`, `unchanged`, `standby`, `held`
-/// or one of [`Trouble`](crate::sink::Trouble).
+/// or one of [`SinkErrorKind`](crate::sink::SinkErrorKind).
 pub const PUTS: &str = "fanfare_export_puts_total";
 /// Counter `{export, sink}`: writes that had to be repeated because somebody else had written in between.
 pub const CONFLICTS: &str = "fanfare_export_conflicts_total";
@@ -22,13 +22,13 @@ pub const CONFLICTS: &str = "fanfare_export_conflicts_total";
 pub const IN_SYNC: &str = "fanfare_export_in_sync";
 /// Histogram `{export}` in seconds: from a change in the catalog to the bytes in a sink, debounce included.
 pub const PROPAGATION: &str = "fanfare_export_propagation_seconds";
-/// Counter `{bridge, result}`: looks of a bridge at its store; result is `written`, `unchanged`, `missing`, `mismatch` or one of
-/// [`Trouble`](crate::sink::Trouble).
+/// Counter `{bridge, result}`: attempts of a bridge to pull from its store; result is `written`, `unchanged`, `missing`, `mismatch` or one of
+/// [`SinkErrorKind`](crate::sink::SinkErrorKind).
 pub const PULLS: &str = "fanfare_bridge_pulls_total";
-/// Gauge `{bridge}`: 1 where the files are what the store had at the last look, else 0.
+/// Gauge `{bridge}`: 1 where the files are those of the store at the last pull, else 0.
 pub const BRIDGE_IN_SYNC: &str = "fanfare_bridge_in_sync";
 
-/// Gives the recorder the descriptions. Call it once, after the recorder is installed.
+/// Describes the metrics to the recorder. Call it once, after the recorder is installed.
 pub fn describe() {
     describe_gauge!(BACKENDS, "Backends in an exported file.");
     describe_gauge!(ENDPOINTS, "Endpoints in an exported file.");
@@ -43,10 +43,10 @@ pub fn describe() {
     describe_gauge!(BRIDGE_IN_SYNC, "Whether the files of a bridge are what its store had at the last look.");
 }
 
-/// What a place may have against a write or a read: the names of [`Trouble`](crate::sink::Trouble).
+/// Why a place may refuse a write or a read: the names of [`SinkErrorKind`](crate::sink::SinkErrorKind).
 const TROUBLES: [&str; 5] = ["unavailable", "denied", "refused", "conflict", "foreign"];
 
-/// Shows the counters of an export and one of its places from the start.
+/// Shows the counters of an export and one of its places as 0 from the start.
 pub(crate) fn sink_from_zero(export: &str, sink: &str) {
     let labels = [("export", &[export][..]), ("sink", &[sink][..])];
     from_zero(RENDER_ERRORS, &labels[..1]);
@@ -55,7 +55,7 @@ pub(crate) fn sink_from_zero(export: &str, sink: &str) {
     from_zero(PUTS, &[labels[0], labels[1], ("result", &results)]);
 }
 
-/// Shows the counters of a bridge from the start.
+/// Shows the counters of a bridge as 0 from the start.
 pub(crate) fn bridge_from_zero(bridge: &str) {
     let results = [&["written", "unchanged", "missing", "mismatch"][..], &TROUBLES].concat();
     from_zero(PULLS, &[("bridge", &[bridge]), ("result", &results)]);

@@ -1,4 +1,4 @@
-//! One export from the catalog to its sinks: debounced, guarded, rendered once, and written to each sink on its own.
+//! One export from the catalog to its sinks: debounced, guarded, rendered once, and written to each sink independently.
 //!
 //! ```text
 //! CatalogReader -> debounce -> guard -> model -> format -> Output ==> one Keeper per sink
@@ -31,41 +31,41 @@ use crate::{
     guard::Limits,
     metrics::{BACKENDS, ENDPOINTS, HELD, LEFT_OUT, RENDER_ERRORS},
     render::Format,
-    sink::{Connect, SinkError, Target, Trouble},
+    sink::{Connect, SinkError, SinkErrorKind, Target},
 };
 
-/// How long a start waits for the complete lists of all namespaces before it goes on with what there is.
-const FIRST_LISTS: Duration = Duration::from_secs(10);
+/// How long a start waits for complete lists of all namespaces before it goes on with those that there are.
+const FIRST_LIST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// One export: what is written, how, and where. What is selected is the [`CatalogReader`]'s.
+/// One export: what is written, how, and where. The [`CatalogReader`] decides which Services are selected.
 #[derive(Clone, Debug)]
 pub struct Export {
     /// Its name in logs and metrics.
     pub name: Arc<str>,
-    /// Which ports and endpoints count, and what backends are called.
+    /// How backends are made.
     pub model: Model,
     /// The format.
     pub format: Format,
-    /// Where it is written: sets where the format is a set of files, else files.
+    /// Where it is written: places for sets where the format has several files, else places for one file.
     pub sinks: Vec<Target>,
-    /// What may go without having been seen to go.
+    /// How many endpoints may vanish without a deletion event.
     pub limits: Limits,
     /// When it is written.
     pub pace: Pace,
-    /// Which kube cluster the endpoints are of, as manifests say it.
+    /// The kube cluster of the endpoints, as manifests name it.
     pub cluster: Arc<str>,
 }
 
 /// When an export is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Pace {
-    /// After so long without a further change,
+    /// After this time without a further change,
     pub quiet: Duration,
-    /// but not later than so long after the first.
+    /// but at most this time after the first change.
     pub at_most: Duration,
-    /// How often is looked whether the sinks still hold what they should.
+    /// The interval at which sinks are checked for changes by others.
     pub resync: Duration,
-    /// How long bringing one sink up to date may take.
+    /// How long one update of a sink may take.
     pub timeout: Duration,
 }
 
@@ -74,16 +74,16 @@ pub struct Pipeline {
     export: Export,
     reader: CatalogReader,
     keepers: Vec<Keeper>,
-    /// What stands in the way of rendering.
+    /// Not ready while rendering is not possible.
     gate: Gate,
 }
 
-/// Who writes, and what the writing is told to.
+/// What an export needs of its process.
 #[derive(Clone)]
 pub struct Process {
     /// The claim that every write needs.
     pub leadership: Leadership,
-    /// This process among all that might write there, for instance its pod's name and a random number.
+    /// Identifies this process among all that might write there, for instance the pod's name and a random number.
     pub identity: Arc<str>,
     /// Gets a gate for the export and one for each sink.
     pub readiness: Readiness,
@@ -115,7 +115,7 @@ impl Pipeline {
                 _ => None,
             };
             if let Some(what) = misfit {
-                return Err(SinkError::new(target, Trouble::Refused, what));
+                return Err(SinkError::new(target, SinkErrorKind::Refused, what));
             }
             if let (Target::Serve { location }, Some(served)) = (target, &connect.served) {
                 served.expect(&location.file(""));
@@ -126,7 +126,7 @@ impl Pipeline {
         Ok(Self { export, reader, keepers, gate })
     }
 
-    /// Keeps the sinks up to date until the drain. A sink that fails holds up no other.
+    /// Keeps the sinks up to date until the drain. A sink that fails does not delay the others.
     pub async fn run(self, drain: DrainWatch) {
         let Self { export, reader, keepers, gate } = self;
         let (sender, outputs) = watch::channel(None);
@@ -137,7 +137,7 @@ impl Pipeline {
                 () = drain.wait() => {}
             }
         };
-        // The keepers end by themselves, each after the write that is under way.
+        // Each keeper ends by itself, after the write in progress.
         tokio::join!(rendering, join_all(keeping));
     }
 
@@ -155,7 +155,7 @@ impl Pipeline {
         });
         let name = export.name.clone();
         let catalog = catalog.await.map_err(|_elapsed| format!("{name}: there was no complete list in time"))?;
-        // What nobody saw go is a matter of what is there: nothing was known before.
+        // Nothing was known before, so that no loss can be inferred here; the keepers compare with what is there.
         let staged = Stage::new(export).next(&catalog, |_service, _address| true, Instant::now());
         let (output, _held) = staged.map_err(|why| format!("{name}: it cannot be rendered: {why}"))?;
         let writing = join_all(keepers.into_iter().map(|keeper| keeper.once(&output, deadline)));
@@ -216,7 +216,7 @@ async fn render(export: &Export, mut reader: CatalogReader, gate: &Gate, outputs
     }
 }
 
-/// The first catalog; an incomplete one only if it does not become complete in time, because a right is missing.
+/// The first catalog. It is incomplete where a right is missing and it does not become complete in time.
 async fn first(reader: &mut CatalogReader) -> Catalog {
     let mut catalog = reader.newer_than(0).await;
     let complete = async {
@@ -224,7 +224,7 @@ async fn first(reader: &mut CatalogReader) -> Catalog {
             catalog = reader.newer_than(catalog.sequence).await;
         }
     };
-    let _ = timeout(FIRST_LISTS, complete).await;
+    let _ = timeout(FIRST_LIST_TIMEOUT, complete).await;
     catalog
 }
 

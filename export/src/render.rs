@@ -1,8 +1,8 @@
 //! Renderers: from backends to the files that load balancers and other consumers read.
 //!
-//! Pure: the same backends give the same bytes. Whatever stands in a Service's names, labels and annotations, the result
-//! is a well-formed file of its format that says about each backend what is true of it: names are safe before they come
-//! here, addresses are printed from parsed ones, and everything else is escaped by a serialiser, or checked and left out.
+//! Pure: the same backends give the same bytes. Whatever a Service's names, labels and annotations contain, the result is a
+//! well-formed file of its format that describes each backend correctly: names are made safe before they come here, addresses are
+//! printed from parsed ones, and everything else is escaped by a serialiser, or checked and left out.
 
 mod balancing;
 mod envoy;
@@ -27,7 +27,7 @@ pub use traefik::Traefik;
 
 use crate::backend::Backend;
 
-/// A file format, with what it needs to know besides the backends.
+/// A file format, with its options.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Format {
     /// Traefik's dynamic configuration as YAML.
@@ -54,36 +54,35 @@ pub enum Format {
     NginxStream,
     /// Lines as in `/etc/hosts`.
     Hosts,
-    /// What the user's own template makes of it.
+    /// The user's own template.
     Template(Template),
 }
 
-/// What a format makes of backends.
+/// The result of rendering.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rendered {
-    /// The files: one without a name or, of a set, those that there shall be. A set is written in this order, and what is no
-    /// longer in it is removed after that: then no file ever names one that is not there.
+    /// The files: one without a name, or all files of a set. A set is written in this order, and files that are no longer part of it are
+    /// removed afterwards, so that no file ever refers to one that does not exist.
     pub files: Vec<File>,
-    /// What could not be said in this format. The rest is complete without it.
+    /// What this format cannot express. The rest is complete without it.
     pub left_out: Vec<LeftOut>,
 }
 
 /// One file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
-    /// Its path below the set's folder, with `/` between the parts and no part that leads elsewhere; empty for a format
-    /// that is one file.
+    /// Its path below the set's folder, with `/` as separator and without `.` and `..`; empty for a format with one file.
     pub name: String,
     /// Its media type, for stores and HTTP.
     pub content_type: &'static str,
-    /// Its content, never empty: nothing to say has a form in every format.
+    /// Its content, which is never empty: every format has a form for an empty list.
     pub bytes: Bytes,
 }
 
-/// A backend, or a part of what its Service asks for, that a format cannot say.
+/// A backend, or a request in a Service's annotations, that a format cannot express.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LeftOut {
-    /// The backend's name; where it concerns all of a Service's, `namespace/name`.
+    /// The backend's name, or `namespace/name` where it concerns all backends of a Service.
     pub what: Arc<str>,
     /// Why, and what to do about it.
     pub why: String,
@@ -94,10 +93,10 @@ const YAML: &str = "application/yaml";
 const TEXT: &str = "text/plain; charset=utf-8";
 
 impl Format {
-    /// The files for these backends, which are ordered by name and have names of their own ([`Model::backends`] makes them so).
+    /// The files for these backends, which have unique names and are ordered by them ([`Model::backends`] makes them so).
     ///
     /// # Errors
-    /// Where the user's template fails; every other format takes all backends there are.
+    /// The user's template fails. Every other format can render any backends.
     ///
     /// [`Model::backends`]: crate::backend::Model::backends
     pub fn render(&self, backends: &[Backend]) -> Result<Rendered, RenderError> {
@@ -138,7 +137,7 @@ fn leave_out(left_out: &mut Vec<LeftOut>, what: &Arc<str>, why: impl Into<String
     left_out.push(LeftOut { what: what.clone(), why: why.into() });
 }
 
-/// JSON as people read it, with a line break at the end.
+/// Indented JSON with a line break at the end.
 fn pretty(value: &impl serde::Serialize) -> String {
     let text = serde_json::to_string_pretty(value);
     text.expect("maps with text as keys, and nothing else that could fail") + "\n"

@@ -1,10 +1,10 @@
-//! Sinks: places that hold files for load balancers. Each file is put as a whole or not at all, and only when it changed.
+//! Sinks: places that hold files for load balancers. Each file is written as a whole or not at all, and only when it has changed.
 //!
 //! ```text
 //! Documents -> Sink::put -> look at what is there -> manifest -> what changed -> what is gone
 //! ```
 //!
-//! The order of things is the same for all places (`put`), what differs is behind `Place`.
+//! The steps are the same for all places (`put`); what differs is behind `Place`.
 
 mod address;
 mod answers;
@@ -22,13 +22,13 @@ mod target;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
-pub(crate) use address::NOBODY;
+pub(crate) use address::PLACEHOLDER_ADDRESS;
 use bytes::Bytes;
 pub use manifest::{Manifest, SCHEMA, Term, sha256};
 use place::Place;
 use runtime::redact;
 pub use s3::S3Options;
-pub use served::{Answer, MAX_WAIT, Question, Served};
+pub use served::{MAX_WAIT, Served, ServedRequest, ServedResponse};
 use store::Condition;
 pub(crate) use store::Fetched;
 pub(crate) use target::Source;
@@ -41,16 +41,16 @@ pub struct Document {
     pub name: String,
     /// Its media type.
     pub content_type: &'static str,
-    /// What is in it.
+    /// Its content.
     pub bytes: Bytes,
 }
 
-/// Who writes: goes into the manifest, where there is one, and decides who is a stranger.
+/// Who writes. The manifest has it, and with that other writers are recognised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Writer {
-    /// Which kube cluster the endpoints are of. A manifest that names another one is never overwritten.
+    /// The kube cluster of the endpoints. A manifest of another one is never overwritten.
     pub cluster: Arc<str>,
-    /// This process among all that might write there.
+    /// Identifies this process among all that might write there.
     pub id: Arc<str>,
     /// The term it leads for, where leaders are elected.
     pub term: Option<Term>,
@@ -59,96 +59,96 @@ pub struct Writer {
 /// What one [`Sink::put`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Done {
-    /// Files that were written because their bytes differ from what was there.
+    /// Files that were written because their content differed.
     pub written: usize,
-    /// Files that hold these bytes already.
+    /// Files that had this content already.
     pub unchanged: usize,
-    /// Own files that are no longer wanted and were removed.
+    /// Files of ours that were removed because they are no longer wanted.
     pub removed: usize,
     /// Writes that had to be repeated because somebody else had written meanwhile.
     pub conflicts: usize,
 }
 
-/// Why the place does not hold what it should. What was there before is still there, whole.
+/// Why a place could not be updated. Each of its files is still whole.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {what}")]
 pub struct SinkError {
     /// The sink.
     pub place: String,
-    /// What kind of trouble it is.
-    pub kind: Trouble,
+    /// The kind of error.
+    pub kind: SinkErrorKind,
     /// What happened, and what to do about it.
     pub what: String,
 }
 
-/// Kinds of trouble. All are tried again, except for [`Trouble::Foreign`].
+/// The kinds of errors. All are retried, except for [`SinkErrorKind::Foreign`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Trouble {
-    /// It cannot be reached, is too slow, or has a fault of its own.
+pub enum SinkErrorKind {
+    /// The place cannot be reached, is too slow, or fails.
     Unavailable,
-    /// It does not permit this.
+    /// The place does not permit this.
     Denied,
-    /// It will not take this: too large, malformed, not there.
+    /// The place refuses this: too large, malformed, or not there.
     Refused,
-    /// Others write at the same time, again and again.
+    /// Others keep writing at the same time.
     Conflict,
-    /// It belongs to somebody else now. Nothing is written until this process leads a later term or is started again.
+    /// The place belongs to another writer now. Nothing is written until this process leads a later term or is restarted.
     Foreign,
 }
 
-/// A place, and what is known about it. One writer each: it is used exclusively.
+/// A place, and what is known about its content. It has exactly one user.
 #[derive(Debug)]
 pub struct Sink {
     place: Place,
     location: Location,
-    /// Whether a manifest is kept. Of a set of files it always is, because it says which are ours.
+    /// Whether a manifest is kept. A set of files always has one, because it says which files are ours.
     manifest: bool,
-    /// What is there, as far as it is known, by name within the place.
-    there: BTreeMap<String, There>,
-    /// The manifest that is there, once it was looked at.
-    seen: Option<Seen>,
-    /// For whom it was taken over, and the manifest that was in force then or was written since: from then on another one of
-    /// another writer is a stranger's.
+    /// The known files, by name within the place.
+    there: BTreeMap<String, FileState>,
+    /// The manifest of the place, once it was read.
+    seen: Option<SeenManifest>,
+    /// The writer for whom the place was taken over, and the manifest of that time or written since. Any other manifest of another
+    /// writer then means that the place belongs to that one.
     taken: Option<(Writer, Option<Manifest>)>,
-    /// What this process wrote, by name, as hashes: all there is to go by where nothing can be read.
+    /// The hashes of what this process wrote, by name: all that is known where the place cannot be read.
     written: BTreeMap<String, String>,
-    /// Why nothing is written any more.
+    /// Why this process has stopped writing here.
     stopped: Option<SinkError>,
     conditions: Conditions,
 }
 
 /// What is known about one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum There {
-    /// It is not there.
+enum FileState {
+    /// It does not exist.
     Missing,
-    /// It is there.
+    /// It exists.
     Found {
         /// The SHA-256 of its bytes, in hexadecimal.
         sha256: String,
-        /// What a condition on it names.
+        /// The tag that a condition names.
         tag: Option<String>,
     },
-    /// It may be there, and cannot be read.
+    /// It cannot be read, and may exist.
     Unreadable,
 }
 
-/// A manifest that was looked at.
+/// A manifest that was read.
 #[derive(Clone, Debug)]
-struct Seen {
-    /// None: there is none yet, or it cannot be read.
+struct SeenManifest {
+    /// `None` where it does not exist or cannot be read.
     manifest: Option<Manifest>,
-    there: There,
+    there: FileState,
 }
 
-/// Whether the place heeds conditions on writes.
+/// Whether the place honours conditions on writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Conditions {
     /// Not tried yet.
     Unknown,
-    /// Yes.
+    /// It does.
     Honoured,
-    /// No, or it knows none: writes are not fenced.
+    /// It does not, so that writes are not fenced.
     Ignored,
 }
 
@@ -158,15 +158,15 @@ pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 // === impl SinkError ===
 
 impl SinkError {
-    pub(crate) fn new(place: &impl fmt::Display, kind: Trouble, what: impl Into<String>) -> Self {
+    pub(crate) fn new(place: &impl fmt::Display, kind: SinkErrorKind, what: impl Into<String>) -> Self {
         // A URL may have a password in it.
         Self { place: redact::urls(&place.to_string()), kind, what: redact::urls(&what.into()) }
     }
 }
 
-// === impl Trouble ===
+// === impl SinkErrorKind ===
 
-impl Trouble {
+impl SinkErrorKind {
     /// Its name in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -178,7 +178,7 @@ impl Trouble {
         }
     }
 
-    /// Whether it may pass within a minute by itself: what is written once is tried again then.
+    /// Whether it may pass by itself within a minute, so that a single write is worth a retry.
     pub(crate) fn may_pass(self) -> bool {
         matches!(self, Self::Unavailable | Self::Conflict)
     }

@@ -13,7 +13,7 @@ use axum::{
 use controlplane::catalog::follow;
 use export::{
     pipeline::{Export, Pipeline, Process},
-    sink::{Answer, Connect, Question, Served, Target},
+    sink::{Connect, Served, ServedRequest, ServedResponse, Target},
 };
 use futures::future::{join_all, try_join_all};
 use runtime::{
@@ -141,7 +141,7 @@ async fn answer(
     request: Request,
 ) -> Response {
     let if_none_match = IfNoneMatch::of(request.headers());
-    let question = Question {
+    let question = ServedRequest {
         method: request.method().as_str(),
         path: request.uri().path(),
         query: request.uri().query(),
@@ -158,7 +158,7 @@ async fn answer(
     }
 }
 
-fn response(answer: Answer) -> Response {
+fn response(answer: ServedResponse) -> Response {
     let mut response = Response::builder().status(answer.status);
     for (name, value) in answer.fields {
         response = response.header(name, value);

@@ -1,10 +1,10 @@
-//! What is spoken on a port: a table over its `appProtocol` and its name.
+//! The application protocol of a port, by its `appProtocol` and its name.
 
 use std::fmt;
 
 use controlplane::index::Protocol;
 
-/// What is spoken on a port.
+/// The application protocol of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Application {
     /// HTTP/1.1 in the clear.
@@ -28,9 +28,9 @@ pub enum Application {
 }
 
 impl Application {
-    /// What a port speaks. Its transport protocol decides where that is not TCP; then its `appProtocol`
-    /// (`ServicePort.appProtocol`), of which an unknown one means TCP and no more; then the part of its name before the first
-    /// `-`; else it is HTTP.
+    /// The application protocol of a port. A transport protocol other than TCP decides it; then the `appProtocol`
+    /// (`ServicePort.appProtocol`), where an unknown one means plain TCP; then the part of the port's name before the first `-`. Without
+    /// any of them it is HTTP.
     #[must_use]
     pub fn of(transport: Protocol, app_protocol: &str, port_name: &str) -> Self {
         match transport {
@@ -55,13 +55,13 @@ impl Application {
             "grpc" => Self::Grpc,
             "ws" => Self::Ws,
             "wss" => Self::Wss,
-            // The prefixes that service meshes established for what is no HTTP.
+            // Prefixes that service meshes established for protocols other than HTTP.
             "tcp" | "tls" | "mongo" | "mysql" | "postgres" | "redis" => Self::Tcp,
             _ => return None,
         })
     }
 
-    /// The scheme of an endpoint's URL in a load balancer's file; `None` for what is no HTTP.
+    /// The scheme of an endpoint's URL in a load balancer's file; `None` for protocols other than HTTP.
     #[must_use]
     pub fn scheme(self) -> Option<&'static str> {
         match self {

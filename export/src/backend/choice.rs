@@ -1,4 +1,4 @@
-//! Which endpoints and which ports of a Service count.
+//! Which endpoints and ports of a Service become part of an export.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -7,19 +7,19 @@ use snapshot::Endpoint;
 /// Which endpoints of a port are members of its backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Members {
-    /// The ready ones: what a Service sends traffic to.
+    /// The ready ones, to which a Service sends traffic.
     #[default]
     Ready,
-    /// Those that serve, be it while they terminate, and the ready ones in any case: with `publishNotReadyAddresses` they
-    /// need not serve.
+    /// Those that serve, even while they terminate, and the ready ones in any case: with `publishNotReadyAddresses` they need not
+    /// serve.
     Serving,
-    /// The ready ones; where there is none, those that serve while they terminate, as kube-proxy has it.
+    /// The ready ones; where there is none, those that serve while they terminate, as with kube-proxy.
     ReadyElseServing,
-    /// Every one that is known, whatever its conditions.
+    /// All known endpoints, whatever their conditions.
     Known,
 }
 
-/// One port that counts.
+/// A port that is exported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PortChoice {
     /// By its name (`Service.spec.ports[].name`).
@@ -28,7 +28,7 @@ pub enum PortChoice {
     Number(u16),
 }
 
-/// A text that is no choice of [`Members`].
+/// A text that names no [`Members`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is none of ready, serving, ready-else-serving and known")]
 pub struct InvalidMembers(String);
@@ -39,7 +39,7 @@ pub struct InvalidMembers(String);
 pub struct InvalidPort(String);
 
 impl Members {
-    /// Those of these endpoints that are members, in their order.
+    /// The members among these endpoints, in their order.
     pub(super) fn of(self, endpoints: Vec<Endpoint>) -> Vec<Endpoint> {
         let ready = |endpoint: &Endpoint| endpoint.conditions.ready;
         let serving = |endpoint: &Endpoint| endpoint.conditions.serving;
@@ -82,7 +82,7 @@ impl FromStr for PortChoice {
         if text.bytes().all(|byte| byte.is_ascii_digit()) {
             return text.parse().ok().filter(|number| *number > 0).map(Self::Number).ok_or_else(invalid);
         }
-        // What Kubernetes takes as the name of a port (DNS_LABEL).
+        // Kubernetes takes a DNS_LABEL as the name of a port.
         let fits = text.len() <= 63 && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         if fits { Ok(Self::Named(text.into())) } else { Err(invalid()) }
     }

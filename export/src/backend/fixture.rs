@@ -9,7 +9,7 @@ use controlplane::{
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::{Value, json};
 
-/// A Service in the making.
+/// A Service under construction.
 #[derive(Clone, Debug)]
 pub(crate) struct Service {
     key: ServiceKey,
@@ -92,7 +92,7 @@ impl Service {
         self
     }
 
-    /// Scaled to nothing: all that its controller leaves is a slice without ports.
+    /// Scaled to zero: its controller leaves only a slice without ports.
     pub(crate) fn idle(mut self) -> Self {
         self.slices = vec![json!({"addressType": "IPv4", "endpoints": [], "ports": null})];
         self

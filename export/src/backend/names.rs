@@ -1,4 +1,4 @@
-//! Who holds which name: the oldest first, and whoever holds one keeps it.
+//! The names of backends: the oldest Service chooses first, and a name stays with its holder.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -10,16 +10,16 @@ use sha2::{Digest, Sha256};
 
 use super::{NameTemplate, ports::Ports};
 
-/// The longest name, in bytes: one that is part of a file name leaves room for an ending.
-const MAX: usize = 200;
-/// How many hexadecimal digits of a hash tell names apart.
-const DIGITS: usize = 10;
+/// The longest name, in bytes. A file name made of it has room for an extension.
+const MAX_NAME_BYTES: usize = 200;
+/// The number of hexadecimal digits of the hash in a name.
+const HASH_DIGITS: usize = 10;
 
-/// Which Service holds which name, and what ports it had.
+/// Which Service holds which name, and which ports it had.
 ///
-/// Where it is empty (at the first call), the oldest Service gets the short form. From then on names stay with their
-/// holders: also where two are equally old (`creationTimestamp` has whole seconds), and where an older Service is selected
-/// later. A Service keeps its names until it is gone from the catalog, endpoints or not.
+/// At the first call the oldest Service gets the short form. From then on names stay with their holders, even where two Services are
+/// equally old (`creationTimestamp` has whole seconds) or an older one is selected later. A Service keeps its names, with or without
+/// endpoints, until it leaves the catalog.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     holdings: BTreeMap<ServiceKey, BTreeMap<Arc<str>, Arc<str>>>,
@@ -27,8 +27,8 @@ pub struct Names {
 }
 
 impl Names {
-    /// Gives a name to each of the wanted ones, in their order. `wanted` lists the Services, oldest first, with what each
-    /// would call its backends if it were alone.
+    /// Assigns a name to each wanted one, in their order. `wanted` lists the Services, oldest first, with the names that their backends
+    /// would have if there were no other Service.
     pub(super) fn assign<'a, L>(
         &mut self,
         template: &NameTemplate,
@@ -42,7 +42,7 @@ impl Names {
         let mut taken: HashSet<Arc<str>> = HashSet::new();
         for (key, locals) in &wanted {
             let Some(mut held) = self.holdings.remove(*key) else { continue };
-            // What has no endpoints for a while keeps its names; what has some, only those that it uses.
+            // A Service without endpoints keeps its names; one with endpoints keeps only those that it uses.
             if !locals.is_empty() {
                 held.retain(|local, _name| locals.contains(&local));
             }
@@ -64,7 +64,7 @@ impl Names {
     }
 }
 
-/// The short form, else the one with the namespace, else one with a hash of what it stands for.
+/// The short form, else the one with the namespace, else one with a hash of the Service and its name for the backend.
 fn free(key: &ServiceKey, local: &Arc<str>, template: &NameTemplate, taken: &HashSet<Arc<str>>) -> Arc<str> {
     if !taken.contains(local) {
         return local.clone();
@@ -79,23 +79,23 @@ fn free(key: &ServiceKey, local: &Arc<str>, template: &NameTemplate, taken: &Has
     (0..).map(hashed).find(|name| !taken.contains(name)).expect("there are more hashes than names")
 }
 
-/// A name that is safe in every format: letters, digits, `.`, `_` and `-`, a letter or digit first (no file name that
-/// would be hidden or lead elsewhere), 200 bytes at most. What was a good name already stays as it is.
+/// A name that is safe in every format: at most 200 bytes of letters, digits, `.`, `_` and `-`, the first a letter or digit, so that
+/// no file of that name is hidden or outside of its folder. A text that is safe already stays the same.
 pub(super) fn safe(text: &str) -> Arc<str> {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     let mut name: String = text.chars().map(|c| if good(c) { c } else { '-' }).collect();
     if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
         name.insert(0, 'x');
     }
-    if name.len() > MAX { cut(&name, text) } else { name.into() }
+    if name.len() > MAX_NAME_BYTES { cut(&name, text) } else { name.into() }
 }
 
-/// As much of a name as there is room for, and a hash of what it stands for.
+/// The name, cut to leave room for a hash of `meaning`.
 fn cut(name: &str, meaning: &str) -> Arc<str> {
     let digest = Sha256::digest(meaning.as_bytes());
-    let digits: String = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]).take(DIGITS).map(digit).collect();
-    // Names are ASCII: any place is one between characters.
-    let room = name.len().min(MAX - DIGITS - 1);
+    let digits: String = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]).take(HASH_DIGITS).map(digit).collect();
+    // Names are ASCII, so that every index is a character boundary.
+    let room = name.len().min(MAX_NAME_BYTES - HASH_DIGITS - 1);
     format!("{}-{digits}", &name[..room]).into()
 }
 

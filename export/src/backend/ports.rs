@@ -1,4 +1,4 @@
-//! What ports a Service had when it had endpoints: its slices tell none while it is scaled to nothing.
+//! The ports that a Service had while it had endpoints: its slices have none while it is scaled to zero.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,24 +10,24 @@ use controlplane::{
     index::{Port, ServiceKey},
 };
 
-/// The ports of every Service that had endpoints, as they were when it had some last.
+/// The last known ports of every Service that has had endpoints.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ports(BTreeMap<ServiceKey, Last>);
 
 /// The ports of one Service.
 pub(super) type Last = BTreeMap<Port, LastSeen>;
 
-/// One port when it had endpoints last.
+/// What was last known of a port with endpoints.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LastSeen {
-    /// The numbers that they listened on.
+    /// The port numbers that its endpoints listened on.
     pub(super) numbers: BTreeSet<u16>,
     /// `appProtocol`; empty where there was none.
     pub(super) app_protocol: Arc<str>,
 }
 
 impl Ports {
-    /// Takes in what a catalog says, and forgets the ports that are no longer there.
+    /// Updates the ports from a catalog, and forgets those that no longer exist.
     pub(super) fn update(&mut self, catalog: &Catalog) {
         self.0.retain(|key, _last| catalog.services.contains_key(key));
         for entry in catalog.services.values() {
@@ -47,7 +47,7 @@ impl Ports {
         }
     }
 
-    /// Those of one Service.
+    /// The ports of one Service.
     pub(super) fn of(&self, service: &ServiceKey) -> Option<&Last> {
         self.0.get(service)
     }

@@ -1,15 +1,15 @@
-//! The template that backends' names are made with.
+//! Templates for the names of backends.
 
 use std::{fmt, str::FromStr};
 
 use super::Application;
 
-/// How a backend is called: text with `{service}`, `{namespace}`, `{port}` (the number that the endpoints listen on),
-/// `{port_name}`, `{service_port}` and `{protocol}` in it.
+/// The name of a backend: text with the fields `{service}`, `{namespace}`, `{port}` (the number that the endpoints listen on),
+/// `{port_name}`, `{service_port}` and `{protocol}`.
 ///
-/// Where `{port}` is in it, a port whose endpoints listen on different numbers becomes a backend for each number; while it
-/// has no endpoint, for those that they had last, else for the number that the Service says: its `targetPort`, or its
-/// `port` where that is the name that pods give it. Otherwise a Service's port is one backend, endpoints or not.
+/// With `{port}`, a port whose endpoints listen on different numbers becomes a backend for each number. While it has no endpoint, the
+/// numbers of its last ones count, else the Service's: its `targetPort`, or its `port` where `targetPort` is a name. Without `{port}`,
+/// each port of a Service is one backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameTemplate {
     parts: Vec<Part>,
@@ -18,19 +18,19 @@ pub struct NameTemplate {
 /// Why a text is no [`NameTemplate`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTemplate {
-    /// It would give one name to every Service.
+    /// It would give the same name to every Service.
     #[error("a name template needs {{service}} in it, or all Services would have the same name")]
     Constant,
-    /// A brace that is not closed, or not opened.
-    #[error("the brace at byte {0} of the name template has no partner")]
+    /// A brace without its counterpart.
+    #[error("the brace at byte {0} of the name template has no counterpart")]
     Brace(usize),
-    /// A word in braces that means nothing.
+    /// An unknown field.
     #[error(
         "{{{0}}} means nothing in a name template: it knows {{service}}, {{namespace}}, {{port}}, {{port_name}}, \
          {{service_port}} and {{protocol}}"
     )]
     Unknown(String),
-    /// A character that some load balancer would not take.
+    /// A character that some load balancer refuses in names.
     #[error("{0:?} cannot stand in a name: letters, digits, `.`, `_` and `-` can")]
     Character(char),
     /// Too long.
@@ -54,7 +54,7 @@ enum Field {
     Protocol,
 }
 
-/// What a template's fields stand for.
+/// The values of a template's fields.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fields<'a> {
     pub(super) service: &'a str,
@@ -88,7 +88,7 @@ impl NameTemplate {
         self.has(Field::Namespace)
     }
 
-    /// The text with its fields filled in. Fields may have any content, which is not made safe here.
+    /// The text with its fields replaced by their values, which may have any content and are not made safe here.
     pub(super) fn fill(&self, fields: Fields<'_>) -> String {
         let mut text = String::new();
         for part in &self.parts {

@@ -27,7 +27,7 @@ fn once(model: &Model, services: impl IntoIterator<Item = Service>) -> Vec<Strin
     listed(&model.backends(&catalog(services), &mut Names::default()))
 }
 
-/// Whose backend each name is.
+/// The Service that holds each name.
 fn holders(names: &mut Names, services: &[Service]) -> BTreeMap<String, String> {
     let backends = Model::default().backends(&catalog(services.to_vec()), names);
     backends.iter().map(|backend| (backend.name.to_string(), backend.entry.key.to_string())).collect()

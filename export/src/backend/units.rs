@@ -20,7 +20,7 @@ use super::{
 /// A backend without its final name.
 #[derive(Debug)]
 pub(super) struct Unit {
-    /// Its name as far as its own Service decides it; unique within the Service.
+    /// Its name without regard to other Services; unique within its Service.
     pub(super) local: Arc<str>,
     port: Port,
     number: u16,
@@ -46,17 +46,17 @@ impl Unit {
 }
 
 impl Model {
-    /// The units of one Service, in the order in which it lists its ports, TCP first: the first of several that would have
-    /// the same name keeps it. `last` is what is remembered of its ports.
+    /// The units of one Service, in the order of its ports, TCP first: of several that would have the same name the first keeps it.
+    /// `last` has the last known ports of the Service.
     pub(super) fn units(&self, entry: &Entry, last: Option<&Last>) -> Vec<Unit> {
-        // Slices tell nothing about the ports of a Service that has been scaled to nothing.
+        // Slices of a Service that is scaled to zero have no ports.
         let told = entry.facts.ports.iter().map(|told| Port { name: told.name.clone(), protocol: told.protocol });
         let remembered = last.into_iter().flat_map(BTreeMap::keys).cloned();
         let ports: BTreeSet<Port> = entry.view.ports().cloned().chain(told).chain(remembered).collect();
         let mut ports: Vec<(&Port, Option<(usize, &ServicePort)>)> =
             ports.iter().map(|port| (port, listed(entry, port))).collect();
         ports.sort_by_key(|(port, listed)| {
-            // Which number a port without endpoints has may only be assumed: it takes no name from one that has some.
+            // The number of a port without endpoints is assumed, so it takes no name from a port that has endpoints.
             let assumed = self.names.has_port() && entry.view.endpoints(port).is_empty();
             (port.protocol, assumed, listed.map_or(usize::MAX, |(place, _)| place), *port)
         });
@@ -67,7 +67,7 @@ impl Model {
             for (number, endpoints) in self.groups(entry, port, told, seen) {
                 let unit = self.unit(entry, port, told, seen, number, endpoints);
                 match taken.get(&unit.local).map(|at| &mut units[*at]) {
-                    // Two names for one port of the pods.
+                    // Two ports of the Service lead to the same port of the pods.
                     Some(first) if self.names.has_port() && first.port.protocol == unit.port.protocol => {
                         first.endpoints = union(std::mem::take(&mut first.endpoints), unit.endpoints);
                         continue;
@@ -142,8 +142,7 @@ impl Model {
     }
 }
 
-/// The numbers that the endpoints of a port without any are taken to have: those that they had last, else what the Service
-/// says.
+/// The assumed port numbers of a port without endpoints: those of its last ones, else the Service's.
 fn assumed(told: Option<&ServicePort>, seen: Option<&LastSeen>) -> BTreeSet<u16> {
     if let Some(seen) = seen {
         return seen.numbers.clone();
@@ -151,13 +150,13 @@ fn assumed(told: Option<&ServicePort>, seen: Option<&LastSeen>) -> BTreeSet<u16>
     told.and_then(|told| told.target.or(Some(told.number))).filter(|number| *number > 0).into_iter().collect()
 }
 
-/// What the Service says about a port, and where in its list.
+/// The Service's entry for a port, and its index.
 fn listed<'a>(entry: &'a Entry, port: &Port) -> Option<(usize, &'a ServicePort)> {
     let same = |(_, told): &(usize, &ServicePort)| told.name == port.name && told.protocol == port.protocol;
     entry.facts.ports.iter().enumerate().find(same)
 }
 
-/// A name for a unit that no other of its Service has.
+/// A name for a unit that no other unit of its Service has.
 fn distinct(unit: &Unit, taken: impl Fn(&str) -> bool) -> Arc<str> {
     let local = &unit.local;
     if !taken(local) {
@@ -170,21 +169,21 @@ fn distinct(unit: &Unit, taken: impl Fn(&str) -> bool) -> Arc<str> {
     };
     let port = if unit.port.name.is_empty() { unit.number.to_string() } else { unit.port.name.to_string() };
     let suffixes = [transport.to_owned(), port.clone(), format!("{port}-{transport}-{}", unit.number)];
-    // A TCP port is told apart by what it is called, one of another protocol by that.
+    // A TCP port is told apart by its name, one of another protocol by the protocol.
     let first = usize::from(unit.port.protocol == Protocol::Tcp);
     let mut candidates = suffixes[first..].iter().map(|suffix| names::safe(&format!("{local}-{suffix}")));
     candidates.find(|name| !taken(name)).unwrap_or_else(|| {
-        // Names of ports that differ only in what cannot stand in a name: not from an API server.
+        // Port names that differ only in characters which are not allowed in names. No API server has such.
         let numbered = (2_u32..).map(|n| names::safe(&format!("{local}-{n}")));
         numbered.into_iter().find(|name| !taken(name)).expect("there are more numbers than ports")
     })
 }
 
-/// Both lists as one, ordered by address; where both have one, the first list's.
+/// Both lists merged, ordered by address. Of two with the same address the first list's is kept.
 fn union(first: Vec<Endpoint>, second: Vec<Endpoint>) -> Vec<Endpoint> {
     let mut all = first;
     all.extend(second);
-    // Stable: of two with one address the first list's stays in front.
+    // A stable sort: of two with the same address the first list's stays in front.
     all.sort_by_key(|endpoint| endpoint.address);
     all.dedup_by_key(|endpoint| endpoint.address);
     all

@@ -1,16 +1,16 @@
-//! Whether what a store gave can be the file that was asked for, where no manifest says what that is.
+//! Checks, where there is no manifest, whether the content from a store can be an exported file.
 //!
-//! Rule: whatever `discover` writes is text, and never empty, and what is written in JSON or YAML can be read as such. So an
-//! empty answer, a package, the page of a login or the half of a file are told from a file. Behind a URL anything may
-//! answer, a proxy with a sentence for instance, which is YAML as well: there it is also to be a map or a list.
+//! Rule: whatever `discover` writes is text and never empty, and its JSON and YAML can be parsed. So an empty answer, a compressed
+//! file, a login page or half of a file is recognised. Behind a URL anything may answer, for instance a proxy with a sentence, which is
+//! valid YAML: there the content must also be a map or a list.
 
 use serde::{Deserialize as _, de::IgnoredAny};
 
-/// Checks a file. `names` are those that it has there and here, `media_type` is what the store says about it; `by_url`: it
-/// came from a URL.
+/// Checks a file. `names` are its names in the store and here, `media_type` is the store's, and `by_url` says whether it came from a
+/// URL.
 ///
 /// # Errors
-/// What it is instead.
+/// What the content is instead.
 pub(super) fn check(names: &[&str], media_type: Option<&str>, by_url: bool, bytes: &[u8]) -> Result<(), String> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err("it is empty".to_owned());
@@ -48,7 +48,7 @@ fn json(text: &str, by_url: bool) -> Result<(), String> {
     if collection || !by_url { Ok(()) } else { Err("neither an object nor an array".to_owned()) }
 }
 
-/// There is to be something in one of its documents.
+/// Checks that it is YAML and that one of its documents is not empty.
 fn yaml(text: &str, by_url: bool) -> Result<(), String> {
     let mut any = false;
     for document in serde_yaml::Deserializer::from_str(text) {

@@ -1,4 +1,5 @@
-//! Keeps one sink up to date: with the claim to lead, against its faults, and without taking away what nobody saw go.
+//! Keeps one sink up to date: only while this process leads, with retries, and without removing many endpoints whose deletion is only
+//! inferred.
 
 use std::{
     sync::Arc,
@@ -14,7 +15,7 @@ use super::{Export, Output, Pace, Process};
 use crate::{
     guard::Limits,
     metrics::{CONFLICTS, IN_SYNC, PROPAGATION, PUTS},
-    sink::{Done, Sink, SinkError, Target, Term, Trouble, Writer},
+    sink::{Done, Sink, SinkError, SinkErrorKind, Target, Term, Writer},
 };
 
 /// The first delay after a failure, and the longest.
@@ -30,21 +31,21 @@ pub(super) struct Keeper {
     gate: Gate,
     /// The export and the sink, as metrics name them.
     labels: [(&'static str, String); 2],
-    /// Nothing was written yet, so that what is there may be what a former process knew.
+    /// Whether nothing was written yet: the content of the sink may come from a former process.
     fresh: bool,
     /// Since when an empty result is held back.
     empty_since: Option<Instant>,
     backoff: Backoff,
 }
 
-/// Why a sink does not hold the output.
+/// Why the sink was not updated.
 #[derive(Debug)]
 enum NotDone {
-    /// Another replica leads and does it.
+    /// Another replica leads and writes.
     Standby,
-    /// It would take away what nobody saw go. Look again then.
+    /// Too many endpoints would vanish without a deletion event. To be checked again at `again`.
     Held { why: String, again: Option<Instant> },
-    /// The sink.
+    /// The sink failed.
     Sink(SinkError),
 }
 
@@ -68,10 +69,10 @@ impl Keeper {
         }
     }
 
-    /// Until the drain. What is under way then is brought to its end.
+    /// Keeps the sink up to date until the drain, and finishes the write in progress.
     pub(super) async fn run(mut self, mut outputs: watch::Receiver<Option<Arc<Output>>>, drain: DrainWatch) {
         self.gate.set_not_ready("nothing was written yet");
-        // What is looked at again was written once: its age says nothing.
+        // Whether this update repeats an older one: then its age is no propagation time.
         let mut repeated = false;
         loop {
             let output = tokio::select! {
@@ -83,7 +84,7 @@ impl Keeper {
                 },
             };
             let Some(output) = output else { return };
-            // Seen: only a newer one is a change from now on.
+            // From now on only a newer output counts as a change.
             outputs.mark_unchanged();
             let done = self.put(&output).await;
             self.report(&output, &done, repeated);
@@ -97,11 +98,11 @@ impl Keeper {
                         self.sink.forget();
                     }
                 }
-                // After a failure the delay is waited out: a burst of changes is no reason to ask a store in trouble more often.
+                // After a failure the whole delay passes: a burst of changes must not lead to more requests to a failing store.
                 changed = outputs.changed(), if !matches!(done, Err(NotDone::Sink(_))) => {
                     repeated = false;
                     if changed.is_err() {
-                        // Rendering has ended, and so does the process.
+                        // Rendering has ended, because the process ends.
                         drain.wait().await;
                         return;
                     }
@@ -111,7 +112,7 @@ impl Keeper {
         }
     }
 
-    /// Once, with retries until the deadline of what may pass.
+    /// Updates the sink once. Errors that may pass are retried until the deadline.
     pub(super) async fn once(mut self, output: &Output, deadline: Instant) -> Result<(), String> {
         let target = self.labels[1].1.clone();
         loop {
@@ -131,7 +132,7 @@ impl Keeper {
         }
     }
 
-    /// Brings the sink up to date, if this process leads.
+    /// Updates the sink, if this process leads.
     async fn put(&mut self, output: &Output) -> Result<Done, NotDone> {
         let limit = self.pace.timeout;
         let leadership = self.leadership.clone();
@@ -141,10 +142,10 @@ impl Keeper {
             Err(WriteError::NotLeading(_)) => Err(NotDone::Standby),
             Err(WriteError::Failed(not_done)) => Err(not_done),
             Err(WriteError::Deadline(limit)) => {
-                // Whether it happened is not known.
+                // Whether the write has happened is not known.
                 self.sink.forget();
                 let what = format!("no answer within {limit:?}");
-                Err(NotDone::Sink(SinkError { place: self.sink.to_string(), kind: Trouble::Unavailable, what }))
+                Err(NotDone::Sink(SinkError { place: self.sink.to_string(), kind: SinkErrorKind::Unavailable, what }))
             }
         }
     }
@@ -161,9 +162,9 @@ impl Keeper {
         Ok(done)
     }
 
-    /// After a restart only what is there tells what was known before.
+    /// Applies the shrink guard after a restart, when only the content of the sink says what was known before.
     async fn check(&mut self, output: &Output) -> Result<(), NotDone> {
-        // All of it, also what a former attempt has read.
+        // Everything is read again, even if a former attempt has read it.
         self.sink.forget();
         let there = self.sink.look(&output.documents).await.map_err(NotDone::Sink)?;
         let here = Sink::addresses(&output.documents);
@@ -197,13 +198,13 @@ impl Keeper {
         match done {
             Ok(_) => {
                 self.backoff.reset();
-                // Replicas that started together do not all look at once.
+                // Replicas that started together do not all check at once.
                 self.pace.resync.mul_f64(0.9 + 0.1 * fastrand::f64())
             }
             Err(NotDone::Held { again: Some(again), .. }) => again.saturating_duration_since(Instant::now()),
-            // Until something changes.
+            // Nothing is to be done until something changes.
             Err(NotDone::Standby | NotDone::Held { again: None, .. }) => self.pace.resync,
-            Err(NotDone::Sink(error)) if error.kind == Trouble::Foreign => self.pace.resync,
+            Err(NotDone::Sink(error)) if error.kind == SinkErrorKind::Foreign => self.pace.resync,
             Err(NotDone::Sink(_)) => self.backoff.next_delay(),
         }
     }

@@ -11,7 +11,7 @@ use crate::{
     sink::Document,
 };
 
-/// What an export is to hold at one moment.
+/// The files of an export, made from one catalog.
 #[derive(Clone, Debug)]
 pub struct Output {
     /// The files.
@@ -22,30 +22,30 @@ pub struct Output {
     pub endpoints: usize,
     /// How many backends the format cannot express.
     pub left_out: usize,
-    /// Namespaces of which there is no complete list: nothing may be taken away on the strength of this output.
+    /// Namespaces without a complete list: nothing may be removed from a sink on the strength of this output.
     pub unlisted: Vec<Arc<str>>,
-    /// When the change that it follows became known.
+    /// When the change that led to it became known.
     pub since: Instant,
 }
 
-/// What is remembered from one catalog of an export to the next.
+/// The state of an export between two catalogs.
 #[derive(Debug)]
 pub struct Stage {
     export: Export,
     guard: Guard,
     names: Names,
-    /// What was left out last, so that each is told once.
+    /// What was left out last, so that each is logged once.
     told: Vec<(Arc<str>, String)>,
 }
 
 impl Stage {
-    /// Nothing was seen yet.
+    /// The state before the first catalog.
     pub fn new(export: Export) -> Self {
         let guard = Guard::new(export.limits);
         Self { export, guard, names: Names::default(), told: Vec::new() }
     }
 
-    /// The files for this catalog, and what is kept in them against it. `inferred` is as in [`Guard::admit`].
+    /// The files for this catalog, and which endpoints they keep although the catalog lacks them. `inferred` is as in [`Guard::admit`].
     ///
     /// # Errors
     /// The format cannot render it: a user's template is wrong.

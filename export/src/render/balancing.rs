@@ -1,10 +1,10 @@
-//! What Services ask for by annotations about how Traefik balances between their endpoints.
+//! Annotations of Services about how Traefik balances between their endpoints.
 //!
-//! `fanfare/health-path` has every endpoint asked for this path, `fanfare/health-interval` and `fanfare/health-timeout` say how
-//! often and for how long. `fanfare/sticky` (`true`, or the name of a cookie) keeps a client with its endpoint.
-//! `fanfare/weight` is the share of requests of a Service that has its host and path in common with others.
+//! `fanfare/health-path` is the path of health checks, `fanfare/health-interval` and `fanfare/health-timeout` are their interval and
+//! time-out. `fanfare/sticky` (`true`, or the name of a cookie) keeps a client with its endpoint. `fanfare/weight` is the Service's share
+//! of requests where several Services have the same host and path.
 //!
-//! Rule: as with routes, an annotation that is not exactly what it should be asks for nothing.
+//! Rule: as with routes, an invalid annotation has no effect, and is reported.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,12 +17,12 @@ use super::{
 };
 use crate::backend::Backend;
 
-/// The largest weight: shares of a thousand are fine enough for everybody.
+/// The largest weight: thousandths are fine enough.
 const MAX_WEIGHT: u32 = 1000;
-/// No health check is made more often, or given longer.
+/// The allowed intervals and time-outs of health checks.
 const INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
 
-/// What a Service asks for.
+/// The settings of a Service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Balancing {
     pub(super) health: Option<Health>,
@@ -30,11 +30,11 @@ pub(super) struct Balancing {
     pub(super) weight: Option<u32>,
 }
 
-/// How endpoints are asked whether they are well.
+/// The health checks of endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Health {
     pub(super) path: String,
-    /// As Go writes it.
+    /// In Go's notation.
     pub(super) interval: Option<String>,
     pub(super) timeout: Option<String>,
 }
@@ -48,7 +48,7 @@ pub(super) enum Sticky {
     Cookie(String),
 }
 
-/// What the Services of these backends ask for.
+/// The settings of the Services of these backends.
 pub(super) fn balancing<'a>(
     backends: &'a [Backend],
     left_out: &mut Vec<LeftOut>,

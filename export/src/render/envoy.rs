@@ -17,13 +17,13 @@ const ASSIGNMENT: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLo
 const HTTP: &str = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const TLS: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext";
 
-/// How long Envoy tries to connect to an endpoint; within a network nobody needs longer.
-const CONNECT: &str = "1s";
+/// How long Envoy tries to connect to an endpoint. Within a network this is ample.
+const CONNECT_TIMEOUT: &str = "1s";
 
 /// The set of files, and where Envoy finds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envoy {
-    /// Without a slash at the end.
+    /// Its path, without a slash at the end.
     directory: String,
     trust: Trust,
 }
@@ -63,7 +63,7 @@ impl Envoy {
     }
 }
 
-/// Clusters with their endpoints in them.
+/// Clusters with their endpoints in the same file.
 pub(super) fn inline(trust: &Trust, backends: &[Backend], left_out: &mut Vec<LeftOut>) -> String {
     let clusters = possible(backends, left_out).into_iter().map(|backend| {
         let mut cluster = cluster(backend, trust);
@@ -86,7 +86,7 @@ fn possible<'a>(backends: &'a [Backend], left_out: &mut Vec<LeftOut>) -> Vec<&'a
     kept
 }
 
-/// What Envoy reads from a file: a response of the protocol that it otherwise speaks with a server.
+/// A discovery response, as Envoy reads it from a file or from a server.
 fn response(type_url: &str, resources: Vec<Value>) -> String {
     let digest = Sha256::digest(Value::from(resources.clone()).to_string());
     let version: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
@@ -94,7 +94,7 @@ fn response(type_url: &str, resources: Vec<Value>) -> String {
 }
 
 fn cluster(backend: &Backend, trust: &Trust) -> Value {
-    let mut cluster = json!({"@type": CLUSTER, "name": &*backend.name, "connect_timeout": CONNECT});
+    let mut cluster = json!({"@type": CLUSTER, "name": &*backend.name, "connect_timeout": CONNECT_TIMEOUT});
     if backend.application.is_h2c() {
         let http2 = json!({"@type": HTTP, "explicit_http_config": {"http2_protocol_options": {}}});
         cluster["typed_extension_protocol_options"] =
@@ -134,7 +134,7 @@ fn assignment(backend: &Backend) -> Value {
 fn member(endpoint: &Endpoint) -> Value {
     let (ip, port) = (endpoint.address.ip().to_string(), endpoint.address.port());
     let mut member = json!({"endpoint": {"address": {"socket_address": {"address": ip, "port_value": port}}}});
-    // Those who are members though they are not ready.
+    // Members need not be ready.
     if endpoint.conditions.terminating {
         member["health_status"] = "DRAINING".into();
     } else if !endpoint.conditions.ready {

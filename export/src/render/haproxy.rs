@@ -18,9 +18,9 @@ pub(super) fn render(trust: &Trust, backends: &[Backend], left_out: &mut Vec<Lef
         line(&mut text, format_args!("\nbackend {}\n    mode {mode}", backend.name));
         let draining = backend.draining();
         for endpoint in &backend.endpoints {
-            // Only who sticks to it still gets there.
+            // With weight 0 it gets only the requests of clients that stick to it.
             let weight = if draining(endpoint) { " weight 0" } else { "" };
-            // A server is known by its name in counters and on the runtime API: its address is what stays the same.
+            // Counters and the runtime API identify a server by its name, so the name is made of what stays the same: the address.
             let (ip, port) = (endpoint.address.ip(), endpoint.address.port());
             line(&mut text, format_args!("    server {ip}_{port} {}{options}{weight}", endpoint.address));
         }

@@ -21,7 +21,7 @@ pub(super) fn render(backends: &[Backend], left_out: &mut Vec<LeftOut>) -> Strin
         }
         for endpoint in &backend.endpoints {
             let names = lines.entry(endpoint.address.ip()).or_default();
-            // Of an endpoint's own names, what is none in DNS is left out without a word: the Service's still leads there.
+            // Names of an endpoint that are not valid in DNS are left out without a report: the Service's name still leads there.
             let pod = endpoint.pod.as_ref().map(|pod| &*pod.name);
             let own = endpoint.hostname.as_deref().or(pod);
             names.extend(own.map(|own| format!("{own}.{service}")).filter(|name| is_host(name)));
@@ -37,8 +37,8 @@ pub(super) fn render(backends: &[Backend], left_out: &mut Vec<LeftOut>) -> Strin
     text
 }
 
-/// The names of pods that can stand alone: of one pod only, not those of Services, which lead elsewhere, nor what other
-/// names are (a name with points in it, `localhost`).
+/// The pod names that are unambiguous without their Service: those of exactly one pod which are neither a Service's name, nor a name
+/// with dots, nor `localhost`.
 fn bare_names(backends: &[Backend]) -> BTreeSet<&str> {
     let services: BTreeSet<&str> = backends.iter().map(Backend::service).collect();
     let mut pods: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use super::{LeftOut, leave_out};
 use crate::{
     backend::{Application, Backend},
-    sink::NOBODY,
+    sink::PLACEHOLDER_ADDRESS,
 };
 
 /// Upstreams for `proxy_pass` and `grpc_pass`.
@@ -22,7 +22,7 @@ pub(super) fn http(backends: &[Backend], left_out: &mut Vec<LeftOut>) -> String 
     }))
 }
 
-/// Upstreams for the `stream` context: whatever nginx can pass on without understanding it.
+/// Upstreams for the `stream` context, of everything over TCP and UDP.
 pub(super) fn stream(backends: &[Backend], left_out: &mut Vec<LeftOut>) -> String {
     upstreams(backends.iter().filter(|backend| {
         let possible = backend.application != Application::Sctp;
@@ -39,13 +39,13 @@ fn upstreams<'a>(backends: impl Iterator<Item = &'a Backend>) -> String {
         write!(text, "\nupstream {} {{\n", backend.name).expect("a String takes everything");
         let draining = backend.draining();
         for endpoint in &backend.endpoints {
-            // `drain` is only in some editions, and a weight of 0 in none. Requests under way end as they would.
+            // Only some editions know `drain`, and none a weight of 0. Requests in progress are not affected by `down`.
             let down = if draining(endpoint) { " down" } else { "" };
             writeln!(text, "    server {}{down};", endpoint.address).expect("a String takes everything");
         }
         if backend.endpoints.is_empty() {
-            // The discard port of this machine, and marked as down.
-            writeln!(text, "    server {NOBODY} down;").expect("a String takes everything");
+            // The discard port of this machine, marked as down.
+            writeln!(text, "    server {PLACEHOLDER_ADDRESS} down;").expect("a String takes everything");
         }
         text.push_str("}\n");
     }

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use super::{Envoy, Format, Template, Traefik};
 
-/// What formats may need to know. A format takes those that are for it; [`FormatOptions::unused`] tells which are for none.
+/// The options of formats. A format takes those that concern it; [`FormatOptions::unused`] returns those that concern none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FormatOptions {
     /// Traefik: make routers for Services that ask for them by annotations.
@@ -13,19 +13,19 @@ pub struct FormatOptions {
     pub servers_transport: Option<String>,
     /// Envoy: the folder of the set as Envoy itself sees it, an absolute path.
     pub directory: Option<String>,
-    /// Envoy and HAProxy: whom they trust where endpoints speak TLS.
+    /// Envoy and HAProxy: which certificates they accept where endpoints speak TLS.
     pub trust: Option<Trust>,
     /// The text of the user's own template.
     pub template: Option<String>,
 }
 
-/// Whose certificates a load balancer takes from endpoints that speak TLS.
+/// Which certificates a load balancer accepts from endpoints that speak TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Trust {
-    /// Those that lead to an authority of the load balancer's system.
+    /// Those issued by an authority of the load balancer's system.
     #[default]
     System,
-    /// Those that lead to an authority in this file, a path as the load balancer sees it.
+    /// Those issued by an authority in this file, a path as the load balancer sees it.
     File(String),
     /// Any certificate.
     Anyone,
@@ -42,7 +42,7 @@ pub enum InvalidFormat {
     /// An unknown name.
     #[error("{0:?} is no format: there are {list}", list = NAMES.map(|(name, ..)| name).join(", "))]
     Unknown(String),
-    /// An option that the format cannot do without.
+    /// A required option is missing.
     #[error("the format {format} needs {option}")]
     Missing {
         /// The format's name.
@@ -50,7 +50,7 @@ pub enum InvalidFormat {
         /// The option, and what it is.
         option: &'static str,
     },
-    /// An option with a value that cannot be.
+    /// An option has an invalid value.
     #[error("{option}: {why}")]
     Value {
         /// The option.
@@ -80,7 +80,7 @@ const NAMES: [(&str, &[&str], &str); 13] = [
 const TRAEFIK: &[&str] = &["traefik", "traefik-json"];
 
 impl FormatOptions {
-    /// The options that are given, and that none of these formats has a use for.
+    /// The options that are given and that none of these formats uses.
     #[must_use]
     pub fn unused(&self, formats: &[Format]) -> Vec<&'static str> {
         let given = [
@@ -99,7 +99,7 @@ impl Format {
     /// The format of that name, with its options.
     ///
     /// # Errors
-    /// [`InvalidFormat`] where there is none of that name, or an option of it is missing or cannot be.
+    /// There is no format of that name, or one of its options is missing or invalid.
     pub fn parse(text: &str, options: &FormatOptions) -> Result<Self, InvalidFormat> {
         let row = NAMES.iter().find(|(name, others, _)| *name == text || others.contains(&text));
         let (format, ..) = *row.ok_or_else(|| InvalidFormat::Unknown(text.to_owned()))?;
@@ -132,7 +132,7 @@ impl Format {
         NAMES[self.row()].0
     }
 
-    /// What a file of it is called behind the last part of its own name, without a point in front: `traefik.yaml`.
+    /// The extension of its files, without a dot in front: `traefik.yaml`.
     #[must_use]
     pub fn extension(&self) -> &'static str {
         NAMES[self.row()].2

@@ -1,4 +1,4 @@
-//! Plain lists: the YAML that scripts of the tool replaced read, and JSON with everything that is known.
+//! Plain lists: YAML as the replaced tool wrote it for scripts, and JSON with everything that is known.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -17,11 +17,11 @@ struct Targets<'a> {
 #[derive(Debug, Serialize)]
 struct Named<'a> {
     name: &'a str,
-    targets: Vec<Target<'a>>,
+    targets: Vec<PlainTarget<'a>>,
 }
 
 #[derive(Debug, Serialize)]
-struct Target<'a> {
+struct PlainTarget<'a> {
     ip: IpAddr,
     port: u16,
     /// The port's `appProtocol`, else its transport protocol.
@@ -33,7 +33,7 @@ struct Full<'a> {
     backends: Vec<Described<'a>>,
 }
 
-/// All about one backend; templates see the same.
+/// Everything about one backend; templates get the same.
 #[derive(Debug, Serialize)]
 pub(super) struct Described<'a> {
     name: &'a str,
@@ -45,7 +45,7 @@ pub(super) struct Described<'a> {
     /// The Service's own number for the port; 0 where it is not known.
     service_port: u16,
     transport: &'static str,
-    /// What is spoken: http, https, h2c, grpc, ws, wss, tcp, udp or sctp.
+    /// The application protocol: http, https, h2c, grpc, ws, wss, tcp, udp or sctp.
     protocol: String,
     app_protocol: &'a str,
     labels: &'a BTreeMap<String, String>,
@@ -53,14 +53,14 @@ pub(super) struct Described<'a> {
     endpoints: Vec<Member<'a>>,
 }
 
-/// All about one endpoint.
+/// Everything about one endpoint.
 #[derive(Debug, Serialize)]
 struct Member<'a> {
     /// `ip:port`, an IPv6 address in brackets.
     address: String,
     ip: IpAddr,
     port: u16,
-    /// Where it speaks HTTP.
+    /// Its URL, where it speaks HTTP.
     url: Option<String>,
     hostname: Option<&'a str>,
     pod: Option<&'a str>,
@@ -78,7 +78,7 @@ pub(super) fn yaml(backends: &[Backend]) -> String {
             told => told,
         };
         let target =
-            |endpoint: &Endpoint| Target { ip: endpoint.address.ip(), port: endpoint.address.port(), protocol };
+            |endpoint: &Endpoint| PlainTarget { ip: endpoint.address.ip(), port: endpoint.address.port(), protocol };
         Named { name: &backend.name, targets: backend.endpoints.iter().map(target).collect() }
     });
     to_yaml(&Targets { backends: named.collect() })
@@ -88,7 +88,7 @@ pub(super) fn json(backends: &[Backend]) -> String {
     pretty(&Full { backends: described(backends) })
 }
 
-/// All about these backends.
+/// Everything about these backends.
 pub(super) fn described(backends: &[Backend]) -> Vec<Described<'_>> {
     backends.iter().map(one).collect()
 }
@@ -127,7 +127,7 @@ fn member<'a>(endpoint: &'a Endpoint, scheme: Option<&str>) -> Member<'a> {
     }
 }
 
-/// As Kubernetes writes it.
+/// The transport protocol in Kubernetes' notation.
 fn transport(backend: &Backend) -> &'static str {
     match backend.port.protocol {
         Protocol::Tcp => "TCP",

@@ -38,7 +38,7 @@ pub(super) fn render(backends: &[Backend], left_out: &mut Vec<LeftOut>) -> Strin
 fn shared(backend: &Backend) -> BTreeMap<String, &str> {
     let facts = &backend.entry.facts;
     let meta = |kind: &str, name: &str| format!("__meta_fanfare_{kind}_{}", label_name(name));
-    // Annotations in general are not for everybody's eyes and may be long; these are made for Prometheus.
+    // Annotations may be confidential or long; those with this prefix are meant for Prometheus.
     let annotations = facts.annotations.iter().filter(|(name, _value)| name.starts_with("prometheus.io/"));
     let mut labels: BTreeMap<String, &str> =
         annotations.map(|(name, value)| (meta("service_annotation", name), value.as_str())).collect();

@@ -1,17 +1,17 @@
-//! What Services ask for by annotations: which host and path is to lead to them.
+//! Routes that Services define by annotations: which host and path leads to them.
 //!
 //! `fanfare/host` (host names, with commas between them) makes the route; the others refine it: `fanfare/path` (a prefix),
 //! `fanfare/port` (which port, by name or number, where several speak HTTP), and for Traefik alone `fanfare/entrypoints`,
 //! `fanfare/middlewares`, `fanfare/priority` and `fanfare/tls` (`true`, or the name of a certificate resolver).
 //!
-//! Rule: an annotation that is not exactly what it should be makes no route at all, rather than half of one.
+//! Rule: an invalid annotation makes no route at all, rather than half of one, and is reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{LeftOut, leave_out};
 use crate::backend::{Backend, PortChoice};
 
-/// Most host names of one Service.
+/// The most host names of one Service.
 const MAX_HOSTS: usize = 100;
 
 /// Routes by the names of the backends that they lead to.
@@ -22,7 +22,7 @@ pub(super) type Routes<'a> = BTreeMap<&'a str, Route>;
 pub(super) struct Route {
     /// Lower-case DNS names, at least one, in the order in which they are written.
     pub(super) hosts: Vec<String>,
-    /// With a slash in front, where there is one.
+    /// The path prefix, with a slash in front, if there is one.
     pub(super) path: Option<String>,
     pub(super) entry_points: Vec<String>,
     pub(super) middlewares: Vec<String>,
@@ -37,7 +37,7 @@ pub(super) enum Tls {
     Resolver(String),
 }
 
-/// The routes that the Services of these backends ask for.
+/// The routes that the Services of these backends define.
 pub(super) fn routes<'a>(backends: &'a [Backend], left_out: &mut Vec<LeftOut>) -> Routes<'a> {
     let mut services: BTreeMap<_, Vec<&Backend>> = BTreeMap::new();
     for backend in backends {
@@ -54,7 +54,7 @@ pub(super) fn routes<'a>(backends: &'a [Backend], left_out: &mut Vec<LeftOut>) -
     routes
 }
 
-/// The route of one Service, if it asks for one.
+/// The route of one Service, if it defines one.
 fn route<'a>(backends: &[&'a Backend]) -> Result<Option<(&'a Backend, Route)>, String> {
     let Some(first) = backends.first() else { return Ok(None) };
     let said = |name: &str| first.entry.facts.annotations.get(&format!("fanfare/{name}")).map(String::as_str);

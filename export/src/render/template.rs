@@ -1,7 +1,7 @@
 //! The user's own template, in the language of Jinja.
 //!
-//! It sees `backends`, with the fields of the format `json`. `tojson` makes a quoted string of any value; nothing is escaped by
-//! itself, because only the template knows what it writes.
+//! It gets `backends`, with the fields of the format `json`. `tojson` makes a quoted string of any value. Nothing is escaped
+//! automatically, because only the template knows which format it writes.
 
 use std::{fmt, sync::Arc};
 
@@ -10,14 +10,14 @@ use minijinja::{Environment, UndefinedBehavior, context, syntax::SyntaxConfig, v
 use super::plain::described;
 use crate::backend::Backend;
 
-/// Most instructions that one run may take: enough for hundreds of thousands of endpoints, and an end for what has none.
-const FUEL: u64 = 20_000_000;
-/// Most bytes that one run may write.
-const MOST: usize = 256 << 20;
-/// What it is called in errors.
+/// The most instructions of one run: enough for hundreds of thousands of endpoints, and a bound for endless loops.
+const MAX_INSTRUCTIONS: u64 = 20_000_000;
+/// The most bytes that one run may write.
+const MAX_OUTPUT_BYTES: usize = 256 << 20;
+/// The template's name in errors.
 const NAME: &str = "template";
 
-/// A checked template. Two are equal where their texts are.
+/// A checked template. Two are equal if their texts are.
 #[derive(Clone)]
 pub struct Template {
     text: Arc<str>,
@@ -32,7 +32,7 @@ pub struct RenderError {
     why: String,
 }
 
-/// Counts what is written, up to an end.
+/// Collects what is written, up to a limit.
 struct Bounded {
     bytes: Vec<u8>,
 }
@@ -44,24 +44,24 @@ impl Template {
     /// [`RenderError`] where its syntax is wrong, with the line.
     pub fn new(text: &str) -> Result<Self, RenderError> {
         let mut environment = Environment::new();
-        // A field that is misspelt shall be an error, not an empty text in a load balancer's configuration.
+        // A misspelt field is an error, and not an empty text in a load balancer's configuration.
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        // A line with nothing but a block on it leaves nothing behind.
+        // A line that has only a block on it produces no output.
         let lines = SyntaxConfig::builder().keep_trailing_newline(true).trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(lines.map_err(|error| RenderError::of(&error))?);
-        environment.set_fuel(Some(FUEL));
+        environment.set_fuel(Some(MAX_INSTRUCTIONS));
         environment.add_template_owned(NAME, text.to_owned()).map_err(|error| RenderError::of(&error))?;
         Ok(Self { text: text.into(), environment: Arc::new(environment) })
     }
 
-    /// What it makes of these backends.
+    /// The template's output for these backends.
     pub(super) fn render(&self, backends: &[Backend]) -> Result<String, RenderError> {
         let template = self.environment.get_template(NAME).map_err(|error| RenderError::of(&error))?;
         let mut out = Bounded { bytes: Vec::new() };
         let known = context! { backends => Serde(described(backends)) };
         template.render_captured_to(known, &mut out).map_err(|error| RenderError::of(&error))?;
         if out.bytes.is_empty() {
-            // An empty file cannot be told from one that was cut.
+            // An empty file is refused, because it could be one that was cut off.
             let why = "it writes nothing: let it write a comment at least".to_owned();
             return Err(RenderError { place: String::new(), why });
         }
@@ -80,8 +80,8 @@ impl RenderError {
 
 impl std::io::Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        if self.bytes.len() + bytes.len() > MOST {
-            return Err(std::io::Error::other(format!("it writes more than {} MiB", MOST >> 20)));
+        if self.bytes.len() + bytes.len() > MAX_OUTPUT_BYTES {
+            return Err(std::io::Error::other(format!("it writes more than {} MiB", MAX_OUTPUT_BYTES >> 20)));
         }
         self.bytes.extend_from_slice(bytes);
         Ok(bytes.len())

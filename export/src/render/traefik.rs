@@ -1,10 +1,10 @@
 //! Traefik's dynamic configuration: `http`, `tcp` and `udp` services, and routers where Services ask for them.
 //!
-//! Rule: an empty section is left out, and a file without any is `{}`. Traefik refuses `http: {}` and an empty `services`, and
-//! with it the whole folder that the file lies in. A service without servers it does take, and answers 503.
+//! Rule: an empty section is left out, and a file without any is `{}`. Traefik refuses `http: {}` and an empty `services`, and with
+//! it all files of that folder. It takes a service without servers, and answers 503.
 //!
-//! Traefik's file provider runs files through a template engine first (`{{ env "SECRET" }}`): no text of a Service comes in here
-//! in which a brace could stand.
+//! Traefik's file provider runs files through a template engine first (`{{ env "SECRET" }}`): so no text of a Service
+//! that may contain a brace is written here.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::backend::{Application, Backend};
 
-/// What to put into a Traefik file besides the services.
+/// The options of Traefik files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Traefik {
     routers: bool,
@@ -60,7 +60,7 @@ enum HttpService<'a> {
 struct Weighted<'a> {
     services: Vec<Share<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    sticky: Option<Sticky<'a>>,
+    sticky: Option<StickySession<'a>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -71,12 +71,12 @@ struct Share<'a> {
 
 #[derive(Debug, Serialize)]
 struct Transport<'a> {
-    services: Section<'a, Service<Servers<Address>>>,
+    services: Section<'a, TraefikService<Servers<Address>>>,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Service<T> {
+struct TraefikService<T> {
     load_balancer: T,
 }
 
@@ -94,7 +94,7 @@ struct HttpServers<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     health_check: Option<HealthCheck<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    sticky: Option<Sticky<'a>>,
+    sticky: Option<StickySession<'a>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -107,7 +107,7 @@ struct HealthCheck<'a> {
 }
 
 #[derive(Debug, Serialize)]
-struct Sticky<'a> {
+struct StickySession<'a> {
     cookie: Cookie<'a>,
 }
 
@@ -116,7 +116,7 @@ struct Sticky<'a> {
 struct Cookie<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
-    /// No script of a page has a use for it.
+    /// Scripts of a page must not read it.
     http_only: bool,
 }
 
@@ -162,7 +162,7 @@ impl Traefik {
         Ok(Self { routers: options.routers, servers_transport })
     }
 
-    /// The routes that Services ask for, if anybody wants them.
+    /// The routes that Services define, if routers are wanted.
     fn routes<'a>(&self, backends: &'a [Backend], left_out: &mut Vec<LeftOut>) -> Routes<'a> {
         if self.routers { routes(backends, left_out) } else { Routes::new() }
     }
@@ -226,15 +226,15 @@ pub(super) fn json(options: &Traefik, backends: &[Backend], left_out: &mut Vec<L
     pretty(&options.configuration(backends, &routes, &asked, left_out))
 }
 
-fn sticky(asked: &balancing::Sticky) -> Sticky<'_> {
+fn sticky(asked: &balancing::Sticky) -> StickySession<'_> {
     let name = match asked {
         balancing::Sticky::Default => None,
         balancing::Sticky::Cookie(name) => Some(name.as_str()),
     };
-    Sticky { cookie: Cookie { name, http_only: true } }
+    StickySession { cookie: Cookie { name, http_only: true } }
 }
 
-/// What the backends' Services ask for, of those that have a weight.
+/// The settings of the Services that have a weight.
 fn weights<'a>(backends: &'a [Backend], asked: &'a Asked<'a>) -> BTreeMap<&'a str, (u32, &'a Balancing)> {
     let weight = |backend: &'a Backend| {
         let asked = asked.get(&backend.entry.key)?;
@@ -243,7 +243,7 @@ fn weights<'a>(backends: &'a [Backend], asked: &'a Asked<'a>) -> BTreeMap<&'a st
     backends.iter().filter_map(weight).collect()
 }
 
-/// The routers. Where several Services with a weight ask for the same host and path, the first one's leads to all of them.
+/// The routers. Where several Services with a weight define the same host and path, the first one's router leads to all of them.
 fn routers<'a>(
     routes: &'a Routes<'a>,
     weights: &BTreeMap<&'a str, (u32, &'a Balancing)>,
@@ -282,13 +282,13 @@ fn routers<'a>(
     routers
 }
 
-fn transport(backend: &Backend) -> Service<Servers<Address>> {
+fn transport(backend: &Backend) -> TraefikService<Servers<Address>> {
     let servers = backend.endpoints.iter().map(|endpoint| Address { address: endpoint.address.to_string() });
-    Service { load_balancer: Servers { servers: servers.collect() } }
+    TraefikService { load_balancer: Servers { servers: servers.collect() } }
 }
 
-/// The router for one host. One for all would not do: of several rules that match, Traefik takes the longest text, and a list
-/// of hosts would be before a path that somebody else has on one of them.
+/// The router for one host. There is not one for all hosts of a Service, because of several rules that match Traefik takes the longest
+/// text: a long list of hosts would outrank another Service's path on one of them.
 fn router<'a>(service: Cow<'a, str>, route: &'a Route, host: &str) -> Router<'a> {
     let path = route.path.as_ref().map_or_else(String::new, |path| format!(" && PathPrefix(`{path}`)"));
     let tls = route.tls.as_ref().map(|tls| match tls {

@@ -1,4 +1,4 @@
-//! YAML that every parser reads the same way, be it one of version 1.1 or of 1.2.
+//! YAML that parsers of version 1.1 and of 1.2 read the same way.
 //!
 //! To version 1.1 `no` is a boolean, `1_000` a number, `2001-01-80` a date and the address `2001:10:20:30:4:5:6:7` a number to the base
 //! of 60, and Traefik refuses a name that is a number. So a text is in quotes unless it is a plain word.
@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use serde_json::Value;
 
-/// What version 1.1 takes for something else than text.
-const WORDS: [&str; 9] = ["y", "n", "yes", "no", "on", "off", "true", "false", "null"];
+/// Words that YAML 1.1 does not read as text.
+const YAML_1_1_KEYWORDS: [&str; 9] = ["y", "n", "yes", "no", "on", "off", "true", "false", "null"];
 
 /// The value as a document, the keys of its maps in alphabetical order.
 pub(super) fn to_yaml(value: &impl Serialize) -> String {
@@ -25,7 +25,7 @@ pub(super) fn to_yaml(value: &impl Serialize) -> String {
     text
 }
 
-/// The lines of a map or list that is not empty, each so far from the edge. The first is already begun.
+/// Appends the lines of a map or list that is not empty, indented by `depth`. The first line has already begun.
 fn block(text: &mut String, value: &Value, depth: usize) {
     let mut first = true;
     let mut begin = |text: &mut String| {
@@ -44,7 +44,7 @@ fn block(text: &mut String, value: &Value, depth: usize) {
                     scalar(text, value);
                     text.push('\n');
                 } else {
-                    // A list stands as far from the edge as its key.
+                    // A list is indented as far as its key.
                     let depth = if value.is_array() { depth } else { depth + 2 };
                     text.push('\n');
                     text.extend(std::iter::repeat_n(' ', depth));
@@ -68,7 +68,7 @@ fn block(text: &mut String, value: &Value, depth: usize) {
     }
 }
 
-/// What fits on its line.
+/// Appends a value that fits on one line.
 fn scalar(text: &mut String, value: &Value) {
     match value {
         Value::String(string) => quoted(text, string),
@@ -81,11 +81,11 @@ fn is_empty(value: &Value) -> bool {
     value.as_object().is_some_and(serde_json::Map::is_empty) || value.as_array().is_some_and(Vec::is_empty)
 }
 
-/// A text, in quotes if there is any doubt.
+/// Appends a text, in quotes unless it is a plain word.
 fn quoted(text: &mut String, string: &str) {
     let inner = |b: u8| b.is_ascii_alphanumeric() || b"._/@-".contains(&b);
     let plain = string.starts_with(|c: char| c.is_ascii_alphabetic()) && string.bytes().all(inner);
-    if plain && !WORDS.contains(&string.to_ascii_lowercase().as_str()) {
+    if plain && !YAML_1_1_KEYWORDS.contains(&string.to_ascii_lowercase().as_str()) {
         text.push_str(string);
         return;
     }
@@ -94,7 +94,7 @@ fn quoted(text: &mut String, string: &str) {
         match c {
             '"' | '\\' => text.extend(['\\', c]),
             ' '..='~' => text.push(c),
-            // Whatever is not plain ASCII, line breaks of every kind among it.
+            // Everything that is not printable ASCII, line breaks included.
             c if u32::from(c) <= 0xffff => write!(text, "\\u{:04x}", u32::from(c)).expect("a String takes everything"),
             c => write!(text, "\\U{:08x}", u32::from(c)).expect("a String takes everything"),
         }

@@ -1,17 +1,17 @@
-//! Which endpoints a file names, whatever its format: tells how much of what is there a new file would take away.
+//! The addresses in a file of any format: they show how many endpoints a new file would remove.
 
 use std::{
     collections::HashSet,
     net::{IpAddr, SocketAddr},
 };
 
-/// The address that is never an endpoint's: see `render::nginx`.
-pub(crate) const NOBODY: &str = "127.0.0.1:9";
+/// An address that is never that of an endpoint: see `render::nginx`.
+pub(crate) const PLACEHOLDER_ADDRESS: &str = "127.0.0.1:9";
 
-/// The distinct addresses in a text, with their ports where these stand right behind.
+/// The distinct addresses in a text, with their ports where these follow directly.
 ///
-/// After a restart nothing but the file itself tells what was known before. All formats write addresses as text, so this
-/// works for each of them, for a user's template, and for what another tool wrote there.
+/// After a restart only the file itself says what was known before. All formats write addresses as text, so this works for each of
+/// them, for a user's template, and for files of other tools.
 pub(super) fn addresses(text: &[u8]) -> HashSet<String> {
     let of_address = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b'.' | b':' | b'[' | b']');
     text.split(|byte| !of_address(byte)).filter_map(address).collect()
@@ -29,8 +29,8 @@ fn address(token: &[u8]) -> Option<String> {
 }
 
 fn parse(token: &str) -> Option<String> {
-    // It stands for nobody in what nginx gets.
-    if token == NOBODY {
+    // It stands for an empty upstream in files for nginx.
+    if token == PLACEHOLDER_ADDRESS {
         return None;
     }
     if let Ok(with_port) = token.parse::<SocketAddr>() {

@@ -1,4 +1,4 @@
-//! What an S3 store answered last, as a status and a code: its client tells that as text alone.
+//! The status and code of an S3 store's last answer, which its client has only as part of a text.
 
 use std::{fmt, pin::Pin, sync::Arc};
 
@@ -8,44 +8,44 @@ use object_store::{
 };
 use parking_lot::Mutex;
 
-use super::Trouble;
+use super::SinkErrorKind;
 
 /// No code of S3 is longer.
 const MAX_CODE: usize = 64;
 
-/// The last answer that was no success. Cloning shares it; whoever asks sends one request at a time.
+/// The last answer that was no success. Cloning shares it. There is one request at a time.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Answers(Arc<Mutex<Option<Answer>>>);
+pub(super) struct Answers(Arc<Mutex<Option<Refusal>>>);
 
 /// An answer that was no success.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Answer {
+pub(super) struct Refusal {
     /// The status.
     pub(super) status: u16,
-    /// What its body says (`Error/Code`); empty where it says nothing.
+    /// The code in its body (`Error/Code`); empty where there is none.
     pub(super) code: String,
 }
 
-/// Connects as the client would by itself, and listens.
+/// Sends requests as the client does by default, and records the answers.
 #[derive(Debug)]
-struct Listening {
+struct Recording {
     client: HttpClient,
     answers: Answers,
 }
 
 impl Answers {
-    /// A request is about to be sent.
+    /// Forgets the last answer, before a request is sent.
     pub(super) fn forget(&self) {
         *self.0.lock() = None;
     }
 
-    /// What was answered since then, where that was no success.
-    pub(super) fn last(&self) -> Option<Answer> {
+    /// The answer since then, if it was no success.
+    pub(super) fn last(&self) -> Option<Refusal> {
         self.0.lock().clone()
     }
 }
 
-impl Answer {
+impl Refusal {
     fn read(status: u16, body: &[u8]) -> Self {
         let text = String::from_utf8_lossy(body);
         let inner = text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
@@ -53,20 +53,22 @@ impl Answer {
         Self { status, code: code.unwrap_or_default().to_owned() }
     }
 
-    /// What kind of trouble it is.
-    pub(super) fn trouble(&self) -> Trouble {
+    /// The kind of error that it is.
+    pub(super) fn trouble(&self) -> SinkErrorKind {
         match (self.status, self.code.as_str()) {
-            // They pass, though their status says that the request is at fault.
-            (400, "RequestTimeout") | (408 | 425 | 429, _) => Trouble::Unavailable,
-            (400, "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired") | (401 | 403 | 407, _) => Trouble::Denied,
-            (409 | 412, _) => Trouble::Conflict,
-            (501 | 505, _) => Trouble::Refused,
-            (500.., _) => Trouble::Unavailable,
-            _ => Trouble::Refused,
+            // These pass by themselves, although the status blames the request.
+            (400, "RequestTimeout") | (408 | 425 | 429, _) => SinkErrorKind::Unavailable,
+            (400, "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired") | (401 | 403 | 407, _) => {
+                SinkErrorKind::Denied
+            }
+            (409 | 412, _) => SinkErrorKind::Conflict,
+            (501 | 505, _) => SinkErrorKind::Refused,
+            (500.., _) => SinkErrorKind::Unavailable,
+            _ => SinkErrorKind::Refused,
         }
     }
 
-    /// Whether it is the bucket that is missing. S3 knows no other reason for a 404 to a write.
+    /// Whether the bucket is missing: S3 has no other reason to answer a write with 404.
     pub(super) fn is_no_bucket(&self) -> bool {
         self.code == "NoSuchBucket" || self.status == 404
     }
@@ -75,12 +77,12 @@ impl Answer {
 impl HttpConnector for Answers {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let client = ReqwestConnector::default().connect(options)?;
-        Ok(HttpClient::new(Listening { client, answers: self.clone() }))
+        Ok(HttpClient::new(Recording { client, answers: self.clone() }))
     }
 }
 
-impl HttpService for Listening {
-    // As `async_trait` has it, which this trait is made with.
+impl HttpService for Recording {
+    // The signature that `async_trait` generates, with which the trait is declared.
     fn call<'a, 'f>(
         &'a self,
         request: HttpRequest,
@@ -92,19 +94,19 @@ impl HttpService for Listening {
         Box::pin(async move {
             let response = self.client.execute(request).await?;
             let status = response.status();
-            // 304 is what a condition was for.
+            // 304 is the expected answer to a conditional request.
             if status.is_success() || status.as_u16() == 304 {
                 return Ok(response);
             }
             let (head, body) = response.into_parts();
             let body = body.bytes().await?;
-            *self.answers.0.lock() = Some(Answer::read(status.as_u16(), &body));
+            *self.answers.0.lock() = Some(Refusal::read(status.as_u16(), &body));
             Ok(HttpResponse::from_parts(head, body.into()))
         })
     }
 }
 
-impl fmt::Display for Answer {
+impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.status, self.code)
     }
@@ -120,29 +122,29 @@ mod tests {
             let body = format!(
                 "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>code: 400 NoSuchBucket</Message></Error>"
             );
-            let answer = Answer::read(status, body.as_bytes());
+            let answer = Refusal::read(status, body.as_bytes());
             assert_eq!(answer.code, code);
             answer.trouble()
         };
-        assert_eq!(kind(503, "SlowDown"), Trouble::Unavailable);
-        assert_eq!(kind(500, "InternalError"), Trouble::Unavailable);
-        assert_eq!(kind(400, "RequestTimeout"), Trouble::Unavailable);
-        assert_eq!(kind(400, "InvalidBucketName"), Trouble::Refused);
-        assert_eq!(kind(501, "NotImplemented"), Trouble::Refused);
-        assert_eq!(kind(413, "EntityTooLarge"), Trouble::Refused);
-        assert_eq!(kind(301, "PermanentRedirect"), Trouble::Refused);
-        assert_eq!(kind(400, "ExpiredToken"), Trouble::Denied);
-        assert_eq!(kind(403, "AccessDenied"), Trouble::Denied);
-        assert_eq!(kind(412, "PreconditionFailed"), Trouble::Conflict);
-        assert_eq!(kind(409, "ConditionalRequestConflict"), Trouble::Conflict);
+        assert_eq!(kind(503, "SlowDown"), SinkErrorKind::Unavailable);
+        assert_eq!(kind(500, "InternalError"), SinkErrorKind::Unavailable);
+        assert_eq!(kind(400, "RequestTimeout"), SinkErrorKind::Unavailable);
+        assert_eq!(kind(400, "InvalidBucketName"), SinkErrorKind::Refused);
+        assert_eq!(kind(501, "NotImplemented"), SinkErrorKind::Refused);
+        assert_eq!(kind(413, "EntityTooLarge"), SinkErrorKind::Refused);
+        assert_eq!(kind(301, "PermanentRedirect"), SinkErrorKind::Refused);
+        assert_eq!(kind(400, "ExpiredToken"), SinkErrorKind::Denied);
+        assert_eq!(kind(403, "AccessDenied"), SinkErrorKind::Denied);
+        assert_eq!(kind(412, "PreconditionFailed"), SinkErrorKind::Conflict);
+        assert_eq!(kind(409, "ConditionalRequestConflict"), SinkErrorKind::Conflict);
     }
 
     #[test]
     fn a_body_that_is_no_error_of_s3_says_nothing() {
         for body in ["", "<html>", "<Code>", &format!("<Code>{}</Code>", "x".repeat(100))] {
-            assert_eq!(Answer::read(502, body.as_bytes()), Answer { status: 502, code: String::new() });
+            assert_eq!(Refusal::read(502, body.as_bytes()), Refusal { status: 502, code: String::new() });
         }
-        assert!(Answer::read(404, b"<Error><Code>NoSuchBucket</Code></Error>").is_no_bucket());
-        assert!(!Answer::read(403, b"<Error><Message>NoSuchBucket</Message></Error>").is_no_bucket());
+        assert!(Refusal::read(404, b"<Error><Code>NoSuchBucket</Code></Error>").is_no_bucket());
+        assert!(!Refusal::read(403, b"<Error><Message>NoSuchBucket</Message></Error>").is_no_bucket());
     }
 }

@@ -1,4 +1,4 @@
-//! Content codings (RFC 9110, section 8.4.1), undone: a file is what was packed, and not the package.
+//! Decodes content codings (RFC 9110, section 8.4.1).
 
 use std::io::Read as _;
 
@@ -7,24 +7,24 @@ use flate2::read::{MultiGzDecoder, ZlibDecoder};
 
 use super::store::MAX_BYTES;
 
-/// What was packed. `codings` is the field `Content-Encoding`.
+/// The decoded content. `codings` is the value of the field `Content-Encoding`.
 ///
 /// # Errors
-/// Why it cannot be unpacked.
+/// Why it cannot be decoded.
 pub(super) async fn decoded(codings: Option<&str>, bytes: Bytes) -> Result<Bytes, String> {
     let codings = codings.unwrap_or_default().split(',').map(|coding| coding.trim().to_ascii_lowercase());
     let codings: Vec<String> = codings.filter(|coding| !matches!(coding.as_str(), "" | "identity")).collect();
     if codings.is_empty() {
         return Ok(bytes);
     }
-    // It may take a moment, and nobody is to wait for that.
+    // Decoding a large file takes a while, so it does not run on a worker.
     let unpacked = tokio::task::spawn_blocking(move || unpacked(&codings, bytes)).await;
     unpacked.map_err(|error| format!("it could not be unpacked: {error}"))?
 }
 
 fn unpacked(codings: &[String], bytes: Bytes) -> Result<Bytes, String> {
     let mut bytes = bytes;
-    // They were applied in the order in which they are listed.
+    // They were applied in the listed order, and are undone in the opposite one.
     for coding in codings.iter().rev() {
         let mut plain = Vec::new();
         let limit = MAX_BYTES + 1;

@@ -10,18 +10,18 @@ use kube::{
     api::{ObjectMeta, PostParams},
 };
 
-use super::{Condition, Document, Fetched, SinkError, Trouble, sha256};
+use super::{Condition, Document, Fetched, SinkError, SinkErrorKind, sha256};
 
-/// What the data of a ConfigMap may have at most, in bytes (`ConfigMap.data`: 1 MiB with its keys).
-const MOST: usize = 1 << 20;
+/// The most bytes of a ConfigMap's data (`ConfigMap.data`: 1 MiB with its keys).
+const MAX_DATA_BYTES: usize = 1 << 20;
 
-/// How often a change is tried again because another key changed meanwhile.
-const ROUNDS: usize = 5;
+/// How often a change is tried before it fails, where other keys keep changing meanwhile.
+const MAX_ATTEMPTS: usize = 5;
 
-/// Who made it, as Kubernetes' recommended labels tell it.
+/// Kubernetes' recommended label for the tool that manages an object.
 const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "fanfare");
 
-/// A ConfigMap. Keys that are not asked about are left as they are.
+/// A ConfigMap. Other keys are left as they are.
 pub(crate) struct ConfigMap {
     api: Api<core::ConfigMap>,
     namespace: String,
@@ -54,7 +54,7 @@ impl ConfigMap {
         document: &Document,
         condition: Condition<'_>,
     ) -> Result<Option<String>, SinkError> {
-        let refused = |what: String| SinkError::new(self, Trouble::Refused, what);
+        let refused = |what: String| SinkError::new(self, SinkErrorKind::Refused, what);
         if !key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
             return Err(refused(format!("`{key}` cannot be a key: it may have letters, digits, `-`, `_` and `.`")));
         }
@@ -68,14 +68,14 @@ impl ConfigMap {
                 Condition::Is(expected) => tag.as_deref() == Some(expected),
             };
             if !holds {
-                return Err(SinkError::new(self, Trouble::Conflict, format!("{key} has changed")));
+                return Err(SinkError::new(self, SinkErrorKind::Conflict, format!("{key} has changed")));
             }
             map.binary_data.get_or_insert_default().remove(key);
             map.data.get_or_insert_default().insert(key.into(), text.into());
             let size = size(map);
-            if size > MOST {
+            if size > MAX_DATA_BYTES {
                 return Err(refused(format!(
-                    "it would have {size} bytes, and a ConfigMap holds at most {MOST}: write to a store, or select less"
+                    "it would have {size} bytes, and a ConfigMap holds at most {MAX_DATA_BYTES}: write to a store, or select less"
                 )));
             }
             Ok(true)
@@ -93,13 +93,14 @@ impl ConfigMap {
         .await
     }
 
-    /// Changes it, or makes it, unless somebody else changes the same key meanwhile. `false` from the change: nothing to do.
+    /// Changes it, or makes it, unless somebody else changes the same key meanwhile. The change returns `false` where there is nothing
+    /// to do.
     async fn change(
         &self,
         mut change: impl FnMut(&mut core::ConfigMap) -> Result<bool, SinkError>,
     ) -> Result<(), SinkError> {
         let params = PostParams::default();
-        for _round in 0..ROUNDS {
+        for _round in 0..MAX_ATTEMPTS {
             let found = self.get().await?;
             let is_new = found.is_none();
             let mut map = found.unwrap_or_else(|| self.fresh());
@@ -115,14 +116,18 @@ impl ConfigMap {
                 Ok(_) => return Ok(()),
                 Err(kube::Error::Api(status)) if lacks_namespace(&status) => {
                     let what = format!("there is no namespace {}: make it, or name another one", self.namespace);
-                    return Err(SinkError::new(self, Trouble::Refused, what));
+                    return Err(SinkError::new(self, SinkErrorKind::Refused, what));
                 }
-                // 404: deleted in between.
+                // 404: it was deleted in between.
                 Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
                 Err(error) => return Err(self.trouble(&error)),
             }
         }
-        Err(SinkError::new(self, Trouble::Unavailable, format!("others changed it {ROUNDS} times in a row")))
+        Err(SinkError::new(
+            self,
+            SinkErrorKind::Unavailable,
+            format!("others changed it {MAX_ATTEMPTS} times in a row"),
+        ))
     }
 
     fn fresh(&self) -> core::ConfigMap {
@@ -144,17 +149,17 @@ impl ConfigMap {
     fn trouble(&self, error: &kube::Error) -> SinkError {
         let kind = match error {
             kube::Error::Api(status) => match status.code {
-                401 | 403 => Trouble::Denied,
-                400 | 404 | 413 | 422 => Trouble::Refused,
-                _ => Trouble::Unavailable,
+                401 | 403 => SinkErrorKind::Denied,
+                400 | 404 | 413 | 422 => SinkErrorKind::Refused,
+                _ => SinkErrorKind::Unavailable,
             },
-            _ => Trouble::Unavailable,
+            _ => SinkErrorKind::Unavailable,
         };
         SinkError::new(self, kind, error.to_string())
     }
 }
 
-/// Whether it is the namespace that is not there, and not what is asked for in it.
+/// Whether the namespace is missing, and not the ConfigMap.
 fn lacks_namespace(status: &kube::core::Status) -> bool {
     status.code == 404 && status.details.as_ref().is_some_and(|details| details.kind == "namespaces")
 }
@@ -165,7 +170,7 @@ fn value<'a>(map: &'a core::ConfigMap, key: &str) -> Option<&'a [u8]> {
     text.or_else(binary)
 }
 
-/// As the API server counts it.
+/// The size as the API server counts it.
 fn size(map: &core::ConfigMap) -> usize {
     let text = map.data.iter().flatten().map(|(key, value)| key.len() + value.len());
     let binary = map.binary_data.iter().flatten().map(|(key, value)| key.len() + value.0.len());

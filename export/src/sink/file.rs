@@ -1,4 +1,4 @@
-//! Files of this machine: written beside their place, made durable, and renamed into it.
+//! Files of this machine: written under a temporary name beside the target, made durable, and renamed.
 
 use std::{
     ffi::OsString,
@@ -13,9 +13,9 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Fetched, SinkError, Trouble, store::MAX_BYTES};
+use super::{Fetched, SinkError, SinkErrorKind, store::MAX_BYTES};
 
-/// What the name of a file under way has behind that of its place.
+/// The suffix of a temporary file's name, behind the target's name.
 const PARTIAL: &str = ".fanfare-";
 
 /// A directory.
@@ -24,11 +24,11 @@ pub(crate) struct Directory {
     path: PathBuf,
 }
 
-/// A file under way: removed unless it is renamed.
+/// A temporary file, which is removed unless it is renamed.
 struct Partial {
     path: PathBuf,
     target: PathBuf,
-    /// Held locked for as long as it is under way, so that nobody takes it for a left-over.
+    /// Locked as long as it is in use, so that it is not swept away as a left-over.
     file: fs::File,
     renamed: bool,
 }
@@ -63,9 +63,9 @@ impl Directory {
         let target = self.path.join(name);
         let partial =
             blocking(move || Partial::write(target, &bytes)).await.map_err(|error| self.trouble(name, &error))?;
-        // Not in another thread: it would go on there when this future is dropped at its deadline.
+        // Not on another thread, where the write would go on when this future is dropped at its deadline.
         if until.is_some_and(|until| Instant::now() >= until) {
-            return Err(SinkError::new(self, Trouble::Unavailable, "too slow: the right to write has ended"));
+            return Err(SinkError::new(self, SinkErrorKind::Unavailable, "too slow: the right to write has ended"));
         }
         let directory = partial.rename().map_err(|error| self.trouble(name, &error))?;
         blocking(move || fs::File::open(directory)?.sync_all()).await.map_err(|error| self.trouble(name, &error))?;
@@ -82,19 +82,19 @@ impl Directory {
 
     fn trouble(&self, name: &str, error: &io::Error) -> SinkError {
         let kind = match error.kind() {
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Trouble::Denied,
-            io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => Trouble::Refused,
-            _ => Trouble::Unavailable,
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => SinkErrorKind::Denied,
+            io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => SinkErrorKind::Refused,
+            _ => SinkErrorKind::Unavailable,
         };
         SinkError::new(&self.path.join(name).display(), kind, error.to_string())
     }
 }
 
 impl Partial {
-    /// Writes a file beside its place, and makes it durable.
+    /// Writes a temporary file beside the target, and makes it durable.
     fn write(target: PathBuf, bytes: &[u8]) -> io::Result<Self> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
-        // What a link leads to is replaced, not the link.
+        // The target of a link is replaced, not the link.
         let target = match fs::symlink_metadata(&target) {
             Ok(metadata) if metadata.is_symlink() => fs::canonicalize(&target)?,
             _ => target,
@@ -112,14 +112,14 @@ impl Partial {
         partial.file.try_lock()?;
         partial.file.write_all(bytes)?;
         if let Ok(before) = fs::metadata(&partial.target) {
-            // Whoever may read it may go on reading it. Only its owner can pass on more than that.
+            // The mode is kept, so that whoever may read the file still may. Owner and group cannot be kept without privileges.
             partial.file.set_permissions(fs::Permissions::from_mode(before.permissions().mode() & 0o7777))?;
         }
         partial.file.sync_all()?;
         Ok(partial)
     }
 
-    /// Puts it in its place, and returns the directory, which is not durable yet.
+    /// Renames it to the target, and returns the directory, which is not durable yet.
     fn rename(mut self) -> io::Result<PathBuf> {
         fs::rename(&self.path, &self.target)?;
         self.renamed = true;
@@ -135,7 +135,7 @@ impl Drop for Partial {
     }
 }
 
-/// Removes what writers that were killed left beside a file. Those that live hold a lock.
+/// Removes temporary files of writers that were killed. Those of living writers are locked.
 fn sweep(directory: &Path, prefix: &std::ffi::OsStr) {
     let prefix = prefix.as_encoded_bytes();
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
@@ -153,7 +153,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 
 impl fmt::Display for Directory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // With a `/` at its end, before what is in it.
+        // With a `/` at its end, because a file name follows.
         self.path.join("").display().fmt(f)
     }
 }

@@ -1,4 +1,4 @@
-//! A server that takes files by PUT: WebDAV, a configuration API, one's own.
+//! HTTP servers that take files by PUT: WebDAV, a configuration API, or the user's own.
 
 use std::{fmt, time::Duration};
 
@@ -13,12 +13,12 @@ use reqwest::{
 use runtime::redact;
 
 use super::{
-    CONNECT_TIMEOUT, Condition, Document, Fetched, SinkError, Trouble,
+    CONNECT_TIMEOUT, Condition, Document, Fetched, SinkError, SinkErrorKind,
     coding::decoded,
     store::{MAX_BYTES, short},
 };
 
-/// URLs that are put to. What a condition names is the server's strong entity tag (RFC 9110, section 8.8.3).
+/// URLs for PUT requests. Conditions name the server's strong entity tag (RFC 9110, section 8.8.3).
 #[derive(Debug)]
 pub(crate) struct HttpPut {
     client: Client,
@@ -30,7 +30,7 @@ impl HttpPut {
         fields: &[(String, String)],
         timeout: Duration,
     ) -> Result<Self, SinkError> {
-        let refused = |what: String| SinkError::new(place, Trouble::Refused, what);
+        let refused = |what: String| SinkError::new(place, SinkErrorKind::Refused, what);
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             let name: HeaderName =
@@ -42,7 +42,7 @@ impl HttpPut {
             headers.append(name, value);
         }
         let builder = Client::builder().default_headers(headers).timeout(timeout).connect_timeout(CONNECT_TIMEOUT);
-        // A PUT that is redirected goes to whoever answered, with our credentials: no.
+        // Redirects are not followed: they would take our credentials elsewhere.
         let client = builder.redirect(reqwest::redirect::Policy::none()).build();
         Ok(Self { client: client.map_err(|error| refused(error.to_string()))? })
     }
@@ -56,12 +56,12 @@ impl HttpPut {
         match answer.status() {
             StatusCode::NOT_MODIFIED => return Ok(Fetched::Same),
             StatusCode::NOT_FOUND | StatusCode::GONE => return Ok(Fetched::Missing),
-            // It takes files and does not show them.
+            // The server takes files and does not return them.
             StatusCode::METHOD_NOT_ALLOWED => {
-                return Err(SinkError::new(&redact::urls(url), Trouble::Denied, "GET is not allowed"));
+                return Err(SinkError::new(&redact::urls(url), SinkErrorKind::Denied, "GET is not allowed"));
             }
             StatusCode::OK => {}
-            // 204, or what a proxy on the way has made of it.
+            // For instance 204, or an answer of a proxy on the way.
             status if status.is_success() => {
                 return Ok(Fetched::NoFile(format!("it answers {status}, which is no file")));
             }
@@ -76,7 +76,7 @@ impl HttpPut {
             bytes.extend_from_slice(&chunk);
             if bytes.len() as u64 > MAX_BYTES {
                 let what = format!("it answers with more than the {MAX_BYTES} bytes that are read");
-                return Err(SinkError::new(&redact::urls(url), Trouble::Refused, what));
+                return Err(SinkError::new(&redact::urls(url), SinkErrorKind::Refused, what));
             }
         }
         Ok(match decoded(coding.as_deref(), bytes.freeze()).await {
@@ -118,24 +118,24 @@ async fn send(url: &str, request: RequestBuilder) -> Result<Response, SinkError>
     request.send().await.map_err(|error| unavailable(url, error))
 }
 
-/// The strong entity tag. A weak one says nothing about the bytes.
+/// The strong entity tag. A weak one does not identify the bytes.
 fn tag(answer: &Response) -> Option<String> {
     let tag = answer.headers().get(ETAG)?.to_str().ok()?;
     tag.starts_with('"').then(|| tag.to_owned())
 }
 
-/// Where it leads instead. A login often does.
+/// An error text about a redirect, such as login pages use.
 fn redirect(answer: &Response) -> String {
     let status = answer.status();
     let location = answer.headers().get(LOCATION).and_then(|location| location.to_str().ok());
-    // The query may have a secret of its own.
+    // The query may contain a secret.
     let location =
         location.and_then(|location| location.split('?').next()).map(|location| redact::urls(&short(location)));
     format!("it answers {status} to {}, and redirects are not followed", location.as_deref().unwrap_or("nowhere"))
 }
 
 fn unavailable(url: &str, error: reqwest::Error) -> SinkError {
-    // The place is told already.
+    // The place is part of the error already.
     let error = error.without_url();
     let mut what = error.to_string();
     let mut source = std::error::Error::source(&error);
@@ -143,20 +143,20 @@ fn unavailable(url: &str, error: reqwest::Error) -> SinkError {
         what = format!("{what}: {cause}");
         source = cause.source();
     }
-    SinkError::new(&redact::urls(url), Trouble::Unavailable, what)
+    SinkError::new(&redact::urls(url), SinkErrorKind::Unavailable, what)
 }
 
 async fn refusal(url: &str, answer: Response) -> SinkError {
     let status = answer.status();
     let kind = match status.as_u16() {
-        401 | 403 | 407 => Trouble::Denied,
-        409 | 412 => Trouble::Conflict,
-        408 | 425 | 429 => Trouble::Unavailable,
-        501 | 505 => Trouble::Refused,
-        500.. => Trouble::Unavailable,
-        _ => Trouble::Refused,
+        401 | 403 | 407 => SinkErrorKind::Denied,
+        409 | 412 => SinkErrorKind::Conflict,
+        408 | 425 | 429 => SinkErrorKind::Unavailable,
+        501 | 505 => SinkErrorKind::Refused,
+        500.. => SinkErrorKind::Unavailable,
+        _ => SinkErrorKind::Refused,
     };
-    // Bounded like everything that is read.
+    // Bounded, as is everything that is read.
     let too_long = answer.content_length().is_some_and(|length| length > 64 << 10);
     let said = if too_long { String::new() } else { answer.text().await.unwrap_or_default() };
     SinkError::new(&redact::urls(url), kind, short(&format!("{status} {said}")))
@@ -164,7 +164,7 @@ async fn refusal(url: &str, answer: Response) -> SinkError {
 
 impl fmt::Display for HttpPut {
     fn fmt(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The location has it all.
+        // The location is the whole URL.
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! The manifest beside what was written: who wrote it, for which term, and what it must hash to.
+//! The manifest of exported files: who wrote them, in which term, and their hashes.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -7,26 +7,26 @@ use sha2::{Digest as _, Sha256};
 
 use super::Writer;
 
-/// The one schema there is.
+/// The version of the manifest's schema.
 pub const SCHEMA: u32 = 1;
 
-/// Who wrote what. With several writers it is compared and swapped before the files are written: whoever loses that
-/// stops. A reader takes a file only if it hashes to what stands here, so it never sees the files of two writers mixed.
+/// Who wrote which files. With several writers it is compared and swapped before the files are written, and the writer that loses
+/// stops. A reader takes a file only if its hash is the one in the manifest, so it never mixes files of two writers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// Which kube cluster the endpoints are of, as the writers are configured.
+    /// The kube cluster of the endpoints, as configured for the writer.
     pub cluster: String,
     /// The process that wrote it.
     pub writer: String,
-    /// The term it led for; none where no leader is elected.
+    /// The term in which it led; `None` without leader election.
     pub term: Option<Term>,
-    /// One more than that of the manifest before.
+    /// One more than that of the previous manifest.
     pub version: u64,
     /// The SHA-256 of every file in hexadecimal, by its name relative to the sink.
     pub sha256: BTreeMap<String, String>,
-    /// Files that are no longer wanted and may still be there, likewise.
+    /// Files that are no longer wanted and may still exist, likewise.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub removing: BTreeMap<String, String>,
 }
@@ -40,16 +40,16 @@ pub struct Term {
     pub transitions: u64,
 }
 
-/// Whose a manifest is, seen from one writer.
+/// Who owns a manifest, seen from one writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Whose {
-    /// This writer's, of this term.
+pub(super) enum Ownership {
+    /// This writer, in this term.
     Mine,
-    /// Of a term before this writer's: it is superseded.
+    /// A writer of an earlier term, which is superseded.
     Earlier,
-    /// Of a writer with which there is no order: the one before this process, or one beside it.
+    /// A writer whose term cannot be compared: a former process, or one at the same time.
     Other,
-    /// Of a term after this writer's, or of another kube cluster: hands off.
+    /// A writer of a later term, or of another kube cluster: the manifest must not be replaced.
     Foreign,
 }
 
@@ -66,27 +66,27 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// As it is written: JSON with a final line break, for people who look at it.
+    /// The bytes of the file: indented JSON with a final line break.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = serde_json::to_vec_pretty(self).expect("a manifest has only strings for keys");
         bytes.push(b'\n');
         bytes
     }
 
-    pub(super) fn whose(&self, writer: &Writer) -> Whose {
+    pub(super) fn ownership(&self, writer: &Writer) -> Ownership {
         if *self.cluster != *writer.cluster {
-            return Whose::Foreign;
+            return Ownership::Foreign;
         }
         let mine = *self.writer == *writer.id;
         match (&self.term, &writer.term) {
             (Some(theirs), Some(ours)) if theirs.uid == ours.uid => match theirs.transitions.cmp(&ours.transitions) {
-                std::cmp::Ordering::Less => Whose::Earlier,
-                std::cmp::Ordering::Equal if mine => Whose::Mine,
-                // Two holders of one term cannot be; to write over it would be the worse guess.
-                std::cmp::Ordering::Equal | std::cmp::Ordering::Greater => Whose::Foreign,
+                std::cmp::Ordering::Less => Ownership::Earlier,
+                std::cmp::Ordering::Equal if mine => Ownership::Mine,
+                // There cannot be two holders of one term. If there seem to be, not to overwrite is the safer guess.
+                std::cmp::Ordering::Equal | std::cmp::Ordering::Greater => Ownership::Foreign,
             },
-            (None, None) if mine => Whose::Mine,
-            _ => Whose::Other,
+            (None, None) if mine => Ownership::Mine,
+            _ => Ownership::Other,
         }
     }
 }
@@ -128,16 +128,17 @@ mod tests {
 
     #[test]
     fn terms_are_ordered_within_one_lock_only() {
-        let whose = |theirs: Option<(&str, u64)>, id: &str, ours| manifest("a", theirs).whose(&writer(id, ours));
-        assert_eq!(whose(Some(("u", 3)), "a", Some(("u", 3))), Whose::Mine);
-        assert_eq!(whose(Some(("u", 3)), "b", Some(("u", 4))), Whose::Earlier);
-        assert_eq!(whose(Some(("u", 5)), "b", Some(("u", 4))), Whose::Foreign);
-        assert_eq!(whose(Some(("u", 4)), "b", Some(("u", 4))), Whose::Foreign);
-        assert_eq!(whose(Some(("v", 9)), "a", Some(("u", 4))), Whose::Other);
-        assert_eq!(whose(None, "a", None), Whose::Mine);
-        assert_eq!(whose(None, "b", None), Whose::Other);
-        assert_eq!(whose(None, "a", Some(("u", 4))), Whose::Other);
+        let ownership =
+            |theirs: Option<(&str, u64)>, id: &str, ours| manifest("a", theirs).ownership(&writer(id, ours));
+        assert_eq!(ownership(Some(("u", 3)), "a", Some(("u", 3))), Ownership::Mine);
+        assert_eq!(ownership(Some(("u", 3)), "b", Some(("u", 4))), Ownership::Earlier);
+        assert_eq!(ownership(Some(("u", 5)), "b", Some(("u", 4))), Ownership::Foreign);
+        assert_eq!(ownership(Some(("u", 4)), "b", Some(("u", 4))), Ownership::Foreign);
+        assert_eq!(ownership(Some(("v", 9)), "a", Some(("u", 4))), Ownership::Other);
+        assert_eq!(ownership(None, "a", None), Ownership::Mine);
+        assert_eq!(ownership(None, "b", None), Ownership::Other);
+        assert_eq!(ownership(None, "a", Some(("u", 4))), Ownership::Other);
         let abroad = Manifest { cluster: "other".into(), ..manifest("a", None) };
-        assert_eq!(abroad.whose(&writer("a", None)), Whose::Foreign);
+        assert_eq!(abroad.ownership(&writer("a", None)), Ownership::Foreign);
     }
 }

@@ -1,4 +1,4 @@
-//! What the kinds of places have in common: read a file, write it whole under a condition, remove it.
+//! The operations of all kinds of places: read a file, write it as a whole under a condition, remove it.
 
 use std::{fmt, sync::Arc, time::Instant};
 
@@ -28,9 +28,9 @@ impl Place {
         }
     }
 
-    /// Writes a file whole, and returns its new tag. A condition that does not hold is [`Trouble::Conflict`].
+    /// Writes a file whole, and returns its new tag. A condition that does not hold is [`SinkErrorKind::Conflict`].
     ///
-    /// [`Trouble::Conflict`]: super::Trouble::Conflict
+    /// [`SinkErrorKind::Conflict`]: super::SinkErrorKind::Conflict
     pub(super) async fn store(
         &self,
         name: &str,
@@ -50,7 +50,7 @@ impl Place {
         }
     }
 
-    /// Removes a file, which may be gone already.
+    /// Removes a file, which need not exist.
     pub(super) async fn remove(&self, name: &str) -> Result<(), SinkError> {
         match self {
             Self::S3(s3) => s3.remove(name).await,
@@ -64,7 +64,7 @@ impl Place {
         }
     }
 
-    /// Whether conditions can mean anything here: that of a store is found out by trying.
+    /// Whether the place may honour conditions. Whether a store does is found out by trying.
     pub(super) fn knows_conditions(&self) -> bool {
         match self {
             Self::S3(_) | Self::ConfigMap(_) | Self::Http(_) => true,

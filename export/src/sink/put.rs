@@ -1,4 +1,4 @@
-//! How a place is brought to hold what it should: the same steps whatever the place.
+//! The steps of an update, which are the same for every place.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -6,15 +6,15 @@ use std::{
 };
 
 use super::{
-    Condition, Conditions, Document, Done, Fetched, Location, Manifest, Place, SCHEMA, Seen, Sink, SinkError, There,
-    Trouble, Writer, address, manifest::Whose, sha256,
+    Condition, Conditions, Document, Done, Fetched, FileState, Location, Manifest, Place, SCHEMA, SeenManifest, Sink,
+    SinkError, SinkErrorKind, Writer, address, manifest::Ownership, sha256,
 };
 
-/// How often a write is tried again at once because somebody else wrote meanwhile.
-const ROUNDS: usize = 4;
+/// How often an update is tried at once, where others write meanwhile.
+const MAX_ATTEMPTS: usize = 4;
 
 /// A tag that no file has.
-const IMPOSSIBLE: &str = "\"00000000000000000000000000000000\"";
+const TAG_OF_NO_FILE: &str = "\"00000000000000000000000000000000\"";
 
 /// The media type of a manifest.
 const JSON: &str = "application/json";
@@ -36,12 +36,12 @@ impl Sink {
         }
     }
 
-    /// Whether it holds a set of files, each under a name of its own.
+    /// Whether it holds a set of files.
     pub fn is_set(&self) -> bool {
         self.location.is_set()
     }
 
-    /// Reads what is there, unless it is known, and returns the addresses in what was read just now.
+    /// Reads the files that are not known yet, and returns the addresses in them.
     ///
     /// # Errors
     /// Something cannot be read for another reason than missing rights.
@@ -51,9 +51,10 @@ impl Sink {
             let key = self.location.manifest();
             let (there, bytes) = self.read(&key).await?;
             let manifest = bytes.map(|bytes| Manifest::parse(&bytes)).transpose();
-            let manifest = manifest
-                .map_err(|why| self.trouble(Trouble::Refused, format!("{key}: {why}; remove it if nobody needs it")))?;
-            self.seen = Some(Seen { manifest, there });
+            let manifest = manifest.map_err(|why| {
+                self.trouble(SinkErrorKind::Refused, format!("{key}: {why}; remove it if nobody needs it"))
+            })?;
+            self.seen = Some(SeenManifest { manifest, there });
         }
         let wanted = documents.iter().map(|document| self.location.file(&document.name));
         let names: Vec<String> = wanted.chain(self.owned().into_keys()).collect();
@@ -73,13 +74,13 @@ impl Sink {
         documents.iter().flat_map(|document| address::addresses(&document.bytes)).collect()
     }
 
-    /// Makes the place hold exactly these files, of those that are ours. What holds the right bytes is not written.
+    /// Updates the place to exactly these files; files of others are left alone, and files that are up to date are not written.
     ///
-    /// `until` is when the right to write ends; nothing is begun after it. Dropping the future is safe: call
-    /// [`Sink::forget`] then, because what was under way may have happened.
+    /// `until` is when the right to write ends; no write begins after it. Dropping the future is safe: call [`Sink::forget`] then,
+    /// because a write in progress may have happened.
     ///
     /// # Errors
-    /// [`SinkError`]; what was there before is there whole, or the new one is.
+    /// [`SinkError`]; each file then has its old content or the new one, as a whole.
     pub async fn put(
         &mut self,
         documents: &[Document],
@@ -87,7 +88,7 @@ impl Sink {
         until: Option<Instant>,
     ) -> Result<Done, SinkError> {
         if self.taken.as_ref().is_none_or(|(taken_for, _)| taken_for != writer) {
-            // Another term: what was seen before is old.
+            // In another term, what was read before is outdated.
             self.taken = None;
             self.stopped = None;
             self.forget();
@@ -96,17 +97,17 @@ impl Sink {
             return Err(stopped.clone());
         }
         let mut done = Done::default();
-        for _round in 0..ROUNDS {
+        for _round in 0..MAX_ATTEMPTS {
             done.unchanged = 0;
             match self.attempt(documents, writer, until, &mut done).await {
-                Err(error) if error.kind == Trouble::Conflict => {
+                Err(error) if error.kind == SinkErrorKind::Conflict => {
                     done.conflicts += 1;
                     self.forget();
                 }
                 Err(error) => {
-                    // Whatever was under way may have happened.
+                    // A write in progress may have happened.
                     self.forget();
-                    if error.kind == Trouble::Foreign {
+                    if error.kind == SinkErrorKind::Foreign {
                         self.stopped = Some(error.clone());
                     }
                     return Err(error);
@@ -114,10 +115,11 @@ impl Sink {
                 Ok(()) => return Ok(done),
             }
         }
-        Err(self.trouble(Trouble::Conflict, format!("somebody else wrote in between {ROUNDS} times in a row")))
+        Err(self
+            .trouble(SinkErrorKind::Conflict, format!("somebody else wrote in between {MAX_ATTEMPTS} times in a row")))
     }
 
-    /// What is there is looked at again before the next write.
+    /// Has the place read again before the next write.
     pub fn forget(&mut self) {
         self.there.clear();
         self.seen = None;
@@ -146,8 +148,8 @@ impl Sink {
             let name = self.location.file(&document.name);
             let hash = &wanted[&self.location.label(&document.name)];
             match self.there.get(&name) {
-                Some(There::Found { sha256, .. }) if sha256 == hash => done.unchanged += 1,
-                Some(There::Unreadable) if self.written.get(&name) == Some(hash) => done.unchanged += 1,
+                Some(FileState::Found { sha256, .. }) if sha256 == hash => done.unchanged += 1,
+                Some(FileState::Unreadable) if self.written.get(&name) == Some(hash) => done.unchanged += 1,
                 _ => {
                     self.write(&name, document, until).await?;
                     done.written += 1;
@@ -157,12 +159,12 @@ impl Sink {
         for (name, hash) in gone {
             let name = self.location.file(&name);
             match self.there.get(&name) {
-                Some(There::Found { sha256, .. }) if *sha256 == hash => {
+                Some(FileState::Found { sha256, .. }) if *sha256 == hash => {
                     self.in_time(until)?;
                     self.place.remove(&name).await?;
                     done.removed += 1;
                 }
-                Some(There::Found { .. }) => {
+                Some(FileState::Found { .. }) => {
                     tracing::warn!(place = %self, file = name, "somebody else has changed it: it is not removed");
                 }
                 _ => {}
@@ -172,7 +174,7 @@ impl Sink {
         Ok(())
     }
 
-    /// A name may come from a manifest in a store: it must not lead out of the place.
+    /// Checks that no name, which may come from a manifest in a store, leads out of the place.
     fn check_names(&self, documents: &[Document]) -> Result<(), SinkError> {
         let names: HashSet<&str> = documents.iter().map(|document| document.name.as_str()).collect();
         let manifest = Location::manifest_of_set();
@@ -180,58 +182,56 @@ impl Sink {
             name == manifest || name.split('/').any(|part| matches!(part, "" | "." | "..")) || name.contains('\0')
         };
         match names.iter().find(|name| self.is_set() && leads_out(name)) {
-            Some(name) => Err(self.trouble(Trouble::Refused, format!("`{name}` cannot be the name of a file"))),
-            None if names.len() < documents.len() || (!self.is_set() && documents.len() > 1) => {
-                Err(self
-                    .trouble(Trouble::Refused, "two files have the same name, or it holds one file only".to_owned()))
-            }
+            Some(name) => Err(self.trouble(SinkErrorKind::Refused, format!("`{name}` cannot be the name of a file"))),
+            None if names.len() < documents.len() || (!self.is_set() && documents.len() > 1) => Err(self
+                .trouble(SinkErrorKind::Refused, "two files have the same name, or it holds one file only".to_owned())),
             None => Ok(()),
         }
     }
 
-    /// Files of a set that are there, but that no manifest of ours names, are somebody else's.
+    /// Checks that no file of a set that exists already belongs to somebody else: a manifest of ours must name it.
     fn own(&self, documents: &[Document]) -> Result<(), SinkError> {
         if !self.is_set() {
-            // The one name was configured.
+            // A single file was named by the configuration.
             return Ok(());
         }
         let owned = self.owned();
         for document in documents {
             let name = self.location.file(&document.name);
-            let Some(There::Found { sha256: found, .. }) = self.there.get(&name) else { continue };
+            let Some(FileState::Found { sha256: found, .. }) = self.there.get(&name) else { continue };
             if !owned.contains_key(&name) && *found != sha256(&document.bytes) {
                 let what = format!("there is a {name} already that is not ours: remove it, or write somewhere else");
-                return Err(self.trouble(Trouble::Refused, what));
+                return Err(self.trouble(SinkErrorKind::Refused, what));
             }
         }
         Ok(())
     }
 
-    /// What the manifest says is ours, by name within the place, with its hash.
+    /// The files that are ours by the manifest: their names within the place, and their hashes.
     fn owned(&self) -> BTreeMap<String, String> {
         let manifest = self.seen.iter().filter_map(|seen| seen.manifest.as_ref());
         let files = manifest.flat_map(|manifest| manifest.removing.iter().chain(&manifest.sha256));
         files.map(|(name, hash)| (self.location.file(name), hash.clone())).collect()
     }
 
-    /// Own files that are not wanted any more, by their names, with the hash they were written with.
+    /// Files of ours that are no longer wanted: their names, and the hashes with which they were written.
     fn gone(&self, wanted: &BTreeMap<String, String>) -> BTreeMap<String, String> {
         let Some(manifest) = self.seen.as_ref().and_then(|seen| seen.manifest.as_ref()) else { return BTreeMap::new() };
         let files = manifest.removing.iter().chain(&manifest.sha256);
         let unwanted = files.filter(|(name, _)| !wanted.contains_key(*name));
         let there = unwanted
-            .filter(|(name, _)| !matches!(self.there.get(&self.location.file(name)), Some(There::Missing) | None));
+            .filter(|(name, _)| !matches!(self.there.get(&self.location.file(name)), Some(FileState::Missing) | None));
         there.map(|(name, hash)| (name.clone(), hash.clone())).collect()
     }
 
-    /// Whether the manifest that is there may be replaced.
+    /// Checks whether the existing manifest may be replaced.
     fn take_over(&mut self, writer: &Writer) -> Result<(), SinkError> {
         let found = self.seen.as_ref().and_then(|seen| seen.manifest.as_ref());
-        let stranger = found.filter(|manifest| match manifest.whose(writer) {
-            Whose::Mine | Whose::Earlier => false,
-            // Whoever starts takes over what is there. After that, another writer has taken over.
-            Whose::Other => self.taken.as_ref().is_some_and(|(_, accepted)| accepted.as_ref() != Some(*manifest)),
-            Whose::Foreign => true,
+        let stranger = found.filter(|manifest| match manifest.ownership(writer) {
+            Ownership::Mine | Ownership::Earlier => false,
+            // A process that starts takes over. A manifest of another writer that appears later means that the other one has.
+            Ownership::Other => self.taken.as_ref().is_some_and(|(_, accepted)| accepted.as_ref() != Some(*manifest)),
+            Ownership::Foreign => true,
         });
         if let Some(theirs) = stranger {
             let Manifest { cluster, writer: who, version, .. } = theirs;
@@ -245,13 +245,13 @@ impl Sink {
                     self.location.manifest()
                 )
             };
-            return Err(self.trouble(Trouble::Foreign, what));
+            return Err(self.trouble(SinkErrorKind::Foreign, what));
         }
         self.taken = Some((writer.clone(), found.cloned()));
         Ok(())
     }
 
-    /// Writes the manifest, if another one is there.
+    /// Writes the manifest, unless it is there already.
     async fn swap_manifest(
         &mut self,
         wanted: &BTreeMap<String, String>,
@@ -261,7 +261,7 @@ impl Sink {
     ) -> Result<(), SinkError> {
         let seen = self.seen.as_ref().and_then(|seen| seen.manifest.as_ref());
         let current = seen.is_some_and(|manifest| {
-            manifest.whose(writer) == Whose::Mine && manifest.sha256 == *wanted && manifest.removing == *gone
+            manifest.ownership(writer) == Ownership::Mine && manifest.sha256 == *wanted && manifest.removing == *gone
         });
         if current {
             return Ok(());
@@ -276,38 +276,38 @@ impl Sink {
             removing: gone.clone(),
         };
         let key = self.location.manifest();
-        let there = self.seen.as_ref().map_or(There::Missing, |seen| seen.there.clone());
+        let there = self.seen.as_ref().map_or(FileState::Missing, |seen| seen.there.clone());
         self.there.insert(key.clone(), there);
         let document = Document { name: String::new(), content_type: JSON, bytes: next.to_bytes().into() };
         self.write(&key, &document, until).await?;
-        let there = self.there.remove(&key).unwrap_or(There::Unreadable);
+        let there = self.there.remove(&key).unwrap_or(FileState::Unreadable);
         self.taken = Some((writer.clone(), Some(next.clone())));
-        self.seen = Some(Seen { manifest: Some(next), there });
+        self.seen = Some(SeenManifest { manifest: Some(next), there });
         Ok(())
     }
 
-    /// Writes one file, on the condition that it is what was seen, where the place heeds conditions.
+    /// Writes one file, on the condition that it has not changed since it was read, where the place honours conditions.
     async fn write(&mut self, name: &str, document: &Document, until: Option<Instant>) -> Result<(), SinkError> {
-        let there = self.there.remove(name).unwrap_or(There::Unreadable);
-        if self.conditions == Conditions::Unknown && there != There::Unreadable {
+        let there = self.there.remove(name).unwrap_or(FileState::Unreadable);
+        if self.conditions == Conditions::Unknown && there != FileState::Unreadable {
             self.in_time(until)?;
-            match self.place.store(name, document, Condition::Is(IMPOSSIBLE), until).await {
-                Err(error) if error.kind == Trouble::Conflict => self.conditions = Conditions::Honoured,
+            match self.place.store(name, document, Condition::Is(TAG_OF_NO_FILE), until).await {
+                Err(error) if error.kind == SinkErrorKind::Conflict => self.conditions = Conditions::Honoured,
                 Ok(tag) => {
                     self.ignores_conditions();
                     self.wrote(name, document, tag);
                     return Ok(());
                 }
-                // It knows no such condition: without it, it shows whether it takes the file.
-                Err(error) if error.kind == Trouble::Refused => self.ignores_conditions(),
+                // Perhaps it does not know the condition. A write without it will show.
+                Err(error) if error.kind == SinkErrorKind::Refused => self.ignores_conditions(),
                 Err(error) => return Err(error),
             }
         }
         let condition = match &there {
             _ if self.conditions != Conditions::Honoured => Condition::Nothing,
-            There::Missing => Condition::Absent,
-            There::Found { tag: Some(tag), .. } => Condition::Is(tag),
-            There::Found { tag: None, .. } | There::Unreadable => Condition::Nothing,
+            FileState::Missing => Condition::Absent,
+            FileState::Found { tag: Some(tag), .. } => Condition::Is(tag),
+            FileState::Found { tag: None, .. } | FileState::Unreadable => Condition::Nothing,
         };
         self.in_time(until)?;
         let tag = self.place.store(name, document, condition, until).await?;
@@ -318,7 +318,7 @@ impl Sink {
     fn wrote(&mut self, name: &str, document: &Document, tag: Option<String>) {
         let sha256 = sha256(&document.bytes);
         self.written.insert(name.to_owned(), sha256.clone());
-        self.there.insert(name.to_owned(), There::Found { sha256, tag });
+        self.there.insert(name.to_owned(), FileState::Found { sha256, tag });
     }
 
     fn ignores_conditions(&mut self) {
@@ -326,17 +326,19 @@ impl Sink {
         tracing::warn!(place = %self, "this store ignores conditions on writes: nothing fences several writers from each other");
     }
 
-    async fn read(&self, name: &str) -> Result<(There, Option<bytes::Bytes>), SinkError> {
+    async fn read(&self, name: &str) -> Result<(FileState, Option<bytes::Bytes>), SinkError> {
         match self.place.fetch(name, None).await {
-            Ok(Fetched::Found { bytes, tag, .. }) => Ok((There::Found { sha256: sha256(&bytes), tag }, Some(bytes))),
-            Ok(Fetched::Missing | Fetched::Same) => Ok((There::Missing, None)),
+            Ok(Fetched::Found { bytes, tag, .. }) => {
+                Ok((FileState::Found { sha256: sha256(&bytes), tag }, Some(bytes)))
+            }
+            Ok(Fetched::Missing | Fetched::Same) => Ok((FileState::Missing, None)),
             Ok(Fetched::NoFile(why)) => {
                 tracing::warn!(place = %self, "{name}: {why}: it is written without a condition, and once after every start");
-                Ok((There::Unreadable, None))
+                Ok((FileState::Unreadable, None))
             }
-            Err(error) if error.kind == Trouble::Denied => {
+            Err(error) if error.kind == SinkErrorKind::Denied => {
                 tracing::warn!(%error, "it cannot be read: it is written without a condition, and once after every start");
-                Ok((There::Unreadable, None))
+                Ok((FileState::Unreadable, None))
             }
             Err(error) => Err(error),
         }
@@ -346,13 +348,13 @@ impl Sink {
     fn in_time(&self, until: Option<Instant>) -> Result<(), SinkError> {
         match until {
             Some(until) if Instant::now() >= until => {
-                Err(self.trouble(Trouble::Unavailable, "too slow: the right to write has ended"))
+                Err(self.trouble(SinkErrorKind::Unavailable, "too slow: the right to write has ended"))
             }
             _ => Ok(()),
         }
     }
 
-    fn trouble(&self, kind: Trouble, what: impl Into<String>) -> SinkError {
+    fn trouble(&self, kind: SinkErrorKind, what: impl Into<String>) -> SinkError {
         SinkError::new(self, kind, what)
     }
 }

@@ -1,4 +1,4 @@
-//! S3, and everything that speaks it.
+//! S3 and compatible stores.
 
 use std::{fmt, path::PathBuf, time::Duration};
 
@@ -15,33 +15,33 @@ use runtime::redact;
 use serde::Serialize;
 
 use super::{
-    CONNECT_TIMEOUT, Condition, Document, Fetched, SinkError, Trouble,
+    CONNECT_TIMEOUT, Condition, Document, Fetched, SinkError, SinkErrorKind,
     answers::Answers,
     coding::decoded,
     store::{MAX_BYTES, short},
 };
 
-/// The region where none is configured. Stores that are not Amazon's ignore it.
-const REGION: &str = "us-east-1";
+/// The default region. Stores other than Amazon's ignore it.
+const DEFAULT_REGION: &str = "us-east-1";
 
-/// How long a link that makes a bucket is valid.
-const LINK: Duration = Duration::from_secs(60);
+/// How long the signed URL with which a bucket is made is valid.
+const BUCKET_URL_VALIDITY: Duration = Duration::from_secs(60);
 
-/// How S3 is reached. What is not given is taken from the environment as Amazon's tools do: `AWS_ACCESS_KEY_ID`,
+/// How S3 is reached. What is not set is taken from the environment, as by Amazon's tools: `AWS_ACCESS_KEY_ID`,
 /// `AWS_REGION`, `AWS_ENDPOINT_URL`, a web identity (`AWS_WEB_IDENTITY_TOKEN_FILE`), the container's or machine's role.
 #[derive(Clone, Default, PartialEq, Eq, Serialize)]
 pub struct S3Options {
-    /// `http://` or `https://` address of a store that is not Amazon's.
+    /// The `http://` or `https://` address of a store other than Amazon's.
     #[serde(serialize_with = "without_user")]
     pub endpoint: Option<String>,
-    /// The region; `us-east-1` where nobody says.
+    /// The region; `us-east-1` by default.
     pub region: Option<String>,
-    /// The bucket stands in the path and not in the host name. Default: with an endpoint, yes.
+    /// Whether the bucket is part of the path and not of the host name. By default it is where there is an endpoint.
     pub path_style: Option<bool>,
     /// Access key and secret key.
     #[serde(skip)]
     pub keys: Option<(String, String)>,
-    /// A missing bucket is made.
+    /// Whether a missing bucket is made.
     pub create_bucket: bool,
     /// A file of certificates (PEM) to trust besides the system's.
     pub ca_file: Option<PathBuf>,
@@ -50,20 +50,20 @@ pub struct S3Options {
 /// A bucket.
 pub(crate) struct S3 {
     store: AmazonS3,
-    /// What it answered, where that was no success.
+    /// Records answers that are no success.
     answers: Answers,
     bucket: String,
     region: String,
     create: bool,
-    /// For what object stores have no word for: making a bucket.
+    /// For requests that the object store's client has no function for: making a bucket.
     client: reqwest::Client,
 }
 
 impl S3 {
     pub(super) fn open(bucket: &str, options: &S3Options, timeout: Duration) -> Result<Self, SinkError> {
         let place = format!("s3://{bucket}/");
-        let refused = |what: String| SinkError::new(&place, Trouble::Refused, what);
-        // Retries are the pipeline's: beneath it they would hide errors and outlast deadlines.
+        let refused = |what: String| SinkError::new(&place, SinkErrorKind::Refused, what);
+        // The pipeline retries. Retries beneath it would hide errors and outlast deadlines.
         let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
         let mut client = ClientOptions::new().with_timeout(timeout).with_connect_timeout(CONNECT_TIMEOUT);
         let mut plain = reqwest::Client::builder().timeout(timeout).connect_timeout(CONNECT_TIMEOUT);
@@ -84,7 +84,7 @@ impl S3 {
         let path_style = options.path_style.unwrap_or(endpoint.is_some());
         if let Some(endpoint) = &endpoint {
             let endpoint = endpoint.trim_end_matches('/');
-            // The client takes a host in front of the address as it is.
+            // The client takes the endpoint as it is, so the bucket's host name is made here.
             builder = builder.with_endpoint(match endpoint.split_once("://") {
                 Some((scheme, host)) if !path_style => format!("{scheme}://{bucket}.{host}"),
                 _ => endpoint.to_owned(),
@@ -99,7 +99,7 @@ impl S3 {
             builder = builder.with_region(region);
         }
         let region = builder.get_config_value(&AmazonS3ConfigKey::Region);
-        let region = region.unwrap_or_else(|| REGION.into());
+        let region = region.unwrap_or_else(|| DEFAULT_REGION.into());
         let answers = Answers::default();
         let store =
             builder.with_region(&region).with_client_options(client).with_http_connector(answers.clone()).build();
@@ -114,13 +114,13 @@ impl S3 {
         let got = match self.store.get_opts(&self.path(key)?, options).await {
             Ok(got) => got,
             Err(Error::NotModified { .. }) => return Ok(Fetched::Same),
-            // That there is no bucket shows when something is to be written.
+            // A missing bucket is reported when something is written.
             Err(Error::NotFound { .. }) => return Ok(Fetched::Missing),
             Err(error) => return Err(self.trouble(key, &error)),
         };
         if got.meta.size > MAX_BYTES {
             let what = format!("{key} has {} bytes, more than the {MAX_BYTES} that are read", got.meta.size);
-            return Err(SinkError::new(self, Trouble::Refused, what));
+            return Err(SinkError::new(self, SinkErrorKind::Refused, what));
         }
         let tag = got.meta.e_tag.clone();
         let said = |attribute: Attribute| got.attributes.get(&attribute).map(|value| value.to_string());
@@ -145,7 +145,7 @@ impl S3 {
             }
             Err(_) if self.lacks_bucket() => {
                 let what = "there is no such bucket: make it, or have it made (--s3-create-bucket)";
-                Err(SinkError::new(self, Trouble::Refused, what))
+                Err(SinkError::new(self, SinkErrorKind::Refused, what))
             }
             done => done.map_err(|error| self.trouble(key, &error)),
         }
@@ -175,10 +175,10 @@ impl S3 {
 
     /// Makes the bucket, if nobody else has meanwhile.
     async fn make_bucket(&self) -> Result<(), SinkError> {
-        let link = self.store.signed_url(Method::PUT, &Path::ROOT, LINK).await;
+        let link = self.store.signed_url(Method::PUT, &Path::ROOT, BUCKET_URL_VALIDITY).await;
         let link = link.map_err(|error| self.trouble("", &error))?;
         // Amazon's first region must not be named, and every other one must.
-        let body = if self.region == REGION {
+        let body = if self.region == DEFAULT_REGION {
             String::new()
         } else {
             format!(
@@ -189,19 +189,19 @@ impl S3 {
         };
         let sent = self.client.put(link).body(body).send().await;
         let unavailable = |error: reqwest::Error| {
-            SinkError::new(self, Trouble::Unavailable, format!("making the bucket: {}", error.without_url()))
+            SinkError::new(self, SinkErrorKind::Unavailable, format!("making the bucket: {}", error.without_url()))
         };
         let answer = sent.map_err(unavailable)?;
         let status = answer.status();
-        // 409: it is there, made by us or by somebody else; which of the two shows at the next write.
+        // 409: it exists and is ours or somebody else's, which the next write will show.
         if status.is_success() || status.as_u16() == 409 {
             tracing::info!(place = %self, "made the bucket");
             return Ok(());
         }
         let kind = match status.as_u16() {
-            401 | 403 => Trouble::Denied,
-            500.. => Trouble::Unavailable,
-            _ => Trouble::Refused,
+            401 | 403 => SinkErrorKind::Denied,
+            500.. => SinkErrorKind::Unavailable,
+            _ => SinkErrorKind::Refused,
         };
         let said = answer.text().await.unwrap_or_default();
         Err(SinkError::new(
@@ -212,14 +212,14 @@ impl S3 {
     }
 
     fn path(&self, key: &str) -> Result<Path, SinkError> {
-        Path::parse(key).map_err(|error| SinkError::new(self, Trouble::Refused, error.to_string()))
+        Path::parse(key).map_err(|error| SinkError::new(self, SinkErrorKind::Refused, error.to_string()))
     }
 
     fn trouble(&self, key: &str, error: &Error) -> SinkError {
         let kind = match (error, self.answers.last()) {
-            (Error::Precondition { .. } | Error::AlreadyExists { .. }, _) => Trouble::Conflict,
+            (Error::Precondition { .. } | Error::AlreadyExists { .. }, _) => SinkErrorKind::Conflict,
             (_, Some(answer)) => answer.trouble(),
-            (Error::PermissionDenied { .. } | Error::Unauthenticated { .. }, _) => Trouble::Denied,
+            (Error::PermissionDenied { .. } | Error::Unauthenticated { .. }, _) => SinkErrorKind::Denied,
             (
                 Error::NotFound { .. }
                 | Error::NotSupported { .. }
@@ -227,20 +227,20 @@ impl S3 {
                 | Error::InvalidPath { .. }
                 | Error::UnknownConfigurationKey { .. },
                 _,
-            ) => Trouble::Refused,
-            _ => Trouble::Unavailable,
+            ) => SinkErrorKind::Refused,
+            _ => SinkErrorKind::Unavailable,
         };
         SinkError::new(&format!("{self}{key}"), kind, tell(error))
     }
 
-    /// Whether the write that failed last did so because the bucket is missing. A conditional one tells that as a condition
-    /// that does not hold.
+    /// Whether the last write failed because the bucket is missing. The client reports that as a failed condition where the write had
+    /// one.
     fn lacks_bucket(&self) -> bool {
         self.answers.last().is_some_and(|answer| answer.is_no_bucket())
     }
 }
 
-/// An error with everything behind it, on one line.
+/// An error with its causes, on one line.
 fn tell(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -258,7 +258,7 @@ fn without_user<S: serde::Serializer>(endpoint: &Option<String>, serializer: S) 
     endpoint.as_deref().map(redact::urls).serialize(serializer)
 }
 
-/// How long a request took is left out: an error that lasts is to be the same text, which is told once.
+/// An error without the duration of its request, so that an error that lasts has the same text each time and is logged once.
 fn without_elapsed(text: &str) -> String {
     let took = |head: &str| head.starts_with(|c: char| c.is_ascii_digit());
     match text.split_once(" - ").and_then(|(head, why)| Some((head.rsplit_once(" in ")?, why))) {

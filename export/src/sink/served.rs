@@ -1,6 +1,6 @@
 //! Files kept in memory and served over HTTP: what Traefik's http provider and Prometheus' `http_sd` read.
 //!
-//! Pure but for the waiting of a long poll: a question in, an answer out. Whoever has a listener mounts it.
+//! A request in, a response out; only long polls wait. The role that has a listener mounts it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,29 +20,29 @@ pub const MAX_WAIT: Duration = Duration::from_secs(300);
 
 /// The files. Paths are absolute, as in a URL.
 pub struct Served {
-    files: RwLock<BTreeMap<String, File>>,
-    /// Paths, or what they begin with, of files that will come.
+    files: RwLock<BTreeMap<String, ServedFile>>,
+    /// The paths of files that will come, or their prefixes with a slash at the end.
     expected: RwLock<BTreeSet<String>>,
-    /// Grows with every change of any file.
+    /// Incremented with every change of any file.
     index: watch::Sender<u64>,
 }
 
 #[derive(Clone, Debug)]
-struct File {
+struct ServedFile {
     document: Document,
     etag: String,
     index: u64,
     modified: SystemTime,
 }
 
-/// A request, as far as it matters.
+/// The relevant parts of a request.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Question<'a> {
+pub struct ServedRequest<'a> {
     /// `GET` or `HEAD`; nothing else is allowed.
     pub method: &'a str,
     /// The path, without the query.
     pub path: &'a str,
-    /// The query, without `?`: `wait=30s` waits that long for a change, `index=7` says what is known already.
+    /// The query, without `?`: `wait=30s` waits that long for a change, `index=7` names the version that the client has.
     pub query: Option<&'a str>,
     /// The field `If-None-Match`, if there is one.
     pub if_none_match: Option<&'a IfNoneMatch>,
@@ -50,12 +50,12 @@ pub struct Question<'a> {
 
 /// A response.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct ServedResponse {
     /// The status.
     pub status: u16,
     /// The header fields, without the framing.
     pub fields: Vec<(&'static str, String)>,
-    /// The body; it is not to be sent for `HEAD`.
+    /// The body, which is not sent for `HEAD`.
     pub body: Bytes,
 }
 
@@ -66,25 +66,29 @@ impl Default for Served {
 }
 
 impl Served {
-    /// Nothing is served yet.
+    /// Without files.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Answers. Asked to wait, it does so until the file changes, for [`MAX_WAIT`] at most.
-    pub async fn answer(&self, question: Question<'_>) -> Answer {
+    /// The response. A long poll waits until the file changes, for [`MAX_WAIT`] at most.
+    pub async fn answer(&self, question: ServedRequest<'_>) -> ServedResponse {
         self.answer_where(question, || Some(())).await
     }
 
-    /// The same; it waits only where `may_wait` gives it something to hold meanwhile, and is 503 where it does not.
-    pub async fn answer_where<P>(&self, question: Question<'_>, may_wait: impl Fn() -> Option<P>) -> Answer {
+    /// Like [`answer`](Self::answer), but waits only where `may_wait` returns a permit, which it holds meanwhile; else the response is 503.
+    pub async fn answer_where<P>(
+        &self,
+        question: ServedRequest<'_>,
+        may_wait: impl Fn() -> Option<P>,
+    ) -> ServedResponse {
         if !matches!(question.method, "GET" | "HEAD") {
             let allow = ("allow", "GET, HEAD".to_owned());
-            return Answer::text(405, "this can only be read").with(allow);
+            return ServedResponse::text(405, "this can only be read").with(allow);
         }
         let (wait, known) = match parameters(question.query.unwrap_or_default()) {
             Ok(parameters) => parameters,
-            Err(why) => return Answer::text(400, &why),
+            Err(why) => return ServedResponse::text(400, &why),
         };
         let mut changes = self.index.subscribe();
         let deadline = Instant::now() + wait;
@@ -104,21 +108,21 @@ impl Served {
             if permit.is_none() {
                 permit = may_wait();
                 if permit.is_none() {
-                    return Answer::text(503, "too many wait already").with(("retry-after", "1".into()));
+                    return ServedResponse::text(503, "too many long polls are open").with(("retry-after", "1".into()));
                 }
             }
-            // The sender is ours and outlives this.
+            // The sender is part of `self`, and so outlives this.
             let _ = tokio::time::timeout_at(deadline, changes.changed()).await;
         }
     }
 
-    fn tell(&self, file: Option<File>, question: Question<'_>) -> Answer {
+    fn tell(&self, file: Option<ServedFile>, question: ServedRequest<'_>) -> ServedResponse {
         let Some(file) = file else {
             if !self.expects(question.path) {
-                return Answer::text(404, "nothing of this name is served");
+                return ServedResponse::text(404, "nothing of this name is served");
             }
-            // Who reads it keeps what it has, which an empty list would not let it do.
-            return Answer::text(503, "nothing is known yet").with(("retry-after", "1".into()));
+            // With 503 a client keeps what it has, which it would not with an empty list.
+            return ServedResponse::text(503, "nothing is known yet").with(("retry-after", "1".into()));
         };
         let fields = vec![
             ("etag", file.etag.clone()),
@@ -127,13 +131,13 @@ impl Served {
             ("x-fanfare-index", file.index.to_string()),
         ];
         if question.if_none_match.is_some_and(|condition| condition.matches(&file.etag)) {
-            return Answer { status: 304, fields, body: Bytes::new() };
+            return ServedResponse { status: 304, fields, body: Bytes::new() };
         }
-        Answer { status: 200, fields, body: file.document.bytes }
+        ServedResponse { status: 200, fields, body: file.document.bytes }
             .with(("content-type", file.document.content_type.into()))
     }
 
-    /// Says that a file of this name will come, so that its absence is no 404.
+    /// Announces a file, so that until it is there the response is 503 and not 404.
     pub fn expect(&self, path: &str) {
         self.expected.write().insert(path.to_owned());
     }
@@ -159,7 +163,7 @@ impl Served {
         let etag = format!("\"{}\"", sha256(&document.bytes));
         self.index.send_modify(|index| {
             *index += 1;
-            let file = File { document, etag, index: *index, modified: SystemTime::now() };
+            let file = ServedFile { document, etag, index: *index, modified: SystemTime::now() };
             self.files.write().insert(path.to_owned(), file);
         });
     }
@@ -172,7 +176,7 @@ impl Served {
     }
 }
 
-impl Answer {
+impl ServedResponse {
     fn text(status: u16, what: &str) -> Self {
         let fields =
             vec![("content-type", "text/plain; charset=utf-8".to_owned()), ("cache-control", "no-store".into())];
@@ -185,7 +189,7 @@ impl Answer {
     }
 }
 
-/// How long to wait, and which index is known.
+/// How long to wait, and which index the client has.
 fn parameters(query: &str) -> Result<(Duration, Option<u64>), String> {
     let (mut wait, mut known) = (Duration::ZERO, None);
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {

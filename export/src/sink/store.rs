@@ -1,38 +1,38 @@
-//! What every kind of place has to do with: what a read brings, on what a write depends, how much is taken of an answer.
+//! Types that all kinds of places share: results of reads, conditions of writes, and bounds.
 
 use bytes::Bytes;
 
 /// No file that is read may be larger, in bytes (64 MiB).
 pub(crate) const MAX_BYTES: u64 = 64 << 20;
 
-/// What a read brought.
+/// The result of a read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fetched {
-    /// The whole file, unpacked; what a condition on it would name; and its media type, where the place tells one.
+    /// The whole file, decoded; the tag that a condition on it would name; and its media type, where the place has one.
     Found { bytes: Bytes, tag: Option<String>, media_type: Option<String> },
-    /// It still has the tag that was named.
+    /// The file still has the given tag.
     Same,
-    /// There is none.
+    /// There is no such file.
     Missing,
-    /// There is something that is no file. Says what.
+    /// The answer is something else than a file, as the text says.
     NoFile(String),
 }
 
-/// On what a write depends.
+/// The condition of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Condition<'a> {
     Nothing,
-    /// There is no such file.
+    /// The file does not exist.
     Absent,
-    /// It is the one with this tag.
+    /// The file has this tag.
     Is(&'a str),
 }
 
-/// A text of a server on one line, of bounded length.
+/// A server's text on one line, of bounded length.
 pub(super) fn short(text: &str) -> String {
-    const MOST: usize = 400;
+    const MAX_CHARACTERS: usize = 400;
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(MOST) {
+    match line.char_indices().nth(MAX_CHARACTERS) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line,
     }

@@ -1,4 +1,4 @@
-//! Where a sink is, as it is written: `s3://bucket/key`, a path, `configmap://…`, a URL; and how one is opened.
+//! The targets of sinks, as they are configured: `s3://bucket/key`, a path, `configmap://…`, a URL; and how they are opened.
 
 use std::{
     fmt,
@@ -12,21 +12,21 @@ use runtime::redact;
 use serde::{Serialize, Serializer};
 
 use super::{
-    Fetched, Place, Served, Sink, SinkError, Trouble,
+    Fetched, Place, Served, Sink, SinkError, SinkErrorKind,
     config_map::ConfigMap,
     file::Directory,
     http_put::HttpPut,
     s3::{S3, S3Options},
 };
 
-/// A place, checked. What ends in `/` holds a set of files, all else exactly one.
+/// A checked target. One that ends in `/` holds a set of files, any other exactly one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// `s3://bucket/key`: an object of S3 or of a store that speaks it.
+    /// `s3://bucket/key`: an object of S3 or of a compatible store.
     S3 {
         /// The bucket.
         bucket: String,
-        /// The key, or what keys begin with.
+        /// The key, or the prefix of keys.
         location: Location,
     },
     /// A path of this machine, also as `file:///path`.
@@ -57,7 +57,7 @@ pub enum Target {
     },
 }
 
-/// One file, or what the names of a set of files begin with.
+/// The name of one file, or the prefix of the names of a set of files.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Location(String);
 
@@ -67,7 +67,7 @@ pub(crate) struct Source {
     location: Location,
 }
 
-/// What opening a sink needs besides its target.
+/// What is needed to open a sink besides its target.
 #[derive(Clone)]
 pub struct Connect {
     /// For targets that are S3.
@@ -76,7 +76,7 @@ pub struct Connect {
     pub kubernetes: Option<kube::Client>,
     /// Fields that go with every request of a PUT target, for instance `authorization`.
     pub headers: Vec<(String, String)>,
-    /// For targets that are served: where they are served from.
+    /// For targets that are served by this process.
     pub served: Option<Arc<Served>>,
     /// How long one request may take.
     pub timeout: Duration,
@@ -84,7 +84,7 @@ pub struct Connect {
     pub manifest: bool,
 }
 
-/// A text that names no place.
+/// A text that names no target.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is no place to write to: {why}")]
 pub struct InvalidTarget {
@@ -103,9 +103,9 @@ impl Target {
     /// Opens it. Nothing is read or written yet.
     ///
     /// # Errors
-    /// It cannot be used like this: [`Trouble::Refused`].
+    /// It cannot be used as it is configured: [`SinkErrorKind::Refused`].
     pub fn open(&self, connect: &Connect) -> Result<Sink, SinkError> {
-        // What is served is this process's own: nobody else could write it, and a manifest would be served as well.
+        // Nobody else can write what this process serves, and a manifest would be served as well.
         let manifest = connect.manifest && self.is_outside();
         Ok(Sink::new(self.place(connect)?, self.location().clone(), manifest))
     }
@@ -121,13 +121,16 @@ impl Target {
             Self::File { directory, .. } => Place::Directory(Directory::new(directory.clone())),
             Self::ConfigMap { namespace, name, .. } => {
                 let client = connect.kubernetes.clone();
-                let client = client.ok_or_else(|| SinkError::new(self, Trouble::Refused, "it needs Kubernetes"))?;
+                let client =
+                    client.ok_or_else(|| SinkError::new(self, SinkErrorKind::Refused, "it needs Kubernetes"))?;
                 Place::ConfigMap(Box::new(ConfigMap::new(client, namespace, name)))
             }
             Self::Http { .. } => Place::Http(HttpPut::open(self, &connect.headers, connect.timeout)?),
             Self::Serve { .. } => {
                 let served = connect.served.clone();
-                Place::Served(served.ok_or_else(|| SinkError::new(self, Trouble::Refused, "it needs a listener"))?)
+                Place::Served(
+                    served.ok_or_else(|| SinkError::new(self, SinkErrorKind::Refused, "it needs a listener"))?,
+                )
             }
         })
     }
@@ -137,7 +140,7 @@ impl Target {
         self.location().label("")
     }
 
-    /// The same place with a file of this name in it, if it holds a set.
+    /// The target of the file with this name, if this one holds a set.
     #[must_use]
     pub fn file(&self, name: &str) -> Self {
         let mut one = self.clone();
@@ -152,7 +155,7 @@ impl Target {
         one
     }
 
-    /// Whether writing to it reaches beyond this process.
+    /// Whether it is outside of this process.
     pub fn is_outside(&self) -> bool {
         !matches!(self, Self::Serve { .. })
     }
@@ -172,7 +175,7 @@ impl FromStr for Target {
     type Err = InvalidTarget;
 
     fn from_str(text: &str) -> Result<Self, InvalidTarget> {
-        // Behind `?` may be a signature.
+        // The query may contain a signature.
         let told = || {
             redact::urls(if text.contains("://") { text.split(['?', '#']).next().unwrap_or_default() } else { text })
         };
@@ -246,7 +249,7 @@ impl Location {
         if self.is_set() { format!("{}{name}", self.0) } else { self.0.clone() }
     }
 
-    /// What the manifest calls a file.
+    /// The name of a file in the manifest.
     pub(crate) fn label(&self, name: &str) -> String {
         if self.is_set() {
             return name.to_owned();
@@ -254,7 +257,7 @@ impl Location {
         self.0.rsplit('/').next().unwrap_or_default().to_owned()
     }
 
-    /// The name of the manifest. It ends in nothing that a load balancer would read from a directory.
+    /// The name of the manifest. Its extension is none that a load balancer would read from a directory.
     pub(crate) fn manifest(&self) -> String {
         if self.is_set() { format!("{}{}", self.0, Self::manifest_of_set()) } else { format!("{}.manifest", self.0) }
     }
@@ -275,7 +278,7 @@ impl Source {
         self.location.manifest()
     }
 
-    /// A file, as it is told to people.
+    /// A file's name for logs and errors.
     pub(crate) fn shown(&self, key: &str) -> String {
         format!("{}{}", self.place, redact::urls(key))
     }

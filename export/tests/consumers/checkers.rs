@@ -6,12 +6,12 @@ use testkit::consumers::{Nginx, haproxy_accepts, nginx_accepts, promtool};
 
 use crate::{
     fixture::{Service, service},
-    shop::{Folder, NOBODY, rendered},
+    shop::{Folder, UNUSED_ADDRESSES, rendered},
 };
 
 /// Services of every protocol and family, with and without endpoints, and with names that mean something elsewhere.
 pub(crate) fn services() -> Vec<Service> {
-    let [v4, v6] = NOBODY;
+    let [v4, v6] = UNUSED_ADDRESSES;
     vec![
         service("shop/web").label("app", "we\"b\n}").annotation("prometheus.io/scrape", "{{ x }}").http(&[v4, v6]),
         service("blue/web").created(2000).http(&[v4]),

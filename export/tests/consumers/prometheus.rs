@@ -44,7 +44,7 @@ async fn prometheus_finds_the_targets_and_follows_them() {
         server.address()
     );
     let prometheus = prometheus(&config).await;
-    let [v4, v6] = crate::shop::NOBODY;
+    let [v4, v6] = crate::shop::UNUSED_ADDRESSES;
     let wanted = [
         ("a---b-http", v4, "http"),
         ("api-grpc", v4, "http"),

@@ -85,7 +85,7 @@ pub(crate) async fn check_draining(format: &str, start: impl AsyncFn(&Path) -> C
 }
 
 /// Addresses that nobody listens at, in both families.
-pub(crate) const NOBODY: [&str; 2] = ["127.0.0.1:9", "[::1]:9"];
+pub(crate) const UNUSED_ADDRESSES: [&str; 2] = ["127.0.0.1:9", "[::1]:9"];
 
 /// A folder whose files are replaced as a whole, as a consumer wants it: under another name first, then renamed.
 pub(crate) struct Folder {

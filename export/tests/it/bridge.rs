@@ -5,7 +5,7 @@ use std::{io::Write as _, path::PathBuf, time::Duration};
 use bytes::Bytes;
 use export::{
     bridge::{Bridge, Config, Pull},
-    sink::{Manifest, Trouble},
+    sink::{Manifest, SinkErrorKind},
 };
 use flate2::{Compression, write::GzEncoder};
 use runtime::{drain::Drain, readiness::Readiness};
@@ -78,7 +78,7 @@ async fn what_is_not_what_its_manifest_says_is_not_taken() {
     assert_eq!(pulled(&bed, "here.yml").as_deref(), Some("two"));
     bed.write("edge.yml.manifest", "{}").await;
     let error = bridge.pull().await.expect_err("it is no manifest");
-    assert!(error.kind == Trouble::Refused && error.what.contains("edge.yml.manifest"), "{error}");
+    assert!(error.kind == SinkErrorKind::Refused && error.what.contains("edge.yml.manifest"), "{error}");
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use export::sink::{Done, Sink, SinkError, Target, Trouble};
+use export::sink::{Done, Sink, SinkError, SinkErrorKind, Target};
 use hyper::Method;
 use kubekit::cluster;
 
@@ -52,11 +52,11 @@ async fn a_fault_leaves_what_was_there_and_passes(bed: Bed) {
     let mut sink = bed.open("edge.yml", true);
     put(&mut sink, "0").await.expect("it is written");
     let faults = [
-        (Fault::Status(500), Trouble::Unavailable),
-        (Fault::Status(503), Trouble::Unavailable),
-        (Fault::Status(403), Trouble::Denied),
-        (Fault::Status(412), Trouble::Conflict),
-        (Fault::Close, Trouble::Unavailable),
+        (Fault::Status(500), SinkErrorKind::Unavailable),
+        (Fault::Status(503), SinkErrorKind::Unavailable),
+        (Fault::Status(403), SinkErrorKind::Denied),
+        (Fault::Status(412), SinkErrorKind::Conflict),
+        (Fault::Close, SinkErrorKind::Unavailable),
     ];
     for (n, (fault, kind)) in faults.into_iter().enumerate() {
         front(&bed).write_fault(fault);
@@ -78,7 +78,7 @@ async fn a_slow_store_is_given_up_in_time(mut bed: Bed) {
     front(&bed).fault(Fault::Hang);
     let began = Instant::now();
     let error = put(&mut sink, "1").await.expect_err("nothing answers");
-    assert_eq!(error.kind, Trouble::Unavailable, "{error}");
+    assert_eq!(error.kind, SinkErrorKind::Unavailable, "{error}");
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     front(&bed).fault(Fault::None);
     put(&mut sink, "1").await.expect("it answers again");
@@ -91,7 +91,10 @@ async fn a_lost_answer_is_no_lost_write(bed: Bed) {
     // The manifest is there now, and nobody has said so; then the file is.
     for _ in 0..3 {
         let error = put(&mut sink, "2").await;
-        assert!(error.as_ref().is_err_and(|error| error.kind == Trouble::Unavailable) || error.is_ok(), "{error:?}");
+        assert!(
+            error.as_ref().is_err_and(|error| error.kind == SinkErrorKind::Unavailable) || error.is_ok(),
+            "{error:?}"
+        );
     }
     front(&bed).write_fault(Fault::None);
     let done = put(&mut sink, "2").await.expect("it is ours");
@@ -120,7 +123,7 @@ async fn a_store_that_is_down_is_told_as_such() {
     drop(front);
     // The front's task has ended when the port refuses.
     let error = testkit::eventually!("the port to refuse", put(&mut sink, "1").await, Result::is_err);
-    assert_eq!(error.expect_err("it is down").kind, Trouble::Unavailable);
+    assert_eq!(error.expect_err("it is down").kind, SinkErrorKind::Unavailable);
 }
 
 #[tokio::test]
@@ -129,7 +132,7 @@ async fn a_missing_bucket_that_is_not_to_be_made_is_told() {
     bed.connect.s3.create_bucket = false;
     let mut sink = bed.open("edge.yml", false);
     let error = put(&mut sink, "1").await.expect_err("there is none");
-    assert!(error.kind == Trouble::Refused && error.what.contains("no such bucket"), "{error}");
+    assert!(error.kind == SinkErrorKind::Refused && error.what.contains("no such bucket"), "{error}");
     bed.connect.s3.create_bucket = true;
     put(&mut bed.open("edge.yml", false), "1").await.expect("it is made");
 }
@@ -139,7 +142,7 @@ async fn wrong_keys_are_told() {
     let mut bed = bed::minio().await;
     bed.connect.s3.keys = Some(("administrator".into(), "wrong-secret".into()));
     let error = put(&mut bed.open("edge.yml", false), "1").await.expect_err("they are wrong");
-    assert_eq!(error.kind, Trouble::Denied, "{error}");
+    assert_eq!(error.kind, SinkErrorKind::Denied, "{error}");
     assert!(!error.to_string().contains("wrong-secret") && !format!("{:?}", bed.connect.s3).contains("wrong-secret"));
 }
 
@@ -200,12 +203,14 @@ async fn a_missing_namespace_of_a_config_map_is_told() {
     let target: Target = "configmap://there-is-none/backends/edge.yml".parse().expect("a place");
     let mut sink = target.open(&bed.connect).expect("it can be used");
     let error = put(&mut sink, "1").await.expect_err("there is no such namespace");
-    assert!(error.kind == Trouble::Refused && error.what.contains("no namespace there-is-none"), "{error}");
+    assert!(error.kind == SinkErrorKind::Refused && error.what.contains("no namespace there-is-none"), "{error}");
 }
 
 #[tokio::test]
 async fn what_a_store_says_in_words_is_not_taken_for_its_status() {
-    for (status, kind) in [(503, Trouble::Unavailable), (400, Trouble::Refused), (429, Trouble::Unavailable)] {
+    for (status, kind) in
+        [(503, SinkErrorKind::Unavailable), (400, SinkErrorKind::Refused), (429, SinkErrorKind::Unavailable)]
+    {
         let bed = bed::s3s().await;
         let mut sink = bed.open("edge.yml", false);
         front(&bed).write_fault(Fault::Says(status, "<Message>code: 501 NoSuchBucket NotImplemented</Message>"));

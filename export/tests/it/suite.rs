@@ -2,7 +2,7 @@
 
 use std::slice;
 
-use export::sink::{Done, Manifest, Term, Trouble, Writer, sha256};
+use export::sink::{Done, Manifest, SinkErrorKind, Term, Writer, sha256};
 
 use crate::bed::{self, Bed, document, writer};
 
@@ -98,7 +98,7 @@ async fn whoever_starts_later_takes_over_and_the_other_one_stops(bed: Bed) {
     }
     for _ in 0..2 {
         let stopped = first.put(&[document("", "late")], &a, None).await.expect_err("it was overtaken");
-        assert_eq!(stopped.kind, Trouble::Foreign, "{stopped}");
+        assert_eq!(stopped.kind, SinkErrorKind::Foreign, "{stopped}");
         assert!(stopped.what.contains("`b` writes here now"), "{stopped}");
     }
     assert_eq!(bed.text("edge.yml").await.as_deref(), Some("of b"));
@@ -108,7 +108,7 @@ async fn whoever_starts_later_takes_over_and_the_other_one_stops(bed: Bed) {
     let elsewhere = Writer { cluster: "other".into(), ..writer("c") };
     let refused = bed.open("edge.yml", true).put(&[document("", "of c")], &elsewhere, None).await;
     let refused = refused.expect_err("it is of another cluster");
-    assert!(refused.kind == Trouble::Foreign && refused.what.contains("cluster `edge`"), "{refused}");
+    assert!(refused.kind == SinkErrorKind::Foreign && refused.what.contains("cluster `edge`"), "{refused}");
     assert_eq!(bed.text("edge.yml").await.as_deref(), Some("of b again"));
 }
 
@@ -121,7 +121,7 @@ async fn terms_decide_between_writers(bed: Bed) {
         a.forget();
     }
     let late = a.put(&[document("", "late")], &led("a", 1), None).await.expect_err("its term has passed");
-    assert_eq!(late.kind, Trouble::Foreign, "{late}");
+    assert_eq!(late.kind, SinkErrorKind::Foreign, "{late}");
     assert_eq!(bed.text("edge.yml").await.as_deref(), Some("term 2"));
     // It leads again.
     a.put(&[document("", "term 3")], &led("a", 3), None).await.expect("its term is the latest");
@@ -142,7 +142,7 @@ async fn a_set_keeps_to_what_is_its_own(bed: Bed) {
     let (x, y) = (document("x.json", "x"), document("y.json", "y"));
     assert_eq!(sink.put(&[x.clone(), y.clone()], &a, None).await, Ok(done(2, 0, 0)));
     let taken = sink.put(&[x.clone(), document("theirs.json", "ours")], &a, None).await.expect_err("it is not ours");
-    assert!(taken.kind == Trouble::Refused && taken.what.contains("theirs.json"), "{taken}");
+    assert!(taken.kind == SinkErrorKind::Refused && taken.what.contains("theirs.json"), "{taken}");
     assert_eq!(bed.text("theirs.json").await.as_deref(), Some("theirs"));
 
     // After a restart, too, it knows what is its own.
@@ -164,7 +164,7 @@ async fn names_lead_nowhere_else(bed: Bed) {
     let mut sink = bed.open("", false);
     for name in ["../x", "a/../../x", "/x", "", "a//b", "fanfare.manifest"] {
         let refused = sink.put(&[document(name, "x")], &writer("a"), None).await.expect_err(name);
-        assert_eq!(refused.kind, Trouble::Refused, "{refused}");
+        assert_eq!(refused.kind, SinkErrorKind::Refused, "{refused}");
     }
     let twice = [document("x", "1"), document("x", "2")];
     assert!(sink.put(&twice, &writer("a"), None).await.is_err_and(|error| error.what.contains("same name")));
@@ -204,7 +204,7 @@ async fn a_config_map_is_not_filled_beyond_what_it_holds() {
     sink.put(&[document("", "small")], &a, None).await.expect("it is written");
     let large = "x".repeat(1 << 20);
     let refused = sink.put(&[document("", large)], &a, None).await.expect_err("it is too large");
-    assert_eq!(refused.kind, Trouble::Refused);
+    assert_eq!(refused.kind, SinkErrorKind::Refused);
     assert!(refused.what.contains("holds at most 1048576"), "{refused}");
     assert_eq!(bed.text("edge.yml").await.as_deref(), Some("small"));
 }

@@ -11,7 +11,7 @@ use super::{
 use crate::backend::{Application, fixture::service};
 
 /// Texts that mean something in one format or another.
-const NASTY: [&str; 24] = [
+const HOSTILE_TEXTS: [&str; 24] = [
     "{{ env \"HOME\" }}",
     "`) || PathPrefix(`/`",
     "x; } server 203.0.113.9:80; upstream y {",
@@ -40,7 +40,7 @@ const NASTY: [&str; 24] = [
 
 fn nasty() -> impl Strategy<Value = String> {
     prop_oneof![
-        3 => prop::sample::select(&NASTY[..]).prop_map(str::to_owned),
+        3 => prop::sample::select(&HOSTILE_TEXTS[..]).prop_map(str::to_owned),
         1 => any::<String>(),
         2 => "[a-z]([a-z0-9-]{0,10}[a-z0-9])?",
     ]
@@ -186,7 +186,7 @@ fn each_nasty_text_in_each_place() {
         addresses: vec![(false, 1), (true, 2)],
     };
     check(vec![made(&plain)]);
-    for text in NASTY.map(str::to_owned) {
+    for text in HOSTILE_TEXTS.map(str::to_owned) {
         let places = [
             Hostile { namespace: text.clone(), ..plain.clone() },
             Hostile { name: text.clone(), ..plain.clone() },
