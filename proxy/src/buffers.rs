@@ -9,10 +9,10 @@ use std::cell::RefCell;
 use bytes::BytesMut;
 
 /// Room for one read: more than most heads have.
-pub(crate) const ROOM: usize = 4 * 1024;
+pub(crate) const READ_BUFFER_BYTES: usize = 4 * 1024;
 
 /// Buffers that a thread keeps at most.
-const MOST: usize = 256;
+const MAX_SPARE_BUFFERS: usize = 256;
 
 thread_local! {
     static SPARE: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
@@ -30,12 +30,12 @@ pub(crate) fn take() -> BytesMut {
 /// buffer that has grown is not kept, and neither is one that never was any.
 pub(crate) fn give(buffer: &mut BytesMut) {
     let mut buffer = std::mem::take(buffer);
-    if (1..=ROOM).contains(&buffer.capacity()) {
+    if (1..=READ_BUFFER_BYTES).contains(&buffer.capacity()) {
         buffer.clear();
         // There is no list any more where the thread is about to end.
         let _ = SPARE.try_with(|spare| {
             let mut spare = spare.borrow_mut();
-            if spare.len() < MOST {
+            if spare.len() < MAX_SPARE_BUFFERS {
                 spare.push(buffer);
             }
         });
@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn memory_is_used_again_once_nobody_has_a_part_of_it() {
         let mut buffer = take();
-        buffer.reserve(ROOM);
+        buffer.reserve(READ_BUFFER_BYTES);
         let place = buffer.as_ptr();
         buffer.extend_from_slice(b"head");
         let head = buffer.split_to(4).freeze();
@@ -62,9 +62,9 @@ mod tests {
         assert_eq!(buffer.capacity(), 0);
         drop(head);
         let mut again = take();
-        again.reserve(ROOM);
+        again.reserve(READ_BUFFER_BYTES);
         assert_eq!(again.as_ptr(), place);
-        let mut large = BytesMut::with_capacity(16 * ROOM);
+        let mut large = BytesMut::with_capacity(16 * READ_BUFFER_BYTES);
         give(&mut large);
         assert_eq!(take().capacity(), 0, "a large one is not kept");
     }

@@ -20,7 +20,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 use snapshot::ClusterName;
 
-use crate::{http::request::MAX_FIELDS, target::Spoken};
+use crate::{http::request::MAX_FIELDS, target::WireProtocol};
 
 pub use changes::{Changes, HeaderChanges, HostValue, InvalidChange, NewPath, Prefix, Unchangeable};
 pub use field::FieldPattern;
@@ -310,10 +310,10 @@ impl Policy {
 impl UpstreamProtocol {
     /// What is spoken to an endpoint of which nothing else is known.
     #[must_use]
-    pub fn spoken(self) -> Spoken {
+    pub fn spoken(self) -> WireProtocol {
         match self {
-            Self::Auto | Self::Http1 => Spoken::Http1,
-            Self::H2 => Spoken::Http2,
+            Self::Auto | Self::Http1 => WireProtocol::Http1,
+            Self::H2 => WireProtocol::Http2,
         }
     }
 }

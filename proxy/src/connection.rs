@@ -11,7 +11,7 @@ use tokio::{sync::watch, time::Instant};
 pub(crate) use self::http2::Place;
 use self::{
     draining::Draining,
-    head::{Refused, Spoken},
+    head::{ClientProtocol, RefusedHead},
 };
 use crate::{
     clock,
@@ -21,6 +21,7 @@ use crate::{
     http::{Fields, request::RequestHead},
     metrics::RequestResult,
     problem::Problem,
+    proxy_error::ProxyError,
     request::{self, Carrier, Next, RequestContext},
     seats::Seat,
     shared::{Shared, Worker},
@@ -30,7 +31,7 @@ use crate::{
 const LINGER: Duration = Duration::from_secs(2);
 
 /// How long at least a connection that has not carried a request yet may still bring one after the drain has begun.
-const LAST_CHANCE: Duration = Duration::from_secs(1);
+const MIN_DRAIN_IDLE: Duration = Duration::from_secs(1);
 
 /// A client connection and what serves it.
 pub(crate) struct Connection {
@@ -89,8 +90,8 @@ impl Connection {
     pub(crate) async fn serve(mut self, worker: &Arc<Worker>) {
         match self.find_version(&worker.shared).await {
             None => return,
-            Some(Spoken::Http2) => return self.serve_http2(worker).await,
-            Some(Spoken::Http1) => {}
+            Some(ClientProtocol::Http2) => return self.serve_http2(worker).await,
+            Some(ClientProtocol::Http1) => {}
         }
         loop {
             let head = self.read_head(&worker.shared).await;
@@ -115,13 +116,13 @@ impl Connection {
     /// Answers a client for whom there is no room.
     pub(crate) async fn refuse(mut self, shared: &Shared) {
         let detail = "the proxy has as many connections as it takes: try again later, or raise max-connections";
-        let problem = Problem::new(503, "connection_limit_reached", detail);
+        let problem = Problem::new(503, ProxyError::ConnectionLimitReached, detail);
         self.answer_without_request(shared, RequestResult::Rejected, problem, &[], LINGER).await;
         self.linger().await;
     }
 
     /// Answers a head that is not one, or not one for here.
-    async fn refuse_head(&mut self, shared: &Shared, Refused { problem, seen }: Refused) {
+    async fn refuse_head(&mut self, shared: &Shared, RefusedHead { problem, seen }: RefusedHead) {
         let idle = self.config.timeouts.body;
         self.answer_without_request(shared, RequestResult::Client, problem, &seen, idle).await;
     }

@@ -17,10 +17,10 @@ use tokio::time::sleep;
 use crate::transport::{self, Io};
 
 /// The time of a connect is for so many addresses that do not answer.
-const SHARES: u32 = 4;
+const SHARES_OF_TIMEOUT: u32 = 4;
 
 /// An address that is not answered within this is not waited for alone, however much time there is (RFC 8305 section 8).
-const LONGEST_SHARE: Duration = Duration::from_millis(250);
+const MAX_TIME_ALONE: Duration = Duration::from_millis(250);
 
 /// Remembers which address of an endpoint has answered, to begin with that one the next time.
 #[derive(Debug, Default)]
@@ -36,7 +36,7 @@ impl Dial {
         match addresses {
             [] => Err(io::ErrorKind::AddrNotAvailable.into()),
             [one] => transport::connect(*one).await,
-            several => self.race(several, (limit / SHARES).min(LONGEST_SHARE)).await,
+            several => self.race(several, (limit / SHARES_OF_TIMEOUT).min(MAX_TIME_ALONE)).await,
         }
     }
 

@@ -19,10 +19,10 @@ use tokio::{
 use crate::{buffers, transport};
 
 /// Bytes that may wait in the system for the client to take them.
-const UNSENT: u32 = 64 * 1024;
+const MAX_UNSENT_BYTES: u32 = 64 * 1024;
 
 /// What a client may have taken before it shows: the system asks for more when half of what may wait is gone.
-pub(crate) const UNSEEN: u64 = UNSENT as u64 / 2;
+pub(crate) const UNSEEN_BYTES: u64 = MAX_UNSENT_BYTES as u64 / 2;
 
 /// A client connection.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl Downstream {
     pub fn new(stream: TcpStream, peer: SocketAddr) -> Self {
         // Else megabytes could lie there before it shows whether the client takes them. A socket that cannot is gone.
         #[cfg(target_os = "linux")]
-        let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
+        let _ = SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT_BYTES);
         Self { stream, buffer: BytesMut::new(), peer }
     }
 
@@ -49,7 +49,7 @@ impl Downstream {
     /// # Errors
     /// What the socket reports.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<io::Result<usize>> {
-        if self.buffer.capacity() == 0 && room <= buffers::ROOM {
+        if self.buffer.capacity() == 0 && room <= buffers::READ_BUFFER_BYTES {
             // Whoever waits needs no buffer.
             ready!(self.stream.poll_read_ready(cx))?;
             self.buffer = buffers::take();

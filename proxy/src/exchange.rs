@@ -48,12 +48,13 @@ pub use self::{
 use crate::{
     buffers, clock,
     outcome::{LegError, Outcome},
+    proxy_error::ProxyError,
     table::RouteEntry,
     target::Target,
 };
 
 /// How often woken legs are looked for before the task yields.
-const ROUNDS: usize = 4;
+const MAX_POLL_ROUNDS: usize = 4;
 
 /// One request, its legs and its policy.
 #[derive(Debug)]
@@ -184,8 +185,8 @@ impl Exchange {
     /// Empties it and puts it aside for another request. Its legs have ended, or end here.
     pub fn put_aside(mut self: Box<Self>) {
         let mut legs = self.legs.end();
-        if legs.len() > spare::LEGS {
-            legs.truncate(spare::LEGS);
+        if legs.len() > spare::MAX_SPARE_LEGS {
+            legs.truncate(spare::MAX_SPARE_LEGS);
             self.wakers = Wakers::default();
         }
         if !legs.is_empty() {
@@ -197,7 +198,7 @@ impl Exchange {
         self.share.set(0);
         for bytes in [&mut self.head, &mut self.method] {
             bytes.clear();
-            bytes.shrink_to(buffers::ROOM);
+            bytes.shrink_to(buffers::READ_BUFFER_BYTES);
         }
         spare::give(self);
     }
@@ -275,7 +276,7 @@ impl Exchange {
     /// Polls every leg that was woken or flagged. Returns whether any was.
     fn poll_legs(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let mut any = false;
-        for _ in 0..ROUNDS {
+        for _ in 0..MAX_POLL_ROUNDS {
             let mut found = false;
             let mut word = 0;
             while let Some(mut flags) = self.wakers.take(word) {
@@ -387,7 +388,7 @@ impl Exchange {
     }
 
     /// Ends every leg that has not ended.
-    pub fn abort(&mut self, outcome: Outcome, kind: &'static str, why: &'static str) {
+    pub fn abort(&mut self, outcome: Outcome, kind: ProxyError, why: &'static str) {
         let now = clock::now();
         for index in 0..self.legs.len() {
             if self.legs[index].result().is_none() && self.choice.winner() != Some(index) {
@@ -413,7 +414,8 @@ impl Exchange {
         let Some(winner) = winner else { return };
         self.let_go(winner);
         if self.deadline.is_none() {
-            let error = LegError::new("http_response_incomplete", "the client went away in the middle of the answer");
+            let error =
+                LegError::new(ProxyError::HttpResponseIncomplete, "the client went away in the middle of the answer");
             self.end_leg(winner, Outcome::Cancelled, error, clock::now());
         }
     }
@@ -450,7 +452,8 @@ impl Exchange {
             let limit = runtime::duration::format(self.route.config.policy.timeouts.total);
             for index in 0..self.legs.len() {
                 if self.legs[index].result().is_none() && self.choice.winner() != Some(index) {
-                    let error = LegError::new("http_response_timeout", format!("no complete answer within {limit}"));
+                    let error =
+                        LegError::new(ProxyError::HttpResponseTimeout, format!("no complete answer within {limit}"));
                     self.end_leg(index, Outcome::Timeout, error, now);
                 }
             }

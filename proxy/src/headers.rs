@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The media type of the report; also how a client asks for it.
-pub const REPORT: &str = "application/vnd.broadcast+json";
+pub const REPORT_MEDIA_TYPE: &str = "application/vnd.broadcast+json";
 
 /// What the head of a leg says besides what the client's head says.
 #[derive(Clone, Copy, Debug, Default)]
@@ -72,7 +72,7 @@ pub fn wants_report(head: &RequestHead) -> bool {
 
 fn is_report(range: &[u8]) -> bool {
     let range = range.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
-    range.eq_ignore_ascii_case(REPORT.as_bytes())
+    range.eq_ignore_ascii_case(REPORT_MEDIA_TYPE.as_bytes())
 }
 
 /// The head that every leg writes. Framed by what the client's head says about its body.

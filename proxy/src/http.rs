@@ -291,7 +291,7 @@ fn decimal(digits: &[u8]) -> Option<u64> {
 }
 
 /// The least status of a final response.
-pub const FINAL: u16 = 200;
+pub const MIN_FINAL_STATUS: u16 = 200;
 
 /// The standard reason phrase of a status (RFC 9110 section 15), or an empty one.
 #[must_use]

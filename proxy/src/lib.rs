@@ -37,6 +37,7 @@ pub mod metrics;
 mod multiplex;
 pub mod outcome;
 pub mod problem;
+pub mod proxy_error;
 pub mod proxy_protocol;
 mod reach;
 pub mod report;

@@ -148,15 +148,15 @@ impl RouteMetrics {
 
 /// Requests refused before they had a route, by status.
 #[derive(Debug)]
-pub struct Refused(Box<[AtomicU64; 500]>);
+pub struct RefusedRequests(Box<[AtomicU64; 500]>);
 
-impl Default for Refused {
+impl Default for RefusedRequests {
     fn default() -> Self {
         Self(Box::new([const { AtomicU64::new(0) }; 500]))
     }
 }
 
-impl Refused {
+impl RefusedRequests {
     /// Shown from the start, so that a first increase is seen as one.
     const EXPECTED: [u16; 11] = [400, 403, 404, 405, 408, 414, 417, 431, 501, 503, 505];
 

@@ -33,7 +33,7 @@ pub(crate) struct Multiplexed {
 
 #[derive(Debug, Default)]
 struct State {
-    connections: Vec<Connection>,
+    connections: Vec<SharedConnection>,
     /// Connections that are coming about.
     connecting: usize,
     /// Exchanges that wait for a stream.
@@ -41,7 +41,7 @@ struct State {
 }
 
 #[derive(Debug)]
-struct Connection {
+struct SharedConnection {
     send: SendRequest<Bytes>,
     load: Arc<Load>,
     /// Since when it has had no stream, as far as was looked.
@@ -65,10 +65,10 @@ pub(crate) struct StreamSlot {
 }
 
 /// Somebody waits for a stream.
-struct Waiting<'a>(&'a Multiplexed);
+struct WaitingGuard<'a>(&'a Multiplexed);
 
 /// A connection is coming about.
-struct ConnectingNow<'a>(&'a Multiplexed);
+struct ConnectingGuard<'a>(&'a Multiplexed);
 
 // === impl Multiplexed ===
 
@@ -89,14 +89,14 @@ impl Multiplexed {
     where
         C: Future<Output = io::Result<Io>>,
     {
-        let _waiting = Waiting::new(self);
+        let _waiting = WaitingGuard::new(self);
         loop {
             // Made before it is looked whether there is anything to wait for: what happens in between wakes it, too.
             let changed = self.changed.notified();
             if let Some(slot) = self.take() {
                 return Ok(slot);
             }
-            match ConnectingNow::begin(self, cap) {
+            match ConnectingGuard::begin(self, cap) {
                 Some(_connecting) => self.add(connect().await?).await?,
                 None => changed.await,
             }
@@ -107,7 +107,7 @@ impl Multiplexed {
     async fn add(self: &Arc<Self>, io: Io) -> io::Result<()> {
         let (send, connection) = builder().handshake(io).await.map_err(io::Error::other)?;
         let load = Arc::new(Load::default());
-        self.state.lock().connections.push(Connection { send, load: load.clone(), idle_since: None });
+        self.state.lock().connections.push(SharedConnection { send, load: load.clone(), idle_since: None });
         let shared = self.clone();
         tokio::spawn(async move {
             // Its streams have been told why, and nobody else needs to know.
@@ -154,9 +154,9 @@ fn builder() -> client::Builder {
     builder
 }
 
-// === impl Connection ===
+// === impl SharedConnection ===
 
-impl Connection {
+impl SharedConnection {
     fn has_room(&self) -> bool {
         let most = self.send.current_max_send_streams().min(MAX_STREAMS as usize);
         self.load.streams.load(Ordering::Acquire) < most
@@ -179,24 +179,24 @@ impl Drop for StreamSlot {
     }
 }
 
-// === impl Waiting ===
+// === impl WaitingGuard ===
 
-impl<'a> Waiting<'a> {
+impl<'a> WaitingGuard<'a> {
     fn new(shared: &'a Multiplexed) -> Self {
         shared.state.lock().waiting += 1;
         Self(shared)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingGuard<'_> {
     fn drop(&mut self) {
         self.0.state.lock().waiting -= 1;
     }
 }
 
-// === impl ConnectingNow ===
+// === impl ConnectingGuard ===
 
-impl<'a> ConnectingNow<'a> {
+impl<'a> ConnectingGuard<'a> {
     /// Unless those that are coming about will have room for everybody who waits, or there are as many as may be.
     fn begin(shared: &'a Multiplexed, cap: usize) -> Option<Self> {
         let mut state = shared.state.lock();
@@ -210,7 +210,7 @@ impl<'a> ConnectingNow<'a> {
     }
 }
 
-impl Drop for ConnectingNow<'_> {
+impl Drop for ConnectingGuard<'_> {
     fn drop(&mut self) {
         self.0.state.lock().connecting -= 1;
         // It has come about, or somebody else has to try.

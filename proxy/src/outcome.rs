@@ -1,5 +1,7 @@
 //! What a leg produced, and what went wrong with it.
 
+use crate::proxy_error::ProxyError;
+
 use std::{borrow::Cow, io};
 
 use serde::Serialize;
@@ -35,7 +37,7 @@ pub enum Outcome {
 #[error("{detail}")]
 pub struct LegError {
     /// The error type of RFC 9209 section 2.3.
-    pub kind: &'static str,
+    pub kind: ProxyError,
     /// What happened, for people.
     pub detail: Cow<'static, str>,
 }
@@ -106,7 +108,7 @@ impl Outcome {
 
 impl LegError {
     /// An error with an RFC 9209 type and a text for people.
-    pub fn new(kind: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+    pub fn new(kind: ProxyError, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { kind, detail: detail.into() }
     }
 
@@ -114,11 +116,11 @@ impl LegError {
     #[must_use]
     pub fn connect(error: &io::Error) -> Self {
         let kind = match error.kind() {
-            io::ErrorKind::ConnectionRefused => "connection_refused",
-            io::ErrorKind::TimedOut => "connection_timeout",
-            io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "destination_ip_unroutable",
-            _ if is_descriptors(error) => "proxy_internal_error",
-            _ => "destination_unavailable",
+            io::ErrorKind::ConnectionRefused => ProxyError::ConnectionRefused,
+            io::ErrorKind::TimedOut => ProxyError::ConnectionTimeout,
+            io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => ProxyError::DestinationIpUnroutable,
+            _ if is_descriptors(error) => ProxyError::ProxyInternalError,
+            _ => ProxyError::DestinationUnavailable,
         };
         if is_descriptors(error) {
             return Self::new(kind, "the proxy has run out of file descriptors: raise its limit (ulimit -n)");

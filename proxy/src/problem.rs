@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::{
     headers::{self, AnswerFraming},
     http::{self, request::BadRequest},
+    proxy_error::ProxyError,
 };
 
 /// A made-up answer.
@@ -16,7 +17,7 @@ pub struct Problem {
     /// The status. One below 400 is answered without a body: nothing is wrong then.
     pub status: u16,
     /// The error type of RFC 9209 section 2.3.
-    pub kind: &'static str,
+    pub kind: ProxyError,
     /// What is wrong and, where there is something, what to do about it.
     pub detail: Cow<'static, str>,
 }
@@ -34,14 +35,14 @@ struct Body<'a> {
 
 impl Problem {
     /// A problem with that status.
-    pub fn new(status: u16, kind: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+    pub fn new(status: u16, kind: ProxyError, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { status, kind, detail: detail.into() }
     }
 
     /// The client's request was refused for this.
     #[must_use]
     pub fn bad_request(error: BadRequest) -> Self {
-        Self::new(error.status(), "http_request_error", error.to_string())
+        Self::new(error.status(), ProxyError::HttpRequestError, error.to_string())
     }
 
     /// The body; empty for a status that is no error.
@@ -67,7 +68,11 @@ impl Problem {
             let detail: String = self.detail.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').collect();
             // A string of RFC 8941 section 3.3.3: quotes and backslashes are escaped.
             let detail = detail.replace('\\', "\\\\").replace('"', "\\\"");
-            headers::put_text(out, "Proxy-Status", &["fanfare; error=", self.kind, "; details=\"", &detail, "\""]);
+            headers::put_text(
+                out,
+                "Proxy-Status",
+                &["fanfare; error=", self.kind.as_str(), "; details=\"", &detail, "\""],
+            );
         }
         if self.status == 405 {
             headers::put_text(out, "Allow", &["GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"]);
@@ -85,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_problem_says_what_is_wrong_twice_for_people_and_for_machines() {
-        let problem = Problem::new(502, "connection_refused", "cannot \"connect\"\u{e9}\r\n");
+        let problem = Problem::new(502, ProxyError::ConnectionRefused, "cannot \"connect\"\u{e9}\r\n");
         let mut out = Vec::new();
         problem.put_head(&mut out, 5);
         let head = String::from_utf8(out).unwrap();
@@ -99,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_status_that_is_no_error_has_no_body() {
-        let problem = Problem::new(204, "destination_unavailable", "no endpoint");
+        let problem = Problem::new(204, ProxyError::DestinationUnavailable, "no endpoint");
         let mut out = Vec::new();
         problem.put_head(&mut out, 0);
         assert!(problem.body(None).is_empty());

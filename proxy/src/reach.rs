@@ -2,8 +2,8 @@
 //!
 //! A connection to an address that swallows everything costs a socket, a registration and a timer for each request, and
 //! takes the time of the requests beside it. So once a connect has timed out, and until one comes to an end by itself,
-//! one connect begins at a time, every [`PACE`], and the other legs wait for what it finds out, each within its own
-//! time-out. None of them has another outcome for that: a connect that began less than [`PACE`] ago got no answer
+//! one connect begins at a time, every [`PROBE_INTERVAL`], and the other legs wait for what it finds out, each within its own
+//! time-out. None of them has another outcome for that: a connect that began less than [`PROBE_INTERVAL`] ago got no answer
 //! either. As soon as there is an answer, be it a refusal, all of them connect.
 
 use std::{
@@ -17,7 +17,7 @@ use tokio::{sync::Notify, time::timeout};
 
 /// How long a connect to a silent endpoint keeps the next one from beginning: what it may cost to notice that the
 /// endpoint is back. With the default time-out of 1 s ten are under way.
-const PACE: Duration = Duration::from_millis(100);
+const PROBE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Whether an endpoint can be reached, as far as is known.
 #[derive(Debug, Default)]
@@ -45,7 +45,7 @@ impl Reach {
     pub(crate) async fn connect<T>(&self, connecting: impl Future<Output = T>) -> T {
         let mut connecting = pin!(connecting);
         let early = match self.turn().await {
-            Some(_probe) => timeout(PACE, connecting.as_mut()).await.ok(),
+            Some(_probe) => timeout(PROBE_INTERVAL, connecting.as_mut()).await.ok(),
             None => None,
         };
         let ended = match early {
@@ -142,7 +142,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn connects_to_an_endpoint_that_was_never_silent_begin_at_once() {
         let bed = Bed::new();
-        let legs: Vec<_> = (0..50).map(|n| bed.leg(n, PACE * 10)).collect();
+        let legs: Vec<_> = (0..50).map(|n| bed.leg(n, PROBE_INTERVAL * 10)).collect();
         bed.settle().await;
         assert_eq!(bed.begun().len(), 50);
         bed.answers.send_replace(true);
@@ -155,11 +155,12 @@ mod tests {
     async fn to_a_silent_one_the_latest_begins_whenever_the_one_before_has_had_its_time() {
         let bed = Bed::new();
         bed.reach.doubt();
-        let legs: Vec<_> = (0..50).map(|n| bed.leg(n, PACE * 10 - PACE / 2)).collect();
+        let legs: Vec<_> = (0..50).map(|n| bed.leg(n, PROBE_INTERVAL * 10 - PROBE_INTERVAL / 2)).collect();
         for leg in legs {
             assert!(!leg.await.unwrap());
         }
-        let begun: Vec<_> = [0, 49, 48, 47, 46, 45, 44, 43, 42, 41].into_iter().zip((0..).map(|n| PACE * n)).collect();
+        let begun: Vec<_> =
+            [0, 49, 48, 47, 46, 45, 44, 43, 42, 41].into_iter().zip((0..).map(|n| PROBE_INTERVAL * n)).collect();
         assert_eq!(bed.begun(), begun);
     }
 
@@ -167,7 +168,7 @@ mod tests {
     async fn one_answer_is_for_all() {
         let bed = Bed::new();
         bed.reach.doubt();
-        let legs: Vec<_> = (0..50).map(|n| bed.leg(n, PACE * 10)).collect();
+        let legs: Vec<_> = (0..50).map(|n| bed.leg(n, PROBE_INTERVAL * 10)).collect();
         bed.settle().await;
         assert_eq!(bed.begun().len(), 1);
         bed.answers.send_replace(true);
@@ -176,8 +177,8 @@ mod tests {
         }
         assert_eq!(bed.begun().last().unwrap().1, Duration::ZERO, "no time has passed");
         bed.answers.send_replace(false);
-        bed.leg(50, PACE);
-        bed.leg(51, PACE);
+        bed.leg(50, PROBE_INTERVAL);
+        bed.leg(51, PROBE_INTERVAL);
         bed.settle().await;
         assert_eq!(bed.begun().len(), 52, "nothing is left of the silence");
     }
@@ -186,16 +187,16 @@ mod tests {
     async fn whoever_gives_up_passes_its_turn_on() {
         let bed = Bed::new();
         bed.reach.doubt();
-        let first = bed.leg(0, PACE * 10);
+        let first = bed.leg(0, PROBE_INTERVAL * 10);
         bed.settle().await;
-        let second = bed.leg(1, PACE * 10);
+        let second = bed.leg(1, PROBE_INTERVAL * 10);
         bed.settle().await;
         first.abort();
         bed.settle().await;
         assert_eq!(bed.begun().len(), 2);
         // One that was to be the next, and gave up in the same moment.
-        let third = bed.leg(2, PACE * 10);
-        let fourth = bed.leg(3, PACE * 10);
+        let third = bed.leg(2, PROBE_INTERVAL * 10);
+        let fourth = bed.leg(3, PROBE_INTERVAL * 10);
         bed.settle().await;
         second.abort();
         fourth.abort();
@@ -208,7 +209,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connect_that_began_before_the_silence_ends_it_too() {
         let bed = Bed::new();
-        let early = bed.leg(0, PACE * 100);
+        let early = bed.leg(0, PROBE_INTERVAL * 100);
         bed.settle().await;
         bed.reach.doubt();
         let probe = tokio::spawn({
@@ -216,10 +217,10 @@ mod tests {
             async move { reach.connect(pending::<()>()).await }
         });
         bed.settle().await;
-        let late = bed.leg(1, PACE * 100);
+        let late = bed.leg(1, PROBE_INTERVAL * 100);
         bed.answers.send_replace(true);
         assert!(early.await.unwrap() && late.await.unwrap());
-        assert!(bed.begun().last().unwrap().1 < PACE);
+        assert!(bed.begun().last().unwrap().1 < PROBE_INTERVAL);
         probe.abort();
     }
 }

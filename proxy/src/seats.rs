@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::clock;
 
 /// Connections with a request that are passed over at most in search of one without.
-const PASSED_OVER: usize = 64;
+const MAX_PASSED_OVER: usize = 64;
 
 /// The client connections of a server, by when each was last known to have had a whole head.
 #[derive(Debug)]
@@ -86,7 +86,7 @@ impl Seats {
                 by_age.insert((whole, number), seat);
             } else if !seat.owes.load(Ordering::Acquire) || seat.is_cut() {
                 busy.push(seat);
-                if busy.len() == PASSED_OVER {
+                if busy.len() == MAX_PASSED_OVER {
                     break;
                 }
             } else {

@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// How often idle connections to endpoints are looked through.
-const SWEEP: Duration = Duration::from_secs(5);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
@@ -292,7 +292,7 @@ async fn accept(app: Arc<App>, address: SocketAddr, socket: TcpListener, flag: w
 /// memory that no request needs.
 async fn sweep(worker: Arc<Worker>) {
     loop {
-        tokio::time::sleep(SWEEP).await;
+        tokio::time::sleep(SWEEP_INTERVAL).await;
         let (table, now) = (worker.shared.table.load_full(), Instant::now());
         for target in table.targets() {
             target.sweep(worker.index, now, worker.shared.limits.pool_idle);

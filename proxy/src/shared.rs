@@ -20,7 +20,7 @@ use crate::{
     config::{Config, Limits},
     connection::Place,
     exchange::{Exchange, alarm::Alarm, budget::Budget},
-    metrics::{Refused, RequestResult},
+    metrics::{RefusedRequests, RequestResult},
     report,
     seats::{Seat, Seats},
     table::Table,
@@ -47,7 +47,7 @@ pub struct Shared {
     /// The access log.
     pub log: Log,
     /// Requests that never had a route.
-    pub refused: Refused,
+    pub refused: RefusedRequests,
     /// Client connections.
     pub connections: AtomicUsize,
     /// How many there may be.
@@ -73,7 +73,7 @@ pub(crate) struct Worker {
 
 /// A request in flight; ends with it.
 #[derive(Debug)]
-pub struct Admitted<'a>(&'a AtomicUsize);
+pub struct InflightGuard<'a>(&'a AtomicUsize);
 
 /// A client connection; ends with it.
 #[derive(Debug)]
@@ -98,7 +98,7 @@ impl Shared {
             limits: config.limits.clone(),
             budget: Budget::new(config.limits.buffered),
             log: Log::start(config.access_log),
-            refused: Refused::default(),
+            refused: RefusedRequests::default(),
             connections: AtomicUsize::new(0),
             connections_cap: connections_cap(config.limits.connections),
             seats: Seats::default(),
@@ -134,9 +134,9 @@ impl Shared {
 
     /// Counts a request, unless there are as many as may be.
     #[must_use]
-    pub fn admit(&self) -> Option<Admitted<'_>> {
+    pub fn admit(&self) -> Option<InflightGuard<'_>> {
         let before = self.inflight.fetch_add(1, Ordering::Relaxed);
-        let admitted = Admitted(&self.inflight);
+        let admitted = InflightGuard(&self.inflight);
         (before < self.limits.inflight).then_some(admitted)
     }
 
@@ -203,7 +203,7 @@ fn connections_cap(configured: usize) -> usize {
     configured.min(most)
 }
 
-impl Drop for Admitted<'_> {
+impl Drop for InflightGuard<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

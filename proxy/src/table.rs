@@ -15,7 +15,7 @@ use crate::{
     config::{Config, Listener, Members, PathPattern, Route, Verdict, first_to_take},
     http::request::RequestHead,
     metrics::RouteMetrics,
-    target::{Spoken, Target},
+    target::{Target, WireProtocol},
 };
 
 /// Everything a request needs to know, as of one configuration and one snapshot.
@@ -112,7 +112,7 @@ impl Table {
     #[must_use]
     #[expect(clippy::mutable_key_type, reason = "what changes in a place plays no part in its hash and its equality")]
     pub fn build(previous: Option<&Self>, config: &Arc<Config>, snapshot: &Snapshot, bound: &[SocketAddr]) -> Self {
-        let mut targets: HashMap<(Place, Spoken), Arc<Target>> = HashMap::new();
+        let mut targets: HashMap<(Place, WireProtocol), Arc<Target>> = HashMap::new();
         let mut metrics: HashMap<&str, Arc<RouteMetrics>> = HashMap::new();
         for route in previous.into_iter().flat_map(Self::routes) {
             targets.extend(

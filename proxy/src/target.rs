@@ -21,15 +21,16 @@ use crate::{
     dial::Dial,
     multiplex::{Multiplexed, StreamSlot},
     outcome::{LegError, Outcome},
+    proxy_error::ProxyError,
     reach::Reach,
     transport::Io,
 };
 
 /// How many recent outcomes a target remembers.
-const RECENT: usize = 8;
+const RECENT_OUTCOMES: usize = 8;
 
 /// A connection that has been idle for longer than this may well have been closed by its endpoint just now.
-const RESTED: Duration = Duration::from_secs(1);
+const LONG_IDLE: Duration = Duration::from_secs(1);
 
 /// An endpoint and what is kept for it.
 #[derive(Debug)]
@@ -41,7 +42,7 @@ pub struct Target {
     /// Its address, or its name and port, as an authority: what it is called by, also for requests without Host.
     pub authority: Box<str>,
     /// What is spoken to it.
-    pub protocol: Spoken,
+    pub protocol: WireProtocol,
     /// Idle connections, a shard for each worker: a connection lives and dies on one thread.
     idle: Box<[Mutex<Vec<Idle>>]>,
     /// Connections that several exchanges share, likewise.
@@ -52,7 +53,7 @@ pub struct Target {
     inflight: AtomicUsize,
     /// Legs by outcome.
     pub outcomes: [AtomicU64; Outcome::ALL.len()],
-    recent: [AtomicU64; RECENT],
+    recent: [AtomicU64; RECENT_OUTCOMES],
     recorded: AtomicUsize,
     /// What the times of the recent outcomes count from.
     made: Instant,
@@ -60,7 +61,7 @@ pub struct Target {
 
 /// What is spoken to an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Spoken {
+pub enum WireProtocol {
     /// HTTP/1.1.
     Http1,
     /// HTTP/2 by prior knowledge.
@@ -101,7 +102,7 @@ pub struct Recent {
 impl Target {
     /// A target with nothing kept yet; `workers` threads will use it.
     #[must_use]
-    pub fn new(endpoint: Endpoint<Place>, protocol: Spoken, workers: usize) -> Self {
+    pub fn new(endpoint: Endpoint<Place>, protocol: WireProtocol, workers: usize) -> Self {
         let visible = |label: &str| label.bytes().all(|b| b.is_ascii_graphic());
         let authority = endpoint.address.to_string();
         let label = endpoint.label().filter(|label| visible(label)).unwrap_or(&authority).into();
@@ -111,8 +112,8 @@ impl Target {
             protocol,
             idle: (0..workers.max(1)).map(|_| Mutex::default()).collect(),
             multiplexed: match protocol {
-                Spoken::Http1 => Box::default(),
-                Spoken::Http2 => (0..workers.max(1)).map(|_| Arc::default()).collect(),
+                WireProtocol::Http1 => Box::default(),
+                WireProtocol::Http2 => (0..workers.max(1)).map(|_| Arc::default()).collect(),
             },
             retired: AtomicBool::new(false),
             reach: Reach::default(),
@@ -184,9 +185,9 @@ impl Target {
         match self.endpoint.address.problem() {
             Some(why) => {
                 self.endpoint.address.recheck();
-                (Outcome::Connect, LegError::new("dns_error", format!("the name does not resolve: {why}")))
+                (Outcome::Connect, LegError::new(ProxyError::DnsError, format!("the name does not resolve: {why}")))
             }
-            None => (Outcome::Rejected, LegError::new("destination_unavailable", "the endpoint is not ready")),
+            None => (Outcome::Rejected, LegError::new(ProxyError::DestinationUnavailable, "the endpoint is not ready")),
         }
     }
 
@@ -199,7 +200,7 @@ impl Target {
         }
         let mut idle = self.idle[worker].lock();
         while let Some(mut candidate) = idle.pop() {
-            let closely = once && now.saturating_duration_since(candidate.since) > RESTED;
+            let closely = once && now.saturating_duration_since(candidate.since) > LONG_IDLE;
             if now < candidate.until && candidate.io.is_quiet() && (!closely || candidate.io.is_still_quiet()) {
                 return Some(Opened::Http1(candidate.io));
             }
@@ -247,7 +248,7 @@ impl Target {
         // No addition that is one for all threads: two at once may take the same slot, of which the later one is left.
         let recorded = self.recorded.load(Ordering::Relaxed);
         self.recorded.store(recorded.wrapping_add(1), Ordering::Relaxed);
-        self.recent[recorded % RECENT].store(packed, Ordering::Relaxed);
+        self.recent[recorded % RECENT_OUTCOMES].store(packed, Ordering::Relaxed);
     }
 
     /// How the last legs ended, the latest first.
@@ -257,8 +258,8 @@ impl Target {
         // Only who asks has to know what time of day that was.
         let today = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let made = millis(today.saturating_sub(self.made.elapsed()));
-        let slots =
-            (0..RECENT.min(recorded)).map(|back| self.recent[(recorded - 1 - back) % RECENT].load(Ordering::Relaxed));
+        let slots = (0..RECENT_OUTCOMES.min(recorded))
+            .map(|back| self.recent[(recorded - 1 - back) % RECENT_OUTCOMES].load(Ordering::Relaxed));
         slots
             .filter_map(|packed| {
                 let outcome = *Outcome::ALL.get(usize::try_from(packed & 0xff).ok()?.checked_sub(1)?)?;
@@ -278,7 +279,7 @@ mod tests {
     use super::*;
 
     fn target() -> Arc<Target> {
-        Arc::new(Target::new(Endpoint::ready("[2001:db8::1]:80".parse().unwrap()).into(), Spoken::Http1, 1))
+        Arc::new(Target::new(Endpoint::ready("[2001:db8::1]:80".parse().unwrap()).into(), WireProtocol::Http1, 1))
     }
 
     #[test]
@@ -296,14 +297,14 @@ mod tests {
         for (rested, once, want) in [(true, true, false), (true, false, true), (false, true, true)] {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             let target =
-                Arc::new(Target::new(Endpoint::ready(listener.local_addr().unwrap()).into(), Spoken::Http1, 1));
+                Arc::new(Target::new(Endpoint::ready(listener.local_addr().unwrap()).into(), WireProtocol::Http1, 1));
             let io = target.connect_once(Duration::from_secs(60)).await.unwrap();
             let (peer, _) = listener.accept().unwrap();
             let since = Instant::now();
             target.checkin(0, io, since, Duration::from_secs(60), 1);
             // Closed after the runtime has last asked the system: it learns of that only when this task waits.
             drop(peer);
-            let now = since + if rested { RESTED * 2 } else { RESTED / 2 };
+            let now = since + if rested { LONG_IDLE * 2 } else { LONG_IDLE / 2 };
             assert_eq!(target.checkout(0, now, once).is_some(), want, "rested: {rested}, once: {once}");
         }
     }
@@ -316,7 +317,7 @@ mod tests {
         }
         target.record(Outcome::Connect, None, Instant::now());
         let recent = target.recent();
-        assert_eq!(recent.len(), RECENT);
+        assert_eq!(recent.len(), RECENT_OUTCOMES);
         assert_eq!((recent[0].outcome, recent[0].status), (Outcome::Connect, 0));
         assert_eq!((recent[1].outcome, recent[1].status), (Outcome::ServerError, 519));
         assert_eq!(target.outcomes[Outcome::ServerError as usize].load(Ordering::Relaxed), 20);

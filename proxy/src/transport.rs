@@ -35,7 +35,7 @@ pub async fn connect(address: SocketAddr) -> io::Result<Io> {
 }
 
 /// A write up to this long is tried at once.
-const SHORT: usize = 16 * 1024;
+const MAX_SHORT_WRITE: usize = 16 * 1024;
 
 /// Writes some of the slices. A short one, which nearly always finds room, is tried without asking the runtime to wake
 /// anybody; one that may well be cut short is not, because the runtime would not learn that the socket is full.
@@ -45,7 +45,7 @@ pub(crate) fn poll_write(
     slices: &[IoSlice<'_>],
 ) -> Poll<io::Result<usize>> {
     let [one] = slices else { return Pin::new(stream).poll_write_vectored(cx, slices) };
-    if one.len() <= SHORT {
+    if one.len() <= MAX_SHORT_WRITE {
         match stream.try_write(one) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             written => return Poll::Ready(written),

@@ -22,8 +22,8 @@ pub enum ViaName {
 pub struct InvalidVia(String);
 
 /// The longest name, and what of a name is shown in one that is made up.
-const LONGEST: usize = 128;
-const SHOWN: usize = 64;
+const MAX_NAME_BYTES: usize = 128;
+const MAX_READABLE_CHARS: usize = 64;
 
 impl ViaName {
     /// A name made up for what this text names.
@@ -44,7 +44,8 @@ impl ViaName {
 
 /// Readable, and by its hash not the name of anything else.
 fn made_up(text: &str) -> Box<str> {
-    let readable: String = text.chars().take(SHOWN).map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let readable: String =
+        text.chars().take(MAX_READABLE_CHARS).map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     format!("fanfare-{readable}-{}", ContentHash::of(text)).into()
 }
 
@@ -58,7 +59,7 @@ impl FromStr for ViaName {
     type Err = InvalidVia;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if is_token(text) && text.len() <= LONGEST {
+        if is_token(text) && text.len() <= MAX_NAME_BYTES {
             Ok(Self::Given(text.into()))
         } else {
             Err(InvalidVia(text.to_owned()))

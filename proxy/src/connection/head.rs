@@ -9,7 +9,7 @@ use std::{
 use bytes::{Buf, Bytes};
 use tokio::time::Instant;
 
-use super::{Connection, LAST_CHANCE};
+use super::{Connection, MIN_DRAIN_IDLE};
 use crate::{
     buffers, clock,
     config::{HeadLimits, Listener},
@@ -19,22 +19,23 @@ use crate::{
     },
     http2::PREFACE,
     problem::Problem,
+    proxy_error::ProxyError,
     seats::Seat,
     shared::Shared,
 };
 
 /// Bytes of a refused head that are looked at for the log.
-const SEEN: usize = 4 * 1024;
+const MAX_LOGGED_BYTES: usize = 4 * 1024;
 
 /// Why a head is refused, and what came of it, for the log.
-pub(super) struct Refused {
+pub(super) struct RefusedHead {
     pub(super) problem: Problem,
     pub(super) seen: Bytes,
 }
 
 /// What a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Spoken {
+pub(super) enum ClientProtocol {
     /// HTTP/1.1 or 1.0.
     Http1,
     /// HTTP/2.
@@ -43,35 +44,35 @@ pub(super) enum Spoken {
 
 impl Connection {
     /// Finds out what the client speaks by what it sends first (RFC 9113 section 3.3); none where the connection ends first.
-    pub(super) async fn find_version(&mut self, shared: &Shared) -> Option<Spoken> {
+    pub(super) async fn find_version(&mut self, shared: &Shared) -> Option<ClientProtocol> {
         self.seat.owes();
         if !self.wait().await {
             return None;
         }
         self.look_up(shared);
         if !self.config.http2 {
-            return Some(Spoken::Http1);
+            return Some(ClientProtocol::Http1);
         }
         self.began = clock::now();
         let deadline = self.began + self.config.timeouts.head;
         loop {
             let sent = &self.client.buffer[..self.client.buffer.len().min(PREFACE.len())];
             if sent != &PREFACE[..sent.len()] {
-                return Some(Spoken::Http1);
+                return Some(ClientProtocol::Http1);
             }
             if sent.len() == PREFACE.len() {
-                return Some(Spoken::Http2);
+                return Some(ClientProtocol::Http2);
             }
             match self.fill(deadline).await {
                 Some(Ok(read)) if read > 0 => {}
                 // A head that is cut, or late, is answered like any other.
-                _ => return Some(Spoken::Http1),
+                _ => return Some(ClientProtocol::Http1),
             }
         }
     }
 
     /// The next head; none where the connection ends first.
-    pub(super) async fn read_head(&mut self, shared: &Shared) -> Result<Option<RequestHead>, Refused> {
+    pub(super) async fn read_head(&mut self, shared: &Shared) -> Result<Option<RequestHead>, RefusedHead> {
         self.seat.owes();
         if !self.wait_for_head().await {
             return Ok(None);
@@ -86,7 +87,9 @@ impl Connection {
                 && let Some(head) =
                     RequestHead::take(&mut self.client.buffer, &bounds, rules(&self.config), &mut self.fields)
             {
-                return head.map(Some).map_err(|(error, seen)| Refused { problem: Problem::bad_request(error), seen });
+                return head
+                    .map(Some)
+                    .map_err(|(error, seen)| RefusedHead { problem: Problem::bad_request(error), seen });
             }
             match scanner.scan(&self.client.buffer, &bounds).map_err(|overrun| self.refused(overrun.into()))? {
                 // A head that begins with an empty line is one that skipping did not help.
@@ -95,7 +98,7 @@ impl Connection {
                     let seen = self.client.buffer.split_to(length).freeze();
                     let fields = std::mem::take(&mut self.fields);
                     let head = RequestHead::parse(seen.clone(), rules(&self.config), fields);
-                    return head.map(Some).map_err(|error| Refused { problem: Problem::bad_request(error), seen });
+                    return head.map(Some).map_err(|error| RefusedHead { problem: Problem::bad_request(error), seen });
                 }
                 Scan::Partial => {}
             }
@@ -105,8 +108,8 @@ impl Connection {
                 None => {
                     let limit = runtime::duration::format(self.config.timeouts.head);
                     let detail = format!("the request head took longer than {limit}");
-                    return Err(Refused {
-                        problem: Problem::new(408, "http_request_error", detail),
+                    return Err(RefusedHead {
+                        problem: Problem::new(408, ProxyError::HttpRequestError, detail),
                         seen: self.seen(),
                     });
                 }
@@ -138,13 +141,13 @@ impl Connection {
         }
     }
 
-    fn refused(&self, error: BadRequest) -> Refused {
-        Refused { problem: Problem::bad_request(error), seen: self.seen() }
+    fn refused(&self, error: BadRequest) -> RefusedHead {
+        RefusedHead { problem: Problem::bad_request(error), seen: self.seen() }
     }
 
     /// What has come of a head that is not whole, as far as a log needs it.
     fn seen(&self) -> Bytes {
-        Bytes::copy_from_slice(&self.client.buffer[..self.client.buffer.len().min(SEEN)])
+        Bytes::copy_from_slice(&self.client.buffer[..self.client.buffer.len().min(MAX_LOGGED_BYTES)])
     }
 
     /// Sees to it that the configuration is the one in force.
@@ -162,7 +165,7 @@ impl Connection {
     async fn fill(&mut self, deadline: Instant) -> Option<io::Result<usize>> {
         let Self { client, alarm, seat, is_registered, .. } = self;
         poll_fn(|cx| {
-            if let Poll::Ready(read) = client.poll_fill(cx, buffers::ROOM) {
+            if let Poll::Ready(read) = client.poll_fill(cx, buffers::READ_BUFFER_BYTES) {
                 return Poll::Ready(Some(read));
             }
             if has_to_go(seat, is_registered, cx) {
@@ -181,14 +184,14 @@ impl Connection {
         let Self { client, alarm, draining, seat, is_registered, .. } = self;
         poll_fn(|cx| {
             // What has come before the drain, or with it, is answered.
-            if let Poll::Ready(read) = client.poll_fill(cx, buffers::ROOM) {
+            if let Poll::Ready(read) = client.poll_fill(cx, buffers::READ_BUFFER_BYTES) {
                 return Poll::Ready(read.is_ok_and(|read| read > 0));
             }
             if has_to_go(seat, is_registered, cx) {
                 return Poll::Ready(false);
             }
             if draining.poll(cx) {
-                let idle = if fresh { draining.idle().max(LAST_CHANCE) } else { draining.idle() };
+                let idle = if fresh { draining.idle().max(MIN_DRAIN_IDLE) } else { draining.idle() };
                 until = until.min(clock::now() + idle);
             }
             alarm.poll(cx, until).map(|_| false)

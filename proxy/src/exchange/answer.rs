@@ -5,7 +5,7 @@ use super::{
     leg::Mode,
     quorum::{Decision, Quorum},
 };
-use crate::{outcome::Outcome, problem::Problem, table::RouteEntry};
+use crate::{outcome::Outcome, problem::Problem, proxy_error::ProxyError, table::RouteEntry};
 
 /// An answer made up for the endpoints.
 #[derive(Debug)]
@@ -66,18 +66,18 @@ impl Exchange {
         let nothing = |kind, detail: &'static str| Problem::new(502, kind, detail).into();
         if decision == Decision::Success {
             let detail = "every successful answer was too long to be kept until the decision";
-            return nothing("http_response_body_size", detail);
+            return nothing(ProxyError::HttpResponseBodySize, detail);
         }
         let Some(index) = self.choice.worst(&self.legs) else {
-            return nothing("proxy_internal_response", "no endpoint answered");
+            return nothing(ProxyError::ProxyInternalResponse, "no endpoint answered");
         };
         let leg = &self.legs[index];
         let (outcome, kind, detail) = match leg.result() {
             Some(result) => match &result.error {
                 Some(error) => (result.outcome, error.kind, error.detail.as_ref()),
-                None => (result.outcome, "http_response_body_size", "its answer was not kept"),
+                None => (result.outcome, ProxyError::HttpResponseBodySize, "its answer was not kept"),
             },
-            None => (Outcome::Reset, "http_response_incomplete", "its answer was not kept"),
+            None => (Outcome::Reset, ProxyError::HttpResponseIncomplete, "its answer was not kept"),
         };
         let detail = format!(
             "{} of {} endpoints ok, {} required; {}: {}: {detail}",

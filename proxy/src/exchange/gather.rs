@@ -21,6 +21,7 @@ use crate::{
     clock,
     http::body::Piece,
     outcome::{LegError, Outcome},
+    proxy_error::ProxyError,
 };
 
 /// How the first half ended.
@@ -83,7 +84,7 @@ pub struct Waits {
 }
 
 /// What came of trying to read more of the body.
-enum Read {
+enum BodyProgress {
     Some,
     WindowFull,
     Waiting,
@@ -112,12 +113,12 @@ impl Exchange {
             }
             let read = self.read_body(cx, client, now);
             match read {
-                Read::Over(over) => return Poll::Ready(Some(over)),
-                Read::Some => continue,
+                BodyProgress::Over(over) => return Poll::Ready(Some(over)),
+                BodyProgress::Some => continue,
                 // Small pieces cost more than they hold, and a client can send as many of them as it likes.
-                Read::WindowFull if self.compact() => continue,
-                Read::WindowFull => return Poll::Ready(None),
-                Read::Waiting => drop(self.compact()),
+                BodyProgress::WindowFull if self.compact() => continue,
+                BodyProgress::WindowFull => return Poll::Ready(None),
+                BodyProgress::Waiting => drop(self.compact()),
             }
             self.waits.client.begin(now);
             let due = self.waits.client.due(pace, self.window.received()).unwrap_or_else(far);
@@ -150,17 +151,17 @@ impl Exchange {
         let mut now = clock::now();
         self.wakers.arrive(cx.waker());
         loop {
-            let read = if self.window.is_finished() { Read::Waiting } else { self.read_body(cx, client, now) };
-            if let Read::Over(over) = read {
+            let read = if self.window.is_finished() { BodyProgress::Waiting } else { self.read_body(cx, client, now) };
+            if let BodyProgress::Over(over) = read {
                 return Poll::Ready(over);
             }
             self.poll_legs(cx, now);
             if let Some(decision) = self.decision() {
                 return Poll::Ready(Gathered::Decided(decision));
             }
-            let trimmed = matches!(read, Read::WindowFull) && self.make_room();
+            let trimmed = matches!(read, BodyProgress::WindowFull) && self.make_room();
             self.note_memory();
-            if trimmed || matches!(read, Read::Some) {
+            if trimmed || matches!(read, BodyProgress::Some) {
                 continue;
             }
             self.note_waits(&read, now);
@@ -193,7 +194,7 @@ impl Exchange {
         self.quorum.decision()
     }
 
-    fn read_body(&mut self, cx: &mut Context<'_>, client: &mut Inbound<'_>, now: Instant) -> Read {
+    fn read_body(&mut self, cx: &mut Context<'_>, client: &mut Inbound<'_>, now: Instant) -> BodyProgress {
         let mut some = false;
         // Whoever keeps nothing may always read a piece, so that every request goes on.
         while self.window.has_room() && (self.window.is_empty() || self.share.has_room()) {
@@ -202,23 +203,23 @@ impl Exchange {
                 if some {
                     break;
                 }
-                return Read::Waiting;
+                return BodyProgress::Waiting;
             };
             match piece {
-                Err(Broken::Fault(fault)) => return Read::Over(Gathered::Fault(fault)),
-                Err(Broken::Gone) => return Read::Over(Gathered::Gone),
+                Err(Broken::Fault(fault)) => return BodyProgress::Over(Gathered::Fault(fault)),
+                Err(Broken::Gone) => return BodyProgress::Over(Gathered::Gone),
                 Ok(Piece::End) => {
                     self.window.finish_with(client.take_trailers());
                     self.flag_senders();
                     self.end_waits(now);
-                    return Read::Some;
+                    return BodyProgress::Some;
                 }
                 Ok(Piece::Data(data)) => {
                     self.window.push(data);
                     if let Some(limit) = self.route.config.policy.max_body
                         && self.window.received() > limit
                     {
-                        return Read::Over(Gathered::Fault(Fault::TooLong(limit)));
+                        return BodyProgress::Over(Gathered::Fault(Fault::TooLong(limit)));
                     }
                     self.note_memory();
                     some = true;
@@ -228,9 +229,9 @@ impl Exchange {
         }
         if some {
             self.flag_senders();
-            return Read::Some;
+            return BodyProgress::Some;
         }
-        Read::WindowFull
+        BodyProgress::WindowFull
     }
 
     fn flag_senders(&mut self) {
@@ -252,17 +253,17 @@ impl Exchange {
     }
 
     /// Starts and stops the clocks of what is waited for.
-    fn note_waits(&mut self, read: &Read, now: Instant) {
+    fn note_waits(&mut self, read: &BodyProgress, now: Instant) {
         let waits = &mut self.waits;
         match read {
-            Read::WindowFull => {
+            BodyProgress::WindowFull => {
                 if waits.window.is_none() {
                     waits.window = Some(now);
                     self.route.metrics.window_stalls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 }
                 waits.client.end(now);
             }
-            Read::Waiting if !self.window.is_finished() => {
+            BodyProgress::Waiting if !self.window.is_finished() => {
                 waits.window = None;
                 waits.client.begin(now);
                 self.window.unpin();
@@ -309,7 +310,7 @@ impl Exchange {
         while self.quorum.reachable(1) && !self.window.has_room() {
             let Some((index, _)) = self.slowest() else { break };
             let why = format!("took nothing of the request for {}", runtime::duration::format(limit));
-            self.end_leg(index, Outcome::Lagged, LegError::new("connection_write_timeout", why), now);
+            self.end_leg(index, Outcome::Lagged, LegError::new(ProxyError::ConnectionWriteTimeout, why), now);
             self.make_room();
         }
         // Whoever is still too slow cannot be spared, or has the same time again.

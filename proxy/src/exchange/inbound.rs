@@ -31,7 +31,7 @@ pub enum Broken {
 }
 
 /// Room for one read of a body.
-const READ: usize = 64 * 1024;
+const MAX_READ_BYTES: usize = 64 * 1024;
 
 // === impl Inbound ===
 
@@ -51,7 +51,7 @@ impl Inbound<'_> {
                 if !may_read {
                     return Poll::Pending;
                 }
-                match ready!(client.poll_fill(cx, body.room(READ))) {
+                match ready!(client.poll_fill(cx, body.room(MAX_READ_BYTES))) {
                     Ok(0) | Err(_) => Poll::Ready(Err(Broken::Gone)),
                     Ok(_) => Poll::Ready(Ok(Piece::Partial)),
                 }

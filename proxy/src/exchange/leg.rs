@@ -21,17 +21,18 @@ use tokio::time::Instant;
 pub(super) use self::wire::Sending;
 use self::wire::Wire;
 use super::{
-    spare::ENTRIES,
+    spare::SPARE_LIST_ENTRIES,
     window::{self, Cursor, Window},
 };
 use crate::{
     http::{Fields, response::ResponseHead},
     outcome::{LegError, LegResult, Outcome},
+    proxy_error::ProxyError,
     target::{Connecting, Target},
 };
 
 /// At this many bytes of a held response body a leg waits to be told what to do with it.
-pub(super) const HOLD: usize = 64 * 1024;
+pub(super) const MAX_HELD_BYTES: usize = 64 * 1024;
 
 /// How often a request is sent again to an endpoint that says that it has done nothing with it.
 const MAX_REFUSALS: u8 = 3;
@@ -60,11 +61,11 @@ pub(super) struct Terms {
 /// What happens to the body of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// It is kept, up to [`HOLD`], then the leg pauses.
+    /// It is kept, up to [`MAX_HELD_BYTES`], then the leg pauses.
     Hold,
     /// It is read and dropped.
     Discard,
-    /// It goes to the client as it comes; reading pauses at [`HOLD`] until the client has taken some.
+    /// It goes to the client as it comes; reading pauses at [`MAX_HELD_BYTES`] until the client has taken some.
     Stream,
 }
 
@@ -159,7 +160,7 @@ struct Failure {
 // === impl Failure ===
 
 impl Failure {
-    fn new(outcome: Outcome, kind: &'static str, detail: impl Into<std::borrow::Cow<'static, str>>) -> Self {
+    fn new(outcome: Outcome, kind: ProxyError, detail: impl Into<std::borrow::Cow<'static, str>>) -> Self {
         Self { outcome, error: LegError::new(kind, detail), is_unprocessed: false }
     }
 
@@ -168,11 +169,11 @@ impl Failure {
     }
 
     fn protocol(detail: String) -> Self {
-        Self::new(Outcome::Protocol, "http_protocol_error", detail)
+        Self::new(Outcome::Protocol, ProxyError::HttpProtocolError, detail)
     }
 
     fn io(error: &io::Error, doing: &str) -> Self {
-        Self::new(Outcome::Reset, "connection_terminated", format!("{doing}: {error}"))
+        Self::new(Outcome::Reset, ProxyError::ConnectionTerminated, format!("{doing}: {error}"))
     }
 }
 
@@ -230,8 +231,8 @@ impl Leg {
             self.fields = response.fields.recycle();
         }
         self.drop_held();
-        if self.held.capacity() > ENTRIES {
-            self.held.shrink_to(ENTRIES);
+        if self.held.capacity() > SPARE_LIST_ENTRIES {
+            self.held.shrink_to(SPARE_LIST_ENTRIES);
         }
     }
 
@@ -293,7 +294,7 @@ impl Leg {
     /// Reads the body as far as the mode allows; ready when it is complete.
     fn poll_body(&mut self, cx: &mut Context<'_>, now: Instant) -> Step {
         while !self.complete {
-            if self.mode != Mode::Discard && self.held_bytes >= HOLD {
+            if self.mode != Mode::Discard && self.held_bytes >= MAX_HELD_BYTES {
                 return Poll::Pending;
             }
             let State::Open(wire) = &mut self.state else { return Poll::Pending };
@@ -309,7 +310,7 @@ impl Leg {
                 Some(data) => {
                     self.received += data.len() as u64;
                     if self.mode != Mode::Discard {
-                        self.held_bytes += data.len().max(window::LEAST);
+                        self.held_bytes += data.len().max(window::MIN_PIECE_COST);
                         self.held.push_back(data);
                     }
                 }
@@ -333,7 +334,7 @@ impl Leg {
         let status = response.status;
         if self.success && wire.is_broken_off() {
             let detail = "the endpoint answered, but closed the connection before it had the whole request";
-            return self.end_with(Outcome::Reset, LegError::new("connection_terminated", detail), now);
+            return self.end_with(Outcome::Reset, LegError::new(ProxyError::ConnectionTerminated, detail), now);
         }
         if self.success && !wire.is_sent() {
             return;
@@ -405,7 +406,7 @@ impl Leg {
     /// Takes the next piece of the held body.
     pub(super) fn take_held(&mut self) -> Option<Bytes> {
         let piece = self.held.pop_front()?;
-        self.held_bytes -= piece.len().max(window::LEAST);
+        self.held_bytes -= piece.len().max(window::MIN_PIECE_COST);
         Some(piece)
     }
 }

@@ -13,17 +13,17 @@ use tokio::time::Instant;
 use super::{
     alarm::Alarm,
     pace::{Pace, Patience},
-    spare::ENTRIES,
+    spare::SPARE_LIST_ENTRIES,
 };
 use crate::{
     buffers, clock,
-    downstream::{Downstream, UNSEEN},
+    downstream::{Downstream, UNSEEN_BYTES},
     http::chunked::{self, ChunkHead},
     http2::stream::StreamAnswer,
 };
 
 /// Buffers written with one system call.
-const SLICES: usize = 64;
+const MAX_SLICES: usize = 64;
 
 /// Where an answer goes.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ pub enum BodyForm {
 }
 
 /// A piece of a body up to this long is copied behind the head: one buffer is written faster than two.
-const COPIED: usize = 2 * 1024;
+const MAX_COPIED_BYTES: usize = 2 * 1024;
 
 /// Bytes on their way to the client.
 #[derive(Debug, Default)]
@@ -97,9 +97,9 @@ impl Outgoing {
             self.queue.clear();
         }
         // What was much longer than usual is not kept.
-        if self.head.capacity() > buffers::ROOM || self.queue.capacity() > ENTRIES {
-            self.head.shrink_to(buffers::ROOM);
-            self.queue.shrink_to(ENTRIES);
+        if self.head.capacity() > buffers::READ_BUFFER_BYTES || self.queue.capacity() > SPARE_LIST_ENTRIES {
+            self.head.shrink_to(buffers::READ_BUFFER_BYTES);
+            self.queue.shrink_to(SPARE_LIST_ENTRIES);
         }
     }
 
@@ -114,7 +114,7 @@ impl Outgoing {
             self.bytes += head.len() + data.len() + 2;
             self.queue.extend([head, data, Bytes::from_static(b"\r\n")]);
         } else if self.form == BodyForm::Plain
-            && data.len() <= COPIED
+            && data.len() <= MAX_COPIED_BYTES
             && self.queue.is_empty()
             && self.head_sent == 0
             && !self.head.is_empty()
@@ -197,7 +197,7 @@ impl Outgoing {
             let mut written = if self.queue.is_empty() {
                 ready!(client.poll_write(cx, &[IoSlice::new(head)]))?
             } else {
-                let mut slices = [IoSlice::new(&[]); SLICES];
+                let mut slices = [IoSlice::new(&[]); MAX_SLICES];
                 let pieces = (!head.is_empty()).then_some(head).into_iter().chain(self.queue.iter().map(|b| &b[..]));
                 let mut used = 0;
                 for (slice, piece) in slices.iter_mut().zip(pieces) {
@@ -242,7 +242,7 @@ impl Outgoing {
     /// The client takes nothing for now: when it will have been too slow.
     pub(super) fn stall(&mut self, pace: Pace, now: Instant) -> Instant {
         self.stalled.begin(now);
-        self.stalled.due(pace, self.taken + UNSEEN).unwrap_or(now)
+        self.stalled.due(pace, self.taken + UNSEEN_BYTES).unwrap_or(now)
     }
 
     /// Writes everything, giving up on a client that is slower than `pace`.

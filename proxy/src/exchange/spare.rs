@@ -7,13 +7,13 @@ use super::Exchange;
 use crate::buffers;
 
 /// Exchanges that a thread keeps at most.
-const MOST: usize = 64;
+const MAX_SPARE_EXCHANGES: usize = 64;
 
 /// Legs of an exchange that are kept at most: requests to more endpoints are rare, and large.
-pub(super) const LEGS: usize = 64;
+pub(super) const MAX_SPARE_LEGS: usize = 64;
 
 /// Entries that a list keeps room for while it is not used.
-pub(super) const ENTRIES: usize = 32;
+pub(super) const SPARE_LIST_ENTRIES: usize = 32;
 
 thread_local! {
     // Boxed, because that is how they come and go: moving one costs more than what is saved here.
@@ -31,7 +31,7 @@ pub(super) fn give(exchange: Box<Exchange>) {
     // There is no list any more where the thread is about to end.
     let _ = SPARE.try_with(|spare| {
         let mut spare = spare.borrow_mut();
-        if spare.len() < MOST {
+        if spare.len() < MAX_SPARE_EXCHANGES {
             spare.push(exchange);
         }
     });
@@ -56,12 +56,16 @@ mod tests {
         config::{Changes, Limits, Policy, Route},
         exchange::{Request, budget::Budget, window::Coding},
         table::{Member, RouteEntry},
-        target::{Spoken, Target},
+        target::{Target, WireProtocol},
     };
 
     fn route(members: u8) -> Arc<RouteEntry> {
         let member = |last| Member {
-            target: Arc::new(Target::new(Endpoint::ready(([192, 0, 2, last], 80).into()).into(), Spoken::Http1, 1)),
+            target: Arc::new(Target::new(
+                Endpoint::ready(([192, 0, 2, last], 80).into()).into(),
+                WireProtocol::Http1,
+                1,
+            )),
             ready: true,
         };
         Arc::new(RouteEntry {
@@ -100,7 +104,11 @@ mod tests {
         };
         let mut one = begun();
         let place = (std::ptr::from_ref(&*one), one.legs.as_ptr(), one.head.as_ptr());
-        one.abort(crate::outcome::Outcome::Cancelled, "http_request_error", "the test is over");
+        one.abort(
+            crate::outcome::Outcome::Cancelled,
+            crate::proxy_error::ProxyError::HttpRequestError,
+            "the test is over",
+        );
         assert!(one.is_over());
         one.put_aside();
         assert!(route.members.iter().all(|member| member.target.inflight() == 0));

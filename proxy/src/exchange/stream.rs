@@ -2,10 +2,11 @@
 
 use std::task::{Context, Poll};
 
-use super::{Exchange, Outbound, alarm::Alarm, leg::HOLD, pace::Pace};
+use super::{Exchange, Outbound, alarm::Alarm, leg::MAX_HELD_BYTES, pace::Pace};
 use crate::{
     clock,
     outcome::{LegError, Outcome},
+    proxy_error::ProxyError,
 };
 
 /// How the answer ended.
@@ -71,7 +72,7 @@ impl Exchange {
                 }
                 let idle = runtime::duration::format(self.route.config.policy.timeouts.idle);
                 let why = format!("the answer stopped coming for {idle}");
-                self.end_leg(winner, Outcome::Timeout, LegError::new("connection_read_timeout", why), now);
+                self.end_leg(winner, Outcome::Timeout, LegError::new(ProxyError::ConnectionReadTimeout, why), now);
                 return Poll::Ready(Streamed::Cut);
             }
             self.expire(now);
@@ -82,7 +83,7 @@ impl Exchange {
     fn take_answer(&mut self, winner: usize) -> bool {
         let (mut leg, out) = (self.legs.get_mut(winner), &mut self.outgoing);
         let before = leg.held_bytes();
-        while out.waiting() < HOLD
+        while out.waiting() < MAX_HELD_BYTES
             && let Some(data) = leg.take_held()
         {
             out.push_body(data);

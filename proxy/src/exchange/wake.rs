@@ -14,7 +14,7 @@ use std::{
 use parking_lot::Mutex;
 
 /// Legs per word of the ready set.
-const WORD: usize = u64::BITS as usize;
+const SLOTS_PER_WORD: usize = u64::BITS as usize;
 
 /// The wakers of a set of slots, and which of them were woken or flagged.
 #[derive(Debug, Default)]
@@ -66,21 +66,21 @@ impl Wakers {
     /// Makes sure that there are `slots` slots, and flags all of them.
     pub(super) fn reset(&mut self, slots: usize) {
         self.slots = slots;
-        while self.words.len() * WORD < slots {
+        while self.words.len() * SLOTS_PER_WORD < slots {
             self.words.push(Word::default());
             // A new word does not know the task yet.
             self.task = None;
         }
         for (index, word) in self.words.iter_mut().enumerate() {
-            word.flagged = match slots.saturating_sub(index * WORD) {
-                left if left >= WORD => u64::MAX,
+            word.flagged = match slots.saturating_sub(index * SLOTS_PER_WORD) {
+                left if left >= SLOTS_PER_WORD => u64::MAX,
                 left => (1 << left) - 1,
             };
         }
         if slots > 1 {
             for slot in self.wakers.len()..slots {
-                let word = self.words[slot / WORD].woken.clone();
-                self.wakers.push(Waker::from(Arc::new(Slot { word, bit: 1 << (slot % WORD) })));
+                let word = self.words[slot / SLOTS_PER_WORD].woken.clone();
+                self.wakers.push(Waker::from(Arc::new(Slot { word, bit: 1 << (slot % SLOTS_PER_WORD) })));
             }
         }
     }
@@ -108,7 +108,7 @@ impl Wakers {
 
     /// Flags a slot without waking the task, for the task's own use.
     pub(super) fn flag(&mut self, slot: usize) {
-        self.words[slot / WORD].flagged |= 1 << (slot % WORD);
+        self.words[slot / SLOTS_PER_WORD].flagged |= 1 << (slot % SLOTS_PER_WORD);
     }
 
     /// Takes the flags of the slots from `64 * word` on; none past the last word.

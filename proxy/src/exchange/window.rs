@@ -8,19 +8,19 @@ use std::{collections::VecDeque, io::IoSlice};
 
 use bytes::{Bytes, BytesMut};
 
-use super::spare::ENTRIES;
+use super::spare::SPARE_LIST_ENTRIES;
 use crate::http::chunked::{self, ChunkHead};
 
 /// The least a piece counts: what it costs to keep it, however small it is.
-pub const LEAST: usize = 256;
+pub const MIN_PIECE_COST: usize = 256;
 
 /// A piece up to this long is copied where it would keep a much larger read buffer from being used again.
-const SMALL: usize = 4 * 1024;
+const MAX_SMALL_PIECE: usize = 4 * 1024;
 
 /// The part of a request body that is in memory.
 #[derive(Debug, Default)]
 pub struct Window {
-    pieces: VecDeque<Piece>,
+    pieces: VecDeque<WindowPiece>,
     /// The number of pieces let go before the first.
     base: u64,
     cost: usize,
@@ -35,7 +35,7 @@ pub struct Window {
 }
 
 #[derive(Debug)]
-struct Piece {
+struct WindowPiece {
     /// The line before it where it is sent as a chunk.
     head: ChunkHead,
     data: Bytes,
@@ -59,7 +59,7 @@ pub struct Cursor {
     offset: usize,
 }
 
-impl Piece {
+impl WindowPiece {
     /// The bytes that are sent for this piece, in order.
     fn parts(&self, coding: Coding) -> [&[u8]; 3] {
         match coding {
@@ -73,7 +73,7 @@ impl Piece {
     }
 
     fn cost(&self) -> usize {
-        self.data.len().max(LEAST)
+        self.data.len().max(MIN_PIECE_COST)
     }
 }
 
@@ -91,8 +91,8 @@ impl Window {
             self.pieces.clear();
         }
         self.trailers.clear();
-        if self.pieces.capacity() > ENTRIES {
-            self.pieces.shrink_to(ENTRIES);
+        if self.pieces.capacity() > SPARE_LIST_ENTRIES {
+            self.pieces.shrink_to(SPARE_LIST_ENTRIES);
         }
     }
 
@@ -104,7 +104,7 @@ impl Window {
     }
 
     fn append(&mut self, data: Bytes) {
-        let piece = Piece { head: ChunkHead::of(data.len()), data };
+        let piece = WindowPiece { head: ChunkHead::of(data.len()), data };
         self.cost += piece.cost();
         self.pieces.push_back(piece);
     }
@@ -115,7 +115,7 @@ impl Window {
         if std::mem::take(&mut self.loose) == 0 {
             return;
         }
-        let from = self.pieces.iter().rposition(|piece| piece.data.len() >= SMALL).map_or(0, |last| last + 1);
+        let from = self.pieces.iter().rposition(|piece| piece.data.len() >= MAX_SMALL_PIECE).map_or(0, |last| last + 1);
         let small = self.pieces.range(from..);
         let mut together = BytesMut::with_capacity(small.map(|piece| piece.data.len()).sum());
         for piece in self.pieces.drain(from..) {
@@ -123,7 +123,7 @@ impl Window {
             together.extend_from_slice(&piece.data);
         }
         while !together.is_empty() {
-            let piece = together.split_to(together.len().min(SMALL));
+            let piece = together.split_to(together.len().min(MAX_SMALL_PIECE));
             self.append(piece.freeze());
         }
     }
@@ -132,7 +132,7 @@ impl Window {
     /// bytes at a time would otherwise keep a whole buffer with each of them.
     pub fn unpin(&mut self) {
         let last = self.pieces.len().saturating_sub(std::mem::take(&mut self.loose));
-        for piece in self.pieces.range_mut(last..).filter(|piece| piece.data.len() < SMALL) {
+        for piece in self.pieces.range_mut(last..).filter(|piece| piece.data.len() < MAX_SMALL_PIECE) {
             piece.data = Bytes::copy_from_slice(&piece.data);
         }
     }
@@ -349,7 +349,7 @@ mod tests {
                 }
             }
             window.compact();
-            assert!(window.cost() <= body.len() + LEAST, "{} for {}", window.cost(), body.len());
+            assert!(window.cost() <= body.len() + MIN_PIECE_COST, "{} for {}", window.cost(), body.len());
             assert_eq!(window.received(), body.len() as u64);
             window.finish();
             let wire = drain(&window, &mut Cursor::default(), coding, 1000);

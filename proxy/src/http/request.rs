@@ -119,7 +119,7 @@ impl From<httparse::Error> for BadRequest {
 }
 
 /// Why a head is refused, and its bytes.
-pub type Refused = (BadRequest, Bytes);
+pub type BadHead = (BadRequest, Bytes);
 
 /// Which targets are taken.
 #[derive(Clone, Copy, Debug)]
@@ -132,7 +132,7 @@ pub struct TargetRules {
 
 impl TargetRules {
     fn allow(self, target: &[u8]) -> bool {
-        if self.lenient { LENIENT.has_all(target) } else { TARGET.has_all(target) }
+        if self.lenient { LENIENT_TARGET_BYTES.has_all(target) } else { TARGET_BYTES.has_all(target) }
     }
 }
 
@@ -143,7 +143,7 @@ impl From<usize> for TargetRules {
 }
 
 /// What the parser found.
-struct Read {
+struct ParsedRequest {
     method: Span,
     target: Span,
     version: Version,
@@ -151,7 +151,7 @@ struct Read {
     length: usize,
 }
 
-impl Read {
+impl ParsedRequest {
     /// Lets the parser find the parts, with room for `N` fields; none where the head is not complete.
     fn of<const N: usize>(bytes: &[u8], fields: &mut Fields) -> Result<Option<Self>, BadRequest> {
         let mut headers = [const { std::mem::MaybeUninit::uninit() }; N];
@@ -182,7 +182,7 @@ impl Read {
     }
 
     /// Checks what the parser does not look at.
-    fn check(self, bytes: Bytes, max_target: usize, mut fields: Fields) -> Result<RequestHead, Refused> {
+    fn check(self, bytes: Bytes, max_target: usize, mut fields: Fields) -> Result<RequestHead, BadHead> {
         let Self { method, target, version, .. } = self;
         if target.len() > max_target {
             return Err((BadRequest::TargetTooLong, bytes));
@@ -220,8 +220,8 @@ impl RequestHead {
         let line = &bytes[..memchr::memchr(b'\r', &bytes).unwrap_or(bytes.len())];
         check_request_line(line, rules)?;
         let mut fields = recycled;
-        let read = match Read::of::<USUAL_FIELDS>(&bytes, &mut fields) {
-            Err(BadRequest::TooManyFields) => Read::of::<MAX_FIELDS>(&bytes, &mut fields)?,
+        let read = match ParsedRequest::of::<USUAL_FIELDS>(&bytes, &mut fields) {
+            Err(BadRequest::TooManyFields) => ParsedRequest::of::<MAX_FIELDS>(&bytes, &mut fields)?,
             read => read?,
         };
         // The scanner found the end before: a parser that sees another one is not to be trusted with this head.
@@ -239,9 +239,9 @@ impl RequestHead {
         bounds: &Bounds,
         rules: impl Into<TargetRules>,
         recycled: &mut Fields,
-    ) -> Option<Result<Self, Refused>> {
+    ) -> Option<Result<Self, BadHead>> {
         let rules = rules.into();
-        let read = Read::of::<USUAL_FIELDS>(buffer, recycled).ok()??;
+        let read = ParsedRequest::of::<USUAL_FIELDS>(buffer, recycled).ok()??;
         if !read.has_plain_line(buffer) || !recycled.are_strict(buffer, read.length, bounds) {
             return None;
         }
@@ -310,7 +310,7 @@ impl RequestHead {
             return Err(BadRequest::Host);
         }
         self.host = host;
-        if self.host().is_some_and(|host| !HOST.has_all(host)) {
+        if self.host().is_some_and(|host| !HOST_BYTES.has_all(host)) {
             return Err(BadRequest::Host);
         }
         Ok(())
@@ -333,7 +333,7 @@ impl RequestHead {
             .ok_or(BadRequest::Target)?;
         let rest = &target[scheme.len()..];
         let authority = &rest[..rest.iter().position(|b| b"/?".contains(b)).unwrap_or(rest.len())];
-        if authority.is_empty() || !HOST.has_all(authority) {
+        if authority.is_empty() || !HOST_BYTES.has_all(authority) {
             return Err(BadRequest::Target);
         }
         if self.host().is_some_and(|host| !host.eq_ignore_ascii_case(authority)) {
@@ -392,15 +392,15 @@ pub const MAX_FIELDS: usize = 1024;
 pub const USUAL_FIELDS: usize = 64;
 
 /// The bytes that may stand in a host and port (RFC 3986 section 3.2.2), without user information.
-const HOST: ByteSet = ByteSet::alphanumeric_and(b"-._~%!$&'()*+,;=:[]");
+const HOST_BYTES: ByteSet = ByteSet::alphanumeric_and(b"-._~%!$&'()*+,;=:[]");
 
 /// The bytes that may stand in a target: visible ASCII without those that would have to be percent-encoded, and without
 /// a fragment, which never belongs into a request.
-const TARGET: ByteSet = ByteSet::alphanumeric_and(TARGET_MARKS);
+const TARGET_BYTES: ByteSet = ByteSet::alphanumeric_and(TARGET_MARKS);
 const TARGET_MARKS: &[u8] = b"-._~%!$&'()*+,;=:[]/?@";
 
 /// Those, and what clients that do not encode write into ban expressions.
-const LENIENT: ByteSet = ByteSet::alphanumeric_and(b"-._~%!$&'()*+,;=:[]/?@|^{}\\\"");
+const LENIENT_TARGET_BYTES: ByteSet = ByteSet::alphanumeric_and(b"-._~%!$&'()*+,;=:[]/?@|^{}\\\"");
 
 /// Whether a byte may stand in a target as it is.
 pub(crate) fn may_stand_in_target(byte: u8) -> bool {

@@ -52,7 +52,7 @@ impl From<Overrun> for BadResponse {
 }
 
 /// What the parser found.
-struct Read {
+struct ParsedResponse {
     status: u16,
     reason: Span,
     version: Version,
@@ -60,7 +60,7 @@ struct Read {
     length: usize,
 }
 
-impl Read {
+impl ParsedResponse {
     /// Lets the parser find the parts, with room for `N` fields; none where the head is not complete.
     fn of<const N: usize>(bytes: &[u8], fields: &mut Fields) -> Result<Option<Self>, httparse::Error> {
         let mut headers = [const { std::mem::MaybeUninit::uninit() }; N];
@@ -110,8 +110,8 @@ impl ResponseHead {
     /// [`BadResponse`] where it is none, or one that no proxy may pass on.
     pub fn parse_into(bytes: Bytes, recycled: Fields) -> Result<Self, BadResponse> {
         let mut fields = recycled;
-        let read = match Read::of::<USUAL_FIELDS>(&bytes, &mut fields) {
-            Err(httparse::Error::TooManyHeaders) => Read::of::<MAX_FIELDS>(&bytes, &mut fields),
+        let read = match ParsedResponse::of::<USUAL_FIELDS>(&bytes, &mut fields) {
+            Err(httparse::Error::TooManyHeaders) => ParsedResponse::of::<MAX_FIELDS>(&bytes, &mut fields),
             read => read,
         };
         let read = read.ok().flatten().filter(|read| read.length == bytes.len());
@@ -124,7 +124,7 @@ impl ResponseHead {
     /// # Errors
     /// [`BadResponse`], as of [`ResponseHead::parse`].
     pub fn take(buffer: &mut BytesMut, bounds: &Bounds, recycled: &mut Fields) -> Option<Result<Self, BadResponse>> {
-        let read = Read::of::<USUAL_FIELDS>(buffer, recycled).ok()??;
+        let read = ParsedResponse::of::<USUAL_FIELDS>(buffer, recycled).ok()??;
         if !recycled.are_strict(buffer, read.length, bounds) {
             return None;
         }
@@ -141,7 +141,7 @@ impl ResponseHead {
     /// Whether this is a 1xx, which another head follows.
     #[must_use]
     pub fn is_interim(&self) -> bool {
-        self.status < super::FINAL
+        self.status < super::MIN_FINAL_STATUS
     }
 
     /// Whether there is no body, whatever the fields say (RFC 9112 section 6.3).

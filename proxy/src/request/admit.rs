@@ -9,6 +9,7 @@ use crate::{
     http::Framing,
     metrics::RequestResult,
     problem::Problem,
+    proxy_error::ProxyError,
     table::{NoRoute, RouteEntry},
 };
 
@@ -23,7 +24,7 @@ pub(super) struct Refusal {
 // === impl Refusal ===
 
 impl Refusal {
-    fn of_listener(status: u16, kind: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+    fn of_listener(status: u16, kind: ProxyError, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { route: None, result: RequestResult::Rejected, problem: Problem::new(status, kind, detail) }
     }
 }
@@ -37,7 +38,7 @@ pub(super) fn admit<'a>(request: &RequestContext<'a>) -> Result<Admitted<'a>, Re
         Ok(target) => Ok(Admitted { route, target }),
         Err(why) => {
             let status = if why == Unchangeable::TooLong { 414 } else { 400 };
-            let problem = Problem::new(status, "http_request_error", why.to_string());
+            let problem = Problem::new(status, ProxyError::HttpRequestError, why.to_string());
             Err(Refusal { route: Some(route.clone()), result: RequestResult::Rejected, problem })
         }
     }
@@ -46,15 +47,15 @@ pub(super) fn admit<'a>(request: &RequestContext<'a>) -> Result<Admitted<'a>, Re
 fn no_route(why: NoRoute) -> Refusal {
     match why {
         NoRoute::NotAllowed => {
-            Refusal::of_listener(403, "http_request_denied", "this method and path are not allowed here")
+            Refusal::of_listener(403, ProxyError::HttpRequestDenied, "this method and path are not allowed here")
         }
-        NoRoute::NoMatch => Refusal::of_listener(404, "destination_not_found", "no route matches this request"),
+        NoRoute::NoMatch => Refusal::of_listener(404, ProxyError::DestinationNotFound, "no route matches this request"),
         NoRoute::Leaves(pattern) => {
             let detail = format!(
                 "an endpoint may read this path as one outside of {pattern}, because it has dot segments, plain or encoded: \
                  send the path that is meant"
             );
-            Refusal::of_listener(400, "http_request_error", detail)
+            Refusal::of_listener(400, ProxyError::HttpRequestError, detail)
         }
     }
 }
@@ -65,16 +66,16 @@ fn check(request: &RequestContext<'_>, route: &RouteEntry) -> Result<(), (Reques
     let refusal = |result, status, kind, detail: String| Err((result, Problem::new(status, kind, detail)));
     if headers::has_passed(request.head, &route.via) {
         let detail = "this request has been broadcast to these endpoints before".to_owned();
-        return refusal(RequestResult::Rejected, 508, "proxy_loop_detected", detail);
+        return refusal(RequestResult::Rejected, 508, ProxyError::ProxyLoopDetected, detail);
     }
     if let (Framing::Length(length), Some(limit)) = (request.head.framing, policy.max_body)
         && length > limit
     {
         let detail = format!("the request body has {length} bytes, the limit here is {limit}");
-        return refusal(RequestResult::Client, 413, "http_request_error", detail);
+        return refusal(RequestResult::Client, 413, ProxyError::HttpRequestError, detail);
     }
     let total = route.members.len();
-    let empty = |status, detail| refusal(RequestResult::Empty, status, "destination_unavailable", detail);
+    let empty = |status, detail| refusal(RequestResult::Empty, status, ProxyError::DestinationUnavailable, detail);
     if total == 0 {
         return empty(policy.on_empty, format!("{} has no endpoint: {}", route.config.cluster, route.why_empty));
     }

@@ -80,7 +80,7 @@ pub(super) fn report(
 ) -> Outgoing {
     let mut out = Vec::with_capacity(512);
     headers::put_status(&mut out, status, http::reason(status).as_bytes());
-    headers::put_text(&mut out, "Content-Type", &[headers::REPORT]);
+    headers::put_text(&mut out, "Content-Type", &[headers::REPORT_MEDIA_TYPE]);
     headers::put_text(&mut out, "Vary", &["Accept"]);
     headers::put_framing(&mut out, AnswerFraming::Length(body.len() as u64));
     report::put_headers(&mut out, exchange.quorum(), endpoint);

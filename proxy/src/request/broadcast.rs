@@ -17,6 +17,7 @@ use crate::{
     metrics::RequestResult,
     outcome::Outcome,
     problem::Problem,
+    proxy_error::ProxyError,
     report::{self, About},
 };
 
@@ -61,14 +62,18 @@ impl RequestContext<'_> {
                 (result, self.answer(&mut exchange, decision, carrier, alarm).await, None)
             }
             Ok(Gathered::Fault(fault)) => {
-                exchange.abort(Outcome::Cancelled, "http_request_error", "the client's request body was at fault");
-                let made_up = Problem::new(fault.status(), "http_request_error", fault.to_string()).into();
+                exchange.abort(
+                    Outcome::Cancelled,
+                    ProxyError::HttpRequestError,
+                    "the client's request body was at fault",
+                );
+                let made_up = Problem::new(fault.status(), ProxyError::HttpRequestError, fault.to_string()).into();
                 let sent = self.send_made_up(&mut exchange, &made_up, carrier, alarm, Next::Linger).await;
                 (RequestResult::Client, sent, Some(made_up.problem.detail))
             }
             Ok(Gathered::Gone) => {
                 let why = "the client went away in its request body";
-                exchange.abort(Outcome::Cancelled, "http_request_error", why);
+                exchange.abort(Outcome::Cancelled, ProxyError::HttpRequestError, why);
                 let sent = Sent { status: answer::CLIENT_GONE, body: 0, next: Next::Close };
                 (RequestResult::Client, sent, Some(why.into()))
             }
@@ -149,7 +154,11 @@ impl RequestContext<'_> {
         }
         let decided = exchange.decide(decision);
         if !finished {
-            exchange.abort(Outcome::Cancelled, "http_request_error", "the answer came before the end of the request");
+            exchange.abort(
+                Outcome::Cancelled,
+                ProxyError::HttpRequestError,
+                "the answer came before the end of the request",
+            );
         }
         if let Err(made_up) = decided {
             return self.send_made_up(exchange, &made_up, carrier, alarm, next).await;
@@ -200,5 +209,5 @@ impl RequestContext<'_> {
 /// The answer where there are as many requests in flight as there may be.
 fn busy() -> Problem {
     let detail = "the proxy has as many requests in flight as it takes: try again later";
-    Problem::new(503, "connection_limit_reached", detail)
+    Problem::new(503, ProxyError::ConnectionLimitReached, detail)
 }

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::{Failure, Leg, State, Terms, Waiting, Window, Wire};
 use crate::{
     outcome::{LegError, LegResult, Outcome},
+    proxy_error::ProxyError,
     target::Opened,
 };
 
@@ -19,7 +20,7 @@ impl Leg {
         self.admitted = self.target.admit(cap);
         if !self.admitted {
             let detail = format!("the endpoint has {cap} requests in flight already");
-            self.end_with(Outcome::Rejected, LegError::new("connection_limit_reached", detail), now);
+            self.end_with(Outcome::Rejected, LegError::new(ProxyError::ConnectionLimitReached, detail), now);
             return;
         }
         let idle = self.target.checkout(terms.worker, now, !terms.is_idempotent);
@@ -75,11 +76,11 @@ impl Leg {
             Waiting::Backoff => return self.begin(None, terms, now),
             Waiting::Connect => {
                 self.target.connect_timed_out();
-                ("connection_timeout", format!("no connection within {}", text(terms.connect)))
+                (ProxyError::ConnectionTimeout, format!("no connection within {}", text(terms.connect)))
             }
             Waiting::FirstByte => {
                 let limit = terms.first_byte.unwrap_or_default();
-                ("connection_read_timeout", format!("no answer within {}", text(limit)))
+                (ProxyError::ConnectionReadTimeout, format!("no answer within {}", text(limit)))
             }
         };
         self.fail(Failure::new(Outcome::Timeout, kind, detail), window, terms, now);

@@ -37,7 +37,7 @@ pub(super) enum Wire {
     /// HTTP/1.1.
     Http1(Http1),
     /// A stream of HTTP/2.
-    Http2(Http2),
+    Http2(Box<Http2>),
 }
 
 // === impl Wire ===
@@ -47,7 +47,7 @@ impl Wire {
     pub(super) fn new(opened: Opened) -> Self {
         match opened {
             Opened::Http1(io) => Self::Http1(Http1::new(io)),
-            Opened::Http2(slot) => Self::Http2(Http2::new(slot)),
+            Opened::Http2(slot) => Self::Http2(Box::new(Http2::new(slot))),
         }
     }
 

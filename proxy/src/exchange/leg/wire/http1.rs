@@ -11,7 +11,7 @@ use super::{MAX_INTERIM, Sending};
 use crate::{
     buffers,
     exchange::{
-        leg::{Failure, HOLD},
+        leg::{Failure, MAX_HELD_BYTES},
         window::Cursor,
     },
     http::{
@@ -20,6 +20,7 @@ use crate::{
         response::{BadResponse, ResponseHead},
     },
     outcome::Outcome,
+    proxy_error::ProxyError,
     transport::Io,
 };
 
@@ -27,7 +28,7 @@ use crate::{
 const RESPONSE_HEAD: Bounds = Bounds { first_line: 16 * 1024, bytes: 64 * 1024, fields: 256 };
 
 /// Buffers written with one system call.
-const SLICES: usize = 64;
+const MAX_SLICES: usize = 64;
 
 /// One exchange on a connection.
 #[derive(Debug)]
@@ -86,7 +87,7 @@ impl Http1 {
                 // Most requests have no body: nothing to gather.
                 ready!(self.io.poll_write(cx, &[IoSlice::new(left)]))?
             } else {
-                let mut slices = [IoSlice::new(&[]); SLICES];
+                let mut slices = [IoSlice::new(&[]); MAX_SLICES];
                 slices[0] = IoSlice::new(left);
                 let from = usize::from(!left.is_empty());
                 let used = window.fill(self.cursor, coding, &mut slices, from);
@@ -117,7 +118,7 @@ impl Http1 {
     ) -> Poll<Result<ResponseHead, Failure>> {
         loop {
             let Some(head) = self.next_head(fields) else {
-                if ready!(self.poll_fill(cx, buffers::ROOM))? == 0 {
+                if ready!(self.poll_fill(cx, buffers::READ_BUFFER_BYTES))? == 0 {
                     return Poll::Ready(Err(self.ended_early("in the response head")));
                 }
                 continue;
@@ -163,7 +164,7 @@ impl Http1 {
                 Piece::End => return Poll::Ready(Ok(None)),
                 Piece::Data(data) => return Poll::Ready(Ok(Some(data))),
                 Piece::Partial => {
-                    let room = self.reader.room(HOLD);
+                    let room = self.reader.room(MAX_HELD_BYTES);
                     if ready!(self.poll_fill(cx, room))? == 0 {
                         if !self.reader.ends_at_close() {
                             return Poll::Ready(Err(self.ended_early("in the response body")));
@@ -182,7 +183,7 @@ impl Http1 {
     /// Reads what has come; 0 is the end of the connection.
     fn poll_fill(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<Result<usize, Failure>> {
         let broke = |error: io::Error| Failure::io(&error, "the connection broke");
-        if self.buffer.capacity() == 0 && room <= buffers::ROOM {
+        if self.buffer.capacity() == 0 && room <= buffers::READ_BUFFER_BYTES {
             // Whoever waits needs no buffer.
             ready!(self.io.poll_readable(cx)).map_err(broke)?;
             self.buffer = buffers::take();
@@ -206,7 +207,8 @@ impl Http1 {
             Some(error) => format!("the endpoint closed the connection while the request was being sent: {error}"),
             None => "the endpoint closed the connection without an answer".to_owned(),
         };
-        let kind = if self.has_received { "http_response_incomplete" } else { "connection_terminated" };
+        let kind =
+            if self.has_received { ProxyError::HttpResponseIncomplete } else { ProxyError::ConnectionTerminated };
         Failure::new(Outcome::Reset, kind, detail)
     }
 

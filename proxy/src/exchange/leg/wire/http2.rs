@@ -19,6 +19,7 @@ use crate::{
     http2::translate,
     multiplex::StreamSlot,
     outcome::Outcome,
+    proxy_error::ProxyError,
 };
 
 /// One exchange on a connection that carries others beside it. Dropped before its end it is cancelled.
@@ -34,7 +35,7 @@ pub(in crate::exchange::leg) struct Http2 {
     /// Whether the whole request was handed over.
     pub(super) sent: bool,
     /// Why no more of it can be sent.
-    broken: Option<Broken>,
+    broken: Option<SendFault>,
     pub(super) has_received: bool,
     /// Whether something has come that nobody was told of.
     pub(super) arrival: bool,
@@ -46,7 +47,7 @@ pub(in crate::exchange::leg) struct Http2 {
 
 /// Why a request cannot be sent on.
 #[derive(Debug)]
-enum Broken {
+enum SendFault {
     /// The endpoint takes no more of it; what it answers tells why.
     Stream,
     /// It was never begun.
@@ -87,14 +88,14 @@ impl Http2 {
                 Poll::Pending => return,
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(failure)) => {
-                    self.broken = Some(Broken::Unsent(failure));
+                    self.broken = Some(SendFault::Unsent(failure));
                     // Whatever is waited for is the response, which tells of it.
                     return;
                 }
             }
         }
         if let Poll::Ready(Err(_)) = self.poll_data(cx, sending) {
-            self.broken = Some(Broken::Stream);
+            self.broken = Some(SendFault::Stream);
         }
     }
 
@@ -156,8 +157,8 @@ impl Http2 {
         cx: &mut Context<'_>,
         fields: &mut Fields,
     ) -> Poll<Result<ResponseHead, Failure>> {
-        if let Some(Broken::Unsent(_)) = self.broken
-            && let Some(Broken::Unsent(failure)) = self.broken.take()
+        if let Some(SendFault::Unsent(_)) = self.broken
+            && let Some(SendFault::Unsent(failure)) = self.broken.take()
         {
             return Poll::Ready(Err(failure));
         }
@@ -205,9 +206,9 @@ fn failure(error: &h2::Error) -> Failure {
     let is_unprocessed = error.is_remote()
         && (reason == Some(Reason::REFUSED_STREAM) || (error.is_go_away() && reason == Some(Reason::NO_ERROR)));
     let (outcome, kind) = if error.is_remote() || error.is_io() {
-        (Outcome::Reset, "connection_terminated")
+        (Outcome::Reset, ProxyError::ConnectionTerminated)
     } else {
-        (Outcome::Protocol, "http_protocol_error")
+        (Outcome::Protocol, ProxyError::HttpProtocolError)
     };
     Failure { is_unprocessed, ..Failure::new(outcome, kind, format!("the stream ended: {error}")) }
 }
