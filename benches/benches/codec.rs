@@ -5,7 +5,7 @@ use std::hint::black_box;
 use benches::{LONG_REQUEST, LONG_RESPONSE, SHORT_REQUEST, SHORT_RESPONSE};
 use bytes::{Bytes, BytesMut};
 use criterion::{BenchmarkId, Criterion, Throughput};
-use proxy::http::{Bounds, Fields, HeadScanner, request::RequestHead, response::ResponseHead};
+use proxy::bench::http::{Bounds, Fields, HeadScanner, request::RequestHead, response::ResponseHead};
 
 const BOUNDS: Bounds = Bounds { first_line: 16 * 1024, bytes: 64 * 1024, fields: 128 };
 const TARGET: usize = 16 * 1024;

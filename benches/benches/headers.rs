@@ -6,9 +6,11 @@ use benches::{LONG_REQUEST, LONG_RESPONSE, SHORT_REQUEST, SHORT_RESPONSE};
 use bytes::{Bytes, BytesMut};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use proxy::{
+    bench::{
+        headers::{self, AnswerFraming, Forwarding},
+        http::response::ResponseHead,
+    },
     config::FieldEdits,
-    headers::{self, AnswerFraming, Forwarding},
-    http::response::ResponseHead,
 };
 
 fn legs(criterion: &mut Criterion) {

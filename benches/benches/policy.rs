@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use proxy::{config::Require, exchange::quorum::Quorum};
+use proxy::{bench::exchange::quorum::Quorum, config::Require};
 
 fn policy(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("policy");

@@ -5,15 +5,17 @@ use std::{hint::black_box, sync::Arc};
 use bytes::BytesMut;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use proxy::{
-    config::{AccessLog, Changes, Config, Limits, Listener, Members, Policy, Require, Route},
-    exchange::{
-        Exchange, Request,
-        budget::Budget,
-        quorum::{Decision, Quorum},
-        window::Coding,
+    bench::{
+        exchange::{
+            Exchange, Request,
+            budget::Budget,
+            quorum::{Decision, Quorum},
+            window::Coding,
+        },
+        report::{self, About},
+        table::Table,
     },
-    report::{self, About},
-    table::Table,
+    config::{AccessLog, Changes, Config, Limits, Listener, Members, Policy, Require, Route},
 };
 use snapshot::{Change, Conditions};
 

@@ -4,7 +4,7 @@ use std::io::IoSlice;
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput};
-use proxy::exchange::window::{Coding, Cursor, Window};
+use proxy::bench::exchange::window::{Coding, Cursor, Window};
 
 const LIMIT: usize = 256 * 1024;
 /// Pieces of a body; each is one read from the client.

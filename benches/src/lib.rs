@@ -3,7 +3,7 @@
 use std::{net::Ipv4Addr, sync::Arc};
 
 use bytes::Bytes;
-use proxy::http::{Fields, request::RequestHead};
+use proxy::bench::http::{Fields, request::RequestHead};
 use serde_json::{Value, json};
 use snapshot::{Cluster, ClusterName, Conditions, Endpoint, PodRef};
 

@@ -2,12 +2,12 @@
 //! feeds the corpus through on any toolchain.
 
 use bytes::{Bytes, BytesMut};
+use proxy::bench::headers::{self, Forwarding};
+use proxy::bench::http::chunked::{ChunkHead, Decoded, Decoder, LAST_CHUNK};
+use proxy::bench::http::request::RequestHead;
+use proxy::bench::http::response::ResponseHead;
+use proxy::bench::http::{Bounds, Fields, HeadScanner, Overrun, Scan};
 use proxy::config::FieldEdits;
-use proxy::headers::{self, Forwarding};
-use proxy::http::chunked::{ChunkHead, Decoded, Decoder, LAST_CHUNK};
-use proxy::http::request::RequestHead;
-use proxy::http::response::ResponseHead;
-use proxy::http::{Bounds, Fields, HeadScanner, Overrun, Scan};
 use proxy::proxy_protocol::{Addresses, Front, MAX_HEADER, parse};
 
 /// Bounds as a listener has them by default.
@@ -113,7 +113,7 @@ pub fn response_head(input: &[u8]) {
     out.extend_from_slice(b"\r\n");
     let again = ResponseHead::parse(out.freeze()).expect("a head that was passed on is a head");
     assert_eq!((again.status, again.reason()), (parsed.status, parsed.reason()));
-    assert_eq!(again.framing, proxy::http::Framing::Length(3));
+    assert_eq!(again.framing, proxy::bench::http::Framing::Length(3));
 }
 
 /// Decodes with the input cut into pieces: the data, and what is left behind the end where there is one.

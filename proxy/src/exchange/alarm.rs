@@ -50,6 +50,7 @@ impl Alarm {
     }
 
     /// Waits until `at`.
+    #[cfg(test)]
     pub async fn wait(&mut self, at: Instant) -> Instant {
         std::future::poll_fn(|cx| self.poll(cx, at)).await
     }

@@ -100,6 +100,7 @@ impl ResponseHead {
     ///
     /// # Errors
     /// [`BadResponse`] where it is none, or one that no proxy may pass on.
+    #[cfg(any(test, feature = "bench"))]
     pub fn parse(bytes: Bytes) -> Result<Self, BadResponse> {
         Self::parse_into(bytes, Fields::default())
     }
