@@ -6,7 +6,7 @@ mod running;
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context as _;
-use runtime::{drain::Drain, listener, readiness::Readiness, signal::Request, telemetry::Telemetry};
+use runtime::{drain::Drain, listener, readiness::Readiness, signal::Request, telemetry::Telemetry, tls::ServerTls};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
@@ -78,7 +78,10 @@ impl BoundProcess {
             roles::Context { readiness, metrics: metrics.clone(), kubernetes, leadership, drain: drain.watch() };
         let roles = roles::bind(&config, &context).await?;
         let admin = match config.admin {
-            Some(address) => Some(shared.admin(metrics.clone(), telemetry.clone()).bind(address).await?),
+            Some(address) => {
+                let tls = config.admin_tls.clone().map(ServerTls::load).transpose().context("admin.tls")?;
+                Some(shared.admin(metrics.clone(), telemetry.clone()).tls(tls).bind(address).await?)
+            }
             None => None,
         };
         tokio::spawn(metrics.upkeep());
@@ -139,7 +142,8 @@ impl BoundProcess {
             roles.spawn(async move { role.run.await.context(role.name) });
         }
         if let Some(admin) = &admin {
-            tracing::info!("listening on http://{} for the admin API", admin.address);
+            let scheme = if shared.current().admin_tls.is_some() { "https" } else { "http" };
+            tracing::info!("listening on {scheme}://{} for the admin API", admin.address);
         }
         let (leader, drain) = (self.leader, self.drain);
         let running = RunningProcess { broadcast, roles, leader, drain, admin, shared, reloader, reload_asked };

@@ -13,12 +13,16 @@ mod routing;
 mod shown;
 pub(crate) mod store;
 mod target;
+mod tls;
 mod warnings;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use controlplane::source::dns::Settings as Dns;
-use runtime::telemetry::{Format, Level};
+use runtime::{
+    telemetry::{Format, Level},
+    tls::ServerSettings,
+};
 use snapshot::ClusterName;
 
 pub(crate) use file::Unreadable;
@@ -52,6 +56,8 @@ pub(crate) struct Config {
     pub(crate) kubernetes: KubernetesConfig,
     /// Where the admin API listens; none: nowhere.
     pub(crate) admin: Option<SocketAddr>,
+    /// TLS of the admin API; none: in clear.
+    pub(crate) admin_tls: Option<ServerSettings>,
     /// How the process behaves.
     pub(crate) process: Process,
     /// What it was read from.

@@ -160,6 +160,7 @@ fn needs_restart(current: &Config, new: &Config) -> Vec<&'static str> {
         leader_elect,
         kubernetes: KubernetesConfig { kubeconfig },
         admin,
+        admin_tls,
         // Two texts of the same meaning are the same configuration.
         written: _,
         // These are read anew each time they are needed.
@@ -176,6 +177,7 @@ fn needs_restart(current: &Config, new: &Config) -> Vec<&'static str> {
     } = current;
     [
         ("admin.listen", *admin != new.admin),
+        ("admin.tls", *admin_tls != new.admin_tls),
         ("kubernetes.kubeconfig", *kubeconfig != new.kubernetes.kubeconfig),
         ("broadcast (all or nothing of it)", proxy.listeners.is_empty() != new.proxy.listeners.is_empty()),
         ("elect", *elect != new.elect),

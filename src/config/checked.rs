@@ -7,7 +7,7 @@ use runtime::config::{Collector, Problems, Section};
 use serde_yaml::Value;
 
 use super::{
-    Config, Dns, KubernetesConfig, Process, Written, bridge, broadcast, discover, elect, endpoints, leader, mirror,
+    Config, Dns, KubernetesConfig, Process, Written, bridge, broadcast, discover, elect, endpoints, leader, mirror, tls,
 };
 use crate::settings::{
     self, ROLES,
@@ -27,8 +27,10 @@ impl Config {
         let meant = settings::without_defaults_in_words(raw);
         let collector = Collector::new();
         let root = collector.root(&meant);
+        let mut admin_tls = None;
         let admin = root.optional_section("admin").and_then(|admin| {
             let listen = METRICS_INTERFACE.required(&admin);
+            admin_tls = tls::of_admin(&admin);
             admin.finish();
             listen
         });
@@ -58,6 +60,7 @@ impl Config {
             targets,
             kubernetes: KubernetesConfig { kubeconfig },
             admin,
+            admin_tls,
             process,
             written: Written::new(raw),
         };

@@ -106,6 +106,8 @@ group!(SAFETY_AND_PACE, "Safety and timing";
 
 group!(PROCESS, "Process";
     + process::METRICS_INTERFACE.entry;
+    + process::METRICS_TLS_CERT.entry;
+    + process::METRICS_TLS_KEY.entry;
     + process::DRAIN_DELAY.entry;
     + process::DRAIN_TIMEOUT.entry;
     + process::LOG_LEVEL.entry;

@@ -183,6 +183,8 @@ group!(PROCESS, "Process";
         .default("0.0.0.0:8080").one("ADDRESS:PORT", address),
         "Where /healthz, /readyz and /metrics are served. Not in the file: not served";
     + process::METRICS_INTERFACE.entry.unless_given();
+    + process::METRICS_TLS_CERT.entry;
+    + process::METRICS_TLS_KEY.entry;
     + process::DRAIN_DELAY.entry;
     + process::DRAIN_TIMEOUT.entry;
     + process::LOG_LEVEL.entry.env(variables!("LOG_LEVEL"));

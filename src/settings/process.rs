@@ -20,6 +20,11 @@ settings! {
         .default("0.0.0.0:8081").one("ADDRESS:PORT", address),
         "Where /metrics, /-/healthy, /-/ready, /-/endpoints, /-/config and /-/log-level are served. Not in the file: \
          not served";
+    METRICS_TLS_CERT: Setting<PathBuf> = flag("metrics-tls-cert").at("admin.tls", "cert").one("PATH", path),
+        "Certificate (PEM), with its chain, that clients there are shown; with its --metrics-tls-key. Read again when it \
+         changes";
+    METRICS_TLS_KEY: Setting<PathBuf> = flag("metrics-tls-key").at("admin.tls", "key").one("PATH", path),
+        "Private key (PEM) of that certificate, not encrypted";
     DRAIN_DELAY: Setting<Duration> = flag("drain-delay").at(ROOT, "drain_delay").default("0s")
         .one("DURATION", duration),
         "On SIGTERM, how long to go on serving while not ready, so that load balancers notice";
@@ -41,6 +46,8 @@ group!(KUBERNETES, "Kubernetes";
 
 group!(PROCESS, "Process";
     + METRICS_INTERFACE.entry.unless_given();
+    + METRICS_TLS_CERT.entry;
+    + METRICS_TLS_KEY.entry;
     + DRAIN_DELAY.entry;
     + DRAIN_TIMEOUT.entry;
     + LOG_LEVEL.entry;

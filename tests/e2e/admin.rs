@@ -1,10 +1,19 @@
 //! The admin listener: readiness and why not, metrics, documents, the log level at run time.
 
+use std::{net::SocketAddr, sync::Arc};
+
 use serde_json::Value;
 use testkit::{
     client,
+    eventually::within,
     origin::{Origin, Reply},
+    pki::{Authority, SecretDir},
 };
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 
 use crate::process::Fanfare;
 
@@ -133,4 +142,44 @@ async fn a_probe_is_answered_whatever_else_is_connected() {
     }
     assert_eq!(client::get(fanfare.admin(), "/-/healthy").await.complete().text(), "OK");
     assert!(held.last().is_some_and(client::RawClient::is_quiet), "the last one has not made room");
+}
+
+/// What the admin listener answers by TLS to a client that trusts only this authority; nothing where there is no handshake.
+async fn healthy_by_tls(admin: SocketAddr, authority: &Authority) -> Option<String> {
+    let connector = TlsConnector::from(Arc::new(authority.client(None, &["http/1.1"])));
+    let stream = TcpStream::connect(admin).await.expect("it listens");
+    let mut stream = connector.connect(ServerName::try_from("admin.example").expect("a name"), stream).await.ok()?;
+    stream.write_all(b"GET /-/healthy HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.ok()?;
+    Some(answer)
+}
+
+#[tokio::test]
+async fn the_admin_listener_speaks_tls_and_takes_up_a_renewed_certificate() {
+    let (old, new) = (Authority::new("old"), Authority::new("new"));
+    let secret = SecretDir::of(&old.issue(&["admin.example"]), &old);
+    let (cert, key) = (secret.path("tls.crt"), secret.path("tls.key"));
+    let (cert, key) = (cert.to_str().expect("ASCII"), key.to_str().expect("ASCII"));
+    let flags = ["--metrics-tls-cert", cert, "--metrics-tls-key", key];
+    let fanfare = Fanfare::broadcast(&[([192, 0, 2, 1], 80).into()], &flags).await;
+    let log = fanfare.stderr.text();
+    assert!(log.contains(&format!("listening on https://{} for the admin API", fanfare.admin())), "{log}");
+
+    let answer = within("an answer", healthy_by_tls(fanfare.admin(), &old)).await.expect("a handshake");
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("OK"), "{answer}");
+    assert_eq!(client::get(fanfare.admin(), "/-/healthy").await.status, 400, "in clear it says what is wrong");
+    assert!(within("a refusal", healthy_by_tls(fanfare.admin(), &new)).await.is_none(), "nobody trusts it");
+
+    secret.renew(&new.issue(&["admin.example"]), &new);
+    testkit::eventually!("the new certificate", healthy_by_tls(fanfare.admin(), &new).await, Option::is_some);
+}
+
+#[tokio::test]
+async fn an_admin_certificate_that_cannot_be_read_ends_the_start_with_its_path() {
+    let flags = ["broadcast", "-i=127.0.0.1:0", "-m=127.0.0.1:0", "--endpoints=192.0.2.1:80"];
+    let tls = ["--metrics-tls-cert=/nowhere/tls.crt", "--metrics-tls-key=/nowhere/tls.key"];
+    let finished = crate::process::run(flags.into_iter().chain(tls)).await;
+    assert_eq!(finished.code, Some(1), "{}", finished.stderr);
+    assert!(finished.stderr.contains("admin.tls: /nowhere/tls.crt: "), "{}", finished.stderr);
 }

@@ -36,8 +36,13 @@ pub(crate) struct Finished {
     pub(crate) stderr: String,
 }
 
-/// What the log line of a listener looks like.
-const LISTENING: &str = "listening on http://";
+/// What the log line of a listener looks like, up to the `s` of https or the colon.
+const LISTENING: &str = "listening on http";
+
+/// The address in what is left of a URL.
+fn address(rest: &str) -> Option<SocketAddr> {
+    rest.split_once("://")?.1.parse().ok()
+}
 
 // === impl Fanfare ===
 
@@ -79,8 +84,8 @@ impl Fanfare {
         let log = self.stderr.wait("the admin API to listen", |log| log.contains("for the admin API")).await;
         for line in log.lines() {
             let Some((_, rest)) = line.split_once(LISTENING) else { continue };
-            let (address, purpose) = rest.split_once(' ').expect("the purpose follows the address");
-            let address = address.parse().expect("it is an address");
+            let (url, purpose) = rest.split_once(' ').expect("the purpose follows the address");
+            let address = address(url).expect("it is an address");
             match purpose.starts_with("to broadcast") {
                 true => self.addresses.push(address),
                 false => self.admin = Some(address),
@@ -95,7 +100,7 @@ impl Fanfare {
         let log = self.stderr.wait("it to listen", |log| line(log).is_some()).await;
         let line = line(&log).expect("it was waited for");
         let (_, rest) = line.split_once(LISTENING).expect("it was looked for");
-        rest.split(' ').next().and_then(|address| address.parse().ok()).expect("an address")
+        rest.split(' ').next().and_then(address).expect("an address")
     }
 
     /// Where the first listener is.
