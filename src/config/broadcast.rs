@@ -9,7 +9,7 @@ use controlplane::{
         kube::{Pattern, Selection},
     },
 };
-use proxy::config::{AccessLog, Limits, Listener, Policy, Route, Success, ViaName};
+use proxy::config::{AccessLog, Limits, Listener, Policy, Route, Success, UpstreamProtocol, ViaName};
 use runtime::config::{Collector, Node, Section};
 use snapshot::ClusterName;
 
@@ -56,6 +56,7 @@ impl Reading {
         let address = requests::INTERFACE.required(&section).unwrap_or_else(|| ([0, 0, 0, 0], 0).into());
         let mut listener = Listener::new(address, Vec::new());
         listener.keepalive = requests::KEEPALIVE.or(&section, listener.keepalive);
+        listener.http2 = requests::HTTP2.or(&section, listener.http2);
         listener.allow = requests::ALLOW.read(&section);
         listener.lenient_target = requests::LENIENT_TARGET.or(&section, listener.lenient_target);
         listener.via_name = requests::VIA_NAME.or(&section, via_name());
@@ -80,11 +81,12 @@ impl Reading {
         if let Some(target) = &target {
             self.check_other_routes(&to, target);
         }
+        let protocol = endpoints::UPSTREAM_PROTOCOL.or(&to, UpstreamProtocol::Auto);
         to.finish();
         let cluster = target.as_ref().map(Target::cluster);
         let matches = routing::matches(section.section("match"));
         let changes = routing::changes(&section, &matches);
-        let policy = self.policy(&section);
+        let policy = Policy { protocol, ..self.policy(&section) };
         let name = routes::NAME.read(&section);
         section.finish();
         let cluster = cluster.unwrap_or_else(|| ClusterName::new("none").expect("is printable"));

@@ -23,6 +23,30 @@ async fn one_request_reaches_every_endpoint_and_one_answer_comes_back() {
 }
 
 #[tokio::test]
+async fn http2_is_spoken_with_clients_and_endpoints_as_the_flags_say() {
+    let origin = Origin::start(Reply::ok("fine"));
+    let both = Fanfare::broadcast(&[origin.address()], &[]).await;
+    let only_http1 = Fanfare::broadcast(&[origin.address()], &["--http2=false"]).await;
+    let post = async |to: &Fanfare, protocol: &str| {
+        let before = origin.requests().len();
+        let outer = Fanfare::broadcast(&[to.address()], &["--upstream-protocol", protocol]).await;
+        outer.wait_ready().await;
+        let answer = client::request(outer.address(), "POST", "/a", &[], b"body").await.complete();
+        (answer.status, origin.requests().len() - before)
+    };
+    for process in [&both, &only_http1] {
+        process.wait_ready().await;
+        assert_eq!(post(process, "http1").await, (200, 1));
+        assert_eq!(post(process, "auto").await, (200, 1));
+    }
+    assert_eq!(post(&both, "h2").await, (200, 1));
+    assert_eq!(post(&only_http1, "h2").await, (502, 0), "it does not speak HTTP/2");
+    for request in origin.requests() {
+        assert_eq!((request.complete().body.as_slice()), b"body");
+    }
+}
+
+#[tokio::test]
 async fn the_short_flags_and_the_spellings_of_switches_work() {
     let origin = Origin::start([Reply::new(500), Reply::ok("fine")]);
     let endpoints = origin.address().to_string();

@@ -6,6 +6,7 @@ use controlplane::{
     build::PortSelector,
     source::{dns, file::FilePattern, fixed, http::ListUrl},
 };
+use proxy::config::UpstreamProtocol;
 
 use super::ROUTE;
 use crate::settings::{
@@ -33,6 +34,10 @@ group!(GROUP, "Endpoints";
     ENDPOINTS_DNS: Setting<dns::Query> = flag("endpoints-dns").at(ROUTE, "to.dns").one("NAME:PORT", parsed),
         "DNS name: all its A and AAAA answers are endpoints; an SRV name like _http._tcp.example.org brings its \
          ports; resolved again by TTL";
+    UPSTREAM_PROTOCOL: Setting<UpstreamProtocol> = flag("upstream-protocol").at(ROUTE, "to.protocol").default("auto")
+        .one("auto|http1|h2", upstream_protocol),
+        "What is spoken to endpoints: HTTP/1.1, HTTP/2 by prior knowledge, or with auto what is known of each, else \
+         HTTP/1.1";
     DNS_FAMILY: Setting<dns::Family> = flag("dns-family").at(ROOT, "dns_family").default("auto")
         .one("auto|ipv4|ipv6|all", parsed),
         "Addresses of names: one family, or both; with auto, a name of --endpoints-dns that has both stands for its \
@@ -65,6 +70,15 @@ fn port(text: &str) -> Result<PortSelector, String> {
 fn a_second_at_least(text: &str) -> Result<Duration, String> {
     let time = duration(text)?;
     if time < Duration::from_secs(1) { Err(format!("{text:?} is too short: at least 1s")) } else { Ok(time) }
+}
+
+fn upstream_protocol(text: &str) -> Result<UpstreamProtocol, String> {
+    match text {
+        "auto" => Ok(UpstreamProtocol::Auto),
+        "http1" => Ok(UpstreamProtocol::Http1),
+        "h2" => Ok(UpstreamProtocol::H2),
+        _ => Err(format!("{text:?} is not a protocol: use auto, http1 or h2")),
+    }
 }
 
 #[cfg(test)]

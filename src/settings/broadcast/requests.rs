@@ -17,6 +17,8 @@ group!(GROUP, "Requests";
         "Where requests come in; port 0 takes a free one. Required in the file";
     KEEPALIVE: Setting<bool> = flag("keepalive").at(LISTENER, "keepalive").default("true").switch(boolean),
         "Client connections carry more than one request";
+    HTTP2: Setting<bool> = flag("http2").at(LISTENER, "http2").default("true").switch(boolean),
+        "Clients may speak HTTP/2, by prior knowledge";
     ALLOW: List<Match> = flag("allow").at(LISTENER, "allow").default("everything").many("METHODS PATH", allowed),
         "What may be requested, like 'PURGE,BAN /cache/*'. Anything else gets 403, and a path that an endpoint may \
          read as one outside of the pattern gets 400";
