@@ -1,5 +1,5 @@
-//! Calls of the local API server: each write under the claim to lead, within a deadline, under the version that was looked
-//! at.
+//! Calls of the local API server: each write needs the claim to lead, has a deadline, and names the version of the object that was
+//! read.
 
 mod events;
 mod rights;
@@ -34,9 +34,9 @@ use tokio::time::timeout;
 use crate::{live::Version, marks, metrics as names};
 
 /// How long the API server may take to answer one call.
-const LIMIT: Duration = Duration::from_secs(10);
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Slices in one page of a list.
-const PAGE: u32 = 500;
+const PAGE_SIZE: u32 = 500;
 /// The label and annotation of Endpoints that the controller for Services with selectors makes.
 const ENDPOINTS_CONTROLLER: [&str; 2] =
     ["endpoints.kubernetes.io/managed-by", "endpoints.kubernetes.io/last-change-trigger-time"];
@@ -45,25 +45,25 @@ const ENDPOINTS_CONTROLLER: [&str; 2] =
 pub(crate) struct Apply {
     client: Client,
     leadership: Leadership,
-    /// What was told lately, by digest.
+    /// When refusals were last reported, by digest.
     told: Mutex<HashMap<u64, Instant>>,
-    /// The right to write conditions is missing, and that has been said.
+    /// Whether the right to write conditions is missing, which has been logged then.
     no_conditions: AtomicBool,
     rights: Rights,
 }
 
-/// A call that did not do what it should.
+/// Why a call failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// Somebody else leads now.
+    /// This process does not lead.
     NotLeading,
-    /// The object is another one than the one that was looked at.
+    /// The object has changed since it was read.
     Outdated,
-    /// The object cannot be written so: says what was refused and why.
+    /// The API server refuses the object; the text says why.
     Rejected(String),
-    /// Nothing of this kind can be written there, whatever it is: a right or the namespace is missing. Says which.
+    /// No object of this kind can be written there, because a right or the namespace is missing; the text says which.
     Barred(String),
-    /// Anything else: says what was tried and what came of it.
+    /// Anything else; the text says what was tried and what happened.
     Failed(String),
 }
 
@@ -83,28 +83,29 @@ impl Apply {
         self.leadership.claim().is_ok()
     }
 
-    /// Makes a Service.
+    /// Creates a Service.
     pub(crate) async fn create_service(&self, service: &Service) -> Result<Service, Failure> {
         let api: Api<Service> = self.api(namespace(service));
         self.write("services", "create", service, async || api.create(&PostParams::default(), service).await).await
     }
 
-    /// Writes a Service over the version that it names.
+    /// Replaces the version of a Service that the object names.
     pub(crate) async fn replace_service(&self, service: &Service) -> Result<Service, Failure> {
         let api: Api<Service> = self.api(namespace(service));
         let params = PostParams::default();
         self.write("services", "update", service, async || api.replace(name(service), &params, service).await).await
     }
 
-    /// Writes a Service's status over the version that it names. Nothing where the right to do that is missing.
+    /// Replaces the status of a Service in the version that the object names; `None` where the right to do so is missing.
     pub(crate) async fn replace_status(&self, service: &Service) -> Result<Option<Service>, Failure> {
         if self.no_conditions.load(Ordering::Relaxed) {
             return Ok(None);
         }
         let api: Api<Service> = self.api(namespace(service));
         let params = PostParams::default();
-        let write =
-            self.leadership.write(LIMIT, async |_claim| api.replace_status(name(service), &params, service).await);
+        let write = self
+            .leadership
+            .write(CALL_TIMEOUT, async |_claim| api.replace_status(name(service), &params, service).await);
         let written = write.await;
         count("services/status", "update", &written);
         if let Err(WriteError::Failed(kube::Error::Api(status))) = &written
@@ -123,31 +124,31 @@ impl Apply {
         }
     }
 
-    /// Deletes this version of a Service. That it is gone already is no failure.
+    /// Deletes this version of a Service. It is no failure if the Service does not exist.
     pub(crate) async fn delete_service(&self, key: &ServiceKey, at: &Version) -> Result<(), Failure> {
         self.delete::<Service>("services", &key.namespace, &key.name, at).await
     }
 
-    /// Makes a slice.
+    /// Creates a slice.
     pub(crate) async fn create_slice(&self, slice: &EndpointSlice) -> Result<EndpointSlice, Failure> {
         let api: Api<EndpointSlice> = self.api(namespace(slice));
         self.write("endpointslices", "create", slice, async || api.create(&PostParams::default(), slice).await).await
     }
 
-    /// Writes a slice over the version that it names.
+    /// Replaces the version of a slice that the object names.
     pub(crate) async fn replace_slice(&self, slice: &EndpointSlice) -> Result<EndpointSlice, Failure> {
         let api: Api<EndpointSlice> = self.api(namespace(slice));
         let params = PostParams::default();
         self.write("endpointslices", "update", slice, async || api.replace(name(slice), &params, slice).await).await
     }
 
-    /// Deletes this version of a slice. That it is gone already is no failure.
+    /// Deletes this version of a slice. It is no failure if the slice does not exist.
     pub(crate) async fn delete_slice(&self, namespace: &str, name: &str, at: &Version) -> Result<(), Failure> {
         self.delete::<EndpointSlice>("endpointslices", namespace, name, at).await
     }
 
-    /// Deletes the v1 Endpoints of a mirror, if they are an older tool's (which labels them as it does the Service) or were
-    /// made because somebody gave the mirror a selector. Returns whether there are others, which stay.
+    /// Deletes the v1 Endpoints of a mirror, if an older tool made them (which gives them the Service's labels) or a controller did because
+    /// somebody gave the mirror a selector. Returns whether there are Endpoints of others, which stay.
     pub(crate) async fn delete_endpoints(&self, key: &ServiceKey, prefix: &str) -> Result<bool, Failure> {
         let api: Api<Endpoints> = self.api(&key.namespace);
         let Some(endpoints) = self.read("endpoints", key, api.get_opt(&key.name)).await? else { return Ok(false) };
@@ -164,13 +165,13 @@ impl Apply {
         Ok(false)
     }
 
-    /// The Service and the slices that name it, as they are now.
+    /// Reads the Service and the slices that name it.
     pub(crate) async fn look(&self, key: &ServiceKey) -> Result<(Option<Service>, Vec<EndpointSlice>), Failure> {
         let services: Api<Service> = self.api(&key.namespace);
         let service = self.read("services", key, services.get_opt(&key.name)).await?;
         let slices: Api<EndpointSlice> = self.api(&key.namespace);
         let selector = format!("{}={}", marks::SERVICE_NAME, key.name);
-        let mut params = ListParams::default().labels(&selector).limit(PAGE);
+        let mut params = ListParams::default().labels(&selector).limit(PAGE_SIZE);
         let mut all = Vec::new();
         loop {
             let page = self.read("endpointslices", key, slices.list(&params)).await?;
@@ -182,7 +183,7 @@ impl Apply {
         }
     }
 
-    /// One slice beside a Service, whether it names it or not.
+    /// Reads one slice in a Service's namespace, whether it names the Service or not.
     pub(crate) async fn look_at_slice(&self, key: &ServiceKey, name: &str) -> Result<Option<EndpointSlice>, Failure> {
         let slices: Api<EndpointSlice> = self.api(&key.namespace);
         self.read("endpointslices", key, slices.get_opt(name)).await
@@ -202,7 +203,7 @@ impl Apply {
         object: &K,
         call: impl AsyncFnOnce() -> Result<K, kube::Error>,
     ) -> Result<K, Failure> {
-        let written = self.leadership.write(LIMIT, async |_claim| call().await).await;
+        let written = self.leadership.write(CALL_TIMEOUT, async |_claim| call().await).await;
         count(kind, verb, &written);
         match written {
             Ok(written) => Ok(written),
@@ -227,7 +228,7 @@ impl Apply {
             propagation_policy: Some(PropagationPolicy::Background),
             ..DeleteParams::default()
         };
-        let deleted = self.leadership.write(LIMIT, async |_claim| api.delete(name, &params).await).await;
+        let deleted = self.leadership.write(CALL_TIMEOUT, async |_claim| api.delete(name, &params).await).await;
         count(kind, "delete", &deleted);
         match deleted {
             Ok(_gone) => Ok(()),
@@ -244,9 +245,9 @@ impl Apply {
         key: &ServiceKey,
         call: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, Failure> {
-        let read = match timeout(LIMIT, call).await {
+        let read = match timeout(CALL_TIMEOUT, call).await {
             Ok(read) => read.map_err(WriteError::Failed),
-            Err(_elapsed) => Err(WriteError::Deadline(LIMIT)),
+            Err(_elapsed) => Err(WriteError::Deadline(CALL_TIMEOUT)),
         };
         count(kind, "get", &read);
         match read {
@@ -257,7 +258,7 @@ impl Apply {
         }
     }
 
-    /// What came of a call, of this kind of objects, verb and namespace.
+    /// The failure of a call, which needed this right.
     async fn failure(&self, what: &str, right: Right<'_>, error: WriteError<kube::Error>) -> Failure {
         let status = match error {
             WriteError::NotLeading(_) => return Failure::NotLeading,
@@ -271,13 +272,14 @@ impl Apply {
                 right.2
             )),
             409 => Failure::Outdated,
-            // A namespace that is not there says so as well, and looking again does not help.
+            // A missing namespace answers 404 as well, and reading again does not help.
             404 if rights::lacks_namespace(&status) => {
                 Failure::Barred(format!("cannot {what}: there is no namespace {}: make it, or name another", right.2))
             }
             404 => Failure::Outdated,
             422 => Failure::Rejected(status.message.clone()),
-            // Whoever may not even ask, or gets no answer, is taken to lack the right: that is what 403 means most often.
+            // Where this process may not ask for its rights, or gets no answer, the right is taken to be missing: the most likely cause
+            // of 403.
             403 if self.has(right).await != Some(true) => Failure::Barred(rights::lacks(right)),
             403 => Failure::Failed(format!("cannot {what}: admission forbids it: {}", status.message)),
             _ => Failure::Failed(format!("cannot {what}: {}", status.message)),
@@ -308,7 +310,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotLeading => f.write_str("this process does not lead"),
-            Self::Outdated => f.write_str("it changes faster than it can be looked at"),
+            Self::Outdated => f.write_str("it changes faster than it can be read"),
             Self::Rejected(why) => write!(f, "the API server refuses it: {why}"),
             Self::Barred(why) | Self::Failed(why) => f.write_str(why),
         }

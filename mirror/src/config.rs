@@ -1,6 +1,6 @@
-//! What one process mirrors: plain values, checked as a whole.
+//! The configuration of mirrors: plain values, checked as a whole.
 //!
-//! How a remote is reached (kubeconfig, token, CA) stands elsewhere: nothing in here is secret.
+//! How a remote is reached (kubeconfig, token, CA) is no part of it, so that nothing in here is secret.
 
 mod checks;
 mod policy;
@@ -18,73 +18,73 @@ use crate::names::Scheme;
 pub struct Config {
     /// The remote clusters.
     pub remotes: Vec<Remote>,
-    /// Services of several remotes as one; absent: none are.
+    /// How Services of several remotes are merged; `None`: not at all.
     pub global: Option<Global>,
-    /// How often everything is compared again, whatever the watches say. Zero: never.
+    /// The interval at which all mirrors are compared again, regardless of the watches. Zero: never.
     #[serde(serialize_with = "go_duration")]
     pub resync: Duration,
-    /// How many mirrors are worked on at the same time: 1 to 64.
+    /// How many mirrors are reconciled at the same time: 1 to 64.
     pub workers: usize,
 }
 
-/// One remote cluster, and what becomes of its Services here.
+/// One remote cluster, and how its Services are mirrored.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Remote {
-    /// What logs, metrics and annotations call it; also the value of a label. No two have the same.
+    /// Its name in logs, metrics, annotations and a label's value. It is unique.
     pub name: String,
-    /// The prefix of its mirrors' names, and the value of their label `mirror-svc-prefix-sync`. No two remotes with the
-    /// same local namespace have the same.
+    /// The prefix of its mirrors' names, and the value of their label `mirror-svc-prefix-sync`. It is unique among the remotes with the
+    /// same local namespace.
     pub prefix: String,
     /// Which of its Services are mirrored: a Kubernetes label selector.
     pub selector: String,
-    /// The local namespace that its mirrors are in.
+    /// The local namespace of its mirrors.
     pub namespace: String,
-    /// How the mirrors are called.
+    /// How the mirrors are named.
     #[serde(serialize_with = "text")]
     pub scheme: Scheme,
-    /// The remote's namespaces that are looked at, with one watch each. Empty: all of them, which takes a ClusterRole.
+    /// The remote's namespaces that are watched, with one watch each. Empty: all of them, which takes a ClusterRole.
     pub namespaces: Vec<String>,
-    /// Whether mirrors are deleted whose Services went while nobody looked. Otherwise only those that this process saw.
+    /// Whether a mirror is deleted if its Service was deleted while nobody watched. Otherwise only if this process has seen the Service.
     pub sync: bool,
-    /// What becomes of the mirrors while the remote is away.
+    /// What happens to the mirrors while the remote is unavailable.
     #[serde(serialize_with = "text")]
     pub stale: Stale,
-    /// How long a remote has to be away before [`Stale::NotReady`] and [`Stale::Delete`] count it as lost.
+    /// How long a remote is unavailable before [`Stale::NotReady`] and [`Stale::Delete`] count it as lost.
     #[serde(serialize_with = "go_duration")]
     pub lost_after: Duration,
     /// How many deletions may be inferred from one complete list.
     #[serde(serialize_with = "text")]
     pub max_delete: MaxDelete,
-    /// Deletions that were held back go ahead when they are still due after this. Absent: never.
+    /// Deletions that were held back are made if they are still due after this time. `None`: never.
     #[serde(serialize_with = "go_duration_if")]
     pub confirm_after: Option<Duration>,
-    /// What becomes of Services of type ExternalName.
+    /// What happens to Services of type ExternalName.
     pub external_names: ExternalNames,
     /// Which labels are copied.
     pub labels: Propagation,
     /// Which annotations are copied.
     pub annotations: Propagation,
-    /// What becomes of the endpoints' zones.
+    /// What happens to the endpoints' zones.
     pub zones: Zones,
     /// Topology hints: for a zone of the remote (or `*` for any other) the local zones that should use its endpoints, 1 to
     /// 8 of them. Where an endpoint has none, its Service gets none: consumers ignore hints that not all endpoints have.
     pub hints: BTreeMap<String, Vec<String>>,
     /// Whether `trafficDistribution` is copied.
     pub traffic_distribution: bool,
-    /// UIDs of `kube-system` that this remote had before it was rebuilt: what is annotated with them is ours as well.
+    /// UIDs of `kube-system` that this remote had before it was rebuilt. Mirrors with them in their annotations are ours as well.
     pub former: Vec<String>,
 }
 
-/// Services of several remotes as one: a label opts in, namespace and name say what belongs together.
+/// Global Services, merged from Services of several remotes with the same namespace and name that have opted in by a label.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Global {
     /// The label that opts in, on the remotes' Services: `key` or `key=value`.
     pub label: String,
     /// The prefix of the global Services' names and the value of their label.
     pub prefix: String,
-    /// The local namespace that they are in.
+    /// Their local namespace.
     pub namespace: String,
-    /// How they are called.
+    /// How they are named.
     #[serde(serialize_with = "text")]
     pub scheme: Scheme,
 }
@@ -127,7 +127,7 @@ impl Remote {
 }
 
 impl Global {
-    /// Global Services opted in by a label, with the defaults for everything else.
+    /// Global Services with this label, and defaults for everything else.
     pub fn new(label: impl Into<String>, namespace: impl Into<String>) -> Self {
         Self { label: label.into(), prefix: "gl".into(), namespace: namespace.into(), scheme: Scheme::V03 }
     }
@@ -141,7 +141,7 @@ impl Global {
     }
 }
 
-/// As people write it.
+/// As it is written in a configuration.
 fn text<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
 }

@@ -1,9 +1,8 @@
-//! The piece of a Corefile by which CoreDNS answers for services of a remote cluster under that cluster's own domain.
+//! The part of a Corefile with which CoreDNS resolves services of a remote cluster under that cluster's own domain.
 //!
-//! `web.shop.svc.cluster.west` is looked up as `west-web-6d6972726f720a-shop.mirrors.svc.cluster.local`, with whatever stands
-//! before it (`_http._tcp`, a pod's hostname), and names in the answer are turned back, those that SRV and CNAME records
-//! lead to as well. One rule does that for all services whose name tells namespace and service; each other one, a hashed
-//! one for instance, has a rule of its own.
+//! `web.shop.svc.cluster.west` is looked up as `west-web-6d6972726f720a-shop.mirrors.svc.cluster.local`, including subdomains
+//! (`_http._tcp`, a pod's hostname), and names in the answer are translated back, also those in SRV and CNAME records. One rule
+//! serves all mirrors whose names contain namespace and service; each other one, for instance with a hashed name, has its own rule.
 
 mod pattern;
 mod services;
@@ -15,37 +14,37 @@ pub use services::{Found, services};
 
 use crate::names::{self, Scheme};
 
-/// What stands before a Service in a name that is asked for.
-const BEFORE: &str = r"^((?:[^.]+\.)*)";
+/// The regular expression of the subdomains of a Service in a query.
+const SUBDOMAINS: &str = r"^((?:[^.]+\.)*)";
 
 /// The services of one remote cluster, as they are mirrored here.
 #[derive(Clone, Copy, Debug)]
 pub struct Mirrored<'a> {
-    /// What messages call the remote cluster.
+    /// The remote cluster's name in messages.
     pub remote: &'a str,
     /// How local names are made.
     pub scheme: &'a Scheme,
-    /// With which prefix.
+    /// The prefix of the mirrors' names.
     pub prefix: &'a str,
-    /// In which namespace the mirrored Services are.
+    /// The namespace of the mirrors.
     pub namespace: &'a str,
-    /// The domain under which the remote cluster's services are asked for: `cluster.west`.
+    /// The domain of the remote cluster's services: `cluster.west`.
     pub domain: &'a str,
     /// The remote Services, as namespace and name.
     pub services: &'a [(String, String)],
 }
 
-/// How much is written.
+/// The form of the output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Form {
-    /// A server block for the domain, to be put beside those in the Corefile.
+    /// A server block for the domain, to be added to the Corefile.
     #[default]
     Server,
-    /// The rules alone, to be put into a server block that has the `kubernetes` plugin.
+    /// Only the rules, to be added to a server block with the `kubernetes` plugin.
     Rules,
 }
 
-/// A piece of a Corefile: [`fmt::Display`] writes it.
+/// A part of a Corefile, which [`fmt::Display`] writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stanza {
     remote: String,
@@ -59,9 +58,9 @@ pub struct Stanza {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Rule {
     why: &'static str,
-    /// What is asked for, and what is looked up instead.
+    /// The pattern of queries, and what is looked up instead.
     question: (String, String),
-    /// How names in the answer are turned back; none where only the question's own can be.
+    /// How names in the answer are translated back; `None` where only the query's own name can be.
     answer: Option<(String, String)>,
 }
 
@@ -76,7 +75,7 @@ pub fn stanza(mirrored: Mirrored<'_>, cluster_domain: &str, form: Form) -> Stanz
     services.dedup();
     let mut rules = Vec::new();
     for (namespace, service) in services {
-        // What has no name here is not mirrored.
+        // A Service without a local name is not mirrored.
         let Ok(name) = names::local_name(scheme, prefix, namespace, service) else { continue };
         let why = match &inverse {
             _ if name.is_hashed() => "its name is too long, and hashed",
@@ -106,11 +105,11 @@ fn one(
 ) -> Rule {
     let remote = format!("{service}.{namespace}.svc.{}.", domain(mirrored));
     let local = format!("{name}.{}.svc.{cluster_domain}.", mirrored.namespace);
-    let turn = |from: &str, to: &str| (format!("{BEFORE}{}$", literal(from)), format!("{{1}}{to}"));
+    let turn = |from: &str, to: &str| (format!("{SUBDOMAINS}{}$", literal(from)), format!("{{1}}{to}"));
     Rule { why, question: turn(&remote, &local), answer: Some(turn(&local, &remote)) }
 }
 
-/// The rule for all Services whose names tell what they are, if there is one.
+/// The rule for all Services whose local names contain namespace and service, if there is one.
 fn general(mirrored: Mirrored<'_>, cluster_domain: &str, inverse: &Inverse) -> Option<Rule> {
     let domain = domain(mirrored);
     let local = format!(".{}.svc.{cluster_domain}.", mirrored.namespace);
@@ -118,13 +117,13 @@ fn general(mirrored: Mirrored<'_>, cluster_domain: &str, inverse: &Inverse) -> O
         Inverse::None => return None,
         Inverse::Ambiguous => None,
         Inverse::Unique(unique) => {
-            // The first group is what stands before; in the name, they come in the template's order.
+            // The first group has the subdomains; the others come in the template's order.
             let [service, namespace] = if unique.service_first { [2, 3] } else { [3, 2] };
-            let from = format!("{BEFORE}{}{}$", unique.pattern(), literal(&local));
+            let from = format!("{SUBDOMAINS}{}{}$", unique.pattern(), literal(&local));
             Some((from, format!("{{1}}{{{service}}}.{{{namespace}}}.svc.{domain}.")))
         }
     };
-    let from = format!(r"{BEFORE}([^.]+)\.([^.]+)\.svc\.{}$", literal(&format!("{domain}.")));
+    let from = format!(r"{SUBDOMAINS}([^.]+)\.([^.]+)\.svc\.{}$", literal(&format!("{domain}.")));
     let to = mirrored.scheme.template().fill(mirrored.prefix, "{3}", "{2}");
     Some(Rule { why: "every other service", question: (from, format!("{{1}}{to}{local}")), answer })
 }

@@ -1,6 +1,6 @@
-//! What a mirror is to be: from a remote Service and its slices to the local Service and its slices.
+//! The desired state of a mirror: from a remote Service and its slices to the local Service and its slices.
 //!
-//! Pure. The same endpoints give the same slices, whatever slices they came in.
+//! Pure. The same endpoints give the same slices, however the remote's slices were cut.
 
 mod cut;
 mod merge;
@@ -18,27 +18,27 @@ use crate::{
     stale::Verdict,
 };
 
-/// A mirror as it is to be.
+/// The desired state of a mirror.
 #[derive(Clone, Debug)]
 pub(crate) struct Desired {
     /// The Service.
     pub(crate) service: Service,
-    /// Its slices, still without an owner: the Service's UID here is not known to this.
+    /// Its slices, without an owner, because the UID of the local Service is not known yet.
     pub(crate) slices: Vec<EndpointSlice>,
-    /// Remotes (by name) whose slices stay as they are, because nothing complete is known.
+    /// Remotes (by name) whose slices are left alone, because there is no complete list of them.
     pub(crate) untouched: Vec<String>,
-    /// Of these, the remotes whose endpoints are not ready any more, because they are away for too long.
+    /// Of these, the remotes that have been unavailable for too long, whose endpoints become not ready.
     pub(crate) dimmed: Vec<String>,
-    /// What its sources disagree about.
+    /// The conflicts between its sources.
     pub(crate) conflicts: Vec<Conflict>,
 }
 
-/// One remote, for the purpose of its mirrors.
+/// The facts about a remote that its mirrors depend on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer<'a> {
     /// What is configured.
     pub(crate) config: &'a Remote,
-    /// The UID of its `kube-system`; none where that cannot be read.
+    /// The UID of its `kube-system`; `None` where that cannot be read.
     pub(crate) cluster: Option<&'a str>,
 }
 
@@ -61,8 +61,8 @@ pub(crate) fn mirror(
     Ok(Desired { service, slices, untouched: Vec::new(), dimmed: Vec::new(), conflicts: Vec::new() })
 }
 
-/// The IP family policy and the families that a mirror asks for. One that only IPv4 endpoints are behind gets no IPv6
-/// address that answers nothing.
+/// The IP family policy and the families of a mirror. A mirror with only IPv4 endpoints gets no IPv6 address, behind which nothing
+/// would answer.
 fn families(of: &Families) -> (Option<String>, Option<Vec<String>>) {
     match of {
         Families::Single(family) => (Some("SingleStack".into()), Some(vec![family.clone()])),

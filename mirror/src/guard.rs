@@ -1,12 +1,12 @@
-//! How much may be deleted on the strength of one complete list.
+//! How many mirrors may be deleted on the strength of one complete list.
 //!
-//! Rule: what a watch tells is believed at once; what is only missing from a list is believed up to a limit. A selector
-//! changed by mistake, an API server restored from an old backup or pointed at the wrong cluster all look like "everything
-//! is gone".
+//! Rule: a deletion that a watch has reported is believed at once; one that is inferred from a list is believed up to a limit. A
+//! selector that was changed by mistake, and an API server that was restored from an old backup or belongs to the wrong cluster, look
+//! as if everything had been deleted.
 
 use crate::config::MaxDelete;
 
-/// Whether `lost` of `known` may go at once.
+/// Whether `lost` of `known` mirrors may be deleted at once.
 pub(crate) fn permits(limit: MaxDelete, lost: usize, known: usize) -> bool {
     match limit {
         MaxDelete::Unlimited => true,

@@ -1,4 +1,4 @@
-//! Whether the mirror works, for those who would restart it otherwise.
+//! The liveness of the mirror.
 
 use std::{
     sync::Arc,
@@ -8,43 +8,43 @@ use std::{
 use parking_lot::Mutex;
 use serde_json::Value;
 
-/// So long nothing may happen before it counts as stuck.
-const STUCK: Duration = Duration::from_secs(60);
+/// How long nothing happens before the mirror counts as stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(60);
 
-/// How the mirror is. Cloning shares it.
+/// The health of the mirror. Cloning shares it.
 #[derive(Clone, Debug)]
 pub struct Health {
-    shared: Arc<Mutex<State>>,
+    shared: Arc<Mutex<HealthState>>,
 }
 
 #[derive(Debug)]
-struct State {
+struct HealthState {
     alive: Instant,
     report: Value,
-    /// What will not come right by itself.
+    /// An error from which the mirror does not recover.
     broken: Option<String>,
 }
 
 impl Health {
     pub(crate) fn new() -> Self {
-        let state = State { alive: Instant::now(), report: Value::Null, broken: None };
+        let state = HealthState { alive: Instant::now(), report: Value::Null, broken: None };
         Self { shared: Arc::new(Mutex::new(state)) }
     }
 
-    /// It is alive, and this is how things are.
+    /// Notes that the mirror is alive, and its report.
     pub(crate) fn beat(&self, state: Value) {
         let mut shared = self.shared.lock();
         (shared.alive, shared.report) = (Instant::now(), state);
     }
 
-    /// It will not come right by itself.
+    /// Notes an error from which the mirror does not recover.
     pub(crate) fn fail(&self, why: String) {
         tracing::error!("{why}; the process has to be restarted");
         self.shared.lock().broken = Some(why);
     }
 
-    /// Whether it works. That a remote or the local API server is away is no reason to restart it: it goes on by itself, and
-    /// knows more than a new process would.
+    /// Whether it works. An unavailable remote or local API server is no reason to restart it: it recovers by itself, and knows more than
+    /// a new process would.
     ///
     /// # Errors
     /// It is stuck.
@@ -54,10 +54,10 @@ impl Health {
             return Err(why.clone());
         }
         let silent = shared.alive.elapsed();
-        if silent < STUCK { Ok(()) } else { Err(format!("nothing has happened for {} s", silent.as_secs())) }
+        if silent < STUCK_AFTER { Ok(()) } else { Err(format!("nothing has happened for {} s", silent.as_secs())) }
     }
 
-    /// How things are: who leads, how much there is to do, and each remote with its staleness and its problems.
+    /// The last report: who leads, how much there is to do, and each remote with its staleness and its problems.
     pub fn report(&self) -> Value {
         self.shared.lock().report.clone()
     }

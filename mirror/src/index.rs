@@ -1,4 +1,4 @@
-//! What is known of one remote: its selected Services, and the slices of every Service, kept small.
+//! The objects of one remote: its selected Services, and the slices of every Service, in a compact form.
 //!
 //! Pure: objects in, facts out, no I/O and no clock but the `now` it is given.
 
@@ -24,16 +24,16 @@ pub(crate) struct Index {
     services: BTreeMap<ServiceKey, Arc<Origin>>,
     slices: HashMap<ObjectKey, Arc<Slice>>,
     by_service: HashMap<ServiceKey, BTreeSet<ObjectKey>>,
-    /// Services whose slices a list no longer had, all of a sudden, like those of too many others: they are kept.
+    /// Services whose slices are kept although a list lacked them, together with those of too many others; and since when.
     emptied: BTreeMap<ServiceKey, Instant>,
 }
 
 /// What one complete list of Services changed.
 #[derive(Debug, Default)]
 pub(crate) struct Relisted {
-    /// What may be different now, vanished ones included.
+    /// The Services that may have changed, vanished ones included.
     pub(crate) touched: BTreeSet<ServiceKey>,
-    /// What is no longer there.
+    /// The Services that no longer exist.
     pub(crate) vanished: Vec<Arc<Origin>>,
 }
 
@@ -48,7 +48,7 @@ impl Index {
         self.services.values()
     }
 
-    /// The slices of one Service, in no order that means anything.
+    /// The slices of one Service, in arbitrary order.
     pub(crate) fn slices(&self, key: &ServiceKey) -> Vec<Arc<Slice>> {
         let keys = self.by_service.get(key);
         keys.into_iter().flatten().filter_map(|key| self.slices.get(key)).cloned().collect()
@@ -60,12 +60,12 @@ impl Index {
         selected.map(|slice| slice.unusable).sum()
     }
 
-    /// How many Services keep slices that a list no longer had.
+    /// How many Services keep slices that a list lacked.
     pub(crate) fn emptied(&self) -> usize {
         self.emptied.len()
     }
 
-    /// A Service was added or modified. Returns what it was before, if that is not what it is now.
+    /// Adds or replaces a Service. Returns its old and new state, if they differ.
     pub(crate) fn apply_service(&mut self, service: Service) -> Option<(Option<Arc<Origin>>, Arc<Origin>)> {
         let origin = Arc::new(Origin::read(service)?);
         if self.services.get(&origin.key).is_some_and(|old| *old == origin) {
@@ -75,12 +75,12 @@ impl Index {
         Some((old, origin))
     }
 
-    /// A Service was deleted, or is no longer selected. Returns what it was.
+    /// Removes a Service that was deleted or is no longer selected, and returns it.
     pub(crate) fn delete_service(&mut self, key: &ObjectKey) -> Option<Arc<Origin>> {
         self.services.remove(&service_key(key))
     }
 
-    /// A complete list of the Services of one namespace, or of all of them.
+    /// Replaces the Services of one namespace, or of all of them, by a complete list.
     pub(crate) fn reset_services(
         &mut self,
         scope: Option<&str>,
@@ -105,17 +105,17 @@ impl Index {
         relisted
     }
 
-    /// A slice was added or modified. Returns the Services whose endpoints may be different now.
+    /// Adds or replaces a slice. Returns the Services whose endpoints may have changed.
     pub(crate) fn apply_slice(&mut self, object: &EndpointSlice) -> Vec<ServiceKey> {
         let key = ObjectKey::of(&object.metadata);
         let Some(slice) = Slice::read(object) else { return self.delete_slice(&key).into_iter().collect() };
-        // Somebody writes this Service's slices: what was only kept need not be.
+        // This Service's slices are being written again, so that those that were only kept can be dropped.
         let mut touched: Vec<ServiceKey> = self.release(&slice.service, &key).into_iter().collect();
         touched.extend(self.put_slice(key, slice));
         touched
     }
 
-    /// A slice was deleted. Returns the Service that it belonged to.
+    /// Removes a slice that was deleted. Returns the Service that it belonged to.
     pub(crate) fn delete_slice(&mut self, key: &ObjectKey) -> Option<ServiceKey> {
         let service = self.slices.remove(key)?.service.clone();
         if let Some(keys) = self.by_service.get_mut(&service) {
@@ -128,8 +128,8 @@ impl Index {
         Some(service)
     }
 
-    /// A complete list of the slices of one namespace, or of all of them. Where it takes the endpoints of more Services
-    /// than `limit` permits, though they are still there, these keep what they had.
+    /// Replaces the slices of one namespace, or of all of them, by a complete list. If more Services than `limit` permits would lose all
+    /// endpoints although they still exist, they keep their slices.
     pub(crate) fn reset_slices(
         &mut self,
         scope: Option<&str>,
@@ -155,7 +155,7 @@ impl Index {
         for service in &before {
             let gone = gone(self, service);
             let all = self.by_service.get(service).is_some_and(|keys| keys.len() == gone.len());
-            // Without the Service nobody looks at its slices: they need no guard.
+            // Slices without their Service are not used, and need no guard.
             if all && self.services.contains_key(service) {
                 emptied.push((service.clone(), gone));
             } else {
@@ -178,7 +178,7 @@ impl Index {
         touched
     }
 
-    /// Lets go of slices that were kept since before `until`: nobody has brought them back. Returns whose they were.
+    /// Drops slices that have been kept since before `until`. Returns their Services.
     pub(crate) fn confirm_emptied(&mut self, until: Instant) -> Vec<ServiceKey> {
         let due: Vec<ServiceKey> =
             self.emptied.iter().filter(|(_service, since)| **since <= until).map(|(key, _)| key.clone()).collect();
@@ -191,7 +191,7 @@ impl Index {
         due
     }
 
-    /// Lets go of the slices that were kept for a Service, but for the one that is there again.
+    /// Drops the slices that were kept for a Service, except for the one that exists again.
     fn release(&mut self, service: &ServiceKey, but: &ObjectKey) -> Option<ServiceKey> {
         self.emptied.remove(service)?;
         let keys: Vec<ObjectKey> = self.by_service.get(service)?.iter().filter(|key| *key != but).cloned().collect();

@@ -1,4 +1,4 @@
-//! Services of other clusters in, mirrored Services and EndpointSlices out.
+//! Mirrors Services of other clusters as local Services and EndpointSlices.
 //!
 //! ```text
 //! remote API servers -> watch -> index -+
@@ -6,9 +6,10 @@
 //! local API server ---> watch -> live --+                                           -> events
 //! ```
 //!
-//! In reading order: [`config`] says what is mirrored, [`names`] how it is called, [`marks`] how it is known; `index` keeps
-//! what a remote has and `live` what there is here; `world` holds both and tells what a change concerns; `desired` says what
-//! a mirror is to be and `plan` what to do about it (both pure); `queue`, `reconcile` and `apply` do it. [`Mirror`] runs it.
+//! In reading order: [`config`] says what is mirrored, [`names`] how mirrors are named, [`marks`] which labels they have; `index` holds
+//! the objects of a remote and `live` the local ones; `world` holds both and finds the names that a change concerns; `desired` computes
+//! the desired state of a mirror and `plan` the steps towards it (both pure); `queue`, `reconcile` and `apply` carry them out.
+//! [`Mirror`] runs it all.
 
 mod apply;
 pub mod config;

@@ -1,4 +1,4 @@
-//! What there is here: local Services and slices as the API server has them, and whose they are.
+//! The local Services and slices as the API server has them, and who owns them.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -26,11 +26,11 @@ pub(crate) struct Live {
 #[derive(Clone, Debug)]
 pub(crate) struct LiveService {
     pub(crate) object: Arc<Service>,
-    /// What was asked for when the API server answered with this: it will not come any closer to that.
+    /// The digest of the desired state to whose write the API server answered with this object: another write would not change it.
     pub(crate) settled: Option<u64>,
 }
 
-/// A local slice. Of its contents a digest is enough, because it is written as a whole.
+/// A local slice. A digest of its content is enough, because it is written as a whole.
 #[derive(Clone, Debug)]
 pub(crate) struct LiveSlice {
     pub(crate) name: String,
@@ -49,7 +49,7 @@ pub(crate) struct LiveSlice {
     pub(crate) settled: Option<u64>,
 }
 
-/// Which object, and which version of it: the preconditions of a write.
+/// The identity and version of an object: the preconditions of a write.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Version {
     /// `metadata.uid`.
@@ -58,25 +58,25 @@ pub(crate) struct Version {
     pub(crate) version: String,
 }
 
-/// Who asks whether something is theirs.
+/// The owner for whom objects are examined.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Owner<'a> {
     /// The value of [`marks::PREFIX`].
     pub(crate) prefix: &'a str,
-    /// The remote and the UID of its `kube-system`; none for global Services.
+    /// The remote and the UID of its `kube-system`; `None` for global Services.
     pub(crate) remote: Option<(&'a Remote, Option<&'a str>)>,
 }
 
-/// Whose a local Service is.
+/// Who owns a local Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ownership {
     /// Ours, with our annotations.
     Ours,
-    /// Ours by its labels, which an older tool put there.
+    /// Ours by its labels, which an older tool set.
     Adoptable,
     /// A mirror of another cluster: the UID of its `kube-system`, or its name.
     OtherCluster(String),
-    /// Somebody's.
+    /// Somebody else's.
     Foreign,
 }
 
@@ -100,7 +100,7 @@ impl LiveService {
         Version::of(&self.object.metadata)
     }
 
-    /// Whether it is on its way out, held up by a finalizer.
+    /// Whether it is being deleted, and still exists because of a finalizer.
     pub(crate) fn is_going(&self) -> bool {
         self.object.metadata.deletion_timestamp.is_some()
     }
@@ -142,8 +142,7 @@ impl Version {
         }
     }
 
-    /// Whether this is older than another version of an object of the same name: versions are numbered through the whole
-    /// cluster.
+    /// Whether this is older than another version of an object of the same name. Versions increase across the whole cluster.
     pub(crate) fn is_older_than(&self, other: &Self) -> bool {
         let number = |text: &str| text.parse::<u64>().ok();
         number(&self.version).zip(number(&other.version)).is_some_and(|(this, other)| this < other)
@@ -151,8 +150,8 @@ impl Version {
 }
 
 impl Owner<'_> {
-    /// Whose a Service is. Labels make it ours, unless it is annotated with another cluster; where somebody took the
-    /// labels away, our annotations under the name that belongs to them do.
+    /// Who owns a Service. It is ours by its labels, unless its annotations name another cluster; where somebody has removed the labels,
+    /// it is ours by our annotations, if its name is the one that follows from them.
     pub(crate) fn owns(&self, service: &Service) -> Ownership {
         let metadata = &service.metadata;
         let label = |key: &str| metadata.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str);
@@ -168,7 +167,7 @@ impl Owner<'_> {
         };
         let annotated = match (note(marks::CLUSTER), cluster) {
             (Some(noted), Some(cluster)) => Some(noted == cluster || remote.former.iter().any(|uid| uid == noted)),
-            // Without the right to tell clusters apart, their names have to do.
+            // Without the right to read the cluster's UID, the remote's name decides.
             _ => note(marks::REMOTE).map(|name| name == remote.name),
         };
         let named = || {
@@ -188,14 +187,14 @@ impl Owner<'_> {
     }
 }
 
-/// The remote Service that a mirror says it is one of.
+/// The remote Service that the annotations of a mirror name.
 pub(crate) fn noted_origin(service: &Service) -> Option<ServiceKey> {
     let notes = service.metadata.annotations.as_ref()?;
     let (namespace, name) = notes.get(marks::NAMESPACE).zip(notes.get(marks::SERVICE))?;
     Some(ServiceKey { namespace: namespace.as_str().into(), name: name.as_str().into() })
 }
 
-/// Equal for slices that say the same, whatever the API server adds.
+/// A digest that is equal for slices with the same content, whatever the API server adds.
 pub(crate) fn slice_digest(object: &EndpointSlice) -> u64 {
     let port = |port: &EndpointPort| EndpointPort {
         name: Some(port.name.clone().unwrap_or_default()),
@@ -209,9 +208,9 @@ pub(crate) fn slice_digest(object: &EndpointSlice) -> u64 {
     digest(&(&metadata.labels, &metadata.annotations, owners, &object.address_type, ports, &object.endpoints))
 }
 
-/// A digest of anything that can be written as JSON: the beginning of its SHA-256, which every process and build gives.
+/// A digest of anything that can be written as JSON: the beginning of its SHA-256, which is the same in every process and build.
 pub(crate) fn digest(value: &impl serde::Serialize) -> u64 {
-    // Maps are ordered, and none of these has keys that JSON could not have.
+    // Maps are ordered, and all of their keys are text.
     let digest = Sha256::digest(serde_json::to_vec(value).unwrap_or_default());
     digest.iter().take(8).fold(0, |bits, byte| bits << 8 | u64::from(*byte))
 }

@@ -1,4 +1,4 @@
-//! The labels and annotations by which mirrors are known.
+//! The labels and annotations of mirrors.
 
 /// Label: this is a mirror. The value is always [`TRUE`].
 pub const MIRRORED: &str = "mirrored-svc";
@@ -42,18 +42,18 @@ pub const MIRRORING_CONTROLLER: &str = "endpointslicemirroring-controller.k8s.io
 /// The condition of a global Service whose sources contradict each other.
 pub const CONFLICT: &str = "mirror.fanfare/Conflict";
 
-/// Domains of labels and annotations by which deployment tools know what is theirs. A copy that carries one is taken for an
-/// object that was forgotten, and pruned.
+/// Domains of labels and annotations by which deployment tools recognise their objects. A copy with one of them would be taken for a
+/// left-over of the tool, and be deleted.
 const TOOLS: [&str; 5] =
     ["argocd.argoproj.io", "toolkit.fluxcd.io", "kapp.k14s.io", "objectset.rio.cattle.io", "meta.helm.sh"];
 
-/// Whether a deployment tool knows by this key what is its own.
+/// Whether a deployment tool recognises its objects by this key.
 pub(crate) fn is_of_a_tool(key: &str) -> bool {
     let Some((domain, _name)) = key.split_once('/') else { return false };
     TOOLS.iter().any(|tool| domain == *tool || domain.strip_suffix(tool).is_some_and(|rest| rest.ends_with('.')))
 }
 
-/// Whether a key of a label or annotation has a meaning to Kubernetes or to us, and so is never copied.
+/// Whether a key of a label or annotation is reserved for Kubernetes or for us, and so is never copied.
 pub(crate) fn is_reserved(key: &str) -> bool {
     if key == MIRRORED || key == PREFIX {
         return true;

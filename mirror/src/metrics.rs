@@ -13,14 +13,14 @@ pub const IN_SYNC: &str = "fanfare_mirror_remote_in_sync";
 pub const SELECTED: &str = "fanfare_mirror_remote_services";
 /// Gauge: local names waiting to be worked on.
 pub const QUEUE: &str = "fanfare_mirror_queue_depth";
-/// Gauge: local names of which the last try failed.
+/// Gauge: local names whose last attempt failed.
 pub const FAILING: &str = "fanfare_mirror_failing";
-/// Counter: tries that failed and are repeated.
+/// Counter: attempts that failed and are retried.
 pub const RETRIES: &str = "fanfare_mirror_retries_total";
 /// Counter `{kind, verb, result}`: calls of the local API server; result is `ok`, an HTTP status, `deadline`,
 /// `not-leading` or `transport`.
 pub const CALLS: &str = "fanfare_mirror_api_calls_total";
-/// Counter `{reason}`: refusals that were told, repeated ones not counted.
+/// Counter `{reason}`: refusals that were reported, without repetitions.
 pub const REFUSED: &str = "fanfare_mirror_refused_total";
 /// Gauge: deletions held back because too many were due at once.
 pub const HELD: &str = "fanfare_mirror_held_deletions";
@@ -46,7 +46,7 @@ const REASONS: [&str; 11] = [
     "Rejected",
 ];
 
-/// Gives the recorder the descriptions. Call it once, after the recorder is installed.
+/// Describes the metrics to the recorder. Call it once, after the recorder is installed.
 pub fn describe() {
     describe_gauge!(OBJECTS, "Local objects that are mirrors, by prefix and kind.");
     describe_gauge!(STALENESS, Unit::Seconds, "Time since the last sign of life of a remote cluster.");

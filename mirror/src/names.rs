@@ -1,7 +1,7 @@
-//! What a mirrored Service is called here: a scheme's name, cut and hashed where it is too long.
+//! The names of mirrors: made by a scheme, cut and hashed where they are too long.
 //!
-//! Rule: a name is a function of scheme, prefix, namespace and service alone. So it survives restarts, never depends on
-//! what else there is, and two origins collide exactly where their [`Name`]s are equal.
+//! Rule: a name is a function of scheme, prefix, namespace and service alone. So it survives restarts, does not depend on other
+//! objects, and two Services collide exactly where their [`Name`]s are equal.
 
 mod hash;
 mod template;
@@ -12,48 +12,48 @@ pub(crate) use template::Part;
 pub use template::{Template, TemplateError};
 
 /// The longest name of a Service: a DNS label (RFC 1035, section 2.3.4).
-pub const MAX: usize = 63;
+pub const MAX_NAME: usize = 63;
 
-/// How much of a scheme's name stays in a hashed one; `-` and [`HASH`] characters follow.
-pub const KEPT: usize = 52;
+/// How much of a scheme's name stays in a hashed one; `-` and [`HASH_CHARACTERS`] characters follow.
+pub const KEPT_CHARACTERS: usize = 52;
 
 /// The length of the hash in a hashed name.
-pub const HASH: usize = 10;
+pub const HASH_CHARACTERS: usize = 10;
 
-/// How local names are made.
+/// The scheme of local names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Scheme {
-    /// `<prefix>-<service>-6d6972726f720a-<namespace>`: that of kube-service-mirror up to 0.2.
+    /// `<prefix>-<service>-6d6972726f720a-<namespace>`: the scheme of kube-service-mirror up to 0.2.
     #[default]
     V02,
-    /// `<prefix>-<namespace>-73736d-<service>`: that of its later versions and of its successor.
+    /// `<prefix>-<namespace>-73736d-<service>`: the scheme of its later versions and of its successor.
     V03,
-    /// One's own.
+    /// The user's own template.
     Template(Template),
 }
 
-/// The name of a mirrored Service: a DNS-1035 label of at most [`MAX`] characters.
+/// The name of a mirrored Service: a DNS-1035 label of at most [`MAX_NAME`] characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name {
     text: Arc<str>,
     hashed: bool,
 }
 
-/// Why a Service cannot have a name here.
+/// Why a Service cannot have a local name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the local name would be {name:?}, which is no DNS-1035 label (lower-case letters, digits and -, beginning with a \
      letter, not ending with -): choose another prefix or template"
 )]
 pub struct NameError {
-    /// What the scheme makes of it.
+    /// The invalid name that the scheme makes.
     pub name: String,
 }
 
 /// Why a prefix cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a prefix is a DNS-1035 label of at most {MAX} characters (lower-case letters, digits and -, beginning with a \
+    "a prefix is a DNS-1035 label of at most {MAX_NAME} characters (lower-case letters, digits and -, beginning with a \
      letter, not ending with -), and {0:?} is not"
 )]
 pub struct PrefixError(pub String);
@@ -68,11 +68,11 @@ pub fn local_name(scheme: &Scheme, prefix: &str, namespace: &str, service: &str)
     if !is_label_of_any_length(&full) {
         return Err(NameError { name: full });
     }
-    if full.len() <= MAX {
+    if full.len() <= MAX_NAME {
         return Ok(Name { text: full.into(), hashed: false });
     }
-    // A `-` before the one that joins would say nothing.
-    let kept = full[..KEPT].trim_end_matches('-');
+    // A `-` in front of the separator is dropped.
+    let kept = full[..KEPT_CHARACTERS].trim_end_matches('-');
     let text = format!("{kept}-{}", hash::of(&full)).into();
     Ok(Name { text, hashed: true })
 }
@@ -82,11 +82,11 @@ pub fn local_name(scheme: &Scheme, prefix: &str, namespace: &str, service: &str)
 /// # Errors
 /// [`PrefixError`].
 pub fn check_prefix(prefix: &str) -> Result<(), PrefixError> {
-    let usable = prefix.len() <= MAX && is_label_of_any_length(prefix);
+    let usable = prefix.len() <= MAX_NAME && is_label_of_any_length(prefix);
     if usable { Ok(()) } else { Err(PrefixError(prefix.to_owned())) }
 }
 
-/// Whether these are the characters of a DNS-1035 label, in a permitted order.
+/// Whether it is a DNS-1035 label, apart from its length.
 fn is_label_of_any_length(text: &str) -> bool {
     let inner = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
     let begins = text.as_bytes().first().is_some_and(u8::is_ascii_lowercase);
@@ -94,7 +94,7 @@ fn is_label_of_any_length(text: &str) -> bool {
 }
 
 impl Scheme {
-    /// The scheme as a template: the fixed ones are two that have a name.
+    /// The scheme as a template. The fixed schemes are templates with a name.
     pub fn template(&self) -> &Template {
         match self {
             Self::V02 => template::v02(),

@@ -1,7 +1,7 @@
-//! What to do about one mirror: as it is to be against as it is.
+//! The steps from the actual to the desired state of one mirror.
 //!
-//! Pure. Rules: nothing of somebody else is touched, not even a label of it. What is ours is written as a whole, so that
-//! whatever was edited heals, and only under the version that was looked at.
+//! Pure. Rules: nothing of somebody else is changed, not even a label. Our objects are written as a whole, which reverts edits of
+//! others, and only in the version that was read.
 
 mod overlay;
 
@@ -20,41 +20,41 @@ use crate::{
     refusal::Refusal,
 };
 
-/// What to do about the Service.
+/// The step for the Service.
 #[derive(Clone, Debug)]
 pub(crate) enum ServiceStep {
-    /// Nothing: it is as it is to be.
+    /// Nothing, because it is in its desired state.
     Keep,
-    /// Make it.
+    /// Create it.
     Create(Box<Service>),
-    /// It is ours by its labels: bring it up to date. Says what differs. Comes after everything else, the older tool's v1
-    /// Endpoints included: as long as it is not done, whoever looks next sees that this is still to be adopted.
+    /// Update an older tool's Service, which is ours by its labels; the names are those of the fields that differ. This is the last step,
+    /// after the deletion of the older tool's v1 Endpoints, so that an interrupted adoption is recognised and continued.
     Adopt(Box<Service>, Vec<String>),
-    /// Bring it up to date. Says what differs.
+    /// Update it; the names are those of the fields that differ.
     Update(Box<Service>, Vec<String>),
-    /// It cannot become what it is to be: delete this version and make it anew.
+    /// Delete this version and create it anew, because it cannot be changed into its desired state.
     Recreate {
         /// This version.
         at: Version,
-        /// What it is to be.
+        /// Its desired state.
         service: Box<Service>,
-        /// Why it cannot.
+        /// Why it cannot be changed.
         why: &'static str,
-        /// It is an older tool's: see [`ServiceStep::Adopt`].
+        /// Whether it is an older tool's: see [`ServiceStep::Adopt`].
         adopts: bool,
     },
-    /// Wait until it is gone.
+    /// Wait until it has been deleted.
     Going,
     /// Leave it alone.
     Refuse(Refusal),
 }
 
-/// What to do about one slice.
+/// The step for one slice.
 #[derive(Clone, Debug)]
 pub(crate) enum SliceStep {
-    /// Make it.
+    /// Create it.
     Create(Box<EndpointSlice>),
-    /// Bring it up to date.
+    /// Update it.
     Update(Box<EndpointSlice>),
     /// Delete this version.
     Delete(String, Version),
@@ -65,20 +65,20 @@ pub(crate) enum SliceStep {
 /// What other controllers made of a mirror that had v1 Endpoints or a selector.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Leftovers {
-    /// There are v1 Endpoints, which go: their slices would stay beside ours, stale for ever.
+    /// Whether there are v1 Endpoints to be deleted: their slices would stay beside ours and never be updated.
     pub(crate) endpoints: bool,
-    /// Slices that nobody looks after any more.
+    /// Slices that no controller maintains any more.
     pub(crate) slices: Vec<(String, Version)>,
 }
 
-/// What a name here may be deleted for.
+/// What is deleted where there is to be no mirror.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Removal {
     /// There is nothing of ours.
     Nothing,
     /// Delete this version of the Service. The garbage collector takes its slices.
     Service(Version),
-    /// There is no Service, and these slices have none that would take them along.
+    /// These slices, because there is no Service with which they would be garbage collected.
     Slices(Vec<(String, Version)>),
 }
 
@@ -103,7 +103,7 @@ pub(crate) fn service(
     if live.is_going() {
         return ServiceStep::Going;
     }
-    // Some of its sources are not known yet: what the others say would be too little.
+    // Some of its sources are not known yet, so that the desired state would be incomplete.
     if !desired.untouched.is_empty() {
         return ServiceStep::Keep;
     }
@@ -120,8 +120,8 @@ pub(crate) fn service(
     }
 }
 
-/// The steps for the slices of a Service with this UID, in order: what is new comes before what goes, so that no endpoint is
-/// missing in between.
+/// The steps for the slices of a Service with this UID, in order: creations come before deletions, so that no endpoint is missing in
+/// between.
 pub(crate) fn slices(
     desired: &Desired,
     live: &BTreeMap<String, LiveSlice>,
@@ -137,7 +137,7 @@ pub(crate) fn slices(
             Some(there) if !there.is_ours(prefix) && there.owner.as_deref() != Some(uid) => {
                 creates.push(SliceStep::Refuse(Refusal::ForeignSlice(name)));
             }
-            // The type of its addresses cannot be changed.
+            // The address type of a slice is immutable.
             Some(there) if there.family != slice.address_type => {
                 deletes.push(SliceStep::Delete(name, there.at.clone()));
             }
@@ -160,15 +160,14 @@ pub(crate) fn slices(
     creates
 }
 
-/// What other controllers left at a mirror with this UID. Slices that somebody wrote himself are his.
+/// What other controllers have left at a mirror with this UID. Slices that somebody else wrote are left alone.
 pub(crate) fn leftovers(live: &BTreeMap<String, LiveSlice>, uid: &str) -> Leftovers {
     let mut left = Leftovers::default();
     for slice in live.values() {
         match slice.managed_by.as_str() {
-            // They go with the Endpoints that they are copies of.
+            // These are deleted with the Endpoints that they are copies of.
             marks::MIRRORING_CONTROLLER => left.endpoints = true,
-            // Somebody gave the mirror a selector; without one, the controller no longer looks at it. It made Endpoints
-            // as well.
+            // Somebody gave the mirror a selector, and the controller made slices and Endpoints, which it no longer maintains without one.
             marks::SLICE_CONTROLLER if slice.owner.as_deref() == Some(uid) => {
                 left.endpoints = true;
                 left.slices.push((slice.name.clone(), slice.at.clone()));
@@ -179,7 +178,7 @@ pub(crate) fn leftovers(live: &BTreeMap<String, LiveSlice>, uid: &str) -> Leftov
     left
 }
 
-/// What goes where there is to be no mirror.
+/// What is deleted where there is to be no mirror.
 pub(crate) fn removal(live: &Live, owner: Owner<'_>, written: Option<&str>) -> Removal {
     match &live.service {
         Some(service) if service.is_going() => Removal::Nothing,
@@ -199,19 +198,19 @@ pub(crate) fn removal(live: &Live, owner: Owner<'_>, written: Option<&str>) -> R
     }
 }
 
-/// The same for a Service that bears nobody's marks: it goes only if this process itself made or adopted it.
+/// The same for a Service without our labels and annotations: it is deleted only if this process itself created or adopted it.
 pub(crate) fn removal_unmarked(live: &Live, written: Option<&str>) -> Removal {
     let made = live.service.as_ref().filter(|service| !service.is_going());
     let made = made.filter(|service| written.is_some() && written == service.object.metadata.uid.as_deref());
     made.map_or(Removal::Nothing, |service| Removal::Service(service.at()))
 }
 
-/// What the API server's answer to a write of this Service is compared with.
+/// The digest with which the API server's answer to a write of this Service is remembered.
 pub(crate) fn service_digest(desired: &Service) -> u64 {
     crate::live::digest(desired)
 }
 
-/// The slices with their owner: the garbage collector takes them when it goes.
+/// The slices with their owner, with which they are garbage collected.
 pub(crate) fn owned<'a>(
     slices: &'a [EndpointSlice],
     local: &'a ServiceKey,

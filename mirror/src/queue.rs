@@ -1,7 +1,7 @@
-//! What there is to work on: local names, each at most once, those that failed after a delay.
+//! The work queue: local names, each at most once; names that failed come back after a delay.
 //!
-//! Level-triggered: a name says that something may be different, never what. One that comes while it is worked on is worked
-//! on once more. Rules: tries are endless, with delays that grow to [`MAX_DELAY`]; one that fails holds up no other.
+//! Level-triggered: a name says that something may have changed, never what. A name that is added while it is worked on is worked on
+//! once more. Rules: retries are endless, with delays that grow to [`MAX_DELAY`]; a name that fails does not delay others.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -15,15 +15,15 @@ use tokio::sync::Notify;
 
 /// The first delay after a failure.
 const FIRST_DELAY: Duration = Duration::from_millis(200);
-/// The longest delay between two tries.
+/// The longest delay between two attempts.
 pub(crate) const MAX_DELAY: Duration = Duration::from_secs(15);
-/// So long a change waits for others to the same name: a Service and its slices come one after the other.
-const QUIET: Duration = Duration::from_millis(20);
+/// How long a change waits for others to the same name, because a Service and its slices arrive one after the other.
+const COALESCING_DELAY: Duration = Duration::from_millis(20);
 
 /// The queue that workers share.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     changed: Notify,
 }
 
@@ -31,21 +31,21 @@ pub(crate) struct Queue {
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
     pub(crate) key: ServiceKey,
-    /// When it was first said that something may be different.
+    /// When it was first added.
     pub(crate) since: Instant,
 }
 
 /// How work on a name ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It is as it is to be.
+    /// It is in its desired state.
     Done,
     /// It has to be tried again.
     Failed,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QueueState {
     due: BTreeSet<(Instant, ServiceKey)>,
     waiting: HashMap<ServiceKey, Waiting>,
     running: HashSet<ServiceKey>,
@@ -54,18 +54,18 @@ struct State {
 
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
-    /// When it is worked on; not at all while it runs.
+    /// When it is due; `None` while it is worked on.
     due: Option<Instant>,
     since: Instant,
 }
 
 impl Queue {
-    /// Something may be different for these names.
+    /// Adds names for which something may have changed.
     pub(crate) fn add(&self, keys: impl IntoIterator<Item = ServiceKey>, now: Instant) {
         let mut state = self.state.lock();
         let mut any = false;
         for key in keys {
-            state.add(key, now, now + QUIET);
+            state.add(key, now, now + COALESCING_DELAY);
             any = true;
         }
         drop(state);
@@ -78,7 +78,7 @@ impl Queue {
     pub(crate) async fn next(&self) -> Job {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
-            // Listen before looking, so that a change in between is not missed.
+            // Register before checking, so that a change in between is not missed.
             changed.as_mut().enable();
             let wait = match self.state.lock().pop(Instant::now()) {
                 Ok(job) => return job,
@@ -93,7 +93,7 @@ impl Queue {
         }
     }
 
-    /// Work on a name has ended. Returns the delay before the next try, where there is one.
+    /// Notes that work on a name has ended. Returns the delay before the next attempt, if there is one.
     pub(crate) fn done(&self, key: &ServiceKey, outcome: Outcome, now: Instant) -> Option<Duration> {
         let delay = self.state.lock().done(key, outcome, now);
         self.changed.notify_waiters();
@@ -107,7 +107,7 @@ impl Queue {
     }
 }
 
-impl State {
+impl QueueState {
     fn add(&mut self, key: ServiceKey, now: Instant, due: Instant) {
         let running = self.running.contains(&key);
         let waiting = self.waiting.entry(key.clone()).or_insert(Waiting { due: None, since: now });
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_name_waits_once_and_runs_once_more_if_it_comes_while_it_runs() {
-        let (mut state, now) = (State::default(), Instant::now());
+        let (mut state, now) = (QueueState::default(), Instant::now());
         state.add(key("a"), now, now);
         state.add(key("a"), now, now);
         assert_eq!(state.pop(now).expect("it is due").key, key("a"));
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn one_that_fails_waits_longer_and_longer_for_ever_and_holds_up_no_other() {
-        let (mut state, mut now) = (State::default(), Instant::now());
+        let (mut state, mut now) = (QueueState::default(), Instant::now());
         state.add(key("bad"), now, now);
         let mut last = Duration::ZERO;
         for round in 0..100 {
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn news_about_one_that_failed_bring_it_forward() {
-        let (mut state, now) = (State::default(), Instant::now());
+        let (mut state, now) = (QueueState::default(), Instant::now());
         state.add(key("a"), now, now);
         state.pop(now).expect("it is due");
         state.done(&key("a"), Outcome::Failed, now);

@@ -1,4 +1,4 @@
-//! Working on one local name: look at what is known, decide, write, and take the answers into what is known.
+//! Reconciles one local name: compares the desired with the actual state, writes, and takes the answers into the known state.
 
 mod condition;
 
@@ -21,18 +21,18 @@ use crate::{
     plan::{self, Removal, ServiceStep, SliceStep},
     queue::{Outcome, Queue},
     refusal::Refusal,
-    world::{Goal, How, Whose, World},
+    world::{Goal, NameOwner, Observation, World},
 };
 
-/// How often one job looks again when an object is another one than the one it looked at.
-const LOOKS: usize = 5;
+/// How often one job starts over when an object has changed since it was read.
+const MAX_ATTEMPTS: usize = 5;
 
 /// What the workers share.
 pub(crate) struct Reconciler {
     pub(crate) world: Mutex<World>,
     pub(crate) queue: Queue,
     pub(crate) apply: Apply,
-    /// Names that cannot be worked on for want of a right or of a namespace, and why.
+    /// Names that cannot be reconciled because a right or the namespace is missing, and why.
     pub(crate) barred: Mutex<BTreeMap<ServiceKey, String>>,
 }
 
@@ -40,19 +40,19 @@ pub(crate) struct Reconciler {
 #[derive(Debug, Default)]
 struct Work {
     wrote: bool,
-    /// Slices whose names are taken, by what does not name this Service.
+    /// Names of slices that are taken by slices of another Service.
     taken: Vec<String>,
-    /// The first failure: what comes after it is tried all the same.
+    /// The first failure. Later steps are tried nevertheless.
     failed: Option<Failure>,
 }
 
-/// What one attempt is to do, decided in one moment.
+/// What one attempt is to do.
 enum Todo {
-    /// Bring the mirror up to date, beginning with its Service.
+    /// Update the mirror, beginning with its Service.
     Mirror(Box<Desired>, Box<ServiceStep>),
-    /// Remove what is there. Says why.
+    /// Remove the mirror, for this reason.
     Remove(Removal, &'static str),
-    /// Take readiness from its endpoints.
+    /// Mark its endpoints as not ready.
     Dim,
     /// Leave it as it is.
     Nothing,
@@ -74,7 +74,7 @@ impl Reconciler {
     async fn job(&self, key: &ServiceKey, since: Instant) {
         if !self.apply.leads() {
             self.barred.lock().remove(key);
-            // Everything is looked at again when this process leads. Until then only what is known is kept in order.
+            // All names are reconciled when this process begins to lead. Until then only the known state is maintained.
             self.world.lock().input(key);
             self.queue.done(key, Outcome::Done, Instant::now());
             return;
@@ -103,22 +103,22 @@ impl Reconciler {
         }
     }
 
-    /// Why what is to be written cannot be, each reason once and a few of them at most.
+    /// Why mirrors cannot be written: each reason once, and a few of them at most.
     pub(crate) fn bars(&self) -> Vec<String> {
-        const MOST: usize = 4;
+        const MAX_REASONS: usize = 4;
         let barred = self.barred.lock();
         let reasons: BTreeSet<&String> = barred.values().collect();
-        let mut told: Vec<String> = reasons.iter().take(MOST).map(|why| (*why).clone()).collect();
-        if reasons.len() > MOST {
+        let mut told: Vec<String> = reasons.iter().take(MAX_REASONS).map(|why| (*why).clone()).collect();
+        if reasons.len() > MAX_REASONS {
             told.push(format!("{} mirrors in all cannot be written", barred.len()));
         }
         told
     }
 
-    /// Brings one name to where it is to be. Returns whether anything was written, and how it ended.
+    /// Brings one name to its desired state. Returns whether anything was written, and the result.
     async fn reconcile(&self, key: &ServiceKey) -> (bool, Result<(), Failure>) {
         let mut wrote = false;
-        for _ in 0..LOOKS {
+        for _ in 0..MAX_ATTEMPTS {
             let mut work = Work::default();
             self.attempt(key, &mut work).await;
             wrote |= work.wrote;
@@ -178,7 +178,7 @@ impl Reconciler {
                 if !desired.dimmed.is_empty() {
                     self.dim(key, &prefix, &desired.dimmed, work).await;
                 }
-                if input.whose == Some(Whose::Global) {
+                if input.whose == Some(NameOwner::Global) {
                     self.condition(&desired, &service, work).await;
                 }
             }
@@ -188,7 +188,7 @@ impl Reconciler {
         }
     }
 
-    /// Does the step for the Service. Returns it as it is then, if it is ours.
+    /// Carries out the step for the Service. Returns the resulting Service, if it is ours.
     async fn service(
         &self,
         key: &ServiceKey,
@@ -244,7 +244,7 @@ impl Reconciler {
             Ok(service) => {
                 work.wrote = true;
                 let wanted = plan::service_digest(&desired.service);
-                self.world.lock().put_service(service.clone(), How::Answered(wanted));
+                self.world.lock().put_service(service.clone(), Observation::Answered(wanted));
                 Some(LiveService::of(service, Some(wanted)))
             }
             Err(failure) => {
@@ -254,7 +254,7 @@ impl Reconciler {
         }
     }
 
-    /// Does the steps for the slices. What is to go stays as long as something that is to come does not.
+    /// Carries out the steps for the slices. Nothing is deleted while something could not be created or updated.
     async fn slices(&self, key: &ServiceKey, uid: &str, steps: Vec<SliceStep>, work: &mut Work) {
         for step in steps {
             let written = match step {
@@ -280,10 +280,10 @@ impl Reconciler {
                 SliceStep::Refuse(refusal) => {
                     self.apply.tell(key, Some(uid), refusal.reason(), &refusal.to_string()).await;
                     if let Refusal::ForeignSlice(name) = &refusal {
-                        // Its end may never be told, because it need not name this Service: the next try looks again.
+                        // A watch may never report its deletion, because it need not name this Service: the next attempt reads it again.
                         self.world.lock().drop_slice(&slice_key(key, name));
                     }
-                    // One endpoint or many are missing here: nothing of the rest goes before somebody has looked.
+                    // Endpoints are missing here, so that nothing is deleted before somebody has looked into it.
                     work.fail(Failure::Failed(refusal.to_string()));
                     continue;
                 }
@@ -291,7 +291,7 @@ impl Reconciler {
             match written {
                 (Ok(slice), wanted) => {
                     work.wrote = true;
-                    self.world.lock().put_slice(&slice, How::Answered(wanted));
+                    self.world.lock().put_slice(&slice, Observation::Answered(wanted));
                 }
                 (Err(failure), _) => work.fail(failure),
             }
@@ -300,7 +300,7 @@ impl Reconciler {
 
     /// Removes what other controllers made of a mirror that had v1 Endpoints or a selector.
     async fn leftovers(&self, key: &ServiceKey, live: &Live, uid: &str, prefix: &str, adopts: bool, work: &mut Work) {
-        // Until ours are all there, those of the old tool serve.
+        // The slices of the older tool serve until all of ours exist.
         if work.failed.is_some() {
             return;
         }
@@ -359,8 +359,8 @@ impl Reconciler {
         }
     }
 
-    /// Takes readiness from the endpoints of a mirror, or of those that come from these remotes, of which nothing more is
-    /// known than what stands here.
+    /// Marks the endpoints of a mirror as not ready, or those of these remotes. They are read from the local slices, because nothing else
+    /// is known of the remotes.
     async fn dim(&self, key: &ServiceKey, prefix: &str, remotes: &[String], work: &mut Work) {
         let (_service, slices) = match self.apply.look(key).await {
             Ok(found) => found,
@@ -376,14 +376,14 @@ impl Reconciler {
             match self.apply.replace_slice(&slice).await {
                 Ok(written) => {
                     work.wrote = true;
-                    self.world.lock().put_slice(&written, How::Answered(slice_digest(&slice)));
+                    self.world.lock().put_slice(&written, Observation::Answered(slice_digest(&slice)));
                 }
                 Err(failure) => work.fail(failure),
             }
         }
     }
 
-    /// Looks at what there is, and takes it into what is known: the Service, its slices, and those in the way of its slices.
+    /// Reads the Service, its slices, and those whose names its slices need, into the known state.
     async fn look(&self, key: &ServiceKey, taken: &[String]) -> Result<(), Failure> {
         let (service, slices) = self.apply.look(key).await?;
         let mut strays = Vec::new();
@@ -397,13 +397,13 @@ impl Reconciler {
             }
         }
         for slice in &slices {
-            world.put_slice(slice, How::Seen);
+            world.put_slice(slice, Observation::Seen);
         }
         for slice in &strays {
-            world.put_slice_at(key.clone(), slice, How::Seen);
+            world.put_slice_at(key.clone(), slice, Observation::Seen);
         }
         match service {
-            Some(service) => world.put_service(service, How::Seen),
+            Some(service) => world.put_service(service, Observation::Seen),
             None => world.drop_service(key),
         };
         Ok(())

@@ -1,4 +1,4 @@
-//! Why a remote Service has no mirror, in words for an event.
+//! Why a remote Service is not mirrored, as a reason and a text.
 
 use std::fmt;
 
@@ -6,14 +6,14 @@ use controlplane::index::ServiceKey;
 
 use crate::names::NameError;
 
-/// A mirror that is not made, or not touched.
+/// Why a mirror is not created or not changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// It is an alias, and aliases are not mirrored unless that is configured.
     ExternalName,
-    /// It cannot have a name here.
+    /// It cannot have a local name.
     Name(NameError),
-    /// Another remote Service has the same name here.
+    /// Another remote Service has the same local name.
     Collision {
         /// The one that does not get it.
         loser: String,

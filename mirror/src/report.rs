@@ -1,4 +1,4 @@
-//! What would be done, in lines for people.
+//! The report of a plan: what would be done, one line for each local name.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -9,25 +9,25 @@ use crate::{
     world::{Goal, World},
 };
 
-/// What would be done, and what stands in the way of knowing.
+/// What would be done, and what could not be found out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// By local name; what is as it is to be is left out.
+    /// By local name. Mirrors in their desired state are left out.
     pub entries: Vec<Entry>,
     /// What could not be found out.
     pub problems: Vec<String>,
-    /// How many mirrors are as they are to be.
+    /// How many mirrors are in their desired state.
     pub unchanged: usize,
 }
 
 /// What would be done about one local name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// What.
+    /// What would be done.
     pub verb: Verb,
-    /// With which Service, by its namespace and name here.
+    /// The Service, by its local namespace and name.
     pub service: String,
-    /// In more words.
+    /// Details.
     pub detail: String,
 }
 
@@ -42,7 +42,7 @@ pub enum Verb {
     Change,
     /// A mirror would be deleted.
     Delete,
-    /// A mirror would be deleted, were there not too many at once.
+    /// The deletion of a mirror would be held back, because there are too many at once.
     Hold,
     /// A Service is not mirrored.
     Refuse,
@@ -51,7 +51,7 @@ pub enum Verb {
 }
 
 impl Report {
-    /// From everything that is known.
+    /// The report for the known state.
     pub(crate) fn of(world: &mut World, problems: Vec<String>) -> Self {
         let mut report = Self { problems, ..Self::default() };
         for (remote, service, problem) in world.nameless() {
@@ -86,7 +86,7 @@ impl Report {
                 Removal::Slices(slices) => entry(Verb::Delete, format!("{} slices without a Service", slices.len())),
             },
             Goal::Mirror(desired) => {
-                // What is to be mirrored is somebody's.
+                // A Service that is to be mirrored has an owner.
                 let Some(owner) = owner else { return };
                 let live = input.live.service.as_ref();
                 let step = plan::service(desired, key, live, owner, input.written.as_deref());

@@ -1,4 +1,4 @@
-//! The mirror as a whole: its watches, its workers, its clock, its beginning and its end.
+//! The mirror as a whole: runs its watches, workers and periodic checks, from start to drain.
 
 mod hints;
 mod remote;
@@ -19,7 +19,7 @@ use futures::future::{BoxFuture, join_all};
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use kube::Client;
 use parking_lot::Mutex;
-use remote::Remote;
+use remote::RemoteWatches;
 use runtime::{drain::DrainWatch, readiness::Gate};
 use tokio::{
     task::JoinSet,
@@ -38,15 +38,15 @@ use crate::{
     world::World,
 };
 
-/// How often what follows from the passing of time is looked at.
-const TICK: Duration = Duration::from_secs(1);
+/// The interval of the periodic checks.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often it is asked which rights there are, and how often while one is missing.
-const RIGHTS: Duration = Duration::from_secs(60);
-const RIGHTS_MISSING: Duration = Duration::from_secs(5);
+/// The interval at which the rights are checked, and the one while a right is missing.
+const RIGHTS_INTERVAL: Duration = Duration::from_secs(60);
+const MISSING_RIGHTS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long what was begun may take once the drain has begun.
-const FINISH: Duration = Duration::from_secs(5);
+/// How long work in progress may take after the drain has begun.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Access to a remote: a client, or why there is none yet. A new client restarts the watches of that remote.
 pub type Access = tokio::sync::watch::Receiver<Result<Client, String>>;
@@ -59,8 +59,8 @@ pub struct Connections {
     pub remotes: Vec<Access>,
     /// Whether this process may write.
     pub leadership: Leadership,
-    /// Opens when there is a complete list of everything here, and of every remote one, or a reason why not. A missing right
-    /// keeps it closed, and is named.
+    /// Ready when there is a complete list of everything local and of each remote, or a reason why there is none. A missing right keeps it
+    /// pending, and is named.
     pub gate: Gate,
 }
 
@@ -68,13 +68,13 @@ pub struct Connections {
 pub struct Mirror {
     config: Arc<Config>,
     local: Client,
-    remotes: Vec<Remote>,
+    remotes: Vec<RemoteWatches>,
     namespaces: Vec<Local>,
     reconciler: Arc<Reconciler>,
     leadership: Leadership,
     gate: Gate,
     health: Health,
-    /// Rights to write that are missing here.
+    /// Missing rights to write in the local cluster.
     missing_rights: Mutex<Vec<String>>,
 }
 
@@ -86,7 +86,7 @@ struct Local {
 }
 
 impl Mirror {
-    /// A mirror that does nothing yet.
+    /// A mirror that is not running yet.
     ///
     /// # Errors
     /// Everything that is wrong with the configuration.
@@ -105,8 +105,8 @@ impl Mirror {
         };
         let namespaces = world.namespaces().map(local).collect();
         let remotes = connections.remotes.into_iter().enumerate();
-        let remotes: Vec<Remote> =
-            remotes.map(|(number, access)| Remote::new(number, &config.remotes[number], access)).collect();
+        let remotes: Vec<RemoteWatches> =
+            remotes.map(|(number, access)| RemoteWatches::new(number, &config.remotes[number], access)).collect();
         let apply = Apply::new(connections.local.clone(), connections.leadership.clone());
         let reconciler =
             Reconciler { world: Mutex::new(world), queue: Queue::default(), apply, barred: Mutex::default() };
@@ -123,12 +123,12 @@ impl Mirror {
         })
     }
 
-    /// How it is, for those who ask while it runs.
+    /// The health of the mirror.
     pub fn health(&self) -> Health {
         self.health.clone()
     }
 
-    /// Mirrors until the drain begins; returns when what was begun is written, which takes some seconds at most.
+    /// Mirrors until the drain begins, and finishes the work in progress, which takes some seconds at most.
     pub async fn run(self, drain: DrainWatch) {
         let mut workers = JoinSet::new();
         for _ in 0..self.config.workers {
@@ -141,7 +141,7 @@ impl Mirror {
             let leading = self.lead(self.leadership.clone());
             let asking = self.ask_for_rights();
             let hinting = self.hint();
-            // In this order: when the drain begins the workers end too, and that is no fault.
+            // Biased, because the workers end as well when the drain begins, which is no error.
             tokio::select! {
                 biased;
                 () = drain.wait() => {}
@@ -157,11 +157,11 @@ impl Mirror {
             }
         }
         let ended = async { while workers.join_next().await.is_some() {} };
-        // What is cut is as safe as what a crash cuts.
-        let _ = tokio::time::timeout(FINISH, ended).await;
+        // Work that is cut off here leaves a state from which the next process recovers, as after a crash.
+        let _ = tokio::time::timeout(FINISH_TIMEOUT, ended).await;
     }
 
-    /// What it would do, without doing it: waits until everything is listed or has failed, at most so long.
+    /// What it would do, without doing it. Waits until everything is listed or has failed, at most this long.
     pub async fn plan(self, patience: Duration) -> Report {
         let deadline = tokio::time::Instant::now() + patience;
         let known = async {
@@ -218,7 +218,7 @@ impl Mirror {
         }
     }
 
-    /// Looks at everything again whenever this process begins to lead.
+    /// Reconciles all names whenever this process begins to lead.
     async fn lead(&self, mut leadership: Leadership) -> Infallible {
         loop {
             leadership.changed().await;
@@ -234,7 +234,7 @@ impl Mirror {
     }
 
     async fn tick(&self, drain: &DrainWatch) -> Infallible {
-        let mut ticks = interval(TICK);
+        let mut ticks = interval(CHECK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut compared = Instant::now();
         loop {
@@ -253,7 +253,7 @@ impl Mirror {
         }
     }
 
-    /// What follows from the passing of time: who is away for too long, what need not be held back any more.
+    /// The periodic checks: which remotes have been unavailable for too long, and which deletions are no longer held back.
     fn look_at_time(&self) {
         let now = Instant::now();
         let mut world = self.reconciler.world.lock();
@@ -267,7 +267,7 @@ impl Mirror {
         self.reconciler.queue.add(dirty, now);
     }
 
-    /// Tells about Services that cannot have a name here.
+    /// Reports Services that cannot have a local name.
     async fn tell_nameless(&self) {
         if !self.reconciler.apply.leads() {
             return;
@@ -287,7 +287,7 @@ impl Mirror {
         }
     }
 
-    /// Of what there is no complete list yet, nor a reason why.
+    /// What has neither a complete list yet nor an error.
     fn unknown(&self) -> Vec<String> {
         let mut unknown = Vec::new();
         for local in &self.namespaces {
@@ -308,7 +308,7 @@ impl Mirror {
         unknown
     }
 
-    /// What is wrong here, whether anything was known before or not.
+    /// The problems in the local cluster.
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         for local in &self.namespaces {
@@ -323,7 +323,7 @@ impl Mirror {
         problems
     }
 
-    /// Opens the gate, or says what is missing.
+    /// Sets the gate to ready, or to what is missing.
     fn report_readiness(&self) {
         let mut missing = self.unknown();
         for local in &self.namespaces {
@@ -341,7 +341,7 @@ impl Mirror {
         if missing.is_empty() { self.gate.set_ready() } else { self.gate.set_not_ready(missing.join("; ")) }
     }
 
-    /// Why what is to be written here cannot be.
+    /// Why mirrors cannot be written to the local cluster.
     fn cannot_write(&self) -> Vec<String> {
         let mut why: BTreeSet<String> = self.missing_rights.lock().iter().cloned().collect();
         if self.reconciler.apply.leads() {
@@ -350,14 +350,14 @@ impl Mirror {
         why.into_iter().collect()
     }
 
-    /// Asks for the rights to write, so that what is missing is told before it is needed.
+    /// Checks the rights to write, so that missing ones are reported before they are needed.
     async fn ask_for_rights(&self) -> Infallible {
         loop {
             let mut missing = Vec::new();
             for local in &self.namespaces {
                 missing.extend(self.reconciler.apply.missing_rights(&local.namespace).await);
             }
-            let pause = if missing.is_empty() { RIGHTS } else { RIGHTS_MISSING };
+            let pause = if missing.is_empty() { RIGHTS_INTERVAL } else { MISSING_RIGHTS_INTERVAL };
             let news = {
                 let mut known = self.missing_rights.lock();
                 let news: Vec<String> = missing.iter().filter(|one| !known.contains(one)).cloned().collect();
@@ -371,7 +371,7 @@ impl Mirror {
         }
     }
 
-    /// How everything is, for those who ask.
+    /// The report of the mirror's state.
     fn state(&self) -> serde_json::Value {
         let world = self.reconciler.world.lock();
         let remotes: serde_json::Map<String, serde_json::Value> = self

@@ -1,22 +1,22 @@
-//! What becomes of a remote's mirrors while it is away. Pure: how long it has been away goes in.
+//! What happens to a remote's mirrors while it is unavailable. Pure: the time that it has been unavailable is an argument.
 
 use std::time::Duration;
 
 use crate::config::Stale;
 
-/// What the mirrors of a remote are to be now.
+/// The verdict on a remote's mirrors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// As the remote last said.
+    /// They stay as last known.
     #[default]
     AsKnown,
-    /// As the remote last said, but with no endpoint ready.
+    /// They stay as last known, but without a ready endpoint.
     NotReady,
-    /// Gone.
+    /// They are deleted.
     Gone,
 }
 
-/// Judges a remote that has been away this long; none: it is there.
+/// The verdict on a remote that has been unavailable for this time; `None`: it is available.
 pub(crate) fn judge(policy: Stale, lost_after: Duration, away: Option<Duration>) -> Verdict {
     let Some(away) = away else { return Verdict::AsKnown };
     match policy {

@@ -1,7 +1,7 @@
-//! Everything that is known, there and here, and what follows from it for one local name.
+//! The known state of the remotes and of the local cluster, and what follows from it for one local name.
 //!
-//! Pure but for the `now` it is given. Whoever folds an event in gets the local names that it may have changed something
-//! for; whoever works on a name asks for its [`Input`], which is made from what is known at that moment.
+//! Pure: `now` is an argument. Folding an event into it returns the local names that may be affected. Reconciling a name begins with its
+//! [`Input`], which is computed from the state at that moment.
 
 mod fold;
 mod input;
@@ -25,42 +25,42 @@ use crate::{
     names::{NameError, local_name},
 };
 
-/// Local names that something may have changed for.
+/// Local names that may be affected by a change.
 pub(crate) type Dirty = BTreeSet<ServiceKey>;
 
-/// Everything that is known.
+/// The known state.
 #[derive(Debug)]
 pub(crate) struct World {
     pub(super) config: Arc<Config>,
     pub(super) remotes: Vec<RemoteState>,
     /// By local name.
     live: HashMap<ServiceKey, Live>,
-    /// Which Service a local slice names.
+    /// The Service that each local slice names.
     homes: HashMap<ObjectKey, ServiceKey>,
-    /// Local namespaces, and whether their Services and slices are completely known.
+    /// The local namespaces, and whether their Services and slices have been listed.
     listed: BTreeMap<Arc<str>, Listed>,
-    /// Who wants each local name.
+    /// The claims to each local name.
     claims: HashMap<ServiceKey, BTreeSet<Claim>>,
-    /// Remote Services that cannot have a name here.
+    /// Remote Services that cannot have a local name.
     nameless: BTreeMap<(usize, ServiceKey), NameError>,
-    /// The UIDs of the Services that this process made or adopted.
+    /// The UIDs of the Services that this process has created or adopted.
     written: HashMap<ServiceKey, String>,
     /// Mirrors that may be deleted.
     permits: BTreeSet<ServiceKey>,
-    /// Mirrors that would be deleted, were they not too many, and since when.
+    /// Mirrors whose deletion is held back because there are too many, and since when.
     held: BTreeMap<ServiceKey, Instant>,
-    /// There may be something new to judge.
+    /// Whether missing Services have to be judged again.
     judge_due: bool,
 }
 
-/// What is completely known of one local namespace.
+/// Which objects of a local namespace have been listed.
 #[derive(Clone, Copy, Debug, Default)]
 struct Listed {
     services: bool,
     slices: bool,
 }
 
-/// Who wants a local name.
+/// A claim to a local name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Claim {
     /// A Service of one remote, by its number.
@@ -71,26 +71,26 @@ enum Claim {
 
 /// How a local object became known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum How {
-    /// A watch told it, perhaps later than the answer to a write did.
+pub(crate) enum Observation {
+    /// From a watch, which may be older than the answer to a write.
     Told,
-    /// It was looked at: that is how it is, whatever was known before.
+    /// From a read, which replaces whatever was known before.
     Seen,
-    /// The API server answered a write with it; this is the digest of what was asked for.
+    /// From the answer to a write; this is the digest of the desired state.
     Answered(u64),
 }
 
-/// Whose a local name is.
+/// The owner of a local name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Whose {
-    /// A remote's, by its number.
+pub(crate) enum NameOwner {
+    /// A remote, by its number.
     Remote(usize),
-    /// The global Services'.
+    /// The global Services.
     Global,
 }
 
 impl World {
-    /// Nothing is known yet.
+    /// The state before any list.
     pub(crate) fn new(config: Arc<Config>) -> Self {
         let remotes = config.remotes.iter().map(RemoteState::new).collect();
         let global = config.global.iter().map(|global| &global.namespace);
@@ -116,22 +116,22 @@ impl World {
         self.listed.keys()
     }
 
-    /// Every local name that somebody wants, or that is taken.
+    /// Every local name that is claimed or taken.
     pub(crate) fn names(&self) -> Dirty {
         self.claims.keys().chain(self.live.keys()).cloned().collect()
     }
 
-    /// The remote Services without a name here, and why.
+    /// The remote Services without a local name, and why.
     pub(crate) fn nameless(&self) -> impl Iterator<Item = (&Remote, &ServiceKey, &NameError)> {
         self.nameless.iter().map(|((remote, service), problem)| (&self.config.remotes[*remote], service, problem))
     }
 
-    /// What there is here.
+    /// The local objects by name.
     pub(crate) fn live(&self) -> impl Iterator<Item = (&ServiceKey, &Live)> {
         self.live.iter()
     }
 
-    /// The names of the slices here that name a Service.
+    /// The names of the local slices that name a Service.
     pub(crate) fn slices_of(&self, key: &ServiceKey) -> Vec<String> {
         self.live.get(key).map_or_else(Vec::new, |live| live.slices.keys().cloned().collect())
     }
@@ -141,22 +141,22 @@ impl World {
         self.held.len()
     }
 
-    /// The owner that looks at a local name.
-    pub(crate) fn owner(&self, whose: Whose) -> Owner<'_> {
+    /// The owner as which a local name is examined.
+    pub(crate) fn owner(&self, whose: NameOwner) -> Owner<'_> {
         match whose {
-            Whose::Remote(number) => {
+            NameOwner::Remote(number) => {
                 let config = &self.config.remotes[number];
                 Owner { prefix: &config.prefix, remote: Some((config, self.remotes[number].identity.uid())) }
             }
-            Whose::Global => {
-                // Without global Services nobody asks in their name.
+            NameOwner::Global => {
+                // Without global Services this is never used.
                 let prefix = self.config.global.as_ref().map_or("", |global| global.prefix.as_str());
                 Owner { prefix, remote: None }
             }
         }
     }
 
-    /// The names that a remote Service wants here.
+    /// The local names that a remote Service claims.
     fn wants(&self, remote: usize, origin: &Origin) -> (Vec<(ServiceKey, Claim)>, Option<NameError>) {
         if origin.is_mirror() {
             return (Vec::new(), None);
@@ -184,13 +184,13 @@ impl World {
         (wants, problem)
     }
 
-    /// The names that a remote Service has here, if it is known.
+    /// The local names of a remote Service, if it is known.
     fn locals(&self, remote: usize, service: &ServiceKey) -> Vec<ServiceKey> {
         let Some(origin) = self.remotes[remote].index.service(service) else { return Vec::new() };
         self.wants(remote, origin).0.into_iter().map(|(local, _claim)| local).collect()
     }
 
-    /// Whether everything about a local namespace is known.
+    /// Whether a local namespace has been listed completely.
     fn knows_local(&self, namespace: &str) -> bool {
         self.listed.get(namespace).is_some_and(|listed| listed.services && listed.slices)
     }

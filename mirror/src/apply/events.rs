@@ -1,4 +1,4 @@
-//! Telling people about mirrors that are not made: a log line, a metric and an event of the local Service, once an hour.
+//! Reports mirrors that are refused: by a log line, a metric and an event of the local Service, at most once an hour.
 
 use std::time::{Duration, Instant};
 
@@ -14,17 +14,17 @@ use kube::{Api, api::PostParams};
 use super::{Apply, count};
 use crate::{live::digest, metrics as names};
 
-/// Who tells.
-const REPORTER: &str = "fanfare-mirror";
-/// The API server forgets events after an hour. So long the same is not told again.
-const AGAIN: Duration = Duration::from_secs(3600);
-/// Most things remembered as told. Beyond it some are told again early.
-const MOST: usize = 10_000;
-/// Most of a note: the API server refuses longer ones.
-const LONGEST: usize = 1000;
+/// The reporting component of events.
+const REPORTING_COMPONENT: &str = "fanfare-mirror";
+/// How long the same is not reported again. The API server keeps events for an hour.
+const REPEAT_INTERVAL: Duration = Duration::from_secs(3600);
+/// The most reports that are remembered. With more of them, some are repeated early.
+const MAX_REMEMBERED: usize = 10_000;
+/// The longest note: the API server refuses longer ones.
+const MAX_NOTE_LENGTH: usize = 1000;
 
 impl Apply {
-    /// Tells about a local Service, which need not be there. That it cannot be told stops nothing.
+    /// Reports about a local Service, which need not exist. A failure to do so is logged and has no other effect.
     pub(crate) async fn tell(&self, service: &ServiceKey, uid: Option<&str>, reason: &'static str, note: &str) {
         let told = digest(&(service.namespace.as_ref(), service.name.as_ref(), reason, note));
         if !self.is_news(told, Instant::now()) {
@@ -34,7 +34,7 @@ impl Apply {
         tracing::warn!(%service, reason, "{note}");
         let event = event(service, uid, reason, note, told);
         let api: Api<Event> = self.api(&service.namespace);
-        let limit = super::LIMIT;
+        let limit = super::CALL_TIMEOUT;
         let params = PostParams::default();
         let written = self.leadership.write(limit, async |_claim| api.create(&params, &event).await).await;
         count("events", "create", &written);
@@ -47,13 +47,13 @@ impl Apply {
 
     fn is_news(&self, what: u64, now: Instant) -> bool {
         let mut told = self.told.lock();
-        if told.get(&what).is_some_and(|at| now.duration_since(*at) < AGAIN) {
+        if told.get(&what).is_some_and(|at| now.duration_since(*at) < REPEAT_INTERVAL) {
             return false;
         }
-        if told.len() >= MOST {
-            told.retain(|_what, at| now.duration_since(*at) < AGAIN);
+        if told.len() >= MAX_REMEMBERED {
+            told.retain(|_what, at| now.duration_since(*at) < REPEAT_INTERVAL);
         }
-        if told.len() >= MOST {
+        if told.len() >= MAX_REMEMBERED {
             told.clear();
         }
         told.insert(what, now);
@@ -61,12 +61,12 @@ impl Apply {
     }
 }
 
-/// An event whose name follows from what it says: the same told again, by whatever process, is refused as a duplicate.
+/// An event whose name is derived from its content, so that the API server refuses a repetition by any process as a duplicate.
 fn event(service: &ServiceKey, uid: Option<&str>, reason: &str, note: &str, digest: u64) -> Event {
     let now = Time(Timestamp::now());
     let mut note = note.to_owned();
-    if note.len() > LONGEST {
-        let end = (0..=LONGEST).rev().find(|end| note.is_char_boundary(*end)).unwrap_or(0);
+    if note.len() > MAX_NOTE_LENGTH {
+        let end = (0..=MAX_NOTE_LENGTH).rev().find(|end| note.is_char_boundary(*end)).unwrap_or(0);
         note.truncate(end);
     }
     Event {
@@ -86,9 +86,9 @@ fn event(service: &ServiceKey, uid: Option<&str>, reason: &str, note: &str, dige
         type_: Some("Warning".into()),
         reason: Some(reason.to_owned()),
         message: Some(note),
-        source: Some(EventSource { component: Some(REPORTER.into()), host: None }),
-        reporting_component: Some(REPORTER.into()),
-        reporting_instance: Some(REPORTER.into()),
+        source: Some(EventSource { component: Some(REPORTING_COMPONENT.into()), host: None }),
+        reporting_component: Some(REPORTING_COMPONENT.into()),
+        reporting_instance: Some(REPORTING_COMPONENT.into()),
         first_timestamp: Some(now.clone()),
         last_timestamp: Some(now),
         count: Some(1),

@@ -1,5 +1,5 @@
-//! Which rights there are: those that are missing are told before they are needed, and where the API server answers 403 it
-//! is known whether a right is missing or an admission plugin forbids this one object.
+//! The rights of this process: missing ones are reported before they are needed, and where the API server answers 403, a missing
+//! right is told from an admission plugin that forbids this one object.
 
 use std::{
     collections::HashMap,
@@ -11,32 +11,32 @@ use kube::{Api, api::PostParams, core::Status};
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
-use super::{Apply, LIMIT};
+use super::{Apply, CALL_TIMEOUT};
 
-/// For so long an answer is good: what waits for a right tries again and again.
-const AGE: Duration = Duration::from_secs(5);
+/// How long an answer is reused: what waits for a right asks often.
+const ANSWER_VALIDITY: Duration = Duration::from_secs(5);
 
 /// A kind of objects (with its subresource), a verb and a namespace.
 pub(super) type Right<'a> = (&'static str, &'static str, &'a str);
 
-/// What the API server said about rights lately: whether there is one, and when it said so.
+/// The API server's recent answers: whether this process has a right, and when that was asked.
 #[derive(Debug, Default)]
 pub(super) struct Rights(Mutex<HashMap<Asked, (bool, Instant)>>);
 
-/// As [`Right`], to keep.
+/// An owned [`Right`].
 type Asked = (&'static str, &'static str, String);
 
 /// The groups of the kinds that are written; all others are in the core group.
 const GROUPS: [(&str, &str); 1] = [("endpointslices", "discovery.k8s.io")];
-/// Without these, nothing is mirrored.
-const NEEDED: [(&str, [&str; 3]); 2] =
+/// The rights without which nothing is mirrored.
+const REQUIRED_RIGHTS: [(&str, [&str; 3]); 2] =
     [("services", ["create", "update", "delete"]), ("endpointslices", ["create", "update", "delete"])];
 
 impl Apply {
-    /// The rights that are missing in a namespace. One of which nothing is known is not.
+    /// The rights that are missing in a namespace. A right of which nothing is known does not count as missing.
     pub(crate) async fn missing_rights(&self, namespace: &str) -> Vec<String> {
         let mut missing = Vec::new();
-        for (kind, verbs) in NEEDED {
+        for (kind, verbs) in REQUIRED_RIGHTS {
             for verb in verbs {
                 if self.has((kind, verb, namespace)).await == Some(false) {
                     missing.push(lacks((kind, verb, namespace)));
@@ -46,12 +46,12 @@ impl Apply {
         missing
     }
 
-    /// Whether this process has a right; nothing where it may not even ask, or gets no answer.
+    /// Whether this process has a right; `None` where it may not ask, or gets no answer.
     pub(super) async fn has(&self, (kind, verb, namespace): Right<'_>) -> Option<bool> {
         let key = (kind, verb, namespace.to_owned());
         let known = self.rights.0.lock().get(&key).copied();
         if let Some((has, at)) = known
-            && at.elapsed() < AGE
+            && at.elapsed() < ANSWER_VALIDITY
         {
             return Some(has);
         }
@@ -71,26 +71,26 @@ impl Apply {
         };
         let question = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
         let api: Api<SelfSubjectAccessReview> = Api::all(self.client.clone());
-        let answer = timeout(LIMIT, api.create(&PostParams::default(), &question)).await.ok()?.ok()?;
+        let answer = timeout(CALL_TIMEOUT, api.create(&PostParams::default(), &question)).await.ok()?.ok()?;
         let has = answer.status?.allowed;
         self.rights.0.lock().insert(key, (has, Instant::now()));
         Some(has)
     }
 }
 
-/// What to tell about a right that is missing.
+/// The text about a missing right.
 pub(super) fn lacks((kind, verb, namespace): Right<'_>) -> String {
     format!(
         "RBAC: the verb \"{verb}\" on {kind} is missing in namespace {namespace}: add it to the Role of the service account"
     )
 }
 
-/// Whether it is the namespace that is not there, and not what is asked for in it.
+/// Whether the namespace is missing, and not the object.
 pub(super) fn lacks_namespace(status: &Status) -> bool {
     status.details.as_ref().is_some_and(|details| details.kind == "namespaces")
 }
 
-/// Whether the namespace is on its way out and takes nothing any more.
+/// Whether the namespace is being deleted and accepts no new objects.
 pub(super) fn ends_namespace(status: &Status) -> bool {
     let mut causes = status.details.iter().flat_map(|details| &details.causes);
     causes.any(|cause| cause.reason == "NamespaceTerminating")

@@ -1,13 +1,13 @@
-//! What is wrong with a configuration: all of it at once, each problem with its place.
+//! Checks a configuration: returns all problems at once, each with its field.
 
 use std::{collections::HashSet, fmt};
 
 use super::{Config, Remote, Stale};
 use crate::names::check_prefix;
 
-/// Most zones that one endpoint may be hinted for (`EndpointSlice.endpoints[].hints.forZones`).
+/// The most zones that one endpoint may have hints for (`EndpointSlice.endpoints[].hints.forZones`).
 const MAX_HINTS: usize = 8;
-/// Most mirrors worked on at the same time.
+/// The most mirrors that are reconciled at the same time.
 const MAX_WORKERS: usize = 64;
 
 /// One thing that is wrong.
@@ -123,7 +123,7 @@ impl Remote {
     }
 }
 
-/// RFC 1123, section 2.1: what a namespace may be called.
+/// Whether it can be the name of a namespace (RFC 1123, section 2.1).
 fn is_dns_label(text: &str) -> bool {
     let inner = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
     (1..=63).contains(&text.len())
@@ -132,7 +132,7 @@ fn is_dns_label(text: &str) -> bool {
         && !text.ends_with('-')
 }
 
-/// What the value of a Kubernetes label may be, and not empty.
+/// Whether it can be the value of a Kubernetes label, and is not empty.
 pub(crate) fn is_label_value(text: &str) -> bool {
     let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
     let inner = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');

@@ -1,4 +1,4 @@
-//! The choices a configuration makes, and how people write them.
+//! The policies of a configuration, and how they are written.
 
 use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
@@ -6,13 +6,13 @@ use serde::Serialize;
 
 use crate::marks;
 
-/// What becomes of a remote's mirrors while it is away.
+/// What happens to a remote's mirrors while it is unavailable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Stale {
     /// They stay as they were.
     #[default]
     Keep,
-    /// They stay for this long, then they are deleted.
+    /// They stay for this time, then they are deleted.
     Ttl(Duration),
     /// They stay, and their endpoints count as not ready.
     NotReady,
@@ -20,59 +20,59 @@ pub enum Stale {
     Delete,
 }
 
-/// How many deletions may be inferred from one complete list. More are held back. Deletions that a watch tells are never
-/// held back.
+/// How many deletions may be inferred from one complete list. More are held back. Deletions that a watch has reported are never held
+/// back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MaxDelete {
-    /// Held back are more than `count` at once that are also more than `percent` of the remote's mirrors.
+    /// Deletions are held back if there are more than `count` at once and more than `percent` of the remote's mirrors.
     Share {
         /// A number of mirrors.
         count: usize,
         /// A share of the remote's mirrors, 0 to 100.
         percent: u8,
     },
-    /// Held back are more than this many at once.
+    /// Deletions are held back if there are more than this many at once.
     Count(usize),
     /// Nothing is held back.
     Unlimited,
 }
 
-/// What becomes of Services of type ExternalName.
+/// What happens to Services of type ExternalName.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ExternalNames {
     /// They are refused, with an event.
     #[default]
     Refuse,
-    /// The mirror is the same alias. It is resolved here, where the name may mean something else.
+    /// The mirror is the same alias. It is resolved in the local cluster, where the name may mean something else.
     Copy,
 }
 
-/// Which labels or annotations are copied, by key. `*` at the end of a pattern stands for anything. The keys of Kubernetes
-/// itself (`*.kubernetes.io/`, `*.k8s.io/`) and of mirrors are never copied: they make controllers here act. Those by which
-/// deployment tools know their own (`argocd.argoproj.io/instance`) are copied only where a pattern says more than `*`.
+/// Which labels or annotations are copied, by key. `*` at the end of a pattern stands for anything. The keys of Kubernetes itself
+/// (`*.kubernetes.io/`, `*.k8s.io/`) and of mirrors are never copied, because local controllers act on them. Those by which
+/// deployment tools recognise their objects (`argocd.argoproj.io/instance`) are copied only by a pattern other than `*`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Propagation {
     /// What is copied.
     pub include: Vec<String>,
-    /// What of that is not.
+    /// What is excluded from that.
     pub exclude: Vec<String>,
 }
 
-/// What becomes of the endpoints' zones.
+/// What happens to the endpoints' zones.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Zones {
-    /// They are the same here.
+    /// They are copied.
     #[default]
     Keep,
-    /// They mean nothing here.
+    /// They are dropped.
     Drop,
-    /// They have other names here; a zone without one is dropped.
+    /// They are renamed; a zone without a local name is dropped.
     Map(BTreeMap<String, String>),
 }
 
-/// A text that is none of the choices.
+/// A text that names no policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is none of {choices}")]
 pub struct PolicyError {
@@ -156,7 +156,7 @@ impl Propagation {
         Self { include: Vec::new(), exclude: Vec::new() }
     }
 
-    /// Those of a map that are copied.
+    /// The entries of a map that are copied.
     pub fn pick<'a>(&self, from: &'a BTreeMap<String, String>) -> impl Iterator<Item = (&'a String, &'a String)> {
         from.iter().filter(|(key, _value)| self.copies(key))
     }

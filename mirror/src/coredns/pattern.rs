@@ -1,21 +1,21 @@
-//! How namespace and service are read back from a local name, as a regular expression does it.
+//! Regular expressions that read namespace and service from a local name.
 
 use std::fmt::Write as _;
 
 use crate::names::{Part, Template};
 
-/// What a name tells.
+/// Whether namespace and service can be read from a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Inverse {
-    /// Namespace and service, of nearly all names.
+    /// Both can be, from nearly all names.
     Unique(Unique),
-    /// Both are in it, but where the one ends and the other begins does not show.
+    /// The name has both, but without a recognisable separator.
     Ambiguous,
-    /// The namespace is not in it.
+    /// The name does not have the namespace.
     None,
 }
 
-/// A name that has namespace and service once each, with something between them that names do not have.
+/// A name that has namespace and service once each, with a separator that rarely occurs within them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Unique {
     before: String,
@@ -24,11 +24,11 @@ pub(super) struct Unique {
     pub(super) service_first: bool,
 }
 
-/// What two labels of DNS rarely have within them: a `-` alone is in every other one.
-const TELLING: usize = 2;
+/// The shortest separator that DNS labels rarely contain, in characters: many contain a single `-`.
+const MIN_SEPARATOR: usize = 2;
 
 impl Inverse {
-    /// That of a template's names with this prefix.
+    /// The inverse of a template's names with this prefix.
     pub(super) fn of(template: &Template, prefix: &str) -> Self {
         let mut texts = vec![String::new()];
         let mut places = Vec::new();
@@ -49,7 +49,7 @@ impl Inverse {
             _ => return Self::None,
         };
         match <[String; 3]>::try_from(texts) {
-            Ok([before, between, after]) if between.len() >= TELLING => {
+            Ok([before, between, after]) if between.len() >= MIN_SEPARATOR => {
                 Self::Unique(Unique { before, between, after, service_first })
             }
             _ => Self::Ambiguous,
@@ -58,12 +58,12 @@ impl Inverse {
 }
 
 impl Unique {
-    /// The regular expression, with a group each for what comes first and what comes second.
+    /// The regular expression, with a group each for the first and the second part.
     pub(super) fn pattern(&self) -> String {
         format!("{}([^.]+){}([^.]+){}", literal(&self.before), literal(&self.between), literal(&self.after))
     }
 
-    /// Namespace and service, as that expression finds them: it takes as much as it can for the first group.
+    /// Namespace and service as the expression finds them, which is greedy for the first group.
     pub(super) fn invert<'a>(&self, name: &'a str) -> Option<(&'a str, &'a str)> {
         let middle = name.strip_prefix(&self.before)?.strip_suffix(&self.after)?;
         let (first, second) = middle.rsplit_once(&self.between)?;
@@ -71,7 +71,7 @@ impl Unique {
     }
 }
 
-/// A regular expression for this text of labels: only its dots mean something else there.
+/// A regular expression for a text of DNS labels: only its dots must be escaped.
 pub(super) fn literal(text: &str) -> String {
     text.replace('.', r"\.")
 }

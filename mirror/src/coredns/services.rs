@@ -1,4 +1,4 @@
-//! Which Services of a remote cluster are mirrored, asked once.
+//! Lists the Services of a remote cluster that are mirrored.
 
 use controlplane::watch::{Scope, WatchKey};
 use k8s_openapi::api::core::v1::Service;
@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Objects in one page of a list.
-const PAGE: u32 = 500;
+const PAGE_SIZE: u32 = 500;
 
 /// A Service that is mirrored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub async fn services(client: &Client, remote: &Remote) -> Result<Vec<Found>, ku
     let mut found = Vec::new();
     for scope in scopes {
         let api = WatchKey::new("services", "", scope, remote.selector.clone()).api::<Service>(client.clone());
-        let mut params = ListParams::default().labels(&remote.selector).limit(PAGE);
+        let mut params = ListParams::default().labels(&remote.selector).limit(PAGE_SIZE);
         loop {
             let page = api.list(&params).await?;
             found.extend(page.items.into_iter().filter(|service| is_mirrored(service, remote)).map(told));

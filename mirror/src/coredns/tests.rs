@@ -1,7 +1,7 @@
 //! The stanza, letter by letter, and its patterns against the names of both schemes.
 
 use super::*;
-use crate::names::MAX;
+use crate::names::MAX_NAME;
 
 fn text(scheme: &str, services: &[(&str, &str)], form: Form) -> String {
     let services: Vec<_> = services.iter().map(|(namespace, name)| ((*namespace).into(), (*name).into())).collect();
@@ -30,7 +30,7 @@ fn reasons(scheme: &str, services: &[(&str, &str)]) -> Vec<(String, String)> {
 
 #[test]
 fn golden() {
-    let long = format!("web-{}", "n".repeat(MAX - 4));
+    let long = format!("web-{}", "n".repeat(MAX_NAME - 4));
     let stanza = text("v0.2", &[("shop", "web"), ("shop", &long)], Form::Server);
     assert_eq!(
         stanza,

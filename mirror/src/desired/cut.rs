@@ -1,6 +1,6 @@
-//! Which endpoint stands in which slice: a function of the endpoints alone.
+//! How endpoints are distributed over slices: a function of the endpoints alone.
 //!
-//! Rules: at most [`MOST`] endpoints in a slice. A slice has one address family and one set of ports. An endpoint that
+//! Rules: at most [`MAX_ENDPOINTS`] endpoints in a slice. A slice has one address family and one set of ports. An endpoint that
 //! comes or goes changes one slice, or splits or joins two, and leaves all others as they are: the endpoints of one port
 //! set are the leaves of a tree, by the bits of their addresses' hashes.
 
@@ -8,24 +8,24 @@ use std::collections::BTreeMap;
 
 use crate::index::{Address, AddressFamily, Attributes, PortFacts, Slice};
 
-/// Most endpoints in a slice. The API server's own controller makes them as big; consumers are used to it.
-pub(super) const MOST: usize = 100;
+/// The most endpoints in a slice, as with Kubernetes' own controller.
+pub(super) const MAX_ENDPOINTS: usize = 100;
 
-/// One slice to be.
+/// The content of one slice.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Set {
-    /// Its place among its Service's slices: stays the same while the set of ports does.
+    /// Its key among its Service's slices, which stays the same as long as the set of ports does.
     pub(super) place: String,
     pub(super) family: AddressFamily,
     pub(super) ports: Vec<PortFacts>,
-    /// In order of their addresses.
+    /// Ordered by address.
     pub(super) endpoints: Vec<(Address, Attributes)>,
 }
 
 type Endpoints = BTreeMap<Address, Attributes>;
 
-/// Merges a Service's slices and cuts them anew, with those of their ports that are wanted. An endpoint of which no port is
-/// wanted is left out; one of which nothing is said about ports is not.
+/// Merges a Service's slices and cuts them anew, with the wanted ports. An endpoint without a wanted port is left out, unless its
+/// slices say nothing about ports.
 pub(super) fn cut(slices: &[impl AsRef<Slice>], wanted: impl Fn(&PortFacts) -> bool) -> Vec<Set> {
     let mut sets = Vec::new();
     let mut ordinals: BTreeMap<AddressFamily, usize> = BTreeMap::new();
@@ -51,8 +51,8 @@ fn by_ports(
     slices: &[impl AsRef<Slice>],
     wanted: impl Fn(&PortFacts) -> bool,
 ) -> BTreeMap<(AddressFamily, Vec<PortFacts>), Endpoints> {
-    // What is said about each endpoint on each port. One that two slices have counts once, as the more useful of the two
-    // says: for a moment, while a controller moves it, it is in both.
+    // The attributes of each endpoint on each port. An endpoint in two slices, as for a moment while a controller moves it, counts
+    // once, with the more useful attributes.
     let mut said: BTreeMap<(AddressFamily, Address), BTreeMap<Option<PortFacts>, Attributes>> = BTreeMap::new();
     for slice in slices {
         let slice = slice.as_ref();
@@ -83,8 +83,7 @@ fn by_ports(
     groups
 }
 
-/// Ports that can stand in one slice have names of their own. Namesakes (a rollout that changes a port's number) are
-/// spread over several.
+/// Splits ports into sets with unique names, which a slice requires. There are namesakes during a rollout that changes a port's number.
 fn without_namesakes(ports: Vec<Option<PortFacts>>) -> Vec<Vec<PortFacts>> {
     let mut sets: Vec<Vec<PortFacts>> = Vec::new();
     for port in ports {
@@ -100,22 +99,22 @@ fn without_namesakes(ports: Vec<Option<PortFacts>>) -> Vec<Vec<PortFacts>> {
     sets
 }
 
-/// Hands out leaves of at most [`MOST`] endpoints, which are sorted by their hashes.
+/// Calls `leaf` for parts of at most [`MAX_ENDPOINTS`] endpoints. The endpoints are sorted by their hashes.
 fn split(
     endpoints: &[(u64, Address, Attributes)],
     depth: u32,
     place: String,
     leaf: &mut impl FnMut(String, &[(u64, Address, Attributes)]),
 ) {
-    if endpoints.len() <= MOST {
+    if endpoints.len() <= MAX_ENDPOINTS {
         if !endpoints.is_empty() {
             leaf(place, endpoints);
         }
         return;
     }
     if depth == u64::BITS {
-        // Equal hashes, which only somebody who wants them gets.
-        for (number, chunk) in endpoints.chunks(MOST).enumerate() {
+        // Equal hashes, which practically occur only on purpose.
+        for (number, chunk) in endpoints.chunks(MAX_ENDPOINTS).enumerate() {
             leaf(format!("{place}.{number}"), chunk);
         }
         return;
@@ -128,13 +127,13 @@ fn split(
     split(ones, depth + 1, format!("{place}{mark}1"), leaf);
 }
 
-/// Of the address alone, so that an endpoint whose conditions change stays where it is.
+/// The hash of the address alone, so that an endpoint whose conditions change stays in its slice.
 fn hash(address: &Address) -> u64 {
     let text = format!("{}/{}", address.ip, address.hostname.as_deref().unwrap_or_default());
     mix(text.as_bytes())
 }
 
-/// FNV-1a, and a last step that spreads it over all bits. Names depend on it: it must never change.
+/// FNV-1a with a final step that spreads it over all bits. The names of slices depend on it, so it must never change.
 pub(super) fn mix(bytes: &[u8]) -> u64 {
     let fnv = bytes
         .iter()

@@ -1,8 +1,8 @@
-//! Services of several remotes as one.
+//! Merges Services of several remotes into a global one.
 //!
-//! Rule: the ports are all there are; where two contradict each other, and in everything that can only be one way, the
-//! oldest Service wins (then the remote named first). The endpoints are all there are, each remote's in slices of its own,
-//! but none serves on a port that means something else in its own cluster.
+//! Rule: it has the ports of all sources; where two conflict, and in everything that has only one value, the oldest Service wins
+//! (then the remote configured first). It has the endpoints of all sources, each remote's in slices of its own, but no endpoint serves on
+//! a port that means something else in its own cluster.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,7 +24,7 @@ use crate::{
     stale::Verdict,
 };
 
-/// What one remote contributes.
+/// The Service of one remote.
 #[derive(Clone, Debug)]
 pub(crate) struct Source<'a, S> {
     pub(crate) peer: Peer<'a>,
@@ -33,30 +33,30 @@ pub(crate) struct Source<'a, S> {
     pub(crate) verdict: Verdict,
 }
 
-/// Two Services that cannot both have their way.
+/// A conflict between two sources.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Conflict {
-    /// The remote that has its way not.
+    /// The remote whose Service loses.
     pub(crate) remote: String,
-    /// About what.
-    pub(crate) about: About,
+    /// What the conflict is about.
+    pub(crate) about: ConflictKind,
 }
 
-/// What can be contradictory.
+/// What sources can conflict about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum About {
-    /// A port: described as the loser has it.
+pub(crate) enum ConflictKind {
+    /// A port, as the loser has it.
     Port(String),
-    /// What is spoken on a port that is the same otherwise: described as the loser has it.
+    /// The appProtocol of a port that is the same otherwise, as the loser has it.
     AppProtocol(String),
-    /// Headless, alias or with an address.
+    /// The type: headless, alias or with an address.
     Type,
     /// Session affinity.
     SessionAffinity,
 }
 
-/// The global Service of these sources, which opted in under one namespace and name. `there` is the Service as it is here;
-/// it stays so while some of its sources are not known, and its ports are those that the others have to fit.
+/// The global Service of these sources, which have the same namespace and name. `there` is the existing local Service: while some
+/// sources are unknown it stays as it is, and the other sources have to fit its ports.
 ///
 /// # Errors
 /// Why there is none.
@@ -71,7 +71,7 @@ pub(crate) fn merge<S: AsRef<Slice>>(
     sources.retain(|source| {
         let alias = matches!(source.origin.kind, Kind::ExternalName(_));
         if alias {
-            conflicts.push(Conflict { remote: source.peer.config.name.clone(), about: About::Type });
+            conflicts.push(Conflict { remote: source.peer.config.name.clone(), about: ConflictKind::Type });
         }
         !alias
     });
@@ -81,10 +81,10 @@ pub(crate) fn merge<S: AsRef<Slice>>(
     for source in &sources[1..] {
         let mut conflict = |about| conflicts.push(Conflict { remote: source.peer.config.name.clone(), about });
         if source.origin.kind != origin.kind {
-            conflict(About::Type);
+            conflict(ConflictKind::Type);
         }
         if source.origin.affinity != origin.affinity {
-            conflict(About::SessionAffinity);
+            conflict(ConflictKind::SessionAffinity);
         }
     }
     let kept = there.filter(|_| !untouched.is_empty()).and_then(|there| there.spec.clone()?.ports);
@@ -97,17 +97,17 @@ pub(crate) fn merge<S: AsRef<Slice>>(
     let names: Served = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten()).map(name_of).collect();
     let mut all = Vec::new();
     for (source, served) in sources.iter().zip(&served) {
-        // Whether they are those of a headless Service is for the global one to say.
+        // The global Service decides whether the slices are those of a headless Service.
         let like = Origin { kind: origin.kind.clone(), ..source.origin.clone() };
         let left_out: Served = source.origin.ports.iter().map(name_of).filter(|port| !served.contains(port)).collect();
-        // What is in the slices alone is nobody's business, unless another remote's Service gives it a meaning.
+        // A port that only the slices have does no harm, unless another remote's Service has one of that name.
         let wanted = |port: &PortFacts| {
             let port = (port.name.to_string(), port.protocol.to_string());
             served.contains(&port) || !(names.contains(&port) || left_out.contains(&port))
         };
         all.extend(slices::of(local, source.peer, &global.prefix, &like, &source.slices, wanted, source.verdict));
     }
-    // Hints count only where every endpoint has them.
+    // Consumers use hints only where every endpoint has them.
     let hinted = |slice: &EndpointSlice| slice.endpoints.iter().all(|endpoint| endpoint.hints.is_some());
     if !all.iter().all(hinted) {
         all.iter_mut().flat_map(|slice| &mut slice.endpoints).for_each(|endpoint| endpoint.hints = None);
@@ -115,11 +115,11 @@ pub(crate) fn merge<S: AsRef<Slice>>(
     Ok(Desired { service, slices: all, untouched, dimmed: Vec::new(), conflicts })
 }
 
-/// Ports by name and protocol, which is how slices go with Services.
+/// Ports by name and protocol, by which slices are matched with Services.
 type Served = BTreeSet<(String, String)>;
 
 enum Joined {
-    /// It is there. `agrees`: what is spoken on it is the same as well.
+    /// The port exists already. `agrees` says whether its appProtocol is the same.
     Known {
         agrees: bool,
     },
@@ -134,10 +134,10 @@ fn unite<S>(ports: &mut Vec<ServicePort>, source: &Source<'_, S>, conflicts: &mu
         let mut conflict = |about| conflicts.push(Conflict { remote: source.peer.config.name.clone(), about });
         match join(ports, port) {
             Joined::Known { agrees: true } => {}
-            Joined::Known { agrees: false } => conflict(About::AppProtocol(describe(port))),
+            Joined::Known { agrees: false } => conflict(ConflictKind::AppProtocol(describe(port))),
             Joined::New => ports.push(port.clone()),
             Joined::Contradicts => {
-                conflict(About::Port(describe(port)));
+                conflict(ConflictKind::Port(describe(port)));
                 continue;
             }
         }
@@ -150,7 +150,7 @@ fn name_of(port: &ServicePort) -> (String, String) {
     (port.name.clone().unwrap_or_default(), port.protocol.clone().unwrap_or_else(|| "TCP".into()))
 }
 
-/// How a port goes together with those that are there already.
+/// Whether a port can be added to those that exist already.
 fn join(ports: &[ServicePort], port: &ServicePort) -> Joined {
     let protocol = |port: &ServicePort| name_of(port).1;
     // Only a Service's single port may have no name.
@@ -188,7 +188,7 @@ fn describe(port: &ServicePort) -> String {
     }
 }
 
-impl About {
+impl ConflictKind {
     /// The reason of the condition, as the Multi-Cluster Services API calls it.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
@@ -203,18 +203,18 @@ impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let remote = &self.remote;
         match &self.about {
-            About::Port(port) => write!(
+            ConflictKind::Port(port) => write!(
                 f,
                 "port {port} of {remote} contradicts an older Service and is left out: its endpoints get no traffic for it"
             ),
-            About::AppProtocol(port) => {
+            ConflictKind::AppProtocol(port) => {
                 write!(f, "port {port} of {remote} has another appProtocol than an older Service, which has its way")
             }
-            About::Type => write!(
+            ConflictKind::Type => write!(
                 f,
                 "the Service of {remote} is of another type (headless, alias or with an address) than the oldest one"
             ),
-            About::SessionAffinity => {
+            ConflictKind::SessionAffinity => {
                 write!(f, "the Service of {remote} has another session affinity than the oldest one")
             }
         }

@@ -56,7 +56,7 @@ pub(super) fn object(
     }
 }
 
-/// The annotations that are copied, and which they are.
+/// The annotations that are copied, and the annotation that lists their keys.
 pub(super) fn copied_annotations(remote: &Remote, origin: &Origin) -> BTreeMap<String, String> {
     let mut copied: BTreeMap<String, String> =
         remote.annotations.pick(&origin.annotations).map(|(key, value)| (key.clone(), value.clone())).collect();
@@ -67,7 +67,7 @@ pub(super) fn copied_annotations(remote: &Remote, origin: &Origin) -> BTreeMap<S
     copied
 }
 
-/// Node ports, load balancers, external addresses and the selector mean something there, and nothing here.
+/// The spec without node ports, load balancers, external addresses and selector, which mean nothing in the local cluster.
 fn spec(remote: &Remote, origin: &Origin, ports: Vec<ServicePort>) -> ServiceSpec {
     let ports: Vec<ServicePort> = ports.into_iter().map(port).collect();
     let ports = (!ports.is_empty()).then_some(ports);
@@ -91,7 +91,7 @@ fn spec(remote: &Remote, origin: &Origin, ports: Vec<ServicePort>) -> ServiceSpe
         session_affinity_config: origin.affinity.map(|seconds| SessionAffinityConfig {
             client_ip: Some(ClientIPConfig { timeout_seconds: Some(seconds) }),
         }),
-        // None of the endpoints is on a node here: `Local` would drop everything.
+        // No endpoint is on a local node, so that `Local` would drop all traffic.
         internal_traffic_policy: Some("Cluster".into()),
         publish_not_ready_addresses: origin.publish_not_ready.then_some(true),
         traffic_distribution: origin.traffic_distribution.clone().filter(|_| remote.traffic_distribution),

@@ -79,7 +79,7 @@ fn annotations(peer: Peer<'_>, origin: &Origin) -> BTreeMap<String, String> {
     annotations
 }
 
-/// Without `nodeName` and `targetRef`: a node or pod of that name here is another one.
+/// An endpoint without `nodeName` and `targetRef`, because a local node or pod of that name is another one.
 fn endpoint(remote: &Remote, address: &Address, said: &Attributes, hinted: bool, verdict: Verdict) -> Endpoint {
     let lost = verdict == Verdict::NotReady;
     let zones = hints(remote, said).filter(|_| hinted);

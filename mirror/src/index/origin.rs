@@ -1,4 +1,4 @@
-//! What is kept of one remote Service: what its mirror is made of.
+//! The facts about one remote Service from which its mirror is made.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -35,7 +35,7 @@ pub(crate) struct Origin {
     pub(crate) families: Families,
 }
 
-/// What a Service is, for those who use it.
+/// How a Service is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// An address in front of its endpoints: ClusterIP, NodePort, LoadBalancer.
@@ -53,15 +53,15 @@ pub(crate) enum Families {
     Single(String),
     /// Both.
     Dual,
-    /// Nothing is said, as for an alias.
+    /// Not specified, as for an alias.
     Unknown,
 }
 
 /// The default of `spec.sessionAffinityConfig.clientIP.timeoutSeconds`: 3 hours.
-const AFFINITY: i32 = 10_800;
+const DEFAULT_AFFINITY_SECONDS: i32 = 10_800;
 
 impl Origin {
-    /// The facts of a Service; none where it has no name.
+    /// The facts about a Service; `None` where it has no name.
     pub(crate) fn read(service: Service) -> Option<Self> {
         let key = service_key(&ObjectKey::of(&service.metadata));
         if key.name.is_empty() {
@@ -83,11 +83,11 @@ impl Origin {
         };
         let affinity = (spec.session_affinity.as_deref() == Some("ClientIP")).then(|| {
             let config = spec.session_affinity_config.and_then(|config| config.client_ip);
-            config.and_then(|client_ip| client_ip.timeout_seconds).unwrap_or(AFFINITY)
+            config.and_then(|client_ip| client_ip.timeout_seconds).unwrap_or(DEFAULT_AFFINITY_SECONDS)
         });
         let ports = spec.ports.unwrap_or_default().into_iter().map(|port| ServicePort { node_port: None, ..port });
         let mut annotations = metadata.annotations.unwrap_or_default();
-        // It may be as big as the object, and is never copied.
+        // Such an annotation may be as large as the object, and is never copied.
         annotations.retain(|key, _value| !marks::is_reserved(key));
         Some(Self {
             key,
@@ -104,7 +104,7 @@ impl Origin {
         })
     }
 
-    /// Whether it is itself a mirror, which would be mirrored round and round.
+    /// Whether it is itself a mirror. Mirrors of mirrors could form a loop.
     pub(crate) fn is_mirror(&self) -> bool {
         self.labels.get(marks::MIRRORED).is_some_and(|value| value == marks::TRUE)
     }

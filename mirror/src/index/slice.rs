@@ -1,4 +1,4 @@
-//! What is kept of one remote EndpointSlice.
+//! The facts about one remote EndpointSlice.
 
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -17,15 +17,15 @@ pub(crate) struct Slice {
     pub(crate) service: ServiceKey,
     /// Its family.
     pub(crate) family: AddressFamily,
-    /// Its ports. None at all where nothing is said about ports.
+    /// Its ports; empty where the slice says nothing about ports.
     pub(crate) ports: Box<[PortFacts]>,
     /// Its endpoints.
     pub(crate) endpoints: Box<[(Address, Attributes)]>,
-    /// Endpoints that cannot be mirrored: the API server would refuse their addresses here.
+    /// The number of endpoints that cannot be mirrored, because the local API server would refuse their addresses.
     pub(crate) unusable: usize,
 }
 
-/// `EndpointSlice.addressType`. Names of domains (`FQDN`) have no defined meaning and are left out.
+/// `EndpointSlice.addressType`. `FQDN` has no defined meaning and is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum AddressFamily {
     /// `IPv4`.
@@ -41,13 +41,13 @@ pub(crate) struct PortFacts {
     pub(crate) name: Arc<str>,
     /// `TCP`, `UDP` or `SCTP`.
     pub(crate) protocol: Arc<str>,
-    /// Its number; none stands for all.
+    /// Its number; `None` stands for all ports.
     pub(crate) number: Option<i32>,
     /// `appProtocol`.
     pub(crate) app_protocol: Option<Arc<str>>,
 }
 
-/// Where an endpoint is, and what it is called there.
+/// The address and the host name of an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Address {
     /// Its address.
@@ -56,7 +56,7 @@ pub(crate) struct Address {
     pub(crate) hostname: Option<Arc<str>>,
 }
 
-/// What is said about an endpoint. The most useful comes first in order.
+/// The attributes of an endpoint, ordered from the most to the least useful.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Attributes {
     /// Not ready; absent counts as ready.
@@ -109,7 +109,7 @@ fn port(raw: &EndpointPort) -> PortFacts {
     }
 }
 
-/// An endpoint with an address that may stand in a slice here. No meaning is defined for its further addresses.
+/// An endpoint with an address that the API server accepts. Its further addresses have no defined meaning.
 fn endpoint(raw: &Endpoint, family: AddressFamily) -> Option<(Address, Attributes)> {
     let ip: IpAddr = raw.addresses.first()?.parse().ok()?;
     if !is_usable(ip, family) {
@@ -125,7 +125,7 @@ fn endpoint(raw: &Endpoint, family: AddressFamily) -> Option<(Address, Attribute
     Some((Address { ip, hostname: raw.hostname.as_deref().map(Arc::from) }, attributes))
 }
 
-/// What the API server takes as the address of an endpoint: nothing unspecified, loopback or link-local.
+/// Whether the API server accepts the address for an endpoint: it refuses unspecified, loopback and link-local ones.
 fn is_usable(ip: IpAddr, family: AddressFamily) -> bool {
     match (ip, family) {
         (IpAddr::V4(ip), AddressFamily::V4) => {
@@ -136,7 +136,7 @@ fn is_usable(ip: IpAddr, family: AddressFamily) -> bool {
             // The low four bits of a multicast address's second octet are its scope; 2 is the link (RFC 4291, 2.7).
             let link_local_multicast = ip.is_multicast() && ip.segments()[0] & 0xf == 2;
             let bad = ip.is_unspecified() || ip.is_loopback() || ip.is_unicast_link_local() || link_local_multicast;
-            // To the API server it is an IPv4 address.
+            // The API server takes a mapped address for an IPv4 address.
             !bad && Ipv6Addr::to_ipv4_mapped(&ip).is_none()
         }
         _ => false,

@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::HASH;
+use super::HASH_CHARACTERS;
 
 /// The alphabet of RFC 4648, section 7 (base32hex), in lower case: five bits a character.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
@@ -11,7 +11,7 @@ const ALPHABET: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
 pub(super) fn of(text: &str) -> String {
     let digest = Sha256::digest(text.as_bytes());
     let bits = digest.iter().take(8).fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
-    (0..HASH).map(|n| ALPHABET[(bits >> (59 - 5 * n) & 31) as usize] as char).collect()
+    (0..HASH_CHARACTERS).map(|n| ALPHABET[(bits >> (59 - 5 * n) & 31) as usize] as char).collect()
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! The text that a name is made from, with places for prefix, namespace and service.
+//! Templates for names, with placeholders for prefix, namespace and service.
 
 use std::{fmt, str::FromStr, sync::LazyLock};
 
-/// A scheme of one's own, such as `{prefix}-{namespace}--{service}`.
+/// A user's own scheme, such as `{prefix}-{namespace}--{service}`.
 ///
 /// It has `{service}`; without `{namespace}`, Services of the same name in two namespaces collide, and without `{prefix}`
 /// those of two remote clusters may.
@@ -30,12 +30,12 @@ pub enum TemplateError {
     /// Every mirror would have the same name.
     #[error("{0:?} is neither v0.2 nor v0.3, and no template either, because it has no {{service}}")]
     NoService(String),
-    /// A brace that does not belong to a placeholder that there is.
+    /// A brace that does not belong to a known placeholder.
     #[error("{template:?} has {found:?}: the placeholders are {{prefix}}, {{namespace}} and {{service}}")]
     Placeholder {
         /// The template.
         template: String,
-        /// What is not known.
+        /// The unknown part.
         found: String,
     },
     /// A character that no name can have.
@@ -70,7 +70,7 @@ impl Template {
         &self.parts
     }
 
-    /// The text with everything filled in. It may be no valid name.
+    /// The text with all placeholders replaced, which need not be a valid name.
     pub(crate) fn fill(&self, prefix: &str, namespace: &str, service: &str) -> String {
         let piece = |part: &Part| match part {
             Part::Text(text) => text.clone(),

@@ -125,10 +125,10 @@ proptest! {
         let name = local_name(&scheme, &prefix, &namespace, &service).expect("a name");
         prop_assert!(is_label(name.as_str()), "{}", name);
         let full = scheme.template().fill(&prefix, &namespace, &service);
-        prop_assert_eq!(name.is_hashed(), full.len() > MAX);
+        prop_assert_eq!(name.is_hashed(), full.len() > MAX_NAME);
         if name.is_hashed() {
             let (kept, hash) = name.as_str().rsplit_once('-').expect("a hashed name has two parts");
-            prop_assert!(full.starts_with(kept) && kept.len() <= KEPT && hash.len() == HASH, "{}", name);
+            prop_assert!(full.starts_with(kept) && kept.len() <= KEPT_CHARACTERS && hash.len() == HASH_CHARACTERS, "{}", name);
         } else {
             prop_assert_eq!(name.as_str(), full);
         }

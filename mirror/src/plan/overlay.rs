@@ -1,4 +1,4 @@
-//! A Service as it is to be, laid over the one that is there.
+//! Merges the desired state of a Service into the existing one.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::marks;
 
-/// Why the Service that is there cannot become the other one: what cannot be changed in place.
+/// Why the existing Service cannot be changed into the desired one: the field that is immutable.
 pub(super) fn cannot_become(live: &Service, desired: &Service) -> Option<&'static str> {
     let (Some(live), Some(desired)) = (&live.spec, &desired.spec) else { return None };
     let alias = |spec: &ServiceSpec| spec.type_.as_deref() == Some("ExternalName");
@@ -31,7 +31,7 @@ pub(super) fn cannot_become(live: &Service, desired: &Service) -> Option<&'stati
     }
 }
 
-/// The object to write: everything as it is to be, and what the API server or others gave it.
+/// The object to write: the desired state, and what the API server or others have added.
 pub(super) fn merge(desired: &Service, live: &Service) -> Service {
     let mut merged = desired.clone();
     let metadata = &mut merged.metadata;
@@ -40,7 +40,7 @@ pub(super) fn merge(desired: &Service, live: &Service) -> Service {
     metadata.finalizers.clone_from(&live.metadata.finalizers);
     metadata.owner_references.clone_from(&live.metadata.owner_references);
     let mut annotations = live.metadata.annotations.clone().unwrap_or_default();
-    // What was copied before and is not any more goes; what other controllers noted stays.
+    // Annotations that are no longer copied are removed; those of other controllers stay.
     let before: BTreeSet<String> =
         annotations.remove(marks::COPIED).iter().flat_map(|keys| keys.split(',')).map(str::to_owned).collect();
     annotations.retain(|key, _value| !before.contains(key));
@@ -60,7 +60,7 @@ pub(super) fn merge(desired: &Service, live: &Service) -> Service {
     merged
 }
 
-/// What the API server chose for the Service stays, as far as it fits.
+/// Keeps the values that the API server has allocated, as far as they fit.
 fn keep_allocated(spec: &mut ServiceSpec, there: &ServiceSpec) {
     if spec.type_.as_deref() == Some("ExternalName") {
         return;
@@ -80,18 +80,18 @@ fn keep_allocated(spec: &mut ServiceSpec, there: &ServiceSpec) {
     }
 }
 
-/// What differs, by the names of the fields.
+/// The names of the fields that differ.
 pub(super) fn differences(wanted: &Service, there: &Service) -> Vec<String> {
     let (wanted, there) = (normal(wanted), normal(there));
     let keys: BTreeSet<&String> = wanted.keys().chain(there.keys()).collect();
     keys.into_iter().filter(|key| wanted.get(*key) != there.get(*key)).cloned().collect()
 }
 
-/// The fields that matter, with what the API server takes where nothing is said.
+/// The relevant fields, with the API server's defaults.
 fn normal(service: &Service) -> Map<String, Value> {
     let mut fields = Map::new();
     let mut field = |name: &str, value: Result<Value, serde_json::Error>| {
-        // None of the types has anything that JSON could not have.
+        // All of these types can be written as JSON.
         fields.insert(name.to_owned(), value.unwrap_or_default());
     };
     let metadata = &service.metadata;
@@ -107,7 +107,7 @@ fn normal(service: &Service) -> Map<String, Value> {
     spec.type_.get_or_insert_with(|| "ClusterIP".into());
     spec.session_affinity.get_or_insert_with(|| "None".into());
     spec.publish_not_ready_addresses.get_or_insert(false);
-    // An empty list or map says as much as none.
+    // An empty list or map means the same as an absent one.
     spec.selector = spec.selector.filter(|selector| !selector.is_empty());
     spec.external_ips = spec.external_ips.filter(|list| !list.is_empty());
     spec.load_balancer_source_ranges = spec.load_balancer_source_ranges.filter(|list| !list.is_empty());

@@ -1,4 +1,4 @@
-//! The condition of a global Service: whether its sources contradict each other.
+//! The condition of a global Service: whether its sources are in conflict.
 
 use k8s_openapi::{
     api::core::v1::{Service, ServiceStatus},
@@ -7,10 +7,10 @@ use k8s_openapi::{
 };
 
 use super::{Reconciler, Work};
-use crate::{desired::Desired, live::LiveService, marks, plan, world::How};
+use crate::{desired::Desired, live::LiveService, marks, plan, world::Observation};
 
 impl Reconciler {
-    /// Tells about contradictions, by events and by a condition.
+    /// Reports conflicts by events and by a condition.
     pub(super) async fn condition(&self, desired: &Desired, live: &LiveService, work: &mut Work) {
         let key = crate::index::service_key(&controlplane::watch::ObjectKey::of(&live.object.metadata));
         let uid = live.at().uid;
@@ -23,14 +23,14 @@ impl Reconciler {
             Ok(Some(written)) => {
                 work.wrote = true;
                 let wanted = plan::service_digest(&desired.service);
-                self.world.lock().put_service(written, How::Answered(wanted));
+                self.world.lock().put_service(written, Observation::Answered(wanted));
             }
             Err(failure) => work.fail(failure),
         }
     }
 }
 
-/// The Service with the condition that it should have; none where it has that already.
+/// The Service with the desired condition; `None` where it has that already.
 fn with_condition(desired: &Desired, live: &Service) -> Option<Service> {
     let conditions = live.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
     let there = conditions.iter().find(|condition| condition.type_ == marks::CONFLICT);

@@ -1,4 +1,4 @@
-//! Warnings where what is configured matches nothing in a remote, with what there is instead.
+//! Warnings about parts of the configuration that match nothing in a remote, with what there is instead.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,14 +12,14 @@ use k8s_openapi::api::core::v1::Service;
 use kube::{Api, api::ListParams};
 use tokio::time::timeout;
 
-use super::{Mirror, remote::Remote};
+use super::{Mirror, remote::RemoteWatches};
 
-/// How long a remote may take to tell what there is.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a remote may take to list its Services.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Most Services that are looked at for that, and most that are named.
-const LOOKED_AT: u32 = 500;
-const NAMED: usize = 20;
+/// The most Services that are listed for a warning, and the most that are named in it.
+const MAX_LISTED: u32 = 500;
+const MAX_NAMED: usize = 20;
 
 /// A part of the configuration that may match nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,13 +31,13 @@ pub(super) enum Part {
 }
 
 /// The Services of a remote, each with its labels.
-type Found = Result<BTreeMap<String, String>, String>;
+type FoundServices = Result<BTreeMap<String, String>, String>;
 
 impl Mirror {
-    /// Goes on looking at what matches nothing.
+    /// Keeps checking what matches nothing.
     pub(super) async fn hint(&self) -> Infallible {
         let mut told = BTreeSet::new();
-        let scopes = self.remotes.iter().flat_map(Remote::scopes);
+        let scopes = self.remotes.iter().flat_map(RemoteWatches::scopes);
         let mut states: Vec<_> = scopes.map(|scope| scope.services.subscribe()).collect();
         loop {
             self.tell_unmatched(&mut told).await;
@@ -48,7 +48,7 @@ impl Mirror {
         }
     }
 
-    /// Warns of every part that matches nothing and was not told before; one that matches may be told again later.
+    /// Warns of every part that matches nothing, once until it has matched.
     pub(super) async fn tell_unmatched(&self, told: &mut BTreeSet<Part>) {
         let selectors = self.remotes.iter().flat_map(|remote| {
             (0..remote.scopes().len()).map(|scope| Part::Selector { remote: remote.number(), scope })
@@ -62,7 +62,7 @@ impl Mirror {
         }
     }
 
-    /// Whether it matches anything; none while that is not completely known.
+    /// Whether it matches anything; `None` while that is not completely known.
     fn matches(&self, part: Part) -> Option<bool> {
         match part {
             Part::Selector { remote, scope } => {
@@ -73,11 +73,12 @@ impl Mirror {
             }
             Part::Global => {
                 let global = self.config.global.as_ref()?;
-                let scopes = self.remotes.iter().flat_map(Remote::scopes);
-                let _all_listed: Vec<&Scope> = scopes.map(super::remote::Scope::listed).collect::<Option<_>>()?;
+                let scopes = self.remotes.iter().flat_map(RemoteWatches::scopes);
+                let _all_listed: Vec<&Scope> =
+                    scopes.map(super::remote::ScopeWatches::listed).collect::<Option<_>>()?;
                 let world = self.reconciler.world.lock();
                 let mut selected = world.remotes.iter().flat_map(|remote| remote.index.services()).peekable();
-                // Where nothing is selected at all, that is what is told.
+                // Where nothing is selected at all, only that is reported.
                 selected.peek()?;
                 Some(selected.any(|service| global.opted_in(&service.labels)))
             }
@@ -106,14 +107,14 @@ impl Mirror {
     }
 }
 
-/// Asks a remote which Services there are.
-async fn there(remote: &Remote, watched: &Scope) -> Found {
+/// Lists the Services of a remote.
+async fn there(remote: &RemoteWatches, watched: &Scope) -> FoundServices {
     let client = remote.client()?;
     let api: Api<Service> = WatchKey::new("services", "", watched.clone(), "").api(client);
-    let params = ListParams::default().limit(LOOKED_AT);
-    let list = match timeout(PATIENCE, api.list_metadata(&params)).await {
+    let params = ListParams::default().limit(MAX_LISTED);
+    let list = match timeout(ANSWER_TIMEOUT, api.list_metadata(&params)).await {
         Ok(list) => list.map_err(|error| error.to_string())?,
-        Err(_elapsed) => return Err(format!("no answer within {PATIENCE:?}")),
+        Err(_elapsed) => return Err(format!("no answer within {ANSWER_TIMEOUT:?}")),
     };
     let described = list.items.into_iter().map(|service| {
         let metadata = service.metadata;
@@ -124,7 +125,7 @@ async fn there(remote: &Remote, watched: &Scope) -> Found {
     Ok(described.collect())
 }
 
-fn nothing_selected(remote: &str, selector: &str, watched: &Scope, found: &Found) -> String {
+fn nothing_selected(remote: &str, selector: &str, watched: &Scope, found: &FoundServices) -> String {
     let mut text = if selector.is_empty() {
         format!("{remote} has no Service in {watched}, so nothing is mirrored from there")
     } else {
@@ -145,10 +146,10 @@ fn nothing_selected(remote: &str, selector: &str, watched: &Scope, found: &Found
     text
 }
 
-/// Some of them, and how many there are beside them.
+/// Some of the names, and how many more there are.
 fn named(count: usize, all: impl Iterator<Item = String>) -> String {
-    let names = all.take(NAMED).collect::<Vec<_>>().join(", ");
-    if count > NAMED { format!("{names} and {} more", count - NAMED) } else { names }
+    let names = all.take(MAX_NAMED).collect::<Vec<_>>().join(", ");
+    if count > MAX_NAMED { format!("{names} and {} more", count - MAX_NAMED) } else { names }
 }
 
 #[cfg(test)]
@@ -157,7 +158,7 @@ mod tests {
 
     #[test]
     fn what_there_is_is_told_with_its_labels() {
-        let found = |names: &[(&str, &str)]| -> Found {
+        let found = |names: &[(&str, &str)]| -> FoundServices {
             Ok(names.iter().map(|(name, labels)| ((*name).to_owned(), (*labels).to_owned())).collect())
         };
         let shop = Scope::Namespace("shop".into());

@@ -1,4 +1,4 @@
-//! One remote while it runs: its watches, and who it says it is.
+//! The watches of one remote, and its identity.
 
 use std::{
     convert::Infallible,
@@ -29,40 +29,40 @@ use crate::{
     world::{Identity, RemoteState},
 };
 
-/// How long a remote may take to say which cluster it is.
-const ANSWER: Duration = Duration::from_secs(10);
-/// How often it is asked again: a cluster may be rebuilt under the same address.
-const ASK_AGAIN: Duration = Duration::from_secs(60);
-/// The delays between tries to learn it.
+/// How long a remote may take to answer which cluster it is.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The interval at which that is asked again, because a cluster may be rebuilt under the same address.
+const IDENTIFY_INTERVAL: Duration = Duration::from_secs(60);
+/// The delays between failed attempts.
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 const MAX_DELAY: Duration = Duration::from_secs(15);
 
-/// One remote.
-pub(super) struct Remote {
+/// One remote and its watches.
+pub(super) struct RemoteWatches {
     number: usize,
     name: String,
     pub(super) selector: String,
     access: Access,
-    scopes: Vec<Scope>,
-    /// It listed anew, and has to say which cluster it is before that is believed.
+    scopes: Vec<ScopeWatches>,
+    /// Notified when it has listed anew, or fails: its identity has to be confirmed before that is believed.
     doubted: Notify,
-    /// Which cluster it said it is.
+    /// Its last known identity.
     said: Mutex<Identity>,
-    /// It is another cluster than before: what its watches told is of no use.
+    /// Notified when it is another cluster than before, so that its watches start over.
     swapped: Notify,
 }
 
 /// The two watches of one namespace of the remote, or of all of them.
-pub(super) struct Scope {
+pub(super) struct ScopeWatches {
     pub(super) watched: WatchScope,
     pub(super) services: Status,
     slices: Status,
 }
 
-impl Remote {
+impl RemoteWatches {
     pub(super) fn new(number: usize, config: &config::Remote, access: Access) -> Self {
-        let scope = |watched| Scope { watched, services: Status::default(), slices: Status::default() };
-        let mut scopes: Vec<Scope> =
+        let scope = |watched| ScopeWatches { watched, services: Status::default(), slices: Status::default() };
+        let mut scopes: Vec<ScopeWatches> =
             config.namespaces.iter().map(|namespace| scope(WatchScope::Namespace(namespace.as_str().into()))).collect();
         if scopes.is_empty() {
             scopes.push(scope(WatchScope::All));
@@ -80,27 +80,27 @@ impl Remote {
         &self.name
     }
 
-    pub(super) fn scopes(&self) -> &[Scope] {
+    pub(super) fn scopes(&self) -> &[ScopeWatches] {
         &self.scopes
     }
 
-    /// The client that it is reached with, or why there is none.
+    /// The client for the remote, or why there is none.
     pub(super) fn client(&self) -> Result<Client, String> {
         self.access.borrow().clone()
     }
 
-    /// Watches for ever, with whatever client there is.
+    /// Watches for ever, with the current client.
     pub(super) async fn follow(&self, reconciler: &Reconciler) -> Infallible {
         let mut access = self.access.clone();
         let (mut first, mut last) = (true, false);
         loop {
             let client = access.borrow_and_update().clone();
             if !std::mem::take(&mut first) {
-                // It may lead to another cluster: nothing is believed before that is known.
+                // A new client may lead to another cluster, so that its identity is unknown again.
                 reconciler.world.lock().identified(self.number, Identity::Pending);
             }
             let changed = async {
-                // Nobody is left who could change it: it stays as it is.
+                // The client cannot change any more.
                 if last {
                     std::future::pending::<()>().await;
                 }
@@ -150,15 +150,15 @@ impl Remote {
         std::future::pending().await
     }
 
-    /// Has it say which cluster it is, where it lists anew.
+    /// Asks for the remote's identity when it has listed anew.
     fn listed<K>(&self, event: &Event<K>) {
         if matches!(event, Event::Reset { .. }) {
             self.doubted.notify_one();
         }
     }
 
-    /// Has it say which cluster it is when something went wrong, and when that is over: who comes back under an address may
-    /// be another one, and go on with a watch as if nothing had happened.
+    /// Asks for the remote's identity when a watch fails, and when it has recovered: another cluster may answer under the same address,
+    /// and continue a watch as if nothing had happened.
     async fn doubt(&self, reconciler: &Reconciler) -> Infallible {
         let statuses = || self.scopes.iter().flat_map(|scope| [&scope.services, &scope.slices]);
         let mut states: Vec<_> = statuses().map(Status::subscribe).collect();
@@ -177,12 +177,12 @@ impl Remote {
         }
     }
 
-    /// Learns which cluster this is, and goes on asking.
+    /// Finds out which cluster this is, again and again.
     async fn identify(&self, client: Client, reconciler: &Reconciler) -> Infallible {
         let namespaces: Api<Namespace> = Api::all(client);
         let mut backoff = Backoff::new(FIRST_DELAY, 2.0, MAX_DELAY);
         loop {
-            let answer = timeout(ANSWER, namespaces.get_metadata("kube-system")).await;
+            let answer = timeout(ANSWER_TIMEOUT, namespaces.get_metadata("kube-system")).await;
             let identity = match answer {
                 Ok(Ok(namespace)) => namespace.metadata.uid.map(|uid| Identity::Known(uid.into())),
                 Ok(Err(kube::Error::Api(status))) if matches!(status.code, 403 | 404) => {
@@ -191,24 +191,24 @@ impl Remote {
                 Ok(Err(_)) | Err(_) => None,
             };
             let Some(identity) = identity else {
-                // The watches tell what is wrong; what was known of the remote stays.
+                // The watches report the error; what is known of the remote is kept.
                 let _ = timeout(backoff.next_delay(), self.doubted.notified()).await;
                 continue;
             };
             backoff.reset();
             if self.doubted.notified().now_or_never().is_some() {
-                // It listed after it was asked.
+                // It has listed since it was asked.
                 continue;
             }
             self.identified(identity, reconciler);
-            let _ = timeout(ASK_AGAIN, self.doubted.notified()).await;
+            let _ = timeout(IDENTIFY_INTERVAL, self.doubted.notified()).await;
         }
     }
 
     fn identified(&self, identity: Identity, reconciler: &Reconciler) {
         let mut world = reconciler.world.lock();
         let before = &world.remotes[self.number].identity;
-        // A right that was taken away does not make it another cluster.
+        // A right that was revoked does not make it another cluster.
         if matches!((before, &identity), (Identity::Known(_), Identity::Hidden(_))) {
             return;
         }
@@ -238,7 +238,7 @@ impl Remote {
         reconciler.queue.add(dirty, Instant::now());
     }
 
-    /// How long each scope has been away; none: it is there.
+    /// How long each scope has been unavailable; `None` where it is available.
     pub(super) fn away(&self) -> Vec<Option<Duration>> {
         let barred = self.access.borrow().is_err();
         let away = |status: &Status| {
@@ -248,13 +248,13 @@ impl Remote {
         self.scopes.iter().map(|scope| away(&scope.services).max(away(&scope.slices))).collect()
     }
 
-    /// How long ago it last gave a sign of life.
+    /// The time since the last event, bookmark or connection.
     fn staleness(&self) -> Duration {
         let ages = self.scopes.iter().flat_map(|scope| [scope.services.age(), scope.slices.age()]);
         ages.max().unwrap_or_default()
     }
 
-    /// Of what there is no complete list yet, nor a reason why.
+    /// What has neither a complete list yet nor an error.
     pub(super) fn unknown(&self, state: &RemoteState) -> Vec<String> {
         if self.access.borrow().is_err() {
             return Vec::new();
@@ -277,7 +277,7 @@ impl Remote {
         unknown
     }
 
-    /// What is wrong at the moment.
+    /// The current problems.
     pub(super) fn problems(&self, state: &RemoteState) -> Vec<String> {
         let mut problems = Vec::new();
         let mut problem = |text: String| problems.push(format!("{}: {text}", self.name));
@@ -297,7 +297,7 @@ impl Remote {
         problems
     }
 
-    /// Rights without which nothing was ever known.
+    /// Missing rights without which there has never been a list.
     pub(super) fn missing_rights(&self) -> Vec<String> {
         let statuses = self.scopes.iter().flat_map(|scope| [&scope.services, &scope.slices]);
         let missing = statuses.filter_map(|status| {
@@ -308,7 +308,7 @@ impl Remote {
         missing.map(|problem| format!("{}: {problem}", self.name)).collect()
     }
 
-    /// How it is, for those who ask.
+    /// The report of its state.
     pub(super) fn state(&self, state: &RemoteState) -> Value {
         let cluster: Option<Arc<str>> = match &state.identity {
             Identity::Known(uid) => Some(uid.clone()),
@@ -336,8 +336,8 @@ impl Remote {
     }
 }
 
-impl Scope {
-    /// Where it looks, if there is a complete list of its Services that is being followed.
+impl ScopeWatches {
+    /// The watched scope, if there is a complete list of its Services that is being followed.
     pub(super) fn listed(&self) -> Option<&WatchScope> {
         let state = self.services.subscribe().borrow().clone();
         (state.listed && state.connected && state.problem.is_none()).then_some(&self.watched)

@@ -1,4 +1,4 @@
-//! Events of the watches, and the answers to writes, folded into what is known.
+//! Folds events of the watches and answers to writes into the known state.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,14 +12,14 @@ use controlplane::{
 };
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 
-use super::{Claim, Dirty, How, Identity, Listed, World};
+use super::{Claim, Dirty, Identity, Listed, Observation, World};
 use crate::{
     index::{Origin, service_key},
     live::{Live, LiveService, LiveSlice, Version},
     marks,
 };
 
-impl How {
+impl Observation {
     /// See [`LiveService::settled`].
     fn settled(self) -> Option<u64> {
         match self {
@@ -28,7 +28,7 @@ impl How {
         }
     }
 
-    /// Whether a version says nothing beyond the one that is known.
+    /// Whether a version adds nothing to the known one.
     fn is_no_news(self, new: &Version, known: &Version) -> bool {
         match self {
             Self::Told => new == known || new.is_older_than(known),
@@ -39,7 +39,7 @@ impl How {
 }
 
 impl World {
-    /// A remote's watch of Services told something.
+    /// Folds in an event of a remote's Services.
     pub(crate) fn remote_service(&mut self, remote: usize, scope: usize, event: Event<Service>) -> Dirty {
         let mut dirty = Dirty::new();
         let state = &mut self.remotes[remote];
@@ -71,7 +71,7 @@ impl World {
                 }
                 self.judge_due = true;
                 if first {
-                    // What waited for this list need not any more.
+                    // Names that waited for this list can be decided now.
                     dirty.extend(self.names());
                 }
             }
@@ -79,7 +79,7 @@ impl World {
         dirty
     }
 
-    /// A remote's watch of slices told something.
+    /// Folds in an event of a remote's slices.
     pub(crate) fn remote_slice(
         &mut self,
         remote: usize,
@@ -106,7 +106,7 @@ impl World {
         touched.iter().flat_map(|service| self.locals(remote, service)).collect()
     }
 
-    /// It is known which cluster a remote is, or why not.
+    /// Sets which cluster a remote is, or why that is unknown.
     pub(crate) fn identified(&mut self, remote: usize, identity: Identity) -> Dirty {
         self.remotes[remote].suspect &= identity == Identity::Pending;
         if self.remotes[remote].identity == identity {
@@ -117,28 +117,28 @@ impl World {
         self.names()
     }
 
-    /// A remote is away. What is known of it stays; what comes next is doubted.
+    /// Notes that a remote is unavailable. What is known of it is kept; its identity is checked before later events are believed.
     pub(crate) fn suspect(&mut self, remote: usize) {
         self.remotes[remote].suspect = true;
     }
 
-    /// How long one scope of a remote has been away; none: it is there.
+    /// Sets how long one scope of a remote has been unavailable; `None`: it is available.
     pub(crate) fn away(&mut self, remote: usize, scope: usize, away: Option<Duration>) -> Dirty {
         let news = self.remotes[remote].judge(scope, &self.config.remotes[remote], away);
         if news { self.names() } else { Dirty::new() }
     }
 
-    /// The watch of a local namespace's Services told something.
+    /// Folds in an event of a local namespace's Services.
     pub(crate) fn local_service(&mut self, namespace: &str, event: Event<Service>) -> Dirty {
         let mut dirty = Dirty::new();
         match event {
-            Event::Apply(service) => dirty.extend(self.put_service(service, How::Told)),
+            Event::Apply(service) => dirty.extend(self.put_service(service, Observation::Told)),
             Event::Delete(key) => dirty.extend(self.drop_service(&service_key(&key))),
             Event::Reset { objects, unreadable } => {
                 let mut there: HashSet<ServiceKey> = unreadable.iter().map(service_key).collect();
                 for service in objects {
                     there.insert(service_key(&ObjectKey::of(&service.metadata)));
-                    dirty.extend(self.put_service(service, How::Seen));
+                    dirty.extend(self.put_service(service, Observation::Seen));
                 }
                 let gone = |key: &ServiceKey| *key.namespace == *namespace && !there.contains(key);
                 let gone: Vec<ServiceKey> = self.live.keys().filter(|key| gone(key)).cloned().collect();
@@ -151,17 +151,17 @@ impl World {
         dirty
     }
 
-    /// The watch of a local namespace's slices told something.
+    /// Folds in an event of a local namespace's slices.
     pub(crate) fn local_slice(&mut self, namespace: &str, event: Event<EndpointSlice>) -> Dirty {
         let mut dirty = Dirty::new();
         match event {
-            Event::Apply(slice) => dirty.extend(self.put_slice(&slice, How::Told)),
+            Event::Apply(slice) => dirty.extend(self.put_slice(&slice, Observation::Told)),
             Event::Delete(key) => dirty.extend(self.drop_slice(&key)),
             Event::Reset { objects, unreadable } => {
                 let mut there: HashSet<ObjectKey> = unreadable.into_iter().collect();
                 for slice in &objects {
                     there.insert(ObjectKey::of(&slice.metadata));
-                    dirty.extend(self.put_slice(slice, How::Seen));
+                    dirty.extend(self.put_slice(slice, Observation::Seen));
                 }
                 let gone = |key: &ObjectKey| **key.namespace() == *namespace && !there.contains(key);
                 let gone: Vec<ObjectKey> = self.homes.keys().filter(|key| gone(key)).cloned().collect();
@@ -174,8 +174,8 @@ impl World {
         dirty
     }
 
-    /// A local Service is so now. Returns its name, unless that is no news.
-    pub(crate) fn put_service(&mut self, service: Service, how: How) -> Option<ServiceKey> {
+    /// Sets a local Service. Returns its name, if that is a change.
+    pub(crate) fn put_service(&mut self, service: Service, how: Observation) -> Option<ServiceKey> {
         let key = service_key(&ObjectKey::of(&service.metadata));
         let new = LiveService::of(service, how.settled());
         let live = self.live.entry(key.clone()).or_default();
@@ -189,7 +189,7 @@ impl World {
         Some(key)
     }
 
-    /// A local Service is gone.
+    /// Removes a local Service.
     pub(crate) fn drop_service(&mut self, key: &ServiceKey) -> Option<ServiceKey> {
         let live = self.live.get_mut(key)?;
         let news = live.service.take().is_some();
@@ -197,8 +197,8 @@ impl World {
         news.then(|| key.clone())
     }
 
-    /// A local slice is so now. As [`World::put_service`].
-    pub(crate) fn put_slice(&mut self, slice: &EndpointSlice, how: How) -> Option<ServiceKey> {
+    /// Sets a local slice, as [`World::put_service`] does.
+    pub(crate) fn put_slice(&mut self, slice: &EndpointSlice, how: Observation) -> Option<ServiceKey> {
         let key = ObjectKey::of(&slice.metadata);
         let named = slice.metadata.labels.as_ref().and_then(|labels| labels.get(marks::SERVICE_NAME));
         let Some(named) = named else { return self.drop_slice(&key) };
@@ -206,8 +206,13 @@ impl World {
         self.put_slice_at(home, slice, how)
     }
 
-    /// A local slice is so now, and concerns this Service, whatever it names.
-    pub(crate) fn put_slice_at(&mut self, home: ServiceKey, slice: &EndpointSlice, how: How) -> Option<ServiceKey> {
+    /// Sets a local slice that concerns this Service, whichever one it names.
+    pub(crate) fn put_slice_at(
+        &mut self,
+        home: ServiceKey,
+        slice: &EndpointSlice,
+        how: Observation,
+    ) -> Option<ServiceKey> {
         let key = ObjectKey::of(&slice.metadata);
         let new = LiveSlice::of(slice, how.settled());
         if let Some(before) = self.homes.get(&key).cloned()
@@ -226,7 +231,7 @@ impl World {
         Some(home)
     }
 
-    /// A local slice is gone.
+    /// Removes a local slice.
     pub(crate) fn drop_slice(&mut self, key: &ObjectKey) -> Option<ServiceKey> {
         let home = self.homes.remove(key)?;
         let live = self.live.get_mut(&home)?;
@@ -235,8 +240,8 @@ impl World {
         news.then_some(home)
     }
 
-    /// A remote Service is another one than before. `told`: the watch said so, or the object itself; it was not merely
-    /// missing.
+    /// Notes that a remote Service has changed. `told` says that the watch reported it, or the object itself shows it: it was not merely
+    /// missing from a list.
     fn changed(&mut self, remote: usize, old: Option<&Origin>, new: Option<&Origin>, told: bool, dirty: &mut Dirty) {
         let before = old.map(|origin| self.wants(remote, origin).0).unwrap_or_default();
         let (after, problem) = new.map(|origin| self.wants(remote, origin)).unwrap_or_default();
@@ -254,7 +259,7 @@ impl World {
             if after.iter().any(|(other, _claim)| other == local) {
                 continue;
             }
-            // Another remote's Service may still hold up the claim of a global one.
+            // Another remote's Service may still support the claim of a global one.
             let global = matches!(claim, Claim::Global(key) if self.opted_in_elsewhere(remote, key));
             if global {
                 continue;
@@ -295,7 +300,7 @@ impl World {
         self.judge_due = true;
     }
 
-    /// Nothing is kept about a name that is neither taken nor wanted.
+    /// Forgets a name that is neither taken nor claimed.
     fn forget(&mut self, key: &ServiceKey) {
         let empty = |live: &Live| live.service.is_none() && live.slices.is_empty();
         if !self.live.get(key).is_some_and(empty) {

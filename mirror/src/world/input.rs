@@ -1,10 +1,10 @@
-//! What is to be done about one local name, from everything that is known at this moment.
+//! What is to be done about one local name, by the current state.
 
 use std::sync::Arc;
 
 use controlplane::index::ServiceKey;
 
-use super::{Claim, Identity, Whose, World, judge::Absence};
+use super::{Claim, Identity, NameOwner, World, judge::Absence};
 use crate::{
     desired::{self, Desired, Peer, Source},
     index::Slice,
@@ -14,35 +14,35 @@ use crate::{
     stale::Verdict,
 };
 
-/// What there is to know for working on one local name.
+/// Everything that reconciling one local name needs.
 #[derive(Debug)]
 pub(crate) struct Input {
-    /// What is to be.
+    /// The goal.
     pub(crate) goal: Goal,
-    /// Whose the name is, as far as that can be said.
-    pub(crate) whose: Option<Whose>,
-    /// What there is.
+    /// The owner of the name, if it is known.
+    pub(crate) whose: Option<NameOwner>,
+    /// The local objects.
     pub(crate) live: Live,
-    /// The UID of the Service that this process made or adopted here.
+    /// The UID of the Service that this process has created or adopted under this name.
     pub(crate) written: Option<String>,
-    /// Who does not get the name, and why.
+    /// The claims that are refused, and why.
     pub(crate) refusals: Vec<Refusal>,
 }
 
-/// What a local name is to be.
+/// The goal for a local name.
 #[derive(Clone, Debug)]
 pub(crate) enum Goal {
-    /// As it is: says what is not known yet.
+    /// No change, because something is not known yet, as the text says.
     Wait(String),
     /// A mirror.
     Mirror(Box<Desired>),
-    /// As it is, but with no endpoint ready.
+    /// The existing mirror, without a ready endpoint.
     Dim,
-    /// No mirror. Says why.
+    /// No mirror, for this reason.
     Remove(&'static str),
-    /// No mirror, but that is only inferred, and of too many at once.
+    /// No mirror; but that is only inferred, and for too many at once, so that the deletion is held back.
     Hold,
-    /// Nobody's business.
+    /// Nothing: the name is neither claimed nor ours.
     Nothing,
 }
 
@@ -58,12 +58,12 @@ impl World {
         }
         match self.winner(key, &input.live) {
             Some((Claim::Plain(number, origin), losers)) => {
-                input.whose = Some(Whose::Remote(number));
+                input.whose = Some(NameOwner::Remote(number));
                 input.refusals = losers;
                 input.goal = self.plain(key, number, &origin, &mut input.refusals);
             }
             Some((Claim::Global(origin), losers)) => {
-                input.whose = Some(Whose::Global);
+                input.whose = Some(NameOwner::Global);
                 input.refusals = losers;
                 input.goal = self.global(key, &origin, &input.live, &mut input.refusals);
             }
@@ -75,14 +75,14 @@ impl World {
         input
     }
 
-    /// Who gets the name, and who does not: whose mirror is there already has it, else the oldest Service.
+    /// The claim that gets the name, and the refused ones: the claim whose mirror exists already wins, else the oldest Service.
     fn winner(&self, key: &ServiceKey, live: &Live) -> Option<(Claim, Vec<Refusal>)> {
         let claims = self.claims.get(key)?;
         let holds = |claim: &&Claim| {
             let Some(service) = &live.service else { return false };
             match claim {
                 Claim::Plain(number, origin) => {
-                    let ours = self.owner(Whose::Remote(*number)).owns(&service.object) == Ownership::Ours;
+                    let ours = self.owner(NameOwner::Remote(*number)).owns(&service.object) == Ownership::Ours;
                     ours && noted_origin(&service.object).as_ref() == Some(origin)
                 }
                 Claim::Global(origin) => {
@@ -179,17 +179,17 @@ impl World {
         }
     }
 
-    fn unclaimed(&mut self, key: &ServiceKey, whose: Option<Whose>, live: &Live) -> Goal {
-        // A Service that this process made and that somebody took all marks from.
+    fn unclaimed(&mut self, key: &ServiceKey, whose: Option<NameOwner>, live: &Live) -> Goal {
+        // A Service that this process has created and from which somebody has removed all labels and annotations.
         let made = live.service.as_ref().is_some_and(|service| {
             let uid = service.object.metadata.uid.as_ref();
             uid.is_some() && self.written.get(key) == uid
         });
-        // One of the remotes that has not told yet may have a part in a global Service.
-        let told = whose != Some(Whose::Global) || self.absence(Whose::Global, live) == Absence::Missing;
-        // Whoever told that may be another cluster by now.
+        // A remote that has not been listed yet may have a Service that opts in.
+        let told = whose != Some(NameOwner::Global) || self.absence(NameOwner::Global, live) == Absence::Missing;
+        // The remote may be another cluster by now.
         let doubted = |number: usize| matches!(self.remotes[number].identity, Identity::Pending);
-        let doubted = matches!(whose, Some(Whose::Remote(number)) if doubted(number));
+        let doubted = matches!(whose, Some(NameOwner::Remote(number)) if doubted(number));
         if self.permits.contains(key) && (whose.is_some() || made) && told && !doubted {
             return Goal::Remove("its Service is gone");
         }
@@ -207,7 +207,7 @@ impl World {
             Absence::Dimmed => Goal::Dim,
             Absence::Unknown => Goal::Wait("there is no complete list of its remote yet".into()),
             Absence::Missing => {
-                // Judged together with the others, once for all.
+                // Decided together with the other missing ones.
                 self.judge_due |= !self.held.contains_key(key);
                 Goal::Hold
             }

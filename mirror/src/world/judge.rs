@@ -1,10 +1,10 @@
-//! Which mirrors may be deleted though nobody saw their Services go.
+//! Which mirrors may be deleted although no watch has reported the deletion of their Services.
 
 use std::time::Instant;
 
 use controlplane::index::ServiceKey;
 
-use super::{Dirty, Whose, World};
+use super::{Dirty, NameOwner, World};
 use crate::{
     config::MaxDelete,
     guard,
@@ -12,26 +12,27 @@ use crate::{
     stale::Verdict,
 };
 
-/// What is known about the Service that a mirror without a claim was made of.
+/// What is known about the Service of a mirror that nobody claims.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Absence {
-    /// Not enough: there was no complete list where it would be.
+    /// Too little, because there is no complete list of its namespace.
     Unknown,
-    /// It is not there.
+    /// It does not exist.
     Missing,
-    /// Its remote is lost, and its mirrors are to go with it.
+    /// Its remote is lost, and its mirrors are to be deleted.
     Lost,
-    /// Its remote is lost, its mirrors are to stay without a ready endpoint, and nothing more is known.
+    /// Its remote is lost, and its mirrors are to stay without a ready endpoint.
     Dimmed,
 }
 
 impl World {
-    /// Whose a local name is that nobody claims: the remote that it is a mirror of, if any.
-    pub(super) fn whose(&self, key: &ServiceKey, live: &Live) -> Option<Whose> {
+    /// The owner of a local name that nobody claims: the remote of the mirror, if it is one.
+    pub(super) fn whose(&self, key: &ServiceKey, live: &Live) -> Option<NameOwner> {
         let remotes = self.config.remotes.iter().enumerate();
-        let remotes = remotes.filter(|(_, config)| *config.namespace == *key.namespace).map(|(n, _)| Whose::Remote(n));
+        let remotes =
+            remotes.filter(|(_, config)| *config.namespace == *key.namespace).map(|(n, _)| NameOwner::Remote(n));
         let global = self.config.global.iter().filter(|global| *global.namespace == *key.namespace);
-        let mut all = remotes.chain(global.map(|_| Whose::Global));
+        let mut all = remotes.chain(global.map(|_| NameOwner::Global));
         all.find(|whose| {
             let owner = self.owner(*whose);
             match &live.service {
@@ -41,16 +42,16 @@ impl World {
         })
     }
 
-    /// What is known about where a mirror without a claim came from.
-    pub(super) fn absence(&self, whose: Whose, live: &Live) -> Absence {
-        let Whose::Remote(number) = whose else {
+    /// What is known about the Service of a mirror that nobody claims.
+    pub(super) fn absence(&self, whose: NameOwner, live: &Live) -> Absence {
+        let NameOwner::Remote(number) = whose else {
             let known = self.remotes.iter().all(|remote| remote.scopes.iter().all(|scope| scope.services));
             return if known { Absence::Missing } else { Absence::Unknown };
         };
         let state = &self.remotes[number];
         let origin = live.service.as_ref().and_then(|service| noted_origin(&service.object));
         let scopes: Vec<_> = match &origin {
-            // A namespace that is not looked at any more has no mirrors, and no list is needed to know that.
+            // A namespace that is no longer watched has no mirrors, which needs no list.
             Some(origin) => state.scope(&origin.namespace).into_iter().collect(),
             None => state.scopes.iter().collect(),
         };
@@ -61,11 +62,11 @@ impl World {
         if !scopes.iter().all(|scope| scope.services) {
             return if verdict(Verdict::NotReady) { Absence::Dimmed } else { Absence::Unknown };
         }
-        // Without knowing which cluster this is, nobody can say that something does not come from it.
+        // While the remote's identity is unknown, its list proves nothing.
         if matches!(state.identity, super::Identity::Pending) { Absence::Unknown } else { Absence::Missing }
     }
 
-    /// Judges the mirrors whose Services are missing from complete lists. Returns those that there is news about.
+    /// Judges the mirrors whose Services are missing from complete lists. Returns those for which the result has changed.
     pub(crate) fn judge(&mut self, now: Instant) -> Dirty {
         let mut dirty = Dirty::new();
         self.confirm_slices(now, &mut dirty);
@@ -73,13 +74,13 @@ impl World {
             return dirty;
         }
         let count = self.remotes.len();
-        let global = self.config.global.is_some().then_some(Whose::Global);
+        let global = self.config.global.is_some().then_some(NameOwner::Global);
         let mut totals = vec![0; count + 1];
         let mut orphans: Vec<Vec<ServiceKey>> = vec![Vec::new(); count + 1];
         for (key, live) in &self.live {
             let known = live.service.is_some() && self.knows_local(&key.namespace);
             let Some(whose) = self.whose(key, live).filter(|_| known) else { continue };
-            let place = if let Whose::Remote(number) = whose { number } else { count };
+            let place = if let NameOwner::Remote(number) = whose { number } else { count };
             totals[place] += 1;
             let wanted = self.claims.contains_key(key) || self.permits.contains(key);
             if !wanted && self.absence(whose, live) == Absence::Missing && self.may_miss(whose, live) {
@@ -87,7 +88,7 @@ impl World {
             }
         }
         for (place, orphans) in orphans.into_iter().enumerate() {
-            let whose = if place < count { Some(Whose::Remote(place)) } else { global };
+            let whose = if place < count { Some(NameOwner::Remote(place)) } else { global };
             let Some(whose) = whose else { continue };
             let permitted = guard::permits(self.limit(whose), orphans.len(), totals[place]);
             for key in orphans {
@@ -103,37 +104,37 @@ impl World {
         dirty
     }
 
-    /// Whether a missing Service counts: with `sync: false` only one that this process saw exist.
-    fn may_miss(&self, whose: Whose, live: &Live) -> bool {
+    /// Whether a missing Service counts: with `sync: false` only one that this process has seen.
+    fn may_miss(&self, whose: NameOwner, live: &Live) -> bool {
         match whose {
-            Whose::Global => self.config.remotes.iter().all(|remote| remote.sync),
-            Whose::Remote(number) if self.config.remotes[number].sync => true,
-            Whose::Remote(number) => {
+            NameOwner::Global => self.config.remotes.iter().all(|remote| remote.sync),
+            NameOwner::Remote(number) if self.config.remotes[number].sync => true,
+            NameOwner::Remote(number) => {
                 let origin = live.service.as_ref().and_then(|service| noted_origin(&service.object));
                 origin.is_some_and(|origin| self.remotes[number].seen.contains(&origin))
             }
         }
     }
 
-    /// For global Services, which have no limit of their own, the first remote's counts.
-    fn limit(&self, whose: Whose) -> MaxDelete {
-        let number = if let Whose::Remote(number) = whose { number } else { 0 };
+    /// The limit of deletions. Global Services have no limit of their own and use the first remote's.
+    fn limit(&self, whose: NameOwner) -> MaxDelete {
+        let number = if let NameOwner::Remote(number) = whose { number } else { 0 };
         self.config.remotes.get(number).map(|remote| remote.max_delete).unwrap_or_default()
     }
 
-    fn confirm_after(&self, whose: Whose) -> Option<std::time::Duration> {
-        let number = if let Whose::Remote(number) = whose { number } else { 0 };
+    fn confirm_after(&self, whose: NameOwner) -> Option<std::time::Duration> {
+        let number = if let NameOwner::Remote(number) = whose { number } else { 0 };
         self.config.remotes.get(number)?.confirm_after
     }
 
-    /// Whether something is held back for long enough.
+    /// Whether a deletion has been held back for long enough.
     fn confirmation_due(&self, now: Instant) -> bool {
         let shortest = self.config.remotes.iter().filter_map(|remote| remote.confirm_after).min();
         let Some(shortest) = shortest else { return false };
         self.held.values().any(|since| now.duration_since(*since) >= shortest)
     }
 
-    /// Lets go of slices that were kept because a list had too few.
+    /// Drops slices that were kept although a list lacked them.
     fn confirm_slices(&mut self, now: Instant, dirty: &mut Dirty) {
         for number in 0..self.remotes.len() {
             let after = self.config.remotes[number].confirm_after;

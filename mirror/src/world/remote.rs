@@ -1,4 +1,4 @@
-//! One remote: what is known of it, and how good that is.
+//! The known state of one remote, and how far it can be trusted.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -15,35 +15,35 @@ use crate::{
 pub(crate) struct RemoteState {
     pub(crate) index: Index,
     pub(crate) identity: Identity,
-    /// It was away: what it tells next may come from another cluster under the same address.
+    /// Whether it has been unavailable, so that another cluster may answer under its address now.
     pub(super) suspect: bool,
-    /// One for each watched namespace, or one for all.
+    /// One scope for each watched namespace, or one for all.
     pub(crate) scopes: Vec<Scope>,
-    /// Every Service that this process saw exist.
+    /// Every Service that this process has seen.
     pub(super) seen: HashSet<ServiceKey>,
 }
 
 /// Which cluster a remote is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Identity {
-    /// It has not said yet.
+    /// It is not known yet.
     Pending,
     /// The UID of its `kube-system`.
     Known(Arc<str>),
-    /// It does not say, and this is why.
+    /// It cannot be read, for this reason.
     Hidden(Arc<str>),
 }
 
-/// What one pair of watches covers.
+/// The scope of one pair of watches.
 #[derive(Debug)]
 pub(crate) struct Scope {
-    /// The remote's namespace; none: all of them.
+    /// The remote's namespace; `None`: all of them.
     pub(crate) namespace: Option<Arc<str>>,
-    /// There was a complete list of the Services.
+    /// Whether there has been a complete list of the Services.
     pub(crate) services: bool,
-    /// There was a complete list of the slices.
+    /// Whether there has been a complete list of the slices.
     pub(crate) slices: bool,
-    /// What the mirrors of this scope are to be.
+    /// The verdict on the mirrors of this scope.
     pub(crate) verdict: Verdict,
 }
 
@@ -58,25 +58,25 @@ impl RemoteState {
         Self { index: Index::default(), identity: Identity::Pending, suspect: false, scopes, seen: HashSet::new() }
     }
 
-    /// What covers a namespace of the remote, if it is looked at.
+    /// The scope that covers a namespace of the remote, if it is watched.
     pub(super) fn scope(&self, namespace: &str) -> Option<&Scope> {
         self.scopes.iter().find(|scope| scope.namespace.as_deref().is_none_or(|own| own == namespace))
     }
 
-    /// Whether there was a complete list of everything.
+    /// Whether there have been complete lists of everything.
     pub(crate) fn is_listed(&self) -> bool {
         self.scopes.iter().all(|scope| scope.services && scope.slices)
     }
 
-    /// It told something. After a while away, or where it lists anew, nothing follows from that before it has said that it
-    /// is still the same cluster.
+    /// Notes an event. After it was unavailable, or where it lists anew, its identity has to be confirmed before anything follows from
+    /// that.
     pub(super) fn told(&mut self, anew: bool) {
         if self.suspect || anew {
             self.identity = Identity::Pending;
         }
     }
 
-    /// Judges one scope anew. Returns whether that changes anything.
+    /// Updates the verdict on one scope. Returns whether it has changed.
     pub(super) fn judge(&mut self, scope: usize, config: &Remote, away: Option<Duration>) -> bool {
         let verdict = stale::judge(config.stale, config.lost_after, away);
         let news = self.scopes[scope].verdict != verdict;

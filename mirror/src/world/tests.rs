@@ -258,7 +258,7 @@ fn an_event_that_was_overtaken_by_the_answer_to_a_write_is_no_news() {
         service.metadata.resource_version = Some(version.into());
         service
     };
-    assert!(world.put_service(at("10"), How::Answered(1)).is_some());
+    assert!(world.put_service(at("10"), Observation::Answered(1)).is_some());
     assert!(world.local_service("m", Event::Apply(at("9"))).is_empty());
     assert!(world.local_service("m", Event::Apply(at("10"))).is_empty());
     assert!(!world.local_service("m", Event::Apply(at("11"))).is_empty());
@@ -274,7 +274,7 @@ fn nothing_is_remembered_about_names_that_are_gone() {
             "metadata": {"name": format!("s{round}"), "namespace": "m", "labels": {marks::SERVICE_NAME: &*west("a").name}},
             "addressType": "IPv4", "endpoints": []}))
         .expect("valid");
-        world.put_slice(&slice, How::Answered(slice_digest(&slice)));
+        world.put_slice(&slice, Observation::Answered(slice_digest(&slice)));
         world.remote_service(0, 0, Event::Delete(key_there("a")));
         world.drop_service(&west("a"));
         world.drop_slice(&ObjectKey::of(&slice.metadata));
@@ -301,7 +301,7 @@ fn a_dry_run_looks_at_what_is_nobodys_in_nobodys_name() {
     let mut made = wanted(&mut world, &key).service;
     made.metadata.uid = Some("made-here".into());
     made.metadata.resource_version = Some("1".into());
-    world.put_service(made.clone(), How::Answered(1));
+    world.put_service(made.clone(), Observation::Answered(1));
     world.remote_service(0, 0, Event::Delete(key_there("web")));
     let (mut stripped, mut foreign) = (made.clone(), made);
     (stripped.metadata.labels, stripped.metadata.annotations) = (None, None);

@@ -130,7 +130,7 @@ proptest! {
         prop_assert_eq!(said(&one), expected);
         let mut places = BTreeSet::new();
         for set in &one {
-            prop_assert!(set.endpoints.len() <= MOST && !set.endpoints.is_empty());
+            prop_assert!(set.endpoints.len() <= MAX_ENDPOINTS && !set.endpoints.is_empty());
             let names: BTreeSet<&str> = set.ports.iter().map(|port| &*port.name).collect();
             prop_assert_eq!(names.len(), set.ports.len(), "names within a slice are unique");
             prop_assert!(places.insert(set.place.clone()), "{} is there twice", set.place);
