@@ -47,6 +47,8 @@ fn ended(legs: u32) -> Box<Exchange> {
         has_body: false,
         wants_report: true,
         worker: 0,
+        is_grpc: false,
+        time_left: None,
     };
     let limits = Limits::default();
     let mut exchange = Exchange::new(&route, &request, &Budget::new(limits.buffered), &limits);

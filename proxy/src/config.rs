@@ -125,6 +125,8 @@ pub struct Policy {
     pub retries: u32,
     /// Methods that may be sent twice, besides those that RFC 9110 calls idempotent.
     pub idempotent: Vec<Box<str>>,
+    /// Bytes of an answer of gRPC that are held until the decision; a longer one fails with status 8.
+    pub grpc_max_message: usize,
     /// Whether answers carry `X-Broadcast-*` and a client may ask for the JSON report.
     pub report: bool,
     /// How long an endpoint may take.
@@ -391,6 +393,7 @@ impl Default for Policy {
             lag_timeout: Duration::from_secs(1),
             retries: 0,
             idempotent: vec!["PURGE".into(), "BAN".into()],
+            grpc_max_message: 4 * 1024 * 1024,
             report: true,
             timeouts: EndpointTimeouts::default(),
         }

@@ -177,6 +177,7 @@ impl Connection {
             client: self.client.peer,
             client_ip: &self.client_ip,
             scheme: "http",
+            is_grpc: false,
             started,
         };
         let http1 = request::Http1::new(&head, &mut self.client, &self.draining, &self.seat);

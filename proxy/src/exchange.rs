@@ -24,6 +24,7 @@ pub mod window;
 use std::{
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -33,7 +34,7 @@ use self::{
     alarm::Alarm,
     budget::{Budget, Share},
     choice::Choice,
-    leg::{Mode, Sending, Terms},
+    leg::{MAX_HELD_BYTES, Mode, Sending, Terms},
     legs::Legs,
     quorum::Quorum,
     wake::Wakers,
@@ -81,6 +82,10 @@ pub struct Exchange {
     terms: Terms,
     coding: Coding,
     cap: usize,
+    /// How long all legs may take, from when they begin.
+    total: Duration,
+    /// When the client does not wait any longer.
+    gives_up: Option<Instant>,
     /// When every leg is given up; none before they begin, and once that has happened.
     deadline: Option<Instant>,
     /// A time no later than the first time-out of any leg.
@@ -104,6 +109,10 @@ pub struct Request<'a> {
     pub wants_report: bool,
     /// The worker that serves it.
     pub worker: usize,
+    /// Whether it is one of gRPC.
+    pub is_grpc: bool,
+    /// The time that the client gives, from now on.
+    pub time_left: Option<Duration>,
 }
 
 // === impl Exchange ===
@@ -138,6 +147,8 @@ impl Exchange {
             terms: Terms::default(),
             coding: Coding::default(),
             cap: 0,
+            total: Duration::ZERO,
+            gives_up: None,
             deadline: None,
             next_expiry: None,
             share: Share::of(budget),
@@ -164,7 +175,7 @@ impl Exchange {
             self.window.finish();
         }
         self.quorum = Quorum::new(policy.require, route.members.len());
-        self.choice = Choice::new(request.wants_report, &self.quorum);
+        self.choice = Choice::new(request.wants_report, request.is_grpc, &self.quorum);
         self.method.extend_from_slice(request.method);
         self.wants_report = request.wants_report;
         self.terms = Terms {
@@ -176,7 +187,11 @@ impl Exchange {
             first_byte: policy.timeouts.first_byte,
             pool: config.pool,
             pool_idle: config.pool_idle,
+            grpc: request.is_grpc.then(|| policy.success.grpc()),
+            hold: if request.is_grpc { policy.grpc_max_message } else { MAX_HELD_BYTES },
         };
+        self.total = policy.timeouts.total;
+        self.gives_up = request.time_left.map(|left| clock::now() + left);
         (self.coding, self.cap) = (request.coding, config.inflight_per_endpoint);
         (self.deadline, self.next_expiry) = (None, None);
         self.waits = gather::Waits::default();
@@ -239,6 +254,13 @@ impl Exchange {
         self.window.is_finished()
     }
 
+    /// How long the legs may take, if they begin now: what the client gives, but not more than the policy does.
+    #[must_use]
+    pub fn time_left(&self, now: Instant) -> Duration {
+        let given = self.gives_up.map_or(Duration::MAX, |at| at.saturating_duration_since(now));
+        self.route.config.policy.timeouts.total.min(given)
+    }
+
     /// Begins every leg with the head that `put_head` writes.
     pub fn begin(&mut self, put_head: impl FnOnce(&mut Vec<u8>)) {
         put_head(&mut self.head);
@@ -253,7 +275,8 @@ impl Exchange {
     fn begin_legs(&mut self, own_head: impl Fn(&Target) -> Option<Bytes>) {
         let (now, total) = (clock::now(), self.route.members.len());
         // The client's body was waited for until now.
-        self.deadline = Some(now + self.route.config.policy.timeouts.total);
+        self.total = self.time_left(now);
+        self.deadline = Some(now + self.total);
         let mut legs = std::mem::take(&mut self.resting);
         self.wakers.reset(total);
         legs.truncate(total);
@@ -305,11 +328,21 @@ impl Exchange {
         self.advance_leg(cx, index, now);
         let fresh_head = self.legs.get_mut(index).take_fresh_head();
         if let Some(status) = fresh_head {
-            let success = self.route.config.policy.success.is_ok(&self.method, status);
+            let success = match self.terms.grpc {
+                // What it amounts to is told by its trailers.
+                Some(success) => {
+                    status == 200 && self.legs[index].head_code().is_none_or(|code| success.contains(code))
+                }
+                None => self.route.config.policy.success.is_ok(&self.method, status),
+            };
             self.legs.get_mut(index).set_success(success);
             let beaten = self.choice.on_head(index, &self.legs);
             self.discard(beaten);
             self.advance_leg(cx, index, now);
+        }
+        if self.legs.get_mut(index).take_late_failure() {
+            let beaten = self.choice.on_failed_answer(index, &self.legs);
+            self.discard(beaten);
         }
         let beaten = self.choice.on_body(index, &self.legs);
         self.discard(beaten);
@@ -341,6 +374,8 @@ impl Exchange {
             None if leg.is_success() => {
                 let at_once =
                     self.route.config.policy.require.is_any() && !self.wants_report && !self.choice.is_decided();
+                // Trailers may still say otherwise, but whoever is content with any answer gets the first message at once.
+                let at_once = at_once && (self.terms.grpc.is_none() || leg.has_grpc_message());
                 let paused = leg.mode() == Mode::Hold && leg.is_full();
                 (leg.is_sent() && (at_once || paused)).then_some(true)
             }
@@ -381,7 +416,8 @@ impl Exchange {
 
     /// Lets go of bodies as long as too much is held.
     fn shed(&mut self) {
-        while self.legs.held() > self.route.config.policy.window {
+        let limit = self.route.config.policy.window.max(self.terms.hold);
+        while self.legs.held() > limit {
             let Some(index) = self.choice.next_to_shed(&self.legs) else { return };
             self.let_go(index);
         }
@@ -449,7 +485,7 @@ impl Exchange {
     fn expire(&mut self, now: Instant) {
         if self.deadline.is_some_and(|deadline| now >= deadline) {
             self.deadline = None;
-            let limit = runtime::duration::format(self.route.config.policy.timeouts.total);
+            let limit = runtime::duration::format(self.total);
             for index in 0..self.legs.len() {
                 if self.legs[index].result().is_none() && self.choice.winner() != Some(index) {
                     let error =

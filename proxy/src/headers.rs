@@ -9,6 +9,7 @@ use bytes::{BufMut, Bytes};
 
 use crate::{
     config::{self, FieldEdits},
+    grpc,
     http::{Class, Field, Fields, Framing, Version, members, request::RequestHead, response::ResponseHead},
 };
 
@@ -36,6 +37,8 @@ pub struct Forwarding<'a> {
     pub replaces_host: bool,
     /// The target that takes the place of the client's.
     pub target: Option<&'a [u8]>,
+    /// The time that endpoints have, where the request is one of gRPC.
+    pub grpc_timeout: Option<std::time::Duration>,
     /// What else the route changes.
     pub edits: Option<&'a FieldEdits>,
 }
@@ -123,6 +126,9 @@ pub fn put_leg_head(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forwardi
             Class::ForwardedProto | Class::ForwardedHost | Class::Forwarded if !forwarding.trusted => {}
             Class::RequestId if forwarding.id.is_some() => {}
             _ if edits.is_some_and(|edits| edits.drops(kept.parts(field).0)) => {}
+            Class::Other
+                if forwarding.grpc_timeout.is_some()
+                    && kept.parts(field).0.eq_ignore_ascii_case(b"grpc-timeout") => {}
             Class::Accept if forwarding.report => {
                 let (name, value) = kept.parts(field);
                 kept.flush(out);
@@ -177,6 +183,9 @@ fn put_forwarding(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forwarding
         && said("X-Forwarded-Host")
     {
         put(out, b"X-Forwarded-Host", host);
+    }
+    if let Some(time) = forwarding.grpc_timeout {
+        put(out, b"Grpc-Timeout", grpc::timeout_value(time).as_bytes());
     }
     if let Some(id) = forwarding.id {
         put(out, b"X-Request-Id", id.as_bytes());

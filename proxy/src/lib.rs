@@ -14,6 +14,7 @@
 //! - `http`: the strict HTTP/1.1 codec of both sides
 //! - `table`, `target`: routes and endpoints, made from configuration and snapshot, loaded once per request
 //! - `headers`: what of a head goes on to the other side
+//! - `grpc`: what is different about gRPC
 //! - `exchange`: one request and its legs: the body window, the legs, the policy, the answer
 //! - `seats`: which client connection makes room for another
 //! - `transport`, `dial`, `reach`: connections to endpoints, to which address, and who makes them while none comes about
@@ -31,6 +32,7 @@ mod connection;
 mod dial;
 mod downstream;
 mod exchange;
+mod grpc;
 mod headers;
 mod http;
 mod http2;

@@ -62,6 +62,9 @@ pub struct LegReport<'a> {
     pub zone: Option<&'a str>,
     /// The status of the response.
     pub status: Option<u16>,
+    /// The status of gRPC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grpc_status: Option<u8>,
     /// How it ended; none while it runs.
     pub outcome: Option<Outcome>,
     /// How often the endpoint was tried.
@@ -154,6 +157,7 @@ pub fn leg(leg: &Leg, now: Instant) -> LegReport<'_> {
         node: endpoint.node.as_deref(),
         zone: endpoint.zone.as_deref(),
         status: result.and_then(|result| result.status),
+        grpc_status: leg.code(),
         outcome: result.map(|result| result.outcome),
         attempts: leg.attempts(),
         ms: millis(leg.elapsed(now)),

@@ -18,9 +18,8 @@ pub(crate) use self::{
 };
 use crate::{
     clock,
-    exchange::{Outgoing, alarm::Alarm, pace::Pace, quorum::Quorum},
+    exchange::{MadeUp, Outgoing, alarm::Alarm, pace::Pace, quorum::Quorum},
     http::request::RequestHead,
-    problem::Problem,
     shared::Worker,
     table::{ListenerEntry, RouteEntry},
 };
@@ -39,6 +38,8 @@ pub(crate) struct RequestContext<'a> {
     pub(crate) client_ip: &'a str,
     /// Of the listener: `http` or `https`.
     pub(crate) scheme: &'static str,
+    /// Whether the request is one of gRPC.
+    pub(crate) is_grpc: bool,
     pub(crate) started: Instant,
 }
 
@@ -70,13 +71,15 @@ impl RequestContext<'_> {
     /// Answers a request for which no leg was started.
     async fn refuse(&self, refusal: Refusal, carrier: &mut Carrier<'_>, alarm: &mut Alarm, next: Next) -> Next {
         let Refusal { route, result, problem } = refusal;
+        let made_up = MadeUp::from(problem);
+        let problem = &made_up.problem;
         let took = clock::now().saturating_duration_since(self.started);
         let sent = match &route {
             Some(route) => {
                 route.metrics.answered(result, problem.status, took);
                 route.metrics.completed(result);
                 let quorum = Quorum::new(route.config.policy.require, route.members.len());
-                let mut out = self.made_up(&problem, (&quorum, None), route, next);
+                let mut out = self.made_up(&made_up, (&quorum, None), route, next);
                 out.flush(&mut carrier.outbound(), self.pace(route), alarm).await;
                 out.body_bytes
             }
@@ -84,7 +87,7 @@ impl RequestContext<'_> {
                 self.worker.shared.refused.count(problem.status);
                 let none = (&Quorum::default(), None);
                 let report = self.listener.config.reports().then_some(none);
-                let mut out = answer::problem(&problem, report, b"", self, next);
+                let mut out = answer::problem(&made_up, report, b"", self, next);
                 let idle = self.listener.config.timeouts.body;
                 out.flush(&mut carrier.outbound(), Pace { idle, ..Pace::UNKNOWN }, alarm).await;
                 out.body_bytes
@@ -92,7 +95,7 @@ impl RequestContext<'_> {
         };
         let log = &self.worker.shared.log;
         if log.is_on() {
-            let (status, reason) = (problem.status, Some(problem.detail));
+            let (status, reason) = (problem.status, Some(problem.detail.clone()));
             let record = answer::record(self, Answered { result, status, sent, took, reason });
             record.write(log, route.as_ref().map_or("-", |route| &route.config.name), result, None);
         }
@@ -100,9 +103,9 @@ impl RequestContext<'_> {
     }
 
     /// An answer made up here, for a request that has this route.
-    fn made_up(&self, problem: &Problem, report: (&Quorum, Option<&str>), route: &RouteEntry, next: Next) -> Outgoing {
+    fn made_up(&self, made_up: &MadeUp, report: (&Quorum, Option<&str>), route: &RouteEntry, next: Next) -> Outgoing {
         let report = route.config.policy.report.then_some(report);
-        answer::problem(problem, report, route.config.changes.headers.response.lines_of_made_up(), self, next)
+        answer::problem(made_up, report, route.config.changes.headers.response.lines_of_made_up(), self, next)
     }
 
     /// How slow the client may be, with a request that has this route.

@@ -173,6 +173,7 @@ impl Reading {
         policy.stream = requests::STREAM.or(section, policy.stream);
         policy.min_body_rate = requests::MIN_BODY_RATE.or(section, policy.min_body_rate);
         policy.window = bounds::WINDOW.or(section, policy.window);
+        policy.grpc_max_message = bounds::GRPC_MAX_MESSAGE.or(section, policy.grpc_max_message);
         policy.lag_timeout = time::LAG_TIMEOUT.or(section, policy.lag_timeout);
         policy.retries = answer::RETRIES.or(section, policy.retries);
         if answer::IDEMPOTENT.is_given(section) {

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 
 use super::Match;
+use crate::grpc::{Code, CodeSet};
 
 /// A set of final HTTP statuses (200 to 599).
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
@@ -15,6 +16,7 @@ pub struct StatusSet([u64; 10]);
 pub struct Success {
     otherwise: StatusSet,
     by_method: Vec<(Box<str>, StatusSet)>,
+    grpc: CodeSet,
 }
 
 /// The text names no set of statuses.
@@ -23,6 +25,9 @@ pub enum InvalidSuccess {
     /// Neither a status nor a method with statuses.
     #[error("{0:?} is not a list of statuses: use for instance 2xx,3xx,404 or PURGE=200,204,404")]
     Text(String),
+    /// Not statuses of gRPC.
+    #[error("{0:?} is not a list of gRPC statuses: use numbers from 0 to 16, for instance grpc:0,5")]
+    Grpc(String),
     /// Statuses that may be meant for a method or for every method.
     #[error(
         "{statuses:?} stands after the statuses of {method}: for {method} too, write them as one text (\"{method}=200,404\"); \
@@ -109,23 +114,39 @@ impl Success {
 
     /// Reads a list of settings, each of them a list as well: `2xx,3xx,404` is for every method, `PURGE=200,404` for
     /// that one, `PURGE,BAN=200` for both; `200,PURGE=200,404` says both at once. Where nothing is for every method, the
-    /// default (below 400) stays in force for the others.
+    /// default (below 400) stays in force for the others. `grpc:0,5` is for requests of gRPC, where 0 is the default.
     ///
     /// # Errors
     /// [`InvalidSuccess`] with the setting that is not understood, or may be misunderstood.
     pub fn parse<T: AsRef<str>>(settings: impl IntoIterator<Item = T>) -> Result<Self, InvalidSuccess> {
         let mut reading = Reading { otherwise: None, by_method: Vec::new(), current: None };
+        let mut grpc = CodeSet::default();
         for setting in settings {
-            reading.read(setting.as_ref())?;
+            match setting.as_ref().trim().strip_prefix("grpc:") {
+                Some(codes) => grpc = grpc_codes(codes).ok_or_else(|| InvalidSuccess::Grpc(codes.to_owned()))?,
+                None => reading.read(setting.as_ref())?,
+            }
         }
         let Reading { otherwise, by_method, .. } = reading;
-        Ok(Self { otherwise: otherwise.unwrap_or(Self::default().otherwise), by_method })
+        Ok(Self { otherwise: otherwise.unwrap_or(Self::default().otherwise), by_method, grpc })
+    }
+
+    /// Which statuses of gRPC are ok.
+    #[must_use]
+    pub fn grpc(&self) -> CodeSet {
+        self.grpc
     }
 
     /// The methods that have statuses of their own.
     pub fn methods(&self) -> impl Iterator<Item = &str> {
         self.by_method.iter().map(|(method, _)| &**method)
     }
+}
+
+/// The statuses in a list of numbers.
+fn grpc_codes(codes: &str) -> Option<CodeSet> {
+    let codes: Result<Vec<Code>, _> = codes.split(',').map(|code| code.trim().parse()).collect();
+    CodeSet::of(codes.ok()?)
 }
 
 impl Reading {
@@ -178,20 +199,33 @@ impl Default for Success {
     fn default() -> Self {
         let mut otherwise = StatusSet::default();
         (200..400).for_each(|status| otherwise.insert(status));
-        Self { otherwise, by_method: Vec::new() }
+        Self { otherwise, by_method: Vec::new(), grpc: CodeSet::default() }
     }
 }
 
 impl Serialize for Success {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let all = std::iter::once(self.otherwise.to_string());
-        serializer.collect_seq(all.chain(self.by_method.iter().map(|(method, set)| format!("{method}={set}"))))
+        let by_method = self.by_method.iter().map(|(method, set)| format!("{method}={set}"));
+        let grpc = (self.grpc != CodeSet::default()).then(|| format!("grpc:{}", self.grpc));
+        serializer.collect_seq(all.chain(by_method).chain(grpc))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn statuses_of_grpc_are_numbers() {
+        let success = Success::parse(["200", "grpc:0,5"]).unwrap();
+        assert!(success.grpc().contains(5) && success.grpc().contains(0) && !success.grpc().contains(14));
+        assert_eq!(serde_json::to_string(&success).unwrap(), r#"["200","grpc:0,5"]"#);
+        assert!(Success::default().grpc().contains(0) && !Success::default().grpc().contains(5));
+        for bad in ["grpc:", "grpc:17", "grpc:x", "grpc:0;5"] {
+            assert!(matches!(Success::parse([bad]), Err(InvalidSuccess::Grpc(_))), "{bad}");
+        }
+    }
 
     #[test]
     fn the_default_is_below_400() {

@@ -28,6 +28,7 @@ use crate::{
     clock,
     config::Listener,
     exchange::{BodyForm, Outbound, alarm::Alarm, pace::Pace},
+    grpc,
     http::{
         Fields,
         request::{BadRequest, RequestHead, TargetRules},
@@ -244,6 +245,7 @@ async fn serve_stream(place: Place, request: http::Request<RecvStream>, respond:
         client: streams.client,
         client_ip: &streams.client_ip,
         scheme: streams.scheme,
+        is_grpc: grpc::is_request(&head),
         started,
     };
     let mut carrier = Carrier::Http2(request::Http2::new(StreamBody::new(body), answer, place));

@@ -5,7 +5,7 @@ use super::{
     leg::Mode,
     quorum::{Decision, Quorum},
 };
-use crate::{outcome::Outcome, problem::Problem, proxy_error::ProxyError, table::RouteEntry};
+use crate::{grpc::Code, outcome::Outcome, problem::Problem, proxy_error::ProxyError, table::RouteEntry};
 
 /// An answer made up for the endpoints.
 #[derive(Debug)]
@@ -14,13 +14,15 @@ pub struct MadeUp {
     pub problem: Problem,
     /// The leg that it stands for; none where it stands for none in particular.
     pub leg: Option<usize>,
+    /// Its status where the request is one of gRPC; none: what the problem amounts to.
+    pub code: Option<Code>,
 }
 
 // === impl MadeUp ===
 
 impl From<Problem> for MadeUp {
     fn from(problem: Problem) -> Self {
-        Self { problem, leg: None }
+        Self { problem, leg: None, code: None }
     }
 }
 
@@ -88,6 +90,6 @@ impl Exchange {
             outcome.as_str(),
         );
         let status = outcome.made_up_status(self.route.config.policy.on_timeout);
-        MadeUp { problem: Problem::new(status, kind, detail), leg: Some(index) }
+        MadeUp { problem: Problem::new(status, kind, detail), leg: Some(index), code: leg.code() }
     }
 }

@@ -14,6 +14,8 @@ use crate::outcome::Outcome;
 pub(super) struct Choice {
     /// Whether the client gets the report instead of an endpoint's answer: no body is kept then.
     wants_report: bool,
+    /// Whether the request is one of gRPC.
+    is_grpc: bool,
     /// Whether the request can succeed though some leg fails.
     has_spare_legs: bool,
     /// Whether it is known what the client gets.
@@ -30,8 +32,8 @@ pub(super) struct Choice {
 
 impl Choice {
     /// Nothing is chosen yet.
-    pub(super) fn new(wants_report: bool, quorum: &Quorum) -> Self {
-        Self { wants_report, has_spare_legs: quorum.required < quorum.total, ..Self::default() }
+    pub(super) fn new(wants_report: bool, is_grpc: bool, quorum: &Quorum) -> Self {
+        Self { wants_report, is_grpc, has_spare_legs: quorum.required < quorum.total, ..Self::default() }
     }
 
     /// Whether it is known what the client gets.
@@ -60,6 +62,14 @@ impl Choice {
             let higher = |candidate: &mut usize| *candidate > index;
             let beaten = if self.has_spare_legs { None } else { self.candidate.take_if(higher) };
             return beaten.filter(|beaten| !legs[*beaten].is_complete());
+        }
+        self.on_failed_answer(index, legs)
+    }
+
+    /// An answer would not do: tells which leg need not keep its body.
+    pub(super) fn on_failed_answer(&mut self, index: usize, legs: &[Leg]) -> Option<usize> {
+        if self.decided || self.wants_report {
+            return Some(index);
         }
         match self.fallback {
             Some(fallback) if self.failure_rank(fallback, legs) < self.failure_rank(index, legs) => Some(index),
@@ -126,7 +136,8 @@ impl Choice {
     }
 
     /// The order in which failures are reported: server side (a status of 500 and more, or no answer) before client error,
-    /// of the same side a real response before none, then snapshot order. Smaller is better.
+    /// of the same side a real response before none, then snapshot order; with gRPC, what an application says comes first. Smaller is
+    /// better.
     fn failure_rank(&self, index: usize, legs: &[Leg]) -> (bool, bool, usize) {
         let leg = &legs[index];
         let real = if self.wants_report {
@@ -138,7 +149,8 @@ impl Choice {
             Some(result) => result.outcome == Outcome::ClientError,
             None => leg.response().is_some_and(|head| head.status < 500),
         };
-        (client_error, !real, index)
+        // With gRPC what an application says tells more than that something on the way was broken.
+        (client_error != self.is_grpc, !real, index)
     }
 }
 

@@ -95,7 +95,12 @@ impl Exchange {
     /// Whether as much of the body is there as the legs need to begin.
     #[must_use]
     pub fn has_enough(&self) -> bool {
-        self.window.is_finished() || self.window.received() >= self.route.config.policy.begins_at()
+        self.window.is_finished() || self.window.received() >= self.begins_at()
+    }
+
+    /// How much of the body the legs need to begin.
+    fn begins_at(&self) -> u64 {
+        if self.terms.grpc.is_some() { 1 } else { self.route.config.policy.begins_at() }
     }
 
     /// Reads the body until the legs can begin; tells what kept them from that. `pace` is how slow the client may be.

@@ -4,6 +4,7 @@
 //! ([`Mode`]), and ends it when its time is up.
 
 mod attempt;
+mod grpc;
 mod view;
 mod wire;
 
@@ -25,6 +26,7 @@ use super::{
     window::{self, Cursor, Window},
 };
 use crate::{
+    grpc::{Code, CodeSet},
     http::{Fields, response::ResponseHead},
     outcome::{LegError, LegResult, Outcome},
     proxy_error::ProxyError,
@@ -56,6 +58,10 @@ pub(super) struct Terms {
     pub(super) pool: usize,
     /// How long an idle connection is kept.
     pub(super) pool_idle: Duration,
+    /// Which statuses are ok, where the request is one of gRPC.
+    pub(super) grpc: Option<CodeSet>,
+    /// Bytes of a body that are held.
+    pub(super) hold: usize,
 }
 
 /// What happens to the body of a response.
@@ -99,6 +105,12 @@ pub struct Leg {
     held_bytes: usize,
     /// The lines of the trailers, once the body is complete.
     trailers: Bytes,
+    /// At so many bytes it is full.
+    hold: usize,
+    /// The status of gRPC, once it is known.
+    code: Option<Code>,
+    /// Its trailers say that it failed, and nobody has looked at that yet.
+    late_failure: bool,
     /// Bytes of body read so far.
     received: u64,
     /// Whether the body is complete.
@@ -198,6 +210,9 @@ impl Leg {
             held: VecDeque::new(),
             held_bytes: 0,
             trailers: Bytes::new(),
+            hold: terms.hold,
+            code: None,
+            late_failure: false,
             received: 0,
             complete: false,
             counted: None,
@@ -219,6 +234,7 @@ impl Leg {
         (self.attempts, self.retries_left, self.refusals_left) = (0, terms.retries, MAX_REFUSALS);
         (self.fresh_head, self.success, self.mode) = (false, false, Mode::Hold);
         (self.received, self.complete, self.counted) = (0, false, None);
+        (self.hold, self.code, self.late_failure) = (terms.hold, None, false);
         (self.started, self.ended, self.last_read, self.deadline) = (now, now, now, None);
     }
 
@@ -284,7 +300,7 @@ impl Leg {
                     self.fresh_head = true;
                     return Poll::Ready(Ok(()));
                 }
-                ready!(self.poll_body(cx, now))?;
+                ready!(self.poll_body(cx, terms, now))?;
                 self.finish(terms, now);
                 if self.result.is_none() { Poll::Pending } else { Poll::Ready(Ok(())) }
             }
@@ -292,12 +308,18 @@ impl Leg {
     }
 
     /// Reads the body as far as the mode allows; ready when it is complete.
-    fn poll_body(&mut self, cx: &mut Context<'_>, now: Instant) -> Step {
+    fn poll_body(&mut self, cx: &mut Context<'_>, terms: &Terms, now: Instant) -> Step {
         while !self.complete {
-            if self.mode != Mode::Discard && self.held_bytes >= MAX_HELD_BYTES {
-                return Poll::Pending;
+            let limit = if self.mode == Mode::Stream { MAX_HELD_BYTES } else { self.hold };
+            if self.mode != Mode::Discard && self.held_bytes >= limit {
+                // It counts only by its trailers, which would never come.
+                let too_long = terms.grpc.is_some() && self.mode == Mode::Hold && self.counted.is_none();
+                return if too_long { Poll::Ready(Err(self.too_long())) } else { Poll::Pending };
             }
             let State::Open(wire) = &mut self.state else { return Poll::Pending };
+            if terms.grpc.is_some() && self.held_bytes > 0 && !wire.is_sent() && self.mode == Mode::Hold {
+                return Poll::Ready(Err(self.is_two_way()));
+            }
             let piece = wire.poll_body(cx);
             self.note_arrival(now);
             match ready!(piece)? {
@@ -344,7 +366,10 @@ impl Leg {
         {
             self.target.checkin(terms.worker, io, now, terms.pool_idle, terms.pool);
         }
-        let outcome = Outcome::of_status(status, self.success);
+        let outcome = match terms.grpc {
+            Some(success) => self.grpc_outcome(status, success),
+            None => Outcome::of_status(status, self.success),
+        };
         self.end(LegResult { outcome, status: Some(status), error: None }, now);
     }
 

@@ -96,6 +96,8 @@ mod tests {
             has_body: false,
             wants_report: false,
             worker: 0,
+            is_grpc: false,
+            time_left: None,
         };
         let begun = || {
             let mut exchange = Exchange::new(&route, &request, &budget, &limits);

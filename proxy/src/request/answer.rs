@@ -9,7 +9,8 @@ use std::{
 use super::{Next, RequestContext};
 use crate::{
     access_log::{LogRecord, loggable},
-    exchange::{BodyForm, Exchange, Outgoing, quorum::Quorum},
+    exchange::{BodyForm, Exchange, MadeUp, Outgoing, quorum::Quorum},
+    grpc,
     headers::{self, AnswerFraming},
     http::{self, Framing, Version},
     metrics::RequestResult,
@@ -53,15 +54,22 @@ pub(super) fn of_winner(exchange: &mut Exchange, request: &RequestContext<'_>, n
 /// A made-up answer, whole; with what is said of the legs, and of which endpoint it stands for. `lines` are those that the route
 /// adds.
 pub(super) fn problem(
-    problem: &Problem,
+    MadeUp { problem, code, .. }: &MadeUp,
     report: Option<(&Quorum, Option<&str>)>,
     lines: &[u8],
     request: &RequestContext<'_>,
     next: Next,
 ) -> Outgoing {
-    let body = problem.body(Some(request.id));
     let mut out = Vec::with_capacity(1024);
-    problem.put_head(&mut out, body.len());
+    let body = if request.is_grpc {
+        let code = code.unwrap_or_else(|| grpc::of_problem(problem.status));
+        grpc::put_made_up(&mut out, code, &problem.detail);
+        Bytes::new()
+    } else {
+        let body = problem.body(Some(request.id));
+        problem.put_head(&mut out, body.len());
+        body
+    };
     if let Some((quorum, endpoint)) = report {
         report::put_headers(&mut out, quorum, endpoint);
     }

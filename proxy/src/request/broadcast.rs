@@ -1,5 +1,7 @@
 //! A request that has a route: its legs, and the answer that the decision amounts to.
 
+use std::{borrow::Cow, time::Duration};
+
 use super::{
     Admitted, Carrier, Next, RequestContext,
     answer::{self, Answered},
@@ -12,6 +14,7 @@ use crate::{
         Exchange, MadeUp, Request, alarm::Alarm, gather::Gathered, pace::Pace, quorum::Decision, stream::Streamed,
         window::Coding,
     },
+    grpc,
     headers::{self, Forwarding},
     http::Framing,
     metrics::RequestResult,
@@ -19,6 +22,7 @@ use crate::{
     problem::Problem,
     proxy_error::ProxyError,
     report::{self, About},
+    target::WireProtocol,
 };
 
 /// How a client was answered.
@@ -33,7 +37,8 @@ impl RequestContext<'_> {
     /// Sends the request to every endpoint and answers.
     pub(super) async fn broadcast(&self, admitted: Admitted<'_>, carrier: &mut Carrier<'_>, alarm: &mut Alarm) -> Next {
         let (route, shared) = (admitted.route, &self.worker.shared);
-        let wants_report = route.config.policy.report && headers::wants_report(self.head);
+        // A client of gRPC could not read it.
+        let wants_report = route.config.policy.report && !self.is_grpc && headers::wants_report(self.head);
         let request = Request {
             method: self.head.method(),
             is_idempotent: route.config.policy.is_idempotent(self.head.method()) || self.head.has_idempotency_key(),
@@ -41,9 +46,16 @@ impl RequestContext<'_> {
             has_body: self.head.framing != Framing::Unsaid,
             wants_report,
             worker: self.worker.index,
+            is_grpc: self.is_grpc,
+            time_left: if self.is_grpc { self.grpc_timeout() } else { None },
         };
         let mut exchange = Exchange::new(route, &request, &shared.budget, &shared.limits);
         let pace = self.pace(route);
+        if self.is_grpc && route.members.iter().any(|member| member.target.protocol == WireProtocol::Http1) {
+            let made_up = MadeUp::from(no_grpc());
+            let sent = self.send_made_up(&mut exchange, &made_up, carrier, alarm, Next::Keep).await;
+            return self.conclude(exchange, RequestResult::Rejected, sent, Some(made_up.problem.detail), carrier);
+        }
         let kept_from = self.collect(&mut exchange, carrier, pace, alarm).await;
         // Counted from here on: what a client takes to send its request is no load for anybody else.
         let counted = if kept_from.is_none() { shared.admit() } else { None };
@@ -84,8 +96,21 @@ impl RequestContext<'_> {
                 (RequestResult::Rejected, sent, Some(made_up.problem.detail))
             }
         };
+        self.conclude(exchange, result, sent, reason, carrier)
+    }
+
+    /// The answer is out: counts it, and leaves what is left of the legs to themselves.
+    fn conclude(
+        &self,
+        mut exchange: Box<Exchange>,
+        result: RequestResult,
+        sent: Sent,
+        reason: Option<Cow<'static, str>>,
+        carrier: &mut Carrier<'_>,
+    ) -> Next {
+        let shared = &self.worker.shared;
         let took = clock::now().saturating_duration_since(self.started);
-        route.metrics.answered(result, sent.status, took);
+        exchange.route().metrics.answered(result, sent.status, took);
         exchange.release();
         let record = shared.log.is_on().then(|| -> LogRecord {
             let (status, sent) = (sent.status, sent.body);
@@ -93,6 +118,11 @@ impl RequestContext<'_> {
         });
         shared.conclude(exchange, result, record, carrier.take_place());
         sent.next
+    }
+
+    /// The time that a caller of gRPC gives.
+    fn grpc_timeout(&self) -> Option<Duration> {
+        self.head.fields.all("grpc-timeout").next().and_then(grpc::timeout)
     }
 
     /// Reads the body until the legs can begin; tells what kept them from that.
@@ -124,6 +154,7 @@ impl RequestContext<'_> {
             host: changes.fixed_host(),
             replaces_host: changes.host.is_some(),
             target: admitted.target.as_deref(),
+            grpc_timeout: self.is_grpc.then(|| exchange.time_left(clock::now())),
             edits: Some(&changes.headers.request).filter(|edits| !edits.is_empty()),
         };
         let own_host = match &changes.host {
@@ -194,16 +225,23 @@ impl RequestContext<'_> {
     async fn send_made_up(
         &self,
         exchange: &mut Exchange,
-        MadeUp { problem, leg }: &MadeUp,
+        made_up: &MadeUp,
         carrier: &mut Carrier<'_>,
         alarm: &mut Alarm,
         next: Next,
     ) -> Sent {
-        let endpoint = leg.map(|index| &*exchange.legs()[index].target().label);
-        let mut out = self.made_up(problem, (exchange.quorum(), endpoint), exchange.route(), next);
+        let endpoint = made_up.leg.map(|index| &*exchange.legs()[index].target().label);
+        let mut out = self.made_up(made_up, (exchange.quorum(), endpoint), exchange.route(), next);
         out.flush(&mut carrier.outbound(), self.pace(exchange.route()), alarm).await;
-        Sent { status: problem.status, body: out.body_bytes, next }
+        Sent { status: made_up.problem.status, body: out.body_bytes, next }
     }
+}
+
+/// The answer to a request of gRPC whose endpoints do not speak HTTP/2.
+fn no_grpc() -> Problem {
+    let detail =
+        "the endpoints of this route are spoken to in HTTP/1.1, and gRPC needs HTTP/2: set upstream-protocol to h2";
+    Problem::new(501, ProxyError::HttpProtocolError, detail)
 }
 
 /// The answer where there are as many requests in flight as there may be.

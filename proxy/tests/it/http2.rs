@@ -12,27 +12,27 @@ use tokio::{net::TcpStream, task::JoinHandle};
 use crate::fixture::{NEVER, Proxy, REPORT, assert_head_over, bytes, origin, origins, over};
 
 /// A client that speaks HTTP/2 by prior knowledge.
-struct Client {
-    send: SendRequest<Bytes>,
+pub(crate) struct Client {
+    pub(crate) send: SendRequest<Bytes>,
     connection: JoinHandle<Result<(), h2::Error>>,
 }
 
 /// An answer that has come to its end.
 #[derive(Debug)]
-struct Answer {
-    head: Response<()>,
-    body: Vec<u8>,
-    trailers: Option<HeaderMap>,
+pub(crate) struct Answer {
+    pub(crate) head: Response<()>,
+    pub(crate) body: Vec<u8>,
+    pub(crate) trailers: Option<HeaderMap>,
 }
 
 impl Client {
-    async fn of(proxy: &Proxy) -> Self {
+    pub(crate) async fn of(proxy: &Proxy) -> Self {
         let stream = TcpStream::connect(proxy.address).await.expect("the proxy listens");
         let (send, connection) = h2::client::handshake(stream).await.expect("it speaks HTTP/2");
         Self { send, connection: tokio::spawn(connection) }
     }
 
-    async fn send(&self, request: Request<()>, body: Option<&[u8]>) -> Result<Answer, h2::Error> {
+    pub(crate) async fn send(&self, request: Request<()>, body: Option<&[u8]>) -> Result<Answer, h2::Error> {
         let mut send = self.send.clone().ready().await?;
         let (response, mut stream) = send.send_request(request, body.is_none())?;
         if let Some(body) = body {
@@ -60,7 +60,7 @@ impl Client {
     }
 }
 
-fn request(method: &str, path: &str, fields: &[(&str, &str)]) -> Request<()> {
+pub(crate) fn request(method: &str, path: &str, fields: &[(&str, &str)]) -> Request<()> {
     let mut request = Request::builder().method(method).uri(format!("http://shop{path}"));
     for (name, value) in fields {
         request = request.header(*name, *value);

@@ -23,7 +23,7 @@ use crate::fixture::{NEVER, Place, Proxy, Setup, bytes, over};
 
 /// What an endpoint does with a request.
 #[derive(Clone, Debug)]
-enum Does {
+pub(crate) enum Does {
     /// Answers 200 with this body.
     Answer(Vec<u8>),
     /// Answers so once the gate is open.
@@ -34,14 +34,16 @@ enum Does {
     GoAway,
     /// Begins to answer, and resets the stream in the middle.
     Break,
+    /// Answers as a server of gRPC does: this body, then this status; where there is no body, the status alone.
+    Grpc(Vec<u8>, u8),
 }
 
 /// A request as it came.
 #[derive(Clone, Debug)]
-struct Seen {
+pub(crate) struct Seen {
     connection: usize,
-    head: Request<()>,
-    body: Vec<u8>,
+    pub(crate) head: Request<()>,
+    pub(crate) body: Vec<u8>,
     /// Whether it came to its end.
     whole: bool,
     trailers: Option<HeaderMap>,
@@ -55,7 +57,7 @@ struct Log {
 }
 
 /// An endpoint that speaks HTTP/2 by prior knowledge. It does what its script says, the last entry for ever.
-struct Endpoint {
+pub(crate) struct Endpoint {
     address: SocketAddr,
     log: Arc<Log>,
     task: JoinHandle<()>,
@@ -83,7 +85,7 @@ impl Endpoint {
         Self { address, log, task }
     }
 
-    async fn start(n: usize, script: impl IntoIterator<Item = Does>) -> Self {
+    pub(crate) async fn start(n: usize, script: impl IntoIterator<Item = Does>) -> Self {
         Self::with_streams(n, 100, script).await
     }
 
@@ -91,7 +93,7 @@ impl Endpoint {
         self.log.seen.lock().clone()
     }
 
-    async fn wait(&self, n: usize) -> Vec<Seen> {
+    pub(crate) async fn wait(&self, n: usize) -> Vec<Seen> {
         eventually!("requests", self.seen(), |seen| seen.len() >= n)
     }
 
@@ -158,6 +160,9 @@ async fn serve(stream: TcpStream, number: usize, log: Arc<Log>, streams: u32) {
                 }
                 _ => b"broken".to_vec(),
             };
+            if let Does::Grpc(body, code) = does {
+                return answer_grpc(respond, body, code);
+            }
             let Ok(mut stream) = respond.send_response(Response::new(()), false) else { return };
             let _ = stream.send_data(Bytes::from(answer), !matches!(does, Does::Break));
             if matches!(does, Does::Break) {
@@ -167,7 +172,22 @@ async fn serve(stream: TcpStream, number: usize, log: Arc<Log>, streams: u32) {
     }
 }
 
-fn over_h2(endpoints: &[&dyn Place]) -> Setup {
+fn answer_grpc(mut respond: server::SendResponse<Bytes>, body: Vec<u8>, code: u8) {
+    let response = Response::builder().header("content-type", "application/grpc");
+    if body.is_empty() {
+        let response =
+            response.header("grpc-status", u16::from(code)).header("grpc-message", "no").body(()).expect("a response");
+        let _ = respond.send_response(response, true);
+        return;
+    }
+    let Ok(mut stream) = respond.send_response(response.body(()).expect("a response"), false) else { return };
+    let _ = stream.send_data(Bytes::from(body), false);
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", u16::from(code).into());
+    let _ = stream.send_trailers(trailers);
+}
+
+pub(crate) fn over_h2(endpoints: &[&dyn Place]) -> Setup {
     over(endpoints).policy(|policy: &mut Policy| policy.protocol = UpstreamProtocol::H2)
 }
 

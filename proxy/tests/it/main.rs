@@ -6,6 +6,7 @@ mod corpus;
 mod defects;
 mod drain;
 mod fixture;
+mod grpc;
 mod http1;
 mod http2;
 mod http2_endpoints;

@@ -14,7 +14,8 @@ group!(GROUP, "Answer";
     ALL_MUST_SUCCEED: Setting<bool> = flag("all-must-succeed").default("true").switch(boolean),
         "False is the same as --require any, true as --require all";
     SUCCESS: List<String> = flag("success").at(ROUTE, "success").default("2xx,3xx").many("STATUSES", text),
-        "Statuses that are a success, for every method and for single ones: 200,PURGE=200,404";
+        "Statuses that are a success, for every method and for single ones: 200,PURGE=200,404. \
+         grpc:0,5 for requests of gRPC, where 0 is the default";
     ON_EMPTY: Setting<u16> = flag("on-empty").at(ROUTE, "on_empty").default("503").one("STATUS", number),
         "Status of the answer if there is no endpoint";
     ON_TIMEOUT: Setting<u16> = flag("on-timeout").at(ROUTE, "on_timeout").default("504").one("STATUS", number),

@@ -23,6 +23,10 @@ group!(GROUP, "Limits";
         "Bytes of bodies that all requests together keep in memory; beyond that they proceed more slowly";
     POOL_SIZE: Setting<usize> = flag("pool-size").at(ROOT, "pool_size").default("256").one("N", number),
         "Idle connections kept per endpoint and worker thread";
+    GRPC_MAX_MESSAGE: Setting<usize> = flag("grpc-max-message").at(ROUTE, "grpc_max_message").default("4MiB")
+        .one("SIZE", bytes),
+        "Bytes of an answer of gRPC that are held per endpoint until its status is known; a longer one fails with \
+         status 8";
     THREADS: Setting<usize> = flag("threads").at(ROOT, "threads").default("one per CPU").one("N", number),
         "Worker threads";
 );

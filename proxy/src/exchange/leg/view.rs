@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Cursor, Leg, MAX_HELD_BYTES, Mode, State};
+use super::{Cursor, Leg, Mode, State};
 use crate::{http::response::ResponseHead, outcome::LegResult, target::Target};
 
 impl Leg {
@@ -81,7 +81,7 @@ impl Leg {
 
     /// Whether a held body waits to be told how to go on.
     pub(in crate::exchange) fn is_full(&self) -> bool {
-        self.held_bytes >= MAX_HELD_BYTES && !self.complete
+        self.held_bytes >= self.hold && !self.complete
     }
 
     /// Whether its body, or the start of it, can be given to the client.

@@ -1,0 +1,53 @@
+//! What is different about a leg of gRPC: it counts by its status, which comes last.
+
+use super::{Code, CodeSet, Failure, Leg};
+use crate::{grpc, outcome::Outcome, proxy_error::ProxyError};
+
+impl Leg {
+    /// The status that the head of its response says: there is no message then.
+    pub(in crate::exchange) fn head_code(&self) -> Option<Code> {
+        self.response.as_ref()?.fields.all("grpc-status").next().and_then(grpc::status)
+    }
+
+    /// The status, once it is known.
+    pub(crate) fn code(&self) -> Option<Code> {
+        self.code
+    }
+
+    /// Whether the first message of its answer is held.
+    pub(in crate::exchange) fn has_grpc_message(&self) -> bool {
+        grpc::has_message(self.held.iter().map(|piece| &piece[..]))
+    }
+
+    /// Whether it has turned out to have failed since this was asked last.
+    pub(in crate::exchange) fn take_late_failure(&mut self) -> bool {
+        std::mem::take(&mut self.late_failure)
+    }
+
+    /// The response is complete: what it amounts to.
+    pub(super) fn grpc_outcome(&mut self, status: u16, success: CodeSet) -> Outcome {
+        let said = grpc::status_in(&self.trailers).or_else(|| self.head_code());
+        let code = said.unwrap_or_else(|| if status == 200 { grpc::UNKNOWN } else { grpc::of_http(status) });
+        self.code = Some(code);
+        let outcome = if status == 200 { grpc::outcome(code, success) } else { grpc::outcome(code, CodeSet::none()) };
+        if self.success && outcome != Outcome::Ok {
+            (self.success, self.late_failure) = (false, true);
+        }
+        outcome
+    }
+
+    /// Its answer is longer than what is held of one.
+    pub(super) fn too_long(&mut self) -> Failure {
+        self.code = Some(grpc::RESOURCE_EXHAUSTED);
+        let detail = format!("the answer is longer than {}, the limit here", runtime::size::ByteSize(self.hold as u64));
+        Failure::new(Outcome::ServerError, ProxyError::HttpResponseBodySize, detail)
+    }
+
+    /// Its endpoint answers while the request goes on: messages that depend on each other cannot be told to several.
+    pub(super) fn is_two_way(&mut self) -> Failure {
+        self.code = Some(grpc::UNIMPLEMENTED);
+        let detail =
+            "the endpoint answers before it has the whole request: a call with streams both ways cannot be broadcast";
+        Failure::new(Outcome::ServerError, ProxyError::HttpProtocolError, detail)
+    }
+}
