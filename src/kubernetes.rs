@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use anyhow::Context as _;
 use controlplane::{
     client::{self, Connection},
-    source::kube::Kube,
+    kube_cluster::KubeCluster,
 };
 use tokio::sync::OnceCell;
 
@@ -15,7 +15,7 @@ use crate::config;
 #[derive(Clone)]
 pub(crate) struct Kubernetes {
     kubeconfig: Option<PathBuf>,
-    watches: Arc<OnceCell<Kube>>,
+    watches: Arc<OnceCell<KubeCluster>>,
 }
 
 impl Kubernetes {
@@ -28,9 +28,10 @@ impl Kubernetes {
     ///
     /// # Errors
     /// There is no usable configuration.
-    pub(crate) async fn watches(&self) -> anyhow::Result<Kube> {
-        let made =
-            self.watches.get_or_try_init(async || Ok::<_, anyhow::Error>(Kube::new(self.connect().await?.client)));
+    pub(crate) async fn watches(&self) -> anyhow::Result<KubeCluster> {
+        let made = self
+            .watches
+            .get_or_try_init(async || Ok::<_, anyhow::Error>(KubeCluster::new(self.connect().await?.client)));
         made.await.cloned()
     }
 

@@ -12,7 +12,7 @@ fn apply(criterion: &mut Criterion) {
         index.apply(&slice);
     }
     // Every view is made once; from here on only what changes is.
-    assert_eq!(index.views().count(), SLICES as usize / 2);
+    assert_eq!(index.views().len(), SLICES as usize / 2);
     let versions = [false, true]
         .map(|ready| serde_json::from_value(benches::slice(SLICES / 2, ready)).expect("it is an EndpointSlice"));
     let mut group = criterion.benchmark_group("index/one slice of 10 endpoints among 10000");
@@ -28,7 +28,7 @@ fn apply(criterion: &mut Criterion) {
         b.iter(|| {
             turn += 1;
             index.apply(&versions[turn % 2]);
-            index.views().count()
+            index.views().len()
         });
     });
     group.finish();

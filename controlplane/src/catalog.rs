@@ -9,7 +9,6 @@ mod entry;
 mod part;
 mod reader;
 mod selector;
-mod services;
 mod source;
 mod watching;
 
@@ -22,10 +21,10 @@ use std::{
 use imbl::OrdMap;
 pub use reader::{CatalogReader, DataAge};
 pub use selector::{InvalidSelector, Selector};
-pub(crate) use services::Services;
 pub use source::follow;
 
-use crate::index::{Protocol, ServiceKey, Touch, View};
+pub use crate::index::{Facts, ServicePort};
+use crate::index::{ServiceKey, Touch, View};
 
 /// All selected Services at one moment. Cloning shares what is in it.
 #[derive(Clone, Debug, Default)]
@@ -50,36 +49,6 @@ pub struct Entry {
     pub facts: Facts,
     /// Its endpoints by port, whatever their conditions.
     pub view: Arc<View>,
-}
-
-/// What is known about a Service besides its endpoints.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Facts {
-    /// `metadata.uid`; empty where there are only slices.
-    pub uid: Arc<str>,
-    /// `metadata.creationTimestamp`, in seconds since 1970; of slices without a Service the oldest one's.
-    pub created: i64,
-    /// `metadata.labels`; of several slices the oldest one's.
-    pub labels: BTreeMap<String, String>,
-    /// `metadata.annotations`, without kubectl's copy of the object; of several slices the oldest one's.
-    pub annotations: BTreeMap<String, String>,
-    /// `spec.ports`, or the ports of the slices.
-    pub ports: Vec<ServicePort>,
-}
-
-/// A port of a Service (`Service.spec.ports[]`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServicePort {
-    /// Its name; empty for an unnamed one.
-    pub name: Arc<str>,
-    /// `port`: the Service's own number, not its endpoints'; 0 where only slices are known.
-    pub number: u16,
-    /// `targetPort`, the number that its endpoints listen on, where it is a number and not the name that pods give it.
-    pub target: Option<u16>,
-    /// Its transport protocol.
-    pub protocol: Protocol,
-    /// `appProtocol`; empty where there is none.
-    pub app_protocol: Arc<str>,
 }
 
 /// Which Services are in a catalog.

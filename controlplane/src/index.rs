@@ -1,8 +1,11 @@
-//! What the watch has seen, kept by Service: every slice of a Service merged into one view, however they were cut.
+//! What the watches have seen, kept by Service: all slices of a Service merged into one view, however they were cut, and the
+//! facts that stand in the Service itself.
 //!
-//! Pure: objects in, views out, no I/O and no clock.
+//! Pure: objects in, views and facts out, no I/O and no clock.
 
+mod services;
 mod slice;
+mod store;
 mod touches;
 mod view;
 
@@ -13,13 +16,17 @@ use std::{
     sync::Arc,
 };
 
+use imbl::OrdMap;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+pub(crate) use services::Services;
+pub use services::{Facts, ServicePort};
 use slice::Slice;
 pub(crate) use slice::{About, SERVICE_NAME};
+pub(crate) use store::Store;
 pub(crate) use touches::{Observer, Observers, Touch, Touches};
 pub use view::{Family, Port, Protocol, View};
 
-use crate::watch::ObjectKey;
+use crate::watch::{ObjectKey, vanished};
 
 /// A Service's namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,6 +42,10 @@ pub struct ServiceKey {
 pub struct Index {
     slices: HashMap<ObjectKey, Slice>,
     services: HashMap<ServiceKey, Service>,
+    /// The view of every Service, but for those that are outdated.
+    views: OrdMap<ServiceKey, Arc<View>>,
+    /// Services that have changed since their view was made.
+    outdated: HashSet<ServiceKey>,
     observers: Observers,
     /// Whether it is the slices without a Service that are kept.
     orphans: bool,
@@ -46,8 +57,6 @@ struct Service {
     slices: BTreeSet<ObjectKey>,
     /// The Service's primary address family, where that is known.
     primary: Option<Family>,
-    /// Made when somebody looks, until the next change.
-    view: Option<Arc<View>>,
 }
 
 impl Index {
@@ -56,46 +65,17 @@ impl Index {
         Self { orphans: true, ..Self::default() }
     }
 
-    /// An object was added or modified. A slice without a Service is left out.
+    /// A slice was added or modified.
     pub fn apply(&mut self, object: &EndpointSlice) {
-        for (service, addresses) in self.take_in(object) {
-            self.observers.told(&service, &addresses);
-        }
-    }
-
-    /// An object was deleted.
-    pub fn delete(&mut self, key: &ObjectKey) {
-        if let Some((service, addresses)) = self.take_out(key) {
-            self.observers.told(&service, &addresses);
-        }
-    }
-
-    /// A complete list: what is not in it is gone. Objects that are there but could not be read stay as they were.
-    pub fn reset(&mut self, objects: &[EndpointSlice], unreadable: &[ObjectKey]) {
-        let listed = objects.iter().map(|object| ObjectKey::of(&object.metadata));
-        let there: BTreeSet<ObjectKey> = listed.chain(unreadable.iter().cloned()).collect();
-        let gone: Vec<ObjectKey> = self.slices.keys().filter(|key| !there.contains(*key)).cloned().collect();
-        let mut touched: HashMap<ServiceKey, HashSet<SocketAddr>> = HashMap::new();
-        let went = gone.iter().filter_map(|key| self.take_out(key)).collect::<Vec<_>>();
-        let changed = objects.iter().flat_map(|object| self.take_in(object)).collect::<Vec<_>>();
-        for (service, addresses) in went.into_iter().chain(changed) {
-            touched.entry(service).or_default().extend(addresses);
-        }
-        for (service, mut lost) in touched {
-            let slices = self.services.get(&service).map(|service| &service.slices);
-            for slice in slices.into_iter().flatten().filter_map(|key| self.slices.get(key)) {
-                for address in slice.addresses() {
-                    lost.remove(&address);
-                }
-            }
-            self.observers.listed(&service, &lost);
-        }
+        Store::apply(self, object);
     }
 
     /// The view of one Service, if it has a slice.
     pub(crate) fn view(&mut self, key: &ServiceKey) -> Option<Arc<View>> {
-        let slices = &self.slices;
-        self.services.get_mut(key).map(|service| service.view(slices))
+        if self.outdated.remove(key) {
+            self.make_view(key);
+        }
+        self.views.get(key).cloned()
     }
 
     /// What the slices of one Service say about themselves.
@@ -104,27 +84,12 @@ impl Index {
         keys.filter_map(|key| self.slices.get(key)).map(|slice| &slice.about)
     }
 
-    /// A further observer; every Service is new to it.
-    pub(crate) fn observe(&mut self) -> Observer {
-        self.observers.add(self.services.keys())
-    }
-
-    /// An observer goes.
-    pub(crate) fn leave(&mut self, observer: Observer) {
-        self.observers.remove(observer);
-    }
-
-    /// The Services that have changed since this observer asked last.
-    pub(crate) fn touches(&mut self, observer: Observer) -> Touches {
-        self.observers.take(observer)
-    }
-
     /// The primary family of a Service became known (`Service.spec.ipFamilies[0]`). Returns whether that is news.
     pub fn set_primary(&mut self, key: &ServiceKey, family: Family) -> bool {
         match self.services.get_mut(key) {
             Some(service) if service.primary != Some(family) => {
                 service.primary = Some(family);
-                service.view = None;
+                self.outdated.insert(key.clone());
                 self.observers.told(key, &[]);
                 true
             }
@@ -132,17 +97,26 @@ impl Index {
         }
     }
 
-    /// Every Service that has a slice, with its view, in no particular order.
-    pub fn views(&mut self) -> impl Iterator<Item = (&ServiceKey, Arc<View>)> {
-        let slices = &self.slices;
-        self.services.iter_mut().map(|(key, service)| (key, service.view(slices)))
+    /// Every Service that has a slice, with its view. What is given stays as it is, and shares what does not change.
+    pub fn views(&mut self) -> OrdMap<ServiceKey, Arc<View>> {
+        for key in std::mem::take(&mut self.outdated) {
+            self.make_view(&key);
+        }
+        self.views.clone()
     }
 
     /// The Services with endpoints of both families whose primary one is not known.
-    pub fn undecided(&mut self) -> Vec<ServiceKey> {
-        let slices = &self.slices;
-        let undecided = |service: &mut Service| service.primary.is_none() && service.view(slices).is_dual_stack();
-        self.services.iter_mut().filter_map(|(key, service)| undecided(service).then(|| key.clone())).collect()
+    pub(crate) fn undecided(&mut self) -> Vec<ServiceKey> {
+        let views = self.views();
+        let is_undecided = |key: &ServiceKey| self.services.get(key).is_some_and(|service| service.primary.is_none());
+        let dual = views.iter().filter(|(_key, view)| view.is_dual_stack()).map(|(key, _view)| key);
+        dual.filter(|key| is_undecided(key)).cloned().collect()
+    }
+
+    fn make_view(&mut self, key: &ServiceKey) {
+        let Some(service) = self.services.get(key) else { return };
+        let slices = service.slices.iter().filter_map(|key| self.slices.get(key));
+        self.views.insert(key.clone(), Arc::new(View::merge(slices, service.primary)));
     }
 
     /// Returns the Services that it changes, with the addresses that it had there or has now, if anybody wants to know.
@@ -160,7 +134,7 @@ impl Index {
         changed.push((slice.service.clone(), addresses));
         let service = self.services.entry(slice.service.clone()).or_default();
         service.slices.insert(key.clone());
-        service.view = None;
+        self.outdated.insert(slice.service.clone());
         self.slices.insert(key, slice);
         changed
     }
@@ -176,10 +150,13 @@ impl Index {
         let addresses = self.addresses_to_tell(&old);
         if let Some(service) = self.services.get_mut(&old.service) {
             service.slices.remove(key);
-            service.view = None;
             if service.slices.is_empty() {
                 // A later Service of that name may have another primary family.
                 self.services.remove(&old.service);
+                self.views.remove(&old.service);
+                self.outdated.remove(&old.service);
+            } else {
+                self.outdated.insert(old.service.clone());
             }
         }
         Some((old.service, addresses))
@@ -190,20 +167,58 @@ impl Index {
     }
 }
 
-impl Service {
-    fn view(&mut self, all: &HashMap<ObjectKey, Slice>) -> Arc<View> {
-        let merge = || {
-            let slices = self.slices.iter().filter_map(|key| all.get(key));
-            Arc::new(View::merge(slices, self.primary))
-        };
-        self.view.get_or_insert_with(merge).clone()
+impl Store for Index {
+    type Object = EndpointSlice;
+
+    fn apply(&mut self, object: &EndpointSlice) {
+        for (service, addresses) in self.take_in(object) {
+            self.observers.told(&service, &addresses);
+        }
+    }
+
+    fn delete(&mut self, key: &ObjectKey) {
+        if let Some((service, addresses)) = self.take_out(key) {
+            self.observers.told(&service, &addresses);
+        }
+    }
+
+    fn reset(&mut self, objects: &[EndpointSlice], unreadable: &[ObjectKey]) {
+        let gone = vanished(self.slices.keys(), objects, unreadable);
+        let mut touched: HashMap<ServiceKey, HashSet<SocketAddr>> = HashMap::new();
+        let went = gone.iter().filter_map(|key| self.take_out(key)).collect::<Vec<_>>();
+        let changed = objects.iter().flat_map(|object| self.take_in(object)).collect::<Vec<_>>();
+        for (service, addresses) in went.into_iter().chain(changed) {
+            touched.entry(service).or_default().extend(addresses);
+        }
+        for (service, mut lost) in touched {
+            let slices = self.services.get(&service).map(|service| &service.slices);
+            for slice in slices.into_iter().flatten().filter_map(|key| self.slices.get(key)) {
+                for address in slice.addresses() {
+                    lost.remove(&address);
+                }
+            }
+            self.observers.listed(&service, &lost);
+        }
+    }
+
+    fn services(&self) -> impl Iterator<Item = &ServiceKey> {
+        self.services.keys()
+    }
+
+    fn observers(&mut self) -> &mut Observers {
+        &mut self.observers
     }
 }
 
-impl ServiceKey {
-    /// That of the Service with this object key.
-    pub(crate) fn of(object: &ObjectKey) -> Self {
+impl From<&ObjectKey> for ServiceKey {
+    fn from(object: &ObjectKey) -> Self {
         Self { namespace: object.namespace().clone(), name: object.name().clone() }
+    }
+}
+
+impl From<&ServiceKey> for ObjectKey {
+    fn from(service: &ServiceKey) -> Self {
+        Self::new(service.namespace.clone(), service.name.clone())
     }
 }
 

@@ -11,7 +11,7 @@ mod failure;
 mod key;
 mod status;
 
-use std::{convert::Infallible, fmt::Debug, ops::RangeInclusive, pin::pin, time::Duration};
+use std::{collections::HashSet, convert::Infallible, fmt::Debug, ops::RangeInclusive, pin::pin, time::Duration};
 
 use ::metrics::counter;
 pub(crate) use failure::chain;
@@ -76,6 +76,20 @@ pub enum Event<K> {
     Apply(K),
     /// An object was deleted, or no longer matches the selector.
     Delete(ObjectKey),
+}
+
+/// What was known and is missing from a complete list. Objects that are there but could not be read are not missing.
+pub fn vanished<'a, T: Clone + 'a>(
+    known: impl IntoIterator<Item = &'a T>,
+    objects: &[impl Resource],
+    unreadable: &[ObjectKey],
+) -> Vec<T>
+where
+    ObjectKey: From<&'a T>,
+{
+    let listed = objects.iter().map(|object| ObjectKey::of(object.meta()));
+    let there: HashSet<ObjectKey> = listed.chain(unreadable.iter().cloned()).collect();
+    known.into_iter().filter(|known| !there.contains(&ObjectKey::from(known))).cloned().collect()
 }
 
 /// How a watch came to its end.

@@ -14,12 +14,13 @@ use std::{
 
 use controlplane::{
     catalog::{Catalog, Entry},
+    guard::LossLimit,
     index::ServiceKey,
 };
 use serde::Serialize;
 
 /// So many endpoints may always vanish, because small exports change by large shares.
-pub const ALWAYS_PERMITTED: usize = 10;
+pub const ALWAYS_PERMITTED: usize = LossLimit::DEFAULT.count;
 
 /// How many endpoints may vanish without a deletion event.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -61,16 +62,14 @@ pub struct Held {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_shrink: 0.3, empty_hold: Duration::from_secs(30) }
+        Self { max_shrink: LossLimit::DEFAULT.share, empty_hold: Duration::from_secs(30) }
     }
 }
 
 impl Limits {
     /// Whether `lost` of `of` endpoints may vanish at once.
     pub fn permit(&self, lost: usize, of: usize) -> bool {
-        #[expect(clippy::cast_precision_loss, reason = "endpoints are far fewer than 2^52")]
-        let share = lost as f64 / of.max(1) as f64;
-        lost <= ALWAYS_PERMITTED || share <= self.max_shrink
+        LossLimit { count: ALWAYS_PERMITTED, share: self.max_shrink }.permits(lost, of)
     }
 
     pub(crate) fn explain(&self, lost: usize, of: usize) -> String {
@@ -176,9 +175,10 @@ mod tests {
             });
             index.apply(&serde_json::from_value(slice).expect("a valid slice"));
         }
-        let entries = index.views().map(|(key, view)| {
-            (key.clone(), Arc::new(Entry { key: key.clone(), facts: controlplane::catalog::Facts::default(), view }))
-        });
+        let entry = |(key, view): (ServiceKey, _)| {
+            (key.clone(), Arc::new(Entry { key, facts: controlplane::catalog::Facts::default(), view }))
+        };
+        let entries = index.views().into_iter().map(entry);
         let mut catalog = Catalog::default();
         catalog.services = entries.collect();
         catalog.sequence = 1;

@@ -11,12 +11,15 @@ use std::{
     time::Instant,
 };
 
-use controlplane::{index::ServiceKey, watch::ObjectKey};
+use controlplane::{
+    index::ServiceKey,
+    watch::{ObjectKey, vanished},
+};
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 pub(crate) use origin::{Families, Kind, Origin};
 pub(crate) use slice::{Address, AddressFamily, Attributes, PortFacts, Slice};
 
-use crate::{config::MaxDelete, guard};
+use crate::config::MaxDelete;
 
 /// One remote's objects.
 #[derive(Debug, Default)]
@@ -77,7 +80,7 @@ impl Index {
 
     /// Removes a Service that was deleted or is no longer selected, and returns it.
     pub(crate) fn delete_service(&mut self, key: &ObjectKey) -> Option<Arc<Origin>> {
-        self.services.remove(&service_key(key))
+        self.services.remove(&ServiceKey::from(key))
     }
 
     /// Replaces the Services of one namespace, or of all of them, by a complete list.
@@ -88,17 +91,15 @@ impl Index {
         unreadable: &[ObjectKey],
     ) -> Relisted {
         let mut relisted = Relisted::default();
-        let mut there: HashSet<ServiceKey> = unreadable.iter().map(service_key).collect();
+        let within = self.services.keys().filter(|key| scope.is_none_or(|scope| *key.namespace == *scope));
+        let gone = vanished(within, &services, unreadable);
         for service in services {
-            let key = service_key(&ObjectKey::of(&service.metadata));
+            let key = ServiceKey::from(&ObjectKey::of(&service.metadata));
             if self.apply_service(service).is_some() {
-                relisted.touched.insert(key.clone());
+                relisted.touched.insert(key);
             }
-            there.insert(key);
         }
-        let gone = |key: &ServiceKey| scope.is_none_or(|scope| *key.namespace == *scope) && !there.contains(key);
-        let vanished: Vec<ServiceKey> = self.services.keys().filter(|key| gone(key)).cloned().collect();
-        for key in vanished {
+        for key in gone {
             relisted.vanished.extend(self.services.remove(&key));
             relisted.touched.insert(key);
         }
@@ -139,17 +140,15 @@ impl Index {
         now: Instant,
     ) -> BTreeSet<ServiceKey> {
         let within = |key: &ServiceKey| scope.is_none_or(|scope| *key.namespace == *scope);
-        let mut there: HashSet<ObjectKey> = unreadable.iter().cloned().collect();
         let mut touched = BTreeSet::new();
         let before: BTreeSet<ServiceKey> = self.by_service.keys().filter(|key| within(key)).cloned().collect();
         for object in objects {
-            let key = ObjectKey::of(&object.metadata);
             touched.extend(self.apply_slice(object));
-            there.insert(key);
         }
+        let vanished: HashSet<ObjectKey> = vanished(self.slices.keys(), objects, unreadable).into_iter().collect();
         let gone = |index: &Self, service: &ServiceKey| -> Vec<ObjectKey> {
             let keys = index.by_service.get(service);
-            keys.into_iter().flatten().filter(|key| !there.contains(*key)).cloned().collect()
+            keys.into_iter().flatten().filter(|key| vanished.contains(*key)).cloned().collect()
         };
         let (mut emptied, mut shrunk) = (Vec::new(), Vec::new());
         for service in &before {
@@ -163,7 +162,7 @@ impl Index {
             }
         }
         let selected = before.iter().filter(|key| self.services.contains_key(*key)).count();
-        if guard::permits(limit, emptied.len(), selected) {
+        if limit.permits(emptied.len(), selected) {
             shrunk.append(&mut emptied);
         }
         for (service, gone) in shrunk {
@@ -212,11 +211,6 @@ impl Index {
         self.slices.insert(key, Arc::new(slice));
         touched
     }
-}
-
-/// An object's key as that of a Service.
-pub(crate) fn service_key(key: &ObjectKey) -> ServiceKey {
-    ServiceKey { namespace: key.namespace().clone(), name: key.name().clone() }
 }
 
 #[cfg(test)]

@@ -15,7 +15,6 @@ mod apply;
 pub mod config;
 pub mod coredns;
 mod desired;
-mod guard;
 mod health;
 mod index;
 mod live;

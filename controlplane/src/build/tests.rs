@@ -18,7 +18,7 @@ fn slice(name: &str, host: u8, ports: Value) -> EndpointSlice {
 }
 
 fn project(projection: &mut Projection, index: &mut Index) -> (Vec<String>, Vec<String>) {
-    let (endpoints, problems) = projection.endpoints(index.views());
+    let (endpoints, problems) = projection.endpoints(index.views().iter().map(|(key, view)| (key, view.clone())));
     let addresses = endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect();
     (addresses, problems.iter().map(ToString::to_string).collect())
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Entry, Facts, Selector, ServicePort, Services};
-use crate::index::{About, Index, ServiceKey, View};
+use super::{Entry, Facts, Selector, ServicePort};
+use crate::index::{About, Index, ServiceKey, Services, View};
 
 /// The label with which the controllers sign the slices that they make, always for a Service.
 const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";

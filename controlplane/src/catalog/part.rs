@@ -2,10 +2,10 @@
 
 use tokio::sync::watch;
 
-use super::{Catalog, Entry, Selector, Services, entry, entry::Stores, watching::Watching};
+use super::{Catalog, Entry, Selector, entry, entry::Stores, watching::Watching};
 use crate::{
-    index::{Index, ServiceKey, Touches},
-    source::kube::{Kube, orphaned_slices, service_slices, services, slices_of_services},
+    index::{Index, ServiceKey, Services, Touches},
+    kube_cluster::{KubeCluster, orphaned_slices, service_slices, services, slices_of_services},
     watch::{Scope, State, Status},
 };
 
@@ -30,7 +30,7 @@ struct ByLabels {
 // === impl Part ===
 
 impl Part {
-    pub(super) fn by_labels(kube: &Kube, scope: Scope, selector: &Selector) -> Self {
+    pub(super) fn by_labels(kube: &KubeCluster, scope: Scope, selector: &Selector) -> Self {
         let by_labels = ByLabels {
             selector: selector.clone(),
             orphans: Watching::new(orphaned_slices(scope.clone()), |key| kube.orphans(key)),
@@ -41,14 +41,14 @@ impl Part {
         Self { scope, slices, by_labels: Some(by_labels), known: false }
     }
 
-    pub(super) fn of_one(kube: &Kube, service: &ServiceKey) -> Self {
+    pub(super) fn of_one(kube: &KubeCluster, service: &ServiceKey) -> Self {
         let scope = Scope::Namespace(service.namespace.clone());
         let slices = Watching::new(service_slices(scope.clone(), &service.name), |key| kube.slices(key));
         Self { scope, slices, by_labels: None, known: false }
     }
 
     /// Takes watches of its own where those that it shares ask for more than they may. Returns whether it does.
-    pub(super) fn reconsider(&mut self, kube: &Kube) -> bool {
+    pub(super) fn reconsider(&mut self, kube: &KubeCluster) -> bool {
         let mut any = self.slices.reconsider(|key| kube.slices(key));
         if let Some(by) = &mut self.by_labels {
             any |= by.orphans.reconsider(|key| kube.orphans(key));

@@ -16,13 +16,14 @@ use super::{Catalog, CatalogReader, DataAge, Selection, part::Part};
 use crate::{
     build,
     index::ServiceKey,
-    source::kube::{Hints, Kube, Pattern},
+    kube_cluster::KubeCluster,
+    source::kube::{Hints, Pattern},
     watch::{Scope, any_change},
 };
 
 /// The source of one catalog.
 struct Source {
-    kube: Kube,
+    kube: KubeCluster,
     parts: Vec<Part>,
     /// Set where the catalog is that of one Service.
     only: Option<ServiceKey>,
@@ -42,7 +43,7 @@ struct Source {
 /// Keeps a catalog of these Services up to date until its reader is dropped. The gate opens when every watch has a complete
 /// list and goes on from it, and until then says what is missing; an API server that goes away later changes nothing but
 /// the age of the data.
-pub fn follow(kube: &Kube, selection: Selection, gate: Gate) -> CatalogReader {
+pub fn follow(kube: &KubeCluster, selection: Selection, gate: Gate) -> CatalogReader {
     let (selected, whose) = in_words(&selection);
     let (parts, only) = match selection {
         Selection::Service(key) => (vec![Part::of_one(kube, &key)], Some(key)),

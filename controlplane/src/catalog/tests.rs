@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{entry::Stores, *};
 use crate::{
-    index::{Index, Observer, Port, Touch},
+    index::{Index, Observer, Port, Protocol, Services, Store as _, Touch},
     watch::ObjectKey,
 };
 

@@ -4,15 +4,14 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::Services;
 use crate::{
-    index::{Index, Observer, Touches},
-    source::kube::Watched,
+    index::{Observer, Store, Touches},
+    kube_cluster::Watched,
     watch::{Reason, State, WatchKey},
 };
 
 /// A watch, and its user's place in it.
-pub(super) struct Watching<S: Observed> {
+pub(super) struct Watching<S: Store> {
     /// What is asked for; the watch may see more.
     wanted: WatchKey,
     pub(super) watched: Arc<Watched<S>>,
@@ -20,16 +19,9 @@ pub(super) struct Watching<S: Observed> {
     pub(super) state: watch::Receiver<State>,
 }
 
-/// A store that tells what has changed in it.
-pub(super) trait Observed {
-    fn observe(&mut self) -> Observer;
-    fn touches(&mut self, observer: Observer) -> Touches;
-    fn leave(&mut self, observer: Observer);
-}
-
 // === impl Watching ===
 
-impl<S: Observed> Watching<S> {
+impl<S: Store> Watching<S> {
     pub(super) fn new(wanted: WatchKey, open: impl FnOnce(WatchKey) -> Arc<Watched<S>>) -> Self {
         let watched = open(wanted.clone());
         let observer = watched.store.lock().observe();
@@ -72,36 +64,8 @@ impl<S: Observed> Watching<S> {
     }
 }
 
-impl<S: Observed> Drop for Watching<S> {
+impl<S: Store> Drop for Watching<S> {
     fn drop(&mut self) {
         self.watched.store.lock().leave(self.observer);
-    }
-}
-
-impl Observed for Index {
-    fn observe(&mut self) -> Observer {
-        self.observe()
-    }
-
-    fn touches(&mut self, observer: Observer) -> Touches {
-        self.touches(observer)
-    }
-
-    fn leave(&mut self, observer: Observer) {
-        self.leave(observer);
-    }
-}
-
-impl Observed for Services {
-    fn observe(&mut self) -> Observer {
-        self.observe()
-    }
-
-    fn touches(&mut self, observer: Observer) -> Touches {
-        self.touches(observer)
-    }
-
-    fn leave(&mut self, observer: Observer) {
-        self.leave(observer);
     }
 }

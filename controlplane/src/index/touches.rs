@@ -33,15 +33,15 @@ pub(crate) struct Observers {
 // === impl Observers ===
 
 impl Observers {
-    /// A further one, to whom all these are new.
-    pub(crate) fn add<'a>(&mut self, known: impl Iterator<Item = &'a ServiceKey>) -> Observer {
+    /// Adds an observer, to whom all these are new.
+    pub(crate) fn add(&mut self, known: impl IntoIterator<Item = ServiceKey>) -> Observer {
         self.last += 1;
         let observer = Observer(self.last);
-        self.pending.insert(observer, known.map(|key| (key.clone(), Touch::default())).collect());
+        self.pending.insert(observer, known.into_iter().map(|key| (key, Touch::default())).collect());
         observer
     }
 
-    /// One less.
+    /// Removes an observer.
     pub(crate) fn remove(&mut self, observer: Observer) {
         self.pending.remove(&observer);
     }

@@ -3,26 +3,22 @@
 //! The role needs `list` and `watch` on `endpointslices` (API group `discovery.k8s.io`), in the namespaces that the
 //! patterns name. Services need not be readable.
 
-mod family;
 mod hints;
 mod selection;
-mod watched;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 pub(crate) use hints::Hints;
 use runtime::readiness::Gate;
 pub use selection::{InvalidPattern, Pattern, Selection};
-pub(crate) use selection::{orphaned_slices, service_slices, services, slices_of_services};
 use snapshot::{Change, Cluster, ClusterName, Publisher};
 use tokio::sync::watch::Receiver;
 use tracing::{info, warn};
-pub use watched::Kube;
-pub(crate) use watched::Watched;
 
 use crate::{
     build::{self, PortProblem, Projection},
     index::{Index, ServiceKey},
+    kube_cluster::{KubeCluster, Watched},
     watch::{State, WatchKey, any_change},
 };
 
@@ -36,7 +32,7 @@ pub struct KubeSource {
     /// What is selected.
     pub selection: Selection,
     /// Where from.
-    pub kube: Kube,
+    pub kube: KubeCluster,
     /// Where the endpoints go. All of them do, whatever their conditions.
     pub publisher: Publisher,
     /// Opens when every watch has a complete list and goes on from it, and until then says what is missing. An API server
@@ -114,25 +110,22 @@ impl KubeSource {
         projection: &mut Projection,
         before: &[PortProblem],
     ) -> Published {
-        let mut views = HashMap::new();
+        let mut views = BTreeMap::new();
         for watched in watches {
-            let mut index = watched.store.lock();
             let (exact, wild): (Vec<&Pattern>, Vec<&Pattern>) =
                 self.selection.services.iter().partition(|pattern| pattern.exact().is_some());
             // A shared watch may see thousands of others.
             for service in exact.into_iter().filter_map(Pattern::exact) {
-                if let Some(view) = index.view(&service) {
+                if let Some(view) = watched.store.lock().view(&service) {
                     views.insert(service, view);
                 }
             }
             if wild.is_empty() {
                 continue;
             }
-            for (service, view) in index.views() {
-                if wild.iter().any(|pattern| pattern.matches(service)) {
-                    views.insert(service.clone(), view);
-                }
-            }
+            let all = watched.store.lock().views();
+            let matching = all.into_iter().filter(|(service, _)| wild.iter().any(|pattern| pattern.matches(service)));
+            views.extend(matching);
         }
         let (endpoints, problems) = projection.endpoints(views.iter().map(|(service, view)| (service, view.clone())));
         for problem in problems.iter().filter(|problem| !before.contains(problem)) {

@@ -113,6 +113,11 @@ impl Scope {
 }
 
 impl ObjectKey {
+    /// The key of the object of this name.
+    pub fn new(namespace: Arc<str>, name: Arc<str>) -> Self {
+        Self { namespace, name }
+    }
+
     /// The key of an object, from its metadata.
     pub fn of(meta: &ObjectMeta) -> Self {
         let part = |text: &Option<String>| text.as_deref().unwrap_or_default().into();
@@ -127,6 +132,12 @@ impl ObjectKey {
     /// Its name.
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+}
+
+impl From<&Self> for ObjectKey {
+    fn from(key: &Self) -> Self {
+        key.clone()
     }
 }
 

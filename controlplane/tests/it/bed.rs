@@ -10,11 +10,12 @@ use std::{
 use controlplane::{
     build::PortSelector,
     client::connect,
-    source::kube::{Kube, KubeSource, Pattern, Selection},
+    kube_cluster::KubeCluster,
+    source::kube::{KubeSource, Pattern, Selection},
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Api, Client, api::DeleteParams};
-use kubekit::cluster::{Account, Cluster as KubeCluster};
+use kubekit::cluster::{Account, Cluster as TestCluster};
 use runtime::readiness::Readiness;
 use snapshot::{Cluster, ClusterName, Reader, channel};
 use testkit::eventually::scaled;
@@ -36,7 +37,7 @@ pub(crate) struct Running {
 /// Starts a source with the rights of this kubeconfig.
 pub(crate) async fn run(kubeconfig: &Path, services: &[&str], port: PortSelector) -> Running {
     let connection = connect(Some(kubeconfig)).await.expect("a valid kubeconfig");
-    run_on(&Kube::new(connection.client), services, port)
+    run_on(&KubeCluster::new(connection.client), services, port)
 }
 
 /// The value of a metric that has all of these in its line of the text format, over all its series.
@@ -47,7 +48,7 @@ pub(crate) fn metric(parts: &[&str]) -> Option<f64> {
 }
 
 /// Starts a source that shares the watches of others.
-pub(crate) fn run_on(kube: &Kube, services: &[&str], port: PortSelector) -> Running {
+pub(crate) fn run_on(kube: &KubeCluster, services: &[&str], port: PortSelector) -> Running {
     // Before the first metric is made, or it would go nowhere.
     runtime::metrics::install().expect("the recorder is the runtime's");
     let (publisher, reader) = channel();
@@ -104,14 +105,14 @@ impl Running {
 }
 
 /// An account that may do these with endpointslices in its namespace, by a Role and nothing else.
-pub(crate) async fn reader_of_slices(cluster: &KubeCluster, namespace: &str, verbs: &str) -> Account {
+pub(crate) async fn reader_of_slices(cluster: &TestCluster, namespace: &str, verbs: &str) -> Account {
     let account = cluster.service_account(namespace, "fanfare").await;
     grant(cluster, namespace, verbs).await;
     account
 }
 
 /// The Role and its binding; says so again with other verbs to change them.
-pub(crate) async fn grant(cluster: &KubeCluster, namespace: &str, verbs: &str) {
+pub(crate) async fn grant(cluster: &TestCluster, namespace: &str, verbs: &str) {
     let role = format!(
         r"
 apiVersion: rbac.authorization.k8s.io/v1
@@ -130,7 +131,7 @@ subjects: [{{kind: ServiceAccount, name: fanfare, namespace: {namespace}}}]
 }
 
 /// Writes a slice of IPv4 endpoints that are ready, all on the port `http`.
-pub(crate) async fn put(cluster: &KubeCluster, namespace: &str, name: &str, service: &str, hosts: &[u8], port: u16) {
+pub(crate) async fn put(cluster: &TestCluster, namespace: &str, name: &str, service: &str, hosts: &[u8], port: u16) {
     let endpoints: Vec<String> = hosts.iter().map(|n| format!("{{addresses: [192.0.2.{n}]}}")).collect();
     let yaml = format!(
         r"

@@ -7,7 +7,7 @@ use controlplane::{
     catalog::{Catalog, CatalogReader, Entry, Selection, Selector, follow},
     client::connect,
     index::{Port, Protocol, ServiceKey},
-    source::kube::Kube,
+    kube_cluster::KubeCluster,
 };
 use kubekit::{
     cluster::{Account, Cluster, shared},
@@ -28,10 +28,10 @@ struct Following {
 impl Following {
     async fn start(kubeconfig: &std::path::Path, selection: Selection) -> Self {
         let connection = connect(Some(kubeconfig)).await.expect("a valid kubeconfig");
-        Self::on(&Kube::new(connection.client), selection)
+        Self::on(&KubeCluster::new(connection.client), selection)
     }
 
-    fn on(kube: &Kube, selection: Selection) -> Self {
+    fn on(kube: &KubeCluster, selection: Selection) -> Self {
         runtime::metrics::install().expect("the recorder is the runtime's");
         let readiness = Readiness::new();
         let reader = follow(kube, selection, readiness.register("catalog"));
@@ -240,7 +240,7 @@ async fn one_service_by_name_is_there_also_without_slices_and_watches_are_shared
     put(&cluster, &ns, "cache-1", "cache", &[1], 80).await;
     let proxy = FaultProxy::start(&cluster).await;
     let kubeconfig = proxy.kubeconfig(account.kubeconfig_path());
-    let kube = Kube::new(connect(Some(kubeconfig.path())).await.expect("a valid kubeconfig").client);
+    let kube = KubeCluster::new(connect(Some(kubeconfig.path())).await.expect("a valid kubeconfig").client);
     let mut cache = Following::on(&kube, Selection::Service(key(&ns, "cache")));
     let mut again = Following::on(&kube, Selection::Service(key(&ns, "cache")));
     let mut none = Following::on(&kube, Selection::Service(key(&ns, "none")));
@@ -265,7 +265,7 @@ async fn whoever_needs_less_shares_the_wider_watch_unless_that_is_not_permitted(
     put(&cluster, &ns, "other-1", "other", &[2], 80).await;
     let proxy = FaultProxy::start(&cluster).await;
     let kubeconfig = proxy.kubeconfig(account.kubeconfig_path());
-    let kube = Kube::new(connect(Some(kubeconfig.path())).await.expect("a valid kubeconfig").client);
+    let kube = KubeCluster::new(connect(Some(kubeconfig.path())).await.expect("a valid kubeconfig").client);
     let cache = key(&ns, "cache");
     let is_there = |catalog: &Catalog| has(catalog, &cache, &["192.0.2.1:80"]);
     let mut wide = Following::on(&kube, labelled(&[&ns]));
@@ -282,7 +282,7 @@ async fn whoever_needs_less_shares_the_wider_watch_unless_that_is_not_permitted(
     assert_eq!(lists.len(), 3, "slices of Services, slices of none, Services: {lists:?}");
 
     // In all namespaces it may read nothing, and it is there first.
-    let kube = Kube::new(connect(Some(kubeconfig.path())).await.expect("a valid kubeconfig").client);
+    let kube = KubeCluster::new(connect(Some(kubeconfig.path())).await.expect("a valid kubeconfig").client);
     let selector = Selector::parse("").expect("a valid selector");
     let everything = Following::on(&kube, Selection::Labels { selector, namespaces: None });
     let mut labels = Following::on(&kube, labelled(&[&ns]));

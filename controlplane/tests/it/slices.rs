@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use controlplane::{build::PortSelector, client::connect, source::kube::Kube};
+use controlplane::{build::PortSelector, client::connect, kube_cluster::KubeCluster};
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use kube::{
     Api,
@@ -64,7 +64,7 @@ async fn wildcards_select_services_and_a_port_is_chosen_by_name_or_number() {
     put(&cluster, &ns, "shop-1", "shop", &[3], 8080).await;
     let connection = connect(Some(account.kubeconfig_path())).await.expect("a valid kubeconfig");
     assert_eq!(connection.namespace, ns);
-    let kube = Kube::new(connection.client);
+    let kube = KubeCluster::new(connection.client);
 
     let pattern = format!("{ns}/cache-*");
     let all = run_on(&kube, &[&pattern], PortSelector::Named("http".into()));

@@ -115,7 +115,7 @@ impl Service {
             let slice: EndpointSlice = serde_json::from_value(slice).expect("a valid slice");
             index.apply(&slice);
         }
-        let view: Arc<View> = index.views().next().map(|(_key, view)| view).unwrap_or_default();
+        let view: Arc<View> = index.views().into_iter().next().map(|(_key, view)| view).unwrap_or_default();
         Entry { key: self.key, facts: self.facts, view }
     }
 }

@@ -9,8 +9,8 @@ use std::{
 use controlplane::{
     catalog::{Selection, Selector, follow},
     client::connect,
+    kube_cluster::KubeCluster,
     lease::Leadership,
-    source::kube::Kube,
 };
 use export::{
     backend::Model,
@@ -117,7 +117,7 @@ async fn pipeline(kubeconfig: &Path, namespace: &str, export: Export, bed: &Bed)
     let readiness = Readiness::new();
     let selector = Selector::parse("export=yes").expect("a selector");
     let selection = Selection::Labels { selector, namespaces: Some(vec![namespace.into()]) };
-    let reader = follow(&Kube::new(connection.client), selection, readiness.register("catalog"));
+    let reader = follow(&KubeCluster::new(connection.client), selection, readiness.register("catalog"));
     let process = Process { leadership: Leadership::alone(), identity: "test".into(), readiness: readiness.clone() };
     let made = Pipeline::new(export, reader, &process, &bed.connect).expect("it can be used");
     (made, readiness)
@@ -389,7 +389,7 @@ async fn a_namespace_that_may_not_be_read_keeps_what_is_there() {
     let selector = Selector::parse("export=yes").expect("a selector");
     let namespaces = Some(vec![ns.into(), Arc::from(&*forbidden)]);
     let reader = follow(
-        &Kube::new(connection.client),
+        &KubeCluster::new(connection.client),
         Selection::Labels { selector, namespaces },
         readiness.register("catalog"),
     );
@@ -449,7 +449,7 @@ async fn a_set_needs_a_directory_and_one_file_a_name() {
     let envoy = Format::parse("envoy", &options).expect("a format");
     let json = Format::parse("json", &FormatOptions::default()).expect("a format");
     let connection = connect(Some(account.kubeconfig_path())).await.expect("a valid kubeconfig");
-    let kube = Kube::new(connection.client);
+    let kube = KubeCluster::new(connection.client);
     for (format, place, why) in [(envoy, "eds.json", "end the place with `/`"), (json, "", "name it")] {
         let readiness = Readiness::new();
         let selection = Selection::Labels { selector: Selector::parse("").expect("all"), namespaces: None };

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
+use controlplane::guard::LossLimit;
 use serde::Serialize;
 
 use crate::marks;
@@ -111,7 +112,20 @@ impl fmt::Display for Stale {
 
 impl Default for MaxDelete {
     fn default() -> Self {
-        Self::Share { count: 10, percent: 30 }
+        Self::Share { count: LossLimit::DEFAULT.count, percent: 30 }
+    }
+}
+
+impl MaxDelete {
+    /// Whether `lost` of `known` mirrors may go at once.
+    pub(crate) fn permits(self, lost: usize, known: usize) -> bool {
+        match self {
+            Self::Unlimited => true,
+            Self::Count(most) => lost <= most,
+            Self::Share { count, percent } => {
+                LossLimit { count, share: f64::from(percent) / 100.0 }.permits(lost, known)
+            }
+        }
     }
 }
 

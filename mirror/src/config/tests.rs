@@ -70,6 +70,19 @@ fn policies_are_read_as_they_are_written() {
 }
 
 #[test]
+fn a_share_takes_both_limits_and_a_number_is_a_limit_of_its_own() {
+    for (lost, known, permitted) in
+        [(0, 0, true), (10, 10, true), (11, 11, false), (30, 100, true), (31, 100, false), (11, 1000, true)]
+    {
+        assert_eq!(MaxDelete::default().permits(lost, known), permitted, "{lost} of {known}");
+    }
+    assert!(MaxDelete::Count(5).permits(5, 5));
+    assert!(!MaxDelete::Count(5).permits(6, 1000));
+    assert!(!MaxDelete::Count(0).permits(1, 1000));
+    assert!(MaxDelete::Unlimited.permits(usize::MAX, 1));
+}
+
+#[test]
 fn keys_of_kubernetes_and_our_own_are_never_copied() {
     let mut all = Propagation::all();
     all.exclude = vec!["team/*".into(), "exact".into()];

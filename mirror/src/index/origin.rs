@@ -5,7 +5,6 @@ use std::{collections::BTreeMap, sync::Arc};
 use controlplane::{index::ServiceKey, watch::ObjectKey};
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 
-use super::service_key;
 use crate::marks;
 
 /// A remote Service.
@@ -63,7 +62,7 @@ const DEFAULT_AFFINITY_SECONDS: i32 = 10_800;
 impl Origin {
     /// The facts about a Service; `None` where it has no name.
     pub(crate) fn read(service: Service) -> Option<Self> {
-        let key = service_key(&ObjectKey::of(&service.metadata));
+        let key = ServiceKey::from(&ObjectKey::of(&service.metadata));
         if key.name.is_empty() {
             return None;
         }

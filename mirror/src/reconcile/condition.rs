@@ -1,5 +1,6 @@
 //! The condition of a global Service: whether its sources are in conflict.
 
+use controlplane::{index::ServiceKey, watch::ObjectKey};
 use k8s_openapi::{
     api::core::v1::{Service, ServiceStatus},
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
@@ -12,7 +13,7 @@ use crate::{desired::Desired, live::LiveService, marks, plan, world::Observation
 impl Reconciler {
     /// Reports conflicts by events and by a condition.
     pub(super) async fn condition(&self, desired: &Desired, live: &LiveService, work: &mut Work) {
-        let key = crate::index::service_key(&controlplane::watch::ObjectKey::of(&live.object.metadata));
+        let key = ServiceKey::from(&ObjectKey::of(&live.object.metadata));
         let uid = live.at().uid;
         for conflict in &desired.conflicts {
             self.apply.tell(&key, Some(&uid), conflict.about.reason(), &conflict.to_string()).await;

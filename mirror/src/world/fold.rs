@@ -1,20 +1,20 @@
 //! Folds events of the watches and answers to writes into the known state.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use controlplane::{
     index::ServiceKey,
-    watch::{Event, ObjectKey},
+    watch::{Event, ObjectKey, vanished},
 };
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 
 use super::{Claim, Dirty, Identity, Listed, Observation, World};
 use crate::{
-    index::{Origin, service_key},
+    index::Origin,
     live::{Live, LiveService, LiveSlice, Version},
     marks,
 };
@@ -133,15 +133,13 @@ impl World {
         let mut dirty = Dirty::new();
         match event {
             Event::Apply(service) => dirty.extend(self.put_service(service, Observation::Told)),
-            Event::Delete(key) => dirty.extend(self.drop_service(&service_key(&key))),
+            Event::Delete(key) => dirty.extend(self.drop_service(&ServiceKey::from(&key))),
             Event::Reset { objects, unreadable } => {
-                let mut there: HashSet<ServiceKey> = unreadable.iter().map(service_key).collect();
+                let within = self.live.keys().filter(|key| *key.namespace == *namespace);
+                let gone = vanished(within, &objects, &unreadable);
                 for service in objects {
-                    there.insert(service_key(&ObjectKey::of(&service.metadata)));
                     dirty.extend(self.put_service(service, Observation::Seen));
                 }
-                let gone = |key: &ServiceKey| *key.namespace == *namespace && !there.contains(key);
-                let gone: Vec<ServiceKey> = self.live.keys().filter(|key| gone(key)).cloned().collect();
                 for key in gone {
                     dirty.extend(self.drop_service(&key));
                 }
@@ -158,13 +156,11 @@ impl World {
             Event::Apply(slice) => dirty.extend(self.put_slice(&slice, Observation::Told)),
             Event::Delete(key) => dirty.extend(self.drop_slice(&key)),
             Event::Reset { objects, unreadable } => {
-                let mut there: HashSet<ObjectKey> = unreadable.into_iter().collect();
+                let within = self.homes.keys().filter(|key| **key.namespace() == *namespace);
+                let gone = vanished(within, &objects, &unreadable);
                 for slice in &objects {
-                    there.insert(ObjectKey::of(&slice.metadata));
                     dirty.extend(self.put_slice(slice, Observation::Seen));
                 }
-                let gone = |key: &ObjectKey| **key.namespace() == *namespace && !there.contains(key);
-                let gone: Vec<ObjectKey> = self.homes.keys().filter(|key| gone(key)).cloned().collect();
                 for key in gone {
                     dirty.extend(self.drop_slice(&key));
                 }
@@ -176,7 +172,7 @@ impl World {
 
     /// Sets a local Service. Returns its name, if that is a change.
     pub(crate) fn put_service(&mut self, service: Service, how: Observation) -> Option<ServiceKey> {
-        let key = service_key(&ObjectKey::of(&service.metadata));
+        let key = ServiceKey::from(&ObjectKey::of(&service.metadata));
         let new = LiveService::of(service, how.settled());
         let live = self.live.entry(key.clone()).or_default();
         if live.service.as_ref().is_some_and(|old| how.is_no_news(&new.at(), &old.at())) {

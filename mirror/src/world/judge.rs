@@ -7,7 +7,6 @@ use controlplane::index::ServiceKey;
 use super::{Dirty, NameOwner, World};
 use crate::{
     config::MaxDelete,
-    guard,
     live::{Live, Ownership, noted_origin},
     stale::Verdict,
 };
@@ -90,7 +89,7 @@ impl World {
         for (place, orphans) in orphans.into_iter().enumerate() {
             let whose = if place < count { Some(NameOwner::Remote(place)) } else { global };
             let Some(whose) = whose else { continue };
-            let permitted = guard::permits(self.limit(whose), orphans.len(), totals[place]);
+            let permitted = self.limit(whose).permits(orphans.len(), totals[place]);
             for key in orphans {
                 let since = *self.held.entry(key.clone()).or_insert(now);
                 let confirmed = self.confirm_after(whose).is_some_and(|after| now.duration_since(since) >= after);

@@ -6,7 +6,7 @@ use controlplane::{
     catalog::{Selection, follow},
     client::connect,
     index::ServiceKey,
-    source::kube::Kube,
+    kube_cluster::KubeCluster,
 };
 use kubekit::{
     cluster::{Account, Cluster, Shared, shared},
@@ -73,7 +73,7 @@ impl Bed {
         let metrics = runtime::metrics::install().expect("the recorder is the runtime's");
         let kubeconfig = self.proxy.kubeconfig(self.account.kubeconfig_path());
         let connection = connect(Some(kubeconfig.path())).await.expect("a valid kubeconfig");
-        let kube = Kube::new(connection.client);
+        let kube = KubeCluster::new(connection.client);
         let readiness = Readiness::new();
         let follow_one = |name: &&str| {
             let key = ServiceKey { namespace: self.namespace.as_str().into(), name: (*name).into() };

@@ -9,9 +9,10 @@ use kube::{Api, Client, api::ListParams};
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::{Pattern, slices_of_services};
+use super::Pattern;
 use crate::{
     index::{SERVICE_NAME, ServiceKey},
+    kube_cluster::slices_of_services,
     watch::Scope,
 };
 

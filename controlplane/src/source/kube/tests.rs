@@ -27,13 +27,13 @@ fn api_server() -> Origin {
     }))
 }
 
-fn kube(api_server: &Origin) -> Kube {
+fn kube(api_server: &Origin) -> KubeCluster {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let config = Config::new(format!("http://{}", api_server.address()).parse().expect("a valid address"));
-    Kube::new(Client::try_from(config).expect("a client without TLS"))
+    KubeCluster::new(Client::try_from(config).expect("a client without TLS"))
 }
 
-fn source(kube: &Kube, readiness: &Readiness, services: &[&str], port: PortSelector) -> (KubeSource, Reader) {
+fn source(kube: &KubeCluster, readiness: &Readiness, services: &[&str], port: PortSelector) -> (KubeSource, Reader) {
     let (publisher, reader) = channel();
     let services = services.iter().map(|text| Pattern::parse(text, None).expect("a valid pattern")).collect();
     let selection = Selection { services, port };

@@ -15,7 +15,7 @@ pub(in crate::endpoints) fn entry(slices: &[Value]) -> Entry {
     for slice in slices {
         index.apply(&serde_json::from_value::<EndpointSlice>(slice.clone()).expect("a valid slice"));
     }
-    let view = index.views().next().map(|(_key, view)| view).unwrap_or_default();
+    let view = index.views().into_iter().next().map(|(_key, view)| view).unwrap_or_default();
     Entry { key: ServiceKey { namespace: "shop".into(), name: "db".into() }, facts: Facts::default(), view }
 }
 

@@ -1,17 +1,14 @@
 //! What the watch on Services has seen: the facts about each that do not stand in its slices.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::util::intstr::IntOrString};
 
-use super::{Facts, ServicePort};
-use crate::{
-    index::{About, Family, Observer, Observers, Protocol, ServiceKey, Touches},
-    watch::ObjectKey,
-};
+use super::{About, Family, Observers, Protocol, ServiceKey, Store};
+use crate::watch::{ObjectKey, vanished};
 
 /// All Services of one watch.
 #[derive(Debug, Default)]
@@ -28,30 +25,56 @@ pub(crate) struct Known {
     pub(crate) primary: Option<Family>,
 }
 
+/// What is known about a Service besides its endpoints.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// `metadata.uid`; empty where there are only slices.
+    pub uid: Arc<str>,
+    /// `metadata.creationTimestamp`, in seconds since 1970; of slices without a Service the oldest one's.
+    pub created: i64,
+    /// `metadata.labels`; of several slices the oldest one's.
+    pub labels: BTreeMap<String, String>,
+    /// `metadata.annotations`, without kubectl's copy of the object; of several slices the oldest one's.
+    pub annotations: BTreeMap<String, String>,
+    /// `spec.ports`, or the ports of the slices.
+    pub ports: Vec<ServicePort>,
+}
+
+/// A port of a Service (`Service.spec.ports[]`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Its name; empty for an unnamed one.
+    pub name: Arc<str>,
+    /// `port`: the Service's own number, not its endpoints'; 0 where only slices are known.
+    pub number: u16,
+    /// `targetPort`, the number that its endpoints listen on, where it is a number and not the name that pods give it.
+    pub target: Option<u16>,
+    /// Its transport protocol.
+    pub protocol: Protocol,
+    /// `appProtocol`; empty where there is none.
+    pub app_protocol: Arc<str>,
+}
+
 // === impl Services ===
 
-impl Services {
-    /// An object was added or modified.
-    pub(crate) fn apply(&mut self, object: &Service) {
+impl Store for Services {
+    type Object = Service;
+
+    fn apply(&mut self, object: &Service) {
         if let Some(key) = self.take_in(object) {
             self.observers.told(&key, &[]);
         }
     }
 
-    /// An object was deleted.
-    pub(crate) fn delete(&mut self, key: &ObjectKey) {
-        let key = ServiceKey::of(key);
+    fn delete(&mut self, key: &ObjectKey) {
+        let key = ServiceKey::from(key);
         if self.known.remove(&key).is_some() {
             self.observers.told(&key, &[]);
         }
     }
 
-    /// A complete list: what is not in it is gone. Objects that are there but could not be read stay as they were.
-    pub(crate) fn reset(&mut self, objects: &[Service], unreadable: &[ObjectKey]) {
-        let listed = objects.iter().map(|object| ObjectKey::of(&object.metadata));
-        let there: BTreeSet<ServiceKey> =
-            listed.chain(unreadable.iter().cloned()).map(|key| ServiceKey::of(&key)).collect();
-        let gone: Vec<ServiceKey> = self.known.keys().filter(|key| !there.contains(*key)).cloned().collect();
+    fn reset(&mut self, objects: &[Service], unreadable: &[ObjectKey]) {
+        let gone = vanished(self.known.keys(), objects, unreadable);
         for key in &gone {
             self.known.remove(key);
         }
@@ -61,29 +84,24 @@ impl Services {
         }
     }
 
+    fn services(&self) -> impl Iterator<Item = &ServiceKey> {
+        self.known.keys()
+    }
+
+    fn observers(&mut self) -> &mut Observers {
+        &mut self.observers
+    }
+}
+
+impl Services {
     /// What is known about one.
     pub(crate) fn get(&self, key: &ServiceKey) -> Option<&Arc<Known>> {
         self.known.get(key)
     }
 
-    /// A further observer; every Service is new to it.
-    pub(crate) fn observe(&mut self) -> Observer {
-        self.observers.add(self.known.keys())
-    }
-
-    /// An observer goes.
-    pub(crate) fn leave(&mut self, observer: Observer) {
-        self.observers.remove(observer);
-    }
-
-    /// The Services that have changed since this observer asked last.
-    pub(crate) fn touches(&mut self, observer: Observer) -> Touches {
-        self.observers.take(observer)
-    }
-
     /// Returns the Service's key if anything about it is new.
     fn take_in(&mut self, object: &Service) -> Option<ServiceKey> {
-        let key = ServiceKey::of(&ObjectKey::of(&object.metadata));
+        let key = ServiceKey::from(&ObjectKey::of(&object.metadata));
         let known = Known::read(object);
         if self.known.get(&key).is_some_and(|before| **before == known) {
             return None;

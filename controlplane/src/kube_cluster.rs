@@ -1,28 +1,27 @@
-//! The watches that are open on one kube cluster: one per key, whoever uses it, and none where a wider one is open.
+//! A kube cluster and the watches that are open on it: one per key, whoever uses it, and none where a wider one is open.
+
+mod family;
+mod keys;
 
 use std::{
     collections::HashMap,
     convert::Infallible,
-    fmt::Debug,
     sync::{Arc, Weak},
 };
 
-use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
-use kube::{Client, Resource, core::NamespaceResourceScope};
+pub(crate) use keys::{orphaned_slices, service_slices, services, slices_of_services};
+use kube::Client;
 use parking_lot::Mutex;
-use serde::de::DeserializeOwned;
 use tokio::task::JoinHandle;
 
-use super::family;
 use crate::{
-    catalog::Services,
-    index::Index,
-    watch::{self, Event, Reason, Status, WatchKey},
+    index::{Index, Services, Store},
+    watch::{self, Reason, Status, WatchKey},
 };
 
 /// One kube cluster, and the watches that are open on it. Cloning shares them.
 #[derive(Clone)]
-pub struct Kube {
+pub struct KubeCluster {
     client: Client,
     slices: Open<Index>,
     orphans: Open<Index>,
@@ -40,23 +39,9 @@ pub(crate) struct Watched<S> {
     task: JoinHandle<()>,
 }
 
-/// What keeps the objects of one kind.
-pub(crate) trait Store: Send + 'static {
-    /// The kind.
-    type Object: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + 'static;
+// === impl KubeCluster ===
 
-    /// Takes in what a watch tells.
-    fn fold(&mut self, event: Event<Self::Object>);
-}
-
-// === impl Kube ===
-
-impl Kube {
+impl KubeCluster {
     /// Nothing is watched until somebody asks.
     pub fn new(client: Client) -> Self {
         Self { client, slices: Arc::default(), orphans: Arc::default(), services: Arc::default() }
@@ -71,9 +56,9 @@ impl Kube {
     /// one; whoever asks has to look for theirs in it. None is made wider for that.
     pub(crate) fn slices(&self, key: WatchKey) -> Arc<Watched<Index>> {
         let client = self.client.clone();
-        let look_after =
+        let families =
             |store: Arc<Mutex<Index>>, status: Status| async move { family::look_up(client, &store, &status).await };
-        self.open(&self.slices, key, Index::default, look_after)
+        self.open(&self.slices, key, Index::default, families)
     }
 
     /// The same for slices that name no Service.
@@ -91,7 +76,7 @@ impl Kube {
         open: &Open<S>,
         key: WatchKey,
         empty: impl FnOnce() -> S,
-        look_after: impl FnOnce(Arc<Mutex<S>>, Status) -> F,
+        beside: impl FnOnce(Arc<Mutex<S>>, Status) -> F,
     ) -> Arc<Watched<S>>
     where
         F: Future<Output = Infallible> + Send + 'static,
@@ -107,7 +92,7 @@ impl Kube {
             return watched;
         }
         let (store, status) = (Arc::new(Mutex::new(empty())), Status::default());
-        let beside = look_after(store.clone(), status.clone());
+        let beside = beside(store.clone(), status.clone());
         let task = tokio::spawn({
             let (api, key, status, store) = (key.api(self.client.clone()), key.clone(), status.clone(), store.clone());
             async move {
@@ -137,31 +122,5 @@ impl<S> Watched<S> {
 impl<S> Drop for Watched<S> {
     fn drop(&mut self) {
         self.task.abort();
-    }
-}
-
-// === impl Store ===
-
-impl Store for Index {
-    type Object = EndpointSlice;
-
-    fn fold(&mut self, event: Event<EndpointSlice>) {
-        match event {
-            Event::Reset { objects, unreadable } => self.reset(&objects, &unreadable),
-            Event::Apply(object) => self.apply(&object),
-            Event::Delete(key) => self.delete(&key),
-        }
-    }
-}
-
-impl Store for Services {
-    type Object = Service;
-
-    fn fold(&mut self, event: Event<Service>) {
-        match event {
-            Event::Reset { objects, unreadable } => self.reset(&objects, &unreadable),
-            Event::Apply(object) => self.apply(&object),
-            Event::Delete(key) => self.delete(&key),
-        }
     }
 }
