@@ -14,7 +14,6 @@ use mirror::{
 use runtime::config::{Node, Section};
 use serde::Serialize;
 
-pub(crate) use access::RemoteAccess;
 pub(crate) use remote::Remote;
 
 use crate::settings::mirror as settings;

@@ -26,7 +26,7 @@ pub(super) async fn bind(config: Option<&MirrorConfig>, context: &Context) -> an
     let (mut following, mut remotes) = (JoinSet::new(), Vec::new());
     for remote in &config.remotes {
         // A remote that cannot be reached does not stop the others.
-        remotes.push(match remote.access.resolve() {
+        remotes.push(match remote.access.clone().resolve() {
             Ok(access) => {
                 let Connection { client, server } = remote::connect(access);
                 let (sender, receiver) = watch::channel(Ok(client.clone()));

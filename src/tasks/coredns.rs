@@ -64,7 +64,7 @@ async fn text(config: &Config, arguments: &cli::CoreDns) -> anyhow::Result<Strin
 
 /// The services of a remote cluster that are mirrored.
 async fn services(remote: &Remote, checked: &mirror::config::Remote) -> anyhow::Result<Vec<Found>> {
-    let client = remote::connect(remote.access.resolve()?).client;
+    let client = remote::connect(remote.access.clone().resolve()?).client;
     let asked = tokio::time::timeout(LIST_TIMEOUT, coredns::services(&client, checked)).await;
     let found = asked.map_err(anyhow::Error::from).and_then(|found| Ok(found?));
     found.with_context(|| {

@@ -56,6 +56,8 @@ pub enum Token {
     None,
     /// The bearer of the token in this file.
     File(PathBuf),
+    /// The bearer of the token in this environment variable.
+    Variable(String),
     /// The bearer of this token.
     Given(Secret),
 }
@@ -63,6 +65,14 @@ pub enum Token {
 /// A text that is never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
+
+/// An environment variable has no token in it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("${name} should have the token for {url}, and is empty")]
+pub struct UnsetVariable {
+    name: String,
+    url: String,
+}
 
 /// The URL of a server: `https://host[:port][/path]`, or `http` where that is permitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +104,20 @@ impl Access {
         let paths = env::var_os("KUBECONFIG").unwrap_or_default();
         let paths: Vec<PathBuf> = env::split_paths(&paths).filter(|path| !path.as_os_str().is_empty()).collect();
         if paths.is_empty() { Self::Pod } else { Self::Kubeconfigs(paths) }
+    }
+
+    /// The same with the token itself in place of the environment variable that has it.
+    ///
+    /// # Errors
+    /// There is no such variable, or nothing in it.
+    pub fn resolve(self) -> Result<Self, UnsetVariable> {
+        match self {
+            Self::Server { url, trust, token: Token::Variable(name) } => {
+                let token = Token::Given(Secret::of_variable(&name, &url)?);
+                Ok(Self::Server { url, trust, token })
+            }
+            resolved => Ok(resolved),
+        }
     }
 }
 
@@ -185,6 +209,13 @@ impl Secret {
     #[must_use]
     pub fn new(text: &str) -> Self {
         Self(text.trim().to_owned())
+    }
+
+    /// The token in an environment variable.
+    pub(super) fn of_variable(name: &str, url: &Url) -> Result<Self, UnsetVariable> {
+        let token = Self::new(&env::var(name).unwrap_or_default());
+        let unset = || UnsetVariable { name: name.to_owned(), url: url.to_string() };
+        if token.0.is_empty() { Err(unset()) } else { Ok(token) }
     }
 
     pub(super) fn expose(&self) -> &str {

@@ -201,11 +201,14 @@ impl Drop for Running {
 
 /// JSON or YAML, as other clients take both.
 fn read(output: &[u8]) -> Result<Credential, Why> {
-    let answer: Answer = serde_yaml::from_slice(output).map_err(|error| {
-        // Its text may show what was read.
-        let at = error.location().map(|at| format!(" (line {}, column {})", at.line(), at.column()));
-        Why::Unreadable(at.unwrap_or_default())
+    let text =
+        std::str::from_utf8(output).map_err(|_| Why::Unreadable(", but something that is no text".to_owned()))?;
+    let answer = runtime::config::parse(text).map_err(|problem| {
+        // The message may show what was read; where it stands does not.
+        let place = if problem.path.is_empty() { String::new() } else { format!(" ({})", problem.path) };
+        Why::Unreadable(place)
     })?;
+    let answer: Answer = serde_yaml::from_value(answer).map_err(|_shown| Why::Unreadable(String::new()))?;
     if answer.kind.is_some_and(|kind| kind != "ExecCredential") {
         return Err(Why::Unreadable(String::new()));
     }

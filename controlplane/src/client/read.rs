@@ -7,7 +7,7 @@ use kube::Config;
 use tokio::time::timeout;
 
 use super::{
-    access::{Access, Token, Trust, Url},
+    access::{Access, Secret, Token, Trust, UnsetVariable, Url},
     files::{FileError, Files},
     kubeconfig,
     plugin::{Plugin, PluginError},
@@ -66,6 +66,9 @@ pub enum LoadError {
     /// A file cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
+    /// An environment variable should have a token and has none.
+    #[error(transparent)]
+    Variable(#[from] UnsetVariable),
     /// A token cannot be sent.
     #[error("the token cannot be sent: {0}")]
     Token(#[from] Unsendable),
@@ -184,6 +187,7 @@ fn read_files(
             let authorization = match token {
                 Token::None => None,
                 Token::File(path) => Some(bearer(files.token(path)?.expose())?),
+                Token::Variable(name) => Some(bearer(Secret::of_variable(name, url)?.expose())?),
                 Token::Given(token) => Some(bearer(token.expose())?),
             };
             let proxy = environment.proxy(url.uri(), None)?;

@@ -4,7 +4,7 @@ use kube::Client;
 use tokio::sync::watch;
 
 pub use super::{
-    access::{Access, Secret, Token, Trust, Url, UrlError},
+    access::{Access, Secret, Token, Trust, UnsetVariable, Url, UrlError},
     following::{RECHECK, REFETCH},
     read::LoadError,
     trust::TrustError,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use controlplane::client::remote::Access;
 use mirror::{
     config::{Propagation, Zones},
     names::Scheme,
@@ -9,7 +10,7 @@ use mirror::{
 use runtime::config::{Node, Section};
 use serde::Serialize;
 
-use super::{RemoteAccess, access};
+use super::access;
 use crate::settings::{List, mirror as settings};
 
 /// One remote cluster.
@@ -20,7 +21,7 @@ pub(crate) struct Remote {
     /// Where its mirrors are here; none: in the pod's own namespace.
     pub(crate) namespace: Option<String>,
     /// How it is reached.
-    pub(crate) access: RemoteAccess,
+    pub(crate) access: Access,
     /// The domain under which its services are asked for.
     pub(crate) domain: String,
 }

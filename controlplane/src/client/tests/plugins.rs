@@ -109,6 +109,12 @@ async fn a_plugin_that_gives_nothing_is_named_and_not_quoted() {
         ("echo s3cret; exit 7", "exit status: 7"),
         ("echo s3cret", "wrote no ExecCredential"),
         ("echo '{kind: Secret, status: {token: s3cret}}'", "wrote no ExecCredential"),
+        // Read as strictly as any other file: no key twice, no tags.
+        (
+            "echo '{kind: ExecCredential, s3cret: 1, s3cret: 2, status: {token: t}}'",
+            "wrote no ExecCredential to stdout (line 1, column",
+        ),
+        ("echo '!s3cret {kind: ExecCredential}'", "wrote no ExecCredential"),
         ("echo '{kind: ExecCredential}'", "without a status"),
         ("echo '{kind: ExecCredential, status: {}}'", "neither a token nor a certificate"),
         ("echo '{kind: ExecCredential, status: {clientKeyData: s3cret}}'", "neither a token nor a certificate"),
