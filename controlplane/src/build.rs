@@ -14,9 +14,9 @@ use crate::{
 };
 
 /// A burst of changes is over when nothing came for so long.
-const QUIET: Duration = Duration::from_millis(20);
+const BURST_QUIET: Duration = Duration::from_millis(20);
 /// A change is published after so long even while more come.
-const AT_MOST: Duration = Duration::from_millis(100);
+const BURST_MAX: Duration = Duration::from_millis(100);
 
 /// Which port of a Service.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -121,9 +121,9 @@ fn only_port(view: &View) -> Option<Port> {
 
 /// Waits out a burst of changes, after its first: until nothing more came for 20 ms, 100 ms at most.
 pub async fn burst(watches: &mut [watch::Receiver<State>]) {
-    let end = Instant::now() + AT_MOST;
+    let end = Instant::now() + BURST_MAX;
     loop {
-        let quiet = (Instant::now() + QUIET).min(end);
+        let quiet = (Instant::now() + BURST_QUIET).min(end);
         if timeout_at(quiet, any_change(watches)).await.is_err() {
             return;
         }

@@ -1,5 +1,5 @@
-//! What exports and the endpoints API read: every selected Service with its labels, annotations and ports, and the view
-//! of all its slices.
+//! The data of exports and the endpoints API: every selected Service with its labels, annotations and ports, and the view of
+//! all its slices.
 //!
 //! Rule: Services are selected by their own labels, slices join by `kubernetes.io/service-name`; a slice without a Service
 //! is selected by the labels of its own. Where Services may not be read, all are selected by the labels of their slices,

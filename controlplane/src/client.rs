@@ -27,13 +27,13 @@ mod trust;
 use std::path::Path;
 
 pub use access::Access;
-use files::Files;
+use files::FileReader;
 use following::{Following, PACE};
 use kube::Client;
 use proxy::Environment;
 pub use read::LoadError;
 
-/// A client, and what its configuration says about where it is.
+/// A client and the namespace of its configuration.
 #[derive(Clone)]
 pub struct Connection {
     /// The client.
@@ -55,9 +55,9 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Connection, LoadError>
 }
 
 async fn open(access: Access, environment: Environment) -> Result<Connection, LoadError> {
-    let files = Files { again: false };
+    let files = FileReader { again: false };
     let settings = read::read(&access, &environment, files, &mut None, PACE.refetch()).await?;
-    // What cannot work is told now, and not by every request.
+    // An unusable configuration is reported now and not with every request.
     make::sender(&settings, None)?;
     let namespace = settings.namespace.clone().unwrap_or_else(|| "default".to_owned());
     let client = Following::new(access, environment, PACE, Some(settings)).client(&namespace);

@@ -51,7 +51,7 @@ pub struct Index {
     orphans: bool,
 }
 
-/// One Service, as its slices tell about it.
+/// What is known about one Service from its slices.
 #[derive(Debug, Default)]
 struct Service {
     slices: BTreeSet<ObjectKey>,
@@ -119,7 +119,8 @@ impl Index {
         self.views.insert(key.clone(), Arc::new(View::merge(slices, service.primary)));
     }
 
-    /// Returns the Services that it changes, with the addresses that it had there or has now, if anybody wants to know.
+    /// Takes a slice in. Returns the Services that change, with the addresses that the slice had or has there; without observers
+    /// the addresses are left out.
     fn take_in(&mut self, object: &EndpointSlice) -> Vec<(ServiceKey, Vec<SocketAddr>)> {
         let key = ObjectKey::of(&object.metadata);
         let Some(slice) = Slice::read(object, self.orphans) else { return self.take_out(&key).into_iter().collect() };

@@ -47,13 +47,13 @@ impl KubeCluster {
         Self { client, slices: Arc::default(), orphans: Arc::default(), services: Arc::default() }
     }
 
-    /// For questions beside the watches.
+    /// The client, for requests other than these watches.
     pub(crate) fn client(&self) -> Client {
         self.client.clone()
     }
 
-    /// A watch on the slices of Services with this key: the one that is open already, or one that sees more, if there is
-    /// one; whoever asks has to look for theirs in it. None is made wider for that.
+    /// A watch on the slices of Services with this key: an open one with the same key or with a wider one, else a new one. The
+    /// caller has to filter, because a wider watch contains more. No watch is made wider than its key in order to be shared.
     pub(crate) fn slices(&self, key: WatchKey) -> Arc<Watched<Index>> {
         let client = self.client.clone();
         let families =
@@ -111,8 +111,8 @@ impl KubeCluster {
 // === impl Watched ===
 
 impl<S> Watched<S> {
-    /// A right is missing, and was from the start: nothing is known. Who needs less than this watch asks for may have the
-    /// right to that.
+    /// Whether a right was missing from the start, so that nothing is known. A caller that needs less than this watch asks for
+    /// may have the right to that.
     pub(crate) fn is_barred(&self) -> bool {
         let state = self.status.now();
         !state.listed && state.reason == Some(Reason::Forbidden)

@@ -21,7 +21,7 @@ mod store;
 mod terms;
 
 pub use config::{Config, ConfigError, LockKind, LockKindError, Timing, TimingError, UNKNOWN};
-pub use election::{Election, SteppedDown, View, Watch};
+pub use election::{Election, ElectionView, SteppedDown, Watch};
 pub use elector::Elector;
 pub use leadership::{Claim, Leadership, NotLeading, Term, WriteError};
 pub use terms::{Cause, Ending, TermEvent, Terms};

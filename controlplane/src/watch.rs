@@ -37,25 +37,25 @@ const FIRST_DELAY: Duration = Duration::from_millis(100);
 /// The longest delay between two tries.
 pub const MAX_DELAY: Duration = Duration::from_secs(5);
 /// Objects in one page of a list.
-const PAGE: u32 = 500;
+const PAGE_SIZE: u32 = 500;
 
 /// The time limits of one watch.
 #[derive(Clone, Debug)]
-struct Pace {
+struct WatchTimeouts {
     /// How long the API server may take to answer: one page of a list, or the head of a watch.
     answer: Duration,
     /// Seconds after which the API server ends a watch, and it is started anew where it left off. Drawn from this range,
     /// so that many processes do not come back together. Also bounds how long a connection that died silently goes
     /// unnoticed.
     watch: RangeInclusive<u32>,
-    /// How much later than agreed the API server may end a watch before the connection counts as dead.
+    /// How long after the agreed end of a watch the connection counts as dead.
     late: Duration,
     /// A watch that lasted this long was a good one, even if nothing happened.
     good: Duration,
 }
 
 /// The time limits that count outside of tests.
-const PACE: Pace = Pace {
+const WATCH_TIMEOUTS: WatchTimeouts = WatchTimeouts {
     answer: Duration::from_secs(15),
     watch: 45..=60,
     late: Duration::from_secs(5),
@@ -78,7 +78,7 @@ pub enum Event<K> {
     Delete(ObjectKey),
 }
 
-/// What was known and is missing from a complete list. Objects that are there but could not be read are not missing.
+/// The known objects that a complete list no longer contains. Objects that are listed but could not be read still exist.
 pub fn vanished<'a, T: Clone + 'a>(
     known: impl IntoIterator<Item = &'a T>,
     objects: &[impl Resource],
@@ -92,29 +92,28 @@ where
     known.into_iter().filter(|known| !there.contains(&ObjectKey::from(known))).cloned().collect()
 }
 
-/// How a watch came to its end.
+/// Why a watch ended.
 enum End {
     /// The API server closed it, as agreed.
     Closed,
-    /// What happened since cannot be told any more: a complete list is needed.
+    /// The API server no longer has the events since then: a complete list is needed.
     Gone(Failure),
-    /// It failed, and can be resumed where it left off.
+    /// It failed and can be resumed from its last version.
     Failed(Failure),
 }
 
-/// One watch, and where it stands.
+/// One watch and its state.
 struct Watcher<K> {
     api: Api<DeserializeGuard<K>>,
     key: WatchKey,
     status: Status,
-    pace: Pace,
+    pace: WatchTimeouts,
     backoff: Backoff,
     /// When the API server accepted the watch under way.
     accepted: Option<Instant>,
 }
 
-/// Watches for ever. Every event goes to `sink`, in order, and `status` tells where the watch stands. Ends only by being
-/// dropped.
+/// Watches until it is dropped. Every event goes to `sink`, in order; `status` shows the state of the watch.
 pub async fn watch<K>(
     api: Api<DeserializeGuard<K>>,
     key: WatchKey,
@@ -124,14 +123,14 @@ pub async fn watch<K>(
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    Watcher::new(api, key, status, PACE).run(sink).await
+    Watcher::new(api, key, status, WATCH_TIMEOUTS).run(sink).await
 }
 
 impl<K> Watcher<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    fn new(api: Api<DeserializeGuard<K>>, key: WatchKey, status: Status, pace: Pace) -> Self {
+    fn new(api: Api<DeserializeGuard<K>>, key: WatchKey, status: Status, pace: WatchTimeouts) -> Self {
         Self { api, key, status, pace, backoff: Backoff::new(FIRST_DELAY, 2.0, MAX_DELAY), accepted: None }
     }
 
@@ -180,7 +179,8 @@ where
 
     /// Takes a complete list, page by page. Returns the version that a watch goes on from.
     async fn list(&mut self, sink: &mut impl FnMut(Event<K>)) -> Result<String, Failure> {
-        let mut params = ListParams { limit: Some(PAGE), label_selector: self.key.selector(), ..ListParams::default() };
+        let mut params =
+            ListParams { limit: Some(PAGE_SIZE), label_selector: self.key.selector(), ..ListParams::default() };
         let (mut objects, mut unreadable) = (Vec::new(), Vec::new());
         loop {
             let page = match timeout(self.pace.answer, self.api.list(&params)).await {
@@ -273,20 +273,20 @@ where
         self.accepted.is_some_and(|since| since.elapsed() >= self.pace.good)
     }
 
-    /// Something came: the data is fresh.
+    /// Records that something was received: the data is fresh.
     fn saw(&self, what: &'static str) {
         self.status.seen();
         counter!(names::WATCH_EVENTS, "kube_cluster" => self.key.cluster().clone(), "kind" => self.key.kind(), "type" => what).increment(1);
     }
 
-    /// One object cannot be read. The others are not affected.
+    /// Reports one object that cannot be read. The others are not affected.
     fn malformed(&self, object: &ObjectKey, error: &str) {
         counter!(names::WATCH_MALFORMED, "kube_cluster" => self.key.cluster().clone(), "kind" => self.key.kind())
             .increment(1);
         warn!(watch = %self.key, %object, error, "skipped an object that cannot be read; what was known of it stays");
     }
 
-    /// Makes a failure known, and waits before the next try.
+    /// Reports a failure and waits before the next attempt.
     async fn failed(&mut self, failure: &Failure) {
         counter!(names::WATCH_ERRORS, "kube_cluster" => self.key.cluster().clone(), "kind" => self.key.kind(), "reason" => failure.reason.as_str()).increment(1);
         let delay = self.backoff.next_delay();
@@ -303,7 +303,7 @@ impl From<Failure> for End {
     }
 }
 
-/// A watch goes on after the last object it told.
+/// The next watch continues after the last object that was received.
 fn advance(version: &mut String, meta: &ObjectMeta) {
     if let Some(newer) = meta.resource_version.as_ref().filter(|newer| !newer.is_empty()) {
         version.clone_from(newer);

@@ -1,4 +1,4 @@
-//! What other workloads see of a leader: a label on its pod, and the EndpointSlice of a Service that only the leader writes.
+//! How other workloads find the leader: by a label on its pod, and by a Service whose EndpointSlices only the leader writes.
 //!
 //! Never its readiness: a standby that is not ready would hold up every rollout.
 

@@ -20,13 +20,13 @@ pub struct Snapshot {
 pub struct Cluster {
     name: ClusterName,
     endpoints: Box<[Endpoint<Place>]>,
-    /// Why there is no endpoint, where the source knows.
+    /// Why there is no endpoint, if the source knows.
     why_empty: Option<Box<str>>,
     hash: ContentHash,
 }
 
-/// Something that serves a cluster, with what is known about it. What Kubernetes tells of has an address; an endpoint of
-/// a cluster is at a [`Place`], which may be a name.
+/// One server of a cluster, with what is known about it. Endpoints from Kubernetes have an address; an endpoint of a
+/// cluster has a [`Place`], which may be a name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoint<A = SocketAddr> {
     /// Where it listens.
@@ -50,7 +50,7 @@ pub struct Conditions {
     pub ready: bool,
     /// Able to serve, also while terminating.
     pub serving: bool,
-    /// On its way out.
+    /// Shutting down.
     pub terminating: bool,
 }
 
@@ -61,7 +61,7 @@ pub struct PodRef {
     pub namespace: Arc<str>,
     /// Its name.
     pub name: Arc<str>,
-    /// Its UID: another pod of the same name has another one. Empty where the source does not tell.
+    /// Its UID, which differs between pods of the same name. Empty if the source does not know it.
     pub uid: Arc<str>,
 }
 
@@ -115,14 +115,14 @@ impl Cluster {
         Self { hash, name, endpoints: endpoints.into(), why_empty: None }
     }
 
-    /// A cluster without an endpoint, and why it has none.
+    /// A cluster without endpoints, and the reason.
     #[must_use]
     pub fn empty(name: ClusterName, why: &str) -> Self {
         let hash = ContentHasher::default().text(name.as_str()).number(0).text(why).finish();
         Self { name, endpoints: Box::default(), why_empty: Some(why.into()), hash }
     }
 
-    /// Why there is no endpoint, where that is known.
+    /// Why there is no endpoint, if that is known.
     #[must_use]
     pub fn why_empty(&self) -> Option<&str> {
         self.why_empty.as_deref()
@@ -148,7 +148,7 @@ impl Cluster {
 }
 
 impl Endpoint {
-    /// An endpoint of which only the address is known; it is ready.
+    /// A ready endpoint of which only the address is known.
     #[must_use]
     pub fn ready(address: SocketAddr) -> Self {
         Self { address, conditions: Conditions::READY, hostname: None, pod: None, node: None, zone: None }
@@ -192,13 +192,13 @@ impl From<Endpoint> for Endpoint<Place> {
 }
 
 impl<A> Endpoint<A> {
-    /// What a person calls it: the pod's name, else the host name, else nothing.
+    /// Its name for people: the pod's name, else the host name, if there is one.
     #[must_use]
     pub fn label(&self) -> Option<&str> {
         self.pod.as_ref().map(|pod| &*pod.name).or(self.hostname.as_deref())
     }
 
-    /// Sorts namesakes: the most useful first.
+    /// The order in which one of several endpoints at the same place is chosen: the most useful first.
     fn rank(&self) -> impl Ord + '_ {
         let c = self.conditions;
         let pod = self.pod.as_ref().map(|p| (&p.namespace, &p.name, &p.uid));
@@ -209,7 +209,7 @@ impl<A> Endpoint<A> {
 impl Conditions {
     /// Ready and serving.
     pub const READY: Self = Self { ready: true, serving: true, terminating: false };
-    /// There, but not ready.
+    /// Present, but not ready.
     pub const NOT_READY: Self = Self { ready: false, serving: false, terminating: false };
 }
 

@@ -22,7 +22,7 @@ pub enum Place {
     Name(Arc<Named>),
 }
 
-/// A name that somebody configured, and what it stands for now.
+/// A configured host name and the addresses it resolves to now.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Named {
     name: Arc<str>,
@@ -33,7 +33,7 @@ pub struct Named {
 
 /// Tells the source of an endpoint that it could not be connected to, so that the source looks again where it is now.
 ///
-/// It says nothing about what an endpoint is, so it plays no part in comparisons, in the order and in hashes.
+/// It is not part of the endpoint's identity and is therefore ignored by comparisons, ordering and hashes.
 #[derive(Clone, Debug, Default)]
 pub struct Recheck(Option<Arc<Asked>>);
 
@@ -92,7 +92,7 @@ impl Place {
         }
     }
 
-    /// Whether both are the same endpoint, be it that one has moved meanwhile.
+    /// Whether both are the same endpoint, even if its address has changed in the meantime.
     pub(crate) fn is_namesake(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Address(one, _), Self::Address(other, _)) => one == other,
@@ -142,7 +142,7 @@ impl Recheck {
         Self(Some(Arc::new(Asked { asked: AtomicBool::new(false), wake })))
     }
 
-    /// Asks the source to look again. It costs one load where that was asked for already, or there is nobody to ask.
+    /// Asks the source to look again. If that was already asked for, or nobody listens, it costs one atomic load.
     pub fn ask(&self) {
         if let Some(asked) = &self.0
             && !asked.asked.load(Ordering::Relaxed)
@@ -152,13 +152,13 @@ impl Recheck {
         }
     }
 
-    /// Whether somebody has asked, without an end to that.
+    /// Whether the source was asked to look again and has not begun to.
     #[must_use]
     pub fn is_asked(&self) -> bool {
         self.0.as_ref().is_some_and(|asked| asked.asked.load(Ordering::Acquire))
     }
 
-    /// The source looks again now: what is asked from here on is another question.
+    /// The source begins to look again: a later request starts another lookup.
     pub fn done(&self) {
         if let Some(asked) = &self.0 {
             asked.asked.store(false, Ordering::Release);
@@ -223,6 +223,6 @@ mod tests {
             recheck.done();
         }
         Place::from(address("192.0.2.1:80")).recheck();
-        assert_eq!(place, Place::from(address("192.0.2.1:80")), "who hears of it is no part of where it is");
+        assert_eq!(place, Place::from(address("192.0.2.1:80")), "the recheck is not part of the place");
     }
 }

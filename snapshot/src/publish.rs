@@ -17,7 +17,7 @@ pub enum Change {
     Remove(ClusterName),
 }
 
-/// The writing end. Cloneable: several sources may feed one publisher, each with clusters of its own.
+/// The writing end. It can be cloned: several sources may use one publisher, each for clusters of its own.
 #[derive(Clone, Debug)]
 pub struct Publisher {
     shared: Arc<Shared>,

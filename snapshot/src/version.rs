@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 
 /// The first 64 bits of the SHA-256 of a value's content: equal content, equal hash, in every process and every build.
 ///
-/// It is no defence against somebody who makes collisions on purpose; equality of clusters also compares the values.
+/// It does not protect against deliberate collisions; the equality of clusters also compares their values.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct ContentHash(u64);
 
@@ -19,20 +19,20 @@ pub struct Version {
     pub content: ContentHash,
 }
 
-/// Takes up a value part by part. What each part is made of is said here and not by `std::hash::Hash`, whose bytes may
-/// differ between builds.
+/// Hashes a value part by part. The bytes of each part are defined here and not by `std::hash::Hash`, which may change
+/// between builds.
 #[derive(Debug, Default)]
 pub(crate) struct ContentHasher(Sha256);
 
 impl ContentHasher {
-    /// A text; its length keeps it apart from the next one.
+    /// Adds a text, preceded by its length so that two texts in a row cannot be confused with others.
     pub(crate) fn text(self, text: &str) -> Self {
         let mut this = self.number(text.len() as u64);
         this.0.update(text.as_bytes());
         this
     }
 
-    /// A text that may be missing, which is not the same as an empty one.
+    /// Adds an optional text; a missing one differs from an empty one.
     pub(crate) fn optional(self, text: Option<&str>) -> Self {
         match text {
             Some(text) => self.number(1).text(text),
@@ -40,13 +40,13 @@ impl ContentHasher {
         }
     }
 
-    /// A number.
+    /// Adds a number.
     pub(crate) fn number(mut self, number: u64) -> Self {
         self.0.update(number.to_be_bytes());
         self
     }
 
-    /// The hash of all that.
+    /// The hash of everything that was added.
     pub(crate) fn finish(self) -> ContentHash {
         let digest = self.0.finalize();
         ContentHash(digest.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte)))

@@ -6,7 +6,7 @@ use controlplane::{
     build::PortSelector,
     source::{
         http,
-        kube::{Pattern, Selection},
+        kube::{EndpointSelection, Pattern},
     },
 };
 use proxy::config::{AccessLog, Limits, Listener, Policy, Route, Success, UpstreamProtocol, ViaName};
@@ -149,7 +149,7 @@ impl Reading {
         match (given, services.is_empty(), fixed.is_empty()) {
             (1, false, _) => {
                 let port = port.unwrap_or(PortSelector::Only);
-                Some(Target::Service(Selection { services: sorted(services), port }))
+                Some(Target::Service(EndpointSelection { services: sorted(services), port }))
             }
             (1, _, false) => Some(Target::Endpoints(sorted(fixed))),
             (1, ..) => {

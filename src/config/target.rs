@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use controlplane::{
     build::PortSelector,
-    source::{dns, file::FilePattern, fixed, http::ListUrl, kube::Selection},
+    source::{dns, file::FilePattern, fixed, http::ListUrl, kube::EndpointSelection},
 };
 use snapshot::{ClusterName, ContentHash};
 
@@ -12,7 +12,7 @@ use snapshot::{ClusterName, ContentHash};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Target {
     /// The ready endpoints of Kubernetes Services.
-    Service(Selection),
+    Service(EndpointSelection),
     /// A fixed list; sorted, none twice.
     Endpoints(Vec<fixed::Target>),
     /// The endpoints in a file, or in all files that a pattern matches.
@@ -41,7 +41,7 @@ impl Target {
     /// neither the credentials nor how often they are asked, so that two that differ in these alone have one name.
     pub(crate) fn cluster(&self) -> ClusterName {
         let name = match self {
-            Self::Service(Selection { services, port }) => {
+            Self::Service(EndpointSelection { services, port }) => {
                 let port = match port {
                     PortSelector::Only => String::new(),
                     PortSelector::Named(name) => format!(":{name}"),
@@ -83,7 +83,7 @@ mod tests {
         let url = |text: &str| Target::Url { url: text.parse().unwrap(), refresh: Duration::ZERO }.cluster();
         assert_eq!(url("https://user:s3cret@a.example/x").as_str(), "url:https://user:***@a.example/x");
         let services = vec![Pattern::parse("shop/cache", None).unwrap()];
-        let selection = Selection { services, port: PortSelector::Named("http".into()) };
+        let selection = EndpointSelection { services, port: PortSelector::Named("http".into()) };
         assert_eq!(Target::Service(selection).cluster().as_str(), "kube:shop/cache:http");
     }
 }

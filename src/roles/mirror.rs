@@ -5,7 +5,7 @@ mod api;
 use std::{io::Write as _, time::Duration};
 
 use anyhow::Context as _;
-use controlplane::client::remote::{self, Connection};
+use controlplane::client::remote::{self, RemoteConnection};
 use mirror::{Connections, Mirror};
 use runtime::listener::{self, Limits};
 use tokio::{sync::watch, task::JoinSet};
@@ -28,7 +28,7 @@ pub(super) async fn bind(config: Option<&MirrorConfig>, context: &Context) -> an
         // A remote that cannot be reached does not stop the others.
         remotes.push(match remote.access.clone().resolve() {
             Ok(access) => {
-                let Connection { client, server } = remote::connect(access);
+                let RemoteConnection { client, server } = remote::connect(access);
                 let (sender, receiver) = watch::channel(Ok(client.clone()));
                 following.spawn(follow(client, server, sender));
                 receiver

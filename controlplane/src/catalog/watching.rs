@@ -1,4 +1,4 @@
-//! One watch that a catalog follows, and how far it has followed it.
+//! One watch that a catalog follows, with the catalog's position in it.
 
 use std::sync::Arc;
 
@@ -10,9 +10,9 @@ use crate::{
     watch::{Reason, State, WatchKey},
 };
 
-/// A watch, and its user's place in it.
+/// A watch and its user's position in it.
 pub(super) struct Watching<S: Store> {
-    /// What is asked for; the watch may see more.
+    /// The key that was asked for; the watch may have a wider one.
     wanted: WatchKey,
     pub(super) watched: Arc<Watched<S>>,
     observer: Observer,
@@ -29,7 +29,7 @@ impl<S: Store> Watching<S> {
         Self { wanted, watched, observer, state }
     }
 
-    /// Takes another watch, if this one is a wider one that may not be.
+    /// Replaces the watch if it has a wider key for which a right is missing.
     pub(super) fn reconsider(&mut self, open: impl FnOnce(WatchKey) -> Arc<Watched<S>>) -> bool {
         let barred = self.watched.key != self.wanted && self.watched.is_barred();
         if barred {
@@ -56,7 +56,7 @@ impl<S: Store> Watching<S> {
         self.watched.store.lock().touches(self.observer)
     }
 
-    /// What keeps this watch from going on from a complete list.
+    /// Why this watch is not yet following a complete list, if it is not.
     pub(super) fn missing(&self) -> Option<String> {
         let state = self.state();
         let waiting = || format!("waiting for the first complete list of {}", self.watched.key);

@@ -24,41 +24,41 @@ pub enum Access {
     Server {
         /// The API server's URL.
         url: Url,
-        /// Who vouches for it.
+        /// How its certificate is verified.
         trust: Trust,
-        /// Who asks.
+        /// The credentials of the requests.
         token: Token,
     },
 }
 
-/// Who vouches for the API server.
+/// How the API server's certificate is verified.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Trust {
-    /// The certificates of the system.
+    /// By the certificates of the system.
     System,
-    /// Those in a file (PEM).
+    /// By the certificates in a file (PEM).
     File(PathBuf),
-    /// Those that a URL tells (PEM).
+    /// By the certificates that a URL answers with (PEM).
     Url {
-        /// Where: `https`, so that somebody vouches for what comes from there.
+        /// The URL, which is `https` so that its server is verified too.
         url: Url,
-        /// Who does, as a file (PEM); the certificates of the system where none is given.
+        /// The certificates by which that server is verified, as a file (PEM); by default those of the system.
         vouched_by: Option<PathBuf>,
     },
 }
 
-/// Who asks.
+/// The credentials of requests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Token {
-    /// Nobody in particular.
+    /// None: requests are anonymous.
     None,
-    /// The bearer of the token in this file.
+    /// The token in this file.
     File(PathBuf),
-    /// The bearer of the token in this environment variable.
+    /// The token in this environment variable.
     Variable(String),
-    /// The bearer of this token.
+    /// This token.
     Given(Secret),
 }
 
@@ -84,10 +84,10 @@ pub enum UrlError {
     /// It cannot be understood.
     #[error("{0:?} is no URL of a server: write https://host:port")]
     Unreadable(String),
-    /// It could be either.
+    /// It has no scheme.
     #[error("{0:?} does not say how to speak to the server: write https://{0}")]
     NoScheme(String),
-    /// Nobody would vouch for what comes from there.
+    /// Its server would not be verified.
     #[error("{0:?} does not begin with https://, so nobody vouches for what comes from there")]
     Unprotected(String),
 }

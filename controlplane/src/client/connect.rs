@@ -17,7 +17,7 @@ use tower::{BoxError, Service, ServiceExt as _, util::BoxCloneSyncService};
 use super::proxy::{Credentials, Kind, Proxy};
 
 /// How long connecting may take: names, TCP, the proxy and TLS.
-const PATIENCE: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Connects to whatever URL it is given.
 ///
@@ -106,9 +106,9 @@ where
     BoxCloneSyncService::new(tower::service_fn(move |uri| {
         let connector = connector.clone();
         async move {
-            match timeout(PATIENCE, connector.oneshot(uri)).await {
+            match timeout(CONNECT_TIMEOUT, connector.oneshot(uri)).await {
                 Ok(connected) => connected.map_err(io::Error::other),
-                Err(_elapsed) => Err(io::Error::other(format!("no connection within {PATIENCE:?}"))),
+                Err(_elapsed) => Err(io::Error::other(format!("no connection within {CONNECT_TIMEOUT:?}"))),
             }
         }
     }))

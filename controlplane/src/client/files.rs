@@ -9,12 +9,12 @@ use std::{
 use super::access::Secret;
 
 /// The longest file that is read, in bytes.
-const MAX: u64 = 4 << 20;
+const MAX_BYTES: u64 = 4 << 20;
 
 /// Reads files.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Files {
-    /// Whether they were read before. What was in a pipe then is gone, and waiting for more could take for ever.
+pub(super) struct FileReader {
+    /// Whether they were read before. A pipe has been consumed then, and reading it again could block for ever.
     pub(super) again: bool,
 }
 
@@ -29,10 +29,10 @@ pub enum FileError {
         /// What is wrong with it.
         why: io::Error,
     },
-    /// It is longer than anything that is looked for.
-    #[error("{} has more than {} MiB and is not read", .0.display(), MAX >> 20)]
+    /// It is too long.
+    #[error("{} has more than {} MiB and is not read", .0.display(), MAX_BYTES >> 20)]
     Long(PathBuf),
-    /// It was read, and cannot be read again.
+    /// It is no regular file and was already read.
     #[error("{} is no regular file, and is read once only", .0.display())]
     Once(PathBuf),
     /// There is no token in it.
@@ -40,7 +40,7 @@ pub enum FileError {
     NoToken(PathBuf),
 }
 
-impl Files {
+impl FileReader {
     /// What is in a file.
     pub(super) fn read(self, path: &Path) -> Result<Vec<u8>, FileError> {
         let unreadable = |why| FileError::Unreadable { path: path.to_owned(), why };
@@ -48,8 +48,8 @@ impl Files {
             return Err(FileError::Once(path.to_owned()));
         }
         let mut content = Vec::new();
-        File::open(path).and_then(|file| file.take(MAX + 1).read_to_end(&mut content)).map_err(unreadable)?;
-        if content.len() as u64 > MAX { Err(FileError::Long(path.to_owned())) } else { Ok(content) }
+        File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut content)).map_err(unreadable)?;
+        if content.len() as u64 > MAX_BYTES { Err(FileError::Long(path.to_owned())) } else { Ok(content) }
     }
 
     /// The token in a file, without the line end behind it.

@@ -1,4 +1,4 @@
-//! What sends requests to an API server whose access changes while it lasts: the one client of every role.
+//! The client of every role, which follows the changes of its access: rotated tokens, certificates, kubeconfigs.
 //!
 //! Rules: making it asks nothing, so that whoever does not answer holds up nobody's start. What the access is made of is
 //! looked at again every [`RECHECK`], and before the next request after one that was not accepted or did not arrive.
@@ -24,10 +24,10 @@ use tracing::{info, warn};
 
 use super::{
     access::Access,
-    files::Files,
+    files::FileReader,
     make::{self, Sender},
     proxy::Environment,
-    read::{self, LoadError, Settings},
+    read::{self, ClientSettings, LoadError},
     trust::Fetched,
 };
 
@@ -38,10 +38,10 @@ pub const RECHECK: Duration = Duration::from_secs(30);
 /// How often certificates are fetched again from their URL where nothing seems wrong with them.
 pub const REFETCH: Duration = Duration::from_secs(600);
 
-/// How long before they end other credentials are asked of a plugin.
-const EARLY: SignedDuration = SignedDuration::from_secs(60);
+/// How long before their expiry new credentials are requested from a plugin.
+const RENEW_CREDENTIALS_BEFORE: SignedDuration = SignedDuration::from_secs(60);
 
-/// How long is waited for what.
+/// The intervals of one client.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     /// Between two looks at an access with which nothing seems wrong.
@@ -57,7 +57,7 @@ pub(super) struct Pace {
 pub(super) const PACE: Pace =
     Pace { recheck: RECHECK, refetch: REFETCH, refused: Duration::from_secs(1), lost: Duration::from_secs(5) };
 
-/// The one who sends every request, with the access that is in force then.
+/// Sends every request with the access that is in force at that time.
 #[derive(Debug)]
 pub(super) struct Following {
     access: Access,
@@ -65,7 +65,7 @@ pub(super) struct Following {
     pace: Pace,
     current: Mutex<Current>,
     /// What was read already, for the first time.
-    first: Mutex<Option<Settings>>,
+    first: Mutex<Option<ClientSettings>>,
     /// Certificates from a URL.
     fetched: tokio::sync::Mutex<Option<Fetched>>,
     /// Where requests go.
@@ -76,14 +76,14 @@ pub(super) struct Following {
 #[derive(Debug)]
 struct Loaded {
     sender: Sender,
-    settings: Settings,
+    settings: ClientSettings,
     /// When its credentials end.
     until: Option<Timestamp>,
 }
 
 type State = Result<Arc<Loaded>, Arc<LoadError>>;
 
-/// The access in force, and how sure it is.
+/// The access in force and whether it is in doubt.
 #[derive(Debug)]
 struct Current {
     /// Nothing before the first request.
@@ -93,11 +93,11 @@ struct Current {
     doubt: Option<Doubt>,
     /// A look under way: of many requests one begins it, and all wait for it.
     looking: Option<Shared<BoxFuture<'static, State>>>,
-    /// What was told last to be wrong.
+    /// The last problem that was logged.
     told: Option<String>,
 }
 
-/// What makes an access doubtful.
+/// Why an access is in doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Doubt {
     /// 401: the credentials are not accepted.
@@ -118,7 +118,12 @@ impl Pace {
 
 impl Following {
     /// It belongs to the caller's tokio runtime. What was read of the access already need not be read again.
-    pub(super) fn new(access: Access, environment: Environment, pace: Pace, first: Option<Settings>) -> Arc<Self> {
+    pub(super) fn new(
+        access: Access,
+        environment: Environment,
+        pace: Pace,
+        first: Option<ClientSettings>,
+    ) -> Arc<Self> {
         let current = Current { state: None, looked: Instant::now(), doubt: None, looking: None, told: None };
         let (current, first, fetched) = (Mutex::new(current), Mutex::new(first), tokio::sync::Mutex::default());
         Arc::new(Self { access, environment, pace, current, first, fetched, server: watch::Sender::default() })
@@ -201,7 +206,7 @@ impl Following {
         let settings = match first {
             Some(settings) => Ok(settings),
             None => {
-                let files = Files { again: before.is_some() };
+                let files = FileReader { again: before.is_some() };
                 let mut fetched = self.fetched.lock().await;
                 read::read(&self.access, &self.environment, files, &mut fetched, refetch).await
             }
@@ -242,7 +247,7 @@ impl Following {
         }
     }
 
-    /// Says what is wrong, once.
+    /// Logs a problem, once.
     fn tell(&self, error: &LoadError) {
         let text = error.to_string();
         let news = self.current.lock().told.replace(text.clone()).is_none_or(|told| told != text);
@@ -253,7 +258,7 @@ impl Following {
 }
 
 /// Gets what is missing, and makes what sends requests.
-async fn load(settings: Settings) -> Result<Loaded, LoadError> {
+async fn load(settings: ClientSettings) -> Result<Loaded, LoadError> {
     let credential = match &settings.plugin {
         Some(plugin) => Some(plugin.ask().await?),
         None => None,
@@ -267,7 +272,8 @@ async fn load(settings: Settings) -> Result<Loaded, LoadError> {
 
 impl Loaded {
     fn ends_soon(&self) -> bool {
-        self.until.is_some_and(|until| Timestamp::now() >= until.saturating_sub(EARLY).unwrap_or(until))
+        self.until
+            .is_some_and(|until| Timestamp::now() >= until.saturating_sub(RENEW_CREDENTIALS_BEFORE).unwrap_or(until))
     }
 }
 

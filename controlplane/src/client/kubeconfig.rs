@@ -14,10 +14,10 @@ use secrecy::ExposeSecret as _;
 use super::{
     access::Url,
     connect::basic,
-    files::Files,
+    files::FileReader,
     plugin::Plugin,
     proxy::Environment,
-    read::{Identity, Settings, bearer},
+    read::{ClientSettings, Identity, bearer},
     trust,
 };
 
@@ -48,8 +48,8 @@ pub(super) fn read(
     list: bool,
     context: Option<&str>,
     environment: &Environment,
-    files: &Files,
-) -> Result<Settings, String> {
+    files: &FileReader,
+) -> Result<ClientSettings, String> {
     let mut merged = Kubeconfig::default();
     let mut found = false;
     for path in paths {
@@ -137,8 +137,8 @@ fn settings(
     cluster: &Cluster,
     user: Option<&AuthInfo>,
     environment: &Environment,
-    files: &Files,
-) -> Result<Settings, String> {
+    files: &FileReader,
+) -> Result<ClientSettings, String> {
     let server = cluster.server.as_deref().map(str::trim).filter(|server| !server.is_empty());
     let server = server.ok_or_else(|| format!("its cluster {:?} has no server", context.cluster))?;
     let server = Url::parse(server).map_err(|error| format!("server: {error}"))?;
@@ -153,13 +153,13 @@ fn settings(
         Some(text) => Some(trust::parse("certificate-authority", text).map_err(|error| error.to_string())?),
         None => None,
     };
-    let mut settings = Settings {
+    let mut settings = ClientSettings {
         namespace: context.namespace.clone().filter(|namespace| !namespace.is_empty()),
         roots,
         insecure: cluster.insecure_skip_tls_verify.unwrap_or(false),
         server_name: cluster.tls_server_name.clone().filter(|name| !name.is_empty()),
         proxy,
-        ..Settings::new(server)
+        ..ClientSettings::new(server)
     };
     if let Some(user) = user {
         settings.identity = identity(user, files)?;
@@ -174,7 +174,7 @@ fn settings(
 }
 
 /// The certificate that the user shows.
-fn identity(user: &AuthInfo, files: &Files) -> Result<Option<Identity>, String> {
+fn identity(user: &AuthInfo, files: &FileReader) -> Result<Option<Identity>, String> {
     let key = user.client_key_data.as_ref().map(|key| key.expose_secret());
     let certificate = user.client_certificate_data.as_deref();
     let certificate = pem("client-certificate", certificate, user.client_certificate.as_deref(), files)?;
@@ -188,7 +188,7 @@ fn identity(user: &AuthInfo, files: &Files) -> Result<Option<Identity>, String> 
 
 /// What the user says in the field `Authorization`. Of a token and a file with one, the file counts as long as it can be
 /// read, as client-go has it.
-fn authorization(user: &AuthInfo, files: &Files) -> Result<Option<HeaderValue>, String> {
+fn authorization(user: &AuthInfo, files: &FileReader) -> Result<Option<HeaderValue>, String> {
     if let Some(provider) = &user.auth_provider {
         let token = provider.config.get("id-token").filter(|_| provider.name == "oidc");
         let token = token.ok_or_else(|| {
@@ -241,7 +241,7 @@ fn impersonation(user: &AuthInfo) -> Result<Vec<(HeaderName, HeaderValue)>, Stri
 }
 
 /// Text in PEM form: in the kubeconfig itself, in base64, or else in a file.
-fn pem(key: &str, data: Option<&str>, file: Option<&str>, files: &Files) -> Result<Option<Vec<u8>>, String> {
+fn pem(key: &str, data: Option<&str>, file: Option<&str>, files: &FileReader) -> Result<Option<Vec<u8>>, String> {
     let data = data.filter(|data| !data.trim().is_empty());
     let file = file.filter(|file| !file.is_empty());
     match (data, file) {

@@ -19,7 +19,7 @@ use tower::{BoxError, ServiceBuilder, ServiceExt as _, util::BoxCloneSyncService
 use super::{
     connect::{bounded, connector},
     plugin::Credential,
-    read::{LoadError, Settings},
+    read::{ClientSettings, LoadError},
 };
 
 /// What this client calls itself in the API server's audit log.
@@ -27,7 +27,7 @@ pub(super) const AGENT: &str = concat!("fanfare/", env!("CARGO_PKG_VERSION"));
 
 /// How long an answer may take to begin, in the worst case. Whoever asks has a deadline of its own, which is shorter; this is
 /// above what an API server permits itself.
-const ANSWER: Duration = Duration::from_secs(90);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Sends requests to one server: their URLs are paths on it.
 pub(super) type Sender = BoxCloneSyncService<Request<Body>, Response<Incoming>, BoxError>;
@@ -36,11 +36,11 @@ pub(super) type Sender = BoxCloneSyncService<Request<Body>, Response<Incoming>, 
 ///
 /// # Errors
 /// Its certificates cannot be used.
-pub(super) fn sender(settings: &Settings, credential: Option<&Credential>) -> Result<Sender, LoadError> {
+pub(super) fn sender(settings: &ClientSettings, credential: Option<&Credential>) -> Result<Sender, LoadError> {
     // What makes TLS connections takes the process's default. A second installation, of the same provider, is refused and
     // does not matter.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let Settings {
+    let ClientSettings {
         server,
         namespace: _,
         roots,
@@ -76,9 +76,9 @@ pub(super) fn sender(settings: &Settings, credential: Option<&Credential>) -> Re
     let service = tower::service_fn(move |request| {
         let service = service.clone();
         async move {
-            match timeout(ANSWER, service.oneshot(request)).await {
+            match timeout(ANSWER_TIMEOUT, service.oneshot(request)).await {
                 Ok(answer) => answer.map_err(|error| Box::new(error) as BoxError),
-                Err(_elapsed) => Err(format!("no answer within {ANSWER:?}").into()),
+                Err(_elapsed) => Err(format!("no answer within {ANSWER_TIMEOUT:?}").into()),
             }
         }
     });

@@ -17,17 +17,17 @@ use tracing::{info, warn};
 
 use super::read::{Identity, Unsendable, bearer};
 
-/// How long it may take. There may be a login in it, but nobody who types.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a plugin may run. It may log in somewhere, but without user input.
+pub(super) const PLUGIN_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long it takes before the log says that it is still waited for.
-const SLOW: Duration = Duration::from_secs(5);
+/// After which time the log says that the plugin is still running.
+const SLOW_WARNING_DELAY: Duration = Duration::from_secs(5);
 
 /// The longest answer that is read, in bytes.
-const MAX: u64 = 1 << 20;
+const MAX_BYTES: u64 = 1 << 20;
 
-/// Where the program finds what is asked of it.
-const INFO: &str = "KUBERNETES_EXEC_INFO";
+/// The environment variable with the request for the plugin.
+const INFO_VARIABLE: &str = "KUBERNETES_EXEC_INFO";
 
 /// The program, and what it is told.
 #[derive(Clone, PartialEq)]
@@ -37,20 +37,20 @@ pub(super) struct Plugin {
     environment: Vec<(String, String)>,
     /// The `ExecCredential` that it is given.
     info: Value,
-    /// How to get it where it is not there.
+    /// How to install it.
     hint: Option<String>,
 }
 
-/// What it gives.
+/// The credentials that a plugin returns.
 pub(super) struct Credential {
     /// The field `Authorization`.
     pub(super) authorization: Option<HeaderValue>,
     pub(super) identity: Option<Identity>,
-    /// When other ones are needed.
+    /// When they expire.
     pub(super) until: Option<Timestamp>,
 }
 
-/// Why it gives none. Neither its arguments nor what it wrote are shown: there may be secrets in them.
+/// Why a plugin returned no credentials. Neither its arguments nor its output are shown, because they may contain secrets.
 #[derive(Debug, thiserror::Error)]
 #[error("the credential plugin {command} {why}")]
 pub struct PluginError {
@@ -62,7 +62,7 @@ pub struct PluginError {
 enum Why {
     #[error("cannot be started: {0}{hint}", hint = .1.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default())]
     Start(io::Error, Option<String>),
-    #[error("did not end within {PATIENCE:?} and was killed")]
+    #[error("did not end within {PLUGIN_TIMEOUT:?} and was killed")]
     Slow,
     #[error("ended with {0}; what it wrote to stderr says why")]
     Failed(std::process::ExitStatus),
@@ -79,14 +79,14 @@ enum Why {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct ExecCredential {
     kind: Option<String>,
-    status: Option<Status>,
+    status: Option<ExecCredentialStatus>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Status {
+struct ExecCredentialStatus {
     expiration_timestamp: Option<String>,
     token: Option<String>,
     client_certificate_data: Option<String>,
@@ -142,10 +142,10 @@ impl Plugin {
     /// Asks it. Dropping this kills the program.
     pub(super) async fn ask(&self) -> Result<Credential, PluginError> {
         let failed = |why| PluginError { command: self.command.clone(), why };
-        info!(plugin = self.command, "asking the credential plugin, for at most {PATIENCE:?}");
+        info!(plugin = self.command, "asking the credential plugin, for at most {PLUGIN_TIMEOUT:?}");
         let mut running = self.start().map_err(|error| failed(Why::Start(error, self.hint.clone())))?;
         let telling = async {
-            tokio::time::sleep(SLOW).await;
+            tokio::time::sleep(SLOW_WARNING_DELAY).await;
             warn!(
                 plugin = self.command,
                 "still waiting for the credential plugin; nothing is asked of the API server meanwhile"
@@ -153,7 +153,7 @@ impl Plugin {
             std::future::pending::<Infallible>().await
         };
         let output = tokio::select! {
-            output = timeout(PATIENCE, running.output()) => output.map_err(|_elapsed| failed(Why::Slow))?,
+            output = timeout(PLUGIN_TIMEOUT, running.output()) => output.map_err(|_elapsed| failed(Why::Slow))?,
             never = telling => match never {},
         };
         read(&output.map_err(failed)?).map_err(failed)
@@ -162,7 +162,7 @@ impl Plugin {
     fn start(&self) -> io::Result<Running> {
         let mut command = Command::new(&self.command);
         command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command.env(INFO, self.info.to_string());
+        command.env(INFO_VARIABLE, self.info.to_string());
         // Whatever it starts is ended with it.
         command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
         let child = command.spawn()?;
@@ -181,7 +181,7 @@ impl Running {
     async fn output(&mut self) -> Result<Vec<u8>, Why> {
         let mut output = Vec::new();
         if let Some(stdout) = self.child.stdout.take() {
-            stdout.take(MAX).read_to_end(&mut output).await.map_err(Why::Lost)?;
+            stdout.take(MAX_BYTES).read_to_end(&mut output).await.map_err(Why::Lost)?;
         }
         let status = self.child.wait().await.map_err(Why::Lost)?;
         // Its number is free for others from now on, and what it left behind on purpose stays.
@@ -208,7 +208,7 @@ fn read(output: &[u8]) -> Result<Credential, Why> {
         let place = if problem.path.is_empty() { String::new() } else { format!(" ({})", problem.path) };
         Why::Unreadable(place)
     })?;
-    let answer: Answer = serde_yaml::from_value(answer).map_err(|_shown| Why::Unreadable(String::new()))?;
+    let answer: ExecCredential = serde_yaml::from_value(answer).map_err(|_shown| Why::Unreadable(String::new()))?;
     if answer.kind.is_some_and(|kind| kind != "ExecCredential") {
         return Err(Why::Unreadable(String::new()));
     }

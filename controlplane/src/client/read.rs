@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::{
     access::{Access, Secret, Token, Trust, UnsetVariable, Url},
-    files::{FileError, Files},
+    files::{FileError, FileReader},
     kubeconfig,
     plugin::{Plugin, PluginError},
     proxy::{Environment, Proxy, ProxyError},
@@ -16,11 +16,11 @@ use super::{
 };
 
 /// How long reading files may take: they may be on a disk that hangs, or be a pipe into which nobody writes.
-const PATIENCE: Duration = Duration::from_secs(5);
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Everything that a client is made of. Two that are equal make the same client.
 #[derive(Clone, PartialEq)]
-pub(super) struct Settings {
+pub(super) struct ClientSettings {
     pub(super) server: Url,
     /// The namespace of the context, or of the pod.
     pub(super) namespace: Option<String>,
@@ -82,7 +82,7 @@ pub enum LoadError {
     #[error(transparent)]
     Plugin(#[from] PluginError),
     /// Its files cannot be read in time.
-    #[error("reading the {0} took longer than {PATIENCE:?}")]
+    #[error("reading the {0} took longer than {READ_TIMEOUT:?}")]
     Slow(String),
     /// No client can be made of it, for instance because of its certificates.
     #[error("no client for the API server at {url}: {why}")]
@@ -102,7 +102,7 @@ pub enum LoadError {
 #[error("there is a line end, or another character that is not printable ASCII, within it")]
 pub struct Unsendable;
 
-impl Settings {
+impl ClientSettings {
     pub(super) fn new(server: Url) -> Self {
         Self {
             server,
@@ -119,10 +119,10 @@ impl Settings {
     }
 }
 
-impl fmt::Debug for Settings {
+impl fmt::Debug for ClientSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { server, proxy, plugin, .. } = self;
-        f.debug_struct("Settings")
+        f.debug_struct("ClientSettings")
             .field("server", server)
             .field("proxy", proxy)
             .field("plugin", plugin)
@@ -145,10 +145,10 @@ pub(super) fn bearer(token: &str) -> Result<HeaderValue, Unsendable> {
 pub(super) async fn read(
     access: &Access,
     environment: &Environment,
-    files: Files,
+    files: FileReader,
     fetched: &mut Option<Fetched>,
     refetch: Duration,
-) -> Result<Settings, LoadError> {
+) -> Result<ClientSettings, LoadError> {
     let roots = match access {
         Access::Server { trust: Trust::Url { url, vouched_by }, .. } => {
             Some(trust::fetched(url, vouched_by.as_deref(), environment, fetched, refetch).await?)
@@ -159,7 +159,7 @@ pub(super) async fn read(
         let (access, environment) = (access.clone(), environment.clone());
         tokio::task::spawn_blocking(move || read_files(&access, &environment, files, roots))
     };
-    match timeout(PATIENCE, reading).await {
+    match timeout(READ_TIMEOUT, reading).await {
         Ok(Ok(settings)) => settings,
         Ok(Err(_panicked)) => Err(LoadError::Broken(access.to_string())),
         Err(_elapsed) => Err(LoadError::Slow(access.to_string())),
@@ -169,9 +169,9 @@ pub(super) async fn read(
 fn read_files(
     access: &Access,
     environment: &Environment,
-    files: Files,
+    files: FileReader,
     roots: Option<Vec<Vec<u8>>>,
-) -> Result<Settings, LoadError> {
+) -> Result<ClientSettings, LoadError> {
     let read = match access {
         Access::Kubeconfig { path, context } => {
             kubeconfig::read(std::slice::from_ref(path), false, context.as_deref(), environment, &files)
@@ -191,24 +191,24 @@ fn read_files(
                 Token::Given(token) => Some(bearer(token.expose())?),
             };
             let proxy = environment.proxy(url.uri(), None)?;
-            return Ok(Settings { roots, authorization, proxy, ..Settings::new(url.clone()) });
+            return Ok(ClientSettings { roots, authorization, proxy, ..ClientSettings::new(url.clone()) });
         }
     };
     read.map_err(|why| LoadError::Kubeconfig { access: access.to_string(), why })
 }
 
 /// The service account of the pod. Its API server is beside it: no proxy stands in between.
-fn pod(files: Files) -> Result<Settings, LoadError> {
+fn pod(files: FileReader) -> Result<ClientSettings, LoadError> {
     let config = Config::incluster().map_err(|error| LoadError::Pod(error.to_string()))?;
     let token = match &config.auth_info.token_file {
         Some(path) => Some(bearer(files.token(path.as_ref())?.expose())?),
         None => None,
     };
     let namespace = Some(config.default_namespace.trim().to_owned());
-    Ok(Settings {
+    Ok(ClientSettings {
         namespace,
         roots: config.root_cert,
         authorization: token,
-        ..Settings::new(config.cluster_url.into())
+        ..ClientSettings::new(config.cluster_url.into())
     })
 }

@@ -16,7 +16,7 @@ use super::{
 
 /// A client for a remote cluster, and where it leads.
 #[derive(Clone)]
-pub struct Connection {
+pub struct RemoteConnection {
     /// The client.
     pub client: Client,
     /// The API server's URL; none before the first request. Another one may be another cluster: what was learned from the
@@ -29,8 +29,8 @@ pub struct Connection {
 /// It asks nothing yet, and follows whatever its access is made of: rotated tokens, certificates, a kubeconfig written
 /// anew. What is wrong with it, requests tell.
 #[must_use]
-pub fn connect(access: Access) -> Connection {
+pub fn connect(access: Access) -> RemoteConnection {
     let following = Following::new(access, Environment::of_process(), PACE, None);
     let server = following.server();
-    Connection { client: following.client("default"), server }
+    RemoteConnection { client: following.client("default"), server }
 }

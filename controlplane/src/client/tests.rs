@@ -216,7 +216,7 @@ async fn what_is_read_from_a_pipe_is_read_once() {
     let connection = open(access, Environment::default()).await.expect("a valid kubeconfig");
     ask(&connection.client).await.expect("what was read is used");
     let again =
-        Files { again: true }.read(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader)).as_ref());
+        FileReader { again: true }.read(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader)).as_ref());
     assert!(again.expect_err("it is not waited for").to_string().contains("read once only"));
 }
 

@@ -1,4 +1,4 @@
-//! The certificates that vouch for an API server: from a file, or from a URL for which somebody vouches in turn.
+//! The certificates by which an API server is verified: from a file, or from a URL whose server is verified in turn.
 
 use std::{path::Path, time::Duration};
 
@@ -15,19 +15,19 @@ use tracing::warn;
 
 use super::{
     access::Url,
-    files::{FileError, Files},
+    files::{FileError, FileReader},
     make,
     proxy::Environment,
-    read::Settings,
+    read::ClientSettings,
 };
 
-/// How long fetching may take, all in all.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The total time-out for fetching certificates.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The longest list of certificates that is taken, in bytes.
-const MAX: usize = 1 << 20;
+const MAX_BYTES: usize = 1 << 20;
 
-/// Certificates (DER) that a URL has told, and when.
+/// Certificates (DER) that were fetched from a URL, and when.
 #[derive(Debug)]
 pub(super) struct Fetched {
     certificates: Vec<Vec<u8>>,
@@ -48,7 +48,7 @@ pub enum TrustError {
         /// What is wrong.
         problem: String,
     },
-    /// What is there are no certificates.
+    /// The content is not a list of certificates.
     #[error("{origin} has no list of certificates in PEM form: {problem}")]
     Pem {
         /// The file or the URL.
@@ -59,7 +59,7 @@ pub enum TrustError {
 }
 
 /// The certificates in a file.
-pub(super) fn read(path: &Path, files: Files) -> Result<Vec<Vec<u8>>, TrustError> {
+pub(super) fn read(path: &Path, files: FileReader) -> Result<Vec<Vec<u8>>, TrustError> {
     parse(&path.display().to_string(), &files.read(path)?)
 }
 
@@ -93,9 +93,9 @@ async fn fetch(url: &Url, vouched_by: Option<&Path>, environment: &Environment) 
     let mut parts = url.uri().clone().into_parts();
     let path = parts.path_and_query.replace("/".parse().expect("this is a path"));
     let server = Uri::from_parts(parts).expect("only the path of a URL has changed");
-    let mut settings = Settings::new(server.into());
+    let mut settings = ClientSettings::new(server.into());
     settings.proxy = environment.proxy(settings.server.uri(), None).map_err(|error| failed(error.to_string()))?;
-    settings.roots = vouched_by.map(|path| read(path, Files { again: false })).transpose()?;
+    settings.roots = vouched_by.map(|path| read(path, FileReader { again: false })).transpose()?;
     let path = path.as_ref().map_or("/", |path| path.as_str());
     let request = Request::get(path).header("accept", "*/*").body(Body::empty());
     let request = request.expect("a path of a URL makes a request");
@@ -105,10 +105,11 @@ async fn fetch(url: &Url, vouched_by: Option<&Path>, environment: &Environment) 
         if response.status() != StatusCode::OK {
             return Err(format!("the answer is {}", response.status()));
         }
-        let body = Limited::new(response.into_body(), MAX).collect().await;
+        let body = Limited::new(response.into_body(), MAX_BYTES).collect().await;
         body.map(|body| body.to_bytes()).map_err(|e| explain(e.as_ref()))
     };
-    let text = timeout(PATIENCE, answer).await.map_err(|_| failed(format!("no answer within {PATIENCE:?}")))?;
+    let text =
+        timeout(FETCH_TIMEOUT, answer).await.map_err(|_| failed(format!("no answer within {FETCH_TIMEOUT:?}")))?;
     parse(&url.to_string(), &text.map_err(failed)?)
 }
 

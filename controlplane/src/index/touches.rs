@@ -1,4 +1,4 @@
-//! Who is to look at what again: what a store has taken in, kept for each of its observers until they ask.
+//! The changes of a store, kept for each of its observers until they ask for them.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -11,19 +11,20 @@ use super::ServiceKey;
 #[derive(Debug, PartialEq, Eq, Hash, Clone, Copy)]
 pub(crate) struct Observer(u64);
 
-/// Services that have changed since an observer asked last.
+/// The Services that have changed since an observer last asked.
 pub(crate) type Touches = HashMap<ServiceKey, Touch>;
 
 /// How one Service has changed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Touch {
-    /// A complete list has changed it: what was lost then, nobody has seen going.
+    /// A complete list has changed it: nobody saw a deletion of what it lost.
     pub(crate) listed: bool,
     /// Addresses that came or went by events, after the last list that took them away.
     pub(crate) told: HashSet<SocketAddr>,
 }
 
-/// The observers of one store. Each has what it did not take yet: at most every Service that there is or was meanwhile.
+/// The observers of one store, each with the changes that it has not taken yet: at most one for every Service that exists
+/// or existed in the meantime.
 #[derive(Debug, Default)]
 pub(crate) struct Observers {
     last: u64,
@@ -51,7 +52,7 @@ impl Observers {
         self.pending.get_mut(&observer).map(std::mem::take).unwrap_or_default()
     }
 
-    /// Whether nobody is there to be told.
+    /// Whether there is no observer.
     pub(crate) fn is_empty(&self) -> bool {
         self.pending.is_empty()
     }

@@ -1,7 +1,7 @@
 //! Asks for the primary address family of Services whose pods have addresses of both.
 //!
-//! Slices do not tell it, and reading Services is a right that the role need not have. So only such Services are asked
-//! for, once after every complete list, and without an answer the view's own rule stands.
+//! Slices do not contain it, and the role may lack the right to read Services. So only such Services are asked for, once
+//! after every complete list; without an answer the view's own rule applies.
 
 use std::{collections::HashSet, convert::Infallible, time::Duration};
 
@@ -18,9 +18,9 @@ use crate::{
 };
 
 /// How long the API server may take to answer.
-const ANSWER: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Looks after one index for ever.
+/// Keeps the families of one index up to date until it is dropped.
 pub(super) async fn look_up(client: Client, index: &Mutex<Index>, status: &Status) -> Infallible {
     let mut changes = [status.subscribe()];
     let mut asked = HashSet::new();
@@ -53,8 +53,9 @@ pub(super) async fn look_up(client: Client, index: &Mutex<Index>, status: &Statu
 /// `Service.spec.ipFamilies[0]`.
 async fn primary(client: &Client, key: &ServiceKey) -> Result<Option<Family>, Failure> {
     let services: Api<Service> = Api::namespaced(client.clone(), &key.namespace);
-    let answer = timeout(ANSWER, services.get_opt(&key.name)).await;
-    let service = answer.map_err(|_elapsed| Failure::no_answer("get", ANSWER))?.map_err(|e| Failure::of("get", &e))?;
+    let answer = timeout(ANSWER_TIMEOUT, services.get_opt(&key.name)).await;
+    let service =
+        answer.map_err(|_elapsed| Failure::no_answer("get", ANSWER_TIMEOUT))?.map_err(|e| Failure::of("get", &e))?;
     let families = service.and_then(|service| service.spec).and_then(|spec| spec.ip_families).unwrap_or_default();
     Ok(families.first().and_then(|family| Family::read(family)))
 }

@@ -12,7 +12,7 @@ use runtime::boot_time::BootTime;
 use super::{
     Term,
     config::Timing,
-    election::{Claimed, Seen, Status},
+    election::{Claimed, ElectionStatus, Seen},
     held::{Held, Writes},
     record::Record,
     terms::Cause,
@@ -256,14 +256,14 @@ impl Candidate {
     }
 
     /// What readers are told.
-    pub(super) fn status(&self, problem: Option<Arc<str>>) -> Status {
+    pub(super) fn status(&self, problem: Option<Arc<str>>) -> ElectionStatus {
         let record = self.observed.as_ref().map(|observed| Seen {
             holder: observed.record.holder.as_str().into(),
             since: observed.record.acquired,
             term: Term { uid: Arc::clone(&observed.uid), transitions: observed.record.transitions },
             valid_until: observed.valid_until,
         });
-        Status { record, claim: self.claim().cloned(), known: self.known, problem, renewals: self.renewals }
+        ElectionStatus { record, claim: self.claim().cloned(), known: self.known, problem, renewals: self.renewals }
     }
 
     fn found(&mut self, held: Held, now: Now) -> Next {

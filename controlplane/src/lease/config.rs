@@ -5,11 +5,11 @@ use std::{fmt, str::FromStr, time::Duration};
 /// The jitter of client-go: a period is stretched by up to this factor.
 pub(super) const JITTER: f64 = 1.2;
 /// The shortest lease: below it too little of a claim is left to renew it in.
-const SHORTEST: Duration = Duration::from_secs(2);
+const MIN_LEASE: Duration = Duration::from_secs(2);
 /// The longest lease: what `leaseDurationSeconds` (int32) holds.
-const LONGEST: Duration = Duration::from_secs(i32::MAX as u64);
+const MAX_LEASE: Duration = Duration::from_secs(i32::MAX as u64);
 /// What a claim ends before the lease in any case, because some locks tell times in whole seconds only.
-const MARGIN: Duration = Duration::from_secs(1);
+const CLAIM_MARGIN: Duration = Duration::from_secs(1);
 
 /// One candidate in one election.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,10 +156,10 @@ impl Timing {
     /// [`TimingError`].
     pub fn new(lease: Duration, renew: Duration, retry: Duration) -> Result<Self, TimingError> {
         let lease = whole_seconds(lease);
-        if lease < SHORTEST {
+        if lease < MIN_LEASE {
             return Err(TimingError::TooShort(lease));
         }
-        if lease > LONGEST {
+        if lease > MAX_LEASE {
             return Err(TimingError::TooLong(lease));
         }
         if renew >= lease {
@@ -199,7 +199,7 @@ impl Timing {
     /// run at different rates.
     #[must_use]
     pub fn claim(self) -> Duration {
-        (self.retry + self.renew).min(self.lease.saturating_sub(MARGIN + self.lease / 10))
+        (self.retry + self.renew).min(self.lease.saturating_sub(CLAIM_MARGIN + self.lease / 10))
     }
 
     /// How long after that moment nobody else can lead yet, even with a clock that is faster by a tenth: until then
@@ -207,7 +207,7 @@ impl Timing {
     /// because client-go sees no difference between them. For a ttl of 2 s nothing is left after the end of a claim.
     #[must_use]
     pub fn exclusive(self) -> Duration {
-        let unseen = if self.retry < MARGIN { MARGIN } else { Duration::ZERO };
+        let unseen = if self.retry < CLAIM_MARGIN { CLAIM_MARGIN } else { Duration::ZERO };
         self.lease - self.lease / 10 - unseen
     }
 
@@ -297,7 +297,7 @@ mod tests {
         assert_eq!(timing(15_000, 10_000, 999).exclusive(), ms(12_500));
         for seconds in 2..200 {
             let timing = Timing::from_ttl(Duration::from_secs(seconds)).expect("long enough");
-            assert!(timing.claim() + timing.lease() / 10 + MARGIN <= timing.lease(), "{seconds}");
+            assert!(timing.claim() + timing.lease() / 10 + CLAIM_MARGIN <= timing.lease(), "{seconds}");
             assert!(timing.claim() <= timing.exclusive() && timing.exclusive() < timing.lease(), "{seconds}");
         }
     }

@@ -1,4 +1,4 @@
-//! One election as others see it: who leads, until when that is certain, and how to make this process step down.
+//! The public side of one election: who leads, until when that is certain, and how to make this process step down.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,8 +11,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Leadership, NotLeading, Term};
 
-/// Steps down that may wait for their turn.
-const STEPS_DOWN: usize = 8;
+/// How many requests to step down may be queued.
+const STEP_DOWN_QUEUE: usize = 8;
 
 /// An election that an [`Elector`](super::Elector) of this process takes part in. Cloning shares it.
 #[derive(Clone, Debug)]
@@ -20,9 +20,9 @@ pub struct Election {
     shared: Arc<Shared>,
 }
 
-/// What an election looks like at one moment.
+/// The state of an election at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct View {
+pub struct ElectionView {
     /// This process leads.
     pub leading: bool,
     /// Who leads, as far as is known. Rule: never this process's identity unless it leads, not even where somebody else
@@ -37,9 +37,9 @@ pub struct View {
     /// How long that holds without further news: the rest of the claim if this process leads, else of the leader's lease as
     /// it is seen from here. Zero where nobody leads.
     pub valid_for: Duration,
-    /// When that ends.
+    /// The moment at which that ends.
     pub valid_until: BootTime,
-    /// The lock was read or written at least once.
+    /// Whether the lock was read or written at least once.
     pub known: bool,
     /// What is wrong at the moment with reaching the lock, and what to do about it.
     pub problem: Option<Arc<str>>,
@@ -51,16 +51,16 @@ pub struct View {
 #[derive(Clone, Debug)]
 pub struct Watch {
     shared: Arc<Shared>,
-    status: watch::Receiver<Status>,
-    told: View,
+    status: watch::Receiver<ElectionStatus>,
+    told: ElectionView,
 }
 
-/// How stepping down ended.
+/// The result of stepping down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SteppedDown {
     /// The lease is free for others.
     Released,
-    /// It could not be released, and runs out by itself.
+    /// It could not be released and will expire by itself.
     RunsOut,
 }
 
@@ -69,18 +69,18 @@ pub enum SteppedDown {
 pub(super) struct Shared {
     pub(super) name: Arc<str>,
     pub(super) identity: Arc<str>,
-    pub(super) status: watch::Sender<Status>,
+    pub(super) status: watch::Sender<ElectionStatus>,
     /// Counts the guarded writes that are under way.
     pub(super) writes: Drain,
     commands: mpsc::Sender<StepDown>,
 }
 
-/// Somebody asks this process to step down; the answer goes back.
+/// A request to step down, with the channel for its answer.
 pub(super) type StepDown = oneshot::Sender<Result<SteppedDown, NotLeading>>;
 
 /// What the elector knows. Readers judge it by the clock, every time.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Status {
+pub(super) struct ElectionStatus {
     pub(super) record: Option<Seen>,
     pub(super) claim: Option<Claimed>,
     /// The lock was read, even if there was none.
@@ -112,7 +112,7 @@ pub(super) struct Claimed {
 
 impl Election {
     pub(super) fn new(name: &str, identity: &str) -> (Self, mpsc::Receiver<StepDown>) {
-        let (commands, receiver) = mpsc::channel(STEPS_DOWN);
+        let (commands, receiver) = mpsc::channel(STEP_DOWN_QUEUE);
         let shared = Shared {
             name: name.into(),
             identity: identity.into(),
@@ -133,15 +133,15 @@ impl Election {
         &self.shared.name
     }
 
-    /// What this process calls itself.
+    /// The identity of this process.
     #[must_use]
     pub fn identity(&self) -> &str {
         &self.shared.identity
     }
 
-    /// What it looks like now: judged by the clock at this very moment.
+    /// The state at this moment, judged by the clock.
     #[must_use]
-    pub fn now(&self) -> View {
+    pub fn now(&self) -> ElectionView {
         self.shared.view()
     }
 
@@ -175,18 +175,18 @@ impl Election {
 impl Watch {
     /// What was told last; at first what it looked like when the watch was made.
     #[must_use]
-    pub fn told(&self) -> &View {
+    pub fn told(&self) -> &ElectionView {
         &self.told
     }
 
     /// Waits until somebody else leads, nobody does any more, or another term has begun, compared with what was told last.
     /// A claim that ends by the clock is such a change. Safe to cancel.
-    pub async fn changed(&mut self) -> View {
+    pub async fn changed(&mut self) -> ElectionView {
         self.wait(|before, now| !before.same_lead(now)).await
     }
 
     /// Waits until anything is different from what was told last, a mere renewal included. Safe to cancel.
-    pub async fn updated(&mut self) -> View {
+    pub async fn updated(&mut self) -> ElectionView {
         self.wait(|before, now| {
             !before.same_lead(now)
                 || before.valid_until != now.valid_until
@@ -196,11 +196,11 @@ impl Watch {
     }
 
     /// Waits until this is so. Safe to cancel.
-    pub async fn until(&mut self, so: impl Fn(&View) -> bool) -> View {
+    pub async fn until(&mut self, so: impl Fn(&ElectionView) -> bool) -> ElectionView {
         self.wait(|_told, now| so(now)).await
     }
 
-    async fn wait(&mut self, news: impl Fn(&View, &View) -> bool) -> View {
+    async fn wait(&mut self, news: impl Fn(&ElectionView, &ElectionView) -> bool) -> ElectionView {
         loop {
             // Marked as seen before it is read, so that what comes in between wakes the wait below.
             self.status.mark_unchanged();
@@ -224,9 +224,9 @@ impl Watch {
     }
 }
 
-// === impl View ===
+// === impl ElectionView ===
 
-impl View {
+impl ElectionView {
     /// Whether both say the same about who leads, in which term.
     #[must_use]
     pub fn same_lead(&self, other: &Self) -> bool {
@@ -243,7 +243,7 @@ impl View {
 // === impl Shared ===
 
 impl Shared {
-    pub(super) fn view(&self) -> View {
+    pub(super) fn view(&self) -> ElectionView {
         let status = self.status.borrow();
         // The clock last: a process that is stopped in between must not find what it was before.
         let now = BootTime::now();
@@ -258,19 +258,19 @@ impl Shared {
     }
 }
 
-// === impl Status ===
+// === impl ElectionStatus ===
 
-impl Status {
-    pub(super) fn view(&self, now: BootTime, identity: &str) -> View {
-        let common = View {
+impl ElectionStatus {
+    pub(super) fn view(&self, now: BootTime, identity: &str) -> ElectionView {
+        let common = ElectionView {
             known: self.known,
             problem: self.problem.clone(),
             renewals: self.renewals,
             term: self.record.as_ref().map(|record| record.term.clone()),
-            ..View::default()
+            ..ElectionView::default()
         };
         if let Some(claim) = self.claim.as_ref().filter(|claim| now < claim.ends) {
-            return View {
+            return ElectionView {
                 leading: true,
                 leader: Some(identity.into()),
                 since: Some(claim.since),
@@ -282,7 +282,7 @@ impl Status {
         }
         match &self.record {
             Some(record) if !record.holder.is_empty() && &*record.holder != identity && now < record.valid_until => {
-                View {
+                ElectionView {
                     leader: Some(Arc::clone(&record.holder)),
                     since: record.since,
                     valid_for: record.valid_until.saturating_since(now),

@@ -21,7 +21,7 @@ use super::{
     config::{JITTER, Timing},
     election::{Election, StepDown},
     events::Reporter,
-    failure::{Failure, Reason},
+    failure::{LockFailure, LockFailureReason},
     lock::Lock,
     terms::{Cause, Participants, Terms},
 };
@@ -38,15 +38,15 @@ pub struct Elector {
     events: Reporter,
     commands: mpsc::Receiver<StepDown>,
     gate: Option<Gate>,
-    /// The term that others were told has begun, and not yet that it has ended.
+    /// The term whose beginning was announced and whose end was not.
     active: Option<Term>,
-    /// By when whatever belonged to the last term must have ended.
+    /// By when all work of the last term must have stopped.
     stop_by: BootTime,
     problem: Option<Arc<str>>,
     leaving: Option<Leaving>,
 }
 
-/// Why the lead is given up.
+/// Why this process gives up the lead.
 #[derive(Debug)]
 enum Leaving {
     StepDown { since: BootTime, asked: StepDown },
@@ -119,9 +119,9 @@ impl Elector {
         }
     }
 
-    /// One try to acquire or to renew.
+    /// Makes one attempt to acquire or renew the lease.
     async fn attempt(&mut self, drain: &DrainWatch) -> Outcome {
-        // Nobody begins a term while something of the last one goes on.
+        // No term begins while work of the last one is still running.
         let ended = self.participants.ended();
         self.candidate.stand(ended);
         let mut request = self.candidate.begin(now());
@@ -209,7 +209,7 @@ impl Elector {
         }
     }
 
-    /// Makes known what the candidate knows: first to those who ask, then to those who take part.
+    /// Publishes the candidate's state: first for readers, then for the participants.
     fn sync(&mut self) {
         let status = self.candidate.status(self.problem.clone());
         if let Some(gate) = &self.gate {
@@ -247,7 +247,9 @@ impl Elector {
     /// Until when a request is waited for that was under way when the lead was given up.
     fn waits_until(&self) -> Option<BootTime> {
         match &self.leaving {
-            Some(Leaving::StepDown { since, .. } | Leaving::ShutDown { since }) => Some(*since + release::STOP),
+            Some(Leaving::StepDown { since, .. } | Leaving::ShutDown { since }) => {
+                Some(*since + release::STOP_GRACE_PERIOD)
+            }
             None => None,
         }
     }
@@ -266,12 +268,12 @@ impl Elector {
         }
     }
 
-    fn failed(&mut self, failure: &Failure) {
+    fn failed(&mut self, failure: &LockFailure) {
         let reason = failure.reason.as_str();
         counter!(names::ELECTION_ERRORS, "name" => self.name(), "verb" => failure.verb(), "reason" => reason)
             .increment(1);
         // Somebody else was faster, or edited a label: nothing is wrong.
-        if failure.reason == Reason::Conflict {
+        if failure.reason == LockFailureReason::Conflict {
             return;
         }
         let problem: Arc<str> = failure.to_string().into();

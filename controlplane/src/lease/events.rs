@@ -17,12 +17,12 @@ use kube::{Api, Client, api::PostParams};
 use tokio::{task::JoinSet, time::timeout};
 use tracing::{debug, warn};
 
-/// Who says so.
+/// The component that reports the events.
 const COMPONENT: &str = "fanfare";
-/// How long one event may take.
-const LIMIT: Duration = Duration::from_secs(2);
-/// Events under way; while there are as many, further ones are left out.
-const UNDER_WAY: usize = 4;
+/// How long sending one event may take.
+const EVENT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The most events in flight; further ones are dropped.
+const MAX_EVENTS_IN_FLIGHT: usize = 4;
 
 /// Reports events about one lock.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(super) struct Reporter {
     api: Api<Event>,
     about: ObjectReference,
     under_way: JoinSet<()>,
-    /// The missing right is named once.
+    /// Whether the missing right was logged; it is logged once.
     named: Arc<AtomicBool>,
 }
 
@@ -48,13 +48,13 @@ impl Reporter {
     /// Sends an event, in the background.
     pub(super) fn report(&mut self, uid: &str, message: String) {
         while self.under_way.try_join_next().is_some() {}
-        if self.under_way.len() >= UNDER_WAY {
+        if self.under_way.len() >= MAX_EVENTS_IN_FLIGHT {
             return;
         }
         let (api, named) = (self.api.clone(), Arc::clone(&self.named));
         let event = self.event(uid, message);
         self.under_way.spawn(async move {
-            match timeout(LIMIT, api.create(&PostParams::default(), &event)).await {
+            match timeout(EVENT_TIMEOUT, api.create(&PostParams::default(), &event)).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
                     if !named.swap(true, Ordering::Relaxed) {
@@ -66,12 +66,12 @@ impl Reporter {
                     }
                 }
                 Ok(Err(error)) => debug!(%error, "an event was not taken"),
-                Err(_elapsed) => debug!("an event was not taken within {LIMIT:?}"),
+                Err(_elapsed) => debug!("an event was not taken within {EVENT_TIMEOUT:?}"),
             }
         });
     }
 
-    /// Waits until all events are out, at most so long.
+    /// Waits until all events have been sent, but no longer than this.
     pub(super) async fn flush(&mut self, within: Duration) {
         let all = async { while self.under_way.join_next().await.is_some() {} };
         let _ = timeout(within, all).await;

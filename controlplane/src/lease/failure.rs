@@ -7,8 +7,8 @@ use crate::watch::chain;
 
 /// A request for a lock that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Failure {
-    pub(super) reason: Reason,
+pub(super) struct LockFailure {
+    pub(super) reason: LockFailureReason,
     /// As RBAC rules name it.
     verb: &'static str,
     /// Resource, namespace and name.
@@ -20,7 +20,7 @@ pub(super) struct Failure {
 
 /// The kinds of failure; each is a value of the metric's label `reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reason {
+pub(super) enum LockFailureReason {
     /// 409: somebody else has written since.
     Conflict,
     /// 403: a role lacks a verb.
@@ -37,18 +37,18 @@ pub(super) enum Reason {
     Malformed,
 }
 
-impl Failure {
+impl LockFailure {
     pub(super) fn of(verb: &'static str, place: String, error: &kube::Error) -> Self {
         let reason = match error {
             kube::Error::Api(status) => match status.code {
-                401 => Reason::Unauthorized,
-                403 => Reason::Forbidden,
-                409 => Reason::Conflict,
-                _ => Reason::Server,
+                401 => LockFailureReason::Unauthorized,
+                403 => LockFailureReason::Forbidden,
+                409 => LockFailureReason::Conflict,
+                _ => LockFailureReason::Server,
             },
-            kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => Reason::Malformed,
-            kube::Error::Auth(_) => Reason::Unauthorized,
-            _ => Reason::Transport,
+            kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => LockFailureReason::Malformed,
+            kube::Error::Auth(_) => LockFailureReason::Unauthorized,
+            _ => LockFailureReason::Transport,
         };
         let text = match error {
             kube::Error::Api(status) => status.message.clone(),
@@ -59,11 +59,17 @@ impl Failure {
     }
 
     pub(super) fn no_answer(verb: &'static str, place: String, within: Duration) -> Self {
-        Self { reason: Reason::Timeout, verb, place, text: format!("no answer within {within:?}"), refused: false }
+        Self {
+            reason: LockFailureReason::Timeout,
+            verb,
+            place,
+            text: format!("no answer within {within:?}"),
+            refused: false,
+        }
     }
 
     pub(super) fn malformed(verb: &'static str, place: String, malformed: &Malformed) -> Self {
-        Self { reason: Reason::Malformed, verb, place, text: malformed.to_string(), refused: false }
+        Self { reason: LockFailureReason::Malformed, verb, place, text: malformed.to_string(), refused: false }
     }
 
     /// Whether a write that failed like this has certainly not happened: what the API server answers before it writes.
@@ -81,19 +87,19 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for LockFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { reason, verb, place, text, refused: _ } = self;
         match reason {
-            Reason::Forbidden => write!(
+            LockFailureReason::Forbidden => write!(
                 f,
                 "RBAC: the verb \"{verb}\" on {place} is missing: bind the service account to a Role in its namespace with \
                  the verbs get, create, update ({text})"
             ),
-            Reason::Unauthorized => {
+            LockFailureReason::Unauthorized => {
                 write!(f, "the API server does not accept the credentials for {verb} {place}: {text}")
             }
-            Reason::Malformed => {
+            LockFailureReason::Malformed => {
                 write!(f, "cannot {verb} {place}: {text}; repair the lock, or delete it if nobody leads")
             }
             _ => write!(f, "cannot {verb} {place}: {text}"),
@@ -101,7 +107,7 @@ impl fmt::Display for Failure {
     }
 }
 
-impl Reason {
+impl LockFailureReason {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Conflict => "conflict",

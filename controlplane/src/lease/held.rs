@@ -11,7 +11,7 @@ use super::{
 
 /// How many of its writes a candidate recognises. Most are settled by the next answer; more can be open only where the
 /// API server takes writes and loses every answer.
-const WRITES: usize = 32;
+const MAX_OPEN_WRITES: usize = 32;
 
 /// A lock that is there, at least in part.
 #[derive(Clone, Debug)]
@@ -109,7 +109,7 @@ impl Held {
 impl Writes {
     /// A write is about to be sent.
     pub(super) fn sending(&mut self, record: &Record, over: Option<&Held>) {
-        if self.last.len() == WRITES {
+        if self.last.len() == MAX_OPEN_WRITES {
             self.last.pop_front();
         }
         let uids = over.map(|held| held.parts.iter().map(|part| part.uid().map(str::to_owned)).collect());

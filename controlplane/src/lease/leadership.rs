@@ -47,7 +47,7 @@ pub struct NotLeading;
 /// A guarded write that did not happen, or of which nothing is known.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError<E> {
-    /// It was not begun.
+    /// It was not started.
     #[error(transparent)]
     NotLeading(#[from] NotLeading),
     /// It was cut at its deadline: whether it happened is not known.
@@ -59,7 +59,7 @@ pub enum WriteError<E> {
 }
 
 impl Leadership {
-    /// That of a writer that is the only one: it always leads.
+    /// The leadership of a process that is the only writer: it always leads.
     pub fn alone() -> Self {
         Self { elected: None }
     }

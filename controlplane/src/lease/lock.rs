@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use super::{
     Config, LockKind,
-    failure::Failure,
+    failure::LockFailure,
     held::{Held, Part},
     record::{Form, Malformed, Record},
 };
@@ -27,7 +27,7 @@ use super::{
 #[derive(Clone, Debug)]
 pub(super) struct Lock {
     places: Vec<Place>,
-    /// How long one request may take.
+    /// The time-out of one request.
     limit: Duration,
 }
 
@@ -54,7 +54,7 @@ impl Lock {
     }
 
     /// Reads every object of the lock; nothing if none is there.
-    pub(super) async fn read(&self) -> Result<Option<Held>, Failure> {
+    pub(super) async fn read(&self) -> Result<Option<Held>, LockFailure> {
         let mut parts = Vec::with_capacity(self.places.len());
         for place in &self.places {
             let object = place.within("get", self.limit, place.api.get_opt(&place.name)).await?;
@@ -65,7 +65,7 @@ impl Lock {
 
     /// Writes the record into every object, in order, and makes those that are not there. What failed in between may have
     /// happened or not, in part or as a whole.
-    pub(super) async fn write(&self, over: Option<&Held>, record: &Record) -> Result<Held, Failure> {
+    pub(super) async fn write(&self, over: Option<&Held>, record: &Record) -> Result<Held, LockFailure> {
         let mut parts = Vec::with_capacity(self.places.len());
         for (at, place) in self.places.iter().enumerate() {
             let before = over.and_then(|held| held.parts.get(at)).and_then(Part::object);
@@ -103,15 +103,15 @@ impl Place {
         verb: &'static str,
         limit: Duration,
         request: impl Future<Output = kube::Result<T>>,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, LockFailure> {
         match timeout(limit, request).await {
-            Ok(done) => done.map_err(|error| Failure::of(verb, self.to_string(), &error)),
-            Err(_elapsed) => Err(Failure::no_answer(verb, self.to_string(), limit)),
+            Ok(done) => done.map_err(|error| LockFailure::of(verb, self.to_string(), &error)),
+            Err(_elapsed) => Err(LockFailure::no_answer(verb, self.to_string(), limit)),
         }
     }
 
-    fn part(&self, verb: &'static str, object: Option<DynamicObject>) -> Result<Part, Failure> {
-        let malformed = |malformed: Malformed| Failure::malformed(verb, self.to_string(), &malformed);
+    fn part(&self, verb: &'static str, object: Option<DynamicObject>) -> Result<Part, LockFailure> {
+        let malformed = |malformed: Malformed| LockFailure::malformed(verb, self.to_string(), &malformed);
         Part::new(self.form, object).map_err(malformed)
     }
 }

@@ -20,8 +20,8 @@ use super::{
 
 const PROCESSES: usize = 5;
 /// How many requests, and how many answers, are lost; as many are refused, and as many done and said to have failed.
-const LOST: f64 = 0.02;
-const TWICE_LOST: f64 = 2.0 * LOST;
+const LOSS_RATE: f64 = 0.02;
+const SECOND_LOSS_RATE: f64 = 2.0 * LOSS_RATE;
 
 /// What a run came to.
 #[derive(Debug, Default)]
@@ -186,7 +186,7 @@ impl World {
         self.processes[at].waiting = Some(number);
         let limit = self.timing.request().div_f64(self.processes[at].rate);
         self.schedule(limit, Event::TimeOut { process: at, life, number });
-        if self.rng.f64() >= LOST {
+        if self.rng.f64() >= LOSS_RATE {
             let delay = self.delay();
             self.schedule(delay, Event::Arrive { process: at, life, number, request });
         }
@@ -197,14 +197,14 @@ impl World {
         let fails = self.rng.f64();
         let answer = match fails {
             // It fails, and has happened all the same, or not.
-            0.0..LOST => Answer::Refused,
-            LOST..TWICE_LOST => {
+            0.0..LOSS_RATE => Answer::Refused,
+            LOSS_RATE..SECOND_LOSS_RATE => {
                 self.store.serve(request);
                 Answer::Failed
             }
             _ => self.store.serve(request).1,
         };
-        if self.rng.f64() >= LOST {
+        if self.rng.f64() >= LOSS_RATE {
             let delay = self.delay();
             self.schedule(delay, Event::Answer { process, life, number, answer });
         }

@@ -1,4 +1,4 @@
-//! The beginning and the end of terms, for those who do something only while this process leads.
+//! The beginning and the end of terms, for participants that work only while this process leads.
 
 use std::convert::Infallible;
 
@@ -8,15 +8,15 @@ use tokio::sync::mpsc::{self, error::TryRecvError};
 use super::Term;
 
 /// The elector does not begin a term before everybody has ended the last one: at most an end and a beginning wait.
-const EVENTS: usize = 2;
+const MAX_WAITING_EVENTS: usize = 2;
 
-/// Tells one participant of every term of this process, in order.
+/// Reports every term of this process to one participant, in order.
 #[derive(Debug)]
 pub struct Terms {
     events: mpsc::Receiver<TermEvent>,
 }
 
-/// What is told.
+/// A reported event.
 #[derive(Debug)]
 pub enum TermEvent {
     /// This process leads from now on.
@@ -54,7 +54,7 @@ pub enum Cause {
     ShutDown,
 }
 
-/// The elector's side: all participants.
+/// All participants, as the elector sees them.
 #[derive(Debug, Default)]
 pub(super) struct Participants {
     senders: Vec<mpsc::Sender<TermEvent>>,
@@ -85,7 +85,7 @@ impl Cause {
 
 impl Participants {
     pub(super) fn join(&mut self) -> Terms {
-        let (sender, events) = mpsc::channel(EVENTS);
+        let (sender, events) = mpsc::channel(MAX_WAITING_EVENTS);
         self.senders.push(sender);
         Terms { events }
     }

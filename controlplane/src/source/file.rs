@@ -13,7 +13,7 @@ use snapshot::{ClusterName, Publisher};
 
 use super::dns::Resolver;
 use super::groups::{self, Format};
-use super::list::{Entry, List};
+use super::list::{List, ListEntry};
 
 mod followed;
 mod pattern;
@@ -21,7 +21,7 @@ mod pattern;
 mod tests;
 
 use followed::Followed;
-pub use pattern::{FilePattern, InvalidPattern};
+pub use pattern::{FilePattern, InvalidFilePattern};
 
 /// Counter `{cluster, result}`: readings of endpoint files; result is `ok`, `invalid` or `unreadable`. The last two keep the last good list.
 pub const FILE_READS: &str = "fanfare_endpoint_file_reads_total";
@@ -79,7 +79,7 @@ impl FileSource {
 }
 
 /// What a file lists now; or why that is not known.
-fn read(cluster: &ClusterName, path: &Path, event: FileEvent) -> Result<Vec<Entry>, String> {
+fn read(cluster: &ClusterName, path: &Path, event: FileEvent) -> Result<Vec<ListEntry>, String> {
     let (result, read) = match event {
         FileEvent::Unreadable(why) => ("unreadable", Err(why)),
         FileEvent::Changed(content) => match groups::parse(format(path), &content) {

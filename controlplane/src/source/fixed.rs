@@ -1,5 +1,5 @@
-//! Endpoints from a list that the user wrote: addresses as they are, host names through DNS and kept current like it.
-//! An entry is one endpoint, whatever it resolves to; one that does not resolve is one that fails.
+//! Endpoints from a configured list: addresses, and host names that are looked up in the DNS and kept up to date. Each entry
+//! is one endpoint, whatever it resolves to; a name that does not resolve is an endpoint that fails.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -66,7 +66,7 @@ impl FixedSource {
 // === impl Target ===
 
 impl Target {
-    /// What to ask the DNS, for a host name.
+    /// The DNS query for a host name.
     pub(super) fn query(&self) -> Option<Query> {
         match self {
             Self::Address(_) => None,

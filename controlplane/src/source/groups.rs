@@ -16,7 +16,7 @@ use serde_yaml::Value;
 use snapshot::PodRef;
 
 use super::dns;
-use super::list::Entry;
+use super::list::ListEntry;
 
 /// How a list is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +74,7 @@ enum Label {
 ///
 /// # Errors
 /// The first thing that is wrong with it.
-pub(super) fn parse(format: Format, content: &[u8]) -> Result<Vec<Entry>, InvalidList> {
+pub(super) fn parse(format: Format, content: &[u8]) -> Result<Vec<ListEntry>, InvalidList> {
     let text = std::str::from_utf8(content).map_err(|_| InvalidList::NotText)?;
     if text.trim().is_empty() {
         return Err(InvalidList::Empty);
@@ -89,7 +89,7 @@ pub(super) fn parse(format: Format, content: &[u8]) -> Result<Vec<Entry>, Invali
         let Some(targets) = &group.targets else { return Err(InvalidList::NoTargets(number)) };
         for target in targets {
             let target = target.parse().map_err(|target| InvalidList::Target { group: number, target })?;
-            entries.push(Entry { target, zone: zone.clone(), node: node.clone(), pod: pod.clone() });
+            entries.push(ListEntry { target, zone: zone.clone(), node: node.clone(), pod: pod.clone() });
         }
     }
     Ok(entries)

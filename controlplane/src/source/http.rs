@@ -19,7 +19,7 @@ mod poll;
 mod tests;
 mod url;
 
-use poll::{Answer, Poll};
+use poll::{Poll, PollResult};
 pub use url::{InvalidListUrl, ListUrl};
 
 /// Counter `{cluster, result}`: answers to requests for lists of endpoints; result is `ok`, `unchanged`, `invalid` or `failed`. The last two
@@ -32,7 +32,7 @@ pub const HTTP_AGE: &str = "fanfare_endpoint_url_age_seconds";
 pub const DEFAULT_REFRESH: Duration = Duration::from_secs(30);
 
 /// How often the age is reported.
-const REPORT: Duration = Duration::from_secs(1);
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The source: one URL feeds one cluster.
 #[derive(Debug)]
@@ -75,18 +75,18 @@ impl HttpSource {
         // A request under way goes on while names are looked up.
         let mut answers = pin!(stream::unfold(poll, async |mut poll| Some((poll.next().await, poll))));
         let mut list = List::new(cluster, publisher, gate, resolver);
-        let mut reports = interval(REPORT);
+        let mut reports = interval(REPORT_INTERVAL);
         reports.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut good = Instant::now();
         loop {
             tokio::select! {
                 Some(answer) = answers.next() => match answer {
-                    Answer::List(entries) => {
+                    PollResult::List(entries) => {
                         good = Instant::now();
                         list.set(entries, &*if_empty);
                     }
-                    Answer::Unchanged => good = Instant::now(),
-                    Answer::Failed(why) => list.fail(why),
+                    PollResult::Unchanged => good = Instant::now(),
+                    PollResult::Failed(why) => list.fail(why),
                 },
                 _ = reports.tick() => age.set(good.elapsed().as_secs_f64()),
                 () = list.refresh() => {}

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 pub(crate) use hints::Hints;
 use runtime::readiness::Gate;
-pub use selection::{InvalidPattern, Pattern, Selection};
+pub use selection::{EndpointSelection, InvalidPattern, Pattern};
 use snapshot::{Change, Cluster, ClusterName, Publisher};
 use tokio::sync::watch::Receiver;
 use tracing::{info, warn};
@@ -23,14 +23,14 @@ use crate::{
 };
 
 /// Most port problems that are named as a reason.
-const NAMED: usize = 5;
+const MAX_NAMED: usize = 5;
 
 /// The source: one selection feeds one cluster.
 pub struct KubeSource {
     /// The cluster it owns.
     pub cluster: ClusterName,
     /// What is selected.
-    pub selection: Selection,
+    pub selection: EndpointSelection,
     /// Where from.
     pub kube: KubeCluster,
     /// Where the endpoints go. All of them do, whatever their conditions.
@@ -178,8 +178,12 @@ impl KubeSource {
         if !published.empty || problems.is_empty() {
             return self.gate.set_ready();
         }
-        let named: Vec<String> = problems.iter().take(NAMED).map(ToString::to_string).collect();
-        let more = if problems.len() > NAMED { format!(" and {} more", problems.len() - NAMED) } else { String::new() };
+        let named: Vec<String> = problems.iter().take(MAX_NAMED).map(ToString::to_string).collect();
+        let more = if problems.len() > MAX_NAMED {
+            format!(" and {} more", problems.len() - MAX_NAMED)
+        } else {
+            String::new()
+        };
         self.gate.set_not_ready(named.join("; ") + &more);
     }
 }

@@ -1,5 +1,5 @@
-//! A list of targets as it is written somewhere, made into one cluster: names among them are resolved and kept current,
-//! and one that does not resolve is an endpoint all the same, which fails.
+//! A list of targets, made into one cluster: host names are resolved and kept up to date, and a name that does not resolve
+//! is an endpoint that fails.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::fixed::Target;
 
 /// One target with what is known about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct ListEntry {
     pub(super) target: Target,
     pub(super) zone: Option<Arc<str>>,
     pub(super) node: Option<Arc<str>>,
@@ -25,7 +25,7 @@ pub(super) struct List {
     gate: Gate,
     names: Names,
     /// The last good list, and why there is nothing in it where that is so; `None` before the first.
-    entries: Option<(Vec<Entry>, String)>,
+    entries: Option<(Vec<ListEntry>, String)>,
     published: bool,
 }
 
@@ -37,8 +37,8 @@ impl List {
         Self::under(cluster, publisher, gate, resolver, Recheck::default())
     }
 
-    /// A list that another name has led to: where one of its own is looked up again because somebody asked for it, so is
-    /// that one.
+    /// A list that came from looking up another name: when one of its names is looked up again because that was asked for, so
+    /// is the other name.
     pub(super) fn under(
         cluster: ClusterName,
         publisher: Publisher,
@@ -50,14 +50,14 @@ impl List {
         Self { cluster, publisher, gate, names, entries: None, published: false }
     }
 
-    /// Another list; `if_empty` says why there is nothing in it.
-    pub(super) fn set(&mut self, entries: Vec<Entry>, if_empty: impl Into<String>) {
+    /// Replaces the list. `if_empty` is the reason that is shown if it has no entry.
+    pub(super) fn set(&mut self, entries: Vec<ListEntry>, if_empty: impl Into<String>) {
         self.names.set(entries.iter().filter_map(|entry| entry.target.query()));
         self.entries = Some((entries, if_empty.into()));
         self.publish();
     }
 
-    /// There is no good list, and why. The last good one stays.
+    /// Reports why there is no good list. The last good one stays in force.
     pub(super) fn fail(&self, why: impl Into<String>) {
         // A list that is good but still being resolved tells its own reason.
         if self.entries.is_none() {
@@ -93,9 +93,9 @@ impl List {
     }
 }
 
-// === impl Entry ===
+// === impl ListEntry ===
 
-impl Entry {
+impl ListEntry {
     fn endpoint(&self, names: &Names) -> Endpoint<Place> {
         let (place, hostname) = match &self.target {
             Target::Address(address) => (Place::from(*address), None),
@@ -109,7 +109,7 @@ impl Entry {
     }
 }
 
-impl From<Target> for Entry {
+impl From<Target> for ListEntry {
     fn from(target: Target) -> Self {
         Self { target, zone: None, node: None, pod: None }
     }

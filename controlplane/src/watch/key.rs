@@ -39,13 +39,13 @@ impl WatchKey {
         Self { cluster: "".into(), kind, group, scope, selector: selector.into() }
     }
 
-    /// The same in another kube cluster, which is called like this.
+    /// The same watch in the kube cluster of this name.
     #[must_use]
     pub fn in_cluster(self, name: impl Into<Arc<str>>) -> Self {
         Self { cluster: name.into(), ..self }
     }
 
-    /// What the kube cluster is called; empty: this process's own.
+    /// The name of the kube cluster; empty for the process's own.
     pub fn cluster(&self) -> &Arc<str> {
         &self.cluster
     }
@@ -55,7 +55,8 @@ impl WatchKey {
         self.kind
     }
 
-    /// Whether this one sees all that the other one sees. Of selectors only `label` is known to cover `label=value`.
+    /// Whether this watch sees everything that the other one sees. Of two different selectors, only `label` is known to cover
+    /// `label=value`.
     pub(crate) fn covers(&self, other: &Self) -> bool {
         let same_kind = (&self.cluster, self.kind, self.group) == (&other.cluster, other.kind, other.group);
         let label_alone = other.selector.strip_prefix(&self.selector).is_some_and(|rest| rest.starts_with('='));
@@ -88,7 +89,7 @@ impl WatchKey {
         }
     }
 
-    /// Where it looks, with the kube cluster unless that is this process's own.
+    /// Its scope, with the name of the kube cluster unless that is the process's own.
     pub(super) fn place(&self) -> String {
         match &*self.cluster {
             "" => self.scope.to_string(),

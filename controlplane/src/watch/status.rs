@@ -1,4 +1,4 @@
-//! Where a watch stands, for those who use its data.
+//! The state of a watch, for the users of its data.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -14,9 +14,9 @@ use super::{Reason, Scope, WatchKey};
 use crate::metrics as names;
 
 /// How often the age is reported.
-const REPORT: Duration = Duration::from_secs(1);
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Where one watch stands. Cloning shares it.
+/// The state of one watch. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Status {
     state: Arc<watch::Sender<State>>,
@@ -30,11 +30,11 @@ pub struct State {
     pub listed: bool,
     /// After that the API server has accepted a watch.
     pub connected: bool,
-    /// What is wrong at the moment.
+    /// The current problem, if there is one.
     pub problem: Option<String>,
     /// The kind of that problem.
     pub reason: Option<Reason>,
-    /// Grows with everything told.
+    /// Grows with every change.
     pub changes: u64,
 }
 
@@ -60,7 +60,7 @@ impl Status {
         self.state.subscribe()
     }
 
-    /// Something was heard.
+    /// Something was received.
     pub(super) fn seen(&self) {
         *self.seen.lock() = Instant::now();
     }
@@ -106,7 +106,7 @@ impl Status {
             names::WATCH_AGE,
             "kube_cluster" => cluster, "kind" => key.kind(), "scope" => scope, "selector" => selector
         );
-        let mut ticks = interval(REPORT);
+        let mut ticks = interval(REPORT_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
@@ -115,14 +115,14 @@ impl Status {
     }
 }
 
-/// Waits until one of the watches has something to tell that was not looked at yet.
+/// Waits until the state of one of the watches has changed since it was last looked at.
 pub async fn any_change(watches: &mut [watch::Receiver<State>]) {
     if watches.is_empty() {
         return std::future::pending().await;
     }
     let (ended, ..) = select_all(watches.iter_mut().map(|state| Box::pin(state.changed()))).await;
     if ended.is_err() {
-        // A watch that is gone tells nothing more; whoever holds its receiver is about to go as well.
+        // A watch that has ended never changes again; its receivers are about to be dropped as well.
         std::future::pending::<()>().await;
     }
 }

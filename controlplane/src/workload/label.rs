@@ -20,7 +20,7 @@ use crate::lease::{Election, TermEvent, Terms, WriteError};
 pub const LABEL: &str = "k8s-elector/status";
 
 /// How long the API server may take to answer.
-const ANSWER: Duration = Duration::from_secs(2);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Keeps the label of one pod true.
 pub struct PodLabel {
@@ -60,7 +60,7 @@ impl PodLabel {
     async fn say(&mut self, leading: bool) {
         let done = if leading {
             let leadership = self.election.leadership();
-            match leadership.write(ANSWER, async |_claim| self.patch("leader").await).await {
+            match leadership.write(ANSWER_TIMEOUT, async |_claim| self.patch("leader").await).await {
                 Ok(()) => Ok(()),
                 // It ends at this moment, which is told next.
                 Err(WriteError::NotLeading(_)) => return,
@@ -68,7 +68,7 @@ impl PodLabel {
                 Err(WriteError::Failed(error)) => Err(self.explain(&error)),
             }
         } else {
-            match timeout(ANSWER, self.patch("standby")).await {
+            match timeout(ANSWER_TIMEOUT, self.patch("standby")).await {
                 Ok(done) => done.map_err(|error| self.explain(&error)),
                 Err(_elapsed) => Err(self.no_answer()),
             }

@@ -42,19 +42,19 @@ type Family = (&'static str, fn(&IpAddr) -> bool);
 const FAMILIES: [Family; 2] = [("IPv4", IpAddr::is_ipv4), ("IPv6", IpAddr::is_ipv6)];
 
 /// How long the API server may take for everything that is asked in one go. No longer than a release waits for it.
-const ANSWER: Duration = Duration::from_secs(2);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often a leader looks whether its slices are still as they should be.
-const LOOK: Duration = Duration::from_secs(5);
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// When it tries again after a failure, the first time.
-const AGAIN: Duration = Duration::from_secs(1);
+const FIRST_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// How long emptying the slices may take when a term has ended, with the tries and the pauses between them.
-const LEAVE: Duration = Duration::from_secs(2);
+const EMPTYING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The first pause between these tries.
-const LEAVE_AGAIN: Duration = Duration::from_millis(100);
+const EMPTYING_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// Points one Service at this process's pod while it leads.
 pub struct LeaderService {
@@ -100,7 +100,7 @@ impl LeaderService {
     /// has written them. Returns when the elector has ended.
     pub async fn run(mut self, mut terms: Terms) {
         let leadership = self.election.leadership();
-        let mut backoff = Backoff::new(AGAIN, 2.0, LOOK);
+        let mut backoff = Backoff::new(FIRST_RETRY_DELAY, 2.0, CHECK_INTERVAL);
         let mut wait = None;
         loop {
             let due = async {
@@ -128,7 +128,7 @@ impl LeaderService {
 
     /// Writes the slices. Returns when to do so again.
     async fn lead(&mut self, leadership: &Leadership, backoff: &mut Backoff) -> Duration {
-        let done = leadership.write(ANSWER, async |claim: &Claim| self.reconcile(claim).await).await;
+        let done = leadership.write(ANSWER_TIMEOUT, async |claim: &Claim| self.reconcile(claim).await).await;
         match done {
             Ok(()) => self.told.solved(),
             // The end of the term is told next.
@@ -143,7 +143,7 @@ impl LeaderService {
             }
         }
         backoff.reset();
-        LOOK
+        CHECK_INTERVAL
     }
 
     async fn reconcile(&self, claim: &Claim) -> Result<(), Problem> {
@@ -179,7 +179,7 @@ impl LeaderService {
 
     /// Leads to nobody, where nobody else has written since.
     async fn leave(&mut self, ending: Ending) {
-        let (stop_by, gives_up) = (ending.stop_by, BootTime::now() + LEAVE);
+        let (stop_by, gives_up) = (ending.stop_by, BootTime::now() + EMPTYING_TIMEOUT);
         let term = ending.term.clone();
         let mut emptied = pin!(self.empty(&term));
         tokio::select! {
@@ -198,7 +198,7 @@ impl LeaderService {
 
     /// Tries until it has succeeded.
     async fn empty(&mut self, term: &Term) {
-        let mut backoff = Backoff::new(LEAVE_AGAIN, 2.0, LEAVE);
+        let mut backoff = Backoff::new(EMPTYING_RETRY_DELAY, 2.0, EMPTYING_TIMEOUT);
         loop {
             let [first, second] = FAMILIES.map(|(family, _)| self.empty_family(family, term));
             let (first, second) = join(first, second).await;

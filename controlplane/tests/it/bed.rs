@@ -11,7 +11,7 @@ use controlplane::{
     build::PortSelector,
     client::connect,
     kube_cluster::KubeCluster,
-    source::kube::{KubeSource, Pattern, Selection},
+    source::kube::{EndpointSelection, KubeSource, Pattern},
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Api, Client, api::DeleteParams};
@@ -56,7 +56,7 @@ pub(crate) fn run_on(kube: &KubeCluster, services: &[&str], port: PortSelector) 
     let services = services.iter().map(|text| Pattern::parse(text, None).expect("a valid pattern")).collect();
     let source = KubeSource {
         cluster: ClusterName::new(NAME).expect("a valid name"),
-        selection: Selection { services, port },
+        selection: EndpointSelection { services, port },
         kube: kube.clone(),
         publisher,
         gate: readiness.register("kubernetes"),

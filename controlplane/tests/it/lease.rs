@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use controlplane::{
     client::connect,
-    lease::{Config, Election, Elector, LockKind, Terms, Timing, View},
+    lease::{Config, Election, ElectionView, Elector, LockKind, Terms, Timing},
 };
 use k8s_openapi::api::core::v1::Event;
 use kube::{
@@ -202,19 +202,19 @@ impl Bed {
 }
 
 impl Candidate {
-    fn now(&self) -> View {
+    fn now(&self) -> ElectionView {
         self.election.now()
     }
 
-    async fn until(&self, what: &str, so: impl Fn(&View) -> bool) -> View {
+    async fn until(&self, what: &str, so: impl Fn(&ElectionView) -> bool) -> ElectionView {
         within(what, self.election.watch().until(so)).await
     }
 
-    async fn leads(&self) -> View {
+    async fn leads(&self) -> ElectionView {
         self.until("it leads", |view| view.leading).await
     }
 
-    async fn does_not_lead(&self) -> View {
+    async fn does_not_lead(&self) -> ElectionView {
         self.until("it does not lead", |view| !view.leading).await
     }
 

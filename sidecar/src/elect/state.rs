@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use controlplane::lease::{Election, View};
+use controlplane::lease::{Election, ElectionView};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -11,7 +11,7 @@ use serde::Serialize;
 #[derive(Clone, Debug)]
 pub(super) struct Observed {
     pub(super) election: Election,
-    last: Arc<Mutex<(View, u64)>>,
+    last: Arc<Mutex<(ElectionView, u64)>>,
 }
 
 /// The answer of k8s-elector.

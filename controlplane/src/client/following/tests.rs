@@ -8,7 +8,7 @@ use testkit::origin::{Origin, Reply, Script};
 use super::*;
 use crate::client::{
     access::{Secret, Token, Trust, Url},
-    remote::Connection,
+    remote::RemoteConnection,
     tests::tls::{Authority, Front},
 };
 
@@ -19,10 +19,10 @@ const VERSION: &str = r#"{"major":"1","minor":"35","gitVersion":"v1.35.4","gitCo
 const AT_ONCE: Pace =
     Pace { recheck: Duration::MAX, refetch: Duration::MAX, refused: Duration::ZERO, lost: Duration::ZERO };
 
-fn paced(access: Access, pace: Pace) -> Connection {
+fn paced(access: Access, pace: Pace) -> RemoteConnection {
     let following = Following::new(access, Environment::default(), pace, None);
     let server = following.server();
-    Connection { client: following.client("default"), server }
+    RemoteConnection { client: following.client("default"), server }
 }
 
 /// An API server that accepts one token.
@@ -156,7 +156,7 @@ async fn another_server_is_told() {
     let kubeconfig = file(&text(&one));
     let pace = Pace { recheck: Duration::ZERO, ..AT_ONCE };
     let access = Access::Kubeconfig { path: kubeconfig.path().into(), context: None };
-    let Connection { client, mut server } = paced(access, pace);
+    let RemoteConnection { client, mut server } = paced(access, pace);
     assert_eq!(*server.borrow_and_update(), None);
     ask(&client).await.expect("it is there");
     assert_eq!(*server.borrow_and_update(), Some(format!("http://{}/", one.address())));

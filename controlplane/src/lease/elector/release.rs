@@ -5,18 +5,18 @@ use tokio::{join, time::sleep};
 use super::*;
 use crate::lease::SteppedDown;
 
-/// All of it takes no longer.
-const RELEASE: Duration = Duration::from_secs(3);
-/// What belongs to the term has so much of it, and a request under way.
-pub(super) const STOP: Duration = Duration::from_secs(2);
-/// A participant that is cut then has so long to say so.
-const SAY_SO: Duration = Duration::from_millis(250);
-/// A stop that comes too late, because the process or its machine slept, is better than none: it has so long.
-const LATE: Duration = Duration::from_secs(1);
-/// Between two tries to write the release.
-const AGAIN: Duration = Duration::from_millis(50);
-/// The last events may take so long.
-const EVENTS: Duration = Duration::from_millis(500);
+/// The longest time that giving up the lead takes as a whole.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Grace period of the term's participants and of a request in flight.
+pub(super) const STOP_GRACE_PERIOD: Duration = Duration::from_secs(2);
+/// How long a participant that was cut off may take to confirm it.
+const CUT_NOTICE_TIME: Duration = Duration::from_millis(250);
+/// Grace period of a stop that comes too late because the process or its machine was suspended: a late stop is better than none.
+const LATE_STOP_GRACE_PERIOD: Duration = Duration::from_secs(1);
+/// Delay between two attempts to write the release.
+const RELEASE_RETRY_DELAY: Duration = Duration::from_millis(50);
+/// How long sending the last events may take.
+const LAST_EVENTS_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl Elector {
     pub(super) fn shut_down(&mut self) {
@@ -28,7 +28,7 @@ impl Elector {
         self.candidate.tick(BootTime::now());
         if self.candidate.claim().is_none() {
             self.sync();
-            // Whoever does not wait for the answer does not need it.
+            // A caller that no longer waits does not need the answer.
             let _ = asked.send(Err(NotLeading));
             return;
         }
@@ -41,14 +41,14 @@ impl Elector {
         self.sync();
     }
 
-    /// Tells everybody that the term has ended, and by when what belongs to it must have.
+    /// Tells the participants that the term has ended and by when their work must have stopped.
     pub(super) fn ended(&mut self, term: &Term) {
         let now = BootTime::now();
         let lost = self.candidate.lost();
         let cause = lost.map_or(Cause::Expired, |lost| lost.cause);
         let exclusive = lost.map_or(now, |lost| lost.exclusive);
         let late = now >= exclusive + self.timing.skew();
-        self.stop_by = if late { now + LATE } else { exclusive.min(now + STOP) };
+        self.stop_by = if late { now + LATE_STOP_GRACE_PERIOD } else { exclusive.min(now + STOP_GRACE_PERIOD) };
         info!(election = self.name(), transitions = term.transitions, cause = cause.as_str(), "stopped leading");
         counter!(names::ELECTION_TERMS_ENDED, "name" => self.name(), "cause" => cause.as_str()).increment(1);
         gauge!(names::ELECTION_MASTER, "name" => self.name()).set(0.0);
@@ -64,7 +64,7 @@ impl Elector {
 
     pub(super) async fn finish(mut self, since: BootTime) {
         self.release(since).await;
-        self.events.flush(EVENTS).await;
+        self.events.flush(LAST_EVENTS_TIMEOUT).await;
     }
 
     /// Releases the lease, if it is still this process's. Returns whether it is free of it.
@@ -73,7 +73,7 @@ impl Elector {
         if !self.candidate.holds() {
             return true;
         }
-        let deadline = since + RELEASE;
+        let deadline = since + RELEASE_TIMEOUT;
         let released = stopped && {
             tokio::select! {
                 biased;
@@ -94,7 +94,7 @@ impl Elector {
 
     /// Waits until the participants have ended the term, and the last guarded write its request.
     async fn stopped(&mut self) -> bool {
-        let cut = self.stop_by + SAY_SO;
+        let cut = self.stop_by + CUT_NOTICE_TIME;
         let shared = Arc::clone(self.election.shared());
         let all = async {
             join!(self.participants.all_ended(), shared.writes.wait_idle(Duration::MAX));
@@ -120,7 +120,7 @@ impl Elector {
                 Err(failure) => failure,
             };
             self.failed(&failure);
-            sleep(AGAIN).await;
+            sleep(RELEASE_RETRY_DELAY).await;
         }
     }
 }

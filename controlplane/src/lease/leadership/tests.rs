@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::lease::election::{Claimed, Seen, Status};
+use crate::lease::election::{Claimed, ElectionStatus, Seen};
 
 const LONG: Duration = Duration::from_secs(3_600);
 
@@ -33,7 +33,7 @@ fn set(election: &Election, claim: Option<(u64, BootTime)>) {
     let claim = claim.map(|(transitions, ends)| Claimed { term: term(transitions), since, ends });
     election.shared().status.send_modify(|status| {
         let record = record.or(status.record.take());
-        *status = Status { record, claim, known: true, ..Status::default() };
+        *status = ElectionStatus { record, claim, known: true, ..ElectionStatus::default() };
     });
 }
 

@@ -14,47 +14,47 @@ use snapshot::Recheck;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::resolver::{Answer, Found, ResolveError};
+use super::resolver::{DnsAnswer, Found, ResolveError};
 use super::{DNS_LOOKUPS, Query, Resolver};
 
 /// The shortest time between two lookups of a name, whatever its TTL says and however often one is asked for.
-const SHORTEST: Duration = Duration::from_secs(1);
+const MIN_LOOKUP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The bounds of the time before a failed lookup is tried again.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const MAX_RETRY: Duration = Duration::from_secs(30);
+const FIRST_RETRY_DELAY: Duration = Duration::from_secs(1);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 
 /// How many names are looked up at a time.
 const PARALLEL_NAMES: usize = 16;
 
 /// How long a list waits for names that nobody has answered for yet; then it does without them, and says so.
-const PATIENCE: Duration = Duration::from_secs(2);
+const FIRST_LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Names and what they resolve to.
+/// Names and their current answers.
 pub(in crate::source) struct Names {
     resolver: Resolver,
     /// Whether a name with several addresses is one endpoint.
     one_each: bool,
-    /// What led to these names, and is to be looked at again when one of them is.
+    /// The lookup that led to these names, which is repeated when one of them is looked up again.
     origin: Recheck,
-    entries: BTreeMap<Query, Entry>,
+    entries: BTreeMap<Query, NameState>,
     running: FuturesUnordered<Lookup>,
     /// Answers that can be used already, while one family is still waited for.
     early: (mpsc::Sender<Early>, mpsc::Receiver<Early>),
     lookups: u64,
-    /// Notified when one of the names is to be looked up again.
+    /// Notified when one of the names should be looked up again.
     wake: Arc<Notify>,
-    /// Changes when all are.
+    /// Changes when all names should be looked up again.
     asked: watch::Receiver<u64>,
 }
 
-/// The answer so far of the lookup of that number.
-type Early = (u64, Query, Answer);
+/// A usable but incomplete answer of the lookup with this number.
+type Early = (u64, Query, DnsAnswer);
 
 /// A lookup under way; it survives when nobody polls for a while.
-type Lookup = Pin<Box<dyn Future<Output = (u64, Query, Result<Answer, ResolveError>)> + Send>>;
+type Lookup = Pin<Box<dyn Future<Output = (u64, Query, Result<DnsAnswer, ResolveError>)> + Send>>;
 
-struct Entry {
+struct NameState {
     /// The last answer; `None` before the first.
     good: Option<Found>,
     /// Why the last lookup failed.
@@ -73,7 +73,7 @@ struct Entry {
 // === impl Names ===
 
 impl Names {
-    /// Names of which each is one endpoint.
+    /// Names that are one endpoint each.
     pub(in crate::source) fn new(resolver: Resolver, origin: Recheck) -> Self {
         metrics::describe_counter!(DNS_LOOKUPS, "Lookups of endpoint names by result (found, empty, failed).");
         runtime::metrics::from_zero(DNS_LOOKUPS, &[("result", &["found", "empty", "failed"])]);
@@ -96,11 +96,11 @@ impl Names {
         Self { one_each: false, ..Self::new(resolver, Recheck::default()) }
     }
 
-    /// From now on these names, no others. Those known already keep their answers and their times; new ones are due at once.
+    /// Replaces the names. Known ones keep their answers and times; new ones are looked up at once.
     pub(in crate::source) fn set(&mut self, queries: impl IntoIterator<Item = Query>) {
         let mut before = std::mem::take(&mut self.entries);
         for query in queries {
-            let entry = before.remove(&query).unwrap_or_else(|| Entry::new(Recheck::waking(self.wake.clone())));
+            let entry = before.remove(&query).unwrap_or_else(|| NameState::new(Recheck::waking(self.wake.clone())));
             self.entries.entry(query).or_insert(entry);
         }
         if !self.entries.is_empty() {
@@ -114,9 +114,13 @@ impl Names {
         loop {
             self.start_due();
             let room = self.in_flight() < PARALLEL_NAMES;
-            let due = self.entries.values().filter(|entry| room && !entry.running).map(Entry::due).min();
+            let due = self.entries.values().filter(|entry| room && !entry.running).map(NameState::due).min();
             let now = Instant::now();
-            let untried = self.entries.values().filter(|entry| entry.is_untried()).map(|entry| entry.added + PATIENCE);
+            let untried = self
+                .entries
+                .values()
+                .filter(|entry| entry.is_untried())
+                .map(|entry| entry.added + FIRST_LOOKUP_TIMEOUT);
             let patience = untried.filter(|end| *end > now).min();
             tokio::select! {
                 Some((lookup, query, result)) = self.running.next(), if !self.running.is_empty() => {
@@ -135,25 +139,25 @@ impl Names {
                 () = at(due) => {}
                 () = at(patience) => return,
                 () = self.wake.notified() => {}
-                Ok(()) = self.asked.changed() => self.entries.values_mut().for_each(Entry::ask_again),
+                Ok(()) = self.asked.changed() => self.entries.values_mut().for_each(NameState::ask_again),
             }
         }
     }
 
-    /// What a name stands for; or why that is not known, where anything is known about that.
+    /// The answer for a name, or the reason why there is none, if it is known.
     pub(in crate::source) fn get(&self, query: &Query) -> Result<&Found, Option<&str>> {
         let Some(entry) = self.entries.get(query) else { return Err(None) };
         entry.good.as_ref().ok_or(entry.failure.as_deref())
     }
 
-    /// To be told that the name is to be looked up again.
+    /// The handle by which endpoints ask for the name to be looked up again.
     pub(in crate::source) fn recheck(&self, query: &Query) -> Recheck {
         self.entries.get(query).map(|entry| entry.recheck.clone()).unwrap_or_default()
     }
 
     /// The first name that is still waited for: it was not looked up to the end yet, and has not taken too long.
     pub(in crate::source) fn awaited(&self) -> Option<&Query> {
-        let awaited = |entry: &Entry| entry.is_untried() && entry.added.elapsed() < PATIENCE;
+        let awaited = |entry: &NameState| entry.is_untried() && entry.added.elapsed() < FIRST_LOOKUP_TIMEOUT;
         self.entries.iter().find(|(_, entry)| awaited(entry)).map(|(query, _)| query)
     }
 
@@ -195,11 +199,11 @@ async fn at(time: Option<Instant>) {
     }
 }
 
-// === impl Entry ===
+// === impl NameState ===
 
-impl Entry {
+impl NameState {
     fn new(recheck: Recheck) -> Self {
-        let (backoff, now) = (Backoff::new(FIRST_RETRY, 2.0, MAX_RETRY), Instant::now());
+        let (backoff, now) = (Backoff::new(FIRST_RETRY_DELAY, 2.0, MAX_RETRY_DELAY), Instant::now());
         Self {
             good: None,
             failure: None,
@@ -216,7 +220,7 @@ impl Entry {
     /// When it is to be looked up next.
     fn due(&self) -> Instant {
         match self.started {
-            Some(started) if self.recheck.is_asked() => self.due.min(started + SHORTEST),
+            Some(started) if self.recheck.is_asked() => self.due.min(started + MIN_LOOKUP_INTERVAL),
             _ => self.due,
         }
     }
@@ -225,13 +229,13 @@ impl Entry {
         self.good.is_none() && self.failure.is_none()
     }
 
-    /// What is on its way may be an answer of yesterday.
+    /// Looks it up at once; the answer of a lookup in progress may be outdated and is ignored.
     fn ask_again(&mut self) {
         (self.running, self.due, self.lookup) = (false, Instant::now(), 0);
         self.backoff.reset();
     }
 
-    fn take_in(&mut self, query: &Query, result: Result<Answer, ResolveError>, resolver: &Resolver, one_each: bool) {
+    fn take_in(&mut self, query: &Query, result: Result<DnsAnswer, ResolveError>, resolver: &Resolver, one_each: bool) {
         self.running = false;
         let settings = resolver.settings();
         let (outcome, wait) = match result {
@@ -249,7 +253,7 @@ impl Entry {
                     tracing::warn!(%query, why, "one family of addresses is not known, or stays as it was");
                 }
                 (self.good, self.failure) = (Some(answer.found), answer.partial);
-                (outcome, answer.ttl.min(longest).max(SHORTEST))
+                (outcome, answer.ttl.min(longest).max(MIN_LOOKUP_INTERVAL))
             }
             Err(error) => {
                 let why = error.to_string();
@@ -268,8 +272,8 @@ impl Entry {
     }
 }
 
-/// Says what a name stands for now.
-fn tell(query: &Query, answer: &Answer, one_each: bool) {
+/// Logs the answer for a name.
+fn tell(query: &Query, answer: &DnsAnswer, one_each: bool) {
     let ttl = if answer.ttl == Duration::MAX { None } else { Some(answer.ttl) };
     match &answer.found {
         Found::Nothing(why) => tracing::warn!(%query, %why, "the name does not resolve"),

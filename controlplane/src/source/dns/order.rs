@@ -6,7 +6,7 @@ use std::{
 };
 
 /// With more addresses than this, which only a list has that is meant as one, they are not looked at one by one.
-const MOST: usize = 64;
+const MAX_PROBED: usize = 64;
 
 /// RFC 6724 section 2.1: prefix, its length, precedence, label. The longest prefix counts.
 const POLICY: [(Ipv6Addr, u32, u8, u8); 9] = [
@@ -29,7 +29,7 @@ pub(super) fn sort(addresses: &mut Vec<IpAddr>) {
 fn sort_by(addresses: &mut Vec<IpAddr>, source: impl Fn(IpAddr) -> Option<IpAddr>) {
     addresses.sort_unstable();
     addresses.dedup();
-    if (2..=MOST).contains(&addresses.len()) {
+    if (2..=MAX_PROBED).contains(&addresses.len()) {
         addresses.sort_by_cached_key(|address| rank(*address, source(*address)));
     }
     let Some(first) = addresses.first().map(IpAddr::is_ipv4) else { return };

@@ -17,7 +17,7 @@ use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::system::{Client, Files};
+use super::system::{Client, SystemFiles};
 use super::{Family, Query, Settings, order};
 
 /// The most SRV targets and the most addresses that one query may yield; an answer beyond is treated as a failure.
@@ -42,7 +42,7 @@ pub(super) struct Shared {
     /// Grows when every name is to be asked for again.
     asked: watch::Sender<u64>,
     /// The files to follow, where there are any.
-    files: Option<Files>,
+    files: Option<SystemFiles>,
     followed: AtomicBool,
 }
 
@@ -59,31 +59,31 @@ pub enum ResolveError {
         name: String,
         /// The record type asked for.
         record: &'static str,
-        /// What the client reports.
+        /// The client's error.
         why: String,
     },
-    /// More records than a sane answer has.
+    /// An answer with too many records.
     #[error("the DNS answer for {0} has more than {MAX_RECORDS} records")]
     TooMany(String),
 }
 
-/// What one query yields.
+/// The answer to one query.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Answer {
+pub(super) struct DnsAnswer {
     pub(super) found: Found,
     pub(super) ttl: Duration,
-    /// A part that could not be looked up and kept what it had.
+    /// Why one address family could not be looked up and kept its addresses.
     pub(super) partial: Option<String>,
 }
 
-/// What a name stands for.
+/// The content of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::source) enum Found {
     /// These addresses, in the order in which to try them.
     Addresses(Vec<SocketAddr>),
     /// These names and ports, of an SRV name.
     Targets(Vec<(Arc<str>, u16)>),
-    /// Nothing, which is an answer, too; and in which words it came.
+    /// An answer without records, and its description.
     Nothing(Arc<str>),
 }
 
@@ -110,7 +110,7 @@ impl Resolver {
     }
 
     pub(in crate::source) fn of_files(resolv_conf: &Path, hosts: &Path, settings: Settings) -> Self {
-        let files = Files::read(resolv_conf, hosts);
+        let files = SystemFiles::read(resolv_conf, hosts);
         Self::made(files.client(), Some(files), settings)
     }
 
@@ -120,7 +120,7 @@ impl Resolver {
         Self::made(Client::new(config, options, Hosts::default()), None, settings)
     }
 
-    fn made(client: Result<Client, ResolveError>, files: Option<Files>, settings: Settings) -> Self {
+    fn made(client: Result<Client, ResolveError>, files: Option<SystemFiles>, settings: Settings) -> Self {
         Self {
             shared: Arc::new(Shared {
                 client: ArcSwap::from_pointee(client),
@@ -138,24 +138,24 @@ impl Resolver {
         **self.shared.settings.load()
     }
 
-    /// From now on these; every name is asked for again where they are others.
+    /// Replaces the settings. If they differ, every name is looked up again.
     pub fn set(&self, settings: Settings) {
         if *self.shared.settings.swap(Arc::new(settings)) != settings {
             self.ask_again();
         }
     }
 
-    /// Asks for every name again, now.
+    /// Looks every name up again, now.
     pub fn ask_again(&self) {
         self.shared.ask_again();
     }
 
-    /// Changes whenever every name is to be asked for again.
+    /// Changes whenever every name should be looked up again.
     pub(in crate::source) fn asked(&self) -> watch::Receiver<u64> {
         self.shared.asked.subscribe()
     }
 
-    /// Follows the system's files from now on, if this is a client of theirs.
+    /// Starts following the system's files, if this client was made from them.
     pub(super) fn follow(&self) {
         if let Some(files) = &self.shared.files
             && !self.shared.followed.swap(true, Ordering::AcqRel)
@@ -170,8 +170,8 @@ impl Resolver {
         &self,
         query: &Query,
         known: Option<&Found>,
-        early: impl Fn(Answer),
-    ) -> Result<Answer, ResolveError> {
+        early: impl Fn(DnsAnswer),
+    ) -> Result<DnsAnswer, ResolveError> {
         let client = self.shared.client.load_full();
         let client = client.as_ref().as_ref().map_err(Clone::clone)?;
         match query {
@@ -208,7 +208,7 @@ struct Host<'a> {
 impl Host<'_> {
     /// The A and AAAA records of the first candidate that has any. Where one family fails, the other's answer counts and
     /// the failed one keeps what is known.
-    async fn addresses(&self, text: &str, early: impl Fn(Answer)) -> Result<Answer, ResolveError> {
+    async fn addresses(&self, text: &str, early: impl Fn(DnsAnswer)) -> Result<DnsAnswer, ResolveError> {
         let candidates = self.client.candidates(text)?;
         // As the C library does: the hosts file first, under the name as it is written.
         let plain = absolute(text)?;
@@ -268,7 +268,7 @@ impl Host<'_> {
         }
     }
 
-    fn merged(&self, text: &str, candidates: &[Name], both: Family4And6) -> Result<Answer, ResolveError> {
+    fn merged(&self, text: &str, candidates: &[Name], both: Family4And6) -> Result<DnsAnswer, ResolveError> {
         let (list, ttl, partial, nxdomain) = match both {
             (Ok(v4), Ok(v6)) => {
                 // The search list leads each family to its own candidate: only the earlier one is the name that was meant.
@@ -302,7 +302,7 @@ impl Host<'_> {
         ttl: Duration,
         partial: Option<String>,
         nxdomain: bool,
-    ) -> Result<Answer, ResolveError> {
+    ) -> Result<DnsAnswer, ResolveError> {
         if ips.len() > MAX_RECORDS {
             return Err(ResolveError::TooMany(text.to_owned()));
         }
@@ -318,7 +318,7 @@ impl Host<'_> {
             (true, false, Family::Ipv6) => Found::Nothing(format!("{text} has no AAAA record").into()),
             (true, false, _) => Found::Nothing(format!("{text} has no A and no AAAA record").into()),
         };
-        Ok(Answer { found, ttl, partial })
+        Ok(DnsAnswer { found, ttl, partial })
     }
 
     fn is_wanted(&self, ip: &IpAddr) -> bool {
@@ -334,7 +334,7 @@ impl Host<'_> {
 
 impl Client {
     /// The targets and ports of an SRV name.
-    async fn targets(&self, text: &str) -> Result<Answer, ResolveError> {
+    async fn targets(&self, text: &str) -> Result<DnsAnswer, ResolveError> {
         let records = self.records(&self.candidates(text)?, RecordType::SRV).await?;
         let mut targets = BTreeSet::new();
         for data in &records.data {
@@ -360,7 +360,7 @@ impl Client {
                 Found::Nothing(format!("the SRV record of {text} says that there is no such service").into())
             }
         };
-        Ok(Answer { found, ttl: records.ttl, partial: None })
+        Ok(DnsAnswer { found, ttl: records.ttl, partial: None })
     }
 
     /// The records of the first candidate that has any. A candidate that fails ends the search: the name that was meant may stand there, and a later candidate

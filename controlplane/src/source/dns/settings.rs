@@ -1,4 +1,4 @@
-//! What people may say about lookups of names, wherever the names come from.
+//! The settings for lookups of names, wherever the names come from.
 
 use std::{fmt, str::FromStr, time::Duration};
 

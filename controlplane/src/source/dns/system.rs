@@ -29,7 +29,7 @@ pub(super) struct Client {
 
 /// The files, and what was in them when they were last made into a [`Client`].
 #[derive(Clone, Debug)]
-pub(super) struct Files {
+pub(super) struct SystemFiles {
     resolv_conf: PathBuf,
     hosts: PathBuf,
     read: Content,
@@ -70,9 +70,9 @@ impl Client {
     }
 }
 
-// === impl Files ===
+// === impl SystemFiles ===
 
-impl Files {
+impl SystemFiles {
     /// The system's files as they are now.
     pub(super) fn read(resolv_conf: &Path, hosts: &Path) -> Self {
         let read = Content {

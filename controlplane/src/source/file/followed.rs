@@ -9,7 +9,7 @@ use snapshot::ClusterName;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::{FilePattern, count, read};
-use crate::source::list::Entry;
+use crate::source::list::ListEntry;
 
 /// The files that are followed.
 pub(super) struct Followed {
@@ -29,7 +29,7 @@ pub(super) struct Followed {
 struct Member {
     watch: FileWatch,
     /// What was read last, until it was read again.
-    list: Option<Vec<Entry>>,
+    list: Option<Vec<ListEntry>>,
     /// Why it cannot be used as it is now.
     failure: Option<String>,
     /// It was not there when the files were listed last.
@@ -46,7 +46,7 @@ impl Followed {
     }
 
     /// Waits until something has changed. Gives the lists of all files together; or, while none was ever good, why. Safe to cancel.
-    pub(super) async fn next(&mut self) -> Result<Vec<Entry>, String> {
+    pub(super) async fn next(&mut self) -> Result<Vec<ListEntry>, String> {
         loop {
             self.ticks.tick().await;
             match self.pattern.matching().await {
@@ -109,8 +109,8 @@ impl Followed {
         }
     }
 
-    fn list(&self) -> Result<Vec<Entry>, String> {
-        let good: Vec<&Vec<Entry>> = self.files.values().filter_map(|file| file.list.as_ref()).collect();
+    fn list(&self) -> Result<Vec<ListEntry>, String> {
+        let good: Vec<&Vec<ListEntry>> = self.files.values().filter_map(|file| file.list.as_ref()).collect();
         if good.is_empty() {
             let failure = self.files.values().find_map(|file| file.failure.as_ref());
             return Err(self.problem.as_ref().or(failure).cloned().unwrap_or_default());

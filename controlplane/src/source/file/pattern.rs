@@ -20,7 +20,7 @@ pub struct FilePattern(String);
 
 /// Why a text names no files.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidPattern {
+pub enum InvalidFilePattern {
     /// Nothing in it.
     #[error("is empty: name a file")]
     Empty,
@@ -76,15 +76,15 @@ fn list(pattern: &str) -> Result<BTreeSet<PathBuf>, String> {
 }
 
 impl FromStr for FilePattern {
-    type Err = InvalidPattern;
+    type Err = InvalidFilePattern;
 
-    fn from_str(text: &str) -> Result<Self, InvalidPattern> {
+    fn from_str(text: &str) -> Result<Self, InvalidFilePattern> {
         if text.is_empty() {
-            return Err(InvalidPattern::Empty);
+            return Err(InvalidFilePattern::Empty);
         }
         let pattern = Self(text.to_owned());
         if pattern.is_pattern() {
-            Pattern::new(text).map_err(|error| InvalidPattern::Unreadable {
+            Pattern::new(text).map_err(|error| InvalidFilePattern::Unreadable {
                 text: text.to_owned(),
                 why: error.msg,
                 position: error.pos,
@@ -109,7 +109,7 @@ mod tests {
         for text in ["/etc/targets/*.json", "targets/[a-c]?.yaml", "x/**/*.yml", "plain.json"] {
             assert_eq!(text.parse::<FilePattern>().expect(text).is_pattern(), text != "plain.json");
         }
-        assert_eq!("".parse::<FilePattern>(), Err(InvalidPattern::Empty));
+        assert_eq!("".parse::<FilePattern>(), Err(InvalidFilePattern::Empty));
         for text in ["a/***/b", "[a", "a**"] {
             let error = text.parse::<FilePattern>().expect_err(text).to_string();
             assert!(error.contains("is no pattern of files") && error.contains("at byte"), "{error}");

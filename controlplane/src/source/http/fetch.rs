@@ -8,7 +8,7 @@ use runtime::redact;
 
 use super::ListUrl;
 use crate::source::groups::{self, Format};
-use crate::source::list::Entry;
+use crate::source::list::ListEntry;
 
 /// The longest list that is taken, in bytes: as long as a file.
 pub(super) const MAX_BYTES: usize = 16 << 20;
@@ -46,7 +46,7 @@ struct Validators {
 #[derive(Debug)]
 pub(super) enum Fetched {
     /// The list.
-    List(Vec<Entry>),
+    List(Vec<ListEntry>),
     /// The last good list is still the list.
     Unchanged,
 }

@@ -9,10 +9,10 @@ use tokio::time::{Instant, sleep_until};
 
 use super::fetch::{FetchError, Fetched, Fetcher};
 use super::{HTTP_FETCHES, ListUrl};
-use crate::source::list::Entry;
+use crate::source::list::ListEntry;
 
 /// The time before the first try after a failure; it doubles up to the regular interval.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
+const FIRST_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// The requests for one list, and what was said about them in the log.
 pub(super) struct Poll {
@@ -27,14 +27,14 @@ pub(super) struct Poll {
     /// Why the last request brought nothing, if it did not.
     failure: Option<String>,
     /// The last good list.
-    last: Option<Vec<Entry>>,
+    last: Option<Vec<ListEntry>>,
 }
 
 /// What a request has brought.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum PollResult {
     /// Another list, or the first one.
-    List(Vec<Entry>),
+    List(Vec<ListEntry>),
     /// The list is what it was.
     Unchanged,
     /// Nothing, and why.
@@ -46,12 +46,12 @@ pub(super) enum Answer {
 impl Poll {
     pub(super) fn new(cluster: ClusterName, url: ListUrl, refresh: Duration, asked: watch::Receiver<u64>) -> Self {
         let fetcher = Fetcher::new(url.clone());
-        let backoff = Backoff::new(FIRST_RETRY.min(refresh), 2.0, refresh);
+        let backoff = Backoff::new(FIRST_RETRY_DELAY.min(refresh), 2.0, refresh);
         Self { cluster, url, fetcher, refresh, backoff, due: Instant::now(), asked, failure: None, last: None }
     }
 
     /// Waits until a request is due, and makes it.
-    pub(super) async fn next(&mut self) -> Answer {
+    pub(super) async fn next(&mut self) -> PollResult {
         tokio::select! {
             () = sleep_until(self.due) => {}
             Ok(()) = self.asked.changed() => {}
@@ -70,29 +70,29 @@ impl Poll {
         }
     }
 
-    fn succeeded(&mut self, fetched: Fetched) -> Answer {
+    fn succeeded(&mut self, fetched: Fetched) -> PollResult {
         self.due = Instant::now() + self.refresh;
         self.backoff.reset();
         if self.failure.take().is_some() {
             tracing::info!(cluster = %self.cluster, url = %self.url, "the list of endpoints can be fetched again");
         }
         match fetched {
-            Fetched::Unchanged => Answer::Unchanged,
-            Fetched::List(list) if self.last.as_ref() == Some(&list) => Answer::Unchanged,
+            Fetched::Unchanged => PollResult::Unchanged,
+            Fetched::List(list) if self.last.as_ref() == Some(&list) => PollResult::Unchanged,
             Fetched::List(list) => {
                 tracing::info!(cluster = %self.cluster, url = %self.url, targets = list.len(), "list of endpoints fetched");
                 self.last = Some(list.clone());
-                Answer::List(list)
+                PollResult::List(list)
             }
         }
     }
 
-    fn failed(&mut self, why: String) -> Answer {
+    fn failed(&mut self, why: String) -> PollResult {
         self.due = Instant::now() + self.backoff.next_delay();
         if self.failure.as_ref() != Some(&why) {
             tracing::warn!(cluster = %self.cluster, %why, "list of endpoints not fetched, keeping the last good one");
             self.failure = Some(why.clone());
         }
-        Answer::Failed(why)
+        PollResult::Failed(why)
     }
 }

@@ -1,5 +1,5 @@
-//! What is probably not meant, and is said in the log: a Service that nobody has, with those that there are; and a name without a
-//! namespace that several namespaces have.
+//! Warnings about probable mistakes: a Service that does not exist, with those that do; and a name without a namespace that exists
+//! in several namespaces.
 
 use std::{collections::BTreeSet, fmt::Write as _, sync::Arc, time::Duration};
 
@@ -17,15 +17,15 @@ use crate::{
 };
 
 /// How long the API server may take to tell what there is.
-const PATIENCE: Duration = Duration::from_secs(5);
+const LIST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most slices that are looked at for that.
-const LOOKED_AT: u32 = 1000;
+const LIST_LIMIT: u32 = 1000;
 /// Most names that are told.
-const NAMED: usize = 20;
+const MAX_NAMED: usize = 20;
 
-/// What was said last, so that it is said once, and what is being looked up.
+/// The warnings that were given, so that each is given once, and the lookup in progress.
 pub(crate) struct Hints {
-    /// For whom: a cluster of the data plane, a service of the endpoints API.
+    /// What the patterns belong to: a cluster of the data plane or a service of the endpoints API.
     whose: Arc<str>,
     client: Client,
     missing: Vec<Pattern>,
@@ -38,7 +38,7 @@ impl Hints {
         Self { whose: whose.into(), client, missing: Vec::new(), several: BTreeSet::new(), look: None }
     }
 
-    /// Takes in which Services the patterns have found, of complete lists.
+    /// Compares the patterns with the Services that complete lists contain.
     pub(crate) fn found(&mut self, patterns: &[Pattern], services: &[ServiceKey]) {
         let missing: Vec<Pattern> =
             patterns.iter().filter(|pattern| !services.iter().any(|key| pattern.matches(key))).cloned().collect();
@@ -67,7 +67,7 @@ impl Hints {
         self.several = several;
     }
 
-    /// Says what is looked up. Never returns where there is nothing to say.
+    /// Finishes the lookup in progress and logs its result. Never returns if there is none.
     pub(crate) async fn say(&mut self) {
         match &mut self.look {
             Some(look) => {
@@ -82,11 +82,11 @@ impl Hints {
 /// The Services that have slices.
 async fn services_there(client: &Client, scope: &Scope) -> Result<BTreeSet<ServiceKey>, String> {
     let api: Api<EndpointSlice> = slices_of_services(scope.clone()).api(client.clone());
-    let params = ListParams::default().labels(SERVICE_NAME).limit(LOOKED_AT);
-    let list = match timeout(PATIENCE, api.list_metadata(&params)).await {
+    let params = ListParams::default().labels(SERVICE_NAME).limit(LIST_LIMIT);
+    let list = match timeout(LIST_TIMEOUT, api.list_metadata(&params)).await {
         Ok(Ok(list)) => list,
         Ok(Err(error)) => return Err(error.to_string()),
-        Err(_elapsed) => return Err(format!("no answer within {PATIENCE:?}")),
+        Err(_elapsed) => return Err(format!("no answer within {LIST_TIMEOUT:?}")),
     };
     let key = |slice: kube::core::PartialObjectMeta<EndpointSlice>| {
         let name = slice.metadata.labels?.remove(SERVICE_NAME)?;
@@ -121,7 +121,7 @@ fn list(names: impl Iterator<Item = String>) -> String {
     let names: Vec<String> = names.collect();
     match names.len() {
         0 => "none".to_owned(),
-        n if n > NAMED => format!("{} and {} more", names[..NAMED].join(", "), n - NAMED),
+        n if n > MAX_NAMED => format!("{} and {} more", names[..MAX_NAMED].join(", "), n - MAX_NAMED),
         _ => names.join(", "),
     }
 }

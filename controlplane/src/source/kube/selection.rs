@@ -11,7 +11,7 @@ use crate::{
 
 /// The Services whose endpoints make up one cluster, and the port of theirs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Selection {
+pub struct EndpointSelection {
     /// Every Service that one of these matches.
     pub services: Vec<Pattern>,
     /// Which port of each.

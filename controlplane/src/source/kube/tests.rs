@@ -36,7 +36,7 @@ fn kube(api_server: &Origin) -> KubeCluster {
 fn source(kube: &KubeCluster, readiness: &Readiness, services: &[&str], port: PortSelector) -> (KubeSource, Reader) {
     let (publisher, reader) = channel();
     let services = services.iter().map(|text| Pattern::parse(text, None).expect("a valid pattern")).collect();
-    let selection = Selection { services, port };
+    let selection = EndpointSelection { services, port };
     let cluster = ClusterName::new("c").expect("a valid name");
     (KubeSource { cluster, selection, kube: kube.clone(), publisher, gate: readiness.register("kubernetes") }, reader)
 }

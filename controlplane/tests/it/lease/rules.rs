@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use controlplane::lease::{Cause, Elector, LockKind, TermEvent, Timing, View, WriteError};
+use controlplane::lease::{Cause, ElectionView, Elector, LockKind, TermEvent, Timing, WriteError};
 use futures::future::join_all;
 use kubekit::fault_proxy::Fault;
 use runtime::{boot_time::BootTime, readiness::Readiness};
@@ -196,7 +196,7 @@ async fn credentials_that_are_not_accepted_are_named() {
     let candidate = bed.candidate("baz", LockKind::Leases, quick()).await;
     candidate.leads().await;
     candidate.proxy.always(about_the_lock, Fault::Answer(401));
-    let named = |view: &View| {
+    let named = |view: &ElectionView| {
         view.problem.as_deref().is_some_and(|problem| problem.contains("does not accept the credentials"))
     };
     candidate.until("the problem is named", named).await;
