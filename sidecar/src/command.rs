@@ -1,5 +1,4 @@
-//! Commands that users attach to events: started without a shell, in a process group of their own, which is ended as a
-//! whole.
+//! Commands that users attach to events: started without a shell, in a process group of their own, which is killed as a whole.
 
 use std::{
     fmt,
@@ -11,25 +10,25 @@ use runtime::boot_time::{BootTime, sleep_until};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
 
-/// What is left between the polite end of a process group and the deadline, at most: the time to force it.
+/// How long before the deadline a process group that has not ended on SIGTERM is killed, at most.
 const FORCE: Duration = Duration::from_millis(500);
 
-/// A program and its arguments, as they are: nothing in them is interpreted.
+/// A program and its arguments, which are passed on literally.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandLine(Vec<String>);
 
-/// A text that is no command line.
+/// Why a text is not a command line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCommand {
-    /// There is nothing in it.
+    /// It is empty.
     #[error("is empty: name a program")]
     Empty,
-    /// A quote does not end.
+    /// A quote is not closed.
     #[error("{0:?} has a quote that does not end")]
     Quote(String),
 }
 
-/// A command under way. Dropping it kills its whole process group.
+/// A running command. Dropping it kills its whole process group.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
@@ -66,7 +65,7 @@ impl CommandLine {
         let child = command
             .spawn()
             .map_err(|error| std::io::Error::new(error.kind(), format!("cannot start {}: {error}", self.0[0])))?;
-        // The group has the number of its first process.
+        // The id of the group is that of its first process.
         let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         Ok(Running { child, group })
     }
@@ -74,7 +73,7 @@ impl CommandLine {
 
 impl fmt::Display for CommandLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A word with a NUL in it, which cannot be quoted, cannot be given either.
+        // A word with a NUL cannot be quoted, nor passed to a program.
         f.write_str(&shlex::try_join(self.0.iter().map(String::as_str)).unwrap_or_default())
     }
 }
@@ -90,8 +89,7 @@ impl Running {
         self.child.wait().await
     }
 
-    /// Waits until it has ended by itself, and kills it and whatever it has started where that takes longer than until
-    /// `deadline`. Returns how it ended by itself, if it did.
+    /// Waits until it has ended by itself, and kills its process group at `deadline`. Returns its status, if it ended by itself.
     pub async fn end_by(mut self, deadline: BootTime) -> Option<ExitStatus> {
         tokio::select! {
             status = self.child.wait() => status.ok(),
@@ -102,7 +100,7 @@ impl Running {
         }
     }
 
-    /// Asks it and whatever it has started to end (SIGTERM), and kills what is left shortly before `deadline`.
+    /// Sends SIGTERM to its process group, and kills what is left of it shortly before `deadline`.
     pub async fn stop_by(mut self, deadline: BootTime) {
         self.signal(Signal::TERM);
         tokio::select! {
@@ -115,11 +113,11 @@ impl Running {
     async fn kill(&mut self) {
         self.signal(Signal::KILL);
         let _ = self.child.wait().await;
-        // Its number is free for others from now on.
+        // From now on its id may be reused.
         self.group = None;
     }
 
-    /// The group may be gone, which is what is wanted.
+    /// Signals the group, which may have ended already.
     fn signal(&self, signal: Signal) {
         if let Some(group) = self.group {
             let _ = kill_process_group(group, signal);

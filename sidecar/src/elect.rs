@@ -1,7 +1,7 @@
-//! Leader election for a pod beside which this process runs: who leads over HTTP, commands when that changes.
+//! Leader election for the pod in which this process runs as a sidecar: who leads, over HTTP, and commands that run on a change.
 //!
-//! The answer `is_leader: true` is judged by the clock at the moment of the answer, so that it ends with the claim whatever
-//! happens to the API server, this process or the machine.
+//! The clock is read for each answer `is_leader: true`, so that it ends with the claim, whatever happens to the API server, this process
+//! or the machine.
 
 mod api;
 mod hooks;

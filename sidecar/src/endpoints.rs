@@ -1,9 +1,8 @@
-//! Who the endpoints of a service are, for a pod beside which this process runs: over HTTP, in a hosts file, and by a
-//! command that runs when that changes.
+//! The endpoints of a service, for the pod in which this process runs as a sidecar: over HTTP, in a hosts file, and by a command that
+//! runs on a change.
 //!
-//! Everything is made from EndpointSlices, in the shape of the older v1 Endpoints, which has no room for what they say since
-//! 1,000 addresses. What is not known is not told: before the first complete list there is no answer, and an API server
-//! that is away changes nothing but the age of the data.
+//! They are made from EndpointSlices, in the format of v1 Endpoints, of which the API server cuts off what is beyond 1,000 addresses.
+//! Before the first complete list the answer is 503, and an unavailable API server changes nothing but the age of the data.
 
 mod api;
 mod deliver;

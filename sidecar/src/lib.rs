@@ -1,4 +1,4 @@
-//! What a pod asks over HTTP: who its peers are, and who leads.
+//! HTTP APIs for pods: who their peers are, and who leads.
 
 pub mod command;
 pub mod elect;

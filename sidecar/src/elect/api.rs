@@ -38,16 +38,16 @@ use super::state::{Observed, State};
 /// The longest that a long poll may wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
-/// How often an event stream says that it is alive.
+/// The interval of keep-alive comments in event streams.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// What the API stands on.
+/// What the API needs.
 pub struct Api {
     /// The elections; the first one answers where none is named. There is at least one.
     pub elections: Vec<Election>,
     /// Who may make this process step down.
     pub step_down: StepDownAccess,
-    /// What `/readyz` answers from.
+    /// What `/readyz` shows.
     pub readiness: Readiness,
     /// What `/metrics` shows.
     pub metrics: Metrics,
@@ -71,7 +71,7 @@ struct Shared {
 }
 
 #[derive(serde::Deserialize)]
-struct Wait {
+struct LongPoll {
     wait: Option<String>,
     index: Option<String>,
 }
@@ -118,7 +118,7 @@ impl StepDownAccess {
     }
 }
 
-/// Whether both are the same, in a time that does not depend on where they differ.
+/// Whether both are equal, compared in constant time.
 fn same(one: &str, other: &str) -> bool {
     let differences = one.bytes().zip(other.bytes()).fold(0, |differences, (a, b)| differences | (a ^ b));
     one.len() == other.len() && differences == 0
@@ -154,21 +154,21 @@ fn leader(observed: &Observed) -> Response {
     (status, no_store(), Json(state)).into_response()
 }
 
-async fn state(observed: &Observed, wait: &Wait, room: &WaitingRoom, shared: &Shared) -> Response {
+async fn state(observed: &Observed, wait: &LongPoll, room: &WaitingRoom, shared: &Shared) -> Response {
     match wait.wait(observed, room, &shared.closing).await {
         Ok(()) => (no_store(), Json(observed.state())).into_response(),
         Err(refusal) => refusal,
     }
 }
 
-async fn first_state(shared: Context, wait: Query<Wait>, room: Extension<WaitingRoom>) -> Response {
+async fn first_state(shared: Context, wait: Query<LongPoll>, room: Extension<WaitingRoom>) -> Response {
     state(shared.first(), &wait, &room, &shared).await
 }
 
 async fn named_state(
     shared: Context,
     Path(name): Path<String>,
-    wait: Query<Wait>,
+    wait: Query<LongPoll>,
     room: Extension<WaitingRoom>,
 ) -> Response {
     match shared.find(&name) {
@@ -215,7 +215,7 @@ fn watch(observed: &Observed, shared: &Shared) -> Response {
     (no_store(), Sse::new(events(observed.clone(), shared.closing.clone())).keep_alive(keep_alive)).into_response()
 }
 
-/// What is so now, then every change, until the process ends.
+/// An event stream of the current state and every change, until the process ends.
 fn events(observed: Observed, closing: DrainWatch) -> impl Stream<Item = Result<Event, Infallible>> {
     let watch = observed.election.watch();
     futures::stream::unfold((observed, watch, closing, None), |(observed, mut watch, closing, told)| async move {
@@ -223,7 +223,7 @@ fn events(observed: Observed, closing: DrainWatch) -> impl Stream<Item = Result<
             let state = observed.state();
             if told != Some(state.index) {
                 let index = state.index;
-                // A state has nothing that cannot be JSON.
+                // A state can always be written as JSON.
                 let data = serde_json::to_string(&state).unwrap_or_default();
                 let event = Event::default().event("state").id(index.to_string()).data(data);
                 return Some((Ok(event), (observed, watch, closing, Some(index))));
@@ -262,14 +262,14 @@ fn no_store() -> [(header::HeaderName, &'static str); 1] {
 
 // === impl Wait ===
 
-impl Wait {
-    /// Waits for a change, if that is asked for.
+impl LongPoll {
+    /// Waits for a change, if the query asks for it.
     ///
     /// # Errors
-    /// The answer where the question cannot be read, or as many wait as may.
+    /// The answer where the query is invalid, or too many wait already.
     async fn wait(&self, observed: &Observed, room: &WaitingRoom, closing: &DrainWatch) -> Result<(), Response> {
         let bad = |why: String| (StatusCode::BAD_REQUEST, why).into_response();
-        // Made before the index is looked at, so that no change in between is missed.
+        // Registered before the index is read, so that no change in between is missed.
         let mut watch: Watch = observed.election.watch();
         let now = observed.state().index;
         let since = match &self.index {

@@ -1,4 +1,4 @@
-//! Commands at the beginning and the end of this process's terms.
+//! Commands that run when this process's terms begin and end.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -11,10 +11,10 @@ use tracing::{error, info, warn};
 use super::metrics as names;
 use crate::command::{CommandLine, Running};
 
-/// What is left for the process to give the lease back in, after the stop command was killed.
+/// The time for the release of the lease after the stop command was killed.
 const RELEASE: Duration = Duration::from_millis(500);
 
-/// The longest that a stop command may take where the process ends in order, so that the whole release stays below 3 s.
+/// The longest time of a stop command when the process drains, so that the whole release takes less than 3 s.
 const IN_ORDER: Duration = Duration::from_secs(2);
 
 /// The commands of one election.
@@ -22,40 +22,40 @@ const IN_ORDER: Duration = Duration::from_secs(2);
 pub struct Hooks {
     /// Started when a term of this process begins, and ended with it.
     pub on_start: Option<CommandLine>,
-    /// What follows where that command ends before the term does, or cannot be started.
+    /// What happens if that command ends before the term does, or cannot be started.
     pub on_start_exit: OnStartExit,
-    /// Started when a term has ended. It is finished, or killed, before anybody else can lead.
+    /// Started when a term has ended. It has finished, or is killed, before anybody else can lead.
     pub on_stop: Option<CommandLine>,
 }
 
-/// What follows where the start command ends before the term does, or cannot be started.
+/// What happens if the start command ends before the term does, or cannot be started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnStartExit {
-    /// This process goes on leading: the command does something once.
+    /// This process continues to lead. For commands that do something once.
     Keep,
-    /// It gives up the lead, so that somebody else may do what the command was to do.
+    /// It steps down, so that another process can run the command.
     #[default]
     StepDown,
-    /// It ends, in order.
+    /// The process drains and exits.
     Exit,
 }
 
-/// A text that is none of these.
+/// A text that names no [`OnStartExit`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("write keep, step-down or exit")]
 pub struct InvalidOnStartExit;
 
-/// What the commands of one election are about.
+/// What the commands of one election need.
 pub struct About {
     /// The election.
     pub election: Election,
-    /// Closed while the last start command that was needed has failed.
+    /// Not ready while the last start command has failed.
     pub gate: Gate,
-    /// Told why the process is to end, if it is.
+    /// Receives the reason why the process is to exit.
     pub exit: oneshot::Sender<String>,
 }
 
-/// The commands of one election while it goes on.
+/// The commands of a running election.
 struct Hooked {
     hooks: Hooks,
     name: String,
@@ -71,7 +71,7 @@ enum Ended {
     NotStarted(String),
 }
 
-/// Runs them for every term until the elector has ended.
+/// Runs the commands for every term until the elector has ended.
 pub async fn run(hooks: Hooks, about: About, mut terms: Terms) {
     let About { election, gate, exit } = about;
     let mut hooked = Hooked { hooks, name: election.name().to_owned(), election, gate, exit: Some(exit) };
@@ -85,7 +85,7 @@ pub async fn run(hooks: Hooks, about: About, mut terms: Terms) {
             }
             continue;
         };
-        // In this order: a command that ends with its term is no news.
+        // Biased: a command that ends together with its term has not ended early.
         let event = tokio::select! {
             biased;
             event = terms.next() => event,
@@ -111,7 +111,7 @@ pub async fn run(hooks: Hooks, about: About, mut terms: Terms) {
 // === impl Hooked ===
 
 impl Hooked {
-    /// Everything that is counted, from the start, so that a first increase is seen as one.
+    /// Shows all counters as 0 from the start, so that a first increase is visible.
     fn show(&self) {
         self.gate.set_ready();
         if self.hooks.on_start.is_none() {
@@ -129,7 +129,7 @@ impl Hooked {
         }
     }
 
-    /// Does what follows from the beginning or the end of a term. Returns the start command, if it runs then.
+    /// Handles the beginning or the end of a term. Returns the running start command, if there is one.
     async fn follow(&mut self, event: TermEvent, running: Option<Running>) -> Option<Running> {
         let term = match event {
             TermEvent::Began(term) => term,
@@ -152,7 +152,7 @@ impl Hooked {
         }
     }
 
-    /// The start command has ended before its term, or never began.
+    /// Handles a start command that ended before its term or could not be started.
     fn ended(&mut self, ended: &Ended) {
         let (election, policy) = (&self.name, self.hooks.on_start_exit);
         self.running(false);
@@ -167,14 +167,14 @@ impl Hooked {
         match policy {
             OnStartExit::Keep => {}
             OnStartExit::StepDown => {
-                // Beside this task, which the end of the term waits for.
+                // In a task of its own, because the end of the term waits for this one.
                 let stepping = self.election.clone();
                 tokio::spawn(async move { stepping.step_down().await });
             }
             OnStartExit::Exit => {
                 error!(election, "the process ends, because the start command {ended}");
                 if let Some(exit) = self.exit.take() {
-                    // Where nobody listens the process ends already.
+                    // Without a receiver the process is exiting already.
                     let _ = exit.send(format!("the start command of election {election} {ended}"));
                 }
             }
@@ -184,7 +184,7 @@ impl Hooked {
 
 async fn end(hooks: &Hooks, election: &str, ending: &Ending, started: Option<Running>) {
     let stop_by = ending.stop_by.min(BootTime::now() + IN_ORDER) - RELEASE;
-    // Both at once: the stop command may be what makes the other one end.
+    // Concurrently, because the stop command may be what makes the start command end.
     let stop = hooks.on_stop.as_ref().map(|command| start(command, election, &ending.term));
     let both = async {
         if let Some(running) = started {
@@ -244,7 +244,7 @@ impl fmt::Display for Ended {
 // === impl Hooks ===
 
 impl Hooks {
-    /// Whether there is nothing to run.
+    /// Whether there are no commands.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.on_start.is_none() && self.on_stop.is_none()

@@ -1,4 +1,4 @@
-//! The names of the metrics of what an election leads to. They are part of the interface.
+//! The names of the metrics of an election's commands. They are part of the interface.
 
 use ::metrics::{describe_counter, describe_gauge};
 
@@ -7,7 +7,7 @@ pub const START_COMMAND_ENDS: &str = "fanfare_election_start_command_ends_total"
 /// Gauge `{name}`: 1 while the start command runs.
 pub const START_COMMAND_RUNNING: &str = "fanfare_election_start_command_running";
 
-/// Gives the recorder the descriptions. Call it once, after the recorder is installed.
+/// Describes the metrics to the recorder. Call it once, after the recorder is installed.
 pub fn describe() {
     describe_counter!(START_COMMAND_ENDS, "Start commands that ended before their term did, by result.");
     describe_gauge!(START_COMMAND_RUNNING, "1 while the start command runs.");

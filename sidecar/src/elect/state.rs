@@ -1,4 +1,4 @@
-//! What is told about an election: the original's four fields, and everything.
+//! The JSON about an election: the four fields of k8s-elector, and the whole state.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-/// An election, and how often who leads it has changed as seen from here.
+/// An election, and how many changes of its leader this process has seen.
 #[derive(Clone, Debug)]
 pub(super) struct Observed {
     pub(super) election: Election,
@@ -16,15 +16,15 @@ pub(super) struct Observed {
 
 /// The answer of k8s-elector.
 #[derive(Debug, Serialize)]
-pub(super) struct Brief {
+pub(super) struct ElectorAnswer {
     pub(super) is_leader: bool,
-    /// Empty where nobody is known to lead.
+    /// The leader; empty where none is known.
     leader: Arc<str>,
     node: String,
     timestamp: String,
 }
 
-/// Everything that is known.
+/// The whole state.
 #[derive(Debug, Serialize)]
 pub(super) struct State {
     election: String,
@@ -33,19 +33,19 @@ pub(super) struct State {
     leader: Option<Arc<str>>,
     /// Since when it leads, by its own clock.
     since: Option<String>,
-    /// Milliseconds for which that holds without further news.
+    /// For how many milliseconds that is valid without a renewal.
     valid_for_ms: u128,
     transitions: Option<u64>,
     fencing_token: Option<Token>,
-    /// Differs from every earlier one of this process as soon as who leads, or in which term, has changed.
+    /// Incremented when the leader or its term has changed.
     pub(super) index: u64,
-    /// The lock was reached at least once.
+    /// Whether the lock has been read at least once.
     known: bool,
     problem: Option<Arc<str>>,
     timestamp: String,
 }
 
-/// What a leader passes on with its writes, so that those of an earlier term can be refused: transitions are ordered within
+/// The fencing token that a leader adds to its writes, so that those of an earlier term can be refused. Transitions are ordered within
 /// one UID only.
 #[derive(Debug, Serialize)]
 struct Token {
@@ -61,9 +61,9 @@ impl Observed {
         Self { election, last }
     }
 
-    pub(super) fn brief(&self) -> Brief {
+    pub(super) fn brief(&self) -> ElectorAnswer {
         let view = self.election.now();
-        Brief {
+        ElectorAnswer {
             is_leader: view.leading,
             leader: view.leader.unwrap_or_default(),
             node: self.election.identity().to_owned(),
@@ -72,7 +72,7 @@ impl Observed {
     }
 
     pub(super) fn state(&self) -> State {
-        // Looked at under the lock, so that indices are given in the order of what they stand for.
+        // Read under the lock, so that the order of indices is that of the states.
         let mut last = self.last.lock();
         let view = self.election.now();
         if !view.same_lead(&last.0) {
@@ -103,7 +103,7 @@ fn now() -> String {
     seconds(Timestamp::now())
 }
 
-/// RFC 3339 in UTC, whole seconds, as the original writes it. More is not in every kind of lock.
+/// RFC 3339 in UTC with whole seconds, as k8s-elector writes it. Not every kind of lock has fractions.
 fn seconds(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

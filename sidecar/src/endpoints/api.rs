@@ -28,21 +28,21 @@ use runtime::{drain::DrainWatch, if_none_match::IfNoneMatch, listener::WaitingRo
 use serde::Serialize;
 
 use super::{
-    poll::{self, Wait},
+    poll::{self, WaitQuery},
     service::{Published, Service},
 };
 
-/// The header with the number of the change that an answer tells.
+/// The header with the index of the state in the answer.
 const INDEX: HeaderName = HeaderName::from_static("x-endpoints-index");
 
 /// The header with the age of the data in seconds.
 const AGE: HeaderName = HeaderName::from_static("x-endpoints-age");
 
-/// What the API stands on.
+/// What the API needs.
 pub struct Api {
     /// The services; the first one answers where none is named. There is at least one.
     pub services: Vec<Arc<Service>>,
-    /// How old the data may be before `/ready` says no; none: as old as it likes.
+    /// How old the data may be before `/ready` fails; `None`: no limit.
     pub max_age: Option<Duration>,
     /// What `/metrics` shows.
     pub metrics: Metrics,
@@ -54,22 +54,22 @@ type Context = State<Arc<Api>>;
 type Name = Path<(String, String)>;
 type NotFound = (StatusCode, String);
 
-/// What a client asks about one service.
+/// A request about one service.
 struct Ask {
-    wait: Wait,
+    wait: WaitQuery,
     if_none_match: IfNoneMatch,
     last_event_id: Option<u64>,
     room: WaitingRoom,
 }
 
-/// A service in short.
+/// The summary of a service.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Brief {
+struct ServiceSummary {
     namespace: String,
     name: String,
     path: String,
-    /// There is a complete list; without one the rest is null.
+    /// Whether there is a complete list; without one the other fields are null.
     synced: bool,
     ready: Option<usize>,
     not_ready: Option<usize>,
@@ -102,7 +102,7 @@ impl Api {
             ("/readyz", get(async |api: Context| api.ready())),
             ("/metrics", get(metrics_text)),
         ];
-        // The tool that this replaces has the slash, and most clients leave it out.
+        // The replaced tool has the slash, and most clients leave it out.
         let both = |router: Router<Arc<Self>>, (path, answer): (&str, MethodRouter<Arc<Self>>)| {
             router.route(path, answer.clone()).route(&format!("{path}/"), answer)
         };
@@ -110,7 +110,7 @@ impl Api {
         router.fallback(async |api: Context, uri: Uri| api.nothing(&uri)).with_state(api)
     }
 
-    /// Why `/ready` would say no.
+    /// Checks what `/ready` answers.
     ///
     /// # Errors
     /// Every service without a complete list, and every one whose data is too old.
@@ -162,7 +162,7 @@ impl Api {
     }
 
     fn all(&self) -> Response {
-        let services: Vec<Brief> = self.services.iter().map(|service| Brief::new(service)).collect();
+        let services: Vec<ServiceSummary> = self.services.iter().map(|service| ServiceSummary::new(service)).collect();
         ([(header::CACHE_CONTROL, "no-store")], Json(BTreeMap::from([("services", services)]))).into_response()
     }
 
@@ -179,7 +179,7 @@ impl Api {
         (StatusCode::NOT_FOUND, text).into_response()
     }
 
-    /// Where each service is, one to a line.
+    /// The path of each service, one per line.
     fn paths(&self) -> String {
         self.services.iter().fold(String::new(), |mut text, service| {
             // Writing to a text cannot fail.
@@ -203,7 +203,7 @@ async fn named_watch(api: Context, Path(name): Name, ask: Ask) -> Result<Respons
     Ok(api.watch(api.find(&name)?, &ask))
 }
 
-/// In the layout of the tool that this replaces, Go's `2006-01-02T15:04:05-0700`.
+/// The time in the layout of the replaced tool, Go's `2006-01-02T15:04:05-0700`.
 fn last_updated(service: &Service) -> Response {
     if service.now().is_none() {
         return unknown(service);
@@ -213,7 +213,7 @@ fn last_updated(service: &Service) -> Response {
     ([(header::CACHE_CONTROL, "no-store")], Json(json)).into_response()
 }
 
-/// Before the first complete list nothing is known, which is not the same as knowing that there is no endpoint.
+/// The answer before the first complete list, which must differ from that for a service without endpoints.
 fn unknown(service: &Service) -> Response {
     let why = format!("there is no complete list of the slices of {} yet\n", service.key());
     (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], why).into_response()
@@ -227,7 +227,7 @@ fn told(service: &Service, published: &Published) -> [(HeaderName, HeaderValue);
     [
         (header::ETAG, value(&published.etag)),
         (header::LAST_MODIFIED, value(&changed)),
-        // To be kept, and asked for again each time.
+        // Clients may store it, and have to revalidate it each time.
         (header::CACHE_CONTROL, value("no-cache")),
         (INDEX, value(&published.index.to_string())),
         (AGE, value(&format!("{:.3}", service.age().as_secs_f64()))),
@@ -240,7 +240,7 @@ fn path(service: &Service) -> String {
 
 async fn metrics_text(api: Context) -> Response {
     let metrics = api.metrics.clone();
-    // Rendering walks every series: not on the workers.
+    // Rendering walks every series, so it does not run on the workers.
     match tokio::task::spawn_blocking(move || metrics.render()).await {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
         Err(error) => {
@@ -251,7 +251,7 @@ async fn metrics_text(api: Context) -> Response {
 
 // === impl Brief ===
 
-impl Brief {
+impl ServiceSummary {
     fn new(service: &Service) -> Self {
         let published = service.now();
         let count = published.as_deref().map(Published::count);
@@ -275,7 +275,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Ask {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
-        let Query(wait) = Query::<Wait>::from_request_parts(parts, state).await.map_err(IntoResponse::into_response)?;
+        let Query(wait) =
+            Query::<WaitQuery>::from_request_parts(parts, state).await.map_err(IntoResponse::into_response)?;
         let last_event_id = parts.headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
         let if_none_match = IfNoneMatch::of(&parts.headers);
         let Extension(room) = Extension::from_request_parts(parts, state).await.map_err(IntoResponse::into_response)?;

@@ -1,4 +1,4 @@
-//! What a change leads to besides answers: first the hosts file, then the command.
+//! Delivers changes: first to the hosts file, then to the command.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -16,16 +16,16 @@ use super::{
     service::{Published, Service},
 };
 
-/// How often the age of the data is reported, and a hosts file that could not be written is tried again.
+/// The interval at which the age of the data is reported, and a failed write of the hosts file is retried.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How often it is made sure that the block is still in the hosts file.
+/// The interval at which the block in the hosts file is checked.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// The longest delay before a command that failed runs again.
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
-/// What changes lead to.
+/// Where changes are delivered to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Deliver {
     /// A hosts file.
@@ -38,17 +38,17 @@ pub struct Deliver {
 struct Hosts {
     file: HostsFile,
     services: Vec<ServiceKey>,
-    /// Something has changed since it was written last.
+    /// Whether something has changed since the last write.
     due: bool,
-    /// When it was looked at last, if ever: others write to it too, and may take our block away.
+    /// When the file was last checked: others write to it too, and may remove our block.
     looked: Option<Instant>,
-    /// What is wrong with it, so that it is said once.
+    /// The last error, so that each is logged once.
     problem: Option<String>,
-    /// It was said that it is written in place.
+    /// Whether it has been logged that the file is written in place.
     in_place: bool,
 }
 
-/// Which changes the command has not been told yet.
+/// The changes for which the command has not run yet.
 struct Pending {
     changed: BTreeSet<ServiceKey>,
     /// When it is to run.
@@ -58,10 +58,10 @@ struct Pending {
 
 type States = Vec<watch::Receiver<Option<Arc<Published>>>>;
 
-/// Follows the services for ever. The command runs after the hosts file was written; dropped, it is killed.
+/// Follows the services for ever. The command runs after the hosts file was written. Dropping the future kills it.
 pub async fn deliver(services: &[Arc<Service>], config: Deliver) {
     let mut states: States = services.iter().map(|service| service.subscribe()).collect();
-    // What is known already is new here.
+    // What is known at the start counts as a change.
     states.iter_mut().for_each(watch::Receiver::mark_changed);
     let keys = || services.iter().map(|service| service.key().clone()).collect::<Vec<_>>();
     names::from_zero(config.hosts.is_some(), config.exec.is_some());
@@ -93,7 +93,7 @@ pub async fn deliver(services: &[Arc<Service>], config: Deliver) {
                 let Some(exec) = &config.exec else { continue };
                 let changed = std::mem::take(&mut pending.changed);
                 pending.at = None;
-                // What changes meanwhile is found after it, and runs it again.
+                // Changes in the meantime are found afterwards, and run it again.
                 let names: Vec<String> = changed.iter().map(ToString::to_string).collect();
                 let done = meanwhile(exec.run(&names.join(" ")), services).await;
                 pending.settle(done, changed);
@@ -117,12 +117,12 @@ async fn meanwhile<T>(work: impl Future<Output = T>, services: &[Arc<Service>]) 
 async fn any_change(states: &mut States) {
     let (ended, ..) = select_all(states.iter_mut().map(|state| Box::pin(state.changed()))).await;
     if ended.is_err() {
-        // A service ends with the process.
+        // A service exists as long as the process.
         std::future::pending::<()>().await;
     }
 }
 
-/// The services of which something is known that was not seen.
+/// The services with a state that was not delivered yet.
 fn take_changed(services: &[Arc<Service>], states: &mut States, seen: &mut [u64]) -> BTreeSet<ServiceKey> {
     let mut changed = BTreeSet::new();
     for ((service, state), seen) in services.iter().zip(states).zip(seen) {
@@ -161,7 +161,7 @@ impl Hosts {
             }
         }
         let (file, services) = (self.file.clone(), self.services.clone());
-        // Disks take their time.
+        // Writing may block, so it does not run on a worker.
         let result = match tokio::task::spawn_blocking(move || file.write(&parts, &services)).await {
             Ok(result) => result.map_err(|error: HostsError| error.to_string()),
             Err(error) => Err(error.to_string()),
@@ -201,7 +201,7 @@ impl Pending {
         Self { changed: BTreeSet::new(), at: None, backoff }
     }
 
-    /// Something has changed: the command is due, so long after the first change that it was not told.
+    /// Notes a change. The command is due a fixed time after the first change for which it has not run.
     fn add(&mut self, changed: BTreeSet<ServiceKey>, debounce: Duration) {
         if changed.is_empty() {
             return;
@@ -211,7 +211,7 @@ impl Pending {
         self.at = Some(self.at.map_or(at, |before| before.min(at)));
     }
 
-    /// The command has ended; if not well, it is to run again.
+    /// Notes that the command has ended. If it failed, it runs again.
     fn settle(&mut self, done: bool, changed: BTreeSet<ServiceKey>) {
         if done {
             self.backoff.reset();

@@ -1,4 +1,4 @@
-//! The JSON of a service: a v1 Endpoints object, from what its slices tell (pure).
+//! The JSON of a service: a v1 Endpoints object, made from its slices. Pure.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use snapshot::Endpoint;
 
-/// What the controllers add to a slice's labels beside those of its Service.
+/// Labels of slices that are not copied from their Service.
 const SLICE_LABELS: [&str; 2] = ["kubernetes.io/service-name", "endpointslice.kubernetes.io/"];
 
 /// A v1 Endpoints object, with the fields in the order in which Kubernetes has them.
@@ -102,7 +102,7 @@ impl<'a> Document<'a> {
     }
 }
 
-/// Whether v1 Endpoints have a place for it: one that is on its way out has none, unless it is published as ready.
+/// Whether v1 Endpoints list it: they have no terminating endpoints, unless these are published as ready.
 pub(super) fn is_told(endpoint: &Endpoint) -> bool {
     endpoint.conditions.ready || !endpoint.conditions.terminating
 }
@@ -114,7 +114,7 @@ pub(super) fn endpoints(view: &View) -> impl Iterator<Item = (Option<&Port>, &En
     on_ports.chain(view.portless().iter().map(|endpoint| (None, endpoint))).filter(|(_, endpoint)| is_told(endpoint))
 }
 
-/// Groups what serves on the same ports, as Kubernetes does it, in an order that depends on nothing else.
+/// Groups addresses that serve on the same ports, as Kubernetes does, in an order that depends on the endpoints alone.
 fn subsets(view: &View) -> Vec<Subset<'_>> {
     let mut served: BTreeMap<(IpAddr, bool), Served<'_>> = BTreeMap::new();
     for (port, endpoint) in endpoints(view) {

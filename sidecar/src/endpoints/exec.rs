@@ -1,4 +1,4 @@
-//! The command that runs when the endpoints have changed: one at a time, bounded, and not without the last state.
+//! The command that runs on a change of endpoints: one run at a time, with a time limit, and always once more after the last change.
 
 use std::time::Duration;
 
@@ -9,19 +9,19 @@ use tracing::{info, warn};
 use super::metrics as names;
 use crate::command::CommandLine;
 
-/// What runs on a change.
+/// The command, and when it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exec {
     /// The command. It finds the changed services in `FANFARE_CHANGED`, as `namespace/name` with spaces between.
     pub command: CommandLine,
-    /// How long after a change it runs; further ones within that time are told with the first.
+    /// How long after a change it runs. Further changes within that time are part of the same run.
     pub debounce: Duration,
-    /// How long it may take before it is killed, with whatever it has started.
+    /// How long it may take before its process group is killed.
     pub timeout: Duration,
 }
 
 impl Exec {
-    /// Runs it once. Returns whether it ended well. Dropped, it kills what runs.
+    /// Runs it once. Returns whether it succeeded. Dropping the future kills it.
     pub(super) async fn run(&self, changed: &str) -> bool {
         let command = &self.command;
         let result = match command.start(&[("FANFARE_CHANGED", changed)]) {

@@ -1,7 +1,7 @@
-//! A block of our own in a hosts file (`hosts(5)`): the names of endpoints where DNS is too slow to know them.
+//! A block of ours in a hosts file (`hosts(5)`): names of endpoints, which are there before DNS has them.
 //!
-//! Rules: what is outside of the block stays as it is, byte for byte. The file is replaced whole, with its mode and owner.
-//! Where it cannot be replaced because it is a mount (in a pod `/etc/hosts` is one), it is written in place, in one write.
+//! Rules: what is outside of the block stays the same, byte for byte. The file is replaced as a whole, with its mode and owner. Where it
+//! cannot be replaced because it is a mount (in a pod `/etc/hosts` is one), it is written in place, in one write.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,44 +21,44 @@ use super::{document::endpoints, service::Published};
 const BEGIN: &str = "# BEGIN fanfare endpoints (between these lines everything is written anew)";
 const END: &str = "# END fanfare endpoints";
 
-/// How the line that begins a service's part of the block starts.
+/// The beginning of the line with which a service's part of the block begins.
 const SERVICE: &str = "# service ";
 
-/// The largest file that is taken for a hosts file, in bytes.
+/// The largest hosts file, in bytes.
 const LARGEST: u64 = 16 << 20;
 
 /// The file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostsFile {
-    /// Where it is. A symbolic link is followed.
+    /// Its path. A symbolic link is followed.
     pub path: PathBuf,
     /// The domain of the kube cluster, which full names end in (`cluster.local`).
     pub domain: String,
 }
 
-/// How a new content came into the file.
+/// How the file was updated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Written {
-    /// It was there already.
+    /// It had this content already.
     Unchanged,
-    /// The file was replaced at once.
+    /// The file was replaced atomically.
     Replaced,
-    /// The file cannot be replaced and was written over.
+    /// The file cannot be replaced and was overwritten in place.
     InPlace,
 }
 
-/// A hosts file that cannot be used.
+/// Why a hosts file cannot be updated.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HostsError {
     /// Reading or writing failed.
     #[error("cannot {what} {path}: {why}")]
     Io { what: &'static str, path: PathBuf, why: io::Error },
-    /// It would have to be guessed which lines are ours.
+    /// It has only a part of our block, so that our lines cannot be told from others.
     #[error(
         "{0} has only one of the lines {BEGIN:?} and {END:?}, or several: remove what is between, and nothing is lost"
     )]
     Torn(PathBuf),
-    /// It is no hosts file.
+    /// It is not a hosts file.
     #[error("{0} is larger than {LARGEST} bytes")]
     TooLarge(PathBuf),
 }
@@ -92,7 +92,7 @@ impl HostsFile {
             let path = path.to_owned();
             move |why| HostsError::Io { what, path, why }
         };
-        // A link is not replaced, but what it leads to.
+        // The target of a link is replaced, not the link.
         let path = match fs::canonicalize(&self.path) {
             Ok(path) => path,
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.path.clone(),
@@ -136,7 +136,7 @@ fn host(endpoint: &Endpoint) -> Option<&str> {
     endpoint.hostname.as_deref().or(pod).filter(label)
 }
 
-/// The name of an endpoint's pod, if it can stand alone: neither with points in it nor `localhost`, which are other names.
+/// The name of an endpoint's pod, if it is unambiguous alone: without dots, and not `localhost`.
 fn bare(endpoint: &Endpoint) -> Option<&str> {
     let fits = |name: &&str| {
         name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') && !name.ends_with("localhost")
@@ -236,11 +236,11 @@ fn replace(path: &Path, content: &[u8], old: Option<&Metadata>) -> io::Result<()
     let temporary = folder.join(name);
     let done = write_new(&temporary, content, old).and_then(|()| fs::rename(&temporary, path));
     if done.is_err() {
-        // It may never have been made.
+        // It need not exist.
         let _ = fs::remove_file(&temporary);
         return done;
     }
-    // So that the new name outlasts a crash too. Some file systems cannot.
+    // So that the rename survives a crash. Some file systems do not support it.
     let _ = File::open(folder).and_then(|folder| folder.sync_all());
     Ok(())
 }
@@ -252,7 +252,7 @@ fn cannot_be_replaced(error: &io::Error) -> bool {
 }
 
 fn write_new(path: &Path, content: &[u8], old: Option<&Metadata>) -> io::Result<()> {
-    // Of an earlier process with the same number.
+    // A left-over of an earlier process with the same id.
     let _ = fs::remove_file(path);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)?;
     if let Some(old) = old {
@@ -266,7 +266,7 @@ fn write_new(path: &Path, content: &[u8], old: Option<&Metadata>) -> io::Result<
     file.sync_all()
 }
 
-/// Writes what differs at the end of the file in one write, then cuts what is left of the old content.
+/// Writes the part that differs, up to the end, in one write, then cuts off what is left of the old content.
 fn write_over(path: &Path, old: &[u8], new: &[u8]) -> io::Result<()> {
     let same = old.iter().zip(new).take_while(|(a, b)| a == b).count();
     let mut file = OpenOptions::new().write(true).open(path)?;

@@ -2,11 +2,11 @@
 
 use ::metrics::{Unit, describe_counter, describe_gauge};
 
-/// Gauge `{service}` in seconds: the age of what is told, that is the time since the last event, bookmark or (re)connect.
+/// Gauge `{service}` in seconds: the age of the data, that is the time since the last event, bookmark or (re)connect.
 pub const AGE: &str = "fanfare_endpoints_age_seconds";
-/// Gauge `{service, state}`: addresses that are told; state is `ready` or `not_ready`.
+/// Gauge `{service, state}`: published addresses; state is `ready` or `not_ready`.
 pub const ADDRESSES: &str = "fanfare_endpoints_addresses";
-/// Counter `{service}`: changes of what is told, the first list included.
+/// Counter `{service}`: changes of the published endpoints, the first list included.
 pub const CHANGES: &str = "fanfare_endpoints_changes_total";
 /// Gauge: long polls and event streams that wait for a change.
 pub const WAITING: &str = "fanfare_endpoints_waiting";
@@ -15,7 +15,7 @@ pub const HOSTS_WRITES: &str = "fanfare_endpoints_hosts_writes_total";
 /// Counter `{result}`: runs of the command on change; result is `ok`, `failed` or `killed`.
 pub const COMMANDS: &str = "fanfare_endpoints_commands_total";
 
-/// Gives the recorder the descriptions. Call it once, after the recorder is installed.
+/// Describes the metrics to the recorder. Call it once, after the recorder is installed.
 pub fn describe() {
     describe_gauge!(AGE, Unit::Seconds, "Time since anything was last heard about a service.");
     describe_gauge!(ADDRESSES, "Addresses of a service that are told, by state.");

@@ -22,27 +22,27 @@ use super::{
 /// The longest that a long poll may wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
-/// How often an event stream says that it is alive.
+/// The interval of keep-alive comments in event streams.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// How a client waits: `wait` is how long, `index` the number of what it has.
+/// The query of a long poll: `wait` is how long, `index` the state that the client has.
 #[derive(Debug, Deserialize)]
-pub(super) struct Wait {
+pub(super) struct WaitQuery {
     wait: Option<String>,
     index: Option<String>,
 }
 
-/// Counts one that waits for as long as it lives.
+/// Counts a waiting client for as long as it lives.
 struct Waiting(Gauge);
 
 // === impl Wait ===
 
-impl Wait {
-    /// What is known: now, or when it is no longer what the client has, or after the time that it wants to wait. A client
-    /// tells what it has by an index or by `If-None-Match`; without either it waits for a change.
+impl WaitQuery {
+    /// The published state: at once, or for a long poll when it differs from the client's, or after the time that the client waits. The
+    /// client names its state by an index or by `If-None-Match`; without either it waits for a change.
     ///
     /// # Errors
-    /// The answer where the question cannot be read, or as many wait as may.
+    /// The answer where the query is invalid, or too many wait already.
     pub(super) async fn published(
         &self,
         service: &Service,
@@ -60,11 +60,11 @@ impl Wait {
         let mut published = service.subscribe();
         let now = published.borrow_and_update().clone();
         let has = |published: &Published| match (index, &now) {
-            // Any other index, also a greater one, is of another process, or of before.
+            // Any other index, even a greater one, is that of another process or of an earlier state.
             (Some(index), _) => published.index == index,
             (None, _) if *if_none_match != IfNoneMatch::Absent => if_none_match.matches(&published.etag),
             (None, Some(now)) => published.index == now.index,
-            // What it waits for is the first list.
+            // It waits for the first list.
             (None, None) => false,
         };
         let news = |published: &Option<Arc<Published>>| published.as_ref().is_some_and(|published| !has(published));
@@ -81,8 +81,8 @@ impl Wait {
     }
 }
 
-/// What is so now, unless the client has it already, then every change, until the process ends. Changes that a slow client
-/// could not take are skipped: the newest is what counts.
+/// An event stream of the current state, unless the client has it already, and of every change, until the process ends. A slow client
+/// gets only the newest of several changes.
 pub(super) fn events(service: &Arc<Service>, last: Option<u64>, closing: &DrainWatch) -> Response {
     Sse::new(stream(service.clone(), last, closing.clone()))
         .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
@@ -95,7 +95,7 @@ fn stream(
     closing: DrainWatch,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
     let published = service.subscribe();
-    // The service is kept with it, so that it is followed for as long as somebody listens.
+    // The stream holds the service, so that it is followed as long as there are listeners.
     let state = (service, published, closing, last, Waiting::new());
     futures::stream::unfold(state, |(service, mut published, closing, last, waiting)| async move {
         let new = |published: &Option<Arc<Published>>| published.as_ref().is_some_and(|p| Some(p.index) != last);

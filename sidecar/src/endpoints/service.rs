@@ -1,4 +1,4 @@
-//! One service that is followed: what is told about it, since when, and how old that is.
+//! One followed service: its published state, since when it is so, and the age of the data.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,14 +26,14 @@ pub struct Service {
     task: JoinHandle<()>,
 }
 
-/// What is told about a service from one change to the next.
+/// The published state of a service between two changes.
 #[derive(Debug)]
 pub struct Published {
-    /// Grows with every change, also from one process to the next as long as the clock does.
+    /// Grows with every change, also from one process to the next, if the clock does not go back.
     pub index: u64,
     /// The JSON, a v1 Endpoints object.
     pub body: Bytes,
-    /// A strong validator of the JSON, in its quotes (RFC 9110, 8.8.3): equal for equal bytes, whoever sends them.
+    /// The strong entity tag of the JSON, with quotes (RFC 9110, 8.8.3): equal for equal bytes in every process.
     pub etag: String,
     /// Since when this is so.
     pub changed: Timestamp,
@@ -60,19 +60,19 @@ impl Service {
         &self.key
     }
 
-    /// What is known now; nothing before the first complete list.
+    /// The current state; `None` before the first complete list.
     #[must_use]
     pub fn now(&self) -> Option<Arc<Published>> {
         self.published.borrow().clone()
     }
 
-    /// How old that is: the time since anything was last heard from the API server about it.
+    /// The age of the data: the time since the last event, bookmark or connection.
     #[must_use]
     pub fn age(&self) -> Duration {
         self.age.now()
     }
 
-    /// What is known, and a way to wait for more.
+    /// A receiver of the current state and of changes.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Option<Arc<Published>>> {
         self.published.clone()
@@ -99,7 +99,7 @@ async fn publish(key: ServiceKey, mut reader: CatalogReader, sender: watch::Send
         reader.settle(sequence);
         let Some(entry) = catalog.services.get(&key) else { continue };
         let next = Published::new(entry.clone(), before.as_deref(), Timestamp::now());
-        // What has changed may be nothing that is told.
+        // The change may not concern anything that is published.
         if before.as_ref().is_some_and(|before| before.etag == next.etag) {
             continue;
         }
@@ -114,11 +114,11 @@ async fn publish(key: ServiceKey, mut reader: CatalogReader, sender: watch::Send
 
 impl Published {
     pub(super) fn new(entry: Arc<Entry>, before: Option<&Self>, now: Timestamp) -> Self {
-        // Keys are text and numbers are whole.
+        // All keys are text, and all numbers are whole.
         let body = serde_json::to_vec(&Document::new(&entry)).expect("a document has nothing that cannot be JSON");
         let digest = Sha256::digest(&body);
         let etag = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        // The clock, so that a client that was told an index by an earlier process is not kept waiting by this one.
+        // The index begins at the clock's time, so that a client with an index of an earlier process is not kept waiting.
         let clock = u64::try_from(now.as_millisecond()).unwrap_or_default();
         let index = before.map_or(clock, |before| clock.max(before.index + 1));
         Self { index, body: body.into(), etag: format!("\"{etag}\""), changed: now, entry }
