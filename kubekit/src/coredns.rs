@@ -23,13 +23,13 @@ use tokio::{
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long an answer may take before the question is asked again.
-const ANSWER: Duration = Duration::from_secs(2);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often it is asked whether it answers.
 const POLL: Duration = Duration::from_millis(50);
 
 /// The largest answer, in bytes.
-const MAX: usize = 4096;
+const MAX_ANSWER_BYTES: usize = 4096;
 
 /// A running CoreDNS. Dropping it ends it, and prints its log if the test has failed.
 #[derive(Debug)]
@@ -123,8 +123,8 @@ impl CoreDns {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port of 127.0.0.1 is free");
         socket.connect(self.address).await.expect("loopback is there");
         socket.send(&question.to_vec().expect("a question can be written")).await.ok()?;
-        let mut buffer = [0; MAX];
-        let length = timeout(ANSWER, socket.recv(&mut buffer)).await.ok()?.ok()?;
+        let mut buffer = [0; MAX_ANSWER_BYTES];
+        let length = timeout(ANSWER_TIMEOUT, socket.recv(&mut buffer)).await.ok()?.ok()?;
         let answer = Message::from_vec(&buffer[..length]).expect("an answer can be read");
         assert_eq!(answer.metadata.id, question.metadata.id, "the socket is ours alone");
         Some(Answer {

@@ -24,7 +24,7 @@ mod rule;
 use std::{path::Path, sync::Arc, time::Duration};
 
 pub use call::{Call, Verb};
-use exchange::Shared;
+use exchange::ProxyState;
 use kube::{
     Client, Config,
     config::{AuthInfo, KubeConfigOptions, Kubeconfig},
@@ -64,7 +64,7 @@ pub enum Fault {
 /// A running proxy. It ends when it is dropped, with its connections.
 #[derive(Debug)]
 pub struct FaultProxy {
-    shared: Arc<Shared>,
+    shared: Arc<ProxyState>,
     port: u16,
     to: u16,
     accepting: JoinHandle<()>,
@@ -94,7 +94,7 @@ impl FaultProxy {
         config.auth_info = AuthInfo::default();
         config.default_retry = false;
         let client = Client::try_from(config).expect("the configuration is complete");
-        let shared = Arc::new(Shared::new(client));
+        let shared = Arc::new(ProxyState::new(client));
         let (port, accepting) = exchange::accept(shared.clone(), cluster.certificate()).await;
         Self { shared, port, to: cluster.api_port(), accepting }
     }

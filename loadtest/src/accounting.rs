@@ -1,9 +1,9 @@
-//! What a process and its children have cost so far, from the kernel's books (proc(5)).
+//! The resource usage of a process and its descendants, from /proc (proc(5)).
 
 use std::{collections::HashMap, fs, path::Path};
 
-/// What ticks may be off by, in seconds: some of 10 ms.
-const TICKS: f64 = 0.05;
+/// The error of times in ticks of 10 ms, in seconds.
+const TICK_ERROR_SECONDS: f64 = 0.05;
 
 /// The sums over a process and its descendants.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,7 +25,7 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    /// The books of a process and its descendants.
+    /// The usage of a process and its descendants.
     pub(crate) fn of(root: u32) -> Self {
         let mut sum = Self::default();
         for pid in tree(root) {
@@ -40,13 +40,13 @@ impl Usage {
         let spent = self.threads.iter().map(|(id, now)| now - before.threads.get(id).copied().unwrap_or(0).min(*now));
         let exact = spent.sum::<u64>() as f64 / 1e9;
         // Threads and processes that have ended since are only in the ticks.
-        if ticks > exact + TICKS { ticks } else { exact }
+        if ticks > exact + TICK_ERROR_SECONDS { ticks } else { exact }
     }
 
-    /// The part of it that the kernel has spent, from 0 to 1; none where it is too little to tell.
+    /// The share of it that was spent in the kernel, from 0 to 1; `None` where it is too little to tell.
     pub(crate) fn system_since(&self, before: &Self) -> Option<f64> {
         let (user, system) = (self.user - before.user, self.system - before.system);
-        (user + system > TICKS).then(|| system / (user + system))
+        (user + system > TICK_ERROR_SECONDS).then(|| system / (user + system))
     }
 
     fn add(&mut self, pid: u32) {

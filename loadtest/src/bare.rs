@@ -1,4 +1,4 @@
-//! The bare loop: the least code that does the exchanges of a broadcast, as the yardstick for everything else.
+//! The bare loop: the least code that broadcasts, as the reference for everything else.
 //!
 //! One thread. For each client connection: read what comes (64 KiB at most), write it to N kept sockets, go on until
 //! the request is whole, read one answer from each, write the first one back. Of HTTP it knows only what it needs to
@@ -14,10 +14,10 @@ use tokio::{
 
 use crate::wire;
 
-/// What is read at a time.
-const READ: usize = 64 * 1024;
-/// Room for an answer.
-const ANSWER: usize = 4 * 1024;
+/// The most bytes that are read at once.
+const READ_BUFFER_BYTES: usize = 64 * 1024;
+/// The size of the buffer for an answer, in bytes.
+const ANSWER_BUFFER_BYTES: usize = 4 * 1024;
 
 /// Serves until standard input ends; prints its address first.
 pub(crate) fn serve(endpoints: &[SocketAddr]) -> anyhow::Result<()> {
@@ -31,7 +31,7 @@ pub(crate) fn serve(endpoints: &[SocketAddr]) -> anyhow::Result<()> {
         let accept = async {
             loop {
                 let (client, _) = listener.accept().await?;
-                // A connection that goes wrong is closed; whoever measures sees it.
+                // A connection that fails is closed, which shows in the measurement.
                 tokio::spawn(async move { exchange(client, endpoints).await.ok() });
             }
         };
@@ -47,8 +47,8 @@ async fn exchange(mut client: TcpStream, endpoints: &[SocketAddr]) -> std::io::R
     // A connection that has never been used keeps nothing.
     client.peek(&mut [0]).await?;
     let mut upstreams = Vec::new();
-    let mut request = vec![0; READ];
-    let mut answers = [vec![0; ANSWER], vec![0; ANSWER]];
+    let mut request = vec![0; READ_BUFFER_BYTES];
+    let mut answers = [vec![0; ANSWER_BUFFER_BYTES], vec![0; ANSWER_BUFFER_BYTES]];
     loop {
         let mut read = client.read(&mut request).await?;
         if read == 0 {

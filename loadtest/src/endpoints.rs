@@ -14,7 +14,7 @@ pub(crate) use server::serve;
 use self::nginx::Nginx;
 use crate::{cli::Kind, process::Helper};
 
-/// How long endpoints may take to say something.
+/// How long endpoints may take to answer the harness.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What is special about an endpoint.
@@ -28,18 +28,18 @@ pub(crate) enum Special {
     Dropped,
 }
 
-/// What the harness says to its endpoints.
+/// A command of the harness to its endpoints.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) enum Control {
-    /// Tell the counts.
+    /// Print the counts.
     Count,
-    /// This one goes: its listener and its connections are closed.
+    /// Stop this one: its listener and its connections are closed.
     Stop(usize),
-    /// This one comes back at its address.
+    /// Start this one again at its address.
     Start(usize),
 }
 
-/// What endpoints have got.
+/// What endpoints have received.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Counts {
     /// Whole requests by endpoint; one number for all together where the endpoints cannot tell.
@@ -84,7 +84,7 @@ impl Endpoints {
         Ok(Self { addresses, server: Server::Own(helper) })
     }
 
-    /// What they have got so far.
+    /// What they have received so far.
     pub(crate) fn counts(&mut self) -> anyhow::Result<Counts> {
         match &mut self.server {
             Server::Own(helper) => {

@@ -1,4 +1,4 @@
-//! Keeps a foreign process only as long as the harness lives: it is ended when standard input ends, however that came.
+//! Runs a foreign process as long as the harness lives: it is ended when standard input ends, for whatever reason.
 
 use std::{
     fs::File,
@@ -13,7 +13,7 @@ use std::{
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-/// How long the process may take to end in order before it is killed.
+/// How long the process may take to end on SIGTERM before it is killed.
 const GRACE: Duration = Duration::from_secs(3);
 
 /// Runs `command`, prints `pid <id>`, and later `exited` if it ends by itself.
@@ -29,7 +29,7 @@ pub(crate) fn keep(log: &Path, command: &[String]) -> anyhow::Result<()> {
     std::thread::spawn(move || {
         let status = child.wait();
         let _ = ended.send(());
-        // Nobody reads it any more where the harness is gone.
+        // If the harness has ended, nobody reads it.
         println!("exited {status:?}");
     });
     // Nothing is ever written to it.

@@ -1,4 +1,4 @@
-//! The load: a child process that is told one phase after the other, and says what came of each.
+//! The load: a child process that receives one phase after the other, and reports the result of each.
 
 mod closed;
 mod idle;
@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::process::Helper;
 
-/// Past the time it is meant to take, how long a phase may go on until what is in flight is given up.
+/// How much longer than planned a phase may take before requests in flight are given up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
-/// The longest latency told apart, in nanoseconds.
+/// The longest latency that is recorded, in nanoseconds.
 const LONGEST: u64 = 120_000_000_000;
 
 /// One phase.
@@ -58,7 +58,7 @@ pub(crate) enum Shape {
     },
 }
 
-/// What came of a phase.
+/// The result of a phase.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Load {
     /// Requests answered with a status below 400.
@@ -94,7 +94,7 @@ pub(crate) struct Latency {
     pub(crate) max: f64,
 }
 
-/// What has come of a phase so far, to be added to by every connection.
+/// The result of a phase so far, to which every connection adds.
 struct Tally {
     load: Load,
     histogram: Histogram<u64>,
@@ -178,7 +178,7 @@ impl Tally {
         self.load.error.get_or_insert_with(|| why.to_owned());
     }
 
-    /// Takes in what another connection has counted.
+    /// Adds the counts of another connection.
     fn add(&mut self, other: &Self) {
         self.load.requests += other.load.requests;
         self.load.errors += other.load.errors;

@@ -13,7 +13,7 @@ pub(crate) struct Metric {
     /// Its title in tables.
     pub(crate) title: &'static str,
     unit: Unit,
-    /// Whether less of it is better; none: it is neither.
+    /// Whether less is better; `None` where it is neither.
     pub(crate) less_is_better: Option<bool>,
 }
 
@@ -71,7 +71,7 @@ pub(crate) fn find(key: &str) -> Option<&'static Metric> {
 }
 
 impl Metric {
-    /// A value for people.
+    /// A value as tables show it.
     pub(crate) fn format(&self, value: f64) -> String {
         match self.unit {
             Unit::Micros if value >= 10_000.0 => format!("{} ms", digits(value / 1_000.0)),

@@ -1,4 +1,4 @@
-//! Child processes of the harness: told things on standard input, answering line by line, ended with their handle.
+//! Child processes of the harness: they get commands on standard input, answer line by line, and end with their handle.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -49,7 +49,7 @@ impl Helper {
         self.child.id()
     }
 
-    /// Says something to it.
+    /// Sends it a command.
     pub(crate) fn tell(&mut self, what: &impl Serialize) -> anyhow::Result<()> {
         let mut line = serde_json::to_string(what)?;
         line.push('\n');
@@ -57,10 +57,10 @@ impl Helper {
         stdin.write_all(line.as_bytes()).with_context(|| format!("{} is gone", self.name))
     }
 
-    /// The next line it says.
+    /// The next line of its output.
     ///
     /// # Errors
-    /// It says nothing for that long, or it has ended.
+    /// There is no output for this time, or it has ended.
     pub(crate) fn line(&self, patience: Duration) -> anyhow::Result<String> {
         self.lines.recv_timeout(patience).map_err(|error| match error {
             RecvTimeoutError::Timeout => anyhow::anyhow!("{} has said nothing for {patience:?}", self.name),
@@ -68,7 +68,7 @@ impl Helper {
         })
     }
 
-    /// The next line it says, as a value.
+    /// The next line of its output, as a value.
     pub(crate) fn hear<T: DeserializeOwned>(&self, patience: Duration) -> anyhow::Result<T> {
         let line = self.line(patience)?;
         serde_json::from_str(&line).with_context(|| format!("{} says {line:?}", self.name))
@@ -82,7 +82,7 @@ impl Helper {
 
 impl Drop for Helper {
     fn drop(&mut self) {
-        // The end of its input is what ends it.
+        // It ends when its standard input ends.
         self.stdin = None;
         let until = std::time::Instant::now() + GRACE;
         while std::time::Instant::now() < until {

@@ -1,4 +1,4 @@
-//! What a run leaves behind: every number of every turn, and what they amount to.
+//! The results of a run: every number of every turn, and their summaries.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -19,7 +19,7 @@ pub(crate) struct Results {
     pub(crate) command: String,
     /// The commit of the workspace.
     pub(crate) commit: String,
-    /// Where.
+    /// The machine.
     pub(crate) machine: Machine,
     /// Rounds, and seconds of a measurement.
     pub(crate) rounds: u16,
@@ -53,21 +53,21 @@ pub(crate) struct ScenarioResult {
 /// One row of a scenario.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct CaseResult {
-    /// Who, and how.
+    /// The subject, and its variant.
     pub(crate) label: String,
     /// Why it did not take part.
     pub(crate) missing: Option<String>,
-    /// What has to be known about its numbers.
+    /// Notes about its numbers.
     pub(crate) notes: Vec<String>,
     /// The row that it is compared with besides the bare loop.
     pub(crate) against: Option<String>,
-    /// Its numbers by round; none where the turn failed.
+    /// Its numbers by round; `None` where the turn failed.
     pub(crate) rounds: Vec<Option<Metrics>>,
-    /// What they amount to.
+    /// Their summaries.
     pub(crate) summary: BTreeMap<String, Summary>,
 }
 
-/// What one number amounts to over all rounds.
+/// The summary of one number over all rounds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Summary {
     /// The number itself.
@@ -126,7 +126,7 @@ impl ScenarioResult {
 }
 
 impl Spread {
-    /// Of these values; none where there is none.
+    /// The spread of these values; `None` where there are none.
     pub(crate) fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
         let mut sorted: Vec<f64> = values.filter(|value| value.is_finite()).collect();
         sorted.sort_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! What is measured: the scenarios, and who takes part in each in which way.
+//! The scenarios: what is measured, and with which subjects and settings.
 
 use anyhow::bail;
 
@@ -17,11 +17,11 @@ pub(crate) struct Scenario {
     pub(crate) about: &'static str,
     /// How many endpoints there are.
     pub(crate) endpoints: usize,
-    /// What is done.
+    /// The work.
     pub(crate) work: Work,
     /// Who shares cores with whom.
     pub(crate) placement: Placement,
-    /// Who takes part; the bare loop is the first.
+    /// The rows; the bare loop is the first.
     pub(crate) cases: Vec<Case>,
     /// The numbers that its table shows.
     pub(crate) columns: &'static [&'static str],
@@ -32,13 +32,13 @@ pub(crate) struct Scenario {
 /// What is done in a turn.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Work {
-    /// As much as goes, over so many connections; then at a constant rate, where one is given.
+    /// As many requests as possible over so many connections; then at a constant rate, where one is given.
     Saturate { body: u64, connections: usize, rate: Option<f64> },
     /// Requests at a constant rate, for so many times the usual duration.
     Steady { rate: f64, connections: usize, times: f64 },
-    /// The same, while the last endpoint goes and comes back every second.
+    /// The same, while the last endpoint stops and starts every second.
     Restart { rate: f64, connections: usize, times: f64 },
-    /// As much as goes, while the file of endpoints is rewritten twice a second with 9 of 10 of them.
+    /// As many requests as possible, while the file of endpoints is rewritten twice a second with 9 of 10 of them.
     Churn { connections: usize, times: f64 },
     /// One request with a long body.
     Upload { bytes: u64 },
@@ -46,12 +46,12 @@ pub(crate) enum Work {
     Idle { connections: usize, request: bool },
 }
 
-/// A row: who, and how.
+/// A row: a subject, and its settings.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
-    /// Who.
+    /// The subject.
     pub(crate) subject: Subject,
-    /// How, where that differs within a scenario.
+    /// The name of the variant, where there are several in a scenario.
     pub(crate) variant: &'static str,
     /// Flags of Fanfare.
     pub(crate) flags: &'static [&'static str],
@@ -207,7 +207,7 @@ fn policies(cases: &Cases<'_>) -> Vec<Scenario> {
     vec![Scenario { placement: Placement::Together, ..scenario }]
 }
 
-/// With an endpoint that is in trouble.
+/// With an endpoint that is slow, unreachable, silent or restarting.
 fn faults(cases: &Cases<'_>) -> Vec<Scenario> {
     let one_bad = |name, about, special| {
         let work = Work::Steady { rate: 500.0, connections: 32, times: 2.0 };

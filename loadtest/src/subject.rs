@@ -1,4 +1,4 @@
-//! Who is measured: Fanfare, the bare loop, and the other proxies, each started on free ports with endpoints to mirror to.
+//! The subjects that are measured: Fanfare, the bare loop, and the other proxies, each started on free ports with endpoints to mirror to.
 
 mod envoy;
 mod fanfare;
@@ -167,7 +167,7 @@ impl fmt::Display for Subject {
 }
 
 impl Running {
-    /// What it has said, if it has ended.
+    /// Its output, if it has ended.
     pub(crate) fn ended(&self) -> Option<String> {
         match &self.process {
             Process::Own { .. } => None,

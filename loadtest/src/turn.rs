@@ -20,7 +20,7 @@ use crate::{
     subject::{Plan, Running},
 };
 
-/// How long copies that were not waited for may take to arrive.
+/// How long copies that the answer did not wait for may take to arrive.
 const SETTLE: Duration = Duration::from_secs(15);
 /// How often the restarting endpoint changes.
 const RESTART: Duration = Duration::from_secs(1);
@@ -31,16 +31,16 @@ const UPLOAD: f64 = 300.0;
 /// Descriptors that a process needs besides those of connections.
 const SPARE: u64 = 1_000;
 
-/// What a turn has found out.
+/// The result of a turn.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     /// The numbers.
     pub(crate) metrics: Metrics,
-    /// What has to be known about them.
+    /// Notes about them.
     pub(crate) notes: Vec<String>,
 }
 
-/// A turn that is going on.
+/// A running turn.
 struct Turn<'a> {
     options: &'a cli::Run,
     scenario: &'a Scenario,
@@ -129,7 +129,7 @@ impl Turn<'_> {
                 self.phase(Shape::Open { seconds: warmup, rate, connections })?;
                 let shape = Shape::Open { seconds: seconds * times, rate, connections };
                 let last = self.scenario.endpoints - 1;
-                // The bare loop would not survive it.
+                // The bare loop does not survive a restarting endpoint.
                 let restarts = self.case.subject != crate::subject::Subject::Bare;
                 let load = self.measure(shape, |turn| {
                     let until = Instant::now() + Duration::from_secs_f64(seconds * times);
@@ -166,7 +166,7 @@ impl Turn<'_> {
                 let load = self.measure(shape, |_| Ok(()))?;
                 self.saturated(&load, bytes);
                 let peak = self.out.metrics.get("peak_bytes").copied().unwrap_or_default();
-                // Both are rounded, so that nothing may look like a little less than nothing.
+                // Both are rounded, so that a difference of zero may seem negative.
                 let growth = peak - metric::rounded(before.rss as f64);
                 self.set("growth_bytes", growth.max(0.0));
             }
@@ -175,7 +175,7 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// Does a phase, and finds out what the subject has spent on it and which copies have arrived.
+    /// Runs a phase, and measures what the subject has spent on it and which copies have arrived.
     fn measure(
         &mut self,
         shape: Shape,
@@ -225,7 +225,7 @@ impl Turn<'_> {
         Ok(load)
     }
 
-    /// Copies that are missing, and copies that nobody asked for.
+    /// Missing and superfluous copies.
     fn shortage(&self, got: &Counts, load: &Load) -> (f64, f64) {
         let tried = load.requests + load.errors;
         let excess =

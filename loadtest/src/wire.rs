@@ -1,11 +1,11 @@
-//! The little HTTP/1.1 that load, endpoints and bare loop need: they only ever talk to peers started by this harness.
+//! The subset of HTTP/1.1 that load, endpoints and bare loop need, whose peers are all started by this harness.
 
 use memchr::{memchr, memmem};
 
-/// How long a request head is made, in bytes.
+/// The length of every request head, in bytes.
 const HEAD: usize = 200;
 
-/// What an endpoint answers.
+/// The answer of an endpoint.
 pub(crate) const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n";
 
 /// A request head of 200 bytes: GET without a body, POST with one of that many bytes.
@@ -50,7 +50,7 @@ pub(crate) fn status(head: &[u8]) -> u16 {
     head.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()).and_then(|s| s.parse().ok()).unwrap_or(0)
 }
 
-/// What a complete answer says.
+/// A complete answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Answer {
     /// Its status.

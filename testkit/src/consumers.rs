@@ -29,7 +29,7 @@ pub use traefik::{Provider, traefik};
 use crate::{eventually::scaled, packages, process::Process};
 
 /// How long one may take until it listens.
-const START: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How often it is asked whether it listens.
 const POLL: Duration = Duration::from_millis(10);
@@ -74,7 +74,7 @@ impl Consumer {
     }
 
     async fn listens(&mut self) -> Result<(), String> {
-        let deadline = Instant::now() + scaled(START);
+        let deadline = Instant::now() + scaled(START_TIMEOUT);
         while Instant::now() < deadline {
             if let Some(status) = self.process.ended() {
                 return Err(format!("it ended ({status}), and said:\n{}", self.log()));
@@ -84,7 +84,7 @@ impl Consumer {
             }
             tokio::time::sleep(POLL).await;
         }
-        Err(format!("it does not listen at {} after {START:?}, and said:\n{}", self.address, self.log()))
+        Err(format!("it does not listen at {} after {START_TIMEOUT:?}, and said:\n{}", self.address, self.log()))
     }
 }
 

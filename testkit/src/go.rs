@@ -13,13 +13,13 @@ use std::{
 
 use crate::{packages, process::Group};
 
-/// How often a long build says that it is alive.
+/// The interval at which a long build reports its progress.
 const PROGRESS: Duration = Duration::from_secs(10);
 
 /// What is built from one module file.
 #[derive(Debug)]
 pub struct GoBuild {
-    /// What the directory with the executables is called.
+    /// The name of the directory with the executables.
     pub name: &'static str,
     /// The module's folder.
     pub folder: &'static str,
@@ -29,13 +29,13 @@ pub struct GoBuild {
     pub sources: &'static [&'static str],
     /// What is built, as the module knows it.
     pub packages: &'static [&'static str],
-    /// Executables that `go build` calls otherwise than they should be called: from, to.
+    /// Executables to be renamed after `go build`: from, to.
     pub renamed: &'static [(&'static str, &'static str)],
-    /// What the linker is told beyond leaving out debug information.
+    /// Further flags of the linker.
     pub linked: String,
-    /// For the person who waits: what is built, and how long that takes.
+    /// Describes to the user what is built, and how long that takes.
     pub what: &'static str,
-    /// For the person who has no Go: what can be done instead of installing it.
+    /// Describes to users without Go what they can do instead of installing it.
     pub instead: &'static str,
 }
 
@@ -177,7 +177,7 @@ pub fn lock(path: &Path, waiting: impl FnOnce()) -> Result<fs::File, String> {
     Ok(file)
 }
 
-/// A line for the person who waits. Not `eprintln!`, which the test harness would hold back until the test has ended.
+/// Prints a line to the user. `eprintln!` is not used because the test harness would hold its output back until the test has ended.
 pub fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "testkit: {line}");
 }

@@ -1,5 +1,5 @@
-//! Programs that tests need from the distribution. What is missing is noticed before anything long begins, and installed where
-//! that is possible: by root, with `apt-get`. Elsewhere the line to type is printed first of all.
+//! Programs that tests need from the distribution. Missing ones are found before anything long begins, and installed where this is
+//! possible: by root, with `apt-get`. Elsewhere the command to type is printed first.
 
 use std::{
     env,
@@ -26,14 +26,14 @@ struct Needed {
     is_there: fn(&str) -> bool,
 }
 
-/// What becomes of what is missing.
+/// What is done about missing packages.
 #[derive(Debug, PartialEq, Eq)]
 enum Plan {
     /// Nothing is missing.
     Nothing,
     /// These packages are installed.
     Install(Vec<&'static str>),
-    /// Somebody has to do it, and is told how.
+    /// The user has to install them; this is the text that says how.
     Ask(String),
 }
 
@@ -79,7 +79,7 @@ pub(crate) fn nginx_stream_module() -> Result<Option<PathBuf>, String> {
     Ok(file)
 }
 
-/// Looks for everything that tests need, and installs or asks for what is missing. Once in a process is enough.
+/// Checks for everything that tests need, once in a process, and installs or asks for what is missing.
 pub fn prepare() {
     static ONCE: LazyLock<()> = LazyLock::new(|| {
         // Inside a network namespace there is no network, and the outer run has prepared everything.

@@ -42,7 +42,7 @@ const BUFFERED: usize = 4;
 
 /// What the connections of one proxy share.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct ProxyState {
     upstream: Upstream,
     rules: Mutex<Vec<Rule>>,
     calls: watch::Sender<Vec<Call>>,
@@ -69,7 +69,7 @@ struct Reset;
 type Payload = Either<Full<Bytes>, UnsyncBoxBody<Bytes, Reset>>;
 
 /// Listens on a free port, with the certificate and the key in these files.
-pub(super) async fn accept(shared: Arc<Shared>, (certificate, key): (PathBuf, PathBuf)) -> (u16, JoinHandle<()>) {
+pub(super) async fn accept(shared: Arc<ProxyState>, (certificate, key): (PathBuf, PathBuf)) -> (u16, JoinHandle<()>) {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&certificate).and_then(Iterator::collect);
     let key = PrivateKeyDer::from_pem_file(&key).expect("the API server's key can be read");
     let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -93,7 +93,7 @@ pub(super) async fn accept(shared: Arc<Shared>, (certificate, key): (PathBuf, Pa
 }
 
 /// Serves one connection, and resets it where that is its end.
-async fn connection(shared: Arc<Shared>, tls: TlsAcceptor, stream: TcpStream) {
+async fn connection(shared: Arc<ProxyState>, tls: TlsAcceptor, stream: TcpStream) {
     // The socket is closed with its last handle: this one decides how.
     let Ok(handle) = rustix::io::dup(&stream) else { return };
     let mut line = shared.line.subscribe();
@@ -111,7 +111,7 @@ async fn connection(shared: Arc<Shared>, tls: TlsAcceptor, stream: TcpStream) {
     }
 }
 
-async fn serve(shared: &Arc<Shared>, tls: TlsAcceptor, stream: TcpStream) -> Result<(), Reset> {
+async fn serve(shared: &Arc<ProxyState>, tls: TlsAcceptor, stream: TcpStream) -> Result<(), Reset> {
     shared.open().await;
     let Ok(stream) = tls.accept(stream).await else { return Ok(()) };
     // Bodies end with the connection that they go to.
@@ -121,7 +121,7 @@ async fn serve(shared: &Arc<Shared>, tls: TlsAcceptor, stream: TcpStream) -> Res
 }
 
 async fn exchange(
-    shared: &Arc<Shared>,
+    shared: &Arc<ProxyState>,
     bodies: &Mutex<JoinSet<()>>,
     request: Request<Incoming>,
 ) -> Result<Response<Payload>, Reset> {
@@ -169,7 +169,7 @@ async fn exchange(
 
 /// Passes an answer's body on, as far as it may go.
 async fn stream(
-    shared: Arc<Shared>,
+    shared: Arc<ProxyState>,
     mut from: Body,
     mut to: Sender<Bytes, Reset>,
     fault: Option<Fault>,
@@ -259,7 +259,7 @@ fn status_object(status: u16) -> serde_json::Value {
 
 // === impl Shared ===
 
-impl Shared {
+impl ProxyState {
     pub(super) fn new(upstream: Client) -> Self {
         Self {
             upstream: Upstream(upstream),

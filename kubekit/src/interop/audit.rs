@@ -31,7 +31,7 @@ use super::{Answer, Answers, Record, Version};
 use crate::fault_proxy::{Call, Verb};
 
 /// Until the answer has come, a process may have got the lock: a question that was under way for longer says too little.
-const BRACKET: Duration = Duration::from_millis(500);
+const MAX_ROUND_TRIP: Duration = Duration::from_millis(500);
 
 /// What happened to one lock.
 #[derive(Clone, Debug, Default)]
@@ -264,7 +264,7 @@ impl History {
             return if blanked && claimed { Verdict::Undermined(why) } else { Verdict::Wrong(why) };
         }
         let begun = possible[..last].iter().rposition(|version| !own(version)).map_or(0, |before| before + 1);
-        if answer.sent < possible[begun].answered && answer.made_before - answer.sent > BRACKET {
+        if answer.sent < possible[begun].answered && answer.made_before - answer.sent > MAX_ROUND_TRIP {
             return Verdict::Wrong("which may have been made before its term began".into());
         }
         if claimed { Verdict::Good } else { Verdict::Wrong(format!("and its claim had ended at {claim:?}")) }

@@ -24,17 +24,17 @@ use tokio::{
 use super::{Control, Counts, Special};
 use crate::{cli, wire};
 
-/// What is read at a time.
-const READ: usize = 64 * 1024;
+/// The most bytes that are read at once.
+const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// How long a connect to an address that drops SYNs is tried, to see that it does.
-const STALL: Duration = Duration::from_millis(200);
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
 
 thread_local! {
     /// One buffer for all connections: bodies are only counted.
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into());
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BUFFER_BYTES].into());
 }
 
-/// What one endpoint has got.
+/// What one endpoint has received.
 #[derive(Debug, Default)]
 struct Count {
     copies: AtomicU64,
@@ -125,7 +125,7 @@ impl Endpoint {
                     accepted = listener.accept() => match accepted {
                         Ok((stream, _)) => {
                             let count = count.clone();
-                            // A connection ends when its peer has gone; there is nobody to tell.
+                            // A connection ends when its peer has closed it, which is no error.
                             connections.spawn(async move { connection(stream, special, &count).await.ok() });
                         }
                         // Out of descriptors: others have to end first.
@@ -147,7 +147,7 @@ fn full(any: SocketAddr) -> anyhow::Result<(SocketAddr, (Socket, Vec<StdStream>)
     let mut filling = Vec::new();
     // Two or three fill it; a loopback connect that works does so at once.
     for _ in 0..16 {
-        match StdStream::connect_timeout(&address, STALL) {
+        match StdStream::connect_timeout(&address, CONNECT_TIMEOUT) {
             Ok(stream) => filling.push(stream),
             Err(_) => return Ok((address, (socket, filling))),
         }
@@ -212,7 +212,11 @@ fn take(mut bytes: &[u8], partial: &mut Vec<u8>, left: &mut u64, count: &Count) 
                     partial.extend_from_slice(bytes);
                 }
                 // Nobody here makes heads that long.
-                return if partial.len() > READ { Err(std::io::ErrorKind::InvalidData.into()) } else { Ok(complete) };
+                return if partial.len() > READ_BUFFER_BYTES {
+                    Err(std::io::ErrorKind::InvalidData.into())
+                } else {
+                    Ok(complete)
+                };
             };
             let head = &whole[..length];
             // Every load here knows the length of its bodies, so a proxy that makes chunks of them changes them.

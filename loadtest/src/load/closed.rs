@@ -19,12 +19,12 @@ use tokio::{
 use super::{Load, PATIENCE, Tally};
 use crate::wire::{self, Answer};
 
-/// What is written of a body at a time.
-const PIECE: usize = 64 * 1024;
-/// Room for an answer.
+/// How much of a body is written at once, in bytes.
+const PIECE_BYTES: usize = 64 * 1024;
+/// The size of the buffer for an answer, in bytes.
 const ANSWER: usize = 16 * 1024;
-/// A connection that fails so often in a row gives up.
-const FAILURES: u32 = 100;
+/// How often a connection may fail in a row before it gives up.
+const MAX_FAILURES_IN_A_ROW: u32 = 100;
 
 /// The connections and the thread that drives them.
 pub(super) struct Closed {
@@ -68,7 +68,7 @@ impl Closed {
         let job = Job {
             address,
             head: wire::request(body).into(),
-            piece: vec![b'x'; usize::try_from(body).unwrap_or(PIECE).min(PIECE)].into(),
+            piece: vec![b'x'; usize::try_from(body).unwrap_or(PIECE_BYTES).min(PIECE_BYTES)].into(),
             body,
             until: started + seconds,
             left: Arc::new(AtomicU64::new(requests.unwrap_or(u64::MAX))),
@@ -108,7 +108,7 @@ impl Job {
         let mut tally = Tally::new();
         let mut buffer = Vec::with_capacity(ANSWER);
         let mut failures = 0;
-        while Instant::now() < self.until && failures < FAILURES && self.begin() {
+        while Instant::now() < self.until && failures < MAX_FAILURES_IN_A_ROW && self.begin() {
             let started = Instant::now();
             match self.exchange(&mut stream, &mut buffer).await {
                 Ok(answer) => {
@@ -164,7 +164,7 @@ impl Job {
         stream.write_all(&self.head).await?;
         let mut left = self.body;
         while left > 0 {
-            let piece = &self.piece[..self.piece.len().min(usize::try_from(left).unwrap_or(PIECE))];
+            let piece = &self.piece[..self.piece.len().min(usize::try_from(left).unwrap_or(PIECE_BYTES))];
             stream.write_all(piece).await?;
             left -= piece.len() as u64;
         }

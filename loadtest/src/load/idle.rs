@@ -7,12 +7,12 @@ use std::{
 
 use super::{Load, Tally, open};
 
-/// So many connections are opened at once.
-const BURST: usize = 64;
-/// Between two bursts.
-const PAUSE: Duration = Duration::from_millis(10);
+/// How many connections are opened at once.
+const CONNECTIONS_PER_BURST: usize = 64;
+/// The pause between two bursts.
+const PAUSE_BETWEEN_BURSTS: Duration = Duration::from_millis(10);
 
-/// What is kept open.
+/// The open connections.
 #[derive(Debug, Default)]
 pub(super) struct Idle {
     kept: Vec<TcpStream>,
@@ -27,8 +27,8 @@ impl Idle {
         let mut buffer = vec![0; 16 * 1024];
         for number in 0..connections {
             // Faster than a proxy accepts, its queue would overflow, and a lost SYN is sent again only after a second.
-            if number % BURST == 0 {
-                std::thread::sleep(PAUSE);
+            if number % CONNECTIONS_PER_BURST == 0 {
+                std::thread::sleep(PAUSE_BETWEEN_BURSTS);
             }
             let opening = Instant::now();
             let mut stream = None;

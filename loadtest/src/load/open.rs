@@ -14,7 +14,7 @@ use std::{
 use super::{Load, PATIENCE, Tally};
 use crate::wire::{self, Answer};
 
-/// Room for an answer.
+/// The size of the buffer for an answer, in bytes.
 const ANSWER: usize = 16 * 1024;
 
 /// One phase.

@@ -13,11 +13,11 @@ use tokio::task::JoinSet;
 use crate::{client::RawClient, eventually, eventually::scaled, origin::Origin};
 
 /// How soon a consumer must follow a change.
-const FOLLOW: Duration = Duration::from_secs(2);
+const FOLLOW_TIMEOUT: Duration = Duration::from_secs(2);
 /// How many connections send requests.
 const CLIENTS: usize = 4;
 /// How many answers in a row must not come from whoever is gone, each of them from a random one of the others.
-const STREAK: usize = 200;
+const ANSWERS_IN_A_ROW: usize = 200;
 
 /// Requests that go on until this is dropped.
 pub struct Traffic {
@@ -55,7 +55,11 @@ impl Traffic {
             names.iter().filter(since).map(|name| (*name).to_owned()).collect::<Vec<_>>()
         };
         eventually!("everybody to answer", missing(), |missing: &Vec<String>| missing.is_empty());
-        assert!(changed.elapsed() <= scaled(FOLLOW), "it took {:?} to reach all of {names:?}", changed.elapsed());
+        assert!(
+            changed.elapsed() <= scaled(FOLLOW_TIMEOUT),
+            "it took {:?} to reach all of {names:?}",
+            changed.elapsed()
+        );
         self.check();
     }
 
@@ -70,9 +74,9 @@ impl Traffic {
             let (at, number) = last.max_by_key(|(at, _)| *at).copied().expect("they have answered before");
             (seen.answers - number, at)
         };
-        let (_, at) = eventually!("others to answer alone", lately(), |(since, _)| *since >= STREAK);
+        let (_, at) = eventually!("others to answer alone", lately(), |(since, _)| *since >= ANSWERS_IN_A_ROW);
         let took = at.saturating_duration_since(changed);
-        assert!(took <= scaled(FOLLOW), "it took {took:?} until none of {names:?} answered");
+        assert!(took <= scaled(FOLLOW_TIMEOUT), "it took {took:?} until none of {names:?} answered");
         self.check();
     }
 

@@ -8,7 +8,7 @@ use socket2::{Domain, Socket, Type};
 
 /// How long a loopback connect is given before it counts as stalled. The kernel completes the
 /// handshake on loopback within the call itself, so time plays no part in a healthy one.
-const STALL: Duration = Duration::from_millis(200);
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// An address that refuses connections (RST to a SYN) as long as this value lives: a socket is bound
 /// to it but does not listen, so that no other process can take the port.
@@ -94,7 +94,7 @@ impl BlackHole {
         listening.unwrap_or_else(|e| panic!("cannot listen at {address}: {e}"));
         let mut filling = Vec::new();
         for _ in 0..16 {
-            match TcpStream::connect_timeout(&address, STALL) {
+            match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
                 Ok(stream) => filling.push(stream),
                 Err(_) => {
                     return Self { listener: socket, _filling: filling, address };
