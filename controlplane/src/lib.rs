@@ -7,9 +7,11 @@
 //! ```
 //!
 //! In reading order: [`client`] connects, [`watch`] is the only watcher, [`index`] merges what it sees into one view per
-//! Service (pure), [`kube_cluster`] opens each watch once for all who use it, [`build`] turns views into clusters (pure) and bundles bursts, [`source`] keeps named clusters of the
-//! snapshot up to date from all that. [`catalog`] is the same for those who want Services as a whole: their labels, all
-//! ports, and how what is gone came to be gone. [`service_account_keys`] fetches what verifies callers. This is the only crate that sees kube.
+//! Service (pure), [`kube_cluster`] opens each watch once for all who use it, [`build`] turns views into clusters (pure) and
+//! bundles bursts, [`source`] keeps named clusters of the snapshot up to date from all that. [`catalog`] is the same for those
+//! who want Services as a whole: their labels, all ports, and how what is gone came to be gone. [`guard`] limits how much of
+//! it may be believed lost at once. [`service_account_keys`] fetches what verifies callers. This is the only crate that sees
+//! kube.
 
 pub mod build;
 pub mod catalog;
