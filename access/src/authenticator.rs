@@ -67,7 +67,7 @@ impl Authenticator {
 impl Proof {
     /// Who has proven to be it.
     #[must_use]
-    pub fn identity(&self) -> Option<&Identity> {
+    pub fn into_identity(self) -> Option<Identity> {
         match self {
             Self::Known(identity) => Some(identity),
             Self::None | Self::Unknown => None,

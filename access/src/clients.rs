@@ -10,6 +10,7 @@ use std::{
 };
 
 use dashmap::{DashMap, Entry};
+use serde::Serialize;
 
 /// The clients that are connected.
 #[derive(Debug, Default)]
@@ -24,6 +25,17 @@ struct Client {
     requests: Arc<AtomicUsize>,
 }
 
+/// What a client address has at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// The address.
+    pub address: IpAddr,
+    /// Its connections.
+    pub connections: usize,
+    /// Its requests that are being answered.
+    pub requests: usize,
+}
+
 /// A connection of a client; ends with it.
 #[derive(Debug)]
 pub struct Connected {
@@ -31,6 +43,10 @@ pub struct Connected {
     address: IpAddr,
     requests: Arc<AtomicUsize>,
 }
+
+/// Counts the requests of a client.
+#[derive(Clone, Debug)]
+pub struct Requests(Arc<AtomicUsize>);
 
 /// A request of a client; ends with it.
 #[derive(Debug)]
@@ -73,6 +89,20 @@ impl Clients {
         self.by_address.get(&address.to_canonical()).map_or(0, |client| client.requests.load(Ordering::Relaxed))
     }
 
+    /// What each client address has, those first that have most connections; no more than so many.
+    #[must_use]
+    pub fn busiest(&self, most: usize) -> Vec<Counts> {
+        let counts = |client: dashmap::mapref::multiple::RefMulti<'_, IpAddr, Client>| Counts {
+            address: *client.key(),
+            connections: client.connections,
+            requests: client.requests.load(Ordering::Relaxed),
+        };
+        let mut all: Vec<Counts> = self.by_address.iter().map(counts).collect();
+        all.sort_by_key(|counts| (std::cmp::Reverse((counts.connections, counts.requests)), counts.address));
+        all.truncate(most);
+        all
+    }
+
     /// Addresses with at least one connection.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -89,11 +119,19 @@ impl Clients {
 // === impl Connected ===
 
 impl Connected {
-    /// Counts a request on this connection, until what is returned is dropped.
+    /// What counts requests on this connection.
     #[must_use]
-    pub fn request(&self) -> Requesting {
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        Requesting(self.requests.clone())
+    pub fn requests(&self) -> Requests {
+        Requests(self.requests.clone())
+    }
+}
+
+impl Requests {
+    /// Counts a request, until what is returned is dropped.
+    #[must_use]
+    pub fn begin(&self) -> Requesting {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Requesting(self.0.clone())
     }
 }
 
@@ -139,9 +177,12 @@ mod tests {
     fn requests_are_counted_over_all_connections_of_an_address() {
         let clients = Arc::<Clients>::default();
         let (one, two) = (clients.connect(ADDRESS, None).unwrap(), clients.connect(ADDRESS, None).unwrap());
-        let (first, second) = (one.request(), two.request());
+        let (first, second) = (one.requests().begin(), two.requests().begin());
         assert_eq!(clients.requests_of(ADDRESS), 2);
-        drop(first);
+        let other = clients.connect([192, 0, 2, 2].into(), None).unwrap();
+        let busiest = Counts { address: ADDRESS, connections: 2, requests: 2 };
+        assert_eq!((clients.busiest(1), clients.busiest(9).len()), (vec![busiest], 2));
+        drop((first, other));
         assert_eq!(clients.requests_of(ADDRESS), 1);
         drop((one, two));
         assert_eq!((clients.requests_of(ADDRESS), clients.len()), (0, 0));

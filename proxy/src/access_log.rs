@@ -14,6 +14,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use access::identity::Identity;
 use serde::Serialize;
 
 use tokio::time::Instant;
@@ -41,6 +42,9 @@ pub struct Entry<'a> {
     pub id: &'a str,
     /// The client's address.
     pub client: String,
+    /// Who it has proven to be: `token:ci`, `sa:shop/cms`, `san:cms.example`; none where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<&'a str>,
     /// Its method.
     pub method: &'a str,
     /// The host it asked for.
@@ -77,6 +81,8 @@ pub struct LogRecord {
     pub id: String,
     /// The client's address.
     pub client: SocketAddr,
+    /// Who it has proven to be.
+    pub identity: Option<Identity>,
     /// Its method, as it can be logged.
     pub method: String,
     /// The host it asked for, as it can be logged.
@@ -103,6 +109,7 @@ impl LogRecord {
             time: timestamp(self.time),
             id: &self.id,
             client: self.client.to_string(),
+            identity: self.identity.as_ref().map(Identity::as_str),
             method: &self.method,
             host: &self.host,
             target: &self.target,
@@ -206,6 +213,9 @@ fn text(entry: &Entry<'_>) -> String {
         entry.host,
         entry.id
     );
+    if let Some(identity) = entry.identity {
+        line.push_str(&format!(" identity={identity}"));
+    }
     if let Some(reason) = entry.reason {
         line.push_str(&format!(" reason=\"{}\"", quotable(reason)));
     }

@@ -14,8 +14,9 @@ mod require;
 mod success;
 mod via;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use access::rate::Rate;
 use ipnet::IpNet;
 use serde::Serialize;
 use snapshot::ClusterName;
@@ -26,8 +27,8 @@ pub use changes::{Changes, HeaderChanges, HostValue, InvalidChange, NewPath, Pre
 pub use field::FieldPattern;
 pub use fields::{Direction, FieldEdits, FieldLine, FieldName, InvalidField};
 pub use host::HostPattern;
-pub use matching::{InvalidMatch, Match};
-pub(crate) use matching::{first_to_take, is_token};
+pub(crate) use matching::is_token;
+pub use matching::{Allow, InvalidAllow, InvalidMatch, Match};
 pub use path::{PathPattern, Verdict, split_target};
 pub use require::{InvalidRequire, Require};
 pub use success::{InvalidSuccess, StatusSet, Success};
@@ -53,8 +54,10 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Tried in this order; the first match takes the request.
     pub routes: Vec<Route>,
-    /// What may be requested at all; empty: everything. The rest is 403.
-    pub allow: Vec<Match>,
+    /// What may be requested at all, and by whom; empty: everything by anyone. The rest is 401 or 403.
+    pub allow: Vec<Allow>,
+    /// How callers are known, and how often they may ask.
+    pub auth: Auth,
     /// Whether targets may hold some characters as they are that RFC 3986 wants percent-encoded.
     pub lenient_target: bool,
     /// What this deployment is called in `Via`.
@@ -70,6 +73,17 @@ pub struct Listener {
     pub head: HeadLimits,
     /// How long a client may take.
     pub timeouts: ClientTimeouts,
+}
+
+/// How the callers of a listener are known, and how often they may ask.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Auth {
+    /// The file of the tokens that prove who a caller is.
+    pub tokens: Option<PathBuf>,
+    /// The audience of the tokens by which Kubernetes service accounts prove who they are.
+    pub service_accounts: Option<Box<str>>,
+    /// How many requests an identity, or else a client address, may send in a time; more are 429.
+    pub rate_limit: Option<Rate>,
 }
 
 /// One way for requests: what matches goes to all endpoints of a cluster, and a policy makes one answer of theirs.
@@ -161,6 +175,8 @@ pub enum UpstreamProtocol {
 pub struct Limits {
     /// Client connections at a time. For one more the one that has been longest without a request makes room, or it gets 503.
     pub connections: usize,
+    /// Client connections at a time of one address; one more gets 429. None: as many as there may be.
+    pub connections_per_client: Option<usize>,
     /// Requests at a time; one more gets 503.
     pub inflight: usize,
     /// Legs at a time to one endpoint, stragglers included; one more is `rejected`.
@@ -258,6 +274,7 @@ impl Config {
                 problem(format!("{at}.address"), format!("{} is listened on twice", listener.address));
             }
             listener.head.check(&at, &mut problem);
+            listener.check_identities(&at, &mut problem);
             if listener.routes.is_empty() {
                 problem(format!("{at}.routes"), "has no route, every request would be 404".into());
             }
@@ -343,6 +360,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 10_000,
+            connections_per_client: None,
             inflight: 10_000,
             inflight_per_endpoint: 1_024,
             buffered: 512 * 1024 * 1024,
@@ -401,6 +419,25 @@ impl Default for Policy {
 }
 
 impl Listener {
+    /// Finds rules that name identities which nobody could prove here.
+    fn check_identities(&self, at: &str, problem: &mut impl FnMut(String, String)) {
+        for (a, allow) in self.allow.iter().enumerate() {
+            for pattern in allow.by.patterns() {
+                let missing = match pattern.to_string() {
+                    name if name.starts_with("token:") && self.auth.tokens.is_none() => "auth.tokens, a file of tokens",
+                    name if name.starts_with("sa:") && self.auth.service_accounts.is_none() => {
+                        "auth.service_accounts, an audience"
+                    }
+                    _ => continue,
+                };
+                problem(
+                    format!("{at}.allow[{a}]"),
+                    format!("{pattern} can be proven by nobody: there is no {missing}"),
+                );
+            }
+        }
+    }
+
     /// Whether answers to requests that have no route carry `X-Broadcast-*`: as some of its routes do.
     #[must_use]
     pub fn reports(&self) -> bool {
@@ -414,6 +451,7 @@ impl Listener {
             address,
             routes,
             allow: Vec::new(),
+            auth: Auth::default(),
             lenient_target: false,
             via_name: ViaName::default(),
             keepalive: true,

@@ -6,6 +6,7 @@ mod http2;
 
 use std::{sync::Arc, time::Duration};
 
+use access::clients::Requests;
 use tokio::{sync::watch, time::Instant};
 
 pub(crate) use self::http2::Place;
@@ -24,7 +25,7 @@ use crate::{
     proxy_error::ProxyError,
     request::{self, Carrier, Next, RequestContext},
     seats::Seat,
-    shared::{Shared, Worker},
+    shared::{Connected, Shared, Welcome, Worker},
 };
 
 /// How long a client may still send after an answer that came before the end of its body, so that it gets to read it.
@@ -46,6 +47,8 @@ pub(crate) struct Connection {
     alarm: Alarm,
     draining: Draining,
     seat: Arc<Seat>,
+    /// Counts the client's requests.
+    requests: Option<Requests>,
     /// Whether this task is woken when it has to make room.
     is_registered: bool,
     /// Memory for the fields of the next head.
@@ -64,7 +67,7 @@ impl Connection {
         listener: usize,
         client: Downstream,
         shutdown: watch::Receiver<Duration>,
-        seat: Arc<Seat>,
+        connected: &Connected,
     ) -> Option<Self> {
         let tables = shared.tables_made();
         let config = shared.table.load().listeners.get(listener)?.config.clone();
@@ -78,7 +81,8 @@ impl Connection {
             client_ip,
             alarm,
             draining,
-            seat,
+            seat: connected.seat.clone(),
+            requests: connected.requests(),
             is_registered: false,
             fields,
             began: clock::now(),
@@ -114,9 +118,15 @@ impl Connection {
     }
 
     /// Answers a client for whom there is no room.
-    pub(crate) async fn refuse(mut self, shared: &Shared) {
-        let detail = "the proxy has as many connections as it takes: try again later, or raise max-connections";
-        let problem = Problem::new(503, ProxyError::ConnectionLimitReached, detail);
+    pub(crate) async fn refuse(mut self, shared: &Shared, welcome: Welcome) {
+        let problem = if welcome == Welcome::ClientFull {
+            let detail =
+                "this address has as many connections as it may: close some, or raise max-connections-per-client";
+            Problem::new(429, ProxyError::ConnectionLimitReached, detail).with_field("Retry-After", "1")
+        } else {
+            let detail = "the proxy has as many connections as it takes: try again later, or raise max-connections";
+            Problem::new(503, ProxyError::ConnectionLimitReached, detail)
+        };
         self.answer_without_request(shared, RequestResult::Rejected, problem, &[], LINGER).await;
         self.linger().await;
     }
@@ -156,6 +166,7 @@ impl Connection {
     /// Serves one request, whose head has come in.
     async fn request(&mut self, worker: &Worker, head: RequestHead) -> Next {
         let started = clock::now();
+        let _requesting = self.requests.as_ref().map(Requests::begin);
         // The one load of this request: everything it needs to know comes from here.
         let listener = worker.shared.table.load().listeners.get(self.listener).cloned();
         let Some(listener) = listener else { return Next::Close };

@@ -29,6 +29,8 @@ pub struct Forwarding<'a> {
     pub via: &'a str,
     /// The request's id, where the client sent none that is taken over.
     pub id: Option<&'a str>,
+    /// Whether `Authorization` was meant for this process, and is nobody else's business.
+    pub is_authenticated: bool,
     /// Whether the client asked for the report, which the endpoints need not know.
     pub report: bool,
     /// The value of `Host` where the client sent none.
@@ -125,6 +127,7 @@ pub fn put_leg_head(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forwardi
             | Class::ForwardedFor => {}
             Class::ForwardedProto | Class::ForwardedHost | Class::Forwarded if !forwarding.trusted => {}
             Class::RequestId if forwarding.id.is_some() => {}
+            Class::Authorization if forwarding.is_authenticated => {}
             _ if edits.is_some_and(|edits| edits.drops(kept.parts(field).0)) => {}
             Class::Other
                 if forwarding.grpc_timeout.is_some()

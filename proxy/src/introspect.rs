@@ -1,5 +1,6 @@
-//! What `/-/endpoints` shows: the table as it is, with how the last legs to every endpoint ended.
+//! What `/-/endpoints` shows: the table as it is, with how the last legs to every endpoint ended; and `/-/clients`: who is connected.
 
+use access::clients::Clients;
 use serde_json::{Value, json};
 
 use crate::table::{RouteEntry, Table};
@@ -14,6 +15,14 @@ pub fn endpoints(table: &Table) -> Value {
         },
         "routes": table.routes().map(|entry| route(entry)).collect::<Vec<_>>(),
     })
+}
+
+/// The client addresses with most connections.
+#[must_use]
+pub fn clients(clients: &Clients) -> Value {
+    /// As many as somebody reads.
+    const MOST: usize = 100;
+    json!({"addresses": clients.len(), "clients": clients.busiest(MOST)})
 }
 
 fn route(route: &RouteEntry) -> Value {

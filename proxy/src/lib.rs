@@ -26,6 +26,7 @@
 
 mod access_log;
 mod buffers;
+mod callers;
 mod clock;
 pub mod config;
 mod connection;

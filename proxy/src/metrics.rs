@@ -40,6 +40,8 @@ pub mod names {
     pub const INFLIGHT: &str = "fanfare_requests_in_flight";
     /// Client connections.
     pub const CONNECTIONS: &str = "fanfare_client_connections";
+    /// Client addresses with at least one connection.
+    pub const CLIENT_ADDRESSES: &str = "fanfare_client_addresses";
     /// Requests whose answer is out and of which legs still run.
     pub const STRAGGLING: &str = "fanfare_straggling_requests";
     /// Bytes of bodies in memory.
@@ -158,7 +160,7 @@ impl Default for RefusedRequests {
 
 impl RefusedRequests {
     /// Shown from the start, so that a first increase is seen as one.
-    const EXPECTED: [u16; 11] = [400, 403, 404, 405, 408, 414, 417, 431, 501, 503, 505];
+    const EXPECTED: [u16; 13] = [400, 401, 403, 404, 405, 408, 414, 417, 429, 431, 501, 503, 505];
 
     /// Counts one.
     pub fn count(&self, status: u16) {

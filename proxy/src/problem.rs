@@ -20,6 +20,8 @@ pub struct Problem {
     pub kind: ProxyError,
     /// What is wrong and, where there is something, what to do about it.
     pub detail: Cow<'static, str>,
+    /// A field that goes with it, where one does: its name and value.
+    pub field: Option<(&'static str, Cow<'static, str>)>,
 }
 
 #[derive(Serialize)]
@@ -36,7 +38,13 @@ struct Body<'a> {
 impl Problem {
     /// A problem with that status.
     pub fn new(status: u16, kind: ProxyError, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, kind, detail: detail.into() }
+        Self { status, kind, detail: detail.into(), field: None }
+    }
+
+    /// The same with a field of the answer.
+    #[must_use]
+    pub fn with_field(self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+        Self { field: Some((name, value.into())), ..self }
     }
 
     /// The client's request was refused for this.
@@ -73,6 +81,9 @@ impl Problem {
                 "Proxy-Status",
                 &["fanfare; error=", self.kind.as_str(), "; details=\"", &detail, "\""],
             );
+        }
+        if let Some((name, value)) = &self.field {
+            headers::put_text(out, name, &[value]);
         }
         if self.status == 405 {
             headers::put_text(out, "Allow", &["GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"]);

@@ -9,6 +9,7 @@ pub(crate) mod id;
 
 use std::{net::SocketAddr, sync::Arc};
 
+use access::identity::Identity;
 use tokio::time::Instant;
 
 use self::admit::Refusal;
@@ -70,7 +71,7 @@ impl RequestContext<'_> {
 
     /// Answers a request for which no leg was started.
     async fn refuse(&self, refusal: Refusal, carrier: &mut Carrier<'_>, alarm: &mut Alarm, next: Next) -> Next {
-        let Refusal { route, result, problem } = refusal;
+        let Refusal { route, identity, result, problem } = refusal;
         let made_up = MadeUp::from(problem);
         let problem = &made_up.problem;
         let took = clock::now().saturating_duration_since(self.started);
@@ -96,7 +97,7 @@ impl RequestContext<'_> {
         let log = &self.worker.shared.log;
         if log.is_on() {
             let (status, reason) = (problem.status, Some(problem.detail.clone()));
-            let record = answer::record(self, Answered { result, status, sent, took, reason });
+            let record = answer::record(self, identity, Answered { result, status, sent, took, reason });
             record.write(log, route.as_ref().map_or("-", |route| &route.config.name), result, None);
         }
         next
@@ -125,4 +126,8 @@ struct Admitted<'a> {
     route: &'a Arc<RouteEntry>,
     /// The target that the endpoints get, where that is not the client's.
     target: Option<Vec<u8>>,
+    /// Who sent it, where that is known.
+    identity: Option<Identity>,
+    /// Whether its `Authorization` has proven that.
+    is_authenticated: bool,
 }

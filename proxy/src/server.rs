@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use access::sources::Sources;
 use runtime::{
     accept::{After, Errors, PAUSE},
     drain::Drain,
@@ -27,7 +28,7 @@ use crate::{
     connection::Connection,
     downstream::Downstream,
     exchange::spare,
-    shared::{Shared, Worker},
+    shared::{Shared, Welcome, Worker},
     table::RouteEntry,
 };
 
@@ -132,6 +133,14 @@ impl Server {
     /// # Errors
     /// [`BindError`] where the configuration contradicts itself or an address cannot be had.
     pub fn bind(config: Config, reader: Reader) -> Result<Self, BindError> {
+        Self::bind_with(config, reader, Arc::default())
+    }
+
+    /// The same, for listeners that authenticate callers with what is there. Token files must be followed already.
+    ///
+    /// # Errors
+    /// Like [`bind`](Self::bind).
+    pub fn bind_with(config: Config, reader: Reader, access: Arc<Sources>) -> Result<Self, BindError> {
         let problems = config.check();
         if !problems.is_empty() {
             return Err(BindError::Config(problems));
@@ -153,7 +162,7 @@ impl Server {
         let workers = (0..config.threads).map(worker).collect::<Result<_, _>>()?;
         let tables = Thread::new("tables".into()).map_err(BindError::Thread)?;
         let drain = Drain::new();
-        let shared = Arc::new(Shared::new(config, reader, bound, &drain));
+        let shared = Arc::new(Shared::new(config, reader, access, bound, &drain));
         Ok(Self { shared, drain, listeners, workers, tables })
     }
 
@@ -340,14 +349,14 @@ impl App {
     }
 
     async fn serve(&self, client: Downstream, shutdown: watch::Receiver<Duration>) {
-        let (connected, welcome) = self.worker.shared.connect();
-        let seat = connected.seat.clone();
-        let connection = Connection::new(&self.worker.shared, self.listener, client, shutdown, seat);
+        let (connected, welcome) = self.worker.shared.connect(client.peer.ip());
+        let connection = Connection::new(&self.worker.shared, self.listener, client, shutdown, &connected);
         let Some(connection) = connection else { return };
-        if welcome {
-            clock::per_wake_up(connection.serve(&self.worker)).await;
-        } else {
-            clock::per_wake_up(connection.refuse(&self.worker.shared)).await;
+        match welcome {
+            Welcome::Room => clock::per_wake_up(connection.serve(&self.worker)).await,
+            Welcome::Full | Welcome::ClientFull => {
+                clock::per_wake_up(connection.refuse(&self.worker.shared, welcome)).await;
+            }
         }
     }
 }
@@ -440,6 +449,12 @@ impl Handle {
     #[must_use]
     pub fn endpoints(&self) -> serde_json::Value {
         crate::introspect::endpoints(&self.shared.table.load())
+    }
+
+    /// The clients with most connections as JSON, for `/-/clients`.
+    #[must_use]
+    pub fn clients(&self) -> serde_json::Value {
+        crate::introspect::clients(&self.shared.clients)
     }
 
     /// The numbers of the data plane in the Prometheus text format.

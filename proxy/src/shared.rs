@@ -1,13 +1,17 @@
 //! What all connections of a server share, and what those of one worker do.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
+use access::{
+    clients::{self, Clients},
+    sources::Sources,
+};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use runtime::drain::{Drain, DrainWatch};
@@ -38,6 +42,8 @@ pub struct Shared {
     /// Held while a new table is made, never by requests.
     building: Mutex<()>,
     reader: Reader,
+    /// What listeners authenticate callers with.
+    access: Arc<Sources>,
     /// The addresses the listeners really have, in the order of the configuration.
     pub bound: Vec<SocketAddr>,
     /// Bounds of the process.
@@ -52,6 +58,8 @@ pub struct Shared {
     pub connections: AtomicUsize,
     /// How many there may be.
     connections_cap: usize,
+    /// How many of them each client address has.
+    pub clients: Arc<Clients>,
     /// Which of them makes room for another.
     seats: Seats,
     /// Requests in flight.
@@ -80,20 +88,35 @@ pub struct InflightGuard<'a>(&'a AtomicUsize);
 pub struct Connected {
     shared: Arc<Shared>,
     pub(crate) seat: Arc<Seat>,
+    /// None where its address has as many as it may.
+    of_client: Option<clients::Connected>,
+}
+
+/// Whether there is room for a client connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Welcome {
+    /// There is.
+    Room,
+    /// There are as many as may be.
+    Full,
+    /// Its client address has as many as it may.
+    ClientFull,
 }
 
 impl Shared {
     /// State for these listeners, with a table made from the snapshot in force.
     #[must_use]
-    pub fn new(config: Config, reader: Reader, bound: Vec<SocketAddr>, drain: &Drain) -> Self {
+    pub fn new(config: Config, reader: Reader, access: Arc<Sources>, bound: Vec<SocketAddr>, drain: &Drain) -> Self {
         let config = Arc::new(config);
-        let table = Table::build(None, &config, &reader.load(), &bound);
+        let table = Table::build(None, &config, &reader.load(), &bound, &access);
         Self {
             tables: watch::Sender::new(table.version),
             table: ArcSwap::from_pointee(table),
             made: AtomicU64::new(0),
             building: Mutex::new(()),
             reader,
+            access,
+            clients: Arc::default(),
             bound,
             limits: config.limits.clone(),
             budget: Budget::new(config.limits.buffered),
@@ -113,7 +136,7 @@ impl Shared {
         let _building = self.building.lock();
         let current = self.table.load_full();
         let config = config.unwrap_or_else(|| current.config.clone());
-        let next = Arc::new(Table::build(Some(&current), &config, &self.reader.load(), &self.bound));
+        let next = Arc::new(Table::build(Some(&current), &config, &self.reader.load(), &self.bound, &self.access));
         self.table.store(next.clone());
         self.made.fetch_add(1, Ordering::Release);
         self.tables.send_replace(next.version);
@@ -140,13 +163,19 @@ impl Shared {
         (before < self.limits.inflight).then_some(admitted)
     }
 
-    /// Counts a client connection; whether there is room for it. Where there is none, the one that has been longest without a
-    /// whole request makes it.
+    /// Counts a client connection from this address; whether there is room for it. Where there is none, the one that has been
+    /// longest without a whole request makes it.
     #[must_use]
-    pub fn connect(self: &Arc<Self>) -> (Connected, bool) {
+    pub fn connect(self: &Arc<Self>, client: IpAddr) -> (Connected, Welcome) {
         let before = self.connections.fetch_add(1, Ordering::Relaxed);
-        let welcome = before < self.connections_cap || self.seats.make_room();
-        (Connected { shared: self.clone(), seat: self.seats.enter() }, welcome)
+        let of_client = self.clients.connect(client, self.limits.connections_per_client);
+        let welcome = match &of_client {
+            // Nobody else makes room for a client that has more than its share.
+            None => Welcome::ClientFull,
+            Some(_) if before < self.connections_cap || self.seats.make_room() => Welcome::Room,
+            Some(_) => Welcome::Full,
+        };
+        (Connected { shared: self.clone(), seat: self.seats.enter(), of_client }, welcome)
     }
 
     /// The answer is out: runs what is left of the legs, then does what comes last. Until then the request occupies its place.
@@ -206,6 +235,13 @@ fn connections_cap(configured: usize) -> usize {
 impl Drop for InflightGuard<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Connected {
+    /// What counts its requests; none where its address has as many connections as it may.
+    pub(crate) fn requests(&self) -> Option<clients::Requests> {
+        self.of_client.as_ref().map(clients::Connected::requests)
     }
 }
 

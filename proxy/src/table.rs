@@ -9,10 +9,16 @@ use std::{
     time::SystemTime,
 };
 
+use access::{
+    decision::{Decision, Fit, decide},
+    identity::Caller,
+    sources::Sources,
+};
 use snapshot::{Cluster, Place, Snapshot, Version};
 
 use crate::{
-    config::{Config, Listener, Members, PathPattern, Route, Verdict, first_to_take},
+    callers::Callers,
+    config::{Config, Listener, Members, PathPattern, Route, Verdict},
     http::request::RequestHead,
     metrics::RouteMetrics,
     target::{Target, WireProtocol},
@@ -38,6 +44,17 @@ pub struct ListenerEntry {
     pub config: Arc<Listener>,
     /// Its routes, in the order in which they are tried.
     pub routes: Vec<Arc<RouteEntry>>,
+    /// What it knows of its callers.
+    pub callers: Callers,
+}
+
+/// A route that a request may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Permitted<'a> {
+    /// The route.
+    pub route: &'a Arc<RouteEntry>,
+    /// Whether its caller may decide how it is sent.
+    pub control: bool,
 }
 
 /// A route and the endpoints it leads to.
@@ -73,8 +90,10 @@ pub struct Member {
 /// Why a request has no route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoRoute {
-    /// The listener's allow-list does not have it: 403.
+    /// The listener's allow-list does not have it, or not for this caller: 403.
     NotAllowed,
+    /// The listener's allow-list has it for callers who prove who they are, and this one has not: 401.
+    Unauthorized,
     /// No route matches: 404.
     NoMatch,
     /// What has this pattern would take it, but an endpoint may read its path as one outside: 400.
@@ -82,36 +101,57 @@ pub enum NoRoute {
 }
 
 impl ListenerEntry {
-    /// The route that takes the request.
+    /// The route that takes the request of this caller.
     ///
     /// # Errors
     /// [`NoRoute`] where none does, or none may.
-    pub fn route(&self, head: &RequestHead) -> Result<&Arc<RouteEntry>, NoRoute> {
-        let allow = &self.config.allow;
-        if !allow.is_empty() {
-            match first_to_take(allow.iter().map(|matches| matches.judge(head))) {
-                Verdict::Takes => {}
-                Verdict::Leaves(pattern) => return Err(NoRoute::Leaves(pattern.clone())),
-                Verdict::No => return Err(NoRoute::NotAllowed),
-            }
-        }
+    pub fn route(&self, head: &RequestHead, caller: &Caller<'_>) -> Result<Permitted<'_>, NoRoute> {
+        let control = self.allows(head, caller)?;
         for route in &self.routes {
             match route.config.matches.judge(head) {
-                Verdict::Takes => return Ok(route),
+                Verdict::Takes => return Ok(Permitted { route, control }),
                 Verdict::Leaves(pattern) => return Err(NoRoute::Leaves(pattern.clone())),
                 Verdict::No => {}
             }
         }
         Err(NoRoute::NoMatch)
     }
+
+    /// Whether the request may be sent at all, and its caller may decide how.
+    fn allows(&self, head: &RequestHead, caller: &Caller<'_>) -> Result<bool, NoRoute> {
+        let allow = &self.config.allow;
+        if allow.is_empty() {
+            return Ok(false);
+        }
+        let rules = allow.iter().map(|allow| {
+            let fit = match allow.matches.judge(head) {
+                Verdict::Takes => Fit::Takes,
+                Verdict::Leaves(pattern) => Fit::Leaves(pattern),
+                Verdict::No => Fit::No,
+            };
+            (fit, &allow.by)
+        });
+        match decide(rules, caller) {
+            Decision::Allowed { control } => Ok(control),
+            Decision::Leaves(pattern) => Err(NoRoute::Leaves(pattern.clone())),
+            Decision::Unauthorized => Err(NoRoute::Unauthorized),
+            Decision::Forbidden => Err(NoRoute::NotAllowed),
+        }
+    }
 }
 
 impl Table {
     /// Makes a table. What is the same as in the previous one is taken over from there: targets with their idle
-    /// connections, the numbers of routes. `bound` are the addresses the listeners really have.
+    /// connections, the numbers of routes, the counts of callers. `bound` are the addresses the listeners really have.
     #[must_use]
     #[expect(clippy::mutable_key_type, reason = "what changes in a place plays no part in its hash and its equality")]
-    pub fn build(previous: Option<&Self>, config: &Arc<Config>, snapshot: &Snapshot, bound: &[SocketAddr]) -> Self {
+    pub fn build(
+        previous: Option<&Self>,
+        config: &Arc<Config>,
+        snapshot: &Snapshot,
+        bound: &[SocketAddr],
+        access: &Arc<Sources>,
+    ) -> Self {
         let mut targets: HashMap<(Place, WireProtocol), Arc<Target>> = HashMap::new();
         let mut metrics: HashMap<&str, Arc<RouteMetrics>> = HashMap::new();
         for route in previous.into_iter().flat_map(Self::routes) {
@@ -161,7 +201,9 @@ impl Table {
         };
         let listeners = config.listeners.iter().enumerate().map(|(index, listener)| {
             let via = listener.via_name.at(bound.get(index).copied().unwrap_or(listener.address));
+            let before = previous.and_then(|previous| previous.listeners.get(index));
             Arc::new(ListenerEntry {
+                callers: Callers::of(listener, before.map(|before| &before.callers), access),
                 routes: listener.routes.iter().map(|route| build_route(route, &via)).collect(),
                 config: Arc::new(listener.clone()),
             })
@@ -242,7 +284,7 @@ mod tests {
     use snapshot::{Change, ClusterName, Conditions, Endpoint, Recheck, channel};
 
     use super::*;
-    use crate::config::{AccessLog, Changes, Limits, Match, Policy};
+    use crate::config::{AccessLog, Changes, Limits, Policy};
 
     fn config(members: Members) -> Arc<Config> {
         let route = |name: &str, matches: &str| Route {
@@ -254,7 +296,7 @@ mod tests {
         };
         let mut listener =
             Listener::new("127.0.0.1:0".parse().unwrap(), vec![route("purge", "PURGE /cache/*"), route("rest", "/*")]);
-        listener.allow = vec!["PURGE,GET /*".parse::<Match>().unwrap()];
+        listener.allow = vec!["PURGE,GET /*".parse().unwrap()];
         Arc::new(Config {
             listeners: vec![listener],
             threads: 1,
@@ -273,6 +315,10 @@ mod tests {
         reader.load().clone()
     }
 
+    fn build(previous: Option<&Table>, config: &Arc<Config>, snapshot: &Snapshot, bound: &[SocketAddr]) -> Table {
+        Table::build(previous, config, snapshot, bound, &Arc::default())
+    }
+
     fn request(line: &str) -> RequestHead {
         let bytes = format!("{line} HTTP/1.1\r\nHost: x\r\n\r\n");
         RequestHead::parse(Bytes::from(bytes), 999, crate::http::Fields::default()).unwrap()
@@ -280,8 +326,11 @@ mod tests {
 
     #[test]
     fn the_first_route_that_matches_takes_the_request() {
-        let table = Table::build(None, &config(Members::Ready), &publish(Vec::<Endpoint>::new()), &[]);
-        let route = |line| table.listeners[0].route(&request(line)).map(|route| route.config.name.to_string());
+        let table = build(None, &config(Members::Ready), &publish(Vec::<Endpoint>::new()), &[]);
+        let caller = Caller { identity: None, certificate: &[], address: [192, 0, 2, 1].into() };
+        let route = |line| {
+            table.listeners[0].route(&request(line), &caller).map(|permitted| permitted.route.config.name.to_string())
+        };
         assert_eq!(route("PURGE /cache/a"), Ok("purge".into()));
         assert_eq!(route("PURGE /other"), Ok("rest".into()));
         assert_eq!(route("POST /cache/a"), Err(NoRoute::NotAllowed));
@@ -297,7 +346,7 @@ mod tests {
         let snapshot =
             publish(vec![endpoint(1, Conditions::READY), endpoint(2, Conditions::NOT_READY), endpoint(3, terminating)]);
         let members = |which| {
-            let table = Table::build(None, &config(which), &snapshot, &[]);
+            let table = build(None, &config(which), &snapshot, &[]);
             let members = table.listeners[0].routes[0].members.iter();
             members.map(|m| (m.target.endpoint.address.addresses()[0].ip().to_string(), m.ready)).collect::<Vec<_>>()
         };
@@ -308,7 +357,7 @@ mod tests {
     #[test]
     fn a_route_without_a_member_knows_why() {
         let why = |snapshot: &Snapshot, bound: &[SocketAddr]| {
-            Table::build(None, &config(Members::Ready), snapshot, bound).listeners[0].routes[0].why_empty.to_string()
+            build(None, &config(Members::Ready), snapshot, bound).listeners[0].routes[0].why_empty.to_string()
         };
         let ready = || endpoint(1, Conditions::READY);
         assert_eq!(why(&publish(vec![ready()]), &[]), "");
@@ -325,9 +374,9 @@ mod tests {
     #[test]
     fn targets_stay_as_long_as_their_endpoint_and_are_shared_between_routes() {
         let config = config(Members::Ready);
-        let one = Table::build(None, &config, &publish(vec![endpoint(1, Conditions::READY)]), &[]);
+        let one = build(None, &config, &publish(vec![endpoint(1, Conditions::READY)]), &[]);
         let two = [endpoint(1, Conditions::READY), endpoint(2, Conditions::READY)];
-        let two = Table::build(Some(&one), &config, &publish(two.to_vec()), &[]);
+        let two = build(Some(&one), &config, &publish(two.to_vec()), &[]);
         assert!(Arc::ptr_eq(one.targets()[0], &two.listeners[0].routes[1].known[0]));
         assert_eq!(two.targets().len(), 2);
         assert!(Arc::ptr_eq(&one.listeners[0].routes[0].metrics, &two.listeners[0].routes[0].metrics));
@@ -339,7 +388,7 @@ mod tests {
         let other: SocketAddr = "127.0.0.1:8081".parse().unwrap();
         let snapshot = publish(vec![Endpoint::ready(own), Endpoint::ready(other)]);
         for bound in [own, "0.0.0.0:8080".parse().unwrap()] {
-            let table = Table::build(None, &config(Members::Ready), &snapshot, &[bound]);
+            let table = build(None, &config(Members::Ready), &snapshot, &[bound]);
             let route = &table.listeners[0].routes[0];
             assert_eq!((route.own.as_slice(), route.members.len()), ([own.into()].as_slice(), 1));
         }
@@ -349,12 +398,12 @@ mod tests {
         let gone = Endpoint::at(Place::unresolved("gone".into(), 80, "NXDOMAIN".into(), Recheck::default()));
         let there = Endpoint::from(endpoint(1, Conditions::READY));
         for which in [Members::Ready, Members::Known] {
-            let table = Table::build(None, &config(which), &publish(vec![gone.clone(), there.clone()]), &[]);
+            let table = build(None, &config(which), &publish(vec![gone.clone(), there.clone()]), &[]);
             let route = &table.listeners[0].routes[0];
             let members = route.members.iter().map(|m| (&*m.target.authority, m.ready)).collect::<Vec<_>>();
             assert_eq!(members, [("192.0.2.1:80", true), ("gone:80", false)]);
             assert_eq!(route.without_endpoint(), None);
-            let table = Table::build(Some(&table), &config(which), &publish(vec![gone.clone()]), &[]);
+            let table = build(Some(&table), &config(which), &publish(vec![gone.clone()]), &[]);
             let why = table.listeners[0].routes[0].without_endpoint().unwrap();
             assert_eq!(why, "gone:80 does not resolve: NXDOMAIN");
         }

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use access::by::{By, InvalidBy};
 use serde::Serialize;
 
 use super::{
@@ -23,6 +24,28 @@ pub struct Match {
     /// All of these header fields.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<FieldPattern>,
+}
+
+/// What a listener lets in: such requests, by these callers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Allow {
+    /// Which requests.
+    #[serde(flatten)]
+    pub matches: Match,
+    /// By whom.
+    #[serde(skip_serializing_if = "By::is_anyone")]
+    pub by: By,
+}
+
+/// The text says nothing about what is let in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidAllow {
+    /// Which requests.
+    #[error(transparent)]
+    Match(#[from] InvalidMatch),
+    /// By whom.
+    #[error("behind \"by\": {0}")]
+    By(#[from] InvalidBy),
 }
 
 /// The text is no condition.
@@ -101,7 +124,7 @@ impl Match {
 }
 
 /// What several rules say, of which one is enough: that one takes it, else that one would if all servers read alike.
-pub(crate) fn first_to_take<'a>(verdicts: impl Iterator<Item = Verdict<'a>>) -> Verdict<'a> {
+fn first_to_take<'a>(verdicts: impl Iterator<Item = Verdict<'a>>) -> Verdict<'a> {
     let mut leaves = Verdict::No;
     for verdict in verdicts {
         match verdict {
@@ -146,6 +169,34 @@ impl FromStr for Match {
     }
 }
 
+// === impl Allow ===
+
+impl From<Match> for Allow {
+    fn from(matches: Match) -> Self {
+        Self { matches, by: By::default() }
+    }
+}
+
+impl FromStr for Allow {
+    type Err = InvalidAllow;
+
+    /// Reads what [`Match`] reads, and then perhaps `by` and identities: `PURGE /cache/* by token:ci,cidr:10.0.0.0/8`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_end = |rest: &str| rest.is_empty() || rest.starts_with(char::is_whitespace);
+        let is_start = |before: &str| before.is_empty() || before.ends_with(char::is_whitespace);
+        let mut words = text.match_indices("by");
+        let Some((at, word)) = words.find(|(at, word)| is_start(&text[..*at]) && is_end(&text[at + word.len()..]))
+        else {
+            return Ok(text.parse::<Match>()?.into());
+        };
+        let (requests, callers) = (text[..at].trim_end(), &text[at + word.len()..]);
+        if requests.is_empty() {
+            return Err(InvalidMatch::Form(text.to_owned()).into());
+        }
+        Ok(Self { matches: requests.parse()?, by: callers.parse()? })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,6 +205,28 @@ mod tests {
         let head = format!("{method} {target} HTTP/1.1\r\nHost: h\r\n\r\n");
         let head = RequestHead::parse(bytes::Bytes::from(head), 999, crate::http::Fields::default()).unwrap();
         pattern.parse::<Match>().unwrap().judge(&head) == Verdict::Takes
+    }
+
+    #[test]
+    fn identities_follow_the_word_by_and_nothing_else_is_one() {
+        let allow = |text: &str| text.parse::<Allow>().unwrap_or_else(|error| panic!("{text:?}: {error}"));
+        let whole = allow("PURGE,BAN /cache/* by token:ci, sa:shop/cms control");
+        assert_eq!(whole.matches, "PURGE,BAN /cache/*".parse().unwrap());
+        assert_eq!(whole.by.to_string(), "by token:ci,sa:shop/cms control");
+        assert!(allow("PURGE /by/by").by.is_anyone() && allow("/standby").by.is_anyone());
+        assert_eq!(allow("/*  by\ttoken:by").by.to_string(), "by token:by");
+        for (text, part) in [
+            ("PURGE /a by", "behind \"by\": \"by\" is followed by no identity"),
+            ("PURGE /a by ", "no identity"),
+            ("by token:ci", "is not of the form"),
+            (" by token:ci", "is not of the form"),
+            ("PURGE /a by ci", "\"ci\" is not an identity"),
+            ("PURGE /a control", "is not of the form"),
+            ("PURGE /a by token:ci by token:cd", "\"by\" stands behind the identities"),
+        ] {
+            let error = text.parse::<Allow>().map(drop).unwrap_err().to_string();
+            assert!(error.contains(part), "{text:?}: {error}");
+        }
     }
 
     #[test]

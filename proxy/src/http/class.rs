@@ -5,6 +5,8 @@
 pub enum Class {
     /// `Accept`
     Accept,
+    /// `Authorization`
+    Authorization,
     /// `Connection`
     Connection,
     /// `Proxy-Connection`, which some endpoints still send for `Connection`.
@@ -61,6 +63,7 @@ impl Class {
             (10, b'c') if is("connection") => Self::Connection,
             (10, b'k') if is("keep-alive") => Self::HopByHop,
             (12, b'x') if is("x-request-id") => Self::RequestId,
+            (13, b'a') if is("authorization") => Self::Authorization,
             (14, b'c') if is("content-length") => Self::ContentLength,
             (15, b'i') if is("idempotency-key") => Self::IdempotencyKey,
             (15, b'x') if is("x-forwarded-for") => Self::ForwardedFor,
@@ -85,6 +88,7 @@ mod tests {
     fn every_name_has_its_class_whatever_its_case() {
         let known = [
             ("accept", Class::Accept),
+            ("authorization", Class::Authorization),
             ("connection", Class::Connection),
             ("proxy-connection", Class::ProxyConnection),
             ("content-length", Class::ContentLength),

@@ -70,6 +70,12 @@ pub fn render(shared: &Shared) -> String {
     out.single(names::INFLIGHT, "gauge", "Requests in flight.", load(&shared.inflight));
     out.single(names::STRAGGLING, "gauge", "Answered requests of which legs still run.", load(&shared.straggling));
     out.single(names::CONNECTIONS, "gauge", "Client connections.", load(&shared.connections));
+    out.single(
+        names::CLIENT_ADDRESSES,
+        "gauge",
+        "Client addresses with at least one connection.",
+        shared.clients.len(),
+    );
     out.single(names::BUFFERED, "gauge", "Bytes of bodies in memory.", shared.budget.used());
     out.single(
         names::SNAPSHOT_VERSION,

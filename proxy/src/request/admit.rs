@@ -2,6 +2,12 @@
 
 use std::{borrow::Cow, sync::Arc};
 
+use access::{
+    authenticator::Proof,
+    identity::{Caller, Identity},
+    metrics::RequestResult as AccessResult,
+};
+
 use super::{Admitted, RequestContext};
 use crate::{
     config::Unchangeable,
@@ -17,6 +23,8 @@ use crate::{
 pub(super) struct Refusal {
     /// The route, where there is one.
     pub(super) route: Option<Arc<RouteEntry>>,
+    /// Who sent the request, where that is known.
+    pub(super) identity: Option<Identity>,
     pub(super) result: RequestResult,
     pub(super) problem: Problem,
 }
@@ -25,30 +33,88 @@ pub(super) struct Refusal {
 
 impl Refusal {
     fn of_listener(status: u16, kind: ProxyError, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { route: None, result: RequestResult::Rejected, problem: Problem::new(status, kind, detail) }
+        let problem = Problem::new(status, kind, detail);
+        Self { route: None, identity: None, result: RequestResult::Rejected, problem }
+    }
+
+    fn of_route(route: &Arc<RouteEntry>, result: RequestResult, problem: Problem) -> Self {
+        Self { route: Some(route.clone()), identity: None, result, problem }
     }
 }
 
-/// Finds the route, and makes sure that the request may take it.
+/// Finds out who sent the request, finds its route, and makes sure that it may take it.
 pub(super) fn admit<'a>(request: &RequestContext<'a>) -> Result<Admitted<'a>, Refusal> {
-    let route = request.listener.route(request.head).map_err(no_route)?;
-    check(request, route).map_err(|(result, problem)| Refusal { route: Some(route.clone()), result, problem })?;
+    let proof = request.listener.callers.authenticate(request.head);
+    let (is_authenticated, is_unproven) = (matches!(proof, Proof::Known(_)), proof == Proof::Unknown);
+    let caller = Caller { identity: proof.into_identity(), certificate: &[], address: request.client.ip() };
+    let identity = caller.name();
+    let permitted = permit(request, &caller, identity.as_ref(), is_unproven).and_then(|route| take(request, route));
+    match permitted {
+        Ok((route, target)) => Ok(Admitted { route, target, identity, is_authenticated }),
+        Err(refusal) => Err(Refusal { identity, ..refusal }),
+    }
+}
+
+/// The route that the request may take, as far as its caller goes.
+fn permit<'a>(
+    request: &RequestContext<'a>,
+    caller: &Caller<'_>,
+    identity: Option<&Identity>,
+    is_unproven: bool,
+) -> Result<&'a Arc<RouteEntry>, Refusal> {
+    let callers = &request.listener.callers;
+    if let Some(seconds) = callers.admit(identity, caller.address).retry_after() {
+        callers.count(identity, AccessResult::Limited);
+        let detail = "more requests than this caller may send in this time: try again later";
+        let refusal = Refusal::of_listener(429, ProxyError::HttpRequestDenied, detail);
+        return Err(Refusal { problem: refusal.problem.with_field("Retry-After", seconds.to_string()), ..refusal });
+    }
+    let permitted = request.listener.route(request.head, caller);
+    callers.count(
+        identity,
+        match &permitted {
+            Err(NoRoute::Unauthorized) => AccessResult::Unauthorized,
+            Err(NoRoute::NotAllowed) => AccessResult::Forbidden,
+            Ok(_) | Err(NoRoute::NoMatch | NoRoute::Leaves(_)) => AccessResult::Allowed,
+        },
+    );
+    permitted.map(|permitted| permitted.route).map_err(|why| no_route(why, is_unproven))
+}
+
+/// Takes the route, if it takes the request; with the target that its endpoints get.
+fn take<'a>(
+    request: &RequestContext<'a>,
+    route: &'a Arc<RouteEntry>,
+) -> Result<(&'a Arc<RouteEntry>, Option<Vec<u8>>), Refusal> {
+    check(request, route).map_err(|(result, problem)| Refusal::of_route(route, result, problem))?;
     let longest = request.listener.config.head.target;
     match route.config.changes.target(&route.config.matches, request.head.target(), longest) {
-        Ok(target) => Ok(Admitted { route, target }),
+        Ok(target) => Ok((route, target)),
         Err(why) => {
             let status = if why == Unchangeable::TooLong { 414 } else { 400 };
             let problem = Problem::new(status, ProxyError::HttpRequestError, why.to_string());
-            Err(Refusal { route: Some(route.clone()), result: RequestResult::Rejected, problem })
+            Err(Refusal::of_route(route, RequestResult::Rejected, problem))
         }
     }
 }
 
-fn no_route(why: NoRoute) -> Refusal {
+fn no_route(why: NoRoute, is_unproven: bool) -> Refusal {
     match why {
-        NoRoute::NotAllowed => {
-            Refusal::of_listener(403, ProxyError::HttpRequestDenied, "this method and path are not allowed here")
+        NoRoute::Unauthorized => {
+            // RFC 6750 section 3.1: what was shown is told to be wrong, and nothing where nothing was shown.
+            let (detail, challenge) = if is_unproven {
+                ("what is in Authorization proves nothing here", "Bearer realm=\"fanfare\", error=\"invalid_token\"")
+            } else {
+                ("this takes a caller who proves who it is", "Bearer realm=\"fanfare\"")
+            };
+            let refusal = Refusal::of_listener(401, ProxyError::HttpRequestDenied, detail);
+            Refusal { problem: refusal.problem.with_field("WWW-Authenticate", challenge), ..refusal }
         }
+        NoRoute::NotAllowed => Refusal::of_listener(
+            403,
+            ProxyError::HttpRequestDenied,
+            "this method and path are not allowed here to this caller",
+        ),
         NoRoute::NoMatch => Refusal::of_listener(404, ProxyError::DestinationNotFound, "no route matches this request"),
         NoRoute::Leaves(pattern) => {
             let detail = format!(

@@ -6,6 +6,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use access::identity::Identity;
+use bytes::Bytes;
+
 use super::{Next, RequestContext};
 use crate::{
     access_log::{LogRecord, loggable},
@@ -17,7 +20,6 @@ use crate::{
     problem::Problem,
     report,
 };
-use bytes::Bytes;
 
 /// The status that is logged where the client went away before it had an answer.
 pub(super) const CLIENT_GONE: u16 = 499;
@@ -156,12 +158,13 @@ pub(crate) struct Answered {
 }
 
 /// What is logged of a request.
-pub(super) fn record(request: &RequestContext<'_>, answered: Answered) -> LogRecord {
+pub(super) fn record(request: &RequestContext<'_>, identity: Option<Identity>, answered: Answered) -> LogRecord {
     let (head, Answered { result, status, sent, took, reason }) = (request.head, answered);
     LogRecord {
         time: SystemTime::now() - took,
         id: request.id.to_owned(),
         client: request.client,
+        identity,
         method: loggable(head.method()),
         host: loggable(head.host().unwrap_or_default()),
         target: loggable(head.target()),
@@ -183,6 +186,7 @@ pub(crate) fn record_without_request(id: &str, client: SocketAddr, seen: &[u8], 
         time: SystemTime::now() - took,
         id: id.to_owned(),
         client,
+        identity: None,
         method: method.unwrap_or_else(|| "-".into()),
         host: String::new(),
         target: target.unwrap_or_else(|| "-".into()),

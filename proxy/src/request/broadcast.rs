@@ -114,7 +114,7 @@ impl RequestContext<'_> {
         exchange.release();
         let record = shared.log.is_on().then(|| -> LogRecord {
             let (status, sent) = (sent.status, sent.body);
-            answer::record(self, Answered { result, status, sent, took, reason })
+            answer::record(self, admitted.identity, Answered { result, status, sent, took, reason })
         });
         shared.conclude(exchange, result, record, carrier.take_place());
         sent.next
@@ -150,6 +150,7 @@ impl RequestContext<'_> {
             scheme: self.scheme,
             via: &admitted.route.via,
             id: self.is_new_id.then_some(self.id),
+            is_authenticated: admitted.is_authenticated,
             report: wants_report,
             host: changes.fixed_host(),
             replaces_host: changes.host.is_some(),

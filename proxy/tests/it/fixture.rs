@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use access::sources::Sources;
 use proxy::config::{AccessLog, Changes, Config, Limits, Listener, Match, Policy, Route};
 use proxy::{Handle, Running, Server};
 use serde_json::Value;
@@ -37,6 +38,7 @@ pub(crate) trait Place {
 pub(crate) struct Setup {
     config: Config,
     endpoints: Vec<Endpoint<snapshot::Place>>,
+    access: Arc<Sources>,
 }
 
 /// A running proxy. Dropping it ends it.
@@ -189,7 +191,13 @@ impl Setup {
         let listener = Listener::new(address, vec![route(ROUTE, CLUSTER)]);
         let config =
             Config { listeners: vec![listener], threads: 1, limits: Limits::default(), access_log: AccessLog::Off };
-        Self { config, endpoints: endpoints.into_iter().map(Into::into).collect() }
+        let endpoints = endpoints.into_iter().map(Into::into).collect();
+        Self { config, endpoints, access: Arc::default() }
+    }
+
+    /// Callers are authenticated with what is there.
+    pub(crate) fn access(self, access: &Arc<Sources>) -> Self {
+        Self { access: access.clone(), ..self }
     }
 
     pub(crate) fn config(mut self, change: impl FnOnce(&mut Config)) -> Self {
@@ -223,11 +231,11 @@ impl Setup {
     }
 
     pub(crate) fn start(self) -> Proxy {
-        let Self { config, endpoints } = self;
+        let Self { config, endpoints, access } = self;
         assert_eq!(config.check(), [], "a configuration that can be used");
         let (publisher, reader) = snapshot::channel();
         publisher.apply([cluster(endpoints)]);
-        let server = Server::bind(config.clone(), reader).expect("a free port of loopback");
+        let server = Server::bind_with(config.clone(), reader, access).expect("a free port of loopback");
         let address = server.addresses()[0];
         let running = server.start();
         Proxy { address, handle: running.handle(), running: Some(running), publisher, config }

@@ -1,5 +1,6 @@
 //! The rules of the data plane, a file for each, a test for each clause.
 
+mod access;
 mod changes;
 mod client_faults;
 mod framing;
