@@ -10,6 +10,7 @@ use runtime::{drain::Drain, listener, readiness::Readiness, signal::Request, tel
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
+    access::Access,
     broadcast,
     config::Config,
     kubernetes::Kubernetes,
@@ -65,10 +66,13 @@ impl BoundProcess {
     pub(crate) async fn bind(config: Config, telemetry: &Telemetry) -> anyhow::Result<Self> {
         let metrics = runtime::metrics::install()?;
         controlplane::metrics::describe();
+        ::access::metrics::describe();
         let (readiness, drain) = (Readiness::new(), Drain::new());
         let kubernetes = Kubernetes::new(&config.kubernetes);
         let config = Arc::new(config);
-        let shared = Shared::new(readiness.clone(), config.clone());
+        let access = Arc::new(Access::new(kubernetes.clone(), readiness.clone()));
+        access.prepare(&config).await?;
+        let shared = Shared::new(readiness.clone(), config.clone(), access);
         let broadcast = match config.proxy.listeners.is_empty() {
             true => None,
             false => Some(broadcast::BoundDataPlane::bind(&config, &shared, kubernetes.clone())?),

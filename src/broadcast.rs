@@ -34,7 +34,7 @@ impl BoundDataPlane {
     pub(crate) fn bind(config: &Config, shared: &Shared, kubernetes: Kubernetes) -> anyhow::Result<Self> {
         let (publisher, reader) = snapshot::channel();
         let routes = shared.readiness.register("routes");
-        let server = proxy::Server::bind(config.proxy.clone(), reader.clone())?;
+        let server = proxy::Server::bind_with(config.proxy.clone(), reader.clone(), shared.access.sources().clone())?;
         let lists = Readiness::new();
         let sources = Sources::new(publisher, reader, lists.clone(), kubernetes, config.dns);
         let names = config.proxy.listeners.iter().flat_map(|listener| &listener.routes).map(|route| &route.name);

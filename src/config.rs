@@ -58,6 +58,8 @@ pub(crate) struct Config {
     pub(crate) admin: Option<SocketAddr>,
     /// TLS of the admin API; none: in clear.
     pub(crate) admin_tls: Option<ServerSettings>,
+    /// The file of the tokens that its requests have to carry.
+    pub(crate) admin_tokens: Option<PathBuf>,
     /// How the process behaves.
     pub(crate) process: Process,
     /// What it was read from.

@@ -1,5 +1,6 @@
 //! The binary: reads the command line, does what it asks, and turns the result into an exit status.
 
+mod access;
 mod app;
 mod broadcast;
 mod cli;

@@ -121,6 +121,7 @@ async fn switch_to(
         return Ok(());
     };
     let switched = async {
+        shared.access.prepare(&config).await.map_err(|error| format!("{error:#}"))?;
         sources.start(&config.targets).await.map_err(|error| format!("{error:#}"))?;
         sources.first_lists(&config.targets, patience).await?;
         handle.reload(config.proxy.clone()).map_err(|error| error.to_string())
@@ -137,6 +138,7 @@ async fn switch_to(
             tracing::error!("a source of endpoints cannot be started again: {error:#}");
         }
     }
+    shared.access.keep(if result.is_ok() { &config } else { current });
     if result.is_ok() {
         shared.config.send_replace(Arc::new(config));
     }
@@ -161,6 +163,7 @@ fn needs_restart(current: &Config, new: &Config) -> Vec<&'static str> {
         kubernetes: KubernetesConfig { kubeconfig },
         admin,
         admin_tls,
+        admin_tokens,
         // Two texts of the same meaning are the same configuration.
         written: _,
         // These are read anew each time they are needed.
@@ -178,6 +181,7 @@ fn needs_restart(current: &Config, new: &Config) -> Vec<&'static str> {
     [
         ("admin.listen", *admin != new.admin),
         ("admin.tls", *admin_tls != new.admin_tls),
+        ("admin.tokens", *admin_tokens != new.admin_tokens),
         ("kubernetes.kubeconfig", *kubeconfig != new.kubernetes.kubeconfig),
         ("broadcast (all or nothing of it)", proxy.listeners.is_empty() != new.proxy.listeners.is_empty()),
         ("elect", *elect != new.elect),

@@ -11,7 +11,7 @@ use runtime::{
 };
 use tokio::sync::watch;
 
-use crate::config::Config;
+use crate::{access::Access, config::Config};
 
 /// State that several tasks read. Clones share it.
 #[derive(Clone)]
@@ -21,11 +21,13 @@ pub(crate) struct Shared {
     pub(crate) config: Arc<watch::Sender<Arc<Config>>>,
     /// The data plane, once it runs.
     handle: Arc<OnceLock<proxy::Handle>>,
+    /// What callers are authenticated with.
+    pub(crate) access: Arc<Access>,
 }
 
 impl Shared {
-    pub(crate) fn new(readiness: Readiness, config: Arc<Config>) -> Self {
-        Self { readiness, config: Arc::new(watch::Sender::new(config)), handle: Arc::default() }
+    pub(crate) fn new(readiness: Readiness, config: Arc<Config>, access: Arc<Access>) -> Self {
+        Self { readiness, config: Arc::new(watch::Sender::new(config)), handle: Arc::default(), access }
     }
 
     /// The configuration in force.
@@ -48,10 +50,14 @@ impl Shared {
             config.shown()
         });
         let handle = self.handle.clone();
+        let clients: Document = Arc::new(move || handle.get().map_or(serde_json::Value::Null, proxy::Handle::clients));
+        let handle = self.handle.clone();
         let data_plane = Arc::new(move || handle.get().map(proxy::Handle::metrics).unwrap_or_default());
         Admin::new(self.readiness.clone(), metrics, telemetry)
             .more_metrics(data_plane)
             .json("/-/endpoints", endpoints)
+            .json("/-/clients", clients)
+            .guard(self.access.admin_guard())
             .json("/-/config", config)
     }
 }

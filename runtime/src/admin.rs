@@ -5,15 +5,15 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use axum::Router;
 use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use axum::http::{HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Extension, Router};
 
-use crate::listener::{Bound, Limits, Peer};
+use crate::listener::{Bound, Guard, Limits};
 use crate::metrics::Metrics;
 use crate::readiness::{Part, Readiness};
 use crate::telemetry::{Level, Telemetry};
@@ -30,6 +30,7 @@ pub struct Admin {
     shared: ApiState,
     routers: Router,
     tls: Option<ServerTls>,
+    guard: Guard,
 }
 
 #[derive(Clone)]
@@ -61,6 +62,7 @@ impl Admin {
             },
             routers: Router::new(),
             tls: None,
+            guard: Guard::local_changes(),
         }
     }
 
@@ -87,6 +89,14 @@ impl Admin {
     pub fn merge(mut self, router: Router, paths: &[&str]) -> Self {
         self.routers = self.routers.merge(router);
         self.shared.merged.extend(paths.iter().map(ToString::to_string));
+        self
+    }
+
+    /// Who may ask what. Where nobody says so, anyone may read, and what changes something comes from this machine: it often listens on
+    /// every address, for probes and scrapers.
+    #[must_use]
+    pub fn guard(mut self, guard: Guard) -> Self {
+        self.guard = guard;
         self
     }
 
@@ -121,7 +131,7 @@ impl Admin {
             .route("/-/log-level", get(log_level).put(set_log_level))
             .fallback(document)
             .with_state(Arc::new(self.shared));
-        self.routers.merge(own)
+        self.guard.guard(self.routers.merge(own))
     }
 }
 
@@ -163,19 +173,7 @@ async fn log_level(State(shared): State<Arc<ApiState>>) -> String {
     shared.telemetry.level().to_string()
 }
 
-async fn set_log_level(
-    State(shared): State<Arc<ApiState>>,
-    peer: Extension<Peer>,
-    headers: HeaderMap,
-    body: Body,
-) -> (StatusCode, String) {
-    // The admin API often listens on every address, for probes and scrapers, which may read and must not change anything.
-    if !peer.is_local(&headers) {
-        return (
-            StatusCode::FORBIDDEN,
-            "only from the loopback address: use for instance kubectl port-forward\n".to_owned(),
-        );
-    }
+async fn set_log_level(State(shared): State<Arc<ApiState>>, body: Body) -> (StatusCode, String) {
     // A level is one short word, so most bodies are refused by their size alone.
     let body = match tokio::time::timeout(shared.limits.read_timeout, axum::body::to_bytes(body, 64)).await {
         Ok(Ok(body)) => body,

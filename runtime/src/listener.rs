@@ -13,10 +13,12 @@ use axum::middleware;
 use tokio::net::TcpListener;
 
 mod connection;
+mod guard;
 mod room;
 mod transport;
 
 use connection::{Accepted, GuardedListener};
+pub use guard::Guard;
 pub use room::{Full, Waiter, WaitingRoom};
 
 use crate::tls::ServerTls;

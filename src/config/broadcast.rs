@@ -9,14 +9,14 @@ use controlplane::{
         kube::{EndpointSelection, Pattern},
     },
 };
-use proxy::config::{AccessLog, Limits, Listener, Policy, Route, Success, UpstreamProtocol, ViaName};
+use proxy::config::{AccessLog, Auth, Limits, Listener, Policy, Route, Success, UpstreamProtocol, ViaName};
 use runtime::config::{Collector, Node, Section};
 use snapshot::ClusterName;
 
 use super::{Target, routing};
 use crate::{
     identity,
-    settings::broadcast::{answer, bounds, endpoints, process, requests, routes, time},
+    settings::broadcast::{answer, bounds, callers, endpoints, process, requests, routes, time},
 };
 
 /// State while the listeners are read.
@@ -57,7 +57,8 @@ impl Reading {
         let mut listener = Listener::new(address, Vec::new());
         listener.keepalive = requests::KEEPALIVE.or(&section, listener.keepalive);
         listener.http2 = requests::HTTP2.or(&section, listener.http2);
-        listener.allow = requests::ALLOW.read(&section);
+        listener.allow = callers::ALLOW.read(&section);
+        listener.auth = auth(section.section("auth"));
         listener.lenient_target = requests::LENIENT_TARGET.or(&section, listener.lenient_target);
         listener.via_name = requests::VIA_NAME.or(&section, via_name());
         listener.trust_forwarded = requests::TRUST_FORWARDED.read(&section);
@@ -200,9 +201,20 @@ impl Reading {
     }
 }
 
+fn auth(section: Section<'_>) -> Auth {
+    let auth = Auth {
+        tokens: callers::AUTH_TOKENS.read(&section),
+        service_accounts: callers::AUTH_SERVICE_ACCOUNTS.read(&section),
+        rate_limit: callers::RATE_LIMIT.read(&section),
+    };
+    section.finish();
+    auth
+}
+
 fn limits(root: &Section<'_>) -> Limits {
     let default = Limits::default();
     Limits {
+        connections_per_client: callers::MAX_CONNECTIONS_PER_CLIENT.read(root),
         connections: bounds::MAX_CONNECTIONS.or(root, default.connections),
         inflight: bounds::MAX_INFLIGHT.or(root, default.inflight),
         inflight_per_endpoint: bounds::MAX_INFLIGHT_PER_ENDPOINT.or(root, default.inflight_per_endpoint),

@@ -15,7 +15,9 @@ use crate::settings::{
         endpoints::{DNS_FAMILY, DNS_MAX_TTL, DNS_NEGATIVE_TTL, NAMESPACE},
         process::{READY, READY_NO_ENDPOINT},
     },
-    process::{DRAIN_DELAY, DRAIN_IDLE, DRAIN_TIMEOUT, KUBECONFIG, LOG_FORMAT, LOG_LEVEL, METRICS_INTERFACE},
+    process::{
+        DRAIN_DELAY, DRAIN_IDLE, DRAIN_TIMEOUT, KUBECONFIG, LOG_FORMAT, LOG_LEVEL, METRICS_INTERFACE, METRICS_TOKENS,
+    },
 };
 
 impl Config {
@@ -27,10 +29,11 @@ impl Config {
         let meant = settings::without_defaults_in_words(raw);
         let collector = Collector::new();
         let root = collector.root(&meant);
-        let mut admin_tls = None;
+        let (mut admin_tls, mut admin_tokens) = (None, None);
         let admin = root.optional_section("admin").and_then(|admin| {
             let listen = METRICS_INTERFACE.required(&admin);
             admin_tls = tls::of_admin(&admin);
+            admin_tokens = METRICS_TOKENS.read(&admin);
             admin.finish();
             listen
         });
@@ -61,6 +64,7 @@ impl Config {
             kubernetes: KubernetesConfig { kubeconfig },
             admin,
             admin_tls,
+            admin_tokens,
             process,
             written: Written::new(raw),
         };

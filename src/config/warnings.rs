@@ -29,7 +29,9 @@ impl Config {
 
 fn of_listener(listener: &Listener, warn: &mut impl FnMut(String, String)) {
     for (index, allowed) in listener.allow.iter().enumerate() {
-        lower_case(allowed.methods.iter().map(|method| &**method), |message| warn(format!(".allow[{index}]"), message));
+        lower_case(allowed.matches.methods.iter().map(|method| &**method), |message| {
+            warn(format!(".allow[{index}]"), message)
+        });
     }
     if listener.head.target > listener.head.bytes {
         let message = "is more than max_head, which a longer target passes first (431)".to_owned();

@@ -2,6 +2,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod bounds;
+pub(crate) mod callers;
 pub(crate) mod changes;
 pub(crate) mod endpoints;
 pub(crate) mod process;
@@ -27,6 +28,7 @@ pub(super) const ROLE: Role = Role {
         endpoints::KUBERNETES,
         answer::GROUP,
         requests::GROUP,
+        callers::GROUP,
         changes::GROUP,
         time::GROUP,
         bounds::GROUP,

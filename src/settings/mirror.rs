@@ -185,6 +185,7 @@ group!(PROCESS, "Process";
     + process::METRICS_INTERFACE.entry.unless_given();
     + process::METRICS_TLS_CERT.entry;
     + process::METRICS_TLS_KEY.entry;
+    + process::METRICS_TOKENS.entry;
     + process::DRAIN_DELAY.entry;
     + process::DRAIN_TIMEOUT.entry;
     + process::LOG_LEVEL.entry.env(variables!("LOG_LEVEL"));

@@ -25,6 +25,9 @@ settings! {
          changes";
     METRICS_TLS_KEY: Setting<PathBuf> = flag("metrics-tls-key").at("admin.tls", "key").one("PATH", path),
         "Private key (PEM) of that certificate, not encrypted";
+    METRICS_TOKENS: Setting<PathBuf> = flag("metrics-tokens").at("admin", "tokens").one("PATH", path),
+        "File of the tokens, as --auth-tokens has them, of which every request there has to carry one, but for /-/healthy \
+         and /-/ready. Without it what changes something is taken from this machine alone";
     DRAIN_DELAY: Setting<Duration> = flag("drain-delay").at(ROOT, "drain_delay").default("0s")
         .one("DURATION", duration),
         "On SIGTERM, how long to go on serving while not ready, so that load balancers notice";
@@ -48,6 +51,7 @@ group!(PROCESS, "Process";
     + METRICS_INTERFACE.entry.unless_given();
     + METRICS_TLS_CERT.entry;
     + METRICS_TLS_KEY.entry;
+    + METRICS_TOKENS.entry;
     + DRAIN_DELAY.entry;
     + DRAIN_TIMEOUT.entry;
     + LOG_LEVEL.entry;

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use access::clients::Requests;
 use bytes::Bytes;
 use futures::task::AtomicWaker;
 use h2::{
@@ -51,6 +52,8 @@ struct Streams {
     listener: usize,
     client: SocketAddr,
     client_ip: Box<str>,
+    /// Counts the client's requests.
+    requests: Option<Requests>,
     scheme: &'static str,
     /// Requests whose last leg has not ended.
     open: AtomicUsize,
@@ -87,13 +90,14 @@ impl Drop for Place {
 impl Connection {
     /// Serves a client that speaks HTTP/2 until the connection ends.
     pub(super) async fn serve_http2(self, worker: &Arc<Worker>) {
-        let Self { listener, config, client, client_ip, mut alarm, draining, seat, began, .. } = self;
+        let Self { listener, config, client, client_ip, requests, mut alarm, draining, seat, began, .. } = self;
         let deadline = began + config.timeouts.head;
         let streams = Arc::new(Streams {
             worker: worker.clone(),
             listener,
             client: client.peer,
             client_ip,
+            requests,
             scheme: "http",
             open: AtomicUsize::new(0),
             waker: AtomicWaker::new(),
@@ -216,6 +220,7 @@ impl Http2 {
 async fn serve_stream(place: Place, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
     let started = clock::now();
     let streams = place.0.clone();
+    let _requesting = streams.requests.as_ref().map(Requests::begin);
     let worker = &streams.worker;
     // The one load of this request: everything it needs to know comes from here.
     let Some(listener) = worker.shared.table.load().listeners.get(streams.listener).cloned() else { return };

@@ -17,6 +17,7 @@ group!(GROUP, "Process";
     + process::METRICS_INTERFACE.entry;
     + process::METRICS_TLS_CERT.entry;
     + process::METRICS_TLS_KEY.entry;
+    + process::METRICS_TOKENS.entry;
     READY: Setting<Ready> = flag("ready").at(ROOT, "ready").default("all").one("all|any", ready),
         "Which routes need an endpoint for the process to be ready: all of them, or any one; /-/ready?route=NAME \
          answers for one route";

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
-use proxy::config::{Match, ViaName};
+use proxy::config::ViaName;
 
 use super::{LISTENER, ROUTE};
 use crate::settings::{
@@ -19,9 +19,6 @@ group!(GROUP, "Requests";
         "Client connections carry more than one request";
     HTTP2: Setting<bool> = flag("http2").at(LISTENER, "http2").default("true").switch(boolean),
         "Clients may speak HTTP/2, by prior knowledge";
-    ALLOW: List<Match> = flag("allow").at(LISTENER, "allow").default("everything").many("METHODS PATH", allowed),
-        "What may be requested, like 'PURGE,BAN /cache/*'. Anything else gets 403, and a path that an endpoint may \
-         read as one outside of the pattern gets 400";
     LENIENT_TARGET: Setting<bool> = flag("lenient-target").at(LISTENER, "lenient_target").default("false")
         .switch(boolean),
         "Accepts targets with |^{}\\\" in them, as ban expressions have them, and passes them on unchanged";
@@ -51,14 +48,6 @@ group!(GROUP, "Requests";
     MAX_FIELDS: Setting<usize> = flag("max-fields").at(LISTENER, "max_fields").default("128").one("N", positive),
         "Most header fields of a request; one with more gets 431";
 );
-
-/// What may be requested.
-fn allowed(text: &str) -> Result<Match, String> {
-    if text.trim() == "everything" {
-        return Err("\"everything\" stands alone: take out the rest, or this".to_owned());
-    }
-    parsed(text)
-}
 
 /// Bytes in a second, which may be said.
 fn rate(text: &str) -> Result<u64, String> {
