@@ -13,11 +13,12 @@ use crate::{config::Config, settings};
 use command::Reader;
 
 /// Files that are not ours, by their keys: what Traefik, Prometheus, Kubernetes and kustomize read.
-const FOREIGN: [&[&str]; 4] = [
+const FOREIGN: [&[&str]; 5] = [
     &["http"],
     &["providers", "scrape_configs"],
     &["rules"],
     &["apiVersion", "kind", "resources", "nameSuffix", "labels"],
+    &["apiVersion", "kind", "metadata", "spec"],
 ];
 
 /// The root of the repository.

@@ -2,6 +2,7 @@
 
 mod apart;
 mod broadcast;
+mod callers;
 mod discover;
 mod elect;
 mod endpoints;

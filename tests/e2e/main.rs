@@ -1,5 +1,6 @@
 //! End-to-end tests: the real binary, real sockets, real signals, real files.
 
+mod access;
 mod admin;
 mod broadcast;
 mod check;

@@ -47,6 +47,7 @@ fn in_source() -> BTreeSet<String> {
         "src",
         "snapshot/src",
         "runtime/src",
+        "access/src",
         "proxy/src",
         "controlplane/src",
         "export/src",
@@ -179,6 +180,8 @@ async fn a_process_shows_every_metric_with_its_type_and_its_labels() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let targets = folder.path().join("targets.json");
     fs::write(&targets, format!("[{{\"targets\": [\"{}\"]}}]", origin.address())).expect("it can be written");
+    let tokens = folder.path().join("tokens");
+    fs::write(&tokens, "ci:a-token-of-the-pipeline\n").expect("it can be written");
     let file = folder.path().join("fanfare.yaml");
     let text = format!(
         "
@@ -188,6 +191,7 @@ kubernetes: {{kubeconfig: {kubeconfig}}}
 ready_no_endpoint: true
 broadcast:
   - listen: 127.0.0.1:0
+    auth: {{tokens: {tokens}, service_accounts: fanfare}}
     routes:
       - {{match: {{path: /kube}}, to: {{service: {namespace}/cache, port: http}}}}
       - {{match: {{path: /file}}, to: {{file: {targets}}}}}
@@ -202,6 +206,7 @@ mirror:
 ",
         kubeconfig = cluster.kubeconfig_path().display(),
         targets = targets.display(),
+        tokens = tokens.display(),
         origin = origin.address(),
         folder = folder.path().display(),
     );
