@@ -48,15 +48,6 @@ pub struct ListenerEntry {
     pub callers: Callers,
 }
 
-/// A route that a request may take.
-#[derive(Clone, Copy, Debug)]
-pub struct Permitted<'a> {
-    /// The route.
-    pub route: &'a Arc<RouteEntry>,
-    /// Whether its caller may decide how it is sent.
-    pub control: bool,
-}
-
 /// A route and the endpoints it leads to.
 #[derive(Debug)]
 pub struct RouteEntry {
@@ -105,11 +96,11 @@ impl ListenerEntry {
     ///
     /// # Errors
     /// [`NoRoute`] where none does, or none may.
-    pub fn route(&self, head: &RequestHead, caller: &Caller<'_>) -> Result<Permitted<'_>, NoRoute> {
-        let control = self.allows(head, caller)?;
+    pub fn route(&self, head: &RequestHead, caller: &Caller<'_>) -> Result<&Arc<RouteEntry>, NoRoute> {
+        self.allows(head, caller)?;
         for route in &self.routes {
             match route.config.matches.judge(head) {
-                Verdict::Takes => return Ok(Permitted { route, control }),
+                Verdict::Takes => return Ok(route),
                 Verdict::Leaves(pattern) => return Err(NoRoute::Leaves(pattern.clone())),
                 Verdict::No => {}
             }
@@ -117,11 +108,11 @@ impl ListenerEntry {
         Err(NoRoute::NoMatch)
     }
 
-    /// Whether the request may be sent at all, and its caller may decide how.
-    fn allows(&self, head: &RequestHead, caller: &Caller<'_>) -> Result<bool, NoRoute> {
+    /// Whether the request may be sent at all.
+    fn allows(&self, head: &RequestHead, caller: &Caller<'_>) -> Result<(), NoRoute> {
         let allow = &self.config.allow;
         if allow.is_empty() {
-            return Ok(false);
+            return Ok(());
         }
         let rules = allow.iter().map(|allow| {
             let fit = match allow.matches.judge(head) {
@@ -132,7 +123,7 @@ impl ListenerEntry {
             (fit, &allow.by)
         });
         match decide(rules, caller) {
-            Decision::Allowed { control } => Ok(control),
+            Decision::Allowed { control: _ } => Ok(()),
             Decision::Leaves(pattern) => Err(NoRoute::Leaves(pattern.clone())),
             Decision::Unauthorized => Err(NoRoute::Unauthorized),
             Decision::Forbidden => Err(NoRoute::NotAllowed),
@@ -328,9 +319,7 @@ mod tests {
     fn the_first_route_that_matches_takes_the_request() {
         let table = build(None, &config(Members::Ready), &publish(Vec::<Endpoint>::new()), &[]);
         let caller = Caller { identity: None, certificate: &[], address: [192, 0, 2, 1].into() };
-        let route = |line| {
-            table.listeners[0].route(&request(line), &caller).map(|permitted| permitted.route.config.name.to_string())
-        };
+        let route = |line| table.listeners[0].route(&request(line), &caller).map(|route| route.config.name.to_string());
         assert_eq!(route("PURGE /cache/a"), Ok("purge".into()));
         assert_eq!(route("PURGE /other"), Ok("rest".into()));
         assert_eq!(route("POST /cache/a"), Err(NoRoute::NotAllowed));

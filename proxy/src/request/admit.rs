@@ -78,7 +78,7 @@ fn permit<'a>(
             Ok(_) | Err(NoRoute::NoMatch | NoRoute::Leaves(_)) => AccessResult::Allowed,
         },
     );
-    permitted.map(|permitted| permitted.route).map_err(|why| no_route(why, is_unproven))
+    permitted.map_err(|why| no_route(why, is_unproven))
 }
 
 /// Takes the route, if it takes the request; with the target that its endpoints get.
