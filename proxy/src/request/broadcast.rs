@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, time::Duration};
 
+use access::identity::Identity;
+
 use super::{
     Admitted, Carrier, Next, RequestContext,
     answer::{self, Answered},
@@ -54,7 +56,8 @@ impl RequestContext<'_> {
         if self.is_grpc && route.members.iter().any(|member| member.target.protocol == WireProtocol::Http1) {
             let made_up = MadeUp::from(no_grpc());
             let sent = self.send_made_up(&mut exchange, &made_up, carrier, alarm, Next::Keep).await;
-            return self.conclude(exchange, RequestResult::Rejected, sent, Some(made_up.problem.detail), carrier);
+            let reason = Some(made_up.problem.detail);
+            return self.conclude(exchange, admitted.identity, RequestResult::Rejected, sent, reason, carrier);
         }
         let kept_from = self.collect(&mut exchange, carrier, pace, alarm).await;
         // Counted from here on: what a client takes to send its request is no load for anybody else.
@@ -96,13 +99,14 @@ impl RequestContext<'_> {
                 (RequestResult::Rejected, sent, Some(made_up.problem.detail))
             }
         };
-        self.conclude(exchange, result, sent, reason, carrier)
+        self.conclude(exchange, admitted.identity, result, sent, reason, carrier)
     }
 
     /// The answer is out: counts it, and leaves what is left of the legs to themselves.
     fn conclude(
         &self,
         mut exchange: Box<Exchange>,
+        identity: Option<Identity>,
         result: RequestResult,
         sent: Sent,
         reason: Option<Cow<'static, str>>,
@@ -114,7 +118,7 @@ impl RequestContext<'_> {
         exchange.release();
         let record = shared.log.is_on().then(|| -> LogRecord {
             let (status, sent) = (sent.status, sent.body);
-            answer::record(self, admitted.identity, Answered { result, status, sent, took, reason })
+            answer::record(self, identity, Answered { result, status, sent, took, reason })
         });
         shared.conclude(exchange, result, record, carrier.take_place());
         sent.next
