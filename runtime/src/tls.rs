@@ -12,6 +12,7 @@
 use std::sync::{Arc, LazyLock};
 
 use rustls::crypto::CryptoProvider;
+pub use rustls::pki_types::ServerName;
 
 mod accept;
 mod certificate;
@@ -24,6 +25,7 @@ mod identity;
 mod metrics;
 mod name;
 mod plain;
+mod read_ahead;
 mod server;
 mod sni;
 mod stream;
@@ -39,16 +41,19 @@ pub use files::{CertificateFiles, FileFault, TlsError};
 pub use metrics::{count_handshake, handshakes_from_zero};
 pub use name::{NameError, NameTemplate, Named, San, default_name};
 pub use plain::refuse_plain;
+pub use read_ahead::ReadAhead;
 pub use server::{ClientAuth, MinVersion, ServerSettings, ServerTls};
-pub use stream::Stream;
+pub use stream::{Stream, Tls};
 pub use turns::Turns;
 
 /// A protocol that TLS carries, as ALPN knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 pub enum Protocol {
     /// `http/1.1`.
+    #[serde(rename = "http/1.1")]
     Http1,
     /// `h2`.
+    #[serde(rename = "h2")]
     Http2,
 }
 

@@ -75,6 +75,15 @@ impl Place {
         }
     }
 
+    /// The name, without the dot at its end; none where it is an address.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Address(..) => None,
+            Self::Name(named) => Some(named.name.strip_suffix('.').unwrap_or(&named.name)),
+        }
+    }
+
     /// Why the name does not resolve, where that is so.
     #[must_use]
     pub fn problem(&self) -> Option<&str> {

@@ -7,7 +7,8 @@
 //! - [`minio`]: a real S3 store
 //! - [`consumers`]: Traefik, Envoy, nginx, HAProxy and Prometheus, which read what is exported
 //! - [`packages`], [`go`]: what tests need of the distribution, and what they build of Go modules
-//! - [`pki`]: a certificate authority, and files of certificates that are swapped like Secrets
+//! - [`pki`], [`tls_relay`]: a certificate authority, files of certificates that are swapped like Secrets, and TLS for those who
+//!   do not speak it
 //! - [`docs`]: the examples of the documentation, which tests run
 //! - [`seed`]: what random tests begin with
 //! - [`mod@eventually`], [`boot_time`]: waiting for a condition instead of sleeping; the clock that processes share
@@ -27,3 +28,4 @@ pub mod packages;
 pub mod pki;
 pub mod process;
 pub mod seed;
+pub mod tls_relay;

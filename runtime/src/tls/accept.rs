@@ -12,6 +12,7 @@ use tokio_rustls::{LazyConfigAcceptor, StartHandshake, TlsStream};
 
 use super::certificate::PeerCertificate;
 use super::explain::{Side, explain};
+use super::read_ahead::ReadAhead;
 use super::{Protocol, Stream, Turns};
 
 /// The first byte of a handshake.
@@ -130,9 +131,9 @@ async fn handshake(stream: TcpStream, first: &[u8], config: Arc<ServerConfig>) -
         acceptor.read_tls(&mut unread).map_err(refused)?;
     }
     let start = match acceptor.accept() {
-        Ok(Some(accepted)) => StartHandshake::from_parts(accepted, stream),
+        Ok(Some(accepted)) => StartHandshake::from_parts(accepted, ReadAhead::new(stream)),
         // The greeting is longer than what was read.
-        Ok(None) => LazyConfigAcceptor::new(acceptor, stream).await.map_err(refused)?,
+        Ok(None) => LazyConfigAcceptor::new(acceptor, ReadAhead::new(stream)).await.map_err(refused)?,
         Err((error, alert)) => return Err(refuse(stream, error, alert).await),
     };
     finish(start.into_stream(config).await.map_err(refused)?)
@@ -147,7 +148,7 @@ async fn refuse(mut stream: TcpStream, error: rustls::Error, mut alert: Accepted
     AcceptError::of(&io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
-fn finish(stream: tokio_rustls::server::TlsStream<TcpStream>) -> Result<Accepted, AcceptError> {
+fn finish(stream: tokio_rustls::server::TlsStream<ReadAhead>) -> Result<Accepted, AcceptError> {
     let (_, session) = stream.get_ref();
     let certificate = session.peer_certificates().and_then(<[_]>::first).map(PeerCertificate::read).transpose();
     let certificate =

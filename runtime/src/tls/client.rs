@@ -23,7 +23,7 @@ use super::{Protocol, provider};
 const SESSIONS: usize = 8;
 
 /// TLS to endpoints, checked by nobody yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct ClientSettings {
     /// Who vouches for endpoints.
     pub roots: Roots,
@@ -36,7 +36,8 @@ pub struct ClientSettings {
 }
 
 /// Who vouches for endpoints.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Roots {
     /// The authorities that the system trusts, as they were at the first use.
     System,

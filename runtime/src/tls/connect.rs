@@ -7,6 +7,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::{TlsConnector, TlsStream};
 
 use super::explain::{Side, explain};
+use super::read_ahead::ReadAhead;
 use super::{Protocol, Stream, Target, Turns};
 
 /// An endpoint with which the handshake is done.
@@ -27,16 +28,39 @@ pub enum ConnectError {
     /// The endpoint has gone.
     #[error("the endpoint has closed the connection during the TLS handshake")]
     Closed,
+    /// The certificate of the endpoint is not good; the text says why.
+    #[error("{0}")]
+    Certificate(String),
+    /// The endpoint has ended the handshake with an alert.
+    #[error("{0}")]
+    Alert(String),
     /// The handshake has failed; the text says why.
     #[error("{0}")]
     Refused(String),
 }
 
 impl ConnectError {
+    /// The word of RFC 9209 (`Proxy-Status`) for it.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::TimedOut => "connection_timeout",
+            Self::Closed => "connection_terminated",
+            Self::Certificate(_) => "tls_certificate_error",
+            Self::Alert(_) => "tls_alert_received",
+            Self::Refused(_) => "tls_protocol_error",
+        }
+    }
+
     fn of(error: &io::Error) -> Self {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         match explain(error, Side::Endpoint) {
-            Some(text) => Self::Refused(text),
+            Some(text) => match inner {
+                Some(rustls::Error::InvalidCertificate(_)) => Self::Certificate(text),
+                Some(rustls::Error::AlertReceived(_)) => Self::Alert(text),
+                _ => Self::Refused(text),
+            },
             None if matches!(error.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe) => {
                 Self::Closed
             }
@@ -50,7 +74,9 @@ impl From<ConnectError> for io::Error {
         let kind = match &error {
             ConnectError::TimedOut => io::ErrorKind::TimedOut,
             ConnectError::Closed => io::ErrorKind::ConnectionReset,
-            ConnectError::Refused(_) => io::ErrorKind::InvalidData,
+            ConnectError::Certificate(_) | ConnectError::Alert(_) | ConnectError::Refused(_) => {
+                io::ErrorKind::InvalidData
+            }
         };
         Self::new(kind, error)
     }
@@ -67,7 +93,7 @@ pub async fn connect(
     deadline: Instant,
 ) -> Result<Connected, ConnectError> {
     let connector = TlsConnector::from(target.config());
-    let handshake = turns.take(connector.connect(target.name().clone(), stream));
+    let handshake = turns.take(connector.connect(target.name().clone(), ReadAhead::new(stream)));
     let stream = timeout_at(deadline, handshake).await.map_err(|_| ConnectError::TimedOut)?;
     let stream = stream.map_err(|error| ConnectError::of(&error))?;
     let protocol = Protocol::agreed(stream.get_ref().1.alpn_protocol());

@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use super::certificate::Certificate;
 
 /// A certificate with its chain, and the private key that belongs to it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize)]
 pub struct CertificateFiles {
     /// The chain in PEM form, the certificate itself first.
     pub cert: PathBuf,

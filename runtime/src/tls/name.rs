@@ -108,6 +108,12 @@ impl NameTemplate {
     }
 }
 
+impl serde::Serialize for NameTemplate {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl fmt::Display for NameTemplate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|part| match part {
@@ -168,6 +174,12 @@ impl San {
             Self::Uri(uri) => certificate.uris.contains(uri),
             Self::Address(address) => certificate.addresses.contains(address),
         }
+    }
+}
+
+impl serde::Serialize for San {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -16,7 +16,7 @@ use super::sni::BySni;
 use super::{Protocol, provider};
 
 /// TLS for a listener, checked by nobody yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct ServerSettings {
     /// The certificates; a client gets the one with the name that it asks for, else the first.
     pub certificates: Vec<CertificateFiles>,
@@ -31,7 +31,8 @@ pub struct ServerSettings {
 }
 
 /// Whether a client must have a certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ClientAuth {
     /// A client without one is refused.
     #[default]
@@ -41,12 +42,14 @@ pub enum ClientAuth {
 }
 
 /// The oldest version of TLS that is spoken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub enum MinVersion {
     /// TLS 1.2.
     #[default]
+    #[serde(rename = "1.2")]
     Tls12,
     /// TLS 1.3.
+    #[serde(rename = "1.3")]
     Tls13,
 }
 

@@ -8,6 +8,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
+use super::read_ahead::ReadAhead;
+
+/// A connection by TLS, of either side.
+pub type Tls = TlsStream<ReadAhead>;
+
 /// A connection, in clear or by TLS. What was written by TLS may wait here for room in the socket: it is certain to be on its
 /// way only once it is flushed.
 #[derive(Debug)]
@@ -15,7 +20,7 @@ pub enum Stream {
     /// In clear.
     Plain(TcpStream),
     /// By TLS. The state of TLS is large, and most connections are in clear.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<Tls>),
 }
 
 macro_rules! each {
@@ -35,7 +40,7 @@ impl Stream {
     pub fn tcp(&self) -> &TcpStream {
         match self {
             Self::Plain(tcp) => tcp,
-            Self::Tls(tls) => tls.get_ref().0,
+            Self::Tls(tls) => tls.get_ref().0.tcp(),
         }
     }
 

@@ -1,0 +1,108 @@
+//! TLS for those who do not speak it: in front of an origin, or between a raw client and what it talks to.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, copy_bidirectional},
+    net::{TcpListener, TcpStream},
+    task::{JoinHandle, JoinSet},
+};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+/// Passes on what comes, by TLS on one side and in clear on the other. It ends when it is dropped.
+#[derive(Debug)]
+pub struct TlsRelay {
+    /// Where it listens.
+    pub address: SocketAddr,
+    handshakes: Arc<AtomicUsize>,
+    accepting: JoinHandle<()>,
+}
+
+/// On which side it speaks TLS.
+enum Side {
+    Clients(TlsAcceptor),
+    Server(TlsConnector, ServerName<'static>),
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+impl TlsRelay {
+    /// Takes clients by TLS at this address and passes on in clear.
+    ///
+    /// # Panics
+    /// The address cannot be bound.
+    pub async fn in_front(address: &str, config: ServerConfig, to: SocketAddr) -> Self {
+        Self::serve(address, Side::Clients(TlsAcceptor::from(Arc::new(config))), to).await
+    }
+
+    /// Takes clients in clear and passes on by TLS, to what is asked for by this name.
+    ///
+    /// # Panics
+    /// It is no name, or no port of 127.0.0.1 is free.
+    pub async fn towards(to: SocketAddr, config: ClientConfig, name: &str) -> Self {
+        let name = ServerName::try_from(name.to_owned()).unwrap_or_else(|e| panic!("{name}: {e}"));
+        Self::serve("127.0.0.1:0", Side::Server(TlsConnector::from(Arc::new(config)), name), to).await
+    }
+
+    async fn serve(address: &str, side: Side, to: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap_or_else(|e| panic!("{address}: {e}"));
+        let address = listener.local_addr().expect("a bound listener has an address");
+        let (side, handshakes) = (Arc::new(side), Arc::<AtomicUsize>::default());
+        let count = handshakes.clone();
+        let accepting = tokio::spawn(async move {
+            // The connections end with this task.
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                while connections.try_join_next().is_some() {}
+                let (side, count) = (side.clone(), count.clone());
+                connections.spawn(async move {
+                    let Ok((mut one, mut other)) = side.join(stream, to).await else { return };
+                    count.fetch_add(1, Ordering::Relaxed);
+                    let _ = copy_bidirectional(&mut one, &mut other).await;
+                });
+            }
+        });
+        Self { address, handshakes, accepting }
+    }
+
+    /// How many handshakes were done.
+    #[must_use]
+    pub fn handshakes(&self) -> usize {
+        self.handshakes.load(Ordering::Relaxed)
+    }
+}
+
+impl Side {
+    async fn join(&self, stream: TcpStream, to: SocketAddr) -> io::Result<(Box<dyn Stream>, Box<dyn Stream>)> {
+        stream.set_nodelay(true)?;
+        match self {
+            Self::Clients(acceptor) => {
+                let one = acceptor.accept(stream).await?;
+                let other = TcpStream::connect(to).await?;
+                other.set_nodelay(true)?;
+                Ok((Box::new(one), Box::new(other)))
+            }
+            Self::Server(connector, name) => {
+                let other = TcpStream::connect(to).await?;
+                other.set_nodelay(true)?;
+                Ok((Box::new(stream), Box::new(connector.connect(name.clone(), other).await?)))
+            }
+        }
+    }
+}
+
+impl Drop for TlsRelay {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
