@@ -30,7 +30,7 @@ impl Config {
 fn of_listener(listener: &Listener, warn: &mut impl FnMut(String, String)) {
     for (index, allowed) in listener.allow.iter().enumerate() {
         lower_case(allowed.matches.methods.iter().map(|method| &**method), |message| {
-            warn(format!(".allow[{index}]"), message)
+            warn(format!(".allow[{index}]"), message);
         });
     }
     if listener.head.target > listener.head.bytes {
