@@ -38,7 +38,7 @@ fn ended(legs: u32) -> Box<Exchange> {
         limits: Limits::default(),
         access_log: AccessLog::Off,
     };
-    let table = Table::build(None, &Arc::new(config), &reader.load(), &[], &Arc::default());
+    let table = Table::build(None, &Arc::new(config), &reader.load(), &[], &Arc::default(), &Arc::default());
     let route = table.listeners[0].routes[0].clone();
     let request = Request {
         method: b"GET",

@@ -12,12 +12,14 @@ mod matching;
 mod path;
 mod require;
 mod success;
+mod upstream;
 mod via;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use access::rate::Rate;
 use ipnet::IpNet;
+use runtime::tls::{ClientSettings, Protocol, ServerSettings};
 use serde::Serialize;
 use snapshot::ClusterName;
 
@@ -32,6 +34,7 @@ pub use matching::{Allow, InvalidAllow, InvalidMatch, Match};
 pub use path::{PathPattern, Verdict, split_target};
 pub use require::{InvalidRequire, Require};
 pub use success::{InvalidSuccess, StatusSet, Success};
+pub use upstream::UpstreamTls;
 pub use via::{InvalidVia, ViaName};
 
 /// Everything the data plane needs to know.
@@ -73,6 +76,10 @@ pub struct Listener {
     pub head: HeadLimits,
     /// How long a client may take.
     pub timeouts: ClientTimeouts,
+    /// What clients are shown; none speaks in clear. What they are offered to speak is up to `http2`.
+    pub tls: Option<ServerSettings>,
+    /// Whether a load balancer says in front of a connection whom it is for.
+    pub proxy_protocol: ProxyProtocol,
 }
 
 /// How the callers of a listener are known, and how often they may ask.
@@ -145,6 +152,8 @@ pub struct Policy {
     pub report: bool,
     /// How long an endpoint may take.
     pub timeouts: EndpointTimeouts,
+    /// How endpoints are reached by TLS; none speaks in clear. What they are offered to speak is up to `protocol`.
+    pub tls: Option<Arc<UpstreamTls>>,
 }
 
 /// Which endpoints of a cluster count as "all".
@@ -161,13 +170,26 @@ pub enum Members {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UpstreamProtocol {
-    /// What is known of the endpoint, else HTTP/1.1.
+    /// What is known of the endpoint: by TLS what it agrees to (ALPN), else HTTP/1.1.
     #[default]
     Auto,
     /// HTTP/1.1.
     Http1,
     /// HTTP/2, without asking.
     H2,
+}
+
+/// Whether a load balancer says in front of a connection whom it is for (the PROXY protocol).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyProtocol {
+    /// It does not: such a header is a malformed request.
+    #[default]
+    Off,
+    /// It may, where `trust_forwarded` has its address.
+    Accept,
+    /// It must, and `trust_forwarded` must have its address.
+    Require,
 }
 
 /// Bounds of the whole process.
@@ -294,6 +316,13 @@ impl Policy {
     /// The smallest window: below it a single answer could not be held.
     pub const MIN_WINDOW: usize = 64 * 1024;
 
+    /// TLS to the endpoints, with what they are offered to speak.
+    #[must_use]
+    pub(crate) fn client_tls(&self) -> Option<ClientSettings> {
+        let settings = self.tls.as_ref()?.settings.clone();
+        Some(ClientSettings { protocols: self.protocol.offered(), ..settings })
+    }
+
     /// How many bytes of a request body have to be there for the legs to begin before its end.
     #[must_use]
     pub fn begins_at(&self) -> u64 {
@@ -327,12 +356,23 @@ impl Policy {
 }
 
 impl UpstreamProtocol {
-    /// What is spoken to an endpoint of which nothing else is known.
+    /// What is spoken to an endpoint of which nothing else is known, in clear or by TLS.
     #[must_use]
-    pub fn spoken(self) -> WireProtocol {
+    pub fn spoken(self, by_tls: bool) -> WireProtocol {
         match self {
+            Self::Auto if by_tls => WireProtocol::Negotiated,
             Self::Auto | Self::Http1 => WireProtocol::Http1,
             Self::H2 => WireProtocol::Http2,
+        }
+    }
+
+    /// What an endpoint is offered by TLS, the preferred one first.
+    #[must_use]
+    pub fn offered(self) -> Vec<Protocol> {
+        match self {
+            Self::Auto => vec![Protocol::Http2, Protocol::Http1],
+            Self::Http1 => vec![Protocol::Http1],
+            Self::H2 => vec![Protocol::Http2],
         }
     }
 }
@@ -414,6 +454,7 @@ impl Default for Policy {
             grpc_max_message: 4 * 1024 * 1024,
             report: true,
             timeouts: EndpointTimeouts::default(),
+            tls: None,
         }
     }
 }
@@ -438,6 +479,13 @@ impl Listener {
         }
     }
 
+    /// What clients are shown, with what they are offered to speak.
+    #[must_use]
+    pub(crate) fn server_tls(&self) -> Option<ServerSettings> {
+        let protocols: &[Protocol] = if self.http2 { &[Protocol::Http2, Protocol::Http1] } else { &[Protocol::Http1] };
+        Some(ServerSettings { protocols: protocols.to_vec(), ..self.tls.clone()? })
+    }
+
     /// Whether answers to requests that have no route carry `X-Broadcast-*`: as some of its routes do.
     #[must_use]
     pub fn reports(&self) -> bool {
@@ -459,6 +507,8 @@ impl Listener {
             trust_forwarded: Vec::new(),
             head: HeadLimits::default(),
             timeouts: ClientTimeouts::default(),
+            tls: None,
+            proxy_protocol: ProxyProtocol::Off,
         }
     }
 }

@@ -32,7 +32,7 @@ use crate::{
 const LINGER: Duration = Duration::from_secs(2);
 
 /// How long at least a connection that has not carried a request yet may still bring one after the drain has begun.
-const MIN_DRAIN_IDLE: Duration = Duration::from_secs(1);
+pub(crate) const MIN_DRAIN_IDLE: Duration = Duration::from_secs(1);
 
 /// A client connection and what serves it.
 pub(crate) struct Connection {
@@ -51,6 +51,8 @@ pub(crate) struct Connection {
     requests: Option<Requests>,
     /// Whether this task is woken when it has to make room.
     is_registered: bool,
+    /// When the first head must be whole, where the time for it began before its first byte.
+    due: Option<Instant>,
     /// Memory for the fields of the next head.
     fields: Fields,
     /// When the first byte of the head came that was read last.
@@ -65,12 +67,13 @@ impl Connection {
     pub(crate) fn new(
         shared: &Shared,
         listener: usize,
-        client: Downstream,
+        mut client: Downstream,
         shutdown: watch::Receiver<Duration>,
         connected: &Connected,
     ) -> Option<Self> {
         let tables = shared.tables_made();
         let config = shared.table.load().listeners.get(listener)?.config.clone();
+        let due = client.take_due();
         let client_ip = client.peer.ip().to_canonical().to_string().into();
         let (alarm, draining, fields) = (Alarm::default(), Draining::new(shutdown), Fields::default());
         Some(Self {
@@ -84,6 +87,7 @@ impl Connection {
             seat: connected.seat.clone(),
             requests: connected.requests(),
             is_registered: false,
+            due,
             fields,
             began: clock::now(),
             served: 0,
@@ -100,6 +104,7 @@ impl Connection {
         loop {
             let head = self.read_head(&worker.shared).await;
             self.seat.paid();
+            self.due = None;
             let next = match head {
                 Ok(Some(head)) => self.request(worker, head).await,
                 Ok(None) => Next::Close,
@@ -111,7 +116,8 @@ impl Connection {
             self.served += 1;
             match next {
                 Next::Keep => {}
-                Next::Close => return,
+                Next::Close => return self.client.close().await,
+                Next::Abort => return,
                 Next::Linger => return self.linger().await,
             }
         }
@@ -187,7 +193,7 @@ impl Connection {
             is_new_id: given.is_none(),
             client: self.client.peer,
             client_ip: &self.client_ip,
-            scheme: "http",
+            scheme: self.client.scheme(),
             is_grpc: false,
             started,
         };

@@ -98,7 +98,7 @@ mod tests {
     }
 
     fn peer(io: Io) -> SocketAddr {
-        let Io::Tcp(stream) = io;
+        let Io::Tcp(stream) = io else { panic!("it is in clear") };
         stream.peer_addr().unwrap()
     }
 

@@ -9,11 +9,13 @@ use std::{
 };
 
 use bytes::BytesMut;
+use runtime::tls::{PeerCertificate, Stream};
 #[cfg(target_os = "linux")]
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    time::Instant,
 };
 
 use crate::{buffers, transport};
@@ -27,21 +29,47 @@ pub(crate) const UNSEEN_BYTES: u64 = MAX_UNSENT_BYTES as u64 / 2;
 /// A client connection.
 #[derive(Debug)]
 pub struct Downstream {
-    stream: TcpStream,
+    stream: Stream,
     /// What has been read and not been taken yet.
     pub buffer: BytesMut,
     /// The client's address.
     pub peer: SocketAddr,
+    /// The certificate that it has shown, for which an authority of the listener vouches.
+    pub certificate: Option<Box<PeerCertificate>>,
+    /// When its first head must be whole, where the time for that began before the first byte of it.
+    due: Option<Instant>,
 }
 
 impl Downstream {
     /// Takes a stream that was accepted.
     #[must_use]
     pub fn new(stream: TcpStream, peer: SocketAddr) -> Self {
-        // Else megabytes could lie there before it shows whether the client takes them. A socket that cannot is gone.
-        #[cfg(target_os = "linux")]
-        let _ = SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT_BYTES);
-        Self { stream, buffer: BytesMut::new(), peer }
+        limit_unsent(&stream);
+        Self { stream: stream.into(), buffer: BytesMut::new(), peer, certificate: None, due: None }
+    }
+
+    /// Takes a stream on which the handshake was done.
+    #[must_use]
+    pub fn secured(stream: Stream, peer: SocketAddr, certificate: Option<PeerCertificate>) -> Self {
+        limit_unsent(stream.tcp());
+        Self { stream, buffer: BytesMut::new(), peer, certificate: certificate.map(Box::new), due: None }
+    }
+
+    /// The same, whose first head must be whole by then.
+    #[must_use]
+    pub fn due(self, due: Instant) -> Self {
+        Self { due: Some(due), ..self }
+    }
+
+    /// When its first head must be whole, where that is known already; asked once.
+    pub fn take_due(&mut self) -> Option<Instant> {
+        self.due.take()
+    }
+
+    /// What a request on it is by: `http` or `https`.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.stream.is_tls() { "https" } else { "http" }
     }
 
     /// Reads what there is; 0 is the end of the stream.
@@ -51,7 +79,10 @@ impl Downstream {
     pub fn poll_fill(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<io::Result<usize>> {
         if self.buffer.capacity() == 0 && room <= buffers::READ_BUFFER_BYTES {
             // Whoever waits needs no buffer.
-            ready!(self.stream.poll_read_ready(cx))?;
+            match &mut self.stream {
+                Stream::Plain(stream) => ready!(stream.poll_read_ready(cx))?,
+                Stream::Tls(stream) => ready!(transport::poll_readable(stream, cx))?,
+            }
             self.buffer = buffers::take();
         }
         self.buffer.reserve(room);
@@ -75,8 +106,30 @@ impl Downstream {
     /// # Errors
     /// What the socket reports; also where it takes nothing.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let written = ready!(transport::poll_write(&mut self.stream, cx, slices))?;
+        let written = match &mut self.stream {
+            Stream::Plain(stream) => ready!(transport::poll_write(stream, cx, slices))?,
+            Stream::Tls(stream) => ready!(transport::poll_write_tls(stream, cx, slices))?,
+        };
         Poll::Ready(if written == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(written) })
+    }
+
+    /// Ready once everything that was written is on its way.
+    ///
+    /// # Errors
+    /// What the socket reports.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(_) => Poll::Ready(Ok(())),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    /// Closes it. By TLS an end has to be said, or what ends with the connection seems to be cut.
+    pub async fn close(mut self) {
+        if self.stream.is_tls() {
+            // Whoever takes nothing more goes without.
+            std::future::poll_fn(|cx| Poll::Ready(drop(self.poll_shutdown(cx)))).await;
+        }
     }
 
     /// Says that nothing more will be written.
@@ -86,4 +139,10 @@ impl Downstream {
     pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
+}
+
+/// Keeps megabytes from lying in the system before it shows whether the client takes them. A socket that cannot is gone.
+fn limit_unsent(stream: &TcpStream) {
+    #[cfg(target_os = "linux")]
+    let _ = SockRef::from(stream).set_tcp_notsent_lowat(MAX_UNSENT_BYTES);
 }

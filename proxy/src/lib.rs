@@ -8,6 +8,7 @@
 //!
 //! - [`config`]: what may be asked for, checked
 //! - [`server`]: listeners, workers, reload, drain
+//! - `arrival`: what comes before the first head: the header of a load balancer, the TLS handshake
 //! - `connection`, `downstream`: one client connection, request by request
 //! - `request`: one request: admitted or refused, sent, answered, whatever version of HTTP brought it
 //! - [`proxy_protocol`]: what a load balancer says in front of a connection
@@ -15,6 +16,7 @@
 //! - `table`, `target`: routes and endpoints, made from configuration and snapshot, loaded once per request
 //! - `headers`: what of a head goes on to the other side
 //! - `grpc`: what is different about gRPC
+//! - `secured`: TLS of listeners and of routes
 //! - `exchange`: one request and its legs: the body window, the legs, the policy, the answer
 //! - `seats`: which client connection makes room for another
 //! - `transport`, `dial`, `reach`: connections to endpoints, to which address, and who makes them while none comes about
@@ -25,6 +27,7 @@
 #![allow(unreachable_pub, reason = "what is public in a private module is for the feature `bench`")]
 
 mod access_log;
+mod arrival;
 mod buffers;
 mod callers;
 mod clock;
@@ -48,6 +51,7 @@ mod reach;
 mod report;
 mod request;
 mod seats;
+pub mod secured;
 pub mod server;
 mod shared;
 mod table;

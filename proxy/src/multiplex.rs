@@ -13,10 +13,12 @@ use std::{
 use bytes::Bytes;
 use h2::client::{self, SendRequest};
 use parking_lot::Mutex;
+use runtime::tls::Protocol;
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     http2::{CONNECTION_WINDOW, MAX_STREAMS, SEND_BUFFER, STREAM_WINDOW},
+    target::Opened,
     transport::Io,
 };
 
@@ -84,21 +86,32 @@ impl Multiplexed {
     }
 
     /// A stream of a connection that is there, or of one that `connect` opens: at most `cap` of them, past which it waits for a
-    /// stream to end. Whoever asks watches over the time.
-    pub(crate) async fn open<C>(self: &Arc<Self>, cap: usize, connect: impl Fn() -> C) -> io::Result<StreamSlot>
+    /// stream to end. Whoever asks watches over the time. Where it turns out that the endpoint does not speak HTTP/2, which
+    /// `may_share` says from then on, each gets a connection of its own.
+    pub(crate) async fn open<C>(
+        self: &Arc<Self>,
+        cap: usize,
+        connect: impl Fn() -> C,
+        may_share: impl Fn() -> bool,
+    ) -> io::Result<Opened>
     where
-        C: Future<Output = io::Result<Io>>,
+        C: Future<Output = io::Result<(Io, Protocol)>>,
     {
         let _waiting = WaitingGuard::new(self);
         loop {
             // Made before it is looked whether there is anything to wait for: what happens in between wakes it, too.
             let changed = self.changed.notified();
             if let Some(slot) = self.take() {
-                return Ok(slot);
+                return Ok(Opened::Http2(slot));
             }
-            match ConnectingGuard::begin(self, cap) {
-                Some(_connecting) => self.add(connect().await?).await?,
-                None => changed.await,
+            let connecting = ConnectingGuard::begin(self, cap);
+            if connecting.is_none() && may_share() {
+                changed.await;
+                continue;
+            }
+            match connect().await? {
+                (io, Protocol::Http2) => self.add(io).await?,
+                (io, Protocol::Http1) => return Ok(Opened::Http1(io)),
             }
         }
     }

@@ -4,6 +4,7 @@ use crate::proxy_error::ProxyError;
 
 use std::{borrow::Cow, io};
 
+use runtime::tls::ConnectError;
 use serde::Serialize;
 
 /// What a leg produced.
@@ -115,6 +116,16 @@ impl LegError {
     /// What kept a connection from coming about.
     #[must_use]
     pub fn connect(error: &io::Error) -> Self {
+        if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<ConnectError>()) {
+            let kind = match error {
+                ConnectError::TimedOut => ProxyError::ConnectionTimeout,
+                ConnectError::Closed => ProxyError::ConnectionTerminated,
+                ConnectError::Certificate(_) => ProxyError::TlsCertificateError,
+                ConnectError::Alert(_) => ProxyError::TlsAlertReceived,
+                ConnectError::Refused(_) => ProxyError::TlsProtocolError,
+            };
+            return Self::new(kind, format!("cannot connect: {error}"));
+        }
         let kind = match error.kind() {
             io::ErrorKind::ConnectionRefused => ProxyError::ConnectionRefused,
             io::ErrorKind::TimedOut => ProxyError::ConnectionTimeout,

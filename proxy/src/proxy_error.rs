@@ -41,6 +41,12 @@ pub enum ProxyError {
     ProxyInternalResponse,
     /// The request has been here before.
     ProxyLoopDetected,
+    /// The endpoint has ended TLS with an alert.
+    TlsAlertReceived,
+    /// The certificate of the endpoint is not good.
+    TlsCertificateError,
+    /// TLS with the endpoint has failed otherwise.
+    TlsProtocolError,
 }
 
 // === impl ProxyError ===
@@ -69,6 +75,9 @@ impl ProxyError {
             Self::ProxyInternalError => "proxy_internal_error",
             Self::ProxyInternalResponse => "proxy_internal_response",
             Self::ProxyLoopDetected => "proxy_loop_detected",
+            Self::TlsAlertReceived => "tls_alert_received",
+            Self::TlsCertificateError => "tls_certificate_error",
+            Self::TlsProtocolError => "tls_protocol_error",
         }
     }
 }

@@ -49,8 +49,10 @@ pub(crate) struct RequestContext<'a> {
 pub(crate) enum Next {
     /// It carries the next one.
     Keep,
-    /// It is closed.
+    /// It is closed; an answer that ends with it is whole.
     Close,
+    /// It is cut off: the client must not take what it has for whole.
+    Abort,
     /// It is closed once the client has stopped sending, or after some time: it may still be sending its body.
     Linger,
 }

@@ -23,11 +23,14 @@ use tokio::{net::TcpStream, sync::watch, time::Instant};
 
 use crate::{
     access_log::AtExit,
+    arrival::Arrival,
     clock,
     config::{Config, Problem},
     connection::Connection,
     downstream::Downstream,
     exchange::spare,
+    seats::Seat,
+    secured::{Secured, TlsProblem},
     shared::{Shared, Welcome, Worker},
     table::RouteEntry,
 };
@@ -97,6 +100,9 @@ pub enum BindError {
     /// The configuration contradicts itself.
     #[error("{}", list(.0))]
     Config(Vec<Problem>),
+    /// Files of certificates or keys cannot be used.
+    #[error("{}", list(.0))]
+    Tls(Vec<TlsProblem>),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {why}")]
     Listen {
@@ -116,12 +122,15 @@ pub enum ReloadError {
     /// The configuration contradicts itself.
     #[error("{}", list(.0))]
     Config(Vec<Problem>),
+    /// Files of certificates or keys cannot be used.
+    #[error("{}", list(.0))]
+    Tls(Vec<TlsProblem>),
     /// Something changed that only a new process can take.
     #[error("{0} cannot change while the process runs: restart it, or put the old value back")]
     Restart(&'static str),
 }
 
-fn list(problems: &[Problem]) -> String {
+fn list(problems: &[impl ToString]) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
@@ -145,6 +154,7 @@ impl Server {
         if !problems.is_empty() {
             return Err(BindError::Config(problems));
         }
+        let secured = Secured::load(&config, None).map_err(BindError::Tls)?;
         let mut listeners = Vec::new();
         let mut bound = Vec::new();
         for listener in &config.listeners {
@@ -162,7 +172,7 @@ impl Server {
         let workers = (0..config.threads).map(worker).collect::<Result<_, _>>()?;
         let tables = Thread::new("tables".into()).map_err(BindError::Thread)?;
         let drain = Drain::new();
-        let shared = Arc::new(Shared::new(config, reader, access, bound, &drain));
+        let shared = Arc::new(Shared::new(config, secured, reader, access, bound, &drain));
         Ok(Self { shared, drain, listeners, workers, tables })
     }
 
@@ -343,13 +353,38 @@ impl App {
         // Registered before anyone can see that nothing is left to wait for.
         let work = self.worker.shared.work.begin_work();
         tokio::spawn(async move {
-            app.serve(Downstream::new(stream, peer), shutdown).await;
+            app.serve(stream, peer, shutdown).await;
             drop(work);
         });
     }
 
-    async fn serve(&self, client: Downstream, shutdown: watch::Receiver<Duration>) {
-        let (connected, welcome) = self.worker.shared.connect(client.peer.ip());
+    /// What is done before the first head; none where the connection is not to be served.
+    async fn arrive(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        seat: &Seat,
+        shutdown: &watch::Receiver<Duration>,
+    ) -> Option<Downstream> {
+        let shared = &self.worker.shared;
+        let (config, tls) = {
+            let table = shared.table.load();
+            let config = table.listeners.get(self.listener)?.config.clone();
+            (config, table.secured.listener(self.listener).cloned())
+        };
+        let listener = shared.bound.get(self.listener).copied().unwrap_or(config.address);
+        let arrival = Arrival { stream, peer, config: &config, tls, listener };
+        if arrival.is_plain() {
+            return Some(Downstream::new(arrival.stream, peer));
+        }
+        // Boxed, because it is large and most connections are in clear.
+        Box::pin(arrival.arrive(seat, shutdown)).await
+    }
+
+    async fn serve(&self, stream: TcpStream, peer: SocketAddr, shutdown: watch::Receiver<Duration>) {
+        let (connected, welcome) = self.worker.shared.connect(peer.ip());
+        let seat = connected.seat.clone();
+        let Some(client) = self.arrive(stream, peer, &seat, &shutdown).await else { return };
         let connection = Connection::new(&self.worker.shared, self.listener, client, shutdown, &connected);
         let Some(connection) = connection else { return };
         match welcome {
@@ -415,7 +450,8 @@ impl Handle {
         if let Some((what, _)) = restart.into_iter().find(|(_, changed)| *changed) {
             return Err(ReloadError::Restart(what));
         }
-        self.shared.rebuild(Some(Arc::new(config)));
+        let secured = Secured::load(&config, Some(&self.shared.table.load().secured)).map_err(ReloadError::Tls)?;
+        self.shared.rebuild(Some((Arc::new(config), secured)));
         Ok(())
     }
 

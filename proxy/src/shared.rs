@@ -27,6 +27,7 @@ use crate::{
     metrics::{RefusedRequests, RequestResult},
     report,
     seats::{Seat, Seats},
+    secured::Secured,
     table::Table,
 };
 
@@ -106,9 +107,16 @@ pub enum Welcome {
 impl Shared {
     /// State for these listeners, with a table made from the snapshot in force.
     #[must_use]
-    pub fn new(config: Config, reader: Reader, access: Arc<Sources>, bound: Vec<SocketAddr>, drain: &Drain) -> Self {
+    pub fn new(
+        config: Config,
+        secured: Arc<Secured>,
+        reader: Reader,
+        access: Arc<Sources>,
+        bound: Vec<SocketAddr>,
+        drain: &Drain,
+    ) -> Self {
         let config = Arc::new(config);
-        let table = Table::build(None, &config, &reader.load(), &bound, &access);
+        let table = Table::build(None, &config, &reader.load(), &bound, &access, &secured);
         Self {
             tables: watch::Sender::new(table.version),
             table: ArcSwap::from_pointee(table),
@@ -132,11 +140,12 @@ impl Shared {
     }
 
     /// Makes and publishes a table from the snapshot in force and, where given, another configuration.
-    pub fn rebuild(&self, config: Option<Arc<Config>>) {
+    pub fn rebuild(&self, config: Option<(Arc<Config>, Arc<Secured>)>) {
         let _building = self.building.lock();
         let current = self.table.load_full();
-        let config = config.unwrap_or_else(|| current.config.clone());
-        let next = Arc::new(Table::build(Some(&current), &config, &self.reader.load(), &self.bound, &self.access));
+        let (config, secured) = config.unwrap_or_else(|| (current.config.clone(), current.secured.clone()));
+        let next = Table::build(Some(&current), &config, &self.reader.load(), &self.bound, &self.access, &secured);
+        let next = Arc::new(next);
         self.table.store(next.clone());
         self.made.fetch_add(1, Ordering::Release);
         self.tables.send_replace(next.version);

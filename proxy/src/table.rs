@@ -21,7 +21,8 @@ use crate::{
     config::{Config, Listener, Members, PathPattern, Route, Verdict},
     http::request::RequestHead,
     metrics::RouteMetrics,
-    target::{Target, WireProtocol},
+    secured::Secured,
+    target::Target,
 };
 
 /// Everything a request needs to know, as of one configuration and one snapshot.
@@ -29,6 +30,8 @@ use crate::{
 pub struct Table {
     /// The configuration it was made from.
     pub config: Arc<Config>,
+    /// TLS of that configuration.
+    pub secured: Arc<Secured>,
     /// The version of the snapshot it was made from.
     pub version: Version,
     /// When it was made.
@@ -142,13 +145,18 @@ impl Table {
         snapshot: &Snapshot,
         bound: &[SocketAddr],
         access: &Arc<Sources>,
+        secured: &Arc<Secured>,
     ) -> Self {
-        let mut targets: HashMap<(Place, WireProtocol), Arc<Target>> = HashMap::new();
+        // Several where routes see the endpoint differently, or speak to it differently.
+        let mut targets: HashMap<Place, Vec<Arc<Target>>> = HashMap::new();
         let mut metrics: HashMap<&str, Arc<RouteMetrics>> = HashMap::new();
         for route in previous.into_iter().flat_map(Self::routes) {
-            targets.extend(
-                route.known.iter().map(|target| ((target.endpoint.address.clone(), target.protocol), target.clone())),
-            );
+            for target in &route.known {
+                let same = targets.entry(target.endpoint.address.clone()).or_default();
+                if same.iter().all(|other| !Arc::ptr_eq(other, target)) {
+                    same.push(target.clone());
+                }
+            }
             metrics.insert(&route.config.name, route.metrics.clone());
         }
         let mut build_route = |route: &Route, via: &str| {
@@ -161,11 +169,12 @@ impl Table {
                     continue;
                 }
                 // A target is kept while its endpoint stays what it is; another pod at the same address is another one.
-                let key = (endpoint.address.clone(), route.policy.protocol.spoken());
-                let kept = targets.get(&key).filter(|target| target.endpoint == *endpoint).cloned();
-                let target = kept.unwrap_or_else(|| {
-                    let target = Arc::new(Target::new(endpoint.clone(), key.1, config.threads));
-                    targets.insert(key, target.clone());
+                let same = targets.entry(endpoint.address.clone()).or_default();
+                let is_kept =
+                    |target: &&Arc<Target>| target.endpoint == *endpoint && target.is_reached_by(&route.policy);
+                let target = same.iter().find(is_kept).cloned().unwrap_or_else(|| {
+                    let target = Arc::new(Target::reached_by(&route.policy, endpoint.clone(), config.threads, secured));
+                    same.push(target.clone());
                     target
                 });
                 known.push(target.clone());
@@ -200,7 +209,8 @@ impl Table {
             })
         });
         let listeners = listeners.collect();
-        Self { config: config.clone(), version: snapshot.version(), made: SystemTime::now(), listeners }
+        let (config, secured) = (config.clone(), secured.clone());
+        Self { config, secured, version: snapshot.version(), made: SystemTime::now(), listeners }
     }
 
     /// Every route of every listener.
@@ -307,7 +317,7 @@ mod tests {
     }
 
     fn build(previous: Option<&Table>, config: &Arc<Config>, snapshot: &Snapshot, bound: &[SocketAddr]) -> Table {
-        Table::build(previous, config, snapshot, bound, &Arc::default())
+        Table::build(previous, config, snapshot, bound, &Arc::default(), &Arc::default())
     }
 
     fn request(line: &str) -> RequestHead {

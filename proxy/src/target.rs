@@ -14,16 +14,19 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use runtime::tls::{self, Protocol};
 use snapshot::{Endpoint, Place};
 use tokio::time::Instant;
 
 use crate::{
+    config::{Policy, UpstreamTls},
     dial::Dial,
     multiplex::{Multiplexed, StreamSlot},
     outcome::{LegError, Outcome},
     proxy_error::ProxyError,
     reach::Reach,
-    transport::Io,
+    secured::Secured,
+    transport::{self, Io},
 };
 
 /// How many recent outcomes a target remembers.
@@ -50,6 +53,11 @@ pub struct Target {
     retired: AtomicBool,
     reach: Reach,
     dial: Dial,
+    /// How it is spoken to, as configured.
+    upstream: Option<Arc<UpstreamTls>>,
+    secure: Secure,
+    /// What it has agreed to last, where that is negotiated.
+    agreed_http1: AtomicBool,
     inflight: AtomicUsize,
     /// Legs by outcome.
     pub outcomes: [AtomicU64; Outcome::ALL.len()],
@@ -64,8 +72,10 @@ pub struct Target {
 pub enum WireProtocol {
     /// HTTP/1.1.
     Http1,
-    /// HTTP/2 by prior knowledge.
+    /// HTTP/2: by prior knowledge, or as the only thing that is offered by TLS.
     Http2,
+    /// What it agrees to by TLS.
+    Negotiated,
 }
 
 /// A connection on which an exchange can begin.
@@ -79,6 +89,15 @@ pub(crate) enum Opened {
 
 /// A connection that is coming about.
 pub(crate) type Connecting = Pin<Box<dyn Future<Output = io::Result<Opened>> + Send>>;
+
+/// How a target is spoken to.
+#[derive(Debug)]
+enum Secure {
+    Clear,
+    Tls(tls::Target),
+    /// By TLS, were it not for this.
+    Broken(String),
+}
 
 #[derive(Debug)]
 struct Idle {
@@ -113,11 +132,14 @@ impl Target {
             idle: (0..workers.max(1)).map(|_| Mutex::default()).collect(),
             multiplexed: match protocol {
                 WireProtocol::Http1 => Box::default(),
-                WireProtocol::Http2 => (0..workers.max(1)).map(|_| Arc::default()).collect(),
+                WireProtocol::Http2 | WireProtocol::Negotiated => (0..workers.max(1)).map(|_| Arc::default()).collect(),
             },
             retired: AtomicBool::new(false),
             reach: Reach::default(),
             dial: Dial::default(),
+            upstream: None,
+            secure: Secure::Clear,
+            agreed_http1: AtomicBool::new(false),
             inflight: AtomicUsize::new(0),
             outcomes: Default::default(),
             recent: Default::default(),
@@ -125,6 +147,33 @@ impl Target {
             made: Instant::now(),
             endpoint,
         }
+    }
+
+    /// A target that is spoken to as this policy says.
+    #[must_use]
+    pub fn reached_by(policy: &Policy, endpoint: Endpoint<Place>, workers: usize, secured: &Secured) -> Self {
+        let mut target = Self::new(endpoint, policy.protocol.spoken(policy.tls.is_some()), workers);
+        target.upstream = policy.tls.clone();
+        if let Some(upstream) = &target.upstream {
+            let tls = policy.client_tls().and_then(|settings| secured.endpoints(&settings));
+            target.secure = match (upstream.name_of(&target.endpoint), tls) {
+                (Ok(name), Some(tls)) => Secure::Tls(tls.target(name)),
+                (Err(why), _) => Secure::Broken(format!("there is no name for its certificate: {why}")),
+                (_, None) => Secure::Broken("TLS to it is not set up".to_owned()),
+            };
+        }
+        target
+    }
+
+    /// Whether it is spoken to as this policy says.
+    #[must_use]
+    pub fn is_reached_by(&self, policy: &Policy) -> bool {
+        self.protocol == policy.protocol.spoken(policy.tls.is_some())
+            && match (&self.upstream, &policy.tls) {
+                (None, None) => true,
+                (Some(one), Some(other)) => Arc::ptr_eq(one, other) || one == other,
+                _ => false,
+            }
     }
 
     /// Counts a leg as in flight, unless `cap` legs are already; whether it did. Who was counted must
@@ -157,19 +206,44 @@ impl Target {
         let target = self.clone();
         Box::pin(async move {
             match target.multiplexed.get(worker) {
-                None => target.connect_once(limit).await.map(Opened::Http1),
-                Some(multiplexed) => multiplexed.open(cap, || target.connect_once(limit)).await.map(Opened::Http2),
+                None => target.connect_once(limit).await.map(|(io, _)| Opened::Http1(io)),
+                Some(multiplexed) => multiplexed.open(cap, || target.connect_once(limit), || target.may_share()).await,
             }
         })
     }
 
-    async fn connect_once(&self, limit: Duration) -> io::Result<Io> {
+    /// Connects, and finds out what is spoken.
+    async fn connect_once(&self, limit: Duration) -> io::Result<(Io, Protocol)> {
         let place = &self.endpoint.address;
-        let connected = self.reach.connect(self.dial.connect(place.addresses(), limit)).await;
-        if connected.is_err() {
-            place.recheck();
+        let connecting = async {
+            let io = self.dial.connect(place.addresses(), limit).await?;
+            match (&self.secure, io) {
+                (Secure::Clear, io) => Ok((io, self.known_protocol())),
+                // Boxed, because it is large and most connections are in clear.
+                (Secure::Tls(tls), Io::Tcp(stream)) => Box::pin(transport::secure(stream, tls, limit)).await,
+                (Secure::Tls(_), Io::Tls(_)) => Err(io::ErrorKind::AlreadyExists.into()),
+                (Secure::Broken(why), _) => Err(io::Error::other(why.clone())),
+            }
+        };
+        let connected = self.reach.connect(connecting).await;
+        match &connected {
+            Ok((_, protocol)) => self.agreed_http1.store(*protocol == Protocol::Http1, Ordering::Relaxed),
+            Err(_) => place.recheck(),
         }
         connected
+    }
+
+    /// What is spoken in clear.
+    fn known_protocol(&self) -> Protocol {
+        match self.protocol {
+            WireProtocol::Http1 | WireProtocol::Negotiated => Protocol::Http1,
+            WireProtocol::Http2 => Protocol::Http2,
+        }
+    }
+
+    /// Whether exchanges can share connections to it, as far as is known.
+    fn may_share(&self) -> bool {
+        self.protocol == WireProtocol::Http2 || !self.agreed_http1.load(Ordering::Relaxed)
     }
 
     /// A connect got no answer in the time that it had.
@@ -196,7 +270,10 @@ impl Target {
     #[must_use]
     pub(crate) fn checkout(&self, worker: usize, now: Instant, once: bool) -> Option<Opened> {
         if let Some(multiplexed) = self.multiplexed.get(worker) {
-            return multiplexed.take().map(Opened::Http2);
+            let slot = multiplexed.take();
+            if slot.is_some() || self.protocol == WireProtocol::Http2 {
+                return slot.map(Opened::Http2);
+            }
         }
         let mut idle = self.idle[worker].lock();
         while let Some(mut candidate) = idle.pop() {
@@ -298,7 +375,7 @@ mod tests {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             let target =
                 Arc::new(Target::new(Endpoint::ready(listener.local_addr().unwrap()).into(), WireProtocol::Http1, 1));
-            let io = target.connect_once(Duration::from_secs(60)).await.unwrap();
+            let (io, _) = target.connect_once(Duration::from_secs(60)).await.unwrap();
             let (peer, _) = listener.accept().unwrap();
             let since = Instant::now();
             target.checkin(0, io, since, Duration::from_secs(60), 1);

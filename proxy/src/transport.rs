@@ -6,14 +6,17 @@ use std::{
     mem::MaybeUninit,
     net::SocketAddr,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use bytes::BytesMut;
+use runtime::tls::{self, Protocol, Stream, Tls, Turns};
 use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    time::Instant,
 };
 
 /// A connection to an endpoint.
@@ -21,6 +24,8 @@ use tokio::{
 pub enum Io {
     /// Plain TCP.
     Tcp(TcpStream),
+    /// By TLS, whose state is large.
+    Tls(Box<Tls>),
 }
 
 /// Connects, however long it takes.
@@ -32,6 +37,44 @@ pub async fn connect(address: SocketAddr) -> io::Result<Io> {
     // What is written is whole heads and bodies: waiting for more would only delay it.
     stream.set_nodelay(true)?;
     Ok(Io::Tcp(stream))
+}
+
+thread_local! {
+    /// Handshakes of this thread, with clients and with endpoints.
+    static TURNS: Turns = Turns::default();
+}
+
+/// What bounds how many steps of handshakes this thread computes before everything else has had its turn.
+pub(crate) fn turns() -> Turns {
+    TURNS.with(Clone::clone)
+}
+
+/// Does the handshake with an endpoint, within `limit`.
+///
+/// # Errors
+/// The endpoint is not in time, or not the one that was meant.
+pub(crate) async fn secure(stream: TcpStream, target: &tls::Target, limit: Duration) -> io::Result<(Io, Protocol)> {
+    let connected = tls::connect(stream, target, &turns(), Instant::now() + limit).await?;
+    let io = match connected.stream {
+        Stream::Plain(stream) => Io::Tcp(stream),
+        Stream::Tls(stream) => Io::Tls(stream),
+    };
+    Ok((io, connected.protocol))
+}
+
+/// Whether there is something to read of a connection by TLS, which may be what it keeps itself.
+pub(crate) fn poll_readable(stream: &mut Tls, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    Pin::new(stream).poll_fill_buf(cx).map_ok(|_| ())
+}
+
+/// Writes some of the slices by TLS, once what was written before is on its way: only so much is kept here.
+pub(crate) fn poll_write_tls(
+    stream: &mut Tls,
+    cx: &mut Context<'_>,
+    slices: &[IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    ready!(Pin::new(&mut *stream).poll_flush(cx))?;
+    Pin::new(stream).poll_write_vectored(cx, slices)
 }
 
 /// A write up to this long is tried at once.
@@ -62,6 +105,7 @@ impl Io {
     pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Tls(stream) => poll_readable(stream, cx),
         }
     }
 
@@ -72,6 +116,7 @@ impl Io {
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
         match self {
             Self::Tcp(stream) => tokio_util::io::poll_read_buf(Pin::new(stream), cx, buffer),
+            Self::Tls(stream) => tokio_util::io::poll_read_buf(Pin::new(stream), cx, buffer),
         }
     }
 
@@ -82,8 +127,20 @@ impl Io {
     pub fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let written = match self {
             Self::Tcp(stream) => ready!(poll_write(stream, cx, slices))?,
+            Self::Tls(stream) => ready!(poll_write_tls(stream, cx, slices))?,
         };
         Poll::Ready(if written == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(written) })
+    }
+
+    /// Ready once everything that was written is on its way.
+    ///
+    /// # Errors
+    /// What the socket reports.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(_) => Poll::Ready(Ok(())),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
     }
 
     /// Whether an idle connection can carry a request: the endpoint has neither closed it nor sent anything unasked.
@@ -94,18 +151,21 @@ impl Io {
             Self::Tcp(stream) => {
                 matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
             }
+            // What TLS sends by itself, such as tickets, is taken in on the way.
+            Self::Tls(stream) => poll_readable(stream, &mut Context::from_waker(Waker::noop())).is_pending(),
         }
     }
 
     /// The same, as the system knows it now: what has happened since the runtime last asked shows as well.
     #[must_use]
     pub fn is_still_quiet(&self) -> bool {
-        match self {
-            Self::Tcp(stream) => {
-                let peeked = SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]);
-                matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-            }
-        }
+        let stream = match self {
+            Self::Tcp(stream) => stream,
+            Self::Tls(stream) if !stream.get_ref().0.is_empty() => return false,
+            Self::Tls(stream) => stream.get_ref().0.tcp(),
+        };
+        let peeked = SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]);
+        matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 }
 
@@ -113,6 +173,7 @@ impl AsyncRead for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -135,14 +196,13 @@ impl AsyncWrite for Io {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-        }
+        Self::poll_flush(self.get_mut(), cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -46,7 +46,8 @@ impl Connection {
     /// Finds out what the client speaks by what it sends first (RFC 9113 section 3.3); none where the connection ends first.
     pub(super) async fn find_version(&mut self, shared: &Shared) -> Option<ClientProtocol> {
         self.seat.owes();
-        if !self.wait().await {
+        // What came with a PROXY header is there already.
+        if self.client.buffer.is_empty() && !self.wait().await {
             return None;
         }
         self.look_up(shared);
@@ -54,7 +55,7 @@ impl Connection {
             return Some(ClientProtocol::Http1);
         }
         self.began = clock::now();
-        let deadline = self.began + self.config.timeouts.head;
+        let deadline = self.head_deadline();
         loop {
             let sent = &self.client.buffer[..self.client.buffer.len().min(PREFACE.len())];
             if sent != &PREFACE[..sent.len()] {
@@ -79,7 +80,7 @@ impl Connection {
         }
         self.look_up(shared);
         self.began = clock::now();
-        let deadline = self.began + self.config.timeouts.head;
+        let deadline = self.head_deadline();
         let mut scanner = HeadScanner::default();
         loop {
             let bounds = bounds(&self.config.head, &self.client.buffer);
@@ -161,6 +162,12 @@ impl Connection {
         }
     }
 
+    /// When a head that begins now must be whole.
+    fn head_deadline(&self) -> Instant {
+        let deadline = self.began + self.config.timeouts.head;
+        self.due.map_or(deadline, |due| due.min(deadline))
+    }
+
     /// Reads more of a head, nothing where the connection has to make room; none where the deadline has passed.
     async fn fill(&mut self, deadline: Instant) -> Option<io::Result<usize>> {
         let Self { client, alarm, seat, is_registered, .. } = self;
@@ -180,6 +187,9 @@ impl Connection {
     /// request may be on its way, so that too is waited for, but not for long.
     async fn wait(&mut self) -> bool {
         let mut until = clock::now() + self.config.timeouts.keepalive;
+        if let Some(due) = self.due {
+            until = until.min(due);
+        }
         let fresh = self.served == 0;
         let Self { client, alarm, draining, seat, is_registered, .. } = self;
         poll_fn(|cx| {

@@ -98,7 +98,7 @@ impl Connection {
             client: client.peer,
             client_ip,
             requests,
-            scheme: "http",
+            scheme: client.scheme(),
             open: AtomicUsize::new(0),
             waker: AtomicWaker::new(),
         });

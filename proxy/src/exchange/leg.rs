@@ -17,6 +17,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use runtime::tls;
 use tokio::time::Instant;
 
 pub(super) use self::wire::Sending;
@@ -185,6 +186,9 @@ impl Failure {
     }
 
     fn io(error: &io::Error, doing: &str) -> Self {
+        if let Some(why) = tls::explain(error, tls::Side::Endpoint) {
+            return Self::new(Outcome::Reset, ProxyError::TlsAlertReceived, why);
+        }
         Self::new(Outcome::Reset, ProxyError::ConnectionTerminated, format!("{doing}: {error}"))
     }
 }

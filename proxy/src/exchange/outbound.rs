@@ -220,7 +220,7 @@ impl Outgoing {
                 self.queue.pop_front();
             }
         }
-        Poll::Ready(Ok(()))
+        client.poll_flush(cx)
     }
 
     /// The client has taken some.

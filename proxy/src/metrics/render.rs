@@ -3,14 +3,18 @@
 use std::{collections::BTreeMap, fmt::Write, sync::atomic::Ordering};
 
 use super::{Histogram, RequestResult, RouteMetrics, names};
-use crate::{outcome::Outcome, shared::Shared, table::RouteEntry};
+use crate::{outcome::Outcome, shared::Shared, table::RouteEntry, target::Target};
 
 /// All families of the data plane.
 #[must_use]
 pub fn render(shared: &Shared) -> String {
     let table = shared.table.load();
     let routes: Vec<&RouteEntry> = table.routes().map(|route| &**route).collect();
-    let targets = table.targets();
+    // Several where routes speak to an endpoint differently.
+    let mut targets: BTreeMap<&str, Vec<&Target>> = BTreeMap::new();
+    for target in table.targets() {
+        targets.entry(&target.authority).or_default().push(target);
+    }
     let mut out = Text(String::with_capacity(16 * 1024));
 
     out.family(names::SERVICE_ENDPOINT_COUNT, "gauge", "Endpoints of the service that count.");
@@ -40,10 +44,11 @@ pub fn render(shared: &Shared) -> String {
     }
 
     out.family(names::LEGS, "counter", "Legs by how they ended.");
-    for target in &targets {
+    for (authority, same) in &targets {
         for outcome in Outcome::ALL {
-            let labels = [("endpoint", &*target.authority), ("outcome", outcome.as_str())];
-            out.sample(names::LEGS, &labels, target.outcomes[outcome as usize].load(Ordering::Relaxed));
+            let labels = [("endpoint", *authority), ("outcome", outcome.as_str())];
+            let legs = |target: &&Target| target.outcomes[outcome as usize].load(Ordering::Relaxed);
+            out.sample(names::LEGS, &labels, same.iter().map(legs).sum::<u64>());
         }
     }
     out.family(names::LEG_DURATION, "histogram", "Time from the start of a leg to its end.");
@@ -51,12 +56,14 @@ pub fn render(shared: &Shared) -> String {
         out.histogram(names::LEG_DURATION, &[("route", &route.config.name)], &route.metrics.legs);
     }
     out.family(names::LEGS_INFLIGHT, "gauge", "Legs in flight, stragglers included.");
-    for target in &targets {
-        out.sample(names::LEGS_INFLIGHT, &[("endpoint", &target.authority)], target.inflight());
+    for (authority, same) in &targets {
+        let inflight: usize = same.iter().map(|target| target.inflight()).sum();
+        out.sample(names::LEGS_INFLIGHT, &[("endpoint", authority)], inflight);
     }
     out.family(names::IDLE_CONNECTIONS, "gauge", "Idle connections kept.");
-    for target in &targets {
-        out.sample(names::IDLE_CONNECTIONS, &[("endpoint", &target.authority)], target.idle());
+    for (authority, same) in &targets {
+        let idle: usize = same.iter().map(|target| target.idle()).sum();
+        out.sample(names::IDLE_CONNECTIONS, &[("endpoint", authority)], idle);
     }
     endpoints(&mut out, &routes);
     out.family(names::WINDOW_STALLS, "counter", "How often a request body waited because the window was full.");

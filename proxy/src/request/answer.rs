@@ -124,7 +124,7 @@ fn put_connection(out: &mut Vec<u8>, request: &RequestContext<'_>, next: Next) {
         _ if request.head.version == Version::Http2 => {}
         Next::Keep if request.head.version == Version::Http10 => headers::put_text(out, "Connection", &["keep-alive"]),
         Next::Keep => {}
-        Next::Close | Next::Linger => headers::put_text(out, "Connection", &["close"]),
+        Next::Close | Next::Abort | Next::Linger => headers::put_text(out, "Connection", &["close"]),
     }
     out.extend_from_slice(b"\r\n");
 }

@@ -205,8 +205,8 @@ impl RequestContext<'_> {
         let body = exchange.outgoing().body_bytes;
         match streamed {
             Streamed::Whole => Sent { status, body, next },
-            Streamed::Cut => Sent { status, body, next: Next::Close },
-            Streamed::Gone => Sent { status: answer::CLIENT_GONE, body, next: Next::Close },
+            Streamed::Cut => Sent { status, body, next: Next::Abort },
+            Streamed::Gone => Sent { status: answer::CLIENT_GONE, body, next: Next::Abort },
         }
     }
 

@@ -92,6 +92,7 @@ impl Http1 {
                 let from = usize::from(!left.is_empty());
                 let used = window.fill(self.cursor, coding, &mut slices, from);
                 if used == 0 {
+                    ready!(self.io.poll_flush(cx))?;
                     self.sent = window.is_finished();
                     return Poll::Ready(Ok(()));
                 }
@@ -105,7 +106,10 @@ impl Http1 {
                 window.advance(&mut self.cursor, coding, written);
             }
             // Looked at here, so that the usual case is done with one look.
-            self.sent = self.head_sent == head.len() && window.is_finished() && window.is_passed(self.cursor, coding);
+            if self.head_sent == head.len() && window.is_finished() && window.is_passed(self.cursor, coding) {
+                ready!(self.io.poll_flush(cx))?;
+                self.sent = true;
+            }
         }
         Poll::Ready(Ok(()))
     }

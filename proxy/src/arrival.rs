@@ -1,0 +1,141 @@
+//! From a socket that was accepted to a client that can be served: what a load balancer says in front of it, the TLS handshake.
+//! Both are a part of the time for the first head, and both end when the connection has to make room or the proxy drains.
+
+use std::{future::poll_fn, io, net::SocketAddr, task::Poll, time::Duration};
+
+use bytes::BytesMut;
+use runtime::tls::{self, AcceptError, Accepted, ServerTls};
+use tokio::{net::TcpStream, sync::watch, time::Instant};
+
+use crate::{
+    clock,
+    config::{Listener, ProxyProtocol},
+    connection::MIN_DRAIN_IDLE,
+    downstream::Downstream,
+    headers,
+    proxy_protocol::{self, Front, MAX_HEADER},
+    seats::Seat,
+    transport,
+};
+
+/// What has been accepted, and where.
+pub(crate) struct Arrival<'a> {
+    pub(crate) stream: TcpStream,
+    pub(crate) peer: SocketAddr,
+    pub(crate) config: &'a Listener,
+    pub(crate) tls: Option<ServerTls>,
+    /// The address of the listener, which is what logs and metrics call it.
+    pub(crate) listener: SocketAddr,
+}
+
+/// What a load balancer has said, and what was read behind it.
+struct Introduced {
+    peer: SocketAddr,
+    rest: BytesMut,
+}
+
+// === impl Arrival ===
+
+impl Arrival<'_> {
+    /// Whether there is anything to do before the first head.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.tls.is_none() && self.config.proxy_protocol == ProxyProtocol::Off
+    }
+
+    /// Does it. None where the connection is not to be served.
+    pub(crate) async fn arrive(self, seat: &Seat, shutdown: &watch::Receiver<Duration>) -> Option<Downstream> {
+        let deadline = clock::now() + self.config.timeouts.head;
+        tokio::select! {
+            arrived = self.go(deadline) => arrived,
+            () = has_to_go(seat) => None,
+            () = drained(shutdown.clone()) => None,
+        }
+    }
+
+    async fn go(self, deadline: Instant) -> Option<Downstream> {
+        let Self { stream, peer, config, tls, listener } = self;
+        let mut introduced = Introduced { peer, rest: BytesMut::new() };
+        if config.proxy_protocol != ProxyProtocol::Off {
+            let reading = introduce(&stream, peer, config);
+            match tokio::time::timeout_at(deadline, reading).await {
+                Ok(Ok(told)) => introduced = told,
+                Ok(Err(why)) => {
+                    tracing::debug!(%peer, %listener, "a connection is closed: {why}");
+                    return None;
+                }
+                Err(_) => return None,
+            }
+        }
+        let Some(tls) = tls else {
+            let mut client = Downstream::new(stream, introduced.peer);
+            client.buffer = introduced.rest;
+            return Some(client.due(deadline));
+        };
+        let config = tls.config(stream.local_addr().ok().map(|local| local.ip()));
+        let accepted = tls::accept(stream, &introduced.rest, config, &transport::turns(), deadline).await;
+        tls::count_handshake(&listener.to_string(), &accepted);
+        match accepted {
+            Ok(Accepted { stream, certificate, .. }) => {
+                Some(Downstream::secured(stream, introduced.peer, certificate).due(deadline))
+            }
+            Err(error) => {
+                tracing::debug!(peer = %introduced.peer, %listener, "a TLS handshake has failed: {error}");
+                if let AcceptError::NotTls { stream, read } = error {
+                    tls::refuse_plain(stream, &read).await;
+                }
+                None
+            }
+        }
+    }
+}
+
+/// Reads what a load balancer says in front of a connection.
+async fn introduce(stream: &TcpStream, peer: SocketAddr, config: &Listener) -> Result<Introduced, String> {
+    let trusted = headers::is_trusted(config, peer.ip());
+    let required = config.proxy_protocol == ProxyProtocol::Require;
+    if required && !trusted {
+        return Err("PROXY headers are required, and only trust-forwarded may send them".to_owned());
+    }
+    let mut read = BytesMut::with_capacity(512);
+    loop {
+        match proxy_protocol::parse(&read).map_err(|error| error.to_string())? {
+            Front::Header(_) if !trusted => return Err("only trust-forwarded may send a PROXY header".to_owned()),
+            Front::Header(header) => {
+                let rest = read.split_off(header.length);
+                let peer = header.addresses.map_or(peer, |addresses| addresses.source);
+                return Ok(Introduced { peer, rest });
+            }
+            Front::Absent if required => return Err("there is no PROXY header, and one is required".to_owned()),
+            Front::Absent => return Ok(Introduced { peer, rest: read }),
+            Front::Partial => {}
+        }
+        // The longest header is told from a longer one before it is whole.
+        read.reserve(MAX_HEADER);
+        loop {
+            stream.readable().await.map_err(|error| error.to_string())?;
+            match stream.try_read_buf(&mut read) {
+                Ok(0) => return Err("the client has gone".to_owned()),
+                Ok(_) => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+}
+
+/// Waits until the connection has to make room for another.
+async fn has_to_go(seat: &Seat) {
+    poll_fn(|cx| {
+        seat.register(cx);
+        if seat.is_cut() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
+/// Waits until the proxy drains, and then as long as a new connection may still bring a request.
+async fn drained(mut shutdown: watch::Receiver<Duration>) {
+    // Without a sender the worker ends as well.
+    let _ = shutdown.changed().await;
+    let idle = *shutdown.borrow();
+    tokio::time::sleep(idle.max(MIN_DRAIN_IDLE)).await;
+}
