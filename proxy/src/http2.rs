@@ -2,6 +2,7 @@
 //! HTTP/1.1, and back, and what `h2` does not watch is watched.
 
 pub mod guard;
+pub(crate) mod resets;
 pub mod stream;
 pub mod translate;
 
@@ -17,5 +18,9 @@ pub(crate) const STREAM_WINDOW: u32 = 64 * 1024;
 /// The same for a connection: that of all of its streams together, so that one which nobody reads starves no other.
 pub(crate) const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
 
-/// Bytes of a stream that wait to be written to the connection.
+/// Bytes of an answer that wait to be written to a client's connection: a frame. An answer counts as sent once it waits there,
+/// so that this, times the streams, is what a client that reads nothing can hold on to once its requests are over.
+pub(crate) const ANSWER_BUFFER: usize = 16 * 1024;
+
+/// Bytes of a stream that wait to be written to an endpoint's connection.
 pub(crate) const SEND_BUFFER: usize = 64 * 1024;

@@ -24,6 +24,7 @@ use crate::{
     config::{Config, Limits},
     connection::Place,
     exchange::{Exchange, alarm::Alarm, budget::Budget},
+    http2::resets::AddressResets,
     metrics::{RefusedRequests, RequestResult},
     report,
     seats::{Seat, Seats},
@@ -63,6 +64,8 @@ pub struct Shared {
     pub clients: Arc<Clients>,
     /// Which of them makes room for another.
     seats: Seats,
+    /// How many streams of HTTP/2 clients have reset, by their addresses.
+    pub(crate) resets: AddressResets,
     /// Requests in flight.
     pub inflight: AtomicUsize,
     /// Requests of which only stragglers are left.
@@ -133,6 +136,7 @@ impl Shared {
             connections: AtomicUsize::new(0),
             connections_cap: connections_cap(config.limits.connections),
             seats: Seats::default(),
+            resets: AddressResets::default(),
             inflight: AtomicUsize::new(0),
             straggling: AtomicUsize::new(0),
             work: drain.watch(),

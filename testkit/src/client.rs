@@ -342,6 +342,27 @@ impl RawClient {
         self.buffer.drain(..n).collect()
     }
 
+    /// The same, but `None` where the connection ends before.
+    ///
+    /// # Panics
+    /// If it stalls before.
+    pub async fn try_read_bytes(&mut self, n: usize) -> Option<Vec<u8>> {
+        while self.buffer.len() < n && self.ended.is_none() {
+            assert!(self.fill(patience()).await, "the connection stalls at {} of {n} bytes", self.buffer.len());
+        }
+        (self.buffer.len() >= n).then(|| self.buffer.drain(..n).collect())
+    }
+
+    /// Reads what is here, without waiting for more.
+    pub(crate) async fn fill_now(&mut self) {
+        self.fill(Duration::ZERO).await;
+    }
+
+    /// Whether the server has ended its side, as far as was read.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
     /// Reads until the connection ends, without regard to the meaning of the bytes (the first 64 MiB
     /// of them are kept), and returns them and how it ended.
     ///

@@ -4,7 +4,8 @@
 //! - [`forward_proxy`]: HTTP and SOCKS proxies that tell what they were asked for
 //! - [`netns`]: runs a test in a network namespace, in which addresses count as real ones
 //! - [`process`]: child processes that end with the test
-//! - [`minio`]: a real S3 store
+//! - [`minio`]: a real S3 store; [`h2spec`]: what checks that a server keeps to HTTP/2
+//! - [`http2`]: a client that sends any frames of HTTP/2, wrong ones too
 //! - [`consumers`]: Traefik, Envoy, nginx, HAProxy and Prometheus, which read what is exported
 //! - [`packages`], [`go`]: what tests need of the distribution, and what they build of Go modules
 //! - [`pki`], [`tls_relay`]: a certificate authority, files of certificates that are swapped like Secrets, and TLS for those who
@@ -20,7 +21,9 @@ pub mod docs;
 pub mod eventually;
 pub mod forward_proxy;
 pub mod go;
+pub mod h2spec;
 pub mod http;
+pub mod http2;
 pub mod minio;
 pub mod netns;
 pub mod origin;

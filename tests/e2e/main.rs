@@ -13,6 +13,7 @@ mod elect;
 mod endpoints;
 mod examples;
 mod file;
+mod http2;
 mod kubernetes;
 mod mirror;
 mod process;

@@ -35,7 +35,7 @@ use crate::{
         request::{BadRequest, RequestHead, TargetRules},
     },
     http2::{
-        CONNECTION_WINDOW, MAX_STREAMS, SEND_BUFFER, STREAM_WINDOW,
+        ANSWER_BUFFER, CONNECTION_WINDOW, MAX_STREAMS, STREAM_WINDOW,
         stream::{StreamAnswer, StreamBody},
         translate,
     },
@@ -102,7 +102,7 @@ impl Connection {
             open: AtomicUsize::new(0),
             waker: AtomicWaker::new(),
         });
-        let (socket, watch) = Socket::new(client);
+        let (socket, watch) = Socket::new(client, &worker.shared);
         let mut handshake = std::pin::pin!(builder(&config).handshake(socket));
         let connection = poll_fn(|cx| match handshake.as_mut().poll(cx) {
             Poll::Ready(connection) => Poll::Ready(connection.ok()),
@@ -121,7 +121,7 @@ fn builder(config: &Listener) -> server::Builder {
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(u32::try_from(config.head.bytes).unwrap_or(u32::MAX))
-        .max_send_buffer_size(SEND_BUFFER);
+        .max_send_buffer_size(ANSWER_BUFFER);
     builder
 }
 
@@ -253,7 +253,7 @@ async fn serve_stream(place: Place, request: http::Request<RecvStream>, respond:
         is_grpc: grpc::is_request(&head),
         started,
     };
-    let mut carrier = Carrier::Http2(request::Http2::new(StreamBody::new(body), answer, place));
+    let mut carrier = Carrier::Http2(request::Http2::new(StreamBody::new(body, head.framing), answer, place));
     context.serve(&mut carrier, &mut Alarm::default()).await;
 }
 

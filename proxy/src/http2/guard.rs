@@ -39,6 +39,9 @@ pub enum Abuse {
     /// It opens streams only to reset them.
     #[error("it resets streams as fast as it opens them")]
     Resets,
+    /// The same, as seen over all connections of its address.
+    #[error("its address resets streams on many connections")]
+    AddressResets,
     /// Many frames of DATA with nothing in them.
     #[error("it sends empty frames")]
     Empty,
@@ -69,6 +72,8 @@ pub struct FrameGuard {
     /// Bytes of payload that are still to come.
     payload: usize,
     resets: Budget,
+    /// Resets that have come since they were last asked for.
+    new_resets: u32,
     empty: Budget,
     control: Budget,
     continuations: u32,
@@ -109,6 +114,7 @@ impl FrameGuard {
             has: 0,
             payload: 0,
             resets: Budget::new(BURST),
+            new_resets: 0,
             empty: Budget::new(BURST),
             control: Budget::new(CONTROL_BURST),
             continuations: 0,
@@ -146,6 +152,11 @@ impl FrameGuard {
         self.block
     }
 
+    /// How many resets have come since this was last called.
+    pub(crate) fn take_resets(&mut self) -> u32 {
+        std::mem::take(&mut self.new_resets)
+    }
+
     /// The header of a frame is complete.
     fn frame(&mut self, now: Instant) -> Result<(), Abuse> {
         let [l2, l1, l0, kind, flags, ..] = self.header;
@@ -163,7 +174,10 @@ impl FrameGuard {
                 self.control.give(WORTH);
                 Ok(())
             }
-            RST_STREAM => enough(self.resets.take(now), Abuse::Resets),
+            RST_STREAM => {
+                self.new_resets += 1;
+                enough(self.resets.take(now), Abuse::Resets)
+            }
             _ => enough(self.control.take(now), Abuse::Control),
         }
     }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
 
 use super::translate;
-use crate::http::body::Piece;
+use crate::http::{Framing, body::Piece};
 
 /// The body of a request.
 #[derive(Debug)]
@@ -17,6 +17,11 @@ pub struct StreamBody {
     stream: RecvStream,
     /// Bytes that were taken and for which the client has no new credit yet.
     uncredited: usize,
+    /// Bytes that are still to come, where the head said how many there are.
+    left: Option<u64>,
+    /// The last piece of those, held back until the stream has ended: with it a copy would look whole, and more than was said may
+    /// follow.
+    last: Bytes,
     ended: bool,
     trailers: Bytes,
 }
@@ -37,8 +42,12 @@ pub struct Gone;
 // === impl StreamBody ===
 
 impl StreamBody {
-    pub(crate) fn new(stream: RecvStream) -> Self {
-        Self { ended: stream.is_end_stream(), stream, uncredited: 0, trailers: Bytes::new() }
+    pub(crate) fn new(stream: RecvStream, framing: Framing) -> Self {
+        let left = match framing {
+            Framing::Length(length) => Some(length),
+            Framing::Unsaid | Framing::Chunked => None,
+        };
+        Self { ended: stream.is_end_stream(), stream, uncredited: 0, left, last: Bytes::new(), trailers: Bytes::new() }
     }
 
     /// The next piece. To be called only while there is room for more: the client gets new credit for what was taken before.
@@ -49,6 +58,11 @@ impl StreamBody {
                 Some(Ok(data)) if data.is_empty() => {}
                 Some(Ok(data)) => {
                     self.uncredited += data.len();
+                    self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
+                    if self.left == Some(0) && !self.stream.is_end_stream() {
+                        self.last = data;
+                        continue;
+                    }
                     return Poll::Ready(Ok(Piece::Data(data)));
                 }
                 Some(Err(_)) => return Poll::Ready(Err(Gone)),
@@ -59,7 +73,8 @@ impl StreamBody {
                 }
             }
         }
-        Poll::Ready(Ok(Piece::End))
+        let last = std::mem::take(&mut self.last);
+        Poll::Ready(Ok(if last.is_empty() { Piece::End } else { Piece::Data(last) }))
     }
 
     /// What came after it.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use testkit::client::RawClient;
 use testkit::eventually::{scaled, within_time};
 use testkit::http::{BodyMode, Digest};
+use testkit::http2::{Http2Client, request, setting};
 use testkit::origin::{Origin, Reading, Reply};
 
 use crate::fixture::{MORE_THAN_SYSTEM_BUFFERS, bytes, loopback, ms};
@@ -71,4 +72,53 @@ async fn forty_bodies_that_nobody_takes_cost_a_window_each() {
     gate.wait_reached(clients.len()).await;
     let peak = process.peak();
     assert!(peak < PEAK, "40 requests with a window of 256 KiB each needed {peak} bytes");
+}
+
+/// What an idle HTTP/2 connection may need, in bytes.
+const IDLE: u64 = 40 << 10;
+
+#[tokio::test]
+async fn an_idle_http2_connection_needs_little() {
+    const CONNECTIONS: u64 = 300;
+    let origin = Origin::builder().address(&loopback(0)).start(Reply::ok("quick"));
+    let process = Process::start(&[origin.address()], "all", None).await;
+    let mut clients = Vec::new();
+    // What the first ones need is there for everybody.
+    let mut before = 0;
+    for number in 0..CONNECTIONS + 20 {
+        if number == 20 {
+            before = process.resident();
+        }
+        let mut client = Http2Client::connect(process.address, &[]).await;
+        assert!(client.exchange(&request("GET", "/", &[]), None).await.is_whole(200));
+        clients.push(client);
+    }
+    let each = process.resident().saturating_sub(before) / CONNECTIONS;
+    println!("an idle HTTP/2 connection: {each} bytes");
+    assert!(each < IDLE, "an idle connection needs {each} bytes");
+}
+
+/// What a stream may need whose client takes nothing, in bytes, besides a short answer.
+const STALLED: u64 = 24 << 10;
+
+#[tokio::test]
+async fn ten_thousand_streams_that_nobody_reads_cost_little_each() {
+    const CONNECTIONS: u64 = 100;
+    const STREAMS: u64 = 100;
+    let origin = Origin::builder().address(&loopback(0)).body_mode(BodyMode::Digest).start(Reply::ok(bytes(1_000)));
+    let process = Process::start(&[origin.address()], "all", None).await;
+    let before = process.resident();
+    let mut clients = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut client = Http2Client::connect(process.address, &[(setting::INITIAL_WINDOW_SIZE, 0)]).await;
+        for _ in 0..STREAMS {
+            client.open(&request("GET", "/", &[])).await;
+        }
+        client.heads(STREAMS as usize).await;
+        assert!(client.answers().values().all(|answer| answer.status == Some(200) && answer.body.is_empty()));
+        clients.push(client);
+    }
+    let each = process.peak().saturating_sub(before) / (CONNECTIONS * STREAMS);
+    println!("a stalled stream of HTTP/2: {each} bytes");
+    assert!(each < STALLED, "a stalled stream needs {each} bytes");
 }

@@ -108,8 +108,17 @@ impl Process {
 
     /// Its peak resident size, in bytes.
     pub(crate) fn peak(&self) -> u64 {
+        self.size("VmHWM:")
+    }
+
+    /// Its resident size now, in bytes.
+    pub(crate) fn resident(&self) -> u64 {
+        self.size("VmRSS:")
+    }
+
+    fn size(&self, which: &str) -> u64 {
         let status = self.proc("status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak resident size");
+        let line = status.lines().find_map(|line| line.strip_prefix(which)).expect("a size that the system knows");
         let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
         kilobytes * 1024
     }

@@ -3,6 +3,7 @@
 
 use std::{
     io,
+    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -16,12 +17,13 @@ use tokio::{
 };
 
 use crate::{
-    clock,
+    buffers, clock,
     downstream::Downstream,
     http2::{
         PREFACE,
         guard::{Abuse, FrameGuard},
     },
+    shared::Shared,
 };
 
 /// Bytes that are still read once nothing more will be answered.
@@ -44,6 +46,9 @@ pub(super) struct Watch(Arc<Mutex<Watched>>);
 struct Watched {
     guard: FrameGuard,
     abuse: Option<Abuse>,
+    client: IpAddr,
+    /// Knows what the client's address has done on other connections.
+    shared: Arc<Shared>,
 }
 
 // === impl Watch ===
@@ -61,9 +66,16 @@ impl Watch {
 
     /// Looks at bytes that have come; whether they may be acted upon.
     fn see(&self, bytes: &[u8]) -> bool {
-        let mut watched = self.0.lock();
+        let watched = &mut *self.0.lock();
         if watched.abuse.is_none() {
-            watched.abuse = watched.guard.see(bytes, clock::now()).err();
+            let now = clock::now();
+            watched.abuse = watched.guard.see(bytes, now).err();
+            let resets = watched.guard.take_resets();
+            // Every one counts, also those that are too many for this connection.
+            let left = (0..resets).filter(|_| watched.shared.resets.take(watched.client, now)).count();
+            if left < resets as usize {
+                watched.abuse = watched.abuse.or(Some(Abuse::AddressResets));
+            }
         }
         watched.abuse.is_none()
     }
@@ -72,9 +84,10 @@ impl Watch {
 // === impl Socket ===
 
 impl Socket {
-    pub(super) fn new(client: Downstream) -> (Self, Watch) {
+    pub(super) fn new(client: Downstream, shared: &Arc<Shared>) -> (Self, Watch) {
         let guard = FrameGuard::new(PREFACE.len());
-        let watch = Watch(Arc::new(Mutex::new(Watched { guard, abuse: None })));
+        let (address, shared) = (client.peer.ip(), shared.clone());
+        let watch = Watch(Arc::new(Mutex::new(Watched { guard, abuse: None, client: address, shared })));
         (Self { client, watch: watch.clone(), leftover: MAX_LEFTOVER }, watch)
     }
 }
@@ -82,25 +95,27 @@ impl Socket {
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let Self { client, watch, .. } = self.get_mut();
-        if client.buffer.is_empty() {
-            // A connection that is being closed is not read on: what else it brings is thrown away when it is shut down.
-            if watch.abuse().is_some() {
-                return Poll::Pending;
-            }
-            let before = buf.filled().len();
-            ready!(client.poll_read(cx, buf))?;
-            if !watch.see(&buf.filled()[before..]) {
-                // The task that serves the connection looks at the abuse next.
-                buf.set_filled(before);
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            return Poll::Ready(Ok(()));
+        // A connection that is being closed is not read on: what else it brings is thrown away when it is shut down.
+        if watch.abuse().is_some() {
+            return Poll::Pending;
         }
-        let taken = client.buffer.len().min(buf.remaining());
-        buf.put_slice(&client.buffer[..taken]);
-        watch.see(&client.buffer[..taken]);
-        client.buffer.advance(taken);
+        let before = buf.filled().len();
+        if client.buffer.is_empty() {
+            ready!(client.poll_read(cx, buf))?;
+        } else {
+            let taken = client.buffer.len().min(buf.remaining());
+            buf.put_slice(&client.buffer[..taken]);
+            client.buffer.advance(taken);
+            if client.buffer.is_empty() {
+                buffers::give(&mut client.buffer);
+            }
+        }
+        if !watch.see(&buf.filled()[before..]) {
+            // The task that serves the connection looks at the abuse next.
+            buf.set_filled(before);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         Poll::Ready(Ok(()))
     }
 }

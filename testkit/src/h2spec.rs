@@ -1,0 +1,78 @@
+//! h2spec: 145 checks of what a server makes of right and wrong frames, written by somebody else.
+
+use std::{net::SocketAddr, path::PathBuf, sync::LazyLock, time::Duration};
+
+use tempfile::NamedTempFile;
+
+use crate::{eventually::scaled, go::GoBuild, process::Process};
+
+/// How long all checks may take: one that fails waits for its time-out of seconds.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// What came of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Its last line: how many checks there were, and how many of them passed.
+    pub summary: String,
+    /// Everything it wrote.
+    pub output: String,
+}
+
+/// Runs every check against the server that listens there in clear, with requests for `/`.
+///
+/// # Panics
+/// Where it cannot be built or started, or does not end.
+pub async fn run(server: SocketAddr) -> Outcome {
+    let built = tokio::task::spawn_blocking(build).await;
+    let program = built.expect("building does not panic").unwrap_or_else(|e| panic!("{e}"));
+    let log = NamedTempFile::new().expect("a temporary file can be made");
+    // A check that waits for an answer waits this many seconds: on a busy machine two, as it would, can be too few.
+    let patience = scaled(Duration::from_secs(2)).as_secs().max(2);
+    let (host, port) = (server.ip(), server.port());
+    let args = [format!("--host={host}"), format!("--port={port}"), format!("--timeout={patience}")];
+    let mut process = Process::spawn(&program, &args, log.path()).unwrap_or_else(|e| panic!("{e}"));
+    let ended = process.wait(scaled(PATIENCE)).await;
+    let output = std::fs::read_to_string(log.path()).expect("its output can be read");
+    assert!(ended.is_some(), "h2spec has not ended after {:?}:\n{output}", scaled(PATIENCE));
+    let summary = output.lines().rev().find(|line| line.contains(" passed, ")).unwrap_or_default().trim().to_owned();
+    Outcome { summary, output }
+}
+
+/// Its program, built if need be.
+///
+/// # Errors
+/// Why it cannot be built, and what to do about it.
+pub fn build() -> Result<PathBuf, String> {
+    // What has failed once in this process is not tried again by every test.
+    static BUILT: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| {
+        let build = GoBuild {
+            name: "h2spec",
+            folder: concat!(env!("CARGO_MANIFEST_DIR"), "/h2spec"),
+            module_file: "go.mod",
+            sources: &[],
+            packages: &["github.com/summerwind/h2spec/cmd/h2spec"],
+            renamed: &[],
+            linked: String::new(),
+            what: "h2spec once (about a minute on 2 cores)",
+            instead: "",
+        };
+        build.directory().map(|directory| directory.join("h2spec"))
+    });
+    BUILT.clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn it_has_145_checks() {
+        let program = build().unwrap_or_else(|e| panic!("{e}"));
+        let listed = Command::new(program).arg("--dryrun").output().expect("it can be run");
+        let listed = String::from_utf8(listed.stdout).expect("it writes text");
+        let is_check = |line: &&str| line.trim_start().split_once(": ").is_some_and(|(n, _)| n.parse::<u8>().is_ok());
+        assert_eq!(listed.lines().filter(is_check).count(), 145, "{listed}");
+    }
+}
