@@ -128,7 +128,11 @@ impl Downstream {
     pub async fn close(mut self) {
         if self.stream.is_tls() {
             // Whoever takes nothing more goes without.
-            std::future::poll_fn(|cx| Poll::Ready(drop(self.poll_shutdown(cx)))).await;
+            std::future::poll_fn(|cx| {
+                let _ = self.poll_shutdown(cx);
+                Poll::Ready(())
+            })
+            .await;
         }
     }
 

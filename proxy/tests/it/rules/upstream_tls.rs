@@ -257,6 +257,6 @@ async fn files_that_cannot_be_used_end_the_start_and_refuse_a_reload() {
     assert!(error.starts_with("listeners[0].routes[0].tls: ") && error.contains("nowhere"), "{error}");
     proxy.get("/").await.complete().expect_status(200);
     let (_, reader) = snapshot::channel();
-    let error = proxy::Server::bind(config, reader).err().expect("it is not there").to_string();
+    let error = proxy::Server::bind(config, reader).expect_err("it is not there").to_string();
     assert!(error.contains("nowhere"), "{error}");
 }
