@@ -3,7 +3,7 @@
 //! Callers are counted exactly, by the generic cell rate algorithm: of each only the time is kept by which it will have paid for what it has
 //! sent. Of identities, which are proven, and of addresses, which anyone may have many of, a bounded number is kept apart, so that no crowd of
 //! addresses pushes an identity out. Where there are more, those that are beyond are counted by estimates, which need the same memory however
-//! many they are ([`sketch`]).
+//! many they are (`sketch`).
 
 mod sketch;
 

@@ -271,6 +271,16 @@ async fn what_cannot_be_is_refused_at_once() {
     }
 }
 
+/// Connections to this port of loopback on which bytes have come that nobody has read yet (proc(5), `/proc/net/tcp`).
+fn unread(port: u16) -> usize {
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux has it");
+    let is_unread = |line: &&str| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        columns[1].ends_with(&format!(":{port:04X}")) && !columns[4].ends_with(":00000000")
+    };
+    table.lines().skip(1).filter(is_unread).count()
+}
+
 #[tokio::test]
 async fn who_waits_and_who_is_silent_keeps_no_probe_out() {
     let cluster = cluster::shared().await;
@@ -292,6 +302,8 @@ async fn who_waits_and_who_is_silent_keeps_no_probe_out() {
             held.push(client);
         }
     }
+    // A request that has not been read yet is none, and its connection would be in the way like one that is silent.
+    testkit::eventually!("every request has been read", unread(address.port()), |unread| *unread == 0);
     for _ in 0..150 {
         held.push(client::RawClient::connect(address).await);
     }
