@@ -23,7 +23,7 @@ use crate::{
     metrics::RequestResult,
     problem::Problem,
     proxy_error::ProxyError,
-    request::{self, Carrier, Next, RequestContext},
+    request::{self, Carrier, Next, RequestContext, id::RequestId},
     seats::Seat,
     shared::{Connected, Shared, Welcome, Worker},
 };
@@ -176,21 +176,13 @@ impl Connection {
         // The one load of this request: everything it needs to know comes from here.
         let listener = worker.shared.table.load().listeners.get(self.listener).cloned();
         let Some(listener) = listener else { return Next::Close };
-        let generated;
-        let given = request::id::given(&head);
-        let id = match given {
-            Some(id) => id,
-            None => {
-                generated = request::id::random();
-                generated.as_str()
-            }
-        };
+        let id = RequestId::of(&head);
         let context = RequestContext {
             head: &head,
             listener: &listener,
             worker,
-            id,
-            is_new_id: given.is_none(),
+            id: id.as_str(),
+            is_new_id: id.is_new(),
             client: self.client.peer,
             client_ip: &self.client_ip,
             scheme: self.client.scheme(),

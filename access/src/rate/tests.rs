@@ -1,3 +1,5 @@
+//! Tests of rates: what passes, what waits how long, and how much is remembered.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -41,7 +41,7 @@ use crate::{
     },
     metrics::RequestResult,
     problem::Problem,
-    request::{self, Carrier, RequestContext},
+    request::{self, Carrier, RequestContext, id::RequestId},
     seats::Seat,
     shared::Worker,
 };
@@ -232,21 +232,13 @@ async fn serve_stream(place: Place, request: http::Request<RecvStream>, respond:
         Ok(head) => head,
         Err(why) => return refuse(&streams, &listener.config, &parts, answer, why).await,
     };
-    let generated;
-    let given = request::id::given(&head);
-    let id = match given {
-        Some(id) => id,
-        None => {
-            generated = request::id::random();
-            generated.as_str()
-        }
-    };
+    let id = RequestId::of(&head);
     let context = RequestContext {
         head: &head,
         listener: &listener,
         worker,
-        id,
-        is_new_id: given.is_none(),
+        id: id.as_str(),
+        is_new_id: id.is_new(),
         client: streams.client,
         client_ip: &streams.client_ip,
         scheme: streams.scheme,

@@ -2,8 +2,36 @@
 
 use crate::http::{Class, request::RequestHead};
 
+/// The id of a request.
+pub(crate) enum RequestId<'a> {
+    /// The client has given it.
+    Given(&'a str),
+    /// It was made here, because the client sent none that can be taken over.
+    New(RandomId),
+}
+
+// === impl RequestId ===
+
+impl<'a> RequestId<'a> {
+    /// The id of the request with this head.
+    pub(crate) fn of(head: &'a RequestHead) -> Self {
+        given(head).map_or_else(|| Self::New(random()), Self::Given)
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        match self {
+            Self::Given(id) => id,
+            Self::New(id) => id.as_str(),
+        }
+    }
+
+    pub(crate) fn is_new(&self) -> bool {
+        matches!(self, Self::New(_))
+    }
+}
+
 /// The id the client gave the request, where it is one and can be logged.
-pub(crate) fn given(head: &RequestHead) -> Option<&str> {
+fn given(head: &RequestHead) -> Option<&str> {
     let mut ids = head.fields.of(Class::RequestId);
     let id = std::str::from_utf8(ids.next()?).ok().filter(|_| ids.next().is_none())?;
     (!id.is_empty() && id.len() <= 128 && id.bytes().all(|b| b.is_ascii_graphic())).then_some(id)
