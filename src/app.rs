@@ -6,7 +6,14 @@ mod running;
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context as _;
-use runtime::{drain::Drain, listener, readiness::Readiness, signal::Request, telemetry::Telemetry, tls::ServerTls};
+use runtime::{
+    drain::Drain,
+    listener,
+    readiness::Readiness,
+    signal::Request,
+    telemetry::Telemetry,
+    tls::{ServerSettings, ServerTls},
+};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
@@ -135,8 +142,9 @@ impl BoundProcess {
         if let Some(broadcast) = &broadcast {
             shared.set_data_plane(&broadcast.handle);
         }
-        for address in addresses {
-            tracing::info!("listening on http://{address} to broadcast");
+        let config = shared.current();
+        for (address, listener) in addresses.iter().zip(&config.proxy.listeners) {
+            tracing::info!("listening on {}://{address} to broadcast", scheme(listener.tls.as_ref()));
         }
         let mut roles = JoinSet::new();
         for role in self.roles {
@@ -146,13 +154,16 @@ impl BoundProcess {
             roles.spawn(async move { role.run.await.context(role.name) });
         }
         if let Some(admin) = &admin {
-            let scheme = if shared.current().admin_tls.is_some() { "https" } else { "http" };
-            tracing::info!("listening on {scheme}://{} for the admin API", admin.address);
+            tracing::info!("listening on {}://{} for the admin API", scheme(config.admin_tls.as_ref()), admin.address);
         }
         let (leader, drain) = (self.leader, self.drain);
         let running = RunningProcess { broadcast, roles, leader, drain, admin, shared, reloader, reload_asked };
         running.run(requests).await
     }
+}
+
+fn scheme(tls: Option<&ServerSettings>) -> &'static str {
+    if tls.is_some() { "https" } else { "http" }
 }
 
 /// Waits for the work, unless a request to drain or exit comes first. Returns with it whether a reload was asked for

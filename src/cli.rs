@@ -221,10 +221,17 @@ mod tests {
         let all = broadcast.settings().filter(|setting| !setting.flag.is_empty() && !setting.default.is_empty());
         for setting in all {
             let flag = format!("--{}={}", setting.flag, setting.default);
-            // What is about one source of endpoints is refused with another one.
-            let about_url = setting.flag == "endpoints-refresh";
-            let source = if about_url { "--endpoints-url=http://a.example/" } else { "--endpoints=192.0.2.1:80" };
-            assert_eq!(config_of(source, &[&flag]), config_of(source, &[]), "{flag}");
+            // Some only mean something beside others.
+            let source = match setting.flag {
+                "endpoints-refresh" => "--endpoints-url=http://a.example/",
+                _ => "--endpoints=192.0.2.1:80",
+            };
+            let base: &[&str] = match setting.section {
+                "broadcast[].tls" => &["--tls-cert=/c", "--tls-key=/k"],
+                "broadcast[].routes[].to.tls" if setting.key != "enabled" => &["--upstream-tls"],
+                _ => &[],
+            };
+            assert_eq!(config_of(source, &[base, &[&flag]].concat()), config_of(source, base), "{flag}");
         }
     }
 

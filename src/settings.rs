@@ -74,11 +74,13 @@ impl Role {
         sections.into_iter().find(|section| section.trim_end_matches("[]") == self.name)
     }
 
-    /// The flag of the setting that stands at a path of the file, whatever the indices in it.
+    /// The flag of the setting that stands at a path of the file, or in the list there, whatever the indices in it.
     pub(crate) fn flag_at(&self, path: &str) -> Option<&'static str> {
         let key = without_indices(path);
+        let list = format!("{key}[]");
         let key = key.strip_suffix("[]").unwrap_or(&key);
-        let stands = |setting: &&Entry| setting.path() == key && !key.is_empty() && !setting.flag.is_empty();
+        let at_path = |setting: &Entry| setting.path() == key || setting.section == list;
+        let stands = |setting: &&Entry| at_path(setting) && !key.is_empty() && !setting.flag.is_empty();
         self.settings().find(stands).map(|setting| setting.flag)
     }
 }
@@ -147,7 +149,7 @@ mod tests {
                 let env = env.iter().map(|name| code(name)).collect::<Vec<_>>().join(", ");
                 let value = match kind {
                     Kind::One(name) => (*name).to_owned(),
-                    Kind::Many(name) | Kind::Commas(name) => format!("{name}, repeatable"),
+                    Kind::Many(name) | Kind::Commas(name) | Kind::Each(name) => format!("{name}, repeatable"),
                     Kind::Switch | Kind::Ignored { .. } => "true or false".to_owned(),
                 };
                 let (value, help) = (value.replace('|', "\\|"), help.replace('|', "\\|"));
@@ -225,6 +227,8 @@ mod tests {
         assert_eq!(broadcast.flag_at("broadcast[0].routes[12].timeout"), Some("timeout"));
         assert_eq!(broadcast.flag_at("broadcast[0].routes[0].to.endpoints[3]"), Some("endpoints"));
         assert_eq!(broadcast.flag_at("admin.listen"), Some("metrics-interface"));
+        assert_eq!(broadcast.flag_at("broadcast[0].tls.certificates"), Some("tls-cert"));
+        assert_eq!(broadcast.flag_at("broadcast[0].tls.certificates[1].key"), Some("tls-key"));
         assert_eq!(broadcast.flag_at("broadcast[0]"), None);
     }
 }

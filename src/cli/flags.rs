@@ -43,8 +43,14 @@ impl Flags {
             let value = flag
                 .or_else(|| from_environment(setting, environment))
                 .or_else(|| setting.always.then(|| setting.default.into()));
-            if let Some(value) = value {
-                insert(&mut raw, &setting.path(), value);
+            match value {
+                Some(Value::Sequence(values)) if matches!(setting.kind, Kind::Each(_)) => {
+                    for (index, value) in values.into_iter().enumerate() {
+                        insert_in(&mut raw, &setting.path(), index, value);
+                    }
+                }
+                Some(value) => insert(&mut raw, &setting.path(), value),
+                None => {}
             }
         }
         Self { role, raw, problems: Problems::default(), explained: Vec::new() }
@@ -134,7 +140,9 @@ fn arguments(setting: &Entry) -> Vec<Arg> {
     let switch = |arg: Arg| arg.num_args(0..=1).require_equals(true).default_missing_value("true");
     match setting.kind {
         Kind::One(name) => vec![arg.value_name(name)],
-        Kind::Many(name) | Kind::Commas(name) => vec![arg.value_name(name).action(ArgAction::Append)],
+        Kind::Many(name) | Kind::Commas(name) | Kind::Each(name) => {
+            vec![arg.value_name(name).action(ArgAction::Append)]
+        }
         Kind::Ignored { value } => {
             let arg = if value { arg } else { switch(arg) };
             vec![arg.hide(true).action(ArgAction::Append)]
@@ -152,7 +160,7 @@ fn arguments(setting: &Entry) -> Vec<Arg> {
 pub(super) fn given(matches: &ArgMatches, setting: &Entry) -> Option<Value> {
     match setting.kind {
         Kind::One(_) => matches.get_one::<String>(setting.flag).map(|text| text.as_str().into()),
-        Kind::Many(_) | Kind::Commas(_) => {
+        Kind::Many(_) | Kind::Commas(_) | Kind::Each(_) => {
             let texts = matches.get_many::<String>(setting.flag)?;
             Some(Value::Sequence(texts.map(|text| text.as_str().into()).collect()))
         }
@@ -173,23 +181,31 @@ fn from_environment(setting: &Entry, environment: &impl Fn(&str) -> Option<Strin
 
 /// Puts a value where a path like `a.b[].c` leads, and makes the mappings and lists on the way; every list has one element.
 fn insert(into: &mut Value, path: &str, value: Value) {
+    insert_in(into, path, 0, value);
+}
+
+/// The same in this element of the innermost list.
+fn insert_in(into: &mut Value, path: &str, index: usize, value: Value) {
     let (step, rest) = match path.split_once('.') {
         Some((step, rest)) => (step, Some(rest)),
         None => (path, None),
     };
-    let (key, list) = match step.strip_suffix("[]") {
-        Some(key) => (key, true),
-        None => (step, false),
-    };
     let Value::Mapping(mapping) = into else { return };
     let empty = || Value::Mapping(Mapping::new());
-    let slot = mapping.entry(key.into()).or_insert_with(|| if list { Value::Sequence(vec![empty()]) } else { empty() });
-    let slot = match slot {
-        Value::Sequence(elements) if list => &mut elements[0],
-        other => other,
+    let slot = match step.strip_suffix("[]") {
+        Some(key) => {
+            let list = mapping.entry(key.into()).or_insert_with(|| Value::Sequence(Vec::new()));
+            let Value::Sequence(elements) = list else { return };
+            let index = if rest.is_some_and(|rest| rest.contains("[]")) { 0 } else { index };
+            while elements.len() <= index {
+                elements.push(empty());
+            }
+            &mut elements[index]
+        }
+        None => mapping.entry(step.into()).or_insert_with(empty),
     };
     match rest {
-        Some(rest) => insert(slot, rest, value),
+        Some(rest) => insert_in(slot, rest, index, value),
         None => *slot = value,
     }
 }

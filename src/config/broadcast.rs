@@ -13,7 +13,7 @@ use proxy::config::{AccessLog, Auth, Limits, Listener, Policy, Route, Success, U
 use runtime::config::{Collector, Node, Section};
 use snapshot::ClusterName;
 
-use super::{Target, routing};
+use super::{Target, routing, tls};
 use crate::{
     identity,
     settings::broadcast::{answer, bounds, callers, endpoints, process, requests, routes, time},
@@ -62,6 +62,8 @@ impl Reading {
         listener.lenient_target = requests::LENIENT_TARGET.or(&section, listener.lenient_target);
         listener.via_name = requests::VIA_NAME.or(&section, via_name());
         listener.trust_forwarded = requests::TRUST_FORWARDED.read(&section);
+        listener.tls = tls::of_listener(&section);
+        listener.proxy_protocol = requests::PROXY_PROTOCOL.or(&section, listener.proxy_protocol);
         let head = &mut listener.head;
         head.target = requests::MAX_TARGET.or(&section, head.target);
         head.bytes = requests::MAX_HEAD.or(&section, head.bytes);
@@ -83,11 +85,12 @@ impl Reading {
             self.check_other_routes(&to, target);
         }
         let protocol = endpoints::UPSTREAM_PROTOCOL.or(&to, UpstreamProtocol::Auto);
+        let tls = tls::of_endpoints(&to, target.as_ref());
         to.finish();
         let cluster = target.as_ref().map(Target::cluster);
         let matches = routing::matches(section.section("match"));
         let changes = routing::changes(&section, &matches);
-        let policy = Policy { protocol, ..self.policy(&section) };
+        let policy = Policy { protocol, tls, ..self.policy(&section) };
         let name = routes::NAME.read(&section);
         section.finish();
         let cluster = cluster.unwrap_or_else(|| ClusterName::new("none").expect("is printable"));

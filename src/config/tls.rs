@@ -1,11 +1,54 @@
-//! TLS in the file: what listeners show their clients.
+//! TLS in the file: what listeners show their clients, and what routes expect of their endpoints.
 
+use std::{path::PathBuf, sync::Arc};
+
+use controlplane::source::kube::{EndpointSelection, Pattern};
+use proxy::config::UpstreamTls;
 use runtime::{
-    config::Section,
-    tls::{CertificateFiles, ClientAuth, MinVersion, Protocol, ServerSettings},
+    config::{Node, Section},
+    tls::{CertificateFiles, ClientAuth, ClientSettings, Protocol, Roots, ServerSettings},
 };
 
-use crate::settings::process::{METRICS_TLS_CERT, METRICS_TLS_KEY};
+use super::Target;
+use crate::settings::{
+    Setting,
+    broadcast::{
+        tls::{TLS_CERT, TLS_CLIENT_AUTH, TLS_CLIENT_CA, TLS_KEY, TLS_MIN_VERSION},
+        upstream,
+    },
+    process::{METRICS_TLS_CERT, METRICS_TLS_KEY},
+};
+
+/// The data plane puts in its place what the listener or the route speaks.
+const PROTOCOLS: [Protocol; 1] = [Protocol::Http1];
+
+/// Reads `tls` of a listener, if it is there.
+pub(super) fn of_listener(listener: &Section<'_>) -> Option<ServerSettings> {
+    let section = listener.optional_section("tls")?;
+    let nodes = section.list("certificates");
+    if nodes.is_empty() {
+        section.problem("certificates", "is missing: name a certificate (cert) and its private key (key)");
+    }
+    let settings = ServerSettings {
+        certificates: nodes.iter().filter_map(certificate).collect(),
+        client_ca: TLS_CLIENT_CA.read(&section),
+        client_auth: TLS_CLIENT_AUTH.or(&section, ClientAuth::default()),
+        min_version: TLS_MIN_VERSION.or(&section, Default::default()),
+        protocols: PROTOCOLS.to_vec(),
+    };
+    if settings.client_auth == ClientAuth::Request && !TLS_CLIENT_CA.is_given(&section) {
+        TLS_CLIENT_AUTH.problem(&section, "needs client_ca, with which certificates of clients are verified");
+    }
+    section.finish();
+    Some(settings)
+}
+
+fn certificate(node: &Node<'_>) -> Option<CertificateFiles> {
+    let section = node.section();
+    let (cert, key) = (TLS_CERT.required(&section), TLS_KEY.required(&section));
+    section.finish();
+    Some(CertificateFiles { cert: cert?, key: key? })
+}
 
 /// Reads `tls` of the admin listener, if it is there.
 pub(super) fn of_admin(admin: &Section<'_>) -> Option<ServerSettings> {
@@ -16,42 +59,167 @@ pub(super) fn of_admin(admin: &Section<'_>) -> Option<ServerSettings> {
         certificates: vec![CertificateFiles { cert: cert?, key: key? }],
         client_ca: None,
         client_auth: ClientAuth::default(),
-        min_version: MinVersion::default(),
-        protocols: vec![Protocol::Http1],
+        min_version: Default::default(),
+        protocols: PROTOCOLS.to_vec(),
     })
+}
+
+/// Reads `tls` of a route's endpoints, if it is there and not disabled.
+pub(super) fn of_endpoints(to: &Section<'_>, target: Option<&Target>) -> Option<Arc<UpstreamTls>> {
+    let section = to.optional_section("tls")?;
+    let enabled = upstream::UPSTREAM_TLS.or(&section, true);
+    let tls = UpstreamTls {
+        server_name: upstream::UPSTREAM_SERVER_NAME.read(&section),
+        service: target.and_then(only_service),
+        settings: ClientSettings {
+            roots: roots(&section),
+            sans: upstream::UPSTREAM_SAN.read(&section),
+            certificate: pair(&section, &upstream::UPSTREAM_CERT, &upstream::UPSTREAM_KEY),
+            protocols: PROTOCOLS.to_vec(),
+        },
+    };
+    if tls.settings.roots == Roots::Insecure && !tls.settings.sans.is_empty() {
+        upstream::UPSTREAM_SAN.problem(&section, "is not compared with insecure: leave one of them out");
+    }
+    section.finish();
+    enabled.then(|| Arc::new(tls))
+}
+
+fn roots(section: &Section<'_>) -> Roots {
+    let ca = upstream::UPSTREAM_CA.read(section);
+    match (upstream::UPSTREAM_INSECURE.or(section, false), ca) {
+        (true, Some(_)) => {
+            upstream::UPSTREAM_CA.problem(section, "verifies nothing with insecure: leave one of them out");
+            Roots::Insecure
+        }
+        (true, None) => Roots::Insecure,
+        (false, Some(file)) => Roots::File(file),
+        (false, None) => Roots::System,
+    }
+}
+
+/// A certificate and its key, of which either both are given or none.
+fn pair(section: &Section<'_>, cert: &Setting<PathBuf>, key: &Setting<PathBuf>) -> Option<CertificateFiles> {
+    let (certificate, private) = (cert.read(section), key.read(section));
+    match (cert.is_given(section), key.is_given(section)) {
+        (true, false) => key.problem(section, "is missing beside cert"),
+        (false, true) => cert.problem(section, "is missing beside key"),
+        _ => {}
+    }
+    Some(CertificateFiles { cert: certificate?, key: private? })
+}
+
+/// The namespace and the name of the Service that the endpoints are of, where it is one.
+fn only_service(target: &Target) -> Option<(Box<str>, Box<str>)> {
+    let Target::Service(EndpointSelection { services, .. }) = target else { return None };
+    let [service] = &services[..] else { return None };
+    let service = Pattern::exact(service)?;
+    Some(((*service.namespace).into(), (*service.name).into()))
 }
 
 #[cfg(test)]
 mod tests {
+    use runtime::tls::{MinVersion, Roots};
+
     use super::*;
     use crate::{cli::Task, config::Config};
 
     fn from_flags(flags: &[&str]) -> Result<Config, String> {
-        let arguments = ["fanfare", "broadcast", "--interface=127.0.0.1:0", "--service=a/b"].iter().chain(flags);
+        let arguments = ["fanfare", "broadcast"].iter().chain(flags);
         let Ok(Task::Serve(flags)) = crate::cli::parse_with(arguments.copied(), &|_| None) else { panic!("{flags:?}") };
         flags.config().map_err(|problems| problems.to_string())
     }
 
-    #[test]
-    fn the_admin_listener_has_a_certificate_by_flags_or_by_the_file() {
-        let config = from_flags(&["--metrics-tls-cert=/m.crt", "--metrics-tls-key=/m.key"]).expect("it is valid");
-        let files = CertificateFiles { cert: "/m.crt".into(), key: "/m.key".into() };
-        assert_eq!(config.admin_tls.as_ref().expect("it speaks TLS").certificates, [files]);
-        let file = b"
-admin: {listen: 0.0.0.0:8081, tls: {cert: /m.crt, key: /m.key}}
-broadcast: [{listen: 127.0.0.1:0, routes: [{to: {service: a/b}}]}]
-";
-        assert_eq!(Config::parse(file).expect("it is valid"), config);
-        assert_eq!(from_flags(&[]).expect("it is valid").admin_tls, None);
+    fn from_file(text: &str) -> Result<Config, String> {
+        Config::parse(text.as_bytes()).map_err(|problems| problems.to_string())
+    }
+
+    fn files(cert: &str, key: &str) -> CertificateFiles {
+        CertificateFiles { cert: cert.into(), key: key.into() }
     }
 
     #[test]
-    fn half_of_a_pair_is_told_by_the_flag_that_is_missing() {
-        for (flag, problem) in [
-            ("--metrics-tls-cert=/c", "--metrics-tls-key: is missing"),
-            ("--metrics-tls-key=/c", "--metrics-tls-cert: is missing"),
+    fn pairs_of_flags_are_the_certificates_of_the_file_in_order() {
+        let flags = [
+            "--service=shop/cache",
+            "--tls-cert=/a.crt",
+            "--tls-cert=/b.crt",
+            "--tls-key=/a.key",
+            "--tls-key=/b.key",
+            "--tls-client-ca=/ca",
+            "--tls-client-auth=request",
+            "--tls-min-version=1.3",
+            "--metrics-tls-cert=/m.crt",
+            "--metrics-tls-key=/m.key",
+            "--interface=127.0.0.1:0",
+        ];
+        let config = from_flags(&flags).expect("it is valid");
+        let tls = config.proxy.listeners[0].tls.as_ref().expect("it speaks TLS");
+        assert_eq!(tls.certificates, [files("/a.crt", "/a.key"), files("/b.crt", "/b.key")]);
+        assert_eq!((tls.client_auth, tls.min_version), (ClientAuth::Request, MinVersion::Tls13));
+        assert_eq!(config.admin_tls.as_ref().expect("so does this").certificates, [files("/m.crt", "/m.key")]);
+        let file = "
+admin: {listen: 0.0.0.0:8081, tls: {cert: /m.crt, key: /m.key}}
+broadcast:
+  - listen: 127.0.0.1:0
+    tls:
+      certificates: [{cert: /a.crt, key: /a.key}, {cert: /b.crt, key: /b.key}]
+      client_ca: /ca
+      client_auth: request
+      min_version: 1.3
+    routes: [{to: {service: shop/cache}}]
+";
+        assert_eq!(from_file(file), Ok(config));
+    }
+
+    #[test]
+    fn endpoints_are_reached_by_tls_where_anything_is_said_about_it() {
+        let upstream = |more: &str| {
+            let text =
+                format!("broadcast: [{{listen: '127.0.0.1:0', routes: [{{to: {{service: shop/cache{more}}}}}]}}]");
+            from_file(&text).map(|config| config.proxy.listeners[0].routes[0].policy.tls.clone())
+        };
+        assert_eq!(upstream(""), Ok(None));
+        assert_eq!(upstream(", tls: {enabled: false, ca: /x}"), Ok(None));
+        let tls = upstream(", tls: {}").expect("it is valid").expect("it is there");
+        assert_eq!((&tls.settings.roots, &tls.server_name), (&Roots::System, &None));
+        assert_eq!(tls.service, Some(("shop".into(), "cache".into())));
+        let text = ", tls: {ca: /ca, server_name: '{pod}.x', san: [spiffe://a/b, c.d], cert: /c, key: /k}";
+        let tls = upstream(text).expect("it is valid").expect("it is there");
+        assert_eq!(tls.settings.roots, Roots::File("/ca".into()));
+        assert_eq!(tls.settings.certificate, Some(files("/c", "/k")));
+        assert_eq!(tls.settings.sans.iter().map(ToString::to_string).collect::<Vec<_>>(), ["spiffe://a/b", "c.d"]);
+        let flags = ["--service=shop/cache", "--upstream-ca=/ca", "--upstream-server-name={pod}.x"];
+        let more = ["--upstream-san=spiffe://a/b", "--upstream-san=c.d", "--upstream-cert=/c", "--upstream-key=/k"];
+        let config = from_flags(&[&flags[..], &more].concat()).expect("it is valid");
+        assert_eq!(config.proxy.listeners[0].routes[0].policy.tls.as_ref(), Some(&tls));
+    }
+
+    #[test]
+    fn what_cannot_work_is_told_by_its_flag_or_path() {
+        for (flags, problem) in [
+            (&["--tls-cert=/c"][..], "--tls-key: is missing"),
+            (&["--tls-key=/k"], "--tls-cert: is missing"),
+            (&["--tls-cert=/a", "--tls-key=/b", "--tls-cert=/c"], "--tls-key: is missing"),
+            (&["--tls-min-version=1.3"], "--tls-cert: is missing: name a certificate"),
+            (&["--tls-cert=/c", "--tls-key=/k", "--tls-min-version=1.1"], "--tls-min-version: \"1.1\" is not"),
+            (&["--tls-cert=/c", "--tls-key=/k", "--tls-client-auth=request"], "--tls-client-auth: needs client_ca"),
+            (&["--metrics-tls-cert=/c"], "--metrics-tls-key: is missing"),
+            (&["--upstream-cert=/c"], "--upstream-key: is missing beside cert"),
+            (&["--upstream-key=/c"], "--upstream-cert: is missing beside key"),
+            (&["--upstream-insecure", "--upstream-ca=/c"], "--upstream-ca: verifies nothing"),
+            (&["--upstream-insecure", "--upstream-san=a"], "--upstream-san: is not compared"),
+            (&["--upstream-server-name={node}"], "--upstream-server-name: there is no placeholder"),
         ] {
-            assert_eq!(from_flags(&[flag]).expect_err(flag), problem);
+            let problems = from_flags(&[&["--service=a/b"], flags].concat()).expect_err(problem);
+            assert!(problems.contains(problem) && !problems.contains("broadcast[0]"), "{flags:?}: {problems}");
         }
+    }
+
+    #[test]
+    fn endpoints_that_are_not_verified_are_warned_about() {
+        let config = from_flags(&["--service=a/b", "--upstream-insecure"]).expect("it is valid");
+        let warnings = config.warnings().to_string();
+        assert!(warnings.starts_with("broadcast[0].routes[0].to.tls.insecure: no certificate"), "{warnings}");
     }
 }

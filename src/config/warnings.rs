@@ -1,7 +1,10 @@
 //! Warnings: settings that are valid and have no effect, or probably another one than was intended.
 
 use proxy::config::{Listener, Match, Require, Route};
-use runtime::config::{Problem, Problems};
+use runtime::{
+    config::{Problem, Problems},
+    tls::Roots,
+};
 
 use super::{Config, Target};
 
@@ -44,6 +47,10 @@ fn of_route(route: &Route, target: Option<&Target>, warn: &mut impl FnMut(&str, 
     lower_case(methods.iter().map(|method| &**method), |message| warn(".match.methods", message));
     lower_case(route.policy.success.methods(), |message| warn(".success", message));
     lower_case(route.policy.idempotent.iter().map(|method| &**method), |message| warn(".idempotent", message));
+    if route.policy.tls.as_ref().is_some_and(|tls| tls.settings.roots == Roots::Insecure) {
+        let message = "no certificate of an endpoint is verified: whoever can redirect connections gets every request";
+        warn(".to.tls.insecure", message.to_owned());
+    }
     let timeouts = &route.policy.timeouts;
     let total = runtime::duration::format(timeouts.total);
     if timeouts.connect > timeouts.total {

@@ -9,6 +9,8 @@ pub(crate) mod process;
 pub(crate) mod requests;
 pub(crate) mod routes;
 pub(crate) mod time;
+pub(crate) mod tls;
+pub(crate) mod upstream;
 
 use super::{Dashes, Role};
 
@@ -26,9 +28,11 @@ pub(super) const ROLE: Role = Role {
     groups: &[
         endpoints::GROUP,
         endpoints::KUBERNETES,
+        upstream::GROUP,
         answer::GROUP,
         requests::GROUP,
         callers::GROUP,
+        tls::GROUP,
         changes::GROUP,
         time::GROUP,
         bounds::GROUP,

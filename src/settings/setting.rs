@@ -39,6 +39,8 @@ pub(crate) enum Kind {
     Many(&'static str),
     /// The same, and each may be several with commas between them.
     Commas(&'static str),
+    /// One value in each element of the list that it belongs to: a repeatable flag, whose values are for one element each.
+    Each(&'static str),
     /// `true` or `false`; the bare flag is `true`, `--no-…` is `false`.
     Switch,
     /// A flag that is taken, as the tool that the role replaces takes it, and means nothing. Not shown.
@@ -186,6 +188,10 @@ impl Entry {
 
     pub(super) const fn one<T>(self, value: &'static str, parse: fn(&str) -> Result<T, String>) -> Setting<T> {
         Setting { entry: Self { kind: Kind::One(value), ..self }, parse }
+    }
+
+    pub(super) const fn each<T>(self, value: &'static str, parse: fn(&str) -> Result<T, String>) -> Setting<T> {
+        Setting { entry: Self { kind: Kind::Each(value), ..self }, parse }
     }
 
     pub(super) const fn many<T>(self, value: &'static str, parse: fn(&str) -> Result<T, String>) -> List<T> {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
-use proxy::config::ViaName;
+use proxy::config::{ProxyProtocol, ViaName};
 
 use super::{LISTENER, ROUTE};
 use crate::settings::{
@@ -18,7 +18,7 @@ group!(GROUP, "Requests";
     KEEPALIVE: Setting<bool> = flag("keepalive").at(LISTENER, "keepalive").default("true").switch(boolean),
         "Client connections carry more than one request";
     HTTP2: Setting<bool> = flag("http2").at(LISTENER, "http2").default("true").switch(boolean),
-        "Clients may speak HTTP/2, by prior knowledge";
+        "Clients may speak HTTP/2: by prior knowledge, with TLS by ALPN";
     LENIENT_TARGET: Setting<bool> = flag("lenient-target").at(LISTENER, "lenient_target").default("false")
         .switch(boolean),
         "Accepts targets with |^{}\\\" in them, as ban expressions have them, and passes them on unchanged";
@@ -29,6 +29,10 @@ group!(GROUP, "Requests";
     TRUST_FORWARDED: List<IpNet> = flag("trust-forwarded").at(LISTENER, "trust_forwarded").default("nobody")
         .commas("CIDR", network),
         "Clients whose Forwarded and X-Forwarded-* fields are kept; those of other clients are replaced";
+    PROXY_PROTOCOL: Setting<ProxyProtocol> = flag("proxy-protocol").at(LISTENER, "proxy_protocol").default("off")
+        .one("off|accept|require", proxy_protocol),
+        "Whether connections may, or must, begin with a PROXY header (version 1 or 2), which names the client. Only \
+         addresses of --trust-forwarded may send one; with require, any other connection is closed";
     MAX_BODY: Setting<u64> = flag("max-body").at(ROUTE, "max_body").default("unlimited").one("SIZE", size),
         "Longest request body; a longer one gets 413";
     START_AFTER: Setting<u64> = flag("start-after").at(ROUTE, "start_after").default("64KiB").one("SIZE", size),
@@ -48,6 +52,15 @@ group!(GROUP, "Requests";
     MAX_FIELDS: Setting<usize> = flag("max-fields").at(LISTENER, "max_fields").default("128").one("N", positive),
         "Most header fields of a request; one with more gets 431";
 );
+
+fn proxy_protocol(text: &str) -> Result<ProxyProtocol, String> {
+    match text {
+        "off" | "false" => Ok(ProxyProtocol::Off),
+        "accept" => Ok(ProxyProtocol::Accept),
+        "require" => Ok(ProxyProtocol::Require),
+        _ => Err(format!("{text:?} does not say whether PROXY headers are taken: use off, accept or require")),
+    }
+}
 
 /// Bytes in a second, which may be said.
 fn rate(text: &str) -> Result<u64, String> {

@@ -83,7 +83,8 @@ impl Pattern {
     }
 
     /// The one Service that it matches, if it has no wildcard.
-    pub(super) fn exact(&self) -> Option<ServiceKey> {
+    #[must_use]
+    pub fn exact(&self) -> Option<ServiceKey> {
         let exact = is_exact(&self.namespace) && is_exact(&self.name);
         exact.then(|| ServiceKey { namespace: self.namespace.clone(), name: self.name.clone() })
     }

@@ -1,0 +1,32 @@
+//! How `fanfare broadcast` speaks TLS to endpoints.
+
+use std::path::PathBuf;
+
+use runtime::tls::{NameTemplate, San};
+
+use crate::settings::{
+    List, Setting, flag, group,
+    values::{boolean, parsed, path},
+};
+
+/// TLS to the endpoints of a route.
+const TLS: &str = "broadcast[].routes[].to.tls";
+
+group!(GROUP, "TLS to endpoints";
+    UPSTREAM_TLS: Setting<bool> = flag("upstream-tls").at(TLS, "enabled").default("false").switch(boolean),
+        "Endpoints speak TLS. In the file, true if tls is there at all; here, also if another of these flags is given";
+    UPSTREAM_CA: Setting<PathBuf> = flag("upstream-ca").at(TLS, "ca").default("the system's").one("PATH", path),
+        "CA certificates (PEM) that endpoints are verified with. Read again when it changes";
+    UPSTREAM_SERVER_NAME: Setting<NameTemplate> = flag("upstream-server-name").at(TLS, "server_name")
+        .default("<service>.<namespace>.svc, else the host name, else the address").one("NAME", parsed),
+        "Name that endpoints are asked for (SNI) and must have in their certificate; {pod}, {service} and {namespace} \
+         are filled in";
+    UPSTREAM_SAN: List<San> = flag("upstream-san").at(TLS, "san").many("NAME|URI", parsed),
+        "Name that must be in the certificate of an endpoint instead of that one, such as a SPIFFE id; of several, one";
+    UPSTREAM_CERT: Setting<PathBuf> = flag("upstream-cert").at(TLS, "cert").one("PATH", path),
+        "Certificate (PEM), with its chain, that endpoints are shown; with its --upstream-key. Read again when it changes";
+    UPSTREAM_KEY: Setting<PathBuf> = flag("upstream-key").at(TLS, "key").one("PATH", path),
+        "Private key (PEM) of that certificate, not encrypted";
+    UPSTREAM_INSECURE: Setting<bool> = flag("upstream-insecure").at(TLS, "insecure").default("false").switch(boolean),
+        "Certificates of endpoints are not verified, so that anyone in between can read and change requests";
+);
