@@ -23,6 +23,7 @@ use self::writer::{Counters, Writer};
 use crate::{
     config::AccessLog,
     exchange::Exchange,
+    grpc::Code,
     metrics::RequestResult,
     report::{self, LegReport},
 };
@@ -55,6 +56,9 @@ pub struct Entry<'a> {
     pub route: &'a str,
     /// The status it was answered with; 499: the client went away before that.
     pub status: u16,
+    /// The same in gRPC, where the request is one of gRPC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grpc_status: Option<Code>,
     /// What its answer said.
     pub result: &'static str,
     /// What became of it when its last leg had ended.
@@ -91,6 +95,8 @@ pub struct LogRecord {
     pub target: String,
     /// The status it was answered with.
     pub status: u16,
+    /// The same in gRPC, where the request is one of gRPC.
+    pub grpc_status: Option<Code>,
     /// What became of it.
     pub result: RequestResult,
     /// Bytes of body answered.
@@ -115,6 +121,7 @@ impl LogRecord {
             target: &self.target,
             route,
             status: self.status,
+            grpc_status: self.grpc_status,
             result: self.result.as_str(),
             completed: completed.as_str(),
             received: exchange.map_or(0, Exchange::body_received),
@@ -213,6 +220,9 @@ fn text(entry: &Entry<'_>) -> String {
         entry.host,
         entry.id
     );
+    if let Some(code) = entry.grpc_status {
+        line.push_str(&format!(" grpc_status={code}"));
+    }
     if let Some(identity) = entry.identity {
         line.push_str(&format!(" identity={identity}"));
     }
@@ -222,7 +232,8 @@ fn text(entry: &Entry<'_>) -> String {
     for leg in &entry.legs {
         let outcome = leg.outcome.map_or("running", |outcome| outcome.as_str());
         let status = leg.status.map_or_else(String::new, |status| format!(":{status}"));
-        line.push_str(&format!(" {}={outcome}{status}:{:.3}ms", leg.pod.unwrap_or(leg.endpoint), leg.ms));
+        let code = leg.grpc_status.map_or_else(String::new, |code| format!(":grpc={code}"));
+        line.push_str(&format!(" {}={outcome}{status}{code}:{:.3}ms", leg.pod.unwrap_or(leg.endpoint), leg.ms));
     }
     line
 }

@@ -331,7 +331,8 @@ impl Exchange {
             let success = match self.terms.grpc {
                 // What it amounts to is told by its trailers.
                 Some(success) => {
-                    status == 200 && self.legs[index].head_code().is_none_or(|code| success.contains(code))
+                    let said = self.legs.get_mut(index).read_head_code();
+                    status == 200 && said.is_none_or(|code| success.contains(code))
                 }
                 None => self.route.config.policy.success.is_ok(&self.method, status),
             };

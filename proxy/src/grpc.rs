@@ -14,6 +14,8 @@ pub type Code = u8;
 
 /// Everything is well.
 pub const OK: Code = 0;
+/// The caller has given up.
+pub const CANCELLED: Code = 1;
 /// Nothing better is known.
 pub const UNKNOWN: Code = 2;
 /// Time ran out.
@@ -31,12 +33,83 @@ pub const UNAVAILABLE: Code = 14;
 /// The caller has not said who it is.
 pub const UNAUTHENTICATED: Code = 16;
 
+/// The names of the statuses, in the order of their numbers.
+pub const NAMES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
 /// Bytes before each message: whether it is compressed, and its length.
 const MESSAGE_HEAD: usize = 5;
+
+/// The status of an answer, and who has said it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The status.
+    pub code: Code,
+    /// Who has said it.
+    pub source: Source,
+}
+
+/// Who has said the status of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// An endpoint.
+    Endpoint,
+    /// This proxy: no endpoint gave an answer that could be passed on, or it was cut.
+    Proxy,
+}
 
 /// A set of statuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CodeSet(u32);
+
+// === impl Status ===
+
+impl Status {
+    /// One that an endpoint has said.
+    #[must_use]
+    pub fn of_endpoint(code: Code) -> Self {
+        Self { code, source: Source::Endpoint }
+    }
+
+    /// One that is made up here.
+    #[must_use]
+    pub fn made_up(code: Code) -> Self {
+        Self { code, source: Source::Proxy }
+    }
+}
+
+// === impl Source ===
+
+impl Source {
+    /// Every source, in the order of their numbers.
+    pub const ALL: [Self; 2] = [Self::Endpoint, Self::Proxy];
+
+    /// Its name in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Endpoint => "endpoint",
+            Self::Proxy => "proxy",
+        }
+    }
+}
 
 // === impl CodeSet ===
 
@@ -125,6 +198,30 @@ pub fn of_problem(status: u16) -> Code {
         413 | 414 | 431 => RESOURCE_EXHAUSTED,
         501 => UNIMPLEMENTED,
         status => of_http(status),
+    }
+}
+
+/// The status of a call whose stream the endpoint has reset for this reason.
+#[must_use]
+pub fn of_reset(reason: h2::Reason) -> Code {
+    match reason {
+        h2::Reason::REFUSED_STREAM => UNAVAILABLE,
+        h2::Reason::CANCEL => CANCELLED,
+        h2::Reason::ENHANCE_YOUR_CALM => RESOURCE_EXHAUSTED,
+        h2::Reason::INADEQUATE_SECURITY => PERMISSION_DENIED,
+        _ => INTERNAL,
+    }
+}
+
+/// The status of a leg that ended like this without one of its endpoint.
+#[must_use]
+pub fn of_outcome(outcome: Outcome) -> Code {
+    match outcome {
+        Outcome::Ok => OK,
+        Outcome::Timeout => DEADLINE_EXCEEDED,
+        Outcome::Cancelled => CANCELLED,
+        Outcome::Protocol => INTERNAL,
+        _ => UNAVAILABLE,
     }
 }
 
@@ -224,6 +321,24 @@ mod tests {
             [400, 401, 403, 404, 429, 502, 503, 504, 500, 418].map(of_http),
             [13, 16, 7, 12, 14, 14, 14, 14, 2, 2]
         );
+    }
+
+    #[test]
+    fn a_call_without_a_status_has_that_of_what_ended_it() {
+        use h2::Reason;
+        let resets = [
+            Reason::NO_ERROR,
+            Reason::PROTOCOL_ERROR,
+            Reason::INTERNAL_ERROR,
+            Reason::REFUSED_STREAM,
+            Reason::CANCEL,
+            Reason::ENHANCE_YOUR_CALM,
+            Reason::INADEQUATE_SECURITY,
+        ];
+        assert_eq!(resets.map(of_reset), [13, 13, 13, 14, 1, 8, 7]);
+        let outcomes = [Outcome::Connect, Outcome::Reset, Outcome::Timeout, Outcome::Rejected, Outcome::Cancelled];
+        assert_eq!(outcomes.map(of_outcome), [14, 14, 4, 14, 1]);
+        assert_eq!((NAMES.len(), NAMES[16]), (17, "UNAUTHENTICATED"));
     }
 
     #[test]

@@ -10,6 +10,8 @@ use std::sync::{
 };
 use std::time::Duration;
 
+use crate::grpc;
+
 pub use histogram::Histogram;
 pub use render::render;
 
@@ -30,6 +32,10 @@ pub mod names {
     pub const LEGS: &str = "fanfare_legs_total";
     /// Time from the start of a leg to its end by `route`, in seconds.
     pub const LEG_DURATION: &str = "fanfare_leg_duration_seconds";
+    /// Answers to requests of gRPC by `route`, `source` and `grpc_status`.
+    pub const GRPC_REQUESTS: &str = "fanfare_grpc_requests_total";
+    /// Legs of gRPC by `route` and `grpc_status`.
+    pub const GRPC_LEGS: &str = "fanfare_grpc_legs_total";
     /// Known endpoints by `route` and `condition`.
     pub const ENDPOINTS: &str = "fanfare_endpoints";
     /// Legs in flight by `endpoint`.
@@ -100,6 +106,10 @@ pub struct RouteMetrics {
     requests: Box<[OnceLock<Box<Histogram>>; 500]>,
     /// Time from the start of a leg to its end.
     pub legs: Histogram,
+    /// Statuses of gRPC that requests were answered with, by who has said them.
+    grpc_answers: [[AtomicU64; grpc::NAMES.len()]; grpc::Source::ALL.len()],
+    /// Statuses of gRPC that legs have ended with.
+    grpc_legs: [AtomicU64; grpc::NAMES.len()],
     /// How often the window was full.
     pub window_stalls: AtomicU64,
 }
@@ -111,6 +121,8 @@ impl Default for RouteMetrics {
             completed: Default::default(),
             requests: Box::new([const { OnceLock::new() }; 500]),
             legs: Histogram::default(),
+            grpc_answers: Default::default(),
+            grpc_legs: Default::default(),
             window_stalls: AtomicU64::new(0),
         }
     }
@@ -140,6 +152,30 @@ impl RouteMetrics {
     #[must_use]
     pub fn results(&self, result: RequestResult) -> u64 {
         self.results[result as usize].load(Ordering::Relaxed)
+    }
+
+    /// Counts what a request of gRPC was answered with.
+    pub fn grpc_answered(&self, status: grpc::Status) {
+        if let Some(counter) = self.grpc_answers[status.source as usize].get(usize::from(status.code)) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a leg of gRPC that has ended.
+    pub fn grpc_leg_ended(&self, code: grpc::Code) {
+        if let Some(counter) = self.grpc_legs.get(usize::from(code)) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How often requests of gRPC were answered with each status by this source, in the order of their numbers.
+    pub fn grpc_answers(&self, source: grpc::Source) -> impl Iterator<Item = u64> {
+        self.grpc_answers[source as usize].iter().map(|counter| counter.load(Ordering::Relaxed))
+    }
+
+    /// How often legs of gRPC have ended with each status, in the order of their numbers.
+    pub fn grpc_legs(&self) -> impl Iterator<Item = u64> {
+        self.grpc_legs.iter().map(|counter| counter.load(Ordering::Relaxed))
     }
 
     /// The statuses answered with, and how long that took.

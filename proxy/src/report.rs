@@ -14,9 +14,10 @@ use crate::{
         Exchange, Leg,
         quorum::{Decision, Quorum},
     },
+    grpc::Code,
     headers,
     metrics::RequestResult,
-    outcome::Outcome,
+    outcome::{LegResult, Outcome},
 };
 
 /// The report: a superset of what the Varnish broadcaster answers (`method`, `uri`, `ts`, `nodes`, `rate`, `done`).
@@ -38,6 +39,9 @@ pub struct Report<'a> {
     pub done: bool,
     /// The policy.
     pub require: String,
+    /// The status of gRPC that the decision amounts to, where the request is one of gRPC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grpc_status: Option<Code>,
     /// `ok`, `partial`, `failed` or `empty`.
     pub result: &'static str,
     /// What every leg did, in snapshot order.
@@ -64,7 +68,7 @@ pub struct LegReport<'a> {
     pub status: Option<u16>,
     /// The status of gRPC.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub grpc_status: Option<u8>,
+    pub grpc_status: Option<Code>,
     /// How it ended; none while it runs.
     pub outcome: Option<Outcome>,
     /// How often the endpoint was tried.
@@ -180,8 +184,11 @@ pub fn report(exchange: &Exchange, about: About<'_>, decision: Decision) -> (u16
     let standing = |leg: &Leg| {
         let result = leg.result();
         let made_up = result.map_or(502, |result| result.outcome.made_up_status(policy.on_timeout));
-        // An answer that was cut does not stand for itself, whatever its head said.
-        result.filter(|result| result.error.is_none()).and_then(|result| result.status).unwrap_or(made_up)
+        // An answer that was cut does not stand for itself, whatever its head said, nor one of gRPC that says at its end that it
+        // is an error.
+        let denies_itself =
+            |result: &LegResult| result.error.is_some() || (leg.code().is_some() && result.outcome != Outcome::Ok);
+        result.filter(|result| !denies_itself(result)).and_then(|result| result.status).unwrap_or(made_up)
     };
     let quorum = exchange.quorum();
     let known = &exchange.route().known;
@@ -195,6 +202,7 @@ pub fn report(exchange: &Exchange, about: About<'_>, decision: Decision) -> (u16
         rate: (quorum.ok * 100).checked_div(quorum.total).unwrap_or(0),
         done: true,
         require: policy.require.to_string(),
+        grpc_status: exchange.representative(decision).and_then(Leg::code),
         result: result(quorum, decision).as_str(),
         results: exchange.legs().iter().map(|l| leg(l, now)).collect(),
         snapshot: SnapshotReport {

@@ -20,6 +20,7 @@ pub(crate) use self::{
 use crate::{
     clock,
     exchange::{MadeUp, Outgoing, alarm::Alarm, pace::Pace, quorum::Quorum},
+    grpc,
     http::request::RequestHead,
     shared::Worker,
     table::{ListenerEntry, RouteEntry},
@@ -77,8 +78,12 @@ impl RequestContext<'_> {
         let made_up = MadeUp::from(problem);
         let problem = &made_up.problem;
         let took = clock::now().saturating_duration_since(self.started);
+        let grpc_status = self.is_grpc.then(|| grpc::Status::made_up(made_up.grpc_code()));
         let sent = match &route {
             Some(route) => {
+                if let Some(status) = grpc_status {
+                    route.metrics.grpc_answered(status);
+                }
                 route.metrics.answered(result, problem.status, took);
                 route.metrics.completed(result);
                 let quorum = Quorum::new(route.config.policy.require, route.members.len());
@@ -99,7 +104,8 @@ impl RequestContext<'_> {
         let log = &self.worker.shared.log;
         if log.is_on() {
             let (status, reason) = (problem.status, Some(problem.detail.clone()));
-            let record = answer::record(self, identity, Answered { result, status, sent, took, reason });
+            let answered = Answered { result, status, sent, took, reason };
+            let record = answer::record(self, identity, answered, grpc_status.map(|status| status.code));
             record.write(log, route.as_ref().map_or("-", |route| &route.config.name), result, None);
         }
         next

@@ -220,6 +220,9 @@ impl Shared {
         exchange.route().metrics.completed(completed);
         for leg in exchange.legs() {
             exchange.route().metrics.legs.observe(leg.elapsed(now));
+            if let Some(code) = leg.code() {
+                exchange.route().metrics.grpc_leg_ended(code);
+            }
         }
         if let Some(record) = record {
             record.write(&self.log, &exchange.route().config.name, completed, Some(&exchange));

@@ -5,7 +5,13 @@ use super::{
     leg::Mode,
     quorum::{Decision, Quorum},
 };
-use crate::{grpc::Code, outcome::Outcome, problem::Problem, proxy_error::ProxyError, table::RouteEntry};
+use crate::{
+    grpc::{self, Code},
+    outcome::Outcome,
+    problem::Problem,
+    proxy_error::ProxyError,
+    table::RouteEntry,
+};
 
 /// An answer made up for the endpoints.
 #[derive(Debug)]
@@ -23,6 +29,14 @@ pub struct MadeUp {
 impl From<Problem> for MadeUp {
     fn from(problem: Problem) -> Self {
         Self { problem, leg: None, code: None }
+    }
+}
+
+impl MadeUp {
+    /// Its status where the request is one of gRPC.
+    #[must_use]
+    pub fn grpc_code(&self) -> Code {
+        self.code.unwrap_or_else(|| grpc::of_problem(self.problem.status))
     }
 }
 
@@ -50,6 +64,12 @@ impl Exchange {
     pub fn winner_and_outgoing(&mut self) -> Option<(&Leg, &mut Outgoing, &RouteEntry, &Quorum)> {
         let leg = &self.legs[self.choice.winner()?];
         Some((leg, &mut self.outgoing, &self.route, &self.quorum))
+    }
+
+    /// The leg whose answer goes to the client.
+    #[must_use]
+    pub fn winner(&self) -> Option<&Leg> {
+        self.choice.winner().map(|index| &self.legs[index])
     }
 
     /// The answer on its way to the client.

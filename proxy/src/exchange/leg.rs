@@ -27,7 +27,7 @@ use super::{
     window::{self, Cursor, Window},
 };
 use crate::{
-    grpc::{Code, CodeSet},
+    grpc::{self as grpc_status, Code, CodeSet},
     http::{Fields, response::ResponseHead},
     outcome::{LegError, LegResult, Outcome},
     proxy_error::ProxyError,
@@ -108,7 +108,9 @@ pub struct Leg {
     trailers: Bytes,
     /// At so many bytes it is full.
     hold: usize,
-    /// The status of gRPC, once it is known.
+    /// Whether the request is one of gRPC.
+    is_grpc: bool,
+    /// Its status, once it is known.
     code: Option<Code>,
     /// Its trailers say that it failed, and nobody has looked at that yet.
     late_failure: bool,
@@ -168,17 +170,19 @@ struct Failure {
     error: LegError,
     /// The endpoint has done nothing with the request, or was never asked.
     is_unprocessed: bool,
+    /// What it amounts to in gRPC; none: what the outcome does.
+    code: Option<Code>,
 }
 
 // === impl Failure ===
 
 impl Failure {
     fn new(outcome: Outcome, kind: ProxyError, detail: impl Into<std::borrow::Cow<'static, str>>) -> Self {
-        Self { outcome, error: LegError::new(kind, detail), is_unprocessed: false }
+        Self { outcome, error: LegError::new(kind, detail), is_unprocessed: false, code: None }
     }
 
     fn connect(error: &io::Error) -> Self {
-        Self { outcome: Outcome::Connect, error: LegError::connect(error), is_unprocessed: true }
+        Self { outcome: Outcome::Connect, error: LegError::connect(error), is_unprocessed: true, code: None }
     }
 
     fn protocol(detail: String) -> Self {
@@ -215,6 +219,7 @@ impl Leg {
             held_bytes: 0,
             trailers: Bytes::new(),
             hold: terms.hold,
+            is_grpc: terms.grpc.is_some(),
             code: None,
             late_failure: false,
             received: 0,
@@ -238,7 +243,8 @@ impl Leg {
         (self.attempts, self.retries_left, self.refusals_left) = (0, terms.retries, MAX_REFUSALS);
         (self.fresh_head, self.success, self.mode) = (false, false, Mode::Hold);
         (self.received, self.complete, self.counted) = (0, false, None);
-        (self.hold, self.code, self.late_failure) = (terms.hold, None, false);
+        (self.hold, self.late_failure) = (terms.hold, false);
+        (self.is_grpc, self.code) = (terms.grpc.is_some(), None);
         (self.started, self.ended, self.last_read, self.deadline) = (now, now, now, None);
     }
 
@@ -354,27 +360,37 @@ impl Leg {
         }
     }
 
-    /// The response is complete: the leg has ended, unless the request has not and still may succeed.
+    /// The response is complete: the leg has ended, unless the request has not and still may succeed. gRPC says at the end of a
+    /// response what became of the call, also where the endpoint did not want all of the request.
     fn finish(&mut self, terms: &Terms, now: Instant) {
         let (Some(response), State::Open(wire)) = (&self.response, &self.state) else { return };
-        let status = response.status;
-        if self.success && wire.is_broken_off() {
-            let detail = "the endpoint answered, but closed the connection before it had the whole request";
-            return self.end_with(Outcome::Reset, LegError::new(ProxyError::ConnectionTerminated, detail), now);
-        }
-        if self.success && !wire.is_sent() {
+        let (status, is_sent, is_broken_off) = (response.status, wire.is_sent(), wire.is_broken_off());
+        let result = match terms.grpc {
+            Some(success) => self.grpc_result(status, success),
+            None if self.success && is_broken_off => {
+                let detail = "the endpoint answered, but closed the connection before it had the whole request";
+                return self.end_with(Outcome::Reset, LegError::new(ProxyError::ConnectionTerminated, detail), now);
+            }
+            None => LegResult { outcome: Outcome::of_status(status, self.success), status: Some(status), error: None },
+        };
+        if result.outcome == Outcome::Ok && !is_sent && !is_broken_off {
             return;
         }
+        self.end_complete(result, terms, now);
+    }
+
+    /// Ends the leg, whose response is complete.
+    fn end_complete(&mut self, result: LegResult, terms: &Terms, now: Instant) {
         if let State::Open(wire) = std::mem::replace(&mut self.state, State::Resting)
+            && let Some(response) = &self.response
             && let Some(io) = wire.into_idle(response, terms.is_head)
         {
             self.target.checkin(terms.worker, io, now, terms.pool_idle, terms.pool);
         }
-        let outcome = match terms.grpc {
-            Some(success) => self.grpc_outcome(status, success),
-            None => Outcome::of_status(status, self.success),
-        };
-        self.end(LegResult { outcome, status: Some(status), error: None }, now);
+        if result.error.is_some() {
+            self.drop_held();
+        }
+        self.end(result, now);
     }
 
     /// Ends the leg without an answer; its connection is closed. One that was counted as ok and is not read on since
@@ -396,6 +412,9 @@ impl Leg {
         self.ended = now;
         self.leave();
         self.target.record(result.outcome, result.status, now);
+        if self.is_grpc {
+            self.code.get_or_insert(grpc_status::of_outcome(result.outcome));
+        }
         self.result = Some(result);
     }
 

@@ -3,7 +3,13 @@
 use std::{collections::BTreeMap, fmt::Write, sync::atomic::Ordering};
 
 use super::{Histogram, RequestResult, RouteMetrics, names};
-use crate::{outcome::Outcome, shared::Shared, table::RouteEntry, target::Target};
+use crate::{
+    grpc,
+    outcome::Outcome,
+    shared::Shared,
+    table::RouteEntry,
+    target::{Target, WireProtocol},
+};
 
 /// All families of the data plane.
 #[must_use]
@@ -38,6 +44,7 @@ pub fn render(shared: &Shared) -> String {
     }
 
     results(&mut out, &routes);
+    grpc_statuses(&mut out, &routes);
     out.family(names::REFUSED, "counter", "Requests refused before they had a route.");
     for (status, count) in shared.refused.iter() {
         out.sample(names::REFUSED, &[("status", &status.to_string())], count);
@@ -108,6 +115,32 @@ fn results(out: &mut Text, routes: &[&RouteEntry]) {
                 let labels = [("route", &*route.config.name), ("result", result.as_str())];
                 out.sample(name, &labels, count(&route.metrics, result));
             }
+        }
+    }
+}
+
+/// Of routes that take gRPC, which are those whose endpoints may speak HTTP/2, or that somebody has tried it with.
+fn grpc_statuses(out: &mut Text, routes: &[&RouteEntry]) {
+    let answers = |route: &RouteEntry| grpc::Source::ALL.map(|source| route.metrics.grpc_answers(source).sum::<u64>());
+    let speaks_http2 = |target: &std::sync::Arc<Target>| target.protocol != WireProtocol::Http1;
+    let takes_grpc = |route: &&&RouteEntry| route.known.iter().any(speaks_http2) || answers(route) != [0, 0];
+    let routes: Vec<&&RouteEntry> = routes.iter().filter(takes_grpc).collect();
+    if routes.is_empty() {
+        return;
+    }
+    out.family(names::GRPC_REQUESTS, "counter", "Requests of gRPC by the status of their answer and who has said it.");
+    for route in &routes {
+        for source in grpc::Source::ALL {
+            for (code, count) in grpc::NAMES.into_iter().zip(route.metrics.grpc_answers(source)) {
+                let labels = [("route", &*route.config.name), ("source", source.as_str()), ("grpc_status", code)];
+                out.sample(names::GRPC_REQUESTS, &labels, count);
+            }
+        }
+    }
+    out.family(names::GRPC_LEGS, "counter", "Legs of gRPC by their status.");
+    for route in &routes {
+        for (code, count) in grpc::NAMES.into_iter().zip(route.metrics.grpc_legs()) {
+            out.sample(names::GRPC_LEGS, &[("route", &route.config.name), ("grpc_status", code)], count);
         }
     }
 }

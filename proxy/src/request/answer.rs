@@ -13,7 +13,7 @@ use super::{Next, RequestContext};
 use crate::{
     access_log::{LogRecord, loggable},
     exchange::{BodyForm, Exchange, MadeUp, Outgoing, quorum::Quorum},
-    grpc,
+    grpc::{self, Code},
     headers::{self, AnswerFraming},
     http::{self, Framing, Version},
     metrics::RequestResult,
@@ -56,16 +56,15 @@ pub(super) fn of_winner(exchange: &mut Exchange, request: &RequestContext<'_>, n
 /// A made-up answer, whole; with what is said of the legs, and of which endpoint it stands for. `lines` are those that the route
 /// adds.
 pub(super) fn problem(
-    MadeUp { problem, code, .. }: &MadeUp,
+    made_up: &MadeUp,
     report: Option<(&Quorum, Option<&str>)>,
     lines: &[u8],
     request: &RequestContext<'_>,
     next: Next,
 ) -> Outgoing {
-    let mut out = Vec::with_capacity(1024);
+    let (mut out, problem) = (Vec::with_capacity(1024), &made_up.problem);
     let body = if request.is_grpc {
-        let code = code.unwrap_or_else(|| grpc::of_problem(problem.status));
-        grpc::put_made_up(&mut out, code, &problem.detail);
+        grpc::put_made_up(&mut out, made_up.grpc_code(), &problem.detail);
         Bytes::new()
     } else {
         let body = problem.body(Some(request.id));
@@ -158,7 +157,12 @@ pub(crate) struct Answered {
 }
 
 /// What is logged of a request.
-pub(super) fn record(request: &RequestContext<'_>, identity: Option<Identity>, answered: Answered) -> LogRecord {
+pub(super) fn record(
+    request: &RequestContext<'_>,
+    identity: Option<Identity>,
+    answered: Answered,
+    grpc_status: Option<Code>,
+) -> LogRecord {
     let (head, Answered { result, status, sent, took, reason }) = (request.head, answered);
     LogRecord {
         time: SystemTime::now() - took,
@@ -169,6 +173,7 @@ pub(super) fn record(request: &RequestContext<'_>, identity: Option<Identity>, a
         host: loggable(head.host().unwrap_or_default()),
         target: loggable(head.target()),
         status,
+        grpc_status,
         result,
         sent,
         took,
@@ -191,6 +196,7 @@ pub(crate) fn record_without_request(id: &str, client: SocketAddr, seen: &[u8], 
         host: String::new(),
         target: target.unwrap_or_else(|| "-".into()),
         status,
+        grpc_status: None,
         result,
         sent,
         took,

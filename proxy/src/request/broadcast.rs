@@ -13,10 +13,10 @@ use crate::{
     clock,
     config::HostValue,
     exchange::{
-        Exchange, MadeUp, Request, alarm::Alarm, gather::Gathered, pace::Pace, quorum::Decision, stream::Streamed,
+        Exchange, Leg, MadeUp, Request, alarm::Alarm, gather::Gathered, pace::Pace, quorum::Decision, stream::Streamed,
         window::Coding,
     },
-    grpc,
+    grpc::{self, Code},
     headers::{self, Forwarding},
     http::Framing,
     metrics::RequestResult,
@@ -33,14 +33,15 @@ struct Sent {
     /// Bytes of body.
     body: u64,
     next: Next,
+    /// The status of gRPC that it was told; none where the request is none of gRPC, or was not answered.
+    grpc: Option<grpc::Status>,
 }
 
 impl RequestContext<'_> {
     /// Sends the request to every endpoint and answers.
     pub(super) async fn broadcast(&self, admitted: Admitted<'_>, carrier: &mut Carrier<'_>, alarm: &mut Alarm) -> Next {
         let (route, shared) = (admitted.route, &self.worker.shared);
-        // A client of gRPC could not read it.
-        let wants_report = route.config.policy.report && !self.is_grpc && headers::wants_report(self.head);
+        let wants_report = route.config.policy.report && headers::wants_report(self.head);
         let request = Request {
             method: self.head.method(),
             is_idempotent: route.config.policy.is_idempotent(self.head.method()) || self.head.has_idempotency_key(),
@@ -89,7 +90,12 @@ impl RequestContext<'_> {
             Ok(Gathered::Gone) => {
                 let why = "the client went away in its request body";
                 exchange.abort(Outcome::Cancelled, ProxyError::HttpRequestError, why);
-                let sent = Sent { status: answer::CLIENT_GONE, body: 0, next: Next::Close };
+                let sent = Sent {
+                    status: answer::CLIENT_GONE,
+                    body: 0,
+                    next: Next::Close,
+                    grpc: self.made_up_code(grpc::CANCELLED),
+                };
                 (RequestResult::Client, sent, Some(why.into()))
             }
             Err(problem) => {
@@ -115,10 +121,13 @@ impl RequestContext<'_> {
         let shared = &self.worker.shared;
         let took = clock::now().saturating_duration_since(self.started);
         exchange.route().metrics.answered(result, sent.status, took);
+        if let Some(status) = sent.grpc {
+            exchange.route().metrics.grpc_answered(status);
+        }
         exchange.release();
         let record = shared.log.is_on().then(|| -> LogRecord {
-            let (status, sent) = (sent.status, sent.body);
-            answer::record(self, identity, Answered { result, status, sent, took, reason })
+            let (status, body, code) = (sent.status, sent.body, sent.grpc.map(|status| status.code));
+            answer::record(self, identity, Answered { result, status, sent: body, took, reason }, code)
         });
         shared.conclude(exchange, result, record, carrier.take_place());
         sent.next
@@ -203,10 +212,15 @@ impl RequestContext<'_> {
         let (pace, client) = (self.pace(exchange.route()), &mut carrier.outbound());
         let streamed = std::future::poll_fn(|cx| exchange.poll_stream(cx, client, pace, alarm)).await;
         let body = exchange.outgoing().body_bytes;
+        let code = exchange.winner().and_then(Leg::code);
         match streamed {
-            Streamed::Whole => Sent { status, body, next },
-            Streamed::Cut => Sent { status, body, next: Next::Abort },
-            Streamed::Gone => Sent { status: answer::CLIENT_GONE, body, next: Next::Abort },
+            Streamed::Whole => Sent { status, body, next, grpc: code.map(grpc::Status::of_endpoint) },
+            // The stream is reset, which a client takes for this.
+            Streamed::Cut => Sent { status, body, next: Next::Abort, grpc: self.made_up_code(grpc::INTERNAL) },
+            Streamed::Gone => {
+                let grpc = self.made_up_code(grpc::CANCELLED);
+                Sent { status: answer::CLIENT_GONE, body, next: Next::Abort, grpc }
+            }
         }
     }
 
@@ -223,7 +237,8 @@ impl RequestContext<'_> {
         let endpoint = exchange.representative(decision).map(|leg| &*leg.target().label);
         let mut out = answer::report((status, body), exchange, endpoint, self, next);
         let whole = out.flush(&mut carrier.outbound(), self.pace(exchange.route()), alarm).await;
-        Sent { status, body: out.body_bytes, next: if whole { next } else { Next::Close } }
+        let grpc = exchange.representative(decision).and_then(Leg::code).map(grpc::Status::of_endpoint);
+        Sent { status, body: out.body_bytes, next: if whole { next } else { Next::Close }, grpc }
     }
 
     /// Sends an answer made up here, which stands for a leg where there is one.
@@ -238,7 +253,13 @@ impl RequestContext<'_> {
         let endpoint = made_up.leg.map(|index| &*exchange.legs()[index].target().label);
         let mut out = self.made_up(made_up, (exchange.quorum(), endpoint), exchange.route(), next);
         out.flush(&mut carrier.outbound(), self.pace(exchange.route()), alarm).await;
-        Sent { status: made_up.problem.status, body: out.body_bytes, next }
+        let grpc = self.made_up_code(made_up.grpc_code());
+        Sent { status: made_up.problem.status, body: out.body_bytes, next, grpc }
+    }
+
+    /// A status of gRPC that is made up here, where the request is one of gRPC.
+    fn made_up_code(&self, code: Code) -> Option<grpc::Status> {
+        self.is_grpc.then(|| grpc::Status::made_up(code))
     }
 }
 

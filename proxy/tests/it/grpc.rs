@@ -2,14 +2,19 @@
 
 use std::time::Duration;
 
+use h2::Reason;
 use http::{HeaderMap, Request};
 use proxy::config::Success;
-use testkit::origin::{Gate, Reply};
+use testkit::{
+    eventually,
+    origin::{Gate, Reply},
+};
 
 use crate::{
-    fixture::{NEVER, ms, origin, over},
+    fixture::{NEVER, Place, REPORT, ROUTE, ms, origin, over, series},
     http2::{Answer, Client, request},
     http2_endpoints::{Does, Endpoint, over_h2},
+    process::Process,
 };
 
 fn message(text: &str) -> Vec<u8> {
@@ -88,6 +93,96 @@ async fn an_error_made_up_here_is_one_of_grpc() {
     let nobody = over_h2(&[]).start();
     let answer = Client::of(&nobody).await.send(call(&[]), Some(&message("ask"))).await.expect("an answer");
     assert_eq!(code(&answer), "14");
+}
+
+#[tokio::test]
+async fn what_ended_a_stream_is_a_status_and_no_answer_without_a_success_says_that_all_is_well() {
+    for (reason, want) in [
+        (Reason::INTERNAL_ERROR, "13"),
+        (Reason::CANCEL, "1"),
+        (Reason::ENHANCE_YOUR_CALM, "8"),
+        (Reason::INADEQUATE_SECURITY, "7"),
+        (Reason::REFUSED_STREAM, "14"),
+    ] {
+        let a = Endpoint::start(0, [Does::Reset(reason)]).await;
+        let proxy = over_h2(&[&a]).start();
+        let answer = Client::of(&proxy).await.send(call(&[]), Some(&message("ask"))).await.expect("an answer");
+        assert_eq!(code(&answer), want, "{reason}");
+    }
+    // A status of HTTP that is none of success, with one of gRPC that is.
+    let a = Endpoint::start(0, [Does::Refuse(503, "0")]).await;
+    let proxy = over_h2(&[&a]).start();
+    let answer = Client::of(&proxy).await.send(call(&[]), Some(&message("ask"))).await.expect("an answer");
+    assert_eq!(code(&answer), "14");
+}
+
+#[tokio::test]
+async fn the_report_tells_the_status_of_every_leg_and_of_the_answer() {
+    let dead = crate::fixture::refusing(2);
+    let (a, b) = (Endpoint::start(0, [answers("a", 0)]).await, Endpoint::start(1, [answers("b", 9)]).await);
+    let proxy = over_h2(&[&a, &b, &dead]).start();
+    let asks = call(&[("accept", REPORT.1)]);
+    let answer = Client::of(&proxy).await.send(asks, Some(&message("ask"))).await.expect("an answer");
+    let report: serde_json::Value = serde_json::from_slice(&answer.body).expect("JSON");
+    let told = |leg: usize| (&report["results"][leg]["grpc_status"], &report["results"][leg]["outcome"]);
+    assert_eq!(told(0), (&0.into(), &"ok".into()), "{report}");
+    assert_eq!(told(1), (&9.into(), &"client_error".into()), "{report}");
+    assert_eq!(told(2), (&14.into(), &"connect".into()), "{report}");
+    assert_eq!((&report["grpc_status"], &report["result"]), (&9.into(), &"failed".into()), "{report}");
+    // Its own status is that of the decision, as it is for any request.
+    assert_eq!(answer.head.status(), 502, "{report}");
+    // Requests that are none of gRPC are told of nothing like that.
+    let c = origin(0, Reply::ok("c"));
+    let (_, plain) = over(&[&c]).start().report("GET", "/", b"").await;
+    assert!(plain.get("grpc_status").is_none() && plain["results"][0].get("grpc_status").is_none(), "{plain}");
+}
+
+#[tokio::test]
+async fn statuses_are_counted_by_route_by_who_has_said_them_and_by_their_names() {
+    let script = [answers("a", 0), answers("a", 5), Does::Reset(Reason::CANCEL), answers("a", 0)];
+    let a = Endpoint::start(0, script).await;
+    let proxy = over_h2(&[&a]).start();
+    let count = |source: &str, status: &str| {
+        proxy.metric("fanfare_grpc_requests_total", &[("route", ROUTE), ("source", source), ("grpc_status", status)])
+    };
+    assert_eq!(series(&proxy.handle.metrics(), "fanfare_grpc_requests_total", &[]).len(), 34, "all are there at once");
+    let client = Client::of(&proxy).await;
+    for _ in 0..4 {
+        client.send(call(&[]), Some(&message("ask"))).await.expect("an answer");
+    }
+    proxy.settled().await;
+    assert_eq!((count("endpoint", "OK"), count("endpoint", "NOT_FOUND"), count("proxy", "CANCELLED")), (2.0, 1.0, 1.0));
+    let legs = |status: &str| proxy.metric("fanfare_grpc_legs_total", &[("route", ROUTE), ("grpc_status", status)]);
+    assert_eq!((legs("OK"), legs("NOT_FOUND"), legs("CANCELLED")), (2.0, 1.0, 1.0));
+    // What an endpoint says that is no status of gRPC makes no further series.
+    assert_eq!(series(&proxy.handle.metrics(), "fanfare_grpc_legs_total", &[]).len(), 17);
+    // Refused before any leg: said by the proxy as well.
+    proxy.publish(&[]);
+    let refused = eventually!(
+        "no endpoints",
+        client.send(call(&[]), Some(&message("ask"))).await.expect("an answer"),
+        |answer| code(answer) == "14"
+    );
+    assert_eq!(refused.body, b"");
+    assert!(count("proxy", "UNAVAILABLE") >= 1.0);
+    let b = origin(0, Reply::ok("b"));
+    let http1 = over(&[&b]).start();
+    http1.get("/").await.expect_status(200);
+    assert!(!http1.handle.metrics().contains("fanfare_grpc"), "no series where nobody speaks gRPC");
+}
+
+#[tokio::test]
+async fn the_access_log_names_the_status_of_the_answer_and_of_every_leg() {
+    let a = Endpoint::start(0, [answers("a", 0), answers("a", 7)]).await;
+    let mut process = Process::over_h2(&[a.place()], "all").await;
+    let client = Client::at(process.address).await;
+    for want in [0, 7] {
+        client.send(call(&[]), Some(&message("ask"))).await.expect("an answer");
+        let entry: serde_json::Value =
+            serde_json::from_str(&process.line_with("/shop.Cache/Purge").await).expect("JSON");
+        assert_eq!((&entry["grpc_status"], &entry["status"]), (&want.into(), &200.into()), "{entry}");
+        assert_eq!(entry["legs"][0]["grpc_status"], want, "{entry}");
+    }
 }
 
 #[tokio::test]

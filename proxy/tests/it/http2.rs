@@ -1,5 +1,7 @@
 //! HTTP/2 from clients: every head and body reaches endpoints as it would over HTTP/1.1, and every answer comes back.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -27,7 +29,11 @@ pub(crate) struct Answer {
 
 impl Client {
     pub(crate) async fn of(proxy: &Proxy) -> Self {
-        let stream = TcpStream::connect(proxy.address).await.expect("the proxy listens");
+        Self::at(proxy.address).await
+    }
+
+    pub(crate) async fn at(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await.expect("the proxy listens");
         let (send, connection) = h2::client::handshake(stream).await.expect("it speaks HTTP/2");
         Self { send, connection: tokio::spawn(connection) }
     }

@@ -36,6 +36,8 @@ pub(crate) enum Does {
     Break,
     /// Answers as a server of gRPC does: this body, then this status; where there is no body, the status alone.
     Grpc(Vec<u8>, u8),
+    /// Answers with this status of HTTP and this one of gRPC.
+    Refuse(u16, &'static str),
 }
 
 /// A request as it came.
@@ -160,6 +162,11 @@ async fn serve(stream: TcpStream, number: usize, log: Arc<Log>, streams: u32) {
                 }
                 _ => b"broken".to_vec(),
             };
+            if let Does::Refuse(status, code) = does {
+                let response = Response::builder().status(status).header("grpc-status", code).body(());
+                let _ = respond.send_response(response.expect("a response"), true);
+                return;
+            }
             if let Does::Grpc(body, code) = does {
                 return answer_grpc(respond, body, code);
             }

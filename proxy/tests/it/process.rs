@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use proxy::Server;
-use proxy::config::{AccessLog, Config, Limits, Listener};
+use proxy::config::{AccessLog, Config, Limits, Listener, UpstreamProtocol};
 use snapshot::{Change, Cluster, ClusterName, Endpoint};
 use testkit::eventually::within;
 use tokio::sync::mpsc;
@@ -19,6 +19,9 @@ const ENDPOINTS: &str = "PROXY_TEST_ENDPOINTS";
 
 /// How many of them have to be ok.
 const REQUIRE: &str = "PROXY_TEST_REQUIRE";
+
+/// What is spoken with them.
+const PROTOCOL: &str = "PROXY_TEST_PROTOCOL";
 
 /// How many threads it has.
 const THREADS: &str = "PROXY_TEST_THREADS";
@@ -47,6 +50,15 @@ impl Drop for Process {
 impl Process {
     /// Starts it, with so many descriptors at most where that is given.
     pub(crate) async fn start(endpoints: &[SocketAddr], require: &str, descriptors: Option<usize>) -> Self {
+        Self::speaking("auto", endpoints, require, descriptors).await
+    }
+
+    /// The same, with endpoints that speak HTTP/2.
+    pub(crate) async fn over_h2(endpoints: &[SocketAddr], require: &str) -> Self {
+        Self::speaking("h2", endpoints, require, None).await
+    }
+
+    async fn speaking(protocol: &str, endpoints: &[SocketAddr], require: &str, descriptors: Option<usize>) -> Self {
         let list = endpoints.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         let this = std::env::current_exe().expect("the path of this test");
         // One thread where descriptors are few: with several, the last might find none left to start with.
@@ -58,6 +70,7 @@ impl Process {
         command
             .env(ENDPOINTS, list)
             .env(REQUIRE, require)
+            .env(PROTOCOL, protocol)
             .env(THREADS, threads)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
@@ -145,6 +158,10 @@ fn the_proxy_in_a_process_of_its_own() {
     let endpoints = list.split(',').map(|text| Endpoint::ready(text.parse().expect("an address"))).collect();
     let mut only = route(ROUTE, CLUSTER);
     only.policy.timeouts.total = NEVER;
+    only.policy.protocol = match std::env::var(PROTOCOL).as_deref() {
+        Ok("h2") => UpstreamProtocol::H2,
+        _ => UpstreamProtocol::Auto,
+    };
     only.policy.require = std::env::var(REQUIRE).expect("a requirement").parse().expect("a requirement");
     let mut listener = Listener::new(SocketAddr::from(([127, 0, 0, 1], 0)), vec![only]);
     listener.timeouts.head = HEAD_TIMEOUT;

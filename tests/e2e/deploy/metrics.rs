@@ -127,9 +127,12 @@ fn the_reference_has_every_metric_of_the_source_and_no_other() {
     assert_eq!(documented, in_source());
 }
 
-/// What shows itself only where a name is to be resolved or TLS is configured, which this test does not need.
-const RARE: [&str; 4] = [
+/// What shows itself only where a name is to be resolved, endpoints speak HTTP/2 or TLS is configured, which this test does not
+/// need.
+const RARE: [&str; 6] = [
     "fanfare_dns_lookups_total",
+    "fanfare_grpc_legs_total",
+    "fanfare_grpc_requests_total",
     "fanfare_tls_certificate_expiry_timestamp_seconds",
     "fanfare_tls_handshakes_total",
     "fanfare_tls_reloads_total",

@@ -30,7 +30,7 @@ impl Leg {
     /// Begins an attempt from the start of the request.
     pub(super) fn begin(&mut self, idle: Option<Opened>, terms: &Terms, now: Instant) {
         self.attempts += 1;
-        (self.reused, self.response) = (idle.is_some(), None);
+        (self.reused, self.response, self.code) = (idle.is_some(), None, None);
         (self.state, self.deadline) = match idle {
             Some(opened) => (State::Open(Wire::new(opened)), None),
             None => {
@@ -66,6 +66,7 @@ impl Leg {
         }
         let status = self.response.as_ref().map(|head| head.status);
         self.drop_held();
+        self.code = failure.code.or(self.code);
         self.end(LegResult { outcome: failure.outcome, status, error: Some(failure.error) }, now);
     }
 

@@ -1,12 +1,17 @@
 //! What is different about a leg of gRPC: it counts by its status, which comes last.
 
 use super::{Code, CodeSet, Failure, Leg};
-use crate::{grpc, outcome::Outcome, proxy_error::ProxyError};
+use crate::{
+    grpc,
+    outcome::{LegError, LegResult, Outcome},
+    proxy_error::ProxyError,
+};
 
 impl Leg {
-    /// The status that the head of its response says: there is no message then.
-    pub(in crate::exchange) fn head_code(&self) -> Option<Code> {
-        self.response.as_ref()?.fields.all("grpc-status").next().and_then(grpc::status)
+    /// Reads the status that the head of its response says, where it does: there is no message then.
+    pub(in crate::exchange) fn read_head_code(&mut self) -> Option<Code> {
+        self.code = self.response.as_ref()?.fields.all("grpc-status").next().and_then(grpc::status);
+        self.code
     }
 
     /// The status, once it is known.
@@ -25,15 +30,22 @@ impl Leg {
     }
 
     /// The response is complete: what it amounts to.
-    pub(super) fn grpc_outcome(&mut self, status: u16, success: CodeSet) -> Outcome {
-        let said = grpc::status_in(&self.trailers).or_else(|| self.head_code());
-        let code = said.unwrap_or_else(|| if status == 200 { grpc::UNKNOWN } else { grpc::of_http(status) });
+    pub(super) fn grpc_result(&mut self, status: u16, success: CodeSet) -> LegResult {
+        let said = grpc::status_in(&self.trailers).or(self.code);
+        let is_refusal = status != 200;
+        let contradicts = is_refusal && said == Some(grpc::OK);
+        let code = said.filter(|_| !contradicts).unwrap_or_else(|| grpc::of_http(status));
         self.code = Some(code);
-        let outcome = if status == 200 { grpc::outcome(code, success) } else { grpc::outcome(code, CodeSet::none()) };
+        let outcome = grpc::outcome(code, if is_refusal { CodeSet::none() } else { success });
         if self.success && outcome != Outcome::Ok {
             (self.success, self.late_failure) = (false, true);
         }
-        outcome
+        // Passed on, it would tell a caller that all is well.
+        let error = contradicts.then(|| {
+            let detail = format!("the endpoint answered {status} in HTTP and 0, which is ok, in gRPC");
+            LegError::new(ProxyError::HttpProtocolError, detail)
+        });
+        LegResult { outcome, status: Some(status), error }
     }
 
     /// Its answer is longer than what is held of one.

@@ -15,6 +15,7 @@ use crate::{
         leg::Failure,
         window::{Coding, Cursor, Window},
     },
+    grpc,
     http::{Fields, response::ResponseHead},
     http2::translate,
     multiplex::StreamSlot,
@@ -210,5 +211,6 @@ fn failure(error: &h2::Error) -> Failure {
     } else {
         (Outcome::Protocol, ProxyError::HttpProtocolError)
     };
-    Failure { is_unprocessed, ..Failure::new(outcome, kind, format!("the stream ended: {error}")) }
+    let code = error.is_reset().then_some(reason).flatten().map(grpc::of_reset);
+    Failure { is_unprocessed, code, ..Failure::new(outcome, kind, format!("the stream ended: {error}")) }
 }
