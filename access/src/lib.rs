@@ -15,7 +15,7 @@
 //! - [`authenticator`]: who sent a request, by everything that a listener takes for a proof
 //! - [`identity`], [`san`]: what a caller can be known by
 //! - [`by`], [`decision`]: whom a rule lets in, and what all rules together say (pure)
-//! - [`rate`]: how many requests a caller may send in a time
+//! - [`rate`]: how many requests a caller may send in a time; [`token_bucket`] counts them, [`network`] says which addresses are one client
 //! - [`sources`]: what lasts as long as the process: files that are followed, keys, limiters
 //! - [`metrics`]: what people are told
 //!
@@ -28,8 +28,10 @@ pub mod clients;
 pub mod decision;
 pub mod identity;
 pub mod metrics;
+pub mod network;
 pub mod rate;
 pub mod san;
 pub mod service_accounts;
 pub mod sources;
+pub mod token_bucket;
 pub mod tokens;

@@ -1,7 +1,6 @@
 //! How many requests a caller may send in a time: `100/s,burst=200`, for each identity, else for each client address.
 //!
-//! Callers are counted exactly, by the generic cell rate algorithm: of each only the time is kept by which it will have paid for what it has
-//! sent. Of identities, which are proven, and of addresses, which anyone may have many of, a bounded number is kept apart, so that no crowd of
+//! Callers are counted exactly: of each the state of a token bucket is kept, which is one number. Of identities, which are proven, and of addresses, which anyone may have many of, a bounded number is kept apart, so that no crowd of
 //! addresses pushes an identity out. Where there are more, those that are beyond are counted by estimates, which need the same memory however
 //! many they are (`sketch`).
 
@@ -24,7 +23,11 @@ use dashmap::{DashMap, Entry};
 use serde::{Serialize, Serializer};
 
 use self::sketch::Sketch;
-use crate::identity::Identity;
+use crate::{
+    identity::Identity,
+    network::ClientNetwork,
+    token_bucket::{TokenBucket, nanoseconds},
+};
 
 /// Callers of one kind that are counted exactly.
 const MAX_EXACT: usize = 64 * 1024;
@@ -64,7 +67,7 @@ pub struct Limiter {
     rate: Rate,
     began: Instant,
     identities: Counts<Identity>,
-    addresses: Counts<Network>,
+    addresses: Counts<ClientNetwork>,
 }
 
 /// Whether a request may go on.
@@ -74,14 +77,6 @@ pub enum Verdict {
     Within,
     /// It may not, and another one may after this time.
     Over(Duration),
-}
-
-/// What of an address is one client: an IPv4 address, or the 64 bits of an IPv6 address that name its network, because whoever has one has all of
-/// it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Network {
-    V4(u32),
-    V6(u64),
 }
 
 /// Counts of callers of one kind.
@@ -100,27 +95,15 @@ struct Counts<K: Eq + Hash> {
 // === impl Rate ===
 
 impl Rate {
-    /// The time that one request is worth, in nanoseconds.
-    fn interval(self) -> u64 {
+    /// The bucket of each caller.
+    fn bucket(self) -> TokenBucket {
         let seconds: u64 = match self.per {
             Per::Second => 1,
             Per::Minute => 60,
             Per::Hour => 3600,
         };
-        (seconds * 1_000_000_000 / u64::from(self.count.get())).max(1)
-    }
-
-    /// How far ahead of what it has paid for a caller may be.
-    fn tolerance(self) -> u64 {
-        self.interval().saturating_mul(u64::from(self.burst.get() - 1))
-    }
-
-    /// Decides about a request at `now` of a caller that will have paid at `paid_at`, and tells when it will have paid for this one too.
-    fn decide(self, paid_at: u64, now: u64) -> Result<u64, Duration> {
-        match paid_at.saturating_sub(now.saturating_add(self.tolerance())) {
-            0 => Ok(paid_at.max(now).saturating_add(self.interval())),
-            too_early => Err(Duration::from_nanos(too_early)),
-        }
+        let interval = Duration::from_nanos(seconds * 1_000_000_000 / u64::from(self.count.get()));
+        TokenBucket::new(interval, self.burst.get())
     }
 }
 
@@ -186,10 +169,10 @@ impl Limiter {
 
     /// Counts a request of a caller, if it may go on; one that may not is not counted.
     pub fn admit(&self, identity: Option<&Identity>, address: IpAddr, now: Instant) -> Verdict {
-        let now = u64::try_from(now.saturating_duration_since(self.began).as_nanos()).unwrap_or(u64::MAX);
+        let now = nanoseconds(now.saturating_duration_since(self.began));
         match identity {
             Some(identity) => self.identities.admit(identity.clone(), self.rate, now),
-            None => self.addresses.admit(Network::of(address), self.rate, now),
+            None => self.addresses.admit(address.into(), self.rate, now),
         }
     }
 }
@@ -209,17 +192,6 @@ impl Verdict {
     }
 }
 
-// === impl Network ===
-
-impl Network {
-    fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V4(address) => Self::V4(address.to_bits()),
-            IpAddr::V6(address) => Self::V6((address.to_bits() >> 64) as u64),
-        }
-    }
-}
-
 // === impl Counts ===
 
 impl<K: Eq + Hash> Counts<K> {
@@ -230,7 +202,7 @@ impl<K: Eq + Hash> Counts<K> {
 
     fn admit(&self, key: K, rate: Rate, now: u64) -> Verdict {
         if let Some(mut paid_at) = self.paid_at.get_mut(&key) {
-            let decided = rate.decide(*paid_at, now);
+            let decided = rate.bucket().take(*paid_at, now);
             if let Ok(next) = decided {
                 *paid_at = next;
             }
@@ -245,7 +217,7 @@ impl<K: Eq + Hash> Counts<K> {
         match self.paid_at.entry(key) {
             // Another thread was first.
             Entry::Occupied(mut entry) => {
-                let decided = rate.decide(*entry.get(), now);
+                let decided = rate.bucket().take(*entry.get(), now);
                 if let Ok(next) = decided {
                     entry.insert(next);
                 }
@@ -253,7 +225,7 @@ impl<K: Eq + Hash> Counts<K> {
             }
             Entry::Vacant(entry) => {
                 self.len.fetch_add(1, Ordering::Relaxed);
-                let decided = rate.decide(0, now);
+                let decided = rate.bucket().take(0, now);
                 entry.insert(decided.unwrap_or(now));
                 Verdict::of(decided)
             }
@@ -263,7 +235,7 @@ impl<K: Eq + Hash> Counts<K> {
     /// Forgets those who have paid for everything: they are what they would be if they came for the first time.
     fn sweep(&self, now: u64) {
         let last = self.swept.load(Ordering::Relaxed);
-        let due = last.saturating_add(u64::try_from(SWEEP_INTERVAL.as_nanos()).unwrap_or(u64::MAX));
+        let due = last.saturating_add(nanoseconds(SWEEP_INTERVAL));
         // The first time is always due.
         let is_due = last == 0 || now >= due;
         if !is_due || self.swept.compare_exchange(last, now.max(1), Ordering::Relaxed, Ordering::Relaxed).is_err() {

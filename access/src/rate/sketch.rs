@@ -37,7 +37,7 @@ impl Sketch {
 
     /// Counts a request, if its caller may send it; `now` in nanoseconds since the beginning.
     pub(super) fn admit<K: Hash>(&self, key: &K, rate: Rate, now: u64) -> Verdict {
-        let length = rate.interval().saturating_mul(u64::from(rate.burst.get()));
+        let length = rate.bucket().interval().saturating_mul(u64::from(rate.burst.get()));
         let (number, into) = (now / length, now % length);
         self.turn_to(number);
         let (current, before) = (self.window(number), self.window(number + 1));
@@ -49,7 +49,7 @@ impl Sketch {
             current.incr(key, 1);
             return Verdict::Within;
         }
-        Verdict::Over(Duration::from_nanos(rate.interval().max(length - into)))
+        Verdict::Over(Duration::from_nanos(rate.bucket().interval().max(length - into)))
     }
 
     fn window(&self, number: u64) -> &Estimator {

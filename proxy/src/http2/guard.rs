@@ -4,8 +4,7 @@
 //!
 //! Nothing is decoded: a frame says its length, type, flags and stream in nine bytes. No I/O and no clock in here.
 
-use std::time::Duration;
-
+use access::token_bucket::{TokenBucket, nanoseconds};
 use tokio::time::Instant;
 
 /// Bytes before the payload of every frame (RFC 9113 section 4.1).
@@ -21,14 +20,13 @@ const END_HEADERS: u8 = 0x4;
 
 /// So many frames may come at once that are one too many, and so many more each second. An honest peer resets a stream now
 /// and then, and updates windows as often as it takes data.
-const BURST: f64 = 200.0;
-const PER_SECOND: f64 = 20.0;
+const FRAMES: TokenBucket = TokenBucket::per_second(20, 200);
+
+/// The same for frames of windows, pings and priorities, of which more come before anything else.
+const CONTROL_FRAMES: TokenBucket = TokenBucket::per_second(20, 1_000);
 
 /// Frames of windows, pings and priorities that each frame of headers or data is worth, as no honest peer needs more of them.
-const WORTH: f64 = 8.0;
-
-/// The same for the burst of those that come before anything else.
-const CONTROL_BURST: f64 = 1_000.0;
+const WORTH: u32 = 8;
 
 /// Frames into which one header block may be cut.
 const MAX_CONTINUATIONS: u32 = 8;
@@ -53,12 +51,12 @@ pub enum Abuse {
     Continuation,
 }
 
-/// An allowance that is used up and comes back with time.
+/// An allowance of frames, which is used up and comes back with time.
 #[derive(Clone, Copy, Debug)]
-struct Budget {
-    left: f64,
-    most: f64,
-    at: Option<Instant>,
+struct Allowance {
+    bucket: TokenBucket,
+    /// When it will be full.
+    full_at: u64,
 }
 
 /// Follows the frames of one connection.
@@ -71,34 +69,32 @@ pub struct FrameGuard {
     has: usize,
     /// Bytes of payload that are still to come.
     payload: usize,
-    resets: Budget,
+    resets: Allowance,
     /// Resets that have come since they were last asked for.
     new_resets: u32,
-    empty: Budget,
-    control: Budget,
+    empty: Allowance,
+    control: Allowance,
     continuations: u32,
     /// Since when a header block is not complete.
     block: Option<Instant>,
+    /// When the first frame came.
+    began: Option<Instant>,
 }
 
-// === impl Budget ===
+// === impl Allowance ===
 
-impl Budget {
-    fn new(most: f64) -> Self {
-        Self { left: most, most, at: None }
+impl Allowance {
+    fn new(bucket: TokenBucket) -> Self {
+        Self { bucket, full_at: 0 }
     }
 
-    /// Takes one; false where none is left.
-    fn take(&mut self, now: Instant) -> bool {
-        let since = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-        self.at = Some(now);
-        self.give(since.as_secs_f64() * PER_SECOND);
-        self.left -= 1.0;
-        self.left >= 0.0
+    /// Takes one frame; false where none is left.
+    fn take(&mut self, now: u64) -> bool {
+        self.bucket.take(self.full_at, now).map(|full_at| self.full_at = full_at).is_ok()
     }
 
-    fn give(&mut self, some: f64) {
-        self.left = (self.left + some).min(self.most);
+    fn give(&mut self, frames: u32) {
+        self.full_at = self.bucket.give(self.full_at, frames);
     }
 }
 
@@ -113,12 +109,13 @@ impl FrameGuard {
             header: [0; HEADER],
             has: 0,
             payload: 0,
-            resets: Budget::new(BURST),
+            resets: Allowance::new(FRAMES),
             new_resets: 0,
-            empty: Budget::new(BURST),
-            control: Budget::new(CONTROL_BURST),
+            empty: Allowance::new(FRAMES),
+            control: Allowance::new(CONTROL_FRAMES),
             continuations: 0,
             block: None,
+            began: None,
         }
     }
 
@@ -161,6 +158,7 @@ impl FrameGuard {
     fn frame(&mut self, now: Instant) -> Result<(), Abuse> {
         let [l2, l1, l0, kind, flags, ..] = self.header;
         self.payload = usize::from(l2) << 16 | usize::from(l1) << 8 | usize::from(l0);
+        let since_began = nanoseconds(now.saturating_duration_since(*self.began.get_or_insert(now)));
         let enough = |enough: bool, abuse| if enough { Ok(()) } else { Err(abuse) };
         match kind {
             HEADERS | CONTINUATION => {
@@ -169,22 +167,24 @@ impl FrameGuard {
                 self.control.give(WORTH);
                 enough(self.continuations <= MAX_CONTINUATIONS, Abuse::Continuation)
             }
-            DATA if self.payload == 0 && flags & END_STREAM == 0 => enough(self.empty.take(now), Abuse::Empty),
+            DATA if self.payload == 0 && flags & END_STREAM == 0 => enough(self.empty.take(since_began), Abuse::Empty),
             DATA => {
                 self.control.give(WORTH);
                 Ok(())
             }
             RST_STREAM => {
                 self.new_resets += 1;
-                enough(self.resets.take(now), Abuse::Resets)
+                enough(self.resets.take(since_began), Abuse::Resets)
             }
-            _ => enough(self.control.take(now), Abuse::Control),
+            _ => enough(self.control.take(since_began), Abuse::Control),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn frame(kind: u8, flags: u8, length: usize) -> Vec<u8> {

@@ -7,11 +7,14 @@
 
 use std::{
     hash::{BuildHasher as _, RandomState},
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
 };
 
+use access::{
+    network::ClientNetwork,
+    token_bucket::{TokenBucket, nanoseconds},
+};
 use tokio::time::Instant;
 
 /// Resets that may come at once from one address, and how many more each second: those of ten connections, as many clients may
@@ -23,16 +26,15 @@ const PER_SECOND: u32 = 200;
 const CELLS: usize = 4_096;
 const ROWS: usize = 2;
 
-/// What one reset uses up, and what may be used up at once, in nanoseconds.
-const COST: u64 = 1_000_000_000 / PER_SECOND as u64;
-const MOST: u64 = COST * BURST as u64;
+/// The bucket of a cell.
+const BUCKET: TokenBucket = TokenBucket::per_second(PER_SECOND, BURST);
 
 /// The resets of all client addresses.
 #[derive(Debug)]
 pub(crate) struct AddressResets {
     began: Instant,
     keys: [RandomState; ROWS],
-    /// By when all that was used up of a cell will have come back, in nanoseconds since the beginning.
+    /// When the bucket of each cell will be full, in nanoseconds since the beginning.
     cells: Box<[AtomicU64]>,
 }
 
@@ -46,15 +48,13 @@ impl Default for AddressResets {
 impl AddressResets {
     /// A stream was reset by a client with that address; false where that was one too many.
     pub(crate) fn take(&self, client: IpAddr, now: Instant) -> bool {
-        let client = network(client);
+        let client = ClientNetwork::from(client);
         let now = nanoseconds(now.saturating_duration_since(self.began));
         let mut is_left = false;
         for (row, keys) in self.keys.iter().enumerate() {
             let cell = keys.hash_one(client) as usize % CELLS;
-            let taken = self.cells[row * CELLS + cell].fetch_update(Ordering::Relaxed, Ordering::Relaxed, |back| {
-                let back = back.max(now) + COST;
-                (back - now <= MOST).then_some(back)
-            });
+            let taken = self.cells[row * CELLS + cell]
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| BUCKET.take(full_at, now).ok());
             // Each row counts, also where another one has decided.
             is_left |= taken.is_ok();
         }
@@ -62,21 +62,10 @@ impl AddressResets {
     }
 }
 
-/// What counts as one address: of IPv6 the network, in which a client can take any address it likes.
-fn network(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from(u128::from(address) >> 64 << 64)),
-        v4 => v4,
-    }
-}
-
-fn nanoseconds(time: Duration) -> u64 {
-    // Good for 584 years.
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 2)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// How many resets of an address pass at this time.

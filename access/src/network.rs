@@ -1,0 +1,22 @@
+//! What of an address is one client.
+
+use std::net::IpAddr;
+
+/// One client by its address: an IPv4 address, or the 64 bits of an IPv6 address that name its network, because whoever has one
+/// address of that has all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClientNetwork {
+    /// An address of IPv4.
+    V4(u32),
+    /// A network of IPv6.
+    V6(u64),
+}
+
+impl From<IpAddr> for ClientNetwork {
+    fn from(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self::V4(address.to_bits()),
+            IpAddr::V6(address) => Self::V6((address.to_bits() >> 64) as u64),
+        }
+    }
+}
