@@ -18,12 +18,12 @@ use crate::{
     clock,
     config::Listener,
     downstream::Downstream,
-    exchange::{BodyForm, Outbound, Outgoing, alarm::Alarm, pace::Pace},
+    exchange::{Outbound, alarm::Alarm},
     http::{Fields, request::RequestHead},
     metrics::RequestResult,
     problem::Problem,
     proxy_error::ProxyError,
-    request::{self, Carrier, Next, RequestContext, id::RequestId},
+    request::{self, Carrier, Next, RequestContext, WithoutRoute, id::RequestId},
     seats::Seat,
     shared::{Connected, Shared, Welcome, Worker},
 };
@@ -133,18 +133,18 @@ impl Connection {
             let detail = "the proxy has as many connections as it takes: try again later, or raise max-connections";
             Problem::new(503, ProxyError::ConnectionLimitReached, detail)
         };
-        self.answer_without_request(shared, RequestResult::Rejected, problem, &[], LINGER).await;
+        self.answer_without_route(shared, RequestResult::Rejected, problem, &[], LINGER).await;
         self.linger().await;
     }
 
     /// Answers a head that is not one, or not one for here.
     async fn refuse_head(&mut self, shared: &Shared, RefusedHead { problem, seen }: RefusedHead) {
         let idle = self.config.timeouts.body;
-        self.answer_without_request(shared, RequestResult::Client, problem, &seen, idle).await;
+        self.answer_without_route(shared, RequestResult::Client, problem, &seen, idle).await;
     }
 
     /// Answers where there is no request that could have a route; `seen` is what came of one.
-    async fn answer_without_request(
+    async fn answer_without_route(
         &mut self,
         shared: &Shared,
         result: RequestResult,
@@ -152,21 +152,12 @@ impl Connection {
         seen: &[u8],
         idle: Duration,
     ) {
-        shared.refused.count(problem.status);
-        let id = request::id::random();
-        let mut out = request::made_up_without_request(&problem, id.as_str(), self.config.reports(), BodyForm::Plain);
         // Who speaks neither version cannot read the answer, and RFC 9113 section 3.4 has the connection closed.
         let is_foreign = self.served == 0 && self.config.http2 && head::is_foreign(seen);
-        if !is_foreign {
-            self.flush(&mut out, Pace { idle, ..Pace::UNKNOWN }).await;
-        }
-        if shared.log.is_on() {
-            let took = clock::now().saturating_duration_since(self.began);
-            let (status, sent, reason) = (problem.status, out.body_bytes, Some(problem.detail));
-            let answered = request::Answered { result, status, sent, took, reason };
-            let record = request::record_without_request(id.as_str(), self.client.peer, seen, answered);
-            record.write(&shared.log, "-", result, None);
-        }
+        let (client, config, began) = (self.client.peer, &self.config, self.began);
+        let refused = WithoutRoute { shared, config, client, seen, result, problem, began };
+        let mut outbound = Outbound::Http1(&mut self.client);
+        refused.refuse(Some(&mut outbound).filter(|_| !is_foreign), idle, &mut self.alarm).await;
     }
 
     /// Serves one request, whose head has come in.
@@ -193,10 +184,6 @@ impl Connection {
         let next = context.serve(&mut Carrier::Http1(http1), &mut self.alarm).await;
         self.fields = head.fields.recycle();
         next
-    }
-
-    async fn flush(&mut self, out: &mut Outgoing, pace: Pace) -> bool {
-        out.flush(&mut Outbound::Http1(&mut self.client), pace, &mut self.alarm).await
     }
 
     /// Closes without a reset, which would take the answer from a client that is still sending: says that nothing more

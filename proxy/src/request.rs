@@ -6,16 +6,17 @@ mod answer;
 mod broadcast;
 mod carrier;
 pub(crate) mod id;
+mod without_route;
 
 use std::{net::SocketAddr, sync::Arc};
 
 use access::identity::Identity;
 use tokio::time::Instant;
 
-use self::admit::Refusal;
+use self::{admit::Refusal, answer::Answered};
 pub(crate) use self::{
-    answer::{Answered, made_up_without_request, record_without_request},
     carrier::{Carrier, Http1, Http2},
+    without_route::WithoutRoute,
 };
 use crate::{
     clock,

@@ -28,12 +28,9 @@ use super::{Connection, LINGER, draining::Draining};
 use crate::{
     clock,
     config::Listener,
-    exchange::{BodyForm, Outbound, alarm::Alarm, pace::Pace},
+    exchange::{Outbound, alarm::Alarm},
     grpc,
-    http::{
-        Fields,
-        request::{BadRequest, RequestHead, TargetRules},
-    },
+    http::request::BadRequest,
     http2::{
         ANSWER_BUFFER, CONNECTION_WINDOW, MAX_STREAMS, STREAM_WINDOW,
         stream::{StreamAnswer, StreamBody},
@@ -41,7 +38,7 @@ use crate::{
     },
     metrics::RequestResult,
     problem::Problem,
-    request::{self, Carrier, RequestContext, id::RequestId},
+    request::{self, Carrier, RequestContext, WithoutRoute, id::RequestId},
     seats::Seat,
     shared::Worker,
 };
@@ -225,12 +222,11 @@ async fn serve_stream(place: Place, request: http::Request<RecvStream>, respond:
     // The one load of this request: everything it needs to know comes from here.
     let Some(listener) = worker.shared.table.load().listeners.get(streams.listener).cloned() else { return };
     let (parts, body) = request.into_parts();
-    let rules = TargetRules { longest: listener.config.head.target, lenient: listener.config.lenient_target };
-    let answer = StreamAnswer::new(respond);
-    let head = translate::request_head(&parts, body.is_end_stream(), rules, Fields::default());
-    let head = match head.and_then(|head| within(head, &listener.config)) {
+    let (config, answer) = (&listener.config, StreamAnswer::new(respond));
+    let head = translate::request_head(&parts, body.is_end_stream(), &config.head, config.lenient_target);
+    let head = match head {
         Ok(head) => head,
-        Err(why) => return refuse(&streams, &listener.config, &parts, answer, why).await,
+        Err(why) => return refuse(&streams, config, &parts, answer, why, started).await,
     };
     let id = RequestId::of(&head);
     let context = RequestContext {
@@ -249,16 +245,6 @@ async fn serve_stream(place: Place, request: http::Request<RecvStream>, respond:
     context.serve(&mut carrier, &mut Alarm::default()).await;
 }
 
-/// The bounds of a head that the scanner sees to in HTTP/1.1.
-fn within(head: RequestHead, config: &Listener) -> Result<RequestHead, BadRequest> {
-    match () {
-        () if head.target().len() > config.head.target => Err(BadRequest::TargetTooLong),
-        () if head.fields.bytes().len() > config.head.bytes => Err(BadRequest::HeadTooLong),
-        () if head.fields.len() > config.head.fields => Err(BadRequest::TooManyFields),
-        () => Ok(head),
-    }
-}
-
 /// Answers a request whose head is refused.
 async fn refuse(
     streams: &Streams,
@@ -266,21 +252,18 @@ async fn refuse(
     parts: &http::request::Parts,
     mut answer: StreamAnswer,
     why: BadRequest,
+    began: Instant,
 ) {
-    let (shared, began) = (&streams.worker.shared, clock::now());
-    let problem = Problem::bad_request(why);
-    shared.refused.count(problem.status);
-    let id = request::id::random();
-    let mut out = request::made_up_without_request(&problem, id.as_str(), config.reports(), BodyForm::Frames);
-    let pace = Pace { idle: config.timeouts.body, ..Pace::UNKNOWN };
-    out.flush(&mut Outbound::Http2(&mut answer), pace, &mut Alarm::default()).await;
-    if shared.log.is_on() {
-        let (status, sent, reason) = (problem.status, out.body_bytes, Some(problem.detail));
-        let took = clock::now().saturating_duration_since(began);
-        let answered = request::Answered { result: RequestResult::Client, status, sent, took, reason };
-        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
-        let seen = format!("{} {target}", parts.method);
-        let record = request::record_without_request(id.as_str(), streams.client, seen.as_bytes(), answered);
-        record.write(&shared.log, "-", RequestResult::Client, None);
-    }
+    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    let seen = format!("{} {target}", parts.method);
+    let refused = WithoutRoute {
+        shared: &streams.worker.shared,
+        config,
+        client: streams.client,
+        seen: seen.as_bytes(),
+        result: RequestResult::Client,
+        problem: Problem::bad_request(why),
+        began,
+    };
+    refused.refuse(Some(&mut Outbound::Http2(&mut answer)), config.timeouts.body, &mut Alarm::default()).await;
 }

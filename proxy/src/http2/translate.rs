@@ -6,10 +6,13 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request, response};
 
-use crate::http::{
-    Class, Fields, Framing, Version,
-    request::{BadRequest, RequestHead, TargetRules},
-    response::{BadResponse, ResponseHead},
+use crate::{
+    config::HeadLimits,
+    http::{
+        Class, Fields, Framing, Version,
+        request::{BadRequest, RequestHead, TargetRules},
+        response::{BadResponse, ResponseHead},
+    },
 };
 
 /// Fields that concern one connection of HTTP/1.1 and mean nothing in HTTP/2 (RFC 9113 section 8.2.2), and those that are said
@@ -24,18 +27,26 @@ pub struct NotInHttp2(&'static str);
 
 // === requests ===
 
-/// The head of a request that has come; `ends` says that nothing follows it.
+/// The head of a request that has come, within these bounds, which the scanner sees to in HTTP/1.1; `ends` says that nothing
+/// follows it, `lenient` that its target may hold what [`TargetRules`] says.
 ///
 /// # Errors
 /// [`BadRequest`], as for a head of HTTP/1.1.
 pub fn request_head(
     parts: &request::Parts,
     ends: bool,
-    rules: TargetRules,
-    fields: Fields,
+    bounds: &HeadLimits,
+    lenient: bool,
 ) -> Result<RequestHead, BadRequest> {
     let bytes = request_bytes(parts)?;
-    let mut head = RequestHead::parse(bytes, rules, fields)?;
+    let rules = TargetRules { longest: bounds.target, lenient };
+    let mut head = RequestHead::parse(bytes, rules, Fields::default())?;
+    if head.fields.bytes().len() > bounds.bytes {
+        return Err(BadRequest::HeadTooLong);
+    }
+    if head.fields.len() > bounds.fields {
+        return Err(BadRequest::TooManyFields);
+    }
     head.version = Version::Http2;
     head.keepalive = true;
     if head.framing == Framing::Unsaid && !ends {
@@ -222,5 +233,30 @@ fn put_fields<'a>(mut lines: &'a [u8], fields: &mut HeaderMap, mut other: impl F
         } else {
             fields.append(name, whole);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What becomes of a request for this target with so many fields of so many bytes.
+    fn read(target: &str, fields: usize, bytes: usize) -> Result<RequestHead, BadRequest> {
+        let mut request = Request::get(format!("http://a{target}"));
+        for n in 0..fields {
+            request = request.header(format!("f{n:02}"), "a".repeat(bytes));
+        }
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        request_head(&parts, true, &HeadLimits { target: 100, bytes: 1_000, fields: 20 }, false)
+    }
+
+    #[test]
+    fn the_bounds_of_a_head_are_those_of_http1() {
+        // With the field that names the host.
+        assert_eq!(read(&format!("/{}", "a".repeat(99)), 19, 1).unwrap().fields.len(), 20);
+        assert_eq!(read(&format!("/{}", "a".repeat(100)), 0, 0).unwrap_err(), BadRequest::TargetTooLong);
+        assert_eq!(read(&format!("/{}", "a".repeat(2_000)), 0, 0).unwrap_err(), BadRequest::TargetTooLong);
+        assert_eq!(read("/", 20, 1).unwrap_err(), BadRequest::TooManyFields);
+        assert_eq!(read("/", 10, 100).unwrap_err(), BadRequest::HeadTooLong);
     }
 }

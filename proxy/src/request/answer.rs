@@ -2,7 +2,6 @@
 
 use std::{
     borrow::Cow,
-    net::SocketAddr,
     time::{Duration, SystemTime},
 };
 
@@ -17,7 +16,6 @@ use crate::{
     headers::{self, AnswerFraming},
     http::{self, Framing, Version},
     metrics::RequestResult,
-    problem::Problem,
     report,
 };
 
@@ -128,32 +126,15 @@ fn put_connection(out: &mut Vec<u8>, request: &RequestContext<'_>, next: Next) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The whole answer where there is no request that could have a route; a connection of HTTP/1.1 is closed after it. With
-/// `reports` it says that there were no legs.
-pub(crate) fn made_up_without_request(problem: &Problem, id: &str, reports: bool, form: BodyForm) -> Outgoing {
-    let body = problem.body(Some(id));
-    let mut head = Vec::with_capacity(512);
-    problem.put_head(&mut head, body.len());
-    if reports {
-        report::put_headers(&mut head, &Quorum::default(), None);
-    }
-    headers::put_text(&mut head, "Connection", &["close"]);
-    head.extend_from_slice(b"\r\n");
-    let mut outgoing = Outgoing::new(head, form);
-    outgoing.push_body(body);
-    outgoing.end();
-    outgoing
-}
-
 /// How a request was answered.
-pub(crate) struct Answered {
-    pub(crate) result: RequestResult,
-    pub(crate) status: u16,
+pub(super) struct Answered {
+    pub(super) result: RequestResult,
+    pub(super) status: u16,
     /// Bytes of body.
-    pub(crate) sent: u64,
-    pub(crate) took: Duration,
+    pub(super) sent: u64,
+    pub(super) took: Duration,
     /// Why it was not, or no longer, the endpoints that decided.
-    pub(crate) reason: Option<Cow<'static, str>>,
+    pub(super) reason: Option<Cow<'static, str>>,
 }
 
 /// What is logged of a request.
@@ -174,29 +155,6 @@ pub(super) fn record(
         target: loggable(head.target()),
         status,
         grpc_status,
-        result,
-        sent,
-        took,
-        reason,
-    }
-}
-
-/// What is logged where there was no request that could have a route: of its first line what there is.
-pub(crate) fn record_without_request(id: &str, client: SocketAddr, seen: &[u8], answered: Answered) -> LogRecord {
-    let line = seen.split(|b| b"\r\n".contains(b)).next().unwrap_or_default();
-    let mut words = line.split(|b| *b == b' ').map(|word| if word.is_empty() { "-".into() } else { loggable(word) });
-    let (method, target) = (words.next(), words.next());
-    let Answered { result, status, sent, took, reason } = answered;
-    LogRecord {
-        time: SystemTime::now() - took,
-        id: id.to_owned(),
-        client,
-        identity: None,
-        method: method.unwrap_or_else(|| "-".into()),
-        host: String::new(),
-        target: target.unwrap_or_else(|| "-".into()),
-        status,
-        grpc_status: None,
         result,
         sent,
         took,

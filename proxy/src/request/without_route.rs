@@ -1,0 +1,105 @@
+//! Refuses what is no request that could have a route: a client for whom there is no room, a head that is not one.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::Instant;
+
+use super::{answer::Answered, id};
+use crate::{
+    access_log::{LogRecord, loggable},
+    clock,
+    config::Listener,
+    exchange::{BodyForm, Outbound, Outgoing, alarm::Alarm, pace::Pace, quorum::Quorum},
+    headers,
+    metrics::RequestResult,
+    problem::Problem,
+    report,
+    shared::Shared,
+};
+
+/// What was refused before it could have a route, and why.
+pub(crate) struct WithoutRoute<'a> {
+    pub(crate) shared: &'a Shared,
+    /// Of the listener that it came through.
+    pub(crate) config: &'a Listener,
+    pub(crate) client: SocketAddr,
+    /// What has come of the head; of its first line what there is gets logged.
+    pub(crate) seen: &'a [u8],
+    pub(crate) result: RequestResult,
+    pub(crate) problem: Problem,
+    /// When its first byte came.
+    pub(crate) began: Instant,
+}
+
+// === impl WithoutRoute ===
+
+impl WithoutRoute<'_> {
+    /// Counts it, answers it, giving up on a client that takes nothing for as long as `idle`, and logs it. A connection of HTTP/1.1
+    /// is to be closed then. Without a `client` nobody is answered, because the answer could not be read.
+    pub(crate) async fn refuse(self, client: Option<&mut Outbound<'_>>, idle: Duration, alarm: &mut Alarm) {
+        self.shared.refused.count(self.problem.status);
+        let id = id::random();
+        let sent = match client {
+            Some(client) => {
+                let mut out = self.answer(id.as_str(), client);
+                out.flush(client, Pace { idle, ..Pace::UNKNOWN }, alarm).await;
+                out.body_bytes
+            }
+            None => 0,
+        };
+        let log = &self.shared.log;
+        if log.is_on() {
+            let took = clock::now().saturating_duration_since(self.began);
+            let (result, status, reason) = (self.result, self.problem.status, Some(self.problem.detail));
+            let answered = Answered { result, status, sent, took, reason };
+            record(id.as_str(), self.client, self.seen, answered).write(log, "-", result, None);
+        }
+    }
+
+    /// The whole answer. Where some route's answers say what became of the legs, it says that there were none.
+    fn answer(&self, id: &str, client: &Outbound<'_>) -> Outgoing {
+        let body = self.problem.body(Some(id));
+        let mut head = Vec::with_capacity(512);
+        self.problem.put_head(&mut head, body.len());
+        if self.config.reports() {
+            report::put_headers(&mut head, &Quorum::default(), None);
+        }
+        // What is not for HTTP/2 is left out where the head is translated.
+        headers::put_text(&mut head, "Connection", &["close"]);
+        head.extend_from_slice(b"\r\n");
+        let form = match client {
+            Outbound::Http1(_) => BodyForm::Plain,
+            Outbound::Http2(_) => BodyForm::Frames,
+        };
+        let mut outgoing = Outgoing::new(head, form);
+        outgoing.push_body(body);
+        outgoing.end();
+        outgoing
+    }
+}
+
+/// What is logged of it.
+fn record(id: &str, client: SocketAddr, seen: &[u8], answered: Answered) -> LogRecord {
+    let line = seen.split(|b| b"\r\n".contains(b)).next().unwrap_or_default();
+    let mut words = line.split(|b| *b == b' ').map(|word| if word.is_empty() { "-".into() } else { loggable(word) });
+    let (method, target) = (words.next(), words.next());
+    let Answered { result, status, sent, took, reason } = answered;
+    LogRecord {
+        time: SystemTime::now() - took,
+        id: id.to_owned(),
+        client,
+        identity: None,
+        method: method.unwrap_or_else(|| "-".into()),
+        host: String::new(),
+        target: target.unwrap_or_else(|| "-".into()),
+        status,
+        grpc_status: None,
+        result,
+        sent,
+        took,
+        reason,
+    }
+}
