@@ -1,0 +1,134 @@
+//! Listening sockets, and the connections that a worker accepts on them.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
+
+use runtime::accept::{After, Errors, PAUSE};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{net::TcpStream, sync::watch};
+
+use crate::{
+    arrival::Arrival,
+    clock,
+    connection::Connection,
+    downstream::Downstream,
+    seats::Seat,
+    shared::{Welcome, Worker},
+};
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 4096;
+
+/// One listener of one worker.
+pub(super) struct App {
+    pub(super) worker: Arc<Worker>,
+    pub(super) listener: usize,
+}
+
+/// A listening socket that shares its address with those of the other workers.
+pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Accepts connections until the shutdown, and then those that had come in before it.
+pub(super) async fn accept(app: Arc<App>, address: SocketAddr, socket: TcpListener, flag: watch::Receiver<Duration>) {
+    let listener = match tokio::net::TcpListener::from_std(socket) {
+        Ok(listener) => listener,
+        Err(error) => {
+            return tracing::error!(%address, %error, "a worker cannot accept connections; restart the process");
+        }
+    };
+    // The flag itself is never marked as seen: that is how connections learn of the shutdown, whenever they come.
+    let (mut shutdown, mut errors) = (flag.clone(), Errors::default());
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = shutdown.changed() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                errors.accepted();
+                app.take(stream, peer, &flag);
+            }
+            Err(error) => {
+                let After::Pause { tell } = errors.after(&error) else { continue };
+                if tell {
+                    tracing::error!(%address, %error, "cannot accept connections, trying again; raise the limit (ulimit -n)");
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+    // To close the socket would reset what waits to be accepted.
+    let Ok(rest) = listener.into_std() else { return };
+    while let Ok((stream, peer)) = rest.accept() {
+        if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+            app.take(stream, peer, &flag);
+        }
+    }
+}
+
+// === impl App ===
+
+impl App {
+    /// Takes a connection that was accepted, and serves it in a task of its own.
+    fn take(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, shutdown: &watch::Receiver<Duration>) {
+        // What is written is whole heads and bodies: waiting for more would only delay it. A socket that cannot is gone.
+        let _ = stream.set_nodelay(true);
+        let (app, shutdown) = (self.clone(), shutdown.clone());
+        // Registered before anyone can see that nothing is left to wait for.
+        let work = self.worker.shared.work.begin_work();
+        tokio::spawn(async move {
+            app.serve(stream, peer, shutdown).await;
+            drop(work);
+        });
+    }
+
+    /// What is done before the first head; none where the connection is not to be served.
+    async fn arrive(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        seat: &Seat,
+        shutdown: &watch::Receiver<Duration>,
+    ) -> Option<Downstream> {
+        let shared = &self.worker.shared;
+        let (config, tls) = {
+            let table = shared.table.load();
+            let config = table.listeners.get(self.listener)?.config.clone();
+            (config, table.secured.listener(self.listener).cloned())
+        };
+        let listener = shared.bound.get(self.listener).copied().unwrap_or(config.address);
+        let arrival = Arrival { stream, peer, config: &config, tls, listener };
+        if arrival.is_plain() {
+            return Some(Downstream::new(arrival.stream, peer));
+        }
+        // Boxed, because it is large and most connections are in clear.
+        Box::pin(arrival.arrive(seat, shutdown)).await
+    }
+
+    async fn serve(&self, stream: TcpStream, peer: SocketAddr, shutdown: watch::Receiver<Duration>) {
+        let (connected, welcome) = self.worker.shared.connect(peer.ip());
+        let seat = connected.seat.clone();
+        let Some(client) = self.arrive(stream, peer, &seat, &shutdown).await else { return };
+        let connection = Connection::new(&self.worker.shared, self.listener, client, shutdown, &connected);
+        let Some(connection) = connection else { return };
+        match welcome {
+            Welcome::Room => clock::per_wake_up(connection.serve(&self.worker)).await,
+            Welcome::Full | Welcome::ClientFull => {
+                clock::per_wake_up(connection.refuse(&self.worker.shared, welcome)).await;
+            }
+        }
+    }
+}

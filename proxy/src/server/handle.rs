@@ -1,0 +1,126 @@
+//! What the rest of the process may ask of a running server, and tell it.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use snapshot::{ClusterName, Version};
+use tokio::sync::watch;
+
+use super::list;
+use crate::{
+    config::{Config, Problem},
+    secured::{Secured, TlsProblem},
+    shared::Shared,
+    table::RouteEntry,
+};
+
+/// What the rest of the process may ask of a running server, and tell it.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    pub(super) shared: Arc<Shared>,
+}
+
+/// A route, as far as its readiness goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteState {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The cluster that it leads to.
+    pub cluster: ClusterName,
+    /// Whether an endpoint of that is ready.
+    pub has_endpoint: bool,
+    /// Why there is none that could be, where that is known.
+    pub why_none: String,
+}
+
+/// Why a configuration is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The configuration contradicts itself.
+    #[error("{}", list(.0))]
+    Config(Vec<Problem>),
+    /// Files of certificates or keys cannot be used.
+    #[error("{}", list(.0))]
+    Tls(Vec<TlsProblem>),
+    /// Something changed that only a new process can take.
+    #[error("{0} cannot change while the process runs: restart it, or put the old value back")]
+    Restart(&'static str),
+}
+
+// === impl Handle ===
+
+impl Handle {
+    /// Takes another configuration for the requests to come. Those under way keep what they began with.
+    ///
+    /// # Errors
+    /// [`ReloadError`]; nothing has changed then.
+    pub fn reload(&self, config: Config) -> Result<(), ReloadError> {
+        let problems = config.check();
+        if !problems.is_empty() {
+            return Err(ReloadError::Config(problems));
+        }
+        let current = self.config();
+        let addresses = |config: &Config| config.listeners.iter().map(|l| l.address).collect::<Vec<_>>();
+        let restart = [
+            ("the addresses of the listeners", addresses(&config) != addresses(&current)),
+            ("the number of threads", config.threads != current.threads),
+            ("the limits of the process", config.limits != current.limits),
+            ("the format of the access log", config.access_log != current.access_log),
+        ];
+        if let Some((what, _)) = restart.into_iter().find(|(_, changed)| *changed) {
+            return Err(ReloadError::Restart(what));
+        }
+        let secured = Secured::load(&config, Some(&self.shared.table.load().secured)).map_err(ReloadError::Tls)?;
+        self.shared.rebuild(Some((Arc::new(config), secured)));
+        Ok(())
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        self.shared.table.load().config.clone()
+    }
+
+    /// The version of the snapshot that requests are served from. It changes after the table has: whoever sees a version
+    /// here knows that requests see its endpoints.
+    #[must_use]
+    pub fn in_service(&self) -> watch::Receiver<Version> {
+        self.shared.tables.subscribe()
+    }
+
+    /// Every route with the cluster that it leads to, and whether it has an endpoint that is ready.
+    #[must_use]
+    pub fn routes(&self) -> Vec<RouteState> {
+        let table = self.shared.table.load();
+        let state = |route: &Arc<RouteEntry>| RouteState {
+            name: route.config.name.clone(),
+            cluster: route.config.cluster.clone(),
+            has_endpoint: route.members.iter().any(|member| member.ready),
+            why_none: route.without_endpoint().unwrap_or_default().into_owned(),
+        };
+        table.routes().map(state).collect()
+    }
+
+    /// The endpoints of every route, with how their last legs ended.
+    #[must_use]
+    pub fn endpoints(&self) -> serde_json::Value {
+        crate::introspect::endpoints(&self.shared.table.load())
+    }
+
+    /// The clients with most connections as JSON, for `/-/clients`.
+    #[must_use]
+    pub fn clients(&self) -> serde_json::Value {
+        crate::introspect::clients(&self.shared.clients)
+    }
+
+    /// The numbers of the data plane in the Prometheus text format.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        crate::metrics::render(&self.shared)
+    }
+
+    /// Requests in flight, stragglers included.
+    #[must_use]
+    pub fn inflight(&self) -> usize {
+        self.shared.inflight.load(Ordering::Relaxed) + self.shared.straggling.load(Ordering::Relaxed)
+    }
+}
