@@ -7,8 +7,10 @@
 
 pub mod alarm;
 mod answer;
+mod begin;
 pub mod budget;
 mod choice;
+mod collect;
 pub mod gather;
 mod inbound;
 mod leg;
@@ -18,6 +20,7 @@ pub mod pace;
 pub mod quorum;
 pub mod spare;
 pub mod stream;
+mod timeouts;
 mod wake;
 pub mod window;
 
@@ -27,31 +30,31 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use tokio::time::Instant;
 
 use self::{
     alarm::Alarm,
-    budget::{Budget, Share},
+    budget::Share,
     choice::Choice,
-    leg::{MAX_HELD_BYTES, Mode, Sending, Terms},
+    leg::{Mode, Sending, Terms},
     legs::Legs,
     quorum::Quorum,
+    timeouts::far,
     wake::Wakers,
     window::{Coding, Cursor, Window},
 };
 pub use self::{
     answer::MadeUp,
+    begin::Request,
     inbound::Inbound,
     leg::Leg,
     outbound::{BodyForm, Outbound, Outgoing},
 };
 use crate::{
-    buffers, clock,
+    clock,
     outcome::{LegError, Outcome},
     proxy_error::ProxyError,
     table::RouteEntry,
-    target::Target,
 };
 
 /// How often woken legs are looked for before the task yields.
@@ -94,130 +97,9 @@ pub struct Exchange {
     waits: gather::Waits,
 }
 
-/// What one request is like, for all its legs.
-#[derive(Debug)]
-pub struct Request<'a> {
-    /// The method.
-    pub method: &'a [u8],
-    /// Whether sending it twice is harmless.
-    pub is_idempotent: bool,
-    /// How the legs frame the body.
-    pub coding: Coding,
-    /// Whether there is a body at all.
-    pub has_body: bool,
-    /// Whether the client asked for the report.
-    pub wants_report: bool,
-    /// The worker that serves it.
-    pub worker: usize,
-    /// Whether it is one of gRPC.
-    pub is_grpc: bool,
-    /// The time that the client gives, from now on.
-    pub time_left: Option<Duration>,
-}
-
 // === impl Exchange ===
 
 impl Exchange {
-    /// An exchange for `route`, with no leg begun: one that has served its time, if this thread has one to spare.
-    #[must_use]
-    pub fn new(
-        route: &Arc<RouteEntry>,
-        request: &Request<'_>,
-        budget: &Arc<Budget>,
-        config: &crate::config::Limits,
-    ) -> Box<Self> {
-        let mut exchange = spare::take().unwrap_or_else(|| Box::new(Self::blank(route, budget)));
-        exchange.reset(route, request, budget, config);
-        exchange
-    }
-
-    fn blank(route: &Arc<RouteEntry>, budget: &Arc<Budget>) -> Self {
-        Self {
-            route: route.clone(),
-            legs: Legs::default(),
-            resting: Vec::new(),
-            window: Window::default(),
-            quorum: Quorum::default(),
-            choice: Choice::default(),
-            outgoing: Outgoing::default(),
-            head: Vec::new(),
-            method: Vec::new(),
-            wants_report: false,
-            wakers: Wakers::default(),
-            terms: Terms::default(),
-            coding: Coding::default(),
-            cap: 0,
-            total: Duration::ZERO,
-            gives_up: None,
-            deadline: None,
-            next_expiry: None,
-            share: Share::of(budget),
-            waits: gather::Waits::default(),
-        }
-    }
-
-    /// Makes it one for this request. What is not set here was emptied when the exchange was put aside.
-    fn reset(
-        &mut self,
-        route: &Arc<RouteEntry>,
-        request: &Request<'_>,
-        budget: &Arc<Budget>,
-        config: &crate::config::Limits,
-    ) {
-        // Mostly these are the same, which then need not be counted anew.
-        if !Arc::ptr_eq(&self.route, route) {
-            self.route = route.clone();
-        }
-        self.share.be_of(budget);
-        let policy = &route.config.policy;
-        self.window.reset(policy.window);
-        if !request.has_body {
-            self.window.finish();
-        }
-        self.quorum = Quorum::new(policy.require, route.members.len());
-        self.choice = Choice::new(request.wants_report, request.is_grpc, &self.quorum);
-        self.method.extend_from_slice(request.method);
-        self.wants_report = request.wants_report;
-        self.terms = Terms {
-            worker: request.worker,
-            is_head: request.method == b"HEAD",
-            is_idempotent: request.is_idempotent,
-            retries: policy.retries,
-            connect: policy.timeouts.connect,
-            first_byte: policy.timeouts.first_byte,
-            pool: config.pool,
-            pool_idle: config.pool_idle,
-            grpc: request.is_grpc.then(|| policy.success.grpc()),
-            hold: if request.is_grpc { policy.grpc_max_message } else { MAX_HELD_BYTES },
-        };
-        self.total = policy.timeouts.total;
-        self.gives_up = request.time_left.map(|left| clock::now() + left);
-        (self.coding, self.cap) = (request.coding, config.inflight_per_endpoint);
-        (self.deadline, self.next_expiry) = (None, None);
-        self.waits = gather::Waits::default();
-    }
-
-    /// Empties it and puts it aside for another request. Its legs have ended, or end here.
-    pub fn put_aside(mut self: Box<Self>) {
-        let mut legs = self.legs.end();
-        if legs.len() > spare::MAX_SPARE_LEGS {
-            legs.truncate(spare::MAX_SPARE_LEGS);
-            self.wakers = Wakers::default();
-        }
-        if !legs.is_empty() {
-            legs.iter_mut().for_each(Leg::clear);
-            self.resting = legs;
-        }
-        self.window.clear();
-        self.outgoing.clear();
-        self.share.set(0);
-        for bytes in [&mut self.head, &mut self.method] {
-            bytes.clear();
-            bytes.shrink_to(buffers::READ_BUFFER_BYTES);
-        }
-        spare::give(self);
-    }
-
     /// Where it goes.
     #[must_use]
     pub fn route(&self) -> &Arc<RouteEntry> {
@@ -252,48 +134,6 @@ impl Exchange {
     #[must_use]
     pub fn has_whole_body(&self) -> bool {
         self.window.is_finished()
-    }
-
-    /// How long the legs may take, if they begin now: what the client gives, but not more than the policy does.
-    #[must_use]
-    pub fn time_left(&self, now: Instant) -> Duration {
-        let given = self.gives_up.map_or(Duration::MAX, |at| at.saturating_duration_since(now));
-        self.route.config.policy.timeouts.total.min(given)
-    }
-
-    /// Begins every leg with the head that `put_head` writes.
-    pub fn begin(&mut self, put_head: impl FnOnce(&mut Vec<u8>)) {
-        put_head(&mut self.head);
-        self.begin_legs(|_| None);
-    }
-
-    /// Begins every leg with a head of its own, which `head_for` makes for its endpoint.
-    pub fn begin_each(&mut self, head_for: impl Fn(&Target) -> Bytes) {
-        self.begin_legs(|target| Some(head_for(target)));
-    }
-
-    fn begin_legs(&mut self, own_head: impl Fn(&Target) -> Option<Bytes>) {
-        let (now, total) = (clock::now(), self.route.members.len());
-        // The client's body was waited for until now.
-        self.total = self.time_left(now);
-        self.deadline = Some(now + self.total);
-        let mut legs = std::mem::take(&mut self.resting);
-        self.wakers.reset(total);
-        legs.truncate(total);
-        legs.reserve(total - legs.len());
-        for (index, member) in self.route.members.iter().enumerate() {
-            match legs.get_mut(index) {
-                Some(leg) => leg.reset(&member.target, &self.terms, now),
-                None => legs.push(Leg::new(member.target.clone(), &self.terms, now)),
-            }
-            if member.ready {
-                legs[index].start(own_head(&member.target), &self.terms, self.cap, now);
-            } else {
-                let (outcome, error) = member.target.unavailable();
-                legs[index].end_with(outcome, error, now);
-            }
-        }
-        self.legs = Legs::begin(legs);
     }
 
     /// Polls every leg that was woken or flagged. Returns whether any was.
@@ -356,13 +196,6 @@ impl Exchange {
         let sending = Sending { head: &self.head, window: &self.window, coding: self.coding };
         let mut leg_cx = Context::from_waker(self.wakers.waker(index, cx.waker()));
         self.legs.get_mut(index).poll(&mut leg_cx, &sending, &self.terms, now);
-    }
-
-    /// Remembers when the leg's own time-out is due.
-    fn note_due(&mut self, index: usize) {
-        if let Some(at) = self.legs[index].due() {
-            self.next_expiry = Some(self.next_expiry.map_or(at, |next| next.min(at)));
-        }
     }
 
     /// Counts the outcome of a leg as soon as it is certain.
@@ -477,38 +310,6 @@ impl Exchange {
         }
     }
 
-    /// The time of the next time-out.
-    fn next_due(&self) -> Option<Instant> {
-        self.next_expiry.into_iter().chain(self.deadline).min()
-    }
-
-    /// Ends what is overdue. What streams to the client is under time-outs of its own.
-    fn expire(&mut self, now: Instant) {
-        if self.deadline.is_some_and(|deadline| now >= deadline) {
-            self.deadline = None;
-            let limit = runtime::duration::format(self.total);
-            for index in 0..self.legs.len() {
-                if self.legs[index].result().is_none() && self.choice.winner() != Some(index) {
-                    let error =
-                        LegError::new(ProxyError::HttpResponseTimeout, format!("no complete answer within {limit}"));
-                    self.end_leg(index, Outcome::Timeout, error, now);
-                }
-            }
-        }
-        if self.next_expiry.is_some_and(|next| now >= next) {
-            self.next_expiry = None;
-            for index in 0..self.legs.len() {
-                if self.legs[index].due().is_some_and(|at| now >= at) {
-                    // Time-outs of an attempt run only until the first byte of a response: nothing is held yet.
-                    self.legs.get_mut(index).expire(&self.window, &self.terms, now);
-                    self.wakers.flag(index);
-                    self.settle(index);
-                }
-                self.note_due(index);
-            }
-        }
-    }
-
     /// Counts what it keeps in memory of bodies towards what all requests may.
     fn note_memory(&mut self) {
         self.share.set(self.legs.held() + self.window.cost());
@@ -519,9 +320,4 @@ impl Exchange {
         let writing = self.legs.iter().enumerate().filter(|(_, leg)| leg.is_sending());
         writing.map(|(index, leg)| (index, leg.cursor())).min_by_key(|(_, cursor)| *cursor)
     }
-}
-
-/// A time that is never reached, for when nothing is due.
-fn far() -> Instant {
-    clock::now() + std::time::Duration::from_secs(24 * 3600)
 }

@@ -1,9 +1,8 @@
-//! The first half of a request: its body goes from the client through the window to every leg, until the policy has a
-//! decision or the client turns out to be at fault. The legs begin when enough of the body is there, so that what a slow
-//! client costs is paid here and not by the endpoints.
+//! The first half of a request, once its legs have begun: its body goes from the client through the window to every leg, until the
+//! policy has a decision or the client turns out to be at fault.
 
 use std::{
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -12,10 +11,10 @@ use tokio::time::Instant;
 use super::{
     Exchange, Inbound, Leg,
     alarm::Alarm,
-    far,
     inbound::Broken,
     pace::{Pace, Patience, Slow},
     quorum::Decision,
+    timeouts::far,
 };
 use crate::{
     clock,
@@ -76,7 +75,7 @@ fn slow(slow: Slow) -> String {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Waits {
     /// For the client, from whom nothing comes though there is room.
-    client: Patience,
+    pub(super) client: Patience,
     /// Since when the client is all that everyone waits for: that time does not count.
     only_client: Option<Instant>,
     /// Since when the window is full.
@@ -84,7 +83,7 @@ pub struct Waits {
 }
 
 /// What came of trying to read more of the body.
-enum BodyProgress {
+pub(super) enum BodyProgress {
     Some,
     WindowFull,
     Waiting,
@@ -92,59 +91,6 @@ enum BodyProgress {
 }
 
 impl Exchange {
-    /// Whether as much of the body is there as the legs need to begin.
-    #[must_use]
-    pub fn has_enough(&self) -> bool {
-        self.window.is_finished() || self.window.received() >= self.begins_at()
-    }
-
-    /// How much of the body the legs need to begin.
-    fn begins_at(&self) -> u64 {
-        if self.terms.grpc.is_some() { 1 } else { self.route.config.policy.begins_at() }
-    }
-
-    /// Reads the body until the legs can begin; tells what kept them from that. `pace` is how slow the client may be.
-    pub fn poll_collect(
-        &mut self,
-        cx: &mut Context<'_>,
-        client: &mut Inbound<'_>,
-        pace: Pace,
-        alarm: &mut Alarm,
-    ) -> Poll<Option<Gathered>> {
-        let mut now = clock::now();
-        loop {
-            if self.has_enough() {
-                return Poll::Ready(None);
-            }
-            let read = self.read_body(cx, client, now);
-            match read {
-                BodyProgress::Over(over) => return Poll::Ready(Some(over)),
-                BodyProgress::Some => continue,
-                // Small pieces cost more than they hold, and a client can send as many of them as it likes.
-                BodyProgress::WindowFull if self.compact() => continue,
-                BodyProgress::WindowFull => return Poll::Ready(None),
-                BodyProgress::Waiting => drop(self.compact()),
-            }
-            self.waits.client.begin(now);
-            let due = self.waits.client.due(pace, self.window.received()).unwrap_or_else(far);
-            match alarm.poll(cx, due) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(then) => now = then,
-            }
-            if let Some(fault) = self.slow(pace, now) {
-                return Poll::Ready(Some(fault));
-            }
-        }
-    }
-
-    /// Puts together what came in small pieces; whether that made room.
-    fn compact(&mut self) -> bool {
-        let before = self.window.cost();
-        self.window.compact();
-        self.note_memory();
-        self.window.cost() < before
-    }
-
     /// Drives the exchange, whose legs have begun, towards a decision.
     pub fn poll_gather(
         &mut self,
@@ -171,13 +117,10 @@ impl Exchange {
             }
             self.note_waits(&read, now);
             let due = self.gather_due(pace);
-            match alarm.poll(cx, due) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(then) => now = then,
-            }
-            if let Some(fault) = self.slow(pace, now) {
-                return Poll::Ready(fault);
-            }
+            now = match ready!(self.poll_until(cx, due, pace, alarm)) {
+                Ok(now) => now,
+                Err(too_slow) => return Poll::Ready(too_slow),
+            };
             if self.waits.only_client.is_none() {
                 self.expire(now);
             }
@@ -185,10 +128,17 @@ impl Exchange {
         }
     }
 
-    /// What the client is told where it has been too slow.
-    fn slow(&self, pace: Pace, now: Instant) -> Option<Gathered> {
-        let slow = self.waits.client.slow(pace, self.window.received(), now)?;
-        Some(Gathered::Fault(Fault::Slow(slow)))
+    /// Waits until `due`, for whatever that is; tells what the client is told where it has been too slow.
+    pub(super) fn poll_until(
+        &self,
+        cx: &mut Context<'_>,
+        due: Instant,
+        pace: Pace,
+        alarm: &mut Alarm,
+    ) -> Poll<Result<Instant, Gathered>> {
+        let now = ready!(alarm.poll(cx, due));
+        let slow = self.waits.client.slow(pace, self.window.received(), now);
+        Poll::Ready(slow.map_or(Ok(now), |slow| Err(Gathered::Fault(Fault::Slow(slow)))))
     }
 
     /// With the report every leg is waited for; else the policy decides.
@@ -199,7 +149,8 @@ impl Exchange {
         self.quorum.decision()
     }
 
-    fn read_body(&mut self, cx: &mut Context<'_>, client: &mut Inbound<'_>, now: Instant) -> BodyProgress {
+    /// Reads what of the body is there and has room.
+    pub(super) fn read_body(&mut self, cx: &mut Context<'_>, client: &mut Inbound<'_>, now: Instant) -> BodyProgress {
         let mut some = false;
         // Whoever keeps nothing may always read a piece, so that every request goes on.
         while self.window.has_room() && (self.window.is_empty() || self.share.has_room()) {

@@ -1,0 +1,168 @@
+//! How an exchange begins: it is made for a request, out of the memory of a former one, and its legs begin. And how it is put aside again.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use super::{
+    Exchange, Leg, Outgoing,
+    budget::{Budget, Share},
+    choice::Choice,
+    gather::Waits,
+    leg::{MAX_HELD_BYTES, Terms},
+    legs::Legs,
+    quorum::Quorum,
+    spare,
+    wake::Wakers,
+    window::{Coding, Window},
+};
+use crate::{buffers, clock, config::Limits, table::RouteEntry, target::Target};
+
+/// What one request is like, for all its legs.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// The method.
+    pub method: &'a [u8],
+    /// Whether sending it twice is harmless.
+    pub is_idempotent: bool,
+    /// How the legs frame the body.
+    pub coding: Coding,
+    /// Whether there is a body at all.
+    pub has_body: bool,
+    /// Whether the client asked for the report.
+    pub wants_report: bool,
+    /// The worker that serves it.
+    pub worker: usize,
+    /// Whether it is one of gRPC.
+    pub is_grpc: bool,
+    /// The time that the client gives, from now on.
+    pub time_left: Option<Duration>,
+}
+
+// === impl Exchange ===
+
+impl Exchange {
+    /// An exchange for `route`, with no leg begun: one that has served its time, if this thread has one to spare.
+    #[must_use]
+    pub fn new(route: &Arc<RouteEntry>, request: &Request<'_>, budget: &Arc<Budget>, config: &Limits) -> Box<Self> {
+        let mut exchange = spare::take().unwrap_or_else(|| Box::new(Self::blank(route, budget)));
+        exchange.reset(route, request, budget, config);
+        exchange
+    }
+
+    fn blank(route: &Arc<RouteEntry>, budget: &Arc<Budget>) -> Self {
+        Self {
+            route: route.clone(),
+            legs: Legs::default(),
+            resting: Vec::new(),
+            window: Window::default(),
+            quorum: Quorum::default(),
+            choice: Choice::default(),
+            outgoing: Outgoing::default(),
+            head: Vec::new(),
+            method: Vec::new(),
+            wants_report: false,
+            wakers: Wakers::default(),
+            terms: Terms::default(),
+            coding: Coding::default(),
+            cap: 0,
+            total: Duration::ZERO,
+            gives_up: None,
+            deadline: None,
+            next_expiry: None,
+            share: Share::of(budget),
+            waits: Waits::default(),
+        }
+    }
+
+    /// Makes it one for this request. What is not set here was emptied when the exchange was put aside.
+    fn reset(&mut self, route: &Arc<RouteEntry>, request: &Request<'_>, budget: &Arc<Budget>, config: &Limits) {
+        // Mostly these are the same, which then need not be counted anew.
+        if !Arc::ptr_eq(&self.route, route) {
+            self.route = route.clone();
+        }
+        self.share.be_of(budget);
+        let policy = &route.config.policy;
+        self.window.reset(policy.window);
+        if !request.has_body {
+            self.window.finish();
+        }
+        self.quorum = Quorum::new(policy.require, route.members.len());
+        self.choice = Choice::new(request.wants_report, request.is_grpc, &self.quorum);
+        self.method.extend_from_slice(request.method);
+        self.wants_report = request.wants_report;
+        self.terms = Terms {
+            worker: request.worker,
+            is_head: request.method == b"HEAD",
+            is_idempotent: request.is_idempotent,
+            retries: policy.retries,
+            connect: policy.timeouts.connect,
+            first_byte: policy.timeouts.first_byte,
+            pool: config.pool,
+            pool_idle: config.pool_idle,
+            grpc: request.is_grpc.then(|| policy.success.grpc()),
+            hold: if request.is_grpc { policy.grpc_max_message } else { MAX_HELD_BYTES },
+        };
+        self.total = policy.timeouts.total;
+        self.gives_up = request.time_left.map(|left| clock::now() + left);
+        (self.coding, self.cap) = (request.coding, config.inflight_per_endpoint);
+        (self.deadline, self.next_expiry) = (None, None);
+        self.waits = Waits::default();
+    }
+
+    /// Empties it and puts it aside for another request. Its legs have ended, or end here.
+    pub fn put_aside(mut self: Box<Self>) {
+        let mut legs = self.legs.end();
+        if legs.len() > spare::MAX_SPARE_LEGS {
+            legs.truncate(spare::MAX_SPARE_LEGS);
+            self.wakers = Wakers::default();
+        }
+        if !legs.is_empty() {
+            legs.iter_mut().for_each(Leg::clear);
+            self.resting = legs;
+        }
+        self.window.clear();
+        self.outgoing.clear();
+        self.share.set(0);
+        for bytes in [&mut self.head, &mut self.method] {
+            bytes.clear();
+            bytes.shrink_to(buffers::READ_BUFFER_BYTES);
+        }
+        spare::give(self);
+    }
+
+    /// Begins every leg with the head that `put_head` writes.
+    pub fn begin(&mut self, put_head: impl FnOnce(&mut Vec<u8>)) {
+        put_head(&mut self.head);
+        self.begin_legs(|_| None);
+    }
+
+    /// Begins every leg with a head of its own, which `head_for` makes for its endpoint.
+    pub fn begin_each(&mut self, head_for: impl Fn(&Target) -> Bytes) {
+        self.begin_legs(|target| Some(head_for(target)));
+    }
+
+    fn begin_legs(&mut self, own_head: impl Fn(&Target) -> Option<Bytes>) {
+        let (now, total) = (clock::now(), self.route.members.len());
+        // The client's body was waited for until now.
+        self.total = self.time_left(now);
+        self.deadline = Some(now + self.total);
+        let mut legs = std::mem::take(&mut self.resting);
+        self.wakers.reset(total);
+        legs.truncate(total);
+        legs.reserve(total - legs.len());
+        for (index, member) in self.route.members.iter().enumerate() {
+            match legs.get_mut(index) {
+                Some(leg) => leg.reset(&member.target, &self.terms, now),
+                None => legs.push(Leg::new(member.target.clone(), &self.terms, now)),
+            }
+            if member.ready {
+                legs[index].start(own_head(&member.target), &self.terms, self.cap, now);
+            } else {
+                let (outcome, error) = member.target.unavailable();
+                legs[index].end_with(outcome, error, now);
+            }
+        }
+        self.legs = Legs::begin(legs);
+    }
+}

@@ -1,0 +1,65 @@
+//! Time-outs: how long the legs may take, together and each, and what ends when its time is up.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Exchange;
+use crate::{
+    clock,
+    outcome::{LegError, Outcome},
+    proxy_error::ProxyError,
+};
+
+impl Exchange {
+    /// How long the legs may take, if they begin now: what the client gives, but not more than the policy does.
+    #[must_use]
+    pub fn time_left(&self, now: Instant) -> Duration {
+        let given = self.gives_up.map_or(Duration::MAX, |at| at.saturating_duration_since(now));
+        self.route.config.policy.timeouts.total.min(given)
+    }
+
+    /// Remembers when the leg's own time-out is due.
+    pub(super) fn note_due(&mut self, index: usize) {
+        if let Some(at) = self.legs[index].due() {
+            self.next_expiry = Some(self.next_expiry.map_or(at, |next| next.min(at)));
+        }
+    }
+
+    /// The time of the next time-out.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.next_expiry.into_iter().chain(self.deadline).min()
+    }
+
+    /// Ends what is overdue. What streams to the client is under time-outs of its own.
+    pub(super) fn expire(&mut self, now: Instant) {
+        if self.deadline.is_some_and(|deadline| now >= deadline) {
+            self.deadline = None;
+            let limit = runtime::duration::format(self.total);
+            for index in 0..self.legs.len() {
+                if self.legs[index].result().is_none() && self.choice.winner() != Some(index) {
+                    let error =
+                        LegError::new(ProxyError::HttpResponseTimeout, format!("no complete answer within {limit}"));
+                    self.end_leg(index, Outcome::Timeout, error, now);
+                }
+            }
+        }
+        if self.next_expiry.is_some_and(|next| now >= next) {
+            self.next_expiry = None;
+            for index in 0..self.legs.len() {
+                if self.legs[index].due().is_some_and(|at| now >= at) {
+                    // Time-outs of an attempt run only until the first byte of a response: nothing is held yet.
+                    self.legs.get_mut(index).expire(&self.window, &self.terms, now);
+                    self.wakers.flag(index);
+                    self.settle(index);
+                }
+                self.note_due(index);
+            }
+        }
+    }
+}
+
+/// A time that is never reached, for when nothing is due.
+pub(super) fn far() -> Instant {
+    clock::now() + Duration::from_secs(24 * 3600)
+}
