@@ -45,6 +45,7 @@ struct State {
 #[derive(Debug)]
 struct SharedConnection {
     send: SendRequest<Bytes>,
+    scheme: &'static str,
     load: Arc<Load>,
     /// Since when it has had no stream, as far as was looked.
     idle_since: Option<Instant>,
@@ -62,6 +63,8 @@ struct Load {
 #[derive(Debug)]
 pub(crate) struct StreamSlot {
     pub(crate) send: SendRequest<Bytes>,
+    /// The scheme of what is asked for on it (RFC 9113 section 8.3.1).
+    pub(crate) scheme: &'static str,
     load: Arc<Load>,
     shared: Arc<Multiplexed>,
 }
@@ -82,7 +85,8 @@ impl Multiplexed {
         let connection = state.connections.iter_mut().find(|connection| connection.has_room())?;
         connection.idle_since = None;
         connection.load.streams.fetch_add(1, Ordering::AcqRel);
-        Some(StreamSlot { send: connection.send.clone(), load: connection.load.clone(), shared: self.clone() })
+        let (send, load) = (connection.send.clone(), connection.load.clone());
+        Some(StreamSlot { send, scheme: connection.scheme, load, shared: self.clone() })
     }
 
     /// A stream of a connection that is there, or of one that `connect` opens: at most `cap` of them, past which it waits for a
@@ -118,9 +122,10 @@ impl Multiplexed {
 
     /// Begins to speak HTTP/2 on a connection, and shares it.
     async fn add(self: &Arc<Self>, io: Io) -> io::Result<()> {
+        let scheme = if matches!(io, Io::Tls(_)) { "https" } else { "http" };
         let (send, connection) = builder().handshake(io).await.map_err(io::Error::other)?;
         let load = Arc::new(Load::default());
-        self.state.lock().connections.push(SharedConnection { send, load: load.clone(), idle_since: None });
+        self.state.lock().connections.push(SharedConnection { send, scheme, load: load.clone(), idle_since: None });
         let shared = self.clone();
         tokio::spawn(async move {
             // Its streams have been told why, and nobody else needs to know.

@@ -12,8 +12,14 @@ use bytes::Bytes;
 use h2::{Reason, server};
 use http::{HeaderMap, Request, Response};
 use parking_lot::Mutex;
-use proxy::config::{Policy, UpstreamProtocol};
-use testkit::{eventually, origin::Gate};
+use proxy::config::{Policy, UpstreamProtocol, UpstreamTls};
+use runtime::tls::{ClientSettings, Roots};
+use testkit::{
+    eventually,
+    origin::Gate,
+    pki::{Authority, SecretDir},
+    tls_relay::TlsRelay,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinHandle,
@@ -221,6 +227,25 @@ async fn a_request_means_the_same_over_http2() {
         assert!(fields["x-own"] == "1" && fields["x-forwarded-for"] == "127.0.0.1", "{fields:?}");
         assert!(!fields.contains_key("x-gone") && !fields.contains_key("connection") && !fields.contains_key("host"));
         assert!(seen.head.uri().authority().is_some(), "the Host of the request");
+    }
+}
+
+#[tokio::test]
+async fn what_is_asked_for_has_the_scheme_by_which_the_endpoint_is_reached() {
+    let authority = Authority::new("authority");
+    let issued = authority.issue(&["127.0.0.1"]);
+    let secret = SecretDir::of(&issued, &authority);
+    let a = Endpoint::start(10, [answer("a")]).await;
+    let relay = TlsRelay::in_front("127.0.0.1:0", issued.server(&["h2"]), a.address).await;
+    let roots = Roots::File(secret.path("ca.crt"));
+    let settings = ClientSettings { roots, sans: Vec::new(), certificate: None, protocols: Vec::new() };
+    let tls = UpstreamTls { settings, server_name: None, service: None };
+    let (clear, secured) = (over_h2(&[&a]), over(&[&relay]).policy(|policy| policy.tls = Some(Arc::new(tls))));
+    for (number, (setup, scheme)) in [(clear, "http"), (secured, "https")].into_iter().enumerate() {
+        let proxy = setup.start();
+        proxy.get("/").await.complete().expect_status(200);
+        let seen = a.wait(number + 1).await.remove(number);
+        assert_eq!(seen.head.uri().scheme_str(), Some(scheme));
     }
 }
 

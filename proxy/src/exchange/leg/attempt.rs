@@ -48,8 +48,10 @@ impl Leg {
         };
         let may_repeat = terms.is_idempotent || !sent || failure.is_unprocessed;
         let harmless = !received && self.response.is_none() && window.is_replayable() && may_repeat;
-        // The endpoint closed a connection in the moment it was used: that says nothing about the endpoint.
-        let is_refused = sent && failure.is_unprocessed && self.refusals_left > 0;
+        // The endpoint closed a connection in the moment it was used, be that a new one or one that others have opened: that says
+        // nothing about the endpoint.
+        let was_open = matches!(self.state, State::Open(_));
+        let is_refused = was_open && failure.is_unprocessed && self.refusals_left > 0;
         if harmless && (self.reused || is_refused) {
             self.refusals_left -= u8::from(is_refused);
             self.begin(None, terms, now);

@@ -104,9 +104,9 @@ impl Http2 {
     fn poll_begin(&mut self, cx: &mut Context<'_>, sending: &Sending<'_>) -> Poll<Result<(), Failure>> {
         if let Err(error) = ready!(self.slot.send.poll_ready(cx)) {
             self.slot.close_connection();
-            return Poll::Ready(Err(Failure { is_unprocessed: true, ..failure(&error) }));
+            return Poll::Ready(Err(Failure { is_unprocessed: true, ..failure(&self.slot, &error) }));
         }
-        let request = match translate::request(sending.head, "http") {
+        let request = match translate::request(sending.head, self.slot.scheme) {
             Ok(request) => request,
             Err(error) => {
                 return Poll::Ready(Err(Failure::protocol(error.to_string())));
@@ -118,7 +118,7 @@ impl Http2 {
                 (self.request, self.response, self.sent) = (Some(request), Some(response), ends);
                 Poll::Ready(Ok(()))
             }
-            Err(error) => Poll::Ready(Err(Failure { is_unprocessed: true, ..failure(&error) })),
+            Err(error) => Poll::Ready(Err(Failure { is_unprocessed: true, ..failure(&self.slot, &error) })),
         }
     }
 
@@ -164,7 +164,7 @@ impl Http2 {
             return Poll::Ready(Err(failure));
         }
         let Some(response) = &mut self.response else { return Poll::Pending };
-        let response = ready!(Pin::new(response).poll(cx)).map_err(|error| failure(&error))?;
+        let response = ready!(Pin::new(response).poll(cx)).map_err(|error| failure(&self.slot, &error))?;
         (self.has_received, self.arrival) = (true, true);
         let (parts, body) = response.into_parts();
         self.body = Some(body);
@@ -184,9 +184,9 @@ impl Http2 {
                     self.arrival = true;
                     return Poll::Ready(Ok(Some(data)));
                 }
-                Some(Err(error)) => return Poll::Ready(Err(failure(&error))),
+                Some(Err(error)) => return Poll::Ready(Err(failure(&self.slot, &error))),
                 None => {
-                    let trailers = ready!(body.poll_trailers(cx)).map_err(|error| failure(&error))?;
+                    let trailers = ready!(body.poll_trailers(cx)).map_err(|error| failure(&self.slot, &error))?;
                     self.trailers = trailers.as_ref().map(translate::trailer_lines).unwrap_or_default();
                     return Poll::Ready(Ok(None));
                 }
@@ -200,12 +200,14 @@ fn is_end(window: &Window, cursor: Cursor) -> bool {
     window.is_finished() && window.trailers().is_empty() && window.is_passed(cursor, Coding::Identity)
 }
 
-/// Why a stream ended before its response.
-fn failure(error: &h2::Error) -> Failure {
-    let reason = error.reason();
-    // RFC 9113 sections 6.8 and 8.7: the endpoint says that it has done nothing with the request.
-    let is_unprocessed = error.is_remote()
-        && (reason == Some(Reason::REFUSED_STREAM) || (error.is_go_away() && reason == Some(Reason::NO_ERROR)));
+/// Why a stream ended before its response. Where that was not about the stream alone, its connection gets no further ones.
+fn failure(slot: &StreamSlot, error: &h2::Error) -> Failure {
+    if error.is_go_away() || error.is_io() {
+        slot.close_connection();
+    }
+    // RFC 9113 sections 6.8 and 8.7: the endpoint says that it has done nothing with the request. Of a stream that it may have
+    // worked on `h2` says that the connection has ended, and not that the endpoint wants it to end.
+    let is_unprocessed = error.is_remote() && (error.reason() == Some(Reason::REFUSED_STREAM) || error.is_go_away());
     let (outcome, kind) = if error.is_remote() || error.is_io() {
         (Outcome::Reset, ProxyError::ConnectionTerminated)
     } else {
