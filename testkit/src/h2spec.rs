@@ -18,18 +18,30 @@ pub struct Outcome {
     pub output: String,
 }
 
-/// Runs every check against the server that listens there in clear, with requests for `/`.
+/// What is under HTTP/2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Nothing: HTTP/2 by prior knowledge.
+    Clear,
+    /// TLS, on which `h2` is agreed by ALPN. Whose certificate it is does not matter.
+    Tls,
+}
+
+/// Runs every check against the server that listens there, with requests for `/`.
 ///
 /// # Panics
 /// Where it cannot be built or started, or does not end.
-pub async fn run(server: SocketAddr) -> Outcome {
+pub async fn run(server: SocketAddr, transport: Transport) -> Outcome {
     let built = tokio::task::spawn_blocking(build).await;
     let program = built.expect("building does not panic").unwrap_or_else(|e| panic!("{e}"));
     let log = NamedTempFile::new().expect("a temporary file can be made");
     // A check that waits for an answer waits this many seconds: on a busy machine two, as it would, can be too few.
     let patience = scaled(Duration::from_secs(2)).as_secs().max(2);
     let (host, port) = (server.ip(), server.port());
-    let args = [format!("--host={host}"), format!("--port={port}"), format!("--timeout={patience}")];
+    let mut args = vec![format!("--host={host}"), format!("--port={port}"), format!("--timeout={patience}")];
+    if transport == Transport::Tls {
+        args.extend(["--tls", "--insecure"].map(String::from));
+    }
     let mut process = Process::spawn(&program, &args, log.path()).unwrap_or_else(|e| panic!("{e}"));
     let ended = process.wait(scaled(PATIENCE)).await;
     let output = std::fs::read_to_string(log.path()).expect("its output can be read");

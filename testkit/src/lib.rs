@@ -4,8 +4,8 @@
 //! - [`forward_proxy`]: HTTP and SOCKS proxies that tell what they were asked for
 //! - [`netns`]: runs a test in a network namespace, in which addresses count as real ones
 //! - [`process`]: child processes that end with the test
-//! - [`minio`]: a real S3 store; [`h2spec`]: what checks that a server keeps to HTTP/2
-//! - [`http2`]: a client that sends any frames of HTTP/2, wrong ones too
+//! - [`minio`]: a real S3 store; [`h2spec`]: what checks that a server keeps to HTTP/2; [`grpc_interop`]: real gRPC
+//! - [`http2`]: a client that sends any frames of HTTP/2, wrong ones too; [`clients`]: curl and h2load
 //! - [`consumers`]: Traefik, Envoy, nginx, HAProxy and Prometheus, which read what is exported
 //! - [`packages`], [`go`]: what tests need of the distribution, and what they build of Go modules
 //! - [`pki`], [`tls_relay`]: a certificate authority, files of certificates that are swapped like Secrets, and TLS for those who
@@ -16,11 +16,13 @@
 
 pub mod boot_time;
 pub mod client;
+pub mod clients;
 pub mod consumers;
 pub mod docs;
 pub mod eventually;
 pub mod forward_proxy;
 pub mod go;
+pub mod grpc_interop;
 pub mod h2spec;
 pub mod http;
 pub mod http2;

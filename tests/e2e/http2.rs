@@ -14,6 +14,6 @@ async fn h2spec_finds_no_fault() {
     let origins = [Origin::start(Reply::ok(body)), Origin::start(Reply::ok(body))];
     let fanfare = Fanfare::broadcast(&origins.each_ref().map(Origin::address), &[]).await;
     fanfare.wait_ready().await;
-    let outcome = h2spec::run(fanfare.address()).await;
+    let outcome = h2spec::run(fanfare.address(), h2spec::Transport::Clear).await;
     assert_eq!(outcome.summary, "145 tests, 145 passed, 0 skipped, 0 failed", "{}", outcome.output);
 }

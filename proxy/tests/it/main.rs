@@ -15,6 +15,7 @@ mod http2_smuggling;
 mod isolation;
 mod memory;
 mod metrics;
+mod peers;
 mod process;
 mod random;
 mod reload;

@@ -1,0 +1,62 @@
+//! The proxy between programs that others have written: what they check of it, send through it, and get from it.
+
+mod clients;
+mod grpc;
+mod h2spec;
+mod nginx;
+
+use std::sync::Arc;
+
+use proxy::config::UpstreamTls;
+use runtime::tls::{CertificateFiles, ClientAuth, ClientSettings, MinVersion, Roots, ServerSettings};
+use testkit::pki::{Authority, SecretDir};
+
+use crate::fixture::Setup;
+
+/// The name of the proxy by TLS.
+const PROXY: &str = "broadcast.example";
+
+/// The name that all endpoints have by TLS.
+const ENDPOINT: &str = "cache.shop.svc";
+
+/// One authority, and what it has issued for the proxy and for its endpoints, in files.
+struct Certificates {
+    proxy: SecretDir,
+    endpoint: SecretDir,
+}
+
+impl Certificates {
+    fn new() -> Self {
+        let authority = Authority::new("authority");
+        let secret = |name| SecretDir::of(&authority.issue(&[name]), &authority);
+        Self { proxy: secret(PROXY), endpoint: secret(ENDPOINT) }
+    }
+}
+
+impl Setup {
+    /// Clients speak TLS with it.
+    fn clients_by_tls(self, certificates: &Certificates) -> Self {
+        let secret = &certificates.proxy;
+        self.listener(|listener| {
+            listener.tls = Some(ServerSettings {
+                certificates: vec![CertificateFiles { cert: secret.path("tls.crt"), key: secret.path("tls.key") }],
+                client_ca: None,
+                client_auth: ClientAuth::Require,
+                min_version: MinVersion::Tls12,
+                protocols: Vec::new(),
+            });
+        })
+    }
+
+    /// It speaks TLS with its endpoints.
+    fn endpoints_by_tls(self, certificates: &Certificates) -> Self {
+        let settings = ClientSettings {
+            roots: Roots::File(certificates.endpoint.path("ca.crt")),
+            sans: Vec::new(),
+            certificate: None,
+            protocols: Vec::new(),
+        };
+        let server_name = Some(ENDPOINT.parse().expect("a name"));
+        self.policy(|policy| policy.tls = Some(Arc::new(UpstreamTls { settings, server_name, service: None })))
+    }
+}
