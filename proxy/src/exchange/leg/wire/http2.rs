@@ -205,9 +205,10 @@ fn failure(slot: &StreamSlot, error: &h2::Error) -> Failure {
     if error.is_go_away() || error.is_io() {
         slot.close_connection();
     }
+    let reason = error.reason();
     // RFC 9113 sections 6.8 and 8.7: the endpoint says that it has done nothing with the request. Of a stream that it may have
     // worked on `h2` says that the connection has ended, and not that the endpoint wants it to end.
-    let is_unprocessed = error.is_remote() && (error.reason() == Some(Reason::REFUSED_STREAM) || error.is_go_away());
+    let is_unprocessed = error.is_remote() && (reason == Some(Reason::REFUSED_STREAM) || error.is_go_away());
     let (outcome, kind) = if error.is_remote() || error.is_io() {
         (Outcome::Reset, ProxyError::ConnectionTerminated)
     } else {
