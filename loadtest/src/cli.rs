@@ -40,6 +40,9 @@ pub(crate) enum Command {
 pub(crate) struct Run {
     /// Scenarios by name or by the beginning of their name (`tiny`); none: all.
     pub(crate) scenarios: Vec<String>,
+    /// The same, as a list: `--scenario tls,h2,grpc`.
+    #[arg(long = "scenario", value_name = "NAME,...", value_delimiter = ',')]
+    pub(crate) more_scenarios: Vec<String>,
     /// How often every subject has its turn.
     #[arg(short, long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub(crate) rounds: u16,

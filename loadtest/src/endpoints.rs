@@ -1,6 +1,7 @@
 //! The endpoints of a turn, as the harness sees them: their addresses, how many copies each has got, and the special
 //! ones: slow, silent, unreachable, restarting.
 
+mod http2;
 mod nginx;
 mod server;
 
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use server::serve;
 
 use self::nginx::Nginx;
-use crate::{cli::Kind, process::Helper};
+use crate::{cli::Kind, process::Helper, protocols::Http};
 
 /// How long endpoints may take to answer the harness.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -63,15 +64,15 @@ enum Server {
 }
 
 impl Endpoints {
-    /// Starts so many on these cores. Only the harness's own can be special.
+    /// Starts so many on these cores. Only the harness's own can be special, or speak HTTP/2.
     pub(crate) fn start(
         kind: Kind,
         count: usize,
-        special: &[(usize, Special)],
+        (special, http): (&[(usize, Special)], Http),
         work: &Path,
         on: &[usize],
     ) -> anyhow::Result<Self> {
-        if kind == Kind::Nginx && special.is_empty() {
+        if kind == Kind::Nginx && special.is_empty() && http == Http::One {
             let (nginx, addresses) = Nginx::start(count, work, on)?;
             return Ok(Self { addresses, server: Server::Nginx(nginx) });
         }

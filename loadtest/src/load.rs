@@ -1,10 +1,13 @@
 //! The load: a child process that receives one phase after the other, and reports the result of each.
 
 mod closed;
+pub(crate) mod connect;
+pub(crate) mod h2load;
 mod idle;
+mod idle_http2;
 mod open;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
@@ -17,11 +20,22 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 /// The longest latency that is recorded, in nanoseconds.
 const LONGEST: u64 = 120_000_000_000;
 
+/// A proxy, as its clients see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Target {
+    /// Where it takes connections.
+    pub(crate) address: SocketAddr,
+    /// The certificate of the authority that its own is verified with, where it speaks TLS.
+    pub(crate) ca: Option<PathBuf>,
+    /// Whether HTTP/2 is spoken with it.
+    pub(crate) http2: bool,
+}
+
 /// One phase.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Phase {
     /// The proxy.
-    pub(crate) address: SocketAddr,
+    pub(crate) target: Target,
     /// What is done with it.
     pub(crate) shape: Shape,
 }
@@ -39,6 +53,15 @@ pub(crate) enum Shape {
         body: u64,
         /// Ends after so many requests, where that is earlier.
         requests: Option<u64>,
+        /// Whether each request has a connection of its own.
+        reconnect: bool,
+    },
+    /// So many requests of HTTP/2 over one connection, with so many in flight at any time.
+    Streams {
+        /// How many in all.
+        requests: u64,
+        /// How many in flight.
+        streams: usize,
     },
     /// Open loop: requests are due at a constant rate, and latency counts from when each was due. For latency.
     Open {
@@ -102,9 +125,11 @@ struct Tally {
 
 impl Shape {
     /// How long its answer may take to come.
-    fn patience(&self) -> Duration {
+    pub(crate) fn patience(&self) -> Duration {
         let seconds = match self {
             Self::Closed { seconds, .. } | Self::Open { seconds, .. } => *seconds,
+            // As slow as a subject may be that can still be measured.
+            Self::Streams { requests, .. } => *requests as f64 / 100.0,
             Self::Idle { connections, .. } => *connections as f64 / 100.0,
         };
         Duration::from_secs_f64(seconds) + 2 * PATIENCE
@@ -117,9 +142,9 @@ pub(crate) fn start(on: &[usize]) -> anyhow::Result<Helper> {
 }
 
 /// Has it do one phase.
-pub(crate) fn phase(helper: &mut Helper, address: SocketAddr, shape: Shape) -> anyhow::Result<Load> {
+pub(crate) fn phase(helper: &mut Helper, target: &Target, shape: Shape) -> anyhow::Result<Load> {
     let patience = shape.patience();
-    helper.tell(&Phase { address, shape })?;
+    helper.tell(&Phase { target: target.clone(), shape })?;
     helper.hear(patience)
 }
 
@@ -127,18 +152,22 @@ pub(crate) fn phase(helper: &mut Helper, address: SocketAddr, shape: Shape) -> a
 pub(crate) fn serve() -> anyhow::Result<()> {
     let mut closed = closed::Closed::new()?;
     let mut idle = idle::Idle::default();
+    let mut idle_http2 = idle_http2::Idle::new()?;
     for line in std::io::stdin().lines() {
-        let Phase { address, shape } = serde_json::from_str(&line?)?;
+        let Phase { target, shape } = serde_json::from_str(&line?)?;
         let load = match shape {
-            Shape::Closed { seconds, connections, body, requests } => {
-                let load = closed.run(address, Duration::from_secs_f64(seconds), connections, body, requests);
+            Shape::Closed { .. } => {
+                let load = closed.run(&target, &shape)?;
                 idle = idle::Idle::default();
+                idle_http2.close();
                 load
             }
             Shape::Open { seconds, rate, connections } => {
-                open::run(address, Duration::from_secs_f64(seconds), rate, connections)
+                open::run(target.address, Duration::from_secs_f64(seconds), rate, connections)
             }
-            Shape::Idle { connections, request } => idle.open(address, connections, request),
+            Shape::Idle { connections, request } if target.http2 => idle_http2.open(&target, connections, request)?,
+            Shape::Idle { connections, request } => idle.open(target.address, connections, request),
+            Shape::Streams { .. } => anyhow::bail!("streams are the load of h2load"),
         };
         println!("{}", serde_json::to_string(&load)?);
     }

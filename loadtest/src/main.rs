@@ -5,10 +5,11 @@
 //! ```
 //!
 //! The modules in that order: [`cli`], [`scenario`], [`run`], [`turn`], then who takes part ([`endpoints`], [`subject`],
-//! [`bare`], [`load`]), how they are started and what they cost ([`process`], [`cores`], [`accounting`], [`probe`]), and
-//! what is made of it ([`metric`], [`results`], [`table`], [`chart`], [`compare`]).
+//! [`bare`], [`load`]), how they are started and what they cost ([`process`], [`protocols`], [`cores`], [`accounting`], [`probe`]), and
+//! what is made of it ([`metric`], [`results`], [`bar`], [`table`], [`chart`], [`compare`]).
 
 mod accounting;
+mod bar;
 mod bare;
 mod chart;
 mod cli;
@@ -21,6 +22,7 @@ mod machine;
 mod metric;
 mod probe;
 mod process;
+mod protocols;
 mod results;
 mod run;
 mod scenario;

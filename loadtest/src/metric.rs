@@ -37,6 +37,7 @@ pub(crate) const ALL: &[Metric] = &[
     metric("cpu_us_per_mib", "CPU per MiB of body", Unit::Micros, LESS),
     metric("cpu_system_percent", "of it in the kernel", Unit::Percent, None),
     metric("requests_per_second", "requests/s", Unit::Count, MORE),
+    metric("handshakes_per_cpu_second", "handshakes per second of CPU", Unit::Count, MORE),
     metric("bytes_per_second", "body bytes/s", Unit::BytesPerSecond, MORE),
     metric("saturated_p50_us", "p50 saturated", Unit::Micros, LESS),
     metric("saturated_p99_us", "p99 saturated", Unit::Micros, LESS),

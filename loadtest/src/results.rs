@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    bar::Verdict,
     machine::Machine,
     metric::{self, Metrics},
 };
@@ -48,6 +49,9 @@ pub(crate) struct ScenarioResult {
     pub(crate) chart: Option<String>,
     /// The bare loop first, then the others.
     pub(crate) cases: Vec<CaseResult>,
+    /// Whether the bars were met.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) bars: Vec<Verdict>,
 }
 
 /// One row of a scenario.

@@ -11,11 +11,13 @@ use anyhow::Context as _;
 use crate::{
     chart, cli,
     cores::{self, Cores},
+    load::h2load,
     machine::{self, Machine},
     metric,
+    protocols::{Certificate, Http},
     results::{CaseResult, Results, ScenarioResult},
-    scenario::{self, Scenario},
-    subject::{Binary, Programs},
+    scenario::{self, Case, Scenario, Work},
+    subject::{Binary, Programs, Subject},
     table, turn,
 };
 
@@ -24,11 +26,13 @@ pub(crate) fn run(options: &cli::Run) -> anyhow::Result<()> {
     // Children inherit it. Who cannot have more finds out in the results what they can have.
     runtime::limits::raise_open_files();
     let binaries: Vec<Binary> = options.fanfare.iter().map(|text| Binary::parse(text)).collect();
-    let scenarios = scenario::choose(&options.scenarios, &options.subjects, &binaries)?;
+    let names = [options.scenarios.as_slice(), &options.more_scenarios].concat();
+    let scenarios = scenario::choose(&names, &options.subjects, &binaries)?;
     // Several runs at a time share what is installed, and nothing else.
     let shared = machine::target().join("loadtest");
     let work = shared.join(format!("run-{}", std::process::id()));
     fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
+    let certificate = Certificate::make(&work)?;
     let machine = Machine::this();
     let now = jiff::Zoned::now();
     let out = match &options.out {
@@ -56,7 +60,8 @@ pub(crate) fn run(options: &cli::Run) -> anyhow::Result<()> {
             scenario.name,
             scenario.about
         );
-        let result = measure(options, scenario, &mut programs, [&shared, &work], &mut results);
+        let places = Places { shared: &shared, work: &work, certificate: &certificate };
+        let result = measure(options, scenario, &mut programs, &places, &mut results);
         print!("{}", table::scenario(&result));
         results.scenarios.push(result);
         // After each scenario, so that a run that is cut short leaves what it has.
@@ -67,22 +72,30 @@ pub(crate) fn run(options: &cli::Run) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Where the files of a run are.
+struct Places<'a> {
+    /// What all runs share.
+    shared: &'a Path,
+    work: &'a Path,
+    certificate: &'a Certificate,
+}
+
 /// All rounds of one scenario.
 fn measure(
     options: &cli::Run,
     scenario: &Scenario,
     programs: &mut Programs,
-    [shared, work]: [&Path; 2],
+    places: &Places<'_>,
     results: &mut Results,
 ) -> ScenarioResult {
     let mut rows: Vec<(CaseResult, Option<PathBuf>)> = Vec::new();
     for case in &scenario.cases {
-        let mut row = CaseResult {
-            label: case.label(),
-            against: case.against.map(|variant| case.label_of(variant)),
-            ..CaseResult::default()
+        let mut row = CaseResult { label: case.label(), against: against(scenario, case), ..CaseResult::default() };
+        let tool = match (scenario.work, case.protocols.client) {
+            (Work::Streams { .. }, Http::Two) => h2load::program().map(|_| ()),
+            _ => Ok(()),
         };
-        let program = match programs.get(&case.subject, shared) {
+        let program = match tool.and_then(|()| programs.get(&case.subject, places.shared)) {
             Ok(program) => {
                 let version = || case.subject.version(&program);
                 results.versions.entry(case.subject.to_string()).or_insert_with(version);
@@ -99,7 +112,7 @@ fn measure(
         for (case, (row, program)) in scenario.cases.iter().zip(&mut rows) {
             let Some(program) = program else { continue };
             let shown = format!("  round {}/{} {}", round + 1, options.rounds, row.label);
-            match turn::turn(options, scenario, case, program, work, round == 0) {
+            match turn::turn(options, scenario, case, program, (places.work, places.certificate), round == 0) {
                 Ok(outcome) => {
                     eprintln!("{shown}: {}", headline(scenario, &outcome.metrics));
                     outcome.notes.into_iter().for_each(|note| add_note(row, note));
@@ -120,12 +133,30 @@ fn measure(
         columns: scenario.columns.iter().map(|column| (*column).to_owned()).collect(),
         chart: scenario.chart.map(str::to_owned),
         cases: rows.into_iter().map(|(row, _)| row).collect(),
+        bars: Vec::new(),
     };
     result.summarise();
+    let must = scenario.cases.iter().filter(|case| matches!(case.subject, Subject::Fanfare(_)));
+    result.bars = must
+        .flat_map(|case| scenario.bars.iter().map(move |bar| (case, bar)))
+        .filter(|(case, bar)| bar.variant == case.variant)
+        .map(|(case, bar)| bar.verdict(&case.label(), &result))
+        .collect();
     for case in &mut result.cases {
         mark(case);
     }
     result
+}
+
+/// The row that one is compared with besides the bare loop: another variant or, of several binaries of Fanfare, the first.
+fn against(scenario: &Scenario, case: &Case) -> Option<String> {
+    let first = || {
+        let mut binaries = scenario.cases.iter().filter(|case| matches!(case.subject, Subject::Fanfare(_)));
+        let first = &binaries.next()?.subject;
+        let other = matches!(case.subject, Subject::Fanfare(_)) && case.subject != *first;
+        other.then(|| Case { subject: first.clone(), ..case.clone() }.label())
+    };
+    case.against.map(|variant| case.label_of(variant)).or_else(first)
 }
 
 /// Says with a row what would otherwise look better than it is.
@@ -202,6 +233,16 @@ mod tests {
         assert_eq!(free_folder(&wanted), wanted);
         fs::create_dir(&wanted).unwrap();
         assert_eq!(free_folder(&wanted), folder.path().join("run-2"));
+    }
+
+    #[test]
+    fn a_second_binary_is_compared_with_the_first() {
+        let binaries = ["before=/a", "after=/b"].map(Binary::parse);
+        let scenarios = scenario::choose(&["tiny-n1".into()], &["fanfare".into()], &binaries).unwrap();
+        let rows = scenarios[0].cases.iter().map(|case| (case.label(), against(&scenarios[0], case)));
+        let rows: Vec<_> = rows.collect();
+        let row = |label: &str, other: Option<&str>| (label.to_owned(), other.map(str::to_owned));
+        assert_eq!(rows, [row("bare loop", None), row("before", None), row("after", Some("before"))]);
     }
 
     #[test]

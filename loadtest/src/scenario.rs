@@ -1,10 +1,14 @@
 //! The scenarios: what is measured, and with which subjects and settings.
 
+mod wire;
+
 use anyhow::bail;
 
 use crate::{
+    bar::Bar,
     cores::Placement,
     endpoints::Special,
+    protocols::Protocols,
     subject::{Binary, Subject},
 };
 
@@ -27,6 +31,8 @@ pub(crate) struct Scenario {
     pub(crate) columns: &'static [&'static str],
     /// The number that the chart shows.
     pub(crate) chart: Option<&'static str>,
+    /// What Fanfare must reach.
+    pub(crate) bars: Vec<Bar>,
 }
 
 /// What is done in a turn.
@@ -34,6 +40,11 @@ pub(crate) struct Scenario {
 pub(crate) enum Work {
     /// As many requests as possible over so many connections; then at a constant rate, where one is given.
     Saturate { body: u64, connections: usize, rate: Option<f64> },
+    /// As many requests as possible, each over a connection of its own, so many at a time.
+    Reconnect { connections: usize },
+    /// As many requests as possible over one connection, with so many in flight; where clients speak HTTP/1.1, over so many
+    /// connections.
+    Streams { streams: usize },
     /// Requests at a constant rate, for so many times the usual duration.
     Steady { rate: f64, connections: usize, times: f64 },
     /// The same, while the last endpoint stops and starts every second.
@@ -53,6 +64,8 @@ pub(crate) struct Case {
     pub(crate) subject: Subject,
     /// The name of the variant, where there are several in a scenario.
     pub(crate) variant: &'static str,
+    /// What is spoken on both sides.
+    pub(crate) protocols: Protocols,
     /// Flags of Fanfare.
     pub(crate) flags: &'static [&'static str],
     /// Threads that do the work.
@@ -109,7 +122,7 @@ const MANY: &[&str] = &["--max-connections", "20000"];
 pub(crate) fn all(binaries: &[Binary]) -> Vec<Scenario> {
     let workspace = [Binary::workspace()];
     let cases = Cases { binaries: if binaries.is_empty() { &workspace } else { binaries } };
-    [sizes(&cases), policies(&cases), faults(&cases), scale(&cases)].concat()
+    [sizes(&cases), policies(&cases), faults(&cases), scale(&cases), wire::all(&cases)].concat()
 }
 
 /// The subjects of scenarios, and what each is given.
@@ -166,7 +179,17 @@ fn scenario(
     cases: Vec<Case>,
     columns: &'static [&'static str],
 ) -> Scenario {
-    Scenario { name, about, endpoints, work, cases, columns, placement: Placement::Apart, chart: None }
+    Scenario {
+        name,
+        about,
+        endpoints,
+        work,
+        cases,
+        columns,
+        placement: Placement::Apart,
+        chart: None,
+        bars: Vec::new(),
+    }
 }
 
 fn saturate(body: u64, connections: usize, rate: Option<f64>) -> Work {
@@ -307,7 +330,15 @@ fn fanfare(binaries: &[Binary]) -> impl Iterator<Item = Subject> {
 }
 
 fn case(subject: Subject) -> Case {
-    Case { subject, variant: "", flags: &[], threads: 1, special: Vec::new(), against: None }
+    Case {
+        subject,
+        variant: "",
+        protocols: Protocols::default(),
+        flags: &[],
+        threads: 1,
+        special: Vec::new(),
+        against: None,
+    }
 }
 
 impl Case {
@@ -342,6 +373,11 @@ mod tests {
             }
             for column in scenario.columns.iter().chain(&scenario.chart) {
                 assert!(metric::find(column).is_some(), "{column}");
+            }
+            for bar in &scenario.bars {
+                assert!(metric::find(bar.metric).is_some(), "{}", bar.metric);
+                assert!(bar.of.is_none_or(|other| labels.contains(other)), "{bar:?}");
+                assert!(scenario.cases.iter().any(|case| case.variant == bar.variant), "{bar:?}");
             }
         }
     }

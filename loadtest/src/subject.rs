@@ -1,5 +1,6 @@
 //! The subjects that are measured: Fanfare, the bare loop, and the other proxies, each started on free ports with endpoints to mirror to.
 
+mod ask;
 mod envoy;
 mod fanfare;
 pub(crate) mod nginx;
@@ -18,8 +19,9 @@ use testkit::consumers::wheels;
 
 pub(crate) use self::fanfare::Binary;
 use crate::{
+    load::Target,
     process::{Helper, Kept},
-    wire,
+    protocols::{Certificate, Http, Protocols},
 };
 
 /// How long a subject may take until it answers.
@@ -51,6 +53,10 @@ pub(crate) struct Plan<'a> {
     pub(crate) file: Option<&'a Path>,
     /// Further flags of Fanfare.
     pub(crate) flags: &'a [&'static str],
+    /// What is spoken on both sides.
+    pub(crate) protocols: Protocols,
+    /// What it shows clients by TLS.
+    pub(crate) certificate: &'a Certificate,
     /// Threads that do the work.
     pub(crate) threads: usize,
     /// A folder for its files.
@@ -62,8 +68,8 @@ pub(crate) struct Plan<'a> {
 /// A running subject.
 #[derive(Debug)]
 pub(crate) struct Running {
-    /// Where it takes requests.
-    pub(crate) address: SocketAddr,
+    /// Where it takes requests, and how.
+    pub(crate) target: Target,
     /// The process at the root of all its processes.
     pub(crate) pid: u32,
     process: Process,
@@ -120,8 +126,9 @@ impl Subject {
         if *self == Self::Bare {
             let list = plan.endpoints.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
             let helper = Helper::start(&["bare".into(), "--endpoints".into(), list], plan.cores)?;
-            let (address, pid) = (helper.hear(START)?, helper.id());
-            return Ok(Running { address, pid, process: Process::Own { _helper: helper } });
+            let target = Target { address: helper.hear(START)?, ca: None, http2: false };
+            let pid = helper.id();
+            return Ok(Running { target, pid, process: Process::Own { _helper: helper } });
         }
         let log = plan.work.join("log");
         // A port that was free a moment ago may be gone: another try has another one.
@@ -141,15 +148,24 @@ impl Subject {
                 _ => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
             };
             let answering = started.and_then(|address| {
-                wait_for_an_answer(address, &kept, &log)?;
-                Ok(address)
+                let target = plan.target(address);
+                wait_for_an_answer(&target, plan.protocols.grpc, &kept, &log)?;
+                Ok(target)
             });
             match answering {
-                Ok(address) => return Ok(Running { address, pid: kept.pid, process: Process::Kept { kept, log } }),
+                Ok(target) => return Ok(Running { target, pid: kept.pid, process: Process::Kept { kept, log } }),
                 Err(error) => last = Some(error),
             }
         }
         Err(last.unwrap_or_else(|| anyhow::anyhow!("{self} was never tried")))
+    }
+}
+
+impl Plan<'_> {
+    /// A proxy of this plan, as its clients see it.
+    fn target(&self, address: SocketAddr) -> Target {
+        let ca = self.protocols.tls.then(|| self.certificate.ca.clone());
+        Target { address, ca, http2: self.protocols.client == Http::Two }
     }
 }
 
@@ -190,32 +206,29 @@ pub(crate) fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
     listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
 }
 
-fn wait_for_an_answer(address: SocketAddr, kept: &Kept, log: &Path) -> anyhow::Result<()> {
+/// Where a program of the distribution is installed.
+pub(crate) fn installed(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let extra = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
+    let mut folders = std::env::split_paths(&path).chain(extra);
+    folders.find_map(|folder| Some(folder.join(name)).filter(|file| file.is_file()))
+}
+
+fn wait_for_an_answer(target: &Target, grpc: bool, kept: &Kept, log: &Path) -> anyhow::Result<()> {
     let until = Instant::now() + START;
     loop {
         if let Some(how) = kept.ended() {
             bail!("{how}: {}", tail(log));
         }
-        let status = ask(address);
+        let status = ask::ask(target, grpc);
         if matches!(status, Ok(1..=399)) {
             return Ok(());
         }
         if Instant::now() > until {
-            bail!("does not answer at {address} after {START:?}: {status:?}; {}", tail(log));
+            bail!("does not answer at {} after {START:?}: {status:?}; {}", target.address, tail(log));
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-}
-
-/// The status of one request.
-fn ask(address: SocketAddr) -> anyhow::Result<u16> {
-    use std::io::{Read as _, Write as _};
-    let mut stream = std::net::TcpStream::connect_timeout(&address, START)?;
-    stream.set_read_timeout(Some(START))?;
-    stream.write_all(&wire::request(0))?;
-    let mut head = [0; 64];
-    let read = stream.read(&mut head)?;
-    Ok(wire::status(&head[..read]))
 }
 
 /// The end of a log, for an error.

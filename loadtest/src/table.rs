@@ -51,6 +51,9 @@ pub(crate) fn scenario(result: &ScenarioResult) -> String {
             let _ = writeln!(out, "\n- {}: {note}", case.label);
         }
     }
+    for bar in &result.bars {
+        let _ = writeln!(out, "\n- {}", bar.text());
+    }
     out
 }
 

@@ -12,10 +12,11 @@ use crate::{
     cli::{self, Placing},
     cores::{self, Cores, Placement},
     endpoints::{Control, Counts, Endpoints, Special},
-    load::{self, Load, Shape},
+    load::{self, Load, Shape, h2load},
     metric::{self, Metrics},
     probe,
     process::Helper,
+    protocols::{Certificate, Http},
     scenario::{Case, Scenario, Work},
     subject::{Plan, Running},
 };
@@ -48,6 +49,9 @@ struct Turn<'a> {
     endpoints: Endpoints,
     subject: Running,
     load: Helper,
+    /// What the load may use, where that is another program.
+    load_cores: &'a [usize],
+    work: &'a Path,
     /// The file of endpoints, where there is one.
     file: Option<PathBuf>,
     out: Outcome,
@@ -59,11 +63,14 @@ pub(crate) fn turn(
     scenario: &Scenario,
     case: &Case,
     program: &Path,
-    work: &Path,
+    (work, certificate): (&Path, &Certificate),
     first: bool,
 ) -> anyhow::Result<Outcome> {
     let cores = Cores::deal(&cores::available(), placement(options, scenario), case.threads);
-    let endpoints = Endpoints::start(options.endpoints, scenario.endpoints, &case.special, work, &cores.endpoints)?;
+    let endpoints = {
+        let kind = (case.special.as_slice(), case.protocols.endpoint);
+        Endpoints::start(options.endpoints, scenario.endpoints, kind, work, &cores.endpoints)?
+    };
     let file = match (scenario.work, case.subject.key()) {
         (Work::Churn { .. }, "fanfare") => Some(work.join("endpoints.json")),
         _ => None,
@@ -75,13 +82,17 @@ pub(crate) fn turn(
         endpoints: &endpoints.addresses,
         file: file.as_deref(),
         flags: case.flags,
+        protocols: case.protocols,
+        certificate,
         threads: case.threads,
         work: &work.join(case.subject.key()),
         cores: &cores.subject,
     };
     let subject = case.subject.start(program, &plan)?;
     let load = load::start(&cores.load)?;
-    let mut turn = Turn { options, scenario, case, endpoints, subject, load, file, out: Outcome::default() };
+    let load_cores = &cores.load;
+    let out = Outcome::default();
+    let mut turn = Turn { options, scenario, case, endpoints, subject, load, load_cores, work, file, out };
     turn.work(first)?;
     if let Some(how) = turn.subject.ended() {
         anyhow::bail!("it has ended while it was measured: {how}");
@@ -102,7 +113,8 @@ pub(crate) fn placement(options: &cli::Run, scenario: &Scenario) -> Placement {
 impl Turn<'_> {
     fn work(&mut self, first: bool) -> anyhow::Result<()> {
         let (seconds, warmup) = (self.options.seconds, self.options.warmup);
-        let closed = |seconds, connections, body| Shape::Closed { seconds, connections, body, requests: None };
+        let closed =
+            |seconds, connections, body| Shape::Closed { seconds, connections, body, requests: None, reconnect: false };
         match self.scenario.work {
             Work::Saturate { body, connections, rate } => {
                 self.phase(closed(warmup, connections, body))?;
@@ -119,6 +131,27 @@ impl Turn<'_> {
                 if first {
                     self.syscalls(closed(1.0, connections, body))?;
                 }
+            }
+            Work::Reconnect { connections } => {
+                let each = |seconds| Shape::Closed { seconds, connections, body: 0, requests: None, reconnect: true };
+                self.phase(each(warmup))?;
+                let load = self.measure(each(seconds), |_| Ok(()))?;
+                self.saturated(&load, 0);
+                let cpu = self.out.metrics.get("cpu_us_per_request").copied().unwrap_or_default();
+                if self.case.protocols.tls && cpu > 0.0 {
+                    self.set("handshakes_per_cpu_second", 1e6 / cpu);
+                }
+            }
+            Work::Streams { streams } if self.case.protocols.client == Http::One => {
+                self.phase(closed(warmup, streams, 0))?;
+                let load = self.measure(closed(seconds, streams, 0), |_| Ok(()))?;
+                self.saturated(&load, 0);
+            }
+            Work::Streams { streams } => {
+                let rate = self.rate(streams, warmup)?;
+                let requests = ((rate * seconds) as u64).max(streams as u64);
+                let load = self.measure(Shape::Streams { requests, streams }, |_| Ok(()))?;
+                self.saturated(&load, 0);
             }
             Work::Steady { rate, connections, times } => {
                 self.phase(Shape::Open { seconds: warmup, rate, connections })?;
@@ -162,7 +195,8 @@ impl Turn<'_> {
             Work::Upload { bytes } => {
                 self.phase(closed(warmup, 1, 0))?;
                 let before = Usage::of(self.subject.pid);
-                let shape = Shape::Closed { seconds: UPLOAD, connections: 1, body: bytes, requests: Some(1) };
+                let shape =
+                    Shape::Closed { seconds: UPLOAD, connections: 1, body: bytes, requests: Some(1), reconnect: false };
                 let load = self.measure(shape, |_| Ok(()))?;
                 self.saturated(&load, bytes);
                 let peak = self.out.metrics.get("peak_bytes").copied().unwrap_or_default();
@@ -184,10 +218,15 @@ impl Turn<'_> {
         self.settle()?;
         let before = self.endpoints.counts()?;
         let (used, started) = (Usage::of(self.subject.pid), Instant::now());
-        let patience = Duration::from_secs_f64(UPLOAD) + 2 * load::PATIENCE;
-        self.load.tell(&load::Phase { address: self.subject.address, shape })?;
-        meanwhile(self)?;
-        let load: Load = self.load.hear(patience)?;
+        let load = match shape {
+            Shape::Streams { .. } => self.phase(shape)?,
+            shape => {
+                let patience = Duration::from_secs_f64(UPLOAD) + 2 * load::PATIENCE;
+                self.load.tell(&load::Phase { target: self.subject.target.clone(), shape })?;
+                meanwhile(self)?;
+                self.load.hear(patience)?
+            }
+        };
         let mut counts = self.endpoints.counts()?;
         let until = Instant::now() + SETTLE;
         while self.shortage(&counts.since(&before), &load).0 > 0.0 && Instant::now() < until {
@@ -264,7 +303,25 @@ impl Turn<'_> {
     }
 
     fn phase(&mut self, shape: Shape) -> anyhow::Result<Load> {
-        load::phase(&mut self.load, self.subject.address, shape)
+        let Shape::Streams { requests, streams } = shape else {
+            return load::phase(&mut self.load, &self.subject.target, shape);
+        };
+        let task = h2load::Task { target: &self.subject.target, requests, streams, grpc: self.case.protocols.grpc };
+        h2load::Job::start(&task, self.work, self.load_cores, shape.patience())?.finish()
+    }
+
+    /// Requests per second that so many streams of one connection make, found out in about this time. h2load is told how many
+    /// requests to send and not for how long, because it would cut off those that are in flight at the end.
+    fn rate(&mut self, streams: usize, seconds: f64) -> anyhow::Result<f64> {
+        let mut requests = 100_u64.max(streams as u64);
+        loop {
+            let load = self.phase(Shape::Streams { requests, streams })?;
+            anyhow::ensure!(load.requests > 0, "no request succeeded: {}", load.error.unwrap_or_default());
+            if load.seconds >= seconds / 3.0 || requests > 10_000_000 {
+                return Ok(load.requests as f64 / load.seconds.max(1e-3));
+            }
+            requests *= 4;
+        }
     }
 
     fn saturated(&mut self, load: &Load, body: u64) {
@@ -313,7 +370,11 @@ impl Turn<'_> {
 
     /// Connections that do nothing.
     fn idle(&mut self, connections: usize, request: bool) -> anyhow::Result<()> {
-        self.phase(Shape::Closed { seconds: 0.2, connections: 1, body: 0, requests: None })?;
+        // What the first requests make it allocate is not the connections'.
+        self.phase(match self.subject.target.http2 {
+            true => Shape::Idle { connections: 1, request: true },
+            false => Shape::Closed { seconds: 0.2, connections: 1, body: 0, requests: None, reconnect: false },
+        })?;
         let limit = crate::machine::Machine::this().open_files.saturating_sub(SPARE);
         // The bare loop has a connection to each endpoint for each client that has sent something.
         let each = if request && self.case.subject == crate::subject::Subject::Bare {

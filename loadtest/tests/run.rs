@@ -92,3 +92,24 @@ fn copies_that_do_not_arrive_are_found_out() {
     assert_eq!(metrics["lost_copies"], metrics["requests"], "{case}");
     assert!(case["notes"].to_string().contains("LOSES COPIES"), "{case}");
 }
+
+#[test]
+fn scenarios_may_be_a_list_and_a_bar_that_nobody_was_measured_for_is_not_met() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let missing = format!("missing={}", folder.path().join("missing").display());
+    let arguments = ["run", "--scenario", "h2-n10-s1,tls-hand", "--subjects", "fanfare", "--fanfare", &missing];
+    let times = ["--rounds", "1", "--seconds", "0.2", "--warmup", "0.1", "--out", out.to_str().unwrap()];
+    loadtest(&[&arguments[..], &times].concat());
+    let results = results(&out);
+    let scenarios = results["scenarios"].as_array().unwrap();
+    let names: Vec<&Value> = scenarios.iter().map(|scenario| &scenario["name"]).collect();
+    assert_eq!(names, ["tls-handshakes", "h2-n10-s1"]);
+    for scenario in scenarios {
+        let metrics = &scenario["cases"][0]["rounds"][0];
+        assert!(metrics["requests"].as_f64().unwrap() > 0.0, "{scenario}");
+        assert_eq!((&metrics["errors"], &metrics["lost_copies"]), (&0.0.into(), &0.0.into()), "{scenario}");
+        assert!(scenario["cases"][1]["missing"].is_string(), "{scenario}");
+    }
+    assert_eq!(scenarios[1]["bars"][0]["met"], Value::Null);
+}

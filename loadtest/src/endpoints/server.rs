@@ -21,13 +21,16 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-use super::{Control, Counts, Special};
+use super::{Control, Counts, Special, http2};
 use crate::{cli, wire};
 
 /// The most bytes that are read at once.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// How long a connect to an address that drops SYNs is tried, to see that it does.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// What only a client of HTTP/2 begins with.
+const HTTP2: [u8; 3] = *b"PRI";
 
 thread_local! {
     /// One buffer for all connections: bodies are only counted.
@@ -36,9 +39,9 @@ thread_local! {
 
 /// What one endpoint has received.
 #[derive(Debug, Default)]
-struct Count {
-    copies: AtomicU64,
-    bytes: AtomicU64,
+pub(super) struct Count {
+    pub(super) copies: AtomicU64,
+    pub(super) bytes: AtomicU64,
 }
 
 /// One endpoint.
@@ -126,7 +129,7 @@ impl Endpoint {
                         Ok((stream, _)) => {
                             let count = count.clone();
                             // A connection ends when its peer has closed it, which is no error.
-                            connections.spawn(async move { connection(stream, special, &count).await.ok() });
+                            connections.spawn(async move { connection(stream, special, count).await.ok() });
                         }
                         // Out of descriptors: others have to end first.
                         Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
@@ -155,8 +158,13 @@ fn full(any: SocketAddr) -> anyhow::Result<(SocketAddr, (Socket, Vec<StdStream>)
     anyhow::bail!("the system lets connections into a full queue")
 }
 
-async fn connection(mut stream: TcpStream, special: Option<Special>, count: &Count) -> std::io::Result<()> {
+async fn connection(mut stream: TcpStream, special: Option<Special>, count: Arc<Count>) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
+    let mut first = [0; HTTP2.len()];
+    // Whoever begins so writes the whole preface at once.
+    if stream.peek(&mut first).await? == first.len() && first == HTTP2 {
+        return http2::serve(stream, count).await.map_err(std::io::Error::other);
+    }
     // Of a head that has come in part only.
     let mut head = Vec::new();
     // Of the body that is coming in.
@@ -166,7 +174,7 @@ async fn connection(mut stream: TcpStream, special: Option<Special>, count: &Cou
         if read == 0 {
             return Ok(());
         }
-        let complete = SCRATCH.with_borrow(|scratch| take(&scratch[..read], &mut head, &mut left, count))?;
+        let complete = SCRATCH.with_borrow(|scratch| take(&scratch[..read], &mut head, &mut left, &count))?;
         for _ in 0..complete {
             match special {
                 Some(Special::Silent) => continue,

@@ -1,7 +1,6 @@
 //! The closed loop: kept connections, each with one request in flight, on one thread.
 
 use std::{
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,12 +10,14 @@ use std::{
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
     runtime::Runtime,
     task::JoinSet,
 };
 
-use super::{Load, PATIENCE, Tally};
+use super::{
+    Load, PATIENCE, Shape, Tally, Target,
+    connect::{Connector, Stream},
+};
 use crate::wire::{self, Answer};
 
 /// How much of a body is written at once, in bytes.
@@ -30,13 +31,14 @@ const MAX_FAILURES_IN_A_ROW: u32 = 100;
 pub(super) struct Closed {
     runtime: Runtime,
     /// Where they lead, and those that are open.
-    kept: Option<(SocketAddr, Vec<TcpStream>)>,
+    kept: Option<(Target, Vec<Stream>)>,
 }
 
 /// What every connection of a phase does.
 #[derive(Clone)]
 struct Job {
-    address: SocketAddr,
+    connector: Connector,
+    reconnect: bool,
     head: Arc<[u8]>,
     piece: Arc<[u8]>,
     body: u64,
@@ -51,26 +53,24 @@ impl Closed {
     }
 
     /// One phase.
-    pub(super) fn run(
-        &mut self,
-        address: SocketAddr,
-        seconds: Duration,
-        connections: usize,
-        body: u64,
-        requests: Option<u64>,
-    ) -> Load {
+    pub(super) fn run(&mut self, target: &Target, shape: &Shape) -> anyhow::Result<Load> {
+        let Shape::Closed { seconds, connections, body, requests, reconnect } = *shape else {
+            anyhow::bail!("not a closed loop");
+        };
         let mut kept = match self.kept.take() {
-            Some((before, kept)) if before == address => kept,
+            Some((before, kept)) if before == *target => kept,
             _ => Vec::new(),
         };
         kept.truncate(connections);
+        let connector = Connector::new(target)?;
         let started = Instant::now();
         let job = Job {
-            address,
+            connector,
+            reconnect,
             head: wire::request(body).into(),
             piece: vec![b'x'; usize::try_from(body).unwrap_or(PIECE_BYTES).min(PIECE_BYTES)].into(),
             body,
-            until: started + seconds,
+            until: started + Duration::from_secs_f64(seconds),
             left: Arc::new(AtomicU64::new(requests.unwrap_or(u64::MAX))),
         };
         let (tally, kept) = self.runtime.block_on(async {
@@ -97,14 +97,14 @@ impl Closed {
             }
             (sum, kept)
         });
-        self.kept = Some((address, kept));
-        tally.into_load(started.elapsed())
+        self.kept = Some((target.clone(), kept));
+        Ok(tally.into_load(started.elapsed()))
     }
 }
 
 impl Job {
     /// Sends requests one after the other until the time is up; gives back the connection if it can be used again.
-    async fn connection(self, mut stream: Option<TcpStream>) -> (Tally, Option<TcpStream>) {
+    async fn connection(self, mut stream: Option<Stream>) -> (Tally, Option<Stream>) {
         let mut tally = Tally::new();
         let mut buffer = Vec::with_capacity(ANSWER);
         let mut failures = 0;
@@ -114,7 +114,7 @@ impl Job {
                 Ok(answer) => {
                     tally.answered(&answer, started.elapsed());
                     failures = 0;
-                    if answer.close {
+                    if answer.close || self.reconnect {
                         stream = None;
                     }
                 }
@@ -134,14 +134,10 @@ impl Job {
         self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
     }
 
-    async fn exchange(&self, stream: &mut Option<TcpStream>, buffer: &mut Vec<u8>) -> Result<Answer, String> {
+    async fn exchange(&self, stream: &mut Option<Stream>, buffer: &mut Vec<u8>) -> Result<Answer, String> {
         let stream = match stream {
             Some(stream) => stream,
-            none => {
-                let fresh = TcpStream::connect(self.address).await.map_err(|error| format!("connect: {error}"))?;
-                fresh.set_nodelay(true).map_err(|error| error.to_string())?;
-                none.insert(fresh)
-            }
+            none => none.insert(self.connector.connect().await?),
         };
         self.send(stream).await.map_err(|error| format!("send: {error}"))?;
         buffer.clear();
@@ -156,10 +152,11 @@ impl Job {
         }
     }
 
-    async fn send(&self, stream: &mut TcpStream) -> std::io::Result<()> {
+    async fn send(&self, stream: &mut Stream) -> std::io::Result<()> {
         // A short body goes out together with its head.
         if self.body <= self.piece.len() as u64 && self.body > 0 {
-            return stream.write_all(&[&*self.head, &*self.piece].concat()).await;
+            stream.write_all(&[&*self.head, &*self.piece].concat()).await?;
+            return stream.flush().await;
         }
         stream.write_all(&self.head).await?;
         let mut left = self.body;
@@ -168,6 +165,7 @@ impl Job {
             stream.write_all(piece).await?;
             left -= piece.len() as u64;
         }
-        Ok(())
+        // What TLS has taken may still wait for room in the socket.
+        stream.flush().await
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, bail};
 
 use super::{Plan, START};
-use crate::{machine, process::Kept};
+use crate::{machine, process::Kept, protocols::Http};
 
 /// Which binary.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,6 +62,13 @@ pub(super) fn command(program: &Path, plan: &Plan<'_>) -> anyhow::Result<Vec<Str
     add("--metrics-interface", "127.0.0.1:0".to_owned());
     add("--access-log", "off".to_owned());
     add("--threads", plan.threads.to_string());
+    if plan.protocols.tls {
+        add("--tls-cert", plan.certificate.chain.display().to_string());
+        add("--tls-key", plan.certificate.key.display().to_string());
+    }
+    if plan.protocols.endpoint == Http::Two {
+        add("--upstream-protocol", "h2".to_owned());
+    }
     match plan.file {
         Some(file) => add("--endpoints-file", file.display().to_string()),
         None => add("--endpoints", plan.endpoints.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")),
@@ -77,7 +84,7 @@ pub(super) fn address(kept: &Kept, log: &Path) -> anyhow::Result<SocketAddr> {
         let text = fs::read_to_string(log).unwrap_or_default();
         let listening = text.lines().find(|line| line.contains(" to broadcast"));
         if let Some(line) = listening {
-            let address = line.split("http://").nth(1).and_then(|rest| rest.split(' ').next());
+            let address = line.split("://").nth(1).and_then(|rest| rest.split(' ').next());
             return address.context("no address in the log")?.parse().context("no address in the log");
         }
         if let Some(how) = kept.ended() {

@@ -10,16 +10,14 @@ use std::{
 use anyhow::Context as _;
 
 use super::Plan;
+use crate::protocols::Http;
 
 /// Connections per worker; every client and every endpoint connection counts.
 const CONNECTIONS: usize = 16_000;
 
 /// Where it is installed.
 pub(crate) fn program() -> Result<PathBuf, String> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let extra = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
-    let mut folders = std::env::split_paths(&path).chain(extra);
-    folders.find_map(|folder| Some(folder.join("nginx")).filter(|file| file.is_file())).ok_or_else(|| {
+    super::installed("nginx").ok_or_else(|| {
         "nginx is not installed: install it from the distribution (apt-get install nginx-light)".to_owned()
     })
 }
@@ -54,7 +52,12 @@ pub(super) fn proxy(program: &Path, plan: &Plan<'_>, port: u16) -> anyhow::Resul
             "  upstream e{index} {{ server {endpoint} max_fails=0; keepalive 512; keepalive_requests 1000000000; }}"
         )?;
     }
+    let grpc = plan.protocols.grpc;
     let pass = |index: usize, uri: &str| {
+        if grpc {
+            // A sub-request keeps the path of the client's request only with a URI of its own, which grpc_pass cannot have.
+            return format!("grpc_pass grpc://e{index}; grpc_read_timeout 600s;");
+        }
         format!(
             "proxy_pass http://e{index}{uri}; proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_read_timeout 600s;"
         )
@@ -62,7 +65,17 @@ pub(super) fn proxy(program: &Path, plan: &Plan<'_>, port: u16) -> anyhow::Resul
     let mirrors: String = (1..plan.endpoints.len()).map(|index| format!("mirror /m{index}; ")).collect();
     // Several workers share the load well only with a listener each.
     let reuse = if plan.threads > 1 { " reuseport" } else { "" };
-    writeln!(http, "  server {{\n    listen 127.0.0.1:{port} backlog=4096{reuse};")?;
+    let (tls, http2) = (plan.protocols.tls, plan.protocols.client == Http::Two);
+    let spoken = format!("{}{}", if tls { " ssl" } else { "" }, if http2 { " http2" } else { "" });
+    writeln!(http, "  server {{\n    listen 127.0.0.1:{port} backlog=4096{reuse}{spoken};")?;
+    if tls {
+        let (chain, key) = (plan.certificate.chain.display(), plan.certificate.key.display());
+        writeln!(http, "    ssl_certificate {chain}; ssl_certificate_key {key}; ssl_protocols TLSv1.2 TLSv1.3;")?;
+    }
+    // The whole body is needed only for mirrors.
+    if plan.endpoints.len() == 1 {
+        writeln!(http, "    proxy_request_buffering off;")?;
+    }
     writeln!(http, "    location / {{ {mirrors}{} }}", pass(0, ""))?;
     for index in 1..plan.endpoints.len() {
         writeln!(http, "    location = /m{index} {{ internal; {} }}", pass(index, "$request_uri"))?;

@@ -6,6 +6,7 @@ use std::{fs, path::Path};
 use serde_json::{Map, Value, json};
 
 use super::Plan;
+use crate::protocols::Http;
 
 pub(super) fn command(program: &Path, plan: &Plan<'_>, port: u16) -> anyhow::Result<Vec<String>> {
     // JSON is YAML.
@@ -14,6 +15,9 @@ pub(super) fn command(program: &Path, plan: &Plan<'_>, port: u16) -> anyhow::Res
     let mut command = vec![program.display().to_string()];
     command.push(format!("--entryPoints.load.address=127.0.0.1:{port}"));
     command.push("--entryPoints.load.transport.respondingTimeouts.readTimeout=0".to_owned());
+    if plan.protocols.tls {
+        command.push("--entryPoints.load.http.tls=true".to_owned());
+    }
     command.push(format!("--providers.file.filename={}", file.display()));
     command.push("--providers.file.watch=false".to_owned());
     command.push("--serversTransport.maxIdleConnsPerHost=1024".to_owned());
@@ -25,8 +29,9 @@ pub(super) fn command(program: &Path, plan: &Plan<'_>, port: u16) -> anyhow::Res
 
 fn config(plan: &Plan<'_>) -> Value {
     let mut services = Map::new();
+    let scheme = if plan.protocols.endpoint == Http::Two { "h2c" } else { "http" };
     for (index, endpoint) in plan.endpoints.iter().enumerate() {
-        let servers = json!([{"url": format!("http://{endpoint}")}]);
+        let servers = json!([{"url": format!("{scheme}://{endpoint}")}]);
         services.insert(format!("e{index}"), json!({"loadBalancer": {"servers": servers}}));
     }
     let mirrors: Vec<Value> =
@@ -36,5 +41,12 @@ fn config(plan: &Plan<'_>) -> Value {
         services.insert("all".to_owned(), json!({"mirroring": {"service": "e0", "mirrors": mirrors}}));
     }
     let router = json!({"rule": "PathPrefix(`/`)", "entryPoints": ["load"], "service": service});
-    json!({"http": {"routers": {"load": router}, "services": services}})
+    let mut config = json!({"http": {"routers": {"load": router}, "services": services}});
+    if plan.protocols.tls {
+        let file = |path: &Path| path.display().to_string();
+        let certificate = json!({"certFile": file(&plan.certificate.chain), "keyFile": file(&plan.certificate.key)});
+        config["tls"] =
+            json!({"certificates": [certificate], "stores": {"default": {"defaultCertificate": certificate}}});
+    }
+    config
 }

@@ -1,0 +1,137 @@
+//! Bars: what Fanfare must reach in a scenario, and whether it has.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    metric::{self, digits},
+    results::{ScenarioResult, Spread},
+};
+
+/// What Fanfare must reach.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bar {
+    /// The variant of Fanfare that must.
+    pub(crate) variant: &'static str,
+    /// In which number.
+    pub(crate) metric: &'static str,
+    /// How far.
+    pub(crate) bound: Bound,
+    /// The row whose number in the same round is one; none: the number itself counts.
+    pub(crate) of: Option<&'static str>,
+}
+
+/// How far.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Bound {
+    /// No further than this.
+    AtMost(f64),
+    /// As far as this.
+    AtLeast(f64),
+}
+
+/// Whether a bar was met.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Verdict {
+    /// The row that must.
+    pub(crate) label: String,
+    /// What it must.
+    pub(crate) bar: String,
+    /// The median of what was measured, least and most; none where that could not be.
+    pub(crate) measured: Option<Spread>,
+    /// The number it is, where it is one and no ratio.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) metric: Option<String>,
+    /// Whether the median meets the bar.
+    pub(crate) met: Option<bool>,
+}
+
+impl Bar {
+    /// What became of it in these results, for the row with this label.
+    pub(crate) fn verdict(&self, label: &str, result: &ScenarioResult) -> Verdict {
+        let rounds = |label: &str| {
+            let case = result.cases.iter().find(|case| case.label == label);
+            case.map(|case| case.rounds.as_slice()).unwrap_or_default()
+        };
+        let get =
+            |round: &Option<metric::Metrics>| round.as_ref().and_then(|metrics| metrics.get(self.metric)).copied();
+        let own = rounds(label);
+        let measured = match self.of {
+            None => Spread::of(own.iter().filter_map(get)),
+            Some(other) => {
+                let pairs = own.iter().zip(rounds(other)).filter_map(|(own, other)| Some((get(own)?, get(other)?)));
+                Spread::of(pairs.filter(|(_, other)| *other > 0.0).map(|(own, other)| own / other))
+            }
+        };
+        let met = measured.map(|measured| match self.bound {
+            Bound::AtMost(most) => measured.median <= most,
+            Bound::AtLeast(least) => measured.median >= least,
+        });
+        let metric = self.of.is_none().then(|| self.metric.to_owned());
+        Verdict { label: label.to_owned(), bar: self.text(), measured, metric, met }
+    }
+
+    fn text(&self) -> String {
+        let (word, bound) = match self.bound {
+            Bound::AtMost(bound) => ("at most", bound),
+            Bound::AtLeast(bound) => ("at least", bound),
+        };
+        let title = metric::find(self.metric).map_or(self.metric, |metric| metric.title);
+        match (self.of, metric::find(self.metric)) {
+            (Some(other), _) => format!("{title} {word} {} times that of {other}", digits(bound)),
+            (None, Some(metric)) => format!("{title} {word} {}", metric.format(bound)),
+            (None, None) => format!("{title} {word} {}", digits(bound)),
+        }
+    }
+}
+
+impl Verdict {
+    /// For people.
+    pub(crate) fn text(&self) -> String {
+        let verdict = match self.met {
+            Some(true) => "MET",
+            Some(false) => "MISSED",
+            None => "NOT MEASURED",
+        };
+        let metric = self.metric.as_deref().and_then(metric::find);
+        let shown = |value| metric.map_or_else(|| digits(value), |metric| metric.format(value));
+        let measured = self.measured.map_or_else(String::new, |measured| {
+            format!(": {} ({} to {})", shown(measured.median), shown(measured.min), shown(measured.max))
+        });
+        format!("bar {verdict}: {}, {}{measured}", self.label, self.bar)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{metric::Metrics, results::CaseResult};
+
+    fn case(label: &str, values: &[Option<f64>]) -> CaseResult {
+        let metrics = |value: f64| Metrics::from([("cpu_us_per_request".to_owned(), value)]);
+        let rounds = values.iter().map(|value| value.map(metrics)).collect();
+        CaseResult { label: label.to_owned(), rounds, ..CaseResult::default() }
+    }
+
+    #[test]
+    fn a_bar_is_met_by_the_median_of_the_ratios_within_a_round() {
+        let cases = vec![
+            case("fanfare", &[Some(10.0), Some(30.0), None, Some(9.0)]),
+            case("Envoy", &[Some(40.0), Some(60.0), Some(1.0), Some(30.0)]),
+            case("nginx", &[]),
+        ];
+        let result = ScenarioResult { cases, ..ScenarioResult::default() };
+        let bar = |bound, of| Bar { variant: "", metric: "cpu_us_per_request", bound, of }.verdict("fanfare", &result);
+        let met = bar(Bound::AtMost(0.3), Some("Envoy"));
+        assert_eq!((met.met, met.measured.map(|m| m.median)), (Some(true), Some(0.3)));
+        assert_eq!(
+            met.text(),
+            "bar MET: fanfare, CPU per request at most 0.30 times that of Envoy: 0.30 (0.25 to 0.50)"
+        );
+        assert_eq!(bar(Bound::AtLeast(0.31), Some("Envoy")).met, Some(false));
+        assert_eq!(bar(Bound::AtMost(1.0), Some("nginx")).met, None, "who did not take part is no bar that was met");
+        assert_eq!(bar(Bound::AtMost(10.0), None).met, Some(true));
+        assert!(
+            bar(Bound::AtMost(9.0), None).text().contains("MISSED: fanfare, CPU per request at most 9.00 µs: 10.0")
+        );
+    }
+}

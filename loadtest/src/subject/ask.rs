@@ -1,0 +1,71 @@
+//! One request to a subject, to see that it answers as the load will need it.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use bytes::Bytes;
+use http::Request;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::timeout,
+};
+
+use crate::{
+    load::{
+        Target,
+        connect::{Connector, Stream},
+    },
+    protocols::NAME,
+    wire,
+};
+
+/// How long one answer may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The status of one request. A call of gRPC must end with status 0 of gRPC besides.
+pub(super) fn ask(target: &Target, grpc: bool) -> anyhow::Result<u16> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let connector = Connector::new(target)?;
+        let answer = async {
+            let stream = connector.connect().await.map_err(anyhow::Error::msg)?;
+            if target.http2 { http2(stream, target.ca.is_some(), grpc).await } else { http1(stream).await }
+        };
+        timeout(PATIENCE, answer).await.context("no answer")?
+    })
+}
+
+async fn http1(mut stream: Stream) -> anyhow::Result<u16> {
+    stream.write_all(&wire::request(0)).await?;
+    stream.flush().await?;
+    let mut head = [0; 64];
+    let read = stream.read(&mut head).await?;
+    Ok(wire::status(&head[..read]))
+}
+
+async fn http2(stream: Stream, tls: bool, grpc: bool) -> anyhow::Result<u16> {
+    let (client, connection) = h2::client::handshake(stream).await?;
+    // It ends with the runtime; what is wrong with it shows in the answer.
+    tokio::spawn(async move { connection.await.ok() });
+    let scheme = if tls { "https" } else { "http" };
+    let (method, path) = if grpc { ("POST", "load.Test/Unary") } else { ("GET", "load/test") };
+    let mut request = Request::builder().method(method).uri(format!("{scheme}://{NAME}/{path}"));
+    if grpc {
+        request = request.header("content-type", "application/grpc").header("te", "trailers");
+    }
+    let mut client = client.ready().await?;
+    let (response, mut body) = client.send_request(request.body(())?, !grpc)?;
+    if grpc {
+        body.send_data(Bytes::from_static(&[0; 5]), true)?;
+    }
+    let (head, mut body) = response.await?.into_parts();
+    while let Some(data) = body.data().await {
+        body.flow_control().release_capacity(data?.len())?;
+    }
+    if grpc {
+        let trailers = body.trailers().await?.unwrap_or(head.headers);
+        let status = trailers.get("grpc-status").context("no grpc-status")?;
+        ensure!(status == "0", "grpc-status {status:?}: {:?}", trailers.get("grpc-message"));
+    }
+    Ok(head.status.as_u16())
+}
