@@ -49,6 +49,8 @@ const CHECK: &[Step] = &[
             "-p",
             "mirror",
             "-p",
+            "redeliver",
+            "-p",
             "sidecar",
             "-p",
             "fanfare",

@@ -1,0 +1,249 @@
+//! Arrivals: which legs wait behind what is owed, and what becomes of those that missed.
+
+use super::{
+    Change, Core, EndpointId, Receipt, RouteId, State, Write,
+    job::{Delivery, Job},
+};
+use crate::{
+    JobId, Last, Millis, Request, Stored, Whom,
+    rules::{Gone, Order},
+};
+
+use std::{hash::BuildHasher, sync::Arc};
+
+/// How a leg of a request stands when the request is to be taken as a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Leg {
+    /// It was not sent, because its endpoint is owed something.
+    Behind,
+    /// It was sent, and missed.
+    Missed(Last),
+    /// It still runs.
+    Pending,
+}
+
+/// A request was not taken: its legs ended as they ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not deferred: {0}")]
+pub struct Refused(pub Why);
+
+/// The bound that was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Why {
+    /// `--redeliver-max-body`.
+    #[error("the body is longer than --redeliver-max-body")]
+    Body,
+    /// `--redeliver-max-bytes`.
+    #[error("as many bytes are owed as --redeliver-max-bytes allows")]
+    Bytes,
+    /// `--redeliver-max-jobs`.
+    #[error("as many jobs are owed as --redeliver-max-jobs allows")]
+    Jobs,
+    /// The journal could not be written.
+    #[error("the journal cannot be written")]
+    Journal,
+}
+
+impl Core {
+    /// Whether a request that has just arrived waits at an endpoint. If so it has its place in the queue there, until
+    /// [`Core::defer`] takes it as a job or [`Core::leave`] gives it up.
+    pub fn arrive(&mut self, id: JobId, route: RouteId, key: &str) -> bool {
+        if self.rules(route).order == Order::None {
+            return false;
+        }
+        let Some(endpoint) = self.endpoint_ids.get(key).copied() else { return false };
+        let Some(endpoint) = self.endpoint_mut(endpoint) else { return false };
+        let Some(queue) = endpoint.queue_mut(route).filter(|queue| !queue.is_clear()) else { return false };
+        queue.places.insert(id);
+        true
+    }
+
+    /// Gives up the place of a request that does not become a job.
+    pub fn leave(&mut self, id: JobId, route: RouteId, key: &str) {
+        let Some(endpoint) = self.endpoint_ids.get(key).copied() else { return };
+        if self.delivery(id, endpoint).is_some() {
+            return;
+        }
+        if let Some(queue) = self.queue_mut(endpoint, route) {
+            queue.places.remove(&id);
+        }
+        self.wake(endpoint);
+        self.forget_if_idle(endpoint);
+    }
+
+    /// Takes a request as a job. It may be acknowledged when its receipt has been [written](Core::written), or at once
+    /// where there is no journal. If it is refused, the places that it has are given up.
+    pub fn defer(
+        &mut self,
+        now: Millis,
+        id: JobId,
+        (route, arrived): (RouteId, Millis),
+        request: Request,
+        legs: Vec<(Whom, Leg)>,
+    ) -> Result<(), Refused> {
+        let size = request.size();
+        let why = if request.body.len() > self.rules(route).max_body {
+            Some(Why::Body)
+        } else if self.owed_jobs >= self.limits.max_jobs {
+            Some(Why::Jobs)
+        } else if self.owed_bytes.saturating_add(size) > self.limits.max_bytes {
+            Some(Why::Bytes)
+        } else {
+            None
+        };
+        if let Some(why) = why {
+            for (whom, _) in &legs {
+                self.leave(id, route, &whom.key);
+            }
+            return Err(Refused(why));
+        }
+        let job = self.new_job((route, arrived), request, legs);
+        self.insert(now, id, job);
+        if self.journalled {
+            let Some(job) = self.jobs.get(&id) else { return Ok(()) };
+            let stored = job.stored(id, &self.routes[route.0 as usize].name);
+            self.writes.push(Write { job: id, change: Change::Put(Box::new(stored)), receipt: Receipt::Job(id) });
+        } else {
+            self.release_job(now, id);
+        }
+        Ok(())
+    }
+
+    /// A live leg of a job has ended after the job was taken.
+    pub fn ended(&mut self, now: Millis, id: JobId, key: &str, end: Option<Last>) {
+        let Some(endpoint) = self.endpoint_ids.get(key).copied() else { return };
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let committed = job.committed;
+        let Some(index) = job.index_of(endpoint) else { return };
+        let delivery = &mut job.deliveries[index];
+        if delivery.state != State::Pending {
+            return;
+        }
+        match end {
+            None => self.settle(now, id, endpoint, State::Delivered),
+            Some(last) => {
+                delivery.last = Some(Box::new(last));
+                delivery.state = State::Held;
+                if committed {
+                    self.release(now, id, endpoint);
+                }
+                self.failed(now, endpoint);
+            }
+        }
+    }
+
+    fn new_job(&mut self, (route, arrived): (RouteId, Millis), mut request: Request, legs: Vec<(Whom, Leg)>) -> Job {
+        request.method = self.strings.text(request.method);
+        request.host = self.strings.text(request.host);
+        let keep = u64::try_from(self.rules(route).keep.as_millis()).unwrap_or(u64::MAX);
+        let mut deliveries: Vec<Delivery> = Vec::with_capacity(legs.len());
+        for (whom, leg) in legs {
+            let whom = self.strings.whom(whom);
+            let endpoint = self.endpoint_for(&whom);
+            if deliveries.iter().any(|delivery| delivery.endpoint == endpoint) {
+                continue;
+            }
+            let (attempts, state, last) = match leg {
+                Leg::Behind => (0, State::Held, None),
+                Leg::Missed(last) => (1, State::Held, Some(Box::new(last))),
+                Leg::Pending => (1, State::Pending, None),
+            };
+            let index = u32::try_from(deliveries.len()).unwrap_or(u32::MAX);
+            deliveries.push(Delivery { whom, endpoint, index, attempts, state, last });
+        }
+        Job {
+            route,
+            arrived,
+            expires: arrived.saturating_add(keep),
+            resource: self.hasher.hash_one((&request.host, &request.target)),
+            owed: u32::try_from(deliveries.len()).unwrap_or(u32::MAX),
+            size: u32::try_from(request.size()).unwrap_or(u32::MAX),
+            request: Arc::new(request),
+            deliveries: deliveries.into(),
+            committed: false,
+        }
+    }
+
+    /// The job that a journal had. What was pending counts as missed: nobody knows how it ended.
+    pub(super) fn job_of(&mut self, stored: Stored, route: RouteId) -> Job {
+        let mut job = self.new_job((route, stored.arrived), Arc::unwrap_or_clone(stored.request), Vec::new());
+        let mut deliveries = Vec::with_capacity(stored.owed.len());
+        for (index, whom, attempts) in stored.owed {
+            let whom = self.strings.whom(whom);
+            let endpoint = self.endpoint_for(&whom);
+            deliveries.push(Delivery { whom, endpoint, index, attempts, state: State::Held, last: None });
+        }
+        job.expires = stored.expires;
+        job.owed = u32::try_from(deliveries.len()).unwrap_or(u32::MAX);
+        job.deliveries = deliveries.into();
+        job
+    }
+
+    /// A new job takes its places.
+    pub(super) fn insert(&mut self, now: Millis, id: JobId, job: Job) {
+        let route = job.route;
+        let deliveries: Vec<_> = job.deliveries.iter().map(|one| (one.endpoint, one.last.is_some())).collect();
+        self.owed_jobs += 1;
+        self.owed_bytes += job.size as usize;
+        self.expiry.insert((job.expires, id));
+        self.jobs.insert(id, job);
+        for (endpoint, missed) in deliveries {
+            if let Some(endpoint) = self.endpoint_mut(endpoint) {
+                endpoint.owed += 1;
+                endpoint.queue_for(route).places.insert(id);
+            }
+            self.link(endpoint, id);
+            if missed {
+                self.failed(now, endpoint);
+            }
+        }
+    }
+
+    /// The journal has a job, or there is none: its deliveries wait for their turns.
+    pub(super) fn release_job(&mut self, now: Millis, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        job.committed = true;
+        let held = job.deliveries.iter().filter(|delivery| delivery.state == State::Held);
+        for endpoint in held.map(|delivery| delivery.endpoint).collect::<Vec<_>>() {
+            self.release(now, id, endpoint);
+        }
+    }
+
+    /// A delivery waits for its turn from now on, unless it is over.
+    pub(super) fn release(&mut self, now: Millis, id: JobId, endpoint: EndpointId) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let (route, expires) = (job.route, job.expires);
+        let Some(index) = job.index_of(endpoint) else { return };
+        job.deliveries[index].state = State::Waiting;
+        if let Some(queue) = self.queue_mut(endpoint, route) {
+            queue.places.remove(&id);
+        }
+        let left =
+            self.members.is_some() && self.endpoint(endpoint).is_some_and(|it| self.member(&it.whom.key).is_none());
+        if expires <= now {
+            self.settle(now, id, endpoint, State::Expired);
+        } else if left && self.rules(route).gone == Gone::Drop {
+            self.settle(now, id, endpoint, State::Dropped);
+        } else {
+            self.link(endpoint, id);
+            self.wake(endpoint);
+        }
+    }
+
+    /// The journal could not take a job: it is answered as a plain failure and nobody is owed it.
+    pub(super) fn withdraw(&mut self, id: JobId) {
+        if !self.jobs.get(&id).is_some_and(Job::is_owed) {
+            return;
+        }
+        let Some(job) = self.jobs.remove(&id) else { return };
+        self.expiry.remove(&(job.expires, id));
+        self.owed_jobs -= 1;
+        self.owed_bytes -= job.size as usize;
+        for delivery in job.deliveries.iter().filter(|delivery| delivery.state.is_owed()) {
+            if let Some(endpoint) = self.endpoint_mut(delivery.endpoint) {
+                endpoint.owed -= 1;
+            }
+            self.unlink(id, delivery.endpoint, job.route, job.resource);
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! What an operator does with jobs.
+
+use super::{Core, State, job::Job};
+use crate::{JobId, Millis};
+
+use std::sync::Arc;
+
+/// What became of the wish to try a job at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// So many endpoints are tried at once.
+    Begun(usize),
+    /// It owes nothing any more.
+    NothingOwed,
+    /// There is none with this id.
+    Unknown,
+}
+
+impl Core {
+    /// Ends the pauses of the endpoints that are owed a job.
+    pub fn retry(&mut self, now: Millis, id: JobId) -> Retry {
+        let Some(job) = self.jobs.get(&id).filter(|job| job.committed) else { return Retry::Unknown };
+        let owed = job.deliveries.iter().filter(|delivery| delivery.state.is_owed());
+        let endpoints: Vec<_> = owed.map(|delivery| delivery.endpoint).collect();
+        if endpoints.is_empty() {
+            return Retry::NothingOwed;
+        }
+        for endpoint in &endpoints {
+            self.try_at_once(now, *endpoint);
+        }
+        Retry::Begun(endpoints.len())
+    }
+
+    /// Drops what a job owes, and the job. Says whether there was one. Copies on their way cannot be called back.
+    pub fn delete(&mut self, now: Millis, id: JobId) -> bool {
+        let Some(job) = self.jobs.get(&id).filter(|job| job.committed) else { return false };
+        let owed = job.deliveries.iter().filter(|delivery| delivery.state.is_owed());
+        for endpoint in owed.map(|delivery| delivery.endpoint).collect::<Vec<_>>() {
+            self.settle(now, id, endpoint, State::Dropped);
+        }
+        self.jobs.remove(&id);
+        self.done.retain(|(_, done)| *done != id);
+        true
+    }
+
+    /// Jobs that have been acknowledged, the newest first.
+    pub(crate) fn jobs(&self, before: JobId) -> impl Iterator<Item = (JobId, &Job)> {
+        self.jobs.range(..before).rev().map(|(id, job)| (*id, job)).filter(|(_, job)| job.is_acknowledged())
+    }
+
+    pub(crate) fn job(&self, id: JobId) -> Option<&Job> {
+        self.jobs.get(&id).filter(|job| job.is_acknowledged())
+    }
+
+    pub(crate) fn route_name(&self, job: &Job) -> &Arc<str> {
+        &self.routes[job.route.0 as usize].name
+    }
+
+    /// Where whom a delivery is owed to is now, if it is still owed, else where it was.
+    pub(crate) fn place_of<'a>(&'a self, delivery: &'a super::Delivery) -> &'a Arc<str> {
+        let now_at = self.member(&delivery.whom.key).filter(|_| delivery.state.is_owed());
+        now_at.map_or(&delivery.whom.endpoint, |member| &member.address)
+    }
+}

@@ -1,0 +1,88 @@
+//! Ends of deliveries and of jobs.
+
+use super::{Change, Core, EndpointId, Event, Receipt, RouteId, SettledAt, State, Write};
+use crate::{JobId, Millis, Request};
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+impl Core {
+    /// A delivery is no longer owed.
+    ///
+    /// An endpoint counts as owed until the journal knows: otherwise a live request could go first, and after a crash
+    /// the older one would be sent again behind it.
+    pub(super) fn settle(&mut self, now: Millis, id: JobId, endpoint: EndpointId, state: State) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let (route, resource, age) = (job.route, job.resource, now.saturating_sub(job.arrived));
+        let Some(at) = job.index_of(endpoint).filter(|at| job.deliveries[*at].state.is_owed()) else { return };
+        let delivery = &mut job.deliveries[at];
+        delivery.state = state;
+        let index = delivery.index;
+        job.owed -= 1;
+        let last = job.owed == 0;
+        self.events.push(Event { route: self.routes[route.0 as usize].name.clone(), state, age });
+        if let Some(endpoint) = self.endpoint_mut(endpoint) {
+            endpoint.owed -= 1;
+        }
+        if self.journalled {
+            if let Some(queue) = self.queue_mut(endpoint, route) {
+                queue.unsettled += 1;
+            }
+            let receipt = Receipt::Settled(SettledAt { endpoint, route });
+            self.writes.push(Write { job: id, change: Change::Settled { index, last }, receipt });
+        }
+        if last {
+            self.finish(now, id);
+        }
+        self.unlink(id, endpoint, route, resource);
+    }
+
+    /// Takes a delivery out of the queues of its endpoint.
+    pub(super) fn unlink(&mut self, id: JobId, at: EndpointId, route: RouteId, resource: u64) {
+        let Some(endpoint) = self.endpoint_mut(at) else { return };
+        endpoint.resources.remove(&(resource, id));
+        if let Some(queue) = endpoint.queue_mut(route) {
+            queue.waiting.remove(&id);
+            queue.places.remove(&id);
+        }
+        if let Some(before) = self.predecessor(at, resource, id) {
+            self.remerge(at, before);
+        }
+        self.wake(at);
+        self.forget_if_idle(at);
+    }
+
+    /// A job owes nothing any more. What it was is remembered, but not its head and body.
+    fn finish(&mut self, now: Millis, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let request = &job.request;
+        job.request = Arc::new(Request {
+            method: request.method.clone(),
+            host: request.host.clone(),
+            target: request.target.clone(),
+            head: Bytes::new(),
+            body: Bytes::new(),
+        });
+        self.expiry.remove(&(job.expires, id));
+        self.owed_jobs -= 1;
+        self.owed_bytes -= job.size as usize;
+        let route = job.route;
+        let keep = u64::try_from(self.rules(route).keep.as_millis()).unwrap_or(u64::MAX);
+        self.done.insert((now.saturating_add(keep), id));
+        while self.done.len() > self.limits.remembered {
+            if let Some((_, oldest)) = self.done.pop_first() {
+                self.jobs.remove(&oldest);
+            }
+        }
+    }
+
+    /// A job has become too old. What is on its way or still being written ends first.
+    pub(super) fn expire(&mut self, now: Millis, id: JobId) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        let waiting = job.deliveries.iter().filter(|one| matches!(one.state, State::Waiting | State::Merged));
+        for endpoint in waiting.map(|delivery| delivery.endpoint).collect::<Vec<_>>() {
+            self.settle(now, id, endpoint, State::Expired);
+        }
+    }
+}

@@ -1,0 +1,432 @@
+//! Seeded histories of clients, endpoints that come and go, a journal and crashes: after each step the indices agree, and
+//! at the end every endpoint has what was acknowledged, in order.
+
+use super::{START, last, missed, request, whom};
+use crate::{
+    JobId, Millis, Request, Stored,
+    core::{Change, Copy, Core, Leg, Member, Receipt, RouteId, State, Verdict, Write},
+    rules::{Limits, Order, Rules},
+};
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+const ENDPOINTS: [&str; 3] = ["a", "b", "c"];
+const STEPS: u32 = 150;
+
+/// What is different from run to run.
+#[derive(Clone, Copy, Debug)]
+struct Weather {
+    seed: u64,
+    crashes: bool,
+    /// Whether commits of the journal fail now and then.
+    full_disk: bool,
+    /// How long requests are kept.
+    keep: Duration,
+}
+
+/// A request that has not been answered.
+#[derive(Debug)]
+struct Live {
+    id: u64,
+    route: RouteId,
+    /// The endpoint, and how its leg ended: `None` while it runs.
+    legs: Vec<(usize, Option<Leg>)>,
+    delivered: usize,
+}
+
+/// What the test remembers of each request.
+#[derive(Debug)]
+struct Asked {
+    request: Request,
+    ordered: bool,
+    arrived: usize,
+    acknowledged: Option<usize>,
+}
+
+struct World {
+    weather: Weather,
+    rng: fastrand::Rng,
+    core: Core,
+    now: Millis,
+    step: usize,
+    next: u64,
+    up: [bool; 3],
+    present: [bool; 3],
+    /// What is on disk.
+    store: BTreeMap<u64, Stored>,
+    unwritten: VecDeque<Write>,
+    /// Writes that failed and are made up for with the next that does not.
+    late: Vec<Write>,
+    live: Vec<Live>,
+    /// Copies on their way, and what their endpoints were owed when they began.
+    sending: Vec<(Copy, Vec<u64>)>,
+    asked: BTreeMap<u64, Asked>,
+    /// What each endpoint received, in order.
+    received: [Vec<u64>; 3],
+    /// Deliveries that another one stood for.
+    carried: BTreeSet<(u64, usize)>,
+    /// Deliveries that were merged at some time: what is for other targets may have gone first.
+    postponed: BTreeSet<(u64, usize)>,
+    expired: BTreeSet<(u64, usize)>,
+}
+
+fn core(weather: &Weather, seed: u64) -> Core {
+    let backoff = (Duration::from_millis(100), Duration::from_secs(2));
+    let mut core = Core::new(Limits { max_jobs: 12, concurrency: 3, backoff, ..Limits::default() }, true, seed);
+    core.route("ordered", Rules { keep: weather.keep, ..Rules::default() });
+    core.route("unordered", Rules { keep: weather.keep, order: Order::None, ..Rules::default() });
+    core
+}
+
+fn place(name: &str) -> usize {
+    ENDPOINTS.iter().position(|endpoint| *endpoint == name).unwrap()
+}
+
+impl Change {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Put(_) => "put",
+            Self::Tried { .. } => "tried",
+            Self::Settled { .. } => "settled",
+        }
+    }
+}
+
+impl World {
+    fn new(weather: Weather) -> Self {
+        let mut world = Self {
+            weather,
+            rng: fastrand::Rng::with_seed(weather.seed),
+            core: core(&weather, weather.seed),
+            now: START,
+            step: 0,
+            next: 0,
+            up: [true; 3],
+            present: [true; 3],
+            store: BTreeMap::new(),
+            unwritten: VecDeque::new(),
+            late: Vec::new(),
+            live: Vec::new(),
+            sending: Vec::new(),
+            asked: BTreeMap::new(),
+            received: Default::default(),
+            carried: BTreeSet::new(),
+            postponed: BTreeSet::new(),
+            expired: BTreeSet::new(),
+        };
+        world.tell_members();
+        world
+    }
+
+    fn run(mut self) {
+        for _ in 0..STEPS {
+            match self.rng.u32(0..100) {
+                0..30 => self.arrival(),
+                30..55 => self.progress(),
+                55..70 => self.commit(),
+                70..85 => self.send_and_end(),
+                85..90 => self.now += self.rng.u64(0..3_000),
+                90..95 => self.flap(),
+                95..97 if self.weather.crashes => self.crash(),
+                _ => {}
+            }
+            self.after();
+        }
+        self.settle_down();
+        self.judge();
+    }
+
+    fn after(&mut self) {
+        self.step += 1;
+        self.core.tick(self.now);
+        self.unwritten.extend(self.core.take_writes());
+        self.core.take_events();
+        self.core.check();
+        for (id, job) in &self.core.jobs {
+            for delivery in job.deliveries.iter().filter(|delivery| delivery.state == State::Expired) {
+                assert!(self.now >= job.expires, "{id} was given up too early");
+                self.expired.insert((id.get(), place(&delivery.whom.key)));
+            }
+            for delivery in job.deliveries.iter().filter(|delivery| delivery.state == State::Merged) {
+                self.postponed.insert((id.get(), place(&delivery.whom.key)));
+            }
+        }
+    }
+
+    fn tell_members(&mut self) {
+        let ready = ENDPOINTS.iter().zip(self.present).filter(|(_, present)| *present);
+        let members =
+            ready.map(|(name, _)| ((*name).into(), Member { address: format!("{name}:80").into(), ready: true }));
+        self.core.members(self.now, Arc::new(members.collect()));
+    }
+
+    fn arrival(&mut self) {
+        self.next += 1;
+        let id = self.next;
+        let target = ["/x", "/y"][self.rng.usize(0..2)];
+        let request = if self.rng.u32(0..3) == 0 {
+            request("PUT", target, &id.to_string())
+        } else {
+            request("PURGE", target, "")
+        };
+        let ordered = self.rng.u32(0..4) > 0;
+        let route = RouteId(u32::from(!ordered));
+        let legs = (0..3).map(|endpoint| {
+            let behind = self.core.arrive(JobId::new(id), route, ENDPOINTS[endpoint]);
+            (endpoint, behind.then_some(Leg::Behind))
+        });
+        let legs: Vec<_> = legs.collect();
+        println!("{}: {id} arrives: {} {target} on {}, {legs:?}", self.step, request.method, route.0);
+        self.live.push(Live { id, route, legs, delivered: 0 });
+        self.asked.insert(id, Asked { request, ordered, arrived: self.step, acknowledged: None });
+    }
+
+    /// A leg of a live request ends, and with the last one the request is answered or taken as a job.
+    fn progress(&mut self) {
+        if self.live.is_empty() {
+            return;
+        }
+        let index = self.rng.usize(0..self.live.len());
+        let (fate, live) = (self.rng.u32(0..10), &mut self.live[index]);
+        if let Some(at) = live.legs.iter().position(|(_, leg)| leg.is_none()) {
+            let endpoint = live.legs[at].0;
+            let arrives = self.up[endpoint] && self.present[endpoint];
+            if arrives {
+                println!("{}: {endpoint} receives {} live", self.step, live.id);
+                self.received[endpoint].push(live.id);
+            }
+            if arrives && fate > 0 {
+                live.legs.remove(at);
+                live.delivered += 1;
+            } else {
+                live.legs[at].1 = Some(Leg::Missed(last("reset", self.now)));
+            }
+            return;
+        }
+        let live = self.live.swap_remove(index);
+        if live.legs.is_empty() {
+            self.asked.get_mut(&live.id).unwrap().acknowledged = Some(self.step);
+            return;
+        }
+        let legs = live.legs.into_iter().map(|(endpoint, leg)| (whom(ENDPOINTS[endpoint]), leg.unwrap())).collect();
+        let request = self.asked[&live.id].request.clone();
+        let _ = self.core.defer(self.now, JobId::new(live.id), (live.route, self.now), request, legs);
+    }
+
+    /// The journal takes some of what is to be written, or cannot.
+    fn commit(&mut self) {
+        let count = self.rng.usize(0..=self.unwritten.len());
+        let fails = self.weather.full_disk && self.rng.u32(0..3) == 0;
+        if !fails {
+            for write in std::mem::take(&mut self.late) {
+                self.apply(&write);
+            }
+        }
+        for write in self.unwritten.drain(..count).collect::<Vec<_>>() {
+            if !fails {
+                self.apply(&write);
+            } else if !matches!(write.change, Change::Put(_)) {
+                self.late.push(write.clone());
+            }
+            if let (Receipt::Job(id), true) = (write.receipt, !fails) {
+                self.asked.get_mut(&id.get()).unwrap().acknowledged = Some(self.step);
+            }
+            self.core.written(self.now, write.receipt, !fails);
+        }
+    }
+
+    fn apply(&mut self, write: &Write) {
+        println!("{}: on disk: {} {}", self.step, write.job, write.change.name());
+        match &write.change {
+            Change::Put(stored) => {
+                self.store.insert(stored.id.get(), (**stored).clone());
+            }
+            Change::Tried { index, attempts, .. } => {
+                if let Some(stored) = self.store.get_mut(&write.job.get()) {
+                    stored.owed.iter_mut().filter(|(at, ..)| at == index).for_each(|owed| owed.2 = *attempts);
+                }
+            }
+            Change::Settled { index, last } => {
+                let Some(stored) = self.store.get_mut(&write.job.get()) else { return };
+                stored.owed.retain(|(at, ..)| at != index);
+                assert_eq!(stored.owed.is_empty(), *last, "the last delivery of {} is named as such", write.job);
+                if *last {
+                    self.store.remove(&write.job.get());
+                }
+            }
+        }
+    }
+
+    fn send_and_end(&mut self) {
+        loop {
+            let before = ENDPOINTS.map(|name| super::owed(&self.core, name));
+            let Some(copy) = self.core.next(self.now) else { break };
+            let endpoint = place(&copy.whom.key);
+            assert!(self.present[endpoint], "nobody is there at {}", copy.address);
+            assert_eq!(*copy.request, self.asked[&copy.job.get()].request, "what is sent is what was asked");
+            assert!(
+                self.store.contains_key(&copy.job.get()) || !self.late.is_empty(),
+                "rule 1: {} is on disk",
+                copy.job
+            );
+            self.sending.push((copy, before[endpoint].clone()));
+        }
+        if self.sending.is_empty() {
+            return;
+        }
+        let (copy, before) = self.sending.swap_remove(self.rng.usize(0..self.sending.len()));
+        let endpoint = place(&copy.whom.key);
+        let arrives = self.up[endpoint];
+        if arrives {
+            self.receives(endpoint, copy.job.get());
+        }
+        if !arrives || self.rng.u32(0..10) == 0 {
+            self.core.tried(self.now, copy.attempt, missed());
+            return;
+        }
+        self.core.tick(self.now);
+        let owed = |core: &Core| super::owed(core, ENDPOINTS[endpoint]);
+        let then = owed(&self.core);
+        self.core.tried(self.now, copy.attempt, Verdict::Delivered(last("ok", self.now)));
+        let after = owed(&self.core);
+        let done: Vec<_> = then.into_iter().filter(|id| !after.contains(id)).collect();
+        self.merged(copy.job.get(), endpoint, &before, &done);
+    }
+
+    /// Rule 4: what a copy stood for besides itself was equal, and nothing else for the same target lay between.
+    fn merged(&mut self, sent: u64, endpoint: usize, before: &[u64], done: &[u64]) {
+        for id in done.iter().filter(|id| **id != sent) {
+            let equal = |id: &u64| self.asked[id].request == self.asked[&sent].request;
+            assert!(equal(id) && self.asked[id].request.body.is_empty() && *id < sent, "rule 4: {id} is not {sent}");
+            let between = before.iter().filter(|other| (*id..sent).contains(other));
+            let same_target = |other: &&u64| self.asked[other].request.target == self.asked[&sent].request.target;
+            for other in between.filter(same_target) {
+                assert!(equal(other), "rule 4: merging {id} into {sent} crossed {other}");
+            }
+            self.carried.insert((*id, endpoint));
+        }
+    }
+
+    fn receives(&mut self, endpoint: usize, id: u64) {
+        println!("{}: {endpoint} receives {id}", self.step);
+        self.received[endpoint].push(id);
+    }
+
+    fn flap(&mut self) {
+        let endpoint = self.rng.usize(0..3);
+        if self.rng.bool() {
+            self.up[endpoint] = !self.up[endpoint];
+        } else {
+            self.present[endpoint] = !self.present[endpoint];
+        }
+        self.tell_members();
+    }
+
+    /// The process is killed: what is not on disk is gone, what was being written may be there or not.
+    fn crash(&mut self) {
+        println!("{}: crash", self.step);
+        let torn = self.rng.usize(0..=self.unwritten.len());
+        for write in self.unwritten.drain(..).take(torn).collect::<Vec<_>>() {
+            self.apply(&write);
+        }
+        for (copy, _) in std::mem::take(&mut self.sending) {
+            let endpoint = place(&copy.whom.key);
+            if self.up[endpoint] && self.rng.bool() {
+                self.receives(endpoint, copy.job.get());
+            }
+        }
+        self.late.clear();
+        self.live.clear();
+        self.core = core(&self.weather, self.rng.u64(..));
+        for stored in self.store.values().cloned().collect::<Vec<_>>() {
+            self.core.recover(self.now, stored);
+        }
+        self.tell_members();
+    }
+
+    /// Everybody is there again, and all of it is given time.
+    fn settle_down(&mut self) {
+        (self.up, self.present) = ([true; 3], [true; 3]);
+        self.tell_members();
+        for _ in 0..10_000 {
+            self.progress();
+            self.commit();
+            self.send_and_end();
+            self.now += 50;
+            self.after();
+            if self.core.is_clear() && self.live.is_empty() && self.unwritten.is_empty() && self.late.is_empty() {
+                assert!(self.store.is_empty(), "nothing is left on disk: {:?}", self.store.keys());
+                return;
+            }
+        }
+        panic!("something is owed for ever: {:#?}", self.core);
+    }
+
+    fn judge(&self) {
+        for (id, asked) in self.asked.iter().filter(|(_, asked)| asked.acknowledged.is_some()) {
+            for (endpoint, received) in self.received.iter().enumerate() {
+                let has = received.contains(id) || self.carried.contains(&(*id, endpoint));
+                assert!(
+                    has || self.expired.contains(&(*id, endpoint)),
+                    "rule 1: {id} never reached {endpoint}: {asked:?}"
+                );
+            }
+        }
+        if !self.weather.full_disk {
+            self.judge_order();
+        }
+    }
+
+    /// Rule 2: where a request was acknowledged before another one arrived, an endpoint has the other one last.
+    fn judge_order(&self) {
+        for (endpoint, received) in self.received.iter().enumerate() {
+            let last = |id: u64| received.iter().rposition(|other| *other == id);
+            for (a, first) in self.asked.iter().filter(|(_, asked)| asked.ordered) {
+                for (b, second) in self.asked.range(a + 1..).filter(|(_, asked)| asked.ordered) {
+                    let follows = first.acknowledged.is_some_and(|at| at < second.arrived);
+                    let same = first.request.target == second.request.target;
+                    let free =
+                        self.carried.contains(&(*b, endpoint)) || (!same && self.postponed.contains(&(*a, endpoint)));
+                    if let (true, false, Some(at), Some(then)) = (follows, free, last(*a), last(*b)) {
+                        assert!(at < then, "rule 2: {endpoint} received {a} after {b}: {received:?}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn all(name: &str, weather: impl Fn(u64) -> Weather) {
+    let seed = testkit::seed::random();
+    for run in 0..400 {
+        let weather = weather(seed.wrapping_add(run));
+        println!("{name}: {weather:?}");
+        World::new(weather).run();
+    }
+}
+
+const LONG: Duration = Duration::from_secs(86_400);
+
+#[test]
+fn rules_1_to_5_hold_in_fair_weather() {
+    all("fair", |seed| Weather { seed, crashes: false, full_disk: false, keep: LONG });
+}
+
+#[test]
+fn rules_1_to_5_hold_over_crashes() {
+    all("crashes", |seed| Weather { seed, crashes: true, full_disk: false, keep: LONG });
+}
+
+#[test]
+fn rules_1_4_and_5_hold_over_crashes_while_the_disk_is_full_now_and_then() {
+    all("full disk", |seed| Weather { seed, crashes: true, full_disk: true, keep: LONG });
+}
+
+#[test]
+fn rules_1_to_5_hold_over_crashes_while_requests_expire() {
+    all("expiry", |seed| Weather { seed, crashes: true, full_disk: false, keep: Duration::from_secs(20) });
+}
