@@ -9,7 +9,7 @@ use testkit::eventually;
 use testkit::http::{BodyMode, Cut};
 use testkit::origin::{Act, At, BlackHole, Reply};
 
-use crate::fixture::{NEVER, assert_made_up, bytes, ms, origin, origins, over, sized_post};
+use crate::fixture::{NEVER, Proxy, assert_made_up, bytes, ms, origin, origins, over, sized_post};
 
 /// A peer that takes its time.
 async fn dawdle(time: Duration) {
@@ -215,4 +215,51 @@ async fn an_idle_connection_to_an_endpoint_is_kept_only_so_long() {
     proxy.get("/").await.expect_status(200);
     assert_eq!(a.wait_connections(2).await.len(), 2, "too old to be used again");
     eventually!("idle connections to be closed", a.open(), |open| *open == 0);
+}
+
+/// How many answers the system takes of a proxy for a client that reads none, after these good requests and a bad head each; asked
+/// once the proxy has given all of these connections up.
+async fn taken_after(proxy: &Proxy, requests: &[String]) -> Vec<usize> {
+    let mut clients = Vec::new();
+    for good in requests {
+        let mut client = RawClient::connect_small(proxy.address, 4096).await;
+        client.send(good.clone() + "bad head\r\n\r\n").await;
+        client.set_body_mode(BodyMode::Digest);
+        clients.push(client);
+    }
+    let open = || proxy.metric("fanfare_client_connections", &[]);
+    eventually!("every connection to be given up", open(), |open| *open == 0.0);
+    let mut taken = Vec::new();
+    for (mut client, good) in clients.into_iter().zip(requests) {
+        let mut complete = 0;
+        for method in good.lines().filter_map(|line| line.strip_suffix(" / HTTP/1.1")).chain(["GET"]) {
+            match client.try_read_response(method).await {
+                Ok(answer) if answer.is_complete() => complete += 1,
+                _ => break,
+            }
+        }
+        taken.push(complete);
+    }
+    taken
+}
+
+#[tokio::test]
+async fn an_answer_to_a_bad_head_that_nobody_takes_is_given_up_as_the_listener_says() {
+    let a = origin(0, Reply::ok(bytes(8 << 10)));
+    let proxy = over(&[&a]).total(NEVER).listener(|l| {
+        (l.timeouts.head, l.timeouts.keepalive, l.timeouts.body) = (NEVER, NEVER, ms(500));
+    });
+    let proxy = proxy.start();
+    let (large, small) =
+        (|n| "GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(n), |n| "HEAD / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(n));
+    // How many large answers the buffers of the system hold depends on the machine. Small ones then fill what is left, so that on one
+    // of these connections there is no room for just the answer to the bad head.
+    let requests: Vec<String> = (0..64).map(large).collect();
+    let room =
+        taken_after(&proxy, &requests).await.iter().enumerate().take_while(|(good, taken)| *taken > good).count();
+    assert!((1..64).contains(&room), "{room} large answers were taken");
+    let requests: Vec<String> = (0..64).map(|n| large(room - 1) + &small(n)).collect();
+    let taken = taken_after(&proxy, &requests).await;
+    let is_full = |(n, taken): (usize, &usize)| *taken == room - 1 + n;
+    assert!(taken.iter().enumerate().any(is_full), "the answer to the bad head was never what did not fit: {taken:?}");
 }
