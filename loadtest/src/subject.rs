@@ -116,7 +116,12 @@ impl Subject {
             Self::Bare => env!("CARGO_PKG_VERSION").to_owned(),
             Self::Nginx => version(program, "-v"),
             Self::Traefik => version(program, "version"),
-            Self::Fanfare(_) | Self::Envoy | Self::GoTool => version(program, "--version"),
+            // With the commit, which tells two binaries of one version apart.
+            Self::Fanfare(_) => said(program, "--version")
+                .ok()
+                .and_then(|text| text.trim().strip_prefix("fanfare ").map(str::to_owned))
+                .unwrap_or_else(|| version(program, "--version")),
+            Self::Envoy | Self::GoTool => version(program, "--version"),
         }
     }
 
