@@ -13,11 +13,12 @@ use crate::{config::Config, settings};
 use command::Reader;
 
 /// Files that are not ours, by their keys: what Traefik, Prometheus, Kubernetes and kustomize read.
-const FOREIGN: [&[&str]; 5] = [
+const FOREIGN: [&[&str]; 6] = [
     &["http"],
     &["providers", "scrape_configs"],
     &["rules"],
     &["apiVersion", "kind", "resources", "nameSuffix", "labels"],
+    &["apiVersion", "kind", "resources", "components"],
     &["apiVersion", "kind", "metadata", "spec"],
 ];
 
@@ -56,8 +57,8 @@ fn yaml(text: &str) -> Result<(), String> {
     if !FOREIGN.contains(&keys.as_slice()) {
         return Err(format!("nobody knows what reads a file with the keys {keys:?}"));
     }
-    let bases = value.get("resources").and_then(Value::as_sequence).into_iter().flatten().filter_map(Value::as_str);
-    for base in bases.filter_map(|base| base.strip_prefix("../")) {
+    let names = ["resources", "components"].into_iter().filter_map(|key| value.get(key)?.as_sequence());
+    for base in names.flatten().filter_map(Value::as_str).filter_map(|base| base.strip_prefix("../")) {
         if !root().join("deploy").join(base).join("kustomization.yaml").exists() {
             return Err(format!("kustomize finds nothing in deploy/{base}"));
         }
@@ -100,6 +101,7 @@ fn an_example_that_does_not_work_or_that_nobody_knows_is_told() {
         ("yaml", "whatever: 1", "nobody knows"),
         ("yaml", "rules: [{apiGroups: [''], resources: [secrets], verbs: [get]}]", "deploy"),
         ("yaml", "{apiVersion: a, kind: b, resources: [../bogus], nameSuffix: c, labels: []}", "deploy/bogus"),
+        ("yaml", "{apiVersion: a, kind: b, resources: [../broadcast], components: [../bogus]}", "deploy/bogus"),
         ("json", "{", "EOF"),
         ("json", "{\"what\": 1}", "nobody knows"),
         ("text", "anything", "nobody knows"),

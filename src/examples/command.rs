@@ -16,10 +16,20 @@ pub(super) struct Reader {
 }
 
 /// Programs about which nothing is checked: what they are given is not ours.
-const OTHERS: [&str; 8] = ["jq", "base64", "mkdir", "for", "do", "done", "perf", "apt-get"];
+const OTHERS: [&str; 9] = ["jq", "base64", "mkdir", "for", "do", "done", "perf", "apt-get", "openssl"];
 
 /// The options of curl that are used, and whether they take a value.
-const CURL: [(&str, bool); 6] = [("-s", false), ("-i", false), ("-N", false), ("-X", true), ("-H", true), ("-d", true)];
+const CURL: [(&str, bool); 9] = [
+    ("-s", false),
+    ("-i", false),
+    ("-N", false),
+    ("-X", true),
+    ("-H", true),
+    ("-d", true),
+    ("--cacert", true),
+    ("--cert", true),
+    ("--key", true),
+];
 
 /// What may be done with kubectl besides what is checked further.
 const KUBECTL: [&str; 8] = ["get", "label", "run", "create", "apply", "rollout", "port-forward", "exec"];

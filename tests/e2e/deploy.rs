@@ -3,6 +3,7 @@
 mod apart;
 mod broadcast;
 mod callers;
+mod certificates;
 mod discover;
 mod elect;
 mod endpoints;

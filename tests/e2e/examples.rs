@@ -74,6 +74,38 @@ fn every_answer_that_is_shown_is_one_that_a_test_gets() {
     assert_eq!(shown, RUN.map(|(page, command)| (page.to_owned(), command.to_owned())).into());
 }
 
+/// The commands as they are typed, in a folder of their own, with other ports.
+#[tokio::test]
+async fn the_first_commands_with_tls_do_what_they_say() {
+    let block = block("docs/tls.md", "openssl req");
+    let commands: Vec<String> = block.commands().into_iter().map(|shown| shown.command).collect();
+    let [make, serve, ask] = &commands[..] else { panic!("{commands:?}") };
+    let folder = tempfile::tempdir().expect("a folder");
+    let shell = async |command: &str| {
+        let mut shell = tokio::process::Command::new("sh");
+        let output = shell.args(["-c", command]).current_dir(folder.path()).output().await.expect("there is a shell");
+        assert!(output.status.success(), "{command}: {output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    shell(make).await;
+    let origins = ["one", "two"].map(|_| Origin::start(Reply::ok("done")));
+    let addresses = origins.each_ref().map(Origin::address);
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let serve = serve.replace("127.0.0.1:9001", &addresses[0].to_string());
+    let serve = serve.replace("127.0.0.1:9002", &addresses[1].to_string());
+    let words = shlex::split(&serve).expect("its quotes end");
+    let here = |word: &String| if word.starts_with("tls.") { file(word) } else { word.clone() };
+    let mut arguments: Vec<String> = words.iter().skip(1).map(here).collect();
+    arguments.extend(["-i", "127.0.0.1:0", "-m", "127.0.0.1:0", "--threads=1"].map(str::to_owned));
+    let fanfare = Fanfare::serve(&arguments).await;
+    let port = fanfare.address().port();
+    let answer = shell(&ask.replace("localhost:8080", &format!("localhost:{port}"))).await;
+    assert!(answer.contains(" 200") && answer.ends_with("done"), "{answer}");
+    for origin in &origins {
+        assert_eq!(origin.requests().len(), 1);
+    }
+}
+
 #[tokio::test]
 async fn the_first_picture_shows_an_answer_that_there_is() {
     let picture = block("README.md", "X-Broadcast-Result: ").text;

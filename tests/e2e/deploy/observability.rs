@@ -146,36 +146,80 @@ fn alerts_ask_only_for_what_exists() {
 
 /// Runs a route's requests, counted as in `values` once a minute, through the shipped rules, and asks what fires at a time.
 fn firing(result: &str, values: &str, at: &str, alert: &str, expected: bool) {
-    let labels = "route: shop/cache, namespace: shop, job: fanfare, severity: warning";
-    let alerts: Value = serde_yaml::from_str(&read("deploy/observability/alerts.yaml")).expect("it is YAML");
-    let rules = alerts["groups"][0]["rules"].as_array().expect("a list");
-    let rule = rules.iter().find(|rule| rule["alert"] == alert).expect("the rule is there");
-    let text =
-        |name: &str| rule["annotations"][name].as_str().expect("a text").replace("{{ $labels.route }}", "shop/cache");
-    let alerts = if expected {
-        let told = serde_json::json!({"summary": text("summary"), "description": text("description")});
-        format!("[{{exp_labels: {{{labels}}}, exp_annotations: {told}}}]")
-    } else {
-        "[]".to_owned()
-    };
+    let labels = "route: shop/cache, namespace: shop, job: fanfare";
+    let fires = told(alert, labels, &[("{{ $labels.route }}", "shop/cache")]);
+    let alerts = if expected { &*fires } else { "[]" };
     let series = |result: &str| {
         format!(
             "fanfare_requests_completed_total{{route=\"shop/cache\", namespace=\"shop\", job=\"fanfare\", result=\"{result}\"}}"
         )
     };
+    promtool(&[(series(result), values), (series("ok"), "0+60x120")], at, alert, alerts);
+}
+
+/// What is expected of an alert with these series, in the form of a test of promtool.
+fn promtool(series: &[(String, &str)], at: &str, alert: &str, alerts: &str) {
+    let series = series.iter().map(|(series, values)| format!("  - {{series: '{series}', values: '{values}'}}\n"));
     let test = format!(
-        "rule_files: ['{}']\nevaluation_interval: 1m\ntests:\n- interval: 1m\n  input_series:\n  \
-         - {{series: '{}', values: '{values}'}}\n  - {{series: '{}', values: '0+60x120'}}\n  alert_rule_test:\n  \
+        "rule_files: ['{}']\nevaluation_interval: 1m\ntests:\n- interval: 1m\n  input_series:\n{}  alert_rule_test:\n  \
          - {{eval_time: {at}, alertname: {alert}, exp_alerts: {alerts}}}\n",
         path("deploy/observability/alerts.yaml").display(),
-        series(result),
-        series("ok"),
+        series.collect::<String>(),
     );
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("test.yaml");
     std::fs::write(&file, &test).expect("it can be written");
     let file = file.to_str().expect("text");
     testkit::consumers::promtool(&["test", "rules", file]).unwrap_or_else(|said| panic!("{said}\n{test}"));
+}
+
+/// What promtool is to expect of an alert that fires: its labels, and its texts with these put in.
+fn told(alert: &str, labels: &str, put_in: &[(&str, &str)]) -> String {
+    let alerts: Value = serde_yaml::from_str(&read("deploy/observability/alerts.yaml")).expect("it is YAML");
+    let rules = alerts["groups"][0]["rules"].as_array().expect("a list");
+    let rule = rules.iter().find(|rule| rule["alert"] == alert).expect("the rule is there");
+    let text = |name: &str| {
+        let text = rule["annotations"][name].as_str().expect("a text").to_owned();
+        put_in.iter().fold(text, |text, (what, value)| text.replace(what, value))
+    };
+    let told = serde_json::json!({"summary": text("summary"), "description": text("description")});
+    let severity = &rule["labels"]["severity"];
+    format!("[{{exp_labels: {{{labels}, severity: {severity}}}, exp_annotations: {told}}}]")
+}
+
+#[test]
+fn a_certificate_is_told_three_days_before_it_expires_and_no_earlier() {
+    let labels = "namespace: shop, job: fanfare, file: /etc/fanfare/tls/tls.crt";
+    let series = |expiry: &str| {
+        let series = "fanfare_tls_certificate_expiry_timestamp_seconds{namespace=\"shop\", job=\"fanfare\", \
+                      pod=\"a\", file=\"/etc/fanfare/tls/tls.crt\"}";
+        (series.to_owned(), format!("{expiry}x60"))
+    };
+    let fires = told("FanfareCertificateExpires", labels, &[("{{ $labels.file }}", "/etc/fanfare/tls/tls.crt")]);
+    // Times of a test begin at 0. Three days are 259200 seconds.
+    for (expiry, expected) in [("260000", "[]"), ("261000", "[]"), ("259100", &*fires), ("600", &fires)] {
+        let (series, values) = series(expiry);
+        let at = if expected == "[]" { "12m" } else { "20m" };
+        promtool(&[(series, &values)], at, "FanfareCertificateExpires", expected);
+    }
+}
+
+#[test]
+fn calls_of_grpc_that_a_server_fails_are_told_and_what_an_application_says_is_not() {
+    let labels = "namespace: shop, job: fanfare, route: shop/cache";
+    let put_in = [("{{ $labels.route }}", "shop/cache"), ("{{ $value | humanizePercentage }}", "10%")];
+    let fires = told("FanfareGrpcFails", labels, &put_in);
+    let series = |status: &str| {
+        format!(
+            "fanfare_grpc_requests_total{{namespace=\"shop\", job=\"fanfare\", route=\"shop/cache\", \
+             source=\"endpoint\", grpc_status=\"{status}\"}}"
+        )
+    };
+    for (status, expected) in [("UNAVAILABLE", &*fires), ("INTERNAL", &fires), ("NOT_FOUND", "[]"), ("OK", "[]")] {
+        let other = if status == "OK" { "ABORTED" } else { "OK" };
+        let all = [(series(status), "0+60x60"), (series(other), "0+540x60")];
+        promtool(&all, "30m", "FanfareGrpcFails", expected);
+    }
 }
 
 #[test]
