@@ -28,7 +28,7 @@ use std::path::Path;
 
 pub use access::Access;
 use files::FileReader;
-use following::{Following, PACE};
+use following::{Following, INTERVALS};
 use kube::Client;
 use proxy::Environment;
 pub use read::LoadError;
@@ -56,10 +56,10 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Connection, LoadError>
 
 async fn open(access: Access, environment: Environment) -> Result<Connection, LoadError> {
     let files = FileReader { again: false };
-    let settings = read::read(&access, &environment, files, &mut None, PACE.refetch()).await?;
+    let settings = read::read(&access, &environment, files, &mut None, INTERVALS.refetch()).await?;
     // An unusable configuration is reported now and not with every request.
     make::sender(&settings, None)?;
     let namespace = settings.namespace.clone().unwrap_or_else(|| "default".to_owned());
-    let client = Following::new(access, environment, PACE, Some(settings)).client(&namespace);
+    let client = Following::new(access, environment, INTERVALS, Some(settings)).client(&namespace);
     Ok(Connection { client, namespace })
 }

@@ -34,7 +34,7 @@ mod verify;
 
 pub use accept::{AcceptError, Accepted, accept};
 pub use certificate::PeerCertificate;
-pub use client::{ClientSettings, ClientTls, Roots, Target};
+pub use client::{ClientSettings, ClientTls, Roots, Target, system_roots};
 pub use connect::{ConnectError, Connected, connect};
 pub use explain::{Side, explain};
 pub use files::{CertificateFiles, FileFault, TlsError};

@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use parking_lot::Mutex;
 use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
 use tokio::{
     io::{AsyncRead, AsyncWrite, copy_bidirectional},
@@ -22,14 +23,16 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 pub struct TlsRelay {
     /// Where it listens.
     pub address: SocketAddr,
+    side: Arc<Side>,
     handshakes: Arc<AtomicUsize>,
     accepting: JoinHandle<()>,
 }
 
 /// On which side it speaks TLS.
+#[derive(Debug)]
 enum Side {
-    Clients(TlsAcceptor),
-    Server(TlsConnector, ServerName<'static>),
+    Clients(Mutex<Arc<ServerConfig>>),
+    Server(Arc<ClientConfig>, ServerName<'static>),
 }
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -42,7 +45,7 @@ impl TlsRelay {
     /// # Panics
     /// The address cannot be bound.
     pub async fn in_front(address: &str, config: ServerConfig, to: SocketAddr) -> Self {
-        Self::serve(address, Side::Clients(TlsAcceptor::from(Arc::new(config))), to).await
+        Self::serve(address, Side::Clients(Mutex::new(Arc::new(config))), to).await
     }
 
     /// Takes clients in clear and passes on by TLS, to what is asked for by this name.
@@ -51,20 +54,20 @@ impl TlsRelay {
     /// It is no name, or no port of 127.0.0.1 is free.
     pub async fn towards(to: SocketAddr, config: ClientConfig, name: &str) -> Self {
         let name = ServerName::try_from(name.to_owned()).unwrap_or_else(|e| panic!("{name}: {e}"));
-        Self::serve("127.0.0.1:0", Side::Server(TlsConnector::from(Arc::new(config)), name), to).await
+        Self::serve("127.0.0.1:0", Side::Server(Arc::new(config), name), to).await
     }
 
     async fn serve(address: &str, side: Side, to: SocketAddr) -> Self {
         let listener = TcpListener::bind(address).await.unwrap_or_else(|e| panic!("{address}: {e}"));
         let address = listener.local_addr().expect("a bound listener has an address");
         let (side, handshakes) = (Arc::new(side), Arc::<AtomicUsize>::default());
-        let count = handshakes.clone();
+        let (of_all, count) = (side.clone(), handshakes.clone());
         let accepting = tokio::spawn(async move {
             // The connections end with this task.
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 while connections.try_join_next().is_some() {}
-                let (side, count) = (side.clone(), count.clone());
+                let (side, count) = (of_all.clone(), count.clone());
                 connections.spawn(async move {
                     let Ok((mut one, mut other)) = side.join(stream, to).await else { return };
                     count.fetch_add(1, Ordering::Relaxed);
@@ -72,7 +75,18 @@ impl TlsRelay {
                 });
             }
         });
-        Self { address, handshakes, accepting }
+        Self { address, side, handshakes, accepting }
+    }
+
+    /// Shows the certificate of this configuration to whoever connects from now on.
+    ///
+    /// # Panics
+    /// It does not take clients by TLS.
+    pub fn show(&self, config: ServerConfig) {
+        match &*self.side {
+            Side::Clients(shown) => *shown.lock() = Arc::new(config),
+            Side::Server(..) => panic!("it takes clients in clear and shows them no certificate"),
+        }
     }
 
     /// How many handshakes were done.
@@ -86,13 +100,15 @@ impl Side {
     async fn join(&self, stream: TcpStream, to: SocketAddr) -> io::Result<(Box<dyn Stream>, Box<dyn Stream>)> {
         stream.set_nodelay(true)?;
         match self {
-            Self::Clients(acceptor) => {
+            Self::Clients(shown) => {
+                let acceptor = TlsAcceptor::from(shown.lock().clone());
                 let one = acceptor.accept(stream).await?;
                 let other = TcpStream::connect(to).await?;
                 other.set_nodelay(true)?;
                 Ok((Box::new(one), Box::new(other)))
             }
-            Self::Server(connector, name) => {
+            Self::Server(config, name) => {
+                let connector = TlsConnector::from(config.clone());
                 let other = TcpStream::connect(to).await?;
                 other.set_nodelay(true)?;
                 Ok((Box::new(stream), Box::new(connector.connect(name.clone(), other).await?)))

@@ -6,7 +6,11 @@ use kubekit::cluster;
 use rustix::process::Signal;
 use serde_json::json;
 use tempfile::TempDir;
-use testkit::forward_proxy::{Asked, ForwardProxy, Kind};
+use testkit::{
+    forward_proxy::{Asked, ForwardProxy, Kind},
+    pki::Authority,
+    tls_relay::TlsRelay,
+};
 use tokio::process::Command;
 
 use crate::process::Fanfare;
@@ -123,6 +127,18 @@ async fn a_real_api_server_is_reached_through_proxies_and_around_them() {
         assert!(!proxy.asked().is_empty() && proxy.asked().iter().all(|one| *one == asked), "{:?}", proxy.asked());
         assert!(!output.contains("s3cret"), "{output}");
     }
+    // A proxy with TLS, whose certificate the system trusts.
+    let (namespace, proxy) = (cluster.namespace("proxied").await, ForwardProxy::start(Kind::Http, to).await);
+    let authority = Authority::new("trusted by the system");
+    let front = authority.issue(&["127.0.0.1"]).server(&[]);
+    let front = TlsRelay::in_front("127.0.0.1:0", front, proxy.address).await;
+    let trusted = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(trusted.path(), authority.pem()).expect("it can be written");
+    let url = format!("https://user:s3cret@{}", front.address);
+    let variables = [("HTTPS_PROXY", &*url), ("SSL_CERT_FILE", &*trusted.path().to_string_lossy())];
+    let output = leads(&variables, &namespace, &kubeconfig).await;
+    assert!(!proxy.asked().is_empty() && !output.contains("s3cret"), "{output}");
+
     let namespace = cluster.namespace("proxied").await;
     let dead = "http://user:s3cret@127.0.0.1:1";
     let output = leads(&[("HTTPS_PROXY", dead), ("NO_PROXY", "127.0.0.0/8")], &namespace, &kubeconfig).await;

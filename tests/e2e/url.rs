@@ -1,21 +1,13 @@
 //! `--endpoints-url`: a list over HTTP and HTTPS is followed, what is wrong with it changes nothing, and no credentials are shown.
 
-use std::{net::SocketAddr, sync::Arc};
-
 use rustix::process::Signal;
 use testkit::{
     client,
     origin::{Origin, Reply},
+    pki::Authority,
+    tls_relay::TlsRelay,
 };
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpListener,
-    process::Command,
-};
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::{self, pki_types::PrivateKeyDer},
-};
+use tokio::process::Command;
 
 use crate::process::Fanfare;
 
@@ -99,49 +91,20 @@ async fn another_refresh_takes_effect_with_a_reload() {
     fanfare.wait_ready().await;
 }
 
-/// A server with TLS that answers every request like this, with its certificate (PEM).
-async fn tls_server(answer: String) -> (SocketAddr, String) {
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("its key");
-    let certificate = made.cert.der().clone();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("the provider has them")
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .expect("they belong together");
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let address = listener.local_addr().expect("its address");
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            // Whoever does not trust the certificate ends the handshake.
-            if let Ok(mut stream) = acceptor.accept(stream).await {
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    head.push(stream.read_u8().await.expect("a whole head"));
-                }
-                stream.write_all(answer.as_bytes()).await.expect("it is read");
-                let _ = stream.shutdown().await;
-            }
-        }
-    });
-    (address, made.cert.pem())
-}
-
-fn ok(list: &str) -> String {
-    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{list}", list.len())
+/// TLS in front of a server. Who trusts the authority trusts it.
+async fn tls_front(authority: &Authority, server: &Origin) -> TlsRelay {
+    TlsRelay::in_front("127.0.0.1:0", authority.issue(&["127.0.0.1"]).server(&[]), server.address()).await
 }
 
 #[tokio::test]
 async fn the_certificates_of_the_system_vouch_for_a_server_with_tls() {
     let one = Origin::start(Reply::ok("one"));
-    let (address, certificate) = tls_server(ok(&list(&one))).await;
+    let (authority, registry) = (Authority::new("root"), Origin::start(Reply::ok(list(&one))));
+    let front = tls_front(&authority, &registry).await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let trusted = folder.path().join("trusted.pem");
-    std::fs::write(&trusted, certificate).expect("it can be written");
-    let url = format!("https://{address}/targets");
+    std::fs::write(&trusted, authority.pem()).expect("it can be written");
+    let url = format!("https://{}/targets", front.address);
     let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
     command.args(flags(&url, "1s")).env("SSL_CERT_FILE", &trusted);
     let mut fanfare = Fanfare::spawn(command);
@@ -160,14 +123,15 @@ async fn the_certificates_of_the_system_vouch_for_a_server_with_tls() {
 async fn from_a_verified_server_no_redirection_leads_to_one_without_tls() {
     let one = Origin::start(Reply::ok("one"));
     let registry = Origin::start(Reply::ok(list(&one)));
-    let redirect =
-        format!("HTTP/1.1 302 Found\r\nLocation: http://{}/\r\nContent-Length: 0\r\n\r\n", registry.address());
-    let (address, certificate) = tls_server(redirect).await;
+    let location = format!("http://{}/", registry.address());
+    let redirecting = Origin::start(Reply::new(302).header("Location", &location));
+    let authority = Authority::new("root");
+    let front = tls_front(&authority, &redirecting).await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let trusted = folder.path().join("trusted.pem");
-    std::fs::write(&trusted, certificate).expect("it can be written");
+    std::fs::write(&trusted, authority.pem()).expect("it can be written");
     let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
-    command.args(flags(&format!("https://{address}/"), "1s")).env("SSL_CERT_FILE", &trusted);
+    command.args(flags(&format!("https://{}/", front.address), "1s")).env("SSL_CERT_FILE", &trusted);
     let mut fanfare = Fanfare::spawn(command);
     fanfare.wait_listening().await;
     fanfare.stderr.wait("the reason", |log| log.contains("redirects from https to a URL without TLS")).await;

@@ -1,9 +1,10 @@
 //! A connection to a server, straight or through a proxy, within a time limit.
 
-use std::{error::Error, io, time::Duration};
+use std::{error::Error, io, sync::Arc, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hyper::{Uri, header::HeaderValue};
+use hyper_rustls::{HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::{
     client::legacy::connect::{
         HttpConnector,
@@ -11,10 +12,12 @@ use hyper_util::{
     },
     rt::TokioIo,
 };
+use runtime::tls::system_roots;
+use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer};
 use tokio::{net::TcpStream, time::timeout};
 use tower::{BoxError, Service, ServiceExt as _, util::BoxCloneSyncService};
 
-use super::proxy::{Credentials, Kind, Proxy};
+use super::proxy::{Credentials, Proxy, ProxyKind};
 
 /// How long connecting may take: names, TCP, the proxy and TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -22,7 +25,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connects to whatever URL it is given.
 ///
 /// Its errors are of a type of their own, and not boxed ones, which the compiler cannot see through where it boxes futures.
-pub(super) type Connector = BoxCloneSyncService<Uri, TokioIo<TcpStream>, io::Error>;
+pub(super) type Connector = BoxCloneSyncService<Uri, Connected, io::Error>;
+
+/// A connection, to a server or to a proxy, the latter by TLS where its URL says so. TLS with the server is spoken inside of it.
+type Connected = MaybeHttpsStream<TokioIo<TcpStream>>;
 
 /// What a SOCKS proxy gives instead of a connection. Its cause is no `source`.
 type SocksError = <SocksV5<HttpConnector> as Service<Uri>>::Error;
@@ -35,39 +41,69 @@ struct NoWay {
     why: String,
 }
 
-/// Connects straight, or through the proxy.
-pub(super) fn connector(proxy: Option<&Proxy>) -> Connector {
+/// Connects straight, or through the proxy. A proxy with TLS is trusted if its certificate is signed by an authority that the system
+/// trusts or by one of these, which are those of the server.
+///
+/// # Errors
+/// There is no authority that a proxy with TLS could be trusted by.
+pub(super) fn connector(proxy: Option<&Proxy>, roots: Option<&[Vec<u8>]>) -> Result<Connector, String> {
     let mut straight = HttpConnector::new();
     straight.enforce_http(false);
     straight.set_nodelay(true);
     let Some(proxy) = proxy else {
-        return Connector::new(straight.map_err(io::Error::other));
+        return Ok(Connector::new(straight.map_response(Connected::Http).map_err(io::Error::other)));
     };
     let address = proxy.address.clone();
-    match (proxy.kind, &proxy.credentials) {
-        (Kind::Http, credentials) => {
-            let mut tunnel = Tunnel::new(address, straight);
-            if let Some(Credentials { user, password }) = credentials {
-                tunnel = tunnel.with_auth(basic(user, password));
-            }
-            through(proxy, tunnel)
+    Ok(match (proxy.kind, &proxy.credentials) {
+        (ProxyKind::Http, credentials) => {
+            through(proxy, tunnel(address, straight, credentials.as_ref()), Connected::Http)
         }
-        (Kind::Socks5, Some(Credentials { user, password })) => {
-            through(proxy, SocksV5::new(address, straight).with_auth(user.clone(), password.clone()))
+        (ProxyKind::Https, credentials) => {
+            let tls = HttpsConnectorBuilder::new().with_tls_config(tls(roots)?).https_only().enable_http1();
+            let tunnel = tunnel(address, tls.wrap_connector(straight), credentials.as_ref());
+            through(proxy, tunnel, |connected| connected)
         }
-        (Kind::Socks5, None) => through(proxy, SocksV5::new(address, straight)),
+        (ProxyKind::Socks5, Some(Credentials { user, password })) => {
+            let socks = SocksV5::new(address, straight).with_auth(user.clone(), password.clone());
+            through(proxy, socks, Connected::Http)
+        }
+        (ProxyKind::Socks5, None) => through(proxy, SocksV5::new(address, straight), Connected::Http),
+    })
+}
+
+fn tunnel<C>(proxy: Uri, connector: C, credentials: Option<&Credentials>) -> Tunnel<C> {
+    let tunnel = Tunnel::new(proxy, connector);
+    match credentials {
+        Some(Credentials { user, password }) => tunnel.with_auth(basic(user, password)),
+        None => tunnel,
     }
 }
 
+/// How TLS is spoken with a proxy. No client certificate is shown to it: that one is for the server.
+fn tls(roots: Option<&[Vec<u8>]>) -> Result<ClientConfig, String> {
+    let mut trusted = RootCertStore::empty();
+    match (system_roots(), roots) {
+        (Ok(system), _) => trusted.roots.extend_from_slice(&system.roots),
+        (Err(_), Some(_)) => {}
+        (Err(error), None) => return Err(error.to_string()),
+    }
+    trusted.add_parsable_certificates(roots.into_iter().flatten().map(|der| CertificateDer::from(der.clone())));
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    Ok(config.with_root_certificates(trusted).with_no_client_auth())
+}
+
 /// The same, with the proxy's name in what goes wrong.
-fn through<C>(proxy: &Proxy, connector: C) -> Connector
+fn through<C>(proxy: &Proxy, connector: C, connected: fn(C::Response) -> Connected) -> Connector
 where
-    C: Service<Uri, Response = TokioIo<TcpStream>> + Clone + Send + Sync + 'static,
+    C: Service<Uri> + Clone + Send + Sync + 'static,
+    C::Response: 'static,
     C::Future: Send + 'static,
     C::Error: Error + Send + Sync + 'static,
 {
     let proxy = proxy.to_string();
-    let connector = connector.map_request(with_port);
+    let connector = connector.map_request(with_port).map_response(connected);
     Connector::new(connector.map_err(move |error| io::Error::other(NoWay { proxy, why: why(&error) })))
 }
 

@@ -28,7 +28,7 @@ use super::{
     make::{self, Sender},
     proxy::Environment,
     read::{self, ClientSettings, LoadError},
-    trust::Fetched,
+    trust::FetchedCertificates,
 };
 
 /// How often the access is looked at where nothing seems wrong with it: a service account's token is renewed when a fifth
@@ -43,7 +43,7 @@ const RENEW_CREDENTIALS_BEFORE: SignedDuration = SignedDuration::from_secs(60);
 
 /// The intervals of one client.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
+pub(super) struct Intervals {
     /// Between two looks at an access with which nothing seems wrong.
     recheck: Duration,
     /// The same for certificates that a URL tells.
@@ -54,20 +54,20 @@ pub(super) struct Pace {
     lost: Duration,
 }
 
-pub(super) const PACE: Pace =
-    Pace { recheck: RECHECK, refetch: REFETCH, refused: Duration::from_secs(1), lost: Duration::from_secs(5) };
+pub(super) const INTERVALS: Intervals =
+    Intervals { recheck: RECHECK, refetch: REFETCH, refused: Duration::from_secs(1), lost: Duration::from_secs(5) };
 
 /// Sends every request with the access that is in force at that time.
 #[derive(Debug)]
 pub(super) struct Following {
     access: Access,
     environment: Environment,
-    pace: Pace,
+    intervals: Intervals,
     current: Mutex<Current>,
     /// What was read already, for the first time.
     first: Mutex<Option<ClientSettings>>,
     /// Certificates from a URL.
-    fetched: tokio::sync::Mutex<Option<Fetched>>,
+    fetched: tokio::sync::Mutex<Option<FetchedCertificates>>,
     /// Where requests go.
     server: watch::Sender<Option<String>>,
 }
@@ -106,9 +106,9 @@ enum Doubt {
     Lost,
 }
 
-// === impl Pace ===
+// === impl Intervals ===
 
-impl Pace {
+impl Intervals {
     pub(super) fn refetch(self) -> Duration {
         self.refetch
     }
@@ -121,12 +121,12 @@ impl Following {
     pub(super) fn new(
         access: Access,
         environment: Environment,
-        pace: Pace,
+        intervals: Intervals,
         first: Option<ClientSettings>,
     ) -> Arc<Self> {
         let current = Current { state: None, looked: Instant::now(), doubt: None, looking: None, told: None };
         let (current, first, fetched) = (Mutex::new(current), Mutex::new(first), tokio::sync::Mutex::default());
-        Arc::new(Self { access, environment, pace, current, first, fetched, server: watch::Sender::default() })
+        Arc::new(Self { access, environment, intervals, current, first, fetched, server: watch::Sender::default() })
     }
 
     /// Where requests go; none before the first one.
@@ -161,7 +161,7 @@ impl Following {
     async fn usable(self: &Arc<Self>) -> State {
         let looking = {
             let mut current = self.current.lock();
-            if let Some(known) = current.known(self.pace) {
+            if let Some(known) = current.known(self.intervals) {
                 return known;
             }
             current.looking.get_or_insert_with(|| self.clone().looking()).clone()
@@ -201,7 +201,7 @@ impl Following {
             let current = self.current.lock();
             (current.good(), current.doubt)
         };
-        let refetch = if doubt == Some(Doubt::Lost) { Duration::ZERO } else { self.pace.refetch };
+        let refetch = if doubt == Some(Doubt::Lost) { Duration::ZERO } else { self.intervals.refetch };
         let first = self.first.lock().take();
         let settings = match first {
             Some(settings) => Ok(settings),
@@ -286,13 +286,13 @@ impl Current {
     }
 
     /// The access, or why there is none, unless it is to be looked at first.
-    fn known(&self, pace: Pace) -> Option<State> {
+    fn known(&self, intervals: Intervals) -> Option<State> {
         let state = self.state.as_ref()?;
         let wait = match (state, self.doubt) {
-            (Ok(loaded), _) if loaded.ends_soon() => pace.refused,
-            (Ok(_), None) => pace.recheck,
-            (Ok(_), Some(Doubt::Lost)) => pace.lost,
-            (Ok(_), Some(Doubt::Refused)) | (Err(_), _) => pace.refused,
+            (Ok(loaded), _) if loaded.ends_soon() => intervals.refused,
+            (Ok(_), None) => intervals.recheck,
+            (Ok(_), Some(Doubt::Lost)) => intervals.lost,
+            (Ok(_), Some(Doubt::Refused)) | (Err(_), _) => intervals.refused,
         };
         Some(state.clone()).filter(|_| self.looked.elapsed() < wait)
     }

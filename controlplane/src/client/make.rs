@@ -67,7 +67,9 @@ pub(super) fn sender(settings: &ClientSettings, credential: Option<&Credential>)
     config.headers.extend(authorization.map(|value| (AUTHORIZATION, value.clone())));
     config.headers.extend(impersonation.iter().cloned());
 
-    let tls = config.rustls_https_connector_with_connector(connector(proxy.as_ref())).map_err(failed)?;
+    let connector = connector(proxy.as_ref(), roots.as_deref());
+    let connector = connector.map_err(|why| LoadError::Client { url: server.to_string(), why })?;
+    let tls = config.rustls_https_connector_with_connector(connector).map_err(failed)?;
     let pool = legacy::Client::builder(TokioExecutor::new()).build::<_, Body>(bounded(tls));
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())

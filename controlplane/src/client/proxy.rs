@@ -10,7 +10,7 @@ use runtime::redact;
 /// A proxy. Its credentials are never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Proxy {
-    pub(super) kind: Kind,
+    pub(super) kind: ProxyKind,
     /// Scheme, host and port; nothing else.
     pub(super) address: Uri,
     pub(super) credentials: Option<Credentials>,
@@ -18,9 +18,11 @@ pub(super) struct Proxy {
 
 /// How a proxy is asked for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ProxyKind {
     /// With the method CONNECT (RFC 9110, section 9.3.6).
     Http,
+    /// With CONNECT, by TLS.
+    Https,
     /// With SOCKS 5 (RFC 1928). Names are resolved by the proxy.
     Socks5,
 }
@@ -163,9 +165,10 @@ impl Proxy {
     fn parse(url: &str) -> Result<Self, &'static str> {
         let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
         let (kind, default_port) = match scheme.to_ascii_lowercase().as_str() {
-            "http" => (Kind::Http, 80),
-            "socks5" | "socks5h" => (Kind::Socks5, 1080),
-            _ => return Err("write http://host:port or socks5://host:port"),
+            "http" => (ProxyKind::Http, 80),
+            "https" => (ProxyKind::Https, 443),
+            "socks5" | "socks5h" => (ProxyKind::Socks5, 1080),
+            _ => return Err("write http://host:port, https://host:port or socks5://host:port"),
         };
         let (userinfo, host) = match rest.rsplit_once('@') {
             Some((userinfo, host)) => (Some(userinfo), host),
@@ -179,9 +182,10 @@ impl Proxy {
             Some((_, port)) => port.parse::<u16>().map_err(|_| unreadable)?,
             None => default_port,
         };
-        let address = format!("http://{name}:{port}/").parse().map_err(|_| unreadable)?;
+        let scheme = if kind == ProxyKind::Https { "https" } else { "http" };
+        let address = format!("{scheme}://{name}:{port}/").parse().map_err(|_| unreadable)?;
         let credentials = userinfo.map(Credentials::parse).transpose()?;
-        if let (Kind::Socks5, Some(Credentials { user, password })) = (kind, &credentials)
+        if let (ProxyKind::Socks5, Some(Credentials { user, password })) = (kind, &credentials)
             && (user.len() > 255 || password.len() > 255)
         {
             return Err("a user and a password for SOCKS 5 have at most 255 bytes each");
@@ -193,8 +197,9 @@ impl Proxy {
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = match self.kind {
-            Kind::Http => "http",
-            Kind::Socks5 => "socks5",
+            ProxyKind::Http => "http",
+            ProxyKind::Https => "https",
+            ProxyKind::Socks5 => "socks5",
         };
         write!(f, "{scheme}://{}", self.address.authority().map_or("", |authority| authority.as_str()))
     }
@@ -238,6 +243,7 @@ mod tests {
         assert_eq!(proxy(&all, "https://a", None).as_deref(), Some("http://for-tls:3128"));
         assert_eq!(proxy(&all, "http://a", None).as_deref(), Some("socks5://for-plain:1080"));
         assert_eq!(proxy(&all, "https://a", Some("socks5://own:1")).as_deref(), Some("socks5://own:1"));
+        assert_eq!(proxy(&all, "https://a", Some("HTTPS://own/")).as_deref(), Some("https://own:443"));
         assert_eq!(proxy(&all, "https://a", Some(" ")).as_deref(), Some("http://for-tls:3128"), "empty is none");
         assert_eq!(proxy(&Environment::default(), "https://a", None), None);
     }
@@ -292,9 +298,13 @@ mod tests {
             (raw.to_string(), raw.credentials.expect("there are").password),
             ("http://host:80".into(), "p@ss".into())
         );
-        for text in
-            ["https://u:s3cret@h", "ftp://u:s3cret@h", "http://u:s3cret@h:x", "http://u:s3cret@", "http://u:s3cret@a b"]
-        {
+        for text in [
+            "https://u:s3cret@h:x",
+            "ftp://u:s3cret@h",
+            "http://u:s3cret@h:x",
+            "http://u:s3cret@",
+            "http://u:s3cret@a b",
+        ] {
             let environment = Environment { https: Some(text.into()), ..Environment::default() };
             let error = environment.proxy(&"https://a".parse().expect("a URL"), None).expect_err(text).to_string();
             assert!(error.contains("$HTTPS_PROXY") && !error.contains("s3cret"), "{error}");

@@ -12,7 +12,7 @@ use super::{
     kubeconfig,
     plugin::{Plugin, PluginError},
     proxy::{Environment, Proxy, ProxyError},
-    trust::{self, Fetched, TrustError},
+    trust::{self, FetchedCertificates, TrustError},
 };
 
 /// How long reading files may take: they may be on a disk that hangs, or be a pipe into which nobody writes.
@@ -146,7 +146,7 @@ pub(super) async fn read(
     access: &Access,
     environment: &Environment,
     files: FileReader,
-    fetched: &mut Option<Fetched>,
+    fetched: &mut Option<FetchedCertificates>,
     refetch: Duration,
 ) -> Result<ClientSettings, LoadError> {
     let roots = match access {

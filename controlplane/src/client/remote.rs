@@ -10,7 +10,7 @@ pub use super::{
     trust::TrustError,
 };
 use super::{
-    following::{Following, PACE},
+    following::{Following, INTERVALS},
     proxy::Environment,
 };
 
@@ -30,7 +30,7 @@ pub struct RemoteConnection {
 /// anew. What is wrong with it, requests tell.
 #[must_use]
 pub fn connect(access: Access) -> RemoteConnection {
-    let following = Following::new(access, Environment::of_process(), PACE, None);
+    let following = Following::new(access, Environment::of_process(), INTERVALS, None);
     let server = following.server();
     RemoteConnection { client: following.client("default"), server }
 }

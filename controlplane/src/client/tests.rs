@@ -4,13 +4,16 @@ use std::{fs, path::PathBuf};
 
 use proptest::prelude::*;
 use tempfile::{NamedTempFile, TempDir};
-use testkit::origin::{Origin, Reply};
+use testkit::{
+    origin::{Origin, Reply},
+    pki::Authority,
+    tls_relay::TlsRelay,
+};
 
 use super::*;
 
 mod plugins;
 mod proxies;
-pub(in crate::client) mod tls;
 
 /// What an API server says to whoever asks for its version.
 const VERSION: &str = r#"{"major":"1","minor":"35","gitVersion":"v1.35.4","gitCommit":"","gitTreeState":"","buildDate":"","goVersion":"","compiler":"","platform":""}"#;
@@ -27,6 +30,11 @@ fn kubeconfig(cluster: &str, user: &str) -> NamedTempFile {
         "{{clusters: [{{name: c, cluster: {{{cluster}}}}}], users: [{{name: u, user: {{{user}}}}}], \
          contexts: [{{name: x, context: {{cluster: c, user: u, namespace: shop}}}}], current-context: x}}"
     ))
+}
+
+/// TLS in front of a server, with a certificate of this authority for 127.0.0.1.
+pub(in crate::client) async fn tls_front(authority: &Authority, server: &Origin) -> TlsRelay {
+    TlsRelay::in_front("127.0.0.1:0", authority.issue(&["127.0.0.1"]).server(&[]), server.address()).await
 }
 
 async fn open_one(kubeconfig: &NamedTempFile, environment: Environment) -> Result<Connection, String> {

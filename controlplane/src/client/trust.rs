@@ -29,7 +29,7 @@ const MAX_BYTES: usize = 1 << 20;
 
 /// Certificates (DER) that were fetched from a URL, and when.
 #[derive(Debug)]
-pub(super) struct Fetched {
+pub(super) struct FetchedCertificates {
     certificates: Vec<Vec<u8>>,
     at: Instant,
 }
@@ -69,7 +69,7 @@ pub(super) async fn fetched(
     url: &Url,
     vouched_by: Option<&Path>,
     environment: &Environment,
-    last: &mut Option<Fetched>,
+    last: &mut Option<FetchedCertificates>,
     refetch: Duration,
 ) -> Result<Vec<Vec<u8>>, TrustError> {
     if let Some(last) = last.as_ref().filter(|last| last.at.elapsed() < refetch) {
@@ -83,7 +83,7 @@ pub(super) async fn fetched(
         }
         (Err(error), None) => return Err(error),
     };
-    *last = Some(Fetched { certificates: certificates.clone(), at: Instant::now() });
+    *last = Some(FetchedCertificates { certificates: certificates.clone(), at: Instant::now() });
     Ok(certificates)
 }
 

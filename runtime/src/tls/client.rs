@@ -205,7 +205,10 @@ impl ResolvesClientCert for Nothing {
 }
 
 /// The authorities that the system trusts, read once.
-fn system_roots() -> Result<Arc<RootCertStore>, TlsError> {
+///
+/// # Errors
+/// There are none, or they cannot be read.
+pub fn system_roots() -> Result<Arc<RootCertStore>, TlsError> {
     static ROOTS: Mutex<Option<Arc<RootCertStore>>> = Mutex::new(None);
     let mut known = ROOTS.lock();
     if let Some(roots) = known.as_ref() {

@@ -3,24 +3,28 @@
 use std::fs;
 
 use tempfile::{NamedTempFile, TempDir};
-use testkit::origin::{Origin, Reply, Script};
+use testkit::{
+    origin::{Origin, Reply, Script},
+    pki::Authority,
+    tls_relay::TlsRelay,
+};
 
 use super::*;
 use crate::client::{
     access::{Secret, Token, Trust, Url},
     remote::RemoteConnection,
-    tests::tls::{Authority, Front},
+    tests::tls_front,
 };
 
 /// What an API server says to whoever asks for its version.
 const VERSION: &str = r#"{"major":"1","minor":"35","gitVersion":"v1.35.4","gitCommit":"","gitTreeState":"","buildDate":"","goVersion":"","compiler":"","platform":""}"#;
 
 /// Nothing is waited for.
-const AT_ONCE: Pace =
-    Pace { recheck: Duration::MAX, refetch: Duration::MAX, refused: Duration::ZERO, lost: Duration::ZERO };
+const AT_ONCE: Intervals =
+    Intervals { recheck: Duration::MAX, refetch: Duration::MAX, refused: Duration::ZERO, lost: Duration::ZERO };
 
-fn paced(access: Access, pace: Pace) -> RemoteConnection {
-    let following = Following::new(access, Environment::default(), pace, None);
+fn with_intervals(access: Access, intervals: Intervals) -> RemoteConnection {
+    let following = Following::new(access, Environment::default(), intervals, None);
     let server = following.server();
     RemoteConnection { client: following.client("default"), server }
 }
@@ -53,7 +57,7 @@ async fn ask(client: &kube::Client) -> Result<(), String> {
 async fn a_token_that_is_refused_is_read_again() {
     let api_server = Origin::start(accepting("one"));
     let token = file("one\n");
-    let client = paced(plain(&api_server, Token::File(token.path().into())), AT_ONCE).client;
+    let client = with_intervals(plain(&api_server, Token::File(token.path().into())), AT_ONCE).client;
     ask(&client).await.expect("the token is accepted");
     api_server.set(accepting("two"));
     fs::write(token.path(), "two\n").expect("it can be written");
@@ -66,8 +70,8 @@ async fn a_token_that_is_refused_is_read_again() {
 async fn a_new_token_is_taken_before_the_old_one_ends() {
     let api_server = Origin::start(accepting("one"));
     let token = file("one");
-    let pace = Pace { recheck: Duration::ZERO, ..AT_ONCE };
-    let client = paced(plain(&api_server, Token::File(token.path().into())), pace).client;
+    let intervals = Intervals { recheck: Duration::ZERO, ..AT_ONCE };
+    let client = with_intervals(plain(&api_server, Token::File(token.path().into())), intervals).client;
     ask(&client).await.expect("the token is accepted");
     ask(&client).await.expect("it still is");
     assert_eq!(api_server.accepted(), 1, "what has not changed is not made anew");
@@ -80,8 +84,8 @@ async fn a_new_token_is_taken_before_the_old_one_ends() {
 async fn a_token_that_goes_away_stays_in_force() {
     let api_server = Origin::start(accepting("one"));
     let token = file("one");
-    let pace = Pace { recheck: Duration::ZERO, ..AT_ONCE };
-    let client = paced(plain(&api_server, Token::File(token.path().into())), pace).client;
+    let intervals = Intervals { recheck: Duration::ZERO, ..AT_ONCE };
+    let client = with_intervals(plain(&api_server, Token::File(token.path().into())), intervals).client;
     ask(&client).await.expect("the token is accepted");
     fs::write(token.path(), " \n").expect("it can be written");
     ask(&client).await.expect("an empty file changes nothing");
@@ -94,7 +98,7 @@ async fn an_access_that_comes_later_is_used_then() {
     let api_server = Origin::start(accepting("one"));
     let folder = TempDir::new().expect("a temporary folder");
     let path = folder.path().join("token");
-    let client = paced(plain(&api_server, Token::File(path.clone())), AT_ONCE).client;
+    let client = with_intervals(plain(&api_server, Token::File(path.clone())), AT_ONCE).client;
     let missing = ask(&client).await.expect_err("there is no token");
     assert!(missing.contains(&path.display().to_string()), "{missing}");
     api_server.assert_untouched();
@@ -108,7 +112,7 @@ async fn a_given_token_is_used_and_never_shown() {
     let access = plain(&api_server, Token::Given(Secret::new(" s3cret\n")));
     let shown = format!("{access:?} {access} {}", serde_json::to_string(&access).expect("it can be shown"));
     assert!(!shown.contains("s3cret") && shown.contains("***"), "{shown}");
-    ask(&paced(access, AT_ONCE).client).await.expect("the token is accepted");
+    ask(&with_intervals(access, AT_ONCE).client).await.expect("the token is accepted");
 }
 
 #[tokio::test]
@@ -125,10 +129,10 @@ async fn any_context_of_a_kubeconfig_will_do() {
         )
     };
     let kubeconfig = file(&text(&east, &west));
-    let pace = Pace { recheck: Duration::ZERO, ..AT_ONCE };
+    let intervals = Intervals { recheck: Duration::ZERO, ..AT_ONCE };
     let in_context = |context: Option<&str>| {
         let (path, context) = (kubeconfig.path().to_owned(), context.map(str::to_owned));
-        paced(Access::Kubeconfig { path, context }, pace).client
+        with_intervals(Access::Kubeconfig { path, context }, intervals).client
     };
     let (current, other) = (in_context(None), in_context(Some("west")));
     ask(&current).await.expect("the current context is used");
@@ -154,9 +158,9 @@ async fn another_server_is_told() {
         )
     };
     let kubeconfig = file(&text(&one));
-    let pace = Pace { recheck: Duration::ZERO, ..AT_ONCE };
+    let intervals = Intervals { recheck: Duration::ZERO, ..AT_ONCE };
     let access = Access::Kubeconfig { path: kubeconfig.path().into(), context: None };
-    let RemoteConnection { client, mut server } = paced(access, pace);
+    let RemoteConnection { client, mut server } = with_intervals(access, intervals);
     assert_eq!(*server.borrow_and_update(), None);
     ask(&client).await.expect("it is there");
     assert_eq!(*server.borrow_and_update(), Some(format!("http://{}/", one.address())));
@@ -177,7 +181,7 @@ async fn a_kubeconfigs_token_file_is_read_again() {
         api_server.address(),
         token.path().display()
     ));
-    let client = paced(Access::Kubeconfig { path: kubeconfig.path().into(), context: None }, AT_ONCE).client;
+    let client = with_intervals(Access::Kubeconfig { path: kubeconfig.path().into(), context: None }, AT_ONCE).client;
     ask(&client).await.expect("the token is accepted");
     fs::write(token.path(), "two\n").expect("it can be written");
     api_server.set(accepting("two"));
@@ -191,9 +195,9 @@ struct Vouched {
     new: Authority,
     /// Vouches for what the certificates come from.
     root: NamedTempFile,
-    api_server: Front,
+    api_server: TlsRelay,
     list: Origin,
-    list_front: Front,
+    list_front: TlsRelay,
     _behind: Origin,
 }
 
@@ -202,8 +206,8 @@ impl Vouched {
         let (old, new, root) = (Authority::new("old"), Authority::new("new"), Authority::new("root"));
         let behind = Origin::start(accepting("t"));
         let list = Origin::start(Reply::ok(old.pem()));
-        let api_server = Front::start(&old, &behind).await;
-        let list_front = Front::start(&root, &list).await;
+        let api_server = tls_front(&old, &behind).await;
+        let list_front = tls_front(&root, &list).await;
         Self { root: file(&root.pem()), old, new, api_server, list, list_front, _behind: behind }
     }
 
@@ -220,14 +224,14 @@ impl Vouched {
 #[tokio::test]
 async fn certificates_are_fetched_and_fetched_again_when_they_change() {
     let vouched = Vouched::new().await;
-    let client = paced(vouched.access(&vouched.root), AT_ONCE).client;
+    let client = with_intervals(vouched.access(&vouched.root), AT_ONCE).client;
     ask(&client).await.expect("the server shows a certificate of those that were told");
     let fetched = vouched.list.requests();
     assert_eq!((fetched.len(), fetched[0].target.as_str()), (1, "/ca/bundle.pem"));
     assert!(!String::from_utf8_lossy(&fetched[0].head).to_lowercase().contains("authorization"), "a token is not told");
     // The server changes its certificate, and the list follows.
     vouched.list.set(Reply::ok(vouched.new.pem() + &vouched.old.pem()));
-    vouched.api_server.show(&vouched.new);
+    vouched.api_server.show(vouched.new.issue(&["127.0.0.1"]).server(&[]));
     vouched._behind.reset_all().await;
     testkit::eventually!("the new certificate is trusted", ask(&client).await.is_ok(), |trusted| *trusted);
     assert!(vouched.list.requests().len() >= 2);
@@ -236,8 +240,8 @@ async fn certificates_are_fetched_and_fetched_again_when_they_change() {
 #[tokio::test]
 async fn who_is_not_vouched_for_any_more_is_not_trusted() {
     let vouched = Vouched::new().await;
-    let pace = Pace { recheck: Duration::ZERO, refetch: Duration::ZERO, ..AT_ONCE };
-    let client = paced(vouched.access(&vouched.root), pace).client;
+    let intervals = Intervals { recheck: Duration::ZERO, refetch: Duration::ZERO, ..AT_ONCE };
+    let client = with_intervals(vouched.access(&vouched.root), intervals).client;
     ask(&client).await.expect("the server shows a certificate of those that were told");
     vouched.list.set(Reply::ok(vouched.new.pem()));
     let refused = ask(&client).await.expect_err("its certificate is not among them any more");
@@ -247,8 +251,8 @@ async fn who_is_not_vouched_for_any_more_is_not_trusted() {
 #[tokio::test]
 async fn certificates_that_cannot_be_fetched_now_stay_in_force() {
     let vouched = Vouched::new().await;
-    let pace = Pace { recheck: Duration::ZERO, refetch: Duration::ZERO, ..AT_ONCE };
-    let client = paced(vouched.access(&vouched.root), pace).client;
+    let intervals = Intervals { recheck: Duration::ZERO, refetch: Duration::ZERO, ..AT_ONCE };
+    let client = with_intervals(vouched.access(&vouched.root), intervals).client;
     ask(&client).await.expect("the server shows a certificate of those that were told");
     for broken in [Reply::new(503), Reply::ok("no certificates"), Reply::ok(""), Reply::ok("x".repeat(2 << 20))] {
         vouched.list.set(broken);
@@ -262,7 +266,7 @@ async fn certificates_that_cannot_be_fetched_now_stay_in_force() {
 async fn certificates_for_which_nobody_vouches_are_not_taken() {
     let vouched = Vouched::new().await;
     let stranger = file(&vouched.new.pem());
-    let client = paced(vouched.access(&stranger), AT_ONCE).client;
+    let client = with_intervals(vouched.access(&stranger), AT_ONCE).client;
     let refused = ask(&client).await.expect_err("whoever tells them cannot be trusted");
     assert!(refused.contains("cannot fetch the certificates at https://"), "{refused}");
     vouched._behind.assert_untouched();
@@ -273,10 +277,12 @@ async fn certificates_for_which_nobody_vouches_are_not_taken() {
 #[tokio::test]
 async fn the_whole_chain_is_verified() {
     let vouched = Vouched::new().await;
-    vouched.api_server.show(&vouched.old.under("between"));
-    ask(&paced(vouched.access(&vouched.root), AT_ONCE).client).await.expect("the chain leads to the one that was told");
-    vouched.api_server.show(&vouched.new.under("between"));
-    let refused = ask(&paced(vouched.access(&vouched.root), AT_ONCE).client).await;
+    vouched.api_server.show(vouched.old.under("between").issue(&["127.0.0.1"]).server(&[]));
+    ask(&with_intervals(vouched.access(&vouched.root), AT_ONCE).client)
+        .await
+        .expect("the chain leads to the one that was told");
+    vouched.api_server.show(vouched.new.under("between").issue(&["127.0.0.1"]).server(&[]));
+    let refused = ask(&with_intervals(vouched.access(&vouched.root), AT_ONCE).client).await;
     let refused = refused.expect_err("this chain leads to somebody else");
     assert!(refused.contains("certificate"), "{refused}");
 }
@@ -291,10 +297,10 @@ async fn certificates_may_stand_in_a_file() {
         other => other,
     };
     let right = file(&vouched.old.pem());
-    ask(&paced(access(&right), AT_ONCE).client).await.expect("they vouch for the server");
+    ask(&with_intervals(access(&right), AT_ONCE).client).await.expect("they vouch for the server");
     let wrong = file(&vouched.new.pem());
-    ask(&paced(access(&wrong), AT_ONCE).client).await.expect_err("they vouch for another one");
+    ask(&with_intervals(access(&wrong), AT_ONCE).client).await.expect_err("they vouch for another one");
     let none = file("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
-    let refused = ask(&paced(access(&none), AT_ONCE).client).await.expect_err("that is no certificate");
+    let refused = ask(&with_intervals(access(&none), AT_ONCE).client).await.expect_err("that is no certificate");
     assert!(refused.contains(&none.path().display().to_string()), "{refused}");
 }

@@ -2,10 +2,7 @@
 
 use testkit::forward_proxy::{Asked, ForwardProxy, Kind};
 
-use super::{
-    tls::{Authority, Front},
-    *,
-};
+use super::*;
 
 fn asked(target: &str, credentials: Option<&str>) -> Asked {
     Asked { target: target.to_owned(), credentials: credentials.map(str::to_owned) }
@@ -14,14 +11,14 @@ fn asked(target: &str, credentials: Option<&str>) -> Asked {
 /// An API server with TLS that a name leads to which nobody but the proxy knows.
 struct Hidden {
     authority: Authority,
-    front: Front,
+    front: TlsRelay,
     origin: Origin,
 }
 
 impl Hidden {
     async fn new() -> Self {
         let (authority, origin) = (Authority::new("root"), Origin::start(Reply::ok(VERSION)));
-        let front = Front::start(&authority, &origin).await;
+        let front = tls_front(&authority, &origin).await;
         Self { authority, front, origin }
     }
 
@@ -50,6 +47,41 @@ async fn a_kubeconfigs_proxy_leads_to_its_server() {
         let head = String::from_utf8_lossy(&hidden.origin.requests().remove(0).head).to_lowercase();
         assert!(head.contains("bearer t0ken") && !head.contains("proxy"), "{head}");
     }
+}
+
+/// A proxy behind TLS, with a certificate of this authority.
+async fn with_tls(authority: &Authority, proxy: &ForwardProxy) -> TlsRelay {
+    TlsRelay::in_front("127.0.0.1:0", authority.issue(&["127.0.0.1"]).server(&[]), proxy.address).await
+}
+
+#[tokio::test]
+async fn a_proxy_with_tls_leads_to_the_server_where_the_same_authority_vouches_for_both() {
+    let hidden = Hidden::new().await;
+    let proxy = ForwardProxy::start(Kind::Http, hidden.front.address).await;
+    let front = with_tls(&hidden.authority, &proxy).await;
+    let url = format!(", proxy-url: 'https://user:s3%40cret@{}'", front.address);
+    let connection = open_one(&kubeconfig(&hidden.cluster(&url), "token: t0ken"), Environment::default()).await;
+    ask(&connection.expect("a valid kubeconfig").client).await.expect("it is led there");
+    assert_eq!(proxy.asked(), [asked("api.hidden.test:6443", Some("Basic dXNlcjpzM0BjcmV0"))]);
+    assert_eq!(
+        (front.handshakes(), hidden.front.handshakes()),
+        (1, 1),
+        "TLS with the server is inside of that with the proxy"
+    );
+}
+
+#[tokio::test]
+async fn a_proxy_with_a_certificate_that_nobody_vouches_for_gets_no_request_and_no_credentials() {
+    let hidden = Hidden::new().await;
+    let proxy = ForwardProxy::start(Kind::Http, hidden.front.address).await;
+    let front = with_tls(&Authority::new("stranger"), &proxy).await;
+    let url = format!(", proxy-url: 'https://user:s3cret@{}'", front.address);
+    let connection = open_one(&kubeconfig(&hidden.cluster(&url), ""), Environment::default()).await;
+    let why = ask(&connection.expect("a valid kubeconfig").client).await.expect_err("it is not trusted");
+    assert!(why.contains(&format!("proxy https://{}", front.address)) && why.contains("certificate"), "{why}");
+    assert!(!why.contains("s3cret"), "{why}");
+    assert_eq!(proxy.asked(), []);
+    hidden.origin.assert_untouched();
 }
 
 #[tokio::test]
@@ -109,13 +141,13 @@ async fn a_proxy_that_refuses_is_named_without_its_password() {
 async fn certificates_are_fetched_through_the_proxy() {
     let hidden = Hidden::new().await;
     let list = Origin::start(Reply::ok(hidden.authority.pem()));
-    let list_front = Front::start(&hidden.authority, &list).await;
+    let list_front = tls_front(&hidden.authority, &list).await;
     let proxy = ForwardProxy::start(Kind::Http, list_front.address).await;
     let environment = Environment { https: Some(proxy.address.to_string()), ..Environment::default() };
     // The certificate is for 127.0.0.1, which the URL must name, and which the proxy leads elsewhere.
     let url = access::Url::parse_protected("https://127.0.0.1:1/ca.pem").expect("a URL");
     let root = file(&hidden.authority.pem());
-    let fetched = trust::fetched(&url, Some(root.path()), &environment, &mut None, PACE.refetch()).await;
+    let fetched = trust::fetched(&url, Some(root.path()), &environment, &mut None, INTERVALS.refetch()).await;
     assert_eq!(fetched.expect("they are there").len(), 1);
     assert_eq!(proxy.asked(), [asked("127.0.0.1:1", None)]);
 }

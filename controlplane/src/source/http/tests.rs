@@ -1,13 +1,14 @@
 //! The HTTP source against real servers: what they are asked, and what becomes of their answers.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use runtime::readiness::Readiness;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use snapshot::{Reader, channel};
-use testkit::origin::{At, BlackHole, Origin, Reply, Request, Script};
-use tokio::net::TcpListener;
+use testkit::{
+    origin::{At, BlackHole, Origin, Reply, Request, Script},
+    pki::Authority,
+    tls_relay::TlsRelay,
+};
 use tokio::task::JoinHandle;
 
 use super::fetch::{Fetched, Fetcher, MAX_BYTES};
@@ -241,34 +242,12 @@ async fn redirections_time_and_bytes_are_bounded() {
     assert!(told.contains("no connection within 100ms"), "{told}");
 }
 
-/// A server with TLS that answers every request with a redirection.
-async fn tls_server(location: String) -> (SocketAddr, JoinHandle<()>) {
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-    let certificate = CertificateDer::from(made.cert.der().to_vec());
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let config =
-        rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let task = tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            if let Ok(mut stream) = acceptor.accept(stream).await {
-                use tokio::io::AsyncWriteExt as _;
-                let answer = format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n");
-                let _ = stream.write_all(answer.as_bytes()).await;
-            }
-        }
-    });
-    (address, task)
-}
-
 #[tokio::test]
 async fn a_server_for_which_nobody_vouches_is_asked_for_nothing() {
-    let (address, task) = tls_server("http://127.0.0.1/".to_owned()).await;
-    let told = failure(&format!("https://user:s3cret@{address}/")).await;
+    let origin = Origin::start(Reply::ok(ONE));
+    let config = Authority::new("unknown").issue(&["127.0.0.1"]).server(&[]);
+    let server = TlsRelay::in_front("127.0.0.1:0", config, origin.address()).await;
+    let told = failure(&format!("https://user:s3cret@{}/", server.address)).await;
     assert!(told.contains("certificate") && !told.contains("s3cret"), "{told}");
-    task.abort();
+    origin.assert_untouched();
 }
