@@ -199,6 +199,7 @@ async fn a_client_that_sends_nothing_or_drips_is_cut_off() {
             if dripping.write_all(b"x").await.is_err() {
                 return;
             }
+            // The pace of the client.
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
@@ -225,6 +226,7 @@ async fn a_kept_connection_may_be_idle_for_longer_than_a_head_may_take() {
             let read = tokio::time::timeout(PATIENCE, stream.read_buf(&mut answer)).await.expect("answers in time");
             assert_ne!(read.expect("reads"), 0, "closed after {:?}", String::from_utf8_lossy(&answer));
         }
+        // The idle time that is the rule's subject.
         tokio::time::sleep(read_timeout * 3).await;
     }
 }
@@ -232,6 +234,7 @@ async fn a_kept_connection_may_be_idle_for_longer_than_a_head_may_take() {
 #[tokio::test]
 async fn slow_handlers_and_slow_streams_are_not_cut_off() {
     let slow = || async {
+        // The pauses are those of a slow handler.
         tokio::time::sleep(Duration::from_millis(700)).await;
         let pieces = futures::stream::unfold(0, |n| async move {
             if n == 3 {

@@ -236,6 +236,7 @@ async fn a_server_that_closes_every_watch_at_once_is_not_asked_without_pause() {
     let bed = Bed::start([list(&[], 1), closed(&[])]);
     let window = Duration::from_secs(2);
     bed.origin.wait_heads(4).await;
+    // What is measured is a rate, so time has to pass.
     tokio::time::sleep(window).await;
     let asked = bed.origin.requests().len();
     // 50, 100, 200, 400, 800 and 1600 ms are the shortest delays there are.

@@ -61,7 +61,7 @@ async fn kill_often(test: &str, bed: &Bed) {
             text.as_deref() != Some("before")
         });
         assert!(seen.is_some_and(|seen| texts.contains(&seen)), "the first write is whole");
-        // Somewhere in a write, which takes some milliseconds: not a wait for anything.
+        // The kill must come at any moment of a write, which takes some milliseconds, so its time is varied.
         std::thread::sleep(Duration::from_millis(n as u64 * 2));
         child.kill().expect("it runs");
         child.wait().expect("it has ended");

@@ -292,6 +292,7 @@ async fn running_out_of_descriptors_is_an_error_answer_and_not_a_spin() {
         |n| *n >= 20
     );
     let before = process.processor_ticks();
+    // What is measured is processor time per second, so a second has to pass.
     tokio::time::sleep(ms(1000)).await;
     let used = process.processor_ticks() - before;
     assert!(used < 50, "{used} hundredths of a second of processor time in one second of waiting");

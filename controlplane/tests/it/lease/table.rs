@@ -125,7 +125,7 @@ async fn what_others_write_beside_the_record_renews_nothing() {
         bed.write(resource, Some(("bing", 2))).await;
         let candidate = bed.candidate("baz", lock, slow()).await;
         let edits = async {
-            // Without an end, and far more often than its lease is long.
+            // Without an end. The pause is how often somebody edits, several times in each period of the lease.
             for edit in 0.. {
                 bed.edit(resource, edit).await;
                 tokio::time::sleep(Duration::from_millis(200)).await;

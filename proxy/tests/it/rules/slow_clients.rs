@@ -191,6 +191,7 @@ async fn a_body_that_comes_too_slowly_on_average_is_408() {
         }
         sent += 1;
         assert!(sent < 900, "neither of them was given up");
+        // The pace of the client, 10 bytes a second.
         tokio::time::sleep(ms(100)).await;
     }
     assert!(sent > 50, "given up after {sent} pieces, which is too early");
@@ -227,6 +228,7 @@ async fn a_client_that_takes_its_answer_too_slowly_on_average_is_cut_off() {
             client.read_body(answer, taken).await;
         }
         assert!(begun.elapsed() < Duration::from_secs(90), "it was not given up");
+        // The pace of the client, 20 KB a second.
         tokio::time::sleep(ms(50)).await;
     }
     assert!(begun.elapsed() >= Duration::from_secs(9), "given up too early");

@@ -76,6 +76,7 @@ impl<'a> Fleet<'a> {
     /// One turn, at the end of which another process has the lock and everybody is well again.
     pub(super) async fn suffer(&mut self, turn: Turn) {
         let (leader, _) = self.leader().await;
+        // How long the leader leads, and is stopped, is what the seed varies.
         tokio::time::sleep(turn.reign).await;
         if let Some(pause) = turn.pause {
             self.members[leader].contender.signal(Signal::STOP);
