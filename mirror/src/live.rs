@@ -165,11 +165,7 @@ impl Owner<'_> {
                 _ => Ownership::Foreign,
             };
         };
-        let annotated = match (note(marks::CLUSTER), cluster) {
-            (Some(noted), Some(cluster)) => Some(noted == cluster || remote.former.iter().any(|uid| uid == noted)),
-            // Without the right to read the cluster's UID, the remote's name decides.
-            _ => note(marks::REMOTE).map(|name| name == remote.name),
-        };
+        let annotated = annotated(service, remote, cluster);
         let named = || {
             let (namespace, service) = note(marks::NAMESPACE).zip(note(marks::SERVICE))?;
             let name = local_name(&remote.scheme, &remote.prefix, namespace, service).ok()?;
@@ -184,6 +180,33 @@ impl Owner<'_> {
             None if labelled => Ownership::Adoptable,
             _ => Ownership::Foreign,
         }
+    }
+
+    /// Whether a Service bears the marks of another mirror: the annotation of another cluster, or the labels of another prefix without our
+    /// annotation. Then it is not ours any more, even if this process has made it.
+    pub(crate) fn is_anothers(&self, service: &Service) -> bool {
+        let label = |key: &str| service.metadata.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str);
+        let other_prefix = label(marks::MIRRORED) == Some(marks::TRUE)
+            && label(marks::PREFIX).is_some_and(|prefix| prefix != self.prefix);
+        let Some((remote, cluster)) = self.remote else {
+            let notes = service.metadata.annotations.as_ref();
+            let noted = |key: &str| notes.is_some_and(|notes| notes.contains_key(key));
+            return noted(marks::CLUSTER) || (other_prefix && !noted(marks::GLOBAL));
+        };
+        match annotated(service, remote, cluster) {
+            Some(ours) => !ours,
+            None => other_prefix,
+        }
+    }
+}
+
+/// Whether the annotations of a Service name this remote cluster; `None` where they name none.
+fn annotated(service: &Service, remote: &Remote, cluster: Option<&str>) -> Option<bool> {
+    let note = |key: &str| service.metadata.annotations.as_ref().and_then(|notes| notes.get(key)).map(String::as_str);
+    match (note(marks::CLUSTER), cluster) {
+        (Some(noted), Some(cluster)) => Some(noted == cluster || remote.former.iter().any(|uid| uid == noted)),
+        // Without the right to read the cluster's UID, the remote's name decides.
+        _ => note(marks::REMOTE).map(|name| name == remote.name),
     }
 }
 

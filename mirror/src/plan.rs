@@ -97,7 +97,7 @@ pub(crate) fn service(
         Ownership::OtherCluster(cluster) => {
             return ServiceStep::Refuse(Refusal::OtherCluster { service: local.clone(), cluster });
         }
-        Ownership::Foreign if written.is_some() && written == live.object.metadata.uid.as_deref() => false,
+        Ownership::Foreign if made_here(&live.object, owner, written) => false,
         Ownership::Foreign => return ServiceStep::Refuse(Refusal::Foreign(local.clone())),
     };
     if live.is_going() {
@@ -185,7 +185,7 @@ pub(crate) fn removal(live: &Live, owner: Owner<'_>, written: Option<&str>) -> R
         Some(service) => {
             let ours = match owner.owns(&service.object) {
                 Ownership::Ours | Ownership::Adoptable => true,
-                Ownership::Foreign => written.is_some() && written == service.object.metadata.uid.as_deref(),
+                Ownership::Foreign => made_here(&service.object, owner, written),
                 Ownership::OtherCluster(_) => false,
             };
             if ours { Removal::Service(service.at()) } else { Removal::Nothing }
@@ -198,7 +198,13 @@ pub(crate) fn removal(live: &Live, owner: Owner<'_>, written: Option<&str>) -> R
     }
 }
 
-/// The same for a Service without our labels and annotations: it is deleted only if this process itself created or adopted it.
+/// Whether this process itself made or adopted a Service that no longer bears our marks, and no other mirror has marked it since.
+fn made_here(service: &Service, owner: Owner<'_>, written: Option<&str>) -> bool {
+    written.is_some() && written == service.metadata.uid.as_deref() && !owner.is_anothers(service)
+}
+
+/// The same for a Service without our labels and annotations: it is deleted only if this process itself created or adopted it, and it is not
+/// that of another mirror by now (`World::made_here`).
 pub(crate) fn removal_unmarked(live: &Live, written: Option<&str>) -> Removal {
     let made = live.service.as_ref().filter(|service| !service.is_going());
     let made = made.filter(|service| written.is_some() && written == service.object.metadata.uid.as_deref());

@@ -180,11 +180,7 @@ impl World {
     }
 
     fn unclaimed(&mut self, key: &ServiceKey, whose: Option<NameOwner>, live: &Live) -> Goal {
-        // A Service that this process has created and from which somebody has removed all labels and annotations.
-        let made = live.service.as_ref().is_some_and(|service| {
-            let uid = service.object.metadata.uid.as_ref();
-            uid.is_some() && self.written.get(key) == uid
-        });
+        let made = self.made_here(key, live);
         // A remote that has not been listed yet may have a Service that opts in.
         let told = whose != Some(NameOwner::Global) || self.absence(NameOwner::Global, live) == Absence::Missing;
         // The remote may be another cluster by now.
@@ -212,5 +208,15 @@ impl World {
                 Goal::Hold
             }
         }
+    }
+
+    /// Whether there is a Service that this process has created or adopted, from which somebody has removed our labels and annotations. One
+    /// that bears the marks of another mirror by now is that mirror's.
+    fn made_here(&self, key: &ServiceKey, live: &Live) -> bool {
+        let Some(service) = &live.service else { return false };
+        let uid = service.object.metadata.uid.as_ref();
+        uid.is_some()
+            && self.written.get(key) == uid
+            && !self.owners(&key.namespace).all(|whose| self.owner(whose).is_anothers(&service.object))
     }
 }

@@ -27,18 +27,21 @@ pub(super) enum Absence {
 impl World {
     /// The owner of a local name that nobody claims: the remote of the mirror, if it is one.
     pub(super) fn whose(&self, key: &ServiceKey, live: &Live) -> Option<NameOwner> {
-        let remotes = self.config.remotes.iter().enumerate();
-        let remotes =
-            remotes.filter(|(_, config)| *config.namespace == *key.namespace).map(|(n, _)| NameOwner::Remote(n));
-        let global = self.config.global.iter().filter(|global| *global.namespace == *key.namespace);
-        let mut all = remotes.chain(global.map(|_| NameOwner::Global));
-        all.find(|whose| {
+        self.owners(&key.namespace).find(|whose| {
             let owner = self.owner(*whose);
             match &live.service {
                 Some(service) => matches!(owner.owns(&service.object), Ownership::Ours | Ownership::Adoptable),
                 None => live.slices.values().any(|slice| slice.is_ours(owner.prefix)),
             }
         })
+    }
+
+    /// Those who may own Services in a local namespace.
+    pub(super) fn owners(&self, namespace: &str) -> impl Iterator<Item = NameOwner> {
+        let remotes = self.config.remotes.iter().enumerate();
+        let remotes = remotes.filter(move |(_, config)| *config.namespace == *namespace);
+        let global = self.config.global.iter().filter(move |global| *global.namespace == *namespace);
+        remotes.map(|(number, _)| NameOwner::Remote(number)).chain(global.map(|_| NameOwner::Global))
     }
 
     /// What is known about the Service of a mirror that nobody claims.

@@ -294,7 +294,6 @@ fn a_dry_run_looks_at_what_is_nobodys_in_nobodys_name() {
     assert_eq!(alone.input(&local("stranger")).whose, None);
     assert_eq!(Report::of(&mut alone, Vec::new()), Report::default());
 
-    // What is the first remote's by its prefix and another cluster's by its annotation is not the first remote's.
     let mut world = world(config());
     let key = west("web");
     list_there(&mut world, 0, vec![there("web", json!({}))]);
@@ -303,18 +302,34 @@ fn a_dry_run_looks_at_what_is_nobodys_in_nobodys_name() {
     made.metadata.resource_version = Some("1".into());
     world.put_service(made.clone(), Observation::Answered(1));
     world.remote_service(0, 0, Event::Delete(key_there("web")));
-    let (mut stripped, mut foreign) = (made.clone(), made);
-    (stripped.metadata.labels, stripped.metadata.annotations) = (None, None);
-    let notes = foreign.metadata.annotations.get_or_insert_default();
-    notes.insert(marks::CLUSTER.into(), "a-cluster-that-is-no-remote".into());
-    world.local_service("m", Event::Apply(stranger()));
-    for (version, mut unmarked) in ["2", "3"].into_iter().zip([stripped, foreign]) {
-        unmarked.metadata.resource_version = Some(version.into());
-        world.local_service("m", Event::Apply(unmarked));
+    let mut version = 1;
+    let mut told = |edit: &dyn Fn(&mut Service)| {
+        version += 1;
+        let mut edited = made.clone();
+        edit(&mut edited);
+        edited.metadata.resource_version = Some(version.to_string());
+        world.local_service("m", Event::Apply(edited));
         assert_eq!(world.input(&key).whose, None);
         let report = Report::of(&mut world, Vec::new());
-        let told: Vec<_> = report.entries.iter().map(|entry| (entry.verb, entry.service.as_str())).collect();
-        // Only this process itself knows that it made it, which is why it goes.
-        assert_eq!(told, [(Verb::Delete, key.to_string().as_str())], "{report}");
-    }
+        report.entries.iter().map(|entry| (entry.verb, entry.service.clone())).collect::<Vec<_>>()
+    };
+    // Only this process itself knows that it made it, which is why it goes.
+    let stripped = told(&|it| (it.metadata.labels, it.metadata.annotations) = (None, None));
+    assert_eq!(stripped, [(Verb::Delete, key.to_string())]);
+    // What another mirror has marked is that one's, whoever made it: by the cluster, without labels too, or by the prefix alone.
+    let other_cluster = |it: &mut Service| {
+        let notes = it.metadata.annotations.get_or_insert_default();
+        notes.insert(marks::CLUSTER.into(), "a-cluster-that-is-no-remote".into());
+    };
+    assert_eq!(told(&other_cluster), []);
+    let unlabelled = |it: &mut Service| {
+        other_cluster(it);
+        it.metadata.labels = None;
+    };
+    assert_eq!(told(&unlabelled), []);
+    let other_prefix = |it: &mut Service| {
+        it.metadata.annotations = None;
+        it.metadata.labels.get_or_insert_default().insert(marks::PREFIX.into(), "another-prefix".into());
+    };
+    assert_eq!(told(&other_prefix), []);
 }

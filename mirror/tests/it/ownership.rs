@@ -253,6 +253,27 @@ async fn rule_2_a_mirror_of_another_cluster_is_not_ours_unless_it_is_a_former_on
 }
 
 #[tokio::test]
+async fn rule_2_a_mirror_that_another_cluster_has_taken_over_is_not_deleted_by_whoever_made_it() {
+    let bed = Bed::new("taken-over").await;
+    let _mirror = bed.start(bed.config()).await.ready().await;
+    bed.service("web", &[1]).await;
+    bed.until_addresses("web", &["192.0.2.1"]).await;
+    let name = bed.name("web");
+    let before = bed.services().get(&name).await.expect("it was made");
+    let mark = json!({"metadata": {"annotations": {marks::CLUSTER: "00000000-0000-0000-0000-000000000000"}}});
+    bed.services().patch(&name, &PatchParams::default(), &Patch::Merge(mark)).await.expect("it can be marked");
+    bed.event("OtherClustersMirror", "00000000-0000-0000-0000-000000000000").await;
+    bed.unservice("web").await;
+    // What comes later is done, so this was looked at.
+    bed.service("control", &[2]).await;
+    bed.until_addresses("control", &["192.0.2.2"]).await;
+    bed.unservice("control").await;
+    bed.until_gone("control").await;
+    let after = bed.services().get(&name).await.expect("it is still there");
+    assert_eq!((&after.metadata.uid, &after.metadata.deletion_timestamp), (&before.metadata.uid, &None));
+}
+
+#[tokio::test]
 async fn two_services_with_one_name_are_told_and_the_first_keeps_it() {
     let bed = Bed::new("collision").await;
     let scheme = || "{prefix}-same-{service}".parse().expect("a template");
