@@ -9,7 +9,7 @@ use ::access::{
     sources::Sources,
 };
 use anyhow::Context as _;
-use controlplane::service_account_keys::{KeySource, Pace};
+use controlplane::service_account_keys::{FetchTiming, KeySource};
 use parking_lot::Mutex;
 use runtime::{listener::Guard, readiness::Readiness};
 use tokio::task::JoinHandle;
@@ -31,13 +31,13 @@ enum FetchingKeys {
     /// Nobody has asked for them.
     NotYet(Publisher),
     /// This task, as long as the process runs.
-    Running { _task: Task },
+    Running { _task: KeyFetching },
     /// Somebody is about to.
     Starting,
 }
 
 /// A task that ends when it is dropped.
-struct Task(JoinHandle<()>);
+struct KeyFetching(JoinHandle<()>);
 
 // === impl Access ===
 
@@ -93,8 +93,8 @@ impl Access {
         let next = match connection {
             Ok(connection) => {
                 let gate = self.readiness.register("keys of service accounts");
-                let source = KeySource::new(connection.client, publisher, gate, Pace::default());
-                (FetchingKeys::Running { _task: Task(tokio::spawn(source.run())) }, Ok(()))
+                let source = KeySource::new(connection.client, publisher, gate, FetchTiming::default());
+                (FetchingKeys::Running { _task: KeyFetching(tokio::spawn(source.run())) }, Ok(()))
             }
             Err(error) => (FetchingKeys::NotYet(publisher), Err(error)),
         };
@@ -127,9 +127,9 @@ fn token_files(config: &Config) -> impl Iterator<Item = &Path> {
     listeners.chain(config.admin_tokens.as_deref())
 }
 
-// === impl Task ===
+// === impl KeyFetching ===
 
-impl Drop for Task {
+impl Drop for KeyFetching {
     fn drop(&mut self) {
         self.0.abort();
     }

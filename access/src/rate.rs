@@ -66,8 +66,8 @@ pub enum InvalidRate {
 pub struct Limiter {
     rate: Rate,
     began: Instant,
-    identities: Counts<Identity>,
-    addresses: Counts<ClientNetwork>,
+    identities: BoundedCounts<Identity>,
+    addresses: BoundedCounts<ClientNetwork>,
 }
 
 /// Whether a request may go on.
@@ -81,7 +81,7 @@ pub enum Verdict {
 
 /// Counts of callers of one kind.
 #[derive(Debug)]
-struct Counts<K: Eq + Hash> {
+struct BoundedCounts<K: Eq + Hash> {
     /// When each will have paid for what it has sent, in nanoseconds since the beginning.
     paid_at: DashMap<K, u64>,
     /// How many there are.
@@ -158,7 +158,7 @@ impl Limiter {
     /// Holds callers to this rate from now on.
     #[must_use]
     pub fn new(rate: Rate, now: Instant) -> Self {
-        Self { rate, began: now, identities: Counts::new(MAX_EXACT), addresses: Counts::new(MAX_EXACT) }
+        Self { rate, began: now, identities: BoundedCounts::new(MAX_EXACT), addresses: BoundedCounts::new(MAX_EXACT) }
     }
 
     /// The rate.
@@ -192,9 +192,9 @@ impl Verdict {
     }
 }
 
-// === impl Counts ===
+// === impl BoundedCounts ===
 
-impl<K: Eq + Hash> Counts<K> {
+impl<K: Eq + Hash> BoundedCounts<K> {
     fn new(most: usize) -> Self {
         let (paid_at, len, swept) = (DashMap::new(), AtomicUsize::new(0), AtomicU64::new(0));
         Self { paid_at, len, most, swept, beyond: OnceLock::new() }

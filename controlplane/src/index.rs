@@ -24,7 +24,7 @@ use slice::Slice;
 pub(crate) use slice::{About, SERVICE_NAME};
 pub(crate) use store::Store;
 pub(crate) use touches::{Observer, Observers, Touch, Touches};
-pub use view::{Family, Port, Protocol, View};
+pub use view::{IpFamily, Port, Protocol, View};
 
 use crate::watch::{ObjectKey, vanished};
 
@@ -56,7 +56,7 @@ pub struct Index {
 struct Service {
     slices: BTreeSet<ObjectKey>,
     /// The Service's primary address family, where that is known.
-    primary: Option<Family>,
+    primary: Option<IpFamily>,
 }
 
 impl Index {
@@ -85,7 +85,7 @@ impl Index {
     }
 
     /// The primary family of a Service became known (`Service.spec.ipFamilies[0]`). Returns whether that is news.
-    pub fn set_primary(&mut self, key: &ServiceKey, family: Family) -> bool {
+    pub fn set_primary(&mut self, key: &ServiceKey, family: IpFamily) -> bool {
         match self.services.get_mut(key) {
             Some(service) if service.primary != Some(family) => {
                 service.primary = Some(family);

@@ -21,7 +21,7 @@ const KEYS: &str = "/openid/v1/jwks";
 
 /// Time-outs and pauses between fetches.
 #[derive(Clone, Copy, Debug)]
-pub struct Pace {
+pub struct FetchTiming {
     /// Where nothing asks for it.
     pub refresh: Duration,
     /// At least, where somebody asks. It grows to the next one while what is fetched is what was known, so that tokens that nobody has signed
@@ -38,12 +38,12 @@ pub struct KeySource {
     client: Client,
     publisher: Publisher,
     gate: Gate,
-    pace: Pace,
+    timing: FetchTiming,
 }
 
 /// Why keys could not be fetched.
 #[derive(Debug, thiserror::Error)]
-enum FetchError {
+enum KeyFetchError {
     #[error("{path}: {error}{}", hint(error))]
     Request { path: &'static str, error: kube::Error },
     #[error("{0}: no answer in time")]
@@ -52,7 +52,7 @@ enum FetchError {
     Invalid(#[from] InvalidKeys),
 }
 
-impl Default for Pace {
+impl Default for FetchTiming {
     fn default() -> Self {
         Self {
             refresh: Duration::from_secs(300),
@@ -68,8 +68,8 @@ impl Default for Pace {
 impl KeySource {
     /// Fetches with this client; the gate opens with the first keys and stays open.
     #[must_use]
-    pub fn new(client: Client, publisher: Publisher, gate: Gate, pace: Pace) -> Self {
-        Self { client, publisher, gate, pace }
+    pub fn new(client: Client, publisher: Publisher, gate: Gate, timing: FetchTiming) -> Self {
+        Self { client, publisher, gate, timing }
     }
 
     /// Keeps the keys current for ever.
@@ -83,7 +83,8 @@ impl KeySource {
     }
 
     async fn keep(&self, fetched: &tokio::sync::watch::Sender<Instant>) {
-        let backoff = || Backoff::new(self.pace.asked_least, 2.0, self.pace.asked_most.max(self.pace.asked_least));
+        let backoff =
+            || Backoff::new(self.timing.asked_least, 2.0, self.timing.asked_most.max(self.timing.asked_least));
         let (mut failing, mut in_vain) = (backoff(), backoff());
         let mut known: Option<KeySet> = None;
         let mut told = None;
@@ -123,26 +124,26 @@ impl KeySource {
         };
         tokio::select! {
             () = asked => {}
-            () = sleep_until(began + self.pace.refresh) => {}
+            () = sleep_until(began + self.timing.refresh) => {}
         }
     }
 
-    async fn fetch(&self) -> Result<KeySet, FetchError> {
+    async fn fetch(&self) -> Result<KeySet, KeyFetchError> {
         let configuration = self.get(CONFIGURATION).await?;
         let keys = self.get(KEYS).await?;
         Ok(KeySet::parse(configuration.as_bytes(), keys.as_bytes())?)
     }
 
-    async fn get(&self, path: &'static str) -> Result<String, FetchError> {
+    async fn get(&self, path: &'static str) -> Result<String, KeyFetchError> {
         let request = Request::get(path).body(Vec::new()).expect("the paths are valid");
-        match timeout(self.pace.answer, self.client.request_text(request)).await {
-            Ok(answer) => answer.map_err(|error| FetchError::Request { path, error }),
-            Err(_) => Err(FetchError::Late(path)),
+        match timeout(self.timing.answer, self.client.request_text(request)).await {
+            Ok(answer) => answer.map_err(|error| KeyFetchError::Request { path, error }),
+            Err(_) => Err(KeyFetchError::Late(path)),
         }
     }
 
     /// Says what is wrong, once.
-    fn tell(&self, error: &FetchError, told: &mut Option<String>, has_keys: bool) {
+    fn tell(&self, error: &KeyFetchError, told: &mut Option<String>, has_keys: bool) {
         let why = error.to_string();
         if !has_keys {
             self.gate.set_not_ready(format!("the API server's keys cannot be fetched: {why}"));

@@ -42,7 +42,7 @@ pub struct CoreDns {
 
 /// What it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct DnsAnswer {
     /// The code as RFC 1035 calls it, `NoError` for success.
     pub code: String,
     /// Its answers, each as `name type value`, with final dots; sorted.
@@ -104,7 +104,7 @@ impl CoreDns {
     ///
     /// # Panics
     /// Where there is no answer in time, or the question is none.
-    pub async fn ask(&self, name: &str, kind: &str) -> Answer {
+    pub async fn ask(&self, name: &str, kind: &str) -> DnsAnswer {
         let deadline = Instant::now() + scaled(PATIENCE);
         while Instant::now() < deadline {
             if let Some(answer) = self.try_ask(name, kind).await {
@@ -114,7 +114,7 @@ impl CoreDns {
         panic!("CoreDNS does not answer:\n{}", self.process.tail(40))
     }
 
-    async fn try_ask(&self, name: &str, kind: &str) -> Option<Answer> {
+    async fn try_ask(&self, name: &str, kind: &str) -> Option<DnsAnswer> {
         let kind: RecordType = kind.parse().expect("a type of records");
         let name = Name::from_ascii(name).expect("a domain name");
         let mut question = Message::new(fastrand::u16(..), MessageType::Query, OpCode::Query);
@@ -127,7 +127,7 @@ impl CoreDns {
         let length = timeout(ANSWER_TIMEOUT, socket.recv(&mut buffer)).await.ok()?.ok()?;
         let answer = Message::from_vec(&buffer[..length]).expect("an answer can be read");
         assert_eq!(answer.metadata.id, question.metadata.id, "the socket is ours alone");
-        Some(Answer {
+        Some(DnsAnswer {
             code: format!("{:?}", answer.metadata.response_code),
             answers: lines(&answer.answers),
             additional: lines(&answer.additionals),

@@ -72,7 +72,7 @@ pub struct FaultProxy {
 
 /// How the proxy treats all of its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Line {
+pub(crate) enum LinkState {
     /// Everything passes that no rule is against.
     Open,
     /// Nothing passes, and what waits will pass later.
@@ -156,17 +156,17 @@ impl FaultProxy {
     /// Hangs, as a network that loses every packet: nothing passes, in either direction, of what is under way and of
     /// what is new. After [`FaultProxy::restore`] what was held back arrives, late, as a network does it.
     pub fn hang(&self) {
-        self.shared.line(Line::Hanging);
+        self.shared.line(LinkState::Hanging);
     }
 
     /// Resets every connection, and every new one.
     pub fn cut(&self) {
-        self.shared.line(Line::Cut);
+        self.shared.line(LinkState::Cut);
     }
 
     /// Ends [`FaultProxy::hang`] and [`FaultProxy::cut`].
     pub fn restore(&self) {
-        self.shared.line(Line::Open);
+        self.shared.line(LinkState::Open);
     }
 
     /// Does [`Fault::CutBody`], [`Fault::StallBody`] or [`Fault::ExpireWatch`], counted from now, to the answers that are

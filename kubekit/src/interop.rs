@@ -77,7 +77,7 @@ pub enum What {
 
 /// A line that it writes.
 #[derive(Deserialize)]
-struct Line {
+struct LogLine {
     event: String,
     #[serde(default)]
     leader: String,
@@ -147,7 +147,7 @@ impl Candidate {
         let output = fs::read_to_string(self.log.path()).expect("its output can be read");
         // Its log is in between. A line may be half written.
         let lines = output.split_inclusive('\n').filter(|line| line.starts_with('{') && line.ends_with('\n'));
-        lines.map(|line| serde_json::from_str::<Line>(line).expect("it writes JSON").into()).collect()
+        lines.map(|line| serde_json::from_str::<LogLine>(line).expect("it writes JSON").into()).collect()
     }
 
     /// Sends a signal: `TERM` lets it release the lock.
@@ -167,8 +167,8 @@ impl Candidate {
     }
 }
 
-impl From<Line> for Event {
-    fn from(line: Line) -> Self {
+impl From<LogLine> for Event {
+    fn from(line: LogLine) -> Self {
         let what = match &*line.event {
             "candidate" => What::Candidate,
             "started" => What::Started,

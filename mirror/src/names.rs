@@ -8,7 +8,7 @@ mod template;
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-pub(crate) use template::Part;
+pub(crate) use template::NamePart;
 pub use template::{Template, TemplateError};
 
 /// The longest name of a Service: a DNS label (RFC 1035, section 2.3.4).

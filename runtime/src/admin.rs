@@ -15,7 +15,7 @@ use axum::routing::get;
 
 use crate::listener::{Bound, Guard, Limits};
 use crate::metrics::Metrics;
-use crate::readiness::{Part, Readiness};
+use crate::readiness::{PartStatus, Readiness};
 use crate::telemetry::{Level, Telemetry};
 use crate::tls::ServerTls;
 
@@ -161,9 +161,9 @@ async fn ready(State(shared): State<Arc<ApiState>>, Query(ask): Query<Ask>) -> (
         return shared.readiness.check().map_or_else(pending, |()| (StatusCode::OK, "OK".to_owned()));
     };
     match shared.readiness.check_part(&route) {
-        Part::Ready => (StatusCode::OK, "OK".to_owned()),
-        Part::Pending(why) => pending(why),
-        Part::Unknown(there) => {
+        PartStatus::Ready => (StatusCode::OK, "OK".to_owned()),
+        PartStatus::Pending(why) => pending(why),
+        PartStatus::Unknown(there) => {
             (StatusCode::NOT_FOUND, format!("no route {route:?} here; there is: {}\n", there.join(", ")))
         }
     }

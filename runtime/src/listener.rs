@@ -17,7 +17,7 @@ mod guard;
 mod room;
 mod transport;
 
-use connection::{Accepted, GuardedListener};
+use connection::{ConnectionInfo, GuardedListener};
 pub use guard::Guard;
 pub use room::{Full, Waiter, WaitingRoom};
 
@@ -114,7 +114,7 @@ impl Bound {
     /// # Errors
     /// None today; the signature leaves room for a listener that fails for good.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
-        let service = self.router.into_make_service_with_connect_info::<Accepted>();
+        let service = self.router.into_make_service_with_connect_info::<ConnectionInfo>();
         let room = self.listener.room().clone();
         let over = async move {
             shutdown.await;

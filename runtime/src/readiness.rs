@@ -37,7 +37,7 @@ struct State {
 
 /// The state of a part of the process, as [`Readiness::check_part`] tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part {
+pub enum PartStatus {
     /// It may be sent traffic.
     Ready,
     /// It may not, for this reason.
@@ -112,13 +112,13 @@ impl Readiness {
 
     /// The state of one part. None is ready while the process drains.
     #[must_use]
-    pub fn check_part(&self, name: &str) -> Part {
+    pub fn check_part(&self, name: &str) -> PartStatus {
         let state = self.shared.state.lock();
         match state.parts.as_ref().and_then(|parts| parts.get(name)) {
-            None => Part::Unknown(state.parts.iter().flat_map(BTreeMap::keys).cloned().collect()),
-            Some(_) if state.draining => Part::Pending("draining".to_owned()),
-            Some(Ok(())) => Part::Ready,
-            Some(Err(why)) => Part::Pending(why.clone()),
+            None => PartStatus::Unknown(state.parts.iter().flat_map(BTreeMap::keys).cloned().collect()),
+            Some(_) if state.draining => PartStatus::Pending("draining".to_owned()),
+            Some(Ok(())) => PartStatus::Ready,
+            Some(Err(why)) => PartStatus::Pending(why.clone()),
         }
     }
 
@@ -222,15 +222,15 @@ mod tests {
     #[test]
     fn parts_are_asked_about_one_by_one_and_do_not_count_for_the_whole() {
         let readiness = Readiness::new();
-        assert_eq!(readiness.check_part("purge"), Part::Unknown(vec![]));
+        assert_eq!(readiness.check_part("purge"), PartStatus::Unknown(vec![]));
         let parts = [("purge".to_owned(), Ok(())), ("write".to_owned(), Err("no endpoint".to_owned()))];
         readiness.set_parts(parts.into());
         assert_eq!(readiness.check(), Ok(()));
-        assert_eq!(readiness.check_part("purge"), Part::Ready);
-        assert_eq!(readiness.check_part("write"), Part::Pending("no endpoint".into()));
-        assert_eq!(readiness.check_part("other"), Part::Unknown(vec!["purge".into(), "write".into()]));
+        assert_eq!(readiness.check_part("purge"), PartStatus::Ready);
+        assert_eq!(readiness.check_part("write"), PartStatus::Pending("no endpoint".into()));
+        assert_eq!(readiness.check_part("other"), PartStatus::Unknown(vec!["purge".into(), "write".into()]));
         readiness.set_draining();
-        assert_eq!(readiness.check_part("purge"), Part::Pending("draining".into()));
+        assert_eq!(readiness.check_part("purge"), PartStatus::Pending("draining".into()));
     }
 
     #[tokio::test]

@@ -8,5 +8,5 @@ mod hooks;
 pub mod metrics;
 mod state;
 
-pub use api::{Api, StepDownAccess};
+pub use api::{ElectApi, StepDownAccess};
 pub use hooks::{About, Hooks, InvalidOnStartExit, OnStartExit, run as run_hooks};

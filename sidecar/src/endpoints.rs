@@ -13,7 +13,7 @@ pub mod metrics;
 mod poll;
 mod service;
 
-pub use api::Api;
+pub use api::EndpointsApi;
 pub use deliver::{Deliver, deliver};
 pub use exec::Exec;
 pub use hosts::HostsFile;

@@ -13,7 +13,7 @@ use runtime::{
     drain::{Drain, DrainWatch},
     listener::{self, Limits},
 };
-use sidecar::elect::{self, About, Api, StepDownAccess, run_hooks};
+use sidecar::elect::{self, About, ElectApi, StepDownAccess, run_hooks};
 use tokio::{sync::oneshot, task::JoinSet};
 
 use super::{BoundRole, Context};
@@ -38,7 +38,7 @@ pub(super) async fn bind(elections: &[ElectConfig], context: &Context) -> anyhow
                 Some(path) => Some(read_token(path).await?),
                 None => None,
             };
-            let api = Api {
+            let api = ElectApi {
                 elections: bound,
                 step_down: StepDownAccess { token },
                 readiness: context.readiness.clone(),

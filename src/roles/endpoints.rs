@@ -12,7 +12,7 @@ use runtime::{
     listener::{self, Limits},
     readiness::Gate,
 };
-use sidecar::endpoints::{Api, Deliver, Exec, HostsFile, Service, deliver, metrics};
+use sidecar::endpoints::{Deliver, EndpointsApi, Exec, HostsFile, Service, deliver, metrics};
 use tokio::time::MissedTickBehavior;
 
 use super::{BoundRole, Context};
@@ -59,7 +59,7 @@ pub(super) async fn bind(config: Option<&EndpointsConfig>, context: &Context) ->
             Arc::new(Service::follow(key, reader))
         })
         .collect();
-    let api = Api {
+    let api = EndpointsApi {
         services: services.clone(),
         max_age: config.max_age,
         metrics: context.metrics.clone(),

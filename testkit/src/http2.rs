@@ -34,12 +34,12 @@ pub struct Answer {
     /// The body so far.
     pub body: Vec<u8>,
     /// How it ended, if it has.
-    pub end: Option<End>,
+    pub end: Option<StreamEnd>,
 }
 
 /// How a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum StreamEnd {
     /// With its last frame.
     Whole,
     /// Reset, for this reason.
@@ -162,7 +162,7 @@ impl Http2Client {
                 }
                 if !self.read_frame().await {
                     let so_far = self.answers.get(&stream).cloned().unwrap_or_default();
-                    return Answer { end: Some(End::Connection(self.goaway)), ..so_far };
+                    return Answer { end: Some(StreamEnd::Connection(self.goaway)), ..so_far };
                 }
             }
         })
@@ -249,10 +249,10 @@ impl Http2Client {
         match frame.kind {
             kind::HEADERS => answer.status = frame::status(&frame.payload).or(answer.status),
             kind::DATA => answer.body.extend_from_slice(&frame.payload),
-            _ => answer.end = answer.end.or(Some(End::Reset(frame::number(&frame.payload)))),
+            _ => answer.end = answer.end.or(Some(StreamEnd::Reset(frame::number(&frame.payload)))),
         }
         if frame.kind != kind::RST_STREAM && frame.flags & flag::END_STREAM != 0 {
-            answer.end = Some(End::Whole);
+            answer.end = Some(StreamEnd::Whole);
         }
     }
 }
@@ -261,16 +261,16 @@ impl Answer {
     /// Whether it is the whole answer to a request, of this status.
     #[must_use]
     pub fn is_whole(&self, status: u16) -> bool {
-        self.status == Some(status) && self.end == Some(End::Whole)
+        self.status == Some(status) && self.end == Some(StreamEnd::Whole)
     }
 
     /// Whether the request was refused, by an answer that says so or by an error of its stream or of its connection.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         match self.end {
-            Some(End::Whole) => self.status.is_some_and(|status| status >= 400),
-            Some(End::Reset(_) | End::Connection(Some(_))) => true,
-            Some(End::Connection(None)) | None => false,
+            Some(StreamEnd::Whole) => self.status.is_some_and(|status| status >= 400),
+            Some(StreamEnd::Reset(_) | StreamEnd::Connection(Some(_))) => true,
+            Some(StreamEnd::Connection(None)) | None => false,
         }
     }
 }

@@ -73,7 +73,7 @@ fn the_addresses_of_a_64_of_ipv6_are_one_client() {
 #[test]
 fn memory_is_bounded_whatever_addresses_come_and_all_are_held_to_the_rate() {
     let rate = rate("2/s,burst=4");
-    let counts = Counts::<u32>::new(100);
+    let counts = BoundedCounts::<u32>::new(100);
     for key in 0..5_000 {
         assert_eq!(counts.admit(key, rate, 1), Verdict::Within, "{key} comes for the first time");
     }

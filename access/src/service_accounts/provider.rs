@@ -34,14 +34,14 @@ pub(super) fn install() {
     let _ = PROVIDER.install_default();
 }
 
-enum Key {
+enum VerifyingKey {
     Rsa { parameters: &'static RsaParameters, key: RsaPublicKeyComponents<Vec<u8>> },
     Ec(UnparsedPublicKey<Vec<u8>>),
 }
 
 struct RingVerifier {
     algorithm: Algorithm,
-    key: Key,
+    key: VerifyingKey,
 }
 
 // === impl RingVerifier ===
@@ -49,8 +49,8 @@ struct RingVerifier {
 impl Verifier<Vec<u8>> for RingVerifier {
     fn verify(&self, message: &[u8], signature: &Vec<u8>) -> std::result::Result<(), signature::Error> {
         let verified = match &self.key {
-            Key::Rsa { parameters, key } => key.verify(parameters, message, signature),
-            Key::Ec(key) => key.verify(message, signature),
+            VerifyingKey::Rsa { parameters, key } => key.verify(parameters, message, signature),
+            VerifyingKey::Ec(key) => key.verify(message, signature),
         };
         verified.map_err(|_| signature::Error::new())
     }
@@ -73,7 +73,7 @@ fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerif
     }
     let rsa = |parameters: &'static RsaParameters| match key.kind() {
         DecodingKeyKind::RsaModulusExponent { n, e } => {
-            Ok(Key::Rsa { parameters, key: RsaPublicKeyComponents { n: n.clone(), e: e.clone() } })
+            Ok(VerifyingKey::Rsa { parameters, key: RsaPublicKeyComponents { n: n.clone(), e: e.clone() } })
         }
         DecodingKeyKind::SecretOrDer(_) => Err(new_error(ErrorKind::InvalidKeyFormat)),
     };
@@ -84,8 +84,12 @@ fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerif
         Algorithm::PS256 => rsa(&RSA_PSS_2048_8192_SHA256)?,
         Algorithm::PS384 => rsa(&RSA_PSS_2048_8192_SHA384)?,
         Algorithm::PS512 => rsa(&RSA_PSS_2048_8192_SHA512)?,
-        Algorithm::ES256 => Key::Ec(UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.try_get_as_bytes()?.to_vec())),
-        Algorithm::ES384 => Key::Ec(UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, key.try_get_as_bytes()?.to_vec())),
+        Algorithm::ES256 => {
+            VerifyingKey::Ec(UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.try_get_as_bytes()?.to_vec()))
+        }
+        Algorithm::ES384 => {
+            VerifyingKey::Ec(UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, key.try_get_as_bytes()?.to_vec()))
+        }
         _ => return Err(new_error(ErrorKind::UnsupportedAlgorithm)),
     };
     Ok(Box::new(RingVerifier { algorithm: *algorithm, key }))

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The selected Services in one scope.
-pub(super) struct Part {
+pub(super) struct CatalogPart {
     pub(super) scope: Scope,
     slices: Watching<Index>,
     by_labels: Option<ByLabels>,
@@ -27,9 +27,9 @@ struct ByLabels {
     listed: bool,
 }
 
-// === impl Part ===
+// === impl CatalogPart ===
 
-impl Part {
+impl CatalogPart {
     pub(super) fn by_labels(kube: &KubeCluster, scope: Scope, selector: &Selector) -> Self {
         let by_labels = ByLabels {
             selector: selector.clone(),

@@ -12,7 +12,7 @@ use runtime::readiness::Gate;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-use super::{Catalog, CatalogReader, DataAge, Selection, part::Part};
+use super::{Catalog, CatalogReader, DataAge, Selection, part::CatalogPart};
 use crate::{
     build,
     index::ServiceKey,
@@ -24,7 +24,7 @@ use crate::{
 /// The source of one catalog.
 struct Source {
     kube: KubeCluster,
-    parts: Vec<Part>,
+    parts: Vec<CatalogPart>,
     /// Set where the catalog is that of one Service.
     only: Option<ServiceKey>,
     catalog: watch::Sender<Catalog>,
@@ -46,13 +46,15 @@ struct Source {
 pub fn follow(kube: &KubeCluster, selection: Selection, gate: Gate) -> CatalogReader {
     let (selected, whose) = in_words(&selection);
     let (parts, only) = match selection {
-        Selection::Service(key) => (vec![Part::of_one(kube, &key)], Some(key)),
-        Selection::Labels { selector, namespaces: None } => (vec![Part::by_labels(kube, Scope::All, &selector)], None),
+        Selection::Service(key) => (vec![CatalogPart::of_one(kube, &key)], Some(key)),
+        Selection::Labels { selector, namespaces: None } => {
+            (vec![CatalogPart::by_labels(kube, Scope::All, &selector)], None)
+        }
         Selection::Labels { selector, namespaces: Some(namespaces) } => {
             // Once each.
             let namespaces: BTreeSet<Arc<str>> = namespaces.into_iter().collect();
             let scopes = namespaces.into_iter().map(Scope::Namespace);
-            (scopes.map(|scope| Part::by_labels(kube, scope, &selector)).collect(), None)
+            (scopes.map(|scope| CatalogPart::by_labels(kube, scope, &selector)).collect(), None)
         }
     };
     let (sender, catalog) = watch::channel(Catalog::default());
@@ -93,11 +95,11 @@ fn in_words(selection: &Selection) -> (Option<String>, String) {
 
 impl Source {
     async fn run(mut self) {
-        let mut states: Vec<_> = self.parts.iter().flat_map(Part::states).collect();
+        let mut states: Vec<_> = self.parts.iter().flat_map(CatalogPart::states).collect();
         loop {
             states.iter_mut().for_each(|state| drop(state.borrow_and_update()));
             if self.reconsider() {
-                states = self.parts.iter().flat_map(Part::states).collect();
+                states = self.parts.iter().flat_map(CatalogPart::states).collect();
                 self.tell_age();
             }
             self.update();
@@ -123,7 +125,7 @@ impl Source {
     }
 
     fn tell_age(&self) {
-        self.data_age.set(self.parts.iter().flat_map(Part::statuses).collect());
+        self.data_age.set(self.parts.iter().flat_map(CatalogPart::statuses).collect());
     }
 
     /// Takes in what has changed, and publishes it.
@@ -187,7 +189,7 @@ impl Source {
 
     /// Whether every watch goes on from a complete list; else the gate says what is missing.
     fn check(&self) -> bool {
-        let missing: Vec<String> = self.parts.iter().flat_map(Part::missing).collect();
+        let missing: Vec<String> = self.parts.iter().flat_map(CatalogPart::missing).collect();
         if missing.is_empty() {
             info!(services = self.catalog.borrow().services.len(), "the catalog is complete");
             self.gate.set_ready();

@@ -7,7 +7,7 @@ use std::{
 
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::util::intstr::IntOrString};
 
-use super::{About, Family, Observers, Protocol, ServiceKey, Store};
+use super::{About, IpFamily, Observers, Protocol, ServiceKey, Store};
 use crate::watch::{ObjectKey, vanished};
 
 /// All Services of one watch.
@@ -22,7 +22,7 @@ pub(crate) struct Services {
 pub(crate) struct Known {
     pub(crate) facts: Facts,
     /// `spec.ipFamilies[0]`.
-    pub(crate) primary: Option<Family>,
+    pub(crate) primary: Option<IpFamily>,
 }
 
 /// What is known about a Service besides its endpoints.
@@ -135,7 +135,7 @@ impl Known {
         });
         let facts = Facts { uid, created, labels, annotations, ports: ports.collect() };
         let families = spec.and_then(|spec| spec.ip_families.as_ref());
-        let primary = families.and_then(|families| families.first()).and_then(|family| Family::read(family));
+        let primary = families.and_then(|families| families.first()).and_then(|family| IpFamily::read(family));
         Self { facts, primary }
     }
 }

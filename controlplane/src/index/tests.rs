@@ -169,8 +169,8 @@ fn the_primary_family_is_the_one_told_then_the_larger_then_ipv4() {
     even.reset(&cut(&[both(1), both(2)], &[(0, 0); 2]), &[]);
     assert_eq!(addresses(&http(&view(&mut even, "cache"))), ["192.0.2.1:80", "192.0.2.2:80"]);
     let key = even.undecided().pop().expect("nobody told the primary family");
-    assert!(even.set_primary(&key, Family::V6));
-    assert!(!even.set_primary(&key, Family::V6), "no news");
+    assert!(even.set_primary(&key, IpFamily::V6));
+    assert!(!even.set_primary(&key, IpFamily::V6), "no news");
     assert_eq!(even.undecided(), []);
     assert_eq!(addresses(&http(&view(&mut even, "cache"))), ["[2001:db8::1]:80", "[2001:db8::2]:80"]);
     let mut larger = Index::default();

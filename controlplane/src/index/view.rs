@@ -32,7 +32,7 @@ pub enum Protocol {
 
 /// An address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Family {
+pub enum IpFamily {
     /// `IPv4`.
     V4,
     /// `IPv6`.
@@ -60,7 +60,7 @@ type Gathered = BTreeMap<SocketAddr, Endpoint>;
 impl View {
     /// Merges slices. Where a pod has addresses of both families it counts once, with the address of the primary one;
     /// where that is not known, the family that more endpoints have, and IPv4 where both have as many.
-    pub(super) fn merge<'a>(slices: impl Iterator<Item = &'a Slice>, primary: Option<Family>) -> Self {
+    pub(super) fn merge<'a>(slices: impl Iterator<Item = &'a Slice>, primary: Option<IpFamily>) -> Self {
         let mut ports: BTreeMap<Port, (Arc<str>, Gathered)> = BTreeMap::new();
         let mut portless = Gathered::new();
         let (mut v4, mut v6) = (HashSet::new(), HashSet::new());
@@ -89,7 +89,7 @@ impl View {
                 gather(&mut portless, endpoint.clone());
             }
         }
-        let family = primary.unwrap_or(if v6.len() > v4.len() { Family::V6 } else { Family::V4 });
+        let family = primary.unwrap_or(if v6.len() > v4.len() { IpFamily::V6 } else { IpFamily::V4 });
         let on_port = |(port, (app_protocol, endpoints))| {
             (port, OnPort { app_protocol, endpoints: each_pod_once(endpoints, family) })
         };
@@ -152,7 +152,7 @@ impl Protocol {
     }
 }
 
-impl Family {
+impl IpFamily {
     /// From what a Service says (`spec.ipFamilies[]`).
     pub(crate) fn read(text: &str) -> Option<Self> {
         match text {
@@ -181,11 +181,11 @@ fn gather(endpoints: &mut Gathered, endpoint: Endpoint) {
 }
 
 /// Keeps one address for each pod. Endpoints without a pod are told apart by their address alone.
-fn each_pod_once(endpoints: BTreeMap<SocketAddr, Endpoint>, family: Family) -> Vec<Endpoint> {
+fn each_pod_once(endpoints: BTreeMap<SocketAddr, Endpoint>, family: IpFamily) -> Vec<Endpoint> {
     let mut pods: BTreeMap<Arc<str>, Endpoint> = BTreeMap::new();
     let mut kept = Vec::with_capacity(endpoints.len());
     let preference =
-        |endpoint: &Endpoint| (Family::of(endpoint) != family, !endpoint.conditions.ready, endpoint.address);
+        |endpoint: &Endpoint| (IpFamily::of(endpoint) != family, !endpoint.conditions.ready, endpoint.address);
     for endpoint in endpoints.into_values() {
         let uid = endpoint.pod.as_ref().map(|pod| pod.uid.clone()).filter(|uid| !uid.is_empty());
         let Some(uid) = uid else {

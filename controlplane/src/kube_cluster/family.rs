@@ -13,7 +13,7 @@ use tracing::debug;
 
 use crate::{
     build,
-    index::{Family, Index, ServiceKey},
+    index::{Index, IpFamily, ServiceKey},
     watch::{Failure, Reason, Status, any_change},
 };
 
@@ -51,11 +51,11 @@ pub(super) async fn look_up(client: Client, index: &Mutex<Index>, status: &Statu
 }
 
 /// `Service.spec.ipFamilies[0]`.
-async fn primary(client: &Client, key: &ServiceKey) -> Result<Option<Family>, Failure> {
+async fn primary(client: &Client, key: &ServiceKey) -> Result<Option<IpFamily>, Failure> {
     let services: Api<Service> = Api::namespaced(client.clone(), &key.namespace);
     let answer = timeout(ANSWER_TIMEOUT, services.get_opt(&key.name)).await;
     let service =
         answer.map_err(|_elapsed| Failure::no_answer("get", ANSWER_TIMEOUT))?.map_err(|e| Failure::of("get", &e))?;
     let families = service.and_then(|service| service.spec).and_then(|spec| spec.ip_families).unwrap_or_default();
-    Ok(families.first().and_then(|family| Family::read(family)))
+    Ok(families.first().and_then(|family| IpFamily::read(family)))
 }

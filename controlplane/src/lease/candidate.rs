@@ -122,11 +122,11 @@ pub(super) struct Lost {
 enum Stage {
     Idle,
     Reading,
-    Writing { kind: Kind, record: Record, sent: BootTime },
+    Writing { kind: WriteKind, record: Record, sent: BootTime },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum WriteKind {
     Renewal { fast: bool },
     Acquisition,
 }
@@ -159,7 +159,7 @@ impl Candidate {
             Some(Office { claim, held, .. }) => {
                 let (claim, held) = (claim.clone(), held.clone());
                 let record = self.renewal(&claim, now.wall);
-                self.write(Kind::Renewal { fast: true }, Some(held), record, now.boot)
+                self.write(WriteKind::Renewal { fast: true }, Some(held), record, now.boot)
             }
             None => {
                 self.stage = Stage::Reading;
@@ -182,7 +182,7 @@ impl Candidate {
                 self.written(kind, record, sent, held, now.boot)
             }
             // The optimistic write failed, perhaps because of an edited label: look.
-            (Stage::Writing { kind: Kind::Renewal { fast: true }, .. }, _) if self.office.is_some() => {
+            (Stage::Writing { kind: WriteKind::Renewal { fast: true }, .. }, _) if self.office.is_some() => {
                 self.stage = Stage::Reading;
                 Next::Ask(Request::Read)
             }
@@ -273,7 +273,7 @@ impl Candidate {
             Some(office) if ours => {
                 let claim = office.claim.clone();
                 let record = self.renewal(&claim, now.wall);
-                return Next::Ask(self.write(Kind::Renewal { fast: false }, Some(held), record, now.boot));
+                return Next::Ask(self.write(WriteKind::Renewal { fast: false }, Some(held), record, now.boot));
             }
             Some(_) => {
                 self.lose(Cause::Overtaken);
@@ -290,7 +290,7 @@ impl Candidate {
         let counted = self.observed.as_ref().map_or(0, |observed| observed.counted);
         let transitions = counted.saturating_add(1);
         let record = self.acquisition(transitions, now.wall);
-        Next::Ask(self.write(Kind::Acquisition, Some(held), record, now.boot))
+        Next::Ask(self.write(WriteKind::Acquisition, Some(held), record, now.boot))
     }
 
     fn missing(&mut self, now: Now) -> Next {
@@ -306,16 +306,16 @@ impl Candidate {
             return Next::Done(Outcome::Following);
         }
         let record = self.acquisition(0, now.wall);
-        Next::Ask(self.write(Kind::Acquisition, None, record, now.boot))
+        Next::Ask(self.write(WriteKind::Acquisition, None, record, now.boot))
     }
 
-    fn written(&mut self, kind: Kind, record: Record, sent: BootTime, held: Held, now: BootTime) -> Next {
+    fn written(&mut self, kind: WriteKind, record: Record, sent: BootTime, held: Held, now: BootTime) -> Next {
         self.writes.acknowledged(&held);
         self.observe(&held, now, true);
         let ends = sent + self.timing.claim();
         let claim = match kind {
-            Kind::Renewal { .. } => self.office.take().map(|office| Claimed { ends, ..office.claim }),
-            Kind::Acquisition => self.stands(now).then(|| Claimed {
+            WriteKind::Renewal { .. } => self.office.take().map(|office| Claimed { ends, ..office.claim }),
+            WriteKind::Acquisition => self.stands(now).then(|| Claimed {
                 term: Term { uid: held.uid(), transitions: record.transitions },
                 since: record.acquired.unwrap_or_default(),
                 ends,
@@ -325,12 +325,12 @@ impl Candidate {
         self.office = Some(Office { claim, exclusive: sent + self.timing.exclusive(), held });
         self.renewals += 1;
         Next::Done(match kind {
-            Kind::Renewal { fast } => Outcome::Renewed { fast },
-            Kind::Acquisition => Outcome::Acquired,
+            WriteKind::Renewal { fast } => Outcome::Renewed { fast },
+            WriteKind::Acquisition => Outcome::Acquired,
         })
     }
 
-    fn write(&mut self, kind: Kind, over: Option<Held>, record: Record, sent: BootTime) -> Request {
+    fn write(&mut self, kind: WriteKind, over: Option<Held>, record: Record, sent: BootTime) -> Request {
         self.writes.sending(&record, over.as_ref());
         self.holds = true;
         self.stage = Stage::Writing { kind, record: record.clone(), sent };

@@ -17,7 +17,7 @@ const STEP_DOWN_QUEUE: usize = 8;
 /// An election that an [`Elector`](super::Elector) of this process takes part in. Cloning shares it.
 #[derive(Clone, Debug)]
 pub struct Election {
-    shared: Arc<Shared>,
+    shared: Arc<SharedElection>,
 }
 
 /// The state of an election at one moment.
@@ -50,7 +50,7 @@ pub struct ElectionView {
 /// Waits for changes of one election, and remembers what it has told.
 #[derive(Clone, Debug)]
 pub struct Watch {
-    shared: Arc<Shared>,
+    shared: Arc<SharedElection>,
     status: watch::Receiver<ElectionStatus>,
     told: ElectionView,
 }
@@ -66,7 +66,7 @@ pub enum SteppedDown {
 
 /// What elector, election and claims have in common.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct SharedElection {
     pub(super) name: Arc<str>,
     pub(super) identity: Arc<str>,
     pub(super) status: watch::Sender<ElectionStatus>,
@@ -113,7 +113,7 @@ pub(super) struct Claimed {
 impl Election {
     pub(super) fn new(name: &str, identity: &str) -> (Self, mpsc::Receiver<StepDown>) {
         let (commands, receiver) = mpsc::channel(STEP_DOWN_QUEUE);
-        let shared = Shared {
+        let shared = SharedElection {
             name: name.into(),
             identity: identity.into(),
             status: watch::Sender::default(),
@@ -123,7 +123,7 @@ impl Election {
         (Self { shared: Arc::new(shared) }, receiver)
     }
 
-    pub(super) fn shared(&self) -> &Arc<Shared> {
+    pub(super) fn shared(&self) -> &Arc<SharedElection> {
         &self.shared
     }
 
@@ -240,9 +240,9 @@ impl ElectionView {
     }
 }
 
-// === impl Shared ===
+// === impl SharedElection ===
 
-impl Shared {
+impl SharedElection {
     pub(super) fn view(&self) -> ElectionView {
         let status = self.status.borrow();
         // The clock last: a process that is stopped in between must not find what it was before.

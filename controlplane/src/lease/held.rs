@@ -17,18 +17,18 @@ const MAX_OPEN_WRITES: usize = 32;
 #[derive(Clone, Debug)]
 pub(super) struct Held {
     /// In the order of the lock.
-    pub(super) parts: Vec<Part>,
+    pub(super) parts: Vec<LockPart>,
 }
 
 /// One object of a lock.
 #[derive(Clone, Debug)]
-pub(super) struct Part {
+pub(super) struct LockPart {
     form: Form,
-    found: Option<Found>,
+    found: Option<LockObject>,
 }
 
 #[derive(Clone, Debug)]
-struct Found {
+struct LockObject {
     object: DynamicObject,
     record: Record,
     raw: String,
@@ -48,11 +48,11 @@ struct Write {
     uids: Vec<Option<String>>,
 }
 
-impl Part {
+impl LockPart {
     pub(super) fn new(form: Form, object: Option<DynamicObject>) -> Result<Self, Malformed> {
         let found = object.map(|object| {
             let (record, raw) = form.read(&object)?;
-            Ok(Found { object, record, raw })
+            Ok(LockObject { object, record, raw })
         });
         Ok(Self { form, found: found.transpose()? })
     }
@@ -69,7 +69,7 @@ impl Part {
 
 impl Held {
     /// The lock, unless none of its objects is there.
-    pub(super) fn new(parts: Vec<Part>) -> Option<Self> {
+    pub(super) fn new(parts: Vec<LockPart>) -> Option<Self> {
         parts.iter().any(|part| part.found.is_some()).then_some(Self { parts })
     }
 
@@ -98,10 +98,10 @@ impl Held {
     /// The UID that terms are ordered within: that of the last object, which is the one that stays when a fleet has
     /// migrated.
     pub(super) fn uid(&self) -> Arc<str> {
-        self.parts.iter().rev().find_map(Part::uid).unwrap_or_default().into()
+        self.parts.iter().rev().find_map(LockPart::uid).unwrap_or_default().into()
     }
 
-    fn found(&self) -> impl Iterator<Item = &Found> {
+    fn found(&self) -> impl Iterator<Item = &LockObject> {
         self.parts.iter().filter_map(|part| part.found.as_ref())
     }
 }
@@ -140,7 +140,7 @@ impl Writes {
 }
 
 impl Write {
-    fn made(&self, at: usize, part: &Part) -> bool {
+    fn made(&self, at: usize, part: &LockPart) -> bool {
         let Some(found) = &part.found else { return false };
         let same_object = self.uids.get(at).and_then(Option::as_deref).is_none_or(|uid| Some(uid) == part.uid());
         same_object && part.form.is(&self.record, &found.record)

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use runtime::boot_time::{BootTime, sleep_until};
 
-use super::election::{Election, Shared, Watch};
+use super::election::{Election, SharedElection, Watch};
 
 /// Whether this process may write to the outside world now. Cloning shares it.
 #[derive(Clone, Debug)]
@@ -15,7 +15,7 @@ pub struct Leadership {
 /// The claim of a candidate.
 #[derive(Clone, Debug)]
 struct Elected {
-    shared: Arc<Shared>,
+    shared: Arc<SharedElection>,
     watch: Watch,
     /// The term in which this process led when a change was last waited for.
     told: Option<Term>,

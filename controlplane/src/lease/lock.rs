@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use super::{
     Config, LockKind,
     failure::LockFailure,
-    held::{Held, Part},
+    held::{Held, LockPart},
     record::{Form, Malformed, Record},
 };
 
@@ -68,7 +68,7 @@ impl Lock {
     pub(super) async fn write(&self, over: Option<&Held>, record: &Record) -> Result<Held, LockFailure> {
         let mut parts = Vec::with_capacity(self.places.len());
         for (at, place) in self.places.iter().enumerate() {
-            let before = over.and_then(|held| held.parts.get(at)).and_then(Part::object);
+            let before = over.and_then(|held| held.parts.get(at)).and_then(LockPart::object);
             let object = written(before, place.form, &place.name, &place.resource, record);
             let params = PostParams::default();
             let (verb, done) = match before {
@@ -110,9 +110,9 @@ impl Place {
         }
     }
 
-    fn part(&self, verb: &'static str, object: Option<DynamicObject>) -> Result<Part, LockFailure> {
+    fn part(&self, verb: &'static str, object: Option<DynamicObject>) -> Result<LockPart, LockFailure> {
         let malformed = |malformed: Malformed| LockFailure::malformed(verb, self.to_string(), &malformed);
-        Part::new(self.form, object).map_err(malformed)
+        LockPart::new(self.form, object).map_err(malformed)
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     LockKind, Term, Timing,
     candidate::{Answer, Candidate, Next, Now, Outcome, Request},
     held::Held,
-    store::Store,
+    store::SimulatedLock,
     terms::Cause,
 };
 
@@ -42,8 +42,8 @@ struct World {
     now: Duration,
     events: BinaryHeap<Reverse<(Duration, u64, usize)>>,
     /// What happens at those moments, by the last number.
-    what: Vec<Option<Event>>,
-    store: Store,
+    what: Vec<Option<SimulatedEvent>>,
+    store: SimulatedLock,
     processes: Vec<Process>,
     course: Course,
 }
@@ -70,7 +70,7 @@ enum Release {
     Writing { until: Duration },
 }
 
-enum Event {
+enum SimulatedEvent {
     Wake { process: usize, life: u64 },
     Arrive { process: usize, life: u64, number: u64, request: Request },
     Answer { process: usize, life: u64, number: u64, answer: Answer },
@@ -101,7 +101,7 @@ impl World {
             now: Duration::ZERO,
             events: BinaryHeap::new(),
             what: Vec::new(),
-            store: Store::new(locks[usize::try_from(seed % 5).expect("small")]),
+            store: SimulatedLock::new(locks[usize::try_from(seed % 5).expect("small")]),
             processes: Vec::new(),
             course: Course::default(),
             rng: rng.fork(),
@@ -111,9 +111,9 @@ impl World {
             let identity = format!("candidate-{}", at.min(PROCESSES - 2));
             let process = world.process(identity, 0);
             world.processes.push(process);
-            world.schedule(Duration::ZERO, Event::Wake { process: at, life: 0 });
+            world.schedule(Duration::ZERO, SimulatedEvent::Wake { process: at, life: 0 });
         }
-        world.schedule(Duration::ZERO, Event::Trouble);
+        world.schedule(Duration::ZERO, SimulatedEvent::Trouble);
         world
     }
 
@@ -143,20 +143,24 @@ impl World {
             let Some(event) = self.what[what].take() else { continue };
             match event {
                 // The process does nothing while it is stopped, but then finds everything.
-                Event::Wake { process, .. } | Event::Answer { process, .. } | Event::TimeOut { process, .. }
+                SimulatedEvent::Wake { process, .. }
+                | SimulatedEvent::Answer { process, .. }
+                | SimulatedEvent::TimeOut { process, .. }
                     if self.processes[process].stopped_until > at =>
                 {
                     self.at(self.processes[process].stopped_until, event);
                 }
-                Event::Wake { process, life } if self.lives(process, life) => self.wake(process),
-                Event::Arrive { process, life, number, request } => self.arrive(process, life, number, &request),
-                Event::Answer { process, life, number, answer } if self.waits(process, life, number) => {
+                SimulatedEvent::Wake { process, life } if self.lives(process, life) => self.wake(process),
+                SimulatedEvent::Arrive { process, life, number, request } => {
+                    self.arrive(process, life, number, &request)
+                }
+                SimulatedEvent::Answer { process, life, number, answer } if self.waits(process, life, number) => {
                     self.answered(process, answer);
                 }
-                Event::TimeOut { process, life, number } if self.waits(process, life, number) => {
+                SimulatedEvent::TimeOut { process, life, number } if self.waits(process, life, number) => {
                     self.answered(process, Answer::Failed);
                 }
-                Event::Trouble => self.trouble(),
+                SimulatedEvent::Trouble => self.trouble(),
                 _ => {}
             }
             self.check();
@@ -185,10 +189,10 @@ impl World {
         let life = self.processes[at].life;
         self.processes[at].waiting = Some(number);
         let limit = self.timing.request().div_f64(self.processes[at].rate);
-        self.schedule(limit, Event::TimeOut { process: at, life, number });
+        self.schedule(limit, SimulatedEvent::TimeOut { process: at, life, number });
         if self.rng.f64() >= LOSS_RATE {
             let delay = self.delay();
-            self.schedule(delay, Event::Arrive { process: at, life, number, request });
+            self.schedule(delay, SimulatedEvent::Arrive { process: at, life, number, request });
         }
     }
 
@@ -206,7 +210,7 @@ impl World {
         };
         if self.rng.f64() >= LOSS_RATE {
             let delay = self.delay();
-            self.schedule(delay, Event::Answer { process, life, number, answer });
+            self.schedule(delay, SimulatedEvent::Answer { process, life, number, answer });
         }
     }
 
@@ -226,7 +230,7 @@ impl World {
                 // What was under way when it was told to step down.
                 let _ = process.candidate.answered(answer, now);
                 process.release = Release::Wanted { until };
-                self.schedule(Duration::ZERO, Event::Wake { process: at, life });
+                self.schedule(Duration::ZERO, SimulatedEvent::Wake { process: at, life });
             }
             (Release::Reading { until }, Answer::Lock(held)) if true_now < until => {
                 match process.candidate.release(held.as_ref(), now) {
@@ -240,7 +244,7 @@ impl World {
             (Release::Writing { .. }, Answer::Lock(Some(held))) => self.released(at, &held),
             (Release::Reading { until } | Release::Writing { until }, _) if true_now < until => {
                 process.release = Release::Wanted { until };
-                self.schedule(Duration::from_millis(50), Event::Wake { process: at, life });
+                self.schedule(Duration::from_millis(50), SimulatedEvent::Wake { process: at, life });
             }
             _ => self.rest(at),
         }
@@ -256,7 +260,7 @@ impl World {
             None => retry.mul_f64(1.0 + 1.2 * self.rng.f64()),
         };
         let (rate, life) = (self.processes[at].rate, self.processes[at].life);
-        self.schedule(delay.div_f64(rate), Event::Wake { process: at, life });
+        self.schedule(delay.div_f64(rate), SimulatedEvent::Wake { process: at, life });
     }
 
     fn released(&mut self, at: usize, held: &Held) {
@@ -286,7 +290,7 @@ impl World {
             _ => self.store.label(),
         }
         let next = lease.mul_f64(4.0 * self.rng.f64());
-        self.schedule(next, Event::Trouble);
+        self.schedule(next, SimulatedEvent::Trouble);
     }
 
     /// It is killed, and started again with the identity it had.
@@ -294,7 +298,7 @@ impl World {
         let (identity, life) = (self.processes[at].identity.clone(), self.processes[at].life + 1);
         self.processes[at] = self.process(identity, life);
         let later = self.timing.lease().mul_f64(self.rng.f64());
-        self.schedule(later, Event::Wake { process: at, life });
+        self.schedule(later, SimulatedEvent::Wake { process: at, life });
     }
 
     fn step_down(&mut self, at: usize) {
@@ -306,7 +310,7 @@ impl World {
         process.candidate.resign(Cause::SteppedDown);
         process.release = Release::Wanted { until };
         let life = process.life;
-        self.schedule(Duration::ZERO, Event::Wake { process: at, life });
+        self.schedule(Duration::ZERO, SimulatedEvent::Wake { process: at, life });
     }
 
     fn check(&mut self) {
@@ -363,11 +367,11 @@ impl World {
         }
     }
 
-    fn schedule(&mut self, after: Duration, event: Event) {
+    fn schedule(&mut self, after: Duration, event: SimulatedEvent) {
         self.at(self.now + after, event);
     }
 
-    fn at(&mut self, moment: Duration, event: Event) {
+    fn at(&mut self, moment: Duration, event: SimulatedEvent) {
         let number = self.what.len();
         self.what.push(Some(event));
         self.events.push(Reverse((moment, number as u64, number)));

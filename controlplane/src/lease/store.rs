@@ -5,20 +5,20 @@ use kube::core::{ApiResource, DynamicObject};
 use super::{
     LockKind,
     candidate::{Answer, Request},
-    held::{Held, Part},
+    held::{Held, LockPart},
     lock::{kinds, written},
     record::{Form, Record},
 };
 
 /// The objects of one lock.
 #[derive(Clone, Debug)]
-pub(super) struct Store {
+pub(super) struct SimulatedLock {
     kinds: Vec<(ApiResource, Form)>,
     pub(super) objects: Vec<Option<DynamicObject>>,
     version: u64,
 }
 
-impl Store {
+impl SimulatedLock {
     pub(super) fn new(lock: LockKind) -> Self {
         let kinds = kinds(lock);
         Self { objects: vec![None; kinds.len()], kinds, version: 0 }
@@ -47,7 +47,7 @@ impl Store {
 
     pub(super) fn read(&self) -> Option<Held> {
         let part = |((_, form), object): (&(ApiResource, Form), &Option<DynamicObject>)| {
-            Part::new(*form, object.clone()).expect("the store holds what can be read")
+            LockPart::new(*form, object.clone()).expect("the store holds what can be read")
         };
         Held::new(self.kinds.iter().zip(&self.objects).map(part).collect())
     }

@@ -7,7 +7,7 @@
 //!   keeps its addresses; one that is silent is waited for for 250 ms.
 //! - The next lookup is due when the shortest TTL of the answer ends, within the bounds of the [`Settings`]; at once when an endpoint could
 //!   not be connected to, when somebody asks for it, and when the system's configuration has changed; but not more than once a second.
-//! - Where every address of a name is an endpoint, and a host has one of each family, [`Family`] says which count.
+//! - Where every address of a name is an endpoint, and a host has one of each family, [`DnsFamily`] says which count.
 //! - The target of an SRV name is one endpoint, whatever it resolves to, and fails while it does not.
 
 use std::fmt;
@@ -32,9 +32,9 @@ mod system;
 mod tests;
 
 pub(super) use names::Names;
-pub(super) use resolver::Found;
+pub(super) use resolver::Resolution;
 pub use resolver::{ResolveError, Resolver};
-pub use settings::{Family, Settings};
+pub use settings::{DnsFamily, Settings};
 
 /// Counter `{result}`: lookups of endpoint names; result is `found`, `empty` or `failed`.
 pub const DNS_LOOKUPS: &str = "fanfare_dns_lookups_total";
@@ -97,9 +97,9 @@ impl DnsSource {
         loop {
             names.refresh().await;
             let cluster = match names.get(&self.query) {
-                Ok(Found::Addresses(addresses)) => self.cluster_of(addresses, &names),
-                Ok(Found::Nothing(why)) => Cluster::empty(self.cluster.clone(), why),
-                Ok(Found::Targets(_)) | Err(None) => continue,
+                Ok(Resolution::Addresses(addresses)) => self.cluster_of(addresses, &names),
+                Ok(Resolution::Nothing(why)) => Cluster::empty(self.cluster.clone(), why),
+                Ok(Resolution::Targets(_)) | Err(None) => continue,
                 Err(Some(why)) => {
                     self.gate.set_not_ready(why);
                     continue;
@@ -112,7 +112,8 @@ impl DnsSource {
 
     fn cluster_of(&self, addresses: &[SocketAddr], names: &Names) -> Cluster {
         let name = self.query.name();
-        let one_per_host = self.resolver.settings().family == Family::Auto && addresses.iter().any(SocketAddr::is_ipv4);
+        let one_per_host =
+            self.resolver.settings().family == DnsFamily::Auto && addresses.iter().any(SocketAddr::is_ipv4);
         let counts = |address: &&SocketAddr| !one_per_host || address.is_ipv4();
         let endpoint = |address: &SocketAddr| Endpoint {
             hostname: Some(name.clone()),
@@ -129,13 +130,13 @@ impl DnsSource {
         loop {
             tokio::select! {
                 () = srv.refresh() => match srv.get(&query) {
-                    Ok(Found::Targets(targets)) => {
+                    Ok(Resolution::Targets(targets)) => {
                         let target = |(name, port): &(Arc<str>, u16)| Target::Name { name: name.clone(), port: *port }.into();
                         list.set(targets.iter().map(target).collect(), "");
                     }
-                    Ok(Found::Nothing(why)) => list.set(Vec::new(), &**why),
+                    Ok(Resolution::Nothing(why)) => list.set(Vec::new(), &**why),
                     Err(Some(why)) => list.fail(why),
-                    Ok(Found::Addresses(_)) | Err(None) => {}
+                    Ok(Resolution::Addresses(_)) | Err(None) => {}
                 },
                 () = list.refresh() => {}
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use runtime::readiness::Gate;
 use snapshot::{Change, Cluster, ClusterName, Endpoint, Place, PodRef, Publisher, Recheck};
 
-use super::dns::{Found, Names, Query, Resolver};
+use super::dns::{Names, Query, Resolution, Resolver};
 use super::fixed::Target;
 
 /// One target with what is known about it.
@@ -115,11 +115,11 @@ impl From<Target> for ListEntry {
     }
 }
 
-fn place(name: &Arc<str>, port: u16, found: Result<&Found, Option<&str>>, recheck: Recheck) -> Place {
+fn place(name: &Arc<str>, port: u16, found: Result<&Resolution, Option<&str>>, recheck: Recheck) -> Place {
     let why: Arc<str> = match found {
-        Ok(Found::Addresses(addresses)) => return Place::resolved(name.clone(), port, addresses.clone(), recheck),
-        Ok(Found::Nothing(why)) => why.clone(),
-        Ok(Found::Targets(_)) => "it leads to other names".into(),
+        Ok(Resolution::Addresses(addresses)) => return Place::resolved(name.clone(), port, addresses.clone(), recheck),
+        Ok(Resolution::Nothing(why)) => why.clone(),
+        Ok(Resolution::Targets(_)) => "it leads to other names".into(),
         Err(Some(why)) => why.into(),
         Err(None) => "no answer from the DNS yet".into(),
     };

@@ -37,9 +37,9 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 const MANAGER: &str = "endpointslice.kubernetes.io/managed-by";
 
 /// A family as `addressType` has it, and whether an address is of it.
-type Family = (&'static str, fn(&IpAddr) -> bool);
+type AddressType = (&'static str, fn(&IpAddr) -> bool);
 
-const FAMILIES: [Family; 2] = [("IPv4", IpAddr::is_ipv4), ("IPv6", IpAddr::is_ipv6)];
+const ADDRESS_TYPES: [AddressType; 2] = [("IPv4", IpAddr::is_ipv4), ("IPv6", IpAddr::is_ipv6)];
 
 /// How long the API server may take for everything that is asked in one go. No longer than a release waits for it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -200,7 +200,7 @@ impl LeaderService {
     async fn empty(&mut self, term: &Term) {
         let mut backoff = Backoff::new(EMPTYING_RETRY_DELAY, 2.0, EMPTYING_TIMEOUT);
         loop {
-            let [first, second] = FAMILIES.map(|(family, _)| self.empty_family(family, term));
+            let [first, second] = ADDRESS_TYPES.map(|(family, _)| self.empty_family(family, term));
             let (first, second) = join(first, second).await;
             let Err(problem) = first.and(second) else { return };
             self.told.problem(self.election.name(), problem);
@@ -245,7 +245,7 @@ fn desired(service: &Service, pod: &Pod, term: Option<&Term>) -> Result<[Endpoin
         return Err(Problem::NoAddress(pod.name_any()));
     }
     let ports: Vec<EndpointPort> = spec.ports.iter().flatten().map(|port| endpoint_port(port, pod)).collect();
-    let slices = FAMILIES.map(|(family, is)| {
+    let slices = ADDRESS_TYPES.map(|(family, is)| {
         let address = ips.iter().find(|ip| is(ip));
         slice(service, pod, term, family, address, ports.clone())
     });

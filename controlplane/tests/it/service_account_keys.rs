@@ -11,7 +11,7 @@ use access::{
 };
 use controlplane::{
     client::connect,
-    service_account_keys::{KeySource, Pace},
+    service_account_keys::{FetchTiming, KeySource},
 };
 use kubekit::cluster::{Cluster, shared};
 use runtime::readiness::Readiness;
@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 const AUDIENCE: &str = "fanfare";
 
 /// Short pauses, and no fetch that nobody asks for.
-const PACE: Pace = Pace {
+const TIMING: FetchTiming = FetchTiming {
     refresh: Duration::from_secs(3_600),
     asked_least: Duration::from_millis(20),
     asked_most: Duration::from_millis(200),
@@ -38,7 +38,7 @@ impl Running {
     async fn start(kubeconfig: &Path) -> Self {
         let connection = connect(Some(kubeconfig)).await.expect("a valid kubeconfig");
         let ((publisher, keys), readiness) = (channel(), Readiness::new());
-        let source = KeySource::new(connection.client, publisher, readiness.register("keys"), PACE);
+        let source = KeySource::new(connection.client, publisher, readiness.register("keys"), TIMING);
         Self { verifier: Verifier::new(AUDIENCE, keys), readiness, task: tokio::spawn(source.run()) }
     }
 

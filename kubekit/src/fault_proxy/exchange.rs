@@ -31,7 +31,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Call, Fault, Line, Rule};
+use super::{Call, Fault, LinkState, Rule};
 use testkit::boot_time;
 
 /// The largest request, which the API server would refuse as well.
@@ -46,7 +46,7 @@ pub(super) struct ProxyState {
     upstream: Upstream,
     rules: Mutex<Vec<Rule>>,
     calls: watch::Sender<Vec<Call>>,
-    line: watch::Sender<Line>,
+    line: watch::Sender<LinkState>,
     streams: Mutex<Vec<Streaming>>,
     /// Requests on their way to the API server: they arrive even where their client has gone.
     under_way: Mutex<JoinSet<()>>,
@@ -99,7 +99,7 @@ async fn connection(shared: Arc<ProxyState>, tls: TlsAcceptor, stream: TcpStream
     let mut line = shared.line.subscribe();
     let cut = async {
         // It lives as long as the proxy, which ends this task.
-        let _ = line.wait_for(|line| *line == Line::Cut).await;
+        let _ = line.wait_for(|line| *line == LinkState::Cut).await;
         Reset
     };
     let ended = tokio::select! {
@@ -265,7 +265,7 @@ impl ProxyState {
             upstream: Upstream(upstream),
             rules: Mutex::default(),
             calls: watch::Sender::default(),
-            line: watch::Sender::new(Line::Open),
+            line: watch::Sender::new(LinkState::Open),
             streams: Mutex::default(),
             under_way: Mutex::default(),
         }
@@ -279,7 +279,7 @@ impl ProxyState {
         self.rules.lock().clear();
     }
 
-    pub(super) fn line(&self, line: Line) {
+    pub(super) fn line(&self, line: LinkState) {
         self.line.send_replace(line);
     }
 
@@ -338,7 +338,7 @@ impl ProxyState {
     /// Waits until something may pass.
     async fn open(&self) {
         let mut line = self.line.subscribe();
-        let _ = line.wait_for(|line| *line != Line::Hanging).await;
+        let _ = line.wait_for(|line| *line != LinkState::Hanging).await;
     }
 
     /// Sends a request to the API server, whether or not anybody waits for the answer.

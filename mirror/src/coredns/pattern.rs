@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::names::{Part, Template};
+use crate::names::{NamePart, Template};
 
 /// Whether namespace and service can be read from a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,18 +34,18 @@ impl Inverse {
         let mut places = Vec::new();
         for part in template.parts() {
             match part {
-                Part::Text(text) => append(&mut texts, text),
-                Part::Prefix => append(&mut texts, prefix),
-                Part::Namespace | Part::Service => {
+                NamePart::Text(text) => append(&mut texts, text),
+                NamePart::Prefix => append(&mut texts, prefix),
+                NamePart::Namespace | NamePart::Service => {
                     places.push(part);
                     texts.push(String::new());
                 }
             }
         }
         let service_first = match places[..] {
-            [Part::Service, Part::Namespace] => true,
-            [Part::Namespace, Part::Service] => false,
-            _ if places.contains(&&Part::Namespace) => return Self::Ambiguous,
+            [NamePart::Service, NamePart::Namespace] => true,
+            [NamePart::Namespace, NamePart::Service] => false,
+            _ if places.contains(&&NamePart::Namespace) => return Self::Ambiguous,
             _ => return Self::None,
         };
         match <[String; 3]>::try_from(texts) {

@@ -8,12 +8,12 @@ use std::{fmt, str::FromStr, sync::LazyLock};
 /// those of two remote clusters may.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Template {
-    parts: Vec<Part>,
+    parts: Vec<NamePart>,
 }
 
 /// A piece of a template.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Part {
+pub(crate) enum NamePart {
     /// This text.
     Text(String),
     /// The prefix.
@@ -50,33 +50,36 @@ pub enum TemplateError {
 
 /// `<prefix>-<service>-6d6972726f720a-<namespace>`.
 pub(super) fn v02() -> &'static Template {
-    static V02: LazyLock<Template> = LazyLock::new(|| fixed([Part::Service, Part::Namespace], "-6d6972726f720a-"));
+    static V02: LazyLock<Template> =
+        LazyLock::new(|| fixed([NamePart::Service, NamePart::Namespace], "-6d6972726f720a-"));
     &V02
 }
 
 /// `<prefix>-<namespace>-73736d-<service>`.
 pub(super) fn v03() -> &'static Template {
-    static V03: LazyLock<Template> = LazyLock::new(|| fixed([Part::Namespace, Part::Service], "-73736d-"));
+    static V03: LazyLock<Template> = LazyLock::new(|| fixed([NamePart::Namespace, NamePart::Service], "-73736d-"));
     &V03
 }
 
-fn fixed([first, second]: [Part; 2], separator: &str) -> Template {
-    Template { parts: vec![Part::Prefix, Part::Text("-".into()), first, Part::Text(separator.into()), second] }
+fn fixed([first, second]: [NamePart; 2], separator: &str) -> Template {
+    Template {
+        parts: vec![NamePart::Prefix, NamePart::Text("-".into()), first, NamePart::Text(separator.into()), second],
+    }
 }
 
 impl Template {
     /// Its pieces. Two texts never follow one another.
-    pub(crate) fn parts(&self) -> &[Part] {
+    pub(crate) fn parts(&self) -> &[NamePart] {
         &self.parts
     }
 
     /// The text with all placeholders replaced, which need not be a valid name.
     pub(crate) fn fill(&self, prefix: &str, namespace: &str, service: &str) -> String {
-        let piece = |part: &Part| match part {
-            Part::Text(text) => text.clone(),
-            Part::Prefix => prefix.to_owned(),
-            Part::Namespace => namespace.to_owned(),
-            Part::Service => service.to_owned(),
+        let piece = |part: &NamePart| match part {
+            NamePart::Text(text) => text.clone(),
+            NamePart::Prefix => prefix.to_owned(),
+            NamePart::Namespace => namespace.to_owned(),
+            NamePart::Service => service.to_owned(),
         };
         self.parts.iter().map(piece).collect()
     }
@@ -97,21 +100,21 @@ impl FromStr for Template {
                 match text.chars().find(|c| !inner(*c)) {
                     Some('}') => return Err(unknown("}")),
                     Some(found) => return Err(TemplateError::Character { template: template.into(), found }),
-                    None => parts.push(Part::Text(text.into())),
+                    None => parts.push(NamePart::Text(text.into())),
                 }
                 rest = &rest[end..];
                 continue;
             };
             let Some((name, after)) = inside.split_once('}') else { return Err(unknown(rest)) };
             parts.push(match name {
-                "prefix" => Part::Prefix,
-                "namespace" => Part::Namespace,
-                "service" => Part::Service,
+                "prefix" => NamePart::Prefix,
+                "namespace" => NamePart::Namespace,
+                "service" => NamePart::Service,
                 _ => return Err(unknown(&rest[..name.len() + 2])),
             });
             rest = after;
         }
-        if !parts.contains(&Part::Service) {
+        if !parts.contains(&NamePart::Service) {
             return Err(TemplateError::NoService(template.into()));
         }
         Ok(Self { parts })

@@ -23,7 +23,7 @@ const MAX_NAMED: usize = 20;
 
 /// A part of the configuration that may match nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Part {
+pub(super) enum ConfiguredPart {
     /// The selector of a remote in one of its namespaces, or in all of them; both by number.
     Selector { remote: usize, scope: usize },
     /// The label that opts in to global Services.
@@ -49,11 +49,11 @@ impl Mirror {
     }
 
     /// Warns of every part that matches nothing, once until it has matched.
-    pub(super) async fn tell_unmatched(&self, told: &mut BTreeSet<Part>) {
+    pub(super) async fn tell_unmatched(&self, told: &mut BTreeSet<ConfiguredPart>) {
         let selectors = self.remotes.iter().flat_map(|remote| {
-            (0..remote.scopes().len()).map(|scope| Part::Selector { remote: remote.number(), scope })
+            (0..remote.scopes().len()).map(|scope| ConfiguredPart::Selector { remote: remote.number(), scope })
         });
-        for part in selectors.chain([Part::Global]) {
+        for part in selectors.chain([ConfiguredPart::Global]) {
             match self.matches(part) {
                 Some(true) => drop(told.remove(&part)),
                 Some(false) if told.insert(part) => tracing::warn!("{}", self.explain(part).await),
@@ -63,15 +63,15 @@ impl Mirror {
     }
 
     /// Whether it matches anything; `None` while that is not completely known.
-    fn matches(&self, part: Part) -> Option<bool> {
+    fn matches(&self, part: ConfiguredPart) -> Option<bool> {
         match part {
-            Part::Selector { remote, scope } => {
+            ConfiguredPart::Selector { remote, scope } => {
                 let watched = self.remotes[remote].scopes()[scope].listed()?;
                 let world = self.reconciler.world.lock();
                 let mut selected = world.remotes[remote].index.services();
                 Some(selected.any(|service| watched.contains(&service.key.namespace)))
             }
-            Part::Global => {
+            ConfiguredPart::Global => {
                 let global = self.config.global.as_ref()?;
                 let scopes = self.remotes.iter().flat_map(RemoteWatches::scopes);
                 let _all_listed: Vec<&Scope> =
@@ -85,15 +85,15 @@ impl Mirror {
         }
     }
 
-    async fn explain(&self, part: Part) -> String {
+    async fn explain(&self, part: ConfiguredPart) -> String {
         match part {
-            Part::Selector { remote, scope } => {
+            ConfiguredPart::Selector { remote, scope } => {
                 let remote = &self.remotes[remote];
                 let watched = &remote.scopes()[scope].watched;
                 let found = there(remote, watched).await;
                 nothing_selected(remote.name(), &remote.selector, watched, &found)
             }
-            Part::Global => {
+            ConfiguredPart::Global => {
                 let world = self.reconciler.world.lock();
                 let selected = world.remotes.iter().flat_map(|remote| remote.index.services());
                 let selected: BTreeSet<String> = selected.map(|service| service.key.to_string()).collect();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use proxy::config::Listener;
 use testkit::{
     eventually,
-    http2::{Answer, End, Frame, Http2Client, block, flag, kind, reason, request, setting},
+    http2::{Answer, Frame, Http2Client, StreamEnd, block, flag, kind, reason, request, setting},
     origin::{Gate, Origin, Reply, Script},
 };
 
@@ -256,7 +256,11 @@ async fn answers_that_nobody_takes_hold_up_nobody_and_are_given_up() {
     for stream in streams {
         let Answer { status, body, end } = client.answer(stream).await;
         assert_eq!(status, Some(200));
-        assert!(matches!(end, Some(End::Reset(_) | End::Connection(_))), "{end:?} after {} bytes", body.len());
+        assert!(
+            matches!(end, Some(StreamEnd::Reset(_) | StreamEnd::Connection(_))),
+            "{end:?} after {} bytes",
+            body.len()
+        );
     }
     assert!(client.answers().values().map(|answer| answer.body.len()).sum::<usize>() <= 65_535);
     proxy.settled().await;
@@ -381,7 +385,7 @@ async fn a_malformed_request_costs_at_most_its_own_connection_and_reaches_nobody
         bystander.is_served().await;
         assert_eq!(copies(&a), 0, "{name} came through: {}", a.journal());
         // Where it was an error of its stream, the connection goes on.
-        if !matches!(answer.end, Some(End::Connection(_))) {
+        if !matches!(answer.end, Some(StreamEnd::Connection(_))) {
             let next = client.exchange(&request("GET", BYSTANDER, &[]), None).await;
             assert!(next.is_whole(200), "after {name}: {next:?}");
         }

@@ -2,7 +2,7 @@
 //! of one, never reaches it; what does is framed so that there is one way to read it.
 
 use testkit::{
-    http2::{Answer, End, Frame, Http2Client, block, flag, kind, request},
+    http2::{Answer, Frame, Http2Client, StreamEnd, block, flag, kind, request},
     origin::{Origin, Reply},
 };
 
@@ -86,7 +86,7 @@ const LINES: [(&str, [&str; 4]); 22] = [
 async fn outcome(proxy: &Proxy, block: &[u8], body: Option<&[u8]>) -> Answer {
     let mut client = Http2Client::connect(proxy.address, &[]).await;
     let answer = client.exchange(block, body).await;
-    if !matches!(answer.end, Some(End::Connection(_))) {
+    if !matches!(answer.end, Some(StreamEnd::Connection(_))) {
         let next = client.exchange(&request("GET", "/next", &[]), None).await;
         assert!(next.is_whole(200), "the request behind it: {next:?}");
     }

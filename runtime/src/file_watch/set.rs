@@ -10,7 +10,7 @@ use super::{MAX_UNSTABLE, Stamp, read_bounded, stamp};
 #[derive(Debug)]
 pub struct FileSet {
     paths: Vec<PathBuf>,
-    seen: Option<Seen>,
+    seen: Option<SeenFiles>,
     unstable: u32,
 }
 
@@ -30,7 +30,7 @@ pub enum SetEvent {
 
 /// The state last reported.
 #[derive(Debug)]
-enum Seen {
+enum SeenFiles {
     Content { stamps: Vec<Stamp>, contents: Vec<Vec<u8>>, settled: bool },
     Unreadable { path: PathBuf, why: String },
 }
@@ -61,15 +61,17 @@ impl FileSet {
             }
             Ok(Some((stamps, contents, stable, settled))) => {
                 self.unstable = 0;
-                let same = matches!(&self.seen, Some(Seen::Content { contents: before, .. }) if *before == contents);
+                let same =
+                    matches!(&self.seen, Some(SeenFiles::Content { contents: before, .. }) if *before == contents);
                 let event = (!same).then(|| SetEvent::Changed(contents.clone()));
-                self.seen = Some(Seen::Content { stamps, contents, settled: settled && stable });
+                self.seen = Some(SeenFiles::Content { stamps, contents, settled: settled && stable });
                 event
             }
             Err((path, why)) => {
                 let why = why.to_string();
-                let same = matches!(&self.seen, Some(Seen::Unreadable { path: p, why: w }) if *p == path && *w == why);
-                self.seen = Some(Seen::Unreadable { path: path.clone(), why: why.clone() });
+                let same =
+                    matches!(&self.seen, Some(SeenFiles::Unreadable { path: p, why: w }) if *p == path && *w == why);
+                self.seen = Some(SeenFiles::Unreadable { path: path.clone(), why: why.clone() });
                 (!same).then_some(SetEvent::Unreadable { path, why })
             }
         }
@@ -80,7 +82,7 @@ impl FileSet {
     #[expect(clippy::type_complexity, reason = "it is taken apart at once")]
     fn read(&self) -> Result<Option<(Vec<Stamp>, Vec<Vec<u8>>, bool, bool)>, (PathBuf, io::Error)> {
         let (stamps, settled) = self.stamps()?;
-        if matches!(&self.seen, Some(Seen::Content { stamps: known, settled: true, .. }) if *known == stamps) {
+        if matches!(&self.seen, Some(SeenFiles::Content { stamps: known, settled: true, .. }) if *known == stamps) {
             return Ok(None);
         }
         let contents = self.each(read_bounded)?;

@@ -61,7 +61,7 @@ pub(super) struct Guarded {
 
 /// What a handler learns about the connection of its request.
 #[derive(Debug, Clone)]
-pub(super) struct Accepted {
+pub(super) struct ConnectionInfo {
     visit: ConnectionHandle,
     peer: Peer,
 }
@@ -80,7 +80,7 @@ enum Phase {
 /// Marks the connection busy while a request is handled, and while a body of unknown length streams, which counts as waiting. Tells
 /// the handler who asks and where to wait.
 pub(super) async fn track(
-    ConnectInfo(Accepted { visit, peer }): ConnectInfo<Accepted>,
+    ConnectInfo(ConnectionInfo { visit, peer }): ConnectInfo<ConnectionInfo>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -195,9 +195,9 @@ impl Listener for GuardedListener {
     }
 }
 
-// === impl Accepted ===
+// === impl ConnectionInfo ===
 
-impl Connected<IncomingStream<'_, GuardedListener>> for Accepted {
+impl Connected<IncomingStream<'_, GuardedListener>> for ConnectionInfo {
     fn connect_info(stream: IncomingStream<'_, GuardedListener>) -> Self {
         Self { visit: stream.io().place.visit(), peer: Peer(*stream.remote_addr()) }
     }

@@ -25,10 +25,10 @@ pub struct Named<'a> {
 
 /// A name in which `{pod}`, `{service}` and `{namespace}` stand for those of an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NameTemplate(Vec<Part>);
+pub struct NameTemplate(Vec<NamePart>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
+enum NamePart {
     Text(String),
     Pod,
     Service,
@@ -72,16 +72,16 @@ impl FromStr for NameTemplate {
         let (mut parts, mut rest) = (Vec::new(), text);
         while let Some((before, after)) = rest.split_once('{') {
             let (name, behind) = after.split_once('}').ok_or_else(|| NameError::Invalid(text.to_owned()))?;
-            parts.push(Part::Text(before.to_owned()));
+            parts.push(NamePart::Text(before.to_owned()));
             parts.push(match name {
-                "pod" => Part::Pod,
-                "service" => Part::Service,
-                "namespace" => Part::Namespace,
+                "pod" => NamePart::Pod,
+                "service" => NamePart::Service,
+                "namespace" => NamePart::Namespace,
                 other => return Err(NameError::Placeholder(other.to_owned())),
             });
             rest = behind;
         }
-        parts.push(Part::Text(rest.to_owned()));
+        parts.push(NamePart::Text(rest.to_owned()));
         let template = Self(parts);
         // With any names in their places it must be a name.
         template.fill(&Named { pod: Some("a"), service: Some("a"), namespace: Some("a"), ..Named::default() })?;
@@ -98,10 +98,10 @@ impl NameTemplate {
         let mut name = String::new();
         for part in &self.0 {
             name.push_str(match part {
-                Part::Text(text) => text,
-                Part::Pod => named.pod.ok_or(NameError::Missing("pod"))?,
-                Part::Service => named.service.ok_or(NameError::Missing("service"))?,
-                Part::Namespace => named.namespace.ok_or(NameError::Missing("namespace"))?,
+                NamePart::Text(text) => text,
+                NamePart::Pod => named.pod.ok_or(NameError::Missing("pod"))?,
+                NamePart::Service => named.service.ok_or(NameError::Missing("service"))?,
+                NamePart::Namespace => named.namespace.ok_or(NameError::Missing("namespace"))?,
             });
         }
         server_name(&name)
@@ -117,10 +117,10 @@ impl serde::Serialize for NameTemplate {
 impl fmt::Display for NameTemplate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|part| match part {
-            Part::Text(text) => f.write_str(text),
-            Part::Pod => f.write_str("{pod}"),
-            Part::Service => f.write_str("{service}"),
-            Part::Namespace => f.write_str("{namespace}"),
+            NamePart::Text(text) => f.write_str(text),
+            NamePart::Pod => f.write_str("{pod}"),
+            NamePart::Service => f.write_str("{service}"),
+            NamePart::Namespace => f.write_str("{namespace}"),
         })
     }
 }

@@ -42,7 +42,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(600);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// What the API needs.
-pub struct Api {
+pub struct ElectApi {
     /// The elections; the first one answers where none is named. There is at least one.
     pub elections: Vec<Election>,
     /// Who may make this process step down.
@@ -78,9 +78,9 @@ struct LongPoll {
 
 type Context = Extract<Arc<Shared>>;
 
-// === impl Api ===
+// === impl ElectApi ===
 
-impl Api {
+impl ElectApi {
     /// The routes.
     pub fn router(self) -> Router {
         let elections = self.elections.into_iter().map(Observed::new).collect();

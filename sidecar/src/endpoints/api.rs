@@ -39,7 +39,7 @@ const INDEX: HeaderName = HeaderName::from_static("x-endpoints-index");
 const AGE: HeaderName = HeaderName::from_static("x-endpoints-age");
 
 /// What the API needs.
-pub struct Api {
+pub struct EndpointsApi {
     /// The services; the first one answers where none is named. There is at least one.
     pub services: Vec<Arc<Service>>,
     /// How old the data may be before `/ready` fails; `None`: no limit.
@@ -50,7 +50,7 @@ pub struct Api {
     pub closing: DrainWatch,
 }
 
-type Context = State<Arc<Api>>;
+type Context = State<Arc<EndpointsApi>>;
 type Name = Path<(String, String)>;
 type NotFound = (StatusCode, String);
 
@@ -78,9 +78,9 @@ struct ServiceSummary {
     age_seconds: f64,
 }
 
-// === impl Api ===
+// === impl EndpointsApi ===
 
-impl Api {
+impl EndpointsApi {
     /// The routes.
     pub fn router(self) -> Router {
         let api = Arc::new(self);

@@ -18,7 +18,7 @@ use runtime::{
     readiness::Readiness,
 };
 use serde_json::Value;
-use sidecar::endpoints::{Api, Deliver, Service, deliver};
+use sidecar::endpoints::{Deliver, EndpointsApi, Service, deliver};
 use testkit::client::{self, Response};
 use tokio::task::JoinHandle;
 
@@ -82,7 +82,7 @@ impl Bed {
         };
         let services: Vec<Arc<Service>> = services.iter().map(follow_one).collect();
         let closing = Drain::new();
-        let api = Api { services: services.clone(), max_age, metrics, closing: closing.watch() };
+        let api = EndpointsApi { services: services.clone(), max_age, metrics, closing: closing.watch() };
         let bound =
             listener::Bound::bind("endpoints", ([127, 0, 0, 1], 0).into(), api.router(), Limits::default()).await;
         let bound = bound.expect("a port of loopback is free");

@@ -38,7 +38,7 @@ group!(GROUP, "Endpoints";
         .one("auto|http1|h2", upstream_protocol),
         "What is spoken to endpoints: HTTP/1.1, HTTP/2 by prior knowledge, or with auto what is known of each, else \
          HTTP/1.1";
-    DNS_FAMILY: Setting<dns::Family> = flag("dns-family").at(ROOT, "dns_family").default("auto")
+    DNS_FAMILY: Setting<dns::DnsFamily> = flag("dns-family").at(ROOT, "dns_family").default("auto")
         .one("auto|ipv4|ipv6|all", parsed),
         "Addresses of names: one family, or both; with auto, a name of --endpoints-dns that has both stands for its \
          IPv4 addresses, with all for all";

@@ -35,12 +35,12 @@ pub enum BodyMode {
 /// Takes a body apart as its bytes arrive, in pieces of any size.
 #[derive(Debug)]
 pub struct BodyDecoder {
-    state: State,
+    state: DecoderState,
     trailers: Headers,
 }
 
 #[derive(Debug)]
-enum State {
+enum DecoderState {
     Length(u64),
     /// Within a chunk-size line, the bytes of it so far.
     Size(Vec<u8>),
@@ -59,10 +59,10 @@ impl BodyDecoder {
     #[must_use]
     pub fn new(framing: Framing) -> Self {
         let state = match framing {
-            Framing::Empty | Framing::Length(0) => State::Done,
-            Framing::Length(n) => State::Length(n),
-            Framing::Chunked => State::Size(Vec::new()),
-            Framing::Close => State::UntilClose,
+            Framing::Empty | Framing::Length(0) => DecoderState::Done,
+            Framing::Length(n) => DecoderState::Length(n),
+            Framing::Chunked => DecoderState::Size(Vec::new()),
+            Framing::Close => DecoderState::UntilClose,
         };
         Self { state, trailers: Headers::default() }
     }
@@ -84,13 +84,13 @@ impl BodyDecoder {
     /// Whether the body has ended. One delimited by the close of the connection never does here.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        matches!(self.state, State::Done)
+        matches!(self.state, DecoderState::Done)
     }
 
     /// Whether the close of the connection is the proper end at this point.
     #[must_use]
     pub fn ends_at_close(&self) -> bool {
-        matches!(self.state, State::Done | State::UntilClose)
+        matches!(self.state, DecoderState::Done | DecoderState::UntilClose)
     }
 
     /// The trailer fields, once the body is done.
@@ -102,35 +102,35 @@ impl BodyDecoder {
     /// One step: takes at least one byte of a non-empty input.
     fn step(&mut self, input: &[u8], data: &mut Vec<u8>) -> Result<usize, String> {
         match &mut self.state {
-            State::Done => Ok(0),
-            State::UntilClose => {
+            DecoderState::Done => Ok(0),
+            DecoderState::UntilClose => {
                 data.extend_from_slice(input);
                 Ok(input.len())
             }
-            State::Length(left) | State::Data(left) => {
+            DecoderState::Length(left) | DecoderState::Data(left) => {
                 let n = usize::try_from(*left).map_or(input.len(), |left| left.min(input.len()));
                 data.extend_from_slice(&input[..n]);
                 *left -= n as u64;
                 if *left == 0 {
                     self.state = match self.state {
-                        State::Data(_) => State::DataEnd(0),
-                        _ => State::Done,
+                        DecoderState::Data(_) => DecoderState::DataEnd(0),
+                        _ => DecoderState::Done,
                     };
                 }
                 Ok(n)
             }
-            State::DataEnd(seen) => {
+            DecoderState::DataEnd(seen) => {
                 if input[0] != b"\r\n"[*seen] {
                     let shown = printable(input, 20);
                     return Err(format!("no CRLF behind the chunk data but `{shown}`"));
                 }
                 *seen += 1;
                 if *seen == 2 {
-                    self.state = State::Size(Vec::new());
+                    self.state = DecoderState::Size(Vec::new());
                 }
                 Ok(1)
             }
-            State::Size(line) => {
+            DecoderState::Size(line) => {
                 line.push(input[0]);
                 if line.len() > LINE_LIMIT {
                     return Err(format!("a chunk-size line above {LINE_LIMIT} bytes"));
@@ -138,13 +138,13 @@ impl BodyDecoder {
                 check_line_byte(line, "a chunk-size line")?;
                 if let Some(line) = line.strip_suffix(b"\r\n") {
                     self.state = match chunk_size(line)? {
-                        0 => State::Trailers(Vec::new()),
-                        n => State::Data(n),
+                        0 => DecoderState::Trailers(Vec::new()),
+                        n => DecoderState::Data(n),
                     };
                 }
                 Ok(1)
             }
-            State::Trailers(section) => {
+            DecoderState::Trailers(section) => {
                 section.push(input[0]);
                 if section.len() > LINE_LIMIT {
                     return Err(format!("a trailer section above {LINE_LIMIT} bytes"));
@@ -153,7 +153,7 @@ impl BodyDecoder {
                 if section == b"\r\n" || section.ends_with(b"\r\n\r\n") {
                     let fields = &section[..section.len() - 2];
                     self.trailers = Headers::parse(fields)?;
-                    self.state = State::Done;
+                    self.state = DecoderState::Done;
                 }
                 Ok(1)
             }

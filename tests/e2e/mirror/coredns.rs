@@ -1,6 +1,6 @@
 //! `fanfare mirror coredns`: with what it prints, a real CoreDNS answers for mirrored services under their own names.
 
-use kubekit::coredns::{Answer, CoreDns};
+use kubekit::coredns::{CoreDns, DnsAnswer};
 use serde_json::json;
 
 use super::bed::{Bed, endpoint};
@@ -44,7 +44,7 @@ async fn a_real_coredns_answers_for_mirrored_services_under_their_own_names() {
     let answer = |lines: &[(&str, &str)], additional: &[(&str, &str)]| {
         let full =
             |lines: &[(&str, &str)]| lines.iter().map(|(name, rest)| format!("{name}.{domain} {rest}")).collect();
-        Answer { code: "NoError".into(), answers: full(lines), additional: full(additional) }
+        DnsAnswer { code: "NoError".into(), answers: full(lines), additional: full(additional) }
     };
     let srv = |target: &str, weight: u8, port: u16| format!("SRV 0 {weight} {port} {target}.{domain}");
 

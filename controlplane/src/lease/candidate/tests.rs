@@ -3,14 +3,14 @@
 use kube::core::DynamicObject;
 
 use super::*;
-use crate::lease::{LockKind, store::Store};
+use crate::lease::{LockKind, store::SimulatedLock};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A candidate, a lock, and two clocks that only the test moves.
 struct Bed {
     candidate: Candidate,
-    store: Store,
+    store: SimulatedLock,
     now: Now,
     /// What was asked in the last try.
     asked: Vec<&'static str>,
@@ -28,7 +28,7 @@ impl Bed {
             wall: "2026-01-02T03:04:05.678901Z".parse().expect("a time"),
         };
         let candidate = Candidate::new("baz", timing(), "p1".into());
-        Self { candidate, store: Store::new(lock), now, asked: Vec::new() }
+        Self { candidate, store: SimulatedLock::new(lock), now, asked: Vec::new() }
     }
 
     fn pass(&mut self, time: Duration) {

@@ -14,7 +14,7 @@ use snapshot::Recheck;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::resolver::{DnsAnswer, Found, ResolveError};
+use super::resolver::{DnsAnswer, Resolution, ResolveError};
 use super::{DNS_LOOKUPS, Query, Resolver};
 
 /// The shortest time between two lookups of a name, whatever its TTL says and however often one is asked for.
@@ -56,7 +56,7 @@ type Lookup = Pin<Box<dyn Future<Output = (u64, Query, Result<DnsAnswer, Resolve
 
 struct NameState {
     /// The last answer; `None` before the first.
-    good: Option<Found>,
+    good: Option<Resolution>,
     /// Why the last lookup failed.
     failure: Option<String>,
     /// The number of the latest lookup.
@@ -145,7 +145,7 @@ impl Names {
     }
 
     /// The answer for a name, or the reason why there is none, if it is known.
-    pub(in crate::source) fn get(&self, query: &Query) -> Result<&Found, Option<&str>> {
+    pub(in crate::source) fn get(&self, query: &Query) -> Result<&Resolution, Option<&str>> {
         let Some(entry) = self.entries.get(query) else { return Err(None) };
         entry.good.as_ref().ok_or(entry.failure.as_deref())
     }
@@ -242,7 +242,7 @@ impl NameState {
             Ok(answer) => {
                 self.backoff.reset();
                 let (outcome, longest) = match answer.found {
-                    Found::Nothing(_) => ("empty", settings.negative_ttl),
+                    Resolution::Nothing(_) => ("empty", settings.negative_ttl),
                     _ => ("found", settings.max_ttl),
                 };
                 if self.good.as_ref() != Some(&answer.found) {
@@ -276,9 +276,9 @@ impl NameState {
 fn tell(query: &Query, answer: &DnsAnswer, one_each: bool) {
     let ttl = if answer.ttl == Duration::MAX { None } else { Some(answer.ttl) };
     match &answer.found {
-        Found::Nothing(why) => tracing::warn!(%query, %why, "the name does not resolve"),
-        Found::Targets(targets) => tracing::info!(%query, targets = targets.len(), ?ttl, "name resolved"),
-        Found::Addresses(addresses) => {
+        Resolution::Nothing(why) => tracing::warn!(%query, %why, "the name does not resolve"),
+        Resolution::Targets(targets) => tracing::info!(%query, targets = targets.len(), ?ttl, "name resolved"),
+        Resolution::Addresses(addresses) => {
             tracing::info!(%query, addresses = addresses.len(), ?ttl, "name resolved");
             let in_family = |v4: bool| addresses.iter().filter(|address| SocketAddr::is_ipv4(address) == v4).count();
             if one_each && (in_family(true) > 1 || in_family(false) > 1) {

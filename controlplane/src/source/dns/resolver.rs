@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::system::{Client, SystemFiles};
-use super::{Family, Query, Settings, order};
+use super::{DnsFamily, Query, Settings, order};
 
 /// The most SRV targets and the most addresses that one query may yield; an answer beyond is treated as a failure.
 const MAX_RECORDS: usize = 4_096;
@@ -32,11 +32,11 @@ const LATEST: Duration = Duration::from_secs(5);
 /// A DNS client. Cloning shares it.
 #[derive(Clone)]
 pub struct Resolver {
-    shared: Arc<Shared>,
+    shared: Arc<SharedResolver>,
 }
 
 /// What all clones share.
-pub(super) struct Shared {
+pub(super) struct SharedResolver {
     pub(super) client: ArcSwap<Result<Client, ResolveError>>,
     settings: ArcSwap<Settings>,
     /// Grows when every name is to be asked for again.
@@ -70,7 +70,7 @@ pub enum ResolveError {
 /// The answer to one query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct DnsAnswer {
-    pub(super) found: Found,
+    pub(super) found: Resolution,
     pub(super) ttl: Duration,
     /// Why one address family could not be looked up and kept its addresses.
     pub(super) partial: Option<String>,
@@ -78,7 +78,7 @@ pub(super) struct DnsAnswer {
 
 /// The content of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::source) enum Found {
+pub(in crate::source) enum Resolution {
     /// These addresses, in the order in which to try them.
     Addresses(Vec<SocketAddr>),
     /// These names and ports, of an SRV name.
@@ -122,7 +122,7 @@ impl Resolver {
 
     fn made(client: Result<Client, ResolveError>, files: Option<SystemFiles>, settings: Settings) -> Self {
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(SharedResolver {
                 client: ArcSwap::from_pointee(client),
                 settings: ArcSwap::from_pointee(settings),
                 asked: watch::Sender::new(0),
@@ -169,7 +169,7 @@ impl Resolver {
     pub(super) async fn resolve(
         &self,
         query: &Query,
-        known: Option<&Found>,
+        known: Option<&Resolution>,
         early: impl Fn(DnsAnswer),
     ) -> Result<DnsAnswer, ResolveError> {
         let client = self.shared.client.load_full();
@@ -177,7 +177,7 @@ impl Resolver {
         match query {
             Query::Host { name, port } => {
                 let known = match known {
-                    Some(Found::Addresses(known)) => known.iter().map(SocketAddr::ip).collect(),
+                    Some(Resolution::Addresses(known)) => known.iter().map(SocketAddr::ip).collect(),
                     _ => Vec::new(),
                 };
                 let asked = Host { client, port: *port, known, family: self.settings().family };
@@ -188,7 +188,7 @@ impl Resolver {
     }
 }
 
-impl Shared {
+impl SharedResolver {
     pub(super) fn ask_again(&self) {
         self.asked.send_modify(|times| *times += 1);
     }
@@ -200,7 +200,7 @@ struct Host<'a> {
     port: u16,
     /// The addresses of the last answer.
     known: Vec<IpAddr>,
-    family: Family,
+    family: DnsFamily,
 }
 
 // === impl Host ===
@@ -219,12 +219,12 @@ impl Host<'_> {
         }
         let lookup = |record| self.client.records(&candidates, record);
         match self.family {
-            Family::Ipv4 | Family::Ipv6 => {
-                let record = if self.family == Family::Ipv4 { RecordType::A } else { RecordType::AAAA };
+            DnsFamily::Ipv4 | DnsFamily::Ipv6 => {
+                let record = if self.family == DnsFamily::Ipv4 { RecordType::A } else { RecordType::AAAA };
                 let records = lookup(record).await?;
                 self.answer(text, records.addresses(), records.ttl, None, records.nxdomain)
             }
-            Family::Auto | Family::All => {
+            DnsFamily::Auto | DnsFamily::All => {
                 let both = self.both(lookup(RecordType::A), lookup(RecordType::AAAA), |got| {
                     if let Ok(answer) = self.merged(text, &candidates, got) {
                         early(answer);
@@ -312,20 +312,20 @@ impl Host<'_> {
         }
         order::sort(&mut ips);
         let found = match (ips.is_empty(), nxdomain, self.family) {
-            (false, ..) => Found::Addresses(ips.into_iter().map(|ip| SocketAddr::new(ip, self.port)).collect()),
-            (true, true, _) => Found::Nothing(format!("there is no name {text} (NXDOMAIN)").into()),
-            (true, false, Family::Ipv4) => Found::Nothing(format!("{text} has no A record").into()),
-            (true, false, Family::Ipv6) => Found::Nothing(format!("{text} has no AAAA record").into()),
-            (true, false, _) => Found::Nothing(format!("{text} has no A and no AAAA record").into()),
+            (false, ..) => Resolution::Addresses(ips.into_iter().map(|ip| SocketAddr::new(ip, self.port)).collect()),
+            (true, true, _) => Resolution::Nothing(format!("there is no name {text} (NXDOMAIN)").into()),
+            (true, false, DnsFamily::Ipv4) => Resolution::Nothing(format!("{text} has no A record").into()),
+            (true, false, DnsFamily::Ipv6) => Resolution::Nothing(format!("{text} has no AAAA record").into()),
+            (true, false, _) => Resolution::Nothing(format!("{text} has no A and no AAAA record").into()),
         };
         Ok(DnsAnswer { found, ttl, partial })
     }
 
     fn is_wanted(&self, ip: &IpAddr) -> bool {
         match self.family {
-            Family::Auto | Family::All => true,
-            Family::Ipv4 => ip.is_ipv4(),
-            Family::Ipv6 => ip.is_ipv6(),
+            DnsFamily::Auto | DnsFamily::All => true,
+            DnsFamily::Ipv4 => ip.is_ipv4(),
+            DnsFamily::Ipv6 => ip.is_ipv6(),
         }
     }
 }
@@ -353,11 +353,11 @@ impl Client {
             return Err(ResolveError::TooMany(text.to_owned()));
         }
         let found = match (targets.is_empty(), records.nxdomain, records.data.is_empty()) {
-            (false, ..) => Found::Targets(targets.into_iter().collect()),
-            (true, true, _) => Found::Nothing(format!("there is no name {text} (NXDOMAIN)").into()),
-            (true, false, true) => Found::Nothing(format!("{text} has no SRV record").into()),
+            (false, ..) => Resolution::Targets(targets.into_iter().collect()),
+            (true, true, _) => Resolution::Nothing(format!("there is no name {text} (NXDOMAIN)").into()),
+            (true, false, true) => Resolution::Nothing(format!("{text} has no SRV record").into()),
             (true, false, false) => {
-                Found::Nothing(format!("the SRV record of {text} says that there is no such service").into())
+                Resolution::Nothing(format!("the SRV record of {text} says that there is no such service").into())
             }
         };
         Ok(DnsAnswer { found, ttl: records.ttl, partial: None })

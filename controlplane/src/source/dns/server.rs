@@ -46,11 +46,11 @@ pub(in crate::source) enum Reply {
 /// The running server; it ends when dropped.
 pub(in crate::source) struct Server {
     addr: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
     tasks: Vec<JoinHandle<()>>,
 }
 
-struct Shared {
+struct ServerState {
     zone: watch::Sender<HashMap<(String, RecordType), Reply>>,
     asked: watch::Sender<Vec<(String, RecordType)>>,
 }
@@ -132,7 +132,7 @@ impl Server {
         let (udp, tcp) = bind().await;
         let addr = udp.local_addr().unwrap();
         let shared =
-            Arc::new(Shared { zone: watch::Sender::new(HashMap::new()), asked: watch::Sender::new(Vec::new()) });
+            Arc::new(ServerState { zone: watch::Sender::new(HashMap::new()), asked: watch::Sender::new(Vec::new()) });
         let tasks =
             vec![tokio::spawn(serve_udp(udp, Arc::clone(&shared))), tokio::spawn(serve_tcp(tcp, Arc::clone(&shared)))];
         Self { addr, shared, tasks }
@@ -213,7 +213,7 @@ async fn bind() -> (UdpSocket, TcpListener) {
     panic!("no port is free for both UDP and TCP on 127.0.0.1");
 }
 
-async fn serve_udp(socket: UdpSocket, shared: Arc<Shared>) {
+async fn serve_udp(socket: UdpSocket, shared: Arc<ServerState>) {
     let mut buffer = [0; 4096];
     loop {
         let (length, peer) = socket.recv_from(&mut buffer).await.unwrap();
@@ -223,14 +223,14 @@ async fn serve_udp(socket: UdpSocket, shared: Arc<Shared>) {
     }
 }
 
-async fn serve_tcp(listener: TcpListener, shared: Arc<Shared>) {
+async fn serve_tcp(listener: TcpListener, shared: Arc<ServerState>) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         tokio::spawn(serve_stream(stream, Arc::clone(&shared)));
     }
 }
 
-async fn serve_stream(mut stream: TcpStream, shared: Arc<Shared>) -> std::io::Result<()> {
+async fn serve_stream(mut stream: TcpStream, shared: Arc<ServerState>) -> std::io::Result<()> {
     loop {
         let mut query = vec![0; usize::from(stream.read_u16().await?)];
         stream.read_exact(&mut query).await?;
@@ -241,7 +241,7 @@ async fn serve_stream(mut stream: TcpStream, shared: Arc<Shared>) -> std::io::Re
     }
 }
 
-impl Shared {
+impl ServerState {
     /// The answer, and its truncated form.
     fn answer(&self, query: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
         let query = Message::from_vec(query).unwrap();

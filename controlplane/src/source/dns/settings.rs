@@ -10,12 +10,12 @@ pub struct Settings {
     /// The longest that an answer without records is believed, whatever its SOA record says.
     pub negative_ttl: Duration,
     /// Which addresses are asked for, and used.
-    pub family: Family,
+    pub family: DnsFamily,
 }
 
 /// Which addresses of a name are used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Family {
+pub enum DnsFamily {
     /// Both. Where every address is an endpoint and there are both, those of IPv4: a host has one of each.
     #[default]
     Auto,
@@ -31,13 +31,13 @@ pub enum Family {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { max_ttl: Duration::from_secs(30), negative_ttl: Duration::from_secs(5), family: Family::default() }
+        Self { max_ttl: Duration::from_secs(30), negative_ttl: Duration::from_secs(5), family: DnsFamily::default() }
     }
 }
 
-// === impl Family ===
+// === impl DnsFamily ===
 
-impl FromStr for Family {
+impl FromStr for DnsFamily {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -51,7 +51,7 @@ impl FromStr for Family {
     }
 }
 
-impl fmt::Display for Family {
+impl fmt::Display for DnsFamily {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Auto => "auto",

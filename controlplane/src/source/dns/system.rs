@@ -17,7 +17,7 @@ use hickory_resolver::{
 };
 use runtime::file_watch::{FileEvent, FileWatch};
 
-use super::resolver::{ResolveError, Shared};
+use super::resolver::{ResolveError, SharedResolver};
 
 /// A DNS client, with what it needs to know to be asked the right questions.
 pub(super) struct Client {
@@ -96,7 +96,7 @@ impl SystemFiles {
 
     /// Makes another client whenever they have changed, as long as somebody has the resolver. A file that cannot be used
     /// changes nothing.
-    pub(super) async fn follow(mut self, shared: Weak<Shared>) {
+    pub(super) async fn follow(mut self, shared: Weak<SharedResolver>) {
         let (mut resolv_conf, mut hosts) = (FileWatch::new(&self.resolv_conf), FileWatch::new(&self.hosts));
         loop {
             let mut now = self.read.clone();

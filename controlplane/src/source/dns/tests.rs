@@ -33,7 +33,7 @@ fn run(query: &str, resolver: Resolver) -> Running {
     Running { reader, readiness, task: tokio::spawn(source.run()) }
 }
 
-fn client(server: &Server, family: Family) -> Resolver {
+fn client(server: &Server, family: DnsFamily) -> Resolver {
     server.client_with(&[], 1, Settings { family, ..Settings::default() })
 }
 
@@ -50,7 +50,7 @@ async fn every_address_of_both_families_is_an_endpoint_and_changes_follow_the_tt
     let server = Server::start().await;
     server.set("cache.example.", RecordType::A, Reply::Records(v4(&[[192, 0, 2, 2], [192, 0, 2, 1]]), 1));
     server.set("cache.example.", RecordType::AAAA, Reply::Records(v6(&["2001:db8::1"]), 1));
-    let running = run("Cache.Example.:8080", client(&server, Family::All));
+    let running = run("Cache.Example.:8080", client(&server, DnsFamily::All));
     expect(&running, &["192.0.2.1:8080", "192.0.2.2:8080", "[2001:db8::1]:8080"]).await;
     wait_ready(&running.readiness).await;
     let hostname = running.reader.load().cluster("c").unwrap().endpoints()[0].hostname.clone();
@@ -117,6 +117,7 @@ async fn an_endpoint_that_could_not_be_connected_to_is_asked_for_at_once_but_not
     let (begin, before) = (Instant::now(), server.asked("a.example.", RecordType::A));
     while server.asked("a.example.", RecordType::A) < before + 2 {
         recheck(&running);
+        // How often a failed connection asks for a new lookup, far more often than one is made.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert!(begin.elapsed() > Duration::from_millis(900), "asked twice within {:?}", begin.elapsed());
@@ -141,7 +142,7 @@ async fn whoever_asks_has_every_name_looked_up_again() {
     resolver.ask_again();
     expect(&running, &["192.0.2.2:80"]).await;
     server.set("a.example.", RecordType::AAAA, Reply::Records(v6(&["2001:db8::1"]), 3600));
-    resolver.set(Settings { family: Family::Ipv6, ..resolver.settings() });
+    resolver.set(Settings { family: DnsFamily::Ipv6, ..resolver.settings() });
     expect(&running, &["[2001:db8::1]:80"]).await;
 }
 
@@ -206,7 +207,7 @@ async fn a_family_that_fails_keeps_its_addresses_and_does_not_hold_up_the_other(
     let server = Server::start().await;
     server.set("cache.example.", RecordType::A, Reply::Records(v4(&[[192, 0, 2, 1]]), 1));
     server.set("cache.example.", RecordType::AAAA, Reply::Records(v6(&["2001:db8::1"]), 1));
-    let running = run("cache.example.:80", client(&server, Family::All));
+    let running = run("cache.example.:80", client(&server, DnsFamily::All));
     expect(&running, &["192.0.2.1:80", "[2001:db8::1]:80"]).await;
     server.set("cache.example.", RecordType::AAAA, Reply::Code(ResponseCode::ServFail));
     server.set("cache.example.", RecordType::A, Reply::Records(v4(&[[192, 0, 2, 2]]), 1));
@@ -308,7 +309,7 @@ async fn a_family_that_is_silent_is_not_waited_for_and_counts_once_it_answers() 
     let server = Server::start().await;
     // It takes this client an hour to give up.
     let resolver = server.patient_client();
-    resolver.set(Settings { family: Family::All, ..resolver.settings() });
+    resolver.set(Settings { family: DnsFamily::All, ..resolver.settings() });
     for (record, answer, silent) in [
         (RecordType::A, Reply::Records(v4(&[[192, 0, 2, 1]]), 1), RecordType::AAAA),
         (RecordType::AAAA, Reply::Records(v6(&["2001:db8::1"]), 1), RecordType::A),
@@ -336,13 +337,16 @@ async fn a_host_with_both_families_is_one_endpoint_unless_all_are_asked_for() {
     }
     server.set("six.example.", RecordType::A, Reply::NoData(60));
     let (four, six) = ("192.0.2.1:80", "[2001:db8::1]:80");
-    for (family, expected) in
-        [(Family::Auto, &[four][..]), (Family::Ipv4, &[four]), (Family::Ipv6, &[six]), (Family::All, &[four, six])]
-    {
+    for (family, expected) in [
+        (DnsFamily::Auto, &[four][..]),
+        (DnsFamily::Ipv4, &[four]),
+        (DnsFamily::Ipv6, &[six]),
+        (DnsFamily::All, &[four, six]),
+    ] {
         expect(&run("dual.example.:80", client(&server, family)), expected).await;
     }
-    expect(&run("six.example.:80", client(&server, Family::Auto)), &[six]).await;
-    let none = run("six.example.:80", client(&server, Family::Ipv4));
+    expect(&run("six.example.:80", client(&server, DnsFamily::Auto)), &[six]).await;
+    let none = run("six.example.:80", client(&server, DnsFamily::Ipv4));
     expect(&none, &[]).await;
     assert_eq!(why_empty(&none), "six.example. has no A record");
 }

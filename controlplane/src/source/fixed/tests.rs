@@ -8,7 +8,7 @@ use snapshot::{Reader, channel};
 use tokio::task::JoinHandle;
 
 use super::super::dns::server::{Reply, Server, addresses, cluster, v4, v6, wait_for, wait_ready};
-use super::super::dns::{Family, Settings};
+use super::super::dns::{DnsFamily, Settings};
 use super::*;
 
 struct Running {
@@ -63,7 +63,8 @@ async fn a_name_is_one_endpoint_whatever_it_resolves_to() {
     wait_ready(&running.readiness).await;
     let found = addresses(&running.reader, "c").unwrap();
     assert!(found.len() == 1 && either.contains(&&*found[0]), "{found:?}");
-    for (family, expected) in [(Family::Ipv4, "dual.example:80=127.0.0.1"), (Family::Ipv6, "dual.example:80=::1")] {
+    for (family, expected) in [(DnsFamily::Ipv4, "dual.example:80=127.0.0.1"), (DnsFamily::Ipv6, "dual.example:80=::1")]
+    {
         let settings = Settings { family, ..Settings::default() };
         let running = run("dual.example.:80", server.client_with(&[], 1, settings));
         wait_for(&running.reader, "c", &[expected]).await;
