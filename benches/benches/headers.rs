@@ -1,4 +1,4 @@
-//! What becomes of a head on its way: the head that all legs share, and the head of the answer.
+//! How heads are rewritten: the head that all legs share, and the head of the answer.
 
 use std::hint::black_box;
 
@@ -19,7 +19,7 @@ fn legs(criterion: &mut Criterion) {
     for (name, text) in [("short", SHORT_REQUEST), ("long", LONG_REQUEST)] {
         let head = benches::request(text);
         group.throughput(Throughput::Bytes(text.len() as u64));
-        for (who, trusted) in [("from anybody", false), ("from a trusted client", true)] {
+        for (who, trusted) in [("from an untrusted client", false), ("from a trusted client", true)] {
             let forwarding = Forwarding { client: "192.0.2.9", trusted, via, ..Forwarding::default() };
             group.bench_function(BenchmarkId::new(who, name), |b| {
                 b.iter(|| headers::leg_head(black_box(&head), black_box(&forwarding)));
@@ -34,10 +34,10 @@ fn rules(criterion: &mut Criterion) {
     let via = "fanfare-shop-cache-66bc8cd34a2d3cbb";
     for (name, text) in [("short", SHORT_REQUEST), ("long", LONG_REQUEST)] {
         let head = benches::request(text);
-        group.bench_function(BenchmarkId::new("has it been here before", name), |b| {
+        group.bench_function(BenchmarkId::new("loop detection", name), |b| {
             b.iter(|| headers::has_passed(black_box(&head), via));
         });
-        group.bench_function(BenchmarkId::new("is the report wanted", name), |b| {
+        group.bench_function(BenchmarkId::new("whether a report is requested", name), |b| {
             b.iter(|| headers::wants_report(black_box(&head)));
         });
     }

@@ -1,4 +1,4 @@
-//! The body window: pieces come in, every leg takes them with vectored writes, what all have passed is let go.
+//! The body window: pieces come in, every leg takes them with vectored writes, what all of them have written is released.
 
 use std::io::IoSlice;
 

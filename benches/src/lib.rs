@@ -1,4 +1,4 @@
-//! What several micro-benchmarks work on: endpoints, clusters, slices and heads like those of real life.
+//! The data of the micro-benchmarks: endpoints, clusters, slices and heads like those of real life.
 
 use std::{net::Ipv4Addr, sync::Arc};
 
@@ -31,7 +31,7 @@ pub const LONG_RESPONSE: &str = "HTTP/1.1 200 OK\r\nServer: cache\r\nDate: Fri, 
     Cache-Control: public, max-age=600\r\nETag: \"5d8c72a5edda8d6a\"\r\nLast-Modified: Thu, 19 Nov 2026 08:00:00 GMT\r\n\
     Vary: Accept-Encoding\r\nStrict-Transport-Security: max-age=63072000; includeSubDomains\r\nAge: 12\r\n\r\n";
 
-/// So many ready endpoints with everything that Kubernetes tells about them, from number `first` on.
+/// `count` ready endpoints with everything that Kubernetes tells about them, numbered from `first` on.
 ///
 /// # Panics
 /// Never: 100,000 times 160 addresses fit into 10.0.0.0/8.

@@ -1,13 +1,14 @@
-//! The connections to kube clusters: how each is reached, what is read of that, and the one place where clients are made.
+//! The clients for API servers: how each server is reached, how that configuration is read and checked, and the one place where
+//! clients are made.
 //!
 //! | module | what it does |
 //! |---|---|
 //! | `access` | how an API server is reached, as it is configured |
 //! | `read`, `kubeconfig`, `files`, `trust` | reads that into checked settings |
-//! | `proxy`, `connect` | which proxy leads there, and the way through it |
+//! | `proxy`, `connect` | the proxy for a server, and connections through it |
 //! | `plugin` | asks the program that a kubeconfig names for credentials |
-//! | `make` | makes of the settings what sends requests |
-//! | `following` | the client: reads anew what changes, and keeps the last good access |
+//! | `make` | turns checked settings into a service that sends requests |
+//! | `following` | the client: follows changes of its access, and keeps the last good one |
 //! | `remote` | clients for other clusters |
 
 mod access;
@@ -44,8 +45,8 @@ pub struct Connection {
 
 /// Makes a client from, in this order: the given kubeconfig, those that `$KUBECONFIG` names, the pod's service account.
 ///
-/// It talks to nobody yet, and runs no credential plugin: that an API server is away, or a plugin does not end, is no error
-/// here. Like every client it follows what it is made of while it lasts.
+/// Nothing is connected yet and no credential plugin runs, so an API server that is away, or a plugin that does not end, is no
+/// error here. Like every client it follows changes of the files that it is made of.
 ///
 /// # Errors
 /// [`LoadError`] where the first of these that is there cannot be used.

@@ -40,7 +40,7 @@ pub struct CoreDns {
     _directory: TempDir,
 }
 
-/// What it says.
+/// An answer of CoreDNS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsAnswer {
     /// The code as RFC 1035 calls it, `NoError` for success.
@@ -100,7 +100,7 @@ impl CoreDns {
         this
     }
 
-    /// Asks it, and gives back what it says.
+    /// Asks it a question, and returns its answer.
     ///
     /// # Panics
     /// Where there is no answer in time, or the question is none.

@@ -14,7 +14,7 @@
 //! ```
 //!
 //! It ends TLS with the API server's own certificate, so that a kubeconfig needs another port and nothing else, and
-//! whoever asks is still who they are to the API server. It speaks HTTP/1.1: a fault of one request touches no other.
+//! requests keep the identity of their sender. It speaks HTTP/1.1: a fault of one request touches no other.
 //! Give each client a proxy of its own, and each of them can be cut off alone.
 
 mod call;
@@ -114,14 +114,14 @@ impl FaultProxy {
         relay::kubeconfig(original, self.to, self.port)
     }
 
-    /// Does this to every request of which the condition holds.
+    /// Applies this fault to every request that meets the condition.
     ///
     /// Rules are asked in the order in which they were added, and the first that has a fault for a request decides.
     pub fn always(&self, when: impl Fn(&Call) -> bool + Send + 'static, fault: Fault) {
         self.shared.add(Rule::new(when, Plan::Always(fault)));
     }
 
-    /// Does the first of these to the first request of which the condition holds, and so on; `None` lets one pass, as
+    /// Applies the first of these to the first request that meets the condition, and so on; `None` lets one pass, as
     /// all that come after the last do.
     pub fn script(
         &self,
@@ -131,7 +131,7 @@ impl FaultProxy {
         self.shared.add(Rule::new(when, Plan::Script(faults.into_iter().collect())));
     }
 
-    /// Does one of these to so many per cent of the requests of which the condition holds. Which fault the n-th of them
+    /// Applies one of these to so many per cent of the requests that meet the condition. Which fault the n-th of them
     /// gets depends on the seed alone.
     ///
     /// # Panics
@@ -169,8 +169,8 @@ impl FaultProxy {
         self.shared.line(LinkState::Open);
     }
 
-    /// Does [`Fault::CutBody`], [`Fault::StallBody`] or [`Fault::ExpireWatch`], counted from now, to the answers that are
-    /// streaming, of the requests of which the condition holds. Returns how many there were.
+    /// Applies [`Fault::CutBody`], [`Fault::StallBody`] or [`Fault::ExpireWatch`], counted from now, to the answers that are
+    /// streaming, of the requests that meet the condition. Returns how many there were.
     pub fn interrupt(&self, when: impl Fn(&Call) -> bool, fault: Fault) -> usize {
         self.shared.interrupt(when, fault)
     }
@@ -181,12 +181,12 @@ impl FaultProxy {
         self.shared.calls()
     }
 
-    /// How many requests so far the condition holds of.
+    /// How many requests so far meet the condition.
     pub fn count(&self, when: impl Fn(&Call) -> bool) -> usize {
         self.shared.count(when)
     }
 
-    /// Waits until the condition holds of so many requests, counted from the start, and returns them.
+    /// Waits until so many requests, counted from the start, meet the condition, and returns them.
     ///
     /// # Panics
     /// Where the patience ends before.

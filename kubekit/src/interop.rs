@@ -33,7 +33,7 @@ pub enum ClientGo {
     V0_23,
 }
 
-/// What a candidate is told.
+/// The configuration of a candidate.
 #[derive(Clone, Copy, Debug)]
 pub struct Election<'a> {
     /// The lock's type, as client-go names it.

@@ -113,7 +113,7 @@ fn installed(name: &str) -> PathBuf {
 /// Runs a program that checks something, to its end, and returns what it wrote to its standard output.
 ///
 /// # Errors
-/// All that it said, where it was not content.
+/// All that it wrote, where the check failed.
 fn check(command: &mut Command) -> Result<String, String> {
     let output = command.stdin(Stdio::null()).output().map_err(|e| format!("{command:?} cannot be run: {e}"))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

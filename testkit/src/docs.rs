@@ -27,7 +27,7 @@ pub struct Shown {
     pub output: String,
 }
 
-/// The pages whose examples are held to account: the README, `docs`, and the READMEs of `deploy`.
+/// The pages whose examples are checked: the README, `docs`, and the READMEs of `deploy`.
 ///
 /// # Panics
 /// If the root is not that of the repository.

@@ -1,4 +1,4 @@
-//! h2spec: 145 checks of what a server makes of right and wrong frames, written by somebody else.
+//! h2spec: an independent suite of 145 checks of how a server treats valid and invalid frames.
 
 use std::{net::SocketAddr, path::PathBuf, sync::LazyLock, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::{eventually::scaled, go::GoBuild, process::Process};
 /// How long all checks may take: one that fails waits for its time-out of seconds.
 const PATIENCE: Duration = Duration::from_secs(240);
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// Its last line: how many checks there were, and how many of them passed.

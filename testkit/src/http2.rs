@@ -50,7 +50,7 @@ pub enum StreamEnd {
 
 /// Reasons (RFC 9113 section 7).
 pub mod reason {
-    /// The peer did what it must not.
+    /// The peer broke the protocol.
     pub const PROTOCOL_ERROR: u32 = 1;
     /// Fields that cannot be decoded.
     pub const COMPRESSION_ERROR: u32 = 9;
@@ -118,10 +118,10 @@ impl Http2Client {
         stream
     }
 
-    /// Sends a request with a body in one frame, and waits for what becomes of it.
+    /// Sends a request with a body in one frame, and waits for its end.
     ///
     /// # Panics
-    /// If the connection has failed, or nothing becomes of it.
+    /// If the connection has failed, or the request does not end.
     pub async fn exchange(&mut self, block: &[u8], body: Option<&[u8]>) -> Answer {
         let Some(body) = body else {
             let stream = self.open(block).await;

@@ -4,14 +4,14 @@
 //! - [`forward_proxy`]: HTTP and SOCKS proxies that tell what they were asked for
 //! - [`netns`]: runs a test in a network namespace, in which addresses count as real ones
 //! - [`process`]: child processes that end with the test
-//! - [`minio`]: a real S3 store; [`h2spec`]: what checks that a server keeps to HTTP/2; [`grpc_interop`]: real gRPC
+//! - [`minio`]: a real S3 store; [`h2spec`]: an independent suite of checks for servers of HTTP/2; [`grpc_interop`]: real gRPC
 //! - [`http2`]: a client that sends any frames of HTTP/2, wrong ones too; [`clients`]: curl and h2load
 //! - [`consumers`]: Traefik, Envoy, nginx, HAProxy and Prometheus, which read what is exported
 //! - [`packages`], [`go`]: what tests need of the distribution, and what they build of Go modules
 //! - [`pki`], [`tls_relay`]: a certificate authority, files of certificates that are swapped like Secrets, and TLS for those who
 //!   do not speak it
 //! - [`docs`]: the examples of the documentation, which tests run
-//! - [`seed`]: what random tests begin with
+//! - [`seed`]: the seeds of random tests
 //! - [`mod@eventually`], [`boot_time`]: waiting for a condition instead of sleeping; the clock that processes share
 
 pub mod boot_time;

@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn it_is_ready_and_wants_to_know_who_asks() {
+    async fn it_is_ready_and_refuses_anonymous_requests() {
         let minio = shared().await;
         let answer = client::get(minio.address(), "/bucket/key").await;
         assert_eq!(answer.status, 403, "{answer}");

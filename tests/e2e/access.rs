@@ -1,4 +1,4 @@
-//! Who may, with the binary: token files at the start and when they change, refusals in log and metrics, the admin listener.
+//! Access control with the binary: token files at the start and when they change, refusals in log and metrics, the admin listener.
 
 use std::{fs, path::PathBuf};
 

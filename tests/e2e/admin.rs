@@ -1,4 +1,4 @@
-//! The admin listener: readiness and why not, metrics, documents, the log level at run time.
+//! The admin listener: readiness and its reasons, metrics, documents, the log level at run time.
 
 use std::{net::SocketAddr, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! `fanfare broadcast`: its flags, and what becomes of wrong ones.
+//! `fanfare broadcast`: its flags, and the errors and warnings about them.
 
 use testkit::{
     client::{self, RawClient, request_bytes},
@@ -282,7 +282,7 @@ async fn the_route_changes_what_its_flags_say() {
 }
 
 #[tokio::test]
-async fn what_flags_say_in_vain_is_a_warning_at_start() {
+async fn a_flag_without_effect_is_a_warning_at_start() {
     let origin = Origin::start(Reply::ok("fine"));
     let flags = ["--require=2", "--timeout=1s", "--connect-timeout=2s", "--allow=get /x", "--allow=GET"];
     let fanfare = Fanfare::broadcast(&[origin.address()], &flags).await;

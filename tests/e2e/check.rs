@@ -67,7 +67,7 @@ async fn every_problem_is_printed_with_its_path() {
 }
 
 #[tokio::test]
-async fn what_is_no_yaml_is_told_by_line_and_column() {
+async fn invalid_yaml_is_reported_with_line_and_column() {
     for (text, told) in [
         ("broadcast: [\n", "line "),
         ("a: 1\na: 2\n", "line 2"),

@@ -1,4 +1,4 @@
-//! `fanfare demo`: its self-check, its looks, and that every line it tells people to try works.
+//! `fanfare demo`: its self-check, its output, and that every line it tells people to try works.
 
 use std::net::SocketAddr;
 

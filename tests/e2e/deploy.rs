@@ -1,4 +1,4 @@
-//! What is shipped beside the binary is as right as the binary: manifests, image, metrics reference, alerts, dashboard.
+//! What is shipped beside the binary is checked like the binary: manifests, image, metrics reference, alerts, dashboard.
 
 mod apart;
 mod broadcast;

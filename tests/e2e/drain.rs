@@ -23,7 +23,7 @@ async fn wait_refusing(fanfare: &Fanfare) {
     });
 }
 
-/// Signals that come sooner after the first are the same wish.
+/// Signals within this time after the first one count as the same.
 const ECHO: Duration = Duration::from_millis(150);
 
 /// A client whose request is at the origin, which holds its answer back.

@@ -1,4 +1,4 @@
-//! `fanfare elect` as the pod beside it sees it.
+//! `fanfare elect` as another container of its pod uses it.
 
 mod api;
 mod chaos;

@@ -1,4 +1,4 @@
-//! `fanfare endpoints` as the pod beside it sees it.
+//! `fanfare endpoints` as another container of its pod uses it.
 
 pub(crate) mod bed;
 mod defects;

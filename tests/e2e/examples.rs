@@ -1,4 +1,4 @@
-//! What the documentation shows as an answer is what is answered: the same commands, run, with what varies left out.
+//! The answers that the documentation shows are real ones: its commands are run and compared, without what varies.
 
 use std::{collections::BTreeSet, io::Write as _, path::Path};
 

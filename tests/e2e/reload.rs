@@ -193,7 +193,7 @@ async fn sighup_reloads() {
 }
 
 #[tokio::test]
-async fn a_signal_during_a_reload_is_heeded_after_it() {
+async fn a_signal_during_a_reload_takes_effect_after_it() {
     let origin = Origin::start(Reply::ok("fine"));
     let file = File::new(&one_route(origin.address(), "all"));
     let endpoints = file.path.with_file_name("endpoints.json");

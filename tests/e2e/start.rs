@@ -1,4 +1,4 @@
-//! The start of every role that needs Kubernetes: nobody who does not answer holds it up, and a signal ends it.
+//! The start of every role that needs Kubernetes: a server or plugin that does not answer does not delay it, and a signal ends it.
 
 use std::path::PathBuf;
 

@@ -97,7 +97,7 @@ async fn tls_front(authority: &Authority, server: &Origin) -> TlsRelay {
 }
 
 #[tokio::test]
-async fn the_certificates_of_the_system_vouch_for_a_server_with_tls() {
+async fn a_server_with_tls_is_verified_by_the_certificates_of_the_system() {
     let one = Origin::start(Reply::ok("one"));
     let (authority, registry) = (Authority::new("root"), Origin::start(Reply::ok(list(&one))));
     let front = tls_front(&authority, &registry).await;

@@ -9,16 +9,16 @@ use serde::{Serialize, Serializer};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Access {
-    /// As a kubeconfig says.
+    /// By a kubeconfig.
     Kubeconfig {
         /// The file.
         path: PathBuf,
         /// One of its contexts; its current one where none is given.
         context: Option<String>,
     },
-    /// As several kubeconfigs say together: those of `$KUBECONFIG`. Those that are not there are left out.
+    /// By several kubeconfigs, merged: those of `$KUBECONFIG`. Missing files are left out.
     Kubeconfigs(Vec<PathBuf>),
-    /// As a pod reaches the API server of its own cluster: with its service account.
+    /// By the service account of the pod, at the API server of its own cluster.
     Pod,
     /// At this address.
     Server {
@@ -78,7 +78,7 @@ pub struct UnsetVariable {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url(hyper::Uri);
 
-/// Why a text is no URL of a server. Credentials in it are not shown.
+/// Why a text is not the URL of a server. Credentials in it are not shown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
     /// It cannot be understood.
@@ -88,14 +88,14 @@ pub enum UrlError {
     #[error("{0:?} does not say how to speak to the server: write https://{0}")]
     NoScheme(String),
     /// Its server would not be verified.
-    #[error("{0:?} does not begin with https://, so nobody vouches for what comes from there")]
+    #[error("{0:?} does not begin with https://, so that what comes from there would not be verified")]
     Unprotected(String),
 }
 
 // === impl Access ===
 
 impl Access {
-    /// That of this process to its own cluster: the given kubeconfig, those that `$KUBECONFIG` names, or the pod's service
+    /// How this process reaches its own cluster: the given kubeconfig, those that `$KUBECONFIG` names, or the pod's service
     /// account.
     pub(super) fn of_process(kubeconfig: Option<PathBuf>) -> Self {
         if let Some(path) = kubeconfig {

@@ -30,13 +30,13 @@ pub(super) type Connector = BoxCloneSyncService<Uri, Connected, io::Error>;
 /// A connection, to a server or to a proxy, the latter by TLS where its URL says so. TLS with the server is spoken inside of it.
 type Connected = MaybeHttpsStream<TokioIo<TcpStream>>;
 
-/// What a SOCKS proxy gives instead of a connection. Its cause is no `source`.
+/// The error of a connection through a SOCKS proxy. It does not give its cause as its `source`.
 type SocksError = <SocksV5<HttpConnector> as Service<Uri>>::Error;
 
-/// A proxy that gives no connection.
+/// A connection through a proxy that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("no connection through the proxy {proxy}: {why}")]
-struct NoWay {
+struct ProxyFailure {
     proxy: String,
     why: String,
 }
@@ -94,7 +94,7 @@ fn tls(roots: Option<&[Vec<u8>]>) -> Result<ClientConfig, String> {
     Ok(config.with_root_certificates(trusted).with_no_client_auth())
 }
 
-/// The same, with the proxy's name in what goes wrong.
+/// Makes a connector through a proxy, with the proxy's name in its errors.
 fn through<C>(proxy: &Proxy, connector: C, connected: fn(C::Response) -> Connected) -> Connector
 where
     C: Service<Uri> + Clone + Send + Sync + 'static,
@@ -104,18 +104,17 @@ where
 {
     let proxy = proxy.to_string();
     let connector = connector.map_request(with_port).map_response(connected);
-    Connector::new(connector.map_err(move |error| io::Error::other(NoWay { proxy, why: why(&error) })))
+    Connector::new(connector.map_err(move |error| io::Error::other(ProxyFailure { proxy, why: why(&error) })))
 }
 
-/// The URL with its port: where there is none, a proxy would be asked for 443.
+/// Adds its default port to a URL without TLS, because a proxy would be asked for port 443 otherwise.
 fn with_port(uri: Uri) -> Uri {
     let (Some(host), None, Some("http")) = (uri.host(), uri.port_u16(), uri.scheme_str()) else { return uri };
     let with_port = format!("http://{host}:80/").parse();
     with_port.unwrap_or(uri)
 }
 
-/// What went wrong: the error of a SOCKS proxy keeps its cause to itself where it is
-/// not asked for by type.
+/// The text of an error with its causes. That of a SOCKS proxy gives its cause only by its type.
 fn why(error: &(dyn Error + 'static)) -> String {
     match error.downcast_ref() {
         Some(SocksError::Inner(inner)) => crate::watch::chain(inner),
@@ -124,15 +123,15 @@ fn why(error: &(dyn Error + 'static)) -> String {
     }
 }
 
-/// `Basic` credentials (RFC 7617), as a field has them.
+/// The value of a header field with `Basic` credentials (RFC 7617).
 pub(super) fn basic(user: &str, password: &str) -> HeaderValue {
     let encoded = BASE64_STANDARD.encode(format!("{user}:{password}"));
-    let mut value = HeaderValue::try_from(format!("Basic {encoded}")).expect("base64 has what a field may have");
+    let mut value = HeaderValue::try_from(format!("Basic {encoded}")).expect("base64 is printable ASCII");
     value.set_sensitive(true);
     value
 }
 
-/// Gives up connecting after a while.
+/// Limits the time that connecting may take.
 pub(super) fn bounded<C>(connector: C) -> BoxCloneSyncService<Uri, C::Response, io::Error>
 where
     C: Service<Uri, Error = BoxError> + Clone + Send + Sync + 'static,

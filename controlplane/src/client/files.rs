@@ -1,4 +1,4 @@
-//! Reading the files that an access is made of: bounded, and never a pipe twice.
+//! Reads the files that an access is made of, up to a limit, and never a pipe twice.
 
 use std::{
     fs::{self, File},

@@ -1,9 +1,8 @@
 //! The client of every role, which follows the changes of its access: rotated tokens, certificates, kubeconfigs.
 //!
-//! Rules: making it asks nothing, so that whoever does not answer holds up nobody's start. What the access is made of is
-//! looked at again every [`RECHECK`], and before the next request after one that was not accepted or did not arrive.
-//! Whatever cannot be read then, the last good access stays in force. Reading it is a task of its own: it goes on where the
-//! request that needs it is given up.
+//! Rules: making a client sends nothing, so that a server that does not answer delays no start. The access is read again every
+//! [`RECHECK`], and before the next request after one that was refused (401) or did not arrive. If it cannot be read then, the
+//! last good access stays in force. Reading is a task of its own, which goes on when the request that needs it is cancelled.
 
 #[cfg(test)]
 mod tests;
@@ -31,11 +30,11 @@ use super::{
     trust::FetchedCertificates,
 };
 
-/// How often the access is looked at where nothing seems wrong with it: a service account's token is renewed when a fifth
+/// How often the access is read again while requests succeed: a service account's token is renewed when a fifth
 /// of its time is left, at least two minutes, so a new one is always taken in time.
 pub const RECHECK: Duration = Duration::from_secs(30);
 
-/// How often certificates are fetched again from their URL where nothing seems wrong with them.
+/// How often certificates are fetched again from their URL while requests succeed.
 pub const REFETCH: Duration = Duration::from_secs(600);
 
 /// How long before their expiry new credentials are requested from a plugin.
@@ -44,11 +43,11 @@ const RENEW_CREDENTIALS_BEFORE: SignedDuration = SignedDuration::from_secs(60);
 /// The intervals of one client.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Intervals {
-    /// Between two looks at an access with which nothing seems wrong.
+    /// Between two readings of the access while requests succeed.
     recheck: Duration,
-    /// The same for certificates that a URL tells.
+    /// The same for certificates from a URL.
     refetch: Duration,
-    /// After a request that was not accepted, or where nothing could be read.
+    /// After a request that was refused, or a reading that failed.
     refused: Duration,
     /// After a request that did not arrive: fetching certificates takes longer than reading a file.
     lost: Duration,
@@ -72,7 +71,7 @@ pub(super) struct Following {
     server: watch::Sender<Option<String>>,
 }
 
-/// An access that was read, and what sends requests under it.
+/// An access that was read, and the sender that was made of it.
 #[derive(Debug)]
 struct Loaded {
     sender: Sender,
@@ -86,12 +85,12 @@ type State = Result<Arc<Loaded>, Arc<LoadError>>;
 /// The access in force and whether it is in doubt.
 #[derive(Debug)]
 struct Current {
-    /// Nothing before the first request.
+    /// None before the first request.
     state: Option<State>,
-    /// When it was looked at last.
+    /// When it was read last.
     looked: Instant,
     doubt: Option<Doubt>,
-    /// A look under way: of many requests one begins it, and all wait for it.
+    /// A reading in progress: one request begins it, and all that need it wait for it.
     looking: Option<Shared<BoxFuture<'static, State>>>,
     /// The last problem that was logged.
     told: Option<String>,
@@ -102,7 +101,7 @@ struct Current {
 enum Doubt {
     /// 401: the credentials are not accepted.
     Refused,
-    /// A request did not arrive, perhaps because the server shows a certificate that nobody vouches for any more.
+    /// A request did not arrive, perhaps because the server's certificate is no longer trusted.
     Lost,
 }
 
@@ -117,7 +116,7 @@ impl Intervals {
 // === impl Following ===
 
 impl Following {
-    /// It belongs to the caller's tokio runtime. What was read of the access already need not be read again.
+    /// Its tasks run on the caller's tokio runtime. `first` is what was read of the access already.
     pub(super) fn new(
         access: Access,
         environment: Environment,
@@ -169,7 +168,7 @@ impl Following {
         looking.await
     }
 
-    /// A look at the access, as a task that goes on where nobody waits for it any more.
+    /// Reads the access, in a task that goes on when nobody waits for it any more.
     fn looking(self: Arc<Self>) -> Shared<BoxFuture<'static, State>> {
         let access = self.access.to_string();
         let look = tokio::spawn(async move {
@@ -181,7 +180,7 @@ impl Following {
         async move { look.await.unwrap_or_else(|_cut| Err(Arc::new(LoadError::Broken(access)))) }.boxed().shared()
     }
 
-    /// Takes what was found out.
+    /// Takes the result of a reading.
     fn take(&self, state: State) -> State {
         if let Ok(loaded) = &state {
             let now = loaded.settings.server.to_string();
@@ -228,14 +227,14 @@ impl Following {
         }
     }
 
-    /// What counts from now on: what was made, or where that failed, what was good before.
+    /// The new state: the access that was just read, or if that failed, the last good one.
     fn keep(&self, made: Result<Loaded, LoadError>) -> State {
         let before = self.current.lock().good();
         match (made, before) {
             (Ok(loaded), before) => {
                 self.current.lock().told = None;
                 if before.is_some() {
-                    info!(server = %self.access, "the access to the API server was read anew");
+                    info!(server = %self.access, "reloaded the access to the API server");
                 }
                 Ok(Arc::new(loaded))
             }
@@ -257,7 +256,7 @@ impl Following {
     }
 }
 
-/// Gets what is missing, and makes what sends requests.
+/// Asks the plugin for credentials where there is one, and makes the sender.
 async fn load(settings: ClientSettings) -> Result<Loaded, LoadError> {
     let credential = match &settings.plugin {
         Some(plugin) => Some(plugin.ask().await?),
@@ -285,7 +284,7 @@ impl Current {
         self.state.clone().and_then(Result::ok)
     }
 
-    /// The access, or why there is none, unless it is to be looked at first.
+    /// The access, or why there is none; `None` where it has to be read first.
     fn known(&self, intervals: Intervals) -> Option<State> {
         let state = self.state.as_ref()?;
         let wait = match (state, self.doubt) {

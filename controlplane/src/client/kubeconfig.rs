@@ -1,4 +1,4 @@
-//! Kubeconfigs: what one or several files say about one context.
+//! Kubeconfigs: reads and merges one or several files, and takes what they say about one context.
 //!
 //! Read here and not by kube: it lets text reach header fields, URLs and programs unchecked, shows the lines around what it
 //! cannot read, tokens included, and takes no list of files of which one is missing.
@@ -38,8 +38,8 @@ const FIELD_NAME: AsciiSet = NON_ALPHANUMERIC
     .remove(b'|')
     .remove(b'~');
 
-/// What these files say together about a context; about the current one where none is named. In a list, files that are not
-/// there are left out.
+/// What these files together say about a context; about the current one where none is named. In a list, missing files are left
+/// out.
 ///
 /// # Errors
 /// What is wrong, and where.
@@ -115,7 +115,7 @@ fn decode(bytes: &[u8]) -> Option<String> {
     }
 }
 
-/// The context, its cluster and its user. A user that is not there is nobody in particular, as for other clients.
+/// The context, its cluster and its user. A user that does not exist is anonymous, as for other clients.
 fn select<'a>(
     config: &'a Kubeconfig,
     context: Option<&'a str>,
@@ -210,7 +210,7 @@ fn authorization(user: &AuthInfo, files: &FileReader) -> Result<Option<HeaderVal
     }
 }
 
-/// Whom the user acts as.
+/// The header fields of impersonation.
 fn impersonation(user: &AuthInfo) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
     let mut fields = Vec::new();
     let mut add = |key: &str, name: String, value: &str| -> Result<(), String> {

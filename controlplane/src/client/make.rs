@@ -1,4 +1,4 @@
-//! Makes what sends requests out of checked settings: the one place where that is done, for every API server.
+//! Turns checked settings into a service that sends requests: the one place where that is done, for every API server.
 
 use std::time::Duration;
 
@@ -25,14 +25,14 @@ use super::{
 /// What this client calls itself in the API server's audit log.
 pub(super) const AGENT: &str = concat!("fanfare/", env!("CARGO_PKG_VERSION"));
 
-/// How long an answer may take to begin, in the worst case. Whoever asks has a deadline of its own, which is shorter; this is
-/// above what an API server permits itself.
+/// How long an answer may take to begin, in the worst case. Callers have shorter deadlines of their own; this one is longer than an
+/// API server's own time-out.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Sends requests to one server: their URLs are paths on it.
 pub(super) type Sender = BoxCloneSyncService<Request<Body>, Response<Incoming>, BoxError>;
 
-/// Makes it. Nothing is connected yet.
+/// Makes a sender. Nothing is connected yet.
 ///
 /// # Errors
 /// Its certificates cannot be used.
@@ -58,7 +58,7 @@ pub(super) fn sender(settings: &ClientSettings, credential: Option<&Credential>)
     config.accept_invalid_certs = *insecure;
     config.tls_server_name.clone_from(server_name);
     if let Some(identity) = credential.and_then(|credential| credential.identity.as_ref()).or(identity.as_ref()) {
-        // As a kubeconfig has them, for it is what kube reads them from.
+        // In base64, as in a kubeconfig, because kube reads them from there.
         config.auth_info.client_certificate_data = Some(BASE64_STANDARD.encode(&identity.certificate));
         config.auth_info.client_key_data = Some(BASE64_STANDARD.encode(&identity.key).into());
     }

@@ -29,7 +29,7 @@ const MAX_BYTES: u64 = 1 << 20;
 /// The environment variable with the request for the plugin.
 const INFO_VARIABLE: &str = "KUBERNETES_EXEC_INFO";
 
-/// The program, and what it is told.
+/// The program, its arguments and its environment.
 #[derive(Clone, PartialEq)]
 pub(super) struct Plugin {
     command: String,
@@ -74,7 +74,7 @@ enum Why {
     Nothing,
     #[error("gives a token that cannot be sent: {0}")]
     Token(Unsendable),
-    #[error("says that its credentials end at {0:?}, which is no time")]
+    #[error("gives the expirationTimestamp {0:?}, which is not a time")]
     Expiry(String),
 }
 
@@ -93,14 +93,14 @@ struct ExecCredentialStatus {
     client_key_data: Option<String>,
 }
 
-/// A program under way. Dropping it kills it, and whatever it has started.
+/// A running program. Dropping this kills it, and whatever it has started.
 struct Running {
     child: Child,
     group: Option<Pid>,
 }
 
 impl Plugin {
-    /// What a kubeconfig says of it. The `authority` is what vouches for the cluster (PEM), in base64.
+    /// Reads the plugin of a kubeconfig's user. The `authority` is the cluster's certificate authority (PEM), in base64.
     ///
     /// # Errors
     /// What is missing.
@@ -108,7 +108,9 @@ impl Plugin {
         let command = exec.command.clone().filter(|command| !command.is_empty());
         let command = command.ok_or("exec: command is missing")?;
         if exec.interactive_mode == Some(ExecInteractiveMode::Always) {
-            return Err(format!("exec: {command} wants to ask somebody, and nobody is here who could answer"));
+            return Err(format!(
+                "exec: {command} needs user input (interactiveMode: Always), which a server process cannot give"
+            ));
         }
         let version = exec.api_version.clone().unwrap_or_else(|| "client.authentication.k8s.io/v1".to_owned());
         let mut spec = json!({ "interactive": false });
@@ -148,7 +150,7 @@ impl Plugin {
             tokio::time::sleep(SLOW_WARNING_DELAY).await;
             warn!(
                 plugin = self.command,
-                "still waiting for the credential plugin; nothing is asked of the API server meanwhile"
+                "still waiting for the credential plugin; requests to the API server wait for it"
             );
             std::future::pending::<Infallible>().await
         };
@@ -184,7 +186,7 @@ impl Running {
             stdout.take(MAX_BYTES).read_to_end(&mut output).await.map_err(Why::Lost)?;
         }
         let status = self.child.wait().await.map_err(Why::Lost)?;
-        // Its number is free for others from now on, and what it left behind on purpose stays.
+        // Its process id may be reused from now on, and processes that it left behind on purpose stay.
         self.group = None;
         if status.success() { Ok(output) } else { Err(Why::Failed(status)) }
     }
@@ -193,7 +195,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if let Some(group) = self.group {
-            // It may be gone, which is what is wanted.
+            // It may have ended already.
             let _ = kill_process_group(group, Signal::KILL);
         }
     }
@@ -201,8 +203,7 @@ impl Drop for Running {
 
 /// JSON or YAML, as other clients take both.
 fn read(output: &[u8]) -> Result<Credential, Why> {
-    let text =
-        std::str::from_utf8(output).map_err(|_| Why::Unreadable(", but something that is no text".to_owned()))?;
+    let text = std::str::from_utf8(output).map_err(|_| Why::Unreadable(", but bytes that are not UTF-8".to_owned()))?;
     let answer = runtime::config::parse(text).map_err(|problem| {
         // The message may show what was read; where it stands does not.
         let place = if problem.path.is_empty() { String::new() } else { format!(" ({})", problem.path) };

@@ -34,7 +34,7 @@ pub(super) struct Credentials {
     pub(super) password: String,
 }
 
-/// What the environment says of proxies.
+/// The proxies that the environment names.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Environment {
     /// For servers with TLS: `HTTPS_PROXY`.
@@ -99,7 +99,7 @@ impl Environment {
             (None, Some("https")) => ("$HTTPS_PROXY", self.https.as_deref().unwrap_or_default()),
             (None, _) => ("$HTTP_PROXY", self.http.as_deref().unwrap_or_default()),
         };
-        // Looked at first: what is not used need not be readable.
+        // Checked first, so that a proxy that is not used may be invalid.
         if url.is_empty() || self.exempts(server) {
             return Ok(None);
         }
@@ -215,7 +215,7 @@ impl Credentials {
     fn parse(userinfo: &str) -> Result<Self, &'static str> {
         let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
         let decode = |text: &str| percent_decode_str(text).decode_utf8().map(String::from);
-        let unreadable = |_| "its user or password is no text";
+        let unreadable = |_| "its user or password is not UTF-8";
         Ok(Self { user: decode(user).map_err(unreadable)?, password: decode(password).map_err(unreadable)? })
     }
 }
@@ -309,7 +309,7 @@ mod tests {
             let error = environment.proxy(&"https://a".parse().expect("a URL"), None).expect_err(text).to_string();
             assert!(error.contains("$HTTPS_PROXY") && !error.contains("s3cret"), "{error}");
         }
-        // What is not used need not be readable.
+        // A proxy that is not used may be invalid.
         let unused = Environment { https: Some("ftp://u:p@h".into()), no: "a".into(), http: None };
         assert!(unused.proxy(&"https://a".parse().expect("a URL"), None).is_ok_and(|proxy| proxy.is_none()));
     }

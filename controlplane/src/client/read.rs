@@ -1,4 +1,4 @@
-//! Reads what an access is made of into settings that are checked: whatever of it cannot work is told here, once.
+//! Reads the parts of an access into checked settings. Whatever cannot work is reported here.
 
 use std::{fmt, time::Duration};
 
@@ -24,16 +24,16 @@ pub(super) struct ClientSettings {
     pub(super) server: Url,
     /// The namespace of the context, or of the pod.
     pub(super) namespace: Option<String>,
-    /// Who vouches for the server (DER); the certificates of the system where there are none.
+    /// The authorities that verify the server (DER); those of the system where there are none.
     pub(super) roots: Option<Vec<Vec<u8>>>,
-    /// Whether nobody need vouch for it.
+    /// Whether its certificate is not verified.
     pub(super) insecure: bool,
     /// The name in the server's certificate, where it is not that in its URL.
     pub(super) server_name: Option<String>,
     pub(super) identity: Option<Identity>,
     /// The field `Authorization`.
     pub(super) authorization: Option<HeaderValue>,
-    /// Is asked for the one or the other.
+    /// The plugin that gives a token or a client certificate.
     pub(super) plugin: Option<Plugin>,
     pub(super) impersonation: Vec<(HeaderName, HeaderValue)>,
     pub(super) proxy: Option<Proxy>,
@@ -72,13 +72,13 @@ pub enum LoadError {
     /// A token cannot be sent.
     #[error("the token cannot be sent: {0}")]
     Token(#[from] Unsendable),
-    /// Nobody vouches for the API server.
+    /// There are no certificates to verify the API server with.
     #[error(transparent)]
     Trust(#[from] TrustError),
     /// The proxy cannot be used.
     #[error(transparent)]
     Proxy(#[from] ProxyError),
-    /// The credential plugin gave nothing.
+    /// The credential plugin failed.
     #[error(transparent)]
     Plugin(#[from] PluginError),
     /// Its files cannot be read in time.
@@ -92,8 +92,8 @@ pub enum LoadError {
         /// What is wrong.
         why: String,
     },
-    /// Something went wrong that must not, and that nobody but this client is to suffer from.
-    #[error("no client for the {0}: making it failed in a way that it should not; please report this")]
+    /// Making the client panicked, which must not happen and ends nothing but this client.
+    #[error("no client for the {0}: an internal error, which is in the log; please report it")]
     Broken(String),
 }
 
@@ -130,7 +130,7 @@ impl fmt::Debug for ClientSettings {
     }
 }
 
-/// The field `Authorization` of whoever has this token.
+/// The field `Authorization` for this token.
 pub(super) fn bearer(token: &str) -> Result<HeaderValue, Unsendable> {
     let token = token.trim();
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -197,7 +197,7 @@ fn read_files(
     read.map_err(|why| LoadError::Kubeconfig { access: access.to_string(), why })
 }
 
-/// The service account of the pod. Its API server is beside it: no proxy stands in between.
+/// The service account of the pod. Its API server is in the same cluster and is reached without a proxy.
 fn pod(files: FileReader) -> Result<ClientSettings, LoadError> {
     let config = Config::incluster().map_err(|error| LoadError::Pod(error.to_string()))?;
     let token = match &config.auth_info.token_file {

@@ -1,4 +1,4 @@
-//! The connection to another kube cluster: it fails on nothing, and is nobody's fault but its own.
+//! The client for a remote cluster. Making it never fails; what is wrong with it shows in its requests.
 
 use kube::Client;
 use tokio::sync::watch;
@@ -14,7 +14,7 @@ use super::{
     proxy::Environment,
 };
 
-/// A client for a remote cluster, and where it leads.
+/// A client for a remote cluster, and the URL of its API server.
 #[derive(Clone)]
 pub struct RemoteConnection {
     /// The client.
@@ -24,10 +24,10 @@ pub struct RemoteConnection {
     pub server: watch::Receiver<Option<String>>,
 }
 
-/// Makes a client for a remote cluster. It belongs to the caller's tokio runtime.
+/// Makes a client for a remote cluster. Its tasks run on the caller's tokio runtime.
 ///
-/// It asks nothing yet, and follows whatever its access is made of: rotated tokens, certificates, a kubeconfig written
-/// anew. What is wrong with it, requests tell.
+/// Nothing is sent yet. It follows changes of its access: rotated tokens, certificates, a kubeconfig that is written again. What is
+/// wrong with it shows in its requests.
 #[must_use]
 pub fn connect(access: Access) -> RemoteConnection {
     let following = Following::new(access, Environment::of_process(), INTERVALS, None);

@@ -1,4 +1,4 @@
-//! Clients on real sockets: what reaches the API server, and what is said where none can be made.
+//! Clients on real sockets: what reaches the API server, and what is reported where no client can be made.
 
 use std::{fs, path::PathBuf};
 
@@ -46,7 +46,7 @@ async fn ask(client: &Client) -> Result<(), String> {
     client.apiserver_version().await.map(drop).map_err(|error| crate::watch::chain(&error))
 }
 
-/// What the API server is told in the field `Authorization` by whoever has this user in a kubeconfig.
+/// The field `Authorization` of requests with this user of a kubeconfig.
 async fn authorization(user: &str) -> String {
     let api_server = Origin::start(Reply::ok(VERSION));
     let kubeconfig = kubeconfig(&format!("server: 'http://{}'", api_server.address()), user);
@@ -60,7 +60,7 @@ async fn authorization(user: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_api_server_is_told_who_asks() {
+async fn requests_carry_the_identity_of_the_user() {
     let api_server = Origin::start(Reply::ok(VERSION));
     let kubeconfig = kubeconfig(
         &format!("server: 'http://{}'", api_server.address()),
@@ -111,7 +111,7 @@ async fn of_a_token_and_its_file_the_file_counts_as_long_as_it_can_be_read() {
 }
 
 #[tokio::test]
-async fn what_cannot_work_is_told_without_its_secrets() {
+async fn invalid_settings_are_reported_without_their_secrets() {
     let missing = "cannot read /nowhere/x";
     for (cluster, user, told) in [
         ("server: 'http://h'", "token: \"s3cret\\nline\"", "token: there is a line end"),
@@ -138,7 +138,7 @@ async fn what_cannot_work_is_told_without_its_secrets() {
         ("server: 'https://h', proxy-url: 'gopher://u:s3cret@h'", "", "the proxy that proxy-url names cannot be used"),
         ("", "", "its cluster \"c\" has no server"),
         ("server: 'http://h'", "exec: {args: [s3cret]}", "exec: command is missing"),
-        ("server: 'http://h'", "exec: {command: x, interactiveMode: Always}", "nobody is here who could answer"),
+        ("server: 'http://h'", "exec: {command: x, interactiveMode: Always}", "needs user input"),
         (
             "server: 'http://h'",
             "auth-provider: {name: gcp, config: {access-token: s3cret}}",
@@ -157,7 +157,7 @@ async fn what_cannot_work_is_told_without_its_secrets() {
 }
 
 #[tokio::test]
-async fn what_is_no_kubeconfig_is_told() {
+async fn an_invalid_kubeconfig_is_reported() {
     for (bytes, told) in [
         (&b"clusters: {"[..], "no valid YAML"),
         (b"", "no current-context"),

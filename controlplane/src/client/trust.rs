@@ -63,7 +63,7 @@ pub(super) fn read(path: &Path, files: FileReader) -> Result<Vec<Vec<u8>>, Trust
     parse(&path.display().to_string(), &files.read(path)?)
 }
 
-/// The certificates that a URL tells. Those that were fetched within `refetch` will do, and those fetched before will do
+/// The certificates from a URL. Those that were fetched within `refetch` will do, and those fetched before will do
 /// where they cannot be fetched now.
 pub(super) async fn fetched(
     url: &Url,
@@ -87,7 +87,7 @@ pub(super) async fn fetched(
     Ok(certificates)
 }
 
-/// Fetches them now. No redirection is followed: it could lead to where nobody vouches for what comes.
+/// Fetches them now. No redirection is followed: it could lead to a server that is not verified.
 async fn fetch(url: &Url, vouched_by: Option<&Path>, environment: &Environment) -> Result<Vec<Vec<u8>>, TrustError> {
     let failed = |problem: String| TrustError::Fetch { url: url.to_string(), problem };
     let mut parts = url.uri().clone().into_parts();
@@ -113,7 +113,7 @@ async fn fetch(url: &Url, vouched_by: Option<&Path>, environment: &Environment) 
     parse(&url.to_string(), &text.map_err(failed)?)
 }
 
-/// Reads a list of certificates, each of which must be able to vouch for others.
+/// Reads a list of certificates, each of which must be that of an authority.
 pub(super) fn parse(origin: &str, text: &[u8]) -> Result<Vec<Vec<u8>>, TrustError> {
     let wrong = |problem: String| TrustError::Pem { origin: origin.to_owned(), problem };
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).collect();

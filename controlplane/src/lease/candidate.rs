@@ -25,14 +25,14 @@ pub(super) struct Now {
     pub(super) wall: Timestamp,
 }
 
-/// What to ask the API server. A write goes over what was read last, and nothing else (its resource version).
+/// A request to the API server. A write replaces the version that was read last, and no other (its resource version).
 #[derive(Clone, Debug)]
 pub(super) enum Request {
     Read,
     Write { over: Option<Held>, record: Record },
 }
 
-/// What it answered.
+/// The API server's answer.
 #[derive(Clone, Debug)]
 pub(super) enum Answer {
     /// The lock as it is, if it is there, or as it has become by the write.
@@ -117,7 +117,7 @@ pub(super) struct Lost {
     pub(super) exclusive: BootTime,
 }
 
-/// What is being waited for.
+/// The answer that the candidate waits for.
 #[derive(Debug)]
 enum Stage {
     Idle,
@@ -132,7 +132,7 @@ enum WriteKind {
 }
 
 impl Candidate {
-    /// One that has seen nothing yet. `process` must be different for every process.
+    /// A candidate that has not read the lock yet. `process` must be different for every process.
     pub(super) fn new(identity: &str, timing: Timing, process: String) -> Self {
         Self {
             identity: identity.into(),
@@ -181,7 +181,7 @@ impl Candidate {
             (Stage::Writing { kind, record, sent }, Answer::Lock(Some(held))) => {
                 self.written(kind, record, sent, held, now.boot)
             }
-            // The optimistic write failed, perhaps because of an edited label: look.
+            // The optimistic write failed, perhaps because of an edited label: read the lock.
             (Stage::Writing { kind: WriteKind::Renewal { fast: true }, .. }, _) if self.office.is_some() => {
                 self.stage = Stage::Reading;
                 Next::Ask(Request::Read)
@@ -203,7 +203,7 @@ impl Candidate {
         self.lose(cause);
     }
 
-    /// May lead, or may not until this is said again; not before the end of a rest in any case.
+    /// Sets whether this candidate may lead. It does not before the end of a rest in any case.
     pub(super) fn stand(&mut self, may_lead: bool) {
         self.may_lead = may_lead;
     }
@@ -255,7 +255,7 @@ impl Candidate {
         self.observed.as_ref().filter(others).map(|observed| observed.valid_until)
     }
 
-    /// What readers are told.
+    /// The status for readers.
     pub(super) fn status(&self, problem: Option<Arc<str>>) -> ElectionStatus {
         let record = self.observed.as_ref().map(|observed| Seen {
             holder: observed.record.holder.as_str().into(),
@@ -346,7 +346,7 @@ impl Candidate {
             return;
         }
         let record = held.record();
-        // One that does not say how long it is meant to last counts as long as one of ours would.
+        // A record without a lease duration counts with that of this candidate.
         let lasts = match u64::try_from(record.lease_seconds) {
             Ok(0) | Err(_) => self.timing.lease(),
             Ok(seconds) => Duration::from_secs(seconds),

@@ -1,4 +1,4 @@
-//! What an election is about, and its three periods, checked.
+//! The configuration of one candidate: lock, identity and three periods, checked.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -20,7 +20,7 @@ pub struct Config {
     pub namespace: String,
     /// What the lock is.
     pub lock: LockKind,
-    /// What this candidate calls itself in the lock. One that another process uses too costs hand-overs, never safety.
+    /// The candidate's name in the lock. If another process uses the same, the lead changes more often, but never two lead.
     pub identity: String,
     /// The periods.
     pub timing: Timing,
@@ -50,7 +50,7 @@ pub struct Timing {
     retry: Duration,
 }
 
-/// Why a candidate cannot be.
+/// Why a configuration is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// There is no name.
@@ -121,7 +121,7 @@ pub const UNKNOWN: &str = "leaderelection.k8s.io/unknown";
 // === impl Config ===
 
 impl Config {
-    /// Whether there can be such a candidate.
+    /// Checks that everything is named.
     ///
     /// # Errors
     /// [`ConfigError`], the first one.
@@ -150,7 +150,7 @@ impl Timing {
         Self::new(lease, lease / 3, lease / 6)
     }
 
-    /// Periods of one's own. The lease duration is rounded up to whole seconds.
+    /// Periods that are given one by one. The lease duration is rounded up to whole seconds.
     ///
     /// # Errors
     /// [`TimingError`].
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn who_and_what_must_be_named() {
+    fn the_lock_and_the_candidate_must_be_named() {
         let good = Config {
             name: "example".into(),
             namespace: "default".into(),

@@ -82,7 +82,7 @@ impl Elector {
         })
     }
 
-    /// What others hold to see the election, and to be guarded by it.
+    /// The election as the rest of the process uses it: its state, and the guard for writers.
     #[must_use]
     pub fn election(&self) -> Election {
         self.election.clone()
@@ -146,8 +146,8 @@ impl Elector {
         }
     }
 
-    /// One request, while the claim may end, and the process be told to give it up. What is under way then is waited for, as
-    /// it may be a write, but no longer than whatever else belonged to the term.
+    /// Sends one request. Meanwhile the claim may end, or the process be told to give it up: the answer is still waited for, because
+    /// the request may be a write, but no longer than the other work of the term.
     async fn exchange(&mut self, request: Request, drain: &DrainWatch) -> Answer {
         let lock = Arc::clone(&self.lock);
         let mut done = pin!(async move {
@@ -201,7 +201,7 @@ impl Elector {
             (_, Some(_)) => now + retry,
             (_, None) => {
                 let jittered = now + retry.mul_f64(1.0 + JITTER * fastrand::f64());
-                // Not all at the same moment, though the resource version would sort them out.
+                // Spread by chance, so that not all candidates try at the same moment. Safe it is anyway, by the resource version.
                 let spread = retry.mul_f64((JITTER - 1.0) * fastrand::f64());
                 let runs_out = self.candidate.others_lease().filter(|until| *until > now);
                 runs_out.map_or(jittered, |until| jittered.min(until + spread))

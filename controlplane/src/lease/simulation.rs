@@ -23,7 +23,7 @@ const PROCESSES: usize = 5;
 const LOSS_RATE: f64 = 0.02;
 const SECOND_LOSS_RATE: f64 = 2.0 * LOSS_RATE;
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug, Default)]
 struct Course {
     terms: Vec<(usize, Term)>,

@@ -123,7 +123,7 @@ impl Participants {
 
     fn tell(&self, event: impl Fn() -> TermEvent) {
         for sender in &self.senders {
-            // It is never full (see above), and who is gone has ended everything.
+            // The queue is never full (see above), and a participant that is gone has ended everything.
             let _ = sender.try_send(event());
         }
     }

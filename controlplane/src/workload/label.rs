@@ -1,7 +1,7 @@
 //! The label on the pod of a candidate that says whether it leads.
 //!
-//! A pod that dies keeps its label, and nobody else may take it away with the rights of a candidate. Whoever must not send
-//! to two uses the [`LeaderService`](super::LeaderService).
+//! A pod that dies keeps its label, and nobody else may take it away with the rights of a candidate. Where requests must never
+//! go to two pods, use the [`LeaderService`](super::LeaderService).
 
 use std::time::Duration;
 
@@ -39,8 +39,8 @@ impl PodLabel {
         Self { pods, namespace: namespace.to_owned(), pod: pod.to_owned(), election, told: Told::default() }
     }
 
-    /// Writes it when a term begins, at every renewal, and when it ends, before anybody else can lead. Of a standby it is
-    /// written as often as there is news of the leader. Returns when the elector has ended.
+    /// Writes it when a term begins, at every renewal, and when it ends, before anybody else can lead. On a standby it is
+    /// written whenever the state of the election changes. Returns when the elector has ended.
     pub async fn run(mut self, mut terms: Terms) {
         let mut watch = self.election.watch();
         self.say(self.election.now().leading).await;

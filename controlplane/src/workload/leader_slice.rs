@@ -41,7 +41,7 @@ type AddressType = (&'static str, fn(&IpAddr) -> bool);
 
 const ADDRESS_TYPES: [AddressType; 2] = [("IPv4", IpAddr::is_ipv4), ("IPv6", IpAddr::is_ipv6)];
 
-/// How long the API server may take for everything that is asked in one go. No longer than a release waits for it.
+/// How long the API server may take for one round of requests. Not longer than a release waits for it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often a leader looks whether its slices are still as they should be.
@@ -177,7 +177,7 @@ impl LeaderService {
         Ok(())
     }
 
-    /// Leads to nobody, where nobody else has written since.
+    /// Empties the slices, unless somebody else has written them since.
     async fn leave(&mut self, ending: Ending) {
         let (stop_by, gives_up) = (ending.stop_by, BootTime::now() + EMPTYING_TIMEOUT);
         let term = ending.term.clone();

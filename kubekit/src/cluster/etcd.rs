@@ -1,4 +1,4 @@
-//! The one thing a test asks of etcd itself: to forget its past.
+//! Compacts the history of etcd, which is the one thing that tests ask of etcd itself.
 
 use serde_json::{Value, json};
 use tokio::{

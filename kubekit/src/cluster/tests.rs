@@ -1,4 +1,4 @@
-//! The harness tested on itself: what its users take for granted must be so.
+//! Tests of the harness itself: what other tests rely on.
 
 use k8s_openapi::api::{core::v1::ConfigMap, discovery::v1::EndpointSlice};
 use kube::api::{WatchEvent, WatchParams};

@@ -67,7 +67,7 @@ fn creates(call: &Call) -> bool {
 }
 
 #[tokio::test]
-async fn who_asks_is_who_they_are_and_every_request_is_seen() {
+async fn requests_keep_the_identity_of_their_sender_and_every_one_is_seen() {
     let bed = Bed::start().await;
     bed.create("a").await.expect("it passes");
     bed.through.get("a").await.expect("it passes");
@@ -106,7 +106,7 @@ async fn a_refusal_is_one_of_the_api_server_and_a_script_goes_by_the_order_of_re
 }
 
 #[tokio::test]
-async fn what_is_dropped_or_reset_before_the_api_server_does_not_happen_and_what_is_so_after_it_does() {
+async fn a_fault_before_the_api_server_prevents_a_write_and_one_after_it_does_not() {
     let bed = Bed::start().await;
     let faults = [("a", Fault::Drop, false), ("b", Fault::DropAnswer, true)];
     for (name, fault, happens) in faults {
@@ -124,7 +124,7 @@ async fn what_is_dropped_or_reset_before_the_api_server_does_not_happen_and_what
 }
 
 #[tokio::test]
-async fn what_is_late_arrives_though_its_client_has_given_up() {
+async fn a_delayed_request_arrives_although_its_client_has_given_up() {
     let bed = Bed::start().await;
     bed.proxy.script(creates, [Some(Fault::Delay(2 * SOON)), Some(Fault::DelayAnswer(2 * SOON))]);
     timeout(SOON, bed.create("a")).await.expect_err("it is late");
@@ -180,7 +180,7 @@ async fn a_watch_is_cut_stalled_or_expired() {
 }
 
 #[tokio::test]
-async fn a_line_that_hangs_holds_back_what_arrives_later_and_one_that_is_cut_refuses() {
+async fn a_proxy_that_hangs_holds_back_what_arrives_later_and_one_that_is_cut_resets() {
     let bed = Bed::start().await;
     let mut events = bed.watch().await;
     // Leaves a connection behind: what is sent on it is under way, while a new one would not come about.
@@ -214,7 +214,7 @@ async fn a_seed_gives_the_same_faults_again() {
         bed.proxy.seeded(|_| true, 7, 40, [Fault::Answer(500), Fault::Answer(401), Fault::Reset]);
         let before = bed.proxy.calls().len();
         for _ in 0..20 {
-            // Whether it succeeds is the seed's affair.
+            // Whether it succeeds depends on the seed.
             let _ = bed.through.get_opt("a").await;
         }
         runs.push(bed.proxy.calls()[before..].iter().map(|call| call.fault).collect::<Vec<_>>());

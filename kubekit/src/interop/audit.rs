@@ -20,7 +20,7 @@
 //! `made_before`. So an answer that passes is proven good, whatever the delays; one that fails may be good, and fails the
 //! test all the same.
 //!
-//! One thing no candidate can help: when client-go releases, it writes over a lock that it has just read, without looking
+//! One thing no candidate can prevent: when client-go releases, it writes over a lock that it has just read, without looking
 //! whose it is by now. Where a candidate that is not ours has blanked our lock so, a third one can take it at once. Answers
 //! from then until our next renewal, which finds out, or the end of our claim, are counted apart: as undermined. Ours must
 //! never do that to others.

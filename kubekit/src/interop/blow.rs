@@ -1,8 +1,8 @@
-//! What happens to the candidates of an election, turn by turn: a sequence that a seed decides.
+//! The faults that the candidates of an election suffer, turn by turn: a sequence that a seed decides.
 
 use std::time::Duration;
 
-/// What the leader suffers, so that somebody else gets the lock.
+/// A fault of the leader, after which somebody else gets the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blow {
     /// SIGTERM.
@@ -24,15 +24,15 @@ pub enum Blow {
 /// One turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Turn {
-    /// How long the leader is left in peace.
+    /// How long the leader leads before the fault.
     pub reign: Duration,
-    /// What the leader suffers.
+    /// The fault.
     pub blow: Blow,
-    /// Before that it is stopped for so long, and may lose the lock by that alone.
+    /// How long it is stopped before the fault; it may lose the lock by that alone.
     pub pause: Option<Duration>,
-    /// Who of the others is stopped meanwhile: the n-th, counted round.
+    /// Which of the others is stopped meanwhile: the n-th, modulo their number.
     pub bystander: Option<usize>,
-    /// Whether who has died is back before somebody else leads.
+    /// Whether a leader that has died is started again before somebody else leads.
     pub back_at_once: bool,
 }
 

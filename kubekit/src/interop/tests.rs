@@ -1,4 +1,4 @@
-//! The candidates on a real API server: what the elections' tests take for granted must be so.
+//! The candidates on a real API server: what the tests of elections rely on.
 
 use super::*;
 use testkit::{eventually, eventually::patience};
@@ -29,11 +29,11 @@ async fn hand_over(of: ClientGo, lock_type: &str) {
 }
 
 #[tokio::test]
-async fn a_candidate_of_today_elects_by_lease() {
+async fn a_current_client_go_elects_by_lease() {
     hand_over(ClientGo::V0_35, "leases").await;
 }
 
 #[tokio::test]
-async fn a_candidate_of_the_past_elects_by_config_map() {
+async fn an_old_client_go_elects_by_config_map() {
     hand_over(ClientGo::V0_23, "configmaps").await;
 }

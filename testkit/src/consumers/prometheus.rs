@@ -25,7 +25,7 @@ pub async fn prometheus(config: &str) -> Consumer {
 /// Runs promtool and returns what it says.
 ///
 /// # Errors
-/// What it says, where it is not content.
+/// What it writes, where the check failed.
 ///
 /// # Panics
 /// Where it is not installed.

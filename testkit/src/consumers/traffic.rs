@@ -28,7 +28,7 @@ pub struct Traffic {
 #[derive(Default)]
 struct Seen {
     answers: usize,
-    /// The last answer of each endpoint, by its name: when, and the how manieth of all it was.
+    /// The last answer of each endpoint, by its name: when, and its number among all answers.
     last: HashMap<String, (Instant, usize)>,
     failures: Vec<String>,
 }
@@ -96,7 +96,7 @@ impl Traffic {
     }
 }
 
-/// Scales up from the first to all three, and down to the first again, by `write`; then those who were left close. The
+/// Scales up from the first to all three, and down to the first again, by `write`; then the others close. The
 /// endpoints answer with `first`, `second` and `third`.
 ///
 /// # Panics

@@ -9,13 +9,13 @@ pub mod kind {
     pub const DATA: u8 = 0;
     /// A header block, or the beginning of one.
     pub const HEADERS: u8 = 1;
-    /// How streams depend on each other, which nobody heeds any more.
+    /// Priorities of streams, which are deprecated and ignored.
     pub const PRIORITY: u8 = 2;
     /// The end of a stream at once.
     pub const RST_STREAM: u8 = 3;
     /// What a side can take.
     pub const SETTINGS: u8 = 4;
-    /// To be sent back.
+    /// To be acknowledged with the same content.
     pub const PING: u8 = 6;
     /// The end of a connection.
     pub const GOAWAY: u8 = 7;

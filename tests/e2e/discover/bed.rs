@@ -1,4 +1,4 @@
-//! What these tests stand on: Services in a namespace, an account that may read them, and a bucket.
+//! The set-up of these tests: Services in a namespace, an account that may read them, and a bucket.
 
 use std::{collections::HashSet, net::SocketAddr, path::Path, time::Duration};
 

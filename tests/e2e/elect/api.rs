@@ -1,4 +1,4 @@
-//! What is answered: the original's four fields, more for those who ask, and nothing that is not so any more.
+//! The HTTP API: the four fields of the original, further ones on other paths, and never a state that has passed.
 
 use kubekit::{cluster, relay::Relay};
 use rustix::process::Signal;
@@ -134,7 +134,7 @@ async fn a_watcher_is_told_of_the_end_of_a_claim_that_nobody_could_renew() {
 }
 
 #[tokio::test]
-async fn a_process_that_was_stopped_says_nothing_that_is_no_longer_so() {
+async fn a_process_that_was_stopped_does_not_say_that_it_still_leads() {
     let cluster = cluster::shared().await;
     let namespace = cluster.namespace("elect").await;
     let account = candidate(&cluster, &namespace).await;
@@ -259,7 +259,7 @@ elect:
 }
 
 #[tokio::test]
-async fn what_cannot_be_is_refused_at_once() {
+async fn invalid_settings_are_refused_at_once() {
     for (flags, problem) in [
         (&["elect"][..], "--election: is missing"),
         (&["elect", "-election=x", "-ttl=1s"], "--ttl"),
@@ -282,7 +282,7 @@ fn unread(port: u16) -> usize {
 }
 
 #[tokio::test]
-async fn who_waits_and_who_is_silent_keeps_no_probe_out() {
+async fn waiting_and_silent_connections_keep_no_probe_out() {
     let cluster = cluster::shared().await;
     let namespace = cluster.namespace("elect").await;
     let account = candidate(&cluster, &namespace).await;

@@ -1,4 +1,4 @@
-//! A mixed fleet under blows: ours and client-go's own candidates on one lock, and nobody says that it leads when it does not.
+//! A mixed fleet under faults: ours and client-go's own candidates on one lock, and nobody says that it leads when it does not.
 //!
 //! How that is proven: `kubekit/src/interop/audit.rs`. `FANFARE_HANDOVERS` says how many hand-overs there are to be, and
 //! `FANFARE_SEED` which ones.

@@ -1,4 +1,4 @@
-//! What every test here stands on: a namespace with slices, and an account that may read them and nothing else.
+//! The set-up of every test here: a namespace with slices, and an account that may read them and nothing else.
 
 use std::{net::SocketAddr, path::Path};
 

@@ -1,9 +1,9 @@
-//! A service that nobody has is no silence: the log tells it, and those that there are.
+//! A service that does not exist is logged, together with those that do.
 
 use super::bed::{Bed, told};
 
 #[tokio::test]
-async fn a_service_that_is_not_there_is_told_with_those_that_are() {
+async fn a_service_that_does_not_exist_is_logged_with_those_that_do() {
     let bed = Bed::new("hints").await;
     bed.slice("cache-1", "cache", [1]).await;
     bed.slice("web-1", "web", [2]).await;

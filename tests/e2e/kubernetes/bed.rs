@@ -1,4 +1,4 @@
-//! What every test here stands on: a control plane, an account of the shipped Role, and origins that are its pods.
+//! The set-up of every test here: a control plane, an account of the shipped Role, and origins that are its pods.
 
 use std::{
     collections::BTreeSet,

@@ -1,4 +1,4 @@
-//! What changes about the slices is where requests go, within a second and without a failed request.
+//! Requests follow changes of the slices within a second, without a failed request.
 
 use kubekit::cluster;
 use testkit::{

@@ -1,4 +1,4 @@
-//! 410 Gone: what happened meanwhile is not told any more, and counts all the same.
+//! 410 Gone: events that the API server can no longer send still take effect, by a new list.
 
 use kubekit::{cluster, relay::Relay};
 use testkit::origin::{Origin, Reply};

@@ -106,7 +106,7 @@ async fn a_namespace_without_rights_is_named_and_the_other_one_mirrored() {
 }
 
 #[tokio::test]
-async fn of_several_clusters_in_a_file_one_that_is_not_there_holds_up_nobody() {
+async fn of_several_clusters_in_a_file_one_that_is_away_delays_no_other() {
     let bed = Bed::start().await;
     bed.service("web", json!({})).await;
     bed.slice("web", "IPv4", &[endpoint("192.0.2.1")]).await;
@@ -137,7 +137,7 @@ async fn of_several_clusters_in_a_file_one_that_is_not_there_holds_up_nobody() {
 }
 
 #[tokio::test]
-async fn a_remote_whose_access_cannot_be_used_holds_up_nobody_and_ends_nothing() {
+async fn a_remote_with_an_invalid_access_delays_no_other_and_does_not_end_the_process() {
     let bed = Bed::start().await;
     bed.service("web", json!({})).await;
     bed.slice("web", "IPv4", &[endpoint("192.0.2.1")]).await;

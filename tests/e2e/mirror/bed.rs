@@ -1,4 +1,4 @@
-//! What every test here stands on: two clusters, a namespace of its own in each, and services to mirror.
+//! The set-up of every test here: two clusters, a namespace of its own in each, and services to mirror.
 
 use std::{collections::BTreeSet, path::Path};
 

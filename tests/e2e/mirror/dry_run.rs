@@ -53,7 +53,7 @@ async fn what_would_be_done_is_printed_and_not_done() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_known_is_said() {
+async fn what_is_not_known_yet_is_printed_as_such() {
     let bed = Bed::start().await;
     let nowhere = vec!["-target-kube-config=/nowhere/kubeconfig".into(), bed.with_all_rights().remove(0)];
     let local = bed.local.kubeconfig_path();

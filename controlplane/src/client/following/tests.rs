@@ -116,7 +116,7 @@ async fn a_given_token_is_used_and_never_shown() {
 }
 
 #[tokio::test]
-async fn any_context_of_a_kubeconfig_will_do() {
+async fn any_context_of_a_kubeconfig_can_be_used() {
     let (east, west) = (Origin::start(accepting("e")), Origin::start(accepting("w")));
     let text = |east: &Origin, west: &Origin| {
         format!(
@@ -148,7 +148,7 @@ async fn any_context_of_a_kubeconfig_will_do() {
 }
 
 #[tokio::test]
-async fn another_server_is_told() {
+async fn a_change_of_the_server_is_reported() {
     let (one, other) = (Origin::start(accepting("t")), Origin::start(accepting("t")));
     let text = |server: &Origin| {
         format!(
@@ -238,7 +238,7 @@ async fn certificates_are_fetched_and_fetched_again_when_they_change() {
 }
 
 #[tokio::test]
-async fn who_is_not_vouched_for_any_more_is_not_trusted() {
+async fn a_server_whose_authority_is_no_longer_listed_is_not_trusted() {
     let vouched = Vouched::new().await;
     let intervals = Intervals { recheck: Duration::ZERO, refetch: Duration::ZERO, ..AT_ONCE };
     let client = with_intervals(vouched.access(&vouched.root), intervals).client;
@@ -263,7 +263,7 @@ async fn certificates_that_cannot_be_fetched_now_stay_in_force() {
 }
 
 #[tokio::test]
-async fn certificates_for_which_nobody_vouches_are_not_taken() {
+async fn certificates_from_an_untrusted_server_are_not_taken() {
     let vouched = Vouched::new().await;
     let stranger = file(&vouched.new.pem());
     let client = with_intervals(vouched.access(&stranger), AT_ONCE).client;

@@ -104,7 +104,7 @@ async fn credentials_that_end_are_replaced_in_time() {
 }
 
 #[tokio::test]
-async fn a_plugin_that_gives_nothing_is_named_and_not_quoted() {
+async fn a_plugin_that_fails_is_named_and_its_output_is_not_shown() {
     for (script, told) in [
         ("echo s3cret; exit 7", "exit status: 7"),
         ("echo s3cret", "wrote no ExecCredential"),
@@ -121,7 +121,7 @@ async fn a_plugin_that_gives_nothing_is_named_and_not_quoted() {
         ("echo '{kind: ExecCredential, status: {token: \"s3cret\\nx\"}}'", "gives a token that cannot be sent"),
         (
             "echo '{kind: ExecCredential, status: {token: s3cret, expirationTimestamp: never}}'",
-            "\"never\", which is no time",
+            "\"never\", which is not a time",
         ),
     ] {
         let plugin = Plugin::new(script);

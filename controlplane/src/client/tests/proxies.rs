@@ -1,4 +1,4 @@
-//! Proxies between here and the API server: which are asked, for what, and what is never told of them.
+//! Proxies for API servers: which of them is used, what it is asked for, and that its password is never shown.
 
 use testkit::forward_proxy::{Asked, ForwardProxy, Kind};
 
@@ -8,7 +8,7 @@ fn asked(target: &str, credentials: Option<&str>) -> Asked {
     Asked { target: target.to_owned(), credentials: credentials.map(str::to_owned) }
 }
 
-/// An API server with TLS that a name leads to which nobody but the proxy knows.
+/// An API server with TLS whose name only the proxy can resolve.
 struct Hidden {
     authority: Authority,
     front: TlsRelay,
@@ -55,7 +55,7 @@ async fn with_tls(authority: &Authority, proxy: &ForwardProxy) -> TlsRelay {
 }
 
 #[tokio::test]
-async fn a_proxy_with_tls_leads_to_the_server_where_the_same_authority_vouches_for_both() {
+async fn a_proxy_with_tls_is_trusted_by_the_authority_of_the_server() {
     let hidden = Hidden::new().await;
     let proxy = ForwardProxy::start(Kind::Http, hidden.front.address).await;
     let front = with_tls(&hidden.authority, &proxy).await;
@@ -71,7 +71,7 @@ async fn a_proxy_with_tls_leads_to_the_server_where_the_same_authority_vouches_f
 }
 
 #[tokio::test]
-async fn a_proxy_with_a_certificate_that_nobody_vouches_for_gets_no_request_and_no_credentials() {
+async fn a_proxy_with_an_untrusted_certificate_gets_no_request_and_no_credentials() {
     let hidden = Hidden::new().await;
     let proxy = ForwardProxy::start(Kind::Http, hidden.front.address).await;
     let front = with_tls(&Authority::new("stranger"), &proxy).await;

@@ -425,7 +425,7 @@ fn a_release_knows_a_renewal_that_was_still_under_way() {
 }
 
 #[test]
-fn who_may_not_lead_watches_and_who_rests_waits() {
+fn a_candidate_that_has_resigned_or_rests_only_follows() {
     let mut bed = Bed::leading(LockKind::Leases);
     bed.candidate.resign(Cause::SteppedDown);
     bed.candidate.rest_until(bed.now.boot + 15 * SECOND);

@@ -1,4 +1,4 @@
-//! Giving up the lead in order: claim false, everything of the term stopped, what is under way waited for, lease released.
+//! Giving up the lead in order: the claim ends, the work of the term stops, requests in flight are waited for, the lease is released.
 
 use tokio::{join, time::sleep};
 
@@ -67,7 +67,7 @@ impl Elector {
         self.events.flush(LAST_EVENTS_TIMEOUT).await;
     }
 
-    /// Releases the lease, if it is still this process's. Returns whether it is free of it.
+    /// Releases the lease if this process still holds it. Returns whether it no longer does.
     async fn release(&mut self, since: BootTime) -> bool {
         let stopped = self.stopped().await;
         if !self.candidate.holds() {
@@ -85,7 +85,7 @@ impl Elector {
         counter!(names::ELECTION_RELEASES, "name" => self.name(), "result" => result).increment(1);
         if !released {
             let why =
-                if stopped { "the API server did not take it in time" } else { "something of the term has not ended" };
+                if stopped { "the API server did not take it in time" } else { "some work of the term has not ended" };
             warn!(election = self.name(), "the lease is not released, and runs out by itself: {why}");
         }
         self.sync();

@@ -42,7 +42,7 @@ fn election() -> Election {
 }
 
 #[tokio::test]
-async fn who_is_alone_always_leads() {
+async fn a_process_without_an_election_always_leads() {
     let mut alone = Leadership::alone();
     assert_eq!(alone.claim().map(|claim| (claim.term, claim.remaining)), Ok((None, Duration::MAX)));
     let done = alone.write(Duration::from_millis(1), async |_| Ok::<_, ()>(7)).await;
@@ -53,7 +53,7 @@ async fn who_is_alone_always_leads() {
 }
 
 #[tokio::test]
-async fn a_claim_ends_without_anything_being_told() {
+async fn a_claim_ends_by_the_clock_without_any_message() {
     let election = election();
     let leadership = election.leadership();
     assert!(leadership.claim().is_err());
@@ -170,7 +170,7 @@ async fn a_change_is_told_once_also_the_end_by_the_clock() {
 }
 
 #[tokio::test]
-async fn who_watches_is_told_of_changes_and_on_request_of_renewals() {
+async fn a_watch_reports_changes_and_on_request_renewals() {
     let election = election();
     let (mut changes, mut updates) = (election.watch(), election.watch());
     assert!(!changes.told().known);

@@ -103,7 +103,7 @@ fn what_cannot_be_read_is_named_and_never_panics() {
 }
 
 #[test]
-fn only_what_one_process_wrote_itself_is_what_it_wrote() {
+fn a_process_recognises_only_the_records_that_it_wrote_itself() {
     let changed = [
         Record { holder: "bing".into(), ..record() },
         Record { lease_seconds: 16, ..record() },

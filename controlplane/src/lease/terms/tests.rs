@@ -1,4 +1,4 @@
-//! Who takes part is told in order, and waited for.
+//! Participants are told of terms in order, and waited for.
 
 use testkit::eventually::within;
 
@@ -29,7 +29,7 @@ async fn a_term_has_ended_when_all_have_ended_it() {
 }
 
 #[tokio::test]
-async fn who_is_gone_is_not_waited_for() {
+async fn a_participant_that_is_gone_is_not_waited_for() {
     let mut participants = Participants::default();
     let terms = participants.join();
     participants.began(&term(1));

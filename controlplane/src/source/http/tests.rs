@@ -243,7 +243,7 @@ async fn redirections_time_and_bytes_are_bounded() {
 }
 
 #[tokio::test]
-async fn a_server_for_which_nobody_vouches_is_asked_for_nothing() {
+async fn a_server_with_an_untrusted_certificate_gets_no_request() {
     let origin = Origin::start(Reply::ok(ONE));
     let config = Authority::new("unknown").issue(&["127.0.0.1"]).server(&[]);
     let server = TlsRelay::in_front("127.0.0.1:0", config, origin.address()).await;

@@ -1,4 +1,4 @@
-//! The judge judged: a good history passes, and each way to break a rule is found.
+//! Tests of the audit: a good history passes, and each way to break a rule is found.
 
 use bytes::Bytes;
 use serde_json::json;
@@ -16,7 +16,7 @@ fn record(holder: &str, renewed: u64, transitions: u64) -> Record {
     Record { holder: holder.into(), duration, acquired, renewed, transitions }
 }
 
-/// A history in the making.
+/// Builds a history step by step.
 #[derive(Clone)]
 struct Making(History);
 
@@ -141,7 +141,7 @@ fn an_answer_beyond_the_claim_is_found_though_nobody_else_leads_yet() {
 }
 
 #[test]
-fn an_answer_that_took_too_long_across_the_begin_of_a_term_proves_nothing() {
+fn an_answer_that_took_too_long_around_the_beginning_of_a_term_proves_nothing() {
     let mut making = good();
     making.says_within(1, 1500, 3520, true, "b");
     making.has_problem("before its term began");

@@ -1,4 +1,4 @@
-//! The candidates, each behind a proxy of its own; what they suffer; and what is known of them afterwards.
+//! The candidates, each behind a proxy of its own; the faults that they suffer; and what is known of them afterwards.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use super::super::contender::{Contender, Kind, account};
 /// How long a hand-over may take: several leases, and what a busy machine needs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Of 100 requests of a candidate so many suffer something.
+/// How many of 100 requests of a candidate get a fault.
 const NOISE: u8 = 5;
 
-/// What they suffer, besides the blows.
+/// The faults of single requests, besides those of each turn.
 const FAULTS: [Fault; 12] = [
     Fault::Delay(Duration::from_millis(150)),
     // Later than any claim, and than the lease.
@@ -83,7 +83,7 @@ impl<'a> Fleet<'a> {
             tokio::time::sleep(pause).await;
             self.members[leader].contender.signal(Signal::CONT);
         }
-        // Whoever leads by now. It may have lost the lock before it is struck: then it has passed already.
+        // Whoever leads by now. It may have lost the lock before its fault: then the lock has passed already.
         let (victim, before) = self.leader().await;
         let others = self.members.len() - 1;
         let bystander = turn.bystander.map(|n| (victim + 1 + n % others) % self.members.len());
