@@ -1,36 +1,52 @@
-//! One EndpointSlice among 10,000: taking it in, and making the view of its Service again.
+//! One event of an EndpointSlice among 10, 1,000 and 100,000 endpoints: taking it in, and making the view of its Service again.
 
 use controlplane::index::Index;
-use criterion::Criterion;
+use criterion::{BenchmarkId, Criterion};
 
-const SLICES: u32 = 10_000;
+const SIZES: [u32; 3] = [10, 1_000, 100_000];
+/// In each slice; two slices are a Service.
+const PER_SLICE: u32 = 10;
 
-fn apply(criterion: &mut Criterion) {
+fn filled(slices: u32) -> Index {
     let mut index = Index::default();
-    for number in 0..SLICES {
+    for number in 0..slices {
         let slice = serde_json::from_value(benches::slice(number, true)).expect("it is an EndpointSlice");
         index.apply(&slice);
     }
     // Every view is made once; from here on only what changes is.
-    assert_eq!(index.views().len(), SLICES as usize / 2);
-    let versions = [false, true]
-        .map(|ready| serde_json::from_value(benches::slice(SLICES / 2, ready)).expect("it is an EndpointSlice"));
-    let mut group = criterion.benchmark_group("index/one slice of 10 endpoints among 10000");
-    let mut turn = 0;
-    group.bench_function("changed", |b| {
-        b.iter(|| {
-            turn += 1;
-            index.apply(&versions[turn % 2]);
+    assert_eq!(index.views().len(), slices.div_ceil(2) as usize);
+    index
+}
+
+fn apply(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("index/one slice of 10 endpoints");
+    for size in SIZES {
+        let slices = size / PER_SLICE;
+        let mut index = filled(slices);
+        let versions = [false, true]
+            .map(|ready| serde_json::from_value(benches::slice(slices / 2, ready)).expect("it is an EndpointSlice"));
+        let mut turn = 0;
+        group.bench_function(BenchmarkId::new("changed", size), |b| {
+            b.iter(|| {
+                turn += 1;
+                index.apply(&versions[turn % 2]);
+            });
         });
-    });
-    group.bench_function("unchanged", |b| b.iter(|| index.apply(&versions[turn % 2])));
-    group.bench_function("changed, and all 5000 views looked at", |b| {
-        b.iter(|| {
-            turn += 1;
-            index.apply(&versions[turn % 2]);
-            index.views().len()
-        });
-    });
+        group.bench_function(BenchmarkId::new("unchanged", size), |b| b.iter(|| index.apply(&versions[turn % 2])));
+        // A reader holds the views of before, so that what changes cannot be changed in place.
+        let mut held = index.views();
+        group.bench_function(
+            BenchmarkId::new("changed, and its view made again while the old ones are held", size),
+            |b| {
+                b.iter(|| {
+                    turn += 1;
+                    index.apply(&versions[turn % 2]);
+                    held = index.views();
+                    held.len()
+                });
+            },
+        );
+    }
     group.finish();
 }
 

@@ -16,7 +16,7 @@ use std::{
     sync::Arc,
 };
 
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 pub(crate) use services::Services;
 pub use services::{Facts, ServicePort};
@@ -46,6 +46,8 @@ pub struct Index {
     views: OrdMap<ServiceKey, Arc<View>>,
     /// Services that have changed since their view was made.
     outdated: HashSet<ServiceKey>,
+    /// Those of the views with endpoints of both families whose primary one is not known.
+    undecided: OrdSet<ServiceKey>,
     observers: Observers,
     /// Whether it is the slices without a Service that are kept.
     orphans: bool,
@@ -99,24 +101,33 @@ impl Index {
 
     /// Every Service that has a slice, with its view. What is given stays as it is, and shares what does not change.
     pub fn views(&mut self) -> OrdMap<ServiceKey, Arc<View>> {
-        for key in std::mem::take(&mut self.outdated) {
-            self.make_view(&key);
-        }
+        self.make_views();
         self.views.clone()
     }
 
     /// The Services with endpoints of both families whose primary one is not known.
-    pub(crate) fn undecided(&mut self) -> Vec<ServiceKey> {
-        let views = self.views();
-        let is_undecided = |key: &ServiceKey| self.services.get(key).is_some_and(|service| service.primary.is_none());
-        let dual = views.iter().filter(|(_key, view)| view.is_dual_stack()).map(|(key, _view)| key);
-        dual.filter(|key| is_undecided(key)).cloned().collect()
+    pub(crate) fn undecided(&mut self) -> OrdSet<ServiceKey> {
+        self.make_views();
+        self.undecided.clone()
+    }
+
+    fn make_views(&mut self) {
+        for key in std::mem::take(&mut self.outdated) {
+            self.make_view(&key);
+        }
     }
 
     fn make_view(&mut self, key: &ServiceKey) {
         let Some(service) = self.services.get(key) else { return };
         let slices = service.slices.iter().filter_map(|key| self.slices.get(key));
-        self.views.insert(key.clone(), Arc::new(View::merge(slices, service.primary)));
+        let view = View::merge(slices, service.primary);
+        // A set that does not change stays the same one, by which others see that it has not changed.
+        match (view.is_dual_stack() && service.primary.is_none(), self.undecided.contains(key)) {
+            (true, false) => drop(self.undecided.insert(key.clone())),
+            (false, true) => drop(self.undecided.remove(key)),
+            (true, true) | (false, false) => {}
+        }
+        self.views.insert(key.clone(), Arc::new(view));
     }
 
     /// Takes a slice in. Returns the Services that change, with the addresses that the slice had or has there; without observers
@@ -155,6 +166,7 @@ impl Index {
                 // A later Service of that name may have another primary family.
                 self.services.remove(&old.service);
                 self.views.remove(&old.service);
+                self.undecided.remove(&old.service);
                 self.outdated.remove(&old.service);
             } else {
                 self.outdated.insert(old.service.clone());

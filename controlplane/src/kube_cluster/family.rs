@@ -5,6 +5,7 @@
 
 use std::{collections::HashSet, convert::Infallible, time::Duration};
 
+use imbl::OrdSet;
 use k8s_openapi::api::core::v1::Service;
 use kube::{Api, Client};
 use parking_lot::Mutex;
@@ -24,10 +25,15 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) async fn look_up(client: Client, index: &Mutex<Index>, status: &Status) -> Infallible {
     let mut changes = [status.subscribe()];
     let mut asked = HashSet::new();
+    let mut known = OrdSet::new();
     loop {
         any_change(&mut changes).await;
         build::burst(&mut changes).await;
         let undecided = index.lock().undecided();
+        if undecided.ptr_eq(&known) && asked.len() == undecided.len() {
+            continue;
+        }
+        known.clone_from(&undecided);
         asked.retain(|key| undecided.contains(key));
         for key in undecided {
             if !asked.insert(key.clone()) {
