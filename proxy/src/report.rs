@@ -31,7 +31,7 @@ pub struct Report<'a> {
     pub uri: String,
     /// Unix time in seconds.
     pub ts: u64,
-    /// The status by endpoint; where there was no response, the status that stands for what happened instead.
+    /// The status by the endpoint's name, or by its address where several have the same name; where there was no response, the status that stands for what happened instead.
     pub nodes: BTreeMap<&'a str, u16>,
     /// The share of legs that were ok, in percent, rounded down.
     pub rate: usize,
@@ -170,6 +170,18 @@ pub fn leg(leg: &Leg, now: Instant) -> LegReport<'_> {
     }
 }
 
+/// The names of the endpoints, each of them once: where several have the same, as all addresses of a DNS name do, their addresses.
+fn names(legs: &[Leg]) -> impl Iterator<Item = &str> {
+    let mut count = BTreeMap::<&str, usize>::new();
+    for leg in legs {
+        *count.entry(&leg.target().label).or_default() += 1;
+    }
+    legs.iter().map(move |leg| match (count[&*leg.target().label], leg.target()) {
+        (1, target) => &*target.label,
+        (_, target) => &*target.authority,
+    })
+}
+
 /// Milliseconds with three digits after the point.
 #[must_use]
 pub fn millis(duration: Duration) -> f64 {
@@ -198,7 +210,7 @@ pub fn report(exchange: &Exchange, about: About<'_>, decision: Decision) -> (u16
         method: String::from_utf8_lossy(about.method).into_owned(),
         uri: String::from_utf8_lossy(about.target).into_owned(),
         ts: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs(),
-        nodes: exchange.legs().iter().map(|leg| (&*leg.target().label, standing(leg))).collect(),
+        nodes: names(exchange.legs()).zip(exchange.legs().iter().map(standing)).collect(),
         rate: (quorum.ok * 100).checked_div(quorum.total).unwrap_or(0),
         done: true,
         require: policy.require.to_string(),

@@ -75,6 +75,18 @@ async fn endpoints_cannot_forge_what_is_said_about_them() {
 }
 
 #[tokio::test]
+async fn endpoints_with_one_name_are_told_apart_by_their_addresses() {
+    let named =
+        |origin: &dyn Place, name: &str| Endpoint { hostname: Some(name.into()), ..Endpoint::ready(origin.place()) };
+    let [a, b, c] = origins([Reply::ok("a"), Reply::new(500), Reply::new(404)]);
+    let proxy = Setup::new(vec![named(&a, "cache"), named(&b, "cache"), named(&c, "other")]).start();
+    let answer = proxy.request("GET", "/", &[REPORT], b"").await;
+    let report: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    let nodes = serde_json::json!({a.place().to_string(): 200, b.place().to_string(): 500, "other": 404});
+    assert_eq!((&report["nodes"], report["results"].as_array().map(Vec::len)), (&nodes, Some(3)), "{report}");
+}
+
+#[tokio::test]
 async fn a_client_that_asks_gets_the_whole_story() {
     let pod = |origin: &dyn Place, name: &str| Endpoint {
         pod: Some(PodRef { namespace: "shop".into(), name: name.into(), uid: "u".into() }),
