@@ -73,7 +73,7 @@ mod tests {
     const ALLOWED: Decision<u8> = Decision::Allowed { control: false };
 
     #[test]
-    fn who_is_not_known_where_proof_helps_is_unauthorized_and_everyone_else_who_may_not_is_forbidden() {
+    fn an_unknown_caller_is_unauthorized_where_a_token_would_help_and_others_are_forbidden() {
         let rules = [(Fit::Takes, "token:ci,cidr:10.0.0.0/8"), (Fit::No, "token:ops")];
         assert_eq!(decide_for(&rules, Some("ci"), OUTSIDE), ALLOWED);
         assert_eq!(decide_for(&rules, None, INSIDE), ALLOWED);

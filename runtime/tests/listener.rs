@@ -152,7 +152,7 @@ async fn the_connection_longest_without_a_whole_request_makes_room() {
 }
 
 #[tokio::test]
-async fn whoever_does_not_read_an_answer_makes_room() {
+async fn a_client_that_does_not_read_its_answer_makes_room() {
     let instance = start(patient(2, 0)).await;
     let mut unread = Vec::new();
     for _ in 0..2 {
@@ -186,7 +186,7 @@ async fn a_whole_request_that_is_being_answered_is_not_cut() {
 }
 
 #[tokio::test]
-async fn those_who_wait_are_bounded_apart_and_keep_nobody_out() {
+async fn waiting_requests_have_a_bound_of_their_own_and_keep_no_other_out() {
     let limits = Limits { read_timeout: NEVER, idle_timeout: NEVER, waiting: 300, ..Limits::default() };
     let mut instance = start(limits).await;
     let (wait, stream) = ["wait", "stream"].map(|path| format!("GET /{path} HTTP/1.1\r\nHost: a\r\n\r\n")).into();

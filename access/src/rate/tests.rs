@@ -29,7 +29,7 @@ fn a_burst_may_go_at_once_and_after_it_the_rate() {
 }
 
 #[test]
-fn who_is_refused_is_told_when_the_next_one_may_go_and_it_may() {
+fn a_refusal_says_when_the_next_request_is_permitted() {
     let began = Instant::now();
     for text in ["2/m", "1/s", "3/s,burst=1", "7/h,burst=3"] {
         let limiter = Limiter::new(rate(text), began);

@@ -135,7 +135,10 @@ impl Plugin {
         if texts.chain([&command]).any(|text| text.contains('\0'))
             || environment.iter().any(|(name, _)| name.is_empty() || name.contains('='))
         {
-            return Err("exec: its command, args or env have a NUL character, or a variable has an empty name or one with =".to_owned());
+            return Err(
+                "exec: its command, args or env have a NUL character, or a variable has an empty name or one with ="
+                    .to_owned(),
+            );
         }
         let hint = exec.install_hint.as_deref().map(|hint| hint.split_whitespace().collect::<Vec<_>>().join(" "));
         Ok(Self { command, arguments: exec.args.clone().unwrap_or_default(), environment, info, hint })

@@ -256,7 +256,7 @@ async fn one_service_by_name_is_there_also_without_slices_and_watches_are_shared
 }
 
 #[tokio::test]
-async fn whoever_needs_less_shares_the_wider_watch_unless_that_is_not_permitted() {
+async fn a_narrow_watch_shares_a_wider_one_unless_that_is_forbidden() {
     let cluster = shared().await;
     let ns = cluster.namespace("shared").await;
     let account = account(&cluster, &ns, true).await;

@@ -112,7 +112,7 @@ async fn a_new_key_is_fetched_when_its_first_token_comes_and_an_old_one_goes_wit
 }
 
 #[tokio::test]
-async fn who_may_not_read_the_keys_is_told_which_role_to_bind() {
+async fn without_the_right_to_read_keys_the_role_to_bind_is_named() {
     let cluster = Cluster::start().await;
     let account = cluster.service_account("default", "stranger").await;
     let binding = "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\nmetadata: {name: system:service-account-issuer-discovery}\n";

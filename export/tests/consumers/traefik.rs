@@ -80,7 +80,7 @@ async fn routers_from_annotations_lead_to_the_right_backend() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_to_say_does_not_stop_traefik_and_nobody_there_is_503() {
+async fn an_empty_configuration_does_not_stop_traefik_and_a_backend_without_endpoints_is_503() {
     let folder = Folder::new();
     let web = origin("web");
     folder.write("k8s.yaml", &rendered("traefik", &FormatOptions::default(), []));

@@ -285,7 +285,7 @@ async fn without_the_api_server_everything_stays() {
 }
 
 #[tokio::test]
-async fn a_restart_takes_nothing_away_that_nobody_saw_go() {
+async fn a_restart_removes_no_endpoint_whose_end_was_not_observed() {
     let cluster = cluster::shared().await;
     let account = account(&cluster).await;
     let ns = account.namespace();

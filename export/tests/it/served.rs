@@ -97,7 +97,7 @@ async fn what_cannot_be_waited_for_is_told() {
 }
 
 #[tokio::test]
-async fn where_no_more_may_wait_only_those_are_refused_who_would() {
+async fn beyond_the_bound_only_requests_that_would_wait_are_refused() {
     let (served, mut sink) = bed().await;
     put(&mut sink, "one").await;
     let tag = field(&served.answer(get("/edge.yml")).await, "etag").to_owned();

@@ -30,7 +30,7 @@ macro_rules! on_every_place {
 on_every_place!(
     only_what_changed_is_written,
     what_somebody_else_did_is_repaired,
-    whoever_starts_later_takes_over_and_the_other_one_stops,
+    a_later_writer_takes_over_and_the_earlier_one_stops,
     terms_decide_between_writers,
     a_set_keeps_to_what_is_its_own,
     names_lead_nowhere_else,
@@ -79,7 +79,7 @@ async fn manifest(bed: &Bed, name: &str) -> Manifest {
     Manifest::parse(&bytes).expect("a valid manifest")
 }
 
-async fn whoever_starts_later_takes_over_and_the_other_one_stops(bed: Bed) {
+async fn a_later_writer_takes_over_and_the_earlier_one_stops(bed: Bed) {
     let (a, b) = (writer("a"), writer("b"));
     let mut first = bed.open("edge.yml", true);
     first.put(&[document("", "of a")], &a, None).await.expect("it is written");

@@ -208,7 +208,7 @@ fn foreign_slices_are_neither_written_nor_deleted() {
 }
 
 #[test]
-fn leftovers_are_what_controllers_made_and_nobody_else() {
+fn leftovers_are_only_what_controllers_made() {
     let by = |manager: &str, owner: &str| {
         let mut slice = live_slice("x", 1, owner);
         slice.managed_by = manager.into();

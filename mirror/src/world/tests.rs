@@ -286,7 +286,7 @@ fn nothing_is_remembered_about_names_that_are_gone() {
 }
 
 #[test]
-fn a_dry_run_looks_at_what_is_nobodys_in_nobodys_name() {
+fn a_service_without_our_marks_is_deleted_only_by_its_maker_and_not_if_another_mirror_marked_it() {
     let stranger = || there("stranger", json!({"namespace": "m"}));
     // Without a remote there is none whose name could be used instead.
     let mut alone = world(Config { remotes: Vec::new(), ..config() });

@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn those_who_wait_for_their_peer_are_in_nobodys_way() {
+    async fn handshakes_that_wait_for_their_peer_delay_no_other() {
         let turns = Turns::new(1);
         let stalled: Vec<_> = (0..10)
             .map(|_| {

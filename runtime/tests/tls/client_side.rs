@@ -153,7 +153,7 @@ async fn plain_http_is_told_so_and_anything_else_gets_nothing() {
 }
 
 #[tokio::test]
-async fn whoever_does_not_go_on_is_cut_off_and_in_nobodys_way() {
+async fn a_peer_that_stalls_is_cut_off_and_delays_no_other() {
     let authority = Authority::new("authority");
     let secret = SecretDir::of(&authority.issue(&["a.example"]), &authority);
     let mut listener = Listener::with_deadline(settings(&secret), Duration::from_secs(3)).await;
@@ -177,7 +177,7 @@ async fn whoever_does_not_go_on_is_cut_off_and_in_nobodys_way() {
 }
 
 #[tokio::test]
-async fn whoever_goes_away_or_talks_nonsense_is_refused() {
+async fn a_peer_that_closes_or_sends_nonsense_is_refused() {
     let authority = Authority::new("authority");
     let secret = SecretDir::of(&authority.issue(&["a.example"]), &authority);
     let mut listener = Listener::start(settings(&secret)).await;

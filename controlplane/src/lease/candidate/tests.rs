@@ -196,7 +196,7 @@ fn an_update_that_conflicts_with_an_edit_looks_and_renews() {
 }
 
 #[test]
-fn every_write_looks_different_to_those_who_follow() {
+fn every_write_changes_the_record_that_followers_compare() {
     for lock in ALL {
         let mut bed = Bed::leading(lock);
         let before = bed.store.read().expect("it is there").raw();

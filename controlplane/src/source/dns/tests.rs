@@ -132,7 +132,7 @@ async fn an_endpoint_that_could_not_be_connected_to_is_asked_for_at_once_but_not
 }
 
 #[tokio::test]
-async fn whoever_asks_has_every_name_looked_up_again() {
+async fn on_request_every_name_is_looked_up_again() {
     let server = Server::start().await;
     server.set_v4("a.example.", &[[192, 0, 2, 1]], 3600);
     let resolver = server.client(&[], 1);

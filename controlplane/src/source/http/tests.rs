@@ -182,7 +182,7 @@ async fn a_list_is_asked_for_again_under_the_condition_that_it_has_changed() {
 }
 
 #[tokio::test]
-async fn it_is_asked_for_at_once_when_somebody_asks() {
+async fn the_list_is_fetched_at_once_on_request() {
     let origin = Origin::start(Reply::ok(ONE));
     let running = Running::start(&url(origin.address(), "/"), Duration::from_secs(3600), no_names());
     running.expect(&["192.0.2.1:80"]).await;

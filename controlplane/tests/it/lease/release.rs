@@ -227,7 +227,7 @@ async fn a_guarded_write_under_way_is_waited_for_and_a_later_one_not_begun() {
 }
 
 #[tokio::test]
-async fn who_steps_down_sits_out_one_lease() {
+async fn a_candidate_that_stepped_down_does_not_lead_for_one_lease() {
     let bed = Bed::new("step-down").await;
     let first = bed.candidate("baz", LockKind::Leases, quick()).await;
     let led = first.leads().await;
@@ -249,7 +249,7 @@ async fn who_steps_down_sits_out_one_lease() {
 }
 
 #[tokio::test]
-async fn who_has_only_looked_leaves_nothing_behind() {
+async fn a_candidate_that_never_led_leaves_nothing_behind() {
     let bed = Bed::new("release-looking").await;
     let candidate = bed.candidate("baz", LockKind::Leases, slow()).await;
     candidate.proxy.always(|call| call.is(Verb::Get, "leases"), Fault::DelayAnswer(Duration::from_millis(300)));
