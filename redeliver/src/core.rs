@@ -126,6 +126,8 @@ pub enum Change {
         /// Whether the job owes nothing any more.
         last: bool,
     },
+    /// The job was never taken.
+    Withdrawn,
 }
 
 /// What waits for a write.
@@ -155,6 +157,13 @@ pub struct Event {
     pub state: State,
     /// How old the request was then, in milliseconds.
     pub age: Millis,
+}
+
+impl Write {
+    /// A job that nobody waits for.
+    pub(crate) fn of_stored(stored: &Stored) -> Self {
+        Self { job: stored.id, change: Change::Put(Box::new(stored.clone())), receipt: Receipt::None }
+    }
 }
 
 impl Core {
@@ -273,16 +282,13 @@ impl Core {
     pub fn use_journal(&mut self) {
         self.journalled = true;
         let puts = self.jobs.iter().filter(|(_, job)| job.is_owed() && job.committed);
-        let puts = puts.map(|(id, job)| {
-            let change = Change::Put(Box::new(job.stored(*id, &self.routes[job.route.0 as usize].name)));
-            Write { job: *id, change, receipt: Receipt::None }
-        });
+        let puts = puts.map(|(id, job)| Write::of_stored(&job.stored(*id, &self.routes[job.route.0 as usize].name)));
         self.writes.extend(puts);
     }
 
-    /// From now on there is no journal.
-    pub fn without_journal(&mut self) {
-        self.journalled = false;
+    /// Whether a journal has to confirm what is written from now on.
+    pub fn set_journalled(&mut self, journalled: bool) {
+        self.journalled = journalled;
     }
 
     /// The journal has taken a write, or could not.

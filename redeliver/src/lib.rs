@@ -3,10 +3,12 @@
 //! - [`Request`], [`Whom`]: what is owed, and to whom.
 //! - [`rules`]: what a route promises, and the bounds of all routes together.
 //! - [`core`]: the queues. Values and the time go in, decisions come out; no I/O, no clock.
+//! - [`journal`]: what is owed, on disk.
 //! - [`view`]: how jobs are shown.
 
 pub mod core;
 mod id;
+pub mod journal;
 mod request;
 pub mod rules;
 pub mod view;

@@ -92,6 +92,7 @@ impl Change {
             Self::Put(_) => "put",
             Self::Tried { .. } => "tried",
             Self::Settled { .. } => "settled",
+            Self::Withdrawn => "withdrawn",
         }
     }
 }
@@ -250,6 +251,7 @@ impl World {
                     stored.owed.iter_mut().filter(|(at, ..)| at == index).for_each(|owed| owed.2 = *attempts);
                 }
             }
+            Change::Withdrawn => panic!("the queues withdraw only what is not on disk"),
             Change::Settled { index, last } => {
                 let Some(stored) = self.store.get_mut(&write.job.get()) else { return };
                 stored.owed.retain(|(at, ..)| at != index);

@@ -1,0 +1,81 @@
+//! Opening a journal: its lock, its file, and what is in it.
+
+use super::{
+    Damage, JournalError, Opened,
+    damage::{move_aside, salvage},
+    store::Store,
+};
+
+use crate::{Stored, core::Write};
+
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+};
+
+/// The file of the store.
+const FILE: &str = "journal.redb";
+/// Its successor, while it is being written.
+const NEW: &str = "journal.redb.new";
+/// Held while the process has the journal. It is another file than the store's, so that the store can be opened again
+/// without giving the journal up.
+const LOCK: &str = "journal.lock";
+
+/// Takes the lock of a directory. `None`: another process has it.
+pub(super) fn lock(directory: &Path) -> Result<Option<File>, JournalError> {
+    let error = |what, path: &Path| {
+        let path = path.to_owned();
+        move |source| JournalError::File { what, path, source }
+    };
+    fs::create_dir_all(directory).map_err(error("cannot be made", directory))?;
+    let path = directory.join(LOCK);
+    let mut options = File::options();
+    let file =
+        options.create(true).truncate(false).write(true).open(&path).map_err(error("cannot be opened", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(source)) => Err(error("cannot be locked", &path)(source)),
+    }
+}
+
+/// Opens the store in a directory whose lock is held, and reads it. Where the process knows better what is owed, because
+/// it has had the journal open before, nothing is read.
+pub(super) fn open(directory: &Path, known: bool) -> Result<(Store, Opened), JournalError> {
+    let path = directory.join(FILE);
+    let is_new = fs::metadata(&path).map_or(true, |metadata| metadata.len() == 0);
+    let read = Store::open(&path).and_then(|mut store| store.read().map(|contents| (store, contents)));
+    let (error, jobs) = match read {
+        Ok((store, contents)) if contents.unread == 0 => {
+            let jobs = if known { Vec::new() } else { contents.jobs };
+            return Ok((store, Opened { jobs, damage: None, rebuild: is_new || !known }));
+        }
+        Ok((_, contents)) => (format!("{} records cannot be read", contents.unread), contents.jobs),
+        Err(JournalError::Store { what, damaged: true, .. }) if known => (what, Vec::new()),
+        Err(JournalError::Store { what, damaged: true, .. }) => (what, salvage(&path)?.jobs),
+        Err(error) => return Err(error),
+    };
+    let jobs = if known { Vec::new() } else { jobs };
+    let aside = replace(directory, &path, &jobs)?;
+    let damage = Damage { aside, kept: jobs.len(), error };
+    Ok((Store::open(&path)?, Opened { jobs, damage: Some(damage), rebuild: true }))
+}
+
+/// Moves a damaged file aside. What could be read is in the new one before the old one moves.
+fn replace(directory: &Path, path: &Path, jobs: &[Stored]) -> Result<PathBuf, JournalError> {
+    let new = directory.join(NEW);
+    let failed = |what| {
+        let path = new.clone();
+        move |source| JournalError::File { what, path, source }
+    };
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("cannot be removed")(error)),
+        _ => {}
+    }
+    let puts: Vec<Write> = jobs.iter().map(Write::of_stored).collect();
+    Store::open(&new)?.commit(puts.iter())?;
+    let aside = move_aside(path)?;
+    fs::rename(&new, path).map_err(failed("cannot be renamed"))?;
+    Ok(aside)
+}

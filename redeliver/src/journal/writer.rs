@@ -1,0 +1,182 @@
+//! The thread of the journal: group commit, and what happens when the disk does not do what it should.
+
+use super::{Health, JournalError, Owner, open, store::Store};
+use crate::core::{Change, Receipt, Write};
+
+use std::{
+    fs::File,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use parking_lot::{Condvar, Mutex};
+
+/// How long after a failure, or while another process has the journal, until it is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+/// How long writes may wait that nobody waits for.
+const LAZY: Duration = Duration::from_secs(1);
+/// Writes in one transaction.
+const BATCH: usize = 8_192;
+
+/// What is to be written.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    writes: Vec<Write>,
+    /// Whether somebody waits for one of them.
+    urgent: bool,
+    closing: bool,
+}
+
+impl Queue {
+    pub(super) fn push(&self, mut writes: Vec<Write>) {
+        if writes.is_empty() {
+            return;
+        }
+        let mut state = self.state.lock();
+        state.urgent |= writes.iter().any(|write| write.receipt != Receipt::None);
+        state.writes.append(&mut writes);
+        self.changed.notify_one();
+    }
+
+    pub(super) fn close(&self) {
+        self.state.lock().closing = true;
+        self.changed.notify_one();
+    }
+
+    /// What is next, and whether it is the end. Waits until somebody waits for a write, or until a time.
+    fn take(&self, longest: Duration) -> (Vec<Write>, bool) {
+        let until = Instant::now() + longest;
+        let mut state = self.state.lock();
+        while !state.urgent && !state.closing {
+            if self.changed.wait_until(&mut state, until).timed_out() {
+                break;
+            }
+        }
+        let count = state.writes.len().min(BATCH);
+        let taken: Vec<Write> = state.writes.drain(..count).collect();
+        state.urgent = state.writes.iter().any(|write| write.receipt != Receipt::None);
+        (taken, state.closing && state.writes.is_empty())
+    }
+}
+
+/// What the thread has in hand.
+struct Writer<'a> {
+    directory: &'a Path,
+    owner: &'a dyn Owner,
+    lock: Option<File>,
+    store: Option<Store>,
+    /// Whether it has been open before.
+    known: bool,
+    /// Writes that failed and are made up for with the next that does not.
+    late: Vec<Write>,
+    tried: Option<Instant>,
+    health: Option<Health>,
+}
+
+/// Runs until the queue is closed.
+pub(super) fn run(directory: &Path, queue: &Queue, owner: &dyn Owner) {
+    let mut writer =
+        Writer { directory, owner, lock: None, store: None, known: false, late: Vec::new(), tried: None, health: None };
+    loop {
+        writer.open();
+        let (writes, last) = queue.take(if writer.store.is_some() { LAZY } else { RETRY });
+        if !writes.is_empty() || (!writer.late.is_empty() && writer.store.is_some()) {
+            writer.commit(writes);
+        }
+        if last {
+            return;
+        }
+    }
+}
+
+impl Writer<'_> {
+    /// Opens the journal, if it is not open and it is time.
+    fn open(&mut self) {
+        if self.store.is_some() || self.tried.is_some_and(|tried| tried.elapsed() < RETRY) {
+            return;
+        }
+        self.tried = Some(Instant::now());
+        match self.try_open() {
+            Ok(true) => self.tell(Health::Open),
+            Ok(false) => self.tell(Health::Waiting),
+            Err(error) => self.tell(Health::Failed(error.to_string().into())),
+        }
+    }
+
+    fn try_open(&mut self) -> Result<bool, JournalError> {
+        if self.lock.is_none() {
+            self.lock = open::lock(self.directory)?;
+        }
+        if self.lock.is_none() {
+            return Ok(false);
+        }
+        let (store, opened) = open::open(self.directory, self.known)?;
+        if let Some(damage) = &opened.damage {
+            let aside = damage.aside.display();
+            tracing::error!(kept = damage.kept, error = damage.error, "the journal is damaged: it is now {aside}");
+        }
+        self.owner.committed(Duration::ZERO, store.bytes());
+        self.store = Some(store);
+        self.known = true;
+        self.owner.opened(opened);
+        Ok(true)
+    }
+
+    fn commit(&mut self, writes: Vec<Write>) {
+        let receipts: Vec<Receipt> = writes.iter().map(|write| write.receipt).collect();
+        let began = Instant::now();
+        let result = self.store.as_mut().map(|store| store.commit(self.late.iter().chain(&writes)));
+        match result {
+            Some(Ok(())) => {
+                self.late.clear();
+                let bytes = self.store.as_ref().map_or(0, Store::bytes);
+                self.owner.committed(began.elapsed(), bytes);
+                self.owner.written(&receipts, true);
+            }
+            failed => {
+                if let Some(Err(error)) = failed {
+                    // The store accepts nothing after an error until it is opened anew.
+                    self.store = None;
+                    self.tried = Some(Instant::now());
+                    self.tell(Health::Failed(error.to_string().into()));
+                }
+                self.late.extend(writes.into_iter().map(made_up_for));
+                self.owner.written(&receipts, false);
+            }
+        }
+    }
+
+    fn tell(&mut self, health: Health) {
+        if self.health.as_ref() == Some(&health) {
+            return;
+        }
+        match &health {
+            Health::Open => tracing::info!(directory = %self.directory.display(), "the journal is open"),
+            Health::Waiting => tracing::warn!(
+                directory = %self.directory.display(),
+                "another process has the journal: until it ends, what is owed is kept in memory only"
+            ),
+            Health::Failed(error) => tracing::error!(
+                %error,
+                "the journal cannot be written: what endpoints miss is not deferred until it can; see to the disk"
+            ),
+        }
+        self.owner.health(&health);
+        self.health = Some(health);
+    }
+}
+
+/// What is written later in place of a write that failed. A job that nobody was told of must not appear after all, and
+/// whether it is on disk is not known.
+fn made_up_for(write: Write) -> Write {
+    match (&write.change, write.receipt) {
+        (Change::Put(_), Receipt::Job(_)) => Write { change: Change::Withdrawn, receipt: Receipt::None, ..write },
+        _ => write,
+    }
+}
