@@ -13,6 +13,7 @@
 //! - `request`: one request: admitted or refused, sent, answered, whatever version of HTTP brought it
 //! - [`proxy_protocol`]: what a load balancer says in front of a connection
 //! - `http`: the strict HTTP/1.1 codec of both sides
+//! - `control`: what a caller decides about one request
 //! - `table`, `target`: routes and endpoints, made from configuration and snapshot, loaded once per request
 //! - `headers`: what of a head goes on to the other side
 //! - `grpc`: what is different about gRPC
@@ -33,6 +34,7 @@ mod callers;
 mod clock;
 pub mod config;
 mod connection;
+mod control;
 mod dial;
 mod downstream;
 mod exchange;

@@ -77,11 +77,14 @@ pub enum RequestResult {
     Client,
     /// Refused because of a limit of this process, or a loop.
     Rejected,
+    /// Not sent, because its caller only wanted to know what would be.
+    DryRun,
 }
 
 impl RequestResult {
     /// Every result, in the order of their numbers.
-    pub const ALL: [Self; 6] = [Self::Ok, Self::Partial, Self::Failed, Self::Empty, Self::Client, Self::Rejected];
+    pub const ALL: [Self; 7] =
+        [Self::Ok, Self::Partial, Self::Failed, Self::Empty, Self::Client, Self::Rejected, Self::DryRun];
 
     /// Its name in metrics, logs and reports.
     #[must_use]
@@ -93,6 +96,7 @@ impl RequestResult {
             Self::Empty => "empty",
             Self::Client => "client",
             Self::Rejected => "rejected",
+            Self::DryRun => "dry_run",
         }
     }
 }

@@ -18,6 +18,8 @@ use crate::{
     headers,
     metrics::RequestResult,
     outcome::{LegResult, Outcome},
+    table::{Member, RouteEntry},
+    target::Target,
 };
 
 /// The report: a superset of what the Varnish broadcaster answers (`method`, `uri`, `ts`, `nodes`, `rate`, `done`).
@@ -35,14 +37,14 @@ pub struct Report<'a> {
     pub nodes: BTreeMap<&'a str, u16>,
     /// The share of legs that were ok, in percent, rounded down.
     pub rate: usize,
-    /// Always true: the report comes when every leg has ended.
+    /// Whether every leg has ended: always, but for a dry run, of which none begins.
     pub done: bool,
     /// The policy.
     pub require: String,
     /// The status of gRPC that the decision amounts to, where the request is one of gRPC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grpc_status: Option<Code>,
-    /// `ok`, `partial`, `failed` or `empty`.
+    /// `ok`, `partial`, `failed` or `empty`; `dry_run` where nothing was sent.
     pub result: &'static str,
     /// What every leg did, in snapshot order.
     pub results: Vec<LegReport<'a>>,
@@ -104,6 +106,55 @@ pub struct About<'a> {
     pub target: &'a [u8],
 }
 
+// === impl Report ===
+
+impl<'a> Report<'a> {
+    /// Nothing has been sent yet.
+    fn before(route: &RouteEntry, about: About<'a>) -> Self {
+        let ready = route.known.iter().filter(|target| target.endpoint.conditions.ready).count();
+        Self {
+            id: about.id,
+            method: String::from_utf8_lossy(about.method).into_owned(),
+            uri: String::from_utf8_lossy(about.target).into_owned(),
+            ts: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs(),
+            nodes: BTreeMap::new(),
+            rate: 0,
+            done: false,
+            require: route.config.policy.require.to_string(),
+            grpc_status: None,
+            result: RequestResult::DryRun.as_str(),
+            results: Vec::new(),
+            snapshot: SnapshotReport {
+                version: route.version.to_string(),
+                ready,
+                not_ready: route.known.len() - ready,
+            },
+        }
+    }
+}
+
+// === impl LegReport ===
+
+impl<'a> LegReport<'a> {
+    /// A leg that has not begun.
+    fn before(target: &'a Target) -> Self {
+        let endpoint = &target.endpoint;
+        Self {
+            endpoint: &target.authority,
+            pod: endpoint.pod.as_ref().map(|pod| &*pod.name),
+            node: endpoint.node.as_deref(),
+            zone: endpoint.zone.as_deref(),
+            status: None,
+            grpc_status: None,
+            outcome: None,
+            attempts: 0,
+            ms: 0.0,
+            bytes: 0,
+            error: None,
+        }
+    }
+}
+
 /// Writes `X-Broadcast-Result`, and `X-Broadcast-Endpoint` where the answer is an endpoint's or stands for one.
 pub fn put_headers(out: &mut impl BufMut, quorum: &Quorum, endpoint: Option<&str>) {
     let counts: [(&[u8], usize); 5] = [
@@ -153,13 +204,8 @@ pub fn completed(exchange: &Exchange, answered: RequestResult) -> RequestResult 
 /// What one leg did, up to now.
 #[must_use]
 pub fn leg(leg: &Leg, now: Instant) -> LegReport<'_> {
-    let endpoint = &leg.target().endpoint;
     let result = leg.result();
     LegReport {
-        endpoint: &leg.target().authority,
-        pod: endpoint.pod.as_ref().map(|pod| &*pod.name),
-        node: endpoint.node.as_deref(),
-        zone: endpoint.zone.as_deref(),
         status: result.and_then(|result| result.status),
         grpc_status: leg.code(),
         outcome: result.map(|result| result.outcome),
@@ -167,6 +213,7 @@ pub fn leg(leg: &Leg, now: Instant) -> LegReport<'_> {
         ms: millis(leg.elapsed(now)),
         bytes: leg.received(),
         error: result.and_then(|result| result.error.as_ref()).map(|error| error.detail.as_ref()),
+        ..LegReport::before(leg.target())
     }
 }
 
@@ -202,26 +249,15 @@ pub fn report(exchange: &Exchange, about: About<'_>, decision: Decision) -> (u16
             |result: &LegResult| result.error.is_some() || (leg.code().is_some() && result.outcome != Outcome::Ok);
         result.filter(|result| !denies_itself(result)).and_then(|result| result.status).unwrap_or(made_up)
     };
-    let quorum = exchange.quorum();
-    let known = &exchange.route().known;
-    let ready = known.iter().filter(|target| target.endpoint.conditions.ready).count();
+    let (quorum, route) = (exchange.quorum(), exchange.route());
     let report = Report {
-        id: about.id,
-        method: String::from_utf8_lossy(about.method).into_owned(),
-        uri: String::from_utf8_lossy(about.target).into_owned(),
-        ts: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs(),
         nodes: names(exchange.legs()).zip(exchange.legs().iter().map(standing)).collect(),
         rate: (quorum.ok * 100).checked_div(quorum.total).unwrap_or(0),
         done: true,
-        require: policy.require.to_string(),
         grpc_status: exchange.representative(decision).and_then(Leg::code),
         result: result(quorum, decision).as_str(),
         results: exchange.legs().iter().map(|l| leg(l, now)).collect(),
-        snapshot: SnapshotReport {
-            version: exchange.route().version.to_string(),
-            ready,
-            not_ready: known.len() - ready,
-        },
+        ..Report::before(route, about)
     };
     // Only a request with legs has a report, and each of them has been counted.
     let status = exchange.representative(decision).map_or(502, standing);
@@ -229,4 +265,16 @@ pub fn report(exchange: &Exchange, about: About<'_>, decision: Decision) -> (u16
     let status = if matches!(status, 204 | 304) { 200 } else { status };
     // Texts and numbers always become JSON.
     (status, serde_json::to_vec(&report).map(Bytes::from).unwrap_or_default())
+}
+
+/// The report of a request of which nothing is sent: what would be.
+#[must_use]
+pub fn dry_run(route: &RouteEntry, about: About<'_>) -> Bytes {
+    let results = route.members.iter().map(|Member { target, ready }| {
+        let problem = target.endpoint.address.problem().unwrap_or("the endpoint is not ready");
+        LegReport { error: Some(problem).filter(|_| !ready), ..LegReport::before(target) }
+    });
+    let report = Report { results: results.collect(), ..Report::before(route, about) };
+    // Texts and numbers always become JSON.
+    serde_json::to_vec(&report).map(Bytes::from).unwrap_or_default()
 }

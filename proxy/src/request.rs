@@ -5,10 +5,11 @@ mod admit;
 mod answer;
 mod broadcast;
 mod carrier;
+mod dry_run;
 pub(crate) mod id;
 mod without_route;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{borrow::Cow, net::SocketAddr, sync::Arc};
 
 use access::identity::Identity;
 use tokio::time::Instant;
@@ -23,6 +24,7 @@ use crate::{
     exchange::{MadeUp, Outgoing, alarm::Alarm, pace::Pace, quorum::Quorum},
     grpc,
     http::request::RequestHead,
+    report::About,
     shared::Worker,
     table::{ListenerEntry, RouteEntry},
 };
@@ -65,6 +67,8 @@ impl RequestContext<'_> {
     /// Answers the request.
     pub(crate) async fn serve(&self, carrier: &mut Carrier<'_>, alarm: &mut Alarm) -> Next {
         match admit::admit(self) {
+            // Boxed, so that it takes no room in those that are sent.
+            Ok(admitted) if admitted.is_dry_run => Box::pin(self.answer_dry_run(admitted, carrier, alarm)).await,
             Ok(admitted) => self.broadcast(admitted, carrier, alarm).await,
             Err(refusal) => {
                 let next = if carrier.inbound().skip() { self.next(carrier) } else { Next::Linger };
@@ -118,6 +122,11 @@ impl RequestContext<'_> {
         answer::problem(made_up, report, route.config.changes.headers.response.lines_of_made_up(), self, next)
     }
 
+    /// What a report says of the request itself.
+    fn about<'a>(&'a self, target: &'a [u8]) -> About<'a> {
+        About { id: self.id, method: self.head.method(), target }
+    }
+
     /// How slow the client may be, with a request that has this route.
     fn pace(&self, route: &RouteEntry) -> Pace {
         Pace { idle: self.listener.config.timeouts.body, rate: route.config.policy.min_body_rate }
@@ -132,11 +141,14 @@ impl RequestContext<'_> {
 
 /// A request that may be sent to the endpoints.
 struct Admitted<'a> {
-    route: &'a Arc<RouteEntry>,
+    /// Its route; one of its own where its caller has decided how it is sent.
+    route: Cow<'a, Arc<RouteEntry>>,
     /// The target that the endpoints get, where that is not the client's.
     target: Option<Vec<u8>>,
     /// Who sent it, where that is known.
     identity: Option<Identity>,
     /// Whether its `Authorization` has proven that.
     is_authenticated: bool,
+    /// Whether it is not to be sent: the answer is what would be.
+    is_dry_run: bool,
 }

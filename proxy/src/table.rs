@@ -4,7 +4,7 @@
 use std::{
     borrow::Cow,
     collections::HashMap,
-    net::{SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
     sync::Arc,
     time::SystemTime,
 };
@@ -52,7 +52,7 @@ pub struct ListenerEntry {
 }
 
 /// A route and the endpoints it leads to.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RouteEntry {
     /// Its configuration.
     pub config: Route,
@@ -81,6 +81,15 @@ pub struct Member {
     pub ready: bool,
 }
 
+/// A request that may be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Permitted<'a> {
+    /// The route that takes it.
+    pub route: &'a Arc<RouteEntry>,
+    /// Whether its caller may decide how it is sent.
+    pub may_control: bool,
+}
+
 /// Why a request has no route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoRoute {
@@ -95,15 +104,15 @@ pub enum NoRoute {
 }
 
 impl ListenerEntry {
-    /// The route that takes the request of this caller.
+    /// The route that takes the request of this caller, and what its caller may decide about it.
     ///
     /// # Errors
     /// [`NoRoute`] where none does, or none may.
-    pub fn route(&self, head: &RequestHead, caller: &Caller<'_>) -> Result<&Arc<RouteEntry>, NoRoute> {
-        self.allows(head, caller)?;
+    pub fn route(&self, head: &RequestHead, caller: &Caller<'_>) -> Result<Permitted<'_>, NoRoute> {
+        let may_control = self.allows(head, caller)? || self.is_controlled_from(caller.address);
         for route in &self.routes {
             match route.config.matches.judge(head) {
-                Verdict::Takes => return Ok(route),
+                Verdict::Takes => return Ok(Permitted { route, may_control }),
                 Verdict::Leaves(pattern) => return Err(NoRoute::Leaves(pattern.clone())),
                 Verdict::No => {}
             }
@@ -111,11 +120,16 @@ impl ListenerEntry {
         Err(NoRoute::NoMatch)
     }
 
-    /// Whether the request may be sent at all.
-    fn allows(&self, head: &RequestHead, caller: &Caller<'_>) -> Result<(), NoRoute> {
+    /// Whether callers at this address may decide how their requests are sent.
+    fn is_controlled_from(&self, address: IpAddr) -> bool {
+        self.config.control_from.iter().any(|net| net.contains(&address.to_canonical()))
+    }
+
+    /// Makes sure that the request may be sent at all; whether a rule grants its caller control.
+    fn allows(&self, head: &RequestHead, caller: &Caller<'_>) -> Result<bool, NoRoute> {
         let allow = &self.config.allow;
         if allow.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let rules = allow.iter().map(|allow| {
             let fit = match allow.matches.judge(head) {
@@ -126,7 +140,7 @@ impl ListenerEntry {
             (fit, &allow.by)
         });
         match decide(rules, caller) {
-            Decision::Allowed { control: _ } => Ok(()),
+            Decision::Allowed { control } => Ok(control),
             Decision::Leaves(pattern) => Err(NoRoute::Leaves(pattern.clone())),
             Decision::Unauthorized => Err(NoRoute::Unauthorized),
             Decision::Forbidden => Err(NoRoute::NotAllowed),
@@ -329,7 +343,9 @@ mod tests {
     fn the_first_route_that_matches_takes_the_request() {
         let table = build(None, &config(Members::Ready), &publish(Vec::<Endpoint>::new()), &[]);
         let caller = Caller { identity: None, certificate: &[], address: [192, 0, 2, 1].into() };
-        let route = |line| table.listeners[0].route(&request(line), &caller).map(|route| route.config.name.to_string());
+        let route = |line| {
+            table.listeners[0].route(&request(line), &caller).map(|permitted| permitted.route.config.name.to_string())
+        };
         assert_eq!(route("PURGE /cache/a"), Ok("purge".into()));
         assert_eq!(route("PURGE /other"), Ok("rest".into()));
         assert_eq!(route("POST /cache/a"), Err(NoRoute::NotAllowed));
@@ -337,6 +353,39 @@ mod tests {
         assert_eq!(route("GET http://x?y"), Ok("rest".into()));
         assert_eq!(route("PURGE /cache/../x"), Err(NoRoute::Leaves("/cache/*".parse().unwrap())));
         assert_eq!(route("PURGE /x/../cache"), Ok("rest".into()));
+    }
+
+    #[test]
+    fn control_is_granted_by_a_rule_for_the_caller_or_by_its_address() {
+        let mut config = Config::clone(&config(Members::Ready));
+        let listener = &mut config.listeners[0];
+        let rules =
+            ["/* by token:ci control", "GET /*", "PURGE /* by token:ops", "BAN /* by cidr:192.0.2.0/24 control"];
+        listener.allow = rules.iter().map(|rule| rule.parse().unwrap()).collect();
+        listener.control_from = vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()];
+        let snapshot = publish(Vec::<Endpoint>::new());
+        let may_control = |config: &Config, line: &str, identity: Option<&str>, address: &str| {
+            let table = build(None, &Arc::new(config.clone()), &snapshot, &[]);
+            let identity = identity.map(access::identity::Identity::token);
+            let caller = Caller { identity, certificate: &[], address: address.parse().unwrap() };
+            table.listeners[0].route(&request(line), &caller).map(|permitted| permitted.may_control)
+        };
+        for (line, identity, address, expected) in [
+            ("GET /x", Some("ci"), "198.51.100.1", Ok(true)),
+            ("GET /x", None, "198.51.100.1", Ok(false)),
+            ("GET /x", None, "10.0.0.1", Ok(true)),
+            ("GET /x", None, "::ffff:10.0.0.1", Ok(true)),
+            ("GET /x", None, "2001:db8::1", Ok(true)),
+            ("PURGE /x", Some("ops"), "198.51.100.1", Ok(false)),
+            ("PURGE /x", Some("ops"), "10.0.0.1", Ok(true)),
+            ("BAN /x", None, "192.0.2.1", Ok(true)),
+            ("PURGE /x", None, "10.0.0.1", Err(NoRoute::Unauthorized)),
+        ] {
+            assert_eq!(may_control(&config, line, identity, address), expected, "{line} {identity:?} {address}");
+        }
+        config.listeners[0].allow.clear();
+        assert_eq!(may_control(&config, "PURGE /x", Some("ci"), "198.51.100.1"), Ok(false), "nobody was granted it");
+        assert_eq!(may_control(&config, "PURGE /x", None, "10.0.0.1"), Ok(true));
     }
 
     #[test]

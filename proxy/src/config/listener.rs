@@ -24,6 +24,9 @@ pub struct Listener {
     pub routes: Vec<Route>,
     /// What may be requested at all, and by whom; empty: everything by anyone. The rest is 401 or 403.
     pub allow: Vec<Allow>,
+    /// Clients that may decide how a request of theirs is sent, beside callers to whom `allow` grants control.
+    #[serde(serialize_with = "display_all")]
+    pub control_from: Vec<IpNet>,
     /// How callers are known, and how often they may ask.
     pub auth: Auth,
     /// Whether targets may hold some characters as they are that RFC 3986 wants percent-encoded.
@@ -138,6 +141,7 @@ impl Listener {
             address,
             routes,
             allow: Vec::new(),
+            control_from: Vec::new(),
             auth: Auth::default(),
             lenient_target: false,
             via_name: ViaName::default(),

@@ -11,12 +11,13 @@ use access::{
 use super::{Admitted, RequestContext};
 use crate::{
     config::Unchangeable,
+    control::{self, Control, InvalidControl},
     headers,
     http::Framing,
     metrics::RequestResult,
     problem::Problem,
     proxy_error::ProxyError,
-    table::{NoRoute, RouteEntry},
+    table::{NoRoute, Permitted, RouteEntry},
 };
 
 /// Why no leg starts.
@@ -27,6 +28,13 @@ pub(super) struct Refusal {
     pub(super) identity: Option<Identity>,
     pub(super) result: RequestResult,
     pub(super) problem: Problem,
+}
+
+/// A request that a route takes.
+struct Taken<'a> {
+    route: Cow<'a, Arc<RouteEntry>>,
+    target: Option<Vec<u8>>,
+    is_dry_run: bool,
 }
 
 // === impl Refusal ===
@@ -48,9 +56,11 @@ pub(super) fn admit<'a>(request: &RequestContext<'a>) -> Result<Admitted<'a>, Re
     let (is_authenticated, is_unproven) = (matches!(proof, Proof::Known(_)), proof == Proof::Unknown);
     let caller = Caller { identity: proof.into_identity(), certificate: &[], address: request.client.ip() };
     let identity = caller.name();
-    let permitted = permit(request, &caller, identity.as_ref(), is_unproven).and_then(|route| take(request, route));
-    match permitted {
-        Ok((route, target)) => Ok(Admitted { route, target, identity, is_authenticated }),
+    let permitted = permit(request, &caller, identity.as_ref(), is_unproven);
+    match permitted.and_then(|permitted| take(request, permitted)) {
+        Ok(Taken { route, target, is_dry_run }) => {
+            Ok(Admitted { route, target, identity, is_authenticated, is_dry_run })
+        }
         Err(refusal) => Err(Refusal { identity, ..refusal }),
     }
 }
@@ -61,7 +71,7 @@ fn permit<'a>(
     caller: &Caller<'_>,
     identity: Option<&Identity>,
     is_unproven: bool,
-) -> Result<&'a Arc<RouteEntry>, Refusal> {
+) -> Result<Permitted<'a>, Refusal> {
     let callers = &request.listener.callers;
     if let Some(seconds) = callers.admit(identity, caller.address).retry_after() {
         callers.count(identity, AccessResult::Limited);
@@ -81,21 +91,46 @@ fn permit<'a>(
     permitted.map_err(|why| no_route(why, is_unproven))
 }
 
-/// Takes the route, if it takes the request; with the target that its endpoints get.
-fn take<'a>(
-    request: &RequestContext<'a>,
-    route: &'a Arc<RouteEntry>,
-) -> Result<(&'a Arc<RouteEntry>, Option<Vec<u8>>), Refusal> {
-    check(request, route).map_err(|(result, problem)| Refusal::of_route(route, result, problem))?;
+/// Makes sure that the route takes the request, as its caller wants it to be sent.
+fn take<'a>(request: &RequestContext<'a>, permitted: Permitted<'a>) -> Result<Taken<'a>, Refusal> {
+    let route = permitted.route;
+    let refuse = |(result, problem)| Refusal::of_route(route, result, problem);
+    let control = control(request, permitted.may_control).map_err(refuse)?;
+    check(request, route).map_err(refuse)?;
+    let (own, is_dry_run) = match control {
+        None => (None, false),
+        Some(control) => (control.apply(route).map_err(|why| refuse(invalid(&why)))?, control.dry_run),
+    };
+    let route = own.map_or(Cow::Borrowed(route), |own| Cow::Owned(Arc::new(own)));
+    check_quorum(&route).map_err(refuse)?;
     let longest = request.listener.config.head.target;
     match route.config.changes.target(&route.config.matches, request.head.target(), longest) {
-        Ok(target) => Ok((route, target)),
+        Ok(target) => Ok(Taken { route, target, is_dry_run }),
         Err(why) => {
             let status = if why == Unchangeable::TooLong { 414 } else { 400 };
             let problem = Problem::new(status, ProxyError::HttpRequestError, why.to_string());
-            Err(Refusal::of_route(route, RequestResult::Rejected, problem))
+            Err(refuse((RequestResult::Rejected, problem)))
         }
     }
+}
+
+/// What the request says of how it is to be sent, if its caller may; none where it says nothing.
+fn control(request: &RequestContext<'_>, may_control: bool) -> Result<Option<Control>, (RequestResult, Problem)> {
+    let fields = &request.head.fields;
+    let Some(name) = control::first_field(fields) else { return Ok(None) };
+    if !may_control {
+        // To ignore it could reach more endpoints than were meant.
+        let detail = format!(
+            "{} is only for callers that may decide how a request is sent: by --control-from, or by a rule of --allow with control",
+            String::from_utf8_lossy(name)
+        );
+        return Err((RequestResult::Rejected, Problem::new(403, ProxyError::HttpRequestDenied, detail)));
+    }
+    Control::read(fields).map(Some).map_err(|why| invalid(&why))
+}
+
+fn invalid(why: &InvalidControl) -> (RequestResult, Problem) {
+    (RequestResult::Client, Problem::new(why.status(), ProxyError::HttpRequestError, why.to_string()))
 }
 
 fn no_route(why: NoRoute, is_unproven: bool) -> Refusal {
@@ -148,9 +183,16 @@ fn check(request: &RequestContext<'_>, route: &RouteEntry) -> Result<(), (Reques
     if total < policy.min_endpoints {
         return empty(503, format!("{total} endpoints, at least {} are wanted", policy.min_endpoints));
     }
-    let required = policy.require.required(total);
+    Ok(())
+}
+
+/// Whether as many endpoints as are required could be ok.
+fn check_quorum(route: &RouteEntry) -> Result<(), (RequestResult, Problem)> {
+    let total = route.members.len();
+    let required = route.config.policy.require.required(total);
     if required > total {
-        return empty(503, format!("{total} endpoints, {required} are required to be ok"));
+        let detail = format!("{total} endpoints, {required} are required to be ok");
+        return Err((RequestResult::Empty, Problem::new(503, ProxyError::DestinationUnavailable, detail)));
     }
     Ok(())
 }

@@ -17,6 +17,7 @@ use crate::{
     http::{self, Framing, Version},
     metrics::RequestResult,
     report,
+    table::RouteEntry,
 };
 
 /// The status that is logged where the client went away before it had an answer.
@@ -80,8 +81,8 @@ pub(super) fn problem(
 /// The report, whole.
 pub(super) fn report(
     (status, body): (u16, Bytes),
-    exchange: &Exchange,
-    endpoint: Option<&str>,
+    (quorum, endpoint): (&Quorum, Option<&str>),
+    route: &RouteEntry,
     request: &RequestContext<'_>,
     next: Next,
 ) -> Outgoing {
@@ -90,8 +91,8 @@ pub(super) fn report(
     headers::put_text(&mut out, "Content-Type", &[headers::REPORT_MEDIA_TYPE]);
     headers::put_text(&mut out, "Vary", &["Accept"]);
     headers::put_framing(&mut out, AnswerFraming::Length(body.len() as u64));
-    report::put_headers(&mut out, exchange.quorum(), endpoint);
-    out.extend_from_slice(exchange.route().config.changes.headers.response.lines_of_made_up());
+    report::put_headers(&mut out, quorum, endpoint);
+    out.extend_from_slice(route.config.changes.headers.response.lines_of_made_up());
     put_connection(&mut out, request, next);
     whole(out, body, request)
 }

@@ -23,7 +23,7 @@ use crate::{
     outcome::Outcome,
     problem::Problem,
     proxy_error::ProxyError,
-    report::{self, About},
+    report,
     target::WireProtocol,
 };
 
@@ -40,7 +40,7 @@ struct Sent {
 impl RequestContext<'_> {
     /// Sends the request to every endpoint and answers.
     pub(super) async fn broadcast(&self, admitted: Admitted<'_>, carrier: &mut Carrier<'_>, alarm: &mut Alarm) -> Next {
-        let (route, shared) = (admitted.route, &self.worker.shared);
+        let (route, shared) = (&*admitted.route, &self.worker.shared);
         let wants_report = route.config.policy.report && headers::wants_report(self.head);
         let request = Request {
             method: self.head.method(),
@@ -232,10 +232,9 @@ impl RequestContext<'_> {
         alarm: &mut Alarm,
         next: Next,
     ) -> Sent {
-        let about = About { id: self.id, method: self.head.method(), target: self.head.target() };
-        let (status, body) = report::report(exchange, about, decision);
+        let (status, body) = report::report(exchange, self.about(self.head.target()), decision);
         let endpoint = exchange.representative(decision).map(|leg| &*leg.target().label);
-        let mut out = answer::report((status, body), exchange, endpoint, self, next);
+        let mut out = answer::report((status, body), (exchange.quorum(), endpoint), exchange.route(), self, next);
         let whole = out.flush(&mut carrier.outbound(), self.pace(exchange.route()), alarm).await;
         let grpc = exchange.representative(decision).and_then(Leg::code).map(grpc::Status::of_endpoint);
         Sent { status, body: out.body_bytes, next: if whole { next } else { Next::Close }, grpc }

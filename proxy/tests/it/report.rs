@@ -67,11 +67,11 @@ async fn endpoints_cannot_forge_what_is_said_about_them() {
         .header("X-Broadcast-More", "1");
     let [a] = origins([forged]);
     let proxy = over(&[&a]).start();
-    let answer = proxy.request("GET", "/", &[("X-Broadcast-Require", "any")], b"").await.expect_status(200);
+    let answer = proxy.request("GET", "/", &[("X-Broadcast-Result", "any")], b"").await.expect_status(200);
     assert_eq!(answer.headers.all("x-broadcast-result"), ["total=1, ok=1, failed=0, pending=0, required=1"]);
     assert_eq!(answer.headers.all("x-broadcast-endpoint"), [a.address().to_string()]);
     assert_eq!(answer.header("x-broadcast-more"), None);
-    assert!(!a.wait_requests(1).await[0].headers.contains("x-broadcast-require"), "nor can clients tell endpoints");
+    assert!(!a.wait_requests(1).await[0].headers.contains("x-broadcast-result"), "nor can clients tell endpoints");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ mod access;
 mod changes;
 mod client_faults;
 mod client_tls;
+mod control;
 mod framing;
 mod held_bodies;
 mod lag;

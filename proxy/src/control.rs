@@ -1,0 +1,235 @@
+//! What a caller decides about one request: `X-Broadcast-Require`, `-Timeout`, `-To` and `-Dry-Run`, read, checked and applied to the
+//! route that takes it. No I/O and no clock in here.
+
+mod selection;
+
+use std::time::Duration;
+
+use self::selection::{InvalidSelector, Selection};
+use crate::{
+    config::{InvalidRequire, Require},
+    http::{Class, Fields},
+    table::{Member, RouteEntry},
+};
+
+/// Fields of this kind that this proxy writes itself, in answers and towards endpoints: a request that has one of them decides
+/// nothing by it.
+const WRITTEN_HERE: [&str; 6] = [
+    "X-Broadcast-Result",
+    "X-Broadcast-Endpoint",
+    "X-Broadcast-Divergent",
+    "X-Broadcast-Job",
+    "X-Broadcast-Attempt",
+    "X-Broadcast-Age",
+];
+
+const REQUIRE: &str = "X-Broadcast-Require";
+const TIMEOUT: &str = "X-Broadcast-Timeout";
+const TO: &str = "X-Broadcast-To";
+const DRY_RUN: &str = "X-Broadcast-Dry-Run";
+
+/// How many endpoints are named where none was chosen.
+const MAX_NAMED_ENDPOINTS: usize = 20;
+
+/// What a caller decides about one request. What it leaves open is up to the route.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Control {
+    require: Option<Require>,
+    timeout: Option<Duration>,
+    to: Option<Selection>,
+    /// Whether nothing is sent, and the answer is what would be.
+    pub(crate) dry_run: bool,
+}
+
+/// Why a request cannot be sent as its caller decides.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum InvalidControl {
+    /// Most likely mistyped, and to ignore it could reach more than was asked.
+    #[error("{0} is not known: use {REQUIRE}, {TIMEOUT}, {TO} or {DRY_RUN}")]
+    Unknown(String),
+    #[error("{0} is there more than once: send it once")]
+    Repeated(&'static str),
+    #[error("{REQUIRE}: {0}")]
+    Require(#[from] InvalidRequire),
+    #[error("{TIMEOUT}: {0:?} is not a time to wait: use for instance 500ms or 3s, at most what the route has")]
+    Timeout(String),
+    #[error("{TO}: {0}")]
+    To(#[from] InvalidSelector),
+    #[error("{DRY_RUN}: {0:?} is neither true nor false")]
+    DryRun(String),
+    #[error(
+        "{TIMEOUT}: {} is longer than the time-out of this route: use at most {}",
+        runtime::duration::format(*.asked),
+        runtime::duration::format(*.most)
+    )]
+    TooLong { asked: Duration, most: Duration },
+    #[error(
+        "{required} endpoints must be ok ({REQUIRE}: {require}), and there are {there}: use all, any, majority or 1 to {there}"
+    )]
+    TooMany { require: Require, required: usize, there: usize },
+    #[error(
+        "the route requires {required} endpoints to be ok, and {TO} chooses {there}: send {REQUIRE} as well, with all, any, majority or 1 to {there}"
+    )]
+    TooFew { required: usize, there: usize },
+    /// 404.
+    #[error("{TO} chooses none of the endpoints; there are: {0}")]
+    Nothing(String),
+}
+
+/// The first field by which a request says how it is to be sent.
+pub(crate) fn first_field(fields: &Fields) -> Option<&[u8]> {
+    broadcast_fields(fields).map(|(name, _)| name).find(|name| !is_written_here(name))
+}
+
+fn broadcast_fields(fields: &Fields) -> impl Iterator<Item = (&[u8], &[u8])> {
+    // Hardly any request has one, which is known since it was parsed.
+    let fields = fields.has(Class::Broadcast).then_some(fields);
+    let is_prefixed = |name: &[u8]| Class::of(name) == Class::Broadcast;
+    fields.into_iter().flat_map(Fields::iter).filter(move |(name, _)| is_prefixed(name))
+}
+
+fn is_written_here(name: &[u8]) -> bool {
+    WRITTEN_HERE.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+}
+
+// === impl InvalidControl ===
+
+impl InvalidControl {
+    /// The status that it is answered with.
+    pub(crate) fn status(&self) -> u16 {
+        if matches!(self, Self::Nothing(_)) { 404 } else { 400 }
+    }
+}
+
+// === impl Control ===
+
+impl Control {
+    /// Reads the fields of a request by which it says how it is to be sent.
+    pub(crate) fn read(fields: &Fields) -> Result<Self, InvalidControl> {
+        let (mut control, mut dry_run) = (Self::default(), None);
+        for (name, value) in broadcast_fields(fields) {
+            let (is, value) =
+                (|known: &str| name.eq_ignore_ascii_case(known.as_bytes()), String::from_utf8_lossy(value));
+            match () {
+                () if is(REQUIRE) => once(&mut control.require, REQUIRE, value.parse()?)?,
+                () if is(TIMEOUT) => {
+                    let timeout = runtime::duration::parse(&value).ok().filter(|timeout| !timeout.is_zero());
+                    let timeout = timeout.ok_or_else(|| InvalidControl::Timeout(value.into_owned()))?;
+                    once(&mut control.timeout, TIMEOUT, timeout)?;
+                }
+                () if is(TO) => control.to.get_or_insert_default().add(&value)?,
+                () if is(DRY_RUN) => {
+                    let on = value.parse().map_err(|_| InvalidControl::DryRun(value.into_owned()))?;
+                    once(&mut dry_run, DRY_RUN, on)?;
+                }
+                () if is_written_here(name) => {}
+                () => return Err(InvalidControl::Unknown(String::from_utf8_lossy(name).into_owned())),
+            }
+        }
+        Ok(Self { dry_run: dry_run.unwrap_or(false), ..control })
+    }
+
+    /// The route as it is for this request: with the endpoints that it goes to, and what is decided about it. None where it is
+    /// the route as it stands.
+    pub(crate) fn apply(&self, route: &RouteEntry) -> Result<Option<RouteEntry>, InvalidControl> {
+        if self.require.is_none() && self.timeout.is_none() && self.to.is_none() {
+            return Ok(None);
+        }
+        let mut own = route.clone();
+        if let Some(to) = &self.to {
+            own.members = route.members.iter().filter(|member| to.takes(&member.target)).cloned().collect();
+            if own.members.is_empty() {
+                return Err(InvalidControl::Nothing(named(&route.members)));
+            }
+        }
+        let (policy, there) = (&mut own.config.policy, own.members.len());
+        policy.require = self.require.unwrap_or(policy.require);
+        let required = policy.require.required(there);
+        match self.require {
+            Some(require) if required > there => return Err(InvalidControl::TooMany { require, required, there }),
+            None if required > there && self.to.is_some() => return Err(InvalidControl::TooFew { required, there }),
+            _ => {}
+        }
+        if let Some(asked) = self.timeout {
+            let most = policy.timeouts.total;
+            if asked > most {
+                return Err(InvalidControl::TooLong { asked, most });
+            }
+            policy.timeouts.total = asked;
+        }
+        Ok(Some(own))
+    }
+}
+
+/// Takes the value of a field that may be there once.
+fn once<T>(place: &mut Option<T>, name: &'static str, value: T) -> Result<(), InvalidControl> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(InvalidControl::Repeated(name)),
+    }
+}
+
+/// What endpoints can be chosen by.
+fn named(members: &[Member]) -> String {
+    let mut names: Vec<String> =
+        members.iter().take(MAX_NAMED_ENDPOINTS).map(|member| selection::describe(&member.target)).collect();
+    if let Some(more) = members.len().checked_sub(MAX_NAMED_ENDPOINTS).filter(|more| *more > 0) {
+        names.push(format!("and {more} more"));
+    }
+    names.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::http::request::RequestHead;
+
+    fn head(lines: &str) -> RequestHead {
+        let text = format!("GET / HTTP/1.1\r\nHost: x\r\nX-Other: 1\r\n{lines}\r\n");
+        RequestHead::parse(Bytes::from(text), 999, Fields::default()).unwrap()
+    }
+
+    fn read(lines: &str) -> Result<Control, String> {
+        Control::read(&head(lines).fields).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn fields_are_read_whatever_their_case() {
+        assert_eq!(read(""), Ok(Control::default()));
+        let control =
+            read("x-broadcast-require: 50%\r\nX-BROADCAST-TIMEOUT: 1m3s\r\nX-Broadcast-Dry-Run: true\r\n").unwrap();
+        assert_eq!(control.require, Some("50%".parse().unwrap()));
+        assert_eq!((control.timeout, control.dry_run, control.to), (Some(Duration::from_secs(63)), true, None));
+        assert!(!read("X-Broadcast-Dry-Run: false\r\n").unwrap().dry_run);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_what_is_allowed() {
+        for (line, part) in [
+            ("X-Broadcast-Require: most", "all, any, majority"),
+            ("X-Broadcast-Require: 0", "X-Broadcast-Require: \"0\" is not a requirement"),
+            ("X-Broadcast-Require: any\r\nx-broadcast-require: any", "X-Broadcast-Require is there more than once"),
+            ("X-Broadcast-Timeout: 0s", "500ms or 3s"),
+            ("X-Broadcast-Timeout: soon", "X-Broadcast-Timeout: \"soon\""),
+            ("X-Broadcast-Timeout: -1s", "X-Broadcast-Timeout"),
+            ("X-Broadcast-Timeout:", "X-Broadcast-Timeout"),
+            ("X-Broadcast-Dry-Run: yes", "neither true nor false"),
+            ("X-Broadcast-Dry-Run: true\r\nX-Broadcast-Dry-Run: false", "more than once"),
+            ("X-Broadcast-To: rack=1", "zone, pod, node and endpoint"),
+            ("X-Broadcast-Too: zone=a", "X-Broadcast-Too is not known"),
+        ] {
+            let error = read(&format!("{line}\r\n")).expect_err(line);
+            assert!(error.contains(part), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_this_proxy_writes_itself_decides_nothing() {
+        let head = head("X-Broadcast-Result: total=1\r\nx-broadcast-attempt: 2\r\nX-Broadcast-To: pod=a\r\n");
+        assert_eq!(first_field(&head.fields), Some(&b"X-Broadcast-To"[..]));
+        assert_eq!(first_field(&self::head("X-Broadcast-Age: 2\r\n").fields), None);
+        assert_eq!(read("X-Broadcast-Age: 2\r\n"), Ok(Control::default()));
+    }
+}

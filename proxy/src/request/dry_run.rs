@@ -1,0 +1,39 @@
+//! A request that is not sent: its answer is the report of what would be.
+
+use super::{Admitted, Carrier, Next, RequestContext, answer, answer::Answered};
+use crate::{
+    clock,
+    exchange::{alarm::Alarm, quorum::Quorum},
+    metrics::RequestResult,
+    report,
+};
+
+const STATUS: u16 = 200;
+
+impl RequestContext<'_> {
+    /// Answers a request of which nothing is sent. Its body is not waited for.
+    pub(super) async fn answer_dry_run(
+        &self,
+        admitted: Admitted<'_>,
+        carrier: &mut Carrier<'_>,
+        alarm: &mut Alarm,
+    ) -> Next {
+        let Admitted { route, target, identity, .. } = admitted;
+        let next = if carrier.inbound().skip() { self.next(carrier) } else { Next::Linger };
+        let target = target.as_deref().unwrap_or(self.head.target());
+        let body = report::dry_run(&route, self.about(target));
+        let quorum = Quorum::new(route.config.policy.require, route.members.len());
+        let mut out = answer::report((STATUS, body), (&quorum, None), &route, self, next);
+        out.flush(&mut carrier.outbound(), self.pace(&route), alarm).await;
+        let (result, status, sent) = (RequestResult::DryRun, STATUS, out.body_bytes);
+        let took = clock::now().saturating_duration_since(self.started);
+        route.metrics.answered(result, status, took);
+        route.metrics.completed(result);
+        let log = &self.worker.shared.log;
+        if log.is_on() {
+            let answered = Answered { result, status, sent, took, reason: None };
+            answer::record(self, identity, answered, None).write(log, &route.config.name, result, None);
+        }
+        next
+    }
+}
