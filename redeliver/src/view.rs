@@ -3,9 +3,10 @@
 use crate::{
     JobId, Millis,
     core::{Core, Delivery, State},
+    journal::{Damage, Health},
 };
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use serde::Serialize;
 
@@ -27,6 +28,35 @@ pub struct Query {
     pub limit: Option<usize>,
     /// Only those that are older than this one.
     pub after: Option<JobId>,
+}
+
+/// What `/-/jobs` shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct JobsView {
+    /// The jobs that were asked for, the newest first.
+    pub jobs: Vec<JobView>,
+    /// Where they are kept.
+    pub journal: JournalView,
+}
+
+/// How a journal is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct JournalView {
+    directory: Option<String>,
+    /// `memory`, `opening`, `open`, `waiting` or `failed`.
+    state: &'static str,
+    error: Option<Arc<str>>,
+    damaged: Option<DamageView>,
+}
+
+/// What was damaged when it was opened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DamageView {
+    /// Where the damaged file is now.
+    file: String,
+    /// How many jobs could be read.
+    kept: usize,
+    error: String,
 }
 
 /// How a job stands.
@@ -75,6 +105,24 @@ pub struct LastView {
     error: Option<Arc<str>>,
 }
 
+impl JournalView {
+    pub(crate) fn new(directory: Option<&Path>, health: Option<&Health>, damage: Option<&Damage>) -> Self {
+        let (state, error) = match (directory, health) {
+            (None, _) => ("memory", None),
+            (Some(_), None) => ("opening", None),
+            (Some(_), Some(Health::Open)) => ("open", None),
+            (Some(_), Some(Health::Waiting)) => ("waiting", None),
+            (Some(_), Some(Health::Failed(error))) => ("failed", Some(error.clone())),
+        };
+        let damaged = damage.map(|damage| DamageView {
+            file: damage.aside.display().to_string(),
+            kept: damage.kept,
+            error: damage.error.clone(),
+        });
+        Self { directory: directory.map(|directory| directory.display().to_string()), state, error, damaged }
+    }
+}
+
 impl JobState {
     /// Reads the value of `?state=`.
     #[must_use]
@@ -95,6 +143,14 @@ impl JobState {
         } else {
             Self::Done
         }
+    }
+}
+
+impl JobView {
+    /// Its identifier, as it is shown.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
     }
 }
 

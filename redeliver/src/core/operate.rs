@@ -1,6 +1,6 @@
 //! What an operator does with jobs.
 
-use super::{Core, State, job::Job};
+use super::{Core, RouteId, State, job::Job};
 use crate::{JobId, Millis};
 
 use std::sync::Arc;
@@ -41,6 +41,18 @@ impl Core {
         self.jobs.remove(&id);
         self.done.retain(|(_, done)| *done != id);
         true
+    }
+
+    /// Whether a job may be acknowledged.
+    #[must_use]
+    pub fn is_acknowledged(&self, id: JobId) -> bool {
+        self.job(id).is_some()
+    }
+
+    /// The name of a route.
+    #[must_use]
+    pub fn name_of(&self, route: RouteId) -> Arc<str> {
+        self.routes[route.0 as usize].name.clone()
     }
 
     /// Jobs that have been acknowledged, the newest first.

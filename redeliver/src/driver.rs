@@ -1,0 +1,264 @@
+//! The loop around the queues and the journal: what the data plane calls, and the task that sends what is owed.
+
+mod arrival;
+mod run;
+
+use crate::{
+    Ids, JobId, Last, Millis,
+    core::{Core, Receipt, Retry, RouteId, Write},
+    journal::{Damage, Health, Journal, Opened, Owner},
+    metrics::Numbers,
+    rules::{Limits, Rules},
+    view::{JobView, JobsView, JournalView, Query},
+};
+
+use std::{
+    collections::HashMap,
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot, watch};
+
+pub use arrival::Arrival;
+pub use run::Sender;
+
+/// Everything that shares one journal, or memory. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Redelivery {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    core: Mutex<Core>,
+    /// Where the journal is, if there is one.
+    directory: Option<PathBuf>,
+    journal: Mutex<Option<Journal>>,
+    /// Requests that wait for the journal.
+    waiting: Mutex<HashMap<JobId, oneshot::Sender<bool>>>,
+    ids: Ids,
+    clock: Clock,
+    /// Whether nobody is owed anything, so that a request need not ask.
+    clear: AtomicBool,
+    /// Something may have to be sent.
+    wake: Notify,
+    health: watch::Sender<Option<Health>>,
+    damage: OnceLock<Damage>,
+    numbers: Numbers,
+}
+
+/// The time, which never goes back: that of the start, and what has passed since.
+#[derive(Debug)]
+struct Clock {
+    start: Millis,
+    since: Instant,
+}
+
+/// The journal tells the rest, as long as there is one.
+struct Told(Weak<Inner>);
+
+impl Redelivery {
+    /// Begins, with a journal in a directory or in memory only. `seed` should be random.
+    pub fn start(limits: Limits, journal: Option<&Path>, seed: u64) -> io::Result<Self> {
+        let inner = Arc::new(Inner {
+            core: Mutex::new(Core::new(limits, journal.is_some(), seed)),
+            directory: journal.map(Path::to_owned),
+            journal: Mutex::new(None),
+            waiting: Mutex::new(HashMap::new()),
+            ids: Ids::new(seed),
+            clock: Clock::new(),
+            clear: AtomicBool::new(true),
+            wake: Notify::new(),
+            health: watch::Sender::new(None),
+            damage: OnceLock::new(),
+            numbers: Numbers::default(),
+        });
+        if let Some(directory) = journal {
+            let started = Journal::start(directory, Arc::new(Told(Arc::downgrade(&inner))))?;
+            *inner.journal.lock() = Some(started);
+        }
+        Ok(Self { inner })
+    }
+
+    /// Waits until the journal has been read, or cannot be for now. Before that a live request could overtake what is owed.
+    pub async fn ready(&self) {
+        if self.inner.directory.is_some() {
+            let mut health = self.inner.health.subscribe();
+            let _ = health.wait_for(Option::is_some).await;
+        }
+    }
+
+    /// The number of a route, whose rules are these from now on.
+    #[must_use]
+    pub fn route(&self, name: &str, rules: Rules) -> RouteId {
+        self.inner.numbers.route(name);
+        self.inner.core.lock().route(name, rules)
+    }
+
+    /// Takes other bounds. What is owed already stays.
+    pub fn set_limits(&self, limits: Limits) {
+        self.inner.core.lock().set_limits(limits);
+    }
+
+    /// A request has arrived.
+    #[must_use]
+    pub fn arrival(&self, route: RouteId) -> Arrival {
+        Arrival::new(self.inner.clone(), route)
+    }
+
+    /// A live leg of a job that was taken while the leg was pending has ended; `None` if its endpoint has it.
+    pub fn ended(&self, job: JobId, key: &str, end: Option<Last>) {
+        self.inner.with(|core, now| core.ended(now, job, key, end));
+    }
+
+    /// The jobs that are asked for, and how the journal is.
+    #[must_use]
+    pub fn jobs(&self, query: &Query) -> JobsView {
+        let jobs = self.inner.core.lock().show(query);
+        JobsView { jobs, journal: self.journal() }
+    }
+
+    /// One job.
+    #[must_use]
+    pub fn job(&self, id: JobId) -> Option<JobView> {
+        self.inner.core.lock().show_one(id)
+    }
+
+    /// Tries those who are owed a job at once.
+    #[must_use]
+    pub fn retry(&self, id: JobId) -> Retry {
+        self.inner.with(|core, now| core.retry(now, id))
+    }
+
+    /// Drops what a job owes, and the job. Says whether there was one.
+    #[must_use]
+    pub fn delete(&self, id: JobId) -> bool {
+        self.inner.with(|core, now| core.delete(now, id))
+    }
+
+    /// How many jobs are owed.
+    #[must_use]
+    pub fn owed(&self) -> usize {
+        self.inner.core.lock().owed().0
+    }
+
+    /// How the journal is.
+    #[must_use]
+    pub fn journal(&self) -> JournalView {
+        let health = self.inner.health.borrow().clone();
+        JournalView::new(self.inner.directory.as_deref(), health.as_ref(), self.inner.damage.get())
+    }
+
+    pub(crate) fn numbers(&self) -> &Numbers {
+        &self.inner.numbers
+    }
+
+    pub(crate) fn owed_by_endpoint(&self) -> Vec<(Arc<str>, usize)> {
+        self.inner.core.lock().owed_by_endpoint().collect()
+    }
+
+    pub(crate) fn is_writable(&self) -> Option<bool> {
+        self.inner.directory.as_ref()?;
+        Some(*self.inner.health.borrow() == Some(Health::Open))
+    }
+}
+
+impl Inner {
+    /// Changes the queues, and does what follows from it.
+    fn with<T>(&self, change: impl FnOnce(&mut Core, Millis) -> T) -> T {
+        let now = self.clock.now();
+        let mut core = self.core.lock();
+        let value = change(&mut core, now);
+        self.give_on(&mut core, now);
+        self.wake.notify_one();
+        value
+    }
+
+    /// Gives on what the queues have to say. The lock is held, so that writes reach the journal in order.
+    fn give_on(&self, core: &mut Core, now: Millis) {
+        let writes = core.take_writes();
+        if !writes.is_empty() {
+            self.write(core, now, writes);
+        }
+        for event in core.take_events() {
+            self.numbers.ended(&event);
+        }
+        self.clear.store(core.is_clear(), Ordering::Release);
+    }
+
+    fn write(&self, core: &mut Core, now: Millis, writes: Vec<Write>) {
+        if let Some(journal) = &*self.journal.lock() {
+            return journal.write(writes);
+        }
+        // It has been closed: the process ends.
+        for write in writes {
+            core.written(now, write.receipt, false);
+            self.answer(write.receipt, false);
+        }
+    }
+
+    fn answer(&self, receipt: Receipt, ok: bool) {
+        if let Receipt::Job(id) = receipt
+            && let Some(waiting) = self.waiting.lock().remove(&id)
+        {
+            // Whoever waited may have gone.
+            let _ = waiting.send(ok);
+        }
+    }
+}
+
+impl Owner for Told {
+    fn opened(&self, opened: Opened) {
+        let Some(inner) = self.0.upgrade() else { return };
+        if let Some(damage) = opened.damage {
+            inner.numbers.damaged();
+            let _ = inner.damage.set(damage);
+        }
+        inner.with(|core, now| {
+            core.set_journalled(true);
+            if opened.rebuild {
+                core.use_journal();
+            }
+            for job in opened.jobs {
+                inner.ids.after(job.id);
+                core.recover(now, job);
+            }
+        });
+    }
+
+    fn written(&self, receipts: &[Receipt], ok: bool) {
+        let Some(inner) = self.0.upgrade() else { return };
+        inner.with(|core, now| receipts.iter().for_each(|receipt| core.written(now, *receipt, ok)));
+        receipts.iter().for_each(|receipt| inner.answer(*receipt, ok));
+    }
+
+    fn health(&self, health: &Health) {
+        let Some(inner) = self.0.upgrade() else { return };
+        // While another process has the journal, memory has to do. While the disk fails, nothing is promised.
+        inner.with(|core, _| core.set_journalled(*health != Health::Waiting));
+        inner.health.send_replace(Some(health.clone()));
+    }
+
+    fn committed(&self, took: Duration, bytes: u64) {
+        let Some(inner) = self.0.upgrade() else { return };
+        inner.numbers.committed(took, bytes);
+    }
+}
+
+impl Clock {
+    fn new() -> Self {
+        let start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { start: u64::try_from(start.as_millis()).unwrap_or(u64::MAX), since: Instant::now() }
+    }
+
+    fn now(&self) -> Millis {
+        self.start.saturating_add(u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+}

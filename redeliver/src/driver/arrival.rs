@@ -1,0 +1,77 @@
+//! A request of the data plane, from its arrival to its answer.
+
+use super::Inner;
+use crate::{
+    JobId, Millis, Request, Whom,
+    core::{Leg, Refused, RouteId, Why},
+};
+
+use std::sync::{Arc, atomic::Ordering};
+
+use tokio::sync::oneshot;
+
+/// A request that has arrived. It gives up its places when it is dropped.
+#[derive(Debug)]
+pub struct Arrival {
+    inner: Arc<Inner>,
+    id: JobId,
+    route: RouteId,
+    at: Millis,
+    /// The endpoints in whose queues it has a place.
+    places: Vec<Arc<str>>,
+}
+
+impl Arrival {
+    pub(super) fn new(inner: Arc<Inner>, route: RouteId) -> Self {
+        let at = inner.clock.now();
+        let id = inner.ids.next(at);
+        Self { inner, id, route, at, places: Vec::new() }
+    }
+
+    /// Whether the leg to an endpoint must not be sent, because the endpoint is owed something that goes first.
+    pub fn waits_at(&mut self, key: &Arc<str>) -> bool {
+        if self.inner.clear.load(Ordering::Acquire) {
+            return false;
+        }
+        let waits = self.inner.core.lock().arrive(self.id, self.route, key);
+        if waits {
+            self.places.push(key.clone());
+        }
+        waits
+    }
+
+    /// Takes the request as a job. When this returns, what is owed is on disk, where there is a journal.
+    ///
+    /// # Errors
+    /// A bound is reached, or the journal cannot be written: the legs ended as they ended.
+    pub async fn defer(self, request: Request, legs: Vec<(Whom, Leg)>) -> Result<JobId, Refused> {
+        let (id, route, count) = (self.id, self.route, legs.len());
+        let (sender, receiver) = oneshot::channel();
+        self.inner.waiting.lock().insert(id, sender);
+        let (taken, at_once) = self.inner.with(|core, now| {
+            let taken = core.defer(now, id, (route, self.at), request, legs);
+            (taken, core.is_acknowledged(id))
+        });
+        let taken = match taken {
+            Ok(()) if at_once => Ok(id),
+            Ok(()) if receiver.await.unwrap_or(false) => Ok(id),
+            Ok(()) => Err(Refused(Why::Journal)),
+            Err(refused) => Err(refused),
+        };
+        self.inner.waiting.lock().remove(&id);
+        if taken.is_err() {
+            self.inner.numbers.refused(&self.inner.core.lock().name_of(route), count);
+        }
+        taken
+    }
+}
+
+/// Where the request has become a job, its places are those of its deliveries, and nothing is given up.
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        if !self.places.is_empty() {
+            let places = std::mem::take(&mut self.places);
+            self.inner.with(|core, _| places.iter().for_each(|key| core.leave(self.id, self.route, key)));
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The task that sends what is owed.
+
+use super::{Inner, Redelivery};
+use crate::{
+    Last, Millis,
+    core::{AttemptId, Copy, Members, Verdict},
+};
+
+use std::{future::Future, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
+
+use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
+use tokio::{sync::watch, time::sleep};
+
+/// How long the task sleeps at most.
+const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
+
+/// Sends copies to endpoints.
+pub trait Sender: Send + Sync + 'static {
+    /// Sends one copy to where its endpoint is now. It ends within a time of its own.
+    fn send(&self, copy: Copy) -> impl Future<Output = Verdict> + Send;
+}
+
+impl Redelivery {
+    /// Sends what is owed until `drain` is ready. Then the copies that are on their way end, and the journal is closed.
+    ///
+    /// `members` has the endpoints of each snapshot: the first one is taken at once.
+    pub async fn run(
+        &self,
+        sender: &impl Sender,
+        mut members: watch::Receiver<Arc<Members>>,
+        drain: impl Future<Output = ()>,
+    ) {
+        let inner = &*self.inner;
+        let mut drain = pin!(drain);
+        let mut sending = FuturesUnordered::new();
+        let mut followed = true;
+        members.mark_changed();
+        loop {
+            let (copies, pause) = inner.with_quietly(|core, now| {
+                let copies: Vec<Copy> = std::iter::from_fn(|| core.next(now)).collect();
+                (copies, core.wake_at().map(|at| Duration::from_millis(at.saturating_sub(now))))
+            });
+            sending.extend(copies.into_iter().map(|copy| send(inner, sender, copy)));
+            tokio::select! {
+                // In this order, so that nothing begins once the drain has.
+                biased;
+                () = &mut drain => break,
+                changed = members.changed(), if followed => {
+                    followed = changed.is_ok();
+                    let newest = members.borrow_and_update().clone();
+                    inner.with(|core, now| core.members(now, newest));
+                }
+                Some((attempt, verdict)) = sending.next() => inner.with(|core, now| core.tried(now, attempt, verdict)),
+                () = inner.wake.notified() => {}
+                () = sleep(pause.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP)) => {}
+            }
+        }
+        while let Some((attempt, verdict)) = sending.next().await {
+            inner.with(|core, now| core.tried(now, attempt, verdict));
+        }
+        self.close().await;
+    }
+
+    /// Gives the journal up, and says what is owed where there is none.
+    async fn close(&self) {
+        let inner = self.inner.clone();
+        let journal = inner.journal.lock().take();
+        let owed = self.owed();
+        match journal {
+            Some(journal) => {
+                if owed > 0 {
+                    tracing::info!(jobs = owed, "what is owed stays in the journal");
+                }
+                let closed = tokio::task::spawn_blocking(move || journal.close()).await;
+                if closed.is_err() {
+                    tracing::error!("closing the journal has panicked");
+                }
+            }
+            None if owed > 0 => tracing::warn!(
+                jobs = owed,
+                "what is owed is lost with this process: it was in memory only; --redeliver-journal keeps it"
+            ),
+            None => {}
+        }
+    }
+}
+
+impl Inner {
+    /// As [`Inner::with`], but the task that calls is not woken by it.
+    fn with_quietly<T>(&self, change: impl FnOnce(&mut crate::core::Core, Millis) -> T) -> T {
+        let now = self.clock.now();
+        let mut core = self.core.lock();
+        let value = change(&mut core, now);
+        self.give_on(&mut core, now);
+        value
+    }
+}
+
+async fn send(inner: &Inner, sender: &impl Sender, copy: Copy) -> (AttemptId, Verdict) {
+    let attempt = copy.attempt;
+    let verdict = AssertUnwindSafe(sender.send(copy)).catch_unwind().await.unwrap_or_else(|_| {
+        let error = Some("sending it has panicked".into());
+        Verdict::Missed(Last { outcome: "reset", status: None, at: inner.clock.now(), error })
+    });
+    (attempt, verdict)
+}
