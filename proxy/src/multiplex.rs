@@ -1,6 +1,8 @@
 //! HTTP/2 connections to an endpoint: each carries the exchanges of one worker side by side, as many as the endpoint allows,
 //! and another one is opened when none has room.
 
+mod watched;
+
 use std::{
     io,
     sync::{
@@ -16,7 +18,9 @@ use parking_lot::Mutex;
 use runtime::tls::Protocol;
 use tokio::{sync::Notify, time::Instant};
 
+use self::watched::Watched;
 use crate::{
+    clock,
     http2::{CONNECTION_WINDOW, MAX_STREAMS, SEND_BUFFER, STREAM_WINDOW},
     target::Opened,
     transport::Io,
@@ -123,13 +127,13 @@ impl Multiplexed {
     /// Begins to speak HTTP/2 on a connection, and shares it.
     async fn add(self: &Arc<Self>, io: Io) -> io::Result<()> {
         let scheme = if matches!(io, Io::Tls(_)) { "https" } else { "http" };
-        let (send, connection) = builder().handshake(io).await.map_err(io::Error::other)?;
+        let (send, connection) = builder().handshake(Watched::new(io)).await.map_err(io::Error::other)?;
         let load = Arc::new(Load::default());
         self.state.lock().connections.push(SharedConnection { send, scheme, load: load.clone(), idle_since: None });
         let shared = self.clone();
         tokio::spawn(async move {
             // Its streams have been told why, and nobody else needs to know.
-            let _ = connection.await;
+            let _ = clock::per_wake_up(connection).await;
             load.closed.store(true, Ordering::Release);
             shared.changed.notify_waiters();
         });

@@ -13,6 +13,7 @@ const HEADER: usize = 9;
 const DATA: u8 = 0x0;
 const HEADERS: u8 = 0x1;
 const RST_STREAM: u8 = 0x3;
+const SETTINGS: u8 = 0x4;
 const CONTINUATION: u8 = 0x9;
 
 const END_STREAM: u8 = 0x1;
@@ -28,6 +29,10 @@ const CONTROL_FRAMES: TokenBucket = TokenBucket::per_second(20, 1_000);
 /// Frames of windows, pings and priorities that each frame of headers or data is worth, as no honest peer needs more of them.
 const WORTH: u32 = 8;
 
+/// Bytes written to an endpoint that are worth one control frame of it: it has to give credit for what it takes, and answers
+/// nothing else to a long upload. What is written in answer to its own frames is worth less than these have cost it.
+const WRITTEN_WORTH: usize = 32;
+
 /// Frames into which one header block may be cut.
 const MAX_CONTINUATIONS: u32 = 8;
 
@@ -40,6 +45,9 @@ pub enum Abuse {
     /// The same, as seen over all connections of its address.
     #[error("its address resets streams on many connections")]
     AddressResets,
+    /// The first frame of an endpoint is no SETTINGS (RFC 9113 section 3.4).
+    #[error("it does not speak HTTP/2")]
+    OtherProtocol,
     /// Many frames of DATA with nothing in them.
     #[error("it sends empty frames")]
     Empty,
@@ -59,9 +67,17 @@ struct Allowance {
     full_at: u64,
 }
 
+/// Whose frames are followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Peer {
+    Client,
+    Endpoint,
+}
+
 /// Follows the frames of one connection.
 #[derive(Debug)]
 pub struct FrameGuard {
+    peer: Peer,
     /// Bytes of the preface that are still to come.
     preface: usize,
     header: [u8; HEADER],
@@ -79,6 +95,8 @@ pub struct FrameGuard {
     block: Option<Instant>,
     /// When the first frame came.
     began: Option<Instant>,
+    /// Bytes that were written and have not been worth anything yet.
+    written: usize,
 }
 
 // === impl Allowance ===
@@ -101,10 +119,11 @@ impl Allowance {
 // === impl FrameGuard ===
 
 impl FrameGuard {
-    /// The guard of a connection on which `preface` bytes come before the first frame.
+    /// The guard of a client's connection, on which `preface` bytes come before the first frame.
     #[must_use]
     pub fn new(preface: usize) -> Self {
         Self {
+            peer: Peer::Client,
             preface,
             header: [0; HEADER],
             has: 0,
@@ -116,7 +135,21 @@ impl FrameGuard {
             continuations: 0,
             block: None,
             began: None,
+            written: 0,
         }
+    }
+
+    /// The guard of a connection to an endpoint.
+    #[must_use]
+    pub fn of_endpoint() -> Self {
+        Self { peer: Peer::Endpoint, ..Self::new(0) }
+    }
+
+    /// So many bytes were written to the endpoint.
+    pub fn sent(&mut self, bytes: usize) {
+        self.written += bytes;
+        self.control.give(u32::try_from(self.written / WRITTEN_WORTH).unwrap_or(u32::MAX));
+        self.written %= WRITTEN_WORTH;
     }
 
     /// These bytes have come.
@@ -158,6 +191,9 @@ impl FrameGuard {
     fn frame(&mut self, now: Instant) -> Result<(), Abuse> {
         let [l2, l1, l0, kind, flags, ..] = self.header;
         self.payload = usize::from(l2) << 16 | usize::from(l1) << 8 | usize::from(l0);
+        if self.peer == Peer::Endpoint && self.began.is_none() && kind != SETTINGS {
+            return Err(Abuse::OtherProtocol);
+        }
         let since_began = nanoseconds(now.saturating_duration_since(*self.began.get_or_insert(now)));
         let enough = |enough: bool, abuse| if enough { Ok(()) } else { Err(abuse) };
         match kind {
@@ -172,7 +208,8 @@ impl FrameGuard {
                 self.control.give(WORTH);
                 Ok(())
             }
-            RST_STREAM => {
+            // An endpoint can reset no stream that it was not given.
+            RST_STREAM if self.peer == Peer::Client => {
                 self.new_resets += 1;
                 enough(self.resets.take(since_began), Abuse::Resets)
             }
@@ -231,6 +268,29 @@ mod tests {
         assert_eq!(passed(&upload, 1_000_000), (10_000, None));
         assert_eq!(passed(&frame(6, 0, 8), 10), (10_000, None), "a ping every tenth of a second");
         assert_eq!(passed(&frame(RST_STREAM, 0, 4), 15), (10_000, None), "a client that gives up now and then");
+    }
+
+    #[test]
+    fn an_endpoint_may_give_credit_for_what_it_gets_and_reset_what_it_does_not_want() {
+        let (mut guard, now) = (FrameGuard::of_endpoint(), Instant::now());
+        guard.see(&frame(SETTINGS, 0, 6), now).unwrap();
+        let credit = [frame(8, 0, 4), frame(8, 0, 4)].concat();
+        for _ in 0..100_000 {
+            guard.sent(HEADER + 1_000);
+            guard.see(&credit, now).unwrap();
+        }
+        for _ in 0..10_000 {
+            guard.sent(100);
+            guard.see(&frame(RST_STREAM, 0, 4), now).unwrap();
+        }
+        // A ping is answered by one as long.
+        let pings = (0..10_000).take_while(|_| {
+            guard.sent(HEADER + 8);
+            guard.see(&frame(6, 0, 8), now).is_ok()
+        });
+        assert!(pings.count() < 2_200);
+        let mut guard = FrameGuard::of_endpoint();
+        assert_eq!(guard.see(b"HTTP/1.1 400 Bad Request\r\n", now), Err(Abuse::OtherProtocol));
     }
 
     #[test]

@@ -34,6 +34,10 @@ pub(crate) enum Does {
     Answer(Vec<u8>),
     /// Answers so once the gate is open.
     Hold(Gate),
+    /// Answers with this status and this body.
+    Status(u16, Vec<u8>),
+    /// Does that once the gate is open.
+    After(Gate, Box<Does>),
     /// Resets the stream without an answer.
     Reset(Reason),
     /// Tells the client to go, having done nothing with this request, and closes the connection.
@@ -44,6 +48,13 @@ pub(crate) enum Does {
     Grpc(Vec<u8>, u8),
     /// Answers with this status of HTTP and this one of gRPC.
     Refuse(u16, &'static str),
+}
+
+impl Does {
+    /// Does this once the gate is open.
+    pub(crate) fn after(self, gate: &Gate) -> Self {
+        Self::After(gate.clone(), Box::new(self))
+    }
 }
 
 /// A request as it came.
@@ -160,6 +171,23 @@ async fn serve(stream: TcpStream, number: usize, log: Arc<Log>, streams: u32) {
             }
             let trailers = body.trailers().await.ok().flatten();
             log.seen.lock().push(Seen { connection: number, head, body: bytes, whole, trailers });
+            let does = match does {
+                Does::After(gate, then) => {
+                    eventually!("the gate is open", gate.is_open(), |open| *open);
+                    *then
+                }
+                does => does,
+            };
+            match does {
+                Does::Reset(reason) => return respond.send_reset(reason),
+                Does::Status(status, body) => {
+                    let response = Response::builder().status(status).body(()).expect("a response");
+                    let Ok(mut stream) = respond.send_response(response, false) else { return };
+                    let _ = stream.send_data(Bytes::from(body), true);
+                    return;
+                }
+                _ => {}
+            }
             let answer = match &does {
                 Does::Answer(answer) => answer.clone(),
                 Does::Hold(gate) => {

@@ -15,6 +15,8 @@ pub mod kind {
     pub const RST_STREAM: u8 = 3;
     /// What a side can take.
     pub const SETTINGS: u8 = 4;
+    /// A request that the client did not make, which the server will answer.
+    pub const PUSH_PROMISE: u8 = 5;
     /// To be acknowledged with the same content.
     pub const PING: u8 = 6;
     /// The end of a connection.
@@ -37,8 +39,12 @@ pub mod flag {
 
 /// Settings (RFC 9113 section 6.5.2).
 pub mod setting {
+    /// Streams that the peer may have open.
+    pub const MAX_CONCURRENT_STREAMS: u16 = 3;
     /// Bytes that may be on their way on a new stream.
     pub const INITIAL_WINDOW_SIZE: u16 = 4;
+    /// Bytes of the longest frame.
+    pub const MAX_FRAME_SIZE: u16 = 5;
 }
 
 /// A frame.

@@ -2,6 +2,7 @@
 
 use std::{
     future::Future as _,
+    io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -9,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, client::ResponseFuture};
 
-use super::Sending;
+use super::{MAX_INTERIM, Sending};
 use crate::{
     exchange::{
         leg::Failure,
@@ -40,6 +41,8 @@ pub(in crate::exchange::leg) struct Http2 {
     pub(super) has_received: bool,
     /// Whether something has come that nobody was told of.
     pub(super) arrival: bool,
+    /// Interim responses that have come.
+    interim: u8,
     /// Bytes that were taken and for which the endpoint has no new credit yet.
     uncredited: usize,
     /// The lines of the response's trailers, once it is complete.
@@ -69,6 +72,7 @@ impl Http2 {
             broken: None,
             has_received: false,
             arrival: false,
+            interim: 0,
             uncredited: 0,
             trailers: Bytes::new(),
         }
@@ -164,6 +168,16 @@ impl Http2 {
             return Poll::Ready(Err(failure));
         }
         let Some(response) = &mut self.response else { return Poll::Pending };
+        while let Poll::Ready(Some(interim)) = response.poll_informational(cx) {
+            interim.map_err(|error| failure(&self.slot, &error))?;
+            (self.has_received, self.arrival) = (true, true);
+            self.interim += 1;
+            if self.interim > MAX_INTERIM {
+                self.slot.close_connection();
+                let detail = format!("more than {MAX_INTERIM} interim responses");
+                return Poll::Ready(Err(Failure::protocol(detail)));
+            }
+        }
         let response = ready!(Pin::new(response).poll(cx)).map_err(|error| failure(&self.slot, &error))?;
         (self.has_received, self.arrival) = (true, true);
         let (parts, body) = response.into_parts();
@@ -209,7 +223,9 @@ fn failure(slot: &StreamSlot, error: &h2::Error) -> Failure {
     // RFC 9113 sections 6.8 and 8.7: the endpoint says that it has done nothing with the request. Of a stream that it may have
     // worked on `h2` says that the connection has ended, and not that the endpoint wants it to end.
     let is_unprocessed = error.is_remote() && (reason == Some(Reason::REFUSED_STREAM) || error.is_go_away());
-    let (outcome, kind) = if error.is_remote() || error.is_io() {
+    // That is what the guard of the connection says of frames that it refuses.
+    let is_refused = error.get_io().is_some_and(|error| error.kind() == io::ErrorKind::InvalidData);
+    let (outcome, kind) = if error.is_remote() || (error.is_io() && !is_refused) {
         (Outcome::Reset, ProxyError::ConnectionTerminated)
     } else {
         (Outcome::Protocol, ProxyError::HttpProtocolError)
