@@ -143,7 +143,9 @@ impl Pattern {
     pub fn takes(&self, caller: &Caller<'_>) -> bool {
         match self {
             Self::Identity(identity) => caller.identity.as_ref() == Some(identity),
-            Self::Certificate(pattern) => caller.certificate.iter().any(|san| pattern.takes(san)),
+            Self::Certificate(pattern) => {
+                caller.certificate.is_some_and(|certificate| certificate.names().iter().any(|name| pattern.takes(name)))
+            }
             Self::Network(network) => network.contains(&caller.address.to_canonical()),
         }
     }
@@ -200,32 +202,32 @@ pub(crate) fn is_object_name(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::san::San;
+    use crate::identity::CertificateNames;
 
     fn by(text: &str) -> By {
         text.parse().unwrap_or_else(|error| panic!("{text:?}: {error}"))
     }
 
-    fn takes(text: &str, identity: Option<Identity>, certificate: &[San], address: &str) -> bool {
+    fn takes(text: &str, identity: Option<Identity>, certificate: Option<&CertificateNames>, address: &str) -> bool {
         by(text).takes(&Caller { identity, certificate, address: address.parse().unwrap() })
     }
 
     #[test]
     fn any_of_the_identities_is_enough_and_each_is_compared_as_a_whole() {
         let all = "token:ci,san:*.cms.svc,sa:shop/cms,cidr:10.0.0.0/8";
-        let (elsewhere, cms) = ("192.0.2.1", [San::dns("a.cms.svc").unwrap()]);
-        assert!(takes(all, Some(Identity::token("ci")), &[], elsewhere));
-        assert!(takes(all, Some(Identity::service_account("shop", "cms")), &[], elsewhere));
-        assert!(takes(all, None, &cms, elsewhere));
-        assert!(takes(all, None, &[], "10.1.2.3") && takes(all, None, &[], "::ffff:10.1.2.3"));
+        let (elsewhere, cms) = ("192.0.2.1", CertificateNames::of(&["a.cms.svc".to_owned()], &[]));
+        assert!(takes(all, Some(Identity::token("ci")), None, elsewhere));
+        assert!(takes(all, Some(Identity::service_account("shop", "cms")), None, elsewhere));
+        assert!(takes(all, None, cms.as_ref(), elsewhere));
+        assert!(takes(all, None, None, "10.1.2.3") && takes(all, None, None, "::ffff:10.1.2.3"));
         for other in [Identity::token("ci2"), Identity::token("c"), Identity::service_account("shop", "cms2")] {
-            assert!(!takes(all, Some(other), &[], elsewhere));
+            assert!(!takes(all, Some(other), None, elsewhere));
         }
-        assert!(!takes("token:shop", Some(Identity::service_account("shop", "shop")), &[], elsewhere));
-        assert!(!takes(all, None, &[], elsewhere));
-        assert!(takes("cidr:2001:db8::/32", None, &[], "2001:db8::1"));
-        assert!(takes("cidr:192.0.2.1", None, &[], "192.0.2.1") && !takes("cidr:192.0.2.1", None, &[], "192.0.2.2"));
-        assert!(By::default().takes(&Caller { identity: None, certificate: &[], address: [192, 0, 2, 1].into() }));
+        assert!(!takes("token:shop", Some(Identity::service_account("shop", "shop")), None, elsewhere));
+        assert!(!takes(all, None, None, elsewhere));
+        assert!(takes("cidr:2001:db8::/32", None, None, "2001:db8::1"));
+        assert!(takes("cidr:192.0.2.1", None, None, "192.0.2.1") && !takes("cidr:192.0.2.1", None, None, "192.0.2.2"));
+        assert!(By::default().takes(&Caller { identity: None, certificate: None, address: [192, 0, 2, 1].into() }));
     }
 
     #[test]

@@ -55,7 +55,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{identity::Identity, san::San};
+    use crate::identity::{CertificateNames, Identity};
 
     fn by(text: &str) -> By {
         if text.is_empty() { By::default() } else { text.parse().unwrap() }
@@ -64,7 +64,7 @@ mod tests {
     fn decide_for(rules: &[(Fit<u8>, &str)], identity: Option<&str>, address: [u8; 4]) -> Decision<u8> {
         let bys: Vec<By> = rules.iter().map(|(_, text)| by(text)).collect();
         let identity = identity.map(Identity::token);
-        let caller = Caller { identity, certificate: &[], address: address.into() };
+        let caller = Caller { identity, certificate: None, address: address.into() };
         decide(rules.iter().map(|(fit, _)| *fit).zip(&bys), &caller)
     }
 
@@ -86,8 +86,8 @@ mod tests {
 
     #[test]
     fn a_certificate_makes_a_caller_known() {
-        let (rule, certificate) = (by("token:ci"), [San::dns("a.b").unwrap()]);
-        let caller = Caller { identity: None, certificate: &certificate, address: OUTSIDE.into() };
+        let (rule, certificate) = (by("token:ci"), CertificateNames::of(&["a.b".to_owned()], &[]));
+        let caller = Caller { identity: None, certificate: certificate.as_ref(), address: OUTSIDE.into() };
         assert_eq!(decide([(Fit::<u8>::Takes, &rule)], &caller), Decision::Forbidden);
     }
 
@@ -160,7 +160,7 @@ mod tests {
             let bys: Vec<By> = rules.iter().map(Sentence::by).collect();
             let address = if inside { INSIDE } else { OUTSIDE };
             let identity = token.map(|token| Identity::token(&format!("t{token}")));
-            let caller = Caller { identity, certificate: &[], address: address.into() };
+            let caller = Caller { identity, certificate: None, address: address.into() };
             let decided = decide(rules.iter().map(|rule| rule.fit).zip(&bys), &caller);
 
             let in_for = |rule: &&Sentence| rule.is_for(token, inside);

@@ -13,10 +13,17 @@ pub struct Identity(Arc<str>);
 pub struct Caller<'a> {
     /// By the token in the request: a token of the file, or that of a service account.
     pub identity: Option<Identity>,
-    /// By the certificate of its connection: the names in it.
-    pub certificate: &'a [San],
+    /// By the certificate of its connection.
+    pub certificate: Option<&'a CertificateNames>,
     /// By its address.
     pub address: IpAddr,
+}
+
+/// The names in the verified certificate of a connection, and what its holder is called by them. Made once for a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateNames {
+    names: Box<[San]>,
+    identity: Identity,
 }
 
 // === impl Identity ===
@@ -53,20 +60,38 @@ impl fmt::Debug for Identity {
     }
 }
 
+// === impl CertificateNames ===
+
+impl CertificateNames {
+    /// Of a certificate with these DNS names and these URIs; none where it has no name that a single host or workload can have.
+    #[must_use]
+    pub fn of(dns: &[String], uris: &[String]) -> Option<Self> {
+        let dns = dns.iter().filter_map(|name| San::dns(name));
+        let names: Box<[San]> = dns.chain(uris.iter().filter_map(|uri| San::uri(uri))).collect();
+        let identity = Identity(format!("san:{}", names.first()?).into());
+        Some(Self { names, identity })
+    }
+
+    /// The DNS names, then the URIs. There is at least one.
+    #[must_use]
+    pub fn names(&self) -> &[San] {
+        &self.names
+    }
+}
+
 // === impl Caller ===
 
 impl Caller<'_> {
     /// Whether it has proven who it is, by a token or a certificate. An address proves nothing.
     #[must_use]
     pub fn is_known(&self) -> bool {
-        self.identity.is_some() || !self.certificate.is_empty()
+        self.identity.is_some() || self.certificate.is_some()
     }
 
     /// What logs and metrics call it: by its token, else by the first name in its certificate; none where it is not known.
     #[must_use]
     pub fn name(&self) -> Option<Identity> {
-        let certificate = || self.certificate.first().map(|san| Identity(format!("san:{san}").into()));
-        self.identity.clone().or_else(certificate)
+        self.identity.clone().or_else(|| self.certificate.map(|certificate| certificate.identity.clone()))
     }
 }
 
@@ -76,13 +101,18 @@ mod tests {
 
     #[test]
     fn a_caller_is_called_by_its_token_before_its_certificate_and_never_by_its_address() {
-        let certificate = [San::dns("a.cms.svc").unwrap(), San::dns("b.cms.svc").unwrap()];
+        let names = CertificateNames::of(&["*.svc".into(), "a.cms.svc".into()], &["spiffe://a/b".into()]).unwrap();
+        assert_eq!(names.names(), [San::dns("a.cms.svc").unwrap(), San::uri("spiffe://a/b").unwrap()]);
+        let certificate = Some(&names);
         let caller = |identity, certificate| Caller { identity, certificate, address: [192, 0, 2, 1].into() };
         let name = |caller: &Caller<'_>| caller.name().map(|name| name.to_string());
-        assert_eq!(name(&caller(Some(Identity::token("ci")), &certificate)), Some("token:ci".into()));
-        assert_eq!(name(&caller(None, &certificate)), Some("san:a.cms.svc".into()));
-        assert_eq!(name(&caller(Some(Identity::service_account("shop", "cms")), &[])), Some("sa:shop/cms".into()));
-        let nobody = caller(None, &[]);
+        assert_eq!(name(&caller(Some(Identity::token("ci")), certificate)), Some("token:ci".into()));
+        assert_eq!(name(&caller(None, certificate)), Some("san:a.cms.svc".into()));
+        assert_eq!(name(&caller(Some(Identity::service_account("shop", "cms")), None)), Some("sa:shop/cms".into()));
+        let nobody = caller(None, None);
         assert!(name(&nobody).is_none() && !nobody.is_known());
+        let spiffe = CertificateNames::of(&[], &["spiffe://a/b".into()]);
+        assert_eq!(name(&caller(None, spiffe.as_ref())), Some("san:spiffe://a/b".into()));
+        assert_eq!(CertificateNames::of(&["*.svc".into()], &["a b".into()]), None, "the names of nobody");
     }
 }

@@ -1,7 +1,14 @@
 //! From a socket that was accepted to a client that can be served: what a load balancer says in front of it, the TLS handshake.
 //! Both are a part of the time for the first head, and both end when the connection has to make room or the proxy drains.
 
-use std::{future::poll_fn, io, net::SocketAddr, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use runtime::tls::{self, AcceptError, Accepted, ServerTls};
@@ -15,14 +22,15 @@ use crate::{
     headers,
     proxy_protocol::{self, Front, MAX_HEADER},
     seats::Seat,
+    shared::Connected,
     transport,
 };
 
 /// What has been accepted, and where.
-pub(crate) struct Arrival<'a> {
+pub(crate) struct Arrival {
     pub(crate) stream: TcpStream,
     pub(crate) peer: SocketAddr,
-    pub(crate) config: &'a Listener,
+    pub(crate) config: Arc<Listener>,
     pub(crate) tls: Option<ServerTls>,
     /// The address of the listener, which is what logs and metrics call it.
     pub(crate) listener: SocketAddr,
@@ -36,27 +44,40 @@ struct Introduced {
 
 // === impl Arrival ===
 
-impl Arrival<'_> {
+impl Arrival {
+    /// The client's address, unless a load balancer is about to tell it.
+    pub(crate) fn client(&self) -> Option<IpAddr> {
+        let peer = self.peer.ip();
+        let is_told = self.config.proxy_protocol != ProxyProtocol::Off && headers::is_trusted(&self.config, peer);
+        (!is_told).then_some(peer)
+    }
+
     /// Whether there is anything to do before the first head.
     pub(crate) fn is_plain(&self) -> bool {
         self.tls.is_none() && self.config.proxy_protocol == ProxyProtocol::Off
     }
 
-    /// Does it. None where the connection is not to be served.
-    pub(crate) async fn arrive(self, seat: &Seat, shutdown: &watch::Receiver<Duration>) -> Option<Downstream> {
+    /// Does it, and counts the connection as one of the client that is told. None where it is not to be served.
+    pub(crate) async fn arrive(
+        self,
+        connected: &mut Connected,
+        shutdown: &watch::Receiver<Duration>,
+    ) -> Option<Downstream> {
         let deadline = clock::now() + self.config.timeouts.head;
+        let seat = connected.seat.clone();
         tokio::select! {
-            arrived = self.go(deadline) => arrived,
-            () = has_to_go(seat) => None,
+            arrived = self.go(connected, deadline) => arrived,
+            () = has_to_go(&seat) => None,
             () = drained(shutdown.clone()) => None,
         }
     }
 
-    async fn go(self, deadline: Instant) -> Option<Downstream> {
+    async fn go(self, connected: &mut Connected, deadline: Instant) -> Option<Downstream> {
+        let is_told = self.client().is_none();
         let Self { stream, peer, config, tls, listener } = self;
         let mut introduced = Introduced { peer, rest: BytesMut::new() };
         if config.proxy_protocol != ProxyProtocol::Off {
-            let reading = introduce(&stream, peer, config);
+            let reading = introduce(&stream, peer, &config);
             match tokio::time::timeout_at(deadline, reading).await {
                 Ok(Ok(told)) => introduced = told,
                 Ok(Err(why)) => {
@@ -65,6 +86,9 @@ impl Arrival<'_> {
                 }
                 Err(_) => return None,
             }
+        }
+        if is_told {
+            connected.is_of(introduced.peer.ip());
         }
         let Some(tls) = tls else {
             let mut client = Downstream::new(stream, introduced.peer);

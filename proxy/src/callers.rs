@@ -38,7 +38,8 @@ impl Callers {
         });
         let authenticator = sources.authenticator(auth.tokens.as_deref(), auth.service_accounts.as_deref());
         let names_callers = listener.allow.iter().any(|allow| !allow.by.is_anyone());
-        let is_counted = names_callers || limiter.is_some() || !authenticator.is_empty();
+        let sees_certificates = listener.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        let is_counted = names_callers || limiter.is_some() || sees_certificates || !authenticator.is_empty();
         Self { authenticator, limiter, counted: is_counted.then(|| sources.clone()) }
     }
 

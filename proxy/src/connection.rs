@@ -168,6 +168,7 @@ impl Connection {
         let listener = worker.shared.table.load().listeners.get(self.listener).cloned();
         let Some(listener) = listener else { return Next::Close };
         let id = RequestId::of(&head);
+        let certificate = self.client.certificate.clone();
         let context = RequestContext {
             head: &head,
             listener: &listener,
@@ -176,6 +177,7 @@ impl Connection {
             is_new_id: id.is_new(),
             client: self.client.peer,
             client_ip: &self.client_ip,
+            certificate: certificate.as_deref(),
             scheme: self.client.scheme(),
             is_grpc: false,
             started,

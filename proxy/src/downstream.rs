@@ -5,9 +5,11 @@ use std::{
     io::{self, IoSlice},
     net::SocketAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
+use access::identity::CertificateNames;
 use bytes::BytesMut;
 use runtime::tls::{PeerCertificate, Stream};
 #[cfg(target_os = "linux")]
@@ -34,8 +36,8 @@ pub struct Downstream {
     pub buffer: BytesMut,
     /// The client's address.
     pub peer: SocketAddr,
-    /// The certificate that it has shown, for which an authority of the listener vouches.
-    pub certificate: Option<Box<PeerCertificate>>,
+    /// The names in the certificate that it has shown, for which an authority of the listener vouches.
+    pub certificate: Option<Arc<CertificateNames>>,
     /// When its first head must be whole, where the time for that began before the first byte of it.
     due: Option<Instant>,
 }
@@ -52,7 +54,8 @@ impl Downstream {
     #[must_use]
     pub fn secured(stream: Stream, peer: SocketAddr, certificate: Option<PeerCertificate>) -> Self {
         limit_unsent(stream.tcp());
-        Self { stream, buffer: BytesMut::new(), peer, certificate: certificate.map(Box::new), due: None }
+        let certificate = certificate.and_then(|shown| CertificateNames::of(&shown.dns, &shown.uris)).map(Arc::new);
+        Self { stream, buffer: BytesMut::new(), peer, certificate, due: None }
     }
 
     /// The same, whose first head must be whole by then.

@@ -61,6 +61,7 @@ mod target;
 mod transport;
 
 pub use config::Config;
+pub use secured::{CheckedFiles, TlsProblem, check_files};
 pub use server::{BindError, Drained, Handle, ReloadError, RouteState, Running, Server};
 
 /// Parts of the inside, for micro-benchmarks and fuzz targets. They change without notice.

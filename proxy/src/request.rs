@@ -11,7 +11,7 @@ mod without_route;
 
 use std::{borrow::Cow, net::SocketAddr, sync::Arc};
 
-use access::identity::Identity;
+use access::identity::{CertificateNames, Identity};
 use tokio::time::Instant;
 
 use self::{admit::Refusal, answer::Answered};
@@ -41,6 +41,8 @@ pub(crate) struct RequestContext<'a> {
     pub(crate) client: SocketAddr,
     /// Its address as text, which every leg is told.
     pub(crate) client_ip: &'a str,
+    /// What its certificate proves.
+    pub(crate) certificate: Option<&'a CertificateNames>,
     /// Of the listener: `http` or `https`.
     pub(crate) scheme: &'static str,
     /// Whether the request is one of gRPC.

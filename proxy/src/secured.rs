@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use runtime::tls::{ClientSettings, ClientTls, ServerTls, TlsError};
+use runtime::tls::{ClientSettings, ClientTls, FileFault, ServerSettings, ServerTls, TlsError};
 
 use crate::config::Config;
 
@@ -18,10 +18,57 @@ pub struct Secured {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {why}")]
 pub struct TlsProblem {
-    /// Where in the configuration, for instance `listeners[0].tls`.
+    /// Where in the configuration, for instance `listeners[0].tls.certificates[0].key`.
     pub path: String,
     /// What is wrong.
     pub why: TlsError,
+}
+
+/// What [`check_files`] has found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CheckedFiles {
+    /// What cannot be used.
+    pub problems: Vec<TlsProblem>,
+    /// What has expired or soon will.
+    pub outdated: Vec<TlsProblem>,
+}
+
+/// Reads the files of certificates, keys and authorities once, to find out whether they can be used.
+#[must_use]
+pub fn check_files(config: &Config) -> CheckedFiles {
+    let mut checked = CheckedFiles::default();
+    let mut note = |result: Result<Vec<FileFault>, TlsError>, problem: &dyn Fn(TlsError) -> TlsProblem| match result {
+        Ok(outdated) => checked.outdated.extend(outdated.into_iter().map(|fault| problem(fault.into()))),
+        Err(why) => checked.problems.push(problem(why)),
+    };
+    let mut seen = Vec::new();
+    for (l, listener) in config.listeners.iter().enumerate() {
+        if let Some(settings) = listener.server_tls() {
+            note(ServerTls::check(settings.clone()), &|why| TlsProblem::of_listener(l, &settings, why));
+        }
+        for (r, route) in listener.routes.iter().enumerate() {
+            let Some(settings) = route.policy.client_tls().filter(|settings| !seen.contains(settings)) else {
+                continue;
+            };
+            note(ClientTls::check(settings.clone()), &|why| TlsProblem::of_route(l, r, &settings, why));
+            seen.push(settings);
+        }
+    }
+    checked
+}
+
+impl TlsProblem {
+    fn of_listener(l: usize, settings: &ServerSettings, why: TlsError) -> Self {
+        Self::at(format!("listeners[{l}].tls"), settings.at_fault(&why), why)
+    }
+
+    fn of_route(l: usize, r: usize, settings: &ClientSettings, why: TlsError) -> Self {
+        Self::at(format!("listeners[{l}].routes[{r}].policy.tls"), settings.at_fault(&why), why)
+    }
+
+    fn at(path: String, key: Option<String>, why: TlsError) -> Self {
+        Self { path: key.map_or(path.clone(), |key| format!("{path}.{key}")), why }
+    }
 }
 
 impl Secured {
@@ -42,8 +89,8 @@ impl Secured {
                     let before = before.and_then(|before| before.listener(l));
                     match before.filter(|before| *before.settings() == settings).cloned() {
                         Some(before) => Some(before),
-                        None => ServerTls::load(settings)
-                            .map_err(|why| problems.push(TlsProblem { path: format!("listeners[{l}].tls"), why }))
+                        None => ServerTls::load(settings.clone())
+                            .map_err(|why| problems.push(TlsProblem::of_listener(l, &settings, why)))
                             .ok(),
                     }
                 }
@@ -54,11 +101,10 @@ impl Secured {
                 if secured.endpoints(&settings).is_some() {
                     continue;
                 }
-                let path = format!("listeners[{l}].routes[{r}].tls");
                 let known = before.and_then(|before| before.endpoints(&settings)).cloned();
                 match known.map_or_else(|| ClientTls::load(settings.clone()), Ok) {
                     Ok(tls) => secured.endpoints.push((settings, tls)),
-                    Err(why) => problems.push(TlsProblem { path, why }),
+                    Err(why) => problems.push(TlsProblem::of_route(l, r, &settings, why)),
                 }
             }
         }

@@ -92,7 +92,7 @@ pub struct InflightGuard<'a>(&'a AtomicUsize);
 pub struct Connected {
     shared: Arc<Shared>,
     pub(crate) seat: Arc<Seat>,
-    /// None where its address has as many as it may.
+    /// None where its client has as many as it may, or is not known yet.
     of_client: Option<clients::Connected>,
 }
 
@@ -176,19 +176,23 @@ impl Shared {
         (before < self.limits.inflight).then_some(admitted)
     }
 
-    /// Counts a client connection from this address; whether there is room for it. Where there is none, the one that has been
-    /// longest without a whole request makes it.
+    /// Counts a client connection; whether there is room for it. Where there is none, the one that has been longest without a whole
+    /// request makes it. Without an address it is not known yet [whose it is](Connected::is_of).
     #[must_use]
-    pub fn connect(self: &Arc<Self>, client: IpAddr) -> (Connected, Welcome) {
+    pub fn connect(self: &Arc<Self>, client: Option<IpAddr>) -> (Connected, Welcome) {
         let before = self.connections.fetch_add(1, Ordering::Relaxed);
-        let of_client = self.clients.connect(client, self.limits.connections_per_client);
+        let of_client = client.and_then(|client| self.connect_client(client));
         let welcome = match &of_client {
             // Nobody else makes room for a client that has more than its share.
-            None => Welcome::ClientFull,
-            Some(_) if before < self.connections_cap || self.seats.make_room() => Welcome::Room,
-            Some(_) => Welcome::Full,
+            None if client.is_some() => Welcome::ClientFull,
+            _ if before < self.connections_cap || self.seats.make_room() => Welcome::Room,
+            _ => Welcome::Full,
         };
         (Connected { shared: self.clone(), seat: self.seats.enter(), of_client }, welcome)
+    }
+
+    fn connect_client(&self, client: IpAddr) -> Option<clients::Connected> {
+        self.clients.connect(client, self.limits.connections_per_client)
     }
 
     /// The answer is out: runs what is left of the legs, then does what comes last. Until then the request occupies its place.
@@ -255,7 +259,17 @@ impl Drop for InflightGuard<'_> {
 }
 
 impl Connected {
-    /// What counts its requests; none where its address has as many connections as it may.
+    /// Counts it as one of this client, of which nothing was known before.
+    pub(crate) fn is_of(&mut self, client: IpAddr) {
+        self.of_client = self.shared.connect_client(client);
+    }
+
+    /// Whether it is counted as one of its client.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.of_client.is_some()
+    }
+
+    /// What counts its requests; none where its client has as many connections as it may.
     pub(crate) fn requests(&self) -> Option<clients::Requests> {
         self.of_client.as_ref().map(clients::Connected::requests)
     }

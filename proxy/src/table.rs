@@ -342,7 +342,7 @@ mod tests {
     #[test]
     fn the_first_route_that_matches_takes_the_request() {
         let table = build(None, &config(Members::Ready), &publish(Vec::<Endpoint>::new()), &[]);
-        let caller = Caller { identity: None, certificate: &[], address: [192, 0, 2, 1].into() };
+        let caller = Caller { identity: None, certificate: None, address: [192, 0, 2, 1].into() };
         let route = |line| {
             table.listeners[0].route(&request(line), &caller).map(|permitted| permitted.route.config.name.to_string())
         };
@@ -367,7 +367,7 @@ mod tests {
         let may_control = |config: &Config, line: &str, identity: Option<&str>, address: &str| {
             let table = build(None, &Arc::new(config.clone()), &snapshot, &[]);
             let identity = identity.map(access::identity::Identity::token);
-            let caller = Caller { identity, certificate: &[], address: address.parse().unwrap() };
+            let caller = Caller { identity, certificate: None, address: address.parse().unwrap() };
             table.listeners[0].route(&request(line), &caller).map(|permitted| permitted.may_control)
         };
         for (line, identity, address, expected) in [

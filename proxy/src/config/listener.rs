@@ -111,6 +111,9 @@ impl Listener {
                     name if name.starts_with("sa:") && self.auth.service_accounts.is_none() => {
                         "auth.service_accounts, an audience"
                     }
+                    name if name.starts_with("san:") && self.tls.as_ref().is_none_or(|tls| tls.client_ca.is_none()) => {
+                        "tls.client_ca, the authorities of clients"
+                    }
                     _ => continue,
                 };
                 problem(

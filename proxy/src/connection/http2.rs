@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use access::clients::Requests;
+use access::{clients::Requests, identity::CertificateNames};
 use bytes::Bytes;
 use futures::task::AtomicWaker;
 use h2::{
@@ -49,6 +49,8 @@ struct Streams {
     listener: usize,
     client: SocketAddr,
     client_ip: Box<str>,
+    /// What the client's certificate proves.
+    certificate: Option<Arc<CertificateNames>>,
     /// Counts the client's requests.
     requests: Option<Requests>,
     scheme: &'static str,
@@ -94,6 +96,7 @@ impl Connection {
             listener,
             client: client.peer,
             client_ip,
+            certificate: client.certificate.clone(),
             requests,
             scheme: client.scheme(),
             open: AtomicUsize::new(0),
@@ -237,6 +240,7 @@ async fn serve_stream(place: Place, request: http::Request<RecvStream>, respond:
         is_new_id: id.is_new(),
         client: streams.client,
         client_ip: &streams.client_ip,
+        certificate: streams.certificate.as_deref(),
         scheme: streams.scheme,
         is_grpc: grpc::is_request(&head),
         started,

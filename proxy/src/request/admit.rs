@@ -54,7 +54,8 @@ impl Refusal {
 pub(super) fn admit<'a>(request: &RequestContext<'a>) -> Result<Admitted<'a>, Refusal> {
     let proof = request.listener.callers.authenticate(request.head);
     let (is_authenticated, is_unproven) = (matches!(proof, Proof::Known(_)), proof == Proof::Unknown);
-    let caller = Caller { identity: proof.into_identity(), certificate: &[], address: request.client.ip() };
+    let (identity, address) = (proof.into_identity(), request.client.ip());
+    let caller = Caller { identity, certificate: request.certificate, address };
     let identity = caller.name();
     let permitted = permit(request, &caller, identity.as_ref(), is_unproven);
     match permitted.and_then(|permitted| take(request, permitted)) {

@@ -16,7 +16,6 @@ use crate::{
     clock,
     connection::Connection,
     downstream::Downstream,
-    seats::Seat,
     shared::{Welcome, Worker},
 };
 
@@ -95,33 +94,28 @@ impl App {
         });
     }
 
-    /// What is done before the first head; none where the connection is not to be served.
-    async fn arrive(
-        &self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        seat: &Seat,
-        shutdown: &watch::Receiver<Duration>,
-    ) -> Option<Downstream> {
+    /// What has been accepted, as the listener is configured now; none where the table does not have it.
+    fn arrival(&self, stream: TcpStream, peer: SocketAddr) -> Option<Arrival> {
         let shared = &self.worker.shared;
-        let (config, tls) = {
-            let table = shared.table.load();
-            let config = table.listeners.get(self.listener)?.config.clone();
-            (config, table.secured.listener(self.listener).cloned())
-        };
+        let table = shared.table.load();
+        let config = table.listeners.get(self.listener)?.config.clone();
         let listener = shared.bound.get(self.listener).copied().unwrap_or(config.address);
-        let arrival = Arrival { stream, peer, config: &config, tls, listener };
-        if arrival.is_plain() {
-            return Some(Downstream::new(arrival.stream, peer));
-        }
-        // Boxed, because it is large and most connections are in clear.
-        Box::pin(arrival.arrive(seat, shutdown)).await
+        Some(Arrival { stream, peer, config, tls: table.secured.listener(self.listener).cloned(), listener })
     }
 
     async fn serve(&self, stream: TcpStream, peer: SocketAddr, shutdown: watch::Receiver<Duration>) {
-        let (connected, welcome) = self.worker.shared.connect(peer.ip());
-        let seat = connected.seat.clone();
-        let Some(client) = self.arrive(stream, peer, &seat, &shutdown).await else { return };
+        let Some(arrival) = self.arrival(stream, peer) else { return };
+        let (mut connected, mut welcome) = self.worker.shared.connect(arrival.client());
+        let client = if arrival.is_plain() {
+            Downstream::new(arrival.stream, peer)
+        } else {
+            // Boxed, because it is large and most connections are in clear.
+            let Some(client) = Box::pin(arrival.arrive(&mut connected, &shutdown)).await else { return };
+            client
+        };
+        if !connected.is_counted() {
+            welcome = Welcome::ClientFull;
+        }
         let connection = Connection::new(&self.worker.shared, self.listener, client, shutdown, &connected);
         let Some(connection) = connection else { return };
         match welcome {

@@ -12,7 +12,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, SignatureScheme};
 use tracing::warn;
 
-use super::files::{self, CertificateFiles, TlsError};
+use super::files::{self, CertificateFiles, FileFault, TlsError};
 use super::follow::{Followed, Material};
 use super::identity::Identity;
 use super::name::San;
@@ -77,6 +77,24 @@ struct Trust {
 #[derive(Debug)]
 struct Nothing;
 
+// === impl ClientSettings ===
+
+impl ClientSettings {
+    /// Which of these settings an error is about, for instance `certificate.key`.
+    #[must_use]
+    pub fn at_fault(&self, error: &TlsError) -> Option<String> {
+        let is_about_roots = match &self.roots {
+            Roots::File(path) => error.is_about(path),
+            Roots::System => matches!(error, TlsError::NoSystemRoots(_)),
+            Roots::Insecure => false,
+        };
+        if is_about_roots {
+            return Some("roots".to_owned());
+        }
+        self.certificate.as_ref()?.at_fault(error).map(|key| format!("certificate.{key}"))
+    }
+}
+
 // === impl ClientTls ===
 
 impl ClientTls {
@@ -96,12 +114,13 @@ impl ClientTls {
         Followed::start(settings).map(Self)
     }
 
-    /// Reads the files once, to find out whether they can be used.
+    /// Reads the files once, to find out whether they can be used. What has expired or soon will is told.
     ///
     /// # Errors
     /// A file cannot be used, or the system trusts nobody.
-    pub fn check(settings: ClientSettings) -> Result<(), TlsError> {
-        Followed::<Trust>::read(settings).map(|_| ())
+    pub fn check(settings: ClientSettings) -> Result<Vec<FileFault>, TlsError> {
+        let read = Followed::<Trust>::read(settings)?;
+        Ok(read.outdated().into_iter().map(|outdated| outdated.fault).collect())
     }
 
     /// What it was made by.

@@ -1,5 +1,6 @@
 //! Files in PEM form: certificates, private keys, authorities. What is wrong with one is told with its path and what to do.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rustls::RootCertStore;
@@ -52,6 +53,39 @@ impl FileFault {
     pub(super) fn new(path: &Path, why: impl Into<String>) -> Self {
         Self { path: path.to_owned(), why: why.into() }
     }
+}
+
+impl CertificateFiles {
+    /// Which of the two an error is about. One file may be both.
+    pub(super) fn at_fault(&self, error: &TlsError) -> Option<&'static str> {
+        [("cert", &self.cert), ("key", &self.key)]
+            .into_iter()
+            .find(|(_, path)| error.is_about(path))
+            .map(|(key, _)| key)
+    }
+}
+
+impl TlsError {
+    /// Whether it is about this file.
+    pub(super) fn is_about(&self, path: &Path) -> bool {
+        matches!(self, Self::File(fault) if fault.path == path)
+    }
+}
+
+/// That a file cannot be read, and what to do about it.
+pub(super) fn unreadable(path: &Path, why: &str) -> FileFault {
+    // Only what is no device or pipe is opened: those would block.
+    let opened = std::fs::metadata(path).and_then(|metadata| match metadata.is_file() {
+        true => std::fs::File::open(path).map(|_| metadata),
+        false => Ok(metadata),
+    });
+    let advice = match opened.map_err(|error| error.kind()) {
+        Ok(metadata) if metadata.is_dir() => ": it is a directory, name the file in it (tls.crt, say)",
+        Err(io::ErrorKind::NotFound) => ": correct the path, or see that the volume is mounted",
+        Err(io::ErrorKind::PermissionDenied) => ": let the user that the process runs as read it",
+        _ => "",
+    };
+    FileFault::new(path, format!("it cannot be read: {why}{advice}"))
 }
 
 /// The certificates in a file, in order.

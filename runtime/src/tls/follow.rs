@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tracing::{info, warn};
 
 use super::certificate::{date, now};
-use super::files::{FileFault, TlsError};
+use super::files::{FileFault, TlsError, unreadable};
 use super::metrics::{self, InForce};
 use crate::file_watch::{DEFAULT_INTERVAL, FileSet, SetEvent};
 
@@ -49,6 +49,13 @@ struct Looking {
     warned: Vec<(PathBuf, i64, bool)>,
 }
 
+/// A file with a certificate that has expired or soon will.
+pub(super) struct Outdated {
+    pub(super) fault: FileFault,
+    expires: i64,
+    expired: bool,
+}
+
 // === impl Followed ===
 
 impl<M: Material> Followed<M> {
@@ -58,6 +65,7 @@ impl<M: Material> Followed<M> {
     /// Outside of a tokio runtime.
     pub(super) fn start(settings: M::Settings) -> Result<Arc<Self>, TlsError> {
         let followed = Self::read(settings)?;
+        followed.warn_of_dates(&mut followed.looking.lock());
         if !followed.looking.lock().set.paths().is_empty() {
             tokio::spawn(follow(Arc::downgrade(&followed), DEFAULT_INTERVAL));
         }
@@ -74,9 +82,7 @@ impl<M: Material> Followed<M> {
         let in_force = InForce::new();
         in_force.set(made.expiries());
         let looking = Mutex::new(Looking { set, contents, suspected: None, warned: Vec::new() });
-        let followed = Self { settings, current: ArcSwap::from_pointee(made), in_force, looking };
-        followed.warn_of_dates(&mut followed.looking.lock());
-        Ok(Arc::new(followed))
+        Ok(Arc::new(Self { settings, current: ArcSwap::from_pointee(made), in_force, looking }))
     }
 
     pub(super) fn settings(&self) -> &M::Settings {
@@ -98,7 +104,7 @@ impl<M: Material> Followed<M> {
                 }
             }
             Some(SetEvent::Unreadable { path, why }) => {
-                looking.suspected = Some(FileFault { path, why: format!("it cannot be read: {why}") });
+                looking.suspected = Some(unreadable(&path, &why));
             }
             Some(SetEvent::Changed(contents)) => self.changed(looking, contents),
         }
@@ -127,22 +133,30 @@ impl<M: Material> Followed<M> {
 
     /// Warns once of each certificate that has expired, and once of each that soon will.
     fn warn_of_dates(&self, looking: &mut Looking) {
-        let now = now();
-        for (path, expires) in self.current.load().expiries() {
-            let expired = expires <= now;
-            let told = (path, expires, expired);
-            if expires - now > SOON || looking.warned.contains(&told) {
+        for outdated in self.outdated() {
+            let told = (outdated.fault.path.clone(), outdated.expires, outdated.expired);
+            if looking.warned.contains(&told) {
                 continue;
             }
-            let (file, at) = (told.0.display(), date(expires));
-            if expired {
-                warn!("{file}: a certificate in it has expired at {at}: peers will refuse it; replace the file");
-            } else {
-                warn!("{file}: a certificate in it expires soon, at {at}: replace the file");
-            }
+            warn!("{}", outdated.fault);
             looking.warned.retain(|(path, ..)| *path != told.0);
             looking.warned.push(told);
         }
+    }
+
+    /// Files with a certificate that has expired or soon will.
+    pub(super) fn outdated(&self) -> Vec<Outdated> {
+        let now = now();
+        let outdated = |(path, expires): (PathBuf, i64)| {
+            let (expired, at) = (expires <= now, date(expires));
+            let why = if expired {
+                format!("a certificate in it has expired at {at}: peers will refuse it; replace the file")
+            } else {
+                format!("a certificate in it expires soon, at {at}: replace the file")
+            };
+            (expires - now <= SOON).then(|| Outdated { fault: FileFault { path, why }, expires, expired })
+        };
+        self.current.load().expiries().into_iter().filter_map(outdated).collect()
     }
 }
 
@@ -152,7 +166,7 @@ fn first(set: &mut FileSet) -> Result<Vec<Vec<u8>>, TlsError> {
         match set.look() {
             Some(SetEvent::Changed(contents)) => return Ok(contents),
             Some(SetEvent::Unreadable { path, why }) => {
-                return Err(FileFault::new(&path, format!("it cannot be read: {why}")).into());
+                return Err(unreadable(&path, &why).into());
             }
             // Looks that find a file unstable are bounded.
             None => std::thread::sleep(Duration::from_millis(20)),

@@ -68,6 +68,20 @@ struct Shown {
     expiries: Vec<(PathBuf, i64)>,
 }
 
+// === impl ServerSettings ===
+
+impl ServerSettings {
+    /// Which of these settings names the file that an error is about, for instance `certificates[0].key`.
+    #[must_use]
+    pub fn at_fault(&self, error: &TlsError) -> Option<String> {
+        let pair = |(index, files): (usize, &CertificateFiles)| {
+            files.at_fault(error).map(|key| format!("certificates[{index}].{key}"))
+        };
+        let client_ca = self.client_ca.iter().find(|path| error.is_about(path)).map(|_| "client_ca".to_owned());
+        self.certificates.iter().enumerate().find_map(pair).or(client_ca)
+    }
+}
+
 // === impl ServerTls ===
 
 impl ServerTls {
@@ -82,12 +96,13 @@ impl ServerTls {
         Followed::start(settings).map(Self)
     }
 
-    /// Reads the files once, to find out whether they can be used.
+    /// Reads the files once, to find out whether they can be used. What has expired or soon will is told.
     ///
     /// # Errors
     /// A file cannot be used.
-    pub fn check(settings: ServerSettings) -> Result<(), TlsError> {
-        Followed::<Shown>::read(settings).map(|_| ())
+    pub fn check(settings: ServerSettings) -> Result<Vec<FileFault>, TlsError> {
+        let read = Followed::<Shown>::read(settings)?;
+        Ok(read.outdated().into_iter().map(|outdated| outdated.fault).collect())
     }
 
     /// What it was made by.

@@ -251,11 +251,13 @@ fn a_rule_that_names_what_nobody_can_prove_is_a_fault_of_the_configuration() {
     };
     let tokens = || Auth { tokens: Some("t".into()), ..Auth::default() };
     let accounts = || Auth { service_accounts: Some("a".into()), ..Auth::default() };
-    assert_eq!(check("/* by token:ci,cidr:::/0,san:a.b", tokens()), [""; 0]);
+    assert_eq!(check("/* by token:ci,cidr:::/0", tokens()), [""; 0]);
     assert_eq!(check("/* by sa:shop/cms", accounts()), [""; 0]);
-    for (allow, auth, key) in
-        [("/* by token:ci", accounts(), "auth.tokens"), ("/* by sa:a/b", tokens(), "auth.service_accounts")]
-    {
+    for (allow, auth, key) in [
+        ("/* by token:ci", accounts(), "auth.tokens"),
+        ("/* by sa:a/b", tokens(), "auth.service_accounts"),
+        ("/* by token:ci,san:a.b", tokens(), "tls.client_ca"),
+    ] {
         let problems = check(allow, auth);
         assert!(
             problems.len() == 1 && problems[0].contains("listeners[0].allow[0]") && problems[0].contains(key),

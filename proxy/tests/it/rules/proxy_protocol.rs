@@ -1,22 +1,37 @@
 //! Rule: a load balancer that is trusted says whom a connection is for; anyone else who says so is closed.
 
 use proxy::config::ProxyProtocol;
-use testkit::origin::{Origin, Reply};
+use testkit::{
+    client::RawClient,
+    eventually,
+    origin::{Origin, Reply},
+};
 
-use crate::fixture::{Proxy, ms, origin, over};
+use crate::fixture::{Proxy, Setup, ms, origin, over};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: shop\r\n\r\n";
 
 const V1: &str = "PROXY TCP4 192.0.2.7 198.51.100.1 40000 80\r\n";
 
 fn start(a: &Origin, mode: ProxyProtocol, trusted: &str) -> Proxy {
-    over(&[a])
-        .listener(|listener| {
-            listener.proxy_protocol = mode;
-            listener.trust_forwarded = vec![trusted.parse().expect("a network")];
-            listener.timeouts.head = ms(2_000);
-        })
-        .start()
+    setup(a, mode, trusted).start()
+}
+
+fn setup(a: &Origin, mode: ProxyProtocol, trusted: &str) -> Setup {
+    over(&[a]).listener(|listener| {
+        listener.proxy_protocol = mode;
+        listener.trust_forwarded = vec![trusted.parse().expect("a network")];
+        listener.timeouts.head = ms(2_000);
+    })
+}
+
+/// A connection of this client, which a load balancer passes on.
+async fn of_client(proxy: &Proxy, address: &str) -> RawClient {
+    proxy.sent(format!("PROXY TCP4 {address} 198.51.100.1 40000 80\r\n{GET}")).await
+}
+
+async fn status(client: &mut RawClient) -> u16 {
+    client.read_response("GET").await.complete().status
 }
 
 fn v2() -> Vec<u8> {
@@ -97,4 +112,70 @@ async fn without_the_protocol_its_header_is_a_malformed_request() {
     let mut client = proxy.sent(format!("{V1}{GET}")).await;
     client.read_response("GET").await.complete().expect_status(400);
     a.assert_untouched();
+}
+
+#[tokio::test]
+async fn connections_are_counted_as_those_of_the_client_that_is_named() {
+    for mode in [ProxyProtocol::Accept, ProxyProtocol::Require] {
+        let a = origin(0, Reply::ok("a"));
+        let setup = setup(&a, mode, "127.0.0.0/8");
+        let proxy = setup.limits(|limits| limits.connections_per_client = Some(2)).start();
+        // Nothing is known of them yet, so that they are in nobody's way.
+        let silent = proxy.sent_times(5, "PROXY TCP4 192.0.2.7").await;
+        let mut kept = Vec::new();
+        for address in ["192.0.2.7", "192.0.2.8", "192.0.2.7", "192.0.2.8"] {
+            let mut client = of_client(&proxy, address).await;
+            assert_eq!(status(&mut client).await, 200, "{address}");
+            kept.push(client);
+        }
+        for address in ["192.0.2.7", "192.0.2.8"] {
+            let refused = of_client(&proxy, address).await.read_response("GET").await.complete().expect_status(429);
+            assert_eq!(refused.header("retry-after"), Some("1"));
+        }
+        let addresses = proxy.handle.clients()["addresses"].clone();
+        assert_eq!(addresses, 2, "the load balancer is none of them: {}", proxy.handle.clients());
+        drop(kept.swap_remove(0));
+        eventually!("room", status(&mut of_client(&proxy, "192.0.2.7").await).await, |status| *status == 200);
+        assert_eq!(status(&mut of_client(&proxy, "192.0.2.9").await).await, 200);
+        drop((kept, silent));
+        eventually!("nobody", proxy.handle.clients()["addresses"].clone(), |addresses| *addresses == 0);
+    }
+}
+
+#[tokio::test]
+async fn who_is_named_by_nobody_is_counted_by_its_own_address() {
+    let a = origin(0, Reply::ok("a"));
+    for trusted in ["127.0.0.0/8", "192.0.2.0/24"] {
+        let setup = setup(&a, ProxyProtocol::Accept, trusted);
+        let proxy = setup.limits(|limits| limits.connections_per_client = Some(1)).start();
+        let mut first = proxy.sent(GET).await;
+        assert_eq!(status(&mut first).await, 200);
+        assert_eq!(status(&mut proxy.sent(GET).await).await, 429, "trusted: {trusted}");
+    }
+}
+
+#[tokio::test]
+async fn connections_that_name_nobody_yet_are_bounded_like_others() {
+    let a = origin(0, Reply::ok("a"));
+    let setup = setup(&a, ProxyProtocol::Require, "127.0.0.0/8");
+    let proxy = setup.limits(|limits| limits.connections = 4).start();
+    let mut silent = proxy.sent_times(8, "PROXY TCP4").await;
+    assert_eq!(status(&mut of_client(&proxy, "192.0.2.7").await).await, 200);
+    for client in &mut silent[..4] {
+        client.wait_end().await;
+    }
+}
+
+#[tokio::test]
+async fn rates_are_those_of_the_client_that_is_named() {
+    let a = origin(0, Reply::ok("a"));
+    let proxy = setup(&a, ProxyProtocol::Require, "127.0.0.0/8")
+        .listener(|listener| listener.auth.rate_limit = Some("1/h,burst=2".parse().expect("a rate")))
+        .start();
+    for address in ["192.0.2.7", "192.0.2.8"] {
+        for expected in [200, 200, 429] {
+            assert_eq!(status(&mut of_client(&proxy, address).await).await, expected, "{address}");
+        }
+    }
+    assert_eq!(a.requests().len(), 4);
 }

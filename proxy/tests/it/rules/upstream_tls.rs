@@ -254,7 +254,7 @@ async fn files_that_cannot_be_used_end_the_start_and_refuse_a_reload() {
     let mut config = proxy.given();
     config.listeners[0].routes[0].policy.tls = Some(Arc::new(missing));
     let error = proxy.handle.reload(config.clone()).expect_err("it is not there").to_string();
-    assert!(error.starts_with("listeners[0].routes[0].tls: ") && error.contains("nowhere"), "{error}");
+    assert!(error.starts_with("listeners[0].routes[0].policy.tls.roots: ") && error.contains("nowhere"), "{error}");
     proxy.get("/").await.complete().expect_status(200);
     let (_, reader) = snapshot::channel();
     let error = proxy::Server::bind(config, reader).expect_err("it is not there").to_string();
