@@ -4,7 +4,13 @@ use std::{net::SocketAddr, time::Duration};
 
 use runtime::readiness::{Gate, Readiness};
 
-use crate::{config::Config, kubernetes::Kubernetes, routes_gate, shared::Shared, sources::Sources};
+use crate::{
+    config::{self, Config},
+    kubernetes::Kubernetes,
+    routes_gate,
+    shared::Shared,
+    sources::Sources,
+};
 
 /// A data plane whose listeners are bound, and which does not answer yet.
 pub(crate) struct BoundDataPlane {
@@ -34,7 +40,12 @@ impl BoundDataPlane {
     pub(crate) fn bind(config: &Config, shared: &Shared, kubernetes: Kubernetes) -> anyhow::Result<Self> {
         let (publisher, reader) = snapshot::channel();
         let routes = shared.readiness.register("routes");
-        let server = proxy::Server::bind_with(config.proxy.clone(), reader.clone(), shared.access.sources().clone())?;
+        let server = proxy::Server::bind_with(config.proxy.clone(), reader.clone(), shared.access.sources().clone());
+        let server = server.map_err(|error| match error {
+            // A file has changed since it was looked at.
+            proxy::BindError::Tls(problems) => anyhow::anyhow!(config::told(&problems)),
+            error => error.into(),
+        })?;
         let lists = Readiness::new();
         let sources = Sources::new(publisher, reader, lists.clone(), kubernetes, config.dns);
         let names = config.proxy.listeners.iter().flat_map(|listener| &listener.routes).map(|route| &route.name);

@@ -9,6 +9,7 @@ pub(crate) mod endpoints;
 mod file;
 pub(crate) mod leader;
 pub(crate) mod mirror;
+mod named_files;
 mod routing;
 mod shown;
 pub(crate) mod store;
@@ -26,6 +27,7 @@ use runtime::{
 use snapshot::ClusterName;
 
 pub(crate) use file::Unreadable;
+pub(crate) use named_files::{CheckedFiles, told};
 use shown::Written;
 pub(crate) use target::Target;
 

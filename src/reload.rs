@@ -10,7 +10,7 @@ use std::{
 use runtime::file_watch::{FileEvent, FileWatch};
 
 use crate::{
-    config::{Config, KubernetesConfig, Process, Unreadable},
+    config::{self, Config, KubernetesConfig, Process, Unreadable},
     shared::Shared,
     sources::Sources,
 };
@@ -120,11 +120,19 @@ async fn switch_to(
         shared.config.send_replace(Arc::new(config));
         return Ok(());
     };
+    let files = config.check_files().problems;
+    if !files.is_empty() {
+        return Err(one_line(&files));
+    }
     let switched = async {
         shared.access.prepare(&config).await.map_err(|error| format!("{error:#}"))?;
         sources.start(&config.targets).await.map_err(|error| format!("{error:#}"))?;
         sources.first_lists(&config.targets, patience).await?;
-        handle.reload(config.proxy.clone()).map_err(|error| error.to_string())
+        handle.reload(config.proxy.clone()).map_err(|error| match error {
+            // A file has changed since it was looked at.
+            proxy::ReloadError::Tls(problems) => config::told(&problems),
+            error => error.to_string(),
+        })
     };
     let result = switched.await;
     if result.is_ok() {

@@ -15,7 +15,7 @@ use crate::{
     UNUSABLE,
     app::{BoundProcess, Ended, unless_ended},
     cli,
-    config::{Config, Unreadable},
+    config::{CheckedFiles, Config, Unreadable},
     demo,
     reload::Reloader,
 };
@@ -30,6 +30,10 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 pub(crate) fn serve(flags: &cli::Flags) -> anyhow::Result<ExitCode> {
     match flags.config() {
         Ok(config) => {
+            let CheckedFiles { problems, .. } = config.check_files();
+            if !problems.is_empty() {
+                return Ok(unusable("what the command line names", &flags.by_flag(&problems)));
+            }
             let warnings = flags.by_flag(&config.warnings());
             run_with(config, &warnings, None)
         }
@@ -39,8 +43,9 @@ pub(crate) fn serve(flags: &cli::Flags) -> anyhow::Result<ExitCode> {
 
 /// Serves as the file says, and follows it.
 pub(crate) fn run(path: &Path) -> anyhow::Result<ExitCode> {
-    match read(path) {
-        Ok(config) => {
+    match read_with_files(path) {
+        // Whatever is outdated is logged when it is used.
+        Ok((config, _)) => {
             let warnings = config.warnings();
             run_with(config, &warnings, Some(path))
         }
@@ -50,11 +55,11 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<ExitCode> {
 
 /// Prints whether the file can be used.
 pub(crate) fn check(path: &Path) -> anyhow::Result<ExitCode> {
-    let config = match read(path) {
-        Ok(config) => config,
+    let (config, outdated) = match read_with_files(path) {
+        Ok(read) => read,
         Err(code) => return Ok(code),
     };
-    for warning in &config.warnings() {
+    for warning in config.warnings().iter().chain(outdated.iter()) {
         eprintln!("warning: {warning}");
     }
     writeln!(std::io::stdout(), "ok\n{}: {}", path.display(), summary(&config))?;
@@ -146,6 +151,16 @@ fn control_runtime() -> std::io::Result<Runtime> {
         .thread_name("control")
         .enable_all()
         .build()
+}
+
+/// The configuration in a file, where the files that it names can be used as well, and warnings about these.
+fn read_with_files(path: &Path) -> Result<(Config, Problems), ExitCode> {
+    let config = read(path)?;
+    let CheckedFiles { problems, warnings } = config.check_files();
+    match problems.is_empty() {
+        true => Ok((config, warnings)),
+        false => Err(unusable(&format!("what {} names", path.display()), &problems)),
+    }
 }
 
 fn read(path: &Path) -> Result<Config, ExitCode> {

@@ -229,7 +229,7 @@ fn limits(root: &Section<'_>) -> Limits {
 
 /// The path in the file of what the data plane calls by its own names.
 pub(super) fn path_in_file(path: &str) -> String {
-    const NAMES: [(&str, &str); 7] = [
+    const NAMES: [(&str, &str); 10] = [
         ("listeners[", "broadcast["),
         (".address", ".listen"),
         (".head.target", ".max_target"),
@@ -237,6 +237,9 @@ pub(super) fn path_in_file(path: &str) -> String {
         (".head.fields", ".max_fields"),
         (".timeouts.total", ".timeout"),
         (".timeouts.connect", ".connect_timeout"),
+        (".policy.tls.roots", ".to.tls.ca"),
+        (".policy.tls.certificate", ".to.tls"),
+        (".policy.tls", ".to.tls"),
     ];
     NAMES.iter().fold(path.to_owned(), |path, (from, to)| path.replace(from, to))
 }

@@ -19,4 +19,5 @@ mod mirror;
 mod process;
 mod reload;
 mod start;
+mod tls;
 mod url;
