@@ -21,6 +21,7 @@ pub mod quorum;
 pub mod spare;
 pub mod stream;
 mod timeouts;
+mod two_way;
 mod wake;
 pub mod window;
 
@@ -208,10 +209,14 @@ impl Exchange {
             None if leg.is_success() => {
                 let at_once =
                     self.route.config.policy.require.is_any() && !self.wants_report && !self.choice.is_decided();
-                // Trailers may still say otherwise, but whoever is content with any answer gets the first message at once.
-                let at_once = at_once && (self.terms.grpc.is_none() || leg.has_grpc_message());
-                let paused = leg.mode() == Mode::Hold && leg.is_full();
-                (leg.is_sent() && (at_once || paused)).then_some(true)
+                let has_begun = match self.terms.grpc {
+                    // Trailers may still say otherwise, but whoever is content with any answer gets the first message at once, also
+                    // while the request goes on: its rest may depend on that.
+                    Some(_) => leg.has_grpc_message() || leg.is_complete(),
+                    None => leg.is_sent(),
+                };
+                let paused = leg.is_sent() && leg.mode() == Mode::Hold && leg.is_full();
+                ((at_once && has_begun) || paused).then_some(true)
             }
             None => (leg.mode() == Mode::Discard || leg.is_full()).then_some(false),
         };

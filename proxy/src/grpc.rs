@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::{
     headers,
     http::{Version, request::RequestHead},
@@ -282,6 +284,12 @@ pub fn put_made_up(out: &mut Vec<u8>, code: Code, message: &str) {
     headers::put_text(out, "Content-Type", &["application/grpc"]);
     headers::put_text(out, "Grpc-Status", &[&code.to_string()]);
     headers::put_text(out, "Grpc-Message", &[&percent_encoded(message)]);
+}
+
+/// The lines of the trailers of an answer that has begun and breaks off.
+#[must_use]
+pub fn trailer_lines(code: Code, message: &str) -> Bytes {
+    format!("grpc-status: {code}\r\ngrpc-message: {}\r\n", percent_encoded(message)).into()
 }
 
 /// What is not visible ASCII, and the percent sign, as `%` and two digits.

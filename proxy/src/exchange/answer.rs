@@ -1,13 +1,16 @@
 //! What the decision amounts to: the leg whose answer goes to the client, or the answer made up where no leg has one.
 
 use super::{
-    Exchange, Leg, Outgoing,
+    Exchange, Leg, Outbound, Outgoing,
+    alarm::Alarm,
     leg::Mode,
+    pace::Pace,
     quorum::{Decision, Quorum},
 };
 use crate::{
+    clock,
     grpc::{self, Code},
-    outcome::Outcome,
+    outcome::{LegError, Outcome},
     problem::Problem,
     proxy_error::ProxyError,
     table::RouteEntry,
@@ -70,6 +73,21 @@ impl Exchange {
     #[must_use]
     pub fn winner(&self) -> Option<&Leg> {
         self.choice.winner().map(|index| &self.legs[index])
+    }
+
+    /// The client has its answer, or wants none any more, and nobody gets the rest of the request.
+    pub fn end_winner(&mut self) {
+        let Some(winner) = self.choice.winner().filter(|winner| self.legs[*winner].result().is_none()) else { return };
+        if self.legs[winner].is_complete() {
+            return self.end_unfinished(winner, clock::now());
+        }
+        let error = LegError::new(ProxyError::HttpRequestError, "the client went away in the middle of the answer");
+        self.end_leg(winner, Outcome::Cancelled, error, clock::now());
+    }
+
+    /// Sends what is left of the answer; whether the client took it.
+    pub async fn flush(&mut self, client: &mut Outbound<'_>, pace: Pace, alarm: &mut Alarm) -> bool {
+        self.outgoing.flush(client, pace, alarm).await
     }
 
     /// The answer on its way to the client.

@@ -23,7 +23,12 @@ impl Exchange {
 
     /// How much of the body the legs need to begin.
     fn begins_at(&self) -> u64 {
-        if self.terms.grpc.is_some() { 1 } else { self.route.config.policy.begins_at() }
+        match self.terms.grpc {
+            // The endpoint may be the first to say something.
+            Some(_) if self.may_be_two_way() => 0,
+            Some(_) => 1,
+            None => self.route.config.policy.begins_at(),
+        }
     }
 
     /// Reads the body until the legs can begin; tells what kept them from that. `pace` is how slow the client may be.

@@ -77,9 +77,13 @@ pub struct Waits {
     /// For the client, from whom nothing comes though there is room.
     pub(super) client: Patience,
     /// Since when the client is all that everyone waits for: that time does not count.
-    only_client: Option<Instant>,
+    pub(super) only_client: Option<Instant>,
     /// Since when the window is full.
     window: Option<Instant>,
+    /// When something last came from the client.
+    pub(super) last_piece: Option<Instant>,
+    /// Since when the answer is whole and out, while the request goes on.
+    pub(super) answered: Option<Instant>,
 }
 
 /// What came of trying to read more of the body.
@@ -124,6 +128,8 @@ impl Exchange {
             if self.waits.only_client.is_none() {
                 self.expire(now);
             }
+            self.expire_given(now);
+            self.end_standstill(now);
             self.drop_laggards(now);
         }
     }
@@ -184,6 +190,7 @@ impl Exchange {
             }
         }
         if some {
+            self.waits.last_piece = Some(now);
             self.flag_senders();
             return BodyProgress::Some;
         }
@@ -199,7 +206,7 @@ impl Exchange {
     }
 
     /// Lets go of what every leg has passed; whether that made room.
-    fn make_room(&mut self) -> bool {
+    pub(super) fn make_room(&mut self) -> bool {
         let before = self.window.cost();
         match self.slowest() {
             Some((_, cursor)) => self.window.trim(cursor),
@@ -209,7 +216,7 @@ impl Exchange {
     }
 
     /// Starts and stops the clocks of what is waited for.
-    fn note_waits(&mut self, read: &BodyProgress, now: Instant) {
+    pub(super) fn note_waits(&mut self, read: &BodyProgress, now: Instant) {
         let waits = &mut self.waits;
         match read {
             BodyProgress::WindowFull => {
@@ -223,7 +230,10 @@ impl Exchange {
                 waits.window = None;
                 waits.client.begin(now);
                 self.window.unpin();
-                let caught_up = |leg: &Leg| !leg.is_sending() || self.window.is_passed(leg.cursor(), self.coding);
+                // One that is still to connect is waited for, also where there is nothing yet to send.
+                let caught_up = |leg: &Leg| {
+                    !leg.is_sending() || (leg.due().is_none() && self.window.is_passed(leg.cursor(), self.coding))
+                };
                 if self.legs.iter().all(caught_up) {
                     waits.only_client.get_or_insert(now);
                 } else {
@@ -235,7 +245,7 @@ impl Exchange {
     }
 
     /// Something came from the client: stops the clocks.
-    fn end_waits(&mut self, now: Instant) {
+    pub(super) fn end_waits(&mut self, now: Instant) {
         self.end_only_client(now);
         self.waits.client.end(now);
         self.waits.window = None;
@@ -244,27 +254,36 @@ impl Exchange {
     /// Time spent waiting for the client only does not count.
     fn end_only_client(&mut self, now: Instant) {
         if let Some(since) = self.waits.only_client.take() {
-            self.deadline = self.deadline.map(|deadline| deadline + now.saturating_duration_since(since));
+            let later = |deadline: Instant| deadline + now.saturating_duration_since(since);
+            self.deadline = self.deadline.map(later).map(|at| self.gives_up.map_or(at, |given| given.min(at)));
         }
     }
 
     fn gather_due(&self, pace: Pace) -> Instant {
-        let lag = self.waits.window.map(|since| since + self.route.config.policy.lag_timeout.max(MIN_LAG));
         let client = self.waits.client.due(pace, self.window.received());
-        // While only the client is waited for, its own time-out is running.
-        let own = if self.waits.only_client.is_some() { None } else { self.next_due() };
-        lag.into_iter().chain(client).chain(own).min().unwrap_or_else(far)
+        self.body_due().into_iter().chain(client).chain(self.standstill_due()).min().unwrap_or_else(far)
+    }
+
+    /// When something is due, other than of the client, while its body comes in.
+    pub(super) fn body_due(&self) -> Option<Instant> {
+        let lag = self.waits.window.map(|since| since + self.route.config.policy.lag_timeout.max(MIN_LAG));
+        // While only the client is waited for, its own time-out is running, and what it has said itself.
+        let own = if self.waits.only_client.is_some() { self.gives_up } else { self.next_due() };
+        lag.into_iter().chain(own).min()
     }
 
     /// The window has been full for too long: gives up the legs that are farthest behind, as long as the quorum can be
     /// met without them, until there is room.
-    fn drop_laggards(&mut self, now: Instant) {
+    pub(super) fn drop_laggards(&mut self, now: Instant) {
         let limit = self.route.config.policy.lag_timeout.max(MIN_LAG);
         if self.waits.window.is_none_or(|since| now < since + limit) {
             return;
         }
         while self.quorum.reachable(1) && !self.window.has_room() {
             let Some((index, _)) = self.slowest() else { break };
+            if self.choice.winner() == Some(index) {
+                break;
+            }
             let why = format!("took nothing of the request for {}", runtime::duration::format(limit));
             self.end_leg(index, Outcome::Lagged, LegError::new(ProxyError::ConnectionWriteTimeout, why), now);
             self.make_room();

@@ -327,9 +327,6 @@ impl Leg {
                 return if too_long { Poll::Ready(Err(self.too_long())) } else { Poll::Pending };
             }
             let State::Open(wire) = &mut self.state else { return Poll::Pending };
-            if terms.grpc.is_some() && self.held_bytes > 0 && !wire.is_sent() && self.mode == Mode::Hold {
-                return Poll::Ready(Err(self.is_two_way()));
-            }
             let piece = wire.poll_body(cx);
             self.note_arrival(now);
             match ready!(piece)? {

@@ -73,6 +73,17 @@ pub struct Outgoing {
     pub body_bytes: u64,
 }
 
+impl Outbound<'_> {
+    /// Whether the client wants no more of the answer; whoever asks is woken when that happens. HTTP/1.1 shows that only in the
+    /// writing.
+    pub(super) fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
+        match self {
+            Self::Http1(_) => false,
+            Self::Http2(stream) => stream.is_gone(cx),
+        }
+    }
+}
+
 impl Outgoing {
     /// An answer that begins with this head.
     #[must_use]

@@ -2,7 +2,16 @@
 
 use std::task::{Context, Poll};
 
-use super::{Exchange, Outbound, alarm::Alarm, leg::MAX_HELD_BYTES, pace::Pace};
+use tokio::time::Instant;
+
+use super::{
+    Exchange, Inbound, Outbound,
+    alarm::Alarm,
+    gather::{BodyProgress, Gathered},
+    leg::MAX_HELD_BYTES,
+    pace::Pace,
+    two_way::STANDSTILL,
+};
 use crate::{
     clock,
     outcome::{LegError, Outcome},
@@ -21,10 +30,12 @@ pub enum Streamed {
 }
 
 impl Exchange {
-    /// Drives the answer of the winner to the client. `pace` is how slow the client may be in taking it.
+    /// Drives the answer of the winner to the client, and from `inbound`, where there is one, the rest of the request to the legs.
+    /// `pace` is how slow the client may be in taking the answer.
     pub fn poll_stream(
         &mut self,
         cx: &mut Context<'_>,
+        mut inbound: Option<&mut Inbound<'_>>,
         client: &mut Outbound<'_>,
         pace: Pace,
         alarm: &mut Alarm,
@@ -33,6 +44,10 @@ impl Exchange {
         let mut now = clock::now();
         self.wakers.arrive(cx.waker());
         loop {
+            let read = match &mut inbound {
+                Some(inbound) if !self.window.is_finished() => self.read_body(cx, inbound, now),
+                _ => BodyProgress::Waiting,
+            };
             // An answer that is whole goes out before anything else is looked at.
             let whole = self.legs[winner].is_complete();
             let mut moved = !whole && self.poll_legs(cx, now);
@@ -42,41 +57,112 @@ impl Exchange {
                 Poll::Ready(Ok(())) => true,
                 Poll::Pending => false,
             };
-            let leg = &self.legs[winner];
-            if flushed
-                && leg.held_bytes() == 0
-                && let Some(result) = leg.result()
-            {
-                return Poll::Ready(if result.error.is_some() { Streamed::Cut } else { Streamed::Whole });
+            let goes_on = inbound.is_some() && !self.window.is_finished();
+            if let Some(streamed) = self.end_of_stream(winner, flushed, goes_on, &read, now) {
+                return Poll::Ready(streamed);
             }
             if whole {
                 moved = self.poll_legs(cx, now);
             }
+            let trimmed = matches!(read, BodyProgress::WindowFull) && self.make_room();
             self.note_memory();
             // Where the flush made room, what waits in the leg can go on.
-            if moved || took || (flushed && self.legs[winner].held_bytes() > 0) {
+            let moves = moved || took || trimmed || matches!(read, BodyProgress::Some);
+            if moves || (flushed && self.legs[winner].held_bytes() > 0) {
                 continue;
             }
-            let limit = if flushed {
-                self.legs[winner].last_read() + self.route.config.policy.timeouts.idle
+            if goes_on {
+                self.note_waits(&read, now);
             } else {
-                self.outgoing.stall(pace, now)
-            };
-            match alarm.poll(cx, self.next_due().map_or(limit, |due| due.min(limit))) {
+                self.end_waits(now);
+            }
+            let limit = self.stream_limit(winner, flushed, goes_on, pace, now);
+            let due = self.body_due().into_iter().chain(self.gives_up).fold(limit, Instant::min);
+            match alarm.poll(cx, due) {
+                Poll::Pending if client.is_gone(cx) => return Poll::Ready(Streamed::Gone),
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(then) => now = then,
             }
-            if now >= limit {
-                if !flushed {
-                    return Poll::Ready(Streamed::Gone);
-                }
-                let idle = runtime::duration::format(self.route.config.policy.timeouts.idle);
-                let why = format!("the answer stopped coming for {idle}");
-                self.end_leg(winner, Outcome::Timeout, LegError::new(ProxyError::ConnectionReadTimeout, why), now);
-                return Poll::Ready(Streamed::Cut);
+            if let Some(streamed) = self.end_overdue_stream(winner, flushed, limit, now) {
+                return Poll::Ready(streamed);
             }
-            self.expire(now);
+            if self.waits.only_client.is_none() {
+                self.expire(now);
+            }
+            self.drop_laggards(now);
         }
+    }
+
+    /// How the answer has ended, if it has. `goes_on` says that the request has not.
+    fn end_of_stream(
+        &mut self,
+        winner: usize,
+        flushed: bool,
+        goes_on: bool,
+        read: &BodyProgress,
+        now: Instant,
+    ) -> Option<Streamed> {
+        let leg = &self.legs[winner];
+        let is_out = flushed && leg.held_bytes() == 0;
+        let is_whole = is_out && leg.is_complete();
+        if is_out && leg.result().is_some_and(|result| result.error.is_some()) {
+            return Some(Streamed::Cut);
+        }
+        match read {
+            BodyProgress::Over(_) if is_whole => Some(Streamed::Whole),
+            BodyProgress::Over(Gathered::Fault(fault)) => {
+                let error = LegError::new(ProxyError::HttpRequestError, fault.to_string());
+                self.end_leg(winner, Outcome::Cancelled, error, now);
+                Some(Streamed::Cut)
+            }
+            BodyProgress::Over(_) => Some(Streamed::Gone),
+            // The other legs may still want the rest of the request.
+            _ if is_whole && goes_on => {
+                self.waits.answered.get_or_insert(now);
+                None
+            }
+            _ => (is_out && leg.result().is_some()).then_some(Streamed::Whole),
+        }
+    }
+
+    /// When the client, or both sides, will have been silent for too long.
+    fn stream_limit(&mut self, winner: usize, flushed: bool, goes_on: bool, pace: Pace, now: Instant) -> Instant {
+        if !flushed {
+            return self.outgoing.stall(pace, now);
+        }
+        match self.waits.answered {
+            Some(answered) if goes_on => answered + STANDSTILL,
+            _ => {
+                let last_read = self.legs[winner].last_read();
+                self.waits.last_piece.map_or(last_read, |last| last.max(last_read))
+                    + self.route.config.policy.timeouts.idle
+            }
+        }
+    }
+
+    /// Ends an answer whose time is up; how it has ended, if it has.
+    fn end_overdue_stream(&mut self, winner: usize, flushed: bool, limit: Instant, now: Instant) -> Option<Streamed> {
+        let is_given_up = self.gives_up.is_some_and(|at| now >= at);
+        if now < limit && !is_given_up {
+            return None;
+        }
+        if flushed && self.waits.answered.is_some() {
+            return Some(Streamed::Whole);
+        }
+        if !flushed && !is_given_up {
+            return Some(Streamed::Gone);
+        }
+        let why = if is_given_up {
+            "the time that the caller gave has passed".to_owned()
+        } else {
+            format!(
+                "the answer stopped coming for {}",
+                runtime::duration::format(self.route.config.policy.timeouts.idle)
+            )
+        };
+        self.end_leg(winner, Outcome::Timeout, LegError::new(ProxyError::ConnectionReadTimeout, why), now);
+        self.expire_given(now);
+        Some(Streamed::Cut)
     }
 
     /// Moves what the winner has to the client's queue, as long as that is short.

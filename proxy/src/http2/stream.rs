@@ -145,6 +145,11 @@ impl StreamAnswer {
         Poll::Ready(Ok(length))
     }
 
+    /// Whether the client has reset the stream, or is gone; whoever asks is woken when that happens.
+    pub(crate) fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
+        !self.ended && self.stream.as_mut().is_some_and(|stream| stream.poll_reset(cx).is_ready())
+    }
+
     /// Says that the answer is whole, with the lines of its trailers.
     pub(crate) fn end(&mut self, trailers: &[u8]) -> io::Result<()> {
         if let Some(stream) = &mut self.stream {

@@ -53,7 +53,8 @@ impl RequestContext<'_> {
             time_left: if self.is_grpc { self.grpc_timeout() } else { None },
         };
         let mut exchange = Exchange::new(route, &request, &shared.budget, &shared.limits);
-        let pace = self.pace(route);
+        // Messages of a call come when there is something to say, at whatever rate.
+        let pace = if self.is_grpc { Pace { rate: 0, ..self.pace(route) } } else { self.pace(route) };
         if self.is_grpc && route.members.iter().any(|member| member.target.protocol == WireProtocol::Http1) {
             let made_up = MadeUp::from(no_grpc());
             let sent = self.send_made_up(&mut exchange, &made_up, carrier, alarm, Next::Keep).await;
@@ -198,24 +199,37 @@ impl RequestContext<'_> {
             return self.send_report(exchange, decision, carrier, alarm, next).await;
         }
         let decided = exchange.decide(decision);
-        if !finished {
-            exchange.abort(
-                Outcome::Cancelled,
-                ProxyError::HttpRequestError,
-                "the answer came before the end of the request",
-            );
+        let goes_on = decided.is_ok() && exchange.goes_on(decision);
+        let abort = |exchange: &mut Exchange| {
+            let why = "the answer came before the end of the request";
+            exchange.abort(Outcome::Cancelled, ProxyError::HttpRequestError, why);
+        };
+        if !finished && !goes_on {
+            abort(exchange);
         }
         if let Err(made_up) = decided {
             return self.send_made_up(exchange, &made_up, carrier, alarm, next).await;
         }
         let (status, next) = answer::of_winner(exchange, self, next);
-        let (pace, client) = (self.pace(exchange.route()), &mut carrier.outbound());
-        let streamed = std::future::poll_fn(|cx| exchange.poll_stream(cx, client, pace, alarm)).await;
+        let (pace, (inbound, mut client)) = (self.pace(exchange.route()), carrier.both());
+        let mut inbound = inbound.filter(|_| goes_on);
+        let streamed = std::future::poll_fn(|cx| exchange.poll_stream(cx, inbound.as_mut(), &mut client, pace, alarm));
+        let streamed = streamed.await;
         let body = exchange.outgoing().body_bytes;
         let code = exchange.winner().and_then(Leg::code);
+        let cut = if streamed == Streamed::Cut && self.is_grpc { Some(exchange.put_cut_status()) } else { None };
+        let told = match cut {
+            Some(_) => exchange.flush(&mut client, pace, alarm).await,
+            None => false,
+        };
+        if !exchange.has_whole_body() {
+            exchange.end_winner();
+            abort(exchange);
+        }
         match streamed {
             Streamed::Whole => Sent { status, body, next, grpc: code.map(grpc::Status::of_endpoint) },
-            // The stream is reset, which a client takes for this.
+            Streamed::Cut if told => Sent { status, body, next, grpc: cut.and_then(|code| self.made_up_code(code)) },
+            // The stream is reset, which a client of gRPC takes for this.
             Streamed::Cut => Sent { status, body, next: Next::Abort, grpc: self.made_up_code(grpc::INTERNAL) },
             Streamed::Gone => {
                 let grpc = self.made_up_code(grpc::CANCELLED);

@@ -52,6 +52,14 @@ impl Carrier<'_> {
         }
     }
 
+    /// Where the rest of its body comes from while its answer goes out, and where that goes. HTTP/1.1 knows no such thing.
+    pub(super) fn both(&mut self) -> (Option<Inbound<'_>>, Outbound<'_>) {
+        match self {
+            Self::Http1(http1) => (None, Outbound::Http1(http1.client)),
+            Self::Http2(http2) => (Some(Inbound::Http2(&mut http2.body)), Outbound::Http2(&mut http2.answer)),
+        }
+    }
+
     /// Whether the connection has to end, whatever the client would like.
     pub(super) fn has_to_end(&self) -> bool {
         match self {

@@ -17,7 +17,7 @@ use crate::{
     process::Process,
 };
 
-fn message(text: &str) -> Vec<u8> {
+pub(crate) fn message(text: &str) -> Vec<u8> {
     [&[0], (text.len() as u32).to_be_bytes().as_slice(), text.as_bytes()].concat()
 }
 
@@ -25,7 +25,7 @@ fn answers(text: &str, code: u8) -> Does {
     Does::Grpc(message(text), code)
 }
 
-fn call(fields: &[(&str, &str)]) -> Request<()> {
+pub(crate) fn call(fields: &[(&str, &str)]) -> Request<()> {
     let own = [("content-type", "application/grpc+proto"), ("te", "trailers")];
     request("POST", "/shop.Cache/Purge", &[&own, fields].concat())
 }

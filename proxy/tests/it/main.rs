@@ -7,6 +7,7 @@ mod defects;
 mod drain;
 mod fixture;
 mod grpc;
+mod grpc_streams;
 mod http1;
 mod http2;
 mod http2_attacks;

@@ -1,6 +1,8 @@
 //! What is different about a leg of gRPC: it counts by its status, which comes last.
 
-use super::{Code, CodeSet, Failure, Leg};
+use tokio::time::Instant;
+
+use super::{Code, CodeSet, Failure, Leg, Terms};
 use crate::{
     grpc,
     outcome::{LegError, LegResult, Outcome},
@@ -22,6 +24,23 @@ impl Leg {
     /// Whether the first message of its answer is held.
     pub(in crate::exchange) fn has_grpc_message(&self) -> bool {
         grpc::has_message(self.held.iter().map(|piece| &piece[..]))
+    }
+
+    /// Whether its endpoint has said something.
+    pub(in crate::exchange) fn has_answered(&self) -> bool {
+        self.received > 0 || self.complete
+    }
+
+    /// Its request does not end. Where the answer is whole, that tells what became of the call.
+    pub(in crate::exchange) fn end_unfinished(&mut self, terms: &Terms, now: Instant) {
+        if self.complete
+            && let (Some(success), Some(response)) = (terms.grpc, &self.response)
+        {
+            let result = self.grpc_result(response.status, success);
+            return self.end_complete(result, terms, now);
+        }
+        let Failure { outcome, error, .. } = self.is_two_way();
+        self.end_with(outcome, error, now);
     }
 
     /// Whether it has turned out to have failed since this was asked last.
@@ -55,11 +74,11 @@ impl Leg {
         Failure::new(Outcome::ServerError, ProxyError::HttpResponseBodySize, detail)
     }
 
-    /// Its endpoint answers while the request goes on: messages that depend on each other cannot be told to several.
-    pub(super) fn is_two_way(&mut self) -> Failure {
+    /// Its endpoint answers while the request goes on, which goes on only after the answer: of several there is no one answer yet.
+    fn is_two_way(&mut self) -> Failure {
         self.code = Some(grpc::UNIMPLEMENTED);
-        let detail =
-            "the endpoint answers before it has the whole request: a call with streams both ways cannot be broadcast";
-        Failure::new(Outcome::ServerError, ProxyError::HttpProtocolError, detail)
+        let detail = "the endpoint has answered, and the request does not end before its caller has the answer: a call in which \
+                      each side waits for the other needs a route with require: any";
+        Failure::new(Outcome::ClientError, ProxyError::HttpRequestError, detail)
     }
 }

@@ -86,6 +86,16 @@ async fn every_server_gets_every_call_by_tls() {
 }
 
 #[tokio::test]
+async fn with_any_calls_with_streams_both_ways_pass() {
+    let servers = servers(None).await;
+    let proxy = busy(over_h2(&places(&servers)).require("any")).start();
+    for case in ["ping_pong", "custom_metadata", "cancel_after_first_response"] {
+        run_case(case, proxy.address, None).await.unwrap_or_else(|e| panic!("{e}"));
+        proxy.settled().await;
+    }
+}
+
+#[tokio::test]
 async fn a_call_that_its_caller_gives_up_ends_everywhere() {
     let servers = servers(None).await;
     let proxy = busy(over_h2(&places(&servers))).start();
