@@ -2,7 +2,7 @@
 //!
 //! A request would read the clock about ten times otherwise, which is a good part of what it costs in user space.
 
-use std::{cell::Cell, future::poll_fn, pin::pin};
+use std::{cell::Cell, future::poll_fn, pin::Pin};
 
 use tokio::time::Instant;
 
@@ -25,19 +25,18 @@ pub(crate) fn now() -> Instant {
     })
 }
 
-/// Runs a future for which the time stands still from each wake-up to the next wait.
-pub(crate) async fn per_wake_up<T>(future: impl Future<Output = T>) -> T {
-    let mut future = pin!(future);
-    poll_fn(|cx| {
+/// Runs a future for which the time stands still from each wake-up to the next wait. It is pinned already (`Box::pin`), because an
+/// `async fn` that pins its argument has room for it twice, and an idle connection is little more than its future.
+pub(crate) fn per_wake_up<T>(mut future: impl Future<Output = T> + Unpin) -> impl Future<Output = T> {
+    poll_fn(move |cx| {
         // Whoever panicked before has left its time behind.
         NOW.set(None);
         AWAKE.set(true);
-        let polled = future.as_mut().poll(cx);
+        let polled = Pin::new(&mut future).poll(cx);
         AWAKE.set(false);
         NOW.set(None);
         polled
     })
-    .await
 }
 
 #[cfg(test)]
@@ -51,14 +50,14 @@ mod tests {
         let (second, start) = (Duration::from_secs(1), now());
         tokio::time::advance(second).await;
         assert_eq!(now(), start + second, "outside, time is what it is");
-        per_wake_up(async {
+        per_wake_up(Box::pin(async {
             let woken = now();
             tokio::time::advance(second).await;
             // `advance` waits, so this is another wake-up.
             assert_eq!(now(), woken + second);
             tokio::time::sleep(second).await;
             assert_eq!(now(), woken + 2 * second);
-        })
+        }))
         .await;
         assert_eq!(now(), start + 3 * second);
     }

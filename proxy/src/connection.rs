@@ -98,7 +98,8 @@ impl Connection {
     pub(crate) async fn serve(mut self, worker: &Arc<Worker>) {
         match self.find_version(&worker.shared).await {
             None => return,
-            Some(ClientProtocol::Http2) => return self.serve_http2(worker).await,
+            // Boxed, so that connections of HTTP/1.1 have no room for it.
+            Some(ClientProtocol::Http2) => return Box::pin(self.serve_http2(worker)).await,
             Some(ClientProtocol::Http1) => {}
         }
         loop {
@@ -205,5 +206,22 @@ impl Connection {
             }
         })
         .await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<F>(_: impl FnOnce(Connection, &'static Arc<Worker>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_connection_has_room_for_one_request_and_not_for_what_it_does_not_speak() {
+        let serve = size_of_future(|connection, worker| connection.serve(worker));
+        let http2 = size_of_future(|connection, worker| connection.serve_http2(worker));
+        assert!(serve <= 3 * 1024, "{serve} bytes");
+        assert!(http2 <= 4 * 1024, "{http2} bytes");
     }
 }

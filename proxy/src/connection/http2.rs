@@ -109,7 +109,8 @@ impl Connection {
             Poll::Pending => alarm.poll(cx, deadline).map(|_| None),
         });
         let Some(connection) = connection.await else { return };
-        let http2 = Http2 { connection, watch, streams, config, alarm, draining, seat, used: clock::now(), ends: None };
+        let mut http2 =
+            Http2 { connection, watch, streams, config, alarm, draining, seat, used: clock::now(), ends: None };
         http2.serve().await;
     }
 }
@@ -128,7 +129,7 @@ fn builder(config: &Listener) -> server::Builder {
 // === impl Http2 ===
 
 impl Http2 {
-    async fn serve(mut self) {
+    async fn serve(&mut self) {
         self.seat.owes();
         while let Some((request, respond)) = poll_fn(|cx| self.poll_request(cx)).await {
             self.seat.paid();
@@ -138,7 +139,7 @@ impl Http2 {
             // The process waits for it when it drains, also where the connection is gone.
             let work = self.streams.worker.shared.work.begin_work();
             tokio::spawn(async move {
-                clock::per_wake_up(serve_stream(place, request, respond)).await;
+                clock::per_wake_up(Box::pin(serve_stream(place, request, respond))).await;
                 drop(work);
             });
             if !self.config.keepalive {

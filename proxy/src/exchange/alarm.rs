@@ -100,7 +100,7 @@ mod tests {
         let (mut alarm, start) = (Alarm::default(), Instant::now());
         let minute = Duration::from_secs(60);
         assert!(alarm.poll(&mut Context::from_waker(Waker::noop()), start + minute).is_pending());
-        let woken = clock::per_wake_up(alarm.wait(start + minute)).await;
+        let woken = clock::per_wake_up(Box::pin(alarm.wait(start + minute))).await;
         assert_eq!(woken, start + minute);
     }
 }

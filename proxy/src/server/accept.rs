@@ -119,9 +119,9 @@ impl App {
         let connection = Connection::new(&self.worker.shared, self.listener, client, shutdown, &connected);
         let Some(connection) = connection else { return };
         match welcome {
-            Welcome::Room => clock::per_wake_up(connection.serve(&self.worker)).await,
+            Welcome::Room => clock::per_wake_up(Box::pin(connection.serve(&self.worker))).await,
             Welcome::Full | Welcome::ClientFull => {
-                clock::per_wake_up(connection.refuse(&self.worker.shared, welcome)).await;
+                clock::per_wake_up(Box::pin(connection.refuse(&self.worker.shared, welcome))).await;
             }
         }
     }
