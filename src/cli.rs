@@ -228,7 +228,7 @@ mod tests {
             };
             let base: &[&str] = match setting.section {
                 "broadcast[].tls" => &["--tls-cert=/c", "--tls-key=/k"],
-                "broadcast[].routes[].to.tls" if setting.key != "enabled" => &["--upstream-tls"],
+                "broadcast[].routes[].to.tls" => &["--upstream-tls"],
                 _ => &[],
             };
             assert_eq!(config_of(source, &[base, &[&flag]].concat()), config_of(source, base), "{flag}");

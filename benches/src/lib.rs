@@ -50,12 +50,11 @@ pub fn endpoint(number: u32, conditions: Conditions) -> Endpoint {
         uid: format!("4f9d3c8e-0000-4000-8000-{number:012x}").into(),
     };
     Endpoint {
-        address: (ip, 8080).into(),
         conditions,
-        hostname: None,
         pod: Some(pod),
         node: Some(format!("node-{}", number % 100).into()),
         zone: Some(["west-a", "west-b", "west-c"][number as usize % 3].into()),
+        ..Endpoint::ready((ip, 8080).into())
     }
 }
 

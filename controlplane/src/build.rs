@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
-use snapshot::Endpoint;
+use snapshot::{Endpoint, ServiceRef, Spoken};
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
@@ -76,7 +76,12 @@ impl Projection {
     fn choose(&self, service: &ServiceKey, view: &View) -> Result<Vec<Endpoint>, PortProblem> {
         // Requests go over TCP.
         let ports: Vec<Port> = view.ports().filter(|port| port.protocol == Protocol::Tcp).cloned().collect();
-        let all = |port: &Port| view.endpoints(port).to_vec();
+        let of = Arc::new(ServiceRef { namespace: service.namespace.clone(), name: service.name.clone() });
+        let all = |port: &Port| -> Vec<Endpoint> {
+            let spoken = Spoken::by_app_protocol(view.app_protocol(port));
+            let on = |endpoint: &Endpoint| Endpoint { spoken, service: Some(of.clone()), ..endpoint.clone() };
+            view.endpoints(port).iter().map(on).collect()
+        };
         let missing = || PortProblem::Missing(service.clone(), self.port.clone(), ports.clone());
         match &self.port {
             _ if ports.is_empty() => Ok(Vec::new()),

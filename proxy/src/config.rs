@@ -38,7 +38,7 @@ pub use path::{PathPattern, Verdict, split_target};
 pub use policy::{EndpointTimeouts, Members, Policy, UpstreamProtocol};
 pub use require::{InvalidRequire, Require};
 pub use success::{InvalidSuccess, StatusSet, Success};
-pub use upstream::UpstreamTls;
+pub use upstream::{Channel, Manner, TlsTo, UpstreamTls};
 pub use via::{InvalidVia, ViaName};
 
 /// Everything the data plane needs to know.

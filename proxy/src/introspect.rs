@@ -3,7 +3,10 @@
 use access::clients::Clients;
 use serde_json::{Value, json};
 
-use crate::table::{RouteEntry, Table};
+use crate::{
+    config::Channel,
+    table::{RouteEntry, Table},
+};
 
 /// The endpoints of every route.
 #[must_use]
@@ -40,6 +43,9 @@ fn route(route: &RouteEntry) -> Value {
             "hostname": endpoint.hostname.as_deref(),
             "node": endpoint.node.as_deref(),
             "zone": endpoint.zone.as_deref(),
+            "said": endpoint.spoken.as_str(),
+            "tls": !matches!(target.channel, Channel::Clear),
+            "protocol": target.protocol.as_str(),
             "ready": conditions.ready,
             "serving": conditions.serving,
             "terminating": conditions.terminating,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use runtime::tls::{ClientSettings, ClientTls, FileFault, ServerSettings, ServerTls, TlsError};
 
 use crate::config::Config;
@@ -12,6 +13,9 @@ pub struct Secured {
     /// One entry for each listener; none speaks in clear.
     listeners: Vec<Option<ServerTls>>,
     endpoints: Vec<(ClientSettings, ClientTls)>,
+    /// To endpoints whose source says that they speak TLS, where nothing is configured about it. Made when the first such endpoint
+    /// is there: a process that has none needs no authorities of the system.
+    unconfigured: Mutex<Vec<(ClientSettings, ClientTls)>>,
 }
 
 /// What is wrong with the files of a configuration.
@@ -47,7 +51,7 @@ pub fn check_files(config: &Config) -> CheckedFiles {
             note(ServerTls::check(settings.clone()), &|why| TlsProblem::of_listener(l, &settings, why));
         }
         for (r, route) in listener.routes.iter().enumerate() {
-            let Some(settings) = route.policy.client_tls().filter(|settings| !seen.contains(settings)) else {
+            let Some(settings) = route.policy.configured_tls().filter(|settings| !seen.contains(settings)) else {
                 continue;
             };
             note(ClientTls::check(settings.clone()), &|why| TlsProblem::of_route(l, r, &settings, why));
@@ -97,11 +101,11 @@ impl Secured {
             };
             secured.listeners.push(tls);
             for (r, route) in listener.routes.iter().enumerate() {
-                let Some(settings) = route.policy.client_tls() else { continue };
-                if secured.endpoints(&settings).is_some() {
+                let Some(settings) = route.policy.configured_tls() else { continue };
+                if secured.configured(&settings).is_some() {
                     continue;
                 }
-                let known = before.and_then(|before| before.endpoints(&settings)).cloned();
+                let known = before.and_then(|before| before.configured(&settings)).cloned();
                 match known.map_or_else(|| ClientTls::load(settings.clone()), Ok) {
                     Ok(tls) => secured.endpoints.push((settings, tls)),
                     Err(why) => problems.push(TlsProblem::of_route(l, r, &settings, why)),
@@ -117,7 +121,21 @@ impl Secured {
     }
 
     /// TLS to endpoints, by what is configured for them.
-    pub(crate) fn endpoints(&self, settings: &ClientSettings) -> Option<&ClientTls> {
+    fn configured(&self, settings: &ClientSettings) -> Option<&ClientTls> {
         self.endpoints.iter().find(|(known, _)| known == settings).map(|(_, tls)| tls)
+    }
+
+    /// TLS to endpoints by these settings, which are made if they are not there.
+    pub(crate) fn endpoints(&self, settings: &ClientSettings) -> Result<ClientTls, TlsError> {
+        if let Some(configured) = self.configured(settings) {
+            return Ok(configured.clone());
+        }
+        let mut made = self.unconfigured.lock();
+        if let Some((_, known)) = made.iter().find(|(known, _)| known == settings) {
+            return Ok(known.clone());
+        }
+        let tls = ClientTls::load(settings.clone())?;
+        made.push((settings.clone(), tls.clone()));
+        Ok(tls)
     }
 }

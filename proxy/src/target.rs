@@ -19,7 +19,7 @@ use snapshot::{Endpoint, Place};
 use tokio::time::Instant;
 
 use crate::{
-    config::{Policy, UpstreamTls},
+    config::{Channel, Manner, Policy},
     dial::Dial,
     multiplex::{Multiplexed, StreamSlot},
     outcome::{LegError, Outcome},
@@ -53,8 +53,8 @@ pub struct Target {
     retired: AtomicBool,
     reach: Reach,
     dial: Dial,
-    /// How it is spoken to, as configured.
-    upstream: Option<Arc<UpstreamTls>>,
+    /// On what it is spoken to.
+    pub channel: Channel,
     secure: Secure,
     /// What it has agreed to last, where that is negotiated.
     agreed_http1: AtomicBool,
@@ -118,6 +118,18 @@ pub struct Recent {
     pub status: u16,
 }
 
+impl WireProtocol {
+    /// As it is configured.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http1 => "http1",
+            Self::Http2 => "h2",
+            Self::Negotiated => "auto",
+        }
+    }
+}
+
 impl Target {
     /// A target with nothing kept yet; `workers` threads will use it.
     #[must_use]
@@ -137,7 +149,7 @@ impl Target {
             retired: AtomicBool::new(false),
             reach: Reach::default(),
             dial: Dial::default(),
-            upstream: None,
+            channel: Channel::Clear,
             secure: Secure::Clear,
             agreed_http1: AtomicBool::new(false),
             inflight: AtomicUsize::new(0),
@@ -152,28 +164,28 @@ impl Target {
     /// A target that is spoken to as this policy says.
     #[must_use]
     pub fn reached_by(policy: &Policy, endpoint: Endpoint<Place>, workers: usize, secured: &Secured) -> Self {
-        let mut target = Self::new(endpoint, policy.protocol.spoken(policy.tls.is_some()), workers);
-        target.upstream = policy.tls.clone();
-        if let Some(upstream) = &target.upstream {
-            let tls = policy.client_tls().and_then(|settings| secured.endpoints(&settings));
-            target.secure = match (upstream.name_of(&target.endpoint), tls) {
-                (Ok(name), Some(tls)) => Secure::Tls(tls.target(name)),
-                (Err(why), _) => Secure::Broken(format!("there is no name for its certificate: {why}")),
-                (_, None) => Secure::Broken("TLS to it is not set up".to_owned()),
-            };
-        }
+        let Manner { protocol, channel } = policy.manner(endpoint.spoken);
+        let mut target = Self::new(endpoint, protocol, workers);
+        target.secure = match &channel {
+            Channel::Clear => Secure::Clear,
+            Channel::Contradicted(why) => Secure::Broken((*why).to_owned()),
+            Channel::Tls(upstream) => {
+                match (upstream.name_of(&target.endpoint), secured.endpoints(&policy.client_tls(upstream))) {
+                    (Ok(name), Ok(tls)) => Secure::Tls(tls.target(name)),
+                    (Err(why), _) => Secure::Broken(format!("there is no name for its certificate: {why}")),
+                    (_, Err(why)) => Secure::Broken(format!("TLS to it cannot be set up: {why}")),
+                }
+            }
+        };
+        target.channel = channel;
         target
     }
 
     /// Whether it is spoken to as this policy says.
     #[must_use]
     pub fn is_reached_by(&self, policy: &Policy) -> bool {
-        self.protocol == policy.protocol.spoken(policy.tls.is_some())
-            && match (&self.upstream, &policy.tls) {
-                (None, None) => true,
-                (Some(one), Some(other)) => Arc::ptr_eq(one, other) || one == other,
-                _ => false,
-            }
+        let Manner { protocol, channel } = policy.manner(self.endpoint.spoken);
+        self.protocol == protocol && self.channel == channel
     }
 
     /// Counts a leg as in flight, unless `cap` legs are already; whether it did. Who was counted must

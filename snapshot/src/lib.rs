@@ -12,10 +12,12 @@ mod model;
 mod name;
 mod place;
 mod publish;
+mod spoken;
 mod version;
 
-pub use model::{Cluster, Conditions, Endpoint, PodRef, Snapshot};
+pub use model::{Cluster, Conditions, Endpoint, PodRef, ServiceRef, Snapshot};
 pub use name::{ClusterName, InvalidName};
 pub use place::{Named, Place, Recheck};
 pub use publish::{Change, Closed, Publisher, Reader, channel};
+pub use spoken::{AppProtocol, Scheme, Spoken};
 pub use version::{ContentHash, Version};

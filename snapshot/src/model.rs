@@ -4,7 +4,7 @@ use std::{collections::HashSet, net::SocketAddr, sync::Arc};
 
 use imbl::OrdMap;
 
-use crate::{ClusterName, ContentHash, Place, Version, version::ContentHasher};
+use crate::{ClusterName, ContentHash, Place, Spoken, Version, version::ContentHasher};
 
 /// A whole, immutable view of every cluster, ordered by name.
 ///
@@ -41,6 +41,10 @@ pub struct Endpoint<A = SocketAddr> {
     pub node: Option<Arc<str>>,
     /// The zone it runs in (`EndpointSlice.endpoints[].zone`).
     pub zone: Option<Arc<str>>,
+    /// The Service that it is one of, shared by all of its endpoints.
+    pub service: Option<Arc<ServiceRef>>,
+    /// What it speaks, as far as its source says.
+    pub spoken: Spoken,
 }
 
 /// The conditions of an endpoint, with the meaning of `EndpointSlice.endpoints[].conditions`.
@@ -63,6 +67,15 @@ pub struct PodRef {
     pub name: Arc<str>,
     /// Its UID, which differs between pods of the same name. Empty if the source does not know it.
     pub uid: Arc<str>,
+}
+
+/// The Service that an endpoint is one of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceRef {
+    /// Its namespace.
+    pub namespace: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
 }
 
 impl Snapshot {
@@ -98,8 +111,9 @@ impl Snapshot {
 
 impl Cluster {
     /// A cluster of these endpoints, put into canonical order. Of several at one place the most useful is kept: ready
-    /// before serving before the rest, then the smallest by content, so that the choice does not depend on order. Two
-    /// names, or a name and an address, that lead to the same address first are one endpoint as well.
+    /// before serving before the rest, then one that is said to speak TLS, then the smallest by content, so that the choice
+    /// does not depend on order. Two names, or a name and an address, that lead to the same address first are one endpoint
+    /// as well.
     #[must_use]
     pub fn new<E: Into<Endpoint<Place>>>(name: ClusterName, endpoints: Vec<E>) -> Self {
         let canonical = |endpoint: Endpoint<Place>| Endpoint { address: endpoint.address.canonical(), ..endpoint };
@@ -107,8 +121,13 @@ impl Cluster {
         endpoints.sort_by(|a, b| a.address.cmp(&b.address).then_with(|| a.rank().cmp(&b.rank())));
         endpoints.dedup_by(|later, first| later.address.is_namesake(&first.address));
         if endpoints.last().is_some_and(|last| matches!(last.address, Place::Name(_))) {
-            let mut first = HashSet::new();
-            endpoints.retain(|endpoint| endpoint.address.addresses().first().is_none_or(|at| first.insert(*at)));
+            let by_tls = |endpoint: &Endpoint<Place>| endpoint.spoken.is_tls() == Some(true);
+            let first = |endpoint: &Endpoint<Place>| endpoint.address.addresses().first().copied();
+            let secure: HashSet<_> = endpoints.iter().filter(|endpoint| by_tls(endpoint)).filter_map(first).collect();
+            let mut kept = HashSet::new();
+            endpoints.retain(|endpoint| {
+                first(endpoint).is_none_or(|at| (by_tls(endpoint) || !secure.contains(&at)) && kept.insert(at))
+            });
         }
         let all = ContentHasher::default().text(name.as_str()).number(endpoints.len() as u64);
         let hash = endpoints.iter().fold(all, Endpoint::hash_into).finish();
@@ -151,14 +170,23 @@ impl Endpoint {
     /// A ready endpoint of which only the address is known.
     #[must_use]
     pub fn ready(address: SocketAddr) -> Self {
-        Self { address, conditions: Conditions::READY, hostname: None, pod: None, node: None, zone: None }
+        Self {
+            address,
+            conditions: Conditions::READY,
+            hostname: None,
+            pod: None,
+            node: None,
+            zone: None,
+            service: None,
+            spoken: Spoken::Unsaid,
+        }
     }
 }
 
 impl Endpoint<Place> {
     /// Adds everything that is known about it to a hash.
     fn hash_into(hasher: ContentHasher, endpoint: &Self) -> ContentHasher {
-        let Self { address, conditions, hostname, pod, node, zone } = endpoint;
+        let Self { address, conditions, hostname, pod, node, zone, service, spoken } = endpoint;
         let Conditions { ready, serving, terminating } = *conditions;
         let pod = |part: fn(&PodRef) -> &str| pod.as_ref().map(part);
         let addresses = address.addresses();
@@ -174,20 +202,32 @@ impl Endpoint<Place> {
             .optional(pod(|pod| &pod.uid))
             .optional(node.as_deref())
             .optional(zone.as_deref())
+            .optional(service.as_ref().map(|service| &*service.namespace))
+            .optional(service.as_ref().map(|service| &*service.name))
+            .number(spoken.number())
     }
 
     /// An endpoint of which only the place is known. It is ready, unless its name does not resolve.
     #[must_use]
     pub fn at(place: Place) -> Self {
         let conditions = if place.problem().is_some() { Conditions::NOT_READY } else { Conditions::READY };
-        Self { address: place, conditions, hostname: None, pod: None, node: None, zone: None }
+        Self {
+            address: place,
+            conditions,
+            hostname: None,
+            pod: None,
+            node: None,
+            zone: None,
+            service: None,
+            spoken: Spoken::Unsaid,
+        }
     }
 }
 
 impl From<Endpoint> for Endpoint<Place> {
     fn from(endpoint: Endpoint) -> Self {
-        let Endpoint { address, conditions, hostname, pod, node, zone } = endpoint;
-        Self { address: address.into(), conditions, hostname, pod, node, zone }
+        let Endpoint { address, conditions, hostname, pod, node, zone, service, spoken } = endpoint;
+        Self { address: address.into(), conditions, hostname, pod, node, zone, service, spoken }
     }
 }
 
@@ -202,7 +242,10 @@ impl<A> Endpoint<A> {
     fn rank(&self) -> impl Ord + '_ {
         let c = self.conditions;
         let pod = self.pod.as_ref().map(|p| (&p.namespace, &p.name, &p.uid));
-        (!c.ready, !c.serving, c.terminating, pod, &self.hostname, &self.node, &self.zone)
+        let usefulness = (!c.ready, !c.serving, c.terminating);
+        // What is sent by TLS to a place must not go there in clear because something else says so, too.
+        let in_clear = self.spoken.is_tls() != Some(true);
+        (usefulness, in_clear, self.spoken, pod, &self.hostname, &self.node, &self.zone, &self.service)
     }
 }
 
@@ -216,7 +259,7 @@ impl Conditions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Recheck;
+    use crate::{Recheck, Scheme};
 
     #[test]
     fn why_there_is_no_endpoint_is_part_of_the_content() {
@@ -244,6 +287,29 @@ mod tests {
     }
 
     #[test]
+    fn of_what_is_said_about_one_place_tls_counts() {
+        let at = |spoken| Endpoint { spoken, ..Endpoint::ready("192.0.2.1:80".parse().unwrap()) };
+        let said = [
+            Spoken::Unsaid,
+            Spoken::by_app_protocol("h2c"),
+            Spoken::by_app_protocol("https"),
+            Spoken::Scheme(Scheme::Http),
+        ];
+        for turn in 0..said.len() {
+            let mut endpoints: Vec<_> = said.into_iter().map(at).collect();
+            endpoints.rotate_left(turn);
+            let cluster = Cluster::new(ClusterName::new("c").unwrap(), endpoints);
+            let kept: Vec<_> = cluster.endpoints().iter().map(|endpoint| endpoint.spoken).collect();
+            assert_eq!(kept, [Spoken::by_app_protocol("https")]);
+        }
+        let named = Place::resolved("a".into(), 80, vec!["192.0.2.1:80".parse().unwrap()], Recheck::default());
+        let named = Endpoint { spoken: Spoken::Scheme(Scheme::Https), ..Endpoint::at(named) };
+        let cluster = Cluster::new(ClusterName::new("c").unwrap(), vec![named, at(Spoken::Unsaid).into()]);
+        let kept: Vec<_> = cluster.endpoints().iter().map(|endpoint| endpoint.address.to_string()).collect();
+        assert_eq!(kept, ["a:80"]);
+    }
+
+    #[test]
     fn one_address_is_one_endpoint_however_it_is_written_and_by_whichever_name_it_is_reached() {
         let cluster = |places: Vec<Place>| {
             let endpoints = places.into_iter().map(Endpoint::at).collect();
@@ -267,6 +333,8 @@ mod tests {
     fn everything_about_an_endpoint_is_in_the_hash_of_its_cluster() {
         let bare = Endpoint::ready("192.0.2.1:80".parse().unwrap());
         let pod = PodRef { namespace: "shop".into(), name: "a".into(), uid: "1".into() };
+        let service =
+            |namespace: &str, name: &str| Arc::new(ServiceRef { namespace: namespace.into(), name: name.into() });
         let others = [
             Endpoint { address: "192.0.2.1:81".parse().unwrap(), ..bare.clone() },
             Endpoint { conditions: Conditions::NOT_READY, ..bare.clone() },
@@ -277,6 +345,14 @@ mod tests {
             Endpoint { zone: Some("".into()), ..bare.clone() },
             Endpoint { pod: Some(pod.clone()), ..bare.clone() },
             Endpoint { pod: Some(PodRef { uid: "2".into(), ..pod }), ..bare.clone() },
+            Endpoint { service: Some(service("shop", "a")), ..bare.clone() },
+            Endpoint { service: Some(service("a", "shop")), ..bare.clone() },
+            Endpoint { spoken: Spoken::Scheme(Scheme::Http), ..bare.clone() },
+            Endpoint { spoken: Spoken::Scheme(Scheme::Https), ..bare.clone() },
+            Endpoint { spoken: Spoken::by_app_protocol("http"), ..bare.clone() },
+            Endpoint { spoken: Spoken::by_app_protocol("https"), ..bare.clone() },
+            Endpoint { spoken: Spoken::by_app_protocol("h2c"), ..bare.clone() },
+            Endpoint { spoken: Spoken::by_app_protocol("grpc"), ..bare.clone() },
             bare,
         ];
         let hashes = others.map(|endpoint| Cluster::new(ClusterName::new("c").unwrap(), vec![endpoint]).hash());

@@ -2,12 +2,12 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use controlplane::source::kube::{EndpointSelection, Pattern};
-use proxy::config::UpstreamTls;
+use proxy::config::{TlsTo, UpstreamTls};
 use runtime::{
     config::{Node, Section},
     tls::{CertificateFiles, ClientAuth, ClientSettings, Protocol, Roots, ServerSettings},
 };
+use snapshot::Scheme;
 
 use super::Target;
 use crate::settings::{
@@ -55,22 +55,30 @@ pub(super) fn of_admin(admin: &Section<'_>) -> Option<ServerSettings> {
     let section = admin.optional_section("tls")?;
     let (cert, key) = (METRICS_TLS_CERT.required(&section), METRICS_TLS_KEY.required(&section));
     section.finish();
-    Some(ServerSettings {
-        certificates: vec![CertificateFiles { cert: cert?, key: key? }],
+    Some(of_pair(CertificateFiles { cert: cert?, key: key? }))
+}
+
+/// TLS of a listener that shows one certificate to everybody.
+pub(super) fn of_pair(files: CertificateFiles) -> ServerSettings {
+    ServerSettings {
+        certificates: vec![files],
         client_ca: None,
         client_auth: ClientAuth::default(),
         min_version: Default::default(),
         protocols: PROTOCOLS.to_vec(),
-    })
+    }
 }
 
-/// Reads `tls` of a route's endpoints, if it is there and not disabled.
+/// Reads `tls` of a route's endpoints, if it is there.
 pub(super) fn of_endpoints(to: &Section<'_>, target: Option<&Target>) -> Option<Arc<UpstreamTls>> {
     let section = to.optional_section("tls")?;
-    let enabled = upstream::UPSTREAM_TLS.or(&section, true);
     let tls = UpstreamTls {
+        to: match upstream::UPSTREAM_TLS.read(&section) {
+            None => TlsTo::Others,
+            Some(true) => TlsTo::All,
+            Some(false) => TlsTo::None,
+        },
         server_name: upstream::UPSTREAM_SERVER_NAME.read(&section),
-        service: target.and_then(only_service),
         settings: ClientSettings {
             roots: roots(&section),
             sans: upstream::UPSTREAM_SAN.read(&section),
@@ -81,8 +89,23 @@ pub(super) fn of_endpoints(to: &Section<'_>, target: Option<&Target>) -> Option<
     if tls.settings.roots == Roots::Insecure && !tls.settings.sans.is_empty() {
         upstream::UPSTREAM_SAN.problem(&section, "is not compared with insecure: leave one of them out");
     }
+    if let Some(contradiction) = contradiction(tls.to, target) {
+        upstream::UPSTREAM_TLS.problem(&section, contradiction);
+    }
     section.finish();
-    enabled.then(|| Arc::new(tls))
+    Some(Arc::new(tls))
+}
+
+/// An endpoint of the configuration itself that could never be reached.
+fn contradiction(to: TlsTo, target: Option<&Target>) -> Option<String> {
+    let Some(Target::Endpoints(endpoints)) = target else { return None };
+    let (refused, is) = match to {
+        TlsTo::Others => return None,
+        TlsTo::All => (Scheme::Http, "is true"),
+        TlsTo::None => (Scheme::Https, "is false"),
+    };
+    let endpoint = endpoints.iter().find(|endpoint| endpoint.scheme == Some(refused))?;
+    Some(format!("{is}, but an endpoint is {endpoint}: change one of them"))
 }
 
 fn roots(section: &Section<'_>) -> Roots {
@@ -99,22 +122,14 @@ fn roots(section: &Section<'_>) -> Roots {
 }
 
 /// A certificate and its key, of which either both are given or none.
-fn pair(section: &Section<'_>, cert: &Setting<PathBuf>, key: &Setting<PathBuf>) -> Option<CertificateFiles> {
+pub(super) fn pair(section: &Section<'_>, cert: &Setting<PathBuf>, key: &Setting<PathBuf>) -> Option<CertificateFiles> {
     let (certificate, private) = (cert.read(section), key.read(section));
     match (cert.is_given(section), key.is_given(section)) {
-        (true, false) => key.problem(section, "is missing beside cert"),
-        (false, true) => cert.problem(section, "is missing beside key"),
+        (true, false) => key.problem(section, format_args!("is missing beside {}", cert.key)),
+        (false, true) => cert.problem(section, format_args!("is missing beside {}", key.key)),
         _ => {}
     }
     Some(CertificateFiles { cert: certificate?, key: private? })
-}
-
-/// The namespace and the name of the Service that the endpoints are of, where it is one.
-fn only_service(target: &Target) -> Option<(Box<str>, Box<str>)> {
-    let Target::Service(EndpointSelection { services, .. }) = target else { return None };
-    let [service] = &services[..] else { return None };
-    let service = Pattern::exact(service)?;
-    Some(((*service.namespace).into(), (*service.name).into()))
 }
 
 #[cfg(test)]
@@ -173,17 +188,19 @@ broadcast:
     }
 
     #[test]
-    fn endpoints_are_reached_by_tls_where_anything_is_said_about_it() {
+    fn endpoints_are_reached_by_tls_where_anything_is_configured_about_it() {
         let upstream = |more: &str| {
             let text =
                 format!("broadcast: [{{listen: '127.0.0.1:0', routes: [{{to: {{service: shop/cache{more}}}}}]}}]");
             from_file(&text).map(|config| config.proxy.listeners[0].routes[0].policy.tls.clone())
         };
         assert_eq!(upstream(""), Ok(None));
-        assert_eq!(upstream(", tls: {enabled: false, ca: /x}"), Ok(None));
+        for (text, to) in [("true", TlsTo::All), ("false", TlsTo::None)] {
+            let tls = upstream(&format!(", tls: {{enabled: {text}, ca: /x}}")).expect("it is valid");
+            assert_eq!(tls.expect("it is there").to, to);
+        }
         let tls = upstream(", tls: {}").expect("it is valid").expect("it is there");
-        assert_eq!((&tls.settings.roots, &tls.server_name), (&Roots::System, &None));
-        assert_eq!(tls.service, Some(("shop".into(), "cache".into())));
+        assert_eq!((tls.to, &tls.settings.roots, &tls.server_name), (TlsTo::Others, &Roots::System, &None));
         let text = ", tls: {ca: /ca, server_name: '{pod}.x', san: [spiffe://a/b, c.d], cert: /c, key: /k}";
         let tls = upstream(text).expect("it is valid").expect("it is there");
         assert_eq!(tls.settings.roots, Roots::File("/ca".into()));
@@ -210,8 +227,15 @@ broadcast:
             (&["--upstream-insecure", "--upstream-ca=/c"], "--upstream-ca: verifies nothing"),
             (&["--upstream-insecure", "--upstream-san=a"], "--upstream-san: is not compared"),
             (&["--upstream-server-name={node}"], "--upstream-server-name: there is no placeholder"),
+            (&["--endpoints=http://a:1", "--upstream-tls"], "--upstream-tls: is true, but an endpoint is http://a:1"),
+            (
+                &["--endpoints=https://a:1", "--upstream-tls=false"],
+                "--upstream-tls: is false, but an endpoint is https://a:1",
+            ),
+            (&["--endpoints=https://a:1/x"], "--endpoints: \"https://a:1/x\": nothing may follow the port"),
         ] {
-            let problems = from_flags(&[&["--service=a/b"], flags].concat()).expect_err(problem);
+            let source: &[&str] = if flags[0].starts_with("--endpoints") { &[] } else { &["--service=a/b"] };
+            let problems = from_flags(&[source, flags].concat()).expect_err(problem);
             assert!(problems.contains(problem) && !problems.contains("broadcast[0]"), "{flags:?}: {problems}");
         }
     }

@@ -1,6 +1,6 @@
 //! Warnings: settings that are valid and have no effect, or probably another one than was intended.
 
-use proxy::config::{Listener, Match, Require, Route};
+use proxy::config::{Listener, Match, Require, Route, TlsTo};
 use runtime::{
     config::{Problem, Problems},
     tls::Roots,
@@ -47,7 +47,7 @@ fn of_route(route: &Route, target: Option<&Target>, warn: &mut impl FnMut(&str, 
     lower_case(methods.iter().map(|method| &**method), |message| warn(".match.methods", message));
     lower_case(route.policy.success.methods(), |message| warn(".success", message));
     lower_case(route.policy.idempotent.iter().map(|method| &**method), |message| warn(".idempotent", message));
-    if route.policy.tls.as_ref().is_some_and(|tls| tls.settings.roots == Roots::Insecure) {
+    if route.policy.tls.as_ref().is_some_and(|tls| tls.to != TlsTo::None && tls.settings.roots == Roots::Insecure) {
         let message = "no certificate of an endpoint is verified: whoever can redirect connections gets every request";
         warn(".to.tls.insecure", message.to_owned());
     }

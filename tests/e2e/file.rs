@@ -6,9 +6,11 @@ use tempfile::TempDir;
 use testkit::{
     client,
     origin::{Origin, Reply},
+    pki::{Authority, SecretDir},
+    tls_relay::TlsRelay,
 };
 
-use crate::process::Fanfare;
+use crate::process::{Fanfare, run};
 
 fn file(name: &str) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -91,4 +93,39 @@ async fn a_pattern_follows_files_that_come_and_go() {
         answer.text() == "two"
             && answer.headers.get("x-broadcast-result").is_some_and(|result| result.contains("total=1"))
     });
+}
+
+#[tokio::test]
+async fn targets_with_a_scheme_are_reached_by_it_and_one_with_a_path_is_refused() {
+    let (clear, secret_one) = (Origin::start(Reply::ok("clear")), Origin::start(Reply::ok("by TLS")));
+    let authority = Authority::new("endpoints");
+    let secret = SecretDir::of(&authority.issue(&["127.0.0.1"]), &authority);
+    let relay =
+        TlsRelay::in_front("127.0.0.1:0", authority.issue(&["127.0.0.1"]).server(&["http/1.1"]), secret_one.address());
+    let relay = relay.await;
+    let (ca, secure) = (secret.path("ca.crt"), format!("https://{}", relay.address));
+    let ca = ca.to_str().expect("a path of ASCII");
+    let more = ["-i", "127.0.0.1:0", "-m", "127.0.0.1:0", "--threads", "1", "--upstream-ca", ca];
+    let (_folder, path) = file("endpoints.json");
+    let put = |targets: &[&str]| write(&path, &serde_json::json!([{"targets": targets}]).to_string());
+    let list = format!("{secure},http://{}", clear.address());
+    put(&[&secure, &format!("http://{}", clear.address())]);
+    let sources = [["--endpoints", &*list], ["--endpoints-file", path.to_str().expect("a path of ASCII")]];
+    for (n, source) in sources.into_iter().enumerate() {
+        let fanfare = Fanfare::serve(["broadcast"].iter().chain(&source).chain(&more)).await;
+        fanfare.wait_ready().await;
+        let answer = client::request(fanfare.address(), "PUT", "/x", &[], b"body").await.complete().expect_status(200);
+        let result = answer.headers.get("x-broadcast-result");
+        assert!(result.is_some_and(|result| result.contains("total=2, ok=2")), "{answer}");
+        for origin in [&clear, &secret_one] {
+            assert_eq!(origin.wait_requests(n + 1).await[n].text(), "body");
+        }
+        if source[0] == "--endpoints-file" {
+            put(&[&format!("{secure}/path")]);
+            fanfare.stderr.wait("the refusal", |log| log.contains("nothing may follow the port")).await;
+            assert_eq!(client::get(fanfare.address(), "/").await.complete().status, 200, "the last good list");
+        }
+    }
+    let ended = run(["broadcast", "--endpoints", &format!("{secure}/path")]).await;
+    assert!(ended.code == Some(64) && ended.stderr.contains("nothing may follow the port"), "{}", ended.stderr);
 }

@@ -8,6 +8,7 @@ mod load;
 mod members;
 mod outages;
 mod pods;
+mod protocols;
 mod reload;
 mod rights;
 mod services;

@@ -138,11 +138,11 @@ fn endpoint(raw: &RawEndpoint, namespace: &Arc<str>) -> Option<Endpoint> {
         })
     });
     Some(Endpoint {
-        address: SocketAddr::new(ip, 0),
         conditions,
         hostname: raw.hostname.as_deref().map(Arc::from),
         pod,
         node: raw.node_name.as_deref().map(Arc::from),
         zone: raw.zone.as_deref().map(Arc::from),
+        ..Endpoint::ready(SocketAddr::new(ip, 0))
     })
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use runtime::readiness::Gate;
 use snapshot::{Change, Cluster, ClusterName, Endpoint, Place, Publisher};
 
-use super::fixed::Target;
+use super::fixed::Host;
 use super::list::List;
 
 mod names;
@@ -131,7 +131,7 @@ impl DnsSource {
             tokio::select! {
                 () = srv.refresh() => match srv.get(&query) {
                     Ok(Resolution::Targets(targets)) => {
-                        let target = |(name, port): &(Arc<str>, u16)| Target::Name { name: name.clone(), port: *port }.into();
+                        let target = |(name, port): &(Arc<str>, u16)| Host::Name { name: name.clone(), port: *port }.into();
                         list.set(targets.iter().map(target).collect(), "");
                     }
                     Ok(Resolution::Nothing(why)) => list.set(Vec::new(), &**why),

@@ -7,14 +7,25 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use runtime::readiness::Gate;
-use snapshot::{ClusterName, Publisher};
+use runtime::redact;
+use snapshot::{ClusterName, Publisher, Scheme};
 
 use super::dns::{InvalidQuery, Query, Resolver, checked_name, checked_port};
 use super::list::List;
 
-/// One entry of a list: `192.0.2.1:80`, `[2001:db8::1]:80` or `cache-1.example:80`.
+/// One entry of a list: `192.0.2.1:80`, `[2001:db8::1]:80` or `cache-1.example:80`, with `https://` or `http://` before it
+/// where the list says what the endpoint speaks.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Target {
+pub struct Target {
+    /// The scheme, if one is written.
+    pub scheme: Option<Scheme>,
+    /// Where the endpoint is.
+    pub host: Host,
+}
+
+/// Where an endpoint of a list is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Host {
     /// An address.
     Address(SocketAddr),
     /// A host name.
@@ -68,9 +79,9 @@ impl FixedSource {
 impl Target {
     /// The DNS query for a host name.
     pub(super) fn query(&self) -> Option<Query> {
-        match self {
-            Self::Address(_) => None,
-            Self::Name { name, port } => Some(Query::Host { name: Arc::clone(name), port: *port }),
+        match &self.host {
+            Host::Address(_) => None,
+            Host::Name { name, port } => Some(Query::Host { name: Arc::clone(name), port: *port }),
         }
     }
 }
@@ -79,34 +90,56 @@ impl FromStr for Target {
     type Err = InvalidQuery;
 
     fn from_str(text: &str) -> Result<Self, InvalidQuery> {
-        let invalid = |why| InvalidQuery::new(text, why);
+        let invalid = |why| InvalidQuery::new(&redact::urls(text), why);
         if text.is_empty() {
             return Err(invalid("an entry is empty, write host:port"));
         }
-        if let Ok(address) = text.parse::<SocketAddr>() {
-            return match (address.port(), address.ip().is_unspecified() || address.ip().is_multicast()) {
-                (0, _) => Err(invalid("the port must be a number from 1 to 65535")),
-                (_, true) => Err(invalid("this address cannot be connected to")),
-                _ => Ok(Self::Address(address)),
-            };
+        let (scheme, host) = match text.split_once("://") {
+            None => (None, text),
+            Some((scheme, host)) if scheme.eq_ignore_ascii_case("https") => (Some(Scheme::Https), host),
+            Some((scheme, host)) if scheme.eq_ignore_ascii_case("http") => (Some(Scheme::Http), host),
+            Some(_) => return Err(invalid("this scheme is not spoken: write https://host:port or http://host:port")),
+        };
+        if host.contains(['/', '?', '#']) {
+            return Err(invalid("nothing may follow the port: a request keeps its own path"));
         }
-        match text.rsplit_once(':') {
-            _ if text.contains('/') => Err(invalid("write host:port without scheme and path")),
-            None => Err(invalid("the port is missing: write host:port")),
-            Some((host, _)) if host.contains(['[', ']']) => Err(invalid("this is not a valid [IPv6]:port")),
-            Some((host, _)) if host.contains(':') => {
-                Err(invalid("write an IPv6 address in brackets: [2001:db8::1]:80"))
-            }
-            Some((host, port)) => {
-                let port = checked_port(port).map_err(invalid)?;
-                let name = checked_name(host).map_err(invalid)?;
-                Ok(Self::Name { name, port })
-            }
+        if host.contains('@') {
+            return Err(invalid("a user before the host is not sent: write host:port"));
         }
+        Host::read(host).map(|host| Self { scheme, host }).map_err(invalid)
     }
 }
 
 impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(scheme) = self.scheme {
+            write!(f, "{scheme}://")?;
+        }
+        self.host.fmt(f)
+    }
+}
+
+// === impl Host ===
+
+impl Host {
+    fn read(text: &str) -> Result<Self, &'static str> {
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return match (address.port(), address.ip().is_unspecified() || address.ip().is_multicast()) {
+                (0, _) => Err("the port must be a number from 1 to 65535"),
+                (_, true) => Err("this address cannot be connected to"),
+                _ => Ok(Self::Address(address)),
+            };
+        }
+        match text.rsplit_once(':') {
+            None => Err("the port is missing: write host:port"),
+            Some((host, _)) if host.contains(['[', ']']) => Err("this is not a valid [IPv6]:port"),
+            Some((host, _)) if host.contains(':') => Err("write an IPv6 address in brackets: [2001:db8::1]:80"),
+            Some((host, port)) => Ok(Self::Name { port: checked_port(port)?, name: checked_name(host)? }),
+        }
+    }
+}
+
+impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address(address) => write!(f, "{address}"),

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use runtime::readiness::Gate;
-use snapshot::{Change, Cluster, ClusterName, Endpoint, Place, PodRef, Publisher, Recheck};
+use snapshot::{Change, Cluster, ClusterName, Endpoint, Place, PodRef, Publisher, Recheck, Spoken};
 
 use super::dns::{Names, Query, Resolution, Resolver};
-use super::fixed::Target;
+use super::fixed::{Host, Target};
 
 /// One target with what is known about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,21 +97,28 @@ impl List {
 
 impl ListEntry {
     fn endpoint(&self, names: &Names) -> Endpoint<Place> {
-        let (place, hostname) = match &self.target {
-            Target::Address(address) => (Place::from(*address), None),
-            Target::Name { name, port } => {
+        let (place, hostname) = match &self.target.host {
+            Host::Address(address) => (Place::from(*address), None),
+            Host::Name { name, port } => {
                 let query = Query::Host { name: name.clone(), port: *port };
                 (place(name, *port, names.get(&query), names.recheck(&query)), Some(name.clone()))
             }
         };
         let (zone, node, pod) = (self.zone.clone(), self.node.clone(), self.pod.clone());
-        Endpoint { hostname, zone, node, pod, ..Endpoint::at(place) }
+        let spoken = self.target.scheme.map_or(Spoken::Unsaid, Spoken::Scheme);
+        Endpoint { hostname, zone, node, pod, spoken, ..Endpoint::at(place) }
     }
 }
 
 impl From<Target> for ListEntry {
     fn from(target: Target) -> Self {
         Self { target, zone: None, node: None, pod: None }
+    }
+}
+
+impl From<Host> for ListEntry {
+    fn from(host: Host) -> Self {
+        Target { scheme: None, host }.into()
     }
 }
 

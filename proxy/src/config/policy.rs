@@ -4,12 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use runtime::tls::{ClientSettings, Protocol};
 use serde::Serialize;
+use snapshot::Spoken;
 
 use super::{
     require::Require,
     serialize::{go_duration, go_duration_option},
     success::Success,
-    upstream::UpstreamTls,
+    upstream::{TlsTo, UpstreamTls},
 };
 use crate::target::WireProtocol;
 
@@ -54,7 +55,8 @@ pub struct Policy {
     pub report: bool,
     /// How long an endpoint may take.
     pub timeouts: EndpointTimeouts,
-    /// How endpoints are reached by TLS; none speaks in clear. What they are offered to speak is up to `protocol`.
+    /// How endpoints are reached by TLS; none: by TLS those whose source says so, as [unconfigured](UpstreamTls::unconfigured).
+    /// What they are offered to speak is up to `protocol`.
     pub tls: Option<Arc<UpstreamTls>>,
 }
 
@@ -72,7 +74,7 @@ pub enum Members {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UpstreamProtocol {
-    /// What is known of the endpoint: by TLS what it agrees to (ALPN), else HTTP/1.1.
+    /// What is known of the endpoint: by TLS what it agrees to (ALPN), in clear what its `appProtocol` says, else HTTP/1.1.
     #[default]
     Auto,
     /// HTTP/1.1.
@@ -104,11 +106,16 @@ impl Policy {
     /// The smallest window: below it a single answer could not be held.
     pub const MIN_WINDOW: usize = 64 * 1024;
 
-    /// TLS to the endpoints, with what they are offered to speak.
+    /// TLS as it is configured, if endpoints may be reached by it, with what they are offered to speak.
     #[must_use]
-    pub(crate) fn client_tls(&self) -> Option<ClientSettings> {
-        let settings = self.tls.as_ref()?.settings.clone();
-        Some(ClientSettings { protocols: self.protocol.offered(), ..settings })
+    pub(crate) fn configured_tls(&self) -> Option<ClientSettings> {
+        self.tls.as_ref().filter(|tls| tls.to != TlsTo::None).map(|tls| self.client_tls(tls))
+    }
+
+    /// TLS to an endpoint, with what it is offered to speak.
+    #[must_use]
+    pub(crate) fn client_tls(&self, tls: &UpstreamTls) -> ClientSettings {
+        ClientSettings { protocols: self.protocol.offered(), ..tls.settings.clone() }
     }
 
     /// How many bytes of a request body have to be there for the legs to begin before its end.
@@ -172,11 +179,12 @@ impl Default for Policy {
 // === impl UpstreamProtocol ===
 
 impl UpstreamProtocol {
-    /// What is spoken to an endpoint of which nothing else is known, in clear or by TLS.
+    /// What is spoken to an endpoint of which this is said, in clear or by TLS.
     #[must_use]
-    pub fn spoken(self, by_tls: bool) -> WireProtocol {
+    pub fn spoken(self, by_tls: bool, spoken: Spoken) -> WireProtocol {
         match self {
             Self::Auto if by_tls => WireProtocol::Negotiated,
+            Self::Auto if spoken.is_h2c() => WireProtocol::Http2,
             Self::Auto | Self::Http1 => WireProtocol::Http1,
             Self::H2 => WireProtocol::Http2,
         }

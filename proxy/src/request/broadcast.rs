@@ -278,8 +278,8 @@ impl RequestContext<'_> {
 
 /// The answer to a request of gRPC whose endpoints do not speak HTTP/2.
 fn no_grpc() -> Problem {
-    let detail =
-        "the endpoints of this route are spoken to in HTTP/1.1, and gRPC needs HTTP/2: set upstream-protocol to h2";
+    let detail = "endpoints of this route are spoken to in HTTP/1.1, and gRPC needs HTTP/2: set upstream-protocol to h2, or \
+                  the appProtocol of the Service's port to grpc";
     Problem::new(501, ProxyError::HttpProtocolError, detail)
 }
 

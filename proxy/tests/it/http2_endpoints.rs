@@ -12,7 +12,7 @@ use bytes::Bytes;
 use h2::{Reason, server};
 use http::{HeaderMap, Request, Response};
 use parking_lot::Mutex;
-use proxy::config::{Policy, UpstreamProtocol, UpstreamTls};
+use proxy::config::{Policy, TlsTo, UpstreamProtocol, UpstreamTls};
 use runtime::tls::{ClientSettings, Roots};
 use testkit::{
     eventually,
@@ -267,7 +267,7 @@ async fn what_is_asked_for_has_the_scheme_by_which_the_endpoint_is_reached() {
     let relay = TlsRelay::in_front("127.0.0.1:0", issued.server(&["h2"]), a.address).await;
     let roots = Roots::File(secret.path("ca.crt"));
     let settings = ClientSettings { roots, sans: Vec::new(), certificate: None, protocols: Vec::new() };
-    let tls = UpstreamTls { settings, server_name: None, service: None };
+    let tls = UpstreamTls { to: TlsTo::default(), settings, server_name: None };
     let (clear, secured) = (over_h2(&[&a]), over(&[&relay]).policy(|policy| policy.tls = Some(Arc::new(tls))));
     for (number, (setup, scheme)) in [(clear, "http"), (secured, "https")].into_iter().enumerate() {
         let proxy = setup.start();

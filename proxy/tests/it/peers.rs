@@ -7,7 +7,7 @@ mod nginx;
 
 use std::sync::Arc;
 
-use proxy::config::UpstreamTls;
+use proxy::config::{TlsTo, UpstreamTls};
 use runtime::tls::{CertificateFiles, ClientAuth, ClientSettings, MinVersion, Roots, ServerSettings};
 use testkit::pki::{Authority, SecretDir};
 
@@ -57,6 +57,6 @@ impl Setup {
             protocols: Vec::new(),
         };
         let server_name = Some(ENDPOINT.parse().expect("a name"));
-        self.policy(|policy| policy.tls = Some(Arc::new(UpstreamTls { settings, server_name, service: None })))
+        self.policy(|policy| policy.tls = Some(Arc::new(UpstreamTls { to: TlsTo::default(), settings, server_name })))
     }
 }

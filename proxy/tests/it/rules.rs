@@ -16,6 +16,7 @@ mod proxy_protocol;
 mod retries;
 mod sending;
 mod slow_clients;
+mod spoken;
 mod stragglers;
 mod target;
 mod timeouts;

@@ -19,9 +19,9 @@ group!(GROUP, "Endpoints";
         "Kubernetes Service whose endpoints get every request; `*` stands for any characters in namespace and name";
     PORT_NAME: Setting<PortSelector> = flag("port-name").short('p').at(ROUTE, "to.port").one("PORT", port),
         "Port of the Service by name or number; not needed if it has one port";
-    ENDPOINTS: List<fixed::Target> = flag("endpoints").at(ROUTE, "to.endpoints").commas("HOST:PORT,...", parsed),
+    ENDPOINTS: List<fixed::Target> = flag("endpoints").at(ROUTE, "to.endpoints").commas("[https://]HOST:PORT,...", parsed),
         "Fixed endpoints: addresses ([::1]:80 for IPv6) or host names; a name is one endpoint, which fails while it \
-         does not resolve";
+         does not resolve. With https:// before it, it is reached by TLS";
     ENDPOINTS_FILE: Setting<FilePattern> = flag("endpoints-file").at(ROUTE, "to.file").one("PATH", parsed),
         "File of endpoints in Prometheus file_sd form (JSON or YAML), or a pattern like 'targets/*.json' for several; \
          read again when one changes, while a broken file changes nothing";
@@ -36,8 +36,8 @@ group!(GROUP, "Endpoints";
          ports; resolved again by TTL";
     UPSTREAM_PROTOCOL: Setting<UpstreamProtocol> = flag("upstream-protocol").at(ROUTE, "to.protocol").default("auto")
         .one("auto|http1|h2", upstream_protocol),
-        "What is spoken to endpoints: HTTP/1.1, HTTP/2 by prior knowledge, or with auto what is known of each, else \
-         HTTP/1.1";
+        "What is spoken to endpoints: HTTP/1.1, HTTP/2, or with auto what each agrees to by TLS (ALPN) and what its \
+         appProtocol says in clear (kubernetes.io/h2c and grpc: HTTP/2), else HTTP/1.1";
     DNS_FAMILY: Setting<dns::DnsFamily> = flag("dns-family").at(ROOT, "dns_family").default("auto")
         .one("auto|ipv4|ipv6|all", parsed),
         "Addresses of names: one family, or both; with auto, a name of --endpoints-dns that has both stands for its \

@@ -13,8 +13,10 @@ use crate::settings::{
 const TLS: &str = "broadcast[].routes[].to.tls";
 
 group!(GROUP, "TLS to endpoints";
-    UPSTREAM_TLS: Setting<bool> = flag("upstream-tls").at(TLS, "enabled").default("false").switch(boolean),
-        "Endpoints speak TLS. In the file, true if tls is there at all; here, also if another of these flags is given";
+    UPSTREAM_TLS: Setting<bool> = flag("upstream-tls").at(TLS, "enabled").switch(boolean),
+        "Whether endpoints are reached by TLS: all, or with false none. Without it, those whose list says https:// or whose \
+         appProtocol is https, and where another setting of TLS to endpoints is given, all but those whose list says \
+         http://";
     UPSTREAM_CA: Setting<PathBuf> = flag("upstream-ca").at(TLS, "ca").default("the system's").one("PATH", path),
         "CA certificates (PEM) that endpoints are verified with. Read again when it changes";
     UPSTREAM_SERVER_NAME: Setting<NameTemplate> = flag("upstream-server-name").at(TLS, "server_name")

@@ -127,13 +127,17 @@ async fn host_names_without_dns_say_so() {
 
 #[test]
 fn targets_are_read_and_refused() {
-    let address = |text: &str| Target::Address(text.parse().unwrap());
-    let name = |name: &str, port| Target::Name { name: name.into(), port };
+    let address = |text: &str| Target { scheme: None, host: Host::Address(text.parse().unwrap()) };
+    let name = |name: &str, port| Target { scheme: None, host: Host::Name { name: name.into(), port } };
+    let by = |scheme, target: Target| Target { scheme: Some(scheme), ..target };
     let good = [
         ("192.0.2.1:80", address("192.0.2.1:80")),
         ("[2001:db8::1]:8080", address("[2001:db8::1]:8080")),
         ("Cache-1.Example:80", name("cache-1.example", 80)),
         ("my_host:1", name("my_host", 1)),
+        ("https://192.0.2.1:443", by(Scheme::Https, address("192.0.2.1:443"))),
+        ("HTTPS://[2001:db8::1]:443", by(Scheme::Https, address("[2001:db8::1]:443"))),
+        ("http://cache:80", by(Scheme::Http, name("cache", 80))),
     ];
     for (text, target) in good {
         assert_eq!(text.parse(), Ok(target.clone()), "{text}");
@@ -151,13 +155,23 @@ fn targets_are_read_and_refused() {
         ("[ff02::1]:80", "cannot be connected to"),
         ("192.0.2.300:80", "valid IPv4"),
         ("cache:http", "1 to 65535"),
-        ("http://cache:80", "without scheme"),
-        ("cache:80/path", "without scheme"),
+        ("ftp://cache:80", "write https://host:port or http://host:port"),
+        ("://cache:80", "write https://host:port or http://host:port"),
+        ("https://cache", "port is missing"),
+        ("https://", "port is missing"),
+        ("https://cache:443/path", "nothing may follow the port"),
+        ("https://cache:443/", "nothing may follow the port"),
+        ("http://cache:80?x", "nothing may follow the port"),
+        ("http://cache:80#x", "nothing may follow the port"),
+        ("cache:80/path", "nothing may follow the port"),
+        ("https://https://cache:80", "nothing may follow the port"),
     ];
     for (text, why) in bad {
         let error = text.parse::<Target>().expect_err(text).to_string();
         assert!(error.contains(why), "{text}: {error}");
     }
+    let error = "https://user:s3cret@cache:443".parse::<Target>().unwrap_err().to_string();
+    assert!(error.contains("a user before the host") && !error.contains("s3cret"), "{error}");
     for list in ["", "192.0.2.1:80,", ",", "192.0.2.1:80,,192.0.2.2:80"] {
         assert!(parse_list(list).unwrap_err().to_string().contains("empty"), "{list:?}");
     }
@@ -165,7 +179,7 @@ fn targets_are_read_and_refused() {
 
 proptest! {
     #[test]
-    fn no_text_panics_and_what_is_read_is_printed_alike(text in "\\PC{0,40}", near in "\\[?[a-f0-9:.]{0,20}\\]?:?[0-9]{0,6}") {
+    fn no_text_panics_and_what_is_read_is_printed_alike(text in "\\PC{0,40}", near in "(https?://)?\\[?[a-f0-9:.]{0,20}\\]?:?[0-9]{0,6}") {
         for text in [text, near] {
             if let Ok(target) = text.parse::<Target>() {
                 prop_assert_eq!(target.to_string().parse(), Ok(target));

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use proxy::config::{UpstreamProtocol, UpstreamTls, ViaName};
+use proxy::config::{TlsTo, UpstreamProtocol, UpstreamTls, ViaName};
 use runtime::tls::{CertificateFiles, ClientAuth, ClientSettings, MinVersion, Roots, ServerSettings};
-use snapshot::{Endpoint, PodRef};
+use snapshot::{Endpoint, PodRef, ServiceRef};
 use testkit::eventually;
 use testkit::origin::{Origin, Reply};
 use testkit::pki::{Authority, SecretDir};
@@ -37,7 +37,7 @@ fn trusting(secret: &SecretDir) -> UpstreamTls {
             protocols: Vec::new(),
         },
         server_name: Some("cache.shop.svc".parse().expect("a name")),
-        service: None,
+        to: TlsTo::default(),
     }
 }
 
@@ -145,11 +145,11 @@ async fn each_pod_is_asked_for_by_its_own_name_where_the_template_says_so() {
     let two = front(1, &authority, &["cache-1.cache.shop.svc"], &b).await;
     let pod = |relay: &TlsRelay, name: &str| {
         let pod = PodRef { namespace: "shop".into(), name: name.into(), uid: name.into() };
-        Endpoint { pod: Some(pod), ..Endpoint::ready(relay.address) }
+        let service = Arc::new(ServiceRef { namespace: "shop".into(), name: "cache".into() });
+        Endpoint { pod: Some(pod), service: Some(service), ..Endpoint::ready(relay.address) }
     };
     let upstream = UpstreamTls {
         server_name: Some("{pod}.{service}.{namespace}.svc".parse().expect("a template")),
-        service: Some(("shop".into(), "cache".into())),
         ..trusting(&secret)
     };
     let proxy = Setup::new(vec![pod(&one, "cache-0"), pod(&two, "cache-1")]).by(upstream).start();

@@ -1,0 +1,144 @@
+//! What an endpoint speaks, as far as its source says.
+
+use std::fmt;
+
+/// What the source of an endpoint says about what it speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Spoken {
+    /// The scheme that stands before it in a list.
+    Scheme(Scheme),
+    /// The application protocol of the Service's port (`EndpointSlice.ports[].appProtocol`).
+    AppProtocol(AppProtocol),
+    /// Nothing, or nothing that is known here.
+    #[default]
+    Unsaid,
+}
+
+/// The scheme of an endpoint in a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scheme {
+    /// By TLS.
+    Https,
+    /// In clear.
+    Http,
+}
+
+/// An application protocol that says how requests are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AppProtocol {
+    /// HTTP by TLS.
+    Https,
+    /// gRPC, and so HTTP/2, in clear.
+    Grpc,
+    /// HTTP/2 in clear, by prior knowledge.
+    H2c,
+    /// HTTP/1.1 in clear.
+    Http,
+}
+
+// === impl Spoken ===
+
+impl Spoken {
+    /// What an `appProtocol` says. Letters of either case are the same; what is not known says nothing.
+    #[must_use]
+    pub fn by_app_protocol(text: &str) -> Self {
+        let plain = text.strip_prefix("kubernetes.io/").unwrap_or(text);
+        let known = [
+            ("http", AppProtocol::Http),
+            ("ws", AppProtocol::Http),
+            ("https", AppProtocol::Https),
+            ("h2", AppProtocol::Https),
+            ("wss", AppProtocol::Https),
+            ("h2c", AppProtocol::H2c),
+            ("http2", AppProtocol::H2c),
+            ("grpc", AppProtocol::Grpc),
+        ];
+        let found = known.into_iter().find(|(name, _)| plain.eq_ignore_ascii_case(name));
+        found.map_or(Self::Unsaid, |(_, protocol)| Self::AppProtocol(protocol))
+    }
+
+    /// Whether it speaks TLS; none where nothing is said.
+    #[must_use]
+    pub fn is_tls(self) -> Option<bool> {
+        match self {
+            Self::Scheme(scheme) => Some(scheme == Scheme::Https),
+            Self::AppProtocol(protocol) => Some(protocol == AppProtocol::Https),
+            Self::Unsaid => None,
+        }
+    }
+
+    /// Whether it speaks HTTP/2 in clear.
+    #[must_use]
+    pub fn is_h2c(self) -> bool {
+        matches!(self, Self::AppProtocol(AppProtocol::H2c | AppProtocol::Grpc))
+    }
+
+    /// As it is written; none where nothing is said.
+    #[must_use]
+    pub fn as_str(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Scheme(scheme) => scheme.as_str(),
+            Self::AppProtocol(AppProtocol::Https) => "https",
+            Self::AppProtocol(AppProtocol::Grpc) => "grpc",
+            Self::AppProtocol(AppProtocol::H2c) => "h2c",
+            Self::AppProtocol(AppProtocol::Http) => "http",
+            Self::Unsaid => return None,
+        })
+    }
+
+    /// A number that tells it from every other, and stays the same in every build.
+    pub(crate) fn number(self) -> u64 {
+        match self {
+            Self::Unsaid => 0,
+            Self::Scheme(Scheme::Http) => 1,
+            Self::Scheme(Scheme::Https) => 2,
+            Self::AppProtocol(AppProtocol::Http) => 3,
+            Self::AppProtocol(AppProtocol::Https) => 4,
+            Self::AppProtocol(AppProtocol::H2c) => 5,
+            Self::AppProtocol(AppProtocol::Grpc) => 6,
+        }
+    }
+}
+
+// === impl Scheme ===
+
+impl Scheme {
+    /// As a URL has it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Https => "https",
+            Self::Http => "http",
+        }
+    }
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_application_protocols() {
+        for (text, tls, h2c) in [
+            ("http", Some(false), false),
+            ("HTTPS", Some(true), false),
+            ("kubernetes.io/h2c", Some(false), true),
+            ("http2", Some(false), true),
+            ("grpc", Some(false), true),
+            ("kubernetes.io/ws", Some(false), false),
+            ("kubernetes.io/wss", Some(true), false),
+            ("redis", None, false),
+            ("example.com/https", None, false),
+            ("", None, false),
+        ] {
+            let spoken = Spoken::by_app_protocol(text);
+            assert_eq!((spoken.is_tls(), spoken.is_h2c()), (tls, h2c), "{text:?}");
+        }
+    }
+}
