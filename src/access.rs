@@ -73,6 +73,19 @@ impl Access {
         self.sources.keep(token_files(config));
     }
 
+    /// Has every request carry a token of this file, or one that `takes_too` takes.
+    ///
+    /// # Errors
+    /// The file is none of the configuration that was prepared.
+    pub(crate) fn guard(
+        &self,
+        path: &Path,
+        takes_too: impl Fn(&str) -> bool + Send + Sync + 'static,
+    ) -> anyhow::Result<Guard> {
+        let file = self.sources.tokens(path).with_context(|| format!("{} is not followed", path.display()))?;
+        Ok(Guard::tokens(move |token| file.holder(token).is_some() || takes_too(token)))
+    }
+
     /// Who may ask what of the admin listener.
     pub(crate) fn admin_guard(&self) -> Guard {
         match self.admin.lock().clone() {
@@ -124,7 +137,8 @@ impl Access {
 
 fn token_files(config: &Config) -> impl Iterator<Item = &Path> {
     let listeners = config.proxy.listeners.iter().filter_map(|listener| listener.auth.tokens.as_deref());
-    listeners.chain(config.admin_tokens.as_deref())
+    let roles = config.listeners_of_roles().filter_map(|(_, listener)| listener.tokens.as_deref());
+    listeners.chain(config.admin_tokens.as_deref()).chain(roles)
 }
 
 // === impl KeyFetching ===

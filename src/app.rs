@@ -79,14 +79,20 @@ impl BoundProcess {
         let config = Arc::new(config);
         let access = Arc::new(Access::new(kubernetes.clone(), readiness.clone()));
         access.prepare(&config).await?;
-        let shared = Shared::new(readiness.clone(), config.clone(), access);
+        let shared = Shared::new(readiness.clone(), config.clone(), access.clone());
         let broadcast = match config.proxy.listeners.is_empty() {
             true => None,
             false => Some(broadcast::BoundDataPlane::bind(&config, &shared, kubernetes.clone())?),
         };
         let (leadership, leader) = leader::start(config.leader_elect.as_ref(), &kubernetes, &readiness).await?;
-        let context =
-            roles::Context { readiness, metrics: metrics.clone(), kubernetes, leadership, drain: drain.watch() };
+        let context = roles::Context {
+            readiness,
+            metrics: metrics.clone(),
+            kubernetes,
+            access,
+            leadership,
+            drain: drain.watch(),
+        };
         let roles = roles::bind(&config, &context).await?;
         let admin = match config.admin {
             Some(address) => {
@@ -148,8 +154,8 @@ impl BoundProcess {
         }
         let mut roles = JoinSet::new();
         for role in self.roles {
-            for address in role.addresses {
-                tracing::info!("listening on http://{address} for {}", role.name);
+            for url in role.urls {
+                tracing::info!("listening on {url} for {}", role.name);
             }
             roles.spawn(async move { role.run.await.context(role.name) });
         }

@@ -8,6 +8,7 @@ pub(crate) mod elect;
 pub(crate) mod endpoints;
 mod file;
 pub(crate) mod leader;
+pub(crate) mod listener;
 pub(crate) mod mirror;
 mod named_files;
 mod routing;
@@ -92,6 +93,19 @@ pub(crate) struct Process {
     pub(crate) log_level: Level,
     /// How log lines look.
     pub(crate) log_format: Format,
+}
+
+// === impl Config ===
+
+impl Config {
+    /// Who is answered at the listeners that roles have for themselves, each with the key of its address.
+    pub(crate) fn listeners_of_roles(&self) -> impl Iterator<Item = (String, &listener::ListenerAccess)> {
+        let elect = self.elect.iter().enumerate().map(|(n, elect)| (format!("elect[{n}].http"), &elect.listener));
+        let discover = self.discover.iter().enumerate();
+        let discover = discover.map(|(n, discover)| (format!("discover[{n}].listen"), &discover.listener));
+        let endpoints = self.endpoints.iter().map(|endpoints| ("endpoints.listen".to_owned(), &endpoints.listener));
+        elect.chain(discover).chain(endpoints)
+    }
 }
 
 // === impl Process ===

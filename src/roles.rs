@@ -4,15 +4,16 @@ mod bridge;
 mod discover;
 mod elect;
 mod endpoints;
+mod listener;
 mod mirror;
 
-use std::net::SocketAddr;
+use std::sync::Arc;
 
 use controlplane::lease::Leadership;
 use futures::future::BoxFuture;
 use runtime::{drain::DrainWatch, metrics::Metrics, readiness::Readiness};
 
-use crate::{config::Config, kubernetes::Kubernetes};
+use crate::{access::Access, config::Config, kubernetes::Kubernetes};
 
 /// What all roles of the process share.
 pub(crate) struct Context {
@@ -22,6 +23,8 @@ pub(crate) struct Context {
     pub(crate) metrics: Metrics,
     /// The kube cluster.
     pub(crate) kubernetes: Kubernetes,
+    /// The files of tokens.
+    pub(crate) access: Arc<Access>,
     /// The claim that every writer to the outside must hold.
     pub(crate) leadership: Leadership,
     /// Tells when to end.
@@ -33,7 +36,7 @@ pub(crate) struct BoundRole {
     /// Its name in logs.
     pub(crate) name: &'static str,
     /// Where it listens.
-    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) urls: Vec<String>,
     /// Serves until the drain is over, or until there is nothing left to do. An error ends the process.
     pub(crate) run: BoxFuture<'static, anyhow::Result<()>>,
 }

@@ -108,6 +108,12 @@ impl Bound {
         self.addr
     }
 
+    /// The URL of that address.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("{}://{}", if self.listener.is_secure() { "https" } else { "http" }, self.addr)
+    }
+
     /// Answers requests until `shutdown` resolves, then finishes those under way. A kept connection may bring one more for a second,
     /// because it may be on its way; its answer says that the connection ends.
     ///

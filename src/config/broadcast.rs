@@ -58,6 +58,7 @@ impl Reading {
         listener.keepalive = requests::KEEPALIVE.or(&section, listener.keepalive);
         listener.http2 = requests::HTTP2.or(&section, listener.http2);
         listener.allow = callers::ALLOW.read(&section);
+        listener.control_from = callers::CONTROL_FROM.read(&section);
         listener.auth = auth(section.section("auth"));
         listener.lenient_target = requests::LENIENT_TARGET.or(&section, listener.lenient_target);
         listener.via_name = requests::VIA_NAME.or(&section, via_name());

@@ -14,7 +14,10 @@ use runtime::config::{Node, Section};
 use serde::{Serialize, Serializer};
 use serde_yaml::Value;
 
-use super::store::{self, StoreAccess};
+use super::{
+    listener::{ListenerAccess, ListenerSettings},
+    store::{self, StoreAccess},
+};
 use crate::settings::{discover as settings, values::boolean};
 
 /// What `{format}` in a place stands for.
@@ -35,6 +38,8 @@ pub(crate) struct DiscoverConfig {
     pub(crate) outputs: Vec<Output>,
     /// Where exports to `serve:` are served.
     pub(crate) listen: Option<SocketAddr>,
+    /// Who is answered there.
+    pub(crate) listener: ListenerAccess,
     /// Whether manifests are kept.
     pub(crate) manifest: bool,
     /// Which kube cluster this is.
@@ -87,6 +92,14 @@ pub(super) fn read(root: &Section<'_>) -> Vec<DiscoverConfig> {
                 settings::TO.problem(&section, format_args!("{place} is written by `{before}` already"));
             }
         }
+        let shares = |before: &&DiscoverConfig| config.listen.is_some() && before.listen == config.listen;
+        if let Some(before) = configs.iter().find(shares)
+            && before.listener != config.listener
+        {
+            let name = &before.name;
+            let message = format_args!("is that of `{name}`, which has other TLS or tokens there: write the same");
+            settings::LISTEN.problem(&section, message);
+        }
         section.finish();
         configs.push(config);
     }
@@ -113,6 +126,12 @@ fn one(section: &Section<'_>, default: String, replicas: bool) -> Option<Discove
     if served && listen.is_none() && !settings::LISTEN.is_given(section) {
         settings::LISTEN.problem(section, "is missing: say where serve:/… is to be served, for instance 0.0.0.0:8080");
     }
+    let names = ListenerSettings {
+        cert: &settings::LISTEN_TLS_CERT,
+        key: &settings::LISTEN_TLS_KEY,
+        tokens: &settings::LISTEN_TOKENS,
+    };
+    let listener = ListenerAccess::read(section, &names, settings::LISTEN.is_given(section));
     let manifest = settings::MANIFEST.or(section, replicas);
     let cluster = settings::CLUSTER.or(section, "default".into());
     let access = store::read(section);
@@ -136,6 +155,7 @@ fn one(section: &Section<'_>, default: String, replicas: bool) -> Option<Discove
         model,
         outputs: outputs?,
         listen,
+        listener,
         manifest,
         cluster,
         access,

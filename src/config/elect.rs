@@ -14,6 +14,7 @@ use sidecar::{
     elect::{Hooks, OnStartExit},
 };
 
+use super::listener::{ListenerAccess, ListenerSettings};
 use crate::settings::{Setting, elect as settings, values::text};
 
 /// The ttl where none is given, as k8s-elector has it.
@@ -38,6 +39,8 @@ pub(crate) struct ElectConfig {
     pub(crate) unique_id: bool,
     /// Where the HTTP API is.
     pub(crate) http: Option<SocketAddr>,
+    /// Who is answered there.
+    pub(crate) listener: ListenerAccess,
     /// Where the token for stepping down is.
     pub(crate) step_down_token_file: Option<PathBuf>,
     /// The candidate's pod; none: the host's name.
@@ -65,6 +68,10 @@ pub(super) fn read(root: &Section<'_>) -> Vec<ElectConfig> {
         if let Some((http, own)) = http.zip(election.http).filter(|(http, own)| http != own) {
             node.problem(format_args!("one address tells of all elections, and here are two: {http} and {own}"));
         }
+        let listening = elections.iter().find(|other| other.http.is_some() && election.http.is_some());
+        if listening.is_some_and(|other| other.listener != election.listener) {
+            node.problem("one address tells of all elections, and here it has other TLS or tokens: write the same");
+        }
         let token = elections.iter().find_map(|other| other.step_down_token_file.as_ref());
         if let Some((token, own)) =
             token.zip(election.step_down_token_file.as_ref()).filter(|(token, own)| token != own)
@@ -80,6 +87,11 @@ pub(super) fn read(root: &Section<'_>) -> Vec<ElectConfig> {
 fn one(node: &Node<'_>) -> Option<ElectConfig> {
     let section = node.section();
     let periods = [settings::TTL, settings::RENEW_DEADLINE, settings::RETRY_PERIOD];
+    let names = ListenerSettings {
+        cert: &settings::HTTP_TLS_CERT,
+        key: &settings::HTTP_TLS_KEY,
+        tokens: &settings::HTTP_TOKENS,
+    };
     let config = ElectConfig {
         name: settings::ELECTION.required(&section).unwrap_or_default(),
         namespace: settings::NAMESPACE.or(&section, "default".to_owned()),
@@ -88,6 +100,7 @@ fn one(node: &Node<'_>) -> Option<ElectConfig> {
         id: settings::ID.read(&section),
         unique_id: settings::UNIQUE_ID.or(&section, false),
         http: settings::HTTP.read(&section),
+        listener: ListenerAccess::read(&section, &names, settings::HTTP.is_given(&section)),
         step_down_token_file: settings::STEP_DOWN_TOKEN_FILE.read(&section),
         pod: settings::POD.read(&section),
         pod_namespace: settings::POD_NAMESPACE.read(&section),
@@ -189,6 +202,9 @@ mod tests {
             ),
             ("elect: [{name: a, on_stop: \"x 'y\"}]", "quote"),
             ("elect: [{name: a, on_stop: []}]", "name a program"),
+            ("elect: [{name: a, http_tokens: /x}]", "http_tokens: is about a listener"),
+            ("elect: [{name: a, http: ':80', http_tls_key: /x}]", "http_tls_cert: is missing beside http_tls_key"),
+            ("elect: [{name: a, http: ':80', http_tokens: /x}, {name: b, http: ':80'}]", "other TLS or tokens"),
             ("elect: [{name: a, on_start_exit: stop}]", "write keep, step-down or exit"),
             ("elect: [{name: a, nmae: b}]", "nmae"),
         ] {

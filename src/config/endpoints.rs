@@ -6,7 +6,10 @@ use runtime::{config::Section, duration};
 use serde::{Serialize, Serializer};
 use sidecar::command::CommandLine;
 
-use super::elect::command;
+use super::{
+    elect::command,
+    listener::{ListenerAccess, ListenerSettings},
+};
 use crate::settings::endpoints::{self as settings, ServiceName};
 
 /// The domain of most kube clusters.
@@ -27,6 +30,8 @@ pub(crate) struct EndpointsConfig {
     pub(crate) namespace: Option<String>,
     /// Where the API is; none: nowhere.
     pub(crate) listen: Option<SocketAddr>,
+    /// Who is answered there.
+    pub(crate) listener: ListenerAccess,
     /// How old the data may be before the API is not ready.
     #[serde(serialize_with = "go_duration")]
     pub(crate) max_age: Option<Duration>,
@@ -59,10 +64,16 @@ pub(super) fn read(root: &Section<'_>) -> Option<EndpointsConfig> {
     if settings::SERVICE.get(&section).value().is_none() {
         settings::SERVICE.problem(&section, "is missing: name a service");
     }
+    let names = ListenerSettings {
+        cert: &settings::LISTEN_TLS_CERT,
+        key: &settings::LISTEN_TLS_KEY,
+        tokens: &settings::LISTEN_TOKENS,
+    };
     let config = EndpointsConfig {
         services,
         namespace: settings::NAMESPACE.read(&section),
         listen: settings::LISTEN.read(&section),
+        listener: ListenerAccess::read(&section, &names, settings::LISTEN.is_given(&section)),
         max_age: settings::MAX_AGE.read(&section),
         hosts_file: settings::HOSTS_FILE.read(&section),
         cluster_domain: settings::CLUSTER_DOMAIN.or(&section, DEFAULT_DOMAIN.to_owned()),
@@ -123,6 +134,11 @@ mod tests {
             ("endpoints: {listen: 1, services: a, exec: \"'\"}", "quote"),
             ("endpoints: {listen: 1, services: a, exec_timeout: 0s}", "endpoints.exec_timeout"),
             ("endpoints: {listen: 1, services: a, hostsfile: /x}", "hosts_file"),
+            (
+                "endpoints: {listen: 1, services: a, listen_tls_cert: /x}",
+                "listen_tls_key: is missing beside listen_tls_cert",
+            ),
+            ("endpoints: {exec: x, services: a, listen_tokens: /x}", "listen_tokens: is about a listener"),
         ] {
             let problems = crate::config::Config::parse(text.as_bytes()).expect_err(text).to_string();
             assert!(problems.contains(problem), "{text}: {problems}");

@@ -6,7 +6,7 @@ use std::path::Path;
 use access::tokens::TokenFile;
 use runtime::{
     config::{Problem, Problems},
-    tls::{ServerTls, TlsError},
+    tls::{ServerSettings, ServerTls, TlsError},
 };
 
 use super::{Config, broadcast::path_in_file};
@@ -27,11 +27,12 @@ impl Config {
         let found = proxy::check_files(&self.proxy);
         found.problems.iter().for_each(|problem| checked.problems.push(in_file(problem)));
         found.outdated.iter().for_each(|problem| checked.warnings.push(in_file(problem)));
-        if let Some(settings) = &self.admin_tls {
+        for (key, settings) in self.pairs() {
             let told = |why: &TlsError| {
-                // Of the one pair there.
-                let key = settings.at_fault(why).map(|key| key.replace("certificates[0]", ""));
-                Problem { path: format!("admin.tls{}", key.unwrap_or_default()), message: why.to_string() }
+                let which = settings.at_fault(why).and_then(|key| Some(key.rsplit_once('.')?.1.to_owned()));
+                let path =
+                    which.map_or_else(|| key.trim_end_matches(['.', '_']).to_owned(), |which| key.clone() + &which);
+                Problem { path, message: why.to_string() }
             };
             match ServerTls::check(settings.clone()) {
                 Ok(outdated) => outdated.into_iter().for_each(|fault| checked.warnings.push(told(&fault.into()))),
@@ -51,7 +52,19 @@ impl Config {
         if let Some(file) = &self.admin_tokens {
             tokens("admin.tokens".to_owned(), file);
         }
+        for (key, listener) in self.listeners_of_roles() {
+            if let Some(file) = &listener.tokens {
+                tokens(format!("{key}_tokens"), file);
+            }
+        }
         checked
+    }
+
+    /// What listeners beside the data plane show, each with what its keys begin with.
+    fn pairs(&self) -> impl Iterator<Item = (String, &ServerSettings)> {
+        let admin = self.admin_tls.iter().map(|settings| ("admin.tls.".to_owned(), settings));
+        let roles = self.listeners_of_roles();
+        admin.chain(roles.filter_map(|(key, listener)| Some((format!("{key}_tls_"), listener.tls.as_ref()?))))
     }
 }
 

@@ -47,5 +47,5 @@ pub(super) async fn bind(config: &[BridgeConfig], context: &Context) -> anyhow::
         let (once, _) = tokio::join!(once, always);
         once
     });
-    Ok(Some(BoundRole { name: "bridge", addresses: Vec::new(), run }))
+    Ok(Some(BoundRole { name: "bridge", urls: Vec::new(), run }))
 }

@@ -22,7 +22,7 @@ use runtime::{
     listener::{self, Limits, WaitingRoom},
 };
 
-use super::{BoundRole, Context};
+use super::{BoundRole, Context, listener::RoleListener};
 use crate::{
     config::discover::{DiscoverConfig, Output},
     identity,
@@ -83,11 +83,15 @@ pub(super) async fn bind(config: &[DiscoverConfig], context: &Context) -> anyhow
         let drain = context.drain.clone();
         let router = Router::new().fallback(answer).with_state((served, drain));
         let limits = Limits { connections: MAX_CONNECTIONS, ..Limits::default() };
-        listeners.push(listener::Bound::bind("discover", address, router, limits).await?);
+        // Exports that share an address say the same about it.
+        let sharing = config.iter().find(|config| config.listen == Some(address));
+        let access = &sharing.context("nobody listens there")?.listener;
+        let listener = RoleListener { name: "discover", address, access, probes: &[], limits };
+        listeners.push(listener.bind(router, context, |_| false).await?);
     }
-    let addresses = listeners.iter().map(listener::Bound::addr).collect();
+    let urls = listeners.iter().map(listener::Bound::url).collect();
     let run = Box::pin(run(running, listeners, context.drain.clone()));
-    Ok(Some(BoundRole { name: "discover", addresses, run }))
+    Ok(Some(BoundRole { name: "discover", urls, run }))
 }
 
 fn export(config: &DiscoverConfig, output: &Output) -> Export {

@@ -16,7 +16,7 @@ use runtime::{
 use sidecar::elect::{self, About, ElectApi, StepDownAccess, run_hooks};
 use tokio::{sync::oneshot, task::JoinSet};
 
-use super::{BoundRole, Context};
+use super::{BoundRole, Context, listener::RoleListener};
 use crate::{config::elect::ElectConfig, identity};
 
 /// Binds the API and gets every election ready to begin.
@@ -32,26 +32,30 @@ pub(super) async fn bind(elections: &[ElectConfig], context: &Context) -> anyhow
         bound.push(running.election(config, &connection, context)?);
     }
     let closing = Drain::new();
-    let api = match elections.iter().find_map(|config| config.http) {
-        Some(address) => {
+    let api = match elections.iter().find_map(|config| Some((config.http?, &config.listener))) {
+        Some((address, access)) => {
             let token = match elections.iter().find_map(|config| config.step_down_token_file.as_deref()) {
                 Some(path) => Some(read_token(path).await?),
                 None => None,
             };
+            let step_down = StepDownAccess { token };
             let api = ElectApi {
                 elections: bound,
-                step_down: StepDownAccess { token },
+                step_down: step_down.clone(),
                 readiness: context.readiness.clone(),
                 metrics: context.metrics.clone(),
                 closing: closing.watch(),
             };
-            Some(listener::Bound::bind("elect", address, api.router(), Limits::default()).await?)
+            let limits = Limits::default();
+            let listener = RoleListener { name: "elect", address, access, probes: &["/healthz", "/readyz"], limits };
+            // Whoever may take the lead away may also see who has it.
+            Some(listener.bind(api.router(), context, move |token| step_down.takes(token)).await?)
         }
         None => None,
     };
-    let addresses = api.iter().map(listener::Bound::addr).collect();
+    let urls = api.iter().map(listener::Bound::url).collect();
     let run = Box::pin(run(running, api, closing, context.drain.clone()));
-    Ok(Some(BoundRole { name: "elect", addresses, run }))
+    Ok(Some(BoundRole { name: "elect", urls, run }))
 }
 
 /// The elections under way.

@@ -15,11 +15,14 @@ use runtime::{
 use sidecar::endpoints::{Deliver, EndpointsApi, Exec, HostsFile, Service, deliver, metrics};
 use tokio::time::MissedTickBehavior;
 
-use super::{BoundRole, Context};
+use super::{BoundRole, Context, listener::RoleListener};
 use crate::{config::endpoints::EndpointsConfig, identity};
 
 /// The most connections at a time, beside those that wait: many pods keep theirs.
 const MAX_CONNECTIONS: usize = 1024;
+
+/// What is answered without a token: the probes, which each have a slash at the end or not.
+const PROBES: [&str; 8] = ["/health", "/health/", "/healthz", "/healthz/", "/ready", "/ready/", "/readyz", "/readyz/"];
 
 /// How often the age of the data is checked.
 const AGE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -68,14 +71,16 @@ pub(super) async fn bind(config: Option<&EndpointsConfig>, context: &Context) ->
     let api = match config.listen {
         Some(address) => {
             let limits = Limits { connections: MAX_CONNECTIONS, ..Limits::default() };
-            Some(listener::Bound::bind("endpoints", address, api.router(), limits).await?)
+            let access = &config.listener;
+            let listener = RoleListener { name: "endpoints", address, access, probes: &PROBES, limits };
+            Some(listener.bind(api.router(), context, |_| false).await?)
         }
         None => None,
     };
-    let addresses = api.iter().map(listener::Bound::addr).collect();
+    let urls = api.iter().map(listener::Bound::url).collect();
     let gate = config.max_age.map(|max_age| (context.readiness.register("age of the endpoints"), max_age));
     let run = Box::pin(run(services, deliveries(config), api, gate, context.drain.clone()));
-    Ok(Some(BoundRole { name: "endpoints", addresses, run }))
+    Ok(Some(BoundRole { name: "endpoints", urls, run }))
 }
 
 fn deliveries(config: &EndpointsConfig) -> Deliver {

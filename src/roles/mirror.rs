@@ -55,14 +55,14 @@ pub(super) async fn bind(config: Option<&MirrorConfig>, context: &Context) -> an
             drop(following);
             planned
         });
-        return Ok(Some(BoundRole { name: "mirror", addresses: Vec::new(), run }));
+        return Ok(Some(BoundRole { name: "mirror", urls: Vec::new(), run }));
     }
     let api = Api { health: mirror.health(), readiness: context.readiness.clone(), metrics: context.metrics.clone() };
     let api = match config.listen {
         Some(address) => Some(listener::Bound::bind("mirror", address, api.router(), Limits::default()).await?),
         None => None,
     };
-    let addresses = api.iter().map(listener::Bound::addr).collect();
+    let urls = api.iter().map(listener::Bound::url).collect();
     let drain = context.drain.clone();
     let run = Box::pin(async move {
         let (ended, drained) = (watch::channel(()).0, drain.clone());
@@ -81,7 +81,7 @@ pub(super) async fn bind(config: Option<&MirrorConfig>, context: &Context) -> an
         let (served, ()) = tokio::join!(serving, mirroring);
         served.context("the listener of the mirror")
     });
-    Ok(Some(BoundRole { name: "mirror", addresses, run }))
+    Ok(Some(BoundRole { name: "mirror", urls, run }))
 }
 
 /// A client follows changes of its credentials by itself. Only if they lead to another server, which may be another

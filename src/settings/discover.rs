@@ -1,6 +1,6 @@
 //! The settings of `fanfare discover`. Flags concern one export.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use controlplane::catalog::Selector;
 use export::{
@@ -10,7 +10,7 @@ use export::{
 
 use super::{
     Dashes, Group, List, Role, Setting, flag, group, key, process, store,
-    values::{address, boolean, duration, name, parsed, text, time},
+    values::{address, boolean, duration, name, parsed, path, text, time},
 };
 
 /// An export.
@@ -76,6 +76,14 @@ group!(SINKS, "Sinks";
          One that ends in / is a directory; {format} becomes traefik.yaml, default.yaml, ... Required";
     LISTEN: Setting<SocketAddr> = flag("listen").at(EXPORT, "listen").one("ADDRESS:PORT", address),
         "Where serve:/PATH is served; required for it";
+    LISTEN_TLS_CERT: Setting<PathBuf> = flag("listen-tls-cert").at(EXPORT, "listen_tls_cert").one("PATH", path),
+        "Certificate (PEM), with its chain, that clients there are shown; with its --listen-tls-key. Read again when it \
+         changes";
+    LISTEN_TLS_KEY: Setting<PathBuf> = flag("listen-tls-key").at(EXPORT, "listen_tls_key").one("PATH", path),
+        "Private key (PEM) of that certificate, not encrypted";
+    LISTEN_TOKENS: Setting<PathBuf> = flag("listen-tokens").at(EXPORT, "listen_tokens").one("PATH", path),
+        "File of tokens, in lines name:token or name:sha256:<hex>, of which every request there has to carry one. \
+         Read again when it changes";
     MANIFEST: Setting<bool> = flag("manifest").at(EXPORT, "manifest").default("true with --leader-elect")
         .switch(boolean),
         "Keep a manifest beside the file, so that several writers exclude each other and bridges verify what they \

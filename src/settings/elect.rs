@@ -51,6 +51,14 @@ group!(CANDIDATE, "Election";
 group!(ANSWERS, "Answers";
     HTTP: Setting<SocketAddr> = flag("http").at(ELECT, "http").one("ADDRESS:PORT", address),
         "Where the HTTP API of all elections of the process is served; without it, nowhere";
+    HTTP_TLS_CERT: Setting<PathBuf> = flag("http-tls-cert").at(ELECT, "http_tls_cert").one("PATH", path),
+        "Certificate (PEM), with its chain, that clients there are shown; with its --http-tls-key. Read again when it \
+         changes";
+    HTTP_TLS_KEY: Setting<PathBuf> = flag("http-tls-key").at(ELECT, "http_tls_key").one("PATH", path),
+        "Private key (PEM) of that certificate, not encrypted";
+    HTTP_TOKENS: Setting<PathBuf> = flag("http-tokens").at(ELECT, "http_tokens").one("PATH", path),
+        "File of tokens, in lines name:token or name:sha256:<hex>, of which every request there has to carry one, but for /healthz and /readyz; the token for stepping down is one of them. \
+         Read again when it changes";
     STEP_DOWN_TOKEN_FILE: Setting<PathBuf> = flag("step-down-token-file").at(ELECT, "step_down_token_file")
         .one("PATH", path),
         "File with the bearer token that clients on other machines need for POST /v1/step-down";

@@ -15,6 +15,7 @@ mod examples;
 mod file;
 mod http2;
 mod kubernetes;
+mod listeners;
 mod mirror;
 mod process;
 mod reload;

@@ -136,6 +136,10 @@ impl GuardedListener {
         self.secure = Some(Secure::new(self.name, tls));
     }
 
+    pub(super) fn is_secure(&self) -> bool {
+        self.secure.is_some()
+    }
+
     pub(super) fn room(&self) -> &Arc<Connections> {
         &self.room
     }

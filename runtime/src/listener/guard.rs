@@ -25,6 +25,9 @@ pub struct Guard {
     open: &'static [&'static str],
 }
 
+/// The probes of the admin listener.
+const PROBES: [&str; 4] = ["/-/healthy", "/-/ready", "/healthz", "/readyz"];
+
 // === impl Guard ===
 
 impl Guard {
@@ -37,7 +40,13 @@ impl Guard {
     /// Every request carries a bearer token of which this says that it is known, but for those of probes.
     #[must_use]
     pub fn tokens(is_known: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
-        Self { is_known: Some(Arc::new(is_known)), open: &["/-/healthy", "/-/ready", "/healthz", "/readyz"] }
+        Self { is_known: Some(Arc::new(is_known)), open: &PROBES }
+    }
+
+    /// These are the paths of its probes, and no others.
+    #[must_use]
+    pub fn with_probes(self, open: &'static [&'static str]) -> Self {
+        Self { open, ..self }
     }
 
     /// Has the router answer only those who may ask.
@@ -144,6 +153,11 @@ mod tests {
             }
             assert_eq!(status(&guard, "GET", "/-/ready", peer, &[]), 200);
             assert_eq!(status(&guard, "POST", "/-/ready", peer, &[]), 401);
+        }
+        let guard = guard.with_probes(&["/health"]);
+        assert_eq!(status(&guard, "GET", "/health", ELSEWHERE, &[]), 200);
+        for path in ["/-/ready", "/health/", "/healthz"] {
+            assert_eq!(status(&guard, "GET", path, ELSEWHERE, &[]), 401, "{path}");
         }
     }
 }

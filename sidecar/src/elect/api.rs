@@ -109,6 +109,12 @@ impl ElectApi {
 // === impl StepDownAccess ===
 
 impl StepDownAccess {
+    /// Whether this is the token.
+    #[must_use]
+    pub fn takes(&self, token: &str) -> bool {
+        self.token.as_deref().is_some_and(|known| same(known, token))
+    }
+
     fn allows(&self, peer: Peer, headers: &HeaderMap) -> bool {
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
         if let (Some(token), Some(given)) = (&self.token, given) {

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use access::rate::Rate;
+use ipnet::IpNet;
 use proxy::config::Allow;
 
 use super::LISTENER;
 use crate::settings::{
     List, ROOT, Setting, flag, group,
-    values::{parsed, path, positive},
+    values::{network, parsed, path, positive},
 };
 
 /// How callers are known.
@@ -19,6 +20,10 @@ group!(GROUP, "Callers";
         "What may be requested, like 'PURGE,BAN /cache/*', and by whom, like 'PURGE /* by \
          token:ci,san:*.cms.svc,sa:shop/cms,cidr:10.0.0.0/8'. Anything else gets 403, an unknown caller 401 where a known \
          one may, and a path that an endpoint may read as one outside of the pattern 400";
+    CONTROL_FROM: List<IpNet> = flag("control-from").at(LISTENER, "control_from").default("nobody")
+        .commas("CIDR", network),
+        "Clients that may decide how a request of theirs is sent, as callers may to whom a rule of --allow grants it with \
+         control at its end: 'PURGE /* by token:ci control'";
     AUTH_TOKENS: Setting<PathBuf> = flag("auth-tokens").at(AUTH, "tokens").one("PATH", path),
         "File of the tokens by which callers are known: lines name:token or name:sha256:<hex>; read again when it \
          changes, a broken edit keeps the last good tokens";
