@@ -19,6 +19,7 @@ mod listeners;
 mod mirror;
 mod process;
 mod reload;
+mod service_accounts;
 mod start;
 mod tls;
 mod url;
