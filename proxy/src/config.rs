@@ -18,6 +18,7 @@ mod serialize;
 mod success;
 mod upstream;
 mod via;
+mod waves;
 
 use std::sync::Arc;
 
@@ -40,6 +41,7 @@ pub use require::{InvalidRequire, Require};
 pub use success::{InvalidSuccess, StatusSet, Success};
 pub use upstream::{Channel, Manner, TlsTo, UpstreamTls};
 pub use via::{InvalidVia, ViaName};
+pub use waves::{InvalidWaves, OnFailure, WaveSize, Waves};
 
 /// Everything the data plane needs to know.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -1,4 +1,4 @@
-//! What a caller decides about one request: `X-Broadcast-Require`, `-Timeout`, `-To` and `-Dry-Run`, read, checked and applied to the
+//! What a caller decides about one request: `X-Broadcast-Require`, `-Timeout`, `-To`, `-Waves` and `-Dry-Run`, read, checked and applied to the
 //! route that takes it. No I/O and no clock in here.
 
 mod selection;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use self::selection::{InvalidSelector, Selection};
 use crate::{
-    config::{InvalidRequire, Require},
+    config::{InvalidRequire, InvalidWaves, Require, Waves},
     http::{Class, Fields},
     table::{Member, RouteEntry},
 };
@@ -26,6 +26,7 @@ const WRITTEN_HERE: [&str; 6] = [
 const REQUIRE: &str = "X-Broadcast-Require";
 const TIMEOUT: &str = "X-Broadcast-Timeout";
 const TO: &str = "X-Broadcast-To";
+const WAVES: &str = "X-Broadcast-Waves";
 const DRY_RUN: &str = "X-Broadcast-Dry-Run";
 
 /// How many endpoints are named where none was chosen.
@@ -37,6 +38,7 @@ pub(crate) struct Control {
     require: Option<Require>,
     timeout: Option<Duration>,
     to: Option<Selection>,
+    waves: Option<Waves>,
     /// Whether nothing is sent, and the answer is what would be.
     pub(crate) dry_run: bool,
 }
@@ -45,7 +47,7 @@ pub(crate) struct Control {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidControl {
     /// Most likely mistyped, and to ignore it could reach more than was asked.
-    #[error("{0} is not known: use {REQUIRE}, {TIMEOUT}, {TO} or {DRY_RUN}")]
+    #[error("{0} is not known: use {REQUIRE}, {TIMEOUT}, {TO}, {WAVES} or {DRY_RUN}")]
     Unknown(String),
     #[error("{0} is there more than once: send it once")]
     Repeated(&'static str),
@@ -55,6 +57,8 @@ pub(crate) enum InvalidControl {
     Timeout(String),
     #[error("{TO}: {0}")]
     To(#[from] InvalidSelector),
+    #[error("{WAVES}: {0}")]
+    Waves(#[from] InvalidWaves),
     #[error("{DRY_RUN}: {0:?} is neither true nor false")]
     DryRun(String),
     #[error(
@@ -118,6 +122,7 @@ impl Control {
                     once(&mut control.timeout, TIMEOUT, timeout)?;
                 }
                 () if is(TO) => control.to.get_or_insert_default().add(&value)?,
+                () if is(WAVES) => once(&mut control.waves, WAVES, value.parse()?)?,
                 () if is(DRY_RUN) => {
                     let on = value.parse().map_err(|_| InvalidControl::DryRun(value.into_owned()))?;
                     once(&mut dry_run, DRY_RUN, on)?;
@@ -132,7 +137,7 @@ impl Control {
     /// The route as it is for this request: with the endpoints that it goes to, and what is decided about it. None where it is
     /// the route as it stands.
     pub(crate) fn apply(&self, route: &RouteEntry) -> Result<Option<RouteEntry>, InvalidControl> {
-        if self.require.is_none() && self.timeout.is_none() && self.to.is_none() {
+        if self.require.is_none() && self.timeout.is_none() && self.to.is_none() && self.waves.is_none() {
             return Ok(None);
         }
         let mut own = route.clone();
@@ -143,6 +148,7 @@ impl Control {
             }
         }
         let (policy, there) = (&mut own.config.policy, own.members.len());
+        policy.waves = self.waves.or(policy.waves);
         policy.require = self.require.unwrap_or(policy.require);
         let required = policy.require.required(there);
         match self.require {
@@ -217,6 +223,7 @@ mod tests {
             ("X-Broadcast-Timeout:", "X-Broadcast-Timeout"),
             ("X-Broadcast-Dry-Run: yes", "neither true nor false"),
             ("X-Broadcast-Dry-Run: true\r\nX-Broadcast-Dry-Run: false", "more than once"),
+            ("X-Broadcast-Waves: 0", "X-Broadcast-Waves: \"0\" names no waves"),
             ("X-Broadcast-To: rack=1", "zone, pod, node and endpoint"),
             ("X-Broadcast-Too: zone=a", "X-Broadcast-Too is not known"),
         ] {

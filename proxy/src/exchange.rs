@@ -23,6 +23,7 @@ pub mod stream;
 mod timeouts;
 mod two_way;
 mod wake;
+mod waves;
 pub mod window;
 
 use std::{
@@ -85,6 +86,7 @@ pub struct Exchange {
     wakers: Wakers,
     terms: Terms,
     coding: Coding,
+    waves: waves::Progress,
     cap: usize,
     /// How long all legs may take, from when they begin.
     total: Duration,
@@ -137,8 +139,16 @@ impl Exchange {
         self.window.is_finished()
     }
 
-    /// Polls every leg that was woken or flagged. Returns whether any was.
+    /// Polls every leg that was woken or flagged, and those whose wave begins then. Returns whether any was.
     fn poll_legs(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let mut any = self.poll_woken(cx, now);
+        while self.has_waves_to_come() && self.advance_waves(now) {
+            any |= self.poll_woken(cx, now);
+        }
+        any
+    }
+
+    fn poll_woken(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let mut any = false;
         for _ in 0..MAX_POLL_ROUNDS {
             let mut found = false;

@@ -31,6 +31,8 @@ pub enum Outcome {
     Rejected,
     /// Given up because of the client.
     Cancelled,
+    /// It did not begin, because an endpoint of an earlier wave was not ok.
+    Skipped,
 }
 
 /// Why a leg failed without an answer of its endpoint.
@@ -56,7 +58,7 @@ pub struct LegResult {
 
 impl Outcome {
     /// Every outcome, in the order of their numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Ok,
         Self::ClientError,
         Self::ServerError,
@@ -67,6 +69,7 @@ impl Outcome {
         Self::Lagged,
         Self::Rejected,
         Self::Cancelled,
+        Self::Skipped,
     ];
 
     /// Its name in logs, metrics and reports.
@@ -83,6 +86,7 @@ impl Outcome {
             Self::Lagged => "lagged",
             Self::Rejected => "rejected",
             Self::Cancelled => "cancelled",
+            Self::Skipped => "skipped",
         }
     }
 
@@ -101,7 +105,7 @@ impl Outcome {
     pub fn made_up_status(self, on_timeout: u16) -> u16 {
         match self {
             Self::Timeout => on_timeout,
-            Self::Rejected | Self::Cancelled => 503,
+            Self::Rejected | Self::Cancelled | Self::Skipped => 503,
             _ => 502,
         }
     }

@@ -82,6 +82,9 @@ pub struct LegReport<'a> {
     /// What went wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<&'a str>,
+    /// In which wave it would get the request, where there are waves and it is a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wave: Option<usize>,
 }
 
 /// The snapshot that a request was served from.
@@ -151,6 +154,7 @@ impl<'a> LegReport<'a> {
             ms: 0.0,
             bytes: 0,
             error: None,
+            wave: None,
         }
     }
 }
@@ -270,9 +274,11 @@ pub fn report(exchange: &Exchange, about: About<'_>, decision: Decision) -> (u16
 /// The report of a request of which nothing is sent: what would be.
 #[must_use]
 pub fn dry_run(route: &RouteEntry, about: About<'_>) -> Bytes {
-    let results = route.members.iter().map(|Member { target, ready }| {
+    let size = route.config.policy.waves.map(|waves| waves.size.of(route.members.len()));
+    let results = route.members.iter().enumerate().map(|(index, Member { target, ready })| {
         let problem = target.endpoint.address.problem().unwrap_or("the endpoint is not ready");
-        LegReport { error: Some(problem).filter(|_| !ready), ..LegReport::before(target) }
+        let wave = size.map(|size| index / size + 1);
+        LegReport { error: Some(problem).filter(|_| !ready), wave, ..LegReport::before(target) }
     });
     let report = Report { results: results.collect(), ..Report::before(route, about) };
     // Texts and numbers always become JSON.

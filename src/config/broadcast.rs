@@ -9,7 +9,9 @@ use controlplane::{
         kube::{EndpointSelection, Pattern},
     },
 };
-use proxy::config::{AccessLog, Auth, Limits, Listener, Policy, Route, Success, UpstreamProtocol, ViaName};
+use proxy::config::{
+    AccessLog, Auth, Limits, Listener, OnFailure, Policy, Route, Success, UpstreamProtocol, ViaName, Waves,
+};
 use runtime::config::{Collector, Node, Section};
 use snapshot::ClusterName;
 
@@ -180,6 +182,7 @@ impl Reading {
         policy.window = bounds::WINDOW.or(section, policy.window);
         policy.grpc_max_message = bounds::GRPC_MAX_MESSAGE.or(section, policy.grpc_max_message);
         policy.lag_timeout = time::LAG_TIMEOUT.or(section, policy.lag_timeout);
+        policy.waves = waves(section.section("waves"));
         policy.retries = answer::RETRIES.or(section, policy.retries);
         if answer::IDEMPOTENT.is_given(section) {
             policy.idempotent = answer::IDEMPOTENT.read(section).into_iter().flatten().collect();
@@ -203,6 +206,19 @@ impl Reading {
             }
         }
     }
+}
+
+fn waves(section: Section<'_>) -> Option<Waves> {
+    let waves = answer::WAVES.read(&section);
+    let pause = answer::WAVES_PAUSE.read(&section);
+    let on_failure = answer::WAVES_ON_FAILURE.read(&section);
+    let needs_size = pause.is_some_and(|pause| !pause.is_zero()) || on_failure == Some(OnFailure::Continue);
+    if needs_size && !answer::WAVES.is_given(&section) {
+        answer::WAVES.problem(&section, "is missing: say how many endpoints get a request at a time, like 1 or 25%");
+    }
+    section.finish();
+    let waves = waves?;
+    Some(Waves { pause: pause.unwrap_or(waves.pause), on_failure: on_failure.unwrap_or(waves.on_failure), ..waves })
 }
 
 fn auth(section: Section<'_>) -> Auth {

@@ -11,6 +11,7 @@ use super::{
     serialize::{go_duration, go_duration_option},
     success::Success,
     upstream::{TlsTo, UpstreamTls},
+    waves::Waves,
 };
 use crate::target::WireProtocol;
 
@@ -31,8 +32,12 @@ pub struct Policy {
     pub on_empty: u16,
     /// The status where time ran out.
     pub on_timeout: u16,
+    /// Whether endpoints get it in groups, one after the other; none: all at once.
+    pub waves: Option<Waves>,
     /// The longest request body in bytes; none: unlimited, but streamed.
     pub max_body: Option<u64>,
+    /// The longest request body that is kept for endpoints which get it later, as with waves.
+    pub max_kept_body: u64,
     /// How many bytes of a request body are there before the legs begin, unless that is all of it.
     pub start_after: u64,
     /// The legs begin at the first piece of the body, whatever `start_after` says.
@@ -124,6 +129,16 @@ impl Policy {
         if self.stream { 1 } else { self.start_after }
     }
 
+    /// The longest request body that is taken.
+    #[must_use]
+    pub fn longest_body(&self) -> Option<u64> {
+        match (self.waves, self.max_body) {
+            (None, longest) => longest,
+            (Some(_), None) => Some(self.max_kept_body),
+            (Some(_), Some(longest)) => Some(longest.min(self.max_kept_body)),
+        }
+    }
+
     /// Whether a request with this method does the same when it is sent twice.
     #[must_use]
     pub fn is_idempotent(&self, method: &[u8]) -> bool {
@@ -160,7 +175,9 @@ impl Default for Policy {
             min_endpoints: 0,
             on_empty: 503,
             on_timeout: 504,
+            waves: None,
             max_body: None,
+            max_kept_body: 1024 * 1024,
             start_after: 64 * 1024,
             stream: false,
             min_body_rate: 1024,

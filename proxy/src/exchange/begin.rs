@@ -14,9 +14,21 @@ use super::{
     quorum::Quorum,
     spare,
     wake::Wakers,
+    waves::Progress,
     window::{Coding, Window},
 };
-use crate::{buffers, clock, config::Limits, table::RouteEntry, target::Target};
+use crate::{
+    buffers, clock,
+    config::{Limits, Policy},
+    table::RouteEntry,
+    target::Target,
+};
+
+/// The window of a body that is kept for waves: all of it, in pieces that cost something each.
+fn kept_window(policy: &Policy) -> usize {
+    let kept = usize::try_from(policy.max_kept_body).unwrap_or(usize::MAX / 2);
+    policy.window.max(kept.saturating_add(policy.window))
+}
 
 /// What one request is like, for all its legs.
 #[derive(Debug)]
@@ -65,6 +77,7 @@ impl Exchange {
             wakers: Wakers::default(),
             terms: Terms::default(),
             coding: Coding::default(),
+            waves: Progress::default(),
             cap: 0,
             total: Duration::ZERO,
             gives_up: None,
@@ -84,6 +97,9 @@ impl Exchange {
         self.share.be_of(budget);
         let policy = &route.config.policy;
         self.window.reset(policy.window);
+        if policy.waves.is_some() {
+            self.window.reset(kept_window(policy));
+        }
         if !request.has_body {
             self.window.finish();
         }
@@ -145,6 +161,7 @@ impl Exchange {
     fn begin_legs(&mut self, own_head: impl Fn(&Target) -> Option<Bytes>) {
         let (now, total) = (clock::now(), self.route.members.len());
         // The client's body was waited for until now.
+        self.waves = Progress::new(self.route.config.policy.waves, total);
         self.total = self.time_left(now);
         self.deadline = Some(now + self.total);
         let mut legs = std::mem::take(&mut self.resting);
@@ -157,7 +174,10 @@ impl Exchange {
                 None => legs.push(Leg::new(member.target.clone(), &self.terms, now)),
             }
             if member.ready {
-                legs[index].start(own_head(&member.target), &self.terms, self.cap, now);
+                legs[index].wait_for_turn(own_head(&member.target));
+                if self.waves.is_first(index) {
+                    legs[index].start(&self.terms, self.cap, now);
+                }
             } else {
                 let (outcome, error) = member.target.unavailable();
                 legs[index].end_with(outcome, error, now);

@@ -136,9 +136,9 @@ impl Choice {
     }
 
     /// The order in which failures are reported: server side (a status of 500 and more, or no answer) before client error,
-    /// of the same side a real response before none, then snapshot order; with gRPC, what an application says comes first. Smaller is
+    /// of the same side a real response before none, then snapshot order, and what was skipped comes last; with gRPC, what an application says comes first. Smaller is
     /// better.
-    fn failure_rank(&self, index: usize, legs: &[Leg]) -> (bool, bool, usize) {
+    fn failure_rank(&self, index: usize, legs: &[Leg]) -> (bool, bool, bool, usize) {
         let leg = &legs[index];
         let real = if self.wants_report {
             leg.result().is_some_and(|result| result.error.is_none())
@@ -150,7 +150,8 @@ impl Choice {
             None => leg.response().is_some_and(|head| head.status < 500),
         };
         // With gRPC what an application says tells more than that something on the way was broken.
-        (client_error != self.is_grpc, !real, index)
+        let is_skipped = leg.result().is_some_and(|result| result.outcome == Outcome::Skipped);
+        (is_skipped, client_error != self.is_grpc, !real, index)
     }
 }
 

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use super::{
     Exchange, Inbound,
     alarm::Alarm,
-    gather::{BodyProgress, Gathered},
+    gather::{BodyProgress, Fault, Gathered},
     pace::Pace,
     timeouts::far,
 };
@@ -23,11 +23,14 @@ impl Exchange {
 
     /// How much of the body the legs need to begin.
     fn begins_at(&self) -> u64 {
-        match self.terms.grpc {
+        let policy = &self.route.config.policy;
+        match (policy.waves, self.terms.grpc) {
+            // Later waves get all of it.
+            (Some(_), _) => u64::MAX,
             // The endpoint may be the first to say something.
-            Some(_) if self.may_be_two_way() => 0,
-            Some(_) => 1,
-            None => self.route.config.policy.begins_at(),
+            (None, Some(_)) if self.may_be_two_way() => 0,
+            (None, Some(_)) => 1,
+            (None, None) => policy.begins_at(),
         }
     }
 
@@ -50,6 +53,9 @@ impl Exchange {
                 BodyProgress::Some => continue,
                 // Small pieces cost more than they hold, and a client can send as many of them as it likes.
                 BodyProgress::WindowFull if self.compact() => continue,
+                BodyProgress::WindowFull if self.route.config.policy.waves.is_some() => {
+                    return Poll::Ready(Some(Gathered::Fault(Fault::NoRoom)));
+                }
                 BodyProgress::WindowFull => return Poll::Ready(None),
                 BodyProgress::Waiting => drop(self.compact()),
             }

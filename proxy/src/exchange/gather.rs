@@ -46,6 +46,9 @@ pub enum Fault {
     /// 413
     #[error("the request body is longer than {0} bytes, which is the limit here")]
     TooLong(u64),
+    /// 503: not the client's fault, but there is no more of its body to be had.
+    #[error("the proxy keeps as many bytes of bodies as it may: try again later, or raise max-buffered")]
+    NoRoom,
 }
 
 impl Fault {
@@ -56,6 +59,7 @@ impl Fault {
             Self::Chunks(_) => 400,
             Self::Slow(_) => 408,
             Self::TooLong(_) => 413,
+            Self::NoRoom => 503,
         }
     }
 }
@@ -178,7 +182,7 @@ impl Exchange {
                 }
                 Ok(Piece::Data(data)) => {
                     self.window.push(data);
-                    if let Some(limit) = self.route.config.policy.max_body
+                    if let Some(limit) = self.route.config.policy.longest_body()
                         && self.window.received() > limit
                     {
                         return BodyProgress::Over(Gathered::Fault(Fault::TooLong(limit)));

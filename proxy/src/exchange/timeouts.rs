@@ -28,7 +28,7 @@ impl Exchange {
 
     /// The time of the next time-out.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.next_expiry.into_iter().chain(self.deadline).min()
+        self.next_expiry.into_iter().chain(self.deadline).chain(self.waves.due()).min()
     }
 
     /// Ends what is overdue. What streams to the client is under time-outs of its own.
@@ -36,7 +36,8 @@ impl Exchange {
         if self.deadline.is_some_and(|deadline| now >= deadline) {
             self.deadline = None;
             let limit = runtime::duration::format(self.total);
-            for index in 0..self.legs.len() {
+            // The time of those that wait for their wave has not begun.
+            for index in 0..self.waves.begun() {
                 if self.legs[index].result().is_none() && self.choice.winner() != Some(index) {
                     let error =
                         LegError::new(ProxyError::HttpResponseTimeout, format!("no complete answer within {limit}"));

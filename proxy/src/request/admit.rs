@@ -103,7 +103,7 @@ fn take<'a>(request: &RequestContext<'a>, permitted: Permitted<'a>) -> Result<Ta
         Some(control) => (control.apply(route).map_err(|why| refuse(invalid(&why)))?, control.dry_run),
     };
     let route = own.map_or(Cow::Borrowed(route), |own| Cow::Owned(Arc::new(own)));
-    check_quorum(&route).map_err(refuse)?;
+    check_own(request, &route).map_err(refuse)?;
     let longest = request.listener.config.head.target;
     match route.config.changes.target(&route.config.matches, request.head.target(), longest) {
         Ok(target) => Ok(Taken { route, target, is_dry_run }),
@@ -170,12 +170,6 @@ fn check(request: &RequestContext<'_>, route: &RouteEntry) -> Result<(), (Reques
         let detail = "this request has been broadcast to these endpoints before".to_owned();
         return refusal(RequestResult::Rejected, 508, ProxyError::ProxyLoopDetected, detail);
     }
-    if let (Framing::Length(length), Some(limit)) = (request.head.framing, policy.max_body)
-        && length > limit
-    {
-        let detail = format!("the request body has {length} bytes, the limit here is {limit}");
-        return refusal(RequestResult::Client, 413, ProxyError::HttpRequestError, detail);
-    }
     let total = route.members.len();
     let empty = |status, detail| refusal(RequestResult::Empty, status, ProxyError::DestinationUnavailable, detail);
     if total == 0 {
@@ -187,8 +181,14 @@ fn check(request: &RequestContext<'_>, route: &RouteEntry) -> Result<(), (Reques
     Ok(())
 }
 
-/// Whether as many endpoints as are required could be ok.
-fn check_quorum(route: &RouteEntry) -> Result<(), (RequestResult, Problem)> {
+/// Whether the request can be sent as it is to be: its body is short enough, and as many endpoints as are required could be ok.
+fn check_own(request: &RequestContext<'_>, route: &RouteEntry) -> Result<(), (RequestResult, Problem)> {
+    if let (Framing::Length(length), Some(limit)) = (request.head.framing, route.config.policy.longest_body())
+        && length > limit
+    {
+        let detail = format!("the request body has {length} bytes, the limit here is {limit}");
+        return Err((RequestResult::Client, Problem::new(413, ProxyError::HttpRequestError, detail)));
+    }
     let total = route.members.len();
     let required = route.config.policy.require.required(total);
     if required > total {

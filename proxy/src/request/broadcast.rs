@@ -13,7 +13,12 @@ use crate::{
     clock,
     config::HostValue,
     exchange::{
-        Exchange, Leg, MadeUp, Request, alarm::Alarm, gather::Gathered, pace::Pace, quorum::Decision, stream::Streamed,
+        Exchange, Leg, MadeUp, Request,
+        alarm::Alarm,
+        gather::{Fault, Gathered},
+        pace::Pace,
+        quorum::Decision,
+        stream::Streamed,
         window::Coding,
     },
     grpc::{self, Code},
@@ -84,9 +89,13 @@ impl RequestContext<'_> {
                     ProxyError::HttpRequestError,
                     "the client's request body was at fault",
                 );
-                let made_up = Problem::new(fault.status(), ProxyError::HttpRequestError, fault.to_string()).into();
+                let (result, kind) = match fault {
+                    Fault::NoRoom => (RequestResult::Rejected, ProxyError::ConnectionLimitReached),
+                    _ => (RequestResult::Client, ProxyError::HttpRequestError),
+                };
+                let made_up = Problem::new(fault.status(), kind, fault.to_string()).into();
                 let sent = self.send_made_up(&mut exchange, &made_up, carrier, alarm, Next::Linger).await;
-                (RequestResult::Client, sent, Some(made_up.problem.detail))
+                (result, sent, Some(made_up.problem.detail))
             }
             Ok(Gathered::Gone) => {
                 let why = "the client went away in its request body";

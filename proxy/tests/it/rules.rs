@@ -21,4 +21,5 @@ mod stragglers;
 mod target;
 mod timeouts;
 mod upstream_tls;
+mod waves;
 mod which_answer;

@@ -1,12 +1,17 @@
 //! What is asked of the endpoints of `fanfare broadcast`, and what is answered.
 
-use proxy::config::{Match, Members, Require};
+use std::time::Duration;
+
+use proxy::config::{Match, Members, OnFailure, Require, Waves};
 
 use super::ROUTE;
 use crate::settings::{
-    List, Setting, flag, group,
-    values::{boolean, number, parsed, text},
+    List, Setting, flag, group, key,
+    values::{boolean, duration, number, parsed, text},
 };
+
+/// The waves of a route.
+const WAVES_OF_ROUTE: &str = "broadcast[].routes[].waves";
 
 group!(GROUP, "Answer";
     REQUIRE: Setting<Require> = flag("require").at(ROUTE, "require").default("all").one("RULE", parsed),
@@ -25,6 +30,14 @@ group!(GROUP, "Answer";
          failed";
     MIN_ENDPOINTS: Setting<usize> = flag("min-endpoints").at(ROUTE, "min_endpoints").default("0").one("N", number),
         "With fewer endpoints than this the answer is 503 and nothing is sent";
+    WAVES: Setting<Waves> = flag("waves").at(WAVES_OF_ROUTE, "size").default("all at once").one("WAVES", parsed),
+        "Endpoints get a request in groups of so many (1, or 25% of them), in the order of their addresses, the next \
+         group once every endpoint of the former one is ok. '1, pause=2s, on-failure=continue' says all three. The body \
+         is kept for that, up to 1MiB; a longer one gets 413";
+    WAVES_PAUSE: Setting<Duration> = key(WAVES_OF_ROUTE, "pause").default("0s").one("DURATION", duration),
+        "Time between two groups. Each has the whole --timeout for itself";
+    WAVES_ON_FAILURE: Setting<OnFailure> = key(WAVES_OF_ROUTE, "on_failure").default("stop").one("stop|continue", parsed),
+        "What becomes of the rest where an endpoint of a group is not ok: it is skipped, or gets the request all the same";
     RETRIES: Setting<u32> = flag("retries").at(ROUTE, "retries").default("0").one("N", number),
         "Further attempts per endpoint after a transport failure, while the body is still in the window. They apply \
          to requests that may be sent twice (--idempotent), and to others only as long as nothing was written to the \

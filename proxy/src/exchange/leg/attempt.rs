@@ -13,10 +13,14 @@ use crate::{
 };
 
 impl Leg {
-    /// Begins the first attempt, unless the endpoint has `cap` legs in flight already. `own_head` is what it sends where that is
-    /// another head than that of all legs.
-    pub(in crate::exchange) fn start(&mut self, own_head: Option<Bytes>, terms: &Terms, cap: usize, now: Instant) {
+    /// It is to begin at some time. `own_head` is what it sends where that is another head than that of all legs.
+    pub(in crate::exchange) fn wait_for_turn(&mut self, own_head: Option<Bytes>) {
         self.own_head = own_head;
+    }
+
+    /// Begins the first attempt, unless the endpoint has `cap` legs in flight already.
+    pub(in crate::exchange) fn start(&mut self, terms: &Terms, cap: usize, now: Instant) {
+        (self.started, self.last_read) = (now, now);
         self.admitted = self.target.admit(cap);
         if !self.admitted {
             let detail = format!("the endpoint has {cap} requests in flight already");
@@ -25,6 +29,12 @@ impl Leg {
         }
         let idle = self.target.checkout(terms.worker, now, !terms.is_idempotent);
         self.begin(idle, terms, now);
+    }
+
+    /// It will not begin.
+    pub(in crate::exchange) fn skip(&mut self, why: &'static str, now: Instant) {
+        self.started = now;
+        self.end_with(Outcome::Skipped, LegError::new(ProxyError::DestinationUnavailable, why), now);
     }
 
     /// Begins an attempt from the start of the request.

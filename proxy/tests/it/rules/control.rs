@@ -239,6 +239,10 @@ async fn a_dry_run_tells_what_would_be_sent_and_sends_nothing() {
     let mut sleeping = leg(2);
     sleeping["error"] = "the endpoint is not ready".into();
     assert_eq!(report["results"], json!([leg(1), sleeping]));
+    let fields = [("X-Broadcast-Dry-Run", "true"), ("X-Broadcast-Waves", "2")];
+    let in_waves = json(&purge(&proxy, &fields).await.expect_status(200));
+    let waves: Vec<_> = in_waves["results"].as_array().into_iter().flatten().map(|leg| &leg["wave"]).collect();
+    assert_eq!(waves, [1, 1, 2]);
     // The connection goes on; a body that is not there yet ends it.
     client.send("GET / HTTP/1.1\r\nHost: a\r\nX-Broadcast-Dry-Run: false\r\nX-Broadcast-To: pod=cache-0\r\n\r\n").await;
     client.read_response("GET").await.expect_status(200);
@@ -248,7 +252,7 @@ async fn a_dry_run_tells_what_would_be_sent_and_sends_nothing() {
     assert_eq!(answer.header("connection"), Some("close"));
     assert_eq!(three.requests(), [1, 0, 0]);
     let counted = || proxy.metric("fanfare_requests_total", &[("route", ROUTE), ("result", "dry_run")]);
-    eventually!("dry runs to be counted", counted(), |counted| *counted == 2.0);
+    eventually!("dry runs to be counted", counted(), |counted| *counted == 3.0);
 }
 
 #[tokio::test]
