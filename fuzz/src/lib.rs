@@ -1,4 +1,4 @@
-//! What must hold for any input of the codec and of the PROXY protocol: panics where it does not. Used by the fuzz targets, and by a test that
+//! What must hold for any input of the codec, of the edge to HTTP/2 and of the PROXY protocol: panics where it does not. Used by the fuzz targets, and by a test that
 //! feeds the corpus through on any toolchain.
 
 use bytes::{Bytes, BytesMut};
@@ -7,7 +7,9 @@ use proxy::bench::http::chunked::{ChunkHead, Decoded, Decoder, LAST_CHUNK};
 use proxy::bench::http::request::RequestHead;
 use proxy::bench::http::response::ResponseHead;
 use proxy::bench::http::{Bounds, Fields, HeadScanner, Overrun, Scan};
-use proxy::config::FieldEdits;
+use proxy::bench::http2::guard::FrameGuard;
+use proxy::bench::http2::translate;
+use proxy::config::{FieldEdits, HeadLimits};
 use proxy::proxy_protocol::{Addresses, Front, MAX_HEADER, parse};
 
 /// Bounds as a listener has them by default.
@@ -198,6 +200,71 @@ pub fn leg_head(input: &[u8]) {
         assert!(headers::has_passed(&leg, "fanfare-test"), "{shown}");
         for name in STOPS_HERE {
             assert_eq!(leg.fields.all(name).count(), 0, "{name}: {shown}");
+        }
+    }
+}
+
+/// The head of a request of HTTP/2, as its decoder hands it over: a line with the method, one with the URI, and one for each field.
+fn parts(input: &[u8]) -> Option<http::request::Parts> {
+    let mut lines = input.split(|b| *b == b'\n');
+    let mut request = http::Request::new(());
+    *request.method_mut() = http::Method::from_bytes(lines.next()?).ok()?;
+    *request.uri_mut() = http::Uri::try_from(lines.next()?).ok()?;
+    for line in lines {
+        let Some(colon) = line.iter().position(|b| *b == b':') else { continue };
+        let name = http::HeaderName::from_bytes(&line[..colon]);
+        if let (Ok(name), Ok(value)) = (name, http::HeaderValue::from_bytes(&line[colon + 1..])) {
+            request.headers_mut().append(name, value);
+        }
+    }
+    Some(request.into_parts().0)
+}
+
+/// Heads of requests of HTTP/2, and what legs make of them.
+pub fn http2_head(input: &[u8]) {
+    let Some(parts) = parts(input) else { return };
+    let bounds = HeadLimits { target: BOUNDS.first_line, bytes: BOUNDS.bytes, fields: BOUNDS.fields };
+    for ends in [true, false] {
+        let Ok(head) = translate::request_head(&parts, ends, &bounds, false) else {
+            continue;
+        };
+        assert_eq!(head.method(), parts.method.as_str().as_bytes());
+        assert!(head.target().iter().all(u8::is_ascii_graphic) && head.target().first().is_some());
+        assert_eq!(head.fields.all("host").count(), 1);
+        let forwarding = Forwarding {
+            client: "127.0.0.1",
+            via: "fanfare-test",
+            host: Some("192.0.2.1:80"),
+            ..Forwarding::default()
+        };
+        let leg = headers::leg_head(&head, &forwarding);
+        assert!(is_clean(&leg), "{}", leg.escape_ascii());
+        let again = RequestHead::parse(leg.clone(), usize::MAX, Fields::default());
+        let again = again.unwrap_or_else(|error| panic!("not a head ({error}): {}", leg.escape_ascii()));
+        assert_eq!((again.method(), again.target()), (head.method(), head.target()));
+        for name in STOPS_HERE {
+            assert_eq!(again.fields.all(name).count(), 0, "{name}: {}", leg.escape_ascii());
+        }
+        // To an endpoint that speaks HTTP/2 it is the same request, where it can be said there.
+        let Ok(request) = translate::request(&leg, "https") else { continue };
+        assert_eq!(request.method(), &parts.method);
+        let host = request.uri().authority().map(|authority| authority.as_str().as_bytes());
+        assert_eq!(host, again.host());
+        for name in ["host", "connection", "transfer-encoding", "upgrade", "keep-alive"] {
+            assert!(!request.headers().contains_key(name), "{name}: {request:?}");
+        }
+    }
+}
+
+/// Frames of HTTP/2: how they are cut on their way makes no difference to what is made of them.
+pub fn http2_frames(input: &[u8]) {
+    let now = std::time::Instant::now().into();
+    for guard in [FrameGuard::of_endpoint, || FrameGuard::new(0), || FrameGuard::new(24)] {
+        let whole = guard().see(input, now);
+        for step in [1, 2, 7, 10] {
+            let mut cut = guard();
+            let seen = input.chunks(step).try_for_each(|piece| cut.see(piece, now));
+            assert_eq!(seen, whole, "pieces of {step}");
         }
     }
 }

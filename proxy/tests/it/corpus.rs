@@ -55,6 +55,16 @@ fn proxy_headers() {
 }
 
 #[test]
+fn heads_of_http2() {
+    feed("http2_head", checks::http2_head);
+}
+
+#[test]
+fn frames_of_http2() {
+    feed("http2_frames", checks::http2_frames);
+}
+
+#[test]
 fn a_parser_that_is_not_the_proxys_own_reads_leg_heads_alike() {
     let mut made = 0;
     for (path, input) in inputs("leg_head").into_iter().chain(inputs("request_head")) {
