@@ -89,8 +89,20 @@ async fn every_server_gets_every_call_by_tls() {
 async fn with_any_calls_with_streams_both_ways_pass() {
     let servers = servers(None).await;
     let proxy = busy(over_h2(&places(&servers)).require("any")).start();
-    for case in ["ping_pong", "custom_metadata", "cancel_after_first_response"] {
+    let both_ways = ["ping_pong", "custom_metadata", "cancel_after_first_response"];
+    for case in both_ways.into_iter().chain(CASES.map(|(case, ..)| case)) {
         run_case(case, proxy.address, None).await.unwrap_or_else(|e| panic!("{e}"));
+        proxy.settled().await;
+    }
+}
+
+#[tokio::test]
+async fn where_all_must_agree_calls_with_streams_both_ways_are_unimplemented() {
+    let servers = servers(None).await;
+    let proxy = busy(over_h2(&places(&servers))).start();
+    for case in ["ping_pong", "custom_metadata", "cancel_after_first_response"] {
+        let told = run_case(case, proxy.address, None).await.expect_err("each side waits for the other");
+        assert!(told.contains("code = Unimplemented"), "{case}: {told}");
         proxy.settled().await;
     }
 }
