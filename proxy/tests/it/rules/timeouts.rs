@@ -252,14 +252,20 @@ async fn an_answer_to_a_bad_head_that_nobody_takes_is_given_up_as_the_listener_s
     let proxy = proxy.start();
     let (large, small) =
         (|n| "GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(n), |n| "HEAD / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(n));
-    // How many large answers the buffers of the system hold depends on the machine. Small ones then fill what is left, so that on one
-    // of these connections there is no room for just the answer to the bad head.
-    let requests: Vec<String> = (0..64).map(large).collect();
-    let room =
-        taken_after(&proxy, &requests).await.iter().enumerate().take_while(|(good, taken)| *taken > good).count();
-    assert!((1..64).contains(&room), "{room} large answers were taken");
-    let requests: Vec<String> = (0..64).map(|n| large(room - 1) + &small(n)).collect();
-    let taken = taken_after(&proxy, &requests).await;
-    let is_full = |(n, taken): (usize, &usize)| *taken == room - 1 + n;
-    assert!(taken.iter().enumerate().any(is_full), "the answer to the bad head was never what did not fit: {taken:?}");
+    // How many large answers the buffers of the system hold depends on the machine and its load. Small ones then fill what is left, so
+    // that on one of these connections there is no room for just the answer to the bad head.
+    let mut seen = Vec::new();
+    for _ in 0..5 {
+        let requests: Vec<String> = (0..64).map(large).collect();
+        let taken = taken_after(&proxy, &requests).await;
+        let room = taken.iter().enumerate().take_while(|(good, taken)| *taken > good).count();
+        assert!((1..64).contains(&room), "{room} large answers were taken");
+        let requests: Vec<String> = (0..64).map(|n| large(room - 1) + &small(n)).collect();
+        let taken = taken_after(&proxy, &requests).await;
+        if taken.iter().enumerate().any(|(n, taken)| *taken == room - 1 + n) {
+            return;
+        }
+        seen.push((room, taken));
+    }
+    panic!("the answer to the bad head was never what did not fit: {seen:?}");
 }
