@@ -88,7 +88,15 @@ impl Drop for Place {
 
 impl Connection {
     /// Serves a client that speaks HTTP/2 until the connection ends.
-    pub(super) async fn serve_http2(self, worker: &Arc<Worker>) {
+    pub(crate) async fn serve_http2(self, worker: &Arc<Worker>) {
+        // Boxed, because what begins a connection is larger than what is left of it then.
+        if let Some(mut http2) = Box::pin(self.begin_http2(worker)).await {
+            http2.serve().await;
+        }
+    }
+
+    /// Exchanges what comes before the first request.
+    async fn begin_http2(self, worker: &Arc<Worker>) -> Option<Box<Http2>> {
         let Self { listener, config, client, client_ip, requests, mut alarm, draining, seat, began, .. } = self;
         let deadline = began + config.timeouts.head;
         let streams = Arc::new(Streams {
@@ -108,10 +116,9 @@ impl Connection {
             Poll::Ready(connection) => Poll::Ready(connection.ok()),
             Poll::Pending => alarm.poll(cx, deadline).map(|_| None),
         });
-        let Some(connection) = connection.await else { return };
-        let mut http2 =
-            Http2 { connection, watch, streams, config, alarm, draining, seat, used: clock::now(), ends: None };
-        http2.serve().await;
+        let connection = connection.await?;
+        let used = clock::now();
+        Some(Box::new(Http2 { connection, watch, streams, config, alarm, draining, seat, used, ends: None }))
     }
 }
 

@@ -119,7 +119,13 @@ impl App {
         let connection = Connection::new(&self.worker.shared, self.listener, client, shutdown, &connected);
         let Some(connection) = connection else { return };
         match welcome {
-            Welcome::Room => clock::per_wake_up(Box::pin(connection.serve(&self.worker))).await,
+            Welcome::Room => {
+                // Each box is as large as what is spoken needs, and gone when it has done its part.
+                let http2 = clock::per_wake_up(Box::pin(connection.serve(&self.worker))).await;
+                if let Some(connection) = http2 {
+                    clock::per_wake_up(Box::pin(connection.serve_http2(&self.worker))).await;
+                }
+            }
             Welcome::Full | Welcome::ClientFull => {
                 clock::per_wake_up(Box::pin(connection.refuse(&self.worker.shared, welcome))).await;
             }
