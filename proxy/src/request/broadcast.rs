@@ -259,7 +259,11 @@ impl RequestContext<'_> {
         let endpoint = exchange.representative(decision).map(|leg| &*leg.target().label);
         let mut out = answer::report((status, body), (exchange.quorum(), endpoint), exchange.route(), self, next);
         let whole = out.flush(&mut carrier.outbound(), self.pace(exchange.route()), alarm).await;
-        let grpc = exchange.representative(decision).and_then(Leg::code).map(grpc::Status::of_endpoint);
+        let made_up = |leg: &Leg| leg.result().is_some_and(|result| result.error.is_some());
+        let grpc = exchange.representative(decision).and_then(|leg| {
+            let status = if made_up(leg) { grpc::Status::made_up } else { grpc::Status::of_endpoint };
+            leg.code().map(status)
+        });
         Sent { status, body: out.body_bytes, next: if whole { next } else { Next::Close }, grpc }
     }
 

@@ -424,3 +424,38 @@ async fn trailers_of_a_request_reach_endpoints_that_know_them() {
     let trailers = seen.trailers.expect("there are some");
     assert_eq!((seen.body.as_slice(), trailers.len(), &trailers["x-sum"]), (&b"body"[..], 1, &"1".parse().unwrap()));
 }
+
+#[tokio::test]
+async fn who_waits_for_a_stream_waits_no_longer_than_for_a_connection() {
+    let gate = Gate::new();
+    let a = Endpoint::with_streams(0, 1, [answer("first"), Does::Hold(gate.clone())]).await;
+    let setup = over_h2(&[&a]).total(NEVER).limits(|limits| limits.pool = 1);
+    let proxy = setup.policy(|policy| policy.timeouts.connect = std::time::Duration::from_millis(300)).start();
+    // Before that it is not known how many streams there may be.
+    proxy.get("/").await.expect_status(200);
+    let (held, late) = tokio::join!(proxy.get("/held"), async {
+        a.wait(2).await;
+        let late = proxy.get("/late").await;
+        gate.release();
+        late
+    });
+    assert_eq!((held.status, late.status), (200, 504), "{late}");
+    assert!(late.text().contains("no connection within 300ms"), "{late}");
+    assert!(a.seen().iter().all(|seen| seen.head.uri().path() != "/late"));
+    proxy.get("/after").await.expect_status(200);
+    assert_eq!(a.accepted(), 1);
+}
+
+#[tokio::test]
+async fn trailers_of_the_chosen_answer_alone_reach_a_client_of_http1_that_takes_them() {
+    let (a, b) = (
+        Endpoint::start(0, [Does::Grpc(b"a".to_vec(), 7)]).await,
+        Endpoint::start(1, [Does::Grpc(b"b".to_vec(), 9)]).await,
+    );
+    let proxy = over_h2(&[&a, &b]).start();
+    for (te, want) in [("TE: trailers\r\n", "1\r\na\r\n0\r\ngrpc-status: 7\r\n\r\n"), ("", "1\r\na\r\n0\r\n\r\n")] {
+        let head = format!("GET / HTTP/1.1\r\nHost: x\r\n{te}Connection: close, TE\r\n\r\n");
+        let answer = proxy.sent(head).await.read_response("GET").await;
+        assert_eq!(String::from_utf8_lossy(&answer.raw_body), want, "{te}");
+    }
+}
