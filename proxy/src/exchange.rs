@@ -11,6 +11,7 @@ mod begin;
 pub mod budget;
 mod choice;
 mod collect;
+mod deferred;
 pub mod gather;
 mod inbound;
 mod leg;
@@ -87,6 +88,8 @@ pub struct Exchange {
     terms: Terms,
     coding: Coding,
     waves: waves::Progress,
+    /// Legs that are not sent, because their endpoints are owed earlier requests.
+    held_back: Vec<usize>,
     cap: usize,
     /// How long all legs may take, from when they begin.
     total: Duration,

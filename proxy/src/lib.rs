@@ -23,6 +23,7 @@
 //! - `transport`, `dial`, `reach`: connections to endpoints, to which address, and who makes them while none comes about
 //! - `clock`, `buffers`: the time of a wake-up, and memory that is used again, of one thread
 //! - `outcome`, `problem`, `report`: what legs produced, and what the client is told
+//! - `owed`: what endpoints missed, and the task that sends it again
 //! - `access_log`, `metrics`, `introspect`: what people are told
 
 #![allow(unreachable_pub, reason = "what is public in a private module is for the feature `bench`")]
@@ -46,6 +47,7 @@ mod introspect;
 mod metrics;
 mod multiplex;
 mod outcome;
+mod owed;
 mod problem;
 mod proxy_error;
 pub mod proxy_protocol;

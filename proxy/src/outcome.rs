@@ -33,6 +33,8 @@ pub enum Outcome {
     Cancelled,
     /// It did not begin, because an endpoint of an earlier wave was not ok.
     Skipped,
+    /// Missed, or not sent because its endpoint is owed earlier ones; it is sent again.
+    Deferred,
 }
 
 /// Why a leg failed without an answer of its endpoint.
@@ -58,7 +60,7 @@ pub struct LegResult {
 
 impl Outcome {
     /// Every outcome, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Ok,
         Self::ClientError,
         Self::ServerError,
@@ -70,6 +72,7 @@ impl Outcome {
         Self::Rejected,
         Self::Cancelled,
         Self::Skipped,
+        Self::Deferred,
     ];
 
     /// Its name in logs, metrics and reports.
@@ -87,6 +90,7 @@ impl Outcome {
             Self::Rejected => "rejected",
             Self::Cancelled => "cancelled",
             Self::Skipped => "skipped",
+            Self::Deferred => "deferred",
         }
     }
 
@@ -105,7 +109,7 @@ impl Outcome {
     pub fn made_up_status(self, on_timeout: u16) -> u16 {
         match self {
             Self::Timeout => on_timeout,
-            Self::Rejected | Self::Cancelled | Self::Skipped => 503,
+            Self::Rejected | Self::Cancelled | Self::Skipped | Self::Deferred => 503,
             _ => 502,
         }
     }

@@ -44,6 +44,9 @@ pub struct Report<'a> {
     /// The status of gRPC that the decision amounts to, where the request is one of gRPC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grpc_status: Option<Code>,
+    /// What the endpoints that missed it are owed, where that is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
     /// `ok`, `partial`, `failed` or `empty`; `dry_run` where nothing was sent.
     pub result: &'static str,
     /// What every leg did, in snapshot order.
@@ -125,6 +128,7 @@ impl<'a> Report<'a> {
             done: false,
             require: route.config.policy.require.to_string(),
             grpc_status: None,
+            job: None,
             result: RequestResult::DryRun.as_str(),
             results: Vec::new(),
             snapshot: SnapshotReport {
@@ -172,6 +176,12 @@ pub fn put_headers(out: &mut impl BufMut, quorum: &Quorum, endpoint: Option<&str
         out.put_slice(name);
         headers::put_number(out, count as u64);
     }
+    if let Some(deferred) = quorum.deferred {
+        out.put_slice(b", deferred=");
+        headers::put_number(out, deferred.count as u64);
+        out.put_slice(b"\r\nX-Broadcast-Job: ");
+        out.put_slice(deferred.job.to_string().as_bytes());
+    }
     out.put_slice(b"\r\n");
     if let Some(endpoint) = endpoint {
         headers::put_text(out, "X-Broadcast-Endpoint", &[endpoint]);
@@ -212,7 +222,7 @@ pub fn leg(leg: &Leg, now: Instant) -> LegReport<'_> {
     LegReport {
         status: result.and_then(|result| result.status),
         grpc_status: leg.code(),
-        outcome: result.map(|result| result.outcome),
+        outcome: leg.outcome(),
         attempts: leg.attempts(),
         ms: millis(leg.elapsed(now)),
         bytes: leg.received(),
@@ -259,6 +269,7 @@ pub fn report(exchange: &Exchange, about: About<'_>, decision: Decision) -> (u16
         rate: (quorum.ok * 100).checked_div(quorum.total).unwrap_or(0),
         done: true,
         grpc_status: exchange.representative(decision).and_then(Leg::code),
+        job: quorum.deferred.map(|deferred| deferred.job.to_string()),
         result: result(quorum, decision).as_str(),
         results: exchange.legs().iter().map(|l| leg(l, now)).collect(),
         ..Report::before(route, about)

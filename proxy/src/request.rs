@@ -5,6 +5,7 @@ mod admit;
 mod answer;
 mod broadcast;
 mod carrier;
+mod defer;
 mod dry_run;
 pub(crate) mod id;
 mod without_route;

@@ -29,6 +29,7 @@ use crate::{
     access_log::AtExit,
     config::{Config, Problem},
     exchange::spare,
+    owed::Stores,
     secured::{Secured, TlsProblem},
     shared::{Shared, Worker},
 };
@@ -46,6 +47,8 @@ pub struct Server {
     /// A thread for each worker, waiting for its work, and one that makes tables.
     workers: Vec<Thread>,
     tables: Thread,
+    /// One that sends again what endpoints missed, where some route does.
+    owed: Option<Thread>,
 }
 
 /// A server whose workers run.
@@ -133,9 +136,11 @@ impl Server {
         let worker = |index| Thread::new(format!("worker-{index}")).map_err(BindError::Thread);
         let workers = (0..config.threads).map(worker).collect::<Result<_, _>>()?;
         let tables = Thread::new("tables".into()).map_err(BindError::Thread)?;
+        let stores = Stores::start(&config).map_err(BindError::Thread)?;
+        let owed = (!stores.is_empty()).then(|| Thread::new("owed".into()).map_err(BindError::Thread)).transpose()?;
         let drain = Drain::new();
-        let shared = Arc::new(Shared::new(config, secured, reader, access, bound, &drain));
-        Ok(Self { shared, drain, listeners, workers, tables })
+        let shared = Arc::new(Shared::new(config, secured, reader, access, bound, &drain, stores));
+        Ok(Self { shared, drain, listeners, workers, tables, owed })
     }
 
     /// The addresses of the listeners, in the order of the configuration.
@@ -158,6 +163,9 @@ impl Server {
             threads.push(thread.run(serve(worker, sockets.collect(), shut.clone(), stopped.clone())));
         }
         threads.push(self.tables.run(follow(self.shared.clone(), shut)));
+        if let Some(thread) = self.owed {
+            threads.push(thread.run(Stores::run(self.shared.clone(), stopped)));
+        }
         let log = AtExit(self.shared.log.clone());
         Running { handle: Handle { shared: self.shared }, drain: self.drain, shutdown, stop, threads, log }
     }
@@ -170,6 +178,7 @@ async fn serve(
     shutdown: watch::Receiver<Duration>,
     mut stop: watch::Receiver<bool>,
 ) {
+    worker.shared.owed.ready().await;
     let sweeper = tokio::spawn(sweep(worker.clone()));
     let services = sockets.into_iter().enumerate().map(|(listener, (address, socket))| {
         let app = Arc::new(App { worker: worker.clone(), listener });

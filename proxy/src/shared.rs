@@ -26,6 +26,7 @@ use crate::{
     exchange::{Exchange, alarm::Alarm, budget::Budget},
     http2::resets::AddressResets,
     metrics::{RefusedRequests, RequestResult},
+    owed::Stores,
     report,
     seats::{Seat, Seats},
     secured::Secured,
@@ -72,6 +73,8 @@ pub struct Shared {
     pub straggling: AtomicUsize,
     /// Counts what a drain waits for.
     pub work: DrainWatch,
+    /// What endpoints missed.
+    pub(crate) owed: Stores,
 }
 
 /// One thread with its connections.
@@ -117,9 +120,12 @@ impl Shared {
         access: Arc<Sources>,
         bound: Vec<SocketAddr>,
         drain: &Drain,
+        owed: Stores,
     ) -> Self {
         let config = Arc::new(config);
-        let table = Table::build(None, &config, &reader.load(), &bound, &access, &secured);
+        let snapshot = reader.load().clone();
+        let table = Table::build_owing(None, &config, &snapshot, &bound, &access, &secured, &owed);
+        owed.publish(&table, |route| snapshot.cluster(route.cluster.as_str()).is_some());
         Self {
             tables: watch::Sender::new(table.version),
             table: ArcSwap::from_pointee(table),
@@ -140,6 +146,7 @@ impl Shared {
             inflight: AtomicUsize::new(0),
             straggling: AtomicUsize::new(0),
             work: drain.watch(),
+            owed,
         }
     }
 
@@ -148,8 +155,11 @@ impl Shared {
         let _building = self.building.lock();
         let current = self.table.load_full();
         let (config, secured) = config.unwrap_or_else(|| (current.config.clone(), current.secured.clone()));
-        let next = Table::build(Some(&current), &config, &self.reader.load(), &self.bound, &self.access, &secured);
+        let snapshot = self.reader.load().clone();
+        let (bound, access) = (&self.bound, &self.access);
+        let next = Table::build_owing(Some(&current), &config, &snapshot, bound, access, &secured, &self.owed);
         let next = Arc::new(next);
+        self.owed.publish(&next, |route| snapshot.cluster(route.cluster.as_str()).is_some());
         self.table.store(next.clone());
         self.made.fetch_add(1, Ordering::Release);
         self.tables.send_replace(next.version);

@@ -21,6 +21,7 @@ use crate::{
     config::{Config, Listener, Members, PathPattern, Route, Verdict},
     http::request::RequestHead,
     metrics::RouteMetrics,
+    owed::{RouteOwed, Stores},
     secured::Secured,
     target::Target,
 };
@@ -70,6 +71,8 @@ pub struct RouteEntry {
     pub via: Box<str>,
     /// Its numbers.
     pub metrics: Arc<RouteMetrics>,
+    /// What it sends again to endpoints that missed it, where it does.
+    pub owed: Option<RouteOwed>,
 }
 
 /// One endpoint that counts.
@@ -152,7 +155,6 @@ impl Table {
     /// Makes a table. What is the same as in the previous one is taken over from there: targets with their idle
     /// connections, the numbers of routes, the counts of callers. `bound` are the addresses the listeners really have.
     #[must_use]
-    #[expect(clippy::mutable_key_type, reason = "what changes in a place plays no part in its hash and its equality")]
     pub fn build(
         previous: Option<&Self>,
         config: &Arc<Config>,
@@ -160,6 +162,20 @@ impl Table {
         bound: &[SocketAddr],
         access: &Arc<Sources>,
         secured: &Arc<Secured>,
+    ) -> Self {
+        Self::build_owing(previous, config, snapshot, bound, access, secured, &Stores::default())
+    }
+
+    /// The same, where endpoints are owed what they missed.
+    #[expect(clippy::mutable_key_type, reason = "what changes in a place plays no part in its hash and its equality")]
+    pub(crate) fn build_owing(
+        previous: Option<&Self>,
+        config: &Arc<Config>,
+        snapshot: &Snapshot,
+        bound: &[SocketAddr],
+        access: &Arc<Sources>,
+        secured: &Arc<Secured>,
+        owed: &Stores,
     ) -> Self {
         // Several where routes see the endpoint differently, or speak to it differently.
         let mut targets: HashMap<Place, Vec<Arc<Target>>> = HashMap::new();
@@ -187,7 +203,9 @@ impl Table {
                 let is_kept =
                     |target: &&Arc<Target>| target.endpoint == *endpoint && target.is_reached_by(&route.policy);
                 let target = same.iter().find(is_kept).cloned().unwrap_or_else(|| {
-                    let target = Arc::new(Target::reached_by(&route.policy, endpoint.clone(), config.threads, secured));
+                    // One more than there are workers, for what is sent again.
+                    let target =
+                        Arc::new(Target::reached_by(&route.policy, endpoint.clone(), config.threads + 1, secured));
                     same.push(target.clone());
                     target
                 });
@@ -210,6 +228,7 @@ impl Table {
                 own,
                 via: via.into(),
                 metrics: metrics.get(&*route.name).cloned().unwrap_or_default(),
+                owed: owed.of(route),
                 config: route.clone(),
             })
         };

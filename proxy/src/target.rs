@@ -44,6 +44,10 @@ pub struct Target {
     pub label: Box<str>,
     /// Its address, or its name and port, as an authority: what it is called by, also for requests without Host.
     pub authority: Box<str>,
+    /// What it is by its pod, where it has one: the same at another address.
+    pub(crate) pod_key: Option<Arc<str>>,
+    /// What it is by its address.
+    pub(crate) address_key: Arc<str>,
     /// What is spoken to it.
     pub protocol: WireProtocol,
     /// Idle connections, a shard for each worker: a connection lives and dies on one thread.
@@ -137,8 +141,12 @@ impl Target {
         let visible = |label: &str| label.bytes().all(|b| b.is_ascii_graphic());
         let authority = endpoint.address.to_string();
         let label = endpoint.label().filter(|label| visible(label)).unwrap_or(&authority).into();
+        let port = endpoint.address.addresses().first().map_or(0, |address| address.port());
+        let pod_key = endpoint.pod.as_ref().map(|pod| format!("{}/{}:{port}", pod.namespace, pod.name).into());
         Self {
             label,
+            pod_key,
+            address_key: authority.as_str().into(),
             authority: authority.into(),
             protocol,
             idle: (0..workers.max(1)).map(|_| Mutex::default()).collect(),

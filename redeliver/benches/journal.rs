@@ -7,7 +7,6 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -131,7 +130,7 @@ async fn recover(directory: &Path) {
         task.await.expect("a client ends");
     }
     println!("{JOBS} jobs owed: {} MiB resident more than before", resident().saturating_sub(before) >> 20);
-    let members = tokio::sync::watch::Sender::new(Arc::default());
+    let members = tokio::sync::watch::Sender::new(None);
     redelivery.run(&Nobody, members.subscribe(), async {}).await;
     drop(redelivery);
     let began = Instant::now();

@@ -7,6 +7,7 @@ use serde::Serialize;
 use snapshot::Spoken;
 
 use super::{
+    redeliver::Redeliver,
     require::Require,
     serialize::{go_duration, go_duration_option},
     success::Success,
@@ -63,6 +64,9 @@ pub struct Policy {
     /// How endpoints are reached by TLS; none: by TLS those whose source says so, as [unconfigured](UpstreamTls::unconfigured).
     /// What they are offered to speak is up to `protocol`.
     pub tls: Option<Arc<UpstreamTls>>,
+    /// What is sent again to endpoints that missed it; none: nothing.
+    #[serde(skip)]
+    pub redeliver: Option<Arc<Redeliver>>,
 }
 
 /// Which endpoints of a cluster count as "all".
@@ -189,6 +193,7 @@ impl Default for Policy {
             report: true,
             timeouts: EndpointTimeouts::default(),
             tls: None,
+            redeliver: None,
         }
     }
 }

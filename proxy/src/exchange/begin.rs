@@ -8,6 +8,7 @@ use super::{
     Exchange, Leg, Outgoing,
     budget::{Budget, Share},
     choice::Choice,
+    deferred,
     gather::Waits,
     leg::{MAX_HELD_BYTES, Terms},
     legs::Legs,
@@ -78,6 +79,7 @@ impl Exchange {
             terms: Terms::default(),
             coding: Coding::default(),
             waves: Progress::default(),
+            held_back: Vec::new(),
             cap: 0,
             total: Duration::ZERO,
             gives_up: None,
@@ -138,6 +140,7 @@ impl Exchange {
             self.resting = legs;
         }
         self.window.clear();
+        self.held_back.clear();
         self.outgoing.clear();
         self.share.set(0);
         for bytes in [&mut self.head, &mut self.method] {
@@ -173,7 +176,10 @@ impl Exchange {
                 Some(leg) => leg.reset(&member.target, &self.terms, now),
                 None => legs.push(Leg::new(member.target.clone(), &self.terms, now)),
             }
-            if member.ready {
+            if self.held_back.contains(&index) {
+                let (outcome, error) = deferred::held_back();
+                legs[index].end_with(outcome, error, now);
+            } else if member.ready {
                 legs[index].wait_for_turn(own_head(&member.target));
                 if self.waves.is_first(index) {
                     legs[index].start(&self.terms, self.cap, now);

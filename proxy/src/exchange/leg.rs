@@ -114,6 +114,8 @@ pub struct Leg {
     code: Option<Code>,
     /// Its trailers say that it failed, and nobody has looked at that yet.
     late_failure: bool,
+    /// It missed, and is sent again.
+    deferred: bool,
     /// Bytes of body read so far.
     received: u64,
     /// Whether the body is complete.
@@ -222,6 +224,7 @@ impl Leg {
             is_grpc: terms.grpc.is_some(),
             code: None,
             late_failure: false,
+            deferred: false,
             received: 0,
             complete: false,
             counted: None,
@@ -243,7 +246,7 @@ impl Leg {
         (self.attempts, self.retries_left, self.refusals_left) = (0, terms.retries, MAX_REFUSALS);
         (self.fresh_head, self.success, self.mode) = (false, false, Mode::Hold);
         (self.received, self.complete, self.counted) = (0, false, None);
-        (self.hold, self.late_failure) = (terms.hold, false);
+        (self.hold, self.late_failure, self.deferred) = (terms.hold, false, false);
         (self.is_grpc, self.code) = (terms.grpc.is_some(), None);
         (self.started, self.ended, self.last_read, self.deadline) = (now, now, now, None);
     }
@@ -413,6 +416,18 @@ impl Leg {
             self.code.get_or_insert(grpc_status::of_outcome(result.outcome));
         }
         self.result = Some(result);
+    }
+
+    /// It missed, and is sent again.
+    pub(super) fn defer(&mut self) {
+        self.deferred = true;
+    }
+
+    /// It was not sent, and for this reason it is not sent later either.
+    pub(super) fn reject(&mut self, error: LegError) {
+        if let Some(result) = &mut self.result {
+            (result.outcome, result.error) = (Outcome::Rejected, Some(error));
+        }
     }
 
     /// Reads the body on and drops it, from here on and what is held.

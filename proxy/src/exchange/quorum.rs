@@ -11,8 +11,19 @@ pub struct Quorum {
     pub ok: usize,
     /// How many failed.
     pub failed: usize,
+    /// Those of them that are sent again, once that is certain.
+    pub deferred: Option<Deferred>,
     /// Whether failure waits for every leg (`all` tells about each of them).
     waits_for_all: bool,
+}
+
+/// Legs that failed and are sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deferred {
+    /// How many.
+    pub count: usize,
+    /// By what it can be looked up what becomes of them.
+    pub job: redeliver::JobId,
 }
 
 /// What the outcomes so far amount to.
@@ -29,7 +40,7 @@ impl Quorum {
     #[must_use]
     pub fn new(require: crate::config::Require, total: usize) -> Self {
         let waits_for_all = require == crate::config::Require::All;
-        Self { total, required: require.required(total), ok: 0, failed: 0, waits_for_all }
+        Self { total, required: require.required(total), ok: 0, failed: 0, deferred: None, waits_for_all }
     }
 
     /// Takes the outcome of one more leg.

@@ -83,6 +83,7 @@ mod tests {
             why_empty: Box::default(),
             via: "me".into(),
             metrics: Arc::default(),
+            owed: None,
         })
     }
 

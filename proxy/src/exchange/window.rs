@@ -190,6 +190,21 @@ impl Window {
         self.base == 0
     }
 
+    /// The whole body, if none of it has been let go.
+    #[must_use]
+    pub fn whole(&self) -> Option<Bytes> {
+        if !self.finished || !self.is_replayable() {
+            return None;
+        }
+        if let (Some(only), 1) = (self.pieces.front(), self.pieces.len()) {
+            // A copy, because a piece may be a small part of a large buffer.
+            return Some(Bytes::copy_from_slice(&only.data));
+        }
+        let mut whole = BytesMut::with_capacity(self.pieces.iter().map(|piece| piece.data.len()).sum());
+        self.pieces.iter().for_each(|piece| whole.extend_from_slice(&piece.data));
+        Some(whole.freeze())
+    }
+
     /// Lets go of what the slowest live leg has passed.
     pub fn trim(&mut self, slowest: Cursor) {
         while self.base < slowest.piece {

@@ -99,6 +99,10 @@ pub fn render(shared: &Shared) -> String {
     );
     out.single(names::SNAPSHOT_AGE, "gauge", "Seconds since the snapshot was put into service.", age);
     out.single(names::LOG_DROPPED, "counter", "Access-log entries that were lost.", shared.log.dropped());
+    let redeliveries = shared.owed.redeliveries();
+    if !redeliveries.is_empty() {
+        redeliver::metrics::render(&redeliveries, &mut out.0);
+    }
     out.0
 }
 

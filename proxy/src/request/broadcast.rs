@@ -7,6 +7,7 @@ use access::identity::Identity;
 use super::{
     Admitted, Carrier, Next, RequestContext,
     answer::{self, Answered},
+    defer::{self, Owing},
 };
 use crate::{
     access_log::LogRecord,
@@ -58,6 +59,7 @@ impl RequestContext<'_> {
             time_left: if self.is_grpc { self.grpc_timeout() } else { None },
         };
         let mut exchange = Exchange::new(route, &request, &shared.budget, &shared.limits);
+        let mut owing = Owing::of(route, self.head.method(), self.is_grpc);
         // Messages of a call come when there is something to say, at whatever rate.
         let pace = if self.is_grpc { Pace { rate: 0, ..self.pace(route) } } else { self.pace(route) };
         if self.is_grpc && route.members.iter().any(|member| member.target.protocol == WireProtocol::Http1) {
@@ -73,11 +75,19 @@ impl RequestContext<'_> {
             (Some(kept_from), _) => Ok(kept_from),
             (None, None) => Err(busy()),
             (None, Some(_)) => {
+                if let Some(owing) = &mut owing {
+                    owing.hold_back(&mut exchange);
+                }
                 self.begin(&mut exchange, &admitted, wants_report);
+                exchange.count_held_back();
                 let client = &mut carrier.inbound();
                 Ok(std::future::poll_fn(|cx| exchange.poll_gather(cx, client, pace, alarm)).await)
             }
         };
+        if let (Some(owing), Ok(Gathered::Decided(Decision::Failure))) = (owing, &gathered) {
+            // Boxed, so that requests that go well do not have room for it.
+            Box::pin(owing.defer(&mut exchange, self)).await;
+        }
         let (result, sent, reason) = match gathered {
             Ok(Gathered::Decided(decision)) => {
                 let result = report::result(exchange.quorum(), decision);
@@ -216,6 +226,11 @@ impl RequestContext<'_> {
         if !finished && !goes_on {
             abort(exchange);
         }
+        if let Some(status) = defer::status(exchange, decision) {
+            let detail = "the endpoints that missed it get it later: X-Broadcast-Job says where to look";
+            let made_up = Problem::new(status, ProxyError::DestinationUnavailable, detail).into();
+            return self.send_made_up(exchange, &made_up, carrier, alarm, next).await;
+        }
         if let Err(made_up) = decided {
             return self.send_made_up(exchange, &made_up, carrier, alarm, next).await;
         }
@@ -256,6 +271,7 @@ impl RequestContext<'_> {
         next: Next,
     ) -> Sent {
         let (status, body) = report::report(exchange, self.about(self.head.target()), decision);
+        let status = defer::status(exchange, decision).unwrap_or(status);
         let endpoint = exchange.representative(decision).map(|leg| &*leg.target().label);
         let mut out = answer::report((status, body), (exchange.quorum(), endpoint), exchange.route(), self, next);
         let whole = out.flush(&mut carrier.outbound(), self.pace(exchange.route()), alarm).await;

@@ -2,6 +2,10 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
+use redeliver::{
+    Redelivery,
+    view::{JobsView, Query},
+};
 use snapshot::{ClusterName, Version};
 use tokio::sync::watch;
 
@@ -65,6 +69,7 @@ impl Handle {
             ("the number of threads", config.threads != current.threads),
             ("the limits of the process", config.limits != current.limits),
             ("the format of the access log", config.access_log != current.access_log),
+            ("where missed requests are kept", !self.shared.owed.serve(&config)),
         ];
         if let Some((what, _)) = restart.into_iter().find(|(_, changed)| *changed) {
             return Err(ReloadError::Restart(what));
@@ -104,6 +109,18 @@ impl Handle {
     #[must_use]
     pub fn endpoints(&self) -> serde_json::Value {
         crate::introspect::endpoints(&self.shared.table.load())
+    }
+
+    /// The jobs that are asked for, of each journal, for `/-/jobs`.
+    #[must_use]
+    pub fn jobs(&self, query: &Query) -> Vec<JobsView> {
+        self.shared.owed.jobs(query)
+    }
+
+    /// Each journal, or memory, with what is owed.
+    #[must_use]
+    pub fn redeliveries(&self) -> Vec<Redelivery> {
+        self.shared.owed.redeliveries()
     }
 
     /// The clients with most connections as JSON, for `/-/clients`.

@@ -13,6 +13,7 @@ mod members;
 mod names;
 mod paths;
 mod proxy_protocol;
+mod redelivery;
 mod retries;
 mod sending;
 mod slow_clients;

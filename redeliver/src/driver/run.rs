@@ -23,11 +23,11 @@ pub trait Sender: Send + Sync + 'static {
 impl Redelivery {
     /// Sends what is owed until `drain` is ready. Then the copies that are on their way end, and the journal is closed.
     ///
-    /// `members` has the endpoints of each snapshot: the first one is taken at once.
+    /// `members` has the endpoints of each snapshot. Before there is one, nothing is sent.
     pub async fn run(
         &self,
         sender: &impl Sender,
-        mut members: watch::Receiver<Arc<Members>>,
+        mut members: watch::Receiver<Option<Arc<Members>>>,
         drain: impl Future<Output = ()>,
     ) {
         let inner = &*self.inner;
@@ -48,7 +48,9 @@ impl Redelivery {
                 changed = members.changed(), if followed => {
                     followed = changed.is_ok();
                     let newest = members.borrow_and_update().clone();
-                    inner.with(|core, now| core.members(now, newest));
+                    if let Some(newest) = newest {
+                        inner.with(|core, now| core.members(now, newest));
+                    }
                 }
                 Some((attempt, verdict)) = sending.next() => inner.with(|core, now| core.tried(now, attempt, verdict)),
                 () = inner.wake.notified() => {}

@@ -28,7 +28,7 @@ pub(crate) struct Endpoints {
 
 struct Shared {
     known: Mutex<HashMap<String, Endpoint>>,
-    members: watch::Sender<Arc<Members>>,
+    members: watch::Sender<Option<Arc<Members>>>,
     now: AtomicUsize,
     most: AtomicUsize,
     gate: Semaphore,
@@ -58,7 +58,7 @@ impl Endpoints {
         let known = names.iter().map(|name| ((*name).to_owned(), Endpoint::default())).collect();
         let shared = Shared {
             known: Mutex::new(known),
-            members: watch::Sender::new(Arc::default()),
+            members: watch::Sender::new(None),
             now: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
             gate: Semaphore::new(OPEN),
@@ -74,7 +74,7 @@ impl Endpoints {
     pub(crate) fn announce(&self, places: &[(&str, &str)]) {
         let member =
             |(name, address): &(&str, &str)| ((*name).into(), Member { address: (*address).into(), ready: true });
-        self.shared.members.send_replace(Arc::new(places.iter().map(member).collect()));
+        self.shared.members.send_replace(Some(Arc::new(places.iter().map(member).collect())));
     }
 
     pub(crate) fn set_up(&self, name: &str, up: bool) {

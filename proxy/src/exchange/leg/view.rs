@@ -6,7 +6,11 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{Cursor, Leg, Mode, State};
-use crate::{http::response::ResponseHead, outcome::LegResult, target::Target};
+use crate::{
+    http::response::ResponseHead,
+    outcome::{LegResult, Outcome},
+    target::Target,
+};
 
 impl Leg {
     /// Where it goes.
@@ -37,6 +41,24 @@ impl Leg {
     #[must_use]
     pub fn result(&self) -> Option<&LegResult> {
         self.result.as_ref()
+    }
+
+    /// What is told of how it ended, once it has.
+    #[must_use]
+    pub fn outcome(&self) -> Option<Outcome> {
+        let ended = self.result.as_ref().map(|result| result.outcome);
+        if self.deferred { Some(Outcome::Deferred) } else { ended }
+    }
+
+    /// Whether the policy counts it as ok.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        self.counted == Some(true)
+    }
+
+    /// The head that it sends, where that is another than that of all legs.
+    pub(in crate::exchange) fn own_head(&self) -> Option<&Bytes> {
+        self.own_head.as_ref()
     }
 
     /// Whether the status of its response is a success.

@@ -1,0 +1,164 @@
+//! What endpoints missed: where it is kept, and the task that sends it again.
+
+mod copies;
+
+use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc};
+
+use redeliver::{
+    Arrival, Redelivery, Whom,
+    core::{Member, Members, RouteId},
+    view::{JobsView, Query},
+};
+use tokio::sync::watch;
+
+use crate::{
+    config::{Config, Identity, Redeliver, Route},
+    shared::Shared,
+    table::Table,
+    target::Target,
+};
+
+/// What is owed, a store for each journal. Which there are is fixed when the process starts.
+#[derive(Debug, Default)]
+pub struct Stores(BTreeMap<Option<PathBuf>, Store>);
+
+#[derive(Debug)]
+struct Store {
+    redelivery: Redelivery,
+    /// The endpoints of the table in force; none before every list of them is there.
+    members: watch::Sender<Option<Arc<Members>>>,
+}
+
+/// What a route has to do with it.
+#[derive(Clone, Debug)]
+pub struct RouteOwed {
+    redelivery: Redelivery,
+    route: RouteId,
+    /// What is sent again.
+    pub(crate) config: Arc<Redeliver>,
+}
+
+// === impl Stores ===
+
+impl Stores {
+    /// Opens what the routes of a configuration need.
+    pub(crate) fn start(config: &Config) -> io::Result<Self> {
+        let mut stores = BTreeMap::new();
+        for redeliver in redelivering(config) {
+            if !stores.contains_key(&redeliver.journal) {
+                let redelivery =
+                    Redelivery::start(redeliver.limits.clone(), redeliver.journal.as_deref(), fastrand::u64(..))?;
+                let members = watch::Sender::new(None);
+                stores.insert(redeliver.journal.clone(), Store { redelivery, members });
+            }
+        }
+        Ok(Self(stores))
+    }
+
+    /// Whether another configuration needs the same.
+    pub(crate) fn serve(&self, config: &Config) -> bool {
+        let mut journals: Vec<_> = redelivering(config).map(|redeliver| &redeliver.journal).collect();
+        journals.sort();
+        journals.dedup();
+        journals.into_iter().eq(self.0.keys())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Waits until what was owed before is known: a live request must not go first.
+    pub(crate) async fn ready(&self) {
+        for store in self.0.values() {
+            store.redelivery.ready().await;
+        }
+    }
+
+    /// What a route has to do with it.
+    pub(crate) fn of(&self, route: &Route) -> Option<RouteOwed> {
+        let config = route.policy.redeliver.as_ref()?;
+        let store = self.0.get(&config.journal)?;
+        store.redelivery.set_limits(config.limits.clone());
+        let id = store.redelivery.route(&route.name, config.rules.clone());
+        Some(RouteOwed { redelivery: store.redelivery.clone(), route: id, config: config.clone() })
+    }
+
+    /// Tells which endpoints there are, unless some list is not there yet: who is missing from that has not gone.
+    pub(crate) fn publish(&self, table: &Table, is_listed: impl Fn(&Route) -> bool) {
+        for (journal, store) in &self.0 {
+            let routes = table.routes().filter(|route| {
+                route.config.policy.redeliver.as_ref().is_some_and(|redeliver| redeliver.journal == *journal)
+            });
+            let mut members = Members::new();
+            let mut complete = true;
+            for route in routes {
+                complete &= is_listed(&route.config);
+                let Some(owed) = &route.owed else { continue };
+                for target in &route.known {
+                    let ready = target.endpoint.conditions.ready && target.endpoint.address.problem().is_none();
+                    let known = members
+                        .entry(owed.key(target).clone())
+                        .or_insert_with(|| Member { address: (&*target.authority).into(), ready: false });
+                    known.ready |= ready;
+                }
+            }
+            if complete {
+                store.members.send_replace(Some(Arc::new(members)));
+            }
+        }
+    }
+
+    /// Sends what is owed until the workers are stopped.
+    pub(crate) async fn run(shared: Arc<Shared>, stop: watch::Receiver<bool>) {
+        let copies = copies::Copies::new(shared.clone(), stop.clone());
+        let loops = shared.owed.0.values().map(|store| {
+            let mut stop = stop.clone();
+            let drain = async move {
+                // The sender is dropped only after it has said so.
+                let _ = stop.wait_for(|stop| *stop).await;
+            };
+            store.redelivery.run(&copies, store.members.subscribe(), drain)
+        });
+        futures::future::join_all(loops).await;
+    }
+
+    /// The jobs that are asked for, of each journal.
+    pub(crate) fn jobs(&self, query: &Query) -> Vec<JobsView> {
+        self.0.values().map(|store| store.redelivery.jobs(query)).collect()
+    }
+
+    /// Each of them.
+    pub(crate) fn redeliveries(&self) -> Vec<Redelivery> {
+        self.0.values().map(|store| store.redelivery.clone()).collect()
+    }
+}
+
+fn redelivering(config: &Config) -> impl Iterator<Item = &Arc<Redeliver>> {
+    config.listeners.iter().flat_map(|listener| &listener.routes).filter_map(|route| route.policy.redeliver.as_ref())
+}
+
+// === impl RouteOwed ===
+
+impl RouteOwed {
+    /// A request has arrived that is sent again where it is missed.
+    pub(crate) fn arrival(&self) -> Arrival {
+        self.redelivery.arrival(self.route)
+    }
+
+    /// What makes an endpoint the same one when it returns.
+    pub(crate) fn key<'a>(&self, target: &'a Target) -> &'a Arc<str> {
+        match self.config.identity {
+            Identity::Name => target.pod_key.as_ref().unwrap_or(&target.address_key),
+            Identity::Address => &target.address_key,
+        }
+    }
+
+    /// Whom a copy to this endpoint is owed to.
+    pub(crate) fn whom(&self, target: &Target) -> Whom {
+        Whom {
+            key: self.key(target).clone(),
+            endpoint: target.address_key.clone(),
+            pod: target.endpoint.pod.as_ref().map(|pod| pod.name.clone()),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Sends a copy that is owed: an exchange with one leg, in a thread and on connections of its own.
+
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use memchr::memmem;
+use redeliver::{
+    Last, Sender,
+    core::{Copy, Verdict},
+};
+use tokio::sync::watch;
+
+use crate::{
+    clock,
+    config::{Limits, Require},
+    exchange::{Exchange, Request, alarm::Alarm, window::Coding},
+    outcome::Outcome,
+    shared::Shared,
+    table::{Member, RouteEntry},
+};
+
+/// How long copies that are on their way may take when the process ends.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Sends copies.
+pub(super) struct Copies {
+    shared: Arc<Shared>,
+    stop: watch::Receiver<bool>,
+    /// No connection is kept: copies are few, and an endpoint that missed one has mostly closed it.
+    limits: Limits,
+}
+
+impl Copies {
+    pub(super) fn new(shared: Arc<Shared>, stop: watch::Receiver<bool>) -> Self {
+        let limits = Limits { pool: 0, ..shared.limits.clone() };
+        Self { shared, stop, limits }
+    }
+
+    /// The route of a copy, as if its endpoint were the only one.
+    fn route(&self, copy: &Copy) -> Option<Arc<RouteEntry>> {
+        let table = self.shared.table.load();
+        let route = table.routes().find(|route| *route.config.name == *copy.route)?;
+        let owed = route.owed.as_ref()?;
+        let target = route.known.iter().find(|target| *owed.key(target) == copy.whom.key)?;
+        let mut own = RouteEntry::clone(route);
+        own.members = [Member { target: target.clone(), ready: true }].into();
+        own.config.policy.require = Require::All;
+        Some(Arc::new(own))
+    }
+
+    async fn exchange(&self, copy: &Copy, route: &Arc<RouteEntry>) -> Verdict {
+        let request = &copy.request;
+        let is_chunked = memmem::find(&request.head, b"\r\nTransfer-Encoding: chunked\r\n").is_some();
+        let described = Request {
+            method: request.method.as_bytes(),
+            is_idempotent: true,
+            coding: if is_chunked { Coding::Chunked } else { Coding::Identity },
+            has_body: is_chunked || !request.body.is_empty(),
+            // So that no body of an answer is kept.
+            wants_report: true,
+            worker: self.shared.table.load().config.threads,
+            is_grpc: false,
+            time_left: None,
+        };
+        let mut exchange = Exchange::new(route, &described, &self.shared.budget, &self.limits);
+        exchange.give_body(request.body.clone());
+        exchange.begin(|out| put_head(out, copy, &route.members[0].target.authority));
+        let mut alarm = Alarm::default();
+        clock::per_wake_up(poll_fn(|cx| exchange.poll_rest(cx, &mut alarm))).await;
+        let verdict = exchange.legs().first().and_then(|leg| leg.result()).map_or(Verdict::Cancelled, |result| {
+            let error = result.error.as_ref().map(|error| error.detail.as_ref().into());
+            let last = Last { outcome: result.outcome.as_str(), status: result.status, at: now(), error };
+            let missed = route.owed.as_ref().is_some_and(|owed| owed.config.on.counts(last.outcome, last.status));
+            match result.outcome {
+                Outcome::Ok => Verdict::Delivered(last),
+                _ if missed => Verdict::Missed(last),
+                _ => Verdict::Refused(last),
+            }
+        });
+        exchange.put_aside();
+        verdict
+    }
+}
+
+impl Sender for Copies {
+    async fn send(&self, copy: Copy) -> Verdict {
+        let Some(route) = self.route(&copy) else {
+            let error = Some("no route of this name leads to it any more".into());
+            return Verdict::Missed(Last { outcome: "rejected", status: None, at: now(), error });
+        };
+        let mut stop = self.stop.clone();
+        let stopped = async {
+            let _ = stop.wait_for(|stop| *stop).await;
+            tokio::time::sleep(GRACE).await;
+        };
+        tokio::select! {
+            verdict = self.exchange(&copy, &route) => verdict,
+            () = stopped => Verdict::Cancelled,
+        }
+    }
+}
+
+/// The head of a copy, as it was, and what is said of copies that are sent again.
+fn put_head(out: &mut Vec<u8>, copy: &Copy, authority: &str) {
+    let head = &copy.request.head;
+    let lines = head.strip_suffix(b"\r\n").unwrap_or(head);
+    match memmem::find(lines, b"\r\nHost: ") {
+        // The request named no host, so each endpoint gets its own.
+        Some(at) if copy.request.host.is_empty() => {
+            let value = at + b"\r\nHost: ".len();
+            let end = memmem::find(&lines[value..], b"\r\n").map_or(lines.len(), |length| value + length);
+            out.extend_from_slice(&lines[..value]);
+            out.extend_from_slice(authority.as_bytes());
+            out.extend_from_slice(&lines[end..]);
+        }
+        _ => out.extend_from_slice(lines),
+    }
+    let said = format!("X-Broadcast-Attempt: {}\r\nX-Broadcast-Age: {}\r\n\r\n", copy.number, copy.age / 1_000);
+    out.extend_from_slice(said.as_bytes());
+}
+
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
