@@ -154,6 +154,7 @@ impl ListenerEntry {
 impl Table {
     /// Makes a table. What is the same as in the previous one is taken over from there: targets with their idle
     /// connections, the numbers of routes, the counts of callers. `bound` are the addresses the listeners really have.
+    #[cfg(any(test, feature = "bench"))]
     #[must_use]
     pub fn build(
         previous: Option<&Self>,

@@ -31,7 +31,8 @@ impl Owing {
     pub(super) fn of(route: &Arc<RouteEntry>, method: &[u8], is_grpc: bool) -> Option<Self> {
         let owed = route.owed.as_ref().filter(|owed| {
             let all = route.config.policy.require == crate::config::Require::All;
-            all && !is_grpc && owed.config.takes(method)
+            // Waves begin legs one after the other, which is an order of its own.
+            all && !is_grpc && route.config.policy.waves.is_none() && owed.config.takes(method)
         })?;
         Some(Self { arrival: owed.arrival(), owed: owed.clone() })
     }
