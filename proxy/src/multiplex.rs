@@ -7,7 +7,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -25,6 +25,10 @@ use crate::{
     target::Opened,
     transport::Io,
 };
+
+/// How long an endpoint may be silent on a connection while a request on it is given up, before it gets no further ones: the other side
+/// may be gone without a word. HTTP/1.1 has no such time, because there a request that is given up takes its connection with it.
+const MAX_SILENCE: Duration = Duration::from_secs(1);
 
 /// Bytes of a response's head.
 const RESPONSE_HEAD: u32 = 64 * 1024;
@@ -56,11 +60,16 @@ struct SharedConnection {
 }
 
 /// What is known of a connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Load {
     streams: AtomicUsize,
     /// It takes no further streams.
     closed: AtomicBool,
+    began: Instant,
+    /// When the last byte came, in milliseconds after it began.
+    heard: AtomicU64,
+    /// Since when, plus one, no byte has come although a request was given up meanwhile. 0: nothing was given up.
+    unheard_since: AtomicU64,
 }
 
 /// Room for one exchange on a connection, until it is dropped.
@@ -127,8 +136,9 @@ impl Multiplexed {
     /// Begins to speak HTTP/2 on a connection, and shares it.
     async fn add(self: &Arc<Self>, io: Io) -> io::Result<()> {
         let scheme = if matches!(io, Io::Tls(_)) { "https" } else { "http" };
-        let (send, connection) = builder().handshake(Watched::new(io)).await.map_err(io::Error::other)?;
-        let load = Arc::new(Load::default());
+        let load = Arc::new(Load::new());
+        let watched = Watched::new(io, load.clone());
+        let (send, connection) = builder().handshake(watched).await.map_err(io::Error::other)?;
         self.state.lock().connections.push(SharedConnection { send, scheme, load: load.clone(), idle_since: None });
         let shared = self.clone();
         tokio::spawn(async move {
@@ -185,12 +195,47 @@ impl SharedConnection {
     }
 }
 
+// === impl Load ===
+
+impl Load {
+    fn new() -> Self {
+        let (streams, closed, heard, unheard_since) = Default::default();
+        Self { streams, closed, began: clock::now(), heard, unheard_since }
+    }
+
+    fn millis(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.began).as_millis()).unwrap_or(u64::MAX - 1)
+    }
+
+    /// Something has come.
+    fn heard(&self, now: Instant) {
+        self.heard.store(self.millis(now), Ordering::Relaxed);
+        self.unheard_since.store(0, Ordering::Relaxed);
+    }
+
+    /// A request that was sent then is given up, and nothing has come for it. Returns how long nothing at all has come.
+    fn unheard(&self, sent: Instant, now: Instant) -> Duration {
+        let since = self.millis(sent).max(self.heard.load(Ordering::Relaxed));
+        let known = self.unheard_since.compare_exchange(0, since + 1, Ordering::Relaxed, Ordering::Relaxed);
+        let since = known.map_or_else(|known| known - 1, |_| since);
+        Duration::from_millis(self.millis(now).saturating_sub(since))
+    }
+}
+
 // === impl StreamSlot ===
 
 impl StreamSlot {
     /// The connection takes no further streams.
     pub(crate) fn close_connection(&self) {
         self.load.closed.store(true, Ordering::Release);
+    }
+
+    /// A request that was sent then is given up before anything has come for it. Where nothing at all has come on the connection for
+    /// long, it takes no further streams.
+    pub(crate) fn unheard(&self, sent: Instant) {
+        if self.load.unheard(sent, clock::now()) >= MAX_SILENCE {
+            self.close_connection();
+        }
     }
 }
 

@@ -3,11 +3,13 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::Load;
 use crate::{clock, http2::guard::FrameGuard, transport::Io};
 
 /// The socket. What the endpoint must not send fails it, with an error that says what it was.
@@ -15,20 +17,23 @@ use crate::{clock, http2::guard::FrameGuard, transport::Io};
 pub(super) struct Watched {
     io: Io,
     guard: FrameGuard,
+    load: Arc<Load>,
 }
 
 impl Watched {
-    pub(super) fn new(io: Io) -> Self {
-        Self { io, guard: FrameGuard::of_endpoint() }
+    pub(super) fn new(io: Io, load: Arc<Load>) -> Self {
+        Self { io, guard: FrameGuard::of_endpoint(), load }
     }
 }
 
 impl AsyncRead for Watched {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Self { io, guard } = self.get_mut();
+        let Self { io, guard, load } = self.get_mut();
         let before = buf.filled().len();
         ready!(Pin::new(io).poll_read(cx, buf))?;
-        Poll::Ready(guard.see(&buf.filled()[before..], clock::now()).map_err(|abuse| {
+        let now = clock::now();
+        load.heard(now);
+        Poll::Ready(guard.see(&buf.filled()[before..], now).map_err(|abuse| {
             buf.set_filled(before);
             io::Error::new(io::ErrorKind::InvalidData, format!("the endpoint is to blame: {abuse}"))
         }))

@@ -25,7 +25,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::fixture::{NEVER, Place, Proxy, Setup, bytes, over};
+use crate::fixture::{NEVER, Place, Proxy, Setup, bytes, ms, over};
 
 /// What an endpoint does with a request.
 #[derive(Clone, Debug)]
@@ -42,6 +42,8 @@ pub(crate) enum Does {
     Reset(Reason),
     /// Tells the client to go, having done nothing with this request, and closes the connection.
     GoAway,
+    /// Reads and writes nothing any more on this connection, and keeps it.
+    FallSilent,
     /// Begins to answer, and resets the stream in the middle.
     Break,
     /// Answers as a server of gRPC does: this body, then this status; where there is no body, the status alone.
@@ -146,6 +148,10 @@ async fn serve(stream: TcpStream, number: usize, log: Arc<Log>, streams: u32) {
                 respond.send_reset(Reason::REFUSED_STREAM);
                 connection.graceful_shutdown();
                 continue;
+            }
+            Does::FallSilent => {
+                log.seen.lock().push(Seen { connection: number, head, body: Vec::new(), whole: false, trailers: None });
+                return std::future::pending().await;
             }
             Does::Reset(reason) => {
                 log.seen.lock().push(Seen { connection: number, head, body: Vec::new(), whole: false, trailers: None });
@@ -399,6 +405,36 @@ async fn a_time_out_cancels_the_stream_and_no_other() {
         proxy.get("/quick").await
     });
     assert_eq!((slow.status, quick.expect_status(200).text()), (504, "quick".to_owned()));
+    assert_eq!(a.accepted(), 1);
+    gate.release();
+}
+
+#[tokio::test]
+async fn a_connection_on_which_an_endpoint_has_fallen_silent_gets_no_further_requests() {
+    let a = Endpoint::start(0, [answer("before"), Does::FallSilent, answer("after")]).await;
+    let proxy = over_h2(&[&a]).total(ms(1200)).start();
+    for (status, connections) in [(200, 1), (504, 1), (200, 2)] {
+        assert_eq!(proxy.get("/").await.status, status);
+        assert_eq!(a.accepted(), connections);
+    }
+    let connections: Vec<usize> = a.wait(3).await.iter().map(|seen| seen.connection).collect();
+    assert_eq!(connections, [0, 0, 1]);
+}
+
+#[tokio::test]
+async fn a_connection_stays_that_brings_answers_while_one_request_on_it_is_given_up() {
+    let gate = Gate::new();
+    let a = Endpoint::start(0, [Does::Hold(gate.clone()), answer("quick")]).await;
+    let proxy = over_h2(&[&a]).total(ms(1200)).start();
+    let (slow, ()) = tokio::join!(proxy.get("/slow"), async {
+        a.wait(1).await;
+        // Until the first one is given up: what comes meanwhile shows that the endpoint is there.
+        while proxy.legs(&a, "timeout") == 0 {
+            proxy.get("/quick").await.expect_status(200);
+        }
+    });
+    assert_eq!(slow.status, 504);
+    proxy.get("/quick").await.expect_status(200);
     assert_eq!(a.accepted(), 1);
     gate.release();
 }

@@ -9,9 +9,11 @@ use std::{
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, client::ResponseFuture};
+use tokio::time::Instant;
 
 use super::{MAX_INTERIM, Sending};
 use crate::{
+    clock,
     exchange::{
         leg::Failure,
         window::{Coding, Cursor, Window},
@@ -28,6 +30,7 @@ use crate::{
 #[derive(Debug)]
 pub(in crate::exchange::leg) struct Http2 {
     slot: StreamSlot,
+    began: Instant,
     /// Where the request goes, once its head is out.
     request: Option<SendStream<Bytes>>,
     response: Option<ResponseFuture>,
@@ -64,6 +67,7 @@ impl Http2 {
     pub(super) fn new(slot: StreamSlot) -> Self {
         Self {
             slot,
+            began: clock::now(),
             request: None,
             response: None,
             body: None,
@@ -205,6 +209,14 @@ impl Http2 {
                     return Poll::Ready(Ok(None));
                 }
             }
+        }
+    }
+}
+
+impl Drop for Http2 {
+    fn drop(&mut self) {
+        if self.response.is_some() && !self.has_received {
+            self.slot.unheard(self.began);
         }
     }
 }
