@@ -227,7 +227,7 @@ mod tests {
                 _ => "--endpoints=192.0.2.1:80",
             };
             let base: &[&str] = match setting.section {
-                "broadcast[].tls" => &["--tls-cert=/c", "--tls-key=/k"],
+                "broadcast[].tls" => &["--tls-cert=/c", "--tls-key=/k", "--tls-client-ca=/ca"],
                 "broadcast[].routes[].to.tls" => &["--upstream-tls"],
                 _ => &[],
             };

@@ -10,7 +10,7 @@ use controlplane::{
     },
 };
 use proxy::config::{
-    AccessLog, Auth, Limits, Listener, OnFailure, Policy, Route, Success, UpstreamProtocol, ViaName, Waves,
+    AccessLog, Auth, Limits, Listener, OnFailure, Policy, ProxyProtocol, Route, Success, UpstreamProtocol, ViaName, Waves,
 };
 use runtime::config::{Collector, Node, Section};
 use snapshot::ClusterName;
@@ -67,6 +67,11 @@ impl Reading {
         listener.trust_forwarded = requests::TRUST_FORWARDED.read(&section);
         listener.tls = tls::of_listener(&section);
         listener.proxy_protocol = requests::PROXY_PROTOCOL.or(&section, listener.proxy_protocol);
+        if listener.proxy_protocol != ProxyProtocol::Off && !requests::TRUST_FORWARDED.is_given(&section) {
+            let message =
+                "nobody may send PROXY headers: name the load balancers with trust_forwarded (--trust-forwarded)";
+            requests::PROXY_PROTOCOL.problem(&section, message);
+        }
         let head = &mut listener.head;
         head.target = requests::MAX_TARGET.or(&section, head.target);
         head.bytes = requests::MAX_HEAD.or(&section, head.bytes);

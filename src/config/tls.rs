@@ -36,7 +36,8 @@ pub(super) fn of_listener(listener: &Section<'_>) -> Option<ServerSettings> {
         min_version: TLS_MIN_VERSION.or(&section, Default::default()),
         protocols: PROTOCOLS.to_vec(),
     };
-    if settings.client_auth == ClientAuth::Request && !TLS_CLIENT_CA.is_given(&section) {
+    // Whoever writes that certificates are required must not get a listener that asks for none.
+    if TLS_CLIENT_AUTH.is_given(&section) && !TLS_CLIENT_CA.is_given(&section) {
         TLS_CLIENT_AUTH.problem(&section, "needs client_ca, with which certificates of clients are verified");
     }
     section.finish();
@@ -221,6 +222,9 @@ broadcast:
             (&["--tls-min-version=1.3"], "--tls-cert: is missing: name a certificate"),
             (&["--tls-cert=/c", "--tls-key=/k", "--tls-min-version=1.1"], "--tls-min-version: \"1.1\" is not"),
             (&["--tls-cert=/c", "--tls-key=/k", "--tls-client-auth=request"], "--tls-client-auth: needs client_ca"),
+            (&["--tls-cert=/c", "--tls-key=/k", "--tls-client-auth=require"], "--tls-client-auth: needs client_ca"),
+            (&["--proxy-protocol=accept"], "--proxy-protocol: nobody may send PROXY headers"),
+            (&["--proxy-protocol=require"], "--proxy-protocol: nobody may send PROXY headers"),
             (&["--metrics-tls-cert=/c"], "--metrics-tls-key: is missing"),
             (&["--upstream-cert=/c"], "--upstream-key: is missing beside cert"),
             (&["--upstream-key=/c"], "--upstream-cert: is missing beside key"),

@@ -122,6 +122,13 @@ async fn http_2_is_agreed_on_by_alpn_and_plain_http_is_told_to_use_tls() {
     let plain = client::get(fanfare.address(), "/x").await.complete().expect_status(400);
     assert!(plain.text().contains("https"), "{}", plain.text());
     assert_eq!(origin.requests().len(), 3);
+    Curl::https("a.example", fanfare.address()).get().await.expect(0);
+    let listener = fanfare.address();
+    let metrics = async || client::get(fanfare.admin(), "/metrics").await.complete().text();
+    for (result, count) in [("ok", 3), ("not_tls", 1), ("refused", 1), ("timeout", 0)] {
+        let line = format!("fanfare_tls_handshakes_total{{listener=\"{listener}\",result=\"{result}\"}} {count}\n");
+        eventually!("the handshakes", metrics().await, |text| text.contains(&line));
+    }
     let without = broadcast(&origin, &[&pair.listener()[..], &["--no-http2".to_owned()]].concat()).await;
     let got = Curl::https("a.example", without.address()).trusting(&pair).with(&["--http2"]).get().await.expect(200);
     assert_eq!(got.version, "1.1");
