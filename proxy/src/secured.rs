@@ -1,9 +1,9 @@
 //! TLS of a configuration: what is in its files, for its listeners and for its routes.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use parking_lot::Mutex;
-use runtime::tls::{ClientSettings, ClientTls, FileFault, ServerSettings, ServerTls, TlsError};
+use runtime::tls::{self, ClientSettings, ClientTls, FileFault, ServerSettings, ServerTls, TlsError};
 
 use crate::config::Config;
 
@@ -113,6 +113,12 @@ impl Secured {
             }
         }
         if problems.is_empty() { Ok(Arc::new(secured)) } else { Err(problems) }
+    }
+
+    /// Shows the handshakes of listeners before there are any; `bound` are their addresses.
+    pub(crate) fn show_handshakes(&self, bound: &[SocketAddr]) {
+        let secured = bound.iter().zip(&self.listeners).filter(|(_, tls)| tls.is_some());
+        secured.for_each(|(address, _)| tls::handshakes_from_zero(&address.to_string()));
     }
 
     /// TLS of the listener with this number.

@@ -123,6 +123,7 @@ impl Shared {
         owed: Stores,
     ) -> Self {
         let config = Arc::new(config);
+        secured.show_handshakes(&bound);
         let snapshot = reader.load().clone();
         let table = Table::build_owing(None, &config, &snapshot, &bound, &access, &secured, &owed);
         owed.publish(&table, |route| snapshot.cluster(route.cluster.as_str()).is_some());
@@ -154,6 +155,9 @@ impl Shared {
     pub fn rebuild(&self, config: Option<(Arc<Config>, Arc<Secured>)>) {
         let _building = self.building.lock();
         let current = self.table.load_full();
+        if let Some((_, secured)) = &config {
+            secured.show_handshakes(&self.bound);
+        }
         let (config, secured) = config.unwrap_or_else(|| (current.config.clone(), current.secured.clone()));
         let snapshot = self.reader.load().clone();
         let (bound, access) = (&self.bound, &self.access);

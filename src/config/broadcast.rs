@@ -10,7 +10,8 @@ use controlplane::{
     },
 };
 use proxy::config::{
-    AccessLog, Auth, Limits, Listener, OnFailure, Policy, ProxyProtocol, Route, Success, UpstreamProtocol, ViaName, Waves,
+    AccessLog, Auth, Limits, Listener, OnFailure, Policy, ProxyProtocol, Route, Success, UpstreamProtocol, ViaName,
+    Waves,
 };
 use runtime::config::{Collector, Node, Section};
 use snapshot::ClusterName;
