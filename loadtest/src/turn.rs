@@ -178,34 +178,44 @@ impl Turn<'_> {
             }
             Work::Churn { connections, times } => {
                 self.phase(closed(warmup, connections, 0))?;
-                let shape = closed(seconds * times, connections, 0);
-                let mut rewrites = 0_u32;
-                let load = self.measure(shape, |turn| {
-                    let until = Instant::now() + Duration::from_secs_f64(seconds * times);
-                    while let Some(file) = turn.file.clone().filter(|_| Instant::now() + REWRITE < until) {
-                        std::thread::sleep(REWRITE);
-                        rewrite(&file, &turn.endpoints, 0.9, rewrites)?;
-                        rewrites += 1;
-                    }
-                    Ok(())
-                })?;
-                self.set("rewrites", f64::from(rewrites));
-                self.saturated(&load, 0);
+                self.churn(closed(seconds * times, connections, 0), seconds * times)?;
             }
             Work::Upload { bytes } => {
                 self.phase(closed(warmup, 1, 0))?;
-                let before = Usage::of(self.subject.pid);
-                let shape =
-                    Shape::Closed { seconds: UPLOAD, connections: 1, body: bytes, requests: Some(1), reconnect: false };
-                let load = self.measure(shape, |_| Ok(()))?;
-                self.saturated(&load, bytes);
-                let peak = self.out.metrics.get("peak_bytes").copied().unwrap_or_default();
-                // Both are rounded, so that a difference of zero may seem negative.
-                let growth = peak - metric::rounded(before.rss as f64);
-                self.set("growth_bytes", growth.max(0.0));
+                self.upload(bytes)?;
             }
             Work::Idle { connections, request } => self.idle(connections, request)?,
         }
+        Ok(())
+    }
+
+    /// Loads while the file with the endpoints is written again and again.
+    fn churn(&mut self, shape: Shape, seconds: f64) -> anyhow::Result<()> {
+        let mut rewrites = 0_u32;
+        let load = self.measure(shape, |turn| {
+            let until = Instant::now() + Duration::from_secs_f64(seconds);
+            while let Some(file) = turn.file.clone().filter(|_| Instant::now() + REWRITE < until) {
+                std::thread::sleep(REWRITE);
+                rewrite(&file, &turn.endpoints, 0.9, rewrites)?;
+                rewrites += 1;
+            }
+            Ok(())
+        })?;
+        self.set("rewrites", f64::from(rewrites));
+        self.saturated(&load, 0);
+        Ok(())
+    }
+
+    /// Sends one large body.
+    fn upload(&mut self, bytes: u64) -> anyhow::Result<()> {
+        let before = Usage::of(self.subject.pid);
+        let shape = Shape::Closed { seconds: UPLOAD, connections: 1, body: bytes, requests: Some(1), reconnect: false };
+        let load = self.measure(shape, |_| Ok(()))?;
+        self.saturated(&load, bytes);
+        let peak = self.out.metrics.get("peak_bytes").copied().unwrap_or_default();
+        // Both are rounded, so that a difference of zero may seem negative.
+        let growth = peak - metric::rounded(before.rss as f64);
+        self.set("growth_bytes", growth.max(0.0));
         Ok(())
     }
 

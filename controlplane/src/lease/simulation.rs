@@ -152,7 +152,7 @@ impl World {
                 }
                 SimulatedEvent::Wake { process, life } if self.lives(process, life) => self.wake(process),
                 SimulatedEvent::Arrive { process, life, number, request } => {
-                    self.arrive(process, life, number, &request)
+                    self.arrive(process, life, number, &request);
                 }
                 SimulatedEvent::Answer { process, life, number, answer } if self.waits(process, life, number) => {
                     self.answered(process, answer);

@@ -77,7 +77,7 @@ impl Selection {
 
 impl Selector {
     fn names(&self, target: &Target) -> bool {
-        self.key.values(target).any(|known| known == &*self.value)
+        self.key.values(target).any(|known| known == *self.value)
     }
 }
 

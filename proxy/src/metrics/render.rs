@@ -79,6 +79,16 @@ pub fn render(shared: &Shared) -> String {
         out.sample(names::WINDOW_STALLS, &[("route", &route.config.name)], stalls);
     }
 
+    process(&mut out, shared, &table);
+    let redeliveries = shared.owed.redeliveries();
+    if !redeliveries.is_empty() {
+        redeliver::metrics::render(&redeliveries, &mut out.0);
+    }
+    out.0
+}
+
+/// What is counted once for the process.
+fn process(out: &mut Text, shared: &Shared, table: &crate::table::Table) {
     let load = |counter: &std::sync::atomic::AtomicUsize| counter.load(Ordering::Relaxed);
     let age = table.made.elapsed().unwrap_or_default().as_secs_f64();
     out.single(names::INFLIGHT, "gauge", "Requests in flight.", load(&shared.inflight));
@@ -99,11 +109,6 @@ pub fn render(shared: &Shared) -> String {
     );
     out.single(names::SNAPSHOT_AGE, "gauge", "Seconds since the snapshot was put into service.", age);
     out.single(names::LOG_DROPPED, "counter", "Access-log entries that were lost.", shared.log.dropped());
-    let redeliveries = shared.owed.redeliveries();
-    if !redeliveries.is_empty() {
-        redeliver::metrics::render(&redeliveries, &mut out.0);
-    }
-    out.0
 }
 
 fn results(out: &mut Text, routes: &[&RouteEntry]) {

@@ -84,7 +84,8 @@ async fn serve(stream: TcpStream, sends: Sends, sent: Arc<AtomicUsize>) -> Optio
     let (mut from, mut to) = stream.into_split();
     if let Sends::Bytes(bytes) = sends {
         to.write_all(bytes).await.ok()?;
-        from.read(&mut [0; 1000]).await.ok()?;
+        // Whatever has come by then.
+        let _ = from.read(&mut [0; 1000]).await.ok()?;
         if !bytes.is_empty() {
             // Until the other side has had enough.
             tokio::io::copy(&mut from, &mut tokio::io::sink()).await.ok()?;

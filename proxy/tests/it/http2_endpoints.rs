@@ -130,6 +130,7 @@ async fn accept(listener: TcpListener, log: Arc<Log>, streams: u32) {
     }
 }
 
+#[allow(clippy::too_many_lines, reason = "a list of what an endpoint can do")]
 async fn serve(stream: TcpStream, number: usize, log: Arc<Log>, streams: u32) {
     let mut builder = server::Builder::new();
     let Ok(mut connection) = builder.max_concurrent_streams(streams).handshake::<_, Bytes>(stream).await else {

@@ -120,9 +120,12 @@ fn is_over(proxy: &Proxy) -> bool {
     proxy.metric("fanfare_requests_total", &[]) > 0.0 && proxy.metric("fanfare_legs_in_flight", &[]) == 0.0
 }
 
+/// The status of an answer, a field of it by name, and its body.
+type Seen = (u16, Box<dyn Fn(&str) -> Option<String>>, Vec<u8>);
+
 async fn answer(case: &Case, proxy: &Proxy, http2: bool, places: &[&dyn Place]) -> Decision {
     let body = crate::fixture::bytes(case.body);
-    let (status, field, body): (u16, Box<dyn Fn(&str) -> Option<String>>, Vec<u8>) = if http2 {
+    let (status, field, body): Seen = if http2 {
         let length = body.len().to_string();
         let fields = [("content-length", length.as_str())];
         let sent = (!body.is_empty()).then_some(&body[..]);

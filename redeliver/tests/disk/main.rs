@@ -2,6 +2,8 @@
 //!
 //! The program starts itself again: as a process that is killed, and in a mount namespace with a small disk of its own.
 
+#![allow(clippy::unwrap_used, reason = "a panic is the failure that a test reports, in its helpers, too")]
+
 #[path = "../common/mod.rs"]
 mod common;
 

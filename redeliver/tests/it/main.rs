@@ -1,5 +1,7 @@
 //! The loop with its queues and its journal, and endpoints that do as they are told.
 
+#![allow(clippy::unwrap_used, reason = "a panic is the failure that a test reports, in its helpers, too")]
+
 mod endpoints;
 mod journal;
 

@@ -1,5 +1,7 @@
 //! The journal on real files: what was committed is there again, whatever happens to the file.
 
+#![allow(clippy::unwrap_used, reason = "a panic is the failure that a test reports, in its helpers, too")]
+
 #[path = "../common/mod.rs"]
 mod common;
 mod damage;

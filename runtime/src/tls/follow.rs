@@ -154,7 +154,7 @@ impl<M: Material> Followed<M> {
             } else {
                 format!("a certificate in it expires soon, at {at}: replace the file")
             };
-            (expires - now <= SOON).then(|| Outdated { fault: FileFault { path, why }, expires, expired })
+            (expires - now <= SOON).then_some(Outdated { fault: FileFault { path, why }, expires, expired })
         };
         self.current.load().expiries().into_iter().filter_map(outdated).collect()
     }

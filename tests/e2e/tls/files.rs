@@ -194,13 +194,13 @@ async fn the_start_names_the_flag() {
 async fn a_file_that_may_not_be_read_is_told_whom_it_is_kept_from() {
     let faults = Faults::new();
     let (cert, key) = (faults.path("cert"), faults.path("key"));
-    fs::set_permissions(&key, fs::Permissions::from_mode(0)).expect("it is ours");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o0)).expect("it is ours");
     let told = check(&shows(&cert, &key), "").await;
     // Root may read everything.
     match fs::read(&key) {
         Ok(_) => assert_eq!(told.code, Some(0), "{}", told.stderr),
         Err(_) => {
-            assert_told(&told, "broadcast[0].tls.certificates[0].key", &key, "let the user that the process runs as")
+            assert_told(&told, "broadcast[0].tls.certificates[0].key", &key, "let the user that the process runs as");
         }
     }
 }

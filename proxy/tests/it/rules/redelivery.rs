@@ -28,7 +28,7 @@ fn reset() -> Reply {
 }
 
 fn jobs(proxy: &Proxy) -> serde_json::Value {
-    serde_json::to_value(&proxy.handle.jobs(&Query::default())[0].jobs).unwrap()
+    serde_json::to_value(&proxy.handle.jobs(&Query::default())[0].jobs).expect("jobs are JSON")
 }
 
 #[tokio::test]

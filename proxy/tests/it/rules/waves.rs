@@ -178,7 +178,7 @@ async fn who_may_sends_one_request_in_waves_over_either_version() {
     all[1].set(Reply::new(500));
     let places: [&dyn Place; 4] = [&all[0], &all[1], &all[2], &all[3]];
     let control = |listener: &mut proxy::config::Listener| {
-        listener.control_from = vec!["127.0.0.1/32".parse().expect("a network")]
+        listener.control_from = vec!["127.0.0.1/32".parse().expect("a network")];
     };
     let proxy = over(&places).listener(control).start();
     let field = ("X-Broadcast-Waves", "size=2, pause=10ms, on-failure=stop");
