@@ -106,7 +106,8 @@ async fn the_deployment_s_arguments_and_rights_are_enough_to_become_ready() {
         let answer = client::get(fanfare.admin(), get["path"].as_str().expect("a path")).await;
         assert_eq!(answer.complete().status, 200, "{probe}");
     }
-    let help = run(["broadcast", "--help"]).await.stdout;
+    // Lines are broken where they are full.
+    let help = run(["broadcast", "--help"]).await.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
     for port in container["ports"].as_array().expect("a list") {
         assert!(help.contains(&format!("[default: 0.0.0.0:{}]", port["containerPort"])), "{port}");
     }
