@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 /// One client by its address: an IPv4 address, or the 64 bits of an IPv6 address that name its network, because whoever has one
 /// address of that has all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,4 +21,11 @@ impl From<IpAddr> for ClientNetwork {
             IpAddr::V6(address) => Self::V6((address.to_bits() >> 64) as u64),
         }
     }
+}
+
+/// Whether an address is in one of these networks. An IPv4 address that is written as one of IPv6 is one of IPv4.
+#[must_use]
+pub fn is_in(address: IpAddr, networks: &[IpNet]) -> bool {
+    let address = address.to_canonical();
+    networks.iter().any(|network| network.contains(&address))
 }

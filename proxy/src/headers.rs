@@ -341,7 +341,7 @@ fn put_without_report(out: &mut impl BufMut, name: &[u8], value: &[u8]) {
 /// Whether a client is one whose fields are believed.
 #[must_use]
 pub fn is_trusted(listener: &config::Listener, client: IpAddr) -> bool {
-    listener.trust_forwarded.iter().any(|net| net.contains(&client.to_canonical()))
+    access::network::is_in(client, &listener.trust_forwarded)
 }
 
 #[cfg(test)]

@@ -125,7 +125,7 @@ impl ListenerEntry {
 
     /// Whether callers at this address may decide how their requests are sent.
     fn is_controlled_from(&self, address: IpAddr) -> bool {
-        self.config.control_from.iter().any(|net| net.contains(&address.to_canonical()))
+        access::network::is_in(address, &self.config.control_from)
     }
 
     /// Makes sure that the request may be sent at all; whether a rule grants its caller control.

@@ -244,13 +244,7 @@ impl Core {
             self.expiry.remove(&(at, id));
             self.expire(now, id);
         }
-        while let Some(&(at, id)) = self.done.first() {
-            if at > now && self.done.len() <= self.limits.remembered {
-                break;
-            }
-            self.done.pop_first();
-            self.jobs.remove(&id);
-        }
+        self.forget_done(now);
         while let Some(&(at, endpoint)) = self.probes.first().filter(|(at, _)| *at <= now) {
             self.probes.remove(&(at, endpoint));
             self.wake(endpoint);

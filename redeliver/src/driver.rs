@@ -8,8 +8,10 @@ use crate::{
     core::{Core, Receipt, Retry, RouteId, Write},
     journal::{Damage, Health, Journal, Opened, Owner},
     metrics::Numbers,
+    millis,
     rules::{Limits, Rules},
     view::{JobView, JobsView, JournalView, Query},
+    wall_clock,
 };
 
 use std::{
@@ -20,7 +22,7 @@ use std::{
         Arc, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
@@ -254,11 +256,10 @@ impl Owner for Told {
 
 impl Clock {
     fn new() -> Self {
-        let start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { start: u64::try_from(start.as_millis()).unwrap_or(u64::MAX), since: Instant::now() }
+        Self { start: wall_clock(), since: Instant::now() }
     }
 
     fn now(&self) -> Millis {
-        self.start.saturating_add(u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX))
+        self.start.saturating_add(millis(self.since.elapsed()))
     }
 }

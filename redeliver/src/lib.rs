@@ -21,5 +21,18 @@ pub use driver::{Arrival, Redelivery, Sender};
 pub use id::{Ids, JobId};
 pub use request::{Last, Request, Stored, Whom};
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 /// A moment, in milliseconds since the Unix epoch. It is read from a clock that never goes back.
 pub type Millis = u64;
+
+/// What the clock of the system says. It may go back.
+#[must_use]
+pub fn wall_clock() -> Millis {
+    millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+/// A duration in milliseconds, or the longest that there is.
+fn millis(duration: Duration) -> Millis {
+    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
+}

@@ -166,20 +166,19 @@ impl Cluster {
     }
 }
 
+impl<A> Endpoint<A> {
+    /// An endpoint of which nothing else is known.
+    fn bare(address: A, conditions: Conditions) -> Self {
+        let (hostname, pod, node, zone, service) = (None, None, None, None, None);
+        Self { address, conditions, hostname, pod, node, zone, service, spoken: Spoken::Unsaid }
+    }
+}
+
 impl Endpoint {
     /// A ready endpoint of which only the address is known.
     #[must_use]
     pub fn ready(address: SocketAddr) -> Self {
-        Self {
-            address,
-            conditions: Conditions::READY,
-            hostname: None,
-            pod: None,
-            node: None,
-            zone: None,
-            service: None,
-            spoken: Spoken::Unsaid,
-        }
+        Self::bare(address, Conditions::READY)
     }
 }
 
@@ -211,16 +210,7 @@ impl Endpoint<Place> {
     #[must_use]
     pub fn at(place: Place) -> Self {
         let conditions = if place.problem().is_some() { Conditions::NOT_READY } else { Conditions::READY };
-        Self {
-            address: place,
-            conditions,
-            hostname: None,
-            pod: None,
-            node: None,
-            zone: None,
-            service: None,
-            spoken: Spoken::Unsaid,
-        }
+        Self::bare(place, conditions)
     }
 }
 

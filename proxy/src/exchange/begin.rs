@@ -28,7 +28,7 @@ use crate::{
 /// The window of a body that is kept for waves: all of it, in pieces that cost something each.
 fn kept_window(policy: &Policy) -> usize {
     let kept = usize::try_from(policy.max_kept_body).unwrap_or(usize::MAX / 2);
-    policy.window.max(kept.saturating_add(policy.window))
+    kept.saturating_add(policy.window)
 }
 
 /// What one request is like, for all its legs.
@@ -98,10 +98,7 @@ impl Exchange {
         }
         self.share.be_of(budget);
         let policy = &route.config.policy;
-        self.window.reset(policy.window);
-        if policy.waves.is_some() {
-            self.window.reset(kept_window(policy));
-        }
+        self.window.reset(if policy.waves.is_some() { kept_window(policy) } else { policy.window });
         if !request.has_body {
             self.window.finish();
         }
@@ -163,8 +160,8 @@ impl Exchange {
 
     fn begin_legs(&mut self, own_head: impl Fn(&Target) -> Option<Bytes>) {
         let (now, total) = (clock::now(), self.route.members.len());
-        // The client's body was waited for until now.
         self.waves = Progress::new(self.route.config.policy.waves, total);
+        // The client's body was waited for until now.
         self.total = self.time_left(now);
         self.deadline = Some(now + self.total);
         let mut legs = std::mem::take(&mut self.resting);

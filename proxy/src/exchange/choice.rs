@@ -136,8 +136,8 @@ impl Choice {
     }
 
     /// The order in which failures are reported: server side (a status of 500 and more, or no answer) before client error,
-    /// of the same side a real response before none, then snapshot order, and what was skipped comes last; with gRPC, what an application says comes first. Smaller is
-    /// better.
+    /// of the same side a real response before none, then snapshot order, and what was skipped comes last; with gRPC, what an
+    /// application says comes first. Smaller is better.
     fn failure_rank(&self, index: usize, legs: &[Leg]) -> (bool, bool, bool, usize) {
         let leg = &legs[index];
         let real = if self.wants_report {

@@ -1,15 +1,12 @@
 //! Sends a copy that is owed: an exchange with one leg, in a thread and on connections of its own.
 
-use std::{
-    future::poll_fn,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use memchr::memmem;
 use redeliver::{
     Last, Sender,
     core::{Copy, Verdict},
+    wall_clock,
 };
 use tokio::sync::watch;
 
@@ -72,7 +69,7 @@ impl Copies {
         clock::per_wake_up(poll_fn(|cx| exchange.poll_rest(cx, &mut alarm))).await;
         let verdict = exchange.legs().first().and_then(|leg| leg.result()).map_or(Verdict::Cancelled, |result| {
             let error = result.error.as_ref().map(|error| error.detail.as_ref().into());
-            let last = Last { outcome: result.outcome.as_str(), status: result.status, at: now(), error };
+            let last = Last { outcome: result.outcome.as_str(), status: result.status, at: wall_clock(), error };
             let missed = route.owed.as_ref().is_some_and(|owed| owed.config.on.counts(last.outcome, last.status));
             match result.outcome {
                 Outcome::Ok => Verdict::Delivered(last),
@@ -89,7 +86,7 @@ impl Sender for Copies {
     async fn send(&self, copy: Copy) -> Verdict {
         let Some(route) = self.route(&copy) else {
             let error = Some("no route of this name leads to it any more".into());
-            return Verdict::Missed(Last { outcome: "rejected", status: None, at: now(), error });
+            return Verdict::Missed(Last { outcome: "rejected", status: None, at: wall_clock(), error });
         };
         let mut stop = self.stop.clone();
         let stopped = async {
@@ -120,9 +117,4 @@ fn put_head(out: &mut Vec<u8>, copy: &Copy, authority: &str) {
     }
     let said = format!("X-Broadcast-Attempt: {}\r\nX-Broadcast-Age: {}\r\n\r\n", copy.number, copy.age / 1_000);
     out.extend_from_slice(said.as_bytes());
-}
-
-fn now() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }

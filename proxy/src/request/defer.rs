@@ -1,11 +1,8 @@
 //! Legs that missed: which of them wait behind what is owed, and which are owed from now on.
 
-use std::{
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::sync::Arc;
 
-use redeliver::{Arrival, Last, core::Leg as OwedLeg};
+use redeliver::{Arrival, Last, core::Leg as OwedLeg, wall_clock};
 
 use super::RequestContext;
 use crate::{
@@ -84,6 +81,7 @@ impl Owing {
     }
 
     fn missed(&self, exchange: &Exchange) -> Vec<(usize, OwedLeg)> {
+        let at = wall_clock();
         let failed = exchange.legs().iter().enumerate().filter(|(_, leg)| !leg.is_ok());
         let missed = failed.filter_map(|(index, leg)| {
             let (outcome, status, error) = match leg.result() {
@@ -93,8 +91,6 @@ impl Owing {
             if outcome == Outcome::Deferred {
                 return Some((index, OwedLeg::Behind));
             }
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let at = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
             let error = error.map(|error| error.detail.as_ref().into());
             let last = Last { outcome: outcome.as_str(), status, at, error };
             let counts = self.owed.config.on.counts(last.outcome, last.status);

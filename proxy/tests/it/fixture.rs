@@ -12,6 +12,8 @@ use snapshot::{Change, Cluster, ClusterName, Endpoint, Publisher};
 use testkit::client::{RawClient, Response, request};
 use testkit::eventually;
 use testkit::origin::{BlackHole, Origin, Refusing, Request, Script};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
 /// The cluster that the routes of these tests lead to.
 pub(crate) const CLUSTER: &str = "test/cache:http";
@@ -32,6 +34,12 @@ pub(crate) const NEVER: Duration = Duration::from_secs(600);
 /// Something with an address, dead or alive.
 pub(crate) trait Place {
     fn place(&self) -> SocketAddr;
+}
+
+/// A server that takes connections until it is dropped.
+pub(crate) struct Serving {
+    address: SocketAddr,
+    task: JoinHandle<()>,
 }
 
 /// What the proxy will be.
@@ -65,6 +73,30 @@ impl Place for Refusing {
 impl Place for BlackHole {
     fn place(&self) -> SocketAddr {
         self.address()
+    }
+}
+
+impl Place for Serving {
+    fn place(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Serving {
+    /// One that comes `n`-th in the order of the snapshot and does this with its listener.
+    pub(crate) async fn start<F>(n: usize, serve: impl FnOnce(TcpListener) -> F) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind(loopback(n)).await.expect("a port");
+        let address = listener.local_addr().expect("it is bound");
+        Self { address, task: tokio::spawn(serve(listener)) }
     }
 }
 

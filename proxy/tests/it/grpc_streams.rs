@@ -11,10 +11,9 @@ use h2::{
 use http::{HeaderMap, Response};
 use parking_lot::Mutex;
 use testkit::{eventually, eventually::within};
-use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::{
-    fixture::{NEVER, Place, ms},
+    fixture::{NEVER, Place, Serving, ms},
     grpc::{call, message},
     http2::Client,
     http2_endpoints::over_h2,
@@ -47,30 +46,21 @@ struct Seen {
 
 /// An endpoint, with the calls that it has had.
 struct Endpoint {
-    address: SocketAddr,
+    serving: Serving,
     calls: Arc<Mutex<Vec<Seen>>>,
-    task: JoinHandle<()>,
 }
 
 impl Place for Endpoint {
     fn place(&self) -> SocketAddr {
-        self.address
-    }
-}
-
-impl Drop for Endpoint {
-    fn drop(&mut self) {
-        self.task.abort();
+        self.serving.place()
     }
 }
 
 impl Endpoint {
     async fn start(n: usize, says: Says) -> Self {
-        let listener = TcpListener::bind(crate::fixture::loopback(n)).await.expect("a port");
-        let address = listener.local_addr().expect("it is bound");
         let calls = Arc::<Mutex<Vec<Seen>>>::default();
         let log = calls.clone();
-        let task = tokio::spawn(async move {
+        let serving = Serving::start(n, |listener| async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let log = log.clone();
                 tokio::spawn(async move {
@@ -86,7 +76,7 @@ impl Endpoint {
                 });
             }
         });
-        Self { address, calls, task }
+        Self { serving: serving.await, calls }
     }
 
     /// Waits until its only call is like this.

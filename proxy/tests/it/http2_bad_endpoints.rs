@@ -15,12 +15,12 @@ use testkit::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream, tcp::OwnedReadHalf},
-    task::{JoinHandle, JoinSet},
+    net::{TcpStream, tcp::OwnedReadHalf},
+    task::JoinSet,
 };
 
 use crate::{
-    fixture::{NEVER, Place, Proxy, bytes, loopback, ms},
+    fixture::{NEVER, Place, Proxy, Serving, bytes, ms},
     http2_endpoints::{Does, Endpoint, over_h2},
 };
 
@@ -45,38 +45,29 @@ enum Sends {
 
 /// An endpoint that sends what it likes. It reads everything, and heeds nothing of it.
 struct BadEndpoint {
-    address: SocketAddr,
+    serving: Serving,
     /// How often it has sent what it sends again and again.
     sent: Arc<AtomicUsize>,
-    task: JoinHandle<()>,
 }
 
 impl Place for BadEndpoint {
     fn place(&self) -> SocketAddr {
-        self.address
-    }
-}
-
-impl Drop for BadEndpoint {
-    fn drop(&mut self) {
-        self.task.abort();
+        self.serving.place()
     }
 }
 
 impl BadEndpoint {
     async fn start(sends: Sends) -> Self {
-        let listener = TcpListener::bind(loopback(0)).await.expect("a port");
-        let address = listener.local_addr().expect("it is bound");
         let sent = Arc::<AtomicUsize>::default();
         let count = sent.clone();
-        let task = tokio::spawn(async move {
+        let serving = Serving::start(0, |listener| async move {
             // The connections end with this task.
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 connections.spawn(serve(stream, sends.clone(), count.clone()));
             }
         });
-        Self { address, sent, task }
+        Self { serving: serving.await, sent }
     }
 }
 

@@ -20,12 +20,9 @@ use testkit::{
     pki::{Authority, SecretDir},
     tls_relay::TlsRelay,
 };
-use tokio::{
-    net::{TcpListener, TcpStream},
-    task::JoinHandle,
-};
+use tokio::net::{TcpListener, TcpStream};
 
-use crate::fixture::{NEVER, Place, Proxy, Setup, bytes, ms, over};
+use crate::fixture::{NEVER, Place, Proxy, Serving, Setup, bytes, ms, over};
 
 /// What an endpoint does with a request.
 #[derive(Clone, Debug)]
@@ -79,31 +76,22 @@ struct Log {
 
 /// An endpoint that speaks HTTP/2 by prior knowledge. It does what its script says, the last entry for ever.
 pub(crate) struct Endpoint {
-    address: SocketAddr,
+    serving: Serving,
     log: Arc<Log>,
-    task: JoinHandle<()>,
 }
 
 impl Place for Endpoint {
     fn place(&self) -> SocketAddr {
-        self.address
-    }
-}
-
-impl Drop for Endpoint {
-    fn drop(&mut self) {
-        self.task.abort();
+        self.serving.place()
     }
 }
 
 impl Endpoint {
     /// One that allows so many streams at a time.
     async fn with_streams(n: usize, streams: u32, script: impl IntoIterator<Item = Does>) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1".replace(".1", &format!(".{}", n + 1)), 0)).await.expect("a port");
-        let address = listener.local_addr().expect("it is bound");
         let log = Arc::new(Log { script: Mutex::new(script.into_iter().collect()), ..Log::default() });
-        let task = tokio::spawn(accept(listener, log.clone(), streams));
-        Self { address, log, task }
+        let serving = Serving::start(n, |listener| accept(listener, log.clone(), streams)).await;
+        Self { serving, log }
     }
 
     pub(crate) async fn start(n: usize, script: impl IntoIterator<Item = Does>) -> Self {
@@ -271,7 +259,7 @@ async fn what_is_asked_for_has_the_scheme_by_which_the_endpoint_is_reached() {
     let issued = authority.issue(&["127.0.0.1"]);
     let secret = SecretDir::of(&issued, &authority);
     let a = Endpoint::start(10, [answer("a")]).await;
-    let relay = TlsRelay::in_front("127.0.0.1:0", issued.server(&["h2"]), a.address).await;
+    let relay = TlsRelay::in_front("127.0.0.1:0", issued.server(&["h2"]), a.place()).await;
     let roots = Roots::File(secret.path("ca.crt"));
     let settings = ClientSettings { roots, sans: Vec::new(), certificate: None, protocols: Vec::new() };
     let tls = UpstreamTls { to: TlsTo::default(), settings, server_name: None };

@@ -5,7 +5,7 @@ use super::{
     job::{Delivery, Job},
 };
 use crate::{
-    JobId, Last, Millis, Request, Stored, Whom,
+    JobId, Last, Millis, Request, Stored, Whom, millis,
     rules::{Gone, Order},
 };
 
@@ -135,7 +135,7 @@ impl Core {
     fn new_job(&mut self, (route, arrived): (RouteId, Millis), mut request: Request, legs: Vec<(Whom, Leg)>) -> Job {
         request.method = self.strings.text(request.method);
         request.host = self.strings.text(request.host);
-        let keep = u64::try_from(self.rules(route).keep.as_millis()).unwrap_or(u64::MAX);
+        let keep = millis(self.rules(route).keep);
         let mut deliveries: Vec<Delivery> = Vec::with_capacity(legs.len());
         for (whom, leg) in legs {
             let whom = self.strings.whom(whom);
@@ -236,9 +236,7 @@ impl Core {
             return;
         }
         let Some(job) = self.jobs.remove(&id) else { return };
-        self.expiry.remove(&(job.expires, id));
-        self.owed_jobs -= 1;
-        self.owed_bytes -= job.size as usize;
+        self.owes_no_more(id, job.expires, job.size);
         for delivery in job.deliveries.iter().filter(|delivery| delivery.state.is_owed()) {
             if let Some(endpoint) = self.endpoint_mut(delivery.endpoint) {
                 endpoint.owed -= 1;

@@ -1,7 +1,7 @@
 //! What is sent next, and what becomes of it.
 
 use super::{Change, Core, EndpointId, Receipt, RouteId, State, Write};
-use crate::{JobId, Last, Millis, Request, Whom};
+use crate::{JobId, Last, Millis, Request, Whom, millis};
 
 use std::sync::Arc;
 
@@ -207,7 +207,6 @@ impl Core {
 
     /// How long an endpoint is left alone, with jitter.
     fn pause(&mut self, failures: u32) -> Millis {
-        let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let (least, most) = (millis(self.limits.backoff.0), millis(self.limits.backoff.1));
         let plain = least.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(most);
         let jittered = plain - plain / 4 + self.rng.u64(0..=plain / 2);

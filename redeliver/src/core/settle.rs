@@ -1,7 +1,7 @@
 //! Ends of deliveries and of jobs.
 
 use super::{Change, Core, EndpointId, Event, Receipt, RouteId, SettledAt, State, Write};
-use crate::{JobId, Millis, Request};
+use crate::{JobId, Millis, Request, millis};
 
 use std::sync::Arc;
 
@@ -64,16 +64,28 @@ impl Core {
             head: Bytes::new(),
             body: Bytes::new(),
         });
-        self.expiry.remove(&(job.expires, id));
-        self.owed_jobs -= 1;
-        self.owed_bytes -= job.size as usize;
-        let route = job.route;
-        let keep = u64::try_from(self.rules(route).keep.as_millis()).unwrap_or(u64::MAX);
+        let (route, expires, size) = (job.route, job.expires, job.size);
+        self.owes_no_more(id, expires, size);
+        let keep = millis(self.rules(route).keep);
         self.done.insert((now.saturating_add(keep), id));
-        while self.done.len() > self.limits.remembered {
-            if let Some((_, oldest)) = self.done.pop_first() {
-                self.jobs.remove(&oldest);
+        self.forget_done(now);
+    }
+
+    /// A job of this size does not count towards what is owed any more.
+    pub(super) fn owes_no_more(&mut self, id: JobId, expires: Millis, size: u32) {
+        self.expiry.remove(&(expires, id));
+        self.owed_jobs -= 1;
+        self.owed_bytes -= size as usize;
+    }
+
+    /// Forgets jobs that were done long ago, and the oldest where there are too many.
+    pub(super) fn forget_done(&mut self, now: Millis) {
+        while let Some(&(at, id)) = self.done.first() {
+            if at > now && self.done.len() <= self.limits.remembered {
+                break;
             }
+            self.done.pop_first();
+            self.jobs.remove(&id);
         }
     }
 

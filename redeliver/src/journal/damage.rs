@@ -5,11 +5,11 @@ use super::{
     record::{MAGIC, Record},
     store::{Contents, Records},
 };
+use crate::wall_clock;
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use memchr::memmem;
@@ -30,7 +30,7 @@ pub struct Damage {
 
 /// Moves a file aside.
 pub(super) fn move_aside(path: &Path) -> Result<PathBuf, JournalError> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    let now = wall_clock();
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".damaged-{now}"));
     let aside = PathBuf::from(name);
