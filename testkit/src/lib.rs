@@ -6,7 +6,8 @@
 //! - [`process`]: child processes that end with the test
 //! - [`minio`]: a real S3 store; [`h2spec`]: an independent suite of checks for servers of HTTP/2; [`grpc_interop`]: real gRPC
 //! - [`http2`]: a client that sends any frames of HTTP/2, wrong ones too; [`clients`]: curl and h2load
-//! - [`consumers`]: Traefik, Envoy, nginx, HAProxy and Prometheus, which read what is exported
+//! - [`consumers`]: Traefik, Envoy, nginx, HAProxy, Prometheus, Alertmanager, Pushgateway and Varnish
+//! - [`helm`]: helm, which lints and renders the chart
 //! - [`packages`], [`go`]: what tests need of the distribution, and what they build of Go modules
 //! - [`pki`], [`tls_relay`]: a certificate authority, files of certificates that are swapped like Secrets, and TLS for those who
 //!   do not speak it
@@ -24,6 +25,7 @@ pub mod forward_proxy;
 pub mod go;
 pub mod grpc_interop;
 pub mod h2spec;
+pub mod helm;
 pub mod http;
 pub mod http2;
 pub mod minio;

@@ -38,12 +38,16 @@ enum Plan {
 }
 
 /// All of it; `.ci/run` installs the same with the test below.
-const NEEDED: [Needed; 10] = [
+const NEEDED: [Needed; 14] = [
     Needed { what: "nginx", package: "nginx-light", is_there: has },
     Needed { what: "nginx's stream module", package: "libnginx-mod-stream", is_there: |_| nginx_has_streams() },
     Needed { what: "haproxy", package: "haproxy", is_there: has },
     Needed { what: "promtool", package: "prometheus", is_there: has },
     Needed { what: "prometheus", package: "prometheus", is_there: has },
+    Needed { what: "prometheus-alertmanager", package: "prometheus-alertmanager", is_there: has },
+    Needed { what: "prometheus-pushgateway", package: "prometheus-pushgateway", is_there: has },
+    Needed { what: "varnishd", package: "varnish", is_there: has },
+    Needed { what: "systemd-analyze", package: "systemd", is_there: has },
     Needed { what: "curl", package: "curl", is_there: has },
     Needed { what: "h2load", package: "nghttp2-client", is_there: has },
     Needed { what: "ip", package: "iproute2", is_there: has },

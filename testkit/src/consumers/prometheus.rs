@@ -9,15 +9,25 @@ use super::{Consumer, check, installed};
 /// # Panics
 /// Where it is not installed or does not come up, with the reason.
 pub async fn prometheus(config: &str) -> Consumer {
+    prometheus_with(config, &[]).await
+}
+
+/// The same, with further flags.
+///
+/// # Panics
+/// Where it is not installed or does not come up, with the reason.
+pub async fn prometheus_with(config: &str, flags: &[&str]) -> Consumer {
     let program = installed("prometheus");
     Consumer::start(&program, |folder, address| {
         let file = folder.join("prometheus.yml");
         fs::write(&file, config).expect("a temporary file can be written");
-        vec![
+        let mut args = vec![
             format!("--config.file={}", file.display()),
             format!("--storage.tsdb.path={}", folder.join("data").display()),
             format!("--web.listen-address={address}"),
-        ]
+        ];
+        args.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        args
     })
     .await
 }
