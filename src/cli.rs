@@ -229,6 +229,7 @@ mod tests {
             let base: &[&str] = match setting.section {
                 "broadcast[].tls" => &["--tls-cert=/c", "--tls-key=/k", "--tls-client-ca=/ca"],
                 "broadcast[].routes[].to.tls" => &["--upstream-tls"],
+                "broadcast[].routes[].redeliver" => &["--redeliver=1h"],
                 _ => &[],
             };
             assert_eq!(config_of(source, &[base, &[&flag]].concat()), config_of(source, base), "{flag}");

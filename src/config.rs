@@ -11,6 +11,7 @@ pub(crate) mod leader;
 pub(crate) mod listener;
 pub(crate) mod mirror;
 mod named_files;
+mod redelivery;
 mod routing;
 mod shown;
 pub(crate) mod store;

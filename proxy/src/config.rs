@@ -21,13 +21,14 @@ mod upstream;
 mod via;
 mod waves;
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use serde::Serialize;
 use snapshot::ClusterName;
 
 use self::serialize::display;
 
+pub use ::redeliver::rules::{Gone, Limits as RedeliverLimits, MissedOn, Order, Rules as RedeliverRules};
 pub use changes::{Changes, HeaderChanges, HostValue, InvalidChange, NewPath, Prefix, Unchangeable};
 pub use field::FieldPattern;
 pub use fields::{Direction, FieldEdits, FieldLine, FieldName, InvalidField};
@@ -110,6 +111,7 @@ impl Config {
             problem("threads".into(), "must be at least 1".into());
         }
         let mut names = std::collections::HashSet::new();
+        let mut stores: HashMap<_, (&Arc<str>, &Arc<Redeliver>)> = HashMap::new();
         let mut addresses = std::collections::HashSet::new();
         for (l, listener) in self.listeners.iter().enumerate() {
             let at = format!("listeners[{l}]");
@@ -127,6 +129,16 @@ impl Config {
                     problem(format!("{at}.name"), format!("{:?} is the name of another route too", route.name));
                 }
                 route.policy.check(&at, &mut problem);
+                let Some(redeliver) = &route.policy.redeliver else { continue };
+                let (first, other) = stores.entry(&redeliver.journal).or_insert((&route.name, redeliver));
+                if other.limits != redeliver.limits {
+                    let message = format!(
+                        "has other bounds than route {first:?}, and both keep what is owed in {}: max_bytes, max_jobs, backoff and \
+                         concurrency are those of all that is kept there; write the same, or name another journal",
+                        redeliver.kept_in()
+                    );
+                    problem(format!("{at}.redeliver"), message);
+                }
             }
         }
         problems

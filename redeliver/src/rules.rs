@@ -66,6 +66,41 @@ pub struct MissedOn {
 #[error("{0:?} is neither an outcome ({list}) nor a class of statuses (3xx, 5xx)", list = OUTCOMES.join(", "))]
 pub struct NotAnEnd(String);
 
+/// A word that is none of those that can be said.
+#[derive(Debug, thiserror::Error)]
+#[error("{text:?} does not say {about}: use {words}")]
+pub struct UnknownWord {
+    text: String,
+    about: &'static str,
+    words: &'static str,
+}
+
+impl FromStr for Order {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        let (about, words) = ("whether later requests wait behind what is owed", "endpoint or none");
+        match text {
+            "endpoint" => Ok(Self::Endpoint),
+            "none" => Ok(Self::None),
+            _ => Err(UnknownWord { text: text.to_owned(), about, words }),
+        }
+    }
+}
+
+impl FromStr for Gone {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        let (about, words) = ("what becomes of what an endpoint that has left is owed", "keep or drop");
+        match text {
+            "keep" => Ok(Self::Keep),
+            "drop" => Ok(Self::Drop),
+            _ => Err(UnknownWord { text: text.to_owned(), about, words }),
+        }
+    }
+}
+
 impl Default for Rules {
     fn default() -> Self {
         Self { keep: Duration::from_secs(3600), order: Order::Endpoint, gone: Gone::Keep, max_body: 1 << 20 }

@@ -16,7 +16,7 @@ use proxy::config::{
 use runtime::config::{Collector, Node, Section};
 use snapshot::ClusterName;
 
-use super::{Target, routing, tls};
+use super::{Target, redelivery, routing, tls};
 use crate::{
     identity,
     settings::broadcast::{answer, bounds, callers, endpoints, process, requests, routes, time},
@@ -189,6 +189,7 @@ impl Reading {
         policy.grpc_max_message = bounds::GRPC_MAX_MESSAGE.or(section, policy.grpc_max_message);
         policy.lag_timeout = time::LAG_TIMEOUT.or(section, policy.lag_timeout);
         policy.waves = waves(section.section("waves"));
+        redelivery::read(section, &mut policy);
         policy.retries = answer::RETRIES.or(section, policy.retries);
         if answer::IDEMPOTENT.is_given(section) {
             policy.idempotent = answer::IDEMPOTENT.read(section).into_iter().flatten().collect();

@@ -1,5 +1,5 @@
-//! The files of certificates, keys and tokens that a configuration names: what is wrong with them as they are now, each told by
-//! the key that names it.
+//! The files of certificates, keys and tokens, and the directories of journals, that a configuration names: what is wrong
+//! with them as they are now, each told by the key that names it.
 
 use std::path::Path;
 
@@ -39,6 +39,7 @@ impl Config {
                 Err(why) => checked.problems.push(told(&why)),
             }
         }
+        self.check_journals(&mut checked.problems);
         let mut tokens = |path: String, file: &Path| {
             if let Err(error) = TokenFile::read(file) {
                 checked.problems.push(Problem { path, message: error.to_string() });

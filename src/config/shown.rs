@@ -18,6 +18,9 @@ pub(crate) struct Written {
 /// What stands in the place of a secret. It is read like one, so that the file can be checked as it is shown.
 const HIDDEN: &str = redact::HIDDEN;
 
+/// The section whose presence switches something on: defaults are filled in where it is, and only there.
+const SWITCH: &str = "redeliver";
+
 /// What holds header fields: their values may be secrets, whatever their names are.
 const HEADERS: &str = "headers";
 
@@ -87,6 +90,7 @@ fn fill(into: &mut Value, path: &str, value: &Value) {
             let elements = mapping.get_mut(list).and_then(Value::as_sequence_mut);
             elements.into_iter().flatten().for_each(|element| fill(element, rest, value));
         }
+        (None, Some(_)) if step == SWITCH && !mapping.contains_key(step) => {}
         (None, Some(rest)) => {
             let there = mapping.entry(step.into()).or_insert_with(|| Value::Mapping(Mapping::new()));
             fill(there, rest, value);
@@ -150,7 +154,7 @@ broadcast:
     allow: 'PURGE,BAN /cache/*'
     routes:
       - {match: {method: PURGE, path: [/a, /b/*]}, to: {service: 'cache, shop/c*', port: http}, success: [2xx, 'PURGE=200,404']}
-      - {to: {endpoints: ['192.0.2.1:80', '[::1]:80']}, timeout: 3s, require: 67%, max_body: 1MiB}
+      - {to: {endpoints: ['192.0.2.1:80', '[::1]:80']}, timeout: 3s, require: 67%, max_body: 1MiB, redeliver: {for: 1h}}
       - to: {endpoints: '192.0.2.3:80'}
         match: {headers: {X-Key: hunter2, X-Pin: [1, 'hunter2*']}}
         headers:

@@ -1,6 +1,6 @@
 //! Warnings: settings that are valid and have no effect, or probably another one than was intended.
 
-use proxy::config::{Listener, Match, Require, Route, TlsTo};
+use proxy::config::{Listener, Match, Redeliver, Require, Route, TlsTo};
 use runtime::{
     config::{Problem, Problems},
     tls::Roots,
@@ -51,6 +51,7 @@ fn of_route(route: &Route, target: Option<&Target>, warn: &mut impl FnMut(&str, 
         let message = "no certificate of an endpoint is verified: whoever can redirect connections gets every request";
         warn(".to.tls.insecure", message.to_owned());
     }
+    of_redelivery(route, warn);
     let timeouts = &route.policy.timeouts;
     let total = runtime::duration::format(timeouts.total);
     if timeouts.connect > timeouts.total {
@@ -72,6 +73,27 @@ fn of_route(route: &Route, target: Option<&Target>, warn: &mut impl FnMut(&str, 
         if route.policy.min_endpoints > endpoints.len() {
             warn(".min_endpoints", format!("every request is refused: {there} named"));
         }
+    }
+}
+
+fn of_redelivery(route: &Route, warn: &mut impl FnMut(&str, String)) {
+    let Some(redeliver) = &route.policy.redeliver else { return };
+    lower_case(redeliver.methods.iter().map(|method| &**method), |message| warn(".redeliver.methods", message));
+    let comes = |method: &str| {
+        let taken = &route.matches.methods;
+        taken.is_empty() || taken.iter().any(|taken| **taken == *method)
+    };
+    let by_default = Redeliver::lasting(redeliver.rules.keep).methods;
+    for method in redeliver.methods.iter().filter(|method| !by_default.contains(method) && !comes(method)) {
+        warn(".redeliver.methods", format!("{method} need not be named: the methods of `match` let none of them in"));
+    }
+    if !redeliver.methods.iter().any(|method| comes(method)) {
+        let message = "no request of this route is sent again: the methods of `match` are none of these".to_owned();
+        warn(".redeliver.methods", message);
+    }
+    let (longest, all) = (redeliver.rules.max_body, redeliver.limits.max_bytes);
+    if longest > all {
+        warn(".redeliver.max_body", format!("is more than the {all} B of max_bytes, and a longer one is never kept"));
     }
 }
 
@@ -111,6 +133,19 @@ mod tests {
             one("timeout: 1s, connect_timeout: 2s")[0].starts_with("broadcast[0].routes[0].connect_timeout: is more")
         );
         assert!(one("timeout: 1s, first_byte_timeout: 2s")[0].contains("first_byte_timeout: is more than the 1s"));
+    }
+
+    #[test]
+    fn what_is_never_sent_again_is_said() {
+        assert_eq!(one("redeliver: {for: 1h, methods: [POST, PUT]}"), [""; 0]);
+        let post = one("match: {methods: [PUT]}, redeliver: {for: 1h, methods: [POST, PUT]}");
+        let at = "broadcast[0].routes[0].redeliver";
+        assert_eq!(post, [format!("{at}.methods: POST need not be named: the methods of `match` let none of them in")]);
+        let none = one("match: {methods: [GET]}, redeliver: {for: 1h}");
+        assert!(none[0].starts_with(&format!("{at}.methods: no request of this route is sent again")), "{none:?}");
+        let longest = one("redeliver: {for: 1h, max_body: 2MiB, max_bytes: 1MiB}");
+        assert!(longest[0].starts_with(&format!("{at}.max_body: is more than the 1048576 B")), "{longest:?}");
+        assert!(one("redeliver: {for: 1h, methods: [put]}")[0].contains("compared as they are written"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub(crate) mod callers;
 pub(crate) mod changes;
 pub(crate) mod endpoints;
 pub(crate) mod process;
+pub(crate) mod redelivery;
 pub(crate) mod requests;
 pub(crate) mod routes;
 pub(crate) mod time;
@@ -30,6 +31,7 @@ pub(super) const ROLE: Role = Role {
         endpoints::KUBERNETES,
         upstream::GROUP,
         answer::GROUP,
+        redelivery::GROUP,
         requests::GROUP,
         callers::GROUP,
         tls::GROUP,

@@ -155,7 +155,9 @@ impl Policy {
         if self.window < Self::MIN_WINDOW {
             problem(format!("{at}.window"), format!("{} B is less than 64KiB, the least that works", self.window));
         }
-        for (name, status) in [("on_empty", self.on_empty), ("on_timeout", self.on_timeout)] {
+        let on_deferred = self.redeliver.as_ref().and_then(|redeliver| redeliver.on_deferred);
+        let statuses = [("on_empty", self.on_empty), ("on_timeout", self.on_timeout)];
+        for (name, status) in statuses.into_iter().chain(on_deferred.map(|status| ("on_deferred", status))) {
             if !(200..=599).contains(&status) {
                 problem(format!("{at}.{name}"), format!("{status} is not a final HTTP status (200 to 599)"));
             }

@@ -1,6 +1,6 @@
 //! What becomes of requests that endpoints missed.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use redeliver::rules::{Limits, MissedOn, Rules};
 
@@ -17,6 +17,8 @@ pub struct Redeliver {
     pub identity: Identity,
     /// Where what is owed survives the process; none: in memory only.
     pub journal: Option<PathBuf>,
+    /// How long an answer waits for legs that are about to end where the others are enough, before they count as pending.
+    pub grace: Duration,
     /// Bounds of all that shares the journal. Routes with the same journal have the same.
     pub limits: Limits,
     /// The status where every leg that failed is sent again; none: that of the failure.
@@ -43,14 +45,35 @@ impl Redeliver {
             on: MissedOn::default(),
             identity: Identity::Name,
             journal: None,
+            grace: Duration::from_millis(5),
             limits: Limits::default(),
             on_deferred: None,
         }
+    }
+
+    /// Where what is owed is kept, in words.
+    #[must_use]
+    pub fn kept_in(&self) -> String {
+        self.journal
+            .as_ref()
+            .map_or_else(|| "memory".to_owned(), |journal| format!("the journal {}", journal.display()))
     }
 
     /// Whether requests with this method are sent again.
     #[must_use]
     pub fn takes(&self, method: &[u8]) -> bool {
         self.methods.iter().any(|known| known.as_bytes() == method)
+    }
+}
+
+impl FromStr for Identity {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "name" => Ok(Self::Name),
+            "address" => Ok(Self::Address),
+            _ => Err(format!("{text:?} does not say who is the same endpoint when it returns: use name or address")),
+        }
     }
 }

@@ -33,7 +33,7 @@ group!(GROUP, "Answer";
     WAVES: Setting<Waves> = flag("waves").at(WAVES_OF_ROUTE, "size").default("all at once").one("WAVES", parsed),
         "Endpoints get a request in groups of so many (1, or 25% of them), in the order of their addresses, the next \
          group once every endpoint of the former one is ok. '1, pause=2s, on-failure=continue' says all three. The body \
-         is kept for that, up to 1MiB; a longer one gets 413";
+         is kept for that, up to --redeliver-max-body; a longer one gets 413";
     WAVES_PAUSE: Setting<Duration> = key(WAVES_OF_ROUTE, "pause").default("0s").one("DURATION", duration),
         "Time between two groups. Each has the whole --timeout for itself";
     WAVES_ON_FAILURE: Setting<OnFailure> = key(WAVES_OF_ROUTE, "on_failure").default("stop").one("stop|continue", parsed),
