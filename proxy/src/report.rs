@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::{BufMut, Bytes};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tokio::time::Instant;
 
 use crate::{
@@ -78,8 +78,9 @@ pub struct LegReport<'a> {
     pub outcome: Option<Outcome>,
     /// How often the endpoint was tried.
     pub attempts: u32,
-    /// From start to end in milliseconds.
-    pub ms: f64,
+    /// From start to end, shown in milliseconds.
+    #[serde(rename = "ms", serialize_with = "as_millis")]
+    pub took: Duration,
     /// Bytes of response body.
     pub bytes: u64,
     /// What went wrong.
@@ -155,7 +156,7 @@ impl<'a> LegReport<'a> {
             grpc_status: None,
             outcome: None,
             attempts: 0,
-            ms: 0.0,
+            took: Duration::ZERO,
             bytes: 0,
             error: None,
             wave: None,
@@ -224,7 +225,7 @@ pub fn leg(leg: &Leg, now: Instant) -> LegReport<'_> {
         grpc_status: leg.code(),
         outcome: leg.outcome(),
         attempts: leg.attempts(),
-        ms: millis(leg.elapsed(now)),
+        took: leg.elapsed(now),
         bytes: leg.received(),
         error: result.and_then(|result| result.error.as_ref()).map(|error| error.detail.as_ref()),
         ..LegReport::before(leg.target())
@@ -243,10 +244,9 @@ fn names(legs: &[Leg]) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Milliseconds with three digits after the point.
-#[must_use]
-pub fn millis(duration: Duration) -> f64 {
-    duration.as_micros() as f64 / 1e3
+/// Writes a duration as milliseconds with at most three digits after the point.
+pub fn as_millis<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_micros() as f64 / 1e3)
 }
 
 /// The report of an exchange whose legs have all ended, and the status it is answered with.

@@ -5,18 +5,15 @@ use std::{
     fs::File,
     io::{self, ErrorKind, Write},
     os::fd::AsFd,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, SyncSender, sync_channel},
-    },
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
-use parking_lot::Mutex;
 use serde::Serialize;
 
-use super::timestamp;
+use super::{
+    lines::{BATCH, Lines, Taken},
+    timestamp,
+};
 
 /// The first pause after an error; each further one is twice as long, up to [`LONGEST`].
 const SHORTEST: Duration = Duration::from_millis(2);
@@ -27,17 +24,8 @@ const LONGEST: Duration = Duration::from_millis(500);
 /// The longest pause where a reader is slow.
 const LONGEST_BUSY: Duration = Duration::from_millis(50);
 
-/// Bytes that are written together.
-const BATCH: usize = 64 * 1024;
-
-/// What those who log and the writer share.
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    /// Entries that found no room.
-    pub(super) dropped: AtomicU64,
-    /// LogRecord when what was queued before is written.
-    asked: Mutex<Option<SyncSender<()>>>,
-}
+/// What a buffer keeps at most of its memory once what was in it is written.
+const KEPT: usize = 2 * BATCH;
 
 /// What is written where entries were lost.
 #[derive(Serialize)]
@@ -51,7 +39,6 @@ struct Lost<'a> {
 pub(super) struct Writer<W> {
     out: W,
     json: bool,
-    counters: Arc<Counters>,
     /// Lost entries that have been told.
     told: u64,
     /// What the last error was.
@@ -63,61 +50,40 @@ pub(super) fn standard_output() -> io::Result<File> {
     Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
 }
 
-// === impl Counters ===
-
-impl Counters {
-    /// Asks to be told when what is queued now is written.
-    pub(super) fn ask(&self) -> Receiver<()> {
-        let (sender, receiver) = sync_channel(1);
-        *self.asked.lock() = Some(sender);
-        receiver
-    }
-}
-
 // === impl Writer ===
 
 impl<W: Write> Writer<W> {
-    pub(super) fn new(out: W, json: bool, counters: Arc<Counters>) -> Self {
-        let last_error = "standard output takes them too slowly".to_owned();
-        Self { out, json, counters, told: 0, last_error }
+    pub(super) fn new(out: W, json: bool) -> Self {
+        Self { out, json, told: 0, last_error: "standard output takes them too slowly".to_owned() }
     }
 
-    /// Writes lines until every log that could send one is gone.
-    pub(super) fn run(mut self, lines: &Receiver<String>) {
-        let mut batch = Vec::new();
-        while let Ok(line) = lines.recv() {
-            // Before the queue is emptied: whoever asks has put what it waits for there before.
-            let asked = self.counters.asked.lock().take();
-            put(&mut batch, &line);
-            // One write for all that has come meanwhile.
-            for line in lines.try_iter() {
-                put(&mut batch, &line);
-                if batch.len() >= BATCH {
-                    self.write(&mut batch);
-                }
-            }
+    /// Writes lines until no further ones will come.
+    pub(super) fn run(mut self, lines: &Lines) {
+        let (mut batch, mut last_write) = (Vec::new(), None);
+        while let Taken::Lines { dropped, flushes } = lines.take(&mut batch, last_write) {
             self.write(&mut batch);
-            self.tell_lost(&mut batch);
-            if let Some(asked) = asked {
-                // Who waits no longer need not know.
-                let _ = asked.try_send(());
+            if dropped > self.told {
+                self.tell_lost(&mut batch, dropped);
+            }
+            batch.shrink_to(KEPT);
+            last_write = Some(Instant::now());
+            for flush in flushes {
+                // Who waited may have gone.
+                let _ = flush.try_send(());
             }
         }
     }
 
-    /// Says how many entries were lost since that was last said.
-    fn tell_lost(&mut self, batch: &mut Vec<u8>) {
-        let dropped = self.counters.dropped.load(Ordering::Relaxed);
-        if dropped == self.told {
-            return;
-        }
+    /// Says how many entries were lost since that was last said; `dropped` is since the beginning.
+    fn tell_lost(&mut self, batch: &mut Vec<u8>, dropped: u64) {
         let lost = Lost { time: timestamp(SystemTime::now()), lost: dropped - self.told, reason: &self.last_error };
         self.told = dropped;
         let line = match self.json {
             true => serde_json::to_string(&lost).unwrap_or_default(),
             false => format!("{} lost={} reason=\"{}\"", lost.time, lost.lost, lost.reason),
         };
-        put(batch, &line);
+        batch.extend_from_slice(line.as_bytes());
+        batch.push(b'\n');
         self.write(batch);
     }
 
@@ -152,16 +118,12 @@ impl<W: Write> Writer<W> {
     }
 }
 
-/// Puts a line at the end; an empty one only wakes the writer.
-fn put(batch: &mut Vec<u8>, line: &str) {
-    if !line.is_empty() {
-        batch.extend_from_slice(line.as_bytes());
-        batch.push(b'\n');
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+
     use super::*;
 
     /// Takes what the script says: so many bytes, or an error. After the script it takes everything.
@@ -191,19 +153,19 @@ mod tests {
     const EAGAIN: i32 = 11;
     const ENOSPC: i32 = 28;
 
-    /// What is written of these lines by a writer whose file does what the script says, so many others having been lost.
+    /// What is written of two lines by a writer whose file does what the script says; `lost` entries have been lost.
     fn written(script: &[Result<usize, i32>], json: bool, lost: u64) -> String {
-        let (written, counters) = (Arc::<Mutex<Vec<u8>>>::default(), Arc::<Counters>::default());
-        counters.dropped.store(lost, Ordering::Relaxed);
+        let (written, lines) = (Arc::<Mutex<Vec<u8>>>::default(), Lines::default());
         let out = Scripted { script: script.iter().rev().copied().collect(), written: written.clone() };
-        let (sender, receiver) = sync_channel(10);
-        for line in ["one", "two"] {
-            sender.send(line.to_owned()).unwrap();
+        lines.put(b"one\n");
+        lines.put(b"two\n");
+        for _ in 0..lost {
+            lines.put(&vec![b'x'; 8 * 1024 * 1024]);
         }
-        let asked = counters.ask();
-        drop(sender);
-        Writer::new(out, json, counters).run(&receiver);
-        asked.recv().expect("is told that it is written");
+        let flushed = lines.flush();
+        lines.close();
+        Writer::new(out, json).run(&lines);
+        flushed.recv().expect("is told that it is written");
         let written = written.lock().clone();
         String::from_utf8(written).unwrap()
     }

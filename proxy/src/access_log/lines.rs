@@ -1,0 +1,177 @@
+//! The lines that wait to be written: workers put them at the end of one buffer, the log's own thread takes all of it at a time.
+
+use std::{
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    time::{Duration, Instant},
+};
+
+use parking_lot::{Condvar, Mutex};
+
+/// Bytes that are written together: with so many, the writer does not wait for more.
+pub(super) const BATCH: usize = 64 * 1024;
+
+/// Bytes that may wait to be written.
+const CAPACITY: usize = 4 * 1024 * 1024;
+
+/// How far two writes are apart at least, as long as there is less than a batch. The first line after a quiet while is written at once.
+const INTERVAL: Duration = Duration::from_millis(10);
+
+/// Lines on their way to the writer.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    queue: Mutex<Queue>,
+    /// Wakes the writer.
+    wake: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    bytes: Vec<u8>,
+    /// Lines that found no room.
+    dropped: u64,
+    /// Whether the writer waits for a line, however long that takes.
+    is_idle: bool,
+    /// Whether no further lines will come.
+    is_closed: bool,
+    /// Who wants to know when everything up to now is written.
+    flushes: Vec<SyncSender<()>>,
+}
+
+/// What the writer takes.
+pub(super) enum Taken {
+    /// The batch has lines, or somebody waits for what was written before.
+    Lines {
+        /// Lines that were dropped, since the beginning.
+        dropped: u64,
+        /// Who wants to know when the batch is written.
+        flushes: Vec<SyncSender<()>>,
+    },
+    /// There will be no more.
+    End,
+}
+
+impl Lines {
+    /// Puts a line, which ends with a line feed, at the end. Never waits for the writer: a line that finds no room is dropped and counted.
+    pub(super) fn put(&self, line: &[u8]) {
+        let mut queue = self.queue.lock();
+        let before = queue.bytes.len();
+        if before + line.len() > CAPACITY {
+            queue.dropped += 1;
+            return;
+        }
+        queue.bytes.extend_from_slice(line);
+        let is_batch = before < BATCH && queue.bytes.len() >= BATCH;
+        let wakes = is_batch || queue.is_idle;
+        queue.is_idle = false;
+        drop(queue);
+        if wakes {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Asks to be told when all that has been put up to now is written.
+    pub(super) fn flush(&self) -> Receiver<()> {
+        let (sender, receiver) = sync_channel(1);
+        self.queue.lock().flushes.push(sender);
+        self.wake.notify_one();
+        receiver
+    }
+
+    /// No further lines will come.
+    pub(super) fn close(&self) {
+        self.queue.lock().is_closed = true;
+        self.wake.notify_one();
+    }
+
+    /// Lines that were dropped, since the beginning.
+    pub(super) fn dropped(&self) -> u64 {
+        self.queue.lock().dropped
+    }
+
+    /// Waits for lines and moves them into `batch`, which is empty; not before it is [`INTERVAL`] since the last write.
+    pub(super) fn take(&self, batch: &mut Vec<u8>, last_write: Option<Instant>) -> Taken {
+        let mut queue = self.queue.lock();
+        while queue.bytes.is_empty() && !queue.is_urgent() {
+            queue.is_idle = true;
+            self.wake.wait(&mut queue);
+        }
+        queue.is_idle = false;
+        let due = last_write.map(|last| last + INTERVAL);
+        while let Some(due) = due
+            && queue.bytes.len() < BATCH
+            && !queue.is_urgent()
+            && !self.wake.wait_until(&mut queue, due).timed_out()
+        {}
+        if queue.bytes.is_empty() && queue.flushes.is_empty() && queue.is_closed {
+            return Taken::End;
+        }
+        std::mem::swap(&mut queue.bytes, batch);
+        Taken::Lines { dropped: queue.dropped, flushes: std::mem::take(&mut queue.flushes) }
+    }
+}
+
+impl Queue {
+    /// Whether the writer must not wait for more lines.
+    fn is_urgent(&self) -> bool {
+        self.is_closed || !self.flushes.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(lines: &Lines) -> (String, u64) {
+        let mut batch = Vec::new();
+        match lines.take(&mut batch, None) {
+            Taken::Lines { dropped, .. } => (String::from_utf8(batch).unwrap(), dropped),
+            Taken::End => (String::from("end"), 0),
+        }
+    }
+
+    #[test]
+    fn lines_are_taken_together_in_order_and_the_end_comes_after_them() {
+        let lines = Lines::default();
+        lines.put(b"one\n");
+        lines.put(b"two\n");
+        lines.close();
+        assert_eq!(taken(&lines), (String::from("one\ntwo\n"), 0));
+        assert_eq!(taken(&lines), (String::from("end"), 0));
+    }
+
+    #[test]
+    fn what_finds_no_room_is_dropped_whole_and_counted() {
+        let (lines, long) = (Lines::default(), vec![b'x'; CAPACITY / 2]);
+        lines.put(&long);
+        lines.put(&long);
+        lines.put(b"lost\n");
+        assert_eq!((lines.dropped(), taken(&lines)), (1, ("x".repeat(CAPACITY), 1)));
+        lines.put(b"there is room again\n");
+        assert_eq!(taken(&lines), (String::from("there is room again\n"), 1));
+    }
+
+    #[test]
+    fn a_flush_is_not_kept_waiting_by_the_interval() {
+        let (lines, mut batch) = (Lines::default(), Vec::new());
+        lines.put(b"one\n");
+        let flushed = lines.flush();
+        // A last write in the future: without the flush this would wait for it.
+        let later = Instant::now() + Duration::from_secs(3600);
+        let Taken::Lines { flushes, .. } = lines.take(&mut batch, Some(later)) else { panic!("lines") };
+        flushes.iter().for_each(|flush| flush.send(()).unwrap());
+        assert_eq!((batch, flushed.recv()), (b"one\n".to_vec(), Ok(())));
+    }
+
+    #[test]
+    fn a_whole_batch_is_not_kept_waiting_by_the_interval() {
+        let (lines, later) = (std::sync::Arc::new(Lines::default()), Instant::now() + Duration::from_secs(3600));
+        lines.put(b"one\n");
+        let putting = lines.clone();
+        // It may come before or after the writer has begun to wait: either way it must not wait for long.
+        let putting = std::thread::spawn(move || putting.put(&[b'x'; BATCH]));
+        let mut batch = Vec::new();
+        assert!(matches!(lines.take(&mut batch, Some(later)), Taken::Lines { .. }));
+        assert_eq!(batch.len(), BATCH + 4);
+        putting.join().unwrap();
+    }
+}
