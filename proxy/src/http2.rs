@@ -1,6 +1,7 @@
 //! HTTP/2 (RFC 9113) at the edge, on the `h2` crate: heads are translated into the one form that is used inside, that of
 //! HTTP/1.1, and back, and what `h2` does not watch is watched.
 
+pub(crate) mod ahead;
 pub mod guard;
 pub(crate) mod resets;
 pub mod stream;
@@ -15,7 +16,8 @@ pub(crate) const MAX_STREAMS: u32 = 100;
 /// Bytes that may be on their way on one stream before some have been taken.
 pub(crate) const STREAM_WINDOW: u32 = 64 * 1024;
 
-/// The same for a connection: that of all of its streams together, so that one which nobody reads starves no other.
+/// The same on a connection to an endpoint: that of all of its streams together, so that one which nobody reads starves no
+/// other.
 pub(crate) const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
 
 /// Bytes of an answer that wait to be written to a client's connection: a frame. An answer counts as sent once it waits there,

@@ -24,7 +24,7 @@ use crate::{
     config::{Config, Limits},
     connection::Place,
     exchange::{Exchange, alarm::Alarm, budget::Budget},
-    http2::resets::AddressResets,
+    http2::{ahead::SendAhead, resets::AddressResets},
     metrics::{RefusedRequests, RequestResult},
     owed::Stores,
     report,
@@ -53,6 +53,8 @@ pub struct Shared {
     pub limits: Limits,
     /// What is kept in memory of bodies.
     pub budget: Arc<Budget>,
+    /// What clients of HTTP/2 may send beyond that.
+    pub(crate) ahead: Arc<SendAhead>,
     /// The access log.
     pub log: Log,
     /// Requests that never had a route.
@@ -127,6 +129,7 @@ impl Shared {
         let snapshot = reader.load().clone();
         let table = Table::build_owing(None, &config, &snapshot, &bound, &access, &secured, &owed);
         owed.publish(&table, |route| snapshot.cluster(route.cluster.as_str()).is_some());
+        let budget = Budget::new(config.limits.buffered);
         Self {
             tables: watch::Sender::new(table.version),
             table: ArcSwap::from_pointee(table),
@@ -137,7 +140,8 @@ impl Shared {
             clients: Arc::default(),
             bound,
             limits: config.limits.clone(),
-            budget: Budget::new(config.limits.buffered),
+            ahead: SendAhead::new(config.limits.buffered, budget.clone()),
+            budget,
             log: Log::start(config.access_log),
             refused: RefusedRequests::default(),
             connections: AtomicUsize::new(0),

@@ -11,12 +11,16 @@ pub use frame::{Frame, PREFACE, block, flag, kind, request, setting};
 
 use crate::{client::RawClient, eventually::within};
 
-/// One connection. It acknowledges SETTINGS and PING by itself, and nothing else.
+/// One connection. It acknowledges SETTINGS and PING by itself, unless it is told not to, and nothing else.
 #[derive(Debug)]
 pub struct Http2Client {
     client: RawClient,
     answers: BTreeMap<u32, Answer>,
     goaway: Option<u32>,
+    /// What has come of GOAWAY and PING, in order.
+    farewells: Vec<Farewell>,
+    /// PINGs are not acknowledged.
+    keeps_pings: bool,
     next_stream: u32,
     /// Bytes that may still be sent on each stream, beyond what the first window of every stream has room for.
     credit: BTreeMap<u32, i64>,
@@ -25,6 +29,20 @@ pub struct Http2Client {
 /// Bytes that may be sent on a stream, or a connection, before any credit has come (RFC 9113 section 6.9.2). The servers of tests
 /// give streams no less.
 const FIRST_WINDOW: i64 = 65_535;
+
+/// A frame by which a server ends a connection (RFC 9113 section 6.8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    /// GOAWAY.
+    GoAway {
+        /// The last stream that it takes, as far as it says.
+        last: u32,
+        /// The reason.
+        reason: u32,
+    },
+    /// PING, with its content.
+    Ping([u8; 8]),
+}
 
 /// What has come on a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,7 +99,8 @@ impl Http2Client {
     /// If the connection has failed.
     pub async fn over(mut client: RawClient, settings: &[(u16, u32)]) -> Self {
         client.send([PREFACE, &Frame::settings(settings).bytes()].concat()).await;
-        Self { client, answers: BTreeMap::new(), goaway: None, next_stream: 1, credit: BTreeMap::new() }
+        let (answers, credit) = (BTreeMap::new(), BTreeMap::new());
+        Self { client, answers, goaway: None, farewells: Vec::new(), keeps_pings: false, next_stream: 1, credit }
     }
 
     /// Sends these bytes.
@@ -150,6 +169,11 @@ impl Http2Client {
         .await;
     }
 
+    /// Keeps so many bytes of the connection's credit for streams on which nothing is sent: [`Self::credit`] goes by what is left.
+    pub fn keep_credit(&mut self, bytes: i64) {
+        *self.credit.entry(0).or_insert(FIRST_WINDOW) -= bytes;
+    }
+
     /// Waits until a stream has ended, with its connection if need be.
     ///
     /// # Panics
@@ -210,6 +234,25 @@ impl Http2Client {
         self.goaway
     }
 
+    /// Acknowledges no PING from here on.
+    pub fn keep_pings(&mut self) {
+        self.keeps_pings = true;
+    }
+
+    /// Waits until so many frames of GOAWAY and PING have come, and returns all that have.
+    ///
+    /// # Panics
+    /// If they do not.
+    pub async fn farewells(&mut self, n: usize) -> &[Farewell] {
+        within("GOAWAY and PING", async {
+            while self.farewells.len() < n {
+                assert!(self.read_frame().await, "the connection ended after {:?}", self.farewells);
+            }
+        })
+        .await;
+        &self.farewells
+    }
+
     /// What has come, by stream.
     #[must_use]
     pub fn answers(&self) -> &BTreeMap<u32, Answer> {
@@ -226,7 +269,9 @@ impl Http2Client {
         let Some(header) = self.client.try_read_bytes(Frame::HEADER).await else { return false };
         let Some(payload) = self.client.try_read_bytes(Frame::length(&header)).await else { return false };
         let frame = Frame::of(&header, payload);
+        self.note_farewell(&frame);
         match frame.kind {
+            kind::PING if self.keeps_pings => {}
             kind::SETTINGS | kind::PING if frame.flags & flag::ACK == 0 => {
                 let payload = if frame.kind == kind::PING { &frame.payload[..] } else { &[] };
                 let ack = Frame::new(frame.kind, flag::ACK, 0, payload);
@@ -242,6 +287,18 @@ impl Http2Client {
             _ => {}
         }
         true
+    }
+
+    fn note_farewell(&mut self, frame: &Frame) {
+        let (bytes, number) = (frame.payload.get(..8).and_then(|bytes| bytes.try_into().ok()), frame::number);
+        let Some(bytes): Option<[u8; 8]> = bytes else { return };
+        match frame.kind {
+            kind::PING if frame.flags & flag::ACK == 0 => self.farewells.push(Farewell::Ping(bytes)),
+            kind::GOAWAY => {
+                self.farewells.push(Farewell::GoAway { last: number(&bytes[..4]), reason: number(&bytes[4..]) });
+            }
+            _ => {}
+        }
     }
 
     fn file(&mut self, frame: &Frame) {

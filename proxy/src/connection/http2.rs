@@ -32,7 +32,8 @@ use crate::{
     grpc,
     http::request::BadRequest,
     http2::{
-        ANSWER_BUFFER, CONNECTION_WINDOW, MAX_STREAMS, STREAM_WINDOW,
+        ANSWER_BUFFER, MAX_STREAMS, STREAM_WINDOW,
+        ahead::{FIRST_WINDOW, Grant},
         stream::{StreamAnswer, StreamBody},
         translate,
     },
@@ -73,6 +74,8 @@ struct Http2 {
     alarm: Alarm,
     draining: Draining,
     seat: Arc<Seat>,
+    /// What the client may send before it is taken.
+    grant: Grant,
     /// When the last request began or ended.
     used: Instant,
     /// When the connection is given up, once the client was told that it ends.
@@ -117,8 +120,9 @@ impl Connection {
             Poll::Pending => alarm.poll(cx, deadline).map(|_| None),
         });
         let connection = connection.await?;
-        let used = clock::now();
-        Some(Box::new(Http2 { connection, watch, streams, config, alarm, draining, seat, used, ends: None }))
+        let grant = Grant::new(worker.shared.ahead.clone());
+        let (used, ends) = (clock::now(), None);
+        Some(Box::new(Http2 { connection, watch, streams, config, alarm, draining, seat, grant, used, ends }))
     }
 }
 
@@ -127,7 +131,7 @@ fn builder(config: &Listener) -> server::Builder {
     builder
         .max_concurrent_streams(MAX_STREAMS)
         .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_connection_window_size(FIRST_WINDOW)
         .max_header_list_size(u32::try_from(config.head.bytes).unwrap_or(u32::MAX))
         .max_send_buffer_size(ANSWER_BUFFER);
     builder
@@ -141,7 +145,12 @@ impl Http2 {
         while let Some((request, respond)) = poll_fn(|cx| self.poll_request(cx)).await {
             self.seat.paid();
             self.used = clock::now();
-            self.streams.open.fetch_add(1, Ordering::AcqRel);
+            let open = self.streams.open.fetch_add(1, Ordering::AcqRel) + 1;
+            if !request.body().is_end_stream()
+                && let Some(window) = self.grant.widen(open)
+            {
+                self.connection.set_target_window_size(window);
+            }
             let place = Place(self.streams.clone());
             // The process waits for it when it drains, also where the connection is gone.
             let work = self.streams.worker.shared.work.begin_work();

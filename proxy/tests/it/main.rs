@@ -14,6 +14,7 @@ mod http2_attacks;
 mod http2_bad_endpoints;
 mod http2_endpoints;
 mod http2_smuggling;
+mod http2_uploads;
 mod isolation;
 mod memory;
 mod metrics;
