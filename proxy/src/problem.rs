@@ -89,7 +89,7 @@ impl Problem {
             headers::put_text(out, "Allow", &["GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"]);
         }
         headers::put_text(out, "Date", &[&httpdate::fmt_http_date(std::time::SystemTime::now())]);
-        if self.status != 204 {
+        if !matches!(self.status, 204 | 304) {
             headers::put_framing(out, AnswerFraming::Length(length as u64));
         }
     }
@@ -115,11 +115,13 @@ mod tests {
 
     #[test]
     fn a_status_that_is_no_error_has_no_body() {
-        let problem = Problem::new(204, ProxyError::DestinationUnavailable, "no endpoint");
-        let mut out = Vec::new();
-        problem.put_head(&mut out, 0);
-        assert!(problem.body(None).is_empty());
-        let head = String::from_utf8(out).unwrap();
-        assert!(!head.contains("Proxy-Status") && !head.contains("Content-Length"), "{head}");
+        for status in [204, 304] {
+            let problem = Problem::new(status, ProxyError::DestinationUnavailable, "no endpoint");
+            let mut out = Vec::new();
+            problem.put_head(&mut out, 0);
+            assert!(problem.body(None).is_empty());
+            let head = String::from_utf8(out).unwrap();
+            assert!(!head.contains("Proxy-Status") && !head.contains("Content-Length"), "{head}");
+        }
     }
 }

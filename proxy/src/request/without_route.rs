@@ -75,7 +75,10 @@ impl WithoutRoute<'_> {
             Outbound::Http2(_) => BodyForm::Frames,
         };
         let mut outgoing = Outgoing::new(head, form);
-        outgoing.push_body(body);
+        // HEAD is answered without the body of which the head tells the length.
+        if !self.seen.starts_with(b"HEAD ") {
+            outgoing.push_body(body);
+        }
         outgoing.end();
         outgoing
     }

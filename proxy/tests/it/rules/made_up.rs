@@ -132,6 +132,19 @@ async fn a_made_up_answer_to_head_has_no_body_and_keeps_the_connection() {
 }
 
 #[tokio::test]
+async fn a_head_that_is_refused_is_answered_without_a_body_where_it_is_a_head() {
+    let proxy = over(&[]).start();
+    for (method, is_bodiless) in [("HEAD", true), ("GET", false)] {
+        let mut client = proxy.sent(format!("{method} / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n")).await;
+        let answer = client.read_head(method).await;
+        assert_eq!(answer.status, 400, "{answer}");
+        assert!(answer.header("content-length").is_some_and(|length| length != "0"), "{answer}");
+        let (body, _) = client.read_to_end().await;
+        assert_eq!(body.is_empty(), is_bodiless, "{method}: {body:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_an_endpoint_says_cannot_break_the_text_of_a_made_up_answer() {
     let a = Origin::start(Reply::raw("HTTP/1.1 200 \"\\\x7f\r\nA\x01: b\r\n\r\n"));
     let b = origin(3, Reply::ok("b"));
