@@ -4,11 +4,14 @@
 mod watched;
 
 use std::{
+    future::poll_fn,
     io,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -16,7 +19,10 @@ use bytes::Bytes;
 use h2::client::{self, SendRequest};
 use parking_lot::Mutex;
 use runtime::tls::Protocol;
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Instant,
+};
 
 use self::watched::Watched;
 use crate::{
@@ -65,6 +71,8 @@ struct Load {
     streams: AtomicUsize,
     /// It takes no further streams.
     closed: AtomicBool,
+    /// SETTINGS that the endpoint has sent.
+    settings: AtomicUsize,
     began: Instant,
     /// When the last byte came, in milliseconds after it began.
     heard: AtomicU64,
@@ -133,21 +141,49 @@ impl Multiplexed {
         }
     }
 
-    /// Begins to speak HTTP/2 on a connection, and shares it.
+    /// Begins to speak HTTP/2 on a connection, and shares it once the endpoint has said in its SETTINGS how many streams it takes: what
+    /// is begun before that may be more, and would wait for a place on this connection however much room others have.
     async fn add(self: &Arc<Self>, io: Io) -> io::Result<()> {
         let scheme = if matches!(io, Io::Tls(_)) { "https" } else { "http" };
         let load = Arc::new(Load::new());
         let watched = Watched::new(io, load.clone());
         let (send, connection) = builder().handshake(watched).await.map_err(io::Error::other)?;
-        self.state.lock().connections.push(SharedConnection { send, scheme, load: load.clone(), idle_since: None });
-        let shared = self.clone();
-        tokio::spawn(async move {
-            // Its streams have been told why, and nobody else needs to know.
-            let _ = clock::per_wake_up(connection).await;
-            load.closed.store(true, Ordering::Release);
-            shared.changed.notify_waiters();
-        });
+        let (begun, has_begun) = oneshot::channel();
+        tokio::spawn(clock::per_wake_up(Box::pin(self.clone().drive(connection, load.clone(), begun))));
+        has_begun.await.map_err(io::Error::other)??;
+        self.state.lock().connections.push(SharedConnection { send, scheme, load, idle_since: None });
         Ok(())
+    }
+
+    /// Carries a connection to its end, and tells of its first SETTINGS, or why there are none. Its streams are told why it ends.
+    async fn drive(
+        self: Arc<Self>,
+        mut connection: client::Connection<Watched, Bytes>,
+        load: Arc<Load>,
+        begun: oneshot::Sender<io::Result<()>>,
+    ) {
+        let (mut begun, mut known) = (Some(begun), 0);
+        let ended = poll_fn(|cx| {
+            if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
+                return Poll::Ready(ended);
+            }
+            // What was read has been heeded, too.
+            let settings = load.settings.load(Ordering::Relaxed);
+            if settings != known {
+                known = settings;
+                // Whoever has begun the connection may have given up.
+                let _ = begun.take().map(|begun| begun.send(Ok(())));
+                self.changed.notify_waiters();
+            }
+            Poll::Pending
+        });
+        let ended = ended.await;
+        load.closed.store(true, Ordering::Release);
+        if let Some(begun) = begun {
+            let why = ended.map_or_else(io::Error::other, |()| io::ErrorKind::UnexpectedEof.into());
+            let _ = begun.send(Err(why));
+        }
+        self.changed.notify_waiters();
     }
 
     /// Lets go of connections that are closed, or have been without a stream for `keep`.
@@ -193,14 +229,19 @@ impl SharedConnection {
         let most = self.send.current_max_send_streams().min(MAX_STREAMS as usize);
         self.load.streams.load(Ordering::Acquire) < most
     }
+
+    /// Whether the endpoint lives, and takes no stream for now: it would take none on another connection either.
+    fn is_refusing(&self) -> bool {
+        self.send.current_max_send_streams() == 0 && !self.load.closed.load(Ordering::Acquire)
+    }
 }
 
 // === impl Load ===
 
 impl Load {
     fn new() -> Self {
-        let (streams, closed, heard, unheard_since) = Default::default();
-        Self { streams, closed, began: clock::now(), heard, unheard_since }
+        let (streams, closed, settings, heard, unheard_since) = Default::default();
+        Self { streams, closed, settings, began: clock::now(), heard, unheard_since }
     }
 
     fn millis(&self, at: Instant) -> u64 {
@@ -264,11 +305,14 @@ impl Drop for WaitingGuard<'_> {
 // === impl ConnectingGuard ===
 
 impl<'a> ConnectingGuard<'a> {
-    /// Unless those that are coming about will have room for everybody who waits, or there are as many as may be.
+    /// Unless those that are coming about will have room for everybody who waits, there are as many as may be, or the endpoint
+    /// takes no streams.
     fn begin(shared: &'a Multiplexed, cap: usize) -> Option<Self> {
         let mut state = shared.state.lock();
         let needed = state.waiting.div_ceil(MAX_STREAMS as usize);
-        let has_to_wait = state.connecting >= needed || state.connections.len() + state.connecting >= cap.max(1);
+        let has_to_wait = state.connecting >= needed
+            || state.connections.len() + state.connecting >= cap.max(1)
+            || state.connections.iter().any(SharedConnection::is_refusing);
         if has_to_wait {
             return None;
         }

@@ -184,6 +184,10 @@ impl Failure {
     }
 
     fn connect(error: &io::Error) -> Self {
+        // There is a connection, on which the endpoint does not speak HTTP/2 as it should.
+        if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<h2::Error>()) {
+            return Self { is_unprocessed: true, ..wire::failure("the connection", error) };
+        }
         Self { outcome: Outcome::Connect, error: LegError::connect(error), is_unprocessed: true, code: None }
     }
 

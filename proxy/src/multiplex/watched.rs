@@ -3,7 +3,7 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
 };
 
@@ -33,7 +33,9 @@ impl AsyncRead for Watched {
         ready!(Pin::new(io).poll_read(cx, buf))?;
         let now = clock::now();
         load.heard(now);
-        Poll::Ready(guard.see(&buf.filled()[before..], now).map_err(|abuse| {
+        let seen = guard.see(&buf.filled()[before..], now);
+        load.settings.store(guard.settings(), Ordering::Relaxed);
+        Poll::Ready(seen.map_err(|abuse| {
             buf.set_filled(before);
             io::Error::new(io::ErrorKind::InvalidData, format!("the endpoint is to blame: {abuse}"))
         }))

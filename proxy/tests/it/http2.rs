@@ -7,6 +7,7 @@ use h2::{SendStream, client::SendRequest};
 use http::{HeaderMap, Request, Response, StatusCode};
 use testkit::{
     eventually,
+    http2::{self as raw, Farewell, Frame, Http2Client, flag, kind},
     origin::{Gate, Reply},
 };
 use tokio::{net::TcpStream, task::JoinHandle};
@@ -239,6 +240,70 @@ async fn a_drain_lets_every_stream_end_and_tells_the_client_to_go() {
     let (answer, cut) = tokio::join!(client.send(request("GET", "/", &[]), None), drain);
     assert_eq!((answer.expect("an answer").body.as_slice(), cut), (&b"late"[..], 0));
     second.clone().ready().await.expect_err("the connection has ended");
+}
+
+#[tokio::test]
+async fn a_drain_is_announced_and_takes_what_comes_until_the_client_has_heard_of_it() {
+    let gate = Gate::new();
+    let [a] = origins([Reply::ok("late").hold(&gate)]);
+    let mut proxy = over(&[&a]).start();
+    let mut client = Http2Client::connect(proxy.address, &[]).await;
+    client.keep_pings();
+    let mut taken = Vec::new();
+    for path in ["/1", "/2"] {
+        taken.push(client.open(&raw::request("GET", path, &[])).await);
+    }
+    a.wait_heads(2).await;
+    let raw_client = async {
+        let (first, ping) = match client.farewells(2).await {
+            [first, Farewell::Ping(ping)] => (*first, *ping),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(first, Farewell::GoAway { last: (1 << 31) - 1, reason: 0 });
+        // It had been sent before the client knew.
+        taken.push(client.open(&raw::request("GET", "/between", &[])).await);
+        a.wait_heads(3).await;
+        client.send(&[Frame::new(kind::PING, flag::ACK, 0, ping)]).await;
+        let last = client.farewells(3).await[2];
+        assert_eq!(last, Farewell::GoAway { last: taken[2], reason: 0 });
+        let late = client.open(&raw::request("GET", "/late", &[])).await;
+        gate.release();
+        for stream in &taken {
+            let answer = client.answer(*stream).await;
+            assert!(answer.is_whole(200) && answer.body == b"late", "stream {stream}: {answer:?}");
+        }
+        client.ended().await;
+        assert_eq!(client.answers().get(&late), None);
+        assert_eq!(client.farewells(3).await.len(), 3);
+    };
+    let (cut, ()) = tokio::join!(proxy.drain(NEVER), raw_client);
+    assert_eq!(cut, 0);
+    assert!(a.requests().iter().all(|seen| seen.target != "/late"));
+}
+
+#[tokio::test]
+async fn what_has_no_body_has_none_whoever_makes_the_answer() {
+    let fields = [("host", "other")];
+    let refused = |method: &str| (raw::request(method, "/", &fields), 400);
+    let none = |status: u16| over(&[]).policy(|policy| policy.on_empty = status).start();
+    let [a] = origins([Reply::new(502)]);
+    let report = [(&*REPORT.0.to_lowercase(), REPORT.1)];
+    let cases: Vec<(Proxy, Vec<u8>, u16, bool)> = vec![
+        (none(503), refused("HEAD").0, refused("HEAD").1, true),
+        (none(503), refused("GET").0, refused("GET").1, false),
+        (none(503), raw::request("HEAD", "/", &[]), 503, true),
+        (none(503), raw::request("GET", "/", &[]), 503, false),
+        (none(204), raw::request("GET", "/", &[]), 204, true),
+        (none(304), raw::request("GET", "/", &[]), 304, true),
+        (none(200), raw::request("GET", "/", &[]), 200, true),
+        (over(&[&a]).start(), raw::request("HEAD", "/", &report), 502, true),
+        (over(&[&a]).start(), raw::request("HEAD", "/", &[]), 502, true),
+    ];
+    for (proxy, block, status, is_bodiless) in cases {
+        let mut client = Http2Client::connect(proxy.address, &[]).await;
+        let answer = client.exchange(&block, None).await;
+        assert!(answer.is_whole(status) && answer.body.is_empty() == is_bodiless, "{status}: {answer:?}");
+    }
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use serde_json::Value;
 use testkit::{
     eventually,
     http2::{Frame, PREFACE, block, flag, kind, setting},
+    origin::Gate,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -41,6 +42,8 @@ enum Sends {
     Flood(Frames, Frames),
     /// First this frame, in place of SETTINGS without anything in them.
     Settings(Frame),
+    /// First these settings, those once the gate is open, and these frames for each request.
+    SettingsTwice(Frame, Gate, Frame, Frames),
 }
 
 /// An endpoint that sends what it likes. It reads everything, and heeds nothing of it.
@@ -83,9 +86,16 @@ async fn serve(stream: TcpStream, sends: Sends, sent: Arc<AtomicUsize>) -> Optio
         }
         return None;
     }
-    let settings = if let Sends::Settings(frame) = &sends { frame.clone() } else { Frame::settings(&[]) };
+    let settings = match &sends {
+        Sends::Settings(frame) | Sends::SettingsTwice(frame, ..) => frame.clone(),
+        _ => Frame::settings(&[]),
+    };
     to.write_all(&settings.bytes()).await.ok()?;
     from.read_exact(&mut [0; PREFACE.len()]).await.ok()?;
+    if let Sends::SettingsTwice(_, gate, settings, _) = &sends {
+        eventually!("the gate to open", gate.is_open(), |open| *open);
+        to.write_all(&settings.bytes()).await.ok()?;
+    }
     let bytes = |frames: &Frames, stream| frames(stream).iter().flat_map(Frame::bytes).collect::<Vec<u8>>();
     let mut stream = request(&mut from).await?;
     if let Sends::Flood(once, again) = &sends {
@@ -100,7 +110,7 @@ async fn serve(stream: TcpStream, sends: Sends, sent: Arc<AtomicUsize>) -> Optio
         return None;
     }
     loop {
-        if let Sends::Once(frames) = &sends {
+        if let Sends::Once(frames) | Sends::SettingsTwice(.., frames) = &sends {
             to.write_all(&bytes(frames, stream)).await.ok()?;
         }
         stream = request(&mut from).await?;
@@ -317,6 +327,27 @@ async fn an_endpoint_that_does_not_go_on_is_waited_for_as_long_as_any_other() {
         assert_only_its_leg_fails(name, &proxy, &good, b"body", &outcomes).await;
         proxy.settled().await;
     }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_takes_no_streams_is_waited_for_as_long_as_for_a_connection_and_served_when_it_does() {
+    let (gate, streams) = (Gate::new(), |n| Frame::settings(&[(setting::MAX_CONCURRENT_STREAMS, n)]));
+    let answered = of(|stream| vec![head(stream, flag::END_STREAM, &[])]);
+    let sends = Sends::SettingsTwice(streams(0), gate.clone(), streams(5), answered);
+    let bad = BadEndpoint::start(sends).await;
+    let connect = ms(300);
+    let proxy = over_h2(&[&bad]).total(NEVER).policy(|policy| policy.timeouts.connect = connect).start();
+    for n in 0..3 {
+        let (_, report) = proxy.report("POST", "/x", b"body").await;
+        assert_eq!(report["results"][0]["outcome"], "timeout", "request {n}: {report}");
+        let error = report["results"][0]["error"].as_str().expect("an error");
+        assert!(error.contains("no connection within 300ms"), "{error}");
+    }
+    // Its one connection is waited for; another one would take no streams either.
+    assert_eq!(Arc::strong_count(&bad.sent), 3);
+    gate.release();
+    eventually!("the endpoint to be served", proxy.get("/").await.status, |status| *status == 200);
+    assert_eq!(Arc::strong_count(&bad.sent), 3);
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
+pub(super) use self::http2::failure;
 use self::{http1::Http1, http2::Http2};
 use super::Failure;
 use crate::{

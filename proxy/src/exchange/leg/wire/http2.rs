@@ -112,7 +112,7 @@ impl Http2 {
     fn poll_begin(&mut self, cx: &mut Context<'_>, sending: &Sending<'_>) -> Poll<Result<(), Failure>> {
         if let Err(error) = ready!(self.slot.send.poll_ready(cx)) {
             self.slot.close_connection();
-            return Poll::Ready(Err(Failure { is_unprocessed: true, ..failure(&self.slot, &error) }));
+            return Poll::Ready(Err(Failure { is_unprocessed: true, ..stream_failure(&self.slot, &error) }));
         }
         let request = match translate::request(sending.head, self.slot.scheme) {
             Ok(request) => request,
@@ -126,7 +126,7 @@ impl Http2 {
                 (self.request, self.response, self.sent) = (Some(request), Some(response), ends);
                 Poll::Ready(Ok(()))
             }
-            Err(error) => Poll::Ready(Err(Failure { is_unprocessed: true, ..failure(&self.slot, &error) })),
+            Err(error) => Poll::Ready(Err(Failure { is_unprocessed: true, ..stream_failure(&self.slot, &error) })),
         }
     }
 
@@ -173,7 +173,7 @@ impl Http2 {
         }
         let Some(response) = &mut self.response else { return Poll::Pending };
         while let Poll::Ready(Some(interim)) = response.poll_informational(cx) {
-            interim.map_err(|error| failure(&self.slot, &error))?;
+            interim.map_err(|error| stream_failure(&self.slot, &error))?;
             (self.has_received, self.arrival) = (true, true);
             self.interim += 1;
             if self.interim > MAX_INTERIM {
@@ -182,7 +182,7 @@ impl Http2 {
                 return Poll::Ready(Err(Failure::protocol(detail)));
             }
         }
-        let response = ready!(Pin::new(response).poll(cx)).map_err(|error| failure(&self.slot, &error))?;
+        let response = ready!(Pin::new(response).poll(cx)).map_err(|error| stream_failure(&self.slot, &error))?;
         (self.has_received, self.arrival) = (true, true);
         let (parts, body) = response.into_parts();
         self.body = Some(body);
@@ -202,9 +202,10 @@ impl Http2 {
                     self.arrival = true;
                     return Poll::Ready(Ok(Some(data)));
                 }
-                Some(Err(error)) => return Poll::Ready(Err(failure(&self.slot, &error))),
+                Some(Err(error)) => return Poll::Ready(Err(stream_failure(&self.slot, &error))),
                 None => {
-                    let trailers = ready!(body.poll_trailers(cx)).map_err(|error| failure(&self.slot, &error))?;
+                    let trailers =
+                        ready!(body.poll_trailers(cx)).map_err(|error| stream_failure(&self.slot, &error))?;
                     self.trailers = trailers.as_ref().map(translate::trailer_lines).unwrap_or_default();
                     return Poll::Ready(Ok(None));
                 }
@@ -227,10 +228,15 @@ fn is_end(window: &Window, cursor: Cursor) -> bool {
 }
 
 /// Why a stream ended before its response. Where that was not about the stream alone, its connection gets no further ones.
-fn failure(slot: &StreamSlot, error: &h2::Error) -> Failure {
+fn stream_failure(slot: &StreamSlot, error: &h2::Error) -> Failure {
     if error.is_go_away() || error.is_io() {
         slot.close_connection();
     }
+    failure("the stream", error)
+}
+
+/// Why a stream, or a connection before its first stream, has ended.
+pub(in crate::exchange::leg) fn failure(what: &str, error: &h2::Error) -> Failure {
     let reason = error.reason();
     // RFC 9113 sections 6.8 and 8.7: the endpoint says that it has done nothing with the request. Of a stream that it may have
     // worked on `h2` says that the connection has ended, and not that the endpoint wants it to end.
@@ -243,5 +249,5 @@ fn failure(slot: &StreamSlot, error: &h2::Error) -> Failure {
         (Outcome::Protocol, ProxyError::HttpProtocolError)
     };
     let code = error.is_reset().then_some(reason).flatten().map(grpc::of_reset);
-    Failure { is_unprocessed, code, ..Failure::new(outcome, kind, format!("the stream ended: {error}")) }
+    Failure { is_unprocessed, code, ..Failure::new(outcome, kind, format!("{what} ended: {error}")) }
 }
