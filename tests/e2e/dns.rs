@@ -9,6 +9,8 @@ use std::{
 use testkit::{
     client, netns,
     origin::{Origin, Reply},
+    pki::{Authority, SecretDir},
+    tls_relay::TlsRelay,
 };
 use tokio::{net::UdpSocket, process::Command, sync::watch};
 
@@ -135,6 +137,32 @@ fn every_address_of_a_name_gets_the_request_and_changes_are_followed() {
         dns.set("cache.example.", &["192.0.2.12"]);
         let answer = async || client::get(address, "/").await.complete().text();
         testkit::eventually!("the first address to be gone", answer().await, |text| *text == two);
+    });
+}
+
+#[test]
+fn an_endpoint_that_dns_has_named_is_known_by_the_name_that_was_asked_for() {
+    netns::inside(testkit::test_name!(), async || {
+        let authority = Authority::new("authority");
+        let ca = SecretDir::new(&[("ca.crt", &authority.pem())]);
+        let behind = Origin::start(Reply::ok("fine"));
+        let shown = |names: &[&str]| authority.issue(names).server(&["http/1.1"]);
+        let relay = TlsRelay::in_front("192.0.2.11:8443", shown(&["cache.example"]), behind.address()).await;
+        let dns = Dns::start(1).await;
+        dns.set("cache.example.", &["192.0.2.11"]);
+        let ca = ca.path("ca.crt").display().to_string();
+        let flags = ["--endpoints-dns", "cache.example.:8443", "--upstream-ca", &ca];
+        let start = async || {
+            let fanfare = dns.fanfare(&flags).await;
+            fanfare.wait_ready().await;
+            fanfare
+        };
+        client::get(start().await.address(), "/").await.complete().expect_status(200);
+        // That it has the right address is not enough.
+        relay.show(shown(&["192.0.2.11"]));
+        let answer = client::get(start().await.address(), "/").await.complete().expect_status(502);
+        assert!(answer.text().contains("is for 192.0.2.11, not for cache.example"), "{answer}");
+        assert_eq!(behind.requests().len(), 1);
     });
 }
 

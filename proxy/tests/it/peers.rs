@@ -2,7 +2,6 @@
 
 mod clients;
 mod grpc;
-mod h2spec;
 mod nginx;
 
 use std::sync::Arc;

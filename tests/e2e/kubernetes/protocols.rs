@@ -1,4 +1,4 @@
-//! The `appProtocol` of a Service's port says what is spoken to its endpoints, and a change of it counts at once.
+//! What is spoken to endpoints of Services, and whom they are known by: the `appProtocol` of a port, and names in certificates.
 
 use std::net::SocketAddr;
 
@@ -8,6 +8,7 @@ use testkit::{
     client, eventually, netns,
     origin::{Origin, Reply},
     pki::{Authority, SecretDir},
+    tls_relay::TlsRelay,
 };
 use tokio::process::Command;
 
@@ -118,5 +119,85 @@ fn the_app_protocol_of_a_port_says_what_its_pods_are_sent() {
         let before = before.max(behind.requests().len());
         assert_eq!(client::get(plain.address(), "/").await.complete().status, 502);
         assert_eq!(behind.requests().len(), before);
+    });
+}
+
+/// A Service whose pods speak TLS.
+fn service(name: &str) -> String {
+    format!(
+        "
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}, namespace: {NS}}}
+spec:
+  selector: {{app: {name}}}
+  ports: [{{name: secure, port: 443, targetPort: 8443, appProtocol: https}}]
+---
+"
+    )
+}
+
+#[test]
+fn pods_of_several_services_are_known_by_names_made_of_their_own_or_by_that_of_their_service() {
+    cluster::inside(testkit::test_name!(), async || {
+        let bed = Bed::start_with_controllers().await;
+        let authority = Authority::new("the cluster");
+        let ca = SecretDir::new(&[("ca.crt", &authority.pem())]);
+        let services = ["shop-cache", "shop-images"];
+        bed.apply(&services.map(service).concat()).await;
+        let pods = [("shop-cache-0", 0), ("shop-cache-1", 0), ("shop-images-0", 1)];
+        let names = pods.map(|(pod, n)| format!("{pod}.{}.{NS}.svc.cluster.local", services[n]));
+        let (mut origins, mut relays) = (Vec::new(), Vec::new());
+        for (n, (pod, service)) in pods.into_iter().enumerate() {
+            let ip = netns::ipv4(u8::try_from(n).expect("there are few") + 1);
+            let origin = Origin::start(Reply::ok(pod));
+            let shown = authority.issue(&[&names[n]]).server(&["http/1.1"]);
+            relays.push(TlsRelay::in_front(&format!("{ip}:8443"), shown, origin.address()).await);
+            origins.push(origin);
+            bed.cluster.pod(NS, pod, services[service], &[ip], true).await;
+        }
+        let ca = format!("--upstream-ca={}", ca.path("ca.crt").display());
+        let start = async |flags: &[&str]| {
+            let fanfare = bed.fanfare(&[&["-s", "default/shop-*", "-p", "secure", &ca], flags].concat()).await;
+            let three = pods.iter().zip(1..).map(|(_, n)| SocketAddr::from((netns::ipv4(n), 8443))).collect();
+            bed.until_seen(&fanfare, &three).await;
+            fanfare
+        };
+        // Outcomes and errors, in the order of the pods.
+        let told = async |fanfare: &Fanfare| {
+            let fields = [("Accept", "application/vnd.broadcast+json")];
+            let answer = client::request(fanfare.address(), "PURGE", "/x", &fields, b"").await.complete();
+            let report: serde_json::Value = serde_json::from_slice(&answer.body).expect("a report");
+            pods.map(|(pod, _)| {
+                let results = report["results"].as_array().expect("results");
+                let result = results.iter().find(|result| result["pod"] == pod).unwrap_or_else(|| panic!("{report}"));
+                let text = |key: &str| result[key].as_str().unwrap_or_default().to_owned();
+                (text("outcome"), text("error"))
+            })
+        };
+        let ok = pods.map(|_| ("ok".to_owned(), String::new()));
+        let template = "--upstream-server-name={pod}.{service}.{namespace}.svc.cluster.local";
+        assert_eq!(told(&start(&[template]).await).await, ok);
+
+        // Each shows what is another's.
+        for (n, relay) in relays.iter().enumerate() {
+            relay.show(authority.issue(&[&names[(n + 1) % 3]]).server(&["http/1.1"]));
+        }
+        for (n, (outcome, error)) in told(&start(&[template]).await).await.into_iter().enumerate() {
+            let fault = format!("is for {}, not for {}", names[(n + 1) % 3], names[n]);
+            assert!(outcome == "connect" && error.contains(&fault), "{outcome}: {error}");
+        }
+
+        // By the names of their Services, which count where nothing is configured.
+        for (relay, (_, service)) in relays.iter().zip(pods) {
+            relay.show(authority.issue(&[&format!("{}.{NS}.svc", services[service])]).server(&["http/1.1"]));
+        }
+        assert_eq!(told(&start(&[]).await).await, ok);
+        for (n, (outcome, error)) in told(&start(&[template]).await).await.into_iter().enumerate() {
+            assert!(outcome == "connect" && error.contains(&names[n]), "{outcome}: {error}");
+        }
+        for origin in &origins {
+            assert_eq!(origin.requests().len(), 2, "what is not known by its name gets nothing");
+        }
     });
 }

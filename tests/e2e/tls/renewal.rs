@@ -11,6 +11,7 @@ use std::{
 use testkit::{
     client::{self, RawClient, request_bytes},
     eventually,
+    http2::{Http2Client, block},
     origin::{Origin, Reply},
     pki::{Authority, SecretDir},
     tls_relay::TlsRelay,
@@ -20,6 +21,19 @@ use tokio::task::JoinHandle;
 use super::bed::{Curl, Pair, strs};
 use crate::process::Fanfare;
 
+/// A version of HTTP, which both sides speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spoken {
+    Http1,
+    Http2,
+}
+
+/// A connection of a client.
+enum Client {
+    Http1(RawClient),
+    Http2(Box<Http2Client>),
+}
+
 /// Clients that send one request after the other until they are told to stop.
 struct Load {
     stop: Arc<AtomicBool>,
@@ -27,21 +41,61 @@ struct Load {
     clients: Vec<JoinHandle<()>>,
 }
 
+// === impl Spoken ===
+
+impl Spoken {
+    /// Its name in ALPN.
+    fn alpn(self) -> &'static str {
+        match self {
+            Self::Http1 => "http/1.1",
+            Self::Http2 => "h2",
+        }
+    }
+}
+
+// === impl Client ===
+
+impl Client {
+    async fn connect(address: SocketAddr, spoken: Spoken) -> Self {
+        let client = RawClient::connect(address).await;
+        match spoken {
+            Spoken::Http1 => Self::Http1(client),
+            Spoken::Http2 => Self::Http2(Box::new(Http2Client::over(client, &[]).await)),
+        }
+    }
+
+    /// Sends what must not be sent twice, so that nothing is hidden by another attempt; returns what is wrong with the answer.
+    async fn fault(&mut self) -> Option<String> {
+        let (body, ok) = (b"some body", 200);
+        match self {
+            Self::Http1(client) => {
+                client.send(request_bytes("a.example", "POST", "/x", &[], body)).await;
+                let answer = client.read_response("POST").await.complete();
+                (answer.status != ok).then(|| answer.to_string())
+            }
+            Self::Http2(client) => {
+                let pseudo = [(":method", "POST"), (":scheme", "https"), (":authority", "a.example"), (":path", "/x")];
+                let answer = client.exchange(&block(&pseudo), Some(body)).await;
+                (!answer.is_whole(ok)).then(|| format!("{answer:?}"))
+            }
+        }
+    }
+}
+
+// === impl Load ===
+
 impl Load {
-    fn start(address: SocketAddr) -> Self {
+    fn start(address: SocketAddr, spoken: Spoken) -> Self {
         let (stop, answered) = (Arc::<AtomicBool>::default(), Arc::<[AtomicUsize; 2]>::default());
         let client = |kept: bool| {
             let (stop, answered) = (stop.clone(), answered.clone());
             tokio::spawn(async move {
-                let mut client = RawClient::connect(address).await;
+                let mut client = Client::connect(address, spoken).await;
                 while !stop.load(Ordering::SeqCst) {
                     if !kept {
-                        client = RawClient::connect(address).await;
+                        client = Client::connect(address, spoken).await;
                     }
-                    // What must not be sent twice: nothing is hidden by another attempt.
-                    client.send(request_bytes("a.example", "POST", "/x", &[], b"some body")).await;
-                    let answer = client.read_response("POST").await.complete();
-                    assert_eq!(answer.status, 200, "kept: {kept}: {}", answer.text());
+                    assert_eq!(client.fault().await, None, "kept: {kept}");
                     answered[usize::from(kept)].fetch_add(1, Ordering::SeqCst);
                 }
             })
@@ -80,13 +134,38 @@ async fn taken(fanfare: &Fanfare, file: &str) -> u32 {
 async fn no_request_fails_while_certificates_of_both_sides_are_replaced() {
     // One endpoint keeps its connections, the other one is connected to for each request.
     let origins = [Origin::start(Reply::ok("kept")), Origin::start(Reply::ok("new").connection_close())];
+    let addresses = origins.each_ref().map(Origin::address);
+    replaced_under_load(Spoken::Http1, addresses, &origins).await;
+}
+
+#[tokio::test]
+async fn no_request_over_http2_fails_while_certificates_of_both_sides_are_replaced() {
+    let origins = [Origin::start(Reply::ok("kept")), Origin::start(Reply::ok("new"))];
+    // What speaks HTTP/2 in front of them: one keeps its connections, the other one takes a request on each.
+    let pods = [
+        Fanfare::broadcast(&[origins[0].address()], &["--via-name", "pod"]).await,
+        Fanfare::broadcast(&[origins[1].address()], &["--via-name", "pod", "--keepalive=false"]).await,
+    ];
+    for pod in &pods {
+        pod.wait_ready().await;
+    }
+    replaced_under_load(Spoken::Http2, pods.each_ref().map(Fanfare::address), &origins).await;
+    for seen in origins.iter().flat_map(Origin::requests).filter(|seen| seen.method == "POST") {
+        let via = seen.headers.all("via").join(", ");
+        assert_eq!(via.split(", ").filter(|hop| hop.starts_with("2.0 ")).count(), 2, "{via}");
+    }
+}
+
+/// Clients and endpoints speak this; `origins` are behind what listens at `endpoints`.
+async fn replaced_under_load(spoken: Spoken, endpoints: [SocketAddr; 2], origins: &[Origin; 2]) {
+    let alpn = &[spoken.alpn()];
     let (listener, own) = (Pair::of("of the listener", &["a.example"]), Pair::of("of our own", &["fanfare.example"]));
     let mut authority = Authority::new("of the endpoints");
     let mut issued = authority.issue(&["127.0.0.1"]);
     let mut relays = Vec::new();
-    for origin in &origins {
-        let config = own.authority.demanding(&issued, &["http/1.1"]);
-        relays.push(TlsRelay::in_front("127.0.0.1:0", config, origin.address()).await);
+    for endpoint in endpoints {
+        let config = own.authority.demanding(&issued, alpn);
+        relays.push(TlsRelay::in_front("127.0.0.1:0", config, endpoint).await);
     }
     let ca = SecretDir::new(&[("ca.crt", &authority.pem())]);
     let ca_path = ca.path("ca.crt").display().to_string();
@@ -102,8 +181,8 @@ async fn no_request_fails_while_certificates_of_both_sides_are_replaced() {
     let endpoints: Vec<SocketAddr> = relays.iter().map(|relay| relay.address).collect();
     let fanfare = Fanfare::broadcast(&endpoints, &strs(&flags)).await;
     fanfare.wait_ready().await;
-    let door = TlsRelay::towards(fanfare.address(), listener.authority.client(None, &["http/1.1"]), "a.example").await;
-    let load = Load::start(door.address);
+    let door = TlsRelay::towards(fanfare.address(), listener.authority.client(None, alpn), "a.example").await;
+    let load = Load::start(door.address, spoken);
     load.go_on().await;
 
     let mut ca_changes = 0;
@@ -115,11 +194,11 @@ async fn no_request_fails_while_certificates_of_both_sides_are_replaced() {
         eventually!("the renewed certificate", shown().await, |status| *status == 200);
         load.go_on().await;
         // What endpoints are shown: they take any certificate of the root until this process has the next one, then that alone.
-        relays.iter().for_each(|relay| relay.show(own.authority.demanding(&issued, &["http/1.1"])));
+        relays.iter().for_each(|relay| relay.show(own.authority.demanding(&issued, alpn)));
         let clients = own.authority.under(&format!("clients of round {round}"));
         own.secret.renew(&clients.issue(&["fanfare.example"]), &clients);
         eventually!("the certificate", taken(&fanfare, &own.path("tls.crt")).await, |count| *count == round);
-        relays.iter().for_each(|relay| relay.show(clients.demanding(&issued, &["http/1.1"])));
+        relays.iter().for_each(|relay| relay.show(clients.demanding(&issued, alpn)));
         load.go_on().await;
         // Whom endpoints are vouched for by: first both, then the endpoints change, then the new one alone.
         let next = Authority::new(&format!("endpoints of round {round}"));
@@ -130,7 +209,7 @@ async fn no_request_fails_while_certificates_of_both_sides_are_replaced() {
             load.go_on().await;
             if endpoints_change {
                 issued = next.issue(&["127.0.0.1"]);
-                relays.iter().for_each(|relay| relay.show(clients.demanding(&issued, &["http/1.1"])));
+                relays.iter().for_each(|relay| relay.show(clients.demanding(&issued, alpn)));
                 load.go_on().await;
             }
         }
