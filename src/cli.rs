@@ -16,7 +16,7 @@ use clap::{ArgMatches, Command, FromArgMatches as _, Parser};
 pub(crate) use flags::Flags;
 pub(crate) use mirror::CoreDns;
 
-use crate::settings::{ROLES, Role};
+use crate::settings::{ROLES, Role, environment::Environment};
 
 /// What the process is asked to do.
 #[derive(Debug)]
@@ -29,6 +29,10 @@ pub(crate) enum Task {
     Run(Run),
     /// Say what is wrong with a file.
     Check(Check),
+    /// Print what a shell completes command lines with.
+    Completions(Completions),
+    /// Write manual pages.
+    Man(Man),
     /// Show the main job with nothing installed.
     Demo(Demo),
 }
@@ -43,22 +47,58 @@ pub(crate) struct Run {
 }
 
 /// Prints everything that is wrong with a configuration file. Needs no network.
+///
+/// The exit status is 0 if the file can be used, and 64 if it cannot.
 #[derive(Debug, Parser)]
 pub(crate) struct Check {
     #[command(flatten)]
-    pub(crate) file: File,
+    file: File,
+    /// For people, or for programs: JSON with the file, line, key and message of every fault
+    #[arg(short, long, value_name = "text|json", default_value = "text", hide_possible_values = true)]
+    pub(crate) output: Output,
+}
+
+/// How something is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
 }
 
 // No doc comment: it would become that of the subcommand. The configuration file, named in one of two ways.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct File {
-    /// The configuration file (YAML)
-    #[arg(value_name = "FILE")]
+    /// The configuration file (YAML); fanfare check takes - for standard input
+    #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     file: Option<PathBuf>,
     /// The same as a flag
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     config: Option<PathBuf>,
+}
+
+/// Prints what a shell completes command lines of fanfare with
+///
+/// bash:        fanfare completions bash > ~/.local/share/bash-completion/completions/fanfare
+/// zsh:         fanfare completions zsh > "${fpath[1]}/_fanfare"
+/// fish:        fanfare completions fish > ~/.config/fish/completions/fanfare.fish
+/// PowerShell:  fanfare completions powershell >> $PROFILE
+/// elvish:      fanfare completions elvish >> ~/.config/elvish/rc.elv
+#[derive(Debug, Parser)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Completions {
+    /// Which shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Writes manual pages: fanfare.1, and one for each command
+#[derive(Debug, Parser)]
+pub(crate) struct Man {
+    /// The folder, which is made if it is not there
+    #[arg(value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    pub(crate) folder: PathBuf,
 }
 
 /// Shows the main job with nothing installed: three origins, the broadcaster in front, a self-check, curl lines to try.
@@ -70,6 +110,15 @@ pub(crate) struct Demo {
     /// Where the broadcaster listens; port 0 takes a free one.
     #[arg(short, long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
     pub(crate) interface: std::net::SocketAddr,
+}
+
+// === impl Check ===
+
+impl Check {
+    /// Where the file is; `-` is standard input.
+    pub(crate) fn path(&self) -> &Path {
+        self.file.path()
+    }
 }
 
 // === impl File ===
@@ -86,12 +135,12 @@ impl File {
 /// # Errors
 /// What the user should read instead: help, the version, or what is wrong with the arguments.
 pub(crate) fn parse<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) -> Result<Task, clap::Error> {
-    parse_with(arguments, &|name| std::env::var(name).ok())
+    parse_with(arguments, &Environment::of_process())
 }
 
 pub(crate) fn parse_with<T: Into<OsString> + Clone>(
     arguments: impl IntoIterator<Item = T>,
-    environment: &impl Fn(&str) -> Option<String>,
+    environment: &Environment,
 ) -> Result<Task, clap::Error> {
     let mut arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
     if arguments.get(1).is_some_and(|first| is_flag_of_a_role(first)) {
@@ -112,7 +161,8 @@ fn is_flag_of_a_role(first: &std::ffi::OsStr) -> bool {
     first.starts_with(b"-") && !matches!(first, b"-h" | b"--help" | b"-V" | b"--version")
 }
 
-fn command() -> Command {
+/// Everything that can be said on the command line.
+pub(crate) fn command() -> Command {
     use clap::CommandFactory as _;
     let about = "Sends one HTTP request to every ready endpoint of a service and gives back one answer";
     Command::new("fanfare")
@@ -126,6 +176,8 @@ fn command() -> Command {
         .subcommand(Run::command().name("run"))
         .subcommand(Check::command().name("check"))
         .subcommand(Demo::command().name("demo"))
+        .subcommand(Completions::command().name("completions"))
+        .subcommand(Man::command().name("man"))
 }
 
 /// The subcommand of a role.
@@ -136,13 +188,15 @@ fn subcommand(role: &'static Role) -> Command {
     }
 }
 
-fn task(matches: &ArgMatches, environment: &impl Fn(&str) -> Option<String>) -> Result<Task, clap::Error> {
+fn task(matches: &ArgMatches, environment: &Environment) -> Result<Task, clap::Error> {
     let missing = || clap::Error::new(clap::error::ErrorKind::MissingSubcommand);
     let (name, matches) = matches.subcommand().ok_or_else(missing)?;
     match name {
         "run" => Run::from_arg_matches(matches).map(Task::Run),
         "check" => Check::from_arg_matches(matches).map(Task::Check),
         "demo" => Demo::from_arg_matches(matches).map(Task::Demo),
+        "completions" => Completions::from_arg_matches(matches).map(Task::Completions),
+        "man" => Man::from_arg_matches(matches).map(Task::Man),
         _ => {
             let role = Role::named(name).ok_or_else(missing)?;
             // The one subcommand that a role has: it takes the role's flags.
@@ -150,9 +204,9 @@ fn task(matches: &ArgMatches, environment: &impl Fn(&str) -> Option<String>) -> 
             let matches = coredns.unwrap_or(matches);
             let mut flags = Flags::new(role, matches, environment);
             match role.name {
-                "broadcast" => broadcast::amend(&mut flags, matches),
-                "discover" => discover::amend(&mut flags, matches, environment),
-                "mirror" => mirror::amend(&mut flags, matches, environment),
+                "broadcast" => broadcast::amend(&mut flags, matches, environment),
+                "discover" => discover::amend(&mut flags, environment),
+                "mirror" => mirror::amend(&mut flags, environment),
                 _ => {}
             }
             Ok(match coredns {
@@ -208,7 +262,7 @@ mod tests {
                 panic!("{arguments:?}")
             };
             let Ok(Task::Run(run)) = parse(["fanfare", "run"].iter().chain(arguments)) else { panic!("{arguments:?}") };
-            assert_eq!((check.file.path(), run.file.path()), (Path::new("/x"), Path::new("/x")), "{arguments:?}");
+            assert_eq!((check.path(), run.file.path()), (Path::new("/x"), Path::new("/x")), "{arguments:?}");
         }
         for arguments in [&[][..], &["/x", "--config=/y"], &["/x", "/y"]] {
             assert!(parse(["fanfare", "check"].iter().chain(arguments)).is_err(), "{arguments:?}");
@@ -315,6 +369,101 @@ broadcast:
             config
         };
         assert_eq!(sorted(flags), sorted(file));
+    }
+
+    fn broadcast(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Config, String> {
+        let environment = environment.iter().copied().collect();
+        match parse_with(["fanfare", "broadcast"].iter().chain(arguments).copied(), &environment) {
+            Ok(Task::Serve(flags)) => flags.config().map_err(|problems| problems.to_string()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn variables_say_what_flags_say_and_flags_outrank_them() {
+        let variables = [
+            ("FANFARE_ENDPOINTS", "192.0.2.1:80,192.0.2.2:80\n192.0.2.3:80"),
+            ("FANFARE_REQUIRE", "2"),
+            ("FANFARE_TIMEOUT", "3s"),
+            ("FANFARE_ALLOW", "PURGE /a\nGET /b"),
+            ("FANFARE_KEEPALIVE", "0"),
+            ("FANFARE_TLS_CERT", "/a.pem\n/b.pem"),
+            ("FANFARE_TLS_KEY", "/a.key\n/b.key"),
+            ("FANFARE_MAX_BODY", ""),
+        ];
+        let flags = [
+            "--endpoints=192.0.2.1:80,192.0.2.2:80",
+            "--endpoints=192.0.2.3:80",
+            "--require=2",
+            "--timeout=3s",
+            "--allow=PURGE /a",
+            "--allow=GET /b",
+            "--no-keepalive",
+            "--tls-cert=/a.pem",
+            "--tls-cert=/b.pem",
+            "--tls-key=/a.key",
+            "--tls-key=/b.key",
+        ];
+        assert_eq!(
+            broadcast(&[], &variables).expect("it can be used"),
+            broadcast(&flags, &[]).expect("it can be used")
+        );
+        let other = ["--require=any", "--keepalive", "--endpoints=192.0.2.9:80"];
+        let mixed = broadcast(&other, &variables).expect("it can be used");
+        let listener = &mixed.proxy.listeners[0];
+        assert_eq!((listener.routes[0].policy.require.to_string().as_str(), listener.keepalive), ("any", true));
+        assert_eq!(listener.routes[0].cluster.as_str(), "fixed:192.0.2.9:80");
+    }
+
+    #[test]
+    fn a_wrong_value_names_its_variable() {
+        let source = ("FANFARE_SERVICE", "shop/cache");
+        for (name, value, flag) in [
+            ("FANFARE_TIMEOUT", "soon", "--timeout"),
+            ("FANFARE_KEEPALIVE", "maybe", "--keepalive"),
+            ("FANFARE_TRUST_FORWARDED", "10.0.0.0/8,x", "--trust-forwarded"),
+            ("FANFARE_METRICS_INTERFACE", "x", "--metrics-interface"),
+        ] {
+            let problems = broadcast(&[], &[source, (name, value)]).expect_err(name);
+            assert!(problems.starts_with(&format!("{name} ({flag}): ")), "{problems}");
+        }
+        let problems = broadcast(&[], &[source, ("FANFARE_ALL_MUST_SUCCEED", "perhaps")]).expect_err("no boolean");
+        assert!(problems.starts_with("FANFARE_ALL_MUST_SUCCEED: is neither"), "{problems}");
+        let problems =
+            broadcast(&["--timeout=soon"], &[source, ("FANFARE_TIMEOUT", "3s")]).expect_err("the flag counts");
+        assert!(problems.starts_with("--timeout: "), "{problems}");
+    }
+
+    #[test]
+    fn a_flag_that_tells_where_endpoints_come_from_replaces_a_variable_that_does() {
+        let variables = [("FANFARE_SERVICE", "shop/cache"), ("FANFARE_PORT_NAME", "http")];
+        let cluster = |arguments: &[&str], variables: &[(&str, &str)]| {
+            let config = broadcast(arguments, variables).unwrap_or_else(|problems| panic!("{problems}"));
+            config.proxy.listeners[0].routes[0].cluster.to_string()
+        };
+        assert_eq!(cluster(&[], &variables), "kube:shop/cache:http");
+        assert_eq!(cluster(&["--endpoints=192.0.2.1:80"], &variables), "fixed:192.0.2.1:80");
+        assert_eq!(cluster(&["--service=shop/other"], &variables), "kube:shop/other:http");
+        let problems = broadcast(&[], &[variables[0], ("FANFARE_ENDPOINTS_DNS", "a.example:80")]).expect_err("two");
+        assert!(problems.contains("FANFARE_SERVICE") && problems.contains("but 2 are given"), "{problems}");
+        let both = [variables[0], ("FANFARE_ALL_MUST_SUCCEED", "false"), ("FANFARE_REQUIRE", "all")];
+        assert!(broadcast(&[], &both).expect_err("they contradict each other").contains("FANFARE_ALL_MUST_SUCCEED"));
+        for (flag, rule) in [("--require=2", "2"), ("--all-must-succeed", "all")] {
+            let other = if rule == "2" { both[1] } else { ("FANFARE_REQUIRE", "any") };
+            let config = broadcast(&[flag], &[variables[0], other]).expect("a flag outranks a variable");
+            assert_eq!(config.proxy.listeners[0].routes[0].policy.require.to_string(), rule);
+        }
+    }
+
+    #[test]
+    fn every_flag_of_every_role_has_a_variable_that_its_help_names() {
+        for role in ROLES {
+            let help = subcommand(role).render_long_help().to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+            for name in role.settings().filter_map(|setting| setting.variable()) {
+                let named = [format!("[env: {name}]"), format!("[env: {name}, ")];
+                assert!(named.iter().any(|named| help.contains(named)), "{}: {name}", role.name);
+            }
+        }
     }
 
     #[test]

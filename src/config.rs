@@ -17,6 +17,7 @@ mod shown;
 pub(crate) mod store;
 mod target;
 mod tls;
+mod variables;
 mod warnings;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
@@ -28,7 +29,7 @@ use runtime::{
 };
 use snapshot::ClusterName;
 
-pub(crate) use file::Unreadable;
+pub(crate) use file::{Fault, faults};
 pub(crate) use named_files::{CheckedFiles, told};
 use shown::Written;
 pub(crate) use target::Target;

@@ -48,7 +48,9 @@ fn main() -> ExitCode {
         Task::Serve(flags) => tasks::serve(&flags),
         Task::CoreDns(arguments) => tasks::coredns::print(&arguments),
         Task::Run(run) => tasks::run(run.file.path()),
-        Task::Check(check) => tasks::check(check.file.path()),
+        Task::Check(check) => tasks::check::print(&check),
+        Task::Completions(completions) => tasks::completions(&completions),
+        Task::Man(man) => tasks::man(&man),
         Task::Demo(demo) => tasks::demo(&demo),
     };
     match done {

@@ -10,7 +10,7 @@ use std::{
 use runtime::file_watch::{FileEvent, FileWatch};
 
 use crate::{
-    config::{self, Config, KubernetesConfig, Process, Unreadable},
+    config::{self, Config, KubernetesConfig, Process},
     shared::Shared,
     sources::Sources,
 };
@@ -48,10 +48,9 @@ impl Reloader {
 
     /// Reads the file now, because a reload was requested.
     pub(crate) fn read(&self) -> Change {
-        let config = Config::read(&self.path).map_err(|error| match error {
-            Unreadable::Io { .. } => error.to_string(),
-            Unreadable::Problems { problems } => one_line(&problems),
-        });
+        let content =
+            std::fs::read(&self.path).map_err(|error| format!("cannot read {}: {error}", self.path.display()));
+        let config = content.and_then(|content| Config::read_text(&content).map_err(|faults| faults.to_string()));
         Change { config, asked: true }
     }
 
@@ -59,7 +58,7 @@ impl Reloader {
     pub(crate) async fn next(reloader: &mut Option<Self>) -> Change {
         let Some(reloader) = reloader else { return std::future::pending().await };
         let config = match reloader.watch.next().await {
-            FileEvent::Changed(content) => Config::parse(&content).map_err(|problems| one_line(&problems)),
+            FileEvent::Changed(content) => Config::read_text(&content).map_err(|faults| faults.to_string()),
             FileEvent::Unreadable(why) => Err(why),
         };
         Change { config, asked: false }

@@ -6,6 +6,7 @@ pub(crate) mod broadcast;
 pub(crate) mod discover;
 pub(crate) mod elect;
 pub(crate) mod endpoints;
+pub(crate) mod environment;
 pub(crate) mod mirror;
 pub(crate) mod process;
 mod setting;
@@ -74,14 +75,17 @@ impl Role {
         sections.into_iter().find(|section| section.trim_end_matches("[]") == self.name)
     }
 
-    /// The flag of the setting that stands at a path of the file, or in the list there, whatever the indices in it.
-    pub(crate) fn flag_at(&self, path: &str) -> Option<&'static str> {
+    /// The setting that stands at a path of the file, or in the list there, whatever the indices in it. One that has a flag comes
+    /// first.
+    pub(crate) fn setting_at(&self, path: &str) -> Option<&'static Entry> {
         let key = without_indices(path);
         let list = format!("{key}[]");
         let key = key.strip_suffix("[]").unwrap_or(&key);
         let at_path = |setting: &Entry| setting.path() == key || setting.section == list;
-        let stands = |setting: &&Entry| at_path(setting) && !key.is_empty() && !setting.flag.is_empty();
-        self.settings().find(stands).map(|setting| setting.flag)
+        let stands = |setting: &&Entry| at_path(setting) && !key.is_empty();
+        self.settings()
+            .find(|setting| stands(setting) && !setting.flag.is_empty())
+            .or_else(|| self.settings().find(stands))
     }
 }
 
@@ -141,12 +145,12 @@ mod tests {
         for group in role.groups {
             writeln!(table, "| **{}** | | | | | |", group.title).unwrap();
             for setting in group.settings.iter().filter(|setting| !matches!(setting.kind, Kind::Ignored { .. })) {
-                let Entry { flag, short, env, kind, default, help, .. } = setting;
+                let Entry { flag, short, kind, default, help, .. } = setting;
                 let dashes = if role.dashes == Dashes::OneOrTwo { "-" } else { "--" };
                 let long = if flag.is_empty() { String::new() } else { format!("{dashes}{flag}") };
                 let flag = short
                     .map_or_else(|| code(&long), |short| format!("{}, {}", code(&format!("-{short}")), code(&long)));
-                let env = env.iter().map(|name| code(name)).collect::<Vec<_>>().join(", ");
+                let env = setting.variables().iter().map(|name| code(name)).collect::<Vec<_>>().join(", ");
                 let value = match kind {
                     Kind::One(name) => (*name).to_owned(),
                     Kind::Many(name) | Kind::Commas(name) | Kind::Each(name) => format!("{name}, repeatable"),
@@ -194,8 +198,8 @@ mod tests {
                 assert!(setting.flag.is_empty() || flags.insert(setting.flag), "{}: --{}", role.name, setting.flag);
                 assert!(setting.short.is_none_or(|short| shorts.insert(short)), "{}: -{:?}", role.name, setting.short);
                 assert!(setting.key.is_empty() || keys.insert(setting.path()), "{}: {}", role.name, setting.path());
-                for name in setting.env {
-                    assert!(variables.insert(name), "{}: ${name}", role.name);
+                for name in setting.variables() {
+                    assert!(variables.insert(name.clone()), "{}: ${name}", role.name);
                 }
             }
         }
@@ -224,11 +228,12 @@ mod tests {
     #[test]
     fn a_path_in_the_file_leads_to_its_flag() {
         let broadcast = Role::named("broadcast").unwrap();
-        assert_eq!(broadcast.flag_at("broadcast[0].routes[12].timeout"), Some("timeout"));
-        assert_eq!(broadcast.flag_at("broadcast[0].routes[0].to.endpoints[3]"), Some("endpoints"));
-        assert_eq!(broadcast.flag_at("admin.listen"), Some("metrics-interface"));
-        assert_eq!(broadcast.flag_at("broadcast[0].tls.certificates"), Some("tls-cert"));
-        assert_eq!(broadcast.flag_at("broadcast[0].tls.certificates[1].key"), Some("tls-key"));
-        assert_eq!(broadcast.flag_at("broadcast[0]"), None);
+        let flag_at = |path: &str| broadcast.setting_at(path).map(|setting| setting.flag);
+        assert_eq!(flag_at("broadcast[0].routes[12].timeout"), Some("timeout"));
+        assert_eq!(flag_at("broadcast[0].routes[0].to.endpoints[3]"), Some("endpoints"));
+        assert_eq!(flag_at("admin.listen"), Some("metrics-interface"));
+        assert_eq!(flag_at("broadcast[0].tls.certificates"), Some("tls-cert"));
+        assert_eq!(flag_at("broadcast[0].tls.certificates[1].key"), Some("tls-key"));
+        assert_eq!(flag_at("broadcast[0]"), None);
     }
 }

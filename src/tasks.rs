@@ -1,8 +1,11 @@
 //! What each subcommand does with its arguments: get a checked configuration, and take it the one way there is.
 
+pub(crate) mod check;
 pub(crate) mod coredns;
 
-use std::{io::Write as _, path::Path, process::ExitCode, time::Duration};
+use std::{fmt::Display, io::Write as _, path::Path, process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
 
 use runtime::{
     config::Problems,
@@ -15,7 +18,7 @@ use crate::{
     UNUSABLE,
     app::{BoundProcess, Ended, unless_ended},
     cli,
-    config::{CheckedFiles, Config, Unreadable},
+    config::{CheckedFiles, Config, faults},
     demo,
     reload::Reloader,
 };
@@ -34,10 +37,15 @@ pub(crate) fn serve(flags: &cli::Flags) -> anyhow::Result<ExitCode> {
             if !problems.is_empty() {
                 return Ok(unusable("what the command line names", &flags.by_flag(&problems)));
             }
-            let warnings = flags.by_flag(&config.warnings());
+            let mut warnings = flags.doubtful().clone();
+            flags.by_flag(&config.warnings()).into_iter().for_each(|warning| warnings.push(warning));
             run_with(config, &warnings, None)
         }
-        Err(problems) => Ok(unusable("the command line", &problems)),
+        Err(problems) => {
+            let code = unusable("the command line", &problems);
+            tell(flags.doubtful());
+            Ok(code)
+        }
     }
 }
 
@@ -53,52 +61,30 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Prints whether the file can be used.
-pub(crate) fn check(path: &Path) -> anyhow::Result<ExitCode> {
-    let (config, outdated) = match read_with_files(path) {
-        Ok(read) => read,
-        Err(code) => return Ok(code),
-    };
-    for warning in config.warnings().iter().chain(outdated.iter()) {
-        eprintln!("warning: {warning}");
-    }
-    writeln!(std::io::stdout(), "ok\n{}: {}", path.display(), summary(&config))?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// What the file configures, role by role.
-fn summary(config: &Config) -> String {
-    let routes = config.proxy.listeners.iter().map(|listener| listener.routes.len()).sum();
-    let services = config.endpoints.as_ref().map_or(0, |endpoints| endpoints.services.len());
-    let remotes = config.mirror.as_ref().map_or(0, |mirror| mirror.remotes.len());
-    let roles: [(&str, &[(usize, &str)]); 6] = [
-        (
-            "broadcast",
-            &[
-                (config.proxy.listeners.len(), "listener"),
-                (routes, "route"),
-                (config.targets.len(), "source of endpoints"),
-            ],
-        ),
-        ("elect", &[(config.elect.len(), "election")]),
-        ("discover", &[(config.discover.len(), "export")]),
-        ("bridge", &[(config.bridge.len(), "bridge")]),
-        ("endpoints", &[(services, "service")]),
-        ("mirror", &[(remotes, "remote")]),
-    ];
-    let told = roles.iter().filter(|(_, counts)| counts[0].0 > 0).map(|(role, counts)| {
-        let counts: Vec<String> = counts.iter().copied().map(counted).collect();
-        format!("{role}: {}", counts.join(", "))
-    });
-    told.collect::<Vec<_>>().join("; ")
-}
-
 /// Shows the main job.
 pub(crate) fn demo(arguments: &cli::Demo) -> anyhow::Result<ExitCode> {
     let runtime = control_runtime()?;
     let passed = runtime.block_on(async { demo::run(arguments, signals()?).await });
     runtime.shutdown_background();
     Ok(if passed? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Prints what a shell completes command lines with.
+pub(crate) fn completions(arguments: &cli::Completions) -> anyhow::Result<ExitCode> {
+    let mut script = Vec::new();
+    clap_complete::generate(arguments.shell, &mut cli::command(), "fanfare", &mut script);
+    std::io::stdout().write_all(&script)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes manual pages.
+pub(crate) fn man(arguments: &cli::Man) -> anyhow::Result<ExitCode> {
+    let folder = &arguments.folder;
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    // What `help` says of each command stands on the page of the command.
+    let command = cli::command().disable_help_subcommand(true);
+    clap_mangen::generate_to(command, folder).with_context(|| format!("cannot write to {}", folder.display()))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn run_with(config: Config, warnings: &Problems, follow: Option<&Path>) -> anyhow::Result<ExitCode> {
@@ -130,6 +116,13 @@ fn run_with(config: Config, warnings: &Problems, follow: Option<&Path>) -> anyho
     })
 }
 
+/// Prints warnings.
+fn tell(warnings: &Problems) {
+    for warning in warnings {
+        eprintln!("warning: {warning}");
+    }
+}
+
 /// Logs the warnings about a configuration.
 pub(crate) fn warn(warnings: &Problems) {
     for warning in warnings {
@@ -155,25 +148,34 @@ fn control_runtime() -> std::io::Result<Runtime> {
 
 /// The configuration in a file, where the files that it names can be used as well, and warnings about these.
 fn read_with_files(path: &Path) -> Result<(Config, Problems), ExitCode> {
-    let config = read(path)?;
+    let content = content(path)?;
+    let config = parse(path, &content)?;
     let CheckedFiles { problems, warnings } = config.check_files();
     match problems.is_empty() {
         true => Ok((config, warnings)),
-        false => Err(unusable(&format!("what {} names", path.display()), &problems)),
+        false => Err(unusable(&format!("what {} names", path.display()), &faults(&content, &problems))),
     }
 }
 
+/// The configuration in a file.
 fn read(path: &Path) -> Result<Config, ExitCode> {
-    Config::read(path).map_err(|error| match error {
-        Unreadable::Io { .. } => {
-            eprintln!("fanfare: {error}");
-            UNUSABLE.into()
-        }
-        Unreadable::Problems { problems } => unusable(&path.display().to_string(), &problems),
+    parse(path, &content(path)?)
+}
+
+fn content(path: &Path) -> Result<Vec<u8>, ExitCode> {
+    std::fs::read(path).map_err(|error| {
+        eprintln!("fanfare: cannot read {}: {error}", path.display());
+        UNUSABLE.into()
     })
 }
 
-fn unusable(what: &str, problems: &Problems) -> ExitCode {
+fn parse(path: &Path, content: &[u8]) -> Result<Config, ExitCode> {
+    Config::read_text(content).map_err(|faults| unusable(&path.display().to_string(), &faults.0))
+}
+
+/// Prints problems of what was given.
+fn unusable<P: Display>(what: &str, problems: impl IntoIterator<Item = P, IntoIter: ExactSizeIterator>) -> ExitCode {
+    let problems = problems.into_iter();
     eprintln!("fanfare: {} in {what}", counted((problems.len(), "problem")));
     for problem in problems {
         eprintln!("  {problem}");

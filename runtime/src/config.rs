@@ -23,9 +23,12 @@ use std::fmt;
 use serde::de::DeserializeOwned;
 use serde_yaml::{Mapping, Value};
 
+mod locate;
 mod suggest;
 mod yaml;
 
+pub use locate::Lines;
+pub use suggest::{nearest, quoted};
 pub use yaml::{MAX_NODES, MAX_TEXT, parse};
 
 /// One thing that is wrong with a configuration.

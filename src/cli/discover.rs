@@ -1,19 +1,15 @@
 //! Environment variables of the tool that `fanfare discover` replaces, as far as the table of settings has none for them.
 
-use clap::ArgMatches;
-
 use super::flags::Flags;
-use crate::settings::{discover as settings, process::METRICS_INTERFACE, store};
+use crate::settings::{discover as settings, environment::Environment, process::METRICS_INTERFACE, store};
 
 /// Translates `MODE`, `SLEEP`, `DISCOVERY` and what `MINIO_…` says about the place; flags outrank them.
-pub(super) fn amend(flags: &mut Flags, matches: &ArgMatches, environment: &impl Fn(&str) -> Option<String>) {
-    if matches.get_one::<bool>(settings::ONCE.flag).is_some_and(|once| *once)
-        && !matches.contains_id(METRICS_INTERFACE.flag)
-    {
+pub(super) fn amend(flags: &mut Flags, environment: &Environment) {
+    if flags.is_on(&settings::ONCE) && !flags.is_given(&METRICS_INTERFACE) {
         // It ends before anybody could ask.
         flags.unset_section(&METRICS_INTERFACE);
     }
-    let variable = |name: &str| environment(name).filter(|text| !text.is_empty());
+    let variable = |name: &str| environment.get(name).map(str::to_owned);
     match variable("MODE").as_deref() {
         None | Some("watch") => {}
         // Services are watched all the same. What the loop did besides was to restore what somebody else had changed.
@@ -59,8 +55,7 @@ mod tests {
     use crate::{cli::Task, config::discover::DiscoverConfig};
 
     fn parse(arguments: &[&str], environment: &[(&str, &str)]) -> Result<DiscoverConfig, String> {
-        let environment =
-            |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).into());
+        let environment = environment.iter().copied().collect();
         let task = crate::cli::parse_with(["fanfare", "discover"].iter().chain(arguments).copied(), &environment);
         let Ok(Task::Serve(flags)) = task else { panic!("{task:?}") };
         flags.config().map(|mut config| config.discover.remove(0)).map_err(|problems| problems.to_string())

@@ -1,13 +1,19 @@
 //! The flags of a role become the same raw configuration that a file holds, so that both are read, checked and run by
 //! the same code.
 
-use clap::{Arg, ArgAction, ArgMatches, Command, builder::BoolishValueParser, parser::ValueSource};
+use std::ffi::OsStr;
+
+use clap::{
+    Arg, ArgAction, ArgMatches, Command, ValueHint,
+    builder::{BoolishValueParser, PossibleValue, StringValueParser, TypedValueParser},
+    parser::ValueSource,
+};
 use runtime::config::{Problem, Problems};
 use serde_yaml::{Mapping, Value};
 
 use crate::{
     config::Config,
-    settings::{Entry, Kind, Role},
+    settings::{Entry, Kind, Role, environment::Environment, values::boolean},
 };
 
 /// The flags that were given, as the file that says the same.
@@ -15,11 +21,19 @@ use crate::{
 pub(crate) struct Flags {
     role: &'static Role,
     raw: Value,
+    /// What was given: the paths of the settings in the file, each with the variable that says it, if it was no flag.
+    given: Vec<(String, Option<String>)>,
+    /// Variables that are probably mistakes.
+    doubtful: Problems,
     /// Problems that only flags can have.
     problems: Problems,
     /// Paths in the file whose problems are left out, because flags explain them better.
     explained: Vec<&'static str>,
 }
+
+/// One of some values, as the name of the value has them.
+#[derive(Clone)]
+struct Choice(&'static str);
 
 /// The prefix of the hidden counterpart of every switch.
 const NO: &str = "no-";
@@ -28,11 +42,8 @@ const NO: &str = "no-";
 
 impl Flags {
     /// What was given on the command line and in the environment.
-    pub(super) fn new(
-        role: &'static Role,
-        matches: &ArgMatches,
-        environment: &impl Fn(&str) -> Option<String>,
-    ) -> Self {
+    pub(super) fn new(role: &'static Role, matches: &ArgMatches, environment: &Environment) -> Self {
+        let mut all = Vec::new();
         let mut raw = Value::Mapping(Mapping::new());
         // The role is asked for even where no flag is given, so that what is missing is named.
         if let Some(section) = role.section() {
@@ -40,9 +51,15 @@ impl Flags {
         }
         for setting in role.settings().filter(|setting| !setting.key.is_empty()) {
             let flag = if setting.flag.is_empty() { None } else { given(matches, setting) };
-            let value = flag
-                .or_else(|| from_environment(setting, environment))
-                .or_else(|| setting.always.then(|| setting.default.into()));
+            let flag = flag.map(|value| (value, None));
+            let given = flag.or_else(|| environment.given(setting).map(|given| (given.value, Some(given.variable))));
+            let value = match given {
+                Some((value, variable)) => {
+                    all.push((setting.path(), variable));
+                    Some(value)
+                }
+                None => setting.always.then(|| setting.default.into()),
+            };
             match value {
                 Some(Value::Sequence(values)) if matches!(setting.kind, Kind::Each(_)) => {
                     for (index, value) in values.into_iter().enumerate() {
@@ -53,7 +70,44 @@ impl Flags {
                 None => {}
             }
         }
-        Self { role, raw, problems: Problems::default(), explained: Vec::new() }
+        let doubtful = environment.doubtful(role);
+        Self { role, raw, given: all, doubtful, problems: Problems::default(), explained: Vec::new() }
+    }
+
+    /// The variable that a setting has its value from.
+    pub(super) fn variable_of(&self, setting: &Entry) -> Option<&str> {
+        let path = setting.path();
+        self.given.iter().find(|(at, _)| *at == path).and_then(|(_, variable)| variable.as_deref())
+    }
+
+    /// Whether a flag or a variable gives it a value.
+    pub(super) fn is_given(&self, setting: &Entry) -> bool {
+        let path = setting.path();
+        self.given.iter().any(|(at, _)| *at == path)
+    }
+
+    /// Whether a switch is on, whoever says so.
+    pub(super) fn is_on(&self, setting: &Entry) -> bool {
+        match at(&self.raw, &setting.path()) {
+            Some(Value::Bool(on)) => *on,
+            Some(Value::String(text)) => boolean(text) == Ok(true),
+            _ => false,
+        }
+    }
+
+    /// Takes a setting out of what was given.
+    pub(super) fn unset(&mut self, setting: &Entry) {
+        let path = setting.path();
+        let Some((section, key)) = path.rsplit_once('.') else { return };
+        if let Some(Value::Mapping(section)) = at_mut(&mut self.raw, section) {
+            section.remove(key);
+        }
+        self.given.retain(|(at, _)| *at != path);
+    }
+
+    /// Variables that are probably mistakes.
+    pub(crate) fn doubtful(&self) -> &Problems {
+        &self.doubtful
     }
 
     /// Gives a setting a value.
@@ -105,8 +159,15 @@ impl Flags {
     }
 
     fn with_flag(&self, Problem { path, message }: &Problem) -> Problem {
-        let path = self.role.flag_at(path).map_or_else(|| path.clone(), |flag| format!("--{flag}"));
-        Problem { path, message: message.clone() }
+        let message = message.clone();
+        let Some(setting) = self.role.setting_at(path) else { return Problem { path: path.clone(), message } };
+        let path = match (setting.flag, self.variable_of(setting)) {
+            ("", None) => path.clone(),
+            ("", Some(variable)) => variable.to_owned(),
+            (flag, None) => format!("--{flag}"),
+            (flag, Some(variable)) => format!("{variable} (--{flag})"),
+        };
+        Problem { path, message }
     }
 }
 
@@ -130,8 +191,9 @@ fn arguments(setting: &Entry) -> Vec<Arg> {
     if !setting.default.is_empty() {
         help += &format!(" [default: {}]", setting.default);
     }
-    if let Some(name) = setting.env.first() {
-        help += &format!(" [env: {name}]");
+    let variables = setting.variables();
+    if !variables.is_empty() {
+        help += &format!(" [env: {}]", variables.join(", "));
     }
     let mut arg = Arg::new(setting.flag).long(setting.flag).help(help).allow_hyphen_values(true);
     if let Some(short) = setting.short {
@@ -139,9 +201,9 @@ fn arguments(setting: &Entry) -> Vec<Arg> {
     }
     let switch = |arg: Arg| arg.num_args(0..=1).require_equals(true).default_missing_value("true");
     match setting.kind {
-        Kind::One(name) => vec![arg.value_name(name)],
+        Kind::One(name) => vec![with_value(arg, name)],
         Kind::Many(name) | Kind::Commas(name) | Kind::Each(name) => {
-            vec![arg.value_name(name).action(ArgAction::Append)]
+            vec![with_value(arg, name).action(ArgAction::Append)]
         }
         Kind::Ignored { value } => {
             let arg = if value { arg } else { switch(arg) };
@@ -153,6 +215,36 @@ fn arguments(setting: &Entry) -> Vec<Arg> {
             let negation = Arg::new(id.clone()).long(id).hide(true).action(ArgAction::SetTrue);
             vec![arg.overrides_with(format!("{NO}{}", setting.flag)), negation.overrides_with(setting.flag)]
         }
+    }
+}
+
+/// A flag with a value, and what a shell completes it with: paths, or the values that the name of the value tells.
+fn with_value(arg: Arg, name: &'static str) -> Arg {
+    let arg = arg.value_name(name);
+    match name {
+        "PATH" => arg.value_hint(ValueHint::AnyPath),
+        _ if is_choice(name) => arg.value_parser(Choice(name)).hide_possible_values(true),
+        _ => arg,
+    }
+}
+
+/// Whether the name of a value is all of its values: `off|text|json`.
+pub(crate) fn is_choice(name: &str) -> bool {
+    name.contains('|') && !name.bytes().any(|byte| byte.is_ascii_uppercase())
+}
+
+// === impl Choice ===
+
+impl TypedValueParser for Choice {
+    type Value = String;
+
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<String, clap::Error> {
+        // What is none of the values is told like every other problem of the configuration.
+        StringValueParser::new().parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(self.0.split('|').map(PossibleValue::new)))
     }
 }
 
@@ -173,10 +265,20 @@ pub(super) fn given(matches: &ArgMatches, setting: &Entry) -> Option<Value> {
     }
 }
 
-/// The first of its variables that is set and not empty. Its value is checked together with the file.
-fn from_environment(setting: &Entry, environment: &impl Fn(&str) -> Option<String>) -> Option<Value> {
-    let text = setting.env.iter().find_map(|name| environment(name).filter(|text| !text.is_empty()))?;
-    Some(text.as_str().into())
+/// What stands at a path like `a.b[].c`; of lists, in the first element.
+fn at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.').try_fold(value, |value, step| match step.strip_suffix("[]") {
+        Some(list) => value.get(list)?.get(0),
+        None => value.get(step),
+    })
+}
+
+/// The same, to be changed.
+fn at_mut<'a>(value: &'a mut Value, path: &str) -> Option<&'a mut Value> {
+    path.split('.').try_fold(value, |value, step| match step.strip_suffix("[]") {
+        Some(list) => value.get_mut(list)?.get_mut(0),
+        None => value.get_mut(step),
+    })
 }
 
 /// Puts a value where a path like `a.b[].c` leads, and makes the mappings and lists on the way; every list has one element.

@@ -7,7 +7,7 @@ use mirror::coredns::Form;
 use serde_yaml::Value;
 
 use super::flags::{self, Flags};
-use crate::settings::{Role, mirror as settings, process::LEADER_ELECT};
+use crate::settings::{Role, environment::Environment, mirror as settings, process::LEADER_ELECT};
 
 /// The subcommand that prints a part of a Corefile.
 pub(super) const COREDNS: &str = "coredns";
@@ -49,13 +49,12 @@ pub(super) fn command(role: &'static Role) -> Command {
 }
 
 /// Adds the variable of the token, and a remote cluster, so that missing settings are reported by their flags.
-pub(super) fn amend(flags: &mut Flags, matches: &ArgMatches, environment: &impl Fn(&str) -> Option<String>) {
+pub(super) fn amend(flags: &mut Flags, environment: &Environment) {
     flags.set_default(&settings::SVC_PREFIX, Value::Null);
-    let set = |name: &&str| environment(name).is_some_and(|text| !text.is_empty());
-    if let Some(variable) = TOKEN_VARIABLES.iter().find(|name| set(name)) {
+    if let Some(variable) = TOKEN_VARIABLES.iter().find(|name| environment.get(name).is_some()) {
         flags.set_default(&settings::REMOTE_TOKEN_ENV, (*variable).into());
     }
-    if matches.get_one::<bool>(settings::DRY_RUN.flag).is_some_and(|dry| *dry) {
+    if flags.is_on(&settings::DRY_RUN) {
         // It writes nothing, not even the Lease.
         flags.set(&LEADER_ELECT, false.into());
     }
@@ -77,8 +76,7 @@ mod tests {
     use crate::{cli::Task, config::mirror::MirrorConfig};
 
     fn task(arguments: &[&str], environment: &[(&str, &str)]) -> Task {
-        let environment =
-            |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).into());
+        let environment = environment.iter().copied().collect();
         crate::cli::parse_with(["fanfare", "mirror"].iter().chain(arguments).copied(), &environment)
             .unwrap_or_else(|error| panic!("{error}"))
     }

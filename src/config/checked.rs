@@ -7,7 +7,9 @@ use runtime::config::{Collector, Problems, Section};
 use serde_yaml::Value;
 
 use super::{
-    Config, Dns, KubernetesConfig, Process, Written, bridge, broadcast, discover, elect, endpoints, leader, mirror, tls,
+    Config, Dns, KubernetesConfig, Process, Written, bridge, broadcast, discover, elect, endpoints, leader, mirror,
+    tls,
+    variables::{FileEnvironment, Filled},
 };
 use crate::settings::{
     self, ROLES,
@@ -26,8 +28,21 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it.
     pub(crate) fn check(raw: &Value) -> Result<Self, Problems> {
-        let meant = settings::without_defaults_in_words(raw);
+        Self::check_in(raw, &FileEnvironment::default()).0
+    }
+
+    /// The same with the placeholders of the values filled in. What was filled in comes with it.
+    pub(super) fn check_in(raw: &Value, environment: &FileEnvironment) -> (Result<Self, Problems>, Filled) {
+        let filled = environment.fill(raw);
         let collector = Collector::new();
+        filled.problems.iter().for_each(|problem| collector.add(problem.path.clone(), &problem.message));
+        let written = Written::new(raw, environment);
+        let checked = Self::check_filled(&filled.value, collector, written).map_err(|problems| filled.told(&problems));
+        (checked, filled)
+    }
+
+    fn check_filled(raw: &Value, collector: Collector, written: Written) -> Result<Self, Problems> {
+        let meant = settings::without_defaults_in_words(raw);
         let root = collector.root(&meant);
         let (mut admin_tls, mut admin_tokens) = (None, None);
         let admin = root.optional_section("admin").and_then(|admin| {
@@ -66,7 +81,7 @@ impl Config {
             admin_tls,
             admin_tokens,
             process,
-            written: Written::new(raw),
+            written,
         };
         root.finish();
         let admin_twice =

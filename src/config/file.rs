@@ -1,49 +1,110 @@
 //! A configuration file: its text, as YAML, as a checked configuration, or everything that is wrong with it.
 
-use std::path::{Path, PathBuf};
+use std::fmt;
 
-use runtime::config::{self, Problems};
+use runtime::config::{self, Lines, Problem, Problems};
+use serde::Serialize;
 
-use super::Config;
+use super::{
+    Config,
+    variables::{self, FileEnvironment, Outranked},
+};
+use crate::settings::environment::Environment;
 
-/// A file that cannot be used, and why.
+/// Everything that is wrong with a file.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Unreadable {
-    /// It cannot be read at all.
-    #[error("cannot read {}: {error}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        error: std::io::Error,
-    },
-    /// It can be read, but not used.
-    #[error("{problems}")]
-    Problems {
-        /// Everything that is wrong.
-        problems: Problems,
-    },
+#[error("{}", one_line(.0))]
+pub(crate) struct Faults(pub(crate) Vec<Fault>);
+
+/// Something that is wrong with a file, or probably is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Fault {
+    /// Where, from 1 on, if it stands somewhere.
+    pub(crate) line: Option<usize>,
+    /// The key: `broadcast[0].routes[1].timeout`. Empty for the file as a whole.
+    pub(crate) key: String,
+    /// What is wrong, and what to do about it.
+    pub(crate) message: String,
 }
 
+// === impl Config ===
+
 impl Config {
-    /// Reads and checks a file.
+    /// Checks the content of a file in the environment of this process.
     ///
     /// # Errors
-    /// [`Unreadable`] with everything that is wrong.
-    pub(crate) fn read(path: &Path) -> Result<Self, Unreadable> {
-        let bytes = std::fs::read(path).map_err(|error| Unreadable::Io { path: path.to_owned(), error })?;
-        Self::parse(&bytes).map_err(|problems| Unreadable::Problems { problems })
+    /// Everything that is wrong, each with its line.
+    pub(crate) fn read_text(content: &[u8]) -> Result<Self, Faults> {
+        let checked = Self::of_file(content, &Environment::of_process());
+        checked.map_err(|problems| Faults(faults(content, &problems)))
     }
 
-    /// Parses and checks the content of a file.
+    /// Parses and checks the content of a file in an empty environment.
     ///
     /// # Errors
     /// Everything that is wrong, with its path in the file, or its line and column where it is not YAML.
     pub(crate) fn parse(content: &[u8]) -> Result<Self, Problems> {
+        Self::of_file(content, &Environment::default())
+    }
+
+    /// The same in an environment.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub(crate) fn of_file(content: &[u8], environment: &Environment) -> Result<Self, Problems> {
         let text = std::str::from_utf8(content).map_err(|error| config::Problem {
             path: String::new(),
             message: format!("the file is not UTF-8 text: {error}"),
         })?;
-        Self::check(&config::parse(text)?)
+        let mut raw = config::parse(text)?;
+        let outranked = Outranked::apply(&mut raw, environment);
+        let (checked, filled) = Self::check_in(&raw, &FileEnvironment::of(environment));
+        match checked {
+            Ok(mut config) => {
+                let mut warnings = variables::doubtful(&raw, environment, &filled.names());
+                config.warnings().iter().for_each(|warning| warnings.push(filled.without_values(warning)));
+                config.written.warnings = Some(warnings);
+                Ok(config)
+            }
+            Err(problems) => {
+                let mut named = Problems::default();
+                problems.into_iter().for_each(|problem| named.push(outranked.named(problem)));
+                Err(named)
+            }
+        }
+    }
+}
+
+/// The problems of a file with the lines on which they stand.
+pub(crate) fn faults(content: &[u8], problems: &Problems) -> Vec<Fault> {
+    let text = std::str::from_utf8(content).unwrap_or_default();
+    let lines = Lines::of(text);
+    let fault = |Problem { path, message }: &Problem| Fault {
+        line: lines.line(path),
+        key: path.clone(),
+        message: message.clone(),
+    };
+    problems.iter().map(fault).collect()
+}
+
+/// Faults as a line of a log.
+fn one_line(faults: &[Fault]) -> String {
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+// === impl Fault ===
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { line, key, message } = self;
+        match key.as_str() {
+            "" => f.write_str(message)?,
+            key => write!(f, "{key}: {message}")?,
+        }
+        match line {
+            // Where the text is no YAML the line stands where the key would.
+            Some(line) if !key.starts_with("line ") => write!(f, " (line {line})"),
+            _ => Ok(()),
+        }
     }
 }

@@ -2,16 +2,20 @@
 
 use std::sync::{Arc, OnceLock};
 
-use runtime::redact;
+use runtime::{config::Problems, redact};
 use serde_yaml::{Mapping, Value};
 
-use super::Config;
+use super::{Config, variables::FileEnvironment};
 use crate::settings::{Entry, ROLES, Role};
 
 /// What a configuration was read from. Two of the same meaning are the same, however they are written.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Written {
     raw: Value,
+    /// What its placeholders are filled in with.
+    environment: FileEnvironment,
+    /// What is probably a mistake in it, where it is a file.
+    pub(super) warnings: Option<Problems>,
     shown: Arc<OnceLock<serde_json::Value>>,
 }
 
@@ -27,8 +31,8 @@ const HEADERS: &str = "headers";
 // === impl Written ===
 
 impl Written {
-    pub(super) fn new(raw: &Value) -> Self {
-        Self { raw: raw.clone(), shown: Arc::default() }
+    pub(super) fn new(raw: &Value, environment: &FileEnvironment) -> Self {
+        Self { raw: raw.clone(), environment: environment.clone(), warnings: None, shown: Arc::default() }
     }
 }
 
@@ -52,7 +56,7 @@ impl Config {
             // A default that would switch something on does not mean the same.
             let mut more = shown.clone();
             fill(&mut more, &path, &default);
-            if more != shown && Self::check(&more).is_ok_and(|config| config == *self) {
+            if more != shown && Self::check_in(&more, &self.written.environment).0.is_ok_and(|config| config == *self) {
                 shown = more;
             }
         }
@@ -255,7 +259,7 @@ mirror:
     #[test]
     fn what_flags_say_is_shown_as_a_file_says_it() {
         let arguments = ["fanfare", "broadcast", "--endpoints", "192.0.2.1:80", "--require=any", "--no-keepalive"];
-        let Ok(crate::cli::Task::Serve(flags)) = crate::cli::parse_with(arguments, &|_| None) else {
+        let Ok(crate::cli::Task::Serve(flags)) = crate::cli::parse_with(arguments, &Default::default()) else {
             panic!("it is to serve")
         };
         let config = flags.config().unwrap_or_else(|problems| panic!("{problems}"));

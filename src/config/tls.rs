@@ -142,7 +142,9 @@ mod tests {
 
     fn from_flags(flags: &[&str]) -> Result<Config, String> {
         let arguments = ["fanfare", "broadcast"].iter().chain(flags);
-        let Ok(Task::Serve(flags)) = crate::cli::parse_with(arguments.copied(), &|_| None) else { panic!("{flags:?}") };
+        let Ok(Task::Serve(flags)) = crate::cli::parse_with(arguments.copied(), &Default::default()) else {
+            panic!("{flags:?}")
+        };
         flags.config().map_err(|problems| problems.to_string())
     }
 

@@ -11,6 +11,9 @@ use super::{Config, Target};
 impl Config {
     /// Everything valid that is probably a mistake, each with its path in the file.
     pub(crate) fn warnings(&self) -> Problems {
+        if let Some(warnings) = &self.written.warnings {
+            return warnings.clone();
+        }
         let mut warnings = Problems::default();
         for (l, listener) in self.proxy.listeners.iter().enumerate() {
             let mut warn = |path: String, message: String| {

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fs, path::Path};
 use super::root;
 use crate::{
     cli::{self, Task},
-    settings::Role,
+    settings::{ROLES, Role, environment::Environment},
 };
 
 /// Reads the commands of a page in order.
@@ -54,13 +54,16 @@ impl Reader {
         let variables = words.iter().take_while(variable).count();
         for word in &words[..variables] {
             let name = word.split('=').next().unwrap_or(word);
-            if !is_read_by_a_test(name) {
+            let of_a_flag =
+                ROLES.iter().flat_map(Role::settings).any(|setting| setting.variable().as_deref() == Some(name));
+            if !of_a_flag && !is_read_by_a_test(name) {
                 return Err(format!("no test reads {name}"));
             }
         }
         let Some((program, arguments)) = words[variables..].split_first() else { return Ok(()) };
+        let environment = words[..variables].iter().filter_map(|word| word.split_once('=')).collect();
         match program.as_str() {
-            "fanfare" | "/fanfare" | "target/release/fanfare" => self.fanfare(arguments),
+            "fanfare" | "/fanfare" | "target/release/fanfare" => self.fanfare(arguments, &environment),
             "cargo" => self.cargo(arguments),
             "curl" => curl(arguments),
             "kubectl" => self.kubectl(arguments),
@@ -70,7 +73,7 @@ impl Reader {
     }
 
     /// As the binary reads it, up to the checked configuration.
-    fn fanfare(&mut self, arguments: &[String]) -> Result<(), String> {
+    fn fanfare(&mut self, arguments: &[String], environment: &Environment) -> Result<(), String> {
         let role = arguments.first().filter(|name| Role::named(name).is_some());
         let mut full: Vec<&str> = Vec::new();
         for argument in arguments {
@@ -83,17 +86,18 @@ impl Reader {
                 (other, _) => full.push(other),
             }
         }
-        let task = cli::parse_with(["fanfare"].iter().chain(&full).copied(), &|_| None);
-        let config = match task {
+        let task = cli::parse_with(["fanfare"].iter().chain(&full).copied(), environment);
+        let config = match &task {
             Ok(Task::Serve(flags)) => flags.config(),
             Ok(Task::CoreDns(arguments)) if arguments.config.is_none() => arguments.flags.config(),
-            Ok(Task::Run(cli::Run { file }) | Task::Check(cli::Check { file })) => {
-                let shown = file.path() == Path::new("fanfare.yaml");
-                return if shown {
-                    Ok(())
-                } else {
-                    Err(format!("{} is not the file that is shown", file.path().display()))
+            Ok(Task::Run(_) | Task::Check(_)) => {
+                let path = match &task {
+                    Ok(Task::Run(run)) => run.file.path(),
+                    Ok(Task::Check(check)) => check.path(),
+                    _ => unreachable!("it is one of these"),
                 };
+                let shown = [Path::new("fanfare.yaml"), Path::new("-")].contains(&path);
+                return if shown { Ok(()) } else { Err(format!("{} is not the file that is shown", path.display())) };
             }
             Ok(_) => return Ok(()),
             Err(error) if !error.use_stderr() => return Ok(()),
@@ -131,7 +135,7 @@ impl Reader {
                 return Err(format!("{package} has no tests {module}"));
             }
         }
-        if subcommand == "run" && package == "fanfare" { self.fanfare(rest) } else { Ok(()) }
+        if subcommand == "run" && package == "fanfare" { self.fanfare(rest, &Environment::default()) } else { Ok(()) }
     }
 
     /// What is named is there in `deploy`, and a command of ours that is run in a pod is one.

@@ -19,7 +19,7 @@ pub(crate) struct Entry {
     /// Its key in that section, or the path to it; empty: only a flag.
     pub(crate) key: &'static str,
     /// Another spelling of the last step of that path; empty: none.
-    pub(super) alias: &'static str,
+    pub(crate) alias: &'static str,
     /// What kind of value it takes.
     pub(crate) kind: Kind,
     /// What holds where it is not given, as one would write it; empty: nothing.

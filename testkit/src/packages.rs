@@ -38,7 +38,7 @@ enum Plan {
 }
 
 /// All of it; `.ci/run` installs the same with the test below.
-const NEEDED: [Needed; 14] = [
+const NEEDED: [Needed; 15] = [
     Needed { what: "nginx", package: "nginx-light", is_there: has },
     Needed { what: "nginx's stream module", package: "libnginx-mod-stream", is_there: |_| nginx_has_streams() },
     Needed { what: "haproxy", package: "haproxy", is_there: has },
@@ -50,6 +50,7 @@ const NEEDED: [Needed; 14] = [
     Needed { what: "systemd-analyze", package: "systemd", is_there: has },
     Needed { what: "curl", package: "curl", is_there: has },
     Needed { what: "h2load", package: "nghttp2-client", is_there: has },
+    Needed { what: "groff", package: "groff-base", is_there: has },
     Needed { what: "ip", package: "iproute2", is_there: has },
     Needed { what: "unshare", package: "util-linux", is_there: has },
     Needed { what: "python3 -m venv", package: "python3-venv", is_there: |_| python_has_venv() },

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use crate::process::{Finished, run};
+use crate::process::{Finished, finish_with_input, run};
 
 async fn check(text: &str) -> Finished {
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
@@ -186,4 +186,70 @@ broadcast:
     {
         assert!(refused.stderr.contains(path), "{}", refused.stderr);
     }
+}
+
+#[tokio::test]
+async fn every_fault_is_told_to_programs_with_its_file_line_and_key() {
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(BAD.as_bytes()).expect("it can be written");
+    let path = file.path().to_str().expect("it is text");
+    let refused = run(["check", path, "-o", "json"]).await;
+    assert_eq!((refused.code, refused.stderr.as_str()), (Some(64), ""));
+    let report: serde_json::Value = serde_json::from_str(&refused.stdout).expect("it is JSON");
+    assert_eq!((&report["ok"], &report["file"]), (&false.into(), &path.into()));
+    let faults = report["faults"].as_array().expect("a list");
+    assert_eq!(faults.len(), 20, "{faults:#?}");
+    for (key, line) in [
+        ("threads", 4),
+        ("broadcast[0].routes[0].match.methods[1]", 10),
+        ("broadcast[0].routes[0].timeuot", 14),
+        ("broadcast[2].listen", 21),
+        ("admin.listen", 2),
+    ] {
+        let fault = faults.iter().find(|fault| fault["key"] == key).unwrap_or_else(|| panic!("{key}: {faults:#?}"));
+        assert_eq!((&fault["line"], &fault["file"]), (&line.into(), &path.into()), "{key}");
+        assert!(fault["message"].as_str().is_some_and(|message| !message.is_empty()), "{key}");
+    }
+}
+
+async fn check_input(text: &str, variables: &[(&str, &str)], arguments: &[&str]) -> Finished {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_fanfare"));
+    command.args(["check", "-"]).args(arguments).envs(variables.iter().copied());
+    finish_with_input(command, text).await
+}
+
+#[tokio::test]
+async fn a_dash_is_standard_input_and_its_faults_and_warnings_are_told_to_programs() {
+    let good = check_input("elect: [{name: a}]", &[], &[]).await;
+    assert_eq!((good.code, good.stdout.as_str()), (Some(0), "ok\nstandard input: elect: 1 election\n"));
+    let text = "broadcast:\n- listen: 127.0.0.1:0\n  routes:\n  - to: {endpoints: '192.0.2.1:80'}\n    require: 2\n";
+    let warned = check_input(text, &[], &["--output=json"]).await;
+    let report: serde_json::Value = serde_json::from_str(&warned.stdout).expect("it is JSON");
+    assert_eq!((warned.code, &report["ok"], &report["faults"]), (Some(0), &true.into(), &serde_json::json!([])));
+    let warning = &report["warnings"][0];
+    assert_eq!((&warning["line"], &warning["key"]), (&5.into(), &"broadcast[0].routes[0].require".into()));
+    let missing = run(["check", "/nowhere/fanfare.yaml", "-o", "json"]).await;
+    let report: serde_json::Value = serde_json::from_str(&missing.stdout).expect("it is JSON");
+    assert_eq!((missing.code, &report["ok"]), (Some(64), &false.into()));
+    assert!(report["faults"][0]["message"].as_str().is_some_and(|told| told.contains("/nowhere/fanfare.yaml")));
+}
+
+#[tokio::test]
+async fn placeholders_are_filled_in_from_the_environment_and_flags_of_it_outrank_the_file() {
+    let text =
+        "log_level: info\nbroadcast:\n- listen: '${CHECKED_LISTEN}'\n  routes:\n  - to: {endpoints: '192.0.2.1:80'}\n";
+    let good = check_input(text, &[("CHECKED_LISTEN", "127.0.0.1:0")], &[]).await;
+    assert_eq!(good.code, Some(0), "{}", good.stderr);
+    let unset = check_input(text, &[], &[]).await;
+    assert_eq!(unset.code, Some(64));
+    for part in
+        ["standard input", "broadcast[0].listen: the environment variable CHECKED_LISTEN is not set", "(line 3)"]
+    {
+        assert!(unset.stderr.contains(part), "{part}: {}", unset.stderr);
+    }
+    let variables =
+        [("CHECKED_LISTEN", "hunter2"), ("FANFARE_LOG_LEVEL", "loud"), ("FANFARE_PORT", "tcp://10.0.0.1:80")];
+    let wrong = check_input(text, &variables, &[]).await;
+    assert!(wrong.stderr.contains("FANFARE_LOG_LEVEL (log_level): "), "{}", wrong.stderr);
+    assert!(!wrong.stderr.contains("hunter2") && !wrong.stderr.contains("FANFARE_PORT"), "{}", wrong.stderr);
 }

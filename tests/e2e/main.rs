@@ -4,6 +4,7 @@ mod access;
 mod admin;
 mod broadcast;
 mod check;
+mod cli;
 mod demo;
 mod deploy;
 mod discover;

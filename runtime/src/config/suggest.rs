@@ -4,7 +4,8 @@
 const MAX_COMPARED: usize = 64;
 
 /// The known key that was probably meant: equal but for case, `-` and `_`, or few edits away.
-pub(super) fn nearest<'a>(key: &str, known: &'a [String]) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(key: &str, known: &'a [String]) -> Option<&'a str> {
     let wanted = normalised(key);
     let length = wanted.chars().count();
     if length > MAX_COMPARED {
@@ -29,7 +30,8 @@ pub(super) fn sorted(known: &[String]) -> Vec<&str> {
 }
 
 /// A key as part of a path: quoted where it would make the path ambiguous, cut where it is absurdly long.
-pub(super) fn quoted(key: &str) -> String {
+#[must_use]
+pub fn quoted(key: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '/');
     match key {
         "" => "\"\"".to_owned(),
