@@ -1,4 +1,4 @@
-//! Headers of the PROXY protocol: bounded, and what was told of the front of a connection stays true when more comes.
+//! Heads of requests of HTTP/2: what is taken reaches legs of both versions as it should.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| checks::http2_head(input));

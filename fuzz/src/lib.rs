@@ -1,7 +1,10 @@
-//! What must hold for any input of the codec, of the edge to HTTP/2 and of the PROXY protocol: panics where it does not. Used by the fuzz targets, and by a test that
-//! feeds the corpus through on any toolchain.
+//! What must hold for any input of the parsers: panics where it does not. Used by the fuzz targets, and by a test that feeds the
+//! corpus through on any toolchain.
 
+use access::by::By;
+use access::tokens::{Tokens, is_name};
 use bytes::{Bytes, BytesMut};
+use proxy::bench::grpc;
 use proxy::bench::headers::{self, Forwarding};
 use proxy::bench::http::chunked::{ChunkHead, Decoded, Decoder, LAST_CHUNK};
 use proxy::bench::http::request::RequestHead;
@@ -9,7 +12,7 @@ use proxy::bench::http::response::ResponseHead;
 use proxy::bench::http::{Bounds, Fields, HeadScanner, Overrun, Scan};
 use proxy::bench::http2::guard::FrameGuard;
 use proxy::bench::http2::translate;
-use proxy::config::{FieldEdits, HeadLimits};
+use proxy::config::{Allow, FieldEdits, HeadLimits};
 use proxy::proxy_protocol::{Addresses, Front, MAX_HEADER, parse};
 
 /// Bounds as a listener has them by default.
@@ -288,5 +291,73 @@ pub fn proxy_header(input: &[u8]) {
     match parse(line.as_bytes()) {
         Ok(Front::Header(again)) => assert_eq!(again.addresses, header.addresses),
         other => panic!("{line:?} is read as {other:?}"),
+    }
+}
+
+/// Rules that say who may: as a whole, and what stands behind `by`.
+pub fn allow_rule(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    if let Ok(Allow { by, .. }) = text.parse::<Allow>() {
+        shown_is_read_alike(&by);
+    }
+    if let Ok(by) = text.parse::<By>() {
+        assert!(!by.is_anyone(), "a rule with identities takes nobody but those");
+        shown_is_read_alike(&by);
+    }
+}
+
+fn shown_is_read_alike(by: &By) {
+    let shown = by.to_string();
+    assert_eq!(shown.is_empty(), by.is_anyone());
+    let Some(text) = shown.strip_prefix("by ") else { return };
+    match text.parse::<By>() {
+        Ok(again) => {
+            assert_eq!(again.to_string(), shown);
+            assert_eq!(again.grants_control(), by.grants_control());
+            assert_eq!(again.patterns().len(), by.patterns().len());
+        }
+        Err(error) => panic!("{shown:?} cannot be read: {error}"),
+    }
+}
+
+/// Files of tokens.
+pub fn token_file(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    let entries = lines.filter_map(|line| line.split_once(':')).map(|(name, token)| (name.trim(), token.trim()));
+    match Tokens::parse(input) {
+        Ok(tokens) => {
+            assert!(!tokens.holders().is_empty() && tokens.short().len() <= tokens.holders().len());
+            let known: Vec<_> = entries.collect();
+            assert_eq!(known.len(), tokens.holders().len(), "each line is one");
+            for (name, token) in known.into_iter().filter(|(_, token)| !token.starts_with("sha256:")) {
+                let holder = tokens.holder(token).unwrap_or_else(|| panic!("the token of {name:?} is not known"));
+                assert_eq!(holder.as_str(), format!("token:{name}"));
+            }
+            assert_eq!(tokens.holder(""), None);
+        }
+        Err(error) => {
+            let told = error.to_string();
+            // What is as long as a token is none of the words of an error.
+            let is_token = |(name, token): &(&str, &str)| is_name(name) && token.len() >= 64 && !name.contains(token);
+            assert!(!entries.filter(is_token).any(|(_, token)| told.contains(token)), "an error shows a token");
+        }
+    }
+}
+
+/// Fields of gRPC: the time that a caller gives, and the status of an answer.
+pub fn grpc_fields(input: &[u8]) {
+    if let Some(time) = grpc::timeout(input) {
+        let value = grpc::timeout_value(time);
+        let again = grpc::timeout(value.as_bytes()).unwrap_or_else(|| panic!("{value} cannot be read"));
+        assert!(again <= time, "{value} is longer than {time:?}");
+    }
+    for code in [grpc::status(input), grpc::status_in(input)].into_iter().flatten() {
+        assert!(code <= grpc::UNAUTHENTICATED, "{code} is no status");
+        // What is told of it is read alike, whatever the message.
+        let lines = grpc::trailer_lines(code, &String::from_utf8_lossy(input));
+        assert_eq!(grpc::status_in(&lines), Some(code));
+        assert_eq!(lines.iter().filter(|b| **b == b'\n').count(), 2, "{}", lines.escape_ascii());
+        assert!(lines.iter().all(|b| matches!(b, b' '..=b'~' | b'\r' | b'\n')), "{}", lines.escape_ascii());
     }
 }

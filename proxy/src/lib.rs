@@ -73,6 +73,10 @@ pub mod bench {
         //! See the module of this name.
         pub use crate::exchange::*;
     }
+    pub mod grpc {
+        //! See the module of this name.
+        pub use crate::grpc::*;
+    }
     pub mod headers {
         //! See the module of this name.
         pub use crate::headers::*;

@@ -65,6 +65,21 @@ fn frames_of_http2() {
 }
 
 #[test]
+fn rules_of_who_may() {
+    feed("allow_rule", checks::allow_rule);
+}
+
+#[test]
+fn files_of_tokens() {
+    feed("token_file", checks::token_file);
+}
+
+#[test]
+fn fields_of_grpc() {
+    feed("grpc_fields", checks::grpc_fields);
+}
+
+#[test]
 fn a_parser_that_is_not_the_proxys_own_reads_leg_heads_alike() {
     let mut made = 0;
     for (path, input) in inputs("leg_head").into_iter().chain(inputs("request_head")) {
