@@ -52,7 +52,7 @@ fn route(route: &RouteEntry) -> Value {
             "member": counts(target),
             "in_flight": target.inflight(),
             "idle_connections": target.idle(),
-            "recent": target.recent(),
+            "recent": target.counts.recent(),
         })
     });
     json!({

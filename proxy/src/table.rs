@@ -205,8 +205,12 @@ impl Table {
                     |target: &&Arc<Target>| target.endpoint == *endpoint && target.is_reached_by(&route.policy);
                 let target = same.iter().find(is_kept).cloned().unwrap_or_else(|| {
                     // One more than there are workers, for what is sent again.
-                    let target =
-                        Arc::new(Target::reached_by(&route.policy, endpoint.clone(), config.threads + 1, secured));
+                    let mut target = Target::reached_by(&route.policy, endpoint.clone(), config.threads + 1, secured);
+                    // Its numbers go on where it only has other conditions, or is spoken to in another way.
+                    if let Some(former) = same.iter().find(|former| former.endpoint.pod == endpoint.pod) {
+                        target.counts = former.counts.clone();
+                    }
+                    let target = Arc::new(target);
                     same.push(target.clone());
                     target
                 });
@@ -316,7 +320,7 @@ fn is_local(address: SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use snapshot::{Change, ClusterName, Conditions, Endpoint, Recheck, channel};
+    use snapshot::{AppProtocol, Change, ClusterName, Conditions, Endpoint, PodRef, Recheck, Spoken, channel};
 
     use super::*;
     use crate::config::{AccessLog, Changes, Limits, Policy};
@@ -448,6 +452,24 @@ mod tests {
         assert!(Arc::ptr_eq(one.targets()[0], &two.listeners[0].routes[1].known[0]));
         assert_eq!(two.targets().len(), 2);
         assert!(Arc::ptr_eq(&one.listeners[0].routes[0].metrics, &two.listeners[0].routes[0].metrics));
+    }
+
+    #[test]
+    fn the_numbers_of_an_endpoint_go_on_while_it_is_the_same_pod() {
+        let config = config(Members::Ready);
+        let table = |previous: Option<&Table>, endpoint| build(previous, &config, &publish(vec![endpoint]), &[]);
+        let counts = |table: &Table| table.targets()[0].counts.clone();
+        let plain = endpoint(1, Conditions::READY);
+        let one = table(None, plain.clone());
+        let spoken = Endpoint { spoken: Spoken::AppProtocol(AppProtocol::H2c), ..plain.clone() };
+        let two = table(Some(&one), spoken.clone());
+        assert!(!Arc::ptr_eq(one.targets()[0], two.targets()[0]));
+        assert!(Arc::ptr_eq(&counts(&one), &counts(&two)), "it is spoken to in another way");
+        let asleep = table(Some(&two), Endpoint { conditions: Conditions::NOT_READY, ..spoken.clone() });
+        assert!(Arc::ptr_eq(&counts(&two), &counts(&asleep)), "it has other conditions");
+        let pod = PodRef { namespace: "a".into(), name: "b".into(), uid: "c".into() };
+        let other = table(Some(&two), Endpoint { pod: Some(pod), ..spoken });
+        assert!(!Arc::ptr_eq(&counts(&two), &counts(&other)), "it is another pod");
     }
 
     #[test]

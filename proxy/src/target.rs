@@ -2,15 +2,17 @@
 //!
 //! Targets outlive snapshots as long as their endpoint stays; when it goes, its idle connections are closed with it.
 
+mod counts;
+
 use std::{
     future::Future,
     io,
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -18,6 +20,7 @@ use runtime::tls::{self, Protocol};
 use snapshot::{Endpoint, Place};
 use tokio::time::Instant;
 
+pub use self::counts::LegCounts;
 use crate::{
     config::{Channel, Manner, Policy},
     dial::Dial,
@@ -28,9 +31,6 @@ use crate::{
     secured::Secured,
     transport::{self, Io},
 };
-
-/// How many recent outcomes a target remembers.
-const RECENT_OUTCOMES: usize = 8;
 
 /// A connection that has been idle for longer than this may well have been closed by its endpoint just now.
 const LONG_IDLE: Duration = Duration::from_secs(1);
@@ -63,12 +63,8 @@ pub struct Target {
     /// What it has agreed to last, where that is negotiated.
     agreed_http1: AtomicBool,
     inflight: AtomicUsize,
-    /// Legs by outcome.
-    pub outcomes: [AtomicU64; Outcome::ALL.len()],
-    recent: [AtomicU64; RECENT_OUTCOMES],
-    recorded: AtomicUsize,
-    /// What the times of the recent outcomes count from.
-    made: Instant,
+    /// How its legs ended.
+    pub counts: Arc<LegCounts>,
 }
 
 /// What is spoken to an endpoint.
@@ -111,17 +107,6 @@ struct Idle {
     until: Instant,
 }
 
-/// How one leg ended, as `/-/endpoints` shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Recent {
-    /// Unix time in seconds.
-    pub at: u64,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// The status of the response, 0 without one.
-    pub status: u16,
-}
-
 impl WireProtocol {
     /// As it is configured.
     #[must_use]
@@ -161,10 +146,7 @@ impl Target {
             secure: Secure::Clear,
             agreed_http1: AtomicBool::new(false),
             inflight: AtomicUsize::new(0),
-            outcomes: Default::default(),
-            recent: Default::default(),
-            recorded: AtomicUsize::new(0),
-            made: Instant::now(),
+            counts: Arc::default(),
             endpoint,
         }
     }
@@ -336,39 +318,6 @@ impl Target {
         let own: usize = self.idle.iter().map(|shard| shard.lock().len()).sum();
         own + self.multiplexed.iter().map(|multiplexed| multiplexed.idle()).sum::<usize>()
     }
-
-    /// Counts how a leg ended, and when.
-    pub fn record(&self, outcome: Outcome, status: Option<u16>, now: Instant) {
-        self.outcomes[outcome as usize].fetch_add(1, Ordering::Relaxed);
-        let at = millis(now.saturating_duration_since(self.made));
-        let packed = (at << 24) | (u64::from(status.unwrap_or(0)) << 8) | (outcome as u64 + 1);
-        // No addition that is one for all threads: two at once may take the same slot, of which the later one is left.
-        let recorded = self.recorded.load(Ordering::Relaxed);
-        self.recorded.store(recorded.wrapping_add(1), Ordering::Relaxed);
-        self.recent[recorded % RECENT_OUTCOMES].store(packed, Ordering::Relaxed);
-    }
-
-    /// How the last legs ended, the latest first.
-    #[must_use]
-    pub fn recent(&self) -> Vec<Recent> {
-        let recorded = self.recorded.load(Ordering::Relaxed);
-        // Only who asks has to know what time of day that was.
-        let today = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let made = millis(today.saturating_sub(self.made.elapsed()));
-        let slots = (0..RECENT_OUTCOMES.min(recorded))
-            .map(|back| self.recent[(recorded - 1 - back) % RECENT_OUTCOMES].load(Ordering::Relaxed));
-        slots
-            .filter_map(|packed| {
-                let outcome = *Outcome::ALL.get(usize::try_from(packed & 0xff).ok()?.checked_sub(1)?)?;
-                Some(Recent { at: (made + (packed >> 24)) / 1000, outcome, status: (packed >> 8 & 0xffff) as u16 })
-            })
-            .collect()
-    }
-}
-
-/// Milliseconds; of centuries, far fewer than 2^40.
-fn millis(duration: Duration) -> u64 {
-    duration.as_secs() * 1000 + u64::from(duration.subsec_millis())
 }
 
 #[cfg(test)]
@@ -404,20 +353,6 @@ mod tests {
             let now = since + if rested { LONG_IDLE * 2 } else { LONG_IDLE / 2 };
             assert_eq!(target.checkout(0, now, once).is_some(), want, "rested: {rested}, once: {once}");
         }
-    }
-
-    #[test]
-    fn recent_outcomes_come_latest_first_and_are_bounded() {
-        let target = target();
-        for status in 0..20 {
-            target.record(Outcome::ServerError, Some(500 + status), Instant::now());
-        }
-        target.record(Outcome::Connect, None, Instant::now());
-        let recent = target.recent();
-        assert_eq!(recent.len(), RECENT_OUTCOMES);
-        assert_eq!((recent[0].outcome, recent[0].status), (Outcome::Connect, 0));
-        assert_eq!((recent[1].outcome, recent[1].status), (Outcome::ServerError, 519));
-        assert_eq!(target.outcomes[Outcome::ServerError as usize].load(Ordering::Relaxed), 20);
     }
 
     #[test]

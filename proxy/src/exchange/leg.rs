@@ -415,7 +415,7 @@ impl Leg {
         self.deadline = None;
         self.ended = now;
         self.leave();
-        self.target.record(result.outcome, result.status, now);
+        self.target.counts.record(result.outcome, result.status, now);
         if self.is_grpc {
             self.code.get_or_insert(grpc_status::of_outcome(result.outcome));
         }

@@ -1,6 +1,10 @@
 //! Renders the numbers in the Prometheus text exposition format (version 0.0.4).
 
-use std::{collections::BTreeMap, fmt::Write, sync::atomic::Ordering};
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    sync::{Arc, atomic::Ordering},
+};
 
 use super::{Histogram, RequestResult, RouteMetrics, names};
 use crate::{
@@ -52,10 +56,13 @@ pub fn render(shared: &Shared) -> String {
 
     out.family(names::LEGS, "counter", "Legs by how they ended.");
     for (authority, same) in &targets {
+        // Targets that differ in how the endpoint is reached have the same ones.
+        let mut counts: Vec<_> = same.iter().map(|target| &target.counts).collect();
+        counts.sort_by_key(|counts| Arc::as_ptr(counts));
+        counts.dedup_by_key(|counts| Arc::as_ptr(counts));
         for outcome in Outcome::ALL {
             let labels = [("endpoint", *authority), ("outcome", outcome.as_str())];
-            let legs = |target: &&Target| target.outcomes[outcome as usize].load(Ordering::Relaxed);
-            out.sample(names::LEGS, &labels, same.iter().map(legs).sum::<u64>());
+            out.sample(names::LEGS, &labels, counts.iter().map(|counts| counts.ended(outcome)).sum::<u64>());
         }
     }
     out.family(names::LEG_DURATION, "histogram", "Time from the start of a leg to its end.");
