@@ -55,6 +55,7 @@ pub use self::{
 };
 use crate::{
     clock,
+    http2::translate::SharedHead,
     outcome::{LegError, Outcome},
     proxy_error::ProxyError,
     table::RouteEntry,
@@ -81,6 +82,8 @@ pub struct Exchange {
     outgoing: Outgoing,
     /// The head that the legs send.
     head: Vec<u8>,
+    /// The same for HTTP/2.
+    shared_head: SharedHead,
     method: Vec<u8>,
     /// Whether the client gets the report instead of an endpoint's answer.
     wants_report: bool,
@@ -207,7 +210,8 @@ impl Exchange {
     }
 
     fn advance_leg(&mut self, cx: &mut Context<'_>, index: usize, now: Instant) {
-        let sending = Sending { head: &self.head, window: &self.window, coding: self.coding };
+        let shared_head = (self.legs.len() > 1).then_some(&self.shared_head);
+        let sending = Sending { head: &self.head, window: &self.window, coding: self.coding, shared_head };
         let mut leg_cx = Context::from_waker(self.wakers.waker(index, cx.waker()));
         self.legs.get_mut(index).poll(&mut leg_cx, &sending, &self.terms, now);
     }

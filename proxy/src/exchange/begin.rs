@@ -73,6 +73,7 @@ impl Exchange {
             choice: Choice::default(),
             outgoing: Outgoing::default(),
             head: Vec::new(),
+            shared_head: Default::default(),
             method: Vec::new(),
             wants_report: false,
             wakers: Wakers::default(),
@@ -139,6 +140,7 @@ impl Exchange {
         self.window.clear();
         self.held_back.clear();
         self.outgoing.clear();
+        self.shared_head.clear();
         self.share.set(0);
         for bytes in [&mut self.head, &mut self.method] {
             bytes.clear();

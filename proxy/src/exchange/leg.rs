@@ -281,7 +281,7 @@ impl Leg {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, sending: &Sending<'_>, terms: &Terms, now: Instant) {
         let sending = match &self.own_head {
             // Cheap, and it frees the leg to change while it sends.
-            Some(own) => &Sending { head: &own.clone(), ..*sending },
+            Some(own) => &Sending { head: &own.clone(), shared_head: None, ..*sending },
             None => sending,
         };
         while self.result.is_none() && !self.fresh_head {

@@ -3,6 +3,8 @@
 //! A head that comes in is written as one of HTTP/1.1 and read by the same strict parser as any other, so that there is one
 //! set of checks. What goes out was written by this proxy.
 
+use std::sync::OnceLock;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request, response};
 
@@ -20,10 +22,42 @@ use crate::{
 const NOT_IN_HTTP2: [&str; 6] =
     ["host", "connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade"];
 
+/// Fields of which every request has another value. They are kept out of the table of fields that a connection has seen: there each
+/// value would push out others, and be looked for among all former ones.
+const UNIQUE: [&str; 5] = ["x-request-id", "traceparent", "idempotency-key", "grpc-timeout", "x-broadcast-job"];
+
+/// The head that all legs of a request send, once one of them has translated it.
+#[derive(Debug, Default)]
+pub struct SharedHead(OnceLock<Request<()>>);
+
 /// A head that this proxy has written cannot be said in HTTP/2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the {0} cannot be said in HTTP/2")]
 pub struct NotInHttp2(&'static str);
+
+// === impl SharedHead ===
+
+impl SharedHead {
+    /// The request that a leg sends, from the head that all would write in HTTP/1.1.
+    ///
+    /// # Errors
+    /// As [`request`].
+    pub fn request(&self, head: &[u8], scheme: &str) -> Result<Request<()>, NotInHttp2> {
+        if let Some(request) = self.0.get().filter(|request| request.uri().scheme_str() == Some(scheme)) {
+            // Names and values are shared.
+            return Ok(request.clone());
+        }
+        let request = request(head, scheme)?;
+        // Where another one is there it has the other scheme.
+        let _ = self.0.set(request.clone());
+        Ok(request)
+    }
+
+    /// Forgets it.
+    pub fn clear(&mut self) {
+        self.0.take();
+    }
+}
 
 // === requests ===
 
@@ -225,9 +259,10 @@ fn put_fields<'a>(mut lines: &'a [u8], fields: &mut HeaderMap, mut other: impl F
         lines = rest;
         let value = line[colon + 1..].trim_ascii();
         // Both were checked when they came in, or were written here.
-        let (Ok(name), Ok(whole)) = (HeaderName::from_bytes(&line[..colon]), HeaderValue::from_bytes(value)) else {
+        let (Ok(name), Ok(mut whole)) = (HeaderName::from_bytes(&line[..colon]), HeaderValue::from_bytes(value)) else {
             continue;
         };
+        whole.set_sensitive(UNIQUE.contains(&name.as_str()));
         if NOT_IN_HTTP2.contains(&name.as_str()) {
             other(name.as_str(), value);
         } else {
@@ -258,5 +293,27 @@ mod tests {
         assert_eq!(read(&format!("/{}", "a".repeat(2_000)), 0, 0).unwrap_err(), BadRequest::TargetTooLong);
         assert_eq!(read("/", 20, 1).unwrap_err(), BadRequest::TooManyFields);
         assert_eq!(read("/", 10, 100).unwrap_err(), BadRequest::HeadTooLong);
+    }
+    #[test]
+    fn legs_share_the_head_of_their_scheme() {
+        let shared = SharedHead::default();
+        let head = b"GET /a HTTP/1.1\r\nHost: b\r\nX-C: d\r\n\r\n";
+        let seen = |request: Request<()>| {
+            let (parts, ()) = request.into_parts();
+            (parts.method, parts.uri.to_string(), parts.version, parts.headers)
+        };
+        for scheme in ["http", "http", "https", "http"] {
+            let alone = seen(request(head, scheme).unwrap());
+            assert_eq!(seen(shared.request(head, scheme).unwrap()), alone, "{scheme}");
+        }
+        assert_eq!(shared.0.get().and_then(|request| request.uri().scheme_str()), Some("http"));
+    }
+
+    #[test]
+    fn what_is_new_in_every_request_is_kept_out_of_tables() {
+        let head = b"GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: 1\r\nX-Other: 1\r\n\r\n";
+        let request = request(head, "http").unwrap();
+        let is_kept_out = |name: &str| request.headers()[name].is_sensitive();
+        assert_eq!(["x-request-id", "x-other", "te"].map(is_kept_out), [true, false, false]);
     }
 }

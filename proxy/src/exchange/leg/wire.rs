@@ -14,6 +14,7 @@ use super::Failure;
 use crate::{
     exchange::window::{Coding, Cursor, Window},
     http::{Fields, response::ResponseHead},
+    http2::translate::SharedHead,
     target::Opened,
     transport::Io,
 };
@@ -30,6 +31,8 @@ pub(in crate::exchange) struct Sending<'a> {
     pub(in crate::exchange) window: &'a Window,
     /// How HTTP/1.1 frames the body.
     pub(in crate::exchange) coding: Coding,
+    /// The head in the form of HTTP/2, where other legs send the same.
+    pub(in crate::exchange) shared_head: Option<&'a SharedHead>,
 }
 
 /// An open connection to an endpoint, for one exchange.

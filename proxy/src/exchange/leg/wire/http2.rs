@@ -114,7 +114,12 @@ impl Http2 {
             self.slot.close_connection();
             return Poll::Ready(Err(Failure { is_unprocessed: true, ..stream_failure(&self.slot, &error) }));
         }
-        let request = match translate::request(sending.head, self.slot.scheme) {
+        let scheme = self.slot.scheme;
+        let request = match sending.shared_head {
+            Some(shared) => shared.request(sending.head, scheme),
+            None => translate::request(sending.head, scheme),
+        };
+        let request = match request {
             Ok(request) => request,
             Err(error) => {
                 return Poll::Ready(Err(Failure::protocol(error.to_string())));
