@@ -46,6 +46,7 @@ fn ended(legs: u32) -> Box<Exchange> {
         coding: Coding::Identity,
         has_body: false,
         wants_report: true,
+        excerpt: 0,
         worker: 0,
         is_grpc: false,
         time_left: None,

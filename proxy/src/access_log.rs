@@ -22,10 +22,10 @@ use self::{lines::Lines, text::Timestamp, writer::Writer};
 use crate::{
     clock,
     config::AccessLog,
-    exchange::{Exchange, Leg},
+    exchange::{Exchange, Leg, compare::Comparison},
     grpc::Code,
     metrics::RequestResult,
-    report,
+    report::{self, LegReport},
 };
 
 pub use self::text::{loggable, timestamp};
@@ -65,6 +65,9 @@ struct Entry<'a> {
     result: &'static str,
     /// What became of it when its last leg had ended.
     completed: &'static str,
+    /// How many endpoints answered something else than most, where answers are compared and some did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    divergent: Option<usize>,
     /// Bytes of its body.
     received: u64,
     /// Bytes of body answered.
@@ -83,6 +86,7 @@ struct Entry<'a> {
 #[derive(Debug)]
 struct Legs<'a> {
     legs: &'a [Leg],
+    comparison: Option<Comparison>,
     now: Instant,
 }
 
@@ -118,9 +122,16 @@ pub struct LogRecord {
 }
 
 impl LogRecord {
-    /// Writes the entry; `exchange` is that of the request, with every leg ended.
-    pub fn write(&self, log: &Log, route: &str, completed: RequestResult, exchange: Option<&Exchange>) {
-        let legs = Legs { legs: exchange.map_or(&[], Exchange::legs), now: clock::now() };
+    /// Writes the entry; `ended` is the exchange of the request, with every leg ended, and how their answers compare.
+    pub fn write(
+        &self,
+        log: &Log,
+        route: &str,
+        completed: RequestResult,
+        ended: Option<(&Exchange, Option<Comparison>)>,
+    ) {
+        let (exchange, comparison) = ended.map_or((None, None), |(exchange, comparison)| (Some(exchange), comparison));
+        let legs = Legs { legs: exchange.map_or(&[], Exchange::legs), comparison, now: clock::now() };
         log.write(&Entry {
             time: Timestamp::of(self.time),
             id: &self.id,
@@ -134,6 +145,7 @@ impl LogRecord {
             grpc_status: self.grpc_status,
             result: self.result.as_str(),
             completed: completed.as_str(),
+            divergent: comparison.map(|comparison| comparison.divergent).filter(|divergent| *divergent > 0),
             received: exchange.map_or(0, Exchange::body_received),
             sent: self.sent,
             took: self.took,
@@ -143,9 +155,15 @@ impl LogRecord {
     }
 }
 
+impl Legs<'_> {
+    fn iter(&self) -> impl Iterator<Item = LegReport<'_>> {
+        self.legs.iter().map(|leg| report::leg(leg, self.comparison.as_ref(), self.now))
+    }
+}
+
 impl Serialize for Legs<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.legs.iter().map(|leg| report::leg(leg, self.now)))
+        serializer.collect_seq(self.iter())
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod below;
 mod changes;
+mod compare;
 mod field;
 mod fields;
 mod host;
@@ -30,6 +31,7 @@ use self::serialize::display;
 
 pub use ::redeliver::rules::{Gone, Limits as RedeliverLimits, MissedOn, Order, Rules as RedeliverRules};
 pub use changes::{Changes, HeaderChanges, HostValue, InvalidChange, NewPath, Prefix, Unchangeable};
+pub use compare::{Compare, Ignore, Ignored, InvalidCompare, InvalidIgnored, Pointer};
 pub use field::FieldPattern;
 pub use fields::{Direction, FieldEdits, FieldLine, FieldName, InvalidField};
 pub use host::HostPattern;

@@ -11,6 +11,7 @@ mod begin;
 pub mod budget;
 mod choice;
 mod collect;
+pub mod compare;
 mod deferred;
 pub mod gather;
 mod inbound;
@@ -210,6 +211,9 @@ impl Exchange {
     }
 
     fn advance_leg(&mut self, cx: &mut Context<'_>, index: usize, now: Instant) {
+        if self.terms.keeping.is_on() {
+            self.terms.keeping.has_room = self.share.has_room();
+        }
         let shared_head = (self.legs.len() > 1).then_some(&self.shared_head);
         let sending = Sending { head: &self.head, window: &self.window, coding: self.coding, shared_head };
         let mut leg_cx = Context::from_waker(self.wakers.waker(index, cx.waker()));
@@ -334,7 +338,7 @@ impl Exchange {
 
     /// Counts what it keeps in memory of bodies towards what all requests may.
     fn note_memory(&mut self) {
-        self.share.set(self.legs.held() + self.window.cost());
+        self.share.set(self.legs.held() + self.legs.kept() + self.window.cost());
     }
 
     /// The cursor of the leg that is farthest behind; none where no leg takes any more.

@@ -75,6 +75,18 @@ pub fn wants_report(head: &RequestHead) -> bool {
     head.fields.list(Class::Accept).any(is_report)
 }
 
+/// How many bytes of the start of every answer's body the report is asked to show: `bodies=4096` behind its media type.
+#[must_use]
+pub fn report_excerpt(head: &RequestHead) -> usize {
+    let bodies = |parameter: &[u8]| {
+        let (name, value) = std::str::from_utf8(parameter).ok()?.split_once('=')?;
+        let value = value.trim().trim_matches('"');
+        name.trim().eq_ignore_ascii_case("bodies").then(|| value.parse().ok()).flatten()
+    };
+    let reports = head.fields.list(Class::Accept).filter(|range| is_report(range));
+    reports.flat_map(|range| range.split(|b| *b == b';').skip(1)).find_map(bodies).unwrap_or(0)
+}
+
 fn is_report(range: &[u8]) -> bool {
     let range = range.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
     range.eq_ignore_ascii_case(REPORT_MEDIA_TYPE.as_bytes())
@@ -399,6 +411,18 @@ mod tests {
         let asked = Forwarding { report: true, ..forwarding() };
         assert!(wants_report(&request("Accept: text/html, application/vnd.Broadcast+json;q=1\r\n")));
         assert!(!wants_report(&request("Accept: application/json\r\n")));
+        for (accept, excerpt) in [
+            ("application/vnd.broadcast+json", 0),
+            ("application/vnd.broadcast+json; bodies=4096", 4096),
+            ("text/html;bodies=1, application/vnd.broadcast+json;q=0.9; Bodies = \"17\"", 17),
+            ("application/vnd.broadcast+json; bodies=-1", 0),
+            ("application/vnd.broadcast+json; bodies=99999999999999999999999", 0),
+            ("application/vnd.broadcast+json; bodies", 0),
+        ] {
+            let asked = request(&format!("Accept: {accept}\r\n"));
+            assert!(wants_report(&asked));
+            assert_eq!(report_excerpt(&asked), excerpt, "{accept}");
+        }
         assert!(!leg("Accept: application/vnd.broadcast+json\r\n", &asked).to_lowercase().contains("accept"));
         let rest = leg("Accept: text/html, application/vnd.broadcast+json, */*;q=0.1\r\n", &asked);
         assert!(rest.contains("Accept: text/html, */*;q=0.1\r\n"));

@@ -54,6 +54,8 @@ pub mod names {
     pub const BUFFERED: &str = "fanfare_buffered_bytes";
     /// How often reading a request body stopped because the window was full, by `route`.
     pub const WINDOW_STALLS: &str = "fanfare_window_stalls_total";
+    /// Requests that endpoints answered differently, by `route`, where answers are compared.
+    pub const DIVERGENT: &str = "fanfare_divergent_requests_total";
     /// The sequence number of the snapshot that requests are served from.
     pub const SNAPSHOT_VERSION: &str = "fanfare_snapshot_version";
     /// Time since that snapshot was put into service, in seconds.
@@ -116,6 +118,8 @@ pub struct RouteMetrics {
     grpc_legs: [AtomicU64; grpc::NAMES.len()],
     /// How often the window was full.
     pub window_stalls: AtomicU64,
+    /// Requests that endpoints answered differently.
+    pub divergent: AtomicU64,
 }
 
 impl Default for RouteMetrics {
@@ -128,6 +132,7 @@ impl Default for RouteMetrics {
             grpc_answers: Default::default(),
             grpc_legs: Default::default(),
             window_stalls: AtomicU64::new(0),
+            divergent: AtomicU64::new(0),
         }
     }
 }

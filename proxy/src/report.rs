@@ -1,10 +1,12 @@
 //! What every answer says about the legs, and the whole story for those who ask for it.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     time::{Duration, SystemTime},
 };
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::{BufMut, Bytes};
 use serde::{Serialize, Serializer};
 use tokio::time::Instant;
@@ -12,6 +14,7 @@ use tokio::time::Instant;
 use crate::{
     exchange::{
         Exchange, Leg,
+        compare::{Comparison, Excerpt},
         quorum::{Decision, Quorum},
     },
     grpc::Code,
@@ -86,9 +89,31 @@ pub struct LegReport<'a> {
     /// What went wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<&'a str>,
+    /// What stands for its answer, where answers are compared: the same for answers that are the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// Whether its answer differs from what most endpoints answered.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub diverges: bool,
+    /// The start of the body of its answer, where that was asked for.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub body: Option<BodyReport<'a>>,
     /// In which wave it would get the request, where there are waves and it is a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wave: Option<usize>,
+}
+
+/// The start of the body of an answer.
+#[derive(Debug, Serialize)]
+pub struct BodyReport<'a> {
+    /// As text, where it is UTF-8.
+    pub body: Cow<'a, str>,
+    /// `base64` where it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<&'static str>,
+    /// Whether there was more of it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
 }
 
 /// The snapshot that a request was served from.
@@ -159,12 +184,35 @@ impl<'a> LegReport<'a> {
             took: Duration::ZERO,
             bytes: 0,
             error: None,
+            digest: None,
+            diverges: false,
+            body: None,
             wave: None,
         }
     }
 }
 
-/// Writes `X-Broadcast-Result`, and `X-Broadcast-Endpoint` where the answer is an endpoint's or stands for one.
+// === impl BodyReport ===
+
+impl<'a> From<Excerpt<'a>> for BodyReport<'a> {
+    fn from(Excerpt { bytes, is_truncated }: Excerpt<'a>) -> Self {
+        let text = match std::str::from_utf8(bytes) {
+            Ok(text) => Some(text),
+            // Cut in the middle of a character.
+            Err(error) if is_truncated && error.error_len().is_none() => {
+                std::str::from_utf8(&bytes[..error.valid_up_to()]).ok()
+            }
+            Err(_) => None,
+        };
+        let (body, encoding) = match text {
+            Some(text) => (text.into(), None),
+            None => (BASE64_STANDARD.encode(bytes).into(), Some("base64")),
+        };
+        Self { body, encoding, truncated: is_truncated }
+    }
+}
+
+/// Writes `X-Broadcast-Result`, `X-Broadcast-Divergent` where answers differ, and `X-Broadcast-Endpoint` where the answer is an endpoint's or stands for one.
 pub fn put_headers(out: &mut impl BufMut, quorum: &Quorum, endpoint: Option<&str>) {
     let counts: [(&[u8], usize); 5] = [
         (b"X-Broadcast-Result: total=", quorum.total),
@@ -182,6 +230,10 @@ pub fn put_headers(out: &mut impl BufMut, quorum: &Quorum, endpoint: Option<&str
         headers::put_number(out, deferred.count as u64);
         out.put_slice(b"\r\nX-Broadcast-Job: ");
         out.put_slice(deferred.job.to_string().as_bytes());
+    }
+    if quorum.divergent > 0 {
+        out.put_slice(b"\r\nX-Broadcast-Divergent: ");
+        headers::put_number(out, quorum.divergent as u64);
     }
     out.put_slice(b"\r\n");
     if let Some(endpoint) = endpoint {
@@ -216,9 +268,9 @@ pub fn completed(exchange: &Exchange, answered: RequestResult) -> RequestResult 
     }
 }
 
-/// What one leg did, up to now.
+/// What one leg did, up to now, and how its answer compares.
 #[must_use]
-pub fn leg(leg: &Leg, now: Instant) -> LegReport<'_> {
+pub fn leg<'a>(leg: &'a Leg, comparison: Option<&Comparison>, now: Instant) -> LegReport<'a> {
     let result = leg.result();
     LegReport {
         status: result.and_then(|result| result.status),
@@ -228,6 +280,7 @@ pub fn leg(leg: &Leg, now: Instant) -> LegReport<'_> {
         took: leg.elapsed(now),
         bytes: leg.received(),
         error: result.and_then(|result| result.error.as_ref()).map(|error| error.detail.as_ref()),
+        diverges: comparison.is_some_and(|comparison| comparison.diverges(leg)),
         ..LegReport::before(leg.target())
     }
 }
@@ -263,7 +316,12 @@ pub fn report(exchange: &Exchange, about: About<'_>, decision: Decision) -> (u16
             |result: &LegResult| result.error.is_some() || (leg.code().is_some() && result.outcome != Outcome::Ok);
         result.filter(|result| !denies_itself(result)).and_then(|result| result.status).unwrap_or(made_up)
     };
-    let (quorum, route) = (exchange.quorum(), exchange.route());
+    let (quorum, route, comparison) = (exchange.quorum(), exchange.route(), exchange.comparison());
+    let leg_report = |leg| LegReport {
+        digest: comparison.as_ref().and_then(|comparison| comparison.digest(leg)),
+        body: leg.excerpt().map(BodyReport::from),
+        ..self::leg(leg, comparison.as_ref(), now)
+    };
     let report = Report {
         nodes: names(exchange.legs()).zip(exchange.legs().iter().map(standing)).collect(),
         rate: (quorum.ok * 100).checked_div(quorum.total).unwrap_or(0),
@@ -271,7 +329,7 @@ pub fn report(exchange: &Exchange, about: About<'_>, decision: Decision) -> (u16
         grpc_status: exchange.representative(decision).and_then(Leg::code),
         job: quorum.deferred.map(|deferred| deferred.job.to_string()),
         result: result(quorum, decision).as_str(),
-        results: exchange.legs().iter().map(|l| leg(l, now)).collect(),
+        results: exchange.legs().iter().map(leg_report).collect(),
         ..Report::before(route, about)
     };
     // Only a request with legs has a report, and each of them has been counted.

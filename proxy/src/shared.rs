@@ -246,8 +246,12 @@ impl Shared {
                 exchange.route().metrics.grpc_leg_ended(code);
             }
         }
+        let comparison = exchange.comparison();
+        if comparison.is_some_and(|comparison| comparison.divergent > 0) {
+            exchange.route().metrics.divergent.fetch_add(1, Ordering::Relaxed);
+        }
         if let Some(record) = record {
-            record.write(&self.log, &exchange.route().config.name, completed, Some(&exchange));
+            record.write(&self.log, &exchange.route().config.name, completed, Some((&exchange, comparison)));
         }
         exchange.put_aside();
     }

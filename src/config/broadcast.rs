@@ -10,8 +10,8 @@ use controlplane::{
     },
 };
 use proxy::config::{
-    AccessLog, Auth, Limits, Listener, OnFailure, Policy, ProxyProtocol, Route, Success, UpstreamProtocol, ViaName,
-    Waves,
+    AccessLog, Auth, Compare, Ignore, Limits, Listener, OnFailure, Policy, ProxyProtocol, Route, Success,
+    UpstreamProtocol, ViaName, Waves,
 };
 use runtime::config::{Collector, Node, Section};
 use snapshot::ClusterName;
@@ -195,6 +195,8 @@ impl Reading {
             policy.idempotent = answer::IDEMPOTENT.read(section).into_iter().flatten().collect();
         }
         policy.report = answer::REPORT.or(section, policy.report);
+        policy.compare = answer::COMPARE.or(section, policy.compare);
+        policy.compare_ignore = ignore(section, policy.compare);
         let timeouts = &mut policy.timeouts;
         timeouts.total = time::TIMEOUT.or(section, timeouts.total);
         timeouts.connect = time::CONNECT_TIMEOUT.or(section, timeouts.connect);
@@ -213,6 +215,16 @@ impl Reading {
             }
         }
     }
+}
+
+/// What in bodies may differ.
+fn ignore(section: &Section<'_>, compare: Compare) -> Option<Arc<Ignore>> {
+    let ignored = answer::COMPARE_IGNORE.read(section);
+    if !ignored.is_empty() && compare != Compare::Body {
+        answer::COMPARE_IGNORE
+            .problem(section, "is about bodies, which are compared with compare: body (--compare body)");
+    }
+    (!ignored.is_empty()).then(|| Arc::new(ignored.into_iter().collect()))
 }
 
 fn waves(section: Section<'_>) -> Option<Waves> {

@@ -1,5 +1,6 @@
 //! `fanfare broadcast`: its flags, and the errors and warnings about them.
 
+use rustix::process::Signal;
 use testkit::{
     client::{self, RawClient, request_bytes},
     origin::{Origin, Reply},
@@ -19,6 +20,45 @@ async fn one_request_reaches_every_endpoint_and_one_answer_comes_back() {
         let seen = origin.wait_requests(1).await.remove(0).complete();
         assert_eq!((seen.method.as_str(), seen.target.as_str()), ("PURGE", "/a?b=%20"));
         assert_eq!(seen.body, b"body");
+    }
+}
+
+#[tokio::test]
+async fn answers_that_differ_are_told_as_the_flags_say() {
+    let body = |n: u8, ms: u8| Reply::ok(format!("{{\"n\": {n}, \"took\": {{\"ms\": {ms}}}}}"));
+    let origins = [Origin::start(body(1, 10)), Origin::start(body(1, 20)), Origin::start(body(2, 10))];
+    let flags =
+        ["--compare", "body", "--compare-ignore", "/took/ms", "--compare-ignore=id-[0-9]+", "--access-log", "json"];
+    let fanfare = Fanfare::broadcast(&origins.each_ref().map(Origin::address), &flags).await;
+    fanfare.wait_ready().await;
+    let answer = client::get(fanfare.address(), "/").await.complete().expect_status(200);
+    assert_eq!(answer.header("x-broadcast-divergent"), Some("1"));
+    let accept = [("Accept", "application/vnd.broadcast+json; bodies=6")];
+    let report = client::request(fanfare.address(), "GET", "/", &accept, b"").await.complete();
+    let report: serde_json::Value = serde_json::from_slice(&report.body).expect("a report");
+    let results = report["results"].as_array().expect("results");
+    assert_eq!(results.iter().filter(|leg| leg["diverges"] == true).count(), 1, "{report}");
+    let ends: Vec<_> = results.iter().map(|leg| (&leg["body"], &leg["truncated"])).collect();
+    assert_eq!(ends, [(&"{\"n\": ".into(), &true.into()); 3], "{report}");
+    let metrics = testkit::eventually!("two requests", client::get(fanfare.admin(), "/metrics").await.text(), |text| {
+        text.lines().any(|line| line.starts_with("fanfare_divergent_requests_total{") && line.ends_with(" 2"))
+    });
+    assert!(metrics.contains("# TYPE fanfare_divergent_requests_total counter"));
+    fanfare.signal(Signal::TERM);
+    let finished = fanfare.finish().await;
+    let logged = finished.stdout.lines().filter(|line| line.contains("\"divergent\":1")).count();
+    assert_eq!(logged, 2, "{}", finished.stdout);
+}
+
+#[tokio::test]
+async fn what_cannot_be_compared_is_told_before_anything_starts() {
+    for (flags, part) in [
+        (&["--compare", "bodies"][..], "off, status or body"),
+        (&["--compare-ignore", "/a"][..], "--compare body"),
+        (&["--compare=body", "--compare-ignore", "("][..], "neither a JSON pointer"),
+    ] {
+        let finished = run(["broadcast", "--endpoints", "127.0.0.1:1"].iter().chain(flags)).await;
+        assert!(finished.code != Some(0) && finished.stderr.contains(part), "{flags:?}: {}", finished.stderr);
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use serde::{Serialize, Serializer};
 
 use super::Entry;
-use crate::{headers::put_number, report};
+use crate::headers::put_number;
 
 /// The bytes of a target that are logged.
 const TARGET: usize = 2 * 1024;
@@ -87,14 +87,17 @@ pub(super) fn put(line: &mut Vec<u8>, entry: &Entry<'_>) {
     if let Some(code) = entry.grpc_status {
         let _ = write!(line, " grpc_status={code}");
     }
+    if let Some(divergent) = entry.divergent {
+        put_all(line, &[" divergent="]);
+        put_number(line, divergent as u64);
+    }
     if let Some(identity) = entry.identity {
         put_all(line, &[" identity=", identity]);
     }
     if let Some(reason) = entry.reason {
         put_all(line, &[" reason=\"", &quotable(reason), "\""]);
     }
-    for leg in entry.legs.legs {
-        let leg = report::leg(leg, entry.legs.now);
+    for leg in entry.legs.iter() {
         put_all(line, &[" ", leg.pod.unwrap_or(leg.endpoint), "="]);
         put_all(line, &[leg.outcome.map_or("running", |outcome| outcome.as_str())]);
         if let Some(status) = leg.status {

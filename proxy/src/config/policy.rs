@@ -7,6 +7,7 @@ use serde::Serialize;
 use snapshot::Spoken;
 
 use super::{
+    compare::{Compare, Ignore},
     redeliver::Redeliver,
     require::Require,
     serialize::{go_duration, go_duration_option},
@@ -59,6 +60,10 @@ pub struct Policy {
     pub grpc_max_message: usize,
     /// Whether answers carry `X-Broadcast-*` and a client may ask for the JSON report.
     pub report: bool,
+    /// What of the answers is compared.
+    pub compare: Compare,
+    /// What in their bodies may differ; none: nothing.
+    pub compare_ignore: Option<Arc<Ignore>>,
     /// How long an endpoint may take.
     pub timeouts: EndpointTimeouts,
     /// How endpoints are reached by TLS; none: by TLS those whose source says so, as [unconfigured](UpstreamTls::unconfigured).
@@ -193,6 +198,8 @@ impl Default for Policy {
             idempotent: vec!["PURGE".into(), "BAN".into()],
             grpc_max_message: 4 * 1024 * 1024,
             report: true,
+            compare: Compare::Off,
+            compare_ignore: None,
             timeouts: EndpointTimeouts::default(),
             tls: None,
             redeliver: None,

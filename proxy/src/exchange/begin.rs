@@ -8,6 +8,7 @@ use super::{
     Exchange, Leg, Outgoing,
     budget::{Budget, Share},
     choice::Choice,
+    compare::Keeping,
     deferred,
     gather::Waits,
     leg::{MAX_HELD_BYTES, Terms},
@@ -20,7 +21,7 @@ use super::{
 };
 use crate::{
     buffers, clock,
-    config::{Limits, Policy},
+    config::{Compare, Limits, Policy},
     table::RouteEntry,
     target::Target,
 };
@@ -29,6 +30,13 @@ use crate::{
 fn kept_window(policy: &Policy) -> usize {
     let kept = usize::try_from(policy.max_kept_body).unwrap_or(usize::MAX / 2);
     kept.saturating_add(policy.window)
+}
+
+/// How much of the body of an answer is held until the decision.
+fn held_bytes(policy: &Policy, is_grpc: bool) -> usize {
+    let held = if is_grpc { policy.grpc_max_message } else { MAX_HELD_BYTES };
+    // What the answer says about the others waits for all of it that is compared.
+    if policy.compare == Compare::Body { held.max(Compare::MAX_BODY) } else { held }
 }
 
 /// What one request is like, for all its legs.
@@ -44,6 +52,8 @@ pub struct Request<'a> {
     pub has_body: bool,
     /// Whether the client asked for the report.
     pub wants_report: bool,
+    /// How many bytes of the start of every answer's body the report shows.
+    pub excerpt: usize,
     /// The worker that serves it.
     pub worker: usize,
     /// Whether it is one of gRPC.
@@ -117,7 +127,8 @@ impl Exchange {
             pool: config.pool,
             pool_idle: config.pool_idle,
             grpc: request.is_grpc.then(|| policy.success.grpc()),
-            hold: if request.is_grpc { policy.grpc_max_message } else { MAX_HELD_BYTES },
+            hold: held_bytes(policy, request.is_grpc),
+            keeping: Keeping::new(policy, request.excerpt, route.members.len()),
         };
         self.total = policy.timeouts.total;
         self.gives_up = request.time_left.map(|left| clock::now() + left);

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 pub(super) use self::wire::Sending;
 use self::wire::Wire;
 use super::{
+    compare::{Keeping, Kept},
     spare::SPARE_LIST_ENTRIES,
     window::{self, Cursor, Window},
 };
@@ -63,6 +64,8 @@ pub(super) struct Terms {
     pub(super) grpc: Option<CodeSet>,
     /// Bytes of a body that are held.
     pub(super) hold: usize,
+    /// What is kept of bodies besides.
+    pub(super) keeping: Keeping,
 }
 
 /// What happens to the body of a response.
@@ -104,6 +107,8 @@ pub struct Leg {
     held: VecDeque<Bytes>,
     /// What it costs in bytes; a small piece counts like one of a window.
     held_bytes: usize,
+    /// What is kept of the body to compare or show it, where it is.
+    kept: Option<Box<Kept>>,
     /// The lines of the trailers, once the body is complete.
     trailers: Bytes,
     /// At so many bytes it is full.
@@ -223,6 +228,7 @@ impl Leg {
             mode: Mode::Hold,
             held: VecDeque::new(),
             held_bytes: 0,
+            kept: terms.keeping.begin(),
             trailers: Bytes::new(),
             hold: terms.hold,
             is_grpc: terms.grpc.is_some(),
@@ -251,7 +257,7 @@ impl Leg {
         (self.fresh_head, self.success, self.mode) = (false, false, Mode::Hold);
         (self.received, self.complete, self.counted) = (0, false, None);
         (self.hold, self.late_failure, self.deferred) = (terms.hold, false, false);
-        (self.is_grpc, self.code) = (terms.grpc.is_some(), None);
+        (self.is_grpc, self.code, self.kept) = (terms.grpc.is_some(), None, terms.keeping.begin());
         (self.started, self.ended, self.last_read, self.deadline) = (now, now, now, None);
     }
 
@@ -259,7 +265,7 @@ impl Leg {
     pub(super) fn clear(&mut self) {
         self.leave();
         self.state = State::Resting;
-        (self.own_head, self.result, self.trailers) = (None, None, Bytes::new());
+        (self.own_head, self.result, self.trailers, self.kept) = (None, None, Bytes::new(), None);
         if let Some(response) = self.response.take() {
             self.fields = response.fields.recycle();
         }
@@ -339,12 +345,18 @@ impl Leg {
             match ready!(piece)? {
                 None => {
                     self.complete = true;
+                    if let Some(kept) = &mut self.kept {
+                        kept.end();
+                    }
                     if let State::Open(wire) = &mut self.state {
                         self.trailers = wire.take_trailers();
                     }
                 }
                 Some(data) => {
                     self.received += data.len() as u64;
+                    if let Some(kept) = &mut self.kept {
+                        kept.take(&data, terms.keeping.has_room);
+                    }
                     if self.mode != Mode::Discard {
                         self.held_bytes += data.len().max(window::MIN_PIECE_COST);
                         self.held.push_back(data);

@@ -1,4 +1,4 @@
-//! The legs of an exchange in snapshot order, and how many bytes of their answers are held together.
+//! The legs of an exchange in snapshot order, and how many bytes of their answers are held and kept together.
 
 use std::ops::{Deref, DerefMut, Index};
 
@@ -10,13 +10,16 @@ pub(super) struct Legs {
     legs: Vec<Leg>,
     /// What they hold together, as each counts it.
     held: usize,
+    /// What they keep together to compare or show it.
+    kept: usize,
 }
 
 /// One leg that may change; what it holds is counted anew when that is over.
 pub(super) struct LegMut<'a> {
     leg: &'a mut Leg,
     held: &'a mut usize,
-    before: usize,
+    kept: &'a mut usize,
+    before: (usize, usize),
 }
 
 // === impl Legs ===
@@ -24,24 +27,29 @@ pub(super) struct LegMut<'a> {
 impl Legs {
     /// Takes the list for another exchange, whose legs hold nothing yet.
     pub(super) fn begin(legs: Vec<Leg>) -> Self {
-        Self { legs, held: 0 }
+        Self { legs, held: 0, kept: 0 }
     }
 
     /// Gives the list back, to be used by another exchange.
     pub(super) fn end(&mut self) -> Vec<Leg> {
-        self.held = 0;
+        (self.held, self.kept) = (0, 0);
         std::mem::take(&mut self.legs)
     }
 
     /// A leg, to change it.
     pub(super) fn get_mut(&mut self, index: usize) -> LegMut<'_> {
         let leg = &mut self.legs[index];
-        LegMut { before: leg.held_bytes(), held: &mut self.held, leg }
+        LegMut { before: (leg.held_bytes(), leg.kept_bytes()), held: &mut self.held, kept: &mut self.kept, leg }
     }
 
     /// What all of them hold.
     pub(super) fn held(&self) -> usize {
         self.held
+    }
+
+    /// What all of them keep besides.
+    pub(super) fn kept(&self) -> usize {
+        self.kept
     }
 }
 
@@ -79,6 +87,8 @@ impl DerefMut for LegMut<'_> {
 
 impl Drop for LegMut<'_> {
     fn drop(&mut self) {
-        *self.held = *self.held - self.before + self.leg.held_bytes();
+        let (held, kept) = self.before;
+        *self.held = *self.held - held + self.leg.held_bytes();
+        *self.kept = *self.kept - kept + self.leg.kept_bytes();
     }
 }

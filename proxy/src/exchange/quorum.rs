@@ -13,6 +13,8 @@ pub struct Quorum {
     pub failed: usize,
     /// Those of them that are sent again, once that is certain.
     pub deferred: Option<Deferred>,
+    /// How many answers differ from most, as far as that is known when the answer goes out.
+    pub divergent: usize,
     /// Whether failure waits for every leg (`all` tells about each of them).
     waits_for_all: bool,
 }
@@ -40,7 +42,7 @@ impl Quorum {
     #[must_use]
     pub fn new(require: crate::config::Require, total: usize) -> Self {
         let waits_for_all = require == crate::config::Require::All;
-        Self { total, required: require.required(total), ok: 0, failed: 0, deferred: None, waits_for_all }
+        Self { total, required: require.required(total), ok: 0, failed: 0, deferred: None, divergent: 0, waits_for_all }
     }
 
     /// Takes the outcome of one more leg.

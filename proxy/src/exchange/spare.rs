@@ -96,6 +96,7 @@ mod tests {
             coding: Coding::Identity,
             has_body: false,
             wants_report: false,
+            excerpt: 0,
             worker: 0,
             is_grpc: false,
             time_left: None,

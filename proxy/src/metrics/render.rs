@@ -8,6 +8,7 @@ use std::{
 
 use super::{Histogram, RequestResult, RouteMetrics, names};
 use crate::{
+    config::Compare,
     grpc,
     outcome::Outcome,
     shared::Shared,
@@ -86,6 +87,7 @@ pub fn render(shared: &Shared) -> String {
         out.sample(names::WINDOW_STALLS, &[("route", &route.config.name)], stalls);
     }
 
+    divergent(&mut out, &routes);
     process(&mut out, shared, &table);
     let redeliveries = shared.owed.redeliveries();
     if !redeliveries.is_empty() {
@@ -116,6 +118,19 @@ fn process(out: &mut Text, shared: &Shared, table: &crate::table::Table) {
     );
     out.single(names::SNAPSHOT_AGE, "gauge", "Seconds since the snapshot was put into service.", age);
     out.single(names::LOG_DROPPED, "counter", "Access-log entries that were lost.", shared.log.dropped());
+}
+
+/// Of routes that compare answers.
+fn divergent(out: &mut Text, routes: &[&RouteEntry]) {
+    let mut compared = routes.iter().filter(|route| route.config.policy.compare != Compare::Off).peekable();
+    if compared.peek().is_none() {
+        return;
+    }
+    out.family(names::DIVERGENT, "counter", "Requests that endpoints answered differently.");
+    for route in compared {
+        let divergent = route.metrics.divergent.load(Ordering::Relaxed);
+        out.sample(names::DIVERGENT, &[("route", &route.config.name)], divergent);
+    }
 }
 
 fn results(out: &mut Text, routes: &[&RouteEntry]) {

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::{
     clock,
-    config::{Limits, Require},
+    config::{Compare, Limits, Require},
     exchange::{Exchange, Request, alarm::Alarm, window::Coding},
     outcome::Outcome,
     shared::Shared,
@@ -45,6 +45,7 @@ impl Copies {
         let mut own = RouteEntry::clone(route);
         own.members = [Member { target: target.clone(), ready: true }].into();
         own.config.policy.require = Require::All;
+        own.config.policy.compare = Compare::Off;
         Some(Arc::new(own))
     }
 
@@ -58,6 +59,7 @@ impl Copies {
             has_body: is_chunked || !request.body.is_empty(),
             // So that no body of an answer is kept.
             wants_report: true,
+            excerpt: 0,
             worker: self.shared.table.load().config.threads,
             is_grpc: false,
             time_left: None,

@@ -54,6 +54,7 @@ impl RequestContext<'_> {
             coding: if self.head.framing == Framing::Chunked { Coding::Chunked } else { Coding::Identity },
             has_body: self.head.framing != Framing::Unsaid,
             wants_report,
+            excerpt: if wants_report { headers::report_excerpt(self.head) } else { 0 },
             worker: self.worker.index,
             is_grpc: self.is_grpc,
             time_left: if self.is_grpc { self.grpc_timeout() } else { None },
@@ -88,6 +89,7 @@ impl RequestContext<'_> {
             // Boxed, so that requests that go well do not have room for it.
             Box::pin(owing.defer(&mut exchange, self)).await;
         }
+        exchange.count_divergent();
         let (result, sent, reason) = match gathered {
             Ok(Gathered::Decided(decision)) => {
                 let result = report::result(exchange.quorum(), decision);

@@ -5,6 +5,7 @@ mod changes;
 mod client_faults;
 mod client_tls;
 mod control;
+mod divergence;
 mod framing;
 mod held_bodies;
 mod lag;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proxy::config::{Match, Members, OnFailure, Require, Waves};
+use proxy::config::{Compare, Ignored, Match, Members, OnFailure, Require, Waves};
 
 use super::ROUTE;
 use crate::settings::{
@@ -50,6 +50,13 @@ group!(GROUP, "Answer";
     REPORT: Setting<bool> = flag("report").at(ROUTE, "report").default("true").switch(boolean),
         "Answers carry X-Broadcast-Result and X-Broadcast-Endpoint, and Accept: application/vnd.broadcast+json gets \
          the whole report";
+    COMPARE: Setting<Compare> = flag("compare").at(ROUTE, "compare").default("off").one("off|status|body", parsed),
+        "Whether the endpoints' answers are compared: their statuses, or also the first 1MiB of their bodies. Those that differ from \
+         most are told in the report, X-Broadcast-Divergent, the access log and a metric. With body, up to 1MiB of the answer is \
+         held until all have answered";
+    COMPARE_IGNORE: List<Ignored> = flag("compare-ignore").at(ROUTE, "compare_ignore")
+        .many("POINTER|REGEX", parsed),
+        "What in a body may differ with --compare body: a JSON pointer like /took/ms, or a regular expression like 'id=[0-9]+'";
 );
 
 fn members(text: &str) -> Result<Members, String> {

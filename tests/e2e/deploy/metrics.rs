@@ -199,7 +199,7 @@ broadcast:
       - {{match: {{path: /kube}}, to: {{service: {namespace}/cache, port: http}}}}
       - {{match: {{path: /file}}, to: {{file: {targets}}}}}
       - {{match: {{path: /url}}, to: {{url: 'http://{origin}/targets'}}}}
-      - {{match: {{path: /fixed}}, to: {{endpoints: '{origin}'}}}}
+      - {{match: {{path: /fixed}}, to: {{endpoints: '{origin}'}}, compare: status}}
 endpoints: {{listen: 127.0.0.1:0, services: [{namespace}/cache], hosts_file: {folder}/hosts, exec: 'true', exec_debounce: 0s}}
 elect: [{{name: metrics, namespace: {namespace}, label: false, on_start: 'sleep 1000'}}]
 discover: [{{name: metrics, select: {{labels: a=b, namespaces: [{namespace}]}}, format: hosts, to: {folder}/backends}}]

@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Cursor, Leg, Mode, State};
+use super::{Cursor, Kept, Leg, Mode, State};
 use crate::{
+    exchange::compare::Excerpt,
     http::response::ResponseHead,
     outcome::{LegResult, Outcome},
     target::Target,
@@ -54,6 +55,24 @@ impl Leg {
     #[must_use]
     pub fn is_ok(&self) -> bool {
         self.counted == Some(true)
+    }
+
+    /// The start of the body of its response, where the report shows that.
+    #[must_use]
+    pub fn excerpt(&self) -> Option<Excerpt<'_>> {
+        let excerpt = self.kept()?.excerpt()?;
+        Some(Excerpt { is_truncated: excerpt.is_truncated || !self.complete, ..excerpt })
+            .filter(|_| self.response.is_some())
+    }
+
+    /// What is kept of the body of its response to compare or show it, where it is.
+    pub(in crate::exchange) fn kept(&self) -> Option<&Kept> {
+        self.kept.as_deref()
+    }
+
+    /// What that costs in bytes.
+    pub(in crate::exchange) fn kept_bytes(&self) -> usize {
+        self.kept().map_or(0, Kept::cost)
     }
 
     /// The head that it sends, where that is another than that of all legs.
