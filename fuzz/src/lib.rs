@@ -1,9 +1,13 @@
 //! What must hold for any input of the parsers: panics where it does not. Used by the fuzz targets, and by a test that feeds the
 //! corpus through on any toolchain.
 
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
+
 use access::by::By;
 use access::tokens::{Tokens, is_name};
 use bytes::{Bytes, BytesMut};
+use proxy::bench::control::Control;
 use proxy::bench::grpc;
 use proxy::bench::headers::{self, Forwarding};
 use proxy::bench::http::chunked::{ChunkHead, Decoded, Decoder, LAST_CHUNK};
@@ -12,8 +16,13 @@ use proxy::bench::http::response::ResponseHead;
 use proxy::bench::http::{Bounds, Fields, HeadScanner, Overrun, Scan};
 use proxy::bench::http2::guard::FrameGuard;
 use proxy::bench::http2::translate;
-use proxy::config::{Allow, FieldEdits, HeadLimits};
+use proxy::bench::table::{RouteEntry, Table};
+use proxy::config::{
+    AccessLog, Allow, Changes, Config, FieldEdits, HeadLimits, Ignore, Ignored, Limits, Listener, Match, Policy, Route,
+};
 use proxy::proxy_protocol::{Addresses, Front, MAX_HEADER, parse};
+use serde_json::Value;
+use snapshot::{Change, Cluster, ClusterName, Endpoint, PodRef};
 
 /// Bounds as a listener has them by default.
 const BOUNDS: Bounds = Bounds { first_line: 16 << 10, bytes: 64 << 10, fields: 128 };
@@ -359,5 +368,99 @@ pub fn grpc_fields(input: &[u8]) {
         assert_eq!(grpc::status_in(&lines), Some(code));
         assert_eq!(lines.iter().filter(|b| **b == b'\n').count(), 2, "{}", lines.escape_ascii());
         assert!(lines.iter().all(|b| matches!(b, b' '..=b'~' | b'\r' | b'\n')), "{}", lines.escape_ascii());
+    }
+}
+
+/// A route to four endpoints in two zones.
+fn route() -> &'static Arc<RouteEntry> {
+    static ROUTE: OnceLock<Arc<RouteEntry>> = OnceLock::new();
+    ROUTE.get_or_init(|| {
+        let name = ClusterName::new("cache").expect("a name");
+        let endpoint = |n: u8| Endpoint {
+            zone: Some(if n < 2 { "a" } else { "b" }.into()),
+            node: Some(format!("n{}", n % 2).into()),
+            pod: Some(PodRef { namespace: "shop".into(), name: format!("cache-{n}").into(), uid: "".into() }),
+            ..Endpoint::ready(([10, 0, 0, n], 80).into())
+        };
+        let (publisher, reader) = snapshot::channel();
+        publisher.apply([Change::Set(Arc::new(Cluster::new(name.clone(), (0..4).map(endpoint).collect())))]);
+        let route = Route {
+            name: "cache".into(),
+            matches: Match::default(),
+            cluster: name,
+            changes: Changes::default(),
+            policy: Policy::default(),
+        };
+        let config = Config {
+            listeners: vec![Listener::new(([127, 0, 0, 1], 0).into(), vec![route])],
+            threads: 1,
+            limits: Limits::default(),
+            access_log: AccessLog::Off,
+        };
+        let table = Table::build(None, &Arc::new(config), &reader.load(), &[], &Arc::default(), &Arc::default());
+        table.listeners[0].routes[0].clone()
+    })
+}
+
+/// The fields by which a caller decides how its request is sent: a line for each, whose first byte says which.
+pub fn control(input: &[u8]) {
+    const NAMES: [&str; 5] = ["Require", "Timeout", "To", "Waves", "Dry-Run"];
+    let mut text = b"GET / HTTP/1.1\r\nHost: x\r\n".to_vec();
+    for line in input.split(|b| *b == b'\n') {
+        let Some((which, value)) = line.split_first() else { continue };
+        text.extend_from_slice(format!("X-Broadcast-{}: ", NAMES[usize::from(*which) % NAMES.len()]).as_bytes());
+        text.extend_from_slice(value);
+        text.extend_from_slice(b"\r\n");
+    }
+    text.extend_from_slice(b"\r\n");
+    let Ok(head) = RequestHead::parse(text.into(), usize::MAX, Fields::default()) else { return };
+    let read = Control::read(&head.fields);
+    assert_eq!(Control::read(&head.fields), read, "it is read the same way again");
+    let told = |error: &dyn std::fmt::Display, status: u16| {
+        assert!(matches!(status, 400 | 404) && error.to_string().contains("X-Broadcast-"), "{status}: {error}");
+    };
+    let control = match read {
+        Ok(control) => control,
+        Err(error) => return told(&error, error.status()),
+    };
+    let route = route();
+    match control.apply(route) {
+        Err(error) => told(&error, error.status()),
+        Ok(None) => {}
+        Ok(Some(own)) => {
+            let there = own.members.len();
+            let mut rest = route.members.iter();
+            let is_chosen =
+                own.members.iter().all(|member| rest.any(|known| Arc::ptr_eq(&known.target, &member.target)));
+            assert!(there > 0 && is_chosen, "some of the route's, in their order, each once");
+            let policy = &own.config.policy;
+            assert!(policy.require.required(there) <= there);
+            assert!(policy.timeouts.total <= route.config.policy.timeouts.total && !policy.timeouts.total.is_zero());
+        }
+    }
+}
+
+/// What may differ in bodies: a line with what is to be ignored, and the body.
+pub fn compare_ignore(input: &[u8]) {
+    let Some(end) = input.iter().position(|b| *b == b'\n') else { return };
+    let (Ok(text), body) = (std::str::from_utf8(&input[..end]), &input[end + 1..]) else { return };
+    let ignored = match text.parse::<Ignored>() {
+        Ok(ignored) => ignored,
+        Err(error) => return assert!(!error.to_string().is_empty()),
+    };
+    assert_eq!(ignored.to_string(), text);
+    let pointer = if let Ignored::Pointer(pointer) = &ignored { Some(pointer.clone()) } else { None };
+    let ignore: Ignore = [ignored].into_iter().collect();
+    let rest = ignore.apply(body);
+    let Some(pointer) = pointer else { return assert!(rest.len() <= body.len(), "nothing is added") };
+    let Ok(mut document) = serde_json::from_slice::<Value>(body) else {
+        return assert!(matches!(rest, Cow::Borrowed(same) if same == body), "what is no JSON stays as it is");
+    };
+    let before = document.clone();
+    pointer.remove(&mut document);
+    assert_eq!(rest, document.to_string().as_bytes(), "JSON without what is ignored");
+    match before.pointer(text) {
+        None => assert_eq!(document, before, "nothing is there"),
+        Some(_) => assert!(matches!(document.pointer(text), None | Some(Value::Null)), "{document}"),
     }
 }

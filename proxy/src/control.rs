@@ -34,47 +34,73 @@ const MAX_NAMED_ENDPOINTS: usize = 20;
 
 /// What a caller decides about one request. What it leaves open is up to the route.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Control {
+pub struct Control {
     require: Option<Require>,
     timeout: Option<Duration>,
     to: Option<Selection>,
     waves: Option<Waves>,
     /// Whether nothing is sent, and the answer is what would be.
-    pub(crate) dry_run: bool,
+    pub dry_run: bool,
 }
 
 /// Why a request cannot be sent as its caller decides.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum InvalidControl {
+pub enum InvalidControl {
     /// Most likely mistyped, and to ignore it could reach more than was asked.
     #[error("{0} is not known: use {REQUIRE}, {TIMEOUT}, {TO}, {WAVES} or {DRY_RUN}")]
     Unknown(String),
+    /// It could mean either.
     #[error("{0} is there more than once: send it once")]
     Repeated(&'static str),
+    /// Not how many must be ok.
     #[error("{REQUIRE}: {0}")]
     Require(#[from] InvalidRequire),
+    /// No time, or none at all.
     #[error("{TIMEOUT}: {0:?} is not a time to wait: use for instance 500ms or 3s, at most what the route has")]
     Timeout(String),
+    /// Not which endpoints.
     #[error("{TO}: {0}")]
     To(#[from] InvalidSelector),
+    /// Not in which groups.
     #[error("{WAVES}: {0}")]
     Waves(#[from] InvalidWaves),
+    /// Neither.
     #[error("{DRY_RUN}: {0:?} is neither true nor false")]
     DryRun(String),
+    /// Longer than the route's.
     #[error(
         "{TIMEOUT}: {} is longer than the time-out of this route: use at most {}",
         runtime::duration::format(*.asked),
         runtime::duration::format(*.most)
     )]
-    TooLong { asked: Duration, most: Duration },
+    TooLong {
+        /// What the request says.
+        asked: Duration,
+        /// What the route has.
+        most: Duration,
+    },
+    /// More than there are.
     #[error(
         "{required} endpoints must be ok ({REQUIRE}: {require}), and there are {there}: use all, any, majority or 1 to {there}"
     )]
-    TooMany { require: Require, required: usize, there: usize },
+    TooMany {
+        /// What the request says.
+        require: Require,
+        /// How many that means.
+        required: usize,
+        /// How many endpoints it goes to.
+        there: usize,
+    },
+    /// Fewer than the route requires.
     #[error(
         "the route requires {required} endpoints to be ok, and {TO} chooses {there}: send {REQUIRE} as well, with all, any, majority or 1 to {there}"
     )]
-    TooFew { required: usize, there: usize },
+    TooFew {
+        /// How many must be ok.
+        required: usize,
+        /// How many endpoints are chosen.
+        there: usize,
+    },
     /// 404.
     #[error("{TO} chooses none of the endpoints; there are: {0}")]
     Nothing(String),
@@ -100,7 +126,8 @@ fn is_written_here(name: &[u8]) -> bool {
 
 impl InvalidControl {
     /// The status that it is answered with.
-    pub(crate) fn status(&self) -> u16 {
+    #[must_use]
+    pub fn status(&self) -> u16 {
         if matches!(self, Self::Nothing(_)) { 404 } else { 400 }
     }
 }
@@ -109,7 +136,10 @@ impl InvalidControl {
 
 impl Control {
     /// Reads the fields of a request by which it says how it is to be sent.
-    pub(crate) fn read(fields: &Fields) -> Result<Self, InvalidControl> {
+    ///
+    /// # Errors
+    /// A field that is not known or there twice, or whose value cannot be read.
+    pub fn read(fields: &Fields) -> Result<Self, InvalidControl> {
         let (mut control, mut dry_run) = (Self::default(), None);
         for (name, value) in broadcast_fields(fields) {
             let (is, value) =
@@ -136,7 +166,10 @@ impl Control {
 
     /// The route as it is for this request: with the endpoints that it goes to, and what is decided about it. None where it is
     /// the route as it stands.
-    pub(crate) fn apply(&self, route: &RouteEntry) -> Result<Option<RouteEntry>, InvalidControl> {
+    ///
+    /// # Errors
+    /// No endpoint is chosen, more are required than there are, or the time is longer than the route's.
+    pub fn apply(&self, route: &RouteEntry) -> Result<Option<RouteEntry>, InvalidControl> {
         if self.require.is_none() && self.timeout.is_none() && self.to.is_none() && self.waves.is_none() {
             return Ok(None);
         }

@@ -69,6 +69,10 @@ pub use server::{BindError, Drained, Handle, ReloadError, RouteState, Running, S
 /// Parts of the inside, for micro-benchmarks and fuzz targets. They change without notice.
 #[cfg(feature = "bench")]
 pub mod bench {
+    pub mod control {
+        //! See the module of this name.
+        pub use crate::control::*;
+    }
     pub mod exchange {
         //! See the module of this name.
         pub use crate::exchange::*;

@@ -33,7 +33,7 @@ enum Key {
     "{0:?} chooses no endpoints: use for instance zone=a, pod=cache-0,cache-1, node=n1 or endpoint=10.1.0.4:80, with ! in front to \
      exclude them; there are zone, pod, node and endpoint"
 )]
-pub(crate) struct InvalidSelector(String);
+pub struct InvalidSelector(String);
 
 // === impl Selection ===
 

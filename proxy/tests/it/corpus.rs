@@ -60,6 +60,16 @@ fn heads_of_http2() {
 }
 
 #[test]
+fn what_callers_decide() {
+    feed("control", checks::control);
+}
+
+#[test]
+fn what_may_differ_in_answers() {
+    feed("compare_ignore", checks::compare_ignore);
+}
+
+#[test]
 fn frames_of_http2() {
     feed("http2_frames", checks::http2_frames);
 }
