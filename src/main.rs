@@ -6,6 +6,7 @@ mod broadcast;
 mod cli;
 mod config;
 mod demo;
+mod events;
 #[cfg(test)]
 mod examples;
 mod identity;

@@ -22,6 +22,7 @@ use self::{lines::Lines, text::Timestamp, writer::Writer};
 use crate::{
     clock,
     config::AccessLog,
+    events::Events,
     exchange::{Exchange, Leg, compare::Comparison},
     grpc::Code,
     metrics::RequestResult,
@@ -90,9 +91,20 @@ struct Legs<'a> {
     now: Instant,
 }
 
+/// Who is told of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Those who read the log.
+    line: bool,
+    /// Those who watch.
+    event: bool,
+}
+
 /// What the log needs to know of a request, also after its connection has gone on.
 #[derive(Debug)]
 pub struct LogRecord {
+    /// Who is told.
+    pub wanted: Wanted,
     /// When it began.
     pub time: SystemTime,
     /// Its id.
@@ -132,6 +144,10 @@ impl LogRecord {
     ) {
         let (exchange, comparison) = ended.map_or((None, None), |(exchange, comparison)| (Some(exchange), comparison));
         let legs = Legs { legs: exchange.map_or(&[], Exchange::legs), comparison, now: clock::now() };
+        let divergent = comparison.map(|comparison| comparison.divergent).filter(|divergent| *divergent > 0);
+        if self.wanted.event {
+            log.events.request(self, route, completed, divergent, legs.iter());
+        }
         log.write(&Entry {
             time: Timestamp::of(self.time),
             id: &self.id,
@@ -145,7 +161,7 @@ impl LogRecord {
             grpc_status: self.grpc_status,
             result: self.result.as_str(),
             completed: completed.as_str(),
-            divergent: comparison.map(|comparison| comparison.divergent).filter(|divergent| *divergent > 0),
+            divergent,
             received: exchange.map_or(0, Exchange::body_received),
             sent: self.sent,
             took: self.took,
@@ -172,6 +188,7 @@ impl Serialize for Legs<'_> {
 pub struct Log {
     is_json: bool,
     lines: Option<Arc<Open>>,
+    events: Arc<Events>,
 }
 
 /// A log that can be written. Dropping it lets the writer end once it has written what is there.
@@ -183,12 +200,12 @@ struct Open(Arc<Lines>);
 pub struct AtExit(pub Log);
 
 impl Log {
-    /// A log in this format, on standard output.
+    /// A log in this format, on standard output; those who watch are told what is logged as well.
     #[must_use]
-    pub fn start(format: AccessLog) -> Self {
+    pub(crate) fn start(format: AccessLog, events: Arc<Events>) -> Self {
         let is_json = format == AccessLog::Json;
         if format == AccessLog::Off {
-            return Self { is_json, lines: None };
+            return Self { is_json, lines: None, events };
         }
         let lines = Arc::<Lines>::default();
         let written = lines.clone();
@@ -199,13 +216,14 @@ impl Log {
         if let Err(error) = &spawned {
             tracing::error!(%error, "cannot start the access log: nothing is logged");
         }
-        Self { is_json, lines: spawned.is_ok().then(|| Arc::new(Open(lines))) }
+        Self { is_json, lines: spawned.is_ok().then(|| Arc::new(Open(lines))), events }
     }
 
-    /// Whether entries are wanted.
+    /// Who is to be told of a request with this result; none: nobody. To be asked once.
     #[must_use]
-    pub fn is_on(&self) -> bool {
-        self.lines.is_some()
+    pub fn wants(&self, result: RequestResult) -> Option<Wanted> {
+        let wanted = Wanted { line: self.lines.is_some(), event: self.events.takes(result) };
+        (wanted.line || wanted.event).then_some(wanted)
     }
 
     /// Writes an entry, or counts it as dropped.

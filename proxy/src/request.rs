@@ -110,9 +110,9 @@ impl RequestContext<'_> {
             }
         };
         let log = &self.worker.shared.log;
-        if log.is_on() {
+        if let Some(wanted) = log.wants(result) {
             let (status, reason) = (problem.status, Some(problem.detail.clone()));
-            let answered = Answered { result, status, sent, took, reason };
+            let answered = Answered { wanted, result, status, sent, took, reason };
             let record = answer::record(self, identity, answered, grpc_status.map(|status| status.code));
             record.write(log, route.as_ref().map_or("-", |route| &route.config.name), result, None);
         }

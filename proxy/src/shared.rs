@@ -23,6 +23,7 @@ use crate::{
     clock,
     config::{Config, Limits},
     connection::Place,
+    events::Events,
     exchange::{Exchange, alarm::Alarm, budget::Budget},
     http2::{ahead::SendAhead, resets::AddressResets},
     metrics::{RefusedRequests, RequestResult},
@@ -57,6 +58,8 @@ pub struct Shared {
     pub(crate) ahead: Arc<SendAhead>,
     /// The access log.
     pub log: Log,
+    /// Those who watch what happens.
+    pub(crate) events: Arc<Events>,
     /// Requests that never had a route.
     pub refused: RefusedRequests,
     /// Client connections.
@@ -124,7 +127,7 @@ impl Shared {
         drain: &Drain,
         owed: Stores,
     ) -> Self {
-        let config = Arc::new(config);
+        let (config, events) = (Arc::new(config), Events::new());
         secured.show_handshakes(&bound);
         let snapshot = reader.load().clone();
         let table = Table::build_owing(None, &config, &snapshot, &bound, &access, &secured, &owed);
@@ -142,7 +145,8 @@ impl Shared {
             limits: config.limits.clone(),
             ahead: SendAhead::new(config.limits.buffered, budget.clone()),
             budget,
-            log: Log::start(config.access_log),
+            log: Log::start(config.access_log, events.clone()),
+            events,
             refused: RefusedRequests::default(),
             connections: AtomicUsize::new(0),
             connections_cap: connections_cap(config.limits.connections),
@@ -171,6 +175,7 @@ impl Shared {
         self.table.store(next.clone());
         self.made.fetch_add(1, Ordering::Release);
         self.tables.send_replace(next.version);
+        self.events.table(&current, &next);
         current.retire_unless_in(&next);
     }
 

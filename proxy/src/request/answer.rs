@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::{Next, RequestContext};
 use crate::{
-    access_log::{LogRecord, loggable},
+    access_log::{LogRecord, Wanted, loggable},
     exchange::{BodyForm, Exchange, MadeUp, Outgoing, quorum::Quorum},
     grpc::{self, Code},
     headers::{self, AnswerFraming},
@@ -129,6 +129,8 @@ fn put_connection(out: &mut Vec<u8>, request: &RequestContext<'_>, next: Next) {
 
 /// How a request was answered.
 pub(super) struct Answered {
+    /// Who is told of it.
+    pub(super) wanted: Wanted,
     pub(super) result: RequestResult,
     pub(super) status: u16,
     /// Bytes of body.
@@ -145,8 +147,9 @@ pub(super) fn record(
     answered: Answered,
     grpc_status: Option<Code>,
 ) -> LogRecord {
-    let (head, Answered { result, status, sent, took, reason }) = (request.head, answered);
+    let (head, Answered { wanted, result, status, sent, took, reason }) = (request.head, answered);
     LogRecord {
+        wanted,
         time: SystemTime::now() - took,
         id: request.id.to_owned(),
         client: request.client,

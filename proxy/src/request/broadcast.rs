@@ -147,9 +147,9 @@ impl RequestContext<'_> {
             exchange.route().metrics.grpc_answered(status);
         }
         exchange.release();
-        let record = shared.log.is_on().then(|| -> LogRecord {
+        let record = shared.log.wants(result).map(|wanted| -> LogRecord {
             let (status, body, code) = (sent.status, sent.body, sent.grpc.map(|status| status.code));
-            answer::record(self, identity, Answered { result, status, sent: body, took, reason }, code)
+            answer::record(self, identity, Answered { wanted, result, status, sent: body, took, reason }, code)
         });
         shared.conclude(exchange, result, record, carrier.take_place());
         sent.next

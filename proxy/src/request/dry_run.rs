@@ -30,8 +30,8 @@ impl RequestContext<'_> {
         route.metrics.answered(result, status, took);
         route.metrics.completed(result);
         let log = &self.worker.shared.log;
-        if log.is_on() {
-            let answered = Answered { result, status, sent, took, reason: None };
+        if let Some(wanted) = log.wants(result) {
+            let answered = Answered { wanted, result, status, sent, took, reason: None };
             answer::record(self, identity, answered, None).write(log, &route.config.name, result, None);
         }
         next

@@ -51,10 +51,10 @@ impl WithoutRoute<'_> {
             None => 0,
         };
         let log = &self.shared.log;
-        if log.is_on() {
+        if let Some(wanted) = log.wants(self.result) {
             let took = clock::now().saturating_duration_since(self.began);
             let (result, status, reason) = (self.result, self.problem.status, Some(self.problem.detail));
-            let answered = Answered { result, status, sent, took, reason };
+            let answered = Answered { wanted, result, status, sent, took, reason };
             record(id.as_str(), self.client, self.seen, answered).write(log, "-", result, None);
         }
     }
@@ -89,8 +89,9 @@ fn record(id: &str, client: SocketAddr, seen: &[u8], answered: Answered) -> LogR
     let line = seen.split(|b| b"\r\n".contains(b)).next().unwrap_or_default();
     let mut words = line.split(|b| *b == b' ').map(|word| if word.is_empty() { "-".into() } else { loggable(word) });
     let (method, target) = (words.next(), words.next());
-    let Answered { result, status, sent, took, reason } = answered;
+    let Answered { wanted, result, status, sent, took, reason } = answered;
     LogRecord {
+        wanted,
         time: SystemTime::now() - took,
         id: id.to_owned(),
         client,

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::list;
 use crate::{
     config::{Config, Problem},
+    events::{TooManyWatchers, Watcher},
     secured::{Secured, TlsProblem},
     shared::Shared,
     table::RouteEntry,
@@ -121,6 +122,14 @@ impl Handle {
     #[must_use]
     pub fn redeliveries(&self) -> Vec<Redelivery> {
         self.shared.owed.redeliveries()
+    }
+
+    /// Watches requests and endpoints, until the drain begins.
+    ///
+    /// # Errors
+    /// There are as many watchers as there may be.
+    pub fn watch(&self) -> Result<Watcher, TooManyWatchers> {
+        self.shared.events.watch(self.shared.work.clone())
     }
 
     /// The clients with most connections as JSON, for `/-/clients`.

@@ -5,6 +5,7 @@ mod bad_input;
 mod corpus;
 mod defects;
 mod drain;
+mod events;
 mod fixture;
 mod grpc;
 mod grpc_streams;
