@@ -26,6 +26,9 @@ pub(crate) struct Access {
     admin: Mutex<Option<Arc<::access::tokens::TokenFile>>>,
 }
 
+/// Paths of the admin listener that anyone may read: those of probes, and the page, which shows nothing before it has a token.
+const OPEN: [&str; 7] = ["/-/healthy", "/-/ready", "/healthz", "/readyz", "/", "/-/page.css", "/-/page.js"];
+
 /// Who fetches the keys of service accounts.
 enum FetchingKeys {
     /// Nobody has asked for them.
@@ -89,7 +92,7 @@ impl Access {
     /// Who may ask what of the admin listener.
     pub(crate) fn admin_guard(&self) -> Guard {
         match self.admin.lock().clone() {
-            Some(file) => Guard::tokens(move |token| file.holder(token).is_some()),
+            Some(file) => Guard::tokens(move |token| file.holder(token).is_some()).with_probes(&OPEN),
             None => Guard::local_changes(),
         }
     }

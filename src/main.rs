@@ -12,6 +12,7 @@ mod examples;
 mod identity;
 mod kubernetes;
 mod leader;
+mod page;
 mod reload;
 mod roles;
 mod routes_gate;

@@ -11,7 +11,7 @@ use runtime::{
 };
 use tokio::sync::watch;
 
-use crate::{access::Access, config::Config, events};
+use crate::{access::Access, config::Config, events, page};
 
 /// State that several tasks read. Clones share it.
 #[derive(Clone)]
@@ -53,13 +53,16 @@ impl Shared {
         let clients: Document = Arc::new(move || handle.get().map_or(serde_json::Value::Null, proxy::Handle::clients));
         let handle = self.handle.clone();
         let watched: events::DataPlane = Arc::new(move || handle.get().cloned());
+        let (readiness, shown) = (self.readiness.clone(), metrics.clone());
+        let overview = |data_plane| page::Overview { data_plane, readiness, metrics: shown };
         let handle = self.handle.clone();
         let data_plane = Arc::new(move || handle.get().map(proxy::Handle::metrics).unwrap_or_default());
         Admin::new(self.readiness.clone(), metrics, telemetry)
             .more_metrics(data_plane)
             .json("/-/endpoints", endpoints)
             .json("/-/clients", clients)
-            .merge(events::router(watched), &[events::PATH])
+            .merge(events::router(watched.clone()), &[events::PATH])
+            .merge(page::router(overview(watched)), &page::PATHS)
             .guard(self.access.admin_guard())
             .json("/-/config", config)
     }

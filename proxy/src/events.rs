@@ -153,7 +153,6 @@ struct Missed {
     missed: u64,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over references")]
 fn is_zero(count: &usize) -> bool {
     *count == 0
 }

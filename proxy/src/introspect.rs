@@ -1,12 +1,29 @@
-//! What `/-/endpoints` shows: the table as it is, with how the last legs to every endpoint ended; and `/-/clients`: who is connected.
+//! What `/-/endpoints` and `/-/overview` show: the table as it is, with how the last legs to every endpoint ended; and `/-/clients`: who is connected.
 
 use access::clients::Clients;
 use serde_json::{Value, json};
 
 use crate::{
     config::Channel,
+    metrics::RequestResult,
+    outcome::Outcome,
     table::{RouteEntry, Table},
+    target::Target,
 };
+
+/// Which endpoints an overview shows.
+#[derive(Clone, Debug, Default)]
+pub struct Look {
+    /// Those of which the route, the address, the pod, the node or the zone has this in it.
+    pub find: String,
+    /// Only those that are not ready, or whose last leg was not ok.
+    pub with_problems: bool,
+    /// At most so many, over all routes.
+    pub most: usize,
+}
+
+/// Routes that an overview shows at most.
+const MOST_ROUTES: usize = 200;
 
 /// The endpoints of every route.
 #[must_use]
@@ -18,6 +35,73 @@ pub fn endpoints(table: &Table) -> Value {
         },
         "routes": table.routes().map(|entry| route(entry)).collect::<Vec<_>>(),
     })
+}
+
+/// The routes in numbers, and the first of the endpoints that are looked for: bounded, however many there are.
+#[must_use]
+pub fn overview(table: &Table, look: &Look) -> Value {
+    let mut room = look.most;
+    let routes: Vec<Value> =
+        table.routes().take(MOST_ROUTES).map(|entry| route_overview(entry, look, &mut room)).collect();
+    json!({
+        "version": table.version.to_string(),
+        "made": crate::access_log::timestamp(table.made),
+        "more_routes": table.routes().count() - routes.len(),
+        "routes": routes,
+    })
+}
+
+fn route_overview(route: &RouteEntry, look: &Look, room: &mut usize) -> Value {
+    let (name, mut found, mut shown) = (&*route.config.name, 0_usize, Vec::new());
+    for target in route.known.iter().filter(|target| look.finds(name, target)) {
+        found += 1;
+        if *room > 0 {
+            *room -= 1;
+            shown.push(endpoint_overview(target));
+        }
+    }
+    let completed = |result: RequestResult| (result.as_str().to_owned(), route.metrics.completions(result).into());
+    json!({
+        "route": name,
+        "cluster": route.config.cluster.as_str(),
+        "require": route.config.policy.require,
+        "known": route.known.len(),
+        "members": route.members.len(),
+        "ready": route.known.iter().filter(|target| target.endpoint.conditions.ready).count(),
+        "empty": route.without_endpoint(),
+        "completed": RequestResult::ALL.map(completed).into_iter().collect::<serde_json::Map<_, _>>(),
+        "found": found,
+        "endpoints": shown,
+    })
+}
+
+fn endpoint_overview(target: &Target) -> Value {
+    let (endpoint, conditions) = (&target.endpoint, target.endpoint.conditions);
+    json!({
+        "endpoint": target.authority,
+        "pod": endpoint.pod.as_ref().map(|pod| &*pod.name),
+        "node": endpoint.node.as_deref(),
+        "zone": endpoint.zone.as_deref(),
+        "ready": conditions.ready,
+        "serving": conditions.serving,
+        "terminating": conditions.terminating,
+        "problem": endpoint.address.problem(),
+        "in_flight": target.inflight(),
+        "recent": target.counts.recent(),
+    })
+}
+
+impl Look {
+    fn finds(&self, route: &str, target: &Target) -> bool {
+        let endpoint = &target.endpoint;
+        let pod = endpoint.pod.as_ref().map(|pod| &*pod.name);
+        let texts = [Some(route), Some(&*target.authority), pod, endpoint.node.as_deref(), endpoint.zone.as_deref()];
+        let has_problem = || {
+            let last = target.counts.recent().first().map(|recent| recent.outcome);
+            !endpoint.conditions.ready || last.is_some_and(|outcome| outcome != Outcome::Ok)
+        };
+        texts.into_iter().flatten().any(|text| text.contains(&self.find)) && (!self.with_problems || has_problem())
+    }
 }
 
 /// The client addresses with most connections.

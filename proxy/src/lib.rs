@@ -24,7 +24,7 @@
 //! - `clock`, `buffers`: the time of a wake-up, and memory that is used again, of one thread
 //! - `outcome`, `problem`, `report`: what legs produced, and what the client is told
 //! - `owed`: what endpoints missed, and the task that sends it again
-//! - `access_log`, [`events`], `metrics`, `introspect`: what people are told
+//! - `access_log`, [`events`], `metrics`, [`introspect`]: what people are told
 
 #![allow(unreachable_pub, reason = "what is public in a private module is for the feature `bench`")]
 
@@ -44,7 +44,7 @@ mod grpc;
 mod headers;
 mod http;
 mod http2;
-mod introspect;
+pub mod introspect;
 mod metrics;
 mod multiplex;
 mod outcome;

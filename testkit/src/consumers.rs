@@ -147,7 +147,7 @@ fn free_address() -> SocketAddr {
 ///
 /// # Panics
 /// Where it is not installed, with what to install.
-fn installed(name: &str) -> PathBuf {
+pub(crate) fn installed(name: &str) -> PathBuf {
     packages::program(name).unwrap_or_else(|e| panic!("{e}"))
 }
 

@@ -7,6 +7,7 @@
 //! - [`minio`]: a real S3 store; [`h2spec`]: an independent suite of checks for servers of HTTP/2; [`grpc_interop`]: real gRPC
 //! - [`http2`]: a client that sends any frames of HTTP/2, wrong ones too; [`clients`]: curl and h2load
 //! - [`consumers`]: Traefik, Envoy, nginx, HAProxy, Prometheus, Alertmanager, Pushgateway and Varnish
+//! - [`browser`]: a headless Chromium with one page, and axe-core's look at it
 //! - [`helm`]: helm, which lints and renders the chart
 //! - [`packages`], [`go`]: what tests need of the distribution, and what they build of Go modules
 //! - [`pki`], [`tls_relay`]: a certificate authority, files of certificates that are swapped like Secrets, and TLS for those who
@@ -16,6 +17,7 @@
 //! - [`mod@eventually`], [`boot_time`]: waiting for a condition instead of sleeping; the clock that processes share
 
 pub mod boot_time;
+pub mod browser;
 pub mod client;
 pub mod clients;
 pub mod consumers;

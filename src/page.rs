@@ -1,0 +1,176 @@
+//! The live page at `/` of the admin listener, compiled in, and `/-/overview`, which it reads.
+//!
+//! The page holds nothing that is secret, so it is there without a token; what it reads is not. Nothing of it comes from elsewhere.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::{Query, State},
+    http::{HeaderName, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use proxy::introspect::Look;
+use runtime::{build_info, metrics::Metrics, readiness::Readiness};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::events::DataPlane;
+
+/// The paths of the page and of what it reads.
+pub(crate) const PATHS: [&str; 4] = ["/", "/-/page.css", "/-/page.js", "/-/overview"];
+
+const HTML: &str = include_str!("page/index.html");
+const STYLE: &str = include_str!("page/page.css");
+const SCRIPT: &str = include_str!("page/page.js");
+
+/// Scripts, styles and data of this listener alone; nothing inside of another page.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; \
+                      form-action 'none'; frame-ancestors 'none'";
+
+/// Endpoints that are shown where nobody says, and at most.
+const ENDPOINTS: usize = 200;
+const MOST_ENDPOINTS: usize = 1_000;
+
+/// Jobs of each journal that are shown.
+const JOBS: usize = 50;
+
+/// Metrics by which the other roles say how they are.
+const PARTS: [&str; 12] = [
+    "leader_election_master_status",
+    "fanfare_election_start_command_running",
+    "fanfare_export_in_sync",
+    "fanfare_export_endpoints",
+    "fanfare_export_held_endpoints",
+    "fanfare_bridge_in_sync",
+    "fanfare_mirror_remote_in_sync",
+    "fanfare_mirror_remote_staleness_seconds",
+    "fanfare_mirror_objects",
+    "fanfare_mirror_failing",
+    "fanfare_watch_age_seconds",
+    "fanfare_endpoint_url_age_seconds",
+];
+
+/// Values of them that are shown at most.
+const MOST_PARTS: usize = 200;
+
+/// What the page reads.
+pub(crate) struct Overview {
+    pub(crate) data_plane: DataPlane,
+    pub(crate) readiness: Readiness,
+    pub(crate) metrics: Metrics,
+}
+
+/// Which endpoints are asked for.
+#[derive(Deserialize)]
+struct Ask {
+    #[serde(default)]
+    find: String,
+    #[serde(default)]
+    problems: bool,
+    limit: Option<usize>,
+}
+
+/// The routes of the page.
+pub(crate) fn router(overview: Overview) -> Router {
+    let file = |content_type: &'static str, text: &'static str| get(async move || asset(content_type, text));
+    Router::new()
+        .route(PATHS[0], file("text/html; charset=utf-8", HTML))
+        .route(PATHS[1], file("text/css; charset=utf-8", STYLE))
+        .route(PATHS[2], file("text/javascript; charset=utf-8", SCRIPT))
+        .route(PATHS[3], get(answer).with_state(Arc::new(overview)))
+}
+
+fn asset(content_type: &'static str, text: &'static str) -> Response {
+    let headers: [(HeaderName, &str); 5] = [
+        (header::CONTENT_TYPE, content_type),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        // It is small, and belongs to the process that is running.
+        (header::CACHE_CONTROL, "no-cache"),
+    ];
+    (headers, text).into_response()
+}
+
+async fn answer(State(overview): State<Arc<Overview>>, Query(ask): Query<Ask>) -> Response {
+    // To look through many endpoints takes a while, and must not hold up the listener's other requests.
+    let shown = tokio::task::spawn_blocking(move || overview.show(ask)).await.unwrap_or_default();
+    ([(header::CACHE_CONTROL, "no-store")], Json(shown)).into_response()
+}
+
+// === impl Overview ===
+
+impl Overview {
+    fn show(&self, ask: Ask) -> Value {
+        let handle = (self.data_plane)();
+        let most = ask.limit.unwrap_or(ENDPOINTS).min(MOST_ENDPOINTS);
+        let look = Look { find: ask.find, with_problems: ask.problems, most };
+        let not_ready = self.readiness.check().err();
+        json!({
+            "version": build_info::line(),
+            "ready": not_ready.is_none(),
+            "why": not_ready,
+            "broadcast": handle.as_ref().map(|handle| handle.overview(&look)),
+            "owed": handle.as_ref().map(|handle| handle.owed(JOBS)),
+            "parts": parts(&self.metrics.render()),
+        })
+    }
+}
+
+/// The values of the metrics by which the other roles say how they are.
+fn parts(text: &str) -> Vec<Value> {
+    let samples = text.lines().filter(|line| !line.starts_with('#')).filter_map(sample);
+    let known = samples.filter(|(name, ..)| PARTS.contains(name));
+    known
+        .take(MOST_PARTS)
+        .map(|(metric, labels, value)| json!({"metric": metric, "labels": labels, "value": value}))
+        .collect()
+}
+
+/// A line of the text of the metrics: the name, the values of its labels, its own value.
+fn sample(line: &str) -> Option<(&str, Vec<String>, f64)> {
+    let (series, value) = line.rsplit_once(' ')?;
+    let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+    let (mut values, mut chars) = (Vec::new(), labels.chars());
+    while chars.by_ref().any(|c| c == '"') {
+        let mut text = String::new();
+        while let Some(c) = chars.next().filter(|c| *c != '"') {
+            match c {
+                '\\' => text.extend(chars.next().map(|c| if c == 'n' { ' ' } else { c })),
+                c => text.push(c),
+            }
+        }
+        values.push(text);
+    }
+    Some((name, values, value.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_roles_say_is_read_from_their_metrics() {
+        let text = "# TYPE fanfare_watch_age_seconds gauge\n\
+                    fanfare_watch_age_seconds{kind=\"Slice\",scope=\"a \\\"b\\\\\"} 1.5\nfanfare_mirror_failing 2\nother{a=\"b\"} 3\n";
+        assert_eq!(
+            parts(text),
+            [
+                json!({"metric": "fanfare_watch_age_seconds", "labels": ["Slice", "a \"b\\"], "value": 1.5}),
+                json!({"metric": "fanfare_mirror_failing", "labels": [], "value": 2.0}),
+            ]
+        );
+    }
+
+    #[test]
+    fn the_page_has_no_script_or_style_in_it_and_nothing_from_elsewhere() {
+        for text in [HTML, STYLE, SCRIPT] {
+            assert!(!text.contains("//cdn") && !text.contains("https://") && !text.contains("http://"), "{text}");
+        }
+        assert!(!HTML.contains("style=") && !HTML.contains("onclick") && !HTML.contains("<style"));
+        assert_eq!(HTML.matches("<script").count(), 1);
+        assert!(!SCRIPT.contains("innerHTML") && !SCRIPT.contains("eval("), "what others say becomes text only");
+    }
+}
