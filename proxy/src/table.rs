@@ -461,7 +461,7 @@ mod tests {
         let counts = |table: &Table| table.targets()[0].counts.clone();
         let plain = endpoint(1, Conditions::READY);
         let one = table(None, plain.clone());
-        let spoken = Endpoint { spoken: Spoken::AppProtocol(AppProtocol::H2c), ..plain.clone() };
+        let spoken = Endpoint { spoken: Spoken::AppProtocol(AppProtocol::H2c), ..plain };
         let two = table(Some(&one), spoken.clone());
         assert!(!Arc::ptr_eq(one.targets()[0], two.targets()[0]));
         assert!(Arc::ptr_eq(&counts(&one), &counts(&two)), "it is spoken to in another way");
