@@ -239,7 +239,7 @@ function requestRow(request) {
     element("td", { role: "cell", "data-title": "Time", class: "time" }, clock(request.time)),
     element("th", { role: "rowheader", scope: "row", class: "code" }, `${request.method} ${request.target}`),
     cell("Route", request.route),
-    cell("Answer", badge(kindOf(result), `${request.status} ${words(result)}`, request.reason), ` ${milliseconds(request.ms)}${differ}`),
+    cell("Answer", badge(kindOf(result), `${request.status} ${words(result)}`, request.reason), " ", element("span", { class: "time" }, milliseconds(request.ms)), differ),
     cell("Copies", legs.length ? element("ul", { class: "legs" }, ...legs) : "none"),
   );
 }

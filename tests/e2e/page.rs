@@ -1,6 +1,6 @@
 //! The live page at `/` of the admin listener, in a real browser, and `/-/events`, on which it stands.
 
-use std::{fmt::Write as _, net::SocketAddr};
+use std::{fmt::Write as _, net::SocketAddr, path::Path};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -26,6 +26,24 @@ fn many_endpoints(count: usize) -> tempfile::NamedTempFile {
     });
     std::fs::write(file.path(), format!("[{{\"targets\": [{targets}]}}]")).expect("it can be written");
     file
+}
+
+/// The file of a configuration with one route, whose endpoints are pods.
+fn named_pods(folder: &Path, origins: &[Origin]) -> String {
+    let (list, config) = (folder.join("pods.yaml"), folder.join("fanfare.yaml"));
+    let pods = origins.iter().enumerate().fold(String::new(), |text, (n, origin)| {
+        format!(
+            "{text}- {{targets: ['{}'], labels: {{pod: cache-{n}, namespace: shop, zone: west}}}}\n",
+            origin.address()
+        )
+    });
+    std::fs::write(&list, pods).expect("it can be written");
+    let text = format!(
+        "admin: {{listen: '127.0.0.1:0'}}\nthreads: 2\nbroadcast:\n- listen: 127.0.0.1:0\n  routes: [{{name: purge, to: {{file: {}}}}}]\n",
+        list.display()
+    );
+    std::fs::write(&config, text).expect("it can be written");
+    config.to_str().expect("a path of ASCII").to_owned()
 }
 
 /// The page of this process, when it has something to show.
@@ -59,15 +77,17 @@ fn assert_quiet(browser: &Browser, admin: SocketAddr) {
 /// Keeps a picture of the page where somebody wants one.
 async fn keep_picture(browser: &Browser, name: &str) {
     if let Some(folder) = std::env::var_os(SCREENSHOTS) {
-        let file = std::path::Path::new(&folder).join(name);
+        let file = Path::new(&folder).join(name);
         std::fs::write(&file, browser.screenshot().await).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
     }
 }
 
 #[tokio::test]
 async fn requests_and_outcomes_appear_without_a_reload() {
-    let origins = [Origin::start(Reply::ok("one")), Origin::start(Reply::ok("two"))];
-    let fanfare = Fanfare::broadcast(&origins.each_ref().map(Origin::address), &[]).await;
+    let mut origins = [Origin::start(Reply::ok("one")), Origin::start(Reply::ok("two"))];
+    origins.sort_by_key(Origin::address);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let fanfare = Fanfare::serve(["run", "--config", &named_pods(folder.path(), &origins)]).await;
     fanfare.wait_ready().await;
     let browser = page(&fanfare, 1200).await;
     assert_eq!(count(&browser, "#endpoints tr").await, 2);
@@ -78,8 +98,8 @@ async fn requests_and_outcomes_appear_without_a_reload() {
     let requests =
         testkit::eventually!("the request", text(&browser, "#requests").await, |text| text.contains("PURGE /logo.png"));
     assert!(requests.contains("200 ok"), "{requests}");
-    for origin in &origins {
-        assert!(requests.contains(&format!("{} 200", origin.address())), "each copy: {requests}");
+    for pod in ["cache-0", "cache-1"] {
+        assert!(requests.contains(&format!("{pod} 200")), "each copy: {requests}");
     }
     testkit::eventually!("the outcomes", count(&browser, "#endpoints .strip .ok").await, |count| *count >= 2);
     testkit::eventually!("the count", text(&browser, "#routes").await, |text| text.contains("ok 1"));
