@@ -89,7 +89,6 @@ impl RequestContext<'_> {
             // Boxed, so that requests that go well do not have room for it.
             Box::pin(owing.defer(&mut exchange, self)).await;
         }
-        exchange.count_divergent();
         let (result, sent, reason) = match gathered {
             Ok(Gathered::Decided(decision)) => {
                 let result = report::result(exchange.quorum(), decision);
@@ -214,6 +213,7 @@ impl RequestContext<'_> {
         carrier: &mut Carrier<'_>,
         alarm: &mut Alarm,
     ) -> Sent {
+        exchange.count_divergent();
         let finished = exchange.has_whole_body();
         let next = if finished { self.next(carrier) } else { Next::Linger };
         if exchange.wants_report() {
