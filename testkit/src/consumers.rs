@@ -71,9 +71,9 @@ impl Consumer {
         self.folder.path()
     }
 
-    /// Sends it a signal: `Signal::STOP` makes it hang, `Signal::CONT` lets it go on.
+    /// Sends it and its workers a signal: `Signal::STOP` makes it hang, `Signal::CONT` lets it go on.
     pub fn signal(&self, signal: Signal) {
-        self.process.signal(signal);
+        self.process.signal_all(signal);
     }
 
     /// Ends it as its users do. It keeps its data and its address for [`Consumer::start_again`].

@@ -11,7 +11,7 @@ use std::{
 };
 
 pub use group::Group;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 
 /// How often a child is asked whether it has ended.
 const POLL: Duration = Duration::from_millis(20);
@@ -73,6 +73,14 @@ impl Process {
         if self.group.is_some() {
             // A child that has just ended cannot take it, and need not.
             let _ = kill_process(Pid::from_child(&self.child), signal);
+        }
+    }
+
+    /// Sends a signal to the child and the processes that it has started in its group.
+    pub fn signal_all(&self, signal: Signal) {
+        if self.group.is_some() {
+            // A group that has just ended cannot take it, and need not.
+            let _ = kill_process_group(Pid::from_child(&self.child), signal);
         }
     }
 

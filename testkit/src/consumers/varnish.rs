@@ -15,8 +15,9 @@ pub async fn varnish(vcl: &str) -> Consumer {
         fs::write(&file, vcl).expect("a temporary file can be written");
         let text = |text: &str| text.to_owned();
         let working = folder.join("varnish").display().to_string();
-        // In the foreground, with a small cache in memory and no command line on the network.
-        let mut args: Vec<String> = ["-F", "-s", "malloc,16m", "-T", "none", "-n"].map(text).into();
+        // In the foreground, as who started it (a network namespace of a test has no other user), with a small cache in memory
+        // and no command line on the network.
+        let mut args: Vec<String> = ["-F", "-j", "none", "-s", "malloc,16m", "-T", "none", "-n"].map(text).into();
         args.extend([working, text("-a"), address.to_string(), text("-f"), file.display().to_string()]);
         args
     })
