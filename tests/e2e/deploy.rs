@@ -11,6 +11,7 @@ mod image;
 mod metrics;
 mod mirror;
 mod observability;
+mod owed;
 pub(crate) mod shipped;
 
 use std::path::{Path, PathBuf};

@@ -16,12 +16,13 @@ use crate::{
 };
 
 /// What each command of the documentation that is shown with its output is run by.
-const RUN: [(&str, &str); 5] = [
+const RUN: [(&str, &str); 6] = [
     ("README.md", "curl http://127.0.0.1:4040/"),
     ("README.md", "curl http://127.0.0.1:4040/v1/state"),
     ("README.md", "curl http://127.0.0.1:8080/endpoints"),
     ("README.md", "fanfare mirror -dry-run ..."),
     ("docs/elections.md", "curl http://localhost:4040/"),
+    ("docs/guarantees.md", "curl -i -X PURGE http://localhost:8080/logo.png"),
 ];
 
 fn documented() -> Vec<Block> {
@@ -118,6 +119,24 @@ async fn the_first_picture_shows_an_answer_that_there_is() {
     assert_eq!(answer.status, 204);
     assert_eq!(answer.headers.get("x-broadcast-result"), Some(line.trim()), "{answer}");
     gate.release();
+}
+
+#[tokio::test]
+async fn the_answer_to_a_request_that_is_deferred_is_the_one_that_is_shown() {
+    let origins = [1, 2, 3].map(|_| Origin::start(Reply::new(204)));
+    origins[2].stop_listening().await;
+    let flags = ["--redeliver", "1h", "--on-deferred", "202"];
+    let fanfare = Fanfare::broadcast(&origins.each_ref().map(Origin::address), &flags).await;
+    fanfare.wait_ready().await;
+    let answer = client::request(fanfare.address(), "PURGE", "/logo.png", &[], b"").await.complete();
+    let page = shown("docs/guarantees.md", "curl -i -X PURGE http://localhost:8080/logo.png");
+    let (first, fields) = page.split_once('\n').expect("a status line and fields");
+    assert_eq!(first, format!("HTTP/1.1 {} {}", answer.status, answer.reason));
+    for (name, value) in fields.lines().filter_map(|line| line.split_once(": ")) {
+        let told = answer.headers.get(name).unwrap_or_else(|| panic!("no {name}: {answer}"));
+        let same = if name == "X-Broadcast-Job" { told.len() == value.len() } else { told == value };
+        assert!(same, "{name}: {told}");
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! `--service` against a real control plane: what the pods receive, with the rights of the shipped Role and no more.
 
-mod bed;
+pub(crate) mod bed;
 mod changes;
 mod gone;
 mod in_cluster;

@@ -14,6 +14,7 @@ mod elect;
 mod endpoints;
 mod examples;
 mod file;
+mod guarantees;
 mod http2;
 mod kubernetes;
 mod listeners;

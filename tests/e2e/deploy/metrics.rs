@@ -10,7 +10,7 @@ use kubekit::cluster;
 use rustix::process::Signal;
 use testkit::{
     client::{self, RawClient},
-    origin::{Origin, Reply, Request, Script},
+    origin::{Origin, Refusing, Reply, Request, Script},
 };
 
 use super::{path, read};
@@ -48,6 +48,7 @@ fn in_source() -> BTreeSet<String> {
         "snapshot/src",
         "runtime/src",
         "access/src",
+        "redeliver/src",
         "proxy/src",
         "controlplane/src",
         "export/src",
@@ -180,6 +181,8 @@ async fn a_process_shows_every_metric_with_its_type_and_its_labels() {
     );
     let mirrored = format!("{mirrored}\nspec: {{ports: [{{port: 80}}]}}");
     cluster.apply_yaml(&mirrored).await.unwrap_or_else(|e| panic!("a valid Service: {e}"));
+    // It is owed a request, without which it has no series.
+    let down = Refusing::new();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let targets = folder.path().join("targets.json");
     fs::write(&targets, format!("[{{\"targets\": [\"{}\"]}}]", origin.address())).expect("it can be written");
@@ -200,6 +203,7 @@ broadcast:
       - {{match: {{path: /file}}, to: {{file: {targets}}}}}
       - {{match: {{path: /url}}, to: {{url: 'http://{origin}/targets'}}}}
       - {{match: {{path: /fixed}}, to: {{endpoints: '{origin}'}}, compare: status}}
+      - {{match: {{path: /down}}, to: {{endpoints: '{down}'}}, redeliver: {{for: 1h, journal: {folder}/journal}}}}
 endpoints: {{listen: 127.0.0.1:0, services: [{namespace}/cache], hosts_file: {folder}/hosts, exec: 'true', exec_debounce: 0s}}
 elect: [{{name: metrics, namespace: {namespace}, label: false, on_start: 'sleep 1000'}}]
 discover: [{{name: metrics, select: {{labels: a=b, namespaces: [{namespace}]}}, format: hosts, to: {folder}/backends}}]
@@ -211,6 +215,7 @@ mirror:
         targets = targets.display(),
         tokens = tokens.display(),
         origin = origin.address(),
+        down = down.address(),
         folder = folder.path().display(),
     );
     fs::write(&file, text).expect("it can be written");
@@ -229,6 +234,7 @@ mirror:
     for (path, status) in [("/file", 200), ("/fixed", 200), ("/kube", 503), ("/nowhere", 404)] {
         client::get(fanfare.address(), path).await.complete().expect_status(status);
     }
+    client::request(fanfare.address(), "PUT", "/down", &[], b"").await.complete().expect_status(502);
     let mut malformed = RawClient::connect(fanfare.address()).await;
     malformed.send(b"GET\r\n\r\n").await;
     malformed.read_response("GET").await.complete().expect_status(400);

@@ -158,7 +158,7 @@ fn firing(result: &str, values: &str, at: &str, alert: &str, expected: bool) {
 }
 
 /// What is expected of an alert with these series, in the form of a test of promtool.
-fn promtool(series: &[(String, &str)], at: &str, alert: &str, alerts: &str) {
+pub(super) fn promtool(series: &[(String, &str)], at: &str, alert: &str, alerts: &str) {
     let series = series.iter().map(|(series, values)| format!("  - {{series: '{series}', values: '{values}'}}\n"));
     let test = format!(
         "rule_files: ['{}']\nevaluation_interval: 1m\ntests:\n- interval: 1m\n  input_series:\n{}  alert_rule_test:\n  \
@@ -174,7 +174,7 @@ fn promtool(series: &[(String, &str)], at: &str, alert: &str, alerts: &str) {
 }
 
 /// What promtool is to expect of an alert that fires: its labels, and its texts with these put in.
-fn told(alert: &str, labels: &str, put_in: &[(&str, &str)]) -> String {
+pub(super) fn told(alert: &str, labels: &str, put_in: &[(&str, &str)]) -> String {
     let alerts: Value = serde_yaml::from_str(&read("deploy/observability/alerts.yaml")).expect("it is YAML");
     let rules = alerts["groups"][0]["rules"].as_array().expect("a list");
     let rule = rules.iter().find(|rule| rule["alert"] == alert).expect("the rule is there");
