@@ -120,6 +120,11 @@ impl BoundProcess {
         self.admin.as_ref().map(listener::Bound::addr)
     }
 
+    /// State that others read while it runs.
+    pub(crate) fn shared(&self) -> Shared {
+        self.shared.clone()
+    }
+
     /// Whether the process may be sent traffic.
     pub(crate) fn readiness(&self) -> Readiness {
         self.shared.readiness.clone()

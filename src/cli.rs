@@ -5,6 +5,7 @@ mod dashes;
 mod discover;
 mod flags;
 mod mirror;
+mod send;
 
 use std::{
     ffi::OsString,
@@ -15,6 +16,7 @@ use clap::{ArgMatches, Command, FromArgMatches as _, Parser};
 
 pub(crate) use flags::Flags;
 pub(crate) use mirror::CoreDns;
+pub(crate) use send::{PASS, Send};
 
 use crate::settings::{ROLES, Role, environment::Environment};
 
@@ -25,6 +27,10 @@ pub(crate) enum Task {
     Serve(Flags),
     /// Print what CoreDNS needs for what is mirrored.
     CoreDns(CoreDns),
+    /// One request to every endpoint.
+    Send(Box<Send>),
+    /// What a process says of itself.
+    Status(Status),
     /// Everything a file says.
     Run(Run),
     /// Say what is wrong with a file.
@@ -56,6 +62,9 @@ pub(crate) struct Check {
     /// For people, or for programs: JSON with the file, line, key and message of every fault
     #[arg(short, long, value_name = "text|json", default_value = "text", hide_possible_values = true)]
     pub(crate) output: Output,
+    /// Print the JSON Schema of the file instead, for editors and other programs
+    #[arg(long, conflicts_with_all = ["File", "output"])]
+    pub(crate) schema: bool,
 }
 
 /// How something is printed.
@@ -71,12 +80,31 @@ pub(crate) enum Output {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct File {
-    /// The configuration file (YAML); fanfare check takes - for standard input
+    /// The configuration file (YAML)
     #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     file: Option<PathBuf>,
     /// The same as a flag
     #[arg(short, long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     config: Option<PathBuf>,
+}
+
+/// Shows what a process says of itself: its routes and endpoints, watches, elections, exports, mirrors and what is owed
+///
+/// It asks the admin listener (--metrics-interface), in clear.
+#[derive(Debug, Parser)]
+pub(crate) struct Status {
+    /// The admin listener of the process
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8081")]
+    pub(crate) admin: String,
+    /// File with the token that the listener wants (--metrics-tokens)
+    #[arg(long, value_name = "PATH", value_hint = clap::ValueHint::FilePath)]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Tables, or JSON
+    #[arg(short, long, value_name = "table|json", default_value = "table", value_parser = table_or_json)]
+    pub(crate) output: Output,
+    /// Ask again every two seconds
+    #[arg(short, long)]
+    pub(crate) watch: bool,
 }
 
 /// Prints what a shell completes command lines of fanfare with
@@ -110,6 +138,15 @@ pub(crate) struct Demo {
     /// Where the broadcaster listens; port 0 takes a free one.
     #[arg(short, long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
     pub(crate) interface: std::net::SocketAddr,
+}
+
+/// How tables are printed.
+fn table_or_json(text: &str) -> Result<Output, String> {
+    match text {
+        "table" => Ok(Output::Text),
+        "json" => Ok(Output::Json),
+        _ => Err("use table or json".to_owned()),
+    }
 }
 
 // === impl Check ===
@@ -173,11 +210,29 @@ pub(crate) fn command() -> Command {
         .arg_required_else_help(true)
         .max_term_width(120)
         .subcommands(ROLES.iter().map(subcommand))
+        .subcommand(send::command())
+        .subcommand(Status::command().name("status"))
         .subcommand(Run::command().name("run"))
-        .subcommand(Check::command().name("check"))
+        .subcommand(check_command())
         .subcommand(Demo::command().name("demo"))
         .subcommand(Completions::command().name("completions"))
         .subcommand(Man::command().name("man"))
+}
+
+/// `fanfare check`, whose file may be standard input, and which needs none to print a schema.
+fn check_command() -> Command {
+    use clap::CommandFactory as _;
+    let command = Check::command().name("check").mut_group("File", |group| group.required(false));
+    command.mut_arg("file", |arg| arg.help("The configuration file (YAML); - is standard input"))
+}
+
+fn check(matches: &ArgMatches) -> Result<Check, clap::Error> {
+    let check = Check::from_arg_matches(matches)?;
+    if !check.schema && check.file.file.is_none() && check.file.config.is_none() {
+        let message = "which file? Name it, write - for standard input, or --schema for the schema of all";
+        return Err(check_command().error(clap::error::ErrorKind::MissingRequiredArgument, message));
+    }
+    Ok(check)
 }
 
 /// The subcommand of a role.
@@ -192,8 +247,10 @@ fn task(matches: &ArgMatches, environment: &Environment) -> Result<Task, clap::E
     let missing = || clap::Error::new(clap::error::ErrorKind::MissingSubcommand);
     let (name, matches) = matches.subcommand().ok_or_else(missing)?;
     match name {
+        "send" => send::read(matches, environment).map(|send| Task::Send(Box::new(send))),
+        "status" => Status::from_arg_matches(matches).map(Task::Status),
         "run" => Run::from_arg_matches(matches).map(Task::Run),
-        "check" => Check::from_arg_matches(matches).map(Task::Check),
+        "check" => check(matches).map(Task::Check),
         "demo" => Demo::from_arg_matches(matches).map(Task::Demo),
         "completions" => Completions::from_arg_matches(matches).map(Task::Completions),
         "man" => Man::from_arg_matches(matches).map(Task::Man),

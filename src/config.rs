@@ -74,8 +74,10 @@ pub(crate) struct Config {
 /// How Kubernetes is reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct KubernetesConfig {
-    /// The kubeconfig file; none: `$KUBECONFIG`, else in-cluster.
+    /// The kubeconfig file; none: as kubectl finds it, else in-cluster.
     pub(crate) kubeconfig: Option<PathBuf>,
+    /// The context in it; none: the current one.
+    pub(crate) context: Option<String>,
 }
 
 /// How the process behaves.

@@ -1,6 +1,6 @@
 //! The process's connections to its kube cluster: one that every watch shares, and one of its own for whoever writes.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use controlplane::{
@@ -9,19 +9,19 @@ use controlplane::{
 };
 use tokio::sync::OnceCell;
 
-use crate::config;
+use crate::config::KubernetesConfig;
 
 /// Makes connections to the kube cluster. Clones share the watches.
 #[derive(Clone)]
 pub(crate) struct Kubernetes {
-    kubeconfig: Option<PathBuf>,
+    config: KubernetesConfig,
     watches: Arc<OnceCell<KubeCluster>>,
 }
 
 impl Kubernetes {
     /// Connects to nothing before the first use.
-    pub(crate) fn new(config: &config::KubernetesConfig) -> Self {
-        Self { kubeconfig: config.kubeconfig.clone(), watches: Arc::default() }
+    pub(crate) fn new(config: &KubernetesConfig) -> Self {
+        Self { config: config.clone(), watches: Arc::default() }
     }
 
     /// The watches that all roles share.
@@ -40,6 +40,8 @@ impl Kubernetes {
     /// # Errors
     /// There is no usable configuration.
     pub(crate) async fn connect(&self) -> anyhow::Result<Connection> {
-        client::connect(self.kubeconfig.as_deref()).await.context("Kubernetes is needed for what is configured")
+        let KubernetesConfig { kubeconfig, context } = &self.config;
+        let connection = client::connect_in(kubeconfig.as_deref(), context.as_deref()).await;
+        connection.context("Kubernetes is needed for what is configured")
     }
 }

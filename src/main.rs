@@ -4,6 +4,7 @@ mod access;
 mod app;
 mod broadcast;
 mod cli;
+mod columns;
 mod config;
 mod demo;
 mod events;
@@ -16,9 +17,11 @@ mod page;
 mod reload;
 mod roles;
 mod routes_gate;
+mod send;
 mod settings;
 mod shared;
 mod sources;
+mod status;
 mod tasks;
 
 use std::process::ExitCode;
@@ -49,6 +52,8 @@ fn main() -> ExitCode {
     let done = match task {
         Task::Serve(flags) => tasks::serve(&flags),
         Task::CoreDns(arguments) => tasks::coredns::print(&arguments),
+        Task::Send(send) => tasks::send(&send),
+        Task::Status(status) => tasks::status(&status),
         Task::Run(run) => tasks::run(run.file.path()),
         Task::Check(check) => tasks::check::print(&check),
         Task::Completions(completions) => tasks::completions(&completions),

@@ -9,13 +9,15 @@ pub(crate) mod endpoints;
 pub(crate) mod environment;
 pub(crate) mod mirror;
 pub(crate) mod process;
+pub(crate) mod schema;
+pub(crate) mod send;
 mod setting;
 pub(crate) mod store;
 pub(crate) mod values;
 
 use serde_yaml::Value;
 
-pub(crate) use setting::{Entry, Kind, List, Setting, elements};
+pub(crate) use setting::{Entry, Kind, List, Setting, elements, is_choice};
 use setting::{flag, group, key, settings};
 
 /// The outermost section of the file.

@@ -40,6 +40,11 @@ impl Shared {
         let _ = self.handle.set(handle.clone());
     }
 
+    /// The endpoints of every route, once the data plane runs.
+    pub(crate) fn endpoints(&self) -> serde_json::Value {
+        self.handle.get().map_or(serde_json::Value::Null, proxy::Handle::endpoints)
+    }
+
     /// The admin API, not yet bound.
     pub(crate) fn admin(&self, metrics: Metrics, telemetry: Telemetry) -> Admin {
         let (handle, config) = (self.handle.clone(), self.config.clone());

@@ -21,6 +21,7 @@ use crate::{
     config::{CheckedFiles, Config, faults},
     demo,
     reload::Reloader,
+    send, status,
 };
 
 /// Threads for the control plane and the admin API; the data plane has its own.
@@ -67,6 +68,43 @@ pub(crate) fn demo(arguments: &cli::Demo) -> anyhow::Result<ExitCode> {
     let passed = runtime.block_on(async { demo::run(arguments, signals()?).await });
     runtime.shutdown_background();
     Ok(if passed? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Sends one request to every endpoint.
+pub(crate) fn send(arguments: &cli::Send) -> anyhow::Result<ExitCode> {
+    // Nobody else on this machine is to send anything by this process.
+    let pass = uuid::Uuid::new_v4().simple().to_string();
+    let flags = arguments.broadcaster(&pass);
+    let config = match flags.config() {
+        Ok(config) => config,
+        Err(problems) => return Ok(unusable("the command line", &problems)),
+    };
+    let CheckedFiles { problems, .. } = config.check_files();
+    if !problems.is_empty() {
+        return Ok(unusable("what the command line names", &flags.by_flag(&problems)));
+    }
+    let body = match arguments.body() {
+        Ok(body) => body,
+        Err(why) => return Ok(unusable("the command line", [why])),
+    };
+    tell(flags.doubtful());
+    let telemetry = telemetry::init(config.process.log_level, config.process.log_format);
+    runtime::limits::raise_open_files();
+    let runtime = control_runtime()?;
+    let sent = runtime.block_on(async {
+        let signals = signals()?;
+        send::run(arguments, config, &pass, body, &telemetry, signals).await
+    });
+    runtime.shutdown_background();
+    sent
+}
+
+/// Shows what a process says of itself.
+pub(crate) fn status(arguments: &cli::Status) -> anyhow::Result<ExitCode> {
+    let runtime = control_runtime()?;
+    let shown = runtime.block_on(async { status::run(arguments, signals()?).await });
+    runtime.shutdown_background();
+    shown
 }
 
 /// Prints what a shell completes command lines with.

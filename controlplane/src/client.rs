@@ -43,7 +43,8 @@ pub struct Connection {
     pub namespace: String,
 }
 
-/// Makes a client from, in this order: the given kubeconfig, those that `$KUBECONFIG` names, the pod's service account.
+/// Makes a client from, in this order: the given kubeconfig, those that `$KUBECONFIG` names, `~/.kube/config`, the pod's service
+/// account.
 ///
 /// Nothing is connected yet and no credential plugin runs, so an API server that is away, or a plugin that does not end, is no
 /// error here. Like every client it follows changes of the files that it is made of.
@@ -51,7 +52,15 @@ pub struct Connection {
 /// # Errors
 /// [`LoadError`] where the first of these that is there cannot be used.
 pub async fn connect(kubeconfig: Option<&Path>) -> Result<Connection, LoadError> {
-    let access = Access::of_process(kubeconfig.map(Path::to_owned));
+    connect_in(kubeconfig, None).await
+}
+
+/// The same by a context of the kubeconfig other than its current one.
+///
+/// # Errors
+/// [`LoadError`], also where there is no such context.
+pub async fn connect_in(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Connection, LoadError> {
+    let access = Access::of_process(kubeconfig.map(Path::to_owned), context.map(str::to_owned));
     open(access, Environment::of_process()).await
 }
 

@@ -13,11 +13,11 @@ use serde_yaml::{Mapping, Value};
 
 use crate::{
     config::Config,
-    settings::{Entry, Kind, Role, environment::Environment, values::boolean},
+    settings::{Entry, Kind, Role, environment::Environment, is_choice, values::boolean},
 };
 
 /// The flags that were given, as the file that says the same.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Flags {
     role: &'static Role,
     raw: Value,
@@ -226,11 +226,6 @@ fn with_value(arg: Arg, name: &'static str) -> Arg {
         _ if is_choice(name) => arg.value_parser(Choice(name)).hide_possible_values(true),
         _ => arg,
     }
-}
-
-/// Whether the name of a value is all of its values: `off|text|json`.
-pub(crate) fn is_choice(name: &str) -> bool {
-    name.contains('|') && !name.bytes().any(|byte| byte.is_ascii_uppercase())
 }
 
 // === impl Choice ===

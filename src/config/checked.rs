@@ -18,7 +18,8 @@ use crate::settings::{
         process::{READY, READY_NO_ENDPOINT},
     },
     process::{
-        DRAIN_DELAY, DRAIN_IDLE, DRAIN_TIMEOUT, KUBECONFIG, LOG_FORMAT, LOG_LEVEL, METRICS_INTERFACE, METRICS_TOKENS,
+        CONTEXT, DRAIN_DELAY, DRAIN_IDLE, DRAIN_TIMEOUT, KUBECONFIG, LOG_FORMAT, LOG_LEVEL, METRICS_INTERFACE,
+        METRICS_TOKENS,
     },
 };
 
@@ -55,6 +56,7 @@ impl Config {
         let kubernetes = root.section("kubernetes");
         let namespace = NAMESPACE.read(&kubernetes).flatten();
         let kubeconfig = KUBECONFIG.read(&kubernetes);
+        let context = CONTEXT.read(&kubernetes);
         kubernetes.finish();
         let process = process(&root);
         let names: Vec<_> = ROLES.iter().map(|role| role.name).collect();
@@ -76,7 +78,7 @@ impl Config {
             dns: dns(&root),
             proxy,
             targets,
-            kubernetes: KubernetesConfig { kubeconfig },
+            kubernetes: KubernetesConfig { kubeconfig, context },
             admin,
             admin_tls,
             admin_tokens,

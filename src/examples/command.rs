@@ -37,6 +37,12 @@ const KUBECTL: [&str; 8] = ["get", "label", "run", "create", "apply", "rollout",
 /// What ends a command of a line.
 const BETWEEN: [&str; 4] = ["|", "&", "&&", ";"];
 
+/// The words of a command before `>` and the like.
+fn without_redirections(words: &[String]) -> &[String] {
+    let end = words.iter().position(|word| [">", ">>", "<"].contains(&word.as_str()));
+    &words[..end.unwrap_or(words.len())]
+}
+
 impl Reader {
     /// Says what is wrong with a line.
     pub(super) fn check(&mut self, line: &str) -> Result<(), String> {
@@ -44,7 +50,7 @@ impl Reader {
         words
             .split(|word| BETWEEN.contains(&word.as_str()))
             .filter(|words| !words.is_empty())
-            .try_for_each(|words| self.command(words))
+            .try_for_each(|words| self.command(without_redirections(words)))
     }
 
     fn command(&mut self, words: &[String]) -> Result<(), String> {
@@ -89,7 +95,9 @@ impl Reader {
         let task = cli::parse_with(["fanfare"].iter().chain(&full).copied(), environment);
         let config = match &task {
             Ok(Task::Serve(flags)) => flags.config(),
+            Ok(Task::Send(send)) => send.broadcaster("pass").config(),
             Ok(Task::CoreDns(arguments)) if arguments.config.is_none() => arguments.flags.config(),
+            Ok(Task::Check(check)) if check.schema => return Ok(()),
             Ok(Task::Run(_) | Task::Check(_)) => {
                 let path = match &task {
                     Ok(Task::Run(run)) => run.file.path(),

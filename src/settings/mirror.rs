@@ -176,6 +176,7 @@ group!(DNS, "DNS (for fanfare mirror coredns)";
 
 group!(KUBERNETES, "Kubernetes";
     + named("kube-config", process::KUBECONFIG.entry).env(variables!("KUBE_CONFIG"));
+    + process::CONTEXT.entry;
 );
 
 group!(PROCESS, "Process";

@@ -14,8 +14,10 @@ const LEADER: &str = "leader_elect";
 
 settings! {
     KUBECONFIG: Setting<PathBuf> = flag("kubeconfig").short('k').at("kubernetes", "kubeconfig")
-        .default("$KUBECONFIG, else in-cluster").one("PATH", path),
+        .default("$KUBECONFIG, else ~/.kube/config, else in-cluster").one("PATH", path),
         "Kubeconfig file";
+    CONTEXT: Setting<String> = flag("context").at("kubernetes", "context").default("the current one").one("NAME", text),
+        "Context of the kubeconfig";
     METRICS_INTERFACE: Setting<SocketAddr> = flag("metrics-interface").short('m').always().at("admin", "listen")
         .default("0.0.0.0:8081").one("ADDRESS:PORT", address),
         "Where /metrics, /-/healthy, /-/ready, /-/endpoints, /-/config and /-/log-level are served. Not in the file: \
@@ -45,6 +47,7 @@ settings! {
 
 group!(KUBERNETES, "Kubernetes";
     + KUBECONFIG.entry;
+    + CONTEXT.entry;
 );
 
 group!(PROCESS, "Process";

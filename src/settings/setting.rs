@@ -284,6 +284,11 @@ impl<T> Deref for List<T> {
     }
 }
 
+/// Whether the name of a value is all of its values: `off|text|json`.
+pub(crate) fn is_choice(name: &str) -> bool {
+    name.contains('|') && !name.bytes().any(|byte| byte.is_ascii_uppercase())
+}
+
 /// The elements of a list, or the one value that stands in its place.
 pub(crate) fn elements(node: Node<'_>) -> Vec<Node<'_>> {
     match node.value() {

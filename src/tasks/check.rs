@@ -12,6 +12,7 @@ use super::{counted, unusable};
 use crate::{
     UNUSABLE, cli,
     config::{Config, Fault, faults},
+    settings,
 };
 
 /// What a check finds.
@@ -45,6 +46,10 @@ struct FaultInFile<'a> {
 
 /// Prints whether the file can be used.
 pub(crate) fn print(arguments: &cli::Check) -> anyhow::Result<ExitCode> {
+    if arguments.schema {
+        writeln!(std::io::stdout(), "{:#}", settings::schema::schema())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let path = arguments.path();
     let name = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
     let found = match read(path) {

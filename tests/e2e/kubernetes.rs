@@ -2,6 +2,7 @@
 
 pub(crate) mod bed;
 mod changes;
+mod contexts;
 mod gone;
 mod in_cluster;
 mod load;

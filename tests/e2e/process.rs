@@ -30,6 +30,7 @@ pub(crate) struct Fanfare {
 pub(crate) struct Output(watch::Receiver<String>);
 
 /// A finished run.
+#[derive(Debug)]
 pub(crate) struct Finished {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
@@ -50,7 +51,7 @@ impl Fanfare {
     /// Starts it.
     pub(crate) fn start<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
-        command.args(arguments).env_remove("KUBECONFIG").env_remove("NO_COLOR");
+        command.args(arguments).env_remove("KUBECONFIG").env_remove("HOME").env_remove("NO_COLOR");
         Self::spawn(command)
     }
 

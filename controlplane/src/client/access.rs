@@ -1,6 +1,6 @@
 //! How an API server is reached: what is configured, before any of it is read.
 
-use std::{env, fmt, path::PathBuf};
+use std::{env, ffi::OsStr, fmt, path::PathBuf};
 
 use runtime::redact;
 use serde::{Serialize, Serializer};
@@ -17,7 +17,12 @@ pub enum Access {
         context: Option<String>,
     },
     /// By several kubeconfigs, merged: those of `$KUBECONFIG`. Missing files are left out.
-    Kubeconfigs(Vec<PathBuf>),
+    Kubeconfigs {
+        /// The files.
+        paths: Vec<PathBuf>,
+        /// One of their contexts; the current one where none is given.
+        context: Option<String>,
+    },
     /// By the service account of the pod, at the API server of its own cluster.
     Pod,
     /// At this address.
@@ -95,15 +100,26 @@ pub enum UrlError {
 // === impl Access ===
 
 impl Access {
-    /// How this process reaches its own cluster: the given kubeconfig, those that `$KUBECONFIG` names, or the pod's service
-    /// account.
-    pub(super) fn of_process(kubeconfig: Option<PathBuf>) -> Self {
+    /// How this process reaches its own cluster, in the order of kubectl: the given kubeconfig, those that `$KUBECONFIG` names,
+    /// `~/.kube/config` if it is there, or the pod's service account.
+    pub(super) fn of_process(kubeconfig: Option<PathBuf>, context: Option<String>) -> Self {
+        let named = env::var_os("KUBECONFIG").unwrap_or_default();
+        let home =
+            env::var_os("HOME").filter(|home| !home.is_empty()).map(|home| PathBuf::from(home).join(".kube/config"));
+        Self::of(kubeconfig, &named, home, context)
+    }
+
+    fn of(kubeconfig: Option<PathBuf>, named: &OsStr, home: Option<PathBuf>, context: Option<String>) -> Self {
         if let Some(path) = kubeconfig {
-            return Self::Kubeconfig { path, context: None };
+            return Self::Kubeconfig { path, context };
         }
-        let paths = env::var_os("KUBECONFIG").unwrap_or_default();
-        let paths: Vec<PathBuf> = env::split_paths(&paths).filter(|path| !path.as_os_str().is_empty()).collect();
-        if paths.is_empty() { Self::Pod } else { Self::Kubeconfigs(paths) }
+        let paths: Vec<PathBuf> = env::split_paths(named).filter(|path| !path.as_os_str().is_empty()).collect();
+        match home {
+            _ if !paths.is_empty() => Self::Kubeconfigs { paths, context },
+            // A context is part of a kubeconfig: where there is none, that is what is told.
+            Some(path) if context.is_some() || path.exists() => Self::Kubeconfig { path, context },
+            _ => Self::Pod,
+        }
     }
 
     /// The same with the token itself in place of the environment variable that has it.
@@ -128,7 +144,7 @@ impl fmt::Display for Access {
             Self::Kubeconfig { path, context: Some(context) } => {
                 write!(f, "kubeconfig {} (context {context})", path.display())
             }
-            Self::Kubeconfigs(paths) => {
+            Self::Kubeconfigs { paths, .. } => {
                 let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
                 write!(f, "kubeconfigs of $KUBECONFIG ({})", paths.join(", "))
             }
@@ -261,6 +277,29 @@ mod tests {
             assert_eq!(Url::parse(text), Err(UrlError::NoScheme(text.into())), "{text}");
         }
         assert!(matches!(Url::parse_protected("http://ca.example"), Err(UrlError::Unprotected(_))));
+    }
+
+    #[test]
+    fn a_kubeconfig_is_looked_for_where_kubectl_looks() {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let file = home.path().join("config");
+        let (path, context) = (PathBuf::from("/given"), Some("west".to_owned()));
+        let none = OsStr::new("");
+        let of = |kubeconfig: Option<&PathBuf>, named: &OsStr, context: &Option<String>| {
+            Access::of(kubeconfig.cloned(), named, Some(file.clone()), context.clone())
+        };
+        let by_file = |path: &PathBuf, context: &Option<String>| Access::Kubeconfig {
+            path: path.clone(),
+            context: context.clone(),
+        };
+        assert_eq!(of(Some(&path), OsStr::new("/a:/b"), &context), by_file(&path, &context));
+        let several = Access::Kubeconfigs { paths: vec!["/a".into(), "/b".into()], context: context.clone() };
+        assert_eq!(of(None, OsStr::new("/a::/b"), &context), several);
+        assert_eq!(of(None, none, &None), Access::Pod);
+        assert_eq!(of(None, none, &context), by_file(&file, &context), "a pod has no contexts");
+        std::fs::write(&file, "").expect("it can be written");
+        assert_eq!(of(None, none, &None), by_file(&file, &None));
+        assert_eq!(Access::of(None, none, None, None), Access::Pod);
     }
 
     #[test]

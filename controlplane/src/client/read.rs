@@ -59,7 +59,7 @@ pub enum LoadError {
     },
     /// No kubeconfig was given, and this is no pod either.
     #[error(
-        "no kubeconfig was given, KUBECONFIG is not set, and the configuration of a pod cannot be used: {0}. Outside of \
+        "no kubeconfig was given, KUBECONFIG is not set, there is no ~/.kube/config, and the configuration of a pod cannot be used: {0}. Outside of \
          Kubernetes pass --kubeconfig; in a pod check that its service account's token is mounted"
     )]
     Pod(String),
@@ -176,7 +176,9 @@ fn read_files(
         Access::Kubeconfig { path, context } => {
             kubeconfig::read(std::slice::from_ref(path), false, context.as_deref(), environment, &files)
         }
-        Access::Kubeconfigs(paths) => kubeconfig::read(paths, true, None, environment, &files),
+        Access::Kubeconfigs { paths, context } => {
+            kubeconfig::read(paths, true, context.as_deref(), environment, &files)
+        }
         Access::Pod => return pod(files),
         Access::Server { url, trust, token } => {
             let roots = match trust {

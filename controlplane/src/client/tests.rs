@@ -200,7 +200,10 @@ async fn a_file_of_a_list_that_is_missing_is_left_out() {
         format!("{{clusters: [{{name: c, cluster: {{server: 'http://{}'}}}}], {context}}}", api_server.address()),
     );
     let missing = folder.path().join("missing");
-    let list = |paths: &[&PathBuf]| Access::Kubeconfigs(paths.iter().map(|path| (*path).clone()).collect());
+    let list = |paths: &[&PathBuf]| Access::Kubeconfigs {
+        paths: paths.iter().map(|path| (*path).clone()).collect(),
+        context: None,
+    };
     let connection = open(list(&[&missing, &user, &missing, &cluster]), Environment::default()).await;
     ask(&connection.expect("two of them are there").client).await.expect("together they say all");
     let head = String::from_utf8_lossy(&api_server.requests().remove(0).head).to_lowercase();

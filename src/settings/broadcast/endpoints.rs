@@ -52,6 +52,7 @@ group!(GROUP, "Endpoints";
 
 group!(KUBERNETES, "Kubernetes";
     + process::KUBECONFIG.entry;
+    + process::CONTEXT.entry;
     NAMESPACE: Setting<Option<String>> = flag("namespace").short('n').at("kubernetes", "namespace")
         .default("every namespace").one("NS", namespace),
         "Namespace of Services that are given without one";

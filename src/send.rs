@@ -1,0 +1,146 @@
+//! `fanfare send`: one request to every endpoint, from the command line. A broadcaster on a free port of loopback sends it, so that every
+//! rule is the same.
+
+mod report;
+mod table;
+
+use std::{net::SocketAddr, process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use axum::body::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::{StatusCode, client::conn::http1, header};
+use hyper_util::rt::TokioIo;
+use runtime::{signal::Request as Asked, telemetry::Telemetry};
+use tokio::sync::mpsc;
+
+use crate::{
+    UNUSABLE,
+    app::BoundProcess,
+    cli::{Output, PASS, Send},
+    config::Config,
+    shared::Shared,
+};
+use report::Report;
+use table::{Row, Screen};
+
+/// What is asked for, so that the answer is the report.
+const REPORT: &str = "application/vnd.broadcast+json";
+
+/// How often a table on a terminal is looked after.
+const REFRESH: Duration = Duration::from_millis(50);
+
+/// What a shell reports of a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
+/// The answer of the broadcaster.
+struct Answer {
+    status: StatusCode,
+    is_report: bool,
+    body: Bytes,
+}
+
+/// Sends the request, and prints what became of it.
+///
+/// # Errors
+/// It could not be sent at all.
+pub(crate) async fn run(
+    arguments: &Send,
+    config: Config,
+    pass: &str,
+    body: Vec<u8>,
+    telemetry: &Telemetry,
+    mut signals: mpsc::Receiver<Asked>,
+) -> anyhow::Result<ExitCode> {
+    let bound = BoundProcess::bind(config, telemetry).await?;
+    let (to, readiness, shared) = (bound.addresses()[0], bound.readiness(), bound.shared());
+    let (_ask, asked) = mpsc::channel(1);
+    let mut running = tokio::spawn(bound.run(asked, None));
+    let endpoints = tokio::time::timeout(arguments.wait, readiness.ready());
+    tokio::select! {
+        known = endpoints => known.map_err(|_| {
+            let wait = runtime::duration::format(arguments.wait);
+            anyhow::anyhow!("no list of endpoints within {wait}: {}", readiness.check().err().unwrap_or_default())
+        })?,
+        ended = &mut running => { ended??; anyhow::bail!("the broadcaster has ended") }
+        _ = signals.recv() => return Ok(interrupted(None)),
+    }
+    let mut screen = (arguments.output == Output::Text).then(Screen::new).filter(Screen::is_terminal);
+    let mut exchange = std::pin::pin!(send(to, arguments, pass, body));
+    let answer = loop {
+        tokio::select! {
+            answer = &mut exchange => break answer?,
+            ended = &mut running => { ended??; anyhow::bail!("the broadcaster has ended") }
+            _ = signals.recv() => return Ok(interrupted(screen.as_mut())),
+            () = tokio::time::sleep(REFRESH), if screen.is_some() => {
+                if let Some(screen) = &mut screen {
+                    screen.show(&so_far(&shared));
+                }
+            }
+        }
+    };
+    print(arguments.output, screen, &answer)
+}
+
+/// Says that it was interrupted, and what that means.
+fn interrupted(screen: Option<&mut Screen>) -> ExitCode {
+    if let Some(screen) = screen {
+        screen.keep();
+    }
+    eprintln!("fanfare: interrupted; endpoints may have got the request");
+    INTERRUPTED.into()
+}
+
+/// The endpoints, and how those have ended that have.
+fn so_far(shared: &Shared) -> Vec<Row> {
+    let endpoints = shared.endpoints();
+    let endpoints = endpoints["routes"][0]["endpoints"].as_array().cloned().unwrap_or_default();
+    endpoints.iter().filter(|endpoint| endpoint["member"] == true).map(Row::so_far).collect()
+}
+
+async fn send(to: SocketAddr, arguments: &Send, pass: &str, body: Vec<u8>) -> anyhow::Result<Answer> {
+    let stream =
+        tokio::net::TcpStream::connect(to).await.context("cannot connect to the broadcaster of this process")?;
+    stream.set_nodelay(true)?;
+    let builder = http1::Builder::new().title_case_headers(true).to_owned();
+    let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(connection);
+    let mut request = hyper::Request::new(Full::new(Bytes::from(body)));
+    *request.method_mut() = arguments.method.clone();
+    *request.uri_mut() = arguments.target.clone();
+    let fields = request.headers_mut();
+    *fields = arguments.fields.clone();
+    fields.append(header::ACCEPT, header::HeaderValue::from_static(REPORT));
+    let agent = || header::HeaderValue::from_static(concat!("fanfare/", env!("CARGO_PKG_VERSION")));
+    fields.entry(header::USER_AGENT).or_insert_with(agent);
+    fields.insert(header::HOST, to.to_string().parse()?);
+    fields.insert(header::HeaderName::from_bytes(PASS.as_bytes())?, pass.parse()?);
+    let response = sender.send_request(request).await.context("the broadcaster of this process does not answer")?;
+    let status = response.status();
+    let is_report = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == REPORT);
+    let body = response.into_body().collect().await.context("the report is cut")?.to_bytes();
+    connection.abort();
+    Ok(Answer { status, is_report, body })
+}
+
+/// Prints the answer. The exit status is whether the policy is met.
+fn print(output: Output, screen: Option<Screen>, answer: &Answer) -> anyhow::Result<ExitCode> {
+    if !answer.is_report {
+        return Ok(refused(answer));
+    }
+    let report: Report = serde_json::from_slice(&answer.body).context("the report cannot be read")?;
+    match output {
+        Output::Json => table::print(&format!("{}\n", String::from_utf8_lossy(&answer.body).trim_end()))?,
+        Output::Text => screen.unwrap_or_else(Screen::new).finish(&report)?,
+    }
+    Ok(if report.is_met() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The broadcaster did not take the request, and says why: what was asked for cannot be done.
+fn refused(answer: &Answer) -> ExitCode {
+    let problem: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let why = problem["detail"].as_str().map(str::to_owned);
+    let why = why.unwrap_or_else(|| String::from_utf8_lossy(&answer.body).trim().to_owned());
+    eprintln!("fanfare: not sent ({}): {why}", answer.status);
+    if answer.status.is_client_error() { UNUSABLE.into() } else { ExitCode::FAILURE }
+}

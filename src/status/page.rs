@@ -1,0 +1,183 @@
+//! What `fanfare status` prints: a table for each part that has something to say.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use serde_json::Value;
+
+use super::is_json;
+use crate::{cli::Status, columns};
+
+/// The parts that are lists of rows, with their titles.
+const PARTS: [(&str, &str); 8] = [
+    ("owed", "Owed to endpoints"),
+    ("watches", "Watches"),
+    ("lists", "Lists of endpoints"),
+    ("elections", "Elections"),
+    ("exports", "Exports"),
+    ("bridges", "Bridges"),
+    ("mirrors", "Mirrored clusters"),
+    ("jobs", "Jobs owed"),
+];
+
+/// The columns of an endpoint.
+const ENDPOINT: [&str; 6] = ["ENDPOINT", "POD", "ZONE", "STATE", "IN FLIGHT", "RECENT, LATEST FIRST"];
+
+/// How many outcomes are shown of an endpoint.
+const RECENT: usize = 8;
+
+/// Prints it, in the place of what was printed before where a terminal is watched.
+///
+/// # Errors
+/// Standard output is gone.
+pub(super) fn print(arguments: &Status, status: &Value) -> io::Result<()> {
+    let text = match (is_json(arguments), arguments.watch) {
+        (true, true) => format!("{status}\n"),
+        (true, false) => format!("{status:#}\n"),
+        (false, watch) if watch && io::stdout().is_terminal() => format!("\x1b[H\x1b[J{}", page(status)),
+        (false, true) => format!("{}\n", page(status)),
+        (false, false) => page(status),
+    };
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+fn page(status: &Value) -> String {
+    let text = |key: &str| status[key].as_str().unwrap_or_default();
+    let state = if status["ready"] == true { "ready".to_owned() } else { format!("NOT READY: {}", text("why")) };
+    let mut lines = vec![columns::printable(&format!("fanfare {} at {}: {state}", text("version"), text("admin")))];
+    if status["config_in_force"] == false {
+        lines.push("The configuration file as it is now is refused; the one before is in force".to_owned());
+    }
+    for route in status["routes"].as_array().into_iter().flatten() {
+        lines.extend(self::route(route));
+    }
+    for (key, title) in PARTS {
+        let rows = rows_of(&status[key]);
+        if !rows.is_empty() {
+            lines.push(format!("\n{title}"));
+            lines.extend(table(&rows));
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+/// A list, or the list in an object.
+fn rows_of(value: &Value) -> Vec<&Value> {
+    let list = value.as_array().or_else(|| value.as_object()?.values().find_map(Value::as_array));
+    list.into_iter().flatten().collect()
+}
+
+fn route(route: &Value) -> Vec<String> {
+    let endpoints = route["endpoints"].as_array().cloned().unwrap_or_default();
+    let members = &route["members"];
+    let name = route["route"].as_str().unwrap_or_default();
+    let require = cell(&route["require"]);
+    let title = format!("\nRoute {name}: {require} of {members} endpoints must be ok, {} known", endpoints.len());
+    // The line break before it is no text of a peer.
+    let mut lines = vec![format!("\n{}", columns::printable(title.trim_start()))];
+    let rows: Vec<Vec<String>> = endpoints.iter().map(endpoint).collect();
+    if !rows.is_empty() {
+        lines.extend(columns::lines(&ENDPOINT, &rows));
+    }
+    lines
+}
+
+fn endpoint(endpoint: &Value) -> Vec<String> {
+    let text = |key: &str| endpoint[key].as_str().unwrap_or_default().to_owned();
+    let is = |key: &str| endpoint[key] == true;
+    let state = match (is("ready"), is("serving"), is("terminating")) {
+        (_, _, true) => "terminating",
+        (true, ..) => "ready",
+        (false, true, _) => "serving, not ready",
+        (false, false, _) => "not ready",
+    };
+    let problem = text("problem");
+    let state = if problem.is_empty() { state.to_owned() } else { problem };
+    let recent = endpoint["recent"].as_array().into_iter().flatten().take(RECENT);
+    let recent = recent.map(|one| match one["status"].as_u64() {
+        Some(status) if status > 0 => status.to_string(),
+        _ => one["outcome"].as_str().unwrap_or_default().to_owned(),
+    });
+    let in_flight = endpoint["in_flight"].as_u64().unwrap_or_default();
+    let recent = recent.collect::<Vec<_>>().join(" ");
+    vec![text("endpoint"), text("pod"), text("zone"), state, in_flight.to_string(), recent]
+}
+
+/// Rows as a table, with a column for each key that any of them has.
+fn table(rows: &[&Value]) -> Vec<String> {
+    let mut keys: Vec<&String> = Vec::new();
+    for key in rows.iter().filter_map(|row| row.as_object()).flat_map(|row| row.keys()) {
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
+    let headings: Vec<String> = keys.iter().map(|key| key.replace('_', " ").to_uppercase()).collect();
+    let headings: Vec<&str> = headings.iter().map(String::as_str).collect();
+    let cells = |row: &&Value| keys.iter().map(|key| shown(key, &row[key.as_str()])).collect::<Vec<_>>();
+    columns::lines(&headings, &rows.iter().map(cells).collect::<Vec<_>>())
+}
+
+/// A value under its key: what is 0 or 1 as a metric is an answer.
+fn shown(key: &str, value: &Value) -> String {
+    match value.as_i64() {
+        Some(0) if key == "in_sync" => "no".to_owned(),
+        Some(1) if key == "in_sync" => "yes".to_owned(),
+        _ => cell(value),
+    }
+}
+
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::Bool(true) => "yes".to_owned(),
+        Value::Bool(false) => "no".to_owned(),
+        Value::Number(number) => match number.as_f64() {
+            Some(float) if !number.is_i64() && !number.is_u64() => format!("{float:.1}"),
+            _ => number.to_string(),
+        },
+        Value::String(text) => text.clone(),
+        Value::Array(list) => format!("{} of them", list.len()),
+        Value::Object(_) => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_there_is_to_say_is_said_and_no_more() {
+        let status = json!({
+            "admin": "127.0.0.1:1", "version": "0.1.0", "ready": false, "why": "no endpoint", "config_in_force": false,
+            "routes": [{"route": "cache", "require": "majority", "members": 1, "endpoints": [
+                {"endpoint": "192.0.2.1:80", "pod": "cache-0", "ready": true, "in_flight": 2,
+                 "recent": [{"outcome": "ok", "status": 200}, {"outcome": "connect", "status": 0}]},
+                {"endpoint": "192.0.2.2:80", "ready": false, "serving": true, "terminating": true},
+            ]}],
+            "exports": [{"export": "edge", "sink": "/x", "in_sync": 0}],
+            "watches": [{"kind": "services", "age_seconds": 1.26}],
+            "elections": [],
+        });
+        let expected = "\
+fanfare 0.1.0 at 127.0.0.1:1: NOT READY: no endpoint
+The configuration file as it is now is refused; the one before is in force
+
+Route cache: majority of 1 endpoints must be ok, 2 known
+ENDPOINT      POD      STATE        IN FLIGHT  RECENT, LATEST FIRST
+192.0.2.1:80  cache-0  ready        2          200 connect
+192.0.2.2:80           terminating  0
+
+Watches
+AGE SECONDS  KIND
+1.3          services
+
+Exports
+EXPORT  IN SYNC  SINK
+edge    no       /x
+";
+        assert_eq!(page(&status), expected);
+    }
+}
