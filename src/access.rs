@@ -1,5 +1,5 @@
-//! What callers are authenticated with: token files, which are followed, and the keys of service accounts, which are fetched where a listener
-//! asks for them.
+//! The sources of authentication: token files, which are followed, and the keys of service accounts, which are fetched if a
+//! listener needs them.
 
 use std::{path::Path, sync::Arc};
 
@@ -16,26 +16,26 @@ use tokio::task::JoinHandle;
 
 use crate::{config::Config, kubernetes::Kubernetes};
 
-/// How to get at it.
+/// The connections to Kubernetes.
 pub(crate) struct Access {
     sources: Arc<Sources>,
     kubernetes: Kubernetes,
     readiness: Readiness,
     keys: Mutex<FetchingKeys>,
-    /// The file that the admin listener's requests have to carry a token of.
+    /// The token file of the admin listener.
     admin: Mutex<Option<Arc<::access::tokens::TokenFile>>>,
 }
 
 /// Paths of the admin listener that anyone may read: those of probes, and the page, which shows nothing before it has a token.
 const OPEN: [&str; 7] = ["/-/healthy", "/-/ready", "/healthz", "/readyz", "/", "/-/page.css", "/-/page.js"];
 
-/// Who fetches the keys of service accounts.
+/// The state of fetching the keys of service accounts.
 enum FetchingKeys {
-    /// Nobody has asked for them.
+    /// Not needed so far.
     NotYet(Publisher),
-    /// This task, as long as the process runs.
+    /// This task fetches them until the process ends.
     Running { _task: KeyFetching },
-    /// Somebody is about to.
+    /// The task is being started.
     Starting,
 }
 
@@ -52,15 +52,16 @@ impl Access {
         Self { sources: Arc::new(Sources::new(keys)), kubernetes, readiness, keys: keys_task, admin: Mutex::default() }
     }
 
-    /// What listeners look up.
+    /// The sources for listeners.
     pub(crate) fn sources(&self) -> &Arc<Sources> {
         &self.sources
     }
 
-    /// Reads what a configuration names, before anything stands on it.
+    /// Reads the files and keys that a configuration needs, before it is applied.
     ///
     /// # Errors
-    /// A token file cannot be used, or there is no configuration for Kubernetes where tokens of service accounts are taken.
+    /// A token file cannot be used, or tokens of service accounts are accepted without a usable configuration for
+    /// Kubernetes.
     pub(crate) async fn prepare(&self, config: &Config) -> anyhow::Result<()> {
         self.sources.follow(token_files(config))?;
         *self.admin.lock() = config.admin_tokens.as_deref().and_then(|path| self.sources.tokens(path));
@@ -71,15 +72,15 @@ impl Access {
         Ok(())
     }
 
-    /// Lets go of the files that this configuration does not name.
+    /// Stops following files that this configuration does not name.
     pub(crate) fn keep(&self, config: &Config) {
         self.sources.keep(token_files(config));
     }
 
-    /// Has every request carry a token of this file, or one that `takes_too` takes.
+    /// A guard that requires a token of this file, or one that `takes_too` accepts.
     ///
     /// # Errors
-    /// The file is none of the configuration that was prepared.
+    /// The file is not part of the prepared configuration.
     pub(crate) fn guard(
         &self,
         path: &Path,
@@ -89,7 +90,7 @@ impl Access {
         Ok(Guard::tokens(move |token| file.holder(token).is_some() || takes_too(token)))
     }
 
-    /// Who may ask what of the admin listener.
+    /// The guard of the admin listener.
     pub(crate) fn admin_guard(&self) -> Guard {
         match self.admin.lock().clone() {
             Some(file) => Guard::tokens(move |token| file.holder(token).is_some()).with_probes(&OPEN),
@@ -118,7 +119,7 @@ impl Access {
         next.1
     }
 
-    /// A rule that names a token which is in no file lets nobody in: more likely a slip than a wish.
+    /// Warns of rules that name a token which is not in the file, which is probably a mistake.
     fn warn_of_unknown_names(&self, config: &Config) {
         for (l, listener) in config.proxy.listeners.iter().enumerate() {
             let Some(file) = listener.auth.tokens.as_deref().and_then(|path| self.sources.tokens(path)) else {

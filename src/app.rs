@@ -1,5 +1,4 @@
-//! The one way from a checked configuration to a running process: bind, run, drain. Every subcommand and every
-//! in-process test takes it.
+//! The way from a checked configuration to a running process, for every subcommand and in-process test: bind, run, drain.
 
 mod running;
 
@@ -34,30 +33,30 @@ pub(crate) struct BoundProcess {
     roles: Vec<roles::BoundRole>,
     /// Ended after the roles, which write under it.
     leader: Option<Leader>,
-    /// Tells the roles when to end.
+    /// Ends the roles.
     drain: Drain,
     admin: Option<listener::Bound>,
     shared: Shared,
-    /// A reload was requested before anything ran.
+    /// Whether a reload was requested before the process ran.
     reload_asked: bool,
 }
 
-/// How a process has ended.
+/// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// In order: requests in flight have finished, or were cut at the deadline.
+    /// By a drain: requests in flight have finished, or were cut off at the deadline.
     Drained {
-        /// Connections that were cut.
+        /// Connections that were cut off.
         cut: usize,
     },
-    /// At once, because a second signal asked for it.
+    /// At once, because of a second signal.
     AtOnce,
 }
 
 // === impl Ended ===
 
 impl Ended {
-    /// Asked to end before anything was answered.
+    /// The end of a process that a signal ended before it served anything.
     pub(crate) fn before_start(request: Request) -> Self {
         if request == Request::Exit { Self::AtOnce } else { Self::Drained { cut: 0 } }
     }
@@ -69,7 +68,7 @@ impl BoundProcess {
     /// Binds every listener. Port 0 takes a free one.
     ///
     /// # Errors
-    /// An address cannot be bound, or a metrics recorder of somebody else is in the way.
+    /// An address cannot be bound, or another metrics recorder is installed.
     pub(crate) async fn bind(config: Config, telemetry: &Telemetry) -> anyhow::Result<Self> {
         let metrics = runtime::metrics::install()?;
         controlplane::metrics::describe();
@@ -110,12 +109,12 @@ impl BoundProcess {
         Self { reload_asked: asked, ..self }
     }
 
-    /// Where requests to broadcast come in, in the order of the configuration.
+    /// The addresses of the data plane's listeners, in the order of the configuration.
     pub(crate) fn addresses(&self) -> &[SocketAddr] {
         self.broadcast.as_ref().map_or(&[], broadcast::BoundDataPlane::addresses)
     }
 
-    /// Where the admin API is.
+    /// The address of the admin API.
     pub(crate) fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.as_ref().map(listener::Bound::addr)
     }
@@ -130,11 +129,10 @@ impl BoundProcess {
         self.shared.readiness.clone()
     }
 
-    /// Serves until a request to drain, or until every role has done what there is to do, and drains. With a reloader, its
-    /// file is followed.
+    /// Serves until a request to drain, or until every role has finished its work, and drains. With a reloader, follows its file.
     ///
     /// # Errors
-    /// A source of endpoints cannot even be started, or a role cannot go on.
+    /// A source of endpoints cannot be started, or a role fails.
     pub(crate) async fn run(
         self,
         mut requests: mpsc::Receiver<Request>,
@@ -177,8 +175,7 @@ fn scheme(tls: Option<&ServerSettings>) -> &'static str {
     if tls.is_some() { "https" } else { "http" }
 }
 
-/// Waits for the work, unless a request to drain or exit comes first. Returns with it whether a reload was asked for
-/// meanwhile.
+/// Waits for the work, unless a request to drain or exit comes first. Also returns whether a reload was requested meanwhile.
 pub(crate) async fn unless_ended<T>(
     work: impl Future<Output = T>,
     requests: &mut mpsc::Receiver<Request>,

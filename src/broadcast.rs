@@ -15,10 +15,10 @@ use crate::{
 /// A data plane whose listeners are bound, and which does not answer yet.
 pub(crate) struct BoundDataPlane {
     server: proxy::Server,
-    /// Not ready from the start, so that nobody is told otherwise before requests see the first endpoints.
+    /// Not ready from the start, until requests see the first endpoints.
     routes: Gate,
     sources: Sources,
-    /// Readiness of the sources. What it means for the process is decided by the routes.
+    /// Readiness of the sources, from which that of the routes follows.
     lists: Readiness,
 }
 
@@ -54,7 +54,7 @@ impl BoundDataPlane {
         Ok(Self { server, routes, sources, lists })
     }
 
-    /// Where requests come in, in the order of the configuration.
+    /// The addresses of the listeners, in the order of the configuration.
     pub(crate) fn addresses(&self) -> &[SocketAddr] {
         self.server.addresses()
     }
@@ -62,7 +62,7 @@ impl BoundDataPlane {
     /// Starts the sources, then the listeners.
     ///
     /// # Errors
-    /// A source of endpoints cannot even be started.
+    /// A source of endpoints cannot be started.
     pub(crate) async fn start(self, shared: &Shared) -> anyhow::Result<RunningDataPlane> {
         let Self { server, routes, mut sources, lists } = self;
         sources.start(&shared.current().targets).await?;
@@ -76,7 +76,7 @@ impl BoundDataPlane {
 // === impl RunningDataPlane ===
 
 impl RunningDataPlane {
-    /// Lets requests in flight finish, and cuts connections whose requests take longer. Returns how many were cut.
+    /// Lets requests in flight finish, and cuts off connections whose requests take longer. Returns how many were cut off.
     pub(crate) async fn drain(self, idle: Duration, timeout: Duration) -> usize {
         self.running.drain(idle, timeout).await.cut
     }

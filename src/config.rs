@@ -1,4 +1,4 @@
-//! The checked configuration of the whole process: what a file and the flags of a subcommand both turn into.
+//! The checked configuration of the whole process, read from a file or from the flags of a subcommand.
 
 pub(crate) mod bridge;
 mod broadcast;
@@ -41,37 +41,37 @@ pub(crate) use crate::settings::broadcast::process::Ready;
 pub(crate) struct Config {
     /// The data plane; without a listener there is none.
     pub(crate) proxy: proxy::Config,
-    /// Where the endpoints of each cluster that a route names come from. Routes to the same share one.
+    /// The source of endpoints of each cluster that a route names. Routes to the same target share it.
     pub(crate) targets: BTreeMap<ClusterName, Target>,
-    /// How names of endpoints are looked up.
+    /// The settings of DNS lookups.
     pub(crate) dns: Dns,
     /// The elections that this process takes part in.
     pub(crate) elect: Vec<elect::ElectConfig>,
-    /// What is exported, in what form and where to.
+    /// The exports.
     pub(crate) discover: Vec<discover::DiscoverConfig>,
-    /// The stores that are pulled from, and the files that they are written to.
+    /// The bridges from stores to files.
     pub(crate) bridge: Vec<bridge::BridgeConfig>,
     /// The endpoints API.
     pub(crate) endpoints: Option<endpoints::EndpointsConfig>,
     /// The services of other kube clusters that are mirrored.
     pub(crate) mirror: Option<mirror::MirrorConfig>,
-    /// Which of several replicas writes; none: this process does, alone.
+    /// The election of the replica that writes; without it this process is the only writer.
     pub(crate) leader_elect: Option<leader::LeaderElectConfig>,
-    /// How Kubernetes is reached, if anything needs it.
+    /// The access to Kubernetes, if anything needs it.
     pub(crate) kubernetes: KubernetesConfig,
-    /// Where the admin API listens; none: nowhere.
+    /// The address of the admin API, if it is enabled.
     pub(crate) admin: Option<SocketAddr>,
-    /// TLS of the admin API; none: in clear.
+    /// TLS of the admin API; without it, clear text.
     pub(crate) admin_tls: Option<ServerSettings>,
-    /// The file of the tokens that its requests have to carry.
+    /// The token file of the admin API; without it no token is required.
     pub(crate) admin_tokens: Option<PathBuf>,
     /// How the process behaves.
     pub(crate) process: Process,
-    /// What it was read from.
+    /// The raw configuration that this was read from.
     pub(crate) written: Written,
 }
 
-/// How Kubernetes is reached.
+/// The access to Kubernetes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct KubernetesConfig {
     /// The kubeconfig file; none: as kubectl finds it, else in-cluster.
@@ -83,26 +83,26 @@ pub(crate) struct KubernetesConfig {
 /// How the process behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Process {
-    /// Which routes have to be ready for the process to be.
+    /// The routes that must be ready for the process to be ready.
     pub(crate) ready: Ready,
-    /// Ready even where a route has no endpoint.
+    /// Whether routes without endpoints count as ready.
     pub(crate) ready_no_endpoint: bool,
-    /// How long to go on serving, while not ready, before the drain begins.
+    /// The time of serving while not ready, before the drain begins.
     pub(crate) drain_delay: Duration,
-    /// How long a kept connection without a request may then still bring one.
+    /// The time for which idle connections may still bring a request during the drain.
     pub(crate) drain_idle: Duration,
-    /// How long what is in flight may take before it is cut.
+    /// The time limit of requests in flight during the drain.
     pub(crate) drain_timeout: Duration,
-    /// How much is logged at start.
+    /// The log level at the start.
     pub(crate) log_level: Level,
-    /// How log lines look.
+    /// The format of log lines.
     pub(crate) log_format: Format,
 }
 
 // === impl Config ===
 
 impl Config {
-    /// Who is answered at the listeners that roles have for themselves, each with the key of its address.
+    /// The TLS and tokens of the roles' own listeners, each with the key of its address.
     pub(crate) fn listeners_of_roles(&self) -> impl Iterator<Item = (String, &listener::ListenerAccess)> {
         let elect = self.elect.iter().enumerate().map(|(n, elect)| (format!("elect[{n}].http"), &elect.listener));
         let discover = self.discover.iter().enumerate();

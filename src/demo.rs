@@ -1,5 +1,5 @@
-//! `fanfare demo`: three origins, the broadcaster in front of them, a self-check, and commands to try. Everything is real;
-//! only the errors of the origins are made on purpose.
+//! `fanfare demo`: three origins, the broadcaster in front of them, a self-check, and commands to try. Everything is real except
+//! for the origins' errors.
 
 mod check;
 mod client;
@@ -20,22 +20,22 @@ use crate::{app::BoundProcess, cli::Demo, config::Config};
 use origin::Origin;
 use screen::Screen;
 
-/// Where everything is.
+/// The addresses of everything.
 struct Stage {
     origins: [Origin; 3],
     broadcaster: SocketAddr,
     admin: SocketAddr,
 }
 
-/// What the origins are called, in the order of their addresses.
+/// The names of the origins, in the order of their addresses.
 const NAMES: [&str; 3] = ["one", "two", "three"];
 
-/// How long the broadcaster may take to be ready: it only has to start.
+/// The time limit for the broadcaster to become ready.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs the demo until a signal asks for its end. Returns whether the self-check passed.
 pub(crate) async fn run(arguments: &Demo, mut signals: mpsc::Receiver<Request>) -> anyhow::Result<bool> {
-    // What the origins do on purpose is worth a warning elsewhere, but not here.
+    // No warnings, because the origins fail on purpose.
     let telemetry = telemetry::init(Level::Error, Format::Text);
     runtime::limits::raise_open_files();
     let origins = Origin::start(NAMES).await.context("cannot start the origins")?;

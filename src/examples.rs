@@ -1,5 +1,5 @@
-//! Every example of the documentation works: files pass `check`, and command lines are read as the binary reads them.
-//! What commands are shown to print is compared with what they print in `tests/e2e/examples.rs`.
+//! Tests that every example of the documentation works: files pass `check`, and command lines are parsed as the binary does.
+//! `tests/e2e/examples.rs` compares the output of commands.
 
 mod command;
 mod sample;
@@ -12,7 +12,7 @@ use testkit::docs::{Block, blocks};
 use crate::{config::Config, settings};
 use command::Reader;
 
-/// Files that are not ours, by their keys: what Traefik, Prometheus, Kubernetes and kustomize read.
+/// Files of other programs, by their keys: Traefik, Prometheus, Kubernetes and kustomize.
 const FOREIGN: [&[&str]; 6] = [
     &["http"],
     &["providers", "scrape_configs"],
@@ -27,7 +27,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Says what is wrong with a block. The commands that were read before on the same page tell what `...` stands for.
+/// Checks a block. `...` in a command stands for the arguments of an earlier one on the same page.
 fn check(block: &Block, reader: &mut Reader) -> Result<(), String> {
     match block.language.as_str() {
         "sh" | "console" => block.commands().iter().try_for_each(|shown| {
@@ -43,7 +43,7 @@ fn check(block: &Block, reader: &mut Reader) -> Result<(), String> {
     }
 }
 
-/// A file of ours passes `check`; of others' it is only known that it is one.
+/// A file of ours must pass `check`; files of others are only recognised.
 fn yaml(text: &str) -> Result<(), String> {
     let value: Value = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
     let Value::Mapping(mapping) = &value else { return Err("is no mapping".to_owned()) };
@@ -67,7 +67,7 @@ fn yaml(text: &str) -> Result<(), String> {
     rules.into_iter().flatten().try_for_each(sample::rule)
 }
 
-/// Everything that is wrong with some blocks, with its place.
+/// The problems of these blocks, with their places.
 fn problems(blocks: &[Block]) -> Vec<String> {
     let mut problems = Vec::new();
     let mut reader = Reader::default();

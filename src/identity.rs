@@ -1,8 +1,8 @@
-//! Who this process is: its host's name, its pod, its namespace.
+//! The identity of this process: its host's name, its pod, its namespace.
 
 use std::fs;
 
-/// Where a pod finds its namespace.
+/// The file with a pod's namespace.
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
 /// The host's name (`uname(2)`), which in a pod is the pod's.
@@ -10,18 +10,18 @@ pub(crate) fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// A name with a random UUID appended: no other process has it, nor an earlier one of the same pod.
+/// A name with a random UUID appended, which is unique even among processes of the same pod.
 pub(crate) fn unique(id: &str) -> String {
     format!("{id}_{}", uuid::Uuid::new_v4())
 }
 
-/// The pod's namespace: `$POD_NAMESPACE`, else the service account's, else what the kubeconfig says.
+/// The pod's namespace: `$POD_NAMESPACE`, else the service account's, else that of the kubeconfig.
 pub(crate) fn namespace(kubeconfig: &str) -> String {
     pod_namespace().unwrap_or_else(|| kubeconfig.to_owned())
 }
 
-/// The namespace and the name of what this pod is a replica of: its Service in `$POD_SERVICE`, else the workload that made
-/// it, by the pod's name. None outside of a pod.
+/// The namespace and name that all replicas share: the Service in `$POD_SERVICE`, else the workload, by the pod's name. None
+/// outside of a pod.
 pub(crate) fn deployment() -> Option<(String, String)> {
     let service = std::env::var("POD_SERVICE").ok().map(|text| text.trim().to_owned());
     let service = service.filter(|service| !service.is_empty());
@@ -37,7 +37,7 @@ fn pod_namespace() -> Option<String> {
 
 /// The name of a pod without what Kubernetes appends to the name of its workload: `-7d4b9c6f5-x2zlk`, `-x2zlk` or `-0`.
 fn workload(pod: &str) -> &str {
-    // The characters that Kubernetes generates names of.
+    // The alphabet of names that Kubernetes generates.
     let made = |part: &str| part.bytes().all(|b| b"bcdfghjklmnpqrstvwxz2456789".contains(&b));
     match pod.rsplit_once('-') {
         Some((rest, last)) if last.len() == 5 && made(last) => match rest.rsplit_once('-') {

@@ -1,4 +1,4 @@
-//! The process's connections to its kube cluster: one that every watch shares, and one of its own for whoever writes.
+//! The process's connections to its kube cluster: one that all watches share, and a separate one for each writer.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ impl Kubernetes {
         made.await.cloned()
     }
 
-    /// A connection for one user, whose requests no other user delays.
+    /// A connection for one user, independent of other users' requests.
     ///
     /// # Errors
     /// There is no usable configuration.

@@ -1,4 +1,4 @@
-//! The one election that gates every writer of the process: which of several replicas writes.
+//! The election that decides which of several replicas writes, for every writer of the process.
 
 use anyhow::Context as _;
 use controlplane::lease::{self, Elector, Leadership, LockKind};
@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 
 use crate::{config::leader::LeaderElectConfig, identity, kubernetes::Kubernetes};
 
-/// The election under way. The lease is given back after the writers have ended.
+/// The running election. The lease is released after the writers have ended.
 pub(crate) struct Leader {
     drain: Drain,
     elector: JoinHandle<()>,
@@ -42,10 +42,10 @@ pub(crate) async fn start(
 // === impl Leader ===
 
 impl Leader {
-    /// Gives the lease back, if this process has it. Takes at most about 3 s.
+    /// Releases the lease, if this process holds it. Takes at most about 3 s.
     pub(crate) async fn release(self) {
         self.drain.start();
-        // A panic in there was logged where it happened.
+        // A panic of the task was logged where it happened.
         let _ = self.elector.await;
     }
 }

@@ -1,4 +1,4 @@
-//! The binary: reads the command line, does what it asks, and turns the result into an exit status.
+//! The binary: parses the command line, runs the command, and turns the result into an exit status.
 
 mod access;
 mod app;
@@ -35,7 +35,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const UNUSABLE: u8 = 64;
 
 fn main() -> ExitCode {
-    // First of all: whatever makes a TLS connection later takes the process's default provider.
+    // First of all, because TLS libraries use the default provider of the process.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         eprintln!("fanfare: another TLS provider is installed already");
         return ExitCode::FAILURE;
@@ -44,7 +44,7 @@ fn main() -> ExitCode {
     let task = match cli::parse(std::env::args_os()) {
         Ok(task) => task,
         Err(error) => {
-            // Nobody is left to tell where the terminal is gone.
+            // A write error on the terminal cannot be reported.
             let _ = error.print();
             return if error.use_stderr() { UNUSABLE.into() } else { ExitCode::SUCCESS };
         }

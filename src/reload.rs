@@ -1,5 +1,5 @@
-//! Following a configuration file: new routes and policies take over without a dropped request, and whatever is wrong
-//! with a new file changes nothing.
+//! Following a configuration file: new routes and policies take over without a dropped request, and an invalid new file changes
+//! nothing.
 
 use std::{
     path::{Path, PathBuf},
@@ -15,10 +15,10 @@ use crate::{
     sources::Sources,
 };
 
-/// Reloads by result: `applied`, `refused`, and `unchanged` where one was asked for.
+/// Reloads by result: `applied`, `refused`, and `unchanged` for requested ones.
 pub(crate) const RELOADS: &str = "fanfare_config_reloads_total";
 
-/// 1 where the file as it is now is in force, 0 where it was refused.
+/// 1 if the current file is in use, 0 if it was refused.
 pub(crate) const IN_FORCE: &str = "fanfare_config_in_force";
 
 /// A configuration file that is watched for changes.
@@ -30,7 +30,7 @@ pub(crate) struct Reloader {
 /// A new reading of the file.
 pub(crate) struct Change {
     config: Result<Config, String>,
-    /// Whether a reload was requested. Only then it is worth a log line that nothing has changed.
+    /// Whether a reload was requested. Only then an unchanged file is logged.
     asked: bool,
 }
 
@@ -65,10 +65,9 @@ impl Reloader {
     }
 }
 
-/// Applies what was read, or logs why it is refused.
+/// Applies a new configuration, or logs why it is refused.
 ///
-/// Sources of new targets are started, and have their first list, before a route leads to them; those that no route
-/// leads to any more are stopped after.
+/// Sources of new targets are started, and have their first list, before a route uses them; unused ones are stopped afterwards.
 pub(crate) async fn apply(
     change: Change,
     shared: &Shared,
@@ -140,7 +139,7 @@ async fn switch_to(
     let kept = if result.is_ok() { &config.targets } else { &current.targets };
     sources.stop_unused(kept);
     if result.is_err() {
-        // Those that were to be asked otherwise are asked as before. This cannot fail: what they need was there already.
+        // Sources with changed settings go back to the old ones. This cannot fail, because their dependencies exist already.
         if let Err(error) = sources.start(kept).await {
             tracing::error!("a source of endpoints cannot be started again: {error:#}");
         }
@@ -152,14 +151,14 @@ async fn switch_to(
     result
 }
 
-/// What differs but cannot change while the process runs. The data plane knows its own.
+/// The changed settings that need a restart. The data plane checks its own.
 fn needs_restart(current: &Config, new: &Config) -> Vec<&'static str> {
-    // Taken apart, so that a new field is either compared here or left out on purpose.
+    // Destructured, so that every new field is either compared here or ignored on purpose.
     let Config {
         proxy,
         // Sources of endpoints come and go with the routes.
         targets: _,
-        // Names are looked up by other rules from then on.
+        // DNS settings apply at once.
         dns: _,
         elect,
         discover,
@@ -173,7 +172,7 @@ fn needs_restart(current: &Config, new: &Config) -> Vec<&'static str> {
         admin_tokens,
         // Two texts of the same meaning are the same configuration.
         written: _,
-        // These are read anew each time they are needed.
+        // These are read each time they are needed.
         process:
             Process {
                 ready: _,

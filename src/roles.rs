@@ -15,9 +15,9 @@ use runtime::{drain::DrainWatch, metrics::Metrics, readiness::Readiness};
 
 use crate::{access::Access, config::Config, kubernetes::Kubernetes};
 
-/// What all roles of the process share.
+/// The dependencies of all roles.
 pub(crate) struct Context {
-    /// Where each registers what it waits for.
+    /// The registry of readiness gates.
     pub(crate) readiness: Readiness,
     /// For those that serve the metrics on a listener of their own.
     pub(crate) metrics: Metrics,
@@ -27,17 +27,17 @@ pub(crate) struct Context {
     pub(crate) access: Arc<Access>,
     /// The claim that every writer to the outside must hold.
     pub(crate) leadership: Leadership,
-    /// Tells when to end.
+    /// Ends the roles.
     pub(crate) drain: DrainWatch,
 }
 
-/// A role that listens already, and does not answer yet.
+/// A role whose listeners are bound, and which does not answer yet.
 pub(crate) struct BoundRole {
     /// Its name in logs.
     pub(crate) name: &'static str,
-    /// Where it listens.
+    /// The URLs of its listeners.
     pub(crate) urls: Vec<String>,
-    /// Serves until the drain is over, or until there is nothing left to do. An error ends the process.
+    /// Serves until the drain is over, or until its work is finished. An error ends the process.
     pub(crate) run: BoxFuture<'static, anyhow::Result<()>>,
 }
 

@@ -10,7 +10,7 @@ use crate::{
     shared::Shared,
 };
 
-/// How many routes are named for one reason at most.
+/// The most routes that are named for one reason.
 const MAX_NAMED: usize = 5;
 
 /// The task that keeps the readiness up to date. Dropping it ends the task.
@@ -19,7 +19,7 @@ pub(crate) struct RoutesGateTask(tokio::task::JoinHandle<()>);
 /// The state of every route by name: ready, or why not.
 type Routes = BTreeMap<String, Result<(), String>>;
 
-/// Keeps the readiness of the process, and of each route, in step with the routes and their sources of endpoints.
+/// Keeps the readiness of the process and of each route up to date with the routes and their sources.
 pub(crate) fn spawn(gate: Gate, shared: &Shared, handle: proxy::Handle, sources: Readiness) -> RoutesGateTask {
     RoutesGateTask(tokio::spawn(keep(gate, shared.clone(), handle, sources)))
 }
@@ -27,7 +27,7 @@ pub(crate) fn spawn(gate: Gate, shared: &Shared, handle: proxy::Handle, sources:
 async fn keep(gate: Gate, shared: Shared, handle: proxy::Handle, sources: Readiness) {
     let (mut config, mut in_service) = (shared.config.subscribe(), handle.in_service());
     loop {
-        // Before anything is looked at, so that no change in between is lost.
+        // Registered before the state is read, so that no change in between is missed.
         let source = sources.changed();
         in_service.borrow_and_update();
         let process = config.borrow_and_update().process.clone();

@@ -1,10 +1,10 @@
-//! Who sent a request, by everything that a listener takes for a proof.
+//! Authenticates the sender of a request by the proofs that a listener accepts.
 
 use std::{sync::Arc, time::SystemTime};
 
 use crate::{bearer::Presented, identity::Identity, service_accounts::Verifier, tokens::TokenFile};
 
-/// What a listener takes for a proof. Empty: nothing, and everybody is unknown.
+/// The proofs that a listener accepts. If empty, every caller is unknown.
 #[derive(Clone, Debug, Default)]
 pub struct Authenticator {
     /// Tokens of a file.
@@ -13,27 +13,27 @@ pub struct Authenticator {
     pub service_accounts: Option<Arc<Verifier>>,
 }
 
-/// What a request shows of its sender.
+/// The result of authenticating a request by its `Authorization`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proof {
-    /// No token of ours is looked for, or none is there. What else `Authorization` has is the endpoints' business.
+    /// No tokens are configured, or the request has none. Other contents of `Authorization` are passed on to the endpoints.
     None,
-    /// A token that proves nothing here. Perhaps it is the endpoints'.
+    /// An unknown token, which may be meant for the endpoints.
     Unknown,
-    /// A token of ours, which is nobody else's business.
+    /// A known token, which is not passed on to endpoints.
     Known(Identity),
 }
 
 // === impl Authenticator ===
 
 impl Authenticator {
-    /// Whether it takes anything for a proof.
+    /// Whether no proof is accepted.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.tokens.is_none() && self.service_accounts.is_none()
     }
 
-    /// What the values of a request's `Authorization` fields prove at this time.
+    /// Authenticates by the values of a request's `Authorization` fields. `now` is called only for tokens of service accounts.
     pub fn authenticate<'a>(&self, values: impl Iterator<Item = &'a [u8]>, now: impl Fn() -> SystemTime) -> Proof {
         if self.is_empty() {
             return Proof::None;
@@ -47,7 +47,7 @@ impl Authenticator {
             return Proof::Known(holder);
         }
         match &self.service_accounts {
-            // Only what has three parts can be one of a service account.
+            // A token of a service account is a JWT, which has three parts.
             Some(verifier) if token.bytes().filter(|b| *b == b'.').count() == 2 => {
                 match verifier.verify(token, now()) {
                     Ok(identity) => Proof::Known(identity),
@@ -65,7 +65,7 @@ impl Authenticator {
 // === impl Proof ===
 
 impl Proof {
-    /// Who has proven to be it.
+    /// The authenticated identity, if any.
     #[must_use]
     pub fn into_identity(self) -> Option<Identity> {
         match self {

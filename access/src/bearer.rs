@@ -1,6 +1,6 @@
 //! The token in a request: `Authorization: Bearer <token>` (RFC 6750).
 
-/// What a request shows.
+/// The token of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presented<'a> {
     /// No bearer token: no `Authorization`, or one of another scheme.
@@ -11,14 +11,14 @@ pub enum Presented<'a> {
     Unusable,
 }
 
-/// The longest token: those of service accounts have about a kilobyte.
+/// The longest token, in bytes. Those of service accounts have about a kilobyte.
 pub const MAX_BYTES: usize = 16 * 1024;
 
 // === impl Presented ===
 
 impl<'a> Presented<'a> {
-    /// What the values of a request's `Authorization` fields show. Of several none is believed, whatever their schemes: another reader
-    /// might take another one.
+    /// Reads the values of a request's `Authorization` fields. Several are unusable, whatever their schemes, because another reader
+    /// might choose another one.
     pub fn of(mut values: impl Iterator<Item = &'a [u8]>) -> Self {
         let Some(value) = values.next() else { return Self::Nothing };
         if values.next().is_some() {

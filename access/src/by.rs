@@ -1,4 +1,4 @@
-//! Whom a rule lets in: `by token:ci,san:*.cms.svc,sa:shop/cms,cidr:10.0.0.0/8`, and whether it grants control.
+//! The callers that a rule allows: `by token:ci,san:*.cms.svc,sa:shop/cms,cidr:10.0.0.0/8`, and whether it grants control.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -11,33 +11,33 @@ use crate::{
     tokens,
 };
 
-/// Whom a rule lets in, and what it grants them beside that.
+/// The callers that a rule allows, and whether it grants them control.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct By {
-    /// One of these; empty: anyone.
+    /// Patterns of which one must match; empty: anyone.
     patterns: Vec<Pattern>,
-    /// Whether they may decide how a single request is sent.
+    /// Whether the callers may decide how a single request is sent.
     control: bool,
 }
 
-/// What names callers.
+/// A pattern for callers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pattern {
     /// The holder of a token, or a service account.
     Identity(Identity),
-    /// Whoever has a certificate with such a name.
+    /// A client certificate with a matching name.
     Certificate(SanPattern),
-    /// Whoever has an address of this network.
+    /// A client address in this network.
     Network(IpNet),
 }
 
-/// The text names no callers.
+/// The text is not a list of callers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidBy {
     /// Nothing, or nothing between two commas.
     #[error("\"by\" is followed by no identity: name at least one, like token:ci")]
     Empty,
-    /// No kind that there is.
+    /// An unknown kind of identity.
     #[error(
         "{0:?} is not an identity: use token:<name>, san:<name in a certificate>, sa:<namespace>/<name> or cidr:<network>"
     )]
@@ -62,31 +62,31 @@ pub enum InvalidBy {
 // === impl By ===
 
 impl By {
-    /// Whether anyone is let in.
+    /// Whether anyone is allowed.
     #[must_use]
     pub fn is_anyone(&self) -> bool {
         self.patterns.is_empty()
     }
 
-    /// Whether it lets the caller in.
+    /// Whether it allows the caller.
     #[must_use]
     pub fn takes(&self, caller: &Caller<'_>) -> bool {
         self.is_anyone() || self.patterns.iter().any(|pattern| pattern.takes(caller))
     }
 
-    /// Whether those it lets in may decide how a single request is sent.
+    /// Whether it lets the callers decide how a single request is sent.
     #[must_use]
     pub fn grants_control(&self) -> bool {
         self.control
     }
 
-    /// Whether a caller who is not known could be let in after all by proving who it is.
+    /// Whether an unknown caller could be allowed after authenticating.
     #[must_use]
     pub fn asks_for_proof(&self) -> bool {
         self.patterns.iter().any(|pattern| !matches!(pattern, Pattern::Network(_)))
     }
 
-    /// What names those it lets in; empty: anyone.
+    /// The patterns; empty: anyone.
     #[must_use]
     pub fn patterns(&self) -> &[Pattern] {
         &self.patterns
@@ -100,7 +100,7 @@ impl FromStr for By {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (mut patterns, mut words) = (Vec::new(), Vec::<&str>::new());
         for (n, part) in text.split(',').enumerate() {
-            // Only behind the last identity may something follow: in front of a comma it would be one of two.
+            // `control` may follow only the last identity, because it applies to all of them.
             let mut parts = part.split_whitespace();
             let first = parts.next().ok_or(InvalidBy::Empty)?;
             if let Some(word) = words.first() {
@@ -138,7 +138,7 @@ impl Serialize for By {
 // === impl Pattern ===
 
 impl Pattern {
-    /// Whether it names the caller.
+    /// Whether it matches the caller.
     #[must_use]
     pub fn takes(&self, caller: &Caller<'_>) -> bool {
         match self {

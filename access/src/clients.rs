@@ -1,5 +1,5 @@
-//! How many connections and requests each client address has at a time, over all threads: exact, touched when a connection opens and closes,
-//! and gone with the last one.
+//! Exact counts of the open connections and requests of each client address, over all threads. The map is touched only when a
+//! connection opens or closes.
 
 use std::{
     net::IpAddr,
@@ -12,7 +12,7 @@ use std::{
 use dashmap::{DashMap, Entry};
 use serde::Serialize;
 
-/// The clients that are connected.
+/// The connected client addresses.
 #[derive(Debug, Default)]
 pub struct Clients {
     by_address: DashMap<IpAddr, Client>,
@@ -25,18 +25,18 @@ struct Client {
     requests: Arc<AtomicUsize>,
 }
 
-/// What a client address has at a time.
+/// The counts of one client address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// The address.
     pub address: IpAddr,
     /// Its connections.
     pub connections: usize,
-    /// Its requests that are being answered.
+    /// Its requests in flight.
     pub requests: usize,
 }
 
-/// A connection of a client; ends with it.
+/// A counted connection of a client, until it is dropped.
 #[derive(Debug)]
 pub struct Connected {
     clients: Arc<Clients>,
@@ -48,14 +48,14 @@ pub struct Connected {
 #[derive(Clone, Debug)]
 pub struct Requests(Arc<AtomicUsize>);
 
-/// A request of a client; ends with it.
+/// A counted request of a client, until it is dropped.
 #[derive(Debug)]
 pub struct Requesting(Arc<AtomicUsize>);
 
 // === impl Clients ===
 
 impl Clients {
-    /// Counts a connection of this address, unless it has as many as it may.
+    /// Counts a connection of this address; none if it already has `most`.
     pub fn connect(self: &Arc<Self>, address: IpAddr, most: Option<usize>) -> Option<Connected> {
         let address = address.to_canonical();
         let requests = match self.by_address.entry(address) {
@@ -83,13 +83,13 @@ impl Clients {
         self.by_address.get(&address.to_canonical()).map_or(0, |client| client.connections)
     }
 
-    /// Requests of this address that are being answered.
+    /// Requests of this address in flight.
     #[must_use]
     pub fn requests_of(&self, address: IpAddr) -> usize {
         self.by_address.get(&address.to_canonical()).map_or(0, |client| client.requests.load(Ordering::Relaxed))
     }
 
-    /// What each client address has, those first that have most connections; no more than so many.
+    /// The counts of at most `most` client addresses, by falling number of connections.
     #[must_use]
     pub fn busiest(&self, most: usize) -> Vec<Counts> {
         let counts = |client: dashmap::mapref::multiple::RefMulti<'_, IpAddr, Client>| Counts {
@@ -119,7 +119,7 @@ impl Clients {
 // === impl Connected ===
 
 impl Connected {
-    /// What counts requests on this connection.
+    /// A counter for the requests of this connection.
     #[must_use]
     pub fn requests(&self) -> Requests {
         Requests(self.requests.clone())
@@ -127,7 +127,7 @@ impl Connected {
 }
 
 impl Requests {
-    /// Counts a request, until what is returned is dropped.
+    /// Counts a request until the returned guard is dropped.
     #[must_use]
     pub fn begin(&self) -> Requesting {
         self.0.fetch_add(1, Ordering::Relaxed);
@@ -137,7 +137,7 @@ impl Requests {
 
 impl Drop for Connected {
     fn drop(&mut self) {
-        // The entry is locked from the count to its end, so that no connection is lost that opens meanwhile.
+        // The entry is locked from the decrement to the removal, so that a connection that opens meanwhile is not lost.
         self.clients.by_address.remove_if_mut(&self.address, |_, client| {
             client.connections -= 1;
             client.connections == 0

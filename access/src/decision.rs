@@ -1,37 +1,37 @@
-//! What all rules together say about a request: a pure function of what each says about its method and path, whom each lets in, and
-//! who asks.
+//! Decides from all rules together whether a request is allowed: a pure function of how each rule matches its method and path, of
+//! the callers that each allows, and of the caller.
 
 use crate::{by::By, identity::Caller};
 
-/// What a rule says about the method and the path of a request.
+/// Whether a rule matches the method and the path of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fit<T> {
-    /// It is for such requests.
+    /// It matches.
     Takes,
-    /// It would be, but an endpoint may read the path as one that the rule is not for.
+    /// It would match, but an endpoint may read the path as one that it does not match.
     Leaves(T),
-    /// It is for others.
+    /// It does not match.
     No,
 }
 
-/// What becomes of a request.
+/// The decision on a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision<T> {
-    /// It may pass.
+    /// It is allowed.
     Allowed {
-        /// Whether its caller may decide how it is sent.
+        /// Whether its caller may decide how this request is sent.
         control: bool,
     },
-    /// A rule for this caller would let it pass if every endpoint read its path alike: 400.
+    /// A rule for this caller would allow it if every endpoint read its path alike: 400.
     Leaves(T),
-    /// Some rule would let it pass if its caller proved who it is, and this one has proven nothing: 401.
+    /// The caller is not authenticated, and some rule would allow an authenticated one: 401.
     Unauthorized,
-    /// No rule lets it pass, whoever its caller proves to be or as the one it is: 403.
+    /// No rule allows it for this caller, or for any caller: 403.
     Forbidden,
 }
 
-/// Decides. One rule that lets the caller in is enough, and control is granted where any of those that do grants it; their order plays no
-/// part. Without a rule nothing passes: whoever has none does not ask.
+/// Decides on a request. One matching rule that allows the caller is enough, and control is granted if any such rule grants it; the
+/// order of rules does not matter. Without rules everything is forbidden, so do not call this if none are configured.
 pub fn decide<'a, T>(rules: impl IntoIterator<Item = (Fit<T>, &'a By)>, caller: &Caller<'_>) -> Decision<T> {
     let (mut allowed, mut leaves, mut proof_helps) = (None, None, false);
     for (fit, by) in rules {
@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(decide_for(&[(Fit::Leaves(7), ""), (Fit::Takes, "")], None, OUTSIDE), ALLOWED);
     }
 
-    /// A rule, written anew as a sentence: which of four tokens it names, whether everyone or the inner network comes in.
+    /// A model of a rule: which of four tokens it names, and whether it allows everyone or the inner network.
     #[derive(Clone, Debug)]
     struct Sentence {
         fit: Fit<u8>,
@@ -150,7 +150,7 @@ mod tests {
     }
 
     proptest! {
-        /// Compared with the rules said one by one, for all callers, and with the same rules in another order.
+        /// Compared with the model of each rule, for all callers, and with the same rules in another order.
         #[test]
         fn the_decision_is_what_the_rules_say_one_by_one(
             rules in proptest::collection::vec(sentence(), 0..6),
@@ -182,7 +182,7 @@ mod tests {
 
             let reversed = decide(rules.iter().map(|rule| rule.fit).zip(&bys).rev(), &caller);
             match (decided, reversed) {
-                // Of several reasons the first is told.
+                // Of several ambiguous paths the first is reported.
                 (Decision::Leaves(_), Decision::Leaves(_)) => {}
                 (one, other) => prop_assert_eq!(one, other, "in another order"),
             }

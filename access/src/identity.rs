@@ -1,4 +1,4 @@
-//! What a caller can be known by: a token, a service account, the names in its certificate, its address.
+//! Identities of callers: a token, a service account, the names in a certificate, an address.
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
@@ -8,18 +8,18 @@ use crate::san::San;
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Identity(Arc<str>);
 
-/// Who sent a request, by each means by which it can be known. Its address always is.
+/// The sender of a request, by every means of identification. Only the address is always known.
 #[derive(Clone, Debug)]
 pub struct Caller<'a> {
-    /// By the token in the request: a token of the file, or that of a service account.
+    /// The holder of the token in the request, which is from the token file or of a service account.
     pub identity: Option<Identity>,
-    /// By the certificate of its connection.
+    /// The names in the client certificate of its connection.
     pub certificate: Option<&'a CertificateNames>,
-    /// By its address.
+    /// Its address.
     pub address: IpAddr,
 }
 
-/// The names in the verified certificate of a connection, and what its holder is called by them. Made once for a connection.
+/// The names in the verified certificate of a connection, and the name of its holder in logs. Built once for a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateNames {
     names: Box<[San]>,
@@ -41,7 +41,7 @@ impl Identity {
         Self(format!("sa:{namespace}/{name}").into())
     }
 
-    /// As rules name it.
+    /// The form that rules use.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -63,7 +63,7 @@ impl fmt::Debug for Identity {
 // === impl CertificateNames ===
 
 impl CertificateNames {
-    /// Of a certificate with these DNS names and these URIs; none where it has no name that a single host or workload can have.
+    /// The names of a certificate with these DNS names and URIs; none if it has no name of a single host or workload.
     #[must_use]
     pub fn of(dns: &[String], uris: &[String]) -> Option<Self> {
         let dns = dns.iter().filter_map(|name| San::dns(name));
@@ -82,13 +82,13 @@ impl CertificateNames {
 // === impl Caller ===
 
 impl Caller<'_> {
-    /// Whether it has proven who it is, by a token or a certificate. An address proves nothing.
+    /// Whether it is authenticated, by a token or a certificate. An address proves nothing.
     #[must_use]
     pub fn is_known(&self) -> bool {
         self.identity.is_some() || self.certificate.is_some()
     }
 
-    /// What logs and metrics call it: by its token, else by the first name in its certificate; none where it is not known.
+    /// Its name in logs and metrics: from its token, else the first name in its certificate; none if it is not authenticated.
     #[must_use]
     pub fn name(&self) -> Option<Identity> {
         self.identity.clone().or_else(|| self.certificate.map(|certificate| certificate.identity.clone()))

@@ -1,4 +1,4 @@
-//! Who may: identities, the tokens that prove them, the rules that name them, rates and counts of clients.
+//! Access control: identities, the tokens that prove them, the rules that name them, request rates and counts of clients.
 //!
 //! ```text
 //! Authorization -> bearer -> authenticator (tokens, service accounts) -> caller
@@ -10,16 +10,16 @@
 //!
 //! - [`clients`]: how many connections and requests each client address has
 //! - [`bearer`]: the token in a request
-//! - [`tokens`]: the token file, which is followed
+//! - [`tokens`]: the token file, which is read again when it changes
 //! - [`service_accounts`]: tokens of Kubernetes service accounts, verified with the API server's keys, which arrive as a watched value
-//! - [`authenticator`]: who sent a request, by everything that a listener takes for a proof
-//! - [`identity`], [`san`]: what a caller can be known by
-//! - [`by`], [`decision`]: whom a rule lets in, and what all rules together say (pure)
-//! - [`rate`]: how many requests a caller may send in a time; [`token_bucket`] counts them, [`network`] says which addresses are one client
-//! - [`sources`]: what lasts as long as the process: files that are followed, keys, limiters
-//! - [`metrics`]: what people are told
+//! - [`authenticator`]: authenticates the sender of a request
+//! - [`identity`], [`san`]: the identities of callers
+//! - [`by`], [`decision`]: the callers that a rule allows, and the decision of all rules together (pure)
+//! - [`rate`]: request rates of callers; [`token_bucket`] counts, [`network`] says which addresses are one client
+//! - [`sources`]: the state that lives as long as the process: token files, keys, counters
+//! - [`metrics`]: the names of the metrics
 //!
-//! Deciding is pure; files and clocks are read at the rim. Nothing of a request waits: keys and files are read by tasks of their own.
+//! Decisions are pure. A request never waits for keys or files, which tasks of their own read.
 
 pub mod authenticator;
 pub mod bearer;

@@ -1,4 +1,4 @@
-//! The names of the metrics of who may, and the counts of requests by identity, of which there is a bounded number of series.
+//! The names of the metrics of access control, and the counts of requests by identity, with a bounded number of series.
 
 use std::{collections::HashMap, path::Path};
 
@@ -9,7 +9,7 @@ use runtime::metrics::from_zero;
 use crate::identity::Identity;
 
 /// Counter `{identity, result}`: requests to listeners that know identities; result is one of [`RequestResult`]. Identities beyond
-/// the first [`MAX_IDENTITIES`] are counted as `other`, callers that are not known as `-`.
+/// the first [`MAX_IDENTITIES`] are counted as `other`, unknown callers as `-`.
 pub const IDENTITY_REQUESTS: &str = "fanfare_identity_requests_total";
 /// Counter `{file, result}`: readings of token files; result is `ok`, `invalid` or `unreadable`. The last two keep the last good tokens.
 pub const TOKEN_FILE_READS: &str = "fanfare_token_file_reads_total";
@@ -18,13 +18,13 @@ pub const KEY_FETCHES: &str = "fanfare_service_account_key_fetches_total";
 /// Gauge in seconds: the age of these keys, that is the time since they were fetched last.
 pub const KEY_AGE: &str = "fanfare_service_account_keys_age_seconds";
 
-/// Identities with series of their own.
+/// The most identities with series of their own.
 pub const MAX_IDENTITIES: usize = 1_000;
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RequestResult {
-    /// It was let in.
+    /// It was allowed.
     Allowed,
     /// 401.
     Unauthorized,
@@ -38,7 +38,7 @@ pub enum RequestResult {
 #[derive(Debug)]
 pub struct IdentityRequests {
     counters: RwLock<HashMap<Identity, Counters>>,
-    /// Of callers that are not known.
+    /// Of unknown callers.
     unknown: Counters,
     /// Of identities beyond the bound.
     other: Counters,
@@ -52,7 +52,7 @@ struct Counters([Counter; 4]);
 impl RequestResult {
     const ALL: [Self; 4] = [Self::Allowed, Self::Unauthorized, Self::Forbidden, Self::Limited];
 
-    /// As metrics name it.
+    /// The value of the label.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -67,13 +67,13 @@ impl RequestResult {
 // === impl IdentityRequests ===
 
 impl IdentityRequests {
-    /// Nothing is counted yet. The recorder must be installed.
+    /// Creates the counters. The recorder must be installed.
     #[must_use]
     pub fn new() -> Self {
         Self { counters: RwLock::default(), unknown: Counters::of("-"), other: Counters::of("other") }
     }
 
-    /// Counts a request of a caller; none: one that is not known.
+    /// Counts a request of a caller; `None` is an unknown one.
     pub fn count(&self, identity: Option<&Identity>, result: RequestResult) {
         let Some(identity) = identity else { return self.unknown.count(result) };
         if let Some(counters) = self.counters.read().get(identity) {

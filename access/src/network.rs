@@ -1,11 +1,11 @@
-//! What of an address is one client.
+//! Which addresses count as one client.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// One client by its address: an IPv4 address, or the 64 bits of an IPv6 address that name its network, because whoever has one
-/// address of that has all of them.
+/// One client by its address: an IPv4 address, or the /64 network of an IPv6 address, because a client usually has all addresses of
+/// such a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ClientNetwork {
     /// An address of IPv4.
@@ -23,7 +23,7 @@ impl From<IpAddr> for ClientNetwork {
     }
 }
 
-/// Whether an address is in one of these networks. An IPv4 address that is written as one of IPv6 is one of IPv4.
+/// Whether an address is in one of these networks. An IPv4-mapped IPv6 address counts as IPv4.
 #[must_use]
 pub fn is_in(address: IpAddr, networks: &[IpNet]) -> bool {
     let address = address.to_canonical();

@@ -1,8 +1,8 @@
-//! How many requests a caller may send in a time: `100/s,burst=200`, for each identity, else for each client address.
+//! Rate limits: `100/s,burst=200`, for each identity, else for each client address.
 //!
-//! Callers are counted exactly: of each the state of a token bucket is kept, which is one number. Of identities, which are proven, and of addresses, which anyone may have many of, a bounded number is kept apart, so that no crowd of
-//! addresses pushes an identity out. Where there are more, those that are beyond are counted by estimates, which need the same memory however
-//! many they are (`sketch`).
+//! Callers are counted exactly, with a token bucket each. Identities and addresses have separate maps of bounded size, so that a
+//! flood of addresses cannot displace an identity. Callers beyond the bound are counted by estimates, whose memory does not grow
+//! (`sketch`).
 
 mod sketch;
 
@@ -29,13 +29,13 @@ use crate::{
     token_bucket::{TokenBucket, nanoseconds},
 };
 
-/// Callers of one kind that are counted exactly.
+/// The most callers of one kind that are counted exactly.
 const MAX_EXACT: usize = 64 * 1024;
 
-/// How often at most those are looked for who need no count any more.
+/// Shortest interval between two removals of callers whose buckets are full again.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many requests in a time, and how many at once.
+/// A rate with a burst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     count: NonZeroU32,
@@ -50,7 +50,7 @@ enum Per {
     Hour,
 }
 
-/// The text is no rate.
+/// The text is not a rate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRate {
     /// Not of the form.
@@ -61,7 +61,7 @@ pub enum InvalidRate {
     Number(String),
 }
 
-/// Holds callers to a rate.
+/// Limits each caller to a rate.
 #[derive(Debug)]
 pub struct Limiter {
     rate: Rate,
@@ -70,12 +70,12 @@ pub struct Limiter {
     addresses: BoundedCounts<ClientNetwork>,
 }
 
-/// Whether a request may go on.
+/// Whether a request is within its caller's rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It may.
+    /// It is.
     Within,
-    /// It may not, and another one may after this time.
+    /// It is not; the next one is permitted after this time.
     Over(Duration),
 }
 
@@ -88,7 +88,7 @@ struct BoundedCounts<K: Eq + Hash> {
     len: AtomicUsize,
     most: usize,
     swept: AtomicU64,
-    /// Made when it is first needed.
+    /// Created when it is first needed.
     beyond: OnceLock<Sketch>,
 }
 
@@ -155,7 +155,7 @@ impl Serialize for Rate {
 // === impl Limiter ===
 
 impl Limiter {
-    /// Holds callers to this rate from now on.
+    /// Limits callers to this rate from now on.
     #[must_use]
     pub fn new(rate: Rate, now: Instant) -> Self {
         Self { rate, began: now, identities: BoundedCounts::new(MAX_EXACT), addresses: BoundedCounts::new(MAX_EXACT) }
@@ -167,7 +167,7 @@ impl Limiter {
         self.rate
     }
 
-    /// Counts a request of a caller, if it may go on; one that may not is not counted.
+    /// Counts a request if it is within the caller's rate; a refused one is not counted.
     pub fn admit(&self, identity: Option<&Identity>, address: IpAddr, now: Instant) -> Verdict {
         let now = nanoseconds(now.saturating_duration_since(self.began));
         match identity {
@@ -178,7 +178,7 @@ impl Limiter {
 }
 
 impl Verdict {
-    /// `Retry-After` in whole seconds, where the request may not go on.
+    /// `Retry-After` in whole seconds, for a refused request.
     #[must_use]
     pub fn retry_after(self) -> Option<u64> {
         match self {
@@ -232,11 +232,11 @@ impl<K: Eq + Hash> BoundedCounts<K> {
         }
     }
 
-    /// Forgets those who have paid for everything: they are what they would be if they came for the first time.
+    /// Removes callers whose buckets are full, which are equal to new callers.
     fn sweep(&self, now: u64) {
         let last = self.swept.load(Ordering::Relaxed);
         let due = last.saturating_add(nanoseconds(SWEEP_INTERVAL));
-        // The first time is always due.
+        // The first sweep is always due.
         let is_due = last == 0 || now >= due;
         if !is_due || self.swept.compare_exchange(last, now.max(1), Ordering::Relaxed, Ordering::Relaxed).is_err() {
             return;

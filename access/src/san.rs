@@ -1,13 +1,13 @@
 //! The names in a certificate (subject alternative names), and patterns for them.
 //!
-//! A pattern is a DNS name or a URI. A DNS name is compared without regard to case; `*` may stand for its whole first label, and for
-//! exactly one: `*.cms.svc` takes `a.cms.svc`, not `a.b.cms.svc` and not `cms.svc`. A URI is compared as it is written; it may end in `/*`,
-//! which takes everything below that is made of plain segments (letters, digits, `-`, `.`, `_`; not `.` and `..`), as SPIFFE IDs
-//! are. A wildcard in a certificate is the name of nobody: `*.cms.svc` in a certificate is taken by no pattern.
+//! A pattern is a DNS name or a URI. A DNS name is compared without regard to case; `*` may stand for its whole first label, and
+//! for exactly one: `*.cms.svc` matches `a.cms.svc`, not `a.b.cms.svc` and not `cms.svc`. A URI is compared as it is written; it
+//! may end in `/*`, which matches everything below that is made of plain segments (letters, digits, `-`, `.`, `_`; not `.` and
+//! `..`), as SPIFFE IDs are. A wildcard in a certificate identifies nobody: no pattern matches it.
 
 use std::{fmt, str::FromStr};
 
-/// The longest name that is taken of a certificate.
+/// The longest name of a certificate that is used, in bytes.
 const MAX_BYTES: usize = 2048;
 
 /// A name in a certificate.
@@ -19,11 +19,11 @@ pub enum San {
     Uri(Box<str>),
 }
 
-/// Which names in certificates a rule takes.
+/// A pattern for names in certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SanPattern {
     kind: Kind,
-    /// What a name is, or ends with behind its first label, or begins with.
+    /// The name, its suffix behind the first label, or its prefix.
     text: Box<str>,
 }
 
@@ -31,15 +31,15 @@ pub struct SanPattern {
 enum Kind {
     /// A DNS name.
     Dns,
-    /// One label in front of `text`, which begins with a dot.
+    /// A DNS name of one label followed by `text`, which begins with a dot.
     BelowDns,
     /// A URI.
     Uri,
-    /// Plain segments behind `text`, which ends with a slash.
+    /// A URI of `text`, which ends with a slash, followed by plain segments.
     BelowUri,
 }
 
-/// The text is no pattern for names in certificates.
+/// The text is not a pattern for names in certificates.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is not a name in a certificate: use a DNS name (cms.example.org), * for its whole first label (*.cms.svc), or a URI, which \
@@ -50,14 +50,14 @@ pub struct InvalidSan(pub String);
 // === impl San ===
 
 impl San {
-    /// A DNS name of a certificate; none where it is none that a single host can have.
+    /// A DNS name of a certificate; none if it is not the name of a single host.
     #[must_use]
     pub fn dns(name: &str) -> Option<Self> {
         let name = name.strip_suffix('.').unwrap_or(name);
         is_dns(name).then(|| Self::Dns(name.to_ascii_lowercase().into()))
     }
 
-    /// A URI of a certificate; none where it is none.
+    /// A URI of a certificate; none if the text is not a URI.
     #[must_use]
     pub fn uri(uri: &str) -> Option<Self> {
         is_uri(uri).then(|| Self::Uri(uri.into()))
@@ -75,7 +75,7 @@ impl fmt::Display for San {
 // === impl SanPattern ===
 
 impl SanPattern {
-    /// Whether it takes the name.
+    /// Whether it matches the name.
     #[must_use]
     pub fn takes(&self, san: &San) -> bool {
         let text = &*self.text;
@@ -132,7 +132,8 @@ fn is_dns(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(label)
 }
 
-/// Whether the text is a URI with an authority and without a wildcard, and nothing that would end it in a rule or in a log line.
+/// Whether the text is a URI with an authority, without a wildcard, and without characters that would end it in a rule or a log
+/// line.
 fn is_uri(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once("://") else { return false };
     let mut scheme = scheme.bytes();

@@ -5,8 +5,8 @@
 //!                     ^------ wanted ------------------------'
 //! ```
 //!
-//! Who fetches the keys is elsewhere: they arrive as a value that is watched. A token whose key is not among them is refused at once, and
-//! the keys are asked for: its next use may find them. What was verified is remembered, by the hash of the token, until it ends.
+//! The keys are fetched elsewhere and arrive as a watched value. A token whose key is not among them is refused at once, and a
+//! fetch of the keys is requested, so that its next use may succeed. Verified tokens are cached by their hash until they expire.
 
 pub mod keys;
 mod provider;
@@ -27,18 +27,18 @@ pub use keys::{InvalidKeys, KeySet, Refusal, Verified};
 /// Verified tokens that are remembered at a time.
 const REMEMBERED: usize = 10_000;
 
-/// What the two ends of a channel of keys share.
+/// The state that both ends of a channel of keys share.
 #[derive(Debug, Default)]
 struct Shared {
     keys: ArcSwapOption<KeySet>,
     wanted: Notify,
 }
 
-/// Where keys are published.
+/// The writing end of the channel.
 #[derive(Debug)]
 pub struct Publisher(Arc<Shared>);
 
-/// Where the keys are that count now. Cloning is cheap.
+/// The reading end of the channel: the current keys. Cloning is cheap.
 #[derive(Clone, Debug)]
 pub struct Keys(Arc<Shared>);
 
@@ -51,7 +51,7 @@ pub struct Verifier {
     remembered: Cache<[u8; 32], Remembered>,
 }
 
-/// A token that was verified.
+/// A verified token.
 #[derive(Clone, Debug)]
 struct Remembered {
     /// The keys it was verified with: with others it is verified again.
@@ -59,7 +59,7 @@ struct Remembered {
     verified: Verified,
 }
 
-/// A place for keys, and where they are read. There are none yet.
+/// A channel of keys, still without any.
 #[must_use]
 pub fn channel() -> (Publisher, Keys) {
     let shared = Arc::<Shared>::default();
@@ -69,7 +69,7 @@ pub fn channel() -> (Publisher, Keys) {
 // === impl Publisher ===
 
 impl Publisher {
-    /// These keys count from now on.
+    /// Replaces the keys.
     pub fn publish(&self, keys: KeySet) {
         let same = self.0.keys.load().as_deref().is_some_and(|known| *known == keys);
         if !same {
@@ -77,7 +77,7 @@ impl Publisher {
         }
     }
 
-    /// Waits until somebody has shown a token that none of the keys has signed. Safe to cancel.
+    /// Waits until a request had a token that was signed with an unknown key. Safe to cancel.
     pub async fn wanted(&self) {
         self.0.wanted.notified().await;
     }
@@ -86,7 +86,7 @@ impl Publisher {
 // === impl Keys ===
 
 impl Keys {
-    /// The keys that count now; none before the first were published.
+    /// The current keys; none before the first were published.
     #[must_use]
     pub fn current(&self) -> Option<Arc<KeySet>> {
         self.0.keys.load_full()
@@ -96,7 +96,7 @@ impl Keys {
 // === impl Verifier ===
 
 impl Verifier {
-    /// Verifies tokens that are for this audience.
+    /// A verifier of tokens for this audience.
     #[must_use]
     pub fn new(audience: &str, keys: Keys) -> Self {
         Self { audience: audience.into(), keys, remembered: Cache::new(REMEMBERED) }
@@ -111,7 +111,7 @@ impl Verifier {
     /// The service account whose token this is.
     ///
     /// # Errors
-    /// [`Refusal`] where it is none, or is not verified. What is refused is not remembered.
+    /// [`Refusal`] if it is not a token of a service account or cannot be verified. Refusals are not cached.
     pub fn verify(&self, token: &str, now: SystemTime) -> Result<Identity, Refusal> {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
         let Some(keys) = self.keys.current() else {

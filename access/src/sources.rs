@@ -1,5 +1,5 @@
-//! What lasts as long as the process and is shared by its listeners: token files, which are followed, the keys of service accounts, and the counts
-//! of requests.
+//! The state of access control that lives as long as the process and is shared by its listeners: token files, keys of service
+//! accounts, counts of requests.
 
 use std::{
     collections::HashMap,
@@ -16,7 +16,7 @@ use crate::{
     tokens::{TokenFile, UnusableFile},
 };
 
-/// Where listeners find what they authenticate with.
+/// Token files, keys and counters, for the authenticators of all listeners.
 #[derive(Debug)]
 pub struct Sources {
     keys: Keys,
@@ -36,17 +36,17 @@ struct Followed {
 // === impl Sources ===
 
 impl Sources {
-    /// Nothing is read yet; the keys of service accounts arrive here. The recorder of metrics must be installed.
+    /// No token file is read yet; `keys` receives the keys of service accounts. The recorder of metrics must be installed.
     #[must_use]
     pub fn new(keys: Keys) -> Self {
         Self { keys, files: Mutex::default(), verifiers: Mutex::default(), requests: IdentityRequests::new() }
     }
 
-    /// Reads these files and follows them from now on, those that are not followed yet. Blocks the thread while it reads, and belongs to the
-    /// caller's tokio runtime.
+    /// Reads these files, and follows their changes with a task on the caller's tokio runtime. Files that are already followed are
+    /// left alone. Blocks the thread while it reads.
     ///
     /// # Errors
-    /// The first file that cannot be used; those before it are followed.
+    /// [`UnusableFile`] for the first file that cannot be used; those before it are followed.
     pub fn follow<'a>(&self, paths: impl IntoIterator<Item = &'a Path>) -> Result<(), UnusableFile> {
         let mut files = self.files.lock();
         for path in paths {
@@ -59,7 +59,7 @@ impl Sources {
         Ok(())
     }
 
-    /// Lets go of the files that are none of these.
+    /// Stops following all files but these.
     pub fn keep<'a>(&self, paths: impl IntoIterator<Item = &'a Path>) {
         let paths: Vec<&Path> = paths.into_iter().collect();
         self.files.lock().retain(|path, _| paths.contains(&path.as_path()));
@@ -71,7 +71,7 @@ impl Sources {
         self.files.lock().get(path).map(|followed| followed.file.clone())
     }
 
-    /// What takes tokens of this file and tokens of service accounts for this audience for a proof.
+    /// An authenticator that accepts tokens of this file, and tokens of service accounts for this audience.
     #[must_use]
     pub fn authenticator(&self, tokens: Option<&Path>, audience: Option<&str>) -> Authenticator {
         let verifier = |audience: &str| {

@@ -1,15 +1,15 @@
-//! Token buckets: so many at once, and then so many in a time.
+//! Token buckets, which permit a burst and then a steady rate.
 //!
-//! The state of a bucket is one number, the time by which all that was taken from it will have come back (the generic cell rate
-//! algorithm), so that it fits into an atomic as well as into a map. No clock in here: times are nanoseconds since a beginning that
-//! the holder of the state chooses, and a bucket that has never been used is 0.
+//! The state of a bucket is one number, the time at which it will be full again (the generic cell rate algorithm), so that it fits
+//! into an atomic as well as into a map. Nothing here reads the clock: times are nanoseconds since an origin that the owner of the
+//! state chooses, and an unused bucket is 0.
 
 use std::time::Duration;
 
-/// What the buckets of one kind hold, and how fast they fill.
+/// The capacity of a kind of bucket, and the rate at which it is refilled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenBucket {
-    /// The time in which one token comes back, in nanoseconds.
+    /// The time after which one token is added, in nanoseconds.
     interval: u64,
     /// The time in which an empty bucket gets all tokens but one, in nanoseconds.
     tolerance: u64,
@@ -25,23 +25,23 @@ impl TokenBucket {
         Self { interval, tolerance: interval.saturating_mul(burst.saturating_sub(1) as u64) }
     }
 
-    /// The same with so many tokens a second.
+    /// Buckets that hold `burst` tokens and get `count` a second.
     #[must_use]
     pub const fn per_second(count: u32, burst: u32) -> Self {
         let count = if count == 0 { 1 } else { count };
         Self::new(Duration::from_nanos(1_000_000_000 / count as u64), burst)
     }
 
-    /// The time in which one token comes back, in nanoseconds.
+    /// The time after which one token is added, in nanoseconds.
     #[must_use]
     pub const fn interval(self) -> u64 {
         self.interval
     }
 
-    /// Takes a token at `now` from a bucket that will be full at `full_at`; tells when it will be full then.
+    /// Takes a token at `now` from a bucket that will be full at `full_at`. Returns the new time at which it will be full.
     ///
     /// # Errors
-    /// How long it takes until a token is there.
+    /// The time until a token is available.
     pub fn take(self, full_at: u64, now: u64) -> Result<u64, Duration> {
         match full_at.saturating_sub(now.saturating_add(self.tolerance)) {
             0 => Ok(full_at.max(now).saturating_add(self.interval)),

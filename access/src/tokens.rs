@@ -1,7 +1,7 @@
 //! The tokens of a file, by name: lines `name:token` or `name:sha256:<hex>`; comments begin with `#`.
 //!
-//! Only hashes are kept. What a request presents is hashed and compared with every one of them, in a time that does not depend on
-//! what is compared. No error and no log line shows a token.
+//! Only hashes are kept. The token of a request is hashed and compared with every one of them in constant time. No error and no log
+//! line shows a token.
 
 mod file;
 
@@ -17,10 +17,10 @@ pub use file::{TokenFile, UnusableFile};
 /// The most tokens of a file: each request is compared with all of them.
 pub const MAX_TOKENS: usize = 10_000;
 
-/// A token with fewer characters can be guessed.
+/// The fewest characters of a token: a shorter one can be guessed.
 pub const MIN_CHARACTERS: usize = 6;
 
-/// Fewer characters than this are worth a warning.
+/// Tokens with fewer characters than this cause a warning.
 pub const FEW_CHARACTERS: usize = 16;
 
 /// The most bytes of a file.
@@ -28,7 +28,7 @@ const MAX_BYTES: usize = 4 << 20;
 
 type Hash = [u8; 32];
 
-/// Whose token is whose.
+/// The tokens of a file and their holders.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Tokens {
     hashes: Box<[Hash]>,
@@ -41,19 +41,19 @@ pub struct Tokens {
 /// Why the content of a file is no list of tokens; shows none of them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTokens {
-    /// More than could be meant.
+    /// Larger than any sensible file.
     #[error("it has more than {MAX_BYTES} bytes")]
     TooLong,
     /// Not text.
     #[error("it is not UTF-8 text")]
     NotText,
-    /// Nothing in it: more likely a write cut short than a wish.
+    /// No token: probably an incomplete write, so it is an error.
     #[error("it has no token: write lines of the form name:token")]
     Empty,
-    /// More than are compared.
+    /// Too many tokens.
     #[error("it has more than {MAX_TOKENS} tokens")]
     TooMany,
-    /// Something is wrong with a line.
+    /// A faulty line.
     #[error("line {line}: {fault}")]
     Line {
         /// The line, counted from 1.
@@ -69,18 +69,18 @@ pub enum Fault {
     /// No colon.
     #[error("there is no colon: write name:token or name:sha256:<64 hexadecimal digits>")]
     Form,
-    /// Something else in place of the name.
+    /// Not a name in front of the colon.
     #[error("the name in front of the colon is none: use 1 to 64 letters, digits, '-', '_' and '.'")]
     Name,
     /// Nothing behind the colon.
     #[error("the token of {0:?} is empty")]
     Empty(String),
-    /// Guessable.
+    /// Too short.
     #[error(
         "the token of {0:?} has fewer than {MIN_CHARACTERS} characters and can be guessed: make one with openssl rand -hex 32"
     )]
     Weak(String),
-    /// No request could carry it.
+    /// A request could not carry it.
     #[error("the token of {0:?} has characters that no Authorization field can carry: use letters, digits and -._~+/")]
     Characters(String),
     /// Not a hash.
@@ -89,7 +89,7 @@ pub enum Fault {
     /// The hash of nothing.
     #[error("the hash of {0:?} is that of an empty token")]
     HashOfNothing(String),
-    /// A name that another line has.
+    /// The name is used by another line.
     #[error(
         "{name:?} is the name of the token in line {line} too: each needs a name of its own, for instance {name}-2"
     )]
@@ -99,7 +99,7 @@ pub enum Fault {
         /// The other line.
         line: usize,
     },
-    /// A token that another line has.
+    /// The token is used by another line.
     #[error("the token of {name:?} is that of line {line} too")]
     SameToken {
         /// Its name.
@@ -115,7 +115,7 @@ impl Tokens {
     /// Reads the content of a file.
     ///
     /// # Errors
-    /// [`InvalidTokens`] for the first thing that is wrong with it.
+    /// [`InvalidTokens`] for the first fault.
     pub fn parse(content: &[u8]) -> Result<Self, InvalidTokens> {
         if content.len() > MAX_BYTES {
             return Err(InvalidTokens::TooLong);
@@ -152,11 +152,11 @@ impl Tokens {
         Ok(Self { hashes: hashes.into(), holders: holders.into(), short: short.into() })
     }
 
-    /// Whose token this is.
+    /// The holder of this token.
     #[must_use]
     pub fn holder(&self, token: &str) -> Option<&Identity> {
         let hash = hash(token);
-        // Every one is compared, and the place remembered without a branch.
+        // Constant time: every hash is compared, and the place is kept without a branch.
         let (mut found, mut place) = (Choice::from(0), 0_u64);
         for (n, known) in (0_u64..).zip(&self.hashes) {
             let equal = known.ct_eq(&hash);
@@ -167,13 +167,13 @@ impl Tokens {
         self.holders.get(place)
     }
 
-    /// Who holds a token.
+    /// The holders of all tokens.
     #[must_use]
     pub fn holders(&self) -> &[Identity] {
         &self.holders
     }
 
-    /// Those whose tokens are short.
+    /// The holders of short tokens.
     #[must_use]
     pub fn short(&self) -> &[Identity] {
         &self.short
@@ -182,12 +182,12 @@ impl Tokens {
 
 impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not even the hashes: those of short tokens can be turned back.
+        // Hashes are not shown either, because those of short tokens can be reversed.
         f.debug_list().entries(&self.holders).finish()
     }
 }
 
-/// A line that is a token.
+/// A line with a token.
 struct Entry<'a> {
     name: &'a str,
     hash: Hash,
@@ -222,7 +222,7 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// Whether this can be the name of a token: it stands in rules, logs and metrics.
+/// Whether this is a valid name of a token, which appears in rules, logs and metrics.
 #[must_use]
 pub fn is_name(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))

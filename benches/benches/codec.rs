@@ -1,4 +1,4 @@
-//! Heads of requests and responses: taking them in one step, or finding their end first and then parsing them.
+//! Parsing of heads of requests and responses: in one step, or after a scan for their end.
 
 use std::hint::black_box;
 
@@ -23,11 +23,11 @@ fn requests(criterion: &mut Criterion) {
             b.iter(|| {
                 let recycled = std::mem::take(&mut fields);
                 let head = RequestHead::parse(black_box(bytes.clone()), TARGET, recycled);
-                // As a connection does: the list's memory goes to the next head.
+                // As on a connection: the next head reuses the list's memory.
                 fields = head.expect("it is a good head").fields.recycle();
             });
         });
-        // With the copy that brings the bytes into the buffer.
+        // Includes the copy of the bytes into the buffer.
         let mut buffer = BytesMut::new();
         group.bench_function(BenchmarkId::new("take", name), |b| {
             b.iter(|| {

@@ -1,4 +1,4 @@
-//! How heads are rewritten: the head that all legs share, and the head of the answer.
+//! Rewriting of heads: the head that all legs share, and the head of the answer.
 
 use std::hint::black_box;
 

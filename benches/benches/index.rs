@@ -1,10 +1,10 @@
-//! One event of an EndpointSlice among 10, 1,000 and 100,000 endpoints: taking it in, and making the view of its Service again.
+//! One event of an EndpointSlice among 10, 1,000 and 100,000 endpoints: applying it, and rebuilding the view of its Service.
 
 use controlplane::index::Index;
 use criterion::{BenchmarkId, Criterion};
 
 const SIZES: [u32; 3] = [10, 1_000, 100_000];
-/// In each slice; two slices are a Service.
+/// Endpoints of each slice; a Service has two slices.
 const PER_SLICE: u32 = 10;
 
 fn filled(slices: u32) -> Index {
@@ -13,7 +13,7 @@ fn filled(slices: u32) -> Index {
         let slice = serde_json::from_value(benches::slice(number, true)).expect("it is an EndpointSlice");
         index.apply(&slice);
     }
-    // Every view is made once; from here on only what changes is.
+    // Builds every view once, so that only changed ones are built below.
     assert_eq!(index.views().len(), slices.div_ceil(2) as usize);
     index
 }
@@ -33,7 +33,7 @@ fn apply(criterion: &mut Criterion) {
             });
         });
         group.bench_function(BenchmarkId::new("unchanged", size), |b| b.iter(|| index.apply(&versions[turn % 2])));
-        // A reader holds the views of before, so that what changes cannot be changed in place.
+        // A reader holds the old views, so that they cannot be changed in place.
         let mut held = index.views();
         group.bench_function(
             BenchmarkId::new("changed, and its view made again while the old ones are held", size),

@@ -1,4 +1,4 @@
-//! The policy machine: every outcome of a request, and a look at the decision after each.
+//! The quorum: counting every outcome of a request, and reading the decision after each.
 
 use std::hint::black_box;
 

@@ -1,4 +1,4 @@
-//! What answers say about the legs: the two header fields of every answer, and the JSON report of 3, 10 and 100 legs.
+//! Reports about the legs: the two header fields of every answer, and the JSON report of 3, 10 and 100 legs.
 
 use std::{hint::black_box, sync::Arc};
 

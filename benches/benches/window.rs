@@ -1,4 +1,4 @@
-//! The body window: pieces come in, every leg takes them with vectored writes, what all of them have written is released.
+//! The body window: pieces are added, every leg writes them with vectored writes, and what all legs have written is released.
 
 use std::io::IoSlice;
 

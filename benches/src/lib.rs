@@ -1,4 +1,4 @@
-//! The data of the micro-benchmarks: endpoints, clusters, slices and heads like those of real life.
+//! The data of the micro-benchmarks: realistic endpoints, clusters, slices and heads.
 
 use std::{net::Ipv4Addr, sync::Arc};
 
@@ -31,7 +31,7 @@ pub const LONG_RESPONSE: &str = "HTTP/1.1 200 OK\r\nServer: cache\r\nDate: Fri, 
     Cache-Control: public, max-age=600\r\nETag: \"5d8c72a5edda8d6a\"\r\nLast-Modified: Thu, 19 Nov 2026 08:00:00 GMT\r\n\
     Vary: Accept-Encoding\r\nStrict-Transport-Security: max-age=63072000; includeSubDomains\r\nAge: 12\r\n\r\n";
 
-/// `count` ready endpoints with everything that Kubernetes tells about them, numbered from `first` on.
+/// `count` ready endpoints with all attributes that Kubernetes gives them, numbered from `first` on.
 ///
 /// # Panics
 /// Never: 100,000 times 160 addresses fit into 10.0.0.0/8.
@@ -58,7 +58,7 @@ pub fn endpoint(number: u32, conditions: Conditions) -> Endpoint {
     }
 }
 
-/// The cluster with this number and so many endpoints.
+/// The cluster with this number and these endpoints.
 ///
 /// # Panics
 /// Never: the name is a valid one.
@@ -68,7 +68,8 @@ pub fn cluster(number: u32, endpoints: Vec<Endpoint>) -> Arc<Cluster> {
     Arc::new(Cluster::new(name, endpoints))
 }
 
-/// The EndpointSlice with this number, of a Service that has two, with ten endpoints. `ready` is what its first endpoint is.
+/// The EndpointSlice with this number, of a Service that has two, with ten endpoints. `ready` is the condition of its first
+/// endpoint.
 #[must_use]
 pub fn slice(number: u32, ready: bool) -> Value {
     let endpoints: Vec<Value> = (0..10)
@@ -100,7 +101,7 @@ pub fn slice(number: u32, ready: bool) -> Value {
 /// A checked head.
 ///
 /// # Panics
-/// `text` is no head that the proxy takes.
+/// `text` is not a valid request head.
 #[must_use]
 pub fn request(text: &'static str) -> RequestHead {
     RequestHead::parse(Bytes::from_static(text.as_bytes()), 16 * 1024, Fields::default())

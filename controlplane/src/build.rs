@@ -1,4 +1,4 @@
-//! From views to the endpoints of one cluster, and when: bursts of changes are published as one.
+//! Builds the endpoints of one cluster from views, and bundles bursts of changes into one publication.
 
 use std::{collections::HashMap, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -13,12 +13,12 @@ use crate::{
     watch::{State, any_change},
 };
 
-/// A burst of changes is over when nothing came for so long.
+/// A burst of changes is over after this time without another change.
 const BURST_QUIET: Duration = Duration::from_millis(20);
-/// A change is published after so long even while more come.
+/// The longest delay of a change within a burst.
 const BURST_MAX: Duration = Duration::from_millis(100);
 
-/// Which port of a Service.
+/// The choice of a Service's port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PortSelector {
     /// The only one.
@@ -33,7 +33,7 @@ pub enum PortSelector {
 #[derive(Debug)]
 pub struct Projection {
     port: PortSelector,
-    /// The port of each Service that had only one: it stays the choice when another one appears beside it.
+    /// The port of each Service that had only one, which stays chosen when another one appears.
     chosen: HashMap<ServiceKey, Port>,
 }
 
@@ -47,12 +47,12 @@ pub enum PortProblem {
 }
 
 impl Projection {
-    /// A projection on this port.
+    /// A projection of this port.
     pub fn new(port: PortSelector) -> Self {
         Self { port, chosen: HashMap::new() }
     }
 
-    /// The endpoints of these Services, whatever their conditions, and what stands in the way.
+    /// The endpoints of these Services, whatever their conditions, and the problems.
     pub fn endpoints<'a>(
         &mut self,
         views: impl Iterator<Item = (&'a ServiceKey, Arc<View>)>,
@@ -67,7 +67,7 @@ impl Projection {
             let only = only_port(&view).or_else(|| self.chosen.get(service).cloned());
             chosen.extend(only.map(|port| (service.clone(), port)));
         }
-        // Services that are gone are forgotten.
+        // Forgets Services that no longer exist.
         self.chosen = chosen;
         problems.sort_by_key(PortProblem::to_string);
         (each_pod_once(endpoints), problems)
@@ -101,8 +101,8 @@ impl Projection {
     }
 }
 
-/// Several Services may have the same pods: where they have different addresses of a pod, for the same port, one is kept,
-/// IPv4 before IPv6. (The same address twice is merged by [`snapshot::Cluster`].)
+/// Several Services may have the same pods: if they have different addresses of a pod for the same port, one is kept, IPv4 before
+/// IPv6. (The same address twice is merged by [`snapshot::Cluster`].)
 fn each_pod_once(mut endpoints: Vec<Endpoint>) -> Vec<Endpoint> {
     let mut kept: HashMap<(Arc<str>, u16), SocketAddr> = HashMap::new();
     let place = |endpoint: &Endpoint| {
@@ -124,7 +124,7 @@ fn only_port(view: &View) -> Option<Port> {
     ports.next().is_none().then(|| first.clone())
 }
 
-/// Waits out a burst of changes, after its first: until nothing more came for 20 ms, 100 ms at most.
+/// Waits, after a first change, until a burst has ended: 20 ms without another change, or 100 ms in total.
 pub async fn burst(watches: &mut [watch::Receiver<State>]) {
     let end = Instant::now() + BURST_MAX;
     loop {

@@ -1,9 +1,9 @@
 //! The data of exports and the endpoints API: every selected Service with its labels, annotations and ports, and the view of
 //! all its slices.
 //!
-//! Rule: Services are selected by their own labels, slices join by `kubernetes.io/service-name`; a slice without a Service
-//! is selected by the labels of its own. Where Services may not be read, all are selected by the labels of their slices,
-//! to which the controllers copy them.
+//! Rule: Services are selected by their own labels, slices join by `kubernetes.io/service-name`; a slice without a Service is
+//! selected by the labels of its own. Without the right to read Services, all are selected by the labels of their slices, to which
+//! the controllers copy those of the Service.
 
 mod entry;
 mod part;
@@ -26,26 +26,26 @@ pub use source::follow;
 pub use crate::index::{Facts, ServicePort};
 use crate::index::{ServiceKey, Touch, View};
 
-/// All selected Services at one moment. Cloning shares what is in it.
+/// All selected Services at one moment. Clones share their contents.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
     /// By namespace and name.
     pub services: OrdMap<ServiceKey, Arc<Entry>>,
-    /// Grows with every change; 0 while nothing is known.
+    /// Grows with every change; 0 before the first list.
     pub sequence: u64,
-    /// Selected namespaces of which there is no complete list, because a right is missing or the API server is away. That
-    /// a Service of theirs is not in [`services`](Self::services) does not mean that it is gone.
+    /// Selected namespaces without a complete list, because a right is missing or the API server is unavailable. Their Services may
+    /// exist even if they are not in [`services`](Self::services).
     pub unlisted: Arc<BTreeSet<Arc<str>>>,
-    /// Endpoints that complete lists took away, each with the sequence since when.
+    /// Endpoints that were missing from a complete list, each with the sequence at which it vanished.
     vanished: OrdMap<ServiceKey, Arc<BTreeMap<SocketAddr, u64>>>,
 }
 
 /// One Service and its endpoints.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Its namespace and name; of a slice that names no Service, the slice's.
+    /// Its namespace and name, or those of the slice if the slice names no Service.
     pub key: ServiceKey,
-    /// What its object says; of a Service that is known by its slices alone, what these say.
+    /// The facts of its object, or of its slices if only these are known.
     pub facts: Facts,
     /// Its endpoints by port, whatever their conditions.
     pub view: Arc<View>,
@@ -54,15 +54,14 @@ pub struct Entry {
 /// Which Services are in a catalog.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selection {
-    /// Those whose labels match. Needs `list` and `watch` on `endpointslices` and, for more than their slices tell, on
-    /// `services`.
+    /// Those whose labels match. Needs `list` and `watch` on `endpointslices`, and on `services` for facts that slices do not have.
     Labels {
-        /// What labels.
+        /// The label selector.
         selector: Selector,
-        /// In these namespaces, where Roles are enough; in all without any, which needs a ClusterRole.
+        /// These namespaces, for which Roles are enough; `None` means all namespaces, which needs a ClusterRole.
         namespaces: Option<Vec<Arc<str>>>,
     },
-    /// One, by its name: it is in the catalog as soon as its slices are listed, even if it has none. Needs no right on
+    /// One Service by its name, which is in the catalog as soon as its slices are listed, even if it has none. Needs no right on
     /// `services`.
     Service(ServiceKey),
 }
@@ -70,13 +69,14 @@ pub enum Selection {
 // === impl Catalog ===
 
 impl Catalog {
-    /// Whether a complete list took this endpoint away, so that its end is inferred; not where a watch told that it was
-    /// deleted, changed or deselected, and not where it is still there.
+    /// Whether this endpoint was missing from a complete list, so that its loss is inferred. False if a watch reported that it was
+    /// deleted, changed or deselected, and if it still exists.
     pub fn is_inferred_loss(&self, service: &ServiceKey, endpoint: SocketAddr) -> bool {
         self.vanished.get(service).is_some_and(|vanished| vanished.contains_key(&endpoint))
     }
 
-    /// Sets or removes one entry, and keeps account of what a complete list took away. Returns whether anything changed.
+    /// Sets or removes one entry, and records the endpoints that were missing from a complete list. Returns whether anything
+    /// changed.
     fn put(&mut self, key: &ServiceKey, entry: Option<Entry>, touch: &Touch, settled: u64) -> bool {
         let before = self.services.get(key).cloned();
         let addresses =

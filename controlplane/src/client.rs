@@ -46,11 +46,11 @@ pub struct Connection {
 /// Makes a client from, in this order: the given kubeconfig, those that `$KUBECONFIG` names, `~/.kube/config`, the pod's service
 /// account.
 ///
-/// Nothing is connected yet and no credential plugin runs, so an API server that is away, or a plugin that does not end, is no
-/// error here. Like every client it follows changes of the files that it is made of.
+/// Nothing is connected yet and no credential plugin runs, so an unavailable API server, or a plugin that does not end, is no error
+/// here. Like every client it follows changes of its files.
 ///
 /// # Errors
-/// [`LoadError`] where the first of these that is there cannot be used.
+/// [`LoadError`] if that one cannot be used.
 pub async fn connect(kubeconfig: Option<&Path>) -> Result<Connection, LoadError> {
     connect_in(kubeconfig, None).await
 }

@@ -1,22 +1,23 @@
-//! How much may be believed lost at once because a complete list does not have it, though nobody saw it go.
+//! The limit of losses that may be inferred at once from a complete list.
 //!
-//! What a watch tells is believed at once; what is only missing from a list is believed up to a limit. A selector changed by
-//! mistake, an API server restored from an old backup or pointed at the wrong cluster all look like "everything is gone".
+//! Deletions that a watch reports apply at once; objects that are only missing from a list count as deleted up to a limit. A
+//! selector changed by mistake, an API server restored from an old backup, and a client pointed at the wrong cluster all look as if
+//! everything had been deleted.
 
 /// A number of losses that is always permitted, and the share of all that is permitted beyond it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LossLimit {
-    /// The number: small sets change by large shares.
+    /// The number that is always permitted, because small sets change by large shares.
     pub count: usize,
     /// The share, 0 to 1; 1 permits everything.
     pub share: f64,
 }
 
 impl LossLimit {
-    /// The limit where none is configured.
+    /// The default limit.
     pub const DEFAULT: Self = Self { count: 10, share: 0.3 };
 
-    /// Whether `lost` of `known` may go at once.
+    /// Whether `lost` of `known` may vanish at once.
     pub fn permits(self, lost: usize, known: usize) -> bool {
         #[expect(clippy::cast_precision_loss, reason = "both are far fewer than 2^52")]
         let share = lost as f64 / known.max(1) as f64;

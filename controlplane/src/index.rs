@@ -1,5 +1,4 @@
-//! What the watches have seen, kept by Service: all slices of a Service merged into one view, however they were cut, and the
-//! facts that stand in the Service itself.
+//! The objects of the watches, by Service: all slices of a Service merged into one view, and the facts of the Service itself.
 //!
 //! Pure: objects in, views and facts out, no I/O and no clock.
 
@@ -44,20 +43,20 @@ pub struct Index {
     services: HashMap<ServiceKey, Service>,
     /// The view of every Service, but for those that are outdated.
     views: OrdMap<ServiceKey, Arc<View>>,
-    /// Services that have changed since their view was made.
+    /// Services that have changed since their view was built.
     outdated: HashSet<ServiceKey>,
-    /// Those of the views with endpoints of both families whose primary one is not known.
+    /// Services with endpoints of both families and an unknown primary one.
     undecided: OrdSet<ServiceKey>,
     observers: Observers,
-    /// Whether it is the slices without a Service that are kept.
+    /// Whether this index is for slices without a Service.
     orphans: bool,
 }
 
-/// What is known about one Service from its slices.
+/// The slices of one Service.
 #[derive(Debug, Default)]
 struct Service {
     slices: BTreeSet<ObjectKey>,
-    /// The Service's primary address family, where that is known.
+    /// The Service's primary address family, if known.
     primary: Option<IpFamily>,
 }
 
@@ -67,7 +66,7 @@ impl Index {
         Self { orphans: true, ..Self::default() }
     }
 
-    /// A slice was added or modified.
+    /// Adds or replaces a slice.
     pub fn apply(&mut self, object: &EndpointSlice) {
         Store::apply(self, object);
     }
@@ -80,13 +79,13 @@ impl Index {
         self.views.get(key).cloned()
     }
 
-    /// What the slices of one Service say about themselves.
+    /// The metadata of one Service's slices.
     pub(crate) fn about(&self, key: &ServiceKey) -> impl Iterator<Item = &About> {
         let keys = self.services.get(key).into_iter().flat_map(|service| &service.slices);
         keys.filter_map(|key| self.slices.get(key)).map(|slice| &slice.about)
     }
 
-    /// The primary family of a Service became known (`Service.spec.ipFamilies[0]`). Returns whether that is news.
+    /// Sets the primary family of a Service (`Service.spec.ipFamilies[0]`). Returns whether it has changed.
     pub fn set_primary(&mut self, key: &ServiceKey, family: IpFamily) -> bool {
         match self.services.get_mut(key) {
             Some(service) if service.primary != Some(family) => {
@@ -99,7 +98,7 @@ impl Index {
         }
     }
 
-    /// Every Service that has a slice, with its view. What is given stays as it is, and shares what does not change.
+    /// Every Service that has a slice, with its view. The returned map is a snapshot; unchanged views are shared.
     pub fn views(&mut self) -> OrdMap<ServiceKey, Arc<View>> {
         self.make_views();
         self.views.clone()
@@ -121,7 +120,7 @@ impl Index {
         let Some(service) = self.services.get(key) else { return };
         let slices = service.slices.iter().filter_map(|key| self.slices.get(key));
         let view = View::merge(slices, service.primary);
-        // A set that does not change stays the same one, by which others see that it has not changed.
+        // An unchanged set is not written, so that others can compare it by pointer.
         match (view.is_dual_stack() && service.primary.is_none(), self.undecided.contains(key)) {
             (true, false) => drop(self.undecided.insert(key.clone())),
             (false, true) => drop(self.undecided.remove(key)),
@@ -130,7 +129,7 @@ impl Index {
         self.views.insert(key.clone(), Arc::new(view));
     }
 
-    /// Takes a slice in. Returns the Services that change, with the addresses that the slice had or has there; without observers
+    /// Adds or replaces a slice. Returns the Services that change, with the old and new addresses of the slice; without observers
     /// the addresses are left out.
     fn take_in(&mut self, object: &EndpointSlice) -> Vec<(ServiceKey, Vec<SocketAddr>)> {
         let key = ObjectKey::of(&object.metadata);

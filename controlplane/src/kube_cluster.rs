@@ -1,4 +1,4 @@
-//! A kube cluster and the watches that are open on it: one per key, whoever uses it, and none where a wider one is open.
+//! A kube cluster and its shared watches: one per key, and none if a wider one is open.
 
 mod family;
 mod keys;
@@ -28,10 +28,10 @@ pub struct KubeCluster {
     services: Open<Services>,
 }
 
-/// The watches of one kind, as long as somebody uses them.
+/// The watches of one kind that are in use.
 type Open<S> = Arc<Mutex<HashMap<WatchKey, Weak<Watched<S>>>>>;
 
-/// One watch and what it has seen. Ends with its last user.
+/// One watch and its store. It ends with its last user.
 pub(crate) struct Watched<S> {
     pub(crate) key: WatchKey,
     pub(crate) store: Arc<Mutex<S>>,
@@ -42,7 +42,7 @@ pub(crate) struct Watched<S> {
 // === impl KubeCluster ===
 
 impl KubeCluster {
-    /// Nothing is watched until somebody asks.
+    /// Watches nothing yet.
     pub fn new(client: Client) -> Self {
         Self { client, slices: Arc::default(), orphans: Arc::default(), services: Arc::default() }
     }
@@ -53,7 +53,7 @@ impl KubeCluster {
     }
 
     /// A watch on the slices of Services with this key: an open one with the same key or with a wider one, else a new one. The
-    /// caller has to filter, because a wider watch contains more. No watch is made wider than its key in order to be shared.
+    /// caller has to filter, because a wider watch contains more. A new watch is never wider than its key.
     pub(crate) fn slices(&self, key: WatchKey) -> Arc<Watched<Index>> {
         let client = self.client.clone();
         let families =
@@ -111,8 +111,7 @@ impl KubeCluster {
 // === impl Watched ===
 
 impl<S> Watched<S> {
-    /// Whether a right was missing from the start, so that nothing is known. A caller that needs less than this watch asks for
-    /// may have the right to that.
+    /// Whether a right was missing from the start, so that there is no list. A narrower watch may be permitted.
     pub(crate) fn is_barred(&self) -> bool {
         let state = self.status.now();
         !state.listed && state.reason == Some(Reason::Forbidden)

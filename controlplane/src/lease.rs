@@ -1,8 +1,8 @@
-//! Who leads: elections that agree with client-go, and the claim that every guarded writer must hold.
+//! Leader elections compatible with client-go, and the claim that every guarded writer must hold.
 //!
-//! In reading order: `record` is what a lock says (pure), `held` the object or the two that say it (pure), `candidate` decides
-//! (pure), `lock` reads and writes it, [`Elector`] is the loop around these, [`Election`] what others see of it, [`Terms`] how
-//! they take part, [`Leadership`] what guards a writer.
+//! In reading order: `record` is the content of a lock (pure), `held` the one or two objects with it (pure), `candidate` decides
+//! (pure), `lock` reads and writes the objects, [`Elector`] is the loop around these, [`Election`] its public state, [`Terms`]
+//! notifies participants, [`Leadership`] guards writers.
 
 mod candidate;
 mod config;

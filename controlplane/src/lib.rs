@@ -6,12 +6,11 @@
 //! file, URL, DNS, fixed list ---------- source ----> Publisher
 //! ```
 //!
-//! In reading order: [`client`] connects, [`watch`] is the only watcher, [`index`] merges what it sees into one view per
-//! Service (pure), [`kube_cluster`] opens each watch once for all who use it, [`build`] turns views into clusters (pure) and
-//! bundles bursts, [`source`] keeps named clusters of the snapshot up to date from all that. [`catalog`] is the same for those
-//! who want Services as a whole: their labels, all ports, and how what is gone came to be gone. [`guard`] limits how much of
-//! it may be believed lost at once. [`service_account_keys`] fetches what verifies callers. This is the only crate that sees
-//! kube.
+//! In reading order: [`client`] connects, [`watch`] is the only watcher, [`index`] merges what it sees into one view per Service
+//! (pure), [`kube_cluster`] opens each watch once for all who use it, [`build`] turns views into clusters (pure) and bundles
+//! bursts, [`source`] keeps named clusters of the snapshot up to date from all that. [`catalog`] does so for users of whole
+//! Services: with labels, all ports, and whether a loss is inferred. [`guard`] limits the losses that may be inferred at once.
+//! [`service_account_keys`] fetches the keys that verify callers.
 
 pub mod build;
 pub mod catalog;

@@ -33,7 +33,7 @@ pub const ELECTION_ERRORS: &str = "fanfare_election_errors_total";
 /// Counter `{name, result}`: releases at the end of the process or when it steps down; result is `released` or `runs_out`.
 pub const ELECTION_RELEASES: &str = "fanfare_election_releases_total";
 
-/// Gives the recorder the descriptions. Call it once, after the recorder is installed.
+/// Describes the metrics to the recorder. Call it once, after the recorder is installed.
 pub fn describe() {
     describe_counter!(WATCH_EVENTS, "Events of watches on the Kubernetes API, by kind and type.");
     describe_counter!(WATCH_ERRORS, "Failed lists and watches of the Kubernetes API, by kind and reason.");
@@ -49,7 +49,7 @@ pub fn describe() {
     describe_counter!(ELECTION_RELEASES, "Releases of the lease, by result.");
 }
 
-/// Shows the counters of an election from the start.
+/// Registers the counters of an election with 0.
 pub(crate) fn election_from_zero(name: &str) {
     let name = ("name", &[name][..]);
     for counted in [ELECTION_TERMS, ELECTION_RENEWALS, ELECTION_SLOWPATH] {
@@ -62,7 +62,7 @@ pub(crate) fn election_from_zero(name: &str) {
     from_zero(ELECTION_RELEASES, &[name, ("result", &["released", "runs_out"])]);
 }
 
-/// Shows the counters of watches of a kind from the start.
+/// Registers the counters of a kind's watches with 0.
 pub(crate) fn watch_from_zero(kube_cluster: &str, kind: &str) {
     let watch = [("kube_cluster", &[kube_cluster][..]), ("kind", &[kind][..])];
     from_zero(WATCH_RELISTS, &watch);

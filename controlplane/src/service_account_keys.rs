@@ -1,5 +1,5 @@
-//! The keys that sign the tokens of service accounts, fetched from the API server: at the start, every few minutes, and when somebody has shown a
-//! token of a key that is not known, at a bounded rate. While they cannot be fetched, the last ones stay in force.
+//! Fetches the keys that sign the tokens of service accounts from the API server: at the start, every few minutes, and at a bounded
+//! rate when a request has a token of an unknown key. While they cannot be fetched, the last ones stay in use.
 
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ use runtime::{backoff::Backoff, readiness::Gate};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
-/// What names the issuer, at every API server.
+/// The path of the document that names the issuer, at every API server.
 const CONFIGURATION: &str = "/.well-known/openid-configuration";
 
-/// Where the keys are, at every API server. What the configuration says about that is for clients outside, and may lead anywhere.
+/// The path of the keys, at every API server. The URL in the configuration is for external clients, and may lead anywhere.
 const KEYS: &str = "/openid/v1/jwks";
 
 /// Time-outs and pauses between fetches.
 #[derive(Clone, Copy, Debug)]
 pub struct FetchTiming {
-    /// Where nothing asks for it.
+    /// Interval without requests for a fetch.
     pub refresh: Duration,
     /// At least, where somebody asks. It grows to the next one while what is fetched is what was known, so that tokens that nobody has signed
     /// make no load.
@@ -116,7 +116,7 @@ impl KeySource {
         }
     }
 
-    /// Waits until it is time, or somebody asks and the last fetch is long enough ago.
+    /// Waits until a fetch is due, or is requested and the last one is long enough ago.
     async fn until_due(&self, began: Instant, pause: Duration) {
         let asked = async {
             self.publisher.wanted().await;

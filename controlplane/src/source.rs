@@ -1,5 +1,5 @@
-//! Where endpoints come from. Every source owns one cluster of the snapshot, sets it whenever it has changed, and never
-//! takes away what was good because it failed.
+//! The sources of endpoints. Every source owns one cluster of the snapshot, sets it whenever it has changed, and keeps the last
+//! good state after a failure.
 
 pub mod dns;
 pub mod file;

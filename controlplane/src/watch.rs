@@ -1,11 +1,10 @@
 //! The only watcher: a complete list, then every change, for ever.
 //!
-//! Why not kube's own `watcher`: it keeps bookmarks and reconnects to itself, which the age of the data depends on; a list
-//! that never answers hangs it; and it notices a connection that died silently only after five minutes.
+//! Why not kube's own `watcher`: it does not report bookmarks and reconnects, from which the age of the data is computed; a list
+//! that is never answered hangs it; and it detects a silently dead connection only after five minutes.
 //!
-//! Rules: a list counts only when it is complete, and then replaces everything. Whatever fails is tried again, for ever,
-//! with growing jittered delays of at most [`MAX_DELAY`]. An object that cannot be read is skipped alone. What was seen
-//! before stays in force meanwhile.
+//! Rules: a list counts only when it is complete, and then replaces everything. Failures are retried for ever, with growing
+//! jittered delays of at most [`MAX_DELAY`]; earlier data stays in use meanwhile. Only an object that cannot be read is skipped.
 
 mod failure;
 mod key;
@@ -34,7 +33,7 @@ use crate::metrics as names;
 
 /// The first delay after a failure.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
-/// The longest delay between two tries.
+/// The longest delay between two attempts.
 pub const MAX_DELAY: Duration = Duration::from_secs(5);
 /// Objects in one page of a list.
 const PAGE_SIZE: u32 = 500;
@@ -42,19 +41,18 @@ const PAGE_SIZE: u32 = 500;
 /// The time limits of one watch.
 #[derive(Clone, Debug)]
 struct WatchTimeouts {
-    /// How long the API server may take to answer: one page of a list, or the head of a watch.
+    /// The time limit of an answer: one page of a list, or the head of a watch.
     answer: Duration,
-    /// Seconds after which the API server ends a watch, and it is started anew where it left off. Drawn from this range,
-    /// so that many processes do not come back together. Also bounds how long a connection that died silently goes
-    /// unnoticed.
+    /// Seconds after which the API server ends a watch, which is then resumed. Drawn from this range, so that many processes do not
+    /// reconnect together. It also bounds the time until a silently dead connection is detected.
     watch: RangeInclusive<u32>,
-    /// How long after the agreed end of a watch the connection counts as dead.
+    /// The time after the requested end of a watch at which the connection counts as dead.
     late: Duration,
-    /// A watch that lasted this long was a good one, even if nothing happened.
+    /// A watch that lasted this long counts as good, even without events.
     good: Duration,
 }
 
-/// The time limits that count outside of tests.
+/// The time limits outside of tests.
 const WATCH_TIMEOUTS: WatchTimeouts = WatchTimeouts {
     answer: Duration::from_secs(15),
     watch: 45..=60,
@@ -62,14 +60,14 @@ const WATCH_TIMEOUTS: WatchTimeouts = WatchTimeouts {
     good: Duration::from_secs(5),
 };
 
-/// What a watch tells.
+/// An event of a watch.
 #[derive(Debug)]
 pub enum Event<K> {
-    /// A complete list: it replaces everything told before, at once.
+    /// A complete list, which replaces all earlier state at once.
     Reset {
         /// Every object that could be read.
         objects: Vec<K>,
-        /// Objects that are there but could not be read: what was known about them stays.
+        /// Objects that exist but could not be read: their earlier state stays.
         unreadable: Vec<ObjectKey>,
     },
     /// An object was added or modified.
@@ -94,9 +92,9 @@ where
 
 /// Why a watch ended.
 enum End {
-    /// The API server closed it, as agreed.
+    /// The API server closed it at the requested time.
     Closed,
-    /// The API server no longer has the events since then: a complete list is needed.
+    /// The API server no longer has the events since the last version: a complete list is needed.
     Gone(Failure),
     /// It failed and can be resumed from its last version.
     Failed(Failure),
@@ -109,7 +107,7 @@ struct Watcher<K> {
     status: Status,
     pace: WatchTimeouts,
     backoff: Backoff,
-    /// When the API server accepted the watch under way.
+    /// When the API server accepted the current watch.
     accepted: Option<Instant>,
 }
 
@@ -163,7 +161,7 @@ where
             }
             match end {
                 End::Closed if good => resume = Some(version),
-                // A server that closes at once is not asked again at once.
+                // A server that closes at once is retried with a delay.
                 End::Closed => {
                     resume = Some(version);
                     sleep(self.backoff.next_delay()).await;
@@ -177,7 +175,7 @@ where
         }
     }
 
-    /// Takes a complete list, page by page. Returns the version that a watch goes on from.
+    /// Reads a complete list, page by page. Returns the version from which a watch continues.
     async fn list(&mut self, sink: &mut impl FnMut(Event<K>)) -> Result<String, Failure> {
         let mut params =
             ListParams { limit: Some(PAGE_SIZE), label_selector: self.key.selector(), ..ListParams::default() };
@@ -256,9 +254,9 @@ where
                     *version = bookmark.metadata.resource_version;
                 }
                 Ok(WatchEvent::Error(status)) => return Failure::of("watch", &kube::Error::Api(status)).into(),
-                // Not even its metadata can be read. The next line can.
+                // Not even its metadata can be read. The watch continues with the next line.
                 Err(kube::Error::SerdeError(error)) => self.malformed(&ObjectKey::default(), &error.to_string()),
-                // kube takes any JSON object that is no event for a status, and then it is an empty one.
+                // kube reads any JSON object that is not an event as an empty status.
                 Err(kube::Error::Api(status)) if status.code == 0 => {
                     self.malformed(&ObjectKey::default(), "a line of the watch is no event");
                 }
@@ -268,7 +266,7 @@ where
         }
     }
 
-    /// Whether the last watch lasted. One that was never accepted was none, however long that took to find out.
+    /// Whether the last watch was good. One that was never accepted was not, however long that took.
     fn was_good(&self) -> bool {
         self.accepted.is_some_and(|since| since.elapsed() >= self.pace.good)
     }

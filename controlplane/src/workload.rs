@@ -1,6 +1,6 @@
-//! How other workloads find the leader: by a label on its pod, and by a Service whose EndpointSlices only the leader writes.
+//! Ways for other workloads to find the leader: a label on its pod, and a Service whose EndpointSlices only the leader writes.
 //!
-//! Never its readiness: a standby that is not ready would hold up every rollout.
+//! Readiness is never used for this, because a standby that is not ready would block every rollout.
 
 mod label;
 mod leader_slice;
@@ -10,7 +10,7 @@ pub use leader_slice::{LeaderService, MANAGED_BY, TERM};
 
 use crate::watch::chain;
 
-/// What is wrong with a request about the pod or the Service, and what to do about it.
+/// Explains the error of a request about the pod or the Service.
 fn explain(verb: &str, resource: &str, namespace: &str, error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if status.code == 403 => format!(

@@ -25,7 +25,7 @@ use snapshot::Endpoint;
 pub use template::{InvalidTemplate, NameTemplate};
 use units::Unit;
 
-/// How backends are made from a catalog: which ports and endpoints they have, and how they are named. By default every port and its
+/// The options by which backends are built from a catalog: their ports, their endpoints, their names. By default every port and its
 /// ready endpoints, named `<service>-<port>`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Model {
@@ -82,8 +82,8 @@ impl Model {
 }
 
 impl Backend {
-    /// Which of its endpoints are draining and to get no new requests: those that terminate, while another one is ready. Where none is
-    /// ready, they serve, as with kube-proxy.
+    /// Whether an endpoint of this backend is draining, so that it gets no new requests: it is terminating, and another one is
+    /// ready. If none is ready, terminating ones serve, as with kube-proxy.
     pub fn draining(&self) -> impl Fn(&Endpoint) -> bool {
         let any_ready = self.endpoints.iter().any(|endpoint| endpoint.conditions.ready);
         move |endpoint| any_ready && endpoint.conditions.terminating && !endpoint.conditions.ready

@@ -1,8 +1,8 @@
-//! The bridge: pulls from a store what was exported there, into files, as a whole, verified, and only when it has changed.
+//! The bridge: pulls exported files from a store into local files, as a whole, verified, and only when they have changed.
 //!
-//! Rule: the bridge verifies the manifest's sha256, and without a manifest whether the content can be such a file at all. While it
-//! cannot (a writer is between manifest and file, or was overtaken, or something else answers in the store's place), the files that
-//! were pulled before stay, and readiness says why.
+//! Rule: the bridge verifies files by the sha256 of the manifest, or, without a manifest, by checking that the content can be an
+//! exported file. While that fails (a writer is between manifest and file, or was overtaken, or something else answers in the
+//! store's place), the files that were pulled before stay, and readiness gives the reason.
 
 mod content;
 
@@ -29,26 +29,26 @@ const MAX_FILES: usize = 10_000;
 /// The most bytes of all files of a set (256 MiB).
 const MAX_BYTES: usize = 256 << 20;
 
-/// How long files may differ from their manifest before it is reported: a writer may be between the two.
+/// The time for which files may differ from their manifest without a report, because a writer may be between the two.
 const MISMATCH_GRACE: Duration = Duration::from_secs(5);
 
 /// The first delay after a failure, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(15));
 
-/// What is pulled from where to where.
+/// The configuration of a bridge.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Config {
     /// Its name in logs and metrics.
     pub name: Arc<str>,
     /// The store: one file, or a set of files that has a manifest.
     pub from: Target,
-    /// Where to: a file or a directory of this machine.
+    /// The destination: a file or a directory of this machine.
     pub to: Target,
     /// The interval between two pulls.
     pub interval: Duration,
     /// Whether a file without a manifest is refused.
     pub require_manifest: bool,
-    /// How long one pull may take.
+    /// The time limit of one pull.
     pub timeout: Duration,
 }
 
@@ -75,7 +75,7 @@ struct Pulled {
 pub enum Pull {
     /// The files were new, and are written.
     Written,
-    /// Nothing new.
+    /// The files have not changed.
     Unchanged,
     /// There is nothing to pull yet. What was pulled before stays.
     Missing,
@@ -87,7 +87,7 @@ impl Bridge {
     /// Opens both ends. Nothing is read or written yet.
     ///
     /// # Errors
-    /// One of them cannot be used as it is configured.
+    /// [`SinkError`] if one of them cannot be used as configured.
     pub fn new(config: Config, connect: &Connect, gate: Gate) -> Result<Self, SinkError> {
         let refused = |target: &Target, what: &str| SinkError {
             place: target.to_string(),
@@ -103,7 +103,7 @@ impl Bridge {
             }
             config.to.clone()
         } else {
-            // Into a directory under the name that it has in the store.
+            // In a directory, the file keeps its name in the store.
             config.to.file(&config.from.file_name())
         };
         let source = config.from.open_source(connect)?;
@@ -178,7 +178,7 @@ impl Bridge {
     /// Pulls once, with retries within this time.
     ///
     /// # Errors
-    /// Why nothing could be pulled.
+    /// The reason why nothing could be pulled.
     pub async fn once(mut self, limit: Duration) -> Result<(), String> {
         let deadline = Instant::now() + limit;
         let mut backoff = Backoff::new(RETRY.0, 2.0, RETRY.1);
@@ -201,7 +201,7 @@ impl Bridge {
     /// Makes one attempt to pull.
     ///
     /// # Errors
-    /// The store cannot be read, or the files cannot be written.
+    /// [`SinkError`] if the store cannot be read, or the files cannot be written.
     pub async fn pull(&mut self) -> Result<Pull, SinkError> {
         let place = self.config.from.to_string();
         let limit = self.config.timeout;
@@ -279,7 +279,7 @@ impl Bridge {
     async fn fetch_manifest(&mut self) -> Result<Option<Manifest>, SinkError> {
         let fetched = self.fetch(&self.source.manifest(), self.manifest.clone()).await;
         let fetched = match fetched {
-            // Perhaps only the file may be read.
+            // The right to read may be limited to the file.
             Err(error)
                 if matches!(error.kind, SinkErrorKind::Denied | SinkErrorKind::Refused)
                     && !self.config.require_manifest

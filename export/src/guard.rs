@@ -19,7 +19,7 @@ use controlplane::{
 };
 use serde::Serialize;
 
-/// So many endpoints may always vanish, because small exports change by large shares.
+/// The number of endpoints that may always vanish, because small exports change by large shares.
 pub const ALWAYS_PERMITTED: usize = LossLimit::DEFAULT.count;
 
 /// How many endpoints may vanish without a deletion event.
@@ -40,7 +40,7 @@ pub struct Guard {
     empty_since: Option<Instant>,
 }
 
-/// A catalog as the guard lets it be exported.
+/// A catalog after the guard, ready for export.
 #[derive(Clone, Debug)]
 pub struct Admitted {
     /// The catalog, including the endpoints that are kept.
@@ -49,12 +49,12 @@ pub struct Admitted {
     pub held: Option<Held>,
 }
 
-/// Endpoints that are kept although they are in no list any more.
+/// Endpoints that are kept although no list has them any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// How many.
+    /// Their number.
     pub endpoints: usize,
-    /// Why, and what to do about it.
+    /// The reason, and what to do about it.
     pub why: String,
     /// When to decide again even if nothing has changed.
     pub again: Option<Instant>,
@@ -104,7 +104,7 @@ impl Guard {
                 continue;
             }
             if there.is_none() && next.unlisted.contains(&key.namespace) {
-                // There is no list of its namespace at the moment.
+                // Its namespace has no complete list at the moment.
                 unlisted += had.len();
                 kept.push((key.clone(), entry.clone()));
                 continue;
@@ -212,7 +212,7 @@ mod tests {
             let (mut guard, now) = (guard(), Instant::now());
             guard.admit(&catalog(&[("a/b", before), ("a/ccc", 1)]), INFERRED, now);
             let admitted = guard.admit(&catalog(&[("a/b", after), ("a/ccc", 1)]), INFERRED, now);
-            // One more of which none is lost.
+            // The other Service has one endpoint more, which is not lost.
             let share_is_large = kept && f64::from(before - after) / f64::from(before + 1) > 0.3;
             assert_eq!(admitted.held.is_some(), share_is_large, "{before} to {after}");
             let expected = if share_is_large { before } else { after };
@@ -229,7 +229,7 @@ mod tests {
         let held = admitted.held.expect("50 of 55 are gone");
         assert_eq!(held.endpoints, 50);
         assert!(held.why.contains("50 of 55") && held.why.contains("--max-shrink 30 %"), "{}", held.why);
-        // Somebody has seen them go after all.
+        // Their deletion is reported after all.
         let admitted = guard.admit(&catalog(&[("a/ccc", 6), ("a/dddd", 3)]), SEEN, now);
         assert_eq!((count(&admitted), admitted.held), (9, None));
     }

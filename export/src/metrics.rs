@@ -16,7 +16,7 @@ pub const RENDER_ERRORS: &str = "fanfare_export_render_errors_total";
 /// Counter `{export, sink, result}`: attempts to bring a sink up to date; result is `written`, `unchanged`, `standby`, `held`
 /// or one of [`SinkErrorKind`](crate::sink::SinkErrorKind).
 pub const PUTS: &str = "fanfare_export_puts_total";
-/// Counter `{export, sink}`: writes that had to be repeated because somebody else had written in between.
+/// Counter `{export, sink}`: writes that had to be repeated because another writer had written in between.
 pub const CONFLICTS: &str = "fanfare_export_conflicts_total";
 /// Gauge `{export, sink}`: 1 where the sink holds what it should, else 0.
 pub const IN_SYNC: &str = "fanfare_export_in_sync";
@@ -46,7 +46,7 @@ pub fn describe() {
 /// Why a place may refuse a write or a read: the names of [`SinkErrorKind`](crate::sink::SinkErrorKind).
 const TROUBLES: [&str; 5] = ["unavailable", "denied", "refused", "conflict", "foreign"];
 
-/// Shows the counters of an export and one of its places as 0 from the start.
+/// Shows the counters of an export and one of its sinks as 0 from the start.
 pub(crate) fn sink_from_zero(export: &str, sink: &str) {
     let labels = [("export", &[export][..]), ("sink", &[sink][..])];
     from_zero(RENDER_ERRORS, &labels[..1]);

@@ -34,7 +34,7 @@ use crate::{
     sink::{Connect, SinkError, SinkErrorKind, Target},
 };
 
-/// How long a start waits for complete lists of all namespaces before it goes on with those that there are.
+/// The time for which a start waits for complete lists of all namespaces, before it goes on with the available ones.
 const FIRST_LIST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One export: what is written, how, and where. The [`CatalogReader`] decides which Services are selected.
@@ -46,7 +46,7 @@ pub struct Export {
     pub model: Model,
     /// The format.
     pub format: Format,
-    /// Where it is written: places for sets where the format has several files, else places for one file.
+    /// The targets: for sets of files if the format has several files, else for one file.
     pub sinks: Vec<Target>,
     /// How many endpoints may vanish without a deletion event.
     pub limits: Limits,
@@ -59,13 +59,13 @@ pub struct Export {
 /// When an export is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Pace {
-    /// After this time without a further change,
+    /// It is written after this time without a further change,
     pub quiet: Duration,
     /// but at most this time after the first change.
     pub at_most: Duration,
     /// The interval at which sinks are checked for changes by others.
     pub resync: Duration,
-    /// How long one update of a sink may take.
+    /// The time limit of one update of a sink.
     pub timeout: Duration,
 }
 
@@ -78,12 +78,12 @@ pub struct Pipeline {
     gate: Gate,
 }
 
-/// What an export needs of its process.
+/// The dependencies of an export.
 #[derive(Clone)]
 pub struct Process {
     /// The claim that every write needs.
     pub leadership: Leadership,
-    /// Identifies this process among all that might write there, for instance the pod's name and a random number.
+    /// Identifies this process among all writers, for instance the pod's name and a random number.
     pub identity: Arc<str>,
     /// Gets a gate for the export and one for each sink.
     pub readiness: Readiness,
@@ -104,7 +104,7 @@ impl Pipeline {
     /// Opens the sinks. Nothing is read or written yet.
     ///
     /// # Errors
-    /// A sink cannot be used as it is configured.
+    /// [`SinkError`] if a sink cannot be used as configured.
     pub fn new(export: Export, reader: CatalogReader, process: &Process, connect: &Connect) -> Result<Self, SinkError> {
         let mut keepers = Vec::new();
         for target in &export.sinks {
@@ -141,10 +141,10 @@ impl Pipeline {
         tokio::join!(rendering, join_all(keeping));
     }
 
-    /// Writes every sink once, within this time, and ends.
+    /// Writes every sink once within this time, and returns.
     ///
     /// # Errors
-    /// What could not be written, and why.
+    /// A text with the sinks that could not be written, and the reasons.
     pub async fn once(self, limit: Duration) -> Result<(), String> {
         let Self { export, mut reader, keepers, gate: _ } = self;
         let deadline = Instant::now() + limit;
@@ -155,7 +155,7 @@ impl Pipeline {
         });
         let name = export.name.clone();
         let catalog = catalog.await.map_err(|_elapsed| format!("{name}: there was no complete list in time"))?;
-        // Nothing was known before, so that no loss can be inferred here; the keepers compare with what is there.
+        // There is no earlier catalog to infer a loss from; the keepers compare with the sinks' contents.
         let staged = Stage::new(export).next(&catalog, |_service, _address| true, Instant::now());
         let (output, _held) = staged.map_err(|why| format!("{name}: it cannot be rendered: {why}"))?;
         let writing = join_all(keepers.into_iter().map(|keeper| keeper.once(&output, deadline)));
@@ -216,7 +216,7 @@ async fn render(export: &Export, mut reader: CatalogReader, gate: &Gate, outputs
     }
 }
 
-/// The first catalog. It is incomplete where a right is missing and it does not become complete in time.
+/// The first catalog. It is incomplete if it does not become complete in time, for instance because a right is missing.
 async fn first(reader: &mut CatalogReader) -> Catalog {
     let mut catalog = reader.newer_than(0).await;
     let complete = async {
@@ -228,7 +228,7 @@ async fn first(reader: &mut CatalogReader) -> Catalog {
     catalog
 }
 
-/// Waits out a burst of changes.
+/// Waits until a burst of changes has ended.
 async fn settle_down(reader: &mut CatalogReader, catalog: &mut Catalog, pace: Pace) {
     let end = tokio::time::Instant::now() + pace.at_most;
     loop {

@@ -132,7 +132,7 @@ fn one(content_type: &'static str, text: String) -> Vec<File> {
     vec![File { name: String::new(), content_type, bytes: text.into() }]
 }
 
-/// Notes what is left out.
+/// Records that a backend is left out.
 fn leave_out(left_out: &mut Vec<LeftOut>, what: &Arc<str>, why: impl Into<String>) {
     left_out.push(LeftOut { what: what.clone(), why: why.into() });
 }

@@ -4,7 +4,7 @@
 //! Documents -> Sink::put -> look at what is there -> manifest -> what changed -> what is gone
 //! ```
 //!
-//! The steps are the same for all places (`put`); what differs is behind `Place`.
+//! The steps are the same for all places (`put`); only `Place` differs.
 
 mod address;
 mod answers;
@@ -45,14 +45,14 @@ pub struct Document {
     pub bytes: Bytes,
 }
 
-/// Who writes. The manifest has it, and with that other writers are recognised.
+/// The identity of a writer. It is part of the manifest, so that other writers are recognised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Writer {
     /// The kube cluster of the endpoints. A manifest of another one is never overwritten.
     pub cluster: Arc<str>,
-    /// Identifies this process among all that might write there.
+    /// Identifies this process among all writers.
     pub id: Arc<str>,
-    /// The term it leads for, where leaders are elected.
+    /// The term in which it leads; none without leader election.
     pub term: Option<Term>,
 }
 
@@ -65,7 +65,7 @@ pub struct Done {
     pub unchanged: usize,
     /// Files of ours that were removed because they are no longer wanted.
     pub removed: usize,
-    /// Writes that had to be repeated because somebody else had written meanwhile.
+    /// Writes that had to be repeated because another writer had written meanwhile.
     pub conflicts: usize,
 }
 
@@ -101,16 +101,16 @@ pub enum SinkErrorKind {
 pub struct Sink {
     place: Place,
     location: Location,
-    /// Whether a manifest is kept. A set of files always has one, because it says which files are ours.
+    /// Whether a manifest is kept. A set of files always has one, which records the files that Fanfare wrote.
     manifest: bool,
     /// The known files, by name within the place.
     there: BTreeMap<String, FileState>,
     /// The manifest of the place, once it was read.
     seen: Option<SeenManifest>,
-    /// The writer for whom the place was taken over, and the manifest of that time or written since. Any other manifest of another
-    /// writer then means that the place belongs to that one.
+    /// The writer for which the place was taken over, and the accepted manifest of that time, or the one written since. Any other
+    /// manifest of another writer means that the place belongs to that writer.
     taken: Option<(Writer, Option<Manifest>)>,
-    /// The hashes of what this process wrote, by name: all that is known where the place cannot be read.
+    /// The hashes of the files that this process wrote, by name, for places that cannot be read.
     written: BTreeMap<String, String>,
     /// Why this process has stopped writing here.
     stopped: Option<SinkError>,
@@ -152,7 +152,7 @@ enum Conditions {
     Ignored,
 }
 
-/// How long connecting to a store may take.
+/// The time limit of a connection attempt to a store.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 // === impl SinkError ===
@@ -178,7 +178,7 @@ impl SinkErrorKind {
         }
     }
 
-    /// Whether it may pass by itself within a minute, so that a single write is worth a retry.
+    /// Whether the error may pass within a minute, so that a single write is retried.
     pub(crate) fn may_pass(self) -> bool {
         matches!(self, Self::Unavailable | Self::Conflict)
     }

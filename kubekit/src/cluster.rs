@@ -48,10 +48,10 @@ use testkit::{
 };
 use tokio::{net::TcpSocket, sync::OnceCell};
 
-/// How long a component may take to start or to end.
+/// Time limit for a component to start or to end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How often readiness is asked for.
+/// Interval between two readiness checks.
 const POLL: Duration = Duration::from_millis(50);
 
 /// The administrator's bearer token.
@@ -72,7 +72,7 @@ pub struct Cluster {
     _in_use: File,
     directory: TempDir,
     accounts: AtomicU32,
-    /// The file of the key that signs tokens of service accounts, and those that they are verified with.
+    /// The file of the key that signs tokens of service accounts, and the files of the keys that verify them.
     signing_key: PathBuf,
     verifying_keys: Vec<PathBuf>,
 }
@@ -81,8 +81,8 @@ pub struct Cluster {
 #[derive(Debug)]
 pub struct Shared(&'static Cluster);
 
-/// A TCP port of 127.0.0.1 that nobody else gets: this process stays bound to it without listening, and the component
-/// listens beside it by way of SO_REUSEPORT.
+/// A reserved TCP port of 127.0.0.1: this process stays bound to it without listening, and the component listens beside
+/// it by way of SO_REUSEPORT.
 #[derive(Debug)]
 struct Port {
     number: u16,
@@ -95,7 +95,7 @@ struct Port {
 /// Where the test fails inside or a prerequisite is missing.
 pub fn inside(name: &str, test: impl AsyncFnOnce()) {
     if !netns::entered() {
-        // The build needs the network, which there is none of inside.
+        // The build needs the network, and inside there is none.
         Assets::locate().unwrap_or_else(|e| panic!("{e}"));
     }
     netns::inside(name, test);
@@ -161,7 +161,7 @@ impl Cluster {
         client(&self.kubeconfig_path()).await
     }
 
-    /// The API server's address, for tests that stand something in between.
+    /// The API server's port, for tests with a proxy in between.
     pub fn api_port(&self) -> u16 {
         self.api_port.number
     }
@@ -197,10 +197,10 @@ impl Cluster {
                 "--service-account-issuer=https://kubernetes.default.svc",
                 "--service-cluster-ip-range=10.96.0.0/16",
                 "--disable-admission-plugins=ServiceAccount",
-                // Without a default route it finds none of its own. It stands nowhere but in certificates.
+                // Without a default route it finds no address of its own. Only certificates contain it.
                 "--advertise-address=192.0.2.1",
                 "--endpoint-reconciler-type=none",
-                // Without it a stopping API server waits a minute for watches that nobody ends.
+                // Without it a stopping API server waits a minute for open watches.
                 "--shutdown-watch-termination-grace-period=1s",
             ]
             .map(String::from),
@@ -263,8 +263,8 @@ impl Cluster {
         self.apiserver.as_ref().expect("the API server runs").signal(Signal::CONT);
     }
 
-    /// Makes etcd forget all revisions but the last: who was disconnected and asks for older ones gets 410 Gone, at the
-    /// latest after a restart of the API server, which caches some itself.
+    /// Makes etcd forget all revisions but the last: a client that asks for an older one gets 410 Gone, at the latest after
+    /// a restart of the API server, which caches some itself.
     pub async fn compact(&self) {
         etcd::compact(self.etcd_port.number).await.unwrap_or_else(|e| panic!("etcd cannot be compacted: {e}"));
     }
@@ -294,10 +294,10 @@ impl Cluster {
         spawn(&self.assets, self.directory.path(), name, args)
     }
 
-    /// Waits until the API server says that it is ready, and has made what every cluster has.
+    /// Waits until the API server says that it is ready and has made the default objects.
     async fn await_ready(&mut self) {
         let deadline = Instant::now() + scaled(PATIENCE);
-        // Its certificate is made by itself at the first start.
+        // It makes its own certificate at the first start.
         let certificate = self.directory.path().join("certs/apiserver.crt");
         let mut client = None;
         loop {
@@ -377,7 +377,7 @@ impl Port {
     }
 }
 
-/// A directory for one cluster, and the lock that says it is in use. Sweeps away what processes that were killed left.
+/// A directory for one cluster, and the lock that says it is in use. Removes directories that killed processes left behind.
 fn run_directory() -> (TempDir, File) {
     let runs = go::cache().join("run");
     fs::create_dir_all(&runs).unwrap_or_else(|e| panic!("cannot create {}: {e}", runs.display()));
@@ -433,7 +433,7 @@ async fn client(kubeconfig: &Path) -> Client {
 }
 
 async fn try_client(kubeconfig: &Path) -> Result<Client, kube::Error> {
-    // The first one wins; another test has installed the same.
+    // Fails if another test has installed the same provider, which is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;

@@ -1,4 +1,4 @@
-//! A real CoreDNS, and questions to it.
+//! A real CoreDNS, and queries to it.
 
 use std::{
     fs,
@@ -19,13 +19,13 @@ use tokio::{
     time::timeout,
 };
 
-/// How long it may take to start.
+/// Time limit of a start.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long an answer may take before the question is asked again.
+/// Time limit of an answer, after which the query is sent again.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How often it is asked whether it answers.
+/// Interval between two readiness checks.
 const POLL: Duration = Duration::from_millis(50);
 
 /// The largest answer, in bytes.
@@ -47,7 +47,7 @@ pub struct DnsAnswer {
     pub code: String,
     /// Its answers, each as `name type value`, with final dots; sorted.
     pub answers: Vec<String>,
-    /// What it says beside them, the same way.
+    /// Its additional records, in the same form.
     pub additional: Vec<String>,
 }
 
@@ -58,7 +58,7 @@ impl CoreDns {
     /// # Errors
     /// A text that says what is missing and how to get it.
     pub fn executable() -> Result<PathBuf, String> {
-        // What has failed once in this process is not tried again by every test.
+        // A failure is kept, so that not every test tries again.
         static BUILT: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| {
             let build = GoBuild {
                 name: "coredns",
@@ -76,8 +76,8 @@ impl CoreDns {
         BUILT.clone()
     }
 
-    /// Starts one with the server blocks of a Corefile, as they would stand in the cluster of this kubeconfig, and returns
-    /// when it answers. They listen on the port 53; here they get a free one of loopback, and find the API server.
+    /// Starts one with the server blocks of a Corefile of the kubeconfig's cluster, and returns when it answers. The blocks
+    /// are rewritten to listen on a free port of loopback instead of port 53, and to use the kubeconfig.
     ///
     /// # Panics
     /// Where it cannot be built, or does not take the Corefile, with its log.
@@ -100,7 +100,7 @@ impl CoreDns {
         this
     }
 
-    /// Asks it a question, and returns its answer.
+    /// Sends a query, and returns the answer.
     ///
     /// # Panics
     /// Where there is no answer in time, or the question is none.
@@ -140,7 +140,7 @@ impl CoreDns {
             let ended = self.process.ended();
             assert!(ended.is_none(), "CoreDNS ended ({ended:?}):\n{}", self.process.tail(40));
             assert!(Instant::now() < deadline, "CoreDNS is not ready:\n{}", self.process.tail(40));
-            // The name of the cluster's own zone, which the plugin for Kubernetes knows once it has listed everything.
+            // The plugin for Kubernetes answers for the cluster's own zone once it has listed everything.
             let answer = self.try_ask("dns-version.cluster.local.", "TXT").await;
             if answer.is_some_and(|answer| answer.code != format!("{:?}", ResponseCode::ServFail)) {
                 return;

@@ -13,9 +13,9 @@
 //! # }
 //! ```
 //!
-//! It ends TLS with the API server's own certificate, so that a kubeconfig needs another port and nothing else, and
-//! requests keep the identity of their sender. It speaks HTTP/1.1: a fault of one request touches no other.
-//! Give each client a proxy of its own, and each of them can be cut off alone.
+//! It terminates TLS with the API server's own certificate, so that only the port of a kubeconfig changes, and requests
+//! keep the identity of their sender. It speaks HTTP/1.1, so that a fault of one request affects no other.
+//! Give each client a proxy of its own to cut it off alone.
 
 mod call;
 mod exchange;
@@ -36,7 +36,7 @@ use tokio::task::JoinHandle;
 
 use crate::{cluster::Cluster, relay};
 
-/// What can be done to a request.
+/// A fault of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// It is passed on only after this time: also where its client has given up by then, as a network does it.
@@ -55,7 +55,7 @@ pub enum Fault {
     Answer(u16),
     /// The answer is cut this long after its head: a watch in mid-stream.
     CutBody(Duration),
-    /// The answer stops this long after its head and its connection stays open: a watch that brings nothing any more.
+    /// The answer stops this long after its head and its connection stays open: a stalled watch.
     StallBody(Duration),
     /// The answer, of a watch in JSON, ends this long after its head with the event "410 Gone".
     ExpireWatch(Duration),
@@ -70,12 +70,12 @@ pub struct FaultProxy {
     accepting: JoinHandle<()>,
 }
 
-/// How the proxy treats all of its connections.
+/// The state of all connections of the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LinkState {
-    /// Everything passes that no rule is against.
+    /// Requests pass, except for the rules' faults.
     Open,
-    /// Nothing passes, and what waits will pass later.
+    /// Nothing passes now; held data passes later.
     Hanging,
     /// Connections are reset, old ones and new ones.
     Cut,
@@ -90,7 +90,7 @@ impl FaultProxy {
         let kubeconfig = Kubeconfig::read_from(cluster.kubeconfig_path()).expect("the kubeconfig can be read");
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
         let mut config = config.expect("the kubeconfig can be used");
-        // Each request brings the rights of whoever sent it.
+        // Each request carries the credentials of its sender.
         config.auth_info = AuthInfo::default();
         config.default_retry = false;
         let client = Client::try_from(config).expect("the configuration is complete");
@@ -116,13 +116,13 @@ impl FaultProxy {
 
     /// Applies this fault to every request that meets the condition.
     ///
-    /// Rules are asked in the order in which they were added, and the first that has a fault for a request decides.
+    /// Rules apply in the order in which they were added: the first that has a fault for a request decides.
     pub fn always(&self, when: impl Fn(&Call) -> bool + Send + 'static, fault: Fault) {
         self.shared.add(Rule::new(when, Plan::Always(fault)));
     }
 
-    /// Applies the first of these to the first request that meets the condition, and so on; `None` lets one pass, as
-    /// all that come after the last do.
+    /// Applies the first of these to the first request that meets the condition, and so on. `None` lets a request pass;
+    /// requests after the last entry pass as well.
     pub fn script(
         &self,
         when: impl Fn(&Call) -> bool + Send + 'static,
@@ -148,13 +148,13 @@ impl FaultProxy {
         self.shared.add(Rule::new(when, Plan::Seeded { random: fastrand::Rng::with_seed(seed), percent, faults }));
     }
 
-    /// Removes every rule. What is delayed, dropped or stalled by then remains so.
+    /// Removes every rule. Requests that are already delayed, dropped or stalled remain so.
     pub fn clear(&self) {
         self.shared.clear();
     }
 
-    /// Hangs, as a network that loses every packet: nothing passes, in either direction, of what is under way and of
-    /// what is new. After [`FaultProxy::restore`] what was held back arrives, late, as a network does it.
+    /// Hangs, as a network that loses every packet: nothing passes in either direction, on old and on new connections.
+    /// After [`FaultProxy::restore`] the held data arrives late, as a network would deliver it.
     pub fn hang(&self) {
         self.shared.line(LinkState::Hanging);
     }
@@ -189,7 +189,7 @@ impl FaultProxy {
     /// Waits until so many requests, counted from the start, meet the condition, and returns them.
     ///
     /// # Panics
-    /// Where the patience ends before.
+    /// If they do not within [`patience`](testkit::eventually::patience).
     pub async fn wait(&self, count: usize, when: impl Fn(&Call) -> bool) -> Vec<Call> {
         let reached = within("requests to the API server", self.shared.wait(count, &when));
         reached.await.into_iter().filter(|call| when(call)).collect()

@@ -1,4 +1,4 @@
-//! Elections of several implementations: candidates that are client-go's own, and what is needed to judge the others.
+//! Leader elections across implementations: candidates that run client-go, and the audit of ours.
 
 mod audit;
 mod blow;
@@ -24,12 +24,12 @@ use testkit::{
     process::{Process, tail},
 };
 
-/// Which client-go.
+/// A version of client-go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientGo {
-    /// 0.35, which knows the lock type `leases` only.
+    /// 0.35, which supports the lock type `leases` only.
     V0_35,
-    /// 0.23, the last that knows `configmaps` and `endpoints`.
+    /// 0.23, the last that supports `configmaps` and `endpoints`.
     V0_23,
 }
 
@@ -42,7 +42,7 @@ pub struct Election<'a> {
     pub namespace: &'a str,
     /// The lock's name.
     pub name: &'a str,
-    /// The lease's duration, in whole seconds. It is renewed within a third, and retried after a sixth.
+    /// The lease's duration, in whole seconds. The renew deadline is a third of it, the retry period a sixth.
     pub ttl: Duration,
 }
 
@@ -58,7 +58,7 @@ pub struct Candidate {
 pub struct Event {
     /// What happened.
     pub what: What,
-    /// When, since the machine started, suspends included.
+    /// When, as the time since the machine started (suspends included).
     pub at: Duration,
 }
 
@@ -71,7 +71,7 @@ pub enum What {
     Started,
     /// It does not lead any more, or never has.
     Stopped,
-    /// Somebody leads, perhaps itself.
+    /// It has seen this leader, perhaps itself.
     Leader(String),
 }
 
@@ -91,7 +91,7 @@ impl ClientGo {
     /// # Errors
     /// A text that says what is missing and how to get it.
     pub fn executable(self) -> Result<PathBuf, String> {
-        // What has failed once in this process is not tried again by every test.
+        // A failure is kept, so that not every test tries again.
         static TODAY: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| build("client-go", "go.mod").directory());
         static LEGACY: LazyLock<Result<PathBuf, String>> =
             LazyLock::new(|| build("client-go-legacy", "legacy.mod").directory());
@@ -145,7 +145,7 @@ impl Candidate {
     #[must_use]
     pub fn events(&self) -> Vec<Event> {
         let output = fs::read_to_string(self.log.path()).expect("its output can be read");
-        // Its log is in between. A line may be half written.
+        // Log lines are in between, and the last line may be incomplete.
         let lines = output.split_inclusive('\n').filter(|line| line.starts_with('{') && line.ends_with('\n'));
         lines.map(|line| serde_json::from_str::<LogLine>(line).expect("it writes JSON").into()).collect()
     }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fs, path::Path};
 /// The error of times in ticks of 10 ms, in seconds.
 const TICK_ERROR_SECONDS: f64 = 0.05;
 
-/// The sums over a process and its descendants.
+/// The resource usage, summed over a process and its descendants.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Usage {
     /// Seconds of CPU in user space, in whole ticks of 10 ms.
@@ -18,9 +18,9 @@ pub(crate) struct Usage {
     pub(crate) rss: u64,
     /// The most resident bytes so far.
     pub(crate) peak: u64,
-    /// Context switches because a thread had to wait.
+    /// Voluntary context switches.
     pub(crate) voluntary: u64,
-    /// Context switches because another thread was to run.
+    /// Involuntary context switches.
     pub(crate) involuntary: u64,
 }
 
@@ -43,7 +43,7 @@ impl Usage {
         if ticks > exact + TICK_ERROR_SECONDS { ticks } else { exact }
     }
 
-    /// The share of it that was spent in the kernel, from 0 to 1; `None` where it is too little to tell.
+    /// The share of the CPU time that was spent in the kernel, from 0 to 1; `None` if it is too short to be measured.
     pub(crate) fn system_since(&self, before: &Self) -> Option<f64> {
         let (user, system) = (self.user - before.user, self.system - before.system);
         (user + system > TICK_ERROR_SECONDS).then(|| system / (user + system))
@@ -53,7 +53,7 @@ impl Usage {
         let at = format!("/proc/{pid}");
         let at = Path::new(&at);
         if let Some(fields) = stat(&at.join("stat")) {
-            // Children that have ended and been waited for are in cutime and cstime.
+            // cutime and cstime include children that have ended.
             let ticks = |index: usize| fields.get(index).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
             let hertz = rustix::param::clock_ticks_per_second() as f64;
             self.user += (ticks(11) + ticks(13)) / hertz;

@@ -1,4 +1,4 @@
-//! Bars: what Fanfare must reach in a scenario, and whether it has.
+//! Bars: the results that Fanfare must reach in a scenario, and the verdicts.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,38 +7,38 @@ use crate::{
     results::{ScenarioResult, Spread},
 };
 
-/// What Fanfare must reach.
+/// A result that Fanfare must reach.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bar {
-    /// The variant of Fanfare that must.
+    /// The variant of Fanfare.
     pub(crate) variant: &'static str,
-    /// In which number.
+    /// The key of the metric.
     pub(crate) metric: &'static str,
-    /// How far.
+    /// The bound.
     pub(crate) bound: Bound,
-    /// The row whose number in the same round is one; none: the number itself counts.
+    /// The row to whose number in the same round the ratio is taken; none compares the number itself.
     pub(crate) of: Option<&'static str>,
 }
 
-/// How far.
+/// A bound.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Bound {
-    /// No further than this.
+    /// At most this.
     AtMost(f64),
-    /// As far as this.
+    /// At least this.
     AtLeast(f64),
 }
 
 /// Whether a bar was met.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Verdict {
-    /// The row that must.
+    /// The row.
     pub(crate) label: String,
-    /// What it must.
+    /// The requirement, in words.
     pub(crate) bar: String,
-    /// The median of what was measured, least and most; none where that could not be.
+    /// The measured median, minimum and maximum; none if it could not be measured.
     pub(crate) measured: Option<Spread>,
-    /// The number it is, where it is one and no ratio.
+    /// The metric, if it is a number instead of a ratio.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) metric: Option<String>,
     /// Whether the median meets the bar.
@@ -46,7 +46,7 @@ pub(crate) struct Verdict {
 }
 
 impl Bar {
-    /// What became of it in these results, for the row with this label.
+    /// The verdict on these results, for the row with this label.
     pub(crate) fn verdict(&self, label: &str, result: &ScenarioResult) -> Verdict {
         let rounds = |label: &str| {
             let case = result.cases.iter().find(|case| case.label == label);
@@ -85,7 +85,7 @@ impl Bar {
 }
 
 impl Verdict {
-    /// For people.
+    /// The verdict as text.
     pub(crate) fn text(&self) -> String {
         let verdict = match self.met {
             Some(true) => "MET",

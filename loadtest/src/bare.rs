@@ -1,8 +1,8 @@
 //! The bare loop: the least code that broadcasts, as the reference for everything else.
 //!
-//! One thread. For each client connection: read what comes (64 KiB at most), write it to N kept sockets, go on until
-//! the request is whole, read one answer from each, write the first one back. Of HTTP it knows only what it needs to
-//! see the end of a request: the end of the head and Content-Length. It trusts everybody and survives nothing.
+//! One thread. For each client connection: read what comes (64 KiB at most), write it to N kept sockets, go on until the request is
+//! whole, read one answer from each, write the first one back. It knows only as much of HTTP as it needs to find the end of a
+//! request: the end of the head and Content-Length. It checks nothing and handles no errors.
 
 use std::net::SocketAddr;
 
@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::wire;
 
-/// The most bytes that are read at once.
+/// The size of the read buffer, in bytes.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// The size of the buffer for an answer, in bytes.
 const ANSWER_BUFFER_BYTES: usize = 4 * 1024;
@@ -31,7 +31,7 @@ pub(crate) fn serve(endpoints: &[SocketAddr]) -> anyhow::Result<()> {
         let accept = async {
             loop {
                 let (client, _) = listener.accept().await?;
-                // A connection that fails is closed, which shows in the measurement.
+                // A failed connection is closed, which the measurement counts.
                 tokio::spawn(async move { exchange(client, endpoints).await.ok() });
             }
         };

@@ -14,7 +14,7 @@ const TOP: f64 = 70.0;
 const LEFT: f64 = 48.0;
 const PALETTE: [&str; 8] = ["#6b7280", "#d9480f", "#2f9e44", "#9c36b5", "#1971c2", "#b8860b", "#0b7285", "#c2255c"];
 
-/// The chart of those scenarios that have one; none where no scenario has.
+/// The chart of all scenarios that have one; none if there is no such scenario.
 pub(crate) fn svg(results: &Results) -> Option<String> {
     let groups: Vec<(&ScenarioResult, &str)> =
         results.scenarios.iter().filter_map(|scenario| Some((scenario, scenario.chart.as_deref()?))).collect();

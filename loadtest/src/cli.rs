@@ -1,4 +1,4 @@
-//! The command line: what people use, and the hidden commands with which the harness starts its own child processes.
+//! The command line, with the hidden commands by which the harness starts its own child processes.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -27,7 +27,7 @@ pub(crate) enum Command {
     /// Serve the bare loop.
     #[command(hide = true)]
     Bare(Bare),
-    /// Make load, as told on standard input.
+    /// Make load, controlled by standard input.
     #[command(hide = true)]
     Load,
     /// Run a command until standard input ends.
@@ -35,7 +35,7 @@ pub(crate) enum Command {
     Keep(Keep),
 }
 
-/// What to measure, how long, and where the results go.
+/// The options of a run.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Run {
     /// Scenarios by name or by the beginning of their name (`tiny`); none: all.
@@ -91,14 +91,14 @@ pub(crate) enum Placing {
     Any,
 }
 
-/// Two files of results.
+/// The arguments of `compare`.
 #[derive(Debug, Args)]
 pub(crate) struct Compare {
     pub(crate) before: PathBuf,
     pub(crate) after: PathBuf,
 }
 
-/// How many endpoints, and which of them are special.
+/// The number of endpoints, and the special ones.
 #[derive(Debug, Args)]
 pub(crate) struct Endpoints {
     #[arg(long)]

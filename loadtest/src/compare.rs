@@ -1,4 +1,4 @@
-//! What changed from one run to another: numbers, and their ratios to the bare loop, which tell more.
+//! Compares two runs: numbers, and their ratios to the bare loop, which are more reliable.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use crate::{
     table,
 };
 
-/// Prints a table for each scenario that is in both.
+/// Prints a table for each scenario that both runs have.
 pub(crate) fn compare(before: &Path, after: &Path) -> anyhow::Result<()> {
     let (before, after) = (Results::read(before)?, Results::read(after)?);
     for (name, run) in [("before", &before), ("after", &after)] {
@@ -67,7 +67,7 @@ fn row(metric: &Metric, before: &CaseResult, after: &CaseResult) -> Option<Vec<S
     ])
 }
 
-/// The change in percent; said to be better or worse where the spreads do not overlap.
+/// The change in percent, marked as better or worse if the spreads do not overlap.
 fn change(metric: &Metric, before: Spread, after: Spread) -> String {
     if before.median == 0.0 {
         return if after.median == 0.0 { "=".to_owned() } else { "new".to_owned() };

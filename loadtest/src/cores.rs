@@ -1,22 +1,22 @@
-//! Who runs on which core: all on one, where CPU per request repeats best, or the subject apart from the others.
+//! The placement of processes on cores: all on one, for the most repeatable CPU per request, or the subject apart from the others.
 
 use std::fmt;
 
 use anyhow::Context as _;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// Who shares cores with whom.
+/// The placement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Placement {
-    /// All on one core: nobody's CPU depends on whether another core is awake.
+    /// All on one core, so that the CPU usage does not depend on whether another core is awake.
     Together,
-    /// The subject has cores of its own: its speed does not depend on that of endpoints and load.
+    /// The subject has cores of its own, so that its speed does not depend on endpoints and load.
     Apart,
     /// The scheduler decides.
     Anywhere,
 }
 
-/// Which cores each part of a turn may use; empty lists: any.
+/// The cores of each part of a turn; an empty list means any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Cores {
     /// The proxy under test.
@@ -28,7 +28,7 @@ pub(crate) struct Cores {
 }
 
 impl Cores {
-    /// Deals the cores that this process may use; `threads` go to the subject where it is apart.
+    /// Distributes the cores that this process may use; `threads` is the number for a subject apart.
     pub(crate) fn deal(available: &[usize], placement: Placement, threads: usize) -> Self {
         match (placement, available) {
             // The first core often has the interrupts of the devices.
@@ -64,7 +64,7 @@ pub(crate) fn available() -> Vec<usize> {
     (0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()
 }
 
-/// Does something on these cores; what is started there stays there.
+/// Runs a closure on these cores; processes that it starts stay there.
 pub(crate) fn on<T>(cores: &[usize], start: impl FnOnce() -> T) -> anyhow::Result<T> {
     if cores.is_empty() {
         return Ok(start());

@@ -1,5 +1,4 @@
-//! The endpoints of a turn, as the harness sees them: their addresses, how many copies each has got, and the special
-//! ones: slow, silent, unreachable, restarting.
+//! The endpoints of a turn: their addresses, their counts of copies, and special ones: slow, silent, unreachable, restarting.
 
 mod http2;
 mod nginx;
@@ -15,17 +14,17 @@ pub(crate) use server::serve;
 use self::nginx::Nginx;
 use crate::{cli::Kind, process::Helper, protocols::Http};
 
-/// How long endpoints may take to answer the harness.
+/// The time limit of an answer to the harness.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What is special about an endpoint.
+/// The special behaviour of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Special {
-    /// Answers after so many milliseconds.
+    /// Answers after this number of milliseconds.
     Slow(u64),
-    /// Takes requests and never answers.
+    /// Accepts requests and never answers.
     Silent,
-    /// Its SYNs are dropped: connections never come about.
+    /// SYNs to it are dropped, so that connection attempts never end.
     Dropped,
 }
 
@@ -34,16 +33,16 @@ pub(crate) enum Special {
 pub(crate) enum Control {
     /// Print the counts.
     Count,
-    /// Stop this one: its listener and its connections are closed.
+    /// Stop this endpoint: its listener and its connections are closed.
     Stop(usize),
-    /// Start this one again at its address.
+    /// Start this endpoint again at its address.
     Start(usize),
 }
 
-/// What endpoints have received.
+/// The requests that endpoints have received.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Counts {
-    /// Whole requests by endpoint; one number for all together where the endpoints cannot tell.
+    /// Whole requests by endpoint, or one number for all if the endpoints are not counted separately.
     pub(crate) copies: Vec<u64>,
     /// Bytes of request bodies.
     pub(crate) bytes: u64,
@@ -85,7 +84,7 @@ impl Endpoints {
         Ok(Self { addresses, server: Server::Own(helper) })
     }
 
-    /// What they have received so far.
+    /// The counts so far.
     pub(crate) fn counts(&mut self) -> anyhow::Result<Counts> {
         match &mut self.server {
             Server::Own(helper) => {
@@ -109,12 +108,12 @@ impl Endpoints {
 }
 
 impl Counts {
-    /// Copies in all.
+    /// The total number of copies.
     pub(crate) fn total(&self) -> u64 {
         self.copies.iter().sum()
     }
 
-    /// What came since `before`.
+    /// The difference to `before`.
     pub(crate) fn since(&self, before: &Self) -> Self {
         let copies = self.copies.iter().zip(&before.copies).map(|(now, then)| now - then).collect();
         Self { copies, bytes: self.bytes - before.bytes }

@@ -1,4 +1,4 @@
-//! Runs a foreign process as long as the harness lives: it is ended when standard input ends, for whatever reason.
+//! Runs another program until the harness ends: it is stopped when standard input ends, for whatever reason.
 
 use std::{
     fs::File,
@@ -32,15 +32,15 @@ pub(crate) fn keep(log: &Path, command: &[String]) -> anyhow::Result<()> {
         // If the harness has ended, nobody reads it.
         println!("exited {status:?}");
     });
-    // Nothing is ever written to it.
+    // The pipe is never written to.
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
     for signal in [Signal::TERM, Signal::KILL] {
-        // Until it has been waited for, the id is that of the child and of no other process.
+        // The id cannot be reused before the child was waited for.
         if !matches!(end.try_recv(), Err(mpsc::TryRecvError::Empty)) {
             break;
         }
         let _ = match signal {
-            // Workers do not end with a master that is killed.
+            // Workers survive a master that is killed.
             Signal::KILL => kill_process_group(pid, signal),
             _ => kill_process(pid, signal),
         };

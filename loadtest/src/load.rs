@@ -14,20 +14,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::process::Helper;
 
-/// How much longer than planned a phase may take before requests in flight are given up.
+/// The time after the planned end of a phase at which requests in flight are given up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
-/// The longest latency that is recorded, in nanoseconds.
+/// The largest recorded latency, in nanoseconds.
 const LONGEST: u64 = 120_000_000_000;
 
-/// A proxy, as its clients see it.
+/// The client side of a proxy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Target {
-    /// Where it takes connections.
+    /// Its address.
     pub(crate) address: SocketAddr,
-    /// The certificate of the authority that its own is verified with, where it speaks TLS.
+    /// The certificate of the authority that verifies its own, if it speaks TLS.
     pub(crate) ca: Option<PathBuf>,
-    /// Whether HTTP/2 is spoken with it.
+    /// Whether the load uses HTTP/2.
     pub(crate) http2: bool,
 }
 
@@ -36,36 +36,36 @@ pub(crate) struct Target {
 pub(crate) struct Phase {
     /// The proxy.
     pub(crate) target: Target,
-    /// What is done with it.
+    /// The load.
     pub(crate) shape: Shape,
 }
 
-/// The shape of a load.
+/// A kind of load.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Shape {
     /// Closed loop: each connection sends its next request when it has its answer. For saturation.
     Closed {
-        /// For how long.
+        /// The duration.
         seconds: f64,
         /// Connections, each with one request in flight.
         connections: usize,
         /// Bytes of request body.
         body: u64,
-        /// Ends after so many requests, where that is earlier.
+        /// Ends after this number of requests, if that is earlier.
         requests: Option<u64>,
         /// Whether each request has a connection of its own.
         reconnect: bool,
     },
     /// So many requests of HTTP/2 over one connection, with so many in flight at any time.
     Streams {
-        /// How many in all.
+        /// The total number of requests.
         requests: u64,
         /// How many in flight.
         streams: usize,
     },
     /// Open loop: requests are due at a constant rate, and latency counts from when each was due. For latency.
     Open {
-        /// For how long.
+        /// The duration.
         seconds: f64,
         /// Requests per second.
         rate: f64,
@@ -98,7 +98,7 @@ pub(crate) struct Load {
     pub(crate) legs: u64,
     /// The sum of `ok`.
     pub(crate) legs_ok: u64,
-    /// The first thing that went wrong.
+    /// The first error.
     pub(crate) error: Option<String>,
 }
 
@@ -117,7 +117,7 @@ pub(crate) struct Latency {
     pub(crate) max: f64,
 }
 
-/// The result of a phase so far, to which every connection adds.
+/// The running sums of a phase, to which every connection adds.
 struct Tally {
     load: Load,
     histogram: Histogram<u64>,

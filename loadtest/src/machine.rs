@@ -1,4 +1,4 @@
-//! Where and on what a run was made: machine, commit, folders.
+//! The environment of a run: machine, commit, folders.
 
 use std::{
     fs,

@@ -4,9 +4,9 @@
 //! run -> scenario -> round -> turn: endpoints + subject + load -> metrics -> ratios to the bare loop -> table, chart, JSON
 //! ```
 //!
-//! The modules in that order: [`cli`], [`scenario`], [`run`], [`turn`], then who takes part ([`endpoints`], [`subject`],
-//! [`bare`], [`load`]), how they are started and what they cost ([`process`], [`protocols`], [`cores`], [`accounting`], [`probe`]), and
-//! what is made of it ([`metric`], [`results`], [`bar`], [`table`], [`chart`], [`compare`]).
+//! The modules in that order: [`cli`], [`scenario`], [`run`], [`turn`], then the processes of a turn ([`endpoints`], [`subject`],
+//! [`bare`], [`load`]), their start and their resource usage ([`process`], [`protocols`], [`cores`], [`accounting`], [`probe`]),
+//! and the evaluation ([`metric`], [`results`], [`bar`], [`table`], [`chart`], [`compare`]).
 
 mod accounting;
 mod bar;

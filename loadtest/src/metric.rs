@@ -1,11 +1,11 @@
-//! What is measured: the name, the unit and the good direction of each number.
+//! The metrics: name, unit and good direction of each number.
 
 use std::collections::BTreeMap;
 
 /// The numbers of one turn, by key.
 pub(crate) type Metrics = BTreeMap<String, f64>;
 
-/// One number that a turn may give.
+/// One number of a turn.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Metric {
     /// Its key in the results.
@@ -13,7 +13,7 @@ pub(crate) struct Metric {
     /// Its title in tables.
     pub(crate) title: &'static str,
     unit: Unit,
-    /// Whether less is better; `None` where it is neither.
+    /// Whether less is better; `None` if neither is.
     pub(crate) less_is_better: Option<bool>,
 }
 

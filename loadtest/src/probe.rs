@@ -1,4 +1,4 @@
-//! System calls of a process while something is done, counted by perf where it may be used.
+//! Counts the system calls of a process with perf, where it is permitted.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -11,7 +11,7 @@ const ATTACH: Duration = Duration::from_millis(300);
 /// Counts the system calls of these processes while `work` runs.
 ///
 /// # Errors
-/// Why they cannot be counted; `work` has not run then, or what it returned is lost.
+/// The reason why they cannot be counted; `work` has not run then, or its result is lost.
 pub(crate) fn syscalls<T>(pids: &[u32], work: impl FnOnce() -> T) -> Result<(u64, T), String> {
     let list = pids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
     let mut command = Command::new("perf");

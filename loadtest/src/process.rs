@@ -60,7 +60,7 @@ impl Helper {
     /// The next line of its output.
     ///
     /// # Errors
-    /// There is no output for this time, or it has ended.
+    /// There was no output in this time, or the child has ended.
     pub(crate) fn line(&self, patience: Duration) -> anyhow::Result<String> {
         self.lines.recv_timeout(patience).map_err(|error| match error {
             RecvTimeoutError::Timeout => anyhow::anyhow!("{} has said nothing for {patience:?}", self.name),
@@ -74,7 +74,7 @@ impl Helper {
         serde_json::from_str(&line).with_context(|| format!("{} says {line:?}", self.name))
     }
 
-    /// What it has said unasked.
+    /// The output that was not read yet.
     pub(crate) fn unasked(&self) -> Option<String> {
         self.lines.try_recv().ok()
     }
@@ -96,7 +96,7 @@ impl Drop for Helper {
     }
 }
 
-/// A foreign process, kept by a helper.
+/// A process of another program, kept by a helper.
 #[derive(Debug)]
 pub(crate) struct Kept {
     keeper: Helper,

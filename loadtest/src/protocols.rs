@@ -1,4 +1,4 @@
-//! What is spoken on both sides of a subject, and the certificate for TLS.
+//! The protocols on both sides of a subject, and the certificate for TLS.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context as _;
 use testkit::pki::Authority;
 
-/// The name that clients ask for, and that is in the certificate.
+/// The server name of clients, which the certificate has.
 pub(crate) const NAME: &str = "load.test";
 
 /// A version of HTTP.
@@ -17,31 +17,31 @@ pub(crate) enum Http {
     /// HTTP/1.1
     #[default]
     One,
-    /// HTTP/2, in clear by prior knowledge
+    /// HTTP/2, in clear text with prior knowledge
     Two,
 }
 
-/// What is spoken on both sides of a subject.
+/// The protocols on both sides of a subject.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Protocols {
     /// Whether clients speak TLS. Endpoints never do here.
     pub(crate) tls: bool,
-    /// With clients.
+    /// The version of HTTP with clients.
     pub(crate) client: Http,
-    /// With endpoints.
+    /// The version of HTTP with endpoints.
     pub(crate) endpoint: Http,
     /// Whether requests are unary calls of gRPC.
     pub(crate) grpc: bool,
 }
 
-/// The files of a certificate that subjects show their clients.
+/// The files of the subjects' server certificate.
 #[derive(Clone, Debug)]
 pub(crate) struct Certificate {
     /// The chain.
     pub(crate) chain: PathBuf,
     /// The private key.
     pub(crate) key: PathBuf,
-    /// What clients verify it with.
+    /// The authority, with which clients verify it.
     pub(crate) ca: PathBuf,
 }
 

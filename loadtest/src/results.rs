@@ -26,11 +26,11 @@ pub(crate) struct Results {
     pub(crate) rounds: u16,
     /// Seconds of one measurement.
     pub(crate) seconds: f64,
-    /// Which endpoints answered.
+    /// The kind of endpoints.
     pub(crate) endpoints: String,
     /// The version of every subject.
     pub(crate) versions: BTreeMap<String, String>,
-    /// What was measured.
+    /// The scenarios.
     pub(crate) scenarios: Vec<ScenarioResult>,
 }
 
@@ -39,17 +39,17 @@ pub(crate) struct Results {
 pub(crate) struct ScenarioResult {
     /// Its name.
     pub(crate) name: String,
-    /// What it is.
+    /// Its description.
     pub(crate) about: String,
-    /// Which cores the subject, the endpoints and the load had.
+    /// The placement of subject, endpoints and load.
     pub(crate) cores: String,
-    /// The numbers that its table shows.
+    /// The metrics of its table.
     pub(crate) columns: Vec<String>,
-    /// The number that the chart shows as a ratio to the bare loop; none: it is not in the chart.
+    /// The metric that the chart shows as a ratio to the bare loop; none if it is not in the chart.
     pub(crate) chart: Option<String>,
     /// The bare loop first, then the others.
     pub(crate) cases: Vec<CaseResult>,
-    /// Whether the bars were met.
+    /// The verdicts on its bars.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) bars: Vec<Verdict>,
 }
@@ -86,11 +86,11 @@ pub(crate) struct Summary {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(from = "[f64; 3]", into = "[f64; 3]")]
 pub(crate) struct Spread {
-    /// The middle one, or the mean of the two.
+    /// The median.
     pub(crate) median: f64,
-    /// The least.
+    /// The minimum.
     pub(crate) min: f64,
-    /// The most.
+    /// The maximum.
     pub(crate) max: f64,
 }
 
@@ -102,7 +102,7 @@ impl From<[f64; 3]> for Spread {
 
 impl From<Spread> for [f64; 3] {
     fn from(spread: Spread) -> Self {
-        // More digits than a measurement has.
+        // Rounded to the precision of a measurement.
         [spread.median, spread.min, spread.max].map(metric::rounded)
     }
 }
@@ -116,7 +116,7 @@ impl Results {
 }
 
 impl ScenarioResult {
-    /// Works out the summaries of all rows.
+    /// Computes the summaries of all rows.
     pub(crate) fn summarise(&mut self) {
         let rounds: Vec<(String, Vec<Option<Metrics>>)> =
             self.cases.iter().map(|case| (case.label.clone(), case.rounds.clone())).collect();

@@ -21,14 +21,14 @@ use crate::{
     table, turn,
 };
 
-/// Measures as told, prints the tables, and writes the files.
+/// Runs the chosen scenarios, prints the tables, and writes the files.
 pub(crate) fn run(options: &cli::Run) -> anyhow::Result<()> {
-    // Children inherit it. Who cannot have more finds out in the results what they can have.
+    // Children inherit the limit, which the results record.
     runtime::limits::raise_open_files();
     let binaries: Vec<Binary> = options.fanfare.iter().map(|text| Binary::parse(text)).collect();
     let names = [options.scenarios.as_slice(), &options.more_scenarios].concat();
     let scenarios = scenario::choose(&names, &options.subjects, &binaries)?;
-    // Several runs at a time share what is installed, and nothing else.
+    // Concurrent runs share installed programs, and nothing else.
     let shared = machine::target().join("loadtest");
     let work = shared.join(format!("run-{}", std::process::id()));
     fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
@@ -72,9 +72,9 @@ pub(crate) fn run(options: &cli::Run) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where the files of a run are.
+/// The folders of a run.
 struct Places<'a> {
-    /// What all runs share.
+    /// The folder that all runs share.
     shared: &'a Path,
     work: &'a Path,
     certificate: &'a Certificate,
@@ -148,7 +148,7 @@ fn measure(
     result
 }
 
-/// The row that one is compared with besides the bare loop: another variant or, of several binaries of Fanfare, the first.
+/// The row that a row is compared with besides the bare loop: another variant or, with several binaries of Fanfare, the first.
 fn against(scenario: &Scenario, case: &Case) -> Option<String> {
     let first = || {
         let mut binaries = scenario.cases.iter().filter(|case| matches!(case.subject, Subject::Fanfare(_)));
@@ -159,7 +159,7 @@ fn against(scenario: &Scenario, case: &Case) -> Option<String> {
     case.against.map(|variant| case.label_of(variant)).or_else(first)
 }
 
-/// Says with a row what would otherwise look better than it is.
+/// Adds notes to a row whose numbers would otherwise be misleading.
 fn mark(row: &mut CaseResult) {
     let most = |key: &str| row.summary.get(key).map_or(0.0, |summary| summary.value.max);
     let (lost, errors, unsent) = (most("lost_copies"), most("errors"), most("unsent"));
@@ -203,7 +203,7 @@ fn results_folder() -> PathBuf {
     machine::workspace().join("loadtest/results")
 }
 
-/// The folder itself, or with a number where it is taken.
+/// The folder, with a number appended if it exists already.
 fn free_folder(folder: &Path) -> PathBuf {
     let numbered = |number: u32| PathBuf::from(format!("{}-{number}", folder.display()));
     let candidates = std::iter::once(folder.to_owned()).chain((2..1000).map(numbered));
@@ -211,7 +211,7 @@ fn free_folder(folder: &Path) -> PathBuf {
     free.next().unwrap_or_else(|| folder.to_owned())
 }
 
-/// What was typed, without the folders of this machine.
+/// The command line, without the folders of this machine.
 fn command() -> String {
     let arguments = std::env::args().skip(1).map(|argument| {
         let (label, path) = argument.split_once('=').map_or(("", argument.as_str()), |(label, path)| (label, path));

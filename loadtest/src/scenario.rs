@@ -1,4 +1,4 @@
-//! The scenarios: what is measured, and with which subjects and settings.
+//! The scenarios, with their loads, subjects and settings.
 
 mod wire;
 
@@ -17,35 +17,34 @@ use crate::{
 pub(crate) struct Scenario {
     /// Its name.
     pub(crate) name: &'static str,
-    /// What it is.
+    /// Its description.
     pub(crate) about: &'static str,
-    /// How many endpoints there are.
+    /// The number of endpoints.
     pub(crate) endpoints: usize,
     /// The work.
     pub(crate) work: Work,
-    /// Who shares cores with whom.
+    /// The placement on cores.
     pub(crate) placement: Placement,
     /// The rows; the bare loop is the first.
     pub(crate) cases: Vec<Case>,
-    /// The numbers that its table shows.
+    /// The metrics of its table.
     pub(crate) columns: &'static [&'static str],
-    /// The number that the chart shows.
+    /// The metric of the chart.
     pub(crate) chart: Option<&'static str>,
-    /// What Fanfare must reach.
+    /// The bars for Fanfare.
     pub(crate) bars: Vec<Bar>,
 }
 
-/// What is done in a turn.
+/// The work of a turn.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Work {
-    /// As many requests as possible over so many connections; then at a constant rate, where one is given.
+    /// As many requests as possible over a number of connections; then at a constant rate, if one is given.
     Saturate { body: u64, connections: usize, rate: Option<f64> },
-    /// As many requests as possible, each over a connection of its own, so many at a time.
+    /// As many requests as possible, each over a connection of its own, a number at a time.
     Reconnect { connections: usize },
-    /// As many requests as possible over one connection, with so many in flight; where clients speak HTTP/1.1, over so many
-    /// connections.
+    /// As many requests as possible over one connection, with a number in flight; with HTTP/1.1, over that number of connections.
     Streams { streams: usize },
-    /// Requests at a constant rate, for so many times the usual duration.
+    /// Requests at a constant rate, for a multiple of the usual duration.
     Steady { rate: f64, connections: usize, times: f64 },
     /// The same, while the last endpoint stops and starts every second.
     Restart { rate: f64, connections: usize, times: f64 },
@@ -53,7 +52,7 @@ pub(crate) enum Work {
     Churn { connections: usize, times: f64 },
     /// One request with a long body.
     Upload { bytes: u64 },
-    /// Connections that do nothing, after one request each or after none.
+    /// Idle connections, after one request each or none.
     Idle { connections: usize, request: bool },
 }
 
@@ -62,15 +61,15 @@ pub(crate) enum Work {
 pub(crate) struct Case {
     /// The subject.
     pub(crate) subject: Subject,
-    /// The name of the variant, where there are several in a scenario.
+    /// The name of the variant, if the scenario has several.
     pub(crate) variant: &'static str,
-    /// What is spoken on both sides.
+    /// The protocols on both sides.
     pub(crate) protocols: Protocols,
     /// Flags of Fanfare.
     pub(crate) flags: &'static [&'static str],
-    /// Threads that do the work.
+    /// The number of worker threads.
     pub(crate) threads: usize,
-    /// What is special about which endpoint.
+    /// The special endpoints.
     pub(crate) special: Vec<(usize, Special)>,
     /// The variant of the same subject that it is compared with.
     pub(crate) against: Option<&'static str>,
@@ -114,7 +113,7 @@ const IDLE: &[&str] = &["bytes_per_connection", "connections", "rss_bytes", "err
 const THREADS: &[&str] =
     &["cpu_us_per_request", "requests_per_second", "syscalls_per_request", "errors", "lost_copies"];
 
-/// Longer than any body takes: time-outs are not what is measured.
+/// A time-out longer than any upload.
 const LONG: &[&str] = &["--timeout", "600s"];
 const MANY: &[&str] = &["--max-connections", "20000"];
 
@@ -125,7 +124,7 @@ pub(crate) fn all(binaries: &[Binary]) -> Vec<Scenario> {
     [sizes(&cases), policies(&cases), faults(&cases), scale(&cases), wire::all(&cases)].concat()
 }
 
-/// The subjects of scenarios, and what each is given.
+/// Builds the rows of scenarios.
 struct Cases<'a> {
     binaries: &'a [Binary],
 }
@@ -156,11 +155,11 @@ impl Cases<'_> {
         cases
     }
 
-    /// Every subject that can do without one of three endpoints, with good ones and with one of this kind.
+    /// Every subject that tolerates the loss of one of three endpoints, with good ones and with one of this kind.
     fn one_bad(&self, special: Special) -> Vec<Case> {
         let mut cases = vec![case(Subject::Bare)];
         for subject in self.fanfare().chain([Subject::Nginx, Subject::Envoy, Subject::Traefik]) {
-            // The last: the others answer from the first, which must be good.
+            // The last endpoint is special, because other proxies answer from the first.
             let bad = vec![(2, special)];
             let flags: &[&str] = &["--require", "any"];
             let well = Case { flags, variant: "all well", ..case(subject.clone()) };
@@ -295,7 +294,7 @@ fn scale(cases: &Cases<'_>) -> Vec<Scenario> {
 /// The scenarios whose name is or begins with one of `names`, those of a run with these subjects.
 ///
 /// # Errors
-/// A name that fits none.
+/// The first name without a match.
 pub(crate) fn choose(names: &[String], subjects: &[String], binaries: &[Binary]) -> anyhow::Result<Vec<Scenario>> {
     let mut scenarios = all(binaries);
     for name in names {
@@ -342,12 +341,12 @@ fn case(subject: Subject) -> Case {
 }
 
 impl Case {
-    /// What tables call it.
+    /// Its name in tables.
     pub(crate) fn label(&self) -> String {
         self.label_of(self.variant)
     }
 
-    /// What tables call another variant of the same subject.
+    /// The name of another variant of the same subject in tables.
     pub(crate) fn label_of(&self, variant: &str) -> String {
         if variant.is_empty() { self.subject.to_string() } else { format!("{}, {variant}", self.subject) }
     }

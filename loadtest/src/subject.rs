@@ -44,20 +44,20 @@ pub(crate) enum Subject {
     GoTool,
 }
 
-/// How a subject is started.
+/// The settings for the start of a subject.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan<'a> {
-    /// Where copies go; the first is the one that others than Fanfare answer from.
+    /// The endpoints; other proxies than Fanfare answer from the first.
     pub(crate) endpoints: &'a [SocketAddr],
-    /// A file that names the endpoints, for a subject that follows one.
+    /// The file of endpoints, for a subject that follows one.
     pub(crate) file: Option<&'a Path>,
     /// Further flags of Fanfare.
     pub(crate) flags: &'a [&'static str],
-    /// What is spoken on both sides.
+    /// The protocols on both sides.
     pub(crate) protocols: Protocols,
-    /// What it shows clients by TLS.
+    /// Its server certificate.
     pub(crate) certificate: &'a Certificate,
-    /// Threads that do the work.
+    /// The number of worker threads.
     pub(crate) threads: usize,
     /// A folder for its files.
     pub(crate) work: &'a Path,
@@ -68,7 +68,7 @@ pub(crate) struct Plan<'a> {
 /// A running subject.
 #[derive(Debug)]
 pub(crate) struct Running {
-    /// Where it takes requests, and how.
+    /// The target for the load.
     pub(crate) target: Target,
     /// The process at the root of all its processes.
     pub(crate) pid: u32,
@@ -81,12 +81,12 @@ enum Process {
     Kept { kept: Kept, log: PathBuf },
 }
 
-/// The programs that could be found, and why others could not.
+/// The programs that were found, and the reasons why others were not.
 #[derive(Debug, Default)]
 pub(crate) struct Programs(BTreeMap<String, Result<PathBuf, String>>);
 
 impl Subject {
-    /// What `--subjects` calls it.
+    /// Its name for `--subjects`.
     pub(crate) fn key(&self) -> &'static str {
         match self {
             Self::Bare => "bare",
@@ -98,7 +98,7 @@ impl Subject {
         }
     }
 
-    /// Where its program is, or why it cannot take part.
+    /// The path of its program, or the reason why it cannot take part.
     pub(crate) fn find(&self, work: &Path) -> Result<PathBuf, String> {
         match self {
             Self::Bare => std::env::current_exe().map_err(|error| error.to_string()),
@@ -116,7 +116,7 @@ impl Subject {
             Self::Bare => env!("CARGO_PKG_VERSION").to_owned(),
             Self::Nginx => version(program, "-v"),
             Self::Traefik => version(program, "version"),
-            // With the commit, which tells two binaries of one version apart.
+            // With the commit, which distinguishes binaries of one version.
             Self::Fanfare(_) => said(program, "--version")
                 .ok()
                 .and_then(|text| text.trim().strip_prefix("fanfare ").map(str::to_owned))
@@ -136,7 +136,7 @@ impl Subject {
             return Ok(Running { target, pid, process: Process::Own { _helper: helper } });
         }
         let log = plan.work.join("log");
-        // A port that was free a moment ago may be gone: another try has another one.
+        // Another process may take the chosen port first: each try chooses another one.
         let mut last = None;
         for _ in 0..3 {
             let port = free_ports(1)?[0];
@@ -167,7 +167,7 @@ impl Subject {
 }
 
 impl Plan<'_> {
-    /// A proxy of this plan, as its clients see it.
+    /// The target for the load of a proxy with this plan.
     fn target(&self, address: SocketAddr) -> Target {
         let ca = self.protocols.tls.then(|| self.certificate.ca.clone());
         Target { address, ca, http2: self.protocols.client == Http::Two }
@@ -198,20 +198,20 @@ impl Running {
 }
 
 impl Programs {
-    /// Where a subject's program is; looked for once.
+    /// The path of a subject's program, which is searched once.
     pub(crate) fn get(&mut self, subject: &Subject, work: &Path) -> Result<PathBuf, String> {
         self.0.entry(subject.to_string()).or_insert_with(|| subject.find(work)).clone()
     }
 }
 
-/// So many ports that are free now.
+/// `count` ports that are free now.
 pub(crate) fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
     let bind = || TcpListener::bind("127.0.0.1:0").context("no free port");
     let listeners = (0..count).map(|_| bind()).collect::<anyhow::Result<Vec<_>>>()?;
     listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
 }
 
-/// Where a program of the distribution is installed.
+/// The path of a program of the distribution.
 pub(crate) fn installed(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let extra = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
@@ -243,7 +243,7 @@ fn tail(log: &Path) -> String {
     lines[lines.len().saturating_sub(4)..].join(" | ")
 }
 
-/// The version that a program prints when asked for it: the first number with points in it, or else the first line.
+/// The version that a program prints when asked for it: the first number with dots in it, or else the first line.
 fn version(program: &Path, argument: &str) -> String {
     let text = said(program, argument).unwrap_or_default();
     let numbers = |part: &&str| part.contains('.') && part.bytes().all(|b| b.is_ascii_digit() || b == b'.');
@@ -261,7 +261,7 @@ fn said(program: &Path, argument: &str) -> std::io::Result<String> {
     while child.try_wait()?.is_none() && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(5));
     }
-    // Without effect on one that has ended.
+    // No effect if it has ended.
     let _ = child.kill();
     let output = child.wait_with_output()?;
     Ok(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())

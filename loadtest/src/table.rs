@@ -95,7 +95,7 @@ pub(crate) fn aligned(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
-        // A reason why something is missing may stand over its column's edge.
+        // The reason for a missing number may be wider than its column.
         cells.filter(|cell| !cell.starts_with("missing")).map(|cell| cell.chars().count()).max().unwrap_or(0).max(3)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();

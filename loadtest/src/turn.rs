@@ -49,10 +49,10 @@ struct Turn<'a> {
     endpoints: Endpoints,
     subject: Running,
     load: Helper,
-    /// What the load may use, where that is another program.
+    /// The cores of a load that is another program.
     load_cores: &'a [usize],
     work: &'a Path,
-    /// The file of endpoints, where there is one.
+    /// The file of endpoints, if there is one.
     file: Option<PathBuf>,
     out: Outcome,
 }
@@ -100,7 +100,7 @@ pub(crate) fn turn(
     Ok(turn.out)
 }
 
-/// Who shares cores with whom.
+/// The cores of each part.
 pub(crate) fn placement(options: &cli::Run, scenario: &Scenario) -> Placement {
     match options.cores {
         Placing::Scenario => scenario.placement,
@@ -219,7 +219,7 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// Runs a phase, and measures what the subject has spent on it and which copies have arrived.
+    /// Runs a phase, and measures the subject's resource usage and the copies that arrived.
     fn measure(
         &mut self,
         shape: Shape,
@@ -279,7 +279,7 @@ impl Turn<'_> {
         let tried = load.requests + load.errors;
         let excess =
             |least: u64, got: u64, most: u64| (least.saturating_sub(got) as f64, got.saturating_sub(most) as f64);
-        // With changing endpoints only the answers tell how many copies there were.
+        // With changing endpoints only the answers have the number of copies.
         if self.file.is_some() {
             return excess(load.legs, got.total(), load.legs + load.errors * self.scenario.endpoints as u64);
         }
@@ -378,9 +378,9 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// Connections that do nothing.
+    /// Idle connections.
     fn idle(&mut self, connections: usize, request: bool) -> anyhow::Result<()> {
-        // What the first requests make it allocate is not the connections'.
+        // A warm-up, so that the memory of first requests does not count.
         self.phase(match self.subject.target.http2 {
             true => Shape::Idle { connections: 1, request: true },
             false => Shape::Closed { seconds: 0.2, connections: 1, body: 0, requests: None, reconnect: false },

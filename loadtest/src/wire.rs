@@ -40,12 +40,12 @@ pub(crate) fn field<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
     None
 }
 
-/// The body's length, where the head tells.
+/// The body's length, if the head has it.
 pub(crate) fn content_length(head: &[u8]) -> Option<u64> {
     std::str::from_utf8(field(head, "content-length")?).ok()?.parse().ok()
 }
 
-/// The status of a response head; 0 where it is none.
+/// The status of a response head; 0 if it is malformed.
 pub(crate) fn status(head: &[u8]) -> u16 {
     head.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()).and_then(|s| s.parse().ok()).unwrap_or(0)
 }
@@ -66,7 +66,7 @@ pub(crate) struct Answer {
 /// Reads the answer that `bytes` begin with; none while it is incomplete.
 ///
 /// # Errors
-/// It is one whose end cannot be told.
+/// The end of the answer cannot be determined.
 pub(crate) fn answer(bytes: &[u8]) -> Result<Option<Answer>, &'static str> {
     let Some(head) = head_length(bytes) else { return Ok(None) };
     let head_bytes = &bytes[..head];

@@ -1,4 +1,4 @@
-//! The program as people use it, on the one subject that is always there.
+//! The program on the command line, with the one subject that is always available.
 
 use std::{
     path::Path,
@@ -60,7 +60,7 @@ fn a_run_measures_counts_every_copy_and_can_be_compared() {
 fn copies_that_do_not_arrive_are_found_out() {
     let folder = tempfile::tempdir().unwrap();
     let lossy = folder.path().join("lossy");
-    // Stands in for a proxy that answers by itself: it says where it listens, and sends nothing on.
+    // Stands in for a proxy that answers by itself: it prints its address, and forwards nothing.
     let script = "#!/usr/bin/env python3\n\
         import http.server, sys\n\
         if '--version' in sys.argv:\n\

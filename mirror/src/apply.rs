@@ -33,7 +33,7 @@ use tokio::time::timeout;
 
 use crate::{live::Version, marks, metrics as names};
 
-/// How long the API server may take to answer one call.
+/// The time limit of one call of the API server.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Slices in one page of a list.
 const PAGE_SIZE: u32 = 500;
@@ -278,8 +278,8 @@ impl Apply {
             }
             404 => Failure::Outdated,
             422 => Failure::Rejected(status.message.clone()),
-            // Where this process may not ask for its rights, or gets no answer, the right is taken to be missing: the most likely cause
-            // of 403.
+            // If this process may not ask for its rights, or gets no answer, the right is assumed to be missing, the most likely
+            // cause of 403.
             403 if self.has(right).await != Some(true) => Failure::Barred(rights::lacks(right)),
             403 => Failure::Failed(format!("cannot {what}: admission forbids it: {}", status.message)),
             _ => Failure::Failed(format!("cannot {what}: {}", status.message)),

@@ -17,7 +17,7 @@ use crate::names::{self, Scheme};
 /// The regular expression of the subdomains of a Service in a query.
 const SUBDOMAINS: &str = r"^((?:[^.]+\.)*)";
 
-/// The services of one remote cluster, as they are mirrored here.
+/// The mirrored Services of one remote cluster.
 #[derive(Clone, Copy, Debug)]
 pub struct Mirrored<'a> {
     /// The remote cluster's name in messages.

@@ -8,7 +8,7 @@ use std::{
 use parking_lot::Mutex;
 use serde_json::Value;
 
-/// How long nothing happens before the mirror counts as stuck.
+/// The time without activity after which the mirror counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
 
 /// The health of the mirror. Cloning shares it.
@@ -47,7 +47,7 @@ impl Health {
     /// a new process would.
     ///
     /// # Errors
-    /// It is stuck.
+    /// The reason, if it is stuck or broken.
     pub fn check(&self) -> Result<(), String> {
         let shared = self.shared.lock();
         if let Some(why) = &shared.broken {

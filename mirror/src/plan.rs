@@ -1,6 +1,6 @@
 //! The steps from the actual to the desired state of one mirror.
 //!
-//! Pure. Rules: nothing of somebody else is changed, not even a label. Our objects are written as a whole, which reverts edits of
+//! Pure. Rules: objects of others are never changed, not even a label. Our objects are written as a whole, which reverts edits of
 //! others, and only in the version that was read.
 
 mod overlay;
@@ -160,7 +160,7 @@ pub(crate) fn slices(
     creates
 }
 
-/// What other controllers have left at a mirror with this UID. Slices that somebody else wrote are left alone.
+/// What other controllers have left at a mirror with this UID. Slices of other writers are left alone.
 pub(crate) fn leftovers(live: &BTreeMap<String, LiveSlice>, uid: &str) -> Leftovers {
     let mut left = Leftovers::default();
     for slice in live.values() {

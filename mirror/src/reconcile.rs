@@ -27,7 +27,7 @@ use crate::{
 /// How often one job starts over when an object has changed since it was read.
 const MAX_ATTEMPTS: usize = 5;
 
-/// What the workers share.
+/// The state that the workers share.
 pub(crate) struct Reconciler {
     pub(crate) world: Mutex<World>,
     pub(crate) queue: Queue,

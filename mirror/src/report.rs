@@ -1,4 +1,4 @@
-//! The report of a plan: what would be done, one line for each local name.
+//! The report of a dry run: the planned action for each local name, one per line.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -9,18 +9,18 @@ use crate::{
     world::{Goal, World},
 };
 
-/// What would be done, and what could not be found out.
+/// The planned actions, and the unknowns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// By local name. Mirrors in their desired state are left out.
+    /// The actions by local name, without mirrors in their desired state.
     pub entries: Vec<Entry>,
-    /// What could not be found out.
+    /// Facts that could not be determined.
     pub problems: Vec<String>,
     /// How many mirrors are in their desired state.
     pub unchanged: usize,
 }
 
-/// What would be done about one local name.
+/// The planned action for one local name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// What would be done.

@@ -45,13 +45,13 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const RIGHTS_INTERVAL: Duration = Duration::from_secs(60);
 const MISSING_RIGHTS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long work in progress may take after the drain has begun.
+/// The time limit of work in progress after the drain has begun.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Access to a remote: a client, or why there is none yet. A new client restarts the watches of that remote.
 pub type Access = tokio::sync::watch::Receiver<Result<Client, String>>;
 
-/// What a mirror works with.
+/// The dependencies of a mirror.
 pub struct Connections {
     /// The local API server.
     pub local: Client,
@@ -89,10 +89,10 @@ impl Mirror {
     /// A mirror that is not running yet.
     ///
     /// # Errors
-    /// Everything that is wrong with the configuration.
+    /// [`ConfigError`] with every problem of the configuration.
     ///
     /// # Panics
-    /// Where there are not as many connections as remotes.
+    /// If the numbers of connections and remotes differ.
     pub fn new(config: Config, connections: Connections) -> Result<Self, ConfigError> {
         config.check()?;
         assert_eq!(config.remotes.len(), connections.remotes.len(), "one connection for each remote");
@@ -161,7 +161,7 @@ impl Mirror {
         let _ = tokio::time::timeout(FINISH_TIMEOUT, ended).await;
     }
 
-    /// What it would do, without doing it. Waits until everything is listed or has failed, at most this long.
+    /// The actions that it would take, without taking them. Waits until everything is listed or has failed, for at most this time.
     pub async fn plan(self, patience: Duration) -> Report {
         let deadline = tokio::time::Instant::now() + patience;
         let known = async {
@@ -287,7 +287,7 @@ impl Mirror {
         }
     }
 
-    /// What has neither a complete list yet nor an error.
+    /// The lists that are neither complete yet nor have failed.
     fn unknown(&self) -> Vec<String> {
         let mut unknown = Vec::new();
         for local in &self.namespaces {

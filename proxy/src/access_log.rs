@@ -1,5 +1,5 @@
-//! The access log: one entry per request, made when its last leg has ended, written by a thread of its own. A log that
-//! cannot be written fast enough loses entries, which are counted and told; it never holds up a request.
+//! The access log: one entry per request, made when its last leg has ended and written by a separate thread. If the log cannot be
+//! written fast enough, entries are dropped, counted and reported; requests never wait for it.
 
 mod lines;
 mod text;
@@ -32,11 +32,11 @@ use crate::{
 pub use self::text::{loggable, timestamp};
 
 thread_local! {
-    /// The entry that is being made: a thread uses the memory of the one before.
+    /// The entry under construction; each thread reuses the memory of the last one.
     static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What is logged of one request.
+/// The entry of one request.
 #[derive(Debug, Serialize)]
 struct Entry<'a> {
     /// When it began, as RFC 3339 in UTC.
@@ -46,7 +46,7 @@ struct Entry<'a> {
     /// The client's address.
     #[serde(serialize_with = "as_text")]
     client: SocketAddr,
-    /// Who it has proven to be: `token:ci`, `sa:shop/cms`, `san:cms.example`; none where that is not known.
+    /// The caller's identity: `token:ci`, `sa:shop/cms`, `san:cms.example`; none if unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     identity: Option<&'a str>,
     /// Its method.
@@ -57,14 +57,14 @@ struct Entry<'a> {
     target: &'a str,
     /// The route it took.
     route: &'a str,
-    /// The status it was answered with; 499: the client went away before that.
+    /// The status of the answer; 499 if the client disconnected before it.
     status: u16,
     /// The same in gRPC, where the request is one of gRPC.
     #[serde(skip_serializing_if = "Option::is_none")]
     grpc_status: Option<Code>,
-    /// What its answer said.
+    /// The result in the answer.
     result: &'static str,
-    /// What became of it when its last leg had ended.
+    /// The result when the last leg had ended.
     completed: &'static str,
     /// How many endpoints answered something else than most, where answers are compared and some did.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -73,13 +73,13 @@ struct Entry<'a> {
     received: u64,
     /// Bytes of body answered.
     sent: u64,
-    /// To the end of the answer in milliseconds.
+    /// Milliseconds from the start of the request to the end of the answer.
     #[serde(rename = "ms", serialize_with = "report::as_millis")]
     took: Duration,
-    /// Why no endpoint was asked, or no longer; none where the endpoints decided.
+    /// Why the proxy decided instead of the endpoints, if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
-    /// What every leg did.
+    /// The results of all legs.
     legs: Legs<'a>,
 }
 
@@ -100,7 +100,7 @@ pub struct Wanted {
     event: bool,
 }
 
-/// What the log needs to know of a request, also after its connection has gone on.
+/// The data of a request for the log, which outlives the request's connection.
 #[derive(Debug)]
 pub struct LogRecord {
     /// Who is told.
@@ -183,7 +183,7 @@ impl Serialize for Legs<'_> {
     }
 }
 
-/// Takes entries. Cloning shares it.
+/// A handle for writing entries. Clones share the log.
 #[derive(Clone, Debug)]
 pub struct Log {
     is_json: bool,
@@ -191,11 +191,11 @@ pub struct Log {
     events: Arc<Events>,
 }
 
-/// A log that can be written. Dropping it lets the writer end once it has written what is there.
+/// An enabled log. Dropping it ends the writer after it has written the queued lines.
 #[derive(Debug)]
 struct Open(Arc<Lines>);
 
-/// Sees to it that what is queued is written before the process ends: dropping it waits for that, for a second at most.
+/// Flushes the log before the process ends: dropping it waits for the queued lines, for at most a second.
 #[derive(Debug)]
 pub struct AtExit(pub Log);
 
@@ -242,10 +242,10 @@ impl Log {
         });
     }
 
-    /// Waits until what is queued now is written, at most so long. Blocks the thread.
+    /// Waits until the lines that are queued now are written, for at most `patience`. Blocks the thread.
     pub fn flush(&self, patience: Duration) {
         if let Some(Open(lines)) = self.lines.as_deref() {
-            // What could not be written in that time is lost with the process.
+            // Lines that could not be written in that time are lost.
             let _ = lines.flush().recv_timeout(patience);
         }
     }

@@ -1,5 +1,5 @@
-//! From a socket that was accepted to a client that can be served: what a load balancer says in front of it, the TLS handshake.
-//! Both are a part of the time for the first head, and both end when the connection has to make room or the proxy drains.
+//! From an accepted socket to a client that can be served: the PROXY header and the TLS handshake. Both count into the time for the
+//! first head, and both end when the connection is evicted or the proxy drains.
 
 use std::{
     future::poll_fn,
@@ -26,17 +26,17 @@ use crate::{
     transport,
 };
 
-/// What has been accepted, and where.
+/// An accepted connection.
 pub(crate) struct Arrival {
     pub(crate) stream: TcpStream,
     pub(crate) peer: SocketAddr,
     pub(crate) config: Arc<Listener>,
     pub(crate) tls: Option<ServerTls>,
-    /// The address of the listener, which is what logs and metrics call it.
+    /// The address of the listener, which is its name in logs and metrics.
     pub(crate) listener: SocketAddr,
 }
 
-/// What a load balancer has said, and what was read behind it.
+/// The result of reading a PROXY header, and the bytes that were read after it.
 struct Introduced {
     peer: SocketAddr,
     rest: BytesMut,
@@ -45,7 +45,7 @@ struct Introduced {
 // === impl Arrival ===
 
 impl Arrival {
-    /// The client's address, unless a load balancer is about to tell it.
+    /// The client's address; none if a PROXY header is expected to give it.
     pub(crate) fn client(&self) -> Option<IpAddr> {
         let peer = self.peer.ip();
         let is_told = self.config.proxy_protocol != ProxyProtocol::Off && headers::is_trusted(&self.config, peer);
@@ -57,7 +57,7 @@ impl Arrival {
         self.tls.is_none() && self.config.proxy_protocol == ProxyProtocol::Off
     }
 
-    /// Does it, and counts the connection as one of the client that is told. None where it is not to be served.
+    /// Reads the PROXY header and does the handshake, and counts the connection for the client. None if it is not to be served.
     pub(crate) async fn arrive(
         self,
         connected: &mut Connected,
@@ -113,7 +113,7 @@ impl Arrival {
     }
 }
 
-/// Reads what a load balancer says in front of a connection.
+/// Reads the PROXY header of a connection.
 async fn introduce(stream: &TcpStream, peer: SocketAddr, config: &Listener) -> Result<Introduced, String> {
     let trusted = headers::is_trusted(config, peer.ip());
     let required = config.proxy_protocol == ProxyProtocol::Require;
@@ -133,7 +133,7 @@ async fn introduce(stream: &TcpStream, peer: SocketAddr, config: &Listener) -> R
             Front::Absent => return Ok(Introduced { peer, rest: read }),
             Front::Partial => {}
         }
-        // The longest header is told from a longer one before it is whole.
+        // Room for one byte more than the longest header, so that a longer one is recognised.
         read.reserve(MAX_HEADER);
         loop {
             stream.readable().await.map_err(|error| error.to_string())?;
@@ -147,7 +147,7 @@ async fn introduce(stream: &TcpStream, peer: SocketAddr, config: &Listener) -> R
     }
 }
 
-/// Waits until the connection has to make room for another.
+/// Waits until the connection is evicted to make room for another.
 async fn has_to_go(seat: &Seat) {
     poll_fn(|cx| {
         seat.register(cx);
@@ -156,7 +156,7 @@ async fn has_to_go(seat: &Seat) {
     .await;
 }
 
-/// Waits until the proxy drains, and then as long as a new connection may still bring a request.
+/// Waits until the proxy drains, and then for the time in which a new connection may still bring a request.
 async fn drained(mut shutdown: watch::Receiver<Duration>) {
     // Without a sender the worker ends as well.
     let _ = shutdown.changed().await;

@@ -1,33 +1,31 @@
-//! Read buffers that wait for their next use, a list for each thread: a connection has one only while there is
-//! something in it.
+//! Pools of read buffers, one for each thread: a connection has a buffer only while there is data in it.
 //!
-//! A connection that waits costs no buffer, and the buffer that is used next is the one that was used last, which the
-//! processor still has at hand.
+//! An idle connection needs no buffer, and the buffer that was used last, which is still in the CPU's cache, is used next.
 
 use std::cell::RefCell;
 
 use bytes::BytesMut;
 
-/// Room for one read: more than most heads have.
+/// The size of one read, in bytes: more than most heads have.
 pub(crate) const READ_BUFFER_BYTES: usize = 4 * 1024;
 
-/// Buffers that a thread keeps at most.
+/// The most free buffers of a thread.
 const MAX_SPARE_BUFFERS: usize = 256;
 
 thread_local! {
     static SPARE: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
 }
 
-/// An empty buffer, one that was used before if there is one.
+/// An empty buffer, if possible from the pool.
 #[must_use]
 pub(crate) fn take() -> BytesMut {
     SPARE.with_borrow_mut(Vec::pop).unwrap_or_default()
 }
 
-/// Gives a buffer back, with what is in it; none is left behind.
+/// Returns a buffer to the pool, and discards its contents.
 ///
-/// Parts of it that have been split off and are still in use keep its memory from being used again until they go. A
-/// buffer that has grown is not kept, and neither is one that never was any.
+/// Its memory is not reused while parts that were split off are still in use. A buffer that has grown, or that has no memory, is
+/// not kept.
 pub(crate) fn give(buffer: &mut BytesMut) {
     let mut buffer = std::mem::take(buffer);
     if (1..=READ_BUFFER_BYTES).contains(&buffer.capacity()) {

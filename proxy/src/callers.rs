@@ -1,4 +1,4 @@
-//! What a listener knows of its callers: how they prove who they are, how often they may ask, and what is counted of them.
+//! A listener's access control: authentication, rate limits, and counts by identity.
 
 use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
@@ -16,19 +16,19 @@ use crate::{
     http::{Class, request::RequestHead},
 };
 
-/// What a listener needs of that, made with the table.
+/// The access control of one listener, built with the table.
 #[derive(Debug)]
 pub struct Callers {
     authenticator: Authenticator,
     limiter: Option<Arc<Limiter>>,
-    /// Where requests are counted by identity, if they are.
+    /// The counters of requests by identity, if these are counted.
     counted: Option<Arc<Sources>>,
 }
 
 // === impl Callers ===
 
 impl Callers {
-    /// What this listener needs. Counts of callers are taken over from before where the rate is what it was.
+    /// The access control of this listener. Rate counts are taken over from the previous one if the rate has not changed.
     #[must_use]
     pub fn of(listener: &Listener, previous: Option<&Self>, sources: &Arc<Sources>) -> Self {
         let auth = &listener.auth;
@@ -43,17 +43,17 @@ impl Callers {
         Self { authenticator, limiter, counted: is_counted.then(|| sources.clone()) }
     }
 
-    /// What a request proves about its sender.
+    /// Authenticates the sender of a request.
     #[must_use]
     pub fn authenticate(&self, head: &RequestHead) -> Proof {
-        // Most listeners ask for no proof, and most requests have none.
+        // The fast path: most listeners accept no tokens, and most requests have none.
         if self.authenticator.is_empty() || !head.fields.has(Class::Authorization) {
             return Proof::None;
         }
         self.authenticator.authenticate(head.fields.of(Class::Authorization), SystemTime::now)
     }
 
-    /// Whether the caller may ask once more now.
+    /// Whether another request is within the caller's rate.
     #[must_use]
     pub fn admit(&self, identity: Option<&Identity>, address: IpAddr) -> Verdict {
         match &self.limiter {

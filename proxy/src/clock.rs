@@ -1,19 +1,19 @@
-//! The time, read once per wake-up: what a task does between two waits happens at one time.
+//! The time, read once per wake-up, so that everything that a task does between two waits has the same time.
 //!
-//! A request would read the clock about ten times otherwise, which is a good part of what it costs in user space.
+//! Otherwise a request would read the clock about ten times, a considerable part of its CPU time in user space.
 
 use std::{cell::Cell, future::poll_fn, pin::Pin};
 
 use tokio::time::Instant;
 
 thread_local! {
-    /// The time of the wake-up that this thread is at work on, once somebody has asked for it.
+    /// The time of the current wake-up, once it was read.
     static NOW: Cell<Option<Instant>> = const { Cell::new(None) };
-    /// Whether this thread is at work on one.
+    /// Whether this thread is within a wake-up.
     static AWAKE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The time: within [`per_wake_up`] that of the wake-up, else that of now.
+/// The time of the wake-up within [`per_wake_up`], else the current time.
 #[must_use]
 pub(crate) fn now() -> Instant {
     NOW.get().unwrap_or_else(|| {
@@ -25,11 +25,11 @@ pub(crate) fn now() -> Instant {
     })
 }
 
-/// Runs a future for which the time stands still from each wake-up to the next wait. It is pinned already (`Box::pin`), because an
-/// `async fn` that pins its argument has room for it twice, and an idle connection is little more than its future.
+/// Runs a future for which the time stands still between two waits. The future must be pinned already (`Box::pin`), because an
+/// `async fn` that pins its argument stores it twice, and most of an idle connection's memory is its future.
 pub(crate) fn per_wake_up<T>(mut future: impl Future<Output = T> + Unpin) -> impl Future<Output = T> {
     poll_fn(move |cx| {
-        // Whoever panicked before has left its time behind.
+        // Clears the time that a panicked wake-up has left behind.
         NOW.set(None);
         AWAKE.set(true);
         let polled = Pin::new(&mut future).poll(cx);

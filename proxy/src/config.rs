@@ -1,7 +1,7 @@
-//! The checked configuration of the data plane: what a command line and a file turn into before anything is bound.
+//! The checked configuration of the data plane, which a command line and a file are parsed into.
 //!
-//! Every value here is valid on its own; [`Config::check`] finds what is wrong between them. Nothing is read from the
-//! environment and nothing is resolved: names of clusters refer to whatever the snapshot holds at the time of a request.
+//! Every value here is valid on its own; [`Config::check`] finds contradictions between them. Nothing is read from the environment
+//! and nothing is resolved: names of clusters refer to the snapshot at the time of a request.
 
 mod below;
 mod changes;
@@ -48,38 +48,38 @@ pub use upstream::{Channel, Manner, TlsTo, UpstreamTls};
 pub use via::{InvalidVia, ViaName};
 pub use waves::{InvalidWaves, OnFailure, WaveSize, Waves};
 
-/// Everything the data plane needs to know.
+/// The configuration of the data plane.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Config {
-    /// Where requests come in.
+    /// The listeners.
     pub listeners: Vec<Listener>,
     /// Worker threads; each has its own connections to clients and endpoints.
     pub threads: usize,
     /// Bounds of the whole process.
     pub limits: Limits,
-    /// Where access-log entries go.
+    /// The access log.
     pub access_log: AccessLog,
 }
 
-/// One way for requests: what matches goes to all endpoints of a cluster, and a policy makes one answer of theirs.
+/// A route: matching requests go to all endpoints of a cluster, and a policy turns their answers into one.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Route {
-    /// What metrics and logs call it.
+    /// Its name in metrics and logs.
     pub name: Arc<str>,
-    /// Which requests take it.
+    /// The match for requests.
     #[serde(rename = "match")]
     pub matches: Match,
     /// The cluster of the snapshot whose endpoints get the request.
     #[serde(serialize_with = "display")]
     pub cluster: ClusterName,
-    /// What it changes about requests and answers.
+    /// Its changes of requests and answers.
     #[serde(flatten)]
     pub changes: Changes,
-    /// How it is sent and what the answers amount to.
+    /// How requests are sent, and how the answers are combined.
     pub policy: Policy,
 }
 
-/// Where access-log entries go: one entry per request, written when its last leg has ended.
+/// The access log: one entry per request, written when its last leg has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AccessLog {
@@ -91,20 +91,20 @@ pub enum AccessLog {
     Json,
 }
 
-/// Something wrong between values that are each valid.
+/// A contradiction between valid values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {message}")]
 pub struct Problem {
-    /// Where in the configuration, for instance `listeners[0].routes[1].name`.
+    /// The path in the configuration, for instance `listeners[0].routes[1].name`.
     pub path: String,
-    /// What is wrong and what to do about it.
+    /// The problem, and what to do about it.
     pub message: String,
 }
 
 // === impl Config ===
 
 impl Config {
-    /// Finds everything that is wrong between values. Empty: the configuration can be used.
+    /// Finds all contradictions between values. If empty, the configuration can be used.
     #[must_use]
     pub fn check(&self) -> Vec<Problem> {
         let mut problems = Vec::new();

@@ -28,34 +28,34 @@ use crate::{
     shared::{Connected, Shared, Welcome, Worker},
 };
 
-/// How long a client may still send after an answer that came before the end of its body, so that it gets to read it.
+/// The time for which the rest of a body is read after an early answer, so that the client can read the answer.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// How long at least a connection that has not carried a request yet may still bring one after the drain has begun.
+/// The shortest time for which a new connection may still bring a request after the drain has begun.
 pub(crate) const MIN_DRAIN_IDLE: Duration = Duration::from_secs(1);
 
-/// A client connection and what serves it.
+/// A client connection in service.
 pub(crate) struct Connection {
-    /// Which listener of the table it came through.
+    /// The number of its listener in the table.
     listener: usize,
-    /// The configuration of that, and which table it is from.
+    /// The configuration of the listener, and the number of its table.
     config: Arc<Listener>,
     tables: u64,
     client: Downstream,
-    /// The client's address as text, which every leg is told.
+    /// The client's address as text, for the heads of legs.
     client_ip: Box<str>,
     alarm: Alarm,
     draining: Draining,
     seat: Arc<Seat>,
     /// Counts the client's requests.
     requests: Option<Requests>,
-    /// Whether this task is woken when it has to make room.
+    /// Whether this task is registered to be woken on eviction.
     is_registered: bool,
-    /// When the first head must be whole, where the time for it began before its first byte.
+    /// The deadline of the first head, if its time began before its first byte.
     due: Option<Instant>,
     /// Memory for the fields of the next head.
     fields: Fields,
-    /// When the first byte of the head came that was read last.
+    /// When the first byte of the last head came.
     began: Instant,
     served: u64,
 }
@@ -63,7 +63,7 @@ pub(crate) struct Connection {
 // === impl Connection ===
 
 impl Connection {
-    /// Takes a connection that a listener has accepted; none where the table does not have that listener.
+    /// Begins to serve an accepted connection; none if the table does not have its listener.
     pub(crate) fn new(
         shared: &Shared,
         listener: usize,
@@ -94,8 +94,8 @@ impl Connection {
         })
     }
 
-    /// Serves requests until the connection ends. Gives it back if it turns out to speak HTTP/2, so that neither version has room for
-    /// what only the other one needs.
+    /// Serves requests until the connection ends. Returns the connection if the client speaks HTTP/2, so that neither future
+    /// contains the state of the other version.
     pub(crate) async fn serve(mut self, worker: &Arc<Worker>) -> Option<Self> {
         match self.find_version(&worker.shared).await? {
             ClientProtocol::Http2 => return Some(self),
@@ -138,13 +138,13 @@ impl Connection {
         self.linger().await;
     }
 
-    /// Answers a head that is not one, or not one for here.
+    /// Answers an invalid or refused head.
     async fn refuse_head(&mut self, shared: &Shared, RefusedHead { problem, seen }: RefusedHead) {
         let idle = self.config.timeouts.body;
         self.answer_without_route(shared, RequestResult::Client, problem, &seen, idle).await;
     }
 
-    /// Answers where there is no request that could have a route; `seen` is what came of one.
+    /// Answers a request that cannot have a route; `seen` has the received bytes of its head.
     async fn answer_without_route(
         &mut self,
         shared: &Shared,
@@ -153,7 +153,7 @@ impl Connection {
         seen: &[u8],
         idle: Duration,
     ) {
-        // Who speaks neither version cannot read the answer, and RFC 9113 section 3.4 has the connection closed.
+        // A client of another protocol cannot read the answer, and RFC 9113 section 3.4 requires that the connection is closed.
         let is_foreign = self.served == 0 && self.config.http2 && head::is_foreign(seen);
         let (client, config, began) = (self.client.peer, &self.config, self.began);
         let refused = WithoutRoute { shared, config, client, seen, result, problem, began };
@@ -161,11 +161,11 @@ impl Connection {
         refused.refuse(Some(&mut outbound).filter(|_| !is_foreign), idle, &mut self.alarm).await;
     }
 
-    /// Serves one request, whose head has come in.
+    /// Serves one request after its head was read.
     async fn request(&mut self, worker: &Worker, head: RequestHead) -> Next {
         let started = clock::now();
         let _requesting = self.requests.as_ref().map(Requests::begin);
-        // The one load of this request: everything it needs to know comes from here.
+        // The only load of the table for this request.
         let listener = worker.shared.table.load().listeners.get(self.listener).cloned();
         let Some(listener) = listener else { return Next::Close };
         let id = RequestId::of(&head);
@@ -189,8 +189,8 @@ impl Connection {
         next
     }
 
-    /// Closes without a reset, which would take the answer from a client that is still sending: says that nothing more
-    /// will come, and reads on for a while.
+    /// Closes without a reset, which could discard the answer at a client that is still sending: shuts down writing, and reads on
+    /// for a while.
     async fn linger(&mut self) {
         let until = clock::now() + LINGER;
         let (client, alarm) = (&mut self.client, &mut self.alarm);

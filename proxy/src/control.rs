@@ -1,5 +1,5 @@
-//! What a caller decides about one request: `X-Broadcast-Require`, `-Timeout`, `-To`, `-Waves` and `-Dry-Run`, read, checked and applied to the
-//! route that takes it. No I/O and no clock in here.
+//! Control over one request by its caller: `X-Broadcast-Require`, `-Timeout`, `-To`, `-Waves` and `-Dry-Run` are parsed, checked
+//! and applied to the route. No I/O and no clock.
 
 mod selection;
 
@@ -12,8 +12,7 @@ use crate::{
     table::{Member, RouteEntry},
 };
 
-/// Fields of this kind that this proxy writes itself, in answers and towards endpoints: a request that has one of them decides
-/// nothing by it.
+/// Fields with this prefix that the proxy itself writes; in requests they have no effect.
 const WRITTEN_HERE: [&str; 6] = [
     "X-Broadcast-Result",
     "X-Broadcast-Endpoint",
@@ -29,24 +28,24 @@ const TO: &str = "X-Broadcast-To";
 const WAVES: &str = "X-Broadcast-Waves";
 const DRY_RUN: &str = "X-Broadcast-Dry-Run";
 
-/// How many endpoints are named where none was chosen.
+/// The most endpoints that an error names.
 const MAX_NAMED_ENDPOINTS: usize = 20;
 
-/// What a caller decides about one request. What it leaves open is up to the route.
+/// A caller's settings for one request. Unset ones are those of the route.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Control {
     require: Option<Require>,
     timeout: Option<Duration>,
     to: Option<Selection>,
     waves: Option<Waves>,
-    /// Whether nothing is sent, and the answer is what would be.
+    /// Whether nothing is sent, and the answer is the plan.
     pub dry_run: bool,
 }
 
-/// Why a request cannot be sent as its caller decides.
+/// Why the settings of a caller cannot be applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidControl {
-    /// Most likely mistyped, and to ignore it could reach more than was asked.
+    /// An unknown field, probably misspelt: ignoring it could reach more endpoints than intended.
     #[error("{0} is not known: use {REQUIRE}, {TIMEOUT}, {TO}, {WAVES} or {DRY_RUN}")]
     Unknown(String),
     /// It could mean either.
@@ -106,13 +105,13 @@ pub enum InvalidControl {
     Nothing(String),
 }
 
-/// The first field by which a request says how it is to be sent.
+/// The first control field of a request.
 pub(crate) fn first_field(fields: &Fields) -> Option<&[u8]> {
     broadcast_fields(fields).map(|(name, _)| name).find(|name| !is_written_here(name))
 }
 
 fn broadcast_fields(fields: &Fields) -> impl Iterator<Item = (&[u8], &[u8])> {
-    // Hardly any request has one, which is known since it was parsed.
+    // The fast path: few requests have such a field, and the parser has recorded whether there is one.
     let fields = fields.has(Class::Broadcast).then_some(fields);
     let is_prefixed = |name: &[u8]| Class::of(name) == Class::Broadcast;
     fields.into_iter().flat_map(Fields::iter).filter(move |(name, _)| is_prefixed(name))
@@ -125,7 +124,7 @@ fn is_written_here(name: &[u8]) -> bool {
 // === impl InvalidControl ===
 
 impl InvalidControl {
-    /// The status that it is answered with.
+    /// The status of the answer.
     #[must_use]
     pub fn status(&self) -> u16 {
         if matches!(self, Self::Nothing(_)) { 404 } else { 400 }
@@ -135,7 +134,7 @@ impl InvalidControl {
 // === impl Control ===
 
 impl Control {
-    /// Reads the fields of a request by which it says how it is to be sent.
+    /// Parses the control fields of a request.
     ///
     /// # Errors
     /// A field that is not known or there twice, or whose value cannot be read.
@@ -164,8 +163,7 @@ impl Control {
         Ok(Self { dry_run: dry_run.unwrap_or(false), ..control })
     }
 
-    /// The route as it is for this request: with the endpoints that it goes to, and what is decided about it. None where it is
-    /// the route as it stands.
+    /// The route with these settings applied, for this request. None if nothing changes.
     ///
     /// # Errors
     /// No endpoint is chosen, more are required than there are, or the time is longer than the route's.
@@ -200,7 +198,7 @@ impl Control {
     }
 }
 
-/// Takes the value of a field that may be there once.
+/// Sets the value of a field that may occur once.
 fn once<T>(place: &mut Option<T>, name: &'static str, value: T) -> Result<(), InvalidControl> {
     match place.replace(value) {
         None => Ok(()),
@@ -208,7 +206,7 @@ fn once<T>(place: &mut Option<T>, name: &'static str, value: T) -> Result<(), In
     }
 }
 
-/// What endpoints can be chosen by.
+/// The keys of selectors, in words.
 fn named(members: &[Member]) -> String {
     let mut names: Vec<String> =
         members.iter().take(MAX_NAMED_ENDPOINTS).map(|member| selection::describe(&member.target)).collect();

@@ -1,8 +1,7 @@
-//! One connection to an endpoint that has several addresses: the first that answers, as RFC 8305 ("happy eyeballs")
-//! has it.
+//! Connects to an endpoint with several addresses: the first that answers is used (RFC 8305, "happy eyeballs").
 //!
-//! The next address is tried when one has failed, and beside those under way when they have had their share of the
-//! time. The source of the endpoint has put the addresses into the order in which they are to be tried.
+//! The next address is tried when one has failed, or in parallel when the ones in progress have used their share of the time. The
+//! source of the endpoint determines the order of the addresses.
 
 use std::{
     io,
@@ -16,13 +15,13 @@ use tokio::time::sleep;
 
 use crate::transport::{self, Io};
 
-/// The time of a connect is for so many addresses that do not answer.
+/// The number of silent addresses among which the time-out is divided.
 const SHARES_OF_TIMEOUT: u32 = 4;
 
-/// An address that is not answered within this is not waited for alone, however much time there is (RFC 8305 section 8).
+/// The longest time for which one address is tried alone (RFC 8305 section 8).
 const MAX_TIME_ALONE: Duration = Duration::from_millis(250);
 
-/// Remembers which address of an endpoint has answered, to begin with that one the next time.
+/// Remembers the last address of an endpoint that answered, to try it first the next time.
 #[derive(Debug, Default)]
 pub(crate) struct Dial {
     answered: AtomicUsize,
@@ -31,7 +30,7 @@ pub(crate) struct Dial {
 // === impl Dial ===
 
 impl Dial {
-    /// Connects to one of the addresses; `limit` is the time that the whole may take, which somebody else watches.
+    /// Connects to one of the addresses. The caller enforces `limit`, the total time-out.
     pub(crate) async fn connect(&self, addresses: &[SocketAddr], limit: Duration) -> io::Result<Io> {
         match addresses {
             [] => Err(io::ErrorKind::AddrNotAvailable.into()),
@@ -68,7 +67,7 @@ impl Dial {
     }
 }
 
-/// What is told where no address has answered: the kind is that of the first one tried.
+/// The combined error of all addresses, with the kind of the first one.
 fn all(failed: Vec<(SocketAddr, io::Error)>) -> io::Error {
     let kind = failed.first().map_or(io::ErrorKind::NotConnected, |(_, error)| error.kind());
     let texts: Vec<String> = failed.iter().map(|(address, error)| format!("{address}: {error}")).collect();

@@ -1,5 +1,4 @@
-//! The client's side of a connection: its stream, a read buffer that is not there while nothing is in it, and
-//! what is known about the client.
+//! A client connection: its stream, a read buffer that exists only while it has data, and the client's address and certificate.
 
 use std::{
     io::{self, IoSlice},
@@ -25,20 +24,20 @@ use crate::{buffers, transport};
 /// Bytes that may wait in the system for the client to take them.
 const MAX_UNSENT_BYTES: u32 = 64 * 1024;
 
-/// What a client may have taken before it shows: the system asks for more when half of what may wait is gone.
+/// The bytes that a client may read before the socket becomes writable again, which is at half of the unsent limit.
 pub(crate) const UNSEEN_BYTES: u64 = MAX_UNSENT_BYTES as u64 / 2;
 
 /// A client connection.
 #[derive(Debug)]
 pub struct Downstream {
     stream: Stream,
-    /// What has been read and not been taken yet.
+    /// Bytes that were read and not consumed yet.
     pub buffer: BytesMut,
     /// The client's address.
     pub peer: SocketAddr,
-    /// The names in the certificate that it has shown, for which an authority of the listener vouches.
+    /// The names in its verified certificate.
     pub certificate: Option<Arc<CertificateNames>>,
-    /// When its first head must be whole, where the time for that began before the first byte of it.
+    /// The deadline of its first head, if its time began before its first byte.
     due: Option<Instant>,
 }
 
@@ -50,7 +49,7 @@ impl Downstream {
         Self { stream: stream.into(), buffer: BytesMut::new(), peer, certificate: None, due: None }
     }
 
-    /// Takes a stream on which the handshake was done.
+    /// A connection after a TLS handshake.
     #[must_use]
     pub fn secured(stream: Stream, peer: SocketAddr, certificate: Option<PeerCertificate>) -> Self {
         limit_unsent(stream.tcp());
@@ -58,18 +57,18 @@ impl Downstream {
         Self { stream, buffer: BytesMut::new(), peer, certificate, due: None }
     }
 
-    /// The same, whose first head must be whole by then.
+    /// Sets the deadline of its first head.
     #[must_use]
     pub fn due(self, due: Instant) -> Self {
         Self { due: Some(due), ..self }
     }
 
-    /// When its first head must be whole, where that is known already; asked once.
+    /// Takes the deadline of its first head, if it is set.
     pub fn take_due(&mut self) -> Option<Instant> {
         self.due.take()
     }
 
-    /// What a request on it is by: `http` or `https`.
+    /// The scheme of its requests: `http` or `https`.
     #[must_use]
     pub fn scheme(&self) -> &'static str {
         if self.stream.is_tls() { "https" } else { "http" }
@@ -81,7 +80,7 @@ impl Downstream {
     /// What the socket reports.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<io::Result<usize>> {
         if self.buffer.capacity() == 0 && room <= buffers::READ_BUFFER_BYTES {
-            // Whoever waits needs no buffer.
+            // A waiting connection needs no buffer.
             match &mut self.stream {
                 Stream::Plain(stream) => ready!(stream.poll_read_ready(cx))?,
                 Stream::Tls(stream) => ready!(transport::poll_readable(stream, cx))?,
@@ -107,7 +106,7 @@ impl Downstream {
     /// Writes some of the slices.
     ///
     /// # Errors
-    /// What the socket reports; also where it takes nothing.
+    /// The error of the socket; also if it accepts nothing.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let written = match &mut self.stream {
             Stream::Plain(stream) => ready!(transport::poll_write(stream, cx, slices))?,
@@ -116,7 +115,7 @@ impl Downstream {
         Poll::Ready(if written == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(written) })
     }
 
-    /// Ready once everything that was written is on its way.
+    /// Ready once everything that was written is flushed.
     ///
     /// # Errors
     /// What the socket reports.
@@ -127,10 +126,10 @@ impl Downstream {
         }
     }
 
-    /// Closes it. By TLS an end has to be said, or what ends with the connection seems to be cut.
+    /// Closes it. TLS needs a close_notify, or a body that ends with the connection seems to be truncated.
     pub async fn close(mut self) {
         if self.stream.is_tls() {
-            // Whoever takes nothing more goes without.
+            // A client that reads nothing more gets none.
             std::future::poll_fn(|cx| {
                 let _ = self.poll_shutdown(cx);
                 Poll::Ready(())
@@ -139,7 +138,7 @@ impl Downstream {
         }
     }
 
-    /// Says that nothing more will be written.
+    /// Shuts down writing.
     ///
     /// # Errors
     /// What the socket reports.
@@ -148,7 +147,7 @@ impl Downstream {
     }
 }
 
-/// Keeps megabytes from lying in the system before it shows whether the client takes them. A socket that cannot is gone.
+/// Limits unsent data, so that megabytes are not buffered before the client reads. Errors mean that the socket is closed.
 fn limit_unsent(stream: &TcpStream) {
     #[cfg(target_os = "linux")]
     let _ = SockRef::from(stream).set_tcp_notsent_lowat(MAX_UNSENT_BYTES);

@@ -1,9 +1,9 @@
-//! One request and its legs: begins them, polls them, tells each what to do with its response, and counts outcomes
-//! until the policy decides.
+//! One request and its legs: it begins and polls them, controls what each does with its response, and counts outcomes until the
+//! policy decides.
 //!
 //! The exchange does not know the client. [`gather`] feeds it the request's body until there is a decision, [`stream`]
 //! takes the answer out of it, and what still runs after that (stragglers) is polled by [`Exchange::poll_rest`] in a
-//! task of its own. All of that is one state machine in one place, so a straggler is nothing special.
+//! task of its own. All of that is one state machine, so stragglers need no special treatment.
 
 pub mod alarm;
 mod answer;
@@ -62,7 +62,7 @@ use crate::{
     table::RouteEntry,
 };
 
-/// How often woken legs are looked for before the task yields.
+/// The most rounds of polling woken legs before the task yields.
 const MAX_POLL_ROUNDS: usize = 4;
 
 /// One request, its legs and its policy.
@@ -71,13 +71,13 @@ pub struct Exchange {
     route: Arc<RouteEntry>,
     /// In snapshot order; none before they begin.
     legs: Legs,
-    /// Those of a former request, whose memory the next ones use.
+    /// Legs of an earlier request, whose memory is reused.
     resting: Vec<Leg>,
     /// The body of the request.
     window: Window,
     /// The policy.
     quorum: Quorum,
-    /// Which leg the client gets the answer of.
+    /// The choice of the leg whose answer the client gets.
     choice: Choice,
     /// The answer on its way to the client.
     outgoing: Outgoing,
@@ -92,14 +92,14 @@ pub struct Exchange {
     terms: Terms,
     coding: Coding,
     waves: waves::Progress,
-    /// Legs that are not sent, because their endpoints are owed earlier requests.
+    /// Legs that are not sent, because earlier requests to their endpoints are pending.
     held_back: Vec<usize>,
     cap: usize,
-    /// How long all legs may take, from when they begin.
+    /// The time-out of all legs, from their start.
     total: Duration,
-    /// When the client does not wait any longer.
+    /// The client's own deadline.
     gives_up: Option<Instant>,
-    /// When every leg is given up; none before they begin, and once that has happened.
+    /// The deadline of all legs; none before they begin, and after it has passed.
     deadline: Option<Instant>,
     /// A time no later than the first time-out of any leg.
     next_expiry: Option<Instant>,
@@ -110,7 +110,7 @@ pub struct Exchange {
 // === impl Exchange ===
 
 impl Exchange {
-    /// Where it goes.
+    /// The route.
     #[must_use]
     pub fn route(&self) -> &Arc<RouteEntry> {
         &self.route
@@ -146,7 +146,7 @@ impl Exchange {
         self.window.is_finished()
     }
 
-    /// Polls every leg that was woken or flagged, and those whose wave begins then. Returns whether any was.
+    /// Polls every leg that was woken or flagged, and those whose wave begins meanwhile. Returns whether there were any.
     fn poll_legs(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let mut any = self.poll_woken(cx, now);
         while self.has_waves_to_come() && self.advance_waves(now) {
@@ -174,7 +174,7 @@ impl Exchange {
                 return any;
             }
         }
-        // Something is ready all the time, perhaps because this task has used up its share: let others run first.
+        // Legs are ready all the time, perhaps because this task's budget is used up: yield to others.
         cx.waker().wake_by_ref();
         any
     }
@@ -187,7 +187,7 @@ impl Exchange {
         let fresh_head = self.legs.get_mut(index).take_fresh_head();
         if let Some(status) = fresh_head {
             let success = match self.terms.grpc {
-                // What it amounts to is told by its trailers.
+                // Its trailers decide its outcome.
                 Some(success) => {
                     let said = self.legs.get_mut(index).read_head_code();
                     status == 200 && said.is_none_or(|code| success.contains(code))
@@ -226,13 +226,13 @@ impl Exchange {
         let ok = match leg.result() {
             Some(result) => Some(result.outcome == Outcome::Ok),
             None if leg.response().is_none() => None,
-            // Only the client can make a held body go on.
+            // Only the client's reading lets a held body continue.
             None if leg.is_success() => {
                 let at_once =
                     self.route.config.policy.require.is_any() && !self.wants_report && !self.choice.is_decided();
                 let has_begun = match self.terms.grpc {
-                    // Trailers may still say otherwise, but whoever is content with any answer gets the first message at once, also
-                    // while the request goes on: its rest may depend on that.
+                    // Trailers may still report a failure, but with `any` the first message is passed on at once, also during the
+                    // request, whose rest may depend on it.
                     Some(_) => leg.has_grpc_message() || leg.is_complete(),
                     None => leg.is_sent(),
                 };
@@ -242,7 +242,7 @@ impl Exchange {
             None => (leg.mode() == Mode::Discard || leg.is_full()).then_some(false),
         };
         if leg.result().is_some_and(|result| result.error.is_some()) {
-            // It may have been kept for the client, and now it cannot be.
+            // It may have been held for the client, which is of no use now.
             self.choice.on_failure(index, &self.legs);
         }
         match (self.legs[index].counted(), ok) {
@@ -250,7 +250,7 @@ impl Exchange {
                 self.legs.get_mut(index).set_counted(ok);
                 self.quorum.record(ok);
             }
-            // A response that was cut after it had counted counts as failed after all.
+            // A response that is truncated after it had counted as ok counts as failed.
             (Some(true), Some(false)) => {
                 self.legs.get_mut(index).set_counted(false);
                 self.quorum.revoke();
@@ -259,22 +259,22 @@ impl Exchange {
         }
     }
 
-    /// The body of this leg is not needed: it is read and dropped from here on.
+    /// Discards the body of this leg from here on.
     fn let_go(&mut self, index: usize) {
         self.legs.get_mut(index).discard();
         self.wakers.flag(index);
     }
 
-    /// The same for a leg that was beaten by another one, if any was.
+    /// Discards the body of a leg that another one has replaced, if there is one.
     fn discard(&mut self, beaten: Option<usize>) {
         if let Some(index) = beaten {
             self.let_go(index);
-            // That it failed is certain once its body does not matter.
+            // Its failure is final once its body does not matter.
             self.settle(index);
         }
     }
 
-    /// Lets go of bodies as long as too much is held.
+    /// Discards held bodies while too much is held.
     fn shed(&mut self) {
         let limit = self.route.config.policy.window.max(self.terms.hold);
         while self.legs.held() > limit {
@@ -304,7 +304,7 @@ impl Exchange {
         self.legs.iter().all(|leg| leg.result().is_some())
     }
 
-    /// The client is gone or has its answer: what runs on does so only for the endpoints' sake, until its deadline.
+    /// The client has disconnected or has its answer: remaining legs run on for the endpoints' sake, until their deadline.
     pub fn release(&mut self) {
         let winner = self.choice.release().filter(|winner| self.legs[*winner].result().is_none());
         let Some(winner) = winner else { return };
@@ -316,7 +316,7 @@ impl Exchange {
         }
     }
 
-    /// Runs the stragglers, until each has ended or its time is up.
+    /// Runs the stragglers until they have ended or their deadline has passed.
     pub fn poll_rest(&mut self, cx: &mut Context<'_>, alarm: &mut Alarm) -> Poll<()> {
         let mut now = clock::now();
         self.wakers.arrive(cx.waker());
@@ -336,12 +336,12 @@ impl Exchange {
         }
     }
 
-    /// Counts what it keeps in memory of bodies towards what all requests may.
+    /// Updates this request's share of the budget for bodies.
     fn note_memory(&mut self) {
         self.share.set(self.legs.held() + self.legs.kept() + self.window.cost());
     }
 
-    /// The cursor of the leg that is farthest behind; none where no leg takes any more.
+    /// The cursor of the slowest leg; none if no leg needs more of the body.
     fn slowest(&self) -> Option<(usize, Cursor)> {
         let writing = self.legs.iter().enumerate().filter(|(_, leg)| leg.is_sending());
         writing.map(|(index, leg)| (index, leg.cursor())).min_by_key(|(_, cursor)| *cursor)

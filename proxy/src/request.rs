@@ -1,5 +1,5 @@
 //! One request, whatever version of HTTP brought it: it is admitted or refused, its exchange runs, and the client gets one
-//! answer. What remains of it after that (stragglers, the log entry) goes on without the client.
+//! answer. Stragglers and the log entry outlive the answer.
 
 mod admit;
 mod answer;
@@ -30,37 +30,37 @@ use crate::{
     table::{ListenerEntry, RouteEntry},
 };
 
-/// What all that is done for one request has to know about it.
+/// The context of one request.
 pub(crate) struct RequestContext<'a> {
     pub(crate) head: &'a RequestHead,
-    /// What was in force when it came.
+    /// The listener's entry of the table at the start of the request.
     pub(crate) listener: &'a ListenerEntry,
     pub(crate) worker: &'a Worker,
     pub(crate) id: &'a str,
-    /// Whether the id was made here, because the client sent none that can be taken over.
+    /// Whether the id was generated, because the client sent no valid one.
     pub(crate) is_new_id: bool,
     pub(crate) client: SocketAddr,
-    /// Its address as text, which every leg is told.
+    /// The client's address as text, for the heads of legs.
     pub(crate) client_ip: &'a str,
-    /// What its certificate proves.
+    /// The names in its certificate.
     pub(crate) certificate: Option<&'a CertificateNames>,
     /// Of the listener: `http` or `https`.
     pub(crate) scheme: &'static str,
-    /// Whether the request is one of gRPC.
+    /// Whether it is a gRPC request.
     pub(crate) is_grpc: bool,
     pub(crate) started: Instant,
 }
 
-/// What becomes of the connection after a request.
+/// The state of the connection after a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// It carries the next one.
+    /// It is kept for the next one.
     Keep,
-    /// It is closed; an answer that ends with it is whole.
+    /// It is closed; an answer that ends with the connection is complete.
     Close,
-    /// It is cut off: the client must not take what it has for whole.
+    /// It is aborted, so that the client notices a truncated answer.
     Abort,
-    /// It is closed once the client has stopped sending, or after some time: it may still be sending its body.
+    /// It is closed once the client has stopped sending its body, or after some time.
     Linger,
 }
 
@@ -70,7 +70,7 @@ impl RequestContext<'_> {
     /// Answers the request.
     pub(crate) async fn serve(&self, carrier: &mut Carrier<'_>, alarm: &mut Alarm) -> Next {
         match admit::admit(self) {
-            // Boxed, so that it takes no room in those that are sent.
+            // Boxed, so that it does not enlarge the future of ordinary requests.
             Ok(admitted) if admitted.is_dry_run => Box::pin(self.answer_dry_run(admitted, carrier, alarm)).await,
             Ok(admitted) => self.broadcast(admitted, carrier, alarm).await,
             Err(refusal) => {
@@ -119,23 +119,23 @@ impl RequestContext<'_> {
         next
     }
 
-    /// An answer made up here, for a request that has this route.
+    /// A generated answer for a request with this route.
     fn made_up(&self, made_up: &MadeUp, report: (&Quorum, Option<&str>), route: &RouteEntry, next: Next) -> Outgoing {
         let report = route.config.policy.report.then_some(report);
         answer::problem(made_up, report, route.config.changes.headers.response.lines_of_made_up(), self, next)
     }
 
-    /// What a report says of the request itself.
+    /// The request's part of a report.
     fn about<'a>(&'a self, target: &'a [u8]) -> About<'a> {
         About { id: self.id, method: self.head.method(), target }
     }
 
-    /// How slow the client may be, with a request that has this route.
+    /// The least speed of a client with this route.
     fn pace(&self, route: &RouteEntry) -> Pace {
         Pace { idle: self.listener.config.timeouts.body, rate: route.config.policy.min_body_rate }
     }
 
-    /// What becomes of the connection after a request that was read to its end.
+    /// The state of the connection after a request that was read to its end.
     fn next(&self, carrier: &Carrier<'_>) -> Next {
         let keep = self.head.keepalive && self.listener.config.keepalive && !carrier.has_to_end();
         if keep { Next::Keep } else { Next::Close }
@@ -144,14 +144,14 @@ impl RequestContext<'_> {
 
 /// A request that may be sent to the endpoints.
 struct Admitted<'a> {
-    /// Its route; one of its own where its caller has decided how it is sent.
+    /// Its route, with the control settings of its caller applied.
     route: Cow<'a, Arc<RouteEntry>>,
-    /// The target that the endpoints get, where that is not the client's.
+    /// The target for endpoints, if it differs from the client's.
     target: Option<Vec<u8>>,
-    /// Who sent it, where that is known.
+    /// The caller's identity, if known.
     identity: Option<Identity>,
-    /// Whether its `Authorization` has proven that.
+    /// Whether its `Authorization` was accepted as a token, and is not passed on.
     is_authenticated: bool,
-    /// Whether it is not to be sent: the answer is what would be.
+    /// Whether it is a dry run.
     is_dry_run: bool,
 }

@@ -1,5 +1,4 @@
-//! Which client connection makes room where there is none for another: the one that has been longest without a whole request head, if it
-//! owes one.
+//! Evicts an idle client connection when the limit is reached: the one that has been waiting longest for a complete request head.
 
 use std::{
     collections::BTreeMap,
@@ -16,28 +15,28 @@ use tokio::time::Instant;
 
 use crate::clock;
 
-/// Connections with a request that are passed over at most in search of one without.
+/// The most connections with a request in flight that are skipped in the search for an idle one.
 const MAX_PASSED_OVER: usize = 64;
 
-/// The client connections of a server, by when each was last known to have had a whole head.
+/// The client connections of a server, ordered by the time of their last complete head.
 #[derive(Debug)]
 pub(crate) struct Seats {
     began: Instant,
-    /// In time and number. A connection does not move with each of its requests, but when its turn to go would have come.
+    /// By time and number. A connection is not moved at each of its requests, but only when it would be evicted.
     by_age: Mutex<BTreeMap<(u64, u64), Arc<Seat>>>,
     next: AtomicU64,
 }
 
-/// What is known of a connection.
+/// The state of one connection.
 #[derive(Debug)]
 pub(crate) struct Seat {
     began: Instant,
     number: u64,
-    /// The time by which it is found among the others.
+    /// The time under which it is listed.
     listed: AtomicU64,
-    /// When its last head was whole; before the first one, when it came. In nanoseconds since the beginning.
+    /// When its last head was complete, or when it was accepted if it had none. In nanoseconds since the server was created.
     whole: AtomicU64,
-    /// Whether it is the client's turn: nothing is being answered.
+    /// Whether it is idle: it waits for the client's next request head.
     owes: AtomicBool,
     cut: AtomicBool,
     waker: AtomicWaker,
@@ -50,7 +49,7 @@ impl Default for Seats {
 }
 
 impl Seats {
-    /// Another connection.
+    /// Adds a connection.
     pub(crate) fn enter(&self) -> Arc<Seat> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let now = since(self.began);
@@ -67,13 +66,13 @@ impl Seats {
         seat
     }
 
-    /// It has ended.
+    /// Removes a connection that has ended.
     pub(crate) fn leave(&self, seat: &Seat) {
         let mut by_age = self.by_age.lock();
         by_age.remove(&(seat.listed.load(Ordering::Relaxed), seat.number));
     }
 
-    /// Tells the connection to go that owes a request and has been longest without a whole one. False where none is found.
+    /// Evicts the connection that has been idle longest. False if there is none.
     pub(crate) fn make_room(&self) -> bool {
         let mut by_age = self.by_age.lock();
         let mut busy = Vec::new();
@@ -81,7 +80,7 @@ impl Seats {
         while let Some(((listed, number), seat)) = by_age.pop_first() {
             let whole = seat.whole.load(Ordering::Relaxed);
             if whole != listed {
-                // It has had a request since: its turn is later.
+                // It has had a request since it was listed: list it under its current time.
                 seat.listed.store(whole, Ordering::Relaxed);
                 by_age.insert((whole, number), seat);
             } else if !seat.owes.load(Ordering::Acquire) || seat.is_cut() {
@@ -103,23 +102,23 @@ impl Seats {
 }
 
 impl Seat {
-    /// Its next request is awaited.
+    /// Marks it as idle: it waits for the next request head.
     pub(crate) fn owes(&self) {
         self.owes.store(true, Ordering::Release);
     }
 
-    /// The head of its request is whole, or refused.
+    /// Marks it as busy: the head of its request is complete, or refused.
     pub(crate) fn paid(&self) {
         self.whole.store(since(self.began), Ordering::Relaxed);
         self.owes.store(false, Ordering::Release);
     }
 
-    /// Whether it was told to go.
+    /// Whether it was evicted.
     pub(crate) fn is_cut(&self) -> bool {
         self.cut.load(Ordering::Acquire)
     }
 
-    /// Lets this task be woken when it is told to go.
+    /// Registers this task to be woken on eviction.
     pub(crate) fn register(&self, cx: &Context<'_>) {
         self.waker.register(cx.waker());
     }

@@ -1,4 +1,4 @@
-//! TLS of a configuration: what is in its files, for its listeners and for its routes.
+//! The loaded TLS of a configuration, for its listeners and routes.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -7,33 +7,33 @@ use runtime::tls::{self, ClientSettings, ClientTls, FileFault, ServerSettings, S
 
 use crate::config::Config;
 
-/// TLS of a configuration. It follows its files.
+/// The loaded TLS of a configuration, which follows its files.
 #[derive(Debug, Default)]
 pub struct Secured {
-    /// One entry for each listener; none speaks in clear.
+    /// One entry for each listener; none for clear text.
     listeners: Vec<Option<ServerTls>>,
     endpoints: Vec<(ClientSettings, ClientTls)>,
-    /// To endpoints whose source says that they speak TLS, where nothing is configured about it. Made when the first such endpoint
-    /// is there: a process that has none needs no authorities of the system.
+    /// For endpoints whose source says that they use TLS, without a configuration. Created for the first such endpoint, so that
+    /// other processes do not need the system's authorities.
     unconfigured: Mutex<Vec<(ClientSettings, ClientTls)>>,
 }
 
-/// What is wrong with the files of a configuration.
+/// A problem with a file of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {why}")]
 pub struct TlsProblem {
-    /// Where in the configuration, for instance `listeners[0].tls.certificates[0].key`.
+    /// The path in the configuration, for instance `listeners[0].tls.certificates[0].key`.
     pub path: String,
-    /// What is wrong.
+    /// The error.
     pub why: TlsError,
 }
 
-/// What [`check_files`] has found.
+/// The result of [`check_files`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CheckedFiles {
-    /// What cannot be used.
+    /// Files that cannot be used.
     pub problems: Vec<TlsProblem>,
-    /// What has expired or soon will.
+    /// Files that have expired or soon will.
     pub outdated: Vec<TlsProblem>,
 }
 
@@ -76,14 +76,14 @@ impl TlsProblem {
 }
 
 impl Secured {
-    /// Reads the files of a configuration. What the configuration before had with the same settings is taken over: the keys of tickets,
-    /// and what is known of the files.
+    /// Reads the files of a configuration. Loaded TLS with the same settings is taken over from the previous configuration, with
+    /// its ticket keys.
     ///
     /// # Errors
-    /// Some files cannot be used.
+    /// [`TlsProblem`]s of files that cannot be used.
     ///
     /// # Panics
-    /// Outside of a tokio runtime, where there are files.
+    /// If there are files, outside of a tokio runtime.
     pub(crate) fn load(config: &Config, before: Option<&Self>) -> Result<Arc<Self>, Vec<TlsProblem>> {
         let (mut secured, mut problems) = (Self::default(), Vec::new());
         for (l, listener) in config.listeners.iter().enumerate() {
@@ -115,7 +115,7 @@ impl Secured {
         if problems.is_empty() { Ok(Arc::new(secured)) } else { Err(problems) }
     }
 
-    /// Shows the handshakes of listeners before there are any; `bound` are their addresses.
+    /// Registers the handshake metrics of listeners with 0; `bound` are their addresses.
     pub(crate) fn show_handshakes(&self, bound: &[SocketAddr]) {
         let secured = bound.iter().zip(&self.listeners).filter(|(_, tls)| tls.is_some());
         secured.for_each(|(address, _)| tls::handshakes_from_zero(&address.to_string()));
@@ -126,12 +126,12 @@ impl Secured {
         self.listeners.get(number)?.as_ref()
     }
 
-    /// TLS to endpoints, by what is configured for them.
+    /// The TLS for endpoints with these configured settings.
     fn configured(&self, settings: &ClientSettings) -> Option<&ClientTls> {
         self.endpoints.iter().find(|(known, _)| known == settings).map(|(_, tls)| tls)
     }
 
-    /// TLS to endpoints by these settings, which are made if they are not there.
+    /// The TLS for endpoints with these settings, which is created if necessary.
     pub(crate) fn endpoints(&self, settings: &ClientSettings) -> Result<ClientTls, TlsError> {
         if let Some(configured) = self.configured(settings) {
             return Ok(configured.clone());

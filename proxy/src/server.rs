@@ -34,7 +34,7 @@ use crate::{
     shared::{Shared, Worker},
 };
 
-/// How often idle connections to endpoints are looked through.
+/// The interval at which idle connections to endpoints are checked.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Bound listeners, not served yet: connections wait in the backlog.
@@ -44,10 +44,10 @@ pub struct Server {
     drain: Drain,
     /// A listener for each worker, for each listener of the configuration.
     listeners: Vec<Vec<TcpListener>>,
-    /// A thread for each worker, waiting for its work, and one that makes tables.
+    /// A waiting thread for each worker, and one that builds tables.
     workers: Vec<Thread>,
     tables: Thread,
-    /// One that sends again what endpoints missed, where some route does.
+    /// The thread for redelivery, if some route has it.
     owed: Option<Thread>,
 }
 
@@ -56,20 +56,20 @@ pub struct Server {
 pub struct Running {
     handle: Handle,
     drain: Drain,
-    /// Ends accepting, keep-alive, and following snapshots. Changes once, to how long an idle connection may then still bring a
-    /// request.
+    /// Ends accepting, keep-alive, and following snapshots. Changes once, to the time for which an idle connection may still bring
+    /// a request.
     shutdown: watch::Sender<Duration>,
-    /// Ends the workers, whatever they are doing.
+    /// Ends the workers at once.
     stop: watch::Sender<bool>,
     threads: Vec<JoinHandle<()>>,
-    /// Last, when nothing is there any more that could log.
+    /// The last field, so that it is dropped after everything that logs.
     log: AtExit,
 }
 
 /// How a drain ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drained {
-    /// Connections and stragglers that were cut because their time was up.
+    /// Connections and stragglers that were cut off at the deadline.
     pub cut: usize,
 }
 
@@ -82,7 +82,7 @@ pub enum BindError {
     /// Files of certificates or keys cannot be used.
     #[error("{}", list(.0))]
     Tls(Vec<TlsProblem>),
-    /// An address cannot be listened on.
+    /// An address cannot be bound.
     #[error("cannot listen on {address}: {why}")]
     Listen {
         /// The address.
@@ -90,7 +90,7 @@ pub enum BindError {
         /// What the system reports.
         why: io::Error,
     },
-    /// A thread or its runtime cannot be had.
+    /// A thread or its runtime cannot be created.
     #[error("cannot start a worker: {0}; raise the limit of file descriptors (ulimit -n) or of processes")]
     Thread(io::Error),
 }
@@ -102,15 +102,15 @@ fn list(problems: &[impl ToString]) -> String {
 // === impl Server ===
 
 impl Server {
-    /// Binds every listener; port 0 takes a free port. Requests will see the endpoints that `reader` has.
+    /// Binds every listener; port 0 takes a free port. Endpoints come from `reader`.
     ///
     /// # Errors
-    /// [`BindError`] where the configuration contradicts itself or an address cannot be had.
+    /// [`BindError`] if the configuration contradicts itself or an address cannot be bound.
     pub fn bind(config: Config, reader: Reader) -> Result<Self, BindError> {
         Self::bind_with(config, reader, Arc::default())
     }
 
-    /// The same, for listeners that authenticate callers with what is there. Token files must be followed already.
+    /// The same, with sources for authenticating callers. Token files must be followed already.
     ///
     /// # Errors
     /// Like [`bind`](Self::bind).
@@ -171,7 +171,7 @@ impl Server {
     }
 }
 
-/// The life of a worker: its listeners until the shutdown, its connections until they end or are stopped.
+/// Runs a worker: its listeners until the shutdown, its connections until they end or are stopped.
 async fn serve(
     worker: Arc<Worker>,
     sockets: Vec<(SocketAddr, TcpListener)>,
@@ -185,13 +185,12 @@ async fn serve(
         accept(app, address, socket, shutdown.clone())
     });
     futures::future::join_all(services).await;
-    // The sender is dropped only after it has said so.
+    // The value is sent before the sender is dropped.
     let _ = stop.wait_for(|stop| *stop).await;
     sweeper.abort();
 }
 
-/// Closes idle connections to endpoints that have been idle for too long or were closed by the endpoint, and lets go of
-/// memory that no request needs.
+/// Closes connections to endpoints that have been idle for too long or were closed by the endpoint, and frees unused memory.
 async fn sweep(worker: Arc<Worker>) {
     loop {
         tokio::time::sleep(SWEEP_INTERVAL).await;
@@ -203,7 +202,7 @@ async fn sweep(worker: Arc<Worker>) {
     }
 }
 
-/// Keeps the table in step with the snapshot.
+/// Rebuilds the table for every new snapshot.
 async fn follow(shared: Arc<Shared>, mut shutdown: watch::Receiver<Duration>) {
     let mut reader = shared.reader();
     let mut seen = shared.table.load().version.sequence;
@@ -213,7 +212,7 @@ async fn follow(shared: Arc<Shared>, mut shutdown: watch::Receiver<Duration>) {
             _ = shutdown.changed() => return,
         };
         let Ok(newer) = newer else {
-            // No newer snapshot will ever come: what there is stays in force.
+            // No newer snapshot will come: the current one stays in use.
             return;
         };
         seen = newer.version().sequence;
@@ -224,15 +223,14 @@ async fn follow(shared: Arc<Shared>, mut shutdown: watch::Receiver<Duration>) {
 // === impl Running ===
 
 impl Running {
-    /// What the rest of the process may ask.
+    /// A handle for the rest of the process.
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
 
-    /// Ends in order: no new connections, what is in flight finishes, and each kept connection may bring one more request, which
-    /// may be on its way: it is closed when it has brought none for so long as `idle` says. What has not ended at the
-    /// time-out is cut, and what is to be logged is written.
+    /// Ends in order: accepts no connections and lets requests in flight finish. Each idle connection may bring one more request
+    /// within `idle`, because one may be in flight. At the time-out the rest is cut off, and the access log is flushed.
     pub async fn drain(self, idle: Duration, timeout: Duration) -> Drained {
         self.shutdown.send_replace(idle);
         self.drain.start();
@@ -242,7 +240,7 @@ impl Running {
             target.retire();
         }
         let (threads, log) = (self.threads, self.log);
-        // Threads end at once now; joining them must not block the runtime this is called from.
+        // Threads end at once now; joining them must not block the caller's runtime.
         let joined = tokio::task::spawn_blocking(move || {
             threads.into_iter().for_each(|thread| drop(thread.join()));
             drop(log);

@@ -1,4 +1,4 @@
-//! What all connections of a server share, and what those of one worker do.
+//! The state that all connections of a server share, and that of one worker.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -34,27 +34,27 @@ use crate::{
     table::Table,
 };
 
-/// What all connections share.
+/// The state that all connections share.
 #[derive(Debug)]
 pub struct Shared {
-    /// What requests look up.
+    /// The current table.
     pub table: ArcSwap<Table>,
-    /// Says that there is another table; readers of it look at the table themselves.
+    /// Notifies of a new table, which receivers load themselves.
     pub(crate) tables: watch::Sender<Version>,
-    /// How many tables there were before the one in force.
+    /// The number of tables before the current one.
     made: AtomicU64,
-    /// Held while a new table is made, never by requests.
+    /// Held while a new table is built, never by requests.
     building: Mutex<()>,
     reader: Reader,
-    /// What listeners authenticate callers with.
+    /// The sources for authenticating callers.
     access: Arc<Sources>,
-    /// The addresses the listeners really have, in the order of the configuration.
+    /// The bound addresses of the listeners, in the order of the configuration.
     pub bound: Vec<SocketAddr>,
     /// Bounds of the process.
     pub limits: Limits,
-    /// What is kept in memory of bodies.
+    /// The budget for bodies in memory.
     pub budget: Arc<Budget>,
-    /// What clients of HTTP/2 may send beyond that.
+    /// The flow-control credit that HTTP/2 clients have beyond that.
     pub(crate) ahead: Arc<SendAhead>,
     /// The access log.
     pub log: Log,
@@ -64,21 +64,21 @@ pub struct Shared {
     pub refused: RefusedRequests,
     /// Client connections.
     pub connections: AtomicUsize,
-    /// How many there may be.
+    /// The limit of client connections.
     connections_cap: usize,
-    /// How many of them each client address has.
+    /// The connections of each client address.
     pub clients: Arc<Clients>,
-    /// Which of them makes room for another.
+    /// Finds the connection to evict for another one.
     seats: Seats,
-    /// How many streams of HTTP/2 clients have reset, by their addresses.
+    /// The reset streams of HTTP/2 clients, by address.
     pub(crate) resets: AddressResets,
     /// Requests in flight.
     pub inflight: AtomicUsize,
     /// Requests of which only stragglers are left.
     pub straggling: AtomicUsize,
-    /// Counts what a drain waits for.
+    /// Counts the work that a drain waits for.
     pub work: DrainWatch,
-    /// What endpoints missed.
+    /// The redelivery of missed requests.
     pub(crate) owed: Stores,
 }
 
@@ -91,16 +91,16 @@ pub(crate) struct Worker {
     pub shared: Arc<Shared>,
 }
 
-/// A request in flight; ends with it.
+/// Counts a request in flight until it is dropped.
 #[derive(Debug)]
 pub struct InflightGuard<'a>(&'a AtomicUsize);
 
-/// A client connection; ends with it.
+/// Counts a client connection until it is dropped.
 #[derive(Debug)]
 pub struct Connected {
     shared: Arc<Shared>,
     pub(crate) seat: Arc<Seat>,
-    /// None where its client has as many as it may, or is not known yet.
+    /// None if its client is at its limit, or not known yet.
     of_client: Option<clients::Connected>,
 }
 
@@ -109,14 +109,14 @@ pub struct Connected {
 pub enum Welcome {
     /// There is.
     Room,
-    /// There are as many as may be.
+    /// The limit of all connections is reached.
     Full,
-    /// Its client address has as many as it may.
+    /// The limit of its client address is reached.
     ClientFull,
 }
 
 impl Shared {
-    /// State for these listeners, with a table made from the snapshot in force.
+    /// The state for these listeners, with a table of the current snapshot.
     #[must_use]
     pub fn new(
         config: Config,
@@ -159,7 +159,7 @@ impl Shared {
         }
     }
 
-    /// Makes and publishes a table from the snapshot in force and, where given, another configuration.
+    /// Builds and publishes a table of the current snapshot and, if given, another configuration.
     pub fn rebuild(&self, config: Option<(Arc<Config>, Arc<Secured>)>) {
         let _building = self.building.lock();
         let current = self.table.load_full();
@@ -179,7 +179,7 @@ impl Shared {
         current.retire_unless_in(&next);
     }
 
-    /// A number that changes with every table: to see that there is no other costs less than to load it.
+    /// A number that changes with every table; reading it is cheaper than loading the table.
     #[must_use]
     pub fn tables_made(&self) -> u64 {
         self.made.load(Ordering::Acquire)
@@ -191,7 +191,7 @@ impl Shared {
         self.reader.clone()
     }
 
-    /// Counts a request, unless there are as many as may be.
+    /// Counts a request, unless the limit is reached.
     #[must_use]
     pub fn admit(&self) -> Option<InflightGuard<'_>> {
         let before = self.inflight.fetch_add(1, Ordering::Relaxed);
@@ -199,8 +199,8 @@ impl Shared {
         (before < self.limits.inflight).then_some(admitted)
     }
 
-    /// Counts a client connection; whether there is room for it. Where there is none, the one that has been longest without a whole
-    /// request makes it. Without an address it is not known yet [whose it is](Connected::is_of).
+    /// Counts a client connection, and returns whether there is room for it. At the limit the connection that has been idle longest
+    /// is evicted. Without an address, the client is [set later](Connected::is_of).
     #[must_use]
     pub fn connect(self: &Arc<Self>, client: Option<IpAddr>) -> (Connected, Welcome) {
         let before = self.connections.fetch_add(1, Ordering::Relaxed);
@@ -218,7 +218,7 @@ impl Shared {
         self.clients.connect(client, self.limits.connections_per_client)
     }
 
-    /// The answer is out: runs what is left of the legs, then does what comes last. Until then the request occupies its place.
+    /// Runs the stragglers after the answer was sent, and then completes the request. Until then the request keeps its place.
     pub(crate) fn conclude(
         self: &Arc<Self>,
         mut exchange: Box<Exchange>,
@@ -262,8 +262,8 @@ impl Shared {
     }
 }
 
-/// Takes the file descriptors that the system gives, and tells the limit of client connections: at most three quarters of
-/// them, so that some are left to tell one client too many so, and for the connections to endpoints.
+/// Raises the limit of file descriptors, and returns the limit of client connections: at most three quarters of them, so that some
+/// are left for refusing further clients, and for connections to endpoints.
 fn connections_cap(configured: usize) -> usize {
     let limit = runtime::limits::raise_open_files();
     runtime::limits::make_room_for_open_files();
@@ -286,7 +286,7 @@ impl Drop for InflightGuard<'_> {
 }
 
 impl Connected {
-    /// Counts it as one of this client, of which nothing was known before.
+    /// Sets the client of the connection, and counts it.
     pub(crate) fn is_of(&mut self, client: IpAddr) {
         self.of_client = self.shared.connect_client(client);
     }
@@ -296,7 +296,7 @@ impl Connected {
         self.of_client.is_some()
     }
 
-    /// What counts its requests; none where its client has as many connections as it may.
+    /// The counter for its requests; none if its client is at its limit of connections.
     pub(crate) fn requests(&self) -> Option<clients::Requests> {
         self.of_client.as_ref().map(clients::Connected::requests)
     }

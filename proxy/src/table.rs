@@ -1,5 +1,5 @@
-//! What a request looks up: routes with the targets of their clusters, made whole from a configuration and a snapshot,
-//! published with one swap, loaded once per request.
+//! The table: routes with the targets of their clusters, built as a whole from a configuration and a snapshot, published with one
+//! swap, loaded once per request.
 
 use std::{
     borrow::Cow,
@@ -26,7 +26,7 @@ use crate::{
     target::Target,
 };
 
-/// Everything a request needs to know, as of one configuration and one snapshot.
+/// Everything that a request needs, from one configuration and one snapshot.
 #[derive(Debug)]
 pub struct Table {
     /// The configuration it was made from.
@@ -48,46 +48,46 @@ pub struct ListenerEntry {
     pub config: Arc<Listener>,
     /// Its routes, in the order in which they are tried.
     pub routes: Vec<Arc<RouteEntry>>,
-    /// What it knows of its callers.
+    /// Its access control.
     pub callers: Callers,
 }
 
-/// A route and the endpoints it leads to.
+/// A route and its endpoints.
 #[derive(Clone, Debug)]
 pub struct RouteEntry {
     /// Its configuration.
     pub config: Route,
     /// The version of the snapshot the members come from.
     pub version: Version,
-    /// Those that count, in snapshot order.
+    /// The members, in snapshot order.
     pub members: Box<[Member]>,
     /// Every known endpoint of the cluster, for `/-/endpoints`.
     pub known: Box<[Arc<Target>]>,
-    /// Known endpoints that are this proxy itself; they are left out.
+    /// Known endpoints that are this proxy itself, which are left out.
     pub own: Vec<Place>,
-    /// Why there is no member; empty where there are some.
+    /// Why there is no member; empty if there are some.
     pub why_empty: Box<str>,
-    /// What this deployment is called in `Via`.
+    /// The name of this deployment in `Via`.
     pub via: Box<str>,
-    /// Its numbers.
+    /// Its metrics.
     pub metrics: Arc<RouteMetrics>,
-    /// What it sends again to endpoints that missed it, where it does.
+    /// Its redelivery, if it has any.
     pub owed: Option<RouteOwed>,
 }
 
-/// One endpoint that counts.
+/// One member.
 #[derive(Clone, Debug)]
 pub struct Member {
     /// The endpoint.
     pub target: Arc<Target>,
-    /// Whether it gets a leg; one that is not ready, or whose name does not resolve, counts as failed without.
+    /// Whether requests are sent to it; otherwise (not ready, or its name does not resolve) its leg counts as failed at once.
     pub ready: bool,
 }
 
-/// A request that may be sent.
+/// An allowed request.
 #[derive(Clone, Copy, Debug)]
 pub struct Permitted<'a> {
-    /// The route that takes it.
+    /// Its route.
     pub route: &'a Arc<RouteEntry>,
     /// Whether its caller may decide how it is sent.
     pub may_control: bool,
@@ -96,21 +96,21 @@ pub struct Permitted<'a> {
 /// Why a request has no route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoRoute {
-    /// The listener's allow-list does not have it, or not for this caller: 403.
+    /// No allow rule matches, or none for this caller: 403.
     NotAllowed,
-    /// The listener's allow-list has it for callers who prove who they are, and this one has not: 401.
+    /// An allow rule matches for authenticated callers only, and this one is not: 401.
     Unauthorized,
     /// No route matches: 404.
     NoMatch,
-    /// What has this pattern would take it, but an endpoint may read its path as one outside: 400.
+    /// A route or rule with this pattern would match, but an endpoint may read the path as one outside of it: 400.
     Leaves(PathPattern),
 }
 
 impl ListenerEntry {
-    /// The route that takes the request of this caller, and what its caller may decide about it.
+    /// The route of a request, and whether its caller has control.
     ///
     /// # Errors
-    /// [`NoRoute`] where none does, or none may.
+    /// [`NoRoute`] if no route matches, or the request is not allowed.
     pub fn route(&self, head: &RequestHead, caller: &Caller<'_>) -> Result<Permitted<'_>, NoRoute> {
         let may_control = self.allows(head, caller)? || self.is_controlled_from(caller.address);
         for route in &self.routes {
@@ -123,12 +123,12 @@ impl ListenerEntry {
         Err(NoRoute::NoMatch)
     }
 
-    /// Whether callers at this address may decide how their requests are sent.
+    /// Whether callers at this address have control.
     fn is_controlled_from(&self, address: IpAddr) -> bool {
         access::network::is_in(address, &self.config.control_from)
     }
 
-    /// Makes sure that the request may be sent at all; whether a rule grants its caller control.
+    /// Checks that the request is allowed. Returns whether a rule grants its caller control.
     fn allows(&self, head: &RequestHead, caller: &Caller<'_>) -> Result<bool, NoRoute> {
         let allow = &self.config.allow;
         if allow.is_empty() {
@@ -152,8 +152,8 @@ impl ListenerEntry {
 }
 
 impl Table {
-    /// Makes a table. What is the same as in the previous one is taken over from there: targets with their idle
-    /// connections, the numbers of routes, the counts of callers. `bound` are the addresses the listeners really have.
+    /// Builds a table. Unchanged parts of the previous one are taken over: targets with their idle connections, metrics of routes,
+    /// counts of callers. `bound` are the bound addresses of the listeners.
     #[cfg(any(test, feature = "bench"))]
     #[must_use]
     pub fn build(
@@ -167,7 +167,7 @@ impl Table {
         Self::build_owing(previous, config, snapshot, bound, access, secured, &Stores::default())
     }
 
-    /// The same, where endpoints are owed what they missed.
+    /// The same with redelivery.
     #[expect(clippy::mutable_key_type, reason = "what changes in a place plays no part in its hash and its equality")]
     pub(crate) fn build_owing(
         previous: Option<&Self>,
@@ -178,7 +178,7 @@ impl Table {
         secured: &Arc<Secured>,
         owed: &Stores,
     ) -> Self {
-        // Several where routes see the endpoint differently, or speak to it differently.
+        // Several targets per place if routes see the endpoint differently, or use different protocols.
         let mut targets: HashMap<Place, Vec<Arc<Target>>> = HashMap::new();
         let mut metrics: HashMap<&str, Arc<RouteMetrics>> = HashMap::new();
         for route in previous.into_iter().flat_map(Self::routes) {
@@ -199,12 +199,12 @@ impl Table {
                     own.push(endpoint.address.clone());
                     continue;
                 }
-                // A target is kept while its endpoint stays what it is; another pod at the same address is another one.
+                // A target is kept while its endpoint is the same; another pod at the same address is another endpoint.
                 let same = targets.entry(endpoint.address.clone()).or_default();
                 let is_kept =
                     |target: &&Arc<Target>| target.endpoint == *endpoint && target.is_reached_by(&route.policy);
                 let target = same.iter().find(is_kept).cloned().unwrap_or_else(|| {
-                    // One more than there are workers, for what is sent again.
+                    // One shard more than there are workers, for redelivery.
                     let mut target = Target::reached_by(&route.policy, endpoint.clone(), config.threads + 1, secured);
                     // Its numbers go on where it only has other conditions, or is spoken to in another way.
                     if let Some(former) = same.iter().find(|former| former.endpoint.pod == endpoint.pod) {
@@ -217,7 +217,7 @@ impl Table {
                 known.push(target.clone());
                 let conditions = endpoint.conditions;
                 match route.policy.members {
-                    // Somebody has configured it, so "all" does not succeed without it.
+                    // It is configured by name, so `all` does not succeed without it.
                     _ if endpoint.address.problem().is_some() => members.push(Member { target, ready: false }),
                     _ if conditions.ready => members.push(Member { target, ready: true }),
                     Members::Known if !conditions.terminating => members.push(Member { target, ready: false }),
@@ -276,7 +276,8 @@ impl Table {
     }
 }
 
-/// Why no endpoint of a cluster gets requests: nothing is known yet, the only one is this process, or what the source says.
+/// Why a cluster has no endpoint for requests: there is no list yet, its only endpoint is this process, or the reason of the
+/// source.
 fn why_empty(cluster: Option<&Arc<Cluster>>, own: &[Place]) -> String {
     let Some(cluster) = cluster else { return "there is no list of its endpoints yet".to_owned() };
     let others = cluster.endpoints().len() - own.len();
@@ -289,7 +290,7 @@ fn why_empty(cluster: Option<&Arc<Cluster>>, own: &[Place]) -> String {
 }
 
 impl RouteEntry {
-    /// Whether no request can reach an endpoint, and why.
+    /// The reason why no request can reach an endpoint, if so.
     #[must_use]
     pub fn without_endpoint(&self) -> Option<Cow<'_, str>> {
         let mut problems = self.members.iter().map(|member| member.target.endpoint.address.problem());
@@ -304,7 +305,7 @@ impl RouteEntry {
     }
 }
 
-/// Whether the address is one that a listener of this process answers at.
+/// Whether the address is that of a listener of this process.
 fn is_own(address: SocketAddr, bound: &[SocketAddr]) -> bool {
     bound.iter().any(|bound| {
         bound.port() == address.port()

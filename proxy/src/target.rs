@@ -1,4 +1,4 @@
-//! A target: an endpoint together with what the proxy keeps for it, its idle connections and its numbers.
+//! A target: an endpoint with its idle connections and metrics.
 //!
 //! Targets outlive snapshots as long as their endpoint stays; when it goes, its idle connections are closed with it.
 
@@ -32,70 +32,70 @@ use crate::{
     transport::{self, Io},
 };
 
-/// A connection that has been idle for longer than this may well have been closed by its endpoint just now.
+/// The idle time after which a connection may have just been closed by its endpoint.
 const LONG_IDLE: Duration = Duration::from_secs(1);
 
-/// An endpoint and what is kept for it.
+/// An endpoint with its connections and metrics.
 #[derive(Debug)]
 pub struct Target {
     /// The endpoint.
     pub endpoint: Endpoint<Place>,
-    /// What people call it: the pod's or host's name, else the address.
+    /// Its readable name: the pod's or host's name, else the address.
     pub label: Box<str>,
-    /// Its address, or its name and port, as an authority: what it is called by, also for requests without Host.
+    /// Its address, or its name and port, as an authority; also the `Host` of requests without one.
     pub authority: Box<str>,
-    /// What it is by its pod, where it has one: the same at another address.
+    /// Its key by its pod, if it has one, which stays the same at another address.
     pub(crate) pod_key: Option<Arc<str>>,
-    /// What it is by its address.
+    /// Its key by its address.
     pub(crate) address_key: Arc<str>,
-    /// What is spoken to it.
+    /// Its protocol.
     pub protocol: WireProtocol,
     /// Idle connections, a shard for each worker: a connection lives and dies on one thread.
     idle: Box<[Mutex<Vec<Idle>>]>,
-    /// Connections that several exchanges share, likewise.
+    /// Shared HTTP/2 connections, a shard for each worker.
     multiplexed: Box<[Arc<Multiplexed>]>,
     retired: AtomicBool,
     reach: Reach,
     dial: Dial,
-    /// On what it is spoken to.
+    /// Its channel.
     pub channel: Channel,
     secure: Secure,
-    /// What it has agreed to last, where that is negotiated.
+    /// Whether the last negotiation resulted in HTTP/1.1.
     agreed_http1: AtomicBool,
     inflight: AtomicUsize,
     /// How its legs ended.
     pub counts: Arc<LegCounts>,
 }
 
-/// What is spoken to an endpoint.
+/// The protocol of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WireProtocol {
     /// HTTP/1.1.
     Http1,
-    /// HTTP/2: by prior knowledge, or as the only thing that is offered by TLS.
+    /// HTTP/2: with prior knowledge, or as the only protocol in ALPN.
     Http2,
-    /// What it agrees to by TLS.
+    /// Negotiated by ALPN.
     Negotiated,
 }
 
-/// A connection on which an exchange can begin.
+/// A connection for an exchange.
 #[derive(Debug)]
 pub(crate) enum Opened {
-    /// One of its own, which speaks HTTP/1.1.
+    /// An HTTP/1.1 connection of its own.
     Http1(Io),
-    /// A stream of one that speaks HTTP/2.
+    /// A stream of an HTTP/2 connection.
     Http2(StreamSlot),
 }
 
-/// A connection that is coming about.
+/// A connection attempt.
 pub(crate) type Connecting = Pin<Box<dyn Future<Output = io::Result<Opened>> + Send>>;
 
-/// How a target is spoken to.
+/// The TLS of a target.
 #[derive(Debug)]
 enum Secure {
     Clear,
     Tls(tls::Target),
-    /// By TLS, were it not for this.
+    /// TLS that cannot be set up, for this reason.
     Broken(String),
 }
 
@@ -103,12 +103,12 @@ enum Secure {
 struct Idle {
     io: Io,
     since: Instant,
-    /// How long it is kept.
+    /// When it is closed.
     until: Instant,
 }
 
 impl WireProtocol {
-    /// As it is configured.
+    /// Its name in the configuration.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -120,7 +120,7 @@ impl WireProtocol {
 }
 
 impl Target {
-    /// A target with nothing kept yet; `workers` threads will use it.
+    /// A new target for `workers` threads.
     #[must_use]
     pub fn new(endpoint: Endpoint<Place>, protocol: WireProtocol, workers: usize) -> Self {
         let visible = |label: &str| label.bytes().all(|b| b.is_ascii_graphic());
@@ -151,7 +151,7 @@ impl Target {
         }
     }
 
-    /// A target that is spoken to as this policy says.
+    /// A new target with the protocol and TLS of this policy.
     #[must_use]
     pub fn reached_by(policy: &Policy, endpoint: Endpoint<Place>, workers: usize, secured: &Secured) -> Self {
         let Manner { protocol, channel } = policy.manner(endpoint.spoken);
@@ -171,15 +171,14 @@ impl Target {
         target
     }
 
-    /// Whether it is spoken to as this policy says.
+    /// Whether it has the protocol and TLS of this policy.
     #[must_use]
     pub fn is_reached_by(&self, policy: &Policy) -> bool {
         let Manner { protocol, channel } = policy.manner(self.endpoint.spoken);
         self.protocol == protocol && self.channel == channel
     }
 
-    /// Counts a leg as in flight, unless `cap` legs are already; whether it did. Who was counted must
-    /// [`leave`](Self::leave).
+    /// Counts a leg as in flight, unless `cap` legs are already. Returns whether it did; a counted leg must [`leave`](Self::leave).
     #[must_use]
     pub fn admit(&self, cap: usize) -> bool {
         let admitted = self.inflight.fetch_add(1, Ordering::Relaxed) < cap;
@@ -189,7 +188,7 @@ impl Target {
         admitted
     }
 
-    /// A leg that was counted is no longer in flight.
+    /// Marks a counted leg as no longer in flight.
     pub fn leave(&self) {
         self.inflight.fetch_sub(1, Ordering::Relaxed);
     }
@@ -200,9 +199,9 @@ impl Target {
         self.inflight.load(Ordering::Relaxed)
     }
 
-    /// Begins to connect, or to wait for its turn where earlier connects got no answer. `limit` is the time that it may
-    /// take; who asks watches over it, and says so when it [has passed](Self::connect_timed_out).
-    /// Where exchanges share connections there are at most `cap` of them for the worker; past that it waits for a stream.
+    /// Connects, or waits for its turn while the endpoint is silent. The caller enforces the time-out `limit`, and reports when it
+    /// [has passed](Self::connect_timed_out). With shared connections there are at most `cap` per worker; beyond that it waits for
+    /// a stream.
     #[must_use]
     pub(crate) fn connect(self: &Arc<Self>, worker: usize, limit: Duration, cap: usize) -> Connecting {
         let target = self.clone();
@@ -214,14 +213,14 @@ impl Target {
         })
     }
 
-    /// Connects, and finds out what is spoken.
+    /// Connects, and determines the protocol.
     async fn connect_once(&self, limit: Duration) -> io::Result<(Io, Protocol)> {
         let place = &self.endpoint.address;
         let connecting = async {
             let io = self.dial.connect(place.addresses(), limit).await?;
             match (&self.secure, io) {
                 (Secure::Clear, io) => Ok((io, self.known_protocol())),
-                // Boxed, because it is large and most connections are in clear.
+                // Boxed, because it is large and most connections use clear text.
                 (Secure::Tls(tls), Io::Tcp(stream)) => Box::pin(transport::secure(stream, tls, limit)).await,
                 (Secure::Tls(_), Io::Tls(_)) => Err(io::ErrorKind::AlreadyExists.into()),
                 (Secure::Broken(why), _) => Err(io::Error::other(why.clone())),
@@ -235,7 +234,7 @@ impl Target {
         connected
     }
 
-    /// What is spoken in clear.
+    /// The protocol in clear text.
     fn known_protocol(&self) -> Protocol {
         match self.protocol {
             WireProtocol::Http1 | WireProtocol::Negotiated => Protocol::Http1,
@@ -243,19 +242,18 @@ impl Target {
         }
     }
 
-    /// Whether exchanges can share connections to it, as far as is known.
+    /// Whether exchanges may share connections to it.
     fn may_share(&self) -> bool {
         self.protocol == WireProtocol::Http2 || !self.agreed_http1.load(Ordering::Relaxed)
     }
 
-    /// A connect got no answer in the time that it had.
+    /// Notes that a connect timed out.
     pub fn connect_timed_out(&self) {
         self.reach.doubt();
         self.endpoint.address.recheck();
     }
 
-    /// What becomes of a leg to it that cannot even be tried: because its name does not resolve, which somebody is then
-    /// asked to look at again, or because it is not ready.
+    /// The outcome of a leg that is not attempted: its name does not resolve, which requests another lookup, or it is not ready.
     #[must_use]
     pub fn unavailable(&self) -> (Outcome, LegError) {
         match self.endpoint.address.problem() {
@@ -267,8 +265,8 @@ impl Target {
         }
     }
 
-    /// Takes an idle connection that can carry a request. Those that cannot are closed on the way. For a request that must
-    /// not be sent twice (`once`), one that has been idle for long is looked at more closely.
+    /// Takes a usable idle connection, and closes unusable ones. For a request that must not be sent twice (`once`), a connection
+    /// that has been idle for long is checked with a system call.
     #[must_use]
     pub(crate) fn checkout(&self, worker: usize, now: Instant, once: bool) -> Option<Opened> {
         if let Some(multiplexed) = self.multiplexed.get(worker) {
@@ -287,7 +285,7 @@ impl Target {
         None
     }
 
-    /// Keeps a connection for the next request; closes it where there are `cap` already or the endpoint is gone.
+    /// Keeps a connection for reuse, or closes it if there are `cap` already or the target is retired.
     pub fn checkin(&self, worker: usize, io: Io, since: Instant, keep: Duration, cap: usize) {
         let mut idle = self.idle[worker].lock();
         if idle.len() < cap && !self.retired.load(Ordering::Acquire) {
@@ -295,7 +293,7 @@ impl Target {
         }
     }
 
-    /// Closes what has been idle for too long or was closed by the endpoint. Runs on the worker's own thread.
+    /// Closes connections that have been idle for too long or were closed by the endpoint. Runs on the worker's own thread.
     pub fn sweep(&self, worker: usize, now: Instant, keep: Duration) {
         if let Some(multiplexed) = self.multiplexed.get(worker) {
             multiplexed.sweep(now, keep);
@@ -303,7 +301,7 @@ impl Target {
         self.idle[worker].lock().retain_mut(|idle| now < idle.until && idle.io.is_quiet());
     }
 
-    /// The endpoint is gone: closes its idle connections, and no connection is kept from now on.
+    /// Retires the target: closes its idle connections, and keeps none from now on.
     pub fn retire(&self) {
         self.retired.store(true, Ordering::Release);
         for shard in &self.idle {
@@ -312,7 +310,7 @@ impl Target {
         self.multiplexed.iter().for_each(|multiplexed| multiplexed.clear());
     }
 
-    /// Idle connections kept now.
+    /// The number of idle connections.
     #[must_use]
     pub fn idle(&self) -> usize {
         let own: usize = self.idle.iter().map(|shard| shard.lock().len()).sum();

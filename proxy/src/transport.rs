@@ -24,27 +24,27 @@ use tokio::{
 pub enum Io {
     /// Plain TCP.
     Tcp(TcpStream),
-    /// By TLS, whose state is large.
+    /// TLS, boxed because its state is large.
     Tls(Box<Tls>),
 }
 
-/// Connects, however long it takes.
+/// Connects without a time-out.
 ///
 /// # Errors
 /// What the system reports.
 pub async fn connect(address: SocketAddr) -> io::Result<Io> {
     let stream = TcpStream::connect(address).await?;
-    // What is written is whole heads and bodies: waiting for more would only delay it.
+    // Writes are whole heads and bodies, which Nagle's algorithm would only delay.
     stream.set_nodelay(true)?;
     Ok(Io::Tcp(stream))
 }
 
 thread_local! {
-    /// Handshakes of this thread, with clients and with endpoints.
+    /// The scheduling of this thread's handshakes, with clients and endpoints.
     static TURNS: Turns = Turns::default();
 }
 
-/// What bounds how many steps of handshakes this thread computes before everything else has had its turn.
+/// The fair scheduling of this thread's handshakes.
 pub(crate) fn turns() -> Turns {
     TURNS.with(Clone::clone)
 }
@@ -52,7 +52,7 @@ pub(crate) fn turns() -> Turns {
 /// Does the handshake with an endpoint, within `limit`.
 ///
 /// # Errors
-/// The endpoint is not in time, or not the one that was meant.
+/// The handshake times out or fails, or the certificate cannot be verified.
 pub(crate) async fn secure(stream: TcpStream, target: &tls::Target, limit: Duration) -> io::Result<(Io, Protocol)> {
     let connected = tls::connect(stream, target, &turns(), Instant::now() + limit).await?;
     let io = match connected.stream {
@@ -62,12 +62,12 @@ pub(crate) async fn secure(stream: TcpStream, target: &tls::Target, limit: Durat
     Ok((io, connected.protocol))
 }
 
-/// Whether there is something to read of a connection by TLS, which may be what it keeps itself.
+/// Ready once a TLS connection has something to read, perhaps in its own buffer.
 pub(crate) fn poll_readable(stream: &mut Tls, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
     Pin::new(stream).poll_fill_buf(cx).map_ok(|_| ())
 }
 
-/// Writes some of the slices by TLS, once what was written before is on its way: only so much is kept here.
+/// Writes some of the slices with TLS, after earlier writes were flushed, which bounds the buffer.
 pub(crate) fn poll_write_tls(
     stream: &mut Tls,
     cx: &mut Context<'_>,
@@ -77,11 +77,11 @@ pub(crate) fn poll_write_tls(
     Pin::new(stream).poll_write_vectored(cx, slices)
 }
 
-/// A write up to this long is tried at once.
+/// The longest write that is tried without registering for a wake-up.
 const MAX_SHORT_WRITE: usize = 16 * 1024;
 
-/// Writes some of the slices. A short one, which nearly always finds room, is tried without asking the runtime to wake
-/// anybody; one that may well be cut short is not, because the runtime would not learn that the socket is full.
+/// Writes some of the slices. A short write, which nearly always fits, is tried without the runtime's readiness. A longer one is
+/// not, because the runtime would not learn that the socket is full.
 pub(crate) fn poll_write(
     stream: &mut TcpStream,
     cx: &mut Context<'_>,
@@ -123,7 +123,7 @@ impl Io {
     /// Writes some of the slices.
     ///
     /// # Errors
-    /// What the socket reports; also where it takes nothing.
+    /// The error of the socket; also if it accepts nothing.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let written = match self {
             Self::Tcp(stream) => ready!(poll_write(stream, cx, slices))?,
@@ -132,7 +132,7 @@ impl Io {
         Poll::Ready(if written == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(written) })
     }
 
-    /// Ready once everything that was written is on its way.
+    /// Ready once everything that was written is flushed.
     ///
     /// # Errors
     /// What the socket reports.
@@ -143,20 +143,20 @@ impl Io {
         }
     }
 
-    /// Whether an idle connection can carry a request: the endpoint has neither closed it nor sent anything unasked.
+    /// Whether an idle connection is usable: the endpoint has neither closed it nor sent unexpected bytes.
     ///
-    /// Asks what the runtime has learned already and makes no system call while that is nothing.
+    /// Uses the runtime's readiness, without a system call while nothing has happened.
     pub fn is_quiet(&mut self) -> bool {
         match self {
             Self::Tcp(stream) => {
                 matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
             }
-            // What TLS sends by itself, such as tickets, is taken in on the way.
+            // Reading also processes TLS messages, such as tickets.
             Self::Tls(stream) => poll_readable(stream, &mut Context::from_waker(Waker::noop())).is_pending(),
         }
     }
 
-    /// The same, as the system knows it now: what has happened since the runtime last asked shows as well.
+    /// The same with a system call, which includes events that the runtime has not seen yet.
     #[must_use]
     pub fn is_still_quiet(&self) -> bool {
         let stream = match self {

@@ -1,8 +1,8 @@
-//! What acknowledging costs: commits of many requests beside the store alone with as many fsyncs, recovery, and memory.
+//! The cost of acknowledgements: group commits compared with the bare store with equally many fsyncs, recovery, and memory.
 //!
 //!     cargo bench -p redeliver
 //!
-//! `JOURNAL_DIR` says on which disk.
+//! `JOURNAL_DIR` chooses the disk.
 
 use std::{
     env, fs,
@@ -18,12 +18,12 @@ use redeliver::{
 };
 
 const TABLE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("jobs");
-/// Clients that each wait for an acknowledgement before they ask again.
+/// The numbers of clients, each of which waits for an acknowledgement before its next request.
 const CLIENTS: [usize; 4] = [1, 16, 64, 256];
 const JOBS: usize = 100_000;
 
 fn main() {
-    // `cargo test` runs benches with this argument, to see that they are built.
+    // `cargo test` runs benches with this argument, only to check that they start.
     if env::args().any(|argument| argument == "--test") {
         return;
     }
@@ -62,7 +62,7 @@ async fn begin(directory: &Path) -> (Redelivery, redeliver::core::RouteId) {
     (redelivery, route)
 }
 
-/// So many clients, each of which misses one endpoint, one request after the other.
+/// Clients whose requests miss one endpoint, one after the other.
 async fn acknowledge(directory: &Path, clients: usize) {
     let (redelivery, route) = begin(directory).await;
     let began = Instant::now();
@@ -89,7 +89,7 @@ async fn acknowledge(directory: &Path, clients: usize) {
     println!("{clients:4} clients: {each:9.0} acknowledged a second");
 }
 
-/// The store alone: as many records in each transaction as there are clients.
+/// The bare store, with one record per client in each transaction.
 fn alone(directory: &Path, records: usize) {
     fs::create_dir_all(directory).expect("a directory");
     let database = Database::create(directory.join("alone.redb")).expect("a store");
@@ -138,7 +138,7 @@ async fn recover(directory: &Path) {
     println!("{} jobs recovered in {:.2} s", redelivery.owed(), began.elapsed().as_secs_f64());
 }
 
-/// Sends nothing, because there is nobody.
+/// A sender that is never used, because there are no endpoints.
 struct Nobody;
 
 impl redeliver::Sender for Nobody {
@@ -147,7 +147,7 @@ impl redeliver::Sender for Nobody {
     }
 }
 
-/// What the process has in memory, in bytes.
+/// The resident size of the process, in bytes.
 fn resident() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();

@@ -1,6 +1,6 @@
-//! The queues of what is owed: arrivals, outcomes, readiness and the time go in; what to send and what to write come out.
+//! The queues of owed deliveries: arrivals, outcomes, readiness and the time go in; copies to send and journal writes come out.
 //!
-//! Nothing here waits, reads a clock or does I/O. Whoever drives it calls an input, then takes [`Core::take_writes`]
+//! Nothing here waits, reads a clock or does I/O. The driver calls an input, then takes [`Core::take_writes`]
 //! and [`Core::take_events`], and asks [`Core::next`] for copies to send until there is none.
 
 mod arrive;
@@ -35,29 +35,29 @@ pub use job::State;
 pub use operate::Retry;
 pub use send::{AttemptId, Copy, Verdict};
 
-/// Everything that is owed, by all routes that share one journal.
+/// The owed deliveries of all routes that share one journal.
 #[derive(Debug)]
 pub struct Core {
     limits: Limits,
-    /// Whether a journal confirms what is written. Without one everything counts as written at once.
+    /// Whether a journal confirms writes. Without one, writes count as done at once.
     journalled: bool,
     routes: Vec<Route>,
     route_ids: HashMap<Arc<str>, RouteId>,
     endpoints: Vec<Option<Endpoint>>,
     endpoint_ids: HashMap<Arc<str>, EndpointId>,
     vacant: Vec<EndpointId>,
-    /// What the newest snapshot has. Absent before the first.
+    /// The endpoints of the newest snapshot; none before the first.
     members: Option<Arc<Members>>,
     jobs: BTreeMap<JobId, Job>,
-    /// Jobs by the time at which they are given up.
+    /// Jobs by the time at which they expire.
     expiry: BTreeSet<(Millis, JobId)>,
-    /// Jobs that are done, by the time at which they are forgotten.
+    /// Finished jobs, by the time at which they are forgotten.
     done: BTreeSet<(Millis, JobId)>,
     owed_jobs: usize,
     owed_bytes: usize,
-    /// Endpoints that may have something to send, in turn.
+    /// Endpoints that may have something to send, for round robin.
     turn: VecDeque<EndpointId>,
-    /// Endpoints that are tried again at a time.
+    /// Endpoints by the time at which they are retried.
     probes: BTreeSet<(Millis, EndpointId)>,
     attempts: HashMap<AttemptId, send::Attempt>,
     next_attempt: u64,
@@ -72,7 +72,7 @@ pub struct Core {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouteId(u32);
 
-/// An endpoint that is owed something, by its number within one core.
+/// An endpoint with owed deliveries, by its number within one core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct EndpointId(u32);
 
@@ -88,54 +88,54 @@ pub type Members = HashMap<Arc<str>, Member>;
 /// An endpoint of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Where it is now.
+    /// Its current address.
     pub address: Arc<str>,
     /// Whether requests are sent to it.
     pub ready: bool,
 }
 
-/// Something for the journal. The order of writes is that in which they have to become durable.
+/// A write for the journal. Writes must become durable in their order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Write {
     /// The job.
     pub job: JobId,
-    /// What of it changes.
+    /// The change.
     pub change: Change,
     /// Comes back with [`Core::written`].
     pub receipt: Receipt,
 }
 
-/// What of a job changes in the journal.
+/// A change of a job in the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// The job is new.
     Put(Box<Stored>),
-    /// A delivery was tried and failed.
+    /// An attempt of a delivery failed.
     Tried {
         /// The index of the delivery within the job.
         index: u32,
-        /// Whom it is owed to.
+        /// The endpoint.
         whom: Arc<Whom>,
-        /// How many tries there were.
+        /// The number of attempts so far.
         attempts: u32,
     },
-    /// A delivery is no longer owed, and with the last one the whole job.
+    /// A delivery is settled, and with the last one the whole job.
     Settled {
         /// The index of the delivery within the job.
         index: u32,
-        /// Whether the job owes nothing any more.
+        /// Whether all deliveries of the job are settled.
         last: bool,
     },
-    /// The job was never taken.
+    /// The job was not accepted.
     Withdrawn,
 }
 
-/// What waits for a write.
+/// What depends on a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Receipt {
-    /// The job is acknowledged only then.
+    /// The acknowledgement of the job.
     Job(JobId),
-    /// An endpoint is owed nothing on a route only then.
+    /// The settlement of a delivery, until which its endpoint counts as owed.
     Settled(#[doc(hidden)] SettledAt),
     /// Nothing.
     None,
@@ -148,26 +148,26 @@ pub struct SettledAt {
     route: RouteId,
 }
 
-/// Something for metrics.
+/// An event for metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     /// The name of the route.
     pub route: Arc<str>,
     /// How a delivery ended.
     pub state: State,
-    /// How old the request was then, in milliseconds.
+    /// The age of the request at that time, in milliseconds.
     pub age: Millis,
 }
 
 impl Write {
-    /// A job that nobody waits for.
+    /// The write of a job that no request waits for.
     pub(crate) fn of_stored(stored: &Stored) -> Self {
         Self { job: stored.id, change: Change::Put(Box::new(stored.clone())), receipt: Receipt::None }
     }
 }
 
 impl Core {
-    /// Nothing is owed yet. `seed` is for the jitter of pauses.
+    /// Empty queues. `seed` is for the jitter of retry delays.
     #[must_use]
     pub fn new(limits: Limits, journalled: bool, seed: u64) -> Self {
         Self {
@@ -196,35 +196,35 @@ impl Core {
         }
     }
 
-    /// The number of a route, whose rules are these from now on.
+    /// Registers a route, or replaces its rules. Returns its number.
     pub fn route(&mut self, name: &str, rules: Rules) -> RouteId {
         let id = self.route_named(name);
         self.routes[id.0 as usize].rules = rules;
         id
     }
 
-    /// Takes other bounds. What is owed already stays.
+    /// Replaces the bounds. Jobs that exist already stay.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
     }
 
-    /// What is to be written, in order.
+    /// Takes the pending writes, in order.
     pub fn take_writes(&mut self) -> Vec<Write> {
         std::mem::take(&mut self.writes)
     }
 
-    /// What has happened since the last call.
+    /// Takes the events since the last call.
     pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
     }
 
-    /// Jobs that are owed, and the bytes of their requests.
+    /// The number of owed jobs, and the bytes of their requests.
     #[must_use]
     pub fn owed(&self) -> (usize, usize) {
         (self.owed_jobs, self.owed_bytes)
     }
 
-    /// Deliveries that are owed to each endpoint, by its address.
+    /// The number of owed deliveries of each endpoint, by its address.
     pub fn owed_by_endpoint(&self) -> impl Iterator<Item = (Arc<str>, usize)> {
         self.endpoints.iter().flatten().map(|endpoint| {
             let now_at = self.member(&endpoint.whom.key).map(|member| &member.address);
@@ -232,13 +232,13 @@ impl Core {
         })
     }
 
-    /// Whether every request can be sent at once without asking.
+    /// Whether nothing is owed, so that every request can be sent without a check.
     #[must_use]
     pub fn is_clear(&self) -> bool {
         self.endpoint_ids.is_empty()
     }
 
-    /// Lets time pass: what is too old is given up, what was done long ago is forgotten.
+    /// Handles the passing of time: old jobs expire, and finished ones are forgotten.
     pub fn tick(&mut self, now: Millis) {
         while let Some(&(at, id)) = self.expiry.first().filter(|(at, _)| *at <= now) {
             self.expiry.remove(&(at, id));
@@ -260,7 +260,7 @@ impl Core {
         [expiry, probe, forget].into_iter().flatten().min()
     }
 
-    /// Takes what a journal had. It comes before whatever has arrived since.
+    /// Adds a job of the journal, in front of everything that has arrived since.
     pub fn recover(&mut self, now: Millis, stored: Stored) {
         if self.jobs.contains_key(&stored.id) || stored.owed.is_empty() {
             return;
@@ -272,7 +272,7 @@ impl Core {
         self.release_job(now, id);
     }
 
-    /// From now on a journal confirms what is written. It gets what is owed already.
+    /// Starts to use a journal, which gets all owed jobs.
     pub fn use_journal(&mut self) {
         self.journalled = true;
         let puts = self.jobs.iter().filter(|(_, job)| job.is_owed() && job.committed);
@@ -280,18 +280,18 @@ impl Core {
         self.writes.extend(puts);
     }
 
-    /// Whether a journal has to confirm what is written from now on.
+    /// Sets whether a journal confirms writes from now on.
     pub fn set_journalled(&mut self, journalled: bool) {
         self.journalled = journalled;
     }
 
-    /// The journal has taken a write, or could not.
+    /// Handles the result of a write of the journal.
     pub fn written(&mut self, now: Millis, receipt: Receipt, ok: bool) {
         match receipt {
             Receipt::Job(id) if ok => self.release_job(now, id),
             Receipt::Job(id) => self.withdraw(id),
-            // Where the journal fails, live requests go on: waiting for a disk would be an outage of its own. What is
-            // written late may be sent once more after a crash.
+            // If the journal fails, live requests continue, because waiting for a disk would be an outage. Deliveries that are
+            // written late may be repeated after a crash.
             Receipt::Settled(at) => {
                 if let Some(queue) = self.queue_mut(at.endpoint, at.route) {
                     queue.unsettled -= 1;
@@ -333,7 +333,7 @@ impl Core {
         self.endpoint_mut(endpoint)?.queue_mut(route)
     }
 
-    /// The endpoint with this key, which is known from now on.
+    /// The endpoint with this key, which is created if necessary.
     fn endpoint_for(&mut self, whom: &Arc<Whom>) -> EndpointId {
         if let Some(id) = self.endpoint_ids.get(&whom.key) {
             return *id;
@@ -347,7 +347,7 @@ impl Core {
         id
     }
 
-    /// Forgets an endpoint that is owed nothing and that nothing waits for.
+    /// Forgets an endpoint without owed deliveries and without waiting requests.
     fn forget_if_idle(&mut self, id: EndpointId) {
         if !self.endpoint(id).is_some_and(Endpoint::is_idle) {
             return;

@@ -1,4 +1,4 @@
-//! The loop around the queues and the journal: what the data plane calls, and the task that sends what is owed.
+//! The driver of the queues and the journal: the interface for the data plane, and the task that sends owed deliveries.
 
 mod arrival;
 mod run;
@@ -31,7 +31,7 @@ use tokio::sync::{Notify, oneshot, watch};
 pub use arrival::Arrival;
 pub use run::Sender;
 
-/// Everything that shares one journal, or memory. Cloning shares it.
+/// The redelivery of all routes that share one journal, or memory. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Redelivery {
     inner: Arc<Inner>,
@@ -40,23 +40,23 @@ pub struct Redelivery {
 #[derive(Debug)]
 struct Inner {
     core: Mutex<Core>,
-    /// Where the journal is, if there is one.
+    /// The directory of the journal, if there is one.
     directory: Option<PathBuf>,
     journal: Mutex<Option<Journal>>,
     /// Requests that wait for the journal.
     waiting: Mutex<HashMap<JobId, oneshot::Sender<bool>>>,
     ids: Ids,
     clock: Clock,
-    /// Whether nobody is owed anything, so that a request need not ask.
+    /// Whether nothing is owed, so that requests need no check.
     clear: AtomicBool,
-    /// Something may have to be sent.
+    /// Notified when something may have to be sent.
     wake: Notify,
     health: watch::Sender<Option<Health>>,
     damage: OnceLock<Damage>,
     numbers: Numbers,
 }
 
-/// The time, which never goes back: that of the start, and what has passed since.
+/// A monotonic clock: the wall-clock time of the start plus the elapsed time.
 #[derive(Debug)]
 struct Clock {
     start: Millis,
@@ -67,7 +67,7 @@ struct Clock {
 struct Told(Weak<Inner>);
 
 impl Redelivery {
-    /// Begins, with a journal in a directory or in memory only. `seed` should be random.
+    /// Starts redelivery with a journal in a directory, or in memory only. `seed` should be random.
     pub fn start(limits: Limits, journal: Option<&Path>, seed: u64) -> io::Result<Self> {
         let inner = Arc::new(Inner {
             core: Mutex::new(Core::new(limits, journal.is_some(), seed)),
@@ -89,7 +89,7 @@ impl Redelivery {
         Ok(Self { inner })
     }
 
-    /// Waits until the journal has been read, or cannot be for now. Before that a live request could overtake what is owed.
+    /// Waits until the journal was read, or cannot be read for now. Before that a live request could overtake owed deliveries.
     pub async fn ready(&self) {
         if self.inner.directory.is_some() {
             let mut health = self.inner.health.subscribe();
@@ -97,30 +97,30 @@ impl Redelivery {
         }
     }
 
-    /// The number of a route, whose rules are these from now on.
+    /// Registers a route, or replaces its rules. Returns its number.
     #[must_use]
     pub fn route(&self, name: &str, rules: Rules) -> RouteId {
         self.inner.numbers.route(name);
         self.inner.core.lock().route(name, rules)
     }
 
-    /// Takes other bounds. What is owed already stays.
+    /// Replaces the bounds. Jobs that exist already stay.
     pub fn set_limits(&self, limits: Limits) {
         self.inner.core.lock().set_limits(limits);
     }
 
-    /// A request has arrived.
+    /// Registers the arrival of a request.
     #[must_use]
     pub fn arrival(&self, route: RouteId) -> Arrival {
         Arrival::new(self.inner.clone(), route)
     }
 
-    /// A live leg of a job that was taken while the leg was pending has ended; `None` if its endpoint has it.
+    /// Handles the end of a live leg whose request became a job while it was running; `None` means success.
     pub fn ended(&self, job: JobId, key: &str, end: Option<Last>) {
         self.inner.with(|core, now| core.ended(now, job, key, end));
     }
 
-    /// The jobs that are asked for, and how the journal is.
+    /// The requested jobs, and the state of the journal.
     #[must_use]
     pub fn jobs(&self, query: &Query) -> JobsView {
         let jobs = self.inner.core.lock().show(query);
@@ -133,25 +133,25 @@ impl Redelivery {
         self.inner.core.lock().show_one(id)
     }
 
-    /// Tries those who are owed a job at once.
+    /// Retries the endpoints of a job at once.
     #[must_use]
     pub fn retry(&self, id: JobId) -> Retry {
         self.inner.with(|core, now| core.retry(now, id))
     }
 
-    /// Drops what a job owes, and the job. Says whether there was one.
+    /// Deletes a job and its owed deliveries. Returns whether it existed.
     #[must_use]
     pub fn delete(&self, id: JobId) -> bool {
         self.inner.with(|core, now| core.delete(now, id))
     }
 
-    /// How many jobs are owed.
+    /// The number of owed jobs.
     #[must_use]
     pub fn owed(&self) -> usize {
         self.inner.core.lock().owed().0
     }
 
-    /// How the journal is.
+    /// The state of the journal.
     #[must_use]
     pub fn journal(&self) -> JournalView {
         let health = self.inner.health.borrow().clone();
@@ -173,7 +173,7 @@ impl Redelivery {
 }
 
 impl Inner {
-    /// Changes the queues, and does what follows from it.
+    /// Changes the queues, and handles their output.
     fn with<T>(&self, change: impl FnOnce(&mut Core, Millis) -> T) -> T {
         let now = self.clock.now();
         let mut core = self.core.lock();
@@ -183,7 +183,7 @@ impl Inner {
         value
     }
 
-    /// Gives on what the queues have to say. The lock is held, so that writes reach the journal in order.
+    /// Passes on the output of the queues, under the lock, so that writes reach the journal in order.
     fn give_on(&self, core: &mut Core, now: Millis) {
         let writes = core.take_writes();
         if !writes.is_empty() {
@@ -199,7 +199,7 @@ impl Inner {
         if let Some(journal) = &*self.journal.lock() {
             return journal.write(writes);
         }
-        // It has been closed: the process ends.
+        // The journal was closed, because the process ends.
         for write in writes {
             core.written(now, write.receipt, false);
             self.answer(write.receipt, false);
@@ -210,7 +210,7 @@ impl Inner {
         if let Receipt::Job(id) = receipt
             && let Some(waiting) = self.waiting.lock().remove(&id)
         {
-            // Whoever waited may have gone.
+            // The waiting request may have been dropped.
             let _ = waiting.send(ok);
         }
     }
@@ -243,7 +243,7 @@ impl Owner for Told {
 
     fn health(&self, health: &Health) {
         let Some(inner) = self.0.upgrade() else { return };
-        // While another process has the journal, memory has to do. While the disk fails, nothing is promised.
+        // While another process holds the journal, jobs are in memory. While the disk fails, no job is accepted.
         inner.with(|core, _| core.set_journalled(*health != Health::Waiting));
         inner.health.send_replace(Some(health.clone()));
     }

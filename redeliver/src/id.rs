@@ -1,4 +1,4 @@
-//! Identifiers of jobs, which are also their order of arrival, in this process and across restarts.
+//! Identifiers of jobs, which are ordered by arrival, within a process and across restarts.
 
 use crate::Millis;
 
@@ -8,23 +8,23 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// The low bits of an identifier, below the millisecond.
+/// The bits of an identifier below the millisecond.
 const LOW_BITS: u32 = 18;
-/// Those of them that a process chooses at random, so that two processes at the same time give different ones.
+/// The random bits of a process among them, so that concurrent processes give different identifiers.
 const SALT_BITS: u32 = 10;
 
-/// Names a job. A later arrival has a greater one.
+/// The identifier of a job. A later arrival has a greater one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobId(u64);
 
-/// Gives identifiers out. Each is greater than all before it.
+/// Generates identifiers, each greater than all before it.
 #[derive(Debug)]
 pub struct Ids {
     last: AtomicU64,
     salt: u64,
 }
 
-/// What is not the name of a job.
+/// The text is not the id of a job.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} is not the id of a job: 16 hexadecimal digits are expected")]
 pub struct NotAnId(String);
@@ -66,7 +66,7 @@ impl FromStr for JobId {
 }
 
 impl Ids {
-    /// Begins after nothing. `salt` should be random.
+    /// A generator without earlier identifiers. `salt` should be random.
     #[must_use]
     pub fn new(salt: u64) -> Self {
         Self { last: AtomicU64::new(0), salt: salt & ((1 << SALT_BITS) - 1) }
@@ -83,7 +83,7 @@ impl Ids {
         JobId(next)
     }
 
-    /// Goes on after an identifier that a journal has.
+    /// Continues after an identifier of the journal.
     pub fn after(&self, id: JobId) {
         self.last.fetch_max(id.0, Ordering::Relaxed);
     }

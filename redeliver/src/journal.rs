@@ -1,8 +1,8 @@
-//! The journal: what is owed, on disk, so that it survives the process.
+//! The journal: the owed jobs on disk, so that they survive the process.
 //!
-//! One thread writes. Whatever is waiting when it is free is one transaction with one fsync, so that many requests share
-//! it. A directory has one journal and belongs to one process, which holds a lock file in it; a second one waits for that
-//! lock. What cannot be written is said, and tried again later; nothing here ever stops its callers.
+//! One thread writes. All waiting writes become one transaction with one fsync (group commit). A directory has one journal and
+//! belongs to one process, which holds a lock file in it; a second one waits for that lock. Failed writes are reported and retried;
+//! callers are never blocked.
 
 mod damage;
 mod open;
@@ -27,51 +27,51 @@ use writer::Queue;
 
 pub use damage::Damage;
 
-/// Whoever is told what becomes of the journal. Calls come from its thread, one after the other.
+/// Receives the events of a journal. Calls come from its thread, one after the other.
 pub trait Owner: Send + Sync + 'static {
-    /// The journal is open. What was in it is owed; from now on writes are taken.
+    /// The journal is open, with these jobs; it accepts writes from now on.
     fn opened(&self, opened: Opened);
-    /// Writes have become durable, or could not.
+    /// Writes have become durable, or have failed.
     fn written(&self, receipts: &[Receipt], ok: bool);
     /// The state has changed.
     fn health(&self, health: &Health);
-    /// A commit took this long, after which the files have so many bytes.
+    /// The duration of a commit, and the size of the file after it in bytes.
     fn committed(&self, took: Duration, bytes: u64);
 }
 
-/// What was found when a journal was opened.
+/// The contents of a journal that was opened.
 #[derive(Debug)]
 pub struct Opened {
     /// The jobs that are owed, in order of arrival.
     pub jobs: Vec<Stored>,
-    /// What could not be read.
+    /// The damage, if some of it could not be read.
     pub damage: Option<Damage>,
-    /// Whether what else is known to be owed is not in it, and must be written.
+    /// Whether the owed jobs in memory must be written to it.
     pub rebuild: bool,
 }
 
-/// How the journal is.
+/// The state of the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
-    /// Another process has it. Until that one ends, jobs are in memory only.
+    /// Another process holds it. Until that one ends, jobs are in memory only.
     Waiting,
-    /// It is written.
+    /// It is open for writing.
     Open,
     /// It cannot be written.
     Failed(Arc<str>),
 }
 
-/// What went wrong with a journal.
+/// An error of a journal.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// The directory, the lock file or the file of the journal.
     #[error("{path}: {what}: {source}", path = path.display())]
     File {
-        /// What was to be done.
+        /// The operation.
         what: &'static str,
         /// Of which file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
     /// The store.
@@ -79,14 +79,14 @@ pub enum JournalError {
     Store {
         /// Of which file.
         path: PathBuf,
-        /// What it said.
+        /// Its error.
         what: String,
-        /// Whether the file is damaged, in contrast to a disk that does not do what it should.
+        /// Whether the file is damaged, as opposed to a failing disk.
         damaged: bool,
     },
 }
 
-/// A journal that is being written. It ends, with all that was given to it, when it is closed or dropped.
+/// An open journal. Closing or dropping it writes everything that is pending.
 #[derive(Debug)]
 pub struct Journal {
     queue: Arc<Queue>,
@@ -94,7 +94,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Begins a thread that opens the journal in a directory as soon as nobody else has it.
+    /// Starts a thread that opens the journal in a directory as soon as no other process holds it.
     pub fn start(directory: &Path, owner: Arc<dyn Owner>) -> io::Result<Self> {
         let queue = Arc::new(Queue::default());
         let (directory, shared) = (directory.to_owned(), queue.clone());
@@ -103,12 +103,12 @@ impl Journal {
         Ok(Self { queue, thread: Some(thread) })
     }
 
-    /// Gives writes to the thread. They become durable in this order.
+    /// Queues writes, which become durable in this order.
     pub fn write(&self, writes: Vec<Write>) {
         self.queue.push(writes);
     }
 
-    /// Writes what is still to be written, and gives the journal up.
+    /// Writes everything that is pending, and closes the journal.
     pub fn close(mut self) {
         self.end();
     }

@@ -1,12 +1,12 @@
-//! What endpoints are still owed: queues, a journal and the loop around them.
+//! Redelivery of requests that endpoints missed: queues, a journal and a driver.
 //!
-//! - [`Request`], [`Whom`]: what is owed, and to whom.
-//! - [`rules`]: what a route promises, and the bounds of all routes together.
+//! - [`Request`], [`Whom`]: an owed request, and its endpoint.
+//! - [`rules`]: the rules of a route, and the bounds of all routes together.
 //! - [`core`]: the queues. Values and the time go in, decisions come out; no I/O, no clock.
-//! - [`journal`]: what is owed, on disk.
-//! - [`Redelivery`]: what the data plane calls, and the task that sends what is owed, by a [`Sender`].
-//! - [`metrics`]: the numbers.
-//! - [`view`]: how jobs are shown.
+//! - [`journal`]: the owed jobs on disk.
+//! - [`Redelivery`]: the interface for the data plane, and the task that sends by a [`Sender`].
+//! - [`metrics`]: the metrics.
+//! - [`view`]: the JSON of jobs in the admin API.
 
 pub mod core;
 mod driver;
@@ -23,16 +23,16 @@ pub use request::{Last, Request, Stored, Whom};
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A moment, in milliseconds since the Unix epoch. It is read from a clock that never goes back.
+/// A time in milliseconds since the Unix epoch, from a monotonic clock.
 pub type Millis = u64;
 
-/// What the clock of the system says. It may go back.
+/// The system's wall-clock time, which may go back.
 #[must_use]
 pub fn wall_clock() -> Millis {
     millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
-/// A duration in milliseconds, or the longest that there is.
+/// A duration in milliseconds, saturating.
 fn millis(duration: Duration) -> Millis {
     Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }

@@ -1,4 +1,4 @@
-//! The numbers of redelivery, rendered as Prometheus text when somebody asks.
+//! The metrics of redelivery, rendered as Prometheus text on request.
 
 use crate::{
     Redelivery,
@@ -21,13 +21,13 @@ use parking_lot::Mutex;
 pub const OWED: &str = "fanfare_deliveries_owed";
 /// Counter `{route, result}`: deliveries that have ended; result is `delivered`, `expired`, `dropped` or `refused`.
 pub const DELIVERIES: &str = "fanfare_deliveries_total";
-/// Histogram in seconds: how old requests were when they were delivered.
+/// Histogram in seconds: the age of requests at their delivery.
 pub const AGE: &str = "fanfare_delivery_age_seconds";
 /// Gauge: the size of the journals.
 pub const JOURNAL_BYTES: &str = "fanfare_journal_bytes";
-/// Histogram in seconds: how long commits took.
+/// Histogram in seconds: the duration of commits.
 pub const COMMIT: &str = "fanfare_journal_commit_seconds";
-/// Gauge: 1 where every journal can be written, else 0.
+/// Gauge: 1 if every journal can be written, else 0.
 pub const WRITABLE: &str = "fanfare_journal_writable";
 /// Counter: journals that were damaged when they were opened.
 pub const DAMAGED: &str = "fanfare_journal_damaged_total";
@@ -35,12 +35,12 @@ pub const DAMAGED: &str = "fanfare_journal_damaged_total";
 /// The results of deliveries.
 const RESULTS: [&str; 4] = ["delivered", "expired", "dropped", "refused"];
 
-/// Upper bounds in seconds for ages: from a moment to a day.
+/// Upper bounds in seconds for ages.
 const AGES: [f64; 12] = [0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0, 3_600.0, 86_400.0];
 /// Upper bounds in seconds for commits.
 const COMMITS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
-/// The numbers of everything that shares one journal.
+/// The metrics of one journal.
 #[derive(Debug, Default)]
 pub(crate) struct Numbers {
     routes: Mutex<BTreeMap<Arc<str>, [u64; RESULTS.len()]>>,
@@ -50,7 +50,7 @@ pub(crate) struct Numbers {
     damaged: AtomicU64,
 }
 
-/// Twelve buckets and one for the rest. Their bounds are not kept here.
+/// Twelve buckets and one for larger values. The bounds are kept elsewhere.
 #[derive(Debug, Default)]
 struct Histogram {
     buckets: [AtomicU64; 13],
@@ -58,7 +58,7 @@ struct Histogram {
 }
 
 impl Numbers {
-    /// Shows the counters of a route as 0 from the start.
+    /// Registers the counters of a route with 0.
     pub(crate) fn route(&self, name: &str) {
         self.routes.lock().entry(name.into()).or_default();
     }
@@ -77,7 +77,7 @@ impl Numbers {
         }
     }
 
-    /// A bound was reached: so many legs were not deferred.
+    /// Counts legs that were not deferred because a bound was reached.
     pub(crate) fn refused(&self, route: &Arc<str>, legs: usize) {
         self.routes.lock().entry(route.clone()).or_default()[3] += legs as u64;
     }
@@ -102,7 +102,7 @@ impl Histogram {
     }
 }
 
-/// The numbers of all, as Prometheus text.
+/// Renders the metrics of all journals as Prometheus text.
 pub fn render(all: &[Redelivery], to: &mut String) {
     family(to, OWED, "gauge", "Deliveries that an endpoint is owed.");
     let mut owed: BTreeMap<Arc<str>, usize> = BTreeMap::new();

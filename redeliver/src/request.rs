@@ -1,4 +1,4 @@
-//! A request that is owed, and whom it is owed to.
+//! Owed requests and their endpoints.
 
 use crate::{JobId, Millis};
 
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-/// A request as it was asked, kept until all who are owed it have it.
+/// A request, kept until all of its deliveries are settled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// Its method.
@@ -15,37 +15,37 @@ pub struct Request {
     pub host: Arc<str>,
     /// Its target in origin form.
     pub target: Box<str>,
-    /// The rest of its head, as whoever sends it wants to have it: opaque here.
+    /// The rest of its head, which is opaque here.
     pub head: Bytes,
     /// Its body, whole.
     pub body: Bytes,
 }
 
-/// Whom a delivery is owed to.
+/// The endpoint of a delivery.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Whom {
-    /// What makes it the same one when it returns: the name of a pod, or an address.
+    /// The key by which a returning endpoint is recognised: the name of a pod, or an address.
     pub key: Arc<str>,
-    /// Where it was when the delivery began.
+    /// Its address when the request arrived.
     pub endpoint: Arc<str>,
-    /// The name of its pod, where there is one.
+    /// The name of its pod, if it has one.
     pub pod: Option<Arc<str>>,
 }
 
-/// How the last try of a delivery ended.
+/// The last attempt of a delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Last {
-    /// What the leg produced, in the words of reports.
+    /// The outcome, as in reports.
     pub outcome: &'static str,
     /// The status of the response, where there was one.
     pub status: Option<u16>,
     /// When it ended.
     pub at: Millis,
-    /// What was wrong, for people.
+    /// The error, if there was one.
     pub error: Option<Arc<str>>,
 }
 
-/// A job as a journal keeps it.
+/// A job in the form of the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
     /// Its identifier.
@@ -54,16 +54,16 @@ pub struct Stored {
     pub route: Arc<str>,
     /// When the request arrived.
     pub arrived: Millis,
-    /// When it is given up.
+    /// When it expires.
     pub expires: Millis,
     /// The request.
     pub request: Arc<Request>,
-    /// Who is owed it: the index of the delivery within the job, whom, and how many tries there were.
+    /// The owed deliveries: the index within the job, the endpoint, and the number of attempts.
     pub owed: Vec<(u32, Whom, u32)>,
 }
 
 impl Request {
-    /// What it counts towards the bound on bytes.
+    /// Its size towards the bound on bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         self.target.len() + self.head.len() + self.body.len()

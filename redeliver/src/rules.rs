@@ -1,24 +1,24 @@
-//! What a route promises to redeliver, and the bounds of all routes together.
+//! The rules of redelivery for a route, and the bounds of all routes together.
 
 use std::{str::FromStr, time::Duration};
 
-/// The outcomes that can be named, in the words of reports.
+/// The outcomes that can be named, as in reports.
 const OUTCOMES: [&str; 6] = ["connect", "reset", "timeout", "rejected", "lagged", "protocol"];
 
-/// What one route promises.
+/// The rules of one route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// How old a request may become.
+    /// The age at which requests expire.
     pub keep: Duration,
-    /// Whether later requests wait behind what is owed.
+    /// Whether later requests wait behind owed deliveries.
     pub order: Order,
-    /// What becomes of what is owed to an endpoint that has left.
+    /// The policy for owed deliveries of removed endpoints.
     pub gone: Gone,
-    /// The longest body that is kept.
+    /// The longest body that is kept, in bytes.
     pub max_body: usize,
 }
 
-/// Whether requests for an endpoint wait behind what it is owed.
+/// Whether requests for an endpoint wait behind its owed deliveries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
     /// Later requests wait.
@@ -28,32 +28,32 @@ pub enum Order {
     None,
 }
 
-/// What becomes of what is owed to an endpoint that has left the snapshot.
+/// The policy for owed deliveries of an endpoint that has left the snapshot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Gone {
-    /// It is kept until it expires: the endpoint may return.
+    /// They are kept until they expire, because the endpoint may return.
     #[default]
     Keep,
-    /// It is dropped: whoever comes next is another one.
+    /// They are dropped.
     Drop,
 }
 
-/// Bounds of everything that shares one journal.
+/// The bounds of one journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of heads and bodies that may be owed.
+    /// The most bytes of heads and bodies of owed jobs.
     pub max_bytes: usize,
-    /// Jobs that may be owed.
+    /// The most owed jobs.
     pub max_jobs: usize,
     /// Copies in flight over all endpoints.
     pub concurrency: usize,
-    /// Pauses between tries for one endpoint: the first and the longest.
+    /// The first and the longest retry delay of an endpoint.
     pub backoff: (Duration, Duration),
-    /// Jobs that are remembered when they are done.
+    /// The most finished jobs that are remembered.
     pub remembered: usize,
 }
 
-/// Which ends of a leg count as missed: the value of `--redeliver-on`.
+/// The outcomes of a leg that count as missed: the value of `--redeliver-on`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MissedOn {
     outcomes: [bool; OUTCOMES.len()],
@@ -61,12 +61,12 @@ pub struct MissedOn {
     classes: [bool; 10],
 }
 
-/// A word of `--redeliver-on` that says nothing.
+/// A word of `--redeliver-on` is unknown.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} is neither an outcome ({list}) nor a class of statuses (3xx, 5xx)", list = OUTCOMES.join(", "))]
 pub struct NotAnEnd(String);
 
-/// A word that is none of those that can be said.
+/// A word is not one of the choices.
 #[derive(Debug, thiserror::Error)]
 #[error("{text:?} does not say {about}: use {words}")]
 pub struct UnknownWord {
@@ -129,7 +129,7 @@ impl Default for MissedOn {
 }
 
 impl MissedOn {
-    /// Whether a leg that ended so is owed to its endpoint. A status decides where there was one.
+    /// Whether a leg with this outcome is owed to its endpoint. A status, if there is one, decides.
     #[must_use]
     pub fn counts(&self, outcome: &str, status: Option<u16>) -> bool {
         let named = OUTCOMES.iter().position(|known| *known == outcome);
@@ -150,7 +150,7 @@ impl FromStr for MissedOn {
             let class = word.strip_suffix("xx").and_then(|digit| digit.parse::<usize>().ok());
             match (OUTCOMES.iter().position(|known| *known == word), class) {
                 (Some(index), _) => missed.outcomes[index] = true,
-                // A request that was wrong does not become right by being sent again.
+                // A client error would be the same again.
                 (None, Some(class @ (3 | 5))) => missed.classes[class] = true,
                 _ => return Err(NotAnEnd(word.to_owned())),
             }

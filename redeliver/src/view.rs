@@ -1,4 +1,4 @@
-//! How jobs are shown at `/-/jobs`.
+//! The JSON of jobs at `/-/jobs`.
 
 use crate::{
     JobId, Millis,
@@ -10,36 +10,36 @@ use std::{path::Path, sync::Arc};
 
 use serde::Serialize;
 
-/// How many jobs are shown where nobody says.
+/// The default number of jobs.
 const LIMIT: usize = 100;
-/// How many are shown at most.
+/// The largest number of jobs.
 const MOST: usize = 1_000;
 
-/// Which jobs are asked for.
+/// A query for jobs.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
     /// Only those in this state.
     pub state: Option<JobState>,
-    /// Only those with a delivery for this endpoint: its address now or then, or the name of its pod.
+    /// Only those with a delivery for this endpoint: its current or former address, or the name of its pod.
     pub endpoint: Option<String>,
     /// Only those of this route.
     pub route: Option<String>,
-    /// How many at most.
+    /// The largest number of jobs.
     pub limit: Option<usize>,
     /// Only those that are older than this one.
     pub after: Option<JobId>,
 }
 
-/// What `/-/jobs` shows.
+/// The document of `/-/jobs`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct JobsView {
-    /// The jobs that were asked for, the newest first.
+    /// The jobs, the newest first.
     pub jobs: Vec<JobView>,
-    /// Where they are kept.
+    /// The journal.
     pub journal: JournalView,
 }
 
-/// How a journal is.
+/// The state of a journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct JournalView {
     directory: Option<String>,
@@ -49,25 +49,25 @@ pub struct JournalView {
     damaged: Option<DamageView>,
 }
 
-/// What was damaged when it was opened.
+/// The damage that was found when it was opened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DamageView {
-    /// Where the damaged file is now.
+    /// The new path of the damaged file.
     file: String,
-    /// How many jobs could be read.
+    /// The number of jobs that could be read.
     kept: usize,
     error: String,
 }
 
-/// How a job stands.
+/// The state of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
-    /// Somebody is owed it.
+    /// Some delivery is owed.
     Owed,
-    /// Everybody has answered it.
+    /// All deliveries were answered.
     Done,
-    /// Somebody did not get it in time, or it was dropped.
+    /// Some delivery expired or was dropped.
     Expired,
 }
 
@@ -86,7 +86,7 @@ pub struct JobView {
     deliveries: Vec<DeliveryView>,
 }
 
-/// What one endpoint is owed, or was.
+/// A delivery of a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DeliveryView {
     endpoint: Arc<str>,
@@ -96,7 +96,7 @@ pub struct DeliveryView {
     last: Option<LastView>,
 }
 
-/// How the last try ended.
+/// The last attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LastView {
     outcome: &'static str,
@@ -147,7 +147,7 @@ impl JobState {
 }
 
 impl JobView {
-    /// Its identifier, as it is shown.
+    /// Its identifier as text.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
@@ -155,7 +155,7 @@ impl JobView {
 }
 
 impl Core {
-    /// The jobs that are asked for, the newest first.
+    /// The requested jobs, the newest first.
     #[must_use]
     pub fn show(&self, query: &Query) -> Vec<JobView> {
         let limit = query.limit.unwrap_or(LIMIT).min(MOST);

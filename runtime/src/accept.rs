@@ -1,10 +1,10 @@
-//! What an accept loop does after an error: it goes on at once where one connection was lost, and after a pause where the next
+//! The reaction of an accept loop to an error: it goes on at once if one connection was lost, and after a delay if the next
 //! attempt would fail as well.
 
 use std::io;
 use std::time::Duration;
 
-/// The delay before the next attempt: long enough not to spin, short enough for a probe.
+/// Delay before the next attempt: long enough not to spin, short enough for a probe.
 pub const PAUSE: Duration = Duration::from_millis(100);
 
 /// So many connections in a row may be lost before they are accepted; more are taken for an error that lasts.
@@ -32,13 +32,13 @@ pub enum After {
 // === impl Errors ===
 
 impl Errors {
-    /// Notes that a connection was accepted, so that whatever was wrong is over.
+    /// Notes that a connection was accepted, which ends a series of errors.
     pub fn accepted(&mut self) {
         *self = Self::default();
     }
 
-    /// What to do after this error. Errors last where descriptors or memory are used up, where a firewall forbids the connection, and
-    /// where the error is unknown: an accept loop that tried again at once would spin.
+    /// What to do after this error. An error lasts if descriptors or memory are used up, a firewall forbids the connection, or it
+    /// is unknown: an accept loop that tried again at once would spin.
     pub fn after(&mut self, error: &io::Error) -> After {
         use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
         if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) && self.gone < GONE_IN_A_ROW {

@@ -92,8 +92,8 @@ impl Admin {
         self
     }
 
-    /// Who may ask what. Where nobody says so, anyone may read, and what changes something comes from this machine: it often listens on
-    /// every address, for probes and scrapers.
+    /// Sets who may send which requests. By default anyone may read, and only this machine may change anything, because the
+    /// listener is often bound to every address, for probes and scrapers.
     #[must_use]
     pub fn guard(mut self, guard: Guard) -> Self {
         self.guard = guard;

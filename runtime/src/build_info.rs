@@ -1,4 +1,4 @@
-//! Which build this is: the version, and the commit where it is known.
+//! The version of this build, and its commit if it is known.
 
 use std::sync::OnceLock;
 
@@ -10,7 +10,7 @@ static COMMIT: OnceLock<&str> = OnceLock::new();
 /// Sets the commit, once, before anything reads it. The binary calls this, because it alone is built anew for each commit.
 pub fn set_commit(commit: Option<&'static str>) {
     if let Some(commit) = commit.filter(|commit| *commit != "unknown") {
-        // A second call sets the same.
+        // Every call sets the same commit.
         let _ = COMMIT.set(commit);
     }
 }

@@ -12,7 +12,7 @@ mod set;
 
 pub use set::{FileSet, SetEvent};
 
-/// How often a file is looked at unless told otherwise.
+/// Default interval between two reads of a file's metadata.
 pub const DEFAULT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A file larger than this (16 MiB) is reported as unreadable.

@@ -1,4 +1,4 @@
-//! What every process needs, whatever its role: configuration helpers, the admin API, readiness, drain, signals, telemetry, metrics.
+//! The parts that every role needs: configuration helpers, the admin API, readiness, drain, signals, telemetry, metrics, TLS.
 
 pub mod accept;
 pub mod admin;

@@ -40,9 +40,9 @@ pub fn raise_open_files() -> OpenFiles {
 
 /// Enlarges the process's table of open file descriptors to as many as its limit allows, at most 65,536.
 ///
-/// A full table is doubled by the kernel, which then waits until no other thread reads the old one: whoever opens the
-/// 257th, 513th, 1025th, ... file or connection would wait for 4 to 16 ms, and all that its thread serves would as well.
-/// Where this fails, the kernel enlarges the table when it has to.
+/// The kernel doubles a full table, and then waits until no other thread reads the old one: a thread that opens the
+/// 257th, 513th, 1025th, ... file or connection would block for 4 to 16 ms, with all connections that it serves.
+/// If this fails, the kernel enlarges the table when it has to.
 pub fn make_room_for_open_files() {
     let most = getrlimit(Resource::Nofile).current.unwrap_or(PREALLOCATED_DESCRIPTORS).min(PREALLOCATED_DESCRIPTORS);
     // A duplicate with the highest number makes the table that long; it stays so when that is closed.

@@ -1,5 +1,5 @@
-//! Whether this process may be sent traffic: a registry of named gates, each ready or pending with a reason; and of parts that may be
-//! asked about one by one.
+//! Whether this process is ready for traffic: a registry of named gates, each ready or pending with a reason, and of parts whose
+//! state is queried one by one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
-//! Hides the passwords in URLs, for whatever is logged, answered or printed.
+//! Hides the passwords of URLs in logs, answers and output.
 
-/// What stands in place of credentials.
+/// The text in place of credentials.
 pub const HIDDEN: &str = "***";
 
 /// What ends a URL within a text, besides white space.

@@ -1,4 +1,4 @@
-//! Signals as a stream of what they ask for: drain, exit at once, reload.
+//! Signals as a stream of requests: drain, exit at once, reload.
 
 use std::io;
 use std::time::Duration;

@@ -1,11 +1,11 @@
-//! TLS for every listener and every connection of the process: certificates that are followed, handshakes that starve nobody,
-//! failures that name the certificate and what is wrong with it.
+//! TLS for every listener and every connection of the process: certificates are reloaded when their files change, handshakes do
+//! not starve other work, and errors name the certificate and its fault.
 //!
 //! In the order in which data meets them:
-//! - [`ServerTls`] is what a listener shows, [`ClientTls`] what a connection to an endpoint trusts; both are read from files
-//!   and follow them
-//! - [`accept`] and [`connect`] do the handshake; what comes of it is a [`Stream`] and, of a client, its [`PeerCertificate`]
-//! - [`explain`] says in words why a connection has failed
+//! - [`ServerTls`] is the configuration of a listener, [`ClientTls`] that of connections to endpoints; both are read from files
+//!   and reloaded when these change
+//! - [`accept`] and [`connect`] do the handshake and return a [`Stream`]; that of a client comes with its [`PeerCertificate`]
+//! - [`explain`] explains why a connection has failed
 //!
 //! The provider of cryptography is always given explicitly, so that nothing depends on what else the process has loaded.
 
@@ -71,7 +71,7 @@ impl Protocol {
         protocols.iter().map(|protocol| protocol.alpn().as_bytes().to_vec()).collect()
     }
 
-    /// What was agreed on; a peer that knows no ALPN speaks HTTP/1.1.
+    /// The negotiated protocol; a peer without ALPN speaks HTTP/1.1.
     fn agreed(alpn: Option<&[u8]>) -> Self {
         if alpn == Some(Self::Http2.alpn().as_bytes()) { Self::Http2 } else { Self::Http1 }
     }

@@ -41,7 +41,7 @@ impl CommandLine {
     /// A program and its arguments, one by one.
     ///
     /// # Errors
-    /// There is no program.
+    /// [`InvalidCommand::Empty`] without a program.
     pub fn new(words: Vec<String>) -> Result<Self, InvalidCommand> {
         if words.first().is_none_or(String::is_empty) { Err(InvalidCommand::Empty) } else { Ok(Self(words)) }
     }
@@ -49,7 +49,7 @@ impl CommandLine {
     /// A text, split at spaces that are not quoted, as a shell does; nothing else of it is interpreted.
     ///
     /// # Errors
-    /// [`InvalidCommand`].
+    /// [`InvalidCommand`] if the text is empty, or a quote in it is not closed.
     pub fn parse(text: &str) -> Result<Self, InvalidCommand> {
         let words = shlex::split(text).ok_or_else(|| InvalidCommand::Quote(text.to_owned()))?;
         Self::new(words)
@@ -58,7 +58,7 @@ impl CommandLine {
     /// Starts it, with these variables besides the process's own environment.
     ///
     /// # Errors
-    /// There is no such program, or it cannot be started; the text names it.
+    /// The program does not exist or cannot be started; the error names it.
     pub fn start(&self, variables: &[(&str, &str)]) -> std::io::Result<Running> {
         let mut command = Command::new(&self.0[0]);
         command.args(&self.0[1..]).envs(variables.iter().copied()).stdin(Stdio::null()).process_group(0);

@@ -1,8 +1,9 @@
 //! The endpoints of a service, for the pod in which this process runs as a sidecar: over HTTP, in a hosts file, and by a command that
 //! runs on a change.
 //!
-//! They are made from EndpointSlices, in the format of v1 Endpoints, of which the API server cuts off what is beyond 1,000 addresses.
-//! Before the first complete list the answer is 503, and an unavailable API server changes nothing but the age of the data.
+//! They come from EndpointSlices, because the API server truncates v1 Endpoints at 1,000 addresses, but have the format of v1
+//! Endpoints. Before the first complete list the answer is 503, and an unavailable API server changes nothing but the age of the
+//! data.
 
 mod api;
 mod deliver;

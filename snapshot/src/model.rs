@@ -41,16 +41,16 @@ pub struct Endpoint<A = SocketAddr> {
     pub node: Option<Arc<str>>,
     /// The zone it runs in (`EndpointSlice.endpoints[].zone`).
     pub zone: Option<Arc<str>>,
-    /// The Service that it is one of, shared by all of its endpoints.
+    /// The Service that it belongs to, shared by all of its endpoints.
     pub service: Option<Arc<ServiceRef>>,
-    /// What it speaks, as far as its source says.
+    /// The protocol that it speaks, if its source says so.
     pub spoken: Spoken,
 }
 
 /// The conditions of an endpoint, with the meaning of `EndpointSlice.endpoints[].conditions`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Conditions {
-    /// Accepts requests: what a Service sends traffic to. Kubernetes: unset counts as true.
+    /// Accepts requests; a Service sends traffic to it. In Kubernetes an unset value counts as true.
     pub ready: bool,
     /// Able to serve, also while terminating.
     pub serving: bool,
@@ -69,7 +69,7 @@ pub struct PodRef {
     pub uid: Arc<str>,
 }
 
-/// The Service that an endpoint is one of.
+/// The Service that an endpoint belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceRef {
     /// Its namespace.
@@ -167,7 +167,7 @@ impl Cluster {
 }
 
 impl<A> Endpoint<A> {
-    /// An endpoint of which nothing else is known.
+    /// An endpoint without further attributes.
     fn bare(address: A, conditions: Conditions) -> Self {
         let (hostname, pod, node, zone, service) = (None, None, None, None, None);
         Self { address, conditions, hostname, pod, node, zone, service, spoken: Spoken::Unsaid }
@@ -183,7 +183,7 @@ impl Endpoint {
 }
 
 impl Endpoint<Place> {
-    /// Adds everything that is known about it to a hash.
+    /// Adds all attributes to a hash.
     fn hash_into(hasher: ContentHasher, endpoint: &Self) -> ContentHasher {
         let Self { address, conditions, hostname, pod, node, zone, service, spoken } = endpoint;
         let Conditions { ready, serving, terminating } = *conditions;
@@ -222,7 +222,7 @@ impl From<Endpoint> for Endpoint<Place> {
 }
 
 impl<A> Endpoint<A> {
-    /// Its name for people: the pod's name, else the host name, if there is one.
+    /// A readable name: the pod's name, else the host name, if there is one.
     #[must_use]
     pub fn label(&self) -> Option<&str> {
         self.pod.as_ref().map(|pod| &*pod.name).or(self.hostname.as_deref())
@@ -233,7 +233,7 @@ impl<A> Endpoint<A> {
         let c = self.conditions;
         let pod = self.pod.as_ref().map(|p| (&p.namespace, &p.name, &p.uid));
         let usefulness = (!c.ready, !c.serving, c.terminating);
-        // What is sent by TLS to a place must not go there in clear because something else says so, too.
+        // TLS wins over clear text: requests to a place with TLS must not be downgraded because another source says so.
         let in_clear = self.spoken.is_tls() != Some(true);
         (usefulness, in_clear, self.spoken, pod, &self.hostname, &self.node, &self.zone, &self.service)
     }

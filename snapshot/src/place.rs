@@ -13,7 +13,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// Where an endpoint is, and what it is called by: equal places are the same endpoint.
+/// The location of an endpoint, which is its identity as well: equal places are the same endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Place {
     /// One address.
@@ -31,7 +31,7 @@ pub struct Named {
     recheck: Recheck,
 }
 
-/// Tells the source of an endpoint that it could not be connected to, so that the source looks again where it is now.
+/// Tells the source of an endpoint that a connection to it failed, so that the source resolves its name again.
 ///
 /// It is not part of the endpoint's identity and is therefore ignored by comparisons, ordering and hashes.
 #[derive(Clone, Debug, Default)]
@@ -46,7 +46,7 @@ struct Asked {
 // === impl Place ===
 
 impl Place {
-    /// A name with the addresses it stands for, in the order in which they are to be tried. Equal addresses in IPv4
+    /// A name with its addresses, in the order in which they are tried. Equal addresses in IPv4
     /// and in IPv4-mapped IPv6 form are one.
     #[must_use]
     pub fn resolved(name: Arc<str>, port: u16, addresses: Vec<SocketAddr>, recheck: Recheck) -> Self {
@@ -60,13 +60,13 @@ impl Place {
         Self::Name(Arc::new(Named { name, port, found, recheck }))
     }
 
-    /// A name that does not resolve, and why.
+    /// A name that does not resolve, and the reason.
     #[must_use]
     pub fn unresolved(name: Arc<str>, port: u16, why: Arc<str>, recheck: Recheck) -> Self {
         Self::Name(Arc::new(Named { name, port, found: Err(why), recheck }))
     }
 
-    /// The addresses in the order in which they are to be tried; none where a name does not resolve.
+    /// The addresses in the order in which they are tried; none if the name does not resolve.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         match self {
@@ -75,7 +75,7 @@ impl Place {
         }
     }
 
-    /// The name, without the dot at its end; none where it is an address.
+    /// The name, without a final dot; none if it is an address.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         match self {
@@ -84,7 +84,7 @@ impl Place {
         }
     }
 
-    /// Why the name does not resolve, where that is so.
+    /// Why the name does not resolve; none if it does.
     #[must_use]
     pub fn problem(&self) -> Option<&str> {
         match self {
@@ -110,7 +110,7 @@ impl Place {
         }
     }
 
-    /// The same address in its one form: an IPv4-mapped IPv6 address is the IPv4 address.
+    /// The canonical form: an IPv4-mapped IPv6 address becomes the IPv4 address.
     pub(crate) fn canonical(self) -> Self {
         match self {
             Self::Address(address, recheck) => Self::Address(canonical(address), recheck),
@@ -126,7 +126,7 @@ impl From<SocketAddr> for Place {
 }
 
 impl fmt::Display for Place {
-    /// As people and `Host` fields write it: `192.0.2.1:80`, `[2001:db8::1]:80`, `cache-1.example:80`.
+    /// The form of logs and `Host` fields: `192.0.2.1:80`, `[2001:db8::1]:80`, `cache-1.example:80`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address(address, _) => address.fmt(f),
@@ -145,13 +145,13 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 // === impl Recheck ===
 
 impl Recheck {
-    /// For one endpoint; what waits for `wake` then has to look which one it was.
+    /// A recheck of one endpoint. It notifies `wake`; the source then looks for endpoints with [`Self::is_asked`].
     #[must_use]
     pub fn waking(wake: Arc<Notify>) -> Self {
         Self(Some(Arc::new(Asked { asked: AtomicBool::new(false), wake })))
     }
 
-    /// Asks the source to look again. If that was already asked for, or nobody listens, it costs one atomic load.
+    /// Asks the source to resolve again. If it was already asked, or there is none, this costs one atomic load.
     pub fn ask(&self) {
         if let Some(asked) = &self.0
             && !asked.asked.load(Ordering::Relaxed)
@@ -161,13 +161,13 @@ impl Recheck {
         }
     }
 
-    /// Whether the source was asked to look again and has not begun to.
+    /// Whether the source was asked and has not begun.
     #[must_use]
     pub fn is_asked(&self) -> bool {
         self.0.as_ref().is_some_and(|asked| asked.asked.load(Ordering::Acquire))
     }
 
-    /// The source begins to look again: a later request starts another lookup.
+    /// Marks the lookup as begun: a later [`Self::ask`] causes another one.
     pub fn done(&self) {
         if let Some(asked) = &self.0 {
             asked.asked.store(false, Ordering::Release);

@@ -40,7 +40,7 @@ pub struct Closed;
 #[derive(Debug)]
 struct Shared {
     current: ArcSwap<Snapshot>,
-    /// Held while a new snapshot is made from the current one, never by readers.
+    /// Held by a writer while it derives a new snapshot from the current one; readers never take it.
     writing: Mutex<()>,
 }
 
@@ -56,8 +56,8 @@ pub fn channel() -> (Publisher, Reader) {
 impl Publisher {
     /// Applies all changes as one new snapshot and publishes it with one swap.
     ///
-    /// Costs what changed, not what exists. Returns the version then in force; where the changes change nothing, that
-    /// is the version before.
+    /// The cost depends on the size of the changes, not of the snapshot. Returns the resulting version, which is the old one if
+    /// nothing has changed.
     pub fn apply(&self, changes: impl IntoIterator<Item = Change>) -> Version {
         let _writing = self.shared.writing.lock();
         let current = self.shared.current.load();
@@ -77,7 +77,7 @@ impl Publisher {
 }
 
 impl Reader {
-    /// The snapshot in force. A request calls this once and keeps what it got.
+    /// The current snapshot. A request calls this once and keeps the result.
     #[must_use]
     pub fn load(&self) -> Guard<Arc<Snapshot>> {
         self.shared.current.load()
@@ -97,7 +97,7 @@ impl Reader {
 }
 
 impl Snapshot {
-    /// Applies one change and keeps the content hash in step.
+    /// Applies one change and updates the content hash.
     fn change(&mut self, change: Change) {
         let gone = match change {
             Change::Set(cluster) => {

@@ -1,32 +1,32 @@
-//! What an endpoint speaks, as far as its source says.
+//! The protocol of an endpoint, as its source says.
 
 use std::fmt;
 
-/// What the source of an endpoint says about what it speaks.
+/// The protocol of an endpoint, as its source says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Spoken {
-    /// The scheme that stands before it in a list.
+    /// The scheme of its URL in a list of endpoints.
     Scheme(Scheme),
     /// The application protocol of the Service's port (`EndpointSlice.ports[].appProtocol`).
     AppProtocol(AppProtocol),
-    /// Nothing, or nothing that is known here.
+    /// Nothing, or an unknown value.
     #[default]
     Unsaid,
 }
 
-/// The scheme of an endpoint in a list.
+/// The scheme of an endpoint's URL in a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scheme {
-    /// By TLS.
+    /// TLS.
     Https,
-    /// In clear.
+    /// Clear text.
     Http,
 }
 
 /// An application protocol that says how requests are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AppProtocol {
-    /// HTTP by TLS.
+    /// HTTP over TLS.
     Https,
     /// gRPC, and so HTTP/2, in clear.
     Grpc,
@@ -39,7 +39,7 @@ pub enum AppProtocol {
 // === impl Spoken ===
 
 impl Spoken {
-    /// What an `appProtocol` says. Letters of either case are the same; what is not known says nothing.
+    /// Reads an `appProtocol`, whose case does not matter. An unknown one gives `Unsaid`.
     #[must_use]
     pub fn by_app_protocol(text: &str) -> Self {
         let plain = text.strip_prefix("kubernetes.io/").unwrap_or(text);
@@ -57,7 +57,7 @@ impl Spoken {
         found.map_or(Self::Unsaid, |(_, protocol)| Self::AppProtocol(protocol))
     }
 
-    /// Whether it speaks TLS; none where nothing is said.
+    /// Whether it speaks TLS; none if the source does not say.
     #[must_use]
     pub fn is_tls(self) -> Option<bool> {
         match self {
@@ -73,7 +73,7 @@ impl Spoken {
         matches!(self, Self::AppProtocol(AppProtocol::H2c | AppProtocol::Grpc))
     }
 
-    /// As it is written; none where nothing is said.
+    /// The text of the source; none if it says nothing.
     #[must_use]
     pub fn as_str(self) -> Option<&'static str> {
         Some(match self {
@@ -86,7 +86,7 @@ impl Spoken {
         })
     }
 
-    /// A number that tells it from every other, and stays the same in every build.
+    /// A number that is unique and the same in every build, for hashes.
     pub(crate) fn number(self) -> u64 {
         match self {
             Self::Unsaid => 0,
@@ -103,7 +103,7 @@ impl Spoken {
 // === impl Scheme ===
 
 impl Scheme {
-    /// As a URL has it.
+    /// The scheme of a URL.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -16,18 +16,18 @@ use crate::{
     shared::Shared,
 };
 
-/// A process whose data plane and roles are at work.
+/// A process whose data plane and roles are running.
 pub(super) struct RunningProcess {
     pub(super) broadcast: Option<RunningDataPlane>,
     pub(super) roles: JoinSet<anyhow::Result<()>>,
     /// Ended after the roles, which write under it.
     pub(super) leader: Option<Leader>,
-    /// Tells the roles when to end.
+    /// Ends the roles.
     pub(super) drain: Drain,
     pub(super) admin: Option<AdminTask>,
     pub(super) shared: Shared,
     pub(super) reloader: Option<Reloader>,
-    /// A reload was requested and has not begun.
+    /// Whether a reload was requested and has not begun.
     pub(super) reload_asked: bool,
 }
 
@@ -38,30 +38,30 @@ pub(super) struct AdminTask {
     task: JoinHandle<()>,
 }
 
-/// What the main loop waits for.
+/// An event of the main loop.
 enum Event {
-    /// A signal; none: nobody is left who could send one.
+    /// A signal; `None` if no sender is left.
     Signal(Option<Request>),
     /// The configuration file has changed.
     FileChanged(Box<Change>),
-    /// A role has nothing left to do, or cannot go on.
+    /// A role has finished its work, or has failed.
     RoleEnded(anyhow::Result<()>),
 }
 
-/// Why the main loop has ended.
+/// Why the main loop ended.
 enum LoopEnd {
-    /// To drain, because a signal says so, or because every role has done what there was to do.
+    /// To drain, because of a signal, or because every role has finished its work.
     Drain,
-    /// To drain, because a role cannot go on.
+    /// To drain, because a role has failed.
     Failed(anyhow::Error),
     /// To exit at once.
     Exit,
 }
 
-/// How long an admin request under way may hold up the end.
+/// The longest time for which an admin request in flight delays the end.
 const ADMIN_END_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a reload waits for the first list of endpoints of new targets.
+/// The longest time for which a reload waits for the first lists of new targets.
 const FIRST_LIST_TIMEOUT: Duration = Duration::from_secs(10);
 
 // === impl RunningProcess ===
@@ -70,7 +70,7 @@ impl RunningProcess {
     /// Serves until there is a reason to end, and drains.
     ///
     /// # Errors
-    /// A role cannot go on.
+    /// A role has failed.
     pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Request>) -> anyhow::Result<Ended> {
         match self.serve(&mut requests).await {
             LoopEnd::Drain => self.drain(&mut requests, None).await,
@@ -83,7 +83,7 @@ impl RunningProcess {
         loop {
             let change = match self.next(requests).await {
                 Event::Signal(Some(Request::Exit)) => return LoopEnd::Exit,
-                // Without a sender no other request can come.
+                // Without a sender no later request could end the process.
                 Event::Signal(Some(Request::Drain) | None) => return LoopEnd::Drain,
                 Event::Signal(Some(Request::Reload)) => match self.look_again() {
                     Some(change) => change,
@@ -128,7 +128,7 @@ impl RunningProcess {
         self.reloader.as_ref().map(Reloader::read)
     }
 
-    /// Ends everything in order. A failure that led here is what it ends with.
+    /// Ends everything in order. Returns the failure of the main loop, if there was one.
     async fn drain(
         self,
         requests: &mut mpsc::Receiver<Request>,
@@ -160,7 +160,7 @@ impl RunningProcess {
     }
 }
 
-/// Waits until every role has ended, and cuts those that have not in time.
+/// Waits until every role has ended, and aborts those that have not in time.
 async fn end_of(roles: &mut JoinSet<anyhow::Result<()>>, timeout: Duration) -> anyhow::Result<()> {
     let all = async {
         let mut first = Ok(());
@@ -185,7 +185,7 @@ impl AdminTask {
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
             let run = admin.run(async move {
-                // A dropped sender stops it too.
+                // A dropped sender stops it, too.
                 let _ = stopped.await;
             });
             if let Err(error) = run.await {

@@ -8,20 +8,20 @@ use serde::Serialize;
 use super::store::{self, StoreAccess};
 use crate::settings::bridge as settings;
 
-/// How often a store is polled, and how long a poll may take, by default.
+/// Defaults of the interval between two pulls, and of the time limit of one.
 const INTERVAL: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is configured.
+/// One configured bridge.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct BridgeConfig {
-    /// What is pulled.
+    /// The bridge.
     #[serde(flatten)]
     pub(crate) bridge: export::bridge::Config,
-    /// How the store is reached.
+    /// The access to the store.
     #[serde(flatten)]
     pub(crate) access: StoreAccess,
-    /// Pull once and end.
+    /// Whether to pull once and end.
     pub(crate) once: bool,
 }
 

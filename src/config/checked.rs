@@ -1,5 +1,5 @@
-//! Raw YAML to the checked configuration. Every key of the file is read here or in the file of its role, and every problem
-//! is noted with its path.
+//! Turns raw YAML into the checked configuration. Every key is read here or in the module of its role, and every problem is
+//! reported with its path.
 
 use std::net::SocketAddr;
 
@@ -27,7 +27,7 @@ impl Config {
     /// Checks a raw configuration.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// [`Problems`] with every problem.
     pub(crate) fn check(raw: &Value) -> Result<Self, Problems> {
         Self::check_in(raw, &FileEnvironment::default()).0
     }
@@ -232,7 +232,7 @@ kubernetes: {namespace: shop}
     #[test]
     fn every_key_of_the_table_of_settings_is_read() {
         for setting in ROLES.iter().flat_map(Role::settings).filter(|setting| !setting.key.is_empty()) {
-            // This is no value that any key takes, so a key that is read is a problem other than an unknown key.
+            // No key accepts this value, so a key that is read causes a problem other than an unknown key.
             let mut text = String::from("{bad: {bad: 1}}");
             for step in setting.path().rsplit('.') {
                 text = match step.strip_suffix("[]") {

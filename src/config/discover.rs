@@ -20,42 +20,42 @@ use super::{
 };
 use crate::settings::{discover as settings, values::boolean};
 
-/// What `{format}` in a place stands for.
+/// The placeholder for the format in a target.
 const FORMAT: &str = "{format}";
 
-/// What is configured: one selection, written in one or several formats.
+/// One configured export: a selection, written in one or several formats.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct DiscoverConfig {
-    /// Its name in logs and metrics, and of its file in a directory.
+    /// Its name in logs and metrics, and as a file name.
     pub(crate) name: String,
-    /// What is selected.
+    /// The selected Services.
     #[serde(serialize_with = "as_selection")]
     pub(crate) select: Selection,
-    /// What backends are made of it.
+    /// The options of its backends.
     #[serde(serialize_with = "as_model")]
     pub(crate) model: Model,
-    /// What is written where.
+    /// Its formats and targets.
     pub(crate) outputs: Vec<Output>,
     /// Where exports to `serve:` are served.
     pub(crate) listen: Option<SocketAddr>,
-    /// Who is answered there.
+    /// TLS and tokens of that listener.
     pub(crate) listener: ListenerAccess,
     /// Whether manifests are kept.
     pub(crate) manifest: bool,
-    /// Which kube cluster this is.
+    /// The name of this kube cluster.
     pub(crate) cluster: Arc<str>,
-    /// How the stores are reached.
+    /// The access to stores.
     #[serde(flatten)]
     pub(crate) access: StoreAccess,
-    /// What may disappear without an observed deletion.
+    /// The limits of the shrink guard.
     pub(crate) limits: Limits,
     /// When it is written.
     pub(crate) pace: Pace,
-    /// Write once and end.
+    /// Whether to write once and end.
     pub(crate) once: bool,
 }
 
-/// One format, and its places.
+/// One format with its targets.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Output {
     #[serde(serialize_with = "as_format")]
@@ -65,7 +65,7 @@ pub(crate) struct Output {
 
 /// Reads every export.
 pub(super) fn read(root: &Section<'_>) -> Vec<DiscoverConfig> {
-    // Several writers need a manifest, by which they exclude each other.
+    // Several replicas need a manifest, which fences their writes.
     let replicas = match root.get("leader_elect").value() {
         Some(Value::Mapping(leader)) => leader.get("enabled").is_none_or(|enabled| !is_false(enabled)),
         _ => false,
@@ -85,7 +85,7 @@ pub(super) fn read(root: &Section<'_>) -> Vec<DiscoverConfig> {
             node.problem(format_args!("there is another export `{}`: give each a name of its own", config.name));
         }
         for place in config.outputs.iter().flat_map(|output| &output.to) {
-            // The same path of two listeners, or key of two stores, is not the same place.
+            // Equal paths of two listeners, or keys of two stores, are different places.
             let on = config.listen.filter(|_| !place.is_outside());
             let at = (place.to_string(), on, config.access.s3.endpoint.clone());
             if let Some(before) = written.insert(at, config.name.clone()) {
@@ -165,7 +165,7 @@ fn one(section: &Section<'_>, default: String, replicas: bool) -> Option<Discove
     })
 }
 
-/// The formats, each with the options that are given.
+/// The formats with their options.
 fn formats(section: &Section<'_>) -> Vec<Format> {
     let options = FormatOptions {
         routers: settings::ROUTERS.or(section, false),
@@ -175,7 +175,7 @@ fn formats(section: &Section<'_>) -> Vec<Format> {
         template: settings::TEMPLATE.read(section),
     };
     if settings::TEMPLATE.is_given(section) && options.template.is_none() {
-        // That it cannot be read is noted already.
+        // The problem was reported already.
         return Vec::new();
     }
     let formats = match settings::FORMAT.get(section).value() {
@@ -185,7 +185,7 @@ fn formats(section: &Section<'_>) -> Vec<Format> {
         }
         Some(_) => settings::FORMAT.read_with(section, |name| Format::parse(name, &options)),
     };
-    // Which options an invalid format would take is unknown.
+    // The options of an invalid format are unknown.
     if !formats.is_empty() {
         for option in options.unused(&formats) {
             settings::FORMAT.problem(section, format_args!("none of the formats has a use for {option}"));
@@ -194,7 +194,7 @@ fn formats(section: &Section<'_>) -> Vec<Format> {
     formats
 }
 
-/// Every format with its places.
+/// Every format with its targets.
 fn outputs(section: &Section<'_>, name: &str, formats: &[Format]) -> Option<Vec<Output>> {
     let nodes = settings::TO.nodes(section);
     if nodes.is_empty() {
@@ -213,7 +213,7 @@ fn outputs(section: &Section<'_>, name: &str, formats: &[Format]) -> Option<Vec<
     complete.then_some(outputs)
 }
 
-/// A place for one format. In a directory, the file of a format that is one file is called after the export.
+/// A target for one format. In a directory, a single file is named after the export.
 fn place(node: &Node<'_>, name: &str, format: &Format, formats: usize) -> Option<Target> {
     node.parse_with(|text| {
         if formats > 1 && !text.contains(FORMAT) && !text.ends_with('/') {

@@ -17,7 +17,7 @@ use sidecar::{
 use super::listener::{ListenerAccess, ListenerSettings};
 use crate::settings::{Setting, elect as settings, values::text};
 
-/// The ttl where none is given, as k8s-elector has it.
+/// The default ttl, that of k8s-elector.
 const DEFAULT_TTL: Duration = Duration::from_secs(10);
 
 /// One election.
@@ -27,31 +27,31 @@ pub(crate) struct ElectConfig {
     pub(crate) name: String,
     /// The lock's namespace.
     pub(crate) namespace: String,
-    /// What the lock is.
+    /// The kind of lock.
     #[serde(serialize_with = "as_text")]
     pub(crate) lock: LockKind,
     /// Its periods.
     #[serde(serialize_with = "periods")]
     pub(crate) timing: Timing,
-    /// What this candidate calls itself; none: the host's name.
+    /// The candidate's identity; by default the host's name.
     pub(crate) id: Option<String>,
-    /// Whether a random part makes it unique.
+    /// Whether a random suffix makes the identity unique.
     pub(crate) unique_id: bool,
-    /// Where the HTTP API is.
+    /// The address of the HTTP API.
     pub(crate) http: Option<SocketAddr>,
-    /// Who is answered there.
+    /// TLS and tokens of that listener.
     pub(crate) listener: ListenerAccess,
-    /// Where the token for stepping down is.
+    /// The file with the token for stepping down.
     pub(crate) step_down_token_file: Option<PathBuf>,
-    /// The candidate's pod; none: the host's name.
+    /// The candidate's pod; by default the host's name.
     pub(crate) pod: Option<String>,
-    /// That pod's namespace; none: the service account's.
+    /// That pod's namespace; by default the service account's.
     pub(crate) pod_namespace: Option<String>,
     /// Whether the pod is labelled.
     pub(crate) label: bool,
-    /// The Service that leads to the leader.
+    /// The Service whose only endpoint is the leader.
     pub(crate) leader_service: Option<String>,
-    /// What to run when the leader changes.
+    /// The commands for the beginning and the end of a term.
     #[serde(flatten, serialize_with = "commands")]
     pub(crate) hooks: Hooks,
 }
@@ -116,7 +116,7 @@ fn one(node: &Node<'_>) -> Option<ElectConfig> {
     Some(config)
 }
 
-/// A lease duration with its renew deadline and retry period, which are in proportion where they are not given.
+/// The lease duration, renew deadline and retry period. The latter two are by default in proportion to the first.
 pub(super) fn timing(
     section: &Section<'_>,
     [duration, deadline, period]: &[Setting<Duration>; 3],
@@ -124,7 +124,7 @@ pub(super) fn timing(
     default: Duration,
 ) -> Option<Timing> {
     let lease = duration.or(section, default);
-    // Whole seconds, as the lock tells it: so the proportions are those of the lease as it is.
+    // Locks have whole seconds, so the proportions refer to the rounded lease.
     let whole = Duration::from_secs(lease.as_secs() + u64::from(lease.subsec_nanos() > 0));
     let (renew, retry) = proportion(whole);
     let renew = deadline.or(section, renew);

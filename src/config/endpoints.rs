@@ -12,40 +12,40 @@ use super::{
 };
 use crate::settings::endpoints::{self as settings, ServiceName};
 
-/// The domain of most kube clusters.
+/// The default DNS domain of a kube cluster.
 const DEFAULT_DOMAIN: &str = "cluster.local";
 
-/// How long after a change the command runs, where nothing else is said.
+/// The default delay of the command after a change.
 const DEFAULT_DEBOUNCE: Duration = Duration::from_secs(1);
 
-/// How long the command may take.
+/// The default time limit of the command.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What is configured.
+/// The configuration of the endpoints API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct EndpointsConfig {
-    /// The services, none twice; the first one answers where none is named.
+    /// The services, without duplicates; the first one answers requests that name none.
     pub(crate) services: Vec<ServiceName>,
-    /// The namespace of those that have none; none: the process's own.
+    /// The namespace of services without one; by default the process's own.
     pub(crate) namespace: Option<String>,
-    /// Where the API is; none: nowhere.
+    /// The address of the API, if it is enabled.
     pub(crate) listen: Option<SocketAddr>,
-    /// Who is answered there.
+    /// TLS and tokens of that listener.
     pub(crate) listener: ListenerAccess,
-    /// How old the data may be before the API is not ready.
+    /// The age of the data above which the API is not ready.
     #[serde(serialize_with = "go_duration")]
     pub(crate) max_age: Option<Duration>,
     /// A hosts file to keep up to date.
     pub(crate) hosts_file: Option<PathBuf>,
-    /// What full names in it end in.
+    /// The domain of full names in it.
     pub(crate) cluster_domain: String,
-    /// What to run on a change.
+    /// The command that runs on a change.
     #[serde(serialize_with = "as_text")]
     pub(crate) exec: Option<CommandLine>,
-    /// How long after a change.
+    /// The delay of the command after a change.
     #[serde(serialize_with = "super::go_duration")]
     pub(crate) exec_debounce: Duration,
-    /// How long it may take.
+    /// The time limit of the command.
     #[serde(serialize_with = "super::go_duration")]
     pub(crate) exec_timeout: Duration,
 }

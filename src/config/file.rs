@@ -1,4 +1,4 @@
-//! A configuration file: its text, as YAML, as a checked configuration, or everything that is wrong with it.
+//! Reads a configuration file into a checked configuration, or reports every problem.
 
 use std::fmt;
 

@@ -17,14 +17,14 @@ const LEASE: Duration = Duration::from_secs(15);
 const RENEW: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Which of several replicas writes.
+/// The election of the replica that writes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct LeaderElectConfig {
     /// The Lease's name.
     pub(crate) name: String,
-    /// Its namespace; none: the service account's.
+    /// Its namespace; by default the service account's.
     pub(crate) namespace: Option<String>,
-    /// What this replica calls itself; none: the host's name and a UUID.
+    /// The replica's identity; by default the host's name and a UUID.
     pub(crate) id: Option<String>,
     /// The periods.
     #[serde(serialize_with = "periods")]

@@ -1,4 +1,4 @@
-//! TLS and tokens of the listener that a role has for itself.
+//! TLS and tokens of a role's own listener.
 
 use std::path::PathBuf;
 
@@ -8,18 +8,18 @@ use serde::Serialize;
 use super::tls;
 use crate::settings::Setting;
 
-/// Who is answered there, and how.
+/// TLS and tokens of a listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct ListenerAccess {
-    /// TLS; none: in clear.
+    /// TLS; without it, clear text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tls: Option<ServerSettings>,
-    /// The file of the tokens that requests have to carry; none: they need none.
+    /// The token file; without it no token is required.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tokens: Option<PathBuf>,
 }
 
-/// How a role calls its settings.
+/// The settings of a role for its listener.
 pub(super) struct ListenerSettings<'a> {
     pub(super) cert: &'a Setting<PathBuf>,
     pub(super) key: &'a Setting<PathBuf>,
@@ -29,7 +29,7 @@ pub(super) struct ListenerSettings<'a> {
 // === impl ListenerAccess ===
 
 impl ListenerAccess {
-    /// Reads what is said about a listener that is there or not.
+    /// Reads TLS and tokens; it is a problem if they are given without a listener.
     pub(super) fn read(section: &Section<'_>, settings: &ListenerSettings<'_>, listens: bool) -> Self {
         let ListenerSettings { cert, key, tokens } = settings;
         for setting in [cert, key, tokens] {

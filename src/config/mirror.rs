@@ -18,44 +18,44 @@ pub(crate) use remote::Remote;
 
 use crate::settings::mirror as settings;
 
-/// The domain of this cluster where none is given.
+/// The default domain of this cluster.
 const CLUSTER_DOMAIN: &str = "cluster.local";
-/// The domain of global services where none is given.
+/// The default domain of global services.
 const GLOBAL_DOMAIN: &str = "cluster.global";
 
-/// What is mirrored, and how.
+/// The configuration of mirrors.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct MirrorConfig {
     /// The remote clusters.
     pub(crate) remotes: Vec<Remote>,
-    /// Services of several of them as one.
+    /// Global Services, merged from several remotes.
     pub(crate) global: Option<GlobalServices>,
-    /// How often everything is compared again; zero: never.
+    /// The interval at which everything is compared again; zero means never.
     #[serde(serialize_with = "super::go_duration")]
     pub(crate) resync: Duration,
-    /// How many mirrors are worked on at the same time.
+    /// The number of mirrors that are reconciled at the same time.
     pub(crate) workers: usize,
-    /// Where /healthz, /readyz and /metrics are; none: nowhere.
+    /// The address of /healthz, /readyz and /metrics, if they are enabled.
     pub(crate) listen: Option<SocketAddr>,
-    /// Only print what would be done.
+    /// Whether to print the planned actions only.
     pub(crate) dry_run: bool,
     /// The domain of this cluster.
     pub(crate) cluster_domain: String,
 }
 
-/// Services of several remote clusters as one.
+/// Global Services, merged from several remote clusters.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct GlobalServices {
     /// The label by which a Service opts in.
     pub(crate) label: String,
-    /// Where they are here; none: in the pod's own namespace.
+    /// Their local namespace; by default the pod's.
     pub(crate) namespace: Option<String>,
     /// The prefix of their names.
     pub(crate) prefix: String,
-    /// How they are called.
+    /// The scheme of their names.
     #[serde(serialize_with = "as_text")]
     pub(crate) names: Scheme,
-    /// The domain under which they are asked for.
+    /// The DNS domain of their original names.
     pub(crate) domain: String,
 }
 
@@ -84,7 +84,7 @@ pub(super) fn read(root: &Section<'_>) -> Option<MirrorConfig> {
     Some(config)
 }
 
-/// Notes a problem that the mirror finds, at its place in the file.
+/// Reports a problem that the mirror finds, at its path in the file.
 fn note(section: &Section<'_>, remotes: &[Node<'_>], Invalid { field, problem }: &Invalid) {
     if let Some(field) = field.strip_prefix("global.") {
         section.section("global").problem(field, problem);
@@ -116,8 +116,8 @@ fn global(section: Section<'_>) -> Option<GlobalServices> {
 // === impl MirrorConfig ===
 
 impl MirrorConfig {
-    /// The configuration of the mirror in a pod of this namespace. Before the namespace is known, a text takes its place
-    /// that is no namespace.
+    /// The configuration of the mirror in a pod of this namespace. While the namespace is unknown, a placeholder that is not a
+    /// valid namespace is used.
     pub(crate) fn in_namespace(&self, own: Option<&str>) -> mirror::config::Config {
         let own = own.unwrap_or("the-namespace-of-the-pod-that-this-will-run-in");
         let or_own = |namespace: &Option<String>| namespace.clone().unwrap_or_else(|| own.to_owned());

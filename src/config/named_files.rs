@@ -1,5 +1,5 @@
-//! The files of certificates, keys and tokens, and the directories of journals, that a configuration names: what is wrong
-//! with them as they are now, each told by the key that names it.
+//! Checks the current files of certificates, keys and tokens, and the directories of journals, that a configuration names, and
+//! reports problems by the key that names them.
 
 use std::path::Path;
 
@@ -11,12 +11,12 @@ use runtime::{
 
 use super::{Config, broadcast::path_in_file};
 
-/// What was found.
+/// The result of the check.
 #[derive(Debug, Default)]
 pub(crate) struct CheckedFiles {
-    /// What cannot be used.
+    /// Files that cannot be used.
     pub(crate) problems: Problems,
-    /// What can, but probably not for long.
+    /// Files that can be used, but probably not for long.
     pub(crate) warnings: Problems,
 }
 
@@ -61,7 +61,7 @@ impl Config {
         checked
     }
 
-    /// What listeners beside the data plane show, each with what its keys begin with.
+    /// The certificates of listeners beside the data plane, each with the prefix of its keys.
     fn pairs(&self) -> impl Iterator<Item = (String, &ServerSettings)> {
         let admin = self.admin_tls.iter().map(|settings| ("admin.tls.".to_owned(), settings));
         let roles = self.listeners_of_roles();
@@ -74,7 +74,7 @@ pub(crate) fn told(problems: &[proxy::TlsProblem]) -> String {
     problems.iter().map(|problem| in_file(problem).to_string()).collect::<Vec<_>>().join("; ")
 }
 
-/// The same as the file says it.
+/// A problem with its path in the configuration file.
 fn in_file(problem: &proxy::TlsProblem) -> Problem {
     Problem { path: path_in_file(&problem.path), message: problem.why.to_string() }
 }

@@ -1,4 +1,4 @@
-//! Which requests a route takes, and what it changes about them and their answers.
+//! Reads the match of a route, and its changes of requests and answers.
 
 use std::fmt::Display;
 
@@ -15,7 +15,7 @@ use crate::settings::{
     values::text,
 };
 
-/// Reads which requests a route takes.
+/// Reads the match of a route.
 pub(super) fn matches(section: Section<'_>) -> Match {
     let methods: Option<Vec<_>> = routes::MATCH_METHODS.read(&section).into_iter().collect();
     let matches = Match {
@@ -30,7 +30,7 @@ pub(super) fn matches(section: Section<'_>) -> Match {
     matches
 }
 
-/// Reads what a route changes.
+/// Reads the changes of a route.
 pub(super) fn changes(route: &Section<'_>, matches: &Match) -> Changes {
     let host = changes::HOST.read(route);
     let strip_prefix = changes::STRIP_PREFIX.read(route);

@@ -1,4 +1,4 @@
-//! The configuration in force in the form of the file: what was written, the defaults that hold beside it, and no secret.
+//! Renders the current configuration in the form of the file: the written settings and the defaults, without secrets.
 
 use std::sync::{Arc, OnceLock};
 
@@ -8,7 +8,7 @@ use serde_yaml::{Mapping, Value};
 use super::{Config, variables::FileEnvironment};
 use crate::settings::{Entry, ROLES, Role};
 
-/// What a configuration was read from. Two of the same meaning are the same, however they are written.
+/// The raw configuration. All values are equal, because only the meaning of configurations is compared.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Written {
     raw: Value,
@@ -19,13 +19,13 @@ pub(crate) struct Written {
     shown: Arc<OnceLock<serde_json::Value>>,
 }
 
-/// What stands in the place of a secret. It is read like one, so that the file can be checked as it is shown.
+/// The placeholder of a secret. It is valid in its place, so that the output can be checked.
 const HIDDEN: &str = redact::HIDDEN;
 
-/// The section whose presence switches something on: defaults are filled in where it is, and only there.
+/// The section whose presence enables something: its defaults are filled in only if it exists.
 const SWITCH: &str = "redeliver";
 
-/// What holds header fields: their values may be secrets, whatever their names are.
+/// The key of header fields, whose values may be secrets, whatever their names.
 const HEADERS: &str = "headers";
 
 // === impl Written ===
@@ -45,7 +45,7 @@ impl PartialEq for Written {
 // === impl Config ===
 
 impl Config {
-    /// As a file would say it: pasted into one, it means the same, but for its secrets.
+    /// In the form of a file with the same meaning, except for secrets.
     pub(crate) fn shown(&self) -> serde_json::Value {
         self.written.shown.get_or_init(|| self.show()).clone()
     }
@@ -53,7 +53,7 @@ impl Config {
     fn show(&self) -> serde_json::Value {
         let mut shown = self.written.raw.clone();
         for (path, default) in defaults(&shown) {
-            // A default that would switch something on does not mean the same.
+            // A default that would enable something changes the meaning, and is left out.
             let mut more = shown.clone();
             fill(&mut more, &path, &default);
             if more != shown && Self::check_in(&more, &self.written.environment).0.is_ok_and(|config| config == *self) {
@@ -65,13 +65,13 @@ impl Config {
     }
 }
 
-/// The keys of what is asked for that have a default other than words, each once.
+/// The defaults of the given sections, each once, without those in words.
 fn defaults(raw: &Value) -> Vec<(String, Value)> {
     let asked = |role: &&Role| raw.get(role.name).is_some();
     let settings = ROLES.iter().filter(asked).flat_map(Role::settings);
     let mut defaults: Vec<(String, Value)> = Vec::new();
     let has_default = |setting: &&Entry| !setting.key.is_empty() && !setting.default.is_empty();
-    // Of the defaults in words only "all" is a value that a reader of the file expects.
+    // Of the defaults in words only "all" is a value.
     let says_nothing = |setting: &&Entry| setting.has_default_in_words() && setting.default != "all";
     for setting in settings.filter(has_default).filter(|setting| !says_nothing(setting)) {
         let path = setting.path();
@@ -85,7 +85,7 @@ fn defaults(raw: &Value) -> Vec<(String, Value)> {
     defaults
 }
 
-/// Puts a value where a path like `a.b[].c` leads and nothing is, in every element of the lists that are there.
+/// Sets a value at a path like `a.b[].c`, unless it is set, in every element of existing lists.
 fn fill(into: &mut Value, path: &str, value: &Value) {
     let (step, rest) = path.split_once('.').map_or((path, None), |(step, rest)| (step, Some(rest)));
     let Value::Mapping(mapping) = into else { return };
@@ -108,14 +108,14 @@ fn fill(into: &mut Value, path: &str, value: &Value) {
     }
 }
 
-/// Hides the values of keys that are called like secrets, those of header fields, and passwords in URLs.
+/// Hides the values of keys with the name of a secret, those of header fields, and passwords in URLs.
 fn hide(value: &mut Value, key: &str) {
     match value {
         Value::Mapping(mapping) => {
             for (name, value) in mapping {
                 let name = name.as_str().unwrap_or_default();
                 match (key, name) {
-                    // Names are no secret, and what all clients get is none.
+                    // Names are not secret, nor is what all clients get.
                     (HEADERS, "remove" | "response") => {}
                     (HEADERS, _) => hide(value, HEADERS),
                     _ => hide(value, name),
@@ -137,7 +137,7 @@ fn without_secret(key: &str, text: &str) -> String {
     }
 }
 
-/// The place of a secret (a file, a variable) is no secret.
+/// The place of a secret (a file, a variable) is not secret.
 fn is_secret(key: &str) -> bool {
     let names = ["secret", "password", "token", "access_key"];
     names.iter().any(|name| key.contains(name)) && !key.ends_with("_file") && !key.ends_with("_env")
@@ -189,7 +189,7 @@ mirror:
         Config::parse(text.as_bytes()).unwrap_or_else(|problems| panic!("{problems}"))
     }
 
-    /// As somebody would paste it.
+    /// The configuration parsed from its own output.
     fn again(config: &Config) -> Config {
         parse(&serde_json::to_string_pretty(&config.shown()).expect("it is JSON"))
     }

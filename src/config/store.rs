@@ -1,4 +1,4 @@
-//! How stores are reached: the keys that exports and bridges have in common.
+//! The access to stores: the keys that exports and bridges have in common.
 
 use export::sink::S3Options;
 use runtime::config::Section;
@@ -6,12 +6,12 @@ use serde::{Serialize, Serializer};
 
 use crate::settings::store::{self as settings, Header};
 
-/// How a store is reached. Secrets are not shown.
+/// The access to a store. Secrets are not shown.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct StoreAccess {
-    /// For places that are S3.
+    /// For S3 targets.
     pub(crate) s3: S3Options,
-    /// For places that are URLs.
+    /// For URL targets.
     #[serde(serialize_with = "names")]
     pub(crate) headers: Vec<Header>,
 }

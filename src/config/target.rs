@@ -1,4 +1,4 @@
-//! Where the endpoints of a route come from, and the one name that each such place has.
+//! The sources of a route's endpoints, and their cluster names.
 
 use std::{fmt, time::Duration};
 
@@ -8,37 +8,37 @@ use controlplane::{
 };
 use snapshot::{ClusterName, ContentHash};
 
-/// Where the endpoints of a cluster come from.
+/// The source of a cluster's endpoints.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Target {
     /// The ready endpoints of Kubernetes Services.
     Service(EndpointSelection),
-    /// A fixed list; sorted, none twice.
+    /// A fixed list, sorted and without duplicates.
     Endpoints(Vec<fixed::Target>),
     /// The endpoints in a file, or in all files that a pattern matches.
     File(FilePattern),
     /// The answers of an HTTP server.
     Url {
-        /// Where the list is.
+        /// The URL of the list.
         url: ListUrl,
-        /// How often the server is asked for it.
+        /// The interval between two requests.
         refresh: Duration,
     },
     /// The answers of the DNS.
     Dns(dns::Query),
 }
 
-/// Longer names are cut and told apart by a hash: they stand in log lines and metric labels.
+/// The longest name, in bytes, because names are in log lines and metric labels. Longer ones are cut and get a hash.
 const LONGEST_NAME: usize = 200;
 
-/// How much is kept of a name that is too long.
+/// The kept part of a longer name, in bytes.
 const SHORTENED: usize = 100;
 
 // === impl Target ===
 
 impl Target {
-    /// The name of the cluster with these endpoints: equal for equal targets, and in every process. Of URLs it has
-    /// neither the credentials nor how often they are asked, so that two that differ in these alone have one name.
+    /// The name of the cluster with these endpoints: equal for equal targets, and in every process. It excludes the credentials of
+    /// URLs and their intervals, so that URLs that differ only in these have one name.
     pub(crate) fn cluster(&self) -> ClusterName {
         let name = match self {
             Self::Service(EndpointSelection { services, port }) => {

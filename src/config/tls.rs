@@ -1,4 +1,4 @@
-//! TLS in the file: what listeners show their clients, and what routes expect of their endpoints.
+//! Reads TLS settings: those of listeners, and those of routes for their endpoints.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -19,7 +19,7 @@ use crate::settings::{
     process::{METRICS_TLS_CERT, METRICS_TLS_KEY},
 };
 
-/// The data plane puts in its place what the listener or the route speaks.
+/// A placeholder: the data plane sets the protocols of the listener or the route.
 const PROTOCOLS: [Protocol; 1] = [Protocol::Http1];
 
 /// Reads `tls` of a listener, if it is there.
@@ -36,7 +36,7 @@ pub(super) fn of_listener(listener: &Section<'_>) -> Option<ServerSettings> {
         min_version: TLS_MIN_VERSION.or(&section, Default::default()),
         protocols: PROTOCOLS.to_vec(),
     };
-    // Whoever writes that certificates are required must not get a listener that asks for none.
+    // Without client_ca the listener would not request certificates, although they are configured as required.
     if TLS_CLIENT_AUTH.is_given(&section) && !TLS_CLIENT_CA.is_given(&section) {
         TLS_CLIENT_AUTH.problem(&section, "needs client_ca, with which certificates of clients are verified");
     }
@@ -59,7 +59,7 @@ pub(super) fn of_admin(admin: &Section<'_>) -> Option<ServerSettings> {
     Some(of_pair(CertificateFiles { cert: cert?, key: key? }))
 }
 
-/// TLS of a listener that shows one certificate to everybody.
+/// TLS of a listener with a single certificate.
 pub(super) fn of_pair(files: CertificateFiles) -> ServerSettings {
     ServerSettings {
         certificates: vec![files],
@@ -97,7 +97,7 @@ pub(super) fn of_endpoints(to: &Section<'_>, target: Option<&Target>) -> Option<
     Some(Arc::new(tls))
 }
 
-/// An endpoint of the configuration itself that could never be reached.
+/// The contradiction between the setting and an endpoint of a fixed list, if there is one.
 fn contradiction(to: TlsTo, target: Option<&Target>) -> Option<String> {
     let Some(Target::Endpoints(endpoints)) = target else { return None };
     let (refused, is) = match to {
@@ -122,7 +122,7 @@ fn roots(section: &Section<'_>) -> Roots {
     }
 }
 
-/// A certificate and its key, of which either both are given or none.
+/// A certificate with its key; it is a problem if only one is given.
 pub(super) fn pair(section: &Section<'_>, cert: &Setting<PathBuf>, key: &Setting<PathBuf>) -> Option<CertificateFiles> {
     let (certificate, private) = (cert.read(section), key.read(section));
     match (cert.is_given(section), key.is_given(section)) {

@@ -1,4 +1,4 @@
-//! Warnings: settings that are valid and have no effect, or probably another one than was intended.
+//! Warnings about valid settings without an effect, or with a probably unintended one.
 
 use proxy::config::{Listener, Match, Redeliver, Require, Route, TlsTo};
 use runtime::{
@@ -9,7 +9,7 @@ use runtime::{
 use super::{Config, Target};
 
 impl Config {
-    /// Everything valid that is probably a mistake, each with its path in the file.
+    /// Valid settings that are probably a mistake, each with its path in the file.
     pub(crate) fn warnings(&self) -> Problems {
         if let Some(warnings) = &self.written.warnings {
             return warnings.clone();
@@ -100,7 +100,7 @@ fn of_redelivery(route: &Route, warn: &mut impl FnMut(&str, String)) {
     }
 }
 
-/// Methods are compared as they are written, and nearly all are written in capitals.
+/// Methods are case-sensitive, and nearly all are upper case.
 fn lower_case<'a>(methods: impl Iterator<Item = &'a str>, mut warn: impl FnMut(String)) {
     for method in methods.filter(|method| method.bytes().any(|b| b.is_ascii_lowercase())) {
         let capitals = method.to_ascii_uppercase();

@@ -17,10 +17,10 @@ use super::{
 /// The policies, the strictest first.
 const POLICIES: [&str; 3] = ["all", "majority", "any"];
 
-/// How long a copy of a request may take to arrive.
+/// The time limit for a copy of a request to arrive.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Runs it, showing each row as it comes. Returns whether all was as the rules say.
+/// Runs the self-check and prints its rows. Returns whether everything was as expected.
 pub(super) async fn run(stage: &mut Stage, screen: &Screen) -> anyhow::Result<bool> {
     screen.heading(stage);
     let (mut rows, mut good) = (0, 0);
@@ -39,7 +39,7 @@ pub(super) async fn run(stage: &mut Stage, screen: &Screen) -> anyhow::Result<bo
     Ok(good == rows)
 }
 
-/// Only the third origin is ever anything but well.
+/// Only the third origin ever fails.
 async fn set_up(stage: &mut Stage, scenario: Scenario) -> anyhow::Result<()> {
     let third = &mut stage.origins[2];
     third.come_up().await.context("an origin cannot listen again")?;

@@ -12,7 +12,7 @@ use hyper::{Method, Request, StatusCode, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 
-/// An answer, and when it was there.
+/// An answer, with its duration.
 #[derive(Debug)]
 pub(super) struct Answer {
     /// Its status.
@@ -23,21 +23,21 @@ pub(super) struct Answer {
     pub(super) after: Duration,
 }
 
-/// What the broadcaster reports of one request.
+/// The broadcaster's report of one request.
 #[derive(Debug, Deserialize)]
 pub(super) struct Report {
-    /// Endpoint by endpoint.
+    /// The results by endpoint.
     pub(super) results: Vec<Leg>,
 }
 
-/// What the broadcaster reports of one endpoint.
+/// The broadcaster's report of one endpoint.
 #[derive(Debug, Deserialize)]
 pub(super) struct Leg {
     /// Its address.
     pub(super) endpoint: String,
     /// The status it answered with, if it did.
     pub(super) status: Option<u16>,
-    /// How it went, in one word.
+    /// The outcome.
     pub(super) outcome: String,
     /// How long it took, in milliseconds.
     pub(super) ms: f64,
@@ -46,7 +46,7 @@ pub(super) struct Leg {
 /// What a client accepts who wants the report.
 pub(super) const REPORT: &str = "application/vnd.broadcast+json";
 
-/// Longer than any answer of the demo takes.
+/// The time limit of an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Sends one request and reads the whole answer.

@@ -1,5 +1,4 @@
-//! An origin of the demo: a small real HTTP server on loopback that tells what it got, remembers it, and can be made
-//! slow, failing or down.
+//! An origin of the demo: a small HTTP server on loopback that records its requests, and can be made slow, failing or down.
 
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -57,7 +56,7 @@ struct Server {
 /// How many requests are remembered.
 const REMEMBERED: usize = 256;
 
-/// How slow `/-/slow` makes an origin.
+/// The delay of an origin after `/-/slow`.
 pub(super) const SLOW: Duration = Duration::from_secs(2);
 
 // === impl Origin ===
@@ -81,17 +80,17 @@ impl Origin {
         Ok(origins.try_into().unwrap_or_else(|_| unreachable!("one origin was made per name")))
     }
 
-    /// What it is called.
+    /// Its name.
     pub(super) fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Where it listens, or did before it went down.
+    /// Its address, also while it is down.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Makes it behave like this from the next request on.
+    /// Sets its behaviour from the next request on.
     pub(super) fn set(&self, mode: Mode) {
         self.shared.mode.send_replace(mode);
     }
@@ -104,7 +103,7 @@ impl Origin {
         }
     }
 
-    /// Listens again where it did.
+    /// Listens on the same address again.
     pub(super) async fn come_up(&mut self) -> std::io::Result<()> {
         if self.server.is_none() {
             self.server = Some(serve(TcpListener::bind(self.address).await?, self.shared.clone()));
@@ -112,7 +111,7 @@ impl Origin {
         Ok(())
     }
 
-    /// How many requests arrived exactly so, once there are as many as that, or after the patience.
+    /// Waits until `at_least` equal requests have arrived, for at most `patience`. Returns how many have.
     pub(super) async fn received(&self, what: &Arrived, at_least: usize, patience: Duration) -> usize {
         let count = |arrived: &VecDeque<Arrived>| arrived.iter().filter(|one| *one == what).count();
         let mut arrived = self.shared.arrived.subscribe();
@@ -125,7 +124,7 @@ fn serve(listener: TcpListener, shared: Arc<OriginState>) -> Server {
     let router = Router::new().route("/-/{mode}", post(set_mode)).fallback(answer).with_state(shared);
     let (stop, mut stopped) = watch::channel(());
     let stopped = async move {
-        // Told to stop, or nobody is left who could tell.
+        // Returns as well when the sender is dropped.
         let _ = stopped.changed().await;
     };
     let serve = axum::serve(listener, router).with_graceful_shutdown(stopped);

@@ -1,4 +1,4 @@
-//! One line of the self-check's table: what was seen, held against what the rules say.
+//! One row of the self-check's table: the observed results, compared with the expected ones.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::{
     client::{Answer, Leg},
 };
 
-/// How the third origin is.
+/// The state of the third origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scenario {
     Healthy,
@@ -16,46 +16,46 @@ pub(super) enum Scenario {
     Down,
 }
 
-/// One line of the table: two equal requests under one policy, the second one asking for the report.
+/// One row of the table: two equal requests under one policy, the second one with a report.
 pub(super) struct Row {
     pub(super) scenario: Scenario,
     /// The policy's name, also the first part of the path.
     pub(super) policy: &'static str,
-    /// What the client got.
+    /// The answer to the client.
     pub(super) answer: Answer,
-    /// What each origin answered and received.
+    /// The results of each origin.
     pub(super) origins: Vec<Cell>,
-    /// What is not as the rules say.
+    /// The deviations from the expected results.
     pub(super) wrong: Vec<String>,
 }
 
-/// What one origin answered and received.
+/// The results of one origin.
 pub(super) struct Cell {
-    /// What the broadcaster reports.
+    /// The broadcaster's report.
     pub(super) leg: Option<Leg>,
-    /// How many of the two requests arrived there byte for byte.
+    /// The number of requests that arrived byte for byte.
     pub(super) received: usize,
 }
 
-/// What the rules say.
+/// The expected results.
 struct Expected {
     status: u16,
     /// Whether the answer has to wait for the slow origin.
     waits: bool,
-    /// What the third origin is reported with: status and outcome.
+    /// The reported status and outcome of the third origin.
     third: (Option<u16>, &'static str),
 }
 
-/// Each row sends this many requests.
+/// The requests of each row.
 pub(super) const REQUESTS: usize = 2;
 
-/// How slow a slow origin is: long beside anything else that takes time here.
+/// The delay of a slow origin, which is long compared with everything else.
 pub(super) const DELAY: Duration = Duration::from_millis(800);
 
 // === impl Row ===
 
 impl Row {
-    /// Everything that is not as the rules say.
+    /// The deviations from the expected results.
     pub(super) fn judge(&self, stage: &Stage, reported: u16, strangers: usize) -> Vec<String> {
         let expected = self.scenario.expected(self.policy);
         let mut wrong = Vec::new();
@@ -94,7 +94,7 @@ impl Row {
 // === impl Scenario ===
 
 impl Scenario {
-    /// Completes "three is".
+    /// The word after "three is".
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Healthy => "healthy",

@@ -1,4 +1,4 @@
-//! What the demo shows: made for a terminal of 100 columns and a reader who has never seen it.
+//! The output of the demo, for a terminal of 100 columns.
 
 use std::{
     fmt::{Display, Write as _},
@@ -11,12 +11,12 @@ use super::{
     row::{Cell, REQUESTS, Row, Scenario},
 };
 
-/// Standard output, with colours where a person looks at it and has not declined them.
+/// Standard output, with colours on a terminal unless they are disabled.
 pub(super) struct Screen {
     colours: bool,
 }
 
-/// What a text is.
+/// The style of a text.
 #[derive(Clone, Copy)]
 enum Style {
     Title,
@@ -34,14 +34,14 @@ const WIDTH: usize = 96;
 // === impl Screen ===
 
 impl Screen {
-    /// The process's standard output. <https://no-color.org>: `NO_COLOR` counts where it is not empty.
+    /// The process's standard output. <https://no-color.org>: `NO_COLOR` applies if it is not empty.
     pub(super) fn new() -> Self {
         let declined = |name: &str, value: fn(&str) -> bool| std::env::var(name).is_ok_and(|text| value(&text));
         let plain = declined("NO_COLOR", |text| !text.is_empty()) || declined("TERM", |text| text == "dumb");
         Self { colours: std::io::stdout().is_terminal() && !plain }
     }
 
-    /// Says what is where.
+    /// Prints the addresses.
     pub(super) fn introduction(&self, stage: &Stage) {
         let Stage { origins: [one, two, three], broadcaster, .. } = stage;
         let title = self.paint(Style::Title, "One request to every endpoint, one answer back");
@@ -71,7 +71,7 @@ The path chooses how many origins must answer with success: all of them, or a {}
         ));
     }
 
-    /// Begins the table.
+    /// Prints the head of the table.
     pub(super) fn heading(&self, stage: &Stage) {
         let mut columns = format!("{:<10}{:<10}{:<16}", "three is", "require", "you get");
         for origin in &stage.origins {
@@ -86,7 +86,7 @@ The path chooses how many origins must answer with success: all of them, or a {}
         ));
     }
 
-    /// Shows one row.
+    /// Prints one row.
     pub(super) fn row(&self, row: &Row, first: bool) {
         let mut line = format!("{:<10}{:<10}", if first { row.scenario.word() } else { "" }, row.policy);
         let status = row.answer.status;
@@ -124,7 +124,7 @@ The path chooses how many origins must answer with success: all of them, or a {}
         format!("{}{after}{gap}{}{tail}", self.paint(style, &word), self.paint(Style::Aside, &received))
     }
 
-    /// Ends the table.
+    /// Prints the end of the table.
     pub(super) fn verdict(&self, good: usize, rows: usize) {
         let verdict = if good == rows {
             self.paint(Style::Good, &format!("{good} of {rows} as expected"))
@@ -134,7 +134,7 @@ The path chooses how many origins must answer with success: all of them, or a {}
         self.print(format_args!("{}\n{verdict}", "─".repeat(WIDTH)));
     }
 
-    /// Says what to type.
+    /// Prints the commands to try.
     pub(super) fn lines_to_try(&self, stage: &Stage) {
         let Stage { origins, broadcaster, admin } = stage;
         let (third, slow) = (&origins[2], runtime::duration::format(origin::SLOW));
@@ -179,7 +179,7 @@ The path chooses how many origins must answer with success: all of them, or a {}
         self.print(format_args!("\nCtrl-C ends the demo."));
     }
 
-    /// Says that it is over.
+    /// Prints the last line.
     pub(super) fn goodbye(&self) {
         self.print(format_args!("\nDraining, goodbye."));
     }
@@ -194,7 +194,7 @@ The path chooses how many origins must answer with success: all of them, or a {}
         if self.colours { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
-    /// A terminal that is gone ends nothing: the demo may be piped into `head`.
+    /// Ignores write errors, because the output may be piped into `head`.
     fn print(&self, text: impl Display) {
         let _ = writeln!(std::io::stdout(), "{text}");
     }

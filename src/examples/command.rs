@@ -1,4 +1,4 @@
-//! Command lines of the documentation, read as the programs read them.
+//! Checks command lines of the documentation, parsed as the programs do.
 
 use std::{collections::HashMap, fs, path::Path};
 
@@ -11,11 +11,11 @@ use crate::{
 /// Reads the commands of a page in order.
 #[derive(Default)]
 pub(super) struct Reader {
-    /// The arguments that each role was shown with at last: what `...` stands for.
+    /// The last arguments of each role, for which `...` stands.
     shown: HashMap<String, Vec<String>>,
 }
 
-/// Programs about which nothing is checked: what they are given is not ours.
+/// Programs whose arguments are not checked.
 const OTHERS: [&str; 9] = ["jq", "base64", "mkdir", "for", "do", "done", "perf", "apt-get", "openssl"];
 
 /// The options of curl that are used, and whether they take a value.
@@ -31,10 +31,10 @@ const CURL: [(&str, bool); 9] = [
     ("--key", true),
 ];
 
-/// What may be done with kubectl besides what is checked further.
+/// The verbs of kubectl.
 const KUBECTL: [&str; 8] = ["get", "label", "run", "create", "apply", "rollout", "port-forward", "exec"];
 
-/// What ends a command of a line.
+/// The separators of commands in a line.
 const BETWEEN: [&str; 4] = ["|", "&", "&&", ";"];
 
 /// The words of a command before `>` and the like.
@@ -44,7 +44,7 @@ fn without_redirections(words: &[String]) -> &[String] {
 }
 
 impl Reader {
-    /// Says what is wrong with a line.
+    /// Checks a line.
     pub(super) fn check(&mut self, line: &str) -> Result<(), String> {
         let words = shlex::split(line).ok_or("its quotes do not end")?;
         words
@@ -78,7 +78,7 @@ impl Reader {
         }
     }
 
-    /// As the binary reads it, up to the checked configuration.
+    /// Parses the arguments as the binary does, up to the checked configuration.
     fn fanfare(&mut self, arguments: &[String], environment: &Environment) -> Result<(), String> {
         let role = arguments.first().filter(|name| Role::named(name).is_some());
         let mut full: Vec<&str> = Vec::new();
@@ -118,7 +118,7 @@ impl Reader {
         Ok(())
     }
 
-    /// The packages, targets and modules are there, and what is run is one of ours.
+    /// Checks that packages, targets and modules exist, and the arguments of our binary.
     fn cargo(&mut self, arguments: &[String]) -> Result<(), String> {
         let end = arguments.iter().position(|argument| argument == "--").unwrap_or(arguments.len());
         let (own, rest) = (&arguments[..end], arguments.get(end + 1..).unwrap_or_default());
@@ -146,7 +146,7 @@ impl Reader {
         if subcommand == "run" && package == "fanfare" { self.fanfare(rest, &Environment::default()) } else { Ok(()) }
     }
 
-    /// What is named is there in `deploy`, and a command of ours that is run in a pod is one.
+    /// Checks that the named objects exist in `deploy`, and a command of ours that runs in a pod.
     fn kubectl(&mut self, arguments: &[String]) -> Result<(), String> {
         let value = |flag: &str| arguments.iter().position(|word| word == flag).and_then(|at| arguments.get(at + 1));
         let verb = arguments.iter().find(|word| KUBECTL.contains(&word.as_str()));
@@ -170,7 +170,7 @@ impl Reader {
     }
 }
 
-/// Its options are known, and there is one URL.
+/// Checks that its options are known, and that there is one URL.
 fn curl(arguments: &[String]) -> Result<(), String> {
     let mut arguments = arguments.iter();
     let mut urls = 0;
@@ -197,14 +197,14 @@ fn deployed() -> String {
         .collect()
 }
 
-/// Whether the name stands in some test, or in what tests stand on.
+/// Whether a test or a test harness reads this variable.
 fn is_read_by_a_test(name: &str) -> bool {
     let folders = ["tests", "mirror/tests", "controlplane/tests", "testkit/src"];
     let mut files = folders.iter().flat_map(|folder| files(&root().join(folder), "rs"));
     files.any(|path| fs::read_to_string(path).expect("a test can be read").contains(&format!("\"{name}\"")))
 }
 
-/// The files below a folder whose names end so.
+/// The files below a folder with this extension.
 fn files(folder: &Path, extension: &str) -> Vec<std::path::PathBuf> {
     let entries = fs::read_dir(folder).unwrap_or_else(|e| panic!("{} cannot be read: {e}", folder.display()));
     let paths = entries.map(|entry| entry.expect("an entry can be read").path());

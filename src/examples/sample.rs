@@ -1,4 +1,4 @@
-//! Samples of what is printed, written or read elsewhere: each is known by its form, and says nothing that cannot be.
+//! Checks samples of output and files, which are recognised by their form, for consistency.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::root;
 
-/// A JSON document of a kind that is known.
+/// Checks a JSON document of a known kind.
 pub(super) fn json(text: &str) -> Result<(), String> {
     let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let has = |keys: &[&str]| keys.iter().all(|key| value.get(key).is_some());
@@ -32,7 +32,7 @@ fn targets(group: &Value) -> Result<(), String> {
     })
 }
 
-/// A text of a kind that is known: the picture of a broadcast, the table of the demo, the access log, the summary of hand-overs,
+/// Checks a text of a known kind: the picture of a broadcast, the table of the demo, the access log, the summary of hand-overs,
 /// a token file.
 pub(super) fn text(text: &str) -> Result<(), String> {
     let first = text.trim_start().lines().next().unwrap_or_default();
@@ -49,7 +49,7 @@ pub(super) fn text(text: &str) -> Result<(), String> {
     }
 }
 
-/// What a picture says of the answer is what it shows of the endpoints.
+/// Checks that the result in a picture matches its endpoints.
 fn result(text: &str) -> Result<(), String> {
     let (_, line) = text.split_once("X-Broadcast-Result: ").ok_or("there is no result")?;
     let line = line.lines().next().unwrap_or_default();
@@ -63,7 +63,7 @@ fn result(text: &str) -> Result<(), String> {
     if total != ok + failed + pending || total != shown {
         return Err(format!("{line:?} does not add up to the {shown} endpoints that are shown"));
     }
-    // The answer goes out with the last ok that it takes: what has not ended by then is pending.
+    // The answer goes out with the last required ok: legs that have not ended by then are pending.
     if ok > required { Err(format!("{line:?}: the answer goes out when {required} are ok")) } else { Ok(()) }
 }
 

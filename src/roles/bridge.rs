@@ -1,4 +1,4 @@
-//! `bridge`: stores that are pulled from.
+//! `bridge`: pulls exported files from stores.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use futures::future::join_all;
 use super::{BoundRole, Context};
 use crate::config::bridge::BridgeConfig;
 
-/// How long a bridge with `once` may take.
+/// The time limit of a bridge with `once`.
 const ONCE_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(super) async fn bind(config: &[BridgeConfig], context: &Context) -> anyhow::Result<Option<BoundRole>> {

@@ -1,4 +1,4 @@
-//! `discover`: exports that are followed and written, and the listener for those that are served.
+//! `discover`: exports, and the listener for those that are served over HTTP.
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -28,10 +28,10 @@ use crate::{
     identity,
 };
 
-/// How long writing once may take.
+/// The time limit of an export with `once`.
 const ONCE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The most connections at a time to what is served, beside those that wait: many load balancers keep theirs.
+/// The most connections at a time, besides long polls: many load balancers keep theirs open.
 const MAX_CONNECTIONS: usize = 1024;
 
 /// The export of one output.
@@ -49,7 +49,7 @@ pub(super) async fn bind(config: &[DiscoverConfig], context: &Context) -> anyhow
     let kube = context.kubernetes.watches().await?;
     let process = Process {
         leadership: context.leadership.clone(),
-        // Of two processes on one host each is a writer of its own.
+        // Unique, so that two processes on one host are different writers.
         identity: identity::unique(&identity::host()).into(),
         readiness: context.readiness.clone(),
     };
@@ -83,7 +83,7 @@ pub(super) async fn bind(config: &[DiscoverConfig], context: &Context) -> anyhow
         let drain = context.drain.clone();
         let router = Router::new().fallback(answer).with_state((served, drain));
         let limits = Limits { connections: MAX_CONNECTIONS, ..Limits::default() };
-        // Exports that share an address say the same about it.
+        // Exports that share an address have the same TLS and tokens.
         let sharing = config.iter().find(|config| config.listen == Some(address));
         let access = &sharing.context("nobody listens there")?.listener;
         let listener = RoleListener { name: "discover", address, access, probes: &[], limits };
@@ -110,7 +110,7 @@ fn export(config: &DiscoverConfig, output: &Output) -> Export {
     }
 }
 
-/// Follows until the drain; ends by itself where everything is to be written only once.
+/// Runs until the drain, or until everything is written with `once`.
 async fn run(running: Vec<RunningExport>, listeners: Vec<listener::Bound>, drain: DrainWatch) -> anyhow::Result<()> {
     let (once, always): (Vec<_>, Vec<_>) = running.into_iter().partition(|running| running.once);
     let goes_on = !always.is_empty();
@@ -154,7 +154,7 @@ async fn answer(
     tokio::select! {
         biased;
         answer = served.answer_where(question, || room.enter().ok()) => response(answer),
-        // A client that waits for a change is to ask another replica.
+        // A client that waits for a change should ask another replica.
         () = drain.wait() => {
             let answer = Response::builder().status(503).header(RETRY_AFTER, "1").body(Body::empty());
             answer.unwrap_or_default()

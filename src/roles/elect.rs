@@ -1,4 +1,4 @@
-//! `elect`: elections, their effects on the own pod, and the HTTP API that tells about them.
+//! `elect`: elections, their label and Service, and the HTTP API.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ use tokio::{sync::oneshot, task::JoinSet};
 use super::{BoundRole, Context, listener::RoleListener};
 use crate::{config::elect::ElectConfig, identity};
 
-/// Binds the API and gets every election ready to begin.
+/// Binds the API and prepares every election.
 pub(super) async fn bind(elections: &[ElectConfig], context: &Context) -> anyhow::Result<Option<BoundRole>> {
     if elections.is_empty() {
         return Ok(None);
@@ -48,7 +48,7 @@ pub(super) async fn bind(elections: &[ElectConfig], context: &Context) -> anyhow
             };
             let limits = Limits::default();
             let listener = RoleListener { name: "elect", address, access, probes: &["/healthz", "/readyz"], limits };
-            // Whoever may take the lead away may also see who has it.
+            // The token for stepping down gives access to everything else.
             Some(listener.bind(api.router(), context, move |token| step_down.takes(token)).await?)
         }
         None => None,
@@ -58,18 +58,18 @@ pub(super) async fn bind(elections: &[ElectConfig], context: &Context) -> anyhow
     Ok(Some(BoundRole { name: "elect", urls, run }))
 }
 
-/// The elections under way.
+/// The running elections.
 struct RunningElections {
-    /// Everything that ends with them.
+    /// The tasks that end with them.
     tasks: JoinSet<()>,
-    /// Begins when the leases are to be given back.
+    /// Begins when the leases are to be released.
     leaving: Drain,
-    /// Each receives the reason why the process is to end, if there is one.
+    /// Each receives the reason why the process must end, if there is one.
     exits: Vec<oneshot::Receiver<String>>,
 }
 
 impl RunningElections {
-    /// One election, its elector not yet begun.
+    /// Prepares one election, whose elector does not run yet.
     fn election(
         &mut self,
         config: &ElectConfig,
@@ -110,10 +110,10 @@ impl RunningElections {
         Ok(election)
     }
 
-    /// Waits until every lease is given back, because the process drains or a command ends it.
+    /// Waits for a drain, or for a command that ends the process, and then until every lease is released.
     async fn end(self, drain: DrainWatch) -> anyhow::Result<()> {
         let Self { mut tasks, leaving, exits } = self;
-        // A sender that is dropped asks for nothing.
+        // A dropped sender is not a request.
         let exits = exits.into_iter().map(|exit| Box::pin(async { exit.await.ok() }));
         let mut exits: FuturesUnordered<_> = exits.collect();
         let mut asked = None;
@@ -139,7 +139,7 @@ impl RunningElections {
     }
 }
 
-/// The API answers until the last lease is given back.
+/// Runs the elections. The API answers until the last lease is released.
 async fn run(
     running: RunningElections,
     api: Option<listener::Bound>,
@@ -164,7 +164,7 @@ async fn run(
     Ok(())
 }
 
-/// Asynchronously, since the file may be a pipe: a signal ends the waiting.
+/// Asynchronous, so that a signal ends the wait if the file is a pipe.
 async fn read_token(path: &Path) -> anyhow::Result<String> {
     let text = tokio::fs::read_to_string(path)
         .await

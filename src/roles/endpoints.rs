@@ -1,4 +1,4 @@
-//! `endpoints`: services that are followed, the HTTP API that tells of them, and what else their changes lead to.
+//! `endpoints`: followed services, their HTTP API, and the deliveries of changes.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -18,16 +18,16 @@ use tokio::time::MissedTickBehavior;
 use super::{BoundRole, Context, listener::RoleListener};
 use crate::{config::endpoints::EndpointsConfig, identity};
 
-/// The most connections at a time, beside those that wait: many pods keep theirs.
+/// The most connections at a time, besides long polls: many pods keep theirs open.
 const MAX_CONNECTIONS: usize = 1024;
 
-/// What is answered without a token: the probes, which each have a slash at the end or not.
+/// The paths of probes, which need no token, with and without a final slash.
 const PROBES: [&str; 8] = ["/health", "/health/", "/healthz", "/healthz/", "/ready", "/ready/", "/readyz", "/readyz/"];
 
-/// How often the age of the data is checked.
+/// The interval at which the age of the data is checked.
 const AGE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The longest time in which nothing is heard from an API server where nothing changes, with some time to spare.
+/// The longest silence of an API server without changes, with a margin.
 const LONGEST_SILENCE: Duration = Duration::from_secs(90);
 
 /// Binds the API and begins to follow the services.
@@ -44,7 +44,7 @@ pub(super) async fn bind(config: Option<&EndpointsConfig>, context: &Context) ->
     let kube = context.kubernetes.watches().await?;
     let namespace = match &config.namespace {
         Some(namespace) => namespace.clone(),
-        // What a kubeconfig says counts last; it is read once more for that.
+        // The namespace of the kubeconfig has the lowest precedence.
         None => identity::namespace(&context.kubernetes.connect().await?.namespace),
     };
     let keys = config.services.iter().map(|service| ServiceKey {
@@ -94,7 +94,7 @@ fn deliveries(config: &EndpointsConfig) -> Deliver {
     Deliver { hosts, exec }
 }
 
-/// Answers until the drain is over. What runs on a change is killed with it.
+/// Answers until the drain is over. A running command is killed with it.
 async fn run(
     services: Vec<Arc<Service>>,
     deliveries: Deliver,

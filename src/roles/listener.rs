@@ -1,4 +1,4 @@
-//! The listener that a role has for itself, with its TLS and tokens.
+//! A role's own listener, with its TLS and tokens.
 
 use std::net::SocketAddr;
 
@@ -14,11 +14,11 @@ use crate::config::listener::ListenerAccess;
 
 /// A listener to be bound.
 pub(super) struct RoleListener<'a> {
-    /// What logs and errors call it.
+    /// Its name in logs and errors.
     pub(super) name: &'static str,
     pub(super) address: SocketAddr,
     pub(super) access: &'a ListenerAccess,
-    /// Paths that are answered to requests without a token: those of probes.
+    /// The paths of probes, which need no token.
     pub(super) probes: &'static [&'static str],
     pub(super) limits: Limits,
 }
@@ -26,7 +26,7 @@ pub(super) struct RoleListener<'a> {
 // === impl RoleListener ===
 
 impl RoleListener<'_> {
-    /// Binds it. Where requests have to carry a token, `takes_too` says which are taken beside those of the file.
+    /// Binds it. If requests need a token, those that `takes_too` accepts are accepted besides those of the file.
     pub(super) async fn bind(
         self,
         router: Router,

@@ -1,4 +1,4 @@
-//! `mirror`: services of other kube clusters, their mirrors, and the listener that tells about them.
+//! `mirror`: mirrors of other kube clusters' services, and the listener with their state.
 
 mod api;
 
@@ -14,7 +14,7 @@ use super::{BoundRole, Context};
 use crate::{config::mirror::MirrorConfig, identity};
 use api::Api;
 
-/// How long a dry run waits for the lists of a cluster.
+/// The time for which a dry run waits for the lists of a cluster.
 const DRY_RUN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Binds the listener, and makes the clients of the remote clusters, which connect later.
@@ -84,8 +84,8 @@ pub(super) async fn bind(config: Option<&MirrorConfig>, context: &Context) -> an
     Ok(Some(BoundRole { name: "mirror", urls, run }))
 }
 
-/// A client follows changes of its credentials by itself. Only if they lead to another server, which may be another
-/// cluster, everything is listed anew.
+/// A client follows changes of its credentials by itself. Only a change of the server, which may be another cluster, causes new
+/// lists.
 async fn follow<C: Clone>(
     client: C,
     mut server: watch::Receiver<Option<String>>,
@@ -102,7 +102,7 @@ async fn follow<C: Clone>(
     }
 }
 
-/// Prints what would be done, without doing it.
+/// Prints the planned actions, without taking them.
 async fn plan(mirror: Mirror) -> anyhow::Result<()> {
     let report = mirror.plan(DRY_RUN_TIMEOUT).await;
     write!(std::io::stdout(), "{report}")?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Since the machine started.
+/// Time since the machine started.
 #[must_use]
 pub fn now() -> Duration {
     clock_gettime(ClockId::Boottime).try_into().expect("a machine does not start in the future")

@@ -58,8 +58,8 @@ impl RawClient {
         Self::try_connect_with(address, None).await
     }
 
-    /// Connects with a receive buffer of so many bytes (the kernel doubles it), so that the server
-    /// soon feels that nothing is read.
+    /// Connects with a receive buffer of `receive_buffer` bytes (the kernel doubles it), so that the
+    /// server soon meets backpressure when nothing is read.
     ///
     /// # Panics
     /// As [`RawClient::connect`].
@@ -197,7 +197,7 @@ impl RawClient {
 
     /// Resets the connection (RST).
     pub fn reset(self) {
-        // It can fail only on a socket that is no longer connected, which is past resetting.
+        // It can fail only on a socket that is no longer connected, and then there is nothing to reset.
         let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
 
@@ -342,7 +342,7 @@ impl RawClient {
         self.buffer.drain(..n).collect()
     }
 
-    /// The same, but `None` where the connection ends before.
+    /// As [`RawClient::read_bytes`], but `None` if the connection ends before.
     ///
     /// # Panics
     /// If it stalls before.
@@ -398,7 +398,7 @@ impl RawClient {
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         let mut byte = [MaybeUninit::uninit()];
-        // The socket does not block: would-block is the kernel's word for open and empty.
+        // On a non-blocking socket `WouldBlock` means: open, and nothing to read.
         let peeked = SockRef::from(&self.stream).peek(&mut byte);
         let empty = peeked.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock);
         empty && self.ended.is_none() && self.buffer.is_empty()

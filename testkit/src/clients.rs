@@ -1,4 +1,4 @@
-//! Clients of HTTP that others have written, each run to its end: curl and h2load.
+//! Independent HTTP clients, each run to its end: curl and h2load.
 
 use std::{process::Command, time::Duration};
 
@@ -6,7 +6,7 @@ use tempfile::NamedTempFile;
 
 use crate::{eventually::scaled, packages, process::Process};
 
-/// How long one may run.
+/// Time limit of one run.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs curl with these arguments, without its configuration and its progress, and returns what it wrote.

@@ -36,13 +36,13 @@ pub use varnish::varnish;
 
 use crate::{eventually::scaled, packages, process::Process};
 
-/// How long one may take until it listens.
+/// Time limit until a consumer listens.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often it is asked whether it listens.
+/// Interval between two checks whether it listens.
 const POLL: Duration = Duration::from_millis(10);
 
-/// A running consumer. Dropping it ends it, and prints its log if the test has failed.
+/// A running consumer. Dropping this ends the process, and prints its log if the test has failed.
 #[derive(Debug)]
 pub struct Consumer {
     process: Process,
@@ -65,38 +65,38 @@ impl Consumer {
         self.process.tail(60)
     }
 
-    /// Its folder, which it keeps its data in and which ends with it.
+    /// The folder of its data, which is removed with it.
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Sends it and its workers a signal: `Signal::STOP` makes it hang, `Signal::CONT` lets it go on.
+    /// Sends it and its workers a signal: `Signal::STOP` makes it hang, `Signal::CONT` resumes it.
     pub fn signal(&self, signal: Signal) {
         self.process.signal_all(signal);
     }
 
-    /// Ends it as its users do. It keeps its data and its address for [`Consumer::start_again`].
+    /// Stops it with SIGTERM. Its data and its address are kept for [`Consumer::start_again`].
     ///
     /// # Panics
-    /// Where it does not end.
+    /// If it does not end.
     pub async fn stop(&mut self) {
         self.process.signal(Signal::TERM);
         assert!(self.process.wait(scaled(START_TIMEOUT)).await.is_some(), "it does not end, and said:\n{}", self.log());
     }
 
-    /// Starts it again after [`Consumer::stop`], at the same address, with the data that it had.
+    /// Starts it again after [`Consumer::stop`], at the same address, with the same data.
     ///
     /// # Panics
-    /// Where it does not come up, with the reason.
+    /// If it does not start, with the reason.
     pub async fn start_again(&mut self) {
         let log = self.folder.path().join("log");
         self.process = Process::spawn(&self.program, &self.args, &log).unwrap_or_else(|e| panic!("{e}"));
         self.listens().await.unwrap_or_else(|why| panic!("{} does not come up again: {why}", self.program.display()));
     }
 
-    /// Starts a program and returns when it listens. `configure` gets a folder of its own and where to listen, and returns
-    /// the arguments. A port that was free a moment ago may be gone: another try has another one.
+    /// Starts a program and returns when it listens. `configure` receives a folder of its own and the address to listen on, and
+    /// returns the arguments. Another process may take the chosen port first: each try chooses another one.
     async fn start(program: &Path, configure: impl Fn(&Path, SocketAddr) -> Vec<String>) -> Self {
         let mut last = String::new();
         for _ in 0..3 {
@@ -154,7 +154,7 @@ pub(crate) fn installed(name: &str) -> PathBuf {
 /// Runs a program that checks something, to its end, and returns what it wrote to its standard output.
 ///
 /// # Errors
-/// All that it wrote, where the check failed.
+/// Its whole output, if the check failed.
 fn check(command: &mut Command) -> Result<String, String> {
     let output = command.stdin(Stdio::null()).output().map_err(|e| format!("{command:?} cannot be run: {e}"))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -1,4 +1,4 @@
-//! The examples of the documentation: the code blocks of its pages, and the commands in them with what they are shown to print.
+//! The examples of the documentation: the code blocks of its pages, and the commands in them with their documented output.
 
 use std::{
     fmt, fs,

@@ -1,4 +1,4 @@
-//! Waiting for a condition with bounded patience, instead of sleeping and hoping.
+//! Waiting for a condition up to a time limit, instead of sleeping.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -18,7 +18,7 @@ pub fn patience() -> Duration {
     scaled(Duration::from_secs(10))
 }
 
-/// A patience of one's own, scaled as [`patience`] is.
+/// Another time limit, scaled as [`patience`] is.
 ///
 /// # Panics
 /// As [`patience`].
@@ -37,7 +37,7 @@ pub fn scaled(base: Duration) -> Duration {
 /// Waits for a future, at most [`patience`].
 ///
 /// # Panics
-/// If it is not ready by then: with `what` was waited for, and where.
+/// If it is not ready by then: the message says what was awaited, and where.
 #[track_caller]
 pub fn within<F: Future>(what: &str, future: F) -> impl Future<Output = F::Output> {
     within_time(patience(), what, future)
@@ -62,7 +62,7 @@ pub fn within_time<F: Future>(limit: Duration, what: &str, future: F) -> impl Fu
 /// macro [`eventually!`](crate::eventually!) is the shorter way to write it.
 ///
 /// # Panics
-/// If no value did: with `what` was waited for, where, and the last value.
+/// If no value did: the message says what was awaited, where, and the last value.
 #[track_caller]
 pub fn eventually<T: Debug>(
     what: &str,
@@ -101,7 +101,7 @@ impl Wait {
         Self::lasting(patience())
     }
 
-    /// Starts the clock of a wait with a patience of its own.
+    /// Starts the clock of a wait with this time limit.
     #[must_use]
     pub fn lasting(patience: Duration) -> Self {
         Self { patience, until: Instant::now() + patience, next: Duration::from_millis(1) }
@@ -125,7 +125,7 @@ impl Wait {
 }
 
 /// Evaluates an expression, which may `.await`, until the condition holds for its value, and returns
-/// the value. At most [`patience`] passes, or what is given behind `within`, [`scaled`]; then it panics with the last value.
+/// the value. After [`patience`], or the time given behind `within` ([`scaled`]), it panics with the last value.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {

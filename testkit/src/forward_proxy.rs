@@ -1,4 +1,4 @@
-//! Proxies that clients are told to use: one that takes CONNECT, one that speaks SOCKS 5. Both tell what they were asked for.
+//! Forward proxies, by HTTP CONNECT and by SOCKS 5, that record what clients ask for.
 
 use std::{io, net::SocketAddr, sync::Arc};
 
@@ -18,12 +18,12 @@ pub struct ForwardProxy {
     accepting: JoinHandle<()>,
 }
 
-/// How it is asked.
+/// The protocol of a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// With the method CONNECT.
+    /// HTTP with the method CONNECT.
     Http,
-    /// With SOCKS 5.
+    /// SOCKS 5.
     Socks5,
 }
 
@@ -37,7 +37,7 @@ pub struct Asked {
 }
 
 impl ForwardProxy {
-    /// A proxy that leads to this address, whatever it is asked for, so that names need not resolve anywhere.
+    /// A proxy that connects every client to this address, whichever target it asks for, so that names need not resolve.
     ///
     /// # Panics
     /// No port of 127.0.0.1 is free.
@@ -45,7 +45,7 @@ impl ForwardProxy {
         Self::serve(kind, Some(to)).await
     }
 
-    /// A proxy that refuses: 407, or no method of SOCKS that would do.
+    /// A proxy that refuses every client: with 407, or with "no acceptable method" of SOCKS.
     ///
     /// # Panics
     /// No port of 127.0.0.1 is free.

@@ -33,9 +33,9 @@ pub struct GoBuild {
     pub renamed: &'static [(&'static str, &'static str)],
     /// Further flags of the linker.
     pub linked: String,
-    /// Describes to the user what is built, and how long that takes.
+    /// What is built and how long that takes, for the user.
     pub what: &'static str,
-    /// Describes to users without Go what they can do instead of installing it.
+    /// What users without Go can do instead of installing it.
     pub instead: &'static str,
 }
 
@@ -48,7 +48,7 @@ impl GoBuild {
     pub fn directory(&self) -> Result<PathBuf, String> {
         let directory = cache().join(format!("{}-{:016x}", self.name, self.fingerprint()?));
         if !directory.is_dir() {
-            // Before minutes go by, and not after them.
+            // First, so that a missing package fails before minutes of building.
             packages::prepare();
             self.build_into(&directory)?;
         }
@@ -81,7 +81,7 @@ impl GoBuild {
         Ok(hasher.finish())
     }
 
-    /// The build's flags: no debug information, because nobody will debug these executables and it costs time and space.
+    /// The build's flags. Debug information is left out, because it costs time and space.
     fn flags(&self) -> Vec<String> {
         let linker = ["-s -w", &self.linked].join(" ");
         let mut flags: Vec<String> =
@@ -100,7 +100,7 @@ impl GoBuild {
             return Ok(());
         }
         let partial = cache.join(format!("{}.partial", self.name));
-        // What an interrupted build left behind; `go build` keeps its own cache of what was finished.
+        // Removes the output of an interrupted build; `go build` keeps its own cache of finished packages.
         let _ = fs::remove_dir_all(&partial);
         fs::create_dir_all(&partial).map_err(|e| format!("cannot create {}: {e}", partial.display()))?;
         self.go_build(&partial)?;
@@ -116,7 +116,7 @@ impl GoBuild {
         go.arg("build").args(self.flags()).arg(format!("-modfile={}", self.module_file));
         // A trailing slash: it is a directory, even for one executable.
         go.arg("-o").arg(into.join("")).args(self.packages).current_dir(self.module());
-        // Pure Go: no C compiler needed. An outer workspace or flags meant for another module must not leak in.
+        // Without cgo no C compiler is needed. An outer workspace or flags meant for another module must not apply.
         go.env("CGO_ENABLED", "0")
             .env("GOWORK", "off")
             .env_remove("GOFLAGS")
@@ -127,7 +127,7 @@ impl GoBuild {
             let (what, instead) = (self.what, self.instead);
             format!("cannot run `go`: {e}. It builds {what}: install Go 1.25 or later and put it on PATH{instead}")
         })?;
-        // It must not go on building when this process is gone, and with it the lock.
+        // The build must end with this process, whose lock ends then.
         let _group = Group::led_by(child.id());
         let mut last: VecDeque<String> = VecDeque::new();
         let (mut lines, mut said) = (0_usize, Instant::now());
@@ -156,7 +156,7 @@ impl GoBuild {
     }
 }
 
-/// The directory that outlives a test run: what was built, and the state of the clusters that are running.
+/// The directory that outlives a test run: executables, and the state of running clusters.
 #[must_use]
 pub fn cache() -> PathBuf {
     let target = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);

@@ -1,5 +1,4 @@
-//! The server and the client with which implementations of gRPC are tried against each other: calls of every kind, written by
-//! somebody else.
+//! The server and the client of gRPC's own interoperability tests: independent peers that make calls of every kind.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -13,13 +12,13 @@ use tempfile::{NamedTempFile, TempDir};
 
 use crate::{eventually, eventually::scaled, go::GoBuild, process::Process};
 
-/// How long a case may take: the longest makes a hundred calls, or gives them ten seconds.
+/// Time limit of a case: the longest makes a hundred calls, or makes calls for ten seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What the server writes before the address on which it listens.
+/// The text that the server logs before its address.
 const LISTENS: &str = "interop server listening on ";
 
-/// The configuration with which the client takes note of reports of load.
+/// The service config with which the client records load reports.
 const LOAD_REPORTS: &str = r#"{"loadBalancingConfig":[{"test_backend_metrics_load_balancer":{}}]}"#;
 
 /// A server of the interoperability tests. Dropping it ends it.
@@ -39,7 +38,7 @@ pub struct ServerFiles<'a> {
     pub key: &'a Path,
 }
 
-/// What a client by TLS trusts.
+/// The server certificates that a TLS client accepts.
 #[derive(Clone, Copy, Debug)]
 pub struct Trusted<'a> {
     /// The file with the certificate of the authority.
@@ -52,7 +51,7 @@ impl GrpcServer {
     /// Starts one on a free port, by TLS where it is given a certificate.
     ///
     /// # Panics
-    /// Where it cannot be built, or does not come up.
+    /// If the server cannot be built, or does not come up.
     pub async fn start(tls: Option<ServerFiles<'_>>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let mut command = program("server").await;
@@ -82,7 +81,7 @@ impl Drop for GrpcServer {
     }
 }
 
-/// The port on which it says that it listens.
+/// The port that the server's log names.
 fn port(log: &str) -> Option<u16> {
     let line = log.lines().find_map(|line| line.split_once(LISTENS))?.1;
     line.rsplit_once(':')?.1.trim().parse().ok()
@@ -91,7 +90,7 @@ fn port(log: &str) -> Option<u16> {
 /// Runs a case of the client against the server that listens there.
 ///
 /// # Errors
-/// What it said, where it found a fault.
+/// The client's output, if it found a fault.
 ///
 /// # Panics
 /// Where it cannot be built, or does not end.
@@ -104,12 +103,12 @@ pub async fn run_case(case: &str, server: SocketAddr, tls: Option<Trusted<'_>>) 
         command.args(["--use_tls", "--use_test_ca", &format!("--server_host_override={name}")]);
         command.arg(format!("--ca_file={}", ca.display()));
     }
-    // What the cases that make many calls allow each of them, in milliseconds, and all of them, in seconds.
+    // For cases with many calls: the time limit of each call in milliseconds, and of all calls in seconds.
     let (each, all) = (scaled(Duration::from_secs(10)).as_millis(), scaled(PATIENCE).as_secs());
     command.arg(format!("--soak_per_iteration_max_acceptable_latency_ms={each}"));
     command.arg(format!("--soak_overall_timeout_seconds={all}"));
     if case.starts_with("orca") {
-        // What takes note of the load that servers report.
+        // The balancer that records the load which servers report.
         command.arg(format!("--service_config_json={LOAD_REPORTS}"));
     }
     let mut process = Process::spawn_command(command, log.path()).unwrap_or_else(|e| panic!("{e}"));
@@ -120,13 +119,13 @@ pub async fn run_case(case: &str, server: SocketAddr, tls: Option<Trusted<'_>>) 
     }
 }
 
-/// One of its programs, which tells what it does.
+/// One of the two programs, with logging on.
 async fn program(name: &str) -> Command {
     let built = tokio::task::spawn_blocking(build).await;
     let directory = built.expect("building does not panic").unwrap_or_else(|e| panic!("{e}"));
     let mut command = Command::new(directory.join(name));
     command.env("GRPC_GO_LOG_SEVERITY_LEVEL", "info").env_remove("GRPC_GO_LOG_VERBOSITY_LEVEL");
-    // What is set for this process may say that loopback is reached through a proxy.
+    // The environment may route loopback through a proxy.
     for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"] {
         command.env_remove(name);
     }
@@ -138,7 +137,7 @@ async fn program(name: &str) -> Command {
 /// # Errors
 /// Why they cannot be built, and what to do about it.
 pub fn build() -> Result<PathBuf, String> {
-    // What has failed once in this process is not tried again by every test.
+    // A failure is kept, so that not every test tries again.
     static BUILT: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| {
         let build = GoBuild {
             name: "grpc-interop",

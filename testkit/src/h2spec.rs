@@ -6,7 +6,7 @@ use tempfile::NamedTempFile;
 
 use crate::{eventually::scaled, go::GoBuild, process::Process};
 
-/// How long all checks may take: one that fails waits for its time-out of seconds.
+/// Time limit of all checks: each one that fails waits for a time-out of seconds.
 const PATIENCE: Duration = Duration::from_secs(240);
 
 /// The result of a run.
@@ -18,12 +18,12 @@ pub struct Outcome {
     pub output: String,
 }
 
-/// What is under HTTP/2.
+/// The transport below HTTP/2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// Nothing: HTTP/2 by prior knowledge.
+    /// Clear text: HTTP/2 by prior knowledge.
     Clear,
-    /// TLS, on which `h2` is agreed by ALPN. Whose certificate it is does not matter.
+    /// TLS, with `h2` by ALPN. The server's certificate is not verified.
     Tls,
 }
 
@@ -35,7 +35,7 @@ pub async fn run(server: SocketAddr, transport: Transport) -> Outcome {
     let built = tokio::task::spawn_blocking(build).await;
     let program = built.expect("building does not panic").unwrap_or_else(|e| panic!("{e}"));
     let log = NamedTempFile::new().expect("a temporary file can be made");
-    // A check that waits for an answer waits this many seconds: on a busy machine two, as it would, can be too few.
+    // The time-out of a check in seconds: the default of 2 is too short on a busy machine.
     let patience = scaled(Duration::from_secs(2)).as_secs().max(2);
     let (host, port) = (server.ip(), server.port());
     let mut args = vec![format!("--host={host}"), format!("--port={port}"), format!("--timeout={patience}")];
@@ -55,7 +55,7 @@ pub async fn run(server: SocketAddr, transport: Transport) -> Outcome {
 /// # Errors
 /// Why it cannot be built, and what to do about it.
 pub fn build() -> Result<PathBuf, String> {
-    // What has failed once in this process is not tried again by every test.
+    // A failure is kept, so that not every test tries again.
     static BUILT: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| {
         let build = GoBuild {
             name: "h2spec",

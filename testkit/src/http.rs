@@ -1,7 +1,6 @@
-//! What HTTP/1.1 looks like on the wire, read strictly: the part the origin and the client share.
+//! A strict HTTP/1.1 reader, which the origin and the client share.
 //!
-//! It is written apart from the parser of the proxy on purpose: a test that used the code under test
-//! to judge the code under test would not see a fault in it.
+//! It does not use the proxy's parser on purpose: a fault in that parser would otherwise hide itself.
 
 mod body;
 mod digest;

@@ -1,4 +1,4 @@
-//! A raw HTTP/2 client: it sends exactly the frames it is given, right or wrong, and files what comes back by stream.
+//! A raw HTTP/2 client: it sends exactly the frames it is given, valid or not, and sorts the answers by stream.
 
 mod frame;
 
@@ -72,7 +72,7 @@ pub mod reason {
     pub const PROTOCOL_ERROR: u32 = 1;
     /// Fields that cannot be decoded.
     pub const COMPRESSION_ERROR: u32 = 9;
-    /// The peer costs too much.
+    /// The peer causes excessive load.
     pub const ENHANCE_YOUR_CALM: u32 = 11;
 }
 
@@ -85,7 +85,7 @@ impl Http2Client {
         Self::over(RawClient::connect(address).await, settings).await
     }
 
-    /// The same with a receive buffer of so many bytes, so that the server soon feels that nothing is read.
+    /// As [`Self::connect`], with a receive buffer of `receive_buffer` bytes, so that the server soon meets backpressure.
     ///
     /// # Panics
     /// If there is no connection.
@@ -215,7 +215,7 @@ impl Http2Client {
         self.goaway
     }
 
-    /// Reads what is here already; whether the server still lets the connection go on.
+    /// Reads the frames that have arrived, and returns whether the connection is still usable.
     pub async fn goes_on(&mut self) -> bool {
         self.client.fill_now().await;
         loop {
@@ -259,7 +259,7 @@ impl Http2Client {
         &self.answers
     }
 
-    /// Waits for so long whatever comes, and reads none of it.
+    /// Waits this long without reading.
     pub async fn sleep(&self, pause: Duration) {
         tokio::time::sleep(pause).await;
     }

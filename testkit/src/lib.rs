@@ -1,7 +1,7 @@
-//! The test harness: real parts for tests to stand on. What of it speaks Kubernetes is `kubekit`. Never shipped.
+//! The test harness: real peers instead of mocks. Its Kubernetes part is the crate `kubekit`. Never shipped.
 //!
 //! - [`origin`], [`client`]: scripted endpoints that record every byte, and raw clients; [`http`] is their own strict reader
-//! - [`forward_proxy`]: HTTP and SOCKS proxies that tell what they were asked for
+//! - [`forward_proxy`]: HTTP and SOCKS proxies that record what clients ask for
 //! - [`netns`]: runs a test in a network namespace, in which addresses count as real ones
 //! - [`process`]: child processes that end with the test
 //! - [`minio`]: a real S3 store; [`h2spec`]: an independent suite of checks for servers of HTTP/2; [`grpc_interop`]: real gRPC
@@ -10,8 +10,8 @@
 //! - [`browser`]: a headless Chromium with one page, and axe-core's look at it
 //! - [`helm`]: helm, which lints and renders the chart
 //! - [`packages`], [`go`]: what tests need of the distribution, and what they build of Go modules
-//! - [`pki`], [`tls_relay`]: a certificate authority, files of certificates that are swapped like Secrets, and TLS for those who
-//!   do not speak it
+//! - [`pki`], [`tls_relay`]: a certificate authority, files of certificates that are swapped like Secrets, and a relay that adds
+//!   or removes TLS
 //! - [`docs`]: the examples of the documentation, which tests run
 //! - [`seed`]: the seeds of random tests
 //! - [`mod@eventually`], [`boot_time`]: waiting for a condition instead of sleeping; the clock that processes share

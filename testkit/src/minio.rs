@@ -1,4 +1,4 @@
-//! A real MinIO: an S3 store that is not ours.
+//! A real MinIO, as an independent S3 store.
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -14,13 +14,13 @@ use tokio::sync::OnceCell;
 
 use crate::{client, eventually::scaled, go::GoBuild, process::Process};
 
-/// How long it may take to start.
+/// Time limit of a start.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How often it is asked whether it is ready.
+/// Interval between two checks whether it is ready.
 const POLL: Duration = Duration::from_millis(50);
 
-/// How often another port is tried: somebody else may take one between its choice and its use.
+/// Number of ports to try: another process may take a port between its choice and its use.
 const TRIES: usize = 5;
 
 /// A running MinIO. Dropping it ends it, and prints its log if the test has failed.
@@ -60,7 +60,7 @@ impl Minio {
         panic!("MinIO found no free port {TRIES} times in a row");
     }
 
-    /// Where it is.
+    /// Its address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -89,7 +89,7 @@ impl Drop for Minio {
 /// # Errors
 /// Why it cannot be built, and what to do about it.
 pub fn build() -> Result<PathBuf, String> {
-    // What has failed once in this process is not tried again by every test.
+    // A failure is kept, so that not every test tries again.
     static BUILT: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| {
         let build = GoBuild {
             name: "minio",
@@ -107,7 +107,7 @@ pub fn build() -> Result<PathBuf, String> {
     BUILT.clone()
 }
 
-/// Starts it on a port that is free at this moment; none where somebody else has taken that.
+/// Starts it on a port that is free at this moment; `None` if another process takes that port first.
 async fn try_start(program: &Path, directory: &TempDir) -> Option<(Process, SocketAddr)> {
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
     let address = free.expect("a port of 127.0.0.1 is free");
@@ -117,7 +117,7 @@ async fn try_start(program: &Path, directory: &TempDir) -> Option<(Process, Sock
     args.push(directory.path().join("data").display().to_string());
     let log = directory.path().join("log");
     let (access, secret) = Minio::KEYS;
-    // Its telemetry and update checks reach out; a test does not.
+    // Switches off telemetry and update checks: a test must not use the network.
     let environment = [
         ("MINIO_ROOT_USER", access),
         ("MINIO_ROOT_PASSWORD", secret),
@@ -137,7 +137,7 @@ async fn try_start(program: &Path, directory: &TempDir) -> Option<(Process, Sock
             return None;
         }
         assert!(Instant::now() < deadline, "MinIO is not ready after {PATIENCE:?}:\n{}", process.tail(40));
-        // Its own `/minio/health/ready` says so before it serves objects and knows who may: 503 until then.
+        // `/minio/health/ready` succeeds too early: requests for objects still get 503 until their rights are loaded.
         if tokio::net::TcpStream::connect(address).await.is_ok()
             && client::get(address, "/bucket/key").await.status == 403
         {

@@ -25,7 +25,7 @@ use crate::process::{Process, tail};
 /// Set in the inner run, to the test's name.
 const INNER: &str = "TESTKIT_NETNS";
 
-/// How long a test may take inside, before it counts as hung.
+/// Time limit of a test inside.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// How many IPv6 addresses there are: 2001:db8::1 and the following.
@@ -64,7 +64,7 @@ pub fn ipv6(n: u16) -> IpAddr {
 /// ```
 ///
 /// # Panics
-/// Where the test fails inside, and where the system permits no namespace: then the text says what is missing.
+/// If the test fails inside, or the system permits no namespace: the message then says what is missing.
 pub fn inside(name: &str, test: impl AsyncFnOnce()) {
     if env::var(INNER).as_deref() != Ok(name) {
         return run_again(name);

@@ -288,7 +288,7 @@ impl Origin {
         let mut watcher = self.shared.journal.subscribe();
         async move {
             let wait = tokio::time::timeout(patience, watcher.wait_for(holds));
-            // The sender goes only with the origin, which a waiting test still has.
+            // The sender lives as long as the origin, which `self` borrows.
             let seen = wait.await.ok().and_then(Result::ok).map(|j| j.clone());
             seen.unwrap_or_else(|| {
                 let journal = watcher.borrow().clone();
@@ -330,7 +330,7 @@ impl Origin {
         let task = self.accepting.lock().take();
         if let Some(task) = task {
             task.abort();
-            // The error says that it was aborted, which is what was asked for.
+            // The error says that the task was aborted, as intended.
             let _ = task.await;
         }
     }
@@ -414,7 +414,7 @@ impl Shared {
             }
             Script::OnHead(choose) => {
                 let choose = Arc::clone(choose);
-                // The closure is the test's own; it may well use the origin.
+                // Called without the lock, because the test's closure may use the origin.
                 drop(script);
                 Choice::Reply(Box::new(choose(request)))
             }

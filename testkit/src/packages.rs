@@ -1,5 +1,5 @@
-//! Programs that tests need from the distribution. Missing ones are found before anything long begins, and installed where this is
-//! possible: by root, with `apt-get`. Elsewhere the command to type is printed first.
+//! Programs that tests need from the distribution. Missing ones are installed before any long build if this process is root and
+//! has `apt-get`; otherwise the command to type is printed.
 
 use std::{
     env,
@@ -15,7 +15,7 @@ use crate::{
     netns,
 };
 
-/// One thing that tests need.
+/// A program or module that tests need.
 #[derive(Clone, Copy, Debug)]
 struct Needed {
     /// What it is called.
@@ -37,7 +37,7 @@ enum Plan {
     Ask(String),
 }
 
-/// All of it; `.ci/run` installs the same with the test below.
+/// Everything that tests need; `.ci/run` installs it with the test below.
 const NEEDED: [Needed; 16] = [
     Needed { what: "nginx", package: "nginx-light", is_there: has },
     Needed { what: "nginx's stream module", package: "libnginx-mod-stream", is_there: |_| nginx_has_streams() },
@@ -60,10 +60,10 @@ const NEEDED: [Needed; 16] = [
 /// Where Linux distributions have nginx's modules.
 const NGINX_MODULES: [&str; 3] = ["/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/local/lib/nginx/modules"];
 
-/// The path of a program. Whatever tests need and is missing is installed before, if that can be done.
+/// The path of a program. First installs all that tests need and is missing, if that is possible.
 ///
 /// # Errors
-/// It is not there: what to install.
+/// The program is missing: the text says what to install.
 pub fn program(name: &str) -> Result<PathBuf, String> {
     prepare();
     find(name).ok_or_else(|| {
@@ -75,7 +75,7 @@ pub fn program(name: &str) -> Result<PathBuf, String> {
 /// The file of nginx's stream module; nothing where it is built in.
 ///
 /// # Errors
-/// There is no such module: what to install.
+/// The module is missing: the text says what to install.
 pub(crate) fn nginx_stream_module() -> Result<Option<PathBuf>, String> {
     prepare();
     let file = stream_module_file();
@@ -142,7 +142,7 @@ fn install(apt: &Path, packages: &[&str]) -> Result<(), String> {
     let line = format!("apt-get install -y {}", packages.join(" "));
     say(&format!("installing what tests need and is missing: {line}"));
     let began = Instant::now();
-    // A list that cannot be brought up to date may still do.
+    // Without an update the old package list may still be good enough.
     let _ = run(Command::new(apt).args(["update", "-q", "-o", "Acquire::http::Timeout=30"]));
     let mut install = Command::new(apt);
     install.args(["install", "-q", "-y", "--no-install-recommends"]).args(packages);
@@ -151,7 +151,7 @@ fn install(apt: &Path, packages: &[&str]) -> Result<(), String> {
     Ok(())
 }
 
-/// Runs it to its end. The error is what it said last.
+/// Runs a command to its end. The error is the end of its output.
 fn run(command: &mut Command) -> Result<(), String> {
     // Programs are needed, not services: none of them is started.
     command.env("DEBIAN_FRONTEND", "noninteractive").env("SYSTEMD_OFFLINE", "1").stdin(Stdio::null());

@@ -23,14 +23,14 @@ use rustls::{
     server::WebPkiClientVerifier,
 };
 
-/// One who signs certificates.
+/// A certificate authority.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
-    /// What a server shows beside its own certificate: this authority's, where another one has signed it.
+    /// Intermediate certificates that servers send after their own: this authority's, if another one has signed it.
     between: Vec<CertificateDer<'static>>,
 }
 
-/// What is to stand in a certificate. The default has no names and is valid for a long time.
+/// The contents of a certificate to sign. The default has no names and is valid for a long time.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
     sans: Vec<SanType>,
@@ -99,7 +99,7 @@ impl Wanted {
         self
     }
 
-    /// One that has expired this long ago.
+    /// Makes it one that expired this long ago.
     #[must_use]
     pub fn expired(mut self, ago: Duration) -> Self {
         let end = now() - ago.as_secs();
@@ -107,7 +107,7 @@ impl Wanted {
         self
     }
 
-    /// One that is valid for this long from now on.
+    /// Makes it valid for this long from now on.
     #[must_use]
     pub fn valid_for(mut self, time: Duration) -> Self {
         self.valid = Some((now() - 86_400, now() + time.as_secs()));
@@ -186,7 +186,7 @@ impl Authority {
         Issued { chain: chain.collect(), key: key.serialize_pem(), key_der: key.serialize_der(), der }
     }
 
-    /// Those who trust this authority and nobody else.
+    /// Trust anchors: this authority and no other.
     ///
     /// # Panics
     /// Never: its certificate is one of an authority.
@@ -197,7 +197,7 @@ impl Authority {
         roots
     }
 
-    /// A client that trusts this authority, shows this certificate and offers these protocols.
+    /// The configuration of a client that trusts this authority, presents this certificate and offers these protocols.
     ///
     /// # Panics
     /// Never: the certificate and its key belong together.
@@ -215,7 +215,7 @@ impl Authority {
         config
     }
 
-    /// A server that demands certificates of clients which this authority has signed.
+    /// The configuration of a server that requires client certificates signed by this authority.
     ///
     /// # Panics
     /// Never: the certificate and its key belong together.
@@ -246,7 +246,7 @@ impl Issued {
         config
     }
 
-    /// A server that shows this certificate and speaks these protocols.
+    /// The configuration of a server that presents this certificate and speaks these protocols.
     ///
     /// # Panics
     /// Never: the certificate and its key belong together.

@@ -13,7 +13,7 @@ use std::{
 pub use group::Group;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 
-/// How often a child is asked whether it has ended.
+/// Interval between two checks whether a child has ended.
 const POLL: Duration = Duration::from_millis(20);
 
 /// A running child with its output in a file. When it is dropped, when the child ends by itself, and when this process ends, the
@@ -56,7 +56,7 @@ impl Process {
         if self.group.is_some() {
             let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
             waitid(WaitId::Pid(Pid::from_child(&self.child)), look).expect("a child of ours can be looked at")?;
-            // Before it is waited for: until then nobody else gets the number of its group.
+            // Before the child is reaped: until then the kernel does not give the number of its group to another one.
             self.group = None;
         }
         self.child.try_wait().expect("a child of ours can be waited for")
@@ -71,7 +71,7 @@ impl Process {
     /// Sends a signal to the child alone.
     pub fn signal(&self, signal: Signal) {
         if self.group.is_some() {
-            // A child that has just ended cannot take it, and need not.
+            // It fails only if the child has just ended.
             let _ = kill_process(Pid::from_child(&self.child), signal);
         }
     }

@@ -1,4 +1,4 @@
-//! Seeds of random tests: each is printed, and `FANFARE_SEED` gives it again.
+//! Seeds of random tests: each is printed, and `FANFARE_SEED` sets it to repeat a run.
 
 /// The environment variable that sets the seed of every random test.
 const VARIABLE: &str = "FANFARE_SEED";

@@ -1,4 +1,4 @@
-//! TLS for those who do not speak it: in front of an origin, or between a raw client and what it talks to.
+//! A relay that adds or removes TLS: in front of an origin without TLS, or between a raw client and a TLS server.
 
 use std::{
     io,
@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-/// Passes on what comes, by TLS on one side and in clear on the other. It ends when it is dropped.
+/// Relays bytes between a side with TLS and a side in clear text, until it is dropped.
 #[derive(Debug)]
 pub struct TlsRelay {
     /// Where it listens.
@@ -28,7 +28,7 @@ pub struct TlsRelay {
     accepting: JoinHandle<()>,
 }
 
-/// On which side it speaks TLS.
+/// The side that speaks TLS.
 #[derive(Debug)]
 enum Side {
     Clients(Mutex<Arc<ServerConfig>>),
@@ -40,7 +40,7 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 impl TlsRelay {
-    /// Takes clients by TLS at this address and passes on in clear.
+    /// Accepts TLS clients at this address and relays in clear text.
     ///
     /// # Panics
     /// The address cannot be bound.
@@ -48,10 +48,10 @@ impl TlsRelay {
         Self::serve(address, Side::Clients(Mutex::new(Arc::new(config))), to).await
     }
 
-    /// Takes clients in clear and passes on by TLS, to what is asked for by this name.
+    /// Accepts clients in clear text and relays by TLS, to the server of this name.
     ///
     /// # Panics
-    /// It is no name, or no port of 127.0.0.1 is free.
+    /// The name is not valid, or no port of 127.0.0.1 is free.
     pub async fn towards(to: SocketAddr, config: ClientConfig, name: &str) -> Self {
         let name = ServerName::try_from(name.to_owned()).unwrap_or_else(|e| panic!("{name}: {e}"));
         Self::serve("127.0.0.1:0", Side::Server(Arc::new(config), name), to).await
@@ -78,10 +78,10 @@ impl TlsRelay {
         Self { address, side, handshakes, accepting }
     }
 
-    /// Shows the certificate of this configuration to whoever connects from now on.
+    /// Presents the certificate of this configuration on new connections.
     ///
     /// # Panics
-    /// It does not take clients by TLS.
+    /// The relay does not accept TLS clients.
     pub fn show(&self, config: ServerConfig) {
         match &*self.side {
             Side::Clients(shown) => *shown.lock() = Arc::new(config),
@@ -89,7 +89,7 @@ impl TlsRelay {
         }
     }
 
-    /// How many handshakes were done.
+    /// Number of completed handshakes.
     #[must_use]
     pub fn handshakes(&self) -> usize {
         self.handshakes.load(Ordering::Relaxed)

@@ -1,4 +1,4 @@
-//! `fanfare check`: everything that is wrong with a file, and a summary of one that is right.
+//! `fanfare check`: every problem of an invalid file, and a summary of a valid one.
 
 use std::io::Write as _;
 

@@ -1,4 +1,4 @@
-//! `fanfare demo`: its self-check, its output, and that every line it tells people to try works.
+//! `fanfare demo`: its self-check, its output, and the commands that it suggests.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! What is shipped beside the binary is checked like the binary: manifests, image, metrics reference, alerts, dashboard.
+//! Tests of everything that ships with the binary: manifests, image, metrics reference, alerts, dashboard.
 
 mod apart;
 mod broadcast;

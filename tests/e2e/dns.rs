@@ -1,4 +1,4 @@
-//! Names of endpoints: against a real DNS server, in a network namespace where port 53 and the system's files are ours.
+//! DNS names of endpoints, with a real DNS server, in a network namespace with its own port 53 and system files.
 
 use std::{
     collections::HashMap,
@@ -17,10 +17,10 @@ use tokio::{net::UdpSocket, process::Command, sync::watch};
 use crate::process::Fanfare;
 use rustix::process::Signal;
 
-/// A DNS server that knows the addresses of some names, with a TTL of its own. Names that it does not know do not exist.
+/// A DNS server with the addresses of some names and a TTL. Other names do not exist.
 struct Dns {
     zone: Arc<watch::Sender<Zone>>,
-    /// Where `/etc/resolv.conf` and `/etc/hosts` of the process are.
+    /// The folder with `/etc/resolv.conf` and `/etc/hosts` of the process.
     files: tempfile::TempDir,
 }
 
@@ -63,7 +63,7 @@ impl Dns {
         std::fs::write(self.files.path().join(file), text).expect("it can be written");
     }
 
-    /// The process, listening, with our files for the system's.
+    /// Starts the process with our files instead of the system's.
     async fn fanfare(&self, flags: &[&str]) -> Fanfare {
         let mounts = "mount --bind \"$1/resolv.conf\" /etc/resolv.conf && mount --bind \"$1/hosts\" /etc/hosts && shift && exec \"$@\"";
         let mut command = Command::new("unshare");
@@ -158,7 +158,7 @@ fn an_endpoint_that_dns_has_named_is_known_by_the_name_that_was_asked_for() {
             fanfare
         };
         client::get(start().await.address(), "/").await.complete().expect_status(200);
-        // That it has the right address is not enough.
+        // The right address is not enough.
         relay.show(shown(&["192.0.2.11"]));
         let answer = client::get(start().await.address(), "/").await.complete().expect_status(502);
         assert!(answer.text().contains("is for 192.0.2.11, not for cache.example"), "{answer}");

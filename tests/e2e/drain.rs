@@ -1,4 +1,4 @@
-//! SIGTERM: readiness first, then no new connections, then whatever is in flight ends or is cut.
+//! SIGTERM: first readiness ends, then no connections are accepted, then requests in flight end or are cut off.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ async fn wait_refusing(fanfare: &Fanfare) {
 /// Signals within this time after the first one count as the same.
 const ECHO: Duration = Duration::from_millis(150);
 
-/// A client whose request is at the origin, which holds its answer back.
+/// A client whose request is at the origin, which delays its answer.
 async fn in_flight(fanfare: &Fanfare, origin: &Origin) -> RawClient {
     let mut client = RawClient::connect(fanfare.address()).await;
     client.send(request_bytes("h", "POST", "/", &[], b"body")).await;

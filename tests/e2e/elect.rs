@@ -1,4 +1,4 @@
-//! `fanfare elect` as another container of its pod uses it.
+//! Tests of `fanfare elect`, as other containers of its pod use it.
 
 mod api;
 mod chaos;
@@ -15,7 +15,7 @@ use testkit::client;
 
 use crate::process::Fanfare;
 
-/// An account that may do all that a candidate does, in its namespace.
+/// An account with the rights of a candidate in its namespace.
 pub(crate) async fn candidate(cluster: &Cluster, namespace: &str) -> Account {
     let account = cluster.service_account(namespace, "candidate").await;
     let role = format!(
@@ -41,7 +41,7 @@ subjects: [{{kind: ServiceAccount, name: candidate, namespace: {namespace}}}]
     account
 }
 
-/// `fanfare elect` as the original's users write it, on a free port, with the shortest lease and more flags.
+/// `fanfare elect` with the original's flags, on a free port, with the shortest lease and more flags.
 pub(crate) fn elect(kubeconfig: &Path, namespace: &str, id: &str, flags: &[&str]) -> Fanfare {
     let pod_namespace = ["-ttl=2s", "-pod-namespace", namespace];
     elect_with(kubeconfig, namespace, id, &[&pod_namespace, flags].concat())
@@ -62,7 +62,7 @@ pub(crate) async fn json(fanfare: &Fanfare, path: &str) -> Value {
     serde_json::from_str(&answer.text()).unwrap_or_else(|e| panic!("{path}: {e}: {answer}"))
 }
 
-/// Waits until it leads, or does not.
+/// Waits until it leads, or no longer leads.
 pub(crate) async fn until_leading(fanfare: &Fanfare, leading: bool) -> Value {
     let what = format!("is_leader to be {leading}");
     testkit::eventually!(what, json(fanfare, "/v1/state").await, |state| state["is_leader"] == leading)

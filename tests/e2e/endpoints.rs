@@ -1,4 +1,4 @@
-//! `fanfare endpoints` as another container of its pod uses it.
+//! Tests of `fanfare endpoints`, as other containers of its pod use it.
 
 pub(crate) mod bed;
 mod defects;

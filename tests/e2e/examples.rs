@@ -1,4 +1,4 @@
-//! The answers that the documentation shows are real ones: its commands are run and compared, without what varies.
+//! The outputs in the documentation are real: its commands are run and compared, except for varying parts.
 
 use std::{collections::BTreeSet, io::Write as _, path::Path};
 
@@ -15,7 +15,7 @@ use crate::{
     process::{Fanfare, run},
 };
 
-/// What each command of the documentation that is shown with its output is run by.
+/// The test that runs each command of the documentation with an output.
 const RUN: [(&str, &str); 6] = [
     ("README.md", "curl http://127.0.0.1:4040/"),
     ("README.md", "curl http://127.0.0.1:4040/v1/state"),
@@ -29,7 +29,7 @@ fn documented() -> Vec<Block> {
     blocks(Path::new(env!("CARGO_MANIFEST_DIR")))
 }
 
-/// The one block of a page with this text in it.
+/// The single block of a page that contains this text.
 fn block(page: &str, text: &str) -> Block {
     let blocks = documented().into_iter().filter(|block| block.page == Path::new(page) && block.text.contains(text));
     let found: Vec<_> = blocks.collect();
@@ -37,7 +37,7 @@ fn block(page: &str, text: &str) -> Block {
     found.into_iter().next().expect("there is one")
 }
 
-/// What a command is shown to print.
+/// The documented output of a command.
 fn shown(page: &str, command: &str) -> String {
     assert!(RUN.contains(&(page, command)), "{command} is missing in the list of what is run");
     let shown =
@@ -47,7 +47,7 @@ fn shown(page: &str, command: &str) -> String {
     found.into_iter().next().expect("there is one").output
 }
 
-/// A document with nothing but its form: keys in order, and texts and numbers of any value.
+/// The form of a document: its keys in order, with texts and numbers of any value.
 fn form(value: &Value) -> Value {
     match value {
         Value::Object(map) => {
@@ -75,7 +75,7 @@ fn every_answer_that_is_shown_is_one_that_a_test_gets() {
     assert_eq!(shown, RUN.map(|(page, command)| (page.to_owned(), command.to_owned())).into());
 }
 
-/// The commands as they are typed, in a folder of their own, with other ports.
+/// Runs the commands as documented, in a folder of their own, with other ports.
 #[tokio::test]
 async fn the_first_commands_with_tls_do_what_they_say() {
     let block = block("docs/tls.md", "openssl req");
@@ -155,13 +155,13 @@ async fn the_report_that_is_shown_is_the_one_that_is_sent() {
     file.write_all(groups.to_string().as_bytes()).expect("it can be written");
     let path = file.path().to_str().expect("a path of ASCII");
     let mut flags = vec!["broadcast", "-i", "127.0.0.1:0", "-m", "127.0.0.1:0", "--endpoints-file", path];
-    // As README.md says below the report.
+    // As stated in README.md below the report.
     flags.extend(["--require", "majority", "--success", "PURGE=200,404", "--timeout", "1s"]);
     let fanfare = Fanfare::serve(flags).await;
     fanfare.wait_ready().await;
     let accept = [("Accept", "application/vnd.broadcast+json")];
     let answer = client::request(fanfare.address(), "PURGE", "/logo.png", &accept, b"").await.complete();
-    // What is another one each time.
+    // The parts that vary.
     let masked = |mut report: Value| {
         for key in ["id", "ts"] {
             report[key] = Value::Null;
@@ -171,7 +171,7 @@ async fn the_report_that_is_shown_is_the_one_that_is_sent() {
             result["endpoint"] = Value::Null;
             result["ms"] = Value::Null;
         }
-        // In the order of the pods: the endpoints are in that of their ports.
+        // In the order of the pods, while endpoints are in the order of their ports.
         report["results"].as_array_mut().expect("a list").sort_by_key(|result| result["pod"].to_string());
         report
     };

@@ -1,4 +1,4 @@
-//! `--endpoints-file`: edits take effect, broken ones keep the last good list.
+//! `--endpoints-file`: edits take effect, invalid ones keep the last good list.
 
 use std::path::{Path, PathBuf};
 

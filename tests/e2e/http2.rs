@@ -9,7 +9,7 @@ use testkit::{
 use crate::process::Fanfare;
 
 async fn assert_no_fault(transport: Transport, flags: &[&str]) {
-    // Long enough for the checks that take it byte by byte, which are left out otherwise.
+    // Long enough for the checks that read it byte by byte, which are skipped otherwise.
     let body = "an answer of more than a few bytes";
     let origins = [Origin::start(Reply::ok(body)), Origin::start(Reply::ok(body))];
     let fanfare = Fanfare::broadcast(&origins.each_ref().map(Origin::address), flags).await;

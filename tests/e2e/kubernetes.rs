@@ -1,4 +1,4 @@
-//! `--service` against a real control plane: what the pods receive, with the rights of the shipped Role and no more.
+//! `--service` against a real control plane: the requests that pods receive, with only the rights of the shipped Role.
 
 pub(crate) mod bed;
 mod changes;

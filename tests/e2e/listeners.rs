@@ -1,4 +1,4 @@
-//! The listeners that `endpoints`, `discover` and `elect` have for themselves: tokens, TLS, and certificates that are replaced.
+//! The own listeners of `endpoints`, `discover` and `elect`: tokens, TLS, and replaced certificates.
 
 use std::net::SocketAddr;
 
@@ -66,7 +66,7 @@ async fn requests_carry_a_token_where_there_are_some_and_probes_do_not() {
     let endpoints = ["endpoints", "--listen", any, "--listen-tokens", tokens, "-n", &namespace, "-s", "cache"];
     let discover = ["discover", "--select=export=yes", "-n", &namespace, "--to=serve:/edge", "--listen", any];
     let discover = [&discover[..], &["--listen-tokens", tokens, "-m", any]].concat();
-    // As the tool that it replaces takes flags.
+    // With the flags of the replaced tool.
     let elect = ["elect", "-election=listeners", "-http", any, "-http-tokens", tokens, "-label=false", "-ttl=2s"];
     let elect = [&elect[..], &pod, &["-namespace", &namespace, "-step-down-token-file", stepping_down]].concat();
     for (role, arguments, flag, path, probes) in [
@@ -86,7 +86,7 @@ async fn requests_carry_a_token_where_there_are_some_and_probes_do_not() {
             assert_ne!(ask(address, "GET", probe, None).await.status, 401, "{role} {probe}");
         }
         if role == "elect" {
-            // Whoever may take the lead away may see who has it, and not the other way round.
+            // The token for stepping down permits reading, but not vice versa.
             let other = Some("a-token-for-stepping-down");
             ask(address, "GET", "/", other).await.expect_status(200);
             ask(address, "POST", "/v1/step-down", None).await.expect_status(401);

@@ -1,4 +1,4 @@
-//! The binary under test as a child process: its output line by line, its addresses, its signals, and its certain end.
+//! The binary under test as a child process: its output, its addresses, its signals, and its guaranteed end.
 
 use std::{
     ffi::OsStr,
@@ -26,7 +26,7 @@ pub(crate) struct Fanfare {
     admin: Option<SocketAddr>,
 }
 
-/// What a stream has brought so far.
+/// The text of a stream so far.
 pub(crate) struct Output(watch::Receiver<String>);
 
 /// A finished run.
@@ -37,10 +37,10 @@ pub(crate) struct Finished {
     pub(crate) stderr: String,
 }
 
-/// What the log line of a listener looks like, up to the `s` of https or the colon.
+/// The prefix of a listener's log line, up to the `s` of https or the colon.
 const LISTENING: &str = "listening on http";
 
-/// The address in what is left of a URL.
+/// The address in the rest of a URL.
 fn address(rest: &str) -> Option<SocketAddr> {
     rest.split_once("://")?.1.parse().ok()
 }
@@ -55,7 +55,7 @@ impl Fanfare {
         Self::spawn(command)
     }
 
-    /// Starts what a command says, which ends up as the binary.
+    /// Starts a command that executes the binary in the end.
     pub(crate) fn spawn(mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).process_group(0);
         let mut child = command.spawn().expect("the binary can be started");
@@ -94,7 +94,7 @@ impl Fanfare {
         }
     }
 
-    /// Waits until it listens for this purpose (`for elect`), and returns where.
+    /// Waits until it listens for this purpose (`for elect`), and returns the address.
     pub(crate) async fn listening(&self, purpose: &str) -> SocketAddr {
         let line =
             |log: &str| log.lines().find(|line| line.contains(LISTENING) && line.contains(purpose)).map(String::from);
@@ -104,17 +104,17 @@ impl Fanfare {
         rest.split(' ').next().and_then(address).expect("an address")
     }
 
-    /// Where the first listener is.
+    /// The address of the first listener.
     pub(crate) fn address(&self) -> SocketAddr {
         self.addresses[0]
     }
 
-    /// Where every listener is.
+    /// The addresses of all listeners.
     pub(crate) fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// Where the admin API is.
+    /// The address of the admin API.
     pub(crate) fn admin(&self) -> SocketAddr {
         self.admin.expect("it has an admin API")
     }
@@ -201,7 +201,7 @@ impl Output {
     }
 }
 
-/// Runs it to its end.
+/// Runs the binary until it ends.
 pub(crate) async fn run<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Finished {
     Fanfare::start(arguments).finish().await
 }

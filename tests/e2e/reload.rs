@@ -1,4 +1,4 @@
-//! `fanfare run` and its file: routes of their own, and reloads that drop nothing.
+//! `fanfare run` and its file: routes, and reloads without dropped requests.
 
 use std::{
     net::SocketAddr,
@@ -55,7 +55,7 @@ fn one_route(endpoint: SocketAddr, require: &str) -> String {
     ))
 }
 
-/// To the endpoints in a file.
+/// A route to the endpoints in a file.
 fn route_to_file(endpoints: &Path) -> String {
     listeners(&format!(
         "

@@ -1,4 +1,4 @@
-//! Callers that show tokens of service accounts, while the API server replaces the key that signs them and while it is away.
+//! Callers with tokens of service accounts, while the API server replaces the signing key and while it is unavailable.
 
 use kubekit::cluster::Cluster;
 use testkit::{
@@ -18,7 +18,7 @@ async fn tokens_are_taken_by_the_keys_that_the_api_server_has_and_while_it_is_aw
     for name in ["cms", "other"] {
         cluster.service_account(&namespace, name).await;
     }
-    // Of the administrator, because tokens of service accounts are what is replaced here.
+    // The administrator's credentials, because tokens of service accounts are invalidated in this test.
     let kubeconfig = cluster.kubeconfig_path();
     let origin = Origin::start(Reply::ok("purged"));
     let rule = format!("PURGE /* by sa:{namespace}/cms");
@@ -35,13 +35,13 @@ async fn tokens_are_taken_by_the_keys_that_the_api_server_has_and_while_it_is_aw
     let stranger = cluster.token(&namespace, "other", AUDIENCE, 3_600).await;
     assert_eq!(ask(&stranger).await, 403);
 
-    // A new key beside the old one: tokens of both are good, the new ones once the key has been fetched.
+    // A new key beside the old one: tokens of both are valid, the new ones once the key has been fetched.
     cluster.rotate_signing_key(true).await;
     let second = cluster.token(&namespace, "cms", AUDIENCE, 3_600).await;
     eventually!("the new key", ask(&second).await, |status| *status == 200);
     assert_eq!(ask(&first).await, 200);
 
-    // Without an API server the last keys count, also for callers that were not seen before.
+    // Without an API server the last keys apply, also for new callers.
     let unseen = cluster.token(&namespace, "cms", AUDIENCE, 3_000).await;
     let unseen_stranger = cluster.token(&namespace, "other", AUDIENCE, 3_000).await;
     cluster.kill_apiserver();
@@ -54,7 +54,7 @@ async fn tokens_are_taken_by_the_keys_that_the_api_server_has_and_while_it_is_aw
     assert_eq!(ask(&second).await, 200, "a fetch that failed takes no key away");
     assert_eq!(client::get(fanfare.admin(), "/-/ready").await.complete().status, 200);
 
-    // Without the old keys: once that is known their tokens are worth nothing, and one of an account that may is.
+    // The old keys are removed: once that is known, their tokens are refused, and new ones accepted.
     cluster.start_apiserver().await;
     cluster.rotate_signing_key(false).await;
     let third = cluster.token(&namespace, "cms", AUDIENCE, 3_600).await;

@@ -1,4 +1,4 @@
-//! TLS, PROXY headers and client certificates with the binary: what clients and endpoints get, and what is said where something is wrong.
+//! TLS, PROXY headers and client certificates with the binary, including error messages.
 
 mod bed;
 mod callers;

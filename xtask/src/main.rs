@@ -1,4 +1,4 @@
-//! Chores of development. `cargo xtask check` is the quick lane: what can be checked without the built test peers.
+//! Development tasks. `cargo xtask check` is the quick lane: all checks that do not need the built test peers.
 
 use std::{
     env,
@@ -8,7 +8,7 @@ use std::{
 
 /// One step of the quick lane.
 struct Step {
-    /// What the step is called in the output.
+    /// Its name in the output.
     name: &'static str,
     /// The arguments of `cargo`.
     arguments: &'static [&'static str],

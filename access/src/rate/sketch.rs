@@ -1,7 +1,7 @@
-//! Estimates of how many requests callers have sent that are too many to be counted one by one: pingora's count-min sketch, of two windows of time.
+//! Estimates the requests of callers beyond the exact counts: pingora's count-min sketch, over two windows of time.
 //!
-//! The estimate is never too low, so nobody gets more than its rate; where very many callers share the counters it may be too high, so that some get
-//! less. Its own `Rate` is not used: it reads the clock, and asserts that threads are never a second apart.
+//! The estimate is never too low, so nobody gets more than its rate. If very many callers share the counters it may be too high,
+//! and some get less. Pingora's own `Rate` is not used: it reads the clock, and asserts that threads are never a second apart.
 
 use std::{
     fmt,
@@ -24,7 +24,7 @@ const SLOTS: usize = 8192;
 /// Counts of callers in the current window of time and in the one before. A window is as long as the burst lasts.
 pub(super) struct Sketch {
     windows: [Estimator; 2],
-    /// The number of the current window since the beginning.
+    /// The number of the current window since the limiter was created.
     current: AtomicU64,
     turning: Mutex<()>,
 }
@@ -35,14 +35,14 @@ impl Sketch {
         Self { windows, current: AtomicU64::new(0), turning: Mutex::new(()) }
     }
 
-    /// Counts a request, if its caller may send it; `now` in nanoseconds since the beginning.
+    /// Counts a request, if its caller may send it; `now` in nanoseconds since the limiter was created.
     pub(super) fn admit<K: Hash>(&self, key: &K, rate: Rate, now: u64) -> Verdict {
         let length = rate.bucket().interval().saturating_mul(u64::from(rate.burst.get()));
         let (number, into) = (now / length, now % length);
         self.turn_to(number);
         let (current, before) = (self.window(number), self.window(number + 1));
         let sent = |window: &Estimator| u64::try_from(window.get(key)).unwrap_or(u64::MAX);
-        // What was sent in the window before counts as far as that is within the length of one from now.
+        // The window before counts in proportion to its overlap with the window length that ends now.
         let share = u128::from(sent(before)) * u128::from(length - into) / u128::from(length);
         let estimate = u128::from(sent(current)) + share;
         if estimate < u128::from(rate.burst.get()) {
@@ -56,7 +56,7 @@ impl Sketch {
         &self.windows[usize::from(number % 2 == 1)]
     }
 
-    /// Empties the windows that are over.
+    /// Clears the windows that are over.
     fn turn_to(&self, number: u64) {
         if self.current.load(Ordering::Acquire) >= number {
             return;

@@ -1,4 +1,4 @@
-//! Tests of rates: what passes, what waits how long, and how much is remembered.
+//! Tests of rate limits: what is admitted, `Retry-After`, and bounds of memory.
 
 use proptest::prelude::*;
 
@@ -12,7 +12,7 @@ fn address(last: u8) -> IpAddr {
     [192, 0, 2, last].into()
 }
 
-/// How many of so many requests at the same time may go on.
+/// How many of `count` simultaneous requests are admitted.
 fn admitted(limiter: &Limiter, identity: Option<&Identity>, from: IpAddr, count: usize, at: Instant) -> usize {
     (0..count).filter(|_| limiter.admit(identity, from, at) == Verdict::Within).count()
 }
@@ -81,7 +81,7 @@ fn memory_is_bounded_whatever_addresses_come_and_all_are_held_to_the_rate() {
     let more = |key| (0..100).filter(|_| counts.admit(key, rate, 2) == Verdict::Within).count();
     assert_eq!(more(5), 3, "it is counted");
     assert!(more(4_999) <= 3, "it is estimated, and shares counters");
-    // Who has paid makes room.
+    // Callers with full buckets are removed.
     let later = 60_000_000_000;
     assert_eq!(counts.admit(20_000, rate, later), Verdict::Within);
     assert_eq!((counts.paid_at.len(), counts.len.load(Ordering::Relaxed)), (1, 1));
@@ -123,7 +123,7 @@ fn rates_are_read_as_they_are_shown() {
 }
 
 proptest! {
-    /// In any time no more go on than the burst and what the rate gives in that time.
+    /// In any interval no more are admitted than the burst and the rate times the interval.
     #[test]
     fn no_time_has_more_than_the_burst_and_its_rate(
         count in 1..50_u32,

@@ -1,4 +1,4 @@
-//! The API server's keys, and what they say about a token (pure): whether it is one of a service account, for an audience, at a time.
+//! The API server's keys, and the verification of a service account's token with them (pure).
 
 use std::fmt;
 
@@ -15,18 +15,18 @@ use crate::{
     identity::Identity,
 };
 
-/// How far the clock here and the API server's may be apart, in seconds.
+/// Largest tolerated difference between the clock here and the API server's, in seconds.
 pub const LEEWAY: u64 = 10;
 
-/// The most keys of a set.
+/// The most keys of a key set.
 const MAX_KEYS: usize = 100;
 
-/// The keys that sign tokens of service accounts, and who issues these.
+/// The keys that sign tokens of service accounts, and the issuer of these tokens.
 #[derive(Clone)]
 pub struct KeySet {
     issuer: Box<str>,
     keys: Vec<Key>,
-    /// What the keys were read from.
+    /// The document that the keys were read from.
     document: Box<[u8]>,
 }
 
@@ -38,10 +38,10 @@ struct Key {
     algorithms: Vec<Algorithm>,
 }
 
-/// A token that is good for a time.
+/// A verified token, with its validity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
-    /// Whose it is.
+    /// Its service account.
     pub identity: Identity,
     /// From when on, in seconds since 1970.
     pub not_before: u64,
@@ -49,16 +49,16 @@ pub struct Verified {
     pub expires: u64,
 }
 
-/// Why a document is no set of keys.
+/// Why a document is not a key set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidKeys {
     /// Not JSON, or of another shape.
     #[error("it is no key set: {0}")]
     Shape(String),
-    /// More than can be meant.
+    /// More keys than any API server has.
     #[error("it has more than {MAX_KEYS} keys")]
     TooMany,
-    /// None that could be used.
+    /// No usable key.
     #[error(
         "it has no key to verify with: RSA keys of 2048 bits and more and keys on P-256 and P-384 can be used, with a kid"
     )]
@@ -74,7 +74,7 @@ pub enum Refusal {
     /// Not a JSON Web Token.
     #[error("it is no JSON Web Token")]
     Malformed,
-    /// `none`, a shared secret, or one that the key does not sign with.
+    /// The algorithm `none`, a shared secret, or an algorithm that the key does not sign with.
     #[error("its algorithm is not one of its key's")]
     Algorithm,
     /// The keys are not known yet.
@@ -83,13 +83,13 @@ pub enum Refusal {
     /// Signed with a key that is not among those of the API server.
     #[error("its key is none of the API server's")]
     UnknownKey,
-    /// Somebody else has signed it, or it was changed.
+    /// It was changed, or signed with another key.
     #[error("its signature is wrong")]
     Signature,
-    /// Not from this API server.
+    /// Another issuer than this API server.
     #[error("it is from another issuer")]
     Issuer,
-    /// For somebody else.
+    /// Another audience.
     #[error("it is for another audience")]
     Audience,
     /// Its time is over.
@@ -103,7 +103,7 @@ pub enum Refusal {
     Subject,
 }
 
-/// What a token says.
+/// The claims of a token.
 #[derive(Deserialize)]
 struct Claims {
     iss: String,
@@ -169,9 +169,9 @@ impl KeySet {
     /// Verifies a token for this audience at this time, in seconds since 1970.
     ///
     /// # Errors
-    /// [`Refusal`] for the first reason why it is not good.
+    /// [`Refusal`] for the first check that fails.
     pub fn verify(&self, token: &str, audience: &str, now: u64) -> Result<Verified, Refusal> {
-        // A head with an algorithm that is not known, like `none`, is none.
+        // A header with an unknown algorithm, like `none`, does not parse.
         let header = decode_header(token).map_err(|_| Refusal::Malformed)?;
         if !provider::ALGORITHMS.contains(&header.alg) {
             return Err(Refusal::Algorithm);
@@ -217,7 +217,7 @@ impl fmt::Debug for KeySet {
     }
 }
 
-/// Leaves everything but the algorithm and the signature to us: the library reads the clock.
+/// Has the library check the algorithm and the signature only. Claims are checked here, because the library reads the clock.
 fn signature_only(algorithm: Algorithm) -> Validation {
     let mut validation = Validation::new(algorithm);
     validation.required_spec_claims.clear();
@@ -250,7 +250,7 @@ fn service_account(subject: &str) -> Option<Identity> {
 // === impl Verified ===
 
 impl Verified {
-    /// Whether it is still good, or already.
+    /// Whether it is within its validity.
     #[must_use]
     pub fn is_valid_at(&self, now: u64) -> bool {
         now.saturating_add(LEEWAY) >= self.not_before && now < self.expires.saturating_add(LEEWAY)
@@ -260,7 +260,7 @@ impl Verified {
 // === impl Key ===
 
 impl Key {
-    /// A key of a set; none where it cannot be used.
+    /// A key of a set; none if it cannot be used.
     fn of(value: Value) -> Option<Self> {
         let jwk: Jwk = serde_json::from_value(value).ok()?;
         if jwk.common.public_key_use.as_ref().is_some_and(|usage| *usage != PublicKeyUse::Signature) {
@@ -279,7 +279,7 @@ impl Key {
         let named = jwk.common.key_algorithm.map(Algorithm::try_from);
         let algorithms: Vec<Algorithm> = match named {
             Some(Ok(algorithm)) => [algorithm].into_iter().filter(signs).collect(),
-            // Named, and not one that is known.
+            // An unknown algorithm.
             Some(Err(_)) => return None,
             None => provider::ALGORITHMS.into_iter().filter(signs).collect(),
         };

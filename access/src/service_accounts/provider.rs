@@ -1,5 +1,5 @@
-//! The signatures of tokens, verified with ring: what jsonwebtoken leaves to whoever uses it. Only public keys are known here, and nothing is
-//! signed.
+//! Verifies the signatures of tokens with ring, as the crypto provider of jsonwebtoken. It knows public keys only, and signs
+//! nothing.
 
 use jsonwebtoken::{
     Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind, EncodingKey,
@@ -13,7 +13,7 @@ use ring::signature::{
     RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey,
 };
 
-/// The algorithms that are taken: public keys only, so that nobody can sign with what everybody may read.
+/// The accepted algorithms. All have public keys, because a shared secret would let every reader of it sign tokens.
 pub(super) const ALGORITHMS: [Algorithm; 8] = [
     Algorithm::RS256,
     Algorithm::RS384,
@@ -28,9 +28,9 @@ pub(super) const ALGORITHMS: [Algorithm; 8] = [
 static PROVIDER: CryptoProvider =
     CryptoProvider { signer_factory: signer, verifier_factory: verifier, key_utils: KeyUtils::new_unimplemented() };
 
-/// Has jsonwebtoken verify with ring from now on. May be called any number of times.
+/// Installs this provider for jsonwebtoken. May be called any number of times.
 pub(super) fn install() {
-    // Whoever came first in this process has installed the same.
+    // Fails if an earlier call has installed the same provider, which is fine.
     let _ = PROVIDER.install_default();
 }
 
@@ -67,7 +67,7 @@ fn signer(_: &Algorithm, _: &EncodingKey) -> Result<Box<dyn JwtSigner>> {
 }
 
 fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
-    // An algorithm of another family than the key's is what tokens are forged with.
+    // Forged tokens name an algorithm of another family than the key's.
     if algorithm.family() != key.family() {
         return Err(new_error(ErrorKind::InvalidAlgorithm));
     }

@@ -1,4 +1,4 @@
-//! Tokens made here, with keys of every kind; those of a real API server are in the tests of `controlplane`.
+//! Tests with tokens that are signed here, with keys of every kind. Tokens of a real API server are in the tests of `controlplane`.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::{
@@ -25,7 +25,7 @@ fn encoded(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// Signs what is in front of the last dot.
+/// A key that signs the part of a token in front of its last dot.
 trait Signer {
     fn sign(&self, message: &[u8]) -> Vec<u8>;
     fn jwk(&self, id: &str) -> Value;
@@ -182,7 +182,7 @@ fn what_tokens_are_forged_with_is_refused() {
     let verify = |token: &str| keys.verify(token, AUDIENCE, NOW).map(|v| v.identity);
     let good = token(&es256(), &claims(), &key);
     assert_eq!(verify(&good), Ok(cms()));
-    // Without a signature, with none of an algorithm, and with the public key as a secret.
+    // No signature, no algorithm, and the public key as a shared secret.
     for algorithm in ["none", "None", "NONE", "", "HS256", "HS512", "EdDSA", "ES512", "RS256"] {
         let forged = token(&json!({"alg": algorithm, "kid": "k"}), &claims(), &key);
         let refused = verify(&forged).expect_err(algorithm);
@@ -207,7 +207,7 @@ fn what_tokens_are_forged_with_is_refused() {
     let own = Ec::p256();
     let forged = token(&json!({"alg": "ES256", "kid": "k", "jwk": own.jwk("k")}), &claims(), &own);
     assert_eq!(verify(&forged), Err(Refusal::Signature));
-    // A byte of it changed, wherever.
+    // One changed byte, at any place.
     let (head, signature) = good.rsplit_once('.').unwrap();
     let (header, payload) = head.split_once('.').unwrap();
     let changed = encoded(with(|claims| claims["sub"] = json!("system:serviceaccount:shop:admin")).to_string());
@@ -264,7 +264,7 @@ async fn a_token_of_an_unknown_key_asks_for_keys_and_counts_once_they_are_there(
     publisher.wanted().await;
     publisher.publish(keys(&[old.jwk("k"), new.jwk("n")]).unwrap());
     assert_eq!((verifier.verify(&of_old, at(NOW)), verifier.verify(&of_new, at(NOW))), (Ok(cms()), Ok(cms())));
-    // A key that is gone takes its tokens along, also those that were verified before.
+    // Removing a key invalidates its tokens, also those that were verified before.
     publisher.publish(keys(&[new.jwk("n")]).unwrap());
     assert_eq!(
         (verifier.verify(&of_old, at(NOW)), verifier.verify(&of_new, at(NOW))),

@@ -1,4 +1,5 @@
-//! A token file that is followed: a new content counts as a whole or not at all, and while it cannot be used the last good one does.
+//! A token file that is read again when it changes: new contents apply as a whole, and the last good ones stay in use if the file
+//! becomes invalid.
 
 use std::{
     path::{Path, PathBuf},
@@ -15,7 +16,7 @@ use crate::{
     metrics::{self, TOKEN_FILE_READS},
 };
 
-/// A token file, and what counts of it.
+/// A token file and its current tokens.
 #[derive(Debug)]
 pub struct TokenFile {
     path: PathBuf,
@@ -33,7 +34,7 @@ pub enum UnusableFile {
         /// Why.
         error: std::io::Error,
     },
-    /// Its content is no list of tokens.
+    /// Its content is not a list of tokens.
     #[error("{}: {error}", path.display())]
     Invalid {
         /// Which file.
@@ -49,7 +50,7 @@ impl TokenFile {
     /// Reads the file for the first time. Blocks the thread.
     ///
     /// # Errors
-    /// It cannot be read, or is no list of tokens.
+    /// [`UnusableFile`] if it cannot be read, or is not a list of tokens.
     pub fn read(path: &Path) -> Result<Self, UnusableFile> {
         metrics::token_file_from_zero(path);
         let content = std::fs::read(path).map_err(|error| UnusableFile::Unreadable { path: path.to_owned(), error })?;
@@ -59,25 +60,25 @@ impl TokenFile {
         Ok(Self { path: path.to_owned(), current: ArcSwap::from_pointee(tokens) })
     }
 
-    /// Which file it is.
+    /// The path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whose token this is now.
+    /// The current holder of this token.
     #[must_use]
     pub fn holder(&self, token: &str) -> Option<Identity> {
         self.current.load().holder(token).cloned()
     }
 
-    /// The tokens that count now.
+    /// The current tokens.
     #[must_use]
     pub fn current(&self) -> Arc<Tokens> {
         self.current.load_full()
     }
 
-    /// Follows the file for ever, looking once in this time.
+    /// Follows the file for ever, checking it at this interval.
     pub async fn follow(self: Arc<Self>, every: Duration) {
         let mut watch = FileWatch::with_interval(&self.path, every);
         loop {
@@ -86,7 +87,7 @@ impl TokenFile {
         }
     }
 
-    /// Follows the file for ever.
+    /// Follows the file for ever, at the default interval.
     pub async fn follow_always(self: Arc<Self>) {
         self.follow(file_watch::DEFAULT_INTERVAL).await;
     }

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use super::{Entry, Facts, Selector, ServicePort};
 use crate::index::{About, Index, ServiceKey, Services, View};
 
-/// The label with which the controllers sign the slices that they make, always for a Service.
+/// The label by which controllers mark the slices that they make for Services.
 const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 
-/// How the controllers' signatures begin (`endpointslice-controller.k8s.io`, `endpointslicemirroring-controller.k8s.io`).
+/// The prefix of its value for these controllers (`endpointslice-controller.k8s.io`, `endpointslicemirroring-controller.k8s.io`).
 const CONTROLLERS: &str = "endpointslice";
 
 /// The stores of one scope.
 pub(super) struct Stores<'a> {
     pub(super) slices: &'a mut Index,
     pub(super) orphans: &'a mut Index,
-    /// None where Services may not be read.
+    /// None without the right to read Services.
     pub(super) services: Option<&'a Services>,
 }
 
@@ -29,7 +29,7 @@ pub(super) fn selected(key: &ServiceKey, selector: &Selector, stores: &mut Store
         let view = stores.slices.view(key).unwrap_or_default();
         return Some(Entry { key: key.clone(), facts: known.facts.clone(), view });
     }
-    // A slice of a controller whose Service is not there is about to go with it, or its Service is about to be told.
+    // A controller's slice without its Service is about to be deleted, or an event of its Service is about to arrive.
     let alone =
         |about: &&About| !services_known || !about.labels.get(MANAGED_BY).is_some_and(|by| by.starts_with(CONTROLLERS));
     let matches = |index: &Index| index.about(key).filter(alone).any(|about| selector.matches(&about.labels));
@@ -39,10 +39,10 @@ pub(super) fn selected(key: &ServiceKey, selector: &Selector, stores: &mut Store
     matches(stores.orphans).then(|| of_slices(key, stores.orphans))
 }
 
-/// The entry of a Service as its slices alone tell it, be there any or not.
+/// The entry of a Service from its slices alone, even if it has none.
 pub(super) fn of_slices(key: &ServiceKey, slices: &mut Index) -> Entry {
     let view = slices.view(key).unwrap_or_default();
-    // The oldest; of two as old, one by content, so that the choice does not depend on order.
+    // The oldest; of two equally old ones by content, so that the choice does not depend on order.
     let oldest = slices.about(key).min_by_key(|about| (about.created, &about.labels, &about.annotations));
     let About { created, labels, annotations } = oldest.cloned().unwrap_or_default();
     let facts = Facts { uid: "".into(), created, labels, annotations, ports: ports(&view) };

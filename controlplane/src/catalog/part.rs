@@ -1,4 +1,4 @@
-//! The Services of one catalog in one scope: which watches tell of them, and what these make of each.
+//! The Services of one catalog in one scope: the watches that it needs, and the entry of each Service.
 
 use tokio::sync::watch;
 
@@ -14,16 +14,16 @@ pub(super) struct CatalogPart {
     pub(super) scope: Scope,
     slices: Watching<Index>,
     by_labels: Option<ByLabels>,
-    /// Everything has a complete list, or never will for want of a right that can be done without.
+    /// Whether everything has a complete list, or never will because an optional right is missing.
     pub(super) known: bool,
 }
 
-/// What selecting by labels needs besides slices of Services.
+/// The watches that a selection by labels needs besides the slices of Services.
 struct ByLabels {
     selector: Selector,
     orphans: Watching<Index>,
     services: Watching<Services>,
-    /// There was a complete list of Services when it was looked at last.
+    /// Whether there was a complete list of Services at the last check.
     listed: bool,
 }
 
@@ -47,7 +47,7 @@ impl CatalogPart {
         Self { scope, slices, by_labels: None, known: false }
     }
 
-    /// Takes watches of its own where those that it shares ask for more than they may. Returns whether it does.
+    /// Replaces shared watches by narrower ones of its own if a right for the shared ones is missing. Returns whether it did.
     pub(super) fn reconsider(&mut self, kube: &KubeCluster) -> bool {
         let mut any = self.slices.reconsider(|key| kube.slices(key));
         if let Some(by) = &mut self.by_labels {
@@ -57,8 +57,8 @@ impl CatalogPart {
         any
     }
 
-    /// Whether this part's Services are known: there is a complete list of slices, and of Services unless they may not be
-    /// read. Another failure to list them may pass, and is waited out.
+    /// Whether this part's Services are known: there is a complete list of slices, and of Services unless the right to read them is
+    /// missing. Other failures are waited out.
     pub(super) fn is_known(&self) -> bool {
         self.slices.state().listed
             && self.by_labels.as_ref().is_none_or(|by| {
@@ -75,18 +75,18 @@ impl CatalogPart {
         }
     }
 
-    /// The Services to look at again.
+    /// The Services to recompute.
     pub(super) fn touches(&mut self, catalog: &Catalog) -> Touches {
         let mut touches = self.slices.touches();
         let Some(by) = &mut self.by_labels else { return touches };
         for (key, touch) in by.orphans.touches().into_iter().chain(by.services.touches()) {
             touches.entry(key).or_default().merge(touch);
         }
-        // The watches may see more.
+        // The watches may have a wider scope.
         touches.retain(|key, _touch| self.scope.contains(&key.namespace));
         let listed = by.services.state().listed;
         if listed && !by.listed {
-            // Those that were selected by the labels of their slices may be no Services.
+            // Names that were selected by the labels of their slices need not be Services.
             for key in catalog.services.keys().filter(|key| self.scope.contains(&key.namespace)) {
                 touches.entry(key.clone()).or_default().listed = true;
             }
@@ -102,7 +102,7 @@ impl CatalogPart {
         let services = by.listed.then(|| by.services.watched.store.lock());
         let primary = services.as_ref().and_then(|services| services.get(key)).and_then(|known| known.primary);
         if primary.is_some_and(|primary| slices.set_primary(key, primary)) {
-            // Others who share the watch want to know.
+            // Wakes the other users of the watch.
             self.slices.watched.status.changed();
         }
         let mut stores = Stores { slices: &mut slices, orphans: &mut orphans, services: services.as_deref() };
@@ -128,7 +128,7 @@ impl CatalogPart {
     pub(super) fn missing(&self) -> Vec<String> {
         let by = self.by_labels.iter().flat_map(|by| [by.orphans.missing(), by.services.missing()]);
         let mut missing: Vec<String> = [self.slices.missing()].into_iter().chain(by).flatten().collect();
-        // Two watches on slices want for the same right.
+        // Two watches on slices may lack the same right.
         missing.dedup();
         missing
     }

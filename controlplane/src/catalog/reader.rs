@@ -14,9 +14,9 @@ use tokio::{sync::watch, task::JoinHandle};
 use super::Catalog;
 use crate::watch::Status;
 
-/// A catalog that is kept up to date, for as long as this lives.
+/// A catalog that is kept up to date until this is dropped.
 ///
-/// It is not to be cloned, because it keeps account of what was done with the catalog: one for each export.
+/// It is not `Clone`, because it records what was done with the catalog: each export has its own.
 #[derive(Debug)]
 pub struct CatalogReader {
     pub(super) catalog: watch::Receiver<Catalog>,
@@ -25,7 +25,7 @@ pub struct CatalogReader {
     pub(super) task: JoinHandle<()>,
 }
 
-/// How old the data of a catalog is. Cloning shares it.
+/// The age of a catalog's data. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct DataAge(Arc<Mutex<Vec<Status>>>);
 
@@ -35,21 +35,20 @@ impl DataAge {
         self.0.lock().iter().map(Status::age).max().unwrap_or_default()
     }
 
-    /// These are its watches from now on.
+    /// Replaces its watches.
     pub(super) fn set(&self, statuses: Vec<Status>) {
         *self.0.lock() = statuses;
     }
 }
 
 impl CatalogReader {
-    /// The catalog now; its sequence is 0 while nothing is known.
+    /// The current catalog, whose sequence is 0 before the first list.
     pub fn load(&self) -> Catalog {
         self.catalog.borrow().clone()
     }
 
-    /// Waits until the catalog is newer than the one with this sequence. Those in between may be skipped: the newest is
-    /// what counts. What is known before everything has its first complete list comes as well, see
-    /// [`Catalog::unlisted`]. May be dropped and called again.
+    /// Waits until the catalog is newer than the one with this sequence. Catalogs in between may be skipped. It may return an
+    /// incomplete catalog, see [`Catalog::unlisted`]. Safe to cancel.
     pub async fn newer_than(&mut self, sequence: u64) -> Catalog {
         let newer = match self.catalog.wait_for(|catalog| catalog.sequence > sequence).await {
             Ok(catalog) => Some(catalog.clone()),
@@ -67,12 +66,12 @@ impl CatalogReader {
         self.data_age.now()
     }
 
-    /// The age for others to ask.
+    /// A handle on the age.
     pub fn data_age(&self) -> DataAge {
         self.data_age.clone()
     }
 
-    /// Says that the catalog with this sequence has been acted on: losses that it had inferred need no longer be kept.
+    /// Reports that the catalog with this sequence was applied, so that its inferred losses need no longer be recorded.
     pub fn settle(&self, sequence: u64) {
         self.settled.fetch_max(sequence, Ordering::Relaxed);
     }

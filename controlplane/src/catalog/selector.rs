@@ -1,17 +1,17 @@
-//! Label selectors in the text form that kubectl and the API take.
+//! Label selectors in the text form of kubectl and the API.
 
 use std::{collections::BTreeMap, fmt};
 
 use kube::core::{Expression, Selector as Expressions, SelectorExt as _};
 
-/// Which labels an object must have (`a=b, c!=d, e in (f, g), h notin (i), j, !k`); all conditions must hold.
+/// Conditions on the labels of an object (`a=b, c!=d, e in (f, g), h notin (i), j, !k`); all conditions must hold.
 #[derive(Clone, Debug, Default)]
 pub struct Selector {
     text: String,
     expressions: Expressions,
 }
 
-/// A text is no label selector.
+/// The text is not a label selector.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{requirement:?} is no condition on labels: {why}; write a=b, a!=b, a in (b,c), a notin (b,c), a or !a, with commas between"
@@ -29,7 +29,7 @@ impl Selector {
     /// Reads a selector. An empty one selects everything.
     ///
     /// # Errors
-    /// [`InvalidSelector`] where a condition is none, or no label can have such a key or value.
+    /// [`InvalidSelector`] if a condition is malformed, or no label can have such a key or value.
     pub fn parse(text: &str) -> Result<Self, InvalidSelector> {
         let mut expressions = Expressions::default();
         if !text.trim().is_empty() {

@@ -1,4 +1,4 @@
-//! Keeps one catalog up to date: the touched Services of its watches are looked at again, the others are not.
+//! Keeps one catalog up to date by recomputing the Services that its watches report as changed.
 
 use std::{
     collections::BTreeSet,
@@ -25,24 +25,23 @@ use crate::{
 struct Source {
     kube: KubeCluster,
     parts: Vec<CatalogPart>,
-    /// Set where the catalog is that of one Service.
+    /// The Service of a catalog with a single one.
     only: Option<ServiceKey>,
     catalog: watch::Sender<Catalog>,
     settled: Arc<AtomicU64>,
     data_age: DataAge,
     gate: Gate,
     complete: bool,
-    /// What is probably not meant.
+    /// Warnings about probable mistakes.
     hints: Hints,
-    /// What is selected by labels, in words; said where it selects nothing.
+    /// The description of the label selection, for the warning that it selects nothing.
     selected: Option<String>,
     /// That it selects nothing was said.
     told_empty: bool,
 }
 
-/// Keeps a catalog of these Services up to date until its reader is dropped. The gate opens when every watch has a complete
-/// list and goes on from it, and until then says what is missing; an API server that goes away later changes nothing but
-/// the age of the data.
+/// Keeps a catalog of these Services up to date until its reader is dropped. The gate opens when every watch follows a complete
+/// list, and until then gives the missing ones; a later outage of the API server changes only the age of the data.
 pub fn follow(kube: &KubeCluster, selection: Selection, gate: Gate) -> CatalogReader {
     let (selected, whose) = in_words(&selection);
     let (parts, only) = match selection {
@@ -77,7 +76,7 @@ pub fn follow(kube: &KubeCluster, selection: Selection, gate: Gate) -> CatalogRe
     CatalogReader { catalog, data_age, settled, task: tokio::spawn(source.run()) }
 }
 
-/// What is selected by labels, and for whom things are said.
+/// Descriptions of the label selection, and of the catalog, for logs.
 fn in_words(selection: &Selection) -> (Option<String>, String) {
     match selection {
         Selection::Service(key) => (None, key.to_string()),
@@ -115,7 +114,7 @@ impl Source {
         }
     }
 
-    /// Whether any part watches something else now.
+    /// Whether any part has changed its watches.
     fn reconsider(&mut self) -> bool {
         let mut any = false;
         for part in &mut self.parts {
@@ -128,7 +127,7 @@ impl Source {
         self.data_age.set(self.parts.iter().flat_map(CatalogPart::statuses).collect());
     }
 
-    /// Takes in what has changed, and publishes it.
+    /// Applies the changes, and publishes the catalog.
     fn update(&mut self) {
         let mut next = self.catalog.borrow().clone();
         let before = next.sequence;
@@ -148,7 +147,7 @@ impl Source {
             let mut touches = part.touches(&next);
             if let Some(only) = &self.only {
                 touches.retain(|key, _touch| key == only);
-                // It is there also without a slice.
+                // A single Service is in the catalog even without a slice.
                 touches.entry(only.clone()).or_default();
             }
             for (key, touch) in touches {
@@ -166,14 +165,14 @@ impl Source {
         } else {
             next.sequence = before;
         }
-        // Without a change its account of losses may still be another one.
+        // The recorded losses may have changed even if the entries have not.
         self.catalog.send_if_modified(|catalog| {
             *catalog = next;
             changed
         });
     }
 
-    /// Says in the log what is probably not meant: a Service that is not there, labels that nothing has.
+    /// Logs probable mistakes: a Service that does not exist, labels that no Service has.
     fn hint(&mut self) {
         if let Some(only) = &self.only {
             let there = self.parts.iter().any(|part| part.has_slice(only));
@@ -187,7 +186,7 @@ impl Source {
         self.told_empty = empty;
     }
 
-    /// Whether every watch goes on from a complete list; else the gate says what is missing.
+    /// Whether every watch follows a complete list; else the gate gives the missing ones.
     fn check(&self) -> bool {
         let missing: Vec<String> = self.parts.iter().flat_map(CatalogPart::missing).collect();
         if missing.is_empty() {

@@ -1,4 +1,4 @@
-//! How an API server is reached: what is configured, before any of it is read.
+//! The configured access to an API server, before its files are read.
 
 use std::{env, ffi::OsStr, fmt, path::PathBuf};
 
@@ -13,7 +13,7 @@ pub enum Access {
     Kubeconfig {
         /// The file.
         path: PathBuf,
-        /// One of its contexts; its current one where none is given.
+        /// The context; by default the current one.
         context: Option<String>,
     },
     /// By several kubeconfigs, merged: those of `$KUBECONFIG`. Missing files are left out.
@@ -125,7 +125,7 @@ impl Access {
     /// The same with the token itself in place of the environment variable that has it.
     ///
     /// # Errors
-    /// There is no such variable, or nothing in it.
+    /// [`UnsetVariable`] if the variable does not exist or is empty.
     pub fn resolve(self) -> Result<Self, UnsetVariable> {
         match self {
             Self::Server { url, trust, token: Token::Variable(name) } => {
@@ -157,7 +157,7 @@ impl fmt::Display for Access {
 // === impl Url ===
 
 impl Url {
-    /// Reads the URL of an API server. Without TLS is permitted: that is for a proxy beside this process.
+    /// Reads the URL of an API server. `http` is permitted, for a proxy beside this process.
     ///
     /// # Errors
     /// [`UrlError::Unreadable`] and [`UrlError::NoScheme`].

@@ -19,12 +19,12 @@ use tower::{BoxError, Service, ServiceExt as _, util::BoxCloneSyncService};
 
 use super::proxy::{Credentials, Proxy, ProxyKind};
 
-/// How long connecting may take: names, TCP, the proxy and TLS.
+/// The time limit of a connection attempt: DNS, TCP, the proxy and TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Connects to whatever URL it is given.
+/// Connects to the given URL.
 ///
-/// Its errors are of a type of their own, and not boxed ones, which the compiler cannot see through where it boxes futures.
+/// The error is a concrete type instead of a boxed one, which the compiler cannot resolve in boxed futures.
 pub(super) type Connector = BoxCloneSyncService<Uri, Connected, io::Error>;
 
 /// A connection, to a server or to a proxy, the latter by TLS where its URL says so. TLS with the server is spoken inside of it.
@@ -45,7 +45,7 @@ struct ProxyFailure {
 /// trusts or by one of these, which are those of the server.
 ///
 /// # Errors
-/// There is no authority that a proxy with TLS could be trusted by.
+/// A text if there is no authority to verify a proxy with TLS.
 pub(super) fn connector(proxy: Option<&Proxy>, roots: Option<&[Vec<u8>]>) -> Result<Connector, String> {
     let mut straight = HttpConnector::new();
     straight.enforce_http(false);
@@ -79,7 +79,7 @@ fn tunnel<C>(proxy: Uri, connector: C, credentials: Option<&Credentials>) -> Tun
     }
 }
 
-/// How TLS is spoken with a proxy. No client certificate is shown to it: that one is for the server.
+/// The TLS configuration for proxies, without the client certificate, which is for the server.
 fn tls(roots: Option<&[Vec<u8>]>) -> Result<ClientConfig, String> {
     let mut trusted = RootCertStore::empty();
     match (system_roots(), roots) {

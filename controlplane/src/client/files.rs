@@ -1,4 +1,4 @@
-//! Reads the files that an access is made of, up to a limit, and never a pipe twice.
+//! Reads the files of an access, up to a limit, and never a pipe twice.
 
 use std::{
     fs::{self, File},
@@ -14,7 +14,7 @@ const MAX_BYTES: u64 = 4 << 20;
 /// Reads files.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FileReader {
-    /// Whether they were read before. A pipe has been consumed then, and reading it again could block for ever.
+    /// Whether they were read before: a pipe is consumed then, and reading it again could block for ever.
     pub(super) again: bool,
 }
 
@@ -41,7 +41,7 @@ pub enum FileError {
 }
 
 impl FileReader {
-    /// What is in a file.
+    /// The contents of a file.
     pub(super) fn read(self, path: &Path) -> Result<Vec<u8>, FileError> {
         let unreadable = |why| FileError::Unreadable { path: path.to_owned(), why };
         if self.again && !fs::metadata(path).map_err(unreadable)?.is_file() {

@@ -1,8 +1,8 @@
 //! The client of every role, which follows the changes of its access: rotated tokens, certificates, kubeconfigs.
 //!
 //! Rules: making a client sends nothing, so that a server that does not answer delays no start. The access is read again every
-//! [`RECHECK`], and before the next request after one that was refused (401) or did not arrive. If it cannot be read then, the
-//! last good access stays in force. Reading is a task of its own, which goes on when the request that needs it is cancelled.
+//! [`RECHECK`], and before the next request after one that was refused (401) or did not arrive. If that fails, the last good access
+//! stays in use. Reading is a task of its own, which goes on when the request that needs it is cancelled.
 
 #[cfg(test)]
 mod tests;
@@ -30,11 +30,11 @@ use super::{
     trust::FetchedCertificates,
 };
 
-/// How often the access is read again while requests succeed: a service account's token is renewed when a fifth
-/// of its time is left, at least two minutes, so a new one is always taken in time.
+/// The interval at which the access is read again while requests succeed. A service account's token is renewed when a fifth of its
+/// validity is left, at least two minutes, so a new one is always read in time.
 pub const RECHECK: Duration = Duration::from_secs(30);
 
-/// How often certificates are fetched again from their URL while requests succeed.
+/// The interval at which certificates are fetched again from their URL while requests succeed.
 pub const REFETCH: Duration = Duration::from_secs(600);
 
 /// How long before their expiry new credentials are requested from a plugin.
@@ -56,33 +56,33 @@ pub(super) struct Intervals {
 pub(super) const INTERVALS: Intervals =
     Intervals { recheck: RECHECK, refetch: REFETCH, refused: Duration::from_secs(1), lost: Duration::from_secs(5) };
 
-/// Sends every request with the access that is in force at that time.
+/// Sends every request with the current access.
 #[derive(Debug)]
 pub(super) struct Following {
     access: Access,
     environment: Environment,
     intervals: Intervals,
     current: Mutex<Current>,
-    /// What was read already, for the first time.
+    /// Settings that were already read, for the first load.
     first: Mutex<Option<ClientSettings>>,
     /// Certificates from a URL.
     fetched: tokio::sync::Mutex<Option<FetchedCertificates>>,
-    /// Where requests go.
+    /// The URL that requests go to.
     server: watch::Sender<Option<String>>,
 }
 
-/// An access that was read, and the sender that was made of it.
+/// An access and the sender that was made from it.
 #[derive(Debug)]
 struct Loaded {
     sender: Sender,
     settings: ClientSettings,
-    /// When its credentials end.
+    /// When its credentials expire.
     until: Option<Timestamp>,
 }
 
 type State = Result<Arc<Loaded>, Arc<LoadError>>;
 
-/// The access in force and whether it is in doubt.
+/// The current access, and whether it is in doubt.
 #[derive(Debug)]
 struct Current {
     /// None before the first request.
@@ -116,7 +116,7 @@ impl Intervals {
 // === impl Following ===
 
 impl Following {
-    /// Its tasks run on the caller's tokio runtime. `first` is what was read of the access already.
+    /// Its tasks run on the caller's tokio runtime. `first` has the settings that were already read.
     pub(super) fn new(
         access: Access,
         environment: Environment,
@@ -128,7 +128,7 @@ impl Following {
         Arc::new(Self { access, environment, intervals, current, first, fetched, server: watch::Sender::default() })
     }
 
-    /// Where requests go; none before the first one.
+    /// The URL that requests go to; none before the first one.
     pub(super) fn server(&self) -> watch::Receiver<Option<String>> {
         self.server.subscribe()
     }
@@ -176,7 +176,7 @@ impl Following {
             let state = looked.unwrap_or_else(|_panicked| self.keep(Err(LoadError::Broken(self.access.to_string()))));
             self.take(state)
         });
-        // Where the task is cut, the process ends.
+        // The task is cancelled only when the process ends.
         async move { look.await.unwrap_or_else(|_cut| Err(Arc::new(LoadError::Broken(access)))) }.boxed().shared()
     }
 
@@ -212,14 +212,14 @@ impl Following {
         };
         let settings = match (settings, &before) {
             (Ok(settings), _) => settings,
-            // Its credentials may have to be renewed all the same.
+            // The old settings are kept, but their credentials may have to be renewed.
             (Err(error), Some(before)) => {
                 self.tell(&error);
                 before.settings.clone()
             }
             (Err(error), None) => return Err(Arc::new(error)),
         };
-        // A plugin may give other credentials each time.
+        // A plugin may return other credentials each time.
         let same = before.filter(|before| doubt != Some(Doubt::Refused) && !before.ends_soon());
         match same.filter(|before| before.settings == settings) {
             Some(same) => Ok(same),
@@ -256,7 +256,7 @@ impl Following {
     }
 }
 
-/// Asks the plugin for credentials where there is one, and makes the sender.
+/// Asks the plugin for credentials, if there is one, and makes the sender.
 async fn load(settings: ClientSettings) -> Result<Loaded, LoadError> {
     let credential = match &settings.plugin {
         Some(plugin) => Some(plugin.ask().await?),
@@ -296,11 +296,11 @@ impl Current {
         Some(state.clone()).filter(|_| self.looked.elapsed() < wait)
     }
 
-    /// Something was wrong with a request under this access.
+    /// Notes that a request with this access failed.
     fn doubt(&mut self, used: &Arc<Loaded>, doubt: Doubt) {
-        // What an older access was refused says nothing about the new one.
+        // A failure of an older access proves nothing about the current one.
         let in_force = matches!(&self.state, Some(Ok(loaded)) if Arc::ptr_eq(loaded, used));
-        // A server that answers 401 is reached: the other doubt is over.
+        // A server that answers 401 was reached, so that a 401 replaces [`Doubt::Lost`].
         if in_force && self.doubt != Some(Doubt::Refused) {
             self.doubt = Some(doubt);
         }

@@ -1,7 +1,7 @@
-//! Kubeconfigs: reads and merges one or several files, and takes what they say about one context.
+//! Reads and merges one or several kubeconfigs, and returns the settings of one context.
 //!
-//! Read here and not by kube: it lets text reach header fields, URLs and programs unchecked, shows the lines around what it
-//! cannot read, tokens included, and takes no list of files of which one is missing.
+//! Not read by kube, which passes text unchecked to header fields, URLs and programs, shows the lines around a syntax error (tokens
+//! included), and accepts no list of files in which one is missing.
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,7 @@ use super::{
     trust,
 };
 
-/// What may stand in the name of a field as it is; `%` may, and is encoded.
+/// The characters that are percent-encoded in the name of a field: all but those of a token (RFC 9110, section 5.6.2), and `%`.
 const FIELD_NAME: AsciiSet = NON_ALPHANUMERIC
     .remove(b'!')
     .remove(b'#')
@@ -38,11 +38,10 @@ const FIELD_NAME: AsciiSet = NON_ALPHANUMERIC
     .remove(b'|')
     .remove(b'~');
 
-/// What these files together say about a context; about the current one where none is named. In a list, missing files are left
-/// out.
+/// The settings of a context, by default the current one, from these files together. In a list, missing files are ignored.
 ///
 /// # Errors
-/// What is wrong, and where.
+/// A text that names the fault and its place.
 pub(super) fn read(
     paths: &[PathBuf],
     list: bool,
@@ -68,12 +67,12 @@ pub(super) fn read(
     settings(context, cluster, user, environment, files)
 }
 
-/// What one file says, with its paths as seen from here.
+/// The contents of one file, with its relative paths resolved.
 fn parse(bytes: &[u8], path: &Path) -> Result<Kubeconfig, String> {
     let text = decode(bytes).ok_or("it is no text in UTF-8 or UTF-16")?;
     let mut config = Kubeconfig::from_yaml(&text).map_err(|error| match error {
         kube::config::KubeconfigError::Parse(error) => {
-            // Its text shows the lines around, which may have a token in them.
+            // Only the place is reported, because the library's text shows the lines around, which may contain a token.
             let at = error.location().map(|at| format!(" at line {}, column {}", at.line(), at.column()));
             format!("it is no valid YAML of a kubeconfig{}", at.unwrap_or_default())
         }
@@ -173,7 +172,7 @@ fn settings(
     Ok(settings)
 }
 
-/// The certificate that the user shows.
+/// The user's client certificate.
 fn identity(user: &AuthInfo, files: &FileReader) -> Result<Option<Identity>, String> {
     let key = user.client_key_data.as_ref().map(|key| key.expose_secret());
     let certificate = user.client_certificate_data.as_deref();
@@ -186,8 +185,7 @@ fn identity(user: &AuthInfo, files: &FileReader) -> Result<Option<Identity>, Str
     }
 }
 
-/// What the user says in the field `Authorization`. Of a token and a file with one, the file counts as long as it can be
-/// read, as client-go has it.
+/// The user's field `Authorization`. A token file takes precedence over a token while it can be read, as in client-go.
 fn authorization(user: &AuthInfo, files: &FileReader) -> Result<Option<HeaderValue>, String> {
     if let Some(provider) = &user.auth_provider {
         let token = provider.config.get("id-token").filter(|_| provider.name == "oidc");
@@ -240,7 +238,7 @@ fn impersonation(user: &AuthInfo) -> Result<Vec<(HeaderName, HeaderValue)>, Stri
     Ok(fields)
 }
 
-/// Text in PEM form: in the kubeconfig itself, in base64, or else in a file.
+/// PEM text: from the kubeconfig itself, in base64, or else from a file.
 fn pem(key: &str, data: Option<&str>, file: Option<&str>, files: &FileReader) -> Result<Option<Vec<u8>>, String> {
     let data = data.filter(|data| !data.trim().is_empty());
     let file = file.filter(|file| !file.is_empty());
@@ -248,7 +246,7 @@ fn pem(key: &str, data: Option<&str>, file: Option<&str>, files: &FileReader) ->
         (Some(data), _) => {
             let data: String = data.split_ascii_whitespace().collect();
             let decoded = BASE64_STANDARD.decode(data);
-            // Which byte is wrong would tell a part of a key.
+            // The library's error is dropped, because it would reveal a byte of a key.
             decoded.map(Some).map_err(|_| format!("{key}-data is not base64"))
         }
         (None, Some(file)) => files.read(Path::new(file)).map(Some).map_err(|error| format!("{key}: {error}")),

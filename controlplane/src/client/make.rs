@@ -1,4 +1,4 @@
-//! Turns checked settings into a service that sends requests: the one place where that is done, for every API server.
+//! Turns checked settings into a service that sends requests, for every API server.
 
 use std::time::Duration;
 
@@ -22,11 +22,11 @@ use super::{
     read::{ClientSettings, LoadError},
 };
 
-/// What this client calls itself in the API server's audit log.
+/// The user agent, which API servers write to their audit logs.
 pub(super) const AGENT: &str = concat!("fanfare/", env!("CARGO_PKG_VERSION"));
 
-/// How long an answer may take to begin, in the worst case. Callers have shorter deadlines of their own; this one is longer than an
-/// API server's own time-out.
+/// The longest time until an answer begins. It is longer than an API server's own time-out; callers have shorter deadlines of their
+/// own.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Sends requests to one server: their URLs are paths on it.
@@ -35,10 +35,9 @@ pub(super) type Sender = BoxCloneSyncService<Request<Body>, Response<Incoming>, 
 /// Makes a sender. Nothing is connected yet.
 ///
 /// # Errors
-/// Its certificates cannot be used.
+/// [`LoadError`] if its certificates cannot be used.
 pub(super) fn sender(settings: &ClientSettings, credential: Option<&Credential>) -> Result<Sender, LoadError> {
-    // What makes TLS connections takes the process's default. A second installation, of the same provider, is refused and
-    // does not matter.
+    // The library uses the default crypto provider of the process. A second installation of the same provider fails, which is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let ClientSettings {
         server,

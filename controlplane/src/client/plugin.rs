@@ -1,4 +1,4 @@
-//! The program that a kubeconfig names under `exec`, which is asked for credentials: within a time limit, told in the log.
+//! Runs the credential plugin of a kubeconfig (`exec`), with a time limit and log messages.
 
 use std::{convert::Infallible, fmt, io, process::Stdio, time::Duration};
 
@@ -17,10 +17,10 @@ use tracing::{info, warn};
 
 use super::read::{Identity, Unsendable, bearer};
 
-/// How long a plugin may run. It may log in somewhere, but without user input.
+/// The time limit of a plugin, which may log in somewhere, but without user input.
 pub(super) const PLUGIN_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// After which time the log says that the plugin is still running.
+/// The time after which the log says that the plugin is still running.
 const SLOW_WARNING_DELAY: Duration = Duration::from_secs(5);
 
 /// The longest answer that is read, in bytes.
@@ -35,7 +35,7 @@ pub(super) struct Plugin {
     command: String,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
-    /// The `ExecCredential` that it is given.
+    /// The `ExecCredential` for the plugin.
     info: Value,
     /// How to install it.
     hint: Option<String>,
@@ -103,7 +103,7 @@ impl Plugin {
     /// Reads the plugin of a kubeconfig's user. The `authority` is the cluster's certificate authority (PEM), in base64.
     ///
     /// # Errors
-    /// What is missing.
+    /// A text that names the missing or invalid field.
     pub(super) fn new(exec: &ExecConfig, cluster: &Cluster, authority: Option<String>) -> Result<Self, String> {
         let command = exec.command.clone().filter(|command| !command.is_empty());
         let command = command.ok_or("exec: command is missing")?;
@@ -144,7 +144,7 @@ impl Plugin {
         Ok(Self { command, arguments: exec.args.clone().unwrap_or_default(), environment, info, hint })
     }
 
-    /// Asks it. Dropping this kills the program.
+    /// Runs it. Dropping the future kills the program.
     pub(super) async fn ask(&self) -> Result<Credential, PluginError> {
         let failed = |why| PluginError { command: self.command.clone(), why };
         info!(plugin = self.command, "asking the credential plugin, for at most {PLUGIN_TIMEOUT:?}");
@@ -168,7 +168,7 @@ impl Plugin {
         let mut command = Command::new(&self.command);
         command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.env(INFO_VARIABLE, self.info.to_string());
-        // Whatever it starts is ended with it.
+        // A process group of its own, so that its children end with it.
         command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
         let child = command.spawn()?;
         let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
@@ -204,11 +204,11 @@ impl Drop for Running {
     }
 }
 
-/// JSON or YAML, as other clients take both.
+/// JSON or YAML, because other clients accept both.
 fn read(output: &[u8]) -> Result<Credential, Why> {
     let text = std::str::from_utf8(output).map_err(|_| Why::Unreadable(", but bytes that are not UTF-8".to_owned()))?;
     let answer = runtime::config::parse(text).map_err(|problem| {
-        // The message may show what was read; where it stands does not.
+        // Only the place is reported, because the message may show secrets.
         let place = if problem.path.is_empty() { String::new() } else { format!(" ({})", problem.path) };
         Why::Unreadable(place)
     })?;

@@ -1,4 +1,4 @@
-//! Which proxy leads to a server: what a kubeconfig or the environment names, unless `NO_PROXY` covers the server.
+//! The proxy for a server: that of the kubeconfig or of the environment, unless `NO_PROXY` covers the server.
 
 use std::{env, fmt, net::IpAddr};
 
@@ -16,18 +16,18 @@ pub(super) struct Proxy {
     pub(super) credentials: Option<Credentials>,
 }
 
-/// How a proxy is asked for a connection.
+/// The protocol of a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ProxyKind {
     /// With the method CONNECT (RFC 9110, section 9.3.6).
     Http,
-    /// With CONNECT, by TLS.
+    /// With CONNECT over TLS.
     Https,
     /// With SOCKS 5 (RFC 1928). Names are resolved by the proxy.
     Socks5,
 }
 
-/// Who asks the proxy.
+/// The credentials for the proxy.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Credentials {
     pub(super) user: String,
@@ -41,7 +41,7 @@ pub(super) struct Environment {
     pub(super) https: Option<String>,
     /// For those without: `HTTP_PROXY`.
     pub(super) http: Option<String>,
-    /// What is reached without one: `NO_PROXY`.
+    /// Hosts that are reached directly: `NO_PROXY`.
     pub(super) no: String,
 }
 
@@ -59,7 +59,7 @@ enum Exempt {
     Network(IpNet),
     Host {
         name: String,
-        /// Whether the host itself is meant, besides those below it.
+        /// Whether the host itself is exempt, besides those below it.
         itself: bool,
         port: Option<u16>,
     },
@@ -76,13 +76,13 @@ impl fmt::Debug for Environment {
 }
 
 impl Environment {
-    /// That of this process. Each variable in upper or in lower case, as other programs take them.
+    /// The environment of this process. Each variable may be in upper or lower case, as in other programs.
     pub(super) fn of_process() -> Self {
         let either = |upper: &str, lower: &str| {
             let given = [upper, lower].into_iter().filter_map(|name| env::var(name).ok());
             given.map(|value| value.trim().to_owned()).find(|value| !value.is_empty())
         };
-        // Where this runs as a CGI program, a request sets HTTP_PROXY by a header field `Proxy`.
+        // In a CGI program HTTP_PROXY is ignored, because a request sets it by the header field `Proxy`.
         let cgi = env::var_os("REQUEST_METHOD").is_some();
         Self {
             https: either("HTTPS_PROXY", "https_proxy"),
@@ -91,7 +91,7 @@ impl Environment {
         }
     }
 
-    /// The proxy to this server; `named` is what its own configuration says.
+    /// The proxy for this server; `named` is the proxy of its kubeconfig.
     pub(super) fn proxy(&self, server: &Uri, named: Option<&str>) -> Result<Option<Proxy>, ProxyError> {
         let named = named.map(str::trim).filter(|named| !named.is_empty());
         let (origin, url) = match (named, server.scheme_str()) {
@@ -122,8 +122,8 @@ impl Environment {
 // === impl Exempt ===
 
 impl Exempt {
-    /// As Go reads it, and with it kubectl: an address or a network, a name with all below it, with a dot or `*.` in front
-    /// only those below it, each perhaps with a port, or `*`.
+    /// As Go and kubectl read it: an address, a network, a name including all names below it, `.name` or `*.name` for only those
+    /// below it, each with an optional port; or `*`.
     fn parse(entry: &str) -> Self {
         if entry == "*" {
             return Self::Everything;

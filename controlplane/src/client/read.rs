@@ -1,4 +1,4 @@
-//! Reads the parts of an access into checked settings. Whatever cannot work is reported here.
+//! Reads an access into checked settings, and reports everything that cannot work.
 
 use std::{fmt, time::Duration};
 
@@ -15,20 +15,20 @@ use super::{
     trust::{self, FetchedCertificates, TrustError},
 };
 
-/// How long reading files may take: they may be on a disk that hangs, or be a pipe into which nobody writes.
+/// The time limit of reading files, which may be on a disk that hangs, or be a pipe without a writer.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Everything that a client is made of. Two that are equal make the same client.
+/// The settings of a client. Equal settings make equal clients.
 #[derive(Clone, PartialEq)]
 pub(super) struct ClientSettings {
     pub(super) server: Url,
     /// The namespace of the context, or of the pod.
     pub(super) namespace: Option<String>,
-    /// The authorities that verify the server (DER); those of the system where there are none.
+    /// The authorities that verify the server (DER); by default those of the system.
     pub(super) roots: Option<Vec<Vec<u8>>>,
     /// Whether its certificate is not verified.
     pub(super) insecure: bool,
-    /// The name in the server's certificate, where it is not that in its URL.
+    /// The name in the server's certificate, if it is not that of its URL.
     pub(super) server_name: Option<String>,
     pub(super) identity: Option<Identity>,
     /// The field `Authorization`.
@@ -39,7 +39,7 @@ pub(super) struct ClientSettings {
     pub(super) proxy: Option<Proxy>,
 }
 
-/// A certificate that a client shows, with its key (PEM).
+/// A client certificate with its key (PEM).
 #[derive(Clone, PartialEq)]
 pub(super) struct Identity {
     pub(super) certificate: Vec<u8>,
@@ -57,7 +57,7 @@ pub enum LoadError {
         /// What is wrong with it.
         why: String,
     },
-    /// No kubeconfig was given, and this is no pod either.
+    /// No kubeconfig was given, and this process does not run in a pod.
     #[error(
         "no kubeconfig was given, KUBECONFIG is not set, there is no ~/.kube/config, and the configuration of a pod cannot be used: {0}. Outside of \
          Kubernetes pass --kubeconfig; in a pod check that its service account's token is mounted"
@@ -84,7 +84,7 @@ pub enum LoadError {
     /// Its files cannot be read in time.
     #[error("reading the {0} took longer than {READ_TIMEOUT:?}")]
     Slow(String),
-    /// No client can be made of it, for instance because of its certificates.
+    /// The client cannot be made, for instance because of its certificates.
     #[error("no client for the API server at {url}: {why}")]
     Client {
         /// The API server's address.
@@ -92,7 +92,7 @@ pub enum LoadError {
         /// What is wrong.
         why: String,
     },
-    /// Making the client panicked, which must not happen and ends nothing but this client.
+    /// Making the client panicked, which is a bug and affects only this client.
     #[error("no client for the {0}: an internal error, which is in the log; please report it")]
     Broken(String),
 }

@@ -1,4 +1,4 @@
-//! The client for a remote cluster. Making it never fails; what is wrong with it shows in its requests.
+//! The client for a remote cluster. Making it never fails; errors appear in its requests.
 
 use kube::Client;
 use tokio::sync::watch;
@@ -19,15 +19,15 @@ use super::{
 pub struct RemoteConnection {
     /// The client.
     pub client: Client,
-    /// The API server's URL; none before the first request. Another one may be another cluster: what was learned from the
-    /// one before says nothing about it.
+    /// The API server's URL; none before the first request. A different URL may be a different cluster, about which earlier data
+    /// proves nothing.
     pub server: watch::Receiver<Option<String>>,
 }
 
 /// Makes a client for a remote cluster. Its tasks run on the caller's tokio runtime.
 ///
-/// Nothing is sent yet. It follows changes of its access: rotated tokens, certificates, a kubeconfig that is written again. What is
-/// wrong with it shows in its requests.
+/// Nothing is sent yet. It follows changes of its access: rotated tokens, certificates, a kubeconfig that is written again. Errors
+/// appear in its requests.
 #[must_use]
 pub fn connect(access: Access) -> RemoteConnection {
     let following = Following::new(access, Environment::of_process(), INTERVALS, None);

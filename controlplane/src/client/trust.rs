@@ -24,7 +24,7 @@ use super::{
 /// The total time-out for fetching certificates.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The longest list of certificates that is taken, in bytes.
+/// The longest list of certificates, in bytes.
 const MAX_BYTES: usize = 1 << 20;
 
 /// Certificates (DER) that were fetched from a URL, and when.
@@ -43,7 +43,7 @@ pub enum TrustError {
     /// They cannot be fetched.
     #[error("cannot fetch the certificates at {url}: {problem}")]
     Fetch {
-        /// Where they should be.
+        /// The URL.
         url: String,
         /// What is wrong.
         problem: String,
@@ -63,8 +63,7 @@ pub(super) fn read(path: &Path, files: FileReader) -> Result<Vec<Vec<u8>>, Trust
     parse(&path.display().to_string(), &files.read(path)?)
 }
 
-/// The certificates from a URL. Those that were fetched within `refetch` will do, and those fetched before will do
-/// where they cannot be fetched now.
+/// The certificates from a URL. Those fetched within `refetch` are reused, and older ones if they cannot be fetched now.
 pub(super) async fn fetched(
     url: &Url,
     vouched_by: Option<&Path>,

@@ -1,4 +1,4 @@
-//! What the watch on Services has seen: the facts about each that do not stand in its slices.
+//! The Services of a watch, with the facts that their slices do not have.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -28,9 +28,9 @@ pub(crate) struct Known {
 /// What is known about a Service besides its endpoints.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// `metadata.uid`; empty where there are only slices.
+    /// `metadata.uid`; empty if only slices are known.
     pub uid: Arc<str>,
-    /// `metadata.creationTimestamp`, in seconds since 1970; of slices without a Service the oldest one's.
+    /// `metadata.creationTimestamp`, in seconds since 1970; without a Service that of the oldest slice.
     pub created: i64,
     /// `metadata.labels`; of several slices the oldest one's.
     pub labels: BTreeMap<String, String>,
@@ -45,13 +45,13 @@ pub struct Facts {
 pub struct ServicePort {
     /// Its name; empty for an unnamed one.
     pub name: Arc<str>,
-    /// `port`: the Service's own number, not its endpoints'; 0 where only slices are known.
+    /// `port`: the Service's own number, not its endpoints'; 0 if only slices are known.
     pub number: u16,
-    /// `targetPort`, the number that its endpoints listen on, where it is a number and not the name that pods give it.
+    /// `targetPort`, the number that its endpoints listen on; none if it is the name of a container port.
     pub target: Option<u16>,
     /// Its transport protocol.
     pub protocol: Protocol,
-    /// `appProtocol`; empty where there is none.
+    /// `appProtocol`; empty if there is none.
     pub app_protocol: Arc<str>,
 }
 
@@ -94,7 +94,7 @@ impl Store for Services {
 }
 
 impl Services {
-    /// What is known about one.
+    /// The facts of one Service.
     pub(crate) fn get(&self, key: &ServiceKey) -> Option<&Arc<Known>> {
         self.known.get(key)
     }

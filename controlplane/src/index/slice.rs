@@ -1,4 +1,4 @@
-//! What is kept of one EndpointSlice: the facts that views are made of.
+//! The facts of one EndpointSlice from which views are built.
 
 use std::{
     collections::BTreeMap,
@@ -27,7 +27,7 @@ pub(super) struct Slice {
     endpoints: Box<[Endpoint]>,
 }
 
-/// What an object's metadata says, as far as it is kept.
+/// The part of an object's metadata that is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct About {
     /// `creationTimestamp`, in seconds since 1970.
@@ -43,7 +43,7 @@ struct SlicePort {
     app_protocol: Arc<str>,
 }
 
-/// Annotations that say nothing about the object and are long or change all the time.
+/// Annotations that are not kept, because they are long or change all the time.
 const NOISE: [&str; 2] =
     ["kubectl.kubernetes.io/last-applied-configuration", "endpoints.kubernetes.io/last-change-trigger-time"];
 
@@ -65,7 +65,7 @@ impl Slice {
         Some(Self { service, about: About::of(&object.metadata), ports, endpoints })
     }
 
-    /// The ports, whether anybody serves on them or not, each with its application protocol.
+    /// The ports, including those without endpoints, each with its application protocol.
     pub(super) fn ports(&self) -> impl Iterator<Item = (&Port, &Arc<str>)> {
         self.ports.iter().map(|port| (&port.port, &port.app_protocol))
     }
@@ -81,7 +81,7 @@ impl Slice {
         self.ports.iter().flat_map(move |port| on(port.number).map(move |endpoint| (&port.port, endpoint)))
     }
 
-    /// The endpoints, if the slice has no port: then with port 0.
+    /// The endpoints of a slice without ports, with port 0.
     pub(super) fn portless(&self) -> &[Endpoint] {
         if self.ports.is_empty() { &self.endpoints } else { &[] }
     }
@@ -109,7 +109,7 @@ impl About {
     }
 }
 
-/// A port without a number stands for any, and is none that a request can be sent to.
+/// A port without a number stands for all ports, so no request can be sent to it.
 fn port(raw: &EndpointPort) -> Option<SlicePort> {
     let number = u16::try_from(raw.port?).ok().filter(|number| *number > 0)?;
     let protocol = Protocol::read(raw.protocol.as_deref())?;
@@ -120,7 +120,7 @@ fn port(raw: &EndpointPort) -> Option<SlicePort> {
     })
 }
 
-/// Names of domains (`addressType: FQDN`) have no defined semantics and are left out.
+/// Domain names (`addressType: FQDN`) have no defined semantics and are left out.
 fn endpoint(raw: &RawEndpoint, namespace: &Arc<str>) -> Option<Endpoint> {
     // No semantics are defined for further addresses.
     let ip: IpAddr = raw.addresses.first()?.parse().ok()?;

@@ -1,4 +1,4 @@
-//! What keeps the objects of one watch: it takes in what the watch tells, and remembers for each observer what has changed.
+//! Stores of the objects of one watch, which record the changes for each observer.
 
 use std::fmt::Debug;
 
@@ -18,22 +18,22 @@ pub(crate) trait Store: Send + 'static {
         + Send
         + 'static;
 
-    /// An object was added or modified.
+    /// Adds or replaces an object.
     fn apply(&mut self, object: &Self::Object);
 
-    /// An object was deleted.
+    /// Removes an object.
     fn delete(&mut self, key: &ObjectKey);
 
-    /// A complete list: what is not in it is gone. Objects that are there but could not be read stay as they were.
+    /// Replaces everything by a complete list. Objects that exist but could not be read stay as they were.
     fn reset(&mut self, objects: &[Self::Object], unreadable: &[ObjectKey]);
 
     /// The Services that are known.
     fn services(&self) -> impl Iterator<Item = &ServiceKey>;
 
-    /// Those who are told what has changed.
+    /// The observers of the store.
     fn observers(&mut self) -> &mut Observers;
 
-    /// Takes in what a watch tells.
+    /// Applies an event of the watch.
     fn fold(&mut self, event: Event<Self::Object>) {
         match event {
             Event::Reset { objects, unreadable } => self.reset(&objects, &unreadable),
@@ -42,7 +42,7 @@ pub(crate) trait Store: Send + 'static {
         }
     }
 
-    /// Adds an observer, to whom every Service is new.
+    /// Adds an observer, for which every Service counts as changed.
     fn observe(&mut self) -> Observer {
         let known: Vec<ServiceKey> = self.services().cloned().collect();
         self.observers().add(known)
@@ -53,7 +53,7 @@ pub(crate) trait Store: Send + 'static {
         self.observers().remove(observer);
     }
 
-    /// The Services that have changed since this observer asked last.
+    /// The Services that have changed since the last call for this observer.
     fn touches(&mut self, observer: Observer) -> Touches {
         self.observers().take(observer)
     }

@@ -17,14 +17,13 @@ pub(crate) type Touches = HashMap<ServiceKey, Touch>;
 /// How one Service has changed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Touch {
-    /// A complete list has changed it: nobody saw a deletion of what it lost.
+    /// Whether a complete list has changed it, so that its losses are inferred.
     pub(crate) listed: bool,
-    /// Addresses that came or went by events, after the last list that took them away.
+    /// Addresses that events have added or removed, since the last list that lacked them.
     pub(crate) told: HashSet<SocketAddr>,
 }
 
-/// The observers of one store, each with the changes that it has not taken yet: at most one for every Service that exists
-/// or existed in the meantime.
+/// The observers of one store, each with its pending changes: at most one for every Service that exists or existed in the meantime.
 #[derive(Debug, Default)]
 pub(crate) struct Observers {
     last: u64,
@@ -34,7 +33,7 @@ pub(crate) struct Observers {
 // === impl Observers ===
 
 impl Observers {
-    /// Adds an observer, to whom all these are new.
+    /// Adds an observer, for which all these count as changed.
     pub(crate) fn add(&mut self, known: impl IntoIterator<Item = ServiceKey>) -> Observer {
         self.last += 1;
         let observer = Observer(self.last);
@@ -47,7 +46,7 @@ impl Observers {
         self.pending.remove(&observer);
     }
 
-    /// What has changed since this was asked last.
+    /// The changes since the last call for this observer.
     pub(crate) fn take(&mut self, observer: Observer) -> Touches {
         self.pending.get_mut(&observer).map(std::mem::take).unwrap_or_default()
     }
@@ -57,14 +56,14 @@ impl Observers {
         self.pending.is_empty()
     }
 
-    /// An event has changed a Service, and these addresses came or went with it.
+    /// Records that an event has changed a Service, and has added or removed these addresses.
     pub(crate) fn told(&mut self, service: &ServiceKey, addresses: &[SocketAddr]) {
         for touches in self.pending.values_mut() {
             touches.entry(service.clone()).or_default().told.extend(addresses);
         }
     }
 
-    /// A complete list has changed a Service, and has taken these addresses away.
+    /// Records that a complete list has changed a Service, and lacks these addresses.
     pub(crate) fn listed(&mut self, service: &ServiceKey, lost: &HashSet<SocketAddr>) {
         for touches in self.pending.values_mut() {
             let touch = touches.entry(service.clone()).or_default();
@@ -75,7 +74,7 @@ impl Observers {
 }
 
 impl Touch {
-    /// Adds what another store says about the same Service.
+    /// Adds the changes of another store for the same Service.
     pub(crate) fn merge(&mut self, other: Self) {
         self.listed |= other.listed;
         self.told.extend(other.told);

@@ -22,7 +22,7 @@ pub struct Port {
 /// A transport protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
-    /// `TCP`, also where nothing is said.
+    /// `TCP`, which is the default.
     Tcp,
     /// `UDP`.
     Udp,
@@ -47,19 +47,19 @@ pub struct View {
     dual_stack: bool,
 }
 
-/// What is known about one port.
+/// The endpoints and the application protocol of one port.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct OnPort {
     app_protocol: Arc<str>,
     endpoints: Vec<Endpoint>,
 }
 
-/// Endpoints that are being gathered, each address once.
+/// Endpoints under construction, each address once.
 type Gathered = BTreeMap<SocketAddr, Endpoint>;
 
 impl View {
     /// Merges slices. Where a pod has addresses of both families it counts once, with the address of the primary one;
-    /// where that is not known, the family that more endpoints have, and IPv4 where both have as many.
+    /// if that is not known, that of the family with more endpoints, and of IPv4 if both have equally many.
     pub(super) fn merge<'a>(slices: impl Iterator<Item = &'a Slice>, primary: Option<IpFamily>) -> Self {
         let mut ports: BTreeMap<Port, (Arc<str>, Gathered)> = BTreeMap::new();
         let mut portless = Gathered::new();
@@ -69,11 +69,11 @@ impl View {
             IpAddr::V6(ip) => v6.insert(ip),
         };
         for slice in slices {
-            // A port counts as one of the Service's also while nobody serves on it.
+            // A port without endpoints is still a port of the Service.
             for (port, app_protocol) in slice.ports() {
                 match ports.get_mut(port) {
                     None => drop(ports.insert(port.clone(), (app_protocol.clone(), Gathered::new()))),
-                    // For a moment, while the controller changes it, slices may differ.
+                    // Slices may differ for a moment while the controller changes the port.
                     Some((known, _)) if *known < *app_protocol => known.clone_from(app_protocol),
                     Some(_) => {}
                 }
@@ -108,7 +108,7 @@ impl View {
         self.ports.get(port).map_or(&[], |on| on.endpoints.as_slice())
     }
 
-    /// The application protocol of one port (`EndpointSlice.ports[].appProtocol`); empty where none is told.
+    /// The application protocol of one port (`EndpointSlice.ports[].appProtocol`); empty if there is none.
     pub fn app_protocol(&self, port: &Port) -> &str {
         self.ports.get(port).map_or("", |on| &on.app_protocol)
     }
@@ -132,7 +132,7 @@ impl View {
 }
 
 impl Protocol {
-    /// From what objects say (`protocol`); none for what there is no name for here.
+    /// Reads the field `protocol`; none for an unknown one.
     pub(crate) fn read(text: Option<&str>) -> Option<Self> {
         match text {
             None | Some("TCP") => Some(Self::Tcp),
@@ -142,7 +142,7 @@ impl Protocol {
         }
     }
 
-    /// As objects say it: `TCP`, `UDP` or `SCTP`.
+    /// As in the field `protocol`: `TCP`, `UDP` or `SCTP`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Tcp => "TCP",
@@ -153,7 +153,7 @@ impl Protocol {
 }
 
 impl IpFamily {
-    /// From what a Service says (`spec.ipFamilies[]`).
+    /// Reads `spec.ipFamilies[]` of a Service.
     pub(crate) fn read(text: &str) -> Option<Self> {
         match text {
             "IPv4" => Some(Self::V4),
@@ -167,7 +167,7 @@ impl IpFamily {
     }
 }
 
-/// Takes an endpoint in. For a moment, while the controller moves it, it may be in two slices.
+/// Adds an endpoint, which may be in two slices for a moment while the controller moves it.
 fn gather(endpoints: &mut Gathered, endpoint: Endpoint) {
     match endpoints.entry(endpoint.address) {
         Entry::Vacant(place) => {
@@ -180,7 +180,7 @@ fn gather(endpoints: &mut Gathered, endpoint: Endpoint) {
     }
 }
 
-/// Keeps one address for each pod. Endpoints without a pod are told apart by their address alone.
+/// Keeps one address for each pod. Endpoints without a pod are distinguished by their addresses.
 fn each_pod_once(endpoints: BTreeMap<SocketAddr, Endpoint>, family: IpFamily) -> Vec<Endpoint> {
     let mut pods: BTreeMap<Arc<str>, Endpoint> = BTreeMap::new();
     let mut kept = Vec::with_capacity(endpoints.len());
@@ -207,7 +207,7 @@ fn each_pod_once(endpoints: BTreeMap<SocketAddr, Endpoint>, family: IpFamily) ->
     kept
 }
 
-/// Sorts what is told about one address in several slices: the most useful first, the rest by content.
+/// The order of one address's endpoints in several slices: the most useful first, the rest by content.
 fn rank(endpoint: &Endpoint) -> impl Ord + '_ {
     let conditions = endpoint.conditions;
     let pod = endpoint.pod.as_ref().map(|pod| (&pod.namespace, &pod.name, &pod.uid));

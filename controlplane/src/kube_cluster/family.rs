@@ -1,7 +1,7 @@
-//! Asks for the primary address family of Services whose pods have addresses of both.
+//! Reads the primary address family of Services whose pods have addresses of both families.
 //!
-//! Slices do not contain it, and the role may lack the right to read Services. So only such Services are asked for, once
-//! after every complete list; without an answer the view's own rule applies.
+//! Slices do not contain it, and the role may lack the right to read Services. So only such Services are read, once after every
+//! complete list; without an answer the view's own rule applies.
 
 use std::{collections::HashSet, convert::Infallible, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
     watch::{Failure, Reason, Status, any_change},
 };
 
-/// How long the API server may take to answer.
+/// The time limit of an answer of the API server.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Keeps the families of one index up to date until it is dropped.
@@ -49,7 +49,7 @@ pub(super) async fn look_up(client: Client, index: &Mutex<Index>, status: &Statu
                 Err(failure) if failure.reason == Reason::Forbidden => {
                     debug!(service = %key, "Services cannot be read; the address family is chosen by the endpoints");
                 }
-                // It is asked for again at the next change.
+                // It is read again at the next change.
                 Err(_) => drop(asked.remove(&key)),
             }
         }

@@ -1,8 +1,8 @@
-//! One candidate as a state machine: what was read and the time go in, what to write and who leads come out.
+//! One candidate as a state machine: answers and the time go in; requests and the leader come out.
 //!
-//! It is client-go's (`tryAcquireOrRenew`), but for these rules: a claim ends by a clock that counts suspend, reckoned from
-//! before the write that it rests on was sent, and no late answer revives it; only a record that this process wrote is its
-//! own; a lock that disappears frees no lease that is still running.
+//! It is client-go's (`tryAcquireOrRenew`), except for these rules: a claim ends by a clock that counts suspends, starting before
+//! its write was sent, and no late answer revives it; only a record that this process wrote is its own; the deletion of a lock does
+//! not end a running lease.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use super::{
     terms::Cause,
 };
 
-/// The two clocks: one to judge by, one to write into records for people to read.
+/// The two clocks: one for decisions, and one for the readable times in records.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Now {
     pub(super) boot: BootTime,
@@ -35,35 +35,35 @@ pub(super) enum Request {
 /// The API server's answer.
 #[derive(Clone, Debug)]
 pub(super) enum Answer {
-    /// The lock as it is, if it is there, or as it has become by the write.
+    /// The lock as read, if it exists, or as written.
     Lock(Option<Held>),
-    /// A write that has certainly not happened.
+    /// A write that certainly did not happen.
     Refused,
-    /// A read that failed, or a write of which nothing is known.
+    /// A failed read, or a write with an unknown outcome.
     Failed,
 }
 
-/// What comes next.
+/// The next step.
 #[derive(Clone, Debug)]
 pub(super) enum Next {
-    /// At once.
+    /// Send this request at once.
     Ask(Request),
-    /// Nothing until the next try.
+    /// Nothing until the next attempt.
     Done(Outcome),
 }
 
-/// How a try ended.
+/// The outcome of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Acquired,
-    /// Renewed; optimistically over what was written last, or after reading it anew.
+    /// Renewed, either optimistically over the last written version, or after another read.
     Renewed {
         fast: bool,
     },
-    /// Somebody else leads, or this candidate may not lead now.
+    /// Another candidate leads, or this one may not lead now.
     Following,
     Lost,
-    /// No answer, a refusal, or one that came after the claim had ended.
+    /// No answer, a refusal, or an answer after the claim had ended.
     Failed,
 }
 
@@ -88,23 +88,23 @@ pub(super) struct Candidate {
     stage: Stage,
 }
 
-/// The record as it was when it changed last, as seen from here.
+/// The last observed version of the record.
 #[derive(Debug)]
 struct Observed {
     raw: String,
     record: Record,
     uid: Arc<str>,
-    /// The most transitions that were seen under this UID: counting goes on from there also where somebody has set them back.
+    /// The most transitions seen under this UID. Counting continues from there even if somebody has lowered them.
     counted: u64,
     valid_until: BootTime,
     ours: bool,
 }
 
-/// Leading.
+/// The state of a leader.
 #[derive(Debug)]
 struct Office {
     claim: Claimed,
-    /// Until then nobody else can lead.
+    /// The time until which nobody else can lead.
     exclusive: BootTime,
     held: Held,
 }
@@ -113,7 +113,7 @@ struct Office {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lost {
     pub(super) cause: Cause,
-    /// Until then nobody else can lead, unless somebody broke the rules.
+    /// The time until which nobody else can lead, unless another candidate broke the rules.
     pub(super) exclusive: BootTime,
 }
 
@@ -152,7 +152,7 @@ impl Candidate {
         }
     }
 
-    /// Begins a try.
+    /// Begins an attempt.
     pub(super) fn begin(&mut self, now: Now) -> Request {
         self.tick(now.boot);
         match &self.office {
@@ -168,7 +168,7 @@ impl Candidate {
         }
     }
 
-    /// Takes the answer to the last request.
+    /// Handles the answer to the last request.
     pub(super) fn answered(&mut self, answer: Answer, now: Now) -> Next {
         // Before anything else: an answer that comes after the end of the claim does not revive it.
         self.tick(now.boot);
@@ -190,7 +190,7 @@ impl Candidate {
         }
     }
 
-    /// Ends the claim if its time has come.
+    /// Ends the claim if it has expired.
     pub(super) fn tick(&mut self, now: BootTime) {
         if self.office.as_ref().is_some_and(|office| now >= office.claim.ends) {
             self.lose(Cause::Expired);
@@ -203,17 +203,17 @@ impl Candidate {
         self.lose(cause);
     }
 
-    /// Sets whether this candidate may lead. It does not before the end of a rest in any case.
+    /// Sets whether this candidate may lead. During a rest it never does.
     pub(super) fn stand(&mut self, may_lead: bool) {
         self.may_lead = may_lead;
     }
 
-    /// Does not try to lead before this moment.
+    /// Rests until this moment: no attempt to lead before it.
     pub(super) fn rest_until(&mut self, moment: BootTime) {
         self.rests_until = moment;
     }
 
-    /// The record that frees the lease, if what was read is still this process's own.
+    /// The record that frees the lease, if the lock is still this process's own.
     pub(super) fn release(&mut self, held: Option<&Held>, now: Now) -> Option<Record> {
         let held = held.filter(|held| self.writes.wrote(held) && *held.record().holder == *self.identity);
         self.holds = held.is_some();
@@ -228,7 +228,7 @@ impl Candidate {
         Some(released)
     }
 
-    /// The lease was released.
+    /// Notes that the lease was released.
     pub(super) fn released(&mut self, held: &Held, now: BootTime) {
         self.holds = false;
         self.observe(held, now, true);
@@ -249,7 +249,7 @@ impl Candidate {
         self.lost
     }
 
-    /// When somebody else's lease runs out, as far as is known.
+    /// When another candidate's lease expires, as observed here.
     pub(super) fn others_lease(&self) -> Option<BootTime> {
         let others = |observed: &&Observed| !observed.ours && !observed.record.holder.is_empty();
         self.observed.as_ref().filter(others).map(|observed| observed.valid_until)
@@ -286,7 +286,7 @@ impl Candidate {
         if !free || !self.stands(now.boot) {
             return Next::Done(Outcome::Following);
         }
-        // Counted up also from a record of our own: it is another term, and its fencing token another one.
+        // Transitions increase even after a record of our own, because it is another term with another fencing token.
         let counted = self.observed.as_ref().map_or(0, |observed| observed.counted);
         let transitions = counted.saturating_add(1);
         let record = self.acquisition(transitions, now.wall);
@@ -300,7 +300,7 @@ impl Candidate {
             self.lose(Cause::Deleted);
             return Next::Done(Outcome::Lost);
         }
-        // Its holder may not have noticed yet.
+        // Its holder may not have noticed the deletion yet.
         let running = self.others_lease().is_some_and(|until| now.boot < until);
         if running || !self.stands(now.boot) {
             return Next::Done(Outcome::Following);
@@ -346,7 +346,7 @@ impl Candidate {
             return;
         }
         let record = held.record();
-        // A record without a lease duration counts with that of this candidate.
+        // A record without a lease duration gets that of this candidate.
         let lasts = match u64::try_from(record.lease_seconds) {
             Ok(0) | Err(_) => self.timing.lease(),
             Ok(seconds) => Duration::from_secs(seconds),
@@ -366,7 +366,7 @@ impl Candidate {
         self.may_lead && now >= self.rests_until
     }
 
-    /// The time of acquisition and the transitions are those of the term.
+    /// The record of a renewal, with the term's acquisition time and transitions.
     fn renewal(&mut self, claim: &Claimed, wall: Timestamp) -> Record {
         self.record(claim.term.transitions, claim.since, wall)
     }
@@ -386,7 +386,7 @@ impl Candidate {
         }
     }
 
-    /// A name for the next write that no other write of anybody has.
+    /// A globally unique name for the next write.
     fn next_writer(&mut self) -> String {
         self.sequence += 1;
         format!("{}-{}", self.process, self.sequence)

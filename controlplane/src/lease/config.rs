@@ -4,11 +4,11 @@ use std::{fmt, str::FromStr, time::Duration};
 
 /// The jitter of client-go: a period is stretched by up to this factor.
 pub(super) const JITTER: f64 = 1.2;
-/// The shortest lease: below it too little of a claim is left to renew it in.
+/// The shortest lease: a shorter one would leave too little time to renew a claim.
 const MIN_LEASE: Duration = Duration::from_secs(2);
-/// The longest lease: what `leaseDurationSeconds` (int32) holds.
+/// The longest lease: the limit of `leaseDurationSeconds` (int32).
 const MAX_LEASE: Duration = Duration::from_secs(i32::MAX as u64);
-/// What a claim ends before the lease in any case, because some locks tell times in whole seconds only.
+/// The least time by which a claim ends before the lease, because some locks have times in whole seconds.
 const CLAIM_MARGIN: Duration = Duration::from_secs(1);
 
 /// One candidate in one election.
@@ -18,15 +18,16 @@ pub struct Config {
     pub name: String,
     /// The lock's namespace.
     pub namespace: String,
-    /// What the lock is.
+    /// The kind of lock.
     pub lock: LockKind,
-    /// The candidate's name in the lock. If another process uses the same, the lead changes more often, but never two lead.
+    /// The candidate's name in the lock. If another process uses the same identity, the leader changes more often, but there are
+    /// never two.
     pub identity: String,
     /// The periods.
     pub timing: Timing,
 }
 
-/// The kind of object, or of two objects, that the record is kept in.
+/// The kind of object, or of two objects, that hold the record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum LockKind {
     /// A Lease (`coordination.k8s.io/v1`).
@@ -36,7 +37,7 @@ pub enum LockKind {
     ConfigMaps,
     /// An annotation of a v1 Endpoints object.
     Endpoints,
-    /// A ConfigMap and a Lease, for a fleet on its way from the one to the other.
+    /// A ConfigMap and a Lease, for a fleet that migrates from one to the other.
     ConfigMapsLeases,
     /// An Endpoints object and a Lease, likewise.
     EndpointsLeases,
@@ -64,7 +65,7 @@ pub enum ConfigError {
         "election {0}: the candidate has no identity: give it one that no other candidate has, such as its pod's name"
     )]
     NoIdentity(String),
-    /// It names nobody, because client-go uses it for a pair of locks that do not agree.
+    /// It is reserved, because client-go uses it for two locks with different holders.
     #[error("election {0}: the identity {UNKNOWN} is reserved: choose another one")]
     Reserved(String),
 }
@@ -75,7 +76,7 @@ pub enum TimingError {
     /// The lease is too short to be kept safely.
     #[error("a ttl or lease duration of {0:?} is too short: it must be 2s or more")]
     TooShort(Duration),
-    /// The lease is longer than the lock can tell.
+    /// The lease is longer than the lock can express.
     #[error("a ttl or lease duration of {0:?} is too long: it must be at most 2147483647s")]
     TooLong(Duration),
     /// As client-go has it.
@@ -103,25 +104,25 @@ pub enum TimingError {
     Claim {
         /// The lease duration.
         lease: Duration,
-        /// How long a claim lasts.
+        /// The duration of a claim.
         claim: Duration,
         /// The retry period.
         retry: Duration,
     },
 }
 
-/// The text is none of the kinds of lock.
+/// The text is not a kind of lock.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no kind of lock: use leases, configmaps, endpoints, configmapsleases or endpointsleases")]
 pub struct LockKindError(String);
 
-/// The holder that is reported where two locks name different ones, as in client-go.
+/// The reported holder of two locks with different holders, as in client-go.
 pub const UNKNOWN: &str = "leaderelection.k8s.io/unknown";
 
 // === impl Config ===
 
 impl Config {
-    /// Checks that everything is named.
+    /// Checks that all names are set.
     ///
     /// # Errors
     /// [`ConfigError`], the first one.
@@ -140,11 +141,11 @@ impl Config {
 // === impl Timing ===
 
 impl Timing {
-    /// The periods that a ttl stands for: the lease is the ttl, the renew deadline a third of it, the retry period a sixth.
-    /// A ttl is rounded up to whole seconds, because that is what locks can tell.
+    /// The periods for a ttl: the lease is the ttl, the renew deadline a third of it, the retry period a sixth. A ttl is rounded up
+    /// to whole seconds, the resolution of locks.
     ///
     /// # Errors
-    /// A ttl that is, rounded, below 2 s or beyond what a lock can tell.
+    /// [`TimingError`] if the rounded ttl is below 2 s or beyond the limit of a lock.
     pub fn from_ttl(ttl: Duration) -> Result<Self, TimingError> {
         let lease = whole_seconds(ttl);
         Self::new(lease, lease / 3, lease / 6)
@@ -176,53 +177,53 @@ impl Timing {
         Ok(timing)
     }
 
-    /// How long a record counts that is not renewed, in whole seconds.
+    /// The time for which a record is valid without a renewal, in whole seconds.
     #[must_use]
     pub fn lease(self) -> Duration {
         self.lease
     }
 
-    /// How long a leader goes on trying to renew.
+    /// The time for which a leader keeps trying to renew.
     #[must_use]
     pub fn renew_deadline(self) -> Duration {
         self.renew
     }
 
-    /// How long a leader waits between renewals. Others wait 1 to 2.2 times as long between their tries.
+    /// The time between two renewals of a leader. Other candidates wait 1 to 2.2 times as long between attempts.
     #[must_use]
     pub fn retry_period(self) -> Duration {
         self.retry
     }
 
-    /// How long a claim lasts from the moment at which the write that it rests on was sent. Rule: retry period and renew
-    /// deadline, but never the last second and the last tenth of the lease: that is for whole seconds and for clocks that
-    /// run at different rates.
+    /// The duration of a claim from the moment at which its write was sent. Rule: the sum of retry period and renew deadline, but
+    /// never the last second plus the last tenth of the lease, which allow for whole seconds and for clocks that run at different
+    /// rates.
     #[must_use]
     pub fn claim(self) -> Duration {
         (self.retry + self.renew).min(self.lease.saturating_sub(CLAIM_MARGIN + self.lease / 10))
     }
 
-    /// How long after that moment nobody else can lead yet, even with a clock that is faster by a tenth: until then
-    /// everything that only a leader may do must have ended. A second less where renewals follow each other within a second,
-    /// because client-go sees no difference between them. For a ttl of 2 s nothing is left after the end of a claim.
+    /// The time after that moment during which nobody else can lead, even with a clock that is faster by a tenth. All work of the
+    /// leader must have ended by then. It is a second less if renewals follow each other within a second, because client-go cannot
+    /// distinguish them. For a ttl of 2 s no time is left after the end of a claim.
     #[must_use]
     pub fn exclusive(self) -> Duration {
         let unseen = if self.retry < CLAIM_MARGIN { CLAIM_MARGIN } else { Duration::ZERO };
         self.lease - self.lease / 10 - unseen
     }
 
-    /// By how much clocks may differ over a lease.
+    /// The tolerated difference of clocks over a lease.
     pub(super) fn skew(self) -> Duration {
         self.lease / 10
     }
 
-    /// How long one request may take. Rule: half the renew deadline, also while acquiring.
+    /// The time limit of one request. Rule: half the renew deadline, also while acquiring.
     #[must_use]
     pub fn request(self) -> Duration {
         self.renew / 2
     }
 
-    /// What stands in the record.
+    /// The value for the record.
     pub(super) fn lease_seconds(self) -> i64 {
         i64::try_from(self.lease.as_secs()).unwrap_or(i32::MAX.into())
     }
@@ -236,7 +237,7 @@ fn whole_seconds(duration: Duration) -> Duration {
 // === impl LockKind ===
 
 impl LockKind {
-    /// Its name on the command line, as client-go has it.
+    /// Its name on the command line, which is that of client-go.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! The public side of one election: who leads, until when that is certain, and how to make this process step down.
+//! The public state of one election: the leader, until when that is certain, and stepping down.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Leadership, NotLeading, Term};
 
-/// How many requests to step down may be queued.
+/// The most queued requests to step down.
 const STEP_DOWN_QUEUE: usize = 8;
 
 /// An election that an [`Elector`](super::Elector) of this process takes part in. Cloning shares it.
@@ -23,31 +23,30 @@ pub struct Election {
 /// The state of an election at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ElectionView {
-    /// This process leads.
+    /// Whether this process leads.
     pub leading: bool,
-    /// Who leads, as far as is known. Rule: never this process's identity unless it leads, not even where somebody else
-    /// uses the same.
+    /// The leader, if known. Rule: never this process's identity unless it leads, not even if another process uses the same
+    /// identity.
     pub leader: Option<Arc<str>>,
-    /// Since when, by the leader's clock (`acquireTime`).
+    /// When the leader acquired the lease, by its own clock (`acquireTime`).
     pub since: Option<Timestamp>,
-    /// Whose term it is; where nobody leads, the last one that is known. As a fencing token it orders terms within one UID,
-    /// provided that every candidate counts transitions: client-go does not where a process comes back with its old
-    /// identity in time.
+    /// The current term, or the last known one. As a fencing token it orders terms within one UID, provided that every candidate
+    /// counts transitions: client-go does not if a process restarts in time with its old identity.
     pub term: Option<Term>,
-    /// How long that holds without further news: the rest of the claim if this process leads, else of the leader's lease as
-    /// it is seen from here. Zero where nobody leads.
+    /// How long this state is valid without an update: the rest of this process's claim if it leads, else the rest of the leader's
+    /// lease as observed here. Zero without a leader.
     pub valid_for: Duration,
     /// The moment at which that ends.
     pub valid_until: BootTime,
     /// Whether the lock was read or written at least once.
     pub known: bool,
-    /// What is wrong at the moment with reaching the lock, and what to do about it.
+    /// The current problem with access to the lock, and what to do about it.
     pub problem: Option<Arc<str>>,
     /// Grows with every renewal of this process's claim.
     pub renewals: u64,
 }
 
-/// Waits for changes of one election, and remembers what it has told.
+/// Waits for changes of one election, relative to the last returned view.
 #[derive(Clone, Debug)]
 pub struct Watch {
     shared: Arc<SharedElection>,
@@ -64,13 +63,13 @@ pub enum SteppedDown {
     RunsOut,
 }
 
-/// What elector, election and claims have in common.
+/// The state that elector, election and claims share.
 #[derive(Debug)]
 pub(super) struct SharedElection {
     pub(super) name: Arc<str>,
     pub(super) identity: Arc<str>,
     pub(super) status: watch::Sender<ElectionStatus>,
-    /// Counts the guarded writes that are under way.
+    /// Counts the guarded writes in flight.
     pub(super) writes: Drain,
     commands: mpsc::Sender<StepDown>,
 }
@@ -78,25 +77,25 @@ pub(super) struct SharedElection {
 /// A request to step down, with the channel for its answer.
 pub(super) type StepDown = oneshot::Sender<Result<SteppedDown, NotLeading>>;
 
-/// What the elector knows. Readers judge it by the clock, every time.
+/// The elector's knowledge. Every read evaluates it against the clock.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ElectionStatus {
     pub(super) record: Option<Seen>,
     pub(super) claim: Option<Claimed>,
-    /// The lock was read, even if there was none.
+    /// Whether the lock was read, even if it did not exist.
     pub(super) known: bool,
     pub(super) problem: Option<Arc<str>>,
     pub(super) renewals: u64,
 }
 
-/// The record that was read or written last.
+/// The last record read or written.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
-    /// Empty where the lease is free.
+    /// Empty if the lease is free.
     pub(super) holder: Arc<str>,
     pub(super) since: Option<Timestamp>,
     pub(super) term: Term,
-    /// When it has run out for a candidate that has watched it as we have.
+    /// When it expires, for a candidate that has observed it from here.
     pub(super) valid_until: BootTime,
 }
 
@@ -145,24 +144,24 @@ impl Election {
         self.shared.view()
     }
 
-    /// A way to wait for changes from now on.
+    /// A watch for changes from now on.
     #[must_use]
     pub fn watch(&self) -> Watch {
         let status = self.shared.status.subscribe();
         Watch { told: self.now(), status, shared: Arc::clone(&self.shared) }
     }
 
-    /// What a guarded writer must hold.
+    /// The guard for writers.
     #[must_use]
     pub fn leadership(&self) -> Leadership {
         Leadership::elected(self)
     }
 
-    /// Gives up the lead, and does not try to lead for one lease. Returns when the lease is released, or will run out by
-    /// itself; within about 3 s.
+    /// Gives up the lead, and does not try to lead for one lease. Returns within about 3 s, when the lease is released, or will
+    /// expire by itself.
     ///
     /// # Errors
-    /// This process does not lead, or its elector has ended.
+    /// [`NotLeading`] if this process does not lead, or its elector has ended.
     pub async fn step_down(&self) -> Result<SteppedDown, NotLeading> {
         let (answer, answered) = oneshot::channel();
         self.shared.commands.send(answer).await.map_err(|_ended| NotLeading)?;
@@ -173,19 +172,19 @@ impl Election {
 // === impl Watch ===
 
 impl Watch {
-    /// What was told last; at first what it looked like when the watch was made.
+    /// The last returned view; at first that of the watch's creation.
     #[must_use]
     pub fn told(&self) -> &ElectionView {
         &self.told
     }
 
-    /// Waits until somebody else leads, nobody does any more, or another term has begun, compared with what was told last.
-    /// A claim that ends by the clock is such a change. Safe to cancel.
+    /// Waits until the leader or the term differs from the last returned view. A claim that expires is such a change. Safe to
+    /// cancel.
     pub async fn changed(&mut self) -> ElectionView {
         self.wait(|before, now| !before.same_lead(now)).await
     }
 
-    /// Waits until anything is different from what was told last, a mere renewal included. Safe to cancel.
+    /// Waits until anything differs from the last returned view, including a mere renewal. Safe to cancel.
     pub async fn updated(&mut self) -> ElectionView {
         self.wait(|before, now| {
             !before.same_lead(now)
@@ -195,14 +194,14 @@ impl Watch {
         .await
     }
 
-    /// Waits until this is so. Safe to cancel.
+    /// Waits until the condition holds. Safe to cancel.
     pub async fn until(&mut self, so: impl Fn(&ElectionView) -> bool) -> ElectionView {
         self.wait(|_told, now| so(now)).await
     }
 
     async fn wait(&mut self, news: impl Fn(&ElectionView, &ElectionView) -> bool) -> ElectionView {
         loop {
-            // Marked as seen before it is read, so that what comes in between wakes the wait below.
+            // Marked as seen before it is read, so that a change in between wakes the wait below.
             self.status.mark_unchanged();
             let now = self.shared.view();
             if news(&self.told, &now) {
@@ -227,7 +226,7 @@ impl Watch {
 // === impl ElectionView ===
 
 impl ElectionView {
-    /// Whether both say the same about who leads, in which term.
+    /// Whether both have the same leader and term.
     #[must_use]
     pub fn same_lead(&self, other: &Self) -> bool {
         (self.leading, &self.leader, &self.term) == (other.leading, &other.leader, &other.term)
@@ -245,12 +244,12 @@ impl ElectionView {
 impl SharedElection {
     pub(super) fn view(&self) -> ElectionView {
         let status = self.status.borrow();
-        // The clock last: a process that is stopped in between must not find what it was before.
+        // The clock is read last, so that a process that was stopped in between does not use an old time.
         let now = BootTime::now();
         status.view(now, &self.identity)
     }
 
-    /// The claim, if there is one that has not ended, and how long it goes on.
+    /// The claim, unless it has ended, and its remaining time.
     pub(super) fn claim(&self) -> Option<(Claimed, Duration)> {
         let claim = self.status.borrow().claim.clone()?;
         let left = claim.ends.saturating_since(BootTime::now());

@@ -38,15 +38,15 @@ pub struct Elector {
     events: Reporter,
     commands: mpsc::Receiver<StepDown>,
     gate: Option<Gate>,
-    /// The term whose beginning was announced and whose end was not.
+    /// The term that was announced and has not ended.
     active: Option<Term>,
-    /// By when all work of the last term must have stopped.
+    /// The time by which all work of the last term must have stopped.
     stop_by: BootTime,
     problem: Option<Arc<str>>,
     leaving: Option<Leaving>,
 }
 
-/// Why this process gives up the lead.
+/// The reason why this process gives up the lead.
 #[derive(Debug)]
 enum Leaving {
     StepDown { since: BootTime, asked: StepDown },
@@ -54,7 +54,7 @@ enum Leaving {
 }
 
 impl Elector {
-    /// A candidate that does nothing before it is [`run`](Self::run). The client must not retry by itself, as those of
+    /// A candidate that does nothing before [`run`](Self::run). The client must not retry by itself; those of
     /// [`connect`](crate::client::connect) do not.
     ///
     /// # Errors
@@ -88,12 +88,12 @@ impl Elector {
         self.election.clone()
     }
 
-    /// A participant: told when terms of this process begin and end, and waited for when they end.
+    /// Adds a participant: it is notified when terms of this process begin and end, and the end of a term waits for it.
     pub fn terms(&mut self) -> Terms {
         self.participants.join()
     }
 
-    /// A gate that is ready from the moment at which the lock has been read once.
+    /// Sets a gate that becomes ready when the lock has been read once.
     #[must_use]
     pub fn with_gate(mut self, gate: Gate) -> Self {
         self.gate = Some(gate);
@@ -121,7 +121,7 @@ impl Elector {
 
     /// Makes one attempt to acquire or renew the lease.
     async fn attempt(&mut self, drain: &DrainWatch) -> Outcome {
-        // No term begins while work of the last one is still running.
+        // No term begins while work of the last one is running.
         let ended = self.participants.ended();
         self.candidate.stand(ended);
         let mut request = self.candidate.begin(now());
@@ -129,8 +129,7 @@ impl Elector {
         loop {
             let answer = self.exchange(request, drain).await;
             let next = self.candidate.answered(answer, now());
-            // Only a try that came to its end shows that nothing is wrong: of a lock that can be read, but not written, the
-            // problem stays.
+            // Only a complete attempt clears the problem: a lock that can be read, but not written, still has one.
             if matches!(next, Next::Done(outcome) if outcome != Outcome::Failed) {
                 self.problem = None;
             }
@@ -146,8 +145,8 @@ impl Elector {
         }
     }
 
-    /// Sends one request. Meanwhile the claim may end, or the process be told to give it up: the answer is still waited for, because
-    /// the request may be a write, but no longer than the other work of the term.
+    /// Sends one request. If the claim ends or is given up meanwhile, it still waits for the answer, because the request may be a
+    /// write, but no longer than for the other work of the term.
     async fn exchange(&mut self, request: Request, drain: &DrainWatch) -> Answer {
         let lock = Arc::clone(&self.lock);
         let mut done = pin!(async move {
@@ -177,7 +176,7 @@ impl Elector {
         }
     }
 
-    /// Waits until the next try is due.
+    /// Waits until the next attempt is due.
     async fn pause(&mut self, outcome: Outcome, drain: &DrainWatch) {
         let due = self.due(outcome);
         while self.leaving.is_none() {
@@ -191,8 +190,8 @@ impl Elector {
         }
     }
 
-    /// When the next try is due. A leader renews a retry period after it sent the last renewal, or after a failure. Others
-    /// try at intervals that are stretched by chance, and as soon as a lease runs out.
+    /// When the next attempt is due. A leader renews a retry period after it sent the last renewal, or after a failure. Others try
+    /// at jittered intervals, and as soon as a lease expires.
     fn due(&self, outcome: Outcome) -> BootTime {
         let now = BootTime::now();
         let retry = self.timing.retry_period();
@@ -201,7 +200,7 @@ impl Elector {
             (_, Some(_)) => now + retry,
             (_, None) => {
                 let jittered = now + retry.mul_f64(1.0 + JITTER * fastrand::f64());
-                // Spread by chance, so that not all candidates try at the same moment. Safe it is anyway, by the resource version.
+                // Jitter keeps candidates from trying at the same moment. The resource version makes simultaneous attempts safe.
                 let spread = retry.mul_f64((JITTER - 1.0) * fastrand::f64());
                 let runs_out = self.candidate.others_lease().filter(|until| *until > now);
                 runs_out.map_or(jittered, |until| jittered.min(until + spread))
@@ -244,7 +243,7 @@ impl Elector {
         self.candidate.claim().map(|claim| claim.ends)
     }
 
-    /// Until when a request is waited for that was under way when the lead was given up.
+    /// The deadline of a request that was in flight when the lead was given up.
     fn waits_until(&self) -> Option<BootTime> {
         match &self.leaving {
             Some(Leaving::StepDown { since, .. } | Leaving::ShutDown { since }) => {
@@ -272,7 +271,7 @@ impl Elector {
         let reason = failure.reason.as_str();
         counter!(names::ELECTION_ERRORS, "name" => self.name(), "verb" => failure.verb(), "reason" => reason)
             .increment(1);
-        // Somebody else was faster, or edited a label: nothing is wrong.
+        // Another candidate was faster, or a label was edited: not an error.
         if failure.reason == LockFailureReason::Conflict {
             return;
         }

@@ -1,4 +1,5 @@
-//! Kubernetes events about who became leader, as client-go reports them. Best effort: nothing waits for them but the end.
+//! Kubernetes events about changes of the leader, as client-go reports them. Best effort: only the end of the process waits for
+//! them.
 
 use std::{
     sync::{
@@ -19,7 +20,7 @@ use tracing::{debug, warn};
 
 /// The component that reports the events.
 const COMPONENT: &str = "fanfare";
-/// How long sending one event may take.
+/// The time limit for sending one event.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The most events in flight; further ones are dropped.
 const MAX_EVENTS_IN_FLIGHT: usize = 4;
@@ -71,7 +72,7 @@ impl Reporter {
         });
     }
 
-    /// Waits until all events have been sent, but no longer than this.
+    /// Waits until all events have been sent, for at most this time.
     pub(super) async fn flush(&mut self, within: Duration) {
         let all = async { while self.under_way.join_next().await.is_some() {} };
         let _ = timeout(within, all).await;

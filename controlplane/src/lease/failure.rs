@@ -1,4 +1,4 @@
-//! What can go wrong with a lock, and what to do about it.
+//! Failures of requests for a lock, with explanations.
 
 use std::{fmt, time::Duration};
 
@@ -9,19 +9,19 @@ use crate::watch::chain;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LockFailure {
     pub(super) reason: LockFailureReason,
-    /// As RBAC rules name it.
+    /// The verb of RBAC rules.
     verb: &'static str,
     /// Resource, namespace and name.
     place: String,
     text: String,
-    /// The answer's status is one of 400 to 499.
+    /// Whether the answer's status is 400 to 499.
     refused: bool,
 }
 
 /// The kinds of failure; each is a value of the metric's label `reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LockFailureReason {
-    /// 409: somebody else has written since.
+    /// 409: the lock has changed since it was read.
     Conflict,
     /// 403: a role lacks a verb.
     Forbidden,
@@ -31,9 +31,9 @@ pub(super) enum LockFailureReason {
     Server,
     /// The API server was not reached, or the connection ended.
     Transport,
-    /// Nothing came in time.
+    /// No answer in time.
     Timeout,
-    /// The answer or the record cannot be understood.
+    /// The answer or the record cannot be parsed.
     Malformed,
 }
 
@@ -72,12 +72,12 @@ impl LockFailure {
         Self { reason: LockFailureReason::Malformed, verb, place, text: malformed.to_string(), refused: false }
     }
 
-    /// Whether a write that failed like this has certainly not happened: what the API server answers before it writes.
+    /// Whether a write that failed in this way certainly did not happen, because the API server gives this answer before it writes.
     pub(super) fn nothing_happened(&self) -> bool {
         self.refused
     }
 
-    /// Something was written before this failed.
+    /// Marks that another object was written before this failure.
     pub(super) fn after_another_write(self) -> Self {
         Self { refused: false, ..self }
     }

@@ -9,11 +9,11 @@ use super::{
     record::{Form, Malformed, Record},
 };
 
-/// How many of its writes a candidate recognises. Most are settled by the next answer; more can be open only where the
-/// API server takes writes and loses every answer.
+/// The most unacknowledged writes that a candidate recognises. Usually the next answer settles them; more are open only if the API
+/// server accepts writes and every answer is lost.
 const MAX_OPEN_WRITES: usize = 32;
 
-/// A lock that is there, at least in part.
+/// A lock of which at least one object exists.
 #[derive(Clone, Debug)]
 pub(super) struct Held {
     /// In the order of the lock.
@@ -34,7 +34,7 @@ struct LockObject {
     raw: String,
 }
 
-/// What one process has written, so that it knows its own record when it reads it.
+/// The writes of one process, by which it recognises its own record.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
     last: VecDeque<Write>,
@@ -43,8 +43,8 @@ pub(super) struct Writes {
 #[derive(Debug)]
 struct Write {
     record: Record,
-    /// The UIDs of the objects that were written over: a copy of them that is created later is not ours. Unknown for
-    /// objects that were created and of which no answer has come.
+    /// The UIDs of the objects that were overwritten: a copy that is created later is not ours. Unknown for objects that were
+    /// created without an answer.
     uids: Vec<Option<String>>,
 }
 
@@ -57,7 +57,7 @@ impl LockPart {
         Ok(Self { form, found: found.transpose()? })
     }
 
-    /// The object, if it is there.
+    /// The object, if it exists.
     pub(super) fn object(&self) -> Option<&DynamicObject> {
         self.found.as_ref().map(|found| &found.object)
     }
@@ -68,13 +68,13 @@ impl LockPart {
 }
 
 impl Held {
-    /// The lock, unless none of its objects is there.
+    /// The lock, unless none of its objects exists.
     pub(super) fn new(parts: Vec<LockPart>) -> Option<Self> {
         parts.iter().any(|part| part.found.is_some()).then_some(Self { parts })
     }
 
-    /// What it says as a whole. Two objects that name different holders are held by [`UNKNOWN`], as in client-go; of two
-    /// that are there, the longer lease and the greater number of transitions count.
+    /// The record of the whole lock. If two objects name different holders, the holder is [`UNKNOWN`], as in client-go; of two
+    /// objects, the longer lease and the greater number of transitions count.
     pub(super) fn record(&self) -> Record {
         let mut records = self.found().map(|found| &found.record);
         let first = records.next().cloned().unwrap_or_default();
@@ -88,15 +88,14 @@ impl Held {
         })
     }
 
-    /// The raw text of the record, by which a renewal is noticed. Nothing else of an object belongs to it: an edited label
-    /// renews nothing.
+    /// The raw text of the record, by which renewals are noticed. It excludes the rest of the object, so that an edited label is
+    /// not a renewal.
     pub(super) fn raw(&self) -> String {
         let raws: Vec<&str> = self.found().map(|found| found.raw.as_str()).collect();
         raws.join(",")
     }
 
-    /// The UID that terms are ordered within: that of the last object, which is the one that stays when a fleet has
-    /// migrated.
+    /// The UID within which terms are ordered: that of the last object, which remains after a migration.
     pub(super) fn uid(&self) -> Arc<str> {
         self.parts.iter().rev().find_map(LockPart::uid).unwrap_or_default().into()
     }
@@ -107,7 +106,7 @@ impl Held {
 }
 
 impl Writes {
-    /// A write is about to be sent.
+    /// Records a write that is about to be sent.
     pub(super) fn sending(&mut self, record: &Record, over: Option<&Held>) {
         if self.last.len() == MAX_OPEN_WRITES {
             self.last.pop_front();
@@ -116,7 +115,7 @@ impl Writes {
         self.last.push_back(Write { record: record.clone(), uids: uids.unwrap_or_default() });
     }
 
-    /// The last write was acknowledged: what it made is known, and no earlier one counts any more.
+    /// Records that the last write was acknowledged, which settles all earlier ones.
     pub(super) fn acknowledged(&mut self, held: &Held) {
         let Some(mut write) = self.last.pop_back() else { return };
         write.uids = held.parts.iter().map(|part| part.uid().map(str::to_owned)).collect();
@@ -124,12 +123,12 @@ impl Writes {
         self.last.push_back(write);
     }
 
-    /// The last write has not happened: what looks like it is somebody else's.
+    /// Records that the last write did not happen: an equal record is another writer's.
     pub(super) fn refused(&mut self) {
         self.last.pop_back();
     }
 
-    /// Whether this process wrote every part of the lock that is there.
+    /// Whether this process wrote every existing object of the lock.
     pub(super) fn wrote(&self, held: &Held) -> bool {
         held.parts
             .iter()

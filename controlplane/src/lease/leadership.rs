@@ -6,7 +6,7 @@ use runtime::boot_time::{BootTime, sleep_until};
 
 use super::election::{Election, SharedElection, Watch};
 
-/// Whether this process may write to the outside world now. Cloning shares it.
+/// Whether this process may write to shared state now. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Leadership {
     elected: Option<Elected>,
@@ -17,16 +17,16 @@ pub struct Leadership {
 struct Elected {
     shared: Arc<SharedElection>,
     watch: Watch,
-    /// The term in which this process led when a change was last waited for.
+    /// The term returned by the last wait for a change.
     told: Option<Term>,
 }
 
-/// A claim to lead, as it stood when it was asked for.
+/// A claim to lead, at the moment of the call.
 #[derive(Clone, Debug)]
 pub struct Claim {
-    /// The term it is for; none where nobody else may lead.
+    /// Its term; none if there is no election.
     pub term: Option<Term>,
-    /// How long it holds from now on.
+    /// Its remaining time.
     pub remaining: Duration,
 }
 
@@ -44,13 +44,13 @@ pub struct Term {
 #[error("this process does not lead")]
 pub struct NotLeading;
 
-/// A guarded write that did not happen, or of which nothing is known.
+/// A guarded write that did not happen, or whose outcome is unknown.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError<E> {
     /// It was not started.
     #[error(transparent)]
     NotLeading(#[from] NotLeading),
-    /// It was cut at its deadline: whether it happened is not known.
+    /// It was cut off at its deadline; the outcome is unknown.
     #[error("no answer within {0:?}")]
     Deadline(Duration),
     /// It failed.
@@ -69,8 +69,7 @@ impl Leadership {
         Self { elected: Some(elected) }
     }
 
-    /// The claim, if there is one at this moment: the clock is read here, so that a process that was stopped, or whose
-    /// machine slept, finds none.
+    /// The current claim. The clock is read here, so that a process that was stopped, or whose machine was suspended, has none.
     ///
     /// # Errors
     /// [`NotLeading`].
@@ -80,8 +79,8 @@ impl Leadership {
         Ok(Claim { term: Some(claimed.term), remaining })
     }
 
-    /// Does one write under the claim: not begun without one, and cut after `limit` or at the claim's end, whichever comes
-    /// first. The lease is not released while it is under way.
+    /// Does one write under the claim: it does not begin without one, and is cut off after `limit` or at the claim's end, whichever
+    /// comes first. The lease is not released during the write.
     ///
     /// # Errors
     /// [`WriteError`].
@@ -90,23 +89,23 @@ impl Leadership {
         limit: Duration,
         write: impl AsyncFnOnce(&Claim) -> Result<T, E>,
     ) -> Result<T, WriteError<E>> {
-        // What has no claim anyway is not counted, or many of them could hold up a release.
+        // Writes without a claim are not counted, or many of them could delay a release.
         self.claim()?;
-        // Counted before the claim that matters is looked at: a release that begins in between waits for it.
+        // Counted before the decisive check of the claim, so that a release that begins in between waits for the write.
         let _counted = self.elected.as_ref().map(|elected| elected.shared.writes.watch().begin_work());
         let asked = BootTime::now();
         let claim = self.claim()?;
         let limit = limit.min(claim.remaining);
         tokio::select! {
             biased;
-            // First, so that a process that was stopped in the middle of a write does not go on with it.
+            // Checked first, so that a process that was stopped during a write does not continue it.
             () = sleep_until(asked + limit) => Err(WriteError::Deadline(limit)),
             done = write(&claim) => done.map_err(WriteError::Failed),
         }
     }
 
-    /// Waits until the claim is gained, lost or belongs to another term than the last time this was called. The first time
-    /// it returns at once if there is a claim. Safe to cancel.
+    /// Waits until the claim is gained or lost, or has another term than at the last call. The first call returns at once if there
+    /// is a claim. Safe to cancel.
     pub async fn changed(&mut self) {
         let Some(elected) = &mut self.elected else { return std::future::pending().await };
         let told = elected.told.clone();

@@ -1,6 +1,6 @@
-//! The lock in the API server: read by GET, made by POST, written by PUT over the version that was read.
+//! The lock in the API server: read by GET, created by POST, written by PUT over the version that was read.
 //!
-//! Rule: never a patch and never server-side apply, which write over what they have not seen.
+//! Rule: never a patch and never server-side apply, which overwrite unseen versions.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ pub(super) struct Lock {
     limit: Duration,
 }
 
-/// Where one object is.
+/// The kind, namespace and name of one object.
 #[derive(Clone, Debug)]
 struct Place {
     api: Api<DynamicObject>,
@@ -53,7 +53,7 @@ impl Lock {
         Self { places: kinds(config.lock).into_iter().map(place).collect(), limit: config.timing.request() }
     }
 
-    /// Reads every object of the lock; nothing if none is there.
+    /// Reads every object of the lock; none if no object exists.
     pub(super) async fn read(&self) -> Result<Option<Held>, LockFailure> {
         let mut parts = Vec::with_capacity(self.places.len());
         for place in &self.places {
@@ -63,8 +63,8 @@ impl Lock {
         Ok(Held::new(parts))
     }
 
-    /// Writes the record into every object, in order, and makes those that are not there. What failed in between may have
-    /// happened or not, in part or as a whole.
+    /// Writes the record into every object, in order, and creates missing ones. After a failure, any of the writes may have
+    /// happened.
     pub(super) async fn write(&self, over: Option<&Held>, record: &Record) -> Result<Held, LockFailure> {
         let mut parts = Vec::with_capacity(self.places.len());
         for (at, place) in self.places.iter().enumerate() {
@@ -124,7 +124,7 @@ impl std::fmt::Display for Place {
     }
 }
 
-/// The objects that a kind of lock is made of, in the order in which they are written.
+/// The objects of a kind of lock, in the order in which they are written.
 pub(super) fn kinds(lock: LockKind) -> Vec<(ApiResource, Form)> {
     let lease = || (ApiResource::erase::<Lease>(&()), Form::Spec);
     let config_map = || (ApiResource::erase::<ConfigMap>(&()), Form::Annotation);
@@ -138,7 +138,7 @@ pub(super) fn kinds(lock: LockKind) -> Vec<(ApiResource, Form)> {
     }
 }
 
-/// The object with the record in it: the one that was read, or a new one.
+/// The object with the record: the one that was read, or a new one.
 pub(super) fn written(
     before: Option<&DynamicObject>,
     form: Form,

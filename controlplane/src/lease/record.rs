@@ -1,6 +1,6 @@
 //! The record of an election, and its two forms: a Lease's spec, and the JSON of an annotation.
 //!
-//! Both are written over what is there, so that fields that we do not know stay (`strategy`, `preferredHolder`).
+//! Both are merged into the existing object, so that unknown fields stay (`strategy`, `preferredHolder`).
 
 use jiff::Timestamp;
 use kube::core::DynamicObject;
@@ -9,10 +9,10 @@ use serde_json::{Map, Value, json};
 /// The annotation of ConfigMaps and Endpoints that holds the record (client-go's `LeaderElectionRecordAnnotationKey`).
 pub(super) const ANNOTATION: &str = "control-plane.alpha.kubernetes.io/leader";
 
-/// Who leads, as a lock says it (client-go's `LeaderElectionRecord`, `LeaseSpec` of `coordination.k8s.io/v1`).
+/// The content of a lock (client-go's `LeaderElectionRecord`, `LeaseSpec` of `coordination.k8s.io/v1`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Record {
-    /// `holderIdentity`; empty where the lease is free.
+    /// `holderIdentity`; empty if the lease is free.
     pub(super) holder: String,
     /// `leaseDurationSeconds`.
     pub(super) lease_seconds: i64,
@@ -22,12 +22,12 @@ pub(super) struct Record {
     pub(super) renewed: Option<Timestamp>,
     /// `leaderTransitions` or `leaseTransitions`.
     pub(super) transitions: u64,
-    /// Which process wrote it, and in which of its writes. Annotations only: they tell times in whole seconds, so that
-    /// without it two writes, even of two processes, could look the same. client-go ignores it, and drops it when it writes.
+    /// The process that wrote it, and the number of the write. Only in annotations: their times have whole seconds, so that two
+    /// writes, even of two processes, could be equal without it. client-go ignores it, and drops it when it writes.
     pub(super) writer: Option<String>,
 }
 
-/// Where in an object the record is.
+/// The place of the record in an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     /// `spec` of a Lease.
@@ -44,10 +44,10 @@ pub(super) struct Malformed {
     why: String,
 }
 
-/// What the fields are called in one form.
+/// The names of the fields in one form.
 struct Fields {
     transitions: &'static str,
-    /// How times are written.
+    /// The format of times.
     time: &'static str,
     writer: Option<&'static str>,
 }
@@ -72,7 +72,7 @@ impl Form {
         }
     }
 
-    /// Writes the record into an object, over the one that is there.
+    /// Writes the record into an object, over the existing one.
     pub(super) fn write(self, object: &mut DynamicObject, record: &Record) {
         match self {
             Self::Spec => {
@@ -87,7 +87,7 @@ impl Form {
                 }
             }
             Self::Annotation => {
-                // What could not be read was never handed on to be written over.
+                // An annotation that cannot be parsed is an error of the read, so it never gets here.
                 let mut map = annotation(object).and_then(|text| parse(text).ok()).unwrap_or_default();
                 write(&mut map, record, &ANNOTATION_FIELDS);
                 let annotations = object.metadata.annotations.get_or_insert_default();
@@ -109,7 +109,7 @@ impl Form {
             && (cut(written.acquired), cut(written.renewed)) == (cut(found.acquired), cut(found.renewed))
     }
 
-    /// As precise as this form can tell it.
+    /// The time in the resolution of this form.
     fn precise(self, time: Timestamp) -> i64 {
         match self {
             Self::Spec => time.as_microsecond(),
@@ -138,7 +138,7 @@ fn read(map: &Map<String, Value>, fields: &Fields) -> Result<Record, Malformed> 
         lease_seconds: integer(map, "leaseDurationSeconds")?,
         acquired: time(map, "acquireTime")?,
         renewed: time(map, "renewTime")?,
-        // The API allows no negative number; an annotation could hold one.
+        // The API forbids negative numbers, but an annotation could hold one.
         transitions: u64::try_from(transitions).unwrap_or_default(),
         writer: fields.writer.map(|field| text(map, field)).transpose()?.flatten().map(str::to_owned),
     })

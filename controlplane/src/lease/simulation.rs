@@ -1,9 +1,8 @@
-//! For tests: many candidates, one lock, and whatever can go wrong between them, drawn by chance from a seed.
+//! For tests: a simulation of many candidates and one lock, with random faults from a seed.
 //!
-//! Time is simulated. Every process has clocks of its own, which run at different rates; it is stopped, killed and started
-//! again, and made to step down. Requests and answers are delayed, lost and delivered late; the API server fails, and
-//! somebody edits the objects. What must hold whatever happens: never two claims at once, and every term has a number of its
-//! own, greater than all before it.
+//! Time is simulated. Every process has clocks of its own, which run at different rates; it is stopped, killed and restarted, and
+//! made to step down. Requests and answers are delayed, lost and delivered late; the API server fails, and the objects are edited.
+//! Invariants: there are never two claims at once, and every term has a number greater than all before it.
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
@@ -19,7 +18,7 @@ use super::{
 };
 
 const PROCESSES: usize = 5;
-/// How many requests, and how many answers, are lost; as many are refused, and as many done and said to have failed.
+/// The share of requests, and of answers, that are lost. The same shares are refused, and executed but reported as failed.
 const LOSS_RATE: f64 = 0.02;
 const SECOND_LOSS_RATE: f64 = 2.0 * LOSS_RATE;
 
@@ -37,11 +36,11 @@ struct Course {
 struct World {
     rng: fastrand::Rng,
     timing: Timing,
-    /// By how much the rates of clocks differ from 1 at most.
+    /// The largest deviation of a clock's rate from 1.
     skew: f64,
     now: Duration,
     events: BinaryHeap<Reverse<(Duration, u64, usize)>>,
-    /// What happens at those moments, by the last number.
+    /// The events, by the number in the queue.
     what: Vec<Option<SimulatedEvent>>,
     store: SimulatedLock,
     processes: Vec<Process>,
@@ -51,7 +50,7 @@ struct World {
 struct Process {
     candidate: Candidate,
     identity: String,
-    /// Grows when it is killed: what belonged to it before is void.
+    /// Grows when it is killed, which voids its earlier events.
     life: u64,
     rate: f64,
     boot: Duration,
@@ -142,7 +141,7 @@ impl World {
             self.now = at;
             let Some(event) = self.what[what].take() else { continue };
             match event {
-                // The process does nothing while it is stopped, but then finds everything.
+                // A stopped process handles its events when it continues.
                 SimulatedEvent::Wake { process, .. }
                 | SimulatedEvent::Answer { process, .. }
                 | SimulatedEvent::TimeOut { process, .. }
@@ -196,11 +195,11 @@ impl World {
         }
     }
 
-    /// It arrives, also if nobody waits for the answer any more.
+    /// The request arrives, even if nobody waits for its answer.
     fn arrive(&mut self, process: usize, life: u64, number: u64, request: &Request) {
         let fails = self.rng.f64();
         let answer = match fails {
-            // It fails, and has happened all the same, or not.
+            // It fails; the write may have happened or not.
             0.0..LOSS_RATE => Answer::Refused,
             LOSS_RATE..SECOND_LOSS_RATE => {
                 self.store.serve(request);
@@ -220,14 +219,14 @@ impl World {
         let process = &mut self.processes[at];
         process.waiting = None;
         let life = process.life;
-        // As the elector does: it sees the end of its claim before anything else.
+        // As in the elector, the end of the claim is checked first.
         match (std::mem::replace(&mut process.release, Release::No), answer) {
             (Release::No, answer) => match process.candidate.answered(answer, now) {
                 Next::Ask(next) => self.send(at, next),
                 Next::Done(outcome) => self.done(at, outcome),
             },
             (Release::Wanted { until }, answer) => {
-                // What was under way when it was told to step down.
+                // The request that was in flight when it was told to step down.
                 let _ = process.candidate.answered(answer, now);
                 process.release = Release::Wanted { until };
                 self.schedule(Duration::ZERO, SimulatedEvent::Wake { process: at, life });
@@ -279,7 +278,7 @@ impl World {
     /// Something goes wrong, about once in two leases.
     fn trouble(&mut self) {
         let lease = self.timing.lease();
-        // Mostly to those who lead.
+        // Leaders are hit more often.
         let leads = |process: &Process| process.term.is_some();
         let leader = self.processes.iter().position(leads).filter(|_| self.rng.f64() < 0.6);
         let at = leader.unwrap_or_else(|| self.rng.usize(..PROCESSES));
@@ -293,7 +292,7 @@ impl World {
         self.schedule(next, SimulatedEvent::Trouble);
     }
 
-    /// It is killed, and started again with the identity it had.
+    /// Kills it, and restarts it with the same identity.
     fn kill(&mut self, at: usize) {
         let (identity, life) = (self.processes[at].identity.clone(), self.processes[at].life + 1);
         self.processes[at] = self.process(identity, life);
@@ -318,7 +317,7 @@ impl World {
         for at in 0..PROCESSES {
             let now = self.clock(at).boot;
             let process = &mut self.processes[at];
-            // Judged by its own clock, whatever it has noticed.
+            // Evaluated by its own clock, even if it has not noticed the end of its claim.
             let claim = process.candidate.claim().filter(|claim| now < claim.ends);
             let Some(claim) = claim else {
                 process.term = None;
@@ -356,7 +355,7 @@ impl World {
         self.lives(at, life) && self.processes[at].waiting == Some(number)
     }
 
-    /// Mostly short, sometimes longer than a request may take, seldom longer than a lease.
+    /// Usually short, sometimes longer than the time limit of a request, seldom longer than a lease.
     fn delay(&mut self) -> Duration {
         let lease = self.timing.lease();
         let short = lease.mul_f64(0.01 * self.rng.f64());
@@ -391,7 +390,7 @@ fn never_two_claims_at_once_and_every_term_has_a_greater_number() {
         all.renewals += course.renewals;
         all.releases += course.releases;
     }
-    // Everything that was to be tried has happened, and often.
+    // All cases have occurred, and often.
     println!(
         "{hand_overs} hand-overs, {again} terms of the same process again, {} renewals, {} releases",
         all.renewals, all.releases

@@ -1,4 +1,4 @@
-//! For tests: locks in memory, with the resource versions and UIDs of an API server, and what is asked in sequence.
+//! For tests: locks in memory, with resource versions and UIDs like those of an API server.
 
 use kube::core::{ApiResource, DynamicObject};
 
@@ -24,7 +24,7 @@ impl SimulatedLock {
         Self { objects: vec![None; kinds.len()], kinds, version: 0 }
     }
 
-    /// What a request does. Its name is that of the verb on the first object.
+    /// Executes a request. Returns the verb on the first object, and the answer.
     pub(super) fn serve(&mut self, request: &Request) -> (&'static str, Answer) {
         match request {
             Request::Read => ("get", Answer::Lock(self.read())),
@@ -52,7 +52,7 @@ impl SimulatedLock {
         Held::new(self.kinds.iter().zip(&self.objects).map(part).collect())
     }
 
-    /// Writes every object in turn, as far as their versions are those that were read.
+    /// Writes every object in turn, until one has another version than the one that was read.
     pub(super) fn write(&mut self, over: Option<&Held>, record: &Record) -> Option<Held> {
         for at in 0..self.kinds.len() {
             let (resource, form) = self.kinds[at].clone();
@@ -65,7 +65,7 @@ impl SimulatedLock {
         self.read()
     }
 
-    /// A POST where the object has no version, else a PUT.
+    /// A POST for an object without a version, else a PUT.
     fn put(&mut self, at: usize, mut object: DynamicObject) -> bool {
         let version = |object: &DynamicObject| object.metadata.resource_version.clone();
         if self.objects[at].as_ref().and_then(version) != version(&object) {
@@ -78,14 +78,14 @@ impl SimulatedLock {
         true
     }
 
-    /// Somebody else writes a record, as client-go does: without our mark.
+    /// Writes a record as client-go does, without the name of a write.
     pub(super) fn overwrite(&mut self, record: &Record) {
         let held = self.read();
         let record = Record { writer: None, ..record.clone() };
         self.write(held.as_ref(), &record).expect("nobody is in between");
     }
 
-    /// Somebody edits objects, and not their records.
+    /// Edits the objects, but not their records.
     pub(super) fn label(&mut self) {
         for at in 0..self.objects.len() {
             if let Some(mut object) = self.objects[at].clone() {

@@ -7,7 +7,8 @@ use tokio::sync::mpsc::{self, error::TryRecvError};
 
 use super::Term;
 
-/// The elector does not begin a term before everybody has ended the last one: at most an end and a beginning wait.
+/// The most queued events. The elector begins no term before every participant has ended the last one, so at most an end and a
+/// beginning are queued.
 const MAX_WAITING_EVENTS: usize = 2;
 
 /// Reports every term of this process to one participant, in order.
@@ -21,49 +22,49 @@ pub struct Terms {
 pub enum TermEvent {
     /// This process leads from now on.
     Began(Term),
-    /// It does not lead any more: the claim has been false since before this was told.
+    /// It does not lead any more; the claim ended before this event.
     Ended(Ending),
 }
 
-/// A term that has ended. The lease is not released, and no other term begun, before every one of these is dropped.
+/// A term that has ended. The lease is not released, and no other term begins, before every participant has dropped this.
 #[derive(Debug)]
 pub struct Ending {
     /// The term.
     pub term: Term,
-    /// How it came to its end.
+    /// Why it ended.
     pub cause: Cause,
-    /// By then all that only a leader may do must have ended, by force if need be: afterwards somebody else may lead. At the
-    /// shortest ttl it is now. Where somebody else may lead already, because the process was stopped or its machine slept, it
-    /// is a second from now: a late end in order is better than none.
+    /// The time by which all work of a leader must have ended, by force if necessary, because afterwards another process may lead.
+    /// At the shortest ttl it is the current time. If another process may lead already, because this one was stopped or its machine
+    /// was suspended, it is a second from now: a late orderly end is better than none.
     pub stop_by: BootTime,
     _pending: mpsc::Sender<Infallible>,
 }
 
-/// How a term comes to its end.
+/// Why a term ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
     /// It was not renewed in time.
     Expired,
-    /// Somebody else wrote the lock.
+    /// Another candidate wrote the lock.
     Overtaken,
     /// The lock was deleted.
     Deleted,
-    /// It was asked to step down.
+    /// This process was asked to step down.
     SteppedDown,
     /// The process ends.
     ShutDown,
 }
 
-/// All participants, as the elector sees them.
+/// The elector's side of all participants.
 #[derive(Debug, Default)]
 pub(super) struct Participants {
     senders: Vec<mpsc::Sender<TermEvent>>,
-    /// Closed as soon as the last term is ended by all.
+    /// Closed when all participants have ended the last term.
     ending: Option<mpsc::Receiver<Infallible>>,
 }
 
 impl Terms {
-    /// What happened next; `None` when the elector is gone. Safe to cancel.
+    /// The next event; `None` when the elector has ended. Safe to cancel.
     pub async fn next(&mut self) -> Option<TermEvent> {
         self.events.recv().await
     }
@@ -90,7 +91,7 @@ impl Participants {
         Terms { events }
     }
 
-    /// Whether everybody has ended the last term.
+    /// Whether all participants have ended the last term.
     pub(super) fn ended(&mut self) -> bool {
         let ended = match &mut self.ending {
             Some(ending) => matches!(ending.try_recv(), Err(TryRecvError::Disconnected)),
@@ -102,10 +103,10 @@ impl Participants {
         ended
     }
 
-    /// Waits until everybody has ended the last term.
+    /// Waits until all participants have ended the last term.
     pub(super) async fn all_ended(&mut self) {
         if let Some(ending) = &mut self.ending {
-            // Nobody can send an `Infallible`: it returns when all senders are dropped.
+            // An `Infallible` is never sent, so this returns when all senders are dropped.
             let _ = ending.recv().await;
             self.ending = None;
         }
@@ -123,7 +124,7 @@ impl Participants {
 
     fn tell(&self, event: impl Fn() -> TermEvent) {
         for sender in &self.senders {
-            // The queue is never full (see above), and a participant that is gone has ended everything.
+            // The queue is never full (see above), and a dropped participant has ended its work.
             let _ = sender.try_send(event());
         }
     }

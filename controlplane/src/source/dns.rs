@@ -1,14 +1,15 @@
-//! Endpoints from DNS: every address of a name, or every target of an SRV name, asked again when the answer's TTL ends.
+//! Endpoints from DNS: every address of a name, or every target of an SRV name, looked up again when the answer's TTL ends.
 //!
 //! - An answer with records replaces the list. So does an authoritative answer without records (NXDOMAIN, or no record of the type):
-//!   the list becomes empty, and says why.
-//! - Whatever is no answer (a time-out, SERVFAIL, REFUSED, a lost server) keeps the last good list, and the next try follows an
-//!   exponential backoff of 1 s to 30 s. If only one of the A and AAAA lookups fails, the other's answer counts and the failed family
-//!   keeps its addresses; one that is silent is waited for for 250 ms.
-//! - The next lookup is due when the shortest TTL of the answer ends, within the bounds of the [`Settings`]; at once when an endpoint could
-//!   not be connected to, when somebody asks for it, and when the system's configuration has changed; but not more than once a second.
-//! - Where every address of a name is an endpoint, and a host has one of each family, [`DnsFamily`] says which count.
-//! - The target of an SRV name is one endpoint, whatever it resolves to, and fails while it does not.
+//!   the list becomes empty, with the reason.
+//! - Any failure (a time-out, SERVFAIL, REFUSED, an unreachable server) keeps the last good list, and is retried with an
+//!   exponential backoff of 1 s to 30 s. If only one of the A and AAAA lookups fails, the other's answer counts and the failed
+//!   family keeps its addresses; a missing answer delays the other one by 250 ms.
+//! - The next lookup is due when the shortest TTL of the answer ends, within the bounds of the [`Settings`]; at once when a
+//!   connection to an endpoint failed, on request, and when the system's configuration has changed; but not more than once a
+//!   second.
+//! - If every address of a name is an endpoint, and a host has one of each family, [`DnsFamily`] decides which count.
+//! - The target of an SRV name is one endpoint, whatever it resolves to, and fails while it does not resolve.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -39,7 +40,7 @@ pub use settings::{DnsFamily, Settings};
 /// Counter `{result}`: lookups of endpoint names; result is `found`, `empty` or `failed`.
 pub const DNS_LOOKUPS: &str = "fanfare_dns_lookups_total";
 
-/// What to ask the DNS.
+/// A DNS query for endpoints.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Query {
     /// Every A and AAAA record of a name, with one port.
@@ -49,14 +50,15 @@ pub enum Query {
         /// The port of every endpoint.
         port: u16,
     },
-    /// Every target and port of an SRV name (RFC 2782). Priority and weight choose one server among many, so they play no part where all are meant.
+    /// Every target and port of an SRV name (RFC 2782). Priority and weight choose one of several servers, so they are ignored
+    /// here, where all are used.
     Srv {
         /// The name, such as `_http._tcp.cache.example`.
         name: Arc<str>,
     },
 }
 
-/// Why a text is no [`Query`] or no target, and what to write instead.
+/// Why a text is not a [`Query`] or a target, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?}: {why}")]
 pub struct InvalidQuery {
@@ -69,11 +71,11 @@ pub struct InvalidQuery {
 pub struct DnsSource {
     /// The cluster it owns.
     pub cluster: ClusterName,
-    /// What is asked.
+    /// The query.
     pub query: Query,
-    /// Who is asked.
+    /// The DNS client.
     pub resolver: Resolver,
-    /// Where the endpoints go.
+    /// Receives the endpoints.
     pub publisher: Publisher,
     /// Opens with the first answer, be it empty, and stays open.
     pub gate: Gate,
@@ -82,8 +84,8 @@ pub struct DnsSource {
 // === impl DnsSource ===
 
 impl DnsSource {
-    /// Keeps the cluster current for ever. The cluster first appears with the first answer; when the future is dropped it stays as it is, and whoever
-    /// drops it decides whether to remove it.
+    /// Keeps the cluster current for ever. The cluster first appears with the first answer. It stays when the future is dropped;
+    /// removing it is up to the caller.
     pub async fn run(self) {
         match self.query {
             Query::Host { .. } => self.every_address().await,
@@ -201,8 +203,8 @@ pub(super) fn checked_port(text: &str) -> Result<u16, &'static str> {
     }
 }
 
-/// A host name: labels of up to 63 letters, digits, `-` and `_`, 253 bytes in all (RFC 1035 section 2.3.4, underscores for SRV), perhaps with
-/// a final dot, in lower case.
+/// A host name: labels of up to 63 letters, digits, `-` and `_`, 253 bytes in total (RFC 1035 section 2.3.4, underscores for SRV),
+/// optionally with a final dot. Returned in lower case.
 pub(super) fn checked_name(text: &str) -> Result<Arc<str>, &'static str> {
     let plain = text.strip_suffix('.').unwrap_or(text);
     if text.contains("://") || text.contains('/') {
@@ -217,7 +219,7 @@ pub(super) fn checked_name(text: &str) -> Result<Arc<str>, &'static str> {
     if !plain.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
         return Err("a name consists of letters, digits, '-', '_' and '.'");
     }
-    // No top-level domain is a number: this is an IPv4 address gone wrong, which no resolver should be asked about.
+    // No top-level domain is a number: this is a malformed IPv4 address, which should not be looked up.
     if plain.rsplit('.').next().is_some_and(|label| label.bytes().all(|b| b.is_ascii_digit())) {
         return Err("this is neither a name nor a valid IPv4 address");
     }

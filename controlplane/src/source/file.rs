@@ -1,8 +1,8 @@
 //! Endpoints from files with lists of targets (`groups`), followed while they change; a broken edit keeps the last good list of
 //! its file.
 //!
-//! One path is one file. A path with `*`, `?` or `[...]` is every file that it matches: together they are the list, in the
-//! order of their names. A file named `*.json` is JSON, any other YAML.
+//! A path is one file. A path with `*`, `?` or `[...]` stands for every file that it matches: together they are the list, in the
+//! order of their names. A file named `*.json` is JSON, any other is YAML.
 
 use std::path::Path;
 use std::time::Duration;
@@ -26,18 +26,18 @@ pub use pattern::{FilePattern, InvalidFilePattern};
 /// Counter `{cluster, result}`: readings of endpoint files; result is `ok`, `invalid` or `unreadable`. The last two keep the last good list.
 pub const FILE_READS: &str = "fanfare_endpoint_file_reads_total";
 
-/// The source: one file, or all that a pattern matches, feed one cluster.
+/// The source: one file, or all files that match a pattern, feed one cluster.
 #[derive(Debug)]
 pub struct FileSource {
     /// The cluster it owns.
     pub cluster: ClusterName,
     /// The files. None of them need exist yet.
     pub files: FilePattern,
-    /// How often they are looked at.
+    /// The interval between two checks of the files.
     pub interval: Duration,
-    /// Who is asked for host names.
+    /// The DNS client for host names.
     pub resolver: Resolver,
-    /// Where the endpoints go.
+    /// Receives the endpoints.
     pub publisher: Publisher,
     /// Opens with the first good list and stays open.
     pub gate: Gate,
@@ -46,15 +46,15 @@ pub struct FileSource {
 // === impl FileSource ===
 
 impl FileSource {
-    /// A source that looks every [`file_watch::DEFAULT_INTERVAL`].
+    /// A source that checks the files every [`file_watch::DEFAULT_INTERVAL`].
     #[must_use]
     pub fn new(cluster: ClusterName, files: FilePattern, resolver: Resolver, publisher: Publisher, gate: Gate) -> Self {
         Self { cluster, files, interval: file_watch::DEFAULT_INTERVAL, resolver, publisher, gate }
     }
 
-    /// Keeps the cluster current for ever. It first appears when every file that is there has been read and one is good; a list takes effect
-    /// when each of its names has been looked up once. When the future is dropped the cluster stays as it is, and whoever drops it decides
-    /// whether to remove it.
+    /// Keeps the cluster current for ever. It first appears when every file that is there has been read and one is good; a list
+    /// takes effect when each of its names has been looked up once. The cluster stays when the future is dropped; removing it is up
+    /// to the caller.
     pub async fn run(self) {
         metrics::describe_counter!(
             FILE_READS,
@@ -78,7 +78,7 @@ impl FileSource {
     }
 }
 
-/// What a file lists now; or why that is not known.
+/// The list in a file, or the reason why it cannot be read.
 fn read(cluster: &ClusterName, path: &Path, event: FileEvent) -> Result<Vec<ListEntry>, String> {
     let (result, read) = match event {
         FileEvent::Unreadable(why) => ("unreadable", Err(why)),

@@ -13,17 +13,17 @@ use snapshot::{ClusterName, Publisher, Scheme};
 use super::dns::{InvalidQuery, Query, Resolver, checked_name, checked_port};
 use super::list::List;
 
-/// One entry of a list: `192.0.2.1:80`, `[2001:db8::1]:80` or `cache-1.example:80`, with `https://` or `http://` before it
-/// where the list says what the endpoint speaks.
+/// One entry of a list: `192.0.2.1:80`, `[2001:db8::1]:80` or `cache-1.example:80`, optionally with `https://` or `http://` before
+/// it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Target {
     /// The scheme, if one is written.
     pub scheme: Option<Scheme>,
-    /// Where the endpoint is.
+    /// The endpoint's address or host name.
     pub host: Host,
 }
 
-/// Where an endpoint of a list is.
+/// The address or the host name of an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Host {
     /// An address.
@@ -42,11 +42,11 @@ pub enum Host {
 pub struct FixedSource {
     /// The cluster it owns.
     pub cluster: ClusterName,
-    /// The list. Its order plays no part: a cluster has its own.
+    /// The list. Its order does not matter, because a cluster has its own.
     pub targets: Vec<Target>,
-    /// Who is asked for host names.
+    /// The DNS client for host names.
     pub resolver: Resolver,
-    /// Where the endpoints go.
+    /// Receives the endpoints.
     pub publisher: Publisher,
     /// Opens when every host name has been looked up, and stays open.
     pub gate: Gate,
@@ -55,7 +55,7 @@ pub struct FixedSource {
 /// Reads a list separated by commas; spaces around an entry do not matter.
 ///
 /// # Errors
-/// The first entry that is not `host:port`, or an empty one.
+/// [`InvalidQuery`] for the first entry that is not `host:port`.
 pub fn parse_list(text: &str) -> Result<Vec<Target>, InvalidQuery> {
     text.split(',').map(|entry| entry.trim().parse()).collect()
 }
@@ -64,7 +64,7 @@ pub fn parse_list(text: &str) -> Result<Vec<Target>, InvalidQuery> {
 
 impl FixedSource {
     /// Publishes the cluster once every host name has been looked up (at once if there are none) and keeps it current for
-    /// ever. When the future is dropped the cluster stays as it is, and whoever drops it decides whether to remove it.
+    /// ever. The cluster stays when the future is dropped; removing it is up to the caller.
     pub async fn run(self) {
         let mut list = List::new(self.cluster, self.publisher, self.gate, self.resolver);
         list.set(self.targets.into_iter().map(Into::into).collect(), "the list is empty");

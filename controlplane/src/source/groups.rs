@@ -1,4 +1,4 @@
-//! Lists of endpoints as Prometheus has them, in files (file_sd) and over HTTP (http_sd): groups of targets with labels.
+//! Lists of endpoints in the format of Prometheus, in files (file_sd) and over HTTP (http_sd): groups of targets with labels.
 //!
 //! ```yaml
 //! - targets: ["192.0.2.1:80", "[2001:db8::1]:80", "cache-3.example:80"]
@@ -18,17 +18,17 @@ use snapshot::PodRef;
 use super::dns;
 use super::list::ListEntry;
 
-/// How a list is written.
+/// The format of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     Json,
     Yaml,
 }
 
-/// Why a text is no list of endpoints.
+/// Why a text is not a list of endpoints.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum InvalidList {
-    /// Nothing in it: more likely a write cut short than a wish.
+    /// It is empty, which is probably an incomplete write.
     #[error("it is empty; write [] for no endpoints")]
     Empty,
     /// Not text.
@@ -37,7 +37,7 @@ pub(super) enum InvalidList {
     /// Not JSON or YAML, or of another shape.
     #[error("{0}")]
     Shape(String),
-    /// A group that says nothing of its targets: more likely an edit half done than a wish.
+    /// A group without targets, which is probably an incomplete edit.
     #[error("group {0} has no targets; write targets: [] for none")]
     NoTargets(usize),
     /// A target that is not `host:port`.
@@ -45,7 +45,7 @@ pub(super) enum InvalidList {
     Target {
         /// The group, counted from 0.
         group: usize,
-        /// The target and what is wrong with it.
+        /// The target and its fault.
         target: dns::InvalidQuery,
     },
 }
@@ -60,7 +60,7 @@ struct Group {
     labels: Option<BTreeMap<String, Option<Label>>>,
 }
 
-/// A label's value: text, or what YAML takes for a number or boolean.
+/// A label's value: text, or what YAML reads as a number or boolean.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Label {
@@ -73,7 +73,7 @@ enum Label {
 /// Reads a list.
 ///
 /// # Errors
-/// The first thing that is wrong with it.
+/// [`InvalidList`] for the first fault.
 pub(super) fn parse(format: Format, content: &[u8]) -> Result<Vec<ListEntry>, InvalidList> {
     let text = std::str::from_utf8(content).map_err(|_| InvalidList::NotText)?;
     if text.trim().is_empty() {
@@ -118,7 +118,7 @@ fn yaml(text: &str) -> Result<Vec<Group>, InvalidList> {
 impl Group {
     fn label(&self, name: &str) -> Option<Arc<str>> {
         let labels = self.labels.as_ref()?;
-        // One that says nothing is not there.
+        // A label without a value counts as absent.
         let given = |name: &str| labels.get(name).and_then(Option::as_ref);
         let value = given(&format!("__{name}__")).or_else(|| given(name))?;
         let value = match value {
@@ -127,7 +127,7 @@ impl Group {
             Label::Integer(value) => value.to_string(),
             Label::Float(value) => value.to_string(),
         };
-        // An empty label is no label, as Prometheus has it.
+        // An empty label counts as absent, as in Prometheus.
         (!value.is_empty()).then(|| value.into())
     }
 

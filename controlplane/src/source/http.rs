@@ -1,5 +1,5 @@
-//! Endpoints from an HTTP server that answers with a list of targets (Prometheus' http_sd), asked again in regular intervals; whatever
-//! goes wrong keeps the last good list.
+//! Endpoints from an HTTP server that answers with a list of targets (Prometheus' http_sd), fetched again at regular intervals; any
+//! failure keeps the last good list.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -28,10 +28,10 @@ pub const HTTP_FETCHES: &str = "fanfare_endpoint_url_fetches_total";
 /// Gauge `{cluster}` in seconds: the time since the server last answered with a good list, or that it is unchanged.
 pub const HTTP_AGE: &str = "fanfare_endpoint_url_age_seconds";
 
-/// How often the server is asked unless told otherwise.
+/// The default interval between two requests.
 pub const DEFAULT_REFRESH: Duration = Duration::from_secs(30);
 
-/// How often the age is reported.
+/// The interval at which the age is reported.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The source: one URL feeds one cluster.
@@ -39,13 +39,13 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 pub struct HttpSource {
     /// The cluster it owns.
     pub cluster: ClusterName,
-    /// Where the list is.
+    /// The URL of the list.
     pub url: ListUrl,
-    /// How often it is asked for.
+    /// The interval between two requests.
     pub refresh: Duration,
-    /// Who is asked for host names in the list.
+    /// The DNS client for host names in the list.
     pub resolver: Resolver,
-    /// Where the endpoints go.
+    /// Receives the endpoints.
     pub publisher: Publisher,
     /// Opens with the first good list and stays open.
     pub gate: Gate,
@@ -55,7 +55,7 @@ pub struct HttpSource {
 
 impl HttpSource {
     /// Keeps the cluster current for ever. It first appears with the first good list; a list takes effect when each of its names has been
-    /// looked up once. When the future is dropped the cluster stays as it is, and whoever drops it decides whether to remove it.
+    /// looked up once. The cluster stays when the future is dropped; removing it is up to the caller.
     pub async fn run(self) {
         metrics::describe_counter!(
             HTTP_FETCHES,
@@ -72,7 +72,7 @@ impl HttpSource {
         let age = metrics::gauge!(HTTP_AGE, "cluster" => cluster.to_string());
         let if_empty = format!("{url} lists none");
         let poll = Poll::new(cluster.clone(), url, refresh, resolver.asked());
-        // A request under way goes on while names are looked up.
+        // A request in progress continues while names are looked up.
         let mut answers = pin!(stream::unfold(poll, async |mut poll| Some((poll.next().await, poll))));
         let mut list = List::new(cluster, publisher, gate, resolver);
         let mut reports = interval(REPORT_INTERVAL);

@@ -1,7 +1,7 @@
 //! Endpoints of Kubernetes Services, from their EndpointSlices.
 //!
-//! The role needs `list` and `watch` on `endpointslices` (API group `discovery.k8s.io`), in the namespaces that the
-//! patterns name. Services need not be readable.
+//! The role needs `list` and `watch` on `endpointslices` (API group `discovery.k8s.io`), in the namespaces of the patterns, and no
+//! right on Services.
 
 mod hints;
 mod selection;
@@ -22,31 +22,30 @@ use crate::{
     watch::{State, WatchKey, any_change},
 };
 
-/// Most port problems that are named as a reason.
+/// The most port problems that are named as a reason.
 const MAX_NAMED: usize = 5;
 
 /// The source: one selection feeds one cluster.
 pub struct KubeSource {
     /// The cluster it owns.
     pub cluster: ClusterName,
-    /// What is selected.
+    /// The selected Services and their port.
     pub selection: EndpointSelection,
-    /// Where from.
+    /// The kube cluster.
     pub kube: KubeCluster,
-    /// Where the endpoints go. All of them do, whatever their conditions.
+    /// Receives all endpoints, whatever their conditions.
     pub publisher: Publisher,
-    /// Opens when every watch has a complete list and goes on from it, and until then says what is missing. An API server
-    /// that goes away later changes nothing but the age of the data. It is closed only where the choice of a port leaves
-    /// no endpoint at all, which says why there is none.
+    /// Opens when every watch follows a complete list, and until then gives the missing ones. A later outage of the API server
+    /// changes only the age of the data. It closes again only if the choice of a port leaves no endpoint at all, with that reason.
     pub gate: Gate,
 }
 
-/// What was published last.
+/// The last published state.
 #[derive(Default)]
 struct Published {
-    /// There is no endpoint, whatever its conditions.
+    /// Whether there is no endpoint, whatever its conditions.
     empty: bool,
-    /// Why Services contribute none.
+    /// Why Services contribute no endpoints.
     problems: Vec<PortProblem>,
     /// The Services that were found.
     services: Vec<ServiceKey>,
@@ -55,9 +54,8 @@ struct Published {
 // === impl KubeSource ===
 
 impl KubeSource {
-    /// Keeps the cluster current for ever. The cluster first appears when one watch has a complete list, and every other
-    /// has one or has failed to get it. When the future is dropped it stays as it is, and whoever drops it decides whether
-    /// to remove it.
+    /// Keeps the cluster current for ever. The cluster first appears when one watch has a complete list, and every other has one or
+    /// has failed to get it. It stays when the future is dropped; removing it is up to the caller.
     pub async fn run(self) {
         let keys = self.keys();
         let mut watches: Vec<Arc<Watched<Index>>> = keys.iter().map(|key| self.kube.slices(key.clone())).collect();
@@ -74,7 +72,7 @@ impl KubeSource {
                 }
             }
             let now: Vec<State> = states.iter_mut().map(|state| state.borrow_and_update().clone()).collect();
-            // Without any list nothing is known, which is not the same as knowing that there is no endpoint.
+            // Without any list it is unknown whether there are endpoints, so nothing is published.
             let known = now.iter().any(|state| state.listed);
             if known && now.iter().all(|state| state.listed || state.problem.is_some()) {
                 published = self.publish(&watches, &mut projection, &published.problems);
@@ -92,7 +90,7 @@ impl KubeSource {
         }
     }
 
-    /// Every distinct key, and before it those that see more: where their watches work, it needs none of its own.
+    /// Every distinct key, wider ones first: a key that is covered by a working watch needs none of its own.
     fn keys(&self) -> Vec<WatchKey> {
         let mut keys: Vec<WatchKey> = Vec::new();
         for key in self.selection.services.iter().map(Pattern::watch_key) {
@@ -114,7 +112,7 @@ impl KubeSource {
         for watched in watches {
             let (exact, wild): (Vec<&Pattern>, Vec<&Pattern>) =
                 self.selection.services.iter().partition(|pattern| pattern.exact().is_some());
-            // A shared watch may see thousands of others.
+            // A shared watch may contain thousands of others.
             for service in exact.into_iter().filter_map(Pattern::exact) {
                 if let Some(view) = watched.store.lock().view(&service) {
                     views.insert(service, view);
@@ -141,7 +139,7 @@ impl KubeSource {
         Published { empty, problems, services: views.into_keys().collect() }
     }
 
-    /// Why there is no endpoint, for those who ask for one.
+    /// The reason why there is no endpoint, for requests.
     fn why_empty(&self, any_service: bool, problems: &[PortProblem]) -> String {
         match (problems.first(), any_service) {
             (Some(problem), _) => problem.to_string(),
@@ -153,7 +151,7 @@ impl KubeSource {
         }
     }
 
-    /// Whether every watch goes on from a complete list; else the gate says what is missing.
+    /// Whether every watch follows a complete list; else the gate gives the missing ones.
     fn complete(&self, watches: &[Arc<Watched<Index>>], now: &[State]) -> bool {
         let pending = watches.iter().zip(now).filter(|(_, state)| !state.connected);
         let mut missing: Vec<String> = pending
@@ -162,7 +160,7 @@ impl KubeSource {
                 None => format!("waiting for the first complete list of {}", watched.key),
             })
             .collect();
-        // Several keys may have one watch.
+        // Several keys may share one watch.
         missing.dedup();
         if missing.is_empty() {
             info!(cluster = %self.cluster, "endpoints are complete");
@@ -172,7 +170,7 @@ impl KubeSource {
         missing.is_empty()
     }
 
-    /// Opens the gate, unless the choice of a port is why there is no endpoint.
+    /// Opens the gate, unless there is no endpoint because of the choice of a port.
     fn report(&self, published: &Published) {
         let problems = &published.problems;
         if !published.empty || problems.is_empty() {

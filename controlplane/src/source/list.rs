@@ -1,5 +1,5 @@
-//! A list of targets, made into one cluster: host names are resolved and kept up to date, and a name that does not resolve
-//! is an endpoint that fails.
+//! Builds one cluster from a list of targets: host names are resolved and kept up to date, and a name that does not resolve is an
+//! endpoint that fails.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use snapshot::{Change, Cluster, ClusterName, Endpoint, Place, PodRef, Publisher,
 use super::dns::{Names, Query, Resolution, Resolver};
 use super::fixed::{Host, Target};
 
-/// One target with what is known about it.
+/// One target with its attributes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ListEntry {
     pub(super) target: Target,
@@ -18,13 +18,13 @@ pub(super) struct ListEntry {
     pub(super) pod: Option<PodRef>,
 }
 
-/// The list, and the cluster that it feeds.
+/// A list, and the cluster that it feeds.
 pub(super) struct List {
     cluster: ClusterName,
     publisher: Publisher,
     gate: Gate,
     names: Names,
-    /// The last good list, and why there is nothing in it where that is so; `None` before the first.
+    /// The last good list, and the reason that is shown if it is empty; `None` before the first.
     entries: Option<(Vec<ListEntry>, String)>,
     published: bool,
 }
@@ -37,8 +37,7 @@ impl List {
         Self::under(cluster, publisher, gate, resolver, Recheck::default())
     }
 
-    /// A list that came from looking up another name: when one of its names is looked up again because that was asked for, so
-    /// is the other name.
+    /// A list from a lookup of another name: a request for another lookup of one of its names repeats the other lookup, too.
     pub(super) fn under(
         cluster: ClusterName,
         publisher: Publisher,
@@ -57,22 +56,22 @@ impl List {
         self.publish();
     }
 
-    /// Reports why there is no good list. The last good one stays in force.
+    /// Reports why there is no good list. The last good one stays in use.
     pub(super) fn fail(&self, why: impl Into<String>) {
-        // A list that is good but still being resolved tells its own reason.
+        // A good list whose names are still being looked up has a reason of its own.
         if self.entries.is_none() {
             self.gate.set_not_ready(why);
         }
     }
 
-    /// Keeps the names current: waits until something may be different, and publishes it. Pends for ever while there is
-    /// no name. Safe to cancel.
+    /// Keeps the names current: waits until something may have changed, and publishes it. Pends for ever without names. Safe to
+    /// cancel.
     pub(super) async fn refresh(&mut self) {
         self.names.refresh().await;
         self.publish();
     }
 
-    /// A list that is new takes effect when each of its names has been looked up once, or has taken too long.
+    /// A new list takes effect when each of its names has been looked up once, or has taken too long.
     fn publish(&mut self) {
         let Some((entries, if_empty)) = &self.entries else { return };
         if let Some(query) = self.names.awaited() {

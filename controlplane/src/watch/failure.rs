@@ -1,4 +1,4 @@
-//! What can go wrong between here and the API server, in the few kinds that make a difference.
+//! Failures of lists and watches, by kind, with explanations.
 
 use std::{error::Error, time::Duration};
 
@@ -11,9 +11,9 @@ use super::{Scope, WatchKey};
 pub struct Failure {
     /// The kind of failure.
     pub reason: Reason,
-    /// What was asked for: `list` or `watch`, as RBAC rules name it.
+    /// The verb of RBAC rules: `list` or `watch`.
     verb: &'static str,
-    /// What was said.
+    /// The error message.
     text: String,
 }
 
@@ -24,26 +24,26 @@ pub enum Reason {
     Forbidden,
     /// 401: the credentials are not accepted.
     Unauthorized,
-    /// 410, and what else only a new list cures: the version to go on from is too old, or too new after etcd was restored.
+    /// 410, and other answers that require a new list: the version is too old, or too new after etcd was restored.
     Gone,
     /// Another answer of the API server.
     Server,
     /// The API server was not reached, or the connection ended.
     Transport,
-    /// Nothing came in time.
+    /// No answer in time.
     Timeout,
-    /// The answer cannot be understood.
+    /// The answer cannot be parsed.
     Decode,
 }
 
 impl Failure {
-    /// From what kube says.
+    /// Classifies an error of kube.
     pub(crate) fn of(verb: &'static str, error: &kube::Error) -> Self {
         let reason = match error {
             kube::Error::Api(status) => match status.code {
                 401 => Reason::Unauthorized,
                 403 => Reason::Forbidden,
-                // 400: it does not even read the version. Too large: it has never come that far.
+                // 400: the version is malformed. Too large: the server has not reached it.
                 400 | 410 => Reason::Gone,
                 _ if has_cause(status, "ResourceVersionTooLarge") => Reason::Gone,
                 _ => Reason::Server,
@@ -72,7 +72,7 @@ impl Failure {
         Self { reason: Reason::Decode, verb: "list", text: "the list has no metadata.resourceVersion".into() }
     }
 
-    /// What to tell a person: what failed, where, and for a missing right which one it is and how it is granted.
+    /// The message for operators: what failed, where, and for a missing right how to grant it.
     pub(super) fn explain(&self, key: &WatchKey) -> String {
         let Self { reason, verb, text } = self;
         match reason {
@@ -94,7 +94,7 @@ impl Failure {
     }
 }
 
-/// Whether the API server names this cause, which stands in no code of an answer.
+/// Whether the API server names this cause, which has no status code of its own.
 fn has_cause(status: &Status, reason: &str) -> bool {
     status.details.as_ref().is_some_and(|details| details.causes.iter().any(|cause| cause.reason == reason))
 }
@@ -118,7 +118,7 @@ impl Reason {
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
-    // A cause that is its own cause must not hang anybody.
+    // Bounded, because a cause may be its own cause.
     for _ in 0..8 {
         let Some(inner) = cause else { break };
         let inner_text = inner.to_string();

@@ -1,4 +1,4 @@
-//! What is watched, and what objects are called.
+//! The keys of watches and of objects.
 
 use std::{fmt, sync::Arc};
 
@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, Client, Resource, core::NamespaceResourceScope};
 use serde::de::DeserializeOwned;
 
-/// What one watch covers. Watches with equal keys are one.
+/// The objects that one watch covers. Watches with equal keys are shared.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WatchKey {
     /// The kube cluster; empty: this process's own.
@@ -17,7 +17,7 @@ pub struct WatchKey {
     selector: String,
 }
 
-/// Where one watch looks.
+/// The namespaces of one watch.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {
     /// In all namespaces; needs a ClusterRole.
@@ -26,7 +26,7 @@ pub enum Scope {
     Namespace(Arc<str>),
 }
 
-/// An object's namespace and name; both empty where not even these can be read.
+/// An object's namespace and name; both empty if not even these can be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey {
     namespace: Arc<str>,
@@ -55,7 +55,7 @@ impl WatchKey {
         self.kind
     }
 
-    /// Whether this watch sees everything that the other one sees. Of two different selectors, only `label` is known to cover
+    /// Whether this watch contains everything that the other one contains. Of different selectors, only `label` is known to cover
     /// `label=value`.
     pub(crate) fn covers(&self, other: &Self) -> bool {
         let same_kind = (&self.cluster, self.kind, self.group) == (&other.cluster, other.kind, other.group);
@@ -68,12 +68,12 @@ impl WatchKey {
         same_kind && scope && selects
     }
 
-    /// Where it looks.
+    /// Its scope.
     pub fn scope(&self) -> &Scope {
         &self.scope
     }
 
-    /// The label selector, unless it selects everything.
+    /// The label selector; none if it selects everything.
     pub fn selector(&self) -> Option<String> {
         (!self.selector.is_empty()).then(|| self.selector.clone())
     }

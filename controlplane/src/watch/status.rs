@@ -13,7 +13,7 @@ use tokio::{
 use super::{Reason, Scope, WatchKey};
 use crate::metrics as names;
 
-/// How often the age is reported.
+/// The interval at which the age is reported.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The state of one watch. Clones share it.
@@ -23,12 +23,12 @@ pub struct Status {
     seen: Arc<Mutex<Instant>>,
 }
 
-/// What has happened so far.
+/// The state of a watch at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
-    /// There has been a complete list.
+    /// Whether there has been a complete list.
     pub listed: bool,
-    /// After that the API server has accepted a watch.
+    /// Whether the API server has accepted a watch after that.
     pub connected: bool,
     /// The current problem, if there is one.
     pub problem: Option<String>,
@@ -50,22 +50,22 @@ impl Status {
         self.seen.lock().elapsed()
     }
 
-    /// What has happened so far.
+    /// The current state.
     pub(crate) fn now(&self) -> State {
         self.state.borrow().clone()
     }
 
-    /// What has happened so far, and a way to wait for more.
+    /// A receiver of the state and its changes.
     pub fn subscribe(&self) -> watch::Receiver<State> {
         self.state.subscribe()
     }
 
-    /// Something was received.
+    /// Notes that something was received.
     pub(super) fn seen(&self) {
         *self.seen.lock() = Instant::now();
     }
 
-    /// What is known has changed.
+    /// Notes that the data has changed.
     pub(crate) fn changed(&self) {
         self.state.send_modify(|state| state.changes += 1);
     }
@@ -94,7 +94,7 @@ impl Status {
         });
     }
 
-    /// Reports the age for ever, also while nothing is heard.
+    /// Reports the age for ever, even while nothing is received.
     pub(super) async fn report_age(self, key: WatchKey) -> Infallible {
         let scope = match key.scope() {
             Scope::All => "*".to_owned(),
@@ -115,7 +115,7 @@ impl Status {
     }
 }
 
-/// Waits until the state of one of the watches has changed since it was last looked at.
+/// Waits until the state of one of the watches has changed since it was last read.
 pub async fn any_change(watches: &mut [watch::Receiver<State>]) {
     if watches.is_empty() {
         return std::future::pending().await;

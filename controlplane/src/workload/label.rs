@@ -1,7 +1,7 @@
 //! The label on the pod of a candidate that says whether it leads.
 //!
-//! A pod that dies keeps its label, and nobody else may take it away with the rights of a candidate. Where requests must never
-//! go to two pods, use the [`LeaderService`](super::LeaderService).
+//! A pod that dies keeps its label, and other candidates have no right to remove it. If requests must never go to two pods, use the
+//! [`LeaderService`](super::LeaderService).
 
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ use tokio::time::timeout;
 use super::{Told, explain};
 use crate::lease::{Election, TermEvent, Terms, WriteError};
 
-/// The label, as k8s-elector has it.
+/// The label, the same as that of k8s-elector.
 pub const LABEL: &str = "k8s-elector/status";
 
-/// How long the API server may take to answer.
+/// The time limit of an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Keeps the label of one pod true.
@@ -62,7 +62,7 @@ impl PodLabel {
             let leadership = self.election.leadership();
             match leadership.write(ANSWER_TIMEOUT, async |_claim| self.patch("leader").await).await {
                 Ok(()) => Ok(()),
-                // It ends at this moment, which is told next.
+                // The term has just ended; its end is the next event.
                 Err(WriteError::NotLeading(_)) => return,
                 Err(WriteError::Deadline(_)) => Err(self.no_answer()),
                 Err(WriteError::Failed(error)) => Err(self.explain(&error)),

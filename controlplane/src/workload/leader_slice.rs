@@ -41,16 +41,16 @@ type AddressType = (&'static str, fn(&IpAddr) -> bool);
 
 const ADDRESS_TYPES: [AddressType; 2] = [("IPv4", IpAddr::is_ipv4), ("IPv6", IpAddr::is_ipv6)];
 
-/// How long the API server may take for one round of requests. Not longer than a release waits for it.
+/// The time limit of one round of requests, which is not longer than a release waits for it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How often a leader looks whether its slices are still as they should be.
+/// The interval at which a leader checks its slices.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// When it tries again after a failure, the first time.
+/// The first delay after a failure.
 const FIRST_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// How long emptying the slices may take when a term has ended, with the tries and the pauses between them.
+/// The time limit for emptying the slices at the end of a term, including retries and delays.
 const EMPTYING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The first pause between these tries.
@@ -177,7 +177,7 @@ impl LeaderService {
         Ok(())
     }
 
-    /// Empties the slices, unless somebody else has written them since.
+    /// Empties the slices, unless another process has written them since.
     async fn leave(&mut self, ending: Ending) {
         let (stop_by, gives_up) = (ending.stop_by, BootTime::now() + EMPTYING_TIMEOUT);
         let term = ending.term.clone();

@@ -10,8 +10,7 @@ pub enum Members {
     /// The ready ones, to which a Service sends traffic.
     #[default]
     Ready,
-    /// Those that serve, even while they terminate, and the ready ones in any case: with `publishNotReadyAddresses` they need not
-    /// serve.
+    /// Those that serve, even while they terminate, and all ready ones, which need not serve with `publishNotReadyAddresses`.
     Serving,
     /// The ready ones; where there is none, those that serve while they terminate, as with kube-proxy.
     ReadyElseServing,
@@ -28,12 +27,12 @@ pub enum PortChoice {
     Number(u16),
 }
 
-/// A text that names no [`Members`].
+/// The text is not one of [`Members`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is none of ready, serving, ready-else-serving and known")]
 pub struct InvalidMembers(String);
 
-/// A text that is no [`PortChoice`].
+/// The text is not a [`PortChoice`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is neither the name of a port nor a number from 1 to 65535")]
 pub struct InvalidPort(String);
@@ -82,7 +81,7 @@ impl FromStr for PortChoice {
         if text.bytes().all(|byte| byte.is_ascii_digit()) {
             return text.parse().ok().filter(|number| *number > 0).map(Self::Number).ok_or_else(invalid);
         }
-        // Kubernetes takes a DNS_LABEL as the name of a port.
+        // The name of a port is a DNS label in Kubernetes.
         let fits = text.len() <= 63 && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         if fits { Ok(Self::Named(text.into())) } else { Err(invalid()) }
     }

@@ -98,7 +98,7 @@ impl Service {
         self
     }
 
-    /// Known by its slices alone, because Services may not be read.
+    /// Known by its slices alone, for want of the right to read Services.
     pub(crate) fn unread(mut self) -> Self {
         self.facts.ports.clear();
         self

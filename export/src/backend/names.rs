@@ -15,7 +15,7 @@ const MAX_NAME_BYTES: usize = 200;
 /// The number of hexadecimal digits of the hash in a name.
 const HASH_DIGITS: usize = 10;
 
-/// Which Service holds which name, and which ports it had.
+/// The names in use with their Services, and the last known ports of these.
 ///
 /// At the first call the oldest Service gets the short form. From then on names stay with their holders, even where two Services are
 /// equally old (`creationTimestamp` has whole seconds) or an older one is selected later. A Service keeps its names, with or without

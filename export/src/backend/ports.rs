@@ -53,8 +53,7 @@ impl Ports {
     }
 }
 
-/// Whether the Service or its slices still have the port; also where nothing is said about any, because the Service itself
-/// cannot be read.
+/// Whether the Service or its slices still have the port. Also true if no ports are known, because the Service cannot be read.
 fn is_there(entry: &Entry, port: &Port) -> bool {
     let told = entry.facts.ports.iter().map(|told| (&told.name, told.protocol));
     let mut all = told.chain(entry.view.ports().map(|port| (&port.name, port.protocol))).peekable();

@@ -15,7 +15,7 @@ pub struct NameTemplate {
     parts: Vec<Part>,
 }
 
-/// Why a text is no [`NameTemplate`].
+/// Why a text is not a [`NameTemplate`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTemplate {
     /// It would give the same name to every Service.

@@ -1,4 +1,4 @@
-//! Rule: a name never changes because another object appears. And what becomes a backend at all.
+//! Tests of the rule that a name never changes because another object appears, and of which ports become backends.
 
 use std::{collections::BTreeMap, slice};
 
@@ -148,7 +148,7 @@ fn a_service_scaled_to_nothing_keeps_its_backends() {
     let renamed = service("shop/web").port("https", 443, Tcp, "", &[]).target(8443).idle();
     assert_eq!(after(renamed), ["web-8443: "], "a port that it no longer has is over");
     assert_eq!(after(web().idle()), ["web-80: "], "and what it had is forgotten");
-    // After a restart the Service says it.
+    // After a restart the ports come from the Service.
     let idle = || service("shop/web").http(&[]).target(8080).idle();
     assert_eq!(once(&model, [idle()]), ["web-8080: "]);
     let by_name = service("shop/web").http(&[]).idle();
@@ -179,7 +179,7 @@ fn the_oldest_keeps_the_short_name_and_a_later_namesake_gets_its_namespace() {
     let late = || service("a/web").created(2000).http(&["192.0.2.1:80"]);
     let early = || service("b/web").created(1000).http(&["192.0.2.2:80"]);
     assert_eq!(once(&Model::default(), [early(), late()]), ["a-web-80: 192.0.2.1:80", "web-80: 192.0.2.2:80"]);
-    // A name of which the namespace is part already needs nothing.
+    // A name that already contains the namespace stays the same.
     assert_eq!(
         once(&model("{namespace}-{service}"), [early(), late()]),
         ["a-web: 192.0.2.1:80", "b-web: 192.0.2.2:80"]
@@ -212,7 +212,7 @@ fn a_name_is_not_handed_on_while_its_holder_is_there_and_not_to_somebody_who_has
     let meanwhile = holders(&mut names, &[idle, second.clone(), third.clone()]);
     assert_eq!(meanwhile.keys().collect::<Vec<_>>(), ["b-web-80", "c-web-80", "web-80"]);
     assert_eq!(holders(&mut names, &[first, second.clone(), third.clone()])["web-80"], "a/web");
-    // Gone: nobody who has a name gets another one, somebody new may have it.
+    // After the holder is deleted, Services with a name keep theirs, and a new Service may take the free one.
     assert_eq!(
         holders(&mut names, &[second.clone(), third.clone()]).keys().collect::<Vec<_>>(),
         ["b-web-80", "c-web-80"]

@@ -85,7 +85,7 @@ impl Model {
         units
     }
 
-    /// The endpoints of a port that become a backend each, and the number that these have.
+    /// The groups of a port's endpoints, with their port number; each group becomes a backend.
     fn groups(
         &self,
         entry: &Entry,
@@ -169,7 +169,7 @@ fn distinct(unit: &Unit, taken: impl Fn(&str) -> bool) -> Arc<str> {
     };
     let port = if unit.port.name.is_empty() { unit.number.to_string() } else { unit.port.name.to_string() };
     let suffixes = [transport.to_owned(), port.clone(), format!("{port}-{transport}-{}", unit.number)];
-    // A TCP port is told apart by its name, one of another protocol by the protocol.
+    // A TCP port is distinguished by its name, a port of another protocol by the protocol.
     let first = usize::from(unit.port.protocol == Protocol::Tcp);
     let mut candidates = suffixes[first..].iter().map(|suffix| names::safe(&format!("{local}-{suffix}")));
     candidates.find(|name| !taken(name)).unwrap_or_else(|| {
@@ -179,11 +179,11 @@ fn distinct(unit: &Unit, taken: impl Fn(&str) -> bool) -> Arc<str> {
     })
 }
 
-/// Both lists merged, ordered by address. Of two with the same address the first list's is kept.
+/// Both lists merged, ordered by address. Of two endpoints with the same address, the one of the first list is kept.
 fn union(first: Vec<Endpoint>, second: Vec<Endpoint>) -> Vec<Endpoint> {
     let mut all = first;
     all.extend(second);
-    // A stable sort: of two with the same address the first list's stays in front.
+    // The sort is stable: of two with the same address, the one of the first list stays in front.
     all.sort_by_key(|endpoint| endpoint.address);
     all.dedup_by_key(|endpoint| endpoint.address);
     all

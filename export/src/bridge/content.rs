@@ -1,8 +1,8 @@
-//! Checks, where there is no manifest, whether the content from a store can be an exported file.
+//! Checks, without a manifest, whether the content from a store can be an exported file.
 //!
-//! Rule: whatever `discover` writes is text and never empty, and its JSON and YAML can be parsed. So an empty answer, a compressed
-//! file, a login page or half of a file is recognised. Behind a URL anything may answer, for instance a proxy with a sentence, which is
-//! valid YAML: there the content must also be a map or a list.
+//! Rule: `discover` writes text that is never empty, and its JSON and YAML can be parsed. An empty answer, a compressed file, a
+//! login page or a truncated file is therefore recognised. At a URL a proxy may answer with a sentence, which is valid YAML: there
+//! the content must also be a map or a list.
 
 use serde::{Deserialize as _, de::IgnoredAny};
 
@@ -10,7 +10,7 @@ use serde::{Deserialize as _, de::IgnoredAny};
 /// URL.
 ///
 /// # Errors
-/// What the content is instead.
+/// A description of the actual content.
 pub(super) fn check(names: &[&str], media_type: Option<&str>, by_url: bool, bytes: &[u8]) -> Result<(), String> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err("it is empty".to_owned());

@@ -29,11 +29,11 @@ pub(super) struct Keeper {
     limits: Limits,
     pace: Pace,
     gate: Gate,
-    /// The export and the sink, as metrics name them.
+    /// The labels of its metrics: the export and the sink.
     labels: [(&'static str, String); 2],
-    /// Whether nothing was written yet: the content of the sink may come from a former process.
+    /// Whether nothing was written yet, so that the content of the sink may come from an earlier process.
     fresh: bool,
-    /// Since when an empty result is held back.
+    /// When an empty result was first held back.
     empty_since: Option<Instant>,
     backoff: Backoff,
 }
@@ -84,7 +84,7 @@ impl Keeper {
                 },
             };
             let Some(output) = output else { return };
-            // From now on only a newer output counts as a change.
+            // Only a newer output counts as a change from here on.
             outputs.mark_unchanged();
             let done = self.put(&output).await;
             self.report(&output, &done, repeated);
@@ -142,7 +142,7 @@ impl Keeper {
             Err(WriteError::NotLeading(_)) => Err(NotDone::Standby),
             Err(WriteError::Failed(not_done)) => Err(not_done),
             Err(WriteError::Deadline(limit)) => {
-                // Whether the write has happened is not known.
+                // The write may or may not have happened.
                 self.sink.forget();
                 let what = format!("no answer within {limit:?}");
                 Err(NotDone::Sink(SinkError { place: self.sink.to_string(), kind: SinkErrorKind::Unavailable, what }))
@@ -162,9 +162,9 @@ impl Keeper {
         Ok(done)
     }
 
-    /// Applies the shrink guard after a restart, when only the content of the sink says what was known before.
+    /// Applies the shrink guard after a restart, when the content of the sink is the only record of earlier endpoints.
     async fn check(&mut self, output: &Output) -> Result<(), NotDone> {
-        // Everything is read again, even if a former attempt has read it.
+        // Everything is read again, even if an earlier attempt has read it.
         self.sink.forget();
         let there = self.sink.look(&output.documents).await.map_err(NotDone::Sink)?;
         let here = Sink::addresses(&output.documents);
@@ -202,7 +202,7 @@ impl Keeper {
                 self.pace.resync.mul_f64(0.9 + 0.1 * fastrand::f64())
             }
             Err(NotDone::Held { again: Some(again), .. }) => again.saturating_duration_since(Instant::now()),
-            // Nothing is to be done until something changes.
+            // There is nothing to do until something changes.
             Err(NotDone::Standby | NotDone::Held { again: None, .. }) => self.pace.resync,
             Err(NotDone::Sink(error)) if error.kind == SinkErrorKind::Foreign => self.pace.resync,
             Err(NotDone::Sink(_)) => self.backoff.next_delay(),

@@ -16,13 +16,13 @@ use crate::{
 pub struct Output {
     /// The files.
     pub documents: Vec<Document>,
-    /// How many backends they name.
+    /// The number of backends in them.
     pub backends: usize,
-    /// How many endpoints these have.
+    /// The number of endpoints of these backends.
     pub endpoints: usize,
     /// How many backends the format cannot express.
     pub left_out: usize,
-    /// Namespaces without a complete list: nothing may be removed from a sink on the strength of this output.
+    /// Namespaces without a complete list: this output must not remove anything from a sink.
     pub unlisted: Vec<Arc<str>>,
     /// When the change that led to it became known.
     pub since: Instant,
@@ -45,10 +45,11 @@ impl Stage {
         Self { export, guard, names: Names::default(), told: Vec::new() }
     }
 
-    /// The files for this catalog, and which endpoints they keep although the catalog lacks them. `inferred` is as in [`Guard::admit`].
+    /// The files for this catalog, and the endpoints that they keep although the catalog lacks them. `inferred` is as in
+    /// [`Guard::admit`].
     ///
     /// # Errors
-    /// The format cannot render it: a user's template is wrong.
+    /// The reason why the format cannot render it: an error in a user's template.
     pub fn next(
         &mut self,
         catalog: &Catalog,

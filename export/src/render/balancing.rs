@@ -1,8 +1,8 @@
-//! Annotations of Services about how Traefik balances between their endpoints.
+//! Annotations of Services that configure Traefik's load balancing.
 //!
 //! `fanfare/health-path` is the path of health checks, `fanfare/health-interval` and `fanfare/health-timeout` are their interval and
 //! time-out. `fanfare/sticky` (`true`, or the name of a cookie) keeps a client with its endpoint. `fanfare/weight` is the Service's share
-//! of requests where several Services have the same host and path.
+//! of requests if several Services have the same host and path.
 //!
 //! Rule: as with routes, an invalid annotation has no effect, and is reported.
 
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::backend::Backend;
 
-/// The largest weight: thousandths are fine enough.
+/// The largest weight.
 const MAX_WEIGHT: u32 = 1000;
 /// The allowed intervals and time-outs of health checks.
 const INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
@@ -30,7 +30,7 @@ pub(super) struct Balancing {
     pub(super) weight: Option<u32>,
 }
 
-/// The health checks of endpoints.
+/// The health checks of endpoints. Durations are in Go's notation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Health {
     pub(super) path: String,

@@ -17,7 +17,7 @@ const ASSIGNMENT: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLo
 const HTTP: &str = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const TLS: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext";
 
-/// How long Envoy tries to connect to an endpoint. Within a network this is ample.
+/// Envoy's connect time-out for an endpoint, which is ample within a network.
 const CONNECT_TIMEOUT: &str = "1s";
 
 /// The set of files, and where Envoy finds it.

@@ -18,9 +18,10 @@ pub(super) fn render(trust: &Trust, backends: &[Backend], left_out: &mut Vec<Lef
         line(&mut text, format_args!("\nbackend {}\n    mode {mode}", backend.name));
         let draining = backend.draining();
         for endpoint in &backend.endpoints {
-            // With weight 0 it gets only the requests of clients that stick to it.
+            // With weight 0 a server gets only requests of clients that are bound to it by stickiness.
             let weight = if draining(endpoint) { " weight 0" } else { "" };
-            // Counters and the runtime API identify a server by its name, so the name is made of what stays the same: the address.
+            // Counters and the runtime API identify a server by its name, so the name is derived from the address, which stays the
+            // same.
             let (ip, port) = (endpoint.address.ip(), endpoint.address.port());
             line(&mut text, format_args!("    server {ip}_{port} {}{options}{weight}", endpoint.address));
         }

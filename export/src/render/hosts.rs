@@ -9,7 +9,7 @@ use super::{LeftOut, leave_out, route::is_host};
 use crate::backend::Backend;
 
 /// `<service>.<namespace>` leads to all of a Service's endpoints, `<hostname or pod>.<service>.<namespace>` to one, and so does the
-/// bare name of its pod where it can mean nothing else.
+/// bare name of its pod if it is unambiguous.
 pub(super) fn render(backends: &[Backend], left_out: &mut Vec<LeftOut>) -> String {
     let mut lines: BTreeMap<IpAddr, BTreeSet<String>> = BTreeMap::new();
     let bare = bare_names(backends);

@@ -39,12 +39,12 @@ fn upstreams<'a>(backends: impl Iterator<Item = &'a Backend>) -> String {
         write!(text, "\nupstream {} {{\n", backend.name).expect("a String takes everything");
         let draining = backend.draining();
         for endpoint in &backend.endpoints {
-            // Only some editions know `drain`, and none a weight of 0. Requests in progress are not affected by `down`.
+            // Only some editions support `drain`, and none a weight of 0. `down` does not affect requests in progress.
             let down = if draining(endpoint) { " down" } else { "" };
             writeln!(text, "    server {}{down};", endpoint.address).expect("a String takes everything");
         }
         if backend.endpoints.is_empty() {
-            // The discard port of this machine, marked as down.
+            // The discard port of this machine stands for an empty upstream.
             writeln!(text, "    server {PLACEHOLDER_ADDRESS} down;").expect("a String takes everything");
         }
         text.push_str("}\n");

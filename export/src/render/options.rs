@@ -13,7 +13,7 @@ pub struct FormatOptions {
     pub servers_transport: Option<String>,
     /// Envoy: the folder of the set as Envoy itself sees it, an absolute path.
     pub directory: Option<String>,
-    /// Envoy and HAProxy: which certificates they accept where endpoints speak TLS.
+    /// Envoy and HAProxy: which certificates they accept from endpoints with TLS.
     pub trust: Option<Trust>,
     /// The text of the user's own template.
     pub template: Option<String>,
@@ -31,12 +31,12 @@ pub enum Trust {
     Anyone,
 }
 
-/// A text that is no [`Trust`].
+/// The text is not a [`Trust`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is neither `system`, `anyone`, nor an absolute path without spaces and quotes to a file of authorities")]
 pub struct InvalidTrust(String);
 
-/// Why there is no such [`Format`].
+/// Why a [`Format`] cannot be built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidFormat {
     /// An unknown name.
@@ -180,7 +180,7 @@ impl fmt::Display for Trust {
     }
 }
 
-/// Whether it is an absolute path that needs no quotes anywhere.
+/// Whether it is an absolute path that needs no quotes in any format.
 pub(super) fn is_plain_path(path: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-+@".contains(&b);
     path.starts_with('/') && path.bytes().all(plain)

@@ -1,4 +1,4 @@
-//! Plain lists: YAML as the replaced tool wrote it for scripts, and JSON with everything that is known.
+//! Plain lists: YAML in the layout of the replaced tool, for scripts, and JSON with all attributes.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -33,7 +33,7 @@ struct Full<'a> {
     backends: Vec<Described<'a>>,
 }
 
-/// Everything about one backend; templates get the same.
+/// All attributes of one backend; templates get the same.
 #[derive(Debug, Serialize)]
 pub(super) struct Described<'a> {
     name: &'a str,
@@ -53,14 +53,14 @@ pub(super) struct Described<'a> {
     endpoints: Vec<Member<'a>>,
 }
 
-/// Everything about one endpoint.
+/// All attributes of one endpoint.
 #[derive(Debug, Serialize)]
 struct Member<'a> {
     /// `ip:port`, an IPv6 address in brackets.
     address: String,
     ip: IpAddr,
     port: u16,
-    /// Its URL, where it speaks HTTP.
+    /// Its URL, if it speaks HTTP.
     url: Option<String>,
     hostname: Option<&'a str>,
     pod: Option<&'a str>,
@@ -88,7 +88,7 @@ pub(super) fn json(backends: &[Backend]) -> String {
     pretty(&Full { backends: described(backends) })
 }
 
-/// Everything about these backends.
+/// All attributes of these backends.
 pub(super) fn described(backends: &[Backend]) -> Vec<Described<'_>> {
     backends.iter().map(one).collect()
 }

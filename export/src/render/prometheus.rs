@@ -34,7 +34,7 @@ pub(super) fn render(backends: &[Backend], left_out: &mut Vec<LeftOut>) -> Strin
     pretty(&groups)
 }
 
-/// The labels that all endpoints of a backend have.
+/// The labels that all endpoints of a backend share.
 fn shared(backend: &Backend) -> BTreeMap<String, &str> {
     let facts = &backend.entry.facts;
     let meta = |kind: &str, name: &str| format!("__meta_fanfare_{kind}_{}", label_name(name));
@@ -71,7 +71,7 @@ fn own(endpoint: &Endpoint) -> [(&'static str, Option<&str>); 6] {
     ]
 }
 
-/// What may stand in a label's name: `[a-zA-Z0-9_]`.
+/// The text as a label's name, which has only `[a-zA-Z0-9_]`.
 fn label_name(text: &str) -> String {
     text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
 }

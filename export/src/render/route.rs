@@ -4,7 +4,7 @@
 //! `fanfare/port` (which port, by name or number, where several speak HTTP), and for Traefik alone `fanfare/entrypoints`,
 //! `fanfare/middlewares`, `fanfare/priority` and `fanfare/tls` (`true`, or the name of a certificate resolver).
 //!
-//! Rule: an invalid annotation makes no route at all, rather than half of one, and is reported.
+//! Rule: a Service with an invalid annotation gets no route, and the annotation is reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -24,7 +24,7 @@ pub struct Template {
     environment: Arc<Environment<'static>>,
 }
 
-/// What is wrong with a template, and where.
+/// An error of a template, with its place.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}{why}")]
 pub struct RenderError {
@@ -32,7 +32,7 @@ pub struct RenderError {
     why: String,
 }
 
-/// Collects what is written, up to a limit.
+/// Collects output, up to a limit.
 struct Bounded {
     bytes: Vec<u8>,
 }

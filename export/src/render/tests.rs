@@ -1,4 +1,4 @@
-//! Golden files, and: whatever a Service says, a file stays what it is.
+//! Tests with golden files, and with hostile texts in Services.
 
 mod golden;
 mod hostile;
@@ -12,7 +12,7 @@ fn backends(services: impl IntoIterator<Item = Service>) -> Vec<Backend> {
     Model::default().backends(&catalog(services), &mut Names::default())
 }
 
-/// What is called so, with the options that it needs.
+/// The format of this name, with the options that it needs.
 fn format(name: &str) -> Format {
     let options = FormatOptions {
         routers: name.starts_with("traefik"),

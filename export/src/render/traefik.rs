@@ -1,7 +1,7 @@
 //! Traefik's dynamic configuration: `http`, `tcp` and `udp` services, and routers where Services ask for them.
 //!
 //! Rule: an empty section is left out, and a file without any is `{}`. Traefik refuses `http: {}` and an empty `services`, and with
-//! it all files of that folder. It takes a service without servers, and answers 503.
+//! it all files of that folder. It accepts a service without servers, and answers 503.
 //!
 //! Traefik's file provider runs files through a template engine first (`{{ env "SECRET" }}`): so no text of a Service
 //! that may contain a brace is written here.
@@ -116,7 +116,7 @@ struct StickySession<'a> {
 struct Cookie<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
-    /// Scripts of a page must not read it.
+    /// Keeps scripts of a page from reading it.
     http_only: bool,
 }
 
@@ -287,8 +287,8 @@ fn transport(backend: &Backend) -> TraefikService<Servers<Address>> {
     TraefikService { load_balancer: Servers { servers: servers.collect() } }
 }
 
-/// The router for one host. There is not one for all hosts of a Service, because of several rules that match Traefik takes the longest
-/// text: a long list of hosts would outrank another Service's path on one of them.
+/// The router for one host. A Service has one router per host, because Traefik prefers the longest of several matching rules: a
+/// long list of hosts would outrank another Service's path on one of them.
 fn router<'a>(service: Cow<'a, str>, route: &'a Route, host: &str) -> Router<'a> {
     let path = route.path.as_ref().map_or_else(String::new, |path| format!(" && PathPrefix(`{path}`)"));
     let tls = route.tls.as_ref().map(|tls| match tls {

@@ -1,7 +1,7 @@
 //! YAML that parsers of version 1.1 and of 1.2 read the same way.
 //!
-//! To version 1.1 `no` is a boolean, `1_000` a number, `2001-01-80` a date and the address `2001:10:20:30:4:5:6:7` a number to the base
-//! of 60, and Traefik refuses a name that is a number. So a text is in quotes unless it is a plain word.
+//! In version 1.1 `no` is a boolean, `1_000` a number, `2001-01-80` a date and the address `2001:10:20:30:4:5:6:7` a number to the
+//! base of 60, and Traefik refuses a name that is a number. So a text is in quotes unless it is a plain word.
 
 use std::fmt::Write as _;
 

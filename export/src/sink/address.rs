@@ -1,16 +1,16 @@
-//! The addresses in a file of any format: they show how many endpoints a new file would remove.
+//! Finds the addresses in a file of any format, to count the endpoints that a new file would remove.
 
 use std::{
     collections::HashSet,
     net::{IpAddr, SocketAddr},
 };
 
-/// An address that is never that of an endpoint: see `render::nginx`.
+/// The address that stands for an empty upstream in files for nginx (`render::nginx`).
 pub(crate) const PLACEHOLDER_ADDRESS: &str = "127.0.0.1:9";
 
 /// The distinct addresses in a text, with their ports where these follow directly.
 ///
-/// After a restart only the file itself says what was known before. All formats write addresses as text, so this works for each of
+/// After a restart the file is the only record of earlier endpoints. All formats write addresses as text, so this works for each of
 /// them, for a user's template, and for files of other tools.
 pub(super) fn addresses(text: &[u8]) -> HashSet<String> {
     let of_address = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b'.' | b':' | b'[' | b']');
@@ -29,7 +29,7 @@ fn address(token: &[u8]) -> Option<String> {
 }
 
 fn parse(token: &str) -> Option<String> {
-    // It stands for an empty upstream in files for nginx.
+    // Not an endpoint.
     if token == PLACEHOLDER_ADDRESS {
         return None;
     }

@@ -10,14 +10,14 @@ use parking_lot::Mutex;
 
 use super::SinkErrorKind;
 
-/// No code of S3 is longer.
+/// The longest error code of S3, in bytes.
 const MAX_CODE: usize = 64;
 
-/// The last answer that was no success. Cloning shares it. There is one request at a time.
+/// The last unsuccessful answer. Clones share it. There is one request at a time.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Answers(Arc<Mutex<Option<Refusal>>>);
 
-/// An answer that was no success.
+/// An unsuccessful answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     /// The status.
@@ -56,7 +56,7 @@ impl Refusal {
     /// The kind of error that it is.
     pub(super) fn trouble(&self) -> SinkErrorKind {
         match (self.status, self.code.as_str()) {
-            // These pass by themselves, although the status blames the request.
+            // Temporary errors, although the status blames the request.
             (400, "RequestTimeout") | (408 | 425 | 429, _) => SinkErrorKind::Unavailable,
             (400, "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired") | (401 | 403 | 407, _) => {
                 SinkErrorKind::Denied

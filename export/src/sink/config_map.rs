@@ -15,7 +15,7 @@ use super::{Condition, Document, Fetched, SinkError, SinkErrorKind, sha256};
 /// The most bytes of a ConfigMap's data (`ConfigMap.data`: 1 MiB with its keys).
 const MAX_DATA_BYTES: usize = 1 << 20;
 
-/// How often a change is tried before it fails, where other keys keep changing meanwhile.
+/// The most attempts of a change while others keep changing the ConfigMap.
 const MAX_ATTEMPTS: usize = 5;
 
 /// Kubernetes' recommended label for the tool that manages an object.
@@ -93,8 +93,7 @@ impl ConfigMap {
         .await
     }
 
-    /// Changes it, or makes it, unless somebody else changes the same key meanwhile. The change returns `false` where there is nothing
-    /// to do.
+    /// Changes or creates the ConfigMap, unless the same key changes meanwhile. `change` returns `false` if there is nothing to do.
     async fn change(
         &self,
         mut change: impl FnMut(&mut core::ConfigMap) -> Result<bool, SinkError>,

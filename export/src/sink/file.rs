@@ -28,7 +28,7 @@ pub(crate) struct Directory {
 struct Partial {
     path: PathBuf,
     target: PathBuf,
-    /// Locked as long as it is in use, so that it is not swept away as a left-over.
+    /// Locked while in use, so that it is not removed as a left-over.
     file: fs::File,
     renamed: bool,
 }
@@ -63,7 +63,7 @@ impl Directory {
         let target = self.path.join(name);
         let partial =
             blocking(move || Partial::write(target, &bytes)).await.map_err(|error| self.trouble(name, &error))?;
-        // Not on another thread, where the write would go on when this future is dropped at its deadline.
+        // The rename is not done on another thread, where it would go on after this future was dropped at its deadline.
         if until.is_some_and(|until| Instant::now() >= until) {
             return Err(SinkError::new(self, SinkErrorKind::Unavailable, "too slow: the right to write has ended"));
         }
@@ -112,7 +112,7 @@ impl Partial {
         partial.file.try_lock()?;
         partial.file.write_all(bytes)?;
         if let Ok(before) = fs::metadata(&partial.target) {
-            // The mode is kept, so that whoever may read the file still may. Owner and group cannot be kept without privileges.
+            // The mode is kept, so that the file's readers can still read it. Owner and group cannot be kept without privileges.
             partial.file.set_permissions(fs::Permissions::from_mode(before.permissions().mode() & 0o7777))?;
         }
         partial.file.sync_all()?;

@@ -1,4 +1,4 @@
-//! HTTP servers that take files by PUT: WebDAV, a configuration API, or the user's own.
+//! HTTP servers that accept files by PUT: WebDAV, a configuration API, or the user's own.
 
 use std::{fmt, time::Duration};
 
@@ -56,12 +56,12 @@ impl HttpPut {
         match answer.status() {
             StatusCode::NOT_MODIFIED => return Ok(Fetched::Same),
             StatusCode::NOT_FOUND | StatusCode::GONE => return Ok(Fetched::Missing),
-            // The server takes files and does not return them.
+            // The server accepts files but does not return them.
             StatusCode::METHOD_NOT_ALLOWED => {
                 return Err(SinkError::new(&redact::urls(url), SinkErrorKind::Denied, "GET is not allowed"));
             }
             StatusCode::OK => {}
-            // For instance 204, or an answer of a proxy on the way.
+            // For instance 204, or an answer of a proxy in between.
             status if status.is_success() => {
                 return Ok(Fetched::NoFile(format!("it answers {status}, which is no file")));
             }
@@ -156,7 +156,7 @@ async fn refusal(url: &str, answer: Response) -> SinkError {
         500.. => SinkErrorKind::Unavailable,
         _ => SinkErrorKind::Refused,
     };
-    // Bounded, as is everything that is read.
+    // Reads are bounded.
     let too_long = answer.content_length().is_some_and(|length| length > 64 << 10);
     let said = if too_long { String::new() } else { answer.text().await.unwrap_or_default() };
     SinkError::new(&redact::urls(url), kind, short(&format!("{status} {said}")))

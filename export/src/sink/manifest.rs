@@ -10,8 +10,8 @@ use super::Writer;
 /// The version of the manifest's schema.
 pub const SCHEMA: u32 = 1;
 
-/// Who wrote which files. With several writers it is compared and swapped before the files are written, and the writer that loses
-/// stops. A reader takes a file only if its hash is the one in the manifest, so it never mixes files of two writers.
+/// The record of who wrote which files. A writer replaces it by compare-and-swap before it writes files, and stops if that fails. A
+/// reader accepts a file only if its hash is the one in the manifest, so it never mixes files of two writers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// [`SCHEMA`].
@@ -47,7 +47,7 @@ pub(super) enum Ownership {
     Mine,
     /// A writer of an earlier term, which is superseded.
     Earlier,
-    /// A writer whose term cannot be compared: a former process, or one at the same time.
+    /// A writer whose term cannot be compared: an earlier or a concurrent process.
     Other,
     /// A writer of a later term, or of another kube cluster: the manifest must not be replaced.
     Foreign,
@@ -57,7 +57,7 @@ impl Manifest {
     /// Parses one.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// A text that names the fault.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         let manifest: Self = serde_json::from_slice(bytes).map_err(|error| format!("it is no manifest: {error}"))?;
         if manifest.schema != SCHEMA {
@@ -82,7 +82,7 @@ impl Manifest {
             (Some(theirs), Some(ours)) if theirs.uid == ours.uid => match theirs.transitions.cmp(&ours.transitions) {
                 std::cmp::Ordering::Less => Ownership::Earlier,
                 std::cmp::Ordering::Equal if mine => Ownership::Mine,
-                // There cannot be two holders of one term. If there seem to be, not to overwrite is the safer guess.
+                // There cannot be two holders of one term. If there seem to be, not overwriting is safer.
                 std::cmp::Ordering::Equal | std::cmp::Ordering::Greater => Ownership::Foreign,
             },
             (None, None) if mine => Ownership::Mine,

@@ -64,7 +64,7 @@ impl Place {
         }
     }
 
-    /// Whether the place may honour conditions. Whether a store does is found out by trying.
+    /// Whether this kind of place may honour conditions. Only a write shows whether a store does.
     pub(super) fn knows_conditions(&self) -> bool {
         match self {
             Self::S3(_) | Self::ConfigMap(_) | Self::Http(_) => true,

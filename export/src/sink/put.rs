@@ -10,7 +10,7 @@ use super::{
     SinkError, SinkErrorKind, Writer, address, manifest::Ownership, sha256,
 };
 
-/// How often an update is tried at once, where others write meanwhile.
+/// The most attempts of an update while others keep writing.
 const MAX_ATTEMPTS: usize = 4;
 
 /// A tag that no file has.
@@ -41,10 +41,10 @@ impl Sink {
         self.location.is_set()
     }
 
-    /// Reads the files that are not known yet, and returns the addresses in them.
+    /// Reads all files that were not read yet, and returns the addresses in them.
     ///
     /// # Errors
-    /// Something cannot be read for another reason than missing rights.
+    /// [`SinkError`] if something cannot be read for another reason than missing rights.
     pub async fn look(&mut self, documents: &[Document]) -> Result<HashSet<String>, SinkError> {
         let mut found = HashSet::new();
         if self.manifest && self.seen.is_none() {
@@ -88,7 +88,7 @@ impl Sink {
         until: Option<Instant>,
     ) -> Result<Done, SinkError> {
         if self.taken.as_ref().is_none_or(|(taken_for, _)| taken_for != writer) {
-            // In another term, what was read before is outdated.
+            // In another term, earlier reads are outdated.
             self.taken = None;
             self.stopped = None;
             self.forget();
@@ -119,7 +119,7 @@ impl Sink {
             .trouble(SinkErrorKind::Conflict, format!("somebody else wrote in between {MAX_ATTEMPTS} times in a row")))
     }
 
-    /// Has the place read again before the next write.
+    /// Discards what was read, so that the next write reads the place again.
     pub fn forget(&mut self) {
         self.there.clear();
         self.seen = None;
@@ -189,7 +189,7 @@ impl Sink {
         }
     }
 
-    /// Checks that no file of a set that exists already belongs to somebody else: a manifest of ours must name it.
+    /// Checks that every existing file of a set is ours: a manifest of ours must name it.
     fn own(&self, documents: &[Document]) -> Result<(), SinkError> {
         if !self.is_set() {
             // A single file was named by the configuration.
@@ -298,7 +298,7 @@ impl Sink {
                     self.wrote(name, document, tag);
                     return Ok(());
                 }
-                // Perhaps it does not know the condition. A write without it will show.
+                // The store may not support the condition. A write without it will show.
                 Err(error) if error.kind == SinkErrorKind::Refused => self.ignores_conditions(),
                 Err(error) => return Err(error),
             }

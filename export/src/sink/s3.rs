@@ -21,7 +21,7 @@ use super::{
     store::{MAX_BYTES, short},
 };
 
-/// The default region. Stores other than Amazon's ignore it.
+/// The default region, which stores other than Amazon's ignore.
 const DEFAULT_REGION: &str = "us-east-1";
 
 /// How long the signed URL with which a bucket is made is valid.
@@ -50,7 +50,7 @@ pub struct S3Options {
 /// A bucket.
 pub(crate) struct S3 {
     store: AmazonS3,
-    /// Records answers that are no success.
+    /// Records unsuccessful answers.
     answers: Answers,
     bucket: String,
     region: String,
@@ -173,7 +173,7 @@ impl S3 {
         Ok(self.store.put_opts(&path, document.bytes.clone().into(), options).await?.e_tag)
     }
 
-    /// Makes the bucket, if nobody else has meanwhile.
+    /// Creates the bucket, if it still does not exist.
     async fn make_bucket(&self) -> Result<(), SinkError> {
         let link = self.store.signed_url(Method::PUT, &Path::ROOT, BUCKET_URL_VALIDITY).await;
         let link = link.map_err(|error| self.trouble("", &error))?;
@@ -233,7 +233,7 @@ impl S3 {
         SinkError::new(&format!("{self}{key}"), kind, tell(error))
     }
 
-    /// Whether the last write failed because the bucket is missing. The client reports that as a failed condition where the write had
+    /// Whether the last write failed because the bucket is missing. The client reports that as a failed condition if the write had
     /// one.
     fn lacks_bucket(&self) -> bool {
         self.answers.last().is_some_and(|answer| answer.is_no_bucket())

@@ -1,6 +1,6 @@
 //! Files kept in memory and served over HTTP: what Traefik's http provider and Prometheus' `http_sd` read.
 //!
-//! A request in, a response out; only long polls wait. The role that has a listener mounts it.
+//! It maps a request to a response; only long polls wait. The listener of the role mounts it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,13 +15,13 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{Document, Fetched, sha256};
 
-/// The longest that a long poll may ask to wait.
+/// The longest time of a long poll.
 pub const MAX_WAIT: Duration = Duration::from_secs(300);
 
 /// The files. Paths are absolute, as in a URL.
 pub struct Served {
     files: RwLock<BTreeMap<String, ServedFile>>,
-    /// The paths of files that will come, or their prefixes with a slash at the end.
+    /// The paths of files that are not rendered yet, or their prefixes with a final slash.
     expected: RwLock<BTreeSet<String>>,
     /// Incremented with every change of any file.
     index: watch::Sender<u64>,
@@ -76,7 +76,8 @@ impl Served {
         self.answer_where(question, || Some(())).await
     }
 
-    /// Like [`answer`](Self::answer), but waits only where `may_wait` returns a permit, which it holds meanwhile; else the response is 503.
+    /// Like [`answer`](Self::answer), but waits only if `may_wait` returns a permit, which it holds meanwhile; else the response is
+    /// 503.
     pub async fn answer_where<P>(
         &self,
         question: ServedRequest<'_>,
@@ -137,7 +138,7 @@ impl Served {
             .with(("content-type", file.document.content_type.into()))
     }
 
-    /// Announces a file, so that until it is there the response is 503 and not 404.
+    /// Announces a file, so that the response is 503 instead of 404 until it is rendered.
     pub fn expect(&self, path: &str) {
         self.expected.write().insert(path.to_owned());
     }

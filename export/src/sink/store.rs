@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-/// No file that is read may be larger, in bytes (64 MiB).
+/// The largest file that is read, in bytes (64 MiB).
 pub(crate) const MAX_BYTES: u64 = 64 << 20;
 
 /// The result of a read.
@@ -14,7 +14,7 @@ pub(crate) enum Fetched {
     Same,
     /// There is no such file.
     Missing,
-    /// The answer is something else than a file, as the text says.
+    /// The answer is not a file; the text says what it is.
     NoFile(String),
 }
 

@@ -1,4 +1,4 @@
-//! The targets of sinks, as they are configured: `s3://bucket/key`, a path, `configmap://…`, a URL; and how they are opened.
+//! The configured targets of sinks: `s3://bucket/key`, a path, `configmap://…`, a URL; and how they are opened.
 
 use std::{
     fmt,
@@ -70,21 +70,21 @@ pub(crate) struct Source {
 /// What is needed to open a sink besides its target.
 #[derive(Clone)]
 pub struct Connect {
-    /// For targets that are S3.
+    /// For S3 targets.
     pub s3: S3Options,
-    /// For targets that are ConfigMaps.
+    /// For ConfigMap targets.
     pub kubernetes: Option<kube::Client>,
-    /// Fields that go with every request of a PUT target, for instance `authorization`.
+    /// Fields of every request to a PUT target, for instance `authorization`.
     pub headers: Vec<(String, String)>,
     /// For targets that are served by this process.
     pub served: Option<Arc<Served>>,
-    /// How long one request may take.
+    /// The time limit of one request.
     pub timeout: Duration,
     /// Whether a manifest is kept beside a single file.
     pub manifest: bool,
 }
 
-/// A text that names no target.
+/// The text is not a target.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is no place to write to: {why}")]
 pub struct InvalidTarget {
@@ -103,7 +103,7 @@ impl Target {
     /// Opens it. Nothing is read or written yet.
     ///
     /// # Errors
-    /// It cannot be used as it is configured: [`SinkErrorKind::Refused`].
+    /// [`SinkErrorKind::Refused`] if it cannot be used as configured.
     pub fn open(&self, connect: &Connect) -> Result<Sink, SinkError> {
         // Nobody else can write what this process serves, and a manifest would be served as well.
         let manifest = connect.manifest && self.is_outside();

@@ -1,4 +1,4 @@
-//! What nginx, HAProxy and Prometheus say about whole files, without traffic.
+//! Exported files are valid for the checkers of nginx, HAProxy and Prometheus.
 
 use controlplane::index::Protocol::{Tcp, Udp};
 use export::render::FormatOptions;
@@ -9,7 +9,7 @@ use crate::{
     shop::{Folder, UNUSED_ADDRESSES, rendered},
 };
 
-/// Services of every protocol and family, with and without endpoints, and with names that mean something elsewhere.
+/// Services of every protocol and family, with and without endpoints, and with names that are keywords in some format.
 pub(crate) fn services() -> Vec<Service> {
     let [v4, v6] = UNUSED_ADDRESSES;
     vec![

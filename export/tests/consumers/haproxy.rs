@@ -65,7 +65,7 @@ async fn haproxy_starts_while_a_service_that_it_names_is_scaled_to_nothing() {
     for (number, file) in files.concat().iter().enumerate() {
         folder.write("backends.cfg", file);
         let frontend = format!("  default_backend web-{port}\n");
-        // What a reload does: it reads the whole configuration anew, and goes on with the old one where that is refused.
+        // As a reload does: it reads the whole configuration again, and keeps the old one if the new one is invalid.
         let haproxy = haproxy(&frontend, &folder.file("backends.cfg")).await;
         let expected = if matches!(number, 0 | 3) { "web" } else { "503" };
         assert_eq!(who(haproxy.address(), &get("shop.example", "/", "")).await, expected, "moment {number}");

@@ -1,5 +1,5 @@
-//! What is exported, read by the programs that it is for: they take it, route a request to the right endpoint, and follow
-//! changes without one failed request.
+//! Exported files in the programs that they are for: these accept the files, route requests to the right endpoints, and follow
+//! changes without a failed request.
 
 mod checkers;
 mod envoy;

@@ -1,4 +1,4 @@
-//! Endpoints that say who they are, the files that are made of them, and a folder that consumers watch.
+//! Endpoints that answer with their names, exported files that list them, and a folder that consumers watch.
 
 use std::{
     fs,
@@ -25,7 +25,7 @@ pub(crate) fn origin(name: &str) -> Origin {
     Origin::start(Reply::ok(name))
 }
 
-/// Where these endpoints are, as the fixture takes it.
+/// The addresses of these endpoints, in the notation of the fixture.
 pub(crate) fn addresses(origins: &[&Origin]) -> Vec<String> {
     origins.iter().map(|origin| origin.address().to_string()).collect()
 }
@@ -42,8 +42,7 @@ fn backends(members: Members, services: impl IntoIterator<Item = Service>) -> Ve
     Model { names, members, ..Model::default() }.backends(&catalog(services), &mut Names::default())
 }
 
-/// A file of this format for each of these moments of a Service, with default names: as one process writes them one after
-/// the other.
+/// A file of this format for each of these successive states of a Service, with default names, as one process writes them.
 pub(crate) fn moments(format: &str, members: Members, moments: &[Service]) -> Vec<Rendered> {
     let format = Format::parse(format, &FormatOptions::default()).expect("a format");
     let (model, mut names) = (Model { members, ..Model::default() }, Names::default());
@@ -51,7 +50,7 @@ pub(crate) fn moments(format: &str, members: Members, moments: &[Service]) -> Ve
     moments.iter().map(|service| format.render(&backends(service)).expect("it can be rendered")).collect()
 }
 
-/// What a format makes of these Services.
+/// These Services rendered in a format.
 pub(crate) fn rendered(format: &str, options: &FormatOptions, services: impl IntoIterator<Item = Service>) -> Rendered {
     rendered_with(format, Members::Ready, options, services)
 }
@@ -84,10 +83,10 @@ pub(crate) async fn check_draining(format: &str, start: impl AsyncFn(&Path) -> C
     }
 }
 
-/// Addresses that nobody listens at, in both families.
+/// Addresses without a listener, in both families.
 pub(crate) const UNUSED_ADDRESSES: [&str; 2] = ["127.0.0.1:9", "[::1]:9"];
 
-/// A folder whose files are replaced as a whole, as a consumer wants it: under another name first, then renamed.
+/// A folder whose files are replaced atomically: written under another name, then renamed.
 pub(crate) struct Folder {
     directory: TempDir,
     /// Beside it and not in it: some consumers read every file of the folder that they watch.
@@ -117,11 +116,10 @@ impl Folder {
         place
     }
 
-    /// Writes what was rendered: its files in their order, then away with those that are no longer among them. A file without
-    /// a name gets this one.
+    /// Writes rendered files in their order, then removes files that are no longer among them. A file without a name gets this one.
     pub(crate) fn write(&self, name: &str, rendered: &Rendered) {
         let place = |file: &File| if file.name.is_empty() { name.to_owned() } else { file.name.clone() };
-        // What is as it was is left alone.
+        // Unchanged files are left alone.
         for file in &rendered.files {
             let there = fs::read(self.file(&place(file)));
             if there.ok().as_deref() != Some(&*file.bytes) {

@@ -21,7 +21,7 @@ use crate::{
     shop::{Folder, addresses, origin, rendered, with},
 };
 
-/// What a user writes beside what is exported: a router that names a backend.
+/// The user's own configuration beside the exported one: a router that names a backend.
 const ROUTER: &str = "http: {routers: {mine: {rule: \"Host(`mine.example`)\", service: web-http}}}";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -90,7 +90,7 @@ async fn an_empty_configuration_does_not_stop_traefik_and_a_backend_without_endp
     let answers = async |wanted: u16| {
         eventually!("that answer", status(to, &request).await, |status| *status == Some(wanted));
     };
-    // The router names a backend that is not there.
+    // The router names a backend that does not exist.
     answers(404).await;
     let written = |services| folder.write("k8s.yaml", &rendered("traefik", &FormatOptions::default(), services));
     written(vec![with(service("shop/web"), &[&web])]);
@@ -153,7 +153,7 @@ async fn traefik_checks_the_health_that_an_annotation_asks_for() {
     folder.put("mine.yaml", ROUTER);
     let traefik = traefik(Provider::Folder(folder.path())).await;
     let request = get("mine.example", "/", "");
-    // Every second request would be 500 otherwise.
+    // Without this every second request would be 500.
     eventually!("the one that is ill to be left out", answers(traefik.address(), &request, 8).await, |all| {
         all.iter().all(|name| name == "well")
     });
@@ -206,7 +206,7 @@ async fn services_with_weights_share_a_host() {
     assert_eq!(who(to, &get("other.example", "/", "")).await, "other", "one alone has all");
 }
 
-/// Who answered so many requests, one after the other.
+/// The names of the endpoints that answered `count` requests, sent one after the other.
 async fn answers(to: std::net::SocketAddr, request: &str, count: usize) -> Vec<String> {
     let mut all = Vec::new();
     for _ in 0..count {

@@ -1,4 +1,4 @@
-//! The places that tests write to: each fresh, with a second way to look at it that is not ours.
+//! The places that tests write to: each is new, and has a second access that does not use the code under test.
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -28,19 +28,19 @@ pub(crate) const KEYS: (&str, &str) = ("access", "secret-of-a-test");
 
 /// A place of its own for one test.
 pub(crate) struct Bed {
-    /// What places in it begin with, with `/` at the end.
+    /// The prefix of places in it, with a final `/`.
     base: String,
     pub(crate) connect: Connect,
-    /// What stands in front of it, where it is a store that is asked over HTTP.
+    /// The faulty proxy in front of it, if it is an HTTP store.
     pub(crate) front: Option<Front>,
     pub(crate) web: Option<Web>,
-    /// Whether it heeds conditions on writes.
+    /// Whether it honours conditions on writes.
     pub(crate) conditional: bool,
     raw: Raw,
     directory: TempDir,
 }
 
-/// The second way.
+/// The second access.
 enum Raw {
     S3(Box<AmazonS3>),
     File(PathBuf),
@@ -49,7 +49,7 @@ enum Raw {
 }
 
 fn connect() -> Connect {
-    // Every test binary needs it, and the first one to ask installs it.
+    // Fails if another test has installed the same provider, which is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Connect {
         s3: S3Options::default(),
@@ -147,7 +147,7 @@ subjects: [{{kind: ServiceAccount, name: fanfare, namespace: {namespace}}}]
     Bed { base, connect, front: None, web: None, conditional: true, raw, directory }
 }
 
-/// A server that takes files by PUT.
+/// A server that accepts files by PUT.
 pub(crate) async fn http() -> Bed {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let web = Web::start().await;
@@ -168,7 +168,7 @@ impl Bed {
         self.target(name).open(&connect).expect("it can be used")
     }
 
-    /// What is there.
+    /// The files in it.
     pub(crate) async fn read(&self, name: &str) -> Option<Bytes> {
         match &self.raw {
             Raw::S3(store) => match store.get(&Path::from(name)).await {
@@ -191,7 +191,7 @@ impl Bed {
         }
     }
 
-    /// Somebody else writes, without a condition.
+    /// Writes as another writer, without a condition.
     pub(crate) async fn write(&self, name: &str, text: &str) {
         match &self.raw {
             Raw::S3(store) => {

@@ -1,4 +1,4 @@
-//! Bridges: what a store has comes to a directory, whole and verified, and stays there whatever happens to the store.
+//! Bridges: the files of a store arrive in a directory, whole and verified, and stay there whatever happens to the store.
 
 use std::{io::Write as _, path::PathBuf, time::Duration};
 
@@ -57,7 +57,7 @@ async fn one_file_comes_with_its_name_and_only_when_it_changed() {
         write(&bed, "two").await;
         assert_eq!(bridge.pull().await, Ok(Pull::Written));
         assert_eq!(pulled(&bed, "edge.yml").as_deref(), Some("two"));
-        // Somebody has removed it here.
+        // The local file was removed by another process.
         std::fs::remove_file(path(&bed, "edge.yml")).expect("it was there");
         assert_eq!(bridge.pull().await, Ok(Pull::Written));
         assert_eq!(pulled(&bed, "edge.yml").as_deref(), Some("two"));
@@ -122,7 +122,7 @@ async fn a_manifest_cannot_name_files_elsewhere() {
     assert!(!bed.directory().join("evil").exists());
 }
 
-/// What stands in front of a store, or what became of it, in place of the file.
+/// Answers other than the file, from a proxy in front of a store or from its successor.
 fn no_files() -> Vec<(&'static str, Instead)> {
     let answer = |status: u16, fields: &[(&'static str, &'static str)], body: &'static [u8]| Instead {
         status,

@@ -1,4 +1,4 @@
-//! Stores that are down, slow, or answer 403, 412 and 500: what is there stays whole, and the next try succeeds.
+//! Stores that are down, slow, or answer 403, 412 and 500: their files stay whole, and the next attempt succeeds.
 
 use std::{
     sync::atomic::Ordering,
@@ -14,7 +14,7 @@ use crate::{
     front::{Fault, Front},
 };
 
-/// Each test on each kind of place that is asked over HTTP.
+/// Each test on each kind of place behind HTTP.
 macro_rules! on_every_store {
     ($($test:ident),* $(,)?) => {
         on_every_store!(@ s3s, [$($test),*]);
@@ -88,7 +88,7 @@ async fn a_lost_answer_is_no_lost_write(bed: Bed) {
     let mut sink = bed.open("edge.yml", true);
     put(&mut sink, "1").await.expect("it is written");
     front(&bed).write_fault(Fault::CloseAfter);
-    // The manifest is there now, and nobody has said so; then the file is.
+    // The manifest was written without an answer, and so is the file afterwards.
     for _ in 0..3 {
         let error = put(&mut sink, "2").await;
         assert!(

@@ -1,4 +1,4 @@
-//! What stands in front of an HTTP store and fails when a test says so.
+//! A proxy in front of an HTTP store, with faults that tests switch on.
 
 use std::{
     net::SocketAddr,
@@ -21,14 +21,14 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// What happens to requests.
+/// The fault for requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// They are passed on.
     None,
     /// They are answered with this status and never passed on.
     Status(u16),
-    /// They are answered with this status, which says this.
+    /// They are answered with this status and this body.
     Says(u16, &'static str),
     /// They are swallowed.
     Hang,

@@ -1,4 +1,4 @@
-//! A pod's token is enough: keys come from whoever hands them out for it, over TLS alone.
+//! A pod's web identity token is enough: a token service exchanges it for keys, over TLS only.
 
 use std::{env, process::Stdio};
 
@@ -12,13 +12,13 @@ use tokio::process::Command;
 
 use crate::bed::{self, KEYS, document, writer};
 
-/// Set in the process that writes: the store's address, and whom it trusts.
+/// Set in the writing process: the store's address, and the trusted authority.
 const ENDPOINT: &str = "EXPORT_IDENTITY_ENDPOINT";
 const TRUSTED: &str = "EXPORT_IDENTITY_TRUSTED";
 
 #[tokio::test]
 async fn a_web_identity_is_enough() {
-    // The inner run: only its environment says what it may.
+    // The inner run has its credentials from its environment only.
     if let (Ok(endpoint), Ok(trusted)) = (env::var(ENDPOINT), env::var(TRUSTED)) {
         let mut bed = bed::file().await;
         let (endpoint, ca_file) = (Some(endpoint), Some(trusted.into()));

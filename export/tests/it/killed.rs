@@ -1,4 +1,4 @@
-//! A writer that is killed in the middle of a write leaves the file before or the file after, never a part.
+//! A writer that is killed during a write leaves the old file or the new one, never a part.
 
 use std::{
     env,
@@ -12,11 +12,11 @@ use testkit::process::Group;
 
 use crate::bed::{self, Bed, document, writer};
 
-/// Set in the process that is killed: where it writes, and the store's address.
+/// Set in the killed process: the target, and the store's address.
 const TARGET: &str = "EXPORT_KILLED_TARGET";
 const ENDPOINT: &str = "EXPORT_KILLED_ENDPOINT";
 
-/// How often.
+/// The number of kills.
 const KILLS: usize = 12;
 
 /// Longer than any test; the process ends by itself if nobody kills it.
@@ -26,7 +26,7 @@ fn texts() -> [String; 2] {
     ["first ", "2nd "].map(|word| word.repeat(400_000))
 }
 
-/// The inner run: writes for as long as it lives.
+/// The inner run: writes until it is killed.
 async fn write_on(mut sink: Sink) {
     let (texts, until) = (texts(), Instant::now() + LIFE);
     for n in 0.. {
@@ -50,7 +50,7 @@ fn spawn(test: &str, target: &Target, endpoint: Option<&str>) -> (Child, Group) 
     (child, group)
 }
 
-/// Kills it again and again, and looks each time.
+/// Kills it repeatedly, and checks the file each time.
 async fn kill_often(test: &str, bed: &Bed) {
     let texts = texts();
     for n in 0..KILLS {

@@ -1,4 +1,5 @@
-//! Pipelines from a real API server to real stores: what changed arrives, what nobody saw go stays, faults pass.
+//! Pipelines from a real API server to real stores: changes arrive, losses without a deletion event are held, and faults are
+//! survived.
 
 use std::{
     path::Path,
@@ -31,7 +32,7 @@ use crate::{
     front::Fault,
 };
 
-/// Fast, so that tests are.
+/// Short intervals, so that tests are fast.
 const PACE: Pace = Pace {
     quiet: Duration::from_millis(50),
     at_most: Duration::from_millis(500),
@@ -46,7 +47,7 @@ struct Running {
     task: JoinHandle<()>,
 }
 
-/// An account that may read what exports read, in its namespace.
+/// An account with the rights of an export in its namespace.
 async fn account(cluster: &Cluster) -> Account {
     let namespace = cluster.namespace("pipeline").await;
     let account = cluster.service_account(&namespace, "fanfare").await;
@@ -70,7 +71,7 @@ subjects: [{{kind: ServiceAccount, name: fanfare, namespace: {namespace}}}]
     account
 }
 
-/// A Service without a selector, and a slice of so many endpoints.
+/// A Service without a selector, and a slice with `count` endpoints.
 async fn put(cluster: &Cluster, namespace: &str, service: &str, endpoints: u8) {
     let addresses: Vec<String> = (1..=endpoints).map(|n| format!("{{addresses: [192.0.2.{n}]}}")).collect();
     let yaml = format!(
@@ -137,7 +138,7 @@ impl Running {
     }
 }
 
-/// Waits until the file names so many servers.
+/// Waits until the file has this number of servers.
 async fn until(bed: &Bed, name: &str, servers: usize) -> String {
     let count = |text: &Option<String>| text.as_ref().map_or(0, |text| text.matches("url: ").count());
     let what = format!("{servers} servers in {name}");
@@ -168,9 +169,9 @@ async fn what_changes_arrives_and_nothing_is_written_twice() {
     put(&cluster, ns, "cache", 3).await;
     until(&bed, "edge.yml", 3).await;
     assert_eq!(puts(), before + 1);
-    // Says the same again: no byte changes.
+    // An event without a change: no byte of the file changes.
     put(&cluster, ns, "cache", 3).await;
-    // A burst is one write, or two where it takes long to make.
+    // A burst is one write, or two on a slow machine.
     for n in 1..=10 {
         put(&cluster, ns, "web", n).await;
     }
@@ -184,7 +185,7 @@ async fn what_changes_arrives_and_nothing_is_written_twice() {
     running.end().await;
 }
 
-/// What is left of a Service's slices when it is scaled to nothing: one without ports. A restart has only that to go by.
+/// Leaves a slice without ports, as a Service that is scaled to zero has it. After a restart that is all the process sees.
 #[tokio::test]
 async fn a_service_scaled_to_nothing_keeps_its_backend_also_over_a_restart() {
     let cluster = cluster::shared().await;
@@ -207,7 +208,7 @@ async fn a_service_scaled_to_nothing_keeps_its_backend_also_over_a_restart() {
     let text = until(&bed, "edge.yml", 0).await;
     assert!(text.contains("cache-8080"), "{text}");
     running.end().await;
-    // Another file, so that nothing of it is what a former process wrote.
+    // Another file, so that no content of an earlier process counts.
     let running = run(account.kubeconfig_path(), ns, export(vec![bed.target("again.yml")]), &bed).await;
     assert_eq!(until(&bed, "again.yml", 0).await, text);
     put(&cluster, ns, "cache", 1).await;
@@ -305,12 +306,12 @@ async fn a_restart_removes_no_endpoint_whose_end_was_not_observed() {
     put(&cluster, ns, "web", 15).await;
     until(&bed, "edge.yml", 15).await;
     testkit::eventually!("readiness", second.readiness.is_ready(), |ready| *ready);
-    // And what is seen to go, goes.
+    // Deletions that the watch reports are applied.
     put(&cluster, ns, "web", 1).await;
     until(&bed, "edge.yml", 1).await;
     second.end().await;
 
-    // An empty result is kept for a while even where few were there.
+    // An empty result is held for a while, even if there were few endpoints.
     delete(&cluster, ns, "web").await;
     let hold = Duration::from_millis(1500);
     let limits = Limits { empty_hold: hold, ..Limits::default() };
@@ -336,14 +337,14 @@ async fn what_a_new_list_does_not_have_any_more_stays_and_what_is_seen_to_go_goe
     let bed = bed::file().await;
     let running = run(kubeconfig.path(), ns, export(vec![bed.target("edge.yml")]), &bed).await;
     until(&bed, "edge.yml", 32).await;
-    // All of it at once, seen.
+    // Deletes all at once, reported by the watch.
     delete(&cluster, ns, "web").await;
     until(&bed, "edge.yml", 20).await;
 
     proxy.cut();
     delete(&cluster, ns, "cache").await;
     put(&cluster, ns, "new", 1).await;
-    // The watch cannot go on where it was: everything is listed anew.
+    // The watch cannot resume, so everything is listed again.
     proxy.always(|call| call.verb == Verb::Watch, Line::Answer(410));
     proxy.restore();
     let told =
@@ -351,7 +352,7 @@ async fn what_a_new_list_does_not_have_any_more_stays_and_what_is_seen_to_go_goe
     assert!(told.contains("--max-shrink 30 %"), "{told}");
     until(&bed, "edge.yml", 21).await;
     proxy.clear();
-    // They come back, and are seen to go.
+    // They come back, and the watch reports their deletion.
     put(&cluster, ns, "cache", 20).await;
     testkit::eventually!("readiness", running.readiness.is_ready(), |ready| *ready);
     delete(&cluster, ns, "cache").await;
@@ -398,7 +399,7 @@ async fn a_namespace_that_may_not_be_read_keeps_what_is_there() {
     let drain = Drain::new();
     let task = tokio::spawn(pipeline.expect("it can be used").run(drain.watch()));
     let why = || readiness.check().err().unwrap_or_default();
-    // After it has waited for the list in vain.
+    // After the wait for the first list has timed out.
     let told = testkit::eventually!("the guard to tell", within Duration::from_secs(30), why(), |why| {
         why.contains("1 endpoints that are there would go")
     });
@@ -430,7 +431,7 @@ async fn once_writes_every_sink_and_ends() {
     assert!(began.elapsed() < Duration::from_secs(300), "what will not pass is not waited for");
     until(&files, "dir/edge.yml", 3).await;
 
-    // Nor is a template that is wrong.
+    // Nor does an invalid template.
     let template = Some("{% for one in backends %}\n{{ one.nmae.x }}\n{% endfor %}".into());
     let options = FormatOptions { template, ..FormatOptions::default() };
     let format = Format::parse("template", &options).expect("a template");

@@ -61,7 +61,7 @@ async fn a_long_poll_ends_with_a_change_or_in_time() {
     put(&mut sink, "one").await;
     let first = served.answer(get("/edge.yml")).await;
     let (tag, index) = (field(&first, "etag").to_owned(), field(&first, "x-fanfare-index").to_owned());
-    // In vain.
+    // This one times out.
     let by_tag = ServedRequest { query: Some("wait=20ms"), if_none_match: Some(&condition(&tag)), ..get("/edge.yml") };
     assert_eq!(served.answer(by_tag).await.status, 304);
     let query = format!("index={index}&wait=20ms");

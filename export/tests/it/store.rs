@@ -1,4 +1,4 @@
-//! What objects and buckets look like to others. The numbers are those of `docs/migrating.md`.
+//! Metadata of objects and settings of buckets. The numbers are those of `docs/migrating.md`.
 
 use object_store::{Attribute, ObjectStoreExt as _, aws::AmazonS3, path::Path};
 
@@ -10,7 +10,7 @@ async fn written() -> Box<AmazonS3> {
     bed.store()
 }
 
-/// 11: the bucket was made with object locking, which implies versions, so that nothing ever went.
+/// 11: the bucket was created with object locking, which implies versions, so that nothing was ever deleted.
 #[tokio::test]
 async fn d11_a_bucket_that_is_made_keeps_no_versions() {
     let store = written().await;

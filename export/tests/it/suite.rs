@@ -50,7 +50,7 @@ async fn only_what_changed_is_written(bed: Bed) {
     assert_eq!(sink.put(&[document("", "two")], &a, None).await, Ok(done(1, 0, 0)));
     assert_eq!(bed.text("edge.yml").await.as_deref(), Some("two"));
 
-    // After a restart what is there counts.
+    // After a restart it reads the existing files.
     let before = bed.front.as_ref().map(|front| front.counts().1);
     let mut sink = bed.open("edge.yml", false);
     assert_eq!(sink.put(&[document("", "two")], &a, None).await, Ok(done(0, 1, 0)));
@@ -86,7 +86,7 @@ async fn a_later_writer_takes_over_and_the_earlier_one_stops(bed: Bed) {
     let made = manifest(&bed, "edge.yml.manifest").await;
     assert_eq!((made.writer.as_str(), made.version, made.term), ("a", 1, None));
     assert_eq!(made.sha256["edge.yml"], sha256(b"of a"));
-    // Nothing changes, nothing is written.
+    // Without a change nothing is written.
     assert_eq!(first.put(&[document("", "of a")], &a, None).await, Ok(done(0, 1, 0)));
     assert_eq!(manifest(&bed, "edge.yml.manifest").await.version, 1);
 
@@ -128,14 +128,14 @@ async fn terms_decide_between_writers(bed: Bed) {
     assert_eq!(bed.text("edge.yml").await.as_deref(), Some("term 3"));
     let made = manifest(&bed, "edge.yml.manifest").await;
     assert_eq!((made.version, made.term.map(|term| term.transitions)), (3, Some(3)));
-    // The same bytes in another term: only the manifest changes, so that what is late fails.
+    // The same bytes in another term: only the manifest changes, so that late writes of the old term fail.
     assert_eq!(b.put(&[document("", "term 3")], &led("b", 4), None).await, Ok(done(0, 1, 0)));
     assert_eq!(manifest(&bed, "edge.yml.manifest").await.writer, "b");
 }
 
 async fn a_set_keeps_to_what_is_its_own(bed: Bed) {
     let a = writer("a");
-    // Makes the bucket, where there is one.
+    // Creates the bucket of a place that has one.
     bed.open("other", false).put(&[document("", "of another export")], &a, None).await.expect("it is written");
     bed.write("theirs.json", "theirs").await;
     let mut sink = bed.open("", false);
@@ -145,14 +145,14 @@ async fn a_set_keeps_to_what_is_its_own(bed: Bed) {
     assert!(taken.kind == SinkErrorKind::Refused && taken.what.contains("theirs.json"), "{taken}");
     assert_eq!(bed.text("theirs.json").await.as_deref(), Some("theirs"));
 
-    // After a restart, too, it knows what is its own.
+    // It recognises its own files after a restart, too.
     let mut sink = bed.open("", false);
     assert_eq!(sink.put(slice::from_ref(&x), &a, None).await, Ok(done(0, 1, 1)));
     assert_eq!(bed.text("y.json").await, None);
     assert_eq!(bed.text("theirs.json").await.as_deref(), Some("theirs"));
     assert_eq!(manifest(&bed, "fanfare.manifest").await.sha256.into_keys().collect::<Vec<_>>(), ["x.json"]);
 
-    // What somebody has changed is not removed.
+    // A file that another writer has changed is not removed.
     sink.put(&[x.clone(), y.clone()], &a, None).await.expect("it is written");
     bed.write("y.json", "edited").await;
     sink.forget();

@@ -1,4 +1,4 @@
-//! A server that takes files by PUT, with strong entity tags and conditions, as RFC 9110 has them.
+//! A server that accepts files by PUT, with strong entity tags and conditions (RFC 9110).
 
 use std::{
     collections::BTreeMap,
@@ -28,11 +28,11 @@ pub(crate) struct Web {
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) files: Mutex<BTreeMap<String, Bytes>>,
-    /// As servers that know nothing of conditions do.
+    /// Ignores conditions.
     pub(crate) ignores_conditions: AtomicBool,
     /// GET is 405.
     pub(crate) write_only: AtomicBool,
-    /// What GET is answered with instead: the status, fields and body.
+    /// The answer to GET instead of the file: status, fields and body.
     pub(crate) instead: Mutex<Option<Instead>>,
     /// The fields `Authorization` of all requests.
     pub(crate) authorizations: Mutex<Vec<String>>,
@@ -40,7 +40,7 @@ pub(crate) struct State {
     pub(crate) methods: Mutex<Vec<Method>>,
 }
 
-/// An answer that has nothing to do with files.
+/// An answer that is not a file.
 #[derive(Clone)]
 pub(crate) struct Instead {
     pub(crate) status: u16,

@@ -20,7 +20,7 @@ impl Assets {
     /// # Errors
     /// A text that says what is missing and how to get it.
     pub fn locate() -> Result<Self, String> {
-        // What has failed once in this process is not tried again by every test.
+        // A failure is kept, so that not every test tries again.
         static LOCATED: LazyLock<Result<Assets, String>> = LazyLock::new(Assets::find);
         LOCATED.clone()
     }
@@ -67,12 +67,12 @@ fn build() -> Result<GoBuild, String> {
     };
     let module = build.read(build.module_file)?;
     let required = module.lines().filter_map(|line| line.trim().strip_prefix("k8s.io/kubernetes "));
-    // Perhaps with a comment behind it.
+    // A comment may follow the version.
     let version = required
         .flat_map(str::split_whitespace)
         .next()
         .ok_or("kubekit/cluster/go.mod does not require k8s.io/kubernetes")?;
-    // What the API server reports about itself.
+    // The version that the API server reports.
     build.linked = format!("-X k8s.io/component-base/version.gitVersion={version}");
     Ok(build)
 }

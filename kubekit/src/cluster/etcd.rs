@@ -1,4 +1,4 @@
-//! Compacts the history of etcd, which is the one thing that tests ask of etcd itself.
+//! Compacts the history of etcd; tests use etcd directly for nothing else.
 
 use serde_json::{Value, json};
 use tokio::{

@@ -16,10 +16,10 @@ use serde_json::json;
 
 use super::{Cluster, client};
 
-/// Who the objects are applied as.
+/// The field manager of applied objects.
 const MANAGER: &str = "testkit";
 
-/// A service account, without any right that no role gives it.
+/// A service account. It has the rights that roles give it, and no others.
 #[derive(Clone, Debug)]
 pub struct Account {
     name: String,
@@ -27,12 +27,12 @@ pub struct Account {
     kubeconfig: PathBuf,
 }
 
-/// The API server, or the parser, did not take an object.
+/// The API server, or the parser, refused an object.
 #[derive(Debug)]
 pub struct Refused {
-    /// Which one: kind and name, or where in the text.
+    /// The object: kind and name, or its place in the text.
     pub object: String,
-    /// What was said.
+    /// The message of the API server or of the parser.
     pub reason: String,
 }
 
@@ -79,8 +79,8 @@ impl Cluster {
         done.unwrap_or_else(|error| panic!("{path} cannot be changed: {error}"));
     }
 
-    /// Deletes every object of a YAML text, in order, of which only kind, namespace and name count. Returns when the API
-    /// server has taken the deletion; what has finalizers or dependents goes later.
+    /// Deletes every object of a YAML text, in order, by kind, namespace and name. Returns when the API server has accepted
+    /// the deletion; objects with finalizers and dependents are removed later.
     ///
     /// # Errors
     /// The first object that is refused, for instance because it is not there.
@@ -138,7 +138,7 @@ impl Cluster {
     async fn patch_all(&self, yaml: &str, params: &PatchParams) -> Result<Vec<DynamicObject>, Refused> {
         let client = self.client().await;
         let mut applied = Vec::new();
-        // One that cannot be read keeps none before it from being applied.
+        // Parsed one by one, so that the objects before an invalid one are applied.
         for object in documents(yaml) {
             let object = object?;
             let (api, name, place) = api_of(&client, &object).await?;

@@ -1,4 +1,4 @@
-//! Pods and nodes. No kubelet runs here: what one would report about its pods, the test writes.
+//! Pods and nodes. No kubelet runs here: tests write the status that one would report.
 
 use std::net::IpAddr;
 
@@ -38,7 +38,7 @@ impl Cluster {
         self.pod_status(namespace, name, json!({"podIP": first, "podIPs": ips}), ready).await;
     }
 
-    /// Says that a pod is ready, or no longer.
+    /// Sets whether a pod is ready.
     ///
     /// # Panics
     /// Where there is no such pod.
@@ -46,7 +46,7 @@ impl Cluster {
         self.pod_status(namespace, name, json!({}), ready).await;
     }
 
-    /// Asks for the end of a pod, as a rollout does: it is terminating until [`Cluster::delete_pod`] confirms its end.
+    /// Deletes a pod gracefully, as a rollout does: it is terminating until [`Cluster::delete_pod`] confirms its end.
     ///
     /// # Panics
     /// Where there is no such pod.

@@ -48,11 +48,11 @@ pub struct Call {
     pub namespace: String,
     /// The object's name, empty for none, as in every `create`.
     pub name: String,
-    /// The client's name for itself.
+    /// The client's user agent.
     pub agent: String,
     /// The whole body.
     pub body: Bytes,
-    /// What was done to it.
+    /// The fault that was applied to it.
     pub fault: Option<Fault>,
     /// When it was sent on to the API server, if it was, by the same clock.
     pub passed_on: Option<Duration>,
@@ -63,7 +63,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// Whether it does this to this resource (`leases`, `pods/status`).
+    /// Whether it has this verb and this resource (`leases`, `pods/status`).
     #[must_use]
     pub fn is(&self, verb: Verb, resource: &str) -> bool {
         self.verb == verb && self.resource == resource

@@ -48,7 +48,7 @@ pub(super) struct ProxyState {
     calls: watch::Sender<Vec<Call>>,
     line: watch::Sender<LinkState>,
     streams: Mutex<Vec<Streaming>>,
-    /// Requests on their way to the API server: they arrive even where their client has gone.
+    /// Requests on their way to the API server: they arrive even if their client has disconnected.
     under_way: Mutex<JoinSet<()>>,
 }
 
@@ -92,9 +92,9 @@ pub(super) async fn accept(shared: Arc<ProxyState>, (certificate, key): (PathBuf
     (port, accepting)
 }
 
-/// Serves one connection, and resets it where that is its end.
+/// Serves one connection, and resets it if a fault says so.
 async fn connection(shared: Arc<ProxyState>, tls: TlsAcceptor, stream: TcpStream) {
-    // The socket is closed with its last handle: this one decides how.
+    // This handle is the last one, so its linger setting decides whether the close is a reset.
     let Ok(handle) = rustix::io::dup(&stream) else { return };
     let mut line = shared.line.subscribe();
     let cut = async {
@@ -142,7 +142,7 @@ async fn exchange(
     head.headers.remove(HOST);
     strip(&mut head.headers);
     let answer = shared.clone().pass_on(number, late, Request::from_parts(head, Body::from(body)));
-    // Without an API server there is nothing to say.
+    // Without an API server there is no answer to pass on.
     let answer = answer.await.map_err(|_| Reset)?;
     match fault {
         Some(Fault::DropAnswer) => pending().await,
@@ -159,7 +159,7 @@ async fn exchange(
     let mut bodies = bodies.lock();
     while bodies.try_join_next().is_some() {}
     bodies.spawn(stream(shared.clone(), body, to, fault, interrupted));
-    // The head is sent when the body has nothing yet: so it is out before a body that is cut at once takes it along.
+    // The head is sent while the body is still empty, so that a body that is cut at once does not take the head along.
     let payload = async {
         yield_now().await;
         BodyStream::new(payload)
@@ -167,7 +167,7 @@ async fn exchange(
     Ok(Response::from_parts(head, Either::Right(StreamBody::new(payload.flatten_stream()).boxed_unsync())))
 }
 
-/// Passes an answer's body on, as far as it may go.
+/// Passes an answer's body on, until its end or a fault.
 async fn stream(
     shared: Arc<ProxyState>,
     mut from: Body,
@@ -182,7 +182,7 @@ async fn stream(
             biased;
             fault = &mut end => break fault,
             fault = &mut interrupted, if interruptible => {
-                // The other side is dropped only together with the proxy.
+                // The sender is dropped only together with the proxy.
                 interruptible = false;
                 end.set(self::end(fault.ok()));
                 continue;
@@ -221,7 +221,7 @@ async fn end(fault: Option<Fault>) -> Fault {
     }
 }
 
-/// What concerns one connection only.
+/// Removes the fields that concern one connection only.
 fn strip(headers: &mut HeaderMap) {
     headers.remove(CONNECTION);
     headers.remove(TRANSFER_ENCODING);
@@ -236,7 +236,7 @@ fn made_up(status: u16) -> Response<Payload> {
     answer.body(Either::Left(body)).expect("the test chose a valid status")
 }
 
-/// What the API server says with this status.
+/// The `Status` object that the API server sends with this status.
 fn status_object(status: u16) -> serde_json::Value {
     let reason = match status {
         400 => "BadRequest",
@@ -257,7 +257,7 @@ fn status_object(status: u16) -> serde_json::Value {
            "reason": reason, "code": status})
 }
 
-// === impl Shared ===
+// === impl ProxyState ===
 
 impl ProxyState {
     pub(super) fn new(upstream: Client) -> Self {
@@ -306,7 +306,7 @@ impl ProxyState {
         hit.into_iter().filter_map(|stream| stream.interrupt.send(fault).ok()).count()
     }
 
-    /// Ends what is under way, which holds on to this.
+    /// Ends all requests under way, which hold references to this.
     pub(super) fn end(&self) {
         self.under_way.lock().abort_all();
     }
@@ -317,7 +317,7 @@ impl ProxyState {
         let mut fault = None;
         self.calls.send_modify(|calls| {
             number = calls.len();
-            // In here, so that the order of the log is the order of the decisions.
+            // Under the lock of the log, so that the log has the order of the decisions.
             fault = self.rules.lock().iter_mut().find_map(|rule| rule.fault(&call));
             call.fault = fault;
             calls.push(call);

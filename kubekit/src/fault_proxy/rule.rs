@@ -1,4 +1,4 @@
-//! Which request gets which fault: rules that are asked in the order in which they were added.
+//! Rules that decide which request gets which fault, in the order in which they were added.
 
 use std::{collections::VecDeque, fmt};
 
@@ -10,13 +10,13 @@ pub(super) struct Rule {
     plan: Plan,
 }
 
-/// What a rule does to the requests that it is about.
+/// The faults of a rule.
 pub(super) enum Plan {
-    /// The same to all.
+    /// The same fault for every request.
     Always(Fault),
-    /// To each the next of these; the rest passes.
+    /// The next of these for each request; later requests pass.
     Script(VecDeque<Option<Fault>>),
-    /// To a share of them, given in per cent, one of these.
+    /// One of these for a share of the requests, in per cent.
     Seeded { random: fastrand::Rng, percent: u8, faults: Vec<Fault> },
 }
 
@@ -25,7 +25,7 @@ impl Rule {
         Self { when: Box::new(when), plan }
     }
 
-    /// The fault for this request, or none: then the next rule is asked.
+    /// The fault for this request; `None` leaves the decision to the next rule.
     pub(super) fn fault(&mut self, call: &Call) -> Option<Fault> {
         if !(self.when)(call) {
             return None;

@@ -1,5 +1,4 @@
-//! The proxy between a real client and a real API server: what each fault looks like from the client's side, and what
-//! the API server got of it.
+//! The proxy between a real client and a real API server: the effect of each fault on both sides.
 
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -17,7 +16,7 @@ use testkit::eventually;
 
 use crate::cluster;
 
-/// Longer than the API server takes for anything here, unless the machine stands still.
+/// Longer than the API server takes for any request here.
 const SOON: Duration = Duration::from_millis(400);
 
 /// A proxy, and the same namespace seen through it and past it.
@@ -183,7 +182,7 @@ async fn a_watch_is_cut_stalled_or_expired() {
 async fn a_proxy_that_hangs_holds_back_what_arrives_later_and_one_that_is_cut_resets() {
     let bed = Bed::start().await;
     let mut events = bed.watch().await;
-    // Leaves a connection behind: what is sent on it is under way, while a new one would not come about.
+    // Leaves a connection open: requests on it are held, whereas a new connection could not be established.
     bed.create("first").await.expect("it passes");
     within("its event", events.next()).await;
     bed.proxy.hang();

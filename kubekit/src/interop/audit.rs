@@ -1,8 +1,8 @@
-//! The proof that no process said it led after a later term's record had been written; and what else the rules of an
-//! election say about its writes.
+//! Proves that no process said it led after a later term's record had been written, and checks the other rules of an
+//! election's writes.
 //!
-//! Everything is stamped by the boot-time clock, which all processes of a machine share, so stamps can be compared. What
-//! is compared are two moments that nobody can stamp exactly, because they lie within other processes:
+//! All timestamps come from the boot-time clock, which all processes of a machine share, so they can be compared. Two
+//! moments lie within other processes and are known only as intervals:
 //!
 //! - A process *makes an answer* at some moment after the question was sent and before the answer had come, both stamped
 //!   by a [poller](super::Poller). Where it was stopped in between, the answer's own timestamp may say that it was made
@@ -14,23 +14,23 @@
 //!   before it (a compare-and-swap), or that created the lock, and that says what it says; and each process has a proxy
 //!   of its own, which also sees what arrives after its process has died.
 //!
-//! An answer "I lead" is good if no version of a later term had been stored when it was made. That is surely so where, of
+//! An answer "I lead" is good if no version of a later term had been stored when it was made. That is certain if, of
 //! all versions *passed on* before `made_before`, the last is one of the process's own, in which it names itself. This errs
 //! on the safe side twice: a version may have been stored later than it was passed on, and the answer made earlier than
 //! `made_before`. So an answer that passes is proven good, whatever the delays; one that fails may be good, and fails the
 //! test all the same.
 //!
-//! One thing no candidate can prevent: when client-go releases, it writes over a lock that it has just read, without looking
-//! whose it is by now. Where a candidate that is not ours has blanked our lock so, a third one can take it at once. Answers
-//! from then until our next renewal, which finds out, or the end of our claim, are counted apart: as undermined. Ours must
-//! never do that to others.
+//! One fault no candidate can prevent: when client-go releases, it overwrites the lock that it has just read, without
+//! checking who holds it. If a client-go candidate clears our lock in this way, a third one can take it at once. Our answers
+//! from then until our next renewal, which detects it, or the end of our claim, are counted apart, as undermined. Our
+//! candidates must never do that to others.
 
 use std::{collections::HashMap, fmt, time::Duration};
 
 use super::{Answer, Answers, Record, Version};
 use crate::fault_proxy::{Call, Verb};
 
-/// Until the answer has come, a process may have got the lock: a question that was under way for longer says too little.
+/// The longest round trip of an answer that can be judged: the lock may change hands in the meantime.
 const MAX_ROUND_TRIP: Duration = Duration::from_millis(500);
 
 /// What happened to one lock.
@@ -51,7 +51,7 @@ pub struct History {
 pub struct Process {
     /// What it calls itself.
     pub id: String,
-    /// Whether it is under test. Others are watched, not judged.
+    /// Whether it is under test. Others are recorded, not judged.
     pub ours: bool,
     /// How long a claim of it may last after the renewal was sent.
     pub claim: Duration,
@@ -64,19 +64,19 @@ pub struct Process {
 /// What the history shows.
 #[derive(Clone, Debug, Default)]
 pub struct Audit {
-    /// What is against the rules.
+    /// Violations of the rules.
     pub problems: Vec<String>,
-    /// Answers of ours that are wrong because somebody else blanked the lock.
+    /// Answers of ours that are wrong because another candidate cleared the lock.
     pub undermined: Vec<String>,
     /// How often the lock passed to another process.
     pub hand_overs: usize,
-    /// How often to one of ours.
+    /// How often the lock passed to one of ours.
     pub to_ours: usize,
     /// Answers "I lead" that are proven good.
     pub affirmed: usize,
     /// Answers "I do not lead".
     pub denied: usize,
-    /// Requests to which something was done.
+    /// Requests with a fault.
     pub faults: usize,
 }
 
@@ -84,13 +84,13 @@ pub struct Audit {
 struct Stored<'a> {
     record: &'a Record,
     writer: usize,
-    /// Not before.
+    /// Earliest time at which it was stored.
     passed_on: Duration,
-    /// Not after.
+    /// Latest time at which it was stored.
     answered: Duration,
 }
 
-/// What an answer "I lead" is.
+/// The verdict on an answer "I lead".
 enum Verdict {
     Good,
     Undermined(String),
@@ -98,7 +98,7 @@ enum Verdict {
 }
 
 impl History {
-    /// Judges it.
+    /// Checks every rule.
     #[must_use]
     pub fn audit(&self) -> Audit {
         let mut audit = Audit::default();
@@ -122,7 +122,7 @@ impl History {
 
     /// Every version with its writer.
     fn stored(&self) -> Result<Vec<Stored<'_>>, String> {
-        // By the version that they name.
+        // Writes by the version that they replace.
         let mut writes: HashMap<Option<u64>, Vec<(usize, &Call, Record)>> = HashMap::new();
         for (writer, process) in self.processes.iter().enumerate() {
             for call in process.calls.iter().filter(|call| self.acknowledged(call)) {
@@ -163,7 +163,7 @@ impl History {
         succeeded && call.writes() && self.concerns(call)
     }
 
-    /// The rules about who may write what after what.
+    /// Checks the order of holders and terms.
     fn terms(&self, stored: &[Stored<'_>], audit: &mut Audit) {
         let mut leader: Option<usize> = None;
         for (number, version) in stored.iter().enumerate() {
@@ -190,7 +190,7 @@ impl History {
                 if version.record.transitions != expected {
                     wrong(format!("did not make it transition {expected}"));
                 }
-                // Seen after it was stored, and waited out from then on.
+                // A candidate waits from the moment at which it has seen the version, which is after it was stored.
                 let held = before.filter(|before| !before.record.holder.is_empty());
                 if let Some(before) = held
                     && version.passed_on < before.passed_on + Duration::from_secs(before.record.duration)
@@ -207,7 +207,7 @@ impl History {
         }
     }
 
-    /// Every write of a lock is a PUT that names a version.
+    /// Checks that every write of a lock is a PUT that names a version.
     fn writes(&self, process: &Process, audit: &mut Audit) {
         for call in process.calls.iter().filter(|call| call.writes() && self.concerns(call)) {
             let good = match call.verb {
@@ -221,7 +221,7 @@ impl History {
         }
     }
 
-    /// What one process said.
+    /// Checks the answers of one process.
     fn answers(&self, number: usize, stored: &[Stored<'_>], audit: &mut Audit) {
         let process = &self.processes[number];
         let bad = process.answers.bad.iter().map(|answer| format!("{} answered {answer}", process.id));
@@ -236,7 +236,7 @@ impl History {
                 }
                 continue;
             }
-            // The renewal that it rests on was sent before the proxy had it, and its claim ends so much later.
+            // A claim counts from the moment at which its renewal was sent, which is before the proxy received it.
             let renewed = renewals.iter().filter(|call| call.answered.is_some_and(|at| at < answer.made_before));
             let claim = renewed.map(|call| call.at + process.claim).max();
             match self.judge(number, answer, stored, claim) {
@@ -256,7 +256,7 @@ impl History {
         let claimed = claim.is_some_and(|claim| answer.sent < claim);
         let later = &possible[last + 1..];
         let blanked = later.first().is_some_and(|next| next.record.holder.is_empty() && next.writer != number);
-        // One's own release is the end of one's term as well.
+        // A process's own release ends its term as well.
         let next = later.iter().find(|version| !blanked || !version.record.holder.is_empty());
         if let Some(Stored { passed_on, answered, record, .. }) = next {
             let sure = if *answered < answer.sent { "surely" } else { "perhaps" };

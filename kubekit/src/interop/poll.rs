@@ -1,4 +1,4 @@
-//! A client that asks over and over who leads, and stamps what it is told.
+//! A client that polls a process for the leader, and stores the answers with timestamps.
 
 use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
@@ -20,36 +20,36 @@ use testkit::boot_time;
 /// The pause between an answer and the next question.
 const PACE: Duration = Duration::from_millis(5);
 
-/// How long an answer may be under way: longer than any process is stopped.
+/// Time limit of an answer: longer than any process is stopped.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// An answer, with both stamps by the clock of [`boot_time`]: it was made somewhere in between.
+/// An answer, made between its two timestamps by the clock of [`boot_time`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// Before the first byte of the request was sent.
     pub sent: Duration,
     /// After the last byte of the answer had come.
     pub received: Duration,
-    /// It was made before this: it had been received by then, or its own timestamp, which is taken last and tells whole
-    /// seconds, says so. A process that was stopped before it could send what it had made needs the latter.
+    /// Latest time at which it was made: when it was received, or the end of the second of its own timestamp if that is
+    /// earlier. The latter matters if the process was stopped between making and sending the answer.
     pub made_before: Duration,
     /// Whether the process says that it leads.
     pub is_leader: bool,
-    /// Who leads, it says.
+    /// The leader that it names.
     pub leader: String,
 }
 
-/// What a process has answered.
+/// The answers of a process.
 #[derive(Clone, Debug, Default)]
 pub struct Answers {
     /// The good ones, in order.
     pub good: Vec<Answer>,
-    /// What was no answer of that kind: another status, or another body.
+    /// Unexpected answers: another status, or another body.
     pub bad: Vec<String>,
 }
 
-/// Asks one process `GET /` from a thread of its own, so that nothing else in the test delays the stamps. A process that
-/// is stopped owes the answer to the question it has been asked: it is waited for.
+/// Sends `GET /` to one process from a thread of its own, so that nothing else in the test delays the timestamps. While
+/// the process is stopped, the poller waits for the answer to its last request.
 #[derive(Debug)]
 pub struct Poller {
     answers: Arc<Mutex<Answers>>,
@@ -94,20 +94,20 @@ impl Poller {
 impl Drop for Poller {
     fn drop(&mut self) {
         self.end.store(true, Ordering::Relaxed);
-        // It ends with its process or after its pause; a stopped process would hold it up.
+        // The thread is not joined, because a stopped process would delay that. It ends with its process or after its pause.
         drop(self.asking.take());
     }
 }
 
 fn ask(address: SocketAddr, answers: &Mutex<Answers>, end: &AtomicBool) {
     while !end.load(Ordering::Relaxed) {
-        // A process that ends, or that has, cuts the connection.
+        // The connection fails when the process ends.
         let _ = converse(address, answers, end);
         thread::sleep(PACE);
     }
 }
 
-/// Asks on one connection until it ends.
+/// Polls on one connection until it ends.
 fn converse(address: SocketAddr, answers: &Mutex<Answers>, end: &AtomicBool) -> io::Result<()> {
     let mut to = TcpStream::connect_timeout(&address, PATIENCE)?;
     to.set_nodelay(true)?;

@@ -16,15 +16,15 @@ use testkit::boot_time;
 
 use crate::cluster::Cluster;
 
-/// Where ConfigMaps and Endpoints have their record.
+/// The annotation in which ConfigMaps and Endpoints carry their record.
 const ANNOTATION: &str = "control-plane.alpha.kubernetes.io/leader";
 
-/// What a lock says.
+/// The record in a lock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
-    /// Who leads; empty where the lock was released.
+    /// The holder; empty if the lock was released.
     pub holder: String,
-    /// How long the others wait after a renewal, in seconds.
+    /// The lease duration, in seconds: how long others wait after a renewal.
     pub duration: u64,
     /// When the holder got the lock, as it is written.
     pub acquired: String,
@@ -39,9 +39,9 @@ pub struct Record {
 pub struct Version {
     /// `metadata.resourceVersion`: the versions of one lock are stored in the order of these numbers.
     pub number: u64,
-    /// What it says.
+    /// Its record.
     pub record: Record,
-    /// When the watch had brought it, by the clock of [`boot_time`]: it was stored before.
+    /// When the watch delivered it, by the clock of [`boot_time`], which is after it was stored.
     pub seen: Duration,
 }
 
@@ -54,10 +54,10 @@ pub struct Records {
 }
 
 impl Records {
-    /// Watches a lock from before it is there.
+    /// Watches a lock that does not exist yet.
     ///
     /// # Panics
-    /// Where the lock is there already.
+    /// If the lock exists already.
     pub async fn watch(cluster: &Cluster, election: &Election<'_>) -> Self {
         let kind = resource(election.lock_type);
         let api: Api<DynamicObject> = Api::namespaced_with(cluster.client().await, election.namespace, &kind);
@@ -78,7 +78,7 @@ impl Records {
         self.versions.lock().clone()
     }
 
-    /// Waits, without an end, until the last record is one of which the condition holds.
+    /// Waits, without a time limit, until the condition holds for the last record.
     ///
     /// # Panics
     /// Where the watch has failed.
@@ -127,7 +127,7 @@ async fn follow(
     latest: watch::Sender<Record>,
 ) {
     loop {
-        // The API server ends every watch after some minutes. Nothing is missed: the next one starts where this ended.
+        // The API server ends every watch after some minutes. No event is lost: the next watch starts where this one ended.
         let events = api.watch(&params, &from).await.expect("an administrator may watch");
         let mut events = events.boxed();
         while let Some(event) = events.next().await {
@@ -150,7 +150,7 @@ async fn follow(
     }
 }
 
-/// The kind of object that a lock type is.
+/// The resource of a lock type.
 fn resource(lock_type: &str) -> ApiResource {
     let (group, kind) = match lock_type {
         "leases" => ("coordination.k8s.io", "Lease"),

@@ -1,4 +1,4 @@
-//! The harness's own endpoints by HTTP/2: every whole request counted and answered, calls of gRPC with an empty message.
+//! The harness's own endpoints over HTTP/2: every whole request is counted and answered, calls of gRPC with an empty message.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -12,9 +12,9 @@ use tokio::net::TcpStream;
 
 use super::server::Count;
 
-/// Windows that no body of the load fills.
+/// Flow-control windows that no body of the load fills.
 const WINDOW_BYTES: u32 = 16 << 20;
-/// More streams than any load has in flight.
+/// The limit of concurrent streams, which no load reaches.
 const STREAMS: u32 = 1_000;
 /// An empty message of gRPC.
 const MESSAGE: &[u8] = &[0; 5];
@@ -32,14 +32,14 @@ pub(super) async fn serve(stream: TcpStream, count: Arc<Count>) -> Result<(), h2
             answer(respond, false)?;
         } else {
             let count = count.clone();
-            // A stream that is reset is counted nowhere, which shows in the measurement.
+            // A reset stream is not counted, which the measurement shows as a lost copy.
             tokio::spawn(async move { whole(request, respond, &count).await.ok() });
         }
     }
     Ok(())
 }
 
-/// Takes a body, then answers.
+/// Reads a body, then answers.
 async fn whole(request: Request<RecvStream>, respond: SendResponse<Bytes>, count: &Count) -> Result<(), h2::Error> {
     let grpc = request.headers().get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes() == b"application/grpc");
     let mut body = request.into_body();

@@ -21,12 +21,12 @@ const START: Duration = Duration::from_secs(10);
 pub(crate) struct Nginx {
     _process: Kept,
     status: SocketAddr,
-    /// How often this harness has asked, which nginx counts as well.
+    /// The harness's own requests, which nginx counts as well.
     asked: u64,
 }
 
 impl Nginx {
-    /// Starts one with so many listeners.
+    /// Starts one with `count` listeners.
     pub(crate) fn start(count: usize, work: &Path, on: &[usize]) -> anyhow::Result<(Self, Vec<SocketAddr>)> {
         let program = subject::nginx::program().map_err(anyhow::Error::msg)?;
         let ports = subject::free_ports(count + 1)?;
@@ -54,7 +54,7 @@ impl Nginx {
         Ok((nginx, ports.iter().map(at).collect()))
     }
 
-    /// All requests so far, together.
+    /// The total number of requests so far.
     pub(crate) fn counts(&mut self) -> anyhow::Result<Counts> {
         let mut stream = TcpStream::connect(self.status)?;
         stream.set_read_timeout(Some(START))?;

@@ -1,4 +1,4 @@
-//! The harness's own endpoints: one thread, any number of listeners, connections kept, every whole request counted.
+//! The harness's own endpoints: one thread, any number of listeners, persistent connections, and a count of whole requests.
 
 use std::{
     cell::RefCell,
@@ -24,12 +24,12 @@ use tokio::{
 use super::{Control, Counts, Special, http2};
 use crate::{cli, wire};
 
-/// The most bytes that are read at once.
+/// The size of the read buffer, in bytes.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
-/// How long a connect to an address that drops SYNs is tried, to see that it does.
+/// The time limit of the check that an address drops SYNs.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// What only a client of HTTP/2 begins with.
+/// The first bytes of HTTP/2's preface.
 const HTTP2: [u8; 3] = *b"PRI";
 
 thread_local! {
@@ -37,7 +37,7 @@ thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BUFFER_BYTES].into());
 }
 
-/// What one endpoint has received.
+/// The counts of one endpoint.
 #[derive(Debug, Default)]
 pub(super) struct Count {
     pub(super) copies: AtomicU64,
@@ -49,9 +49,9 @@ struct Endpoint {
     address: SocketAddr,
     special: Option<Special>,
     count: Arc<Count>,
-    /// Its listener and, as parts of it, its connections.
+    /// The task of its listener, which owns its connections.
     task: Option<JoinHandle<()>>,
-    /// An endpoint that drops SYNs: its listener and what fills its queue.
+    /// An endpoint that drops SYNs: its listener, and the connections that fill its queue.
     _full: Option<(Socket, Vec<StdStream>)>,
 }
 
@@ -62,7 +62,7 @@ pub(crate) fn serve(arguments: &cli::Endpoints) -> anyhow::Result<()> {
         let (index, kind) = text.split_once(':').context("--special is index:kind")?;
         *special.get_mut(index.parse::<usize>()?).context("no such endpoint")? = Some(kind.parse::<Special>()?);
     }
-    // Else the kernel stops this thread, and all endpoints with it, whenever it enlarges the table.
+    // Otherwise the kernel blocks this thread, and all endpoints with it, whenever it enlarges the table.
     runtime::limits::make_room_for_open_files();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let served = runtime.block_on(async {
@@ -131,7 +131,7 @@ impl Endpoint {
                             // A connection ends when its peer has closed it, which is no error.
                             connections.spawn(async move { connection(stream, special, count).await.ok() });
                         }
-                        // Out of descriptors: others have to end first.
+                        // Out of descriptors: other connections have to end first.
                         Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
                     },
                     Some(_) = connections.join_next() => {}
@@ -141,14 +141,14 @@ impl Endpoint {
     }
 }
 
-/// An address that drops SYNs: its queue is full, and nobody will ever accept.
+/// An address that drops SYNs: its accept queue is full, and nothing accepts.
 fn full(any: SocketAddr) -> anyhow::Result<(SocketAddr, (Socket, Vec<StdStream>))> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.bind(&any.into())?;
     socket.listen(0)?;
     let address = socket.local_addr()?.as_socket().context("an address of the Internet")?;
     let mut filling = Vec::new();
-    // Two or three fill it; a loopback connect that works does so at once.
+    // Two or three connections fill it; a successful connect on loopback returns at once.
     for _ in 0..16 {
         match StdStream::connect_timeout(&address, CONNECT_TIMEOUT) {
             Ok(stream) => filling.push(stream),
@@ -161,13 +161,13 @@ fn full(any: SocketAddr) -> anyhow::Result<(SocketAddr, (Socket, Vec<StdStream>)
 async fn connection(mut stream: TcpStream, special: Option<Special>, count: Arc<Count>) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut first = [0; HTTP2.len()];
-    // Whoever begins so writes the whole preface at once.
+    // A client of HTTP/2 writes the whole preface at once.
     if stream.peek(&mut first).await? == first.len() && first == HTTP2 {
         return http2::serve(stream, count).await.map_err(std::io::Error::other);
     }
-    // Of a head that has come in part only.
+    // The part of an incomplete head.
     let mut head = Vec::new();
-    // Of the body that is coming in.
+    // The missing bytes of a body.
     let mut left = 0_u64;
     loop {
         let read = read(&mut stream).await?;
@@ -198,7 +198,7 @@ async fn read(stream: &mut TcpStream) -> std::io::Result<usize> {
     .await
 }
 
-/// Takes bytes as they come; how many requests became complete with them.
+/// Handles received bytes. Returns the number of requests that they complete.
 fn take(mut bytes: &[u8], partial: &mut Vec<u8>, left: &mut u64, count: &Count) -> std::io::Result<usize> {
     let mut complete = 0;
     while !bytes.is_empty() {
@@ -219,7 +219,7 @@ fn take(mut bytes: &[u8], partial: &mut Vec<u8>, left: &mut u64, count: &Count) 
                 if before == 0 {
                     partial.extend_from_slice(bytes);
                 }
-                // Nobody here makes heads that long.
+                // No load here has heads of this length.
                 return if partial.len() > READ_BUFFER_BYTES {
                     Err(std::io::ErrorKind::InvalidData.into())
                 } else {
@@ -227,7 +227,7 @@ fn take(mut bytes: &[u8], partial: &mut Vec<u8>, left: &mut u64, count: &Count) 
                 };
             };
             let head = &whole[..length];
-            // Every load here knows the length of its bodies, so a proxy that makes chunks of them changes them.
+            // Every load here sends a Content-Length, so a chunked body means that the proxy has changed it.
             if wire::field(head, "transfer-encoding").is_some() {
                 return Err(std::io::ErrorKind::Unsupported.into());
             }

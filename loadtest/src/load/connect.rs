@@ -1,4 +1,4 @@
-//! Connections of the load to a subject, in clear or by TLS.
+//! Connections of the load to a subject, in clear text or with TLS.
 
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
@@ -35,7 +35,7 @@ impl Connector {
     /// A new connection.
     ///
     /// # Errors
-    /// What has failed.
+    /// The failed step.
     pub(crate) async fn connect(&self) -> Result<Stream, String> {
         let stream = TcpStream::connect(self.address).await.map_err(|error| format!("connect: {error}"))?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
@@ -59,7 +59,7 @@ fn tls(ca: &Path, http2: bool) -> anyhow::Result<(TlsConnector, ServerName<'stat
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let mut config = config.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![if http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
-    // A ticket would save what is to be measured.
+    // Session tickets would avoid the handshakes that are measured.
     config.resumption = Resumption::disabled();
     Ok((TlsConnector::from(Arc::new(config)), ServerName::try_from(NAME)?))
 }

@@ -16,14 +16,14 @@ const LOOK: Duration = Duration::from_millis(5);
 /// A message of gRPC: not compressed, 100 bytes.
 const MESSAGE_BYTES: u8 = 100;
 
-/// Where it is installed.
+/// The path of h2load.
 pub(crate) fn program() -> Result<PathBuf, String> {
     subject::installed("h2load").ok_or_else(|| {
         "h2load is not installed: install it from the distribution (apt-get install nghttp2-client)".to_owned()
     })
 }
 
-/// An h2load that is running.
+/// A running h2load.
 #[derive(Debug)]
 pub(crate) struct Job {
     kept: Kept,
@@ -31,12 +31,12 @@ pub(crate) struct Job {
     until: Instant,
 }
 
-/// What it is to do.
+/// The load for h2load.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Task<'a> {
     /// The proxy.
     pub(crate) target: &'a Target,
-    /// Requests in all.
+    /// The total number of requests.
     pub(crate) requests: u64,
     /// Requests in flight.
     pub(crate) streams: usize,
@@ -85,7 +85,7 @@ impl Job {
     }
 }
 
-/// What it has printed, as a result.
+/// Parses its output.
 fn load(text: &str) -> anyhow::Result<Load> {
     let line = |start: &str| {
         let line = text.lines().map(str::trim).find_map(|line| line.strip_prefix(start));
@@ -104,7 +104,7 @@ fn load(text: &str) -> anyhow::Result<Load> {
         let times = line("time for request:").ok().and_then(|times| times.split_ascii_whitespace().nth(column));
         times.and_then(seconds).unwrap_or_default() * 1e6
     };
-    // It tells the mean and no percentiles.
+    // It prints the mean and no percentiles.
     let latency = Latency { max: micros(1), ..Latency::default() };
     let error = (errors > 0).then(|| line("status codes: ").unwrap_or(counts).to_owned());
     Ok(Load { requests, errors, seconds: finished, latency, error, ..Load::default() })

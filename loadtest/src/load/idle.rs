@@ -1,4 +1,4 @@
-//! Connections that do nothing: opened, perhaps used once, and kept.
+//! Idle connections: opened, optionally used once, and kept.
 
 use std::{
     net::{SocketAddr, TcpStream},
@@ -26,7 +26,7 @@ impl Idle {
         let mut tally = Tally::new();
         let mut buffer = vec![0; 16 * 1024];
         for number in 0..connections {
-            // Faster than a proxy accepts, its queue would overflow, and a lost SYN is sent again only after a second.
+            // Without pauses the accept queue of the proxy would overflow, and a lost SYN is sent again only after a second.
             if number % CONNECTIONS_PER_BURST == 0 {
                 std::thread::sleep(PAUSE_BETWEEN_BURSTS);
             }
@@ -44,7 +44,7 @@ impl Idle {
             };
             if let Err(why) = opened {
                 tally.failed(&why);
-                // Whatever limit that is, the next one would hit it as well.
+                // A limit was reached, so further connections would fail as well.
                 break;
             }
             self.kept.extend(stream);

@@ -1,5 +1,5 @@
-//! Connections of HTTP/2 that do nothing: opened, perhaps used once, and kept. Frames are written by hand, because nothing has to
-//! run beside a connection that is only kept.
+//! Idle connections of HTTP/2: opened, optionally used once, and kept. Frames are written by hand, because a library would need a
+//! task for each connection.
 
 use std::time::{Duration, Instant};
 
@@ -16,13 +16,13 @@ use super::{
 };
 use crate::wire::Answer;
 
-/// What a client begins with: the preface, and SETTINGS without any.
+/// The client's preface and empty SETTINGS.
 const OPENING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// The answer to SETTINGS.
 const ACKNOWLEDGED: &[u8] = b"\0\0\0\x04\x01\0\0\0\0";
 /// A request of stream 1 without a body: GET, scheme http, the path "/", and an authority (RFC 7541, appendix A).
 const REQUEST: &[u8] = b"\0\0\x0e\x01\x05\0\0\0\x01\x82\x86\x84\x01\x09load.test";
-/// Where the scheme stands in it, and what it is by TLS.
+/// The position of the scheme in the request, and its byte for https.
 const SCHEME: (usize, u8) = (10, 0x87);
 
 /// Types and flags of frames.
@@ -65,7 +65,7 @@ impl Idle {
                 }
                 Err(why) => {
                     tally.failed(&format!("{why:#}"));
-                    // Whatever limit that is, the next one would hit it as well.
+                    // A limit was reached, so further connections would fail as well.
                     break;
                 }
             }

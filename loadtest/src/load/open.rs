@@ -21,7 +21,7 @@ const ANSWER: usize = 16 * 1024;
 pub(super) fn run(address: SocketAddr, seconds: Duration, rate: f64, connections: usize) -> Load {
     let due = (seconds.as_secs_f64() * rate) as u64;
     let next = AtomicU64::new(0);
-    // Nobody starts before everybody has a connection that works: what a proxy does for a new one is not what is measured.
+    // No request starts before every connection works, because the cost of new connections is not measured here.
     let (ready, begun) = (Barrier::new(connections), OnceLock::new());
     let opening = Instant::now();
     let mut sum = Tally::new();
@@ -78,7 +78,7 @@ pub(super) fn run(address: SocketAddr, seconds: Duration, rate: f64, connections
     sum.into_load(started.elapsed())
 }
 
-/// One exchange without a body, on the connection there is or on a new one.
+/// One exchange without a body, on the current connection or a new one.
 pub(super) fn exchange(
     address: SocketAddr,
     stream: &mut Option<TcpStream>,

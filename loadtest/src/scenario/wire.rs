@@ -1,4 +1,4 @@
-//! TLS with clients, HTTP/2 on both sides, and gRPC. The bare loop speaks HTTP/1.1 in clear in all of them.
+//! TLS with clients, HTTP/2 on both sides, and gRPC. The bare loop always uses HTTP/1.1 in clear text.
 
 use super::{Case, Cases, LONG, MANY, Scenario, Work, case, saturate, scenario};
 use crate::{
@@ -14,7 +14,7 @@ const HTTP2_IN: Protocols = Protocols { endpoint: Http::One, ..HTTP2 };
 const HTTP2_TLS: Protocols = Protocols { tls: true, ..HTTP2_IN };
 const GRPC: Protocols = Protocols { grpc: true, ..HTTP2 };
 
-/// What rows are called that do not speak HTTP/2 with endpoints.
+/// The name of rows without HTTP/2 to endpoints.
 const ONE_OUT: &str = "HTTP/1.1 to endpoints";
 
 const HANDSHAKES: &[&str] =
@@ -33,7 +33,7 @@ const IDLE: &[&str] = super::IDLE;
 
 /// Idle connections of HTTP/2.
 const IDLE_CONNECTIONS: usize = 2_000;
-/// The most that one may cost, in bytes.
+/// The most memory of one of them, in bytes.
 const IDLE_BYTES: f64 = 40.0 * 1024.0;
 /// The most CPU per request with HTTP/2 on both sides, as a share of Envoy's.
 const ENVOYS_CPU: f64 = 1.0 / 3.0;

@@ -1,4 +1,4 @@
-//! One request to a subject, to see that it answers as the load will need it.
+//! One request to a subject, to check that it answers as the load needs it.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ async fn http1(mut stream: Stream) -> anyhow::Result<u16> {
 
 async fn http2(stream: Stream, tls: bool, grpc: bool) -> anyhow::Result<u16> {
     let (client, connection) = h2::client::handshake(stream).await?;
-    // It ends with the runtime; what is wrong with it shows in the answer.
+    // The task ends with the runtime; its errors appear in the answer.
     tokio::spawn(async move { connection.await.ok() });
     let scheme = if tls { "https" } else { "http" };
     let (method, path) = if grpc { ("POST", "load.Test/Unary") } else { ("GET", "load/test") };

@@ -13,12 +13,12 @@ use anyhow::{Context as _, bail};
 use super::{Plan, START};
 use crate::{machine, process::Kept, protocols::Http};
 
-/// Which binary.
+/// A binary of Fanfare.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Binary {
-    /// What tables call it.
+    /// Its name in tables.
     pub(crate) label: String,
-    /// Where it is; none: built from this workspace.
+    /// Its path; without one it is built from this workspace.
     path: Option<PathBuf>,
 }
 
@@ -37,7 +37,7 @@ impl Binary {
         Self { label, path: Some(path.into()) }
     }
 
-    /// Where it is, built if it is that of the workspace.
+    /// Its path. Builds the binary if it is that of the workspace.
     pub(super) fn find(&self) -> Result<PathBuf, String> {
         if let Some(path) = &self.path {
             return if path.is_file() { Ok(path.clone()) } else { Err(format!("{} is no file", path.display())) };
@@ -77,7 +77,7 @@ pub(super) fn command(program: &Path, plan: &Plan<'_>) -> anyhow::Result<Vec<Str
     Ok(command)
 }
 
-/// Where it listens, as its log says.
+/// The address in its log.
 pub(super) fn address(kept: &Kept, log: &Path) -> anyhow::Result<SocketAddr> {
     let until = Instant::now() + START;
     loop {

@@ -15,7 +15,7 @@ use crate::protocols::Http;
 /// Connections per worker; every client and every endpoint connection counts.
 const CONNECTIONS: usize = 16_000;
 
-/// Where it is installed.
+/// The path of nginx.
 pub(crate) fn program() -> Result<PathBuf, String> {
     super::installed("nginx").ok_or_else(|| {
         "nginx is not installed: install it from the distribution (apt-get install nginx-light)".to_owned()
@@ -26,7 +26,7 @@ pub(crate) fn program() -> Result<PathBuf, String> {
 pub(crate) fn command(program: &Path, folder: &Path, workers: usize, http: &str) -> anyhow::Result<Vec<String>> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let at = |name: &str| folder.join(name).display().to_string();
-    // Started as root it would otherwise become a user who may not write here.
+    // Started as root it would otherwise switch to a user without the right to write here.
     let user = if rustix::process::geteuid().is_root() { "user root;\n" } else { "" };
     let paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("  {kind}_temp_path {};\n", at(kind)))
@@ -63,7 +63,7 @@ pub(super) fn proxy(program: &Path, plan: &Plan<'_>, port: u16) -> anyhow::Resul
         )
     };
     let mirrors: String = (1..plan.endpoints.len()).map(|index| format!("mirror /m{index}; ")).collect();
-    // Several workers share the load well only with a listener each.
+    // Several workers share the load evenly only with a listener each.
     let reuse = if plan.threads > 1 { " reuseport" } else { "" };
     let (tls, http2) = (plan.protocols.tls, plan.protocols.client == Http::Two);
     let spoken = format!("{}{}", if tls { " ssl" } else { "" }, if http2 { " http2" } else { "" });

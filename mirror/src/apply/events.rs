@@ -16,7 +16,7 @@ use crate::{live::digest, metrics as names};
 
 /// The reporting component of events.
 const REPORTING_COMPONENT: &str = "fanfare-mirror";
-/// How long the same is not reported again. The API server keeps events for an hour.
+/// The time for which a report is not repeated. The API server keeps events for an hour.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(3600);
 /// The most reports that are remembered. With more of them, some are repeated early.
 const MAX_REMEMBERED: usize = 10_000;

@@ -1,5 +1,5 @@
-//! The rights of this process: missing ones are reported before they are needed, and where the API server answers 403, a missing
-//! right is told from an admission plugin that forbids this one object.
+//! The rights of this process: missing ones are reported before they are needed, and a 403 of the API server is attributed to a
+//! missing right or to an admission plugin that forbids one object.
 
 use std::{
     collections::HashMap,
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::{Apply, CALL_TIMEOUT};
 
-/// How long an answer is reused: what waits for a right asks often.
+/// The time for which an answer is reused, because waiting tasks ask often.
 const ANSWER_VALIDITY: Duration = Duration::from_secs(5);
 
 /// A kind of objects (with its subresource), a verb and a namespace.

@@ -10,16 +10,16 @@ const MAX_HINTS: usize = 8;
 /// The most mirrors that are reconciled at the same time.
 const MAX_WORKERS: usize = 64;
 
-/// One thing that is wrong.
+/// One invalid field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalid {
-    /// Where: `remotes[0].prefix`.
+    /// The field: `remotes[0].prefix`.
     pub field: String,
-    /// What, and what to do about it.
+    /// The problem, and what to do about it.
     pub problem: String,
 }
 
-/// Everything that is wrong.
+/// All invalid fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError(pub Vec<Invalid>);
 
@@ -42,7 +42,7 @@ impl Config {
     /// Checks everything that can be checked without a cluster.
     ///
     /// # Errors
-    /// Every problem there is.
+    /// [`ConfigError`] with every problem.
     pub fn check(&self) -> Result<(), ConfigError> {
         let mut problems = Vec::new();
         let mut wrong = |field: String, problem: String| problems.push(Invalid { field, problem });

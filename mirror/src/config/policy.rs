@@ -73,7 +73,7 @@ pub enum Zones {
     Map(BTreeMap<String, String>),
 }
 
-/// A text that names no policy.
+/// The text is not one of the choices.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is none of {choices}")]
 pub struct PolicyError {

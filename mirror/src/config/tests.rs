@@ -1,4 +1,4 @@
-//! What a configuration of mirrors may say, and what is refused.
+//! Tests of valid and invalid configurations of mirrors.
 
 use super::*;
 

@@ -26,7 +26,7 @@ pub struct Found {
 /// The Services of a remote cluster that its configuration selects.
 ///
 /// # Errors
-/// The API server does not answer, or refuses.
+/// [`kube::Error`] if the API server does not answer, or refuses.
 pub async fn services(client: &Client, remote: &Remote) -> Result<Vec<Found>, kube::Error> {
     let scopes = match &remote.namespaces[..] {
         [] => vec![Scope::All],

@@ -1,4 +1,4 @@
-//! The stanza, letter by letter, and its patterns against the names of both schemes.
+//! Tests of the stanza's exact text, and of its patterns with the names of both schemes.
 
 use super::*;
 use crate::names::MAX_NAME;

@@ -1,4 +1,4 @@
-//! What a mirror is to be, row by row.
+//! Tests of the desired state of mirrors.
 
 use std::sync::Arc;
 

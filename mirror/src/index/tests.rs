@@ -1,4 +1,4 @@
-//! What a remote has: lists, events, and what each touches.
+//! Tests of lists and events of a remote, and of the Services that each affects.
 
 use std::time::Duration;
 
@@ -76,10 +76,10 @@ fn endpoints_of_many_services_are_not_lost_to_one_list() {
     let touched = index.reset_slices(None, &few[1..], &[], MaxDelete::default(), now);
     assert_eq!((touched.len(), index.emptied()), (0, 11), "11 of 20 may not");
     assert_eq!(index.slices(&key("s19")).len(), 1);
-    // One of them is written again: what was kept for it goes.
+    // One of them gets a slice again: the slices that were kept for it are dropped.
     index.apply_slice(&slice("s19-new", "s19"));
     assert_eq!((index.slices(&key("s19")).len(), index.emptied()), (1, 10));
-    // Told by the watch: believed at once.
+    // A deletion that the watch reports applies at once.
     assert_eq!(index.delete_slice(&ObjectKey::of(&slice("s18-1", "s18").metadata)), Some(key("s18")));
     assert!(index.slices(&key("s18")).is_empty());
     assert!(index.confirm_emptied(now.checked_sub(Duration::from_secs(1)).expect("the machine runs")).is_empty());

@@ -1,4 +1,4 @@
-//! Whose an object here is.
+//! Tests of the ownership of local objects.
 
 use serde_json::{Value, json};
 

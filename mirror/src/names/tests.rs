@@ -10,7 +10,7 @@ fn name(scheme: &str, prefix: &str, namespace: &str, service: &str) -> Name {
     local_name(&scheme.parse().expect("a scheme"), prefix, namespace, service).expect("a name")
 }
 
-/// Whether a text is a DNS-1035 label, said in another way than in the module.
+/// Whether a text is a DNS-1035 label, implemented independently of the module.
 fn is_label(text: &str) -> bool {
     let letter = |c: char| c.is_ascii_lowercase();
     (1..=63).contains(&text.len())
@@ -19,7 +19,7 @@ fn is_label(text: &str) -> bool {
         && !text.ends_with('-')
 }
 
-/// What others have written, or what has been written once and must not change any more. The hashes are those of
+/// Names that other tools or earlier versions have written, and that must not change. The hashes are those of
 /// `printf %s <scheme's name> | sha256sum | xxd -r -p | basenc --base32hex | head -c 10 | tr A-Z a-z`.
 #[test]
 fn golden() {
@@ -30,14 +30,14 @@ fn golden() {
         ("{prefix}-{namespace}--{service}", "west", "shop", "web", "west-shop--web"),
         ("{service}-of-{namespace}", "west", "shop", "web", "web-of-shop"),
         ("x{service}", "west", "shop", "web", "xweb"),
-        // The longest that is left as it is: 46 characters of one's own with the one scheme, 54 with the other.
+        // The longest names without a hash: 46 characters of prefix, namespace and service in one scheme, 54 in the other.
         ("v0.2", "west", "s", &"n".repeat(41), &format!("west-{}-6d6972726f720a-s", "n".repeat(41))),
         ("v0.3", "west", "s", &"n".repeat(49), &format!("west-s-73736d-{}", "n".repeat(49))),
         ("v0.2", "west", "s", &"n".repeat(42), "west-nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn-6d69-lrv90n0v4b"),
         ("v0.3", "west", "s", &"n".repeat(50), "west-s-73736d-nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn-gqtqmogmg2"),
         ("v0.2", "west", "shop", long, "west-a-service-with-a-rather-long-name-for-some-reas-seko11d75s"),
         ("v0.3", "west", "shop", long, "west-shop-73736d-a-service-with-a-rather-long-name-f-memhphqsug"),
-        // What is kept would end with a `-`.
+        // The kept part would end with a `-`.
         (
             "v0.3",
             "west",
@@ -89,7 +89,7 @@ fn a_name_that_is_no_label_is_refused() {
     assert!(local_name(&"{service}-".parse().expect("a template"), "west", "shop", "web").is_err());
     // Also where it would be hashed.
     assert!(local_name(&scheme, "west", "shop", &"4".repeat(63)).is_err());
-    // The fixed schemes begin with the prefix: a service may begin with what it likes.
+    // The fixed schemes begin with the prefix, so a service's name may begin with any character.
     assert_eq!(name("v0.2", "west", "shop", "4web").as_str(), "west-4web-6d6972726f720a-shop");
 }
 
@@ -139,7 +139,7 @@ proptest! {
 fn services_with_long_names_stay_apart() {
     let mut seen = HashMap::new();
     for n in 0..20_000 {
-        // They differ at the end only, which is not kept.
+        // They differ only at the end, which is cut off.
         let service = format!("{}-{n}", "n".repeat(50));
         if let Some(other) = seen.insert(name("v0.3", "west", "shop", &service), service.clone()) {
             panic!("{service} and {other} have the same name");

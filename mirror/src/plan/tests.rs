@@ -1,4 +1,4 @@
-//! What is done about a mirror, step by step: nothing of somebody else is touched.
+//! Tests of the steps for a mirror: objects of others are never touched.
 
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ fn desired() -> Desired {
     Desired { service: wanted(), slices: Vec::new(), untouched: Vec::new(), dimmed: Vec::new(), conflicts: Vec::new() }
 }
 
-/// As the API server has it, with this laid over.
+/// The Service as the API server returns it, with this patch applied.
 fn there(patch: Value) -> LiveService {
     let mut live = serde_json::to_value(wanted()).expect("it can be written");
     lay_over(
@@ -143,7 +143,7 @@ fn slice(name: &str, host: u8) -> EndpointSlice {
     .expect("valid")
 }
 
-/// As the API server has it, for a Service with this UID.
+/// The slice as the API server returns it, for a Service with this UID.
 fn live_slice(name: &str, host: u8, uid: &str) -> LiveSlice {
     let all = [slice(name, host)];
     let mut slice = owned(&all, &key(), uid).next().expect("there is one");

@@ -1,4 +1,4 @@
-//! Warnings about parts of the configuration that match nothing in a remote, with what there is instead.
+//! Warnings about parts of the configuration that match nothing in a remote, with the names that exist.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::{Mirror, remote::RemoteWatches};
 
-/// How long a remote may take to list its Services.
+/// The time limit for a remote to list its Services.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The most Services that are listed for a warning, and the most that are named in it.

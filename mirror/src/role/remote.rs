@@ -29,9 +29,9 @@ use crate::{
     world::{Identity, RemoteState},
 };
 
-/// How long a remote may take to answer which cluster it is.
+/// The time limit of a request for the remote's identity.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// The interval at which that is asked again, because a cluster may be rebuilt under the same address.
+/// The interval of these requests, because a cluster may be rebuilt under the same address.
 const IDENTIFY_INTERVAL: Duration = Duration::from_secs(60);
 /// The delays between failed attempts.
 const FIRST_DELAY: Duration = Duration::from_millis(200);
@@ -191,7 +191,7 @@ impl RemoteWatches {
                 Ok(Err(_)) | Err(_) => None,
             };
             let Some(identity) = identity else {
-                // The watches report the error; what is known of the remote is kept.
+                // The watches report the error; the known state of the remote is kept.
                 let _ = timeout(backoff.next_delay(), self.doubted.notified()).await;
                 continue;
             };
@@ -254,7 +254,7 @@ impl RemoteWatches {
         ages.max().unwrap_or_default()
     }
 
-    /// What has neither a complete list yet nor an error.
+    /// The lists that are neither complete yet nor have failed.
     pub(super) fn unknown(&self, state: &RemoteState) -> Vec<String> {
         if self.access.borrow().is_err() {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! The end of a mirror that nobody answers.
+//! The drain of a mirror whose API servers do not answer.
 
 use controlplane::client::remote::{self, Access as At, Token, Trust, Url};
 use runtime::{drain::Drain, readiness::Readiness};

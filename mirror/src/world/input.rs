@@ -1,4 +1,4 @@
-//! What is to be done about one local name, by the current state.
+//! The goal for one local name, derived from the current state.
 
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ pub(crate) enum Goal {
 }
 
 impl World {
-    /// What is to be done about a local name.
+    /// The input of a local name.
     pub(crate) fn input(&mut self, key: &ServiceKey) -> Input {
         let live = self.live.get(key).cloned().unwrap_or_default();
         let written = self.written.get(key).cloned();

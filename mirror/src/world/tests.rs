@@ -1,4 +1,4 @@
-//! From events there and here to goals: what is believed, held back, and who owns a name.
+//! Tests from remote and local events to goals: which deletions are made or held back, and who owns a name.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ fn list_here(world: &mut World, objects: Vec<Service>) {
     world.local_slice("m", Event::Reset { objects: Vec::new(), unreadable: Vec::new() });
 }
 
-/// A complete list, of the cluster that it was before.
+/// A complete list, of the same cluster as before.
 fn list_there(world: &mut World, remote: usize, objects: Vec<Service>) -> Dirty {
     let known = world.remotes[remote].identity.clone();
     let mut dirty = list_somewhere(world, remote, objects);
@@ -183,10 +183,10 @@ fn rule_2_nothing_goes_or_changes_on_the_word_of_what_may_be_another_cluster() {
     assert_eq!(goal(&mut world, &key), "mirror");
     world.remote_service(0, 0, Event::Delete(key_there("web")));
     assert_eq!(goal(&mut world, &key), "wait");
-    // It is another one: what is here is none of its business.
+    // It is another cluster: existing mirrors are not its own.
     assert!(world.identified(0, Identity::Known("another".into())).contains(&key));
     assert_eq!(world.whose(&key, &world.live[&key].clone()), None);
-    // It is the same one after all.
+    // It is the same cluster after all.
     world.identified(0, Identity::Known("uid-0".into()));
     assert_eq!(goal(&mut world, &key), "remove");
 }
@@ -225,7 +225,7 @@ fn the_oldest_gets_a_name_that_two_want_unless_the_other_has_it() {
     world.local_service("m", Event::Delete(made));
     let notes = wanted(&mut world, &key).service.metadata.annotations.expect("notes");
     assert_eq!(notes[marks::NAMESPACE], "old");
-    // The winner goes: the other one takes over, and nothing is deleted.
+    // The winner is deleted: the other one takes over, and nothing is deleted.
     world.remote_service(0, 0, Event::Delete(ObjectKey::of(&old.metadata)));
     assert_eq!(goal(&mut world, &key), "mirror");
 }
@@ -313,7 +313,7 @@ fn a_service_without_our_marks_is_deleted_only_by_its_maker_and_not_if_another_m
         let report = Report::of(&mut world, Vec::new());
         report.entries.iter().map(|entry| (entry.verb, entry.service.clone())).collect::<Vec<_>>()
     };
-    // Only this process itself knows that it made it, which is why it goes.
+    // Only this process knows that it created the Service, so it deletes it.
     let stripped = told(&|it| (it.metadata.labels, it.metadata.annotations) = (None, None));
     assert_eq!(stripped, [(Verb::Delete, key.to_string())]);
     // What another mirror has marked is that one's, whoever made it: by the cluster, without labels too, or by the prefix alone.

@@ -1,4 +1,4 @@
-//! What is mirrored, and as what.
+//! The local Services and slices of each kind of remote Service.
 
 use k8s_openapi::api::core::v1::Service;
 use mirror::marks;
@@ -138,7 +138,7 @@ async fn affinity_and_policies_are_copied_where_they_mean_something_here() {
     assert_eq!((label(notes, "keep/this"), label(notes, "other")), (Some("1"), None));
     mirror.stop().await;
 
-    // What is no longer copied goes; what others noted stays.
+    // Annotations that are no longer copied are removed; those of others stay.
     bed.edit(&bed.name("web"), json!({"metadata": {"annotations": {"note/of": "others"}}})).await;
     config.remotes[0].annotations.include.clear();
     config.remotes[0].traffic_distribution = false;

@@ -1,5 +1,5 @@
-//! What every test here stands on: a namespace in each of two clusters, accounts with no more rights than a mirror needs,
-//! and a mirror between them.
+//! The fixture of these tests: a namespace in each of two clusters, accounts with exactly the rights of a mirror, and a mirror
+//! between them.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -40,7 +40,7 @@ pub(crate) async fn local() -> &'static Cluster {
     LOCAL.get_or_init(Cluster::start_with_controllers).await
 }
 
-/// A namespace there and one here.
+/// A remote and a local namespace.
 pub(crate) struct Bed {
     pub(crate) there: String,
     pub(crate) here: String,
@@ -72,7 +72,7 @@ impl Bed {
         Self { there, here, theirs, ours, reader, writer }
     }
 
-    /// One remote, `west`, of which the one namespace is looked at.
+    /// One remote, `west`, with one watched namespace.
     pub(crate) fn config(&self) -> Config {
         Config { remotes: vec![self.remote("west")], ..Config::default() }
     }
@@ -82,7 +82,7 @@ impl Bed {
         Remote { namespaces: vec![self.there.clone()], ..Remote::new(name, name, "mirror=true", &self.here) }
     }
 
-    /// Starts a mirror: every remote is the namespace there.
+    /// Starts a mirror: every remote is the remote namespace.
     pub(crate) async fn start(&self, config: Config) -> Running {
         let clients = self.readers(config.remotes.len()).await;
         self.start_with(config, clients).await
@@ -103,7 +103,7 @@ impl Bed {
         start(config, local, remotes)
     }
 
-    /// What a mirror would do.
+    /// The report of a dry run.
     pub(crate) async fn plan(&self, config: Config) -> Report {
         let remotes = self.readers(config.remotes.len()).await;
         let (mirror, ..) = prepare(config, self.writer.client().await, remotes, Leadership::alone());
@@ -118,13 +118,13 @@ impl Bed {
         (proxy, connection.client)
     }
 
-    /// Applies objects there. `NAMESPACE` stands for the namespace.
+    /// Applies remote objects. `NAMESPACE` stands for the namespace.
     pub(crate) async fn put(&self, yaml: &str) {
         let yaml = yaml.replace("NAMESPACE", &self.there);
         remote().await.apply_yaml(&yaml).await.unwrap_or_else(|e| panic!("{e}"));
     }
 
-    /// Applies objects here.
+    /// Applies local objects.
     pub(crate) async fn put_here(&self, yaml: &str) {
         let yaml = yaml.replace("NAMESPACE", &self.here);
         local().await.apply_yaml(&yaml).await.unwrap_or_else(|e| panic!("{e}"));
@@ -144,7 +144,7 @@ impl Bed {
         let _ = slices.delete(name, &DeleteParams::default()).await;
     }
 
-    /// What the mirror of a remote Service is called.
+    /// The name of the mirror of a remote Service.
     pub(crate) fn name(&self, service: &str) -> String {
         format!("west-{service}-6d6972726f720a-{}", self.there)
     }
@@ -181,7 +181,7 @@ impl Bed {
         self.slices().list(&ListParams::default().labels(&selector)).await.expect("slices can be listed").items
     }
 
-    /// The addresses of a local Service, with what they are: `192.0.2.1`, or `192.0.2.1!` where it is not ready.
+    /// The addresses of a local Service: `192.0.2.1`, or `192.0.2.1!` if not ready.
     pub(crate) async fn addresses(&self, local: &str) -> Vec<String> {
         let mut all: Vec<String> = self.slices_of(local).await.iter().flat_map(addresses).collect();
         all.sort();
@@ -193,7 +193,7 @@ impl Bed {
         self.until_addresses_within(Duration::from_secs(20), service, expected).await;
     }
 
-    /// The same, for what takes longer.
+    /// The same, with a longer time limit.
     pub(crate) async fn until_addresses_within(&self, limit: Duration, service: &str, expected: &[&str]) {
         let name = self.name(service);
         let what = format!("{name} to have {expected:?}");
@@ -208,7 +208,7 @@ impl Bed {
         });
     }
 
-    /// Waits for an event with this reason that says this, in the local namespace.
+    /// Waits for an event with this reason and this text in the local namespace.
     pub(crate) async fn event(&self, reason: &str, says: &str) -> Event {
         let events: Api<Event> = Api::namespaced(self.ours.clone(), &self.here);
         let what = format!("an event {reason} about {says:?}");
@@ -220,7 +220,7 @@ impl Bed {
         found.into_iter().find(fits).expect("it was waited for")
     }
 
-    /// Changes a local Service by a merge patch, as somebody with an editor would.
+    /// Changes a local Service by a merge patch, as a user's edit would.
     pub(crate) async fn edit(&self, name: &str, patch: Value) -> Service {
         let patched = self.services().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
         patched.unwrap_or_else(|e| panic!("{name}: {e}"))
@@ -234,7 +234,7 @@ impl Running {
         self
     }
 
-    /// Ends it in order.
+    /// Drains it.
     pub(crate) async fn stop(mut self) {
         self.drain.start();
         let task = self.task.take().expect("it runs");
@@ -243,7 +243,7 @@ impl Running {
 }
 
 impl Drop for Running {
-    /// As a crash does.
+    /// Ends it without a drain, as a crash does.
     fn drop(&mut self) {
         if let Some(task) = &self.task {
             task.abort();
@@ -323,7 +323,7 @@ pub(crate) fn metric(parts: &[&str]) -> Option<f64> {
     line.rsplit(' ').next()?.parse().ok()
 }
 
-/// Everything that a mirror may do here.
+/// The local rights of a mirror.
 fn local_rights(namespace: &str) -> String {
     let rules = json!([
         {"apiGroups": [""], "resources": ["services"], "verbs": ["get", "list", "watch", "create", "update", "delete"]},
@@ -337,7 +337,7 @@ fn local_rights(namespace: &str) -> String {
     role(namespace, "mirror", "mirror", namespace, &rules)
 }
 
-/// Everything that a mirror may do there.
+/// The remote rights of a mirror.
 fn remote_rights(namespace: &str) -> String {
     let read = json!([
         {"apiGroups": [""], "resources": ["services"], "verbs": ["list", "watch"]},

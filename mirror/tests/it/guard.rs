@@ -1,4 +1,4 @@
-//! Rule 4: what the watch tells is done at once; what only follows from a list is guarded.
+//! Rule 4: deletions that the watch reports apply at once; those inferred from a list are guarded.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use testkit::eventually;
 
 use crate::bed::{Bed, Running, service};
 
-/// More than ten.
+/// More than the default limit of ten.
 const MANY: usize = 12;
 
 impl Bed {
@@ -36,7 +36,7 @@ impl Bed {
         }
     }
 
-    /// A mirror of a Service that comes now shows that the mirror works.
+    /// Shows that the mirror still works, by a new Service.
     async fn works(&self) {
         self.service("control", &[7]).await;
         self.until_addresses("control", &["192.0.2.7"]).await;
@@ -89,7 +89,7 @@ async fn rule_4_what_was_held_back_goes_when_it_stays_due() {
     eventually!("all mirrors to go", bed.mirrors().await, Vec::is_empty);
 }
 
-/// A held one whose Service comes back is a mirror like any other.
+/// A held mirror whose Service comes back is an ordinary mirror again.
 #[tokio::test]
 async fn rule_4_what_comes_back_was_never_away() {
     let bed = Bed::new("back").await;
@@ -108,7 +108,8 @@ async fn rule_4_what_comes_back_was_never_away() {
     assert_eq!(uids().await, before);
 }
 
-/// `-svc-sync=false`: what went while nobody looked stays, what this process saw goes.
+/// `-svc-sync=false`: mirrors of Services that were deleted unobserved stay; those of Services that this process has seen are
+/// deleted.
 #[tokio::test]
 async fn without_sync_only_what_this_process_saw_is_deleted() {
     let bed = Bed::new("nosync").await;

@@ -1,4 +1,4 @@
-//! Only who leads writes; and a dry run writes nothing at all.
+//! Only the leader writes, and a dry run writes nothing at all.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ async fn rule_5_of_the_invariants_who_does_not_lead_writes_nothing_and_takes_ove
     bed.service("web", &[2]).await;
     let known = || mirror.health.report()["remotes"]["west"]["services"].clone();
     eventually!("it to know", known(), |count| *count == 1);
-    // To ask which rights one has is a POST that changes nothing.
+    // A query of one's own rights is a POST that changes nothing.
     let writes = || proxy.count(|call| call.writes() && call.resource != "selfsubjectaccessreviews");
     assert_eq!(writes(), 0);
     end.start();

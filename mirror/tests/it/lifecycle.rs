@@ -1,4 +1,4 @@
-//! What happens to a Service there happens to its mirror here: flips, new identities, new names, the end.
+//! Mirrors follow their remote Services: changes of type, new UIDs, new names, deletion.
 
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{Api, DeleteParams};
@@ -44,7 +44,7 @@ async fn a_service_that_becomes_headless_and_back_is_made_anew() {
     assert_ne!(bed.mirrored("web").await.metadata.uid, first.metadata.uid);
 }
 
-/// While nobody looks: the mirror must notice by the UID alone.
+/// While no mirror runs, so that only the UID shows the change.
 #[tokio::test]
 async fn a_service_that_was_deleted_and_made_again_is_seen_by_its_uid() {
     let bed = Bed::new("again").await;
@@ -123,7 +123,7 @@ async fn a_mirror_of_a_mirror_is_not_made() {
     assert!(bed.mirror("west-x").await.is_none());
 }
 
-/// The garbage collector takes the slices of a mirror, also of one that somebody deletes while no mirror runs.
+/// The garbage collector deletes the slices of a mirror, also of one that a user deletes while no mirror runs.
 #[tokio::test]
 async fn slices_go_with_their_service_even_while_no_mirror_runs() {
     let bed = Bed::new("garbage").await;
@@ -142,7 +142,7 @@ async fn endpoints_move_between_slices_without_being_away() {
     let _mirror = bed.start(bed.config()).await;
     bed.until_addresses("web", &["192.0.2.1"]).await;
     let name = bed.name("web");
-    // It grows past one slice, in steps; whoever looks meanwhile finds the first endpoint every time.
+    // It grows past one slice, in steps; the first endpoint is in a slice at every moment.
     for round in 0..3_u8 {
         let hosts: Vec<u8> = (1..=90).collect();
         let more: Vec<String> = (1..=80).map(|n| format!("{{addresses: ['2001:db8::1{round}:{n}']}}")).collect();
@@ -165,7 +165,7 @@ async fn endpoints_move_between_slices_without_being_away() {
 #[tokio::test]
 async fn an_end_in_order_is_no_failure() {
     let bed = Bed::new("ends").await;
-    // Which of two things that happen at once is seen first is a matter of chance.
+    // The order in which two concurrent changes are seen is random.
     for _ in 0..40 {
         let mirror = bed.start(bed.config()).await;
         let health = mirror.health.clone();

@@ -48,7 +48,7 @@ fn ports(service: &Service) -> Value {
 #[tokio::test]
 async fn rule_6_services_of_several_remotes_feed_one_and_go_only_when_all_have_listed() {
     let bed = Bed::new("global").await;
-    // The second remote is another API server: the local one, looked at as a remote.
+    // The second remote is another API server: the local one, used as a remote.
     let other = crate::bed::local().await;
     let yaml = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {}}}", bed.there);
     other.apply_yaml(&yaml).await.expect("a valid namespace");
@@ -65,8 +65,8 @@ async fn rule_6_services_of_several_remotes_feed_one_and_go_only_when_all_have_l
     let name = bed.global_name("web");
     eventually!("the first remote's endpoint", bed.addresses(&name).await, |all| all == &["192.0.2.1"]);
 
-    // The other one is younger: its ports come on top, and where they contradict the older ones win. What it calls http is
-    // something else, so none of its endpoints gets what comes to http here.
+    // The other Service is younger: its ports are added, and the older one wins conflicts. Its port http is another one, so its
+    // endpoints get no traffic of http.
     let two = crate::bed::service("web", "ports: [{name: http, port: 8080}, {name: new, port: 2}]");
     put_there(&format!("{}\n---\n{}", opted_in(&two), crate::bed::slice("web", "web", &[2]))).await;
     let expected = json!([["http", 80], ["old", 1], ["new", 2]]);
@@ -81,7 +81,7 @@ async fn rule_6_services_of_several_remotes_feed_one_and_go_only_when_all_have_l
     eventually!("the condition", bed.services().get(&name).await.expect("it is there"), condition);
     bed.until_global(&name, &["192.0.2.1"]).await;
 
-    // They agree again: the condition says so.
+    // They agree again, which the condition shows.
     put_there(&opted_in(&crate::bed::service("web", "ports: [{name: http, port: 80}, {name: new, port: 2}]"))).await;
     let calm = |service: &Service| {
         let mut conditions = service.status.iter().flat_map(|status| status.conditions.iter().flatten());
@@ -97,8 +97,8 @@ async fn rule_6_services_of_several_remotes_feed_one_and_go_only_when_all_have_l
         .collect();
     assert_eq!(sources.len(), 2);
 
-    // One is away and the process starts anew; the other one's Service goes. What the first one has is not known, so
-    // nothing of it goes.
+    // One remote is unavailable while the process restarts, and the other one's Service is deleted. The first one's state is
+    // unknown, so its part stays.
     mirror.stop().await;
     proxy.cut();
     other
@@ -115,7 +115,7 @@ async fn rule_6_services_of_several_remotes_feed_one_and_go_only_when_all_have_l
     let control = format!("east-control-6d6972726f720a-{}", bed.there);
     eventually!("the mirror works", bed.addresses(&control).await, |all| all.len() == 1);
     assert!(bed.addresses(&name).await.contains(&"192.0.2.1".to_owned()));
-    // It is back: now the other one's part goes, and when the last Service goes, all of it.
+    // The remote is back: the other one's part is deleted, and all of it with the last Service.
     proxy.restore();
     eventually!("the first alone", within Duration::from_secs(30), bed.addresses(&name).await, |all| *all == ["192.0.2.1"]);
     bed.unservice("web").await;

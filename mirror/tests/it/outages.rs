@@ -1,4 +1,4 @@
-//! A remote that is away, an API server here that is away, and processes that end in between.
+//! Outages of a remote and of the local API server, with restarts of the process in between.
 
 use std::{
     sync::{
@@ -18,7 +18,7 @@ use testkit::eventually;
 use crate::bed::{Bed, Running, local, metric};
 
 impl Bed {
-    /// Two remotes: `west` through something that can be cut, `east` that is always there and selects `east=true`.
+    /// Two remotes: `west` behind a proxy that can be cut, and `east`, which is always available and selects `east=true`.
     fn two(&self, stale: Stale) -> Config {
         let mut config = Config { remotes: vec![self.remote("west"), self.remote("east")], ..self.config() };
         config.remotes[0].stale = stale;
@@ -27,7 +27,7 @@ impl Bed {
         config
     }
 
-    /// Shows that the other remote's mirrors are made meanwhile.
+    /// Shows that the other remote's mirrors are created meanwhile.
     async fn east_works(&self, host: u8) {
         let name = format!("control-{host}");
         let yaml = format!(
@@ -48,7 +48,7 @@ async fn by_default_mirrors_of_a_remote_that_is_away_stay_and_a_restart_changes_
     let (proxy, client) = bed.through_proxy().await;
     let east = bed.reader.client().await;
     let clients = || vec![Ok(client.clone()), Ok(east.clone())];
-    // No other test's, of which metrics of this process tell as well.
+    // A name of its own, because the metrics of this process include other tests' remotes.
     let mut config = bed.two(Stale::Keep);
     config.remotes[0].name = "west-keep".into();
     let mirror = bed.start_with(config.clone(), clients()).await.ready().await;
@@ -71,7 +71,7 @@ async fn by_default_mirrors_of_a_remote_that_is_away_stay_and_a_restart_changes_
     bed.east_works(10).await;
     mirror.health.check().expect("a remote that is away is no reason to restart");
     mirror.stop().await;
-    // It goes there meanwhile. Nobody here knows.
+    // It is deleted during the outage, unobserved.
     bed.unservice("web").await;
     let mirror = bed.start_with(config, clients()).await.ready().await;
     bed.east_works(11).await;
@@ -103,7 +103,7 @@ async fn mirrors_of_a_lost_remote_are_not_ready_or_go_where_that_is_configured()
     bed.until_addresses_within(long, "web", &["192.0.2.1"]).await;
     proxy.cut();
     mirror.stop().await;
-    // A process that never saw the remote takes readiness from what it finds.
+    // A process that has never seen the remote reads readiness from the local slices.
     let mirror = start(Stale::NotReady).await;
     bed.until_addresses_within(long, "web", &["192.0.2.1!"]).await;
     bed.east_works(20).await;
@@ -125,7 +125,7 @@ async fn mirrors_of_a_lost_remote_are_not_ready_or_go_where_that_is_configured()
     mirror.stop().await;
 }
 
-/// A remote of which there is no client yet, because its CA cannot be fetched, is a remote that is away.
+/// A remote without a client, because its CA cannot be fetched yet, counts as unavailable.
 #[tokio::test]
 async fn a_remote_without_access_holds_up_no_other_and_is_used_when_there_is_access() {
     let bed = Bed::new("access").await;
@@ -173,7 +173,7 @@ async fn watches_that_end_in_every_way_are_taken_up_for_ever() {
     mirror.stop().await;
 }
 
-/// What the API server here answers, or does not, delays and never confuses.
+/// Faults of the local API server delay mirrors and do nothing else.
 #[tokio::test]
 async fn writes_that_fail_in_every_way_are_repeated_until_they_are_done() {
     let bed = Bed::new("writes").await;
@@ -214,13 +214,13 @@ async fn lookalike(other: &Cluster, namespace: &str) {
     other.apply_yaml(&there.replace("NAMESPACE", namespace)).await.expect("valid objects");
 }
 
-/// A kubeconfig that suddenly leads to another cluster: whatever is there or not, nothing here goes or changes.
+/// A kubeconfig that suddenly leads to another cluster: whatever that cluster has, no mirror is deleted or changed.
 #[tokio::test]
 async fn another_cluster_under_the_same_name_is_not_believed() {
     let bed = Bed::new("swapped").await;
     bed.service("gone", &[1]).await;
     bed.service("both", &[2]).await;
-    // The local API server, looked at as a remote, has another `kube-system`.
+    // The local API server, used as a remote, has another `kube-system`.
     let other = local().await;
     lookalike(other, &bed.there).await;
     let mirror = bed.start(bed.config()).await.ready().await;
@@ -239,7 +239,7 @@ async fn another_cluster_under_the_same_name_is_not_believed() {
     mirror.stop().await;
 }
 
-/// A cluster that is rebuilt under the address that it had: what the new one has or has not says nothing about the old one.
+/// A cluster that is rebuilt under its old address: the contents of the new one prove nothing about the old one.
 #[tokio::test]
 async fn another_cluster_under_the_same_address_is_not_believed() {
     let bed = Bed::new("rebuilt").await;
@@ -268,7 +268,7 @@ async fn another_cluster_under_the_same_address_is_not_believed() {
     bed.event("OtherClustersMirror", &bed.name("both")).await;
     assert_eq!((bed.mirrored("gone").await, bed.mirrored("both").await), before);
     assert_eq!(bed.addresses(&bed.name("both")).await, ["192.0.2.2"]);
-    // It was the wrong address all the time.
+    // The address was wrong from the start.
     rebuilt.store(false, Ordering::SeqCst);
     old_line.restore();
     new_line.cut();

@@ -1,4 +1,4 @@
-//! What is ours heals, whatever was edited; what is somebody else's is never touched.
+//! Edits of mirrors are reverted; objects of others are never touched.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ async fn rule_1_a_service_of_somebody_else_is_never_touched() {
     let event = bed.event("ForeignService", &name).await;
     assert_eq!(event.involved_object.uid, before.metadata.uid);
     bed.until_addresses("other", &["192.0.2.2"]).await;
-    // It changes there, goes there, and the mirror starts again: nothing of that concerns it.
+    // Changes and the deletion of the remote Service, and a restart, do not affect it.
     bed.service("web", &[3]).await;
     bed.unservice("web").await;
     bed.service("last", &[4]).await;
@@ -68,7 +68,7 @@ async fn a_slice_of_somebody_else_is_not_touched_and_nothing_goes_meanwhile() {
     bed.event("ForeignEndpointSlice", &name).await;
     let after = bed.slices().get(&name).await.expect("it is there");
     assert_eq!(after.metadata.resource_version, before.metadata.resource_version);
-    // As soon as it is out of the way the mirror is whole, within the longest delay.
+    // After it is removed, the mirror is complete within the longest delay.
     bed.slices().delete(&name, &DeleteParams::default()).await.expect("it is there");
     bed.until_addresses_within(Duration::from_secs(30), "web", &["192.0.2.1"]).await;
 }
@@ -100,7 +100,7 @@ async fn whatever_is_edited_by_hand_heals() {
         };
         eventually!(&format!("{edit} to heal"), bed.mirror("web").await, healed);
     }
-    // Slices heal as well, whatever was edited, and those that are gone come back.
+    // Edits of slices are reverted as well, and deleted slices come back.
     for patch in [
         json!({"endpoints": []}),
         json!({"ports": [{"name": "http", "port": 1}]}),
@@ -127,7 +127,7 @@ async fn whatever_is_edited_by_hand_heals() {
     bed.until_addresses("web", &["192.0.2.1", "192.0.2.2"]).await;
 }
 
-/// A selector makes controllers write slices and Endpoints for the mirror, which stay when it goes.
+/// A selector makes controllers write slices and Endpoints for the mirror, which stay after the selector is removed.
 #[tokio::test]
 async fn what_a_selector_made_is_removed_with_it() {
     let bed = Bed::new("selector").await;
@@ -264,7 +264,7 @@ async fn rule_2_a_mirror_that_another_cluster_has_taken_over_is_not_deleted_by_w
     bed.services().patch(&name, &PatchParams::default(), &Patch::Merge(mark)).await.expect("it can be marked");
     bed.event("OtherClustersMirror", "00000000-0000-0000-0000-000000000000").await;
     bed.unservice("web").await;
-    // What comes later is done, so this was looked at.
+    // A later Service is mirrored, so this one has been processed.
     bed.service("control", &[2]).await;
     bed.until_addresses("control", &["192.0.2.2"]).await;
     bed.unservice("control").await;

@@ -1,4 +1,4 @@
-//! Rights that are missing are named, and hold up nothing else.
+//! Missing rights are named, and delay nothing else.
 
 use k8s_openapi::api::{
     core::v1::{ResourceQuota, Service},
@@ -25,7 +25,7 @@ async fn a_namespace_that_may_not_be_read_holds_up_no_other() {
     let _named = eventually!("the right to be named", mirror.readiness.check(), named);
     bed.unservice("web").await;
     bed.until_gone("web").await;
-    // The right comes: nothing has to be restarted.
+    // The right is granted, without a restart.
     let rules = json!([
         {"apiGroups": [""], "resources": ["services"], "verbs": ["list", "watch"]},
         {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]},
@@ -103,7 +103,7 @@ async fn a_service_that_cannot_have_a_name_is_told() {
     bed.event("InvalidName", "no DNS-1035 label").await;
 }
 
-/// Each verb that is missing, before and after there is something to write.
+/// Each missing verb, before and after there is something to write.
 #[tokio::test]
 async fn readiness_says_which_right_to_write_is_missing() {
     let bed = Bed::new("readonly").await;
@@ -150,7 +150,7 @@ async fn readiness_says_that_the_namespace_is_missing() {
         ready.as_ref().is_err_and(|why| why.contains(&format!("there is no namespace {nowhere}: make it")))
     };
     let _named = eventually!("the namespace to be named", mirror.readiness.check(), named);
-    // It need not be written any more: nothing is wrong.
+    // It need not be written any more, so there is no problem.
     bed.unservice("web").await;
     let mirror = mirror.ready().await;
     bed.service("web", &[1]).await;
@@ -163,11 +163,11 @@ async fn readiness_says_that_the_namespace_is_missing() {
     mirror.ready().await.stop().await;
 }
 
-/// A quota forbids one object with the same status as a missing right: that is one mirror's trouble, and no missing right.
+/// A quota forbids one object with the same status as a missing right: that concerns one mirror, and is not a missing right.
 #[tokio::test]
 async fn what_admission_forbids_is_no_missing_right() {
     let bed = Bed::new("quota").await;
-    // What the quota controller would make of it.
+    // The status that the quota controller would set.
     let quota = json!({"metadata": {"name": "none"}, "spec": {"hard": {"services": "0"}},
         "status": {"hard": {"services": "0"}, "used": {"services": "0"}}});
     let quota: ResourceQuota = serde_json::from_value(quota).expect("a valid quota");

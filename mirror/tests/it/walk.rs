@@ -1,5 +1,5 @@
-//! A walk of chance: Services change there, people edit here, API servers go away, the mirror ends and starts again. In the end
-//! everything is exactly as it is to be.
+//! A random walk: remote Services change, users edit local objects, API servers are unavailable, the mirror restarts. In the end
+//! everything is in its desired state.
 //!
 //! `FANFARE_WALK_STEPS` (60) makes it longer, and `FANFARE_SEED` (random, and printed) repeats it.
 
@@ -27,14 +27,14 @@ use testkit::eventually::scaled;
 
 use crate::bed::{self, Bed, Running, addresses, local, remote};
 
-/// How often everything is compared, in steps.
+/// Steps between two comparisons of everything.
 const STRETCH: usize = 30;
 /// How long it may take after the last step: an API server that was away is asked again after 5 s, a write after 15 s.
 const SETTLE: Duration = Duration::from_secs(60);
 /// Service names in each remote: few enough for the guard never to hold anything back.
 const NAMES: usize = 5;
 
-/// One remote's namespace, and the line to it.
+/// One remote's namespace, and the proxy in front of it.
 struct Remote {
     prefix: &'static str,
     namespace: String,
@@ -48,7 +48,7 @@ struct Walk {
     remotes: Vec<Remote>,
     writer: Client,
     writers_line: FaultProxy,
-    /// Services that somebody made under the name of a mirror, and their versions.
+    /// Services that a user created under the name of a mirror, and their versions.
     foreign: BTreeMap<String, String>,
     mirror: Option<Running>,
     rng: fastrand::Rng,
@@ -145,7 +145,7 @@ impl Walk {
         self.note(format!("{} put {service}", self.remotes[number].prefix));
         let api: Api<Service> = Api::namespaced(self.remotes[number].admin.clone(), &self.remotes[number].namespace);
         if self.rng.bool() || apply(&api, name, &service).await.is_err() {
-            // What cannot change in place is deleted and made again.
+            // An immutable Service is deleted and created again.
             let _ = api.delete(name, &DeleteParams::default()).await;
             apply(&api, name, &service).await.unwrap_or_else(|e| panic!("{service}: {e}"));
         }
@@ -232,7 +232,7 @@ impl Walk {
         self.start();
     }
 
-    /// Somebody edits a mirror.
+    /// A user edits a mirror.
     async fn edit(&mut self, number: usize, name: &str) {
         let local = self.local(number, name);
         if self.foreign.contains_key(&local) {
@@ -257,7 +257,7 @@ impl Walk {
                 return;
             }
             2 => {
-                // An older tool's that was not adopted yet is nobody's mirror without that label.
+                // An older tool's mirror that was not adopted yet loses its owner without that label.
                 let found = services.get_opt(&local).await.expect("services can be read");
                 if !found.is_some_and(|it| it.annotations().contains_key(marks::SERVICE)) {
                     return;
@@ -278,7 +278,7 @@ impl Walk {
         let _ = services.patch(&local, &PatchParams::default(), &Patch::Merge(&patch)).await;
     }
 
-    /// Somebody makes a Service of their own under a mirror's name, or takes it away again.
+    /// A user creates a Service under a mirror's name, or deletes it again.
     async fn take(&mut self, number: usize, name: &str) {
         let local = self.local(number, name);
         let services = self.bed.services();
@@ -306,7 +306,7 @@ impl Walk {
             let subsets = json!([{"addresses": [{"ip": "192.0.2.66"}], "ports": [{"port": 7}]}]);
             let endpoints = json!({"metadata": {"name": local, "labels": labels}, "subsets": subsets});
             let endpoints: Endpoints = serde_json::from_value(endpoints).expect("valid Endpoints");
-            // Whoever took the name before it may have some.
+            // An earlier holder of the name may have some.
             let _ = self.bed.endpoints().create(&PostParams::default(), &endpoints).await;
         }
     }
@@ -316,7 +316,7 @@ impl Walk {
         local_name(&Scheme::V02, prefix, namespace, name).expect("it has a name").to_string()
     }
 
-    /// Everything is there again, and then everything is to be right.
+    /// Ends all outages, and waits for the desired state.
     async fn settle(&mut self) {
         for remote in &self.remotes {
             remote.proxy.clear();
@@ -339,7 +339,7 @@ impl Walk {
         }
     }
 
-    /// What there is to be here, from what there is there: found out without any part of the mirror.
+    /// The desired local state for the remote state, computed without the code under test.
     async fn wanted(&self) -> BTreeMap<String, Value> {
         let mut wanted = BTreeMap::new();
         for (number, remote) in self.remotes.iter().enumerate() {
@@ -401,7 +401,7 @@ impl Walk {
     }
 }
 
-/// What is compared of a Service.
+/// The compared fields of a Service.
 fn state(
     service: &Service,
     ports: &[k8s_openapi::api::core::v1::ServicePort],

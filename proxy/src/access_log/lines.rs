@@ -1,4 +1,4 @@
-//! The lines that wait to be written: workers put them at the end of one buffer, the log's own thread takes all of it at a time.
+//! The queue of lines: workers append to one buffer, which the log's thread takes as a whole.
 
 use std::{
     sync::mpsc::{Receiver, SyncSender, sync_channel},
@@ -7,13 +7,13 @@ use std::{
 
 use parking_lot::{Condvar, Mutex};
 
-/// Bytes that are written together: with so many, the writer does not wait for more.
+/// The size of a batch in bytes: with this many, the writer does not wait for more.
 pub(super) const BATCH: usize = 64 * 1024;
 
-/// Bytes that may wait to be written.
+/// The capacity of the queue in bytes.
 const CAPACITY: usize = 4 * 1024 * 1024;
 
-/// How far two writes are apart at least, as long as there is less than a batch. The first line after a quiet while is written at once.
+/// The shortest interval between two writes of less than a batch. The first line after a pause is written at once.
 const INTERVAL: Duration = Duration::from_millis(10);
 
 /// Lines on their way to the writer.
@@ -27,23 +27,23 @@ pub(super) struct Lines {
 #[derive(Debug, Default)]
 struct Queue {
     bytes: Vec<u8>,
-    /// Lines that found no room.
+    /// Lines that were dropped because the queue was full.
     dropped: u64,
-    /// Whether the writer waits for a line, however long that takes.
+    /// Whether the writer waits for a line without a time limit.
     is_idle: bool,
     /// Whether no further lines will come.
     is_closed: bool,
-    /// Who wants to know when everything up to now is written.
+    /// Waiters for a flush of everything queued so far.
     flushes: Vec<SyncSender<()>>,
 }
 
-/// What the writer takes.
+/// What the writer takes from the queue.
 pub(super) enum Taken {
-    /// The batch has lines, or somebody waits for what was written before.
+    /// The batch has lines, or there are waiters for a flush.
     Lines {
         /// Lines that were dropped, since the beginning.
         dropped: u64,
-        /// Who wants to know when the batch is written.
+        /// Waiters for the flush of this batch.
         flushes: Vec<SyncSender<()>>,
     },
     /// There will be no more.
@@ -51,7 +51,7 @@ pub(super) enum Taken {
 }
 
 impl Lines {
-    /// Puts a line, which ends with a line feed, at the end. Never waits for the writer: a line that finds no room is dropped and counted.
+    /// Appends a line, which ends with a line feed. Never waits for the writer: a line without room is dropped and counted.
     pub(super) fn put(&self, line: &[u8]) {
         let mut queue = self.queue.lock();
         let before = queue.bytes.len();
@@ -69,7 +69,7 @@ impl Lines {
         }
     }
 
-    /// Asks to be told when all that has been put up to now is written.
+    /// Returns a receiver that is notified when everything queued so far is written.
     pub(super) fn flush(&self) -> Receiver<()> {
         let (sender, receiver) = sync_channel(1);
         self.queue.lock().flushes.push(sender);
@@ -77,7 +77,7 @@ impl Lines {
         receiver
     }
 
-    /// No further lines will come.
+    /// Closes the queue: no further lines will come.
     pub(super) fn close(&self) {
         self.queue.lock().is_closed = true;
         self.wake.notify_one();
@@ -88,7 +88,7 @@ impl Lines {
         self.queue.lock().dropped
     }
 
-    /// Waits for lines and moves them into `batch`, which is empty; not before it is [`INTERVAL`] since the last write.
+    /// Waits for lines and moves them into `batch`, which must be empty; not earlier than [`INTERVAL`] after the last write.
     pub(super) fn take(&self, batch: &mut Vec<u8>, last_write: Option<Instant>) -> Taken {
         let mut queue = self.queue.lock();
         while queue.bytes.is_empty() && !queue.is_urgent() {

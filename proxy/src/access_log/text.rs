@@ -1,4 +1,4 @@
-//! The text of an entry: one line of plain text, and what of clients and of the time can stand in it.
+//! Formats an entry as one line of plain text, with timestamps and sanitised texts of clients.
 
 use std::{
     cell::Cell,
@@ -11,14 +11,15 @@ use serde::{Serialize, Serializer};
 use super::Entry;
 use crate::headers::put_number;
 
-/// The bytes of a target that are logged.
+/// The most bytes of a logged target.
 const TARGET: usize = 2 * 1024;
 
-/// The text of a second: `2026-11-21T03:28:14`.
+/// The length of a text like `2026-11-21T03:28:14`, in bytes.
 const SECOND: usize = 19;
 
 thread_local! {
-    /// The second that was last written, since the Unix epoch, and its text: most entries are of the same second as the one before.
+    /// A cache of the last second since the Unix epoch, and its text, because most entries fall into the same second as the one
+    /// before.
     static LAST_SECOND: Cell<(u64, [u8; SECOND])> = const { Cell::new((u64::MAX, [0; SECOND])) };
 }
 
@@ -29,7 +30,7 @@ pub(super) struct Timestamp([u8; SECOND + 5]);
 // === impl Timestamp ===
 
 impl Timestamp {
-    /// The text of a time. One before 1970, or after the year 9999, is that of 1970.
+    /// The text of a time. Times before 1970 or after the year 9999 become 1970.
     pub(super) fn of(time: SystemTime) -> Self {
         let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let mut text = *b"1970-01-01T00:00:00.000Z";
@@ -55,7 +56,7 @@ impl Serialize for Timestamp {
     }
 }
 
-/// The text of a second since the Unix epoch; none where its year has more than four digits.
+/// The text of a second since the Unix epoch; none if its year has more than four digits.
 fn second(seconds: u64) -> Option<[u8; SECOND]> {
     let (last, text) = LAST_SECOND.get();
     if last == seconds {
@@ -129,11 +130,11 @@ fn put_millis(line: &mut Vec<u8>, duration: Duration) {
     line.extend_from_slice(b"ms");
 }
 
-/// The part of a text from a client that can be logged: printable ASCII, of bounded length.
+/// The loggable part of a text from a client: printable ASCII of bounded length.
 #[must_use]
 pub fn loggable(bytes: &[u8]) -> String {
     let kept = &bytes[..bytes.len().min(TARGET)];
-    // Without a way out of the loop it takes many bytes at a time.
+    // Without an early exit the loop is vectorised.
     if kept.iter().fold(true, |all, byte| all & is_loggable(*byte))
         && let Ok(text) = std::str::from_utf8(kept)
     {
@@ -146,7 +147,7 @@ fn is_loggable(byte: u8) -> bool {
     byte.is_ascii_graphic() & (byte != b'"')
 }
 
-/// A text of ours as it can stand between quotes in a line: what it holds of others must not end them.
+/// A text of ours for use between quotes, without characters that would end the quotes.
 fn quotable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() || c == '"' { '.' } else { c }).collect()
 }

@@ -1,5 +1,4 @@
-//! Writes the lines of the access log to a file that may take them late or not at all for a while: it goes on when it can, and then
-//! says how many were lost.
+//! Writes the lines of the access log to a file, survives slow readers and errors, and then reports how many lines were lost.
 
 use std::{
     fs::File,
@@ -27,7 +26,7 @@ const LONGEST_BUSY: Duration = Duration::from_millis(50);
 /// What a buffer keeps at most of its memory once what was in it is written.
 const KEPT: usize = 2 * BATCH;
 
-/// What is written where entries were lost.
+/// The line about lost entries.
 #[derive(Serialize)]
 struct Lost<'a> {
     time: String,
@@ -39,13 +38,13 @@ struct Lost<'a> {
 pub(super) struct Writer<W> {
     out: W,
     json: bool,
-    /// Lost entries that have been told.
+    /// Lost entries that were reported.
     told: u64,
-    /// What the last error was.
+    /// The last error.
     last_error: String,
 }
 
-/// Standard output without a buffer in between, so that what was not written is known to the byte.
+/// Standard output without a buffer, so that the number of written bytes is exact.
 pub(super) fn standard_output() -> io::Result<File> {
     Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
 }
@@ -57,7 +56,7 @@ impl<W: Write> Writer<W> {
         Self { out, json, told: 0, last_error: "standard output takes them too slowly".to_owned() }
     }
 
-    /// Writes lines until no further ones will come.
+    /// Writes lines until the queue is closed.
     pub(super) fn run(mut self, lines: &Lines) {
         let (mut batch, mut last_write) = (Vec::new(), None);
         while let Taken::Lines { dropped, flushes } = lines.take(&mut batch, last_write) {
@@ -68,13 +67,13 @@ impl<W: Write> Writer<W> {
             batch.shrink_to(KEPT);
             last_write = Some(Instant::now());
             for flush in flushes {
-                // Who waited may have gone.
+                // The waiter may have given up.
                 let _ = flush.try_send(());
             }
         }
     }
 
-    /// Says how many entries were lost since that was last said; `dropped` is since the beginning.
+    /// Reports the entries that were lost since the last report; `dropped` counts from the start.
     fn tell_lost(&mut self, batch: &mut Vec<u8>, dropped: u64) {
         let lost = Lost { time: timestamp(SystemTime::now()), lost: dropped - self.told, reason: &self.last_error };
         self.told = dropped;
@@ -87,7 +86,7 @@ impl<W: Write> Writer<W> {
         self.write(batch);
     }
 
-    /// Writes all of it, however long that takes: entries that come meanwhile wait, or are lost and counted.
+    /// Writes the whole batch, however long that takes; entries that come meanwhile are queued, or dropped and counted.
     fn write(&mut self, batch: &mut Vec<u8>) {
         let (mut rest, mut pause, mut trouble) = (&batch[..], SHORTEST, false);
         while !rest.is_empty() {
@@ -100,7 +99,7 @@ impl<W: Write> Writer<W> {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => error,
             };
-            // A pipe that others have made non-blocking, and whose reader is slow: no fault.
+            // A non-blocking pipe with a slow reader is not an error.
             let busy = error.kind() == ErrorKind::WouldBlock;
             if !busy {
                 self.last_error = format!("standard output could not be written: {error}");
@@ -126,7 +125,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes what the script says: so many bytes, or an error. After the script it takes everything.
+    /// Accepts the scripted numbers of bytes, or fails as scripted. After the script it accepts everything.
     struct Scripted {
         script: Vec<Result<usize, i32>>,
         written: Arc<Mutex<Vec<u8>>>,

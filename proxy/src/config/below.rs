@@ -1,11 +1,11 @@
-//! Whether a path stays below a prefix for every server that may read it, whatever that server decodes, splits and resolves.
+//! Checks whether a path stays below a prefix for every server, however that server decodes, splits and resolves it.
 //!
-//! Servers disagree about a path that holds dot segments: some resolve them as they stand, some after decoding (once or more
-//! often, with overlong UTF-8 or `%uXXXX` too), some take an encoded slash or a backslash for a slash, some cut the parameters
-//! behind a `;`, some drop empty segments. No single normal form covers them all. So this looks for the reading that goes
-//! up the furthest: how many segments stand below the prefix at least, at each point of the path.
+//! Servers disagree about a path that holds dot segments: some resolve them as they stand, some after decoding (once or more often,
+//! with overlong UTF-8 or `%uXXXX` too), some take an encoded slash or a backslash for a slash, some cut the parameters behind a
+//! `;`, some drop empty segments. No single normal form covers them all. So this computes the interpretation that goes up furthest:
+//! the least number of segments below the prefix, at each point of the path.
 
-/// Whether no reading of `rest`, which follows the last slash of a prefix, leads out of what the prefix names.
+/// Whether no interpretation of `rest`, which follows the last slash of a prefix, leaves the prefix.
 ///
 /// `partial`: the prefix goes on after its last slash (`/cach`), so that the first segment must stay as well.
 pub(super) fn stays_below(rest: &[u8], partial: bool) -> bool {
@@ -15,7 +15,7 @@ pub(super) fn stays_below(rest: &[u8], partial: bool) -> bool {
     let floor = i64::from(partial);
     let mut depth = 0;
     let mut decoded = Vec::with_capacity(rest.len());
-    // The slashes that every server takes for slashes.
+    // Literal slashes separate segments for every server.
     for segment in rest.split(|b| *b == b'/') {
         decoded.clear();
         segment.iter().for_each(|b| push_decoded(&mut decoded, *b));
@@ -35,7 +35,7 @@ pub(super) fn has_dot_segment(path: &[u8]) -> bool {
     })
 }
 
-/// Whether nothing in the path can be read as `..`, which nearly always holds and is seen at a glance.
+/// The fast path: whether nothing in the path can be read as `..`, which nearly always holds.
 fn is_plain(rest: &[u8], partial: bool) -> bool {
     let first_stays = !partial || rest.first().is_some_and(u8::is_ascii_alphanumeric);
     if !first_stays || rest.windows(2).any(|pair| pair == b"..") {
@@ -66,7 +66,7 @@ fn depth_after(segment: &[u8], before: i64, floor: i64) -> Option<i64> {
     Some(depth)
 }
 
-/// What a segment does to the number of segments at least: -1 goes up, 0 stays, 1 goes down.
+/// The least effect of a segment on the number of segments: -1 goes up, 0 stays, 1 goes down.
 struct Effect {
     /// Where it ends as it does.
     alone: i64,

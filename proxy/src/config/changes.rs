@@ -1,4 +1,4 @@
-//! What a route changes about requests on their way to the endpoints, and about their answers: path, `Host`, header fields.
+//! The changes of a route to requests and answers: path, `Host`, header fields.
 
 use std::{fmt, str::FromStr};
 
@@ -10,30 +10,30 @@ use super::{
     path::split_target,
 };
 
-/// Everything that a route changes.
+/// The changes of a route.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Changes {
-    /// The `Host` that endpoints get; none: the client's.
+    /// The `Host` for endpoints; by default the client's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<HostValue>,
-    /// What is taken off the front of the path, where it begins with that.
+    /// The prefix that is removed from paths that begin with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strip_prefix: Option<Prefix>,
-    /// What takes the place of the path; not together with `strip_prefix`.
+    /// The replacement of the path; not together with `strip_prefix`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rewrite: Option<NewPath>,
-    /// What becomes of the header fields.
+    /// The changes of header fields.
     #[serde(skip_serializing_if = "HeaderChanges::is_empty")]
     pub headers: HeaderChanges,
 }
 
-/// What a route changes about header fields, each way.
+/// The changes of header fields in each direction.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct HeaderChanges {
-    /// On the way to the endpoints.
+    /// In requests to endpoints.
     #[serde(skip_serializing_if = "FieldEdits::is_empty")]
     pub request: FieldEdits,
-    /// On the way to the client.
+    /// In answers to clients.
     #[serde(skip_serializing_if = "FieldEdits::is_empty")]
     pub response: FieldEdits,
 }
@@ -47,11 +47,11 @@ pub enum HostValue {
     Authority,
 }
 
-/// Whole segments at the front of a path, without the slash behind them.
+/// Whole leading segments of a path, without the slash after them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prefix(Box<str>);
 
-/// A path, or the front of one and `*`, which is what the `*` of the route's own path stands for.
+/// A path, or a prefix and `*`, which stands for the match of the `*` in the route's own path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewPath {
     front: Box<str>,
@@ -69,7 +69,7 @@ pub enum Unchangeable {
     TooLong,
 }
 
-/// The text is no such value.
+/// The text is not a valid change.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidChange {
     /// Not a value of `Host`.
@@ -99,11 +99,10 @@ impl Changes {
         }
     }
 
-    /// The target that endpoints get for this one, which the route has taken by `matches`; none: the same. The query stays
-    /// as it is.
+    /// The changed target for a request that matched by `matches`; none if it stays the same. The query is not changed.
     ///
     /// # Errors
-    /// [`Unchangeable`], for which the request is to be refused.
+    /// [`Unchangeable`], with which the request is refused.
     pub fn target(&self, matches: &Match, target: &[u8], longest: usize) -> Result<Option<Vec<u8>>, Unchangeable> {
         if self.strip_prefix.is_none() && self.rewrite.is_none() {
             return Ok(None);
@@ -164,8 +163,8 @@ impl Serialize for HostValue {
 // === impl Prefix ===
 
 impl Prefix {
-    /// What follows it and a slash, the slashes at its front left out: two at the front of a target could be read as the
-    /// name of a server. None where the path does not begin with it.
+    /// The rest of the path after the prefix and its slashes: two slashes at the front of a target could be read as an authority.
+    /// None if the path does not begin with the prefix.
     fn strip<'a>(&self, path: &'a [u8]) -> Result<Option<&'a [u8]>, Unchangeable> {
         match path.strip_prefix(self.0.as_bytes()) {
             Some([]) => Ok(Some(b"")),
@@ -201,7 +200,7 @@ impl Serialize for Prefix {
 // === impl NewPath ===
 
 impl NewPath {
-    /// Whether something of the path that it takes the place of stays.
+    /// Whether it keeps a part of the replaced path.
     #[must_use]
     pub fn keeps_rest(&self) -> bool {
         self.keeps_rest
@@ -246,7 +245,7 @@ impl Serialize for NewPath {
     }
 }
 
-/// What may stand in a request line as it is.
+/// Whether the text is valid in a request line.
 fn is_path(text: &str) -> bool {
     text.starts_with('/') && text.bytes().all(|b| crate::http::request::may_stand_in_target(b) && !b"*?".contains(&b))
 }

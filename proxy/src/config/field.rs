@@ -1,4 +1,4 @@
-//! Which header fields a rule takes: by name, and by value, the front of one, or any.
+//! Patterns for header fields: a name, with a value, a prefix of a value, or any value.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ pub struct FieldPattern {
     values: Vec<ValuePattern>,
 }
 
-/// A value, or the front of one: `*` alone takes any.
+/// A value, or a prefix of one; `*` alone matches any value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct ValuePattern {
     prefix: bool,
@@ -25,7 +25,7 @@ impl FieldPattern {
     /// A field of this name with one of these values, each of which may end in `*`.
     ///
     /// # Errors
-    /// [`InvalidMatch::Field`] where no request could have it.
+    /// [`InvalidMatch::Field`] if no request could have it.
     pub fn new<T: AsRef<str>>(name: &str, values: impl IntoIterator<Item = T>) -> Result<Self, InvalidMatch> {
         let value = |text: &str| {
             let (value, prefix) = text.strip_suffix('*').map_or((text, false), |value| (value, true));
@@ -47,7 +47,7 @@ impl FieldPattern {
         Self::new(name, [value.trim()])
     }
 
-    /// Whether a request with these fields takes the rule. Names are compared without regard to case, values as they came.
+    /// Whether a request with these fields matches. The case of names does not matter, that of values does.
     #[must_use]
     pub fn takes(&self, fields: &Fields) -> bool {
         fields.all(&self.name).any(|value| self.values.iter().any(|pattern| pattern.takes(value)))

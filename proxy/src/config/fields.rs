@@ -1,4 +1,4 @@
-//! What a route changes about the header fields of requests and answers, and which fields it may not touch.
+//! Changes of header fields in requests and answers, and the fields that must not be changed.
 
 use std::{fmt, str::FromStr};
 
@@ -7,27 +7,27 @@ use serde::Serialize;
 use super::is_token;
 use crate::http::Class;
 
-/// Changes of header fields. Fields that are set replace all of that name, those that are added stand beside them.
+/// Changes of header fields. A set field replaces all fields of its name, an added field is appended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct FieldEdits {
-    /// These replace whatever has their name.
+    /// The set fields.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     set: Vec<FieldLine>,
-    /// These stand beside whatever has their name.
+    /// The added fields.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     add: Vec<FieldLine>,
-    /// What has these names is left out.
+    /// The names of removed fields.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     remove: Vec<FieldName>,
-    /// What is set and added, as it stands in a head.
+    /// The set and added fields, as lines of a head.
     #[serde(skip)]
     lines: Box<str>,
-    /// The same without what would contradict an answer that is made up here.
+    /// The same without fields that would contradict a generated answer.
     #[serde(skip)]
     lines_of_made_up: Box<str>,
 }
 
-/// Which way a message goes.
+/// The direction of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// To the endpoints.
@@ -47,7 +47,7 @@ pub struct FieldLine {
     value: Box<str>,
 }
 
-/// The text is no header field, or none that may be changed.
+/// The text is not a header field, or the field must not be changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidField {
     /// Not of the form `name: value`.
@@ -59,10 +59,10 @@ pub enum InvalidField {
     /// A value that no head can hold.
     #[error("{0:?} is not the value of a header field: use printable ASCII characters, spaces only within")]
     Value(String),
-    /// Which has a key of its own.
+    /// Host, which has a key of its own.
     #[error("Host is set with the key host of the route (--host)")]
     Host,
-    /// Which this proxy answers for.
+    /// A field that this proxy controls.
     #[error("{0} cannot be changed: {1}")]
     Kept(String, &'static str),
 }
@@ -70,7 +70,7 @@ pub enum InvalidField {
 // === impl FieldEdits ===
 
 impl FieldEdits {
-    /// Changes in this order: what is removed, what is set, what is added.
+    /// Applies removals, then set fields, then added fields.
     #[must_use]
     pub fn new(set: Vec<FieldLine>, add: Vec<FieldLine>, remove: Vec<FieldName>) -> Self {
         let lines = |skip: fn(&FieldName) -> bool| {
@@ -87,20 +87,20 @@ impl FieldEdits {
         self.lines.is_empty() && self.remove.is_empty()
     }
 
-    /// Whether fields of this name do not go on as they came.
+    /// Whether incoming fields of this name are dropped.
     #[must_use]
     pub fn drops(&self, name: &[u8]) -> bool {
         let mut dropped = self.remove.iter().chain(self.set.iter().map(|line| &line.name));
         dropped.any(|dropped| dropped.0.as_bytes().eq_ignore_ascii_case(name))
     }
 
-    /// What is set and added: whole lines of a head.
+    /// The set and added fields, as lines of a head.
     #[must_use]
     pub fn lines(&self) -> &[u8] {
         self.lines.as_bytes()
     }
 
-    /// What of it belongs into an answer that is made up here and has a body of its own.
+    /// Those for a generated answer with a body of its own.
     #[must_use]
     pub fn lines_of_made_up(&self) -> &[u8] {
         self.lines_of_made_up.as_bytes()
@@ -110,7 +110,7 @@ impl FieldEdits {
 // === impl FieldName ===
 
 impl FieldName {
-    /// Whether it may be changed in messages that go this way.
+    /// Checks that it may be changed in this direction.
     ///
     /// # Errors
     /// Why not.
@@ -132,7 +132,7 @@ impl FieldName {
         Err(InvalidField::Kept(self.0.to_string(), why))
     }
 
-    /// Whether it says something about the body, or is said of every answer that is made up here.
+    /// Whether the field describes the body, or is part of every generated answer.
     fn is_of_a_body(&self) -> bool {
         let name = self.0.to_ascii_lowercase();
         name.starts_with("content-")

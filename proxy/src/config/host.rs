@@ -1,4 +1,4 @@
-//! Which hosts a rule takes: a name, or all names below one.
+//! Patterns for hosts: a name, or all names below one.
 
 use std::{fmt, str::FromStr};
 
@@ -15,7 +15,7 @@ pub struct HostPattern {
 }
 
 impl HostPattern {
-    /// Whether a request with this `Host` takes the rule.
+    /// Whether a request with this `Host` matches.
     #[must_use]
     pub fn takes(&self, host: &[u8]) -> bool {
         let host = without_port(host);

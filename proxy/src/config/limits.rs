@@ -9,20 +9,21 @@ use super::serialize::go_duration;
 /// Bounds of the whole process.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Limits {
-    /// Client connections at a time. For one more the one that has been longest without a request makes room, or it gets 503.
+    /// Client connections at a time. For a further one, the connection that has been idle longest is closed; without an idle one it
+    /// gets 503.
     pub connections: usize,
-    /// Client connections at a time of one address; one more gets 429. None: as many as there may be.
+    /// Client connections of one address at a time; a further one gets 429. None means no limit per address.
     pub connections_per_client: Option<usize>,
-    /// Requests at a time; one more gets 503.
+    /// Requests at a time; a further one gets 503.
     pub inflight: usize,
-    /// Legs at a time to one endpoint, stragglers included; one more is `rejected`.
+    /// Legs to one endpoint at a time, including stragglers; a further one is `rejected`.
     pub inflight_per_endpoint: usize,
-    /// Bytes of bodies, requests and answers together, that all requests may keep in memory. Past it each keeps at most
-    /// one piece, so that all go on, only slower.
+    /// Bytes of bodies, requests and answers together, that all requests may keep in memory. Beyond it each keeps at most one
+    /// piece, so that all continue, but slower.
     pub buffered: usize,
     /// Idle connections kept per endpoint and worker.
     pub pool: usize,
-    /// How long an idle connection to an endpoint is kept.
+    /// The time for which an idle connection to an endpoint is kept.
     #[serde(serialize_with = "go_duration")]
     pub pool_idle: Duration,
 }

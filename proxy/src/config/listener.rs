@@ -1,4 +1,4 @@
-//! Where requests come in: an address, its routes, who may, and what a client may cost.
+//! The configuration of a listener: its address, routes, access control and limits for clients.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -18,59 +18,59 @@ use crate::http::request::MAX_FIELDS;
 /// A bound address with its routes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Listener {
-    /// Where to listen; port 0 takes a free one.
+    /// The address; port 0 means a free port.
     pub address: SocketAddr,
     /// Tried in this order; the first match takes the request.
     pub routes: Vec<Route>,
-    /// What may be requested at all, and by whom; empty: everything by anyone. The rest is 401 or 403.
+    /// The rules for allowed requests and callers; empty allows everything. Other requests are 401 or 403.
     pub allow: Vec<Allow>,
-    /// Clients that may decide how a request of theirs is sent, beside callers to whom `allow` grants control.
+    /// Client networks with control over single requests, besides callers to whom `allow` grants it.
     #[serde(serialize_with = "display_all")]
     pub control_from: Vec<IpNet>,
-    /// How callers are known, and how often they may ask.
+    /// Authentication of callers, and their rate limit.
     pub auth: Auth,
-    /// Whether targets may hold some characters as they are that RFC 3986 wants percent-encoded.
+    /// Whether targets may contain some characters that RFC 3986 requires to be percent-encoded.
     pub lenient_target: bool,
-    /// What this deployment is called in `Via`.
+    /// The name of this deployment in `Via`.
     pub via_name: ViaName,
     /// Whether a client connection may carry more than one request.
     pub keepalive: bool,
-    /// Whether HTTP/2 is spoken: by prior knowledge, and by ALPN where there is TLS.
+    /// Whether HTTP/2 is supported: with prior knowledge, and by ALPN with TLS.
     pub http2: bool,
-    /// Clients whose `X-Forwarded-*` and `Forwarded` are believed.
+    /// Client networks whose `X-Forwarded-*` and `Forwarded` are trusted.
     #[serde(serialize_with = "display_all")]
     pub trust_forwarded: Vec<IpNet>,
     /// Bounds of a request head.
     pub head: HeadLimits,
     /// How long a client may take.
     pub timeouts: ClientTimeouts,
-    /// What clients are shown; none speaks in clear. What they are offered to speak is up to `http2`.
+    /// TLS; without it, clear text. `http2` decides the offered protocols.
     pub tls: Option<ServerSettings>,
-    /// Whether a load balancer says in front of a connection whom it is for.
+    /// Whether connections begin with a PROXY header.
     pub proxy_protocol: ProxyProtocol,
 }
 
 /// How the callers of a listener are known, and how often they may ask.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Auth {
-    /// The file of the tokens that prove who a caller is.
+    /// The file of the callers' tokens.
     pub tokens: Option<PathBuf>,
-    /// The audience of the tokens by which Kubernetes service accounts prove who they are.
+    /// The audience of accepted tokens of Kubernetes service accounts.
     pub service_accounts: Option<Box<str>>,
-    /// How many requests an identity, or else a client address, may send in a time; more are 429.
+    /// The request rate of each identity, or else client address; requests beyond it are 429.
     pub rate_limit: Option<Rate>,
 }
 
-/// Whether a load balancer says in front of a connection whom it is for (the PROXY protocol).
+/// Whether connections begin with a PROXY header of a load balancer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ProxyProtocol {
-    /// It does not: such a header is a malformed request.
+    /// They do not: such a header is a malformed request.
     #[default]
     Off,
-    /// It may, where `trust_forwarded` has its address.
+    /// They may, from addresses in `trust_forwarded`.
     Accept,
-    /// It must, and `trust_forwarded` must have its address.
+    /// They must, and only addresses in `trust_forwarded` may connect.
     Require,
 }
 
@@ -91,7 +91,7 @@ pub struct ClientTimeouts {
     /// From the first byte of a head to its last; then 408.
     #[serde(serialize_with = "go_duration")]
     pub head: Duration,
-    /// Between two pieces of a body, or while it takes nothing of an answer; then 408 or the connection is closed.
+    /// Between two pieces of a body, or while the client reads nothing of an answer; then 408, or the connection is closed.
     #[serde(serialize_with = "go_duration")]
     pub body: Duration,
     /// Between two requests of a connection; then it is closed.
@@ -102,7 +102,7 @@ pub struct ClientTimeouts {
 // === impl Listener ===
 
 impl Listener {
-    /// Finds rules that name identities which nobody could prove here.
+    /// Finds rules with identities that no caller can have on this listener.
     pub(super) fn check_identities(&self, at: &str, problem: &mut impl FnMut(String, String)) {
         for (a, allow) in self.allow.iter().enumerate() {
             for pattern in allow.by.patterns() {
@@ -124,14 +124,14 @@ impl Listener {
         }
     }
 
-    /// What clients are shown, with what they are offered to speak.
+    /// TLS with the offered protocols.
     #[must_use]
     pub(crate) fn server_tls(&self) -> Option<ServerSettings> {
         let protocols: &[Protocol] = if self.http2 { &[Protocol::Http2, Protocol::Http1] } else { &[Protocol::Http1] };
         Some(ServerSettings { protocols: protocols.to_vec(), ..self.tls.clone()? })
     }
 
-    /// Whether answers to requests that have no route carry `X-Broadcast-*`: as some of its routes do.
+    /// Whether answers to requests without a route carry `X-Broadcast-*`, because some route's answers do.
     #[must_use]
     pub fn reports(&self) -> bool {
         self.routes.iter().any(|route| route.policy.report)
@@ -162,7 +162,7 @@ impl Listener {
 // === impl HeadLimits ===
 
 impl HeadLimits {
-    /// The most bytes of a head: places in it are numbers of 32 bits.
+    /// The most bytes of a head, because offsets in it have 32 bits.
     pub const MAX_BYTES: usize = u32::MAX as usize;
 
     pub(super) fn check(&self, at: &str, problem: &mut impl FnMut(String, String)) {

@@ -1,4 +1,4 @@
-//! Which requests a route takes, or a listener allows: by method, host and path.
+//! Conditions on requests, for routes and allow rules: method, host, path and header fields.
 
 use std::str::FromStr;
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::http::request::RequestHead;
 
-/// A condition on the head of a request. Every part that is given must hold; an empty part takes everything.
+/// A condition on the head of a request. Every given part must match; an empty part matches everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Match {
     /// One of these methods, compared as written: methods are case-sensitive (RFC 9110 section 9.1).
@@ -26,7 +26,7 @@ pub struct Match {
     pub headers: Vec<FieldPattern>,
 }
 
-/// What a listener lets in: such requests, by these callers.
+/// An allow rule: matching requests of these callers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Allow {
     /// Which requests.
@@ -37,7 +37,7 @@ pub struct Allow {
     pub by: By,
 }
 
-/// The text says nothing about what is let in.
+/// The text is not an allow rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAllow {
     /// Which requests.
@@ -48,7 +48,7 @@ pub enum InvalidAllow {
     By(#[from] InvalidBy),
 }
 
-/// The text is no condition.
+/// The text is not a condition.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidMatch {
     /// Not a method token.
@@ -82,7 +82,7 @@ pub(crate) fn is_token(text: &str) -> bool {
 // === impl Match ===
 
 impl Match {
-    /// What it says about a request.
+    /// Whether a request matches.
     #[must_use]
     pub fn judge(&self, head: &RequestHead) -> Verdict<'_> {
         let takes = (self.methods.is_empty() || self.methods.iter().any(|m| m.as_bytes() == head.method()))
@@ -98,14 +98,14 @@ impl Match {
         }
     }
 
-    /// Whether it takes every request.
+    /// Whether it matches every request.
     #[must_use]
     pub fn is_everything(&self) -> bool {
         let path = self.paths.is_empty() || self.paths.iter().any(PathPattern::is_everything);
         path && self.methods.is_empty() && self.hosts.is_empty() && self.headers.is_empty()
     }
 
-    /// What the `*` of the pattern that takes this path stands for; nothing where it has none.
+    /// The part of the path for which the `*` of the matching pattern stands; empty without a `*`.
     pub(crate) fn rest_of<'a>(&self, path: &'a [u8]) -> &'a [u8] {
         let everything = || path.strip_prefix(b"/").unwrap_or(path);
         let mut taking = self.paths.iter().filter(|pattern| pattern.judge(path) == Verdict::Takes);
@@ -115,15 +115,15 @@ impl Match {
     /// Checks and takes a method.
     ///
     /// # Errors
-    /// [`InvalidMatch::Method`] where it is not a token that begins with a letter: one that begins with a digit is a
-    /// status that went astray.
+    /// [`InvalidMatch::Method`] if it is not a token that begins with a letter: one that begins with a digit is probably a
+    /// misplaced status.
     pub fn method(text: &str) -> Result<Box<str>, InvalidMatch> {
         let valid = is_token(text) && text.starts_with(|c: char| c.is_ascii_alphabetic());
         if valid { Ok(text.into()) } else { Err(InvalidMatch::Method(text.to_owned())) }
     }
 }
 
-/// What several rules say, of which one is enough: that one takes it, else that one would if all servers read alike.
+/// The verdict of several rules, of which one is enough: the first match, or else the first ambiguous one.
 fn first_to_take<'a>(verdicts: impl Iterator<Item = Verdict<'a>>) -> Verdict<'a> {
     let mut leaves = Verdict::No;
     for verdict in verdicts {
@@ -180,7 +180,7 @@ impl From<Match> for Allow {
 impl FromStr for Allow {
     type Err = InvalidAllow;
 
-    /// Reads what [`Match`] reads, and then perhaps `by` and identities: `PURGE /cache/* by token:ci,cidr:10.0.0.0/8`.
+    /// Reads a [`Match`], optionally followed by `by` and identities: `PURGE /cache/* by token:ci,cidr:10.0.0.0/8`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let is_end = |rest: &str| rest.is_empty() || rest.starts_with(char::is_whitespace);
         let is_start = |before: &str| before.is_empty() || before.ends_with(char::is_whitespace);

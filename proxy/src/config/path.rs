@@ -1,4 +1,4 @@
-//! Which paths a rule takes: one, or all that stay below a prefix.
+//! Patterns for paths: one path, or all that stay below a prefix.
 
 use std::{fmt, str::FromStr};
 
@@ -9,21 +9,21 @@ use super::{
     below::{has_dot_segment, stays_below},
 };
 
-/// A path, or a prefix and `*`; compared with the path of the target as it came, without query.
+/// A path, or a prefix and `*`; compared with the path of the target, not decoded and without the query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathPattern {
     prefix: bool,
     path: Box<str>,
 }
 
-/// What a rule says about a request.
+/// Whether a rule matches a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict<'a> {
-    /// It takes it.
+    /// It matches.
     Takes,
-    /// It takes the path as it stands, but a server may read that as one that the rule does not take.
+    /// It matches literally, but a server may read the path as one that does not match.
     Leaves(&'a PathPattern),
-    /// It does not.
+    /// It does not match.
     No,
 }
 
@@ -38,7 +38,7 @@ pub fn split_target(target: &[u8]) -> (&[u8], &[u8]) {
 }
 
 impl PathPattern {
-    /// What it says about a path.
+    /// Whether a path matches.
     #[must_use]
     pub fn judge(&self, path: &[u8]) -> Verdict<'_> {
         let own = self.path.as_bytes();
@@ -56,7 +56,7 @@ impl PathPattern {
         }
     }
 
-    /// What its `*` stands for in a path that it takes; nothing where it has none.
+    /// The part of a matching path for which `*` stands; empty without a `*`.
     pub(super) fn rest_of<'a>(&self, path: &'a [u8]) -> &'a [u8] {
         if self.prefix { path.get(self.path.len()..).unwrap_or_default() } else { &[] }
     }

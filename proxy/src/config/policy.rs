@@ -26,37 +26,36 @@ pub struct Policy {
     pub success: Success,
     /// What is spoken to the endpoints.
     pub protocol: UpstreamProtocol,
-    /// Which endpoints count.
+    /// The endpoints that are members.
     pub members: Members,
-    /// Fewer endpoints than this: 503, no leg starts.
+    /// The least number of endpoints; with fewer the answer is 503 and no leg starts.
     pub min_endpoints: usize,
-    /// The status where there is no endpoint at all.
+    /// The status without any endpoint.
     pub on_empty: u16,
-    /// The status where time ran out.
+    /// The status after a time-out.
     pub on_timeout: u16,
-    /// Whether endpoints get it in groups, one after the other; none: all at once.
+    /// Waves: endpoints get a request in groups, one after the other; none means all at once.
     pub waves: Option<Waves>,
-    /// The longest request body in bytes; none: unlimited, but streamed.
+    /// The longest request body in bytes; none means unlimited.
     pub max_body: Option<u64>,
-    /// The longest request body that is kept for endpoints which get it later, as with waves.
+    /// The longest request body in bytes that is kept for endpoints that get it later, as with waves.
     pub max_kept_body: u64,
-    /// How many bytes of a request body are there before the legs begin, unless that is all of it.
+    /// The bytes of a request body that must have arrived before the legs begin, unless the body is shorter.
     pub start_after: u64,
     /// The legs begin at the first piece of the body, whatever `start_after` says.
     pub stream: bool,
-    /// Bytes in a second that a client must send of its body, or take of its answer, on average after the first 10 s; 0:
-    /// any.
+    /// The least bytes a second that a client must send or read on average, after the first 10 s; 0 means no limit.
     pub min_body_rate: u64,
     /// The body window in bytes: what one request may keep in memory of its body, and again of its answers.
     pub window: usize,
-    /// How long a leg may block the window alone where the quorum can do without it.
+    /// The time for which a leg may block the window alone, if the quorum does not need it.
     #[serde(serialize_with = "go_duration")]
     pub lag_timeout: Duration,
     /// Further attempts after a transport failure, while the body is still in the window.
     pub retries: u32,
     /// Methods that may be sent twice, besides those that RFC 9110 calls idempotent.
     pub idempotent: Vec<Box<str>>,
-    /// Bytes of an answer of gRPC that are held until the decision; a longer one fails with status 8.
+    /// The longest gRPC answer in bytes that is held until the decision; a longer one fails with status 8.
     pub grpc_max_message: usize,
     /// Whether answers carry `X-Broadcast-*` and a client may ask for the JSON report.
     pub report: bool,
@@ -66,10 +65,10 @@ pub struct Policy {
     pub compare_ignore: Option<Arc<Ignore>>,
     /// How long an endpoint may take.
     pub timeouts: EndpointTimeouts,
-    /// How endpoints are reached by TLS; none: by TLS those whose source says so, as [unconfigured](UpstreamTls::unconfigured).
-    /// What they are offered to speak is up to `protocol`.
+    /// TLS to endpoints; without it, TLS is used for endpoints whose source says so, as [unconfigured](UpstreamTls::unconfigured).
+    /// `protocol` decides the offered protocols.
     pub tls: Option<Arc<UpstreamTls>>,
-    /// What is sent again to endpoints that missed it; none: nothing.
+    /// Redelivery of missed requests; none if it is off.
     #[serde(skip)]
     pub redeliver: Option<Arc<Redeliver>>,
 }
@@ -78,9 +77,9 @@ pub struct Policy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Members {
-    /// Those that are ready: what Kubernetes would send traffic to.
+    /// Those that are ready, as for Kubernetes.
     Ready,
-    /// Those that are there: one that is not ready counts as a failed leg.
+    /// All known ones: one that is not ready counts as a failed leg.
     Known,
 }
 
@@ -88,12 +87,12 @@ pub enum Members {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UpstreamProtocol {
-    /// What is known of the endpoint: by TLS what it agrees to (ALPN), in clear what its `appProtocol` says, else HTTP/1.1.
+    /// With TLS the protocol is negotiated by ALPN; in clear text it is that of the `appProtocol`, else HTTP/1.1.
     #[default]
     Auto,
     /// HTTP/1.1.
     Http1,
-    /// HTTP/2, without asking.
+    /// HTTP/2 with prior knowledge.
     H2,
 }
 
@@ -103,10 +102,10 @@ pub struct EndpointTimeouts {
     /// From the request's head to the end of the answer, time spent waiting for the client not counted.
     #[serde(serialize_with = "go_duration")]
     pub total: Duration,
-    /// For a connection to come about.
+    /// For establishing a connection.
     #[serde(serialize_with = "go_duration")]
     pub connect: Duration,
-    /// From the end of the request to the first byte of the answer; none: only `total` counts.
+    /// From the end of the request to the first byte of the answer; without it only `total` applies.
     #[serde(serialize_with = "go_duration_option")]
     pub first_byte: Option<Duration>,
     /// Between two pieces of an answer that is being streamed to the client.
@@ -120,25 +119,25 @@ impl Policy {
     /// The smallest window: below it a single answer could not be held.
     pub const MIN_WINDOW: usize = 64 * 1024;
 
-    /// TLS as it is configured, if endpoints may be reached by it, with what they are offered to speak.
+    /// The configured TLS with the offered protocols, if endpoints may use TLS.
     #[must_use]
     pub(crate) fn configured_tls(&self) -> Option<ClientSettings> {
         self.tls.as_ref().filter(|tls| tls.to != TlsTo::None).map(|tls| self.client_tls(tls))
     }
 
-    /// TLS to an endpoint, with what it is offered to speak.
+    /// TLS to an endpoint, with the offered protocols.
     #[must_use]
     pub(crate) fn client_tls(&self, tls: &UpstreamTls) -> ClientSettings {
         ClientSettings { protocols: self.protocol.offered(), ..tls.settings.clone() }
     }
 
-    /// How many bytes of a request body have to be there for the legs to begin before its end.
+    /// The bytes of a request body that must have arrived for the legs to begin before its end.
     #[must_use]
     pub fn begins_at(&self) -> u64 {
         if self.stream { 1 } else { self.start_after }
     }
 
-    /// The longest request body that is taken.
+    /// The longest accepted request body in bytes.
     #[must_use]
     pub fn longest_body(&self) -> Option<u64> {
         match (self.waves, self.max_body) {
@@ -148,7 +147,7 @@ impl Policy {
         }
     }
 
-    /// Whether a request with this method does the same when it is sent twice.
+    /// Whether requests with this method are idempotent.
     #[must_use]
     pub fn is_idempotent(&self, method: &[u8]) -> bool {
         // RFC 9110 section 9.2.2.
@@ -210,7 +209,7 @@ impl Default for Policy {
 // === impl UpstreamProtocol ===
 
 impl UpstreamProtocol {
-    /// What is spoken to an endpoint of which this is said, in clear or by TLS.
+    /// The protocol for an endpoint with this attribute, in clear text or with TLS.
     #[must_use]
     pub fn spoken(self, by_tls: bool, spoken: Spoken) -> WireProtocol {
         match self {
@@ -221,7 +220,7 @@ impl UpstreamProtocol {
         }
     }
 
-    /// What an endpoint is offered by TLS, the preferred one first.
+    /// The protocols in ALPN, the preferred one first.
     #[must_use]
     pub fn offered(self) -> Vec<Protocol> {
         match self {

@@ -1,42 +1,42 @@
-//! What becomes of requests that endpoints missed.
+//! The configuration of redelivery: requests that endpoints missed are sent to them again.
 
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use redeliver::rules::{Limits, MissedOn, Rules};
 
-/// What a route sends again to endpoints that missed it.
+/// Redelivery for a route.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Redeliver {
-    /// What is promised, and for how long.
+    /// The rules, including how long requests are kept.
     pub rules: Rules,
-    /// The methods of requests that are sent again: they must be harmless when they arrive twice.
+    /// The methods of redelivered requests, which must be idempotent.
     pub methods: Vec<Box<str>>,
-    /// Which ends of a leg count as missed.
+    /// The outcomes of a leg that count as missed.
     pub on: MissedOn,
     /// Who is the same endpoint when it returns.
     pub identity: Identity,
-    /// Where what is owed survives the process; none: in memory only.
+    /// The directory of the journal; without it pending requests are in memory only.
     pub journal: Option<PathBuf>,
-    /// How long an answer waits for legs that are about to end where the others are enough, before they count as pending.
+    /// The time for which a successful answer waits for legs that have not ended, before they count as pending.
     pub grace: Duration,
-    /// Bounds of all that shares the journal. Routes with the same journal have the same.
+    /// Bounds of everything in one journal. Routes with the same journal have the same bounds.
     pub limits: Limits,
-    /// The status where every leg that failed is sent again; none: that of the failure.
+    /// The status if every failed leg is redelivered; by default that of the failure.
     pub on_deferred: Option<u16>,
 }
 
 /// Who is the same endpoint when it returns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Identity {
-    /// The pod of that name, at whatever address; where there is no pod, the address.
+    /// By the pod's name, whatever its address; without a pod, by the address.
     #[default]
     Name,
-    /// Whoever is at that address.
+    /// By the address.
     Address,
 }
 
 impl Redeliver {
-    /// Sends again for so long, in memory, with every default.
+    /// Redelivery for this time, in memory, with every default.
     #[must_use]
     pub fn lasting(keep: Duration) -> Self {
         Self {
@@ -51,7 +51,7 @@ impl Redeliver {
         }
     }
 
-    /// Where what is owed is kept, in words.
+    /// The place of pending requests, in words.
     #[must_use]
     pub fn kept_in(&self) -> String {
         self.journal
@@ -59,7 +59,7 @@ impl Redeliver {
             .map_or_else(|| "memory".to_owned(), |journal| format!("the journal {}", journal.display()))
     }
 
-    /// Whether requests with this method are sent again.
+    /// Whether requests with this method are redelivered.
     #[must_use]
     pub fn takes(&self, method: &[u8]) -> bool {
         self.methods.iter().any(|known| known.as_bytes() == method)

@@ -19,7 +19,7 @@ pub enum Require {
     Percent(u8),
 }
 
-/// The text names no requirement.
+/// The text is not a requirement.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is not a requirement: use all, any, majority, a number from 1 (like 2), or a percentage from 1% to 100%"
@@ -39,7 +39,7 @@ impl Require {
         }
     }
 
-    /// Whether one ok leg is all it takes by definition, so that its answer can go out as it comes in.
+    /// Whether one ok leg is enough by definition, so that its answer can be streamed.
     #[must_use]
     pub fn is_any(self) -> bool {
         matches!(self, Self::Any | Self::Count(NonZeroUsize::MIN))

@@ -1,4 +1,4 @@
-//! How values are shown in the configuration in force: as they are written in a file.
+//! Serialisers for the current configuration, in the form of the file.
 
 use std::{fmt::Display, time::Duration};
 

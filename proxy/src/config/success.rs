@@ -1,4 +1,4 @@
-//! Which statuses of an endpoint are a success: a set of statuses, and exceptions by method.
+//! The successful statuses of an endpoint: a set of statuses, and exceptions by method.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ pub struct Success {
     grpc: CodeSet,
 }
 
-/// The text names no set of statuses.
+/// The text is not a set of statuses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSuccess {
     /// Neither a status nor a method with statuses.
@@ -41,11 +41,11 @@ pub enum InvalidSuccess {
     },
 }
 
-/// Statuses as they are read, and for whom.
+/// The state of parsing.
 struct Reading {
     otherwise: Option<StatusSet>,
     by_method: Vec<(Box<str>, StatusSet)>,
-    /// Where in `by_method` the methods begin that the next status is for; none: it is for every method.
+    /// The index in `by_method` of the methods for the next status; none if it is for every method.
     current: Option<usize>,
 }
 
@@ -114,7 +114,7 @@ impl Success {
 
     /// Reads a list of settings, each of them a list as well: `2xx,3xx,404` is for every method, `PURGE=200,404` for
     /// that one, `PURGE,BAN=200` for both; `200,PURGE=200,404` says both at once. Where nothing is for every method, the
-    /// default (below 400) stays in force for the others. `grpc:0,5` is for requests of gRPC, where 0 is the default.
+    /// default (below 400) applies to the others. `grpc:0,5` is for requests of gRPC, where 0 is the default.
     ///
     /// # Errors
     /// [`InvalidSuccess`] with the setting that is not understood, or may be misunderstood.
@@ -177,7 +177,7 @@ impl Reading {
         if named.is_empty() { Ok(()) } else { Err(invalid()) }
     }
 
-    /// The next statuses are for these methods; what was said of them before stays.
+    /// The next statuses are for these methods; their earlier statuses stay.
     fn begin(&mut self, methods: Vec<Box<str>>) {
         let before = |method: &str| self.by_method.iter().find(|(name, _)| **name == *method).map(|(_, set)| *set);
         let methods: Vec<_> = methods.into_iter().map(|method| (before(&method).unwrap_or_default(), method)).collect();

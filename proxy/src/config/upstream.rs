@@ -1,4 +1,4 @@
-//! How endpoints are reached: by TLS or in clear, and what is spoken, by what is configured and what their source says.
+//! Connections to endpoints: TLS or clear text, and the protocol, by configuration and by the source of the endpoint.
 
 use std::sync::{Arc, LazyLock};
 
@@ -12,53 +12,54 @@ use crate::target::WireProtocol;
 /// TLS to the endpoints of a route.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct UpstreamTls {
-    /// Which endpoints are reached by it.
+    /// The endpoints with TLS.
     pub to: TlsTo,
-    /// Who vouches for the endpoints, what they are shown, what is spoken.
+    /// Trusted authorities, client certificate and protocols.
     #[serde(flatten)]
     pub settings: ClientSettings,
-    /// The name that an endpoint is asked for and that its certificate must have; none: that of its Service, its host name, or
-    /// its address.
+    /// The server name for an endpoint, which its certificate must have; by default that of its Service, its host name, or its
+    /// address.
     pub server_name: Option<NameTemplate>,
 }
 
-/// Which endpoints are reached by TLS, where something is configured about it.
+/// The endpoints with TLS, if TLS is configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TlsTo {
-    /// All but those whose list says `http://`.
+    /// All but those with `http://` in their list.
     #[default]
     Others,
-    /// All. None is reached whose list says `http://`: what must be secret is not sent in clear because a list asks for it.
+    /// All. Endpoints with `http://` in their list are refused, because a list must not cause secrets to be sent in clear text.
     All,
-    /// None; in particular none whose list says `https://`.
+    /// None. Endpoints with `https://` in their list are refused.
     None,
 }
 
-/// How an endpoint is reached.
+/// The protocol and the channel of an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manner {
-    /// What is spoken.
+    /// The protocol.
     pub protocol: WireProtocol,
-    /// On what.
+    /// The channel.
     pub channel: Channel,
 }
 
-/// On what requests are sent to an endpoint.
+/// The kind of connections to an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Channel {
-    /// A connection in clear.
+    /// Clear text.
     Clear,
-    /// A connection by TLS.
+    /// TLS.
     Tls(Arc<UpstreamTls>),
-    /// Nothing: what is configured contradicts what is said of the endpoint.
+    /// None: the configuration contradicts the source of the endpoint.
     Contradicted(&'static str),
 }
 
 // === impl UpstreamTls ===
 
 impl UpstreamTls {
-    /// What is done where nothing is configured: the system's authorities vouch for the endpoint, by the name that it is reached by.
+    /// The default TLS: the system's authorities are trusted, and the certificate must have the name by which the endpoint is
+    /// reached.
     #[must_use]
     pub fn unconfigured() -> Arc<Self> {
         static UNCONFIGURED: LazyLock<Arc<UpstreamTls>> = LazyLock::new(|| {
@@ -91,7 +92,7 @@ impl UpstreamTls {
 // === impl Manner ===
 
 impl Policy {
-    /// How an endpoint is reached of which this is said. What is configured outranks an `appProtocol`.
+    /// The manner for an endpoint with this attribute. The configuration takes precedence over an `appProtocol`.
     #[must_use]
     pub fn manner(&self, spoken: Spoken) -> Manner {
         let channel = Channel::of(self.tls.as_ref(), spoken);

@@ -1,4 +1,4 @@
-//! What a deployment is called in `Via`, by which it knows its own requests again.
+//! The name of a deployment in `Via`, by which it detects loops.
 
 use std::{fmt, net::SocketAddr, str::FromStr};
 
@@ -7,26 +7,26 @@ use snapshot::ContentHash;
 
 use super::is_token;
 
-/// The name in `Via`: the same for all replicas of a deployment, and for nobody else.
+/// The name in `Via`: the same for all replicas of a deployment, and unique among deployments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ViaName {
     /// This one.
     Given(Box<str>),
-    /// One made of this host and the address of the listener.
+    /// A name derived from this host and the address of the listener.
     OfHost(Box<str>),
 }
 
-/// The text is no name for `Via`.
+/// The text is not a name for `Via`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a name for Via: use at most 128 letters, digits, - and . without spaces")]
 pub struct InvalidVia(String);
 
-/// The longest name, and what of a name is shown in one that is made up.
+/// The longest name, and the readable part of a generated one.
 const MAX_NAME_BYTES: usize = 128;
 const MAX_READABLE_CHARS: usize = 64;
 
 impl ViaName {
-    /// A name made up for what this text names.
+    /// A name derived from this text.
     #[must_use]
     pub fn for_deployment(text: &str) -> Self {
         Self::Given(made_up(text))
@@ -42,7 +42,7 @@ impl ViaName {
     }
 }
 
-/// Readable, and by its hash not the name of anything else.
+/// A readable part, and a hash that makes it unique.
 fn made_up(text: &str) -> Box<str> {
     let readable: String =
         text.chars().take(MAX_READABLE_CHARS).map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();

@@ -6,13 +6,13 @@ use serde::Serialize;
 
 use super::serialize::{display, go_duration};
 
-/// How a request goes to groups of endpoints, one after the other.
+/// Waves of one route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Waves {
     /// How many endpoints a group has.
     #[serde(serialize_with = "display")]
     pub size: WaveSize,
-    /// How long after one group is ok the next one begins.
+    /// The pause between the success of a group and the start of the next one.
     #[serde(serialize_with = "go_duration")]
     pub pause: Duration,
     /// What becomes of the rest where an endpoint of a group is not ok.
@@ -32,14 +32,14 @@ pub enum WaveSize {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnFailure {
-    /// It does not get the request.
+    /// The remaining endpoints do not get the request.
     #[default]
     Stop,
-    /// It gets the request all the same.
+    /// The remaining endpoints get the request nevertheless.
     Continue,
 }
 
-/// The text names no waves.
+/// The text is not a setting of waves.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} names no waves: use for instance 1, or size=25%, pause=2s, on-failure=continue (else it stops)")]
 pub struct InvalidWaves(String);
@@ -53,7 +53,7 @@ impl FromStr for Waves {
         let invalid = || InvalidWaves(text.to_owned());
         let (mut size, mut pause, mut on_failure) = (None, None, None);
         for part in text.split(',').map(str::trim) {
-            // What has no name is the size.
+            // A value without a name is the size.
             let (name, value) =
                 part.split_once('=').map_or(("size", part), |(name, value)| (name.trim(), value.trim()));
             let repeated = match name {
@@ -103,7 +103,7 @@ impl FromStr for OnFailure {
 // === impl WaveSize ===
 
 impl WaveSize {
-    /// How many of so many endpoints a group has.
+    /// The size of a group among `total` endpoints.
     #[must_use]
     pub fn of(self, total: usize) -> usize {
         match self {

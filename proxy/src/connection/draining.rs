@@ -1,5 +1,4 @@
-//! Whether the proxy drains, as a connection sees it: asked at every wake-up for the price of one look, subscribed to
-//! once.
+//! A connection's view of the drain: cheap to check at every wake-up, and subscribed to once.
 
 use std::{
     pin::{Pin, pin},
@@ -11,15 +10,15 @@ use tokio::{sync::watch, task::unconstrained};
 
 /// The beginning of the drain.
 pub(crate) struct Draining {
-    /// Changes once, when the drain begins, to how long an idle connection may then still bring a request; here that change is never
-    /// marked as seen.
+    /// Changes once, when the drain begins, to the time for which an idle connection may still bring a request. The change is never
+    /// marked as seen here.
     flag: watch::Receiver<Duration>,
     /// Wakes the task of the connection at that change. Made when the connection first waits.
     wake: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
 }
 
 impl Draining {
-    /// Watches a flag that nobody has looked at yet.
+    /// Watches a flag whose change was not marked as seen.
     pub(super) fn new(flag: watch::Receiver<Duration>) -> Self {
         Self { flag, wake: None }
     }
@@ -30,12 +29,12 @@ impl Draining {
         self.flag.has_changed().unwrap_or(true)
     }
 
-    /// How long an idle connection may still bring a request, once it has begun.
+    /// The time for which an idle connection may still bring a request after the drain has begun.
     pub(super) fn idle(&self) -> Duration {
         *self.flag.borrow()
     }
 
-    /// Whether it has begun; where not, the task that asks first is woken when it begins. No other task may ask.
+    /// Whether it has begun. If not, the first task that polls is woken when it begins; no other task may poll.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
         if self.has_begun() {
             return true;
@@ -45,10 +44,10 @@ impl Draining {
         }
         let mut flag = self.flag.clone();
         let wake = self.wake.insert(Box::pin(async move {
-            // Whatever comes of it, the task looks for itself.
+            // The result is ignored, because the task checks the flag itself.
             let _ = flag.changed().await;
         }));
-        // A task that has used up its share must not be told so here: nobody would wake it.
+        // Unconstrained: with an exhausted cooperative budget the poll would return pending without registering the waker.
         pin!(unconstrained(wake.as_mut())).poll(cx) == Poll::Ready(())
     }
 }

@@ -1,4 +1,4 @@
-//! Reads the head of the next request: under one deadline for all of it, and under a longer one before it begins.
+//! Reads the head of the next request: within one deadline for the whole head, and a longer one before its first byte.
 
 use std::{
     future::poll_fn,
@@ -24,16 +24,16 @@ use crate::{
     shared::Shared,
 };
 
-/// Bytes of a refused head that are looked at for the log.
+/// The most bytes of a refused head that are parsed for the log.
 const MAX_LOGGED_BYTES: usize = 4 * 1024;
 
-/// Why a head is refused, and what came of it, for the log.
+/// Why a head is refused, and its received bytes, for the log.
 pub(super) struct RefusedHead {
     pub(super) problem: Problem,
     pub(super) seen: Bytes,
 }
 
-/// What a client speaks.
+/// The protocol of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClientProtocol {
     /// HTTP/1.1 or 1.0.
@@ -43,10 +43,10 @@ pub(super) enum ClientProtocol {
 }
 
 impl Connection {
-    /// Finds out what the client speaks by what it sends first (RFC 9113 section 3.3); none where the connection ends first.
+    /// Detects the client's protocol by its first bytes (RFC 9113 section 3.3); none if the connection ends first.
     pub(super) async fn find_version(&mut self, shared: &Shared) -> Option<ClientProtocol> {
         self.seat.owes();
-        // What came with a PROXY header is there already.
+        // Bytes after a PROXY header were read already.
         if self.client.buffer.is_empty() && !self.wait().await {
             return None;
         }
@@ -66,13 +66,13 @@ impl Connection {
             }
             match self.fill(deadline).await {
                 Some(Ok(read)) if read > 0 => {}
-                // A head that is cut, or late, is answered like any other.
+                // A truncated or late head is answered as in HTTP/1.1.
                 _ => return Some(ClientProtocol::Http1),
             }
         }
     }
 
-    /// The next head; none where the connection ends first.
+    /// The next head; none if the connection ends first.
     pub(super) async fn read_head(&mut self, shared: &Shared) -> Result<Option<RequestHead>, RefusedHead> {
         self.seat.owes();
         if !self.wait_for_head().await {
@@ -93,7 +93,7 @@ impl Connection {
                     .map_err(|(error, seen)| RefusedHead { problem: Problem::bad_request(error), seen });
             }
             match scanner.scan(&self.client.buffer, &bounds).map_err(|overrun| self.refused(overrun.into()))? {
-                // A head that begins with an empty line is one that skipping did not help.
+                // A second empty line in front of a head is an error.
                 Scan::Complete(2) => return Err(self.refused(BadRequest::RequestLine)),
                 Scan::Complete(length) => {
                     let seen = self.client.buffer.split_to(length).freeze();
@@ -118,8 +118,8 @@ impl Connection {
         }
     }
 
-    /// Waits for the first bytes of a head, which an empty line before it is not (RFC 9112 section 2.2: it is passed over); false
-    /// where there will be none.
+    /// Waits for the first bytes of a head, and skips one empty line before it (RFC 9112 section 2.2). False if there will be no
+    /// head.
     async fn wait_for_head(&mut self) -> bool {
         let mut skipped = false;
         loop {
@@ -146,12 +146,12 @@ impl Connection {
         RefusedHead { problem: Problem::bad_request(error), seen: self.seen() }
     }
 
-    /// What has come of a head that is not whole, as far as a log needs it.
+    /// The received part of an incomplete head, for the log.
     fn seen(&self) -> Bytes {
         Bytes::copy_from_slice(&self.client.buffer[..self.client.buffer.len().min(MAX_LOGGED_BYTES)])
     }
 
-    /// Sees to it that the configuration is the one in force.
+    /// Updates the configuration if there is a newer table.
     fn look_up(&mut self, shared: &Shared) {
         let tables = shared.tables_made();
         if tables != self.tables {
@@ -162,13 +162,13 @@ impl Connection {
         }
     }
 
-    /// When a head that begins now must be whole.
+    /// The deadline of a head that begins now.
     fn head_deadline(&self) -> Instant {
         let deadline = self.began + self.config.timeouts.head;
         self.due.map_or(deadline, |due| due.min(deadline))
     }
 
-    /// Reads more of a head, nothing where the connection has to make room; none where the deadline has passed.
+    /// Reads more of a head, or nothing if the connection is evicted; none if the deadline has passed.
     async fn fill(&mut self, deadline: Instant) -> Option<io::Result<usize>> {
         let Self { client, alarm, seat, is_registered, .. } = self;
         poll_fn(|cx| {
@@ -183,8 +183,8 @@ impl Connection {
         .await
     }
 
-    /// Waits for a byte; false where there will be none, because the client is gone or idle for too long, or has to make room. While the proxy drains a
-    /// request may be on its way, so that too is waited for, but not for long.
+    /// Waits for a byte; false if there will be none, because the client has disconnected, is idle for too long, or is evicted.
+    /// While the proxy drains it still waits, for a shorter time, because a request may be in flight.
     async fn wait(&mut self) -> bool {
         let mut until = clock::now() + self.config.timeouts.keepalive;
         if let Some(due) = self.due {
@@ -193,7 +193,7 @@ impl Connection {
         let fresh = self.served == 0;
         let Self { client, alarm, draining, seat, is_registered, .. } = self;
         poll_fn(|cx| {
-            // What has come before the drain, or with it, is answered.
+            // Bytes that came before the drain, or with it, are served.
             if let Poll::Ready(read) = client.poll_fill(cx, buffers::READ_BUFFER_BYTES) {
                 return Poll::Ready(read.is_ok_and(|read| read > 0));
             }
@@ -218,8 +218,8 @@ fn has_to_go(seat: &Seat, is_registered: &mut bool, cx: &Context<'_>) -> bool {
     seat.is_cut()
 }
 
-/// Whether what a connection begins with is neither HTTP/1.1, however malformed, nor HTTP/2: three words, of which none looks
-/// like a target or a version.
+/// Whether the first bytes are neither HTTP/1.1, however malformed, nor HTTP/2: three words, none of which looks like a target or a
+/// version.
 pub(super) fn is_foreign(seen: &[u8]) -> bool {
     let line = seen.split(|b| b"\r\n".contains(b)).next().unwrap_or_default();
     let words: Vec<&[u8]> = line.split(|b| *b == b' ').collect();

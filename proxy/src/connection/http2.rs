@@ -1,5 +1,5 @@
-//! One client connection that speaks HTTP/2: each request has a stream and a task of its own, and the connection looks after
-//! what they have in common: how many there are, what the client may cost, and how it ends.
+//! One client connection that speaks HTTP/2: each request has a stream and a task of its own, and the connection controls their
+//! number, the client's limits, and the end.
 
 mod socket;
 
@@ -44,28 +44,28 @@ use crate::{
     shared::Worker,
 };
 
-/// What the requests of one connection have in common.
+/// The state that the requests of one connection share.
 struct Streams {
     worker: Arc<Worker>,
     listener: usize,
     client: SocketAddr,
     client_ip: Box<str>,
-    /// What the client's certificate proves.
+    /// The names in the client's certificate.
     certificate: Option<Arc<CertificateNames>>,
     /// Counts the client's requests.
     requests: Option<Requests>,
     scheme: &'static str,
     /// Requests whose last leg has not ended.
     open: AtomicUsize,
-    /// The task of the connection, which waits for a place.
+    /// The waker of the connection's task, which may wait for a place.
     waker: AtomicWaker,
 }
 
-/// What a request occupies of its connection until its last leg has ended, whatever its client does: a stream that is reset
-/// and opened again costs as much as any other (CVE-2023-44487).
+/// The place of a request on its connection until its last leg has ended, so that a stream that is reset and opened again counts
+/// like any other (CVE-2023-44487).
 pub(crate) struct Place(Arc<Streams>);
 
-/// The connection, while it is served.
+/// A connection in service.
 struct Http2 {
     connection: server::Connection<Socket, Bytes>,
     watch: Watch,
@@ -74,11 +74,11 @@ struct Http2 {
     alarm: Alarm,
     draining: Draining,
     seat: Arc<Seat>,
-    /// What the client may send before it is taken.
+    /// The granted flow-control credit.
     grant: Grant,
     /// When the last request began or ended.
     used: Instant,
-    /// When the connection is given up, once the client was told that it ends.
+    /// When the connection is closed, after GOAWAY was sent.
     ends: Option<Instant>,
 }
 
@@ -92,13 +92,13 @@ impl Drop for Place {
 impl Connection {
     /// Serves a client that speaks HTTP/2 until the connection ends.
     pub(crate) async fn serve_http2(self, worker: &Arc<Worker>) {
-        // Boxed, because what begins a connection is larger than what is left of it then.
+        // Boxed, because the future of the handshake is larger than the connection.
         if let Some(mut http2) = Box::pin(self.begin_http2(worker)).await {
             http2.serve().await;
         }
     }
 
-    /// Exchanges what comes before the first request.
+    /// Does the HTTP/2 handshake.
     async fn begin_http2(self, worker: &Arc<Worker>) -> Option<Box<Http2>> {
         let Self { listener, config, client, client_ip, requests, mut alarm, draining, seat, began, .. } = self;
         let deadline = began + config.timeouts.head;
@@ -152,7 +152,7 @@ impl Http2 {
                 self.connection.set_target_window_size(window);
             }
             let place = Place(self.streams.clone());
-            // The process waits for it when it drains, also where the connection is gone.
+            // The drain waits for the request, even if its connection has ended.
             let work = self.streams.worker.shared.work.begin_work();
             tokio::spawn(async move {
                 clock::per_wake_up(Box::pin(serve_stream(place, request, respond))).await;
@@ -164,7 +164,7 @@ impl Http2 {
         }
     }
 
-    /// The next request; none where the connection has ended.
+    /// The next request; none if the connection has ended.
     fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Option<(http::Request<RecvStream>, SendResponse<Bytes>)>> {
         self.streams.waker.register(cx.waker());
         self.seat.register(cx);
@@ -180,7 +180,7 @@ impl Http2 {
         } else {
             self.used = now;
         }
-        // Who occupies every place is not heard until one is free.
+        // While all places are taken, no further request is accepted.
         if open < MAX_STREAMS as usize {
             match self.connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok(request))) => return Poll::Ready(Some(request)),
@@ -203,7 +203,7 @@ impl Http2 {
         if idle && now >= idle_until {
             self.begin_end();
         }
-        // One that has nothing under way has this long to take the news.
+        // Without requests in flight, the client has this long to read GOAWAY.
         let last = self.ends.filter(|_| idle);
         let due = last.into_iter().chain(block.filter(|due| now < *due)).min().unwrap_or_else(|| {
             if idle { idle_until.max(now + Duration::from_millis(1)) } else { now + self.config.timeouts.keepalive }
@@ -218,7 +218,7 @@ impl Http2 {
         }
     }
 
-    /// Tells the client that no further requests are taken; those that are on their way still are.
+    /// Sends GOAWAY: no further requests are accepted, except for those in flight.
     fn begin_end(&mut self) {
         if self.ends.is_none() {
             self.connection.graceful_shutdown();
@@ -239,7 +239,7 @@ async fn serve_stream(place: Place, request: http::Request<RecvStream>, respond:
     let streams = place.0.clone();
     let _requesting = streams.requests.as_ref().map(Requests::begin);
     let worker = &streams.worker;
-    // The one load of this request: everything it needs to know comes from here.
+    // The only load of the table for this request.
     let Some(listener) = worker.shared.table.load().listeners.get(streams.listener).cloned() else { return };
     let (parts, body) = request.into_parts();
     let (config, answer) = (&listener.config, StreamAnswer::new(respond));

@@ -1,24 +1,24 @@
-//! Which endpoints a request goes to: `zone=a`, `pod=cache-0,cache-1`, `!node=n1`, `endpoint=10.1.0.4:80`.
+//! The selection of endpoints for a request: `zone=a`, `pod=cache-0,cache-1`, `!node=n1`, `endpoint=10.1.0.4:80`.
 
 use std::fmt::Write as _;
 
 use crate::target::Target;
 
-/// Endpoints that a caller chooses: those that some selector names, or all where none does, without those that are excluded.
+/// The chosen endpoints: those that any selector names, or all without a positive selector, minus the excluded ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Selection {
     chosen: Vec<Selector>,
     excluded: Vec<Selector>,
 }
 
-/// Names endpoints by what is known of them.
+/// Selects endpoints by one attribute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Selector {
     key: Key,
     value: Box<str>,
 }
 
-/// What endpoints can be chosen by.
+/// The attribute of a selector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Key {
     Zone,
@@ -27,7 +27,7 @@ enum Key {
     Endpoint,
 }
 
-/// The text chooses no endpoints.
+/// The text is not a selector.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} chooses no endpoints: use for instance zone=a, pod=cache-0,cache-1, node=n1 or endpoint=10.1.0.4:80, with ! in front to \
@@ -38,7 +38,7 @@ pub struct InvalidSelector(String);
 // === impl Selection ===
 
 impl Selection {
-    /// Adds what a field says: selectors between commas, of which one without a key has that of the one before it.
+    /// Adds the selectors of a field, separated by commas. One without a key has that of the one before it.
     pub(super) fn add(&mut self, text: &str) -> Result<(), InvalidSelector> {
         let invalid = || InvalidSelector(text.to_owned());
         let mut before = None;
@@ -53,7 +53,7 @@ impl Selection {
                 }
             };
             before = Some((key, key_excludes));
-            // `pod=!a` says the same as `!pod=a`.
+            // `pod=!a` means the same as `!pod=a`.
             let (is_negated, value) =
                 value.strip_prefix('!').map_or((false, value), |value| (true, value.trim_start()));
             if value.is_empty() {
@@ -66,7 +66,7 @@ impl Selection {
         Ok(())
     }
 
-    /// Whether the request goes to this endpoint.
+    /// Whether this endpoint is chosen.
     pub(super) fn takes(&self, target: &Target) -> bool {
         let named = |selectors: &[Selector]| selectors.iter().any(|selector| selector.names(target));
         (self.chosen.is_empty() || named(&self.chosen)) && !named(&self.excluded)
@@ -99,7 +99,7 @@ impl Key {
         }
     }
 
-    /// What is known of an endpoint under this key: of one with a name its address counts as well.
+    /// The values of an endpoint for this key: for an endpoint with a DNS name also its address.
     fn values(self, target: &Target) -> impl Iterator<Item = String> {
         let endpoint = &target.endpoint;
         let (one, addresses) = match self {
@@ -112,7 +112,7 @@ impl Key {
     }
 }
 
-/// What an endpoint can be chosen by, for people.
+/// The attributes of an endpoint as text.
 pub(super) fn describe(target: &Target) -> String {
     let mut text = String::new();
     for key in Key::ALL {

@@ -1,5 +1,5 @@
-//! The one timer of a connection. Moving a deadline costs nothing as long as it does not come closer: the timer then
-//! goes off early, and is set again for what is due by then. Until it goes off nobody looks at it.
+//! The only timer of a connection. Postponing a deadline costs nothing: the timer then fires early, and is set again for the
+//! current deadline.
 
 use std::{
     pin::{Pin, pin},
@@ -17,18 +17,18 @@ use crate::clock;
 #[derive(Debug, Default)]
 pub struct Alarm {
     timer: Option<Pin<Box<Sleep>>>,
-    /// What the timer is set for, and whom it will wake; none once it has gone off.
+    /// The time that the timer is set to, and the task that it will wake; none after it has fired.
     set: Option<(Instant, Waker)>,
 }
 
 impl Alarm {
-    /// Ready once `at` has passed, with the time it is then.
+    /// Ready with the current time once `at` has passed.
     pub fn poll(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<Instant> {
         let now = clock::now();
         if now >= at {
             return Poll::Ready(now);
         }
-        // A timer that goes off in time to wake this task need not be touched.
+        // A timer that fires in time for this task need not be changed.
         if let Some((set, task)) = &self.set
             && now < *set
             && *set <= at
@@ -37,12 +37,12 @@ impl Alarm {
             return Poll::Pending;
         }
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
-        // One that is due goes off at any moment, and would then have to be set again.
+        // An overdue timer fires at any moment, and must be set again.
         let until = self.set.as_ref().map_or(at, |(set, _)| if now < *set { at.min(*set) } else { at });
         timer.as_mut().reset(until);
-        // A task that has used up its share must not be told so here: the timer would not take its waker.
+        // Unconstrained: with an exhausted cooperative budget the timer would not register the waker.
         if pin!(unconstrained(timer.as_mut())).poll(cx).is_ready() {
-            // Its time has passed since this wake-up began: the next one sees it.
+            // Its time has passed during this wake-up, so the task is woken again.
             cx.waker().wake_by_ref();
         }
         self.set = Some((until, cx.waker().clone()));

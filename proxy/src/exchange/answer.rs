@@ -1,4 +1,4 @@
-//! What the decision amounts to: the leg whose answer goes to the client, or the answer made up where no leg has one.
+//! The answer for a decision: that of a leg, or a generated one if no leg has one.
 
 use super::{
     Exchange, Leg, Outbound, Outgoing,
@@ -16,14 +16,14 @@ use crate::{
     table::RouteEntry,
 };
 
-/// An answer made up for the endpoints.
+/// A generated answer.
 #[derive(Debug)]
 pub struct MadeUp {
-    /// What is answered.
+    /// The problem.
     pub problem: Problem,
-    /// The leg that it stands for; none where it stands for none in particular.
+    /// The leg that it represents, if any.
     pub leg: Option<usize>,
-    /// Its status where the request is one of gRPC; none: what the problem amounts to.
+    /// Its gRPC status, for gRPC requests; by default that of the problem.
     pub code: Option<Code>,
 }
 
@@ -36,7 +36,7 @@ impl From<Problem> for MadeUp {
 }
 
 impl MadeUp {
-    /// Its status where the request is one of gRPC.
+    /// Its gRPC status.
     #[must_use]
     pub fn grpc_code(&self) -> Code {
         self.code.unwrap_or_else(|| grpc::of_problem(self.problem.status))
@@ -46,10 +46,10 @@ impl MadeUp {
 // === impl Exchange ===
 
 impl Exchange {
-    /// The decision is made: picks the leg whose answer goes to the client and lets the others run on without one.
+    /// Applies the decision: chooses the leg whose answer goes to the client, and discards the bodies of the others.
     ///
     /// # Errors
-    /// The made-up answer, where no leg has one to give.
+    /// The generated answer, if no leg has one.
     pub fn decide(&mut self, decision: Decision) -> Result<(), MadeUp> {
         let winner = self.choice.decide(decision, &self.legs);
         for index in 0..self.legs.len() {
@@ -63,7 +63,7 @@ impl Exchange {
         Ok(())
     }
 
-    /// The leg whose answer goes to the client, and where it is queued for that, with what else the answer is made of.
+    /// The leg whose answer goes to the client, with the queue and the other parts of the answer.
     pub fn winner_and_outgoing(&mut self) -> Option<(&Leg, &mut Outgoing, &RouteEntry, &Quorum)> {
         let leg = &self.legs[self.choice.winner()?];
         Some((leg, &mut self.outgoing, &self.route, &self.quorum))
@@ -75,7 +75,7 @@ impl Exchange {
         self.choice.winner().map(|index| &self.legs[index])
     }
 
-    /// The client has its answer, or wants none any more, and nobody gets the rest of the request.
+    /// The client has its answer, or has disconnected: ends the winner.
     pub fn end_winner(&mut self) {
         let Some(winner) = self.choice.winner().filter(|winner| self.legs[*winner].result().is_none()) else { return };
         if self.legs[winner].is_complete() {
@@ -85,7 +85,7 @@ impl Exchange {
         self.end_leg(winner, Outcome::Cancelled, error, clock::now());
     }
 
-    /// Sends what is left of the answer; whether the client took it.
+    /// Sends the rest of the answer. Returns whether the client accepted it.
     pub async fn flush(&mut self, client: &mut Outbound<'_>, pace: Pace, alarm: &mut Alarm) -> bool {
         self.outgoing.flush(client, pace, alarm).await
     }
@@ -96,7 +96,7 @@ impl Exchange {
         &self.outgoing
     }
 
-    /// The leg that stands for the decision where none is passed on: the lowest that is ok, or the failure that is told.
+    /// The leg that represents a decision without an answer of a leg: the lowest that is ok, or the failure that is reported.
     #[must_use]
     pub fn representative(&self, decision: Decision) -> Option<&Leg> {
         self.choice.representative(decision, &self.legs).map(|index| &self.legs[index])

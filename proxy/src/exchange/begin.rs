@@ -1,4 +1,5 @@
-//! How an exchange begins: it is made for a request, out of the memory of a former one, and its legs begin. And how it is put aside again.
+//! The beginning of an exchange: it is set up for a request, in the memory of an earlier one, and its legs begin. At the end it is
+//! put aside for reuse.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,7 +27,7 @@ use crate::{
     target::Target,
 };
 
-/// The window of a body that is kept for waves: all of it, in pieces that cost something each.
+/// The window for a body that is kept for waves: the whole body plus the cost of its pieces.
 fn kept_window(policy: &Policy) -> usize {
     let kept = usize::try_from(policy.max_kept_body).unwrap_or(usize::MAX / 2);
     kept.saturating_add(policy.window)
@@ -39,12 +40,12 @@ fn held_bytes(policy: &Policy, is_grpc: bool) -> usize {
     if policy.compare == Compare::Body { held.max(Compare::MAX_BODY) } else { held }
 }
 
-/// What one request is like, for all its legs.
+/// The properties of a request that its legs need.
 #[derive(Debug)]
 pub struct Request<'a> {
     /// The method.
     pub method: &'a [u8],
-    /// Whether sending it twice is harmless.
+    /// Whether it is idempotent.
     pub is_idempotent: bool,
     /// How the legs frame the body.
     pub coding: Coding,
@@ -56,16 +57,16 @@ pub struct Request<'a> {
     pub excerpt: usize,
     /// The worker that serves it.
     pub worker: usize,
-    /// Whether it is one of gRPC.
+    /// Whether it is a gRPC request.
     pub is_grpc: bool,
-    /// The time that the client gives, from now on.
+    /// The client's time-out, from now on.
     pub time_left: Option<Duration>,
 }
 
 // === impl Exchange ===
 
 impl Exchange {
-    /// An exchange for `route`, with no leg begun: one that has served its time, if this thread has one to spare.
+    /// An exchange for `route` without legs, if possible a reused one of this thread.
     #[must_use]
     pub fn new(route: &Arc<RouteEntry>, request: &Request<'_>, budget: &Arc<Budget>, config: &Limits) -> Box<Self> {
         let mut exchange = spare::take().unwrap_or_else(|| Box::new(Self::blank(route, budget)));
@@ -101,9 +102,9 @@ impl Exchange {
         }
     }
 
-    /// Makes it one for this request. What is not set here was emptied when the exchange was put aside.
+    /// Sets it up for this request. Fields that are not set here were cleared when it was put aside.
     fn reset(&mut self, route: &Arc<RouteEntry>, request: &Request<'_>, budget: &Arc<Budget>, config: &Limits) {
-        // Mostly these are the same, which then need not be counted anew.
+        // Usually the route is the same, which avoids changing reference counts.
         if !Arc::ptr_eq(&self.route, route) {
             self.route = route.clone();
         }
@@ -137,7 +138,7 @@ impl Exchange {
         self.waits = Waits::default();
     }
 
-    /// Empties it and puts it aside for another request. Its legs have ended, or end here.
+    /// Clears it and puts it aside for reuse. Legs that still run are ended.
     pub fn put_aside(mut self: Box<Self>) {
         let mut legs = self.legs.end();
         if legs.len() > spare::MAX_SPARE_LEGS {
@@ -166,7 +167,7 @@ impl Exchange {
         self.begin_legs(|_| None);
     }
 
-    /// Begins every leg with a head of its own, which `head_for` makes for its endpoint.
+    /// Begins every leg with a head of its own from `head_for`.
     pub fn begin_each(&mut self, head_for: impl Fn(&Target) -> Bytes) {
         self.begin_legs(|target| Some(head_for(target)));
     }
@@ -174,7 +175,7 @@ impl Exchange {
     fn begin_legs(&mut self, own_head: impl Fn(&Target) -> Option<Bytes>) {
         let (now, total) = (clock::now(), self.route.members.len());
         self.waves = Progress::new(self.route.config.policy.waves, total);
-        // The client's body was waited for until now.
+        // The time spent waiting for the client's body does not count.
         self.total = self.time_left(now);
         self.deadline = Some(now + self.total);
         let mut legs = std::mem::take(&mut self.resting);

@@ -1,4 +1,4 @@
-//! What all requests together may keep in memory of bodies.
+//! The limit of body bytes in memory over all requests.
 
 use std::sync::{
     Arc,
@@ -12,7 +12,7 @@ pub struct Budget {
     cap: usize,
 }
 
-/// The part of one request; given back when it ends.
+/// The share of one request, which is returned when it is dropped.
 #[derive(Debug)]
 pub struct Share {
     budget: Arc<Budget>,
@@ -34,13 +34,13 @@ impl Budget {
 }
 
 impl Share {
-    /// A share of nothing yet.
+    /// An empty share.
     #[must_use]
     pub fn of(budget: &Arc<Budget>) -> Self {
         Self { budget: budget.clone(), bytes: 0 }
     }
 
-    /// Makes it a share of this budget, of nothing yet.
+    /// Moves it to this budget, empty.
     pub fn be_of(&mut self, budget: &Arc<Budget>) {
         self.set(0);
         if !Arc::ptr_eq(&self.budget, budget) {
@@ -48,7 +48,7 @@ impl Share {
         }
     }
 
-    /// The request keeps this many bytes now.
+    /// Sets the bytes that the request keeps.
     pub fn set(&mut self, bytes: usize) {
         if bytes > self.bytes {
             self.budget.used.fetch_add(bytes - self.bytes, Ordering::Relaxed);
@@ -58,7 +58,7 @@ impl Share {
         self.bytes = bytes;
     }
 
-    /// Whether the request may keep more. One that keeps nothing always may, so that every request goes on.
+    /// Whether the request may keep more. A request that keeps nothing always may, so that every request makes progress.
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.bytes == 0 || self.budget.used() < self.budget.cap

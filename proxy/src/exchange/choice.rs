@@ -1,7 +1,7 @@
-//! Which answer goes to the client: whose body is kept while the legs run, and which leg the decision amounts to.
+//! Chooses the answer for the client: whose body is held while the legs run, and which leg is used for the decision.
 //!
-//! A function of snapshot order and outcomes, never of chance. Nothing here changes a leg: what is told to the exchange is
-//! which one need not keep its body any more.
+//! A function of snapshot order and outcomes, never of chance. Nothing here changes a leg: functions return the leg whose body is
+//! not needed any more.
 
 use super::{
     leg::{Leg, Mode},
@@ -9,12 +9,12 @@ use super::{
 };
 use crate::outcome::Outcome;
 
-/// Which legs matter for the answer.
+/// The legs that matter for the answer.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Choice {
     /// Whether the client gets the report instead of an endpoint's answer: no body is kept then.
     wants_report: bool,
-    /// Whether the request is one of gRPC.
+    /// Whether it is a gRPC request.
     is_grpc: bool,
     /// Whether the request can succeed though some leg fails.
     has_spare_legs: bool,
@@ -22,9 +22,9 @@ pub(super) struct Choice {
     decided: bool,
     /// The leg whose answer goes to the client, once that is decided.
     winner: Option<usize>,
-    /// The lowest leg that is ok and has a body to give, the whole of it or a full hold; it keeps that.
+    /// The lowest leg that is ok and has an available body, complete or at the hold limit. It keeps the body.
     candidate: Option<usize>,
-    /// The best-ranked leg whose response would not do; it keeps its body in case that no other does.
+    /// The best-ranked leg with an unsuccessful response. It keeps the body in case no leg is ok.
     fallback: Option<usize>,
 }
 
@@ -46,19 +46,19 @@ impl Choice {
         self.winner
     }
 
-    /// The client gets no more of an endpoint's answer; tells whose it was getting.
+    /// Ends the answer of the winner. Returns the winner.
     pub(super) fn release(&mut self) -> Option<usize> {
         self.decided = true;
         self.winner.take()
     }
 
-    /// A response head has come in: tells which leg need not keep its body.
+    /// Handles a response head. Returns a leg whose body is not needed any more.
     pub(super) fn on_head(&mut self, index: usize, legs: &[Leg]) -> Option<usize> {
         if self.decided || self.wants_report {
             return Some(index);
         }
         if legs[index].is_success() {
-            // Where every leg must be ok, this one's body is the one that will be wanted.
+            // If every leg must be ok, the lowest leg's body is the one that is used.
             let higher = |candidate: &mut usize| *candidate > index;
             let beaten = if self.has_spare_legs { None } else { self.candidate.take_if(higher) };
             return beaten.filter(|beaten| !legs[*beaten].is_complete());
@@ -66,7 +66,7 @@ impl Choice {
         self.on_failed_answer(index, legs)
     }
 
-    /// An answer would not do: tells which leg need not keep its body.
+    /// Handles an unsuccessful response. Returns a leg whose body is not needed any more.
     pub(super) fn on_failed_answer(&mut self, index: usize, legs: &[Leg]) -> Option<usize> {
         if self.decided || self.wants_report {
             return Some(index);
@@ -77,7 +77,8 @@ impl Choice {
         }
     }
 
-    /// A leg may have a body to give now: keeps it where it is the lowest such leg. Tells which leg need not keep its own.
+    /// Handles an available body: the leg becomes the candidate if it is the lowest. Returns a leg whose body is not needed any
+    /// more.
     pub(super) fn on_body(&mut self, index: usize, legs: &[Leg]) -> Option<usize> {
         if self.candidate == Some(index) || !can_answer(&legs[index]) {
             return None;
@@ -88,11 +89,11 @@ impl Choice {
             _ if !self.has_spare_legs && legs[..index].iter().any(lower) => Some(index),
             _ => self.candidate.replace(index),
         };
-        // What is whole costs nothing more to keep; what is not must be read on.
+        // A complete body may stay; an incomplete one must be read on.
         loser.filter(|loser| !legs[*loser].is_complete())
     }
 
-    /// A leg has failed: what was kept of its answer is of no use.
+    /// Handles a failed leg, whose held body is useless.
     pub(super) fn on_failure(&mut self, index: usize, legs: &[Leg]) {
         if self.candidate == Some(index) {
             self.candidate = legs.iter().position(can_answer);
@@ -102,7 +103,7 @@ impl Choice {
         }
     }
 
-    /// The next body to let go of where too much is held: the least likely to be needed, the highest leg first.
+    /// The next body to discard if too much is held: the least likely to be needed, the highest leg first.
     pub(super) fn next_to_shed(&self, legs: &[Leg]) -> Option<usize> {
         let kept = [self.candidate, self.fallback, self.winner];
         (0..legs.len()).rev().find(|index| {
@@ -111,7 +112,7 @@ impl Choice {
         })
     }
 
-    /// The decision is made: tells the leg whose answer goes to the client, none where no leg has one to give.
+    /// Applies the decision. Returns the leg whose answer goes to the client; none if no leg has one.
     pub(super) fn decide(&mut self, decision: Decision, legs: &[Leg]) -> Option<usize> {
         self.decided = true;
         self.winner = match decision {
@@ -121,7 +122,7 @@ impl Choice {
         self.winner
     }
 
-    /// The leg that stands for the decision where none is passed on: the lowest that is ok, or the failure that is told.
+    /// The leg that represents a decision without an answer of a leg: the lowest that is ok, or the failure that is reported.
     pub(super) fn representative(&self, decision: Decision, legs: &[Leg]) -> Option<usize> {
         match decision {
             Decision::Success => legs.iter().position(|leg| leg.counted() == Some(true)),
@@ -129,15 +130,15 @@ impl Choice {
         }
     }
 
-    /// The failure that stands for all of them.
+    /// The failure that is reported for all.
     pub(super) fn worst(&self, legs: &[Leg]) -> Option<usize> {
         let failed = |index: &usize| legs[*index].counted() == Some(false);
         (0..legs.len()).filter(failed).min_by_key(|index| self.failure_rank(*index, legs))
     }
 
-    /// The order in which failures are reported: server side (a status of 500 and more, or no answer) before client error,
-    /// of the same side a real response before none, then snapshot order, and what was skipped comes last; with gRPC, what an
-    /// application says comes first. Smaller is better.
+    /// The order in which failures are reported: server side (a status of 500 and more, or no answer) before client error, of the
+    /// same side a real response before none, then snapshot order; skipped legs come last. With gRPC, statuses of applications come
+    /// first. Smaller is better.
     fn failure_rank(&self, index: usize, legs: &[Leg]) -> (bool, bool, bool, usize) {
         let leg = &legs[index];
         let real = if self.wants_report {
@@ -149,13 +150,13 @@ impl Choice {
             Some(result) => result.outcome == Outcome::ClientError,
             None => leg.response().is_some_and(|head| head.status < 500),
         };
-        // With gRPC what an application says tells more than that something on the way was broken.
+        // With gRPC a status of the application is more informative than a transport error.
         let is_skipped = leg.result().is_some_and(|result| result.outcome == Outcome::Skipped);
         (is_skipped, client_error != self.is_grpc, !real, index)
     }
 }
 
-/// Whether a leg is ok and has a body to give.
+/// Whether a leg is ok and has an available body.
 fn can_answer(leg: &Leg) -> bool {
     leg.is_success() && leg.mode() == Mode::Hold && leg.is_available() && (leg.is_complete() || leg.is_full())
 }

@@ -1,7 +1,7 @@
-//! Before the legs begin: enough of the body has to be there, so that what a slow client costs is paid here and not by the endpoints.
+//! Collects enough of the body before the legs begin, so that a slow client costs the endpoints nothing.
 //!
-//! The loop looks like that of [`gather`](super::gather), with which it shares how the body is read and how slow a client may be. But
-//! no leg takes anything yet: where there is no room, small pieces are put together, and nothing can be let go.
+//! The loop resembles that of [`gather`](super::gather), with the same reading and the same limits for slow clients. But no leg
+//! consumes anything yet: if the window is full, small pieces are merged, and nothing can be dropped.
 
 use std::task::{Context, Poll, ready};
 
@@ -15,26 +15,27 @@ use super::{
 use crate::clock;
 
 impl Exchange {
-    /// Whether as much of the body is there as the legs need to begin.
+    /// Whether enough of the body has arrived for the legs to begin.
     #[must_use]
     pub fn has_enough(&self) -> bool {
         self.window.is_finished() || self.window.received() >= self.begins_at()
     }
 
-    /// How much of the body the legs need to begin.
+    /// The bytes of the body at which the legs begin.
     fn begins_at(&self) -> u64 {
         let policy = &self.route.config.policy;
         match (policy.waves, self.terms.grpc) {
-            // Later waves get all of it.
+            // Later waves need the whole body.
             (Some(_), _) => u64::MAX,
-            // The endpoint may be the first to say something.
+            // The endpoint may send the first message.
             (None, Some(_)) if self.may_be_two_way() => 0,
             (None, Some(_)) => 1,
             (None, None) => policy.begins_at(),
         }
     }
 
-    /// Reads the body until the legs can begin; tells what kept them from that. `pace` is how slow the client may be.
+    /// Reads the body until the legs can begin. Returns a fault of the client, if there was one. `pace` is the least speed of the
+    /// client.
     pub fn poll_collect(
         &mut self,
         cx: &mut Context<'_>,
@@ -51,7 +52,7 @@ impl Exchange {
             match read {
                 BodyProgress::Over(over) => return Poll::Ready(Some(over)),
                 BodyProgress::Some => continue,
-                // Small pieces cost more than they hold, and a client can send as many of them as it likes.
+                // Small pieces cost more than their size, and a client may send any number of them.
                 BodyProgress::WindowFull if self.compact() => continue,
                 BodyProgress::WindowFull if self.route.config.policy.waves.is_some() => {
                     return Poll::Ready(Some(Gathered::Fault(Fault::NoRoom)));
@@ -68,7 +69,7 @@ impl Exchange {
         }
     }
 
-    /// Puts together what came in small pieces; whether that made room.
+    /// Merges small pieces. Returns whether that made room.
     fn compact(&mut self) -> bool {
         let before = self.window.cost();
         self.window.compact();

@@ -1,4 +1,4 @@
-//! Legs that are not sent now, or missed, and are sent again later.
+//! Deferred legs: those that failed or were held back, and are redelivered later.
 
 use bytes::Bytes;
 
@@ -8,26 +8,26 @@ use crate::{
     proxy_error::ProxyError,
 };
 
-/// How a leg ends that is not sent because its endpoint is owed earlier requests.
+/// The outcome of a leg that is held back because earlier requests to its endpoint are pending.
 pub(super) fn held_back() -> (Outcome, LegError) {
     let detail = "the endpoint is owed earlier requests, which go first";
     (Outcome::Deferred, LegError::new(ProxyError::DestinationUnavailable, detail))
 }
 
 impl Exchange {
-    /// This leg will not be sent when the legs begin.
+    /// Holds this leg back when the legs begin.
     pub fn hold_back(&mut self, index: usize) {
         self.held_back.push(index);
     }
 
-    /// Counts the legs that were not sent, which no poll does.
+    /// Counts the legs that were held back, which are never polled.
     pub fn count_held_back(&mut self) {
         for index in std::mem::take(&mut self.held_back) {
             self.settle(index);
         }
     }
 
-    /// The whole body at once, before the legs begin.
+    /// Sets the whole body at once, before the legs begin.
     pub fn give_body(&mut self, body: Bytes) {
         if !body.is_empty() {
             self.window.push(body);
@@ -50,17 +50,17 @@ impl Exchange {
         self.legs.iter().find_map(|leg| leg.own_head()).cloned()
     }
 
-    /// A leg that failed is sent again.
+    /// Marks a failed leg as deferred.
     pub fn mark_deferred(&mut self, index: usize) {
         self.legs.get_mut(index).defer();
     }
 
-    /// A leg that was not sent is not sent later either.
+    /// Marks a held-back leg as rejected, because it is not redelivered either.
     pub fn mark_rejected(&mut self, index: usize, error: LegError) {
         self.legs.get_mut(index).reject(error);
     }
 
-    /// So many legs are sent again.
+    /// Sets the number of deferred legs.
     pub fn set_deferred(&mut self, deferred: Deferred) {
         self.quorum.deferred = Some(deferred);
     }

@@ -23,18 +23,18 @@ use crate::{
     proxy_error::ProxyError,
 };
 
-/// How the first half ended.
+/// The result of the first half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gathered {
-    /// There is a decision. The client may still be sending, but only where it is a failure.
+    /// There is a decision. After a failure the client may still be sending.
     Decided(Decision),
-    /// The client broke the rules: answer with this status, and close the connection.
+    /// The client is at fault: answer with the fault's status, and close the connection.
     Fault(Fault),
-    /// The client is gone, in the middle of the body.
+    /// The client disconnected in the middle of the body.
     Gone,
 }
 
-/// What a client did wrong with its body.
+/// A fault of a client's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// 400
@@ -46,7 +46,7 @@ pub enum Fault {
     /// 413
     #[error("the request body is longer than {0} bytes, which is the limit here")]
     TooLong(u64),
-    /// 503: not the client's fault, but there is no more of its body to be had.
+    /// 503: the proxy has no memory for the rest of the body.
     #[error("the proxy keeps as many bytes of bodies as it may: try again later, or raise max-buffered")]
     NoRoom,
 }
@@ -75,22 +75,22 @@ fn slow(slow: Slow) -> String {
     }
 }
 
-/// What the exchange is waiting for while a body comes in.
+/// The timers of waits while a body comes in.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Waits {
-    /// For the client, from whom nothing comes though there is room.
+    /// The wait for the client, while there is room.
     pub(super) client: Patience,
-    /// Since when the client is all that everyone waits for: that time does not count.
+    /// When only the client began to be waited for; that time does not count.
     pub(super) only_client: Option<Instant>,
-    /// Since when the window is full.
+    /// When the window became full.
     window: Option<Instant>,
     /// When something last came from the client.
     pub(super) last_piece: Option<Instant>,
-    /// Since when the answer is whole and out, while the request goes on.
+    /// When the answer was complete and sent, while the request continues.
     pub(super) answered: Option<Instant>,
 }
 
-/// What came of trying to read more of the body.
+/// The result of reading more of the body.
 pub(super) enum BodyProgress {
     Some,
     WindowFull,
@@ -138,7 +138,7 @@ impl Exchange {
         }
     }
 
-    /// Waits until `due`, for whatever that is; tells what the client is told where it has been too slow.
+    /// Waits until `due`. Returns a fault if the client was too slow.
     pub(super) fn poll_until(
         &self,
         cx: &mut Context<'_>,
@@ -151,7 +151,7 @@ impl Exchange {
         Poll::Ready(slow.map_or(Ok(now), |slow| Err(Gathered::Fault(Fault::Slow(slow)))))
     }
 
-    /// With the report every leg is waited for; else the policy decides.
+    /// A report waits for every leg; otherwise the policy decides.
     fn decision(&self) -> Option<Decision> {
         if self.wants_report && !self.is_over() {
             return None;
@@ -159,12 +159,12 @@ impl Exchange {
         self.quorum.decision()
     }
 
-    /// Reads what of the body is there and has room.
+    /// Reads available body bytes while there is room.
     pub(super) fn read_body(&mut self, cx: &mut Context<'_>, client: &mut Inbound<'_>, now: Instant) -> BodyProgress {
         let mut some = false;
-        // Whoever keeps nothing may always read a piece, so that every request goes on.
+        // A request that keeps nothing may always read a piece, so that every request makes progress.
         while self.window.has_room() && (self.window.is_empty() || self.share.has_room()) {
-            // What came so far goes out before more is read.
+            // Received pieces are sent before more is read.
             let Poll::Ready(piece) = client.poll_piece(cx, !some) else {
                 if some {
                     break;
@@ -209,7 +209,7 @@ impl Exchange {
         }
     }
 
-    /// Lets go of what every leg has passed; whether that made room.
+    /// Drops pieces that every leg has sent. Returns whether that made room.
     pub(super) fn make_room(&mut self) -> bool {
         let before = self.window.cost();
         match self.slowest() {
@@ -219,7 +219,7 @@ impl Exchange {
         self.window.cost() < before
     }
 
-    /// Starts and stops the clocks of what is waited for.
+    /// Starts and stops the timers of waits.
     pub(super) fn note_waits(&mut self, read: &BodyProgress, now: Instant) {
         let waits = &mut self.waits;
         match read {
@@ -234,7 +234,7 @@ impl Exchange {
                 waits.window = None;
                 waits.client.begin(now);
                 self.window.unpin();
-                // One that is still to connect is waited for, also where there is nothing yet to send.
+                // A leg that is still connecting is waited for, even with nothing to send.
                 let caught_up = |leg: &Leg| {
                     !leg.is_sending() || (leg.due().is_none() && self.window.is_passed(leg.cursor(), self.coding))
                 };
@@ -248,14 +248,14 @@ impl Exchange {
         }
     }
 
-    /// Something came from the client: stops the clocks.
+    /// Stops the timers after something came from the client.
     pub(super) fn end_waits(&mut self, now: Instant) {
         self.end_only_client(now);
         self.waits.client.end(now);
         self.waits.window = None;
     }
 
-    /// Time spent waiting for the client only does not count.
+    /// Extends deadlines by the time in which only the client was waited for.
     fn end_only_client(&mut self, now: Instant) {
         if let Some(since) = self.waits.only_client.take() {
             let later = |deadline: Instant| deadline + now.saturating_duration_since(since);
@@ -268,16 +268,15 @@ impl Exchange {
         self.body_due().into_iter().chain(client).chain(self.standstill_due()).min().unwrap_or_else(far)
     }
 
-    /// When something is due, other than of the client, while its body comes in.
+    /// The next deadline other than the client's, while its body comes in.
     pub(super) fn body_due(&self) -> Option<Instant> {
         let lag = self.waits.window.map(|since| since + self.route.config.policy.lag_timeout.max(MIN_LAG));
-        // While only the client is waited for, its own time-out is running, and what it has said itself.
+        // While only the client is waited for, only its own deadline runs.
         let own = if self.waits.only_client.is_some() { self.gives_up } else { self.next_due() };
         lag.into_iter().chain(own).min()
     }
 
-    /// The window has been full for too long: gives up the legs that are farthest behind, as long as the quorum can be
-    /// met without them, until there is room.
+    /// Drops the slowest legs after the window was full for too long, until there is room or the quorum would be out of reach.
     pub(super) fn drop_laggards(&mut self, now: Instant) {
         let limit = self.route.config.policy.lag_timeout.max(MIN_LAG);
         if self.waits.window.is_none_or(|since| now < since + limit) {
@@ -292,10 +291,10 @@ impl Exchange {
             self.end_leg(index, Outcome::Lagged, LegError::new(ProxyError::ConnectionWriteTimeout, why), now);
             self.make_room();
         }
-        // Whoever is still too slow cannot be spared, or has the same time again.
+        // Legs that remain are needed, or get the same time again.
         self.waits.window = Some(now);
     }
 }
 
-/// The shortest lag time-out: below it a leg would be given up for the scheduler's pauses.
+/// The shortest lag time-out; a shorter one would drop legs because of scheduling delays.
 const MIN_LAG: Duration = Duration::from_millis(10);

@@ -21,26 +21,26 @@ pub enum Inbound<'a> {
     Http2(&'a mut StreamBody),
 }
 
-/// Why the rest of a body does not come.
+/// Why a body cannot be read to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
-    /// The client broke the rules.
+    /// The client is at fault.
     Fault(Fault),
-    /// The client is gone.
+    /// The client has disconnected.
     Gone,
 }
 
-/// Room for one read of a body.
+/// The largest read of a body, in bytes.
 const MAX_READ_BYTES: usize = 64 * 1024;
 
 // === impl Inbound ===
 
 impl Inbound<'_> {
-    /// The next piece; [`Piece::Partial`] where something came that is no whole piece yet. Unless it may read, there is only what
-    /// is here already, and nobody is woken for more.
+    /// The next piece; [`Piece::Partial`] for an incomplete one. Without `may_read` only buffered bytes are returned, and the task
+    /// is not woken for more.
     ///
     /// # Errors
-    /// `Broken` where no more will come.
+    /// [`Broken`] if no more will come.
     pub fn poll_piece(&mut self, cx: &mut Context<'_>, may_read: bool) -> Poll<Result<Piece, Broken>> {
         match self {
             Self::Http1(client, body) => {
@@ -56,7 +56,7 @@ impl Inbound<'_> {
                     Ok(_) => Poll::Ready(Ok(Piece::Partial)),
                 }
             }
-            // What has come is here already: there is nothing to read.
+            // `h2` has read everything that has arrived.
             Self::Http2(body) => body.poll_piece(cx).map_err(|_| Broken::Gone),
         }
     }
@@ -69,7 +69,7 @@ impl Inbound<'_> {
         }
     }
 
-    /// Takes the rest of a body that nobody wants, as far as it is here already; whether that is all of it.
+    /// Discards the buffered rest of an unneeded body. Returns whether that was all of it.
     pub fn skip(&mut self) -> bool {
         match self {
             Self::Http1(client, body) => loop {

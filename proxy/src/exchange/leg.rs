@@ -1,7 +1,7 @@
-//! One leg: connects, writes the request, reads the response; begins again where that is harmless.
+//! One leg: connects, writes the request, reads the response, and retries if that is harmless.
 //!
-//! A leg knows nothing of the others. The exchange polls it, tells it what to do with the body of its response
-//! ([`Mode`]), and ends it when its time is up.
+//! A leg knows nothing of the others. The exchange polls it, sets what happens to the body of its response ([`Mode`]), and ends it
+//! at its deadline.
 
 mod attempt;
 mod grpc;
@@ -35,34 +35,34 @@ use crate::{
     target::{Connecting, Target},
 };
 
-/// At this many bytes of a held response body a leg waits to be told what to do with it.
+/// The bytes of a held response body at which a leg pauses.
 pub(super) const MAX_HELD_BYTES: usize = 64 * 1024;
 
-/// How often a request is sent again to an endpoint that says that it has done nothing with it.
+/// The most retries at an endpoint that says that it has not processed the request.
 const MAX_REFUSALS: u8 = 3;
 
-/// What all legs of an exchange share, besides the window.
+/// The settings that all legs of an exchange share.
 #[derive(Debug, Default)]
 pub(super) struct Terms {
     /// The worker whose connections are used.
     pub(super) worker: usize,
     /// Whether the request is a HEAD, whose answers have no body.
     pub(super) is_head: bool,
-    /// Whether sending the request twice is harmless.
+    /// Whether the request is idempotent.
     pub(super) is_idempotent: bool,
     /// Further attempts after a transport failure.
     pub(super) retries: u32,
-    /// How long a connection may take to come about.
+    /// The connect time-out.
     pub(super) connect: Duration,
     /// From the end of the request to the first byte of the response.
     pub(super) first_byte: Option<Duration>,
     /// Idle connections kept per endpoint and worker.
     pub(super) pool: usize,
-    /// How long an idle connection is kept.
+    /// The time for which an idle connection is kept.
     pub(super) pool_idle: Duration,
-    /// Which statuses are ok, where the request is one of gRPC.
+    /// The successful gRPC statuses, for gRPC requests.
     pub(super) grpc: Option<CodeSet>,
-    /// Bytes of a body that are held.
+    /// The hold limit in bytes.
     pub(super) hold: usize,
     /// What is kept of bodies besides.
     pub(super) keeping: Keeping,
@@ -75,49 +75,49 @@ pub(super) enum Mode {
     Hold,
     /// It is read and dropped.
     Discard,
-    /// It goes to the client as it comes; reading pauses at [`MAX_HELD_BYTES`] until the client has taken some.
+    /// It is streamed to the client; reading pauses at [`MAX_HELD_BYTES`] until the client has read some.
     Stream,
 }
 
 /// One copy of the request to one endpoint.
 #[derive(Debug)]
 pub struct Leg {
-    /// Where it goes.
+    /// The endpoint.
     target: Arc<Target>,
     state: State,
-    /// The head it sends, where that is another than the one that all legs have in common.
+    /// Its own head, if it differs from the common one.
     own_head: Option<Bytes>,
     /// Whether the attempt is on a connection that carried a request before.
     reused: bool,
-    /// How often the endpoint was tried.
+    /// The number of attempts.
     attempts: u32,
     retries_left: u32,
-    /// How often it may still begin again because its endpoint has done nothing with the request.
+    /// The remaining retries after refusals of the endpoint.
     refusals_left: u8,
     /// The head of the response, once there is one.
     response: Option<ResponseHead>,
-    /// Memory for its fields.
+    /// Reused memory for its fields.
     fields: Fields,
-    /// The head has just come in and nobody has looked at it yet; the leg waits until somebody has.
+    /// The head has just come in, and the leg pauses until the exchange has taken it.
     fresh_head: bool,
     /// Whether the status of the response is a success.
     success: bool,
     mode: Mode,
     /// The part of the body that is held or on its way to the client.
     held: VecDeque<Bytes>,
-    /// What it costs in bytes; a small piece counts like one of a window.
+    /// Its cost in bytes; small pieces count as in a window.
     held_bytes: usize,
     /// What is kept of the body to compare or show it, where it is.
     kept: Option<Box<Kept>>,
     /// The lines of the trailers, once the body is complete.
     trailers: Bytes,
-    /// At so many bytes it is full.
+    /// The hold limit in bytes.
     hold: usize,
-    /// Whether the request is one of gRPC.
+    /// Whether it is a gRPC request.
     is_grpc: bool,
-    /// Its status, once it is known.
+    /// Its gRPC status, once known.
     code: Option<Code>,
-    /// Its trailers say that it failed, and nobody has looked at that yet.
+    /// Its trailers report a failure that the exchange has not taken yet.
     late_failure: bool,
     /// It missed, and is sent again.
     deferred: bool,
@@ -125,21 +125,21 @@ pub struct Leg {
     received: u64,
     /// Whether the body is complete.
     complete: bool,
-    /// As what the policy has counted it, ok or failed.
+    /// How the policy has counted it: ok or failed.
     counted: Option<bool>,
-    /// How it ended, once it has.
+    /// The result, once it has ended.
     result: Option<LegResult>,
     started: Instant,
     ended: Instant,
-    /// When the attempt is given up, by the time-out that is running.
+    /// The deadline of the attempt, and its kind.
     deadline: Option<(Instant, Waiting)>,
     /// When the last bytes of the response came.
     last_read: Instant,
-    /// Whether it is counted as in flight at its target.
+    /// Whether it counts as in flight at its target.
     admitted: bool,
 }
 
-/// What an attempt waits for under a time-out of its own.
+/// The wait that the time-out of an attempt covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Waiting {
     /// The connection.
@@ -151,7 +151,7 @@ enum Waiting {
 }
 
 enum State {
-    /// Nothing under way: not started, waiting for the next attempt, or ended.
+    /// Idle: not started, waiting for the next attempt, or ended.
     Resting,
     Connecting(Connecting),
     Open(Wire),
@@ -167,7 +167,7 @@ impl std::fmt::Debug for State {
     }
 }
 
-/// Whether a leg has more to do at once.
+/// The result of one step: pending, or ready for the next step.
 type Step = Poll<Result<(), Failure>>;
 
 /// A failed attempt.
@@ -175,9 +175,9 @@ type Step = Poll<Result<(), Failure>>;
 struct Failure {
     outcome: Outcome,
     error: LegError,
-    /// The endpoint has done nothing with the request, or was never asked.
+    /// Whether the endpoint has certainly not processed the request.
     is_unprocessed: bool,
-    /// What it amounts to in gRPC; none: what the outcome does.
+    /// Its gRPC status; by default that of the outcome.
     code: Option<Code>,
 }
 
@@ -189,7 +189,7 @@ impl Failure {
     }
 
     fn connect(error: &io::Error) -> Self {
-        // There is a connection, on which the endpoint does not speak HTTP/2 as it should.
+        // The connection was established, but HTTP/2 on it failed.
         if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<h2::Error>()) {
             return Self { is_unprocessed: true, ..wire::failure("the connection", error) };
         }
@@ -247,9 +247,9 @@ impl Leg {
         }
     }
 
-    /// Makes it, after [`Leg::clear`], one that has not started, for another request; memory is used again.
+    /// Resets it for another request after [`Leg::clear`], reusing its memory.
     pub(super) fn reset(&mut self, target: &Arc<Target>, terms: &Terms, now: Instant) {
-        // Mostly it is the same one, which then need not be counted anew.
+        // Usually the target is the same, which avoids changing reference counts.
         if !Arc::ptr_eq(&self.target, target) {
             self.target = target.clone();
         }
@@ -261,7 +261,7 @@ impl Leg {
         (self.started, self.ended, self.last_read, self.deadline) = (now, now, now, None);
     }
 
-    /// Lets go of everything but memory that the next request can use: connection, response, what is held.
+    /// Drops connection, response and held body, but keeps reusable memory.
     pub(super) fn clear(&mut self) {
         self.leave();
         self.state = State::Resting;
@@ -275,18 +275,18 @@ impl Leg {
         }
     }
 
-    /// It is no longer in flight.
+    /// Marks it as no longer in flight.
     fn leave(&mut self) {
         if std::mem::take(&mut self.admitted) {
             self.target.leave();
         }
     }
 
-    /// Does what can be done without waiting, up to the head of the response and, once that has been looked at, on to
-    /// its end. Call it when its waker was woken, when there is more in the window, or when its mode has changed.
+    /// Makes progress up to the head of the response and, once the exchange has taken the head, up to its end. Call it when its
+    /// waker was woken, when the window has more, or when its mode has changed.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, sending: &Sending<'_>, terms: &Terms, now: Instant) {
         let sending = match &self.own_head {
-            // Cheap, and it frees the leg to change while it sends.
+            // A cheap clone, which avoids borrowing the leg while it sends.
             Some(own) => &Sending { head: &own.clone(), shared_head: None, ..*sending },
             None => sending,
         };
@@ -335,7 +335,7 @@ impl Leg {
         while !self.complete {
             let limit = if self.mode == Mode::Stream { MAX_HELD_BYTES } else { self.hold };
             if self.mode != Mode::Discard && self.held_bytes >= limit {
-                // It counts only by its trailers, which would never come.
+                // It counts only by its trailers, which would not be read.
                 let too_long = terms.grpc.is_some() && self.mode == Mode::Hold && self.counted.is_none();
                 return if too_long { Poll::Ready(Err(self.too_long())) } else { Poll::Pending };
             }
@@ -367,7 +367,7 @@ impl Leg {
         Poll::Ready(Ok(()))
     }
 
-    /// Something may have come of the response: its first byte ends the time-out of the attempt.
+    /// Ends the time-out of the attempt when the first byte of the response has come.
     fn note_arrival(&mut self, now: Instant) {
         if let State::Open(wire) = &mut self.state
             && wire.take_arrival()
@@ -376,8 +376,8 @@ impl Leg {
         }
     }
 
-    /// The response is complete: the leg has ended, unless the request has not and still may succeed. gRPC says at the end of a
-    /// response what became of the call, also where the endpoint did not want all of the request.
+    /// Handles a complete response: the leg ends, unless its request continues and may still succeed. With gRPC the status at the
+    /// end decides, even if the endpoint did not read the whole request.
     fn finish(&mut self, terms: &Terms, now: Instant) {
         let (Some(response), State::Open(wire)) = (&self.response, &self.state) else { return };
         let (status, is_sent, is_broken_off) = (response.status, wire.is_sent(), wire.is_broken_off());
@@ -395,7 +395,7 @@ impl Leg {
         self.end_complete(result, terms, now);
     }
 
-    /// Ends the leg, whose response is complete.
+    /// Ends a leg with a complete response.
     fn end_complete(&mut self, result: LegResult, terms: &Terms, now: Instant) {
         if let State::Open(wire) = std::mem::replace(&mut self.state, State::Resting)
             && let Some(response) = &self.response
@@ -409,8 +409,8 @@ impl Leg {
         self.end(result, now);
     }
 
-    /// Ends the leg without an answer; its connection is closed. One that was counted as ok and is not read on since
-    /// then stays ok: its endpoint did what was asked, and it is not the endpoint that keeps it from ending.
+    /// Ends the leg without an answer, and closes its connection. A leg that counted as ok and was paused since then stays ok,
+    /// because its endpoint is not the reason why it did not end.
     pub(super) fn end_with(&mut self, outcome: Outcome, error: LegError, now: Instant) {
         let status = self.response.as_ref().map(|head| head.status);
         let paused = self.mode == Mode::Hold && self.is_full();
@@ -439,14 +439,14 @@ impl Leg {
         self.deferred = true;
     }
 
-    /// It was not sent, and for this reason it is not sent later either.
+    /// Marks a held-back leg as rejected, for this reason.
     pub(super) fn reject(&mut self, error: LegError) {
         if let Some(result) = &mut self.result {
             (result.outcome, result.error) = (Outcome::Rejected, Some(error));
         }
     }
 
-    /// Reads the body on and drops it, from here on and what is held.
+    /// Discards the held body, and the rest of it from here on.
     pub(super) fn discard(&mut self) {
         self.mode = Mode::Discard;
         self.drop_held();
@@ -459,22 +459,22 @@ impl Leg {
         self.held_bytes = 0;
     }
 
-    /// The head of the response that has just come in is looked at: tells its status.
+    /// Takes the status of a new response head, if there is one.
     pub(super) fn take_fresh_head(&mut self) -> Option<u16> {
         std::mem::take(&mut self.fresh_head).then_some(self.response.as_ref()?.status)
     }
 
-    /// The status of its response is a success, or it is none.
+    /// Sets whether the status of its response is a success.
     pub(super) fn set_success(&mut self, success: bool) {
         self.success = success;
     }
 
-    /// The policy has counted it, as ok or as failed.
+    /// Records how the policy has counted it.
     pub(super) fn set_counted(&mut self, ok: bool) {
         self.counted = Some(ok);
     }
 
-    /// Its body goes to the client from here on.
+    /// Streams its body to the client from here on.
     pub(super) fn stream(&mut self) {
         self.mode = Mode::Stream;
     }

@@ -8,13 +8,13 @@ use super::leg::Leg;
 #[derive(Debug, Default)]
 pub(super) struct Legs {
     legs: Vec<Leg>,
-    /// What they hold together, as each counts it.
+    /// The sum of their held bytes.
     held: usize,
     /// What they keep together to compare or show it.
     kept: usize,
 }
 
-/// One leg that may change; what it holds is counted anew when that is over.
+/// Mutable access to one leg; its held bytes are counted again when this is dropped.
 pub(super) struct LegMut<'a> {
     leg: &'a mut Leg,
     held: &'a mut usize,

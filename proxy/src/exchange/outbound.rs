@@ -1,5 +1,5 @@
-//! The client's side of an exchange on the way out: the answer, queued piece by piece and sent as fast as the client takes
-//! it, whatever version of HTTP it speaks.
+//! The client's side of an exchange on the way out: the answer is queued piece by piece and sent as fast as the client reads, over
+//! either version of HTTP.
 
 use std::{
     collections::VecDeque,
@@ -25,7 +25,7 @@ use crate::{
 /// Buffers written with one system call.
 const MAX_SLICES: usize = 64;
 
-/// Where an answer goes.
+/// The destination of an answer.
 #[derive(Debug)]
 pub enum Outbound<'a> {
     /// A connection that speaks HTTP/1.1.
@@ -37,10 +37,10 @@ pub enum Outbound<'a> {
 /// How the body of an answer is sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BodyForm {
-    /// As it is: its head says how long it is, or that it ends with the connection.
+    /// Unframed: the head has its length, or it ends with the connection.
     #[default]
     Plain,
-    /// In chunks; whether the client wants to know what comes after them (RFC 9110 section 6.5.1).
+    /// Chunked, with trailers if the client accepts them (RFC 9110 section 6.5.1).
     Chunks {
         /// It has said `TE: trailers`.
         trailers: bool,
@@ -49,33 +49,32 @@ pub enum BodyForm {
     Frames,
 }
 
-/// A piece of a body up to this long is copied behind the head: one buffer is written faster than two.
+/// The longest piece that is copied behind the head, because one buffer is written faster than two.
 const MAX_COPIED_BYTES: usize = 2 * 1024;
 
 /// Bytes on their way to the client.
 #[derive(Debug, Default)]
 pub struct Outgoing {
-    /// The head, and what small pieces came right after it.
+    /// The head, and small pieces that follow it directly.
     head: Vec<u8>,
-    /// How much of it has been written.
+    /// The number of its bytes that were written.
     head_sent: usize,
     queue: VecDeque<Bytes>,
     bytes: usize,
     form: BodyForm,
     ended: bool,
-    /// What comes after the last frame of the body.
+    /// The trailers after the last frame of the body.
     trailers: Bytes,
-    /// For the client, which takes nothing more.
+    /// The wait for a client that reads nothing.
     stalled: Patience,
-    /// What it has taken since it first did not take everything: before that, buffers on the way did.
+    /// The bytes that the client has read since it first stalled; before that, buffers may have accepted them.
     taken: u64,
     /// Bytes of body queued so far.
     pub body_bytes: u64,
 }
 
 impl Outbound<'_> {
-    /// Whether the client wants no more of the answer; whoever asks is woken when that happens. HTTP/1.1 shows that only in the
-    /// writing.
+    /// Whether the client has cancelled the answer; the task is woken when it does. With HTTP/1.1 only a write shows that.
     pub(super) fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
         match self {
             Self::Http1(_) => false,
@@ -91,7 +90,7 @@ impl Outgoing {
         Self { bytes: head.len(), head, form, ..Self::default() }
     }
 
-    /// Makes it an answer that begins with what `put_head` writes; memory is used again.
+    /// Resets it to an answer with the head from `put_head`, reusing its memory.
     pub fn reset(&mut self, form: BodyForm, put_head: impl FnOnce(&mut Vec<u8>)) {
         self.clear();
         put_head(&mut self.head);
@@ -100,21 +99,21 @@ impl Outgoing {
         (self.stalled, self.taken) = (Patience::default(), 0);
     }
 
-    /// Lets go of everything but memory that the next answer can use.
+    /// Clears it, but keeps reusable memory.
     pub fn clear(&mut self) {
         self.head.clear();
         self.trailers.clear();
         if !self.queue.is_empty() {
             self.queue.clear();
         }
-        // What was much longer than usual is not kept.
+        // Unusually large memory is not kept.
         if self.head.capacity() > buffers::READ_BUFFER_BYTES || self.queue.capacity() > SPARE_LIST_ENTRIES {
             self.head.shrink_to(buffers::READ_BUFFER_BYTES);
             self.queue.shrink_to(SPARE_LIST_ENTRIES);
         }
     }
 
-    /// Puts a piece of the body at the end, framed as the client was told.
+    /// Appends a piece of the body with its framing.
     pub fn push_body(&mut self, data: Bytes) {
         if data.is_empty() {
             return;
@@ -164,7 +163,7 @@ impl Outgoing {
         }
     }
 
-    /// Writes as much as the client takes.
+    /// Writes as much as the client accepts.
     ///
     /// # Errors
     /// What the socket reports.
@@ -175,7 +174,7 @@ impl Outgoing {
         }
     }
 
-    /// Sends head and queue in frames, and says so where that is all.
+    /// Sends head and queue in frames, with END_STREAM if nothing follows.
     fn poll_flush_frames(&mut self, cx: &mut Context<'_>, stream: &mut StreamAnswer) -> Poll<std::io::Result<()>> {
         if !stream.has_begun() {
             stream.begin(&self.head, self.is_last())?;
@@ -196,7 +195,7 @@ impl Outgoing {
         Poll::Ready(Ok(()))
     }
 
-    /// Whether nothing comes after what has been taken out of the queue.
+    /// Whether nothing follows the pieces taken from the queue.
     fn is_last(&self) -> bool {
         self.ended && self.queue.is_empty() && self.trailers.is_empty()
     }
@@ -234,7 +233,7 @@ impl Outgoing {
         client.poll_flush(cx)
     }
 
-    /// The client has taken some.
+    /// Notes that the client has accepted bytes.
     fn moved(&mut self, written: usize) {
         if self.stalled.is_waiting() {
             self.stalled.end(clock::now());
@@ -250,7 +249,7 @@ impl Outgoing {
         self.bytes
     }
 
-    /// The client takes nothing for now: when it will have been too slow.
+    /// Notes that the client accepts nothing. Returns when it will have been too slow.
     pub(super) fn stall(&mut self, pace: Pace, now: Instant) -> Instant {
         self.stalled.begin(now);
         self.stalled.due(pace, self.taken + UNSEEN_BYTES).unwrap_or(now)

@@ -1,23 +1,23 @@
-//! How slow a client may be, in sending its body as in taking its answer: how long it may pause, and how much it has to
-//! move on average of the time in which it is waited for.
+//! The least speed of a client, in sending a body and in reading an answer: the longest pause, and the least average rate over the
+//! time in which it is waited for.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a client may be waited for in all before its average counts.
+/// The total time of waiting for a client before its average rate counts.
 pub const GRACE: Duration = Duration::from_secs(10);
 
-/// How slow a client may be.
+/// The least speed of a client.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// How long it may pause.
+    /// The longest pause.
     pub idle: Duration,
-    /// Bytes in a second on average, after [`GRACE`]; 0: any.
+    /// The least average of bytes a second, after [`GRACE`]; 0 means no limit.
     pub rate: u64,
 }
 
-/// What a client was too slow in.
+/// How a client was too slow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slow {
     /// It paused for longer than this.
@@ -26,7 +26,7 @@ pub enum Slow {
     Rate(u64),
 }
 
-/// The time in which a client is waited for, pause by pause. What it is not waited for, it does not answer for.
+/// The accumulated time of waiting for a client. Other time does not count.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Patience {
     since: Option<Instant>,
@@ -36,19 +36,19 @@ pub struct Patience {
 // === impl Pace ===
 
 impl Pace {
-    /// How slow a client may be of whose request nothing is known.
+    /// The least speed of a client without a request.
     pub const UNKNOWN: Self = Self { idle: Duration::from_secs(30), rate: 1024 };
 }
 
 // === impl Patience ===
 
 impl Patience {
-    /// It is waited for, if it is not already.
+    /// Begins to wait for the client, unless already waiting.
     pub fn begin(&mut self, now: Instant) {
         self.since.get_or_insert(now);
     }
 
-    /// It is not waited for any more.
+    /// Ends the wait.
     pub fn end(&mut self, now: Instant) {
         if let Some(since) = self.since.take() {
             self.before += now.saturating_duration_since(since);
@@ -67,14 +67,14 @@ impl Patience {
         self.is_waiting() || self.before > Duration::ZERO
     }
 
-    /// When a client that has moved so many bytes will have been too slow; none where it is not waited for.
+    /// When a client that has moved this number of bytes will have been too slow; none if it is not waited for.
     #[must_use]
     pub fn due(&self, pace: Pace, moved: u64) -> Option<Instant> {
         let left = allowance(pace.rate, moved).map_or(pace.idle, |all| all.saturating_sub(self.before).min(pace.idle));
         Some(self.since? + left)
     }
 
-    /// What it was too slow in.
+    /// How it was too slow, if it was.
     #[must_use]
     pub fn slow(&self, pace: Pace, moved: u64, now: Instant) -> Option<Slow> {
         let since = self.since?;
@@ -86,7 +86,7 @@ impl Patience {
     }
 }
 
-/// How long it may take in all to move so many bytes; none where that does not matter.
+/// The longest total time for this number of bytes; none without a limit.
 fn allowance(rate: u64, moved: u64) -> Option<Duration> {
     (rate > 0).then(|| {
         let (seconds, rest) = (moved / rate, moved % rate);

@@ -11,24 +11,24 @@ pub struct Quorum {
     pub ok: usize,
     /// How many failed.
     pub failed: usize,
-    /// Those of them that are sent again, once that is certain.
+    /// The deferred ones among them, once they are certain.
     pub deferred: Option<Deferred>,
     /// How many answers differ from most, as far as that is known when the answer goes out.
     pub divergent: usize,
-    /// Whether failure waits for every leg (`all` tells about each of them).
+    /// Whether failure waits for every leg (`all` reports each of them).
     waits_for_all: bool,
 }
 
-/// Legs that failed and are sent again.
+/// The deferred legs of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deferred {
-    /// How many.
+    /// Their number.
     pub count: usize,
-    /// By what it can be looked up what becomes of them.
+    /// The id of the redelivery job.
     pub job: redeliver::JobId,
 }
 
-/// What the outcomes so far amount to.
+/// The decision of the policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Enough legs are ok.
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
     use crate::config::Require;
 
-    /// What the rules say in words, worked out from the whole list of outcomes so far.
+    /// The rules, implemented naively on the whole list of outcomes.
     fn oracle(require: Require, total: usize, outcomes: &[bool]) -> Option<Decision> {
         let ok = outcomes.iter().filter(|ok| **ok).count();
         let failed = outcomes.len() - ok;

@@ -1,34 +1,34 @@
-//! Exchanges that have served their time and wait for another request on the same thread, with all their memory: legs
-//! and their lists, wakers, window, heads. So a request allocates nothing for its legs once there have been some.
+//! A pool of used exchanges per thread, with their memory: legs and their lists, wakers, window, heads. A request allocates nothing
+//! for its legs if the pool has an exchange.
 
 use std::cell::RefCell;
 
 use super::Exchange;
 use crate::buffers;
 
-/// Exchanges that a thread keeps at most.
+/// The most exchanges in the pool of a thread.
 const MAX_SPARE_EXCHANGES: usize = 64;
 
-/// Legs of an exchange that are kept at most: requests to more endpoints are rare, and large.
+/// The most legs of a pooled exchange.
 pub(super) const MAX_SPARE_LEGS: usize = 64;
 
-/// Entries that a list keeps room for while it is not used.
+/// The most capacity of an unused list, in entries.
 pub(super) const SPARE_LIST_ENTRIES: usize = 32;
 
 thread_local! {
-    // Boxed, because that is how they come and go: moving one costs more than what is saved here.
+    // Boxed, because exchanges are always boxed, and moving one out of its box would cost more.
     #[expect(clippy::vec_box, reason = "an exchange is put aside without being moved")]
     static SPARE: RefCell<Vec<Box<Exchange>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The one that was put aside last: the processor may still have it at hand.
+/// The exchange that was put aside last, which may still be in the CPU's cache.
 pub(super) fn take() -> Option<Box<Exchange>> {
     SPARE.with_borrow_mut(Vec::pop)
 }
 
 /// Puts an empty one aside.
 pub(super) fn give(exchange: Box<Exchange>) {
-    // There is no list any more where the thread is about to end.
+    // The list does not exist any more when the thread ends.
     let _ = SPARE.try_with(|spare| {
         let mut spare = spare.borrow_mut();
         if spare.len() < MAX_SPARE_EXCHANGES {
@@ -37,8 +37,8 @@ pub(super) fn give(exchange: Box<Exchange>) {
     });
 }
 
-/// Lets go of all that this thread has put aside, also of buffers. To be called from time to time: what is put aside
-/// keeps its last route and targets from going, and a peak should not be paid for for ever.
+/// Drops all pooled exchanges and buffers of this thread. To be called periodically, because pooled exchanges keep their last route
+/// and targets alive, and memory should shrink after a peak.
 pub fn forget() {
     let forgotten = SPARE.take();
     drop(forgotten);

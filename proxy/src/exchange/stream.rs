@@ -21,17 +21,17 @@ use crate::{
 /// How the answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Streamed {
-    /// The client has all of it.
+    /// The client has received all of it.
     Whole,
-    /// The endpoint broke off: the client must not take it for whole.
+    /// The endpoint's answer is truncated, which the client must notice.
     Cut,
-    /// The client is gone or takes nothing.
+    /// The client has disconnected or reads nothing.
     Gone,
 }
 
 impl Exchange {
-    /// Drives the answer of the winner to the client, and from `inbound`, where there is one, the rest of the request to the legs.
-    /// `pace` is how slow the client may be in taking the answer.
+    /// Streams the answer of the winner to the client, and the rest of the request from `inbound`, if given, to the legs. `pace` is
+    /// the least speed of the client in reading.
     pub fn poll_stream(
         &mut self,
         cx: &mut Context<'_>,
@@ -48,7 +48,7 @@ impl Exchange {
                 Some(inbound) if !self.window.is_finished() => self.read_body(cx, inbound, now),
                 _ => BodyProgress::Waiting,
             };
-            // An answer that is whole goes out before anything else is looked at.
+            // A complete answer is sent before anything else.
             let whole = self.legs[winner].is_complete();
             let mut moved = !whole && self.poll_legs(cx, now);
             let took = self.take_answer(winner);
@@ -66,7 +66,7 @@ impl Exchange {
             }
             let trimmed = matches!(read, BodyProgress::WindowFull) && self.make_room();
             self.note_memory();
-            // Where the flush made room, what waits in the leg can go on.
+            // After the flush made room, a paused leg continues.
             let moves = moved || took || trimmed || matches!(read, BodyProgress::Some);
             if moves || (flushed && self.legs[winner].held_bytes() > 0) {
                 continue;
@@ -93,7 +93,7 @@ impl Exchange {
         }
     }
 
-    /// How the answer has ended, if it has. `goes_on` says that the request has not.
+    /// How the answer has ended, if it has. `goes_on` means that the request continues.
     fn end_of_stream(
         &mut self,
         winner: usize,
@@ -140,7 +140,7 @@ impl Exchange {
         }
     }
 
-    /// Ends an answer whose time is up; how it has ended, if it has.
+    /// Ends an overdue answer. Returns how it has ended, if it has.
     fn end_overdue_stream(&mut self, winner: usize, flushed: bool, limit: Instant, now: Instant) -> Option<Streamed> {
         let is_given_up = self.gives_up.is_some_and(|at| now >= at);
         if now < limit && !is_given_up {
@@ -165,7 +165,7 @@ impl Exchange {
         Some(Streamed::Cut)
     }
 
-    /// Moves what the winner has to the client's queue, as long as that is short.
+    /// Moves the winner's held body to the client's queue while the queue is short.
     fn take_answer(&mut self, winner: usize) -> bool {
         let (mut leg, out) = (self.legs.get_mut(winner), &mut self.outgoing);
         let before = leg.held_bytes();

@@ -1,4 +1,4 @@
-//! Time-outs: how long the legs may take, together and each, and what ends when its time is up.
+//! Time-outs of the legs, together and each, and the end of overdue legs.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl Exchange {
-    /// How long the legs may take, if they begin now: what the client gives, but not more than the policy does.
+    /// The time-out of the legs if they begin now: the client's, but at most that of the policy.
     #[must_use]
     pub fn time_left(&self, now: Instant) -> Duration {
         let given = self.gives_up.map_or(Duration::MAX, |at| at.saturating_duration_since(now));
@@ -31,12 +31,12 @@ impl Exchange {
         self.next_expiry.into_iter().chain(self.deadline).chain(self.waves.due()).min()
     }
 
-    /// Ends what is overdue. What streams to the client is under time-outs of its own.
+    /// Ends overdue legs. The answer that is streamed to the client has time-outs of its own.
     pub(super) fn expire(&mut self, now: Instant) {
         if self.deadline.is_some_and(|deadline| now >= deadline) {
             self.deadline = None;
             let limit = runtime::duration::format(self.total);
-            // The time of those that wait for their wave has not begun.
+            // Legs that wait for their wave have no time-out yet.
             for index in 0..self.waves.begun() {
                 if self.legs[index].result().is_none() && self.choice.winner() != Some(index) {
                     let error =
@@ -60,7 +60,7 @@ impl Exchange {
     }
 }
 
-/// A time that is never reached, for when nothing is due.
+/// A time in the far future, for no deadline.
 pub(super) fn far() -> Instant {
     clock::now() + Duration::from_secs(24 * 3600)
 }

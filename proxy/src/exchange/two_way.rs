@@ -1,4 +1,4 @@
-//! Calls of gRPC whose answer begins while their request goes on: what may still come of either side, and when nothing will.
+//! Bidirectional calls of gRPC, whose answer begins while their request continues, and their time-outs.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use tokio::time::Instant;
 use super::{Exchange, Leg, quorum::Decision};
 use crate::grpc::{self, Code};
 
-/// How long nothing may come from anybody before a call that waits for its client is taken for one that waits for its answer; and
-/// how long the rest of a request is waited for once its answer is whole.
+/// The silence of both sides after which a client counts as waiting for its answer; and the longest wait for the rest of a request
+/// once its answer is complete.
 pub(super) const STANDSTILL: Duration = Duration::from_secs(1);
 
 impl Exchange {
-    /// Whether the answer may begin before the request has ended: whoever is content with any answer can pass on what each side says
-    /// to the other. Of several endpoints no two say the same.
+    /// Whether the answer may begin before the request has ended. That is possible only with `any`, because several endpoints may
+    /// send different messages.
     pub(super) fn may_be_two_way(&self) -> bool {
         self.terms.grpc.is_some() && self.route.config.policy.require.is_any() && !self.wants_report
     }
@@ -24,8 +24,8 @@ impl Exchange {
         decision == Decision::Success && !self.window.is_finished()
     }
 
-    /// When the call comes to nothing, as far as is known: every endpoint has answered, has all of the request that there is, and
-    /// the client sends no more of it.
+    /// When the call counts as deadlocked: every endpoint has answered and has all of the request so far, and the client sends
+    /// nothing.
     pub(super) fn standstill_due(&self) -> Option<Instant> {
         if self.terms.grpc.is_none() || self.window.is_finished() {
             return None;
@@ -41,8 +41,8 @@ impl Exchange {
         last.map(|last| since.max(last) + STANDSTILL)
     }
 
-    /// Ends the legs of a call that has come to nothing: those whose answer is whole by what that says, the others as ones that
-    /// cannot be told to several endpoints.
+    /// Ends the legs of a deadlocked call: those with a complete answer by its status, the others as unsupported bidirectional
+    /// calls.
     pub(super) fn end_standstill(&mut self, now: Instant) {
         if self.standstill_due().is_none_or(|due| now < due) {
             return;
@@ -60,7 +60,7 @@ impl Exchange {
         self.settle(index);
     }
 
-    /// The time that the client gives has passed; it runs also while nobody but the client is waited for.
+    /// Handles the client's own deadline, which also runs while only the client is waited for.
     pub(super) fn expire_given(&mut self, now: Instant) {
         if self.gives_up.is_some_and(|at| now >= at) {
             self.deadline = Some(now);
@@ -68,7 +68,7 @@ impl Exchange {
         }
     }
 
-    /// The answer has broken off: puts a status of gRPC at its end, which says so, and tells which.
+    /// Appends a gRPC error status to a truncated answer. Returns the status.
     pub fn put_cut_status(&mut self) -> Code {
         let leg = self.choice.winner().map(|index| &self.legs[index]);
         let code = leg.and_then(Leg::code).filter(|code| *code != grpc::OK).unwrap_or(grpc::UNAVAILABLE);

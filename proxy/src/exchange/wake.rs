@@ -1,7 +1,7 @@
-//! Wakes single legs of a request: each has a waker of its own, so that only those are polled for which something
-//! happened, however many there are. The wakers are made once and serve every request that uses their slots.
+//! Wakers of single legs, so that only legs with an event are polled, however many there are. The wakers are created once and
+//! reused for every request.
 //!
-//! A request with one leg needs none of that: whatever wakes the task may have happened to that leg.
+//! A request with one leg uses the waker of the task directly.
 
 use std::{
     sync::{
@@ -22,23 +22,23 @@ pub(super) struct Wakers {
     slots: usize,
     words: Vec<Word>,
     wakers: Vec<Waker>,
-    /// The task as the words know it, to see without a lock whether it is still the same.
+    /// The task that is registered in the words, to check without a lock whether it has changed.
     task: Option<Waker>,
 }
 
 /// The ready flags of 64 slots.
 #[derive(Debug, Default)]
 struct Word {
-    /// Those that the task itself has flagged: no other thread, or event, looks at them.
+    /// The slots that the task itself has flagged.
     flagged: u64,
     woken: Arc<Woken>,
 }
 
-/// Those that were woken, and the task that is to look at them.
+/// The slots that were woken, and the task to wake.
 #[derive(Debug, Default)]
 struct Woken {
     ready: AtomicU64,
-    /// A lock that nobody waits for: everything happens on one thread.
+    /// An uncontended lock, because everything happens on one thread.
     task: Mutex<Option<Waker>>,
 }
 
@@ -53,7 +53,7 @@ impl Wake for Slot {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // A slot that is flagged already has woken its task, which has not looked yet.
+        // A flagged slot has woken its task already.
         if self.word.ready.fetch_or(self.bit, Ordering::AcqRel) & self.bit == 0
             && let Some(task) = &*self.word.task.lock()
         {
@@ -85,8 +85,7 @@ impl Wakers {
         }
     }
 
-    /// The task was woken, and is the one to wake from now on. Comes before [`Wakers::take`], so that nothing is lost in
-    /// between.
+    /// Registers the task to wake from now on. Must be called before [`Wakers::take`], so that no wake-up is lost.
     pub(super) fn arrive(&mut self, task: &Waker) {
         if self.slots == 1 {
             self.words[0].flagged = 1;

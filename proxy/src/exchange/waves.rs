@@ -6,23 +6,23 @@ use tokio::time::Instant;
 use super::{Exchange, leg::Leg};
 use crate::config::{OnFailure, Waves};
 
-/// How far the waves of an exchange have got.
+/// The progress of an exchange's waves.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Progress {
-    /// None where all legs begin at once.
+    /// None if all legs begin at once.
     waves: Option<Waves>,
-    /// The first leg of the wave that runs.
+    /// The first leg of the running wave.
     first: usize,
     /// The first leg of the next one.
     next: usize,
-    /// When that begins, once the one that runs is over.
+    /// When the next wave begins, once the running one is over.
     next_at: Option<Instant>,
 }
 
 // === impl Progress ===
 
 impl Progress {
-    /// So many legs are to begin.
+    /// The progress before the first wave.
     pub(super) fn new(waves: Option<Waves>, total: usize) -> Self {
         let next = waves.map_or(total, |waves| waves.size.of(total).min(total));
         Self { waves, first: 0, next, next_at: None }
@@ -38,7 +38,7 @@ impl Progress {
         self.next
     }
 
-    /// When the next wave begins, where that is known.
+    /// When the next wave begins, if known.
     pub(super) fn due(&self) -> Option<Instant> {
         self.next_at
     }
@@ -52,7 +52,7 @@ impl Exchange {
         self.waves.next < self.legs.len()
     }
 
-    /// Begins the next wave or skips the rest, where it is time; whether some leg has changed.
+    /// Begins the next wave or skips the rest, if it is time. Returns whether a leg has changed.
     pub(super) fn advance_waves(&mut self, now: Instant) -> bool {
         let Some(waves) = self.waves.waves else { return false };
         let legs: &[Leg] = &self.legs;
@@ -67,7 +67,7 @@ impl Exchange {
                     return true;
                 }
                 let due = now + waves.pause;
-                // The time of the legs to come begins with them.
+                // The time-out of later legs begins with them.
                 (self.waves.next_at, self.deadline) = (Some(due), Some(due + self.total));
                 due
             }

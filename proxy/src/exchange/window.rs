@@ -1,8 +1,8 @@
-//! The body window: what of a request body is in memory, once, for all legs to send from.
+//! The body window: the part of a request body in memory, which all legs send from.
 //!
-//! It holds the body itself, free of framing. Every leg has a [`Cursor`] into it, and frames what it sends as its
-//! connection wants it ([`Coding`]). Reading from the client stops while the window is full; what every live leg has
-//! passed is let go when room is needed, and only then, so that an attempt can begin again as long as the whole body fits.
+//! It holds the body itself, free of framing. Every leg has a [`Cursor`] into it, and frames what it sends as its connection wants
+//! it ([`Coding`]). Reading from the client stops while the window is full; pieces that every live leg has sent are dropped only
+//! when room is needed, so that an attempt can begin again while the whole body fits.
 
 use std::{collections::VecDeque, io::IoSlice};
 
@@ -11,17 +11,17 @@ use bytes::{Bytes, BytesMut};
 use super::spare::SPARE_LIST_ENTRIES;
 use crate::http::chunked::{self, ChunkHead};
 
-/// The least a piece counts: what it costs to keep it, however small it is.
+/// The least cost of a piece in bytes, which is the overhead of keeping it.
 pub const MIN_PIECE_COST: usize = 256;
 
-/// A piece up to this long is copied where it would keep a much larger read buffer from being used again.
+/// The longest piece that is copied if it would pin a much larger read buffer.
 const MAX_SMALL_PIECE: usize = 4 * 1024;
 
 /// The part of a request body that is in memory.
 #[derive(Debug, Default)]
 pub struct Window {
     pieces: VecDeque<WindowPiece>,
-    /// The number of pieces let go before the first.
+    /// The number of pieces dropped before the first.
     base: u64,
     cost: usize,
     limit: usize,
@@ -30,29 +30,29 @@ pub struct Window {
     trailers: Bytes,
     /// Bytes of body that came in, framing not counted.
     received: u64,
-    /// How many of the last pieces may be parts of read buffers.
+    /// The number of last pieces that may be parts of read buffers.
     loose: usize,
 }
 
 #[derive(Debug)]
 struct WindowPiece {
-    /// The line before it where it is sent as a chunk.
+    /// The chunk line in front of it, for chunked coding.
     head: ChunkHead,
     data: Bytes,
 }
 
-/// How a leg frames what it sends.
+/// The framing of a leg's request body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Coding {
-    /// The body as it is: its length was said before, or each piece travels in a frame.
+    /// Unframed: the head has its length, or HTTP/2 frames carry it.
     #[default]
     Identity,
     /// The chunked coding of HTTP/1.1: a chunk for each piece, and one that says where the body ends.
     Chunked,
 }
 
-/// How far a leg has got: a piece, and an offset into the bytes that are sent for it. Past the last piece the offset
-/// counts the bytes of the last chunk.
+/// The position of a leg: a piece, and an offset into the bytes that are sent for it. After the last piece the offset counts the
+/// bytes of the last chunk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
     piece: u64,
@@ -78,14 +78,14 @@ impl WindowPiece {
 }
 
 impl Window {
-    /// Makes it an empty window of `limit` bytes for the next request; memory is used again.
+    /// Resets it to an empty window of `limit` bytes, reusing its memory.
     pub fn reset(&mut self, limit: usize) {
         self.clear();
         (self.base, self.cost, self.received, self.loose) = (0, 0, 0, 0);
         (self.limit, self.finished) = (limit, false);
     }
 
-    /// Lets go of everything but memory that the next body can use.
+    /// Clears it, but keeps reusable memory.
     pub fn clear(&mut self) {
         if !self.pieces.is_empty() {
             self.pieces.clear();
@@ -96,7 +96,7 @@ impl Window {
         }
     }
 
-    /// Takes the next piece of the body, which must not be empty.
+    /// Appends a piece of the body, which must not be empty.
     pub fn push(&mut self, data: Bytes) {
         self.received += data.len() as u64;
         self.loose += 1;
@@ -109,8 +109,8 @@ impl Window {
         self.pieces.push_back(piece);
     }
 
-    /// Puts the small pieces at the end together, so that they cost what they hold. To be called only while no leg has
-    /// a cursor into the window and the body is not complete.
+    /// Merges the small pieces at the end, so that their cost is their size. To be called only while no leg has a cursor into the
+    /// window and the body is not complete.
     pub fn compact(&mut self) {
         if std::mem::take(&mut self.loose) == 0 {
             return;
@@ -128,8 +128,8 @@ impl Window {
         }
     }
 
-    /// Copies the small pieces that came last out of the buffers that they were read into: a client that sends a few
-    /// bytes at a time would otherwise keep a whole buffer with each of them.
+    /// Copies small last pieces out of their read buffers: a client that sends a few bytes at a time would otherwise pin a whole
+    /// buffer with each of them.
     pub fn unpin(&mut self) {
         let last = self.pieces.len().saturating_sub(std::mem::take(&mut self.loose));
         for piece in self.pieces.range_mut(last..).filter(|piece| piece.data.len() < MAX_SMALL_PIECE) {
@@ -137,7 +137,7 @@ impl Window {
         }
     }
 
-    /// The body is complete. Only from here on can its copies look complete to an endpoint.
+    /// Marks the body as complete. Only from here on can copies look complete to an endpoint.
     pub fn finish(&mut self) {
         self.finish_with(Bytes::new());
     }
@@ -166,13 +166,13 @@ impl Window {
         self.cost < self.limit
     }
 
-    /// Whether nothing is kept.
+    /// Whether it has no pieces.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }
 
-    /// The bytes it counts as.
+    /// Its cost in bytes.
     #[must_use]
     pub fn cost(&self) -> usize {
         self.cost
@@ -190,7 +190,7 @@ impl Window {
         self.base == 0
     }
 
-    /// The whole body, if none of it has been let go.
+    /// The whole body, if none of it was dropped.
     #[must_use]
     pub fn whole(&self) -> Option<Bytes> {
         if !self.finished || !self.is_replayable() {
@@ -205,7 +205,7 @@ impl Window {
         Some(whole.freeze())
     }
 
-    /// Lets go of what the slowest live leg has passed.
+    /// Drops pieces that the slowest live leg has sent.
     pub fn trim(&mut self, slowest: Cursor) {
         while self.base < slowest.piece {
             let Some(piece) = self.pieces.pop_front() else { break };
@@ -214,18 +214,18 @@ impl Window {
         }
     }
 
-    /// Lets go of everything: no leg takes any more.
+    /// Drops all pieces, because no leg needs them.
     pub fn trim_all(&mut self) {
         self.trim(Cursor { piece: u64::MAX, offset: 0 });
     }
 
-    /// Whether a leg has sent all that there is: the end of the body as well, once that has come.
+    /// Whether a leg has sent everything so far, including the end of a complete body.
     #[must_use]
     pub fn is_passed(&self, cursor: Cursor, coding: Coding) -> bool {
         cursor.piece >= self.end() && cursor.offset >= self.last(coding).len()
     }
 
-    /// Fills `slices` with what a leg sends next, from `used` on; returns how many are filled.
+    /// Fills `slices` from `used` on with the next bytes of a leg. Returns how many are filled.
     pub fn fill<'a>(&'a self, cursor: Cursor, coding: Coding, slices: &mut [IoSlice<'a>], mut used: usize) -> usize {
         let mut skip = cursor.offset;
         let parts = self.pieces.iter().skip(self.place(cursor)).flat_map(|piece| piece.parts(coding));
@@ -243,7 +243,7 @@ impl Window {
         used
     }
 
-    /// What of the body comes next for a leg that sends it as it is, up to the end of a piece.
+    /// The rest of the current piece, for a leg without framing.
     #[must_use]
     pub fn piece(&self, cursor: Cursor) -> Option<Bytes> {
         let piece = self.pieces.get(self.place(cursor))?;
@@ -263,17 +263,17 @@ impl Window {
         cursor.offset += sent;
     }
 
-    /// Where the piece of a cursor is among those that are kept.
+    /// The index of a cursor's piece.
     fn place(&self, cursor: Cursor) -> usize {
         usize::try_from(cursor.piece.saturating_sub(self.base)).unwrap_or(usize::MAX)
     }
 
-    /// The number of pieces there have been.
+    /// The total number of pieces so far.
     fn end(&self) -> u64 {
         self.base + self.pieces.len() as u64
     }
 
-    /// What is sent after the last piece.
+    /// The bytes that are sent after the last piece.
     fn last(&self, coding: Coding) -> &'static [u8] {
         if self.finished && coding == Coding::Chunked { chunked::LAST_CHUNK } else { b"" }
     }

@@ -1,4 +1,4 @@
-//! Finds the route of a request and checks everything that can be checked before a leg starts.
+//! Authenticates a request, finds its route, and checks everything that can be checked before a leg starts.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -22,15 +22,15 @@ use crate::{
 
 /// Why no leg starts.
 pub(super) struct Refusal {
-    /// The route, where there is one.
+    /// The route, if there is one.
     pub(super) route: Option<Arc<RouteEntry>>,
-    /// Who sent the request, where that is known.
+    /// The caller's identity, if known.
     pub(super) identity: Option<Identity>,
     pub(super) result: RequestResult,
     pub(super) problem: Problem,
 }
 
-/// A request that a route takes.
+/// A request that its route accepts.
 struct Taken<'a> {
     route: Cow<'a, Arc<RouteEntry>>,
     target: Option<Vec<u8>>,
@@ -50,7 +50,7 @@ impl Refusal {
     }
 }
 
-/// Finds out who sent the request, finds its route, and makes sure that it may take it.
+/// Authenticates the caller, finds the route, and checks access.
 pub(super) fn admit<'a>(request: &RequestContext<'a>) -> Result<Admitted<'a>, Refusal> {
     let proof = request.listener.callers.authenticate(request.head);
     let (is_authenticated, is_unproven) = (matches!(proof, Proof::Known(_)), proof == Proof::Unknown);
@@ -66,7 +66,7 @@ pub(super) fn admit<'a>(request: &RequestContext<'a>) -> Result<Admitted<'a>, Re
     }
 }
 
-/// The route that the request may take, as far as its caller goes.
+/// The route of a request that access control permits.
 fn permit<'a>(
     request: &RequestContext<'a>,
     caller: &Caller<'_>,
@@ -92,7 +92,7 @@ fn permit<'a>(
     permitted.map_err(|why| no_route(why, is_unproven))
 }
 
-/// Makes sure that the route takes the request, as its caller wants it to be sent.
+/// Checks that the route can send the request, with its control settings.
 fn take<'a>(request: &RequestContext<'a>, permitted: Permitted<'a>) -> Result<Taken<'a>, Refusal> {
     let route = permitted.route;
     let refuse = |(result, problem)| Refusal::of_route(route, result, problem);
@@ -115,12 +115,12 @@ fn take<'a>(request: &RequestContext<'a>, permitted: Permitted<'a>) -> Result<Ta
     }
 }
 
-/// What the request says of how it is to be sent, if its caller may; none where it says nothing.
+/// The control settings of a request, if its caller has control; none without such fields.
 fn control(request: &RequestContext<'_>, may_control: bool) -> Result<Option<Control>, (RequestResult, Problem)> {
     let fields = &request.head.fields;
     let Some(name) = control::first_field(fields) else { return Ok(None) };
     if !may_control {
-        // To ignore it could reach more endpoints than were meant.
+        // Ignoring the field could reach more endpoints than intended.
         let detail = format!(
             "{} is only for callers that may decide how a request is sent: by --control-from, or by a rule of --allow with control",
             String::from_utf8_lossy(name)
@@ -137,7 +137,7 @@ fn invalid(why: &InvalidControl) -> (RequestResult, Problem) {
 fn no_route(why: NoRoute, is_unproven: bool) -> Refusal {
     match why {
         NoRoute::Unauthorized => {
-            // RFC 6750 section 3.1: what was shown is told to be wrong, and nothing where nothing was shown.
+            // RFC 6750 section 3.1: an error code is given only if the request had a token.
             let (detail, challenge) = if is_unproven {
                 ("what is in Authorization proves nothing here", "Bearer realm=\"fanfare\", error=\"invalid_token\"")
             } else {
@@ -162,7 +162,7 @@ fn no_route(why: NoRoute, is_unproven: bool) -> Refusal {
     }
 }
 
-/// Whether the route takes the request.
+/// Checks that the route can send the request.
 fn check(request: &RequestContext<'_>, route: &RouteEntry) -> Result<(), (RequestResult, Problem)> {
     let policy = &route.config.policy;
     let refusal = |result, status, kind, detail: String| Err((result, Problem::new(status, kind, detail)));
@@ -181,7 +181,7 @@ fn check(request: &RequestContext<'_>, route: &RouteEntry) -> Result<(), (Reques
     Ok(())
 }
 
-/// Whether the request can be sent as it is to be: its body is short enough, and as many endpoints as are required could be ok.
+/// Checks the length of the body, and that there are enough endpoints for the policy.
 fn check_own(request: &RequestContext<'_>, route: &RouteEntry) -> Result<(), (RequestResult, Problem)> {
     if let (Framing::Length(length), Some(limit)) = (request.head.framing, route.config.policy.longest_body())
         && length > limit

@@ -1,4 +1,4 @@
-//! Puts together what the client gets, and what the log is told of it.
+//! Builds the client's answer, and the log record.
 
 use std::{
     borrow::Cow,
@@ -20,11 +20,10 @@ use crate::{
     table::RouteEntry,
 };
 
-/// The status that is logged where the client went away before it had an answer.
+/// The logged status if the client disconnected before the answer.
 pub(super) const CLIENT_GONE: u16 = 499;
 
-/// Begins the answer of the winning leg: its head is in the queue, its body is to follow. Tells its status, and what becomes of
-/// the connection.
+/// Begins the answer of the winning leg by queueing its head. Returns its status, and the state of the connection after it.
 pub(super) fn of_winner(exchange: &mut Exchange, request: &RequestContext<'_>, next: Next) -> (u16, Next) {
     // Only a leg with a response wins.
     let Some((leg, outgoing, route, quorum)) = exchange.winner_and_outgoing() else { return (502, Next::Close) };
@@ -52,8 +51,7 @@ pub(super) fn of_winner(exchange: &mut Exchange, request: &RequestContext<'_>, n
     (response.status, next)
 }
 
-/// A made-up answer, whole; with what is said of the legs, and of which endpoint it stands for. `lines` are those that the route
-/// adds.
+/// A complete generated answer, with the summary of the legs and the represented endpoint. `lines` are fields that the route adds.
 pub(super) fn problem(
     made_up: &MadeUp,
     report: Option<(&Quorum, Option<&str>)>,
@@ -78,7 +76,7 @@ pub(super) fn problem(
     whole(out, body, request)
 }
 
-/// The report, whole.
+/// The complete report.
 pub(super) fn report(
     (status, body): (u16, Bytes),
     (quorum, endpoint): (&Quorum, Option<&str>),
@@ -106,7 +104,7 @@ fn whole(head: Vec<u8>, body: Bytes, request: &RequestContext<'_>) -> Outgoing {
     outgoing
 }
 
-/// How a body that is framed like this is sent to the client.
+/// The form of a body with this framing.
 fn form(request: &RequestContext<'_>, framing: AnswerFraming) -> BodyForm {
     match (request.head.version, framing) {
         (Version::Http2, _) => BodyForm::Frames,
@@ -115,10 +113,10 @@ fn form(request: &RequestContext<'_>, framing: AnswerFraming) -> BodyForm {
     }
 }
 
-/// Writes what the client has to know about the connection, and the end of the head.
+/// Writes the `Connection` field, and the end of the head.
 fn put_connection(out: &mut Vec<u8>, request: &RequestContext<'_>, next: Next) {
     match next {
-        // HTTP/2 says so in frames.
+        // HTTP/2 uses frames for this.
         _ if request.head.version == Version::Http2 => {}
         Next::Keep if request.head.version == Version::Http10 => headers::put_text(out, "Connection", &["keep-alive"]),
         Next::Keep => {}
@@ -136,11 +134,11 @@ pub(super) struct Answered {
     /// Bytes of body.
     pub(super) sent: u64,
     pub(super) took: Duration,
-    /// Why it was not, or no longer, the endpoints that decided.
+    /// Why the proxy decided instead of the endpoints, if it did.
     pub(super) reason: Option<Cow<'static, str>>,
 }
 
-/// What is logged of a request.
+/// The log record of a request.
 pub(super) fn record(
     request: &RequestContext<'_>,
     identity: Option<Identity>,

@@ -1,4 +1,4 @@
-//! A request that has a route: its legs, and the answer that the decision amounts to.
+//! Sends an admitted request to the endpoints, and answers by the decision.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -39,7 +39,7 @@ struct Sent {
     /// Bytes of body.
     body: u64,
     next: Next,
-    /// The status of gRPC that it was told; none where the request is none of gRPC, or was not answered.
+    /// The gRPC status of the answer; none for other requests, or without an answer.
     grpc: Option<grpc::Status>,
 }
 
@@ -61,7 +61,7 @@ impl RequestContext<'_> {
         };
         let mut exchange = Exchange::new(route, &request, &shared.budget, &shared.limits);
         let mut owing = Owing::of(route, self.head.method(), self.is_grpc);
-        // Messages of a call come when there is something to say, at whatever rate.
+        // gRPC messages come at any rate.
         let pace = if self.is_grpc { Pace { rate: 0, ..self.pace(route) } } else { self.pace(route) };
         if self.is_grpc && route.members.iter().any(|member| member.target.protocol == WireProtocol::Http1) {
             let made_up = MadeUp::from(no_grpc());
@@ -70,7 +70,7 @@ impl RequestContext<'_> {
             return self.conclude(exchange, admitted.identity, RequestResult::Rejected, sent, reason, carrier);
         }
         let kept_from = self.collect(&mut exchange, carrier, pace, alarm).await;
-        // Counted from here on: what a client takes to send its request is no load for anybody else.
+        // Counted from here on: while a client sends its request, it does not load the endpoints.
         let counted = if kept_from.is_none() { shared.admit() } else { None };
         let gathered = match (kept_from, &counted) {
             (Some(kept_from), _) => Ok(kept_from),
@@ -86,7 +86,7 @@ impl RequestContext<'_> {
             }
         };
         if let (Some(owing), Ok(Gathered::Decided(Decision::Failure))) = (owing, &gathered) {
-            // Boxed, so that requests that go well do not have room for it.
+            // Boxed, so that it does not enlarge the future of successful requests.
             Box::pin(owing.defer(&mut exchange, self)).await;
         }
         let (result, sent, reason) = match gathered {
@@ -129,7 +129,7 @@ impl RequestContext<'_> {
         self.conclude(exchange, admitted.identity, result, sent, reason, carrier)
     }
 
-    /// The answer is out: counts it, and leaves what is left of the legs to themselves.
+    /// Counts the answer after it was sent, and leaves the stragglers to a task.
     fn conclude(
         &self,
         mut exchange: Box<Exchange>,
@@ -154,12 +154,12 @@ impl RequestContext<'_> {
         sent.next
     }
 
-    /// The time that a caller of gRPC gives.
+    /// The time-out of a gRPC caller.
     fn grpc_timeout(&self) -> Option<Duration> {
         self.head.fields.all("grpc-timeout").next().and_then(grpc::timeout)
     }
 
-    /// Reads the body until the legs can begin; tells what kept them from that.
+    /// Reads the body until the legs can begin. Returns a fault of the client, if there was one.
     async fn collect(
         &self,
         exchange: &mut Exchange,
@@ -205,7 +205,7 @@ impl RequestContext<'_> {
         }
     }
 
-    /// Sends what the decision amounts to.
+    /// Sends the answer of the decision.
     async fn answer(
         &self,
         exchange: &mut Exchange,
@@ -255,7 +255,7 @@ impl RequestContext<'_> {
         match streamed {
             Streamed::Whole => Sent { status, body, next, grpc: code.map(grpc::Status::of_endpoint) },
             Streamed::Cut if told => Sent { status, body, next, grpc: cut.and_then(|code| self.made_up_code(code)) },
-            // The stream is reset, which a client of gRPC takes for this.
+            // The stream is reset, which a gRPC client reports as this status.
             Streamed::Cut => Sent { status, body, next: Next::Abort, grpc: self.made_up_code(grpc::INTERNAL) },
             Streamed::Gone => {
                 let grpc = self.made_up_code(grpc::CANCELLED);
@@ -285,7 +285,7 @@ impl RequestContext<'_> {
         Sent { status, body: out.body_bytes, next: if whole { next } else { Next::Close }, grpc }
     }
 
-    /// Sends an answer made up here, which stands for a leg where there is one.
+    /// Sends a generated answer, which may represent a leg.
     async fn send_made_up(
         &self,
         exchange: &mut Exchange,
@@ -301,20 +301,20 @@ impl RequestContext<'_> {
         Sent { status: made_up.problem.status, body: out.body_bytes, next, grpc }
     }
 
-    /// A status of gRPC that is made up here, where the request is one of gRPC.
+    /// A generated gRPC status, for gRPC requests.
     fn made_up_code(&self, code: Code) -> Option<grpc::Status> {
         self.is_grpc.then(|| grpc::Status::made_up(code))
     }
 }
 
-/// The answer to a request of gRPC whose endpoints do not speak HTTP/2.
+/// The answer to a gRPC request whose endpoints do not speak HTTP/2.
 fn no_grpc() -> Problem {
     let detail = "endpoints of this route are spoken to in HTTP/1.1, and gRPC needs HTTP/2: set upstream-protocol to h2, or \
                   the appProtocol of the Service's port to grpc";
     Problem::new(501, ProxyError::HttpProtocolError, detail)
 }
 
-/// The answer where there are as many requests in flight as there may be.
+/// The answer at the limit of requests in flight.
 fn busy() -> Problem {
     let detail = "the proxy has as many requests in flight as it takes: try again later";
     Problem::new(503, ProxyError::ConnectionLimitReached, detail)

@@ -1,4 +1,4 @@
-//! What a request came on, and its answer goes back on.
+//! The carrier of a request and its answer: an HTTP/1.1 connection or an HTTP/2 stream.
 
 use crate::{
     connection::{Place, draining::Draining},
@@ -9,7 +9,7 @@ use crate::{
     seats::Seat,
 };
 
-/// What a request came on.
+/// The carrier of a request.
 pub(crate) enum Carrier<'a> {
     /// A connection that speaks HTTP/1.1.
     Http1(Http1<'a>),
@@ -29,14 +29,14 @@ pub(crate) struct Http1<'a> {
 pub(crate) struct Http2 {
     body: StreamBody,
     answer: StreamAnswer,
-    /// What it occupies of its connection until the last leg has ended.
+    /// Its place on the connection, until the last leg has ended.
     place: Option<Place>,
 }
 
 // === impl Carrier ===
 
 impl Carrier<'_> {
-    /// Where its body comes from.
+    /// The source of its body.
     pub(super) fn inbound(&mut self) -> Inbound<'_> {
         match self {
             Self::Http1(http1) => Inbound::Http1(http1.client, &mut http1.body),
@@ -44,7 +44,7 @@ impl Carrier<'_> {
         }
     }
 
-    /// Where its answer goes.
+    /// The destination of its answer.
     pub(super) fn outbound(&mut self) -> Outbound<'_> {
         match self {
             Self::Http1(http1) => Outbound::Http1(http1.client),
@@ -52,7 +52,7 @@ impl Carrier<'_> {
         }
     }
 
-    /// Where the rest of its body comes from while its answer goes out, and where that goes. HTTP/1.1 knows no such thing.
+    /// Both at once, for reading the body while the answer is sent, which only HTTP/2 supports.
     pub(super) fn both(&mut self) -> (Option<Inbound<'_>>, Outbound<'_>) {
         match self {
             Self::Http1(http1) => (None, Outbound::Http1(http1.client)),
@@ -60,16 +60,16 @@ impl Carrier<'_> {
         }
     }
 
-    /// Whether the connection has to end, whatever the client would like.
+    /// Whether the connection must be closed after the request.
     pub(super) fn has_to_end(&self) -> bool {
         match self {
             Self::Http1(http1) => http1.draining.has_begun() || http1.seat.is_cut(),
-            // It is told to the client apart from any request.
+            // The connection sends GOAWAY, independently of requests.
             Self::Http2(_) => false,
         }
     }
 
-    /// What the request occupies of its connection until its last leg has ended.
+    /// Takes its place on the connection, for the time until its last leg has ended.
     pub(super) fn take_place(&mut self) -> Option<Place> {
         match self {
             Self::Http1(_) => None,
@@ -77,7 +77,7 @@ impl Carrier<'_> {
         }
     }
 
-    /// Asks a client for its body that waits to be asked.
+    /// Sends 100 Continue to a client that waits for it.
     pub(super) async fn ask_for_body(&mut self, head: &RequestHead, pace: Pace, alarm: &mut Alarm) {
         match self {
             Self::Http1(http1) => {

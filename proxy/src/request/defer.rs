@@ -1,4 +1,4 @@
-//! Legs that missed: which of them wait behind what is owed, and which are owed from now on.
+//! Defers legs to redelivery: those that wait behind pending requests, and those that failed.
 
 use std::sync::Arc;
 
@@ -17,24 +17,24 @@ use crate::{
     table::RouteEntry,
 };
 
-/// A request whose copies are sent again where they are missed.
+/// A request with redelivery.
 pub(super) struct Owing {
     owed: RouteOwed,
     arrival: Arrival,
 }
 
 impl Owing {
-    /// If the route sends requests like this again.
+    /// Redelivery for this request, if the route has it for such requests.
     pub(super) fn of(route: &Arc<RouteEntry>, method: &[u8], is_grpc: bool) -> Option<Self> {
         let owed = route.owed.as_ref().filter(|owed| {
             let all = route.config.policy.require == crate::config::Require::All;
-            // Waves begin legs one after the other, which is an order of its own.
+            // Waves have an order of their own.
             all && !is_grpc && route.config.policy.waves.is_none() && owed.config.takes(method)
         })?;
         Some(Self { arrival: owed.arrival(), owed: owed.clone() })
     }
 
-    /// Keeps the legs back whose endpoints are owed something that goes first.
+    /// Holds back legs whose endpoints have pending requests that must go first.
     pub(super) fn hold_back(&mut self, exchange: &mut Exchange) {
         let route = exchange.route().clone();
         for (index, member) in route.members.iter().enumerate() {
@@ -44,7 +44,7 @@ impl Owing {
         }
     }
 
-    /// The request has failed: its copies that were missed are owed from now on, if that can be.
+    /// Defers the failed legs of a request, if possible.
     pub(super) async fn defer(self, exchange: &mut Exchange, request: &RequestContext<'_>) {
         let missed = self.missed(exchange);
         if missed.is_empty() {
@@ -100,7 +100,7 @@ impl Owing {
     }
 }
 
-/// The status where every leg that failed is sent again, if that is another than the failure's.
+/// The status if every failed leg is deferred and the route configures one.
 pub(super) fn status(exchange: &Exchange, decision: Decision) -> Option<u16> {
     let quorum = exchange.quorum();
     let all = quorum.deferred.is_some_and(|deferred| deferred.count == quorum.failed);
@@ -108,7 +108,7 @@ pub(super) fn status(exchange: &Exchange, decision: Decision) -> Option<u16> {
     config.filter(|_| decision == Decision::Failure && all).and_then(|config| config.on_deferred)
 }
 
-/// The host that all copies have in common; none where each endpoint gets its own.
+/// The common host of all copies; empty if each endpoint gets its own.
 fn host(route: &RouteEntry, request: &RequestContext<'_>) -> String {
     let changes = &route.config.changes;
     match &changes.host {

@@ -1,4 +1,4 @@
-//! A request that is not sent: its answer is the report of what would be.
+//! A dry run: the request is not sent, and its answer reports the plan.
 
 use super::{Admitted, Carrier, Next, RequestContext, answer, answer::Answered};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
 const STATUS: u16 = 200;
 
 impl RequestContext<'_> {
-    /// Answers a request of which nothing is sent. Its body is not waited for.
+    /// Answers a dry run, without waiting for the body.
     pub(super) async fn answer_dry_run(
         &self,
         admitted: Admitted<'_>,

@@ -1,12 +1,12 @@
-//! The id of a request: what the client has given it, or a random one.
+//! The id of a request: the client's, or a random one.
 
 use crate::http::{Class, request::RequestHead};
 
 /// The id of a request.
 pub(crate) enum RequestId<'a> {
-    /// The client has given it.
+    /// The client's id.
     Given(&'a str),
-    /// It was made here, because the client sent none that can be taken over.
+    /// A generated id, because the client sent no valid one.
     New(RandomId),
 }
 
@@ -30,7 +30,7 @@ impl<'a> RequestId<'a> {
     }
 }
 
-/// The id the client gave the request, where it is one and can be logged.
+/// The client's id, if it is valid and can be logged.
 fn given(head: &RequestHead) -> Option<&str> {
     let mut ids = head.fields.of(Class::RequestId);
     let id = std::str::from_utf8(ids.next()?).ok().filter(|_| ids.next().is_none())?;
@@ -48,7 +48,7 @@ impl RandomId {
     }
 }
 
-/// An id for a request that came without one: 128 random bits.
+/// A generated id: 128 random bits.
 pub(crate) fn random() -> RandomId {
     let mut id = RandomId([0; 32]);
     for digits in id.0.chunks_exact_mut(8) {

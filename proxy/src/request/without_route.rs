@@ -1,4 +1,4 @@
-//! Refuses what is no request that could have a route: a client for whom there is no room, a head that is not one.
+//! Refuses requests that cannot have a route: clients beyond a limit, and invalid heads.
 
 use std::{
     net::SocketAddr,
@@ -20,25 +20,25 @@ use crate::{
     shared::Shared,
 };
 
-/// What was refused before it could have a route, and why.
+/// A refusal before a route was found.
 pub(crate) struct WithoutRoute<'a> {
     pub(crate) shared: &'a Shared,
-    /// Of the listener that it came through.
+    /// The configuration of the listener.
     pub(crate) config: &'a Listener,
     pub(crate) client: SocketAddr,
-    /// What has come of the head; of its first line what there is gets logged.
+    /// The received bytes of the head, whose first line is logged.
     pub(crate) seen: &'a [u8],
     pub(crate) result: RequestResult,
     pub(crate) problem: Problem,
-    /// When its first byte came.
+    /// When the first byte came.
     pub(crate) began: Instant,
 }
 
 // === impl WithoutRoute ===
 
 impl WithoutRoute<'_> {
-    /// Counts it, answers it, giving up on a client that takes nothing for as long as `idle`, and logs it. A connection of HTTP/1.1
-    /// is to be closed then. Without a `client` nobody is answered, because the answer could not be read.
+    /// Counts, answers and logs the refusal. A client that reads nothing for `idle` is given up. An HTTP/1.1 connection must be
+    /// closed afterwards. Without a `client` there is no answer, because the client could not read it.
     pub(crate) async fn refuse(self, client: Option<&mut Outbound<'_>>, idle: Duration, alarm: &mut Alarm) {
         self.shared.refused.count(self.problem.status);
         let id = id::random();
@@ -59,7 +59,7 @@ impl WithoutRoute<'_> {
         }
     }
 
-    /// The whole answer. Where some route's answers say what became of the legs, it says that there were none.
+    /// The complete answer. If some route's answers have a summary of legs, it reports no legs.
     fn answer(&self, id: &str, client: &Outbound<'_>) -> Outgoing {
         let body = self.problem.body(Some(id));
         let mut head = Vec::with_capacity(512);
@@ -67,7 +67,7 @@ impl WithoutRoute<'_> {
         if self.config.reports() {
             report::put_headers(&mut head, &Quorum::default(), None);
         }
-        // What is not for HTTP/2 is left out where the head is translated.
+        // The translation to HTTP/2 drops this field.
         headers::put_text(&mut head, "Connection", &["close"]);
         head.extend_from_slice(b"\r\n");
         let form = match client {
@@ -75,7 +75,7 @@ impl WithoutRoute<'_> {
             Outbound::Http2(_) => BodyForm::Frames,
         };
         let mut outgoing = Outgoing::new(head, form);
-        // HEAD is answered without the body of which the head tells the length.
+        // An answer to HEAD has no body, despite its length.
         if !self.seen.starts_with(b"HEAD ") {
             outgoing.push_body(body);
         }
@@ -84,7 +84,7 @@ impl WithoutRoute<'_> {
     }
 }
 
-/// What is logged of it.
+/// The log record of the refusal.
 fn record(id: &str, client: SocketAddr, seen: &[u8], answered: Answered) -> LogRecord {
     let line = seen.split(|b| b"\r\n".contains(b)).next().unwrap_or_default();
     let mut words = line.split(|b| *b == b' ').map(|word| if word.is_empty() { "-".into() } else { loggable(word) });

@@ -19,7 +19,7 @@ use crate::{
     shared::{Welcome, Worker},
 };
 
-/// Connections that may wait to be accepted.
+/// The backlog of a listening socket.
 const BACKLOG: i32 = 4096;
 
 /// One listener of one worker.
@@ -39,7 +39,7 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Accepts connections until the shutdown, and then those that had come in before it.
+/// Accepts connections until the shutdown, and then those that had arrived before it.
 pub(super) async fn accept(app: Arc<App>, address: SocketAddr, socket: TcpListener, flag: watch::Receiver<Duration>) {
     let listener = match tokio::net::TcpListener::from_std(socket) {
         Ok(listener) => listener,
@@ -47,7 +47,7 @@ pub(super) async fn accept(app: Arc<App>, address: SocketAddr, socket: TcpListen
             return tracing::error!(%address, %error, "a worker cannot accept connections; restart the process");
         }
     };
-    // The flag itself is never marked as seen: that is how connections learn of the shutdown, whenever they come.
+    // The flag is never marked as seen, so that connections learn of the shutdown whenever they begin.
     let (mut shutdown, mut errors) = (flag.clone(), Errors::default());
     loop {
         let accepted = tokio::select! {
@@ -69,7 +69,7 @@ pub(super) async fn accept(app: Arc<App>, address: SocketAddr, socket: TcpListen
             }
         }
     }
-    // To close the socket would reset what waits to be accepted.
+    // Closing the socket would reset the connections in its backlog.
     let Ok(rest) = listener.into_std() else { return };
     while let Ok((stream, peer)) = rest.accept() {
         if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
@@ -81,12 +81,12 @@ pub(super) async fn accept(app: Arc<App>, address: SocketAddr, socket: TcpListen
 // === impl App ===
 
 impl App {
-    /// Takes a connection that was accepted, and serves it in a task of its own.
+    /// Serves an accepted connection in a task of its own.
     fn take(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, shutdown: &watch::Receiver<Duration>) {
-        // What is written is whole heads and bodies: waiting for more would only delay it. A socket that cannot is gone.
+        // Writes are whole heads and bodies, which Nagle's algorithm would only delay. Errors mean that the socket is closed.
         let _ = stream.set_nodelay(true);
         let (app, shutdown) = (self.clone(), shutdown.clone());
-        // Registered before anyone can see that nothing is left to wait for.
+        // Registered before the accept loop ends, so that the drain waits for it.
         let work = self.worker.shared.work.begin_work();
         tokio::spawn(async move {
             app.serve(stream, peer, shutdown).await;
@@ -94,7 +94,7 @@ impl App {
         });
     }
 
-    /// What has been accepted, as the listener is configured now; none where the table does not have it.
+    /// The accepted connection with the current configuration of its listener; none if the table does not have it.
     fn arrival(&self, stream: TcpStream, peer: SocketAddr) -> Option<Arrival> {
         let shared = &self.worker.shared;
         let table = shared.table.load();
@@ -109,7 +109,7 @@ impl App {
         let client = if arrival.is_plain() {
             Downstream::new(arrival.stream, peer)
         } else {
-            // Boxed, because it is large and most connections are in clear.
+            // Boxed, because it is large and most connections use clear text.
             let Some(client) = Box::pin(arrival.arrive(&mut connected, &shutdown)).await else { return };
             client
         };

@@ -25,20 +25,20 @@ pub struct Handle {
     pub(super) shared: Arc<Shared>,
 }
 
-/// A route, as far as its readiness goes.
+/// The readiness of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteState {
     /// Its name.
     pub name: Arc<str>,
-    /// The cluster that it leads to.
+    /// Its cluster.
     pub cluster: ClusterName,
-    /// Whether an endpoint of that is ready.
+    /// Whether the cluster has a ready endpoint.
     pub has_endpoint: bool,
-    /// Why there is none that could be, where that is known.
+    /// Why there is none, if known.
     pub why_none: String,
 }
 
-/// Why a configuration is not taken.
+/// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
     /// The configuration contradicts itself.
@@ -47,7 +47,7 @@ pub enum ReloadError {
     /// Files of certificates or keys cannot be used.
     #[error("{}", list(.0))]
     Tls(Vec<TlsProblem>),
-    /// Something changed that only a new process can take.
+    /// Something changed that needs a restart.
     #[error("{0} cannot change while the process runs: restart it, or put the old value back")]
     Restart(&'static str),
 }
@@ -55,7 +55,7 @@ pub enum ReloadError {
 // === impl Handle ===
 
 impl Handle {
-    /// Takes another configuration for the requests to come. Those under way keep what they began with.
+    /// Applies another configuration to new requests. Requests in flight keep the old one.
     ///
     /// # Errors
     /// [`ReloadError`]; nothing has changed then.
@@ -81,20 +81,20 @@ impl Handle {
         Ok(())
     }
 
-    /// The configuration in force.
+    /// The current configuration.
     #[must_use]
     pub fn config(&self) -> Arc<Config> {
         self.shared.table.load().config.clone()
     }
 
-    /// The version of the snapshot that requests are served from. It changes after the table has: whoever sees a version
-    /// here knows that requests see its endpoints.
+    /// The version of the snapshot that requests are served from. It changes after the table, so that requests already use a
+    /// version that is seen here.
     #[must_use]
     pub fn in_service(&self) -> watch::Receiver<Version> {
         self.shared.tables.subscribe()
     }
 
-    /// Every route with the cluster that it leads to, and whether it has an endpoint that is ready.
+    /// The readiness of every route.
     #[must_use]
     pub fn routes(&self) -> Vec<RouteState> {
         let table = self.shared.table.load();
@@ -107,7 +107,7 @@ impl Handle {
         table.routes().map(state).collect()
     }
 
-    /// The endpoints of every route, with how their last legs ended.
+    /// The endpoints of every route, with the outcomes of their last legs.
     #[must_use]
     pub fn endpoints(&self) -> serde_json::Value {
         crate::introspect::endpoints(&self.shared.table.load())
@@ -125,13 +125,13 @@ impl Handle {
         self.jobs(&Query { state: Some(JobState::Owed), limit: Some(limit), ..Query::default() })
     }
 
-    /// The jobs that are asked for, of each journal, for `/-/jobs`.
+    /// The requested jobs of each journal, for `/-/jobs`.
     #[must_use]
     pub fn jobs(&self, query: &Query) -> Vec<JobsView> {
         self.shared.owed.jobs(query)
     }
 
-    /// Each journal, or memory, with what is owed.
+    /// The redelivery of each journal, or of memory.
     #[must_use]
     pub fn redeliveries(&self) -> Vec<Redelivery> {
         self.shared.owed.redeliveries()
@@ -151,7 +151,7 @@ impl Handle {
         crate::introspect::clients(&self.shared.clients)
     }
 
-    /// The numbers of the data plane in the Prometheus text format.
+    /// The metrics of the data plane in the Prometheus text format.
     #[must_use]
     pub fn metrics(&self) -> String {
         crate::metrics::render(&self.shared)

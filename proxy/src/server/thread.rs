@@ -2,7 +2,7 @@
 
 use std::{io, pin::Pin, sync::mpsc, thread::JoinHandle};
 
-/// Waits for what to run, and ends with that, or when it is dropped.
+/// A thread that waits for its work, and ends with it, or when this is dropped.
 #[derive(Debug)]
 pub(super) struct Thread {
     work: mpsc::SyncSender<Work>,
@@ -12,7 +12,7 @@ pub(super) struct Thread {
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Thread {
-    /// Starts the thread. Whatever may be short is taken here, so that no worker is missing later.
+    /// Starts the thread. All resources are allocated here, so that no worker is missing later.
     pub(super) fn new(name: String) -> io::Result<Self> {
         let (work, taken) = mpsc::sync_channel::<Work>(1);
         let (ready, started) = mpsc::sync_channel(1);
@@ -22,7 +22,7 @@ impl Thread {
                 Ok(runtime) => (Ok(()), Some(runtime)),
                 Err(error) => (Err(error), None),
             };
-            // Where nobody listens any more, no work comes either.
+            // A dropped receiver means that no work will come.
             let _ = ready.send(outcome);
             if let (Some(runtime), Ok(work)) = (runtime, taken.recv()) {
                 runtime.block_on(work);
@@ -34,7 +34,7 @@ impl Thread {
     }
 
     pub(super) fn run(self, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
-        // The thread waits for exactly this.
+        // The thread is waiting for it.
         let _ = self.work.send(Box::pin(work));
         self.join
     }

@@ -16,7 +16,7 @@ async fn an_entry_is_written_when_the_last_leg_has_ended() {
     assert_eq!(first.expect_status(200).text(), "a");
     gate.wait_reached(1).await;
     request(process.address, "GET", "/second", &[], b"").await.expect_status(200);
-    // The first one's answer is out, and a leg of it still runs: the second one's entry comes before.
+    // The first request was answered, but a leg of it still runs, so the second one's entry comes first.
     let entry = |line: String| -> Value { serde_json::from_str(&line).expect("JSON") };
     let second = entry(process.line_with("\"/").await);
     assert_eq!(second["target"], "/second", "{second}");
@@ -104,7 +104,7 @@ async fn a_request_id_that_is_not_taken_over_is_replaced_everywhere_by_the_same_
             assert_eq!(seen.headers.all("x-request-id"), [id], "{seen}");
         }
     }
-    // One that is taken over stays as it came.
+    // A request id of a trusted client stays unchanged.
     let fields = [("x-rEQUEST-iD", "mine-1"), REPORT];
     let answer = request(process.address, "GET", "/", &fields, b"").await.complete();
     let report: Value = serde_json::from_slice(&answer.body).expect("JSON");

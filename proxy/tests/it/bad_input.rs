@@ -1,4 +1,4 @@
-//! Bad input, from clients and from endpoints, gets a clear error and harms nobody.
+//! Bad input from clients and endpoints gets a clear error, and affects nobody else.
 
 use testkit::eventually;
 use testkit::http::Cut;
@@ -6,7 +6,7 @@ use testkit::origin::{At, Gate, Origin, Reply, Welcome};
 
 use crate::fixture::{NEVER, Proxy, assert_made_up, bytes, ms, origins, over, result_of};
 
-/// Sends bytes that are no request, and asserts the refusal: status, close, and that nobody else heard of it.
+/// Sends bytes that are not a request, and asserts the refusal: the status, the close, and that no endpoint got anything.
 async fn refused(proxy: &Proxy, untouched: &[&Origin], bytes: impl AsRef<[u8]>, status: u16) {
     let shown = bytes.as_ref().escape_ascii().to_string();
     let mut client = proxy.sent(bytes).await;
@@ -109,7 +109,7 @@ async fn lengths_that_differ_and_a_length_beside_chunks() {
     ] {
         refused(&proxy, &[&a], format!("POST / HTTP/1.1\r\nHost: x\r\n{fields}\r\n\r\nhello!"), 400).await;
     }
-    // The same length twice is one length.
+    // Two equal Content-Lengths count as one.
     for fields in ["Content-Length: 5\r\nContent-Length: 5", "Content-Length: 5, 5"] {
         let head = format!("POST / HTTP/1.1\r\nHost: x\r\n{fields}\r\n\r\nhello");
         proxy.answer_to(head, "POST").await.expect_status(200);
@@ -127,7 +127,7 @@ async fn heads_and_targets_that_are_too_large_by_default() {
     refused(&proxy, &[&a], format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(16 << 10)), 414).await;
     refused(&proxy, &[&a], format!("GET / HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n", "a".repeat(64 << 10)), 431).await;
     refused(&proxy, &[&a], format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "A: b\r\n".repeat(128)), 431).await;
-    // Also without an end in sight: memory is bounded.
+    // Without an end as well: memory is bounded.
     refused(&proxy, &[&a], format!("GET /{}", "a".repeat(200 << 10)), 414).await;
     refused(&proxy, &[&a], format!("GET / HTTP/1.1\r\nA: {}", "a".repeat(200 << 10)), 431).await;
     proxy.get(&format!("/{}", "a".repeat(15 << 10))).await.expect_status(200);
@@ -198,7 +198,7 @@ async fn responses_that_are_malformed() {
         assert_eq!((answer.status, result_of(&answer)), (502, [2, 1, 1, 0, 2]), "{}: {answer}", bytes.escape_ascii());
         proxy.settled().await;
     }
-    // The last one is no line at all: it was cut before it could be wrong.
+    // The last one is cut off before it could be invalid.
     assert_eq!((proxy.legs(&a, "protocol"), proxy.legs(&a, "reset")), (19, 1));
     eventually!("every such connection to be closed", a.open(), |open| *open == 0);
 }

@@ -132,7 +132,7 @@ async fn defect_10_the_proxy_never_sends_to_itself() {
     let proxy = over(&[&a]).start();
     proxy.publish(&[&a, &proxy.address]);
     testkit::eventually!("the new endpoints", proxy.metric("fanfare_snapshot_version", &[]), |v| *v == 2.0);
-    // Left out, not failed: it is no endpoint of what is broadcast to.
+    // Left out instead of failed: it is not one of the endpoints.
     assert_eq!(result_of(&proxy.get("/").await.expect_status(200)), [1, 1, 0, 0, 1]);
     proxy.publish(&[&proxy.address]);
     testkit::eventually!("itself alone to count as no endpoint", proxy.get("/").await.status, |s| *s == 503);
@@ -157,14 +157,14 @@ async fn defect_10_a_request_that_has_been_here_goes_no_further() {
 #[tokio::test]
 async fn a_tier_behind_another_is_no_loop_whatever_both_send_to() {
     let a = origin(0, Reply::ok("a"));
-    // Both name their endpoints alike, as tiers do that read the same file or service.
+    // Both have the same endpoint names, like tiers that read the same file or service.
     let inner = over(&[&a]).start();
     let outer = over(&[&inner.address]).start();
     outer.get("/").await.expect_status(200);
     let seen = a.wait_requests(1).await.remove(0);
     let names: Vec<_> = seen.headers.all("via").iter().flat_map(|via| via.split(", ")).map(str::to_owned).collect();
     assert!(names.len() == 2 && names[0] != names[1], "{names:?}");
-    // What comes back to either has been there.
+    // A request that returns to either one was there before.
     for (proxy, via) in [(&outer, &names[0]), (&inner, &names[1])] {
         assert_eq!(proxy.request("GET", "/", &[("Via", via)], b"").await.status, 508);
     }

@@ -1,4 +1,4 @@
-//! Draining: what is in flight finishes, what is idle is closed, and the deadline holds.
+//! Draining: requests in flight finish, idle connections are closed, and the deadline holds.
 
 use testkit::client::RawClient;
 use testkit::http::Cut;

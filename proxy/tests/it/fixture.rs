@@ -1,4 +1,4 @@
-//! A proxy in this process over scripted endpoints, and the questions that tests ask about it.
+//! A proxy in this process over scripted endpoints, with the assertions that tests share.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,14 +21,14 @@ pub(crate) const CLUSTER: &str = "test/cache:http";
 /// The route's name.
 pub(crate) const ROUTE: &str = "purge";
 
-/// What a client sends to get the report.
+/// The header field that requests the report.
 pub(crate) const REPORT: (&str, &str) = ("Accept", "application/vnd.broadcast+json");
 
-/// More bytes of a body than the system may hold between a client and an endpoint that takes nothing: a receive buffer grows to
+/// More bytes of a body than the system can buffer between a client and an endpoint that reads nothing: a receive buffer grows to
 /// 32 MiB (`tcp_rmem`), each of two send buffers to 4 MiB (`tcp_wmem`), and how far depends on the load of the machine.
 pub(crate) const MORE_THAN_SYSTEM_BUFFERS: usize = 44 << 20;
 
-/// Long enough never to pass in a test that goes well.
+/// A time that never passes in a successful test.
 pub(crate) const NEVER: Duration = Duration::from_secs(600);
 
 /// Something with an address, dead or alive.
@@ -36,13 +36,13 @@ pub(crate) trait Place {
     fn place(&self) -> SocketAddr;
 }
 
-/// A server that takes connections until it is dropped.
+/// A server that accepts connections until it is dropped.
 pub(crate) struct Serving {
     address: SocketAddr,
     task: JoinHandle<()>,
 }
 
-/// What the proxy will be.
+/// The settings of a proxy.
 pub(crate) struct Setup {
     config: Config,
     endpoints: Vec<Endpoint<snapshot::Place>>,
@@ -89,7 +89,7 @@ impl Drop for Serving {
 }
 
 impl Serving {
-    /// One that comes `n`-th in the order of the snapshot and does this with its listener.
+    /// A server that is the `n`-th in snapshot order, and handles its listener with this function.
     pub(crate) async fn start<F>(n: usize, serve: impl FnOnce(TcpListener) -> F) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
@@ -111,7 +111,7 @@ pub(crate) fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// A loopback address of its own for each number, so that endpoints sort as they are numbered.
+/// A loopback address for each number, so that endpoints sort by their numbers.
 pub(crate) fn loopback(n: usize) -> String {
     format!("127.0.0.{}:0", n + 1)
 }
@@ -135,7 +135,7 @@ pub(crate) fn origins<const N: usize, S: Into<Script>>(scripts: [S; N]) -> [Orig
     })
 }
 
-/// Bytes that differ from place to place, so that a lost or repeated piece shows.
+/// Bytes without repetition, so that a lost or repeated piece is detected.
 pub(crate) fn bytes(length: usize) -> Vec<u8> {
     (0..length as u64).map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
 }
@@ -166,8 +166,8 @@ pub(crate) fn sized_post(length: usize) -> String {
     format!("POST /p HTTP/1.1\r\nHost: shop\r\nContent-Length: {length}\r\n\r\n")
 }
 
-/// What the proxy adds to the head of a request that came with this Host over this version of HTTP without a request id, given
-/// the request as it arrived: the name in `Via` and the id are taken from there, after a look at their form.
+/// The lines that the proxy adds to the head of a request with this Host and version of HTTP and without a request id. The name in
+/// `Via` and the id are copied from the request as it arrived, after a check of their form.
 pub(crate) fn added_over(version: &str, seen: &Request, host: &str) -> String {
     let via = seen.headers.get("via").unwrap_or_else(|| panic!("no Via in {seen}"));
     assert!(
@@ -182,7 +182,7 @@ pub(crate) fn added_over(version: &str, seen: &Request, host: &str) -> String {
     )
 }
 
-/// Asserts every byte of the head that an endpoint got: these lines, and what the proxy adds.
+/// Asserts every byte of the head that an endpoint received: these lines, and those that the proxy adds.
 #[track_caller]
 pub(crate) fn assert_head(seen: &Request, lines: &str, host: &str) {
     assert_head_over("1.1", seen, lines, host);
@@ -200,7 +200,7 @@ pub(crate) fn over(places: &[&dyn Place]) -> Setup {
     Setup::new(places.iter().map(|place| Endpoint::ready(place.place())).collect())
 }
 
-/// A route that takes everything, with every default.
+/// A route that matches everything, with every default.
 pub(crate) fn route(name: &str, cluster: &str) -> Route {
     Route {
         name: name.into(),
@@ -217,7 +217,7 @@ fn cluster<E: Into<Endpoint<snapshot::Place>>>(endpoints: Vec<E>) -> Change {
 }
 
 impl Setup {
-    /// A proxy over these endpoints; one thread, so that there is one pool of connections to look at.
+    /// A proxy over these endpoints with one thread, so that there is one connection pool.
     pub(crate) fn new<E: Into<Endpoint<snapshot::Place>>>(endpoints: Vec<E>) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let listener = Listener::new(address, vec![route(ROUTE, CLUSTER)]);
@@ -227,7 +227,7 @@ impl Setup {
         Self { config, endpoints, access: Arc::default() }
     }
 
-    /// Callers are authenticated with what is there.
+    /// Callers are authenticated by these sources.
     pub(crate) fn access(self, access: &Arc<Sources>) -> Self {
         Self { access: access.clone(), ..self }
     }
@@ -253,7 +253,7 @@ impl Setup {
         self.policy(|policy| policy.require = text.parse().expect("a requirement"))
     }
 
-    /// The legs begin at the first piece of a body.
+    /// Sets the legs to begin at the first piece of a body.
     pub(crate) fn streaming(self) -> Self {
         self.policy(|policy| policy.stream = true)
     }
@@ -354,13 +354,13 @@ impl Proxy {
         series(&self.handle.metrics(), name, labels).iter().map(|(_, value)| value).sum()
     }
 
-    /// How many legs to that endpoint ended so.
+    /// How many legs to that endpoint had that outcome.
     pub(crate) fn legs(&self, place: &dyn Place, outcome: &str) -> u64 {
         let endpoint = place.place().to_string();
         self.metric("fanfare_legs_total", &[("endpoint", &endpoint), ("outcome", outcome)]) as u64
     }
 
-    /// Waits until a leg to that endpoint has ended so.
+    /// Waits until a leg to that endpoint has that outcome.
     pub(crate) async fn wait_leg(&self, place: &dyn Place, outcome: &str) {
         eventually!(
             format!("a leg to {} to end as {outcome}; {}", place.place(), self.leg_lines()),
@@ -389,7 +389,7 @@ impl Proxy {
         self.metric("fanfare_legs_in_flight", &[]) as u64
     }
 
-    /// Waits until nothing is under way any more: no request, no leg, no straggler, no byte of a body.
+    /// Waits until nothing is in flight: no request, no leg, no straggler, no byte of a body.
     pub(crate) async fn settled(&self) {
         let names = [
             "fanfare_requests_in_flight",
@@ -401,19 +401,19 @@ impl Proxy {
         eventually!("nothing to be under way any more", now(), |now| now.iter().all(|(_, value)| *value == 0.0));
     }
 
-    /// Drains it. The proxy is gone afterwards; what it counted stays readable.
+    /// Drains the proxy, and ends it. Its metrics stay readable.
     pub(crate) async fn drain(&mut self, patience: Duration) -> usize {
         let running = self.running.take().expect("a proxy that was not drained yet");
         running.drain(ms(100), patience).await.cut
     }
 
-    /// The names of the routes that have no endpoint which is ready.
+    /// The names of the routes without a ready endpoint.
     pub(crate) fn empty_routes(&self) -> Vec<Arc<str>> {
         let routes = self.handle.routes().into_iter();
         routes.filter(|route| !route.has_endpoint).map(|route| route.name).collect()
     }
 
-    /// Takes out what drains it, to drain it elsewhere.
+    /// Returns the server, to drain it elsewhere.
     pub(crate) fn running(&mut self) -> Running {
         self.running.take().expect("a proxy that was not drained yet")
     }

@@ -1,4 +1,4 @@
-//! gRPC: a copy counts by its status, which comes last, and the caller gets an answer that it understands.
+//! gRPC: a copy counts by the gRPC status in its trailers, and the caller gets a valid gRPC answer.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub(crate) fn call(fields: &[(&str, &str)]) -> Request<()> {
     request("POST", "/shop.Cache/Purge", &[&own, fields].concat())
 }
 
-/// The status that the caller is told.
+/// The gRPC status that the caller receives.
 fn code(answer: &Answer) -> &str {
     let of = |fields: &HeaderMap| fields.get("grpc-status").map(|code| code.to_str().expect("a number").to_owned());
     assert_eq!(answer.head.status(), 200, "{answer:?}");
@@ -109,7 +109,7 @@ async fn what_ended_a_stream_is_a_status_and_no_answer_without_a_success_says_th
         let answer = Client::of(&proxy).await.send(call(&[]), Some(&message("ask"))).await.expect("an answer");
         assert_eq!(code(&answer), want, "{reason}");
     }
-    // A status of HTTP that is none of success, with one of gRPC that is.
+    // An HTTP error status with a successful gRPC status.
     let a = Endpoint::start(0, [Does::Refuse(503, "0")]).await;
     let proxy = over_h2(&[&a]).start();
     let answer = Client::of(&proxy).await.send(call(&[]), Some(&message("ask"))).await.expect("an answer");
@@ -129,9 +129,9 @@ async fn the_report_tells_the_status_of_every_leg_and_of_the_answer() {
     assert_eq!(told(1), (&9.into(), &"client_error".into()), "{report}");
     assert_eq!(told(2), (&14.into(), &"connect".into()), "{report}");
     assert_eq!((&report["grpc_status"], &report["result"]), (&9.into(), &"failed".into()), "{report}");
-    // Its own status is that of the decision, as it is for any request.
+    // Its HTTP status is that of the decision, as for any request.
     assert_eq!(answer.head.status(), 502, "{report}");
-    // Requests that are none of gRPC are told of nothing like that.
+    // Other requests get no gRPC status.
     let c = origin(0, Reply::ok("c"));
     let (_, plain) = over(&[&c]).start().report("GET", "/", b"").await;
     assert!(plain.get("grpc_status").is_none() && plain["results"][0].get("grpc_status").is_none(), "{plain}");
@@ -154,9 +154,9 @@ async fn statuses_are_counted_by_route_by_who_has_said_them_and_by_their_names()
     assert_eq!((count("endpoint", "OK"), count("endpoint", "NOT_FOUND"), count("proxy", "CANCELLED")), (2.0, 1.0, 1.0));
     let legs = |status: &str| proxy.metric("fanfare_grpc_legs_total", &[("route", ROUTE), ("grpc_status", status)]);
     assert_eq!((legs("OK"), legs("NOT_FOUND"), legs("CANCELLED")), (2.0, 1.0, 1.0));
-    // What an endpoint says that is no status of gRPC makes no further series.
+    // An unknown gRPC status of an endpoint does not create a series.
     assert_eq!(series(&proxy.handle.metrics(), "fanfare_grpc_legs_total", &[]).len(), 17);
-    // Refused before any leg: said by the proxy as well.
+    // Refused before any leg: the proxy's own answer has a gRPC status, too.
     proxy.publish(&[]);
     let refused = eventually!(
         "no endpoints",

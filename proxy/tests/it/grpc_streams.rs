@@ -1,4 +1,4 @@
-//! Calls of gRPC with streams both ways: passed on where any answer will do, told apart from others where several must agree.
+//! Bidirectional streaming calls of gRPC: passed on with `any`, refused if several endpoints must agree.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -19,32 +19,32 @@ use crate::{
     http2_endpoints::over_h2,
 };
 
-/// What an endpoint says in a call.
+/// The behaviour of an endpoint in a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Says {
-    /// Each message back as it comes, and 0 at the end.
+    /// Echoes each message, and ends with status 0.
     Echo,
-    /// The same, after a message of its own.
+    /// Sends a message first, then echoes.
     SpeaksFirst,
-    /// One message and 0 as soon as something has come, and reads on.
+    /// Sends one message and status 0 after the first message, and keeps reading.
     AnswersEarly,
-    /// A message as soon as something has come, and it resets the stream when there is more.
+    /// Sends a message after the first one, and resets the stream at the second.
     BreaksOff,
-    /// Nothing, and takes nothing either.
+    /// Sends nothing and reads nothing.
     Deaf,
 }
 
-/// A call as the endpoint has seen it.
+/// The endpoint's record of a call.
 #[derive(Clone, Debug, Default)]
 struct Seen {
     body: Vec<u8>,
-    /// Whether it has sent all that it is going to send.
+    /// Whether it has sent everything.
     answered: bool,
     /// How the request ended, once it has: with its last frame, or reset.
     end: Option<Result<(), Option<Reason>>>,
 }
 
-/// An endpoint, with the calls that it has had.
+/// An endpoint with its calls.
 struct Endpoint {
     serving: Serving,
     calls: Arc<Mutex<Vec<Seen>>>,
@@ -148,12 +148,12 @@ fn finish(answer: &mut SendStream<Bytes>) {
     let _ = answer.send_trailers(trailers);
 }
 
-/// The caller's side of a call that goes on.
+/// The caller's side of a call in progress.
 struct Conversation {
     send: SendStream<Bytes>,
     response: Option<ResponseFuture>,
     answer: Option<RecvStream>,
-    /// Held, so that the connection stays.
+    /// Keeps the connection open.
     _client: Client,
 }
 
@@ -184,7 +184,7 @@ impl Conversation {
         self.answer.as_mut().expect("it has begun")
     }
 
-    /// What comes next of the answer, of the length that is expected.
+    /// The next bytes of the answer, of the expected length.
     async fn hear(&mut self, length: usize) -> Vec<u8> {
         let answer = self.answer().await;
         let mut heard = Vec::new();
@@ -205,7 +205,7 @@ impl Conversation {
         trailers["grpc-status"].to_str().expect("a number").to_owned()
     }
 
-    /// The status and the message of an answer that is nothing but these.
+    /// The status and the message of a trailers-only answer.
     async fn refusal(mut self) -> (String, String) {
         let response = self.response.take().expect("it was not asked for yet");
         let response = within("an answer", response).await.expect("an answer");
@@ -265,7 +265,7 @@ async fn where_all_must_agree_a_call_in_which_each_side_waits_is_refused_and_say
 
 #[tokio::test]
 async fn an_answer_before_the_end_of_a_request_is_waited_for_where_the_end_comes() {
-    // As servers of unary calls do, which answer the message and not the end of the stream.
+    // Like servers of unary calls, which answer after the message, before the end of the stream.
     for require in ["all", "any"] {
         let (a, b) = (Endpoint::start(0, Says::AnswersEarly).await, Endpoint::start(1, Says::AnswersEarly).await);
         let proxy = over_h2(&[&a, &b]).require(require).start();

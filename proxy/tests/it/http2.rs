@@ -61,7 +61,7 @@ impl Client {
     }
 }
 
-/// Sends a body, or as much of it as is taken: an answer may come before its end, and end the stream.
+/// Sends a body, until the stream ends: an answer may come early, and end the stream.
 async fn send_body(stream: &mut SendStream<Bytes>, mut body: Bytes) -> Result<(), h2::Error> {
     while !body.is_empty() {
         stream.reserve_capacity(body.len());
@@ -120,7 +120,7 @@ async fn a_body_is_framed_by_its_length_or_in_chunks_and_complete_only_when_it_i
         assert_eq!(seen.headers.get("transfer-encoding"), length.is_none().then_some("chunked"));
         assert!(seen.body == body);
     }
-    // One that is broken off never looks whole.
+    // An aborted body never looks complete.
     let mut send = client.send.clone().ready().await.expect("the connection goes on");
     let (_response, mut stream) = send.send_request(request("PUT", "/cut", &[]), false).expect("a stream");
     stream.reserve_capacity(body.len());
@@ -231,7 +231,7 @@ async fn a_drain_lets_every_stream_end_and_tells_the_client_to_go() {
     let drain = async {
         a.wait_heads(1).await;
         let release = async {
-            // The client has heard that it is to go once it may begin no other request.
+            // The client has received GOAWAY when it can begin no further request.
             eventually!("no further stream", second.clone().ready().await.is_err(), |ended| *ended);
             gate.release();
         };
@@ -260,7 +260,7 @@ async fn a_drain_is_announced_and_takes_what_comes_until_the_client_has_heard_of
             other => panic!("{other:?}"),
         };
         assert_eq!(first, Farewell::GoAway { last: (1 << 31) - 1, reason: 0 });
-        // It had been sent before the client knew.
+        // It was sent before the client received it.
         taken.push(client.open(&raw::request("GET", "/between", &[])).await);
         a.wait_heads(3).await;
         client.send(&[Frame::new(kind::PING, flag::ACK, 0, ping)]).await;

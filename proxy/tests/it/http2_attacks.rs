@@ -1,4 +1,4 @@
-//! HTTP/2 clients that mean harm: what each can cost endpoints is bounded, and no other client notices.
+//! Malicious HTTP/2 clients: their cost for endpoints is bounded, and other clients are not affected.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,10 @@ use testkit::{
 
 use crate::fixture::{Proxy, bytes, ms, origin, over};
 
-/// More streams, or frames, than any client may spend on nothing.
+/// More useless streams or frames than a client is allowed.
 const MANY: usize = 20_000;
 
-/// Somebody else's requests, on a connection of their own.
+/// The requests of another client, on a connection of its own.
 struct Bystander {
     client: Http2Client,
     served: usize,
@@ -30,7 +30,7 @@ impl Bystander {
         this
     }
 
-    /// Asserts that the connection it has had all along still carries requests.
+    /// Asserts that its connection still carries requests.
     async fn is_served(&mut self) {
         let answer = self.client.exchange(&request("GET", BYSTANDER, &[]), None).await;
         assert!(answer.is_whole(200), "request {} of somebody else: {answer:?}", self.served);
@@ -43,7 +43,7 @@ fn copies(endpoint: &Origin) -> usize {
     endpoint.requests().iter().filter(|seen| seen.target != BYSTANDER).count()
 }
 
-/// An endpoint that answers bystanders at once, and others so.
+/// An endpoint that answers bystanders at once, and others with this reply.
 fn endpoint(others: Reply) -> Origin {
     origin(
         0,
@@ -54,7 +54,7 @@ fn endpoint(others: Reply) -> Origin {
     )
 }
 
-/// Sends what `next` makes again and again, each `pause` after the one before, until the server puts an end to it; how often.
+/// Sends the bytes of `next` repeatedly with a pause, until the server closes the connection. Returns how often.
 async fn flood(
     client: &mut Http2Client,
     pause: Duration,
@@ -93,7 +93,7 @@ async fn a_paced_rapid_reset_is_stopped_long_before_its_end() {
         let mut client = Http2Client::connect(proxy.address, &[]).await;
         let began = Instant::now();
         let sent = flood(&mut client, pause, opened_and_reset).await;
-        // Two hundred at once, and twenty more each second; what is on its way when the end comes is not counted.
+        // The limit is two hundred at once, plus twenty a second, without those in flight at the end.
         let seconds = began.elapsed().as_secs_f64();
         assert!(sent < MANY, "{sent} streams in {seconds} s");
         let most = 220.0 + 20.0 * seconds;
@@ -126,7 +126,7 @@ async fn resets_on_many_connections_of_one_address_are_bounded_together() {
 
 #[tokio::test]
 async fn requests_that_make_the_server_reset_them_are_bounded_too() {
-    // CVE-2025-8671: a window grows beyond all bounds, and the stream that is at fault has just been fanned out.
+    // CVE-2025-8671: a window overflows, and the faulty stream has just been fanned out.
     let a = endpoint(Reply::ok("quick"));
     let proxy = over(&[&a]).start();
     let mut bystander = Bystander::of(&proxy).await;
@@ -175,7 +175,7 @@ async fn frames_that_move_nothing_end_their_connection() {
     ];
     for (name, frame) in floods {
         let mut client = Http2Client::connect(proxy.address, &[]).await;
-        // A request whose body does not end, for the frames that belong to one.
+        // A request with an unfinished body, to which the frames belong.
         let stream = client.new_stream();
         client.send(&[Frame::headers(stream, 0, &request("POST", "/flood", &[]))]).await;
         let sent = flood(&mut client, Duration::ZERO, |_| vec![frame.clone()]).await;
@@ -186,7 +186,7 @@ async fn frames_that_move_nothing_end_their_connection() {
     assert_eq!(copies(&a), 0, "no body was whole");
 }
 
-/// A client that has read the server's settings, so that it has no acknowledgement to send within a header block; and a stream.
+/// A client that has acknowledged the server's settings, so that no acknowledgement falls into a header block; and a stream.
 async fn ready(proxy: &Proxy) -> (Http2Client, u32) {
     let mut client = Http2Client::connect(proxy.address, &[]).await;
     assert!(client.exchange(&request("GET", BYSTANDER, &[]), None).await.is_whole(200));
@@ -199,7 +199,7 @@ async fn a_header_block_is_bounded_in_frames_and_in_time() {
     let a = endpoint(Reply::ok("quick"));
     let proxy = over(&[&a]).listener(|listener| listener.timeouts.head = ms(300)).start();
     let mut bystander = Bystander::of(&proxy).await;
-    // Without end, as fast as they go: with a byte in each, with nothing in them, and as large as they may be.
+    // Endless and fast: frames with one byte, empty frames, and frames of the largest size.
     for piece in [&b"\0"[..], b"", &[0; 16_000]] {
         let (mut client, stream) = ready(&proxy).await;
         client.send(&[Frame::new(kind::HEADERS, flag::END_STREAM, stream, request("GET", "/block", &[]))]).await;
@@ -208,7 +208,7 @@ async fn a_header_block_is_bounded_in_frames_and_in_time() {
         assert!(client.ended().await.is_some(), "frames of {} bytes", piece.len());
         bystander.is_served().await;
     }
-    // Few of them, but slowly: as slowly as no head of HTTP/1.1 could come.
+    // Few frames, but slower than a head of HTTP/1.1 may come.
     let (mut client, stream) = ready(&proxy).await;
     client.send(&[Frame::new(kind::HEADERS, flag::END_STREAM, stream, request("GET", "/block", &[]))]).await;
     assert_eq!(client.ended().await, Some(reason::ENHANCE_YOUR_CALM));
@@ -225,7 +225,7 @@ async fn a_header_list_beyond_the_bound_reaches_nobody_however_small_it_was_pack
     let mut refused = 0;
     for times in [longest / 3_000 + 2, 15_000] {
         let mut client = Http2Client::connect(proxy.address, &[]).await;
-        // A field that goes into the table, and is then named by one byte as often as the frame has room.
+        // A field that is added to the dynamic table, and then referenced by one byte as often as the frame has room.
         let mut bomb = request("GET", "/bomb", &[]);
         bomb.extend_from_slice(b"\x40\x01x\x7f\xb9\x16");
         bomb.extend_from_slice(&[b'a'; 3_000]);
@@ -244,7 +244,7 @@ async fn answers_that_nobody_takes_hold_up_nobody_and_are_given_up() {
     let a = endpoint(Reply::ok(bytes(300_000)));
     let proxy = over(&[&a]).listener(|listener| listener.timeouts.body = ms(500)).start();
     let mut bystander = Bystander::of(&proxy).await;
-    // Windows of which nothing is ever given back.
+    // Windows that are never updated.
     let mut client = Http2Client::connect(proxy.address, &[]).await;
     let mut streams = Vec::new();
     for _ in 0..100 {
@@ -275,7 +275,7 @@ async fn a_client_that_never_reads_is_given_up() {
         listener.timeouts.keepalive = ms(500);
     };
     let proxy = over(&[&a]).listener(hurry).start();
-    // It gives credit for everything, and takes nothing of it off its socket.
+    // It grants all credit, but reads nothing from its socket.
     let settings = [(setting::INITIAL_WINDOW_SIZE, (1 << 31) - 1)];
     let mut client = Http2Client::connect_small(proxy.address, 4096, &settings).await;
     client.send(&[Frame::window_update(0, (1 << 30) - 1)]).await;
@@ -306,7 +306,7 @@ async fn a_stream_that_waits_for_its_endpoint_is_not_in_the_way_of_a_hundred_oth
         let answer = client.exchange(&request("GET", BYSTANDER, &[]), None).await;
         assert!(answer.is_whole(200), "{answer:?}");
     }
-    // With every place taken the next ones wait, and nobody else does.
+    // Once all places are taken, its own next streams wait, and no other client does.
     let held_too = client.open(&request("GET", "/held", &[])).await;
     bystander.is_served().await;
     gate.release();
@@ -384,7 +384,7 @@ async fn a_malformed_request_costs_at_most_its_own_connection_and_reaches_nobody
         assert!(answer.is_refusal(), "{name}: {answer:?}");
         bystander.is_served().await;
         assert_eq!(copies(&a), 0, "{name} came through: {}", a.journal());
-        // Where it was an error of its stream, the connection goes on.
+        // After a stream error the connection continues.
         if !matches!(answer.end, Some(StreamEnd::Connection(_))) {
             let next = client.exchange(&request("GET", BYSTANDER, &[]), None).await;
             assert!(next.is_whole(200), "after {name}: {next:?}");

@@ -1,4 +1,4 @@
-//! HTTP/2 endpoints that mean harm: whatever they send, only their own leg fails, with an outcome and an error that can be read.
+//! Malicious HTTP/2 endpoints: whatever they send, only their own leg fails, with an outcome and a readable error.
 
 use std::{
     net::SocketAddr,
@@ -25,31 +25,31 @@ use crate::{
     http2_endpoints::{Does, Endpoint, over_h2},
 };
 
-/// More frames than any endpoint may spend on nothing.
+/// More useless frames than an endpoint is allowed.
 const MANY: usize = 50_000;
 
 /// Frames for the stream of the request.
 type Frames = Arc<dyn Fn(u32) -> Vec<Frame> + Send + Sync>;
 
-/// What an endpoint does.
+/// The behaviour of an endpoint.
 #[derive(Clone)]
 enum Sends {
-    /// These bytes as soon as there is a connection; where there are none, its end.
+    /// These bytes at once on every connection; without bytes it closes.
     Bytes(&'static [u8]),
     /// These frames for each request.
     Once(Frames),
-    /// These frames for the first request, and then those again and again.
+    /// These frames for the first request, and then those repeatedly.
     Flood(Frames, Frames),
-    /// First this frame, in place of SETTINGS without anything in them.
+    /// This frame first, instead of empty SETTINGS.
     Settings(Frame),
     /// First these settings, those once the gate is open, and these frames for each request.
     SettingsTwice(Frame, Gate, Frame, Frames),
 }
 
-/// An endpoint that sends what it likes. It reads everything, and heeds nothing of it.
+/// An endpoint that sends scripted bytes. It reads everything, and ignores it.
 struct BadEndpoint {
     serving: Serving,
-    /// How often it has sent what it sends again and again.
+    /// How often it has sent the repeated frames.
     sent: Arc<AtomicUsize>,
 }
 
@@ -78,10 +78,10 @@ async fn serve(stream: TcpStream, sends: Sends, sent: Arc<AtomicUsize>) -> Optio
     let (mut from, mut to) = stream.into_split();
     if let Sends::Bytes(bytes) = sends {
         to.write_all(bytes).await.ok()?;
-        // Whatever has come by then.
+        // Reads what has arrived.
         let _ = from.read(&mut [0; 1000]).await.ok()?;
         if !bytes.is_empty() {
-            // Until the other side has had enough.
+            // Until the proxy closes the connection.
             tokio::io::copy(&mut from, &mut tokio::io::sink()).await.ok()?;
         }
         return None;
@@ -138,7 +138,7 @@ fn once(frames: impl Fn(u32) -> Vec<Frame> + Send + Sync + 'static) -> Sends {
     Sends::Once(of(frames))
 }
 
-/// The same frame again and again, after nothing else.
+/// One frame, repeatedly, without other frames before.
 fn flood(frame: impl Fn(u32) -> Frame + Send + Sync + 'static) -> Sends {
     Sends::Flood(of(|_| Vec::new()), of(move |stream| vec![frame(stream)]))
 }
@@ -170,7 +170,7 @@ async fn assert_only_its_leg_fails(
     error
 }
 
-/// A proxy over an endpoint that sends this, and one that does what it should.
+/// A proxy over an endpoint with this behaviour, and a good one.
 async fn between(sends: Sends) -> (BadEndpoint, Endpoint, crate::fixture::Setup) {
     let bad = BadEndpoint::start(sends).await;
     let good = Endpoint::start(1, [Does::Answer(b"good".to_vec())]).await;
@@ -204,7 +204,7 @@ async fn frames_without_end_are_stopped() {
         let (bad, good, setup) = between(sends).await;
         let proxy = setup.total(NEVER).start();
         assert_only_its_leg_fails(name, &proxy, &good, b"body", &["protocol", "reset"]).await;
-        // Whatever it was, the connection ends long before the endpoint has had enough.
+        // The connection ends long before the endpoint has sent everything.
         eventually!("the flood to end", Arc::strong_count(&bad.sent), |connections| *connections <= 2);
         let sent = bad.sent.load(Ordering::Relaxed);
         assert!(sent < MANY, "{name}: {sent} frames were taken");
@@ -287,7 +287,7 @@ async fn frames_that_are_wrong_fail_their_leg_alone() {
     for (name, sends) in cases {
         let (_bad, good, setup) = between(sends).await;
         let proxy = setup.total(NEVER).start();
-        // More than the endpoint gives credit for, so that the request is under way when it happens.
+        // More than the endpoint's credit, so that the request is in progress when it happens.
         assert_only_its_leg_fails(name, &proxy, &good, &long, &["protocol", "reset"]).await;
         assert_only_its_leg_fails(name, &proxy, &good, &long, &["protocol", "reset"]).await;
     }
@@ -343,7 +343,7 @@ async fn an_endpoint_that_takes_no_streams_is_waited_for_as_long_as_for_a_connec
         let error = report["results"][0]["error"].as_str().expect("an error");
         assert!(error.contains("no connection within 300ms"), "{error}");
     }
-    // Its one connection is waited for; another one would take no streams either.
+    // Requests wait for its one connection, because another one would allow no streams either.
     assert_eq!(Arc::strong_count(&bad.sent), 3);
     gate.release();
     eventually!("the endpoint to be served", proxy.get("/").await.status, |status| *status == 200);
@@ -355,21 +355,21 @@ async fn bytes_beyond_the_window_cut_the_answer_and_no_other() {
     let again = of(|stream| vec![Frame::data(stream, 0, &[b'x'; 16_000])]);
     let bad = BadEndpoint::start(Sends::Flood(of(|stream| vec![head(stream, 0, &[])]), again)).await;
     let proxy = over_h2(&[&bad]).total(NEVER).start();
-    // A client that takes nothing, so that nothing more is asked for.
+    // A client that reads nothing, so that the proxy reads no more of the answer.
     let mut client = testkit::client::RawClient::connect_small(proxy.address, 4096).await;
     client.send("GET / HTTP/1.1\r\nHost: shop\r\n\r\n").await;
     eventually!("the connection to end", proxy.legs(&bad, "protocol") + proxy.legs(&bad, "reset"), |legs| *legs == 1);
     let sent = bad.sent.load(Ordering::Relaxed);
     assert!(sent < MANY, "{sent} frames were taken");
     let answer = client.try_read_response("GET").await;
-    // The fault may come before there is anything of an answer to pass on.
+    // The fault may come before any part of an answer was passed on.
     let is_whole = answer.is_ok_and(|answer| answer.status == 200 && answer.is_complete());
     assert!(!is_whole, "what was cut looks whole");
     let good = Endpoint::start(1, [Does::Answer(b"good".to_vec())]).await;
     let version = || proxy.metric("fanfare_snapshot_version", &[]);
     let before = version();
     proxy.publish(&[&good]);
-    // Requests that are sent earlier get the flood, whose end nobody would see.
+    // Earlier requests would get the flood, whose end would not be observed.
     eventually!("the other endpoint to be in service", version(), |now| *now > before);
     assert_eq!(proxy.get("/").await.text(), "good");
 }

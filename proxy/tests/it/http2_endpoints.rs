@@ -1,4 +1,4 @@
-//! HTTP/2 to endpoints: what they get, how exchanges share connections, and what is tried again.
+//! HTTP/2 to endpoints: the requests that they get, shared connections, and retries.
 
 use std::{
     net::SocketAddr,
@@ -24,26 +24,26 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::fixture::{NEVER, Place, Proxy, Serving, Setup, bytes, ms, over};
 
-/// What an endpoint does with a request.
+/// The reaction of an endpoint to a request.
 #[derive(Clone, Debug)]
 pub(crate) enum Does {
     /// Answers 200 with this body.
     Answer(Vec<u8>),
-    /// Answers so once the gate is open.
+    /// Answers with this body once the gate is open.
     Hold(Gate),
     /// Answers with this status and this body.
     Status(u16, Vec<u8>),
-    /// Does that once the gate is open.
+    /// Answers with them once the gate is open.
     After(Gate, Box<Does>),
     /// Resets the stream without an answer.
     Reset(Reason),
-    /// Tells the client to go, having done nothing with this request, and closes the connection.
+    /// Sends GOAWAY without having processed this request, and closes the connection.
     GoAway,
-    /// Reads and writes nothing any more on this connection, and keeps it.
+    /// Stops reading and writing on this connection, and keeps it open.
     FallSilent,
-    /// Begins to answer, and resets the stream in the middle.
+    /// Resets the stream in the middle of the answer.
     Break,
-    /// Answers as a server of gRPC does: this body, then this status; where there is no body, the status alone.
+    /// Answers as a gRPC server: this body, then this status; without a body the status alone.
     Grpc(Vec<u8>, u8),
     /// Answers with this status of HTTP and this one of gRPC.
     Refuse(u16, &'static str),
@@ -56,13 +56,13 @@ impl Does {
     }
 }
 
-/// A request as it came.
+/// A received request.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     connection: usize,
     pub(crate) head: Request<()>,
     pub(crate) body: Vec<u8>,
-    /// Whether it came to its end.
+    /// Whether it was complete.
     whole: bool,
     trailers: Option<HeaderMap>,
 }
@@ -74,7 +74,7 @@ struct Log {
     script: Mutex<Vec<Does>>,
 }
 
-/// An endpoint that speaks HTTP/2 by prior knowledge. It does what its script says, the last entry for ever.
+/// An endpoint that speaks HTTP/2 by prior knowledge. It follows its script, whose last entry repeats.
 pub(crate) struct Endpoint {
     serving: Serving,
     log: Arc<Log>,
@@ -87,7 +87,7 @@ impl Place for Endpoint {
 }
 
 impl Endpoint {
-    /// One that allows so many streams at a time.
+    /// An endpoint that allows this number of streams at a time.
     async fn with_streams(n: usize, streams: u32, script: impl IntoIterator<Item = Does>) -> Self {
         let log = Arc::new(Log { script: Mutex::new(script.into_iter().collect()), ..Log::default() });
         let serving = Serving::start(n, |listener| accept(listener, log.clone(), streams)).await;
@@ -352,7 +352,7 @@ async fn what_an_endpoint_has_not_touched_is_sent_again_whatever_the_method() {
         let seen = a.wait(2).await;
         assert!(seen[1].whole && seen[1].body == b"body");
     }
-    // An endpoint that always says so is given up.
+    // An endpoint that always refuses streams is given up.
     let a = Endpoint::start(0, [Does::Reset(Reason::REFUSED_STREAM)]).await;
     let proxy = over_h2(&[&a]).start();
     proxy.post(b"body").await.expect_status(502);
@@ -417,7 +417,7 @@ async fn a_connection_stays_that_brings_answers_while_one_request_on_it_is_given
     let proxy = over_h2(&[&a]).total(ms(1200)).start();
     let (slow, ()) = tokio::join!(proxy.get("/slow"), async {
         a.wait(1).await;
-        // Until the first one is given up: what comes meanwhile shows that the endpoint is there.
+        // Until the first one is given up: other frames show that the endpoint is alive.
         while proxy.legs(&a, "timeout") == 0 {
             proxy.get("/quick").await.expect_status(200);
         }
@@ -456,7 +456,7 @@ async fn who_waits_for_a_stream_waits_no_longer_than_for_a_connection() {
     let a = Endpoint::with_streams(0, 1, [answer("first"), Does::Hold(gate.clone())]).await;
     let setup = over_h2(&[&a]).total(NEVER).limits(|limits| limits.pool = 1);
     let proxy = setup.policy(|policy| policy.timeouts.connect = std::time::Duration::from_millis(300)).start();
-    // Before that it is not known how many streams there may be.
+    // The stream limit is unknown before that.
     proxy.get("/").await.expect_status(200);
     let (held, late) = tokio::join!(proxy.get("/held"), async {
         a.wait(2).await;

@@ -1,5 +1,5 @@
-//! Request smuggling through HTTP/2: what an endpoint that speaks HTTP/1.1 could take for another request, or for another end
-//! of one, never reaches it; what does is framed so that there is one way to read it.
+//! Request smuggling through HTTP/2: nothing that an HTTP/1.1 endpoint could read as another request, or as another end of one,
+//! reaches it, and requests are framed unambiguously.
 
 use testkit::{
     http2::{Answer, Frame, Http2Client, StreamEnd, block, flag, kind, request},
@@ -11,7 +11,7 @@ use crate::fixture::{Proxy, assert_head_over, bytes, origins, over};
 /// What is smuggled in; must never arrive as a request.
 const HIDDEN: &str = "GET /smuggled HTTP/1.1\r\nHost: shop\r\n\r\n";
 
-/// The same behind what ends a chunked body.
+/// The same after the end of a chunked body.
 const HIDDEN_BEHIND_CHUNKS: &str = "0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: shop\r\n\r\n";
 
 /// Fields of a POST whose body is [`HIDDEN_BEHIND_CHUNKS`]: none of them may reach an endpoint.
@@ -82,7 +82,7 @@ const LINES: [(&str, [&str; 4]); 22] = [
     ("a line end in the scheme", ["GET", "http\r\nx", "shop", "/"]),
 ];
 
-/// Sends a request on a connection of its own, and another one behind it where that goes on.
+/// Sends a request on a connection of its own, and another one after it if the connection continues.
 async fn outcome(proxy: &Proxy, block: &[u8], body: Option<&[u8]>) -> Answer {
     let mut client = Http2Client::connect(proxy.address, &[]).await;
     let answer = client.exchange(block, body).await;
@@ -93,7 +93,7 @@ async fn outcome(proxy: &Proxy, block: &[u8], body: Option<&[u8]>) -> Answer {
     answer
 }
 
-/// Asserts that an endpoint got nothing but whole requests for `/next`, each with nothing in between.
+/// Asserts that an endpoint received only whole requests for `/next`, with nothing in between.
 #[track_caller]
 fn assert_only_next(name: &str, endpoint: &Origin) {
     let journal = endpoint.journal();
@@ -195,7 +195,7 @@ async fn a_length_that_disagrees_with_the_body_never_looks_whole() {
 #[tokio::test]
 async fn more_bytes_than_were_said_do_not_look_whole_however_they_are_cut() {
     let [a, b] = origins([Reply::ok("a"), Reply::ok("b")]);
-    // What was said is longer than what waits before the legs begin.
+    // The announced length is above the threshold at which the legs begin.
     let body = bytes(100_000);
     for length in [10, body.len()] {
         let proxy = over(&[&a, &b]).streaming().start();
@@ -203,7 +203,7 @@ async fn more_bytes_than_were_said_do_not_look_whole_however_they_are_cut() {
         let stream = client.new_stream();
         let length_said = length.to_string();
         client.send(&[Frame::headers(stream, 0, &request("POST", "/more", &[("content-length", &length_said)]))]).await;
-        // No more than the windows have room for at once.
+        // Within the size of the windows.
         for piece in body[..length].chunks(10_000) {
             client.send(&[Frame::data(stream, 0, piece)]).await;
             client.credit(stream, piece.len()).await;
@@ -299,8 +299,8 @@ async fn where_a_header_block_is_cut_into_frames_makes_nothing_of_it_pass() {
         }
     }
     proxy.settled().await;
-    // `h2` forgets that a field was malformed where the frame ends within the next one. It leaves that field out, which is
-    // safe: what arrives says nothing of it, and its body has one end.
+    // `h2` forgets that a field was malformed if the frame ends within the next one. It drops that field, which is safe: the
+    // request arrives without it, and its body has one end.
     let journal = a.journal();
     assert!(journal.connections.iter().all(|connection| connection.stray.is_empty()), "{journal}");
     let wire = format!("{:x}\r\n{HIDDEN_BEHIND_CHUNKS}\r\n0\r\n\r\n", HIDDEN_BEHIND_CHUNKS.len());

@@ -1,4 +1,4 @@
-//! Uploads over HTTP/2 that do not go on: what all of them together hold is bounded, and nobody else waits for them.
+//! Stalled uploads over HTTP/2: their memory is bounded in total, and other requests do not wait for them.
 
 use bytes::Bytes;
 use proxy::config::Limits;
@@ -14,18 +14,18 @@ use crate::{
     http2_endpoints::over_h2,
 };
 
-/// What all requests together may keep of bodies.
+/// The limit of buffered bodies of all requests.
 const LIMIT: usize = 16 << 20;
 
-/// Connections of a client that uploads, each with as many streams as it may have.
+/// Connections of an uploading client, each with the most streams.
 const CONNECTIONS: usize = 100;
 
 const STREAMS: usize = 100;
 
-/// What a client may send on a connection that was granted nothing.
+/// The initial credit of a connection.
 const FIRST_WINDOW: usize = 2 * STREAM_WINDOW;
 
-/// What it may send on one stream.
+/// The initial credit of a stream.
 const STREAM_WINDOW: usize = 64 * 1024;
 
 /// A frame.
@@ -68,7 +68,7 @@ async fn ten_thousand_stalled_uploads_hold_no_more_than_the_limit_and_hold_up_no
         }
         clients.push(client);
     }
-    // Each sends all that it is let.
+    // Each sends up to its credit.
     let (zeros, mut sent) = (Bytes::from(vec![0; 1 << 20]), 0);
     let mut pump = || {
         for (_, stream) in &mut uploads {

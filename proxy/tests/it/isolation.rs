@@ -1,4 +1,4 @@
-//! One endpoint or client in trouble takes nothing from the others, and leaves nothing behind.
+//! A faulty endpoint or client does not affect others, and leaves nothing behind.
 
 use testkit::eventually;
 use testkit::origin::{BlackHole, Gate, Origin, Reply, Welcome};
@@ -17,7 +17,7 @@ async fn endpoints_that_hang_hold_up_nobody_who_can_do_without_them() {
     let hung = Origin::builder().address("127.0.0.9:0").welcome(Welcome::Hang).start(Reply::ok(""));
     let places: [&dyn Place; 5] = [&a, &silent, &hole, &dead, &hung];
     let proxy = over(&places).require("any").total(NEVER).policy(|p| p.timeouts.connect = NEVER).start();
-    // No time-out can pass in this test: every answer comes while the others still hang.
+    // No time-out passes in this test: every answer comes while the others still hang.
     for n in 1..=30 {
         let answer = proxy.post(b"body").await.expect_status(200);
         assert_eq!(answer.text(), "a", "request {n}");
@@ -72,7 +72,7 @@ async fn to_an_endpoint_that_swallows_connections_a_few_connect_for_all_until_it
     });
     let proxy = proxy.total(NEVER).start();
     assert_made_up(&proxy.get("/brief/").await, 504, "connection_timeout");
-    // Those who wait for others have the same time-out, and the same outcome.
+    // Legs that wait for a connection have the same time-out and outcome.
     let brief = futures::future::join_all((0..20).map(|_| proxy.get("/brief/")));
     for answer in brief.await {
         assert_made_up(&answer, 504, "connection_timeout");
@@ -84,7 +84,7 @@ async fn to_an_endpoint_that_swallows_connections_a_few_connect_for_all_until_it
     let connecting = eventually!("some to connect", hole.connecting(), |n| *n > 0);
     assert!(connecting < 100, "{connecting} connect to where nobody answers");
     let _hole = hole.into_silent();
-    // All of them get their connection: what they lack is an answer.
+    // All of them get a connection, but no answer.
     for client in &mut waiting {
         assert_made_up(&client.read_response("GET").await, 504, "connection_read_timeout");
     }
@@ -103,7 +103,7 @@ async fn nothing_is_left_behind() {
         for n in 0..10 {
             let mut client = proxy.sent(crate::fixture::sized_post(1000)).await;
             match n % 3 {
-                // One that sends everything and reads, one that leaves in the middle, one that leaves at the end.
+                // A client that sends everything and reads, one that disconnects in the middle, and one at the end.
                 0 => {
                     client.send(bytes(1000)).await;
                     client.read_response("POST").await;
@@ -285,14 +285,14 @@ async fn running_out_of_descriptors_is_an_error_answer_and_not_a_spin() {
         client.send(GET).await;
         clients.push(client);
     }
-    // As many as there are descriptors for are on their way or refused; the rest waits to be accepted.
+    // As many as there are descriptors for are in progress or refused; the rest waits to be accepted.
     eventually!(
         "the last descriptor to be taken",
         clients.iter().filter(|c| !c.is_quiet()).count() + a.requests().len(),
         |n| *n >= 20
     );
     let before = process.processor_ticks();
-    // What is measured is processor time per second, so a second has to pass.
+    // Measures CPU time per second, so a second has to pass.
     tokio::time::sleep(ms(1000)).await;
     let used = process.processor_ticks() - before;
     assert!(used < 50, "{used} hundredths of a second of processor time in one second of waiting");

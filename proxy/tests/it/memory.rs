@@ -1,4 +1,4 @@
-//! What a request costs in memory does not depend on how large it is, nor on how many endpoints get it.
+//! The memory of a request depends neither on its size nor on the number of endpoints.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,10 +19,10 @@ use crate::process::Process;
 /// The body of the request, in bytes.
 const BODY: u64 = 1 << 30;
 
-/// What the proxy keeps of a request's body, in bytes.
+/// The body window of a request, in bytes.
 const WINDOW: usize = 256 << 10;
 
-/// What the proxy's process may need at its peak, in bytes.
+/// The limit of the process's peak memory, in bytes.
 const PEAK: u64 = 64 << 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -57,17 +57,18 @@ async fn a_gibibyte_to_five_endpoints_one_of_them_slow() {
     assert!(peak < PEAK, "the proxy needed {peak} bytes at its peak");
 }
 
-/// An endpoint that speaks HTTP/2 and takes one request, at most so many bytes of it each second: where it is, and what it took.
+/// An HTTP/2 endpoint that accepts one request, and reads at most this number of bytes a second. Returns its address, and the bytes
+/// that it has read.
 async fn digesting(n: usize, rate: Option<f64>) -> (SocketAddr, JoinHandle<Digest>) {
     let socket = TcpSocket::new_v4().expect("a socket");
-    // What the system keeps of a connection is no part of what is measured, and says nothing about who is slow.
+    // Small system buffers, so that they hide neither memory nor slowness.
     socket.set_recv_buffer_size(256 << 10).expect("a buffer of that size");
     socket.bind(loopback(n).parse().expect("an address")).expect("a port");
     let listener = socket.listen(16).expect("it listens");
     let address = listener.local_addr().expect("it is bound");
     let task = tokio::spawn(async move {
         let (stream, _) = listener.accept().await.expect("a connection");
-        // Credit that waits for more to send with it would make every window wait.
+        // Without Nagle's algorithm, which would delay every window update.
         stream.set_nodelay(true).expect("an open connection");
         let mut connection = h2::server::handshake(stream).await.expect("it speaks HTTP/2");
         let (request, mut respond) = connection.accept().await.expect("a request").expect("a request");
@@ -123,7 +124,7 @@ async fn a_gibibyte_by_http2_to_five_endpoints_of_http2_one_of_them_slow() {
                 let room = std::future::poll_fn(|cx| body.poll_capacity(cx)).await;
                 let Some(Ok(room)) = room else { panic!("{room:?} in MiB {number}: {:?}", connection.await) };
                 if room == 0 {
-                    // It says so now and then, and frames of nothing are not welcome.
+                    // Updates are bundled, because many small frames are refused.
                     continue;
                 }
                 let part = rest.split_to(room.min(rest.len()));
@@ -167,7 +168,7 @@ async fn forty_bodies_that_nobody_takes_cost_a_window_each() {
     assert!(peak < PEAK, "40 requests with a window of 256 KiB each needed {peak} bytes");
 }
 
-/// What an idle HTTP/2 connection may need, in bytes.
+/// The memory limit of an idle HTTP/2 connection, in bytes.
 const IDLE: u64 = 40 << 10;
 
 #[tokio::test]
@@ -176,7 +177,7 @@ async fn an_idle_http2_connection_needs_little() {
     let origin = Origin::builder().address(&loopback(0)).start(Reply::ok("quick"));
     let process = Process::start(&[origin.address()], "all", None).await;
     let mut clients = Vec::new();
-    // What the first ones need is there for everybody.
+    // A warm-up, because the first connections allocate shared memory.
     let mut before = 0;
     for number in 0..CONNECTIONS + 20 {
         if number == 20 {
@@ -191,7 +192,7 @@ async fn an_idle_http2_connection_needs_little() {
     assert!(each < IDLE, "an idle connection needs {each} bytes");
 }
 
-/// What a stream may need whose client takes nothing, in bytes, besides a short answer.
+/// The memory limit of a stream whose client reads nothing, in bytes, besides a short answer.
 const STALLED: u64 = 24 << 10;
 
 #[tokio::test]
@@ -216,11 +217,11 @@ async fn ten_thousand_streams_that_nobody_reads_cost_little_each() {
     assert!(each < STALLED, "a stalled stream needs {each} bytes");
 }
 
-/// A client that sends these frames, and then those again and again until it is stopped. Its connection stays as it is.
+/// A client that sends these frames, and then those repeatedly until it is stopped. Its connection stays open.
 async fn flooding(process: &Process, first: &[Frame], again: &[Frame]) -> Http2Client {
     const MANY: usize = 3_000;
     let mut client = Http2Client::connect(process.address, &[]).await;
-    // Where the server puts an end to it sending fails, which is what is hoped for.
+    // Sending fails once the server closes the connection, which is expected.
     let bytes = |frames: &[Frame]| frames.iter().flat_map(Frame::bytes).collect::<Vec<u8>>();
     let _ = client.try_send(bytes(first)).await;
     for _ in 0..MANY {
@@ -237,10 +238,10 @@ async fn frames_that_mean_harm_cost_little_memory() {
     let origin = Origin::builder().address(&loopback(0)).body_mode(BodyMode::Digest).start(Reply::ok("quick"));
     let process = Process::start(&[origin.address()], "all", None).await;
     let open = || Frame::headers(1, 0, &request("POST", "/flood", &[]));
-    // A header block that does not end, in as many frames as are taken, each as long as it may be.
+    // An endless header block, in frames of the largest size.
     let mut block = vec![Frame::new(kind::HEADERS, 0, 1, request("GET", "/block", &[]))];
     block.extend(std::iter::repeat_n(Frame::new(kind::CONTINUATION, 0, 1, [0; 16_000]), 7));
-    // A field of 3,000 bytes that goes into the table, and is then named by one byte as often as a frame has room.
+    // A field of 3,000 bytes that is added to the dynamic table, and then referenced by one byte as often as a frame has room.
     let mut bomb = request("GET", "/bomb", &[]);
     bomb.extend_from_slice(b"\x40\x01x\x7f\xb9\x16");
     bomb.extend_from_slice(&[b'a'; 3_000]);
@@ -264,7 +265,7 @@ async fn frames_that_mean_harm_cost_little_memory() {
         assert!(peak < PEAK, "{CLIENTS} clients with {name} made it need {peak} bytes");
         drop(clients);
     }
-    // Somebody else is served as before.
+    // Other clients are served as before.
     let mut client = Http2Client::connect(process.address, &[]).await;
     assert!(client.exchange(&request("GET", "/", &[]), None).await.is_whole(200));
 }

@@ -1,4 +1,4 @@
-//! What is counted, under which names and labels.
+//! The metrics, with their names and labels.
 
 use proxy::config::Members;
 use snapshot::{Conditions, Endpoint};
@@ -164,7 +164,7 @@ async fn what_became_of_a_request_is_counted_when_its_last_leg_has_ended() {
     gates[0].release();
     proxy.settled().await;
     assert_eq!((proxy.results("ok"), proxy.completed("ok"), proxy.completed("partial")), (1, 0, 1));
-    // The other way round a failure stays one, and all is well where all are.
+    // Conversely, a failure stays one, and `all` succeeds only if all legs do.
     c.set(Reply::ok("c"));
     proxy.get("/").await.expect_status(200);
     proxy.settled().await;
@@ -222,7 +222,7 @@ async fn every_request_with_a_route_is_completed_once() {
     for result in ["ok", "partial", "failed", "client", "rejected", "empty"] {
         assert_eq!(proxy.completed(result), proxy.results(result), "{result}");
     }
-    // Until the new list is in force, more requests may have been answered.
+    // More requests may be answered before the new list applies.
     let (ok, client, rejected) = (proxy.completed("ok"), proxy.completed("client"), proxy.completed("rejected"));
     assert!(ok >= 1 && client == 2 && rejected >= 1, "ok {ok}, client {client}, rejected {rejected}");
 }

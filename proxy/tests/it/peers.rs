@@ -1,4 +1,4 @@
-//! The proxy between programs that others have written: what they check of it, send through it, and get from it.
+//! The proxy between third-party clients and servers.
 
 mod clients;
 mod grpc;
@@ -12,13 +12,13 @@ use testkit::pki::{Authority, SecretDir};
 
 use crate::fixture::Setup;
 
-/// The name of the proxy by TLS.
+/// The proxy's name in TLS.
 const PROXY: &str = "broadcast.example";
 
-/// The name that all endpoints have by TLS.
+/// The name of all endpoints in TLS.
 const ENDPOINT: &str = "cache.shop.svc";
 
-/// One authority, and what it has issued for the proxy and for its endpoints, in files.
+/// The files of one authority, and of its certificates for the proxy and the endpoints.
 struct Certificates {
     proxy: SecretDir,
     endpoint: SecretDir,

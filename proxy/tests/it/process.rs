@@ -1,5 +1,5 @@
-//! A proxy in a process of its own: this test binary, started once more, so that its memory, its descriptors and its
-//! standard output are nobody else's.
+//! A proxy in a process of its own, which is this test binary again, so that memory, descriptors and standard output belong to the
+//! proxy alone.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -14,22 +14,22 @@ use tokio::sync::mpsc;
 
 use crate::fixture::{CLUSTER, NEVER, ROUTE, route};
 
-/// The endpoints of the proxy that the child is to be: its presence makes this process that child.
+/// The variable with the endpoints, whose presence makes this process the child.
 const ENDPOINTS: &str = "PROXY_TEST_ENDPOINTS";
 
-/// How many of them have to be ok.
+/// The variable with the policy.
 const REQUIRE: &str = "PROXY_TEST_REQUIRE";
 
-/// What is spoken with them.
+/// The variable with the protocol of endpoints.
 const PROTOCOL: &str = "PROXY_TEST_PROTOCOL";
 
-/// How many threads it has.
+/// The variable with the number of threads.
 const THREADS: &str = "PROXY_TEST_THREADS";
 
-/// How long a head may take there.
+/// The time-out of heads in the child.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What the child prints before its address.
+/// The child's output in front of its address.
 const READY: &str = "proxy listens on ";
 
 /// The child, ended with the test.
@@ -41,7 +41,7 @@ pub(crate) struct Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing to do.
+        // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -76,7 +76,7 @@ impl Process {
             .stdout(Stdio::piped());
         let mut child = command.spawn().expect("this test can be started once more");
         let stdout = BufReader::new(child.stdout.take().expect("a pipe"));
-        // More than any test reads; past it the pipe fills, which is the child's to bear.
+        // More lines than any test reads; beyond that the pipe fills up.
         let (sender, output) = mpsc::channel(1000);
         std::thread::spawn(move || {
             for line in stdout.lines().map_while(Result::ok) {

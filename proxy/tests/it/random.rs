@@ -1,4 +1,4 @@
-//! Random bodies, cuts, policies and endpoints, against an oracle that knows nothing of sockets.
+//! Random bodies, cuts, policies and endpoints, compared with an oracle without sockets.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Cases, RngSeed, TestRunner};
@@ -6,7 +6,7 @@ use testkit::origin::{At, Origin, Reply};
 
 use crate::fixture::{CHUNKED_POST, Place, bytes, origin, over, sized_post, unfinished};
 
-/// How an endpoint behaves.
+/// The behaviour of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Behaviour {
     Answers(u16),
@@ -42,8 +42,7 @@ impl Behaviour {
         matches!(self, Self::Answers(status) if status < 400)
     }
 
-    /// Its place among the failures: the lower, the better a client is told about it. `None` where the endpoint did
-    /// not answer.
+    /// Its rank among the failures; the lowest one is the answer. `None` if the endpoint did not answer.
     fn status(self) -> Option<u16> {
         if let Self::Answers(status) = self { Some(status) } else { None }
     }
@@ -63,7 +62,7 @@ impl Case {
     }
 }
 
-/// What the client must see: the statuses that are right. Several only where the order of events decides.
+/// The permitted statuses for the client; several only if the order of events decides.
 fn oracle(case: &Case) -> Vec<u16> {
     let total = case.behaviours.len();
     let required = case.require.parse::<proxy::config::Require>().expect("a requirement").required(total);
@@ -74,7 +73,7 @@ fn oracle(case: &Case) -> Vec<u16> {
     let won = case.behaviours.iter().filter(ok).count() >= required;
     let told = case.behaviours.iter().filter(|b| b.is_ok() == won);
     let statuses: Vec<u16> = told.clone().map(|b| b.status().unwrap_or(502)).collect();
-    // Real answers of 500 and more, then transport failures, then the client's errors; first in order.
+    // Real answers of 500 and more, then transport failures, then client errors; ties by snapshot order.
     let rank = |b: &&Behaviour| match b {
         _ if won => 0,
         Behaviour::Answers(500..) => 0,
@@ -144,7 +143,7 @@ async fn check(case: Case) -> Result<(), TestCaseError> {
     let answer = answer.map_err(|e| TestCaseError::fail(format!("no answer: {e}")))?;
     let want = oracle(&case);
     prop_assert!(want.contains(&answer.status), "one of {want:?} is right: {answer}");
-    // Under any an answer streams from its head on, and whoever answers it may yet cut it.
+    // With `any` an answer streams from its head on, and its endpoint may still cut it.
     let may_be_cut = case.behaviours.contains(&Behaviour::CutsItsAnswer);
     prop_assert!(answer.is_complete() || may_be_cut, "{answer}");
     proxy.settled().await;
@@ -193,7 +192,7 @@ fn cases(cases: u32) -> Cases {
 #[test]
 fn a_request_that_is_cut_anywhere_looks_complete_nowhere() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    // Without a body there is nothing to cut but the head, which other tests do.
+    // Without a body only the head could be cut, which other tests cover.
     let with_body = case().prop_filter("a body", |case| case.body > 0);
     let run = |(case, cut)| runtime.block_on(check_cut(case, cut));
     TestRunner::new(cases(60)).run(&(with_body, 0.0..1.0), run).unwrap_or_else(|e| panic!("{e}"));

@@ -1,4 +1,4 @@
-//! What every answer says about the legs, and the whole story for a client that asks.
+//! The summary of the legs in every answer, and the report on request.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ async fn every_answer_says_how_it_came_about() {
         ("all", 500, "total=3, ok=1, failed=2, pending=0, required=3", Some(b.address().to_string())),
         ("majority", 500, "total=3, ok=1, failed=2, pending=0, required=2", Some(b.address().to_string())),
     ] {
-        // The failures come last, or a majority would be out of reach before the success is counted.
+        // The failures come last, so that the majority is not out of reach before the success is counted.
         let gate = Gate::new();
         b.set(Reply::new(500).body("b").hold(&gate));
         let proxy = over(&[&a, &b, &dead]).require(require).start();
@@ -26,7 +26,7 @@ async fn every_answer_says_how_it_came_about() {
         assert_eq!(answer.headers.all("X-Broadcast-Result"), [result], "{require}");
         assert_eq!(answer.header("X-Broadcast-Endpoint"), endpoint.as_deref(), "{require}");
     }
-    // In the case the names are documented in, after the endpoint's own fields.
+    // The names in their documented case, after the endpoint's own fields.
     let proxy = over(&[&a]).start();
     let head = String::from_utf8(proxy.get("/").await.head).unwrap();
     let want = format!(
@@ -262,7 +262,7 @@ async fn a_report_says_which_endpoint_its_status_is_of() {
     let proxy = over(&[&a, &b]).start();
     let answer = proxy.request("GET", "/", &[REPORT], b"").await.expect_status(500);
     assert_eq!(answer.header("x-broadcast-endpoint"), Some(&*b.place().to_string()));
-    // An answer that was cut is none, whatever its head said.
+    // A truncated answer does not count, whatever its head says.
     b.set(Reply::ok(bytes(1000)).reset_at(testkit::origin::At::Body(500)));
     let (status, report) = proxy.report("GET", "/", b"").await;
     assert_eq!((status, &report["nodes"][b.place().to_string()]), (502, &502.into()), "{report}");

@@ -1,5 +1,4 @@
-//! The version of HTTP on either side decides nothing: for the same outcomes of endpoints, in the same order, a client gets the same
-//! answer.
+//! The decision does not depend on the versions of HTTP: for the same outcomes in the same order, a client gets the same answer.
 
 use proptest::{
     prelude::*,
@@ -21,16 +20,16 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ends {
     Answers(u16),
-    /// Before anything of an answer.
+    /// Closes before an answer.
     Resets,
-    /// Nobody listens there.
+    /// Refuses connections.
     Refuses,
 }
 
 #[derive(Clone, Debug)]
 struct Case {
     endpoints: Vec<Ends>,
-    /// In which order they end.
+    /// The order in which they end.
     order: Vec<usize>,
     require: &'static str,
     method: &'static str,
@@ -38,14 +37,14 @@ struct Case {
     body: usize,
 }
 
-/// What a client is told, without what names the connections of the endpoints.
+/// The answer to the client, without the parts that depend on connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Decision {
     status: u16,
     result: Option<String>,
-    /// Which endpoint has answered.
+    /// The endpoint of the answer.
     endpoint: Option<usize>,
-    /// The body of an endpoint's answer, or the title of one that was made up.
+    /// The body of an endpoint's answer, or the title of a generated one.
     body: String,
 }
 
@@ -88,7 +87,7 @@ impl Any {
     }
 }
 
-/// How the request ends, with the endpoints ending one after the other.
+/// Runs the request, with the endpoints ending one after the other.
 async fn decision(case: &Case, http2_client: bool, http2_endpoints: bool) -> Decision {
     let gates: Vec<Gate> = case.endpoints.iter().map(|_| Gate::new()).collect();
     let mut endpoints = Vec::new();
@@ -101,7 +100,7 @@ async fn decision(case: &Case, http2_client: bool, http2_endpoints: bool) -> Dec
     let proxy = setup.require(case.require).total(NEVER).start();
     let answer = answer(case, &proxy, http2_client, &places);
     let order = async {
-        // Those that nobody can reach end by themselves.
+        // Unreachable ones end by themselves.
         let dead = |n: &usize| case.endpoints[*n] == Ends::Refuses;
         let (first, then): (Vec<_>, Vec<_>) = case.order.iter().copied().partition(dead);
         for n in first.into_iter().chain(then) {

@@ -1,4 +1,4 @@
-//! Request smuggling: whatever two parsers could read differently reaches no endpoint.
+//! Request smuggling: bytes that two parsers could read differently reach no endpoint.
 
 use testkit::origin::Reply;
 
@@ -7,7 +7,7 @@ use crate::fixture::{origins, over};
 /// What is smuggled in; must never arrive as a request.
 const HIDDEN: &str = "GET /smuggled HTTP/1.1\r\nHost: shop\r\n\r\n";
 
-/// Payloads by name, and the statuses that are a fit answer. `@` stands for the hidden request, `#` for its length and
+/// Payloads by name, and the expected status. `@` stands for the hidden request, `#` for its length and
 /// four more as for a `0` chunk before it.
 const PAYLOADS: [(&str, &str, u16); 42] = [
     ("CL.TE", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n@", 400),
@@ -81,7 +81,7 @@ const PAYLOADS: [(&str, &str, u16); 42] = [
 #[tokio::test]
 async fn no_payload_reaches_an_endpoint() {
     let [a, b] = origins([Reply::ok("a"), Reply::ok("b")]);
-    // Where HTTP/2 is spoken its preface is no payload.
+    // Without HTTP/2, because its preface would be accepted otherwise.
     let proxy = over(&[&a, &b]).listener(|listener| listener.http2 = false).start();
     for (name, payload, status) in PAYLOADS {
         let mut client = proxy.sent(payload.replace('@', HIDDEN)).await;
@@ -150,7 +150,7 @@ async fn no_chunk_trick_makes_a_copy_look_complete() {
 
 #[tokio::test]
 async fn a_second_request_on_the_connection_is_a_request_of_its_own() {
-    // What is left behind a whole body is the next request, never part of the one before.
+    // Bytes after a complete body are the next request, never part of the last one.
     let [a] = origins([Reply::ok("a")]);
     let proxy = over(&[&a]).start();
     let first = "POST /first HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";

@@ -1,4 +1,4 @@
-//! Arrivals: which legs wait behind what is owed, and what becomes of those that missed.
+//! Arrivals of requests: legs that wait behind owed deliveries, and failed legs that become deliveries.
 
 use super::{
     Change, Core, EndpointId, Receipt, RouteId, State, Write,
@@ -11,23 +11,23 @@ use crate::{
 
 use std::{hash::BuildHasher, sync::Arc};
 
-/// How a leg of a request stands when the request is to be taken as a job.
+/// The state of a leg when its request becomes a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Leg {
-    /// It was not sent, because its endpoint is owed something.
+    /// It was held back, because its endpoint has owed deliveries.
     Behind,
-    /// It was sent, and missed.
+    /// It was sent and failed.
     Missed(Last),
-    /// It still runs.
+    /// It is still running.
     Pending,
 }
 
-/// A request was not taken: its legs ended as they ended.
+/// A request was not accepted as a job, and its legs keep their outcomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not deferred: {0}")]
 pub struct Refused(pub Why);
 
-/// The bound that was reached.
+/// Why a request was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Why {
     /// `--redeliver-max-body`.
@@ -45,8 +45,8 @@ pub enum Why {
 }
 
 impl Core {
-    /// Whether a request that has just arrived waits at an endpoint. If so it has its place in the queue there, until
-    /// [`Core::defer`] takes it as a job or [`Core::leave`] gives it up.
+    /// Whether a new request must wait at an endpoint. If so it has a place in the queue there, until [`Core::defer`] accepts it as
+    /// a job or [`Core::leave`] gives the place up.
     pub fn arrive(&mut self, id: JobId, route: RouteId, key: &str) -> bool {
         if self.rules(route).order == Order::None {
             return false;
@@ -71,8 +71,8 @@ impl Core {
         self.forget_if_idle(endpoint);
     }
 
-    /// Takes a request as a job. It may be acknowledged when its receipt has been [written](Core::written), or at once
-    /// where there is no journal. If it is refused, the places that it has are given up.
+    /// Accepts a request as a job. It may be acknowledged when its receipt was [written](Core::written), or at once without a
+    /// journal. If it is refused, its places are given up.
     pub fn defer(
         &mut self,
         now: Millis,
@@ -109,7 +109,7 @@ impl Core {
         Ok(())
     }
 
-    /// A live leg of a job has ended after the job was taken.
+    /// Handles the end of a live leg after its request was accepted as a job.
     pub fn ended(&mut self, now: Millis, id: JobId, key: &str, end: Option<Last>) {
         let Some(endpoint) = self.endpoint_ids.get(key).copied() else { return };
         let Some(job) = self.jobs.get_mut(&id) else { return };
@@ -164,7 +164,7 @@ impl Core {
         }
     }
 
-    /// The job that a journal had. What was pending counts as missed: nobody knows how it ended.
+    /// Builds a job of the journal. Legs that were running count as failed, because their outcomes are unknown.
     pub(super) fn job_of(&mut self, stored: Stored, route: RouteId) -> Job {
         let mut job = self.new_job((route, stored.arrived), Arc::unwrap_or_clone(stored.request), Vec::new());
         let mut deliveries = Vec::with_capacity(stored.owed.len());
@@ -179,7 +179,7 @@ impl Core {
         job
     }
 
-    /// A new job takes its places.
+    /// Adds the deliveries of a new job to the queues.
     pub(super) fn insert(&mut self, now: Millis, id: JobId, job: Job) {
         let route = job.route;
         let deliveries: Vec<_> = job.deliveries.iter().map(|one| (one.endpoint, one.last.is_some())).collect();
@@ -199,7 +199,7 @@ impl Core {
         }
     }
 
-    /// The journal has a job, or there is none: its deliveries wait for their turns.
+    /// Queues the deliveries of a job that the journal has, or at once without a journal.
     pub(super) fn release_job(&mut self, now: Millis, id: JobId) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.committed = true;
@@ -209,7 +209,7 @@ impl Core {
         }
     }
 
-    /// A delivery waits for its turn from now on, unless it is over.
+    /// Queues a delivery, unless it is settled.
     pub(super) fn release(&mut self, now: Millis, id: JobId, endpoint: EndpointId) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let (route, expires) = (job.route, job.expires);
@@ -230,7 +230,7 @@ impl Core {
         }
     }
 
-    /// The journal could not take a job: it is answered as a plain failure and nobody is owed it.
+    /// Drops a job that the journal could not write; its request is answered as a failure.
     pub(super) fn withdraw(&mut self, id: JobId) {
         if !self.jobs.get(&id).is_some_and(Job::is_owed) {
             return;

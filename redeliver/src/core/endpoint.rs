@@ -1,4 +1,4 @@
-//! What is known of an endpoint that is owed something, and its queues.
+//! An endpoint with owed deliveries, and its queues.
 
 use super::{Core, EndpointId, Member, Members, RouteId, State, job::Delivery};
 use crate::{
@@ -8,31 +8,31 @@ use crate::{
 
 use std::{collections::BTreeSet, sync::Arc};
 
-/// An endpoint that is owed something.
+/// An endpoint with owed deliveries.
 #[derive(Debug)]
 pub(super) struct Endpoint {
     pub(super) whom: Arc<Whom>,
     /// One queue for each route: order is per route.
     pub(super) queues: Vec<(RouteId, Queue)>,
-    /// Everything that it is owed by Host and target, in order of arrival, over all routes.
+    /// Its owed deliveries by Host and target, in order of arrival, over all routes.
     pub(super) resources: BTreeSet<(u64, JobId)>,
-    /// How many deliveries it is owed.
+    /// The number of its owed deliveries.
     pub(super) owed: usize,
-    /// Tries that failed since the last one that did not.
+    /// Failed attempts since the last success.
     pub(super) failures: u32,
-    /// After a failure, when it is tried again.
+    /// When it is retried after a failure.
     pub(super) not_before: Millis,
-    /// Copies on their way to it.
+    /// Copies in flight to it.
     pub(super) sending: usize,
-    /// Those of them that stand for others.
+    /// Copies in flight that stand for merged deliveries.
     pub(super) standing: Vec<Standing>,
-    /// Whether it stands in `Core::turn`.
+    /// Whether it is in `Core::turn`.
     pub(super) queued: bool,
     /// The index of the queue whose turn it is.
     pub(super) next_queue: usize,
 }
 
-/// A copy on its way that stands for earlier deliveries, whatever arrives between them meanwhile.
+/// A copy in flight that stands for earlier, merged deliveries.
 #[derive(Debug)]
 pub(super) struct Standing {
     pub(super) resource: u64,
@@ -40,20 +40,20 @@ pub(super) struct Standing {
     pub(super) from: JobId,
     /// The one that is sent.
     pub(super) sent: JobId,
-    /// Whether something has come between since.
+    /// Whether a delivery has been queued between them since.
     pub(super) disturbed: bool,
 }
 
-/// What an endpoint is owed on one route, in order of arrival.
+/// The owed deliveries of one endpoint and route, in order of arrival.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    /// What can be sent.
+    /// Deliveries that can be sent.
     pub(super) waiting: BTreeSet<JobId>,
-    /// Places of what is not known yet: a request still arriving or being written, or a live leg still running.
+    /// Places of undecided requests: still arriving, being written, or with a running leg.
     pub(super) places: BTreeSet<JobId>,
-    /// Copies on their way.
+    /// Copies in flight.
     pub(super) sending: usize,
-    /// Deliveries that have ended, which the journal does not know yet.
+    /// Ended deliveries that the journal has not recorded yet.
     pub(super) unsettled: usize,
 }
 
@@ -97,12 +97,12 @@ impl Standing {
 }
 
 impl Queue {
-    /// Whether a live request overtakes nothing.
+    /// Whether a live request would overtake nothing.
     pub(super) fn is_clear(&self) -> bool {
         self.waiting.is_empty() && self.places.is_empty() && self.sending == 0 && self.unsettled == 0
     }
 
-    /// What can be sent now.
+    /// The delivery that can be sent now.
     pub(super) fn head(&self, order: Order) -> Option<JobId> {
         let first = *self.waiting.first()?;
         let free = match order {
@@ -114,7 +114,7 @@ impl Queue {
 }
 
 impl Core {
-    /// A new snapshot: who is ready again is tried at once, and who has gone may be given up.
+    /// Handles a new snapshot: endpoints that are ready again are tried at once, and deliveries of removed ones may be dropped.
     pub fn members(&mut self, now: Millis, members: Arc<Members>) {
         let before = self.members.replace(members);
         for number in 0..self.endpoints.len() {
@@ -138,7 +138,7 @@ impl Core {
         }
     }
 
-    /// Ends the pause of an endpoint.
+    /// Ends the retry delay of an endpoint.
     pub(super) fn try_at_once(&mut self, now: Millis, id: EndpointId) {
         let Some(endpoint) = self.endpoint_mut(id) else { return };
         let before = endpoint.not_before;
@@ -147,7 +147,7 @@ impl Core {
         self.wake(id);
     }
 
-    /// An endpoint has left the snapshot.
+    /// Handles the removal of an endpoint from the snapshot.
     fn gone(&mut self, now: Millis, id: EndpointId) {
         let Some(endpoint) = self.endpoint(id) else { return };
         let dropped = endpoint.resources.iter().filter(|(_, job)| {
@@ -170,7 +170,7 @@ impl Core {
         job.index_of(endpoint).map(|index| &mut job.deliveries[index])
     }
 
-    /// Where an endpoint is now, if requests are sent to it.
+    /// The current address of an endpoint, if it is ready.
     pub(super) fn ready_member(&self, id: EndpointId) -> Option<&Member> {
         self.member(&self.endpoint(id)?.whom.key).filter(|member| member.ready)
     }

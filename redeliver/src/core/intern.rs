@@ -1,10 +1,10 @@
-//! Strings that many jobs have in common are kept once.
+//! Interned strings, which many jobs share.
 
 use crate::Whom;
 
 use std::{collections::HashSet, sync::Arc};
 
-/// So many are kept before those that nobody uses are looked for.
+/// The number of strings at which unused ones are first removed.
 const FIRST_SWEEP: usize = 256;
 
 /// Methods, hosts and identities that jobs share.
@@ -43,7 +43,7 @@ impl Strings {
         whom
     }
 
-    /// Drops what nobody uses, whenever there is twice as much as was in use: clients choose hosts.
+    /// Drops unused strings whenever the number has doubled, because clients choose hosts.
     fn sweep(&mut self) {
         if self.texts.len() + self.whoms.len() < self.sweep_at {
             return;

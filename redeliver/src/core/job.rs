@@ -1,4 +1,4 @@
-//! A job: a request with the deliveries that are owed.
+//! A job: a request with its deliveries.
 
 use super::{EndpointId, RouteId};
 use crate::{JobId, Last, Millis, Request, Stored, Whom};
@@ -12,19 +12,19 @@ pub(crate) struct Job {
     pub(crate) arrived: Millis,
     pub(crate) expires: Millis,
     pub(crate) request: Arc<Request>,
-    /// Of Host and target, to find what may be merged.
+    /// The hash of Host and target, to find deliveries to merge.
     pub(super) resource: u64,
     /// Most jobs have few.
     pub(crate) deliveries: Box<[Delivery]>,
-    /// How many of them are owed.
+    /// The number of owed deliveries.
     pub(super) owed: u32,
-    /// What the request counts, also when it is no longer kept.
+    /// The size of the request in bytes, also after the request was dropped.
     pub(crate) size: u32,
     /// Whether the journal has it, so that it may be acknowledged and sent.
     pub(super) committed: bool,
 }
 
-/// What one endpoint is owed of a job.
+/// The delivery of a job to one endpoint.
 #[derive(Debug)]
 pub(crate) struct Delivery {
     pub(crate) whom: Arc<Whom>,
@@ -36,26 +36,26 @@ pub(crate) struct Delivery {
     pub(crate) last: Option<Box<Last>>,
 }
 
-/// How a delivery stands.
+/// The state of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It is being written, and not acknowledged yet.
+    /// The job is being written, and not acknowledged yet.
     Held,
     /// Its live leg has not ended.
     Pending,
     /// It waits for its turn.
     Waiting,
-    /// It waits, and a later one will stand for it.
+    /// It is merged: a later delivery stands for it.
     Merged,
     /// It is being sent.
     Sending,
     /// The endpoint has it.
     Delivered,
-    /// The endpoint answered that it does not want it.
+    /// The endpoint refused it.
     Refused,
-    /// It became too old.
+    /// It expired.
     Expired,
-    /// Its endpoint left for good, or somebody deleted the job.
+    /// Its endpoint was removed for good, or an operator deleted the job.
     Dropped,
 }
 
@@ -66,7 +66,7 @@ impl State {
         matches!(self, Self::Held | Self::Pending | Self::Waiting | Self::Merged | Self::Sending)
     }
 
-    /// Its name where jobs are shown.
+    /// Its name in the admin API.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -89,7 +89,7 @@ impl Job {
         self.committed
     }
 
-    /// The index of what an endpoint is owed.
+    /// The index of an endpoint's delivery.
     pub(super) fn index_of(&self, endpoint: EndpointId) -> Option<usize> {
         match &*self.deliveries {
             [] => None,
@@ -98,7 +98,7 @@ impl Job {
         }
     }
 
-    /// As a journal keeps it.
+    /// The form for the journal.
     pub(super) fn stored(&self, id: JobId, route: &Arc<str>) -> Stored {
         let owed = self.deliveries.iter().filter(|delivery| delivery.state.is_owed());
         Stored {

@@ -1,13 +1,12 @@
-//! Merging: of equal requests without a body that wait for an endpoint, the latest stands for all.
+//! Merging of equal requests without a body that wait for an endpoint: the latest stands for all.
 //!
 //! A delivery is merged exactly while the next one that waits for the same endpoint, Host and target, whatever its method,
-//! body or route, can stand for it. Nothing but neighbours is ever compared, so whatever comes between, or goes, is seen
-//! at its neighbours.
+//! body or route, can stand for it. Only neighbours are compared, so an insertion or removal affects only its neighbours.
 
 use super::{Core, EndpointId, State, endpoint::Standing, job::Job};
 use crate::JobId;
 
-/// Whether a later request can stand for an earlier one. Equal hashes of Host and target are not believed.
+/// Whether a later request can stand for an earlier one. Host and target are compared in full, not only by hash.
 fn stands_for(later: &Job, earlier: &Job) -> bool {
     let (a, b) = (&*later.request, &*earlier.request);
     later.route == earlier.route
@@ -31,7 +30,7 @@ impl Core {
         resources.range((resource, JobId::new(0))..(resource, job)).next_back().map(|(_, id)| *id)
     }
 
-    /// Finds out anew whether a delivery is merged, and has it in the queue exactly if it is not.
+    /// Recomputes whether a delivery is merged, and queues it exactly if it is not.
     pub(super) fn remerge(&mut self, endpoint: EndpointId, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
         let (route, resource) = (job.route, job.resource);
@@ -61,7 +60,7 @@ impl Core {
         }
     }
 
-    /// A delivery is there from now on: its place among the others, and what that means for the one before.
+    /// Inserts a delivery, and recomputes the one before it.
     pub(super) fn link(&mut self, at: EndpointId, id: JobId) {
         let Some(resource) = self.jobs.get(&id).map(|job| job.resource) else { return };
         if let Some(endpoint) = self.endpoint_mut(at) {
@@ -76,7 +75,7 @@ impl Core {
         }
     }
 
-    /// A delivery is being sent, and with it those that are merged into it.
+    /// Marks a delivery, and those merged into it, as being sent.
     pub(super) fn stand(&mut self, at: EndpointId, id: JobId) {
         let Some(resource) = self.jobs.get(&id).map(|job| job.resource) else { return };
         let before =
@@ -87,7 +86,7 @@ impl Core {
         }
     }
 
-    /// What was sent has arrived: the deliveries that it stood for, the earliest first.
+    /// The deliveries for which a delivered copy stood, the earliest first.
     pub(super) fn stood_for(&mut self, at: EndpointId, id: JobId) -> Vec<JobId> {
         let Some((standing, later)) = self.take_standing(at, id).zip(self.jobs.get(&id)) else { return Vec::new() };
         let Some(endpoint) = self.endpoint(at) else { return Vec::new() };
@@ -99,7 +98,7 @@ impl Core {
         merged.collect()
     }
 
-    /// What was sent has not arrived: it stands for nobody, until it is found to again.
+    /// Undoes the merging of a copy that failed; it is recomputed for the next attempt.
     pub(super) fn stand_no_more(&mut self, at: EndpointId, id: JobId) {
         let Some(standing) = self.take_standing(at, id).filter(|standing| standing.disturbed) else { return };
         let Some(endpoint) = self.endpoint(at) else { return };

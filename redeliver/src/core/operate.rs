@@ -1,23 +1,23 @@
-//! What an operator does with jobs.
+//! The operations of operators on jobs.
 
 use super::{Core, RouteId, State, job::Job};
 use crate::{JobId, Millis};
 
 use std::sync::Arc;
 
-/// What became of the wish to try a job at once.
+/// The result of retrying a job at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// So many endpoints are tried at once.
+    /// This number of endpoints is tried at once.
     Begun(usize),
-    /// It owes nothing any more.
+    /// The job is finished.
     NothingOwed,
-    /// There is none with this id.
+    /// There is no job with this id.
     Unknown,
 }
 
 impl Core {
-    /// Ends the pauses of the endpoints that are owed a job.
+    /// Ends the retry delays of the endpoints of a job.
     pub fn retry(&mut self, now: Millis, id: JobId) -> Retry {
         let Some(job) = self.jobs.get(&id).filter(|job| job.committed) else { return Retry::Unknown };
         let owed = job.deliveries.iter().filter(|delivery| delivery.state.is_owed());
@@ -31,7 +31,7 @@ impl Core {
         Retry::Begun(endpoints.len())
     }
 
-    /// Drops what a job owes, and the job. Says whether there was one. Copies on their way cannot be called back.
+    /// Deletes a job and its owed deliveries. Returns whether it existed. Copies in flight are not cancelled.
     pub fn delete(&mut self, now: Millis, id: JobId) -> bool {
         let Some(job) = self.jobs.get(&id).filter(|job| job.committed) else { return false };
         let owed = job.deliveries.iter().filter(|delivery| delivery.state.is_owed());
@@ -68,7 +68,7 @@ impl Core {
         &self.routes[job.route.0 as usize].name
     }
 
-    /// Where whom a delivery is owed to is now, if it is still owed, else where it was.
+    /// The current address of a delivery's endpoint if it is still owed, else the last one.
     pub(crate) fn place_of<'a>(&'a self, delivery: &'a super::Delivery) -> &'a Arc<str> {
         let now_at = self.member(&delivery.whom.key).filter(|_| delivery.state.is_owed());
         now_at.map_or(&delivery.whom.endpoint, |member| &member.address)

@@ -1,49 +1,49 @@
-//! What is sent next, and what becomes of it.
+//! The choice of the next copy, and the handling of its outcome.
 
 use super::{Change, Core, EndpointId, Receipt, RouteId, State, Write};
 use crate::{JobId, Last, Millis, Request, Whom, millis};
 
 use std::sync::Arc;
 
-/// Names a copy on its way.
+/// The id of a copy in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AttemptId(u64);
 
 /// A copy to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Copy {
-    /// Comes back with [`Core::tried`].
+    /// Passed back with [`Core::tried`].
     pub attempt: AttemptId,
     /// Its job.
     pub job: JobId,
     /// The name of its route.
     pub route: Arc<str>,
-    /// Where its endpoint is now.
+    /// The current address of its endpoint.
     pub address: Arc<str>,
-    /// Whom it is owed to.
+    /// Its endpoint.
     pub whom: Arc<Whom>,
     /// The request.
     pub request: Arc<Request>,
-    /// Which try this is, the live one counted.
+    /// The number of the attempt, counting the live one.
     pub number: u32,
-    /// How old the request is.
+    /// The age of the request.
     pub age: Millis,
 }
 
-/// How a try ended.
+/// The outcome of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The endpoint has it.
     Delivered(Last),
-    /// The endpoint answered, and sending it again would change nothing.
+    /// The endpoint refused it, and another attempt would not help.
     Refused(Last),
-    /// It is tried again.
+    /// It failed and is retried.
     Missed(Last),
-    /// It was given up on this side, which says nothing about the endpoint.
+    /// It was cancelled on this side, which does not count against the endpoint.
     Cancelled,
 }
 
-/// A copy on its way.
+/// A copy in flight.
 #[derive(Debug)]
 pub(super) struct Attempt {
     job: JobId,
@@ -52,7 +52,7 @@ pub(super) struct Attempt {
 }
 
 impl Core {
-    /// A copy to send now, if there is one. Whoever sends it tells with [`Core::tried`] how that ended.
+    /// The next copy to send, if there is one. The sender reports its outcome with [`Core::tried`].
     pub fn next(&mut self, now: Millis) -> Option<Copy> {
         self.tick(now);
         while self.attempts.len() < self.limits.concurrency {
@@ -70,13 +70,13 @@ impl Core {
         None
     }
 
-    /// Copies on their way.
+    /// The number of copies in flight.
     #[must_use]
     pub fn sending(&self) -> usize {
         self.attempts.len()
     }
 
-    /// A try has ended.
+    /// Handles the outcome of an attempt.
     pub fn tried(&mut self, now: Millis, attempt: AttemptId, verdict: Verdict) {
         let Some(Attempt { job, endpoint: at, route }) = self.attempts.remove(&attempt) else { return };
         if let Some(endpoint) = self.endpoint_mut(at) {
@@ -107,7 +107,7 @@ impl Core {
         self.forget_if_idle(at);
     }
 
-    /// Gives an endpoint its turn, if it has something to send.
+    /// Queues an endpoint for sending, if it has something to send.
     pub(super) fn wake(&mut self, id: EndpointId) {
         let routes = &self.routes;
         let Some(endpoint) = self.endpoints.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
@@ -119,7 +119,7 @@ impl Core {
         }
     }
 
-    /// An endpoint did not do what it should: it is left alone for a while. Many failures at once count as one.
+    /// Delays retries of a failed endpoint. Simultaneous failures count as one.
     pub(super) fn failed(&mut self, now: Millis, id: EndpointId) {
         let Some(endpoint) = self.endpoint(id) else { return };
         if endpoint.failures > 0 && now < endpoint.not_before {
@@ -134,7 +134,7 @@ impl Core {
         }
     }
 
-    /// Which delivery an endpoint gets now: the first of the next of its queues that can go on.
+    /// The next delivery of an endpoint: the first of its queues in turn that can send.
     fn pick(&mut self, now: Millis, id: EndpointId) -> Option<(RouteId, JobId)> {
         self.ready_member(id)?;
         let endpoint = self.endpoint(id)?;
@@ -171,7 +171,7 @@ impl Core {
         Some(Copy { attempt, job: id, route, address, whom, request, number, age })
     }
 
-    /// The endpoint has answered, so it is there again. What was merged into the delivery ends like it.
+    /// Handles an answer of an endpoint, which ends its retry delay. Merged deliveries end with this one.
     fn answered(&mut self, now: Millis, (job, at): (JobId, EndpointId), state: State, last: Last) {
         if let Some(endpoint) = self.endpoint_mut(at) {
             endpoint.failures = 0;
@@ -205,7 +205,7 @@ impl Core {
         self.release(now, id, at);
     }
 
-    /// How long an endpoint is left alone, with jitter.
+    /// The retry delay of an endpoint, with jitter.
     fn pause(&mut self, failures: u32) -> Millis {
         let (least, most) = (millis(self.limits.backoff.0), millis(self.limits.backoff.1));
         let plain = least.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(most);

@@ -1,4 +1,4 @@
-//! Ends of deliveries and of jobs.
+//! The end of deliveries and jobs.
 
 use super::{Change, Core, EndpointId, Event, Receipt, RouteId, SettledAt, State, Write};
 use crate::{JobId, Millis, Request, millis};
@@ -8,10 +8,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 impl Core {
-    /// A delivery is no longer owed.
+    /// Settles a delivery.
     ///
-    /// An endpoint counts as owed until the journal knows: otherwise a live request could go first, and after a crash
-    /// the older one would be sent again behind it.
+    /// Its endpoint counts as owed until the journal has recorded that: otherwise a live request could be sent first, and after a
+    /// crash the older one would be repeated after it.
     pub(super) fn settle(&mut self, now: Millis, id: JobId, endpoint: EndpointId, state: State) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let (route, resource, age) = (job.route, job.resource, now.saturating_sub(job.arrived));
@@ -38,7 +38,7 @@ impl Core {
         self.unlink(id, endpoint, route, resource);
     }
 
-    /// Takes a delivery out of the queues of its endpoint.
+    /// Removes a delivery from the queues of its endpoint.
     pub(super) fn unlink(&mut self, id: JobId, at: EndpointId, route: RouteId, resource: u64) {
         let Some(endpoint) = self.endpoint_mut(at) else { return };
         endpoint.resources.remove(&(resource, id));
@@ -53,7 +53,7 @@ impl Core {
         self.forget_if_idle(at);
     }
 
-    /// A job owes nothing any more. What it was is remembered, but not its head and body.
+    /// Finishes a job. It is remembered without its head and body.
     fn finish(&mut self, now: Millis, id: JobId) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let request = &job.request;
@@ -71,14 +71,14 @@ impl Core {
         self.forget_done(now);
     }
 
-    /// A job of this size does not count towards what is owed any more.
+    /// Subtracts a job of this size from the totals.
     pub(super) fn owes_no_more(&mut self, id: JobId, expires: Millis, size: u32) {
         self.expiry.remove(&(expires, id));
         self.owed_jobs -= 1;
         self.owed_bytes -= size as usize;
     }
 
-    /// Forgets jobs that were done long ago, and the oldest where there are too many.
+    /// Forgets finished jobs after some time, and the oldest if there are too many.
     pub(super) fn forget_done(&mut self, now: Millis) {
         while let Some(&(at, id)) = self.done.first() {
             if at > now && self.done.len() <= self.limits.remembered {
@@ -89,7 +89,7 @@ impl Core {
         }
     }
 
-    /// A job has become too old. What is on its way or still being written ends first.
+    /// Expires a job. Copies in flight and pending writes end first.
     pub(super) fn expire(&mut self, now: Millis, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
         let waiting = job.deliveries.iter().filter(|one| matches!(one.state, State::Waiting | State::Merged));

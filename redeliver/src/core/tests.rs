@@ -13,10 +13,10 @@ use crate::{
 
 use std::{sync::Arc, time::Duration};
 
-/// A moment at which tests begin.
+/// The time at which tests begin.
 const START: Millis = 1_790_000_000_000;
 
-/// Pauses without jitter, because the least and the most are the same.
+/// Retry delays without jitter, because minimum and maximum are equal.
 fn limits() -> Limits {
     Limits { backoff: (Duration::from_secs(1), Duration::from_secs(1)), ..Limits::default() }
 }
@@ -69,7 +69,7 @@ fn memory(rules: Rules, names: &[&str]) -> (Core, RouteId) {
     (core, route)
 }
 
-/// A request whose legs to these endpoints wait behind what is owed, or else miss.
+/// A request whose legs to these endpoints are held back behind owed deliveries, or else fail.
 fn miss(core: &mut Core, route: RouteId, id: u64, request: Request, now: Millis, names: &[&str]) {
     let id = JobId::new(id);
     let legs = names.iter().map(|name| {

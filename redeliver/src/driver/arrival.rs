@@ -1,4 +1,4 @@
-//! A request of the data plane, from its arrival to its answer.
+//! A request of the data plane between its arrival and its answer.
 
 use super::Inner;
 use crate::{
@@ -28,7 +28,7 @@ impl Arrival {
         Self { inner, id, route, at, places: Vec::new() }
     }
 
-    /// Whether the leg to an endpoint must not be sent, because the endpoint is owed something that goes first.
+    /// Whether the leg to an endpoint must be held back, because owed deliveries of the endpoint go first.
     pub fn waits_at(&mut self, key: &Arc<str>) -> bool {
         if self.inner.clear.load(Ordering::Acquire) {
             return false;
@@ -40,10 +40,10 @@ impl Arrival {
         waits
     }
 
-    /// Takes the request as a job. When this returns, what is owed is on disk, where there is a journal.
+    /// Accepts the request as a job. When this returns, the job is on disk if there is a journal.
     ///
     /// # Errors
-    /// A bound is reached, or the journal cannot be written: the legs ended as they ended.
+    /// [`Refused`] if a bound is reached, or the journal cannot be written.
     pub async fn defer(self, request: Request, legs: Vec<(Whom, Leg)>) -> Result<JobId, Refused> {
         let (id, route, count) = (self.id, self.route, legs.len());
         let (sender, receiver) = oneshot::channel();
@@ -66,7 +66,7 @@ impl Arrival {
     }
 }
 
-/// Where the request has become a job, its places are those of its deliveries, and nothing is given up.
+/// Gives up the places, unless the request has become a job.
 impl Drop for Arrival {
     fn drop(&mut self) {
         if !self.places.is_empty() {

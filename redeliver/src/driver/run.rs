@@ -1,4 +1,4 @@
-//! The task that sends what is owed.
+//! The task that sends owed deliveries.
 
 use super::{Inner, Redelivery};
 use crate::{
@@ -11,17 +11,17 @@ use std::{future::Future, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Du
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tokio::{sync::watch, time::sleep};
 
-/// How long the task sleeps at most.
+/// The longest sleep of the task.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 
 /// Sends copies to endpoints.
 pub trait Sender: Send + Sync + 'static {
-    /// Sends one copy to where its endpoint is now. It ends within a time of its own.
+    /// Sends one copy to the current address of its endpoint, within a time limit of its own.
     fn send(&self, copy: Copy) -> impl Future<Output = Verdict> + Send;
 }
 
 impl Redelivery {
-    /// Sends what is owed until `drain` is ready. Then the copies that are on their way end, and the journal is closed.
+    /// Sends owed deliveries until `drain` is ready. Then copies in flight end, and the journal is closed.
     ///
     /// `members` has the endpoints of each snapshot. Before there is one, nothing is sent.
     pub async fn run(
@@ -42,7 +42,7 @@ impl Redelivery {
             });
             sending.extend(copies.into_iter().map(|copy| send(inner, sender, copy)));
             tokio::select! {
-                // In this order, so that nothing begins once the drain has.
+                // In this order, so that nothing is sent after the drain has begun.
                 biased;
                 () = &mut drain => break,
                 changed = members.changed(), if followed => {
@@ -63,7 +63,7 @@ impl Redelivery {
         self.close().await;
     }
 
-    /// Gives the journal up, and says what is owed where there is none.
+    /// Closes the journal, and logs the jobs that remain or are lost.
     async fn close(&self) {
         let inner = self.inner.clone();
         let journal = inner.journal.lock().take();

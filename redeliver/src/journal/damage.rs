@@ -1,4 +1,4 @@
-//! Damaged files: what can be read is kept, and the file moves aside under another name.
+//! Recovery from damaged files: readable records are kept, and the file is renamed.
 
 use super::{
     JournalError,
@@ -14,17 +14,17 @@ use std::{
 
 use memchr::memmem;
 
-/// A larger file is not searched: it would not fit into memory beside what is there.
+/// The largest file that is searched, in bytes, because it is read into memory.
 const LARGEST: u64 = 2 << 30;
 
-/// What was found to be damaged.
+/// The damage of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
-    /// Where the file is now.
+    /// The new path of the file.
     pub aside: PathBuf,
-    /// How many jobs could be read.
+    /// The number of jobs that could be read.
     pub kept: usize,
-    /// What the store said.
+    /// The error of the store.
     pub error: String,
 }
 
@@ -39,10 +39,10 @@ pub(super) fn move_aside(path: &Path) -> Result<PathBuf, JournalError> {
     Ok(aside)
 }
 
-/// Finds every record in a file that the store does not read any more.
+/// Finds every record in a file that the store cannot read.
 ///
-/// Pages are copied on write, so that some of what is found is old. Of each commit the number of the first job that was
-/// still owed is kept, which tells most of it; the rest is sent once more, which is what at least once means.
+/// Pages are copied on write, so some records are outdated. Each commit records the first owed job, by which most of these are
+/// recognised; the others are delivered again (at-least-once delivery).
 pub(super) fn salvage(path: &Path) -> Result<Contents, JournalError> {
     let failed = |source| JournalError::File { what: "cannot be read", path: path.to_owned(), source };
     let length = fs::metadata(path).map_err(failed)?.len();

@@ -1,4 +1,4 @@
-//! Opening a journal: its lock, its file, and what is in it.
+//! Opens a journal: takes its lock, opens its file, and reads its contents.
 
 use super::{
     Damage, JournalError, Opened,
@@ -18,11 +18,11 @@ use std::{
 const FILE: &str = "journal.redb";
 /// Its successor, while it is being written.
 const NEW: &str = "journal.redb.new";
-/// Held while the process has the journal. It is another file than the store's, so that the store can be opened again
-/// without giving the journal up.
+/// The lock file, held while the process has the journal. It is separate from the store, so that the store can be reopened under
+/// the lock.
 const LOCK: &str = "journal.lock";
 
-/// Takes the lock of a directory. `None`: another process has it.
+/// Takes the lock of a directory; `None` if another process holds it.
 pub(super) fn lock(directory: &Path) -> Result<Option<File>, JournalError> {
     let error = |what, path: &Path| {
         let path = path.to_owned();
@@ -40,8 +40,8 @@ pub(super) fn lock(directory: &Path) -> Result<Option<File>, JournalError> {
     }
 }
 
-/// Opens the store in a directory whose lock is held, and reads it. Where the process knows better what is owed, because
-/// it has had the journal open before, nothing is read.
+/// Opens the store in a locked directory, and reads it. If this process had the journal open before, its memory is newer and
+/// nothing is read.
 pub(super) fn open(directory: &Path, known: bool) -> Result<(Store, Opened), JournalError> {
     let path = directory.join(FILE);
     let is_new = fs::metadata(&path).map_or(true, |metadata| metadata.len() == 0);
@@ -62,7 +62,7 @@ pub(super) fn open(directory: &Path, known: bool) -> Result<(Store, Opened), Jou
     Ok((Store::open(&path)?, Opened { jobs, damage: Some(damage), rebuild: true }))
 }
 
-/// Moves a damaged file aside. What could be read is in the new one before the old one moves.
+/// Replaces a damaged file. The readable records are in the new file before the old one is renamed.
 fn replace(directory: &Path, path: &Path, jobs: &[Stored]) -> Result<PathBuf, JournalError> {
     let new = directory.join(NEW);
     let failed = |what| {

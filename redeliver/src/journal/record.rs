@@ -1,7 +1,7 @@
 //! Records as bytes: each has a magic word, its length and a checksum, so that it can be found without the store around it.
 //!
-//! What clients choose is masked at random, so that the magic word stands nowhere in it: nobody can write a request that
-//! looks like a record of its own where a file is searched for what is left of it.
+//! Data from clients is masked at random so that it never contains the magic word: otherwise a crafted request could look like a
+//! record when a damaged file is searched.
 
 use crate::{JobId, Request, Stored, Whom};
 
@@ -10,21 +10,21 @@ use std::sync::Arc;
 use bytes::Bytes;
 use memchr::memmem;
 
-/// What every record begins with.
+/// The magic word at the start of every record.
 pub(super) const MAGIC: [u8; 4] = [0xF0, b'o', b'w', 0x9D];
 /// The version of this form.
 const VERSION: u8 = 1;
-/// Magic word, version, kind, length of the rest, mask of the rest, checksum of all but the magic word.
+/// The length of magic word, version, kind, length of the rest, mask of the rest, and checksum of all but the magic word.
 const HEAD: usize = 4 + 1 + 1 + 4 + 4 + 4;
 
 /// A record, as it was found.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Record {
-    /// A job, with nobody who is owed it yet.
+    /// A job without its deliveries.
     Job(Stored),
-    /// Who is owed a job.
+    /// A delivery of a job.
     Owed { job: JobId, index: u32, whom: Whom, attempts: u32 },
-    /// With each commit: its number, and the first job that is owed.
+    /// The mark of each commit: its number, and the first owed job.
     Mark { commit: u64, first: u64 },
 }
 
@@ -77,7 +77,7 @@ impl Record {
         to
     }
 
-    /// The record that begins here, if there is a whole one.
+    /// The record at the start of these bytes, if it is complete.
     pub(super) fn decode(from: &[u8]) -> Option<Self> {
         let head = from.get(..HEAD).filter(|head| head.starts_with(&MAGIC) && head[4] == VERSION)?;
         let length = usize::try_from(u32::from_le_bytes(head[6..10].try_into().ok()?)).ok()?;
@@ -115,7 +115,7 @@ fn put(to: &mut Vec<u8>, bytes: &[u8]) {
     to.extend_from_slice(bytes);
 }
 
-/// What is left of a record.
+/// The unread rest of a record.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {

@@ -17,12 +17,12 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTran
 
 /// Requests by job. They are written once.
 const JOBS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("jobs");
-/// Who is owed them, by job and index: what changes is small.
+/// Deliveries by job and index, so that changes are small.
 const OWED: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("owed");
 /// One record, written with each commit.
 const MARK: TableDefinition<'_, (), &[u8]> = TableDefinition::new("mark");
 
-/// Pages that the store may keep in memory. What is owed is in memory already, so that it is hardly ever read.
+/// The store's cache in bytes. Jobs are in memory already, so the store is rarely read.
 const CACHE: usize = 4 << 20;
 
 /// An open store.
@@ -33,17 +33,17 @@ pub(super) struct Store {
     commits: u64,
 }
 
-/// What was in a store.
+/// The contents of a store.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     pub(super) jobs: Vec<Stored>,
-    /// Records that could not be read.
+    /// The number of unreadable records.
     pub(super) unread: usize,
 }
 
 impl Store {
-    /// Opens the store, or makes a new one. Every page is checked: the store has checksums, but without being asked it
-    /// trusts them after a clean shutdown, and may panic on what it finds.
+    /// Opens the store, or makes a new one. Every page is checked: by default the store skips checksums after a clean shutdown, and
+    /// may panic on damage.
     pub(super) fn open(path: &Path) -> Result<Self, JournalError> {
         guarded(path, || {
             let mut builder = Database::builder();
@@ -58,7 +58,7 @@ impl Store {
         })
     }
 
-    /// Everything that is owed.
+    /// The owed jobs.
     pub(super) fn read(&mut self) -> Result<Contents, JournalError> {
         let mut records = Records::default();
         guarded(&self.path, || {
@@ -129,7 +129,7 @@ impl Records {
         }
     }
 
-    /// The jobs that are owed. What comes before the first that was owed at the last commit is done.
+    /// The owed jobs, without those before the first owed one of the last commit.
     pub(super) fn contents(mut self) -> Contents {
         let mut unread = self.unread;
         for ((job, index), (whom, attempts)) in self.owed {
@@ -145,7 +145,7 @@ impl Records {
     }
 }
 
-/// Changes the tables. A write that is repeated changes nothing.
+/// Changes the tables. Repeated writes have no effect.
 fn apply(transaction: &WriteTransaction, write: &Write) -> Result<(), redb::Error> {
     let job = write.job.get();
     match &write.change {
@@ -184,7 +184,7 @@ fn owed(job: JobId, index: u32, whom: &crate::Whom, attempts: u32) -> Vec<u8> {
     Record::Owed { job, index, whom: whom.clone(), attempts }.encode()
 }
 
-/// Runs something with the store. It panics on some damage, which is an error like any other.
+/// Runs an operation on the store, and turns panics, which some damage causes, into errors.
 fn guarded<T>(path: &Path, run: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, JournalError> {
     let store = |what: String, damaged| JournalError::Store { path: path.to_owned(), what, damaged };
     match catch_unwind(AssertUnwindSafe(run)) {
@@ -197,7 +197,7 @@ fn guarded<T>(path: &Path, run: impl FnOnce() -> Result<T, redb::Error>) -> Resu
     }
 }
 
-/// Whether an error speaks of what is in the file, and not of the disk.
+/// Whether an error concerns the contents of the file instead of the disk.
 fn is_damage(error: &redb::Error) -> bool {
     match error {
         redb::Error::Corrupted(_)

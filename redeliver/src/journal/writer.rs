@@ -1,4 +1,4 @@
-//! The thread of the journal: group commit, and what happens when the disk does not do what it should.
+//! The thread of the journal: group commits, and retries when the disk fails.
 
 use super::{Health, JournalError, Owner, open, store::Store};
 use crate::core::{Change, Receipt, Write};
@@ -11,14 +11,14 @@ use std::{
 
 use parking_lot::{Condvar, Mutex};
 
-/// How long after a failure, or while another process has the journal, until it is tried again.
+/// The delay after a failure, and between attempts to lock the journal.
 const RETRY: Duration = Duration::from_millis(500);
-/// How long writes may wait that nobody waits for.
+/// The longest delay of writes that no request waits for.
 const LAZY: Duration = Duration::from_secs(1);
 /// Writes in one transaction.
 const BATCH: usize = 8_192;
 
-/// What is to be written.
+/// The pending writes.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
@@ -28,7 +28,7 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 struct State {
     writes: Vec<Write>,
-    /// Whether somebody waits for one of them.
+    /// Whether a request waits for one of them.
     urgent: bool,
     closing: bool,
 }
@@ -49,7 +49,7 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// What is next, and whether it is the end. Waits until somebody waits for a write, or until a time.
+    /// Takes the next batch, and whether it is the last. Waits until a request waits for a write, or until a time.
     fn take(&self, longest: Duration) -> (Vec<Write>, bool) {
         let until = Instant::now() + longest;
         let mut state = self.state.lock();
@@ -65,7 +65,7 @@ impl Queue {
     }
 }
 
-/// What the thread has in hand.
+/// The state of the thread.
 struct Writer<'a> {
     directory: &'a Path,
     owner: &'a dyn Owner,
@@ -73,7 +73,7 @@ struct Writer<'a> {
     store: Option<Store>,
     /// Whether it has been open before.
     known: bool,
-    /// Writes that failed and are made up for with the next that does not.
+    /// Failed writes, which are repeated with the next successful commit.
     late: Vec<Write>,
     tried: Option<Instant>,
     health: Option<Health>,
@@ -141,7 +141,7 @@ impl Writer<'_> {
             }
             failed => {
                 if let Some(Err(error)) = failed {
-                    // The store accepts nothing after an error until it is opened anew.
+                    // After an error the store must be reopened.
                     self.store = None;
                     self.tried = Some(Instant::now());
                     self.tell(Health::Failed(error.to_string().into()));
@@ -172,8 +172,7 @@ impl Writer<'_> {
     }
 }
 
-/// What is written later in place of a write that failed. A job that nobody was told of must not appear after all, and
-/// whether it is on disk is not known.
+/// The write that replaces a failed one. A job that was not acknowledged must be removed, because it may be on disk.
 fn made_up_for(write: Write) -> Write {
     match (&write.change, write.receipt) {
         (Change::Put(_), Receipt::Job(_)) => Write { change: Change::Withdrawn, receipt: Receipt::None, ..write },

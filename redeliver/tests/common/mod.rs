@@ -1,4 +1,4 @@
-//! What both test programs need: jobs to write, and an owner that remembers what it was told.
+//! The fixture of both test programs: jobs to write, and an owner that records events.
 
 use redeliver::{
     JobId, Request, Stored, Whom,
@@ -13,14 +13,14 @@ use std::{
 
 use parking_lot::{Condvar, Mutex};
 
-/// An owner that remembers.
+/// An owner that records the events of a journal.
 #[derive(Default)]
 pub(crate) struct Told {
     state: Mutex<State>,
     changed: Condvar,
 }
 
-/// What it was told.
+/// The recorded events.
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) jobs: Option<Vec<Stored>>,
@@ -68,7 +68,7 @@ impl Told {
         Arc::new(Self::default())
     }
 
-    /// Waits until something has been told.
+    /// Waits for a recorded event.
     pub(crate) fn wait<T>(&self, what: &str, mut until: impl FnMut(&State) -> Option<T>) -> T {
         let patience = std::env::var("TEST_PATIENCE").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1);
         let deadline = Instant::now() + Duration::from_secs(20) * patience;
@@ -82,12 +82,12 @@ impl Told {
         }
     }
 
-    /// What was in the journal when it was opened.
+    /// The contents of the journal when it was opened.
     pub(crate) fn jobs(&self) -> Vec<Stored> {
         self.wait("the journal is open", |state| state.jobs.clone())
     }
 
-    /// Whether a job was taken.
+    /// Whether a job was accepted.
     pub(crate) fn taken(&self, id: u64) -> bool {
         self.wait("the job is written", |state| {
             state.written.iter().find(|(written, _)| written.get() == id).map(|(_, ok)| *ok)
@@ -95,7 +95,7 @@ impl Told {
     }
 }
 
-/// A job that two endpoints are owed.
+/// A job with two owed deliveries.
 pub(crate) fn job(id: u64, body: usize) -> Stored {
     let request = Request {
         method: "PUT".into(),
@@ -115,15 +115,15 @@ pub(crate) fn job(id: u64, body: usize) -> Stored {
     }
 }
 
-/// It is new.
+/// The write of a new job.
 pub(crate) fn put(id: u64, body: usize) -> Write {
     let id_of = JobId::new(id);
     Write { job: id_of, change: Change::Put(Box::new(job(id, body))), receipt: Receipt::Job(id_of) }
 }
 
-/// One of its endpoints has it.
+/// The write of a settled delivery.
 pub(crate) fn settled(id: u64, index: u32, last: bool) -> Write {
-    // Any receipt but none makes the journal write it at once.
+    // A receipt makes the journal write it at once.
     let id = JobId::new(id);
     Write { job: id, change: Change::Settled { index, last }, receipt: Receipt::Job(id) }
 }

@@ -1,4 +1,4 @@
-//! The journal while its process is killed and while its disk does not do what it should.
+//! The journal while its process is killed and while its disk fails.
 //!
 //! The program starts itself again: as a process that is killed, and in a mount namespace with a small disk of its own.
 
@@ -20,9 +20,9 @@ use std::{
 use redeliver::journal::{Health, Journal};
 use tempfile::tempdir;
 
-/// Names what a process that was started by this program does.
+/// The variable with the role of a child process.
 const ROLE: &str = "REDELIVER_DISK_TEST";
-/// How many kills there are, unless the environment says otherwise.
+/// The variable with the number of kills.
 const KILLS: &str = "FANFARE_KILLS";
 
 fn main() {
@@ -46,7 +46,7 @@ fn main() {
     }
 }
 
-/// Writes jobs without end, and says what was acknowledged.
+/// Writes jobs until it is killed, and prints the acknowledged ones.
 fn be_killed(directory: &Path) {
     let told = Told::new();
     let journal = Journal::start(directory, told.clone()).unwrap();
@@ -86,7 +86,7 @@ fn kills() {
         let mut killed = false;
         let first = asked + 1;
         let mut left = rng.u32(1..200);
-        // What it has said before it died counts, also what is read only afterwards.
+        // Everything that it has printed before its death counts, even if it is read later.
         while let Some(Ok(line)) = lines.next() {
             let (word, id) = line.split_once(' ').unwrap();
             let id: u64 = id.parse().unwrap();

@@ -1,4 +1,4 @@
-//! Endpoints behind the seam at which the data plane sends.
+//! Simulated endpoints behind the interface for sending.
 
 use std::{
     collections::HashMap,
@@ -20,7 +20,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// Endpoints that are up, or not, and remember what they received.
+/// Endpoints that can be up or down, and record their requests.
 #[derive(Clone)]
 pub(crate) struct Endpoints {
     shared: Arc<Shared>,
@@ -42,13 +42,13 @@ struct Endpoint {
     received: Vec<Copy>,
 }
 
-/// A loop that runs.
+/// A running driver.
 pub(crate) struct Running {
     drain: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
 
-/// Holds copies up until it is opened.
+/// Delays copies until it is opened.
 pub(crate) struct Gate(Arc<Shared>);
 
 const OPEN: usize = 1_000;
@@ -117,7 +117,7 @@ impl Sender for Endpoints {
         async move {
             shared.known.lock().get_mut(&*copy.whom.key).unwrap().tries += 1;
             drop(shared.gate.acquire().await.unwrap());
-            // Long enough for others to be on their way at the same time.
+            // Long enough for copies to be in flight at the same time.
             tokio::time::sleep(Duration::from_millis(2)).await;
             shared.now.fetch_sub(1, Ordering::SeqCst);
             if &*copy.request.target == "/panic" && shared.panicked.fetch_add(1, Ordering::SeqCst) == 0 {
@@ -146,7 +146,7 @@ impl Running {
         self.task
     }
 
-    /// The process ends without any order.
+    /// Ends the driver without a drain.
     pub(crate) fn abort(self) {
         self.task.abort();
     }

@@ -1,4 +1,4 @@
-//! The loop with a journal: what survives, who takes over, and what is answered while the disk fails.
+//! The driver with a journal: persistence, take-over by another process, and answers while the disk fails.
 
 use super::{Endpoints, limits, miss, text, waits};
 

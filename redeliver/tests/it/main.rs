@@ -1,4 +1,4 @@
-//! The loop with its queues and its journal, and endpoints that do as they are told.
+//! The driver with its queues and its journal, and simulated endpoints.
 
 #![allow(clippy::unwrap_used, reason = "a panic is the failure that a test reports, in its helpers, too")]
 
@@ -42,7 +42,7 @@ fn whom(name: &str) -> Whom {
     Whom { key: name.into(), endpoint: format!("{name}:80").into(), pod: None }
 }
 
-/// A request of which the legs to these endpoints wait behind what is owed, or else miss.
+/// A request whose legs to these endpoints are held back behind owed deliveries, or else fail.
 async fn miss(redelivery: &Redelivery, route: RouteId, target: &str, names: &[&str]) -> Result<JobId, Refused> {
     let mut arrival = redelivery.arrival(route);
     let legs = names.iter().map(|name| {

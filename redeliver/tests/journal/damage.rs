@@ -1,4 +1,4 @@
-//! Rule 6: whichever region of the file is damaged, what can be read is kept, and nothing appears that was not there.
+//! Rule 6: whichever region of the file is damaged, readable jobs are kept, and no job appears that was not there.
 
 use super::common::{Told, job, put, settled};
 
@@ -59,7 +59,7 @@ fn rule_6_every_region_damaged_in_turn_costs_no_more_than_what_is_in_it() {
         for job in &found {
             let right = match owed.get(&job.id.get()) {
                 Some(right) => right.clone(),
-                // At least once: one of those that are done may come back, as it was.
+                // At-least-once delivery: a finished job may come back unchanged.
                 None if damage.is_some() => super::job(job.id.get(), 300),
                 None => panic!("region {at}: {job:?} was not owed"),
             };

@@ -1,4 +1,4 @@
-//! The journal on real files: what was committed is there again, whatever happens to the file.
+//! The journal on real files: committed jobs are recovered, whatever happens to the file.
 
 #![allow(clippy::unwrap_used, reason = "a panic is the failure that a test reports, in its helpers, too")]
 

@@ -21,9 +21,9 @@ pub enum SetEvent {
     Changed(Vec<Vec<u8>>),
     /// One of them cannot be read.
     Unreadable {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         why: String,
     },
 }

@@ -32,14 +32,14 @@ const CLOSING_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A listener whose connections are counted against its limits.
 pub(super) struct GuardedListener {
-    /// What logs call it.
+    /// Its name in logs.
     name: &'static str,
     /// `None` once it is closed.
     listener: Option<TcpListener>,
     address: SocketAddr,
     room: Arc<Connections>,
     errors: Errors,
-    /// None speaks in clear.
+    /// TLS, or none for clear text.
     secure: Option<Secure>,
 }
 
@@ -59,14 +59,14 @@ pub(super) struct Guarded {
     write_deadline: Option<Pin<Box<Sleep>>>,
 }
 
-/// What a handler learns about the connection of its request.
+/// The connection of a request, for its handler.
 #[derive(Debug, Clone)]
 pub(super) struct ConnectionInfo {
     visit: ConnectionHandle,
     peer: Peer,
 }
 
-/// What is expected next of the peer of a connection.
+/// What the peer of a connection must do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// The first byte of a request.
@@ -87,7 +87,7 @@ pub(super) async fn track(
     let (handling, unfinished) = visit.begin(request.body().is_end_stream());
     let mut request = match unfinished {
         None => request,
-        // Whoever handles it lets go of the body when it has all of it, or wants no more.
+        // The handler drops the body when it has read all of it or needs no more.
         Some(unfinished) => request.map(|body| {
             Body::from_stream(body.into_data_stream().map(move |chunk| {
                 let _ = &unfinished;

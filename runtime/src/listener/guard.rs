@@ -1,5 +1,5 @@
-//! Who may ask what of a listener beside the data path: what changes something comes from this machine alone, or every request carries a
-//! token.
+//! Access control of listeners beside the data path: either changes are allowed from this machine only, or every request needs a
+//! bearer token.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use axum::response::{IntoResponse, Response};
 
 use super::Peer;
 
-/// Whether a token is one of those that are taken.
+/// Whether a token is accepted.
 type IsKnown = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
-/// Who may ask what.
+/// The access control of a listener.
 #[derive(Clone)]
 pub struct Guard {
-    /// What knows the tokens; none: nobody has one.
+    /// Checks tokens; none if tokens are not used.
     is_known: Option<IsKnown>,
     /// Paths that anyone may read: those of probes, which carry no token.
     open: &'static [&'static str],
@@ -31,25 +31,25 @@ const PROBES: [&str; 4] = ["/-/healthy", "/-/ready", "/healthz", "/readyz"];
 // === impl Guard ===
 
 impl Guard {
-    /// Anyone may read, and what changes something comes from this machine.
+    /// Anyone may read, and only this machine may change anything.
     #[must_use]
     pub fn local_changes() -> Self {
         Self { is_known: None, open: &[] }
     }
 
-    /// Every request carries a bearer token of which this says that it is known, but for those of probes.
+    /// Every request needs a bearer token that `is_known` accepts, except for requests of probes.
     #[must_use]
     pub fn tokens(is_known: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         Self { is_known: Some(Arc::new(is_known)), open: &PROBES }
     }
 
-    /// These are the paths of its probes, and no others.
+    /// Replaces the paths of probes.
     #[must_use]
     pub fn with_probes(self, open: &'static [&'static str]) -> Self {
         Self { open, ..self }
     }
 
-    /// Has the router answer only those who may ask.
+    /// Makes the router refuse requests that are not allowed.
     pub fn guard(self, router: Router) -> Router {
         router.layer(middleware::from_fn(move |request: Request, next: Next| {
             let refused = self.check(&request);
@@ -62,12 +62,12 @@ impl Guard {
         }))
     }
 
-    /// The answer to a request that may not be asked.
+    /// The refusal of a request that is not allowed; none if it is allowed.
     fn check(&self, request: &Request) -> Option<Response> {
         let reads = [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
         let Some(is_known) = &self.is_known else {
             let peer = request.extensions().get::<Peer>();
-            // Without a peer nobody knows where it comes from.
+            // A request without a known peer counts as remote.
             let is_local = peer.is_some_and(|peer| peer.is_local(request.headers()));
             return (!reads && !is_local).then(only_local);
         };

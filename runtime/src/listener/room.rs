@@ -28,7 +28,7 @@ pub(super) struct Connections {
     closing: AtomicBool,
     /// Whether no further connection is accepted.
     closed: AtomicBool,
-    /// Wakes those who wait for `closing`, and for the last connection to end.
+    /// Wakes tasks that wait for `closing`, or for the last connection to end.
     changed: Notify,
 }
 

@@ -1,4 +1,4 @@
-//! What is below a connection of a listener: the socket, or TLS on it, whose handshake is part of the time for the first request.
+//! The transport of a listener's connection: the socket, or TLS on it. The handshake counts into the time for the first request.
 
 use std::future::Future;
 use std::io;
@@ -23,7 +23,7 @@ pub(super) enum Transport {
 /// TLS of a listener.
 #[derive(Clone)]
 pub(super) struct Secure {
-    /// What logs and metrics call the listener.
+    /// The listener's name in logs and metrics.
     name: &'static str,
     tls: ServerTls,
     turns: Turns,

@@ -6,7 +6,7 @@ use std::fs;
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::{Resource, getrlimit};
 
-/// Appends the process metrics. One that the system does not tell is left out.
+/// Appends the process metrics, without those that the system does not provide.
 pub(super) fn render(text: &mut String) {
     let stat = fs::read_to_string("/proc/self/stat").ok().and_then(|stat| Stat::parse(&stat));
     let ticks = clock_ticks_per_second() as f64;

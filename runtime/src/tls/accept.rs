@@ -21,16 +21,16 @@ const HANDSHAKE: u8 = 0x16;
 /// What is read at first: most greetings of clients fit.
 const FIRST: usize = 2048;
 
-/// A client with whom the handshake is done.
+/// A client after its handshake.
 #[derive(Debug)]
 pub struct Accepted {
     /// The connection.
     pub stream: Stream,
-    /// What will be spoken.
+    /// The negotiated protocol.
     pub protocol: Protocol,
-    /// The client's certificate, where it has shown one: an authority of the listener vouches for it.
+    /// The client's verified certificate, if it has sent one.
     pub certificate: Option<PeerCertificate>,
-    /// The name that the client has asked for (SNI).
+    /// The server name that the client asked for (SNI).
     pub server_name: Option<String>,
 }
 
@@ -132,17 +132,17 @@ async fn handshake(stream: TcpStream, first: &[u8], config: Arc<ServerConfig>) -
     }
     let start = match acceptor.accept() {
         Ok(Some(accepted)) => StartHandshake::from_parts(accepted, ReadAhead::new(stream)),
-        // The greeting is longer than what was read.
+        // The ClientHello is longer than the first read.
         Ok(None) => LazyConfigAcceptor::new(acceptor, ReadAhead::new(stream)).await.map_err(refused)?,
         Err((error, alert)) => return Err(refuse(stream, error, alert).await),
     };
     finish(start.into_stream(config).await.map_err(refused)?)
 }
 
-/// Tells the client by an alert what is wrong with its greeting.
+/// Sends the client an alert about its ClientHello.
 async fn refuse(mut stream: TcpStream, error: rustls::Error, mut alert: AcceptedAlert) -> AcceptError {
     let mut bytes = Vec::new();
-    // It fits a vector, and whether it arrives changes nothing here.
+    // Writing to a vector cannot fail, and a lost alert does not matter.
     let _ = alert.write_all(&mut bytes);
     let _ = stream.write_all(&bytes).await;
     AcceptError::of(&io::Error::new(io::ErrorKind::InvalidData, error))

@@ -1,4 +1,4 @@
-//! What a certificate says: its names, its subject, from when to when it is valid.
+//! The contents of a certificate: its names, its subject, its validity.
 
 use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
-/// So many names of a certificate are looked at.
+/// Names of a certificate that are read at most.
 const MAX_NAMES: usize = 128;
 
-/// The longest name that is looked at, in bytes: that of a SPIFFE id.
+/// The longest name that is read, in bytes: the limit of a SPIFFE id.
 const MAX_NAME: usize = 2048;
 
 /// The longest text of a certificate in a log line or an error, in characters.
@@ -33,14 +33,14 @@ pub(super) struct Certificate {
     pub(super) not_after: i64,
 }
 
-/// The certificate that a client has shown and that an authority of the listener vouches for.
+/// The certificate of a client, signed by an authority of the listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerCertificate {
     /// Its DNS names, in lower case.
     pub dns: Vec<String>,
     /// Its URIs, among them SPIFFE ids.
     pub uris: Vec<String>,
-    /// The common name of its subject, for logs only: nobody vouches for it being unique. Control characters are escaped.
+    /// The common name of its subject, for logs only, because it need not be unique. Control characters are escaped.
     pub subject: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What connections to endpoints trust and show, and a configuration of its own for every target.
+//! TLS of connections to endpoints: trusted authorities, client certificate, and a configuration for every target.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,16 +22,16 @@ use super::{Protocol, provider};
 /// Sessions that a target keeps for resumption: one name's worth.
 const SESSIONS: usize = 8;
 
-/// TLS to endpoints, checked by nobody yet.
+/// TLS to endpoints, not yet checked.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct ClientSettings {
     /// Who vouches for endpoints.
     pub roots: Roots,
-    /// One of these must be in the certificate of an endpoint, instead of the name that it is reached by; none looks at the name.
+    /// If not empty, one of these must be in the certificate of an endpoint, instead of the name by which it is reached.
     pub sans: Vec<San>,
-    /// The certificate that endpoints are shown.
+    /// The client certificate for endpoints.
     pub certificate: Option<CertificateFiles>,
-    /// What is offered, the preferred protocol first.
+    /// The offered protocols, the preferred one first.
     pub protocols: Vec<Protocol>,
 }
 
@@ -43,7 +43,7 @@ pub enum Roots {
     System,
     /// Those in this file, which is followed.
     File(PathBuf),
-    /// Nobody: no certificate is verified.
+    /// No certificate is verified.
     Insecure,
 }
 
@@ -59,21 +59,21 @@ pub struct Target {
     made: ArcSwapOption<Made>,
 }
 
-/// A configuration, and what it was made of.
+/// A configuration, and the trust that it was built from.
 #[derive(Debug)]
 struct Made {
     trust: Arc<Trust>,
     config: Arc<ClientConfig>,
 }
 
-/// What is trusted and what is shown.
+/// The trusted authorities and the client certificate.
 #[derive(Debug)]
 struct Trust {
     config: ClientConfig,
     expiries: Vec<(PathBuf, i64)>,
 }
 
-/// Shows no certificate.
+/// Presents no certificate.
 #[derive(Debug)]
 struct Nothing;
 
@@ -123,7 +123,7 @@ impl ClientTls {
         Ok(read.outdated().into_iter().map(|outdated| outdated.fault).collect())
     }
 
-    /// What it was made by.
+    /// The settings that it was loaded with.
     #[must_use]
     pub fn settings(&self) -> &ClientSettings {
         self.0.settings()
@@ -151,7 +151,7 @@ impl Target {
         &self.tls.settings().protocols
     }
 
-    /// What to connect with now. What was resumable is forgotten when a file has changed.
+    /// The current configuration. Sessions cannot be resumed after a file has changed.
     #[must_use]
     pub fn config(&self) -> Arc<ClientConfig> {
         let trust = self.tls.0.current();

@@ -10,12 +10,12 @@ use super::explain::{Side, explain};
 use super::read_ahead::ReadAhead;
 use super::{Protocol, Stream, Target, Turns};
 
-/// An endpoint with which the handshake is done.
+/// An endpoint after its handshake.
 #[derive(Debug)]
 pub struct Connected {
     /// The connection.
     pub stream: Stream,
-    /// What will be spoken.
+    /// The negotiated protocol.
     pub protocol: Protocol,
 }
 

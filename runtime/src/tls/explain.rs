@@ -1,4 +1,4 @@
-//! Why a connection by TLS has failed, in words for those who can mend it.
+//! Explains to operators why a connection with TLS has failed.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerInco
 use super::certificate::{date, shown};
 use super::verify::CertificateFault;
 
-/// On which side of us the peer is.
+/// The role of the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     /// It is a client.
@@ -26,8 +26,8 @@ impl Side {
     }
 }
 
-/// What is wrong, where an error of a connection comes from TLS; nothing where it does not. Whether a certificate of ours is
-/// accepted shows only at the first read in TLS 1.3, so it is worth asking for errors after the handshake too.
+/// The explanation of an error that comes from TLS; none for other errors. In TLS 1.3 only the first read shows whether our
+/// certificate was accepted, so call this for errors after the handshake too.
 #[must_use]
 pub fn explain(error: &io::Error, side: Side) -> Option<String> {
     let error = error.get_ref()?.downcast_ref::<Error>()?;
@@ -55,7 +55,7 @@ fn text(error: &Error, side: Side) -> String {
     }
 }
 
-/// What the peer says is wrong.
+/// Explains an alert of the peer.
 fn received(alert: AlertDescription, side: Side) -> String {
     let peer = side.peer();
     match (alert, side) {

@@ -1,4 +1,4 @@
-//! Files in PEM form: certificates, private keys, authorities. What is wrong with one is told with its path and what to do.
+//! PEM files: certificates, private keys, authorities. Errors name the path, the fault and the remedy.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -134,7 +134,7 @@ fn broken(error: &pem::Error) -> String {
     }
 }
 
-/// What the file may be instead.
+/// A guess at what the file contains instead.
 fn hint(text: &[u8]) -> &'static str {
     if text.is_empty() {
         "; it is empty"

@@ -1,4 +1,4 @@
-//! What was made of files, made anew when they change: as a whole or not at all.
+//! Values that are built from files, and rebuilt as a whole when the files change.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
@@ -16,22 +16,22 @@ use crate::file_watch::{DEFAULT_INTERVAL, FileSet, SetEvent};
 /// A certificate that expires within this time is warned about.
 const SOON: i64 = 24 * 3600;
 
-/// What is made of files.
+/// A value that is built from files.
 pub(super) trait Material: Send + Sync + Sized + 'static {
-    /// What it is made by, beside the files.
+    /// The settings that it is built from, besides the files.
     type Settings: Send + Sync;
 
     /// The files, in the order in which `make` gets their contents.
     fn paths(settings: &Self::Settings) -> Vec<PathBuf>;
 
-    /// Makes it of the contents of the files.
+    /// Builds it from the contents of the files.
     fn make(settings: &Self::Settings, contents: &[Vec<u8>], before: Option<&Self>) -> Result<Self, TlsError>;
 
     /// Files with certificates, and when the first of each expires, in seconds since 1970.
     fn expiries(&self) -> Vec<(PathBuf, i64)>;
 }
 
-/// What is made of files, as they are now.
+/// A value that follows the current contents of its files.
 pub(super) struct Followed<M: Material> {
     settings: M::Settings,
     current: ArcSwap<M>,
@@ -39,13 +39,13 @@ pub(super) struct Followed<M: Material> {
     looking: Mutex<Looking>,
 }
 
-/// What the looks at the files have found so far.
+/// The state between two checks of the files.
 struct Looking {
     set: FileSet,
     contents: Vec<Vec<u8>>,
-    /// A fault that may be over at the next look, where files that belong together are replaced one after the other.
+    /// A fault that may be over at the next check, if files that belong together are being replaced one after the other.
     suspected: Option<FileFault>,
-    /// Files that were said to be past their time, or soon to be.
+    /// Files whose expiry was logged.
     warned: Vec<(PathBuf, i64, bool)>,
 }
 
@@ -160,7 +160,7 @@ impl<M: Material> Followed<M> {
     }
 }
 
-/// The first contents. A file that is written to at this moment is waited for a little.
+/// The first contents. If a file is being written to, this reads again a few times.
 fn first(set: &mut FileSet) -> Result<Vec<Vec<u8>>, TlsError> {
     loop {
         match set.look() {

@@ -1,4 +1,4 @@
-//! Which name an endpoint's certificate must have.
+//! The name that an endpoint's certificate must have.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use rustls::pki_types::ServerName;
 
 use super::certificate::Certificate;
 
-/// What is known of an endpoint when its name is made.
+/// The facts about an endpoint from which its name is built.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Named<'a> {
     /// The name of its pod.
@@ -49,7 +49,7 @@ pub enum San {
 /// Why there is no name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// The template has a placeholder that nobody knows.
+    /// The template has an unknown placeholder.
     #[error("there is no placeholder {{{0}}}: use {{pod}}, {{service}} or {{namespace}}")]
     Placeholder(String),
     /// The endpoint has nothing that could be filled in.
@@ -140,7 +140,7 @@ pub fn default_name(named: &Named<'_>) -> Result<ServerName<'static>, NameError>
 }
 
 fn server_name(name: &str) -> Result<ServerName<'static>, NameError> {
-    // The root's dot at the end is for resolvers; certificates have none.
+    // The final dot of a DNS name is for resolvers; certificates have none.
     let name = name.strip_suffix('.').unwrap_or(name);
     ServerName::try_from(name.to_owned()).map_err(|_| NameError::Invalid(name.to_owned()))
 }

@@ -1,4 +1,4 @@
-//! What a client is told that speaks HTTP where TLS is expected.
+//! The answer to a client that speaks HTTP where TLS is expected.
 
 use std::io;
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub async fn refuse_plain(mut stream: TcpStream, read: &[u8]) {
     if !read.first().is_some_and(u8::is_ascii_alphabetic) {
         return;
     }
-    // Whoever does not take it goes without.
+    // A client that does not read the answer is closed without it.
     let _ = timeout(PATIENCE, async {
         stream.write_all(ANSWER.as_bytes()).await?;
         stream.shutdown().await?;

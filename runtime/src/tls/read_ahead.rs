@@ -45,7 +45,7 @@ impl ReadAhead {
         &self.stream
     }
 
-    /// Whether nothing was read that nobody has taken.
+    /// Whether no byte is buffered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ahead.is_none()
@@ -59,7 +59,7 @@ impl AsyncRead for ReadAhead {
             if buf.remaining() >= SIZE {
                 return Pin::new(&mut this.stream).poll_read(cx, buf);
             }
-            // Whoever waits needs no buffer.
+            // A socket without data needs no buffer.
             ready!(this.stream.poll_read_ready(cx))?;
             let mut buffer = take();
             let mut into = ReadBuf::new(&mut buffer);

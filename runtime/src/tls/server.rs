@@ -1,4 +1,4 @@
-//! What a listener shows its clients, and which clients it takes.
+//! TLS of a listener: its certificates, and the client certificates that it accepts.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -15,12 +15,12 @@ use super::identity::Identity;
 use super::sni::BySni;
 use super::{Protocol, provider};
 
-/// TLS for a listener, checked by nobody yet.
+/// TLS for a listener, not yet checked.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct ServerSettings {
     /// The certificates; a client gets the one with the name that it asks for, else the first.
     pub certificates: Vec<CertificateFiles>,
-    /// A file of the authorities that vouch for clients; none takes clients without looking for a certificate.
+    /// A file with the authorities of client certificates; without it no client certificate is requested.
     pub client_ca: Option<PathBuf>,
     /// Whether a client must have a certificate. Without `client_ca` it does not matter.
     pub client_auth: ClientAuth,
@@ -57,11 +57,11 @@ pub enum MinVersion {
 #[derive(Debug, Clone)]
 pub struct ServerTls(Arc<Followed<Shown>>);
 
-/// What is shown to clients.
+/// The certificates and configurations of a listener.
 struct Shown {
     config: Arc<ServerConfig>,
-    /// What those get who connect to an address that another certificate than the first is for: a client that has only an
-    /// address asks for no name.
+    /// Configurations by local address, for addresses that a certificate other than the first is for: a client that connects to
+    /// an IP address sends no server name.
     by_address: Vec<(IpAddr, Arc<ServerConfig>)>,
     tickets: Arc<dyn ProducesTickets>,
     client_ca: Option<Vec<u8>>,
@@ -105,13 +105,13 @@ impl ServerTls {
         Ok(read.outdated().into_iter().map(|outdated| outdated.fault).collect())
     }
 
-    /// What it was made by.
+    /// The settings that it was loaded with.
     #[must_use]
     pub fn settings(&self) -> &ServerSettings {
         self.0.settings()
     }
 
-    /// What a client gets now that has connected to this address of ours.
+    /// The current configuration for a client that has connected to this local address.
     #[must_use]
     pub fn config(&self, local: Option<IpAddr>) -> Arc<ServerConfig> {
         let shown = self.0.current();
@@ -152,8 +152,8 @@ impl Material for Shown {
         let text = client_ca.as_ref().map(|(.., text)| text.clone());
         let tickets = match before {
             Some(before) if before.client_ca == text => before.tickets.clone(),
-            // A session brings along the certificate of its client as it was once verified. With other keys nobody resumes a
-            // session for which an authority vouched that is gone.
+            // A resumed session brings along its client certificate without another verification. New ticket keys keep sessions of
+            // authorities that were removed from being resumed.
             _ => Ticketer::new().map_err(|error| TlsError::Library(error.to_string()))?,
         };
         let config = base(settings, client_ca.map(|(path, roots, _)| (path, roots)), tickets.clone())?;
@@ -219,9 +219,9 @@ fn base(
     let mut config = builder.with_cert_resolver(Arc::new(BySni { identities: Arc::new([]), nameless: 0 }));
     config.alpn_protocols = Protocol::list(&settings.protocols);
     config.ticketer = tickets;
-    // Everything is in the tickets: a store would be a lock that all workers share.
+    // Sessions are in tickets only, because a store would be a lock that all workers share.
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    // Early data can be sent again by anybody who has seen it, and here it would be sent to every endpoint.
+    // No early data: an attacker could replay it, and every endpoint would receive it again.
     config.max_early_data_size = 0;
     Ok(config)
 }

@@ -1,4 +1,4 @@
-//! Which of several certificates a client gets: the one with the name that it asks for.
+//! Chooses the certificate for the server name (SNI) that a client asks for.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::identity::Identity;
 #[derive(Debug)]
 pub(super) struct BySni {
     pub(super) identities: Arc<[Identity]>,
-    /// The certificate for those who ask for no name.
+    /// The certificate for clients without SNI.
     pub(super) nameless: usize,
 }
 

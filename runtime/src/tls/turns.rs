@@ -1,4 +1,4 @@
-//! Handshakes take turns: each of their steps computes for a tenth of a millisecond and more, and hundreds may be due at once.
+//! Fair scheduling of handshakes: each step computes for a tenth of a millisecond or more, and hundreds may be due at once.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -11,9 +11,9 @@ use tokio::task::yield_now;
 /// Steps of handshakes between two turns of everything else.
 const STEPS: usize = 4;
 
-/// Bounds how many steps of handshakes are computed before everything else that is ready has had its turn. It bounds nothing while
-/// a handshake waits for its peer, so that peers who never go on are in nobody's way. A thread that serves requests should have
-/// one of its own. Cloning shares it.
+/// Limits how many handshake steps run before every other ready task has run. A handshake that waits for its peer does not
+/// count, so that a stalled peer blocks no other. Each thread that serves requests should have a limit of its own. Cloning
+/// shares it.
 #[derive(Debug, Clone)]
 pub struct Turns(Arc<Semaphore>);
 
@@ -24,7 +24,7 @@ impl Default for Turns {
 }
 
 impl Turns {
-    /// So many steps (at least one) in each turn.
+    /// Allows this many steps (at least one) in each turn.
     #[must_use]
     pub fn new(steps: usize) -> Self {
         Self(Arc::new(Semaphore::new(steps.max(1))))
@@ -42,7 +42,7 @@ impl Turns {
             if let Poll::Ready(output) = first {
                 return output;
             }
-            // What woke this task may have been the future, and not the end of the turn.
+            // The future, and not the end of the turn, may have woken this task.
             let again = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await;
             drop(step);
             if let Poll::Ready(output) = again {
@@ -53,7 +53,7 @@ impl Turns {
     }
 }
 
-/// Waits until somebody wakes the task.
+/// Waits until the task is woken.
 async fn until_woken() {
     let mut waited = false;
     poll_fn(|_| if std::mem::replace(&mut waited, true) { Poll::Ready(()) } else { Poll::Pending }).await;

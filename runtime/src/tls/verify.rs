@@ -1,4 +1,4 @@
-//! Whether an endpoint is the one that was meant: its chain, then its name or the name that was configured instead.
+//! Verifies the certificate of an endpoint: its chain, then its name or a name that is configured instead.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub(super) struct Verifier {
 #[derive(Debug)]
 pub(super) struct Insecure;
 
-/// A fault that the library has no words for.
+/// A fault for which the library has no error.
 #[derive(Debug)]
 pub(super) struct CertificateFault(String);
 
@@ -93,7 +93,7 @@ impl ServerCertVerifier for Verifier {
             false => self.verify_chain_and_san(end_entity, intermediates, now),
         };
         verified.map_err(|error| match error {
-            // Who is not known is what people need first.
+            // The message names the unknown issuer, because operators need that first.
             Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
                 let last = intermediates.last().unwrap_or(end_entity);
                 let issuer = Certificate::parse(last).map_or_else(|_| "nobody".to_owned(), |last| shown(&last.issuer));

@@ -41,15 +41,15 @@ const LONGEST_WAIT: Duration = Duration::from_secs(600);
 /// The interval of keep-alive comments in event streams.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// What the API needs.
+/// The dependencies of the API.
 pub struct ElectApi {
     /// The elections; the first one answers where none is named. There is at least one.
     pub elections: Vec<Election>,
     /// Who may make this process step down.
     pub step_down: StepDownAccess,
-    /// What `/readyz` shows.
+    /// The state that `/readyz` reports.
     pub readiness: Readiness,
-    /// What `/metrics` shows.
+    /// The metrics that `/metrics` reports.
     pub metrics: Metrics,
     /// Ends event streams and long polls.
     pub closing: DrainWatch,
@@ -272,7 +272,7 @@ impl LongPoll {
     /// Waits for a change, if the query asks for it.
     ///
     /// # Errors
-    /// The answer where the query is invalid, or too many wait already.
+    /// The response to an invalid query, or 503 if too many clients wait already.
     async fn wait(&self, observed: &Observed, room: &WaitingRoom, closing: &DrainWatch) -> Result<(), Response> {
         let bad = |why: String| (StatusCode::BAD_REQUEST, why).into_response();
         // Registered before the index is read, so that no change in between is missed.

@@ -40,7 +40,7 @@ pub enum OnStartExit {
     Exit,
 }
 
-/// A text that names no [`OnStartExit`].
+/// The text is not an [`OnStartExit`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("write keep, step-down or exit")]
 pub struct InvalidOnStartExit;
@@ -108,7 +108,7 @@ pub async fn run(hooks: Hooks, about: About, mut terms: Terms) {
     }
 }
 
-// === impl Hooked ===
+// === impl RunningHooks ===
 
 impl Hooked {
     /// Shows all counters as 0 from the start, so that a first increase is visible.

@@ -18,7 +18,7 @@ pub(super) struct Observed {
 #[derive(Debug, Serialize)]
 pub(super) struct ElectorAnswer {
     pub(super) is_leader: bool,
-    /// The leader; empty where none is known.
+    /// The leader; empty if none is known.
     leader: Arc<str>,
     node: String,
     timestamp: String,
@@ -31,9 +31,9 @@ pub(super) struct State {
     node: String,
     is_leader: bool,
     leader: Option<Arc<str>>,
-    /// Since when it leads, by its own clock.
+    /// When the leader's term began, by the leader's clock.
     since: Option<String>,
-    /// For how many milliseconds that is valid without a renewal.
+    /// For how many milliseconds `is_leader` is valid without a renewal.
     valid_for_ms: u128,
     transitions: Option<u64>,
     fencing_token: Option<Token>,

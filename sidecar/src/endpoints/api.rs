@@ -3,7 +3,7 @@
 //! | path | answer |
 //! |---|---|
 //! | `/endpoints` | the v1 Endpoints object of the first service; 503 before its first complete list |
-//! | `/endpoints/last_updated` | when anything was last heard about it |
+//! | `/endpoints/last_updated` | the time of the last event or bookmark about it |
 //! | `/endpoints/watch` | every change of it, as server-sent events |
 //! | `/v1/services` | all services in short |
 //! | `/v1/services/<namespace>/<name>/endpoints[/last_updated, /watch]` | the same for each service |
@@ -32,19 +32,19 @@ use super::{
     service::{Published, Service},
 };
 
-/// The header with the index of the state in the answer.
+/// The header with the index of the answered state.
 const INDEX: HeaderName = HeaderName::from_static("x-endpoints-index");
 
 /// The header with the age of the data in seconds.
 const AGE: HeaderName = HeaderName::from_static("x-endpoints-age");
 
-/// What the API needs.
+/// The dependencies of the API.
 pub struct EndpointsApi {
     /// The services; the first one answers where none is named. There is at least one.
     pub services: Vec<Arc<Service>>,
     /// How old the data may be before `/ready` fails; `None`: no limit.
     pub max_age: Option<Duration>,
-    /// What `/metrics` shows.
+    /// The metrics that `/metrics` reports.
     pub metrics: Metrics,
     /// Ends event streams and long polls.
     pub closing: DrainWatch,
@@ -110,7 +110,7 @@ impl EndpointsApi {
         router.fallback(async |api: Context, uri: Uri| api.nothing(&uri)).with_state(api)
     }
 
-    /// Checks what `/ready` answers.
+    /// Checks readiness for `/ready`.
     ///
     /// # Errors
     /// Every service without a complete list, and every one whose data is too old.
@@ -249,7 +249,7 @@ async fn metrics_text(api: Context) -> Response {
     }
 }
 
-// === impl Brief ===
+// === impl ServiceSummary ===
 
 impl ServiceSummary {
     fn new(service: &Service) -> Self {
@@ -269,7 +269,7 @@ impl ServiceSummary {
     }
 }
 
-// === impl Ask ===
+// === impl ServiceRequest ===
 
 impl<S: Send + Sync> FromRequestParts<S> for Ask {
     type Rejection = Response;

@@ -61,7 +61,7 @@ type States = Vec<watch::Receiver<Option<Arc<Published>>>>;
 /// Follows the services for ever. The command runs after the hosts file was written. Dropping the future kills it.
 pub async fn deliver(services: &[Arc<Service>], config: Deliver) {
     let mut states: States = services.iter().map(|service| service.subscribe()).collect();
-    // What is known at the start counts as a change.
+    // The state at the start counts as a change.
     states.iter_mut().for_each(watch::Receiver::mark_changed);
     let keys = || services.iter().map(|service| service.key().clone()).collect::<Vec<_>>();
     names::from_zero(config.hosts.is_some(), config.exec.is_some());

@@ -28,7 +28,7 @@ pub(super) struct Document<'a> {
 struct Metadata<'a> {
     name: &'a str,
     namespace: &'a str,
-    /// Null where there is no slice.
+    /// Null if there is no slice.
     creation_timestamp: Option<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     labels: BTreeMap<&'a str, &'a str>,
@@ -78,7 +78,7 @@ struct SubsetPort<'a> {
     app_protocol: &'a str,
 }
 
-/// One address and what it serves on, ready or not.
+/// One address with its ports, by readiness.
 #[derive(Default)]
 struct Served<'a> {
     endpoint: Option<&'a Endpoint>,

@@ -14,9 +14,9 @@ use crate::command::CommandLine;
 pub struct Exec {
     /// The command. It finds the changed services in `FANFARE_CHANGED`, as `namespace/name` with spaces between.
     pub command: CommandLine,
-    /// How long after a change it runs. Further changes within that time are part of the same run.
+    /// The delay between a change and the run. Further changes within that time are part of the same run.
     pub debounce: Duration,
-    /// How long it may take before its process group is killed.
+    /// The time limit of a run, after which its process group is killed.
     pub timeout: Duration,
 }
 

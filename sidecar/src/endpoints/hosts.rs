@@ -1,7 +1,7 @@
-//! A block of ours in a hosts file (`hosts(5)`): names of endpoints, which are there before DNS has them.
+//! The managed block in a hosts file (`hosts(5)`): names of endpoints, before DNS has them.
 //!
-//! Rules: what is outside of the block stays the same, byte for byte. The file is replaced as a whole, with its mode and owner. Where it
-//! cannot be replaced because it is a mount (in a pod `/etc/hosts` is one), it is written in place, in one write.
+//! Rules: everything outside of the block stays the same, byte for byte. The file is replaced as a whole, with its mode and owner.
+//! If it is a mount, as `/etc/hosts` in a pod, and cannot be replaced, it is written in place, in one write.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,7 +32,7 @@ const LARGEST: u64 = 16 << 20;
 pub struct HostsFile {
     /// Its path. A symbolic link is followed.
     pub path: PathBuf,
-    /// The domain of the kube cluster, which full names end in (`cluster.local`).
+    /// The DNS domain of the kube cluster, the suffix of full names (`cluster.local`).
     pub domain: String,
 }
 
@@ -53,7 +53,7 @@ pub(super) enum HostsError {
     /// Reading or writing failed.
     #[error("cannot {what} {path}: {why}")]
     Io { what: &'static str, path: PathBuf, why: io::Error },
-    /// It has only a part of our block, so that our lines cannot be told from others.
+    /// It has only a part of the block, so that the lines of the block cannot be distinguished from others.
     #[error(
         "{0} has only one of the lines {BEGIN:?} and {END:?}, or several: remove what is between, and nothing is lost"
     )]
@@ -63,14 +63,14 @@ pub(super) enum HostsError {
     TooLarge(PathBuf),
 }
 
-/// The text of a service's lines by service.
+/// The lines of each service.
 pub(super) type Parts = BTreeMap<ServiceKey, String>;
 
 // === impl HostsFile ===
 
 impl HostsFile {
-    /// The lines of one service: an address, the names that its host has in DNS where it has a host name, else those of its
-    /// pod in the same form, and the bare name of the pod. Only ready ones.
+    /// The lines of one service's ready endpoints: an address, the DNS names of its host name (or of its pod, in the same form, if
+    /// it has none), and the bare name of the pod.
     pub(super) fn lines(&self, key: &ServiceKey, published: &Published) -> String {
         let ServiceKey { namespace, name } = key;
         let mut lines: BTreeMap<_, String> = BTreeMap::new();
@@ -144,7 +144,7 @@ fn bare(endpoint: &Endpoint) -> Option<&str> {
     endpoint.pod.as_ref().map(|pod| &*pod.name).filter(fits)
 }
 
-/// The lines without the bare names that pods of several namespaces have, or a service, which leads elsewhere.
+/// The lines without ambiguous bare names: those of pods in several namespaces, and those that a service has too.
 fn unambiguous(parts: &Parts) -> Parts {
     let bare = |line: &str| line.rsplit_once(' ').map(|(_, name)| name.to_owned()).filter(|name| !name.contains('.'));
     let mut namespaces: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
@@ -163,7 +163,7 @@ fn unambiguous(parts: &Parts) -> Parts {
     parts.iter().map(|(key, text)| (key.clone(), text.lines().map(kept).collect())).collect()
 }
 
-/// The file with a new block, where the old one was, else at the end. Nothing if it has a part of a block only.
+/// The file with a new block in place of the old one, or else at the end; none if it has only a part of a block.
 fn with_block(old: &[u8], parts: &Parts, keep: &[ServiceKey]) -> Option<Vec<u8>> {
     let mut lines = old.split_inclusive(|byte| *byte == b'\n');
     let is = |line: &[u8], marker: &str| line.trim_ascii_end() == marker.as_bytes();
@@ -226,7 +226,7 @@ fn with_block(old: &[u8], parts: &Parts, keep: &[ServiceKey]) -> Option<Vec<u8>>
     Some(new)
 }
 
-/// Puts a new file in place of the old one, with its mode and owner, so that a reader sees one of the two.
+/// Replaces the file atomically, keeping its mode and owner.
 fn replace(path: &Path, content: &[u8], old: Option<&Metadata>) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut name = String::from(".");
@@ -245,14 +245,14 @@ fn replace(path: &Path, content: &[u8], old: Option<&Metadata>) -> io::Result<()
     Ok(())
 }
 
-/// Whether it is the file's name that cannot be given to another one: it is a mount, or its folder or owner is not ours.
+/// Whether a file cannot be renamed over this one: it is a mount, or its folder or owner is another user's.
 fn cannot_be_replaced(error: &io::Error) -> bool {
     use io::ErrorKind::{CrossesDevices, PermissionDenied, ReadOnlyFilesystem, ResourceBusy};
     matches!(error.kind(), CrossesDevices | PermissionDenied | ReadOnlyFilesystem | ResourceBusy)
 }
 
 fn write_new(path: &Path, content: &[u8], old: Option<&Metadata>) -> io::Result<()> {
-    // A left-over of an earlier process with the same id.
+    // An earlier process with the same id may have left one behind.
     let _ = fs::remove_file(path);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)?;
     if let Some(old) = old {
@@ -266,7 +266,7 @@ fn write_new(path: &Path, content: &[u8], old: Option<&Metadata>) -> io::Result<
     file.sync_all()
 }
 
-/// Writes the part that differs, up to the end, in one write, then cuts off what is left of the old content.
+/// Writes everything from the first difference on in one write, then truncates the file to its new length.
 fn write_over(path: &Path, old: &[u8], new: &[u8]) -> io::Result<()> {
     let same = old.iter().zip(new).take_while(|(a, b)| a == b).count();
     let mut file = OpenOptions::new().write(true).open(path)?;

@@ -25,7 +25,7 @@ pub fn describe() {
     describe_counter!(COMMANDS, "Runs of the command on change, by result.");
 }
 
-/// Shows from the start what is counted about the hosts file and the command, where there are such.
+/// Registers the counters of the hosts file and of the command with 0, if these are configured.
 pub(super) fn from_zero(hosts: bool, command: bool) {
     if hosts {
         runtime::metrics::from_zero(HOSTS_WRITES, &[("result", &["replaced", "in_place", "failed"])]);

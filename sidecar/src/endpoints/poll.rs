@@ -32,17 +32,17 @@ pub(super) struct WaitQuery {
     index: Option<String>,
 }
 
-/// Counts a waiting client for as long as it lives.
+/// Counts a waiting client until it is dropped.
 struct Waiting(Gauge);
 
 // === impl Wait ===
 
 impl WaitQuery {
-    /// The published state: at once, or for a long poll when it differs from the client's, or after the time that the client waits. The
-    /// client names its state by an index or by `If-None-Match`; without either it waits for a change.
+    /// The published state. A long poll waits until it differs from the client's, or until the time is over. The client names its
+    /// state by an index or by `If-None-Match`; without either it waits for any change.
     ///
     /// # Errors
-    /// The answer where the query is invalid, or too many wait already.
+    /// The response to an invalid query, or 503 if too many clients wait already.
     pub(super) async fn published(
         &self,
         service: &Service,

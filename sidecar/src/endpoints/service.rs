@@ -1,4 +1,4 @@
-//! One followed service: its published state, since when it is so, and the age of the data.
+//! One followed service: its published state, the time of the last change, and the age of the data.
 
 use std::{sync::Arc, time::Duration};
 
@@ -35,7 +35,7 @@ pub struct Published {
     pub body: Bytes,
     /// The strong entity tag of the JSON, with quotes (RFC 9110, 8.8.3): equal for equal bytes in every process.
     pub etag: String,
-    /// Since when this is so.
+    /// When it changed to this state.
     pub changed: Timestamp,
     /// The endpoints.
     pub entry: Arc<Entry>,

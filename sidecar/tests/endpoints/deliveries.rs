@@ -82,7 +82,7 @@ async fn the_command_runs_after_the_hosts_file_is_written_and_sees_the_last_stat
     bed.ready("db", &[1]).await;
     let file = hosts(&folder, "");
     let (path, log) = (file.path.clone(), folder.path().join("log"));
-    // It copies the hosts file as it finds it, and takes its time.
+    // A slow command that copies the current hosts file.
     let script = r#"cp "$(dirname "$1")/hosts" "$1.$$" && echo "$FANFARE_CHANGED" >> "$1.names" && sleep 0.2 && mv "$1.$$" "$1""#;
     let exec = exec(script, &log, Duration::from_secs(10));
     let deliver = Deliver { hosts: Some(file), exec: Some(exec) };
@@ -126,7 +126,7 @@ async fn what_runs_when_the_process_ends_is_killed() {
     let process = PathBuf::from(format!("/proc/{}", text.trim()));
     assert!(process.exists());
     drop(running);
-    // Killed, it stays in the list of processes until somebody has looked at it.
+    // After it was killed it is a zombie until its parent waits for it.
     let state = || fs::read_to_string(process.join("stat")).unwrap_or_default();
     eventually!("its end", state(), |stat| stat.is_empty() || stat.contains(") Z "));
 }

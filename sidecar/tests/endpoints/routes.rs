@@ -1,4 +1,4 @@
-//! What is where, and what stands in it.
+//! Tests of the routes and their answers.
 
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ async fn the_routes_of_the_original_answer_with_and_without_a_slash() {
     }
     testkit::eventually!("readiness", running.get("/ready/").await.status, |status| *status == 200);
 
-    // A service without a slice has no endpoint, and that is known.
+    // A service without a slice has a complete list, without endpoints.
     let none = running.get(&format!("/v1/services/{}/none/endpoints", bed.namespace)).await.expect_status(200);
     assert_eq!(serde_json::from_slice::<Value>(&none.body).expect("it is JSON")["subsets"], json!([]));
     let all: Value = serde_json::from_slice(&running.get("/v1/services").await.body).expect("it is JSON");
@@ -81,7 +81,7 @@ async fn before_the_first_complete_list_nothing_is_told_and_after_an_outage_ever
     running.until(&[1]).await;
     running.get("/ready").await.expect_status(200);
 
-    // Gone again: what is known stays, with its age.
+    // An outage: the last state stays, and its age grows.
     bed.proxy.cut();
     assert_eq!(addresses(&running.get("/endpoints").await), ["192.0.2.1"]);
     let old = testkit::eventually!(
@@ -127,7 +127,7 @@ async fn a_client_that_has_it_gets_304_and_head_tells_the_same() {
     }
     request(running.address, "HEAD", "/endpoints", &[("If-None-Match", &etag)], b"").await.expect_status(304);
 
-    // Cut into other slices it is the same; with another endpoint it is not, and back again it is.
+    // The tag stays the same if endpoints move to other slices, changes with another endpoint, and returns with the old content.
     bed.slice("cache-2", "cache", &["{addresses: [192.0.2.2], hostname: h-2}"]).await;
     bed.ready("cache", &[1]).await;
     bed.slice("cache-2", "cache", &["{addresses: [192.0.2.3]}"]).await;

@@ -12,7 +12,7 @@ use testkit::{
 
 use crate::bed::{Bed, Running, addresses};
 
-/// A wait that a test does not see the end of.
+/// Longer than a test takes.
 const LONG: &str = "wait=9m";
 
 /// A poll under way, on a connection of its own.
@@ -44,7 +44,7 @@ async fn a_long_poll_ends_with_a_change_and_not_before() {
     for (path, fields) in &polls {
         clients.push(ask(&running, path, fields).await);
     }
-    // Another service's changes are not this one's, and 300 ms are waited out.
+    // A change of another service must not end the polls; 300 ms is the time in which it would.
     bed.ready("other", &[7]).await;
     let started = Instant::now();
     let same = running.get(&format!("/endpoints?index={has}&wait=300ms")).await.expect_status(200);
@@ -58,7 +58,7 @@ async fn a_long_poll_ends_with_a_change_and_not_before() {
         assert_eq!(addresses(&answer), ["192.0.2.1", "192.0.2.2"]);
         assert!(index(&answer) > has);
     }
-    // Who has anything else, an older index or one of another process, is told at once.
+    // A client with another index, be it older or of another process, gets an answer at once.
     for other in [has, 1, u64::MAX] {
         running.get(&format!("/endpoints?index={other}&{LONG}")).await.expect_status(200);
     }
@@ -105,7 +105,7 @@ fn events(answer: &Response) -> Vec<(String, u64, Value)> {
         .collect()
 }
 
-/// Reads until so many events are there.
+/// Reads until `number` events have arrived.
 async fn read_events(client: &mut RawClient, answer: &mut Response, number: usize) -> Vec<(String, u64, Value)> {
     let read = async {
         while events(answer).len() < number {
@@ -135,7 +135,7 @@ async fn a_stream_tells_what_is_and_every_change() {
     let told = read_events(&mut stream, &mut answer, 2).await;
     assert_eq!(told[1].2["subsets"][0]["addresses"][1]["ip"], "192.0.2.2");
 
-    // Who comes back and has it all is told only what is new.
+    // A client that reconnects with the last id gets only later changes.
     let last = told[1].1.to_string();
     let mut again = ask(&running, "/endpoints/watch", &[("Last-Event-ID", &last)]).await;
     let mut more = again.read_head("GET").await;

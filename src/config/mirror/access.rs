@@ -1,4 +1,4 @@
-//! Reads how a remote cluster is reached.
+//! Reads the access to a remote cluster.
 
 use controlplane::client::remote::{Access, Token, Trust};
 use runtime::config::Section;

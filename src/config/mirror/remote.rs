@@ -1,4 +1,4 @@
-//! One remote cluster: which of its services are mirrored, as what, and what becomes of them while it is away.
+//! The configuration of one remote cluster: its selected services, their mirrors, and the policy while it is unavailable.
 
 use std::collections::BTreeMap;
 
@@ -16,13 +16,13 @@ use crate::settings::{List, mirror as settings};
 /// One remote cluster.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Remote {
-    /// What becomes of its Services, but for the namespace, which stands beside it.
+    /// The mirroring of its Services, without the namespace, which is separate.
     pub(crate) mirror: mirror::config::Remote,
-    /// Where its mirrors are here; none: in the pod's own namespace.
+    /// The local namespace of its mirrors; by default the pod's.
     pub(crate) namespace: Option<String>,
-    /// How it is reached.
+    /// The access to it.
     pub(crate) access: Access,
-    /// The domain under which its services are asked for.
+    /// The DNS domain of its services.
     pub(crate) domain: String,
 }
 

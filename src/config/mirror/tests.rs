@@ -149,7 +149,7 @@ fn the_variable_with_the_token_is_read_when_it_is_needed() {
     };
     let missing = with("NO_SUCH_VARIABLE").resolve().expect_err("nobody sets it").to_string();
     assert!(missing.contains("$NO_SUCH_VARIABLE") && missing.contains("https://x"), "{missing}");
-    // Some variable that every test has.
+    // A variable that every test has.
     let found = with("CARGO_PKG_NAME").resolve().expect("cargo sets it");
     assert!(format!("{found:?}").contains("Given(***)"), "{found:?}");
 }

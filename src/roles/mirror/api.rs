@@ -1,4 +1,4 @@
-//! The routes beside the mirror: whether it works, whether it is ready, and its numbers.
+//! The routes of the mirror's listener: health, readiness, remotes and metrics.
 
 use axum::{
     Json, Router,
@@ -10,7 +10,7 @@ use axum::{
 use mirror::Health;
 use runtime::{metrics::Metrics, readiness::Readiness};
 
-/// What the routes answer from.
+/// The state of the routes.
 #[derive(Clone)]
 pub(super) struct Api {
     pub(super) health: Health,
@@ -29,7 +29,7 @@ impl Api {
     }
 }
 
-/// As in the tool that this replaces, 200 or 503. A remote cluster that is away is no reason to be restarted.
+/// 200 or 503, as in the replaced tool. An unavailable remote cluster is not a reason for a restart.
 async fn healthy(State(api): State<Api>) -> Response {
     match api.health.check() {
         Ok(()) => "ok\n".into_response(),
@@ -44,13 +44,13 @@ async fn ready(State(api): State<Api>) -> Response {
     }
 }
 
-/// Where each remote cluster stands.
+/// The state of each remote cluster.
 async fn remotes(State(api): State<Api>) -> Response {
     Json(api.health.report()).into_response()
 }
 
 async fn metrics(State(api): State<Api>) -> Response {
-    // Many series take their time.
+    // Rendering many series takes a while, so it does not run on a worker.
     match tokio::task::spawn_blocking(move || api.metrics.render()).await {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),

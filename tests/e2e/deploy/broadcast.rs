@@ -1,5 +1,4 @@
-//! `deploy/broadcast` on a real API server: accepted as it is, within what a restricted namespace permits, with rights
-//! that are enough and not one too many.
+//! `deploy/broadcast` on a real API server: accepted unchanged in a restricted namespace, with exactly the rights that it needs.
 
 use std::time::Duration;
 
@@ -23,7 +22,7 @@ async fn the_api_server_accepts_every_manifest() {
         ["Deployment", "NetworkPolicy", "PodDisruptionBudget", "Role", "RoleBinding", "Service", "ServiceAccount"];
     SHIPPED.check_accepted(&kinds).await;
 
-    // A mistake would have been noticed.
+    // A mistake would have been refused.
     let cluster = cluster::shared().await;
     let namespace = cluster.namespace("mistaken").await;
     let mistaken = yaml(&SHIPPED.objects("deployment.yaml", &namespace)).replace("readinessProbe", "readyProbe");
@@ -84,14 +83,14 @@ async fn the_deployment_s_arguments_and_rights_are_enough_to_become_ready() {
 
     let deployment = SHIPPED.deployment(&namespace);
     let container = container(&deployment);
-    // What the kubelet does with arguments and the downward API.
+    // Expands arguments and the downward API, as the kubelet does.
     let variable = &container["env"][0];
     assert_eq!(variable["valueFrom"]["fieldRef"]["fieldPath"], "metadata.namespace");
     let reference = format!("$({})", variable["name"].as_str().expect("a name"));
     let arguments = container["args"].as_array().expect("a list").iter().map(|text| text.as_str().expect("a text"));
     let mut arguments: Vec<String> = arguments.map(|text| text.replace(&reference, &namespace)).collect();
     let kubeconfig = account.kubeconfig_path().to_str().expect("a path of ASCII");
-    // Port 0 instead of the defaults, which the manifest's ports are compared with below.
+    // Port 0 instead of the defaults, with which the manifest's ports are compared below.
     for (flag, value) in [("-i", "127.0.0.1:0"), ("-m", "127.0.0.1:0"), ("-k", kubeconfig)] {
         arguments.extend([flag.to_owned(), value.to_owned()]);
     }
@@ -106,7 +105,7 @@ async fn the_deployment_s_arguments_and_rights_are_enough_to_become_ready() {
         let answer = client::get(fanfare.admin(), get["path"].as_str().expect("a path")).await;
         assert_eq!(answer.complete().status, 200, "{probe}");
     }
-    // Lines are broken where they are full.
+    // The text is wrapped.
     let help = run(["broadcast", "--help"]).await.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
     for port in container["ports"].as_array().expect("a list") {
         assert!(help.contains(&format!("[default: 0.0.0.0:{}]", port["containerPort"])), "{port}");

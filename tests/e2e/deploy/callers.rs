@@ -1,5 +1,5 @@
-//! `deploy/broadcast/service-accounts` on a real API server: the workload with its patches is accepted, and what it then runs lets in whom it
-//! names, with the token that the shown caller gets.
+//! `deploy/broadcast/service-accounts` on a real API server: the patched workload is accepted, and its process allows the named
+//! callers, with the token of the example caller.
 
 use kubekit::cluster;
 use serde_json::Value;
@@ -70,7 +70,7 @@ async fn the_named_service_account_is_let_in_with_a_token_for_the_audience_and_n
             .map(str::to_owned)
             .to_vec();
     arguments.extend(["--threads=1".to_owned(), "--access-log=json".to_owned()]);
-    // The namespace that the manifests are applied in is theirs to edit.
+    // Users replace the namespace in the manifests.
     arguments.extend(added().into_iter().map(|argument| argument.replace("sa:default/", &format!("sa:{namespace}/"))));
     let fanfare = Fanfare::serve(&arguments).await;
     fanfare.wait_ready().await;

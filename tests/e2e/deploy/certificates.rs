@@ -1,5 +1,5 @@
-//! `deploy/broadcast/certificates` on a real API server: the workload with its patches and the Certificate are accepted, and what then
-//! runs speaks TLS with the Secret that cert-manager makes of it.
+//! `deploy/broadcast/certificates` on a real API server: the patched workload and the Certificate are accepted, and its process
+//! uses the Secret that cert-manager makes.
 
 use kubekit::cluster;
 use serde_json::{Value, json};
@@ -133,7 +133,7 @@ async fn the_patched_workload_and_the_certificate_are_accepted() {
     let accepted = eventually!("the certificate to be accepted", accepted().await, Result::is_ok);
     assert_eq!(accepted.expect("it was waited for"), 1);
 
-    // A mistake would have been noticed.
+    // A mistake would have been refused.
     let mistaken = yaml(&certificate).replace("renewBefore", "renewAfter");
     let refusal = cluster.dry_run_yaml(&mistaken).await.expect_err("there is no such field");
     assert!(refusal.reason.contains("renewAfter"), "{refusal}");

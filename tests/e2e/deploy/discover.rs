@@ -1,5 +1,4 @@
-//! `deploy/discover` on a real API server and a real store: accepted as it is, and with rights that are enough for all it does
-//! and not one too many.
+//! `deploy/discover` on a real API server and a real store: accepted unchanged, with exactly the rights that it needs.
 
 use std::collections::BTreeSet;
 
@@ -77,7 +76,7 @@ async fn the_arguments_and_rights_are_enough_and_every_right_is_used() {
     };
     let mut arguments: Vec<String> = arguments.map(replaced).collect();
     arguments.extend(["-m".into(), "127.0.0.1:0".into(), "-k".into(), kubeconfig.path().display().to_string()]);
-    // It is there before, as it is where it is used.
+    // It exists before, as in a real installation.
     store.make().await;
     let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
     command.args(&arguments).env_remove("KUBECONFIG").env("POD_NAMESPACE", &namespace);
@@ -109,7 +108,7 @@ async fn the_arguments_and_rights_are_enough_and_every_right_is_used() {
     for rule in &expected {
         let resource = rule["resources"][0].as_str().expect("a resource");
         for verb in rule["verbs"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            // kube lists by watching where the API server can.
+            // kube lists with a watch if the API server supports it.
             let needed = used.contains(&format!("{verb} {resource}"));
             assert!(needed, "{verb} {resource} is granted and not needed; these are: {used:?}");
         }

@@ -1,5 +1,4 @@
-//! `deploy/elect` on a real API server: accepted as it is, and with rights that are enough for all it does and not one too
-//! many.
+//! `deploy/elect` on a real API server: accepted unchanged, with exactly the rights that it needs.
 
 use kubekit::cluster;
 use serde_json::{Value, json};
@@ -74,7 +73,7 @@ async fn the_arguments_and_rights_are_enough_to_lead_label_and_route() {
         })
         .collect();
     let kubeconfig = account.kubeconfig_path().to_str().expect("a path of ASCII").to_owned();
-    // What the downward API fills in.
+    // The values of the downward API.
     arguments.extend([
         "-kubeconfig".into(),
         kubeconfig,

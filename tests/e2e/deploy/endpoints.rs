@@ -1,5 +1,4 @@
-//! `deploy/endpoints` on a real API server: accepted as it is, and with rights that are enough for all it does and not one
-//! too many.
+//! `deploy/endpoints` on a real API server: accepted unchanged, with exactly the rights that it needs.
 
 use kubekit::cluster;
 use serde_json::{Value, json};
@@ -44,7 +43,7 @@ async fn the_arguments_and_rights_are_enough_to_know_the_peers() {
 
     let service = SHIPPED.objects("service.yaml", &namespace).remove(0);
     cluster.apply_yaml(&service.to_string()).await.expect("the manifest is accepted");
-    // What the controllers would make of its pods.
+    // The slices that the controllers would write for its pods.
     let slice = json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
         "metadata": {"name": "example-1", "namespace": namespace, "labels": {"kubernetes.io/service-name": "example"}},

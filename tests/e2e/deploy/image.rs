@@ -1,5 +1,4 @@
-//! The Dockerfile, read rather than run: what it copies is there and enough, and what it promises is what the manifests
-//! expect.
+//! The Dockerfile, parsed and not run: the copied files exist and suffice, and its user and entry point match the manifests.
 
 use std::{fs, path::Path, process::Command};
 
@@ -23,7 +22,7 @@ fn all(name: &str) -> Vec<String> {
     instructions().into_iter().filter(|(other, _)| other == name).map(|(_, rest)| rest).collect()
 }
 
-/// What is copied from the build context.
+/// The paths that are copied from the build context.
 fn sources() -> Vec<String> {
     let mut sources = Vec::new();
     for copy in all("COPY").iter().filter(|copy| !copy.starts_with("--from=")) {
@@ -41,7 +40,7 @@ fn ignored() -> Vec<String> {
     text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect()
 }
 
-/// Copies what the build sees of a path: without what `.dockerignore` leaves out.
+/// Copies a path without the files that `.dockerignore` excludes.
 fn copy(relative: &str, into: &Path, ignored: &[String]) {
     if ignored.iter().any(|path| relative == path) {
         return;

@@ -1,4 +1,4 @@
-//! `docs/metrics.md` against the source and against a running process: no metric is missing there, and none is too many.
+//! `docs/metrics.md` has exactly the metrics of the source and of a running process.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +16,7 @@ use testkit::{
 use super::{path, read};
 use crate::process::Fanfare;
 
-/// A metric as the reference has it, or as a process shows it.
+/// A metric of the reference or of a process.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Family {
     pub(super) kind: String,
@@ -40,7 +40,7 @@ pub(super) fn documented() -> BTreeMap<String, Family> {
     families
 }
 
-/// The names that the source has: constants of the data plane, and whatever begins like ours.
+/// The names in the source: constants of the data plane, and literals with our prefix.
 fn in_source() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for folder in [
@@ -57,7 +57,7 @@ fn in_source() -> BTreeSet<String> {
     ] {
         collect(&path(folder), &mut names);
     }
-    // Those that other tools have given their names.
+    // Metrics with the names of other tools.
     for kept in ["proxy/src/metrics.rs", "controlplane/src/metrics.rs"].map(read) {
         let constants =
             kept.lines().filter(|line| line.trim_start().starts_with("pub const ") && line.contains(": &str"));
@@ -75,7 +75,7 @@ fn collect(folder: &Path, names: &mut BTreeSet<String>) {
             let text = fs::read_to_string(&path).expect("source is text");
             let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
             names.extend(words.filter(|word| word.starts_with("fanfare_")).map(str::to_owned));
-            // The others of a process are called like this by convention, and much else is too: only whole literals.
+            // Other process metrics have a common prefix, so only whole literals count.
             let literals = text.split('"').filter(|literal| literal.starts_with("process_"));
             let whole = |literal: &&str| literal.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
             names.extend(literals.filter(whole).map(str::to_owned));
@@ -83,10 +83,10 @@ fn collect(folder: &Path, names: &mut BTreeSet<String>) {
     }
 }
 
-/// The metrics that a text of a process shows.
+/// The metrics in a process's output.
 ///
 /// # Panics
-/// Where a series is there twice, or is of no metric.
+/// If a series occurs twice, or belongs to no metric.
 fn shown(text: &str) -> BTreeMap<String, Family> {
     let mut families: BTreeMap<String, Family> = BTreeMap::new();
     let mut series = BTreeSet::new();
@@ -114,7 +114,7 @@ fn is_histogram(families: &BTreeMap<String, Family>, name: &str) -> bool {
     families.get(name).is_some_and(|family| family.kind == "histogram")
 }
 
-/// The names of the labels of a sample: what stands before `="`, outside of the values.
+/// The label names of a sample: the texts before `="`, outside of values.
 fn labels(sample: &str) -> Vec<String> {
     let Some((_, rest)) = sample.split_once('{') else { return Vec::new() };
     let rest = rest.replace("\\\\", "").replace("\\\"", "");
@@ -128,8 +128,7 @@ fn the_reference_has_every_metric_of_the_source_and_no_other() {
     assert_eq!(documented, in_source());
 }
 
-/// What shows itself only where a name is to be resolved, endpoints speak HTTP/2 or TLS is configured, which this test does not
-/// need.
+/// Metrics that appear only with DNS names, HTTP/2 endpoints or TLS, which this test does not configure.
 const RARE: [&str; 6] = [
     "fanfare_dns_lookups_total",
     "fanfare_grpc_legs_total",
@@ -154,7 +153,7 @@ fn documented_values() -> Vec<(String, String, String)> {
         else {
             continue;
         };
-        // Two labels have their values in this order, with a semicolon between.
+        // The values of two labels, in this order and separated by a semicolon.
         let values: Vec<Vec<String>> = values.split("; ").map(words).collect();
         for metric in metric.iter().filter(|metric| counters.contains(metric)) {
             for (label, values) in labels.iter().zip(&values) {
@@ -221,7 +220,7 @@ mirror:
     fs::write(&file, text).expect("it can be written");
     let fanfare = Fanfare::serve(["run".as_ref(), "--config".as_ref(), file.as_os_str()]).await;
     fanfare.wait_ready().await;
-    // Before anything has happened: the calls of the mirror have statuses that nobody knows before.
+    // At the start. Calls of the mirror are excluded, because their statuses are not known in advance.
     let first = client::get(fanfare.admin(), "/metrics").await.complete().text();
     for (metric, label, value) in documented_values()
         .into_iter()

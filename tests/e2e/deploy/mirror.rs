@@ -1,5 +1,4 @@
-//! `deploy/mirror` on real API servers: accepted as it is, and with rights in both clusters that are enough for all it does and
-//! not one too many.
+//! `deploy/mirror` on real API servers: accepted unchanged, with exactly the rights that it needs in both clusters.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -57,7 +56,7 @@ async fn check_refused(account: &Account, requests: &[(&str, &str)]) {
     }
 }
 
-/// The account of `remote/`, after a look at what it may do: the same everywhere, and only read.
+/// The account of `remote/`, after a check that it has the same read-only rights everywhere.
 async fn remote_account() -> Account {
     let cluster = remote().await;
     let namespace = cluster.namespace("mirrored").await;
@@ -89,7 +88,7 @@ async fn remote_account() -> Account {
     account
 }
 
-/// Makes what makes every right necessary: an older tool's mirror, a name that is taken, a global service that conflicts.
+/// Creates objects for which every right is needed: an older tool's mirror, a taken name, a conflicting global service.
 async fn objects_that_need_every_right(bed: &Bed) {
     for name in ["web", "taken", "old"] {
         bed.service(name, json!({})).await;
@@ -111,7 +110,7 @@ async fn objects_that_need_every_right(bed: &Bed) {
     }
 }
 
-/// The shipped arguments, for this bed: with its namespace, and with the distant cluster and the file of its token.
+/// The shipped arguments with this test's namespace, remote cluster and token file.
 fn arguments(bed: &Bed, container: &Value, distant: &Account, token: &Path) -> Vec<String> {
     let config = std::fs::read_to_string(distant.kubeconfig_path()).expect("it can be read");
     let config: Value = serde_json::from_str(&config).expect("it is written as JSON");
@@ -130,14 +129,14 @@ fn arguments(bed: &Bed, container: &Value, distant: &Account, token: &Path) -> V
     shipped.map(replaced).collect()
 }
 
-/// Checks that every right was used, by requests of which none was refused.
+/// Checks that every right was used, and that no request was refused.
 fn check_all_used(rights: &[Value], calls: &[Call]) {
     let forbidden: Vec<_> = calls.iter().filter(|call| call.status == Some(403)).collect();
     assert!(forbidden.is_empty(), "{forbidden:?}");
     let used: BTreeSet<String> =
         calls.iter().map(|call| format!("{:?} {}", call.verb, call.resource).to_lowercase()).collect();
     for rule in rights {
-        // Only global services whose sources contradict each other have conditions.
+        // Only global services with conflicting sources have conditions.
         let resource = rule["resources"][0].as_str().filter(|resource| *resource != "services/status");
         for verb in rule["verbs"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             let needed = resource.is_none_or(|resource| used.contains(&format!("{verb} {resource}")));
@@ -170,9 +169,9 @@ async fn the_arguments_and_rights_are_enough_and_every_right_is_used() {
     let container = container(&deployment);
     let mut arguments = arguments(&bed, container, &distant, token.path());
     arguments.extend(["-listen=127.0.0.1:0".into(), "-kube-config".into(), text(kubeconfig.path()).into()]);
-    // What the downward API fills in.
+    // The values of the downward API.
     arguments.push(format!("-leader-elect-resource-namespace={}", bed.here));
-    // Somebody else was faster, or so it seems: then what is there is looked at.
+    // A conflict, after which the object is read again.
     proxy.script(|call| call.is(Verb::Create, "services"), [Some(Fault::Answer(409))]);
     let of_web = bed.mirrored("web");
     let first = move |call: &Call| String::from_utf8_lossy(&call.body).contains(&of_web);

@@ -1,4 +1,4 @@
-//! The alert rules and the dashboard ask only for metrics, labels and label values that exist.
+//! The alert rules and the dashboard use only metrics, labels and label values that exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,14 +16,14 @@ const AGGREGATIONS: [&str; 9] = ["sum", "min", "max", "avg", "count", "topk", "b
 const GROUPINGS: [&str; 6] = ["by", "without", "on", "ignoring", "group_left", "group_right"];
 const OPERATORS: [&str; 5] = ["and", "or", "unless", "bool", "offset"];
 
-/// What a PromQL expression asks for.
+/// The names in a PromQL expression.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Asked {
     /// Metrics, as they are named there.
     metrics: Vec<String>,
-    /// Labels with the values they are compared with.
+    /// Labels with the values of their matchers.
     matchers: Vec<(String, String)>,
-    /// Labels that are grouped by.
+    /// Labels for grouping.
     grouped: Vec<String>,
 }
 
@@ -34,7 +34,7 @@ fn asked(expression: &str) -> Asked {
     while let Some(first) = rest.chars().next() {
         let end = |part: &str| part.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(part.len());
         if first == '[' {
-            // A duration, or a variable that stands for one.
+            // A duration, or a variable for one.
             rest = &rest[rest.find(']').expect("a range ends") + 1..];
         } else if first.is_ascii_digit() {
             rest = &rest[end(rest)..];
@@ -67,14 +67,14 @@ fn asked(expression: &str) -> Asked {
     asked
 }
 
-/// The documented metric that a name is, or is a part of.
+/// The documented metric of a name, or of one of its series.
 fn family<'a>(families: &'a BTreeMap<String, Family>, name: &str) -> Option<&'a Family> {
     let base = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
     let histogram = base.and_then(|base| families.get(base)).filter(|family| family.kind == "histogram");
     histogram.or_else(|| families.get(name).filter(|family| family.kind != "histogram"))
 }
 
-/// Everything wrong with an expression.
+/// Every problem of an expression.
 fn faults(expression: &str, families: &BTreeMap<String, Family>, reference: &str) -> Vec<String> {
     let asked = asked(expression);
     let mut faults = Vec::new();
@@ -144,7 +144,7 @@ fn alerts_ask_only_for_what_exists() {
     }
 }
 
-/// Runs a route's requests, counted as in `values` once a minute, through the shipped rules, and asks what fires at a time.
+/// Runs the shipped rules on a route's requests, with one of `values` a minute, and checks the alerts at one time.
 fn firing(result: &str, values: &str, at: &str, alert: &str, expected: bool) {
     let labels = "route: shop/cache, namespace: shop, job: fanfare";
     let fires = told(alert, labels, &[("{{ $labels.route }}", "shop/cache")]);
@@ -157,7 +157,7 @@ fn firing(result: &str, values: &str, at: &str, alert: &str, expected: bool) {
     promtool(&[(series(result), values), (series("ok"), "0+60x120")], at, alert, alerts);
 }
 
-/// What is expected of an alert with these series, in the form of a test of promtool.
+/// A promtool test with these series, and the expected alert.
 pub(super) fn promtool(series: &[(String, &str)], at: &str, alert: &str, alerts: &str) {
     let series = series.iter().map(|(series, values)| format!("  - {{series: '{series}', values: '{values}'}}\n"));
     let test = format!(
@@ -173,7 +173,7 @@ pub(super) fn promtool(series: &[(String, &str)], at: &str, alert: &str, alerts:
     testkit::consumers::promtool(&["test", "rules", file]).unwrap_or_else(|said| panic!("{said}\n{test}"));
 }
 
-/// What promtool is to expect of an alert that fires: its labels, and its texts with these put in.
+/// The expected labels and texts of a firing alert, for promtool.
 pub(super) fn told(alert: &str, labels: &str, put_in: &[(&str, &str)]) -> String {
     let alerts: Value = serde_yaml::from_str(&read("deploy/observability/alerts.yaml")).expect("it is YAML");
     let rules = alerts["groups"][0]["rules"].as_array().expect("a list");
@@ -224,7 +224,7 @@ fn calls_of_grpc_that_a_server_fails_are_told_and_what_an_application_says_is_no
 
 #[test]
 fn one_failing_request_every_ten_minutes_among_thousands_keeps_an_alert_firing() {
-    // Once a minute: one more failure every tenth time.
+    // One sample a minute, with a failure every tenth time.
     let rare = "0x9 1x9 2x9 3x9 4x9 5x9 6x9 7x9 8x9 9x9";
     for result in ["failed", "empty", "rejected"] {
         for at in ["13m", "19m", "29m", "40m", "71m"] {

@@ -1,4 +1,4 @@
-//! A folder of manifests as it is shipped, on a real API server: what every role's folder has to hold.
+//! The common checks of every folder of manifests, on a real API server.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ const EXAMPLE: &str = "networkpolicy.yaml";
 // === impl Shipped ===
 
 impl Shipped {
-    /// The names of the manifests, kustomize's own file not among them.
+    /// The names of the manifests, without kustomize's own file.
     pub(crate) fn files(self) -> Vec<String> {
         let entries = std::fs::read_dir(path(&format!("deploy/{}", self.0))).expect("the folder is there");
         let names = entries.map(|entry| entry.expect("it can be listed").file_name().into_string().expect("ASCII"));
@@ -27,7 +27,7 @@ impl Shipped {
         names
     }
 
-    /// The objects of a manifest as kustomize hands them over for a namespace.
+    /// The objects of a manifest, as kustomize renders them for a namespace.
     pub(crate) fn objects(self, file: &str, namespace: &str) -> Vec<Value> {
         let text = read(&format!("deploy/{}/{file}", self.0));
         let documents = serde_yaml::Deserializer::from_str(&text).map(Value::deserialize);
@@ -48,7 +48,7 @@ impl Shipped {
         self.objects(if stateful { "statefulset.yaml" } else { "deployment.yaml" }, namespace).remove(0)
     }
 
-    /// The account of the manifests, with what they grant it.
+    /// The service account of the manifests, with its rights.
     pub(crate) async fn account(self, cluster: &Cluster, namespace: &str) -> Account {
         for file in ["serviceaccount.yaml", "rbac.yaml"] {
             cluster.apply_yaml(&yaml(&self.objects(file, namespace))).await.expect("the manifest is accepted");
@@ -57,7 +57,7 @@ impl Shipped {
         cluster.token_for(namespace, name.as_str().expect("a name")).await
     }
 
-    /// Kustomize applies every manifest but the example.
+    /// Checks that kustomize applies every manifest but the example.
     pub(crate) fn check_kustomization(self) {
         let text = read(&format!("deploy/{}/kustomization.yaml", self.0));
         let kustomization: Value = serde_yaml::from_str(&text).expect("it is YAML");
@@ -69,7 +69,7 @@ impl Shipped {
         assert_eq!(applied, expected);
     }
 
-    /// The API server accepts every manifest, and they are objects of these kinds.
+    /// Checks that the API server accepts every manifest, and that these are the kinds of their objects.
     pub(crate) async fn check_accepted(self, expected: &[&str]) {
         let cluster = cluster::shared().await;
         let namespace = cluster.namespace("manifests").await;
@@ -83,7 +83,7 @@ impl Shipped {
         assert_eq!(kinds, expected);
     }
 
-    /// The pod is admitted where only restricted ones are, and a lax one would not be.
+    /// Checks that a restricted namespace admits the pod, and refuses a privileged one.
     pub(crate) async fn check_restricted(self) {
         let cluster = cluster::shared().await;
         let namespace = cluster.namespace("restricted").await;
@@ -107,7 +107,7 @@ impl Shipped {
         cluster.dry_run_yaml(&pod.to_string()).await.expect("a pod as restricted as can be");
     }
 
-    /// The role grants exactly these rules in its own namespace, and nothing elsewhere.
+    /// Checks that the role grants exactly these rules in its own namespace, and nothing elsewhere.
     pub(crate) async fn check_rights(self, cluster: &Cluster, namespace: &str, expected: &[Value]) -> Account {
         let elsewhere = cluster.namespace("elsewhere").await;
         let account = self.account(cluster, namespace).await;
@@ -124,7 +124,7 @@ impl Shipped {
         account
     }
 
-    /// The image is of this version.
+    /// Checks that the image has this version.
     pub(crate) fn check_image(self) {
         let deployment = self.deployment("x");
         let images =
@@ -139,7 +139,7 @@ pub(crate) fn yaml(objects: &[Value]) -> String {
     objects.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n---\n")
 }
 
-/// The container of the workload's pods that is ours.
+/// Our container in the workload's pods.
 pub(crate) fn container(deployment: &Value) -> &Value {
     let ours = |container: &&Value| container["image"].as_str().is_some_and(|image| image.contains("fanfare:"));
     containers(&deployment["spec"]["template"]["spec"]).find(ours).expect("one of them is ours")
@@ -150,7 +150,7 @@ pub(crate) fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
     ["initContainers", "containers"].into_iter().flat_map(|kind| pod[kind].as_array().into_iter().flatten())
 }
 
-/// One request to the API server with the rights of an account: the body, or what it said instead.
+/// Sends a request to the API server as an account. Returns the body, or the error.
 pub(crate) async fn api(account: &Account, method: &str, path: &str, body: Value) -> Result<String, String> {
     let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
     let request = hyper::Request::builder().method(method).uri(path).header("content-type", "application/json");
@@ -158,7 +158,7 @@ pub(crate) async fn api(account: &Account, method: &str, path: &str, body: Value
     answer.map_err(|error| format!("{error:?}"))
 }
 
-/// What an account may do in a namespace, as the API server itself sees it: rules for resources, rules for paths.
+/// The rights of an account in a namespace, according to the API server: rules for resources, rules for paths.
 pub(crate) async fn rules(account: &Account, namespace: &str) -> [BTreeSet<String>; 2] {
     let review = json!({
         "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview", "spec": {"namespace": namespace},

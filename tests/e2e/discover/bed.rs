@@ -1,4 +1,4 @@
-//! The set-up of these tests: Services in a namespace, an account that may read them, and a bucket.
+//! The fixture of these tests: Services in a namespace, an account that may read them, and a bucket.
 
 use std::{collections::HashSet, net::SocketAddr, path::Path, time::Duration};
 
@@ -6,7 +6,7 @@ use export::sink::{Connect, Document, S3Options, Sink, Target, Writer};
 use kubekit::cluster::{Account, Cluster};
 use testkit::minio::Minio;
 
-/// A bucket of its own, looked at with our own reader.
+/// A bucket for one test, with a client of the test.
 pub(crate) struct Store {
     pub(crate) address: SocketAddr,
     pub(crate) bucket: String,
@@ -14,7 +14,7 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// It is not made yet.
+    /// The bucket does not exist yet.
     pub(crate) fn new(minio: &Minio) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (access, secret) = Minio::KEYS;
@@ -42,7 +42,7 @@ impl Store {
         target.open(&self.connect).expect("it can be used")
     }
 
-    /// Somebody writes this there.
+    /// Writes as another writer.
     pub(crate) async fn write(&self, key: &str, text: &str) {
         let document = Document { name: String::new(), content_type: "text/plain", bytes: text.to_owned().into() };
         let writer = Writer { cluster: "somebody".into(), id: "somebody".into(), term: None };
@@ -60,13 +60,13 @@ impl Store {
         self.open(key).look(&[anything]).await.unwrap_or_default()
     }
 
-    /// Waits until a file names so many endpoints.
+    /// Waits until a file has this number of endpoints.
     pub(crate) async fn until(&self, key: &str, count: usize) -> HashSet<String> {
         let what = format!("{count} endpoints in {key}");
         testkit::eventually!(what, self.endpoints(key).await, |endpoints| endpoints.len() == count)
     }
 
-    /// What the binary needs to reach it.
+    /// The environment with which the binary reaches it.
     pub(crate) fn environment(&self) -> [(&'static str, String); 3] {
         let (access, secret) = Minio::KEYS;
         [
@@ -77,7 +77,7 @@ impl Store {
     }
 }
 
-/// A Service without a selector, and a slice of so many endpoints.
+/// A Service without a selector, and a slice with `count` endpoints.
 pub(crate) async fn put(cluster: &Cluster, namespace: &str, service: &str, endpoints: u8) {
     let addresses: Vec<String> = (1..=endpoints).map(|n| format!("{{addresses: [192.0.2.{n}]}}")).collect();
     let yaml = format!(

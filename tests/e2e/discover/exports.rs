@@ -1,4 +1,4 @@
-//! The old tool's environment, several exports over shared watches, what is served, writing once, and secrets.
+//! The old tool's environment, several exports with shared watches, served exports, writing once, and secrets.
 
 use kubekit::{
     cluster,
@@ -50,7 +50,7 @@ async fn the_environment_of_the_tool_it_replaces_is_enough() {
     store.until("clusters/edge.traefik.yaml", 3).await;
     fanfare.wait_ready().await;
 
-    // Nowhere is the secret told.
+    // The secret is not shown anywhere.
     let shown = client::get(fanfare.admin(), "/-/config").await.text();
     assert!(shown.contains("clusters/edge.{format}") && !shown.contains(Minio::KEYS.1), "{shown}");
     let metrics = client::get(fanfare.admin(), "/metrics").await.text();
@@ -107,7 +107,7 @@ discover:
     assert_eq!(asker.read_response("GET").await.complete().status, 304);
     asker.send("HEAD /targets HTTP/1.1\r\nHost: x\r\n\r\n").await;
     assert_eq!(asker.read_response("HEAD").await.complete().header("etag"), Some(&*tag));
-    // Told at once when something changes.
+    // A change is answered at once.
     asker.send(format!("GET /targets?wait=1m HTTP/1.1\r\nHost: x\r\nIf-None-Match: {tag}\r\n\r\n")).await;
     put(&cluster, ns, "web", 3).await;
     let news = asker.read_response("GET").await.complete();
@@ -147,7 +147,7 @@ async fn once_writes_and_tells_by_its_status() {
         assert_eq!(text.matches("192.0.2.").count(), 2, "{text}");
     }
 
-    // More endpoints are there than will be: nobody saw them go.
+    // The file has more endpoints than the cluster, without deletion events.
     let old: String = (1..=50).map(|n| format!("192.0.2.{n} old\n")).collect();
     let guarded = directory.path().join("guarded");
     std::fs::write(&guarded, &old).expect("it can be written");
@@ -187,7 +187,7 @@ async fn a_config_map_is_written_with_the_rights_for_it_and_no_other_key_is_touc
         "-k",
         text(account.kubeconfig_path()),
     ];
-    // The Role that is shipped has no right on ConfigMaps.
+    // The shipped Role has no right on ConfigMaps.
     let refused = crate::process::run(arguments).await;
     assert_eq!(refused.code, Some(1), "{}", refused.stderr);
     assert!(refused.stderr.contains("configmaps") && refused.stderr.contains("is forbidden"), "{}", refused.stderr);

@@ -1,4 +1,4 @@
-//! Two replicas on one place: one writes, and when it is killed the other one goes on in a later term.
+//! Two replicas with one target: one writes, and after it is killed the other one writes in a later term.
 
 use export::sink::Manifest;
 use kubekit::cluster;
@@ -10,7 +10,7 @@ use tokio::process::Command;
 use super::bed::{Store, account, put, text};
 use crate::process::Fanfare;
 
-/// The manifest, as the bridge of a test would pull it.
+/// Reads the manifest.
 async fn manifest(store: &Store) -> Option<Manifest> {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let to = directory.path().join("manifest");
@@ -81,7 +81,7 @@ async fn the_one_that_leads_writes_and_the_other_one_takes_over() {
     assert_eq!(term(&before).uid, term(&after).uid);
     assert!(term(&after).transitions > term(&before).transitions && after.version > before.version);
 
-    // In order, the lease is given back.
+    // A drain releases the lease.
     second.signal(Signal::TERM);
     let ended = second.finish().await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);

@@ -1,4 +1,4 @@
-//! From an event of the API server to the bytes in the store: how long, how much memory, how many requests.
+//! Measures an export: the time from an event of the API server to the bytes in the store, memory, and requests.
 //!
 //! `FANFARE_SCALE=2000x5 cargo test --release -p fanfare --test e2e discover::scale -- --nocapture` prints the table in
 //! docs/exports.md. Without the variable it is a small run, which only shows that the measurement works.
@@ -13,10 +13,10 @@ use tokio::process::Command;
 use super::bed::{Store, account, text};
 use crate::process::Fanfare;
 
-/// Services and endpoints of each.
+/// The number of Services, and of endpoints of each.
 const SMALL: (usize, usize) = (20, 5);
 
-/// How many changes are timed.
+/// The number of timed changes.
 const CHANGES: usize = 50;
 const FEW: usize = 5;
 
@@ -66,7 +66,7 @@ async fn from_an_event_to_the_bytes_in_the_store() {
     let cluster = cluster::shared().await;
     let account = account(&cluster).await;
     let ns = account.namespace();
-    // Several at a time: each is a few requests.
+    // Several at a time, because each takes a few requests.
     let made = (0..8).map(|part| {
         let (cluster, ns) = (&cluster, ns.to_owned());
         async move {
@@ -111,7 +111,7 @@ async fn from_an_event_to_the_bytes_in_the_store() {
         let changed = slice(ns, n % services, &[address]);
         let expected = format!("172.16.{}.{}:8080", n / 250, n % 250 + 1);
         cluster.apply_yaml(&changed).await.unwrap_or_else(|e| panic!("a valid slice: {e}"));
-        // Acknowledged: from here on the event is on its way.
+        // The time starts at the acknowledgement.
         let sent = Instant::now();
         let what = format!("{expected} in the store");
         testkit::eventually!(what, store.endpoints("edge.yml").await, |endpoints| endpoints.contains(&expected));

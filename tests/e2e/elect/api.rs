@@ -1,4 +1,4 @@
-//! The HTTP API: the four fields of the original, further ones on other paths, and never a state that has passed.
+//! The HTTP API: the four fields of the original, further ones on other paths, and never an outdated state.
 
 use kubekit::{cluster, relay::Relay};
 use rustix::process::Signal;
@@ -62,7 +62,7 @@ async fn a_second_candidate_waits_and_takes_over_when_the_first_steps_down() {
     let two_address = two.listening("for elect").await;
     assert_eq!(client::get(two_address, "/leader").await.complete().status, 503);
 
-    // Asked for before it happens, answered when it does.
+    // A long poll is answered when the state changes.
     let index = json(&two, "/v1/state").await["index"].clone();
     let poll = tokio::spawn({
         let path = format!("/v1/state?wait=60s&index={index}");
@@ -128,7 +128,7 @@ async fn a_watcher_is_told_of_the_end_of_a_claim_that_nobody_could_renew() {
     let brief = json(&fanfare, "/").await;
     assert_eq!(brief["is_leader"], false, "{brief}");
     assert_ne!(brief["leader"], "one", "nobody who does not lead is told as the leader");
-    // client-go's health check fails where a leader outlives its lease. This one cannot, and a restart would not help.
+    // client-go's health check fails if a leader outlives its lease. That cannot happen here, and a restart would not help.
     let address = fanfare.listening("for elect").await;
     assert_eq!(client::get(address, "/healthz").await.complete().status, 200);
 }
@@ -146,7 +146,7 @@ async fn a_process_that_was_stopped_does_not_say_that_it_still_leads() {
     assert!(asking.read_response("GET").await.text().contains("\"is_leader\":true"));
     one.signal(Signal::STOP);
     until_leading(&two, true).await;
-    // The first thing that it does is to answer this: before any timer of its own tells it what has happened.
+    // It answers this request first, before any of its timers fires.
     asking.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
     one.signal(Signal::CONT);
     let answer = asking.read_response("GET").await.text();
@@ -238,7 +238,7 @@ elect:
     }
     assert_eq!(json(&fanfare, "/").await["leader"], "one", "the first answers where none is named");
 
-    // Each by its name, without the other.
+    // Each election by its name.
     let address = fanfare.listening("for elect").await;
     let ask = async |method: &str, path: &str| client::request(address, method, path, &[], b"").await.complete().status;
     assert_eq!(ask("POST", "/v1/elections/second/step-down").await, 200);
@@ -252,7 +252,7 @@ elect:
     let event = String::from_utf8_lossy(&response.body).into_owned();
     assert!(event.starts_with("event: state\n") && event.contains("\"election\":\"second\""), "{event}");
 
-    // A poll that nothing happens for ends by itself, and one that makes no sense is refused.
+    // A poll without a change times out, and an invalid one is refused.
     assert_eq!(ask("GET", "/v1/elections/first?wait=100ms").await, 200);
     assert_eq!(ask("GET", "/v1/state?wait=soon").await, 400);
     assert_eq!(ask("GET", "/v1/state?wait=1s&index=x").await, 400);
@@ -271,7 +271,7 @@ async fn invalid_settings_are_refused_at_once() {
     }
 }
 
-/// Connections to this port of loopback on which bytes have come that nobody has read yet (proc(5), `/proc/net/tcp`).
+/// Connections to this port of loopback with unread bytes (proc(5), `/proc/net/tcp`).
 fn unread(port: u16) -> usize {
     let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux has it");
     let is_unread = |line: &&str| {
@@ -302,7 +302,7 @@ async fn waiting_and_silent_connections_keep_no_probe_out() {
             held.push(client);
         }
     }
-    // A request that has not been read yet is none, and its connection would be in the way like one that is silent.
+    // The server has to read every request first: until then its connection counts as silent.
     testkit::eventually!("every request has been read", unread(address.port()), |unread| *unread == 0);
     for _ in 0..150 {
         held.push(client::RawClient::connect(address).await);
@@ -310,7 +310,7 @@ async fn waiting_and_silent_connections_keep_no_probe_out() {
     for path in ["/healthz", "/leader", "/readyz"] {
         client::get(address, path).await.complete().expect_status(200);
     }
-    // Who waits is not cut: it is quiet, or has its answer where something has changed meanwhile.
+    // Waiting clients are not cut off: they are quiet, or have an answer after a change.
     for waiting in held[150..300].iter_mut().filter(|client| !client.is_quiet()) {
         waiting.read_response("GET").await.complete().expect_status(200);
     }

@@ -1,7 +1,7 @@
-//! A mixed fleet under faults: ours and client-go's own candidates on one lock, and nobody says that it leads when it does not.
+//! A mixed fleet with faults: our and client-go's candidates on one lock, and none says that it leads when it does not.
 //!
-//! How that is proven: `kubekit/src/interop/audit.rs`. `FANFARE_HANDOVERS` says how many hand-overs there are to be, and
-//! `FANFARE_SEED` which ones.
+//! The proof is in `kubekit/src/interop/audit.rs`. `FANFARE_HANDOVERS` is the number of hand-overs, and `FANFARE_SEED` repeats a
+//! run.
 
 mod fleet;
 
@@ -15,10 +15,10 @@ use kubekit::{
 
 use super::number;
 
-/// The shortest that there is.
+/// The shortest ttl.
 const TTL: Duration = Duration::from_secs(2);
 
-/// Hand-overs where nobody says how many.
+/// The default number of hand-overs.
 const QUICK: u64 = 6;
 
 /// Three of ours and two of client-go's on one lock of this type.

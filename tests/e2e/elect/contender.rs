@@ -1,4 +1,4 @@
-//! A candidate of either kind as a process: ours, or client-go's own.
+//! A candidate as a process: ours, or client-go's.
 
 use std::{path::Path, time::Duration};
 
@@ -14,10 +14,10 @@ use testkit::{
 
 use crate::process::Fanfare;
 
-/// How long a process may take to end: a release, and what a busy machine needs.
+/// The time limit for a process to end: a release, and a margin for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Which kind.
+/// The kind of candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Ours,
@@ -31,7 +31,7 @@ pub(super) enum Contender {
 }
 
 impl Contender {
-    /// Starts one. Ours is asked over and over who leads.
+    /// Starts a candidate. Ours is polled for the leader.
     pub(super) async fn start(kind: Kind, kubeconfig: &Path, id: &str, election: &Election<'_>) -> Self {
         let of = match kind {
             Kind::Ours => return Self::start_ours(kubeconfig, id, election).await,
@@ -63,7 +63,7 @@ impl Contender {
         }
     }
 
-    /// Ends it by this signal. With SIGTERM it must end well.
+    /// Ends it with this signal. With SIGTERM it must exit successfully.
     pub(super) async fn end(&mut self, signal: Signal) {
         self.signal(signal);
         match self {
@@ -77,14 +77,14 @@ impl Contender {
         }
     }
 
-    /// Whether it steps down when it is asked to.
+    /// Makes it step down. Returns whether it supports that.
     pub(super) async fn steps_down(&self) -> bool {
         let Self::Ours { fanfare, .. } = self else { return false };
         let address = fanfare.listening("for elect").await;
         client::request(address, "POST", "/v1/step-down", &[], b"").await.complete().status == 200
     }
 
-    /// Whether it has said that this one leads.
+    /// Whether it has reported this leader.
     pub(super) fn knows(&self, leader: &str) -> bool {
         match self {
             Self::Ours { poller, .. } => poller.answers().good.last().is_some_and(|answer| answer.leader == leader),
@@ -95,7 +95,7 @@ impl Contender {
     }
 }
 
-/// An account that may do all that a candidate does to a lock of either type.
+/// An account with the rights of a candidate on locks of every type.
 pub(super) async fn account(cluster: &Cluster, namespace: &str) -> Account {
     let account = cluster.service_account(namespace, "contender").await;
     let role = format!(

@@ -1,4 +1,4 @@
-//! A start command that ends before its term does, or does not exist: what becomes of the lead.
+//! A start command that ends before its term, or does not exist, and the policies for it.
 
 use kubekit::cluster::{self, Account};
 use rustix::process::Signal;
@@ -74,7 +74,7 @@ async fn a_command_that_does_something_once_may_keep_the_lead() {
     one.signal(Signal::TERM);
     let finished = one.finish().await;
     assert_eq!(finished.code, Some(0), "{}", finished.stderr);
-    // One that failed is told of all the same.
+    // A failure is reported nevertheless.
     let two = bed.elect("two", &["-on-start=false", "-on-start-exit=keep"]);
     testkit::eventually!("the failure to be told", ready(&two).await, |(status, text)| *status == 503
         && text.contains("has failed (exit status: 1)"));

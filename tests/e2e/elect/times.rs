@@ -1,6 +1,6 @@
-//! How long a hand-over takes, ours and client-go's own side by side.
+//! Measures the time of a hand-over, for our and client-go's candidates.
 //!
-//! `FANFARE_HANDOVER_ROUNDS` says how often each is measured, and `FANFARE_TTL` with how many seconds.
+//! `FANFARE_HANDOVER_ROUNDS` is the number of measurements, and `FANFARE_TTL` the ttl in seconds.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use super::{
 const OURS: Kind = Kind::Ours;
 const CLIENT_GO: Kind = Kind::ClientGo(ClientGo::V0_35);
 
-/// How long it took each time: from the signal until the other one's record was seen.
+/// The times from the signal until the other one's record was seen.
 async fn measure(kind: Kind, signal: Signal, rounds: u64, ttl: Duration) -> Vec<Duration> {
     let cluster = cluster::shared().await;
     let namespace = cluster.namespace("times").await;
@@ -47,7 +47,7 @@ async fn measure(kind: Kind, signal: Signal, rounds: u64, ttl: Duration) -> Vec<
         while !next.0.knows(&leader.1) {
             assert!(wait.pause().await, "the next one does not see who leads");
         }
-        // Renewals go on at their own pace: the signal comes at any point of it.
+        // The signal comes at a random point between two renewals.
         let phase = ttl.mul_f64(round as f64 / (3 * rounds) as f64);
         tokio::time::sleep(ttl / 3 + phase).await;
         let at = boot_time::now();
@@ -86,7 +86,7 @@ async fn a_hand_over_takes_no_longer_than_client_gos_own() {
         let [least, median, most] = [0, times.len() / 2, times.len() - 1].map(|place| seconds(times[place]));
         println!("| {what} | {least} | {median} | {most} |");
     }
-    // It is given back at once, and taken at the other one's next look; without that it runs out before.
+    // A released lease is acquired at the other one's next attempt; after a kill the lease has to expire first.
     let looks = ttl.mul_f64(2.2 / 6.0);
     assert!(ours_term.iter().all(|time| *time < ttl), "{ours_term:?}");
     assert!(ours_kill.iter().all(|time| *time > ttl / 2 && *time < ttl + looks + scaled(Duration::from_secs(2))));

@@ -1,4 +1,4 @@
-//! What others see of the leader: the label of its pod, the slices of its Service, its commands.
+//! The visible effects of a leader: the label of its pod, the slices of its Service, its commands.
 
 use kubekit::{
     cluster::{self, Cluster},
@@ -34,7 +34,7 @@ async fn the_label_is_true_on_a_pod_without_any_and_heals() {
     let cluster = cluster::shared().await;
     let (namespace, locks) = (cluster.namespace("elect").await, cluster.namespace("elect-locks").await);
     let account = candidate(&cluster, &namespace).await;
-    // The lock is somewhere else, and nothing else may be done there.
+    // The lock is in another namespace, where it has no other rights.
     let rights = format!(
         "
 apiVersion: rbac.authorization.k8s.io/v1
@@ -104,7 +104,7 @@ async fn the_service_leads_to_the_leader_alone() {
     };
     assert_eq!(first["metadata"]["annotations"]["fanfare.dev/term"], term(&state["transitions"]));
 
-    // Cut off without a chance to tell: the next leader takes its place.
+    // It is cut off and cannot update its slices: the next leader replaces them.
     let two = elect(account.kubeconfig_path(), &namespace, "two", &["-pod=pod-2", "-leader-service=web"]);
     relay.cut().await;
     let state = until_leading(&two, true).await;
@@ -116,7 +116,7 @@ async fn the_service_leads_to_the_leader_alone() {
     assert_eq!(two.finish().await.code, Some(0));
     leads_to("192.0.2.1").await;
 
-    // Nobody leads any more: it leads to nobody.
+    // Without a leader the slices are empty.
     one.signal(Signal::TERM);
     assert_eq!(one.finish().await.code, Some(0));
     let last = slice(&cluster, &namespace, "web-ipv4").await;
@@ -149,13 +149,13 @@ async fn a_slice_of_a_later_term_is_left_alone_and_one_of_an_earlier_leader_empt
     let one = elect(account.kubeconfig_path(), &namespace, "one", &["-pod=pod-1", "-leader-service=web"]);
     one.stderr.wait("a refusal", |log| log.contains("was written in a later term")).await;
     assert_eq!(slice(&cluster, &namespace, &slices[0]).await["endpoints"][0]["addresses"][0], "192.0.2.9");
-    // As soon as it is not there any more, it has the place.
+    // Once the foreign slice is deleted, it writes its own.
     let path = format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices/{}", slices[0]);
     cluster.merge(&path, json!({"metadata": {"annotations": {"fanfare.dev/term": format!("{uid}/0")}}})).await;
     testkit::eventually!("the slice", slice(&cluster, &namespace, &slices[0]).await, |slice| {
         slice["endpoints"][0]["addresses"][0] == "192.0.2.1"
     });
-    // The pod has no address of this family, and the leader before it had one.
+    // The pod has no address of this family, unlike the leader before it.
     testkit::eventually!("the other one to be emptied", slice(&cluster, &namespace, &slices[1]).await, |slice| {
         slice["endpoints"].as_array().is_none_or(Vec::is_empty)
     });
@@ -195,7 +195,7 @@ async fn commands_run_with_the_term_and_none_outlives_it() {
     let account = candidate(&cluster, &namespace).await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = |name: &str| folder.path().join(name).display().to_string();
-    // A child of the command that ignores the polite end: the whole group has to go.
+    // A child of the command ignores SIGTERM: the whole process group must be killed.
     let start = format!(
         "-on-start=sh -c 'echo $FANFARE_ELECTION > {}; trap \"\" TERM; sleep 1000 & echo $! > {}; wait'",
         path("started"),
@@ -232,7 +232,7 @@ async fn a_leader_that_is_cut_off_stops_its_commands_before_anybody_else_leads()
     let kubeconfig = relay.kubeconfig(account.kubeconfig_path());
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = |name: &str| folder.path().join(name).display().to_string();
-    // Each writes as long as it lives, as a Lease tells times, and neither ends by itself, or when it is asked to.
+    // Each writes timestamps as long as it lives, and neither ends by itself, or on SIGTERM.
     let tick = |name: &str| {
         format!("trap \"\" TERM; while :; do date -u +%Y-%m-%dT%H:%M:%S.%6NZ >> {}; sleep 0.02; done", path(name))
     };

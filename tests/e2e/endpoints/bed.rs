@@ -1,4 +1,4 @@
-//! The set-up of every test here: a namespace with slices, and an account that may read them and nothing else.
+//! The fixture of these tests: a namespace with slices, and an account that may only read them.
 
 use std::{net::SocketAddr, path::Path};
 
@@ -27,7 +27,7 @@ impl Bed {
         self.account.kubeconfig_path().display().to_string()
     }
 
-    /// Writes a slice of ready endpoints; a number above 255 goes on in the next networks.
+    /// Writes a slice of ready endpoints; numbers above 255 continue in the next networks.
     pub(crate) async fn slice(&self, name: &str, service: &str, hosts: impl IntoIterator<Item = u32>) {
         let address = |n: u32| format!("10.1.{}.{}", n / 256, n % 256);
         let endpoints: Vec<Value> =
@@ -57,7 +57,7 @@ impl Bed {
     }
 }
 
-/// The hosts of the ready addresses that are told.
+/// The host numbers of the ready addresses in the answer.
 pub(crate) async fn told(address: SocketAddr, path: &str) -> Vec<String> {
     let answer = client::get(address, path).await.complete();
     let json = serde_json::from_slice::<Value>(&answer.body).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What the tool that this role replaces gets wrong, each with the number that `docs/migrating.md` gives it.
+//! Regression tests of the defects of the tool that this role replaces, with their numbers in `docs/migrating.md`.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use testkit::{client, eventually::scaled};
 use super::bed::{Bed, told};
 use crate::process::Fanfare;
 
-/// 1: every 5 s it asked for the whole object, the first time after 5 s.
+/// 1: it requested the whole object every 5 s, the first time after 5 s.
 #[tokio::test]
 async fn d1_changes_are_told_at_once_and_nothing_is_asked_for_again() {
     let bed = Bed::new("d1").await;
@@ -26,7 +26,7 @@ async fn d1_changes_are_told_at_once_and_nothing_is_asked_for_again() {
     assert_eq!(proxy.count(|call| call.resource != "endpointslices"), 0, "{:?}", proxy.calls());
 }
 
-/// 2: v1 Endpoints end after 1,000 addresses.
+/// 2: v1 Endpoints are truncated at 1,000 addresses.
 #[tokio::test]
 async fn d2_more_than_a_thousand_addresses_are_told() {
     let bed = Bed::new("d2").await;
@@ -37,8 +37,8 @@ async fn d2_more_than_a_thousand_addresses_are_told() {
     testkit::eventually!("all of them", told(address, "/endpoints").await.len(), |number| *number == 1500);
 }
 
-/// 3: before its first answer it told a Service without endpoints, with 200.
-/// 4: `/health` said ok whatever was wrong, and nothing told how old the data is.
+/// 3: before its first list it answered 200 with a Service without endpoints.
+/// 4: `/health` was always ok, and the age of the data was not reported.
 #[tokio::test]
 async fn d3_d4_what_is_not_known_is_not_told_and_old_data_is_told_to_be_old() {
     let bed = Bed::new("d3").await;
@@ -72,7 +72,7 @@ async fn d3_d4_what_is_not_known_is_not_told_and_old_data_is_told_to_be_old() {
     testkit::eventually!("it to be fresh", ready().await.status, |status| *status == 200);
 }
 
-/// 5: what was answered was changed while it was written.
+/// 5: an answer was modified while it was written.
 #[tokio::test]
 async fn d5_every_answer_is_one_state_whatever_changes() {
     let bed = Bed::new("d5").await;
@@ -109,14 +109,14 @@ async fn d6_no_path_is_redirected() {
     }
 }
 
-/// 7: a port that is none was taken for 0, which is any.
+/// 7: an invalid port was read as 0, which is any port.
 #[tokio::test]
 async fn d7_a_port_that_is_none_is_refused() {
     let finished = Fanfare::start(["endpoints", "-s", "x", "--listen", "http"]).finish().await;
     assert!(finished.code == Some(64) && finished.stderr.contains("--listen: \"http\""), "{}", finished.stderr);
 }
 
-/// 8: the right on Endpoints is one that says more than is needed, and that newer clusters take away.
+/// 8: the right on Endpoints grants more than is needed, and newer clusters remove it.
 #[tokio::test]
 async fn d8_a_missing_right_is_named_and_the_process_goes_on_when_it_is_granted() {
     let bed = Bed::new("d8").await;

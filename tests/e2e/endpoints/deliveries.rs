@@ -1,4 +1,4 @@
-//! The hosts file, also as the mount that it is in a pod, and the command.
+//! The hosts file, also as a mount as in a pod, and the command.
 
 use std::{fs, path::Path, process::Command};
 
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::bed::Bed;
 use crate::process::Fanfare;
 
-/// Makes the file a mount, which nothing can be renamed over, and becomes what follows.
+/// Makes the file a mount, which cannot be replaced by a rename, and executes the rest.
 const WITH_A_MOUNT: &str = "mount --bind \"$HOSTS\" \"$HOSTS\" && exec \"$@\"";
 
 fn read(path: &Path) -> String {
@@ -58,7 +58,7 @@ async fn the_command_runs_on_a_change_without_a_shell_and_ends_with_the_process(
     let flags = ["--exec", &command, "--exec-debounce=10ms", "--exec-timeout=1s"];
     let (fanfare, _address) = bed.start("db", &flags).await;
     let line = format!("{}/db ; touch {}/injected\n", bed.namespace, folder.path().display());
-    // It is killed after a second, and runs again, because it did not end well.
+    // It is killed after a second, and runs again, because it failed.
     testkit::eventually!("two runs", read(&log), |text| *text == line.repeat(2));
     assert!(fanfare.stderr.text().contains("took too long and was killed"));
     fanfare.signal(Signal::TERM);

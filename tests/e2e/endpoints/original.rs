@@ -27,7 +27,7 @@ async fn its_environment_is_enough_and_its_end_is_in_order() {
     assert_eq!(client::get(address, "/health/").await.text(), "ok");
     assert!(!fanfare.stderr.text().contains("admin API"), "a port that the original did not take stays free");
 
-    // Who waits is answered, and the process ends well.
+    // Waiting clients get an answer, and the process exits successfully.
     let mut waiting = RawClient::connect(address).await;
     waiting.send(request_bytes("x", "GET", "/endpoints?wait=9m", &[], b"")).await;
     let metrics = async || client::get(address, "/metrics").await.text();
@@ -61,7 +61,7 @@ async fn several_services_have_a_path_each_and_the_first_has_the_old_one_too() {
     let own = |name: &str| format!("/v1/services/{}/{name}/endpoints/", bed.namespace);
     testkit::eventually!("the first", told(address, "/endpoints").await, |told| told == &["h-1"]);
     testkit::eventually!("the second", told(address, &own("db")).await, |told| told == &["h-2"]);
-    // The one that may not be read holds up no other, and is named.
+    // The Service without a right does not block the others, and is named.
     client::get(address, &format!("/v1/services/{other}/x/endpoints")).await.expect_status(503);
     let why = client::get(address, "/ready").await.expect_status(503).text();
     assert!(why.contains(&format!("{other}/x")) && !why.contains("cache"), "{why}");

@@ -8,7 +8,7 @@ use testkit::client;
 use super::bed::{Bed, told};
 use crate::process::Fanfare;
 
-/// The lists and watches that a file with these roles leads to, by kind, once all of them are ready.
+/// The lists and watches of a file with these roles, by kind, once all roles are ready.
 async fn calls(bed: &Bed, kubeconfig: &Path, roles: &str) -> BTreeMap<String, usize> {
     let proxy = FaultProxy::start(&bed.cluster).await;
     let kubeconfig = proxy.kubeconfig(kubeconfig);
@@ -62,7 +62,7 @@ discover:
   - {name: b, select: {labels: '', namespaces: [NAMESPACE]}, format: json, to: FOLDER/b.json}
 ";
     let calls = calls(&bed, &bed.cluster.kubeconfig_path(), discover).await;
-    // Slices of Services, slices of none, and Services, whatever the selections.
+    // Slices of Services, slices without a Service, and Services, whatever the selections.
     let expected =
         [("List endpointslices", 2), ("List services", 1), ("Watch endpointslices", 2), ("Watch services", 1)];
     assert_eq!(calls, counted(&expected));

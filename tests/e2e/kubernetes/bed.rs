@@ -1,4 +1,4 @@
-//! The set-up of every test here: a control plane, an account of the shipped Role, and origins that are its pods.
+//! The fixture of these tests: a control plane, an account with the shipped Role, and origins as its pods.
 
 use std::{
     collections::BTreeSet,
@@ -16,10 +16,10 @@ use testkit::{
 
 use crate::process::Fanfare;
 
-/// Where requests go.
+/// The path of requests.
 pub(crate) type Addresses = BTreeSet<SocketAddr>;
 
-/// The namespace of nearly everything.
+/// The default namespace of the tests.
 pub(crate) const NS: &str = "default";
 
 /// A control plane and the pods that a test starts.
@@ -36,7 +36,7 @@ pub(crate) fn shipped(file: &str, namespace: &str) -> String {
     let text = std::fs::read_to_string(&path).expect("the manifest is there");
     let documents = serde_yaml::Deserializer::from_str(&text).map(|document| {
         let mut object: serde_json::Value = serde::Deserialize::deserialize(document).expect("the manifest is YAML");
-        // What kustomize does: it puts the namespace in, and nothing else.
+        // As kustomize does, which sets the namespace and nothing else.
         object["metadata"]["namespace"] = namespace.into();
         for subject in object.get_mut("subjects").and_then(|all| all.as_array_mut()).into_iter().flatten() {
             subject["namespace"] = namespace.into();
@@ -95,12 +95,12 @@ ports: [{ports}]
 // === impl Bed ===
 
 impl Bed {
-    /// With the account that the manifests make, in the default namespace.
+    /// A bed with the service account of the manifests, in the default namespace.
     pub(crate) async fn start() -> Self {
         Self::of(Cluster::start().await).await
     }
 
-    /// With the controllers that make slices of Services and Pods.
+    /// A bed with the controllers that make slices from Services and Pods.
     pub(crate) async fn start_with_controllers() -> Self {
         Self::of(Cluster::start_with_controllers().await).await
     }
@@ -137,7 +137,7 @@ impl Bed {
         Instant::now()
     }
 
-    /// Deletes objects, of which only kind, namespace and name count. Returns when the API server had acknowledged it.
+    /// Deletes objects by kind, namespace and name. Returns when the API server had acknowledged it.
     pub(crate) async fn delete(&self, yaml: &str) -> Instant {
         self.cluster.delete_yaml(yaml).await.expect("the objects are there");
         Instant::now()
@@ -148,11 +148,11 @@ impl Bed {
         broadcast(self.account.kubeconfig_path(), flags).await
     }
 
-    /// Sends one request and returns the pods it reached, each exactly once. Without any it was answered with 503, else
-    /// with 200: where all must succeed, these are all that there are.
+    /// Sends one request and returns the pods that it reached, each exactly once. The answer is 503 without pods, else 200: with
+    /// `all`, these are all endpoints.
     pub(crate) async fn reached(&self, fanfare: &Fanfare) -> Addresses {
         let target = format!("/probe/{}?x=y", self.requests.fetch_add(1, Ordering::Relaxed));
-        // That answer is complete when the last leg has ended, whatever the policy.
+        // The report is complete when the last leg has ended, whatever the policy.
         let fields = [("Accept", "application/vnd.broadcast+json")];
         let answer = client::request(fanfare.address(), "PURGE", &target, &fields, b"body").await.complete();
         let mut reached = Addresses::new();
@@ -199,13 +199,13 @@ pub(crate) async fn broadcast(kubeconfig: &Path, flags: &[&str]) -> Fanfare {
     Fanfare::serve(listeners.into_iter().chain(["--kubeconfig", kubeconfig]).chain(flags.iter().copied())).await
 }
 
-/// What `/-/ready` says.
+/// The answer of `/-/ready`.
 pub(crate) async fn readiness(fanfare: &Fanfare) -> (u16, String) {
     let answer = client::get(fanfare.admin(), "/-/ready").await.complete();
     (answer.status, answer.text())
 }
 
-/// The sum of a metric over the series that have all of these in their line.
+/// The sum of a metric over the series whose lines contain all of these texts.
 pub(crate) async fn metric(fanfare: &Fanfare, name: &str, parts: &[&str]) -> f64 {
     let text = client::get(fanfare.admin(), "/metrics").await.complete().text();
     let lines = text.lines().filter(|line| line.starts_with(name) && parts.iter().all(|part| line.contains(part)));

@@ -31,20 +31,20 @@ fn scaling_rollouts_and_port_changes_count_within_a_second_and_fail_no_request()
         // Scaled up, then down.
         timeline.step(&mut load, hosts(&[1, 2, 3]), bed.apply(&cache(&ready(&[1, 2, 3]), HTTP))).await;
         timeline.step(&mut load, hosts(&[3]), bed.apply(&cache(&ready(&[3]), HTTP))).await;
-        // Who is removed loses its connections as well.
+        // Connections to a removed endpoint are closed as well.
         for pod in [1, 2] {
             bed.pod(v4(pod, 8080)).wait_closed().await;
         }
-        // A rollout: all pods are other ones.
+        // A rollout: all pods are replaced.
         timeline.step(&mut load, hosts(&[4, 5]), bed.apply(&cache(&ready(&[4, 5]), HTTP))).await;
-        // One of them becomes unready, is ready again, is asked to end.
+        // One of them becomes unready, becomes ready again, terminates.
         let [unready, ending] = ["ready: false", "ready: false, serving: true, terminating: true"]
             .map(|conditions| [ready(&[4]), vec![endpoint(netns::ipv4(5), conditions)]].concat());
         timeline.step(&mut load, hosts(&[4]), bed.apply(&cache(&unready, HTTP))).await;
         timeline.step(&mut load, hosts(&[4, 5]), bed.apply(&cache(&ready(&[4, 5]), HTTP))).await;
         timeline.step(&mut load, hosts(&[4]), bed.apply(&cache(&ending, HTTP))).await;
         timeline.step(&mut load, hosts(&[4, 5]), bed.apply(&cache(&ready(&[4, 5]), HTTP))).await;
-        // The same pods listen elsewhere.
+        // The same pods listen on another port.
         let moved: Addresses = [v4(4, 9090), v4(5, 9090)].into();
         timeline.step(&mut load, moved, bed.apply(&cache(&ready(&[4, 5]), "{name: http, port: 9090}"))).await;
         let sent = load.stop().await;
@@ -81,7 +81,7 @@ fn slices_come_and_go_under_load_and_an_empty_service_is_not_ready() {
         timeline.step(&mut load, hosts(&[3]), bed.apply(&put(second, &[3]))).await;
         fanfare.wait_ready().await;
         timeline.step(&mut load, hosts(&[]), bed.delete(&put(second, &[]))).await;
-        // Made anew, with other pods.
+        // Created again, with other pods.
         timeline.step(&mut load, hosts(&[1, 4]), bed.apply(&put(first, &[1, 4]))).await;
         fanfare.wait_ready().await;
         let sent = load.stop().await;
@@ -102,7 +102,7 @@ fn a_burst_of_changes_is_never_seen_half_done_and_ends_right() {
         fanfare.wait_ready().await;
         let mut timeline = Timeline::new(hosts(&[1, 2, 3, 4]));
         let mut load = Load::start(fanfare.address());
-        // Every one of them is another set, and none is empty.
+        // Every one of them is a different set, and none is empty.
         for mask in (1..=120_u8).map(|n| n.wrapping_mul(37) | 1 << (n % 8)) {
             let members: Vec<u8> = (1..=8).filter(|n| mask & 1 << (n - 1) != 0).collect();
             timeline.brief_step(hosts(&members), bed.apply(&put(&members))).await;
@@ -131,7 +131,7 @@ fn a_request_under_way_ends_with_the_endpoints_it_began_with() {
         for n in [1, 2] {
             bed.pod(v4(n, 8080)).wait_until("half of the body", |j| j.requests.iter().any(|r| r.body == b"half")).await;
         }
-        // One goes while it is being sent to, the other while it is about to answer.
+        // One is removed while a request is sent to it, the other one before its answer.
         bed.apply(&put(&[1, 3])).await;
         bed.until_seen(&fanfare, &hosts(&[1, 3])).await;
         client.send("more").await;

@@ -1,4 +1,4 @@
-//! 410 Gone: events that the API server can no longer send still take effect, by a new list.
+//! 410 Gone: events that the API server no longer has still take effect, through a new list.
 
 use kubekit::{cluster, relay::Relay};
 use testkit::origin::{Origin, Reply};
@@ -34,7 +34,7 @@ fn after_410_gone_the_new_set_is_right_and_nothing_was_lost_before() {
         bed.apply(&put("cache-1", &[2, 5])).await;
         bed.delete(&put("cache-2", &[])).await;
         bed.cluster.compact().await;
-        // It keeps recent events in memory, so that it could still tell them.
+        // A restart, because the API server keeps recent events in memory.
         bed.cluster.kill_apiserver();
         bed.cluster.start_apiserver().await;
         load.beyond(std::time::Instant::now()).await;
@@ -49,7 +49,7 @@ fn after_410_gone_the_new_set_is_right_and_nothing_was_lost_before() {
         timeline.step(&mut load, hosts(&[2, 4, 5]), caught_up).await;
         assert!(metric(&fanfare, gone, &["reason=\"gone\""]).await >= 1.0, "the API server answered 410");
         assert_eq!(metric(&fanfare, relists, &[]).await, 2.0);
-        // The new watch is alive.
+        // The new watch works.
         timeline.step(&mut load, hosts(&[2, 3, 5]), bed.apply(&put("cache-3", &[3]))).await;
         let sent = load.stop().await;
         assert_all_ok(&sent);

@@ -7,7 +7,7 @@ use kubekit::cluster;
 use super::bed::{Bed, hosts, ready, slice, v4};
 use crate::process::Fanfare;
 
-/// Puts the files where a container has them, seen by this process alone, and becomes what follows.
+/// Mounts the files as in a container, for this process alone, and executes the rest.
 const AS_A_CONTAINER: &str = "
 set -e
 mount -t tmpfs tmpfs /run

@@ -1,4 +1,4 @@
-//! Continuous requests while the pods change, and the proof that each of them went where it had to.
+//! Continuous requests while the pods change, and the proof that each request reached the right pods.
 
 use std::{
     collections::HashMap,
@@ -26,17 +26,17 @@ use super::bed::Addresses;
 /// Clients that send at a time.
 const CLIENTS: usize = 4;
 
-/// How often each sends, so that what the pods record stays small.
+/// The interval between two requests of a client, which keeps the pods' records small.
 const PACE: Duration = Duration::from_millis(10);
 
-/// What a removed pod may still get, after the API server knows.
+/// The time for which a removed pod may still get requests, after the API server has acknowledged the change.
 pub(crate) const LATE: Duration = Duration::from_secs(1);
 
 /// Clients that send until they are stopped.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     clients: Vec<JoinHandle<Vec<Sent>>>,
-    /// For each client when the last request that it has an answer to was sent.
+    /// For each client, when its last answered request was sent.
     answered: Vec<watch::Receiver<Instant>>,
 }
 
@@ -46,19 +46,19 @@ pub(crate) struct Sent {
     target: String,
     at: Instant,
     answered: Instant,
-    /// The status, or why there is none.
+    /// The status, or the error.
     status: Result<u16, String>,
 }
 
-/// Which pods there were, and since when.
+/// The sets of pods over time.
 pub(crate) struct Timeline(Vec<Step>);
 
 struct Step {
-    /// When the API server was asked for the change, and when it had acknowledged it.
+    /// When the change was requested, and when the API server had acknowledged it.
     asked: Instant,
     known: Instant,
     pods: Addresses,
-    /// It may have been over before a request was sent.
+    /// Whether it may be over before a request was sent.
     brief: bool,
 }
 
@@ -77,7 +77,7 @@ impl Load {
         Self { stop, clients, answered }
     }
 
-    /// Waits until every client has had an answer to a request that it sent after this.
+    /// Waits until every client has an answer to a request that it sends from now on.
     pub(crate) async fn beyond(&mut self, moment: Instant) {
         for answered in &mut self.answered {
             let later = within("the load to go on", answered.wait_for(|at| *at > moment)).await;
@@ -96,7 +96,7 @@ impl Load {
     }
 }
 
-/// One client on a connection that is kept as long as the server keeps it.
+/// One client on a persistent connection.
 async fn client(to: SocketAddr, number: usize, stop: Arc<AtomicBool>, answered: watch::Sender<Instant>) -> Vec<Sent> {
     let mut connection = None;
     let mut sent = Vec::new();
@@ -105,7 +105,7 @@ async fn client(to: SocketAddr, number: usize, stop: Arc<AtomicBool>, answered: 
     while !stop.load(Ordering::Relaxed) {
         ticks.tick().await;
         let target = format!("/load/{number}/{}", sent.len());
-        // Half of them must not be sent twice.
+        // Half of the requests are not idempotent.
         let method = if sent.len() % 2 == 0 { "GET" } else { "POST" };
         let body: &[u8] = if method == "POST" { b"body" } else { b"" };
         let at = Instant::now();
@@ -147,22 +147,21 @@ pub(crate) fn assert_all_ok(sent: &[Sent]) -> usize {
 // === impl Timeline ===
 
 impl Timeline {
-    /// These pods, from before the load starts.
+    /// A timeline that begins with these pods, before the load starts.
     pub(crate) fn new(pods: Addresses) -> Self {
         let now = Instant::now();
         Self(vec![Step { asked: now, known: now, pods, brief: false }])
     }
 
-    /// From now on it is these, by way of a change that returns when the API server had acknowledged it. Returns when
-    /// the load has gone on for [`LATE`] after that.
+    /// Changes the pods to these; `change` returns when the API server has acknowledged it. Returns when the load has continued for
+    /// [`LATE`] after that.
     pub(crate) async fn step(&mut self, load: &mut Load, pods: Addresses, change: impl Future<Output = Instant>) {
         let known = self.brief_step(pods, change).await;
         self.0.last_mut().expect("it was just added").brief = false;
         load.beyond(known + scaled(LATE)).await;
     }
 
-    /// As [`Timeline::step`], but does not wait: it may be over before a request is sent. Returns when the API server had
-    /// acknowledged the change.
+    /// Like [`Timeline::step`], but does not wait, so that the step may be over before a request is sent.
     pub(crate) async fn brief_step(&mut self, pods: Addresses, change: impl Future<Output = Instant>) -> Instant {
         let asked = Instant::now();
         let known = change.await;
@@ -196,8 +195,8 @@ impl Timeline {
         assert!(unseen.is_none(), "requests in each step: {seen:?}");
     }
 
-    /// Asserts that a pod which a step removed for good got its last request not later than [`LATE`] after the API server
-    /// knew.
+    /// Asserts that a pod that a step removed for good got its last request not later than [`LATE`] after the API server's
+    /// acknowledgement.
     pub(crate) fn check_removed(&self, step: usize, pod: &Origin) {
         let last = pod.requests().iter().map(|request| request.head_at).max().expect("it had requests");
         let after = last.saturating_duration_since(self.0[step].known);
@@ -209,7 +208,7 @@ impl Timeline {
         begun && self.0.get(step + 1).is_none_or(|next| request.at <= next.known + scaled(LATE))
     }
 
-    /// The steps as seen from a request.
+    /// The steps during a request.
     fn told(&self, request: &Sent) -> String {
         let steps = self.0.iter().map(|step| {
             let since = request.at.saturating_duration_since(step.known);

@@ -1,4 +1,4 @@
-//! Who gets a copy: the ready endpoints of one port of a service, each pod once, however its slices are cut.
+//! The recipients of a request: the ready endpoints of one port of a service, each pod once, however its slices are divided.
 
 use kubekit::cluster;
 use testkit::{client, netns};
@@ -18,7 +18,7 @@ fn exactly_the_ready_endpoints_of_the_chosen_port_get_a_request_however_the_slic
         let is = |n: u8, conditions: &str| endpoint(netns::ipv4(n), conditions);
         let first = [
             is(1, "ready: true, serving: true, terminating: false"),
-            // Nothing said is ready.
+            // An unset condition counts as ready.
             format!("{{addresses: ['{}']}}", netns::ipv4(2)),
             is(3, "serving: true"),
             is(4, "ready: false"),
@@ -29,7 +29,7 @@ fn exactly_the_ready_endpoints_of_the_chosen_port_get_a_request_however_the_slic
         bed.apply(&slice("cache-1", "cache", &first, TWO_PORTS)).await;
         bed.apply(&slice("cache-2", "cache", &second, TWO_PORTS)).await;
         bed.apply(&slice("other-1", "other", &[is(8, "ready: true")], "{name: http, port: 8080}")).await;
-        // No service has this one.
+        // This one belongs to no service.
         let stray = slice("stray", "cache", &[is(9, "ready: true")], "{name: http, port: 8080}");
         bed.apply(&stray.replace("kubernetes.io/service-name", "example.org/service-name")).await;
 
@@ -45,7 +45,7 @@ fn exactly_the_ready_endpoints_of_the_chosen_port_get_a_request_however_the_slic
                 bed.pod(v4(n, port)).assert_untouched();
             }
         }
-        // Those that are there but not ready count as failed where that is wanted; those that end do not.
+        // Endpoints that are not ready count as failed with `--members known`; terminating ones do not.
         let known = bed.fanfare(&["-s", "default/cache", "-p", "http", "--members", "known"]).await;
         known.wait_ready().await;
         let answer = client::get(known.address(), "/").await.complete();
@@ -84,7 +84,7 @@ fn a_port_that_cannot_be_chosen_is_a_named_reason_until_it_can() {
             fanfare.wait_ready().await;
             assert_eq!(bed.reached(fanfare).await, hosts(&[1]));
         }
-        // Another port beside the one that was chosen does not change the choice; the loss of a named one counts.
+        // A second port does not change the choice; the loss of a named port does.
         bed.apply(&slice("cache-1", "cache", &one, "{name: htpp, port: 8080}, {name: admin, port: 9090}")).await;
         let named = bed.fanfare(&["-s", "default/cache", "-p", "admin"]).await;
         named.wait_ready().await;
@@ -124,12 +124,12 @@ fn a_dual_stack_pod_gets_one_copy() {
         let fanfare = bed.fanfare(&["-s", "default/web"]).await;
         fanfare.wait_ready().await;
         assert_eq!(bed.reached(&fanfare).await, hosts(&[1, 2]));
-        // Who may read them knows the primary family.
+        // With the right to read Services the primary family is known.
         let reader = broadcast(&bed.cluster.kubeconfig_path(), &["-s", "default/web"]).await;
         reader.wait_ready().await;
         bed.until_reached(&reader, &[v6(1, 8080), v6(2, 8080)].into()).await;
 
-        // One family alone counts as well.
+        // A single family works as well.
         bed.delete(&slice_in(NS, "web-4", "web", "IPv4", &[], port)).await;
         bed.until_reached(&fanfare, &[v6(1, 8080), v6(2, 8080)].into()).await;
         for pod in [v4(3, 8080), v6(3, 8080)] {

@@ -1,4 +1,4 @@
-//! Losing the API server changes nothing but the age of the data, and what changed meanwhile is picked up.
+//! An outage of the API server changes only the age of the data, and missed changes are caught up.
 
 use std::time::{Duration, Instant};
 
@@ -17,14 +17,14 @@ const HTTP: &str = "{name: http, port: 8080}";
 /// The longest outage that is tested.
 const OUTAGE: Duration = Duration::from_secs(30);
 
-/// The longest delay between two tries to reach the API server, and what it takes to go on.
+/// The longest delay between two attempts to reach the API server, and a margin.
 const BACK: Duration = Duration::from_secs(7);
 
 async fn age(fanfare: &Fanfare) -> f64 {
     metric(fanfare, "fanfare_watch_age_seconds{", &["scope=\"default\""]).await
 }
 
-/// Lets the time pass until then, with a look at the process every now and then: it stays ready.
+/// Waits until then, and checks regularly that the process stays ready.
 async fn stays_ready_until(fanfare: &Fanfare, moment: Instant) {
     let mut ticks = interval(Duration::from_millis(250));
     while Instant::now() < moment {
@@ -77,7 +77,7 @@ fn a_restart_and_30_s_without_the_api_server_lose_no_request_while_one_endpoint_
         let count = assert_all_ok(&sent);
         let straggling = async || metric(&fanfare, "fanfare_straggling_requests ", &[]).await;
         testkit::eventually!("the last legs", straggling().await, |straggling| *straggling == 0.0);
-        // This one belonged to the service all the time.
+        // This one has been part of the service all the time.
         let pod = bed.pod(v4(2, 8080)).requests().into_iter();
         let mut got: Vec<_> = pod.map(|request| request.target).filter(|target| target.starts_with("/load/")).collect();
         assert_eq!(got.len(), count);

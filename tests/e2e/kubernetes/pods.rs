@@ -1,4 +1,4 @@
-//! Pods that come and go, with the controllers that make slices of them: no request fails that need not.
+//! Pods that come and go, with real slice controllers: no request fails unnecessarily.
 
 use std::time::Instant;
 
@@ -48,7 +48,7 @@ fn an_orderly_rollout_and_pods_that_become_unready_fail_no_request_though_all_mu
         let mut load = Load::start(fanfare.address());
         let mut members = hosts(&[1, 2, 3]);
         for (old, new) in [(1, 4), (2, 5), (3, 6)] {
-            // It is there, but listens only when it says that it is ready.
+            // It exists, but listens only once it is ready.
             make(&bed, new, false).await;
             let known = async || client::get(fanfare.admin(), "/-/endpoints").await.text();
             let address = v4(new, 8080);
@@ -58,7 +58,7 @@ fn an_orderly_rollout_and_pods_that_become_unready_fail_no_request_though_all_mu
             bed.cluster.set_pod_ready(NS, &name(new), true).await;
             members.insert(address);
             bed.until_reached(&fanfare, &members).await;
-            // It goes on until nobody sends to it any more.
+            // It keeps serving until it gets no more requests.
             bed.cluster.terminate_pod(NS, &name(old)).await;
             members.remove(&v4(old, 8080));
             bed.until_reached(&fanfare, &members).await;
@@ -74,7 +74,7 @@ fn an_orderly_rollout_and_pods_that_become_unready_fail_no_request_though_all_mu
             bed.cluster.set_pod_ready(NS, &name(5), true).await;
             bed.until_reached(&fanfare, &hosts(&[4, 5, 6])).await;
         }
-        // A pod is replaced by one with the same address: what was kept open towards the old one is not used.
+        // A pod is replaced by one with the same address: idle connections to the old one are not used.
         bed.cluster.terminate_pod(NS, &name(6)).await;
         bed.until_reached(&fanfare, &hosts(&[4, 5])).await;
         load.beyond(Instant::now()).await;
@@ -88,7 +88,7 @@ fn an_orderly_rollout_and_pods_that_become_unready_fail_no_request_though_all_mu
         load.beyond(Instant::now()).await;
         assert_all_ok(&load.stop().await);
 
-        // The service goes and comes again, while its pods stay.
+        // The service is deleted and created again, while its pods stay.
         bed.delete(SERVICE).await;
         bed.until_reached(&fanfare, &Addresses::new()).await;
         testkit::eventually!("no longer ready", readiness(&fanfare).await, |(status, _)| *status == 503);
@@ -107,7 +107,7 @@ fn pods_that_crash_fail_no_request_where_any_is_enough() {
         let mut load = Load::start(fanfare.address());
         for round in 0..2 {
             for n in 1..=3 {
-                // It goes down with everything in flight, and only later does anybody say so.
+                // It crashes with requests in flight, and its status changes only later.
                 let pod = bed.pod(v4(n, 8080));
                 pod.stop_listening().await;
                 pod.reset_all().await;
@@ -117,7 +117,7 @@ fn pods_that_crash_fail_no_request_where_any_is_enough() {
                 assert_eq!(bed.reached(&fanfare).await, rest, "round {round}");
                 bed.cluster.set_pod_ready(NS, &name(n), false).await;
                 load.beyond(Instant::now()).await;
-                // It comes back, and again it takes a while until that is known.
+                // It comes back, and its status changes later again.
                 pod.listen_again().await;
                 bed.cluster.set_pod_ready(NS, &name(n), true).await;
                 bed.until_reached(&fanfare, &hosts(&[1, 2, 3])).await;

@@ -1,4 +1,4 @@
-//! What is spoken to endpoints of Services, and whom they are known by: the `appProtocol` of a port, and names in certificates.
+//! Protocols of Services' endpoints by the `appProtocol` of a port, and the names in their certificates.
 
 use std::net::SocketAddr;
 
@@ -15,7 +15,7 @@ use tokio::process::Command;
 use super::bed::{Bed, NS};
 use crate::process::Fanfare;
 
-/// Both ports say what they speak; the clear one says it later.
+/// Both ports have an `appProtocol`; that of the clear-text one is added later.
 const SERVICE: &str = "
 apiVersion: v1
 kind: Service
@@ -54,7 +54,7 @@ async fn pod(secret: &SecretDir, behind: &Origin) -> Fanfare {
     fanfare
 }
 
-/// How the last request came to the pod: version and scheme.
+/// The version and the scheme of the last request at the pod.
 fn came(origin: &Origin) -> (String, String) {
     let seen = origin.requests().pop().expect("a request");
     let via = seen.headers.all("via").join(", ");
@@ -79,7 +79,7 @@ fn the_app_protocol_of_a_port_says_what_its_pods_are_sent() {
             command.args(["broadcast", "-i", "127.0.0.1:0", "-m", "127.0.0.1:0", "--threads", "1"]);
             command.args(["-s", "default/cache", "-p", port, "--via-name", "front", "--kubeconfig"]);
             command.arg(bed.account.kubeconfig_path());
-            // What the system trusts, for want of anything configured.
+            // The system's authorities, because none are configured.
             command.env("SSL_CERT_FILE", secret.path("ca.crt")).env_remove("SSL_CERT_DIR");
             let mut fanfare = Fanfare::spawn(command);
             fanfare.wait_listening().await;
@@ -107,7 +107,7 @@ fn the_app_protocol_of_a_port_says_what_its_pods_are_sent() {
         for seen in behind.requests() {
             assert_eq!((&*seen.method, &*seen.target, &*seen.text()), ("POST", "/x", "body"));
         }
-        // TLS that nobody speaks there: nothing is sent in clear instead.
+        // TLS to a clear-text endpoint: requests are not sent in clear text instead.
         let before = behind.requests().len();
         let patch = json!({"spec": {"ports": [
             {"name": "plain", "port": 80, "targetPort": 8080, "appProtocol": "https"},
@@ -179,7 +179,7 @@ fn pods_of_several_services_are_known_by_names_made_of_their_own_or_by_that_of_t
         let template = "--upstream-server-name={pod}.{service}.{namespace}.svc.cluster.local";
         assert_eq!(told(&start(&[template]).await).await, ok);
 
-        // Each shows what is another's.
+        // Each presents another one's certificate.
         for (n, relay) in relays.iter().enumerate() {
             relay.show(authority.issue(&[&names[(n + 1) % 3]]).server(&["http/1.1"]));
         }
@@ -188,7 +188,7 @@ fn pods_of_several_services_are_known_by_names_made_of_their_own_or_by_that_of_t
             assert!(outcome == "connect" && error.contains(&fault), "{outcome}: {error}");
         }
 
-        // By the names of their Services, which count where nothing is configured.
+        // By the names of their Services, the default.
         for (relay, (_, service)) in relays.iter().zip(pods) {
             relay.show(authority.issue(&[&format!("{}.{NS}.svc", services[service])]).server(&["http/1.1"]));
         }

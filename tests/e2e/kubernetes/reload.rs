@@ -1,4 +1,4 @@
-//! A configuration file that leads to another service: it counts when that service is known, not before.
+//! A configuration file with another service applies only once that service is known.
 
 use std::{
     path::Path,
@@ -77,7 +77,7 @@ fn a_file_that_leads_to_a_service_nobody_may_see_is_refused_and_no_request_is_lo
         fanfare.wait_ready().await;
         bed.pod(v4(3, 8080)).assert_untouched();
 
-        // With the right it is taken up.
+        // After the right is granted it applies.
         let role = shipped("rbac.yaml", &foreign);
         let subject = |namespace: &str| format!("\"name\":\"fanfare\",\"namespace\":\"{namespace}\"}}]");
         let granted = role.replace(&subject(&foreign), &subject("default"));

@@ -1,4 +1,4 @@
-//! The shipped Role is enough; less is named, harms nothing else, and is noticed when it is put right.
+//! The shipped Role is enough; a missing right is named, affects nothing else, and is used once it is granted.
 
 use kubekit::{cluster, relay::Relay};
 

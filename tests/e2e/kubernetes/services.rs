@@ -5,7 +5,7 @@ use testkit::{client, netns};
 
 use super::bed::{Addresses, Bed, NS, broadcast, endpoint, hosts, readiness, shipped, slice_in, v4, v6};
 
-/// What the Role says, for all namespaces.
+/// The rules of the Role, for all namespaces.
 const EVERYWHERE: &str = "
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
@@ -52,10 +52,10 @@ fn wildcards_cover_several_services_and_the_namespace_restricts() {
         let wild = reaches(&["-s", &format!("{mine}/redis-*")], &hosts(&[1, 2])).await;
         reaches(&["-n", &mine, "-s", "redis-*"], &hosts(&[1, 2])).await;
         reaches(&["-n", &mine, "-s", "redis-a", "-s", "mem*"], &hosts(&[1, 3])).await;
-        // A namespace of its own counts more than the given one.
+        // A service's own namespace takes precedence.
         reaches(&["-n", "default", "-s", &format!("{mine}/*")], &hosts(&[1, 2, 3])).await;
 
-        // A service that comes later is covered, and one that goes is not.
+        // Later services are included, and deleted ones removed.
         bed.apply(&put(&mine, "redis-d", 7)).await;
         bed.until_reached(&wild, &hosts(&[1, 2, 7])).await;
         bed.delete(&put(&mine, "redis-a", 1)).await;
@@ -68,7 +68,7 @@ fn wildcards_cover_several_services_and_the_namespace_restricts() {
         bed.apply(EVERYWHERE).await;
         all.wait_ready().await;
         assert_eq!(bed.reached(&all).await, hosts(&[4, 6]));
-        // It is taken as the tool that it replaces takes it, and said, because it may not be meant.
+        // As in the replaced tool, with a warning, because it may be a mistake.
         let told = format!("several have one: default, {foreign}. ");
         let log = all.stderr.wait("both namespaces to be told", |log| log.contains(&told)).await;
         assert!(log.contains("write default/redis-a or give --namespace"), "{log}");

@@ -1,5 +1,5 @@
-//! How the remote cluster is reached: by URL, with a token that is replaced, by a file with several clusters, and with rights
-//! in one of two namespaces.
+//! Access to the remote cluster: by URL, with a replaced token, with a kubeconfig of several clusters, and with rights in one of
+//! two namespaces.
 
 use kubekit::{
     cluster::Account,
@@ -11,14 +11,14 @@ use testkit::client;
 use super::bed::{Bed, endpoint, text};
 use crate::process::Fanfare;
 
-/// Something that a kubeconfig has.
+/// A value of a kubeconfig.
 fn from_kubeconfig(account: &Account, pointer: &str) -> String {
     let kubeconfig = std::fs::read_to_string(account.kubeconfig_path()).expect("it can be read");
     let kubeconfig: Value = serde_json::from_str(&kubeconfig).expect("it is written as JSON");
     kubeconfig.pointer(pointer).and_then(Value::as_str).expect("it is there").to_owned()
 }
 
-/// A Role to read what is mirrored in a namespace, and who has it.
+/// A Role with the read rights of a mirror in a namespace, and its binding.
 async fn reader(bed: &Bed, namespace: &str, name: &str) -> Account {
     let account = bed.remote.service_account(namespace, name).await;
     let role = format!(
@@ -75,7 +75,7 @@ async fn a_token_that_is_revoked_is_replaced_without_a_restart() {
         old.client().await.request_text(request).await.is_err()
     };
     testkit::eventually!("the old token to be refused", refused().await, |refused| *refused);
-    // Watches under way go on with what they began with. New ones do not.
+    // Open watches continue with the old token. New ones do not.
     proxy.interrupt(|call| call.verb == Verb::Watch, Fault::Reset);
     bed.slice("web", "IPv4", &[endpoint("192.0.2.2")]).await;
     bed.until_mirrored("web", &["192.0.2.2"]).await;
@@ -130,7 +130,7 @@ async fn of_several_clusters_in_a_file_one_that_is_away_delays_no_other() {
     testkit::eventually!("readiness", get(&fanfare, "/readyz").await.0, |status| *status == 200);
     assert!(get(&fanfare, "/metrics").await.1.contains("fanfare_mirror_objects"));
 
-    // The access is mounted at last. It is the same cluster, seen under another name.
+    // The credentials are mounted at last, for the same cluster under another name.
     std::fs::copy(bed.remote.kubeconfig_path(), &later).expect("it can be written");
     let name = format!("north-web-6d6972726f720a-{}", bed.there);
     testkit::eventually!("the other mirror", bed.addresses(&name).await, |found| found.contains("192.0.2.1"));

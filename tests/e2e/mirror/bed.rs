@@ -1,4 +1,4 @@
-//! The set-up of every test here: two clusters, a namespace of its own in each, and services to mirror.
+//! The fixture of these tests: two clusters, a namespace for each test in each, and services to mirror.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -69,13 +69,13 @@ impl Bed {
         self.remote.apply_yaml(&slice.to_string()).await.expect("a valid slice");
     }
 
-    /// The flags that say what is mirrored, but not how either cluster is reached.
+    /// The flags of what is mirrored, without those of the clusters' access.
     pub(crate) fn what(&self) -> Vec<String> {
         let (here, prefix) = (&self.here, "west");
         vec![format!("-label-selector=bed={here}"), format!("-svc-prefix={prefix}"), format!("-mirror-ns={here}")]
     }
 
-    /// The flags by which both clusters are reached with all rights.
+    /// The flags for access to both clusters with all rights.
     pub(crate) fn with_all_rights(&self) -> Vec<String> {
         let (local, remote) = (self.local.kubeconfig_path(), self.remote.kubeconfig_path());
         vec!["-kube-config".into(), text(&local).into(), "-target-kube-config".into(), text(&remote).into()]
@@ -87,7 +87,7 @@ impl Bed {
         Fanfare::start(["mirror", "-listen=127.0.0.1:0"].into_iter().chain(flags).chain(more.iter().copied()))
     }
 
-    /// What a remote Service is called here.
+    /// The local name of a remote Service.
     pub(crate) fn mirrored(&self, service: &str) -> String {
         format!("west-{service}-6d6972726f720a-{}", self.there)
     }

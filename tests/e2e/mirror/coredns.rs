@@ -1,4 +1,4 @@
-//! `fanfare mirror coredns`: with what it prints, a real CoreDNS answers for mirrored services under their own names.
+//! `fanfare mirror coredns`: a real CoreDNS with its output answers for mirrored services under their own names.
 
 use kubekit::coredns::{CoreDns, DnsAnswer};
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use super::bed::{Bed, endpoint};
 use crate::process::Fanfare;
 
-/// A name that is too long with everything that goes before and after it.
+/// A name that is too long with prefix and namespace.
 const LONG: &str = "a-service-with-a-name-that-is-as-long-as-names-can-be-in-dns-63";
 
 /// An endpoint of a headless service, which has a name.
@@ -48,17 +48,17 @@ async fn a_real_coredns_answers_for_mirrored_services_under_their_own_names() {
     };
     let srv = |target: &str, weight: u8, port: u16| format!("SRV 0 {weight} {port} {target}.{domain}");
 
-    // An address of the service itself.
+    // The address of the service.
     assert_eq!(ask("web", "A").await, answer(&[("web", &format!("A {web}"))], &[]));
     assert_eq!(ask(LONG, "A").await, answer(&[(LONG, &format!("A {long}"))], &[]));
-    // Its port, and where it leads: under the remote name again.
+    // Its port and target, with the remote name again.
     let found = ask("_http._tcp.web", "SRV").await;
     let expected = answer(&[("_http._tcp.web", &srv("web", 100, 80))], &[("web", &format!("A {web}"))]);
     assert_eq!(found, expected);
     let found = ask(&format!("_http._tcp.{LONG}"), "SRV").await;
     let expected = answer(&[(&format!("_http._tcp.{LONG}"), &srv(LONG, 100, 80))], &[(LONG, &format!("A {long}"))]);
     assert_eq!(found, expected);
-    // Endpoints of a headless one, of both families, and each by its own name.
+    // Endpoints of a headless service, of both families, each by its own name.
     assert_eq!(ask("db", "A").await, answer(&[("db", "A 192.0.2.11"), ("db", "A 192.0.2.12")], &[]));
     assert_eq!(ask("db", "AAAA").await, answer(&[("db", "AAAA 2001:db8::11")], &[]));
     assert_eq!(ask("db-1.db", "A").await, answer(&[("db-1.db", "A 192.0.2.12")], &[]));
@@ -70,7 +70,7 @@ async fn a_real_coredns_answers_for_mirrored_services_under_their_own_names() {
         "{found:?}"
     );
     assert!(found.additional.contains(&format!("db-1.db.{domain} A 192.0.2.12")), "{found:?}");
-    // What is not there is not there.
+    // A service that does not exist has no record.
     assert_eq!(ask("nothing", "A").await.code, "NXDomain");
     drop(mirror);
 }

@@ -1,4 +1,4 @@
-//! `-dry-run`: what would be done is printed, and nothing of it is done.
+//! `-dry-run`: the planned actions are printed, and none is taken.
 
 use serde_json::json;
 

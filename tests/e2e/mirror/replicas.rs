@@ -7,7 +7,7 @@ use testkit::client;
 
 use super::bed::{Bed, endpoint, text};
 
-/// Something of the mirrors is written.
+/// Waits for a write of the mirror.
 fn writes(call: &Call) -> bool {
     call.writes() && ["services", "endpointslices"].contains(&&*call.resource)
 }

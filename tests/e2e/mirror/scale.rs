@@ -1,5 +1,4 @@
-//! Many services at once: how long until all are mirrored, how large the process gets, how many requests that takes, and how
-//! long a change there takes to get here.
+//! Measures many services at once: the time until all are mirrored, memory, requests, and the delay of a change.
 //!
 //! A small round runs with every test. A large one, for the table in `docs/mirroring.md`:
 //!
@@ -30,15 +29,15 @@ use crate::process::Fanfare;
 const SMALL: usize = 40;
 /// Endpoints of each service.
 const ENDPOINTS: usize = 10;
-/// Most changes that are timed, one every [`PACE`]: each of another service, so that none is overtaken by the next one.
+/// The most timed changes, one every [`PACE`], each of another service, so that none is overtaken by the next one.
 const CHANGES: usize = 500;
-/// How often something changes.
+/// The interval between two changes.
 const PACE: Duration = Duration::from_millis(20);
 /// Requests of the test itself at a time.
 const AT_A_TIME: usize = 16;
-/// How long a service may take to be mirrored when there are many.
+/// The time limit per service.
 const EACH: Duration = Duration::from_millis(500);
-/// The port of the first change; each has the next one, by which it is known.
+/// The port of the first change; each has the next one, which identifies it.
 const FIRST_PORT: usize = 20_000;
 
 const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces";
@@ -92,14 +91,14 @@ async fn many_services_are_mirrored_in_time() {
     );
 }
 
-/// The sum of a metric over the series that have all of these in their line.
+/// The sum of a metric over the series whose lines contain all of these texts.
 async fn metric(address: SocketAddr, name: &str, parts: &[&str]) -> usize {
     let text = client::get(address, "/metrics").await.complete().text();
     let lines = text.lines().filter(|line| line.starts_with(name) && parts.iter().all(|part| line.contains(part)));
     lines.filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok()).sum()
 }
 
-/// Everything that the mirror has written.
+/// The number of writes of the mirror.
 async fn written(address: SocketAddr) -> usize {
     let mut written = 0;
     for verb in ["create", "update", "delete"] {
@@ -146,8 +145,8 @@ fn request(method: &str, path: String, object: &Value) -> hyper::Request<Vec<u8>
     request.body(object.to_string().into_bytes()).expect("a valid request")
 }
 
-/// Changes one service after the other, and gives back how long each change took from before it was sent to the one API
-/// server until a watch of the other one told it.
+/// Changes one service after the other. Returns the time of each change from before it was sent to one API server until a watch of
+/// the other one reported it.
 async fn changes(bed: &Bed, services: usize) -> Vec<Duration> {
     let here = format!("{SLICES}/{}/endpointslices", bed.here);
     let list = bed.local.read(&here).await.expect("the namespace is there");
@@ -189,7 +188,7 @@ async fn changes(bed: &Bed, services: usize) -> Vec<Duration> {
     latencies
 }
 
-/// What an API server has been asked for so far, by method and resource, as it counts itself.
+/// The requests of an API server so far, by method and resource, from its own metrics.
 async fn calls(cluster: &Cluster) -> BTreeMap<String, u64> {
     let metrics = hyper::Request::get("/metrics").body(Vec::new()).expect("a valid request");
     let text = cluster.client().await.request_text(metrics).await.expect("an administrator may read them");
@@ -213,7 +212,7 @@ fn difference(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> 
     more.collect::<Vec<_>>().join(", ")
 }
 
-/// What a process has in memory now, and had at most, in MiB.
+/// The current and the peak memory of a process, in MiB.
 fn memory(fanfare: &Fanfare) -> (f64, f64) {
     let status = fs::read_to_string(format!("/proc/{}/status", fanfare.pid())).expect("it is still running");
     let kib = |key: &str| {

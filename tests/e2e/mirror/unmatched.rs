@@ -1,4 +1,4 @@
-//! A selector that matches nothing in a remote is a warning with what there is, once for as long as it holds.
+//! A selector that matches nothing in a remote causes one warning, with the existing Services.
 
 use serde_json::json;
 
@@ -22,7 +22,7 @@ async fn a_selector_that_matches_nothing_is_told_once_per_change_with_what_there
         assert!(line.contains(&part), "{part}: {line}");
     }
 
-    // It matches, and then it does not again.
+    // It matches, and then no longer.
     bed.service("web", json!({})).await;
     bed.slice("web", "IPv4", &[endpoint("192.0.2.1")]).await;
     bed.until_mirrored("web", &["192.0.2.1"]).await;

@@ -1,4 +1,4 @@
-//! What these tests stand on: certificates in files, curl as a real client, and files of configuration.
+//! The fixture of these tests: certificate files, curl as a client, and configuration files.
 
 use std::{
     net::SocketAddr,
@@ -13,7 +13,7 @@ use testkit::{
 };
 use tokio::process::Command;
 
-/// A certificate in files as a Secret has them, and who has signed it.
+/// A certificate in the files of a Secret, and its authority.
 pub(super) struct Pair {
     pub(super) authority: Authority,
     pub(super) secret: SecretDir,
@@ -26,15 +26,15 @@ pub(super) struct Curl {
     url: String,
 }
 
-/// What came of it.
+/// The result of a request.
 #[derive(Debug)]
 pub(super) struct Got {
-    /// 0 where there is no answer.
+    /// The status; 0 without an answer.
     pub(super) status: u16,
     /// `1.1` or `2`.
     pub(super) version: String,
     pub(super) body: String,
-    /// What curl says where it fails.
+    /// The error of curl.
     pub(super) error: String,
 }
 
@@ -59,7 +59,7 @@ impl Pair {
         self.secret.path(name).display().to_string()
     }
 
-    /// As what a listener shows.
+    /// The flags of a listener with this certificate.
     pub(super) fn listener(&self) -> [String; 2] {
         [format!("--tls-cert={}", self.path("tls.crt")), format!("--tls-key={}", self.path("tls.key"))]
     }
@@ -68,19 +68,19 @@ impl Pair {
 // === impl Curl ===
 
 impl Curl {
-    /// A request by TLS to what listens there, asked for by this name.
+    /// A request with TLS to this address, with this server name.
     pub(super) fn https(name: &str, address: SocketAddr) -> Self {
         let (port, ip) = (address.port(), address.ip());
         let arguments = vec!["--resolve".to_owned(), format!("{name}:{port}:{ip}")];
         Self { arguments, url: format!("https://{name}:{port}/x") }
     }
 
-    /// One that trusts the authority of this pair, and nobody else.
+    /// Trusts only the authority of this pair.
     pub(super) fn trusting(self, pair: &Pair) -> Self {
         self.with(&["--cacert", &pair.path("ca.crt")])
     }
 
-    /// One that shows this certificate.
+    /// Presents this client certificate.
     pub(super) fn showing(self, pair: &Pair) -> Self {
         self.with(&["--cert", &pair.path("tls.crt"), "--key", &pair.path("tls.key")])
     }
@@ -93,7 +93,7 @@ impl Curl {
     pub(super) async fn get(self) -> Got {
         let curl = packages::program("curl").unwrap_or_else(|why| panic!("{why}"));
         let mut command = Command::new(curl);
-        // Nothing of whoever runs the tests plays a part.
+        // Independent of the user's own curl settings.
         command.args(["-q", "-sS", "--noproxy", "*", "-w", "\n%{http_code} %{http_version}"]);
         command.args(&self.arguments).arg(&self.url).kill_on_drop(true);
         let output = within("curl", command.output()).await.expect("it can be run");

@@ -1,4 +1,4 @@
-//! Rules that name certificates: who is let in by one, over both versions of HTTP, and what it is called in log and metric.
+//! Rules that name certificates, over both versions of HTTP, and the names of callers in log and metrics.
 
 use testkit::{
     client,
@@ -41,7 +41,7 @@ async fn a_name_in_the_certificate_is_what_rules_and_people_call_the_caller_by()
         for other in [&shop, &deeper] {
             curl(version).showing(other).get().await.expect(403);
         }
-        // A wildcard is the name of nobody, and nobody has no name.
+        // A wildcard certificate identifies nobody, so the caller has no name.
         curl(version).showing(&star).get().await.expect(401);
         let got = curl(version).with(&["-D", "-"]).get().await.expect(401);
         assert!(got.body.to_ascii_lowercase().contains("www-authenticate: bearer"), "{}", got.body);

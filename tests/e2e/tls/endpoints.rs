@@ -1,4 +1,4 @@
-//! TLS with endpoints: who is taken for one, what it is shown, and what is said of whoever is not.
+//! TLS with endpoints: verification, client certificates, and errors.
 
 use std::net::SocketAddr;
 
@@ -28,7 +28,7 @@ async fn broadcast(endpoints: &str, flags: &[String]) -> Fanfare {
     fanfare
 }
 
-/// The status, and how the leg to the only endpoint ended and why.
+/// The status, and the outcome and error of the leg to the only endpoint.
 async fn told(address: SocketAddr) -> (u16, String, String) {
     let fields = [("Accept", "application/vnd.broadcast+json")];
     let answer = client::request(address, "PURGE", "/x", &fields, b"").await.complete();
@@ -111,7 +111,7 @@ async fn an_endpoint_that_a_stranger_vouches_for_gets_nothing_unless_nobody_look
         log.contains("WARN") && log.contains("--upstream-insecure: no certificate of an endpoint is verified"),
         "{log}"
     );
-    // In clear it is no endpoint.
+    // Clear text fails.
     let clear = broadcast(&origin.address().to_string(), &["--upstream-insecure".to_owned()]).await;
     let (status, outcome, error) = told(clear.address()).await;
     assert_eq!((status, outcome.as_str()), (502, "connect"), "{error}");
@@ -127,7 +127,7 @@ async fn an_endpoint_that_demands_a_certificate_gets_the_one_that_is_configured(
     let endpoint = relay.address.to_string();
     let without = broadcast(&endpoint, &[ca(&server)]).await;
     let (status, outcome, error) = told(without.address()).await;
-    // With TLS 1.3 it says so when the handshake is over on this side, which is then no longer a failure to connect.
+    // With TLS 1.3 the refusal comes after the handshake is complete on this side, so it is not a connect failure.
     assert!(status == 502 && ["connect", "reset"].contains(&outcome.as_str()), "{outcome}: {error}");
     assert!(error.contains("requires a client certificate"), "{error}");
     origin.assert_untouched();

@@ -1,4 +1,4 @@
-//! Files that cannot be used: `fanfare check` and the start name the file, the key of the configuration and what to do.
+//! Unusable files: `fanfare check` and the start name the file, the configuration key and the remedy.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
@@ -7,7 +7,7 @@ use testkit::pki::{Authority, Wanted};
 use super::bed::{File, Pair, flag};
 use crate::process::{Finished, run};
 
-/// A folder with a file for everything that can be wrong.
+/// A folder with a file for every fault.
 struct Faults {
     folder: tempfile::TempDir,
     good: Pair,
@@ -196,7 +196,7 @@ async fn a_file_that_may_not_be_read_is_told_whom_it_is_kept_from() {
     let (cert, key) = (faults.path("cert"), faults.path("key"));
     fs::set_permissions(&key, fs::Permissions::from_mode(0o0)).expect("it is ours");
     let told = check(&shows(&cert, &key), "").await;
-    // Root may read everything.
+    // Root can read every file.
     match fs::read(&key) {
         Ok(_) => assert_eq!(told.code, Some(0), "{}", told.stderr),
         Err(_) => {

@@ -1,4 +1,4 @@
-//! TLS with clients: which certificate they get, which clients are taken, and what else they are told.
+//! TLS with clients: the choice of the certificate, accepted clients, and errors.
 
 use rustix::process::Signal;
 use testkit::{
@@ -26,7 +26,7 @@ async fn the_name_that_is_asked_for_chooses_the_certificate_and_the_first_is_the
         let refused = Curl::https(name, fanfare.address()).trusting(other).get().await.expect(0);
         assert!(refused.error.contains("certificate"), "{name}: {}", refused.error);
     }
-    // Whoever asks for anything else gets the first, which is of no use to whoever looks at the name.
+    // An unknown server name gets the first certificate, which a verifying client refuses.
     let looser = |name: &str| Curl::https(name, fanfare.address()).with(&["-k", "-w", "%{certs}\n%{http_code} 1"]);
     let der = |text: &str| text.lines().filter(|line| !line.contains("CERTIFICATE")).collect::<String>();
     for (name, shown) in [("nobody.example", &one), ("b.a.two.example", &one), ("b.two.example", &two)] {
@@ -61,7 +61,7 @@ async fn a_renewed_pair_is_shown_and_a_broken_one_is_not() {
     let renewed = eventually!("the count", metrics().await, |text| text.contains(&reloads(&cert, "ok", 1)));
     assert!(renewed.contains(&reloads(&key, "ok", 1)), "{renewed}");
 
-    // The key of somebody else: as a whole or not at all.
+    // Another certificate's key: the pair is replaced as a whole or not at all.
     let files = [("tls.crt", other.issued.chain.as_str()), ("tls.key", new.issued.key.as_str()), ("ca.crt", "")];
     old.secret.swap(&files);
     let told = format!("{key}: this key does not belong to the certificate in {cert}; what was read before stays");
@@ -172,7 +172,7 @@ async fn a_file_says_the_same_and_a_reload_changes_it() {
     fanfare.signal(Signal::HUP);
     eventually!("a certificate to be demanded", by(&two).await, |status| *status == 0);
     Curl::https("a.example", fanfare.address()).trusting(&two).showing(&one).get().await.expect(200);
-    // In clear again: the same listener.
+    // The same listener in clear text again.
     file.write(&text("null").replace("    tls: null\n", ""));
     fanfare.signal(Signal::HUP);
     let plain = async || client::get(fanfare.address(), "/x").await.complete().status;

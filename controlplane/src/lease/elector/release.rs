@@ -9,13 +9,13 @@ use crate::lease::SteppedDown;
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Grace period of the term's participants and of a request in flight.
 pub(super) const STOP_GRACE_PERIOD: Duration = Duration::from_secs(2);
-/// How long a participant that was cut off may take to confirm it.
+/// The time in which a participant confirms that it was cut off.
 const CUT_NOTICE_TIME: Duration = Duration::from_millis(250);
 /// Grace period of a stop that comes too late because the process or its machine was suspended: a late stop is better than none.
 const LATE_STOP_GRACE_PERIOD: Duration = Duration::from_secs(1);
 /// Delay between two attempts to write the release.
 const RELEASE_RETRY_DELAY: Duration = Duration::from_millis(50);
-/// How long sending the last events may take.
+/// The time limit for sending the last events.
 const LAST_EVENTS_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl Elector {
@@ -92,7 +92,7 @@ impl Elector {
         released
     }
 
-    /// Waits until the participants have ended the term, and the last guarded write its request.
+    /// Waits until the participants have ended the term, and the last guarded write has completed.
     async fn stopped(&mut self) -> bool {
         let cut = self.stop_by + CUT_NOTICE_TIME;
         let shared = Arc::clone(self.election.shared());
@@ -106,7 +106,7 @@ impl Elector {
         }
     }
 
-    /// Reads the lock, and writes the release if what it holds is still ours, until that succeeds.
+    /// Reads the lock, and writes the release if the record is still ours, until that succeeds.
     async fn write_release(&mut self) {
         loop {
             let failure = match self.lock.read().await {

@@ -1,4 +1,5 @@
-//! A set of names kept current: each is looked up when its own answer ends, keeps what it had when nobody answers, and forgets nothing in between.
+//! A set of names that is kept current: each is looked up again when its own answer ends, and keeps the last answer when a lookup
+//! fails.
 
 use std::collections::BTreeMap;
 use std::future;
@@ -17,17 +18,17 @@ use tokio::time::{Instant, sleep_until};
 use super::resolver::{DnsAnswer, Resolution, ResolveError};
 use super::{DNS_LOOKUPS, Query, Resolver};
 
-/// The shortest time between two lookups of a name, whatever its TTL says and however often one is asked for.
+/// The shortest interval between two lookups of a name, whatever its TTL and however often a lookup is requested.
 const MIN_LOOKUP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The bounds of the time before a failed lookup is tried again.
+/// The bounds of the delay after a failed lookup.
 const FIRST_RETRY_DELAY: Duration = Duration::from_secs(1);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 
-/// How many names are looked up at a time.
+/// The most lookups at a time.
 const PARALLEL_NAMES: usize = 16;
 
-/// How long a list waits for names that nobody has answered for yet; then it does without them, and says so.
+/// The time for which a new list waits for the first answers of its names, before it is published without them, with the reason.
 const FIRST_LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Names and their current answers.
@@ -35,11 +36,11 @@ pub(in crate::source) struct Names {
     resolver: Resolver,
     /// Whether a name with several addresses is one endpoint.
     one_each: bool,
-    /// The lookup that led to these names, which is repeated when one of them is looked up again.
+    /// The lookup that yielded these names, which is repeated when one of them is looked up on request.
     origin: Recheck,
     entries: BTreeMap<Query, NameState>,
     running: FuturesUnordered<Lookup>,
-    /// Answers that can be used already, while one family is still waited for.
+    /// Answers that can be used while the lookup of one family is still running.
     early: (mpsc::Sender<Early>, mpsc::Receiver<Early>),
     lookups: u64,
     /// Notified when one of the names should be looked up again.
@@ -51,7 +52,7 @@ pub(in crate::source) struct Names {
 /// A usable but incomplete answer of the lookup with this number.
 type Early = (u64, Query, DnsAnswer);
 
-/// A lookup under way; it survives when nobody polls for a while.
+/// A lookup in progress, which may be left unpolled for a while.
 type Lookup = Pin<Box<dyn Future<Output = (u64, Query, Result<DnsAnswer, ResolveError>)> + Send>>;
 
 struct NameState {
@@ -61,7 +62,7 @@ struct NameState {
     failure: Option<String>,
     /// The number of the latest lookup.
     lookup: u64,
-    /// Whether that one has brought nothing yet.
+    /// Whether that one is still without a result.
     running: bool,
     added: Instant,
     started: Option<Instant>,
@@ -73,7 +74,7 @@ struct NameState {
 // === impl Names ===
 
 impl Names {
-    /// Names that are one endpoint each.
+    /// Names that are one endpoint each, whatever their number of addresses.
     pub(in crate::source) fn new(resolver: Resolver, origin: Recheck) -> Self {
         metrics::describe_counter!(DNS_LOOKUPS, "Lookups of endpoint names by result (found, empty, failed).");
         runtime::metrics::from_zero(DNS_LOOKUPS, &[("result", &["found", "empty", "failed"])]);
@@ -91,12 +92,12 @@ impl Names {
         }
     }
 
-    /// Names of which every address is an endpoint, or which only lead to others.
+    /// Names whose every address is an endpoint, or which only yield other names.
     pub(in crate::source) fn of_many(resolver: Resolver) -> Self {
         Self { one_each: false, ..Self::new(resolver, Recheck::default()) }
     }
 
-    /// Replaces the names. Known ones keep their answers and times; new ones are looked up at once.
+    /// Replaces the names. Known ones keep their answers and due times; new ones are looked up at once.
     pub(in crate::source) fn set(&mut self, queries: impl IntoIterator<Item = Query>) {
         let mut before = std::mem::take(&mut self.entries);
         for query in queries {
@@ -108,8 +109,8 @@ impl Names {
         }
     }
 
-    /// Waits until something may be different: a lookup has ended, or has let itself be waited for too long. Pends for ever
-    /// while there are no names. Safe to cancel: lookups under way go on with the next call.
+    /// Waits until something may have changed: a lookup has ended, or has taken too long. Pends for ever without names. Safe to
+    /// cancel: lookups in progress continue with the next call.
     pub(in crate::source) async fn refresh(&mut self) {
         loop {
             self.start_due();
@@ -124,7 +125,7 @@ impl Names {
             let patience = untried.filter(|end| *end > now).min();
             tokio::select! {
                 Some((lookup, query, result)) = self.running.next(), if !self.running.is_empty() => {
-                    // The name may have been dropped meanwhile, or been asked for again.
+                    // The name may have been removed meanwhile, or looked up again.
                     if let Some(entry) = self.entries.get_mut(&query).filter(|entry| entry.lookup == lookup) {
                         entry.take_in(&query, result, &self.resolver, self.one_each);
                         return;
@@ -150,12 +151,12 @@ impl Names {
         entry.good.as_ref().ok_or(entry.failure.as_deref())
     }
 
-    /// The handle by which endpoints ask for the name to be looked up again.
+    /// The handle with which endpoints request another lookup of the name.
     pub(in crate::source) fn recheck(&self, query: &Query) -> Recheck {
         self.entries.get(query).map(|entry| entry.recheck.clone()).unwrap_or_default()
     }
 
-    /// The first name that is still waited for: it was not looked up to the end yet, and has not taken too long.
+    /// The first name that a list still waits for: its first lookup has not ended, and has not taken too long.
     pub(in crate::source) fn awaited(&self) -> Option<&Query> {
         let awaited = |entry: &NameState| entry.is_untried() && entry.added.elapsed() < FIRST_LOOKUP_TIMEOUT;
         self.entries.iter().find(|(_, entry)| awaited(entry)).map(|(query, _)| query)
@@ -182,7 +183,7 @@ impl Names {
             let early = self.early.0.clone();
             self.running.push(Box::pin(async move {
                 let early = |answer| {
-                    // Nobody is left who waits for it; where there is no room, the whole answer comes later.
+                    // If the receiver is gone or the queue is full, the complete answer follows later.
                     let _ = early.try_send((lookup, query.clone(), answer));
                 };
                 let result = resolver.resolve(&query, known.as_ref(), early).await;
@@ -217,7 +218,7 @@ impl NameState {
         }
     }
 
-    /// When it is to be looked up next.
+    /// When its next lookup is due.
     fn due(&self) -> Instant {
         match self.started {
             Some(started) if self.recheck.is_asked() => self.due.min(started + MIN_LOOKUP_INTERVAL),
@@ -229,7 +230,7 @@ impl NameState {
         self.good.is_none() && self.failure.is_none()
     }
 
-    /// Looks it up at once; the answer of a lookup in progress may be outdated and is ignored.
+    /// Starts another lookup; the answer of one in progress may be outdated and is ignored.
     fn ask_again(&mut self) {
         (self.running, self.due, self.lookup) = (false, Instant::now(), 0);
         self.backoff.reset();

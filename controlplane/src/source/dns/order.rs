@@ -1,11 +1,11 @@
-//! In which order the addresses of one name are tried: RFC 6724 section 6, then the families in turns (RFC 8305).
+//! The order in which the addresses of one name are tried: RFC 6724 section 6, then alternating families (RFC 8305).
 
 use std::{
     cmp::Reverse,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
 };
 
-/// With more addresses than this, which only a list has that is meant as one, they are not looked at one by one.
+/// With more addresses than this, which only a list of endpoints has, no source address is determined for each.
 const MAX_PROBED: usize = 64;
 
 /// RFC 6724 section 2.1: prefix, its length, precedence, label. The longest prefix counts.
@@ -21,7 +21,7 @@ const POLICY: [(Ipv6Addr, u32, u8, u8); 9] = [
     (Ipv6Addr::UNSPECIFIED, 0, 40, 1),
 ];
 
-/// Puts the addresses into the order in which this host should try them. Equal sets give equal orders.
+/// Sorts the addresses into the order in which this host should try them. Equal sets give equal orders.
 pub(super) fn sort(addresses: &mut Vec<IpAddr>) {
     sort_by(addresses, source);
 }
@@ -41,8 +41,8 @@ fn sort_by(addresses: &mut Vec<IpAddr>, source: impl Fn(IpAddr) -> Option<IpAddr
     }
 }
 
-/// The rules that make a difference here, in their order; the smallest comes first. Rules 3, 4 and 7 concern deprecated
-/// and home addresses and tunnels, of which the system tells nothing.
+/// The rank by the applicable rules, in their order; the smallest comes first. Rules 3, 4 and 7 concern deprecated and home
+/// addresses and tunnels, about which the system gives no information.
 fn rank(to: IpAddr, from: Option<IpAddr>) -> impl Ord {
     let (precedence, label) = policy(to);
     let common = match (to, from) {
@@ -83,7 +83,7 @@ fn scope(ip: IpAddr) -> u8 {
     }
 }
 
-/// The address that the system would connect from. Nothing is sent.
+/// The source address that the system would use. Nothing is sent.
 fn source(to: IpAddr) -> Option<IpAddr> {
     let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0)).ok()?;

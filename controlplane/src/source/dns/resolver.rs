@@ -1,4 +1,4 @@
-//! One name to addresses, with a clear line between "there are none" and "nobody answered".
+//! Resolves one name to addresses, and distinguishes an answer without records from a failure.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use super::system::{Client, SystemFiles};
 use super::{DnsFamily, Query, Settings, order};
 
-/// The most SRV targets and the most addresses that one query may yield; an answer beyond is treated as a failure.
+/// The most SRV targets or addresses of one query; an answer with more counts as a failure.
 const MAX_RECORDS: usize = 4_096;
 
 /// How long the answer for one family waits for that of the other one before it is used alone.
@@ -35,29 +35,29 @@ pub struct Resolver {
     shared: Arc<SharedResolver>,
 }
 
-/// What all clones share.
+/// The state that all clones share.
 pub(super) struct SharedResolver {
     pub(super) client: ArcSwap<Result<Client, ResolveError>>,
     settings: ArcSwap<Settings>,
-    /// Grows when every name is to be asked for again.
+    /// Grows when every name is to be looked up again.
     asked: watch::Sender<u64>,
-    /// The files to follow, where there are any.
+    /// The files to follow, if any.
     files: Option<SystemFiles>,
     followed: AtomicBool,
 }
 
-/// A lookup that brought no answer.
+/// A failed lookup.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ResolveError {
     /// There is no usable system configuration.
     #[error("cannot use the system's DNS configuration (/etc/resolv.conf): {0}")]
     Configuration(String),
-    /// No answer, or one that says that something is wrong.
+    /// No answer, or an error code.
     #[error("DNS lookup of {name} ({record}) failed: {why}")]
     Lookup {
-        /// The name asked for.
+        /// The name of the query.
         name: String,
-        /// The record type asked for.
+        /// The record type of the query.
         record: &'static str,
         /// The client's error.
         why: String,
@@ -102,8 +102,8 @@ type Family4And6 = (Result<Records, ResolveError>, Result<Records, ResolveError>
 // === impl Resolver ===
 
 impl Resolver {
-    /// The client that the system's `/etc/resolv.conf` and hosts file describe. They are followed once there is a name
-    /// to look up; what is wrong with them is told with each lookup.
+    /// The client that the system's `/etc/resolv.conf` and hosts file describe. They are followed once there is a name to look up;
+    /// errors in them are reported with each lookup.
     #[must_use]
     pub fn system(settings: Settings) -> Self {
         Self::of_files(Path::new("/etc/resolv.conf"), Path::new("/etc/hosts"), settings)
@@ -132,7 +132,7 @@ impl Resolver {
         }
     }
 
-    /// The settings in force.
+    /// The current settings.
     #[must_use]
     pub fn settings(&self) -> Settings {
         **self.shared.settings.load()
@@ -145,7 +145,7 @@ impl Resolver {
         }
     }
 
-    /// Looks every name up again, now.
+    /// Looks up every name again, at once.
     pub fn ask_again(&self) {
         self.shared.ask_again();
     }
@@ -164,8 +164,8 @@ impl Resolver {
         }
     }
 
-    /// Asks once. `known` is the last answer, of which a family that fails keeps what it had. `early` gets an answer that
-    /// can be used already, where one family lets itself be waited for.
+    /// Looks up once. `known` is the last answer, from which a failed family keeps its addresses. `early` gets a usable answer
+    /// while the lookup of one family is still running.
     pub(super) async fn resolve(
         &self,
         query: &Query,
@@ -206,11 +206,11 @@ struct Host<'a> {
 // === impl Host ===
 
 impl Host<'_> {
-    /// The A and AAAA records of the first candidate that has any. Where one family fails, the other's answer counts and
-    /// the failed one keeps what is known.
+    /// The A and AAAA records of the first candidate that has any. If one family fails, the other's answer counts and the failed
+    /// one keeps its addresses.
     async fn addresses(&self, text: &str, early: impl Fn(DnsAnswer)) -> Result<DnsAnswer, ResolveError> {
         let candidates = self.client.candidates(text)?;
-        // As the C library does: the hosts file first, under the name as it is written.
+        // Like the C library: first the hosts file, by the name as written.
         let plain = absolute(text)?;
         let hosts = self.client.hosts(&plain);
         if !hosts.is_empty() {
@@ -235,7 +235,7 @@ impl Host<'_> {
         }
     }
 
-    /// Waits for both; where one has records and the other is silent, that is told early.
+    /// Waits for both; if one has records and the other does not answer, reports the records early.
     async fn both(
         &self,
         v4: impl Future<Output = Result<Records, ResolveError>>,
@@ -271,7 +271,7 @@ impl Host<'_> {
     fn merged(&self, text: &str, candidates: &[Name], both: Family4And6) -> Result<DnsAnswer, ResolveError> {
         let (list, ttl, partial, nxdomain) = match both {
             (Ok(v4), Ok(v6)) => {
-                // The search list leads each family to its own candidate: only the earlier one is the name that was meant.
+                // The search list may yield different names for the families: the earlier candidate is the right one.
                 let position = |records: &Records| candidates.iter().position(|name| *name == records.name);
                 let nxdomain = v4.nxdomain && v6.nxdomain;
                 let (v4_ips, v6_ips) = (v4.addresses(), v6.addresses());
@@ -306,7 +306,7 @@ impl Host<'_> {
         if ips.len() > MAX_RECORDS {
             return Err(ResolveError::TooMany(text.to_owned()));
         }
-        // One machine, and what listens there often does so on IPv4 only.
+        // Both families are this machine, where servers often listen on IPv4 only.
         if absolute(text)?.is_localhost() && ips.iter().any(IpAddr::is_ipv4) {
             ips.retain(IpAddr::is_ipv4);
         }
@@ -338,13 +338,13 @@ impl Client {
         let records = self.records(&self.candidates(text)?, RecordType::SRV).await?;
         let mut targets = BTreeSet::new();
         for data in &records.data {
-            // A target of "." says that the service is decidedly not available here (RFC 2782).
+            // A target of "." means that the service is not available (RFC 2782).
             if let RData::SRV(srv) = data
                 && !srv.target.is_root()
                 && srv.port > 0
             {
                 let mut target = srv.target.to_lowercase();
-                // It is a whole name: no search list applies.
+                // A target is an absolute name: no search list applies.
                 target.set_fqdn(true);
                 targets.insert((Arc::from(target.to_utf8()), srv.port));
             }
@@ -363,8 +363,8 @@ impl Client {
         Ok(DnsAnswer { found, ttl: records.ttl, partial: None })
     }
 
-    /// The records of the first candidate that has any. A candidate that fails ends the search: the name that was meant may stand there, and a later candidate
-    /// may be somebody else's machine.
+    /// The records of the first candidate that has any. A failed candidate ends the search: it may be the intended name, and a
+    /// later candidate may be another machine.
     async fn records(&self, candidates: &[Name], record: RecordType) -> Result<Records, ResolveError> {
         let mut empty_ttl: Option<Duration> = None;
         let mut nxdomain = true;
@@ -373,7 +373,7 @@ impl Client {
                 Ok(lookup) => {
                     let of_type = lookup.answers().iter().filter(|answer| answer.record_type() == record);
                     let data: Vec<RData> = of_type.map(|answer| answer.data.clone()).collect();
-                    // Aliases on the way count too: the answer is no better than its shortest-lived part.
+                    // Aliases count too: the answer is valid only as long as its shortest-lived part.
                     let ttl = lookup.answers().iter().map(|answer| answer.ttl).min();
                     let ttl = seconds(ttl);
                     if !data.is_empty() {
@@ -400,7 +400,7 @@ impl Client {
         Ok(Records { name, data: Vec::new(), ttl: empty_ttl.unwrap_or(Duration::MAX), nxdomain })
     }
 
-    /// The names to try in turn, as resolv.conf(5) says: with fewer than `ndots` dots the search list goes first.
+    /// The names to try in turn, as in resolv.conf(5): with fewer than `ndots` dots the search list comes first.
     fn candidates(&self, text: &str) -> Result<Vec<Name>, ResolveError> {
         let absolute = absolute(text)?;
         let mut name = absolute.clone();
@@ -408,7 +408,7 @@ impl Client {
         if name.is_fqdn() || name.is_localhost() {
             return Ok(vec![absolute]);
         }
-        // A name that becomes too long with a domain of the search list is no candidate.
+        // A name that is too long with a domain of the search list is not a candidate.
         let mut candidates: Vec<Name> =
             self.search.iter().filter_map(|domain| name.clone().append_domain(domain).ok()).collect();
         candidates.iter_mut().for_each(|name| name.set_fqdn(true));
@@ -434,7 +434,7 @@ impl Records {
     }
 }
 
-/// The addresses that can be connected to, each in its one form.
+/// The addresses that can be connected to, each in its canonical form.
 fn usable(data: &[RData]) -> impl Iterator<Item = IpAddr> {
     let usable = |ip: &IpAddr| !ip.is_unspecified() && !ip.is_multicast();
     data.iter().filter_map(RData::ip_addr).map(|ip| ip.to_canonical()).filter(usable)
@@ -452,7 +452,7 @@ fn absolute(text: &str) -> Result<Name, ResolveError> {
     Ok(name)
 }
 
-/// An answer that tells no TTL (no records, and no SOA record either) is believed as long as the settings allow.
+/// An answer without a TTL (no records, and no SOA record either) is valid as long as the settings allow.
 fn seconds(ttl: Option<u32>) -> Duration {
     ttl.map_or(Duration::MAX, |seconds| Duration::from_secs(seconds.into()))
 }

@@ -1,4 +1,4 @@
-//! A small DNS server for tests: real packets over loopback UDP and TCP, answers that a test can change at any time.
+//! A small DNS server for tests: real packets over loopback UDP and TCP, with answers that a test can change at any time.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -18,13 +18,13 @@ use tokio::task::JoinHandle;
 
 use super::{Resolver, Settings};
 
-/// How long a test waits for something that must happen.
+/// The time limit of a test's wait.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The largest answer sent over UDP; a larger one is cut to its head, so that the client has to come back over TCP.
+/// The largest answer over UDP, in bytes; a larger one is truncated, so that the client has to ask again over TCP.
 const MAX_UDP: usize = 512;
 
-/// What the server says about one name and record type.
+/// The server's answer for one name and record type.
 #[derive(Clone, Debug)]
 pub(in crate::source) enum Reply {
     /// These records, with this TTL in seconds.
@@ -39,7 +39,7 @@ pub(in crate::source) enum Reply {
     Code(ResponseCode),
     /// No answer at all.
     Silence,
-    /// Bytes that are no DNS message.
+    /// Bytes that are not a DNS message.
     Garbage,
 }
 
@@ -67,7 +67,7 @@ pub(in crate::source) fn srv(list: &[(&str, u16)]) -> Vec<RData> {
     list.iter().map(|(target, port)| RData::SRV(SRV::new(0, 0, *port, Name::from_ascii(target).unwrap()))).collect()
 }
 
-/// A place as tests write it: an address as it is; a name with what it stands for, or with `?` where it does not resolve.
+/// A place in the notation of tests: an address; or a name with its addresses, or with `?` if it does not resolve.
 fn shown(place: &Place) -> String {
     match (place, place.addresses()) {
         (Place::Address(..), _) => place.to_string(),
@@ -138,7 +138,7 @@ impl Server {
         Self { addr, shared, tasks }
     }
 
-    /// Changes what is said about the absolute `name`; names never set do not exist.
+    /// Changes the answer for the absolute `name`; names that were never set do not exist.
     pub(in crate::source) fn set(&self, name: &str, record: RecordType, reply: Reply) {
         self.shared.zone.send_modify(|zone| {
             zone.insert((name.to_owned(), record), reply);
@@ -151,12 +151,12 @@ impl Server {
         self.set(name, RecordType::A, Reply::Records(v4(list), ttl));
     }
 
-    /// How often it was asked for a name and type.
+    /// The number of queries for a name and type.
     pub(in crate::source) fn asked(&self, name: &str, record: RecordType) -> usize {
         self.shared.asked.borrow().iter().filter(|(n, r)| n == name && *r == record).count()
     }
 
-    /// Waits until it has been asked `more` times more for a name and type.
+    /// Waits for `more` further queries for a name and type.
     pub(in crate::source) async fn wait_asked(&self, name: &str, record: RecordType, more: usize) {
         let goal = self.asked(name, record) + more;
         let mut asked = self.shared.asked.subscribe();
@@ -247,7 +247,8 @@ impl ServerState {
         let query = Message::from_vec(query).unwrap();
         let question = query.queries.first().unwrap().clone();
         let key = (question.name().to_lowercase().to_ascii(), question.query_type());
-        // Looked up before the question is counted: whoever waits for the count and then changes the zone does not change this answer.
+        // Read before the query is counted, so that a test that waits for the count and then changes the zone does not change this
+        // answer.
         let reply = self.zone.borrow().get(&key).cloned().unwrap_or(Reply::NxDomain(1));
         self.asked.send_modify(|asked| asked.push(key));
         let mut answer = Message::response(query.metadata.id, query.metadata.op_code);

@@ -5,25 +5,25 @@ use std::{fmt, str::FromStr, time::Duration};
 /// The settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The longest that an answer is believed, whatever its TTL.
+    /// The longest validity of an answer, whatever its TTL.
     pub max_ttl: Duration,
-    /// The longest that an answer without records is believed, whatever its SOA record says.
+    /// The longest validity of an answer without records, whatever its SOA record says.
     pub negative_ttl: Duration,
-    /// Which addresses are asked for, and used.
+    /// The address families that are looked up and used.
     pub family: DnsFamily,
 }
 
 /// Which addresses of a name are used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DnsFamily {
-    /// Both. Where every address is an endpoint and there are both, those of IPv4: a host has one of each.
+    /// Both. If every address is an endpoint and there are both, those of IPv4, because a host has one of each.
     #[default]
     Auto,
     /// IPv4 alone.
     Ipv4,
     /// IPv6 alone.
     Ipv6,
-    /// Both, also where every address is an endpoint: a host with one of each then is two.
+    /// Both, even if every address is an endpoint: a host with one of each is then two endpoints.
     All,
 }
 

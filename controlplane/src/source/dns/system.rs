@@ -1,4 +1,4 @@
-//! What the system says about names: `/etc/resolv.conf` and `/etc/hosts`, followed while the process runs.
+//! The system's DNS configuration: `/etc/resolv.conf` and `/etc/hosts`, read again when they change.
 
 use std::{
     path::{Path, PathBuf},
@@ -19,7 +19,7 @@ use runtime::file_watch::{FileEvent, FileWatch};
 
 use super::resolver::{ResolveError, SharedResolver};
 
-/// A DNS client, with what it needs to know to be asked the right questions.
+/// A DNS client, with its search list and hosts file.
 pub(super) struct Client {
     pub(super) dns: TokioResolver,
     hosts: Hosts,
@@ -27,7 +27,7 @@ pub(super) struct Client {
     pub(super) ndots: usize,
 }
 
-/// The files, and what was in them when they were last made into a [`Client`].
+/// The files, and the contents from which the last [`Client`] was made.
 #[derive(Clone, Debug)]
 pub(super) struct SystemFiles {
     resolv_conf: PathBuf,
@@ -37,9 +37,9 @@ pub(super) struct SystemFiles {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Content {
-    /// Or why it cannot be read.
+    /// Or the reason why it cannot be read.
     resolv_conf: Result<Vec<u8>, String>,
-    /// A host without this file knows no names of its own.
+    /// Empty if the file does not exist.
     hosts: Vec<u8>,
 }
 
@@ -48,7 +48,7 @@ struct Content {
 impl Client {
     /// A client of these servers with these options; answers are not cached beyond their use here.
     pub(super) fn new(config: ResolverConfig, mut options: ResolverOpts, hosts: Hosts) -> Result<Self, ResolveError> {
-        // The refresh follows the TTL by itself; a cache in between could only serve an answer for longer than that.
+        // Lookups follow the TTL already; a cache could only serve an answer for longer than that.
         options.cache_size = 0;
         options.use_hosts_file = ResolveHosts::Never;
         let ndots = options.ndots;
@@ -60,7 +60,7 @@ impl Client {
         Ok(Self { dns, hosts, search, ndots })
     }
 
-    /// The addresses that the hosts file has for the name; the DNS is not asked about a name of this host.
+    /// The addresses of the name in the hosts file; such a name is not looked up in the DNS.
     pub(super) fn hosts(&self, name: &Name) -> Vec<RData> {
         let records = |record| self.hosts.lookup_static_host(&Query::query(name.clone(), record));
         let lookups = [RecordType::A, RecordType::AAAA].into_iter().filter_map(records);
@@ -94,8 +94,7 @@ impl SystemFiles {
         Client::new(config, options, hosts)
     }
 
-    /// Makes another client whenever they have changed, as long as somebody has the resolver. A file that cannot be used
-    /// changes nothing.
+    /// Replaces the client whenever the files have changed, until the resolver is dropped. An unusable file changes nothing.
     pub(super) async fn follow(mut self, shared: Weak<SharedResolver>) {
         let (mut resolv_conf, mut hosts) = (FileWatch::new(&self.resolv_conf), FileWatch::new(&self.hosts));
         loop {

@@ -1,4 +1,4 @@
-//! The files of one source, each with its last good list: new ones are taken in, removed ones let go, a broken one keeps what it had.
+//! The files of one source, each with its last good list: new files are added, removed ones dropped, an invalid one keeps its list.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -17,22 +17,22 @@ pub(super) struct Followed {
     pattern: FilePattern,
     interval: Duration,
     ticks: Interval,
-    /// By path, which is the order of their lists.
+    /// By path, which determines the order of their lists.
     files: BTreeMap<PathBuf, Member>,
-    /// Something has changed since the list was given out last.
+    /// Whether something has changed since the list was last returned.
     changed: bool,
-    /// Why the pattern matches nothing, where that is so.
+    /// Why the pattern matches nothing, if so.
     problem: Option<String>,
 }
 
 /// One file.
 struct Member {
     watch: FileWatch,
-    /// What was read last, until it was read again.
+    /// The list of the last good read.
     list: Option<Vec<ListEntry>>,
-    /// Why it cannot be used as it is now.
+    /// Why its current contents cannot be used.
     failure: Option<String>,
-    /// It was not there when the files were listed last.
+    /// Whether it was missing at the last listing of the files.
     missing: bool,
 }
 
@@ -45,7 +45,7 @@ impl Followed {
         Self { cluster, pattern, interval: every, ticks, files: BTreeMap::new(), changed: false, problem: None }
     }
 
-    /// Waits until something has changed. Gives the lists of all files together; or, while none was ever good, why. Safe to cancel.
+    /// Waits for a change. Returns the lists of all files together, or the reason why none has ever been good. Safe to cancel.
     pub(super) async fn next(&mut self) -> Result<Vec<ListEntry>, String> {
         loop {
             self.ticks.tick().await;
@@ -58,14 +58,14 @@ impl Followed {
                 }
                 Err(why) => self.fail(why),
             }
-            // A list without a file that is there, only because it was not read yet, would leave out endpoints.
+            // A list that is returned before every existing file was read would lack endpoints.
             if self.files.values().all(Member::was_read) && std::mem::take(&mut self.changed) {
                 return self.list();
             }
         }
     }
 
-    /// The files cannot be told: what they listed stays.
+    /// Notes that the files cannot be listed: their lists stay.
     fn fail(&mut self, why: String) {
         if self.problem.as_ref() != Some(&why) {
             count(&self.cluster, "unreadable");

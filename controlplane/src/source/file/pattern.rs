@@ -1,4 +1,4 @@
-//! Which files are meant: one by its path, or all that a pattern matches.
+//! Names of endpoint files: a path, or a pattern of paths.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,7 +10,7 @@ use glob::{MatchOptions, Pattern};
 /// Most files that one pattern may match.
 const MAX_FILES: usize = 1000;
 
-/// A `*` stands for characters of one name, and not for a dot in front: editors and ConfigMaps keep copies in such files.
+/// A `*` matches within one name, but no leading dot, because editors and ConfigMaps keep copies in such files.
 const OPTIONS: MatchOptions =
     MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
 
@@ -18,10 +18,10 @@ const OPTIONS: MatchOptions =
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FilePattern(String);
 
-/// Why a text names no files.
+/// Why a text is not a file pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidFilePattern {
-    /// Nothing in it.
+    /// It is empty.
     #[error("is empty: name a file")]
     Empty,
     /// A pattern that cannot be read.
@@ -47,16 +47,17 @@ impl FilePattern {
         self.0.contains(['*', '?', '['])
     }
 
-    /// The files it matches now, in the order of their names. A plain path is there whether there is such a file or not.
+    /// The files that it matches now, in the order of their names. A plain path is always returned, even if the file does not
+    /// exist.
     ///
     /// # Errors
-    /// A folder cannot be listed, or too many files match.
+    /// A text if a folder cannot be listed, or too many files match.
     pub(super) async fn matching(&self) -> Result<BTreeSet<PathBuf>, String> {
         if !self.is_pattern() {
             return Ok(BTreeSet::from([PathBuf::from(&self.0)]));
         }
         let pattern = self.0.clone();
-        // One trip to the blocking pool: a network file system may hang there without holding up a worker.
+        // On the blocking pool, so that a hanging network file system does not block a worker.
         tokio::task::spawn_blocking(move || list(&pattern)).await.map_err(|error| error.to_string())?
     }
 }

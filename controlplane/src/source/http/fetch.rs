@@ -1,4 +1,4 @@
-//! One request for a list: bounded in time, in bytes and in redirections, and conditional where there is a list already.
+//! One request for a list: bounded in time, bytes and redirections, and conditional once there is a list.
 
 use std::time::Duration;
 
@@ -10,32 +10,32 @@ use super::ListUrl;
 use crate::source::groups::{self, Format};
 use crate::source::list::ListEntry;
 
-/// The longest list that is taken, in bytes: as long as a file.
+/// The longest list, in bytes: the limit for files, too.
 pub(super) const MAX_BYTES: usize = 16 << 20;
 
-/// How long connecting may take: the name, TCP and TLS.
+/// The time limit of a connection attempt: DNS, TCP and TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a request may take from its start to the end of its answer, redirections included.
+/// The time limit of a request from its start to the end of its answer, including redirections.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How many redirections are followed.
+/// The most redirections.
 const MAX_REDIRECTS: usize = 5;
 
-/// What this client calls itself.
+/// The user agent.
 const AGENT: &str = concat!("fanfare/", env!("CARGO_PKG_VERSION"));
 
-/// Asks for one list.
+/// Fetches one list.
 pub(super) struct Fetcher {
     url: ListUrl,
     connect_timeout: Duration,
     total_timeout: Duration,
-    /// Made for the first request, and anew after a failure: the certificates that it trusts may be others by then.
+    /// Made for the first request, and again after a failure, because the trusted certificates may have changed.
     client: Option<Client>,
     validators: Validators,
 }
 
-/// What the server said about the last good list, by which it tells whether it is still the same (RFC 9110, section 13.1).
+/// The validators of the last good list, for conditional requests (RFC 9110, section 13.1).
 #[derive(Default)]
 struct Validators {
     entity_tag: Option<HeaderValue>,
@@ -47,14 +47,14 @@ struct Validators {
 pub(super) enum Fetched {
     /// The list.
     List(Vec<ListEntry>),
-    /// The last good list is still the list.
+    /// The last good list is unchanged.
     Unchanged,
 }
 
 /// Why there is no list. No credentials are in the text.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FetchError {
-    /// There is no answer, or none that could be a list.
+    /// There is no answer, or an error status.
     #[error("{0}")]
     Failed(String),
     /// The answer is no list of endpoints.
@@ -80,7 +80,7 @@ impl Fetcher {
         Self { connect_timeout: connect, total_timeout: total, ..Self::new(url) }
     }
 
-    /// Asks once.
+    /// Sends one request.
     pub(super) async fn fetch(&mut self) -> Result<Fetched, FetchError> {
         let fetched = self.ask().await;
         if fetched.is_err() {
@@ -125,8 +125,8 @@ impl Fetcher {
     }
 
     fn make_client(&self) -> Result<Client, FetchError> {
-        // What makes TLS connections takes the process's default. A second installation, of the same provider, is refused and
-        // does not matter.
+        // The library uses the default crypto provider of the process. A second installation of the same provider fails, which is
+        // fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let builder = || {
             Client::builder()
@@ -134,11 +134,11 @@ impl Fetcher {
                 .connect_timeout(self.connect_timeout)
                 .timeout(self.total_timeout)
                 .redirect(redirect::Policy::custom(follow))
-                // A connection that is kept between two refreshes has mostly been closed by the other side.
+                // The server has usually closed a connection before the next request.
                 .pool_max_idle_per_host(0)
         };
         let client = match builder().build() {
-            // Where the system has no certificates, what needs none still works.
+            // Without system certificates, requests without TLS still work.
             Err(_) if !self.url.is_protected() => builder().tls_certs_only([]).build(),
             built => built,
         };
@@ -160,13 +160,13 @@ impl Fetcher {
         match (error.is_timeout(), error.is_connect()) {
             (true, true) => FetchError::Failed(format!("no connection within {:?}", self.connect_timeout)),
             (true, false) => FetchError::Failed(format!("no complete answer within {:?}", self.total_timeout)),
-            // The URL is told already, and may have credentials in it.
+            // The URL is part of the message already, and may contain credentials.
             (false, _) => FetchError::Failed(redact::urls(&crate::watch::chain(&error.without_url()))),
         }
     }
 }
 
-/// A few steps, and never from where the server is verified to where it is not.
+/// Follows a bounded number of redirections, and none from https to http.
 fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
     let was_protected = attempt.previous().iter().any(|url| url.scheme() == "https");
     if attempt.previous().len() > MAX_REDIRECTS {

@@ -1,4 +1,4 @@
-//! When a list is asked for: in regular intervals, at once when somebody asks, and sooner after a failure.
+//! Schedules the requests for a list: at regular intervals, at once on request, and sooner after a failure.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use super::fetch::{FetchError, Fetched, Fetcher};
 use super::{HTTP_FETCHES, ListUrl};
 use crate::source::list::ListEntry;
 
-/// The time before the first try after a failure; it doubles up to the regular interval.
+/// The delay of the first attempt after a failure; it doubles up to the regular interval.
 const FIRST_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// The requests for one list, and what was said about them in the log.
+/// The requests for one list, and the state of their log messages.
 pub(super) struct Poll {
     cluster: ClusterName,
     url: ListUrl,
@@ -22,22 +22,22 @@ pub(super) struct Poll {
     refresh: Duration,
     backoff: Backoff,
     due: Instant,
-    /// Changes when endpoints are to be looked for again.
+    /// Changes when another request is due at once.
     asked: watch::Receiver<u64>,
-    /// Why the last request brought nothing, if it did not.
+    /// Why the last request failed, if it did.
     failure: Option<String>,
     /// The last good list.
     last: Option<Vec<ListEntry>>,
 }
 
-/// What a request has brought.
+/// The result of a request.
 #[derive(Debug)]
 pub(super) enum PollResult {
-    /// Another list, or the first one.
+    /// A new list.
     List(Vec<ListEntry>),
-    /// The list is what it was.
+    /// The list is unchanged.
     Unchanged,
-    /// Nothing, and why.
+    /// The request failed, for this reason.
     Failed(String),
 }
 

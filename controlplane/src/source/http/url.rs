@@ -10,7 +10,7 @@ use runtime::redact;
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ListUrl(Url);
 
-/// Why a text is no URL of a list. Credentials in it are not shown.
+/// Why a text is not the URL of a list. Credentials in it are not shown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{shown:?} is not the URL of a list of endpoints: {why}")]
 pub struct InvalidListUrl {

@@ -1,5 +1,5 @@
-//! Warnings about probable mistakes: a Service that does not exist, with those that do; and a name without a namespace that exists
-//! in several namespaces.
+//! Warnings about probable mistakes: a Service that does not exist, with the existing ones; and a name without a namespace that
+//! exists in several namespaces.
 
 use std::{collections::BTreeSet, fmt::Write as _, sync::Arc, time::Duration};
 
@@ -16,11 +16,11 @@ use crate::{
     watch::Scope,
 };
 
-/// How long the API server may take to tell what there is.
+/// The time limit for a list of the existing Services.
 const LIST_TIMEOUT: Duration = Duration::from_secs(5);
-/// Most slices that are looked at for that.
+/// The most slices of that list.
 const LIST_LIMIT: u32 = 1000;
-/// Most names that are told.
+/// The most names in a warning.
 const MAX_NAMED: usize = 20;
 
 /// The warnings that were given, so that each is given once, and the lookup in progress.

@@ -1,4 +1,4 @@
-//! Which Services: `[namespace/]name` with `*` wildcards.
+//! Patterns for Services: `[namespace/]name` with `*` wildcards.
 
 use std::{fmt, sync::Arc};
 
@@ -9,12 +9,12 @@ use crate::{
     watch::{Scope, WatchKey},
 };
 
-/// The Services whose endpoints make up one cluster, and the port of theirs.
+/// The Services whose endpoints are one cluster, and their port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EndpointSelection {
     /// Every Service that one of these matches.
     pub services: Vec<Pattern>,
-    /// Which port of each.
+    /// The port of each Service.
     pub port: PortSelector,
 }
 
@@ -23,11 +23,11 @@ pub struct EndpointSelection {
 pub struct Pattern {
     namespace: Arc<str>,
     name: Arc<str>,
-    /// No namespace was given at all, so that every one is meant.
+    /// Whether no namespace was given, so that all are matched.
     anywhere: bool,
 }
 
-/// A text is no pattern.
+/// The text is not a pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPattern {
     /// It has no Service, or no namespace before the slash.
@@ -49,10 +49,10 @@ pub enum InvalidPattern {
 }
 
 impl Pattern {
-    /// Reads `name` or `namespace/name`. Without a namespace the given one counts, and without that, all.
+    /// Reads `name` or `namespace/name`. Without a namespace, `namespace` applies, and without that, all namespaces.
     ///
     /// # Errors
-    /// [`InvalidPattern`] where nothing in Kubernetes can have such a name.
+    /// [`InvalidPattern`] if no Service in Kubernetes can have such a name.
     pub fn parse(text: &str, namespace: Option<&str>) -> Result<Self, InvalidPattern> {
         let anywhere = namespace.is_none() && !text.contains('/');
         let (namespace, name) = text.split_once('/').unwrap_or((namespace.unwrap_or("*"), text));
@@ -89,14 +89,14 @@ impl Pattern {
         exact.then(|| ServiceKey { namespace: self.namespace.clone(), name: self.name.clone() })
     }
 
-    /// The narrowest watch that sees every slice of these Services: a named namespace is watched alone, and of a named
-    /// Service only its own slices come.
+    /// The narrowest watch that contains every slice of these Services: only the named namespace, and only the slices of the named
+    /// Service.
     pub(super) fn watch_key(&self) -> WatchKey {
         let scope = self.scope();
         if is_exact(&self.name) { service_slices(scope, &self.name) } else { slices_of_services(scope) }
     }
 
-    /// Where its Services are.
+    /// The namespaces of its Services.
     pub(super) fn scope(&self) -> Scope {
         if is_exact(&self.namespace) { Scope::Namespace(self.namespace.clone()) } else { Scope::All }
     }
@@ -106,7 +106,7 @@ impl Pattern {
         &self.name
     }
 
-    /// Whether nobody has said in which namespace.
+    /// Whether no namespace was given.
     pub(super) fn is_anywhere(&self) -> bool {
         self.anywhere
     }
@@ -122,10 +122,10 @@ fn is_exact(pattern: &str) -> bool {
     !pattern.contains('*')
 }
 
-/// Whether the pattern matches the whole text. Takes at most the product of their lengths, both of which are bounded.
+/// Whether the pattern matches the whole text. The time is at most the product of their lengths, both of which are bounded.
 fn glob(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
-    // Where the last star is, and how much of the text it has taken.
+    // The position of the last star, and how much of the text it has matched.
     let mut star: Option<(usize, usize)> = None;
     while t < text.len() {
         if pattern.get(p) == Some(&b'*') {

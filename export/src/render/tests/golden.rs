@@ -46,9 +46,9 @@ fn shop() -> Vec<Service> {
             &["192.0.2.53:53"],
         ),
         service("phone/ss7").port("m3ua", 2905, Sctp, "", &["192.0.2.60:2905"]),
-        // Nobody is ready.
+        // No endpoint is ready.
         service("shop/idle").annotation("fanfare/host", "idle.example").http(&["192.0.2.70:8080 down"]),
-        // It asks for what cannot be.
+        // An invalid annotation.
         service("shop/odd").annotation("fanfare/host", "{{ env \"HOME\" }}").http(&["192.0.2.80:8080"]),
     ]
 }

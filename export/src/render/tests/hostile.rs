@@ -1,4 +1,4 @@
-//! Rule: whatever stands in a Service's names, labels and annotations, a file stays what it is and says what is true.
+//! Rule: whatever the names, labels and annotations of a Service contain, a file is valid and lists the right endpoints.
 
 use controlplane::index::Protocol::{self, Tcp, Udp};
 use proptest::{collection::vec, prelude::*};
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::backend::{Application, fixture::service};
 
-/// Texts that mean something in one format or another.
+/// Texts with a meaning in some format.
 const HOSTILE_TEXTS: [&str; 24] = [
     "{{ env \"HOME\" }}",
     "`) || PathPrefix(`/`",
@@ -105,7 +105,7 @@ fn where_there_are_endpoints(said: Said) -> Said {
 fn check(services: Vec<Service>) {
     let backends = backends(services);
     let udp = |app| app == Application::Udp;
-    // Nothing in quotes: no line break or sign of YAML from elsewhere.
+    // ASCII alone shows that texts are quoted.
     assert!(only("default", &backends).is_ascii() && only("traefik", &backends).is_ascii());
     for name in ["traefik", "traefik-json"] {
         let (said, rules) = reading::traefik(&only(name, &backends));
@@ -147,7 +147,7 @@ fn check(services: Vec<Service>) {
     let known: Vec<_> = backends.iter().flat_map(|backend| &backend.endpoints).map(|e| e.address.ip()).collect();
     let hosts = reading::hosts(&only("hosts", &backends));
     assert!(hosts.values().flatten().all(|ip| known.contains(ip)));
-    // What the format json says is what is true, and a template can say the same.
+    // The format json has the true values, and a template can write the same.
     let json: Value = serde_json::from_str(&only("json", &backends)).expect("JSON");
     let list = json["backends"].as_array().expect("a list");
     assert_eq!(list.len(), backends.len());

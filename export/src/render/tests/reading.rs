@@ -1,4 +1,4 @@
-//! Reads files back as strictly as their formats are meant here: whatever is not exactly that is a panic.
+//! Strict readers of the formats: anything unexpected is a panic.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::*;
 
-/// What happens takes ten of these: stamps around it are one before and one after.
+/// A moment in milliseconds. An event at `n` has timestamps of `n - 1` and `n + 1` around it.
 const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }

@@ -1,5 +1,5 @@
-//! The socket under an HTTP/2 connection: hands out what was read before it was known what is spoken, watches the frames
-//! that come, and reads on for a while after the last write, so that the client gets to read that.
+//! The socket under an HTTP/2 connection: returns bytes that were read before the protocol was known, checks incoming frames, and
+//! reads on for a while after the last write, so that the client can read it.
 
 use std::{
     io,
@@ -26,7 +26,7 @@ use crate::{
     shared::Shared,
 };
 
-/// Bytes that are still read once nothing more will be answered.
+/// The most bytes that are read and discarded at the end.
 const MAX_LEFTOVER: usize = 1024 * 1024;
 
 /// The socket of a client.
@@ -34,11 +34,11 @@ const MAX_LEFTOVER: usize = 1024 * 1024;
 pub(super) struct Socket {
     client: Downstream,
     watch: Watch,
-    /// Bytes that may still be thrown away.
+    /// The remaining bytes that may be discarded.
     leftover: usize,
 }
 
-/// What is known of the frames that have come, shared with the task that decides what becomes of the connection.
+/// The state of the frame checks, shared with the task of the connection.
 #[derive(Clone, Debug)]
 pub(super) struct Watch(Arc<Mutex<Watched>>);
 
@@ -47,31 +47,31 @@ struct Watched {
     guard: FrameGuard,
     abuse: Option<Abuse>,
     client: IpAddr,
-    /// Knows what the client's address has done on other connections.
+    /// Has the counts of the client's address over all connections.
     shared: Arc<Shared>,
 }
 
 // === impl Watch ===
 
 impl Watch {
-    /// What the client is doing that it must not.
+    /// The detected abuse, if any.
     pub(super) fn abuse(&self) -> Option<Abuse> {
         self.0.lock().abuse
     }
 
-    /// Since when a header block has not been complete.
+    /// When the current incomplete header block began.
     pub(super) fn unfinished_block(&self) -> Option<Instant> {
         self.0.lock().guard.unfinished_block()
     }
 
-    /// Looks at bytes that have come; whether they may be acted upon.
+    /// Checks received bytes. Returns whether they may be processed.
     fn see(&self, bytes: &[u8]) -> bool {
         let watched = &mut *self.0.lock();
         if watched.abuse.is_none() {
             let now = clock::now();
             watched.abuse = watched.guard.see(bytes, now).err();
             let resets = watched.guard.take_resets();
-            // Every one counts, also those that are too many for this connection.
+            // Every reset counts for the address, even beyond the limit of this connection.
             let left = (0..resets).filter(|_| watched.shared.resets.take(watched.client, now)).count();
             if left < resets as usize {
                 watched.abuse = watched.abuse.or(Some(Abuse::AddressResets));
@@ -95,7 +95,7 @@ impl Socket {
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let Self { client, watch, .. } = self.get_mut();
-        // A connection that is being closed is not read on: what else it brings is thrown away when it is shut down.
+        // After abuse nothing more is processed; the rest is discarded at shutdown.
         if watch.abuse().is_some() {
             return Poll::Pending;
         }
@@ -111,7 +111,7 @@ impl AsyncRead for Socket {
             }
         }
         if !watch.see(&buf.filled()[before..]) {
-            // The task that serves the connection looks at the abuse next.
+            // The task of the connection handles the abuse next.
             buf.set_filled(before);
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -143,9 +143,9 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Self { client, leftover, .. } = self.get_mut();
-        // The other side may be gone already.
+        // The client may have disconnected already.
         let _ = ready!(client.poll_shutdown(cx));
-        // To close a socket with unread bytes resets it, and takes from the client what was written last.
+        // Closing a socket with unread bytes resets it, which could discard the last write at the client.
         let mut bytes = [0; 4096];
         while *leftover > 0 {
             let mut buf = ReadBuf::new(&mut bytes);

@@ -1,4 +1,4 @@
-//! The attempts of a leg: the first one, and those after it where an attempt has failed and another is harmless.
+//! The attempts of a leg: the first one, and harmless retries.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl Leg {
-    /// It is to begin at some time. `own_head` is what it sends where that is another head than that of all legs.
+    /// Prepares it to begin later. `own_head` is its head if it differs from the common one.
     pub(in crate::exchange) fn wait_for_turn(&mut self, own_head: Option<Bytes>) {
         self.own_head = own_head;
     }
@@ -31,7 +31,7 @@ impl Leg {
         self.begin(idle, terms, now);
     }
 
-    /// It will not begin.
+    /// Skips it: it will not begin.
     pub(in crate::exchange) fn skip(&mut self, why: &'static str, now: Instant) {
         self.started = now;
         self.end_with(Outcome::Skipped, LegError::new(ProxyError::DestinationUnavailable, why), now);
@@ -50,7 +50,7 @@ impl Leg {
         };
     }
 
-    /// An attempt failed: begins the next one where that is harmless and allowed, else ends the leg.
+    /// Handles a failed attempt: begins the next one if that is harmless and allowed, else ends the leg.
     pub(super) fn fail(&mut self, failure: Failure, window: &Window, terms: &Terms, now: Instant) {
         let (sent, received) = match &self.state {
             State::Open(wire) => (wire.has_sent(), wire.has_received()),
@@ -58,8 +58,7 @@ impl Leg {
         };
         let may_repeat = terms.is_idempotent || !sent || failure.is_unprocessed;
         let harmless = !received && self.response.is_none() && window.is_replayable() && may_repeat;
-        // The endpoint closed a connection in the moment it was used, be that a new one or one that others have opened: that says
-        // nothing about the endpoint.
+        // The endpoint closed a connection just when it was used, which does not count against the endpoint.
         let was_open = matches!(self.state, State::Open(_));
         let is_refused = was_open && failure.is_unprocessed && self.refusals_left > 0;
         if harmless && (self.reused || is_refused) {
@@ -69,7 +68,7 @@ impl Leg {
         }
         if harmless && self.retries_left > 0 && failure.outcome != Outcome::Protocol {
             self.retries_left -= 1;
-            // Until then the leg is at the start of the window, which keeps all of it for the next attempt.
+            // While it waits, its cursor is at the start of the window, which keeps the whole body.
             self.state = State::Resting;
             let nth = (terms.retries - self.retries_left).min(6);
             let pause = Duration::from_millis(25) * (1 << (nth - 1));
@@ -82,7 +81,7 @@ impl Leg {
         self.end(LegResult { outcome: failure.outcome, status, error: Some(failure.error) }, now);
     }
 
-    /// A time-out of the attempt has passed.
+    /// Handles the time-out of an attempt.
     pub(in crate::exchange) fn expire(&mut self, window: &Window, terms: &Terms, now: Instant) {
         let Some((_, waiting)) = self.deadline.take() else { return };
         let (kind, detail) = match waiting {

@@ -1,4 +1,4 @@
-//! What is different about a leg of gRPC: it counts by its status, which comes last.
+//! Legs of gRPC requests, which count by the gRPC status at the end of the response.
 
 use tokio::time::Instant;
 
@@ -10,7 +10,7 @@ use crate::{
 };
 
 impl Leg {
-    /// Reads the status that the head of its response says, where it does: there is no message then.
+    /// Reads the gRPC status in the head of its response, if it is a trailers-only response.
     pub(in crate::exchange) fn read_head_code(&mut self) -> Option<Code> {
         self.code = self.response.as_ref()?.fields.all("grpc-status").next().and_then(grpc::status);
         self.code
@@ -26,12 +26,12 @@ impl Leg {
         grpc::has_message(self.held.iter().map(|piece| &piece[..]))
     }
 
-    /// Whether its endpoint has said something.
+    /// Whether its endpoint has sent a message.
     pub(in crate::exchange) fn has_answered(&self) -> bool {
         self.received > 0 || self.complete
     }
 
-    /// Its request does not end. Where the answer is whole, that tells what became of the call.
+    /// Ends a leg whose request does not end. A complete answer decides the outcome.
     pub(in crate::exchange) fn end_unfinished(&mut self, terms: &Terms, now: Instant) {
         if self.complete
             && let (Some(success), Some(response)) = (terms.grpc, &self.response)
@@ -43,12 +43,12 @@ impl Leg {
         self.end_with(outcome, error, now);
     }
 
-    /// Whether it has turned out to have failed since this was asked last.
+    /// Takes a failure that its trailers have reported.
     pub(in crate::exchange) fn take_late_failure(&mut self) -> bool {
         std::mem::take(&mut self.late_failure)
     }
 
-    /// The response is complete: what it amounts to.
+    /// The result of a complete response.
     pub(super) fn grpc_result(&mut self, status: u16, success: CodeSet) -> LegResult {
         let said = grpc::status_in(&self.trailers).or(self.code);
         let is_refusal = status != 200;
@@ -59,7 +59,7 @@ impl Leg {
         if self.success && outcome != Outcome::Ok {
             (self.success, self.late_failure) = (false, true);
         }
-        // Passed on, it would tell a caller that all is well.
+        // Passed on, it would look like a success to the caller.
         let error = contradicts.then(|| {
             let detail = format!("the endpoint answered {status} in HTTP and 0, which is ok, in gRPC");
             LegError::new(ProxyError::HttpProtocolError, detail)
@@ -67,14 +67,15 @@ impl Leg {
         LegResult { outcome, status: Some(status), error }
     }
 
-    /// Its answer is longer than what is held of one.
+    /// The failure of an answer above the hold limit.
     pub(super) fn too_long(&mut self) -> Failure {
         self.code = Some(grpc::RESOURCE_EXHAUSTED);
         let detail = format!("the answer is longer than {}, the limit here", runtime::size::ByteSize(self.hold as u64));
         Failure::new(Outcome::ServerError, ProxyError::HttpResponseBodySize, detail)
     }
 
-    /// Its endpoint answers while the request goes on, which goes on only after the answer: of several there is no one answer yet.
+    /// The failure of a bidirectional call to several endpoints: the client waits for messages before it continues, but there is no
+    /// common answer yet.
     fn is_two_way(&mut self) -> Failure {
         self.code = Some(grpc::UNIMPLEMENTED);
         let detail = "the endpoint has answered, and the request does not end before its caller has the answer: a call in which \

@@ -1,4 +1,4 @@
-//! What others may know about a leg.
+//! Read access to a leg.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,13 +14,13 @@ use crate::{
 };
 
 impl Leg {
-    /// Where it goes.
+    /// The endpoint.
     #[must_use]
     pub fn target(&self) -> &Arc<Target> {
         &self.target
     }
 
-    /// How often the endpoint was tried.
+    /// The number of attempts.
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.attempts
@@ -38,13 +38,13 @@ impl Leg {
         self.received
     }
 
-    /// How it ended, once it has.
+    /// The result, once it has ended.
     #[must_use]
     pub fn result(&self) -> Option<&LegResult> {
         self.result.as_ref()
     }
 
-    /// What is told of how it ended, once it has.
+    /// The reported outcome, once it has ended.
     #[must_use]
     pub fn outcome(&self) -> Option<Outcome> {
         let ended = self.result.as_ref().map(|result| result.outcome);
@@ -75,7 +75,7 @@ impl Leg {
         self.kept().map_or(0, Kept::cost)
     }
 
-    /// The head that it sends, where that is another than that of all legs.
+    /// Its own head, if it differs from the common one.
     pub(in crate::exchange) fn own_head(&self) -> Option<&Bytes> {
         self.own_head.as_ref()
     }
@@ -90,7 +90,7 @@ impl Leg {
         self.mode
     }
 
-    /// What the part of the body costs that is held or on its way to the client, in bytes.
+    /// The cost in bytes of the held part of the body.
     pub(in crate::exchange) fn held_bytes(&self) -> usize {
         self.held_bytes
     }
@@ -105,12 +105,12 @@ impl Leg {
         self.complete
     }
 
-    /// As what the policy has counted it, ok or failed.
+    /// How the policy has counted it: ok or failed.
     pub(in crate::exchange) fn counted(&self) -> Option<bool> {
         self.counted
     }
 
-    /// When the attempt is given up; none where no time-out of its own is running.
+    /// The deadline of the attempt; none if no time-out of its own is running.
     pub(in crate::exchange) fn due(&self) -> Option<Instant> {
         self.deadline.map(|(at, _)| at)
     }
@@ -120,19 +120,19 @@ impl Leg {
         self.last_read
     }
 
-    /// Whether a held body waits to be told how to go on.
+    /// Whether a held body is at its limit.
     pub(in crate::exchange) fn is_full(&self) -> bool {
         self.held_bytes >= self.hold && !self.complete
     }
 
-    /// Whether its body, or the start of it, can be given to the client.
+    /// Whether its body, or the held start of it, can be sent to the client.
     pub(in crate::exchange) fn is_available(&self) -> bool {
         self.response.is_some()
             && self.mode != Mode::Discard
             && self.result.as_ref().is_none_or(|result| result.error.is_none())
     }
 
-    /// How far it has sent of the window: an attempt that is still to come, nothing.
+    /// Its position in the window: the start while it waits for an attempt.
     pub(in crate::exchange) fn cursor(&self) -> Cursor {
         match &self.state {
             State::Open(wire) => wire.cursor(),

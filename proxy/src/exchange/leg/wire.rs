@@ -1,5 +1,4 @@
-//! The connection of a leg to its endpoint, whatever version of HTTP is spoken on it: the request goes out, the response
-//! comes in, piece by piece.
+//! The connection of a leg to its endpoint, over either version of HTTP: sends the request and reads the response piece by piece.
 
 mod http1;
 mod http2;
@@ -22,7 +21,7 @@ use crate::{
 /// Interim responses (1xx) that are dropped before the connection is given up.
 const MAX_INTERIM: u8 = 8;
 
-/// What a leg sends.
+/// The request that a leg sends.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::exchange) struct Sending<'a> {
     /// The head, in the form of HTTP/1.1.
@@ -47,7 +46,7 @@ pub(super) enum Wire {
 // === impl Wire ===
 
 impl Wire {
-    /// A connection that has nothing under way.
+    /// A connection without an exchange so far.
     pub(super) fn new(opened: Opened) -> Self {
         match opened {
             Opened::Http1(io) => Self::Http1(Http1::new(io)),
@@ -55,7 +54,7 @@ impl Wire {
         }
     }
 
-    /// Sends what there is and the endpoint takes. Where that fails the response tells more, if there is one.
+    /// Sends as much as there is and the endpoint accepts. Errors are kept for later, because a response is more informative.
     pub(super) fn send(&mut self, cx: &mut Context<'_>, sending: &Sending<'_>) {
         match self {
             Self::Http1(http1) => http1.send(cx, sending),
@@ -79,7 +78,7 @@ impl Wire {
         }
     }
 
-    /// Whether the endpoint has stopped taking the request before its end.
+    /// Whether the endpoint has stopped reading the request before its end.
     pub(super) fn is_broken_off(&self) -> bool {
         match self {
             Self::Http1(http1) => http1.send_error.is_some(),
@@ -103,7 +102,7 @@ impl Wire {
         }
     }
 
-    /// Whether something has come since this was asked last.
+    /// Whether something has come since the last call.
     pub(super) fn take_arrival(&mut self) -> bool {
         match self {
             Self::Http1(http1) => std::mem::take(&mut http1.arrival),
@@ -111,7 +110,7 @@ impl Wire {
         }
     }
 
-    /// How far it has sent of the window.
+    /// Its position in the window.
     pub(super) fn cursor(&self) -> Cursor {
         match self {
             Self::Http1(http1) => http1.cursor,
@@ -149,7 +148,7 @@ impl Wire {
         }
     }
 
-    /// The exchange is over: gives the connection back where it can carry another one. `response` is what has come.
+    /// Ends the exchange, and returns the connection if it can be reused.
     pub(super) fn into_idle(self, response: &ResponseHead, to_head: bool) -> Option<Io> {
         match self {
             Self::Http1(http1) => http1.into_idle(response, to_head),

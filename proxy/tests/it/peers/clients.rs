@@ -1,4 +1,4 @@
-//! curl and h2load as clients: what they send reaches every endpoint, and what they get is what they can read.
+//! curl and h2load as clients: their requests reach every endpoint, and they accept the answers.
 
 use testkit::clients::{curl, h2load};
 use testkit::origin::{Reply, Request};
@@ -6,10 +6,10 @@ use testkit::origin::{Reply, Request};
 use super::{Certificates, PROXY};
 use crate::fixture::{Proxy, assert_head_over, bytes, ms, origins, over};
 
-/// What curl writes last: the version that was spoken, and the status.
+/// The last output of curl: the version of HTTP and the status.
 const TOLD: [&str; 2] = ["--write-out", "\\n%{http_version} %{http_code}"];
 
-/// The arguments with which curl reaches the proxy by TLS under its name, and the URL.
+/// The arguments with which curl connects to the proxy with TLS and by its name, and the URL.
 fn by_tls(proxy: &Proxy, certificates: &Certificates, path: &str) -> Vec<String> {
     let port = proxy.address.port();
     let ca = certificates.proxy.path("ca.crt").display().to_string();
@@ -21,12 +21,12 @@ fn in_clear(proxy: &Proxy, path: &str) -> Vec<String> {
     vec![format!("http://{}{path}", proxy.address)]
 }
 
-/// What curl writes, given how it reaches the proxy.
+/// The output of curl.
 async fn curl_with(url: Vec<String>, arguments: &[&str]) -> String {
     curl(url.into_iter().chain(arguments.iter().map(ToString::to_string))).await
 }
 
-/// Whether curl shows that it was asked for the body.
+/// Whether curl received 100 Continue.
 fn was_asked(written: &str) -> bool {
     written.lines().any(|line| line.starts_with("HTTP/") && line.split(' ').nth(1) == Some("100"))
 }
@@ -46,7 +46,7 @@ async fn curl_is_served_by_the_version_that_it_asks_for() {
     let cases: [(&Proxy, &str, &str, &str); 6] = [
         (&clear, "--http2-prior-knowledge", "2", "2.0"),
         (&clear, "--http1.1", "1.1", "1.1"),
-        // It offers to change to HTTP/2, which nobody has to take up (RFC 9113 section 3.1).
+        // It offers an upgrade to HTTP/2, which a server may ignore (RFC 9113 section 3.1).
         (&clear, "--http2", "1.1", "1.1"),
         (&secured, "--http2", "2", "2.0"),
         (&secured, "--http1.1", "1.1", "1.1"),
@@ -127,7 +127,7 @@ async fn an_upload_that_nobody_may_make_is_refused_before_its_body() {
     let arguments = ["--http1.1", "--include", TOLD[0], TOLD[1], "--header", "Expect: 100-continue"];
     let written = curl_with(in_clear(&proxy, "/p"), &[&arguments[..], &["--data-binary", &upload]].concat()).await;
     assert!(written.ends_with(" 413") && !was_asked(&written), "{written}");
-    // By HTTP/2 curl 7.88 takes what follows a whole answer, that the rest of the upload is not wanted, for a failure.
+    // With HTTP/2, curl 7.88 treats RST_STREAM with NO_ERROR after a complete answer as a failure.
     let url = format!("http://{}/p", proxy.address);
     let written = h2load(["--requests", "3", "--clients", "1", "--data", &file, &url]).await;
     assert!(written.contains("status codes: 0 2xx, 0 3xx, 3 4xx, 0 5xx"), "{written}");

@@ -1,4 +1,4 @@
-//! gRPC's own interoperability tests: their client, the proxy, and several of their servers, each of which gets every call.
+//! gRPC's own interoperability tests: their client, the proxy, and several of their servers, each of which receives every call.
 
 use testkit::grpc_interop::{GrpcServer, ServerFiles, Trusted, run_case};
 
@@ -6,10 +6,10 @@ use super::{Certificates, PROXY};
 use crate::fixture::{Place, Proxy, Setup, over};
 use crate::http2_endpoints::over_h2;
 
-/// How many endpoints there are.
+/// The number of endpoints.
 const ENDPOINTS: usize = 3;
 
-/// A case of the client, and how its calls end at each endpoint: so many legs of that outcome.
+/// A test case of the client, with the expected legs of each outcome at each endpoint.
 type Case = (&'static str, u64, &'static str);
 
 /// Calls with one request, or several of them before there is an answer, each of which all endpoints have to take.
@@ -62,7 +62,7 @@ async fn assert_cases_pass(proxy: &Proxy, servers: &[GrpcServer], tls: Option<Tr
     }
 }
 
-/// What every set-up has: more than one thread, as it has in production.
+/// The common settings: more than one thread, as in production.
 fn busy(setup: Setup) -> Setup {
     setup.config(|config| config.threads = 2)
 }
@@ -78,7 +78,7 @@ async fn every_server_gets_every_call_in_clear() {
 async fn every_server_gets_every_call_by_tls() {
     let certificates = Certificates::new();
     let servers = servers(Some(&certificates)).await;
-    // That the endpoints speak HTTP/2 is agreed by ALPN.
+    // HTTP/2 with endpoints is negotiated by ALPN.
     let setup = over(&places(&servers)).clients_by_tls(&certificates).endpoints_by_tls(&certificates);
     let proxy = busy(setup).start();
     let ca = certificates.proxy.path("ca.crt");

@@ -1,5 +1,5 @@
-//! nginx as an endpoint that speaks HTTP/2, in clear by prior knowledge and by TLS as agreed by ALPN: what it logs, and what it
-//! passes on to an origin behind it, is what the client has sent.
+//! nginx as an HTTP/2 endpoint, in clear text with prior knowledge and with TLS and ALPN: its log, and the requests at an origin
+//! behind it, show what the client sent.
 
 use std::net::SocketAddr;
 
@@ -12,7 +12,7 @@ use testkit::origin::{Origin, Reply};
 use super::Certificates;
 use crate::fixture::{Place, Proxy, Setup, bytes, over, result_of};
 
-/// What nginx logs of each request.
+/// nginx's log format.
 const LOGGED: &str = "$server_protocol|$ssl_alpn_protocol|$request_method|$request_uri|$http_host|$http_via|$status";
 
 /// An nginx, and the origin behind it.
@@ -22,11 +22,11 @@ struct Nginx {
     folder: tempfile::TempDir,
 }
 
-/// A request as nginx has logged it.
+/// A request in nginx's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Logged {
     version: String,
-    /// What was agreed by ALPN, `-` without TLS.
+    /// The protocol by ALPN, `-` without TLS.
     agreed: String,
     /// Method, target and host.
     request: [String; 3],

@@ -1,5 +1,5 @@
-//! Rule: who may. 401 where no identity is known and one is needed, 403 where it may not, 429 where it asks too often; none of these
-//! starts a leg.
+//! Rule: access control. 401 for an unknown caller if one must be known, 403 if a caller is not allowed, 429 above its rate; none
+//! of these starts a leg.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -40,7 +40,7 @@ impl Tokens {
         std::fs::write(&new, content).and_then(|()| std::fs::rename(&new, self.path())).expect("it can be written");
     }
 
-    /// A listener that knows these tokens and lets in what these rules say.
+    /// A listener with these tokens and rules.
     fn listener(&self, setup: Setup, allow: &[&str], change: impl FnOnce(&mut Listener)) -> Setup {
         setup.access(&self.sources).listener(|listener| {
             listener.auth = Auth { tokens: Some(self.path()), ..Auth::default() };
@@ -162,7 +162,7 @@ async fn an_edit_of_the_token_file_counts_for_the_next_request_of_an_open_connec
     eventually!("the edit to count", ask("Bearer another-token-of-it").await, |status| *status == 200);
     assert_eq!((ask(CI).await, ask(OPS).await), (401, 401));
     tokens.write("ci:yet-another-token\nbroken line\n");
-    // The file is looked at every half second: what must not happen has had its time when the next good edit counts.
+    // The file is checked every half second: once a later good edit applies, the bad one has been read.
     tokens.write("ops:another-token-of-them\n");
     eventually!("the next edit to count", ask("Bearer another-token-of-them").await, |status| *status == 200);
     assert_eq!(ask("Bearer yet-another-token").await, 401);
@@ -189,7 +189,7 @@ async fn who_asks_too_often_gets_429_with_the_time_to_wait_and_nobody_else_does(
         assert!((1..=1200).contains(&wait), "{wait}");
     }
     assert_eq!(a.requests().len(), 6, "no leg for what is too much");
-    // The wrong tokens of a guesser count as its address.
+    // Requests with wrong tokens count for the client's address.
     assert_eq!(ask("Authorization: Bearer a-guess-at-a-token\r\n").await.status, 429);
     ask(&format!("Authorization: {OPS}\r\n")).await.expect_status(200);
     // Counts outlive a reload, and another rate begins anew.
@@ -211,7 +211,7 @@ async fn an_address_has_as_many_connections_as_it_may_and_one_that_closes_makes_
     for client in &mut kept[1..] {
         client.read_response("GET").await.complete().expect_status(200);
     }
-    // A request is counted until its exchange is gone, which is after its answer has arrived.
+    // A request counts until its exchange is dropped, which is after its answer has arrived.
     let counts = serde_json::json!([{"address": "127.0.0.1", "connections": 3, "requests": 1}]);
     eventually!("one request in flight", proxy.handle.clients()["clients"].clone(), |clients| *clients == counts);
     assert_eq!(proxy.handle.clients()["addresses"], 1);

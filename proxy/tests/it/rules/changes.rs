@@ -1,4 +1,4 @@
-//! Rule: a route changes path, Host and header fields as it says, and nothing that would make a message mean two things.
+//! Rule: a route changes path, Host and header fields as configured, and nothing that would make a message ambiguous.
 
 use proxy::config::{Changes, FieldEdits, FieldLine, FieldPattern};
 use snapshot::{Endpoint, Recheck};
@@ -55,7 +55,7 @@ async fn response_fields_are_changed_in_every_answer_of_the_route() {
     assert_eq!(answer.headers.all("x-tag"), ["one", "two"]);
     assert!(!answer.headers.contains("set-cookie") && answer.header("content-type") == Some("text/x"), "{answer}");
     assert_eq!(&answer.body[..], b"a");
-    // Made-up answers and reports have a body of their own, of which nothing else is said.
+    // Generated answers and reports have bodies of their own.
     let down = refusing(1);
     let proxy = changed(over(&[&down]), |changes| changes.headers.response = edits).start();
     let answer = proxy.get("/").await;

@@ -1,4 +1,4 @@
-//! Rule: clients by TLS are served like others, and those who do not do their part are in nobody's way.
+//! Rule: clients with TLS are served like others, and stalled handshakes do not block other clients.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::fixture::{Proxy, Setup, bytes, chunked, ms, origin, over, result_of, 
 
 const NAME: &str = "broadcast.example";
 
-/// A proxy whose clients speak TLS, and what it takes to be one.
+/// A proxy with TLS, and the client's side of it.
 struct Bed {
     authority: Authority,
     _secret: SecretDir,
@@ -48,7 +48,7 @@ fn secured_setup(setup: Setup, change: impl FnOnce(&mut Listener, &SecretDir)) -
 }
 
 impl Bed {
-    /// What takes a client in clear and speaks TLS for it.
+    /// A relay that speaks TLS for a client in clear text.
     async fn door(&self) -> TlsRelay {
         TlsRelay::towards(self.proxy.address, self.authority.client(None, &["http/1.1"]), NAME).await
     }

@@ -1,5 +1,5 @@
-//! Rule: who may decides for one request which endpoints get it, how many must be ok and how long they have; from anybody else that
-//! is refused, never ignored.
+//! Rule: a caller with control decides for one request which endpoints get it, how many must be ok and the time-out; without
+//! control such a request is refused, never ignored.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ impl Three {
         controlled(self.setup()).start()
     }
 
-    /// How many requests each endpoint has got.
+    /// The number of requests at each endpoint.
     fn requests(&self) -> [usize; 3] {
         self.origins.each_ref().map(|origin| origin.requests().len())
     }
@@ -133,7 +133,7 @@ async fn only_the_chosen_endpoints_get_the_request_and_all_means_them() {
         assert_eq!(three.requests(), expected, "{fields:?}");
     }
     assert_head(&three.origins[0].requests()[0], "PURGE /a HTTP/1.1\r\nHost: shop\r\n", "shop");
-    // The next request of anybody is sent as the route says.
+    // Later requests follow the route again.
     purge(&proxy, &[]).await.expect_status(200);
     assert_eq!(three.requests(), expected.map(|n| n + 1));
 }

@@ -1,4 +1,4 @@
-//! Rule: messages are framed anew on both sides, and what cannot be framed safely goes nowhere.
+//! Rule: messages are reframed on both sides, and a message that cannot be framed safely is refused.
 
 use testkit::http::Framing;
 use testkit::origin::{Gate, Reply};

@@ -1,4 +1,4 @@
-//! Rule: what is held of answers is bounded, and an answer that was cut after it began never looks whole.
+//! Rule: held answers are bounded, and an answer that is cut after it began never looks complete.
 
 use testkit::eventually;
 use testkit::http::{Cut, End, digest_of};
@@ -72,7 +72,7 @@ async fn the_others_bodies_are_read_on_and_dropped() {
     let proxy = over(&[&a, &b, &c]).start();
     let mut client = proxy.sent(GET).await;
     gate.wait_reached(1).await;
-    // Each needs its whole body to be read, and none of it can be kept.
+    // The body of each must be read whole, but cannot be held.
     proxy.wait_leg(&b, "ok").await;
     proxy.wait_leg(&c, "reset").await;
     gate.release();
@@ -139,7 +139,7 @@ async fn a_chunked_answer_that_was_cut_is_closed_without_a_final_chunk() {
 #[tokio::test]
 async fn an_answer_of_known_length_that_was_cut_is_closed_short() {
     let a = origin(0, Reply::ok(bytes(300_000)).close_at(At::Body(200_000)));
-    // The leg of a consistency request counts as ok at 64 KiB, and fails all the same.
+    // With `all` a leg counts as ok at 64 KiB, and may still fail.
     for require in ["any", "all"] {
         let proxy = over(&[&a]).require(require).start();
         let answer = proxy.get("/").await;

@@ -6,10 +6,10 @@ use testkit::origin::{Gate, Origin, Reading, Reply};
 
 use crate::fixture::{MORE_THAN_SYSTEM_BUFFERS, NEVER, Place, bytes, ms, origin, over, result_of, sized_post};
 
-/// Still more than the system may hold when an endpoint has taken 8 MiB.
+/// More than the system can buffer, even after an endpoint has read 8 MiB.
 const HUGE: usize = MORE_THAN_SYSTEM_BUFFERS + (8 << 20);
 
-/// An origin that takes so many bytes of the body and then none until the gate opens.
+/// An origin that reads this number of bytes of the body, and then none until the gate opens.
 fn stuck(n: usize, after: u64, gate: &Gate) -> Origin {
     let builder = Origin::builder().address(&crate::fixture::loopback(n)).receive_buffer(16 << 10);
     let reply = Reply::ok("stuck").reading(Reading::HeldAfter(after, gate.clone()));

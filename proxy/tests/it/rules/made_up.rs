@@ -1,4 +1,4 @@
-//! Rule: answers that no endpoint gave say what happened, for people and for machines.
+//! Rule: generated answers explain what happened, for people and for machines.
 
 use proxy::config::Success;
 use testkit::origin::{At, BlackHole, Gate, Origin, Reply};

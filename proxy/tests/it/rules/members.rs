@@ -1,4 +1,4 @@
-//! Rule: which endpoints count, and below how many nothing is sent.
+//! Rule: which endpoints are members, and the minimum below which nothing is sent.
 
 use proxy::config::Members;
 use snapshot::{Conditions, Endpoint};
@@ -33,7 +33,7 @@ async fn known_members_that_are_not_ready_count_as_failed_and_get_nothing() {
     let answer = proxy.post(b"x").await;
     assert_eq!((answer.status, result_of(&answer)), (503, [2, 1, 1, 0, 2]), "{answer}");
     assert_eq!(proxy.legs(&b, "rejected"), 1);
-    // The others get it all the same: all means that nobody is left out without being told.
+    // The others still get it; `all` fails because of the missing one.
     assert_eq!(a.wait_requests(1).await.remove(0).complete().text(), "x");
     let proxy = Setup::new(endpoints()).policy(|p| p.members = Members::Known).require("any").start();
     assert_eq!(result_of(&proxy.get("/").await.expect_status(200)), [2, 1, 1, 0, 1]);

@@ -1,4 +1,4 @@
-//! Rule: where a path decides, no request gets past that an endpoint may read as one for another path.
+//! Rule: if a path decides, requests are refused that an endpoint may read as having another path.
 
 use testkit::origin::Reply;
 
@@ -72,7 +72,7 @@ async fn nothing_outside_takes_a_route_by_its_path() {
         assert_made_up(&proxy.answer_to(get(target), "GET").await, 400, "http_request_error");
     }
     cache.assert_untouched();
-    // Nor does it go on to a route behind, which is for other paths.
+    // Nor does it fall through to a later route, which is for other paths.
     assert_eq!(rest.requests().len(), before);
 }
 

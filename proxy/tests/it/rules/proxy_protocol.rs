@@ -1,4 +1,4 @@
-//! Rule: a load balancer that is trusted says whom a connection is for; anyone else who says so is closed.
+//! Rule: PROXY headers are accepted from trusted load balancers; connections of others with one are closed.
 
 use proxy::config::ProxyProtocol;
 use testkit::{
@@ -25,7 +25,7 @@ fn setup(a: &Origin, mode: ProxyProtocol, trusted: &str) -> Setup {
     })
 }
 
-/// A connection of this client, which a load balancer passes on.
+/// A connection that a load balancer passes on for this client.
 async fn of_client(proxy: &Proxy, address: &str) -> RawClient {
     proxy.sent(format!("PROXY TCP4 {address} 198.51.100.1 40000 80\r\n{GET}")).await
 }
@@ -36,11 +36,11 @@ async fn status(client: &mut RawClient) -> u16 {
 
 fn v2() -> Vec<u8> {
     let addresses = [192, 0, 2, 8, 198, 51, 100, 1, 0x9c, 0x40, 0, 80];
-    // An extension follows, which is passed over.
+    // An extension follows, which is skipped.
     [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x10"[..], &addresses, &[4, 0, 1, 9]].concat()
 }
 
-/// Who the endpoint is told the client is, of the request with this number.
+/// The client address in the request with this number at the endpoint.
 async fn client_of(a: &Origin, number: usize) -> String {
     let seen = a.wait_requests(number).await.remove(number - 1);
     seen.headers.get("x-forwarded-for").expect("somebody").to_owned()
@@ -55,7 +55,7 @@ async fn the_client_is_whom_the_load_balancer_names() {
         let headers = [(V1.as_bytes().to_vec(), "192.0.2.7"), (v2(), "192.0.2.8"), (local, "127.0.0.1")];
         for (n, (header, named)) in headers.into_iter().enumerate() {
             let mut client = proxy.sent([&header[..], GET.as_bytes()].concat()).await;
-            // The header is said once for the connection, not for each request.
+            // The header comes once per connection, not with each request.
             for request in [3 * n + 1, 3 * n + 2] {
                 client.read_response("GET").await.complete().expect_status(200);
                 assert_eq!(client_of(&a, request).await, named, "{mode:?}");
@@ -120,7 +120,7 @@ async fn connections_are_counted_as_those_of_the_client_that_is_named() {
         let a = origin(0, Reply::ok("a"));
         let setup = setup(&a, mode, "127.0.0.0/8");
         let proxy = setup.limits(|limits| limits.connections_per_client = Some(2)).start();
-        // Nothing is known of them yet, so that they are in nobody's way.
+        // They have no client address yet, so they count for no client.
         let silent = proxy.sent_times(5, "PROXY TCP4 192.0.2.7").await;
         let mut kept = Vec::new();
         for address in ["192.0.2.7", "192.0.2.8", "192.0.2.7", "192.0.2.8"] {

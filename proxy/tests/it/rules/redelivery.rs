@@ -1,4 +1,4 @@
-//! Rule: what an endpoint missed is sent to it again, in order, and the answer says so.
+//! Rule: requests that an endpoint missed are sent to it again, in order, and the answer says so.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -119,7 +119,7 @@ async fn with_a_journal_what_is_owed_is_sent_by_the_next_process() {
     let seen = b.wait_requests(before + 1).await;
     assert_eq!(seen[before].text(), "value");
     eventually!("the job is done", jobs(&proxy)[0].clone(), |shown| shown["state"] == "done" && shown["id"] == *job);
-    // The journal may not know yet that nothing is owed.
+    // The journal may not have recorded the delivery yet.
     let live = async || proxy.request("PUT", "/x", &[], b"live").await.status;
     eventually!("a live request", live().await, |status| *status == 200);
 }

@@ -1,4 +1,4 @@
-//! Rule: what is tried again, and what never is.
+//! Rule: which failures are retried.
 
 use proxy::config::Policy;
 use testkit::origin::{At, Gate, Reading, Reply, Welcome};
@@ -38,7 +38,7 @@ async fn an_answer_is_never_tried_again() {
     let proxy = over(&[&a]).policy(|p| p.retries = 3).start();
     proxy.get("/").await.expect_status(503);
     assert_eq!(a.requests().len(), 1);
-    // Neither is half of one, nor one that is no HTTP.
+    // Nor is half of an answer, or one that is not HTTP.
     for reply in [Reply::ok(bytes(1000)).reset_at(At::Body(10)), Reply::raw("SSH-2.0\r\n\r\n").then_close()] {
         let before = a.requests().len();
         a.set(reply);

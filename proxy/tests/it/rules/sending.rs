@@ -28,7 +28,7 @@ async fn success_waits_for_the_end_of_the_request() {
 
 #[tokio::test]
 async fn a_leg_that_did_not_take_the_whole_request_is_not_ok() {
-    // It answers after the first part of the body and closes: the rest could not be delivered.
+    // It answers after the first part of the body and closes, so the rest cannot be delivered.
     let early = Reply::ok("early").when(When::Body(1)).connection_close().close_at(At::End);
     let [a, b] = origins([early, Reply::ok("b")]);
     let proxy = over(&[&a, &b]).streaming().start();
@@ -69,7 +69,7 @@ async fn a_failure_answered_early_can_be_read_by_a_client_that_is_still_sending(
     let proxy = over(&[&a]).start();
     let body = bytes(2 << 20);
     let mut client = proxy.sent(sized_post(body.len())).await;
-    // Whatever of the body does not go out any more: the answer has to be there.
+    // The answer must arrive even if the rest of the body cannot be sent.
     let _ = client.try_send(&body).await;
     let answer = client.read_response("POST").await.expect_status(503);
     assert_eq!(answer.text(), "not now");

@@ -1,5 +1,5 @@
-//! Rule: what a slow client costs is paid here. The legs begin when enough of the body is there; a client that is too slow
-//! on average is given up, whether it sends or reads.
+//! Rule: slow clients cost the endpoints nothing. The legs begin when enough of the body has arrived; a client that is too slow on
+//! average is given up, whether it sends or reads.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::fixture::{
     unfinished,
 };
 
-/// Waits until the proxy has read so much of bodies that are still coming.
+/// Waits until the proxy has read this much of incomplete bodies.
 async fn kept(proxy: &Proxy, least: usize) {
     eventually!(
         format!("{least} bytes to be read from the client"),
@@ -123,7 +123,7 @@ async fn a_route_that_streams_begins_at_the_first_piece() {
     }
     client.send("0\r\n\r\n").await;
     client.read_response("POST").await.expect_status(200);
-    // Before that there is nothing to begin with.
+    // Before that no leg can begin.
     let mut waiting = proxy.sent(CHUNKED_POST).await;
     proxy.post(b"another").await.expect_status(200);
     assert_eq!(a.requests().len(), 2);
@@ -143,7 +143,7 @@ async fn slow_clients_take_nothing_of_what_may_be_in_flight() {
     kept(&proxy, 20).await;
     let mut quick = [proxy.sent(sized_post(4) + "body").await, proxy.sent(sized_post(4) + "body").await];
     gate.wait_reached(2).await;
-    // Now there is as much in flight as may be, and one whose body is whole is one too many.
+    // The limit of requests in flight is reached, and one with a complete body exceeds it.
     slow[0].send(&bytes(99)).await;
     let answer = slow[0].read_response("POST").await;
     assert_made_up(&answer, 503, "connection_limit_reached");
@@ -152,7 +152,7 @@ async fn slow_clients_take_nothing_of_what_may_be_in_flight() {
     for client in &mut quick {
         client.read_response("POST").await.expect_status(200);
     }
-    // The others come into play when they have sent everything.
+    // The others count once they have sent everything.
     for client in &mut slow[1..] {
         client.send(&bytes(99)).await;
         client.read_response("POST").await.expect_status(200);
@@ -186,7 +186,7 @@ async fn a_body_that_comes_too_slowly_on_average_is_408() {
     let mut sent = 0;
     while one.is_quiet() || two.is_quiet() {
         for client in [&mut one, &mut two, &mut three] {
-            // Whoever has been given up may have closed already.
+            // A client that was given up may have closed already.
             let _ = client.try_send(b"x").await;
         }
         sent += 1;

@@ -1,4 +1,4 @@
-//! Rule: what is spoken to each endpoint is up to what its source says of it, where nothing else is configured.
+//! Rule: unless configured otherwise, the source of an endpoint decides its protocol.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ fn said(place: &dyn Place, spoken: Spoken) -> Endpoint {
     Endpoint { spoken, ..Endpoint::ready(place.place()) }
 }
 
-/// TLS in front of an origin, with a certificate for the address, and what trusts it.
+/// TLS in front of an origin, with a certificate for the address, and the trust for it.
 async fn by_tls(n: usize, origin: &Origin) -> (TlsRelay, UpstreamTls, SecretDir) {
     let authority = Authority::new("endpoints");
     let secret = SecretDir::of(&authority.issue(&["fanfare.example"]), &authority);
@@ -39,12 +39,12 @@ async fn by_tls(n: usize, origin: &Origin) -> (TlsRelay, UpstreamTls, SecretDir)
     (relay, UpstreamTls { to: TlsTo::default(), settings, server_name: None }, secret)
 }
 
-/// A proxy is an endpoint that speaks both versions in clear, and says in `Via` which one it was asked in.
+/// A proxy as an endpoint that speaks both versions in clear text, and names the version of the request in `Via`.
 fn speaks_both(origin: &Origin) -> Proxy {
     over(&[origin]).listener(|listener| listener.via_name = ViaName::for_deployment("inner")).start()
 }
 
-/// The version in which the last request came to the inner proxy.
+/// The version of the last request at the inner proxy.
 fn version(origin: &Origin) -> String {
     let seen = origin.requests().pop().expect("a request");
     let via = seen.headers.all("via").join(", ");
@@ -89,7 +89,7 @@ async fn what_is_configured_and_contradicts_the_list_fails_the_leg_and_says_so()
     assert_eq!((a.requests().len(), b.requests().len()), (1, 1));
 }
 
-/// Nothing is configured, so the system's authorities count, which do not know this one.
+/// Without a configuration the system's authorities apply, which do not include this one.
 #[tokio::test]
 async fn who_is_said_to_speak_tls_gets_nothing_in_clear_and_nothing_unverified() {
     let a = origin(11, Reply::ok("a"));
@@ -127,7 +127,7 @@ async fn a_call_of_grpc_goes_to_endpoints_that_are_said_to_speak_it_and_to_no_ot
     assert_eq!(answer.head.headers()["x-broadcast-result"], "total=1, ok=1, failed=0, pending=0, required=1");
     assert_eq!(answer.body, message);
     assert_eq!(a.wait(1).await.remove(0).body, message);
-    // One that speaks HTTP/1.1 cannot take part, and then nobody is asked.
+    // An HTTP/1.1 endpoint cannot take part, so no endpoint gets the request.
     let b = origin(1, Reply::ok("b"));
     proxy.publish_endpoints(vec![said(&a, grpc), said(&b, Spoken::by_app_protocol("http"))]);
     let answer = eventually!(
@@ -161,7 +161,7 @@ async fn an_application_protocol_that_changes_counts_from_then_on_and_leaves_one
             |version| version == expected
         );
     }
-    // What was kept for another protocol is closed.
+    // Idle connections with the old protocol are closed.
     eventually!("one connection", inner.metric("fanfare_client_connections", &[]), |count| *count == 1.0);
     let endpoint = inner.address.to_string();
     let legs = series(&proxy.handle.metrics(), "fanfare_legs_total", &[("endpoint", &endpoint), ("outcome", "ok")]);
@@ -190,7 +190,7 @@ async fn routes_that_are_told_different_things_about_one_address_each_go_by_thei
         assert_eq!(version(&a), "1.1");
     }
     proxy.settled().await;
-    // One endpoint, counted once, whatever is spoken to it; and each route keeps the connection of its own.
+    // One endpoint, counted once, whatever its protocols; each route keeps its own connection.
     let endpoint = inner.address.to_string();
     for (metric, value) in [("fanfare_legs_total", 5.0), ("fanfare_idle_connections", 2.0)] {
         let labels = [("endpoint", &*endpoint), ("outcome", "ok")];
@@ -198,7 +198,7 @@ async fn routes_that_are_told_different_things_about_one_address_each_go_by_thei
         let shown = series(&proxy.handle.metrics(), metric, labels);
         assert!(shown.len() == 1 && shown[0].1 == value, "{shown:?}");
     }
-    // They agree from now on, and share what they have.
+    // Both routes have the same protocol now, and share connections.
     proxy.publisher.apply([Change::Set(Arc::new(cluster("http")))]);
     eventually!(
         "the change",

@@ -1,4 +1,4 @@
-//! Rule: what each time-out covers, and what it does not.
+//! Rule: the scope of each time-out.
 //!
 //! A pause in these tests is something a peer does, longer than a time-out; never a way to wait for something.
 
@@ -11,12 +11,12 @@ use testkit::origin::{Act, At, BlackHole, Reply};
 
 use crate::fixture::{NEVER, Proxy, assert_made_up, bytes, ms, origin, origins, over, sized_post};
 
-/// A peer that takes its time.
+/// A slow peer.
 async fn dawdle(time: Duration) {
     tokio::time::sleep(time).await;
 }
 
-/// Sends one byte after the other with pauses until the server has had enough.
+/// Sends one byte after the other with pauses, until the server closes.
 async fn drip(client: &mut RawClient, bytes: &[u8], pause: Duration) {
     for byte in bytes {
         if !client.is_quiet() || client.try_send(&[*byte]).await.is_err() {
@@ -41,10 +41,10 @@ async fn an_empty_line_between_requests_is_no_head_that_has_begun() {
         client.send(format!("{rest}GET / HTTP/1.1\r\nHost: x\r\n\r\n")).await;
         client.read_response("GET").await.expect_status(200);
     }
-    // One is passed over, and not one after the other.
+    // One empty line is ignored, but not several.
     let mut client = proxy.sent("\r\n\r\n").await;
     assert_made_up(&client.read_response("GET").await, 400, "http_request_error");
-    // And one alone ends as an idle connection does.
+    // A single one ends like an idle connection.
     let proxy = over(&[&a]).listener(|l| l.timeouts.keepalive = ms(100)).start();
     let mut client = proxy.sent("\r\n").await;
     assert_eq!(client.expect_end().await, Cut::Eof);
@@ -100,7 +100,7 @@ async fn an_idle_connection_is_closed_without_a_word() {
     let mut client = proxy.sent("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
     client.read_response("GET").await.expect_status(200);
     assert_eq!(client.expect_end().await, Cut::Eof);
-    // One that never sent anything too.
+    // A connection that never sent anything, too.
     assert_eq!(proxy.client().await.expect_end().await, Cut::Eof);
 }
 
@@ -217,8 +217,8 @@ async fn an_idle_connection_to_an_endpoint_is_kept_only_so_long() {
     eventually!("idle connections to be closed", a.open(), |open| *open == 0);
 }
 
-/// How many answers the system takes of a proxy for a client that reads none, after these good requests and a bad head each; asked
-/// once the proxy has given all of these connections up.
+/// How many answers the system buffers for clients that read none, after these good requests and a bad head each. Counted once the
+/// proxy has given up all of these connections.
 async fn taken_after(proxy: &Proxy, requests: &[String]) -> Vec<usize> {
     let mut clients = Vec::new();
     for good in requests {

@@ -1,4 +1,4 @@
-//! Rule: endpoints by TLS get exactly what others get, and only those that are who they should be get anything.
+//! Rule: endpoints with TLS get exactly what others get, and only verified ones get anything.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ impl Place for TlsRelay {
     }
 }
 
-/// An authority, and a directory with its certificate (`ca.crt`) and with one of a client (`tls.crt`, `tls.key`).
+/// An authority, and a directory with its certificate (`ca.crt`) and a client certificate (`tls.crt`, `tls.key`).
 fn authority() -> (Authority, SecretDir) {
     let authority = Authority::new("endpoints");
     let secret = SecretDir::of(&authority.issue(&["fanfare.example"]), &authority);
@@ -223,7 +223,7 @@ async fn what_is_spoken_is_what_the_endpoint_agrees_to() {
             assert!(last.starts_with(&format!("{version} fanfare-")), "{via}, but {protocol:?} and {http2}");
         }
     }
-    // What only speaks HTTP/1.1 is no endpoint for HTTP/2.
+    // A server that speaks only HTTP/1.1 is not an HTTP/2 endpoint.
     let a = origin(10, Reply::ok("a"));
     let config = authority.issue(&["cache.shop.svc"]).server(&["http/1.1"]);
     let relay = TlsRelay::in_front(&loopback(0), config, a.address()).await;

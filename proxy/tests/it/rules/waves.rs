@@ -1,5 +1,5 @@
-//! Rule: with waves endpoints get a request in groups, in snapshot order, the next group once the former is ok and the pause is over;
-//! where one is not ok, the rest is skipped.
+//! Rule: with waves, endpoints get a request in groups, in snapshot order. The next group begins once the last one is ok and the
+//! pause is over; after a failure the rest is skipped.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ fn proxy_over(origins: &[Origin], text: &str) -> Proxy {
     waves(over(&places), text).start()
 }
 
-/// How many requests each endpoint has got.
+/// The number of requests at each endpoint.
 fn requests<const N: usize>(origins: &[Origin; N]) -> [usize; N] {
     origins.each_ref().map(|origin| origin.requests().len())
 }

@@ -1,4 +1,4 @@
-//! What holds between the indices of the queues at every moment, found by looking at everything.
+//! The invariants between the indices of the queues, checked by a full scan.
 
 use crate::{
     JobId,
@@ -9,7 +9,7 @@ use crate::{
 use std::collections::BTreeMap;
 
 impl Core {
-    /// Panics where an index does not say what the jobs say.
+    /// Panics if an index contradicts the jobs.
     pub(super) fn check(&self) {
         let owed: Vec<_> = self.jobs.values().filter(|job| job.is_owed()).collect();
         assert_eq!(self.owed_jobs, owed.len(), "jobs owed");

@@ -1,4 +1,4 @@
-//! One endpoint and one route against a model that looks at everything each time, for all histories of some length.
+//! Compares one endpoint and route with a naive model, for all histories of a length.
 
 use super::{delivered, limits, members, missed, owed, purge, request, rules, sent, whom};
 use crate::{
@@ -10,12 +10,12 @@ use crate::{
     rules::{Order, Rules},
 };
 
-/// How long histories are. Each further step takes eight times as long.
+/// The length of histories. Each further step takes eight times as long.
 const STEPS: usize = 6;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    /// A request arrives; its leg misses, unless it waits.
+    /// A request arrives; its leg fails, unless it is held back.
     PurgeX,
     PutX,
     PurgeY,
@@ -41,7 +41,7 @@ enum Kind {
     PurgeY,
 }
 
-/// What is owed, in order of arrival, and what is obviously right about it.
+/// The model: the owed deliveries in order of arrival, with naive rules.
 #[derive(Debug, Default)]
 struct Model {
     owed: Vec<Owed>,
@@ -84,7 +84,7 @@ impl Model {
         self.merge();
     }
 
-    /// A failure, unless the pause after another still lasts.
+    /// A failure, unless the delay after another one is still running.
     fn failed(&mut self) {
         if !self.failing || self.now >= self.not_before {
             (self.failing, self.not_before) = (true, self.now + 1_000);
@@ -105,7 +105,7 @@ impl Model {
         }
     }
 
-    /// What is sent now.
+    /// The delivery that is sent now.
     fn send(&mut self) -> Vec<u64> {
         if self.sending.is_some() || (self.failing && self.now < self.not_before) {
             return Vec::new();

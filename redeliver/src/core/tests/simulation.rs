@@ -17,12 +17,12 @@ use std::{
 const ENDPOINTS: [&str; 3] = ["a", "b", "c"];
 const STEPS: u32 = 150;
 
-/// What is different from run to run.
+/// The random parameters of a run.
 #[derive(Clone, Copy, Debug)]
 struct Weather {
     seed: u64,
     crashes: bool,
-    /// Whether commits of the journal fail now and then.
+    /// Whether commits of the journal sometimes fail.
     full_disk: bool,
     /// How long requests are kept.
     keep: Duration,
@@ -38,7 +38,7 @@ struct Live {
     delivered: usize,
 }
 
-/// What the test remembers of each request.
+/// The test's record of each request.
 #[derive(Debug)]
 struct Asked {
     request: Request,
@@ -56,16 +56,16 @@ struct World {
     next: u64,
     up: [bool; 3],
     present: [bool; 3],
-    /// What is on disk.
+    /// The contents of the disk.
     store: BTreeMap<u64, Stored>,
     unwritten: VecDeque<Write>,
-    /// Writes that failed and are made up for with the next that does not.
+    /// Failed writes, which are repeated with the next successful one.
     late: Vec<Write>,
     live: Vec<Live>,
-    /// Copies on their way, and what their endpoints were owed when they began.
+    /// Copies in flight, and the owed deliveries of their endpoints at the start.
     sending: Vec<(Copy, Vec<u64>)>,
     asked: BTreeMap<u64, Asked>,
-    /// What each endpoint received, in order.
+    /// The requests that each endpoint received, in order.
     received: [Vec<u64>; 3],
     /// Deliveries that another one stood for.
     carried: BTreeSet<(u64, usize)>,
@@ -218,7 +218,7 @@ impl World {
         let _ = self.core.defer(self.now, JobId::new(live.id), (live.route, self.now), request, legs);
     }
 
-    /// The journal takes some of what is to be written, or cannot.
+    /// The journal commits some of the pending writes, or fails.
     fn commit(&mut self) {
         let count = self.rng.usize(0..=self.unwritten.len());
         let fails = self.weather.full_disk && self.rng.u32(0..3) == 0;
@@ -299,7 +299,7 @@ impl World {
         self.merged(copy.job.get(), endpoint, &before, &done);
     }
 
-    /// Rule 4: what a copy stood for besides itself was equal, and nothing else for the same target lay between.
+    /// Rule 4: the deliveries for which a copy stood were equal to it, with no other delivery for the same target in between.
     fn merged(&mut self, sent: u64, endpoint: usize, before: &[u64], done: &[u64]) {
         for id in done.iter().filter(|id| **id != sent) {
             let equal = |id: &u64| self.asked[id].request == self.asked[&sent].request;
@@ -328,7 +328,7 @@ impl World {
         self.tell_members();
     }
 
-    /// The process is killed: what is not on disk is gone, what was being written may be there or not.
+    /// Kills the process: unwritten data is lost, and writes in progress may have happened or not.
     fn crash(&mut self) {
         println!("{}: crash", self.step);
         let torn = self.rng.usize(0..=self.unwritten.len());
@@ -350,7 +350,7 @@ impl World {
         self.tell_members();
     }
 
-    /// Everybody is there again, and all of it is given time.
+    /// Makes all endpoints ready, and runs until everything is delivered.
     fn settle_down(&mut self) {
         (self.up, self.present) = ([true; 3], [true; 3]);
         self.tell_members();

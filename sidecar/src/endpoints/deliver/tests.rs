@@ -1,4 +1,4 @@
-//! The command sees every last state, one run at a time.
+//! Tests of the command: it sees the last state of every change, one run at a time.
 
 use super::*;
 

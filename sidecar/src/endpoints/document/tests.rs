@@ -1,4 +1,4 @@
-//! The JSON is what a reader of v1 Endpoints expects, for what slices tell.
+//! Tests that the JSON is what a reader of v1 Endpoints expects.
 
 use controlplane::{
     catalog::Facts,
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// The entry that these slices make.
+/// The entry of these slices.
 pub(in crate::endpoints) fn entry(slices: &[Value]) -> Entry {
     let mut index = Index::default();
     for slice in slices {

@@ -1,4 +1,4 @@
-//! What is outside of our block stays, whatever the file looks like, and the file keeps what makes it this file.
+//! Tests that everything outside of the block stays, whatever the file contains, and that the file keeps its mode, owner and links.
 
 use std::os::unix::fs::symlink;
 
@@ -88,12 +88,12 @@ fn the_block_is_put_at_the_end_then_replaced_where_it_is() {
     assert_eq!(file.write(&one, &both).ok(), Some(Written::Replaced));
     assert_eq!(read(&file), format!("{OTHERS}{}", block("# service shop/a\n192.0.2.1\tx.a\n")));
     assert_eq!(file.write(&one, &both).ok(), Some(Written::Unchanged));
-    // Others write behind it; of a service that is not known yet the lines of before stay.
+    // Lines that others append stay, and so do those of a service without a complete list.
     fs::write(&file.path, read(&file) + "192.0.2.9\tbehind\n").expect("it can be written");
     assert!(file.write(&parts(&[("b", "192.0.2.2\tx.b\n")]), &both).is_ok());
     let expected = block("# service shop/a\n192.0.2.1\tx.a\n# service shop/b\n192.0.2.2\tx.b\n");
     assert_eq!(read(&file), format!("{OTHERS}{expected}192.0.2.9\tbehind\n"));
-    // One that is no longer followed goes.
+    // The lines of a service that is no longer followed are removed.
     assert!(file.write(&parts(&[("b", "")]), &both[1..]).is_ok());
     assert_eq!(read(&file), format!("{OTHERS}{}192.0.2.9\tbehind\n", block("# service shop/b\n")));
 }
@@ -162,7 +162,7 @@ proptest! {
         old.extend(&after);
         let lines = lines.concat();
         let Some(new) = with_block(&old, &parts(&[("a", &lines)]), &[]) else {
-            // Only where chance has made a marker.
+            // The random content happens to contain a marker.
             prop_assert!(before.contains("fanfare"));
             return Ok(());
         };

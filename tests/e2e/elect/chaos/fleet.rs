@@ -1,4 +1,4 @@
-//! The candidates, each behind a proxy of its own; the faults that they suffer; and what is known of them afterwards.
+//! The candidates, each behind a proxy of its own; the faults that they suffer; and their recorded history.
 
 use std::time::Duration;
 
@@ -12,16 +12,16 @@ use testkit::eventually::{scaled, within_time};
 
 use super::super::contender::{Contender, Kind, account};
 
-/// How long a hand-over may take: several leases, and what a busy machine needs.
+/// The time limit of a hand-over: several leases, and a margin for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How many of 100 requests of a candidate get a fault.
+/// The share of a candidate's requests with a fault, in percent.
 const NOISE: u8 = 5;
 
 /// The faults of single requests, besides those of each turn.
 const FAULTS: [Fault; 12] = [
     Fault::Delay(Duration::from_millis(150)),
-    // Later than any claim, and than the lease.
+    // Later than any claim, and later than the lease.
     Fault::Delay(Duration::from_millis(1000)),
     Fault::Delay(Duration::from_millis(2500)),
     Fault::DelayAnswer(Duration::from_millis(250)),
@@ -44,7 +44,7 @@ pub(super) struct Fleet<'a> {
     seed: u64,
     records: Records,
     members: Vec<Member>,
-    /// Those that have ended. What they have sent may still be under way.
+    /// Those that have ended. Their last requests may still be in flight.
     ended: Vec<(String, FaultProxy, Option<Answers>)>,
     started: u64,
 }
@@ -94,7 +94,7 @@ impl<'a> Fleet<'a> {
         if died && turn.back_at_once {
             self.replace().await;
         }
-        // A namesake that is back may lead as well: it is another process.
+        // A restarted process with the same id counts as another leader.
         let passed = |record: &Record| {
             !record.holder.is_empty()
                 && (record.holder != before.holder || (died && record.transitions != before.transitions))
@@ -114,7 +114,7 @@ impl<'a> Fleet<'a> {
         members.for_each(|member| member.contender.signal(signal));
     }
 
-    /// Ends everything in order, and tells what has happened.
+    /// Ends everything in order, and returns the history.
     pub(super) async fn finish(mut self) -> History {
         while let Some(member) = self.members.pop() {
             member.proxy.clear();
@@ -132,7 +132,7 @@ impl<'a> Fleet<'a> {
         History { resource, name, versions: self.records.versions(), processes: processes.collect() }
     }
 
-    /// The member whose id the lock bears, once it bears one, and the record that says so.
+    /// Waits until the lock names a member. Returns that member and the record.
     async fn leader(&self) -> (usize, Record) {
         let place = |record: &Record| self.members.iter().position(|member| member.id == record.holder);
         let leads = within_time(scaled(PATIENCE), "somebody to lead", self.records.until(|r| place(r).is_some())).await;
@@ -173,8 +173,8 @@ impl<'a> Fleet<'a> {
         self.disturb(&member.proxy, self.started + victim as u64);
     }
 
-    /// Whoever was there last is replaced: ours by a namesake, as a StatefulSet does it; client-go, which takes a namesake
-    /// for itself, by somebody else.
+    /// Replaces a member that has ended: ours by one with the same id, as in a StatefulSet; client-go, which would take over its
+    /// own record, by one with another id.
     async fn replace(&mut self) {
         let (id, _, answers) = self.ended.last().expect("somebody has ended");
         match answers {

@@ -24,7 +24,7 @@ use crate::{
     transport::Io,
 };
 
-/// What a response head may hold at most.
+/// The bounds of a response head.
 const RESPONSE_HEAD: Bounds = Bounds { first_line: 16 * 1024, bytes: 64 * 1024, fields: 256 };
 
 /// Buffers written with one system call.
@@ -38,13 +38,13 @@ pub(in crate::exchange::leg) struct Http1 {
     pub(super) cursor: Cursor,
     /// Whether the whole request was written.
     pub(super) sent: bool,
-    /// Why no more of it can be written.
+    /// Why the rest cannot be written.
     pub(super) send_error: Option<io::ErrorKind>,
     pub(super) has_sent: bool,
     pub(super) has_received: bool,
     /// Whether something has come that nobody was told of.
     pub(super) arrival: bool,
-    /// What has been read and not been taken yet; empty while there is nothing.
+    /// Bytes that were read and not consumed yet.
     buffer: BytesMut,
     scanner: HeadScanner,
     interim: u8,
@@ -73,18 +73,18 @@ impl Http1 {
 
     pub(super) fn send(&mut self, cx: &mut Context<'_>, sending: &Sending<'_>) {
         if let Poll::Ready(Err(error)) = self.poll_write(cx, sending) {
-            // An endpoint may answer before it has read everything, and then close: that answer counts.
+            // An endpoint may answer before it has read everything, and then close; its answer counts.
             self.send_error = Some(error.kind());
         }
     }
 
-    /// Writes until everything there is has been written.
+    /// Writes everything available.
     fn poll_write(&mut self, cx: &mut Context<'_>, sending: &Sending<'_>) -> Poll<io::Result<()>> {
         let Sending { head, window, coding, shared_head: _ } = *sending;
         while !self.sent {
             let left = &head[self.head_sent..];
             let mut written = if !left.is_empty() && window.is_passed(self.cursor, coding) {
-                // Most requests have no body: nothing to gather.
+                // The fast path: most requests have no body.
                 ready!(self.io.poll_write(cx, &[IoSlice::new(left)]))?
             } else {
                 let mut slices = [IoSlice::new(&[]); MAX_SLICES];
@@ -105,7 +105,7 @@ impl Http1 {
             if written > 0 {
                 window.advance(&mut self.cursor, coding, written);
             }
-            // Looked at here, so that the usual case is done with one look.
+            // Checked here, so that the usual case needs one check.
             if self.head_sent == head.len() && window.is_finished() && window.is_passed(self.cursor, coding) {
                 ready!(self.io.poll_flush(cx))?;
                 self.sent = true;
@@ -184,11 +184,11 @@ impl Http1 {
         self.reader.take_trailers()
     }
 
-    /// Reads what has come; 0 is the end of the connection.
+    /// Reads available bytes; 0 is the end of the connection.
     fn poll_fill(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<Result<usize, Failure>> {
         let broke = |error: io::Error| Failure::io(&error, "the connection broke");
         if self.buffer.capacity() == 0 && room <= buffers::READ_BUFFER_BYTES {
-            // Whoever waits needs no buffer.
+            // A waiting connection needs no buffer.
             ready!(self.io.poll_readable(cx)).map_err(broke)?;
             self.buffer = buffers::take();
         }

@@ -26,27 +26,27 @@ use crate::{
     proxy_error::ProxyError,
 };
 
-/// One exchange on a connection that carries others beside it. Dropped before its end it is cancelled.
+/// One exchange on a shared connection. Dropping it before its end resets the stream.
 #[derive(Debug)]
 pub(in crate::exchange::leg) struct Http2 {
     slot: StreamSlot,
     began: Instant,
-    /// Where the request goes, once its head is out.
+    /// The send side, once the head was sent.
     request: Option<SendStream<Bytes>>,
     response: Option<ResponseFuture>,
-    /// Where the body of the response comes from.
+    /// The receive side of the response's body.
     body: Option<RecvStream>,
     pub(super) cursor: Cursor,
-    /// Whether the whole request was handed over.
+    /// Whether the whole request was handed to `h2`.
     pub(super) sent: bool,
-    /// Why no more of it can be sent.
+    /// Why the rest cannot be sent.
     broken: Option<SendFault>,
     pub(super) has_received: bool,
     /// Whether something has come that nobody was told of.
     pub(super) arrival: bool,
-    /// Interim responses that have come.
+    /// The number of interim responses.
     interim: u8,
-    /// Bytes that were taken and for which the endpoint has no new credit yet.
+    /// Consumed bytes whose flow-control credit was not returned yet.
     uncredited: usize,
     /// The lines of the response's trailers, once it is complete.
     pub(super) trailers: Bytes,
@@ -55,7 +55,7 @@ pub(in crate::exchange::leg) struct Http2 {
 /// Why a request cannot be sent on.
 #[derive(Debug)]
 enum SendFault {
-    /// The endpoint takes no more of it; what it answers tells why.
+    /// The endpoint reads no more of it; its response is more informative.
     Stream,
     /// It was never begun.
     Unsent(Failure),
@@ -98,7 +98,7 @@ impl Http2 {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(failure)) => {
                     self.broken = Some(SendFault::Unsent(failure));
-                    // Whatever is waited for is the response, which tells of it.
+                    // The response, or its error, is read next.
                     return;
                 }
             }
@@ -135,7 +135,7 @@ impl Http2 {
         }
     }
 
-    /// Sends what there is of the body and the endpoint takes.
+    /// Sends as much of the body as there is and the endpoint accepts.
     fn poll_data(&mut self, cx: &mut Context<'_>, sending: &Sending<'_>) -> Poll<Result<(), h2::Error>> {
         let Some(request) = &mut self.request else { return Poll::Pending };
         let window = sending.window;
@@ -197,7 +197,7 @@ impl Http2 {
 
     pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Failure>> {
         let Some(body) = &mut self.body else { return Poll::Pending };
-        // Where that fails the stream is over, which shows when it is read on.
+        // An error means that the stream has ended, which the next read reports.
         let _ = body.flow_control().release_capacity(std::mem::take(&mut self.uncredited));
         loop {
             match ready!(body.poll_data(cx)) {
@@ -227,12 +227,12 @@ impl Drop for Http2 {
     }
 }
 
-/// Whether nothing comes after this place, no trailers either.
+/// Whether nothing follows this position, not even trailers.
 fn is_end(window: &Window, cursor: Cursor) -> bool {
     window.is_finished() && window.trailers().is_empty() && window.is_passed(cursor, Coding::Identity)
 }
 
-/// Why a stream ended before its response. Where that was not about the stream alone, its connection gets no further ones.
+/// The failure of a stream that ended before its response. After a connection error the connection gets no further streams.
 fn stream_failure(slot: &StreamSlot, error: &h2::Error) -> Failure {
     if error.is_go_away() || error.is_io() {
         slot.close_connection();
@@ -243,10 +243,10 @@ fn stream_failure(slot: &StreamSlot, error: &h2::Error) -> Failure {
 /// Why a stream, or a connection before its first stream, has ended.
 pub(in crate::exchange::leg) fn failure(what: &str, error: &h2::Error) -> Failure {
     let reason = error.reason();
-    // RFC 9113 sections 6.8 and 8.7: the endpoint says that it has done nothing with the request. Of a stream that it may have
-    // worked on `h2` says that the connection has ended, and not that the endpoint wants it to end.
+    // RFC 9113 sections 6.8 and 8.7: the endpoint has not processed the request. For streams that it may have processed, `h2`
+    // reports the end of the connection instead of GOAWAY.
     let is_unprocessed = error.is_remote() && (reason == Some(Reason::REFUSED_STREAM) || error.is_go_away());
-    // That is what the guard of the connection says of frames that it refuses.
+    // The error of the connection's frame guard.
     let is_refused = error.get_io().is_some_and(|error| error.kind() == io::ErrorKind::InvalidData);
     let (outcome, kind) = if error.is_remote() || (error.is_io() && !is_refused) {
         (Outcome::Reset, ProxyError::ConnectionTerminated)
