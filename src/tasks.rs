@@ -36,7 +36,7 @@ pub(crate) fn serve(flags: &cli::Flags) -> anyhow::Result<ExitCode> {
         Ok(config) => {
             let CheckedFiles { problems, .. } = config.check_files();
             if !problems.is_empty() {
-                return Ok(unusable("what the command line names", &flags.by_flag(&problems)));
+                return Ok(unusable("what the command line names", flags.by_flag(&problems)));
             }
             let mut warnings = flags.doubtful().clone();
             flags.by_flag(&config.warnings()).into_iter().for_each(|warning| warnings.push(warning));
@@ -81,7 +81,7 @@ pub(crate) fn send(arguments: &cli::Send) -> anyhow::Result<ExitCode> {
     };
     let CheckedFiles { problems, .. } = config.check_files();
     if !problems.is_empty() {
-        return Ok(unusable("what the command line names", &flags.by_flag(&problems)));
+        return Ok(unusable("what the command line names", flags.by_flag(&problems)));
     }
     let body = match arguments.body() {
         Ok(body) => body,
@@ -191,7 +191,7 @@ fn read_with_files(path: &Path) -> Result<(Config, Problems), ExitCode> {
     let CheckedFiles { problems, warnings } = config.check_files();
     match problems.is_empty() {
         true => Ok((config, warnings)),
-        false => Err(unusable(&format!("what {} names", path.display()), &faults(&content, &problems))),
+        false => Err(unusable(&format!("what {} names", path.display()), faults(&content, &problems))),
     }
 }
 

@@ -70,7 +70,7 @@ impl Environment {
     /// Variables that are probably meant for a role and are not taken: misspelt ones, each with the right spelling, and ones that are
     /// not text.
     pub(crate) fn doubtful(&self, role: &Role) -> Problems {
-        self.doubtful_beside(&role.settings().filter_map(|setting| Some(setting.variable()?)).collect::<Vec<_>>())
+        self.doubtful_beside(&role.settings().filter_map(Entry::variable).collect::<Vec<_>>())
     }
 
     /// The same for a process that takes these variables.
