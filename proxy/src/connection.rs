@@ -25,7 +25,7 @@ use crate::{
     proxy_error::ProxyError,
     request::{self, Carrier, Next, RequestContext, WithoutRoute, id::RequestId},
     seats::Seat,
-    shared::{Connected, Shared, Welcome, Worker},
+    shared::{Capacity, Connected, Shared, Worker},
 };
 
 /// The time for which the rest of a body is read after an early answer, so that the client can read the answer.
@@ -125,8 +125,8 @@ impl Connection {
     }
 
     /// Answers a client for whom there is no room.
-    pub(crate) async fn refuse(mut self, shared: &Shared, welcome: Welcome) {
-        let problem = if welcome == Welcome::ClientFull {
+    pub(crate) async fn refuse(mut self, shared: &Shared, capacity: Capacity) {
+        let problem = if capacity == Capacity::ClientFull {
             let detail =
                 "this address has as many connections as it may: close some, or raise max-connections-per-client";
             Problem::new(429, ProxyError::ConnectionLimitReached, detail).with_field("Retry-After", "1")

@@ -106,7 +106,7 @@ pub struct Connected {
 
 /// Whether there is room for a client connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Welcome {
+pub enum Capacity {
     /// There is.
     Room,
     /// The limit of all connections is reached.
@@ -202,14 +202,14 @@ impl Shared {
     /// Counts a client connection, and returns whether there is room for it. At the limit the connection that has been idle longest
     /// is evicted. Without an address, the client is [set later](Connected::is_of).
     #[must_use]
-    pub fn connect(self: &Arc<Self>, client: Option<IpAddr>) -> (Connected, Welcome) {
+    pub fn connect(self: &Arc<Self>, client: Option<IpAddr>) -> (Connected, Capacity) {
         let before = self.connections.fetch_add(1, Ordering::Relaxed);
         let of_client = client.and_then(|client| self.connect_client(client));
         let welcome = match &of_client {
             // Nobody else makes room for a client that has more than its share.
-            None if client.is_some() => Welcome::ClientFull,
-            _ if before < self.connections_cap || self.seats.make_room() => Welcome::Room,
-            _ => Welcome::Full,
+            None if client.is_some() => Capacity::ClientFull,
+            _ if before < self.connections_cap || self.seats.make_room() => Capacity::Room,
+            _ => Capacity::Full,
         };
         (Connected { shared: self.clone(), seat: self.seats.enter(), of_client }, welcome)
     }

@@ -64,7 +64,7 @@ struct Clock {
 }
 
 /// The journal tells the rest, as long as there is one.
-struct Told(Weak<Inner>);
+struct JournalOwner(Weak<Inner>);
 
 impl Redelivery {
     /// Starts redelivery with a journal in a directory, or in memory only. `seed` should be random.
@@ -83,7 +83,7 @@ impl Redelivery {
             numbers: Numbers::default(),
         });
         if let Some(directory) = journal {
-            let started = Journal::start(directory, Arc::new(Told(Arc::downgrade(&inner))))?;
+            let started = Journal::start(directory, Arc::new(JournalOwner(Arc::downgrade(&inner))))?;
             *inner.journal.lock() = Some(started);
         }
         Ok(Self { inner })
@@ -216,7 +216,7 @@ impl Inner {
     }
 }
 
-impl Owner for Told {
+impl Owner for JournalOwner {
     fn opened(&self, opened: Opened) {
         let Some(inner) = self.0.upgrade() else { return };
         if let Some(damage) = opened.damage {

@@ -14,17 +14,17 @@ use super::{
     timestamp,
 };
 
-/// The first pause after an error; each further one is twice as long, up to [`LONGEST`].
-const SHORTEST: Duration = Duration::from_millis(2);
+/// The first pause after an error; each further one is twice as long, up to [`MAX_RETRY_DELAY`].
+const MIN_RETRY_DELAY: Duration = Duration::from_millis(2);
 
 /// The longest pause where nothing can be written, for instance on a full disk.
-const LONGEST: Duration = Duration::from_millis(500);
+const MAX_RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// The longest pause where a reader is slow.
-const LONGEST_BUSY: Duration = Duration::from_millis(50);
+const MAX_BUSY_DELAY: Duration = Duration::from_millis(50);
 
 /// What a buffer keeps at most of its memory once what was in it is written.
-const KEPT: usize = 2 * BATCH;
+const MAX_KEPT_BYTES: usize = 2 * BATCH;
 
 /// The line about lost entries.
 #[derive(Serialize)]
@@ -64,7 +64,7 @@ impl<W: Write> Writer<W> {
             if dropped > self.told {
                 self.tell_lost(&mut batch, dropped);
             }
-            batch.shrink_to(KEPT);
+            batch.shrink_to(MAX_KEPT_BYTES);
             last_write = Some(Instant::now());
             for flush in flushes {
                 // The waiter may have given up.
@@ -88,12 +88,12 @@ impl<W: Write> Writer<W> {
 
     /// Writes the whole batch, however long that takes; entries that come meanwhile are queued, or dropped and counted.
     fn write(&mut self, batch: &mut Vec<u8>) {
-        let (mut rest, mut pause, mut trouble) = (&batch[..], SHORTEST, false);
+        let (mut rest, mut pause, mut trouble) = (&batch[..], MIN_RETRY_DELAY, false);
         while !rest.is_empty() {
             let error = match self.out.write(rest) {
                 Ok(0) => io::Error::from(ErrorKind::WriteZero),
                 Ok(written) => {
-                    (rest, pause) = (&rest[written..], SHORTEST);
+                    (rest, pause) = (&rest[written..], MIN_RETRY_DELAY);
                     continue;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -108,7 +108,7 @@ impl<W: Write> Writer<W> {
                 }
             }
             std::thread::sleep(pause);
-            pause = (pause * 2).min(if busy { LONGEST_BUSY } else { LONGEST });
+            pause = (pause * 2).min(if busy { MAX_BUSY_DELAY } else { MAX_RETRY_DELAY });
         }
         batch.clear();
         if trouble {

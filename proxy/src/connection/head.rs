@@ -175,7 +175,7 @@ impl Connection {
             if let Poll::Ready(read) = client.poll_fill(cx, buffers::READ_BUFFER_BYTES) {
                 return Poll::Ready(Some(read));
             }
-            if has_to_go(seat, is_registered, cx) {
+            if is_evicted(seat, is_registered, cx) {
                 return Poll::Ready(Some(Ok(0)));
             }
             alarm.poll(cx, deadline).map(|_| None)
@@ -197,7 +197,7 @@ impl Connection {
             if let Poll::Ready(read) = client.poll_fill(cx, buffers::READ_BUFFER_BYTES) {
                 return Poll::Ready(read.is_ok_and(|read| read > 0));
             }
-            if has_to_go(seat, is_registered, cx) {
+            if is_evicted(seat, is_registered, cx) {
                 return Poll::Ready(false);
             }
             if draining.poll(cx) {
@@ -211,7 +211,7 @@ impl Connection {
 }
 
 /// Whether a connection that waits has to make room; the task that asks first is woken then. No other task may ask.
-fn has_to_go(seat: &Seat, is_registered: &mut bool, cx: &Context<'_>) -> bool {
+fn is_evicted(seat: &Seat, is_registered: &mut bool, cx: &Context<'_>) -> bool {
     if !std::mem::replace(is_registered, true) {
         seat.register(cx);
     }

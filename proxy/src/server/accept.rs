@@ -16,7 +16,7 @@ use crate::{
     clock,
     connection::Connection,
     downstream::Downstream,
-    shared::{Welcome, Worker},
+    shared::{Capacity, Worker},
 };
 
 /// The backlog of a listening socket.
@@ -105,7 +105,7 @@ impl App {
 
     async fn serve(&self, stream: TcpStream, peer: SocketAddr, shutdown: watch::Receiver<Duration>) {
         let Some(arrival) = self.arrival(stream, peer) else { return };
-        let (mut connected, mut welcome) = self.worker.shared.connect(arrival.client());
+        let (mut connected, mut capacity) = self.worker.shared.connect(arrival.client());
         let client = if arrival.is_plain() {
             Downstream::new(arrival.stream, peer)
         } else {
@@ -114,20 +114,20 @@ impl App {
             client
         };
         if !connected.is_counted() {
-            welcome = Welcome::ClientFull;
+            capacity = Capacity::ClientFull;
         }
         let connection = Connection::new(&self.worker.shared, self.listener, client, shutdown, &connected);
         let Some(connection) = connection else { return };
-        match welcome {
-            Welcome::Room => {
+        match capacity {
+            Capacity::Room => {
                 // Each box is as large as what is spoken needs, and gone when it has done its part.
                 let http2 = clock::per_wake_up(Box::pin(connection.serve(&self.worker))).await;
                 if let Some(connection) = http2 {
                     clock::per_wake_up(Box::pin(connection.serve_http2(&self.worker))).await;
                 }
             }
-            Welcome::Full | Welcome::ClientFull => {
-                clock::per_wake_up(Box::pin(connection.refuse(&self.worker.shared, welcome))).await;
+            Capacity::Full | Capacity::ClientFull => {
+                clock::per_wake_up(Box::pin(connection.refuse(&self.worker.shared, capacity))).await;
             }
         }
     }
