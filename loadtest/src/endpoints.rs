@@ -26,6 +26,8 @@ pub(crate) enum Special {
     Silent,
     /// SYNs to it are dropped, so that connection attempts never end.
     Dropped,
+    /// It refuses connections.
+    Refused,
 }
 
 /// A command of the harness to its endpoints.
@@ -126,6 +128,7 @@ impl fmt::Display for Special {
             Self::Slow(ms) => write!(f, "slow:{ms}"),
             Self::Silent => f.write_str("silent"),
             Self::Dropped => f.write_str("dropped"),
+            Self::Refused => f.write_str("refused"),
         }
     }
 }
@@ -137,8 +140,9 @@ impl std::str::FromStr for Special {
         match text {
             "silent" => Ok(Self::Silent),
             "dropped" => Ok(Self::Dropped),
+            "refused" => Ok(Self::Refused),
             _ => {
-                let ms = text.strip_prefix("slow:").context("not slow:<ms>, silent or dropped")?;
+                let ms = text.strip_prefix("slow:").context("not slow:<ms>, silent, dropped or refused")?;
                 Ok(Self::Slow(ms.parse().context("not a number of milliseconds")?))
             }
         }

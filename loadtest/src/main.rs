@@ -5,7 +5,7 @@
 //! ```
 //!
 //! The modules in that order: [`cli`], [`scenario`], [`run`], [`turn`], then the processes of a turn ([`endpoints`], [`subject`],
-//! [`bare`], [`load`]), their start and their resource usage ([`process`], [`protocols`], [`cores`], [`accounting`], [`probe`]),
+//! [`bare`], [`load`], [`journal`]), their start and their resource usage ([`process`], [`protocols`], [`cores`], [`accounting`], [`probe`]),
 //! and the evaluation ([`metric`], [`results`], [`bar`], [`table`], [`chart`], [`compare`]).
 
 mod accounting;
@@ -16,6 +16,7 @@ mod cli;
 mod compare;
 mod cores;
 mod endpoints;
+mod journal;
 mod keep;
 mod load;
 mod machine;

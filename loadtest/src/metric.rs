@@ -60,6 +60,10 @@ pub(crate) const ALL: &[Metric] = &[
     metric("lost_copies", "copies lost", Unit::Count, LESS),
     metric("extra_copies", "copies too many", Unit::Count, LESS),
     metric("rewrites", "rewrites", Unit::Count, None),
+    metric("owed", "deliveries owed", Unit::Count, None),
+    metric("journal_commits", "commits of the journal", Unit::Count, None),
+    metric("journal_alone_per_second", "journal alone, requests/s", Unit::Count, None),
+    metric("recovery_us", "start to first answer", Unit::Micros, LESS),
 ];
 
 const fn metric(key: &'static str, title: &'static str, unit: Unit, less_is_better: Option<bool>) -> Metric {

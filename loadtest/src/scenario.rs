@@ -1,5 +1,6 @@
 //! The scenarios, with their loads, subjects and settings.
 
+mod redeliver;
 mod wire;
 
 use anyhow::bail;
@@ -52,7 +53,12 @@ pub(crate) enum Work {
     Churn { connections: usize, times: f64 },
     /// One request with a long body.
     Upload { bytes: u64 },
-    /// Idle connections, after one request each or none.
+    /// As many requests as possible, which one endpoint misses, and the journal alone with as many that wait for it at a time.
+    Missed { connections: usize },
+    /// So many requests with a body, which one endpoint misses and may be owed from then on; then requests without one at a
+    /// constant rate; then a start with what is owed.
+    Owed { jobs: u64, rate: f64, connections: usize, times: f64 },
+    /// Connections that do nothing, after one request each or after none.
     Idle { connections: usize, request: bool },
 }
 
@@ -121,7 +127,7 @@ const MANY: &[&str] = &["--max-connections", "20000"];
 pub(crate) fn all(binaries: &[Binary]) -> Vec<Scenario> {
     let workspace = [Binary::workspace()];
     let cases = Cases { binaries: if binaries.is_empty() { &workspace } else { binaries } };
-    [sizes(&cases), policies(&cases), faults(&cases), scale(&cases), wire::all(&cases)].concat()
+    [sizes(&cases), policies(&cases), faults(&cases), scale(&cases), wire::all(&cases), redeliver::all(&cases)].concat()
 }
 
 /// Builds the rows of scenarios.
@@ -341,7 +347,12 @@ fn case(subject: Subject) -> Case {
 }
 
 impl Case {
-    /// Its name in tables.
+    /// Whether it is Fanfare with a journal.
+    pub(crate) fn journals(&self) -> bool {
+        self.flags.contains(&"--redeliver-journal")
+    }
+
+    /// What tables call it.
     pub(crate) fn label(&self) -> String {
         self.label_of(self.variant)
     }

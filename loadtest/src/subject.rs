@@ -188,6 +188,14 @@ impl fmt::Display for Subject {
 }
 
 impl Running {
+    /// A number of Fanfare's metrics, over all series of that name.
+    pub(crate) fn metric(&self, name: &str) -> anyhow::Result<f64> {
+        match &self.process {
+            Process::Own { .. } => bail!("the bare loop has no metrics"),
+            Process::Kept { log, .. } => fanfare::metric(log, name),
+        }
+    }
+
     /// Its output, if it has ended.
     pub(crate) fn ended(&self) -> Option<String> {
         match &self.process {

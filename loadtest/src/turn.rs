@@ -1,6 +1,7 @@
 //! One turn: endpoints, one subject and the load are started, the work is done and measured, everything is ended.
 
 use std::{
+    fs, io,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -12,6 +13,7 @@ use crate::{
     cli::{self, Placing},
     cores::{self, Cores, Placement},
     endpoints::{Control, Counts, Endpoints, Special},
+    journal,
     load::{self, Load, Shape, h2load},
     metric::{self, Metrics},
     probe,
@@ -27,8 +29,14 @@ const SETTLE: Duration = Duration::from_secs(15);
 const RESTART: Duration = Duration::from_secs(1);
 /// How often the file of endpoints is rewritten.
 const REWRITE: Duration = Duration::from_millis(500);
-/// How long an upload may take, in seconds.
+/// How long an upload, or many requests that are to be owed, may take, in seconds.
 const UPLOAD: f64 = 300.0;
+/// The folder of the journal, within that of the subject.
+const JOURNAL: &str = "journal";
+/// Connections over which requests come that are to be owed.
+const OWING: usize = 128;
+/// How many of them there are in a short run, for each second of a measurement.
+const JOBS_PER_SECOND: f64 = 50_000.0;
 /// Descriptors that a process needs besides those of connections.
 const SPARE: u64 = 1_000;
 
@@ -78,26 +86,37 @@ pub(crate) fn turn(
     if let Some(file) = &file {
         rewrite(file, &endpoints, 1.0, 0)?;
     }
+    let own = work.join(case.subject.key());
+    // What another turn is owed is not this one's.
+    fs::remove_dir_all(own.join(JOURNAL)).or_else(|error| match error.kind() {
+        io::ErrorKind::NotFound => Ok(()),
+        _ => Err(error),
+    })?;
+    let addresses = endpoints.addresses.clone();
     let plan = Plan {
-        endpoints: &endpoints.addresses,
+        endpoints: &addresses,
         file: file.as_deref(),
         flags: case.flags,
         protocols: case.protocols,
         certificate,
         threads: case.threads,
-        work: &work.join(case.subject.key()),
+        work: &own,
         cores: &cores.subject,
     };
     let subject = case.subject.start(program, &plan)?;
     let load = load::start(&cores.load)?;
     let load_cores = &cores.load;
     let out = Outcome::default();
+    let file = file.clone();
     let mut turn = Turn { options, scenario, case, endpoints, subject, load, load_cores, work, file, out };
     turn.work(first)?;
     if let Some(how) = turn.subject.ended() {
         anyhow::bail!("it has ended while it was measured: {how}");
     }
-    Ok(turn.out)
+    match scenario.work {
+        Work::Owed { .. } if case.journals() => turn.recover(program, &plan),
+        _ => Ok(turn.out),
+    }
 }
 
 /// The cores of each part.
@@ -184,9 +203,64 @@ impl Turn<'_> {
                 self.phase(closed(warmup, 1, 0))?;
                 self.upload(bytes)?;
             }
+            Work::Missed { connections } => self.missed(connections)?,
+            Work::Owed { jobs, rate, connections, times } => {
+                self.owe(jobs.min((JOBS_PER_SECOND * seconds) as u64))?;
+                let load = self.measure(Shape::Open { seconds: seconds * times, rate, connections }, |_| Ok(()))?;
+                self.latencies(&load);
+            }
             Work::Idle { connections, request } => self.idle(connections, request)?,
         }
+        self.ask_for_owed()
+    }
+
+    /// What it owes, and how often it has written to its journal.
+    fn ask_for_owed(&mut self) -> anyhow::Result<()> {
+        if self.case.journals() {
+            self.set("owed", self.subject.metric("fanfare_deliveries_owed")?);
+            self.set("journal_commits", self.subject.metric("fanfare_journal_commit_seconds_count")?);
+        }
         Ok(())
+    }
+
+    /// As many requests as possible, which one endpoint misses, and then the journal alone.
+    fn missed(&mut self, connections: usize) -> anyhow::Result<()> {
+        let (seconds, warmup) = (self.options.seconds, self.options.warmup);
+        let closed = |seconds| Shape::Closed { seconds, connections, body: 0, requests: None, reconnect: false };
+        self.phase(closed(warmup))?;
+        let load = self.measure(closed(seconds), |_| Ok(()))?;
+        self.saturated(&load, 0);
+        if self.case.journals() {
+            let alone = journal::acknowledged_per_second(&self.work.join("alone"), connections, seconds)?;
+            self.set("journal_alone_per_second", alone);
+        }
+        Ok(())
+    }
+
+    /// Sends so many requests, which one endpoint misses.
+    fn owe(&mut self, jobs: u64) -> anyhow::Result<()> {
+        let shape =
+            Shape::Closed { seconds: UPLOAD, connections: OWING, body: 1, requests: Some(jobs), reconnect: false };
+        let load = self.phase(shape)?;
+        anyhow::ensure!(load.requests == jobs, "{} of {jobs} acknowledged: {:?}", load.requests, load.error);
+        if self.case.journals() {
+            let owed = self.subject.metric("fanfare_deliveries_owed")?;
+            anyhow::ensure!(owed >= jobs as f64, "{owed} of {jobs} are owed");
+        }
+        Ok(())
+    }
+
+    /// Ends the subject, starts it again with what it owes, and takes the time until it answers.
+    fn recover(self, program: &Path, plan: &Plan<'_>) -> anyhow::Result<Outcome> {
+        let Self { case, subject, mut out, endpoints: _endpoints, .. } = self;
+        drop(subject);
+        let began = Instant::now();
+        let again = case.subject.start(program, plan)?;
+        let took = began.elapsed();
+        let (before, owed) = (out.metrics.get("owed").copied(), again.metric("fanfare_deliveries_owed")?);
+        anyhow::ensure!(before == Some(metric::rounded(owed)), "{owed} deliveries recovered of {before:?}");
+        out.metrics.insert("recovery_us".to_owned(), metric::rounded(took.as_secs_f64() * 1e6));
+        Ok(out)
     }
 
     /// Loads while the file with the endpoints is written again and again.
@@ -289,7 +363,8 @@ impl Turn<'_> {
             return excess(load.requests * all, got.total(), tried * all);
         }
         let restarting = matches!(self.scenario.work, Work::Restart { .. }).then(|| self.scenario.endpoints - 1);
-        let unreachable = |index: usize| self.case.special.contains(&(index, Special::Dropped));
+        let dead = [Special::Dropped, Special::Refused];
+        let unreachable = |index: usize| dead.iter().any(|kind| self.case.special.contains(&(index, *kind)));
         let counted =
             got.copies.iter().enumerate().filter(|(index, _)| Some(*index) != restarting && !unreachable(*index));
         counted.fold((0.0, 0.0), |(lost, extra), (_, copies)| {

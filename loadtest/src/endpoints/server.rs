@@ -51,8 +51,8 @@ struct Endpoint {
     count: Arc<Count>,
     /// The task of its listener, which owns its connections.
     task: Option<JoinHandle<()>>,
-    /// An endpoint that drops SYNs: its listener, and the connections that fill its queue.
-    _full: Option<(Socket, Vec<StdStream>)>,
+    /// An endpoint that drops SYNs or refuses connections: what has its address, and what fills its queue.
+    _dead: Option<(Socket, Vec<StdStream>)>,
 }
 
 /// Serves until standard input ends; prints the addresses first.
@@ -108,13 +108,17 @@ async fn obey(endpoints: &mut [Endpoint], control: Control) -> anyhow::Result<St
 impl Endpoint {
     async fn new(special: Option<Special>) -> anyhow::Result<Self> {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        if special == Some(Special::Dropped) {
-            let (address, full) = full(any)?;
-            return Ok(Self { address, special, count: Arc::default(), task: None, _full: Some(full) });
+        let dead = match special {
+            Some(Special::Dropped) => Some(full(any)?),
+            Some(Special::Refused) => Some(refusing(any)?),
+            _ => None,
+        };
+        if let Some((address, dead)) = dead {
+            return Ok(Self { address, special, count: Arc::default(), task: None, _dead: Some(dead) });
         }
         let listener = TcpListener::bind(any).await.context("cannot listen")?;
         let address = listener.local_addr()?;
-        let mut endpoint = Self { address, special, count: Arc::default(), task: None, _full: None };
+        let mut endpoint = Self { address, special, count: Arc::default(), task: None, _dead: None };
         endpoint.listen(listener);
         Ok(endpoint)
     }
@@ -139,6 +143,14 @@ impl Endpoint {
             }
         }));
     }
+}
+
+/// An address that refuses connections, and that nobody else gets: its socket never listens.
+fn refusing(any: SocketAddr) -> anyhow::Result<(SocketAddr, (Socket, Vec<StdStream>))> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&any.into())?;
+    let address = socket.local_addr()?.as_socket().context("an address of the Internet")?;
+    Ok((address, (socket, Vec::new())))
 }
 
 /// An address that drops SYNs: its accept queue is full, and nothing accepts.
@@ -179,7 +191,7 @@ async fn connection(mut stream: TcpStream, special: Option<Special>, count: Arc<
             match special {
                 Some(Special::Silent) => continue,
                 Some(Special::Slow(ms)) => tokio::time::sleep(Duration::from_millis(ms)).await,
-                Some(Special::Dropped) | None => {}
+                Some(Special::Dropped | Special::Refused) | None => {}
             }
             stream.write_all(wire::ANSWER).await?;
         }

@@ -2,7 +2,8 @@
 
 use std::{
     fs,
-    net::SocketAddr,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -13,7 +14,10 @@ use anyhow::{Context as _, bail};
 use super::{Plan, START};
 use crate::{machine, process::Kept, protocols::Http};
 
-/// A binary of Fanfare.
+/// What stands in flags for the folder of the turn.
+const WORK: &str = "{work}";
+
+/// Which binary.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Binary {
     /// Its name in tables.
@@ -73,19 +77,41 @@ pub(super) fn command(program: &Path, plan: &Plan<'_>) -> anyhow::Result<Vec<Str
         Some(file) => add("--endpoints-file", file.display().to_string()),
         None => add("--endpoints", plan.endpoints.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")),
     }
-    command.extend(plan.flags.iter().map(|flag| (*flag).to_owned()));
+    let work = plan.work.display().to_string();
+    command.extend(plan.flags.iter().map(|flag| flag.replace(WORK, &work)));
     Ok(command)
 }
 
-/// The address in its log.
+/// A number of its metrics, over all series of that name.
+pub(super) fn metric(log: &Path, name: &str) -> anyhow::Result<f64> {
+    let log = fs::read_to_string(log).context("its log is there")?;
+    let admin = log.lines().find(|line| line.contains("for the admin API")).and_then(address_in);
+    let admin = admin.context("it has an admin API")?;
+    let mut stream = TcpStream::connect_timeout(&admin, START)?;
+    stream.set_read_timeout(Some(START))?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    let values = text.lines().filter_map(|line| {
+        let rest = line.strip_prefix(name).filter(|rest| rest.starts_with([' ', '{']))?;
+        rest.rsplit(' ').next()?.parse::<f64>().ok()
+    });
+    Ok(values.sum())
+}
+
+/// The address in a line of its log.
+fn address_in(line: &str) -> Option<SocketAddr> {
+    line.split("://").nth(1)?.split(' ').next()?.parse().ok()
+}
+
+/// Where it listens, as its log says.
 pub(super) fn address(kept: &Kept, log: &Path) -> anyhow::Result<SocketAddr> {
     let until = Instant::now() + START;
     loop {
         let text = fs::read_to_string(log).unwrap_or_default();
         let listening = text.lines().find(|line| line.contains(" to broadcast"));
         if let Some(line) = listening {
-            let address = line.split("://").nth(1).and_then(|rest| rest.split(' ').next());
-            return address.context("no address in the log")?.parse().context("no address in the log");
+            return address_in(line).context("no address in the log");
         }
         if let Some(how) = kept.ended() {
             bail!("{how}: {}", super::tail(log));
