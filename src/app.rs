@@ -10,6 +10,7 @@ use runtime::{
     listener,
     readiness::Readiness,
     signal::Request,
+    systemd::{self, PassedSockets},
     telemetry::Telemetry,
     tls::{ServerSettings, ServerTls},
 };
@@ -41,7 +42,10 @@ pub(crate) struct BoundProcess {
     reload_asked: bool,
 }
 
-/// How a process ended.
+/// What a socket that is passed for the admin API is called.
+const ADMIN_SOCKET: &str = "admin";
+
+/// How a process has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     /// By a drain: requests in flight have finished, or were cut off at the deadline.
@@ -68,8 +72,8 @@ impl BoundProcess {
     /// Binds every listener. Port 0 takes a free one.
     ///
     /// # Errors
-    /// An address cannot be bound, or another metrics recorder is installed.
-    pub(crate) async fn bind(config: Config, telemetry: &Telemetry) -> anyhow::Result<Self> {
+    /// An address cannot be bound, or a metrics recorder of somebody else is in the way.
+    pub(crate) async fn bind(config: Config, telemetry: &Telemetry, mut passed: PassedSockets) -> anyhow::Result<Self> {
         let metrics = runtime::metrics::install()?;
         controlplane::metrics::describe();
         ::access::metrics::describe();
@@ -81,7 +85,7 @@ impl BoundProcess {
         let shared = Shared::new(readiness.clone(), config.clone(), access.clone());
         let broadcast = match config.proxy.listeners.is_empty() {
             true => None,
-            false => Some(broadcast::BoundDataPlane::bind(&config, &shared, kubernetes.clone())?),
+            false => Some(broadcast::BoundDataPlane::bind(&config, &shared, kubernetes.clone(), &mut passed)?),
         };
         let (leadership, leader) = leader::start(config.leader_elect.as_ref(), &kubernetes, &readiness).await?;
         let context = roles::Context {
@@ -96,10 +100,16 @@ impl BoundProcess {
         let admin = match config.admin {
             Some(address) => {
                 let tls = config.admin_tls.clone().map(ServerTls::load).transpose().context("admin.tls")?;
-                Some(shared.admin(metrics.clone(), telemetry.clone()).tls(tls).bind(address).await?)
+                let admin = shared.admin(metrics.clone(), telemetry.clone()).tls(tls);
+                Some(match passed.take(ADMIN_SOCKET) {
+                    Some(socket) => admin.listen(socket)?,
+                    None => admin.bind(address).await?,
+                })
             }
             None => None,
         };
+        let known: Vec<String> = broadcast::socket_names(&config).chain([ADMIN_SOCKET.to_owned()]).collect();
+        passed.check_none_left(&known)?;
         tokio::spawn(metrics.upkeep());
         Ok(Self { broadcast, roles, leader, drain, admin, shared, reload_asked: false })
     }
@@ -165,9 +175,13 @@ impl BoundProcess {
         if let Some(admin) = &admin {
             tracing::info!("listening on {}://{} for the admin API", scheme(config.admin_tls.as_ref()), admin.address);
         }
+        systemd::ready();
+        let told = tokio::spawn(systemd::watch(shared.readiness.clone()));
         let (leader, drain) = (self.leader, self.drain);
         let running = RunningProcess { broadcast, roles, leader, drain, admin, shared, reloader, reload_asked };
-        running.run(requests).await
+        let ended = running.run(requests).await;
+        told.abort();
+        ended
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use runtime::readiness::{Gate, Readiness};
+use runtime::{
+    readiness::{Gate, Readiness},
+    systemd::PassedSockets,
+};
 
 use crate::{
     config::{self, Config},
@@ -20,6 +23,9 @@ pub(crate) struct BoundDataPlane {
     sources: Sources,
     /// Readiness of the sources, from which that of the routes follows.
     lists: Readiness,
+    /// Whether it shares its address with the process that it replaces, or takes sockets that are older than it: what it answers before it knows its
+    /// endpoints would fail, and waits instead.
+    replaces: bool,
 }
 
 /// A data plane that answers requests.
@@ -30,6 +36,14 @@ pub(crate) struct RunningDataPlane {
     _gate: routes_gate::RoutesGateTask,
 }
 
+/// How long a process that takes the place of another one lets connections wait for its first lists of endpoints.
+const REPLACING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What sockets that are passed for the listeners are called, in their order: `broadcast`, `broadcast-2` and so on.
+pub(crate) fn socket_names(config: &Config) -> impl Iterator<Item = String> {
+    (1..=config.proxy.listeners.len()).map(|n| if n == 1 { "broadcast".to_owned() } else { format!("broadcast-{n}") })
+}
+
 // === impl BoundDataPlane ===
 
 impl BoundDataPlane {
@@ -37,10 +51,18 @@ impl BoundDataPlane {
     ///
     /// # Errors
     /// An address cannot be bound.
-    pub(crate) fn bind(config: &Config, shared: &Shared, kubernetes: Kubernetes) -> anyhow::Result<Self> {
+    pub(crate) fn bind(
+        config: &Config,
+        shared: &Shared,
+        kubernetes: Kubernetes,
+        passed: &mut PassedSockets,
+    ) -> anyhow::Result<Self> {
         let (publisher, reader) = snapshot::channel();
         let routes = shared.readiness.register("routes");
-        let server = proxy::Server::bind_with(config.proxy.clone(), reader.clone(), shared.access.sources().clone());
+        let passed: Vec<_> = socket_names(config).map(|name| passed.take(&name)).collect();
+        let replaces = config.proxy.reuse_port || passed.iter().any(Option::is_some);
+        let access = shared.access.sources().clone();
+        let server = proxy::Server::bind_passed(config.proxy.clone(), reader.clone(), access, &passed);
         let server = server.map_err(|error| match error {
             // A file has changed since it was looked at.
             proxy::BindError::Tls(problems) => anyhow::anyhow!(config::told(&problems)),
@@ -51,7 +73,7 @@ impl BoundDataPlane {
         let names = config.proxy.listeners.iter().flat_map(|listener| &listener.routes).map(|route| &route.name);
         let starting = names.map(|name| (name.to_string(), Err("starting".to_owned())));
         shared.readiness.set_parts(starting.collect());
-        Ok(Self { server, routes, sources, lists })
+        Ok(Self { server, routes, sources, lists, replaces })
     }
 
     /// The addresses of the listeners, in the order of the configuration.
@@ -64,8 +86,12 @@ impl BoundDataPlane {
     /// # Errors
     /// A source of endpoints cannot be started.
     pub(crate) async fn start(self, shared: &Shared) -> anyhow::Result<RunningDataPlane> {
-        let Self { server, routes, mut sources, lists } = self;
-        sources.start(&shared.current().targets).await?;
+        let Self { server, routes, mut sources, lists, replaces } = self;
+        let targets = shared.current().targets.clone();
+        sources.start(&targets).await?;
+        if replaces && let Err(why) = sources.first_lists(&targets, REPLACING_TIMEOUT).await {
+            tracing::warn!("{why}; requests are answered all the same");
+        }
         let running = server.start();
         let handle = running.handle();
         let _gate = routes_gate::spawn(routes, shared, handle.clone(), lists);

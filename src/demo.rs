@@ -12,6 +12,7 @@ use std::{net::SocketAddr, time::Duration};
 use anyhow::Context as _;
 use runtime::{
     signal::Request,
+    systemd::PassedSockets,
     telemetry::{self, Format, Level},
 };
 use tokio::sync::mpsc;
@@ -39,7 +40,8 @@ pub(crate) async fn run(arguments: &Demo, mut signals: mpsc::Receiver<Request>) 
     let telemetry = telemetry::init(Level::Error, Format::Text);
     runtime::limits::raise_open_files();
     let origins = Origin::start(NAMES).await.context("cannot start the origins")?;
-    let bound = BoundProcess::bind(config(arguments.interface, &origins)?, &telemetry).await?;
+    let bound =
+        BoundProcess::bind(config(arguments.interface, &origins)?, &telemetry, PassedSockets::default()).await?;
     let admin = bound.admin_address().context("the demo has an admin API")?;
     let mut stage = Stage { broadcaster: bound.addresses()[0], admin, origins };
     let readiness = bound.readiness();

@@ -12,8 +12,13 @@ use testkit::docs::{Block, blocks};
 use crate::{config::Config, settings};
 use command::Reader;
 
-/// Files of other programs, by their keys: Traefik, Prometheus, Kubernetes and kustomize.
-const FOREIGN: [&[&str]; 6] = [
+/// Files that are not ours, by their keys: what helm, Traefik, Prometheus, Kubernetes and kustomize read.
+const FOREIGN: [&[&str]; 11] = [
+    &["role", "args", "podMonitor", "prometheusRule"],
+    &["role", "runRoles", "config"],
+    &["alerting"],
+    &["remote_write"],
+    &["scrape_configs"],
     &["http"],
     &["providers", "scrape_configs"],
     &["rules"],
@@ -37,8 +42,9 @@ fn check(block: &Block, reader: &mut Reader) -> Result<(), String> {
         "json" => sample::json(&block.text),
         "text" => sample::text(&block.text),
         "corefile" => sample::corefile(&block.text),
+        "vcl" => sample::vcl(&block.text),
         other => Err(format!(
-            "{other:?} says nothing about what kind of example this is: use sh, console, yaml, json, text or corefile"
+            "{other:?} says nothing about what kind of example this is: use sh, console, yaml, json, text, corefile or vcl"
         )),
     }
 }
@@ -106,6 +112,7 @@ fn an_example_that_does_not_work_or_that_nobody_knows_is_told() {
         ("json", "{\"what\": 1}", "nobody knows"),
         ("text", "anything", "nobody knows"),
         ("corefile", "no stanza", "server block"),
+        ("vcl", "sub vcl_recv {}", "vcl 4.1"),
         ("sh", "fanfare broadcast --endpoints 192.0.2.1:80 --bogus", "--bogus"),
         ("sh", "fanfare broadcast --endpoints 192.0.2.1", "--endpoints"),
         ("sh", "fanfare mirror -dry-run ...", "no command"),

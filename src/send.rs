@@ -11,7 +11,7 @@ use axum::body::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{StatusCode, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
-use runtime::{signal::Request as Asked, telemetry::Telemetry};
+use runtime::{signal::Request as Asked, systemd::PassedSockets, telemetry::Telemetry};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -52,7 +52,7 @@ pub(crate) async fn run(
     telemetry: &Telemetry,
     mut signals: mpsc::Receiver<Asked>,
 ) -> anyhow::Result<ExitCode> {
-    let bound = BoundProcess::bind(config, telemetry).await?;
+    let bound = BoundProcess::bind(config, telemetry, PassedSockets::default()).await?;
     let (to, readiness, shared) = (bound.addresses()[0], bound.readiness(), bound.shared());
     let (_ask, asked) = mpsc::channel(1);
     let mut running = tokio::spawn(bound.run(asked, None));

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use runtime::{
     config::Problems,
     signal::{Request, Signals},
+    systemd::PassedSockets,
     telemetry,
 };
 use tokio::{runtime::Runtime, sync::mpsc};
@@ -130,11 +131,13 @@ fn run_with(config: Config, warnings: &Problems, follow: Option<&Path>) -> anyho
     let open_files = runtime::limits::raise_open_files();
     tracing::info!(version = runtime::build_info::line(), open_files = open_files.now, "starting");
     warn(warnings);
+    // Before there are threads that could read the environment.
+    let passed = PassedSockets::take_all()?;
     let runtime = control_runtime()?;
     let ended = runtime.block_on(async {
         let mut requests = signals()?;
         // Whatever the start waits for, a signal ends it.
-        match unless_ended(BoundProcess::bind(config, &telemetry), &mut requests).await {
+        match unless_ended(BoundProcess::bind(config, &telemetry, passed), &mut requests).await {
             Ok((bound, reload)) => bound?.reload_at_once(reload).run(requests, follow.map(Reloader::new)).await,
             Err(request) => Ok(Ended::before_start(request)),
         }

@@ -35,6 +35,7 @@ fn ended(legs: u32) -> Box<Exchange> {
     let config = Config {
         listeners: vec![Listener::new(([127, 0, 0, 1], 0).into(), vec![route])],
         threads: 1,
+        reuse_port: false,
         limits: Limits::default(),
         access_log: AccessLog::Off,
     };

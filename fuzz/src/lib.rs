@@ -392,6 +392,7 @@ fn route() -> &'static Arc<RouteEntry> {
             policy: Policy::default(),
         };
         let config = Config {
+            reuse_port: false,
             listeners: vec![Listener::new(([127, 0, 0, 1], 0).into(), vec![route])],
             threads: 1,
             limits: Limits::default(),

@@ -55,6 +55,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// Worker threads; each has its own connections to clients and endpoints.
     pub threads: usize,
+    /// Whether another process may listen at the same addresses, if it says so too.
+    pub reuse_port: bool,
     /// Bounds of the whole process.
     pub limits: Limits,
     /// The access log.

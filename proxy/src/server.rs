@@ -5,6 +5,7 @@
 
 mod accept;
 mod handle;
+mod sockets;
 mod thread;
 
 use std::{
@@ -22,7 +23,8 @@ use tokio::{sync::watch, time::Instant};
 
 pub use self::handle::{Handle, ReloadError, RouteState};
 use self::{
-    accept::{App, accept, listen},
+    accept::{App, accept},
+    sockets::{Claim, Sockets},
     thread::Thread,
 };
 use crate::{
@@ -44,7 +46,9 @@ pub struct Server {
     drain: Drain,
     /// A listener for each worker, for each listener of the configuration.
     listeners: Vec<Vec<TcpListener>>,
-    /// A waiting thread for each worker, and one that builds tables.
+    /// That their addresses are not shared.
+    claims: Vec<Claim>,
+    /// A thread for each worker, waiting for its work, and one that makes tables.
     workers: Vec<Thread>,
     tables: Thread,
     /// The thread for redelivery, if some route has it.
@@ -115,23 +119,34 @@ impl Server {
     /// # Errors
     /// Like [`bind`](Self::bind).
     pub fn bind_with(config: Config, reader: Reader, access: Arc<Sources>) -> Result<Self, BindError> {
+        Self::bind_passed(config, reader, access, &[])
+    }
+
+    /// The same with sockets that were passed to this process, for those listeners that have one at their place.
+    ///
+    /// # Errors
+    /// Like [`bind`](Self::bind).
+    pub fn bind_passed(
+        config: Config,
+        reader: Reader,
+        access: Arc<Sources>,
+        passed: &[Option<TcpListener>],
+    ) -> Result<Self, BindError> {
         let problems = config.check();
         if !problems.is_empty() {
             return Err(BindError::Config(problems));
         }
         let secured = Secured::load(&config, None).map_err(BindError::Tls)?;
-        let mut listeners = Vec::new();
-        let mut bound = Vec::new();
-        for listener in &config.listeners {
-            let listen = |address| listen(address).map_err(|why| BindError::Listen { address, why });
-            let first = listen(listener.address)?;
-            let address = first.local_addr().map_err(|why| BindError::Listen { address: listener.address, why })?;
-            let mut sockets = vec![first];
-            while sockets.len() < config.threads {
-                sockets.push(listen(address)?);
-            }
-            bound.push(address);
-            listeners.push(sockets);
+        let (mut listeners, mut bound, mut claims) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, listener) in config.listeners.iter().enumerate() {
+            let sockets = match passed.get(index).and_then(Option::as_ref) {
+                Some(socket) => Sockets::passed(socket, config.threads),
+                None => Sockets::bind(listener.address, config.threads, config.reuse_port),
+            };
+            let sockets = sockets.map_err(|why| BindError::Listen { address: listener.address, why })?;
+            bound.push(sockets.address);
+            listeners.push(sockets.listeners);
+            claims.extend(sockets.claim);
         }
         let worker = |index| Thread::new(format!("worker-{index}")).map_err(BindError::Thread);
         let workers = (0..config.threads).map(worker).collect::<Result<_, _>>()?;
@@ -140,7 +155,7 @@ impl Server {
         let owed = (!stores.is_empty()).then(|| Thread::new("owed".into()).map_err(BindError::Thread)).transpose()?;
         let drain = Drain::new();
         let shared = Arc::new(Shared::new(config, secured, reader, access, bound, &drain, stores));
-        Ok(Self { shared, drain, listeners, workers, tables, owed })
+        Ok(Self { shared, drain, listeners, claims, workers, tables, owed })
     }
 
     /// The addresses of the listeners, in the order of the configuration.
@@ -152,15 +167,20 @@ impl Server {
     /// Starts the workers.
     #[must_use]
     pub fn start(self) -> Running {
+        // What is known by now is in the table before the first request is.
+        self.shared.rebuild(None);
         let (shutdown, shut) = watch::channel(Duration::ZERO);
         let (stop, stopped) = watch::channel(false);
         let mut listeners: Vec<_> =
             self.shared.bound.iter().copied().zip(self.listeners.into_iter().map(Vec::into_iter)).collect();
+        let mut claims = Some(self.claims);
         let mut threads = Vec::new();
         for (index, thread) in self.workers.into_iter().enumerate() {
             let worker = Arc::new(Worker { index, shared: self.shared.clone() });
             let sockets = listeners.iter_mut().filter_map(|(address, sockets)| Some((*address, sockets.next()?)));
-            threads.push(thread.run(serve(worker, sockets.collect(), shut.clone(), stopped.clone())));
+            // The first worker has them: they end with the listening, and not with the last request.
+            let claims = claims.take().unwrap_or_default();
+            threads.push(thread.run(serve(worker, sockets.collect(), claims, shut.clone(), stopped.clone())));
         }
         threads.push(self.tables.run(follow(self.shared.clone(), shut)));
         if let Some(thread) = self.owed {
@@ -175,6 +195,7 @@ impl Server {
 async fn serve(
     worker: Arc<Worker>,
     sockets: Vec<(SocketAddr, TcpListener)>,
+    claims: Vec<Claim>,
     shutdown: watch::Receiver<Duration>,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -185,7 +206,8 @@ async fn serve(
         accept(app, address, socket, shutdown.clone())
     });
     futures::future::join_all(services).await;
-    // The value is sent before the sender is dropped.
+    drop(claims);
+    // The sender is dropped only after it has said so.
     let _ = stop.wait_for(|stop| *stop).await;
     sweeper.abort();
 }

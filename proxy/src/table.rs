@@ -340,6 +340,7 @@ mod tests {
         Arc::new(Config {
             listeners: vec![listener],
             threads: 1,
+            reuse_port: false,
             limits: Limits::default(),
             access_log: AccessLog::Off,
         })

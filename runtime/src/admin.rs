@@ -123,6 +123,15 @@ impl Admin {
         Ok(Bound::bind("admin", addr, self.into_router(), limits).await?.tls(tls))
     }
 
+    /// Listens on a socket that was passed to this process.
+    ///
+    /// # Errors
+    /// It cannot be used.
+    pub fn listen(self, socket: std::net::TcpListener) -> io::Result<Bound> {
+        let (limits, tls) = (self.shared.limits, self.tls.clone());
+        Ok(Bound::listen("admin", socket, self.into_router(), limits)?.tls(tls))
+    }
+
     fn into_router(self) -> Router {
         let own = Router::new()
             .route("/metrics", get(metrics))

@@ -17,5 +17,6 @@ pub mod readiness;
 pub mod redact;
 pub mod signal;
 pub mod size;
+pub mod systemd;
 pub mod telemetry;
 pub mod tls;

@@ -88,6 +88,24 @@ impl Bound {
             io::Error::new(error.kind(), format!("cannot bind the {name} listener to {addr}: {error}"))
         };
         let listener = TcpListener::bind(addr).await.map_err(named)?;
+        Self::with(name, listener, router, limits)
+    }
+
+    /// Listens on a socket that was passed to this process, and is bound.
+    ///
+    /// # Errors
+    /// It cannot be used.
+    pub fn listen(
+        name: &'static str,
+        socket: std::net::TcpListener,
+        router: Router,
+        limits: Limits,
+    ) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        Self::with(name, TcpListener::from_std(socket)?, router, limits)
+    }
+
+    fn with(name: &'static str, listener: TcpListener, router: Router, limits: Limits) -> io::Result<Self> {
         let addr = listener.local_addr()?;
         let router = router.layer(DefaultBodyLimit::max(limits.body)).layer(middleware::from_fn(connection::track));
         Ok(Self { listener: GuardedListener::new(name, listener, addr, limits), router, addr })

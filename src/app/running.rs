@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use runtime::{drain::Drain, listener, signal::Request};
+use runtime::{drain::Drain, listener, signal::Request, systemd};
 use tokio::{
     sync::{mpsc, oneshot},
     task::{JoinHandle, JoinSet},
@@ -137,6 +137,7 @@ impl RunningProcess {
         let Self { broadcast, mut roles, leader, drain, admin, shared, .. } = self;
         let process = shared.current().process.clone();
         shared.readiness.set_draining();
+        systemd::stopping();
         let drained = async {
             tokio::time::sleep(process.drain_delay).await;
             drain.start();

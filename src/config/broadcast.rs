@@ -41,6 +41,7 @@ pub(super) fn read(
     let proxy = proxy::Config {
         listeners: root.list("broadcast").iter().map(|listener| reading.listener(listener)).collect(),
         threads: bounds::THREADS.or(root, threads()),
+        reuse_port: bounds::REUSE_PORT.or(root, false),
         limits: limits(root),
         access_log: process::ACCESS_LOG.or(root, AccessLog::Text),
     };

@@ -73,6 +73,11 @@ pub(super) fn corefile(text: &str) -> Result<(), String> {
     if block { Ok(()) } else { Err("is no server block".to_owned()) }
 }
 
+/// The whole configuration of a Varnish, which a test gives to one (`tests/e2e/guides`).
+pub(super) fn vcl(text: &str) -> Result<(), String> {
+    if text.starts_with("vcl 4.1;\n") { Ok(()) } else { Err("does not begin with vcl 4.1;".to_owned()) }
+}
+
 /// A rule of a Role, which one of the Roles in `deploy` has as well.
 pub(super) fn rule(rule: &serde_yaml::Value) -> Result<(), String> {
     let rule = serde_json::to_value(rule).map_err(|error| error.to_string())?;

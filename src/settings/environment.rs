@@ -62,7 +62,8 @@ impl Environment {
     pub(crate) fn given(&self, setting: &Entry) -> Option<Given> {
         let own = setting.variable();
         let names = own.as_deref().into_iter().chain(setting.env.iter().copied());
-        let (name, text) = names.into_iter().find_map(|name| Some((name, self.get(name)?)))?;
+        let set = |name| self.get(name).filter(|text| !is_of_kubernetes(name, text));
+        let (name, text) = names.into_iter().find_map(|name| Some((name, set(name)?)))?;
         let value = if Some(name) == own.as_deref() { in_file(setting, text) } else { text.into() };
         Some(Given { variable: name.to_owned(), value })
     }
@@ -158,6 +159,11 @@ fn is_of_a_service(name: &str) -> bool {
     rest.ends_with("_PORT") || rest.match_indices("_PORT_").any(|(at, _)| is_port(&rest[at + "_PORT_".len()..]))
 }
 
+/// Whether Kubernetes has set this variable to this value: `FANFARE_REUSE_PORT=tcp://10.96.0.7:80` beside a Service `fanfare-reuse`.
+fn is_of_kubernetes(name: &str, value: &str) -> bool {
+    is_of_a_service(name) && value.contains("://")
+}
+
 /// `80_TCP`, and what may stand behind it.
 fn is_port(text: &str) -> bool {
     let mut parts = text.split('_');
@@ -192,9 +198,15 @@ mod tests {
 
     #[test]
     fn what_kubernetes_sets_for_services_is_neither_taken_nor_warned_about() {
-        for service in
-            ["fanfare", "fanfare-cache", "fanfare-service", "fanfare-port", "fanfare-ports", "fanfare-http-port"]
-        {
+        for service in [
+            "fanfare",
+            "fanfare-cache",
+            "fanfare-service",
+            "fanfare-port",
+            "fanfare-ports",
+            "fanfare-http-port",
+            "fanfare-reuse",
+        ] {
             let environment: Environment = of_service(service).into_iter().collect();
             for role in ROLES {
                 let taken: Vec<_> = role.settings().filter_map(|setting| environment.given(setting)).collect();
@@ -205,8 +217,10 @@ mod tests {
     }
 
     #[test]
-    fn no_flag_has_a_variable_that_kubernetes_may_set() {
-        let variables = ROLES.iter().flat_map(Role::settings).filter_map(Entry::variable);
+    fn no_flag_has_a_variable_that_kubernetes_may_set_to_a_value_that_it_could_have() {
+        // A switch is never a URL, and that is what Kubernetes sets there.
+        let settings = ROLES.iter().flat_map(Role::settings).filter(|setting| !matches!(setting.kind, Kind::Switch));
+        let variables = settings.filter_map(Entry::variable);
         assert_eq!(variables.filter(|name| is_of_a_service(name)).collect::<Vec<_>>(), [""; 0]);
     }
 

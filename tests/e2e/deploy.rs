@@ -1,18 +1,21 @@
-//! Tests of everything that ships with the binary: manifests, image, metrics reference, alerts, dashboard.
+//! What is shipped beside the binary is checked like the binary: manifests, image, metrics reference, alerts, dashboards.
 
 mod apart;
 mod broadcast;
 mod callers;
 mod certificates;
+mod chart;
 mod discover;
 mod elect;
 mod endpoints;
+mod every_role;
 mod image;
 mod metrics;
 mod mirror;
 mod observability;
 mod owed;
 pub(crate) mod shipped;
+mod systemd;
 
 use std::path::{Path, PathBuf};
 

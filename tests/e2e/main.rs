@@ -15,6 +15,7 @@ mod endpoints;
 mod examples;
 mod file;
 mod guarantees;
+mod guides;
 mod http2;
 mod kubernetes;
 mod listeners;

@@ -1,14 +1,12 @@
-//! Listening sockets, and the connections that a worker accepts on them.
+//! The connections that a worker accepts on its listening sockets.
 
 use std::{
-    io,
     net::{SocketAddr, TcpListener},
     sync::Arc,
     time::Duration,
 };
 
 use runtime::accept::{After, Errors, PAUSE};
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{net::TcpStream, sync::watch};
 
 use crate::{
@@ -19,27 +17,13 @@ use crate::{
     shared::{Capacity, Worker},
 };
 
-/// The backlog of a listening socket.
-const BACKLOG: i32 = 4096;
-
 /// One listener of one worker.
 pub(super) struct App {
     pub(super) worker: Arc<Worker>,
     pub(super) listener: usize,
 }
 
-/// A listening socket that shares its address with those of the other workers.
-pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-/// Accepts connections until the shutdown, and then those that had arrived before it.
+/// Accepts connections until the shutdown, and then those that had come in before it.
 pub(super) async fn accept(app: Arc<App>, address: SocketAddr, socket: TcpListener, flag: watch::Receiver<Duration>) {
     let listener = match tokio::net::TcpListener::from_std(socket) {
         Ok(listener) => listener,

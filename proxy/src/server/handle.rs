@@ -69,6 +69,7 @@ impl Handle {
         let restart = [
             ("the addresses of the listeners", addresses(&config) != addresses(&current)),
             ("the number of threads", config.threads != current.threads),
+            ("whether the port is shared (reuse_port)", config.reuse_port != current.reuse_port),
             ("the limits of the process", config.limits != current.limits),
             ("the format of the access log", config.access_log != current.access_log),
             ("where missed requests are kept", !self.shared.owed.serve(&config)),

@@ -221,8 +221,13 @@ impl Setup {
     pub(crate) fn new<E: Into<Endpoint<snapshot::Place>>>(endpoints: Vec<E>) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let listener = Listener::new(address, vec![route(ROUTE, CLUSTER)]);
-        let config =
-            Config { listeners: vec![listener], threads: 1, limits: Limits::default(), access_log: AccessLog::Off };
+        let config = Config {
+            listeners: vec![listener],
+            threads: 1,
+            reuse_port: false,
+            limits: Limits::default(),
+            access_log: AccessLog::Off,
+        };
         let endpoints = endpoints.into_iter().map(Into::into).collect();
         Self { config, endpoints, access: Arc::default() }
     }

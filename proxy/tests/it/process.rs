@@ -166,7 +166,13 @@ fn the_proxy_in_a_process_of_its_own() {
     let mut listener = Listener::new(SocketAddr::from(([127, 0, 0, 1], 0)), vec![only]);
     listener.timeouts.head = HEAD_TIMEOUT;
     let threads = std::env::var(THREADS).expect("a number").parse().expect("a number");
-    let config = Config { listeners: vec![listener], threads, limits: Limits::default(), access_log: AccessLog::Json };
+    let config = Config {
+        listeners: vec![listener],
+        threads,
+        reuse_port: false,
+        limits: Limits::default(),
+        access_log: AccessLog::Json,
+    };
     let (publisher, reader) = snapshot::channel();
     let name = ClusterName::new(CLUSTER).expect("a cluster name");
     publisher.apply([Change::Set(Cluster::new(name, endpoints).into())]);

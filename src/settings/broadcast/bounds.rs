@@ -3,7 +3,7 @@
 use super::ROUTE;
 use crate::settings::{
     ROOT, Setting, flag, group,
-    values::{bytes, number, positive},
+    values::{boolean, bytes, number, positive},
 };
 
 group!(GROUP, "Limits";
@@ -29,4 +29,7 @@ group!(GROUP, "Limits";
          status 8";
     THREADS: Setting<usize> = flag("threads").at(ROOT, "threads").default("one per CPU").one("N", number),
         "Worker threads";
+    REUSE_PORT: Setting<bool> = flag("reuse-port").at(ROOT, "reuse_port").default("false").switch(boolean),
+        "Another process may listen at the same address if it has this too, so that one can replace the other without a refused \
+         connection. Otherwise an address that is in use is refused";
 );

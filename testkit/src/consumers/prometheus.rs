@@ -3,6 +3,7 @@
 use std::{fs, process::Command};
 
 use super::{Consumer, check, installed};
+use crate::client;
 
 /// Starts Prometheus with this configuration. `/api/v1/targets` tells what it has found.
 ///
@@ -18,7 +19,7 @@ pub async fn prometheus(config: &str) -> Consumer {
 /// Where it is not installed or does not come up, with the reason.
 pub async fn prometheus_with(config: &str, flags: &[&str]) -> Consumer {
     let program = installed("prometheus");
-    Consumer::start(&program, |folder, address| {
+    let prometheus = Consumer::start(&program, |folder, address| {
         let file = folder.join("prometheus.yml");
         fs::write(&file, config).expect("a temporary file can be written");
         let mut args = vec![
@@ -29,7 +30,11 @@ pub async fn prometheus_with(config: &str, flags: &[&str]) -> Consumer {
         args.extend(flags.iter().map(|flag| (*flag).to_owned()));
         args
     })
-    .await
+    .await;
+    // It listens before it answers.
+    let ready = async || client::get(prometheus.address(), "/-/ready").await.status;
+    crate::eventually!("Prometheus to be ready", ready().await, |status| *status == 200);
+    prometheus
 }
 
 /// Runs promtool and returns what it says.

@@ -8,13 +8,12 @@ use std::{
 
 use kubekit::cluster;
 use rustix::process::Signal;
-use testkit::{
-    client::{self, RawClient},
-    origin::{Origin, Refusing, Reply, Request, Script},
-};
+use testkit::client::{self, RawClient};
 
-use super::{path, read};
-use crate::process::Fanfare;
+use super::{
+    every_role::{self, EveryRole},
+    path, read,
+};
 
 /// A metric of the reference or of a process.
 #[derive(Debug, PartialEq, Eq)]
@@ -128,15 +127,8 @@ fn the_reference_has_every_metric_of_the_source_and_no_other() {
     assert_eq!(documented, in_source());
 }
 
-/// Metrics that appear only with DNS names, HTTP/2 endpoints or TLS, which this test does not configure.
-const RARE: [&str; 6] = [
-    "fanfare_dns_lookups_total",
-    "fanfare_grpc_legs_total",
-    "fanfare_grpc_requests_total",
-    "fanfare_tls_certificate_expiry_timestamp_seconds",
-    "fanfare_tls_handshakes_total",
-    "fanfare_tls_reloads_total",
-];
+/// What shows itself only where a name is to be resolved, or endpoints speak HTTP/2, which this test does not need.
+const RARE: [&str; 3] = ["fanfare_dns_lookups_total", "fanfare_grpc_legs_total", "fanfare_grpc_requests_total"];
 
 /// Every label of a counter that has its values in the reference, with these: the counter, the label, a value.
 fn documented_values() -> Vec<(String, String, String)> {
@@ -168,59 +160,8 @@ fn documented_values() -> Vec<(String, String, String)> {
 #[tokio::test]
 async fn a_process_shows_every_metric_with_its_type_and_its_labels() {
     let cluster = cluster::shared().await;
-    let namespace = cluster.namespace("metrics").await;
-    let script = |request: &Request| match request.target.ends_with(".manifest") {
-        true => Reply::new(404),
-        false if request.target == "/targets" => Reply::ok("[{\"targets\": [\"192.0.2.1:80\"]}]"),
-        false => Reply::ok("fine"),
-    };
-    let origin = Origin::start(Script::on_request(script));
-    let mirrored = format!(
-        "apiVersion: v1\nkind: Service\nmetadata: {{name: mirrored, namespace: {namespace}, labels: {{a: b}}}}"
-    );
-    let mirrored = format!("{mirrored}\nspec: {{ports: [{{port: 80}}]}}");
-    cluster.apply_yaml(&mirrored).await.unwrap_or_else(|e| panic!("a valid Service: {e}"));
-    // It is owed a request, without which it has no series.
-    let down = Refusing::new();
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let targets = folder.path().join("targets.json");
-    fs::write(&targets, format!("[{{\"targets\": [\"{}\"]}}]", origin.address())).expect("it can be written");
-    let tokens = folder.path().join("tokens");
-    fs::write(&tokens, "ci:a-token-of-the-pipeline\n").expect("it can be written");
-    let file = folder.path().join("fanfare.yaml");
-    let text = format!(
-        "
-admin: {{listen: 127.0.0.1:0}}
-threads: 1
-kubernetes: {{kubeconfig: {kubeconfig}}}
-ready_no_endpoint: true
-broadcast:
-  - listen: 127.0.0.1:0
-    auth: {{tokens: {tokens}, service_accounts: fanfare}}
-    routes:
-      - {{match: {{path: /kube}}, to: {{service: {namespace}/cache, port: http}}}}
-      - {{match: {{path: /file}}, to: {{file: {targets}}}}}
-      - {{match: {{path: /url}}, to: {{url: 'http://{origin}/targets'}}}}
-      - {{match: {{path: /fixed}}, to: {{endpoints: '{origin}'}}, compare: status}}
-      - {{match: {{path: /down}}, to: {{endpoints: '{down}'}}, redeliver: {{for: 1h, journal: {folder}/journal}}}}
-endpoints: {{listen: 127.0.0.1:0, services: [{namespace}/cache], hosts_file: {folder}/hosts, exec: 'true', exec_debounce: 0s}}
-elect: [{{name: metrics, namespace: {namespace}, label: false, on_start: 'sleep 1000'}}]
-discover: [{{name: metrics, select: {{labels: a=b, namespaces: [{namespace}]}}, format: hosts, to: {folder}/backends}}]
-bridge: [{{from: 'http://{origin}/edge', to: {folder}/edge}}]
-mirror:
-  remotes: [{{kubeconfig: {kubeconfig}, prefix: west, select: {{labels: a=b}}, namespace: {namespace}, namespaces: [{namespace}]}}]
-",
-        kubeconfig = cluster.kubeconfig_path().display(),
-        targets = targets.display(),
-        tokens = tokens.display(),
-        origin = origin.address(),
-        down = down.address(),
-        folder = folder.path().display(),
-    );
-    fs::write(&file, text).expect("it can be written");
-    let fanfare = Fanfare::serve(["run".as_ref(), "--config".as_ref(), file.as_os_str()]).await;
-    fanfare.wait_ready().await;
-    // At the start. Calls of the mirror are excluded, because their statuses are not known in advance.
+    let EveryRole { fanfare, .. } = &every_role::start(&cluster).await;
+    // Before anything has happened: the calls of the mirror have statuses that nobody knows before.
     let first = client::get(fanfare.admin(), "/metrics").await.complete().text();
     for (metric, label, value) in documented_values()
         .into_iter()
@@ -230,10 +171,7 @@ mirror:
         let there = first.lines().any(|line| line.starts_with(&format!("{metric}{{")) && line.contains(&pair));
         assert!(there, "{metric}{{{pair}}} is not there from the start");
     }
-    for (path, status) in [("/file", 200), ("/fixed", 200), ("/kube", 503), ("/nowhere", 404)] {
-        client::get(fanfare.address(), path).await.complete().expect_status(status);
-    }
-    client::request(fanfare.address(), "PUT", "/down", &[], b"").await.complete().expect_status(502);
+    every_role::send_one_of_each(fanfare).await;
     let mut malformed = RawClient::connect(fanfare.address()).await;
     malformed.send(b"GET\r\n\r\n").await;
     malformed.read_response("GET").await.complete().expect_status(400);

@@ -1,13 +1,21 @@
 //! The alert rules and the dashboard use only metrics, labels and label values that exist.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
+use kubekit::cluster;
 use serde_json::Value;
+use testkit::{client, consumers};
 
 use super::{
+    every_role,
     metrics::{Family, documented},
     path, read,
 };
+
+const DASHBOARDS: [&str; 2] = ["dashboard.json", "dashboard-control.json"];
 
 /// Labels that the scrape adds, and the one of histograms.
 const SCRAPED: [&str; 5] = ["job", "instance", "namespace", "pod", "le"];
@@ -238,15 +246,88 @@ fn one_failing_request_every_ten_minutes_among_thousands_keeps_an_alert_firing()
 }
 
 #[test]
-fn the_dashboard_asks_only_for_what_exists() {
-    let dashboard: Value = serde_json::from_str(&read("deploy/observability/dashboard.json")).expect("it is JSON");
-    assert_all_exist("dashboard.json", &dashboard);
-    let mut queries = Vec::new();
-    under("query", &dashboard, &mut queries);
-    for query in queries.iter().filter_map(|query| query.strip_prefix("label_values(")) {
-        let metric = query.split(',').next().expect("a metric");
-        assert!(documented().contains_key(metric), "there is no metric {metric}");
+fn every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not() {
+    let file = path("deploy/observability/alerts_test.yaml");
+    let said = testkit::consumers::promtool(&["test", "rules", file.to_str().expect("text")]);
+    said.unwrap_or_else(|said| panic!("{said}"));
+    let tests: Value = serde_yaml::from_str(&read("deploy/observability/alerts_test.yaml")).expect("it is YAML");
+    let expected = tests["tests"].as_array().expect("a list").iter().map(|test| &test["promql_expr_test"]);
+    let mut tested: BTreeSet<(String, bool)> = BTreeSet::new();
+    for case in expected.flat_map(|cases| cases.as_array().expect("a list")) {
+        let samples = case["exp_samples"].as_array().expect("a list");
+        let alert = case["expr"].as_str().and_then(|text| text.split('"').nth(1)).expect("ALERTS{alertname=\"...\"");
+        tested.insert((alert.to_owned(), !samples.is_empty()));
     }
+    let alerts: Value = serde_yaml::from_str(&read("deploy/observability/alerts.yaml")).expect("it is YAML");
+    let mut names = Vec::new();
+    under("alert", &alerts, &mut names);
+    let needed = names.iter().flat_map(|name| [((*name).to_owned(), true), ((*name).to_owned(), false)]);
+    assert_eq!(tested, needed.collect());
+}
+
+#[test]
+fn the_dashboards_ask_only_for_what_exists() {
+    for file in DASHBOARDS {
+        let dashboard: Value =
+            serde_json::from_str(&read(&format!("deploy/observability/{file}"))).expect("it is JSON");
+        assert_all_exist(file, &dashboard);
+        let mut queries = Vec::new();
+        under("query", &dashboard, &mut queries);
+        for query in queries.iter().filter_map(|query| query.strip_prefix("label_values(")) {
+            let metric = query.split(',').next().expect("a metric");
+            assert!(documented().contains_key(metric), "there is no metric {metric}");
+        }
+    }
+}
+
+/// Whether Prometheus has anything for an expression. A quantile of nothing is not a number.
+async fn has_data(prometheus: SocketAddr, expression: &str) -> bool {
+    let query: String = percent_encoded(expression);
+    let answer = client::get(prometheus, &format!("/api/v1/query?query={query}")).await.complete().text();
+    let answer: Value = serde_json::from_str(&answer).expect("it is JSON");
+    assert_eq!(answer["status"], "success", "{expression}: {answer}");
+    let series = answer["data"]["result"].as_array().expect("series");
+    series.iter().any(|series| series["value"][1] != "NaN")
+}
+
+fn percent_encoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+#[tokio::test]
+async fn every_panel_shows_something_of_a_process_with_every_role() {
+    let cluster = cluster::shared().await;
+    let roles = every_role::start(&cluster).await;
+    let fanfare = &roles.fanfare;
+    let config = format!(
+        "global: {{scrape_interval: 1s}}\nscrape_configs:\n- job_name: fanfare\n  static_configs: [{{targets: ['{}']}}]\n",
+        fanfare.admin()
+    );
+    let prometheus = consumers::prometheus(&config).await;
+    let mut expressions = Vec::new();
+    for file in DASHBOARDS {
+        let dashboard: Value =
+            serde_json::from_str(&read(&format!("deploy/observability/{file}"))).expect("it is JSON");
+        let mut found = Vec::new();
+        under("expr", &dashboard, &mut found);
+        expressions.extend(found.iter().map(|text| text.replace("$job", ".+").replace("$__rate_interval", "1m")));
+    }
+    assert!(expressions.len() > 40, "{expressions:?}");
+    // Rates need two scrapes with requests and changes between them.
+    let mut number = 0;
+    let mut missing = async || {
+        number = number % 200 + 1;
+        roles.change(&cluster, number).await;
+        every_role::send_one_of_each(fanfare).await;
+        let mut missing = Vec::new();
+        for expression in &expressions {
+            if !has_data(prometheus.address(), expression).await {
+                missing.push(expression);
+            }
+        }
+        missing
+    };
+    testkit::eventually!("every panel to show something", missing().await, |missing| missing.is_empty());
 }
 
 #[test]

@@ -245,6 +245,7 @@ fn a_rule_that_names_what_nobody_can_prove_is_a_fault_of_the_configuration() {
         let config = proxy::Config {
             listeners: vec![listener],
             threads: 1,
+            reuse_port: false,
             limits: proxy::config::Limits::default(),
             access_log: proxy::config::AccessLog::Off,
         };

@@ -1,0 +1,139 @@
+//! The listening sockets of a listener: one for each worker, and what keeps another process from sharing their address by accident.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr as UnixAddr, UnixListener},
+    },
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 4096;
+
+/// What to do where somebody listens at the address already.
+const IN_USE: &str =
+    "another process listens there. Two processes may share the address, as for an upgrade, if both have --reuse-port";
+
+/// The sockets of one listener.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    pub(super) address: SocketAddr,
+    pub(super) listeners: Vec<TcpListener>,
+    /// Held as long as the address must not be shared with another process.
+    pub(super) claim: Option<Claim>,
+}
+
+/// Workers share their address by `SO_REUSEPORT`, and the system then lets any process of the same user share it as well: half of the
+/// requests would go to a process that was forgotten. So whoever does not want that holds a name, which the system gives to one process of a
+/// network namespace only and takes back when it ends. A process that does want it makes sure that nobody holds the name.
+#[derive(Debug)]
+pub(super) struct Claim {
+    _name: UnixListener,
+}
+
+// === impl Sockets ===
+
+impl Sockets {
+    /// Binds an address for so many workers; port 0 takes a free port.
+    pub(super) fn bind(address: SocketAddr, workers: usize, reuse_port: bool) -> io::Result<Self> {
+        let in_use = |error: io::Error| match error.kind() {
+            io::ErrorKind::AddrInUse => io::Error::new(io::ErrorKind::AddrInUse, IN_USE),
+            _ => error,
+        };
+        // A port that is free belongs to nobody who could be asked.
+        let mut claim = (address.port() != 0).then(|| Claim::of(address)).transpose().map_err(in_use)?;
+        if address.port() != 0 && !reuse_port {
+            // Refused where anybody listens there, whether they share their address or not.
+            socket(address, false).map_err(in_use)?;
+        }
+        let mut listeners = Vec::new();
+        let mut actual = address;
+        for _ in 0..workers {
+            let socket = socket(actual, true).map_err(in_use)?;
+            socket.listen(BACKLOG).map_err(in_use)?;
+            let listener = TcpListener::from(socket);
+            actual = listener.local_addr()?;
+            listeners.push(listener);
+        }
+        if reuse_port {
+            claim = None;
+        } else if claim.is_none() {
+            claim = Some(Claim::of(actual).map_err(in_use)?);
+        }
+        Ok(Self { address: actual, listeners, claim })
+    }
+
+    /// Takes a socket that listens already: the workers accept from it in turns.
+    pub(super) fn passed(socket: &TcpListener, workers: usize) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let listeners = (0..workers).map(|_| socket.try_clone()).collect::<io::Result<_>>()?;
+        Ok(Self { address: socket.local_addr()?, listeners, claim: None })
+    }
+}
+
+// === impl Claim ===
+
+impl Claim {
+    fn of(address: SocketAddr) -> io::Result<Self> {
+        let name = UnixAddr::from_abstract_name(format!("fanfare/listener/{address}"))?;
+        Ok(Self { _name: UnixListener::bind_addr(&name)? })
+    }
+}
+
+/// A bound socket. With `shares` others may be bound to the address that have said so too.
+fn socket(address: SocketAddr, shares: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shares)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loopback() -> SocketAddr {
+        ([127, 0, 0, 1], 0).into()
+    }
+
+    fn kind(sockets: io::Result<Sockets>) -> io::ErrorKind {
+        sockets.expect_err("it is refused").kind()
+    }
+
+    #[test]
+    fn an_address_is_shared_by_workers_and_with_no_other_process_by_accident() {
+        let first = Sockets::bind(loopback(), 3, false).unwrap();
+        assert_eq!(first.listeners.len(), 3);
+        let address = first.address;
+        for reuse_port in [false, true] {
+            let refused = Sockets::bind(address, 1, reuse_port);
+            assert!(refused.as_ref().unwrap_err().to_string().contains("--reuse-port"), "{refused:?}");
+            assert_eq!(kind(refused), io::ErrorKind::AddrInUse);
+        }
+        drop(first);
+        Sockets::bind(address, 1, false).expect("it is free again");
+    }
+
+    #[test]
+    fn an_address_is_shared_where_both_processes_say_so() {
+        let first = Sockets::bind(loopback(), 2, true).unwrap();
+        let second = Sockets::bind(first.address, 2, true).expect("both say so");
+        assert_eq!(kind(Sockets::bind(first.address, 2, false)), io::ErrorKind::AddrInUse);
+        drop(first);
+        assert_eq!(kind(Sockets::bind(second.address, 2, false)), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn an_address_of_somebody_else_is_refused() {
+        let other = TcpListener::bind(loopback()).unwrap();
+        for reuse_port in [false, true] {
+            assert_eq!(kind(Sockets::bind(other.local_addr().unwrap(), 1, reuse_port)), io::ErrorKind::AddrInUse);
+        }
+    }
+}
