@@ -79,6 +79,9 @@ struct Entry<'a> {
     /// Why the proxy decided instead of the endpoints, if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
+    /// The job that it has become, where endpoints are still owed it, or were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<String>,
     /// The results of all legs.
     legs: Legs<'a>,
 }
@@ -166,6 +169,7 @@ impl LogRecord {
             sent: self.sent,
             took: self.took,
             reason: self.reason.as_deref(),
+            job: exchange.and_then(|exchange| exchange.quorum().deferred).map(|deferred| deferred.job.to_string()),
             legs,
         });
     }

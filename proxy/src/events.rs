@@ -4,6 +4,7 @@
 //! how many were left out. Every watcher reads the same bounded ring at its own pace; who is too slow is told how much it has missed.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     sync::{
         Arc,
@@ -124,7 +125,7 @@ struct LegEvent<'a> {
     #[serde(rename = "ms", serialize_with = "report::as_millis")]
     took: Duration,
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a str>,
+    error: Option<Cow<'a, str>>,
 }
 
 /// An endpoint that has changed.
@@ -170,8 +171,8 @@ impl Event {
 
 impl<'a> LegEvent<'a> {
     fn new(leg: &LegReport<'a>) -> Self {
-        let LegReport { endpoint, pod, outcome, status, took, error, .. } = *leg;
-        Self { endpoint, pod, outcome, status, took, error }
+        let LegReport { endpoint, pod, outcome, status, took, .. } = *leg;
+        Self { endpoint, pod, outcome, status, took, error: leg.error.clone() }
     }
 }
 

@@ -92,8 +92,8 @@ pub struct Exchange {
     terms: Terms,
     coding: Coding,
     waves: waves::Progress,
-    /// Legs that are not sent, because earlier requests to their endpoints are pending.
-    held_back: Vec<usize>,
+    /// What it has to do with copies that are sent again.
+    owing: deferred::Owing,
     cap: usize,
     /// The time-out of all legs, from their start.
     total: Duration,
@@ -257,6 +257,7 @@ impl Exchange {
             }
             _ => {}
         }
+        self.tell_end(index);
     }
 
     /// Discards the body of this leg from here on.

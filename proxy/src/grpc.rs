@@ -154,11 +154,15 @@ impl std::fmt::Display for CodeSet {
 pub fn is_request(head: &RequestHead) -> bool {
     head.version == Version::Http2
         && head.method() == b"POST"
-        && head.fields.all("content-type").next().is_some_and(|value| {
-            let rest = value.get(b"application/grpc".len()..);
-            value.get(..16).is_some_and(|kind| kind.eq_ignore_ascii_case(b"application/grpc"))
-                && rest.is_some_and(|rest| rest.first().is_none_or(|next| b"+;".contains(next)))
-        })
+        && head.fields.all("content-type").next().is_some_and(is_content_type)
+}
+
+/// Whether a content type is one of gRPC.
+#[must_use]
+pub fn is_content_type(value: &[u8]) -> bool {
+    let rest = value.get(b"application/grpc".len()..);
+    value.get(..16).is_some_and(|kind| kind.eq_ignore_ascii_case(b"application/grpc"))
+        && rest.is_some_and(|rest| rest.first().is_none_or(|next| b"+;".contains(next)))
 }
 
 /// The status in trailers, given as lines.

@@ -87,6 +87,16 @@ pub fn report_excerpt(head: &RequestHead) -> usize {
     reports.flat_map(|range| range.split(|b| *b == b';').skip(1)).find_map(bodies).unwrap_or(0)
 }
 
+/// Whether the client asks to be answered before the request is carried out (RFC 7240 section 4.1).
+#[must_use]
+pub fn prefers_async(head: &RequestHead) -> bool {
+    let mut preferences = head.fields.all("prefer").flat_map(members);
+    preferences.any(|preference| {
+        let name = preference.split(|byte| *byte == b';').next().unwrap_or_default();
+        name.trim_ascii().eq_ignore_ascii_case(b"respond-async")
+    })
+}
+
 fn is_report(range: &[u8]) -> bool {
     let range = range.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
     range.eq_ignore_ascii_case(REPORT_MEDIA_TYPE.as_bytes())

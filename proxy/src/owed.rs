@@ -1,22 +1,28 @@
 //! What endpoints missed: where it is kept, and the task that sends it again.
 
 mod copies;
+mod running;
 
 use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc};
 
 use redeliver::{
-    Arrival, Redelivery, Whom,
-    core::{Member, Members, RouteId},
+    Arrival, Last, Redelivery, Whom,
+    core::{Member, Members, RouteId, Verdict},
     view::{JobsView, Query},
+    wall_clock,
 };
 use tokio::sync::watch;
 
 use crate::{
     config::{Config, Identity, Redeliver, Route},
+    exchange::Leg,
+    outcome::Outcome,
     shared::Shared,
     table::Table,
     target::Target,
 };
+
+pub(crate) use running::RunningLegs;
 
 /// What is owed, a store for each journal. Which there are is fixed when the process starts.
 #[derive(Debug, Default)]
@@ -153,6 +159,26 @@ impl RouteOwed {
         }
     }
 
+    /// How a leg that has ended, or failed by the head of its answer, leaves what its endpoint is owed.
+    pub(crate) fn verdict(&self, leg: &Leg) -> Verdict {
+        let Some((outcome, status)) = end_of(leg) else { return Verdict::Cancelled };
+        let last = Last { outcome: outcome.as_str(), status, at: wall_clock(), error: leg.error().map(Into::into) };
+        match outcome {
+            Outcome::Ok => Verdict::Delivered(last),
+            Outcome::Cancelled => Verdict::Cancelled,
+            _ if self.counts_as_missed(leg) => Verdict::Missed(last),
+            _ => Verdict::Refused(last),
+        }
+    }
+
+    /// Whether a leg that has failed is sent again, or was not sent because it comes later.
+    pub(crate) fn counts_as_missed(&self, leg: &Leg) -> bool {
+        let Some((outcome, status)) = end_of(leg) else { return false };
+        // With gRPC the status of HTTP says nothing.
+        let class = if outcome == Outcome::ServerError { status.map(|status| status.max(500)) } else { status };
+        outcome == Outcome::Deferred || self.config.on.counts(outcome.as_str(), class)
+    }
+
     /// Whom a copy to this endpoint is owed to.
     pub(crate) fn whom(&self, target: &Target) -> Whom {
         Whom {
@@ -160,5 +186,14 @@ impl RouteOwed {
             endpoint: target.address_key.clone(),
             pod: target.endpoint.pod.as_ref().map(|pod| pod.name.clone()),
         }
+    }
+}
+
+/// How a leg has ended: one without a result yet by the head of its answer, which will not do.
+fn end_of(leg: &Leg) -> Option<(Outcome, Option<u16>)> {
+    match (leg.result(), leg.response()) {
+        (Some(result), _) => Some((result.outcome, result.status)),
+        (None, Some(head)) => Some((Outcome::of_status(head.status, false), Some(head.status))),
+        (None, None) => None,
     }
 }

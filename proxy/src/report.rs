@@ -47,7 +47,7 @@ pub struct Report<'a> {
     /// The status of gRPC that the decision amounts to, where the request is one of gRPC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grpc_status: Option<Code>,
-    /// What the endpoints that missed it are owed, where that is kept.
+    /// By what it can be looked up what endpoints that missed it are still owed, where that is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
     /// `ok`, `partial`, `failed` or `empty`; `dry_run` where nothing was sent.
@@ -88,7 +88,7 @@ pub struct LegReport<'a> {
     pub bytes: u64,
     /// What went wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<&'a str>,
+    pub error: Option<Cow<'a, str>>,
     /// What stands for its answer, where answers are compared: the same for answers that are the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
@@ -226,8 +226,10 @@ pub fn put_headers(out: &mut impl BufMut, quorum: &Quorum, endpoint: Option<&str
         headers::put_number(out, count as u64);
     }
     if let Some(deferred) = quorum.deferred {
-        out.put_slice(b", deferred=");
-        headers::put_number(out, deferred.count as u64);
+        if deferred.count > 0 {
+            out.put_slice(b", deferred=");
+            headers::put_number(out, deferred.count as u64);
+        }
         out.put_slice(b"\r\nX-Broadcast-Job: ");
         out.put_slice(deferred.job.to_string().as_bytes());
     }
@@ -279,7 +281,7 @@ pub fn leg<'a>(leg: &'a Leg, comparison: Option<&Comparison>, now: Instant) -> L
         attempts: leg.attempts(),
         took: leg.elapsed(now),
         bytes: leg.received(),
-        error: result.and_then(|result| result.error.as_ref()).map(|error| error.detail.as_ref()),
+        error: leg.error(),
         diverges: comparison.is_some_and(|comparison| comparison.diverges(leg)),
         ..LegReport::before(leg.target())
     }
@@ -347,7 +349,7 @@ pub fn dry_run(route: &RouteEntry, about: About<'_>) -> Bytes {
     let results = route.members.iter().enumerate().map(|(index, Member { target, ready })| {
         let problem = target.endpoint.address.problem().unwrap_or("the endpoint is not ready");
         let wave = size.map(|size| index / size + 1);
-        LegReport { error: Some(problem).filter(|_| !ready), wave, ..LegReport::before(target) }
+        LegReport { error: Some(problem.into()).filter(|_| !ready), wave, ..LegReport::before(target) }
     });
     let report = Report { results: results.collect(), ..Report::before(route, about) };
     // Texts and numbers always become JSON.

@@ -50,7 +50,7 @@ fn request(number: usize) -> Request {
 
 fn legs() -> Vec<(Whom, Leg)> {
     let whom = Whom { key: "cache-1".into(), endpoint: "10.1.0.4:80".into(), pod: Some("cache-1".into()) };
-    vec![(whom, Leg::Missed(Last { outcome: "connect", status: None, at: 0, error: None }))]
+    vec![(whom, Leg::Missed { last: Last { outcome: "connect", status: None, at: 0, error: None }, attempts: 1 })]
 }
 
 async fn begin(directory: &Path) -> (Redelivery, redeliver::core::RouteId) {

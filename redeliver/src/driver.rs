@@ -4,8 +4,8 @@ mod arrival;
 mod run;
 
 use crate::{
-    Ids, JobId, Last, Millis,
-    core::{Core, Receipt, Retry, RouteId, Write},
+    Ids, JobId, Millis,
+    core::{Core, Receipt, Retry, RouteId, Verdict, Write},
     journal::{Damage, Health, Journal, Opened, Owner},
     metrics::Numbers,
     millis,
@@ -115,9 +115,9 @@ impl Redelivery {
         Arrival::new(self.inner.clone(), route)
     }
 
-    /// Handles the end of a live leg whose request became a job while it was running; `None` means success.
-    pub fn ended(&self, job: JobId, key: &str, end: Option<Last>) {
-        self.inner.with(|core, now| core.ended(now, job, key, end));
+    /// Handles the end of a live leg, after so many tries, whose request became a job while it was running.
+    pub fn ended(&self, job: JobId, key: &str, attempts: u32, end: Verdict) {
+        self.inner.with(|core, now| core.ended(now, job, key, attempts, end));
     }
 
     /// The requested jobs, and the state of the journal.

@@ -10,6 +10,7 @@
 
 pub mod core;
 mod driver;
+mod fields;
 mod id;
 pub mod journal;
 pub mod metrics;

@@ -15,7 +15,7 @@ pub struct Request {
     pub host: Arc<str>,
     /// Its target in origin form.
     pub target: Box<str>,
-    /// The rest of its head, which is opaque here.
+    /// Its head. It is opaque here, but for whether the fields of two requests are the same.
     pub head: Bytes,
     /// Its body, whole.
     pub body: Bytes,

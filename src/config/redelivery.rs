@@ -43,6 +43,7 @@ pub(super) fn read(route: &Section<'_>, policy: &mut Policy) {
     limits.concurrency = settings::CONCURRENCY.or(&section, limits.concurrency);
     limits.backoff = settings::BACKOFF.or(&section, limits.backoff);
     redeliver.on_deferred = on_deferred(route, &section);
+    redeliver.respond_async = settings::ASYNC.or(route, false);
     if settings::FOR.is_given(&section) {
         policy.redeliver = keep.map(|_| Arc::new(redeliver));
     } else {
@@ -87,6 +88,8 @@ fn is_missing(route: &Section<'_>, section: &Section<'_>, policy: &Policy) {
         entry.problem(section, message);
     } else if settings::ON_DEFERRED.get(route).value().is_some() {
         settings::ON_DEFERRED.problem(route, message);
+    } else if settings::ASYNC.read(route) == Some(true) {
+        settings::ASYNC.problem(route, message);
     }
 }
 
@@ -155,6 +158,7 @@ mod tests {
              backoff: 250ms..30s, identity: name, gone: keep, grace: 5ms, concurrency: 8}",
         );
         assert_eq!(told, plain);
+        assert!(config("async: false").is_ok(), "it is off");
         assert!(config("require: all").unwrap().proxy.listeners[0].routes[0].policy.redeliver.is_none());
     }
 
@@ -163,8 +167,9 @@ mod tests {
         let all = redeliver(
             "redeliver: {for: 2h, journal: /j, methods: [POST, PURGE], on: [connect, 5xx], order: none, max_body: 2KiB,
              max_bytes: 1MiB, max_jobs: 7, backoff: 1s..2s, identity: address, gone: drop, grace: 0s, concurrency: 1},
-             on_deferred: 202",
+             on_deferred: 202, async: true",
         );
+        assert!(all.respond_async);
         assert_eq!(
             (all.journal.as_deref(), all.on_deferred, all.grace),
             (Some(Path::new("/j")), Some(202), Duration::ZERO)
@@ -198,6 +203,7 @@ mod tests {
             ("redeliver: {methods: POST}", "redeliver.methods: has no effect"),
             ("redeliver: {max_body: 1KiB}", "redeliver.max_body: has no effect"),
             ("on_deferred: 202", "on_deferred: has no effect"),
+            ("async: true", "async: has no effect where nothing is sent again: say with `for` (--redeliver)"),
             ("redeliver: {for: 0s}", "redeliver.for: must be longer than 0s"),
             ("redeliver: {for: 1h, methods: []}", "redeliver.methods: is empty"),
             ("redeliver: {for: 1h, on: []}", "redeliver.on: is empty"),

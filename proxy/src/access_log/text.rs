@@ -98,6 +98,9 @@ pub(super) fn put(line: &mut Vec<u8>, entry: &Entry<'_>) {
     if let Some(reason) = entry.reason {
         put_all(line, &[" reason=\"", &quotable(reason), "\""]);
     }
+    if let Some(job) = &entry.job {
+        put_all(line, &[" job=", job]);
+    }
     for leg in entry.legs.iter() {
         put_all(line, &[" ", leg.pod.unwrap_or(leg.endpoint), "="]);
         put_all(line, &[leg.outcome.map_or("running", |outcome| outcome.as_str())]);

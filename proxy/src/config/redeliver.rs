@@ -23,6 +23,8 @@ pub struct Redeliver {
     pub limits: Limits,
     /// The status if every failed leg is redelivered; by default that of the failure.
     pub on_deferred: Option<u16>,
+    /// Whether a client may ask to be answered before the endpoints are (`Prefer: respond-async`).
+    pub respond_async: bool,
 }
 
 /// Who is the same endpoint when it returns.
@@ -48,6 +50,7 @@ impl Redeliver {
             grace: Duration::from_millis(5),
             limits: Limits::default(),
             on_deferred: None,
+            respond_async: false,
         }
     }
 

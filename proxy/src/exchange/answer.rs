@@ -112,13 +112,15 @@ impl Exchange {
             return nothing(ProxyError::ProxyInternalResponse, "no endpoint answered");
         };
         let leg = &self.legs[index];
-        let (outcome, kind, detail) = match leg.result() {
-            Some(result) => match &result.error {
-                Some(error) => (result.outcome, error.kind, error.detail.as_ref()),
-                None => (result.outcome, ProxyError::HttpResponseBodySize, "its answer was not kept"),
-            },
-            None => (Outcome::Reset, ProxyError::HttpResponseIncomplete, "its answer was not kept"),
+        let (outcome, kind) = match leg.result() {
+            Some(result) => {
+                let kind = result.error.as_ref().map(|error| error.kind);
+                (result.outcome, kind.unwrap_or(ProxyError::HttpResponseBodySize))
+            }
+            None => (Outcome::Reset, ProxyError::HttpResponseIncomplete),
         };
+        let is_made_up = leg.result().is_some_and(|result| result.error.is_some());
+        let detail = leg.error().filter(|_| is_made_up).unwrap_or("its answer was not kept".into());
         let detail = format!(
             "{} of {} endpoints ok, {} required; {}: {}: {detail}",
             self.quorum.ok,

@@ -91,7 +91,7 @@ impl Exchange {
             terms: Terms::default(),
             coding: Coding::default(),
             waves: Progress::default(),
-            held_back: Vec::new(),
+            owing: deferred::Owing::default(),
             cap: 0,
             total: Duration::ZERO,
             gives_up: None,
@@ -150,7 +150,7 @@ impl Exchange {
             self.resting = legs;
         }
         self.window.clear();
-        self.held_back.clear();
+        self.owing.clear();
         self.outgoing.clear();
         self.shared_head.clear();
         self.share.set(0);
@@ -187,11 +187,12 @@ impl Exchange {
                 Some(leg) => leg.reset(&member.target, &self.terms, now),
                 None => legs.push(Leg::new(member.target.clone(), &self.terms, now)),
             }
-            if self.held_back.contains(&index) {
+            // Also of one that is not sent now: it may be sent later.
+            legs[index].wait_for_turn(own_head(&member.target));
+            if self.owing.holds_back(index) {
                 let (outcome, error) = deferred::held_back();
                 legs[index].end_with(outcome, error, now);
             } else if member.ready {
-                legs[index].wait_for_turn(own_head(&member.target));
                 if self.waves.is_first(index) {
                     legs[index].start(&self.terms, self.cap, now);
                 }

@@ -24,6 +24,9 @@ impl Exchange {
     /// The bytes of the body at which the legs begin.
     fn begins_at(&self) -> u64 {
         let policy = &self.route.config.policy;
+        if self.waits_for_whole_body() {
+            return u64::MAX;
+        }
         match (policy.waves, self.terms.grpc) {
             // Later waves need the whole body.
             (Some(_), _) => u64::MAX,

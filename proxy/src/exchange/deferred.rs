@@ -1,12 +1,31 @@
 //! Deferred legs: those that failed or were held back, and are redelivered later.
 
+use std::{sync::Arc, time::Duration};
+
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::{Exchange, quorum::Deferred};
 use crate::{
     outcome::{LegError, Outcome},
+    owed::RunningLegs,
     proxy_error::ProxyError,
 };
+
+/// What an exchange has to do with copies that are sent again.
+#[derive(Debug, Default)]
+pub(super) struct Owing {
+    /// How long the answer waits for legs that are about to end; none where nothing is sent again.
+    grace: Option<Duration>,
+    /// When that time is over, once it has begun.
+    pub(super) grace_ends: Option<Instant>,
+    /// Whether the legs begin only when the whole body is there, as long as it is kept.
+    whole: bool,
+    /// Legs that are not sent, because earlier requests to their endpoints are pending.
+    held_back: Vec<usize>,
+    /// Legs of a job that still run.
+    running: Option<RunningLegs>,
+}
 
 /// The outcome of a leg that is held back because earlier requests to its endpoint are pending.
 pub(super) fn held_back() -> (Outcome, LegError) {
@@ -14,17 +33,74 @@ pub(super) fn held_back() -> (Outcome, LegError) {
     (Outcome::Deferred, LegError::new(ProxyError::DestinationUnavailable, detail))
 }
 
+// === impl Owing ===
+
+impl Owing {
+    pub(super) fn clear(&mut self) {
+        (self.grace, self.grace_ends, self.running, self.whole) = (None, None, None, false);
+        self.held_back.clear();
+    }
+
+    pub(super) fn holds_back(&self, index: usize) -> bool {
+        self.held_back.contains(&index)
+    }
+}
+
+// === impl Exchange ===
+
 impl Exchange {
+    /// Copies that are missed are sent again: keeps a body that is no longer than `longest`, and holds the answer until legs that
+    /// are about to end have had `grace` for it.
+    pub fn keep(&mut self, longest: u64, grace: Duration) {
+        self.owing.grace = Some(grace);
+        self.window.keep(longest);
+    }
+
+    /// The request may become a job before its legs begin, for which its whole body has to be there.
+    pub fn wait_for_whole_body(&mut self) {
+        self.owing.whole = true;
+        self.window.widen();
+    }
+
+    pub(super) fn waits_for_whole_body(&self) -> bool {
+        self.owing.whole && self.window.is_kept()
+    }
+
+    /// Whether the answer waits, though the policy is decided: for legs that are about to end, because what they will have missed
+    /// must be on disk first; or for the end of the request, without which it cannot be sent again.
+    pub(super) fn holds_answer(&mut self, now: Instant) -> bool {
+        let Some(grace) = self.owing.grace else { return false };
+        if self.quorum.ok == self.quorum.total || !self.window.is_kept() || !self.owes() {
+            return false;
+        }
+        if !self.window.is_finished() {
+            // The rest of such a call may depend on its answer.
+            return !self.may_be_two_way();
+        }
+        self.quorum.pending() > 0 && now < *self.owing.grace_ends.get_or_insert(now + grace)
+    }
+
+    /// Whether some leg is owed, or may yet be.
+    fn owes(&self) -> bool {
+        let Some(owed) = &self.route.owed else { return false };
+        self.legs.iter().any(|leg| leg.is_pending() || (!leg.is_ok() && owed.counts_as_missed(leg)))
+    }
+
     /// Holds this leg back when the legs begin.
     pub fn hold_back(&mut self, index: usize) {
-        self.held_back.push(index);
+        self.owing.held_back.push(index);
     }
 
     /// Counts the legs that were held back, which are never polled.
     pub fn count_held_back(&mut self) {
-        for index in std::mem::take(&mut self.held_back) {
+        for index in std::mem::take(&mut self.owing.held_back) {
             self.settle(index);
         }
+    }
+
+    /// Counts every leg that has ended, before any poll.
+    pub fn count_ended(&mut self) {
+        (0..self.legs.len()).for_each(|index| self.settle(index));
     }
 
     /// Sets the whole body at once, before the legs begin.
@@ -35,10 +111,10 @@ impl Exchange {
         self.window.finish();
     }
 
-    /// The whole body, if it is still there.
+    /// A copy of the whole body, if all of it has been kept.
     #[must_use]
-    pub fn whole_body(&self) -> Option<Bytes> {
-        self.window.whole()
+    pub fn kept_body(&self) -> Option<Bytes> {
+        self.window.whole().filter(|_| self.window.is_kept())
     }
 
     /// The head that the legs send, or the first of them.
@@ -50,18 +126,29 @@ impl Exchange {
         self.legs.iter().find_map(|leg| leg.own_head()).cloned()
     }
 
-    /// Marks a failed leg as deferred.
-    pub fn mark_deferred(&mut self, index: usize) {
-        self.legs.get_mut(index).defer();
+    /// The request has become a job, to which these legs belong. From here on their ends are told.
+    pub(crate) fn belong_to(&mut self, job: redeliver::JobId, failed: &[usize], running: RunningLegs) {
+        for index in failed {
+            self.legs.get_mut(*index).defer();
+        }
+        self.owing.running = Some(running);
+        // Some may have ended while the job was being written.
+        (0..self.legs.len()).for_each(|index| self.tell_end(index));
+        let count = self.legs.iter().filter(|leg| leg.is_deferred()).count();
+        self.quorum.deferred = Some(Deferred { count, job });
     }
 
-    /// Marks a held-back leg as rejected, because it is not redelivered either.
-    pub fn mark_rejected(&mut self, index: usize, error: LegError) {
-        self.legs.get_mut(index).reject(error);
+    /// Tells the end of a leg that belongs to a job.
+    pub(super) fn tell_end(&mut self, index: usize) {
+        if let Some(running) = &mut self.owing.running
+            && running.tell_end(index, &self.legs[index])
+        {
+            self.legs.get_mut(index).defer();
+        }
     }
 
-    /// Sets the number of deferred legs.
-    pub fn set_deferred(&mut self, deferred: Deferred) {
-        self.quorum.deferred = Some(deferred);
+    /// A leg that failed is not sent again.
+    pub fn mark_not_deferred(&mut self, index: usize, why: &Arc<str>) {
+        self.legs.get_mut(index).not_deferred(why.clone());
     }
 }

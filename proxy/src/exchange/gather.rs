@@ -115,7 +115,7 @@ impl Exchange {
                 return Poll::Ready(over);
             }
             self.poll_legs(cx, now);
-            if let Some(decision) = self.decision() {
+            if let Some(decision) = self.decision(now) {
                 return Poll::Ready(Gathered::Decided(decision));
             }
             let trimmed = matches!(read, BodyProgress::WindowFull) && self.make_room();
@@ -152,11 +152,12 @@ impl Exchange {
     }
 
     /// A report waits for every leg; otherwise the policy decides.
-    fn decision(&self) -> Option<Decision> {
+    fn decision(&mut self, now: Instant) -> Option<Decision> {
         if self.wants_report && !self.is_over() {
             return None;
         }
-        self.quorum.decision()
+        let decision = self.quorum.decision()?;
+        (!self.holds_answer(now)).then_some(decision)
     }
 
     /// Reads available body bytes while there is room.
@@ -211,12 +212,15 @@ impl Exchange {
 
     /// Drops pieces that every leg has sent. Returns whether that made room.
     pub(super) fn make_room(&mut self) -> bool {
-        let before = self.window.cost();
+        let before = (self.window.cost(), self.window.ahead());
+        if !self.share.has_room() {
+            self.window.keep_no_longer();
+        }
         match self.slowest() {
             Some((_, cursor)) => self.window.trim(cursor),
             None => self.window.trim_all(),
         }
-        self.window.cost() < before
+        self.window.cost() < before.0 || self.window.ahead() < before.1
     }
 
     /// Starts and stops the timers of waits.
@@ -265,7 +269,8 @@ impl Exchange {
 
     fn gather_due(&self, pace: Pace) -> Instant {
         let client = self.waits.client.due(pace, self.window.received());
-        self.body_due().into_iter().chain(client).chain(self.standstill_due()).min().unwrap_or_else(far)
+        let due = self.body_due().into_iter().chain(client).chain(self.standstill_due());
+        due.chain(self.owing.grace_ends).min().unwrap_or_else(far)
     }
 
     /// The next deadline other than the client's, while its body comes in.

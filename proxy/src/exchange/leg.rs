@@ -121,6 +121,8 @@ pub struct Leg {
     late_failure: bool,
     /// It missed, and is sent again.
     deferred: bool,
+    /// It missed, and for this reason it is not sent again.
+    not_deferred: Option<Arc<str>>,
     /// Bytes of body read so far.
     received: u64,
     /// Whether the body is complete.
@@ -235,6 +237,7 @@ impl Leg {
             code: None,
             late_failure: false,
             deferred: false,
+            not_deferred: None,
             received: 0,
             complete: false,
             counted: None,
@@ -266,6 +269,7 @@ impl Leg {
         self.leave();
         self.state = State::Resting;
         (self.own_head, self.result, self.trailers, self.kept) = (None, None, Bytes::new(), None);
+        self.not_deferred = None;
         if let Some(response) = self.response.take() {
             self.fields = response.fields.recycle();
         }
@@ -439,10 +443,11 @@ impl Leg {
         self.deferred = true;
     }
 
-    /// Marks a held-back leg as rejected, for this reason.
-    pub(super) fn reject(&mut self, error: LegError) {
-        if let Some(result) = &mut self.result {
-            (result.outcome, result.error) = (Outcome::Rejected, Some(error));
+    /// It missed, or was not sent, and for this reason it is not sent later either.
+    pub(super) fn not_deferred(&mut self, why: Arc<str>) {
+        self.not_deferred = Some(why);
+        if let Some(result) = self.result.as_mut().filter(|result| result.outcome == Outcome::Deferred) {
+            result.outcome = Outcome::Rejected;
         }
     }
 

@@ -11,7 +11,7 @@ pub struct Quorum {
     pub ok: usize,
     /// How many failed.
     pub failed: usize,
-    /// The deferred ones among them, once they are certain.
+    /// The job that the request has become, if it has.
     pub deferred: Option<Deferred>,
     /// How many answers differ from most, as far as that is known when the answer goes out.
     pub divergent: usize,
@@ -19,12 +19,12 @@ pub struct Quorum {
     waits_for_all: bool,
 }
 
-/// The deferred legs of a request.
+/// A request that has become a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deferred {
-    /// Their number.
+    /// How many legs failed and are sent again. Those that still run may join them.
     pub count: usize,
-    /// The id of the redelivery job.
+    /// By what it can be looked up what becomes of it.
     pub job: redeliver::JobId,
 }
 

@@ -2,7 +2,8 @@
 //!
 //! It holds the body itself, free of framing. Every leg has a [`Cursor`] into it, and frames what it sends as its connection wants
 //! it ([`Coding`]). Reading from the client stops while the window is full; pieces that every live leg has sent are dropped only
-//! when room is needed, so that an attempt can begin again while the whole body fits.
+//! when room is needed, so that an attempt can begin again while the whole body fits. A body that may have to be redelivered is
+//! [kept](Window::keep) beyond that: pieces that all legs have sent then take no room.
 
 use std::{collections::VecDeque, io::IoSlice};
 
@@ -32,6 +33,13 @@ pub struct Window {
     received: u64,
     /// The number of last pieces that may be parts of read buffers.
     loose: usize,
+    /// The longest body that is kept whole; none where what all legs have passed may go.
+    keep: Option<u64>,
+    /// How much more than its limit may come in while nobody takes anything yet.
+    extra: usize,
+    /// How many of the first pieces are kept though all legs have passed them, and what they cost.
+    passed: usize,
+    passed_cost: usize,
 }
 
 #[derive(Debug)]
@@ -83,6 +91,28 @@ impl Window {
         self.clear();
         (self.base, self.cost, self.received, self.loose) = (0, 0, 0, 0);
         (self.limit, self.finished) = (limit, false);
+        (self.keep, self.extra, self.passed, self.passed_cost) = (None, 0, 0, 0);
+    }
+
+    /// Keeps the whole body, unless it turns out to be longer than this, or to cost much more in small pieces.
+    pub fn keep(&mut self, longest: u64) {
+        self.keep = Some(longest);
+    }
+
+    /// Has room for all of a body that is kept, though nobody takes anything yet.
+    pub fn widen(&mut self) {
+        self.extra = self.keep.map_or(0, |longest| usize::try_from(longest).unwrap_or(usize::MAX));
+    }
+
+    /// Lets what all legs have passed go from now on.
+    pub fn keep_no_longer(&mut self) {
+        (self.keep, self.extra, self.passed, self.passed_cost) = (None, 0, 0, 0);
+    }
+
+    /// Whether the body is kept, as far as it has come in.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.keep.is_some()
     }
 
     /// Clears it, but keeps reusable memory.
@@ -101,6 +131,12 @@ impl Window {
         self.received += data.len() as u64;
         self.loose += 1;
         self.append(data);
+        if let Some(longest) = self.keep {
+            let most = usize::try_from(longest).unwrap_or(usize::MAX).saturating_add(self.limit);
+            if self.received > longest || self.cost > most {
+                self.keep_no_longer();
+            }
+        }
     }
 
     fn append(&mut self, data: Bytes) {
@@ -163,7 +199,13 @@ impl Window {
     /// Whether another piece may be read.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.cost < self.limit
+        self.ahead() < self.limit.saturating_add(self.extra)
+    }
+
+    /// What of its cost some leg has yet to pass, as far as that is known.
+    #[must_use]
+    pub fn ahead(&self) -> usize {
+        self.cost - self.passed_cost
     }
 
     /// Whether it has no pieces.
@@ -190,7 +232,7 @@ impl Window {
         self.base == 0
     }
 
-    /// The whole body, if none of it was dropped.
+    /// A copy of the whole body, if none of it was dropped.
     #[must_use]
     pub fn whole(&self) -> Option<Bytes> {
         if !self.finished || !self.is_replayable() {
@@ -207,11 +249,26 @@ impl Window {
 
     /// Drops pieces that the slowest live leg has sent.
     pub fn trim(&mut self, slowest: Cursor) {
+        if self.is_kept() {
+            return self.note_passed(slowest);
+        }
         while self.base < slowest.piece {
             let Some(piece) = self.pieces.pop_front() else { break };
             self.cost -= piece.cost();
             self.base += 1;
         }
+    }
+
+    /// Takes note of what the slowest live leg has passed; less than before where it has begun again.
+    fn note_passed(&mut self, slowest: Cursor) {
+        let passed = self.place(slowest).min(self.pieces.len());
+        let cost = |pieces: std::ops::Range<usize>| self.pieces.range(pieces).map(WindowPiece::cost).sum::<usize>();
+        if passed >= self.passed {
+            self.passed_cost += cost(self.passed..passed);
+        } else {
+            self.passed_cost -= cost(passed..self.passed);
+        }
+        self.passed = passed;
     }
 
     /// Drops all pieces, because no leg needs them.
@@ -401,6 +458,51 @@ mod tests {
             assert_eq!(buffer.as_ptr(), place, "nobody else has a part of it");
             assert_eq!(drain(&window, &mut Cursor::default(), Coding::Identity, 9), b"ab");
         }
+    }
+
+    #[test]
+    fn what_is_kept_takes_no_room_once_all_have_passed_it_until_it_is_too_long() {
+        let mut window = window(1_000);
+        window.keep(3_000);
+        let mut cursor = Cursor::default();
+        let mut pass = |window: &mut Window| {
+            drain(window, &mut cursor, Coding::Identity, usize::MAX);
+            window.trim(cursor);
+            cursor
+        };
+        for _ in 0..3 {
+            assert!(window.has_room());
+            window.push(vec![1; 1_000].into());
+            assert!(!window.has_room(), "nobody has passed it");
+            pass(&mut window);
+        }
+        assert!(window.has_room() && window.is_kept() && window.cost() == 3_000);
+        window.trim(Cursor::default());
+        assert_eq!((window.has_room(), window.ahead()), (false, 3_000), "one begins again");
+        pass(&mut window);
+        window.push(Bytes::from_static(b"x"));
+        assert!(!window.is_kept() && !window.has_room() && window.is_replayable());
+        pass(&mut window);
+        assert!(window.is_empty() && window.has_room() && window.whole().is_none());
+    }
+
+    #[test]
+    fn a_body_that_is_kept_is_there_as_a_whole() {
+        let mut window = window(300);
+        window.keep(1_000);
+        for piece in ["a", "bc", "d"] {
+            window.push(piece.into());
+            window.trim_all();
+        }
+        assert_eq!(window.whole(), None, "it may go on");
+        window.finish();
+        assert_eq!(window.whole().unwrap(), "abcd");
+        let mut pieces = 0;
+        while window.is_kept() {
+            window.push("x".into());
+            pieces += 1;
+        }
+        assert_eq!(pieces, 3, "pieces of one byte cost more than they hold");
     }
 
     proptest! {

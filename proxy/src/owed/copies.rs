@@ -14,7 +14,7 @@ use crate::{
     clock,
     config::{Compare, Limits, Require},
     exchange::{Exchange, Request, alarm::Alarm, window::Coding},
-    outcome::Outcome,
+    grpc,
     shared::Shared,
     table::{Member, RouteEntry},
 };
@@ -61,7 +61,7 @@ impl Copies {
             wants_report: true,
             excerpt: 0,
             worker: self.shared.table.load().config.threads,
-            is_grpc: false,
+            is_grpc: is_grpc(request, &route.via),
             time_left: None,
         };
         let mut exchange = Exchange::new(route, &described, &self.shared.budget, &self.limits);
@@ -69,18 +69,9 @@ impl Copies {
         exchange.begin(|out| put_head(out, copy, &route.members[0].target.authority));
         let mut alarm = Alarm::default();
         clock::per_wake_up(poll_fn(|cx| exchange.poll_rest(cx, &mut alarm))).await;
-        let verdict = exchange.legs().first().and_then(|leg| leg.result()).map_or(Verdict::Cancelled, |result| {
-            let error = result.error.as_ref().map(|error| error.detail.as_ref().into());
-            let last = Last { outcome: result.outcome.as_str(), status: result.status, at: wall_clock(), error };
-            let missed = route.owed.as_ref().is_some_and(|owed| owed.config.on.counts(last.outcome, last.status));
-            match result.outcome {
-                Outcome::Ok => Verdict::Delivered(last),
-                _ if missed => Verdict::Missed(last),
-                _ => Verdict::Refused(last),
-            }
-        });
+        let verdict = route.owed.as_ref().zip(exchange.legs().first()).map(|(owed, leg)| owed.verdict(leg));
         exchange.put_aside();
-        verdict
+        verdict.unwrap_or(Verdict::Cancelled)
     }
 }
 
@@ -100,6 +91,18 @@ impl Sender for Copies {
             () = stopped => Verdict::Cancelled,
         }
     }
+}
+
+/// Whether a request that is kept came as a call of gRPC, which our own `Via` shows.
+fn is_grpc(request: &redeliver::Request, via: &str) -> bool {
+    let mut lines = request.head.split(|byte| *byte == b'\n').map(|line| line.trim_ascii_end());
+    let came_by_http2 = || memmem::find(&request.head, format!("\r\nVia: 2.0 {via}\r\n").as_bytes()).is_some();
+    let says_so = |line: &[u8]| {
+        let (name, value) = line.split_at(line.iter().position(|byte| *byte == b':').unwrap_or(line.len()));
+        let value = value.get(1..).unwrap_or_default().trim_ascii();
+        name.eq_ignore_ascii_case(b"content-type") && grpc::is_content_type(value)
+    };
+    &*request.method == "POST" && lines.any(says_so) && came_by_http2()
 }
 
 /// The head of a copy, as it was, and what is said of copies that are sent again.

@@ -60,7 +60,8 @@ impl RequestContext<'_> {
             time_left: if self.is_grpc { self.grpc_timeout() } else { None },
         };
         let mut exchange = Exchange::new(route, &request, &shared.budget, &shared.limits);
-        let mut owing = Owing::of(route, self.head.method(), self.is_grpc);
+        let mut owing = Owing::of(route, self.head.method());
+        let at_once = owing.as_ref().is_some_and(|owing| owing.keep(&mut exchange, self));
         // gRPC messages come at any rate.
         let pace = if self.is_grpc { Pace { rate: 0, ..self.pace(route) } } else { self.pace(route) };
         if self.is_grpc && route.members.iter().any(|member| member.target.protocol == WireProtocol::Http1) {
@@ -81,13 +82,20 @@ impl RequestContext<'_> {
                 }
                 self.begin(&mut exchange, &admitted, wants_report);
                 exchange.count_held_back();
+                if at_once && self.accept(&mut owing, &mut exchange).await {
+                    let (made_up, next) = (defer::accepted().into(), self.next(carrier));
+                    let sent = self.send_made_up(&mut exchange, &made_up, carrier, alarm, next).await;
+                    return self.conclude(exchange, admitted.identity, RequestResult::Ok, sent, None, carrier);
+                }
                 let client = &mut carrier.inbound();
                 Ok(std::future::poll_fn(|cx| exchange.poll_gather(cx, client, pace, alarm)).await)
             }
         };
-        if let (Some(owing), Ok(Gathered::Decided(Decision::Failure))) = (owing, &gathered) {
+        if let (Some(owing), Ok(Gathered::Decided(_))) = (owing, &gathered)
+            && exchange.quorum().ok < exchange.quorum().total
+        {
             // Boxed, so that it does not enlarge the future of successful requests.
-            Box::pin(owing.defer(&mut exchange, self)).await;
+            Box::pin(owing.defer(&mut exchange, self, alarm)).await;
         }
         let (result, sent, reason) = match gathered {
             Ok(Gathered::Decided(decision)) => {
@@ -127,6 +135,14 @@ impl RequestContext<'_> {
             }
         };
         self.conclude(exchange, admitted.identity, result, sent, reason, carrier)
+    }
+
+    /// Takes the request as a job before its legs are sent, if that can be.
+    async fn accept(&self, owing: &mut Option<Owing>, exchange: &mut Exchange) -> bool {
+        let Some(taken) = owing.take() else { return false };
+        // Boxed, because hardly any request has need of it.
+        *owing = Box::pin(taken.accept(exchange, self)).await.err();
+        owing.is_none()
     }
 
     /// Counts the answer after it was sent, and leaves the stragglers to a task.
@@ -228,7 +244,7 @@ impl RequestContext<'_> {
         if !finished && !goes_on {
             abort(exchange);
         }
-        if let Some(status) = defer::status(exchange, decision) {
+        if let Some(status) = defer::status(exchange, decision, self.is_grpc) {
             let detail = "the endpoints that missed it get it later: X-Broadcast-Job says where to look";
             let made_up = Problem::new(status, ProxyError::DestinationUnavailable, detail).into();
             return self.send_made_up(exchange, &made_up, carrier, alarm, next).await;
@@ -273,7 +289,7 @@ impl RequestContext<'_> {
         next: Next,
     ) -> Sent {
         let (status, body) = report::report(exchange, self.about(self.head.target()), decision);
-        let status = defer::status(exchange, decision).unwrap_or(status);
+        let status = defer::status(exchange, decision, self.is_grpc).unwrap_or(status);
         let endpoint = exchange.representative(decision).map(|leg| &*leg.target().label);
         let mut out = answer::report((status, body), (exchange.quorum(), endpoint), exchange.route(), self, next);
         let whole = out.flush(&mut carrier.outbound(), self.pace(exchange.route()), alarm).await;

@@ -1,18 +1,26 @@
-//! Defers legs to redelivery: those that wait behind pending requests, and those that failed.
+//! Defers legs to redelivery: those that wait behind pending requests, those that failed, and those that still run.
 
-use std::sync::Arc;
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+};
 
-use redeliver::{Arrival, Last, core::Leg as OwedLeg, wall_clock};
+use redeliver::{
+    Arrival, JobId, Whom,
+    core::{Leg as OwedLeg, Verdict},
+};
+use runtime::size::ByteSize;
 
 use super::RequestContext;
 use crate::{
     config::HostValue,
-    exchange::{
-        Exchange,
-        quorum::{Decision, Deferred},
-    },
-    outcome::{LegError, Outcome},
-    owed::RouteOwed,
+    exchange::{Exchange, Leg, alarm::Alarm, quorum::Decision},
+    headers,
+    outcome::Outcome,
+    owed::{RouteOwed, RunningLegs},
+    problem::Problem,
     proxy_error::ProxyError,
     table::RouteEntry,
 };
@@ -25,13 +33,23 @@ pub(super) struct Owing {
 
 impl Owing {
     /// Redelivery for this request, if the route has it for such requests.
-    pub(super) fn of(route: &Arc<RouteEntry>, method: &[u8], is_grpc: bool) -> Option<Self> {
+    pub(super) fn of(route: &Arc<RouteEntry>, method: &[u8]) -> Option<Self> {
         let owed = route.owed.as_ref().filter(|owed| {
-            let all = route.config.policy.require == crate::config::Require::All;
             // Waves have an order of their own.
-            all && !is_grpc && route.config.policy.waves.is_none() && owed.config.takes(method)
+            route.config.policy.waves.is_none() && owed.config.takes(method)
         })?;
         Some(Self { arrival: owed.arrival(), owed: owed.clone() })
+    }
+
+    /// Has the exchange keep what may have to be sent again. Tells whether the request is to be answered before it is sent.
+    pub(super) fn keep(&self, exchange: &mut Exchange, request: &RequestContext<'_>) -> bool {
+        exchange.keep(self.owed.config.rules.max_body as u64, self.owed.config.grace);
+        // A call of gRPC has an answer that only endpoints can give.
+        let at_once = self.owed.config.respond_async && !request.is_grpc && headers::prefers_async(request.head);
+        if at_once {
+            exchange.wait_for_whole_body();
+        }
+        at_once
     }
 
     /// Holds back legs whose endpoints have pending requests that must go first.
@@ -44,68 +62,133 @@ impl Owing {
         }
     }
 
-    /// Defers the failed legs of a request, if possible.
-    pub(super) async fn defer(self, exchange: &mut Exchange, request: &RequestContext<'_>) {
-        let missed = self.missed(exchange);
-        if missed.is_empty() {
+    /// Defers the failed and the running legs of a request that is about to be answered, if possible.
+    pub(super) async fn defer(self, exchange: &mut Exchange, request: &RequestContext<'_>, alarm: &mut Alarm) {
+        let legs = self.legs(exchange);
+        if legs.is_empty() {
             return;
         }
-        let deferred = match (exchange.whole_body(), exchange.first_head()) {
-            (Some(body), Some(head)) => {
-                let legs =
-                    missed.iter().map(|(index, leg)| (self.owed.whom(exchange.legs()[*index].target()), leg.clone()));
-                let legs = legs.collect();
-                let kept = redeliver::Request {
-                    method: String::from_utf8_lossy(request.head.method()).into(),
-                    host: host(exchange.route(), request).into(),
-                    target: String::from_utf8_lossy(target_of(&head)).into(),
-                    body,
-                    head,
-                };
-                self.arrival.defer(kept, legs).await.map_err(|why| why.to_string())
-            }
-            _ => Err("not deferred: its body is no longer there".to_owned()),
+        let Some(kept) = kept(exchange, request) else {
+            let failed = legs.iter().filter(|(_, leg)| *leg != OwedLeg::Pending).count();
+            self.arrival.refuse(failed);
+            return not_deferred(exchange, &legs, &not_kept(exchange, &self.owed));
         };
-        match deferred {
-            Ok(job) => {
-                missed.iter().for_each(|(index, _)| exchange.mark_deferred(*index));
-                exchange.set_deferred(Deferred { count: missed.len(), job });
-            }
-            Err(why) => {
-                for (index, _) in missed.iter().filter(|(_, leg)| *leg == OwedLeg::Behind) {
-                    let why = format!("the endpoint is owed earlier requests, and this one is {why}");
-                    exchange.mark_rejected(*index, LegError::new(ProxyError::ConnectionLimitReached, why));
-                }
-            }
+        let taking = self.arrival.defer(kept, whoms(&self.owed, exchange, &legs));
+        match while_legs_run(exchange, alarm, taking).await {
+            Ok(job) => belong_to(self.owed, exchange, job, &legs),
+            Err(why) => not_deferred(exchange, &legs, &why.to_string()),
         }
     }
 
-    fn missed(&self, exchange: &Exchange) -> Vec<(usize, OwedLeg)> {
-        let at = wall_clock();
-        let failed = exchange.legs().iter().enumerate().filter(|(_, leg)| !leg.is_ok());
-        let missed = failed.filter_map(|(index, leg)| {
-            let (outcome, status, error) = match leg.result() {
-                Some(result) => (result.outcome, result.status, result.error.as_ref()),
-                None => (Outcome::ServerError, leg.response().map(|head| head.status), None),
-            };
-            if outcome == Outcome::Deferred {
-                return Some((index, OwedLeg::Behind));
-            }
-            let error = error.map(|error| error.detail.as_ref().into());
-            let last = Last { outcome: outcome.as_str(), status, at, error };
-            let counts = self.owed.config.on.counts(last.outcome, last.status);
-            counts.then_some((index, OwedLeg::Missed(last)))
-        });
-        missed.collect()
+    /// The request is to be answered before its legs, which are about to begin, are sent: takes it as a job, if that can be.
+    ///
+    /// # Errors
+    /// It cannot, and is served like any other.
+    pub(super) async fn accept(self, exchange: &mut Exchange, request: &RequestContext<'_>) -> Result<(), Self> {
+        exchange.count_ended();
+        let legs = self.legs(exchange);
+        let Some(kept) = kept(exchange, request).filter(|_| !legs.is_empty()) else { return Err(self) };
+        let Self { owed, arrival } = self;
+        // Nothing of the request may leave before the journal has it, so no leg is polled meanwhile.
+        if let Ok(job) = arrival.defer(kept, whoms(&owed, exchange, &legs)).await {
+            belong_to(owed, exchange, job, &legs);
+            return Ok(());
+        }
+        // The places that it had are given up.
+        let mut again = Self { arrival: owed.arrival(), owed };
+        for (index, _) in legs.iter().filter(|(_, leg)| *leg == OwedLeg::Behind) {
+            again.arrival.waits_at(again.owed.key(exchange.legs()[*index].target()));
+        }
+        Err(again)
+    }
+
+    /// The legs that are owed, or may be, and how each of them stands.
+    fn legs(&self, exchange: &Exchange) -> Vec<(usize, OwedLeg)> {
+        let stands = |leg: &Leg| match self.owed.verdict(leg) {
+            _ if leg.is_ok() => None,
+            _ if leg.is_pending() => Some(OwedLeg::Pending),
+            _ if leg.outcome() == Some(Outcome::Deferred) => Some(OwedLeg::Behind),
+            Verdict::Missed(last) => Some(OwedLeg::Missed { last, attempts: leg.attempts() }),
+            Verdict::Delivered(_) | Verdict::Refused(_) | Verdict::Cancelled => None,
+        };
+        let legs = exchange.legs().iter().enumerate();
+        legs.filter_map(|(index, leg)| stands(leg).map(|stands| (index, stands))).collect()
     }
 }
 
-/// The status if every failed leg is deferred and the route configures one.
-pub(super) fn status(exchange: &Exchange, decision: Decision) -> Option<u16> {
+/// The answer to a request that is sent only now.
+pub(super) fn accepted() -> Problem {
+    let detail = "the request is being sent: X-Broadcast-Job says where to look";
+    Problem::new(202, ProxyError::DestinationUnavailable, detail).with_field("Preference-Applied", "respond-async")
+}
+
+/// Whom these legs go to, and how each of them stands.
+fn whoms(owed: &RouteOwed, exchange: &Exchange, legs: &[(usize, OwedLeg)]) -> Vec<(Whom, OwedLeg)> {
+    legs.iter().map(|(index, leg)| (owed.whom(exchange.legs()[*index].target()), leg.clone())).collect()
+}
+
+/// The request has become a job, to which these legs belong.
+fn belong_to(owed: RouteOwed, exchange: &mut Exchange, job: JobId, legs: &[(usize, OwedLeg)]) {
+    let (running, failed): (Vec<_>, Vec<_>) = legs.iter().partition(|(_, leg)| *leg == OwedLeg::Pending);
+    let key = |index: usize| owed.key(exchange.legs()[index].target()).clone();
+    let running = running.into_iter().map(|(index, _)| (*index, key(*index))).collect();
+    let failed: Vec<_> = failed.into_iter().map(|(index, _)| *index).collect();
+    exchange.belong_to(job, &failed, RunningLegs::new(owed, job, running));
+}
+
+/// Waits for the journal, while the legs go on that have not ended.
+async fn while_legs_run<T>(exchange: &mut Exchange, alarm: &mut Alarm, waiting: impl Future<Output = T>) -> T {
+    let mut waiting = pin!(waiting);
+    poll_fn(|cx| {
+        if let Poll::Ready(value) = waiting.as_mut().poll(cx) {
+            return Poll::Ready(value);
+        }
+        // Whether they are over makes no difference.
+        let _ = exchange.poll_rest(cx, alarm);
+        Poll::Pending
+    })
+    .await
+}
+
+/// The request as it is kept; none where its body is not there as a whole.
+fn kept(exchange: &Exchange, request: &RequestContext<'_>) -> Option<redeliver::Request> {
+    let (body, head) = (exchange.kept_body()?, exchange.first_head()?);
+    Some(redeliver::Request {
+        method: String::from_utf8_lossy(request.head.method()).into(),
+        host: host(exchange.route(), request).into(),
+        target: String::from_utf8_lossy(target_of(&head)).into(),
+        body,
+        head,
+    })
+}
+
+/// Why a body is not there as a whole.
+fn not_kept(exchange: &Exchange, owed: &RouteOwed) -> String {
+    let longest = owed.config.rules.max_body as u64;
+    if exchange.body_received() > longest {
+        return redeliver::core::Refused(redeliver::core::Why::Body).to_string();
+    }
+    if !exchange.has_whole_body() {
+        return "not deferred: it was answered before its end".to_owned();
+    }
+    let longest = ByteSize(longest);
+    format!("not deferred: of its body, which is shorter than {longest}, no more could be kept: see --max-buffered")
+}
+
+/// The legs that failed are not sent again, for this reason.
+fn not_deferred(exchange: &mut Exchange, legs: &[(usize, OwedLeg)], why: &str) {
+    let why = why.into();
+    for (index, _) in legs.iter().filter(|(_, leg)| *leg != OwedLeg::Pending) {
+        exchange.mark_not_deferred(*index, &why);
+    }
+}
+
+/// The status if every failed leg is deferred and the route configures one. gRPC has none for that.
+pub(super) fn status(exchange: &Exchange, decision: Decision, is_grpc: bool) -> Option<u16> {
     let quorum = exchange.quorum();
     let all = quorum.deferred.is_some_and(|deferred| deferred.count == quorum.failed);
     let config = exchange.route().owed.as_ref().map(|owed| &owed.config);
-    config.filter(|_| decision == Decision::Failure && all).and_then(|config| config.on_deferred)
+    config.filter(|_| decision == Decision::Failure && all && !is_grpc).and_then(|config| config.on_deferred)
 }
 
 /// The common host of all copies; empty if each endpoint gets its own.

@@ -86,6 +86,13 @@ impl Place for Endpoint {
     }
 }
 
+impl Seen {
+    /// Whether it came to its end.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.whole
+    }
+}
+
 impl Endpoint {
     /// An endpoint that allows this number of streams at a time.
     async fn with_streams(n: usize, streams: u32, script: impl IntoIterator<Item = Does>) -> Self {

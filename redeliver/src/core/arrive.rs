@@ -1,11 +1,11 @@
 //! Arrivals of requests: legs that wait behind owed deliveries, and failed legs that become deliveries.
 
 use super::{
-    Change, Core, EndpointId, Receipt, RouteId, State, Write,
+    Change, Core, EndpointId, Receipt, RouteId, State, Verdict, Write,
     job::{Delivery, Job},
 };
 use crate::{
-    JobId, Last, Millis, Request, Stored, Whom, millis,
+    JobId, Last, Millis, Request, Stored, Whom, fields, millis,
     rules::{Gone, Order},
 };
 
@@ -16,8 +16,13 @@ use std::{hash::BuildHasher, sync::Arc};
 pub enum Leg {
     /// It was held back, because its endpoint has owed deliveries.
     Behind,
-    /// It was sent and failed.
-    Missed(Last),
+    /// It failed.
+    Missed {
+        /// How its last try ended.
+        last: Last,
+        /// How often it was tried; 0: it could not even be sent.
+        attempts: u32,
+    },
     /// It is still running.
     Pending,
 }
@@ -109,8 +114,8 @@ impl Core {
         Ok(())
     }
 
-    /// Handles the end of a live leg after its request was accepted as a job.
-    pub fn ended(&mut self, now: Millis, id: JobId, key: &str, end: Option<Last>) {
+    /// Handles the end of a live leg, after so many tries, after its request was accepted as a job.
+    pub fn ended(&mut self, now: Millis, id: JobId, key: &str, attempts: u32, end: Verdict) {
         let Some(endpoint) = self.endpoint_ids.get(key).copied() else { return };
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let committed = job.committed;
@@ -119,16 +124,24 @@ impl Core {
         if delivery.state != State::Pending {
             return;
         }
-        match end {
-            None => self.settle(now, id, endpoint, State::Delivered),
-            Some(last) => {
-                delivery.last = Some(Box::new(last));
-                delivery.state = State::Held;
-                if committed {
-                    self.release(now, id, endpoint);
-                }
-                self.failed(now, endpoint);
-            }
+        delivery.attempts = delivery.attempts.max(attempts);
+        let (settled, missed, last) = match end {
+            Verdict::Delivered(last) => (Some(State::Delivered), false, Some(last)),
+            Verdict::Refused(last) => (Some(State::Refused), false, Some(last)),
+            Verdict::Missed(last) => (None, true, Some(last)),
+            // Nobody knows whether the endpoint has it.
+            Verdict::Cancelled => (None, false, None),
+        };
+        delivery.last = last.map(Box::new);
+        if let Some(state) = settled {
+            return self.settle(now, id, endpoint, state);
+        }
+        delivery.state = State::Held;
+        if committed {
+            self.release(now, id, endpoint);
+        }
+        if missed {
+            self.failed(now, endpoint);
         }
     }
 
@@ -145,7 +158,7 @@ impl Core {
             }
             let (attempts, state, last) = match leg {
                 Leg::Behind => (0, State::Held, None),
-                Leg::Missed(last) => (1, State::Held, Some(Box::new(last))),
+                Leg::Missed { last, attempts } => (attempts, State::Held, Some(Box::new(last))),
                 Leg::Pending => (1, State::Pending, None),
             };
             let index = u32::try_from(deliveries.len()).unwrap_or(u32::MAX);
@@ -156,6 +169,7 @@ impl Core {
             arrived,
             expires: arrived.saturating_add(keep),
             resource: self.hasher.hash_one((&request.host, &request.target)),
+            fields: fields::hash(&self.hasher, &request.head),
             owed: u32::try_from(deliveries.len()).unwrap_or(u32::MAX),
             size: u32::try_from(request.size()).unwrap_or(u32::MAX),
             request: Arc::new(request),

@@ -14,6 +14,8 @@ pub(crate) struct Job {
     pub(crate) request: Arc<Request>,
     /// The hash of Host and target, to find deliveries to merge.
     pub(super) resource: u64,
+    /// Of the header fields that matter for that.
+    pub(super) fields: u64,
     /// Most jobs have few.
     pub(crate) deliveries: Box<[Delivery]>,
     /// The number of owed deliveries.

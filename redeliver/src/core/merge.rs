@@ -4,17 +4,19 @@
 //! body or route, can stand for it. Only neighbours are compared, so an insertion or removal affects only its neighbours.
 
 use super::{Core, EndpointId, State, endpoint::Standing, job::Job};
-use crate::JobId;
+use crate::{JobId, fields};
 
-/// Whether a later request can stand for an earlier one. Host and target are compared in full, not only by hash.
+/// Whether a later request can stand for an earlier one. Host, target and header fields are compared in full, not only by hash.
 fn stands_for(later: &Job, earlier: &Job) -> bool {
     let (a, b) = (&*later.request, &*earlier.request);
     later.route == earlier.route
+        && later.fields == earlier.fields
         && a.body.is_empty()
         && b.body.is_empty()
         && a.method == b.method
         && a.host == b.host
         && a.target == b.target
+        && fields::same(&a.head, &b.head)
 }
 
 impl Core {

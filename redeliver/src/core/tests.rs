@@ -74,7 +74,7 @@ fn miss(core: &mut Core, route: RouteId, id: u64, request: Request, now: Millis,
     let id = JobId::new(id);
     let legs = names.iter().map(|name| {
         let behind = core.arrive(id, route, name);
-        (whom(name), if behind { Leg::Behind } else { Leg::Missed(last("connect", now)) })
+        (whom(name), if behind { Leg::Behind } else { Leg::Missed { last: last("connect", now), attempts: 1 } })
     });
     let legs = legs.collect();
     core.defer(now, id, (route, now), request, legs).unwrap();

@@ -45,7 +45,8 @@ impl Arrival {
     /// # Errors
     /// [`Refused`] if a bound is reached, or the journal cannot be written.
     pub async fn defer(self, request: Request, legs: Vec<(Whom, Leg)>) -> Result<JobId, Refused> {
-        let (id, route, count) = (self.id, self.route, legs.len());
+        let (id, route) = (self.id, self.route);
+        let count = legs.iter().filter(|(_, leg)| *leg != Leg::Pending).count();
         let (sender, receiver) = oneshot::channel();
         self.inner.waiting.lock().insert(id, sender);
         let (taken, at_once) = self.inner.with(|core, now| {
@@ -60,9 +61,22 @@ impl Arrival {
         };
         self.inner.waiting.lock().remove(&id);
         if taken.is_err() {
-            self.inner.numbers.refused(&self.inner.core.lock().name_of(route), count);
+            self.inner.refused(route, count);
         }
         taken
+    }
+
+    /// So many legs of the request are not taken, because it is not there as a whole any more.
+    pub fn refuse(self, legs: usize) {
+        self.inner.refused(self.route, legs);
+    }
+}
+
+impl Inner {
+    fn refused(&self, route: RouteId, legs: usize) {
+        if legs > 0 {
+            self.numbers.refused(&self.core.lock().name_of(route), legs);
+        }
     }
 }
 

@@ -159,5 +159,6 @@ impl Gate {
 }
 
 pub(crate) fn missed_at(at: u64) -> Leg {
-    Leg::Missed(Last { outcome: "connect", status: None, at, error: Some("connection refused".into()) })
+    let last = Last { outcome: "connect", status: None, at, error: Some("connection refused".into()) };
+    Leg::Missed { last, attempts: 1 }
 }

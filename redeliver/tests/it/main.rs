@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use redeliver::{
     JobId, Redelivery, Request, Whom,
-    core::{Leg, Refused, RouteId, Why},
+    core::{Leg, Refused, RouteId, Verdict, Why},
     metrics,
     rules::{Limits, Order, Rules},
     view::Query,
@@ -161,10 +161,11 @@ async fn under_any_a_leg_that_was_pending_is_sent_again_only_if_it_missed() {
     let running = endpoints.run(&redelivery);
     let legs = vec![(whom("a"), Leg::Pending), (whom("b"), Leg::Pending)];
     let job = redelivery.arrival(route).defer(request("/1"), legs).await.unwrap();
-    redelivery.ended(job, "a", None);
-    let Leg::Missed(last) = missed_at(0) else { panic!("it missed") };
-    redelivery.ended(job, "b", Some(last));
+    let Leg::Missed { last, .. } = missed_at(0) else { panic!("it missed") };
+    redelivery.ended(job, "a", 1, Verdict::Delivered(last.clone()));
+    redelivery.ended(job, "b", 3, Verdict::Missed(last));
     eventually!("it arrives", endpoints.received("b"), |received| received.len() == 1);
+    assert_eq!(endpoints.received("b")[0].number, 4, "rule 3: the tries of the live leg count");
     assert!(endpoints.received("a").is_empty());
     running.drain().await;
 }

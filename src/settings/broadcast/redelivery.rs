@@ -7,7 +7,7 @@ use proxy::config::{Gone, Identity, Match, MissedOn, Order};
 use super::ROUTE;
 use crate::settings::{
     List, Setting, flag, group, key,
-    values::{bytes, duration, number, parsed, positive, time},
+    values::{boolean, bytes, duration, number, parsed, positive, time},
 };
 
 /// What a route sends again.
@@ -57,6 +57,8 @@ group!(GROUP, "Redelivery";
     ON_DEFERRED_TOO: Setting<u16> = key(REDELIVER, "on_deferred").default("the status of the failure")
         .one("STATUS", number),
         "The same as on_deferred of the route";
+    ASYNC: Setting<bool> = flag("async").at(ROUTE, "async").default("false").switch(boolean),
+        "A client may ask with Prefer: respond-async for an answer before the endpoints have the request: 202, once it is          kept. For the methods of --redeliver-methods and bodies up to --redeliver-max-body; needs --redeliver";
 );
 
 fn directory(text: &str) -> Result<PathBuf, String> {

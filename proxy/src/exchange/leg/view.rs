@@ -1,6 +1,6 @@
 //! Read access to a leg.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -51,6 +51,22 @@ impl Leg {
         if self.deferred { Some(Outcome::Deferred) } else { ended }
     }
 
+    /// What went wrong, for people; and why it is not made up for, where it would have been.
+    #[must_use]
+    pub fn error(&self) -> Option<Cow<'_, str>> {
+        let error = self.result.as_ref().and_then(|result| result.error.as_ref()).map(|error| error.detail.as_ref());
+        match (error, self.not_deferred.as_deref()) {
+            (Some(error), Some(why)) => Some(format!("{error}; {why}").into()),
+            (error, why) => error.or(why).map(Cow::Borrowed),
+        }
+    }
+
+    /// Whether the policy has yet to count it.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        self.counted.is_none()
+    }
+
     /// Whether the policy counts it as ok.
     #[must_use]
     pub fn is_ok(&self) -> bool {
@@ -73,6 +89,11 @@ impl Leg {
     /// What that costs in bytes.
     pub(in crate::exchange) fn kept_bytes(&self) -> usize {
         self.kept().map_or(0, Kept::cost)
+    }
+
+    /// Whether it is sent again.
+    pub(in crate::exchange) fn is_deferred(&self) -> bool {
+        self.deferred
     }
 
     /// Its own head, if it differs from the common one.

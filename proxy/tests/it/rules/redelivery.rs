@@ -1,5 +1,11 @@
 //! Rule: requests that an endpoint missed are sent to it again, in order, and the answer says so.
 
+mod bodies;
+mod grpc;
+mod order;
+mod policies;
+mod respond_async;
+
 use std::{path::Path, sync::Arc, time::Duration};
 
 use proxy::config::{Policy, Redeliver};

@@ -3,6 +3,7 @@
 use crate::{
     JobId,
     core::{Core, EndpointId, State},
+    fields,
     rules::Order,
 };
 
@@ -49,7 +50,11 @@ impl Core {
                 let (a, b) = (&self.jobs[next], job);
                 let equal = (&a.request.method, &a.request.host, &a.request.target)
                     == (&b.request.method, &b.request.host, &b.request.target);
-                a.route == b.route && equal && a.request.body.is_empty() && b.request.body.is_empty()
+                a.route == b.route
+                    && equal
+                    && fields::same(&a.request.head, &b.request.head)
+                    && a.request.body.is_empty()
+                    && b.request.body.is_empty()
             });
             match (state, next.map(|(_, state)| state)) {
                 (State::Merged, next) => {

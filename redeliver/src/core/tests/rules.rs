@@ -4,7 +4,7 @@ use super::{
     START, delivered, ids, last, limits, members, memory, miss, missed, owed, purge, request, rules, sent, whom,
 };
 use crate::{
-    JobId, Last,
+    JobId, Last, Request,
     core::{Change, Core, Leg, Member, Members, Refused, Retry, State, Verdict, Why},
     rules::{Gone, Limits, Order, Rules},
     view::{JobState, Query},
@@ -12,7 +12,7 @@ use crate::{
 
 use std::{sync::Arc, time::Duration};
 
-fn put(target: &str) -> crate::Request {
+fn put(target: &str) -> Request {
     request("PUT", target, "value")
 }
 
@@ -112,13 +112,31 @@ fn rule_2_under_any_what_is_pending_keeps_later_ones_behind_until_it_ends() {
     assert!(core.arrive(JobId::new(2), route, "a"));
     core.defer(START, JobId::new(2), (route, START), put("/x"), vec![(whom("a"), Leg::Behind)]).unwrap();
     assert!(sent(&mut core, START).is_empty());
-    core.ended(START, JobId::new(1), "a", None);
+    core.ended(START, JobId::new(1), "a", 1, delivered());
     assert_eq!(ids(&sent(&mut core, START)), [2], "the pending one arrived, so it is not sent again");
 
     let (mut core, route) = memory(rules(), &["a"]);
     core.defer(START, JobId::new(1), (route, START), put("/x"), vec![(whom("a"), Leg::Pending)]).unwrap();
-    core.ended(START, JobId::new(1), "a", Some(last("timeout", START)));
-    assert_eq!(ids(&sent(&mut core, START + 1_000)), [1]);
+    core.ended(START, JobId::new(1), "a", 3, missed());
+    let copies = sent(&mut core, START + 1_000);
+    assert_eq!((ids(&copies), copies[0].number), (vec![1], 4), "rule 3: the tries of the live leg count");
+}
+
+#[test]
+fn what_nobody_knows_the_end_of_is_sent_again_at_once_and_what_was_refused_is_not() {
+    let pending = |core: &mut Core, route| {
+        core.defer(START, JobId::new(1), (route, START), put("/x"), vec![(whom("a"), Leg::Pending)]).unwrap();
+    };
+    let (mut core, route) = memory(rules(), &["a"]);
+    pending(&mut core, route);
+    core.ended(START, JobId::new(1), "a", 1, Verdict::Cancelled);
+    core.ended(START, JobId::new(1), "a", 1, delivered());
+    assert_eq!(ids(&sent(&mut core, START)), [1], "it says nothing about the endpoint, and the first end counts");
+
+    let (mut core, route) = memory(rules(), &["a"]);
+    pending(&mut core, route);
+    core.ended(START, JobId::new(1), "a", 1, Verdict::Refused(last("client_error", START)));
+    assert!(sent(&mut core, START).is_empty() && core.is_clear());
 }
 
 #[test]
@@ -170,6 +188,24 @@ fn rule_4_merging_never_crosses_another_request_for_the_same_host_and_target() {
 }
 
 #[test]
+fn rule_4_a_request_with_other_header_fields_is_another_one() {
+    let ban = |expression: &str, id: &str| Request {
+        head: format!("BAN /x HTTP/1.1\r\nX-Ban: {expression}\r\nX-Request-Id: {id}\r\n\r\n").into(),
+        ..request("BAN", "/x", "")
+    };
+    let (mut core, route) = memory(rules(), &["a"]);
+    for (id, expression) in [(1, "a"), (2, "a"), (3, "b"), (4, "a")] {
+        miss(&mut core, route, id, ban(expression, &id.to_string()), START, &["a"]);
+    }
+    let mut order = Vec::new();
+    while let Some(copy) = core.next(START + 1_000) {
+        order.push(copy.job.get());
+        core.tried(START + 1_000, copy.attempt, delivered());
+    }
+    assert_eq!(order, [2, 3, 4], "only neighbours that ask for the same are merged, whatever their ids");
+}
+
+#[test]
 fn rule_4_another_route_between_is_not_crossed_either_and_bodies_are_never_merged() {
     let (mut core, route) = memory(rules(), &["a"]);
     let other = core.route("other", rules());
@@ -196,7 +232,7 @@ fn rule_5_bounds_on_jobs_bytes_and_bodies_refuse_the_new_copy() {
     let (mut core, route) = memory(Rules { max_body: 10, ..rules() }, &["a"]);
     core.set_limits(Limits { max_jobs: 2, max_bytes: 60, ..limits() });
     let mut offer = |id: u64, body: &str| {
-        let legs = vec![(whom("a"), Leg::Missed(last("reset", START)))];
+        let legs = vec![(whom("a"), Leg::Missed { last: last("reset", START), attempts: 1 })];
         core.defer(START, JobId::new(id), (route, START), request("PUT", "/x", body), legs)
     };
     assert_eq!(offer(1, "12345678901"), Err(Refused(Why::Body)));
@@ -205,7 +241,7 @@ fn rule_5_bounds_on_jobs_bytes_and_bodies_refuse_the_new_copy() {
     assert_eq!(offer(4, "1234567890"), Ok(()));
     assert_eq!(offer(5, "1"), Err(Refused(Why::Jobs)));
     core.set_limits(Limits { max_jobs: 3, max_bytes: 60, ..limits() });
-    let legs = vec![(whom("a"), Leg::Missed(last("reset", START)))];
+    let legs = vec![(whom("a"), Leg::Missed { last: last("reset", START), attempts: 1 })];
     let refused = core.defer(START, JobId::new(6), (route, START), request("PUT", "/x", "1"), legs);
     assert_eq!(refused, Err(Refused(Why::Bytes)));
     core.check();

@@ -62,6 +62,8 @@ struct World {
     /// Failed writes, which are repeated with the next successful one.
     late: Vec<Write>,
     live: Vec<Live>,
+    /// Legs that run on though their request has been answered: the job and the endpoint.
+    pending: Vec<(u64, usize)>,
     /// Copies in flight, and the owed deliveries of their endpoints at the start.
     sending: Vec<(Copy, Vec<u64>)>,
     asked: BTreeMap<u64, Asked>,
@@ -112,6 +114,7 @@ impl World {
             unwritten: VecDeque::new(),
             late: Vec::new(),
             live: Vec::new(),
+            pending: Vec::new(),
             sending: Vec::new(),
             asked: BTreeMap::new(),
             received: Default::default(),
@@ -172,7 +175,8 @@ impl World {
         let request = if self.rng.u32(0..3) == 0 {
             request("PUT", target, &id.to_string())
         } else {
-            request("PURGE", target, "")
+            let (id, key) = (format!("X-Request-Id: {id}"), self.rng.u32(0..4) / 3);
+            Request { head: format!("{id}\r\nX-Key: {key}\r\n").into(), ..request("PURGE", target, "") }
         };
         let ordered = self.rng.u32(0..4) > 0;
         let route = RouteId(u32::from(!ordered));
@@ -186,14 +190,19 @@ impl World {
         self.asked.insert(id, Asked { request, ordered, arrived: self.step, acknowledged: None });
     }
 
-    /// A leg of a live request ends, and with the last one the request is answered or taken as a job.
+    /// A leg of a live request ends, and with the last one the request is answered or taken as a job; now and then that is done
+    /// while legs still run, as a policy that is content with some of them does.
     fn progress(&mut self) {
+        if !self.pending.is_empty() && (self.live.is_empty() || self.rng.bool()) {
+            return self.pending_ends();
+        }
         if self.live.is_empty() {
             return;
         }
         let index = self.rng.usize(0..self.live.len());
+        let early = self.live[index].delivered > 0 && self.rng.u32(0..3) == 0;
         let (fate, live) = (self.rng.u32(0..10), &mut self.live[index]);
-        if let Some(at) = live.legs.iter().position(|(_, leg)| leg.is_none()) {
+        if !early && let Some(at) = live.legs.iter().position(|(_, leg)| leg.is_none()) {
             let endpoint = live.legs[at].0;
             let arrives = self.up[endpoint] && self.present[endpoint];
             if arrives {
@@ -204,7 +213,7 @@ impl World {
                 live.legs.remove(at);
                 live.delivered += 1;
             } else {
-                live.legs[at].1 = Some(Leg::Missed(last("reset", self.now)));
+                live.legs[at].1 = Some(Leg::Missed { last: last("reset", self.now), attempts: 1 });
             }
             return;
         }
@@ -213,9 +222,28 @@ impl World {
             self.asked.get_mut(&live.id).unwrap().acknowledged = Some(self.step);
             return;
         }
-        let legs = live.legs.into_iter().map(|(endpoint, leg)| (whom(ENDPOINTS[endpoint]), leg.unwrap())).collect();
+        let running = live.legs.iter().filter(|(_, leg)| leg.is_none());
+        self.pending.extend(running.map(|(endpoint, _)| (live.id, *endpoint)));
+        let legs = live.legs.into_iter();
+        let legs = legs.map(|(endpoint, leg)| (whom(ENDPOINTS[endpoint]), leg.unwrap_or(Leg::Pending))).collect();
         let request = self.asked[&live.id].request.clone();
         let _ = self.core.defer(self.now, JobId::new(live.id), (live.route, self.now), request, legs);
+    }
+
+    /// A leg ends whose request has been answered.
+    fn pending_ends(&mut self) {
+        let (id, endpoint) = self.pending.swap_remove(self.rng.usize(0..self.pending.len()));
+        let arrives = self.up[endpoint] && self.present[endpoint];
+        if arrives {
+            self.receives(endpoint, id);
+        }
+        let end = match self.rng.u32(0..10) {
+            0 => Verdict::Cancelled,
+            1.. if arrives => Verdict::Delivered(last("ok", self.now)),
+            _ => missed(),
+        };
+        println!("{}: the leg of {id} to {endpoint} ends: {end:?}", self.step);
+        self.core.ended(self.now, JobId::new(id), ENDPOINTS[endpoint], 1, end);
     }
 
     /// The journal commits some of the pending writes, or fails.
@@ -301,8 +329,12 @@ impl World {
 
     /// Rule 4: the deliveries for which a copy stood were equal to it, with no other delivery for the same target in between.
     fn merged(&mut self, sent: u64, endpoint: usize, before: &[u64], done: &[u64]) {
+        let equal = |id: &u64| {
+            let key = |request: &Request| request.head.split(|byte| *byte == b'\n').nth(1).map(<[u8]>::to_vec);
+            let (a, b) = (&self.asked[id].request, &self.asked[&sent].request);
+            (&a.method, &a.host, &a.target, &a.body, key(a)) == (&b.method, &b.host, &b.target, &b.body, key(b))
+        };
         for id in done.iter().filter(|id| **id != sent) {
-            let equal = |id: &u64| self.asked[id].request == self.asked[&sent].request;
             assert!(equal(id) && self.asked[id].request.body.is_empty() && *id < sent, "rule 4: {id} is not {sent}");
             let between = before.iter().filter(|other| (*id..sent).contains(other));
             let same_target = |other: &&u64| self.asked[other].request.target == self.asked[&sent].request.target;
@@ -332,7 +364,9 @@ impl World {
     fn crash(&mut self) {
         println!("{}: crash", self.step);
         let torn = self.rng.usize(0..=self.unwritten.len());
-        for write in self.unwritten.drain(..).take(torn).collect::<Vec<_>>() {
+        // A commit has everything that comes before it.
+        let late = std::mem::take(&mut self.late).into_iter().filter(|_| torn > 0);
+        for write in late.chain(self.unwritten.drain(..).take(torn)).collect::<Vec<_>>() {
             self.apply(&write);
         }
         for (copy, _) in std::mem::take(&mut self.sending) {
@@ -341,7 +375,11 @@ impl World {
                 self.receives(endpoint, copy.job.get());
             }
         }
-        self.late.clear();
+        for (id, endpoint) in std::mem::take(&mut self.pending) {
+            if self.up[endpoint] && self.rng.bool() {
+                self.receives(endpoint, id);
+            }
+        }
         self.live.clear();
         self.core = core(&self.weather, self.rng.u64(..));
         for stored in self.store.values().cloned().collect::<Vec<_>>() {
