@@ -61,5 +61,5 @@ fn request() -> Request {
 
 fn missed() -> Vec<(Whom, Leg)> {
     let whom = Whom { key: "10.1.0.4:80".into(), endpoint: "10.1.0.4:80".into(), pod: None };
-    vec![(whom, Leg::Missed(Last { outcome: "connect", status: None, at: 0, error: None }))]
+    vec![(whom, Leg::Missed { last: Last { outcome: "connect", status: None, at: 0, error: None }, attempts: 1 })]
 }

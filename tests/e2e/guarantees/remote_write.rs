@@ -36,7 +36,7 @@ fn a_store_that_was_down_for_ten_seconds_has_every_sample_afterwards() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let journal = redelivering(&folder.path().join("journal"));
         let mut flags: Vec<&str> = journal.iter().map(String::as_str).collect();
-        flags.extend(["--on-deferred", "202", "--redeliver-methods", "POST"]);
+        flags.extend(["--require", "any", "--redeliver-methods", "POST"]);
         let fanfare = Fanfare::broadcast(&[well.address(), down.address()], &flags).await;
         fanfare.wait_ready().await;
 
