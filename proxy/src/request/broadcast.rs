@@ -102,20 +102,7 @@ impl RequestContext<'_> {
                 let result = report::result(exchange.quorum(), decision);
                 (result, self.answer(&mut exchange, decision, carrier, alarm).await, None)
             }
-            Ok(Gathered::Fault(fault)) => {
-                exchange.abort(
-                    Outcome::Cancelled,
-                    ProxyError::HttpRequestError,
-                    "the client's request body was at fault",
-                );
-                let (result, kind) = match fault {
-                    Fault::NoRoom => (RequestResult::Rejected, ProxyError::ConnectionLimitReached),
-                    _ => (RequestResult::Client, ProxyError::HttpRequestError),
-                };
-                let made_up = Problem::new(fault.status(), kind, fault.to_string()).into();
-                let sent = self.send_made_up(&mut exchange, &made_up, carrier, alarm, Next::Linger).await;
-                (result, sent, Some(made_up.problem.detail))
-            }
+            Ok(Gathered::Fault(fault)) => self.answer_fault(&mut exchange, fault, carrier, alarm).await,
             Ok(Gathered::Gone) => {
                 let why = "the client went away in its request body";
                 exchange.abort(Outcome::Cancelled, ProxyError::HttpRequestError, why);
@@ -135,6 +122,25 @@ impl RequestContext<'_> {
             }
         };
         self.conclude(exchange, admitted.identity, result, sent, reason, carrier)
+    }
+
+    /// Ends the legs of a request whose body was at fault, and says so.
+    async fn answer_fault(
+        &self,
+        exchange: &mut Exchange,
+        fault: Fault,
+        carrier: &mut Carrier<'_>,
+        alarm: &mut Alarm,
+    ) -> (RequestResult, Sent, Option<Cow<'static, str>>) {
+        let why = "the client's request body was at fault";
+        exchange.abort(Outcome::Cancelled, ProxyError::HttpRequestError, why);
+        let (result, kind) = match fault {
+            Fault::NoRoom => (RequestResult::Rejected, ProxyError::ConnectionLimitReached),
+            _ => (RequestResult::Client, ProxyError::HttpRequestError),
+        };
+        let made_up = Problem::new(fault.status(), kind, fault.to_string()).into();
+        let sent = self.send_made_up(exchange, &made_up, carrier, alarm, Next::Linger).await;
+        (result, sent, Some(made_up.problem.detail))
     }
 
     /// Takes the request as a job before its legs are sent, if that can be.

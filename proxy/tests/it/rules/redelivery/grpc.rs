@@ -1,5 +1,7 @@
 //! Rule: calls of gRPC are sent again where POST is named; what they amount to is up to their status of gRPC.
 
+#![allow(clippy::unwrap_used, reason = "a panic is the failure that a test reports, in its helpers, too")]
+
 use proxy::config::Redeliver;
 use testkit::eventually;
 

@@ -1,5 +1,7 @@
 //! Rule: whatever is live and owed at the same time, each endpoint gets all of it, in order of arrival, and nothing else.
 
+#![allow(clippy::unwrap_used, reason = "a panic is the failure that a test reports, in its helpers, too")]
+
 use std::{
     collections::HashMap,
     sync::{

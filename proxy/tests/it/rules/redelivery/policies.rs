@@ -1,5 +1,7 @@
 //! Rule: under `any` and quorums what is missed or still pending is on disk before the answer, and nothing is where all is well.
 
+#![allow(clippy::unwrap_used, reason = "a panic is the failure that a test reports, in its helpers, too")]
+
 use std::{fs, path::Path, time::Duration};
 
 use h2::Reason;

@@ -59,7 +59,7 @@ async fn it_is_answered_before_any_endpoint_has_answered_and_every_endpoint_gets
     done(&proxy, 1).await;
     for origin in [&a, &b] {
         let seen = origin.requests();
-        assert_eq!((seen.len(), &seen[0].body == &body), (1, true));
+        assert_eq!((seen.len(), seen[0].body == body), (1, true));
         assert!(seen[0].headers.get("x-broadcast-attempt").is_none(), "it is the first");
     }
     assert_eq!(proxy.completed("ok"), 1);
