@@ -1,6 +1,9 @@
 //! One process with every role, and with whatever shows a metric.
 
-use std::fs;
+use std::{
+    fs,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use kubekit::cluster::Cluster;
 use tempfile::TempDir;
@@ -25,7 +28,10 @@ pub(super) struct EveryRole {
 /// Starts it, and returns when it is ready.
 pub(super) async fn start(cluster: &Cluster) -> EveryRole {
     let namespace = cluster.namespace("roles").await;
-    let script = |request: &Request| match request.target.as_str() {
+    let tries = AtomicUsize::new(0);
+    let script = move |request: &Request| match request.target.as_str() {
+        // What fails is sent again, and then succeeds.
+        "/again" if tries.fetch_add(1, Ordering::Relaxed) % 2 == 0 => Reply::new(500),
         target if target.ends_with(".manifest") => Reply::new(404),
         "/targets" => Reply::ok("[{\"targets\": [\"192.0.2.1:80\"]}]"),
         "/fixed?fails" => Reply::new(500),
@@ -61,6 +67,7 @@ broadcast:
       - {{match: {{path: /file}}, to: {{file: {targets}}}}}
       - {{match: {{path: /url}}, to: {{url: 'http://{origin}/targets'}}}}
       - {{match: {{path: /fixed}}, to: {{endpoints: '{origin}'}}, compare: status}}
+      - {{match: {{path: /again}}, to: {{endpoints: '{origin}'}}, redeliver: {{for: 1h, journal: {folder}/journal}}}}
       - {{match: {{path: /down}}, to: {{endpoints: '{down}'}}, redeliver: {{for: 1h, journal: {folder}/journal}}}}
   - listen: 127.0.0.1:0
     tls: {{certificates: [{{cert: {cert}, key: {key}}}]}}
@@ -106,5 +113,9 @@ pub(super) async fn send_one_of_each(fanfare: &Fanfare) {
     for (path, status) in [("/file", 200), ("/fixed", 200), ("/fixed?fails", 500), ("/kube", 503), ("/nowhere", 404)] {
         client::get(fanfare.address(), path).await.complete().expect_status(status);
     }
-    client::request(fanfare.address(), "PUT", "/down", &[], b"").await.complete().expect_status(502);
+    // The first one fails; those that come later may have to wait behind it.
+    for path in ["/down", "/again"] {
+        let status = client::request(fanfare.address(), "PUT", path, &[], b"").await.complete().status;
+        assert!([200, 500, 502, 503].contains(&status), "{path}: {status}");
+    }
 }
