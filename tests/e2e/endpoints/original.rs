@@ -43,7 +43,7 @@ async fn what_is_wrong_with_the_environment_is_named_by_its_flag() {
     command.arg("endpoints").env("KUBERNETES_POD_DISCOVERY_LISTEN_PORT", "80a");
     let finished = Fanfare::spawn(command.into()).finish().await;
     assert_eq!(finished.code, Some(64));
-    for part in ["--service: is missing", "--listen: \"80a\""] {
+    for part in ["--service: is missing", "KUBERNETES_POD_DISCOVERY_LISTEN_PORT (--listen): \"80a\""] {
         assert!(finished.stderr.contains(part), "{}", finished.stderr);
     }
     let twice = run(["endpoints", "-s", "a,a"]).await;
