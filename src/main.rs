@@ -11,6 +11,7 @@ mod events;
 #[cfg(test)]
 mod examples;
 mod identity;
+mod jobs;
 mod kubernetes;
 mod leader;
 mod page;

@@ -11,7 +11,7 @@ use runtime::{
 };
 use tokio::sync::watch;
 
-use crate::{access::Access, config::Config, events, page};
+use crate::{access::Access, config::Config, events, jobs, page};
 
 /// State that several tasks read. Clones share it.
 #[derive(Clone)]
@@ -68,6 +68,7 @@ impl Shared {
             .json("/-/clients", clients)
             .merge(events::router(watched.clone()), &[events::PATH])
             .merge(page::router(overview(watched)), &page::PATHS)
+            .merge(jobs::router(self.handle.clone()), &jobs::PATHS)
             .guard(self.access.admin_guard())
             .json("/-/config", config)
     }

@@ -3,7 +3,12 @@
 mod copies;
 mod running;
 
-use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    io,
+    path::PathBuf,
+    sync::Arc,
+};
 
 use redeliver::{
     Arrival, Last, Redelivery, Whom,
@@ -61,12 +66,9 @@ impl Stores {
         Ok(Self(stores))
     }
 
-    /// Whether another configuration needs the same.
+    /// Whether all that another configuration needs is there. What it does not need is kept: somebody may be owed it.
     pub(crate) fn serve(&self, config: &Config) -> bool {
-        let mut journals: Vec<_> = redelivering(config).map(|redeliver| &redeliver.journal).collect();
-        journals.sort();
-        journals.dedup();
-        journals.into_iter().eq(self.0.keys())
+        redelivering(config).all(|redeliver| self.0.contains_key(&redeliver.journal))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -96,10 +98,12 @@ impl Stores {
                 route.config.policy.redeliver.as_ref().is_some_and(|redeliver| redeliver.journal == *journal)
             });
             let mut members = Members::new();
+            let mut in_use = HashSet::new();
             let mut complete = true;
             for route in routes {
                 complete &= is_listed(&route.config);
                 let Some(owed) = &route.owed else { continue };
+                in_use.insert(owed.route);
                 for target in &route.known {
                     let ready = target.endpoint.conditions.ready && target.endpoint.address.problem().is_none();
                     let known = members
@@ -108,6 +112,7 @@ impl Stores {
                     known.ready |= ready;
                 }
             }
+            store.redelivery.use_routes(&in_use);
             if complete {
                 store.members.send_replace(Some(Arc::new(members)));
             }

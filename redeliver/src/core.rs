@@ -9,6 +9,7 @@ mod intern;
 mod job;
 mod merge;
 mod operate;
+mod reconcile;
 mod send;
 mod settle;
 #[cfg(test)]
@@ -24,7 +25,7 @@ use crate::{
 };
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     hash::RandomState,
     sync::Arc,
 };
@@ -33,6 +34,7 @@ pub use arrive::{Leg, Refused, Why};
 pub(crate) use job::Delivery;
 pub use job::State;
 pub use operate::Retry;
+pub use reconcile::Entry;
 pub use send::{AttemptId, Copy, Verdict};
 
 /// The owed deliveries of all routes that share one journal.
@@ -80,6 +82,8 @@ pub(crate) struct EndpointId(u32);
 struct Route {
     name: Arc<str>,
     rules: Rules,
+    /// Whether it leads anywhere now. What one that does not owes waits.
+    in_use: bool,
 }
 
 /// The endpoints of a snapshot, by their keys.
@@ -200,7 +204,19 @@ impl Core {
     pub fn route(&mut self, name: &str, rules: Rules) -> RouteId {
         let id = self.route_named(name);
         self.routes[id.0 as usize].rules = rules;
+        let route = &mut self.routes[id.0 as usize];
+        if !std::mem::replace(&mut route.in_use, true) {
+            self.wake_all();
+        }
         id
+    }
+
+    /// No other routes lead anywhere from now on. What they owe waits until it is too old, or they are back.
+    pub fn use_routes(&mut self, in_use: &HashSet<RouteId>) {
+        for (number, route) in (0..).zip(&mut self.routes) {
+            route.in_use = in_use.contains(&RouteId(number));
+        }
+        self.wake_all();
     }
 
     /// Replaces the bounds. Jobs that exist already stay.
@@ -272,14 +288,6 @@ impl Core {
         self.release_job(now, id);
     }
 
-    /// Starts to use a journal, which gets all owed jobs.
-    pub fn use_journal(&mut self) {
-        self.journalled = true;
-        let puts = self.jobs.iter().filter(|(_, job)| job.is_owed() && job.committed);
-        let puts = puts.map(|(id, job)| Write::of_stored(&job.stored(*id, &self.routes[job.route.0 as usize].name)));
-        self.writes.extend(puts);
-    }
-
     /// Sets whether a journal confirms writes from now on.
     pub fn set_journalled(&mut self, journalled: bool) {
         self.journalled = journalled;
@@ -308,7 +316,7 @@ impl Core {
         }
         let id = RouteId(u32::try_from(self.routes.len()).expect("a configuration has fewer routes"));
         let name: Arc<str> = name.into();
-        self.routes.push(Route { name: name.clone(), rules: Rules::default() });
+        self.routes.push(Route { name: name.clone(), rules: Rules::default(), in_use: false });
         self.route_ids.insert(name, id);
         id
     }
@@ -345,6 +353,12 @@ impl Core {
         self.endpoints[id.0 as usize] = Some(Endpoint::new(whom.clone()));
         self.endpoint_ids.insert(whom.key.clone(), id);
         id
+    }
+
+    fn wake_all(&mut self) {
+        for number in 0..self.endpoints.len() {
+            self.wake(EndpointId(u32::try_from(number).expect("ids have 32 bits")));
+        }
     }
 
     /// Forgets an endpoint without owed deliveries and without waiting requests.

@@ -15,7 +15,7 @@ use crate::{
 };
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     path::{Path, PathBuf},
     sync::{
@@ -30,6 +30,9 @@ use tokio::sync::{Notify, oneshot, watch};
 
 pub use arrival::Arrival;
 pub use run::Sender;
+
+/// How many jobs are looked at before requests get their turn.
+const LOOKED_AT: usize = 1_000;
 
 /// The redelivery of all routes that share one journal, or memory. Clones share it.
 #[derive(Clone, Debug)]
@@ -83,8 +86,9 @@ impl Redelivery {
             numbers: Numbers::default(),
         });
         if let Some(directory) = journal {
-            let started = Journal::start(directory, Arc::new(JournalOwner(Arc::downgrade(&inner))))?;
-            *inner.journal.lock() = Some(started);
+            // What its thread tells waits until it is there.
+            let mut journal = inner.journal.lock();
+            *journal = Some(Journal::start(directory, Arc::new(JournalOwner(Arc::downgrade(&inner))))?);
         }
         Ok(Self { inner })
     }
@@ -102,6 +106,11 @@ impl Redelivery {
     pub fn route(&self, name: &str, rules: Rules) -> RouteId {
         self.inner.numbers.route(name);
         self.inner.core.lock().route(name, rules)
+    }
+
+    /// No other routes lead anywhere from now on. What they owe waits until it is too old, or they are back.
+    pub fn use_routes(&self, in_use: &HashSet<RouteId>) {
+        self.inner.with(|core, _| core.use_routes(in_use));
     }
 
     /// Replaces the bounds. Jobs that exist already stay.
@@ -123,7 +132,18 @@ impl Redelivery {
     /// The requested jobs, and the state of the journal.
     #[must_use]
     pub fn jobs(&self, query: &Query) -> JobsView {
-        let jobs = self.inner.core.lock().show(query);
+        let (mut query, most) = (query.clone(), query.most());
+        let mut jobs = Vec::new();
+        // The lock is given up now and then: requests want it.
+        while jobs.len() < most {
+            query.limit = Some(most - jobs.len());
+            let (found, next) = self.inner.core.lock().show_some(&query, LOOKED_AT);
+            jobs.extend(found);
+            query.after = next;
+            if next.is_none() {
+                break;
+            }
+        }
         JobsView { jobs, journal: self.journal() }
     }
 
@@ -224,10 +244,7 @@ impl Owner for JournalOwner {
             let _ = inner.damage.set(damage);
         }
         inner.with(|core, now| {
-            core.set_journalled(true);
-            if opened.rebuild {
-                core.use_journal();
-            }
+            core.reconcile(&opened.known);
             for job in opened.jobs {
                 inner.ids.after(job.id);
                 core.recover(now, job);

@@ -12,7 +12,7 @@ mod writer;
 
 use crate::{
     Stored,
-    core::{Receipt, Write},
+    core::{Entry, Receipt, Write},
 };
 
 use std::{
@@ -46,8 +46,8 @@ pub struct Opened {
     pub jobs: Vec<Stored>,
     /// The damage, if some of it could not be read.
     pub damage: Option<Damage>,
-    /// Whether the owed jobs in memory must be written to it.
-    pub rebuild: bool,
+    /// What it has of what the process knows, because it has had it open before: nothing of that is among the jobs.
+    pub known: Vec<Entry>,
 }
 
 /// The state of the journal.

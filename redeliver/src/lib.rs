@@ -19,7 +19,7 @@ pub mod rules;
 pub mod view;
 
 pub use driver::{Arrival, Redelivery, Sender};
-pub use id::{Ids, JobId};
+pub use id::{Ids, JobId, NotAnId};
 pub use request::{Last, Request, Stored, Whom};
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -146,6 +146,14 @@ impl JobState {
     }
 }
 
+impl Query {
+    /// How many jobs are shown at most.
+    #[must_use]
+    pub fn most(&self) -> usize {
+        self.limit.unwrap_or(LIMIT).min(MOST)
+    }
+}
+
 impl JobView {
     /// Its identifier as text.
     #[must_use]
@@ -158,13 +166,26 @@ impl Core {
     /// The requested jobs, the newest first.
     #[must_use]
     pub fn show(&self, query: &Query) -> Vec<JobView> {
-        let limit = query.limit.unwrap_or(LIMIT).min(MOST);
-        let wanted = self.jobs(query.after.unwrap_or(JobId::MAX)).filter(|(_, job)| {
-            query.state.is_none_or(|state| JobState::of(&job.deliveries) == state)
+        self.show_some(query, usize::MAX).0
+    }
+
+    /// The jobs that are asked for, the newest first, of so many that are looked at; and after which one to go on, unless all
+    /// have been.
+    #[must_use]
+    pub fn show_some(&self, query: &Query, looked_at: usize) -> (Vec<JobView>, Option<JobId>) {
+        let (mut found, most) = (Vec::new(), query.most());
+        for (count, (id, job)) in self.jobs(query.after.unwrap_or(JobId::MAX)).enumerate() {
+            let wanted = query.state.is_none_or(|state| JobState::of(&job.deliveries) == state)
                 && query.route.as_ref().is_none_or(|route| **route == **self.route_name(job))
-                && query.endpoint.as_ref().is_none_or(|wanted| job.deliveries.iter().any(|it| self.is_for(it, wanted)))
-        });
-        wanted.take(limit).filter_map(|(id, _)| self.show_one(id)).collect()
+                && query.endpoint.as_ref().is_none_or(|wanted| job.deliveries.iter().any(|it| self.is_for(it, wanted)));
+            if wanted {
+                found.extend(self.show_one(id));
+            }
+            if found.len() >= most || count + 1 >= looked_at {
+                return (found, Some(id));
+            }
+        }
+        (found, None)
     }
 
     /// One job.

@@ -10,6 +10,7 @@ mod elect;
 mod endpoints;
 mod every_role;
 mod image;
+mod journal;
 mod metrics;
 mod mirror;
 mod observability;

@@ -22,6 +22,7 @@ mod listeners;
 mod mirror;
 mod page;
 mod process;
+mod redelivery;
 mod reload;
 mod send;
 mod service_accounts;

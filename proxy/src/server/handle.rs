@@ -72,7 +72,10 @@ impl Handle {
             ("whether the port is shared (reuse_port)", config.reuse_port != current.reuse_port),
             ("the limits of the process", config.limits != current.limits),
             ("the format of the access log", config.access_log != current.access_log),
-            ("where missed requests are kept", !self.shared.owed.serve(&config)),
+            (
+                "where missed requests are kept (another journal, or redelivery where there was none)",
+                !self.shared.owed.serve(&config),
+            ),
         ];
         if let Some((what, _)) = restart.into_iter().find(|(_, changed)| *changed) {
             return Err(ReloadError::Restart(what));

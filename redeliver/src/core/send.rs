@@ -51,6 +51,13 @@ pub(super) struct Attempt {
     route: RouteId,
 }
 
+impl super::Route {
+    /// What of a queue of this route can be sent now.
+    fn head(&self, queue: &super::Queue) -> Option<JobId> {
+        queue.head(self.rules.order).filter(|_| self.in_use)
+    }
+}
+
 impl Core {
     /// The next copy to send, if there is one. The sender reports its outcome with [`Core::tried`].
     pub fn next(&mut self, now: Millis) -> Option<Copy> {
@@ -112,7 +119,7 @@ impl Core {
         let routes = &self.routes;
         let Some(endpoint) = self.endpoints.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
         let mut queues = endpoint.queues.iter();
-        let any = queues.any(|(route, queue)| queue.head(routes[route.0 as usize].rules.order).is_some());
+        let any = queues.any(|(route, queue)| routes[route.0 as usize].head(queue).is_some());
         if any && !endpoint.queued {
             endpoint.queued = true;
             self.turn.push_back(id);
@@ -144,7 +151,7 @@ impl Core {
         let queues = endpoint.queues.len();
         let found = (0..queues).map(|step| (endpoint.next_queue + step) % queues).find_map(|index| {
             let (route, queue) = &endpoint.queues[index];
-            queue.head(self.rules(*route).order).map(|job| (index, *route, job))
+            self.routes[route.0 as usize].head(queue).map(|job| (index, *route, job))
         });
         let (index, route, job) = found?;
         self.endpoint_mut(id)?.next_queue = index + 1;

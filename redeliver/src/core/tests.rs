@@ -2,6 +2,7 @@
 
 mod consistency;
 mod oracle;
+mod reconcile;
 mod rules;
 mod simulation;
 

@@ -4,6 +4,7 @@ use super::{Inner, Redelivery};
 use crate::{
     Last, Millis,
     core::{AttemptId, Copy, Members, Verdict},
+    journal::Health,
 };
 
 use std::{future::Future, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
@@ -67,23 +68,43 @@ impl Redelivery {
     async fn close(&self) {
         let inner = self.inner.clone();
         let journal = inner.journal.lock().take();
-        let owed = self.owed();
-        match journal {
-            Some(journal) => {
-                if owed > 0 {
-                    tracing::info!(jobs = owed, "what is owed stays in the journal");
-                }
-                let closed = tokio::task::spawn_blocking(move || journal.close()).await;
-                if closed.is_err() {
-                    tracing::error!("closing the journal has panicked");
-                }
-            }
-            None if owed > 0 => tracing::warn!(
-                jobs = owed,
+        if let Some(journal) = journal
+            && tokio::task::spawn_blocking(move || journal.close()).await.is_err()
+        {
+            tracing::error!("closing the journal has panicked");
+        }
+        let (jobs, health) = (self.owed(), inner.health.borrow().clone());
+        if jobs == 0 {
+            return;
+        }
+        let to = self.owed_in_words();
+        match (&inner.directory, health) {
+            (Some(_), Some(Health::Open)) => tracing::info!(jobs, to, "what is owed stays in the journal"),
+            (Some(journal), health) => tracing::warn!(
+                jobs,
+                to,
+                journal = %journal.display(),
+                ?health,
+                "what came to be owed while the journal could not be written, or another process had it, is lost with this process"
+            ),
+            (None, _) => tracing::warn!(
+                jobs,
+                to,
                 "what is owed is lost with this process: it was in memory only; --redeliver-journal keeps it"
             ),
-            None => {}
         }
+    }
+
+    /// Who is owed how much; of many endpoints only some.
+    fn owed_in_words(&self) -> String {
+        const NAMED: usize = 10;
+        let mut owed = self.owed_by_endpoint();
+        owed.retain(|(_, count)| *count > 0);
+        owed.sort();
+        let more = owed.len().saturating_sub(NAMED);
+        let named = owed.iter().take(NAMED).map(|(endpoint, count)| format!("{endpoint}={count}"));
+        let named = named.collect::<Vec<_>>().join(" ");
+        if more > 0 { format!("{named} and {more} further endpoints") } else { named }
     }
 }
 

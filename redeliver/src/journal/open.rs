@@ -3,7 +3,7 @@
 use super::{
     Damage, JournalError, Opened,
     damage::{move_aside, salvage},
-    store::Store,
+    store::{Contents, Store},
 };
 
 use crate::{Stored, core::Write};
@@ -40,26 +40,21 @@ pub(super) fn lock(directory: &Path) -> Result<Option<File>, JournalError> {
     }
 }
 
-/// Opens the store in a locked directory, and reads it. If this process had the journal open before, its memory is newer and
-/// nothing is read.
+/// Opens the store in a directory whose lock is held, and reads it. Where the process knows better what is owed, because
+/// it has had the journal open before, only what is there is read, and no request.
 pub(super) fn open(directory: &Path, known: bool) -> Result<(Store, Opened), JournalError> {
     let path = directory.join(FILE);
-    let is_new = fs::metadata(&path).map_or(true, |metadata| metadata.len() == 0);
-    let read = Store::open(&path).and_then(|mut store| store.read().map(|contents| (store, contents)));
+    let read = Store::open(&path).and_then(|mut store| store.read(!known).map(|contents| (store, contents)));
     let (error, jobs) = match read {
-        Ok((store, contents)) if contents.unread == 0 => {
-            let jobs = if known { Vec::new() } else { contents.jobs };
-            return Ok((store, Opened { jobs, damage: None, rebuild: is_new || !known }));
-        }
+        Ok((store, Contents { jobs, known, unread: 0 })) => return Ok((store, Opened { jobs, damage: None, known })),
         Ok((_, contents)) => (format!("{} records cannot be read", contents.unread), contents.jobs),
         Err(JournalError::Store { what, damaged: true, .. }) if known => (what, Vec::new()),
         Err(JournalError::Store { what, damaged: true, .. }) => (what, salvage(&path)?.jobs),
         Err(error) => return Err(error),
     };
-    let jobs = if known { Vec::new() } else { jobs };
     let aside = replace(directory, &path, &jobs)?;
     let damage = Damage { aside, kept: jobs.len(), error };
-    Ok((Store::open(&path)?, Opened { jobs, damage: Some(damage), rebuild: true }))
+    Ok((Store::open(&path)?, Opened { jobs, damage: Some(damage), known: Vec::new() }))
 }
 
 /// Replaces a damaged file. The readable records are in the new file before the old one is renamed.

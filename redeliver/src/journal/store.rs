@@ -3,7 +3,7 @@
 use super::{JournalError, record::Record};
 use crate::{
     JobId, Stored,
-    core::{Change, Write},
+    core::{Change, Entry, Write},
 };
 
 use std::{
@@ -36,7 +36,10 @@ pub(super) struct Store {
 /// The contents of a store.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
+    /// The jobs that are owed, where requests were read.
     pub(super) jobs: Vec<Stored>,
+    /// The deliveries that are owed, where requests were not read.
+    pub(super) known: Vec<Entry>,
     /// The number of unreadable records.
     pub(super) unread: usize,
 }
@@ -58,13 +61,15 @@ impl Store {
         })
     }
 
-    /// The owed jobs.
-    pub(super) fn read(&mut self) -> Result<Contents, JournalError> {
+    /// Everything that is owed, with the requests or without.
+    pub(super) fn read(&mut self, requests: bool) -> Result<Contents, JournalError> {
         let mut records = Records::default();
         guarded(&self.path, || {
             let transaction = self.database.begin_read()?;
-            for entry in transaction.open_table(JOBS)?.iter()? {
-                records.add(Record::decode(entry?.1.value()));
+            if requests {
+                for entry in transaction.open_table(JOBS)?.iter()? {
+                    records.add(Record::decode(entry?.1.value()));
+                }
             }
             for entry in transaction.open_table(OWED)?.iter()? {
                 records.add(Record::decode(entry?.1.value()));
@@ -75,7 +80,7 @@ impl Store {
             Ok(())
         })?;
         self.commits = records.commits;
-        Ok(records.contents())
+        Ok(if requests { records.contents() } else { records.entries() })
     }
 
     /// Makes writes durable, all or none.
@@ -141,7 +146,13 @@ impl Records {
         }
         let mut jobs: Vec<Stored> = self.jobs.into_values().collect();
         jobs.retain(|job| job.id.get() >= self.first && !job.owed.is_empty());
-        Contents { jobs, unread }
+        Contents { jobs, known: Vec::new(), unread }
+    }
+
+    /// The deliveries that are owed.
+    fn entries(self) -> Contents {
+        let entry = |((job, index), (_, attempts))| Entry { job, index, attempts };
+        Contents { jobs: Vec::new(), known: self.owed.into_iter().map(entry).collect(), unread: self.unread }
     }
 }
 
@@ -165,18 +176,25 @@ fn apply(transaction: &WriteTransaction, write: &Write) -> Result<(), redb::Erro
             }
         }
         Change::Settled { index, last } => {
-            let mut table = transaction.open_table(OWED)?;
-            table.remove((job, *index))?;
+            transaction.open_table(OWED)?.remove((job, *index))?;
             if *last {
-                transaction.open_table(JOBS)?.remove(job)?;
+                // An earlier write may have failed: nobody may be left who is owed a request that is not there.
+                remove(transaction, job)?;
             }
         }
-        Change::Withdrawn => {
-            let mut table = transaction.open_table(OWED)?;
-            table.retain_in((job, 0)..=(job, u32::MAX), |_, _| false)?;
-            transaction.open_table(JOBS)?.remove(job)?;
-        }
+        Change::Withdrawn => remove(transaction, job)?,
     }
+    Ok(())
+}
+
+/// Removes a job and all that is owed of it.
+fn remove(transaction: &WriteTransaction, job: u64) -> Result<(), redb::Error> {
+    let mut owed = transaction.open_table(OWED)?;
+    let all = (job, 0)..=(job, u32::MAX);
+    if owed.range(all.clone())?.next().is_some() {
+        owed.retain_in(all, |_, _| false)?;
+    }
+    transaction.open_table(JOBS)?.remove(job)?;
     Ok(())
 }
 

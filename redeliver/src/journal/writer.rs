@@ -1,7 +1,7 @@
 //! The thread of the journal: group commits, and retries when the disk fails.
 
 use super::{Health, JournalError, Owner, open, store::Store};
-use crate::core::{Change, Receipt, Write};
+use crate::core::{Receipt, Write};
 
 use std::{
     fs::File,
@@ -73,21 +73,24 @@ struct Writer<'a> {
     store: Option<Store>,
     /// Whether it has been open before.
     known: bool,
-    /// Failed writes, which are repeated with the next successful commit.
-    late: Vec<Write>,
     tried: Option<Instant>,
     health: Option<Health>,
 }
 
 /// Runs until the queue is closed.
 pub(super) fn run(directory: &Path, queue: &Queue, owner: &dyn Owner) {
-    let mut writer =
-        Writer { directory, owner, lock: None, store: None, known: false, late: Vec::new(), tried: None, health: None };
+    let mut writer = Writer { directory, owner, lock: None, store: None, known: false, tried: None, health: None };
     loop {
-        writer.open();
-        let (writes, last) = queue.take(if writer.store.is_some() { LAZY } else { RETRY });
-        if !writes.is_empty() || (!writer.late.is_empty() && writer.store.is_some()) {
-            writer.commit(writes);
+        let opened = writer.open();
+        let longest = match writer.store {
+            // What its owner had in memory until now is not on disk yet.
+            Some(_) if opened => Duration::ZERO,
+            Some(_) => LAZY,
+            None => RETRY,
+        };
+        let (writes, last) = queue.take(longest);
+        if !writes.is_empty() {
+            writer.commit(&writes);
         }
         if last {
             return;
@@ -96,10 +99,10 @@ pub(super) fn run(directory: &Path, queue: &Queue, owner: &dyn Owner) {
 }
 
 impl Writer<'_> {
-    /// Opens the journal, if it is not open and it is time.
-    fn open(&mut self) {
+    /// Opens the journal, if it is not open and it is time. Says whether it has been opened.
+    fn open(&mut self) -> bool {
         if self.store.is_some() || self.tried.is_some_and(|tried| tried.elapsed() < RETRY) {
-            return;
+            return false;
         }
         self.tried = Some(Instant::now());
         match self.try_open() {
@@ -107,6 +110,7 @@ impl Writer<'_> {
             Ok(false) => self.tell(Health::Waiting),
             Err(error) => self.tell(Health::Failed(error.to_string().into())),
         }
+        self.store.is_some()
     }
 
     fn try_open(&mut self) -> Result<bool, JournalError> {
@@ -128,13 +132,14 @@ impl Writer<'_> {
         Ok(true)
     }
 
-    fn commit(&mut self, writes: Vec<Write>) {
+    /// What cannot be written is forgotten: when the journal is opened again, its owner compares what it has with what is
+    /// owed. So nothing piles up while a disk is full.
+    fn commit(&mut self, writes: &[Write]) {
         let receipts: Vec<Receipt> = writes.iter().map(|write| write.receipt).collect();
         let began = Instant::now();
-        let result = self.store.as_mut().map(|store| store.commit(self.late.iter().chain(&writes)));
+        let result = self.store.as_mut().map(|store| store.commit(writes.iter()));
         match result {
             Some(Ok(())) => {
-                self.late.clear();
                 let bytes = self.store.as_ref().map_or(0, Store::bytes);
                 self.owner.committed(began.elapsed(), bytes);
                 self.owner.written(&receipts, true);
@@ -146,7 +151,6 @@ impl Writer<'_> {
                     self.tried = Some(Instant::now());
                     self.tell(Health::Failed(error.to_string().into()));
                 }
-                self.late.extend(writes.into_iter().map(made_up_for));
                 self.owner.written(&receipts, false);
             }
         }
@@ -169,13 +173,5 @@ impl Writer<'_> {
         }
         self.owner.health(&health);
         self.health = Some(health);
-    }
-}
-
-/// The write that replaces a failed one. A job that was not acknowledged must be removed, because it may be on disk.
-fn made_up_for(write: Write) -> Write {
-    match (&write.change, write.receipt) {
-        (Change::Put(_), Receipt::Job(_)) => Write { change: Change::Withdrawn, receipt: Receipt::None, ..write },
-        _ => write,
     }
 }

@@ -15,10 +15,19 @@ use std::{
     io::{BufRead, BufReader, Write as _},
     path::Path,
     process::{Command, Stdio},
+    sync::Arc,
 };
 
-use redeliver::journal::{Health, Journal};
+use redeliver::{
+    JobId, Redelivery, Sender,
+    core::{Copy, Leg, Verdict},
+    journal::{Health, Journal},
+    rules::{Limits, Order, Rules},
+    view::{JobState, Query},
+};
 use tempfile::tempdir;
+use testkit::eventually;
+use tokio::sync::watch;
 
 /// The variable with the role of a child process.
 const ROLE: &str = "REDELIVER_DISK_TEST";
@@ -31,17 +40,19 @@ fn main() {
         Ok("killed") => be_killed(Path::new(&directory)),
         Ok("full") => full(Path::new(&directory)),
         Ok("read-only") => read_only(Path::new(&directory)),
+        Ok("compared") => compared(Path::new(&directory)),
         _ => {
             for (name, test) in [
                 ("rule_1_what_was_acknowledged_survives_kill_9", kills as fn()),
                 ("rule_6_a_full_disk_is_said_and_gone_on_from", || on_a_small_disk("full")),
                 ("rule_6_a_read_only_disk_is_said_and_gone_on_from", || on_a_small_disk("read-only")),
+                ("rule_6_what_a_disk_missed_is_made_up_for_when_it_is_back", || on_a_small_disk("compared")),
             ] {
                 println!("test {name} ...");
                 test();
                 println!("test {name} ... ok");
             }
-            println!("test result: ok. 3 passed; 0 failed");
+            println!("test result: ok. 4 passed; 0 failed");
         }
     }
 }
@@ -199,6 +210,62 @@ fn read_only(directory: &Path) {
     assert!(told.taken(2));
     journal.close();
     is_there(&path, &[2]);
+}
+
+/// Ends what is owed while the disk fails, and lets requests fail; afterwards the journal has what is owed and nothing else.
+fn compared(directory: &Path) {
+    let path = directory.join("journal");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let start = async || {
+            let redelivery = Redelivery::start(Limits::default(), Some(&path), fastrand::u64(..)).unwrap();
+            let route = redelivery.route("purges", Rules { order: Order::None, ..Rules::default() });
+            redelivery.ready().await;
+            (redelivery, route)
+        };
+        let miss = async |redelivery: &Redelivery, route, body: usize| {
+            let request = Arc::unwrap_or_clone(job(1, body).request);
+            redelivery.arrival(route).defer(request, vec![(job(1, 0).owed[0].1.clone(), Leg::Behind)]).await
+        };
+        let state = |redelivery: &Redelivery| serde_json::to_value(redelivery.journal()).unwrap()["state"].clone();
+        let (redelivery, route) = start().await;
+        let mut taken = Vec::new();
+        for _ in 0..100 {
+            taken.push(miss(&redelivery, route, 100).await.unwrap());
+        }
+        fs::write(directory.join("filler"), vec![1; 3 << 20]).unwrap();
+        while let Ok(more) = miss(&redelivery, route, 100_000).await {
+            taken.push(more);
+        }
+        // This cannot be written until the journal is opened again, and nothing keeps it until then.
+        for id in taken.drain(..90) {
+            assert!(redelivery.delete(id));
+        }
+        for _ in 0..1_000 {
+            taken.extend(miss(&redelivery, route, 100).await);
+        }
+        fs::remove_file(directory.join("filler")).unwrap();
+        eventually!("the journal", state(&redelivery), |state| state == "open");
+        taken.push(miss(&redelivery, route, 100).await.unwrap());
+        redelivery.run(&Nobody, watch::Sender::new(None).subscribe(), async {}).await;
+        drop(redelivery);
+        let (redelivery, _) = start().await;
+        let found =
+            redelivery.jobs(&Query { limit: Some(1_000), state: Some(JobState::Owed), ..Query::default() }).jobs;
+        let mut found: Vec<JobId> = found.iter().map(|job| job.id().parse().unwrap()).collect();
+        found.reverse();
+        assert_eq!(found, taken, "what is owed, and nothing else");
+        redelivery.run(&Nobody, watch::Sender::new(None).subscribe(), async {}).await;
+    });
+}
+
+/// Sends nothing.
+struct Nobody;
+
+impl Sender for Nobody {
+    async fn send(&self, _copy: Copy) -> Verdict {
+        Verdict::Cancelled
+    }
 }
 
 fn is_there(path: &Path, ids: &[u64]) {

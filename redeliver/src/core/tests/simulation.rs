@@ -4,7 +4,7 @@
 use super::{START, last, missed, request, whom};
 use crate::{
     JobId, Millis, Request, Stored,
-    core::{Change, Copy, Core, Leg, Member, Receipt, RouteId, State, Verdict, Write},
+    core::{Change, Copy, Core, Entry, Job, Leg, Member, Receipt, RouteId, State, Verdict, Write},
     rules::{Limits, Order, Rules},
 };
 
@@ -59,8 +59,8 @@ struct World {
     /// The contents of the disk.
     store: BTreeMap<u64, Stored>,
     unwritten: VecDeque<Write>,
-    /// Failed writes, which are repeated with the next successful one.
-    late: Vec<Write>,
+    /// The journal cannot be written until it is opened again.
+    broken: bool,
     live: Vec<Live>,
     /// Legs that run on though their request has been answered: the job and the endpoint.
     pending: Vec<(u64, usize)>,
@@ -112,7 +112,7 @@ impl World {
             present: [true; 3],
             store: BTreeMap::new(),
             unwritten: VecDeque::new(),
-            late: Vec::new(),
+            broken: false,
             live: Vec::new(),
             pending: Vec::new(),
             sending: Vec::new(),
@@ -250,22 +250,32 @@ impl World {
     fn commit(&mut self) {
         let count = self.rng.usize(0..=self.unwritten.len());
         let fails = self.weather.full_disk && self.rng.u32(0..3) == 0;
-        if !fails {
-            for write in std::mem::take(&mut self.late) {
-                self.apply(&write);
-            }
+        if self.broken && !fails {
+            println!("{}: the journal is open again", self.step);
+            self.broken = false;
+            self.core.reconcile(&self.on_disk());
+            return;
         }
+        // Of a commit that fails nobody knows whether it is on disk.
+        let lands = !fails || (!self.broken && self.rng.bool());
+        self.broken |= fails && count > 0;
         for write in self.unwritten.drain(..count).collect::<Vec<_>>() {
-            if !fails {
+            if lands {
                 self.apply(&write);
-            } else if !matches!(write.change, Change::Put(_)) {
-                self.late.push(write.clone());
             }
             if let (Receipt::Job(id), true) = (write.receipt, !fails) {
                 self.asked.get_mut(&id.get()).unwrap().acknowledged = Some(self.step);
             }
             self.core.written(self.now, write.receipt, !fails);
         }
+    }
+
+    fn on_disk(&self) -> Vec<Entry> {
+        let entries = self.store.values().flat_map(|stored| {
+            let entry = |(index, _, attempts): &_| Entry { job: stored.id, index: *index, attempts: *attempts };
+            stored.owed.iter().map(entry)
+        });
+        entries.collect()
     }
 
     fn apply(&mut self, write: &Write) {
@@ -279,11 +289,15 @@ impl World {
                     stored.owed.iter_mut().filter(|(at, ..)| at == index).for_each(|owed| owed.2 = *attempts);
                 }
             }
-            Change::Withdrawn => panic!("the queues withdraw only what is not on disk"),
+            Change::Withdrawn => {
+                assert!(!self.core.job(write.job).is_some_and(Job::is_owed), "rule 1: {} is owed", write.job);
+                self.store.remove(&write.job.get());
+            }
             Change::Settled { index, last } => {
                 let Some(stored) = self.store.get_mut(&write.job.get()) else { return };
                 stored.owed.retain(|(at, ..)| at != index);
-                assert_eq!(stored.owed.is_empty(), *last, "the last delivery of {} is named as such", write.job);
+                // Those whose ends were not written are no longer owed either.
+                assert!(*last || !stored.owed.is_empty(), "the last delivery of {} is named as such", write.job);
                 if *last {
                     self.store.remove(&write.job.get());
                 }
@@ -298,11 +312,7 @@ impl World {
             let endpoint = place(&copy.whom.key);
             assert!(self.present[endpoint], "nobody is there at {}", copy.address);
             assert_eq!(*copy.request, self.asked[&copy.job.get()].request, "what is sent is what was asked");
-            assert!(
-                self.store.contains_key(&copy.job.get()) || !self.late.is_empty(),
-                "rule 1: {} is on disk",
-                copy.job
-            );
+            assert!(self.store.contains_key(&copy.job.get()), "rule 1: {} is on disk", copy.job);
             self.sending.push((copy, before[endpoint].clone()));
         }
         if self.sending.is_empty() {
@@ -364,9 +374,7 @@ impl World {
     fn crash(&mut self) {
         println!("{}: crash", self.step);
         let torn = self.rng.usize(0..=self.unwritten.len());
-        // A commit has everything that comes before it.
-        let late = std::mem::take(&mut self.late).into_iter().filter(|_| torn > 0);
-        for write in late.chain(self.unwritten.drain(..).take(torn)).collect::<Vec<_>>() {
+        for write in self.unwritten.drain(..).take(torn).collect::<Vec<_>>() {
             self.apply(&write);
         }
         for (copy, _) in std::mem::take(&mut self.sending) {
@@ -380,6 +388,7 @@ impl World {
                 self.receives(endpoint, id);
             }
         }
+        self.broken = false;
         self.live.clear();
         self.core = core(&self.weather, self.rng.u64(..));
         for stored in self.store.values().cloned().collect::<Vec<_>>() {
@@ -398,7 +407,7 @@ impl World {
             self.send_and_end();
             self.now += 50;
             self.after();
-            if self.core.is_clear() && self.live.is_empty() && self.unwritten.is_empty() && self.late.is_empty() {
+            if self.core.is_clear() && self.live.is_empty() && self.unwritten.is_empty() && !self.broken {
                 assert!(self.store.is_empty(), "nothing is left on disk: {:?}", self.store.keys());
                 return;
             }

@@ -1,0 +1,8 @@
+//! Redelivery: what an endpoint missed reaches it later, whatever happens to the process in between.
+
+mod bed;
+mod disk;
+mod jobs;
+mod process;
+mod reload;
+mod settings;
