@@ -31,7 +31,7 @@ pub(super) async fn start(cluster: &Cluster) -> EveryRole {
     let tries = AtomicUsize::new(0);
     let script = move |request: &Request| match request.target.as_str() {
         // What fails is sent again, and then succeeds.
-        "/again" if tries.fetch_add(1, Ordering::Relaxed) % 2 == 0 => Reply::new(500),
+        "/again" if tries.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) => Reply::new(500),
         target if target.ends_with(".manifest") => Reply::new(404),
         "/targets" => Reply::ok("[{\"targets\": [\"192.0.2.1:80\"]}]"),
         "/fixed?fails" => Reply::new(500),
