@@ -64,8 +64,8 @@ impl BoundDataPlane {
         let access = shared.access.sources().clone();
         let server = proxy::Server::bind_passed(config.proxy.clone(), reader.clone(), access, &passed);
         let server = server.map_err(|error| match error {
-            // A file has changed since it was looked at.
-            proxy::BindError::Tls(problems) => anyhow::anyhow!(config::told(&problems)),
+            // A file has changed since the configuration was checked.
+            proxy::BindError::Tls(problems) => anyhow::anyhow!(config::tls_problems_text(&problems)),
             error => error.into(),
         })?;
         let lists = Readiness::new();

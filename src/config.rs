@@ -30,7 +30,7 @@ use runtime::{
 use snapshot::ClusterName;
 
 pub(crate) use file::{Fault, faults};
-pub(crate) use named_files::{CheckedFiles, told};
+pub(crate) use named_files::{CheckedFiles, tls_problems_text};
 use shown::Written;
 pub(crate) use target::Target;
 

@@ -127,8 +127,8 @@ async fn switch_to(
         sources.start(&config.targets).await.map_err(|error| format!("{error:#}"))?;
         sources.first_lists(&config.targets, patience).await?;
         handle.reload(config.proxy.clone()).map_err(|error| match error {
-            // A file has changed since it was looked at.
-            proxy::ReloadError::Tls(problems) => config::told(&problems),
+            // A file has changed since the configuration was checked.
+            proxy::ReloadError::Tls(problems) => config::tls_problems_text(&problems),
             error => error.to_string(),
         })
     };

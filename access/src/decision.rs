@@ -111,14 +111,14 @@ mod tests {
 
     /// A model of a rule: which of four tokens it names, and whether it allows everyone or the inner network.
     #[derive(Clone, Debug)]
-    struct Sentence {
+    struct RuleModel {
         fit: Fit<u8>,
         tokens: Vec<u8>,
         inside: bool,
         control: bool,
     }
 
-    impl Sentence {
+    impl RuleModel {
         fn by(&self) -> By {
             let tokens = self.tokens.iter().map(|token| format!("token:t{token}"));
             let names: Vec<String> = tokens.chain(self.inside.then(|| "cidr:10.0.0.0/8".to_owned())).collect();
@@ -138,10 +138,10 @@ mod tests {
         }
     }
 
-    fn sentence() -> impl Strategy<Value = Sentence> {
+    fn rule_model() -> impl Strategy<Value = RuleModel> {
         let fit = prop_oneof![Just(Fit::Takes), (0..3_u8).prop_map(Fit::Leaves), Just(Fit::No)];
         let tokens = proptest::collection::vec(0..4_u8, 0..3);
-        (fit, tokens, any::<bool>(), any::<bool>()).prop_map(|(fit, tokens, inside, control)| Sentence {
+        (fit, tokens, any::<bool>(), any::<bool>()).prop_map(|(fit, tokens, inside, control)| RuleModel {
             fit,
             tokens,
             inside,
@@ -153,18 +153,18 @@ mod tests {
         /// Compared with the model of each rule, for all callers, and with the same rules in another order.
         #[test]
         fn the_decision_is_what_the_rules_say_one_by_one(
-            rules in proptest::collection::vec(sentence(), 0..6),
+            rules in proptest::collection::vec(rule_model(), 0..6),
             token in proptest::option::of(0..5_u8),
             inside: bool,
         ) {
-            let bys: Vec<By> = rules.iter().map(Sentence::by).collect();
+            let bys: Vec<By> = rules.iter().map(RuleModel::by).collect();
             let address = if inside { INSIDE } else { OUTSIDE };
             let identity = token.map(|token| Identity::token(&format!("t{token}")));
             let caller = Caller { identity, certificate: None, address: address.into() };
             let decided = decide(rules.iter().map(|rule| rule.fit).zip(&bys), &caller);
 
-            let in_for = |rule: &&Sentence| rule.is_for(token, inside);
-            let takes = |rule: &&Sentence| rule.fit == Fit::Takes;
+            let in_for = |rule: &&RuleModel| rule.is_for(token, inside);
+            let takes = |rule: &&RuleModel| rule.fit == Fit::Takes;
             let letting_in: Vec<_> = rules.iter().filter(takes).filter(in_for).collect();
             let expected = if !letting_in.is_empty() {
                 Decision::Allowed { control: letting_in.iter().any(|rule| rule.grants()) }

@@ -82,9 +82,9 @@ pub enum Verdict {
 /// Counts of callers of one kind.
 #[derive(Debug)]
 struct BoundedCounts<K: Eq + Hash> {
-    /// When each will have paid for what it has sent, in nanoseconds since the beginning.
-    paid_at: DashMap<K, u64>,
-    /// How many there are.
+    /// When the bucket of each caller is full again, in nanoseconds since the limiter was created.
+    full_at: DashMap<K, u64>,
+    /// The number of entries.
     len: AtomicUsize,
     most: usize,
     swept: AtomicU64,
@@ -196,15 +196,15 @@ impl Verdict {
 
 impl<K: Eq + Hash> BoundedCounts<K> {
     fn new(most: usize) -> Self {
-        let (paid_at, len, swept) = (DashMap::new(), AtomicUsize::new(0), AtomicU64::new(0));
-        Self { paid_at, len, most, swept, beyond: OnceLock::new() }
+        let (full_at, len, swept) = (DashMap::new(), AtomicUsize::new(0), AtomicU64::new(0));
+        Self { full_at, len, most, swept, beyond: OnceLock::new() }
     }
 
     fn admit(&self, key: K, rate: Rate, now: u64) -> Verdict {
-        if let Some(mut paid_at) = self.paid_at.get_mut(&key) {
-            let decided = rate.bucket().take(*paid_at, now);
+        if let Some(mut full_at) = self.full_at.get_mut(&key) {
+            let decided = rate.bucket().take(*full_at, now);
             if let Ok(next) = decided {
-                *paid_at = next;
+                *full_at = next;
             }
             return Verdict::of(decided);
         }
@@ -214,8 +214,8 @@ impl<K: Eq + Hash> BoundedCounts<K> {
         if self.len.load(Ordering::Relaxed) >= self.most {
             return self.beyond.get_or_init(Sketch::new).admit(&key, rate, now);
         }
-        match self.paid_at.entry(key) {
-            // Another thread was first.
+        match self.full_at.entry(key) {
+            // Another thread inserted the entry meanwhile.
             Entry::Occupied(mut entry) => {
                 let decided = rate.bucket().take(*entry.get(), now);
                 if let Ok(next) = decided {
@@ -241,8 +241,8 @@ impl<K: Eq + Hash> BoundedCounts<K> {
         if !is_due || self.swept.compare_exchange(last, now.max(1), Ordering::Relaxed, Ordering::Relaxed).is_err() {
             return;
         }
-        self.paid_at.retain(|_, paid_at| {
-            let keep = *paid_at > now;
+        self.full_at.retain(|_, full_at| {
+            let keep = *full_at > now;
             if !keep {
                 self.len.fetch_sub(1, Ordering::Relaxed);
             }

@@ -24,8 +24,8 @@ use tokio::sync::Notify;
 use crate::identity::Identity;
 pub use keys::{InvalidKeys, KeySet, Refusal, Verified};
 
-/// Verified tokens that are remembered at a time.
-const REMEMBERED: usize = 10_000;
+/// The most verified tokens in the cache.
+const MAX_VERIFIED_TOKENS: usize = 10_000;
 
 /// The state that both ends of a channel of keys share.
 #[derive(Debug, Default)]
@@ -48,13 +48,13 @@ pub struct Verifier {
     audience: Box<str>,
     keys: Keys,
     /// By the hash of the token.
-    remembered: Cache<[u8; 32], Remembered>,
+    verified_tokens: Cache<[u8; 32], CachedToken>,
 }
 
 /// A verified token.
 #[derive(Clone, Debug)]
-struct Remembered {
-    /// The keys it was verified with: with others it is verified again.
+struct CachedToken {
+    /// The keys it was verified with. After a change of keys it is verified again.
     keys: Arc<KeySet>,
     verified: Verified,
 }
@@ -99,7 +99,7 @@ impl Verifier {
     /// A verifier of tokens for this audience.
     #[must_use]
     pub fn new(audience: &str, keys: Keys) -> Self {
-        Self { audience: audience.into(), keys, remembered: Cache::new(REMEMBERED) }
+        Self { audience: audience.into(), keys, verified_tokens: Cache::new(MAX_VERIFIED_TOKENS) }
     }
 
     /// The audience.
@@ -120,14 +120,14 @@ impl Verifier {
         };
         let mut hash = [0; 32];
         hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
-        if let Some(Remembered { keys: used, verified }) = self.remembered.get(&hash)
+        if let Some(CachedToken { keys: used, verified }) = self.verified_tokens.get(&hash)
             && Arc::ptr_eq(&used, &keys)
         {
             return if verified.is_valid_at(now) { Ok(verified.identity) } else { Err(Refusal::Expired) };
         }
         match keys.verify(token, &self.audience, now) {
             Ok(verified) => {
-                self.remembered.insert(hash, Remembered { keys, verified: verified.clone() });
+                self.verified_tokens.insert(hash, CachedToken { keys, verified: verified.clone() });
                 Ok(verified.identity)
             }
             Err(refusal) => {

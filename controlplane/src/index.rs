@@ -131,17 +131,17 @@ impl Index {
 
     /// Adds or replaces a slice. Returns the Services that change, with the old and new addresses of the slice; without observers
     /// the addresses are left out.
-    fn take_in(&mut self, object: &EndpointSlice) -> Vec<(ServiceKey, Vec<SocketAddr>)> {
+    fn insert(&mut self, object: &EndpointSlice) -> Vec<(ServiceKey, Vec<SocketAddr>)> {
         let key = ObjectKey::of(&object.metadata);
-        let Some(slice) = Slice::read(object, self.orphans) else { return self.take_out(&key).into_iter().collect() };
+        let Some(slice) = Slice::read(object, self.orphans) else { return self.remove(&key).into_iter().collect() };
         match self.slices.get(&key) {
             Some(old) if *old == slice => return Vec::new(),
             _ => {}
         }
         let mut changed = Vec::with_capacity(2);
-        changed.extend(self.take_out_of_other(&key, &slice.service));
-        let mut addresses = self.addresses_to_tell(&slice);
-        addresses.extend(self.slices.get(&key).into_iter().flat_map(|old| self.addresses_to_tell(old)));
+        changed.extend(self.remove_from_other(&key, &slice.service));
+        let mut addresses = self.addresses_to_report(&slice);
+        addresses.extend(self.slices.get(&key).into_iter().flat_map(|old| self.addresses_to_report(old)));
         changed.push((slice.service.clone(), addresses));
         let service = self.services.entry(slice.service.clone()).or_default();
         service.slices.insert(key.clone());
@@ -150,15 +150,15 @@ impl Index {
         changed
     }
 
-    /// A slice that moves to another Service leaves the one it was in.
-    fn take_out_of_other(&mut self, key: &ObjectKey, to: &ServiceKey) -> Option<(ServiceKey, Vec<SocketAddr>)> {
+    /// Removes a slice from its former Service if it has moved to another one.
+    fn remove_from_other(&mut self, key: &ObjectKey, to: &ServiceKey) -> Option<(ServiceKey, Vec<SocketAddr>)> {
         let moves = self.slices.get(key).is_some_and(|old| old.service != *to);
-        if moves { self.take_out(key) } else { None }
+        if moves { self.remove(key) } else { None }
     }
 
-    fn take_out(&mut self, key: &ObjectKey) -> Option<(ServiceKey, Vec<SocketAddr>)> {
+    fn remove(&mut self, key: &ObjectKey) -> Option<(ServiceKey, Vec<SocketAddr>)> {
         let old = self.slices.remove(key)?;
-        let addresses = self.addresses_to_tell(&old);
+        let addresses = self.addresses_to_report(&old);
         if let Some(service) = self.services.get_mut(&old.service) {
             service.slices.remove(key);
             if service.slices.is_empty() {
@@ -174,7 +174,7 @@ impl Index {
         Some((old.service, addresses))
     }
 
-    fn addresses_to_tell(&self, slice: &Slice) -> Vec<SocketAddr> {
+    fn addresses_to_report(&self, slice: &Slice) -> Vec<SocketAddr> {
         if self.observers.is_empty() { Vec::new() } else { slice.addresses().collect() }
     }
 }
@@ -183,13 +183,13 @@ impl Store for Index {
     type Object = EndpointSlice;
 
     fn apply(&mut self, object: &EndpointSlice) {
-        for (service, addresses) in self.take_in(object) {
+        for (service, addresses) in self.insert(object) {
             self.observers.told(&service, &addresses);
         }
     }
 
     fn delete(&mut self, key: &ObjectKey) {
-        if let Some((service, addresses)) = self.take_out(key) {
+        if let Some((service, addresses)) = self.remove(key) {
             self.observers.told(&service, &addresses);
         }
     }
@@ -197,8 +197,8 @@ impl Store for Index {
     fn reset(&mut self, objects: &[EndpointSlice], unreadable: &[ObjectKey]) {
         let gone = vanished(self.slices.keys(), objects, unreadable);
         let mut touched: HashMap<ServiceKey, HashSet<SocketAddr>> = HashMap::new();
-        let went = gone.iter().filter_map(|key| self.take_out(key)).collect::<Vec<_>>();
-        let changed = objects.iter().flat_map(|object| self.take_in(object)).collect::<Vec<_>>();
+        let went = gone.iter().filter_map(|key| self.remove(key)).collect::<Vec<_>>();
+        let changed = objects.iter().flat_map(|object| self.insert(object)).collect::<Vec<_>>();
         for (service, addresses) in went.into_iter().chain(changed) {
             touched.entry(service).or_default().extend(addresses);
         }

@@ -24,12 +24,12 @@ const KEYS: &str = "/openid/v1/jwks";
 pub struct FetchTiming {
     /// Interval without requests for a fetch.
     pub refresh: Duration,
-    /// At least, where somebody asks. It grows to the next one while what is fetched is what was known, so that tokens that nobody has signed
-    /// make no load.
-    pub asked_least: Duration,
-    /// At most, where somebody asks.
-    pub asked_most: Duration,
-    /// For an answer.
+    /// Shortest interval with requests for a fetch. It grows up to the next one while fetches bring no new keys, so that forged
+    /// tokens cause no load.
+    pub min_requested: Duration,
+    /// Longest interval with requests for a fetch.
+    pub max_requested: Duration,
+    /// Time limit of an answer.
     pub answer: Duration,
 }
 
@@ -56,8 +56,8 @@ impl Default for FetchTiming {
     fn default() -> Self {
         Self {
             refresh: Duration::from_secs(300),
-            asked_least: Duration::from_secs(1),
-            asked_most: Duration::from_secs(15),
+            min_requested: Duration::from_secs(1),
+            max_requested: Duration::from_secs(15),
             answer: Duration::from_secs(10),
         }
     }
@@ -84,10 +84,10 @@ impl KeySource {
 
     async fn keep(&self, fetched: &tokio::sync::watch::Sender<Instant>) {
         let backoff =
-            || Backoff::new(self.timing.asked_least, 2.0, self.timing.asked_most.max(self.timing.asked_least));
+            || Backoff::new(self.timing.min_requested, 2.0, self.timing.max_requested.max(self.timing.min_requested));
         let (mut failing, mut in_vain) = (backoff(), backoff());
         let mut known: Option<KeySet> = None;
-        let mut told = None;
+        let mut logged = None;
         loop {
             let began = Instant::now();
             match self.fetch().await {
@@ -101,15 +101,15 @@ impl KeySource {
                         self.publisher.publish(keys.clone());
                         self.gate.set_ready();
                         known = Some(keys);
-                    } else if told.is_some() {
+                    } else if logged.is_some() {
                         info!("keys of service accounts can be fetched again");
                     }
-                    told = None;
+                    logged = None;
                     self.until_due(began, in_vain.next_delay()).await;
                 }
                 Err(error) => {
                     ::metrics::counter!(KEY_FETCHES, "result" => "failed").increment(1);
-                    self.tell(&error, &mut told, known.is_some());
+                    self.log_once(&error, &mut logged, known.is_some());
                     sleep(failing.next_delay()).await;
                 }
             }
@@ -142,16 +142,16 @@ impl KeySource {
         }
     }
 
-    /// Says what is wrong, once.
-    fn tell(&self, error: &KeyFetchError, told: &mut Option<String>, has_keys: bool) {
+    /// Logs an error, once.
+    fn log_once(&self, error: &KeyFetchError, logged: &mut Option<String>, has_keys: bool) {
         let why = error.to_string();
         if !has_keys {
             self.gate.set_not_ready(format!("the API server's keys cannot be fetched: {why}"));
         }
-        if told.as_ref() != Some(&why) {
+        if logged.as_ref() != Some(&why) {
             let meanwhile = if has_keys { "the last ones stay in force" } else { "no service account is let in" };
             warn!("cannot fetch the keys that sign tokens of service accounts, {meanwhile}: {why}");
-            *told = Some(why);
+            *logged = Some(why);
         }
     }
 }

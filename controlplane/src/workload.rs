@@ -25,9 +25,9 @@ fn explain(verb: &str, resource: &str, namespace: &str, error: &kube::Error) -> 
 
 /// Logs a problem once for as long as it lasts.
 #[derive(Debug, Default)]
-struct Told(Option<String>);
+struct ProblemLog(Option<String>);
 
-impl Told {
+impl ProblemLog {
     fn problem(&mut self, election: &str, text: String) {
         if self.0.as_deref() != Some(&text) {
             tracing::warn!(election, "{text}");

@@ -43,20 +43,20 @@ pub fn describe() {
     describe_gauge!(BRIDGE_IN_SYNC, "Whether the files of a bridge are what its store had at the last look.");
 }
 
-/// Why a place may refuse a write or a read: the names of [`SinkErrorKind`](crate::sink::SinkErrorKind).
-const TROUBLES: [&str; 5] = ["unavailable", "denied", "refused", "conflict", "foreign"];
+/// The names of [`SinkErrorKind`](crate::sink::SinkErrorKind).
+const ERROR_KINDS: [&str; 5] = ["unavailable", "denied", "refused", "conflict", "foreign"];
 
 /// Shows the counters of an export and one of its sinks as 0 from the start.
 pub(crate) fn sink_from_zero(export: &str, sink: &str) {
     let labels = [("export", &[export][..]), ("sink", &[sink][..])];
     from_zero(RENDER_ERRORS, &labels[..1]);
     from_zero(CONFLICTS, &labels);
-    let results = [&["written", "unchanged", "standby", "held"][..], &TROUBLES].concat();
+    let results = [&["written", "unchanged", "standby", "held"][..], &ERROR_KINDS].concat();
     from_zero(PUTS, &[labels[0], labels[1], ("result", &results)]);
 }
 
 /// Shows the counters of a bridge as 0 from the start.
 pub(crate) fn bridge_from_zero(bridge: &str) {
-    let results = [&["written", "unchanged", "missing", "mismatch"][..], &TROUBLES].concat();
+    let results = [&["written", "unchanged", "missing", "mismatch"][..], &ERROR_KINDS].concat();
     from_zero(PULLS, &[("bridge", &[bridge]), ("result", &results)]);
 }

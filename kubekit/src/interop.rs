@@ -1,7 +1,7 @@
 //! Leader elections across implementations: candidates that run client-go, and the audit of ours.
 
 mod audit;
-mod blow;
+mod leader_fault;
 mod poll;
 mod records;
 
@@ -13,7 +13,7 @@ use std::{
 };
 
 pub use audit::{Audit, History, Process as AuditedProcess};
-pub use blow::{Blow, Turn, turns};
+pub use leader_fault::{LeaderFault, Turn, turns};
 pub use poll::{Answer, Answers, Poller};
 pub use records::{Record, Records, Version};
 use rustix::process::Signal;

@@ -52,8 +52,8 @@ pub(crate) struct Counts {
 
 /// Running endpoints.
 #[derive(Debug)]
-pub(crate) struct Endpoints {
-    /// Where they are, in order.
+pub(crate) struct EndpointServers {
+    /// Their addresses, in order.
     pub(crate) addresses: Vec<SocketAddr>,
     server: Server,
 }
@@ -64,8 +64,8 @@ enum Server {
     Nginx(Nginx),
 }
 
-impl Endpoints {
-    /// Starts so many on these cores. Only the harness's own can be special, or speak HTTP/2.
+impl EndpointServers {
+    /// Starts `count` endpoints on these cores. Only the harness's own can be special, or speak HTTP/2.
     pub(crate) fn start(
         kind: Kind,
         count: usize,

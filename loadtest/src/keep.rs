@@ -13,8 +13,8 @@ use std::{
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-/// How long the process may take to end on SIGTERM before it is killed.
-const GRACE: Duration = Duration::from_secs(3);
+/// The time between SIGTERM and SIGKILL.
+const GRACE_PERIOD: Duration = Duration::from_secs(3);
 
 /// Runs `command`, prints `pid <id>`, and later `exited` if it ends by itself.
 pub(crate) fn keep(log: &Path, command: &[String]) -> anyhow::Result<()> {
@@ -44,7 +44,7 @@ pub(crate) fn keep(log: &Path, command: &[String]) -> anyhow::Result<()> {
             Signal::KILL => kill_process_group(pid, signal),
             _ => kill_process(pid, signal),
         };
-        if end.recv_timeout(GRACE).is_ok() {
+        if end.recv_timeout(GRACE_PERIOD).is_ok() {
             break;
         }
     }

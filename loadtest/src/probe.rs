@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How long perf is given to attach.
-const ATTACH: Duration = Duration::from_millis(300);
+/// The time in which perf attaches.
+const ATTACH_TIME: Duration = Duration::from_millis(300);
 
 /// Counts the system calls of these processes while `work` runs.
 ///
@@ -18,7 +18,7 @@ pub(crate) fn syscalls<T>(pids: &[u32], work: impl FnOnce() -> T) -> Result<(u64
     command.args(["stat", "-x", ",", "-e", "raw_syscalls:sys_enter", "-p", &list]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| format!("not available: perf cannot be started: {error}"))?;
-    std::thread::sleep(ATTACH);
+    std::thread::sleep(ATTACH_TIME);
     if let Ok(Some(_)) = child.try_wait() {
         let output = child.wait_with_output().map_err(|error| error.to_string())?;
         let why = String::from_utf8_lossy(&output.stderr);

@@ -12,8 +12,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::cores;
 
-/// How long a child may take to end after its standard input has.
-const GRACE: Duration = Duration::from_secs(8);
+/// The time limit for a child to end after its standard input.
+const GRACE_PERIOD: Duration = Duration::from_secs(8);
 
 /// A child process that is this program again, with a hidden command.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl Drop for Helper {
     fn drop(&mut self) {
         // It ends when its standard input ends.
         self.stdin = None;
-        let until = std::time::Instant::now() + GRACE;
+        let until = std::time::Instant::now() + GRACE_PERIOD;
         while std::time::Instant::now() < until {
             if !matches!(self.child.try_wait(), Ok(None)) {
                 return;

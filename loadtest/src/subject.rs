@@ -24,8 +24,8 @@ use crate::{
     protocols::{Certificate, Http, Protocols},
 };
 
-/// How long a subject may take until it answers.
-const START: Duration = Duration::from_secs(20);
+/// The time limit until a subject answers.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A subject.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -131,7 +131,7 @@ impl Subject {
         if *self == Self::Bare {
             let list = plan.endpoints.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
             let helper = Helper::start(&["bare".into(), "--endpoints".into(), list], plan.cores)?;
-            let target = Target { address: helper.hear(START)?, ca: None, http2: false };
+            let target = Target { address: helper.hear(START_TIMEOUT)?, ca: None, http2: false };
             let pid = helper.id();
             return Ok(Running { target, pid, process: Process::Own { _helper: helper } });
         }
@@ -228,7 +228,7 @@ pub(crate) fn installed(name: &str) -> Option<PathBuf> {
 }
 
 fn wait_for_an_answer(target: &Target, grpc: bool, kept: &Kept, log: &Path) -> anyhow::Result<()> {
-    let until = Instant::now() + START;
+    let until = Instant::now() + START_TIMEOUT;
     loop {
         if let Some(how) = kept.ended() {
             bail!("{how}: {}", tail(log));
@@ -238,7 +238,7 @@ fn wait_for_an_answer(target: &Target, grpc: bool, kept: &Kept, log: &Path) -> a
             return Ok(());
         }
         if Instant::now() > until {
-            bail!("does not answer at {} after {START:?}: {status:?}; {}", target.address, tail(log));
+            bail!("does not answer at {} after {START_TIMEOUT:?}: {status:?}; {}", target.address, tail(log));
         }
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -265,7 +265,7 @@ fn said(program: &Path, argument: &str) -> std::io::Result<String> {
     let mut command = Command::new(program);
     command.arg(argument).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
-    let until = Instant::now() + START;
+    let until = Instant::now() + START_TIMEOUT;
     while child.try_wait()?.is_none() && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(5));
     }

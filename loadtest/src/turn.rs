@@ -12,7 +12,7 @@ use crate::{
     accounting::{self, Usage},
     cli::{self, Placing},
     cores::{self, Cores, Placement},
-    endpoints::{Control, Counts, Endpoints, Special},
+    endpoints::{Control, Counts, EndpointServers, Special},
     journal,
     load::{self, Load, Shape, h2load},
     metric::{self, Metrics},
@@ -23,22 +23,22 @@ use crate::{
     subject::{Plan, Running},
 };
 
-/// How long copies that the answer did not wait for may take to arrive.
-const SETTLE: Duration = Duration::from_secs(15);
-/// How often the restarting endpoint changes.
-const RESTART: Duration = Duration::from_secs(1);
-/// How often the file of endpoints is rewritten.
-const REWRITE: Duration = Duration::from_millis(500);
-/// How long an upload, or many requests that are to be owed, may take, in seconds.
-const UPLOAD: f64 = 300.0;
+/// The time limit for copies that arrive after the answer.
+const LATE_COPIES_TIMEOUT: Duration = Duration::from_secs(15);
+/// The interval at which the restarting endpoint stops and starts.
+const RESTART_INTERVAL: Duration = Duration::from_secs(1);
+/// The interval at which the file of endpoints is rewritten.
+const REWRITE_INTERVAL: Duration = Duration::from_millis(500);
+/// The time limit of an upload, or of many requests that are to be owed, in seconds.
+const UPLOAD_SECONDS: f64 = 300.0;
 /// The folder of the journal, within that of the subject.
 const JOURNAL: &str = "journal";
 /// Connections over which requests come that are to be owed.
 const OWING: usize = 128;
 /// How many of them there are in a short run, for each second of a measurement.
 const JOBS_PER_SECOND: f64 = 50_000.0;
-/// Descriptors that a process needs besides those of connections.
-const SPARE: u64 = 1_000;
+/// File descriptors that a process needs besides those of connections.
+const EXTRA_DESCRIPTORS: u64 = 1_000;
 
 /// The result of a turn.
 #[derive(Debug, Default)]
@@ -54,7 +54,7 @@ struct Turn<'a> {
     options: &'a cli::Run,
     scenario: &'a Scenario,
     case: &'a Case,
-    endpoints: Endpoints,
+    endpoints: EndpointServers,
     subject: Running,
     load: Helper,
     /// The cores of a load that is another program.
@@ -77,7 +77,7 @@ pub(crate) fn turn(
     let cores = Cores::deal(&cores::available(), placement(options, scenario), case.threads);
     let endpoints = {
         let kind = (case.special.as_slice(), case.protocols.endpoint);
-        Endpoints::start(options.endpoints, scenario.endpoints, kind, work, &cores.endpoints)?
+        EndpointServers::start(options.endpoints, scenario.endpoints, kind, work, &cores.endpoints)?
     };
     let file = match (scenario.work, case.subject.key()) {
         (Work::Churn { .. }, "fanfare") => Some(work.join("endpoints.json")),
@@ -185,10 +185,10 @@ impl Turn<'_> {
                 let restarts = self.case.subject != crate::subject::Subject::Bare;
                 let load = self.measure(shape, |turn| {
                     let until = Instant::now() + Duration::from_secs_f64(seconds * times);
-                    while restarts && Instant::now() + 2 * RESTART < until {
-                        std::thread::sleep(RESTART);
+                    while restarts && Instant::now() + 2 * RESTART_INTERVAL < until {
+                        std::thread::sleep(RESTART_INTERVAL);
                         turn.endpoints.control(Control::Stop(last))?;
-                        std::thread::sleep(RESTART);
+                        std::thread::sleep(RESTART_INTERVAL);
                         turn.endpoints.control(Control::Start(last))?;
                     }
                     Ok(())
@@ -239,8 +239,13 @@ impl Turn<'_> {
 
     /// Sends so many requests, which one endpoint misses.
     fn owe(&mut self, jobs: u64) -> anyhow::Result<()> {
-        let shape =
-            Shape::Closed { seconds: UPLOAD, connections: OWING, body: 1, requests: Some(jobs), reconnect: false };
+        let shape = Shape::Closed {
+            seconds: UPLOAD_SECONDS,
+            connections: OWING,
+            body: 1,
+            requests: Some(jobs),
+            reconnect: false,
+        };
         let load = self.phase(shape)?;
         anyhow::ensure!(load.requests == jobs, "{} of {jobs} acknowledged: {:?}", load.requests, load.error);
         if self.case.journals() {
@@ -268,8 +273,8 @@ impl Turn<'_> {
         let mut rewrites = 0_u32;
         let load = self.measure(shape, |turn| {
             let until = Instant::now() + Duration::from_secs_f64(seconds);
-            while let Some(file) = turn.file.clone().filter(|_| Instant::now() + REWRITE < until) {
-                std::thread::sleep(REWRITE);
+            while let Some(file) = turn.file.clone().filter(|_| Instant::now() + REWRITE_INTERVAL < until) {
+                std::thread::sleep(REWRITE_INTERVAL);
                 rewrite(&file, &turn.endpoints, 0.9, rewrites)?;
                 rewrites += 1;
             }
@@ -283,7 +288,8 @@ impl Turn<'_> {
     /// Sends one large body.
     fn upload(&mut self, bytes: u64) -> anyhow::Result<()> {
         let before = Usage::of(self.subject.pid);
-        let shape = Shape::Closed { seconds: UPLOAD, connections: 1, body: bytes, requests: Some(1), reconnect: false };
+        let shape =
+            Shape::Closed { seconds: UPLOAD_SECONDS, connections: 1, body: bytes, requests: Some(1), reconnect: false };
         let load = self.measure(shape, |_| Ok(()))?;
         self.saturated(&load, bytes);
         let peak = self.out.metrics.get("peak_bytes").copied().unwrap_or_default();
@@ -305,14 +311,14 @@ impl Turn<'_> {
         let load = match shape {
             Shape::Streams { .. } => self.phase(shape)?,
             shape => {
-                let patience = Duration::from_secs_f64(UPLOAD) + 2 * load::PATIENCE;
+                let patience = Duration::from_secs_f64(UPLOAD_SECONDS) + 2 * load::PATIENCE;
                 self.load.tell(&load::Phase { target: self.subject.target.clone(), shape })?;
                 meanwhile(self)?;
                 self.load.hear(patience)?
             }
         };
         let mut counts = self.endpoints.counts()?;
-        let until = Instant::now() + SETTLE;
+        let until = Instant::now() + LATE_COPIES_TIMEOUT;
         while self.shortage(&counts.since(&before), &load).0 > 0.0 && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(10));
             counts = self.endpoints.counts()?;
@@ -375,7 +381,7 @@ impl Turn<'_> {
 
     /// Waits until no more copies arrive.
     fn settle(&mut self) -> anyhow::Result<()> {
-        let until = Instant::now() + SETTLE;
+        let until = Instant::now() + LATE_COPIES_TIMEOUT;
         let mut counts = self.endpoints.counts()?;
         loop {
             std::thread::sleep(Duration::from_millis(50));
@@ -460,7 +466,7 @@ impl Turn<'_> {
             true => Shape::Idle { connections: 1, request: true },
             false => Shape::Closed { seconds: 0.2, connections: 1, body: 0, requests: None, reconnect: false },
         })?;
-        let limit = crate::machine::Machine::this().open_files.saturating_sub(SPARE);
+        let limit = crate::machine::Machine::this().open_files.saturating_sub(EXTRA_DESCRIPTORS);
         // The bare loop has a connection to each endpoint for each client that has sent something.
         let each = if request && self.case.subject == crate::subject::Subject::Bare {
             1 + self.scenario.endpoints as u64
@@ -489,7 +495,7 @@ impl Turn<'_> {
     /// The usage once accepting has caught up: resident size and CPU no longer change.
     fn steady(&self) -> anyhow::Result<Usage> {
         let mut before = Usage::of(self.subject.pid);
-        let until = Instant::now() + SETTLE;
+        let until = Instant::now() + LATE_COPIES_TIMEOUT;
         loop {
             std::thread::sleep(Duration::from_millis(200));
             let now = Usage::of(self.subject.pid);
@@ -511,7 +517,7 @@ impl Turn<'_> {
 
 /// Writes a file of endpoints with about this share of them, in one step. The seed decides which, so that every subject gets the
 /// same files.
-fn rewrite(file: &Path, endpoints: &Endpoints, share: f64, seed: u32) -> anyhow::Result<()> {
+fn rewrite(file: &Path, endpoints: &EndpointServers, share: f64, seed: u32) -> anyhow::Result<()> {
     let mut random = fastrand::Rng::with_seed(seed.into());
     let chosen = endpoints.addresses.iter().filter(|_| random.f64() < share);
     let targets: Vec<String> = chosen.map(ToString::to_string).collect();

@@ -45,9 +45,9 @@ const ENDPOINTS_CONTROLLER: [&str; 2] =
 pub(crate) struct Apply {
     client: Client,
     leadership: Leadership,
-    /// When refusals were last reported, by digest.
-    told: Mutex<HashMap<u64, Instant>>,
-    /// Whether the right to write conditions is missing, which has been logged then.
+    /// When each refusal was last reported, by its digest.
+    reported_at: Mutex<HashMap<u64, Instant>>,
+    /// Whether the right to write conditions is missing, which is logged once.
     no_conditions: AtomicBool,
     rights: Rights,
 }
@@ -72,7 +72,7 @@ impl Apply {
         Self {
             client,
             leadership,
-            told: Mutex::default(),
+            reported_at: Mutex::default(),
             no_conditions: AtomicBool::new(false),
             rights: Rights::default(),
         }
@@ -166,7 +166,10 @@ impl Apply {
     }
 
     /// Reads the Service and the slices that name it.
-    pub(crate) async fn look(&self, key: &ServiceKey) -> Result<(Option<Service>, Vec<EndpointSlice>), Failure> {
+    pub(crate) async fn read_service(
+        &self,
+        key: &ServiceKey,
+    ) -> Result<(Option<Service>, Vec<EndpointSlice>), Failure> {
         let services: Api<Service> = self.api(&key.namespace);
         let service = self.read("services", key, services.get_opt(&key.name)).await?;
         let slices: Api<EndpointSlice> = self.api(&key.namespace);
@@ -184,7 +187,7 @@ impl Apply {
     }
 
     /// Reads one slice in a Service's namespace, whether it names the Service or not.
-    pub(crate) async fn look_at_slice(&self, key: &ServiceKey, name: &str) -> Result<Option<EndpointSlice>, Failure> {
+    pub(crate) async fn read_slice(&self, key: &ServiceKey, name: &str) -> Result<Option<EndpointSlice>, Failure> {
         let slices: Api<EndpointSlice> = self.api(&key.namespace);
         self.read("endpointslices", key, slices.get_opt(name)).await
     }

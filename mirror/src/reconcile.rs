@@ -95,7 +95,7 @@ impl Reconciler {
                 counter!(names::RETRIES).increment(1);
                 if let Failure::Rejected(why) = &failure {
                     let note = format!("the API server here refuses it: {why}");
-                    self.apply.tell(key, None, "Rejected", &note).await;
+                    self.apply.report(key, None, "Rejected", &note).await;
                 }
                 let delay = self.queue.done(key, Outcome::Failed, Instant::now()).unwrap_or_default();
                 tracing::warn!(service = %key, ?delay, "{failure}; trying again");
@@ -156,7 +156,7 @@ impl Reconciler {
         };
         let uid = input.live.service.as_ref().and_then(|service| service.object.metadata.uid.clone());
         for refusal in &input.refusals {
-            self.apply.tell(key, uid.as_deref(), refusal.reason(), &refusal.to_string()).await;
+            self.apply.report(key, uid.as_deref(), refusal.reason(), &refusal.to_string()).await;
         }
         match todo {
             Todo::Mirror(desired, step) => {
@@ -236,7 +236,7 @@ impl Reconciler {
             }
             ServiceStep::Refuse(refusal) => {
                 let uid = live.and_then(|live| live.object.metadata.uid.as_deref());
-                self.apply.tell(key, uid, refusal.reason(), &refusal.to_string()).await;
+                self.apply.report(key, uid, refusal.reason(), &refusal.to_string()).await;
                 return None;
             }
         };
@@ -278,7 +278,7 @@ impl Reconciler {
                     continue;
                 }
                 SliceStep::Refuse(refusal) => {
-                    self.apply.tell(key, Some(uid), refusal.reason(), &refusal.to_string()).await;
+                    self.apply.report(key, Some(uid), refusal.reason(), &refusal.to_string()).await;
                     if let Refusal::ForeignSlice(name) = &refusal {
                         // A watch may never report its deletion, because it need not name this Service: the next attempt reads it again.
                         self.world.lock().drop_slice(&slice_key(key, name));
@@ -326,7 +326,7 @@ impl Reconciler {
             Ok(true) => {
                 let note = "somebody wrote v1 Endpoints for this mirror; they are not touched, and their addresses are served \
                             beside those of the remote: delete them";
-                self.apply.tell(key, Some(uid), "ForeignEndpoints", note).await;
+                self.apply.report(key, Some(uid), "ForeignEndpoints", note).await;
             }
             Err(failure) => work.fail(failure),
         }
@@ -362,7 +362,7 @@ impl Reconciler {
     /// Marks the endpoints of a mirror as not ready, or those of these remotes. They are read from the local slices, because nothing else
     /// is known of the remotes.
     async fn dim(&self, key: &ServiceKey, prefix: &str, remotes: &[String], work: &mut Work) {
-        let (_service, slices) = match self.apply.look(key).await {
+        let (_service, slices) = match self.apply.read_service(key).await {
             Ok(found) => found,
             Err(failure) => return work.fail(failure),
         };
@@ -385,10 +385,10 @@ impl Reconciler {
 
     /// Reads the Service, its slices, and those whose names its slices need, into the known state.
     async fn look(&self, key: &ServiceKey, taken: &[String]) -> Result<(), Failure> {
-        let (service, slices) = self.apply.look(key).await?;
+        let (service, slices) = self.apply.read_service(key).await?;
         let mut strays = Vec::new();
         for name in taken.iter().filter(|name| !slices.iter().any(|slice| slice.metadata.name.as_ref() == Some(name))) {
-            strays.extend(self.apply.look_at_slice(key, name).await?);
+            strays.extend(self.apply.read_slice(key, name).await?);
         }
         let mut world = self.world.lock();
         for name in world.slices_of(key) {

@@ -179,7 +179,7 @@ impl Mirror {
             () = known => {}
             () = tokio::time::sleep_until(deadline) => {}
         }
-        self.tell_unmatched(&mut BTreeSet::new()).await;
+        self.warn_of_unmatched(&mut BTreeSet::new()).await;
         let mut problems = self.problems();
         problems.extend(self.unknown());
         let mut world = self.reconciler.world.lock();
@@ -240,7 +240,7 @@ impl Mirror {
         loop {
             ticks.tick().await;
             self.look_at_time();
-            self.tell_nameless().await;
+            self.report_nameless().await;
             if !self.config.resync.is_zero() && compared.elapsed() >= self.config.resync {
                 compared = Instant::now();
                 self.look_again();
@@ -268,7 +268,7 @@ impl Mirror {
     }
 
     /// Reports Services that cannot have a local name.
-    async fn tell_nameless(&self) {
+    async fn report_nameless(&self) {
         if !self.reconciler.apply.leads() {
             return;
         }
@@ -283,7 +283,7 @@ impl Mirror {
             told.collect()
         };
         for (about, refusal, note) in nameless {
-            self.reconciler.apply.tell(&about, None, refusal.reason(), &note).await;
+            self.reconciler.apply.report(&about, None, refusal.reason(), &note).await;
         }
     }
 

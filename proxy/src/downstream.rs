@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::{buffers, transport};
 
-/// Bytes that may wait in the system for the client to take them.
+/// The most unsent bytes in the socket's send buffer (`TCP_NOTSENT_LOWAT`).
 const MAX_UNSENT_BYTES: u32 = 64 * 1024;
 
 /// The bytes that a client may read before the socket becomes writable again, which is at half of the unsent limit.

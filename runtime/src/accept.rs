@@ -7,21 +7,21 @@ use std::time::Duration;
 /// Delay before the next attempt: long enough not to spin, short enough for a probe.
 pub const PAUSE: Duration = Duration::from_millis(100);
 
-/// So many connections in a row may be lost before they are accepted; more are taken for an error that lasts.
-const GONE_IN_A_ROW: u32 = 16;
+/// Lost connections in a row after which an error counts as a lasting one.
+const MAX_LOST_IN_A_ROW: u32 = 16;
 
 /// The errors since a connection was last accepted.
 #[derive(Debug, Default)]
 pub struct Errors {
     gone: u32,
-    told: bool,
+    logged: bool,
 }
 
 /// What to do after an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum After {
     /// Accept the next one at once.
-    GoOn,
+    Continue,
     /// Wait for [`PAUSE`] first. `tell` is true for the first of several pauses in a row, so that one line is logged and not thousands.
     Pause {
         /// Whether this error is to be logged.
@@ -41,11 +41,11 @@ impl Errors {
     /// is unknown: an accept loop that tried again at once would spin.
     pub fn after(&mut self, error: &io::Error) -> After {
         use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
-        if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) && self.gone < GONE_IN_A_ROW {
+        if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) && self.gone < MAX_LOST_IN_A_ROW {
             self.gone += 1;
-            return After::GoOn;
+            return After::Continue;
         }
-        After::Pause { tell: !std::mem::replace(&mut self.told, true) }
+        After::Pause { tell: !std::mem::replace(&mut self.logged, true) }
     }
 }
 
@@ -61,7 +61,7 @@ mod tests {
     const ECONNABORTED: i32 = 103;
 
     #[test]
-    fn any_error_that_lasts_is_followed_by_a_pause_and_told_once() {
+    fn a_lasting_error_is_followed_by_a_delay_and_logged_once() {
         for code in [ENOMEM, EMFILE, EPERM, EPROTO, ENOBUFS, 9999] {
             let (mut errors, error) = (Errors::default(), io::Error::from_raw_os_error(code));
             assert_eq!(errors.after(&error), After::Pause { tell: true }, "{error}");
@@ -72,13 +72,13 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_has_gone_holds_up_nobody_unless_all_of_them_have() {
+    fn a_lost_connection_causes_no_delay_unless_many_in_a_row_are_lost() {
         let (mut errors, gone) = (Errors::default(), io::Error::from_raw_os_error(ECONNABORTED));
-        for _ in 0..GONE_IN_A_ROW {
-            assert_eq!(errors.after(&gone), After::GoOn);
+        for _ in 0..MAX_LOST_IN_A_ROW {
+            assert_eq!(errors.after(&gone), After::Continue);
         }
         assert_eq!(errors.after(&gone), After::Pause { tell: true });
         errors.accepted();
-        assert_eq!(errors.after(&gone), After::GoOn);
+        assert_eq!(errors.after(&gone), After::Continue);
     }
 }

@@ -53,7 +53,7 @@ pub struct Bound {
 // === impl Peer ===
 
 impl Peer {
-    /// Whether the request comes from this machine. A page in a browser on it does too, but browsers say where from.
+    /// Whether the request comes from this machine, but not from a web page in a browser on it: browsers send `Origin`.
     #[must_use]
     pub fn is_local(&self, headers: &HeaderMap) -> bool {
         self.0.ip().to_canonical().is_loopback() && !headers.contains_key(header::ORIGIN)

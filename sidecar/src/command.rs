@@ -10,8 +10,8 @@ use runtime::boot_time::{BootTime, sleep_until};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
 
-/// How long before the deadline a process group that has not ended on SIGTERM is killed, at most.
-const FORCE: Duration = Duration::from_millis(500);
+/// The longest time before the deadline at which a process group that ignores SIGTERM is killed.
+const KILL_BEFORE_DEADLINE: Duration = Duration::from_millis(500);
 
 /// A program and its arguments, which are passed on literally.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,7 +105,7 @@ impl Running {
         self.signal(Signal::TERM);
         tokio::select! {
             _ = self.child.wait() => {}
-            () = sleep_until(deadline - FORCE) => {}
+            () = sleep_until(deadline - KILL_BEFORE_DEADLINE) => {}
         }
         self.kill().await;
     }

@@ -9,4 +9,4 @@ pub mod metrics;
 mod state;
 
 pub use api::{ElectApi, StepDownAccess};
-pub use hooks::{About, Hooks, InvalidOnStartExit, OnStartExit, run as run_hooks};
+pub use hooks::{HookContext, Hooks, InvalidOnStartExit, OnStartExit, run as run_hooks};

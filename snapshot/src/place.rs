@@ -35,10 +35,10 @@ pub struct Named {
 ///
 /// It is not part of the endpoint's identity and is therefore ignored by comparisons, ordering and hashes.
 #[derive(Clone, Debug, Default)]
-pub struct Recheck(Option<Arc<Asked>>);
+pub struct Recheck(Option<Arc<RecheckState>>);
 
 #[derive(Debug, Default)]
-struct Asked {
+struct RecheckState {
     asked: AtomicBool,
     wake: Arc<Notify>,
 }
@@ -148,7 +148,7 @@ impl Recheck {
     /// A recheck of one endpoint. It notifies `wake`; the source then looks for endpoints with [`Self::is_asked`].
     #[must_use]
     pub fn waking(wake: Arc<Notify>) -> Self {
-        Self(Some(Arc::new(Asked { asked: AtomicBool::new(false), wake })))
+        Self(Some(Arc::new(RecheckState { asked: AtomicBool::new(false), wake })))
     }
 
     /// Asks the source to resolve again. If it was already asked, or there is none, this costs one atomic load.

@@ -85,7 +85,7 @@ impl RunningProcess {
                 Event::Signal(Some(Request::Exit)) => return LoopEnd::Exit,
                 // Without a sender no later request could end the process.
                 Event::Signal(Some(Request::Drain) | None) => return LoopEnd::Drain,
-                Event::Signal(Some(Request::Reload)) => match self.look_again() {
+                Event::Signal(Some(Request::Reload)) => match self.refresh() {
                     Some(change) => change,
                     None => continue,
                 },
@@ -115,8 +115,8 @@ impl RunningProcess {
         }
     }
 
-    /// Looks for endpoints again, and reads the file, if there is one.
-    fn look_again(&self) -> Option<Change> {
+    /// Refreshes all endpoints, and reads the file, if there is one.
+    fn refresh(&self) -> Option<Change> {
         if let Some(broadcast) = &self.broadcast {
             broadcast.sources.ask_again();
         }

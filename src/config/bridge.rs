@@ -1,4 +1,4 @@
-//! `bridge:` in the file: stores that are pulled from, and the files they are pulled into.
+//! `bridge:` in the file: stores to pull from, and the files to write.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `discover:` in the file: what is exported, in what form, and where to.
+//! `discover:` in the file: exports, with their formats and targets.
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
@@ -36,7 +36,7 @@ pub(crate) struct DiscoverConfig {
     pub(crate) model: Model,
     /// Its formats and targets.
     pub(crate) outputs: Vec<Output>,
-    /// Where exports to `serve:` are served.
+    /// The address of the listener for `serve:`.
     pub(crate) listen: Option<SocketAddr>,
     /// TLS and tokens of that listener.
     pub(crate) listener: ListenerAccess,

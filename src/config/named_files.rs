@@ -28,15 +28,15 @@ impl Config {
         found.problems.iter().for_each(|problem| checked.problems.push(in_file(problem)));
         found.outdated.iter().for_each(|problem| checked.warnings.push(in_file(problem)));
         for (key, settings) in self.pairs() {
-            let told = |why: &TlsError| {
+            let problem = |why: &TlsError| {
                 let which = settings.at_fault(why).and_then(|key| Some(key.rsplit_once('.')?.1.to_owned()));
                 let path =
                     which.map_or_else(|| key.trim_end_matches(['.', '_']).to_owned(), |which| key.clone() + &which);
                 Problem { path, message: why.to_string() }
             };
             match ServerTls::check(settings.clone()) {
-                Ok(outdated) => outdated.into_iter().for_each(|fault| checked.warnings.push(told(&fault.into()))),
-                Err(why) => checked.problems.push(told(&why)),
+                Ok(outdated) => outdated.into_iter().for_each(|fault| checked.warnings.push(problem(&fault.into()))),
+                Err(why) => checked.problems.push(problem(&why)),
             }
         }
         self.check_journals(&mut checked.problems);
@@ -69,8 +69,8 @@ impl Config {
     }
 }
 
-/// Problems of the data plane with these files, as the file of the configuration would say them.
-pub(crate) fn told(problems: &[proxy::TlsProblem]) -> String {
+/// Problems of the data plane with these files, with their paths in the configuration file.
+pub(crate) fn tls_problems_text(problems: &[proxy::TlsProblem]) -> String {
     problems.iter().map(|problem| in_file(problem).to_string()).collect::<Vec<_>>().join("; ")
 }
 

@@ -43,7 +43,7 @@ pub(super) struct Leg {
     pub(super) ms: f64,
 }
 
-/// What a client accepts who wants the report.
+/// The media type of the report, for the field `Accept`.
 pub(super) const REPORT: &str = "application/vnd.broadcast+json";
 
 /// The time limit of an answer.

@@ -53,8 +53,8 @@ struct Server {
     task: JoinHandle<std::io::Result<()>>,
 }
 
-/// How many requests are remembered.
-const REMEMBERED: usize = 256;
+/// The most recorded requests.
+const MAX_RECORDED: usize = 256;
 
 /// The delay of an origin after `/-/slow`.
 pub(super) const SLOW: Duration = Duration::from_secs(2);
@@ -148,7 +148,7 @@ async fn answer(State(shared): State<Arc<OriginState>>, method: Method, uri: Uri
     let got = format!("{} got {method} {target} with {} bytes of body", shared.name, body.len());
     shared.arrived.send_modify(|all| {
         all.push_back(arrived);
-        let excess = all.len().saturating_sub(REMEMBERED);
+        let excess = all.len().saturating_sub(MAX_RECORDED);
         all.drain(..excess);
     });
     let mode = *shared.mode.borrow();

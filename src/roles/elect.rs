@@ -13,7 +13,7 @@ use runtime::{
     drain::{Drain, DrainWatch},
     listener::{self, Limits},
 };
-use sidecar::elect::{self, About, ElectApi, StepDownAccess, run_hooks};
+use sidecar::elect::{self, ElectApi, HookContext, StepDownAccess, run_hooks};
 use tokio::{sync::oneshot, task::JoinSet};
 
 use super::{BoundRole, Context, listener::RoleListener};
@@ -103,7 +103,7 @@ impl RunningElections {
             let (exit, exits) = oneshot::channel();
             self.exits.push(exits);
             let gate = context.readiness.register(format!("commands of election {}", config.name));
-            let about = About { election: election.clone(), gate, exit };
+            let about = HookContext { election: election.clone(), gate, exit };
             self.tasks.spawn(run_hooks(config.hooks.clone(), about, elector.terms()));
         }
         self.tasks.spawn(elector.run(self.leaving.watch()));

@@ -277,7 +277,7 @@ impl RawClient {
                             if self.fill(patience()).await {
                                 continue;
                             }
-                            ReadError::Patience(self.buffer.clone())
+                            ReadError::TimedOut(self.buffer.clone())
                         }
                     });
                 }

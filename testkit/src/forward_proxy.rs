@@ -14,7 +14,7 @@ use tokio::{
 pub struct ForwardProxy {
     /// Where it listens.
     pub address: SocketAddr,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    asked: Arc<Mutex<Vec<ProxyRequest>>>,
     accepting: JoinHandle<()>,
 }
 
@@ -29,7 +29,7 @@ pub enum Kind {
 
 /// What a client asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct ProxyRequest {
     /// Host and port, as they were written.
     pub target: String,
     /// CONNECT: the field `Proxy-Authorization`. SOCKS: `user:password`.
@@ -56,7 +56,7 @@ impl ForwardProxy {
     async fn serve(kind: Kind, to: Option<SocketAddr>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port of 127.0.0.1 is free");
         let address = listener.local_addr().expect("a bound listener has an address");
-        let asked = Arc::<Mutex<Vec<Asked>>>::default();
+        let asked = Arc::<Mutex<Vec<ProxyRequest>>>::default();
         let record = asked.clone();
         let accepting = tokio::spawn(async move {
             // The connections end with this task.
@@ -82,7 +82,7 @@ impl ForwardProxy {
 
     /// Everything that was asked for so far.
     #[must_use]
-    pub fn asked(&self) -> Vec<Asked> {
+    pub fn asked(&self) -> Vec<ProxyRequest> {
         self.asked.lock().clone()
     }
 }
@@ -93,7 +93,7 @@ impl Drop for ForwardProxy {
     }
 }
 
-async fn connect(client: &mut TcpStream, willing: bool) -> io::Result<Asked> {
+async fn connect(client: &mut TcpStream, accept: bool) -> io::Result<ProxyRequest> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(client.read_u8().await?);
@@ -104,19 +104,19 @@ async fn connect(client: &mut TcpStream, willing: bool) -> io::Result<Asked> {
     let target = target.ok_or_else(|| io::Error::other(format!("no CONNECT: {head}")))?.to_owned();
     let credentials = lines.find_map(|line| line.strip_prefix("Proxy-Authorization: ")).map(str::to_owned);
     let answer: &[u8] =
-        if willing { b"HTTP/1.1 200 OK\r\n\r\n" } else { b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n" };
+        if accept { b"HTTP/1.1 200 OK\r\n\r\n" } else { b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n" };
     client.write_all(answer).await?;
-    Ok(Asked { target, credentials })
+    Ok(ProxyRequest { target, credentials })
 }
 
-/// RFC 1928, and RFC 1929 where the client offers that.
-async fn socks(client: &mut TcpStream, willing: bool) -> io::Result<Asked> {
+/// Answers by RFC 1928, with the password of RFC 1929 if the client offers that.
+async fn socks(client: &mut TcpStream, accept: bool) -> io::Result<ProxyRequest> {
     let [_version, count] = array(client).await?;
     let methods = bytes(client, count.into()).await?;
     let method = if methods.contains(&2) { 2 } else { 0 };
-    client.write_all(&[5, if willing { method } else { 0xFF }]).await?;
-    if !willing {
-        return Ok(Asked { target: String::new(), credentials: None });
+    client.write_all(&[5, if accept { method } else { 0xFF }]).await?;
+    if !accept {
+        return Ok(ProxyRequest { target: String::new(), credentials: None });
     }
     let mut credentials = None;
     if method == 2 {
@@ -137,7 +137,7 @@ async fn socks(client: &mut TcpStream, willing: bool) -> io::Result<Asked> {
     };
     let target = format!("{host}:{}", client.read_u16().await?);
     client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await?;
-    Ok(Asked { target, credentials })
+    Ok(ProxyRequest { target, credentials })
 }
 
 async fn array<const N: usize>(client: &mut TcpStream) -> io::Result<[u8; N]> {

@@ -115,7 +115,7 @@ fn run_again(name: &str) {
 
 /// `unshare` with the arguments that work here.
 fn enter() -> Command {
-    static WAY: LazyLock<Result<Vec<&'static str>, String>> = LazyLock::new(|| {
+    static UNSHARE: LazyLock<Result<Vec<&'static str>, String>> = LazyLock::new(|| {
         let unshare = packages::program("unshare")?;
         // A privileged process can do without the user namespace, where only that is forbidden.
         let ways: [&[&str]; 2] = [&["--user", "--map-root-user", "--net"], &["--net"]];
@@ -135,7 +135,7 @@ fn enter() -> Command {
             refusals.join("; ")
         ))
     });
-    let way = WAY.as_ref().unwrap_or_else(|e| panic!("{e}"));
+    let way = UNSHARE.as_ref().unwrap_or_else(|e| panic!("{e}"));
     let mut command = Command::new(packages::program("unshare").unwrap_or_else(|e| panic!("{e}")));
     command.args(way).arg("--");
     command

@@ -6,21 +6,21 @@ const VARIABLE: &str = "FANFARE_SEED";
 /// A new seed for each run, unless the variable gives one. It is printed, so that a failure shows how to repeat the run.
 #[must_use]
 pub fn random() -> u64 {
-    told(given(std::env::var(VARIABLE).ok()).unwrap_or_else(|| fastrand::u64(..)))
+    print(parse(std::env::var(VARIABLE).ok()).unwrap_or_else(|| fastrand::u64(..)))
 }
 
 /// The same seed in each run, unless the variable gives another. It is printed as well.
 #[must_use]
 pub fn fixed(seed: u64) -> u64 {
-    told(given(std::env::var(VARIABLE).ok()).unwrap_or(seed))
+    print(parse(std::env::var(VARIABLE).ok()).unwrap_or(seed))
 }
 
-fn told(seed: u64) -> u64 {
+fn print(seed: u64) -> u64 {
     println!("{VARIABLE}={seed}");
     seed
 }
 
-fn given(text: Option<String>) -> Option<u64> {
+fn parse(text: Option<String>) -> Option<u64> {
     text.map(|text| text.parse().unwrap_or_else(|_| panic!("{VARIABLE}={text} is no number from 0 to {}", u64::MAX)))
 }
 
@@ -30,13 +30,13 @@ mod tests {
 
     #[test]
     fn a_seed_that_is_given_is_taken() {
-        assert_eq!(given(Some("7".into())), Some(7));
-        assert_eq!(given(None), None);
+        assert_eq!(parse(Some("7".into())), Some(7));
+        assert_eq!(parse(None), None);
     }
 
     #[test]
     #[should_panic = "FANFARE_SEED=seven is no number"]
     fn a_seed_that_is_no_number_fails_the_test() {
-        given(Some("seven".into()));
+        parse(Some("seven".into()));
     }
 }

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::json;
 use tempfile::TempDir;
 use testkit::{
-    forward_proxy::{Asked, ForwardProxy, Kind},
+    forward_proxy::{ForwardProxy, Kind, ProxyRequest},
     pki::Authority,
     tls_relay::TlsRelay,
 };
@@ -123,7 +123,7 @@ async fn a_real_api_server_is_reached_through_proxies_and_around_them() {
         let proxy = ForwardProxy::start(kind, to).await;
         let url = format!("{scheme}://user:s3cret@{}", proxy.address);
         let output = leads(&[("HTTPS_PROXY", &url)], &namespace, &kubeconfig).await;
-        let asked = Asked { target: server.clone(), credentials: Some(credentials.to_owned()) };
+        let asked = ProxyRequest { target: server.clone(), credentials: Some(credentials.to_owned()) };
         assert!(!proxy.asked().is_empty() && proxy.asked().iter().all(|one| *one == asked), "{:?}", proxy.asked());
         assert!(!output.contains("s3cret"), "{output}");
     }

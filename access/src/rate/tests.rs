@@ -77,14 +77,14 @@ fn memory_is_bounded_whatever_addresses_come_and_all_are_held_to_the_rate() {
     for key in 0..5_000 {
         assert_eq!(counts.admit(key, rate, 1), Verdict::Within, "{key} comes for the first time");
     }
-    assert_eq!((counts.paid_at.len(), counts.len.load(Ordering::Relaxed)), (100, 100));
+    assert_eq!((counts.full_at.len(), counts.len.load(Ordering::Relaxed)), (100, 100));
     let more = |key| (0..100).filter(|_| counts.admit(key, rate, 2) == Verdict::Within).count();
     assert_eq!(more(5), 3, "it is counted");
     assert!(more(4_999) <= 3, "it is estimated, and shares counters");
     // Callers with full buckets are removed.
     let later = 60_000_000_000;
     assert_eq!(counts.admit(20_000, rate, later), Verdict::Within);
-    assert_eq!((counts.paid_at.len(), counts.len.load(Ordering::Relaxed)), (1, 1));
+    assert_eq!((counts.full_at.len(), counts.len.load(Ordering::Relaxed)), (1, 1));
 }
 
 #[test]

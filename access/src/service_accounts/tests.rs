@@ -294,12 +294,12 @@ fn what_is_remembered_is_bounded() {
     publisher.publish(keys(&[key.jwk("k")]).unwrap());
     let keys = verifier.keys.current().unwrap();
     let verified = keys.verify(&token(&es256(), &claims(), &key), AUDIENCE, NOW).unwrap();
-    for n in 0..3 * REMEMBERED as u64 {
+    for n in 0..3 * MAX_VERIFIED_TOKENS as u64 {
         let mut hash = [0; 32];
         hash[..8].copy_from_slice(&n.to_be_bytes());
-        verifier.remembered.insert(hash, Remembered { keys: keys.clone(), verified: verified.clone() });
+        verifier.verified_tokens.insert(hash, CachedToken { keys: keys.clone(), verified: verified.clone() });
     }
-    assert!(verifier.remembered.len() <= REMEMBERED);
+    assert!(verifier.verified_tokens.len() <= MAX_VERIFIED_TOKENS);
 }
 
 proptest::proptest! {

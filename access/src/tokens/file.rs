@@ -56,7 +56,7 @@ impl TokenFile {
         let content = std::fs::read(path).map_err(|error| UnusableFile::Unreadable { path: path.to_owned(), error })?;
         let tokens = Tokens::parse(&content)
             .map_err(|error| UnusableFile::Invalid { path: path.to_owned(), error })
-            .inspect(|tokens| told(path, tokens))?;
+            .inspect(|tokens| log_tokens(path, tokens))?;
         Ok(Self { path: path.to_owned(), current: ArcSwap::from_pointee(tokens) })
     }
 
@@ -83,7 +83,7 @@ impl TokenFile {
         let mut watch = FileWatch::with_interval(&self.path, every);
         loop {
             let event = watch.next().await;
-            self.heed(event);
+            self.apply(event);
         }
     }
 
@@ -92,14 +92,14 @@ impl TokenFile {
         self.follow(file_watch::DEFAULT_INTERVAL).await;
     }
 
-    fn heed(&self, event: FileEvent) {
+    fn apply(&self, event: FileEvent) {
         let (result, why) = match event {
             FileEvent::Unreadable(why) => ("unreadable", why),
             FileEvent::Changed(content) => match Tokens::parse(&content) {
                 Ok(tokens) => {
                     let news = tokens != **self.current.load();
                     if news {
-                        told(&self.path, &tokens);
+                        log_tokens(&self.path, &tokens);
                         self.current.store(Arc::new(tokens));
                     }
                     return metrics::count(TOKEN_FILE_READS, &self.path, "ok");
@@ -112,8 +112,8 @@ impl TokenFile {
     }
 }
 
-/// Says what counts from now on.
-fn told(path: &Path, tokens: &Tokens) {
+/// Logs the tokens that apply from now on.
+fn log_tokens(path: &Path, tokens: &Tokens) {
     tracing::info!(file = %path.display(), tokens = tokens.holders().len(), "token file read");
     if !tokens.short().is_empty() {
         let names: Vec<&str> = tokens.short().iter().map(Identity::as_str).collect();
@@ -142,23 +142,23 @@ mod tests {
         let file = TokenFile::read(&path).expect("readable");
         let holds = |token: &str| file.holder(token).map(|holder| holder.to_string());
         let mut watch = FileWatch::with_interval(&path, Duration::from_millis(5));
-        file.heed(watch.next().await);
+        file.apply(watch.next().await);
         assert_eq!(holds("first-token-1"), Some("token:ci".into()));
 
         write("ci:second-token\nops:third-token\n");
-        file.heed(watch.next().await);
+        file.apply(watch.next().await);
         assert_eq!((holds("first-token-1"), holds("third-token")), (None, Some("token:ops".into())));
 
         for broken in ["ci:fourth-token\nops\n", "", "ci:fourth-token\nci:fifth-token\n"] {
             write(broken);
-            file.heed(watch.next().await);
+            file.apply(watch.next().await);
             assert_eq!((holds("fourth-token"), holds("second-token")), (None, Some("token:ci".into())), "{broken:?}");
         }
         std::fs::remove_file(&path).expect("removes");
-        file.heed(watch.next().await);
+        file.apply(watch.next().await);
         assert_eq!(holds("second-token"), Some("token:ci".into()), "a file that is gone takes nobody's token");
         write("ci:sixth-token\n");
-        file.heed(watch.next().await);
+        file.apply(watch.next().await);
         assert_eq!((holds("second-token"), holds("sixth-token")), (None, Some("token:ci".into())));
     }
 }

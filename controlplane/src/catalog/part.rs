@@ -66,12 +66,12 @@ impl CatalogPart {
             })
     }
 
-    /// Everything is new, once more.
-    pub(super) fn begin_anew(&mut self) {
-        self.slices.begin_anew();
+    /// Starts over, so that every Service counts as changed.
+    pub(super) fn start_over(&mut self) {
+        self.slices.start_over();
         if let Some(by) = &mut self.by_labels {
-            by.orphans.begin_anew();
-            by.services.begin_anew();
+            by.orphans.start_over();
+            by.services.start_over();
         }
     }
 

@@ -36,8 +36,8 @@ struct Source {
     hints: Hints,
     /// The description of the label selection, for the warning that it selects nothing.
     selected: Option<String>,
-    /// That it selects nothing was said.
-    told_empty: bool,
+    /// Whether that warning was logged.
+    warned_of_nothing: bool,
 }
 
 /// Keeps a catalog of these Services up to date until its reader is dropped. The gate opens when every watch follows a complete
@@ -70,9 +70,9 @@ pub fn follow(kube: &KubeCluster, selection: Selection, gate: Gate) -> CatalogRe
         complete: false,
         hints: Hints::new(&whose, kube.client()),
         selected,
-        told_empty: false,
+        warned_of_nothing: false,
     };
-    source.tell_age();
+    source.report_age();
     CatalogReader { catalog, data_age, settled, task: tokio::spawn(source.run()) }
 }
 
@@ -99,7 +99,7 @@ impl Source {
             states.iter_mut().for_each(|state| drop(state.borrow_and_update()));
             if self.reconsider() {
                 states = self.parts.iter().flat_map(CatalogPart::states).collect();
-                self.tell_age();
+                self.report_age();
             }
             self.update();
             self.complete = self.complete || self.check();
@@ -108,7 +108,7 @@ impl Source {
             }
             tokio::select! {
                 () = any_change(&mut states) => {}
-                () = self.hints.say() => continue,
+                () = self.hints.log_result() => continue,
             }
             build::burst(&mut states).await;
         }
@@ -123,7 +123,7 @@ impl Source {
         any
     }
 
-    fn tell_age(&self) {
+    fn report_age(&self) {
         self.data_age.set(self.parts.iter().flat_map(CatalogPart::statuses).collect());
     }
 
@@ -138,8 +138,8 @@ impl Source {
             if !part.known {
                 part.known = part.is_known();
                 changed |= part.known;
-                // Causes of changes to what nobody was told are of no interest, and would only pile up.
-                part.begin_anew();
+                // Nobody has seen the earlier state, so its recorded changes are dropped.
+                part.start_over();
             }
             if !part.known {
                 continue;
@@ -180,10 +180,10 @@ impl Source {
             self.hints.found(&[Pattern::of(only)], there);
         }
         let empty = self.catalog.borrow().services.is_empty();
-        if let Some(selected) = self.selected.as_ref().filter(|_| empty && !self.told_empty) {
+        if let Some(selected) = self.selected.as_ref().filter(|_| empty && !self.warned_of_nothing) {
             warn!("no Service has the labels {selected}");
         }
-        self.told_empty = empty;
+        self.warned_of_nothing = empty;
     }
 
     /// Whether every watch follows a complete list; else the gate gives the missing ones.

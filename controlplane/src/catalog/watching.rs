@@ -38,7 +38,7 @@ impl<S: Store> Watching<S> {
         barred
     }
 
-    pub(super) fn begin_anew(&mut self) {
+    pub(super) fn start_over(&mut self) {
         let mut store = self.watched.store.lock();
         store.leave(self.observer);
         self.observer = store.observe();

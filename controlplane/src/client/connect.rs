@@ -27,7 +27,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The error is a concrete type instead of a boxed one, which the compiler cannot resolve in boxed futures.
 pub(super) type Connector = BoxCloneSyncService<Uri, Connected, io::Error>;
 
-/// A connection, to a server or to a proxy, the latter by TLS where its URL says so. TLS with the server is spoken inside of it.
+/// A connection to a server or to a proxy, the latter with TLS if its URL is `https`. TLS with the server runs inside of it.
 type Connected = MaybeHttpsStream<TokioIo<TcpStream>>;
 
 /// The error of a connection through a SOCKS proxy. It does not give its cause as its `source`.

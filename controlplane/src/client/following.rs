@@ -80,20 +80,20 @@ struct Loaded {
     until: Option<Timestamp>,
 }
 
-type State = Result<Arc<Loaded>, Arc<LoadError>>;
+type LoadResult = Result<Arc<Loaded>, Arc<LoadError>>;
 
 /// The current access, and whether it is in doubt.
 #[derive(Debug)]
 struct Current {
     /// None before the first request.
-    state: Option<State>,
-    /// When it was read last.
-    looked: Instant,
+    state: Option<LoadResult>,
+    /// When it was last read.
+    read_at: Instant,
     doubt: Option<Doubt>,
-    /// A reading in progress: one request begins it, and all that need it wait for it.
-    looking: Option<Shared<BoxFuture<'static, State>>>,
+    /// A read in progress, which one request begins and all others wait for.
+    reading: Option<Shared<BoxFuture<'static, LoadResult>>>,
     /// The last problem that was logged.
-    told: Option<String>,
+    logged: Option<String>,
 }
 
 /// Why an access is in doubt.
@@ -123,7 +123,7 @@ impl Following {
         intervals: Intervals,
         first: Option<ClientSettings>,
     ) -> Arc<Self> {
-        let current = Current { state: None, looked: Instant::now(), doubt: None, looking: None, told: None };
+        let current = Current { state: None, read_at: Instant::now(), doubt: None, reading: None, logged: None };
         let (current, first, fetched) = (Mutex::new(current), Mutex::new(first), tokio::sync::Mutex::default());
         Arc::new(Self { access, environment, intervals, current, first, fetched, server: watch::Sender::default() })
     }
@@ -157,31 +157,31 @@ impl Following {
     }
 
     /// The access to use now.
-    async fn usable(self: &Arc<Self>) -> State {
-        let looking = {
+    async fn usable(self: &Arc<Self>) -> LoadResult {
+        let reading = {
             let mut current = self.current.lock();
             if let Some(known) = current.known(self.intervals) {
                 return known;
             }
-            current.looking.get_or_insert_with(|| self.clone().looking()).clone()
+            current.reading.get_or_insert_with(|| self.clone().reading()).clone()
         };
-        looking.await
+        reading.await
     }
 
-    /// Reads the access, in a task that goes on when nobody waits for it any more.
-    fn looking(self: Arc<Self>) -> Shared<BoxFuture<'static, State>> {
+    /// Reads the access in a task that goes on even if no request waits for it.
+    fn reading(self: Arc<Self>) -> Shared<BoxFuture<'static, LoadResult>> {
         let access = self.access.to_string();
         let look = tokio::spawn(async move {
-            let looked = AssertUnwindSafe(self.look()).catch_unwind().await;
-            let state = looked.unwrap_or_else(|_panicked| self.keep(Err(LoadError::Broken(self.access.to_string()))));
+            let loaded = AssertUnwindSafe(self.look()).catch_unwind().await;
+            let state = loaded.unwrap_or_else(|_panicked| self.keep(Err(LoadError::Broken(self.access.to_string()))));
             self.take(state)
         });
         // The task is cancelled only when the process ends.
         async move { look.await.unwrap_or_else(|_cut| Err(Arc::new(LoadError::Broken(access)))) }.boxed().shared()
     }
 
-    /// Takes the result of a reading.
-    fn take(&self, state: State) -> State {
+    /// Applies the result of a read.
+    fn take(&self, state: LoadResult) -> LoadResult {
         if let Ok(loaded) = &state {
             let now = loaded.settings.server.to_string();
             self.server.send_if_modified(|server| {
@@ -191,11 +191,11 @@ impl Following {
             });
         }
         let mut current = self.current.lock();
-        (current.looked, current.doubt, current.looking) = (Instant::now(), None, None);
+        (current.read_at, current.doubt, current.reading) = (Instant::now(), None, None);
         current.state.insert(state).clone()
     }
 
-    async fn look(&self) -> State {
+    async fn look(&self) -> LoadResult {
         let (before, doubt) = {
             let current = self.current.lock();
             (current.good(), current.doubt)
@@ -214,7 +214,7 @@ impl Following {
             (Ok(settings), _) => settings,
             // The old settings are kept, but their credentials may have to be renewed.
             (Err(error), Some(before)) => {
-                self.tell(&error);
+                self.log_once(&error);
                 before.settings.clone()
             }
             (Err(error), None) => return Err(Arc::new(error)),
@@ -228,18 +228,18 @@ impl Following {
     }
 
     /// The new state: the access that was just read, or if that failed, the last good one.
-    fn keep(&self, made: Result<Loaded, LoadError>) -> State {
+    fn keep(&self, made: Result<Loaded, LoadError>) -> LoadResult {
         let before = self.current.lock().good();
         match (made, before) {
             (Ok(loaded), before) => {
-                self.current.lock().told = None;
+                self.current.lock().logged = None;
                 if before.is_some() {
                     info!(server = %self.access, "reloaded the access to the API server");
                 }
                 Ok(Arc::new(loaded))
             }
             (Err(error), Some(before)) => {
-                self.tell(&error);
+                self.log_once(&error);
                 Ok(before)
             }
             (Err(error), None) => Err(Arc::new(error)),
@@ -247,9 +247,9 @@ impl Following {
     }
 
     /// Logs a problem, once.
-    fn tell(&self, error: &LoadError) {
+    fn log_once(&self, error: &LoadError) {
         let text = error.to_string();
-        let news = self.current.lock().told.replace(text.clone()).is_none_or(|told| told != text);
+        let news = self.current.lock().logged.replace(text.clone()).is_none_or(|logged| logged != text);
         if news {
             warn!(server = %self.access, "{text}; the last good access stays in force");
         }
@@ -284,8 +284,8 @@ impl Current {
         self.state.clone().and_then(Result::ok)
     }
 
-    /// The access, or why there is none; `None` where it has to be read first.
-    fn known(&self, intervals: Intervals) -> Option<State> {
+    /// The access, or the reason why there is none; `None` if it must be read first.
+    fn known(&self, intervals: Intervals) -> Option<LoadResult> {
         let state = self.state.as_ref()?;
         let wait = match (state, self.doubt) {
             (Ok(loaded), _) if loaded.ends_soon() => intervals.refused,
@@ -293,7 +293,7 @@ impl Current {
             (Ok(_), Some(Doubt::Lost)) => intervals.lost,
             (Ok(_), Some(Doubt::Refused)) | (Err(_), _) => intervals.refused,
         };
-        Some(state.clone()).filter(|_| self.looked.elapsed() < wait)
+        Some(state.clone()).filter(|_| self.read_at.elapsed() < wait)
     }
 
     /// Notes that a request with this access failed.

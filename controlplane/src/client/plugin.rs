@@ -37,7 +37,7 @@ pub(super) struct Plugin {
     environment: Vec<(String, String)>,
     /// The `ExecCredential` for the plugin.
     info: Value,
-    /// How to install it.
+    /// The hint on how to install it (`installHint`).
     hint: Option<String>,
 }
 

@@ -61,7 +61,7 @@ impl Store for Services {
     type Object = Service;
 
     fn apply(&mut self, object: &Service) {
-        if let Some(key) = self.take_in(object) {
+        if let Some(key) = self.insert(object) {
             self.observers.told(&key, &[]);
         }
     }
@@ -78,7 +78,7 @@ impl Store for Services {
         for key in &gone {
             self.known.remove(key);
         }
-        let changed: Vec<ServiceKey> = objects.iter().filter_map(|object| self.take_in(object)).collect();
+        let changed: Vec<ServiceKey> = objects.iter().filter_map(|object| self.insert(object)).collect();
         for key in gone.iter().chain(&changed) {
             self.observers.listed(key, &HashSet::new());
         }
@@ -99,8 +99,8 @@ impl Services {
         self.known.get(key)
     }
 
-    /// Returns the Service's key if anything about it is new.
-    fn take_in(&mut self, object: &Service) -> Option<ServiceKey> {
+    /// Adds or replaces a Service. Returns its key if it has changed.
+    fn insert(&mut self, object: &Service) -> Option<ServiceKey> {
         let key = ServiceKey::from(&ObjectKey::of(&object.metadata));
         let known = Known::read(object);
         if self.known.get(&key).is_some_and(|before| **before == known) {

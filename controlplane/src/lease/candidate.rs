@@ -80,7 +80,7 @@ pub(super) struct Candidate {
     writes: Writes,
     /// The lock may hold a record of this process.
     holds: bool,
-    office: Option<Office>,
+    leader_state: Option<LeaderState>,
     lost: Option<Lost>,
     may_lead: bool,
     rests_until: BootTime,
@@ -102,7 +102,7 @@ struct Observed {
 
 /// The state of a leader.
 #[derive(Debug)]
-struct Office {
+struct LeaderState {
     claim: Claimed,
     /// The time until which nobody else can lead.
     exclusive: BootTime,
@@ -143,7 +143,7 @@ impl Candidate {
             known: false,
             writes: Writes::default(),
             holds: false,
-            office: None,
+            leader_state: None,
             lost: None,
             may_lead: true,
             rests_until: BootTime::default(),
@@ -155,8 +155,8 @@ impl Candidate {
     /// Begins an attempt.
     pub(super) fn begin(&mut self, now: Now) -> Request {
         self.tick(now.boot);
-        match &self.office {
-            Some(Office { claim, held, .. }) => {
+        match &self.leader_state {
+            Some(LeaderState { claim, held, .. }) => {
                 let (claim, held) = (claim.clone(), held.clone());
                 let record = self.renewal(&claim, now.wall);
                 self.write(WriteKind::Renewal { fast: true }, Some(held), record, now.boot)
@@ -182,7 +182,7 @@ impl Candidate {
                 self.written(kind, record, sent, held, now.boot)
             }
             // The optimistic write failed, perhaps because of an edited label: read the lock.
-            (Stage::Writing { kind: WriteKind::Renewal { fast: true }, .. }, _) if self.office.is_some() => {
+            (Stage::Writing { kind: WriteKind::Renewal { fast: true }, .. }, _) if self.leader_state.is_some() => {
                 self.stage = Stage::Reading;
                 Next::Ask(Request::Read)
             }
@@ -192,7 +192,7 @@ impl Candidate {
 
     /// Ends the claim if it has expired.
     pub(super) fn tick(&mut self, now: BootTime) {
-        if self.office.as_ref().is_some_and(|office| now >= office.claim.ends) {
+        if self.leader_state.as_ref().is_some_and(|leader_state| now >= leader_state.claim.ends) {
             self.lose(Cause::Expired);
         }
     }
@@ -241,7 +241,7 @@ impl Candidate {
 
     /// The claim.
     pub(super) fn claim(&self) -> Option<&Claimed> {
-        self.office.as_ref().map(|office| &office.claim)
+        self.leader_state.as_ref().map(|leader_state| &leader_state.claim)
     }
 
     /// How the last term ended.
@@ -269,9 +269,9 @@ impl Candidate {
     fn found(&mut self, held: Held, now: Now) -> Next {
         let ours = self.writes.wrote(&held);
         self.observe(&held, now.boot, ours);
-        match &self.office {
-            Some(office) if ours => {
-                let claim = office.claim.clone();
+        match &self.leader_state {
+            Some(leader_state) if ours => {
+                let claim = leader_state.claim.clone();
                 let record = self.renewal(&claim, now.wall);
                 return Next::Ask(self.write(WriteKind::Renewal { fast: false }, Some(held), record, now.boot));
             }
@@ -296,7 +296,7 @@ impl Candidate {
     fn missing(&mut self, now: Now) -> Next {
         self.known = true;
         self.holds = false;
-        if self.office.is_some() {
+        if self.leader_state.is_some() {
             self.lose(Cause::Deleted);
             return Next::Done(Outcome::Lost);
         }
@@ -314,7 +314,9 @@ impl Candidate {
         self.observe(&held, now, true);
         let ends = sent + self.timing.claim();
         let claim = match kind {
-            WriteKind::Renewal { .. } => self.office.take().map(|office| Claimed { ends, ..office.claim }),
+            WriteKind::Renewal { .. } => {
+                self.leader_state.take().map(|leader_state| Claimed { ends, ..leader_state.claim })
+            }
             WriteKind::Acquisition => self.stands(now).then(|| Claimed {
                 term: Term { uid: held.uid(), transitions: record.transitions },
                 since: record.acquired.unwrap_or_default(),
@@ -322,7 +324,7 @@ impl Candidate {
             }),
         };
         let Some(claim) = claim.filter(|claim| now < claim.ends) else { return Next::Done(Outcome::Failed) };
-        self.office = Some(Office { claim, exclusive: sent + self.timing.exclusive(), held });
+        self.leader_state = Some(LeaderState { claim, exclusive: sent + self.timing.exclusive(), held });
         self.renewals += 1;
         Next::Done(match kind {
             WriteKind::Renewal { fast } => Outcome::Renewed { fast },
@@ -357,8 +359,8 @@ impl Candidate {
     }
 
     fn lose(&mut self, cause: Cause) {
-        if let Some(office) = self.office.take() {
-            self.lost = Some(Lost { cause, exclusive: office.exclusive });
+        if let Some(leader_state) = self.leader_state.take() {
+            self.lost = Some(Lost { cause, exclusive: leader_state.exclusive });
         }
     }
 

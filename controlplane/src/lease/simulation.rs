@@ -24,13 +24,13 @@ const SECOND_LOSS_RATE: f64 = 2.0 * LOSS_RATE;
 
 /// The result of a run.
 #[derive(Debug, Default)]
-struct Course {
+struct RunResult {
     terms: Vec<(usize, Term)>,
     /// Renewals that were answered, over the whole run.
     renewals: u64,
     releases: u64,
-    /// The first breach of a rule.
-    breach: Option<String>,
+    /// The first violation of an invariant.
+    violation: Option<String>,
 }
 
 struct World {
@@ -44,7 +44,7 @@ struct World {
     what: Vec<Option<SimulatedEvent>>,
     store: SimulatedLock,
     processes: Vec<Process>,
-    course: Course,
+    course: RunResult,
 }
 
 struct Process {
@@ -102,7 +102,7 @@ impl World {
             what: Vec::new(),
             store: SimulatedLock::new(locks[usize::try_from(seed % 5).expect("small")]),
             processes: Vec::new(),
-            course: Course::default(),
+            course: RunResult::default(),
             rng: rng.fork(),
         };
         for at in 0..PROCESSES {
@@ -132,10 +132,10 @@ impl World {
         }
     }
 
-    fn run(mut self, leases: u32) -> Course {
+    fn run(mut self, leases: u32) -> RunResult {
         let end = self.timing.lease() * leases;
         while let Some(Reverse((at, _, what))) = self.events.pop() {
-            if at > end || self.course.breach.is_some() {
+            if at > end || self.course.violation.is_some() {
                 break;
             }
             self.now = at;
@@ -159,7 +159,7 @@ impl World {
                 SimulatedEvent::TimeOut { process, life, number } if self.waits(process, life, number) => {
                     self.answered(process, Answer::Failed);
                 }
-                SimulatedEvent::Trouble => self.trouble(),
+                SimulatedEvent::Trouble => self.inject_fault(),
                 _ => {}
             }
             self.check();
@@ -275,8 +275,8 @@ impl World {
         self.done(at, Outcome::Following);
     }
 
-    /// Something goes wrong, about once in two leases.
-    fn trouble(&mut self) {
+    /// Injects a fault, about once in two leases.
+    fn inject_fault(&mut self) {
         let lease = self.timing.lease();
         // Leaders are hit more often.
         let leads = |process: &Process| process.term.is_some();
@@ -324,7 +324,7 @@ impl World {
                 continue;
             };
             if let Some(other) = leading.replace(at) {
-                self.course.breach = Some(format!("{other} and {at} both lead at {:?}", self.now));
+                self.course.violation = Some(format!("{other} and {at} both lead at {:?}", self.now));
                 return;
             }
             if process.term.as_ref() != Some(&claim.term) {
@@ -333,7 +333,7 @@ impl World {
                 if let Some((_, before)) = before
                     && before.transitions >= claim.term.transitions
                 {
-                    self.course.breach = Some(format!("{:?} comes after {before:?}", claim.term));
+                    self.course.violation = Some(format!("{:?} comes after {before:?}", claim.term));
                 }
                 self.course.terms.push((at, claim.term.clone()));
             }
@@ -379,12 +379,12 @@ impl World {
 
 #[test]
 fn never_two_claims_at_once_and_every_term_has_a_greater_number() {
-    let mut all = Course::default();
+    let mut all = RunResult::default();
     let (mut hand_overs, mut again) = (0, 0);
     for seed in 0..100 {
         // Rule: clocks may differ by a tenth.
         let course = World::new(seed, 0.045).run(60);
-        assert_eq!(course.breach, None, "seed {seed}");
+        assert_eq!(course.violation, None, "seed {seed}");
         hand_overs += course.terms.windows(2).filter(|pair| pair[0].0 != pair[1].0).count();
         again += course.terms.windows(2).filter(|pair| pair[0].0 == pair[1].0).count();
         all.renewals += course.renewals;
@@ -401,6 +401,6 @@ fn never_two_claims_at_once_and_every_term_has_a_greater_number() {
 
 #[test]
 fn clocks_that_differ_by_more_than_the_rules_allow_are_noticed_by_the_check() {
-    let breach = (0..100).find_map(|seed| World::new(seed, 0.5).run(60).breach);
-    assert!(breach.is_some_and(|breach| breach.contains("both lead")), "the check has seen nothing");
+    let violation = (0..100).find_map(|seed| World::new(seed, 0.5).run(60).violation);
+    assert!(violation.is_some_and(|violation| violation.contains("both lead")), "the check has seen nothing");
 }

@@ -113,16 +113,16 @@ impl Participants {
     }
 
     pub(super) fn began(&self, term: &Term) {
-        self.tell(|| TermEvent::Began(term.clone()));
+        self.send(|| TermEvent::Began(term.clone()));
     }
 
     pub(super) fn end(&mut self, term: &Term, cause: Cause, stop_by: BootTime) {
         let (pending, ending) = mpsc::channel(1);
-        self.tell(|| TermEvent::Ended(Ending { term: term.clone(), cause, stop_by, _pending: pending.clone() }));
+        self.send(|| TermEvent::Ended(Ending { term: term.clone(), cause, stop_by, _pending: pending.clone() }));
         self.ending = Some(ending);
     }
 
-    fn tell(&self, event: impl Fn() -> TermEvent) {
+    fn send(&self, event: impl Fn() -> TermEvent) {
         for sender in &self.senders {
             // The queue is never full (see above), and a dropped participant has ended its work.
             let _ = sender.try_send(event());

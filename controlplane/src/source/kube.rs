@@ -84,7 +84,7 @@ impl KubeSource {
             }
             tokio::select! {
                 () = any_change(&mut states) => {}
-                () = hints.say() => continue,
+                () = hints.log_result() => continue,
             }
             build::burst(&mut states).await;
         }

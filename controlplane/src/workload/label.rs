@@ -13,7 +13,7 @@ use kube::{
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{Told, explain};
+use super::{ProblemLog, explain};
 use crate::lease::{Election, TermEvent, Terms, WriteError};
 
 /// The label, the same as that of k8s-elector.
@@ -28,7 +28,7 @@ pub struct PodLabel {
     namespace: String,
     pod: String,
     election: Election,
-    told: Told,
+    problems: ProblemLog,
 }
 
 impl PodLabel {
@@ -36,28 +36,28 @@ impl PodLabel {
     #[must_use]
     pub fn new(client: Client, namespace: &str, pod: &str, election: Election) -> Self {
         let pods = Api::namespaced(client, namespace);
-        Self { pods, namespace: namespace.to_owned(), pod: pod.to_owned(), election, told: Told::default() }
+        Self { pods, namespace: namespace.to_owned(), pod: pod.to_owned(), election, problems: ProblemLog::default() }
     }
 
     /// Writes it when a term begins, at every renewal, and when it ends, before anybody else can lead. On a standby it is
     /// written whenever the state of the election changes. Returns when the elector has ended.
     pub async fn run(mut self, mut terms: Terms) {
         let mut watch = self.election.watch();
-        self.say(self.election.now().leading).await;
+        self.write_label(self.election.now().leading).await;
         loop {
             tokio::select! {
                 event = terms.next() => match event {
-                    Some(TermEvent::Began(_)) => self.say(true).await,
-                    // The term is over for all others once this is dropped.
-                    Some(TermEvent::Ended(_ending)) => self.say(false).await,
+                    Some(TermEvent::Began(_)) => self.write_label(true).await,
+                    // Dropping the event confirms the end of the term.
+                    Some(TermEvent::Ended(_ending)) => self.write_label(false).await,
                     None => return,
                 },
-                view = watch.updated() => self.say(view.leading).await,
+                view = watch.updated() => self.write_label(view.leading).await,
             }
         }
     }
 
-    async fn say(&mut self, leading: bool) {
+    async fn write_label(&mut self, leading: bool) {
         let done = if leading {
             let leadership = self.election.leadership();
             match leadership.write(ANSWER_TIMEOUT, async |_claim| self.patch("leader").await).await {
@@ -74,8 +74,8 @@ impl PodLabel {
             }
         };
         match done {
-            Ok(()) => self.told.solved(),
-            Err(problem) => self.told.problem(self.election.name(), problem),
+            Ok(()) => self.problems.solved(),
+            Err(problem) => self.problems.problem(self.election.name(), problem),
         }
     }
 

@@ -24,7 +24,7 @@ use runtime::{
 };
 use tokio::time::sleep;
 
-use super::{Told, explain};
+use super::{ProblemLog, explain};
 use crate::lease::{Claim, Election, Ending, Leadership, Term, TermEvent, Terms, WriteError};
 
 /// The value of `endpointslice.kubernetes.io/managed-by` on slices of ours.
@@ -63,7 +63,7 @@ pub struct LeaderService {
     service: String,
     pod: String,
     election: Election,
-    told: Told,
+    problems: ProblemLog,
 }
 
 /// Why a Service does not lead to the leader.
@@ -92,7 +92,7 @@ impl LeaderService {
             service: service.to_owned(),
             pod: pod.to_owned(),
             election,
-            told: Told::default(),
+            problems: ProblemLog::default(),
         }
     }
 
@@ -130,15 +130,15 @@ impl LeaderService {
     async fn lead(&mut self, leadership: &Leadership, backoff: &mut Backoff) -> Duration {
         let done = leadership.write(ANSWER_TIMEOUT, async |claim: &Claim| self.reconcile(claim).await).await;
         match done {
-            Ok(()) => self.told.solved(),
-            // The end of the term is told next.
+            Ok(()) => self.problems.solved(),
+            // The event of the term's end comes next.
             Err(WriteError::NotLeading(_)) => {}
             Err(error) => {
                 let problem = match error {
                     WriteError::Failed(problem) => problem.to_string(),
                     _ => format!("the slices of service {}: no answer of the API server in time", self.service),
                 };
-                self.told.problem(self.election.name(), problem);
+                self.problems.problem(self.election.name(), problem);
                 return backoff.next_delay();
             }
         }
@@ -203,7 +203,7 @@ impl LeaderService {
             let [first, second] = ADDRESS_TYPES.map(|(family, _)| self.empty_family(family, term));
             let (first, second) = join(first, second).await;
             let Err(problem) = first.and(second) else { return };
-            self.told.problem(self.election.name(), problem);
+            self.problems.problem(self.election.name(), problem);
             sleep(backoff.next_delay()).await;
         }
     }

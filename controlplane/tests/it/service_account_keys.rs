@@ -23,8 +23,8 @@ const AUDIENCE: &str = "fanfare";
 /// Short pauses, and no fetch that nobody asks for.
 const TIMING: FetchTiming = FetchTiming {
     refresh: Duration::from_secs(3_600),
-    asked_least: Duration::from_millis(20),
-    asked_most: Duration::from_millis(200),
+    min_requested: Duration::from_millis(20),
+    max_requested: Duration::from_millis(200),
     answer: Duration::from_secs(10),
 };
 

@@ -34,15 +34,15 @@ pub struct Stage {
     export: Export,
     guard: Guard,
     names: Names,
-    /// What was left out last, so that each is logged once.
-    told: Vec<(Arc<str>, String)>,
+    /// The backends that were left out last, so that each is logged once.
+    logged: Vec<(Arc<str>, String)>,
 }
 
 impl Stage {
     /// The state before the first catalog.
     pub fn new(export: Export) -> Self {
         let guard = Guard::new(export.limits);
-        Self { export, guard, names: Names::default(), told: Vec::new() }
+        Self { export, guard, names: Names::default(), logged: Vec::new() }
     }
 
     /// The files for this catalog, and the endpoints that they keep although the catalog lacks them. `inferred` is as in
@@ -61,7 +61,7 @@ impl Stage {
         let rendered = self.export.format.render(&backends).map_err(|error| error.to_string())?;
         let left_out: Vec<(Arc<str>, String)> =
             rendered.left_out.into_iter().map(|left| (left.what, left.why)).collect();
-        for (what, why) in left_out.iter().filter(|left| !self.told.contains(left)) {
+        for (what, why) in left_out.iter().filter(|left| !self.logged.contains(left)) {
             tracing::warn!(export = %self.export.name, "{what} is left out: {why}");
         }
         let documents = rendered.files.into_iter();
@@ -75,7 +75,7 @@ impl Stage {
             unlisted: catalog.unlisted.iter().cloned().collect(),
             since: now,
         };
-        self.told = left_out;
+        self.logged = left_out;
         Ok((output, admitted.held))
     }
 }

@@ -28,7 +28,7 @@ pub struct Traefik {
 }
 
 type Section<'a, T> = BTreeMap<&'a str, T>;
-type Asked<'a> = BTreeMap<&'a ServiceKey, Balancing>;
+type BalancingByService<'a> = BTreeMap<&'a ServiceKey, Balancing>;
 
 #[derive(Debug, Default, Serialize)]
 struct Configuration<'a> {
@@ -171,7 +171,7 @@ impl Traefik {
         &'a self,
         backends: &'a [Backend],
         routes: &'a Routes<'a>,
-        asked: &'a Asked<'a>,
+        asked: &'a BalancingByService<'a>,
         left_out: &mut Vec<LeftOut>,
     ) -> Configuration<'a> {
         let mut services = BTreeMap::new();
@@ -235,7 +235,7 @@ fn sticky(asked: &balancing::Sticky) -> StickySession<'_> {
 }
 
 /// The settings of the Services that have a weight.
-fn weights<'a>(backends: &'a [Backend], asked: &'a Asked<'a>) -> BTreeMap<&'a str, (u32, &'a Balancing)> {
+fn weights<'a>(backends: &'a [Backend], asked: &'a BalancingByService<'a>) -> BTreeMap<&'a str, (u32, &'a Balancing)> {
     let weight = |backend: &'a Backend| {
         let asked = asked.get(&backend.entry.key)?;
         Some((&*backend.name, (asked.weight?, asked)))

@@ -53,8 +53,8 @@ impl Refusal {
         Self { status, code: code.unwrap_or_default().to_owned() }
     }
 
-    /// The kind of error that it is.
-    pub(super) fn trouble(&self) -> SinkErrorKind {
+    /// The kind of error.
+    pub(super) fn error_kind(&self) -> SinkErrorKind {
         match (self.status, self.code.as_str()) {
             // Temporary errors, although the status blames the request.
             (400, "RequestTimeout") | (408 | 425 | 429, _) => SinkErrorKind::Unavailable,
@@ -117,14 +117,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kind_of_trouble_follows_from_status_and_code_and_from_no_other_text() {
+    fn the_kind_of_error_follows_from_status_and_code_only() {
         let kind = |status: u16, code: &str| {
             let body = format!(
                 "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>code: 400 NoSuchBucket</Message></Error>"
             );
             let answer = Refusal::read(status, body.as_bytes());
             assert_eq!(answer.code, code);
-            answer.trouble()
+            answer.error_kind()
         };
         assert_eq!(kind(503, "SlowDown"), SinkErrorKind::Unavailable);
         assert_eq!(kind(500, "InternalError"), SinkErrorKind::Unavailable);

@@ -103,7 +103,7 @@ impl S3 {
         let answers = Answers::default();
         let store =
             builder.with_region(&region).with_client_options(client).with_http_connector(answers.clone()).build();
-        let store = store.map_err(|error| refused(tell(&error)))?;
+        let store = store.map_err(|error| refused(with_causes(&error)))?;
         let client = plain.build().map_err(|error| refused(error.to_string()))?;
         Ok(Self { store, answers, bucket: bucket.into(), region, create: options.create_bucket, client })
     }
@@ -218,7 +218,7 @@ impl S3 {
     fn trouble(&self, key: &str, error: &Error) -> SinkError {
         let kind = match (error, self.answers.last()) {
             (Error::Precondition { .. } | Error::AlreadyExists { .. }, _) => SinkErrorKind::Conflict,
-            (_, Some(answer)) => answer.trouble(),
+            (_, Some(answer)) => answer.error_kind(),
             (Error::PermissionDenied { .. } | Error::Unauthenticated { .. }, _) => SinkErrorKind::Denied,
             (
                 Error::NotFound { .. }
@@ -230,7 +230,7 @@ impl S3 {
             ) => SinkErrorKind::Refused,
             _ => SinkErrorKind::Unavailable,
         };
-        SinkError::new(&format!("{self}{key}"), kind, tell(error))
+        SinkError::new(&format!("{self}{key}"), kind, with_causes(error))
     }
 
     /// Whether the last write failed because the bucket is missing. The client reports that as a failed condition if the write had
@@ -241,7 +241,7 @@ impl S3 {
 }
 
 /// An error with its causes, on one line.
-fn tell(error: &dyn std::error::Error) -> String {
+fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -72,22 +72,22 @@ impl Served {
     }
 
     /// The response. A long poll waits until the file changes, for [`MAX_WAIT`] at most.
-    pub async fn answer(&self, question: ServedRequest<'_>) -> ServedResponse {
-        self.answer_where(question, || Some(())).await
+    pub async fn answer(&self, request: ServedRequest<'_>) -> ServedResponse {
+        self.answer_where(request, || Some(())).await
     }
 
     /// Like [`answer`](Self::answer), but waits only if `may_wait` returns a permit, which it holds meanwhile; else the response is
     /// 503.
     pub async fn answer_where<P>(
         &self,
-        question: ServedRequest<'_>,
+        request: ServedRequest<'_>,
         may_wait: impl Fn() -> Option<P>,
     ) -> ServedResponse {
-        if !matches!(question.method, "GET" | "HEAD") {
+        if !matches!(request.method, "GET" | "HEAD") {
             let allow = ("allow", "GET, HEAD".to_owned());
             return ServedResponse::text(405, "this can only be read").with(allow);
         }
-        let (wait, known) = match parameters(question.query.unwrap_or_default()) {
+        let (wait, known) = match parameters(request.query.unwrap_or_default()) {
             Ok(parameters) => parameters,
             Err(why) => return ServedResponse::text(400, &why),
         };
@@ -96,15 +96,15 @@ impl Served {
         let mut permit = None;
         loop {
             changes.borrow_and_update();
-            let file = self.files.read().get(question.path).cloned();
-            let news = match (&file, known, question.if_none_match) {
+            let file = self.files.read().get(request.path).cloned();
+            let news = match (&file, known, request.if_none_match) {
                 (None, ..) => false,
                 (Some(file), Some(known), _) => file.index != known,
                 (Some(file), None, Some(condition)) => !condition.matches(&file.etag),
                 (Some(_), None, None) => true,
             };
             if news || Instant::now() >= deadline {
-                return self.tell(file, question);
+                return self.respond(file, request);
             }
             if permit.is_none() {
                 permit = may_wait();
@@ -117,9 +117,9 @@ impl Served {
         }
     }
 
-    fn tell(&self, file: Option<ServedFile>, question: ServedRequest<'_>) -> ServedResponse {
+    fn respond(&self, file: Option<ServedFile>, request: ServedRequest<'_>) -> ServedResponse {
         let Some(file) = file else {
-            if !self.expects(question.path) {
+            if !self.expects(request.path) {
                 return ServedResponse::text(404, "nothing of this name is served");
             }
             // With 503 a client keeps what it has, which it would not with an empty list.
@@ -131,7 +131,7 @@ impl Served {
             ("cache-control", "no-cache".into()),
             ("x-fanfare-index", file.index.to_string()),
         ];
-        if question.if_none_match.is_some_and(|condition| condition.matches(&file.etag)) {
+        if request.if_none_match.is_some_and(|condition| condition.matches(&file.etag)) {
             return ServedResponse { status: 304, fields, body: Bytes::new() };
         }
         ServedResponse { status: 200, fields, body: file.document.bytes }

@@ -34,11 +34,11 @@ use tokio_rustls::TlsAcceptor;
 use super::{Call, Fault, LinkState, Rule};
 use testkit::boot_time;
 
-/// The largest request, which the API server would refuse as well.
-const MAX_BODY: usize = 16 << 20;
+/// The largest request body, in bytes. The API server would refuse a larger one as well.
+const MAX_BODY_BYTES: usize = 16 << 20;
 
-/// Frames of an answer that wait for the client.
-const BUFFERED: usize = 4;
+/// Frames of an answer that are buffered for the client.
+const BUFFERED_FRAMES: usize = 4;
 
 /// What the connections of one proxy share.
 #[derive(Debug)]
@@ -126,7 +126,7 @@ async fn exchange(
     request: Request<Incoming>,
 ) -> Result<Response<Payload>, Reset> {
     let (mut head, body) = request.into_parts();
-    let body = Limited::new(body, MAX_BODY).collect().await.map_err(|_| Reset)?.to_bytes();
+    let body = Limited::new(body, MAX_BODY_BYTES).collect().await.map_err(|_| Reset)?.to_bytes();
     let (number, fault) = shared.admit(Call::of(&head, body.clone()));
     let late = match fault {
         Some(Fault::Drop) => pending().await,
@@ -153,7 +153,7 @@ async fn exchange(
     shared.open().await;
     let (mut head, body) = answer.into_parts();
     strip(&mut head.headers);
-    let (to, payload) = Channel::new(BUFFERED);
+    let (to, payload) = Channel::new(BUFFERED_FRAMES);
     let (interrupt, interrupted) = oneshot::channel();
     shared.streaming(Streaming { call: number, interrupt });
     let mut bodies = bodies.lock();

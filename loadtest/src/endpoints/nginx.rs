@@ -13,8 +13,8 @@ use anyhow::Context as _;
 use super::Counts;
 use crate::{process::Kept, subject};
 
-/// How long it may take to start.
-const START: Duration = Duration::from_secs(10);
+/// The time limit of a start.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A running nginx.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl Nginx {
         let process = Kept::start(&command, &work.join("nginx-endpoints.log"), on)?;
         let at = |port: &u16| SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
         let mut nginx = Self { _process: process, status: at(status), asked: 0 };
-        let until = Instant::now() + START;
+        let until = Instant::now() + START_TIMEOUT;
         while let Err(error) = nginx.counts() {
             if Instant::now() > until {
                 return Err(error.context("nginx does not start"));
@@ -57,7 +57,7 @@ impl Nginx {
     /// The total number of requests so far.
     pub(crate) fn counts(&mut self) -> anyhow::Result<Counts> {
         let mut stream = TcpStream::connect(self.status)?;
-        stream.set_read_timeout(Some(START))?;
+        stream.set_read_timeout(Some(START_TIMEOUT))?;
         stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
         self.asked += 1;
         let mut text = String::new();

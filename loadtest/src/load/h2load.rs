@@ -11,8 +11,8 @@ use anyhow::{Context as _, bail};
 use super::{Latency, Load, Target};
 use crate::{process::Kept, subject};
 
-/// How often it is looked whether h2load has ended.
-const LOOK: Duration = Duration::from_millis(5);
+/// The interval of checks whether h2load has ended.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// A message of gRPC: not compressed, 100 bytes.
 const MESSAGE_BYTES: u8 = 100;
 
@@ -78,7 +78,7 @@ impl Job {
             if Instant::now() > self.until {
                 bail!("h2load does not end");
             }
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL_INTERVAL);
         }
         let text = fs::read_to_string(&self.log).with_context(|| format!("cannot read {}", self.log.display()))?;
         load(&text).with_context(|| format!("h2load says {text:?}"))

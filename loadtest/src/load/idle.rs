@@ -19,7 +19,8 @@ pub(super) struct Idle {
 }
 
 impl Idle {
-    /// Opens so many; `requests` of the result is how many are open and, if asked for, have had their answer.
+    /// Opens `count` connections; `requests` of the result is the number of those that are open and, if requested, were answered
+    /// once.
     pub(super) fn open(&mut self, address: SocketAddr, connections: usize, request: bool) -> Load {
         self.kept.clear();
         let started = Instant::now();

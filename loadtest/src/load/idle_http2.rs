@@ -48,7 +48,8 @@ impl Idle {
         Ok(Self { runtime, kept: Vec::new() })
     }
 
-    /// Opens so many; `requests` of the result is how many are open and, if asked for, have had their answer.
+    /// Opens `count` connections; `requests` of the result is the number of those that are open and, if requested, were answered
+    /// once.
     pub(super) fn open(&mut self, target: &Target, connections: usize, request: bool) -> anyhow::Result<Load> {
         self.close();
         let connector = Connector::new(target)?;

@@ -19,8 +19,8 @@ use crate::{
     wire,
 };
 
-/// How long one answer may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The time limit of one answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The status of one request. A call of gRPC must end with status 0 of gRPC besides.
 pub(super) fn ask(target: &Target, grpc: bool) -> anyhow::Result<u16> {
@@ -31,7 +31,7 @@ pub(super) fn ask(target: &Target, grpc: bool) -> anyhow::Result<u16> {
             let stream = connector.connect().await.map_err(anyhow::Error::msg)?;
             if target.http2 { http2(stream, target.ca.is_some(), grpc).await } else { http1(stream).await }
         };
-        timeout(PATIENCE, answer).await.context("no answer")?
+        timeout(ANSWER_TIMEOUT, answer).await.context("no answer")?
     })
 }
 

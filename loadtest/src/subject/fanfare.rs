@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-use super::{Plan, START};
+use super::{Plan, START_TIMEOUT};
 use crate::{machine, process::Kept, protocols::Http};
 
 /// What stands in flags for the folder of the turn.
@@ -87,8 +87,8 @@ pub(super) fn metric(log: &Path, name: &str) -> anyhow::Result<f64> {
     let log = fs::read_to_string(log).context("its log is there")?;
     let admin = log.lines().find(|line| line.contains("for the admin API")).and_then(address_in);
     let admin = admin.context("it has an admin API")?;
-    let mut stream = TcpStream::connect_timeout(&admin, START)?;
-    stream.set_read_timeout(Some(START))?;
+    let mut stream = TcpStream::connect_timeout(&admin, START_TIMEOUT)?;
+    stream.set_read_timeout(Some(START_TIMEOUT))?;
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
@@ -106,7 +106,7 @@ fn address_in(line: &str) -> Option<SocketAddr> {
 
 /// Where it listens, as its log says.
 pub(super) fn address(kept: &Kept, log: &Path) -> anyhow::Result<SocketAddr> {
-    let until = Instant::now() + START;
+    let until = Instant::now() + START_TIMEOUT;
     loop {
         let text = fs::read_to_string(log).unwrap_or_default();
         let listening = text.lines().find(|line| line.contains(" to broadcast"));
@@ -117,7 +117,7 @@ pub(super) fn address(kept: &Kept, log: &Path) -> anyhow::Result<SocketAddr> {
             bail!("{how}: {}", super::tail(log));
         }
         if Instant::now() > until {
-            bail!("does not listen after {START:?}: {}", super::tail(log));
+            bail!("does not listen after {START_TIMEOUT:?}: {}", super::tail(log));
         }
         std::thread::sleep(Duration::from_millis(5));
     }

@@ -25,14 +25,14 @@ const MAX_NOTE_LENGTH: usize = 1000;
 
 impl Apply {
     /// Reports about a local Service, which need not exist. A failure to do so is logged and has no other effect.
-    pub(crate) async fn tell(&self, service: &ServiceKey, uid: Option<&str>, reason: &'static str, note: &str) {
-        let told = digest(&(service.namespace.as_ref(), service.name.as_ref(), reason, note));
-        if !self.is_news(told, Instant::now()) {
+    pub(crate) async fn report(&self, service: &ServiceKey, uid: Option<&str>, reason: &'static str, note: &str) {
+        let what = digest(&(service.namespace.as_ref(), service.name.as_ref(), reason, note));
+        if !self.is_news(what, Instant::now()) {
             return;
         }
         counter!(names::REFUSED, "reason" => reason).increment(1);
         tracing::warn!(%service, reason, "{note}");
-        let event = event(service, uid, reason, note, told);
+        let event = event(service, uid, reason, note, what);
         let api: Api<Event> = self.api(&service.namespace);
         let limit = super::CALL_TIMEOUT;
         let params = PostParams::default();
@@ -46,17 +46,17 @@ impl Apply {
     }
 
     fn is_news(&self, what: u64, now: Instant) -> bool {
-        let mut told = self.told.lock();
-        if told.get(&what).is_some_and(|at| now.duration_since(*at) < REPEAT_INTERVAL) {
+        let mut reported_at = self.reported_at.lock();
+        if reported_at.get(&what).is_some_and(|at| now.duration_since(*at) < REPEAT_INTERVAL) {
             return false;
         }
-        if told.len() >= MAX_REMEMBERED {
-            told.retain(|_what, at| now.duration_since(*at) < REPEAT_INTERVAL);
+        if reported_at.len() >= MAX_REMEMBERED {
+            reported_at.retain(|_what, at| now.duration_since(*at) < REPEAT_INTERVAL);
         }
-        if told.len() >= MAX_REMEMBERED {
-            told.clear();
+        if reported_at.len() >= MAX_REMEMBERED {
+            reported_at.clear();
         }
-        told.insert(what, now);
+        reported_at.insert(what, now);
         true
     }
 }

@@ -21,10 +21,10 @@ pub(super) type Right<'a> = (&'static str, &'static str, &'a str);
 
 /// The API server's recent answers: whether this process has a right, and when that was asked.
 #[derive(Debug, Default)]
-pub(super) struct Rights(Mutex<HashMap<Asked, (bool, Instant)>>);
+pub(super) struct Rights(Mutex<HashMap<OwnedRight, (bool, Instant)>>);
 
 /// An owned [`Right`].
-type Asked = (&'static str, &'static str, String);
+type OwnedRight = (&'static str, &'static str, String);
 
 /// The groups of the kinds that are written; all others are in the core group.
 const GROUPS: [(&str, &str); 1] = [("endpointslices", "discovery.k8s.io")];

@@ -38,7 +38,7 @@ pub async fn services(client: &Client, remote: &Remote) -> Result<Vec<Found>, ku
         let mut params = ListParams::default().labels(&remote.selector).limit(PAGE_SIZE);
         loop {
             let page = api.list(&params).await?;
-            found.extend(page.items.into_iter().filter(|service| is_mirrored(service, remote)).map(told));
+            found.extend(page.items.into_iter().filter(|service| is_mirrored(service, remote)).map(found_service));
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => params = params.continue_token(&token),
                 None => break,
@@ -57,7 +57,7 @@ fn is_mirrored(service: &Service, remote: &Remote) -> bool {
     kind != Some("ExternalName") || remote.external_names == ExternalNames::Copy
 }
 
-fn told(service: Service) -> Found {
+fn found_service(service: Service) -> Found {
     let meta = service.metadata;
     Found {
         namespace: meta.namespace.unwrap_or_default(),

@@ -16,7 +16,7 @@ impl Reconciler {
         let key = ServiceKey::from(&ObjectKey::of(&live.object.metadata));
         let uid = live.at().uid;
         for conflict in &desired.conflicts {
-            self.apply.tell(&key, Some(&uid), conflict.about.reason(), &conflict.to_string()).await;
+            self.apply.report(&key, Some(&uid), conflict.about.reason(), &conflict.to_string()).await;
         }
         let Some(service) = with_condition(desired, &live.object) else { return };
         match self.apply.replace_status(&service).await {

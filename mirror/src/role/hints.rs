@@ -36,11 +36,11 @@ type FoundServices = Result<BTreeMap<String, String>, String>;
 impl Mirror {
     /// Keeps checking what matches nothing.
     pub(super) async fn hint(&self) -> Infallible {
-        let mut told = BTreeSet::new();
+        let mut warned = BTreeSet::new();
         let scopes = self.remotes.iter().flat_map(RemoteWatches::scopes);
         let mut states: Vec<_> = scopes.map(|scope| scope.services.subscribe()).collect();
         loop {
-            self.tell_unmatched(&mut told).await;
+            self.warn_of_unmatched(&mut warned).await;
             watch::any_change(&mut states).await;
             for state in &mut states {
                 state.mark_unchanged();
@@ -49,14 +49,14 @@ impl Mirror {
     }
 
     /// Warns of every part that matches nothing, once until it has matched.
-    pub(super) async fn tell_unmatched(&self, told: &mut BTreeSet<ConfiguredPart>) {
+    pub(super) async fn warn_of_unmatched(&self, warned: &mut BTreeSet<ConfiguredPart>) {
         let selectors = self.remotes.iter().flat_map(|remote| {
             (0..remote.scopes().len()).map(|scope| ConfiguredPart::Selector { remote: remote.number(), scope })
         });
         for part in selectors.chain([ConfiguredPart::Global]) {
             match self.matches(part) {
-                Some(true) => drop(told.remove(&part)),
-                Some(false) if told.insert(part) => tracing::warn!("{}", self.explain(part).await),
+                Some(true) => drop(warned.remove(&part)),
+                Some(false) if warned.insert(part) => tracing::warn!("{}", self.explain(part).await),
                 Some(false) | None => {}
             }
         }

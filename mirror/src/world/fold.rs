@@ -43,7 +43,7 @@ impl World {
     pub(crate) fn remote_service(&mut self, remote: usize, scope: usize, event: Event<Service>) -> Dirty {
         let mut dirty = Dirty::new();
         let state = &mut self.remotes[remote];
-        state.told(matches!(event, Event::Reset { .. }) && state.scopes[scope].services);
+        state.on_event(matches!(event, Event::Reset { .. }) && state.scopes[scope].services);
         match event {
             Event::Apply(service) => {
                 if let Some((old, new)) = self.remotes[remote].index.apply_service(service) {
@@ -89,7 +89,7 @@ impl World {
     ) -> Dirty {
         let limit = self.config.remotes[remote].max_delete;
         let state = &mut self.remotes[remote];
-        state.told(matches!(event, Event::Reset { .. }) && state.scopes[scope].slices);
+        state.on_event(matches!(event, Event::Reset { .. }) && state.scopes[scope].slices);
         let (touched, first): (Vec<ServiceKey>, bool) = match event {
             Event::Apply(slice) => (state.index.apply_slice(&slice), false),
             Event::Delete(key) => (state.index.delete_slice(&key).into_iter().collect(), false),
@@ -236,9 +236,16 @@ impl World {
         news.then_some(home)
     }
 
-    /// Notes that a remote Service has changed. `told` says that the watch reported it, or the object itself shows it: it was not merely
-    /// missing from a list.
-    fn changed(&mut self, remote: usize, old: Option<&Origin>, new: Option<&Origin>, told: bool, dirty: &mut Dirty) {
+    /// Notes that a remote Service has changed. `reported` says that the watch reported it, or that the object itself shows it, and
+    /// that it was not merely missing from a list.
+    fn changed(
+        &mut self,
+        remote: usize,
+        old: Option<&Origin>,
+        new: Option<&Origin>,
+        reported: bool,
+        dirty: &mut Dirty,
+    ) {
         let before = old.map(|origin| self.wants(remote, origin).0).unwrap_or_default();
         let (after, problem) = new.map(|origin| self.wants(remote, origin)).unwrap_or_default();
         if let Some(key) = old.or(new).map(|origin| origin.key.clone()) {
@@ -264,7 +271,7 @@ impl World {
                 claims.remove(claim);
                 if claims.is_empty() {
                     self.claims.remove(local);
-                    if told {
+                    if reported {
                         self.permits.insert(local.clone());
                     }
                 }

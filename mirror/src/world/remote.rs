@@ -68,10 +68,10 @@ impl RemoteState {
         self.scopes.iter().all(|scope| scope.services && scope.slices)
     }
 
-    /// Notes an event. After it was unavailable, or where it lists anew, its identity has to be confirmed before anything follows from
-    /// that.
-    pub(super) fn told(&mut self, anew: bool) {
-        if self.suspect || anew {
+    /// Handles an event. After an outage or a new list, the identity of the remote must be confirmed before the
+    /// event has an effect.
+    pub(super) fn on_event(&mut self, relisted: bool) {
+        if self.suspect || relisted {
             self.identity = Identity::Pending;
         }
     }

@@ -15,11 +15,11 @@ use super::explain::{Side, explain};
 use super::read_ahead::ReadAhead;
 use super::{Protocol, Stream, Turns};
 
-/// The first byte of a handshake.
-const HANDSHAKE: u8 = 0x16;
+/// Record type of a handshake, the first byte of a connection with TLS.
+const HANDSHAKE_RECORD: u8 = 0x16;
 
-/// What is read at first: most greetings of clients fit.
-const FIRST: usize = 2048;
+/// Bytes of the first read: most ClientHello messages fit.
+const FIRST_READ_BYTES: usize = 2048;
 
 /// A client after its handshake.
 #[derive(Debug)]
@@ -102,7 +102,7 @@ pub async fn accept(
             first = read_first(stream).await.map_err(|error| AcceptError::of(&error))?;
         }
         match (first.first(), stream.take()) {
-            (Some(&HANDSHAKE), Some(stream)) => turns.take(handshake(stream, &first, config)).await,
+            (Some(&HANDSHAKE_RECORD), Some(stream)) => turns.take(handshake(stream, &first, config)).await,
             (Some(_), Some(stream)) => Err(AcceptError::NotTls { stream, read: first }),
             _ => Err(AcceptError::Closed),
         }
@@ -112,7 +112,7 @@ pub async fn accept(
 
 /// What the client sends first; nothing where it has closed the connection.
 async fn read_first(stream: &TcpStream) -> io::Result<Vec<u8>> {
-    let mut buffer = [0; FIRST];
+    let mut buffer = [0; FIRST_READ_BYTES];
     loop {
         stream.readable().await?;
         match stream.try_read(&mut buffer) {

@@ -9,11 +9,11 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// What is read at once: two records.
-const SIZE: usize = 32 << 10;
+/// Bytes of one read: two records.
+const READ_BUFFER_BYTES: usize = 32 << 10;
 
-/// Buffers of a thread that nobody uses.
-const SPARE: usize = 4;
+/// Free buffers that a thread keeps.
+const MAX_FREE_BUFFERS: usize = 4;
 
 thread_local! {
     static BUFFERS: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
@@ -56,7 +56,7 @@ impl AsyncRead for ReadAhead {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.ahead.is_none() {
-            if buf.remaining() >= SIZE {
+            if buf.remaining() >= READ_BUFFER_BYTES {
                 return Pin::new(&mut this.stream).poll_read(cx, buf);
             }
             // A socket without data needs no buffer.
@@ -118,12 +118,12 @@ impl std::fmt::Debug for Ahead {
 }
 
 fn take() -> Box<[u8]> {
-    BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; SIZE].into())
+    BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; READ_BUFFER_BYTES].into())
 }
 
 fn give(buffer: Box<[u8]>) {
     BUFFERS.with_borrow_mut(|buffers| {
-        if buffers.len() < SPARE {
+        if buffers.len() < MAX_FREE_BUFFERS {
             buffers.push(buffer);
         }
     });

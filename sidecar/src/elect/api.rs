@@ -35,11 +35,11 @@ use serde_json::json;
 
 use super::state::{Observed, State};
 
-/// The longest that a long poll may wait.
-const LONGEST_WAIT: Duration = Duration::from_secs(600);
+/// The longest time of a long poll.
+const MAX_WAIT: Duration = Duration::from_secs(600);
 
 /// The interval of keep-alive comments in event streams.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// The dependencies of the API.
 pub struct ElectApi {
@@ -217,17 +217,17 @@ async fn step_down(observed: &Observed, shared: &Shared, peer: Peer, headers: &H
 }
 
 fn watch(observed: &Observed, shared: &Shared) -> Response {
-    let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
+    let keep_alive = KeepAlive::new().interval(KEEP_ALIVE_INTERVAL);
     (no_store(), Sse::new(events(observed.clone(), shared.closing.clone())).keep_alive(keep_alive)).into_response()
 }
 
 /// An event stream of the current state and every change, until the process ends.
 fn events(observed: Observed, closing: DrainWatch) -> impl Stream<Item = Result<Event, Infallible>> {
     let watch = observed.election.watch();
-    futures::stream::unfold((observed, watch, closing, None), |(observed, mut watch, closing, told)| async move {
+    futures::stream::unfold((observed, watch, closing, None), |(observed, mut watch, closing, sent)| async move {
         loop {
             let state = observed.state();
-            if told != Some(state.index) {
+            if sent != Some(state.index) {
                 let index = state.index;
                 // A state can always be written as JSON.
                 let data = serde_json::to_string(&state).unwrap_or_default();
@@ -283,7 +283,7 @@ impl LongPoll {
             Some(text) => text.parse().map_err(|_| bad(format!("index={text}: is not a whole number\n")))?,
         };
         let Some(wait) = &self.wait else { return Ok(()) };
-        let wait = duration::parse(wait).map_err(|error| bad(format!("wait={wait}: {error}\n")))?.min(LONGEST_WAIT);
+        let wait = duration::parse(wait).map_err(|error| bad(format!("wait={wait}: {error}\n")))?.min(MAX_WAIT);
         if now != since || wait.is_zero() {
             return Ok(());
         }

@@ -11,11 +11,11 @@ use tracing::{error, info, warn};
 use super::metrics as names;
 use crate::command::{CommandLine, Running};
 
-/// The time for the release of the lease after the stop command was killed.
-const RELEASE: Duration = Duration::from_millis(500);
+/// The time that is left for the release of the lease after the stop command was killed.
+const TIME_FOR_RELEASE: Duration = Duration::from_millis(500);
 
 /// The longest time of a stop command when the process drains, so that the whole release takes less than 3 s.
-const IN_ORDER: Duration = Duration::from_secs(2);
+const MAX_STOP_TIME: Duration = Duration::from_secs(2);
 
 /// The commands of one election.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,8 +45,8 @@ pub enum OnStartExit {
 #[error("write keep, step-down or exit")]
 pub struct InvalidOnStartExit;
 
-/// What the commands of one election need.
-pub struct About {
+/// The dependencies of an election's commands.
+pub struct HookContext {
     /// The election.
     pub election: Election,
     /// Not ready while the last start command has failed.
@@ -56,7 +56,7 @@ pub struct About {
 }
 
 /// The commands of a running election.
-struct Hooked {
+struct RunningHooks {
     hooks: Hooks,
     name: String,
     election: Election,
@@ -72,9 +72,9 @@ enum Ended {
 }
 
 /// Runs the commands for every term until the elector has ended.
-pub async fn run(hooks: Hooks, about: About, mut terms: Terms) {
-    let About { election, gate, exit } = about;
-    let mut hooked = Hooked { hooks, name: election.name().to_owned(), election, gate, exit: Some(exit) };
+pub async fn run(hooks: Hooks, about: HookContext, mut terms: Terms) {
+    let HookContext { election, gate, exit } = about;
+    let mut hooked = RunningHooks { hooks, name: election.name().to_owned(), election, gate, exit: Some(exit) };
     hooked.show();
     let mut started: Option<Running> = None;
     loop {
@@ -102,7 +102,7 @@ pub async fn run(hooks: Hooks, about: About, mut terms: Terms) {
         };
         match (event, started.take()) {
             (Some(event), running) => started = hooked.follow(event, running).await,
-            (None, Some(running)) => return running.stop_by(BootTime::now() + IN_ORDER).await,
+            (None, Some(running)) => return running.stop_by(BootTime::now() + MAX_STOP_TIME).await,
             (None, None) => return,
         }
     }
@@ -110,7 +110,7 @@ pub async fn run(hooks: Hooks, about: About, mut terms: Terms) {
 
 // === impl RunningHooks ===
 
-impl Hooked {
+impl RunningHooks {
     /// Shows all counters as 0 from the start, so that a first increase is visible.
     fn show(&self) {
         self.gate.set_ready();
@@ -183,7 +183,7 @@ impl Hooked {
 }
 
 async fn end(hooks: &Hooks, election: &str, ending: &Ending, started: Option<Running>) {
-    let stop_by = ending.stop_by.min(BootTime::now() + IN_ORDER) - RELEASE;
+    let stop_by = ending.stop_by.min(BootTime::now() + MAX_STOP_TIME) - TIME_FOR_RELEASE;
     // Concurrently, because the stop command may be what makes the start command end.
     let stop = hooks.on_stop.as_ref().map(|command| start(command, election, &ending.term));
     let both = async {

@@ -36,7 +36,7 @@ pub(super) struct State {
     /// For how many milliseconds `is_leader` is valid without a renewal.
     valid_for_ms: u128,
     transitions: Option<u64>,
-    fencing_token: Option<Token>,
+    fencing_token: Option<FencingToken>,
     /// Incremented when the leader or its term has changed.
     pub(super) index: u64,
     /// Whether the lock has been read at least once.
@@ -48,7 +48,7 @@ pub(super) struct State {
 /// The fencing token that a leader adds to its writes, so that those of an earlier term can be refused. Transitions are ordered within
 /// one UID only.
 #[derive(Debug, Serialize)]
-struct Token {
+struct FencingToken {
     lease_uid: Arc<str>,
     transitions: u64,
 }
@@ -90,7 +90,7 @@ impl Observed {
             leader: view.leader,
             valid_for_ms: view.valid_for.as_millis(),
             transitions: view.term.map(|term| term.transitions),
-            fencing_token: own.map(|term| Token { lease_uid: term.uid, transitions: term.transitions }),
+            fencing_token: own.map(|term| FencingToken { lease_uid: term.uid, transitions: term.transitions }),
             index,
             known: view.known,
             problem: view.problem,

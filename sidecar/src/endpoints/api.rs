@@ -55,7 +55,7 @@ type Name = Path<(String, String)>;
 type NotFound = (StatusCode, String);
 
 /// A request about one service.
-struct Ask {
+struct ServiceRequest {
     wait: WaitQuery,
     if_none_match: IfNoneMatch,
     last_event_id: Option<u64>,
@@ -85,9 +85,9 @@ impl EndpointsApi {
     pub fn router(self) -> Router {
         let api = Arc::new(self);
         let first = [
-            ("/endpoints", get(async |api: Context, ask: Ask| api.endpoints(api.first(), ask).await)),
+            ("/endpoints", get(async |api: Context, ask: ServiceRequest| api.endpoints(api.first(), ask).await)),
             ("/endpoints/last_updated", get(async |api: Context| last_updated(api.first()))),
-            ("/endpoints/watch", get(async |api: Context, ask: Ask| api.watch(api.first(), &ask))),
+            ("/endpoints/watch", get(async |api: Context, ask: ServiceRequest| api.watch(api.first(), &ask))),
         ];
         let named = [
             ("/v1/services", get(async |api: Context| api.all())),
@@ -143,20 +143,20 @@ impl EndpointsApi {
         self.services.iter().find(same).ok_or_else(|| (StatusCode::NOT_FOUND, nothing()))
     }
 
-    async fn endpoints(&self, service: &Service, ask: Ask) -> Response {
+    async fn endpoints(&self, service: &Service, ask: ServiceRequest) -> Response {
         let published = match ask.wait.published(service, &ask.if_none_match, &ask.room, &self.closing).await {
             Ok(published) => published,
             Err(refusal) => return refusal,
         };
         let Some(published) = published else { return unknown(service) };
-        let told = told(service, &published);
+        let headers = headers(service, &published);
         if ask.if_none_match.matches(&published.etag) {
-            return (StatusCode::NOT_MODIFIED, told).into_response();
+            return (StatusCode::NOT_MODIFIED, headers).into_response();
         }
-        ([(header::CONTENT_TYPE, "application/json")], told, published.body.clone()).into_response()
+        ([(header::CONTENT_TYPE, "application/json")], headers, published.body.clone()).into_response()
     }
 
-    fn watch(&self, service: &Arc<Service>, ask: &Ask) -> Response {
+    fn watch(&self, service: &Arc<Service>, ask: &ServiceRequest) -> Response {
         let no_cache = [(header::CACHE_CONTROL, "no-store")];
         (no_cache, poll::events(service, ask.last_event_id, &self.closing)).into_response()
     }
@@ -191,7 +191,7 @@ impl EndpointsApi {
 
 // === handlers ===
 
-async fn named_endpoints(api: Context, Path(name): Name, ask: Ask) -> Result<Response, NotFound> {
+async fn named_endpoints(api: Context, Path(name): Name, ask: ServiceRequest) -> Result<Response, NotFound> {
     Ok(api.endpoints(api.find(&name)?, ask).await)
 }
 
@@ -199,7 +199,7 @@ async fn named_last_updated(api: Context, Path(name): Name) -> Result<Response, 
     Ok(last_updated(api.find(&name)?))
 }
 
-async fn named_watch(api: Context, Path(name): Name, ask: Ask) -> Result<Response, NotFound> {
+async fn named_watch(api: Context, Path(name): Name, ask: ServiceRequest) -> Result<Response, NotFound> {
     Ok(api.watch(api.find(&name)?, &ask))
 }
 
@@ -219,8 +219,8 @@ fn unknown(service: &Service) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], why).into_response()
 }
 
-/// The headers that every answer about a service has.
-fn told(service: &Service, published: &Published) -> [(HeaderName, HeaderValue); 5] {
+/// The headers of every answer about a service.
+fn headers(service: &Service, published: &Published) -> [(HeaderName, HeaderValue); 5] {
     let value = |text: &str| HeaderValue::from_str(text).expect("a number, a date and a tag are visible ASCII");
     // RFC 9110, 5.6.7.
     let changed = published.changed.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
@@ -271,7 +271,7 @@ impl ServiceSummary {
 
 // === impl ServiceRequest ===
 
-impl<S: Send + Sync> FromRequestParts<S> for Ask {
+impl<S: Send + Sync> FromRequestParts<S> for ServiceRequest {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {

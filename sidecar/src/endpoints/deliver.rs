@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::{
     exec::Exec,
-    hosts::{HostsError, HostsFile, Parts, Written},
+    hosts::{HostsError, HostsFile, Parts, WriteResult},
     metrics as names,
     service::{Published, Service},
 };
@@ -20,10 +20,10 @@ use super::{
 const TICK: Duration = Duration::from_secs(1);
 
 /// The interval at which the block in the hosts file is checked.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The longest delay before a command that failed runs again.
-const LONGEST_RETRY: Duration = Duration::from_secs(30);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 
 /// Where changes are delivered to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -150,7 +150,7 @@ impl Hosts {
     }
 
     fn is_due(&self) -> bool {
-        self.due || self.looked.is_some_and(|looked| looked.elapsed() >= LOOK_AGAIN)
+        self.due || self.looked.is_some_and(|looked| looked.elapsed() >= CHECK_INTERVAL)
     }
 
     async fn write(&mut self, states: &States) {
@@ -169,16 +169,16 @@ impl Hosts {
         self.due = result.is_err();
         self.looked = Some(Instant::now());
         match result {
-            Ok(Written::Unchanged) => self.problem = None,
+            Ok(WriteResult::Unchanged) => self.problem = None,
             Ok(written) => {
                 let path = self.file.path.display();
-                if written == Written::InPlace && !self.in_place {
+                if written == WriteResult::InPlace && !self.in_place {
                     self.in_place = true;
                     warn!(%path, "the hosts file cannot be replaced, because it is a mount or its folder cannot be written: \
                         it is written in place, so that a reader may for a moment see a part of it");
                 }
                 info!(%path, "the hosts file is up to date");
-                let result = if written == Written::InPlace { "in_place" } else { "replaced" };
+                let result = if written == WriteResult::InPlace { "in_place" } else { "replaced" };
                 counter!(names::HOSTS_WRITES, "result" => result).increment(1);
                 self.problem = None;
             }
@@ -197,7 +197,7 @@ impl Hosts {
 
 impl Pending {
     fn new() -> Self {
-        let backoff = Backoff::new(TICK, 2.0, LONGEST_RETRY);
+        let backoff = Backoff::new(TICK, 2.0, MAX_RETRY_DELAY);
         Self { changed: BTreeSet::new(), at: None, backoff }
     }
 

@@ -102,8 +102,8 @@ impl<'a> Document<'a> {
     }
 }
 
-/// Whether v1 Endpoints list it: they have no terminating endpoints, unless these are published as ready.
-pub(super) fn is_told(endpoint: &Endpoint) -> bool {
+/// Whether v1 Endpoints list it: they omit terminating endpoints, unless these are published as ready.
+pub(super) fn is_listed(endpoint: &Endpoint) -> bool {
     endpoint.conditions.ready || !endpoint.conditions.terminating
 }
 
@@ -111,7 +111,7 @@ pub(super) fn is_told(endpoint: &Endpoint) -> bool {
 pub(super) fn endpoints(view: &View) -> impl Iterator<Item = (Option<&Port>, &Endpoint)> {
     let on_ports =
         view.ports().flat_map(|port| view.endpoints(port).iter().map(move |endpoint| (Some(port), endpoint)));
-    on_ports.chain(view.portless().iter().map(|endpoint| (None, endpoint))).filter(|(_, endpoint)| is_told(endpoint))
+    on_ports.chain(view.portless().iter().map(|endpoint| (None, endpoint))).filter(|(_, endpoint)| is_listed(endpoint))
 }
 
 /// Groups addresses that serve on the same ports, as Kubernetes does, in an order that depends on the endpoints alone.

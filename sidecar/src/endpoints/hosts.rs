@@ -21,11 +21,11 @@ use super::{document::endpoints, service::Published};
 const BEGIN: &str = "# BEGIN fanfare endpoints (between these lines everything is written anew)";
 const END: &str = "# END fanfare endpoints";
 
-/// The beginning of the line with which a service's part of the block begins.
-const SERVICE: &str = "# service ";
+/// The prefix of the line that begins a service's part of the block.
+const SERVICE_PREFIX: &str = "# service ";
 
 /// The largest hosts file, in bytes.
-const LARGEST: u64 = 16 << 20;
+const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// The file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub struct HostsFile {
 
 /// How the file was updated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Written {
+pub(super) enum WriteResult {
     /// It had this content already.
     Unchanged,
     /// The file was replaced atomically.
@@ -59,7 +59,7 @@ pub(super) enum HostsError {
     )]
     Torn(PathBuf),
     /// It is not a hosts file.
-    #[error("{0} is larger than {LARGEST} bytes")]
+    #[error("{0} is larger than {MAX_FILE_BYTES} bytes")]
     TooLarge(PathBuf),
 }
 
@@ -86,8 +86,8 @@ impl HostsFile {
         lines.into_values().collect()
     }
 
-    /// Brings the block up to date with these services. Those of `keep` that are not among them keep what the file has.
-    pub(super) fn write(&self, parts: &Parts, keep: &[ServiceKey]) -> Result<Written, HostsError> {
+    /// Updates the block. Services of `keep` that are not in `parts` keep their lines in the file.
+    pub(super) fn write(&self, parts: &Parts, keep: &[ServiceKey]) -> Result<WriteResult, HostsError> {
         let failed = |what, path: &Path| {
             let path = path.to_owned();
             move |why| HostsError::Io { what, path, why }
@@ -104,22 +104,22 @@ impl HostsFile {
             Err(error) => return Err(failed("open", &path)(error)),
         };
         let metadata = found.as_ref().map(File::metadata).transpose().map_err(failed("read", &path))?;
-        if metadata.as_ref().is_some_and(|metadata| metadata.len() > LARGEST) {
+        if metadata.as_ref().is_some_and(|metadata| metadata.len() > MAX_FILE_BYTES) {
             return Err(HostsError::TooLarge(path));
         }
         let mut old = Vec::new();
         if let Some(file) = found {
-            file.take(LARGEST).read_to_end(&mut old).map_err(failed("read", &path))?;
+            file.take(MAX_FILE_BYTES).read_to_end(&mut old).map_err(failed("read", &path))?;
         }
         let new = with_block(&old, &unambiguous(parts), keep).ok_or_else(|| HostsError::Torn(path.clone()))?;
         if new == old {
-            return Ok(Written::Unchanged);
+            return Ok(WriteResult::Unchanged);
         }
         match replace(&path, &new, metadata.as_ref()) {
-            Ok(()) => Ok(Written::Replaced),
+            Ok(()) => Ok(WriteResult::Replaced),
             Err(error) if metadata.is_some() && cannot_be_replaced(&error) => {
                 write_over(&path, &old, &new).map_err(failed("write", &path))?;
-                Ok(Written::InPlace)
+                Ok(WriteResult::InPlace)
             }
             Err(error) => Err(failed("write", &path)(error)),
         }
@@ -190,7 +190,7 @@ fn with_block(old: &[u8], parts: &Parts, keep: &[ServiceKey]) -> Option<Vec<u8>>
             ended = true;
             break;
         }
-        if let Some(service) = line.strip_prefix(SERVICE.as_bytes()) {
+        if let Some(service) = line.strip_prefix(SERVICE_PREFIX.as_bytes()) {
             part = service.trim_ascii_end().to_vec();
         }
         known.entry(part.clone()).or_default().extend_from_slice(line);
@@ -213,7 +213,7 @@ fn with_block(old: &[u8], parts: &Parts, keep: &[ServiceKey]) -> Option<Vec<u8>>
         }
     }
     for (key, lines) in parts {
-        block.insert(key.to_string(), format!("{SERVICE}{key}\n{lines}").into_bytes());
+        block.insert(key.to_string(), format!("{SERVICE_PREFIX}{key}\n{lines}").into_bytes());
     }
     let mut new = before;
     if !new.is_empty() && !new.ends_with(b"\n") {

@@ -19,11 +19,11 @@ use super::{
     service::{Published, Service},
 };
 
-/// The longest that a long poll may wait.
-const LONGEST_WAIT: Duration = Duration::from_secs(600);
+/// The longest time of a long poll.
+const MAX_WAIT: Duration = Duration::from_secs(600);
 
 /// The interval of keep-alive comments in event streams.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// The query of a long poll: `wait` is how long, `index` the state that the client has.
 #[derive(Debug, Deserialize)]
@@ -56,7 +56,7 @@ impl WaitQuery {
             Some(text) => Some(text.parse::<u64>().map_err(|_| bad(format!("index={text}: is not a whole number\n")))?),
         };
         let Some(wait) = &self.wait else { return Ok(service.now()) };
-        let wait = duration::parse(wait).map_err(|error| bad(format!("wait={wait}: {error}\n")))?.min(LONGEST_WAIT);
+        let wait = duration::parse(wait).map_err(|error| bad(format!("wait={wait}: {error}\n")))?.min(MAX_WAIT);
         let mut published = service.subscribe();
         let now = published.borrow_and_update().clone();
         let has = |published: &Published| match (index, &now) {
@@ -85,7 +85,7 @@ impl WaitQuery {
 /// gets only the newest of several changes.
 pub(super) fn events(service: &Arc<Service>, last: Option<u64>, closing: &DrainWatch) -> Response {
     Sse::new(stream(service.clone(), last, closing.clone()))
-        .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+        .keep_alive(KeepAlive::new().interval(KEEP_ALIVE_INTERVAL))
         .into_response()
 }
 

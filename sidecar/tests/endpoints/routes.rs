@@ -64,7 +64,7 @@ async fn the_routes_of_the_original_answer_with_and_without_a_slash() {
 }
 
 #[tokio::test]
-async fn before_the_first_complete_list_nothing_is_told_and_after_an_outage_everything() {
+async fn before_the_first_complete_list_the_answer_is_503_and_after_an_outage_the_last_state() {
     let bed = Bed::new("first").await;
     bed.ready("cache", &[1]).await;
     bed.proxy.always(|call| call.verb == Verb::List, Fault::Answer(503));
@@ -94,7 +94,7 @@ async fn before_the_first_complete_list_nothing_is_told_and_after_an_outage_ever
 }
 
 #[tokio::test]
-async fn data_that_is_too_old_is_told_and_not_ready() {
+async fn data_that_is_too_old_is_served_but_not_ready() {
     let bed = Bed::new("age").await;
     bed.ready("cache", &[1]).await;
     let running = bed.run(&["cache"], Some(Duration::from_secs(1)), Deliver::default()).await;

@@ -1,4 +1,4 @@
-//! `mirror:` in the file: what it may say, and what is refused.
+//! Tests of valid and invalid `mirror:` sections.
 
 use crate::config::Config;
 

@@ -50,7 +50,7 @@ pub enum ReadError {
     Malformed(String, Vec<u8>),
     /// Nothing more came within [`patience`](crate::eventually::patience); these bytes of a head are
     /// there.
-    Patience(Vec<u8>),
+    TimedOut(Vec<u8>),
 }
 
 impl Response {
@@ -141,7 +141,7 @@ impl fmt::Display for ReadError {
             Self::Malformed(why, bytes) => {
                 write!(f, "malformed head, {why}: {}", printable(bytes, 1000))
             }
-            Self::Patience(bytes) => {
+            Self::TimedOut(bytes) => {
                 let bytes = printable(bytes, 1000);
                 write!(f, "no whole head within the patience, only `{bytes}`")
             }

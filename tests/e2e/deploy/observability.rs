@@ -26,8 +26,8 @@ const OPERATORS: [&str; 5] = ["and", "or", "unless", "bool", "offset"];
 
 /// The names in a PromQL expression.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Asked {
-    /// Metrics, as they are named there.
+struct ExpressionNames {
+    /// The names of metrics.
     metrics: Vec<String>,
     /// Labels with the values of their matchers.
     matchers: Vec<(String, String)>,
@@ -35,9 +35,9 @@ struct Asked {
     grouped: Vec<String>,
 }
 
-/// Reads as much of PromQL as tells names from one another.
-fn asked(expression: &str) -> Asked {
-    let mut asked = Asked::default();
+/// Parses enough of PromQL to distinguish the kinds of names.
+fn names_in(expression: &str) -> ExpressionNames {
+    let mut names = ExpressionNames::default();
     let mut rest = expression.trim_start();
     while let Some(first) = rest.chars().next() {
         let end = |part: &str| part.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(part.len());
@@ -51,17 +51,17 @@ fn asked(expression: &str) -> Asked {
             rest = after.trim_start();
             if GROUPINGS.contains(&word) {
                 let (list, after) = rest.strip_prefix('(').and_then(|list| list.split_once(')')).expect("a list");
-                asked.grouped.extend(list.split(',').map(|label| label.trim().to_owned()));
+                names.grouped.extend(list.split(',').map(|label| label.trim().to_owned()));
                 rest = after;
             } else if !rest.starts_with('(') && !AGGREGATIONS.contains(&word) && !OPERATORS.contains(&word) {
-                asked.metrics.push(word.to_owned());
+                names.metrics.push(word.to_owned());
                 if let Some(matchers) = rest.strip_prefix('{') {
                     rest = matchers;
                     while !rest.starts_with('}') {
                         let (label, after) = rest.split_once(['=', '!']).expect("a matcher");
                         let (_operator, after) = after.split_once('"').expect("a value");
                         let (value, after) = after.split_once('"').expect("a value ends");
-                        asked.matchers.push((label.trim_matches([',', ' ']).to_owned(), value.to_owned()));
+                        names.matchers.push((label.trim_matches([',', ' ']).to_owned(), value.to_owned()));
                         rest = after.trim_start();
                     }
                     rest = &rest[1..];
@@ -72,7 +72,7 @@ fn asked(expression: &str) -> Asked {
         }
         rest = rest.trim_start();
     }
-    asked
+    names
 }
 
 /// The documented metric of a name, or of one of its series.
@@ -84,23 +84,23 @@ fn family<'a>(families: &'a BTreeMap<String, Family>, name: &str) -> Option<&'a 
 
 /// Every problem of an expression.
 fn faults(expression: &str, families: &BTreeMap<String, Family>, reference: &str) -> Vec<String> {
-    let asked = asked(expression);
+    let names = names_in(expression);
     let mut faults = Vec::new();
     let mut labels: BTreeSet<&str> = SCRAPED.into();
-    if asked.metrics.is_empty() {
+    if names.metrics.is_empty() {
         faults.push("asks for nothing".to_owned());
     }
-    for metric in &asked.metrics {
+    for metric in &names.metrics {
         match family(families, metric) {
             Some(family) => labels.extend(family.labels.iter().map(String::as_str)),
             None => faults.push(format!("there is no metric {metric}")),
         }
     }
-    let used = asked.grouped.iter().chain(asked.matchers.iter().map(|(label, _)| label));
+    let used = names.grouped.iter().chain(names.matchers.iter().map(|(label, _)| label));
     faults.extend(
         used.filter(|label| !labels.contains(label.as_str())).map(|label| format!("there is no label {label}")),
     );
-    for (label, values) in asked.matchers.iter().filter(|(label, _)| !SCRAPED.contains(&label.as_str())) {
+    for (label, values) in names.matchers.iter().filter(|(label, _)| !SCRAPED.contains(&label.as_str())) {
         let known = |value: &&str| !reference.contains(&format!("`{value}`"));
         faults.extend(values.split('|').filter(known).map(|value| format!("{label} is never {value}")));
     }
@@ -143,8 +143,8 @@ fn alerts_ask_only_for_what_exists() {
         for text in [&rule["alert"], &rule["for"], &rule["labels"]["severity"], &rule["annotations"]["summary"]] {
             assert!(text.is_string(), "{rule}");
         }
-        // A label in a text must be one that the expression leaves.
-        let grouped = asked(rule["expr"].as_str().expect("an expression")).grouped;
+        // A label in a text must be in the result of the expression.
+        let grouped = names_in(rule["expr"].as_str().expect("an expression")).grouped;
         let summary = rule["annotations"]["summary"].as_str().expect("a text");
         for label in summary.split("$labels.").skip(1).filter_map(|rest| rest.split([' ', '}']).next()) {
             assert!(grouped.is_empty() || grouped.iter().any(|other| other == label), "{label} is not in {grouped:?}");
@@ -348,10 +348,10 @@ fn what_does_not_exist_is_noticed() {
         let faults = faults(bad);
         assert!(faults.iter().any(|fault| fault == what), "{bad}: {faults:?}");
     }
-    let expected = Asked {
+    let expected = ExpressionNames {
         metrics: vec!["a_b".to_owned(), "c".to_owned()],
         matchers: vec![("x".to_owned(), "1".to_owned()), ("y".to_owned(), "2|3".to_owned())],
         grouped: vec!["z".to_owned()],
     };
-    assert_eq!(asked(r#"topk(3, max by (z) (a_b{x!="1", y=~"2|3"})) unless c offset 5m"#), expected);
+    assert_eq!(names_in(r#"topk(3, max by (z) (a_b{x!="1", y=~"2|3"})) unless c offset 5m"#), expected);
 }

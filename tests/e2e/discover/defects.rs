@@ -197,7 +197,7 @@ async fn d4_several_slices_are_one_backend() {
     assert_eq!(bed.text().matches("web-8080").count(), 1, "{}", bed.text());
 }
 
-/// 5: without a backend the file said `services:` with nothing, and without an endpoint `servers:` with nothing.
+/// 5: without a backend the file had an empty `services:`, and without an endpoint an empty `servers:`.
 #[tokio::test]
 async fn d5_nothing_is_said_in_a_way_that_traefik_takes() {
     let bed = Bed::new().await;

@@ -31,7 +31,7 @@ async fn survive(lock_type: &str, of: ClientGo, seed: u64) {
     let began = Instant::now();
     for (turn, number) in turns(seed, TTL).zip(1..=wanted) {
         println!("{lock_type}: {:?}: turn {number}: {turn:?}", began.elapsed());
-        fleet.suffer(turn).await;
+        fleet.run_turn(turn).await;
     }
     let audit = fleet.finish().await.audit();
     println!("{lock_type}, seed {seed}, {:?}: {audit}", began.elapsed());

@@ -1,11 +1,11 @@
 //! Proxies for API servers: which of them is used, what it is asked for, and that its password is never shown.
 
-use testkit::forward_proxy::{Asked, ForwardProxy, Kind};
+use testkit::forward_proxy::{ForwardProxy, Kind, ProxyRequest};
 
 use super::*;
 
-fn asked(target: &str, credentials: Option<&str>) -> Asked {
-    Asked { target: target.to_owned(), credentials: credentials.map(str::to_owned) }
+fn asked(target: &str, credentials: Option<&str>) -> ProxyRequest {
+    ProxyRequest { target: target.to_owned(), credentials: credentials.map(str::to_owned) }
 }
 
 /// An API server with TLS whose name only the proxy can resolve.

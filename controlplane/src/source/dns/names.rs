@@ -127,13 +127,13 @@ impl Names {
                 Some((lookup, query, result)) = self.running.next(), if !self.running.is_empty() => {
                     // The name may have been removed meanwhile, or looked up again.
                     if let Some(entry) = self.entries.get_mut(&query).filter(|entry| entry.lookup == lookup) {
-                        entry.take_in(&query, result, &self.resolver, self.one_each);
+                        entry.finish(&query, result, &self.resolver, self.one_each);
                         return;
                     }
                 }
                 Some((lookup, query, answer)) = self.early.1.recv() => {
                     if let Some(entry) = self.entries.get_mut(&query).filter(|entry| entry.lookup == lookup && entry.running) {
-                        entry.take_in(&query, Ok(answer), &self.resolver, self.one_each);
+                        entry.finish(&query, Ok(answer), &self.resolver, self.one_each);
                         return;
                     }
                 }
@@ -236,7 +236,7 @@ impl NameState {
         self.backoff.reset();
     }
 
-    fn take_in(&mut self, query: &Query, result: Result<DnsAnswer, ResolveError>, resolver: &Resolver, one_each: bool) {
+    fn finish(&mut self, query: &Query, result: Result<DnsAnswer, ResolveError>, resolver: &Resolver, one_each: bool) {
         self.running = false;
         let settings = resolver.settings();
         let (outcome, wait) = match result {
@@ -247,7 +247,7 @@ impl NameState {
                     _ => ("found", settings.max_ttl),
                 };
                 if self.good.as_ref() != Some(&answer.found) {
-                    tell(query, &answer, one_each);
+                    log_answer(query, &answer, one_each);
                 }
                 if answer.partial.is_some() && self.failure != answer.partial {
                     let why = answer.partial.as_deref();
@@ -274,7 +274,7 @@ impl NameState {
 }
 
 /// Logs the answer for a name.
-fn tell(query: &Query, answer: &DnsAnswer, one_each: bool) {
+fn log_answer(query: &Query, answer: &DnsAnswer, one_each: bool) {
     let ttl = if answer.ttl == Duration::MAX { None } else { Some(answer.ttl) };
     match &answer.found {
         Resolution::Nothing(why) => tracing::warn!(%query, %why, "the name does not resolve"),

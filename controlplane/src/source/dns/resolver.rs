@@ -23,11 +23,11 @@ use super::{DnsFamily, Query, Settings, order};
 /// The most SRV targets or addresses of one query; an answer with more counts as a failure.
 const MAX_RECORDS: usize = 4_096;
 
-/// How long the answer for one family waits for that of the other one before it is used alone.
-const HEAD_START: Duration = Duration::from_millis(250);
+/// The time for which the answer for one family waits for that of the other family, before it is used alone.
+const OTHER_FAMILY_DELAY: Duration = Duration::from_millis(250);
 
-/// How long the other one is waited for after that.
-const LATEST: Duration = Duration::from_secs(5);
+/// The time for which the lookup waits for the other family after that.
+const OTHER_FAMILY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A DNS client. Cloning shares it.
 #[derive(Clone)]
@@ -250,18 +250,18 @@ impl Host<'_> {
         };
         match select(std::pin::pin!(v4), std::pin::pin!(v6)).await {
             Either::Left((v4, mut v6)) if has(&v4) => {
-                if let Ok(v6) = timeout(HEAD_START, &mut v6).await {
+                if let Ok(v6) = timeout(OTHER_FAMILY_DELAY, &mut v6).await {
                     return (v4, v6);
                 }
                 early((v4.clone(), silent("AAAA")));
-                (v4, timeout(LATEST, v6).await.unwrap_or_else(|_| silent("AAAA")))
+                (v4, timeout(OTHER_FAMILY_TIMEOUT, v6).await.unwrap_or_else(|_| silent("AAAA")))
             }
             Either::Right((v6, mut v4)) if has(&v6) => {
-                if let Ok(v4) = timeout(HEAD_START, &mut v4).await {
+                if let Ok(v4) = timeout(OTHER_FAMILY_DELAY, &mut v4).await {
                     return (v4, v6);
                 }
                 early((silent("A"), v6.clone()));
-                (timeout(LATEST, v4).await.unwrap_or_else(|_| silent("A")), v6)
+                (timeout(OTHER_FAMILY_TIMEOUT, v4).await.unwrap_or_else(|_| silent("A")), v6)
             }
             Either::Left((v4, v6)) => (v4, v6.await),
             Either::Right((v6, v4)) => (v4.await, v6),

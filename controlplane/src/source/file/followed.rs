@@ -53,7 +53,7 @@ impl Followed {
                 Ok(paths) if paths.is_empty() => self.fail(format!("no file matches {}", self.pattern)),
                 Ok(paths) => {
                     self.problem = None;
-                    self.let_go(&paths);
+                    self.drop_missing(&paths);
                     self.look(paths).await;
                 }
                 Err(why) => self.fail(why),
@@ -75,8 +75,8 @@ impl Followed {
         }
     }
 
-    /// Lets go of files that were missing twice in a row: some programs remove a file before they write it anew.
-    fn let_go(&mut self, there: &BTreeSet<PathBuf>) {
+    /// Drops files that were missing twice in a row: some programs remove a file before they write it again.
+    fn drop_missing(&mut self, there: &BTreeSet<PathBuf>) {
         let before = self.files.len();
         let cluster = &self.cluster;
         self.files.retain(|path, file| {

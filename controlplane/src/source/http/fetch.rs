@@ -82,14 +82,14 @@ impl Fetcher {
 
     /// Sends one request.
     pub(super) async fn fetch(&mut self) -> Result<Fetched, FetchError> {
-        let fetched = self.ask().await;
+        let fetched = self.request().await;
         if fetched.is_err() {
             self.client = None;
         }
         fetched
     }
 
-    async fn ask(&mut self) -> Result<Fetched, FetchError> {
+    async fn request(&mut self) -> Result<Fetched, FetchError> {
         let client = match self.client.take() {
             Some(client) => client,
             None => self.make_client()?,

@@ -68,7 +68,7 @@ impl Hints {
     }
 
     /// Finishes the lookup in progress and logs its result. Never returns if there is none.
-    pub(crate) async fn say(&mut self) {
+    pub(crate) async fn log_result(&mut self) {
         match &mut self.look {
             Some(look) => {
                 look.await;

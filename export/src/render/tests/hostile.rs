@@ -5,7 +5,7 @@ use proptest::{collection::vec, prelude::*};
 use serde_json::Value;
 
 use super::{
-    reading::{self, Said, truth},
+    reading::{self, Contents, truth},
     *,
 };
 use crate::backend::{Application, fixture::service};
@@ -93,8 +93,8 @@ fn made(hostile: &Hostile) -> Service {
         .port(&hostile.port, 80, hostile.transport, &hostile.app_protocol, &endpoints)
 }
 
-/// Without the word of those that have nobody: where the file says it with each endpoint, it says nothing then.
-fn where_there_are_endpoints(said: Said) -> Said {
+/// Clears the word of backends without endpoints, for formats that have it only with each endpoint.
+fn where_there_are_endpoints(said: Contents) -> Contents {
     let one = |(name, (word, addresses)): (String, (String, Vec<_>))| {
         let word = if addresses.is_empty() { String::new() } else { word };
         (name, (word, addresses))
@@ -111,7 +111,7 @@ fn check(services: Vec<Service>) {
         let (said, rules) = reading::traefik(&only(name, &backends));
         let scheme = |app: Application| Some(app.scheme().unwrap_or(if udp(app) { "udp" } else { "tcp" }));
         let wanted = truth(&backends, scheme);
-        let http = |said: Said| where_there_are_endpoints(said);
+        let http = |said: Contents| where_there_are_endpoints(said);
         assert_eq!(http(said), http(wanted));
         for rule in rules.values() {
             let plain = |b: u8| b.is_ascii_alphanumeric() || b"`()|& ./_~%+=:@,-".contains(&b);

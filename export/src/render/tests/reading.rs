@@ -10,11 +10,11 @@ use serde_json::Value;
 use super::*;
 use crate::backend::Application;
 
-/// What a file says: for each backend, by which scheme or mode, and where its endpoints are.
-pub(super) type Said = BTreeMap<String, (String, Vec<SocketAddr>)>;
+/// The contents of a file: the scheme or mode of each backend, and the addresses of its endpoints.
+pub(super) type Contents = BTreeMap<String, (String, Vec<SocketAddr>)>;
 
-/// What a file should say about those backends that it has, each with the word that `word` gives it.
-pub(super) fn truth(backends: &[Backend], word: impl Fn(Application) -> Option<&'static str>) -> Said {
+/// The expected contents of a file. `word` gives the scheme or mode of a backend, or none if the file omits the backend.
+pub(super) fn truth(backends: &[Backend], word: impl Fn(Application) -> Option<&'static str>) -> Contents {
     let one = |backend: &Backend| {
         let addresses = backend.endpoints.iter().map(|endpoint| endpoint.address).collect();
         Some((backend.name.to_string(), (word(backend.application)?.to_owned(), addresses)))
@@ -45,10 +45,10 @@ fn address(text: &str) -> SocketAddr {
 }
 
 /// Traefik's configuration, YAML or JSON, with its routers' rules.
-pub(super) fn traefik(text: &str) -> (Said, BTreeMap<String, String>) {
+pub(super) fn traefik(text: &str) -> (Contents, BTreeMap<String, String>) {
     assert!(!text.contains("{{"), "Traefik would run it as a template: {text}");
     let root: Value = serde_yaml::from_str(text).expect("YAML");
-    let (mut said, mut rules) = (Said::new(), BTreeMap::new());
+    let (mut said, mut rules) = (Contents::new(), BTreeMap::new());
     for (section, content) in keys(&root, &["http", "tcp", "udp"]) {
         let services = object(&content["services"]);
         assert!(!services.is_empty(), "Traefik refuses an empty section");
@@ -80,9 +80,9 @@ pub(super) fn traefik(text: &str) -> (Said, BTreeMap<String, String>) {
 }
 
 /// The plain YAML. Its word is the protocol; empty where there is no target.
-pub(super) fn default(text: &str) -> Said {
+pub(super) fn default(text: &str) -> Contents {
     let root: Value = serde_yaml::from_str(text).expect("YAML");
-    let mut said = Said::new();
+    let mut said = Contents::new();
     for backend in list(&keys(&root, &["backends"])["backends"]) {
         let backend = keys(backend, &["name", "targets"]);
         let mut protocol = String::new();
@@ -99,9 +99,9 @@ pub(super) fn default(text: &str) -> Said {
 }
 
 /// Prometheus groups; the word is always the same.
-pub(super) fn prometheus(text: &str) -> Said {
+pub(super) fn prometheus(text: &str) -> Contents {
     let root: Value = serde_json::from_str(text).expect("JSON");
-    let mut said = Said::new();
+    let mut said = Contents::new();
     for group in list(&root) {
         let group = keys(group, &["targets", "labels"]);
         for (name, value) in object(&group["labels"]) {
@@ -116,13 +116,13 @@ pub(super) fn prometheus(text: &str) -> Said {
 }
 
 /// Envoy's set, or its one file.
-pub(super) fn envoy(files: &[File]) -> Said {
+pub(super) fn envoy(files: &[File]) -> Contents {
     let (clusters, endpoints) = files.split_last().expect("there is a file");
     let parsed = |file: &File| serde_json::from_str::<Value>(text(file)).expect("JSON");
     let by_path: BTreeMap<String, Value> =
         endpoints.iter().map(|file| (format!("/etc/envoy/k8s/{}", file.name), parsed(file))).collect();
     let mut used = BTreeSet::new();
-    let mut said = Said::new();
+    let mut said = Contents::new();
     for cluster in list(&parsed(clusters)["resources"]) {
         let name = word(&cluster["name"]);
         let assignment = match cluster.get("load_assignment") {
@@ -160,8 +160,8 @@ pub(super) fn envoy(files: &[File]) -> Said {
 }
 
 /// HAProxy's sections; the word is the mode.
-pub(super) fn haproxy(text: &str) -> Said {
-    let mut said = Said::new();
+pub(super) fn haproxy(text: &str) -> Contents {
+    let mut said = Contents::new();
     let mut current = None;
     for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let words: Vec<&str> = line.split(' ').filter(|word| !word.is_empty()).collect();
@@ -182,8 +182,8 @@ pub(super) fn haproxy(text: &str) -> Said {
 }
 
 /// nginx's upstreams.
-pub(super) fn nginx(text: &str) -> Said {
-    let mut said = Said::new();
+pub(super) fn nginx(text: &str) -> Contents {
+    let mut said = Contents::new();
     let mut current: Option<(String, Vec<SocketAddr>)> = None;
     for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         if let Some(name) = line.strip_prefix("upstream ").and_then(|rest| rest.strip_suffix(" {")) {

@@ -18,9 +18,9 @@ fn record(holder: &str, renewed: u64, transitions: u64) -> Record {
 
 /// Builds a history step by step.
 #[derive(Clone)]
-struct Making(History);
+struct HistoryBuilder(History);
 
-impl Making {
+impl HistoryBuilder {
     /// Of these processes; those whose name begins with `g` are not ours.
     fn of(ids: &[&str]) -> Self {
         let process =
@@ -84,13 +84,13 @@ impl Making {
 }
 
 /// Two of ours: `a` leads, renews and stops renewing, `b` takes over, releases, and `g` follows.
-fn good() -> Making {
-    let mut making = Making::of(&["a", "b", "g"]);
-    making.writes(0, 1000, "a", 0).says(0, 1010, true, "a").says(1, 1010, false, "a");
-    making.writes(0, 1300, "a", 0).says(0, 2090, true, "a").says(0, 2110, false, "");
-    making.writes(1, 3500, "b", 1).says(1, 3510, true, "b").says(0, 3520, false, "b");
-    making.writes(1, 3600, "", 1).writes(2, 3650, "g", 2);
-    making
+fn good() -> HistoryBuilder {
+    let mut history = HistoryBuilder::of(&["a", "b", "g"]);
+    history.writes(0, 1000, "a", 0).says(0, 1010, true, "a").says(1, 1010, false, "a");
+    history.writes(0, 1300, "a", 0).says(0, 2090, true, "a").says(0, 2110, false, "");
+    history.writes(1, 3500, "b", 1).says(1, 3510, true, "b").says(0, 3520, false, "b");
+    history.writes(1, 3600, "", 1).writes(2, 3650, "g", 2);
+    history
 }
 
 #[test]
@@ -102,99 +102,99 @@ fn a_good_history_is_proven_good() {
 
 #[test]
 fn an_answer_after_a_later_terms_record_is_found() {
-    let mut making = good();
-    making.says(0, 3530, true, "a");
-    making.has_problem("surely after");
-    // It may have been made before, but who knows.
-    let mut making = good();
-    making.says_within(0, 2000, 3520, true, "a");
-    making.has_problem("perhaps after");
+    let mut history = good();
+    history.says(0, 3530, true, "a");
+    history.has_problem("surely after");
+    // It may have been made in time, but that cannot be proven.
+    let mut history = good();
+    history.says_within(0, 2000, 3520, true, "a");
+    history.has_problem("perhaps after");
 }
 
 #[test]
 fn an_answer_that_was_made_in_time_and_came_late_is_good() {
-    let mut making = good();
-    making.says_before(0, 2000, 3000, 3520, true, "a");
-    let audit = making.0.audit();
+    let mut history = good();
+    history.says_before(0, 2000, 3000, 3520, true, "a");
+    let audit = history.0.audit();
     assert!(audit.problems.is_empty(), "{:#?}", audit.problems);
 }
 
 #[test]
 fn an_answer_after_ones_own_release_is_found() {
-    let mut making = good();
-    making.says(1, 3620, true, "b");
-    making.has_problem("surely after");
+    let mut history = good();
+    history.says(1, 3620, true, "b");
+    history.has_problem("surely after");
 }
 
 #[test]
 fn an_answer_without_any_record_is_found() {
-    let mut making = good();
-    making.says(1, 1500, true, "b");
-    making.has_problem("never had the lock");
+    let mut history = good();
+    history.says(1, 1500, true, "b");
+    history.has_problem("never had the lock");
 }
 
 #[test]
 fn an_answer_beyond_the_claim_is_found_though_nobody_else_leads_yet() {
-    let mut making = good();
-    making.says(0, 2200, true, "a");
-    making.has_problem("its claim had ended");
+    let mut history = good();
+    history.says(0, 2200, true, "a");
+    history.has_problem("its claim had ended");
 }
 
 #[test]
 fn an_answer_that_took_too_long_around_the_beginning_of_a_term_proves_nothing() {
-    let mut making = good();
-    making.says_within(1, 1500, 3520, true, "b");
-    making.has_problem("before its term began");
+    let mut history = good();
+    history.says_within(1, 1500, 3520, true, "b");
+    history.has_problem("before its term began");
 }
 
 #[test]
 fn the_lock_of_a_namesake_is_not_ones_own() {
-    let mut making = Making::of(&["a", "a"]);
-    making.writes(0, 1000, "a", 0).says(1, 1100, true, "a");
-    making.has_problem("never had the lock");
-    let mut making = Making::of(&["a", "a"]);
-    making.writes(0, 1000, "a", 0).writes(1, 1100, "a", 1);
-    making.has_problem("took over after 100ms");
-    let mut making = Making::of(&["a", "a"]);
-    making.writes(0, 1000, "a", 0).writes(1, 3100, "a", 0);
-    making.has_problem("did not make it transition 1");
-    let mut making = Making::of(&["a"]);
-    making.writes(0, 1000, "a", 0).says(0, 1900, false, "a");
-    making.has_problem("and yet that its id leads");
+    let mut history = HistoryBuilder::of(&["a", "a"]);
+    history.writes(0, 1000, "a", 0).says(1, 1100, true, "a");
+    history.has_problem("never had the lock");
+    let mut history = HistoryBuilder::of(&["a", "a"]);
+    history.writes(0, 1000, "a", 0).writes(1, 1100, "a", 1);
+    history.has_problem("took over after 100ms");
+    let mut history = HistoryBuilder::of(&["a", "a"]);
+    history.writes(0, 1000, "a", 0).writes(1, 3100, "a", 0);
+    history.has_problem("did not make it transition 1");
+    let mut history = HistoryBuilder::of(&["a"]);
+    history.writes(0, 1000, "a", 0).says(0, 1900, false, "a");
+    history.has_problem("and yet that its id leads");
 }
 
 #[test]
 fn a_lock_blanked_by_another_is_its_fault_if_it_is_not_ours() {
-    let mut making = Making::of(&["a", "g", "b"]);
-    making.writes(0, 1000, "a", 0).writes(1, 1100, "", 0).writes(2, 1150, "b", 1);
-    making.says(0, 1200, true, "a");
-    let audit = making.0.audit();
+    let mut history = HistoryBuilder::of(&["a", "g", "b"]);
+    history.writes(0, 1000, "a", 0).writes(1, 1100, "", 0).writes(2, 1150, "b", 1);
+    history.says(0, 1200, true, "a");
+    let audit = history.0.audit();
     assert!(audit.problems.is_empty(), "{:#?}", audit.problems);
     assert_eq!(audit.undermined.len(), 1);
     // Before somebody else has it, nothing is wrong.
-    let mut early = making.clone();
+    let mut early = history.clone();
     early.0.processes[0].answers = Answers::default();
     early.says(0, 1120, true, "a");
     assert_eq!(early.0.audit().affirmed, 1);
     // No longer than its claim lasts.
-    making.0.processes[0].answers = Answers::default();
-    making.says(0, 1900, true, "a");
-    making.has_problem("surely after");
-    let mut making = Making::of(&["a", "b"]);
-    making.writes(0, 1000, "a", 0).writes(1, 1100, "", 0);
-    making.has_problem("released what is not its own");
+    history.0.processes[0].answers = Answers::default();
+    history.says(0, 1900, true, "a");
+    history.has_problem("surely after");
+    let mut history = HistoryBuilder::of(&["a", "b"]);
+    history.writes(0, 1000, "a", 0).writes(1, 1100, "", 0);
+    history.has_problem("released what is not its own");
 }
 
 #[test]
 fn a_write_without_a_condition_and_one_by_nobody_are_found() {
-    let mut making = good();
-    let call = making.0.processes[0].calls[1].clone();
-    making.0.processes[0].calls.push(Call { verb: Verb::Patch, status: Some(409), ..call });
-    making.has_problem("wrote without a condition");
-    let mut making = good();
-    making.0.processes[0].calls.clear();
-    making.has_problem("0 writes may be that of");
-    let mut making = good();
-    making.0.processes[1].answers.bad.push("500".into());
-    making.has_problem("b answered 500");
+    let mut history = good();
+    let call = history.0.processes[0].calls[1].clone();
+    history.0.processes[0].calls.push(Call { verb: Verb::Patch, status: Some(409), ..call });
+    history.has_problem("wrote without a condition");
+    let mut history = good();
+    history.0.processes[0].calls.clear();
+    history.has_problem("0 writes may be that of");
+    let mut history = good();
+    history.0.processes[1].answers.bad.push("500".into());
+    history.has_problem("b answered 500");
 }

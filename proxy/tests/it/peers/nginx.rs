@@ -109,7 +109,7 @@ async fn assert_reached(proxy: &Proxy, endpoints: [&Nginx; 2], version: &str, ag
             let logged = endpoint.logged(number + 1).await.remove(number);
             assert_eq!((&*logged.version, &*logged.agreed, &*logged.status), (version, agreed, "200"));
             let host = proxy.address.to_string();
-            // nginx knows `:authority` and Host by one name.
+            // nginx has one variable for `:authority` and Host.
             assert_eq!(logged.request, ["PUT".to_owned(), "/a%2Fb?c=d".to_owned(), host.clone()]);
             assert!(logged.via.starts_with(&format!("{spoken} fanfare-")), "{logged:?}");
             let seen = endpoint.behind.wait_requests(number + 1).await.remove(number).complete();

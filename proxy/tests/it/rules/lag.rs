@@ -1,4 +1,4 @@
-//! Rule: who waits for a leg that does not take the request, and who goes on without it.
+//! Rule: `all` waits for a leg that lags behind, other policies drop it.
 
 use testkit::client::{RawClient, Response};
 use testkit::http::{BodyMode, digest_of};

@@ -9,7 +9,7 @@ fn key(name: &str) -> ServiceKey {
 const DEBOUNCE: Duration = Duration::from_secs(2);
 
 #[tokio::test(start_paused = true)]
-async fn changes_within_the_debounce_are_told_together_and_do_not_put_it_off() {
+async fn changes_within_the_debounce_are_one_run_and_do_not_postpone_it() {
     let mut pending = Pending::new();
     let start = Instant::now();
     pending.add(BTreeSet::new(), DEBOUNCE);
@@ -22,14 +22,14 @@ async fn changes_within_the_debounce_are_told_together_and_do_not_put_it_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_command_that_failed_runs_again_later_and_later_until_it_does_not() {
+async fn a_failed_command_runs_again_with_growing_delays() {
     let mut pending = Pending::new();
     let mut delays = Vec::new();
     for _ in 0..8 {
         pending.settle(false, [key("a")].into());
         delays.push(pending.at.take().expect("it is to run again") - Instant::now());
     }
-    assert!(delays[0] <= TICK && delays.iter().all(|delay| *delay <= LONGEST_RETRY), "{delays:?}");
+    assert!(delays[0] <= TICK && delays.iter().all(|delay| *delay <= MAX_RETRY_DELAY), "{delays:?}");
     assert!(delays[7] > delays[0], "{delays:?}");
     assert_eq!(pending.changed, [key("a")].into(), "what it was not told stays");
     pending.changed.clear();

@@ -42,7 +42,7 @@ fn every_field_of_the_older_object_is_where_it_was() {
     entry.facts.created = 1_767_323_045;
     let labels = [("app", "db"), ("kubernetes.io/service-name", "db"), ("endpointslice.kubernetes.io/managed-by", "x")];
     entry.facts.labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-    let told = json!({
+    let expected = json!({
         "metadata": {"name": "db", "namespace": "shop", "creationTimestamp": "2026-01-02T03:04:05Z", "labels": {"app": "db"}},
         "subsets": [{
             "addresses": [
@@ -57,7 +57,7 @@ fn every_field_of_the_older_object_is_where_it_was() {
             ],
         }],
     });
-    assert_eq!(document(&entry), told, "one that is on its way out has no place, unless it is published as ready");
+    assert_eq!(document(&entry), expected, "a terminating endpoint is omitted, unless it is published as ready");
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn addresses_are_grouped_by_the_ports_that_they_serve_on() {
 }
 
 #[test]
-fn a_service_without_slices_and_one_without_ports_are_told_too() {
+fn a_service_without_slices_and_one_without_ports_have_a_document() {
     let empty = document(&entry(&[]));
     assert_eq!(empty["subsets"], json!([]), "a list, so that a client may walk it");
     assert_eq!(empty["metadata"]["creationTimestamp"], Value::Null);
@@ -94,7 +94,7 @@ fn a_service_without_slices_and_one_without_ports_are_told_too() {
 }
 
 #[test]
-fn more_than_a_thousand_addresses_are_told_and_the_same_ones_in_any_cut_give_the_same_bytes() {
+fn more_than_a_thousand_addresses_are_listed_and_give_the_same_bytes_however_they_are_sliced() {
     let endpoint = |n: usize| json!({"addresses": [format!("10.0.{}.{}", n / 200, n % 200 + 1)]});
     let ports = json!([{"name": "http", "port": 80}]);
     let cut = |size: usize| {

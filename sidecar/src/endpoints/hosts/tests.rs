@@ -85,9 +85,9 @@ fn the_block_is_put_at_the_end_then_replaced_where_it_is() {
     let (_folder, file) = bed(OTHERS);
     let both = [key("a"), key("b")];
     let one = parts(&[("a", "192.0.2.1\tx.a\n")]);
-    assert_eq!(file.write(&one, &both).ok(), Some(Written::Replaced));
+    assert_eq!(file.write(&one, &both).ok(), Some(WriteResult::Replaced));
     assert_eq!(read(&file), format!("{OTHERS}{}", block("# service shop/a\n192.0.2.1\tx.a\n")));
-    assert_eq!(file.write(&one, &both).ok(), Some(Written::Unchanged));
+    assert_eq!(file.write(&one, &both).ok(), Some(WriteResult::Unchanged));
     // Lines that others append stay, and so do those of a service without a complete list.
     fs::write(&file.path, read(&file) + "192.0.2.9\tbehind\n").expect("it can be written");
     assert!(file.write(&parts(&[("b", "192.0.2.2\tx.b\n")]), &both).is_ok());
@@ -105,7 +105,7 @@ fn mode_and_link_stay_and_nothing_is_left_beside() {
     let link = folder.path().join("link");
     symlink("hosts", &link).expect("a link can be made");
     let linked = HostsFile { path: link.clone(), ..file.clone() };
-    assert_eq!(linked.write(&parts(&[("a", "192.0.2.1\tx\n")]), &[]).ok(), Some(Written::Replaced));
+    assert_eq!(linked.write(&parts(&[("a", "192.0.2.1\tx\n")]), &[]).ok(), Some(WriteResult::Replaced));
     assert!(link.is_symlink() && read(&file).contains("192.0.2.1"));
     assert_eq!(fs::metadata(&file.path).expect("it is there").permissions().mode() & 0o7777, 0o640);
     let mut names: Vec<_> =
@@ -118,7 +118,7 @@ fn mode_and_link_stay_and_nothing_is_left_beside() {
 fn a_file_that_is_not_there_is_made() {
     let (_folder, file) = bed("");
     fs::remove_file(&file.path).expect("it is there");
-    assert_eq!(file.write(&parts(&[("a", "192.0.2.1\tx\n")]), &[]).ok(), Some(Written::Replaced));
+    assert_eq!(file.write(&parts(&[("a", "192.0.2.1\tx\n")]), &[]).ok(), Some(WriteResult::Replaced));
     assert_eq!(read(&file), block("# service shop/a\n192.0.2.1\tx\n"));
     let nowhere = HostsFile { path: "/nowhere/hosts".into(), ..file };
     let refusal = nowhere.write(&parts(&[("a", "")]), &[]).expect_err("there is no such folder");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use kubekit::{
     cluster::{Account, Cluster},
     fault_proxy::{Call, Fault, FaultProxy},
-    interop::{Answers, AuditedProcess, Blow, ClientGo, Election, History, Record, Records, Turn},
+    interop::{Answers, AuditedProcess, ClientGo, Election, History, LeaderFault, Record, Records, Turn},
 };
 use rustix::process::Signal;
 use testkit::eventually::{scaled, within_time};
@@ -73,24 +73,24 @@ impl<'a> Fleet<'a> {
         fleet
     }
 
-    /// One turn, at the end of which another process has the lock and everybody is well again.
-    pub(super) async fn suffer(&mut self, turn: Turn) {
+    /// Runs one turn, at the end of which another process has the lock and every fault is over.
+    pub(super) async fn run_turn(&mut self, turn: Turn) {
         let (leader, _) = self.leader().await;
-        // How long the leader leads, and is stopped, is what the seed varies.
-        tokio::time::sleep(turn.reign).await;
+        // Not a wait for a condition: the seed varies how long the leader leads and is stopped.
+        tokio::time::sleep(turn.lead_time).await;
         if let Some(pause) = turn.pause {
             self.members[leader].contender.signal(Signal::STOP);
             tokio::time::sleep(pause).await;
             self.members[leader].contender.signal(Signal::CONT);
         }
-        // Whoever leads by now. It may have lost the lock before its fault: then the lock has passed already.
-        let (victim, before) = self.leader().await;
+        // The leader may have lost the lock during the pause. The fault then hits the new one.
+        let (leader, before) = self.leader().await;
         let others = self.members.len() - 1;
-        let bystander = turn.bystander.map(|n| (victim + 1 + n % others) % self.members.len());
-        // By its name: places change when somebody dies.
+        let bystander = turn.bystander.map(|n| (leader + 1 + n % others) % self.members.len());
+        // By its id, because indexes change when a member dies.
         let bystander = bystander.map(|place| self.members[place].id.clone());
         self.signal(bystander.as_deref(), Signal::STOP);
-        let died = self.strike(victim, turn.blow).await;
+        let died = self.inject(leader, turn.fault).await;
         if died && turn.back_at_once {
             self.replace().await;
         }
@@ -104,7 +104,7 @@ impl<'a> Fleet<'a> {
             self.replace().await;
         }
         if !died {
-            self.heal(victim);
+            self.heal(leader);
         }
         self.signal(bystander.as_deref(), Signal::CONT);
     }
@@ -140,24 +140,24 @@ impl<'a> Fleet<'a> {
     }
 
     /// Returns whether the process has ended.
-    async fn strike(&mut self, victim: usize, blow: Blow) -> bool {
-        let member = &self.members[victim];
-        match blow {
-            Blow::Stop => member.contender.signal(Signal::STOP),
-            Blow::Hang => member.proxy.hang(),
-            Blow::Cut => member.proxy.cut(),
-            Blow::Refuse(status) => {
+    async fn inject(&mut self, leader: usize, fault: LeaderFault) -> bool {
+        let member = &self.members[leader];
+        match fault {
+            LeaderFault::Stop => member.contender.signal(Signal::STOP),
+            LeaderFault::Hang => member.proxy.hang(),
+            LeaderFault::Cut => member.proxy.cut(),
+            LeaderFault::Refuse(status) => {
                 member.proxy.clear();
                 member.proxy.always(Call::writes, Fault::Answer(status));
             }
-            Blow::StepDown if member.contender.steps_down().await => {}
-            Blow::Terminate | Blow::StepDown => {
-                let member = self.members.remove(victim);
+            LeaderFault::StepDown if member.contender.steps_down().await => {}
+            LeaderFault::Terminate | LeaderFault::StepDown => {
+                let member = self.members.remove(leader);
                 self.end(member, Signal::TERM).await;
                 return true;
             }
-            Blow::Kill => {
-                let member = self.members.remove(victim);
+            LeaderFault::Kill => {
+                let member = self.members.remove(leader);
                 self.end(member, Signal::KILL).await;
                 return true;
             }
@@ -165,12 +165,12 @@ impl<'a> Fleet<'a> {
         false
     }
 
-    fn heal(&self, victim: usize) {
-        let member = &self.members[victim];
+    fn heal(&self, leader: usize) {
+        let member = &self.members[leader];
         member.contender.signal(Signal::CONT);
         member.proxy.restore();
         member.proxy.clear();
-        self.disturb(&member.proxy, self.started + victim as u64);
+        self.disturb(&member.proxy, self.started + leader as u64);
     }
 
     /// Replaces a member that has ended: ours by one with the same id, as in a StatefulSet; client-go, which would take over its
