@@ -20,6 +20,15 @@ pub(crate) use send::{PASS, Send};
 
 use crate::settings::{ROLES, Role, environment::Environment};
 
+/// Help of `fanfare completions`: where each shell looks for it.
+const COMPLETIONS: &str = "Prints what a shell completes command lines of fanfare with
+
+bash:        fanfare completions bash > ~/.local/share/bash-completion/completions/fanfare
+zsh:         fanfare completions zsh > \"${fpath[1]}/_fanfare\"
+fish:        fanfare completions fish > ~/.config/fish/completions/fanfare.fish
+PowerShell:  fanfare completions powershell >> $PROFILE
+elvish:      fanfare completions elvish >> ~/.config/elvish/rc.elv";
+
 /// What the process is asked to do.
 #[derive(Debug)]
 pub(crate) enum Task {
@@ -108,14 +117,8 @@ pub(crate) struct Status {
 }
 
 /// Prints what a shell completes command lines of fanfare with
-///
-/// bash:        fanfare completions bash > ~/.local/share/bash-completion/completions/fanfare
-/// zsh:         fanfare completions zsh > "${fpath[1]}/_fanfare"
-/// fish:        fanfare completions fish > ~/.config/fish/completions/fanfare.fish
-/// PowerShell:  fanfare completions powershell >> $PROFILE
-/// elvish:      fanfare completions elvish >> ~/.config/elvish/rc.elv
 #[derive(Debug, Parser)]
-#[command(verbatim_doc_comment)]
+#[command(long_about = COMPLETIONS)]
 pub(crate) struct Completions {
     /// Which shell
     pub(crate) shell: clap_complete::Shell,

@@ -138,6 +138,9 @@ impl Server {
         }
         let secured = Secured::load(&config, None).map_err(BindError::Tls)?;
         let (mut listeners, mut bound, mut claims) = (Vec::new(), Vec::new(), Vec::new());
+        if config.reuse_port {
+            sockets::check_migration();
+        }
         for (index, listener) in config.listeners.iter().enumerate() {
             let sockets = match passed.get(index).and_then(Option::as_ref) {
                 Some(socket) => Sockets::passed(socket, config.threads),

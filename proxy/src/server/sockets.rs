@@ -15,8 +15,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 const BACKLOG: i32 = 4096;
 
 /// What to do where somebody listens at the address already.
-const IN_USE: &str =
-    "another process listens there. Two processes may share the address, as for an upgrade, if both have --reuse-port";
+const IN_USE: &str = "already in use: another process listens there. Two may share the address, as for an upgrade, if both have --reuse-port";
+
+/// Whether the system gives connections that a closed socket had not taken to those that share its address (Linux 5.14 and later).
+const MIGRATES: &str = "/proc/sys/net/ipv4/tcp_migrate_req";
 
 /// The sockets of one listener.
 #[derive(Debug)]
@@ -72,6 +74,18 @@ impl Sockets {
         socket.set_nonblocking(true)?;
         let listeners = (0..workers).map(|_| socket.try_clone()).collect::<io::Result<_>>()?;
         Ok(Self { address: socket.local_addr()?, listeners, claim: None })
+    }
+}
+
+/// Says what the system does to connections that are on their way when a process that shares its address ends, if that is not what
+/// whoever shares it wants.
+pub(super) fn check_migration() {
+    let migrates = std::fs::read_to_string(MIGRATES).is_ok_and(|text| text.trim() != "0");
+    if !migrates {
+        tracing::warn!(
+            "connections that come in the moment in which a process that shares its address ends are reset by the system, unless it is told \
+             otherwise: sysctl -w net.ipv4.tcp_migrate_req=1"
+        );
     }
 }
 

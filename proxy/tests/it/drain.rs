@@ -140,13 +140,13 @@ async fn post_on(address: std::net::SocketAddr, name: usize, stop: tokio::sync::
 async fn a_hand_over_loses_no_request_of_kept_connections() {
     const CLIENTS: usize = 8;
     let a = origin(0, Reply::ok("a"));
-    let mut current = over(&[&a]).start();
+    let mut current = over(&[&a]).config(|c| c.reuse_port = true).start();
     let address = current.address;
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let clients: Vec<_> = (0..CLIENTS).map(|name| tokio::spawn(post_on(address, name, stopped.clone()))).collect();
     for round in 1..=10 {
         a.wait_requests(round * 100).await;
-        let next = over(&[&a]).listener(|l| l.address = address).start();
+        let next = over(&[&a]).config(|c| c.reuse_port = true).listener(|l| l.address = address).start();
         let drained = current.running().drain(NEVER, NEVER);
         assert_eq!(testkit::eventually::within("the drain", drained).await.cut, 0);
         current = next;
@@ -175,11 +175,11 @@ async fn a_proxy_with_nothing_to_do_is_gone_at_once() {
 async fn another_process_can_bind_beside_it_and_take_over() {
     let gate = Gate::new();
     let a = origin(0, [Reply::ok("old").hold(&gate), Reply::ok("new")]);
-    let mut old = over(&[&a]).total(NEVER).start();
+    let mut old = over(&[&a]).config(|c| c.reuse_port = true).total(NEVER).start();
     let mut waiting = old.sent(GET).await;
     gate.wait_reached(1).await;
     let address = old.address;
-    let new = over(&[&a]).listener(|l| l.address = address).start();
+    let new = over(&[&a]).config(|c| c.reuse_port = true).listener(|l| l.address = address).start();
     assert_eq!(new.address, address);
     let draining = tokio::spawn(old.running().drain(ms(200), NEVER));
     testkit::eventually!(
