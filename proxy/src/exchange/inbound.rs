@@ -40,7 +40,7 @@ impl Inbound<'_> {
     /// is not woken for more.
     ///
     /// # Errors
-    /// [`Broken`] if no more will come.
+    /// `Broken` if no more will come.
     pub fn poll_piece(&mut self, cx: &mut Context<'_>, may_read: bool) -> Poll<Result<Piece, Broken>> {
         match self {
             Self::Http1(client, body) => {

@@ -41,7 +41,7 @@ impl SharedHead {
     /// The request that a leg sends, from the head that all would write in HTTP/1.1.
     ///
     /// # Errors
-    /// As [`request`].
+    /// As [`request()`].
     pub fn request(&self, head: &[u8], scheme: &str) -> Result<Request<()>, NotInHttp2> {
         if let Some(request) = self.0.get().filter(|request| request.uri().scheme_str() == Some(scheme)) {
             // Names and values are shared.
