@@ -18,6 +18,7 @@ mod page;
 mod reload;
 mod roles;
 mod routes_gate;
+mod samples;
 mod send;
 mod settings;
 mod shared;

@@ -16,7 +16,10 @@ use runtime::{build_info, metrics::Metrics, readiness::Readiness};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::events::DataPlane;
+use crate::{
+    events::DataPlane,
+    samples::{self, Sample},
+};
 
 /// The paths of the page and of what it reads.
 pub(crate) const PATHS: [&str; 4] = ["/", "/-/page.css", "/-/page.js", "/-/overview"];
@@ -121,30 +124,12 @@ impl Overview {
 
 /// The values of the metrics by which the other roles say how they are.
 fn parts(text: &str) -> Vec<Value> {
-    let samples = text.lines().filter(|line| !line.starts_with('#')).filter_map(sample);
-    let known = samples.filter(|(name, ..)| PARTS.contains(name));
-    known
-        .take(MOST_PARTS)
-        .map(|(metric, labels, value)| json!({"metric": metric, "labels": labels, "value": value}))
-        .collect()
-}
-
-/// A line of the text of the metrics: the name, the values of its labels, its own value.
-fn sample(line: &str) -> Option<(&str, Vec<String>, f64)> {
-    let (series, value) = line.rsplit_once(' ')?;
-    let (name, labels) = series.split_once('{').unwrap_or((series, ""));
-    let (mut values, mut chars) = (Vec::new(), labels.chars());
-    while chars.by_ref().any(|c| c == '"') {
-        let mut text = String::new();
-        while let Some(c) = chars.next().filter(|c| *c != '"') {
-            match c {
-                '\\' => text.extend(chars.next().map(|c| if c == 'n' { ' ' } else { c })),
-                c => text.push(c),
-            }
-        }
-        values.push(text);
-    }
-    Some((name, values, value.parse().ok()?))
+    let known = text.lines().filter(|line| PARTS.contains(&samples::name(line))).filter_map(samples::sample);
+    let shown = |Sample { name, labels, value }: Sample| {
+        let labels: Vec<String> = labels.into_iter().map(|(_, value)| value.replace('\n', " ")).collect();
+        json!({"metric": name, "labels": labels, "value": value})
+    };
+    known.take(MOST_PARTS).map(shown).collect()
 }
 
 #[cfg(test)]

@@ -1,27 +1,21 @@
-//! Metrics in the Prometheus text format, as far as they are shown: samples by name, put together by their labels.
+//! Metrics as far as they are shown: samples by name, put together by their labels.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use crate::samples::{Sample, sample};
+
 /// What a process measures.
 #[derive(Debug, Default)]
 pub(super) struct Samples(Vec<Sample>);
-
-/// One value.
-#[derive(Debug, PartialEq)]
-struct Sample {
-    name: String,
-    labels: BTreeMap<String, String>,
-    value: f64,
-}
 
 // === impl Samples ===
 
 impl Samples {
     /// Reads the text. What cannot be read is left out.
     pub(super) fn read(text: &str) -> Self {
-        Self(text.lines().filter(|line| !line.starts_with('#')).filter_map(sample).collect())
+        Self(text.lines().filter_map(sample).collect())
     }
 
     /// The value of a metric that has one.
@@ -31,20 +25,21 @@ impl Samples {
 
     /// A label of a metric that has one sample.
     pub(super) fn label(&self, name: &'static str, label: &str) -> Option<&str> {
-        self.of(name).find_map(|sample| sample.labels.get(label)).map(String::as_str)
+        self.of(name).find_map(|sample| value_of(sample, label))
     }
 
     /// A row for each set of labels, with its labels and a column for each metric.
     pub(super) fn rows(&self, metrics: &[(&str, &str)]) -> Vec<Value> {
-        let mut rows: BTreeMap<&BTreeMap<String, String>, Map<String, Value>> = BTreeMap::new();
+        let mut rows: BTreeMap<BTreeMap<&str, &str>, Map<String, Value>> = BTreeMap::new();
         for (name, column) in metrics {
             for Sample { labels, value, .. } in self.of(name) {
+                let labels = labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
                 let row = rows.entry(labels).or_default();
                 row.insert((*column).to_owned(), number(*value));
             }
         }
-        let with_labels = |(labels, values): (&BTreeMap<String, String>, Map<String, Value>)| {
-            let labels = labels.iter().map(|(name, value)| (name.clone(), value.as_str().into()));
+        let with_labels = |(labels, values): (BTreeMap<&str, &str>, Map<String, Value>)| {
+            let labels = labels.into_iter().map(|(name, value)| (name.to_owned(), value.into()));
             Value::Object(labels.chain(values).collect())
         };
         rows.into_iter().map(with_labels).collect()
@@ -54,7 +49,7 @@ impl Samples {
     pub(super) fn elections(&self) -> Vec<Value> {
         let mut terms: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
         for sample in &self.0 {
-            let Some(name) = sample.labels.get("name") else { continue };
+            let Some(name) = value_of(sample, "name") else { continue };
             match sample.name.as_str() {
                 "fanfare_election_terms_total" => terms.entry(name).or_default().0 += sample.value,
                 "fanfare_election_terms_ended_total" => terms.entry(name).or_default().1 += sample.value,
@@ -70,49 +65,15 @@ impl Samples {
     }
 }
 
+/// The value of a label.
+fn value_of<'a>(sample: &'a Sample, label: &str) -> Option<&'a str> {
+    sample.labels.iter().find(|(name, _)| name == label).map(|(_, value)| value.as_str())
+}
+
 /// A whole number where it is one.
 fn number(value: f64) -> Value {
     let whole = value.fract() == 0.0 && value.abs() < 1e15;
     if whole { (value as i64).into() } else { value.into() }
-}
-
-/// `name{label="value"} 1`
-fn sample(line: &str) -> Option<Sample> {
-    let end = line.find(['{', ' '])?;
-    let (name, rest) = line.split_at(end);
-    let (labels, rest) = match rest.strip_prefix('{') {
-        Some(rest) => labels(rest)?,
-        None => (BTreeMap::new(), rest),
-    };
-    let value = rest.split_whitespace().next()?.parse().ok()?;
-    Some(Sample { name: name.to_owned(), labels, value })
-}
-
-/// The labels up to `}`, and what stands behind it.
-fn labels(mut rest: &str) -> Option<(BTreeMap<String, String>, &str)> {
-    let mut labels = BTreeMap::new();
-    loop {
-        if let Some(rest) = rest.strip_prefix('}') {
-            return Some((labels, rest));
-        }
-        let (name, behind) = rest.split_once("=\"")?;
-        let (mut value, mut escaped, mut end) = (String::new(), false, None);
-        for (at, c) in behind.char_indices() {
-            match (escaped, c) {
-                (true, 'n') => value.push('\n'),
-                (true, c) => value.push(c),
-                (false, '\\') => {}
-                (false, '"') => {
-                    end = Some(at + 1);
-                    break;
-                }
-                (false, c) => value.push(c),
-            }
-            escaped = !escaped && c == '\\';
-        }
-        labels.insert(name.trim().to_owned(), value);
-        rest = behind[end?..].trim_start_matches([',', ' ']);
-    }
 }
 
 #[cfg(test)]
