@@ -1,6 +1,6 @@
 //! `/-/events` of the admin listener: what the data plane tells of those who watch it, as server-sent events.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, time::Duration};
 
 use axum::{
     Router,
@@ -14,14 +14,13 @@ use axum::{
 use futures::{Stream, StreamExt as _};
 use proxy::events::Watcher;
 
+use crate::shared::DataPlane;
+
 /// Where the events are.
 pub(crate) const PATH: &str = "/-/events";
 
 /// How often something is sent where nothing happens, so that both sides notice when the other is gone.
 const HEARTBEAT: Duration = Duration::from_secs(10);
-
-/// Looks for the data plane, which may not run yet.
-pub(crate) type DataPlane = Arc<dyn Fn() -> Option<proxy::Handle> + Send + Sync>;
 
 /// The route of the events.
 pub(crate) fn router(data_plane: DataPlane) -> Router {
@@ -29,7 +28,7 @@ pub(crate) fn router(data_plane: DataPlane) -> Router {
 }
 
 fn answer(data_plane: &DataPlane) -> Response {
-    let Some(handle) = data_plane() else {
+    let Some(handle) = data_plane.get() else {
         let why = "this process broadcasts nothing, or not yet: there is nothing to watch\n";
         return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], why).into_response();
     };

@@ -1,7 +1,5 @@
 //! `/-/jobs` of the admin listener: what endpoints are owed, and what an operator does about it.
 
-use std::sync::{Arc, OnceLock};
-
 use axum::{
     Json, Router,
     extract::{Path, Query, State},
@@ -17,11 +15,10 @@ use redeliver::{
 use serde::Serialize;
 use serde_json::json;
 
+use crate::shared::DataPlane;
+
 /// What the answer to an unknown path lists.
 pub(crate) const PATHS: [&str; 3] = ["/-/jobs", "/-/jobs/<id>", "/-/jobs/<id>/retry"];
-
-/// The data plane, once it runs.
-type DataPlane = Arc<OnceLock<proxy::Handle>>;
 
 /// Jobs of every journal, the newest first, and how the journals are.
 #[derive(Serialize)]

@@ -17,8 +17,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    events::DataPlane,
     samples::{self, Sample},
+    shared::DataPlane,
 };
 
 /// The paths of the page and of what it reads.
@@ -107,7 +107,7 @@ async fn answer(State(overview): State<Arc<Overview>>, Query(ask): Query<Ask>) -
 
 impl Overview {
     fn show(&self, ask: Ask) -> Value {
-        let handle = (self.data_plane)();
+        let handle = self.data_plane.get();
         let most = ask.limit.unwrap_or(ENDPOINTS).min(MOST_ENDPOINTS);
         let look = Look { find: ask.find, with_problems: ask.problems, most };
         let not_ready = self.readiness.check().err();
@@ -115,8 +115,8 @@ impl Overview {
             "version": build_info::line(),
             "ready": not_ready.is_none(),
             "why": not_ready,
-            "broadcast": handle.as_ref().map(|handle| handle.overview(&look)),
-            "owed": handle.as_ref().map(|handle| handle.owed(JOBS)),
+            "broadcast": handle.map(|handle| handle.overview(&look)),
+            "owed": handle.map(|handle| handle.owed(JOBS)),
             "parts": parts(&self.metrics.render()),
         })
     }

@@ -13,6 +13,9 @@ use tokio::sync::watch;
 
 use crate::{access::Access, config::Config, events, jobs, page};
 
+/// The data plane, once it runs.
+pub(crate) type DataPlane = Arc<OnceLock<proxy::Handle>>;
+
 /// State that several tasks read. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Shared {
@@ -20,7 +23,7 @@ pub(crate) struct Shared {
     /// The configuration in force.
     pub(crate) config: Arc<watch::Sender<Arc<Config>>>,
     /// The data plane, once it runs.
-    handle: Arc<OnceLock<proxy::Handle>>,
+    handle: DataPlane,
     /// What callers are authenticated with.
     pub(crate) access: Arc<Access>,
 }
@@ -56,18 +59,16 @@ impl Shared {
         });
         let handle = self.handle.clone();
         let clients: Document = Arc::new(move || handle.get().map_or(serde_json::Value::Null, proxy::Handle::clients));
-        let handle = self.handle.clone();
-        let watched: events::DataPlane = Arc::new(move || handle.get().cloned());
-        let (readiness, shown) = (self.readiness.clone(), metrics.clone());
-        let overview = |data_plane| page::Overview { data_plane, readiness, metrics: shown };
+        let (data_plane, readiness) = (self.handle.clone(), self.readiness.clone());
+        let overview = page::Overview { data_plane, readiness, metrics: metrics.clone() };
         let handle = self.handle.clone();
         let data_plane = Arc::new(move || handle.get().map(proxy::Handle::metrics).unwrap_or_default());
         Admin::new(self.readiness.clone(), metrics, telemetry)
             .more_metrics(data_plane)
             .json("/-/endpoints", endpoints)
             .json("/-/clients", clients)
-            .merge(events::router(watched.clone()), &[events::PATH])
-            .merge(page::router(overview(watched)), &page::PATHS)
+            .merge(events::router(self.handle.clone()), &[events::PATH])
+            .merge(page::router(overview), &page::PATHS)
             .merge(jobs::router(self.handle.clone()), &jobs::PATHS)
             .guard(self.access.admin_guard())
             .json("/-/config", config)
