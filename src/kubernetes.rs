@@ -42,6 +42,6 @@ impl Kubernetes {
     pub(crate) async fn connect(&self) -> anyhow::Result<Connection> {
         let KubernetesConfig { kubeconfig, context } = &self.config;
         let connection = client::connect_in(kubeconfig.as_deref(), context.as_deref()).await;
-        connection.context("Kubernetes is needed for what is configured")
+        connection.context("the configuration needs Kubernetes")
     }
 }

@@ -86,7 +86,7 @@ pub(crate) async fn apply(
         }
         Ok(config) => match switch_to(config, &current, shared, data_plane, patience).await {
             Ok(()) => {
-                tracing::info!("the configuration file has changed and is in force");
+                tracing::info!("the configuration file has changed and is in use");
                 crate::tasks::warn(&shared.current().warnings());
                 ("applied", 1.0)
             }

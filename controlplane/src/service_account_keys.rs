@@ -149,7 +149,7 @@ impl KeySource {
             self.gate.set_not_ready(format!("the API server's keys cannot be fetched: {why}"));
         }
         if logged.as_ref() != Some(&why) {
-            let meanwhile = if has_keys { "the last ones stay in force" } else { "no service account is let in" };
+            let meanwhile = if has_keys { "the last ones stay in use" } else { "no service account is accepted" };
             warn!("cannot fetch the keys that sign tokens of service accounts, {meanwhile}: {why}");
             *logged = Some(why);
         }

@@ -258,7 +258,7 @@ where
                 Err(kube::Error::SerdeError(error)) => self.malformed(&ObjectKey::default(), &error.to_string()),
                 // kube reads any JSON object that is not an event as an empty status.
                 Err(kube::Error::Api(status)) if status.code == 0 => {
-                    self.malformed(&ObjectKey::default(), "a line of the watch is no event");
+                    self.malformed(&ObjectKey::default(), "a line of the watch is not an event");
                 }
                 Err(error) => return Failure::of("watch", &error).into(),
             }
@@ -281,7 +281,7 @@ where
     fn malformed(&self, object: &ObjectKey, error: &str) {
         counter!(names::WATCH_MALFORMED, "kube_cluster" => self.key.cluster().clone(), "kind" => self.key.kind())
             .increment(1);
-        warn!(watch = %self.key, %object, error, "skipped an object that cannot be read; what was known of it stays");
+        warn!(watch = %self.key, %object, error, "skipped an object that cannot be read; its last known state stays");
     }
 
     /// Reports a failure and waits before the next attempt.
@@ -289,7 +289,7 @@ where
         counter!(names::WATCH_ERRORS, "kube_cluster" => self.key.cluster().clone(), "kind" => self.key.kind(), "reason" => failure.reason.as_str()).increment(1);
         let delay = self.backoff.next_delay();
         let text = failure.explain(&self.key);
-        warn!(watch = %self.key, reason = failure.reason.as_str(), ?delay, "{text}; what is known stays in force, trying again");
+        warn!(watch = %self.key, reason = failure.reason.as_str(), ?delay, "{text}; keeping the last known state and trying again");
         self.status.failed(failure.reason, text);
         sleep(delay).await;
     }

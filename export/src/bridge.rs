@@ -108,7 +108,7 @@ impl Bridge {
         };
         let source = config.from.open_source(connect)?;
         let sink = to.open(&Connect { manifest: false, ..connect.clone() })?;
-        gate.set_not_ready("nothing was pulled yet");
+        gate.set_not_ready("nothing has been pulled yet");
         Ok(Self { config, source, sink, gate, pulled: BTreeMap::new(), manifest: None })
     }
 

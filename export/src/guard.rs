@@ -75,8 +75,8 @@ impl Limits {
     pub(crate) fn explain(&self, lost: usize, of: usize) -> String {
         let percent = (self.max_shrink * 100.0).round();
         format!(
-            "{lost} of {of} endpoints are gone and nobody saw them go, which is more than --max-shrink {percent} % lets go: they \
-             are kept. If they are to go, restart with --max-shrink 100%"
+            "{lost} of {of} endpoints are gone without a deletion event, more than --max-shrink {percent} % permits: they are \
+             kept. To remove them, restart with --max-shrink 100%"
         )
     }
 }
@@ -124,7 +124,7 @@ impl Guard {
         } else if empty && now < until {
             let seconds = self.limits.empty_hold.as_secs_f64();
             let why = format!(
-                "all {lost} endpoints are gone and nobody saw them go: they are kept for {seconds} s (--empty-hold)"
+                "all {lost} endpoints are gone without a deletion event: they are kept for {seconds} s (--empty-hold)"
             );
             Some((why, Some(until)))
         } else {
@@ -139,7 +139,7 @@ impl Guard {
             None => {
                 kept.retain(|(key, _)| !next.services.contains_key(key) && next.unlisted.contains(&key.namespace));
                 let names = next.unlisted.iter().map(|name| &**name).collect::<Vec<_>>().join(", ");
-                let why = || format!("there is no complete list of {names}: what was known there is kept");
+                let why = || format!("there is no complete list of {names}: the endpoints known there are kept");
                 (unlisted > 0).then(|| Held { endpoints: unlisted, why: why(), again: None })
             }
         };

@@ -157,7 +157,7 @@ impl Pipeline {
         let catalog = catalog.await.map_err(|_elapsed| format!("{name}: there was no complete list in time"))?;
         // There is no earlier catalog to infer a loss from; the keepers compare with the sinks' contents.
         let staged = Stage::new(export).next(&catalog, |_service, _address| true, Instant::now());
-        let (output, _held) = staged.map_err(|why| format!("{name}: it cannot be rendered: {why}"))?;
+        let (output, _held) = staged.map_err(|why| format!("{name}: the catalog cannot be rendered: {why}"))?;
         let writing = join_all(keepers.into_iter().map(|keeper| keeper.once(&output, deadline)));
         let problems: Vec<String> = writing.await.into_iter().filter_map(Result::err).collect();
         if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
@@ -201,8 +201,8 @@ async fn render(export: &Export, mut reader: CatalogReader, gate: &Gate, outputs
             }
             Err(why) => {
                 counter!(RENDER_ERRORS, "export" => export.name.to_string()).increment(1);
-                tracing::error!(export = %export.name, "it cannot be rendered, what was written stays: {why}");
-                gate.set_not_ready(format!("it cannot be rendered: {why}"));
+                tracing::error!(export = %export.name, "the catalog cannot be rendered, the files stay as they are: {why}");
+                gate.set_not_ready(format!("the catalog cannot be rendered: {why}"));
             }
         }
         let newer = reader.newer_than(catalog.sequence);

@@ -271,13 +271,13 @@ impl Apply {
         };
         match status.code {
             _ if rights::ends_namespace(&status) => Failure::Barred(format!(
-                "cannot {what}: namespace {} is being deleted: make it anew, or name another",
+                "cannot {what}: namespace {} is being deleted: create it again, or name another",
                 right.2
             )),
             409 => Failure::Outdated,
             // A missing namespace answers 404 as well, and reading again does not help.
             404 if rights::lacks_namespace(&status) => {
-                Failure::Barred(format!("cannot {what}: there is no namespace {}: make it, or name another", right.2))
+                Failure::Barred(format!("cannot {what}: there is no namespace {}: create it, or name another", right.2))
             }
             404 => Failure::Outdated,
             422 => Failure::Rejected(status.message.clone()),
@@ -313,8 +313,8 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotLeading => f.write_str("this process does not lead"),
-            Self::Outdated => f.write_str("it changes faster than it can be read"),
-            Self::Rejected(why) => write!(f, "the API server refuses it: {why}"),
+            Self::Outdated => f.write_str("the object changes faster than it can be read"),
+            Self::Rejected(why) => write!(f, "the API server refuses the object: {why}"),
             Self::Barred(why) | Self::Failed(why) => f.write_str(why),
         }
     }

@@ -78,7 +78,7 @@ pub fn stanza(mirrored: Mirrored<'_>, cluster_domain: &str, form: Form) -> Stanz
         // A Service without a local name is not mirrored.
         let Ok(name) = names::local_name(scheme, prefix, namespace, service) else { continue };
         let why = match &inverse {
-            _ if name.is_hashed() => "its name is too long, and hashed",
+            _ if name.is_hashed() => "its name is too long, and is hashed",
             Inverse::Unique(unique) if unique.invert(name.as_str()) == Some((namespace, service)) => continue,
             Inverse::Unique(_) => "its name could be that of another one",
             Inverse::Ambiguous => "the template does not tell namespace and service apart",

@@ -94,7 +94,7 @@ impl Reconciler {
             Err(failure) => {
                 counter!(names::RETRIES).increment(1);
                 if let Failure::Rejected(why) = &failure {
-                    let note = format!("the API server here refuses it: {why}");
+                    let note = format!("the local API server refuses it: {why}");
                     self.apply.report(key, None, "Rejected", &note).await;
                 }
                 let delay = self.queue.done(key, Outcome::Failed, Instant::now()).unwrap_or_default();
@@ -110,7 +110,7 @@ impl Reconciler {
         let reasons: BTreeSet<&String> = barred.values().collect();
         let mut told: Vec<String> = reasons.iter().take(MAX_REASONS).map(|why| (*why).clone()).collect();
         if reasons.len() > MAX_REASONS {
-            told.push(format!("{} mirrors in all cannot be written", barred.len()));
+            told.push(format!("{} mirrors in total cannot be written", barred.len()));
         }
         told
     }
@@ -213,7 +213,7 @@ impl Reconciler {
                 self.apply.replace_service(&service).await
             }
             ServiceStep::Recreate { at, service, why, adopts } => {
-                tracing::info!(service = %key, why, "making the mirror anew");
+                tracing::info!(service = %key, why, "recreating the mirror");
                 if adopts {
                     self.endpoints(key, prefix, &at.uid, work).await;
                     if work.failed.is_some() {
@@ -230,7 +230,7 @@ impl Reconciler {
             }
             ServiceStep::Going => {
                 work.failed = Some(Failure::Failed(format!(
-                    "Service {key} is being deleted, and something holds that up: look at its finalizers"
+                    "Service {key} is being deleted, but still exists: look at its finalizers"
                 )));
                 return None;
             }

@@ -107,7 +107,7 @@ impl Report {
                     ServiceStep::Create(_) => entry(Verb::Create, slices),
                     ServiceStep::Adopt(_, what) => entry(Verb::Adopt, format!("{} {slices}", what.join(", "))),
                     ServiceStep::Update(_, what) => entry(Verb::Change, format!("{} {slices}", what.join(", "))),
-                    ServiceStep::Recreate { why, .. } => entry(Verb::Change, format!("made anew: {why} {slices}")),
+                    ServiceStep::Recreate { why, .. } => entry(Verb::Change, format!("recreated: {why} {slices}")),
                     ServiceStep::Going => entry(Verb::Wait, "it is being deleted".into()),
                     ServiceStep::Refuse(refusal) => entry(Verb::Refuse, refusal.to_string()),
                 }

@@ -120,7 +120,7 @@ impl Config {
         for (l, listener) in self.listeners.iter().enumerate() {
             let at = format!("listeners[{l}]");
             if listener.address.port() != 0 && !addresses.insert(listener.address) {
-                problem(format!("{at}.address"), format!("{} is listened on twice", listener.address));
+                problem(format!("{at}.address"), format!("{} is the address of two listeners", listener.address));
             }
             listener.head.check(&at, &mut problem);
             listener.check_identities(&at, &mut problem);

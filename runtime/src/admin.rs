@@ -153,7 +153,7 @@ async fn metrics(State(shared): State<Arc<ApiState>>) -> Response {
     match rendered {
         Ok(text) => typed("text/plain; version=0.0.4; charset=utf-8", text),
         Err(error) => {
-            (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot render the metrics: {error}\n")).into_response()
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("the metrics cannot be rendered: {error}\n")).into_response()
         }
     }
 }
@@ -173,7 +173,7 @@ async fn ready(State(shared): State<Arc<ApiState>>, Query(ask): Query<Ask>) -> (
         PartStatus::Ready => (StatusCode::OK, "OK".to_owned()),
         PartStatus::Pending(why) => pending(why),
         PartStatus::Unknown(there) => {
-            (StatusCode::NOT_FOUND, format!("no route {route:?} here; there is: {}\n", there.join(", ")))
+            (StatusCode::NOT_FOUND, format!("there is no route {route:?}; the routes are: {}\n", there.join(", ")))
         }
     }
 }
@@ -232,6 +232,6 @@ impl ApiState {
         paths.extend(self.merged.iter().map(String::as_str));
         paths.sort_unstable();
         paths.dedup();
-        format!("not found; there is:\n{}\n", paths.join("\n"))
+        format!("not found; the paths are:\n{}\n", paths.join("\n"))
     }
 }

@@ -104,7 +104,7 @@ async fn the_readiness_of_one_route_is_its_own() {
         ("?route=purge", 200, "OK"),
         ("?other=1&route=purge", 200, "OK"),
         ("?route=ns%2Fcache:80%232", 503, "NOT READY: no endpoint"),
-        ("?route=nothing", 404, "no route \"nothing\" here; there is: ns/cache:80#2, purge\n"),
+        ("?route=nothing", 404, "there is no route \"nothing\"; the routes are: ns/cache:80#2, purge\n"),
     ] {
         let (got, _, body) = ask(admin.addr, "GET", &format!("/-/ready{query}"), "").await;
         assert_eq!((got, body.as_str()), (status, answer), "{query}");

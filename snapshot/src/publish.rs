@@ -34,7 +34,7 @@ pub struct Reader {
 
 /// Every publisher is gone: no newer snapshot will come. The last one stays readable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the source of snapshots has ended; the last snapshot stays in force")]
+#[error("the source of snapshots has ended; the last snapshot stays in use")]
 pub struct Closed;
 
 #[derive(Debug)]

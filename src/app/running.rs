@@ -122,7 +122,7 @@ impl RunningProcess {
         }
         if self.reloader.is_none() {
             tracing::info!(
-                "endpoints are looked for again; the configuration is the command line, which does not change"
+                "the endpoints are refreshed; the configuration comes from the command line, which does not change"
             );
         }
         self.reloader.as_ref().map(Reloader::read)
@@ -173,7 +173,7 @@ async fn end_of(roles: &mut JoinSet<anyhow::Result<()>>, timeout: Duration) -> a
     if let Ok(ended) = tokio::time::timeout(timeout, all).await {
         return ended;
     }
-    tracing::warn!(roles = roles.len(), "not ended within the drain timeout, and cut");
+    tracing::warn!(roles = roles.len(), "roles that have not ended within the drain timeout are aborted");
     roles.shutdown().await;
     Ok(())
 }

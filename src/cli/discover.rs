@@ -122,7 +122,7 @@ mod tests {
             (&["--to=/x", "-f=envoy"][..], "--format"),
             (&["--to=/x", "-f=envoy", "--envoy-directory=/e"], "end \"/x\" with /"),
             (&["--to=/x", "-f=json,hosts"], "put {format} into its name"),
-            (&["--to=/x/", "-f=json,hosts", "--routers"], "--format: none of the formats has a use for routers"),
+            (&["--to=/x/", "-f=json,hosts", "--routers"], "--format: none of the formats uses routers"),
             (&["--to=configmap://a/b/", "-f=envoy", "--envoy-directory=/e"], "a ConfigMap cannot have"),
             (&["--to=/x/", "-f=json,json"], "/x/discover.json is written by `discover` already"),
             (&["--to=/x", "-f=template", "--template=/nowhere/x"], "cannot read /nowhere/x"),

@@ -89,7 +89,7 @@ impl Config {
         let admin_twice =
             |admin: &SocketAddr| admin.port() != 0 && config.proxy.listeners.iter().any(|l| l.address == *admin);
         if let Some(admin) = config.admin.filter(admin_twice) {
-            collector.add(METRICS_INTERFACE.path(), format!("{admin} is listened on twice"));
+            collector.add(METRICS_INTERFACE.path(), format!("{admin} is the address of two listeners"));
         }
         collector.into_result(Some(config))
     }
@@ -169,7 +169,7 @@ kubernetes: {namespace: shop}
             ("url: 'https://a/x', refresh: 10ms", "to.refresh: \"10ms\" is too short"),
             ("file: a, refresh: 10s", "to.refresh: is about url"),
             ("url: 'https://a/x', file: a", "to: exactly one of service, endpoints, file, url and dns"),
-            ("file: 'a[b'", "to.file: \"a[b\" is no pattern of files"),
+            ("file: 'a[b'", "to.file: \"a[b\" is not a file pattern"),
         ] {
             let problems = config(to, "dns: 'a:80'").unwrap_err().to_string();
             assert!(problems.contains(told) && !problems.contains("s3cret"), "{problems}");

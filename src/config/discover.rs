@@ -97,7 +97,7 @@ pub(super) fn read(root: &Section<'_>) -> Vec<DiscoverConfig> {
             && before.listener != config.listener
         {
             let name = &before.name;
-            let message = format_args!("is that of `{name}`, which has other TLS or tokens there: write the same");
+            let message = format_args!("is also that of `{name}`, with other TLS or tokens: write the same");
             settings::LISTEN.problem(&section, message);
         }
         section.finish();
@@ -188,7 +188,7 @@ fn formats(section: &Section<'_>) -> Vec<Format> {
     // The options of an invalid format are unknown.
     if !formats.is_empty() {
         for option in options.unused(&formats) {
-            settings::FORMAT.problem(section, format_args!("none of the formats has a use for {option}"));
+            settings::FORMAT.problem(section, format_args!("none of the formats uses {option}"));
         }
     }
     formats

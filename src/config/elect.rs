@@ -66,18 +66,18 @@ pub(super) fn read(root: &Section<'_>) -> Vec<ElectConfig> {
         }
         let http = elections.iter().find_map(|other| other.http);
         if let Some((http, own)) = http.zip(election.http).filter(|(http, own)| http != own) {
-            node.problem(format_args!("one address tells of all elections, and here are two: {http} and {own}"));
+            node.problem(format_args!("all elections share one address, but there are two: {http} and {own}"));
         }
         let listening = elections.iter().find(|other| other.http.is_some() && election.http.is_some());
         if listening.is_some_and(|other| other.listener != election.listener) {
-            node.problem("one address tells of all elections, and here it has other TLS or tokens: write the same");
+            node.problem("all elections share one address, but here it has other TLS or tokens: write the same");
         }
         let token = elections.iter().find_map(|other| other.step_down_token_file.as_ref());
         if let Some((token, own)) =
             token.zip(election.step_down_token_file.as_ref()).filter(|(token, own)| token != own)
         {
             let (token, own) = (token.display(), own.display());
-            node.problem(format_args!("one token is for all elections, and here are two files: {token} and {own}"));
+            node.problem(format_args!("all elections share one token, but there are two files: {token} and {own}"));
         }
         elections.push(election);
     }
@@ -192,7 +192,7 @@ mod tests {
         for (text, problem) in [
             ("elect: [{}]", "elect[0].name: is missing"),
             ("elect: [{name: a, ttl: 1s}]", "too short"),
-            ("elect: [{name: a, lock: secrets}]", "no kind of lock"),
+            ("elect: [{name: a, lock: secrets}]", "not a kind of lock"),
             ("elect: [{name: a, renew_deadline: 20s}]", "renew deadline"),
             ("elect: [{name: a}, {name: a}]", "another election"),
             ("elect: [{name: a, http: ':80'}, {name: b, http: ':81'}]", "two: 0.0.0.0:80 and 0.0.0.0:81"),

@@ -36,10 +36,10 @@ pub(super) fn changes(route: &Section<'_>, matches: &Match) -> Changes {
     let strip_prefix = changes::STRIP_PREFIX.read(route);
     let rewrite = changes::REWRITE.read(route);
     if strip_prefix.is_some() && rewrite.is_some() {
-        changes::REWRITE.problem(route, "stands beside strip_prefix: both say what becomes of the path, use one");
+        changes::REWRITE.problem(route, "stands beside strip_prefix: both change the path, use one of them");
     }
     if rewrite.as_ref().is_some_and(NewPath::keeps_rest) && !matches.paths.iter().all(PathPattern::is_prefix) {
-        changes::REWRITE.problem(route, "has a *, which a path of the route's match that ends in none has nothing for");
+        changes::REWRITE.problem(route, "has a *, but not every path of the route's match ends in *");
     }
     let headers = route.section("headers");
     let (set, add, remove) = (&changes::SET_HEADER, &changes::ADD_HEADER, &changes::REMOVE_HEADER);

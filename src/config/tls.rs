@@ -88,7 +88,7 @@ pub(super) fn of_endpoints(to: &Section<'_>, target: Option<&Target>) -> Option<
         },
     };
     if tls.settings.roots == Roots::Insecure && !tls.settings.sans.is_empty() {
-        upstream::UPSTREAM_SAN.problem(&section, "is not compared with insecure: leave one of them out");
+        upstream::UPSTREAM_SAN.problem(&section, "has no effect with insecure: leave one of them out");
     }
     if let Some(contradiction) = contradiction(tls.to, target) {
         upstream::UPSTREAM_TLS.problem(&section, contradiction);
@@ -113,7 +113,7 @@ fn roots(section: &Section<'_>) -> Roots {
     let ca = upstream::UPSTREAM_CA.read(section);
     match (upstream::UPSTREAM_INSECURE.or(section, false), ca) {
         (true, Some(_)) => {
-            upstream::UPSTREAM_CA.problem(section, "verifies nothing with insecure: leave one of them out");
+            upstream::UPSTREAM_CA.problem(section, "has no effect with insecure: leave one of them out");
             Roots::Insecure
         }
         (true, None) => Roots::Insecure,
@@ -231,7 +231,7 @@ broadcast:
             (&["--upstream-cert=/c"], "--upstream-key: is missing beside cert"),
             (&["--upstream-key=/c"], "--upstream-cert: is missing beside key"),
             (&["--upstream-insecure", "--upstream-ca=/c"], "--upstream-ca: verifies nothing"),
-            (&["--upstream-insecure", "--upstream-san=a"], "--upstream-san: is not compared"),
+            (&["--upstream-insecure", "--upstream-san=a"], "--upstream-san: has no effect with insecure"),
             (&["--upstream-server-name={node}"], "--upstream-server-name: there is no placeholder"),
             (&["--endpoints=http://a:1", "--upstream-tls"], "--upstream-tls: is true, but an endpoint is http://a:1"),
             (

@@ -25,7 +25,10 @@ impl Config {
                 of_route(route, self.targets.get(&route.cluster), &mut warn);
                 let before = listener.routes[..r].iter().position(|before| before.matches.is_everything());
                 if let Some(before) = before {
-                    warn("", format!("no request comes here: routes[{before}] takes everything; put it last"));
+                    warn(
+                        "",
+                        format!("no request reaches this route: routes[{before}] matches everything; put it last"),
+                    );
                 }
             }
         }
@@ -40,7 +43,7 @@ fn of_listener(listener: &Listener, warn: &mut impl FnMut(String, String)) {
         });
     }
     if listener.head.target > listener.head.bytes {
-        let message = "is more than max_head, which a longer target passes first (431)".to_owned();
+        let message = "is more than max_head, which applies first (431)".to_owned();
         warn(".max_target".to_owned(), message);
     }
 }
@@ -51,7 +54,8 @@ fn of_route(route: &Route, target: Option<&Target>, warn: &mut impl FnMut(&str, 
     lower_case(route.policy.success.methods(), |message| warn(".success", message));
     lower_case(route.policy.idempotent.iter().map(|method| &**method), |message| warn(".idempotent", message));
     if route.policy.tls.as_ref().is_some_and(|tls| tls.to != TlsTo::None && tls.settings.roots == Roots::Insecure) {
-        let message = "no certificate of an endpoint is verified: whoever can redirect connections gets every request";
+        let message =
+            "no certificate of an endpoint is verified: an attacker who can redirect connections gets every request";
         warn(".to.tls.insecure", message.to_owned());
     }
     of_redelivery(route, warn);
@@ -104,7 +108,7 @@ fn of_redelivery(route: &Route, warn: &mut impl FnMut(&str, String)) {
 fn lower_case<'a>(methods: impl Iterator<Item = &'a str>, mut warn: impl FnMut(String)) {
     for method in methods.filter(|method| method.bytes().any(|b| b.is_ascii_lowercase())) {
         let capitals = method.to_ascii_uppercase();
-        warn(format!("{method:?} is not the method {capitals}: methods are compared as they are written"));
+        warn(format!("{method:?} is not the method {capitals}: methods are case-sensitive"));
     }
 }
 
@@ -148,7 +152,7 @@ mod tests {
         assert!(none[0].starts_with(&format!("{at}.methods: no request of this route is sent again")), "{none:?}");
         let longest = one("redeliver: {for: 1h, max_body: 2MiB, max_bytes: 1MiB}");
         assert!(longest[0].starts_with(&format!("{at}.max_body: is more than the 1048576 B")), "{longest:?}");
-        assert!(one("redeliver: {for: 1h, methods: [put]}")[0].contains("compared as they are written"));
+        assert!(one("redeliver: {for: 1h, methods: [put]}")[0].contains("case-sensitive"));
     }
 
     #[test]
@@ -158,7 +162,7 @@ mod tests {
             format!("{{match: {{path: /a}}, {to}}}, {{match: {{path: '/*'}}, {to}}}, {{match: {{path: /b}}, {to}}}");
         assert_eq!(
             warnings(&all, ""),
-            ["broadcast[0].routes[2]: no request comes here: routes[1] takes everything; put it last"]
+            ["broadcast[0].routes[2]: no request reaches this route: routes[1] matches everything; put it last"]
         );
         assert_eq!(warnings(&format!("{{match: {{path: '/*', method: GET}}, {to}}}, {{{to}}}"), ""), [""; 0]);
     }
@@ -176,7 +180,7 @@ mod tests {
         ];
         assert_eq!(said.len(), paths.len(), "{said:?}");
         for (said, path) in said.iter().zip(paths) {
-            assert!(said.starts_with(path) && said.contains("compared as they are written"), "{said}");
+            assert!(said.starts_with(path) && said.contains("case-sensitive"), "{said}");
         }
     }
 }

@@ -136,7 +136,7 @@ async fn set_mode(State(shared): State<Arc<OriginState>>, Path(mode): Path<Strin
         "healthy" => Mode::Healthy,
         "failing" => Mode::Failing,
         "slow" => Mode::Slow(SLOW),
-        _ => return (StatusCode::NOT_FOUND, "there is /-/healthy, /-/failing and /-/slow\n").into_response(),
+        _ => return (StatusCode::NOT_FOUND, "the paths are /-/healthy, /-/failing and /-/slow\n").into_response(),
     };
     shared.mode.send_replace(mode);
     format!("{} is {} now\n", shared.name, mode.describe()).into_response()

@@ -38,7 +38,7 @@ pub(super) async fn bind(config: Option<&EndpointsConfig>, context: &Context) ->
         let max_age = runtime::duration::format(max_age);
         tracing::warn!(
             max_age,
-            "where nothing changes, something is heard only every minute: this will not stay ready"
+            "without changes the API server sends something only every minute: this will not stay ready"
         );
     }
     let kube = context.kubernetes.watches().await?;

@@ -34,10 +34,7 @@ pub(super) async fn bind(config: Option<&MirrorConfig>, context: &Context) -> an
                 receiver
             }
             Err(why) => {
-                tracing::error!(
-                    remote = remote.mirror.name,
-                    "{why:#}; nothing is known of this remote until a restart"
-                );
+                tracing::error!(remote = remote.mirror.name, "{why:#}; this remote is unavailable until a restart");
                 watch::channel(Err(format!("{why:#}"))).1
             }
         });
@@ -95,7 +92,7 @@ async fn follow<C: Clone>(
     while server.changed().await.is_ok() {
         let now = server.borrow_and_update().clone();
         if known.is_some() {
-            tracing::info!(server = ?now, "the remote cluster is somewhere else now: asking everything anew");
+            tracing::info!(server = ?now, "the remote cluster has another address now: listing everything again");
             let _before = sender.send_replace(Ok(client.clone()));
         }
         known = now;
@@ -106,6 +103,6 @@ async fn follow<C: Clone>(
 async fn plan(mirror: Mirror) -> anyhow::Result<()> {
     let report = mirror.plan(DRY_RUN_TIMEOUT).await;
     write!(std::io::stdout(), "{report}")?;
-    anyhow::ensure!(report.problems.is_empty(), "not everything is known: {}", report.problems.join("; "));
+    anyhow::ensure!(report.problems.is_empty(), "some facts are unknown: {}", report.problems.join("; "));
     Ok(())
 }

@@ -62,7 +62,7 @@ impl GrpcServer {
         }
         let process = Process::spawn_command(command, &folder.path().join("log")).unwrap_or_else(|e| panic!("{e}"));
         let port = eventually!("the port of a gRPC server", port(&process.tail(40)), Option::is_some);
-        let address = (Ipv4Addr::LOCALHOST, port.expect("it was waited for")).into();
+        let address = (Ipv4Addr::LOCALHOST, port.expect("the wait above ends with a port")).into();
         Self { process, address, _folder: folder }
     }
 

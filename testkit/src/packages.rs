@@ -117,7 +117,7 @@ fn plan(missing: &[Needed], root: bool, apt: bool) -> Plan {
     if root && apt {
         return Plan::Install(packages);
     }
-    let mut line = String::from("tests need more than there is here");
+    let mut line = String::from("programs that the tests need are missing");
     let what = missing.iter().map(|needed| needed.what).collect::<Vec<_>>().join(", ");
     let _ = match apt {
         true => write!(line, " ({what}). Type this first:  sudo apt-get install -y {}", packages.join(" ")),

@@ -85,7 +85,7 @@ impl TlsRelay {
     pub fn show(&self, config: ServerConfig) {
         match &*self.side {
             Side::Clients(shown) => *shown.lock() = Arc::new(config),
-            Side::Server(..) => panic!("it takes clients in clear and shows them no certificate"),
+            Side::Server(..) => panic!("this relay accepts clients in clear text and presents no certificate"),
         }
     }
 

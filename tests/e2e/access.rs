@@ -129,7 +129,7 @@ async fn an_edit_of_the_file_takes_callers_in_and_out_while_the_process_runs() {
     eventually!("the edit", status("another-token-of-it").await, |status| *status == 200);
     assert_eq!(status("a-token-of-the-pipeline").await, 401);
     folder.write("tokens", "ci:short\n");
-    fanfare.stderr.wait("the warning", |log| log.contains("the last good tokens stay in force")).await;
+    fanfare.stderr.wait("the warning", |log| log.contains("the last good tokens stay in use")).await;
     assert_eq!(status("another-token-of-it").await, 200);
     // Another file, by a reload; one that cannot be used refuses the whole configuration.
     let other = folder.write("others", "ops:a-token-of-the-operators\n");

@@ -58,7 +58,7 @@ async fn every_problem_is_printed_with_its_path() {
         "broadcast[1].routes: has no route",
         "broadcast[2].listen: is missing",
         "broadcast[2].routes: has no route",
-        "admin.listen: 0.0.0.0:8081 is listened on twice",
+        "admin.listen: 0.0.0.0:8081 is the address of two listeners",
     ];
     for path in paths {
         assert!(problems.iter().any(|problem| problem.starts_with(path)), "{path} is missing in\n{}", refused.stderr);
@@ -159,7 +159,7 @@ broadcast:
         "warning: broadcast[0].routes[0].connect_timeout: is more than the 1s",
         "warning: broadcast[0].routes[0].require: every request fails: 2 endpoints are named, 3 must be ok",
         "warning: broadcast[0].routes[1].match.methods: \"purge\" is not the method PURGE",
-        "warning: broadcast[0].routes[1]: no request comes here",
+        "warning: broadcast[0].routes[1]: no request reaches this route",
     ];
     assert_eq!(warnings.len(), begin.len(), "{}", warned.stderr);
     for (warning, begin) in warnings.iter().zip(begin) {

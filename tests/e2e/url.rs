@@ -39,7 +39,7 @@ async fn a_list_over_http_is_followed_and_nothing_shows_its_credentials() {
     assert!(client::get(fanfare.admin(), "/-/endpoints").await.text().contains("west"));
 
     registry.set(Reply::ok("<html>log in</html>"));
-    fanfare.stderr.wait("the broken list", |log| log.contains("is no list of endpoints")).await;
+    fanfare.stderr.wait("the broken list", |log| log.contains("is not a list of endpoints")).await;
     assert_eq!(answer().await.text(), "one");
     registry.set(Reply::ok(list(&two)));
     testkit::eventually!("the other endpoint", answer().await, |answer| answer.text() == "two");
@@ -114,7 +114,7 @@ async fn a_server_with_tls_is_verified_by_the_certificates_of_the_system() {
 
     // Without it nobody does.
     let other = Fanfare::serve(flags(&url, "1s")).await;
-    let told = other.stderr.wait("the reason", |log| log.contains("list of endpoints not fetched")).await;
+    let told = other.stderr.wait("the reason", |log| log.contains("the list of endpoints cannot be fetched")).await;
     assert!(told.contains("certificate"), "{told}");
     assert_eq!(client::get(other.admin(), "/-/ready").await.complete().status, 503);
 }

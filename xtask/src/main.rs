@@ -31,7 +31,7 @@ const CHECK: &[Step] = &[
         variable: Some(("RUSTDOCFLAGS", "-D warnings")),
     },
     Step {
-        name: "tests of the data plane and what it stands on",
+        name: "tests of the data plane and the crates that it depends on",
         arguments: &["test", "--quiet", "-p", "snapshot", "-p", "runtime", "-p", "proxy"],
         variable: None,
     },

@@ -108,7 +108,7 @@ impl TokenFile {
             },
         };
         metrics::count(TOKEN_FILE_READS, &self.path, result);
-        tracing::warn!("the token file cannot be used, the last good tokens stay in force: {why}");
+        tracing::warn!("the token file cannot be used, the last good tokens stay in use: {why}");
     }
 }
 

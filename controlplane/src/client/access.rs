@@ -87,13 +87,13 @@ pub struct Url(hyper::Uri);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
     /// It cannot be understood.
-    #[error("{0:?} is no URL of a server: write https://host:port")]
+    #[error("{0:?} is not the URL of a server: write https://host:port")]
     Unreadable(String),
     /// It has no scheme.
-    #[error("{0:?} does not say how to speak to the server: write https://{0}")]
+    #[error("{0:?} has no scheme: write https://{0}")]
     NoScheme(String),
     /// Its server would not be verified.
-    #[error("{0:?} does not begin with https://, so that what comes from there would not be verified")]
+    #[error("{0:?} does not begin with https://, so its server would not be verified")]
     Unprotected(String),
 }
 

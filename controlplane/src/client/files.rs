@@ -33,7 +33,7 @@ pub enum FileError {
     #[error("{} has more than {} MiB and is not read", .0.display(), MAX_BYTES >> 20)]
     Long(PathBuf),
     /// It is no regular file and was already read.
-    #[error("{} is no regular file, and is read once only", .0.display())]
+    #[error("{} is not a regular file, and is read only once", .0.display())]
     Once(PathBuf),
     /// There is no token in it.
     #[error("{} has no token in it", .0.display())]

@@ -251,7 +251,7 @@ impl Following {
         let text = error.to_string();
         let news = self.current.lock().logged.replace(text.clone()).is_none_or(|logged| logged != text);
         if news {
-            warn!(server = %self.access, "{text}; the last good access stays in force");
+            warn!(server = %self.access, "{text}; the last good access stays in use");
         }
     }
 }

@@ -61,7 +61,7 @@ pub(super) fn read(
         merged = merged.merge(one).map_err(|error| error.to_string())?;
     }
     if !found {
-        return Err("none of these files is there".to_owned());
+        return Err("none of these files exists".to_owned());
     }
     let (context, cluster, user) = select(&merged, context)?;
     settings(context, cluster, user, environment, files)
@@ -69,12 +69,12 @@ pub(super) fn read(
 
 /// The contents of one file, with its relative paths resolved.
 fn parse(bytes: &[u8], path: &Path) -> Result<Kubeconfig, String> {
-    let text = decode(bytes).ok_or("it is no text in UTF-8 or UTF-16")?;
+    let text = decode(bytes).ok_or("it is not text in UTF-8 or UTF-16")?;
     let mut config = Kubeconfig::from_yaml(&text).map_err(|error| match error {
         kube::config::KubeconfigError::Parse(error) => {
             // Only the place is reported, because the library's text shows the lines around, which may contain a token.
             let at = error.location().map(|at| format!(" at line {}, column {}", at.line(), at.column()));
-            format!("it is no valid YAML of a kubeconfig{}", at.unwrap_or_default())
+            format!("it is not valid YAML of a kubeconfig{}", at.unwrap_or_default())
         }
         other => other.to_string(),
     })?;

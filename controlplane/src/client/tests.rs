@@ -128,11 +128,7 @@ async fn invalid_settings_are_reported_without_their_secrets() {
         ),
         ("server: 'https://h', certificate-authority-data: eA==", "", "no list of certificates"),
         ("server: 'https://h', certificate-authority: /nowhere/x", "", missing),
-        (
-            "server: '10.0.0.1:6443'",
-            "",
-            "server: \"10.0.0.1:6443\" does not say how to speak to the server: write https://",
-        ),
+        ("server: '10.0.0.1:6443'", "", "server: \"10.0.0.1:6443\" has no scheme: write https://"),
         ("server: 'localhost'", "", "write https://localhost"),
         ("server: 'https://u:s3cret@h'", "", "https://u:***@h"),
         ("server: 'https://h', proxy-url: 'gopher://u:s3cret@h'", "", "the proxy that proxy-url names cannot be used"),
@@ -144,8 +140,8 @@ async fn invalid_settings_are_reported_without_their_secrets() {
             "auth-provider: {name: gcp, config: {access-token: s3cret}}",
             "\"gcp\" is not supported",
         ),
-        ("server: [s3cret", "token: s3cret", "no valid YAML of a kubeconfig at line"),
-        ("server: 'http://h'", "token: [s3cret]", "no valid YAML of a kubeconfig at line"),
+        ("server: [s3cret", "token: s3cret", "not valid YAML of a kubeconfig at line"),
+        ("server: 'http://h'", "token: [s3cret]", "not valid YAML of a kubeconfig at line"),
     ] {
         let kubeconfig = kubeconfig(cluster, user);
         let why =
@@ -159,9 +155,9 @@ async fn invalid_settings_are_reported_without_their_secrets() {
 #[tokio::test]
 async fn an_invalid_kubeconfig_is_reported() {
     for (bytes, told) in [
-        (&b"clusters: {"[..], "no valid YAML"),
+        (&b"clusters: {"[..], "not valid YAML"),
         (b"", "no current-context"),
-        (b"\xFF\xFE\x00", "no text in UTF-8 or UTF-16"),
+        (b"\xFF\xFE\x00", "not text in UTF-8 or UTF-16"),
         (b"\xFF\xFE", "no current-context"),
         (b"\x80", "no text"),
         (b"{current-context: x}", "no context \"x\""),
@@ -209,10 +205,10 @@ async fn a_file_of_a_list_that_is_missing_is_left_out() {
     let head = String::from_utf8_lossy(&api_server.requests().remove(0).head).to_lowercase();
     assert!(head.contains("bearer t0ken"), "paths in a file are relative to it: {head}");
     let none = open(list(&[&missing, &missing]), Environment::default()).await.err().expect("none is there");
-    assert!(none.to_string().contains("none of these files is there"), "{none}");
+    assert!(none.to_string().contains("none of these files exists"), "{none}");
     let broken = write("broken", "{".to_owned());
     let why = open(list(&[&cluster, &broken]), Environment::default()).await.err().expect("one is broken").to_string();
-    assert!(why.contains(&format!("{}: it is no valid YAML", broken.display())), "{why}");
+    assert!(why.contains(&format!("{}: it is not valid YAML", broken.display())), "{why}");
 }
 
 #[tokio::test]
@@ -228,7 +224,7 @@ async fn what_is_read_from_a_pipe_is_read_once() {
     ask(&connection.client).await.expect("what was read is used");
     let again =
         FileReader { again: true }.read(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader)).as_ref());
-    assert!(again.expect_err("it is not waited for").to_string().contains("read once only"));
+    assert!(again.expect_err("it is not waited for").to_string().contains("read only once"));
 }
 
 proptest! {

@@ -77,7 +77,7 @@ pub(super) async fn fetched(
     let certificates = match (fetch(url, vouched_by, environment).await, last.as_ref()) {
         (Ok(certificates), _) => certificates,
         (Err(error), Some(last)) => {
-            warn!("{error}; those fetched before stay in force");
+            warn!("{error}; the certificates fetched before stay in use");
             last.certificates.clone()
         }
         (Err(error), None) => return Err(error),

@@ -113,7 +113,7 @@ pub enum TimingError {
 
 /// The text is not a kind of lock.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no kind of lock: use leases, configmaps, endpoints, configmapsleases or endpointsleases")]
+#[error("{0:?} is not a kind of lock: use leases, configmaps, endpoints, configmapsleases or endpointsleases")]
 pub struct LockKindError(String);
 
 /// The reported holder of two locks with different holders, as in client-go.

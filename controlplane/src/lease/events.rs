@@ -66,8 +66,8 @@ impl Reporter {
                         );
                     }
                 }
-                Ok(Err(error)) => debug!(%error, "an event was not taken"),
-                Err(_elapsed) => debug!("an event was not taken within {EVENT_TIMEOUT:?}"),
+                Ok(Err(error)) => debug!(%error, "an event was not accepted"),
+                Err(_elapsed) => debug!("an event was not accepted within {EVENT_TIMEOUT:?}"),
             }
         });
     }

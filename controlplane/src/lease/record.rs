@@ -63,7 +63,7 @@ impl Form {
             Self::Spec => match object.data.get("spec") {
                 None | Some(Value::Null) => Ok((Record::default(), String::new())),
                 Some(Value::Object(spec)) => Ok((read(spec, &SPEC_FIELDS)?, Value::from(spec.clone()).to_string())),
-                Some(_) => Err(Malformed { field: "spec", why: "it is no object".into() }),
+                Some(_) => Err(Malformed { field: "spec", why: "it is not an object".into() }),
             },
             Self::Annotation => {
                 let Some(text) = annotation(object) else { return Ok((Record::default(), String::new())) };
@@ -160,14 +160,14 @@ fn text<'a>(map: &'a Map<String, Value>, field: &'static str) -> Result<Option<&
     match map.get(field) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(other) => Err(Malformed { field, why: format!("{other} is no text") }),
+        Some(other) => Err(Malformed { field, why: format!("{other} is not text") }),
     }
 }
 
 fn integer(map: &Map<String, Value>, field: &'static str) -> Result<i64, Malformed> {
     match map.get(field) {
         None | Some(Value::Null) => Ok(0),
-        Some(value) => value.as_i64().ok_or_else(|| Malformed { field, why: format!("{value} is no whole number") }),
+        Some(value) => value.as_i64().ok_or_else(|| Malformed { field, why: format!("{value} is not a whole number") }),
     }
 }
 

@@ -92,7 +92,7 @@ fn read(cluster: &ClusterName, path: &Path, event: FileEvent) -> Result<Vec<List
         Ok(entries) => {
             tracing::info!(%cluster, file = %path.display(), targets = entries.len(), "endpoint file read");
         }
-        Err(why) => tracing::warn!(%cluster, %why, "endpoint file not usable, keeping the last good list"),
+        Err(why) => tracing::warn!(%cluster, %why, "the endpoint file cannot be used, keeping the last good list"),
     }
     read
 }

@@ -98,7 +98,9 @@ impl FromStr for Target {
             None => (None, text),
             Some((scheme, host)) if scheme.eq_ignore_ascii_case("https") => (Some(Scheme::Https), host),
             Some((scheme, host)) if scheme.eq_ignore_ascii_case("http") => (Some(Scheme::Http), host),
-            Some(_) => return Err(invalid("this scheme is not spoken: write https://host:port or http://host:port")),
+            Some(_) => {
+                return Err(invalid("this scheme is not supported: write https://host:port or http://host:port"));
+            }
         };
         if host.contains(['/', '?', '#']) {
             return Err(invalid("nothing may follow the port: a request keeps its own path"));

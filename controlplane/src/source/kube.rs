@@ -143,7 +143,7 @@ impl KubeSource {
     fn why_empty(&self, any_service: bool, problems: &[PortProblem]) -> String {
         match (problems.first(), any_service) {
             (Some(problem), _) => problem.to_string(),
-            (None, true) => "the Service has no endpoint at all, ready or not: no pod is behind it".to_owned(),
+            (None, true) => "the Service has no endpoints, ready or not: it has no pods".to_owned(),
             (None, false) => {
                 let patterns: Vec<String> = self.selection.services.iter().map(ToString::to_string).collect();
                 format!("there is no Service {}, or it has no EndpointSlice", patterns.join(" or "))

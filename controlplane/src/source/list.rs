@@ -125,7 +125,7 @@ fn place(name: &Arc<str>, port: u16, found: Result<&Resolution, Option<&str>>, r
     let why: Arc<str> = match found {
         Ok(Resolution::Addresses(addresses)) => return Place::resolved(name.clone(), port, addresses.clone(), recheck),
         Ok(Resolution::Nothing(why)) => why.clone(),
-        Ok(Resolution::Targets(_)) => "it leads to other names".into(),
+        Ok(Resolution::Targets(_)) => "it is an SRV name".into(),
         Err(Some(why)) => why.into(),
         Err(None) => "no answer from the DNS yet".into(),
     };

@@ -86,7 +86,7 @@ impl PodLabel {
     fn explain(&self, error: &kube::Error) -> String {
         match error {
             kube::Error::Api(status) if status.code == 404 => format!(
-                "there is no pod {} in namespace {}: say which pod this candidate is in, or that it is not to be labelled",
+                "there is no pod {} in namespace {}: name the pod of this candidate, or disable the label",
                 self.pod, self.namespace
             ),
             error => explain("patch", "pods", &self.namespace, error),

@@ -73,7 +73,7 @@ enum Problem {
     Request(String),
     #[error("service {0} has a selector, so that its slices are a controller's: take a Service without one")]
     Selector(String),
-    #[error("endpointslice {0} belongs to somebody else (managed by {1:?}): delete it, or take another Service")]
+    #[error("endpointslice {0} belongs to another controller (managed by {1:?}): delete it, or use another Service")]
     Foreign(String, String),
     #[error("endpointslice {0} was written in a later term ({1}): this process does not lead any more")]
     LaterTerm(String, String),

@@ -71,7 +71,7 @@ impl Keeper {
 
     /// Keeps the sink up to date until the drain, and finishes the write in progress.
     pub(super) async fn run(mut self, mut outputs: watch::Receiver<Option<Arc<Output>>>, drain: DrainWatch) {
-        self.gate.set_not_ready("nothing was written yet");
+        self.gate.set_not_ready("nothing has been written yet");
         // Whether this update repeats an older one: then its age is no propagation time.
         let mut repeated = false;
         loop {
@@ -172,7 +172,7 @@ impl Keeper {
             let lost = there.difference(&here).count();
             if lost > 0 {
                 let why = format!(
-                    "{lost} endpoints that are there would go, but there is no complete list of {}",
+                    "{lost} endpoints would be removed, but there is no complete list of {}",
                     output.unlisted.join(", ")
                 );
                 return Err(NotDone::Held { why, again: None });
@@ -185,7 +185,7 @@ impl Keeper {
         if here.is_empty() && !there.is_empty() {
             let again = *self.empty_since.get_or_insert_with(Instant::now) + self.limits.empty_hold;
             if Instant::now() < again {
-                let why = format!("all {lost} endpoints would go: they are kept for a while (--empty-hold)");
+                let why = format!("all {lost} endpoints would be removed: they are kept for a while (--empty-hold)");
                 return Err(NotDone::Held { why, again: Some(again) });
             }
         } else {

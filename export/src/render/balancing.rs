@@ -72,7 +72,7 @@ fn asked(annotations: &BTreeMap<String, String>) -> Result<Balancing, String> {
     let said = |name: &str| annotations.get(&format!("fanfare/{name}")).map(String::as_str);
     let wrong = |name: &str, text: &str, what: &str| {
         let short: String = text.chars().take(80).collect();
-        format!("annotation fanfare/{name}: {short:?} is no {what}")
+        format!("annotation fanfare/{name}: {short:?} is not a {what}")
     };
     let period = |name: &str| {
         said(name)

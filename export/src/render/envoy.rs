@@ -33,7 +33,7 @@ impl Envoy {
         let missing = "a directory: the absolute path at which Envoy itself sees the set";
         let directory = directory.ok_or(InvalidFormat::Missing { format: "envoy", option: missing })?;
         if !is_plain_path(directory) {
-            let why = format!("{directory:?} is no absolute path of letters, digits and any of /._-+@");
+            let why = format!("{directory:?} is not an absolute path of letters, digits and any of /._-+@");
             return Err(InvalidFormat::Value { option: "directory", why });
         }
         Ok(Self { directory: directory.trim_end_matches('/').to_owned(), trust })
@@ -78,7 +78,7 @@ fn possible<'a>(backends: &'a [Backend], left_out: &mut Vec<LeftOut>) -> Vec<&'a
     let mut kept = Vec::with_capacity(backends.len());
     for backend in backends {
         if backend.application == Application::Sctp {
-            leave_out(left_out, &backend.name, "Envoy has no clusters for SCTP");
+            leave_out(left_out, &backend.name, "Envoy does not support SCTP");
         } else {
             kept.push(backend);
         }

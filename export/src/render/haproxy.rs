@@ -10,7 +10,7 @@ pub(super) fn render(trust: &Trust, backends: &[Backend], left_out: &mut Vec<Lef
     for backend in backends {
         let application = backend.application;
         if matches!(application, Application::Udp | Application::Sctp) {
-            leave_out(left_out, &backend.name, "HAProxy balances TCP alone");
+            leave_out(left_out, &backend.name, "HAProxy balances only TCP");
             continue;
         }
         let mode = if application.is_http() { "http" } else { "tcp" };

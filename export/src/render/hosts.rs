@@ -16,7 +16,7 @@ pub(super) fn render(backends: &[Backend], left_out: &mut Vec<LeftOut>) -> Strin
     for backend in backends {
         let service = format!("{}.{}", backend.service(), backend.namespace());
         if !is_host(&service) {
-            leave_out(left_out, &service.into(), "the Service's name is no DNS name");
+            leave_out(left_out, &service.into(), "the Service's name is not a DNS name");
             continue;
         }
         for endpoint in &backend.endpoints {

@@ -16,7 +16,7 @@ pub(super) fn http(backends: &[Backend], left_out: &mut Vec<LeftOut>) -> String 
     upstreams(backends.iter().filter(|backend| {
         let http = backend.application.is_http();
         if !http {
-            leave_out(left_out, &backend.name, "it speaks no HTTP: the format nginx-stream has it");
+            leave_out(left_out, &backend.name, "it does not speak HTTP: use the format nginx-stream for it");
         }
         http
     }))
@@ -27,7 +27,7 @@ pub(super) fn stream(backends: &[Backend], left_out: &mut Vec<LeftOut>) -> Strin
     upstreams(backends.iter().filter(|backend| {
         let possible = backend.application != Application::Sctp;
         if !possible {
-            leave_out(left_out, &backend.name, "nginx passes on TCP and UDP alone");
+            leave_out(left_out, &backend.name, "nginx passes on only TCP and UDP");
         }
         possible
     }))

@@ -40,7 +40,7 @@ pub struct InvalidTrust(String);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidFormat {
     /// An unknown name.
-    #[error("{0:?} is no format: there are {list}", list = NAMES.map(|(name, ..)| name).join(", "))]
+    #[error("{0:?} is not a format: use one of {list}", list = NAMES.map(|(name, ..)| name).join(", "))]
     Unknown(String),
     /// A required option is missing.
     #[error("the format {format} needs {option}")]

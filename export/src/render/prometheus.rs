@@ -21,7 +21,7 @@ pub(super) fn render(backends: &[Backend], left_out: &mut Vec<LeftOut>) -> Strin
     let mut groups = Vec::new();
     for backend in backends {
         if matches!(backend.application, Application::Udp | Application::Sctp) {
-            leave_out(left_out, &backend.name, "Prometheus scrapes over TCP alone");
+            leave_out(left_out, &backend.name, "Prometheus scrapes only over TCP");
             continue;
         }
         let shared = shared(backend);

@@ -69,7 +69,7 @@ fn route<'a>(backends: &[&'a Backend]) -> Result<Option<(&'a Backend, Route)>, S
     let path = said("path").map(|path| checked("path", path, is_path)).transpose()?;
     let priority = said("priority").map(|text| {
         text.parse()
-            .map_err(|_| format!("annotation fanfare/priority: {text:?} is no whole number from 0 to {}", u32::MAX))
+            .map_err(|_| format!("annotation fanfare/priority: {text:?} is not a whole number from 0 to {}", u32::MAX))
     });
     let tls = match said("tls") {
         None | Some("false") => None,
@@ -124,9 +124,9 @@ fn checked(name: &str, text: &str, fits: fn(&str) -> bool) -> Result<String, Str
     }
     let short: String = text.chars().take(80).collect();
     Err(format!(
-        "annotation fanfare/{name}: {short:?} is no {}",
+        "annotation fanfare/{name}: {short:?} is not a {}",
         match name {
-            "host" => "host name (letters, digits and `-`, with points between the parts)",
+            "host" => "host name (letters, digits and `-`, with dots between the parts)",
             "path" => "path prefix (a slash, then letters, digits and any of /._~%+=:@,-)",
             _ => "name (letters, digits and any of ._@-)",
         }

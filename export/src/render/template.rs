@@ -62,7 +62,7 @@ impl Template {
         template.render_captured_to(known, &mut out).map_err(|error| RenderError::of(&error))?;
         if out.bytes.is_empty() {
             // An empty file is refused, because it could be one that was cut off.
-            let why = "it writes nothing: let it write a comment at least".to_owned();
+            let why = "it writes nothing: let it write at least a comment".to_owned();
             return Err(RenderError { place: String::new(), why });
         }
         Ok(String::from_utf8(out.bytes).expect("a template writes text"))
@@ -81,7 +81,7 @@ impl RenderError {
 impl std::io::Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         if self.bytes.len() + bytes.len() > MAX_OUTPUT_BYTES {
-            return Err(std::io::Error::other(format!("it writes more than {} MiB", MAX_OUTPUT_BYTES >> 20)));
+            return Err(std::io::Error::other(format!("its output has more than {} MiB", MAX_OUTPUT_BYTES >> 20)));
         }
         self.bytes.extend_from_slice(bytes);
         Ok(bytes.len())

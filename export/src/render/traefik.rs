@@ -156,7 +156,7 @@ impl Traefik {
     pub(super) fn new(options: &FormatOptions) -> Result<Self, InvalidFormat> {
         let servers_transport = options.servers_transport.clone();
         if let Some(name) = servers_transport.as_ref().filter(|name| !is_traefik_name(name)) {
-            let why = format!("{name:?} is no name of a serversTransport (letters, digits and any of ._@-)");
+            let why = format!("{name:?} is not the name of a serversTransport (letters, digits and any of ._@-)");
             return Err(InvalidFormat::Value { option: "servers transport", why });
         }
         Ok(Self { routers: options.routers, servers_transport })
@@ -179,7 +179,7 @@ impl Traefik {
         for backend in backends {
             let name = &*backend.name;
             match backend.application {
-                Application::Sctp => leave_out(left_out, &backend.name, "Traefik has no services for SCTP"),
+                Application::Sctp => leave_out(left_out, &backend.name, "Traefik does not support SCTP"),
                 Application::Tcp => drop(tcp.insert(name, transport(backend))),
                 Application::Udp => drop(udp.insert(name, transport(backend))),
                 _ => {
@@ -200,7 +200,7 @@ impl Traefik {
 
     fn balancer<'a>(&'a self, backend: &'a Backend, asked: Option<&'a Balancing>) -> HttpServers<'a> {
         let application = backend.application;
-        let scheme = application.scheme().expect("whatever is no TCP, UDP or SCTP is HTTP");
+        let scheme = application.scheme().expect("every protocol but TCP, UDP and SCTP is HTTP");
         let servers = backend.endpoints.iter().map(|e| Url { url: format!("{scheme}://{}", e.address) });
         let health = asked.and_then(|asked| asked.health.as_ref());
         HttpServers {

@@ -31,7 +31,7 @@ fn unpacked(codings: &[String], bytes: Bytes) -> Result<Bytes, String> {
         let read = match coding.as_str() {
             "gzip" | "x-gzip" => MultiGzDecoder::new(&*bytes).take(limit).read_to_end(&mut plain),
             "deflate" => ZlibDecoder::new(&*bytes).take(limit).read_to_end(&mut plain),
-            other => return Err(format!("its content coding {other:?} is not known here: gzip and deflate are")),
+            other => return Err(format!("its content coding {other:?} is not supported: use gzip or deflate")),
         };
         read.map_err(|error| format!("it is said to be packed with {coding}, and is not: {error}"))?;
         if plain.len() as u64 > MAX_BYTES {

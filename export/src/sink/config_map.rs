@@ -114,7 +114,7 @@ impl ConfigMap {
             match done {
                 Ok(_) => return Ok(()),
                 Err(kube::Error::Api(status)) if lacks_namespace(&status) => {
-                    let what = format!("there is no namespace {}: make it, or name another one", self.namespace);
+                    let what = format!("there is no namespace {}: create it, or name another one", self.namespace);
                     return Err(SinkError::new(self, SinkErrorKind::Refused, what));
                 }
                 // 404: it was deleted in between.

@@ -34,7 +34,7 @@ impl HttpPut {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             let name: HeaderName =
-                name.parse().map_err(|_| refused(format!("`{name}` is no name of a header field")))?;
+                name.parse().map_err(|_| refused(format!("`{name}` is not the name of a header field")))?;
             let mut value: HeaderValue = value
                 .parse()
                 .map_err(|_| refused(format!("the value of the header field {name} has bytes it must not have")))?;
@@ -63,7 +63,7 @@ impl HttpPut {
             StatusCode::OK => {}
             // For instance 204, or an answer of a proxy in between.
             status if status.is_success() => {
-                return Ok(Fetched::NoFile(format!("it answers {status}, which is no file")));
+                return Ok(Fetched::NoFile(format!("it answers {status}, which is not a file")));
             }
             status if status.is_redirection() => return Ok(Fetched::NoFile(redirect(&answer))),
             _ => return Err(refusal(url, answer).await),

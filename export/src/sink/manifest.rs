@@ -59,9 +59,9 @@ impl Manifest {
     /// # Errors
     /// A text that names the fault.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let manifest: Self = serde_json::from_slice(bytes).map_err(|error| format!("it is no manifest: {error}"))?;
+        let manifest: Self = serde_json::from_slice(bytes).map_err(|error| format!("it is not a manifest: {error}"))?;
         if manifest.schema != SCHEMA {
-            return Err(format!("it has the schema {}, and only {SCHEMA} is known here", manifest.schema));
+            return Err(format!("it has the schema {}, and only {SCHEMA} is supported", manifest.schema));
         }
         Ok(manifest)
     }

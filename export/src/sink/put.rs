@@ -116,7 +116,7 @@ impl Sink {
             }
         }
         Err(self
-            .trouble(SinkErrorKind::Conflict, format!("somebody else wrote in between {MAX_ATTEMPTS} times in a row")))
+            .trouble(SinkErrorKind::Conflict, format!("another writer wrote in between {MAX_ATTEMPTS} times in a row")))
     }
 
     /// Discards what was read, so that the next write reads the place again.
@@ -165,7 +165,7 @@ impl Sink {
                     done.removed += 1;
                 }
                 Some(FileState::Found { .. }) => {
-                    tracing::warn!(place = %self, file = name, "somebody else has changed it: it is not removed");
+                    tracing::warn!(place = %self, file = name, "another writer has changed the file: it is not removed");
                 }
                 _ => {}
             }
@@ -200,7 +200,8 @@ impl Sink {
             let name = self.location.file(&document.name);
             let Some(FileState::Found { sha256: found, .. }) = self.there.get(&name) else { continue };
             if !owned.contains_key(&name) && *found != sha256(&document.bytes) {
-                let what = format!("there is a {name} already that is not ours: remove it, or write somewhere else");
+                let what =
+                    format!("a file {name} exists that Fanfare did not write: remove it, or write somewhere else");
                 return Err(self.trouble(SinkErrorKind::Refused, what));
             }
         }
@@ -323,7 +324,7 @@ impl Sink {
 
     fn ignores_conditions(&mut self) {
         self.conditions = Conditions::Ignored;
-        tracing::warn!(place = %self, "this store ignores conditions on writes: nothing fences several writers from each other");
+        tracing::warn!(place = %self, "this store ignores conditions on writes: concurrent writers may overwrite each other");
     }
 
     async fn read(&self, name: &str) -> Result<(FileState, Option<bytes::Bytes>), SinkError> {
@@ -333,11 +334,11 @@ impl Sink {
             }
             Ok(Fetched::Missing | Fetched::Same) => Ok((FileState::Missing, None)),
             Ok(Fetched::NoFile(why)) => {
-                tracing::warn!(place = %self, "{name}: {why}: it is written without a condition, and once after every start");
+                tracing::warn!(place = %self, "{name}: {why}: the file is written without a condition, and once after every start");
                 Ok((FileState::Unreadable, None))
             }
             Err(error) if error.kind == SinkErrorKind::Denied => {
-                tracing::warn!(%error, "it cannot be read: it is written without a condition, and once after every start");
+                tracing::warn!(%error, "the file cannot be read: it is written without a condition, and once after every start");
                 Ok((FileState::Unreadable, None))
             }
             Err(error) => Err(error),

@@ -144,7 +144,7 @@ impl S3 {
                 self.put(key, document, condition).await.map_err(|error| self.trouble(key, &error))
             }
             Err(_) if self.lacks_bucket() => {
-                let what = "there is no such bucket: make it, or have it made (--s3-create-bucket)";
+                let what = "there is no such bucket: create it, or let Fanfare do so (--s3-create-bucket)";
                 Err(SinkError::new(self, SinkErrorKind::Refused, what))
             }
             done => done.map_err(|error| self.trouble(key, &error)),
@@ -195,7 +195,7 @@ impl S3 {
         let status = answer.status();
         // 409: it exists and is ours or somebody else's, which the next write will show.
         if status.is_success() || status.as_u16() == 409 {
-            tracing::info!(place = %self, "made the bucket");
+            tracing::info!(place = %self, "created the bucket");
             return Ok(());
         }
         let kind = match status.as_u16() {
@@ -207,7 +207,7 @@ impl S3 {
         Err(SinkError::new(
             self,
             kind,
-            format!("the bucket is not there and cannot be made: {status} {}", short(&said)),
+            format!("the bucket does not exist and cannot be created: {status} {}", short(&said)),
         ))
     }
 

@@ -85,7 +85,7 @@ impl Served {
     ) -> ServedResponse {
         if !matches!(request.method, "GET" | "HEAD") {
             let allow = ("allow", "GET, HEAD".to_owned());
-            return ServedResponse::text(405, "this can only be read").with(allow);
+            return ServedResponse::text(405, "only GET and HEAD are allowed").with(allow);
         }
         let (wait, known) = match parameters(request.query.unwrap_or_default()) {
             Ok(parameters) => parameters,
@@ -120,10 +120,10 @@ impl Served {
     fn respond(&self, file: Option<ServedFile>, request: ServedRequest<'_>) -> ServedResponse {
         let Some(file) = file else {
             if !self.expects(request.path) {
-                return ServedResponse::text(404, "nothing of this name is served");
+                return ServedResponse::text(404, "there is no file of this name");
             }
             // With 503 a client keeps what it has, which it would not with an empty list.
-            return ServedResponse::text(503, "nothing is known yet").with(("retry-after", "1".into()));
+            return ServedResponse::text(503, "the file has not been rendered yet").with(("retry-after", "1".into()));
         };
         let fields = vec![
             ("etag", file.etag.clone()),
@@ -200,7 +200,7 @@ fn parameters(query: &str) -> Result<(Duration, Option<u64>), String> {
                 let asked = runtime::duration::parse(value).map_err(|why| format!("wait={value}: {why}"))?;
                 wait = asked.min(MAX_WAIT);
             }
-            "index" => known = Some(value.parse().map_err(|_| format!("index={value} is no number"))?),
+            "index" => known = Some(value.parse().map_err(|_| format!("index={value} is not a number"))?),
             // Consumers may have parameters of their own.
             _ => {}
         }

@@ -86,7 +86,7 @@ pub struct Connect {
 
 /// The text is not a target.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is no place to write to: {why}")]
+#[error("`{text}` is not a valid target: {why}")]
 pub struct InvalidTarget {
     /// The text.
     pub text: String,

@@ -401,7 +401,7 @@ async fn a_namespace_that_may_not_be_read_keeps_what_is_there() {
     let why = || readiness.check().err().unwrap_or_default();
     // After the wait for the first list has timed out.
     let told = testkit::eventually!("the guard to tell", within Duration::from_secs(30), why(), |why| {
-        why.contains("1 endpoints that are there would go")
+        why.contains("1 endpoints would be removed")
     });
     assert!(told.contains(&forbidden) && told.contains("forbidden"), "{told}");
     assert_eq!(bed.text("edge.yml").await.as_deref(), Some(old));

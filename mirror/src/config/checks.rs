@@ -50,7 +50,7 @@ impl Config {
             wrong("remotes".into(), "there is none: name at least one remote cluster".into());
         }
         if !(1..=MAX_WORKERS).contains(&self.workers) {
-            wrong("workers".into(), format!("{} is not within 1 and {MAX_WORKERS}", self.workers));
+            wrong("workers".into(), format!("{} is not between 1 and {MAX_WORKERS}", self.workers));
         }
         let (mut names, mut prefixes) = (HashSet::new(), HashSet::new());
         for (number, remote) in self.remotes.iter().enumerate() {
@@ -61,7 +61,7 @@ impl Config {
             }
             if !prefixes.insert((&remote.namespace, &remote.prefix)) {
                 let problem = format!(
-                    "another remote has the prefix {:?} in namespace {} as well, and what belongs to which could not be told",
+                    "another remote has the prefix {:?} in namespace {} as well, so that their mirrors could not be distinguished",
                     remote.prefix, remote.namespace
                 );
                 wrong(at("prefix"), problem);

@@ -37,7 +37,7 @@ fn golden() {
         r"# Services of west, mirrored here, under their own names: <service>.<namespace>.svc.cluster.west
 cluster.west:53 {
     errors
-    # its name is too long, and hashed
+    # its name is too long, and is hashed
     rewrite stop {
         name regex ^((?:[^.]+\.)*)LONG\.shop\.svc\.cluster\.west\.$ {1}HASHED.mirrors.svc.cluster.local.
         answer name ^((?:[^.]+\.)*)HASHED\.mirrors\.svc\.cluster\.local\.$ {1}LONG.shop.svc.cluster.west.

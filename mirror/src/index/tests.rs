@@ -61,7 +61,7 @@ fn a_list_of_one_namespace_says_nothing_about_another() {
     let unreadable = ObjectKey::of(&service("s1", "u").metadata);
     let relisted = index.reset_services(Some("shop"), vec![service("s0", "u")], &[unreadable]);
     let vanished: Vec<&ServiceKey> = relisted.vanished.iter().map(|origin| &origin.key).collect();
-    assert_eq!(vanished, [&key("s2")], "what cannot be read is there");
+    assert_eq!(vanished, [&key("s2")], "an object that cannot be parsed still exists");
 }
 
 /// Rule 4: what a list takes from too many Services at once is kept, until it is confirmed or comes back.

@@ -133,7 +133,7 @@ fn nothing_selected(remote: &str, selector: &str, watched: &Scope, found: &Found
     };
     // Writing to a String cannot fail.
     let _ = match found {
-        Err(why) => write!(text, "; what there is cannot be told: {why}"),
+        Err(why) => write!(text, "; the existing Services cannot be listed: {why}"),
         Ok(found) if found.is_empty() => write!(text, "; there is no Service at all"),
         Ok(found) => {
             let described = found.iter().map(|(name, labels)| match labels.as_str() {
@@ -169,7 +169,7 @@ mod tests {
         );
         assert!(nothing_selected("west", "", &Scope::All, &found(&[])).ends_with("there is no Service at all"));
         let refused = nothing_selected("west", "a", &shop, &Err("forbidden".into()));
-        assert!(refused.ends_with("what there is cannot be told: forbidden"), "{refused}");
+        assert!(refused.ends_with("the existing Services cannot be listed: forbidden"), "{refused}");
         let many: Vec<(String, &str)> = (0..25).map(|n| (format!("shop/{n:02}"), "")).collect();
         let many: Vec<(&str, &str)> = many.iter().map(|(name, labels)| (name.as_str(), *labels)).collect();
         assert!(nothing_selected("west", "a", &shop, &found(&many)).ends_with("shop/19 (no labels) and 5 more"));

@@ -216,7 +216,7 @@ impl RemoteWatches {
         match (&*said, &identity) {
             (said, now) if said == now => {}
             (Identity::Known(_), Identity::Known(uid)) => {
-                tracing::warn!(remote = self.name, cluster = %uid, "it is another cluster than before: asking everything anew");
+                tracing::warn!(remote = self.name, cluster = %uid, "it is another cluster than before: listing everything again");
                 self.swapped.notify_one();
             }
             (_, Identity::Known(uid)) => {

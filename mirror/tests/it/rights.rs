@@ -147,7 +147,7 @@ async fn readiness_says_that_the_namespace_is_missing() {
     let mirror = bed::start(config, bed.ours.clone(), bed.readers(1).await).ready().await;
     bed.service("web", &[1]).await;
     let named = |ready: &Result<(), String>| {
-        ready.as_ref().is_err_and(|why| why.contains(&format!("there is no namespace {nowhere}: make it")))
+        ready.as_ref().is_err_and(|why| why.contains(&format!("there is no namespace {nowhere}: create it")))
     };
     let _named = eventually!("the namespace to be named", mirror.readiness.check(), named);
     // It need not be written any more, so there is no problem.

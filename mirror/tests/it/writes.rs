@@ -121,7 +121,7 @@ async fn an_object_that_is_refused_is_told_and_holds_up_no_other() {
     );
     bed.service("bad", &[1]).await;
     let mirror = start(bed.config(), writer, bed.readers(1).await).ready().await;
-    bed.event("Rejected", "the API server here refuses it").await;
+    bed.event("Rejected", "the local API server refuses it").await;
     for (name, host) in [("good", 2), ("better", 3)] {
         bed.service(name, &[host]).await;
         bed.until_addresses(name, &[&format!("192.0.2.{host}")]).await;

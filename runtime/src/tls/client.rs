@@ -108,7 +108,7 @@ impl ClientTls {
     pub fn load(settings: ClientSettings) -> Result<Self, TlsError> {
         if settings.roots == Roots::Insecure {
             warn!(
-                "certificates of endpoints are NOT verified: whoever answers at an endpoint's address gets every request"
+                "certificates of endpoints are NOT verified: any server at an endpoint's address receives every request"
             );
         }
         Followed::start(settings).map(Self)

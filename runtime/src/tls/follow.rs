@@ -100,7 +100,7 @@ impl<M: Material> Followed<M> {
             None => {
                 if let Some(fault) = looking.suspected.take() {
                     metrics::reloaded(&fault.path, "failed");
-                    warn!("{fault}; what was read before stays in force");
+                    warn!("{fault}; the contents read before stay in use");
                 }
             }
             Some(SetEvent::Unreadable { path, why }) => {
@@ -119,7 +119,7 @@ impl<M: Material> Followed<M> {
                 let news = looking.set.paths().iter().zip(&contents).zip(&looking.contents);
                 for ((path, _), _) in news.filter(|((_, now), before)| now != before) {
                     metrics::reloaded(path, "ok");
-                    info!(file = %path.display(), "read again: it is in force for new connections");
+                    info!(file = %path.display(), "the file was read again: new connections use its new contents");
                 }
                 (looking.contents, looking.suspected) = (contents, None);
             }
@@ -180,7 +180,7 @@ async fn follow<M: Material>(followed: Weak<Followed<M>>, every: Duration) {
         let Some(followed) = followed.upgrade() else { return };
         // A network file system may hang there without holding up a worker.
         if tokio::task::spawn_blocking(move || followed.look()).await.is_err() {
-            warn!("looking at the files of certificates has failed; it goes on with the next look");
+            warn!("the check of the certificate files has failed; it is repeated at the next interval");
         }
     }
 }

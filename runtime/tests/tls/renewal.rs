@@ -94,13 +94,13 @@ async fn what_does_not_fit_is_not_taken_and_told_once() {
         let config = Arc::new(authority.client(None, &[]));
         ask(&config, "a.example", listener.address).await.expect("it is taken").certificate
     };
-    assert!(is(&seen().await, &one.chain), "the old one stays in force");
+    assert!(is(&seen().await, &one.chain), "the old one stays in use");
     secret.renew(&two, &authority);
     eventually!("the new certificate", seen().await, |der| is(der, &two.chain));
     assert_eq!(reloads(&key, "failed"), Some(1.0), "told once");
     std::fs::remove_file(&cert).expect("removes");
     eventually!("the loss to be counted", reloads(&cert, "failed"), |count| *count == Some(1.0));
-    assert!(is(&seen().await, &two.chain), "the old one stays in force");
+    assert!(is(&seen().await, &two.chain), "the old one stays in use");
 }
 
 #[tokio::test]

@@ -147,7 +147,7 @@ impl Shared {
 
     fn unknown(&self, name: &str) -> Response {
         let names: Vec<&str> = self.elections.iter().map(|observed| observed.election.name()).collect();
-        let text = format!("no election {name:?} here; there is: {}\n", names.join(", "));
+        let text = format!("there is no election {name:?}; the elections are: {}\n", names.join(", "));
         (StatusCode::NOT_FOUND, text).into_response()
     }
 }
@@ -244,7 +244,7 @@ fn events(observed: Observed, closing: DrainWatch) -> impl Stream<Item = Result<
 
 async fn nothing() -> Response {
     let paths = "/v1/state /v1/watch /v1/step-down /v1/elections /v1/elections/<name>[/leader, /watch, /step-down]";
-    (StatusCode::NOT_FOUND, format!("not found; below /v1 there is: {paths}\n")).into_response()
+    (StatusCode::NOT_FOUND, format!("not found; the paths below /v1 are: {paths}\n")).into_response()
 }
 
 async fn ready(shared: Context) -> Response {

@@ -236,7 +236,7 @@ impl fmt::Display for Ended {
         match self {
             Self::Well => f.write_str("has ended"),
             Self::Failed(how) => write!(f, "has failed ({how})"),
-            Self::NotStarted(why) => write!(f, "did not begin ({why})"),
+            Self::NotStarted(why) => write!(f, "could not be started ({why})"),
         }
     }
 }

@@ -139,7 +139,7 @@ impl EndpointsApi {
         let same = |service: &&Arc<Service>| {
             *service.key().namespace == *namespace.as_str() && *service.key().name == *name.as_str()
         };
-        let nothing = || format!("no service {namespace}/{name} is followed here; there is:\n{}", self.paths());
+        let nothing = || format!("the service {namespace}/{name} is not followed; the paths are:\n{}", self.paths());
         self.services.iter().find(same).ok_or_else(|| (StatusCode::NOT_FOUND, nothing()))
     }
 
@@ -175,7 +175,7 @@ impl EndpointsApi {
 
     fn nothing(&self, uri: &Uri) -> Response {
         let paths = "/endpoints\n/endpoints/last_updated\n/endpoints/watch\n/v1/services\n/health\n/ready\n/metrics\n";
-        let text = format!("nothing is at {}; there is:\n{paths}{}", uri.path(), self.paths());
+        let text = format!("there is nothing at {}; the paths are:\n{paths}{}", uri.path(), self.paths());
         (StatusCode::NOT_FOUND, text).into_response()
     }
 
@@ -244,7 +244,7 @@ async fn metrics_text(api: Context) -> Response {
     match tokio::task::spawn_blocking(move || metrics.render()).await {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
         Err(error) => {
-            (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot render the metrics: {error}\n")).into_response()
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("the metrics cannot be rendered: {error}\n")).into_response()
         }
     }
 }

@@ -55,7 +55,7 @@ pub(super) enum HostsError {
     Io { what: &'static str, path: PathBuf, why: io::Error },
     /// It has only a part of the block, so that the lines of the block cannot be distinguished from others.
     #[error(
-        "{0} has only one of the lines {BEGIN:?} and {END:?}, or several: remove what is between, and nothing is lost"
+        "{0} has only one of the lines {BEGIN:?} and {END:?}, or several: remove these and the lines between them, which are written again"
     )]
     Torn(PathBuf),
     /// It is not a hosts file.

@@ -17,9 +17,9 @@ pub const COMMANDS: &str = "fanfare_endpoints_commands_total";
 
 /// Describes the metrics to the recorder. Call it once, after the recorder is installed.
 pub fn describe() {
-    describe_gauge!(AGE, Unit::Seconds, "Time since anything was last heard about a service.");
-    describe_gauge!(ADDRESSES, "Addresses of a service that are told, by state.");
-    describe_counter!(CHANGES, "Changes of what is told about a service.");
+    describe_gauge!(AGE, Unit::Seconds, "Time since the last event, bookmark or (re)connect of a service.");
+    describe_gauge!(ADDRESSES, "Published addresses of a service, by state.");
+    describe_counter!(CHANGES, "Changes of a service's published endpoints.");
     describe_gauge!(WAITING, "Long polls and event streams that wait for a change.");
     describe_counter!(HOSTS_WRITES, "Writes of the hosts file, by result.");
     describe_counter!(COMMANDS, "Runs of the command on change, by result.");

@@ -20,7 +20,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Access> {
         return Some(Access::Kubeconfig { path, context });
     }
     if vouched_by.is_some() && !settings::REMOTE_CA_URL.is_given(section) {
-        let message = "is about ca_url, which is not there; for the API server itself use ca_file";
+        let message = "belongs to ca_url, which is missing; for the API server itself use ca_file";
         settings::REMOTE_CA_URL_TRUST.problem(section, message);
     }
     let trust = match (ca_url, ca_file) {

@@ -106,7 +106,7 @@ fn what_cannot_work_is_told_where_it_stands() {
             "mirror.remotes[1].prefix: another remote",
         ),
         ("mirror: {remotes: [{kubeconfig: /w, prefix: w, select: {labels: ' '}}]}", "[0].select.labels: it is empty"),
-        (&format!("mirror: {{workers: 0, remotes: [{{{remote}, prefix: w}}]}}"), "mirror.workers: 0 is not within"),
+        (&format!("mirror: {{workers: 0, remotes: [{{{remote}, prefix: w}}]}}"), "mirror.workers: 0 is not between"),
         (&format!("mirror: {{global: {{}}, remotes: [{{{remote}, prefix: w}}]}}"), "mirror.global.label: is missing"),
         (
             &format!("mirror: {{global: {{label: x, prefix: G}}, remotes: [{{{remote}, prefix: w}}]}}"),

@@ -143,7 +143,7 @@ impl fmt::Display for ReadError {
             }
             Self::TimedOut(bytes) => {
                 let bytes = printable(bytes, 1000);
-                write!(f, "no whole head within the patience, only `{bytes}`")
+                write!(f, "timed out before the head was complete; received `{bytes}`")
             }
         }
     }

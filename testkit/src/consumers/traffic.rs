@@ -54,7 +54,7 @@ impl Traffic {
             let since = |name: &&&str| seen.last.get(**name).is_none_or(|(at, _)| *at < changed);
             names.iter().filter(since).map(|name| (*name).to_owned()).collect::<Vec<_>>()
         };
-        eventually!("everybody to answer", missing(), |missing: &Vec<String>| missing.is_empty());
+        eventually!("all endpoints to answer", missing(), |missing: &Vec<String>| missing.is_empty());
         assert!(
             changed.elapsed() <= scaled(FOLLOW_TIMEOUT),
             "it took {:?} to reach all of {names:?}",
@@ -74,7 +74,7 @@ impl Traffic {
             let (at, number) = last.max_by_key(|(at, _)| *at).copied().expect("they have answered before");
             (seen.answers - number, at)
         };
-        let (_, at) = eventually!("others to answer alone", lately(), |(since, _)| *since >= ANSWERS_IN_A_ROW);
+        let (_, at) = eventually!("only others to answer", lately(), |(since, _)| *since >= ANSWERS_IN_A_ROW);
         let took = at.saturating_duration_since(changed);
         assert!(took <= scaled(FOLLOW_TIMEOUT), "it took {took:?} until none of {names:?} answered");
         self.check();

@@ -46,7 +46,7 @@ async fn counted(fanfare: &Fanfare, metric: &str) -> bool {
 async fn a_leader_without_its_start_command_lets_somebody_else_lead() {
     for (command, why, result) in [
         ("sh -c 'exit 3'", "the start command has failed (exit status: 3)", "failed"),
-        ("/nowhere/program", "the start command did not begin (cannot start /nowhere/program", "not_started"),
+        ("/nowhere/program", "the start command could not be started (cannot start /nowhere/program", "not_started"),
     ] {
         let bed = Bed::new().await;
         let one = bed.elect("one", &["-on-start", command]);

@@ -184,7 +184,7 @@ async fn a_service_with_a_selector_and_a_slice_of_somebody_else_are_refused() {
         .await
         .expect("it is there");
     service(&cluster, &namespace, Value::Null).await;
-    one.stderr.wait("a refusal", |log| log.contains("belongs to somebody else")).await;
+    one.stderr.wait("a refusal", |log| log.contains("belongs to another controller")).await;
     assert_eq!(slice(&cluster, &namespace, "web-ipv4").await["endpoints"][0]["addresses"][0], "192.0.2.9");
 }
 

@@ -101,7 +101,7 @@ fn a_request_without_an_endpoint_is_told_why_and_the_log_tells_what_there_is() {
         let port = bed.fanfare(&["-s", "default/cache", "-p", "htpp"]).await;
         why(&port, "service default/cache has no TCP port htpp; it has http").await;
         let idle = bed.fanfare(&["-s", "default/web"]).await;
-        why(&idle, "no pod is behind it").await;
+        why(&idle, "it has no pods").await;
         // What comes later is taken up.
         bed.apply(&put("cach", &ready)).await;
         bed.until_reached(&mistaken, &hosts(&[1])).await;

@@ -64,7 +64,7 @@ async fn a_renewed_pair_is_shown_and_a_broken_one_is_not() {
     // Another certificate's key: the pair is replaced as a whole or not at all.
     let files = [("tls.crt", other.issued.chain.as_str()), ("tls.key", new.issued.key.as_str()), ("ca.crt", "")];
     old.secret.swap(&files);
-    let told = format!("{key}: this key does not belong to the certificate in {cert}; what was read before stays");
+    let told = format!("{key}: this key does not belong to the certificate in {cert}; the contents read before stay");
     fanfare.stderr.wait("the fault", |log| log.contains(&told)).await;
     eventually!("the count", metrics().await, |text| text.contains(&reloads(&key, "failed", 1)));
     assert_eq!(by(&new).await, 200);

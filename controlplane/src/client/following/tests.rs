@@ -256,10 +256,10 @@ async fn certificates_that_cannot_be_fetched_now_stay_in_force() {
     ask(&client).await.expect("the server shows a certificate of those that were told");
     for broken in [Reply::new(503), Reply::ok("no certificates"), Reply::ok(""), Reply::ok("x".repeat(2 << 20))] {
         vouched.list.set(broken);
-        ask(&client).await.expect("the old ones stay in force");
+        ask(&client).await.expect("the old ones stay in use");
     }
     vouched.list.stop_listening().await;
-    ask(&client).await.expect("the old ones stay in force");
+    ask(&client).await.expect("the old ones stay in use");
 }
 
 #[tokio::test]

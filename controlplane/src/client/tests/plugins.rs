@@ -55,7 +55,7 @@ fn accepting(token: &str) -> Script {
     })
 }
 
-/// A client that knows this plugin, from a kubeconfig that is gone when it is made: what was read then stays in force.
+/// A client that knows this plugin, from a kubeconfig that is gone when it is made: what was read then stays in use.
 async fn client(plugin: &Plugin, api_server: &Origin) -> Client {
     let cluster = format!("server: 'http://{}'", api_server.address());
     let opened = open_one(&kubeconfig(&cluster, &plugin.user()), Environment::default()).await;

@@ -84,9 +84,12 @@ impl Elector {
         let result = if released { "released" } else { "runs_out" };
         counter!(names::ELECTION_RELEASES, "name" => self.name(), "result" => result).increment(1);
         if !released {
-            let why =
-                if stopped { "the API server did not take it in time" } else { "some work of the term has not ended" };
-            warn!(election = self.name(), "the lease is not released, and runs out by itself: {why}");
+            let why = if stopped {
+                "the API server did not accept it in time"
+            } else {
+                "some work of the term has not ended"
+            };
+            warn!(election = self.name(), "the lease is not released, and will expire by itself: {why}");
         }
         self.sync();
         released

@@ -251,7 +251,7 @@ impl NameState {
                 }
                 if answer.partial.is_some() && self.failure != answer.partial {
                     let why = answer.partial.as_deref();
-                    tracing::warn!(%query, why, "one family of addresses is not known, or stays as it was");
+                    tracing::warn!(%query, why, "the lookup of one address family failed; it keeps its addresses, if it has any");
                 }
                 (self.good, self.failure) = (Some(answer.found), answer.partial);
                 (outcome, answer.ttl.min(longest).max(MIN_LOOKUP_INTERVAL))
@@ -260,7 +260,9 @@ impl NameState {
                 let why = error.to_string();
                 if self.failure.as_ref() != Some(&why) {
                     match &self.good {
-                        Some(_) => tracing::warn!(%query, %why, "name not looked up, keeping what was known"),
+                        Some(_) => {
+                            tracing::warn!(%query, %why, "the lookup of the name failed, keeping the last answer")
+                        }
                         None => tracing::warn!(%query, %why, "the name does not resolve"),
                     }
                 }

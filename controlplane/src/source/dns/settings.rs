@@ -46,7 +46,7 @@ impl FromStr for DnsFamily {
             "ipv4" => Ok(Self::Ipv4),
             "ipv6" => Ok(Self::Ipv6),
             "all" => Ok(Self::All),
-            _ => Err(format!("{text:?} is not a family of addresses: use auto, ipv4, ipv6 or all")),
+            _ => Err(format!("{text:?} is not an address family: use auto, ipv4, ipv6 or all")),
         }
     }
 }

@@ -89,7 +89,7 @@ impl SystemFiles {
         let (config, options) = parse_resolv_conf(text).map_err(broken)?;
         let mut hosts = Hosts::default();
         if let Err(error) = hosts.read_hosts_conf(&*self.read.hosts) {
-            tracing::warn!(file = %self.hosts.display(), %error, "not usable, and passed over");
+            tracing::warn!(file = %self.hosts.display(), %error, "the hosts file cannot be used and is ignored");
         }
         Client::new(config, options, hosts)
     }
@@ -103,7 +103,7 @@ impl SystemFiles {
                 event = resolv_conf.next() => match event {
                     FileEvent::Changed(content) => now.resolv_conf = Ok(content),
                     FileEvent::Unreadable(why) => {
-                        tracing::warn!(%why, "the DNS configuration stays as it was");
+                        tracing::warn!(%why, "the DNS configuration cannot be used, keeping the last one");
                         continue;
                     }
                 },
@@ -120,12 +120,12 @@ impl SystemFiles {
             match self.client() {
                 Ok(client) => {
                     tracing::info!(
-                        "the system's DNS configuration or hosts file has changed, asking for every name again"
+                        "the system's DNS configuration or hosts file has changed, looking up every name again"
                     );
                     shared.client.store(Arc::new(Ok(client)));
                     shared.ask_again();
                 }
-                Err(why) => tracing::warn!(%why, "the DNS configuration stays as it was"),
+                Err(why) => tracing::warn!(%why, "the DNS configuration cannot be used, keeping the last one"),
             }
         }
     }

@@ -26,7 +26,7 @@ pub enum InvalidFilePattern {
     Empty,
     /// A pattern that cannot be read.
     #[error(
-        "{text:?} is no pattern of files: {why} (at byte {position}); to mean one of *, ? and [ itself, write [*], [?] or [[]"
+        "{text:?} is not a file pattern: {why} (at byte {position}); to match one of the characters *, ? and [, write [*], [?] or [[]"
     )]
     Unreadable {
         /// The pattern.
@@ -113,7 +113,7 @@ mod tests {
         assert_eq!("".parse::<FilePattern>(), Err(InvalidFilePattern::Empty));
         for text in ["a/***/b", "[a", "a**"] {
             let error = text.parse::<FilePattern>().expect_err(text).to_string();
-            assert!(error.contains("is no pattern of files") && error.contains("at byte"), "{error}");
+            assert!(error.contains("is not a file pattern") && error.contains("at byte"), "{error}");
         }
     }
 }

@@ -58,7 +58,7 @@ pub(super) enum FetchError {
     #[error("{0}")]
     Failed(String),
     /// The answer is no list of endpoints.
-    #[error("the answer is no list of endpoints: {0}")]
+    #[error("the answer is not a list of endpoints: {0}")]
     Invalid(String),
 }
 
@@ -113,7 +113,7 @@ impl Fetcher {
         }
         let coding = answer.headers().get(CONTENT_ENCODING);
         if let Some(coding) = coding.filter(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-            let why = format!("it is encoded as {coding:?}, which was not asked for");
+            let why = format!("it is encoded as {coding:?}, which was not requested");
             return Err(FetchError::Invalid(why));
         }
         let field = |name| answer.headers().get(name).cloned();

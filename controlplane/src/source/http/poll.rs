@@ -90,7 +90,7 @@ impl Poll {
     fn failed(&mut self, why: String) -> PollResult {
         self.due = Instant::now() + self.backoff.next_delay();
         if self.failure.as_ref() != Some(&why) {
-            tracing::warn!(cluster = %self.cluster, %why, "list of endpoints not fetched, keeping the last good one");
+            tracing::warn!(cluster = %self.cluster, %why, "the list of endpoints cannot be fetched, keeping the last good one");
             self.failure = Some(why.clone());
         }
         PollResult::Failed(why)

@@ -143,7 +143,7 @@ async fn without_a_first_list_it_is_not_ready_and_says_why() {
     assert!(!told.contains("s3cret") && told.contains("user:***@"), "{told}");
     assert_eq!(addresses(&running.reader, "c"), None);
     origin.set(Reply::ok("{}"));
-    wait_not_ready(&running.readiness, "the answer is no list of endpoints: invalid type: map").await;
+    wait_not_ready(&running.readiness, "the answer is not a list of endpoints: invalid type: map").await;
     origin.set(Reply::ok(ONE));
     running.expect(&["192.0.2.1:80"]).await;
     wait_ready(&running.readiness).await;

@@ -98,7 +98,7 @@ async fn services_there(client: &Client, scope: &Scope) -> Result<BTreeSet<Servi
 fn nothing_matches(pattern: &Pattern, there: &Result<BTreeSet<ServiceKey>, String>) -> String {
     let mut text = format!("there is no Service {pattern}, or it has no EndpointSlice");
     let _ = match (there, pattern.scope()) {
-        (Err(why), _) => write!(text, "; what there is cannot be told: {why}"),
+        (Err(why), _) => write!(text, "; the existing Services cannot be listed: {why}"),
         (Ok(there), Scope::All) => write!(text, "; there are {}", list(there.iter().map(ToString::to_string))),
         (Ok(there), Scope::Namespace(namespace)) => {
             write!(text, "; in namespace {namespace} there are {}", list(there.iter().map(|key| key.name.to_string())))
@@ -154,7 +154,7 @@ mod tests {
         let told = nothing_matches(&pattern("shop/c*"), &Ok(BTreeSet::new()));
         assert!(told.ends_with("there are none"), "{told}");
         let told = nothing_matches(&pattern("shop/c*"), &Err("forbidden".into()));
-        assert!(told.ends_with("cannot be told: forbidden"), "{told}");
+        assert!(told.ends_with("cannot be listed: forbidden"), "{told}");
         let many: BTreeSet<ServiceKey> = (100..130).flat_map(|n| keys(&[("shop", &format!("s{n}"))])).collect();
         assert!(nothing_matches(&pattern("shop/x"), &Ok(many)).ends_with("s119 and 10 more"));
     }

@@ -31,11 +31,11 @@ pub struct Pattern {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPattern {
     /// It has no Service, or no namespace before the slash.
-    #[error("{0:?} is no service: write name or namespace/name, with * for any part of either")]
+    #[error("{0:?} is not a service: write name or namespace/name, with * for any part of either")]
     Shape(String),
     /// It has a character that names in Kubernetes do not have.
     #[error(
-        "{text:?} is no service: names have lower-case letters, digits and -, and * here; {character:?} is none of these"
+        "{text:?} is not a service: names have lower-case letters, digits and -, and * here; {character:?} is not allowed"
     )]
     Character {
         /// The text.
@@ -44,7 +44,7 @@ pub enum InvalidPattern {
         character: char,
     },
     /// A part of it is longer than any name.
-    #[error("{0:?} is no service: names have at most 63 characters")]
+    #[error("{0:?} is not a service: names have at most 63 characters")]
     TooLong(String),
 }
 

@@ -31,7 +31,7 @@ async fn a_failed_command_runs_again_with_growing_delays() {
     }
     assert!(delays[0] <= TICK && delays.iter().all(|delay| *delay <= MAX_RETRY_DELAY), "{delays:?}");
     assert!(delays[7] > delays[0], "{delays:?}");
-    assert_eq!(pending.changed, [key("a")].into(), "what it was not told stays");
+    assert_eq!(pending.changed, [key("a")].into(), "undelivered changes are kept");
     pending.changed.clear();
     pending.settle(true, [key("a")].into());
     assert!(pending.at.is_none() && pending.changed.is_empty());

@@ -136,7 +136,7 @@ impl<'a> Fleet<'a> {
     async fn leader(&self) -> (usize, Record) {
         let place = |record: &Record| self.members.iter().position(|member| member.id == record.holder);
         let leads = within_time(scaled(PATIENCE), "somebody to lead", self.records.until(|r| place(r).is_some())).await;
-        (place(&leads).expect("it was waited for"), leads)
+        (place(&leads).expect("the wait above ends with a member's record"), leads)
     }
 
     /// Returns whether the process has ended.
