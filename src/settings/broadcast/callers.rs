@@ -1,4 +1,4 @@
-//! Who may send requests to `fanfare broadcast`, and how many.
+//! Settings of access control: which clients may send requests to `fanfare broadcast`, and how many.
 
 use std::path::PathBuf;
 

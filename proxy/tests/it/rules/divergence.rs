@@ -1,4 +1,4 @@
-//! Answers that differ: who is told, what counts as different, and what that costs.
+//! Divergent answers: where they are reported, what counts as different, and what the comparison costs.
 
 use std::sync::Arc;
 
