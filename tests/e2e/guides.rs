@@ -85,6 +85,6 @@ fn every_guide_is_run_by_a_test_and_ends_with_how_to_see_that_it_works() {
         assert!(list.contains(&format!("({name})")), "{name} is not in the list");
         let text = std::fs::read_to_string(folder.join("docs/guides").join(&name)).expect("a guide");
         let last = text.lines().rfind(|line| line.starts_with("## "));
-        assert_eq!(last, Some("## See that it works"), "{name}");
+        assert_eq!(last, Some("## Check the result"), "{name}");
     }
 }
