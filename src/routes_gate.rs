@@ -49,6 +49,8 @@ async fn keep(gate: Gate, shared: Shared, handle: proxy::Handle, sources: Readin
 fn state(route: &proxy::RouteState, process: &Process, sources: &Readiness) -> (String, Result<(), String>) {
     let state = match sources.pending(route.cluster.as_str()) {
         Some(why) => Err(format!("{}: {why}", route.cluster)),
+        // The source may have a list that requests do not see yet.
+        None if !route.has_list => Err(format!("{}: {}", route.cluster, route.why_none)),
         None if route.has_endpoint || process.ready_no_endpoint => Ok(()),
         None if route.why_none.is_empty() => Err("no endpoint".to_owned()),
         None => Err(format!("no endpoint ({})", route.why_none)),
@@ -107,6 +109,28 @@ mod tests {
             assert_eq!(whole(routes, Ready::Any).is_ok(), any, "{routes:?}");
         }
         assert_eq!(whole(&neither, Ready::Any), Err("c: why for a; no endpoint for b".into()));
+    }
+
+    #[test]
+    fn a_route_is_not_ready_before_requests_see_its_list() {
+        let route = |has_list, has_endpoint| proxy::RouteState {
+            name: "a".into(),
+            cluster: snapshot::ClusterName::new("c").expect("a name"),
+            has_list,
+            has_endpoint,
+            why_none: "why".to_owned(),
+        };
+        let (strict, lenient) = (Process::default(), Process { ready_no_endpoint: true, ..Process::default() });
+        let sources = Readiness::new();
+        for (route, process, ready) in [
+            (route(false, false), &strict, Err("c: why".to_owned())),
+            (route(false, false), &lenient, Err("c: why".to_owned())),
+            (route(true, false), &strict, Err("no endpoint (why)".to_owned())),
+            (route(true, false), &lenient, Ok(())),
+            (route(true, true), &strict, Ok(())),
+        ] {
+            assert_eq!(state(&route, process, &sources).1, ready, "{route:?}");
+        }
     }
 
     #[test]

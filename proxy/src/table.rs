@@ -65,6 +65,8 @@ pub struct RouteEntry {
     pub known: Box<[Arc<Target>]>,
     /// Known endpoints that are this proxy itself, which are left out.
     pub own: Vec<Place>,
+    /// Whether there is a list of its endpoints yet, be it an empty one.
+    pub has_list: bool,
     /// Why there is no member; empty if there are some.
     pub why_empty: Box<str>,
     /// The name of this deployment in `Via`.
@@ -226,6 +228,7 @@ impl Table {
             }
             let why_empty = if members.is_empty() { why_empty(cluster, &own) } else { String::new() };
             Arc::new(RouteEntry {
+                has_list: cluster.is_some(),
                 why_empty: why_empty.into(),
                 version: snapshot.version(),
                 members: members.into(),

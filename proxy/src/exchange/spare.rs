@@ -80,6 +80,7 @@ mod tests {
             members: (0..members).map(member).collect(),
             known: Box::default(),
             own: Vec::new(),
+            has_list: true,
             why_empty: Box::default(),
             via: "me".into(),
             metrics: Arc::default(),

@@ -173,7 +173,9 @@ fn check(request: &RequestContext<'_>, route: &RouteEntry) -> Result<(), (Reques
     let total = route.members.len();
     let empty = |status, detail| refusal(RequestResult::Empty, status, ProxyError::DestinationUnavailable, detail);
     if total == 0 {
-        return empty(policy.on_empty, format!("{} has no endpoint: {}", route.config.cluster, route.why_empty));
+        // Without a list nobody knows whether there are endpoints that should have got the request: that is never a success.
+        let status = if route.has_list { policy.on_empty } else { 503 };
+        return empty(status, format!("{} has no endpoint: {}", route.config.cluster, route.why_empty));
     }
     if total < policy.min_endpoints {
         return empty(503, format!("{total} endpoints, at least {} are wanted", policy.min_endpoints));

@@ -32,6 +32,8 @@ pub struct RouteState {
     pub name: Arc<str>,
     /// Its cluster.
     pub cluster: ClusterName,
+    /// Whether requests see a list of the cluster's endpoints, be it an empty one.
+    pub has_list: bool,
     /// Whether the cluster has a ready endpoint.
     pub has_endpoint: bool,
     /// Why there is none, if known.
@@ -105,6 +107,7 @@ impl Handle {
         let state = |route: &Arc<RouteEntry>| RouteState {
             name: route.config.name.clone(),
             cluster: route.config.cluster.clone(),
+            has_list: route.has_list,
             has_endpoint: route.members.iter().any(|member| member.ready),
             why_none: route.without_endpoint().unwrap_or_default().into_owned(),
         };

@@ -336,6 +336,11 @@ impl Proxy {
         self.publisher.apply([cluster(endpoints)]);
     }
 
+    /// Takes the list of endpoints out of the snapshot.
+    pub(crate) fn unpublish(&self) {
+        self.publisher.apply([Change::Remove(ClusterName::new(CLUSTER).expect("a cluster name"))]);
+    }
+
     /// Puts the endpoints of another cluster into the snapshot.
     pub(crate) fn publish_cluster(&self, name: &str, places: &[&dyn Place]) {
         let endpoints = places.iter().map(|place| Endpoint::ready(place.place())).collect();

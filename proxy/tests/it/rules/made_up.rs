@@ -1,7 +1,10 @@
 //! Rule: generated answers explain what happened, for people and for machines.
 
 use proxy::config::Success;
-use testkit::origin::{At, BlackHole, Gate, Origin, Reply};
+use testkit::{
+    eventually,
+    origin::{At, BlackHole, Gate, Origin, Reply},
+};
 
 use crate::fixture::{NEVER, assert_made_up, bytes, ms, origin, origins, over, refusing, result_of};
 
@@ -23,6 +26,17 @@ async fn no_endpoint_can_be_told_to_be_something_else() {
         assert_eq!(answer.body.is_empty(), status < 400, "{answer}");
         assert!(answer.keeps_alive);
     }
+}
+
+#[tokio::test]
+async fn without_a_list_of_endpoints_nothing_can_be_told_to_be_a_success() {
+    let proxy = over(&[]).policy(|p| p.on_empty = 204).start();
+    assert_eq!(proxy.get("/").await.status, 204, "an empty list is a list");
+    proxy.unpublish();
+    eventually!("the list to be gone", proxy.handle.routes()[0].has_list, |has_list| !has_list);
+    assert_made_up(&proxy.get("/").await, 503, "destination_unavailable");
+    let routes = proxy.handle.routes();
+    assert!(!routes[0].has_list && routes[0].why_none.contains("no list"), "{routes:?}");
 }
 
 #[tokio::test]
