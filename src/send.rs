@@ -22,7 +22,7 @@ use crate::{
     shared::Shared,
 };
 use report::Report;
-use table::{Row, Screen};
+use table::{EndpointRow, LiveTable};
 
 /// What is asked for, so that the answer is the report.
 const REPORT: &str = "application/vnd.broadcast+json";
@@ -34,7 +34,7 @@ const REFRESH: Duration = Duration::from_millis(50);
 const INTERRUPTED: u8 = 130;
 
 /// The answer of the broadcaster.
-struct Answer {
+struct BroadcastAnswer {
     status: StatusCode,
     is_report: bool,
     body: Bytes,
@@ -65,7 +65,7 @@ pub(crate) async fn run(
         ended = &mut running => { ended??; anyhow::bail!("the broadcaster has ended") }
         _ = signals.recv() => return Ok(interrupted(None)),
     }
-    let mut screen = (arguments.output == Output::Text).then(Screen::new).filter(Screen::is_terminal);
+    let mut screen = (arguments.output == Output::Text).then(LiveTable::new).filter(LiveTable::is_terminal);
     let mut exchange = std::pin::pin!(send(to, arguments, pass, body));
     let answer = loop {
         tokio::select! {
@@ -83,7 +83,7 @@ pub(crate) async fn run(
 }
 
 /// Says that it was interrupted, and what that means.
-fn interrupted(screen: Option<&mut Screen>) -> ExitCode {
+fn interrupted(screen: Option<&mut LiveTable>) -> ExitCode {
     if let Some(screen) = screen {
         screen.keep();
     }
@@ -92,13 +92,13 @@ fn interrupted(screen: Option<&mut Screen>) -> ExitCode {
 }
 
 /// The endpoints, and how those have ended that have.
-fn so_far(shared: &Shared) -> Vec<Row> {
+fn so_far(shared: &Shared) -> Vec<EndpointRow> {
     let endpoints = shared.endpoints();
     let endpoints = endpoints["routes"][0]["endpoints"].as_array().cloned().unwrap_or_default();
-    endpoints.iter().filter(|endpoint| endpoint["member"] == true).map(Row::so_far).collect()
+    endpoints.iter().filter(|endpoint| endpoint["member"] == true).map(EndpointRow::so_far).collect()
 }
 
-async fn send(to: SocketAddr, arguments: &Send, pass: &str, body: Vec<u8>) -> anyhow::Result<Answer> {
+async fn send(to: SocketAddr, arguments: &Send, pass: &str, body: Vec<u8>) -> anyhow::Result<BroadcastAnswer> {
     let stream =
         tokio::net::TcpStream::connect(to).await.context("cannot connect to the broadcaster of this process")?;
     stream.set_nodelay(true)?;
@@ -120,24 +120,24 @@ async fn send(to: SocketAddr, arguments: &Send, pass: &str, body: Vec<u8>) -> an
     let is_report = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == REPORT);
     let body = response.into_body().collect().await.context("the report is cut")?.to_bytes();
     connection.abort();
-    Ok(Answer { status, is_report, body })
+    Ok(BroadcastAnswer { status, is_report, body })
 }
 
 /// Prints the answer. The exit status is whether the policy is met.
-fn print(output: Output, screen: Option<Screen>, answer: &Answer) -> anyhow::Result<ExitCode> {
+fn print(output: Output, screen: Option<LiveTable>, answer: &BroadcastAnswer) -> anyhow::Result<ExitCode> {
     if !answer.is_report {
         return Ok(refused(answer));
     }
     let report: Report = serde_json::from_slice(&answer.body).context("the report cannot be read")?;
     match output {
         Output::Json => table::print(&format!("{}\n", String::from_utf8_lossy(&answer.body).trim_end()))?,
-        Output::Text => screen.unwrap_or_else(Screen::new).finish(&report)?,
+        Output::Text => screen.unwrap_or_else(LiveTable::new).finish(&report)?,
     }
     Ok(if report.is_met() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The broadcaster did not take the request, and says why: what was asked for cannot be done.
-fn refused(answer: &Answer) -> ExitCode {
+fn refused(answer: &BroadcastAnswer) -> ExitCode {
     let problem: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let why = problem["detail"].as_str().map(str::to_owned);
     let why = why.unwrap_or_else(|| String::from_utf8_lossy(&answer.body).trim().to_owned());

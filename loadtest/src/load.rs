@@ -152,7 +152,7 @@ pub(crate) fn phase(helper: &mut Helper, target: &Target, shape: Shape) -> anyho
 pub(crate) fn serve() -> anyhow::Result<()> {
     let mut closed = closed::Closed::new()?;
     let mut idle = idle::Idle::default();
-    let mut idle_http2 = idle_http2::Idle::new()?;
+    let mut idle_http2 = idle_http2::IdleHttp2::new()?;
     for line in std::io::stdin().lines() {
         let Phase { target, shape } = serde_json::from_str(&line?)?;
         let load = match shape {

@@ -83,12 +83,12 @@ struct Entry<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     job: Option<String>,
     /// The results of all legs.
-    legs: Legs<'a>,
+    legs: LegResults<'a>,
 }
 
 /// The legs of a request, all of which have ended.
 #[derive(Debug)]
-struct Legs<'a> {
+struct LegResults<'a> {
     legs: &'a [Leg],
     comparison: Option<Comparison>,
     now: Instant,
@@ -146,7 +146,7 @@ impl LogRecord {
         ended: Option<(&Exchange, Option<Comparison>)>,
     ) {
         let (exchange, comparison) = ended.map_or((None, None), |(exchange, comparison)| (Some(exchange), comparison));
-        let legs = Legs { legs: exchange.map_or(&[], Exchange::legs), comparison, now: clock::now() };
+        let legs = LegResults { legs: exchange.map_or(&[], Exchange::legs), comparison, now: clock::now() };
         let divergent = comparison.map(|comparison| comparison.divergent).filter(|divergent| *divergent > 0);
         if self.wanted.event {
             log.events.request(self, route, completed, divergent, legs.iter());
@@ -175,13 +175,13 @@ impl LogRecord {
     }
 }
 
-impl Legs<'_> {
+impl LegResults<'_> {
     fn iter(&self) -> impl Iterator<Item = LegReport<'_>> {
         self.legs.iter().map(|leg| report::leg(leg, self.comparison.as_ref(), self.now))
     }
 }
 
-impl Serialize for Legs<'_> {
+impl Serialize for LegResults<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.iter())
     }

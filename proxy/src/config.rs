@@ -96,7 +96,7 @@ pub enum AccessLog {
 /// A contradiction between valid values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {message}")]
-pub struct Problem {
+pub struct Contradiction {
     /// The path in the configuration, for instance `listeners[0].routes[1].name`.
     pub path: String,
     /// The problem, and what to do about it.
@@ -108,9 +108,9 @@ pub struct Problem {
 impl Config {
     /// Finds all contradictions between values. If empty, the configuration can be used.
     #[must_use]
-    pub fn check(&self) -> Vec<Problem> {
+    pub fn check(&self) -> Vec<Contradiction> {
         let mut problems = Vec::new();
-        let mut problem = |path: String, message: String| problems.push(Problem { path, message });
+        let mut problem = |path: String, message: String| problems.push(Contradiction { path, message });
         if self.threads == 0 {
             problem("threads".into(), "must be at least 1".into());
         }

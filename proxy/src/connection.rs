@@ -183,7 +183,7 @@ impl Connection {
             is_grpc: false,
             started,
         };
-        let http1 = request::Http1::new(&head, &mut self.client, &self.draining, &self.seat);
+        let http1 = request::Http1Carrier::new(&head, &mut self.client, &self.draining, &self.seat);
         let next = context.serve(&mut Carrier::Http1(http1), &mut self.alarm).await;
         self.fields = head.fields.recycle();
         next

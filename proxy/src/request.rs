@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use self::{admit::Refusal, answer::Answered};
 pub(crate) use self::{
-    carrier::{Carrier, Http1, Http2},
+    carrier::{Carrier, Http1Carrier, Http2Carrier},
     without_route::WithoutRoute,
 };
 use crate::{

@@ -29,7 +29,7 @@ use self::{
 };
 use crate::{
     access_log::AtExit,
-    config::{Config, Problem},
+    config::{Config, Contradiction},
     exchange::spare,
     owed::Stores,
     secured::{Secured, TlsProblem},
@@ -82,7 +82,7 @@ pub struct Drained {
 pub enum BindError {
     /// The configuration contradicts itself.
     #[error("{}", list(.0))]
-    Config(Vec<Problem>),
+    Config(Vec<Contradiction>),
     /// Files of certificates or keys cannot be used.
     #[error("{}", list(.0))]
     Tls(Vec<TlsProblem>),

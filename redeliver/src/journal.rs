@@ -23,7 +23,7 @@ use std::{
     time::Duration,
 };
 
-use writer::Queue;
+use writer::WriteQueue;
 
 pub use damage::Damage;
 
@@ -89,14 +89,14 @@ pub enum JournalError {
 /// An open journal. Closing or dropping it writes everything that is pending.
 #[derive(Debug)]
 pub struct Journal {
-    queue: Arc<Queue>,
+    queue: Arc<WriteQueue>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Journal {
     /// Starts a thread that opens the journal in a directory as soon as no other process holds it.
     pub fn start(directory: &Path, owner: Arc<dyn Owner>) -> io::Result<Self> {
-        let queue = Arc::new(Queue::default());
+        let queue = Arc::new(WriteQueue::default());
         let (directory, shared) = (directory.to_owned(), queue.clone());
         let run = move || writer::run(&directory, &shared, &*owner);
         let thread = thread::Builder::new().name("journal".into()).spawn(run)?;

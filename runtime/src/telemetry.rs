@@ -76,7 +76,7 @@ pub fn init(level: Level, format: Format) -> Telemetry {
 fn install(format: Format) -> Telemetry {
     // The bridge from `log` keeps the highest level that it is installed with. The requested level is set right after.
     let (filter, handle) = reload::Layer::new(LevelFilter::TRACE);
-    let layer = log::layer().with_writer(move || Lines { out: io::stderr(), format });
+    let layer = log::layer().with_writer(move || LineWriter { out: io::stderr(), format });
     let layer = match format {
         Format::Text => layer.with_ansi(false).boxed(),
         Format::Json => layer.json().flatten_event(true).boxed(),
@@ -92,7 +92,7 @@ fn install(format: Format) -> Telemetry {
 
 /// Writes each event as one line. Bytes of a peer may be part of it: they must neither look like another line nor control a
 /// terminal. Credentials in URLs are hidden, wherever they come from.
-struct Lines<W> {
+struct LineWriter<W> {
     out: W,
     format: Format,
 }
@@ -100,7 +100,7 @@ struct Lines<W> {
 /// The logger's field for the time, and its name in all JSON of this process, the access log included.
 const TIME: (&[u8], &[u8]) = (b"{\"timestamp\":", b"{\"time\":");
 
-impl<W: io::Write> io::Write for Lines<W> {
+impl<W: io::Write> io::Write for LineWriter<W> {
     /// The logger writes one whole event at a time, with the line feed at its end.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let length = event.len();

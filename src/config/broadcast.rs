@@ -45,7 +45,7 @@ pub(super) fn read(
         limits: limits(root),
         access_log: process::ACCESS_LOG.or(root, AccessLog::Text),
     };
-    for proxy::config::Problem { path, message } in proxy.check() {
+    for proxy::config::Contradiction { path, message } in proxy.check() {
         collector.add(path_in_file(&path), message);
     }
     (proxy, reading.targets)

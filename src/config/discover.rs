@@ -35,7 +35,7 @@ pub(crate) struct DiscoverConfig {
     #[serde(serialize_with = "as_model")]
     pub(crate) model: Model,
     /// Its formats and targets.
-    pub(crate) outputs: Vec<Output>,
+    pub(crate) outputs: Vec<FormatTargets>,
     /// The address of the listener for `serve:`.
     pub(crate) listen: Option<SocketAddr>,
     /// TLS and tokens of that listener.
@@ -57,7 +57,7 @@ pub(crate) struct DiscoverConfig {
 
 /// One format with its targets.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct Output {
+pub(crate) struct FormatTargets {
     #[serde(serialize_with = "as_format")]
     pub(crate) format: Format,
     pub(crate) to: Vec<Target>,
@@ -195,7 +195,7 @@ fn formats(section: &Section<'_>) -> Vec<Format> {
 }
 
 /// Every format with its targets.
-fn outputs(section: &Section<'_>, name: &str, formats: &[Format]) -> Option<Vec<Output>> {
+fn outputs(section: &Section<'_>, name: &str, formats: &[Format]) -> Option<Vec<FormatTargets>> {
     let nodes = settings::TO.nodes(section);
     if nodes.is_empty() {
         settings::TO.problem(
@@ -207,7 +207,7 @@ fn outputs(section: &Section<'_>, name: &str, formats: &[Format]) -> Option<Vec<
     let mut outputs = Vec::new();
     for format in formats {
         let to: Vec<Target> = nodes.iter().filter_map(|node| place(node, name, format, formats.len())).collect();
-        outputs.push(Output { format: format.clone(), to });
+        outputs.push(FormatTargets { format: format.clone(), to });
     }
     let complete = !outputs.is_empty() && outputs.iter().all(|output| output.to.len() == nodes.len());
     complete.then_some(outputs)

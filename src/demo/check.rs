@@ -8,7 +8,7 @@ use hyper::Method;
 
 use super::{
     Stage,
-    client::{self, REPORT, Report},
+    client::{self, OriginResults, REPORT},
     origin::{Arrived, Mode},
     row::{Cell, DELAY, REQUESTS, Row, Scenario},
     screen::Screen,
@@ -64,7 +64,7 @@ async fn row(stage: &Stage, scenario: Scenario, policy: &'static str) -> anyhow:
     let send = |accept| client::send(stage.broadcaster, sent.method.clone(), &sent.target, accept, sent.body.clone());
     let answer = send("*/*").await?;
     let reported = send(REPORT).await?;
-    let report: Report = serde_json::from_slice(&reported.body)
+    let report: OriginResults = serde_json::from_slice(&reported.body)
         .with_context(|| format!("no report but: {}", String::from_utf8_lossy(&reported.body)))?;
     let mut legs: Vec<_> = report.results.into_iter().map(Some).collect();
     let mut origins = Vec::new();

@@ -23,16 +23,16 @@ pub(super) struct Answer {
     pub(super) after: Duration,
 }
 
-/// The broadcaster's report of one request.
+/// The broadcaster's report of one request, as far as the demo reads it.
 #[derive(Debug, Deserialize)]
-pub(super) struct Report {
+pub(super) struct OriginResults {
     /// The results by endpoint.
-    pub(super) results: Vec<Leg>,
+    pub(super) results: Vec<OriginResult>,
 }
 
 /// The broadcaster's report of one endpoint.
 #[derive(Debug, Deserialize)]
-pub(super) struct Leg {
+pub(super) struct OriginResult {
     /// Its address.
     pub(super) endpoint: String,
     /// The status it answered with, if it did.

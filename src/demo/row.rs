@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Stage,
-    client::{Answer, Leg},
+    client::{Answer, OriginResult},
 };
 
 /// The state of the third origin.
@@ -32,7 +32,7 @@ pub(super) struct Row {
 /// The results of one origin.
 pub(super) struct Cell {
     /// The broadcaster's report.
-    pub(super) leg: Option<Leg>,
+    pub(super) leg: Option<OriginResult>,
     /// The number of requests that arrived byte for byte.
     pub(super) received: usize,
 }

@@ -24,7 +24,7 @@ use runtime::{
 
 use super::{BoundRole, Context, listener::RoleListener};
 use crate::{
-    config::discover::{DiscoverConfig, Output},
+    config::discover::{DiscoverConfig, FormatTargets},
     identity,
 };
 
@@ -94,7 +94,7 @@ pub(super) async fn bind(config: &[DiscoverConfig], context: &Context) -> anyhow
     Ok(Some(BoundRole { name: "discover", urls, run }))
 }
 
-fn export(config: &DiscoverConfig, output: &Output) -> Export {
+fn export(config: &DiscoverConfig, output: &FormatTargets) -> Export {
     let name = match config.outputs.len() {
         1 => config.name.clone(),
         _ => format!("{}-{}", config.name, output.format.name()),

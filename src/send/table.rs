@@ -9,7 +9,7 @@ use crate::columns;
 
 /// One endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Row {
+pub(super) struct EndpointRow {
     endpoint: String,
     pod: String,
     zone: String,
@@ -21,19 +21,19 @@ pub(super) struct Row {
 }
 
 /// Standard output.
-pub(super) struct Screen {
+pub(super) struct LiveTable {
     terminal: bool,
     /// The rows that are shown at the moment, and how many lines they take.
-    shown: Vec<Row>,
+    shown: Vec<EndpointRow>,
     lines: usize,
 }
 
 /// The columns.
 const HEADINGS: [&str; 8] = ["ENDPOINT", "POD", "ZONE", "STATUS", "OUTCOME", "TIME", "BYTES", "ERROR"];
 
-// === impl Row ===
+// === impl EndpointRow ===
 
-impl Row {
+impl EndpointRow {
     /// An endpoint as the broadcaster knows it while the request is on its way.
     pub(super) fn so_far(endpoint: &Value) -> Self {
         let text = |key: &str| endpoint[key].as_str().unwrap_or_default().to_owned();
@@ -76,9 +76,9 @@ impl Row {
     }
 }
 
-// === impl Screen ===
+// === impl LiveTable ===
 
-impl Screen {
+impl LiveTable {
     pub(super) fn new() -> Self {
         let dumb = std::env::var("TERM").is_ok_and(|terminal| terminal == "dumb");
         Self { terminal: io::stdout().is_terminal() && !dumb, shown: Vec::new(), lines: 0 }
@@ -90,7 +90,7 @@ impl Screen {
     }
 
     /// Shows these in the place of those before, if they differ and the terminal is large enough.
-    pub(super) fn show(&mut self, rows: &[Row]) {
+    pub(super) fn show(&mut self, rows: &[EndpointRow]) {
         let size = terminal_size::terminal_size();
         let (width, height) = size.map_or((80, 24), |(width, height)| (usize::from(width.0), usize::from(height.0)));
         if rows == self.shown || rows.is_empty() || rows.len() + 2 > height {
@@ -109,7 +109,7 @@ impl Screen {
 
     /// Shows how all have ended.
     pub(super) fn finish(self, report: &Report) -> io::Result<()> {
-        let rows: Vec<Row> = report.results.iter().map(Row::ended).collect();
+        let rows: Vec<EndpointRow> = report.results.iter().map(EndpointRow::ended).collect();
         let mut text = if rows.is_empty() { String::new() } else { lines(&rows).join("\n") + "\n" };
         text.push_str(&report.summary());
         print(&format!("{}{text}\n", self.back()))
@@ -122,8 +122,8 @@ impl Screen {
 }
 
 /// The heading and a line for each row.
-fn lines(rows: &[Row]) -> Vec<String> {
-    columns::lines(&HEADINGS, &rows.iter().map(Row::cells).collect::<Vec<_>>())
+fn lines(rows: &[EndpointRow]) -> Vec<String> {
+    columns::lines(&HEADINGS, &rows.iter().map(EndpointRow::cells).collect::<Vec<_>>())
 }
 
 /// Writes to standard output, at once.
@@ -146,7 +146,7 @@ mod tests {
                  "bytes": 0, "error": "refused\u001b[2J"}]}"#,
         )
         .expect("it is a report");
-        let rows: Vec<Row> = report.results.iter().map(Row::ended).collect();
+        let rows: Vec<EndpointRow> = report.results.iter().map(EndpointRow::ended).collect();
         assert_eq!(
             lines(&rows),
             [
@@ -163,7 +163,8 @@ mod tests {
     fn an_endpoint_waits_until_its_leg_has_ended() {
         let endpoint = |recent: &str, in_flight: u64| {
             let recent: Value = serde_json::from_str(recent).expect("it is JSON");
-            let row = Row::so_far(&serde_json::json!({"endpoint": "a:80", "recent": recent, "in_flight": in_flight}));
+            let row =
+                EndpointRow::so_far(&serde_json::json!({"endpoint": "a:80", "recent": recent, "in_flight": in_flight}));
             (row.outcome, row.status)
         };
         assert_eq!(endpoint("[]", 0), ("waiting".into(), String::new()));

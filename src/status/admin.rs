@@ -19,7 +19,7 @@ pub(super) struct Admin {
 }
 
 /// What it answers.
-pub(super) struct Answer {
+pub(super) struct AdminAnswer {
     status: StatusCode,
     pub(super) text: String,
 }
@@ -59,12 +59,12 @@ impl Admin {
     ///
     /// # Errors
     /// Nobody answers, or it is not fanfare.
-    pub(super) async fn get(&self, path: &str) -> anyhow::Result<Answer> {
+    pub(super) async fn get(&self, path: &str) -> anyhow::Result<AdminAnswer> {
         let answer = tokio::time::timeout(TIMEOUT, self.exchange(path)).await;
         answer.with_context(|| format!("{} does not answer in time", self.address))?
     }
 
-    async fn exchange(&self, path: &str) -> anyhow::Result<Answer> {
+    async fn exchange(&self, path: &str) -> anyhow::Result<AdminAnswer> {
         let address = &self.address;
         let nobody = || {
             format!(
@@ -89,13 +89,13 @@ impl Admin {
         if status == StatusCode::UNAUTHORIZED {
             bail!("{address} wants a token: name a file that has it with --token-file");
         }
-        Ok(Answer { status, text: String::from_utf8_lossy(&body).into_owned() })
+        Ok(AdminAnswer { status, text: String::from_utf8_lossy(&body).into_owned() })
     }
 }
 
-// === impl Answer ===
+// === impl AdminAnswer ===
 
-impl Answer {
+impl AdminAnswer {
     pub(super) fn is_ok(&self) -> bool {
         self.status.is_success()
     }

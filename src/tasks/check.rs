@@ -28,7 +28,7 @@ struct Found {
 
 /// The same for programs.
 #[derive(Serialize)]
-struct Report<'a> {
+struct CheckReport<'a> {
     ok: bool,
     file: &'a str,
     faults: Vec<FaultInFile<'a>>,
@@ -110,7 +110,7 @@ impl Found {
     }
 
     fn print_json(&self, name: &str) -> anyhow::Result<ExitCode> {
-        let report = Report {
+        let report = CheckReport {
             ok: self.summary.is_some(),
             file: name,
             faults: self.faults.iter().map(|fault| FaultInFile { file: name, fault }).collect(),

@@ -28,7 +28,7 @@ use crate::{
 /// A browser with one page. It ends with this value.
 pub struct Browser {
     commands: tokio::sync::Mutex<ChildStdin>,
-    shared: Arc<Seen>,
+    shared: Arc<BrowserMessages>,
     next: AtomicU64,
     /// The session with the page.
     session: String,
@@ -39,7 +39,7 @@ pub struct Browser {
 
 /// What the browser has said.
 #[derive(Default)]
-struct Seen {
+struct BrowserMessages {
     answers: Mutex<HashMap<u64, oneshot::Sender<Value>>>,
     /// Messages on the console that are warnings or errors, and what went wrong without one.
     problems: Mutex<Vec<String>>,
@@ -71,7 +71,7 @@ impl Browser {
         let mut child = command.spawn().expect("a shell can be started");
         let group = Group::led_by(child.id().expect("it has not been waited for"));
         let (stdin, stdout) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
-        let shared = Arc::<Seen>::default();
+        let shared = Arc::<BrowserMessages>::default();
         tokio::spawn(read(stdout, shared.clone()));
         let mut browser = Self {
             commands: tokio::sync::Mutex::new(stdin),
@@ -200,7 +200,7 @@ impl Browser {
 }
 
 /// Takes what the browser says: each message ends with a zero byte.
-async fn read(stdout: ChildStdout, seen: Arc<Seen>) {
+async fn read(stdout: ChildStdout, seen: Arc<BrowserMessages>) {
     let mut stdout = BufReader::new(stdout);
     let mut message = Vec::new();
     while stdout.read_until(0, &mut message).await.is_ok_and(|length| length > 0) {

@@ -36,7 +36,7 @@ pub(super) struct Closed {
 
 /// What every connection of a phase does.
 #[derive(Clone)]
-struct Job {
+struct ConnectionLoop {
     connector: Connector,
     reconnect: bool,
     head: Arc<[u8]>,
@@ -64,7 +64,7 @@ impl Closed {
         kept.truncate(connections);
         let connector = Connector::new(target)?;
         let started = Instant::now();
-        let job = Job {
+        let job = ConnectionLoop {
             connector,
             reconnect,
             head: wire::request(body).into(),
@@ -102,7 +102,7 @@ impl Closed {
     }
 }
 
-impl Job {
+impl ConnectionLoop {
     /// Sends requests one after the other until the time is up; gives back the connection if it can be used again.
     async fn connection(self, mut stream: Option<Stream>) -> (Tally, Option<Stream>) {
         let mut tally = Tally::new();

@@ -37,12 +37,12 @@ const END_STREAM: u8 = 1;
 const STATUS_200: u8 = 0x88;
 
 /// The open connections.
-pub(super) struct Idle {
+pub(super) struct IdleHttp2 {
     runtime: Runtime,
     kept: Vec<Stream>,
 }
 
-impl Idle {
+impl IdleHttp2 {
     pub(super) fn new() -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(Self { runtime, kept: Vec::new() })

@@ -38,7 +38,7 @@ struct Queue {
 }
 
 /// What the writer takes from the queue.
-pub(super) enum Taken {
+pub(super) enum QueueItem {
     /// The batch has lines, or there are waiters for a flush.
     Lines {
         /// Lines that were dropped, since the beginning.
@@ -89,7 +89,7 @@ impl Lines {
     }
 
     /// Waits for lines and moves them into `batch`, which must be empty; not earlier than [`INTERVAL`] after the last write.
-    pub(super) fn take(&self, batch: &mut Vec<u8>, last_write: Option<Instant>) -> Taken {
+    pub(super) fn take(&self, batch: &mut Vec<u8>, last_write: Option<Instant>) -> QueueItem {
         let mut queue = self.queue.lock();
         while queue.bytes.is_empty() && !queue.is_urgent() {
             queue.is_idle = true;
@@ -103,10 +103,10 @@ impl Lines {
             && !self.wake.wait_until(&mut queue, due).timed_out()
         {}
         if queue.bytes.is_empty() && queue.flushes.is_empty() && queue.is_closed {
-            return Taken::End;
+            return QueueItem::End;
         }
         std::mem::swap(&mut queue.bytes, batch);
-        Taken::Lines { dropped: queue.dropped, flushes: std::mem::take(&mut queue.flushes) }
+        QueueItem::Lines { dropped: queue.dropped, flushes: std::mem::take(&mut queue.flushes) }
     }
 }
 
@@ -124,8 +124,8 @@ mod tests {
     fn taken(lines: &Lines) -> (String, u64) {
         let mut batch = Vec::new();
         match lines.take(&mut batch, None) {
-            Taken::Lines { dropped, .. } => (String::from_utf8(batch).unwrap(), dropped),
-            Taken::End => (String::from("end"), 0),
+            QueueItem::Lines { dropped, .. } => (String::from_utf8(batch).unwrap(), dropped),
+            QueueItem::End => (String::from("end"), 0),
         }
     }
 
@@ -157,7 +157,7 @@ mod tests {
         let flushed = lines.flush();
         // A last write in the future: without the flush this would wait for it.
         let later = Instant::now() + Duration::from_secs(3600);
-        let Taken::Lines { flushes, .. } = lines.take(&mut batch, Some(later)) else { panic!("lines") };
+        let QueueItem::Lines { flushes, .. } = lines.take(&mut batch, Some(later)) else { panic!("lines") };
         flushes.iter().for_each(|flush| flush.send(()).unwrap());
         assert_eq!((batch, flushed.recv()), (b"one\n".to_vec(), Ok(())));
     }
@@ -170,7 +170,7 @@ mod tests {
         // It may come before or after the writer has begun to wait: either way it must not wait for long.
         let putting = std::thread::spawn(move || putting.put(&[b'x'; BATCH]));
         let mut batch = Vec::new();
-        assert!(matches!(lines.take(&mut batch, Some(later)), Taken::Lines { .. }));
+        assert!(matches!(lines.take(&mut batch, Some(later)), QueueItem::Lines { .. }));
         assert_eq!(batch.len(), BATCH + 4);
         putting.join().unwrap();
     }

@@ -10,7 +10,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    lines::{BATCH, Lines, Taken},
+    lines::{BATCH, Lines, QueueItem},
     timestamp,
 };
 
@@ -59,7 +59,7 @@ impl<W: Write> Writer<W> {
     /// Writes lines until the queue is closed.
     pub(super) fn run(mut self, lines: &Lines) {
         let (mut batch, mut last_write) = (Vec::new(), None);
-        while let Taken::Lines { dropped, flushes } = lines.take(&mut batch, last_write) {
+        while let QueueItem::Lines { dropped, flushes } = lines.take(&mut batch, last_write) {
             self.write(&mut batch);
             if dropped > self.told {
                 self.tell_lost(&mut batch, dropped);

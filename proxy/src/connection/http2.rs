@@ -66,7 +66,7 @@ struct Streams {
 pub(crate) struct Place(Arc<Streams>);
 
 /// A connection in service.
-struct Http2 {
+struct Http2Connection {
     connection: server::Connection<Socket, Bytes>,
     watch: Watch,
     streams: Arc<Streams>,
@@ -99,7 +99,7 @@ impl Connection {
     }
 
     /// Does the HTTP/2 handshake.
-    async fn begin_http2(self, worker: &Arc<Worker>) -> Option<Box<Http2>> {
+    async fn begin_http2(self, worker: &Arc<Worker>) -> Option<Box<Http2Connection>> {
         let Self { listener, config, client, client_ip, requests, mut alarm, draining, seat, began, .. } = self;
         let deadline = began + config.timeouts.head;
         let streams = Arc::new(Streams {
@@ -122,7 +122,7 @@ impl Connection {
         let connection = connection.await?;
         let grant = Grant::new(worker.shared.ahead.clone());
         let (used, ends) = (clock::now(), None);
-        Some(Box::new(Http2 { connection, watch, streams, config, alarm, draining, seat, grant, used, ends }))
+        Some(Box::new(Http2Connection { connection, watch, streams, config, alarm, draining, seat, grant, used, ends }))
     }
 }
 
@@ -137,9 +137,9 @@ fn builder(config: &Listener) -> server::Builder {
     builder
 }
 
-// === impl Http2 ===
+// === impl Http2Connection ===
 
-impl Http2 {
+impl Http2Connection {
     async fn serve(&mut self) {
         self.seat.owes();
         while let Some((request, respond)) = poll_fn(|cx| self.poll_request(cx)).await {
@@ -262,7 +262,7 @@ async fn serve_stream(place: Place, request: http::Request<RecvStream>, respond:
         is_grpc: grpc::is_request(&head),
         started,
     };
-    let mut carrier = Carrier::Http2(request::Http2::new(StreamBody::new(body, head.framing), answer, place));
+    let mut carrier = Carrier::Http2(request::Http2Carrier::new(StreamBody::new(body, head.framing), answer, place));
     context.serve(&mut carrier, &mut Alarm::default()).await;
 }
 

@@ -15,14 +15,14 @@ pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 /// Decodes one body.
 #[derive(Clone, Debug)]
 pub struct Decoder {
-    state: State,
+    state: ChunkedState,
     /// Bytes of trailers, and those of them that may go on.
     trailers_len: usize,
     trailers: BytesMut,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum ChunkedState {
     Size,
     Data(u64),
     DataEnd,
@@ -63,7 +63,7 @@ pub enum ChunkError {
 
 impl Default for Decoder {
     fn default() -> Self {
-        Self { state: State::Size, trailers_len: 0, trailers: BytesMut::new() }
+        Self { state: ChunkedState::Size, trailers_len: 0, trailers: BytesMut::new() }
     }
 }
 
@@ -75,36 +75,36 @@ impl Decoder {
     pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Decoded, ChunkError> {
         loop {
             match self.state {
-                State::Size => match line(buffer)? {
+                ChunkedState::Size => match line(buffer)? {
                     None => return Ok(Decoded::Partial),
                     Some(length) => {
                         let size = chunk_size(&buffer[..length])?;
                         buffer.advance(length + 2);
-                        self.state = if size == 0 { State::Trailer } else { State::Data(size) };
+                        self.state = if size == 0 { ChunkedState::Trailer } else { ChunkedState::Data(size) };
                     }
                 },
-                State::Data(left) => {
+                ChunkedState::Data(left) => {
                     if buffer.is_empty() {
                         return Ok(Decoded::Partial);
                     }
                     let taken = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
                     let left = left - taken as u64;
-                    self.state = if left == 0 { State::DataEnd } else { State::Data(left) };
+                    self.state = if left == 0 { ChunkedState::DataEnd } else { ChunkedState::Data(left) };
                     return Ok(Decoded::Data(buffer.split_to(taken).freeze()));
                 }
-                State::DataEnd => match buffer.as_ref() {
+                ChunkedState::DataEnd => match buffer.as_ref() {
                     [b'\r', b'\n', ..] => {
                         buffer.advance(2);
-                        self.state = State::Size;
+                        self.state = ChunkedState::Size;
                     }
                     [] | [b'\r'] => return Ok(Decoded::Partial),
                     _ => return Err(ChunkError::Length),
                 },
-                State::Trailer => match line(buffer)? {
+                ChunkedState::Trailer => match line(buffer)? {
                     None => return Ok(Decoded::Partial),
                     Some(0) => {
                         buffer.advance(2);
-                        self.state = State::Done;
+                        self.state = ChunkedState::Done;
                     }
                     Some(length) => {
                         self.trailers_len += length + 2;
@@ -121,7 +121,7 @@ impl Decoder {
                         buffer.advance(length + 2);
                     }
                 },
-                State::Done => return Ok(Decoded::End),
+                ChunkedState::Done => return Ok(Decoded::End),
             }
         }
     }

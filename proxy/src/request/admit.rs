@@ -31,7 +31,7 @@ pub(super) struct Refusal {
 }
 
 /// A request that its route accepts.
-struct Taken<'a> {
+struct AcceptedRequest<'a> {
     route: Cow<'a, Arc<RouteEntry>>,
     target: Option<Vec<u8>>,
     is_dry_run: bool,
@@ -59,7 +59,7 @@ pub(super) fn admit<'a>(request: &RequestContext<'a>) -> Result<Admitted<'a>, Re
     let identity = caller.name();
     let permitted = permit(request, &caller, identity.as_ref(), is_unproven);
     match permitted.and_then(|permitted| take(request, permitted)) {
-        Ok(Taken { route, target, is_dry_run }) => {
+        Ok(AcceptedRequest { route, target, is_dry_run }) => {
             Ok(Admitted { route, target, identity, is_authenticated, is_dry_run })
         }
         Err(refusal) => Err(Refusal { identity, ..refusal }),
@@ -93,7 +93,7 @@ fn permit<'a>(
 }
 
 /// Checks that the route can send the request, with its control settings.
-fn take<'a>(request: &RequestContext<'a>, permitted: Permitted<'a>) -> Result<Taken<'a>, Refusal> {
+fn take<'a>(request: &RequestContext<'a>, permitted: Permitted<'a>) -> Result<AcceptedRequest<'a>, Refusal> {
     let route = permitted.route;
     let refuse = |(result, problem)| Refusal::of_route(route, result, problem);
     let control = control(request, permitted.may_control).map_err(refuse)?;
@@ -106,7 +106,7 @@ fn take<'a>(request: &RequestContext<'a>, permitted: Permitted<'a>) -> Result<Ta
     check_own(request, &route).map_err(refuse)?;
     let longest = request.listener.config.head.target;
     match route.config.changes.target(&route.config.matches, request.head.target(), longest) {
-        Ok(target) => Ok(Taken { route, target, is_dry_run }),
+        Ok(target) => Ok(AcceptedRequest { route, target, is_dry_run }),
         Err(why) => {
             let status = if why == Unchangeable::TooLong { 414 } else { 400 };
             let problem = Problem::new(status, ProxyError::HttpRequestError, why.to_string());

@@ -7,7 +7,7 @@ use access::identity::Identity;
 use super::{
     Admitted, Carrier, Next, RequestContext,
     answer::{self, Answered},
-    defer::{self, Owing},
+    defer::{self, DeferrableRequest},
 };
 use crate::{
     access_log::LogRecord,
@@ -60,7 +60,7 @@ impl RequestContext<'_> {
             time_left: if self.is_grpc { self.grpc_timeout() } else { None },
         };
         let mut exchange = Exchange::new(route, &request, &shared.budget, &shared.limits);
-        let mut owing = Owing::of(route, self.head.method());
+        let mut owing = DeferrableRequest::of(route, self.head.method());
         let at_once = owing.as_ref().is_some_and(|owing| owing.keep(&mut exchange, self));
         // gRPC messages come at any rate.
         let pace = if self.is_grpc { Pace { rate: 0, ..self.pace(route) } } else { self.pace(route) };
@@ -144,7 +144,7 @@ impl RequestContext<'_> {
     }
 
     /// Takes the request as a job before its legs are sent, if that can be.
-    async fn accept(&self, owing: &mut Option<Owing>, exchange: &mut Exchange) -> bool {
+    async fn accept(&self, owing: &mut Option<DeferrableRequest>, exchange: &mut Exchange) -> bool {
         let Some(taken) = owing.take() else { return false };
         // Boxed, because hardly any request has need of it.
         *owing = Box::pin(taken.accept(exchange, self)).await.err();

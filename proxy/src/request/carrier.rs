@@ -12,13 +12,13 @@ use crate::{
 /// The carrier of a request.
 pub(crate) enum Carrier<'a> {
     /// A connection that speaks HTTP/1.1.
-    Http1(Http1<'a>),
+    Http1(Http1Carrier<'a>),
     /// A stream of a connection that speaks HTTP/2.
-    Http2(Http2),
+    Http2(Http2Carrier),
 }
 
 /// An HTTP/1.1 connection, as far as one request needs it.
-pub(crate) struct Http1<'a> {
+pub(crate) struct Http1Carrier<'a> {
     client: &'a mut Downstream,
     body: BodyReader,
     draining: &'a Draining,
@@ -26,7 +26,7 @@ pub(crate) struct Http1<'a> {
 }
 
 /// A stream of HTTP/2.
-pub(crate) struct Http2 {
+pub(crate) struct Http2Carrier {
     body: StreamBody,
     answer: StreamAnswer,
     /// Its place on the connection, until the last leg has ended.
@@ -93,9 +93,9 @@ impl Carrier<'_> {
     }
 }
 
-// === impl Http1 ===
+// === impl Http1Carrier ===
 
-impl<'a> Http1<'a> {
+impl<'a> Http1Carrier<'a> {
     /// The connection on which this head has come.
     pub(crate) fn new(head: &RequestHead, client: &'a mut Downstream, draining: &'a Draining, seat: &'a Seat) -> Self {
         let body = match head.framing {
@@ -107,9 +107,9 @@ impl<'a> Http1<'a> {
     }
 }
 
-// === impl Http2 ===
+// === impl Http2Carrier ===
 
-impl Http2 {
+impl Http2Carrier {
     /// The stream on which a request has come.
     pub(crate) fn new(body: StreamBody, answer: StreamAnswer, place: Place) -> Self {
         Self { body, answer, place: Some(place) }

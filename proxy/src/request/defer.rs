@@ -26,12 +26,12 @@ use crate::{
 };
 
 /// A request with redelivery.
-pub(super) struct Owing {
+pub(super) struct DeferrableRequest {
     owed: RouteOwed,
     arrival: Arrival,
 }
 
-impl Owing {
+impl DeferrableRequest {
     /// Redelivery for this request, if the route has it for such requests.
     pub(super) fn of(route: &Arc<RouteEntry>, method: &[u8]) -> Option<Self> {
         let owed = route.owed.as_ref().filter(|owed| {

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::list;
 use crate::{
-    config::{Config, Problem},
+    config::{Config, Contradiction},
     events::{TooManyWatchers, Watcher},
     introspect::Look,
     secured::{Secured, TlsProblem},
@@ -45,7 +45,7 @@ pub struct RouteState {
 pub enum ReloadError {
     /// The configuration contradicts itself.
     #[error("{}", list(.0))]
-    Config(Vec<Problem>),
+    Config(Vec<Contradiction>),
     /// Files of certificates or keys cannot be used.
     #[error("{}", list(.0))]
     Tls(Vec<TlsProblem>),

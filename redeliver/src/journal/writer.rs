@@ -20,20 +20,20 @@ const BATCH: usize = 8_192;
 
 /// The pending writes.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
-    state: Mutex<State>,
+pub(super) struct WriteQueue {
+    state: Mutex<PendingWrites>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct PendingWrites {
     writes: Vec<Write>,
     /// Whether a request waits for one of them.
     urgent: bool,
     closing: bool,
 }
 
-impl Queue {
+impl WriteQueue {
     pub(super) fn push(&self, mut writes: Vec<Write>) {
         if writes.is_empty() {
             return;
@@ -78,7 +78,7 @@ struct Writer<'a> {
 }
 
 /// Runs until the queue is closed.
-pub(super) fn run(directory: &Path, queue: &Queue, owner: &dyn Owner) {
+pub(super) fn run(directory: &Path, queue: &WriteQueue, owner: &dyn Owner) {
     let mut writer = Writer { directory, owner, lock: None, store: None, known: false, tried: None, health: None };
     loop {
         let opened = writer.open();

@@ -22,7 +22,7 @@ pub struct Lines<'t> {
 struct Seek<'p>(&'p str);
 
 /// The next key of a mapping.
-struct Key<'p>(&'p str);
+struct NextKey<'p>(&'p str);
 
 /// Fails wherever it is.
 struct Here;
@@ -112,7 +112,7 @@ impl<'de> Visitor<'de> for Seek<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
-        while let Some(rest) = entries.next_key_seed(Key(self.0))? {
+        while let Some(rest) = entries.next_key_seed(NextKey(self.0))? {
             match rest {
                 Some(rest) => entries.next_value_seed(Seek(rest))?,
                 None => drop(entries.next_value::<IgnoredAny>()?),
@@ -122,7 +122,7 @@ impl<'de> Visitor<'de> for Seek<'_> {
     }
 }
 
-impl<'de, 'p> DeserializeSeed<'de> for Key<'p> {
+impl<'de, 'p> DeserializeSeed<'de> for NextKey<'p> {
     type Value = Option<&'p str>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -130,7 +130,7 @@ impl<'de, 'p> DeserializeSeed<'de> for Key<'p> {
     }
 }
 
-impl<'p> Visitor<'_> for Key<'p> {
+impl<'p> Visitor<'_> for NextKey<'p> {
     type Value = Option<&'p str>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

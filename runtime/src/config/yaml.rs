@@ -55,7 +55,7 @@ fn problem(error: serde_yaml::Error) -> Problem {
 struct Strict<'b>(&'b Cell<usize>);
 
 /// Reads one key of a mapping. The check for duplicates sits here, because an error raised while the key is read carries the key's own position.
-struct Key<'k>(&'k mut HashSet<String>);
+struct UniqueKey<'k>(&'k mut HashSet<String>);
 
 impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
@@ -122,7 +122,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut seen = HashSet::new();
         let mut map = Mapping::new();
-        while let Some(key) = entries.next_key_seed(Key(&mut seen))? {
+        while let Some(key) = entries.next_key_seed(UniqueKey(&mut seen))? {
             let value = entries.next_value_seed(self)?;
             map.insert(Value::String(key), value);
         }
@@ -134,7 +134,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Key<'_> {
+impl<'de> DeserializeSeed<'de> for UniqueKey<'_> {
     type Value = String;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
@@ -142,7 +142,7 @@ impl<'de> DeserializeSeed<'de> for Key<'_> {
     }
 }
 
-impl Visitor<'_> for Key<'_> {
+impl Visitor<'_> for UniqueKey<'_> {
     type Value = String;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

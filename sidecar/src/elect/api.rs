@@ -76,7 +76,7 @@ struct LongPoll {
     index: Option<String>,
 }
 
-type Context = Extract<Arc<Shared>>;
+type ElectState = Extract<Arc<Shared>>;
 
 // === impl ElectApi ===
 
@@ -87,21 +87,21 @@ impl ElectApi {
         let Self { step_down, readiness, metrics, closing, .. } = self;
         let shared = Shared { elections, step_down, readiness, metrics, closing };
         Router::new()
-            .route("/leader", get(async |shared: Context| leader(shared.first())))
-            .route("/watch", get(async |shared: Context| watch(shared.first(), &shared)))
-            .route("/v1/watch", get(async |shared: Context| watch(shared.first(), &shared)))
+            .route("/leader", get(async |shared: ElectState| leader(shared.first())))
+            .route("/watch", get(async |shared: ElectState| watch(shared.first(), &shared)))
+            .route("/v1/watch", get(async |shared: ElectState| watch(shared.first(), &shared)))
             .route("/v1/state", get(first_state))
             .route("/v1/step-down", post(first_steps_down))
             .route("/v1/elections", get(all))
             .route("/v1/elections/{name}", get(named_state))
-            .route("/v1/elections/{name}/leader", get(async |s: Context, name| s.named(name, leader)))
-            .route("/v1/elections/{name}/watch", get(async |s: Context, name| s.named(name, |one| watch(one, &s))))
+            .route("/v1/elections/{name}/leader", get(async |s: ElectState, name| s.named(name, leader)))
+            .route("/v1/elections/{name}/watch", get(async |s: ElectState, name| s.named(name, |one| watch(one, &s))))
             .route("/v1/elections/{name}/step-down", post(named_steps_down))
             .route("/v1/{*rest}", get(nothing))
             .route("/healthz", get(async || "ok"))
             .route("/readyz", get(ready))
             .route("/metrics", get(metrics_text))
-            .fallback(async |shared: Context| Json(shared.first().brief()).into_response())
+            .fallback(async |shared: ElectState| Json(shared.first().brief()).into_response())
             .with_state(Arc::new(shared))
     }
 }
@@ -167,12 +167,12 @@ async fn state(observed: &Observed, wait: &LongPoll, room: &WaitingRoom, shared:
     }
 }
 
-async fn first_state(shared: Context, wait: Query<LongPoll>, room: Extension<WaitingRoom>) -> Response {
+async fn first_state(shared: ElectState, wait: Query<LongPoll>, room: Extension<WaitingRoom>) -> Response {
     state(shared.first(), &wait, &room, &shared).await
 }
 
 async fn named_state(
-    shared: Context,
+    shared: ElectState,
     Path(name): Path<String>,
     wait: Query<LongPoll>,
     room: Extension<WaitingRoom>,
@@ -183,17 +183,17 @@ async fn named_state(
     }
 }
 
-async fn all(shared: Context) -> Response {
+async fn all(shared: ElectState) -> Response {
     let states: Vec<State> = shared.elections.iter().map(Observed::state).collect();
     (no_store(), Json(json!({ "elections": states }))).into_response()
 }
 
-async fn first_steps_down(shared: Context, peer: Extension<Peer>, headers: HeaderMap) -> Response {
+async fn first_steps_down(shared: ElectState, peer: Extension<Peer>, headers: HeaderMap) -> Response {
     step_down(shared.first(), &shared, *peer, &headers).await
 }
 
 async fn named_steps_down(
-    shared: Context,
+    shared: ElectState,
     Path(name): Path<String>,
     peer: Extension<Peer>,
     headers: HeaderMap,
@@ -247,14 +247,14 @@ async fn nothing() -> Response {
     (StatusCode::NOT_FOUND, format!("not found; the paths below /v1 are: {paths}\n")).into_response()
 }
 
-async fn ready(shared: Context) -> Response {
+async fn ready(shared: ElectState) -> Response {
     match shared.readiness.check() {
         Ok(()) => "ok".into_response(),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")).into_response(),
     }
 }
 
-async fn metrics_text(shared: Context) -> Response {
+async fn metrics_text(shared: ElectState) -> Response {
     let metrics = shared.metrics.clone();
     match tokio::task::spawn_blocking(move || metrics.render()).await {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),

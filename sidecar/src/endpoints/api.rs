@@ -50,7 +50,7 @@ pub struct EndpointsApi {
     pub closing: DrainWatch,
 }
 
-type Context = State<Arc<EndpointsApi>>;
+type EndpointsState = State<Arc<EndpointsApi>>;
 type Name = Path<(String, String)>;
 type NotFound = (StatusCode, String);
 
@@ -85,12 +85,12 @@ impl EndpointsApi {
     pub fn router(self) -> Router {
         let api = Arc::new(self);
         let first = [
-            ("/endpoints", get(async |api: Context, ask: ServiceRequest| api.endpoints(api.first(), ask).await)),
-            ("/endpoints/last_updated", get(async |api: Context| last_updated(api.first()))),
-            ("/endpoints/watch", get(async |api: Context, ask: ServiceRequest| api.watch(api.first(), &ask))),
+            ("/endpoints", get(async |api: EndpointsState, ask: ServiceRequest| api.endpoints(api.first(), ask).await)),
+            ("/endpoints/last_updated", get(async |api: EndpointsState| last_updated(api.first()))),
+            ("/endpoints/watch", get(async |api: EndpointsState, ask: ServiceRequest| api.watch(api.first(), &ask))),
         ];
         let named = [
-            ("/v1/services", get(async |api: Context| api.all())),
+            ("/v1/services", get(async |api: EndpointsState| api.all())),
             ("/v1/services/{namespace}/{name}/endpoints", get(named_endpoints)),
             ("/v1/services/{namespace}/{name}/endpoints/last_updated", get(named_last_updated)),
             ("/v1/services/{namespace}/{name}/endpoints/watch", get(named_watch)),
@@ -98,8 +98,8 @@ impl EndpointsApi {
         let process = [
             ("/health", get(async || "ok")),
             ("/healthz", get(async || "ok")),
-            ("/ready", get(async |api: Context| api.ready())),
-            ("/readyz", get(async |api: Context| api.ready())),
+            ("/ready", get(async |api: EndpointsState| api.ready())),
+            ("/readyz", get(async |api: EndpointsState| api.ready())),
             ("/metrics", get(metrics_text)),
         ];
         // The replaced tool has the slash, and most clients leave it out.
@@ -107,7 +107,7 @@ impl EndpointsApi {
             router.route(path, answer.clone()).route(&format!("{path}/"), answer)
         };
         let router = first.into_iter().chain(named).chain(process).fold(Router::new(), both);
-        router.fallback(async |api: Context, uri: Uri| api.nothing(&uri)).with_state(api)
+        router.fallback(async |api: EndpointsState, uri: Uri| api.nothing(&uri)).with_state(api)
     }
 
     /// Checks readiness for `/ready`.
@@ -191,15 +191,15 @@ impl EndpointsApi {
 
 // === handlers ===
 
-async fn named_endpoints(api: Context, Path(name): Name, ask: ServiceRequest) -> Result<Response, NotFound> {
+async fn named_endpoints(api: EndpointsState, Path(name): Name, ask: ServiceRequest) -> Result<Response, NotFound> {
     Ok(api.endpoints(api.find(&name)?, ask).await)
 }
 
-async fn named_last_updated(api: Context, Path(name): Name) -> Result<Response, NotFound> {
+async fn named_last_updated(api: EndpointsState, Path(name): Name) -> Result<Response, NotFound> {
     Ok(last_updated(api.find(&name)?))
 }
 
-async fn named_watch(api: Context, Path(name): Name, ask: ServiceRequest) -> Result<Response, NotFound> {
+async fn named_watch(api: EndpointsState, Path(name): Name, ask: ServiceRequest) -> Result<Response, NotFound> {
     Ok(api.watch(api.find(&name)?, &ask))
 }
 
@@ -238,7 +238,7 @@ fn path(service: &Service) -> String {
     format!("/v1/services/{}/endpoints", service.key())
 }
 
-async fn metrics_text(api: Context) -> Response {
+async fn metrics_text(api: EndpointsState) -> Response {
     let metrics = api.metrics.clone();
     // Rendering walks every series, so it does not run on the workers.
     match tokio::task::spawn_blocking(move || metrics.render()).await {

@@ -21,12 +21,12 @@ const ANSWERS_IN_A_ROW: usize = 200;
 
 /// Requests that go on until this is dropped.
 pub struct Traffic {
-    seen: Arc<Mutex<Seen>>,
+    seen: Arc<Mutex<TrafficRecord>>,
     _clients: JoinSet<()>,
 }
 
 #[derive(Default)]
-struct Seen {
+struct TrafficRecord {
     answers: usize,
     /// The last answer of each endpoint, by its name: when, and its number among all answers.
     last: HashMap<String, (Instant, usize)>,
@@ -36,7 +36,7 @@ struct Seen {
 impl Traffic {
     /// Sends this request again and again, on connections that stay open.
     pub fn start(to: SocketAddr, request: &str) -> Self {
-        let seen: Arc<Mutex<Seen>> = Arc::default();
+        let seen: Arc<Mutex<TrafficRecord>> = Arc::default();
         let mut clients = JoinSet::new();
         for _ in 0..CLIENTS {
             clients.spawn(send(to, request.to_owned(), seen.clone()));
@@ -140,7 +140,7 @@ pub fn get(host: &str, path: &str, fields: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n")
 }
 
-async fn send(to: SocketAddr, request: String, seen: Arc<Mutex<Seen>>) {
+async fn send(to: SocketAddr, request: String, seen: Arc<Mutex<TrafficRecord>>) {
     // Each task sends until `Traffic` is dropped.
     loop {
         let mut client = RawClient::connect(to).await;

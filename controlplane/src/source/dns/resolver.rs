@@ -180,7 +180,7 @@ impl Resolver {
                     Some(Resolution::Addresses(known)) => known.iter().map(SocketAddr::ip).collect(),
                     _ => Vec::new(),
                 };
-                let asked = Host { client, port: *port, known, family: self.settings().family };
+                let asked = HostLookup { client, port: *port, known, family: self.settings().family };
                 asked.addresses(name, early).await
             }
             Query::Srv { name } => client.targets(name).await,
@@ -195,7 +195,7 @@ impl SharedResolver {
 }
 
 /// One lookup of the addresses of a name.
-struct Host<'a> {
+struct HostLookup<'a> {
     client: &'a Client,
     port: u16,
     /// The addresses of the last answer.
@@ -203,9 +203,9 @@ struct Host<'a> {
     family: DnsFamily,
 }
 
-// === impl Host ===
+// === impl HostLookup ===
 
-impl Host<'_> {
+impl HostLookup<'_> {
     /// The A and AAAA records of the first candidate that has any. If one family fails, the other's answer counts and the failed
     /// one keeps its addresses.
     async fn addresses(&self, text: &str, early: impl Fn(DnsAnswer)) -> Result<DnsAnswer, ResolveError> {

@@ -40,10 +40,10 @@ pub(super) struct Socket {
 
 /// The state of the frame checks, shared with the task of the connection.
 #[derive(Clone, Debug)]
-pub(super) struct Watch(Arc<Mutex<Watched>>);
+pub(super) struct Watch(Arc<Mutex<WatchState>>);
 
 #[derive(Debug)]
-struct Watched {
+struct WatchState {
     guard: FrameGuard,
     abuse: Option<Abuse>,
     client: IpAddr,
@@ -87,7 +87,7 @@ impl Socket {
     pub(super) fn new(client: Downstream, shared: &Arc<Shared>) -> (Self, Watch) {
         let guard = FrameGuard::new(PREFACE.len());
         let (address, shared) = (client.peer.ip(), shared.clone());
-        let watch = Watch(Arc::new(Mutex::new(Watched { guard, abuse: None, client: address, shared })));
+        let watch = Watch(Arc::new(Mutex::new(WatchState { guard, abuse: None, client: address, shared })));
         (Self { client, watch: watch.clone(), leftover: MAX_LEFTOVER }, watch)
     }
 }
