@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_that_are_told_are_those_that_hold() {
+    fn documented_defaults_are_the_real_ones() {
         let broadcast = Role::named("broadcast").expect("there is such a role");
         let all = broadcast.settings().filter(|setting| !setting.flag.is_empty() && !setting.default.is_empty());
         for setting in all {
@@ -440,7 +440,7 @@ broadcast:
     }
 
     #[test]
-    fn variables_say_what_flags_say_and_flags_outrank_them() {
+    fn variables_have_the_meaning_of_flags_which_take_precedence() {
         let variables = [
             ("FANFARE_ENDPOINTS", "192.0.2.1:80,192.0.2.2:80\n192.0.2.3:80"),
             ("FANFARE_REQUIRE", "2"),

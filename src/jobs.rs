@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_asked_for_is_told() {
+    fn invalid_queries_are_reported() {
         let all = asked(&[("state", "owed"), ("endpoint", "a:80"), ("route", "r"), ("limit", "5")]).unwrap();
         assert_eq!((all.state, all.most(), all.route.as_deref()), (Some(JobState::Owed), 5, Some("r")));
         assert_eq!(asked(&[]).unwrap().most(), 100);

@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_roles_say_is_read_from_their_metrics() {
+    fn the_state_of_roles_is_read_from_their_metrics() {
         let text = "# TYPE fanfare_watch_age_seconds gauge\n\
                     fanfare_watch_age_seconds{kind=\"Slice\",scope=\"a \\\"b\\\\\"} 1.5\nfanfare_mirror_failing 2\nother{a=\"b\"} 3\n";
         assert_eq!(

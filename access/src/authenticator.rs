@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_of_the_file_proves_its_holder_and_any_other_nothing() {
+    fn only_a_token_of_the_file_authenticates_its_holder() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("tokens");
         std::fs::write(&path, "ci:token-of-the-pipeline\n").expect("writes");

@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn several_fields_and_what_no_token_has_are_unusable() {
+    fn several_fields_and_invalid_characters_are_unusable() {
         for values in [
             &["Bearer abc", "Bearer abc"][..],
             &["Basic dTpw", "Bearer abc"],

@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_what_to_write_instead() {
+    fn faults_say_what_to_write_instead() {
         for (text, part) in [
             ("", "no identity"),
             (" ", "no identity"),

@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn control_comes_from_any_rule_that_lets_the_caller_in_and_from_no_other() {
+    fn control_is_granted_by_any_rule_that_permits_the_caller() {
         let rules = [(Fit::Takes, ""), (Fit::Takes, "token:ci control"), (Fit::No, "token:ops control")];
         assert_eq!(decide_for(&rules, Some("ci"), OUTSIDE), Decision::Allowed { control: true });
         assert_eq!(decide_for(&rules, Some("ops"), OUTSIDE), ALLOWED);
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ambiguous_path_is_told_only_to_those_whom_its_rule_lets_in() {
+    fn an_ambiguous_path_is_reported_only_to_callers_that_its_rule_permits() {
         let rules = [(Fit::Leaves(7), "token:ci")];
         assert_eq!(decide_for(&rules, Some("ci"), OUTSIDE), Decision::Leaves(7));
         assert_eq!(decide_for(&rules, None, OUTSIDE), Decision::Unauthorized);

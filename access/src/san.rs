@@ -194,14 +194,14 @@ mod tests {
     }
 
     #[test]
-    fn a_dns_name_that_looks_like_a_uri_is_none_and_is_taken_by_no_pattern_for_one() {
+    fn a_dns_name_that_looks_like_a_uri_matches_no_uri_pattern() {
         assert_eq!(San::dns("spiffe://cluster.local/ns/shop/sa/cms"), None);
         let pattern: SanPattern = "spiffe://a/b".parse().unwrap();
         assert!(!pattern.takes(&San::Dns("spiffe://a/b".into())));
     }
 
     #[test]
-    fn what_could_mean_more_than_it_says_is_no_pattern() {
+    fn ambiguous_patterns_are_refused() {
         for text in [
             "",
             "*",

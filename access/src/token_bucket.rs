@@ -86,7 +86,7 @@ mod tests {
     proptest! {
         /// Compared with a bucket that is filled and emptied token by token.
         #[test]
-        fn it_does_what_counted_tokens_do(
+        fn it_behaves_like_a_bucket_that_counts_tokens(
             burst in 1..20_u32,
             steps in proptest::collection::vec((0..40_u64, prop_oneof![4 => Just(0_u32), 1 => 1..12_u32]), 0..200),
         ) {

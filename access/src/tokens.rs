@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_names_its_line_and_shows_no_token() {
+    fn faults_name_the_line_and_show_no_token() {
         let (digits, nothing) = (hex("another-secret"), hex(""));
         let secret = "s3cret-of-the-file";
         for (line, part) in [

@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_new_is_there_beside_what_is_kept() {
+    fn new_endpoints_are_added_to_kept_ones() {
         let (mut guard, now) = (guard(), Instant::now());
         guard.admit(&catalog(&[("a/b", 50), ("a/ccc", 5)]), INFERRED, now);
         let admitted = guard.admit(&catalog(&[("a/ccc", 6), ("a/dddd", 3)]), INFERRED, now);

@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_started_on_a_core_runs_there_and_the_rest_is_left_alone() {
+    fn a_process_runs_on_its_core_and_others_are_not_moved() {
         let all = available();
         let first = all[0];
         let seen = on(&[first], available).unwrap();

@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_wrong_is_said() {
+    fn failures_are_reported() {
         let metrics = metric::Metrics::from([("lost_copies".to_owned(), 3.0), ("errors".to_owned(), 0.0)]);
         let row = CaseResult { label: "x".into(), rounds: vec![Some(metrics)], ..CaseResult::default() };
         let mut result = ScenarioResult { cases: vec![row], ..ScenarioResult::default() };

@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn time_stands_still_between_two_waits_only() {
+    async fn the_clock_advances_only_at_waits() {
         let (second, start) = (Duration::from_secs(1), now());
         tokio::time::advance(second).await;
         assert_eq!(now(), start + second, "outside, time is what it is");

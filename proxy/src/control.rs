@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_what_is_allowed() {
+    fn faults_say_what_is_allowed() {
         for (line, part) in [
             ("X-Broadcast-Require: most", "all, any, majority"),
             ("X-Broadcast-Require: 0", "X-Broadcast-Require: \"0\" is not a requirement"),
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_this_proxy_writes_itself_decides_nothing() {
+    fn fields_that_the_proxy_writes_are_ignored() {
         let head = head("X-Broadcast-Result: total=1\r\nx-broadcast-attempt: 2\r\nX-Broadcast-To: pod=a\r\n");
         assert_eq!(first_field(&head.fields), Some(&b"X-Broadcast-To"[..]));
         assert_eq!(first_field(&self::head("X-Broadcast-Age: 2\r\n").fields), None);

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_that_does_not_answer_is_not_waited_for() {
+    async fn the_next_address_is_tried_while_one_does_not_answer() {
         let (hole, (_one, one)) = (BlackHole::unconnectable(), listening("::1"));
         assert_eq!(peer(Dial::default().connect(&[hole.address(), one], LIMIT).await.unwrap()), one);
     }

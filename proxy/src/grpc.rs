@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_status_is_worth() {
+    fn statuses_have_their_rank() {
         let either = CodeSet::of([0, 5]).unwrap();
         assert_eq!(CodeSet::of([17]), None);
         assert_eq!(

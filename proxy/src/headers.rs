@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_forwarded_counts_only_from_trusted_clients() {
+    fn forwarded_fields_count_only_from_trusted_clients() {
         let fields =
             "X-Forwarded-For: 1.1.1.1\r\nX-Forwarded-Proto: https\r\nForwarded: for=1.1.1.1\r\nX-Forwarded-Host: h\r\n";
         assert_eq!(leg(fields, &forwarding()), format!("POST /p HTTP/1.1\r\nHost: shop\r\n{ADDED}"));

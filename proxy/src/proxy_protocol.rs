@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_header_is_told_from_one_as_soon_as_possible() {
+    fn other_data_are_distinguished_from_a_header_as_soon_as_possible() {
         for absent in ["G", "PO", "PROXX", "PROXYING ", "\r\n\r\n\r", "\x16\x03\x01"] {
             assert_eq!(parse(absent.as_bytes()), Ok(Front::Absent), "{absent:?}");
         }
@@ -341,7 +341,7 @@ mod tests {
         }
 
         #[test]
-        fn what_was_told_of_the_front_stays_true_when_more_comes(
+        fn the_result_for_a_prefix_stays_true_with_more_bytes(
             begin in prop_oneof![Just(V1), Just(V2), Just(b"PROXY TCP4 1.2.3.4 ".as_slice()), Just(b"".as_slice())],
             rest in proptest::collection::vec(prop_oneof![any::<u8>(), 0x20..0x3au8, Just(b'\r'), Just(b'\n')], 0..200),
         ) {

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_gives_up_passes_its_turn_on() {
+    async fn a_waiter_that_gives_up_passes_its_turn_on() {
         let bed = Bed::new();
         bed.reach.doubt();
         let first = bed.leg(0, PROBE_INTERVAL * 10);

@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_must_not_be_sent_twice_gets_no_rested_connection_that_was_closed_a_moment_ago() {
+    async fn a_request_that_must_not_be_repeated_gets_no_idle_connection_that_was_just_closed() {
         for (rested, once, want) in [(true, true, false), (true, false, true), (false, true, true)] {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             let target =

@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_asks_for_something_else_is_not_the_same() {
+    fn requests_that_differ_in_their_effect_are_not_merged() {
         for (a, b) in [
             ("X-Ban-Expression: obj.http.x ~ a\r\n", "X-Ban-Expression: obj.http.x ~ b\r\n"),
             ("X-Ban-Expression: a\r\n", ""),

@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_file_or_too_large_is_reported() {
+    async fn directories_and_large_files_are_reported() {
         let dir = tempfile::tempdir().expect("a directory");
         let mut watch = FileWatch::with_interval(dir.path(), OFTEN);
         assert!(matches!(next(&mut watch).await, FileEvent::Unreadable(why) if why.contains("not a regular file")));

@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_tag_matches_nothing() {
+    fn invalid_tags_match_nothing() {
         for value in ["\"a b\"", "\"a\tb\"", "W/", "\"", ",,", "", "\"\"\"", "*, \"b\""] {
             assert!(!condition(&[value]).matches("\"a\""), "{value}");
         }

@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_what_is_pending_and_why() {
+    fn names_pending_gates_and_their_reasons() {
         let readiness = Readiness::new();
         assert_eq!(readiness.check(), Ok(()));
         let list = readiness.register("endpoints");

@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn of_what_is_said_about_one_place_tls_counts() {
+    fn of_two_entries_for_one_address_the_one_with_tls_counts() {
         let at = |spoken| Endpoint { spoken, ..Endpoint::ready("192.0.2.1:80".parse().unwrap()) };
         let said = [
             Spoken::Unsaid,

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_does_not_fit_is_told_by_its_flag() {
+    fn missing_and_contradictory_values_are_reported_by_flag() {
         let problems = parse(&[], &[]).expect_err("nothing is given");
         assert!(problems.contains("--to: is missing") && problems.contains("--select: is missing"), "{problems}");
         for (flags, named) in [

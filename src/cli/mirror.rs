@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_told_by_its_flag() {
+    fn missing_values_are_reported_by_flag() {
         let problems = parse(&[], &[]).expect_err("nothing is given");
         for flag in ["--label-selector: is missing", "--svc-prefix: is missing", "--target-kube-config: is missing"] {
             assert!(problems.contains(flag), "{problems}");
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_that_are_told_are_those_that_hold() {
+    fn documented_defaults_are_the_real_ones() {
         let words = [
             "target-context",
             "remote-ca-url-trust",

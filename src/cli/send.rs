@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_sent_is_told_without_values_of_fields() {
+    fn invalid_requests_are_reported_without_values_of_fields() {
         for (arguments, told) in [
             (&["P URGE", "/"][..], "is not a method"),
             (&["GET", "http://a.example/"], "is not a target"),

@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_work_is_refused() {
+    fn invalid_settings_are_refused() {
         for (text, problem) in [
             ("elect: [{}]", "elect[0].name: is missing"),
             ("elect: [{name: a, ttl: 1s}]", "too short"),

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_work_is_refused() {
+    fn invalid_settings_are_refused() {
         for (text, problem) in [
             ("endpoints: {listen: 8080}", "endpoints.services: is missing"),
             ("endpoints: {services: a}", "there is nothing to do"),

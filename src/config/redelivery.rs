@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shortest_one_has_the_defaults_that_are_told() {
+    fn the_shortest_one_has_the_documented_defaults() {
         let plain = redeliver("redeliver: {for: 1h}");
         assert_eq!(*plain, Redeliver::lasting(Duration::from_secs(3600)));
         let told = redeliver(
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_told_with_what_to_do() {
+    fn contradictory_settings_are_reported_with_what_to_do() {
         for (bad, told) in [
             (
                 "redeliver: {journal: /j}",

@@ -195,7 +195,7 @@ mirror:
     }
 
     #[test]
-    fn what_is_shown_of_every_role_means_the_same_when_it_is_pasted_into_a_file() {
+    fn the_shown_configuration_of_every_role_reads_back() {
         let config = parse(ALL);
         let pasted = again(&config);
         // Secrets are not the same, but nothing else.
@@ -257,7 +257,7 @@ mirror:
     }
 
     #[test]
-    fn what_flags_say_is_shown_as_a_file_says_it() {
+    fn flags_are_shown_as_keys_of_a_file() {
         let arguments = ["fanfare", "broadcast", "--endpoints", "192.0.2.1:80", "--require=any", "--no-keepalive"];
         let Ok(crate::cli::Task::Serve(flags)) = crate::cli::parse_with(arguments, &Default::default()) else {
             panic!("it is to serve")

@@ -216,7 +216,7 @@ broadcast:
     }
 
     #[test]
-    fn what_cannot_work_is_told_by_its_flag_or_path() {
+    fn invalid_settings_are_reported_by_flag_or_path() {
         for (flags, problem) in [
             (&["--tls-cert=/c"][..], "--tls-key: is missing"),
             (&["--tls-key=/k"], "--tls-cert: is missing"),

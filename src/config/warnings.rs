@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_met_or_reached_is_said() {
+    fn unreachable_policies_and_routes_are_warned_about() {
         assert_eq!(one("require: 2, connect_timeout: 10s, min_endpoints: 2"), [""; 0]);
         assert_eq!(
             one("require: 3"),
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_never_sent_again_is_said() {
+    fn methods_that_are_never_sent_again_are_warned_about() {
         assert_eq!(one("redeliver: {for: 1h, methods: [POST, PUT]}"), [""; 0]);
         let post = one("match: {methods: [PUT]}, redeliver: {for: 1h, methods: [POST, PUT]}");
         let at = "broadcast[0].routes[0].redeliver";
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_behind_one_that_takes_everything_is_said() {
+    fn a_route_after_one_that_matches_everything_is_warned_about() {
         let to = "to: {endpoints: '192.0.2.1:80'}";
         let all =
             format!("{{match: {{path: /a}}, {to}}}, {{match: {{path: '/*'}}, {to}}}, {{match: {{path: /b}}, {to}}}");

@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_kubernetes_sets_for_services_is_neither_taken_nor_warned_about() {
+    fn variables_of_kubernetes_for_services_are_neither_read_nor_warned_about() {
         for service in [
             "fanfare",
             "fanfare-cache",

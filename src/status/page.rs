@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_there_is_to_say_is_said_and_no_more() {
+    fn only_existing_roles_are_shown() {
         let status = json!({
             "admin": "127.0.0.1:1", "version": "0.1.0", "ready": false, "why": "no endpoint", "config_in_force": false,
             "routes": [{"route": "cache", "require": "majority", "members": 1, "endpoints": [

@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_waited_for_and_where_are_in_the_panic() {
+    async fn the_panic_names_the_condition_and_the_place() {
         let limit = Duration::from_millis(20);
         let vain = within_time(limit, "never", std::future::pending::<()>());
         let failed = tokio::spawn(vain).await;

@@ -210,14 +210,14 @@ mod tests {
 
     /// `.ci/run` begins with this one.
     #[test]
-    fn what_tests_need_of_the_distribution_is_there() {
+    fn programs_that_tests_need_are_installed() {
         prepare();
         let missing: Vec<_> = missing().into_iter().map(|needed| (needed.what, needed.package)).collect();
         assert!(missing.is_empty(), "not there, with Debian's packages of it: {missing:?}");
     }
 
     #[test]
-    fn what_is_missing_is_installed_by_root_and_asked_for_elsewhere() {
+    fn missing_programs_are_installed_by_root_and_requested_elsewhere() {
         let missing = needed(&["libnginx-mod-stream", "prometheus"]);
         assert_eq!(plan(&missing, true, true), Plan::Install(vec!["libnginx-mod-stream", "prometheus"]));
         assert_eq!(plan(&[], true, true), Plan::Nothing);

@@ -51,7 +51,7 @@ async fn answers_that_differ_are_told_as_the_flags_say() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_compared_is_told_before_anything_starts() {
+async fn invalid_comparisons_are_reported_before_the_start() {
     for (flags, part) in [
         (&["--compare", "bodies"][..], "off, status or body"),
         (&["--compare-ignore", "/a"][..], "--compare body"),

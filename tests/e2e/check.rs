@@ -107,7 +107,7 @@ broadcast:
 }
 
 #[tokio::test]
-async fn what_is_asked_for_is_counted_role_by_role() {
+async fn settings_are_counted_by_role() {
     let good = check(
         "
 elect: [{name: a}, {name: b}]
@@ -141,7 +141,7 @@ async fn run_refuses_what_check_refuses() {
 }
 
 #[tokio::test]
-async fn what_cannot_work_is_a_warning_and_the_file_is_still_ok() {
+async fn an_ineffective_setting_is_a_warning_and_the_file_is_still_ok() {
     let warned = check(
         "
 broadcast:
@@ -168,7 +168,7 @@ broadcast:
 }
 
 #[tokio::test]
-async fn what_the_parser_cannot_hold_is_refused() {
+async fn a_file_beyond_the_limits_of_the_parser_is_refused() {
     let refused = check(
         "
 broadcast:

@@ -35,7 +35,7 @@ async fn in_flight(fanfare: &Fanfare, origin: &Origin) -> RawClient {
 }
 
 #[tokio::test]
-async fn what_is_in_flight_finishes_and_the_exit_status_is_0() {
+async fn requests_in_flight_finish_and_the_exit_status_is_0() {
     for signal in [Signal::TERM, Signal::INT] {
         let gate = Gate::new();
         let origin = Origin::start(Reply::ok("finished").hold_at(At::Start, &gate));
@@ -124,7 +124,7 @@ async fn during_the_delay_it_is_not_ready_but_serves_and_a_second_signal_ends_it
 }
 
 #[tokio::test]
-async fn a_second_signal_does_not_wait_for_what_is_in_flight() {
+async fn a_second_signal_does_not_wait_for_requests_in_flight() {
     let origin = Origin::start(Reply::never());
     let fanfare = Fanfare::broadcast(&[origin.address()], &["--timeout", "1h", "--drain-timeout", "1h"]).await;
     fanfare.wait_ready().await;

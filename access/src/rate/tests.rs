@@ -48,7 +48,7 @@ fn a_refusal_says_when_the_next_request_is_permitted() {
 }
 
 #[test]
-fn an_identity_has_its_rate_wherever_it_comes_from_and_takes_none_of_its_address() {
+fn the_rate_of_an_identity_is_independent_of_its_address() {
     let began = Instant::now();
     let limiter = Limiter::new(rate("10/s"), began);
     let (ci, cms) = (Identity::token("ci"), Identity::service_account("shop", "cms"));

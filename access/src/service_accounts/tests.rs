@@ -175,7 +175,7 @@ fn each_claim_is_checked() {
 }
 
 #[test]
-fn what_tokens_are_forged_with_is_refused() {
+fn algorithms_of_forged_tokens_are_refused() {
     let key = Ec::p256();
     let rsa = Rsa::new(&RSA_PKCS1_SHA256);
     let keys = keys(&[key.jwk("k"), rsa.jwk("r")]).unwrap();
@@ -287,7 +287,7 @@ fn a_token_that_was_verified_is_good_until_it_ends_and_not_longer() {
 }
 
 #[test]
-fn what_is_remembered_is_bounded() {
+fn the_cache_is_bounded() {
     let (publisher, watched) = channel();
     let verifier = Verifier::new(AUDIENCE, watched);
     let key = Ec::p256();

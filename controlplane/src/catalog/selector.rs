@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_selector_is_refused_with_the_part_that_is_wrong() {
+    fn an_invalid_selector_is_refused_with_the_faulty_part() {
         for text in
             ["a=b=c", "a,", ",", "=b", "a in b", "a in (b", "a (b)", "a like (b)", "-a", "a=b c", "Ex/a", "/a", "a/"]
         {

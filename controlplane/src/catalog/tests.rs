@@ -231,7 +231,7 @@ fn a_deselected_service_is_seen_going_and_an_unlisted_one_is_not() {
 }
 
 #[test]
-fn what_is_settled_is_forgotten() {
+fn settled_losses_are_forgotten() {
     let mut catalog = Catalog { sequence: 5, ..Catalog::default() };
     let mut index = Index::default();
     index.apply(&of("cache", "a", &[1]));

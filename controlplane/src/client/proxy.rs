@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_proxy_covers_is_reached_without_one() {
+    fn servers_in_no_proxy_are_reached_directly() {
         for (no, server, exempt) in [
             ("*", "https://a.example", true),
             ("a.example", "https://a.example", true),

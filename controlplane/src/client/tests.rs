@@ -212,7 +212,7 @@ async fn a_file_of_a_list_that_is_missing_is_left_out() {
 }
 
 #[tokio::test]
-async fn what_is_read_from_a_pipe_is_read_once() {
+async fn a_pipe_is_read_only_once() {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));
     let api_server = Origin::start(Reply::ok(VERSION));

@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_wrong_is_told_with_its_place() {
+    fn faults_are_reported_with_their_place() {
         use Format::{Json, Yaml};
         let table = [
             (Json, "[{\"targets\": [\n1]}]", "line 2"),

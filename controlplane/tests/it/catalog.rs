@@ -185,7 +185,7 @@ async fn without_a_right_on_services_the_labels_of_slices_select_until_it_is_gra
 }
 
 #[tokio::test]
-async fn what_was_lost_while_nothing_could_be_seen_is_inferred() {
+async fn losses_during_an_outage_are_inferred() {
     let cluster = shared().await;
     let ns = cluster.namespace("losses").await;
     let account = account(&cluster, &ns, true).await;

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_template_is_told() {
+    fn faults_of_a_template_are_reported() {
         let told = |text: &str| text.parse::<NameTemplate>().unwrap_err().to_string();
         assert!(told("edge").contains("{service}"), "{}", told("edge"));
         assert!(told("").contains("{service}"));

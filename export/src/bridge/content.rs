@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_told_from_what_stores_give_instead() {
+    fn a_file_is_distinguished_from_other_answers_of_stores() {
         let said = |name: &str, media_type: &str, bytes: &[u8]| {
             let media_type = Some(media_type).filter(|text| !text.is_empty());
             check(&[name], media_type, true, bytes).err().unwrap_or_default()

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_exactly_right_asks_for_nothing() {
+    fn an_invalid_annotation_is_ignored() {
         for (name, value) in [
             ("health-path", "up"),
             ("health-path", "/{{ env \"SECRET\" }}"),

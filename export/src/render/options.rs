@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn an_option_is_for_one_of_the_formats_or_told() {
+    fn an_option_that_no_format_uses_is_reported() {
         let options = FormatOptions { routers: true, trust: Some(Trust::Anyone), ..some() };
         let formats =
             |names: &[&str]| names.iter().map(|name| Format::parse(name, &options).unwrap()).collect::<Vec<_>>();
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_format_is_told() {
+    fn faults_of_a_format_are_reported() {
         let told = |name: &str, options: FormatOptions| Format::parse(name, &options).unwrap_err().to_string();
         let none = FormatOptions::default;
         assert!(told("xml", none()).contains("prometheus, envoy, envoy-cds"), "{}", told("xml", none()));

@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_exactly_right_makes_no_route() {
+    fn an_invalid_annotation_makes_no_route() {
         let wrong = [
             ("host", "a.example`) || PathPrefix(`/"),
             ("host", "{{ env \"SECRET\" }}"),

@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_version_1_1_takes_for_something_else_is_in_quotes() {
+    fn strings_that_yaml_1_1_reads_as_another_type_are_quoted() {
         let doubtful = [
             "1:2:3:4:5:6:7:8",
             "12:30",
@@ -180,7 +180,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_what_is_read(value in values()) {
+        fn written_values_read_back(value in values()) {
             let text = to_yaml(&value);
             prop_assert!(text.is_ascii() && text.ends_with('\n'));
             prop_assert_eq!(serde_yaml::from_str::<Value>(&text).unwrap(), value);

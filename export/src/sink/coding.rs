@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_packed_is_unpacked_in_order_and_within_bounds() {
+    async fn encoded_bodies_are_decoded_in_order_and_within_bounds() {
         let once = packed(b"text");
         assert_eq!(decoded(None, once.clone()).await, Ok(once.clone()));
         assert_eq!(decoded(Some("identity"), once.clone()).await, Ok(once.clone()));

@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_can_be_read() {
+    fn a_written_manifest_reads_back() {
         let manifest = manifest("a", Some(("u", 3)));
         assert_eq!(Manifest::parse(&manifest.to_bytes()), Ok(manifest.clone()));
         let later = Manifest { schema: 2, ..manifest };

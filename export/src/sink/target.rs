@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_told_as_it_was_written() {
+    fn a_target_is_shown_as_it_was_written() {
         for text in [
             "s3://bucket/edge.yml",
             "s3://bucket/a/b/",
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_in_a_slash_holds_a_set() {
+    fn a_target_that_ends_in_a_slash_holds_a_set() {
         let set = parse("s3://bucket/a/").expect("a prefix");
         assert!(set.is_set());
         assert_eq!(set.file("eds.json"), parse("s3://bucket/a/eds.json").expect("a key"));
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_place_is_explained() {
+    fn invalid_targets_are_explained() {
         for (text, why) in [
             ("", "write s3://"),
             ("s3://bucket", "a key is missing"),

@@ -65,7 +65,7 @@ async fn one_file_comes_with_its_name_and_only_when_it_changed() {
 }
 
 #[tokio::test]
-async fn what_is_not_what_its_manifest_says_is_not_taken() {
+async fn a_file_that_differs_from_its_manifest_is_not_pulled() {
     let bed = bed::s3s().await;
     write(&bed, "one").await;
     let mut bridge = bridge(&bed, config(&bed, "edge.yml", "here.yml"));
@@ -148,7 +148,7 @@ fn no_files() -> Vec<(&'static str, Instead)> {
 }
 
 #[tokio::test]
-async fn what_cannot_be_the_file_is_not_taken_and_readiness_says_why() {
+async fn an_implausible_file_is_not_pulled_and_readiness_says_why() {
     let bed = bed::http().await;
     bed.write("edge.yml", "one: 1\n").await;
     let web = bed.web.as_ref().expect("it is one");
@@ -172,7 +172,7 @@ async fn what_cannot_be_the_file_is_not_taken_and_readiness_says_why() {
 }
 
 #[tokio::test]
-async fn what_is_packed_on_its_way_is_unpacked() {
+async fn encoded_files_are_decoded() {
     let bed = bed::http().await;
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(b"one: 1\n").expect("memory takes it");
@@ -185,7 +185,7 @@ async fn what_is_packed_on_its_way_is_unpacked() {
 }
 
 #[tokio::test]
-async fn what_has_a_manifest_is_what_that_says_whatever_it_is() {
+async fn a_file_with_a_manifest_is_accepted_by_its_hash() {
     for bed in [bed::s3s().await, bed::http().await] {
         write(&bed, "Log in").await;
         assert_eq!(bridge(&bed, config(&bed, "edge.yml", "")).pull().await, Ok(Pull::Written));

@@ -207,7 +207,7 @@ async fn a_missing_namespace_of_a_config_map_is_told() {
 }
 
 #[tokio::test]
-async fn what_a_store_says_in_words_is_not_taken_for_its_status() {
+async fn the_text_of_an_error_is_not_read_as_its_status() {
     for (status, kind) in
         [(503, SinkErrorKind::Unavailable), (400, SinkErrorKind::Refused), (429, SinkErrorKind::Unavailable)]
     {

@@ -151,7 +151,7 @@ fn why(running: &Running) -> String {
 }
 
 #[tokio::test]
-async fn what_changes_arrives_and_nothing_is_written_twice() {
+async fn changes_arrive_and_nothing_is_written_twice() {
     let cluster = cluster::shared().await;
     let account = account(&cluster).await;
     let ns = account.namespace();
@@ -326,7 +326,7 @@ async fn a_restart_removes_no_endpoint_whose_end_was_not_observed() {
 
 /// Rule: the shrink guard concerns losses inferred from a relist, never deletions seen on the watch.
 #[tokio::test]
-async fn what_a_new_list_does_not_have_any_more_stays_and_what_is_seen_to_go_goes() {
+async fn losses_from_a_list_are_held_and_observed_deletions_are_applied() {
     let cluster = cluster::shared().await;
     let account = account(&cluster).await;
     let ns = account.namespace();
@@ -361,7 +361,7 @@ async fn what_a_new_list_does_not_have_any_more_stays_and_what_is_seen_to_go_goe
 }
 
 #[tokio::test]
-async fn what_a_permitted_shrink_takes_away_is_gone() {
+async fn a_permitted_shrink_removes_endpoints() {
     let cluster = cluster::shared().await;
     let account = account(&cluster).await;
     let ns = account.namespace();

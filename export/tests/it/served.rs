@@ -86,7 +86,7 @@ async fn a_long_poll_ends_with_a_change_or_in_time() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_waited_for_is_told() {
+async fn invalid_waits_are_refused_with_the_reason() {
     let (served, mut sink) = bed().await;
     put(&mut sink, "one").await;
     for (query, name) in [("wait=long", "wait=long"), ("index=x", "index=x"), ("wait=-1s", "wait=-1s")] {

@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_h2load_prints_is_read() {
+    fn output_of_h2load_is_parsed() {
         let text = "finished in 950.50ms, 10520.78 req/s, 1.19MB/s\n\
             requests: 10000 total, 10000 started, 10000 done, 9990 succeeded, 10 failed, 0 errored, 0 timeout\n\
             status codes: 9990 2xx, 0 3xx, 0 4xx, 10 5xx\n\

@@ -41,7 +41,7 @@ fn every_problem_is_told_with_its_place() {
 }
 
 #[test]
-fn what_could_not_be_told_apart_is_refused() {
+fn indistinguishable_remotes_are_refused() {
     let mut config = two();
     config.remotes[1].prefix = "west".into();
     config.remotes[1].name = "west".into();
@@ -97,7 +97,7 @@ fn keys_of_kubernetes_and_our_own_are_never_copied() {
 }
 
 #[test]
-fn what_deployment_tools_know_their_own_by_is_copied_only_where_it_is_named() {
+fn labels_of_deployment_tools_are_copied_only_if_they_are_named() {
     let tools = ["argocd.argoproj.io/instance", "kustomize.toolkit.fluxcd.io/name", "kapp.k14s.io/app"];
     for key in tools.into_iter().chain(["meta.helm.sh/release-name", "objectset.rio.cattle.io/hash"]) {
         assert!(!Propagation::all().copies(key), "{key}");
@@ -118,7 +118,7 @@ fn a_label_opts_in_by_key_or_by_value() {
 }
 
 #[test]
-fn what_is_shown_reads_as_it_is_written() {
+fn shown_values_read_back() {
     let shown = serde_json::to_value(two()).expect("it can be shown");
     assert_eq!(shown["resync"], "1h0m0s");
     let remote = &shown["remotes"][0];

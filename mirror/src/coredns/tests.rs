@@ -79,7 +79,7 @@ rewrite stop {
 }
 
 #[test]
-fn what_a_name_does_not_tell_has_a_rule_of_its_own() {
+fn a_name_without_namespace_and_service_has_its_own_rule() {
     let rule = |why: &str, to: &str| (why.to_owned(), to.to_owned());
     let general = |to: &str| rule("every other service", to);
     let strange = "b-6d6972726f720a-c";
@@ -110,6 +110,6 @@ fn where_namespace_and_service_do_not_show_the_questions_own_name_is_turned_back
 }
 
 #[test]
-fn what_cannot_be_mirrored_has_no_rule() {
+fn a_service_that_cannot_be_mirrored_has_no_rule() {
     assert_eq!(reasons("{service}", &[("shop", "4web")]), []);
 }

@@ -33,7 +33,7 @@ fn filled(count: usize) -> Index {
 }
 
 #[test]
-fn what_did_not_change_is_no_news() {
+fn unchanged_objects_cause_no_change() {
     let mut index = Index::default();
     assert!(index.apply_service(service("web", "1")).is_some());
     assert!(index.apply_service(service("web", "1")).is_none());

@@ -62,7 +62,7 @@ fn a_global_service_is_no_mirror_of_one_remote() {
 }
 
 #[test]
-fn a_digest_sees_what_is_said_and_not_how() {
+fn a_digest_depends_on_content_and_not_on_form() {
     let slice = |patch: Value| -> u64 {
         let mut slice = json!({"metadata": {"name": "s", "labels": {"a": "b"}}, "addressType": "IPv4",
             "endpoints": [{"addresses": ["192.0.2.1"]}], "ports": [{"name": "", "port": 80, "protocol": "TCP"}]});

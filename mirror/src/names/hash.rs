@@ -19,7 +19,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_the_beginning_of_what_others_compute() {
+    fn it_is_a_prefix_of_the_standard_hash() {
         // printf shop/web | sha256sum | xxd -r -p | basenc --base32hex | head -c 10 | tr A-Z a-z
         assert_eq!(of("shop/web"), "isrlchlhrq");
         assert_eq!(of(""), "seoc8gkovg");

@@ -62,7 +62,7 @@ fn a_scheme_is_read_and_written() {
 }
 
 #[test]
-fn what_is_no_template_is_told() {
+fn invalid_templates_are_reported() {
     let told = |text: &str| text.parse::<Scheme>().expect_err(text).to_string();
     for (text, part) in [
         ("", "no {service}"),

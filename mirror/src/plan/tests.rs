@@ -54,7 +54,7 @@ fn step(live: Option<&LiveService>) -> ServiceStep {
 }
 
 #[test]
-fn what_is_as_it_is_to_be_is_kept() {
+fn objects_in_their_desired_state_are_kept() {
     assert!(matches!(step(Some(&there(json!({})))), ServiceStep::Keep));
     assert!(matches!(step(None), ServiceStep::Create(_)));
     let noted = there(json!({"metadata": {"annotations": {"cloud/note": "x"}, "finalizers": ["a/b"]}}));
@@ -86,7 +86,7 @@ fn whatever_differs_is_named_and_written_over_the_version_that_was_looked_at() {
 }
 
 #[test]
-fn what_cannot_change_is_made_anew_under_its_version() {
+fn an_immutable_change_recreates_the_object_under_its_version() {
     for patch in [
         json!({"spec": {"clusterIP": "None", "clusterIPs": ["None"]}}),
         json!({"spec": {"type": "ExternalName", "externalName": "x"}}),
@@ -101,7 +101,7 @@ fn what_cannot_change_is_made_anew_under_its_version() {
 }
 
 #[test]
-fn rule_1_what_is_not_ours_is_refused_whatever_it_looks_like() {
+fn rule_1_foreign_objects_are_refused_whatever_their_labels() {
     let foreign = there(json!({"metadata": {"labels": {marks::PREFIX: "east"}}}));
     assert!(matches!(step(Some(&foreign)), ServiceStep::Refuse(Refusal::Foreign(_))));
     let other = there(json!({"metadata": {"annotations": {marks::CLUSTER: "other"}}}));

@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_there_is_is_told_with_its_labels() {
+    fn existing_services_are_listed_with_their_labels() {
         let found = |names: &[(&str, &str)]| -> FoundServices {
             Ok(names.iter().map(|(name, labels)| ((*name).to_owned(), (*labels).to_owned())).collect())
         };

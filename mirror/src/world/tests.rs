@@ -123,7 +123,7 @@ fn nothing_is_decided_before_everything_that_matters_is_listed() {
 }
 
 #[test]
-fn rule_4_what_the_watch_tells_may_go_and_what_a_list_lacks_is_judged() {
+fn rule_4_observed_deletions_are_applied_and_inferred_ones_are_judged() {
     let mut world = world(config());
     let names = ["a", "b", "c"];
     list_there(&mut world, 0, names.iter().map(|name| there(name, json!({}))).collect());
@@ -145,7 +145,7 @@ fn rule_4_what_the_watch_tells_may_go_and_what_a_list_lacks_is_judged() {
 }
 
 #[test]
-fn rule_4_what_is_held_back_goes_after_its_time() {
+fn rule_4_held_deletions_are_applied_after_their_time() {
     let mut config = config();
     config.remotes[0].max_delete = MaxDelete::Count(0);
     config.remotes[0].confirm_after = Some(Duration::from_secs(100));
@@ -162,7 +162,7 @@ fn rule_4_what_is_held_back_goes_after_its_time() {
 }
 
 #[test]
-fn rule_2_nothing_goes_or_changes_on_the_word_of_what_may_be_another_cluster() {
+fn rule_2_data_of_an_unverified_cluster_change_nothing() {
     let mut world = world(config());
     let key = west("web");
     list_there(&mut world, 0, vec![there("web", json!({}))]);

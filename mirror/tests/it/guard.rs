@@ -78,7 +78,7 @@ async fn rule_4_deletions_that_a_list_implies_are_held_back_if_they_are_too_many
 }
 
 #[tokio::test]
-async fn rule_4_what_was_held_back_goes_when_it_stays_due() {
+async fn rule_4_held_deletions_are_applied_if_they_stay_due() {
     let bed = Bed::new("confirm").await;
     bed.many(bed.start(bed.config()).await.ready().await).await.stop().await;
     bed.remove_all().await;
@@ -91,7 +91,7 @@ async fn rule_4_what_was_held_back_goes_when_it_stays_due() {
 
 /// A held mirror whose Service comes back is an ordinary mirror again.
 #[tokio::test]
-async fn rule_4_what_comes_back_was_never_away() {
+async fn rule_4_a_service_that_returns_cancels_its_deletion() {
     let bed = Bed::new("back").await;
     bed.many(bed.start(bed.config()).await.ready().await).await.stop().await;
     let uids = async || -> Vec<_> {

@@ -8,7 +8,7 @@ use testkit::eventually;
 use crate::bed::{Bed, label, service, slice};
 
 #[tokio::test]
-async fn a_service_that_becomes_headless_and_back_is_made_anew() {
+async fn a_service_that_becomes_headless_and_back_is_recreated() {
     let bed = Bed::new("flip").await;
     bed.service("web", &[1]).await;
     let _mirror = bed.start(bed.config()).await;

@@ -129,7 +129,7 @@ async fn whatever_is_edited_by_hand_heals() {
 
 /// A selector makes controllers write slices and Endpoints for the mirror, which stay after the selector is removed.
 #[tokio::test]
-async fn what_a_selector_made_is_removed_with_it() {
+async fn slices_of_a_selector_are_removed_with_it() {
     let bed = Bed::new("selector").await;
     bed.service("web", &[1]).await;
     let mirror = bed.start(bed.config()).await;

@@ -165,7 +165,7 @@ async fn readiness_says_that_the_namespace_is_missing() {
 
 /// A quota forbids one object with the same status as a missing right: that concerns one mirror, and is not a missing right.
 #[tokio::test]
-async fn what_admission_forbids_is_no_missing_right() {
+async fn a_refusal_by_admission_is_not_a_missing_permission() {
     let bed = Bed::new("quota").await;
     // The status that the quota controller would set.
     let quota = json!({"metadata": {"name": "none"}, "spec": {"hard": {"services": "0"}},

@@ -27,7 +27,7 @@ impl Bed {
 
 /// Watches that tell nothing: what happens meanwhile shows only in the answers to writes.
 #[tokio::test]
-async fn rule_1_what_came_unseen_is_neither_overwritten_nor_deleted() {
+async fn rule_1_an_object_that_appeared_meanwhile_is_neither_overwritten_nor_deleted() {
     let bed = Bed::new("unseen").await;
     for name in ["changed", "deleted"] {
         bed.service(name, &[1]).await;

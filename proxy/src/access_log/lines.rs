@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_no_room_is_dropped_whole_and_counted() {
+    fn lines_without_room_are_dropped_whole_and_counted() {
         let (lines, long) = (Lines::default(), vec![b'x'; CAPACITY / 2]);
         lines.put(&long);
         lines.put(&long);

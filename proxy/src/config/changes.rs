@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_request_can_carry_is_refused() {
+    fn values_that_no_request_can_carry_are_refused() {
         for text in ["", "api", "/", "/api/*", "/a/../b", "/a b", "//", "/a?b"] {
             assert!(text.parse::<Prefix>().is_err(), "{text:?}");
         }

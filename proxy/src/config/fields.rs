@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_frames_messages_or_concerns_a_connection_cannot_be_changed() {
+    fn fields_for_framing_or_connections_cannot_be_changed() {
         let may = |name: &str, direction| name.parse::<FieldName>().unwrap().may_change(direction).is_ok();
         for name in [
             "Connection",

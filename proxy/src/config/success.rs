@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_says_the_same() {
+    fn shown_values_read_back() {
         let success = Success::parse(["2xx,301,404", "PURGE,BAN=200,5xx"]).unwrap();
         let shown = serde_json::to_value(&success).unwrap();
         assert_eq!(shown, serde_json::json!(["2xx,301,404", "PURGE=200,5xx", "BAN=200,5xx"]));

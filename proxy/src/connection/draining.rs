@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn whoever_waits_is_woken_when_it_begins() {
+    async fn waiters_are_woken_when_it_begins() {
         let (sender, flag) = watch::channel(Duration::ZERO);
         let mut draining = Draining::new(flag.clone());
         let (mut waits, waiting) = (0, tokio::sync::oneshot::channel());

@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_selector_is_refused() {
+    fn invalid_selectors_are_refused() {
         for text in
             ["", "a0", "zone", "zone=", "=a", "rack=1", "zone=a,", "zone=a,,b", "!", "!zone=", "zone=!", "Zone=a"]
         {
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_is_described_by_what_it_can_be_chosen_by() {
+    fn an_endpoint_is_described_by_its_selectors() {
         let target = &targets()[3];
         let described = describe(target);
         assert_eq!(described, "endpoint=10.0.0.3:80 pod=b1 node=n1 zone=b");

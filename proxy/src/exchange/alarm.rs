@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_waits_last_is_woken() {
+    async fn the_last_waiter_is_woken() {
         let (mut alarm, start) = (Alarm::default(), Instant::now());
         let minute = Duration::from_secs(60);
         assert!(alarm.poll(&mut Context::from_waker(Waker::noop()), start + minute).is_pending());

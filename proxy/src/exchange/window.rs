@@ -461,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_takes_no_room_once_all_have_passed_it_until_it_is_too_long() {
+    fn kept_data_need_no_room_in_the_window_up_to_the_limit() {
         let mut window = window(1_000);
         window.keep(3_000);
         let mut cursor = Cursor::default();

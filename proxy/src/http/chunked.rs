@@ -270,7 +270,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_encoded_decodes_to_itself(chunks: Vec<Vec<u8>>, step in 1..40_usize) {
+        fn encoded_bodies_decode_to_themselves(chunks: Vec<Vec<u8>>, step in 1..40_usize) {
             let mut wire = Vec::new();
             for chunk in chunks.iter().filter(|c| !c.is_empty()) {
                 wire.extend_from_slice(ChunkHead::of(chunk.len()).as_bytes());

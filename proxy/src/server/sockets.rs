@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_of_somebody_else_is_refused() {
+    fn an_address_of_another_process_is_refused() {
         let other = TcpListener::bind(loopback()).unwrap();
         for reuse_port in [false, true] {
             assert_eq!(kind(Sockets::bind(other.local_addr().unwrap(), 1, reuse_port)), io::ErrorKind::AddrInUse);

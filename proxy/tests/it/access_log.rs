@@ -115,7 +115,7 @@ async fn a_request_id_that_is_not_taken_over_is_replaced_everywhere_by_the_same_
 }
 
 #[tokio::test]
-async fn what_is_queued_at_the_end_is_written() {
+async fn queued_lines_are_written_at_the_end() {
     let [a] = origins([Reply::ok("a")]);
     let process = Process::start(&[a.address()], "all", None).await;
     let mut client = RawClient::connect(process.address).await;

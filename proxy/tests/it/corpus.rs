@@ -60,12 +60,12 @@ fn heads_of_http2() {
 }
 
 #[test]
-fn what_callers_decide() {
+fn control_fields() {
     feed("control", checks::control);
 }
 
 #[test]
-fn what_may_differ_in_answers() {
+fn compare_ignore() {
     feed("compare_ignore", checks::compare_ignore);
 }
 
@@ -75,12 +75,12 @@ fn frames_of_http2() {
 }
 
 #[test]
-fn rules_of_who_may() {
+fn allow_rules() {
     feed("allow_rule", checks::allow_rule);
 }
 
 #[test]
-fn files_of_tokens() {
+fn token_files() {
     feed("token_file", checks::token_file);
 }
 

@@ -9,7 +9,7 @@ use crate::fixture::{NEVER, bytes, ms, origin, origins, over, sized_post};
 const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
 #[tokio::test]
-async fn what_is_in_flight_finishes_and_what_is_idle_is_closed() {
+async fn requests_in_flight_finish_and_idle_connections_are_closed() {
     let gate = Gate::new();
     let [a, b] = origins([Reply::ok("a"), Reply::ok("b").hold(&gate)]);
     let mut proxy = over(&[&a, &b]).streaming().total(NEVER).start();

@@ -61,7 +61,7 @@ async fn one_that_failed_by_its_trailers_fails_the_call_and_its_answer_is_passed
 }
 
 #[tokio::test]
-async fn what_an_application_says_comes_before_what_is_broken_on_the_way() {
+async fn statuses_of_the_application_come_before_transport_failures() {
     let (a, b) = (Endpoint::start(0, [answers("a", 14)]).await, Endpoint::start(1, [Does::Grpc(Vec::new(), 5)]).await);
     let proxy = over_h2(&[&a, &b]).start();
     let client = Client::of(&proxy).await;
@@ -96,7 +96,7 @@ async fn an_error_made_up_here_is_one_of_grpc() {
 }
 
 #[tokio::test]
-async fn what_ended_a_stream_is_a_status_and_no_answer_without_a_success_says_that_all_is_well() {
+async fn the_end_of_a_stream_is_a_status_and_never_a_false_success() {
     for (reason, want) in [
         (Reason::INTERNAL_ERROR, "13"),
         (Reason::CANCEL, "1"),

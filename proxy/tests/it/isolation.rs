@@ -11,7 +11,7 @@ use crate::fixture::{
 const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
 #[tokio::test]
-async fn endpoints_that_hang_hold_up_nobody_who_can_do_without_them() {
+async fn endpoints_that_hang_delay_only_requests_that_need_them() {
     let a = origin(0, Reply::ok("a"));
     let (silent, hole, dead) = (BlackHole::silent(), BlackHole::unconnectable(), refusing(7));
     let hung = Origin::builder().address("127.0.0.9:0").welcome(Welcome::Hang).start(Reply::ok(""));
@@ -27,7 +27,7 @@ async fn endpoints_that_hang_hold_up_nobody_who_can_do_without_them() {
 }
 
 #[tokio::test]
-async fn a_route_does_not_feel_the_trouble_of_another() {
+async fn a_route_is_not_affected_by_another() {
     let gate = Gate::new();
     let [a, stuck] = origins([Reply::ok("a"), Reply::ok("stuck").hold(&gate)]);
     let proxy = over(&[&a]).listener(|l| {

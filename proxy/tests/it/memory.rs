@@ -147,7 +147,7 @@ async fn a_gibibyte_by_http2_to_five_endpoints_of_http2_one_of_them_slow() {
 }
 
 #[tokio::test]
-async fn forty_bodies_that_nobody_takes_cost_a_window_each() {
+async fn forty_bodies_that_no_endpoint_reads_cost_a_window_each() {
     let gate = testkit::origin::Gate::new();
     let slow = Reply::ok(bytes(300_000)).reading(Reading::HeldAfter(1000, gate.clone()));
     let origin = Origin::builder().address(&loopback(0)).receive_buffer(16 << 10).start(slow);
@@ -233,7 +233,7 @@ async fn flooding(process: &Process, first: &[Frame], again: &[Frame]) -> Http2C
 }
 
 #[tokio::test]
-async fn frames_that_mean_harm_cost_little_memory() {
+async fn hostile_frames_cost_little_memory() {
     const CLIENTS: usize = 30;
     let origin = Origin::builder().address(&loopback(0)).body_mode(BodyMode::Digest).start(Reply::ok("quick"));
     let process = Process::start(&[origin.address()], "all", None).await;

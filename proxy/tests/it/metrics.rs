@@ -89,7 +89,7 @@ async fn legs_by_endpoint_and_outcome_with_durations_in_seconds() {
 }
 
 #[tokio::test]
-async fn endpoints_by_condition_and_what_is_in_flight() {
+async fn endpoints_by_condition_and_requests_in_flight() {
     let gate = Gate::new();
     let [a, b, c] = origins([Reply::ok("a").hold(&gate), Reply::ok("b"), Reply::ok("c")]);
     let with = |place: &dyn Place, conditions| Endpoint { conditions, ..Endpoint::ready(place.place()) };
@@ -136,7 +136,7 @@ async fn the_text_is_what_prometheus_reads() {
 }
 
 #[tokio::test]
-async fn what_is_known_of_endpoints_can_be_looked_at() {
+async fn known_endpoints_can_be_listed() {
     let [a, b] = origins([Reply::ok("a"), Reply::new(503)]);
     let proxy = over(&[&a, &b]).start();
     proxy.get("/").await.expect_status(503);
@@ -153,7 +153,7 @@ async fn what_is_known_of_endpoints_can_be_looked_at() {
 }
 
 #[tokio::test]
-async fn what_became_of_a_request_is_counted_when_its_last_leg_has_ended() {
+async fn the_final_result_is_counted_when_the_last_leg_has_ended() {
     let gates = [Gate::new(), Gate::new()];
     let held = |n: usize, status| Reply::new(status).hold(&gates[n]);
     let [a, b, c] = origins([Reply::ok("a"), Reply::ok("b"), held(0, 500)]);

@@ -87,7 +87,7 @@ async fn endpoints_with_one_name_are_told_apart_by_their_addresses() {
 }
 
 #[tokio::test]
-async fn a_client_that_asks_gets_the_whole_story() {
+async fn a_client_that_asks_gets_the_complete_report() {
     let pod = |origin: &dyn Place, name: &str| Endpoint {
         pod: Some(PodRef { namespace: "shop".into(), name: name.into(), uid: "u".into() }),
         node: Some("node-1".into()),

@@ -24,7 +24,7 @@ fn state(redelivery: &Redelivery) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rules_1_and_2_what_is_owed_is_sent_after_a_restart_before_anything_else() {
+async fn rules_1_and_2_pending_deliveries_are_sent_first_after_a_restart() {
     let directory = tempdir().unwrap();
     let endpoints = Endpoints::new(&["a"]);
     endpoints.set_up("a", false);

@@ -65,7 +65,7 @@ fn text(redelivery: &Redelivery) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_endpoint_missed_reaches_it_in_order_when_it_is_back_and_live_requests_wait_until_then() {
+async fn missed_requests_arrive_in_order_and_live_requests_wait_until_then() {
     let (redelivery, route) = memory();
     let endpoints = Endpoints::new(&["a", "b"]);
     endpoints.set_up("a", false);

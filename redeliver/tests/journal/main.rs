@@ -18,7 +18,7 @@ use redeliver::{
 use tempfile::tempdir;
 
 #[test]
-fn rule_1_what_is_owed_is_there_again_and_what_was_settled_is_not() {
+fn rule_1_pending_deliveries_survive_and_settled_ones_do_not_return() {
     let directory = tempdir().unwrap();
     let told = Told::new();
     let journal = Journal::start(directory.path(), told.clone()).unwrap();

@@ -193,7 +193,7 @@ again: *base
     }
 
     #[test]
-    fn what_is_not_there_is_where_the_section_is_that_it_is_missing_in() {
+    fn a_missing_key_has_the_line_of_its_section() {
         for (path, line) in [
             ("admin.tls.cert", Some(2)),
             ("broadcast[0].routes[0].to", Some(7)),

@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_what_would_make_a_path_ambiguous() {
+    fn quotes_keys_that_would_make_a_path_ambiguous() {
         assert_eq!(quoted("lag-timeout"), "lag-timeout");
         assert_eq!(quoted("a.b"), "\"a.b\"");
         assert_eq!(quoted("a\nb"), "\"a\\nb\"");

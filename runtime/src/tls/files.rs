@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_file_is_told_with_its_path_and_never_with_its_content() {
+    fn faults_of_a_file_have_its_path_and_never_its_content() {
         let issued = Authority::new("ca").issue(&["a.example"]);
         let secret = issued.key.lines().nth(1).expect("a line of the key");
         let cut = &issued.key[..issued.key.len() - 40];

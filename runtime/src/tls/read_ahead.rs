@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_read_ahead_comes_in_order_and_no_buffer_is_kept_while_there_is_nothing() {
+    async fn data_read_ahead_keep_their_order_and_no_empty_buffer_is_kept() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
         let mut sender = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("connects");
         let mut ahead = ReadAhead::new(listener.accept().await.expect("accepts").0);

@@ -51,7 +51,7 @@ async fn a_client_gets_the_certificate_with_the_name_it_asks_for() {
 }
 
 #[tokio::test]
-async fn what_is_spoken_is_what_both_can_the_preferred_first() {
+async fn the_first_protocol_that_both_support_is_used() {
     let authority = Authority::new("authority");
     let secret = SecretDir::of(&authority.issue(&["a.example"]), &authority);
     let mut listener = Listener::start(settings(&secret)).await;

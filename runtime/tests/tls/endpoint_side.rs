@@ -169,7 +169,7 @@ async fn authorities_that_change_count_for_every_connection_from_then_on() {
 }
 
 #[tokio::test]
-async fn what_does_not_agree_is_told() {
+async fn disagreements_are_reported() {
     let authority = Authority::new("authority");
     let secret = SecretDir::of(&authority.issue(&["unused"]), &authority);
     let base = trusting(Roots::File(secret.path("ca.crt")));

@@ -81,7 +81,7 @@ fn is(der: &rustls::pki_types::CertificateDer<'_>, pem: &str) -> bool {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_is_not_taken_and_told_once() {
+async fn a_key_that_does_not_fit_is_ignored_and_reported_once() {
     let authority = Authority::new("authority");
     let (one, two) = (authority.issue(&["a.example"]), authority.issue(&["a.example"]));
     let secret = SecretDir::of(&one, &authority);
@@ -104,7 +104,7 @@ async fn what_does_not_fit_is_not_taken_and_told_once() {
 }
 
 #[tokio::test]
-async fn the_expiry_of_what_is_in_force_is_shown_and_goes_with_it() {
+async fn the_expiry_of_certificates_in_use_is_shown_and_removed_with_them() {
     let authority = Authority::new("authority");
     let secret =
         SecretDir::of(&authority.sign(&Wanted::names(&["a.example"]).valid_for(Duration::from_secs(3600))), &authority);

@@ -114,7 +114,7 @@ async fn a_command_that_hangs_or_fails_is_ended_and_run_again() {
 }
 
 #[tokio::test]
-async fn what_runs_when_the_process_ends_is_killed() {
+async fn a_command_that_runs_when_the_process_ends_is_killed() {
     let bed = Bed::new("exec-end").await;
     let folder = TempDir::new().expect("a temporary folder");
     bed.ready("db", &[1]).await;

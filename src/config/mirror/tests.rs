@@ -93,7 +93,7 @@ mirror:
 }
 
 #[test]
-fn what_cannot_work_is_told_where_it_stands() {
+fn invalid_settings_are_reported_with_their_place() {
     let remote = "kubeconfig: /w, select: {labels: a}";
     for (text, problem) in [
         ("mirror: {}", "mirror.remotes: there is none"),

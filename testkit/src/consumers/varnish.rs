@@ -33,7 +33,7 @@ mod tests {
     };
 
     #[tokio::test]
-    async fn it_caches_what_its_backend_says() {
+    async fn it_caches_answers_of_its_backend() {
         let origin = Origin::start(Script::on_request(|_: &_| Reply::ok("fine").header("cache-control", "max-age=60")));
         let (host, port) = (origin.address().ip(), origin.address().port());
         let varnish =

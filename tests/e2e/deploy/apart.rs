@@ -141,7 +141,7 @@ fn each_install_of_a_broadcaster_has_a_name_of_its_own_in_via() {
 }
 
 #[test]
-fn what_stands_beside_a_workload_starts_before_it_and_ends_after_it() {
+fn a_sidecar_starts_before_its_workload_and_ends_after_it() {
     for folder in [Shipped("elect"), Shipped("endpoints")] {
         let workload = folder.deployment("shop");
         let ours = container(&workload);

@@ -128,7 +128,7 @@ async fn the_deployment_s_arguments_and_rights_are_enough_to_become_ready() {
 }
 
 #[test]
-fn what_selects_the_pods_selects_them() {
+fn selectors_match_the_pods() {
     let deployment = SHIPPED.deployment("x");
     let template = &deployment["spec"]["template"];
     let labels = template["metadata"]["labels"].as_object().expect("it has labels");

@@ -159,7 +159,7 @@ fn the_service_leads_to_the_port_and_the_certificate_has_its_names() {
 }
 
 #[tokio::test]
-async fn what_runs_speaks_tls_with_the_secret_and_takes_up_a_renewed_one() {
+async fn the_deployment_serves_tls_with_the_secret_and_uses_a_renewed_one() {
     let deployment = patched(SHIPPED.deployment("default"));
     let container = container(&deployment);
     let mount = container["volumeMounts"][0]["mountPath"].as_str().expect("a path");

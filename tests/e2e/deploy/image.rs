@@ -58,7 +58,7 @@ fn copy(relative: &str, into: &Path, ignored: &[String]) {
 }
 
 #[test]
-fn what_is_copied_is_there_and_all_that_cargo_asks_for() {
+fn copied_files_exist_and_are_all_that_cargo_needs() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     for source in sources() {
         copy(&source, folder.path(), &ignored());
@@ -82,7 +82,7 @@ fn what_is_copied_is_there_and_all_that_cargo_asks_for() {
 }
 
 #[test]
-fn what_is_big_or_stale_stays_out_of_the_context() {
+fn large_and_stale_files_are_not_in_the_context() {
     let ignored = ignored();
     for path in [".git", "target"] {
         assert!(ignored.iter().any(|line| line == path), "{path} is missing in .dockerignore");

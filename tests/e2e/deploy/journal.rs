@@ -88,7 +88,7 @@ async fn its_pods_are_admitted_where_only_restricted_ones_are() {
 }
 
 #[tokio::test]
-async fn what_runs_sends_again_what_was_missed() {
+async fn the_statefulset_redelivers_missed_requests() {
     let workload = patched("default");
     let container = container(&workload);
     let mount = container["volumeMounts"][0]["mountPath"].as_str().expect("a path");

@@ -331,7 +331,7 @@ async fn every_panel_shows_something_of_a_process_with_every_role() {
 }
 
 #[test]
-fn what_does_not_exist_is_noticed() {
+fn missing_metrics_are_detected() {
     let (families, reference) = (documented(), read("docs/metrics.md"));
     let faults = |expression: &str| faults(expression, &families, &reference);
     let good = r#"sum by (route) (rate(fanfare_requests_total{result=~"failed|empty", job="a"}[5m])) / 2e3 > 0.5"#;

@@ -26,7 +26,7 @@ fn an_endpoint_that_stays_down_is_told_and_one_that_comes_back_is_not() {
 }
 
 #[test]
-fn what_nobody_got_is_told_and_what_was_delivered_or_dropped_is_not() {
+fn lost_deliveries_are_reported_and_completed_or_dropped_ones_are_not() {
     for (alert, result) in [("FanfareDeliveriesLost", "expired"), ("FanfareDeliveriesNotKept", "refused")] {
         let told = fires(alert, "route", "purge", &[]);
         for (counted, expected) in [(result, &*told), ("delivered", "[]"), ("dropped", "[]")] {

@@ -9,7 +9,7 @@ use super::bed::{Store, account, put, text};
 use crate::process::{Fanfare, run};
 
 #[tokio::test]
-async fn what_is_written_here_arrives_there() {
+async fn files_of_an_export_arrive_by_the_bridge() {
     let cluster = cluster::shared().await;
     let account = account(&cluster).await;
     let ns = account.namespace();

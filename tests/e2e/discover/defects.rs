@@ -223,7 +223,7 @@ async fn d6_ipv6_is_in_brackets() {
 
 /// 7: the object was written every few seconds, even if unchanged.
 #[tokio::test]
-async fn d7_what_has_not_changed_is_not_written_again() {
+async fn d7_unchanged_files_are_not_written_again() {
     let bed = Bed::new().await;
     put(&bed.cluster, bed.ns(), "web", 2).await;
     let store = Store::new(minio::shared().await);
@@ -291,7 +291,7 @@ async fn d9_a_put_that_fails_is_told_and_tried_again() {
 
 /// 10: an empty or shrunken list was written like any other.
 #[tokio::test]
-async fn d10_what_nobody_saw_go_stays() {
+async fn d10_losses_without_a_deletion_event_are_held() {
     let bed = Bed::new().await;
     put(&bed.cluster, bed.ns(), "web", 20).await;
     let before = bed.written(&[]).await;

@@ -210,7 +210,7 @@ async fn a_config_map_is_written_with_the_rights_for_it_and_no_other_key_is_touc
 }
 
 #[tokio::test]
-async fn what_cannot_be_used_is_told_before_anything_runs() {
+async fn invalid_settings_are_reported_before_the_start() {
     let told = crate::process::run(["discover", "--select=a=b", "--to=serve:/x"]).await;
     assert_eq!(told.code, Some(64));
     assert!(told.stderr.contains("--listen"), "{}", told.stderr);

@@ -40,7 +40,7 @@ async fn d2_more_than_a_thousand_addresses_are_told() {
 /// 3: before its first list it answered 200 with a Service without endpoints.
 /// 4: `/health` was always ok, and the age of the data was not reported.
 #[tokio::test]
-async fn d3_d4_what_is_not_known_is_not_told_and_old_data_is_told_to_be_old() {
+async fn d3_d4_unknown_services_are_not_published_and_the_age_of_data_is_shown() {
     let bed = Bed::new("d3").await;
     bed.slice("cache-1", "cache", [1]).await;
     let proxy = FaultProxy::start(&bed.cluster).await;

@@ -38,7 +38,7 @@ async fn its_environment_is_enough_and_its_end_is_in_order() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_the_environment_is_named_by_its_flag() {
+async fn invalid_variables_are_reported_by_name() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
     command.arg("endpoints").env("KUBERNETES_POD_DISCOVERY_LISTEN_PORT", "80a");
     let finished = Fanfare::spawn(command.into()).finish().await;

@@ -53,7 +53,7 @@ async fn broadcast_and_endpoints_of_one_file_share_a_watch() {
 }
 
 #[tokio::test]
-async fn what_discover_watches_serves_the_others_too() {
+async fn watches_of_discover_are_shared_with_other_roles() {
     let bed = Bed::new("all").await;
     bed.slice("cache-1", "cache", [1]).await;
     let discover = "

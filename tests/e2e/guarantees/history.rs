@@ -145,7 +145,7 @@ mod tests {
     const UNANSWERED: (Kind, bool) = (Kind::Put, false);
 
     #[test]
-    fn what_is_promised_is_no_fault() {
+    fn a_history_that_keeps_the_guarantees_has_no_fault() {
         for (asked, seen) in [
             (&[PUT, PUT][..], &[(0, 0, false), (0, 0, true), (1, 0, true)][..]),
             (&[PUT, PUT], &[(0, 0, true), (1, 0, true), (0, 1, true), (1, 1, true)]),

@@ -77,7 +77,7 @@ impl Writer {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_acknowledged_reaches_every_endpoint_in_order_however_often_the_process_is_killed() {
+async fn acknowledged_requests_reach_every_endpoint_in_order_however_often_the_process_is_killed() {
     let kills = std::env::var(KILLS).ok().map_or(8, |kills| kills.parse().expect("FANFARE_KILLS is a number"));
     let mut rng = fastrand::Rng::with_seed(seed::random());
     let life = Arc::new(AtomicU32::new(0));

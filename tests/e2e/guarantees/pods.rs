@@ -47,7 +47,7 @@ async fn crash(bed: &Bed, n: u8) {
 }
 
 #[test]
-fn the_pod_of_a_statefulset_gets_at_its_new_address_what_it_missed_and_nobody_else_gets_it() {
+fn the_pod_of_a_statefulset_gets_its_deliveries_at_its_new_address_and_no_other_pod_does() {
     cluster::inside(testkit::test_name!(), async || {
         let mut bed = Bed::start().await;
         bed.listen([1, 2, 7].map(|n| v4(n, 8080)));
@@ -90,7 +90,7 @@ fn the_pod_of_a_statefulset_gets_at_its_new_address_what_it_missed_and_nobody_el
 }
 
 #[test]
-fn what_the_pod_of_a_deployment_missed_expires_or_is_dropped_and_its_successor_gets_nothing_of_it() {
+fn deliveries_of_a_deployments_pod_expire_or_are_dropped_and_its_successor_gets_none() {
     cluster::inside(testkit::test_name!(), async || {
         let mut bed = Bed::start().await;
         bed.listen([1, 2, 7].map(|n| v4(n, 8080)));

@@ -6,7 +6,7 @@ use super::bed::{Bed, endpoint};
 use crate::process::Finished;
 
 #[tokio::test]
-async fn what_would_be_done_is_printed_and_not_done() {
+async fn a_dry_run_prints_changes_and_makes_none() {
     let bed = Bed::start().await;
     for name in ["web", "taken", "old"] {
         bed.service(name, json!({})).await;
@@ -53,7 +53,7 @@ async fn what_would_be_done_is_printed_and_not_done() {
 }
 
 #[tokio::test]
-async fn what_is_not_known_yet_is_printed_as_such() {
+async fn unknown_facts_are_printed_as_such() {
     let bed = Bed::start().await;
     let nowhere = vec!["-target-kube-config=/nowhere/kubeconfig".into(), bed.with_all_rights().remove(0)];
     let local = bed.local.kubeconfig_path();

@@ -77,7 +77,7 @@ async fn a_job_is_tried_at_once_or_dropped_as_asked() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_or_not_meant_is_told() {
+async fn missing_jobs_and_invalid_queries_are_reported() {
     let bed = Bed::new().await;
     let fanfare = bed.serve(&[]).await;
     let id = owe(&fanfare, "/1").await;

@@ -34,7 +34,7 @@ async fn an_endpoint_that_comes_back_gets_what_it_missed_in_order() {
 }
 
 #[tokio::test]
-async fn what_was_acknowledged_survives_kill_9() {
+async fn acknowledged_requests_survive_kill_9() {
     let (bed, journal) = (Bed::new().await, tempdir().unwrap());
     let mut fanfare = bed.serve_with(journal.path(), &["--on-deferred", "202"]).await;
     let mut owed = Vec::new();
@@ -58,7 +58,7 @@ async fn what_was_acknowledged_survives_kill_9() {
 }
 
 #[tokio::test]
-async fn a_drain_says_what_becomes_of_what_is_owed() {
+async fn a_drain_reports_pending_deliveries() {
     let (bed, journal) = (Bed::new().await, tempdir().unwrap());
     let away = bed.away.address();
     for (kept, told) in [(true, "what is owed stays in the journal"), (false, "what is owed is lost with this process")]

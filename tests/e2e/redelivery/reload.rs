@@ -56,7 +56,7 @@ async fn reloaded(fanfare: &Fanfare, result: &str, count: u32) {
 }
 
 #[tokio::test]
-async fn a_reload_keeps_what_is_owed() {
+async fn a_reload_keeps_pending_deliveries() {
     let (bed, file) = (Bed::new().await, File::new());
     file.write(&bed, &[("a", &file.redeliver("j", ""))]);
     let fanfare = file.serve().await;
@@ -72,7 +72,7 @@ async fn a_reload_keeps_what_is_owed() {
 }
 
 #[tokio::test]
-async fn what_a_route_owes_that_left_the_file_waits_until_it_is_back() {
+async fn deliveries_of_a_route_that_left_the_file_wait_until_it_is_back() {
     let (bed, file) = (Bed::new().await, File::new());
     let on = file.redeliver("j", "");
     file.write(&bed, &[("a", &on), ("b", &on)]);
@@ -91,7 +91,7 @@ async fn what_a_route_owes_that_left_the_file_waits_until_it_is_back() {
 }
 
 #[tokio::test]
-async fn where_it_is_kept_cannot_change_and_nobody_who_is_owed_something_is_forgotten() {
+async fn the_journal_cannot_change_and_no_pending_delivery_is_forgotten() {
     let (bed, file) = (Bed::new().await, File::new());
     file.write(&bed, &[("a", &file.redeliver("j", "")), ("b", "require: any")]);
     let fanfare = file.serve().await;

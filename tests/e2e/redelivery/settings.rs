@@ -8,7 +8,7 @@ use crate::process::run;
 
 /// The configuration in force says what flags said, and can be pasted into a file.
 #[tokio::test]
-async fn what_flags_say_is_shown_and_can_be_checked_again() {
+async fn flags_are_shown_and_can_be_checked_again() {
     let (bed, folder) = (Bed::new().await, tempdir().unwrap());
     let directory = folder.path().join("a/journal");
     let flags = ["--redeliver-methods", "PURGE,POST", "--redeliver-on", "5xx", "--redeliver-order", "none"];
@@ -31,7 +31,7 @@ async fn what_flags_say_is_shown_and_can_be_checked_again() {
 }
 
 #[tokio::test]
-async fn what_cannot_work_is_refused_by_its_flag() {
+async fn invalid_settings_are_refused_by_flag() {
     let folder = tempdir().unwrap();
     let file = folder.path().join("file");
     std::fs::write(&file, "").unwrap();

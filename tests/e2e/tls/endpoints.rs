@@ -86,7 +86,7 @@ async fn names_that_are_configured_count_instead() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_a_stranger_vouches_for_gets_nothing_unless_nobody_looks_which_is_said_loudly() {
+async fn an_untrusted_endpoint_gets_nothing_unless_verification_is_off_with_a_warning() {
     let origin = Origin::start(Reply::ok("fine"));
     let (known, stranger) = (Pair::of("known", &["x"]), Pair::of("a stranger", &["127.0.0.1"]));
     let relay = front(&origin, &stranger.issued).await;

@@ -155,7 +155,7 @@ broadcast:
 }
 
 #[tokio::test]
-async fn what_has_expired_can_be_used_and_is_warned_about() {
+async fn expired_certificates_can_be_used_with_a_warning() {
     let authority = Authority::new("authority");
     for (wanted, said) in [
         (Wanted::names(&["a.example"]).expired(Duration::from_secs(3600)), "a certificate in it has expired at "),
@@ -191,7 +191,7 @@ async fn the_start_names_the_flag() {
 }
 
 #[tokio::test]
-async fn a_file_that_may_not_be_read_is_told_whom_it_is_kept_from() {
+async fn an_unreadable_file_is_reported_with_the_user() {
     let faults = Faults::new();
     let (cert, key) = (faults.path("cert"), faults.path("key"));
     fs::set_permissions(&key, fs::Permissions::from_mode(0o0)).expect("it is ours");

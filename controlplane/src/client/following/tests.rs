@@ -81,7 +81,7 @@ async fn a_new_token_is_taken_before_the_old_one_ends() {
 }
 
 #[tokio::test]
-async fn a_token_that_goes_away_stays_in_force() {
+async fn a_token_whose_file_is_deleted_stays_in_use() {
     let api_server = Origin::start(accepting("one"));
     let token = file("one");
     let intervals = Intervals { recheck: Duration::ZERO, ..AT_ONCE };
@@ -249,7 +249,7 @@ async fn a_server_whose_authority_is_no_longer_listed_is_not_trusted() {
 }
 
 #[tokio::test]
-async fn certificates_that_cannot_be_fetched_now_stay_in_force() {
+async fn certificates_that_cannot_be_fetched_stay_in_use() {
     let vouched = Vouched::new().await;
     let intervals = Intervals { recheck: Duration::ZERO, refetch: Duration::ZERO, ..AT_ONCE };
     let client = with_intervals(vouched.access(&vouched.root), intervals).client;

@@ -63,7 +63,7 @@ async fn client(plugin: &Plugin, api_server: &Origin) -> Client {
 }
 
 #[tokio::test]
-async fn what_a_plugin_gives_is_used_until_it_is_refused() {
+async fn credentials_of_a_plugin_are_used_until_they_are_refused() {
     let plugin = Plugin::new(&format!("echo \"$KUBERNETES_EXEC_INFO$GIVEN\" > info; {}", gives("one\\n", None)));
     let api_server = Origin::start(accepting("one"));
     let client = client(&plugin, &api_server).await;

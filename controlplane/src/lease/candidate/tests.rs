@@ -365,7 +365,7 @@ fn transitions_that_are_set_back_count_on_from_where_they_were() {
 }
 
 #[test]
-fn what_we_do_not_know_in_a_record_stays() {
+fn unknown_fields_of_a_record_are_kept() {
     let mut bed = Bed::new(LockKind::Leases);
     bed.led_by("", 1);
     let object = bed.store.objects[0].as_mut().expect("it is there");
@@ -378,7 +378,7 @@ fn what_we_do_not_know_in_a_record_stays() {
 }
 
 #[test]
-fn a_release_frees_what_is_ours_and_nothing_else() {
+fn a_release_frees_only_the_own_record() {
     for lock in ALL {
         let mut bed = Bed::leading(lock);
         bed.candidate.resign(Cause::ShutDown);

@@ -28,7 +28,7 @@ fn record() -> Record {
 }
 
 #[test]
-fn a_lease_holds_microseconds_and_keeps_what_we_do_not_know() {
+fn a_lease_has_microseconds_and_keeps_unknown_fields() {
     let mut object = lease(json!({"holderIdentity": "bing", "strategy": "S", "preferredHolder": "bing"}));
     Form::Spec.write(&mut object, &record());
     assert_eq!(
@@ -44,7 +44,7 @@ fn a_lease_holds_microseconds_and_keeps_what_we_do_not_know() {
 }
 
 #[test]
-fn an_annotation_holds_seconds_and_keeps_what_we_do_not_know() {
+fn an_annotation_has_seconds_and_keeps_unknown_fields() {
     let mut object = config_map(r#"{"holderIdentity":"bing","strategy":"S","preferredHolder":"bing","new":[1]}"#);
     Form::Annotation.write(&mut object, &record());
     let text = annotation(&object).expect("it was written");
@@ -64,7 +64,7 @@ fn an_annotation_holds_seconds_and_keeps_what_we_do_not_know() {
 }
 
 #[test]
-fn what_old_and_new_clients_write_is_read() {
+fn records_of_old_and_new_clients_are_read() {
     let old = r#"{"holderIdentity":"a","leaseDurationSeconds":15,"acquireTime":"2021-05-02T18:28:51Z","renewTime":null,"leaderTransitions":3}"#;
     let (read, _) = Form::Annotation.read(&config_map(old)).expect("it can be read");
     assert_eq!((read.holder.as_str(), read.lease_seconds, read.transitions), ("a", 15, 3));
@@ -81,7 +81,7 @@ fn what_old_and_new_clients_write_is_read() {
 }
 
 #[test]
-fn what_cannot_be_read_is_named_and_never_panics() {
+fn faults_of_a_record_are_named_and_never_panic() {
     for (text, field) in [
         ("{", ANNOTATION),
         ("[]", ANNOTATION),

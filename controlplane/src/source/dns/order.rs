@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_reached_comes_last_and_families_take_turns() {
+    fn unreachable_addresses_come_last_and_families_alternate() {
         assert_eq!(sorted(&["2001:db8::1", "192.0.2.1"], &[("192.0.2.1", "192.0.2.9")]), ["192.0.2.1", "2001:db8::1"]);
         let from = [("2001:db8::1", "2001:db8::9"), ("2001:db8::2", "2001:db8::9"), ("192.0.2.1", "192.0.2.9")];
         let to = ["192.0.2.1", "2001:db8::1", "2001:db8::2", "2001:db8::1"];

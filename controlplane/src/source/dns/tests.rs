@@ -193,7 +193,7 @@ async fn keeps_the_last_good_list_after(failure: Reply) {
 }
 
 #[tokio::test]
-async fn whatever_is_no_answer_keeps_the_last_good_list() {
+async fn failed_lookups_keep_the_last_good_list() {
     tokio::join!(
         keeps_the_last_good_list_after(Reply::Code(ResponseCode::ServFail)),
         keeps_the_last_good_list_after(Reply::Code(ResponseCode::Refused)),

@@ -233,7 +233,7 @@ async fn all_files_that_a_pattern_matches_are_one_list_and_are_followed() {
 }
 
 #[tokio::test]
-async fn of_one_target_in_two_files_the_first_file_by_name_says_what_it_is() {
+async fn a_target_in_two_files_has_the_properties_of_the_first_file() {
     let zoned = |zone: &str| format!("[{{\"targets\": [\"192.0.2.1:80\"], \"labels\": {{\"zone\": \"{zone}\"}}}}]");
     let running = matching(&[("b.json", &zoned("b")), ("a.json", &zoned("a")), ("c.json", &list("192.0.2.2:80"))]);
     running.expect(&["192.0.2.1:80", "192.0.2.2:80"]).await;

@@ -103,7 +103,7 @@ async fn a_list_is_followed_and_its_labels_describe_the_endpoints() {
 }
 
 #[tokio::test]
-async fn whatever_goes_wrong_keeps_the_last_good_list() {
+async fn failed_requests_keep_the_last_good_list() {
     let origin = Origin::start(Reply::ok(ONE));
     let running = Running::of(&origin);
     running.expect(&["192.0.2.1:80"]).await;

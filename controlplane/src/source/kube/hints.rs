@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_that_is_not_there_is_told_with_those_that_are() {
+    fn a_missing_service_is_reported_with_the_existing_ones() {
         let there = Ok(keys(&[("shop", "web"), ("shop", "cache")]));
         let told = nothing_matches(&pattern("shop/cach"), &there);
         assert!(
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_several_namespaces_have_is_told_with_a_way_to_name_one() {
+    fn an_ambiguous_name_is_reported_with_a_way_to_name_one() {
         let told = in_several(&pattern("cache"), &["pay", "shop"].map(Arc::from).into());
         assert!(told.contains("several have one: pay, shop.") && told.contains("write pay/cache"), "{told}");
         assert!(pattern("cache").is_anywhere() && !pattern("*/cache").is_anywhere());

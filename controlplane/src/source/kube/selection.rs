@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_service_is_refused_with_the_reason() {
+    fn an_invalid_service_is_refused_with_the_reason() {
         for text in ["", "/", "a/", "/a", "a/b/c"] {
             assert_eq!(Pattern::parse(text, None), Err(InvalidPattern::Shape(text.into())), "{text}");
         }

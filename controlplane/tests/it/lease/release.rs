@@ -54,7 +54,7 @@ async fn a_lock_that_is_gone_is_not_made_again() {
 }
 
 #[tokio::test]
-async fn what_somebody_else_holds_is_left_alone() {
+async fn a_lock_of_another_holder_is_not_changed() {
     let bed = Bed::new("release-foreign").await;
     // Also under our own name: the acquire time is another one.
     for holder in ["bing", "baz"] {

@@ -104,7 +104,7 @@ async fn a_creation_that_fails_is_tried_again_from_the_start() {
 }
 
 #[tokio::test]
-async fn what_others_write_beside_the_record_stays() {
+async fn fields_that_others_write_beside_the_record_are_kept() {
     let bed = Bed::new("labels").await;
     let run = async |(lock, resource): (LockKind, &str)| {
         let candidate = bed.candidate("baz", lock, slow()).await;
@@ -119,7 +119,7 @@ async fn what_others_write_beside_the_record_stays() {
 }
 
 #[tokio::test]
-async fn what_others_write_beside_the_record_renews_nothing() {
+async fn writes_of_others_beside_the_record_do_not_renew_it() {
     let bed = Bed::new("edited").await;
     let run = async |(lock, resource): (LockKind, &str)| {
         bed.write(resource, Some(("bing", 2))).await;

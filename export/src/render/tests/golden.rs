@@ -90,7 +90,7 @@ fn every_format_is_what_the_golden_files_say() {
 }
 
 #[test]
-fn nothing_to_say_has_a_form_in_every_format() {
+fn every_format_can_be_empty() {
     compare("nothing", Vec::new());
     assert_eq!(only("traefik", &[]), "{}\n");
     assert_eq!(only("traefik-json", &[]), "{}\n");

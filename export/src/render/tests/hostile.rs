@@ -166,7 +166,7 @@ fn check(services: Vec<Service>) {
 
 proptest! {
     #[test]
-    fn a_file_stays_what_it_is(hostile in vec(hostile(), 0..5)) {
+    fn hostile_names_do_not_change_the_structure_of_a_file(hostile in vec(hostile(), 0..5)) {
         check(hostile.iter().map(made).collect());
     }
 }

@@ -150,7 +150,7 @@ async fn curl_reads_the_trailers_of_the_chosen_answer() {
 }
 
 #[tokio::test]
-async fn what_fails_is_told_in_words_that_curl_shows() {
+async fn failures_have_a_text_that_curl_shows() {
     let dead = crate::fixture::refusing(0);
     let proxy = over(&[&dead]).policy(|policy| policy.timeouts.connect = ms(500)).start();
     for version in ["--http2-prior-knowledge", "--http1.1"] {

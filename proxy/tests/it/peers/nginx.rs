@@ -175,7 +175,7 @@ async fn one_route_has_endpoints_of_both_versions_and_each_gets_the_whole_body()
 }
 
 #[tokio::test]
-async fn what_nginx_closes_when_it_is_idle_or_worn_out_fails_nobody() {
+async fn connections_that_nginx_closes_fail_no_request() {
     // It ends each connection after a thousand requests (`keepalive_requests`), with GOAWAY.
     let a = Nginx::start(true, None, Reply::ok("a")).await;
     let proxy = speaking(over(&[&a]), UpstreamProtocol::H2).start();

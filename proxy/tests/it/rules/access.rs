@@ -60,7 +60,7 @@ async fn purge(proxy: &Proxy, path: &str, authorization: Option<&str>) -> Respon
 }
 
 #[tokio::test]
-async fn who_is_not_known_gets_401_who_may_not_403_and_neither_reaches_an_endpoint() {
+async fn unknown_callers_get_401_forbidden_ones_403_and_neither_reaches_an_endpoint() {
     let (tokens, a) = (Tokens::new(), origin(0, Reply::ok("a")));
     let proxy = tokens.over(&a, &["PURGE,BAN /cache/* by token:ci", "GET /*"]);
     let anonymous = assert_made_up(&purge(&proxy, "/cache/a", None).await, 401, "http_request_denied");
@@ -169,7 +169,7 @@ async fn an_edit_of_the_token_file_counts_for_the_next_request_of_an_open_connec
 }
 
 #[tokio::test]
-async fn who_asks_too_often_gets_429_with_the_time_to_wait_and_nobody_else_does() {
+async fn a_caller_beyond_its_rate_gets_429_with_the_time_to_wait_and_others_do_not() {
     let (tokens, a) = (Tokens::new(), origin(0, Reply::ok("a")));
     let mut proxy =
         tokens.listener(over(&[&a]), &[], |l| l.auth.rate_limit = Some("3/h".parse().expect("a rate"))).start();

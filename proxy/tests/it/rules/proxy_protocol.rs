@@ -75,7 +75,7 @@ async fn the_client_is_whom_the_load_balancer_names() {
 }
 
 #[tokio::test]
-async fn whoever_is_not_trusted_is_closed() {
+async fn connections_of_untrusted_addresses_are_closed() {
     let a = origin(0, Reply::ok("a"));
     for mode in [ProxyProtocol::Accept, ProxyProtocol::Require] {
         let proxy = start(&a, mode, "192.0.2.0/24");
@@ -143,7 +143,7 @@ async fn connections_are_counted_as_those_of_the_client_that_is_named() {
 }
 
 #[tokio::test]
-async fn who_is_named_by_nobody_is_counted_by_its_own_address() {
+async fn a_client_without_a_name_is_counted_by_its_own_address() {
     let a = origin(0, Reply::ok("a"));
     for trusted in ["127.0.0.0/8", "192.0.2.0/24"] {
         let setup = setup(&a, ProxyProtocol::Accept, trusted);

@@ -96,7 +96,7 @@ async fn on_deferred_is_the_answer_only_where_every_failure_is_deferred() {
 }
 
 #[tokio::test]
-async fn what_is_not_harmless_twice_or_no_miss_is_not_sent_again() {
+async fn methods_and_outcomes_outside_the_lists_are_not_sent_again() {
     let [a, b] = origins([Reply::ok("a"), reset()]);
     let proxy = setup(&a, &b).start();
     for (method, reply) in [("POST", reset()), ("PURGE", Reply::new(404))] {
@@ -108,7 +108,7 @@ async fn what_is_not_harmless_twice_or_no_miss_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn with_a_journal_what_is_owed_is_sent_by_the_next_process() {
+async fn with_a_journal_the_next_process_sends_pending_deliveries() {
     let directory = tempdir().unwrap();
     let [a, b] = origins([Reply::ok("a"), reset()]);
     let start = |directory: &Path| {

@@ -85,7 +85,7 @@ async fn a_body_that_has_left_the_window_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn what_is_sent_again_is_the_whole_body_though_others_went_on_meanwhile() {
+async fn a_repeated_copy_has_the_whole_body_although_others_continued() {
     // The first copy breaks in the middle of the body. Until it is sent again its endpoint needs the window from the start.
     let a = origin(0, [Reply::ok("a").early().unread().reset_at(At::Start), Reply::ok("again")]);
     let b = origin(1, Reply::ok("b"));

@@ -161,7 +161,7 @@ async fn slow_clients_take_nothing_of_what_may_be_in_flight() {
 }
 
 #[tokio::test]
-async fn whoever_asks_is_told_to_go_on_before_the_legs_begin() {
+async fn a_client_that_expects_100_continue_gets_it_before_the_legs_begin() {
     let [a] = origins([Reply::ok("a")]);
     let proxy = over(&[&a]).start();
     let head = "POST /p HTTP/1.1\r\nHost: shop\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n";

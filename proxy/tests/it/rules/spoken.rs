@@ -73,7 +73,7 @@ async fn endpoints_by_tls_and_in_clear_stand_side_by_side_in_one_route() {
 }
 
 #[tokio::test]
-async fn what_is_configured_and_contradicts_the_list_fails_the_leg_and_says_so() {
+async fn a_setting_that_contradicts_the_list_fails_the_leg_with_the_reason() {
     let (a, b) = (origin(0, Reply::ok("clear")), origin(11, Reply::ok("secret")));
     let (relay, upstream, _secret) = by_tls(1, &b).await;
     for (to, n, why) in [(TlsTo::All, 0, "its list says http://"), (TlsTo::None, 1, "its list says https://")] {
@@ -91,7 +91,7 @@ async fn what_is_configured_and_contradicts_the_list_fails_the_leg_and_says_so()
 
 /// Without a configuration the system's authorities apply, which do not include this one.
 #[tokio::test]
-async fn who_is_said_to_speak_tls_gets_nothing_in_clear_and_nothing_unverified() {
+async fn an_https_endpoint_gets_nothing_in_clear_and_nothing_unverified() {
     let a = origin(11, Reply::ok("a"));
     let (relay, _, _secret) = by_tls(0, &a).await;
     for spoken in [HTTPS, Spoken::by_app_protocol("https")] {

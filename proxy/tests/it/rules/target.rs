@@ -114,7 +114,7 @@ async fn an_offered_upgrade_is_stripped_and_ignored() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_broadcast_is_refused() {
+async fn methods_that_cannot_be_broadcast_are_refused() {
     let [a] = origins([Reply::ok("a")]);
     let proxy = over(&[&a]).start();
     let websocket =

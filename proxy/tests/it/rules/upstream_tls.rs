@@ -96,7 +96,7 @@ async fn long_bodies_arrive_whole_in_both_directions() {
 }
 
 #[tokio::test]
-async fn whoever_is_not_the_one_that_was_meant_gets_nothing() {
+async fn an_endpoint_without_the_expected_name_gets_nothing() {
     let (authority, secret) = authority();
     let (a, b, c) = (origin(10, Reply::ok("a")), origin(11, Reply::ok("b")), origin(12, Reply::ok("c")));
     let right = front(0, &authority, &["cache.shop.svc"], &a).await;
@@ -186,7 +186,7 @@ async fn routes_that_reach_an_endpoint_differently_share_no_connection_to_it_and
 
 /// Another proxy is an endpoint that speaks both.
 #[tokio::test]
-async fn what_is_spoken_is_what_the_endpoint_agrees_to() {
+async fn the_protocol_is_negotiated_with_the_endpoint() {
     let (authority, secret) = authority();
     let own = SecretDir::of(&authority.issue(&["cache.shop.svc"]), &authority);
     for (http2, protocol, version) in [

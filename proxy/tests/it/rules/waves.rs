@@ -173,7 +173,7 @@ async fn an_endpoint_of_a_later_wave_has_its_own_host() {
 }
 
 #[tokio::test]
-async fn who_may_sends_one_request_in_waves_over_either_version() {
+async fn a_permitted_caller_sends_one_request_in_waves_over_either_version() {
     let all = four();
     all[1].set(Reply::new(500));
     let places: [&dyn Place; 4] = [&all[0], &all[1], &all[2], &all[3]];

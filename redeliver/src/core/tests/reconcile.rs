@@ -89,7 +89,7 @@ fn an_end_that_was_not_written_is_made_up_for() {
 }
 
 #[test]
-fn what_a_route_owes_that_leads_nowhere_waits_until_it_is_back() {
+fn deliveries_of_a_removed_route_wait_until_it_is_back() {
     let mut core = Core::new(super::limits(), false, 1);
     let (route, other) = (core.route("purges", rules()), core.route("other", rules()));
     core.members(START, members(&[("a", true)]));

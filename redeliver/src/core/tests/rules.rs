@@ -123,7 +123,7 @@ fn rule_2_under_any_what_is_pending_keeps_later_ones_behind_until_it_ends() {
 }
 
 #[test]
-fn what_nobody_knows_the_end_of_is_sent_again_at_once_and_what_was_refused_is_not() {
+fn copies_with_unknown_end_are_sent_again_at_once_and_refused_ones_are_not() {
     let pending = |core: &mut Core, route| {
         core.defer(START, JobId::new(1), (route, START), put("/x"), vec![(whom("a"), Leg::Pending)]).unwrap();
     };
@@ -219,7 +219,7 @@ fn rule_4_another_route_between_is_not_crossed_either_and_bodies_are_never_merge
 }
 
 #[test]
-fn rule_4_what_was_merged_is_sent_itself_where_the_later_one_is_deleted() {
+fn rule_4_merged_deliveries_are_sent_if_the_later_one_is_deleted() {
     let (mut core, route) = memory(rules(), &["a"]);
     miss(&mut core, route, 1, purge("/x"), START, &["a"]);
     miss(&mut core, route, 2, purge("/x"), START, &["a"]);
@@ -320,7 +320,7 @@ fn an_endpoint_that_is_ready_again_is_tried_at_once_and_one_that_is_not_is_not_t
 }
 
 #[test]
-fn identity_a_pod_of_that_name_at_another_address_gets_it_there_and_nobody_else() {
+fn identity_a_pod_gets_its_deliveries_at_its_new_address_and_no_other_pod_does() {
     let (mut core, route) = memory(rules(), &["cache-0", "cache-1"]);
     miss(&mut core, route, 1, put("/x"), START, &["cache-0"]);
     core.members(START + 1, members(&[("cache-1", true)]));
@@ -345,7 +345,7 @@ fn gone_keep_waits_and_gone_drop_drops_and_counts() {
 }
 
 #[test]
-fn what_is_too_old_is_given_up_and_remembered_as_expired() {
+fn old_deliveries_are_given_up_and_remembered_as_expired() {
     let (mut core, route) = memory(Rules { keep: Duration::from_secs(10), ..rules() }, &["a"]);
     core.members(START, members(&[]));
     miss(&mut core, route, 1, put("/x"), START, &["a"]);

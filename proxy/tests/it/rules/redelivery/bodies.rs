@@ -69,7 +69,7 @@ async fn one_that_is_longer_than_what_is_kept_is_not_deferred_and_answer_and_met
 }
 
 #[tokio::test]
-async fn what_is_kept_counts_in_max_buffered_and_beyond_that_nothing_is_kept() {
+async fn kept_bodies_count_in_max_buffered_and_none_is_kept_beyond_it() {
     let (a, gate) = (origin(0, Reply::ok("a")), Gate::new());
     let b = origin(1, Reply::new(500).hold(&gate));
     let buffered = 256 << 10;
@@ -101,7 +101,7 @@ async fn what_is_kept_counts_in_max_buffered_and_beyond_that_nothing_is_kept() {
 }
 
 #[tokio::test]
-async fn what_a_lagging_endpoint_did_not_take_is_sent_again() {
+async fn a_request_that_a_lagging_endpoint_missed_is_sent_again() {
     let a = origin(0, Reply::ok("a"));
     let slow = Origin::builder().address(&loopback(1)).receive_buffer(64 << 10);
     let b = slow.start([Reply::ok("b").reading(Reading::HeldAfter(0, Gate::new())), Reply::ok("b")]);

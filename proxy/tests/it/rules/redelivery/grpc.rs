@@ -70,7 +70,7 @@ async fn under_any_the_answer_of_one_is_passed_on_and_the_others_are_owed() {
 }
 
 #[tokio::test]
-async fn what_an_application_says_and_calls_where_post_is_not_named_are_not_made_again() {
+async fn application_statuses_and_calls_without_post_are_not_redelivered() {
     for (code, change) in [(5, with_post as fn(&mut Redeliver)), (14, |_| {})] {
         let (a, b) = (Endpoint::start(0, [says(0)]).await, Endpoint::start(1, [says(code)]).await);
         let proxy = setup(&a, &b, change).start();

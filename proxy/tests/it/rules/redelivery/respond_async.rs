@@ -66,7 +66,7 @@ async fn it_is_answered_before_any_endpoint_has_answered_and_every_endpoint_gets
 }
 
 #[tokio::test]
-async fn what_is_missed_then_is_sent_again_and_what_is_owed_goes_first() {
+async fn missed_copies_are_sent_again_and_pending_deliveries_go_first() {
     let journal = tempdir().unwrap();
     let (a, b) = (origin(0, Reply::ok("a")), origin(1, reset()));
     let proxy = setup(&[&a, &b], journal.path(), |_| {}).start();
