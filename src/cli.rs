@@ -1,4 +1,4 @@
-//! The command line: one subcommand per role, and what is wrong with its arguments.
+//! The command line: one subcommand per role, and errors about its arguments.
 
 mod broadcast;
 mod dashes;
@@ -29,30 +29,30 @@ fish:        fanfare completions fish > ~/.config/fish/completions/fanfare.fish
 PowerShell:  fanfare completions powershell >> $PROFILE
 elvish:      fanfare completions elvish >> ~/.config/elvish/rc.elv";
 
-/// What the process is asked to do.
+/// The command of the process.
 #[derive(Debug)]
 pub(crate) enum Task {
-    /// One role, as the flags say.
+    /// One role, configured by flags.
     Serve(Flags),
-    /// Print what CoreDNS needs for what is mirrored.
+    /// Print the configuration of CoreDNS for mirrors.
     CoreDns(CoreDns),
     /// One request to every endpoint.
     Send(Box<Send>),
-    /// What a process says of itself.
+    /// Show the state of a process.
     Status(Status),
-    /// Everything a file says.
+    /// All roles of a file.
     Run(Run),
-    /// Say what is wrong with a file.
+    /// Print the faults of a file.
     Check(Check),
-    /// Print what a shell completes command lines with.
+    /// Print the completions of a shell.
     Completions(Completions),
     /// Write manual pages.
     Man(Man),
-    /// Show the main job with nothing installed.
+    /// Show a broadcast without anything installed.
     Demo(Demo),
 }
 
-/// Does everything a configuration file says, in one process.
+/// Runs all roles of a configuration file, in one process.
 ///
 /// SIGHUP or a changed file reloads routes and policies without dropping a request; a bad file changes nothing.
 #[derive(Debug, Parser)]
@@ -61,14 +61,14 @@ pub(crate) struct Run {
     pub(crate) file: File,
 }
 
-/// Prints everything that is wrong with a configuration file. Needs no network.
+/// Prints every fault of a configuration file. Needs no network.
 ///
 /// The exit status is 0 if the file can be used, and 64 if it cannot.
 #[derive(Debug, Parser)]
 pub(crate) struct Check {
     #[command(flatten)]
     file: File,
-    /// For people, or for programs: JSON with the file, line, key and message of every fault
+    /// Text, or JSON with the file, line, key and message of every fault
     #[arg(short, long, value_name = "text|json", default_value = "text", hide_possible_values = true)]
     pub(crate) output: Output,
     /// Print the JSON Schema of the file instead, for editors and other programs
@@ -76,7 +76,7 @@ pub(crate) struct Check {
     pub(crate) schema: bool,
 }
 
-/// How something is printed.
+/// The format of output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Output {
     /// For people.
@@ -97,26 +97,26 @@ pub(crate) struct File {
     config: Option<PathBuf>,
 }
 
-/// Shows what a process says of itself: its routes and endpoints, watches, elections, exports, mirrors and what is owed
+/// Shows the state of a process: routes and endpoints, watches, elections, exports, mirrors and pending deliveries
 ///
-/// It asks the admin listener (--metrics-interface), in clear.
+/// It reads from the admin listener (--metrics-interface), without TLS.
 #[derive(Debug, Parser)]
 pub(crate) struct Status {
     /// The admin listener of the process
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8081")]
     pub(crate) admin: String,
-    /// File with the token that the listener wants (--metrics-tokens)
+    /// File with the token for the listener (--metrics-tokens)
     #[arg(long, value_name = "PATH", value_hint = clap::ValueHint::FilePath)]
     pub(crate) token_file: Option<PathBuf>,
     /// Tables, or JSON
     #[arg(short, long, value_name = "table|json", default_value = "table", value_parser = table_or_json)]
     pub(crate) output: Output,
-    /// Ask again every two seconds
+    /// Refresh every two seconds
     #[arg(short, long)]
     pub(crate) watch: bool,
 }
 
-/// Prints what a shell completes command lines of fanfare with
+/// Prints the completions of a shell for command lines of fanfare
 #[derive(Debug, Parser)]
 #[command(long_about = COMPLETIONS)]
 pub(crate) struct Completions {
@@ -127,18 +127,18 @@ pub(crate) struct Completions {
 /// Writes manual pages: fanfare.1, and one for each command
 #[derive(Debug, Parser)]
 pub(crate) struct Man {
-    /// The folder, which is made if it is not there
+    /// The folder, which is created if it is missing
     #[arg(value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub(crate) folder: PathBuf,
 }
 
-/// Shows the main job with nothing installed: three origins, the broadcaster in front, a self-check, curl lines to try.
+/// Shows a broadcast without anything installed: three origins, the broadcaster in front, a self-check, curl lines to try.
 #[derive(Debug, Parser)]
 pub(crate) struct Demo {
     /// Exit after the self-check, with a status other than 0 if it failed.
     #[arg(long)]
     pub(crate) once: bool,
-    /// Where the broadcaster listens; port 0 takes a free one.
+    /// Where the broadcaster listens; port 0 selects a free one.
     #[arg(short, long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
     pub(crate) interface: std::net::SocketAddr,
 }
@@ -155,7 +155,7 @@ fn table_or_json(text: &str) -> Result<Output, String> {
 // === impl Check ===
 
 impl Check {
-    /// Where the file is; `-` is standard input.
+    /// The path of the file; `-` is standard input.
     pub(crate) fn path(&self) -> &Path {
         self.file.path()
     }
@@ -164,7 +164,7 @@ impl Check {
 // === impl File ===
 
 impl File {
-    /// Where it is.
+    /// Its path.
     pub(crate) fn path(&self) -> &Path {
         self.file.as_deref().or(self.config.as_deref()).expect("the group requires one of them")
     }
@@ -173,7 +173,7 @@ impl File {
 /// Reads the command line.
 ///
 /// # Errors
-/// What the user should read instead: help, the version, or what is wrong with the arguments.
+/// The text for the user: help, the version, or the faults of the arguments.
 pub(crate) fn parse<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) -> Result<Task, clap::Error> {
     parse_with(arguments, &Environment::of_process())
 }
@@ -201,7 +201,7 @@ fn is_flag_of_a_role(first: &std::ffi::OsStr) -> bool {
     first.starts_with(b"-") && !matches!(first, b"-h" | b"--help" | b"-V" | b"--version")
 }
 
-/// Everything that can be said on the command line.
+/// The complete command line.
 pub(crate) fn command() -> Command {
     use clap::CommandFactory as _;
     let about = "Sends one HTTP request to every ready endpoint of a service and gives back one answer";
@@ -335,7 +335,7 @@ mod tests {
         let all = broadcast.settings().filter(|setting| !setting.flag.is_empty() && !setting.default.is_empty());
         for setting in all {
             let flag = format!("--{}={}", setting.flag, setting.default);
-            // Some only mean something beside others.
+            // Some have an effect only beside others.
             let source = match setting.flag {
                 "endpoints-refresh" => "--endpoints-url=http://a.example/",
                 _ => "--endpoints=192.0.2.1:80",

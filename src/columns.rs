@@ -1,6 +1,6 @@
-//! Tables of text: columns as wide as what is in them, without those in which there is nothing.
+//! Tables of text: columns as wide as their content, without empty ones.
 
-/// Between two columns.
+/// The separator of columns.
 const GAP: &str = "  ";
 
 /// The headings and a line for each row.
@@ -19,7 +19,7 @@ pub(crate) fn lines(headings: &[&str], rows: &[Vec<String>]) -> Vec<String> {
     all.iter().map(line).collect()
 }
 
-/// What a peer says does not steer a terminal.
+/// Replaces control characters, so that text from a peer cannot control a terminal.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }

@@ -1,4 +1,4 @@
-//! `/-/jobs` of the admin listener: what endpoints are owed, and what an operator does about it.
+//! `/-/jobs` of the admin listener: lists, retries and deletes jobs of redelivery.
 
 use axum::{
     Json, Router,
@@ -17,20 +17,20 @@ use serde_json::json;
 
 use crate::shared::DataPlane;
 
-/// What the answer to an unknown path lists.
+/// The paths that the answer to an unknown path lists.
 pub(crate) const PATHS: [&str; 3] = ["/-/jobs", "/-/jobs/<id>", "/-/jobs/<id>/retry"];
 
-/// Jobs of every journal, the newest first, and how the journals are.
+/// Jobs of every journal, the newest first, and the states of the journals.
 #[derive(Serialize)]
 struct Listing {
     jobs: Vec<JobView>,
     journals: Vec<JournalView>,
 }
 
-/// Why a request is not answered as it was meant.
+/// The reason why a request is refused.
 struct Refusal(StatusCode, String);
 
-/// The routes. Who may ask for what changes something is up to the listener that they are part of.
+/// The routes. The listener decides which clients may send requests that change something.
 pub(crate) fn router(data_plane: DataPlane) -> Router {
     Router::new()
         .route("/-/jobs", get(list))
@@ -89,7 +89,7 @@ async fn remove(State(data_plane): State<DataPlane>, Path(id): Path<String>) -> 
     }
 }
 
-/// The header that says what is allowed comes from the router.
+/// The router sets the header `Allow`.
 async fn not_allowed() -> Refusal {
     let why = "GET reads /-/jobs and /-/jobs/<id>, DELETE drops /-/jobs/<id>, POST tries /-/jobs/<id>/retry at once";
     Refusal(StatusCode::METHOD_NOT_ALLOWED, why.to_owned())
@@ -108,7 +108,7 @@ fn unknown(id: JobId) -> Refusal {
     Refusal(StatusCode::NOT_FOUND, why)
 }
 
-/// Which jobs are asked for.
+/// The query for jobs.
 fn query(pairs: Vec<(String, String)>) -> Result<JobQuery, String> {
     let mut query = JobQuery::default();
     for (name, value) in pairs {

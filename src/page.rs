@@ -1,6 +1,6 @@
 //! The live page at `/` of the admin listener, compiled in, and `/-/overview`, which it reads.
 //!
-//! The page holds nothing that is secret, so it is there without a token; what it reads is not. Nothing of it comes from elsewhere.
+//! The page contains no secrets and is served without a token; its data need one. It loads nothing from other servers.
 
 use std::sync::Arc;
 
@@ -21,25 +21,25 @@ use crate::{
     shared::DataPlane,
 };
 
-/// The paths of the page and of what it reads.
+/// The paths of the page and of its data.
 pub(crate) const PATHS: [&str; 4] = ["/", "/-/page.css", "/-/page.js", "/-/overview"];
 
 const HTML: &str = include_str!("page/index.html");
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
 
-/// Scripts, styles and data of this listener alone; nothing inside of another page.
+/// Permits only scripts, styles and data of this listener, and no embedding in other pages.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; \
                       form-action 'none'; frame-ancestors 'none'";
 
-/// Endpoints that are shown where nobody says, and at most.
+/// The default and the maximum number of endpoints.
 const ENDPOINTS: usize = 200;
 const MOST_ENDPOINTS: usize = 1_000;
 
-/// Jobs of each journal that are shown.
+/// The number of jobs of each journal.
 const JOBS: usize = 50;
 
-/// Metrics by which the other roles say how they are.
+/// The metrics with the state of the other roles.
 const PARTS: [&str; 12] = [
     "leader_election_master_status",
     "fanfare_election_start_command_running",
@@ -55,17 +55,17 @@ const PARTS: [&str; 12] = [
     "fanfare_endpoint_url_age_seconds",
 ];
 
-/// Values of them that are shown at most.
+/// The maximum number of their values.
 const MOST_PARTS: usize = 200;
 
-/// What the page reads.
+/// The data of the page.
 pub(crate) struct Overview {
     pub(crate) data_plane: DataPlane,
     pub(crate) readiness: Readiness,
     pub(crate) metrics: Metrics,
 }
 
-/// Which endpoints are asked for.
+/// The query for endpoints.
 #[derive(Deserialize)]
 struct Ask {
     #[serde(default)]
@@ -91,14 +91,14 @@ fn asset(content_type: &'static str, text: &'static str) -> Response {
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
-        // It is small, and belongs to the process that is running.
+        // It is small, and must match the version of the running process.
         (header::CACHE_CONTROL, "no-cache"),
     ];
     (headers, text).into_response()
 }
 
 async fn answer(State(overview): State<Arc<Overview>>, Query(ask): Query<Ask>) -> Response {
-    // To look through many endpoints takes a while, and must not hold up the listener's other requests.
+    // A search through many endpoints takes time, and must not delay other requests of the listener.
     let shown = tokio::task::spawn_blocking(move || overview.show(ask)).await.unwrap_or_default();
     ([(header::CACHE_CONTROL, "no-store")], Json(shown)).into_response()
 }
@@ -122,7 +122,7 @@ impl Overview {
     }
 }
 
-/// The values of the metrics by which the other roles say how they are.
+/// The values of the metrics with the state of the other roles.
 fn parts(text: &str) -> Vec<Value> {
     let known = text.lines().filter(|line| PARTS.contains(&samples::name(line))).filter_map(samples::sample);
     let shown = |Sample { name, labels, value }: Sample| {

@@ -1,5 +1,5 @@
-//! `fanfare send`: one request to every endpoint, from the command line. A broadcaster on a free port of loopback sends it, so that every
-//! rule is the same.
+//! `fanfare send`: one request to every endpoint, from the command line. A broadcaster on a free loopback port sends it, so that the
+//! same rules apply.
 
 mod report;
 mod table;
@@ -24,13 +24,13 @@ use crate::{
 use report::Report;
 use table::{EndpointRow, LiveTable};
 
-/// What is asked for, so that the answer is the report.
+/// The media type of the report, for the field `Accept`.
 const REPORT: &str = "application/vnd.broadcast+json";
 
-/// How often a table on a terminal is looked after.
+/// The interval at which a table on a terminal is updated.
 const REFRESH: Duration = Duration::from_millis(50);
 
-/// What a shell reports of a program that Ctrl-C ended.
+/// The exit status of a program that Ctrl-C has ended, as shells report it.
 const INTERRUPTED: u8 = 130;
 
 /// The answer of the broadcaster.
@@ -40,10 +40,10 @@ struct BroadcastAnswer {
     body: Bytes,
 }
 
-/// Sends the request, and prints what became of it.
+/// Sends the request, and prints the result.
 ///
 /// # Errors
-/// It could not be sent at all.
+/// It could not be sent.
 pub(crate) async fn run(
     arguments: &Send,
     config: Config,
@@ -82,7 +82,7 @@ pub(crate) async fn run(
     print(arguments.output, screen, &answer)
 }
 
-/// Says that it was interrupted, and what that means.
+/// Reports the interruption, and its consequence.
 fn interrupted(screen: Option<&mut LiveTable>) -> ExitCode {
     if let Some(screen) = screen {
         screen.keep();
@@ -91,7 +91,7 @@ fn interrupted(screen: Option<&mut LiveTable>) -> ExitCode {
     INTERRUPTED.into()
 }
 
-/// The endpoints, and how those have ended that have.
+/// The endpoints, with the outcomes so far.
 fn so_far(shared: &Shared) -> Vec<EndpointRow> {
     let endpoints = shared.endpoints();
     let endpoints = endpoints["routes"][0]["endpoints"].as_array().cloned().unwrap_or_default();
@@ -136,7 +136,7 @@ fn print(output: Output, screen: Option<LiveTable>, answer: &BroadcastAnswer) ->
     Ok(if report.is_met() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The broadcaster did not take the request, and says why: what was asked for cannot be done.
+/// Prints why the broadcaster refused the request.
 fn refused(answer: &BroadcastAnswer) -> ExitCode {
     let problem: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let why = problem["detail"].as_str().map(str::to_owned);

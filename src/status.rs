@@ -1,4 +1,4 @@
-//! `fanfare status`: what a process says of itself at its admin listener, in a terminal or as JSON.
+//! `fanfare status`: shows the state of a process from its admin listener, as tables or JSON.
 
 mod admin;
 mod page;
@@ -14,13 +14,13 @@ use crate::cli::{Output, Status};
 use admin::Admin;
 use samples::Samples;
 
-/// How often `--watch` asks again.
+/// The interval of `--watch`.
 const REFRESH: Duration = Duration::from_secs(2);
 
-/// Asks, and prints the answer; with `--watch` again and again until a signal.
+/// Reads and prints the state; with `--watch` repeatedly until a signal.
 ///
 /// # Errors
-/// Nobody answers, or standard output is gone.
+/// The admin listener does not answer, or standard output is closed.
 pub(crate) async fn run(arguments: &Status, mut signals: mpsc::Receiver<Request>) -> anyhow::Result<ExitCode> {
     let admin = Admin::new(arguments)?;
     loop {
@@ -39,10 +39,10 @@ pub(crate) async fn run(arguments: &Status, mut signals: mpsc::Receiver<Request>
     }
 }
 
-/// Everything that the admin listener tells, put together.
+/// The combined data of the admin listener.
 async fn gather(admin: &Admin) -> anyhow::Result<Value> {
     let ready = admin.get("/-/ready").await?;
-    // Both are there in every process, but a listener that wants a token answers nothing else without one.
+    // Every process has both, but a listener with tokens answers other paths only with a token.
     let metrics = admin.get("/metrics").await?.text_of("/metrics")?;
     let endpoints = admin.get("/-/endpoints").await?;
     let jobs = admin.get("/-/jobs?state=owed&limit=100").await?;
@@ -72,7 +72,7 @@ async fn gather(admin: &Admin) -> anyhow::Result<Value> {
     }))
 }
 
-/// Whether the answer is for programs.
+/// Whether the output is JSON.
 fn is_json(arguments: &Status) -> bool {
     arguments.output == Output::Json
 }

@@ -1,7 +1,7 @@
-//! What happens, for those who watch: requests when their last leg has ended, and endpoints that change.
+//! Events for subscribers: requests whose last leg has ended, and endpoints that have changed.
 //!
-//! While nobody watches, a request costs one relaxed load. While somebody does, a bounded number of requests a second is told of, and
-//! how many were left out. Every watcher reads the same bounded ring at its own pace; who is too slow is told how much it has missed.
+//! Without subscribers, a request costs one relaxed load. With subscribers, a bounded number of requests a second is sent, and the
+//! number of omitted ones. All subscribers read the same bounded ring at their own pace; a slow one learns how many events it missed.
 
 use std::{
     borrow::Cow,
@@ -33,28 +33,28 @@ use crate::{
     target::Target,
 };
 
-/// How many may watch at a time.
+/// The maximum number of subscribers.
 pub const MAX_WATCHERS: usize = 16;
 
-/// Events that wait for a slow watcher.
+/// The capacity of the ring, in events.
 const RING_EVENTS: usize = 512;
 
-/// Requests that are told of in a second.
+/// Requests that are sent in a second.
 const REQUESTS_PER_SECOND: u32 = 100;
 
-/// Requests with another result than `ok` for which there is room beyond that.
+/// Further requests in a second with a result other than `ok`.
 const FAILURES_PER_SECOND: u32 = 50;
 
-/// Changes of endpoints that are told of at once: those of one new table.
+/// Changes of endpoints that are sent for one new table.
 const CHANGES_AT_ONCE: usize = 200;
 
-/// Legs of a request that are told of, those that are not ok first.
+/// Legs in the event of a request, failed ones first.
 const LEGS_PER_REQUEST: usize = 32;
 
-/// How often a watcher is told how many requests were left out.
+/// The interval of `sampled` events.
 const TELL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Something that has happened.
+/// An event.
 #[derive(Clone, Debug)]
 pub struct Event {
     /// `request`, `endpoint`, `sampled` or `dropped`.
@@ -63,30 +63,30 @@ pub struct Event {
     pub data: Arc<str>,
 }
 
-/// Who watches, and what they are told.
+/// The subscribers and their ring of events.
 #[derive(Debug)]
 pub(crate) struct Events {
     sender: broadcast::Sender<Event>,
     watchers: AtomicUsize,
     began: Instant,
-    /// The second that the count is of, and how many requests were told of in it.
+    /// A second, and the number of requests that were sent in it.
     told: AtomicU64,
-    /// Requests and changes that were not told of.
+    /// Requests and changes that were omitted.
     left_out: AtomicU64,
 }
 
-/// One who watches; ends with it.
+/// A subscription, which ends when this is dropped.
 #[derive(Debug)]
 pub struct Watcher {
     events: Arc<Events>,
     receiver: broadcast::Receiver<Event>,
     tick: Interval,
-    /// How many it knows to have been left out.
+    /// The number of omitted events at the last `sampled` event.
     left_out: u64,
     drain: DrainWatch,
 }
 
-/// There are as many watchers as there may be.
+/// The maximum number of subscribers is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{MAX_WATCHERS} watch already, and no more may: close one of them, or try again later")]
 pub struct TooManyWatchers;
@@ -110,7 +110,7 @@ struct RequestEvent<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
     legs: Vec<LegEvent<'a>>,
-    /// How many legs are not in that list.
+    /// The number of legs that are not in the list.
     #[serde(skip_serializing_if = "is_zero")]
     more_legs: usize,
 }
@@ -140,7 +140,7 @@ struct EndpointEvent<'a> {
     node: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     zone: Option<&'a str>,
-    /// What it is now: `ready`, `not_ready` or `gone`.
+    /// The new state: `ready`, `not_ready` or `gone`.
     state: &'static str,
 }
 
@@ -162,7 +162,7 @@ fn is_zero(count: &usize) -> bool {
 
 impl Event {
     fn new(name: &'static str, data: &impl Serialize) -> Self {
-        // Texts and numbers always become JSON, which has no line end in it.
+        // Texts and numbers always serialise, and JSON has no line end in it.
         Self { name, data: serde_json::to_string(data).unwrap_or_default().into() }
     }
 }
@@ -193,10 +193,10 @@ impl Events {
         self.watchers.load(Ordering::Relaxed) > 0
     }
 
-    /// One more who watches, until `drain` begins.
+    /// Subscribes until `drain` begins.
     ///
     /// # Errors
-    /// There are as many as there may be.
+    /// The maximum number of subscribers is reached.
     pub(crate) fn watch(self: &Arc<Self>, drain: DrainWatch) -> Result<Watcher, TooManyWatchers> {
         if self.watchers.fetch_add(1, Ordering::Relaxed) >= MAX_WATCHERS {
             self.watchers.fetch_sub(1, Ordering::Relaxed);
@@ -208,7 +208,7 @@ impl Events {
         Ok(Watcher { receiver: self.sender.subscribe(), events: self.clone(), tick, left_out, drain })
     }
 
-    /// Whether a request with this result is told of: somebody watches, and there is room for it in this second.
+    /// Whether a request with this result is sent: there is a subscriber, and the limit of this second is not reached.
     pub(crate) fn takes(&self, result: RequestResult) -> bool {
         if !self.is_watched() {
             return false;
@@ -222,7 +222,7 @@ impl Events {
         takes
     }
 
-    /// Tells of a request.
+    /// Sends a request.
     pub(crate) fn request<'a>(
         &self,
         record: &LogRecord,
@@ -252,7 +252,7 @@ impl Events {
         self.tell(Event::new("request", &event));
     }
 
-    /// Tells of the endpoints that are different in the next table.
+    /// Sends the endpoints that differ in the next table.
     pub(crate) fn table(&self, before: &Table, next: &Table) {
         if !self.is_watched() {
             return;
@@ -291,18 +291,18 @@ impl Events {
     }
 
     fn tell(&self, event: Event) {
-        // Whoever watched may be gone.
+        // There may be no subscriber any more.
         let _ = self.sender.send(event);
     }
 }
 
-/// What an endpoint of a table is.
+/// The state of an endpoint in a table.
 fn state(target: &Target) -> &'static str {
     if target.endpoint.conditions.ready { "ready" } else { "not_ready" }
 }
 
-/// Takes one of `limit` turns of this second; whether there was one. `told` has the second in its upper half, the turns taken in its
-/// lower.
+/// Takes one of `limit` turns of this second, and returns whether there was one. `told` has the second in its upper half, the number of
+/// taken turns in its lower.
 fn take_turn(told: &AtomicU64, second: u64, limit: u32) -> bool {
     let turn = |told: u64| {
         let (of, count) = (told >> 32, told & u64::from(u32::MAX));
@@ -318,7 +318,7 @@ fn take_turn(told: &AtomicU64, second: u64, limit: u32) -> bool {
 // === impl Watcher ===
 
 impl Watcher {
-    /// What happens next; none once the drain has begun and all before it is told.
+    /// The next event; none once the drain has begun and all earlier events were returned.
     pub async fn next(&mut self) -> Option<Event> {
         loop {
             tokio::select! {
@@ -340,7 +340,7 @@ impl Watcher {
         }
     }
 
-    /// How many were left out since that was asked last; none: nothing was.
+    /// The number of events that were omitted since the last call, if any.
     fn sampled(&mut self) -> Option<Event> {
         let before = std::mem::replace(&mut self.left_out, self.events.left_out.load(Ordering::Relaxed));
         let left_out = self.left_out.wrapping_sub(before);

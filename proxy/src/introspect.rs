@@ -1,4 +1,4 @@
-//! What `/-/endpoints` and `/-/overview` show: the table as it is, with how the last legs to every endpoint ended; and `/-/clients`: who is connected.
+//! The data of `/-/endpoints` and `/-/overview` (the table with the last outcomes of every endpoint), and of `/-/clients`.
 
 use access::clients::Clients;
 use serde_json::{Value, json};
@@ -14,15 +14,15 @@ use crate::{
 /// Which endpoints an overview shows.
 #[derive(Clone, Debug, Default)]
 pub struct Look {
-    /// Those of which the route, the address, the pod, the node or the zone has this in it.
+    /// Those with this text in their route, address, pod, node or zone.
     pub find: String,
     /// Only those that are not ready, or whose last leg was not ok.
     pub with_problems: bool,
-    /// At most so many, over all routes.
+    /// The maximum number, over all routes.
     pub most: usize,
 }
 
-/// Routes that an overview shows at most.
+/// The maximum number of routes in an overview.
 const MOST_ROUTES: usize = 200;
 
 /// The endpoints of every route.
@@ -37,7 +37,7 @@ pub fn endpoints(table: &Table) -> Value {
     })
 }
 
-/// The routes in numbers, and the first of the endpoints that are looked for: bounded, however many there are.
+/// The numbers of the routes and the first matching endpoints, in bounded size.
 #[must_use]
 pub fn overview(table: &Table, look: &Look) -> Value {
     let mut room = look.most;
@@ -104,10 +104,10 @@ impl Look {
     }
 }
 
-/// The client addresses with most connections.
+/// The client addresses with the most connections.
 #[must_use]
 pub fn clients(clients: &Clients) -> Value {
-    /// As many as somebody reads.
+    /// The maximum number of addresses.
     const MOST: usize = 100;
     json!({"addresses": clients.len(), "clients": clients.busiest(MOST)})
 }

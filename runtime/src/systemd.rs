@@ -1,4 +1,4 @@
-//! Sockets that systemd passes (`LISTEN_FDS`), and what it is told over its socket (`NOTIFY_SOCKET`). Without systemd nothing happens.
+//! Sockets from systemd (`LISTEN_FDS`), and notifications to it (`NOTIFY_SOCKET`). Without systemd nothing happens.
 
 use std::{env, io, net::TcpListener, time::Duration};
 
@@ -14,20 +14,20 @@ pub struct PassedSockets(Vec<(String, TcpListener)>);
 /// Why passed sockets cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PassedError {
-    /// One of them is not what it must be.
+    /// A socket has the wrong kind.
     #[error("the socket {name:?} that was passed (LISTEN_FDS) cannot be used: {why}; it must be a ListenStream of TCP")]
     Unusable {
-        /// Its name, or its number where it has none.
+        /// Its name, or its number if it has none.
         name: String,
-        /// What the system says.
+        /// The error of the system.
         why: io::Error,
     },
-    /// Nothing here listens for what they are called.
+    /// Sockets with unknown names.
     #[error("nobody takes the passed socket {names}: FileDescriptorName must be one of {known}")]
     Unknown {
-        /// What they are called.
+        /// Their names.
         names: String,
-        /// What they may be called.
+        /// The known names.
         known: String,
     },
 }
@@ -35,10 +35,10 @@ pub enum PassedError {
 // === impl PassedSockets ===
 
 impl PassedSockets {
-    /// Takes what was passed to this process. Call it once, before there are threads: the variables are removed from the environment.
+    /// Takes the sockets that were passed to this process. Call it once, before there are threads: the variables are removed from the environment.
     ///
     /// # Errors
-    /// Something was passed that is no listening socket of TCP.
+    /// A passed descriptor is not a listening TCP socket.
     pub fn take_all() -> Result<Self, PassedError> {
         let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
         let names: Vec<&str> = names.split(':').collect();
@@ -66,10 +66,10 @@ impl PassedSockets {
         Some(self.0.remove(at).1)
     }
 
-    /// Makes sure that none is left: clients would wait at it for ever. `known` are the names that are taken.
+    /// Checks that no socket is unused, because its clients would wait forever. `known` are the names in use.
     ///
     /// # Errors
-    /// Some are left: which ones.
+    /// The unused sockets.
     pub fn check_none_left(&self, known: &[String]) -> Result<(), PassedError> {
         if self.0.is_empty() {
             return Ok(());
@@ -79,21 +79,21 @@ impl PassedSockets {
     }
 }
 
-/// Says that the process listens and works.
+/// Reports that the process is ready.
 pub fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
-/// Says that the process ends, once it has finished what is under way.
+/// Reports that the process is draining.
 pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// Says for as long as it is polled that the process is alive, as often as the unit wants it (`WatchdogSec`), and what readiness says.
+/// While it is polled, reports that the process is alive, at the interval of the unit (`WatchdogSec`), and its readiness.
 pub async fn watch(readiness: Readiness) {
     let mut microseconds = 0;
     let watched = sd_notify::watchdog_enabled(false, &mut microseconds);
-    // Twice as often as it must be: one that comes late does no harm.
+    // Twice as often as required, so that a late notification is harmless.
     let pause = if watched { Duration::from_micros(microseconds / 2) } else { Duration::from_secs(3600) };
     let mut told = None;
     loop {
@@ -115,7 +115,7 @@ pub async fn watch(readiness: Readiness) {
     }
 }
 
-/// Whoever does not run under systemd has nobody to tell.
+/// Without systemd there is no notification.
 fn tell(state: &[NotifyState<'_>]) {
     if state.is_empty() || env::var_os("NOTIFY_SOCKET").is_none() {
         return;

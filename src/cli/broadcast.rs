@@ -19,12 +19,12 @@ pub(super) fn amend(flags: &mut Flags, matches: &ArgMatches, environment: &Envir
     all_must_succeed(flags, matches, environment);
 }
 
-/// Exactly one flag tells where the endpoints come from. If one does, what variables say about it does not count.
+/// Checks that exactly one source of endpoints is given. If it is a flag, variables for other sources are ignored.
 fn one_source(flags: &mut Flags) {
     let sources: [&Entry; 5] = [&SERVICE, &ENDPOINTS, &ENDPOINTS_FILE, &ENDPOINTS_URL, &ENDPOINTS_DNS];
     let by_flag = |flags: &Flags, source: &Entry| flags.is_given(source) && flags.variable_of(source).is_none();
     if sources.iter().any(|source| by_flag(flags, source)) {
-        // What is about a source goes with it.
+        // Settings of a removed source are removed with it.
         let parts: [(&Entry, &Entry); 2] = [(&PORT_NAME, &SERVICE), (&ENDPOINTS_REFRESH, &ENDPOINTS_URL)];
         let unused = parts.into_iter().filter(|(_, source)| !by_flag(flags, source)).map(|(part, _)| part);
         for setting in sources.into_iter().chain(unused.collect::<Vec<_>>()) {
@@ -62,7 +62,7 @@ fn all_must_succeed(flags: &mut Flags, matches: &ArgMatches, environment: &Envir
         _ => None,
     });
     match (require, variable.is_some(), flags.variable_of(&REQUIRE).is_some()) {
-        // A flag outranks a variable.
+        // A flag takes precedence over a variable.
         (Some(_), true, false) => {}
         (Some(require), by_variable, require_by_variable) if by_variable == require_by_variable && require != rule => {
             let message = format!("{all} means --require {rule}, but --require {require} is given too");

@@ -3,16 +3,16 @@
 use super::flags::Flags;
 use crate::settings::{discover as settings, environment::Environment, process::METRICS_INTERFACE, store};
 
-/// Translates `MODE`, `SLEEP`, `DISCOVERY` and what `MINIO_…` says about the place; flags outrank them.
+/// Translates `MODE`, `SLEEP`, `DISCOVERY` and the target in `MINIO_…`; flags take precedence.
 pub(super) fn amend(flags: &mut Flags, environment: &Environment) {
     if flags.is_on(&settings::ONCE) && !flags.is_given(&METRICS_INTERFACE) {
-        // It ends before anybody could ask.
+        // It ends before a client could ask.
         flags.unset_section(&METRICS_INTERFACE);
     }
     let variable = |name: &str| environment.get(name).map(str::to_owned);
     match variable("MODE").as_deref() {
         None | Some("watch") => {}
-        // Services are watched all the same. What the loop did besides was to restore what somebody else had changed.
+        // Services are watched in both modes. The loop also restored files that others had changed.
         Some("loop") => {
             let seconds = variable("SLEEP").unwrap_or_else(|| "5".into());
             match seconds.parse::<u32>() {

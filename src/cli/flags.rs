@@ -16,12 +16,12 @@ use crate::{
     settings::{Entry, Kind, Role, environment::Environment, is_choice, values::boolean},
 };
 
-/// The flags that were given, as the file that says the same.
+/// The given flags, as an equivalent file.
 #[derive(Clone, Debug)]
 pub(crate) struct Flags {
     role: &'static Role,
     raw: Value,
-    /// What was given: the paths of the settings in the file, each with the variable that says it, if it was no flag.
+    /// The given settings: their paths in the file, each with its variable, if it is not from a flag.
     given: Vec<(String, Option<String>)>,
     /// Variables that are probably mistakes.
     doubtful: Problems,
@@ -31,7 +31,7 @@ pub(crate) struct Flags {
     explained: Vec<&'static str>,
 }
 
-/// One of some values, as the name of the value has them.
+/// One of several values, which are in the name of the value.
 #[derive(Clone)]
 struct Choice(&'static str);
 
@@ -41,11 +41,11 @@ const NO: &str = "no-";
 // === impl Flags ===
 
 impl Flags {
-    /// What was given on the command line and in the environment.
+    /// The settings of the command line and the environment.
     pub(super) fn new(role: &'static Role, matches: &ArgMatches, environment: &Environment) -> Self {
         let mut all = Vec::new();
         let mut raw = Value::Mapping(Mapping::new());
-        // The role is asked for even where no flag is given, so that what is missing is named.
+        // The section of the role exists even without flags, so that missing settings are named.
         if let Some(section) = role.section() {
             insert(&mut raw, section, Value::Mapping(Mapping::new()));
         }
@@ -74,19 +74,19 @@ impl Flags {
         Self { role, raw, given: all, doubtful, problems: Problems::default(), explained: Vec::new() }
     }
 
-    /// The variable that a setting has its value from.
+    /// The variable that sets a setting.
     pub(super) fn variable_of(&self, setting: &Entry) -> Option<&str> {
         let path = setting.path();
         self.given.iter().find(|(at, _)| *at == path).and_then(|(_, variable)| variable.as_deref())
     }
 
-    /// Whether a flag or a variable gives it a value.
+    /// Whether a flag or a variable sets it.
     pub(super) fn is_given(&self, setting: &Entry) -> bool {
         let path = setting.path();
         self.given.iter().any(|(at, _)| *at == path)
     }
 
-    /// Whether a switch is on, whoever says so.
+    /// Whether a switch is on, by flag or variable.
     pub(super) fn is_on(&self, setting: &Entry) -> bool {
         match at(&self.raw, &setting.path()) {
             Some(Value::Bool(on)) => *on,
@@ -95,7 +95,7 @@ impl Flags {
         }
     }
 
-    /// Takes a setting out of what was given.
+    /// Removes a setting.
     pub(super) fn unset(&mut self, setting: &Entry) {
         let path = setting.path();
         let Some((section, key)) = path.rsplit_once('.') else { return };
@@ -115,7 +115,7 @@ impl Flags {
         insert(&mut self.raw, &setting.path(), value);
     }
 
-    /// Takes out the outermost section that a setting stands in.
+    /// Removes the outermost section of a setting.
     pub(super) fn unset_section(&mut self, setting: &Entry) {
         if let Value::Mapping(raw) = &mut self.raw {
             raw.remove(setting.section);
@@ -129,7 +129,7 @@ impl Flags {
         complete(&mut self.raw, defaults);
     }
 
-    /// Notes a problem that only flags can have. What it leads to at the paths `explained` of the file is not told again.
+    /// Notes a problem that only flags can have. Resulting problems at the paths `explained` of the file are not reported.
     pub(super) fn problem(&mut self, flags: &str, message: String, explained: &[&'static str]) {
         self.problems.push(Problem { path: flags.to_owned(), message });
         self.explained.extend(explained);
@@ -151,7 +151,7 @@ impl Flags {
 }
 
 impl Flags {
-    /// Problems of the file that says the same, each named by its flag.
+    /// The problems of the equivalent file, each named by its flag.
     pub(crate) fn by_flag(&self, problems: &Problems) -> Problems {
         let mut named = Problems::default();
         problems.iter().for_each(|problem| named.push(self.with_flag(problem)));
@@ -218,7 +218,7 @@ fn arguments(setting: &Entry) -> Vec<Arg> {
     }
 }
 
-/// A flag with a value, and what a shell completes it with: paths, or the values that the name of the value tells.
+/// A flag with a value, and its completions: paths, or the values in the name of the value.
 fn with_value(arg: Arg, name: &'static str) -> Arg {
     let arg = arg.value_name(name);
     match name {
@@ -234,7 +234,7 @@ impl TypedValueParser for Choice {
     type Value = String;
 
     fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<String, clap::Error> {
-        // What is none of the values is told like every other problem of the configuration.
+        // An unknown value is reported like every other problem of the configuration.
         StringValueParser::new().parse_ref(command, arg, value)
     }
 
@@ -243,7 +243,7 @@ impl TypedValueParser for Choice {
     }
 }
 
-/// What was given for a setting, as it would be written in the file.
+/// The value of a setting, as written in the file.
 pub(super) fn given(matches: &ArgMatches, setting: &Entry) -> Option<Value> {
     match setting.kind {
         Kind::One(_) => matches.get_one::<String>(setting.flag).map(|text| text.as_str().into()),
@@ -260,7 +260,7 @@ pub(super) fn given(matches: &ArgMatches, setting: &Entry) -> Option<Value> {
     }
 }
 
-/// What stands at a path like `a.b[].c`; of lists, in the first element.
+/// The value at a path like `a.b[].c`; of lists, in the first element.
 fn at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
     path.split('.').try_fold(value, |value, step| match step.strip_suffix("[]") {
         Some(list) => value.get(list)?.get(0),
@@ -268,7 +268,7 @@ fn at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
     })
 }
 
-/// The same, to be changed.
+/// The same, mutable.
 fn at_mut<'a>(value: &'a mut Value, path: &str) -> Option<&'a mut Value> {
     path.split('.').try_fold(value, |value, step| match step.strip_suffix("[]") {
         Some(list) => value.get_mut(list)?.get_mut(0),
@@ -276,7 +276,7 @@ fn at_mut<'a>(value: &'a mut Value, path: &str) -> Option<&'a mut Value> {
     })
 }
 
-/// Puts a value where a path like `a.b[].c` leads, and makes the mappings and lists on the way; every list has one element.
+/// Sets the value at a path like `a.b[].c`, and creates mappings and lists on the way; every list has one element.
 fn insert(into: &mut Value, path: &str, value: Value) {
     insert_in(into, path, 0, value);
 }
@@ -307,7 +307,7 @@ fn insert_in(into: &mut Value, path: &str, index: usize, value: Value) {
     }
 }
 
-/// Adds what only `from` has; every list has one element.
+/// Adds the settings that only `from` has; every list has one element.
 fn complete(into: &mut Value, from: Value) {
     match (into, from) {
         (Value::Mapping(into), Value::Mapping(from)) => {

@@ -1,4 +1,4 @@
-//! What the table of settings does not say about the flags of `fanfare mirror`, and `fanfare mirror coredns`.
+//! Rules for the flags of `fanfare mirror` that are not in the table of settings, and `fanfare mirror coredns`.
 
 use std::path::PathBuf;
 
@@ -12,23 +12,23 @@ use crate::settings::{Role, environment::Environment, mirror as settings, proces
 /// The subcommand that prints a part of a Corefile.
 pub(super) const COREDNS: &str = "coredns";
 
-/// Where the tool that this role replaces, and that tool's successor, look for the token itself.
+/// The variables of the token, of the replaced tool and of its successor.
 const TOKEN_VARIABLES: [&str; 2] = ["KSM_REMOTE_SERVICE_ACCOUNT_TOKEN", "SSM_REMOTE_SERVICE_ACCOUNT_TOKEN"];
 
-/// What CoreDNS needs for what is mirrored.
+/// The arguments of `fanfare mirror coredns`.
 #[derive(Debug)]
 pub(crate) struct CoreDns {
-    /// What is mirrored: what the flags say, unless there is a file.
+    /// The mirrors: those of the flags, unless there is a file.
     pub(crate) flags: Flags,
     /// The file.
     pub(crate) config: Option<PathBuf>,
-    /// How much is printed.
+    /// The part that is printed.
     pub(crate) form: Form,
-    /// Ask no cluster, and leave out what depends on its services.
+    /// Contact no cluster, and omit rules that depend on its services.
     pub(crate) offline: bool,
 }
 
-/// The subcommand, with one of its own.
+/// The subcommand, with its subcommand `coredns`.
 pub(super) fn command(role: &'static Role) -> Command {
     let with_flag = |name: &'static str, help: &'static str| Arg::new(name).long(name).help(help);
     let coredns = flags::command(role)

@@ -27,23 +27,23 @@ use crate::settings::{
 /// One request to every endpoint.
 #[derive(Debug)]
 pub(crate) struct Send {
-    /// Where it goes and what is asked of the endpoints, as a broadcaster on a port of loopback would be told.
+    /// The settings of a broadcaster on a loopback port: endpoints and policy.
     pub(crate) flags: Flags,
     pub(crate) method: Method,
     pub(crate) target: Uri,
     pub(crate) fields: HeaderMap,
-    /// What the request carries, as it was given.
+    /// The source of the body, as given.
     pub(crate) data: Option<String>,
-    /// How the answer is printed.
+    /// The format of the output.
     pub(crate) output: Output,
-    /// How long the endpoints may take to be known.
+    /// The time limit for the list of endpoints.
     pub(crate) wait: Duration,
 }
 
-/// The field by which the broadcaster in this process knows its own request: other processes can reach its port as well.
+/// The field that authenticates the request to the broadcaster in this process, because other processes can reach its port as well.
 pub(crate) const PASS: &str = "X-Fanfare-Send";
 
-/// Fields that say how a message is sent, which is decided here.
+/// Fields for framing and connections, which are set by this program.
 const OF_THE_CONNECTION: [header::HeaderName; 8] = [
     header::CONNECTION,
     header::CONTENT_LENGTH,
@@ -102,7 +102,7 @@ pub(super) fn command() -> Command {
 /// Reads the arguments.
 ///
 /// # Errors
-/// The request cannot be sent as it is given.
+/// The given request cannot be sent.
 pub(super) fn read(matches: &ArgMatches, environment: &Environment) -> Result<Send, clap::Error> {
     let text = |name: &str| matches.get_one::<String>(name).cloned().unwrap_or_default();
     let wrong =
@@ -157,7 +157,7 @@ fn field(line: &str) -> Result<(header::HeaderName, header::HeaderValue), String
 // === impl Send ===
 
 impl Send {
-    /// The configuration of a broadcaster on a free port of loopback that takes requests with this pass alone.
+    /// The configuration of a broadcaster on a free loopback port that accepts only requests with this pass.
     pub(crate) fn broadcaster(&self, pass: &str) -> Flags {
         let mut flags = self.flags.clone();
         flags.set(&INTERFACE, "127.0.0.1:0".into());
@@ -174,7 +174,7 @@ impl Send {
         flags
     }
 
-    /// What the request carries.
+    /// The body of the request.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -246,7 +246,7 @@ mod tests {
         ] {
             let problem = parse(arguments).map(|send| (send.fields, send.target));
             let problem = match problem {
-                // What is around a value is not part of it.
+                // Spaces around a value are not part of it.
                 Ok((fields, _)) if told == "X" => format!("X {}", fields.len()),
                 other => other.expect_err(told),
             };

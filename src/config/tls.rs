@@ -230,7 +230,7 @@ broadcast:
             (&["--metrics-tls-cert=/c"], "--metrics-tls-key: is missing"),
             (&["--upstream-cert=/c"], "--upstream-key: is missing beside cert"),
             (&["--upstream-key=/c"], "--upstream-cert: is missing beside key"),
-            (&["--upstream-insecure", "--upstream-ca=/c"], "--upstream-ca: verifies nothing"),
+            (&["--upstream-insecure", "--upstream-ca=/c"], "--upstream-ca: has no effect with insecure"),
             (&["--upstream-insecure", "--upstream-san=a"], "--upstream-san: has no effect with insecure"),
             (&["--upstream-server-name={node}"], "--upstream-server-name: there is no placeholder"),
             (&["--endpoints=http://a:1", "--upstream-tls"], "--upstream-tls: is true, but an endpoint is http://a:1"),

@@ -1,19 +1,19 @@
-//! What the broadcaster reports of a request, as far as it is shown.
+//! The broadcaster's report of a request, as far as it is shown.
 
 use serde::Deserialize;
 
-/// Of the request as a whole.
+/// The report of a request.
 #[derive(Debug, Deserialize)]
 pub(super) struct Report {
-    /// How many had to be ok.
+    /// The policy.
     pub(super) require: String,
     /// `ok`, `partial`, `failed`, `empty` or `dry_run`.
     pub(super) result: String,
-    /// Endpoint by endpoint.
+    /// The results of the endpoints.
     pub(super) results: Vec<Leg>,
 }
 
-/// Of one endpoint.
+/// The result of one endpoint.
 #[derive(Debug, Deserialize)]
 pub(super) struct Leg {
     pub(super) endpoint: String,
@@ -31,7 +31,7 @@ pub(super) struct Leg {
 // === impl Report ===
 
 impl Report {
-    /// Whether as many endpoints are ok as have to be.
+    /// Whether the policy is met.
     pub(super) fn is_met(&self) -> bool {
         ["ok", "partial", "dry_run"].contains(&self.result.as_str())
     }

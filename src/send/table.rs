@@ -1,4 +1,4 @@
-//! The table of endpoints: written once, or again and again in the same place while a terminal shows it.
+//! The table of endpoints: written once, or updated in place on a terminal.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::report::{Leg, Report};
 use crate::columns;
 
-/// One endpoint.
+/// The row of an endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct EndpointRow {
     endpoint: String,
@@ -20,10 +20,10 @@ pub(super) struct EndpointRow {
     error: String,
 }
 
-/// Standard output.
+/// The table on standard output.
 pub(super) struct LiveTable {
     terminal: bool,
-    /// The rows that are shown at the moment, and how many lines they take.
+    /// The rows that are shown, and their number of lines.
     shown: Vec<EndpointRow>,
     lines: usize,
 }
@@ -34,7 +34,7 @@ const HEADINGS: [&str; 8] = ["ENDPOINT", "POD", "ZONE", "STATUS", "OUTCOME", "TI
 // === impl EndpointRow ===
 
 impl EndpointRow {
-    /// An endpoint as the broadcaster knows it while the request is on its way.
+    /// The state of an endpoint while the request is in progress.
     pub(super) fn so_far(endpoint: &Value) -> Self {
         let text = |key: &str| endpoint[key].as_str().unwrap_or_default().to_owned();
         let last = &endpoint["recent"][0];
@@ -84,12 +84,12 @@ impl LiveTable {
         Self { terminal: io::stdout().is_terminal() && !dumb, shown: Vec::new(), lines: 0 }
     }
 
-    /// Whether what is written can be replaced.
+    /// Whether written lines can be replaced.
     pub(super) fn is_terminal(&self) -> bool {
         self.terminal
     }
 
-    /// Shows these in the place of those before, if they differ and the terminal is large enough.
+    /// Replaces the shown rows by these, if they differ and the terminal is large enough.
     pub(super) fn show(&mut self, rows: &[EndpointRow]) {
         let size = terminal_size::terminal_size();
         let (width, height) = size.map_or((80, 24), |(width, height)| (usize::from(width.0), usize::from(height.0)));
@@ -97,17 +97,17 @@ impl LiveTable {
             return;
         }
         let lines: Vec<String> = lines(rows).iter().map(|line| line.chars().take(width).collect()).collect();
-        // Nobody is left to tell where the terminal is gone.
+        // The terminal may be gone, and then there is no place to report it.
         let _ = print(&format!("{}{}\n", self.back(), lines.join("\n")));
         (self.shown, self.lines) = (rows.to_vec(), lines.len());
     }
 
-    /// Leaves what is shown.
+    /// Keeps the shown rows.
     pub(super) fn keep(&mut self) {
         self.lines = 0;
     }
 
-    /// Shows how all have ended.
+    /// Shows the final results.
     pub(super) fn finish(self, report: &Report) -> io::Result<()> {
         let rows: Vec<EndpointRow> = report.results.iter().map(EndpointRow::ended).collect();
         let mut text = if rows.is_empty() { String::new() } else { lines(&rows).join("\n") + "\n" };

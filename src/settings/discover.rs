@@ -38,10 +38,10 @@ group!(SELECTION, "Selection";
         "Name of the export in logs and metrics, and of its file in a directory; no two have the same";
     SELECT: Setting<Selector> = flag("select").env(&["LABEL_FILTER"]).at(EXPORT, "select.labels")
         .one("SELECTOR", selector),
-        "Services by their labels, as kubectl's --selector takes it; empty: all. Required";
+        "Label selector of Services, in the format of kubectl's --selector; empty: all. Required";
     NAMESPACES: List<Arc<str>> = flag("namespaces").short('n').at(EXPORT, "select.namespaces")
         .default("all, which needs a ClusterRole").commas("NS", shared_name),
-        "Namespaces, each of which needs a Role only; commas separate several";
+        "Namespaces, each of which needs only a Role; commas separate several";
     PORTS: List<PortChoice> = flag("ports").at(EXPORT, "ports").default("all").commas("NAME|NUMBER", parsed),
         "Which ports of a service, by name or by the number that its pods listen on";
     MEMBERS: Setting<Members> = flag("members").at(EXPORT, "members").default("ready").one("RULE", parsed),
@@ -49,7 +49,7 @@ group!(SELECTION, "Selection";
     NAMES: Setting<NameTemplate> = flag("names").at(EXPORT, "names").default("{service}-{port}")
         .one("TEMPLATE", parsed),
         "Names of backends; also {namespace}, {port_name}, {service_port}, {protocol}. Of two with the same name the \
-         later one gets its namespace in front";
+         later one gets its namespace as a prefix";
 );
 
 group!(FORMATS, "Format";
@@ -60,11 +60,12 @@ group!(FORMATS, "Format";
     ROUTERS: Setting<bool> = flag("routers").at(EXPORT, "routers").default("false").switch(boolean),
         "traefik: routers too, for services with the annotation fanfare/host";
     SERVERS_TRANSPORT: Setting<String> = flag("servers-transport").at(EXPORT, "servers_transport").one("NAME", text),
-        "traefik: the serversTransport of backends that speak TLS";
+        "traefik: the serversTransport of backends with TLS";
     ENVOY_DIRECTORY: Setting<String> = flag("envoy-directory").at(EXPORT, "envoy_directory").one("PATH", text),
         "envoy: the directory of the files as Envoy sees it";
     TRUST: Setting<Trust> = flag("trust").at(EXPORT, "trust").default("system").one("WHOM", parsed),
-        "envoy, haproxy: whom they trust if endpoints speak TLS: system, anyone, or the path of a file of authorities \
+        "envoy, haproxy: the authorities they trust for endpoints with TLS: system, anyone, or the path of a file of \
+         authorities \
          as they see it";
     TEMPLATE: Setting<String> = flag("template").at(EXPORT, "template").one("PATH", content),
         "template: the file of the template (minijinja)";
@@ -72,24 +73,24 @@ group!(FORMATS, "Format";
 
 group!(SINKS, "Sinks";
     TO: List<String> = flag("to").short('t').at(EXPORT, "to").many("PLACE", text),
-        "Places to write to: s3://BUCKET/KEY, a path, configmap://NS/NAME/KEY, an http(s) URL (PUT), or serve:/PATH. \
+        "Targets: s3://BUCKET/KEY, a path, configmap://NS/NAME/KEY, an http(s) URL (PUT), or serve:/PATH. \
          One that ends in / is a directory; {format} becomes traefik.yaml, default.yaml, ... Required";
     LISTEN: Setting<SocketAddr> = flag("listen").at(EXPORT, "listen").one("ADDRESS:PORT", address),
         "Where serve:/PATH is served; required for it";
     LISTEN_TLS_CERT: Setting<PathBuf> = flag("listen-tls-cert").at(EXPORT, "listen_tls_cert").one("PATH", path),
-        "Certificate (PEM), with its chain, that clients there are shown; with its --listen-tls-key. Read again when it \
+        "Server certificate (PEM) of this listener, with its chain; with its --listen-tls-key. Read again when it \
          changes";
     LISTEN_TLS_KEY: Setting<PathBuf> = flag("listen-tls-key").at(EXPORT, "listen_tls_key").one("PATH", path),
         "Private key (PEM) of that certificate, not encrypted";
     LISTEN_TOKENS: Setting<PathBuf> = flag("listen-tokens").at(EXPORT, "listen_tokens").one("PATH", path),
-        "File of tokens, in lines name:token or name:sha256:<hex>, of which every request there has to carry one. \
+        "File of tokens, in lines name:token or name:sha256:<hex>, of which every request to this listener needs one. \
          Read again when it changes";
     MANIFEST: Setting<bool> = flag("manifest").at(EXPORT, "manifest").default("true with --leader-elect")
         .switch(boolean),
         "Keep a manifest beside the file, so that several writers exclude each other and bridges verify what they \
          pull";
     CLUSTER: Setting<Arc<str>> = flag("cluster").at(EXPORT, "cluster").default("default").one("NAME", shared_name),
-        "Name of this kube cluster in manifests; a place whose manifest names another cluster is never written to";
+        "Name of this kube cluster in manifests; a target whose manifest names another cluster is never written";
 );
 
 group!(SAFETY_AND_PACE, "Safety and timing";

@@ -33,12 +33,12 @@ group!(CANDIDATE, "Election";
         "Namespace of the lock";
     LOCK_TYPE: Setting<LockKind> = flag("lock-type").at(ELECT, "lock").default("leases").one("KIND", parsed),
         "Kind of the lock: leases, configmaps, endpoints, configmapsleases or endpointsleases; the last two are both \
-         at once, for a fleet that moves to leases";
+         at once, for a migration to leases";
     TTL: Setting<Duration> = flag("ttl").at(ELECT, "ttl").default("10s").one("DURATION", duration),
         "How long the lock holds without renewal, rounded up to whole seconds, at least 2s";
     RENEW_DEADLINE: Setting<Duration> = flag("renew-deadline").at(ELECT, "renew_deadline")
         .default("a third of the ttl").one("DURATION", duration),
-        "How long a leader goes on trying to renew";
+        "How long a leader tries to renew";
     RETRY_PERIOD: Setting<Duration> = flag("retry-period").at(ELECT, "retry_period")
         .default("a sixth of the ttl").one("DURATION", duration),
         "How long a candidate waits between two attempts";
@@ -52,12 +52,13 @@ group!(ANSWERS, "Answers";
     HTTP: Setting<SocketAddr> = flag("http").at(ELECT, "http").one("ADDRESS:PORT", address),
         "Where the HTTP API of all elections of the process is served; without it, nowhere";
     HTTP_TLS_CERT: Setting<PathBuf> = flag("http-tls-cert").at(ELECT, "http_tls_cert").one("PATH", path),
-        "Certificate (PEM), with its chain, that clients there are shown; with its --http-tls-key. Read again when it \
+        "Server certificate (PEM) of this listener, with its chain; with its --http-tls-key. Read again when it \
          changes";
     HTTP_TLS_KEY: Setting<PathBuf> = flag("http-tls-key").at(ELECT, "http_tls_key").one("PATH", path),
         "Private key (PEM) of that certificate, not encrypted";
     HTTP_TOKENS: Setting<PathBuf> = flag("http-tokens").at(ELECT, "http_tokens").one("PATH", path),
-        "File of tokens, in lines name:token or name:sha256:<hex>, of which every request there has to carry one, but for /healthz and /readyz; the token for stepping down is one of them. \
+        "File of tokens, in lines name:token or name:sha256:<hex>, of which every request to this listener needs one, \
+         except for /healthz and /readyz; the token for stepping down is one of them. \
          Read again when it changes";
     STEP_DOWN_TOKEN_FILE: Setting<PathBuf> = flag("step-down-token-file").at(ELECT, "step_down_token_file")
         .one("PATH", path),
@@ -79,7 +80,7 @@ group!(WORKLOAD, "Workload";
         "Command to run while this process leads, split at spaces, without a shell; ended with the term";
     ON_START_EXIT: Setting<OnStartExit> = flag("on-start-exit").at(ELECT, "on_start_exit")
         .default("step-down").one("WHAT", parsed),
-        "What follows if that command ends before the term does, or cannot be started: keep (go on leading), \
+        "What follows if that command ends before the term does, or cannot be started: keep (continue to lead), \
          step-down (let another candidate lead) or exit (end the process, with status 1)";
     ON_STOP: Setting<CommandLine> = flag("on-stop").at(ELECT, "on_stop").one("COMMAND", command),
         "Command to run when this process no longer leads; finished, or killed, before another candidate can lead";

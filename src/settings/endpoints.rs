@@ -43,16 +43,17 @@ group!(ANSWERS, "Answers";
         .at(ENDPOINTS, "listen").default("0.0.0.0:8080").one("[ADDRESS:]PORT", listen),
         "Where /endpoints, /health, /ready and /metrics are served. Not in the file: not served";
     LISTEN_TLS_CERT: Setting<PathBuf> = flag("listen-tls-cert").at(ENDPOINTS, "listen_tls_cert").one("PATH", path),
-        "Certificate (PEM), with its chain, that clients there are shown; with its --listen-tls-key. Read again when it \
+        "Server certificate (PEM) of this listener, with its chain; with its --listen-tls-key. Read again when it \
          changes";
     LISTEN_TLS_KEY: Setting<PathBuf> = flag("listen-tls-key").at(ENDPOINTS, "listen_tls_key").one("PATH", path),
         "Private key (PEM) of that certificate, not encrypted";
     LISTEN_TOKENS: Setting<PathBuf> = flag("listen-tokens").at(ENDPOINTS, "listen_tokens").one("PATH", path),
-        "File of tokens, in lines name:token or name:sha256:<hex>, of which every request there has to carry one, but for /health and /ready. \
+        "File of tokens, in lines name:token or name:sha256:<hex>, of which every request to this listener needs one, \
+         except for /health and /ready. \
          Read again when it changes";
     MAX_AGE: Setting<Duration> = flag("max-age").at(ENDPOINTS, "max_age").one("DURATION", time),
-        "How old the data may be before /ready fails. If nothing changes, the API server is heard every minute at the \
-         latest, so less than 90s makes no sense";
+        "How old the data may be before /ready fails. If nothing changes, the API server sends something only every \
+         minute, so at least 90s is needed";
 );
 
 group!(ON_CHANGE, "On change";

@@ -48,12 +48,11 @@ group!(SELECTION, "What is mirrored";
         "Which services of the remote cluster, by their labels. Required";
     NAMESPACES: List<String> = flag("namespaces").env(variables!("NAMESPACES")).at(REMOTE, "namespaces")
         .commas("NS,...", name),
-        "The remote namespaces to look at, each with a watch of its own, so that a Role in each is enough; without \
-         any all of them, which takes a ClusterRole";
+        "The remote namespaces, each with its own watch, so that a Role in each is sufficient; if none is given, all \
+         of them, which needs a ClusterRole";
     EXTERNAL_NAMES: Setting<ExternalNames> = flag("external-names").env(variables!("EXTERNAL_NAMES"))
         .at(REMOTE, "external_names").default("refuse").one("refuse|copy", external_names),
-        "What happens with services of the type ExternalName: refused with an event, or copied as the alias that they \
-         are";
+        "Whether services of the type ExternalName are refused with an event, or copied as aliases";
     LABELS: List<String> = flag("labels").env(variables!("LABELS")).at(REMOTE, "labels.include").default("*")
         .commas("KEY,...", text),
         "Labels that mirrors get from their services; * at the end stands for anything";

@@ -23,16 +23,16 @@ settings! {
         "Where /metrics, /-/healthy, /-/ready, /-/endpoints, /-/config and /-/log-level are served. Not in the file: \
          not served";
     METRICS_TLS_CERT: Setting<PathBuf> = flag("metrics-tls-cert").at("admin.tls", "cert").one("PATH", path),
-        "Certificate (PEM), with its chain, that clients there are shown; with its --metrics-tls-key. Read again when it \
+        "Server certificate (PEM) of this listener, with its chain; with its --metrics-tls-key. Read again when it \
          changes";
     METRICS_TLS_KEY: Setting<PathBuf> = flag("metrics-tls-key").at("admin.tls", "key").one("PATH", path),
         "Private key (PEM) of that certificate, not encrypted";
     METRICS_TOKENS: Setting<PathBuf> = flag("metrics-tokens").at("admin", "tokens").one("PATH", path),
-        "File of the tokens, as --auth-tokens has them, of which every request there has to carry one, but for /-/healthy \
-         and /-/ready. Without it what changes something is taken from this machine alone";
+        "File of tokens, in the format of --auth-tokens, of which every request to this listener needs one, except \
+         for /-/healthy and /-/ready. Without it, requests that change something are accepted only from this machine";
     DRAIN_DELAY: Setting<Duration> = flag("drain-delay").at(ROOT, "drain_delay").default("0s")
         .one("DURATION", duration),
-        "On SIGTERM, how long to go on serving while not ready, so that load balancers notice";
+        "On SIGTERM, how long to continue serving while not ready, so that load balancers notice";
     DRAIN_IDLE: Setting<Duration> = flag("drain-idle").at(ROOT, "drain_idle").default("1s").one("DURATION", duration),
         "After that, how long a kept connection without a request stays open: a request that is already on its way is \
          answered with Connection: close";
@@ -63,10 +63,10 @@ group!(PROCESS, "Process";
 
 group!(REPLICAS, "Replicas";
     LEADER_ELECT: Setting<bool> = flag("leader-elect").at(LEADER, "enabled").default("false").switch(boolean),
-        "Of several replicas only the elected one writes. In the file, true if leader_elect is there at all";
+        "Of several replicas only the elected one writes. In the file, true if the section leader_elect exists";
     LEADER_ELECT_RESOURCE_NAME: Setting<String> = flag("leader-elect-resource-name").at(LEADER, "name")
         .default("fanfare").one("NAME", name),
-        "Name of the Lease; the same for all replicas, and for nobody else";
+        "Name of the Lease; the same for all replicas, and only for them";
     LEADER_ELECT_RESOURCE_NAMESPACE: Setting<String> = flag("leader-elect-resource-namespace").at(LEADER, "namespace")
         .default("the service account's").one("NS", name),
         "Namespace of the Lease";
@@ -75,7 +75,7 @@ group!(REPLICAS, "Replicas";
         "How long the Lease holds without renewal";
     LEADER_ELECT_RENEW_DEADLINE: Setting<Duration> = flag("leader-elect-renew-deadline").at(LEADER, "renew_deadline")
         .default("10s").one("DURATION", duration),
-        "How long the leader goes on trying to renew";
+        "How long the leader tries to renew";
     LEADER_ELECT_RETRY_PERIOD: Setting<Duration> = flag("leader-elect-retry-period").at(LEADER, "retry_period")
         .default("2s").one("DURATION", duration),
         "How long a candidate waits between two attempts";

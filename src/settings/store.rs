@@ -20,7 +20,7 @@ pub(crate) struct Header {
 group!(GROUP, "S3 and HTTP";
     S3_ENDPOINT: Setting<String> = flag("s3-endpoint").at(STORE, "s3.endpoint")
         .default("$AWS_ENDPOINT_URL, else Amazon's").one("URL", endpoint),
-        "URL of a store that speaks S3, with http:// or https://";
+        "URL of an S3-compatible store, with http:// or https://";
     S3_REGION: Setting<String> = flag("s3-region").at(STORE, "s3.region").default("$AWS_REGION, else us-east-1")
         .one("NAME", text),
         "Region";
@@ -39,7 +39,7 @@ group!(GROUP, "S3 and HTTP";
         .default("$AWS_SECRET_ACCESS_KEY").one("TEXT", text),
         "Its secret; never shown";
     HEADERS: List<Header> = key(STORE, "headers").many("NAME: VALUE", header),
-        "Header fields that go with every request to a place that is a URL, for instance an authorization; never \
+        "Header fields of every request to a target that is a URL, for instance an authorization; never \
          shown";
 );
 

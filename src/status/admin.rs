@@ -14,26 +14,26 @@ use crate::cli::Status;
 /// An admin listener.
 pub(super) struct Admin {
     address: String,
-    /// The field `Authorization`, where a token is given.
+    /// The field `Authorization`, if a token is given.
     authorization: Option<header::HeaderValue>,
 }
 
-/// What it answers.
+/// An answer of the listener.
 pub(super) struct AdminAnswer {
     status: StatusCode,
     pub(super) text: String,
 }
 
-/// An answer takes no longer while the process is well.
+/// The time limit of an answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Metrics of ten thousand endpoints are a tenth of it.
+/// The maximum size of an answer. Metrics of ten thousand endpoints need a tenth of it.
 const MAX_ANSWER: usize = 64 << 20;
 
 // === impl Admin ===
 
 impl Admin {
-    /// Where it is, and the token that it may want.
+    /// The listener, with its address and an optional token.
     ///
     /// # Errors
     /// The token cannot be read.
@@ -55,10 +55,10 @@ impl Admin {
         &self.address
     }
 
-    /// Asks for a path.
+    /// Requests a path.
     ///
     /// # Errors
-    /// Nobody answers, or it is not fanfare.
+    /// There is no answer, or the server is not fanfare.
     pub(super) async fn get(&self, path: &str) -> anyhow::Result<AdminAnswer> {
         let answer = tokio::time::timeout(TIMEOUT, self.exchange(path)).await;
         answer.with_context(|| format!("{} does not answer in time", self.address))?
@@ -103,7 +103,7 @@ impl AdminAnswer {
     /// The text of a path that every admin listener has.
     ///
     /// # Errors
-    /// It has not.
+    /// The server is not fanfare, or refuses the request.
     pub(super) fn text_of(self, path: &str) -> anyhow::Result<String> {
         if self.is_ok() { Ok(self.text) } else { bail!("no admin listener of fanfare: {path} is {}", self.status) }
     }

@@ -1,4 +1,4 @@
-//! What `fanfare status` prints: a table for each part that has something to say.
+//! The output of `fanfare status`: a table for each part with content.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -22,13 +22,13 @@ const PARTS: [(&str, &str); 8] = [
 /// The columns of an endpoint.
 const ENDPOINT: [&str; 6] = ["ENDPOINT", "POD", "ZONE", "STATE", "IN FLIGHT", "RECENT, LATEST FIRST"];
 
-/// How many outcomes are shown of an endpoint.
+/// The number of outcomes of an endpoint that are shown.
 const RECENT: usize = 8;
 
-/// Prints it, in the place of what was printed before where a terminal is watched.
+/// Prints the state; on a terminal with `--watch` it replaces the earlier output.
 ///
 /// # Errors
-/// Standard output is gone.
+/// Standard output is closed.
 pub(super) fn print(arguments: &Status, status: &Value) -> io::Result<()> {
     let text = match (is_json(arguments), arguments.watch) {
         (true, true) => format!("{status}\n"),
@@ -74,7 +74,7 @@ fn route(route: &Value) -> Vec<String> {
     let name = route["route"].as_str().unwrap_or_default();
     let require = cell(&route["require"]);
     let title = format!("\nRoute {name}: {require} of {members} endpoints must be ok, {} known", endpoints.len());
-    // The line break before it is no text of a peer.
+    // The line break before it is not text from a peer.
     let mut lines = vec![format!("\n{}", columns::printable(title.trim_start()))];
     let rows: Vec<Vec<String>> = endpoints.iter().map(endpoint).collect();
     if !rows.is_empty() {
@@ -118,7 +118,7 @@ fn table(rows: &[&Value]) -> Vec<String> {
     columns::lines(&headings, &rows.iter().map(cells).collect::<Vec<_>>())
 }
 
-/// A value under its key: what is 0 or 1 as a metric is an answer.
+/// A value by its key; metrics of 0 or 1 are shown as no or yes.
 fn shown(key: &str, value: &Value) -> String {
     match value.as_i64() {
         Some(0) if key == "in_sync" => "no".to_owned(),

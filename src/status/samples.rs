@@ -1,4 +1,4 @@
-//! Metrics as far as they are shown: samples by name, put together by their labels.
+//! The shown metrics: samples by name, combined by their labels.
 
 use std::collections::BTreeMap;
 
@@ -6,19 +6,19 @@ use serde_json::{Map, Value};
 
 use crate::samples::{Sample, sample};
 
-/// What a process measures.
+/// The metrics of a process.
 #[derive(Debug, Default)]
 pub(super) struct Samples(Vec<Sample>);
 
 // === impl Samples ===
 
 impl Samples {
-    /// Reads the text. What cannot be read is left out.
+    /// Parses the text. Unreadable lines are ignored.
     pub(super) fn read(text: &str) -> Self {
         Self(text.lines().filter_map(sample).collect())
     }
 
-    /// The value of a metric that has one.
+    /// The value of a metric with a single sample.
     pub(super) fn first(&self, name: &'static str) -> Option<f64> {
         self.of(name).next().map(|sample| sample.value)
     }
@@ -45,7 +45,7 @@ impl Samples {
         rows.into_iter().map(with_labels).collect()
     }
 
-    /// The elections that this process takes part in, and whether it leads: of its terms one has not ended.
+    /// The elections of this process, and whether it leads, which means that one of its terms has not ended.
     pub(super) fn elections(&self) -> Vec<Value> {
         let mut terms: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
         for sample in &self.0 {
@@ -70,7 +70,7 @@ fn value_of<'a>(sample: &'a Sample, label: &str) -> Option<&'a str> {
     sample.labels.iter().find(|(name, _)| name == label).map(|(_, value)| value.as_str())
 }
 
-/// A whole number where it is one.
+/// Prints whole numbers without a fraction.
 fn number(value: f64) -> Value {
     let whole = value.fract() == 0.0 && value.abs() < 1e15;
     if whole { (value as i64).into() } else { value.into() }

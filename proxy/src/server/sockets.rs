@@ -1,4 +1,4 @@
-//! The listening sockets of a listener: one for each worker, and what keeps another process from sharing their address by accident.
+//! The listening sockets of a listener, one for each worker, and a guard against sharing their address with another process by accident.
 
 use std::{
     io,
@@ -11,13 +11,13 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Connections that may wait to be accepted.
+/// The length of the accept queue.
 const BACKLOG: i32 = 4096;
 
-/// What to do where somebody listens at the address already.
+/// The advice for an address that is in use.
 const IN_USE: &str = "already in use: another process listens there. Two may share the address, as for an upgrade, if both have --reuse-port";
 
-/// Whether the system gives connections that a closed socket had not taken to those that share its address (Linux 5.14 and later).
+/// Whether the kernel hands connections that a closed socket had not accepted to sockets that share its address (Linux 5.14 and later).
 const MIGRATES: &str = "/proc/sys/net/ipv4/tcp_migrate_req";
 
 /// The sockets of one listener.
@@ -29,9 +29,9 @@ pub(super) struct Sockets {
     pub(super) claim: Option<Claim>,
 }
 
-/// Workers share their address by `SO_REUSEPORT`, and the system then lets any process of the same user share it as well: half of the
-/// requests would go to a process that was forgotten. So whoever does not want that holds a name, which the system gives to one process of a
-/// network namespace only and takes back when it ends. A process that does want it makes sure that nobody holds the name.
+/// Workers share their address by `SO_REUSEPORT`, and the kernel then permits any process of the same user to share it as well: half of
+/// the requests would go to a forgotten process. A process that does not share its address therefore holds a name (an abstract socket),
+/// which only one process of a network namespace can hold. A process that shares it checks that no process holds the name.
 #[derive(Debug)]
 pub(super) struct Claim {
     _name: UnixListener,
@@ -40,16 +40,16 @@ pub(super) struct Claim {
 // === impl Sockets ===
 
 impl Sockets {
-    /// Binds an address for so many workers; port 0 takes a free port.
+    /// Binds an address for this number of workers; port 0 selects a free port.
     pub(super) fn bind(address: SocketAddr, workers: usize, reuse_port: bool) -> io::Result<Self> {
         let in_use = |error: io::Error| match error.kind() {
             io::ErrorKind::AddrInUse => io::Error::new(io::ErrorKind::AddrInUse, IN_USE),
             _ => error,
         };
-        // A port that is free belongs to nobody who could be asked.
+        // A free port is not in use by any other process.
         let mut claim = (address.port() != 0).then(|| Claim::of(address)).transpose().map_err(in_use)?;
         if address.port() != 0 && !reuse_port {
-            // Refused where anybody listens there, whether they share their address or not.
+            // Fails if another process listens there, whether it shares its address or not.
             socket(address, false).map_err(in_use)?;
         }
         let mut listeners = Vec::new();
@@ -69,7 +69,7 @@ impl Sockets {
         Ok(Self { address: actual, listeners, claim })
     }
 
-    /// Takes a socket that listens already: the workers accept from it in turns.
+    /// Uses a passed listening socket, from which all workers accept.
     pub(super) fn passed(socket: &TcpListener, workers: usize) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let listeners = (0..workers).map(|_| socket.try_clone()).collect::<io::Result<_>>()?;
@@ -77,8 +77,7 @@ impl Sockets {
     }
 }
 
-/// Says what the system does to connections that are on their way when a process that shares its address ends, if that is not what
-/// whoever shares it wants.
+/// Warns if the kernel resets connections that were not accepted when a process that shares its address ends.
 pub(super) fn check_migration() {
     let migrates = std::fs::read_to_string(MIGRATES).is_ok_and(|text| text.trim() != "0");
     if !migrates {
@@ -98,7 +97,7 @@ impl Claim {
     }
 }
 
-/// A bound socket. With `shares` others may be bound to the address that have said so too.
+/// A bound socket. With `shares`, other sockets with that option may be bound to the address as well.
 fn socket(address: SocketAddr, shares: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;

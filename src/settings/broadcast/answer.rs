@@ -20,7 +20,7 @@ group!(GROUP, "Answer";
         "False is the same as --require any, true as --require all";
     SUCCESS: List<String> = flag("success").at(ROUTE, "success").default("2xx,3xx").many("STATUSES", text),
         "Statuses that are a success, for every method and for single ones: 200,PURGE=200,404. \
-         grpc:0,5 for requests of gRPC, where 0 is the default";
+         grpc:0,5 for gRPC calls, where 0 is the default";
     ON_EMPTY: Setting<u16> = flag("on-empty").at(ROUTE, "on_empty").default("503").one("STATUS", number),
         "Status of the answer if there is no endpoint";
     ON_TIMEOUT: Setting<u16> = flag("on-timeout").at(ROUTE, "on_timeout").default("504").one("STATUS", number),
@@ -31,13 +31,13 @@ group!(GROUP, "Answer";
     MIN_ENDPOINTS: Setting<usize> = flag("min-endpoints").at(ROUTE, "min_endpoints").default("0").one("N", number),
         "With fewer endpoints than this the answer is 503 and nothing is sent";
     WAVES: Setting<Waves> = flag("waves").at(WAVES_OF_ROUTE, "size").default("all at once").one("WAVES", parsed),
-        "Endpoints get a request in groups of so many (1, or 25% of them), in the order of their addresses, the next \
-         group once every endpoint of the former one is ok. '1, pause=2s, on-failure=continue' says all three. The body \
-         is kept for that, up to --redeliver-max-body; a longer one gets 413";
+        "Endpoints get a request in groups of this size (1, or 25% of them), in the order of their addresses, the \
+         next group once every endpoint of the previous one is ok. '1, pause=2s, on-failure=continue' sets all three. \
+         The body is kept for this, up to --redeliver-max-body; a longer one gets 413";
     WAVES_PAUSE: Setting<Duration> = key(WAVES_OF_ROUTE, "pause").default("0s").one("DURATION", duration),
-        "Time between two groups. Each has the whole --timeout for itself";
+        "Time between two groups. Each group has the full --timeout";
     WAVES_ON_FAILURE: Setting<OnFailure> = key(WAVES_OF_ROUTE, "on_failure").default("stop").one("stop|continue", parsed),
-        "What becomes of the rest where an endpoint of a group is not ok: it is skipped, or gets the request all the same";
+        "Whether the remaining groups are skipped after an endpoint is not ok, or still get the request";
     RETRIES: Setting<u32> = flag("retries").at(ROUTE, "retries").default("0").one("N", number),
         "Further attempts per endpoint after a transport failure, while the body is still in the window. They apply \
          to requests that may be sent twice (--idempotent), and to others only as long as nothing was written to the \
@@ -45,18 +45,20 @@ group!(GROUP, "Answer";
     IDEMPOTENT: List<Option<Box<str>>> = flag("idempotent").at(ROUTE, "idempotent").default("PURGE,BAN")
         .commas("METHODS", method_or_none),
         "Methods that may be sent twice to an endpoint, besides GET, HEAD, PUT, DELETE and OPTIONS; `none` for no \
-         other. A request with an Idempotency-Key may be as well. Such a request is sent again where a kept \
-         connection turns out to be closed, and --retries apply to it";
+         other. So may a request with an Idempotency-Key. Such a request is sent again if a kept connection turns out \
+         to be closed, and --retries apply to it";
     REPORT: Setting<bool> = flag("report").at(ROUTE, "report").default("true").switch(boolean),
         "Answers carry X-Broadcast-Result and X-Broadcast-Endpoint, and Accept: application/vnd.broadcast+json gets \
-         the whole report";
+         the complete report";
     COMPARE: Setting<Compare> = flag("compare").at(ROUTE, "compare").default("off").one("off|status|body", parsed),
-        "Whether the endpoints' answers are compared: their statuses, or also the first 1MiB of their bodies. Those that differ from \
+        "Whether the endpoints' answers are compared: their statuses, or also the first 1MiB of their bodies. Those \
+         that differ from \
          most are told in the report, X-Broadcast-Divergent, the access log and a metric. With body, up to 1MiB of the answer is \
          held until all have answered";
     COMPARE_IGNORE: List<Ignored> = flag("compare-ignore").at(ROUTE, "compare_ignore")
         .many("POINTER|REGEX", parsed),
-        "What in a body may differ with --compare body: a JSON pointer like /took/ms, or a regular expression like 'id=[0-9]+'";
+        "What in a body may differ with --compare body: a JSON pointer like /took/ms, or a regular expression like \
+         'id=[0-9]+'";
 );
 
 fn members(text: &str) -> Result<Members, String> {

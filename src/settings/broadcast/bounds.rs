@@ -25,11 +25,12 @@ group!(GROUP, "Limits";
         "Idle connections kept per endpoint and worker thread";
     GRPC_MAX_MESSAGE: Setting<usize> = flag("grpc-max-message").at(ROUTE, "grpc_max_message").default("4MiB")
         .one("SIZE", bytes),
-        "Bytes of an answer of gRPC that are held per endpoint until its status is known; a longer one fails with \
+        "Bytes of a gRPC answer that are held per endpoint until its status is known; a longer one fails with \
          status 8";
     THREADS: Setting<usize> = flag("threads").at(ROOT, "threads").default("one per CPU").one("N", number),
         "Worker threads";
     REUSE_PORT: Setting<bool> = flag("reuse-port").at(ROOT, "reuse_port").default("false").switch(boolean),
-        "Another process may listen at the same address if it has this too, so that one can replace the other without a refused \
+        "Another process may listen at the same address if it has this too, so that one can replace the other without \
+         a refused \
          connection. Otherwise an address that is in use is refused";
 );

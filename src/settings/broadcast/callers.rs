@@ -18,21 +18,22 @@ const AUTH: &str = "broadcast[].auth";
 group!(GROUP, "Callers";
     ALLOW: List<Allow> = flag("allow").at(LISTENER, "allow").default("everything").many("METHODS PATH [by WHO]", allowed),
         "What may be requested, like 'PURGE,BAN /cache/*', and by whom, like 'PURGE /* by \
-         token:ci,san:*.cms.svc,sa:shop/cms,cidr:10.0.0.0/8'. Anything else gets 403, an unknown caller 401 where a known \
-         one may, and a path that an endpoint may read as one outside of the pattern 400";
+         token:ci,san:*.cms.svc,sa:shop/cms,cidr:10.0.0.0/8'. Other requests get 403, unknown callers 401 if a known \
+         one may send it, and paths that an endpoint may read as one outside of the pattern 400";
     CONTROL_FROM: List<IpNet> = flag("control-from").at(LISTENER, "control_from").default("nobody")
         .commas("CIDR", network),
-        "Clients that may decide how a request of theirs is sent, as callers may to whom a rule of --allow grants it with \
-         control at its end: 'PURGE /* by token:ci control'";
+        "Networks of clients that may choose endpoints and policy of their requests; a rule of --allow grants this \
+         with control at its end: 'PURGE /* by token:ci control'";
     AUTH_TOKENS: Setting<PathBuf> = flag("auth-tokens").at(AUTH, "tokens").one("PATH", path),
-        "File of the tokens by which callers are known: lines name:token or name:sha256:<hex>; read again when it \
-         changes, a broken edit keeps the last good tokens";
+        "File of tokens that identify callers: lines name:token or name:sha256:<hex>; read again when it changes; an \
+         invalid edit keeps the last good tokens";
     AUTH_SERVICE_ACCOUNTS: Setting<Box<str>> = flag("auth-service-accounts").at(AUTH, "service_accounts")
         .one("AUDIENCE", audience),
-        "Callers are known by tokens of Kubernetes service accounts for this audience, verified with the API server's \
+        "Callers are identified by tokens of Kubernetes service accounts for this audience, verified with the API \
+         server's \
          keys";
     RATE_LIMIT: Setting<Rate> = flag("rate-limit").at(AUTH, "rate_limit").default("unlimited").one("RATE", parsed),
-        "How many requests each identity, else each client address (IPv6: each /64), may send: 100/s,burst=200, or 600/m \
+        "Rate limit of each identity, else of each client address (IPv6: each /64): 100/s,burst=200, or 600/m \
          or 1000/h; more get 429";
     MAX_CONNECTIONS_PER_CLIENT: Setting<usize> = flag("max-connections-per-client")
         .at(ROOT, "max_connections_per_client").default("unlimited").one("N", positive),

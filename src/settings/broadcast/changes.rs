@@ -10,8 +10,8 @@ group!(GROUP, "Changes to requests and answers";
         "Whole segments that are removed from the front of a path that begins with them: with /api, /api/v1 becomes \
          /v1";
     REWRITE: Setting<NewPath> = flag("rewrite").at(ROUTE, "rewrite").one("PATH", parsed),
-        "Path that replaces that of the request; * at its end is what the * of the route's path matched, or all after \
-         the first slash. The query stays";
+        "Path that replaces that of the request; * at its end stands for what the * of the route's path matched, or \
+         for all after the first slash. The query is kept";
     HOST: Setting<HostValue> = flag("host").at(ROUTE, "host").default("the client's").one("HOST|{authority}", parsed),
         "Host field that endpoints get; {authority} is each one's own name, or address, and port";
     SET_HEADER: List<FieldLine> = flag("set-header").at(ROUTE, "headers.request.set").many("NAME: VALUE", request_line),

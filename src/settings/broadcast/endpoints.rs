@@ -21,23 +21,24 @@ group!(GROUP, "Endpoints";
         "Port of the Service by name or number; not needed if it has one port";
     ENDPOINTS: List<fixed::Target> = flag("endpoints").at(ROUTE, "to.endpoints").commas("[https://]HOST:PORT,...", parsed),
         "Fixed endpoints: addresses ([::1]:80 for IPv6) or host names; a name is one endpoint, which fails while it \
-         does not resolve. With https:// before it, it is reached by TLS";
+         does not resolve. With https:// before it, TLS is used";
     ENDPOINTS_FILE: Setting<FilePattern> = flag("endpoints-file").at(ROUTE, "to.file").one("PATH", parsed),
-        "File of endpoints in Prometheus file_sd form (JSON or YAML), or a pattern like 'targets/*.json' for several; \
-         read again when one changes, while a broken file changes nothing";
+        "File of endpoints in Prometheus file_sd format (JSON or YAML), or a pattern like 'targets/*.json' for \
+         several; read again when one changes; an invalid file changes nothing";
     ENDPOINTS_URL: Setting<ListUrl> = flag("endpoints-url").at(ROUTE, "to.url").one("URL", parsed),
-        "HTTP server that answers with endpoints in Prometheus http_sd form (JSON); any other answer changes nothing. A \
+        "HTTP server that answers with endpoints in Prometheus http_sd format (JSON); any other answer changes \
+         nothing. A \
          user and password in the URL are sent and never shown";
     ENDPOINTS_REFRESH: Setting<Duration> = flag("endpoints-refresh").at(ROUTE, "to.refresh").default("30s")
         .one("DURATION", a_second_at_least),
-        "How often that server is asked; at least 1s. SIGHUP asks at once";
+        "Interval of requests to that server; at least 1s. SIGHUP causes one at once";
     ENDPOINTS_DNS: Setting<dns::Query> = flag("endpoints-dns").at(ROUTE, "to.dns").one("NAME:PORT", parsed),
-        "DNS name: all its A and AAAA answers are endpoints; an SRV name like _http._tcp.example.org brings its \
-         ports; resolved again by TTL";
+        "DNS name: all its A and AAAA answers are endpoints; an SRV name like _http._tcp.example.org has its ports; \
+         resolved again by TTL";
     UPSTREAM_PROTOCOL: Setting<UpstreamProtocol> = flag("upstream-protocol").at(ROUTE, "to.protocol").default("auto")
         .one("auto|http1|h2", upstream_protocol),
-        "What is spoken to endpoints: HTTP/1.1, HTTP/2, or with auto what each agrees to by TLS (ALPN) and what its \
-         appProtocol says in clear (kubernetes.io/h2c and grpc: HTTP/2), else HTTP/1.1";
+        "Protocol for endpoints: HTTP/1.1, HTTP/2, or with auto the one negotiated by TLS (ALPN), without TLS that of \
+         appProtocol (kubernetes.io/h2c and grpc: HTTP/2), else HTTP/1.1";
     DNS_FAMILY: Setting<dns::DnsFamily> = flag("dns-family").at(ROOT, "dns_family").default("auto")
         .one("auto|ipv4|ipv6|all", parsed),
         "Addresses of names: one family, or both; with auto, a name of --endpoints-dns that has both stands for its \

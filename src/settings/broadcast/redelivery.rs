@@ -15,13 +15,16 @@ const REDELIVER: &str = "broadcast[].routes[].redeliver";
 
 group!(GROUP, "Redelivery";
     FOR: Setting<Duration> = flag("redeliver").at(REDELIVER, "for").one("DURATION", time),
-        "An endpoint that missed a request gets it again, until the request is this old. Without it nothing is sent again";
+        "An endpoint that missed a request gets it again, until the request is this old. Without it nothing is sent \
+         again";
     JOURNAL: Setting<PathBuf> = flag("redeliver-journal").at(REDELIVER, "journal").default("memory only")
         .one("DIRECTORY", directory),
-        "Where what is owed survives the process: nothing that was acknowledged is lost. It is made if it is not there";
+        "Directory of the journal, in which pending deliveries survive the process: no acknowledged request is lost. \
+         Created if it is missing";
     METHODS: List<Box<str>> = flag("redeliver-methods").at(REDELIVER, "methods").default("PURGE,BAN,PUT,DELETE")
         .commas("METHODS", method),
-        "Methods of the requests that are sent again: those that are harmless when they arrive twice. POST must be named";
+        "Methods of the requests that are sent again: those that are harmless when they arrive twice. POST must be \
+         named";
     ON: List<String> = flag("redeliver-on").at(REDELIVER, "on").default("connect,reset,timeout,rejected,lagged,5xx")
         .commas("OUTCOMES", outcome),
         "What counts as missed: outcomes of a leg (connect, reset, timeout, rejected, lagged, protocol) and classes of \
@@ -33,32 +36,35 @@ group!(GROUP, "Redelivery";
         "Longest body that is kept to be sent again, or for --waves, where a longer one gets 413";
     MAX_BYTES: Setting<usize> = flag("redeliver-max-bytes").at(REDELIVER, "max_bytes").default("256MiB")
         .one("SIZE", positive_bytes),
-        "Bytes of the requests that may be owed at a time; beyond that a request is not sent again";
+        "Total bytes of requests with pending deliveries; further requests are not redelivered";
     MAX_JOBS: Setting<usize> = flag("redeliver-max-jobs").at(REDELIVER, "max_jobs").default("100000").one("N", positive),
-        "Requests that may be owed at a time; beyond that one is not sent again";
+        "Number of requests with pending deliveries; further ones are not redelivered";
     BACKOFF: Setting<(Duration, Duration)> = flag("redeliver-backoff").at(REDELIVER, "backoff").default("250ms..30s")
         .one("FIRST..LONGEST", backoff),
-        "Pauses between tries for one endpoint, each up to twice as long as the one before. An endpoint that is ready \
-         again is tried at once";
+        "Delays between attempts for one endpoint, from the first to the longest, each up to twice the previous one. \
+         An endpoint that becomes ready again is tried at once";
     IDENTITY: Setting<Identity> = flag("redeliver-identity").at(REDELIVER, "identity").default("name")
         .one("name|address", parsed),
-        "Who is the same endpoint when it returns: the pod of that name at whatever address (where there is no pod: the \
+        "Who is the same endpoint when it returns: the pod of that name at whatever address (where there is no pod: \
+         the \
          address), or whoever is at the address";
     GONE: Setting<Gone> = flag("redeliver-gone").at(REDELIVER, "gone").default("keep").one("keep|drop", parsed),
         "What becomes of what is owed to an endpoint that has left: kept until it is too old, or dropped";
     GRACE: Setting<Duration> = flag("redeliver-grace").at(REDELIVER, "grace").default("5ms").one("DURATION", duration),
-        "How long an answer under any, or a quorum, waits for legs that are about to end, before they count as pending";
+        "How long an answer under any or a quorum waits for copies in progress before they count as pending";
     CONCURRENCY: Setting<usize> = flag("redeliver-concurrency").at(REDELIVER, "concurrency").default("8")
         .one("N", positive),
-        "Copies that are sent again at a time, over all endpoints";
+        "Number of concurrent redeliveries, over all endpoints";
     ON_DEFERRED: Setting<u16> = flag("on-deferred").at(ROUTE, "on_deferred").default("the status of the failure")
         .one("STATUS", number),
-        "Status of the answer where every leg that failed is sent again: 202 is what most people want";
+        "Status of the answer if every failed copy will be redelivered, usually 202";
     ON_DEFERRED_TOO: Setting<u16> = key(REDELIVER, "on_deferred").default("the status of the failure")
         .one("STATUS", number),
         "The same as on_deferred of the route";
     ASYNC: Setting<bool> = flag("async").at(ROUTE, "async").default("false").switch(boolean),
-        "A client may ask with Prefer: respond-async for an answer before the endpoints have the request: 202, once it is          kept. For the methods of --redeliver-methods and bodies up to --redeliver-max-body; needs --redeliver";
+        "A client may ask with Prefer: respond-async for an answer before the endpoints have the request: 202, once \
+         it is          kept. For the methods of --redeliver-methods and bodies up to --redeliver-max-body; needs \
+         --redeliver";
 );
 
 fn directory(text: &str) -> Result<PathBuf, String> {

@@ -14,7 +14,7 @@ use crate::settings::{
 group!(GROUP, "Requests";
     INTERFACE: Setting<SocketAddr> = flag("interface").short('i').always().at(LISTENER, "listen")
         .default("0.0.0.0:8080").one("ADDRESS:PORT", address),
-        "Where requests come in; port 0 takes a free one. Required in the file";
+        "Address and port for requests; port 0 selects a free one. Required in the file";
     KEEPALIVE: Setting<bool> = flag("keepalive").at(LISTENER, "keepalive").default("true").switch(boolean),
         "Client connections carry more than one request";
     HTTP2: Setting<bool> = flag("http2").at(LISTENER, "http2").default("true").switch(boolean),

@@ -30,8 +30,8 @@ group!(GROUP, "Time-outs";
         "For a client to send a whole request head; after that it gets 408";
     BODY_TIMEOUT: Setting<Duration> = flag("body-timeout").at(LISTENER, "body_timeout").default("30s")
         .one("DURATION", time),
-        "Between two pieces of a request body; after that the client gets 408. Also for a client that reads nothing \
-         of its answer";
+        "Between two pieces of a request body; after that the client gets 408. Also applies to a client that reads \
+         nothing of its answer";
     KEEPALIVE_TIMEOUT: Setting<Duration> = flag("keepalive-timeout").at(LISTENER, "keepalive_timeout").default("60s")
         .one("DURATION", time),
         "Between two requests of a client connection; after that it is closed";

@@ -14,13 +14,14 @@ const CERTIFICATE: &str = "broadcast[].tls.certificates[]";
 
 group!(GROUP, "TLS to clients";
     TLS_CERT: Setting<PathBuf> = flag("tls-cert").at(CERTIFICATE, "cert").each("PATH", path),
-        "Certificate (PEM), with its chain, that clients are shown; with it the listener speaks TLS. Of several, each \
-         with its --tls-key, the name that a client asks for chooses one, and the first is the default. Read again \
+        "Server certificate (PEM), with its chain; it turns on TLS. Of several, each with its --tls-key, the name \
+         that a client sends (SNI) selects one, and the first is the default. Read again \
          when it changes";
     TLS_KEY: Setting<PathBuf> = flag("tls-key").at(CERTIFICATE, "key").each("PATH", path),
         "Private key (PEM) of that certificate, not encrypted";
     TLS_CLIENT_CA: Setting<PathBuf> = flag("tls-client-ca").at(TLS, "client_ca").one("PATH", path),
-        "CA certificates (PEM) that client certificates are verified with; without it clients are not asked for one. \
+        "CA certificates (PEM) that client certificates are verified with; without it no client certificate is \
+         requested. \
          Read again when it changes";
     TLS_CLIENT_AUTH: Setting<ClientAuth> = flag("tls-client-auth").at(TLS, "client_auth").default("require")
         .one("require|request", client_auth),
