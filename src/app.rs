@@ -42,7 +42,7 @@ pub(crate) struct BoundProcess {
     reload_asked: bool,
 }
 
-/// What a socket that is passed for the admin API is called.
+/// The name of a passed socket for the admin API.
 const ADMIN_SOCKET: &str = "admin";
 
 /// How a process has ended.
@@ -72,7 +72,7 @@ impl BoundProcess {
     /// Binds every listener. Port 0 takes a free one.
     ///
     /// # Errors
-    /// An address cannot be bound, or a metrics recorder of somebody else is in the way.
+    /// An address cannot be bound, or another metrics recorder is installed.
     pub(crate) async fn bind(config: Config, telemetry: &Telemetry, mut passed: PassedSockets) -> anyhow::Result<Self> {
         let metrics = runtime::metrics::install()?;
         controlplane::metrics::describe();

@@ -39,7 +39,7 @@ pub(crate) struct RunningDataPlane {
 /// How long a process that takes the place of another one lets connections wait for its first lists of endpoints.
 const REPLACING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What sockets that are passed for the listeners are called, in their order: `broadcast`, `broadcast-2` and so on.
+/// The names of passed sockets for the listeners, in their order: `broadcast`, `broadcast-2` and so on.
 pub(crate) fn socket_names(config: &Config) -> impl Iterator<Item = String> {
     (1..=config.proxy.listeners.len()).map(|n| if n == 1 { "broadcast".to_owned() } else { format!("broadcast-{n}") })
 }

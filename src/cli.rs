@@ -21,7 +21,7 @@ pub(crate) use send::{PASS, Send};
 use crate::settings::{ROLES, Role, environment::Environment};
 
 /// Help of `fanfare completions`: where each shell looks for it.
-const COMPLETIONS: &str = "Prints what a shell completes command lines of fanfare with
+const COMPLETIONS: &str = "Prints the completions of a shell for command lines of fanfare
 
 bash:        fanfare completions bash > ~/.local/share/bash-completion/completions/fanfare
 zsh:         fanfare completions zsh > \"${fpath[1]}/_fanfare\"

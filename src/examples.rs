@@ -12,7 +12,7 @@ use testkit::docs::{Block, blocks};
 use crate::{config::Config, settings};
 use command::Reader;
 
-/// Files that are not ours, by their keys: what helm, Traefik, Prometheus, Kubernetes and kustomize read.
+/// The keys of files of other programs: helm, Traefik, Prometheus, Kubernetes and kustomize.
 const FOREIGN: [&[&str]; 11] = [
     &["role", "args", "podMonitor", "prometheusRule"],
     &["role", "runRoles", "config"],

@@ -14,7 +14,7 @@ pub(crate) fn name(line: &str) -> &str {
     line.split(['{', ' ']).next().unwrap_or_default()
 }
 
-/// Reads `name{label="value"} 1`; none where the line is a comment or broken.
+/// Parses `name{label="value"} 1`; `None` for a comment or an invalid line.
 pub(crate) fn sample(line: &str) -> Option<Sample> {
     if line.starts_with('#') {
         return None;
@@ -29,7 +29,7 @@ pub(crate) fn sample(line: &str) -> Option<Sample> {
     Some(Sample { name: name.to_owned(), labels, value })
 }
 
-/// The labels up to `}`, and what stands behind it.
+/// The labels up to `}`, and the rest.
 fn labels(mut rest: &str) -> Option<(Vec<(String, String)>, &str)> {
     let mut labels = Vec::new();
     loop {

@@ -1,4 +1,4 @@
-//! The journal of redelivery alone, without requests: what it acknowledges in a second to so many that wait for it at a time.
+//! The journal of redelivery alone, without requests: its acknowledgements per second for a number of concurrent waiters.
 
 use std::{
     fs,

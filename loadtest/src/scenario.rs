@@ -352,7 +352,7 @@ impl Case {
         self.flags.contains(&"--redeliver-journal")
     }
 
-    /// What tables call it.
+    /// Its name in tables.
     pub(crate) fn label(&self) -> String {
         self.label_of(self.variant)
     }

@@ -87,7 +87,7 @@ pub(crate) fn turn(
         rewrite(file, &endpoints, 1.0, 0)?;
     }
     let own = work.join(case.subject.key());
-    // What another turn is owed is not this one's.
+    // Deliveries of another turn do not belong to this one.
     fs::remove_dir_all(own.join(JOURNAL)).or_else(|error| match error.kind() {
         io::ErrorKind::NotFound => Ok(()),
         _ => Err(error),
@@ -214,7 +214,7 @@ impl Turn<'_> {
         self.ask_for_owed()
     }
 
-    /// What it owes, and how often it has written to its journal.
+    /// Its pending deliveries, and the number of writes to its journal.
     fn ask_for_owed(&mut self) -> anyhow::Result<()> {
         if self.case.journals() {
             self.set("owed", self.subject.metric("fanfare_deliveries_owed")?);
@@ -237,7 +237,7 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// Sends so many requests, which one endpoint misses.
+    /// Sends this number of requests, which one endpoint misses.
     fn owe(&mut self, jobs: u64) -> anyhow::Result<()> {
         let shape = Shape::Closed {
             seconds: UPLOAD_SECONDS,
@@ -255,7 +255,7 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// Ends the subject, starts it again with what it owes, and takes the time until it answers.
+    /// Ends the subject, starts it again with its pending deliveries, and measures the time until it answers.
     fn recover(self, program: &Path, plan: &Plan<'_>) -> anyhow::Result<Outcome> {
         let Self { case, subject, mut out, endpoints: _endpoints, .. } = self;
         drop(subject);

@@ -79,7 +79,7 @@ struct Entry<'a> {
     /// Why the proxy decided instead of the endpoints, if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
-    /// The job that it has become, where endpoints are still owed it, or were.
+    /// The job of the request, if there is or was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     job: Option<String>,
     /// The results of all legs.

@@ -92,7 +92,7 @@ pub struct Exchange {
     terms: Terms,
     coding: Coding,
     waves: waves::Progress,
-    /// What it has to do with copies that are sent again.
+    /// Its state of redelivery.
     owing: deferred::Owing,
     cap: usize,
     /// The time-out of all legs, from their start.

@@ -66,7 +66,7 @@ impl Stores {
         Ok(Self(stores))
     }
 
-    /// Whether all that another configuration needs is there. What it does not need is kept: somebody may be owed it.
+    /// Whether all stores of another configuration exist. Further ones are kept, because they may have pending deliveries.
     pub(crate) fn serve(&self, config: &Config) -> bool {
         redelivering(config).all(|redeliver| self.0.contains_key(&redeliver.journal))
     }
@@ -164,7 +164,7 @@ impl RouteOwed {
         }
     }
 
-    /// How a leg that has ended, or failed by the head of its answer, leaves what its endpoint is owed.
+    /// The state of a delivery after its leg has ended, or failed by the head of its answer.
     pub(crate) fn verdict(&self, leg: &Leg) -> Verdict {
         let Some((outcome, status)) = end_of(leg) else { return Verdict::Cancelled };
         let last = Last { outcome: outcome.as_str(), status, at: wall_clock(), error: leg.error().map(Into::into) };

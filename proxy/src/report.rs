@@ -47,7 +47,7 @@ pub struct Report<'a> {
     /// The status of gRPC that the decision amounts to, where the request is one of gRPC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grpc_status: Option<Code>,
-    /// By what it can be looked up what endpoints that missed it are still owed, where that is kept.
+    /// The id of its job, if missed copies are kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
     /// `ok`, `partial`, `failed` or `empty`; `dry_run` where nothing was sent.

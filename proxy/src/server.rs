@@ -170,7 +170,7 @@ impl Server {
     /// Starts the workers.
     #[must_use]
     pub fn start(self) -> Running {
-        // What is known by now is in the table before the first request is.
+        // The table has the known endpoints before the first request.
         self.shared.rebuild(None);
         let (shutdown, shut) = watch::channel(Duration::ZERO);
         let (stop, stopped) = watch::channel(false);

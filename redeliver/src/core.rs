@@ -82,7 +82,7 @@ pub(crate) struct EndpointId(u32);
 struct Route {
     name: Arc<str>,
     rules: Rules,
-    /// Whether it leads anywhere now. What one that does not owes waits.
+    /// Whether the route exists now. The deliveries of a removed route wait.
     in_use: bool,
 }
 
@@ -211,7 +211,7 @@ impl Core {
         id
     }
 
-    /// No other routes lead anywhere from now on. What they owe waits until it is too old, or they are back.
+    /// Only these routes exist from now on. The deliveries of others wait until they are too old, or the route is back.
     pub fn use_routes(&mut self, in_use: &HashSet<RouteId>) {
         for (number, route) in (0..).zip(&mut self.routes) {
             route.in_use = in_use.contains(&RouteId(number));

@@ -86,7 +86,7 @@ impl Redelivery {
             numbers: Numbers::default(),
         });
         if let Some(directory) = journal {
-            // What its thread tells waits until it is there.
+            // Messages of its thread wait until it exists.
             let mut journal = inner.journal.lock();
             *journal = Some(Journal::start(directory, Arc::new(JournalOwner(Arc::downgrade(&inner))))?);
         }
@@ -108,7 +108,7 @@ impl Redelivery {
         self.inner.core.lock().route(name, rules)
     }
 
-    /// No other routes lead anywhere from now on. What they owe waits until it is too old, or they are back.
+    /// Only these routes exist from now on. The deliveries of others wait until they are too old, or the route is back.
     pub fn use_routes(&self, in_use: &HashSet<RouteId>) {
         self.inner.with(|core, _| core.use_routes(in_use));
     }
@@ -124,7 +124,7 @@ impl Redelivery {
         Arrival::new(self.inner.clone(), route)
     }
 
-    /// Handles the end of a live leg, after so many tries, whose request became a job while it was running.
+    /// Handles the end of a live leg, after this number of attempts, whose request became a job while it was running.
     pub fn ended(&self, job: JobId, key: &str, attempts: u32, end: Verdict) {
         self.inner.with(|core, now| core.ended(now, job, key, attempts, end));
     }

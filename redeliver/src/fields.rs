@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, Hasher};
 
 use memchr::memmem;
 
-/// Fields that say which request this is, who asked, or which way it came, but not what is asked for.
+/// Fields with the identity, the sender or the path of a request, which do not change its effect.
 ///
 /// `Authorization` and `Cookie` are not among them: an endpoint may refuse the later request for them, and the earlier one, which it
 /// would have taken, would be lost.

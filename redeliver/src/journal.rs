@@ -46,7 +46,7 @@ pub struct Opened {
     pub jobs: Vec<Stored>,
     /// The damage, if some of it could not be read.
     pub damage: Option<Damage>,
-    /// What it has of what the process knows, because it has had it open before: nothing of that is among the jobs.
+    /// The deliveries that the process knows, because it has had the journal open before; they are not among the jobs.
     pub known: Vec<Entry>,
 }
 

@@ -15,7 +15,7 @@ pub(super) struct Reader {
     shown: HashMap<String, Vec<String>>,
 }
 
-/// Programs about which nothing is checked: what they are given is not ours.
+/// Programs whose arguments are not checked.
 const OTHERS: [&str; 12] =
     ["jq", "echo", "helm", "systemctl", "base64", "mkdir", "for", "do", "done", "perf", "apt-get", "openssl"];
 

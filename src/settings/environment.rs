@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn no_flag_has_a_variable_that_kubernetes_may_set_to_a_value_that_it_could_have() {
-        // A switch is never a URL, and that is what Kubernetes sets there.
+        // Kubernetes sets a URL there, which a switch never is.
         let settings = ROLES.iter().flat_map(Role::settings).filter(|setting| !matches!(setting.kind, Kind::Switch));
         let variables = settings.filter_map(Entry::variable);
         assert_eq!(variables.filter(|name| is_of_a_service(name)).collect::<Vec<_>>(), [""; 0]);

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::go::GoBuild;
 
-/// What its own releases are linked with: its version, and the version of Kubernetes that it takes for granted where it has no cluster.
+/// The linker flags of its releases: its version, and the version of Kubernetes that it assumes without a cluster.
 const LINKED: &str = "-X helm.sh/helm/v3/internal/version.version=v3.22.0 \
     -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor=37 \
     -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=37";

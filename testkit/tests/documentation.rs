@@ -17,7 +17,7 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|e| panic!("{} cannot be read: {e}", path.display()))
 }
 
-/// Every file below a folder whose name ends so.
+/// Every file below a folder with this extension.
 fn files(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())) {
         let path = entry.expect("it can be listed").path();
@@ -43,7 +43,7 @@ fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// A line without what stands between backticks.
+/// A line without text between backticks.
 fn without_code(line: &str) -> String {
     line.split('`').step_by(2).collect::<Vec<_>>().join("`")
 }
@@ -90,7 +90,7 @@ fn plain(path: &Path) -> PathBuf {
     })
 }
 
-/// What is wrong with a link of a page.
+/// The fault of a link of a page.
 fn fault(page: &Path, target: &str) -> Option<String> {
     if ["http://", "https://", "mailto:"].iter().any(|scheme| target.starts_with(scheme)) {
         return None;
@@ -181,7 +181,7 @@ fn troubleshooting_has_every_answer_that_is_made_up_every_error_and_every_outcom
     let text = read(&root().join("docs/troubleshooting.md"));
     assert_eq!(rows(&text, "## By error type"), named(&source.join("proxy_error.rs")));
     assert_eq!(rows(&text, "## By outcome"), named(&source.join("outcome.rs")));
-    // Where statuses of answers are chosen. Whatever looks like one there and is a size is left out.
+    // The files that choose statuses of answers. Sizes that look like a status are excluded.
     let mut places = Vec::new();
     for folder in ["request", "connection", "control"] {
         files(&source.join(folder), "rs", &mut places);

@@ -1,4 +1,4 @@
-//! What is shipped beside the binary is checked like the binary: manifests, image, metrics reference, alerts, dashboards.
+//! Tests of the files that are shipped beside the binary: manifests, image, metrics reference, alerts, dashboards.
 
 mod apart;
 mod broadcast;

@@ -1,4 +1,4 @@
-//! The guides do what they say: their files are read by the programs that they name, and their commands are run.
+//! Runs the guides: the programs that they name read their files, and their commands are run.
 
 mod grpc;
 mod prometheus;

@@ -1,4 +1,4 @@
-//! Redelivery: what an endpoint missed reaches it later, whatever happens to the process in between.
+//! Redelivery: missed requests reach an endpoint later, whatever happens to the process in between.
 
 mod bed;
 mod disk;

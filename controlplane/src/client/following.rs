@@ -168,7 +168,7 @@ impl Following {
         reading.await
     }
 
-    /// Reads the access in a task that goes on even if no request waits for it.
+    /// Reads the access in a task that continues even if no request waits for it.
     fn reading(self: Arc<Self>) -> Shared<BoxFuture<'static, LoadResult>> {
         let access = self.access.to_string();
         let look = tokio::spawn(async move {

@@ -51,7 +51,7 @@ struct Endpoint {
     count: Arc<Count>,
     /// The task of its listener, which owns its connections.
     task: Option<JoinHandle<()>>,
-    /// An endpoint that drops SYNs or refuses connections: what has its address, and what fills its queue.
+    /// An endpoint that drops SYNs or refuses connections: the socket with its address, and the connections that fill its queue.
     _dead: Option<(Socket, Vec<StdStream>)>,
 }
 
@@ -145,7 +145,7 @@ impl Endpoint {
     }
 }
 
-/// An address that refuses connections, and that nobody else gets: its socket never listens.
+/// An address that refuses connections and is reserved: its socket never listens.
 fn refusing(any: SocketAddr) -> anyhow::Result<(SocketAddr, (Socket, Vec<StdStream>))> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.bind(&any.into())?;

@@ -23,13 +23,13 @@ const DOWN: &[&str] = &[
 const OWED: &[&str] =
     &["p50_us", "p99_us", "owed", "rss_bytes", "recovery_us", "cpu_us_per_request", "errors", "unsent", "lost_copies"];
 
-/// The most CPU per request that goes well, as a share of what it is without redelivery: the noise between rounds.
+/// The limit of CPU per successful request, as a ratio to that without redelivery: the noise between rounds.
 const NO_MORE: f64 = 1.05;
 /// The fewest requests per second that are acknowledged while an endpoint is down.
 const ACKNOWLEDGED: f64 = 5_000.0;
 /// Requests that are owed to a dead endpoint.
 const JOBS: u64 = 100_000;
-/// The longest p99 of live requests meanwhile, as a share of what it is otherwise.
+/// The limit of the p99 of live requests meanwhile, as a ratio to the usual p99.
 const P99: f64 = 1.2;
 /// The most resident memory with them, in bytes.
 const RESIDENT: f64 = 150.0 * 1024.0 * 1024.0;

@@ -14,7 +14,7 @@ use anyhow::{Context as _, bail};
 use super::{Plan, START_TIMEOUT};
 use crate::{machine, process::Kept, protocols::Http};
 
-/// What stands in flags for the folder of the turn.
+/// The placeholder in flags for the folder of the turn.
 const WORK: &str = "{work}";
 
 /// Which binary.
@@ -104,7 +104,7 @@ fn address_in(line: &str) -> Option<SocketAddr> {
     line.split("://").nth(1)?.split(' ').next()?.parse().ok()
 }
 
-/// Where it listens, as its log says.
+/// Its address, from its log.
 pub(super) fn address(kept: &Kept, log: &Path) -> anyhow::Result<SocketAddr> {
     let until = Instant::now() + START_TIMEOUT;
     loop {

@@ -12,14 +12,14 @@ use crate::{
     proxy_error::ProxyError,
 };
 
-/// What an exchange has to do with copies that are sent again.
+/// The state of redelivery in an exchange.
 #[derive(Debug, Default)]
 pub(super) struct Owing {
-    /// How long the answer waits for legs that are about to end; none where nothing is sent again.
+    /// How long the answer waits for legs that are about to end; `None` without redelivery.
     grace: Option<Duration>,
     /// When that time is over, once it has begun.
     pub(super) grace_ends: Option<Instant>,
-    /// Whether the legs begin only when the whole body is there, as long as it is kept.
+    /// Whether the legs begin only when the body is complete, as long as it is kept.
     whole: bool,
     /// Legs that are not sent, because earlier requests to their endpoints are pending.
     held_back: Vec<usize>,
@@ -126,7 +126,7 @@ impl Exchange {
         self.legs.iter().find_map(|leg| leg.own_head()).cloned()
     }
 
-    /// The request has become a job, to which these legs belong. From here on their ends are told.
+    /// The request has become a job with these legs. From here on their ends are reported.
     pub(crate) fn belong_to(&mut self, job: redeliver::JobId, failed: &[usize], running: RunningLegs) {
         for index in failed {
             self.legs.get_mut(*index).defer();
@@ -138,7 +138,7 @@ impl Exchange {
         self.quorum.deferred = Some(Deferred { count, job });
     }
 
-    /// Tells the end of a leg that belongs to a job.
+    /// Reports the end of a leg that belongs to a job.
     pub(super) fn tell_end(&mut self, index: usize) {
         if let Some(running) = &mut self.owing.running
             && running.tell_end(index, &self.legs[index])

@@ -24,7 +24,7 @@ pub struct Quorum {
 pub struct Deferred {
     /// How many legs failed and are sent again. Those that still run may join them.
     pub count: usize,
-    /// By what it can be looked up what becomes of it.
+    /// The id of the job.
     pub job: redeliver::JobId,
 }
 

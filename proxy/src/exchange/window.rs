@@ -33,11 +33,11 @@ pub struct Window {
     received: u64,
     /// The number of last pieces that may be parts of read buffers.
     loose: usize,
-    /// The longest body that is kept whole; none where what all legs have passed may go.
+    /// The longest body that is kept whole; `None` if data that all legs have passed may be freed.
     keep: Option<u64>,
-    /// How much more than its limit may come in while nobody takes anything yet.
+    /// How many bytes beyond its limit may arrive before the legs begin.
     extra: usize,
-    /// How many of the first pieces are kept though all legs have passed them, and what they cost.
+    /// The number of first pieces that are kept although all legs have passed them, and their cost.
     passed: usize,
     passed_cost: usize,
 }
@@ -99,12 +99,12 @@ impl Window {
         self.keep = Some(longest);
     }
 
-    /// Has room for all of a body that is kept, though nobody takes anything yet.
+    /// Makes room for a complete body that is kept, before the legs begin.
     pub fn widen(&mut self) {
         self.extra = self.keep.map_or(0, |longest| usize::try_from(longest).unwrap_or(usize::MAX));
     }
 
-    /// Lets what all legs have passed go from now on.
+    /// Frees data that all legs have passed from now on.
     pub fn keep_no_longer(&mut self) {
         (self.keep, self.extra, self.passed, self.passed_cost) = (None, 0, 0, 0);
     }
@@ -202,7 +202,7 @@ impl Window {
         self.ahead() < self.limit.saturating_add(self.extra)
     }
 
-    /// What of its cost some leg has yet to pass, as far as that is known.
+    /// The cost of the data that some leg has yet to pass, as far as it is known.
     #[must_use]
     pub fn ahead(&self) -> usize {
         self.cost - self.passed_cost
@@ -259,7 +259,7 @@ impl Window {
         }
     }
 
-    /// Takes note of what the slowest live leg has passed; less than before where it has begun again.
+    /// Records the position of the slowest live leg, which goes back if a leg begins again.
     fn note_passed(&mut self, slowest: Cursor) {
         let passed = self.place(slowest).min(self.pieces.len());
         let cost = |pieces: std::ops::Range<usize>| self.pieces.range(pieces).map(WindowPiece::cost).sum::<usize>();

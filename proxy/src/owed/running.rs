@@ -1,4 +1,4 @@
-//! Legs of a job that still run: tells what becomes of each of them.
+//! Legs of a job that still run: reports the end of each.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::exchange::Leg;
 pub(crate) struct RunningLegs {
     owed: RouteOwed,
     job: JobId,
-    /// Which legs of the exchange, and whom they go to.
+    /// The legs of the exchange, with their endpoints.
     legs: Vec<(usize, Arc<str>)>,
 }
 
@@ -22,7 +22,7 @@ impl RunningLegs {
         Self { owed, job, legs }
     }
 
-    /// Tells the end of a leg, if it has ended and belongs to them; whether it is sent again.
+    /// Reports the end of a leg, if it has ended and belongs to them. Returns whether it is sent again.
     pub(crate) fn tell_end(&mut self, index: usize, leg: &Leg) -> bool {
         if leg.result().is_none() {
             return false;
@@ -36,7 +36,7 @@ impl RunningLegs {
     }
 }
 
-/// Nobody will know how the others end.
+/// The ends of the other legs will stay unknown.
 impl Drop for RunningLegs {
     fn drop(&mut self) {
         for (_, key) in &self.legs {

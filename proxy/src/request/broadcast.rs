@@ -124,7 +124,7 @@ impl RequestContext<'_> {
         self.conclude(exchange, admitted.identity, result, sent, reason, carrier)
     }
 
-    /// Ends the legs of a request whose body was at fault, and says so.
+    /// Ends the legs of a request with an invalid body, and answers with the reason.
     async fn answer_fault(
         &self,
         exchange: &mut Exchange,

@@ -41,7 +41,7 @@ impl DeferrableRequest {
         Some(Self { arrival: owed.arrival(), owed: owed.clone() })
     }
 
-    /// Has the exchange keep what may have to be sent again. Tells whether the request is to be answered before it is sent.
+    /// Makes the exchange keep the body for redelivery. Returns whether the request is answered before it is sent.
     pub(super) fn keep(&self, exchange: &mut Exchange, request: &RequestContext<'_>) -> bool {
         exchange.keep(self.owed.config.rules.max_body as u64, self.owed.config.grace);
         // A call of gRPC has an answer that only endpoints can give.
@@ -122,7 +122,7 @@ pub(super) fn accepted() -> Problem {
     Problem::new(202, ProxyError::DestinationUnavailable, detail).with_field("Preference-Applied", "respond-async")
 }
 
-/// Whom these legs go to, and how each of them stands.
+/// The endpoints of these legs, and the state of each leg.
 fn whoms(owed: &RouteOwed, exchange: &Exchange, legs: &[(usize, OwedLeg)]) -> Vec<(Whom, OwedLeg)> {
     legs.iter().map(|(index, leg)| (owed.whom(exchange.legs()[*index].target()), leg.clone())).collect()
 }
@@ -150,7 +150,7 @@ async fn while_legs_run<T>(exchange: &mut Exchange, alarm: &mut Alarm, waiting: 
     .await
 }
 
-/// The request as it is kept; none where its body is not there as a whole.
+/// The request as it is kept; `None` if its body is not complete.
 fn kept(exchange: &Exchange, request: &RequestContext<'_>) -> Option<redeliver::Request> {
     let (body, head) = (exchange.kept_body()?, exchange.first_head()?);
     Some(redeliver::Request {

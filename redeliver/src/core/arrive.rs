@@ -114,7 +114,7 @@ impl Core {
         Ok(())
     }
 
-    /// Handles the end of a live leg, after so many tries, after its request was accepted as a job.
+    /// Handles the end of a live leg, after this number of attempts, whose request was accepted as a job.
     pub fn ended(&mut self, now: Millis, id: JobId, key: &str, attempts: u32, end: Verdict) {
         let Some(endpoint) = self.endpoint_ids.get(key).copied() else { return };
         let Some(job) = self.jobs.get_mut(&id) else { return };
@@ -129,7 +129,7 @@ impl Core {
             Verdict::Delivered(last) => (Some(State::Delivered), false, Some(last)),
             Verdict::Refused(last) => (Some(State::Refused), false, Some(last)),
             Verdict::Missed(last) => (None, true, Some(last)),
-            // Nobody knows whether the endpoint has it.
+            // It is unknown whether the endpoint has it.
             Verdict::Cancelled => (None, false, None),
         };
         delivery.last = last.map(Box::new);

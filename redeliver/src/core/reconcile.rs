@@ -1,4 +1,4 @@
-//! A journal that could not be written for a while is made to say again what is owed.
+//! Brings a journal that could not be written for a while up to date with the queues.
 
 use super::{Change, Core, Receipt, Write};
 use crate::JobId;
@@ -43,7 +43,7 @@ impl Core {
                 writes.push(Write::of_stored(&job.stored(*id, route)));
             }
         }
-        // What is left is owed no more, or was never taken.
+        // The rest is not owed any more, or was never accepted.
         let mut left: Vec<(JobId, u32)> = tries.into_keys().collect();
         left.sort_unstable();
         for (id, index) in left {

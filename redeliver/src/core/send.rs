@@ -52,7 +52,7 @@ pub(super) struct Attempt {
 }
 
 impl super::Route {
-    /// What of a queue of this route can be sent now.
+    /// The next delivery of a queue of this route.
     fn head(&self, queue: &super::Queue) -> Option<JobId> {
         queue.head(self.rules.order).filter(|_| self.in_use)
     }

@@ -66,7 +66,7 @@ impl Arrival {
         taken
     }
 
-    /// So many legs of the request are not taken, because it is not there as a whole any more.
+    /// This number of legs is not deferred, because the body of the request is not complete any more.
     pub fn refuse(self, legs: usize) {
         self.inner.refused(self.route, legs);
     }

@@ -95,7 +95,7 @@ impl Redelivery {
         }
     }
 
-    /// Who is owed how much; of many endpoints only some.
+    /// The number of deliveries of each endpoint; of many endpoints only some.
     fn owed_in_words(&self) -> String {
         const NAMED: usize = 10;
         let mut owed = self.owed_by_endpoint();

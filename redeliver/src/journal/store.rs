@@ -36,9 +36,9 @@ pub(super) struct Store {
 /// The contents of a store.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
-    /// The jobs that are owed, where requests were read.
+    /// The pending jobs, if requests were read.
     pub(super) jobs: Vec<Stored>,
-    /// The deliveries that are owed, where requests were not read.
+    /// The pending deliveries, if requests were not read.
     pub(super) known: Vec<Entry>,
     /// The number of unreadable records.
     pub(super) unread: usize,
@@ -178,7 +178,7 @@ fn apply(transaction: &WriteTransaction, write: &Write) -> Result<(), redb::Erro
         Change::Settled { index, last } => {
             transaction.open_table(OWED)?.remove((job, *index))?;
             if *last {
-                // An earlier write may have failed: nobody may be left who is owed a request that is not there.
+                // An earlier write may have failed: no delivery may refer to a missing request.
                 remove(transaction, job)?;
             }
         }

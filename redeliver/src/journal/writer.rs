@@ -83,7 +83,7 @@ pub(super) fn run(directory: &Path, queue: &WriteQueue, owner: &dyn Owner) {
     loop {
         let opened = writer.open();
         let longest = match writer.store {
-            // What its owner had in memory until now is not on disk yet.
+            // The owner's jobs in memory are not on disk yet.
             Some(_) if opened => Duration::ZERO,
             Some(_) => LAZY,
             None => RETRY,

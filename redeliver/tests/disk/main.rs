@@ -212,7 +212,7 @@ fn read_only(directory: &Path) {
     is_there(&path, &[2]);
 }
 
-/// Ends what is owed while the disk fails, and lets requests fail; afterwards the journal has what is owed and nothing else.
+/// Completes deliveries and refuses requests while the disk fails; afterwards the journal has exactly the pending deliveries.
 fn compared(directory: &Path) {
     let path = directory.join("journal");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();

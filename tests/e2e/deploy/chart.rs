@@ -14,7 +14,7 @@ use crate::process::run;
 /// Every role, each with a file of values in `deploy/chart/ci`.
 const ROLES: [&str; 7] = ["broadcast", "elect", "discover", "bridge", "endpoints", "mirror", "run"];
 
-/// What only the Prometheus operator defines.
+/// The kinds that the Prometheus operator defines.
 const OPERATORS: &str = "monitoring.coreos.com/v1";
 
 fn values_of(role: &str) -> String {
@@ -27,7 +27,7 @@ fn objects(text: &str) -> Vec<Value> {
     objects.filter(|object| !object.is_null()).collect()
 }
 
-/// What a release with the values of a role is made of, and further arguments of helm.
+/// The objects of a release with the values of a role, and further arguments of helm.
 fn rendered(role: &str, release: &str, namespace: &str, further: &[&str]) -> Vec<Value> {
     let values = values_of(role);
     let args = [&["--values", &values], further].concat();
@@ -185,7 +185,7 @@ async fn the_binary_takes_the_arguments_and_the_file_of_every_role() {
     assert!(given.contains("--threads=4") && !given.contains("--threads=2"), "{given}");
 }
 
-/// Values with their defaults, by their paths. A mapping is one value where the table has it as one.
+/// Values with their defaults, by their paths. A mapping is one value if the table has it as one.
 fn leaves(prefix: &str, value: &Value, documented: &BTreeMap<String, Value>, found: &mut BTreeMap<String, Value>) {
     for (key, value) in value.as_object().expect("a mapping") {
         let path = format!("{prefix}{key}");

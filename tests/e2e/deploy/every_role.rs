@@ -15,7 +15,7 @@ use testkit::{
 
 use crate::process::Fanfare;
 
-/// A process and what it stands on.
+/// A process and its dependencies.
 pub(super) struct EveryRole {
     pub(super) fanfare: Fanfare,
     namespace: String,
@@ -30,7 +30,7 @@ pub(super) async fn start(cluster: &Cluster) -> EveryRole {
     let namespace = cluster.namespace("roles").await;
     let tries = AtomicUsize::new(0);
     let script = move |request: &Request| match request.target.as_str() {
-        // What fails is sent again, and then succeeds.
+        // A failed request is sent again, and then succeeds.
         "/again" if tries.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) => Reply::new(500),
         target if target.ends_with(".manifest") => Reply::new(404),
         "/targets" => Reply::ok("[{\"targets\": [\"192.0.2.1:80\"]}]"),

@@ -127,7 +127,7 @@ fn the_reference_has_every_metric_of_the_source_and_no_other() {
     assert_eq!(documented, in_source());
 }
 
-/// What shows itself only where a name is to be resolved, or endpoints speak HTTP/2, which this test does not need.
+/// Metrics that exist only with names to resolve, or with endpoints that speak HTTP/2, which this test does not have.
 const RARE: [&str; 3] = ["fanfare_dns_lookups_total", "fanfare_grpc_legs_total", "fanfare_grpc_requests_total"];
 
 /// Every label of a counter that has its values in the reference, with these: the counter, the label, a value.
@@ -161,7 +161,7 @@ fn documented_values() -> Vec<(String, String, String)> {
 async fn a_process_shows_every_metric_with_its_type_and_its_labels() {
     let cluster = cluster::shared().await;
     let EveryRole { fanfare, .. } = &every_role::start(&cluster).await;
-    // Before anything has happened: the calls of the mirror have statuses that nobody knows before.
+    // Before the first event: the statuses of the mirror's calls are not known before.
     let first = client::get(fanfare.admin(), "/metrics").await.complete().text();
     for (metric, label, value) in documented_values()
         .into_iter()

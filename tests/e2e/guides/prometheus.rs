@@ -10,10 +10,10 @@ use testkit::{
 
 use super::Guide;
 
-/// Where nobody is notified.
+/// A receiver without notifications.
 const NOBODY: &str = "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n";
 
-/// The beginning of a configuration; a test adds what is scraped.
+/// The beginning of a configuration; a test adds the targets.
 const SCRAPES_NOTHING: &str = "global: {scrape_interval: 1s}\n";
 
 async fn json(address: SocketAddr, path: &str) -> Value {

@@ -1,4 +1,4 @@
-//! Two endpoints, of which one is away at times, and what is owed to it.
+//! Two endpoints, of which one is unreachable at times, and its deliveries.
 
 use std::{net::SocketAddr, path::Path};
 
@@ -10,13 +10,13 @@ use testkit::{
 
 use crate::process::Fanfare;
 
-/// Two endpoints: one that is there, and one that comes and goes.
+/// Two endpoints: one that is always reachable, and one that is not.
 pub(super) struct Bed {
     pub(super) there: Origin,
     pub(super) away: Origin,
 }
 
-/// What every test says about redelivery: tries come soon after each other.
+/// The settings of redelivery in every test: short delays between attempts.
 pub(super) const FLAGS: [&str; 4] = ["--redeliver", "1h", "--redeliver-backoff", "20ms..200ms"];
 
 impl Bed {
@@ -49,7 +49,7 @@ impl Bed {
         self.away.listen_again().await;
     }
 
-    /// The targets of what it got since, once there are so many.
+    /// The targets of the requests that it got since, once it has this number of them.
     pub(super) async fn delivered(&self, count: usize) -> Vec<String> {
         let seen = self.away.wait_requests(count).await;
         seen.into_iter().map(|request| request.target).collect()
@@ -68,7 +68,7 @@ pub(super) async fn owe(fanfare: &Fanfare, target: &str) -> String {
     answer.header("x-broadcast-job").unwrap_or_else(|| panic!("{answer}")).to_owned()
 }
 
-/// What `/-/jobs` shows.
+/// The answer of `/-/jobs`.
 pub(super) async fn jobs(fanfare: &Fanfare, query: &str) -> Value {
     json(&client::get(fanfare.admin(), &format!("/-/jobs{query}")).await.complete().expect_status(200))
 }

@@ -21,7 +21,7 @@ async fn a_damaged_journal_moves_aside_and_is_named() {
     owe(&fanfare, "/kept").await;
     fanfare.signal(Signal::TERM);
     fanfare.finish().await;
-    // The head of the store is overwritten; what it has is searched for.
+    // The head of the store is overwritten; its records are found by a search.
     let file = directory.path().join("journal.redb");
     let mut bytes = std::fs::read(&file).unwrap();
     bytes[..64].fill(0xA5);
@@ -38,7 +38,7 @@ async fn a_damaged_journal_moves_aside_and_is_named() {
     assert_eq!(bed.delivered(1).await, ["/kept"]);
 }
 
-/// Starts it in a mount namespace of its own, with its journal on a small disk.
+/// Starts the process in its own mount namespace, with its journal on a small disk.
 async fn on_a_disk(bed: &Bed, directory: &Path, options: &str) -> Fanfare {
     let script = r#"mount -t tmpfs -o "$2" none "$1" && shift 2 && exec "$@""#;
     let endpoints = bed.addresses().map(|address| address.to_string()).join(",");

@@ -1,4 +1,4 @@
-//! `/-/jobs`: what is owed, as an operator sees it and changes it.
+//! `/-/jobs`: listing, retrying and deleting jobs.
 
 use tempfile::tempdir;
 use testkit::{
@@ -97,7 +97,7 @@ async fn missing_jobs_and_invalid_queries_are_reported() {
         assert!(answer.text().contains(told), "{method} {path}: {answer}");
         assert_eq!(answer.header("allow").is_some(), status == 405, "{answer}");
     }
-    // What a browser sends on behalf of a page does not come from this machine's operator.
+    // A request that a browser sends for a page is not from the operator of this machine.
     for (method, path) in [("DELETE", format!("/-/jobs/{id}")), ("POST", format!("/-/jobs/{id}/retry"))] {
         ask(&fanfare, method, &path, &[("Origin", "http://evil.example")]).await.expect_status(403);
     }

@@ -1,4 +1,4 @@
-//! What is owed outlives requests, crashes, drains and a successor.
+//! Pending deliveries survive requests, crashes, drains and a successor.
 
 use rustix::process::Signal;
 use tempfile::tempdir;
@@ -96,7 +96,7 @@ async fn a_process_beside_it_takes_the_journal_over() {
     assert_eq!(old.finish().await.code, Some(0));
     eventually!("the journal", journal(&new).await, |journal| journal["state"] == "open");
     eventually!("what the old one owed", ids(&new, "owed").await, |owed| *owed == [first.clone(), second.clone()]);
-    // What it had in memory is written at once.
+    // Its jobs in memory are written at once.
     let metrics = async || client::get(new.admin(), "/metrics").await.complete().text();
     eventually!("a commit", metrics().await, |text| text.lines().any(|line| {
         let count = line.strip_prefix("fanfare_journal_commit_seconds_count ");

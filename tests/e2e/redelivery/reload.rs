@@ -20,7 +20,7 @@ impl File {
         Self { path: folder.path().join("fanfare.yaml"), folder }
     }
 
-    /// Replaces it in one step. A route takes what its name says.
+    /// Replaces the file in one step. A route matches the path of its name.
     fn write(&self, bed: &Bed, routes: &[(&str, &str)]) {
         let endpoints = bed.addresses().map(|address| format!("'{address}'")).join(", ");
         let route = |(name, more): &(&str, &str)| {
@@ -41,7 +41,7 @@ impl File {
         fanfare
     }
 
-    /// What a route says about redelivery, with a journal of this name in the folder.
+    /// The settings of redelivery of a route, with a journal of this name in the folder.
     fn redeliver(&self, journal: &str, more: &str) -> String {
         let journal = self.folder.path().join(journal);
         format!("redeliver: {{for: 1h, backoff: 20ms..200ms, journal: {}, {more}}}", journal.display())
@@ -102,7 +102,7 @@ async fn the_journal_cannot_change_and_no_pending_delivery_is_forgotten() {
     let told =
         "where missed requests are kept (another journal, or redelivery where there was none) cannot change while";
     assert!(log.contains(told), "{log}");
-    // A route that redelivers no longer: what it owes is still there.
+    // A route without redelivery: its deliveries are kept.
     file.write(&bed, &[("a", "require: all"), ("b", "require: any")]);
     reloaded(&fanfare, "applied", 1).await;
     assert_eq!(ids(&fanfare, "owed").await, std::slice::from_ref(&id));

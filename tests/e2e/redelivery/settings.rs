@@ -1,4 +1,4 @@
-//! What is said on the command line and in the file, and what is refused.
+//! Settings of redelivery on the command line and in the file, and refused ones.
 
 use tempfile::tempdir;
 use testkit::client;
@@ -6,7 +6,7 @@ use testkit::client;
 use super::bed::{Bed, FLAGS, json};
 use crate::process::run;
 
-/// The configuration in force says what flags said, and can be pasted into a file.
+/// The shown configuration has the values of the flags, and can be pasted into a file.
 #[tokio::test]
 async fn flags_are_shown_and_can_be_checked_again() {
     let (bed, folder) = (Bed::new().await, tempdir().unwrap());

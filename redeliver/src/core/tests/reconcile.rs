@@ -1,4 +1,4 @@
-//! What is written when a journal is opened again, and routes that no longer lead anywhere.
+//! Writes after a journal is opened again, and removed routes.
 
 use super::{START, delivered, ids, members, miss, purge, request, rules, sent, whom};
 use crate::{

@@ -230,7 +230,7 @@ impl World {
         let _ = self.core.defer(self.now, JobId::new(live.id), (live.route, self.now), request, legs);
     }
 
-    /// A leg ends whose request has been answered.
+    /// The end of a leg whose request has been answered.
     fn pending_ends(&mut self) {
         let (id, endpoint) = self.pending.swap_remove(self.rng.usize(0..self.pending.len()));
         let arrives = self.up[endpoint] && self.present[endpoint];
@@ -256,7 +256,7 @@ impl World {
             self.core.reconcile(&self.on_disk());
             return;
         }
-        // Of a commit that fails nobody knows whether it is on disk.
+        // It is unknown whether a failed commit is on disk.
         let lands = !fails || (!self.broken && self.rng.bool());
         self.broken |= fails && count > 0;
         for write in self.unwritten.drain(..count).collect::<Vec<_>>() {

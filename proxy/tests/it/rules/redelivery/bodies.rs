@@ -9,7 +9,7 @@ use testkit::{
 use super::{jobs, redelivering, reset};
 use crate::fixture::{NEVER, Setup, bytes, loopback, ms, origin, origins, over};
 
-/// More than a window, less than what is kept.
+/// More than a window, less than the limit of kept bodies.
 const BODY: usize = 700 << 10;
 
 fn setup(a: &Origin, b: &Origin, change: impl FnOnce(&mut Redeliver)) -> Setup {

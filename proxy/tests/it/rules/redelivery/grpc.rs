@@ -1,4 +1,4 @@
-//! Rule: calls of gRPC are sent again where POST is named; what they amount to is up to their status of gRPC.
+//! Rule: gRPC calls are redelivered if POST is named, by their gRPC status.
 
 #![allow(clippy::unwrap_used, reason = "a panic is the failure that a test reports, in its helpers, too")]
 

@@ -48,7 +48,7 @@ struct Seen {
     age: Option<u64>,
 }
 
-/// What clients do with a proxy until all of them are done.
+/// The requests of clients until all of them are done.
 async fn ask(proxy: &Proxy, seed: u64) -> HashMap<String, Asked> {
     let (clock, asked) = (AtomicUsize::new(0), Mutex::new(HashMap::new()));
     let now = || clock.fetch_add(1, Ordering::SeqCst);
@@ -70,7 +70,7 @@ async fn ask(proxy: &Proxy, seed: u64) -> HashMap<String, Asked> {
             );
             asked.lock().insert(target, Asked { method, sent, answered });
             if rng.u32(0..4) == 0 {
-                // What a client does in between: others overtake it.
+                // A client is slow here, so that others overtake it.
                 tokio::time::sleep(ms(rng.u64(1..30))).await;
             }
         }
@@ -146,7 +146,7 @@ async fn over_http1(require: &str) {
     let flaps = async {
         let mut rng = fastrand::Rng::with_seed(seed);
         loop {
-            // What the endpoints do: each is away now and then.
+            // Each endpoint is unreachable now and then.
             tokio::time::sleep(ms(rng.u64(10..60))).await;
             let away = &origins[rng.usize(0..3)];
             away.stop_listening().await;

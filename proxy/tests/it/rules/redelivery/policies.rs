@@ -1,4 +1,4 @@
-//! Rule: under `any` and quorums what is missed or still pending is on disk before the answer, and nothing is where all is well.
+//! Rule: with `any` and quorums, missed and pending copies are on disk before the answer, and nothing is written without failures.
 
 #![allow(clippy::unwrap_used, reason = "a panic is the failure that a test reports, in its helpers, too")]
 
@@ -33,7 +33,7 @@ fn any(places: &[&dyn Place], journal: &Path) -> Setup {
     with(over(places), "any", ms(5), journal)
 }
 
-/// What the disk holds if the process is killed now.
+/// The content of the disk if the process is killed now.
 pub(super) fn disk_of(journal: &Path) -> TempDir {
     let copy = tempdir().unwrap();
     for entry in fs::read_dir(journal).unwrap() {
@@ -162,7 +162,7 @@ async fn a_process_that_is_killed_after_the_answer_delivers_what_was_pending_whe
     let (journal, gate) = (tempdir().unwrap(), Gate::new());
     let [a, b] = origins([Reply::ok(bytes(1 << 20)), Reply::ok("b").hold(&gate)]);
     let proxy = any(&[&a, &b], journal.path()).start();
-    // The answer streams: its head is there, and not all of it is sent.
+    // The answer streams: its head has arrived, and not all of it is sent.
     let mut client = proxy.sent("PUT /x HTTP/1.1\r\nHost: shop\r\nContent-Length: 5\r\n\r\nvalue").await;
     let head = client.read_head("PUT").await;
     let disk = disk_of(journal.path());
