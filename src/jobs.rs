@@ -68,11 +68,11 @@ async fn retry(State(data_plane): State<DataPlane>, Path(id): Path<String>) -> R
     let tried = redeliveries(&data_plane).iter().map(|kept| kept.retry(wanted)).find(|it| *it != Retry::Unknown);
     match tried.unwrap_or(Retry::Unknown) {
         Retry::Begun(endpoints) => {
-            tracing::info!(job = %wanted, endpoints, "the endpoints that are owed a job are tried at once, as asked");
+            tracing::info!(job = %wanted, endpoints, "an operator has requested a retry of a job");
             Ok(answer(StatusCode::ACCEPTED, &json!({ "id": wanted.to_string(), "endpoints": endpoints })))
         }
         Retry::NothingOwed => {
-            let why = format!("job {wanted} owes nothing any more: there is nothing to be tried again");
+            let why = format!("job {wanted} has no pending deliveries: there is nothing to retry");
             Err(Refusal(StatusCode::CONFLICT, why))
         }
         Retry::Unknown => Err(unknown(wanted)),
@@ -82,7 +82,7 @@ async fn retry(State(data_plane): State<DataPlane>, Path(id): Path<String>) -> R
 async fn remove(State(data_plane): State<DataPlane>, Path(id): Path<String>) -> Result<Response, Refusal> {
     let wanted = parsed(&id)?;
     if redeliveries(&data_plane).iter().any(|kept| kept.delete(wanted)) {
-        tracing::info!(job = %wanted, "a job and what it owed are dropped, as asked");
+        tracing::info!(job = %wanted, "an operator has deleted a job and its pending deliveries");
         Ok(StatusCode::NO_CONTENT.into_response())
     } else {
         Err(unknown(wanted))
@@ -104,7 +104,7 @@ fn parsed(id: &str) -> Result<JobId, Refusal> {
 }
 
 fn unknown(id: JobId) -> Refusal {
-    let why = format!("no job {id} here: it is of another process, was deleted, or was done too long ago");
+    let why = format!("there is no job {id}: it belongs to another process, was deleted, or was done too long ago");
     Refusal(StatusCode::NOT_FOUND, why)
 }
 
@@ -116,7 +116,7 @@ fn query(pairs: Vec<(String, String)>) -> Result<JobQuery, String> {
             "state" => {
                 let state = JobState::parse(&value);
                 query.state =
-                    Some(state.ok_or_else(|| format!("state={value:?} is no state: use owed, done or expired"))?);
+                    Some(state.ok_or_else(|| format!("state={value:?} is not a state: use owed, done or expired"))?);
             }
             "endpoint" => query.endpoint = Some(value),
             "route" => query.route = Some(value),
@@ -125,7 +125,7 @@ fn query(pairs: Vec<(String, String)>) -> Result<JobQuery, String> {
                 query.limit = Some(limit.ok_or_else(|| format!("limit={value:?} is not a number of at least 1"))?);
             }
             "after" => query.after = Some(value.parse().map_err(|error| format!("after: {error}"))?),
-            _ => return Err(format!("{name:?} cannot be asked for: use state, endpoint, route, limit and after")),
+            _ => return Err(format!("{name:?} is not a parameter: use state, endpoint, route, limit and after")),
         }
     }
     Ok(query)

@@ -40,7 +40,7 @@ impl Reloader {
     /// Follows the file.
     pub(crate) fn new(path: &Path) -> Self {
         metrics::describe_counter!(RELOADS, "Reloads of the configuration file by result");
-        metrics::describe_gauge!(IN_FORCE, "Whether the configuration file as it is now is in force");
+        metrics::describe_gauge!(IN_FORCE, "Whether the current configuration file is in use");
         metrics::gauge!(IN_FORCE).set(1.0);
         runtime::metrics::from_zero(RELOADS, &[("result", &["applied", "refused", "unchanged"])]);
         Self { path: path.to_owned(), watch: FileWatch::new(path) }

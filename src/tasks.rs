@@ -151,7 +151,7 @@ fn run_with(config: Config, warnings: &Problems, follow: Option<&Path>) -> anyho
             ExitCode::SUCCESS
         }
         Ended::AtOnce => {
-            tracing::warn!("told twice: what was in flight is cut");
+            tracing::warn!("second signal: requests in flight are aborted");
             ExitCode::FAILURE
         }
     })

@@ -37,7 +37,7 @@ pub const ELECTION_RELEASES: &str = "fanfare_election_releases_total";
 pub fn describe() {
     describe_counter!(WATCH_EVENTS, "Events of watches on the Kubernetes API, by kind and type.");
     describe_counter!(WATCH_ERRORS, "Failed lists and watches of the Kubernetes API, by kind and reason.");
-    describe_counter!(WATCH_RELISTS, "Complete lists taken from the Kubernetes API, by kind.");
+    describe_counter!(WATCH_RELISTS, "Complete lists read from the Kubernetes API, by kind.");
     describe_counter!(WATCH_MALFORMED, "Objects of the Kubernetes API that could not be read and were skipped.");
     describe_gauge!(WATCH_AGE, Unit::Seconds, "Time since the last event, bookmark or connect of a watch.");
     describe_gauge!(ELECTION_MASTER, "1 while this process leads.");

@@ -136,11 +136,11 @@ impl Bridge {
             let news = match &pulled {
                 Ok(Pull::Written) => format!("pulled {}", self.config.from),
                 Ok(Pull::Unchanged) => String::new(),
-                Ok(Pull::Missing) => format!("there is no {} yet: what was pulled before stays", self.config.from),
+                Ok(Pull::Missing) => format!("there is no {} yet: the files pulled before are kept", self.config.from),
                 Ok(Pull::Mismatch) => {
-                    format!("{} is not what its manifest says: what was pulled before stays", self.config.from)
+                    format!("{} does not match its manifest: the files pulled before are kept", self.config.from)
                 }
-                Err(error) => format!("{error}: what was pulled before stays"),
+                Err(error) => format!("{error}: the files pulled before are kept"),
             };
             differs_since = matches!(pulled, Ok(Pull::Mismatch)).then(|| differs_since.unwrap_or_else(Instant::now));
             let lasts = differs_since.is_some_and(|since| since.elapsed() >= MISMATCH_GRACE);
@@ -186,7 +186,7 @@ impl Bridge {
             let why = match self.pull().await {
                 Ok(Pull::Written | Pull::Unchanged) => return Ok(()),
                 Ok(Pull::Missing) => format!("there is no {}", self.config.from),
-                Ok(Pull::Mismatch) => format!("{} is not what its manifest says", self.config.from),
+                Ok(Pull::Mismatch) => format!("{} does not match its manifest", self.config.from),
                 Err(error) if !error.kind.may_pass() => return Err(error.to_string()),
                 Err(error) => error.to_string(),
             };

@@ -37,7 +37,7 @@ pub fn describe() {
     describe_counter!(RENDER_ERRORS, "Catalogs that could not be rendered.");
     describe_counter!(PUTS, "Attempts to bring a sink up to date, by result.");
     describe_counter!(CONFLICTS, "Writes repeated because another writer had written in between.");
-    describe_gauge!(IN_SYNC, "Whether a sink holds what it should.");
+    describe_gauge!(IN_SYNC, "Whether a sink has the current content.");
     describe_histogram!(PROPAGATION, Unit::Seconds, "From a change in the catalog to the bytes in a sink.");
     describe_counter!(PULLS, "Attempts of a bridge to pull from its store, by result.");
     describe_gauge!(BRIDGE_IN_SYNC, "Whether the files of a bridge are those of its store at the last pull.");

@@ -205,7 +205,7 @@ impl Reconciler {
                 self.apply.create_service(&service).await
             }
             ServiceStep::Adopt(service, differences) => {
-                tracing::info!(service = %key, ?differences, "adopting a mirror that an older tool made");
+                tracing::info!(service = %key, ?differences, "adopting a mirror that an older tool created");
                 self.apply.replace_service(&service).await
             }
             ServiceStep::Update(service, differences) => {
@@ -324,7 +324,7 @@ impl Reconciler {
         match self.apply.delete_endpoints(key, prefix).await {
             Ok(false) => {}
             Ok(true) => {
-                let note = "somebody wrote v1 Endpoints for this mirror; they are not touched, and their addresses are served \
+                let note = "v1 Endpoints of another writer exist for this mirror; they are not changed, and their addresses are served \
                             beside those of the remote: delete them";
                 self.apply.report(key, Some(uid), "ForeignEndpoints", note).await;
             }

@@ -51,28 +51,28 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ExternalName => f.write_str(
-                "a Service of type ExternalName is not mirrored: its name may mean something else here; configure that \
+                "a Service of type ExternalName is not mirrored: its name may mean something else in this cluster; configure that \
                  aliases are copied if it does not",
             ),
             Self::Name(error) => error.fmt(f),
             Self::Collision { loser, holder } => write!(
                 f,
-                "{loser} is not mirrored, because {holder} has the same name here: rename one of the two, or choose \
+                "{loser} is not mirrored, because {holder} has the same local name: rename one of the two, or choose \
                  another prefix or naming scheme"
             ),
             Self::Foreign(service) => write!(
                 f,
-                "Service {service} is there already and is no mirror of this remote, so it is not touched: rename it, or \
+                "Service {service} exists already and is not a mirror of this remote, so it is not changed: rename it, or \
                  choose another prefix or namespace for mirrors"
             ),
             Self::OtherCluster { service, cluster } => write!(
                 f,
-                "Service {service} is a mirror of another cluster ({cluster}), so it is not touched: choose another prefix, \
+                "Service {service} is a mirror of another cluster ({cluster}), so it is not changed: choose another prefix, \
                  or name that cluster as a former one if this remote was rebuilt"
             ),
             Self::ForeignSlice(name) => write!(
                 f,
-                "EndpointSlice {name} is there already and is not ours, so it is not touched: delete or rename it"
+                "EndpointSlice {name} exists already and is not a mirror of this remote, so it is not changed: delete or rename it"
             ),
         }
     }

@@ -137,8 +137,8 @@ impl Config {
                 let (first, other) = stores.entry(&redeliver.journal).or_insert((&route.name, redeliver));
                 if other.limits != redeliver.limits {
                     let message = format!(
-                        "has other bounds than route {first:?}, and both keep what is owed in {}: max_bytes, max_jobs, backoff and \
-                         concurrency are those of all that is kept there; write the same, or name another journal",
+                        "has other bounds than route {first:?}, and both keep their jobs {}: max_bytes, max_jobs, backoff and \
+                         concurrency apply to all of these jobs; write the same, or name another journal",
                         redeliver.kept_in()
                     );
                     problem(format!("{at}.redeliver"), message);

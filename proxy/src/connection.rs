@@ -128,10 +128,10 @@ impl Connection {
     pub(crate) async fn refuse(mut self, shared: &Shared, capacity: Capacity) {
         let problem = if capacity == Capacity::ClientFull {
             let detail =
-                "this address has as many connections as it may: close some, or raise max-connections-per-client";
+                "this address has reached its limit of connections: close some, or raise max-connections-per-client";
             Problem::new(429, ProxyError::ConnectionLimitReached, detail).with_field("Retry-After", "1")
         } else {
-            let detail = "the proxy has as many connections as it takes: try again later, or raise max-connections";
+            let detail = "the proxy has reached its limit of connections: try again later, or raise max-connections";
             Problem::new(503, ProxyError::ConnectionLimitReached, detail)
         };
         self.answer_without_route(shared, RequestResult::Rejected, problem, &[], LINGER).await;

@@ -55,7 +55,7 @@ pub enum InvalidControl {
     #[error("{REQUIRE}: {0}")]
     Require(#[from] InvalidRequire),
     /// No time, or none at all.
-    #[error("{TIMEOUT}: {0:?} is not a time to wait: use for instance 500ms or 3s, at most what the route has")]
+    #[error("{TIMEOUT}: {0:?} is not a time-out: use for instance 500ms or 3s, at most the time-out of the route")]
     Timeout(String),
     /// Not which endpoints.
     #[error("{TO}: {0}")]

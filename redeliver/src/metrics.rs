@@ -104,7 +104,7 @@ impl Histogram {
 
 /// Renders the metrics of all journals as Prometheus text.
 pub fn render(all: &[Redelivery], to: &mut String) {
-    family(to, OWED, "gauge", "Deliveries that an endpoint is owed.");
+    family(to, OWED, "gauge", "Pending deliveries of an endpoint.");
     let mut owed: BTreeMap<Arc<str>, usize> = BTreeMap::new();
     for (endpoint, count) in all.iter().flat_map(Redelivery::owed_by_endpoint) {
         *owed.entry(endpoint).or_default() += count;

@@ -79,7 +79,7 @@ impl FromStr for Order {
     type Err = UnknownWord;
 
     fn from_str(text: &str) -> Result<Self, UnknownWord> {
-        let (about, words) = ("whether later requests wait behind what is owed", "endpoint or none");
+        let (about, words) = ("whether later requests wait behind pending deliveries", "endpoint or none");
         match text {
             "endpoint" => Ok(Self::Endpoint),
             "none" => Ok(Self::None),
@@ -92,7 +92,7 @@ impl FromStr for Gone {
     type Err = UnknownWord;
 
     fn from_str(text: &str) -> Result<Self, UnknownWord> {
-        let (about, words) = ("what becomes of what an endpoint that has left is owed", "keep or drop");
+        let (about, words) = ("what happens to the deliveries of an endpoint that has left", "keep or drop");
         match text {
             "keep" => Ok(Self::Keep),
             "drop" => Ok(Self::Drop),

@@ -223,7 +223,7 @@ impl<'a> Section<'a> {
             let hint = match suggest::nearest(key, &known) {
                 Some(meant) => format!("unknown key, did you mean {meant:?}?"),
                 None if known.is_empty() => "unknown key, nothing is allowed here".to_owned(),
-                None => format!("unknown key; known here: {}", suggest::sorted(&known).join(", ")),
+                None => format!("unknown key; the known ones are: {}", suggest::sorted(&known).join(", ")),
             };
             self.collector.add(self.path_of(key), hint);
         }

@@ -29,7 +29,7 @@ pub enum DurationError {
     #[error("{0:?} is too long: the longest duration is about 292 years")]
     TooLong(String),
     /// The value is below zero.
-    #[error("{0:?} is negative: a duration here must be zero or more")]
+    #[error("{0:?} is negative: a duration must be zero or more")]
     Negative(String),
 }
 

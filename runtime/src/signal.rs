@@ -61,7 +61,10 @@ impl Signals {
                 ("SIGHUP", _) => Request::Reload,
                 (_, None) => Request::Drain,
                 (_, Some(first)) if first.elapsed() < DUPLICATE_WINDOW => {
-                    tracing::info!(signal = name, "signal received within 100 ms of the first, and taken for the same");
+                    tracing::info!(
+                        signal = name,
+                        "signal received within 100 ms of the first, and treated as the same"
+                    );
                     continue;
                 }
                 (_, Some(_)) => Request::Exit,

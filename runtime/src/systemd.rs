@@ -23,7 +23,7 @@ pub enum PassedError {
         why: io::Error,
     },
     /// Sockets with unknown names.
-    #[error("nobody takes the passed socket {names}: FileDescriptorName must be one of {known}")]
+    #[error("the passed socket {names} is not used: FileDescriptorName must be one of {known}")]
     Unknown {
         /// Their names.
         names: String,
@@ -121,6 +121,6 @@ fn tell(state: &[NotifyState<'_>]) {
         return;
     }
     if let Err(error) = sd_notify::notify(false, state) {
-        tracing::warn!(%error, "systemd (NOTIFY_SOCKET) cannot be told how the process is");
+        tracing::warn!(%error, "systemd (NOTIFY_SOCKET) cannot be notified");
     }
 }

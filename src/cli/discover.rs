@@ -23,7 +23,7 @@ pub(super) fn amend(flags: &mut Flags, environment: &Environment) {
         Some(mode) => flags.problem("MODE", format!("{mode:?} is neither watch nor loop"), &[]),
     }
     if let Some(kind) = variable("DISCOVERY").filter(|kind| kind != "endpoints") {
-        flags.problem("DISCOVERY", format!("{kind:?} is not known here: only endpoints are discovered"), &[]);
+        flags.problem("DISCOVERY", format!("{kind:?} is not supported: only endpoints are discovered"), &[]);
     }
     if let Some(endpoint) = variable("MINIO_ENDPOINT") {
         let secure = variable("MINIO_SSL_ENABLED")

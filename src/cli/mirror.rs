@@ -33,7 +33,7 @@ pub(super) fn command(role: &'static Role) -> Command {
     let with_flag = |name: &'static str, help: &'static str| Arg::new(name).long(name).help(help);
     let coredns = flags::command(role)
         .name(COREDNS)
-        .about("Prints what CoreDNS needs to answer for the services that are mirrored")
+        .about("Prints the configuration of CoreDNS for mirrored services")
         .next_help_heading("Output")
         .arg(
             with_flag("config", "Configuration file with the section mirror, instead of flags")
@@ -42,7 +42,7 @@ pub(super) fn command(role: &'static Role) -> Command {
         )
         .arg(with_flag("rules", "Only the rewrite rules, for a server block that is there").action(ArgAction::SetTrue))
         .arg(
-            with_flag("offline", "Ask no cluster: without rules for services whose names do not tell what they are")
+            with_flag("offline", "Contact no cluster: without rules for services with hashed or ambiguous names")
                 .action(ArgAction::SetTrue),
         );
     flags::command(role).args_conflicts_with_subcommands(true).subcommand(coredns)

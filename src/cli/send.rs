@@ -72,7 +72,7 @@ pub(super) fn command() -> Command {
             .value_name("DATA|@FILE|@-")
             .allow_hyphen_values(true)
             .value_hint(ValueHint::FilePath)
-            .help("What the request carries: this text, a file, or with @- standard input"),
+            .help("Body of the request: this text, a file, or with @- standard input"),
         Arg::new("output")
             .short('o')
             .long("output")
@@ -86,7 +86,7 @@ pub(super) fn command() -> Command {
             .value_name("DURATION")
             .default_value("10s")
             .value_parser(|text: &str| runtime::duration::parse(text))
-            .help("How long the list of endpoints may take to arrive: from Kubernetes, the DNS, a server"),
+            .help("Time limit for the list of endpoints to arrive, from Kubernetes, the DNS or a server"),
     ];
     // The flags of the request come first.
     let mut command = Command::new(SEND.name).about(SEND.about).next_help_heading("Request").args(request);

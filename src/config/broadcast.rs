@@ -71,7 +71,7 @@ impl Reading {
         listener.proxy_protocol = requests::PROXY_PROTOCOL.or(&section, listener.proxy_protocol);
         if listener.proxy_protocol != ProxyProtocol::Off && !requests::TRUST_FORWARDED.is_given(&section) {
             let message =
-                "nobody may send PROXY headers: name the load balancers with trust_forwarded (--trust-forwarded)";
+                "no client may send PROXY headers: name the load balancers with trust_forwarded (--trust-forwarded)";
             requests::PROXY_PROTOCOL.problem(&section, message);
         }
         let head = &mut listener.head;

@@ -117,14 +117,16 @@ fn unusable(journal: &Path) -> Option<String> {
     let made = path != journal;
     if !found.is_dir() {
         return Some(match made {
-            true => format!("{shown} cannot be made: {} is a file; name a directory", path.display()),
-            false => format!("{shown} is a file: name a directory, in which the files of the journal are made"),
+            true => format!("{shown} cannot be created: {} is a file; name a directory", path.display()),
+            false => format!("{shown} is a file: name a directory, in which the files of the journal are created"),
         });
     }
     let rights = access(path, Access::WRITE_OK | Access::EXEC_OK).map_err(io::Error::from).err()?;
     (rights.kind() == io::ErrorKind::PermissionDenied).then(|| match made {
-        true => format!("{shown} cannot be made: this user may not write in {}", path.display()),
-        false => format!("this user may not write in {shown}: change its owner, or name another directory"),
+        true => format!("{shown} cannot be created: this user has no permission to write in {}", path.display()),
+        false => {
+            format!("this user has no permission to write in {shown}: change its owner, or name another directory")
+        }
     })
 }
 
@@ -210,7 +212,7 @@ mod tests {
             ("redeliver: {for: 1h, methods: 'PU RGE'}", "redeliver.methods: "),
             ("redeliver: {for: 1h, on: 4xx}", "redeliver.on: \"4xx\" is neither an outcome"),
             ("redeliver: {for: 1h, order: fifo}", "redeliver.order: \"fifo\" does not say whether"),
-            ("redeliver: {for: 1h, gone: lost}", "redeliver.gone: \"lost\" does not say what becomes"),
+            ("redeliver: {for: 1h, gone: lost}", "redeliver.gone: \"lost\" does not say what happens"),
             ("redeliver: {for: 1h, identity: pod}", "redeliver.identity: \"pod\" does not say who"),
             ("redeliver: {for: 1h, max_body: 0}", "redeliver.max_body: must be at least 1"),
             ("redeliver: {for: 1h, max_bytes: 0}", "redeliver.max_bytes: must be at least 1"),
@@ -243,7 +245,7 @@ mod tests {
                 .starts_with("broadcast[0].routes[1].redeliver: has other bounds than route \"fixed:192.0.2.1:80\"")
         );
         assert!(problems.contains("in the journal /j"), "{problems}");
-        assert!(two("max_jobs: 5", "").unwrap_err().contains("keep what is owed in memory"));
+        assert!(two("max_jobs: 5", "").unwrap_err().contains("keep their jobs in memory"));
     }
 
     #[test]
@@ -255,7 +257,7 @@ mod tests {
         assert_eq!(told(folder.path().to_owned()), "");
         assert_eq!(told(folder.path().join("new/one")), "");
         assert!(told(file.clone()).contains("is a file: name a directory"));
-        assert!(told(file.join("in/it")).contains(&format!("cannot be made: {} is a file", file.display())));
+        assert!(told(file.join("in/it")).contains(&format!("cannot be created: {} is a file", file.display())));
         let text = format!("redeliver: {{for: 1h, journal: {}}}", file.display());
         let problems = config(&text).unwrap().check_files().problems.to_string();
         assert!(problems.starts_with(&format!("{ROUTE}.redeliver.journal: ")), "{problems}");

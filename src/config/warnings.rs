@@ -62,10 +62,10 @@ fn of_route(route: &Route, target: Option<&Target>, warn: &mut impl FnMut(&str, 
     let timeouts = &route.policy.timeouts;
     let total = runtime::duration::format(timeouts.total);
     if timeouts.connect > timeouts.total {
-        warn(".connect_timeout", format!("is more than the {total} that a request may take as a whole"));
+        warn(".connect_timeout", format!("is more than the {total} time-out of the whole request"));
     }
     if timeouts.first_byte.is_some_and(|first_byte| first_byte > timeouts.total) {
-        warn(".first_byte_timeout", format!("is more than the {total} that a request may take as a whole"));
+        warn(".first_byte_timeout", format!("is more than the {total} time-out of the whole request"));
     }
     if let Some(Target::Endpoints(endpoints)) = target {
         let there = match endpoints.len() {

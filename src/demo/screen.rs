@@ -148,7 +148,7 @@ The path chooses how many origins must answer with success: all of them, or a {}
                 vec![format!("curl -i -X PURGE http://{broadcaster}/majority/logo.png")],
             ),
             (
-                "Who answered what: the whole report".to_owned(),
+                "The complete report".to_owned(),
                 vec![format!("curl -s -H 'Accept: {}' http://{broadcaster}/hello", super::client::REPORT)],
             ),
             (

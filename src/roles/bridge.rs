@@ -37,7 +37,7 @@ pub(super) async fn bind(config: &[BridgeConfig], context: &Context) -> anyhow::
         let once = async {
             let pulled = tokio::select! {
                 pulled = join_all(once.into_iter().map(|bridge| bridge.once(ONCE_TIMEOUT))) => pulled,
-                () = watch.wait() => anyhow::bail!("told to end before everything was pulled"),
+                () = watch.wait() => anyhow::bail!("ended by a signal before everything was pulled"),
             };
             let problems: Vec<String> = pulled.into_iter().filter_map(Result::err).collect();
             anyhow::ensure!(problems.is_empty(), "not everything was pulled: {}", problems.join("; "));

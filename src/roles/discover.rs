@@ -118,7 +118,7 @@ async fn run(running: Vec<RunningExport>, listeners: Vec<listener::Bound>, drain
         let written = join_all(once.into_iter().map(|running| running.pipeline.once(ONCE_TIMEOUT)));
         let written = tokio::select! {
             written = written => written,
-            () = drain.wait() => return Err(anyhow::anyhow!("told to end before everything was written")),
+            () = drain.wait() => return Err(anyhow::anyhow!("ended by a signal before everything was written")),
         };
         let problems: Vec<String> = written.into_iter().filter_map(Result::err).collect();
         anyhow::ensure!(problems.is_empty(), "not everything was written: {}", problems.join("; "));

@@ -42,7 +42,7 @@ impl Admin {
             Some(path) => {
                 let token = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
                 let field = format!("Bearer {}", token.trim()).parse::<header::HeaderValue>();
-                let mut field = field.ok().with_context(|| format!("what is in {} is no token", path.display()))?;
+                let mut field = field.ok().with_context(|| format!("{} does not contain a token", path.display()))?;
                 field.set_sensitive(true);
                 Some(field)
             }
@@ -68,12 +68,14 @@ impl Admin {
         let address = &self.address;
         let nobody = || {
             format!(
-                "nobody listens at {address}. If fanfare runs elsewhere, name its admin listener (--metrics-interface) with --admin"
+                "no process listens at {address}. If fanfare runs elsewhere, name its admin listener (--metrics-interface) with --admin"
             )
         };
         let stream = TcpStream::connect(address.as_str()).await.with_context(nobody)?;
         let strange = || {
-            format!("{address} answers, but not as an admin listener in clear: it may speak TLS, or be something else")
+            format!(
+                "{address} answers, but not as an admin listener without TLS: it may use TLS, or be another program"
+            )
         };
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.with_context(strange)?;
         let connection = tokio::spawn(connection);

@@ -47,7 +47,7 @@ fn page(status: &Value) -> String {
     let state = if status["ready"] == true { "ready".to_owned() } else { format!("NOT READY: {}", text("why")) };
     let mut lines = vec![columns::printable(&format!("fanfare {} at {}: {state}", text("version"), text("admin")))];
     if status["config_in_force"] == false {
-        lines.push("The configuration file as it is now is refused; the one before is in force".to_owned());
+        lines.push("The current configuration file is refused; the previous one is in use".to_owned());
     }
     for route in status["routes"].as_array().into_iter().flatten() {
         lines.extend(self::route(route));
@@ -163,7 +163,7 @@ mod tests {
         });
         let expected = "\
 fanfare 0.1.0 at 127.0.0.1:1: NOT READY: no endpoint
-The configuration file as it is now is refused; the one before is in force
+The current configuration file is refused; the previous one is in use
 
 Route cache: majority of 1 endpoints must be ok, 2 known
 ENDPOINT      POD      STATE        IN FLIGHT  RECENT, LATEST FIRST

@@ -69,7 +69,7 @@ async fn services(remote: &Remote, checked: &mirror::config::Remote) -> anyhow::
     let found = asked.map_err(anyhow::Error::from).and_then(|found| Ok(found?));
     found.with_context(|| {
         format!(
-            "cannot list the services of {}; with --offline it is not asked, and what its long names need is left out",
+            "cannot list the services of {}; with --offline it is not contacted, and rules for long names are omitted",
             checked.name
         )
     })

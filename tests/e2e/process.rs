@@ -99,7 +99,7 @@ impl Fanfare {
         let line =
             |log: &str| log.lines().find(|line| line.contains(LISTENING) && line.contains(purpose)).map(String::from);
         let log = self.stderr.wait("it to listen", |log| line(log).is_some()).await;
-        let line = line(&log).expect("it was waited for");
+        let line = line(&log).expect("the wait above ensures it");
         let (_, rest) = line.split_once(LISTENING).expect("it was looked for");
         rest.split(' ').next().and_then(address).expect("an address")
     }

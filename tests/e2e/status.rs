@@ -53,7 +53,7 @@ async fn where_nobody_listens_or_a_token_is_wanted_it_says_what_to_do() {
     let nobody = Refusing::new().address().to_string();
     let told = run(["status", "--admin", &nobody]).await;
     assert_eq!((told.code, told.stdout.as_str()), (Some(1), ""));
-    assert!(told.stderr.contains("nobody listens at") && told.stderr.contains("--admin"), "{}", told.stderr);
+    assert!(told.stderr.contains("no process listens at") && told.stderr.contains("--admin"), "{}", told.stderr);
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = |name: &str| folder.path().join(name).to_str().expect("it is text").to_owned();
     std::fs::write(path("tokens"), "ops:hunter2\n").expect("it can be written");

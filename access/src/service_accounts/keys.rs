@@ -53,7 +53,7 @@ pub struct Verified {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidKeys {
     /// Not JSON, or of another shape.
-    #[error("it is no key set: {0}")]
+    #[error("it is not a key set: {0}")]
     Shape(String),
     /// More keys than any API server has.
     #[error("it has more than {MAX_KEYS} keys")]
@@ -72,7 +72,7 @@ pub enum InvalidKeys {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Not a JSON Web Token.
-    #[error("it is no JSON Web Token")]
+    #[error("it is not a JSON Web Token")]
     Malformed,
     /// The algorithm `none`, a shared secret, or an algorithm that the key does not sign with.
     #[error("its algorithm is not one of its key's")]
@@ -99,7 +99,7 @@ pub enum Refusal {
     #[error("it is not valid yet")]
     NotYet,
     /// Something else than a service account.
-    #[error("its subject is no service account")]
+    #[error("its subject is not a service account")]
     Subject,
 }
 

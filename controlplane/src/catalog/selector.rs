@@ -14,7 +14,7 @@ pub struct Selector {
 /// The text is not a label selector.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{requirement:?} is no condition on labels: {why}; write a=b, a!=b, a in (b,c), a notin (b,c), a or !a, with commas between"
+    "{requirement:?} is not a condition on labels: {why}; write a=b, a!=b, a in (b,c), a notin (b,c), a or !a, with commas between"
 )]
 pub struct InvalidSelector {
     /// The condition that cannot be read.
@@ -169,7 +169,7 @@ mod tests {
             ["a=b=c", "a,", ",", "=b", "a in b", "a in (b", "a (b)", "a like (b)", "-a", "a=b c", "Ex/a", "/a", "a/"]
         {
             let refusal = Selector::parse(text).expect_err(text).to_string();
-            assert!(refusal.contains("is no condition on labels"), "{refusal}");
+            assert!(refusal.contains("is not a condition on labels"), "{refusal}");
         }
         let refusal = Selector::parse("a=b,c in (d").expect_err("not closed").to_string();
         assert!(refusal.starts_with("\"c in (d\""), "{refusal}");

@@ -100,7 +100,7 @@ impl fmt::Display for LockFailure {
                 write!(f, "the API server does not accept the credentials for {verb} {place}: {text}")
             }
             LockFailureReason::Malformed => {
-                write!(f, "cannot {verb} {place}: {text}; repair the lock, or delete it if nobody leads")
+                write!(f, "cannot {verb} {place}: {text}; repair the lock, or delete it if no candidate leads")
             }
             _ => write!(f, "cannot {verb} {place}: {text}"),
         }

@@ -227,7 +227,7 @@ async fn a_missing_right_is_named_with_verb_resource_and_place() {
     let mut state = bed.status.subscribe();
     let failed = state.wait_for(|state| state.problem.is_some());
     let problem = testkit::eventually::within("the problem", failed).await.expect("the watch goes on").problem.clone();
-    let problem = problem.expect("it was waited for");
+    let problem = problem.expect("the wait above ensures it");
     assert!(problem.contains("the verb \"list\" on configmaps is missing in namespace shop"), "{problem}");
 }
 

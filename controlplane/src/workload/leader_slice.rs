@@ -71,7 +71,7 @@ pub struct LeaderService {
 enum Problem {
     #[error("{0}")]
     Request(String),
-    #[error("service {0} has a selector, so that its slices are a controller's: take a Service without one")]
+    #[error("service {0} has a selector, so its slices belong to a controller: use a Service without a selector")]
     Selector(String),
     #[error("endpointslice {0} belongs to another controller (managed by {1:?}): delete it, or use another Service")]
     Foreign(String, String),

@@ -19,17 +19,17 @@ pub(super) fn check(names: &[&str], media_type: Option<&str>, by_url: bool, byte
         return Err("it is packed with gzip, and the store does not say so (Content-Encoding)".to_owned());
     }
     let text = std::str::from_utf8(bytes).ok().filter(|text| !text.contains('\0'));
-    let text = text.ok_or("it is no text")?;
+    let text = text.ok_or("it is not text")?;
     let media_type = media_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if matches!(media_type.as_str(), "text/html" | "application/xhtml+xml") || is_page(text) {
         return Err("it is a web page, for instance one to log in".to_owned());
     }
     let called = |endings: &[&str]| names.iter().any(|name| endings.iter().any(|ending| name.ends_with(ending)));
     if called(&[".json"]) || media_type == "application/json" || media_type.ends_with("+json") {
-        json(text, by_url).map_err(|why| format!("it is no JSON: {why}"))?;
+        json(text, by_url).map_err(|why| format!("it is not JSON: {why}"))?;
     }
     if called(&[".yaml", ".yml"]) || media_type.ends_with("yaml") {
-        yaml(text, by_url).map_err(|why| format!("it is no YAML: {why}"))?;
+        yaml(text, by_url).map_err(|why| format!("it is not YAML: {why}"))?;
     }
     Ok(())
 }

@@ -52,7 +52,7 @@ impl Sink {
             let (there, bytes) = self.read(&key).await?;
             let manifest = bytes.map(|bytes| Manifest::parse(&bytes)).transpose();
             let manifest = manifest.map_err(|why| {
-                self.trouble(SinkErrorKind::Refused, format!("{key}: {why}; remove it if nobody needs it"))
+                self.trouble(SinkErrorKind::Refused, format!("{key}: {why}; remove it if it is not needed"))
             })?;
             self.seen = Some(SeenManifest { manifest, there });
         }
@@ -237,7 +237,7 @@ impl Sink {
         if let Some(theirs) = stranger {
             let Manifest { cluster, writer: who, version, .. } = theirs;
             let what = if **cluster == *writer.cluster {
-                format!("`{who}` writes here now (version {version}): this process stops writing")
+                format!("`{who}` writes to this place now (version {version}): this process stops writing")
             } else {
                 format!(
                     "`{who}` writes the endpoints of the cluster `{cluster}` here, and this is `{}`: choose another place, or \

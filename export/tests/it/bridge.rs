@@ -161,8 +161,8 @@ async fn an_implausible_file_is_not_pulled_and_readiness_says_why() {
         *web.state.instead.lock() = Some(instead);
         let told =
             testkit::eventually!(why, readiness.check(), |ready| ready.as_ref().is_err_and(|told| told.contains(why)));
-        let told = told.expect_err("it was waited for");
-        assert!(told.contains("what was pulled before stays") && !told.contains("secret"), "{told}");
+        let told = told.expect_err("the wait above ensures it");
+        assert!(told.contains("the files pulled before are kept") && !told.contains("secret"), "{told}");
         assert_eq!(pulled(&bed, "edge.yml").as_deref(), Some("one: 1\n"), "{why}");
         *web.state.instead.lock() = None;
         testkit::eventually!("readiness again", readiness.is_ready(), |ready| *ready);
@@ -203,7 +203,8 @@ async fn files_that_stay_different_from_their_manifest_are_told() {
     let running = tokio::spawn(bridge.run(drain.watch()));
     testkit::eventually!("readiness", readiness.is_ready(), |ready| *ready);
     bed.write("edge.yml", "of a writer that was overtaken").await;
-    let told = |ready: &Result<(), String>| ready.as_ref().is_err_and(|why| why.contains("not what its manifest says"));
+    let told =
+        |ready: &Result<(), String>| ready.as_ref().is_err_and(|why| why.contains("does not match its manifest"));
     let _told = testkit::eventually!("the difference to be told", readiness.check(), told);
     assert_eq!(pulled(&bed, "edge.yml").as_deref(), Some("one"));
     drain.start();

@@ -99,7 +99,7 @@ async fn a_later_writer_takes_over_and_the_earlier_one_stops(bed: Bed) {
     for _ in 0..2 {
         let stopped = first.put(&[document("", "late")], &a, None).await.expect_err("it was overtaken");
         assert_eq!(stopped.kind, SinkErrorKind::Foreign, "{stopped}");
-        assert!(stopped.what.contains("`b` writes here now"), "{stopped}");
+        assert!(stopped.what.contains("`b` writes to this place now"), "{stopped}");
     }
     assert_eq!(bed.text("edge.yml").await.as_deref(), Some("of b"));
     second.put(&[document("", "of b again")], &b, None).await.expect("it goes on");

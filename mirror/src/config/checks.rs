@@ -75,7 +75,7 @@ impl Config {
                 wrong("global.prefix".into(), format!("a remote has the prefix {:?} as well", global.prefix));
             }
             if !is_dns_label(&global.namespace) {
-                wrong("global.namespace".into(), format!("{:?} is no name of a namespace", global.namespace));
+                wrong("global.namespace".into(), format!("{:?} is not the name of a namespace", global.namespace));
             }
             if global.label.split('=').next().is_none_or(str::is_empty) {
                 wrong("global.label".into(), "a label is written key or key=value".into());
@@ -98,12 +98,12 @@ impl Remote {
             wrong("selector", "it is empty, and would mirror every Service there is: name a label".into());
         }
         if !is_dns_label(&self.namespace) {
-            wrong("namespace", format!("{:?} is no name of a namespace", self.namespace));
+            wrong("namespace", format!("{:?} is not the name of a namespace", self.namespace));
         }
         let mut seen = HashSet::new();
         for namespace in &self.namespaces {
             if !is_dns_label(namespace) {
-                wrong("namespaces", format!("{namespace:?} is no name of a namespace"));
+                wrong("namespaces", format!("{namespace:?} is not the name of a namespace"));
             }
             if !seen.insert(namespace) {
                 wrong("namespaces", format!("{namespace} is named twice"));
@@ -118,7 +118,7 @@ impl Remote {
             }
         }
         if matches!(self.stale, Stale::Ttl(ttl) if ttl.is_zero()) {
-            wrong("stale", "a ttl of 0 is what `delete` is for".into());
+            wrong("stale", "a ttl of 0 is not allowed: use `delete`".into());
         }
     }
 }

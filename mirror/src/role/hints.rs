@@ -134,7 +134,7 @@ fn nothing_selected(remote: &str, selector: &str, watched: &Scope, found: &Found
     // Writing to a String cannot fail.
     let _ = match found {
         Err(why) => write!(text, "; the existing Services cannot be listed: {why}"),
-        Ok(found) if found.is_empty() => write!(text, "; there is no Service at all"),
+        Ok(found) if found.is_empty() => write!(text, "; there are no Services"),
         Ok(found) => {
             let described = found.iter().map(|(name, labels)| match labels.as_str() {
                 "" => format!("{name} (no labels)"),
@@ -167,7 +167,7 @@ mod tests {
             "west has no Service with the labels mirror=true in namespace shop, so nothing is mirrored from there; there \
              are shop/a (app=a), shop/b (no labels)"
         );
-        assert!(nothing_selected("west", "", &Scope::All, &found(&[])).ends_with("there is no Service at all"));
+        assert!(nothing_selected("west", "", &Scope::All, &found(&[])).ends_with("there are no Services"));
         let refused = nothing_selected("west", "a", &shop, &Err("forbidden".into()));
         assert!(refused.ends_with("the existing Services cannot be listed: forbidden"), "{refused}");
         let many: Vec<(String, &str)> = (0..25).map(|n| (format!("shop/{n:02}"), "")).collect();

@@ -224,7 +224,7 @@ impl RemoteWatches {
             }
             (_, Identity::Hidden(why)) => tracing::warn!(
                 remote = self.name,
-                "it does not say which cluster it is ({why}), so its mirrors cannot be told from those of another cluster with \
+                "it does not say which cluster it is ({why}), so its mirrors cannot be distinguished from those of another cluster with \
                  this name: grant `get` on the namespace kube-system there"
             ),
             (_, Identity::Pending) => {}

@@ -172,7 +172,7 @@ impl Bed {
     /// Waits until there is a mirror of a remote Service.
     pub(crate) async fn mirrored(&self, service: &str) -> Service {
         let what = format!("the mirror of {service}");
-        eventually!(&what, self.mirror(service).await, Option::is_some).expect("it was waited for")
+        eventually!(&what, self.mirror(service).await, Option::is_some).expect("the wait above ensures it")
     }
 
     /// The slices of a local Service.
@@ -217,7 +217,7 @@ impl Bed {
         };
         let list = || async { events.list(&ListParams::default()).await.expect("events can be listed").items };
         let found = eventually!(&what, list().await, |all| all.iter().any(fits));
-        found.into_iter().find(fits).expect("it was waited for")
+        found.into_iter().find(fits).expect("the wait above ensures it")
     }
 
     /// Changes a local Service by a merge patch, as a user's edit would.

@@ -53,7 +53,7 @@ pub(super) fn standard_output() -> io::Result<File> {
 
 impl<W: Write> Writer<W> {
     pub(super) fn new(out: W, json: bool) -> Self {
-        Self { out, json, told: 0, last_error: "standard output takes them too slowly".to_owned() }
+        Self { out, json, told: 0, last_error: "standard output is read too slowly".to_owned() }
     }
 
     /// Writes lines until the queue is closed.

@@ -62,10 +62,10 @@ pub struct NewPath {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unchangeable {
     /// 400.
-    #[error("the path goes in or below {0}, and an endpoint may read it as one outside: send the path that is meant")]
+    #[error("the path goes in or below {0}, and an endpoint may read it as one outside: send the intended path")]
     Leaves(String),
     /// 414.
-    #[error("the request target would be longer than this proxy takes, once the route has rewritten it")]
+    #[error("the request target would be longer than this proxy accepts, once the route has rewritten it")]
     TooLong,
 }
 
@@ -82,7 +82,7 @@ pub enum InvalidChange {
     Prefix(String),
     /// Not a path.
     #[error(
-        "{0:?} is not a path to put in place of another: write it like /new, or /new/* to keep what the route's * stands for"
+        "{0:?} is not a path that can replace another: write it like /new, or /new/* to keep what the route's * stands for"
     )]
     Path(String),
 }

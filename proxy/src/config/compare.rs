@@ -44,7 +44,7 @@ pub struct Ignore {
 
 /// The text is no way to compare.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no way to compare answers: use off, status or body")]
+#[error("{0:?} is not a way to compare answers: use off, status or body")]
 pub struct InvalidCompare(String);
 
 /// The text names nothing that may differ.
@@ -54,7 +54,7 @@ pub enum InvalidIgnored {
     #[error("is empty, which would be the whole body: use compare status instead")]
     Empty,
     /// Not as in RFC 6901.
-    #[error("{0:?} is no JSON pointer: behind ~ comes 0 (for ~) or 1 (for /)")]
+    #[error("{0:?} is not a JSON pointer: ~ must be followed by 0 (for ~) or 1 (for /)")]
     Pointer(String),
     /// No regular expression.
     #[error("{text:?} is neither a JSON pointer, which begins with /, nor a regular expression: {why}")]

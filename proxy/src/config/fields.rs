@@ -117,12 +117,12 @@ impl FieldName {
     pub fn may_change(&self, direction: Direction) -> Result<(), InvalidField> {
         let why = match Class::of(self.0.as_bytes()) {
             Class::Host if direction == Direction::Request => return Err(InvalidField::Host),
-            Class::ContentLength | Class::TransferEncoding => "messages are framed anew here",
+            Class::ContentLength | Class::TransferEncoding => "this proxy frames messages itself",
             Class::Connection | Class::ProxyConnection | Class::HopByHop | Class::Upgrade => {
                 "it concerns one connection only"
             }
-            Class::Expect => "what a client expects is answered here",
-            Class::Broadcast => "X-Broadcast-* is what this proxy says",
+            Class::Expect => "this proxy answers expectations itself",
+            Class::Broadcast => "only this proxy writes X-Broadcast-*",
             Class::Via if direction == Direction::Request => "it is how loops are noticed",
             Class::RequestId if direction == Direction::Request => {
                 "endpoints, answer and log have the same id of a request"

@@ -116,10 +116,7 @@ impl Listener {
                     }
                     _ => continue,
                 };
-                problem(
-                    format!("{at}.allow[{a}]"),
-                    format!("{pattern} can be proven by nobody: there is no {missing}"),
-                );
+                problem(format!("{at}.allow[{a}]"), format!("no caller can prove {pattern}: there is no {missing}"));
             }
         }
     }

@@ -61,7 +61,7 @@ pub enum InvalidMatch {
     #[error("{0:?} is not a path: it starts with / and may end with one *")]
     Path(String),
     /// A path that servers resolve to another one.
-    #[error("{0:?} has a segment that servers resolve (. or ..): write the path that is meant")]
+    #[error("{0:?} has a segment that servers resolve (. or ..): write the intended path")]
     DotSegment(String),
     /// Not a condition on a header field.
     #[error(

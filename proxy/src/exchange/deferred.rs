@@ -29,7 +29,7 @@ pub(super) struct Owing {
 
 /// The outcome of a leg that is held back because earlier requests to its endpoint are pending.
 pub(super) fn held_back() -> (Outcome, LegError) {
-    let detail = "the endpoint is owed earlier requests, which go first";
+    let detail = "the endpoint has pending deliveries, which are sent first";
     (Outcome::Deferred, LegError::new(ProxyError::DestinationUnavailable, detail))
 }
 

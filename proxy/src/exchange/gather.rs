@@ -44,10 +44,10 @@ pub enum Fault {
     #[error("{}", slow(*.0))]
     Slow(Slow),
     /// 413
-    #[error("the request body is longer than {0} bytes, which is the limit here")]
+    #[error("the request body is longer than {0} bytes, which is the limit")]
     TooLong(u64),
     /// 503: the proxy has no memory for the rest of the body.
-    #[error("the proxy keeps as many bytes of bodies as it may: try again later, or raise max-buffered")]
+    #[error("the proxy has reached its limit of buffered bytes: try again later, or raise max-buffered")]
     NoRoom,
 }
 

@@ -45,7 +45,7 @@ pub enum Decoded {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChunkError {
     /// Not hexadecimal, empty, or too large a number.
-    #[error("a chunk size that is no hexadecimal number")]
+    #[error("a chunk size that is not a hexadecimal number")]
     Size,
     /// A line without CRLF at its end, or with a control character in it.
     #[error("a chunk line that does not end in CRLF")]
@@ -57,7 +57,7 @@ pub enum ChunkError {
     #[error("chunk extensions or trailers beyond bounds")]
     TooLong,
     /// A trailer that is no header field.
-    #[error("a trailer that is no field")]
+    #[error("a trailer that is not a field")]
     Trailer,
 }
 

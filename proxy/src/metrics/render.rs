@@ -136,8 +136,8 @@ fn divergent(out: &mut Text, routes: &[&RouteEntry]) {
 fn results(out: &mut Text, routes: &[&RouteEntry]) {
     type Count = fn(&RouteMetrics, RequestResult) -> u64;
     let families: [(&str, &str, Count); 2] = [
-        (names::REQUESTS, "Requests by what their answer said.", RouteMetrics::results),
-        (names::COMPLETED, "Requests by what became of them when the last leg had ended.", RouteMetrics::completions),
+        (names::REQUESTS, "Requests by the result in their answer.", RouteMetrics::results),
+        (names::COMPLETED, "Requests by their final result, when the last leg has ended.", RouteMetrics::completions),
     ];
     for (name, help, count) in families {
         out.family(name, "counter", help);

@@ -139,9 +139,9 @@ fn no_route(why: NoRoute, is_unproven: bool) -> Refusal {
         NoRoute::Unauthorized => {
             // RFC 6750 section 3.1: an error code is given only if the request had a token.
             let (detail, challenge) = if is_unproven {
-                ("what is in Authorization proves nothing here", "Bearer realm=\"fanfare\", error=\"invalid_token\"")
+                ("the credentials in Authorization are not valid", "Bearer realm=\"fanfare\", error=\"invalid_token\"")
             } else {
-                ("this takes a caller who proves who it is", "Bearer realm=\"fanfare\"")
+                ("this request needs authentication", "Bearer realm=\"fanfare\"")
             };
             let refusal = Refusal::of_listener(401, ProxyError::HttpRequestDenied, detail);
             Refusal { problem: refusal.problem.with_field("WWW-Authenticate", challenge), ..refusal }
@@ -149,13 +149,13 @@ fn no_route(why: NoRoute, is_unproven: bool) -> Refusal {
         NoRoute::NotAllowed => Refusal::of_listener(
             403,
             ProxyError::HttpRequestDenied,
-            "this method and path are not allowed here to this caller",
+            "this caller has no permission for this method and path",
         ),
         NoRoute::NoMatch => Refusal::of_listener(404, ProxyError::DestinationNotFound, "no route matches this request"),
         NoRoute::Leaves(pattern) => {
             let detail = format!(
                 "an endpoint may read this path as one outside of {pattern}, because it has dot segments, plain or encoded: \
-                 send the path that is meant"
+                 send the intended path"
             );
             Refusal::of_listener(400, ProxyError::HttpRequestError, detail)
         }
@@ -188,7 +188,7 @@ fn check_own(request: &RequestContext<'_>, route: &RouteEntry) -> Result<(), (Re
     if let (Framing::Length(length), Some(limit)) = (request.head.framing, route.config.policy.longest_body())
         && length > limit
     {
-        let detail = format!("the request body has {length} bytes, the limit here is {limit}");
+        let detail = format!("the request body has {length} bytes, the limit is {limit}");
         return Err((RequestResult::Client, Problem::new(413, ProxyError::HttpRequestError, detail)));
     }
     let total = route.members.len();

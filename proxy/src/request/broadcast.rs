@@ -251,7 +251,7 @@ impl RequestContext<'_> {
             abort(exchange);
         }
         if let Some(status) = defer::status(exchange, decision, self.is_grpc) {
-            let detail = "the endpoints that missed it get it later: X-Broadcast-Job says where to look";
+            let detail = "the endpoints that missed it get it later: X-Broadcast-Job has the id of the job";
             let made_up = Problem::new(status, ProxyError::DestinationUnavailable, detail).into();
             return self.send_made_up(exchange, &made_up, carrier, alarm, next).await;
         }
@@ -331,13 +331,13 @@ impl RequestContext<'_> {
 
 /// The answer to a gRPC request whose endpoints do not speak HTTP/2.
 fn no_grpc() -> Problem {
-    let detail = "endpoints of this route are spoken to in HTTP/1.1, and gRPC needs HTTP/2: set upstream-protocol to h2, or \
+    let detail = "endpoints of this route use HTTP/1.1, and gRPC needs HTTP/2: set upstream-protocol to h2, or \
                   the appProtocol of the Service's port to grpc";
     Problem::new(501, ProxyError::HttpProtocolError, detail)
 }
 
 /// The answer at the limit of requests in flight.
 fn busy() -> Problem {
-    let detail = "the proxy has as many requests in flight as it takes: try again later";
+    let detail = "the proxy has reached its limit of requests in flight: try again later";
     Problem::new(503, ProxyError::ConnectionLimitReached, detail)
 }

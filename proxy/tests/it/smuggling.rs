@@ -120,7 +120,7 @@ const CHUNK_TRICKS: [(&str, &str); 24] = [
     ("data shorter than its size", "5\r\nhell\r\n0\r\n\r\n"),
     ("data that ends in LF", "5\r\nhello\n0\r\n\r\n"),
     ("data that ends in nothing", "5\r\nhello0\r\n\r\n"),
-    ("a trailer that is no field", "5\r\nhello\r\n0\r\nGET / HTTP/1.1\r\n\r\n"),
+    ("a trailer that is not a field", "5\r\nhello\r\n0\r\nGET / HTTP/1.1\r\n\r\n"),
     ("a trailer with a space before its colon", "5\r\nhello\r\n0\r\nA : b\r\n\r\n"),
     ("a trailer that ends in LF", "5\r\nhello\r\n0\r\nA: b\n\r\n"),
 ];

@@ -39,10 +39,10 @@ pub enum Why {
     #[error("the body is longer than --redeliver-max-body")]
     Body,
     /// `--redeliver-max-bytes`.
-    #[error("as many bytes are owed as --redeliver-max-bytes allows")]
+    #[error("pending deliveries have reached --redeliver-max-bytes")]
     Bytes,
     /// `--redeliver-max-jobs`.
-    #[error("as many jobs are owed as --redeliver-max-jobs allows")]
+    #[error("pending jobs have reached --redeliver-max-jobs")]
     Jobs,
     /// The journal could not be written.
     #[error("the journal cannot be written")]

@@ -79,18 +79,18 @@ impl Redelivery {
         }
         let to = self.owed_in_words();
         match (&inner.directory, health) {
-            (Some(_), Some(Health::Open)) => tracing::info!(jobs, to, "what is owed stays in the journal"),
+            (Some(_), Some(Health::Open)) => tracing::info!(jobs, to, "pending deliveries stay in the journal"),
             (Some(journal), health) => tracing::warn!(
                 jobs,
                 to,
                 journal = %journal.display(),
                 ?health,
-                "what came to be owed while the journal could not be written, or another process had it, is lost with this process"
+                "deliveries that were deferred while the journal could not be written, or another process had it, are lost with this process"
             ),
             (None, _) => tracing::warn!(
                 jobs,
                 to,
-                "what is owed is lost with this process: it was in memory only; --redeliver-journal keeps it"
+                "pending deliveries are lost with this process: they were only in memory; --redeliver-journal keeps them"
             ),
         }
     }

@@ -47,7 +47,7 @@ pub(super) fn salvage(path: &Path) -> Result<Contents, JournalError> {
     let failed = |source| JournalError::File { what: "cannot be read", path: path.to_owned(), source };
     let length = fs::metadata(path).map_err(failed)?.len();
     if length > LARGEST {
-        return Err(failed(io::Error::other("too large to be searched for what is left of it")));
+        return Err(failed(io::Error::other("too large to be searched for readable records")));
     }
     let bytes = fs::read(path).map_err(failed)?;
     let mut records = Records::default();

@@ -164,11 +164,11 @@ impl Writer<'_> {
             Health::Open => tracing::info!(directory = %self.directory.display(), "the journal is open"),
             Health::Waiting => tracing::warn!(
                 directory = %self.directory.display(),
-                "another process has the journal: until it ends, what is owed is kept in memory only"
+                "another process has the journal: until it ends, pending deliveries are kept only in memory"
             ),
             Health::Failed(error) => tracing::error!(
                 %error,
-                "the journal cannot be written: what endpoints miss is not deferred until it can; see to the disk"
+                "the journal cannot be written: missed requests are not deferred until it can; check the disk"
             ),
         }
         self.owner.health(&health);

@@ -79,15 +79,15 @@ extra:
         "admin.listen: invalid socket address syntax",
         "broadcast[0].listen: is missing",
         "broadcast[0].routes[0].match.methods[1]: invalid type: sequence, expected a string",
-        "broadcast[0].routes[0].match.path: unknown key; known here: methods",
+        "broadcast[0].routes[0].match.path: unknown key; the known ones are: methods",
         "broadcast[0].routes[0].timeout: \"10\" is not a duration: the unit is missing, did you mean 10s?",
         "broadcast[0].routes[1].timeout: \"-3s\" is negative",
         "broadcast[0].routes[1].window: \"12Q\" is not a size: unknown unit \"Q\"",
         "broadcast[0].routes[1].retrys: unknown key, did you mean \"retries\"?",
         "broadcast[0].routes[2]: expected a mapping, found text",
         "broadcast[0].lisen: unknown key, did you mean \"listen\"?",
-        "broadcast[0].colour: unknown key; known here: listen, routes",
-        "extra: unknown key; known here: admin, broadcast",
+        "broadcast[0].colour: unknown key; the known ones are: listen, routes",
+        "extra: unknown key; the known ones are: admin, broadcast",
     ];
     assert_eq!(found.len(), expected.len(), "{found:#?}");
     for (found, expected) in found.iter().zip(expected) {

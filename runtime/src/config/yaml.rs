@@ -130,7 +130,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, _: A) -> Result<Value, A::Error> {
-        Err(de::Error::custom("a tag such as !name is not understood here, remove it"))
+        Err(de::Error::custom("a tag such as !name is not supported, remove it"))
     }
 }
 

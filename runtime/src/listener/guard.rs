@@ -103,7 +103,11 @@ fn only_local() -> Response {
 }
 
 fn unauthorized(challenge: &'static str) -> Response {
-    (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, challenge)], "this takes a token: Authorization: Bearer <token>\n")
+    (
+        StatusCode::UNAUTHORIZED,
+        [(WWW_AUTHENTICATE, challenge)],
+        "this path needs a token: Authorization: Bearer <token>\n",
+    )
         .into_response()
 }
 

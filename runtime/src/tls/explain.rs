@@ -42,7 +42,7 @@ fn text(error: &Error, side: Side) -> String {
         Error::AlertReceived(alert) => received(*alert, side),
         Error::NoApplicationProtocol => format!("the {peer} speaks none of the protocols that were offered (ALPN)"),
         Error::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion) => {
-            format!("the {peer} does not speak TLS: what it has sent is something else")
+            format!("the {peer} does not speak TLS: it has sent something else")
         }
         Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13)
         | Error::PeerIncompatible(PeerIncompatible::Tls12NotOfferedOrEnabled)

@@ -19,7 +19,7 @@ const ANSWER: &str = concat!(
     "Content-Length: 66\r\n",
     "Connection: close\r\n",
     "\r\n",
-    "this port speaks TLS: send the request by https, and not by http.\n",
+    "this port speaks TLS: send the request with https instead of http.\n",
 );
 
 /// Answers 400 where `read` begins like an HTTP request, and closes the connection. Anything else gets no answer.

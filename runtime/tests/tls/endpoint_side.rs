@@ -192,7 +192,7 @@ async fn disagreements_are_reported() {
         }
     });
     let said = reach(&both, plain).await.expect_err("it speaks plain HTTP").to_string();
-    assert_eq!(said, "the endpoint does not speak TLS: what it has sent is something else");
+    assert_eq!(said, "the endpoint does not speak TLS: it has sent something else");
 
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
     let stream = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("connects");

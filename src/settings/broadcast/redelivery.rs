@@ -30,7 +30,7 @@ group!(GROUP, "Redelivery";
         "What counts as missed: outcomes of a leg (connect, reset, timeout, rejected, lagged, protocol) and classes of \
          statuses (5xx, 3xx), never 4xx";
     ORDER: Setting<Order> = flag("redeliver-order").at(REDELIVER, "order").default("endpoint").one("endpoint|none", parsed),
-        "Whether later requests wait behind what their endpoint is owed, or are sent at once";
+        "Whether later requests wait behind pending deliveries of their endpoint, or are sent at once";
     MAX_BODY: Setting<usize> = flag("redeliver-max-body").at(REDELIVER, "max_body").default("1MiB")
         .one("SIZE", positive_bytes),
         "Longest body that is kept to be sent again, or for --waves, where a longer one gets 413";
@@ -49,7 +49,7 @@ group!(GROUP, "Redelivery";
          the \
          address), or whoever is at the address";
     GONE: Setting<Gone> = flag("redeliver-gone").at(REDELIVER, "gone").default("keep").one("keep|drop", parsed),
-        "What becomes of what is owed to an endpoint that has left: kept until it is too old, or dropped";
+        "Whether the deliveries of an endpoint that has left are kept until they are too old, or dropped";
     GRACE: Setting<Duration> = flag("redeliver-grace").at(REDELIVER, "grace").default("5ms").one("DURATION", duration),
         "How long an answer under any or a quorum waits for copies in progress before they count as pending";
     CONCURRENCY: Setting<usize> = flag("redeliver-concurrency").at(REDELIVER, "concurrency").default("8")

@@ -131,7 +131,7 @@ async fn the_patched_workload_and_the_certificate_are_accepted() {
     let certificate = COMPONENT.objects("certificate.yaml", &namespace);
     let accepted = async || cluster.dry_run_yaml(&yaml(&certificate)).await.map(|objects| objects.len());
     let accepted = eventually!("the certificate to be accepted", accepted().await, Result::is_ok);
-    assert_eq!(accepted.expect("it was waited for"), 1);
+    assert_eq!(accepted.expect("the wait above ensures it"), 1);
 
     // A mistake would have been refused.
     let mistaken = yaml(&certificate).replace("renewBefore", "renewAfter");

@@ -45,7 +45,7 @@ async fn files_of_an_export_arrive_by_the_bridge() {
     testkit::eventually!("the next pull", servers(), |servers| *servers == 5);
     // Another process writes to the store.
     store.write("edge.yml", "not what the manifest says").await;
-    bridge.stderr.wait("the mismatch to be told", |log| log.contains("is not what its manifest says")).await;
+    bridge.stderr.wait("the mismatch to be told", |log| log.contains("does not match its manifest")).await;
     assert_eq!(servers(), 5);
     for process in [discover, bridge] {
         process.signal(Signal::TERM);

@@ -54,7 +54,7 @@ async fn measure(kind: Kind, signal: Signal, rounds: u64, ttl: Duration) -> Vec<
         leader.0.signal(signal);
         within_time(patience, "the next one to lead", records.until(leads(&next.1))).await;
         let versions = records.versions();
-        let first = versions.iter().find(|version| version.record.holder == next.1).expect("it was waited for");
+        let first = versions.iter().find(|version| version.record.holder == next.1).expect("the wait above ensures it");
         times.push(first.seen - at);
         leader = next;
     }

@@ -98,7 +98,7 @@ async fn a_namespace_without_rights_is_named_and_the_other_one_mirrored() {
     let fanfare = bed.mirror(&[bed.what(), flags], &[]);
     bed.until_mirrored("web", &["192.0.2.1"]).await;
     let log = fanfare.stderr.wait("the missing right to be named", |log| log.contains("RBAC")).await;
-    let missing = log.lines().find(|line| line.contains("RBAC")).expect("it was waited for");
+    let missing = log.lines().find(|line| line.contains("RBAC")).expect("the wait above ensures it");
     assert!(missing.contains(&format!("namespace {closed}")) && missing.contains("a Role"), "{missing}");
     let (status, why) = get(&fanfare, "/readyz").await;
     assert!(status == 503 && why.contains(&closed), "{status} {why}");

@@ -17,7 +17,7 @@ async fn a_selector_that_matches_nothing_is_told_once_per_change_with_what_there
     let flags = [bed.what(), bed.with_all_rights(), vec![format!("-namespaces={}", bed.there)]];
     let mirror = bed.mirror(&flags, &[]);
     let told = mirror.stderr.wait("the warning", |log| log.contains(WARNING)).await;
-    let line = told.lines().find(|line| line.contains(WARNING)).expect("it was waited for");
+    let line = told.lines().find(|line| line.contains(WARNING)).expect("the wait above ensures it");
     for part in [format!("with the labels bed={}", bed.here), format!("there are {}/other (app=other)", bed.there)] {
         assert!(line.contains(&part), "{part}: {line}");
     }
@@ -39,7 +39,7 @@ async fn a_dry_run_tells_it_too() {
     let finished = bed.mirror(&flags, &["-dry-run"]).finish().await;
     assert_eq!(finished.code, Some(0), "{}", finished.stderr);
     assert!(
-        finished.stderr.contains(WARNING) && finished.stderr.contains("there is no Service at all"),
+        finished.stderr.contains(WARNING) && finished.stderr.contains("there are no Services"),
         "{}",
         finished.stderr
     );

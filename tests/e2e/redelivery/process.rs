@@ -61,7 +61,8 @@ async fn acknowledged_requests_survive_kill_9() {
 async fn a_drain_reports_pending_deliveries() {
     let (bed, journal) = (Bed::new().await, tempdir().unwrap());
     let away = bed.away.address();
-    for (kept, told) in [(true, "what is owed stays in the journal"), (false, "what is owed is lost with this process")]
+    for (kept, told) in
+        [(true, "pending deliveries stay in the journal"), (false, "pending deliveries are lost with this process")]
     {
         let fanfare = match kept {
             true => bed.serve_with(journal.path(), &[]).await,

@@ -73,7 +73,7 @@ async fn a_rule_for_certificates_needs_who_vouches_for_them() {
         let ended = run([&fixed[..], &more, std::slice::from_ref(&allow)].concat()).await;
         assert_eq!(ended.code, Some(64), "{}", ended.stderr);
         assert!(
-            ended.stderr.contains("san:*.cms.svc can be proven by nobody: there is no tls.client_ca"),
+            ended.stderr.contains("no caller can prove san:*.cms.svc: there is no tls.client_ca"),
             "{}",
             ended.stderr
         );

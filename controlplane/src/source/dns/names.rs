@@ -288,7 +288,7 @@ fn log_answer(query: &Query, answer: &DnsAnswer, one_each: bool) {
                 tracing::warn!(
                     %query,
                     addresses = addresses.len(),
-                    "the name has several addresses, and each request goes to one of them: where all are meant, use endpoints-dns"
+                    "the name has several addresses, and each request goes to one of them: to send to all of them, use endpoints-dns"
                 );
             }
         }
