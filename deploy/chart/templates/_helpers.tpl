@@ -136,7 +136,7 @@ startupProbe:
   timeoutSeconds: 2
   failureThreshold: 60
 {{- end }}
-# Whether the process still answers. What it depends on must not restart it.
+# Whether the process still answers. Failures of its dependencies must not restart it.
 livenessProbe:
   httpGet: {path: {{ get $healthy $role | default "/-/healthy" }}, port: {{ $port }}}
   periodSeconds: 10
