@@ -43,6 +43,8 @@ const CHECK: &[Step] = &[
             "--lib",
             "--bins",
             "-p",
+            "access",
+            "-p",
             "controlplane",
             "-p",
             "export",
