@@ -159,7 +159,7 @@ async fn an_invalid_kubeconfig_is_reported() {
         (b"", "no current-context"),
         (b"\xFF\xFE\x00", "not text in UTF-8 or UTF-16"),
         (b"\xFF\xFE", "no current-context"),
-        (b"\x80", "no text"),
+        (b"\x80", "not text"),
         (b"{current-context: x}", "no context \"x\""),
         (
             b"{current-context: x, contexts: [{name: x, context: {cluster: c}}]}",
