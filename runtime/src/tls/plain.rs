@@ -16,7 +16,7 @@ const MOST: usize = 64 << 10;
 const ANSWER: &str = concat!(
     "HTTP/1.1 400 Bad Request\r\n",
     "Content-Type: text/plain; charset=utf-8\r\n",
-    "Content-Length: 66\r\n",
+    "Content-Length: 67\r\n",
     "Connection: close\r\n",
     "\r\n",
     "this port speaks TLS: send the request with https instead of http.\n",
