@@ -5,6 +5,7 @@ mod admin;
 mod broadcast;
 mod check;
 mod cli;
+mod config_file;
 mod demo;
 mod deploy;
 mod discover;

@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -10,41 +10,12 @@ use std::{
 };
 
 use rustix::process::Signal;
-use tempfile::TempDir;
 use testkit::{
     client::{self, RawClient, request_bytes},
     origin::{Origin, Reply},
 };
 
-use crate::process::Fanfare;
-
-/// A configuration file in a folder of its own.
-struct File {
-    _folder: TempDir,
-    path: PathBuf,
-}
-
-impl File {
-    fn new(text: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let file = Self { path: folder.path().join("fanfare.yaml"), _folder: folder };
-        file.write(text);
-        file
-    }
-
-    /// Replaces it in one step, as editors and Kubernetes do.
-    fn write(&self, text: &str) {
-        let new = self.path.with_extension("new");
-        std::fs::write(&new, text).expect("it can be written");
-        std::fs::rename(&new, &self.path).expect("it can be renamed");
-    }
-
-    async fn serve(&self) -> Fanfare {
-        let fanfare = Fanfare::serve(["run".as_ref(), "--config".as_ref(), self.path.as_os_str()]).await;
-        fanfare.wait_ready().await;
-        fanfare
-    }
-}
+use crate::{config_file::ConfigFile, process::Fanfare};
 
 fn one_route(endpoint: SocketAddr, require: &str) -> String {
     listeners(&format!(
@@ -84,7 +55,7 @@ async fn reloads(fanfare: &Fanfare, result: &str) -> bool {
 async fn every_listener_and_route_has_endpoints_and_a_policy_of_its_own() {
     let (cache, failing, other) =
         (Origin::start(Reply::ok("cache")), Origin::start(Reply::new(500)), Origin::start(Reply::ok("other")));
-    let file = File::new(&listeners(&format!(
+    let file = ConfigFile::new(&listeners(&format!(
         "
   - listen: 127.0.0.1:0
     routes:
@@ -114,7 +85,7 @@ async fn every_listener_and_route_has_endpoints_and_a_policy_of_its_own() {
 #[tokio::test]
 async fn routes_change_under_load_without_a_lost_request() {
     let (old, new) = (Origin::start(Reply::ok("old")), Origin::start(Reply::ok("new")));
-    let file = File::new(&one_route(old.address(), "all"));
+    let file = ConfigFile::new(&one_route(old.address(), "all"));
     let fanfare = file.serve().await;
     let (address, stop, sent) = (fanfare.address(), Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let load = |keep: bool| {
@@ -151,7 +122,7 @@ async fn routes_change_under_load_without_a_lost_request() {
 #[tokio::test]
 async fn a_bad_file_changes_nothing_and_says_why() {
     let origin = Origin::start(Reply::ok("fine"));
-    let file = File::new(&one_route(origin.address(), "all"));
+    let file = ConfigFile::new(&one_route(origin.address(), "all"));
     let fanfare = file.serve().await;
     let good = |require| one_route(origin.address(), require);
     for (text, why) in [
@@ -182,7 +153,7 @@ async fn a_bad_file_changes_nothing_and_says_why() {
 #[tokio::test]
 async fn sighup_reloads() {
     let (old, new) = (Origin::start(Reply::ok("old")), Origin::start(Reply::ok("new")));
-    let file = File::new(&one_route(old.address(), "all"));
+    let file = ConfigFile::new(&one_route(old.address(), "all"));
     let fanfare = file.serve().await;
     fanfare.signal(Signal::HUP);
     testkit::eventually!("the reload to be counted", reloads(&fanfare, "unchanged").await, |counted| *counted);
@@ -195,7 +166,7 @@ async fn sighup_reloads() {
 #[tokio::test]
 async fn a_signal_during_a_reload_takes_effect_after_it() {
     let origin = Origin::start(Reply::ok("fine"));
-    let file = File::new(&one_route(origin.address(), "all"));
+    let file = ConfigFile::new(&one_route(origin.address(), "all"));
     let endpoints = file.path.with_file_name("endpoints.json");
     let fanfare = file.serve().await;
     file.write(&route_to_file(&endpoints));
@@ -210,7 +181,7 @@ async fn a_signal_during_a_reload_takes_effect_after_it() {
 #[tokio::test]
 async fn a_new_route_waits_for_its_first_list_and_the_old_one_serves_meanwhile() {
     let (old, new) = (Origin::start(Reply::ok("old")), Origin::start(Reply::ok("new")));
-    let file = File::new(&one_route(old.address(), "all"));
+    let file = ConfigFile::new(&one_route(old.address(), "all"));
     let endpoints = file.path.with_file_name("endpoints.json");
     let fanfare = file.serve().await;
     file.write(&route_to_file(&endpoints));
