@@ -4,6 +4,7 @@
 //! belongs to one process, which holds a lock file in it; a second one waits for that lock. Failed writes are reported and retried;
 //! callers are never blocked.
 
+mod count;
 mod damage;
 mod open;
 mod record;

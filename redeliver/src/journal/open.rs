@@ -1,7 +1,7 @@
 //! Opens a journal: takes its lock, opens its file, and reads its contents.
 
 use super::{
-    Damage, JournalError, Opened,
+    Damage, JournalError, Opened, count,
     damage::{move_aside, salvage},
     store::{Contents, Store},
 };
@@ -44,21 +44,43 @@ pub(super) fn lock(directory: &Path) -> Result<Option<File>, JournalError> {
 /// it has had the journal open before, only what is there is read, and no request.
 pub(super) fn open(directory: &Path, known: bool) -> Result<(Store, Opened), JournalError> {
     let path = directory.join(FILE);
+    finish_replacement(directory, &path)?;
+    // One that somebody has removed lacks nothing.
+    let noted = if path.exists() { count::noted(directory) } else { 0 };
     let read = Store::open(&path).and_then(|mut store| store.read(!known).map(|contents| (store, contents)));
     let (error, jobs) = match read {
-        Ok((store, Contents { jobs, known, unread: 0 })) => return Ok((store, Opened { jobs, damage: None, known })),
+        Ok((store, Contents { jobs, known, unread: 0 })) if store.commits() >= noted => {
+            return Ok((store, Opened { jobs, damage: None, known }));
+        }
+        Ok((store, Contents { unread: 0, .. })) => {
+            let error = format!("its last commits are missing: there were {noted}, and it has {}", store.commits());
+            drop(store);
+            (error, if known { Vec::new() } else { salvage(&path)?.jobs })
+        }
         Ok((_, contents)) => (format!("{} records cannot be read", contents.unread), contents.jobs),
         Err(JournalError::Store { what, damaged: true, .. }) if known => (what, Vec::new()),
         Err(JournalError::Store { what, damaged: true, .. }) => (what, salvage(&path)?.jobs),
         Err(error) => return Err(error),
     };
-    let aside = replace(directory, &path, &jobs)?;
+    let aside = replace(directory, &path, &jobs, noted)?;
     let damage = Damage { aside, kept: jobs.len(), error };
-    Ok((Store::open(&path)?, Opened { jobs, damage: Some(damage), known: Vec::new() }))
+    let mut store = Store::open(&path)?;
+    store.read(false)?;
+    Ok((store, Opened { jobs, damage: Some(damage), known: Vec::new() }))
 }
 
-/// Replaces a damaged file. The readable records are in the new file before the old one is renamed.
-fn replace(directory: &Path, path: &Path, jobs: &[Stored]) -> Result<PathBuf, JournalError> {
+/// Goes on where a process has ended while it replaced a damaged file: the old one is aside already, and the new one is whole.
+fn finish_replacement(directory: &Path, path: &Path) -> Result<(), JournalError> {
+    let new = directory.join(NEW);
+    if path.exists() || !new.exists() {
+        return Ok(());
+    }
+    let failed = |source| JournalError::File { what: "cannot be renamed", path: new.clone(), source };
+    fs::rename(&new, path).map_err(failed)
+}
+
+/// Replaces a damaged file. The readable records are in the new file before the old one is renamed, and its commits are counted on.
+fn replace(directory: &Path, path: &Path, jobs: &[Stored], noted: u64) -> Result<PathBuf, JournalError> {
     let new = directory.join(NEW);
     let failed = |what| {
         let path = new.clone();
@@ -69,7 +91,7 @@ fn replace(directory: &Path, path: &Path, jobs: &[Stored]) -> Result<PathBuf, Jo
         _ => {}
     }
     let puts: Vec<Write> = jobs.iter().map(Write::of_stored).collect();
-    Store::open(&new)?.commit(puts.iter())?;
+    Store::open(&new)?.after(noted).commit(puts.iter())?;
     let aside = move_aside(path)?;
     fs::rename(&new, path).map_err(failed("cannot be renamed"))?;
     Ok(aside)

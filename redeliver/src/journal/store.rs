@@ -100,6 +100,16 @@ impl Store {
         })
     }
 
+    /// How many commits there were, as far as it was read.
+    pub(super) fn commits(&self) -> u64 {
+        self.commits
+    }
+
+    /// Counts its commits from there.
+    pub(super) fn after(self, commits: u64) -> Self {
+        Self { commits, ..self }
+    }
+
     /// How large its file is.
     pub(super) fn bytes(&self) -> u64 {
         self.path.metadata().map_or(0, |metadata| metadata.len())

@@ -1,9 +1,10 @@
 //! The thread of the journal: group commits, and retries when the disk fails.
 
-use super::{Health, JournalError, Owner, open, store::Store};
+use super::{Health, JournalError, Owner, count::CommitCount, open, store::Store};
 use crate::core::{Receipt, Write};
 
 use std::{
+    collections::VecDeque,
     fs::File,
     path::Path,
     time::{Duration, Instant},
@@ -27,20 +28,20 @@ pub(super) struct WriteQueue {
 
 #[derive(Debug, Default)]
 struct PendingWrites {
-    writes: Vec<Write>,
-    /// Whether a request waits for one of them.
-    urgent: bool,
+    writes: VecDeque<Write>,
+    /// How many of them a request waits for.
+    urgent: usize,
     closing: bool,
 }
 
 impl WriteQueue {
-    pub(super) fn push(&self, mut writes: Vec<Write>) {
+    pub(super) fn push(&self, writes: Vec<Write>) {
         if writes.is_empty() {
             return;
         }
         let mut state = self.state.lock();
-        state.urgent |= writes.iter().any(|write| write.receipt != Receipt::None);
-        state.writes.append(&mut writes);
+        state.urgent += urgent(writes.iter());
+        state.writes.extend(writes);
         self.changed.notify_one();
     }
 
@@ -53,16 +54,20 @@ impl WriteQueue {
     fn take(&self, longest: Duration) -> (Vec<Write>, bool) {
         let until = Instant::now() + longest;
         let mut state = self.state.lock();
-        while !state.urgent && !state.closing {
+        while state.urgent == 0 && !state.closing {
             if self.changed.wait_until(&mut state, until).timed_out() {
                 break;
             }
         }
         let count = state.writes.len().min(BATCH);
         let taken: Vec<Write> = state.writes.drain(..count).collect();
-        state.urgent = state.writes.iter().any(|write| write.receipt != Receipt::None);
+        state.urgent -= urgent(taken.iter());
         (taken, state.closing && state.writes.is_empty())
     }
+}
+
+fn urgent<'a>(writes: impl Iterator<Item = &'a Write>) -> usize {
+    writes.filter(|write| write.receipt != Receipt::None).count()
 }
 
 /// The state of the thread.
@@ -70,6 +75,7 @@ struct Writer<'a> {
     directory: &'a Path,
     owner: &'a dyn Owner,
     lock: Option<File>,
+    count: Option<CommitCount>,
     store: Option<Store>,
     /// Whether it has been open before.
     known: bool,
@@ -79,7 +85,8 @@ struct Writer<'a> {
 
 /// Runs until the queue is closed.
 pub(super) fn run(directory: &Path, queue: &WriteQueue, owner: &dyn Owner) {
-    let mut writer = Writer { directory, owner, lock: None, store: None, known: false, tried: None, health: None };
+    let mut writer =
+        Writer { directory, owner, lock: None, count: None, store: None, known: false, tried: None, health: None };
     loop {
         let opened = writer.open();
         let longest = match writer.store {
@@ -125,6 +132,8 @@ impl Writer<'_> {
             let aside = damage.aside.display();
             tracing::error!(kept = damage.kept, error = damage.error, "the journal is damaged: it is now {aside}");
         }
+        self.count = self.count.take().or_else(|| CommitCount::open(self.directory));
+        self.note(store.commits());
         self.owner.committed(Duration::ZERO, store.bytes());
         self.store = Some(store);
         self.known = true;
@@ -140,7 +149,8 @@ impl Writer<'_> {
         let result = self.store.as_mut().map(|store| store.commit(writes.iter()));
         match result {
             Some(Ok(())) => {
-                let bytes = self.store.as_ref().map_or(0, Store::bytes);
+                let (bytes, commits) = self.store.as_ref().map_or((0, 0), |store| (store.bytes(), store.commits()));
+                self.note(commits);
                 self.owner.committed(began.elapsed(), bytes);
                 self.owner.written(&receipts, true);
             }
@@ -153,6 +163,13 @@ impl Writer<'_> {
                 }
                 self.owner.written(&receipts, false);
             }
+        }
+    }
+
+    /// Notes so many commits, before anybody is told of the last one.
+    fn note(&self, commits: u64) {
+        if let Some(count) = &self.count {
+            count.note(commits);
         }
     }
 

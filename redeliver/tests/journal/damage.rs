@@ -87,6 +87,86 @@ fn rule_6_every_region_damaged_in_turn_costs_no_more_than_what_is_in_it() {
     assert!(damaged > 5, "{damaged} regions mattered");
 }
 
+/// The files of a journal as a killed process leaves them: the store before and after its last commit, and the number of commits.
+fn killed(directory: &Path) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
+    let told = Told::new();
+    let journal = Journal::start(directory, told.clone()).unwrap();
+    told.jobs();
+    let mut copies = Vec::new();
+    for id in 1..=30 {
+        journal.write(vec![put(id, 300)]);
+        assert!(told.taken(id));
+        copies.push(fs::read(directory.join("journal.redb")).unwrap());
+    }
+    let commits = fs::read(directory.join("journal.commits")).unwrap();
+    journal.close();
+    let (last, before) = (copies.pop().unwrap(), copies.pop().unwrap());
+    (before, last, commits)
+}
+
+#[test]
+fn rule_6_damage_to_the_last_commit_before_a_crash_is_told_from_a_commit_that_was_cut_off() {
+    let directory = tempdir().unwrap();
+    let (before, last, commits) = killed(directory.path());
+    let seed = testkit::seed::random();
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let changed = |at: &usize| before.get(*at..*at + REGION) != last.get(*at..*at + REGION);
+    let regions: Vec<usize> = (0..last.len()).step_by(REGION).filter(changed).collect();
+    let mut missing = 0;
+    for at in regions {
+        let place = tempdir().unwrap();
+        let mut bytes = last.clone();
+        let end = (at + REGION).min(bytes.len());
+        bytes[at..end].iter_mut().for_each(|byte| *byte = rng.u8(..));
+        fs::write(place.path().join("journal.redb"), &bytes).unwrap();
+        fs::write(place.path().join("journal.commits"), &commits).unwrap();
+        let told = Told::new();
+        let journal = Journal::start(place.path(), told.clone()).unwrap();
+        let found = told.jobs().len();
+        let damage = told.wait("it is open", |state| Some(state.damage.clone()));
+        assert!(found == 30 || damage.is_some(), "region {at}: {found} of 30, and not a word");
+        missing += usize::from(damage.is_some_and(|damage| damage.error.contains("last commits are missing")));
+        // What follows is counted on: the next process misses nothing.
+        journal.write(vec![put(1_000, 10)]);
+        assert!(told.taken(1_000));
+        drop(journal);
+        let again = Told::new();
+        let journal = Journal::start(place.path(), again.clone()).unwrap();
+        assert_eq!(again.jobs().len(), found + 1, "region {at}");
+        assert_eq!(again.wait("it is open", |state| Some(state.damage.clone())), None, "region {at}");
+        journal.close();
+    }
+    assert!(missing > 0, "no region was of the last commit alone");
+
+    // A commit that was cut off has not been noted, and a journal that somebody has removed lacks nothing.
+    for (bytes, found) in [(Some(&last), 30), (None, 0)] {
+        let place = tempdir().unwrap();
+        if let Some(bytes) = bytes {
+            fs::write(place.path().join("journal.redb"), bytes).unwrap();
+        }
+        fs::write(place.path().join("journal.commits"), &commits).unwrap();
+        let told = Told::new();
+        let journal = Journal::start(place.path(), told.clone()).unwrap();
+        assert_eq!(told.jobs().len(), found);
+        assert_eq!(told.wait("it is open", |state| Some(state.damage.clone())), None);
+        journal.close();
+    }
+}
+
+#[test]
+fn rule_6_a_process_that_ends_while_it_replaces_a_damaged_file_loses_nothing() {
+    let directory = tempdir().unwrap();
+    let owed = written(directory.path());
+    // The damaged file is aside, and the new one does not have its name yet.
+    let path = directory.path().join("journal.redb");
+    fs::rename(&path, directory.path().join("journal.redb.new")).unwrap();
+    let told = Told::new();
+    let journal = Journal::start(directory.path(), told.clone()).unwrap();
+    assert_eq!(told.jobs().iter().collect::<Vec<_>>(), owed.values().collect::<Vec<_>>());
+    assert!(path.exists() && !directory.path().join("journal.redb.new").exists());
+    journal.close();
+}
+
 #[test]
 fn rule_6_a_file_that_is_cut_or_something_else_moves_aside() {
     for bytes in [b"not a journal at all".to_vec(), vec![0; 10_000], vec![0xFF; 100]] {
