@@ -92,6 +92,10 @@ impl BoundDataPlane {
         if replaces && let Err(why) = sources.first_lists(&targets, REPLACING_TIMEOUT).await {
             tracing::warn!("{why}; requests are answered all the same");
         }
+        // Connections wait that the process before has left: none of them is refused because a journal is still being read.
+        if replaces && tokio::time::timeout(REPLACING_TIMEOUT, server.journals_read()).await.is_err() {
+            tracing::warn!("a journal is still being read: requests that need it are refused until then");
+        }
         let running = server.start();
         let handle = running.handle();
         let _gate = routes_gate::spawn(routes, shared, handle.clone(), lists);

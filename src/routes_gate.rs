@@ -1,7 +1,7 @@
 //! The readiness of the routes, one by one and as a whole: a route is ready once its source of endpoints has its first list and an
 //! endpoint is ready, or none is needed.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, pin::pin};
 
 use runtime::readiness::{Gate, Readiness};
 
@@ -26,6 +26,8 @@ pub(crate) fn spawn(gate: Gate, shared: &Shared, handle: proxy::Handle, sources:
 
 async fn keep(gate: Gate, shared: Shared, handle: proxy::Handle, sources: Readiness) {
     let (mut config, mut in_service) = (shared.config.subscribe(), handle.in_service());
+    let mut reading = pin!(handle.journals_read());
+    let mut is_reading = true;
     loop {
         // Registered before the state is read, so that no change in between is missed.
         let source = sources.changed();
@@ -41,19 +43,21 @@ async fn keep(gate: Gate, shared: Shared, handle: proxy::Handle, sources: Readin
             changed = in_service.changed() => if changed.is_err() { return },
             changed = config.changed() => if changed.is_err() { return },
             () = source => {}
+            () = &mut reading, if is_reading => is_reading = false,
         }
     }
 }
 
 /// A route's name and state.
 fn state(route: &proxy::RouteState, process: &Process, sources: &Readiness) -> (String, Result<(), String>) {
-    let state = match sources.pending(route.cluster.as_str()) {
-        Some(why) => Err(format!("{}: {why}", route.cluster)),
+    let state = match (sources.pending(route.cluster.as_str()), &route.unread_journal) {
+        (Some(why), _) => Err(format!("{}: {why}", route.cluster)),
         // The source may have a list that requests do not see yet.
-        None if !route.has_list => Err(format!("{}: {}", route.cluster, route.why_none)),
-        None if route.has_endpoint || process.ready_no_endpoint => Ok(()),
-        None if route.why_none.is_empty() => Err("no endpoint".to_owned()),
-        None => Err(format!("no endpoint ({})", route.why_none)),
+        (None, _) if !route.has_list => Err(format!("{}: {}", route.cluster, route.why_none)),
+        (None, Some(journal)) => Err(format!("the journal {} is still being read", journal.display())),
+        (None, None) if route.has_endpoint || process.ready_no_endpoint => Ok(()),
+        (None, None) if route.why_none.is_empty() => Err("no endpoint".to_owned()),
+        (None, None) => Err(format!("no endpoint ({})", route.why_none)),
     };
     (route.name.to_string(), state)
 }
@@ -119,6 +123,7 @@ mod tests {
             has_list,
             has_endpoint,
             why_none: "why".to_owned(),
+            unread_journal: None,
         };
         let (strict, lenient) = (Process::default(), Process { ready_no_endpoint: true, ..Process::default() });
         let sources = Readiness::new();
@@ -131,6 +136,20 @@ mod tests {
         ] {
             assert_eq!(state(&route, process, &sources).1, ready, "{route:?}");
         }
+    }
+
+    #[test]
+    fn a_route_is_not_ready_before_its_journal_is_read() {
+        let route = proxy::RouteState {
+            name: "a".into(),
+            cluster: snapshot::ClusterName::new("c").expect("a name"),
+            has_list: true,
+            has_endpoint: true,
+            why_none: String::new(),
+            unread_journal: Some("/var/lib/j".into()),
+        };
+        let expected = Err("the journal /var/lib/j is still being read".to_owned());
+        assert_eq!(state(&route, &Process::default(), &Readiness::new()).1, expected);
     }
 
     #[test]

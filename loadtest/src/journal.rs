@@ -21,7 +21,7 @@ pub(crate) fn acknowledged_per_second(directory: &Path, waiting: usize, seconds:
     let route = redelivery.route("alone", Rules::default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let per_second = runtime.block_on(async {
-        redelivery.ready().await;
+        redelivery.until_read().await;
         let began = Instant::now();
         let until = began + Duration::from_secs_f64(seconds);
         let clients: Vec<_> = (0..waiting)
@@ -30,7 +30,7 @@ pub(crate) fn acknowledged_per_second(directory: &Path, waiting: usize, seconds:
                 tokio::spawn(async move {
                     let mut done = 0_u64;
                     while Instant::now() < until {
-                        redelivery.arrival(route).defer(request(), missed()).await?;
+                        redelivery.arrival(route, Instant::now()).defer(request(), missed()).await?;
                         done += 1;
                     }
                     anyhow::Ok(done)
@@ -56,6 +56,7 @@ fn request() -> Request {
         target: "/load/test".into(),
         head: head.into(),
         body: "".into(),
+        trailers: Default::default(),
     }
 }
 

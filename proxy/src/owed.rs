@@ -6,7 +6,7 @@ mod running;
 use std::{
     collections::{BTreeMap, HashSet},
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -19,6 +19,7 @@ use redeliver::{
 use tokio::sync::watch;
 
 use crate::{
+    clock,
     config::{Config, Identity, Redeliver, Route},
     exchange::Leg,
     outcome::Outcome,
@@ -75,10 +76,10 @@ impl Stores {
         self.0.is_empty()
     }
 
-    /// Waits until what was owed before is known: a live request must not go first.
-    pub(crate) async fn ready(&self) {
+    /// Waits until every journal was read, or cannot be for now.
+    pub(crate) async fn until_read(&self) {
         for store in self.0.values() {
-            store.redelivery.ready().await;
+            store.redelivery.until_read().await;
         }
     }
 
@@ -151,9 +152,14 @@ fn redelivering(config: &Config) -> impl Iterator<Item = &Arc<Redeliver>> {
 // === impl RouteOwed ===
 
 impl RouteOwed {
+    /// The journal, while it has not been read yet: what is owed is unknown, and a live request must not go first.
+    pub(crate) fn unread_journal(&self) -> Option<&Path> {
+        self.redelivery.directory().filter(|_| !self.redelivery.is_read())
+    }
+
     /// A request has arrived that is sent again where it is missed.
-    pub(crate) fn arrival(&self) -> Arrival {
-        self.redelivery.arrival(self.route)
+    pub(crate) fn arrival(&self) -> Arrival<'_> {
+        self.redelivery.arrival(self.route, clock::now().into_std())
     }
 
     /// What makes an endpoint the same one when it returns.

@@ -167,6 +167,11 @@ impl Server {
         &self.shared.bound
     }
 
+    /// Waits until every journal of redelivery was read, or cannot be for now. Until then requests that need it are refused.
+    pub async fn journals_read(&self) {
+        self.shared.owed.until_read().await;
+    }
+
     /// Starts the workers.
     #[must_use]
     pub fn start(self) -> Running {
@@ -202,7 +207,6 @@ async fn serve(
     shutdown: watch::Receiver<Duration>,
     mut stop: watch::Receiver<bool>,
 ) {
-    worker.shared.owed.ready().await;
     let sweeper = tokio::spawn(sweep(worker.clone()));
     let services = sockets.into_iter().enumerate().map(|(listener, (address, socket))| {
         let app = Arc::new(App { worker: worker.clone(), listener });

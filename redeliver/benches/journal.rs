@@ -45,6 +45,7 @@ fn request(number: usize) -> Request {
         target: format!("/images/{number}/picture-{number}.jpg").into(),
         head: format!("X-Request-Id: 5b0e1c9a-{number:012}\r\nUser-Agent: bench\r\nAccept: */*\r\n").into(),
         body: vec![7; 100].into(),
+        trailers: Default::default(),
     }
 }
 
@@ -58,7 +59,7 @@ async fn begin(directory: &Path) -> (Redelivery, redeliver::core::RouteId) {
     let limits = Limits { max_jobs: 10 * JOBS, max_bytes: 8 << 30, ..Limits::default() };
     let redelivery = Redelivery::start(limits, Some(directory), 1).expect("it starts");
     let route = redelivery.route("purges", Rules::default());
-    redelivery.ready().await;
+    redelivery.until_read().await;
     (redelivery, route)
 }
 
@@ -74,7 +75,7 @@ async fn acknowledge(directory: &Path, clients: usize) {
                 let mut done = 0;
                 while Instant::now() < until {
                     let request = request(client * 1_000_000 + done);
-                    redelivery.arrival(route).defer(request, legs()).await.expect("there is room");
+                    redelivery.arrival(route, Instant::now()).defer(request, legs()).await.expect("there is room");
                     done += 1;
                 }
                 done
@@ -122,7 +123,7 @@ async fn recover(directory: &Path) {
         tasks.push(tokio::spawn(async move {
             for number in 0..JOBS / 200 {
                 let request = request(client * 1_000_000 + number);
-                redelivery.arrival(route).defer(request, legs()).await.expect("there is room");
+                redelivery.arrival(route, Instant::now()).defer(request, legs()).await.expect("there is room");
             }
         }));
     }

@@ -34,7 +34,7 @@ pub use arrive::{Leg, Refused, Why};
 pub(crate) use job::Delivery;
 pub use job::State;
 pub use operate::Retry;
-pub use reconcile::Entry;
+pub use reconcile::{Entry, Reconciliation};
 pub use send::{AttemptId, Copy, Verdict};
 
 /// The owed deliveries of all routes that share one journal.
@@ -62,6 +62,10 @@ pub struct Core {
     /// Endpoints by the time at which they are retried.
     probes: BTreeSet<(Millis, EndpointId)>,
     attempts: HashMap<AttemptId, send::Attempt>,
+    /// Answered copies whose deliveries have yet to end.
+    answers: VecDeque<send::Answer>,
+    /// Endpoints whose deliveries have yet to be dropped.
+    dropping: VecDeque<EndpointId>,
     next_attempt: u64,
     writes: Vec<Write>,
     events: Vec<Event>,
@@ -191,6 +195,8 @@ impl Core {
             turn: VecDeque::new(),
             probes: BTreeSet::new(),
             attempts: HashMap::new(),
+            answers: VecDeque::new(),
+            dropping: VecDeque::new(),
             next_attempt: 0,
             writes: Vec::new(),
             events: Vec::new(),
@@ -254,22 +260,37 @@ impl Core {
         self.endpoint_ids.is_empty()
     }
 
-    /// Handles the passing of time: old jobs expire, and finished ones are forgotten.
-    pub fn tick(&mut self, now: Millis) {
-        while let Some(&(at, id)) = self.expiry.first().filter(|(at, _)| *at <= now) {
+    /// Handles the passing of time: old jobs expire, and finished ones are forgotten. It does a bounded part of what there is to do
+    /// ([`Limits::per_turn`]), and returns whether that was all.
+    pub fn tick(&mut self, now: Millis) -> bool {
+        let mut most = self.end_answered(now, self.limits.per_turn);
+        most = self.drop_gone(now, most);
+        while most > 0
+            && let Some(&(at, id)) = self.expiry.first().filter(|(at, _)| *at <= now)
+        {
             self.expiry.remove(&(at, id));
-            self.expire(now, id);
+            most = most.saturating_sub(self.expire(now, id).max(1));
         }
-        self.forget_done(now);
+        self.forget_done(now, self.limits.per_turn);
         while let Some(&(at, endpoint)) = self.probes.first().filter(|(at, _)| *at <= now) {
             self.probes.remove(&(at, endpoint));
             self.wake(endpoint);
         }
+        !self.has_more_to_do(now)
+    }
+
+    /// Whether a turn has left something for the next one.
+    fn has_more_to_do(&self, now: Millis) -> bool {
+        let expires = self.expiry.first().is_some_and(|(at, _)| *at <= now);
+        expires || !self.answers.is_empty() || !self.dropping.is_empty() || self.has_to_forget(now)
     }
 
     /// When [`Core::tick`] has something to do next.
     #[must_use]
     pub fn wake_at(&self) -> Option<Millis> {
+        if self.has_more_to_do(0) {
+            return Some(0);
+        }
         let expiry = self.expiry.first().map(|(at, _)| *at);
         let probe = self.probes.first().map(|(at, _)| *at);
         let forget = self.done.first().map(|(at, _)| *at);

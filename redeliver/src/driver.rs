@@ -4,8 +4,8 @@ mod arrival;
 mod run;
 
 use crate::{
-    Ids, JobId, Millis,
-    core::{Core, Receipt, Retry, RouteId, Verdict, Write},
+    Ids, JobId, Millis, Stored,
+    core::{Core, Receipt, Reconciliation, Retry, RouteId, Verdict, Write},
     journal::{Damage, Health, Journal, Opened, Owner},
     metrics::Numbers,
     millis,
@@ -25,14 +25,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, oneshot, watch};
 
 pub use arrival::Arrival;
 pub use run::Sender;
 
 /// How many jobs are looked at before requests get their turn.
-const LOOKED_AT: usize = 1_000;
+const LOOKED_AT: usize = 100;
+/// How many jobs of the journal are recovered, or receipts handled, before requests get their turn.
+const PER_TURN: usize = 250;
 
 /// The redelivery of all routes that share one journal, or memory. Clones share it.
 #[derive(Clone, Debug)]
@@ -52,6 +54,8 @@ struct Inner {
     clock: Clock,
     /// Whether nothing is owed, so that requests need no check.
     clear: AtomicBool,
+    /// Whether the journal was read, or cannot be for now.
+    is_read: AtomicBool,
     /// Notified when something may have to be sent.
     wake: Notify,
     health: watch::Sender<Option<Health>>,
@@ -80,6 +84,7 @@ impl Redelivery {
             ids: Ids::new(seed),
             clock: Clock::new(),
             clear: AtomicBool::new(true),
+            is_read: AtomicBool::new(journal.is_none()),
             wake: Notify::new(),
             health: watch::Sender::new(None),
             damage: OnceLock::new(),
@@ -93,8 +98,20 @@ impl Redelivery {
         Ok(Self { inner })
     }
 
-    /// Waits until the journal was read, or cannot be read for now. Before that a live request could overtake owed deliveries.
-    pub async fn ready(&self) {
+    /// Whether the journal was read, or cannot be read for now. Before that a live request could overtake owed deliveries.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        self.inner.is_read.load(Ordering::Acquire)
+    }
+
+    /// The directory of the journal, if there is one.
+    #[must_use]
+    pub fn directory(&self) -> Option<&Path> {
+        self.inner.directory.as_deref()
+    }
+
+    /// Waits until [it was read](Redelivery::is_read).
+    pub async fn until_read(&self) {
         if self.inner.directory.is_some() {
             let mut health = self.inner.health.subscribe();
             let _ = health.wait_for(Option::is_some).await;
@@ -118,10 +135,10 @@ impl Redelivery {
         self.inner.core.lock().set_limits(limits);
     }
 
-    /// Registers the arrival of a request.
+    /// Registers the arrival of a request at this time. While nothing is owed it costs one shared counter.
     #[must_use]
-    pub fn arrival(&self, route: RouteId) -> Arrival {
-        Arrival::new(self.inner.clone(), route)
+    pub fn arrival(&self, route: RouteId, now: Instant) -> Arrival<'_> {
+        Arrival::new(&self.inner, route, now)
     }
 
     /// Handles the end of a live leg, after this number of attempts, whose request became a job while it was running.
@@ -137,7 +154,9 @@ impl Redelivery {
         // The lock is given up now and then: requests want it.
         while jobs.len() < most {
             query.limit = Some(most - jobs.len());
-            let (found, next) = self.inner.core.lock().show_some(&query, LOOKED_AT);
+            let core = self.inner.core.lock();
+            let (found, next) = core.show_some(&query, LOOKED_AT);
+            MutexGuard::unlock_fair(core);
             jobs.extend(found);
             query.after = next;
             if next.is_none() {
@@ -203,6 +222,16 @@ impl Inner {
         value
     }
 
+    /// As [`Inner::with`], for one of many turns: requests that wait for the lock get it next, and the task that sends is not woken.
+    fn in_turn<T>(&self, change: impl FnOnce(&mut Core, Millis) -> T) -> T {
+        let now = self.clock.now();
+        let mut core = self.core.lock();
+        let value = change(&mut core, now);
+        self.give_on(&mut core, now);
+        MutexGuard::unlock_fair(core);
+        value
+    }
+
     /// Passes on the output of the queues, under the lock, so that writes reach the journal in order.
     fn give_on(&self, core: &mut Core, now: Millis) {
         let writes = core.take_writes();
@@ -213,6 +242,22 @@ impl Inner {
             self.numbers.ended(&event);
         }
         self.clear.store(core.is_clear(), Ordering::Release);
+    }
+
+    /// Recovers the jobs of the journal, in turns.
+    fn recover(&self, jobs: Vec<Stored>) {
+        let mut owed = HashMap::new();
+        for job in &jobs {
+            for (_, whom, _) in &job.owed {
+                owed.entry((job.route.clone(), whom.key.clone())).or_insert_with(|| whom.clone());
+            }
+        }
+        self.in_turn(|core, _| owed.iter().for_each(|((route, _), whom)| core.hold(route, whom.clone())));
+        let mut jobs = jobs.into_iter().peekable();
+        while jobs.peek().is_some() {
+            self.in_turn(|core, now| jobs.by_ref().take(PER_TURN).for_each(|job| core.recover(now, job)));
+        }
+        self.with(|core, _| owed.keys().for_each(|(route, key)| core.let_go(route, key)));
     }
 
     fn write(&self, core: &mut Core, now: Millis, writes: Vec<Write>) {
@@ -243,25 +288,28 @@ impl Owner for JournalOwner {
             inner.numbers.damaged();
             let _ = inner.damage.set(damage);
         }
-        inner.with(|core, now| {
-            core.reconcile(&opened.known);
-            for job in opened.jobs {
-                inner.ids.after(job.id);
-                core.recover(now, job);
-            }
-        });
+        if let Some(newest) = opened.jobs.iter().map(|job| job.id).max() {
+            inner.ids.after(newest);
+        }
+        let mut with = Reconciliation::new(&opened.known);
+        while !inner.in_turn(|core, _| core.reconcile(&mut with)) {}
+        inner.recover(opened.jobs);
     }
 
     fn written(&self, receipts: &[Receipt], ok: bool) {
         let Some(inner) = self.0.upgrade() else { return };
-        inner.with(|core, now| receipts.iter().for_each(|receipt| core.written(now, *receipt, ok)));
-        receipts.iter().for_each(|receipt| inner.answer(*receipt, ok));
+        for receipts in receipts.chunks(PER_TURN) {
+            inner.in_turn(|core, now| receipts.iter().for_each(|receipt| core.written(now, *receipt, ok)));
+            receipts.iter().for_each(|receipt| inner.answer(*receipt, ok));
+        }
+        inner.wake.notify_one();
     }
 
     fn health(&self, health: &Health) {
         let Some(inner) = self.0.upgrade() else { return };
         // While another process holds the journal, jobs are in memory. While the disk fails, no job is accepted.
         inner.with(|core, _| core.set_journalled(*health != Health::Waiting));
+        inner.is_read.store(true, Ordering::Release);
         inner.health.send_replace(Some(health.clone()));
     }
 
@@ -277,6 +325,10 @@ impl Clock {
     }
 
     fn now(&self) -> Millis {
-        self.start.saturating_add(millis(self.since.elapsed()))
+        self.at(Instant::now())
+    }
+
+    fn at(&self, now: Instant) -> Millis {
+        self.start.saturating_add(millis(now.saturating_duration_since(self.since)))
     }
 }

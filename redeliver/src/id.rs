@@ -17,8 +17,9 @@ const SALT_BITS: u32 = 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobId(u64);
 
-/// Generates identifiers, each greater than all before it.
+/// Generates identifiers, each greater than all before it. Every request writes it, so what others read is not beside it.
 #[derive(Debug)]
+#[repr(align(128))]
 pub struct Ids {
     last: AtomicU64,
     salt: u64,
@@ -30,6 +31,8 @@ pub struct Ids {
 pub struct NotAnId(String);
 
 impl JobId {
+    /// Before every job.
+    pub(crate) const FIRST: Self = Self(0);
     pub(crate) const MAX: Self = Self(u64::MAX);
 
     /// The identifier with this number.

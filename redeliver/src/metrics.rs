@@ -2,12 +2,13 @@
 
 use crate::{
     Redelivery,
-    core::{Event, State},
+    core::{Event, State, Why},
 };
 
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
+    iter,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -21,6 +22,8 @@ use parking_lot::Mutex;
 pub const OWED: &str = "fanfare_deliveries_owed";
 /// Counter `{route, result}`: deliveries that have ended; result is `delivered`, `expired`, `dropped` or `refused`.
 pub const DELIVERIES: &str = "fanfare_deliveries_total";
+/// Counter `{route, reason}`: those of them that were refused: by the endpoint (`answer`), or because they could not be kept.
+pub const REFUSED: &str = "fanfare_deliveries_refused_total";
 /// Histogram in seconds: the age of requests at their delivery.
 pub const AGE: &str = "fanfare_delivery_age_seconds";
 /// Gauge: the size of the journals.
@@ -34,6 +37,10 @@ pub const DAMAGED: &str = "fanfare_journal_damaged_total";
 
 /// The results of deliveries.
 const RESULTS: [&str; 4] = ["delivered", "expired", "dropped", "refused"];
+/// The reason of a refusal by the endpoint.
+const ANSWER: &str = "answer";
+/// All reasons: the endpoint's answer, and why a copy was not kept.
+const REASONS: usize = 1 + Why::ALL.len();
 
 /// Upper bounds in seconds for ages.
 const AGES: [f64; 12] = [0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0, 3_600.0, 86_400.0];
@@ -43,11 +50,18 @@ const COMMITS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1
 /// The metrics of one journal.
 #[derive(Debug, Default)]
 pub(crate) struct Numbers {
-    routes: Mutex<BTreeMap<Arc<str>, [u64; RESULTS.len()]>>,
+    routes: Mutex<BTreeMap<Arc<str>, Ended>>,
     ages: Histogram,
     commits: Histogram,
     bytes: AtomicU64,
     damaged: AtomicU64,
+}
+
+/// How the deliveries of a route have ended.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ended {
+    results: [u64; RESULTS.len()],
+    reasons: [u64; REASONS],
 }
 
 /// Twelve buckets and one for larger values. The bounds are kept elsewhere.
@@ -71,15 +85,24 @@ impl Numbers {
             State::Refused => 3,
             State::Held | State::Pending | State::Waiting | State::Merged | State::Sending => return,
         };
-        self.routes.lock().entry(event.route.clone()).or_default()[result] += 1;
+        let mut routes = self.routes.lock();
+        let ended = routes.entry(event.route.clone()).or_default();
+        ended.results[result] += 1;
+        ended.reasons[0] += u64::from(event.state == State::Refused);
+        drop(routes);
         if event.state == State::Delivered {
             self.ages.observe(&AGES, Duration::from_millis(event.age));
         }
     }
 
-    /// Counts legs that were not deferred because a bound was reached.
-    pub(crate) fn refused(&self, route: &Arc<str>, legs: usize) {
-        self.routes.lock().entry(route.clone()).or_default()[3] += legs as u64;
+    /// Counts legs that were not deferred.
+    pub(crate) fn refused(&self, route: &Arc<str>, legs: usize, why: Why) {
+        let mut routes = self.routes.lock();
+        let ended = routes.entry(route.clone()).or_default();
+        ended.results[3] += legs as u64;
+        if let Some(reason) = Why::ALL.iter().position(|known| *known == why) {
+            ended.reasons[1 + reason] += legs as u64;
+        }
     }
 
     pub(crate) fn committed(&self, took: Duration, bytes: u64) {
@@ -91,6 +114,13 @@ impl Numbers {
 
     pub(crate) fn damaged(&self) {
         self.damaged.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Ended {
+    fn add(&mut self, other: &Self) {
+        self.results.iter_mut().zip(other.results).for_each(|(sum, count)| *sum += count);
+        self.reasons.iter_mut().zip(other.reasons).for_each(|(sum, count)| *sum += count);
     }
 }
 
@@ -113,16 +143,22 @@ pub fn render(all: &[Redelivery], to: &mut String) {
         sample(to, OWED, &[("endpoint", &endpoint)], count as f64);
     }
     family(to, DELIVERIES, "counter", "Deliveries that have ended, by result.");
-    let mut routes: BTreeMap<Arc<str>, [u64; RESULTS.len()]> = BTreeMap::new();
+    let mut routes: BTreeMap<Arc<str>, Ended> = BTreeMap::new();
     for one in all {
-        for (route, counts) in &*one.numbers().routes.lock() {
-            let sum = routes.entry(route.clone()).or_default();
-            sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+        for (route, ended) in &*one.numbers().routes.lock() {
+            routes.entry(route.clone()).or_default().add(ended);
         }
     }
-    for (route, counts) in routes {
-        for (result, count) in RESULTS.into_iter().zip(counts) {
-            sample(to, DELIVERIES, &[("route", &route), ("result", result)], count as f64);
+    for (route, ended) in &routes {
+        for (result, count) in RESULTS.into_iter().zip(ended.results) {
+            sample(to, DELIVERIES, &[("route", route), ("result", result)], count as f64);
+        }
+    }
+    family(to, REFUSED, "counter", "Deliveries with the result refused, by reason.");
+    let reasons = || iter::once(ANSWER).chain(Why::ALL.into_iter().map(Why::as_str));
+    for (route, ended) in &routes {
+        for (reason, count) in reasons().zip(ended.reasons) {
+            sample(to, REFUSED, &[("route", route), ("reason", reason)], count as f64);
         }
     }
     histogram(to, AGE, "How old requests were when they were delivered.", &AGES, all, |numbers| &numbers.ages);

@@ -19,6 +19,8 @@ pub struct Request {
     pub head: Bytes,
     /// Its body, whole.
     pub body: Bytes,
+    /// The lines of its trailers.
+    pub trailers: Bytes,
 }
 
 /// The endpoint of a delivery.
@@ -63,9 +65,15 @@ pub struct Stored {
 }
 
 impl Request {
+    /// Whether there is nothing behind its head.
+    #[must_use]
+    pub fn is_head_only(&self) -> bool {
+        self.body.is_empty() && self.trailers.is_empty()
+    }
+
     /// Its size towards the bound on bytes.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.target.len() + self.head.len() + self.body.len()
+        self.target.len() + self.head.len() + self.body.len() + self.trailers.len()
     }
 }

@@ -51,6 +51,8 @@ pub struct Limits {
     pub backoff: (Duration, Duration),
     /// The most finished jobs that are remembered.
     pub remembered: usize,
+    /// The most deliveries that end in one turn. Live requests wait for a turn to end, so what is more waits for the next one.
+    pub per_turn: usize,
 }
 
 /// The outcomes of a leg that count as missed: the value of `--redeliver-on`.
@@ -115,6 +117,7 @@ impl Default for Limits {
             concurrency: 8,
             backoff: (Duration::from_millis(250), Duration::from_secs(30)),
             remembered: 10_000,
+            per_turn: 500,
         }
     }
 }

@@ -103,18 +103,24 @@ impl Exchange {
         (0..self.legs.len()).for_each(|index| self.settle(index));
     }
 
-    /// Sets the whole body at once, before the legs begin.
-    pub fn give_body(&mut self, body: Bytes) {
+    /// Sets the whole body at once with the lines of its trailers, before the legs begin.
+    pub fn give_body(&mut self, body: Bytes, trailers: Bytes) {
         if !body.is_empty() {
             self.window.push(body);
         }
-        self.window.finish();
+        self.window.finish_with(trailers);
     }
 
     /// A copy of the whole body, if all of it has been kept.
     #[must_use]
     pub fn kept_body(&self) -> Option<Bytes> {
         self.window.whole().filter(|_| self.window.is_kept())
+    }
+
+    /// The lines of the trailers of a body that is there as a whole.
+    #[must_use]
+    pub fn kept_trailers(&self) -> Bytes {
+        Bytes::copy_from_slice(self.window.trailers())
     }
 
     /// The head that the legs send, or the first of them.

@@ -56,7 +56,7 @@ impl Copies {
             method: request.method.as_bytes(),
             is_idempotent: true,
             coding: if is_chunked { Coding::Chunked } else { Coding::Identity },
-            has_body: is_chunked || !request.body.is_empty(),
+            has_body: is_chunked || !request.is_head_only(),
             // So that no body of an answer is kept.
             wants_report: true,
             excerpt: 0,
@@ -65,7 +65,7 @@ impl Copies {
             time_left: None,
         };
         let mut exchange = Exchange::new(route, &described, &self.shared.budget, &self.limits);
-        exchange.give_body(request.body.clone());
+        exchange.give_body(request.body.clone(), request.trailers.clone());
         exchange.begin(|out| put_head(out, copy, &route.members[0].target.authority));
         let mut alarm = Alarm::default();
         clock::per_wake_up(poll_fn(|cx| exchange.poll_rest(cx, &mut alarm))).await;

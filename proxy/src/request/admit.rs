@@ -180,6 +180,16 @@ fn check(request: &RequestContext<'_>, route: &RouteEntry) -> Result<(), (Reques
     if total < policy.min_endpoints {
         return empty(503, format!("{total} endpoints, at least {} are wanted", policy.min_endpoints));
     }
+    if let Some(owed) = &route.owed
+        && let Some(journal) = owed.unread_journal()
+        && owed.config.takes(request.head.method())
+    {
+        let journal = journal.display();
+        let detail =
+            format!("the journal {journal} is still being read, and what endpoints are owed goes first: try again");
+        let problem = Problem::new(503, ProxyError::ProxyInternalError, detail).with_field("Retry-After", "1");
+        return Err((RequestResult::Rejected, problem));
+    }
     Ok(())
 }
 

@@ -144,7 +144,7 @@ impl RequestContext<'_> {
     }
 
     /// Takes the request as a job before its legs are sent, if that can be.
-    async fn accept(&self, owing: &mut Option<DeferrableRequest>, exchange: &mut Exchange) -> bool {
+    async fn accept(&self, owing: &mut Option<DeferrableRequest<'_>>, exchange: &mut Exchange) -> bool {
         let Some(taken) = owing.take() else { return false };
         // Boxed, because hardly any request has need of it.
         *owing = Box::pin(taken.accept(exchange, self)).await.err();

@@ -3,13 +3,12 @@
 use std::{
     future::{Future, poll_fn},
     pin::pin,
-    sync::Arc,
     task::Poll,
 };
 
 use redeliver::{
     Arrival, JobId, Whom,
-    core::{Leg as OwedLeg, Verdict},
+    core::{Leg as OwedLeg, Refused, Verdict, Why},
 };
 use runtime::size::ByteSize;
 
@@ -25,20 +24,21 @@ use crate::{
     table::RouteEntry,
 };
 
-/// A request with redelivery.
-pub(super) struct DeferrableRequest {
-    owed: RouteOwed,
-    arrival: Arrival,
+/// A request with redelivery. It borrows from its route: a request that goes well changes no shared reference count.
+pub(super) struct DeferrableRequest<'a> {
+    route: &'a RouteEntry,
+    owed: &'a RouteOwed,
+    arrival: Arrival<'a>,
 }
 
-impl DeferrableRequest {
+impl<'a> DeferrableRequest<'a> {
     /// Redelivery for this request, if the route has it for such requests.
-    pub(super) fn of(route: &Arc<RouteEntry>, method: &[u8]) -> Option<Self> {
+    pub(super) fn of(route: &'a RouteEntry, method: &[u8]) -> Option<Self> {
         let owed = route.owed.as_ref().filter(|owed| {
             // Waves have an order of their own.
             route.config.policy.waves.is_none() && owed.config.takes(method)
         })?;
-        Some(Self { arrival: owed.arrival(), owed: owed.clone() })
+        Some(Self { arrival: owed.arrival(), owed, route })
     }
 
     /// Makes the exchange keep the body for redelivery. Returns whether the request is answered before it is sent.
@@ -54,8 +54,10 @@ impl DeferrableRequest {
 
     /// Holds back legs whose endpoints have pending requests that must go first.
     pub(super) fn hold_back(&mut self, exchange: &mut Exchange) {
-        let route = exchange.route().clone();
-        for (index, member) in route.members.iter().enumerate() {
+        if self.arrival.is_first() {
+            return;
+        }
+        for (index, member) in self.route.members.iter().enumerate() {
             if self.arrival.waits_at(self.owed.key(&member.target)) {
                 exchange.hold_back(index);
             }
@@ -70,12 +72,13 @@ impl DeferrableRequest {
         }
         let Some(kept) = kept(exchange, request) else {
             let failed = legs.iter().filter(|(_, leg)| *leg != OwedLeg::Pending).count();
-            self.arrival.refuse(failed);
-            return not_deferred(exchange, &legs, &not_kept(exchange, &self.owed));
+            let (why, detail) = not_kept(exchange, self.owed);
+            self.arrival.refuse(failed, why);
+            return not_deferred(exchange, &legs, &detail);
         };
-        let taking = self.arrival.defer(kept, whoms(&self.owed, exchange, &legs));
+        let taking = self.arrival.defer(kept, whoms(self.owed, exchange, &legs));
         match while_legs_run(exchange, alarm, taking).await {
-            Ok(job) => belong_to(self.owed, exchange, job, &legs),
+            Ok(job) => belong_to(self.owed.clone(), exchange, job, &legs),
             Err(why) => not_deferred(exchange, &legs, &why.to_string()),
         }
     }
@@ -88,14 +91,14 @@ impl DeferrableRequest {
         exchange.count_ended();
         let legs = self.legs(exchange);
         let Some(kept) = kept(exchange, request).filter(|_| !legs.is_empty()) else { return Err(self) };
-        let Self { owed, arrival } = self;
+        let Self { route, owed, arrival } = self;
         // Nothing of the request may leave before the journal has it, so no leg is polled meanwhile.
-        if let Ok(job) = arrival.defer(kept, whoms(&owed, exchange, &legs)).await {
-            belong_to(owed, exchange, job, &legs);
+        if let Ok(job) = arrival.defer(kept, whoms(owed, exchange, &legs)).await {
+            belong_to(owed.clone(), exchange, job, &legs);
             return Ok(());
         }
         // The places that it had are given up.
-        let mut again = Self { arrival: owed.arrival(), owed };
+        let mut again = Self { arrival: owed.arrival(), owed, route };
         for (index, _) in legs.iter().filter(|(_, leg)| *leg == OwedLeg::Behind) {
             again.arrival.waits_at(again.owed.key(exchange.legs()[*index].target()));
         }
@@ -159,20 +162,24 @@ fn kept(exchange: &Exchange, request: &RequestContext<'_>) -> Option<redeliver::
         target: String::from_utf8_lossy(target_of(&head)).into(),
         body,
         head,
+        trailers: exchange.kept_trailers(),
     })
 }
 
 /// Why a body is not there as a whole.
-fn not_kept(exchange: &Exchange, owed: &RouteOwed) -> String {
+fn not_kept(exchange: &Exchange, owed: &RouteOwed) -> (Why, String) {
     let longest = owed.config.rules.max_body as u64;
     if exchange.body_received() > longest {
-        return redeliver::core::Refused(redeliver::core::Why::Body).to_string();
+        return (Why::Body, Refused(Why::Body).to_string());
     }
     if !exchange.has_whole_body() {
-        return "not deferred: it was answered before its end".to_owned();
+        return (Why::Incomplete, "not deferred: it was answered before its end".to_owned());
     }
     let longest = ByteSize(longest);
-    format!("not deferred: of its body, which is shorter than {longest}, no more could be kept: see --max-buffered")
+    let detail = format!(
+        "not deferred: of its body, which is shorter than {longest}, no more could be kept: see --max-buffered"
+    );
+    (Why::Incomplete, detail)
 }
 
 /// The legs that failed are not sent again, for this reason.

@@ -1,6 +1,9 @@
 //! What the rest of the process may ask of a running server, and tell it.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering},
+};
 
 use redeliver::{
     Redelivery,
@@ -14,6 +17,7 @@ use crate::{
     config::{Config, Contradiction},
     events::{TooManyWatchers, Watcher},
     introspect::Look,
+    owed::RouteOwed,
     secured::{Secured, TlsProblem},
     shared::Shared,
     table::RouteEntry,
@@ -38,6 +42,8 @@ pub struct RouteState {
     pub has_endpoint: bool,
     /// Why there is none, if known.
     pub why_none: String,
+    /// The journal of its redelivery, while that has not been read.
+    pub unread_journal: Option<PathBuf>,
 }
 
 /// Why a configuration is refused.
@@ -100,6 +106,11 @@ impl Handle {
         self.shared.tables.subscribe()
     }
 
+    /// Waits until every journal of redelivery was read, or cannot be for now.
+    pub async fn journals_read(&self) {
+        self.shared.owed.until_read().await;
+    }
+
     /// The readiness of every route.
     #[must_use]
     pub fn routes(&self) -> Vec<RouteState> {
@@ -110,6 +121,7 @@ impl Handle {
             has_list: route.has_list,
             has_endpoint: route.members.iter().any(|member| member.ready),
             why_none: route.without_endpoint().unwrap_or_default().into_owned(),
+            unread_journal: route.owed.as_ref().and_then(RouteOwed::unread_journal).map(Path::to_owned),
         };
         table.routes().map(state).collect()
     }

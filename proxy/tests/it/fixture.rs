@@ -11,6 +11,7 @@ use serde_json::Value;
 use snapshot::{Change, Cluster, ClusterName, Endpoint, Publisher};
 use testkit::client::{RawClient, Response, request};
 use testkit::eventually;
+use testkit::eventually::scaled;
 use testkit::origin::{BlackHole, Origin, Refusing, Request, Script};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -268,6 +269,18 @@ impl Setup {
     }
 
     pub(crate) fn start(self) -> Proxy {
+        let proxy = self.start_at_once();
+        let deadline = std::time::Instant::now() + scaled(Duration::from_secs(20));
+        // The thread of a journal needs nothing of this one.
+        while proxy.handle.routes().iter().any(|route| route.unread_journal.is_some()) {
+            assert!(std::time::Instant::now() < deadline, "the journal was not read in time");
+            std::thread::sleep(ms(1));
+        }
+        proxy
+    }
+
+    /// The same, though a journal may not have been read yet.
+    pub(crate) fn start_at_once(self) -> Proxy {
         let Self { config, endpoints, access } = self;
         assert_eq!(config.check(), [], "a configuration that can be used");
         let (publisher, reader) = snapshot::channel();

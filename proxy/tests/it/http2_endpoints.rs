@@ -64,7 +64,7 @@ pub(crate) struct Seen {
     pub(crate) body: Vec<u8>,
     /// Whether it was complete.
     whole: bool,
-    trailers: Option<HeaderMap>,
+    pub(crate) trailers: Option<HeaderMap>,
 }
 
 #[derive(Debug, Default)]

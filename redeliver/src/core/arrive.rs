@@ -47,6 +47,25 @@ pub enum Why {
     /// The journal could not be written.
     #[error("the journal cannot be written")]
     Journal,
+    /// Some of the request was not there, or not any more.
+    #[error("the request is not there as a whole")]
+    Incomplete,
+}
+
+impl Why {
+    /// Every reason.
+    pub(crate) const ALL: [Self; 5] = [Self::Body, Self::Bytes, Self::Jobs, Self::Journal, Self::Incomplete];
+
+    /// Its name in metrics.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Body => "max_body",
+            Self::Bytes => "max_bytes",
+            Self::Jobs => "max_jobs",
+            Self::Journal => "journal",
+            Self::Incomplete => "incomplete",
+        }
+    }
 }
 
 impl Core {
@@ -61,6 +80,22 @@ impl Core {
         let Some(queue) = endpoint.queue_mut(route).filter(|queue| !queue.is_clear()) else { return false };
         queue.places.insert(id);
         true
+    }
+
+    /// Has new requests wait at an endpoint, and sends it nothing, because jobs of the journal are about to be recovered that it is
+    /// owed: they come one turn after the other, and nothing may be sent between them. It ends with [`Core::let_go`].
+    pub fn hold(&mut self, route: &str, whom: Whom) {
+        let (route, whom) = (self.route_named(route), self.strings.whom(whom));
+        let endpoint = self.endpoint_for(&whom);
+        if let Some(endpoint) = self.endpoint_mut(endpoint) {
+            endpoint.queue_for(route).places.insert(JobId::FIRST);
+        }
+    }
+
+    /// All jobs are recovered that this endpoint is owed.
+    pub fn let_go(&mut self, route: &str, key: &str) {
+        let route = self.route_named(route);
+        self.leave(JobId::FIRST, route, key);
     }
 
     /// Gives up the place of a request that does not become a job.

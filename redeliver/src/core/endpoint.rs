@@ -26,22 +26,31 @@ pub(super) struct Endpoint {
     pub(super) sending: usize,
     /// Copies in flight that stand for merged deliveries.
     pub(super) standing: Vec<Standing>,
+    /// What is dropped, because it has left the snapshot.
+    pub(super) dropping: Option<Dropping>,
     /// Whether it is in `Core::turn`.
     pub(super) queued: bool,
     /// The index of the queue whose turn it is.
     pub(super) next_queue: usize,
 }
 
-/// A copy in flight that stands for earlier, merged deliveries.
+/// A copy in flight that stands for earlier, merged deliveries: for all that are merged in front of it without a gap.
 #[derive(Debug)]
 pub(super) struct Standing {
     pub(super) resource: u64,
-    /// The earliest delivery that it stands for.
-    pub(super) from: JobId,
     /// The one that is sent.
     pub(super) sent: JobId,
-    /// Whether a delivery has been queued between them since.
-    pub(super) disturbed: bool,
+    /// The earliest delivery that it stands for; known only if one has been queued among them since.
+    pub(super) from: Option<JobId>,
+}
+
+/// Deliveries of an endpoint that are being dropped.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dropping {
+    /// Where to go on.
+    pub(super) next: (u64, JobId),
+    /// Those that arrived later are not meant.
+    pub(super) upto: JobId,
 }
 
 /// The owed deliveries of one endpoint and route, in order of arrival.
@@ -68,6 +77,7 @@ impl Endpoint {
             not_before: 0,
             sending: 0,
             standing: Vec::new(),
+            dropping: None,
             queued: false,
             next_queue: 0,
         }
@@ -91,8 +101,14 @@ impl Endpoint {
 }
 
 impl Standing {
-    pub(super) fn covers(&self, resource: u64, job: JobId) -> bool {
-        self.resource == resource && (self.from..self.sent).contains(&job)
+    /// Whether it stands for a merged delivery, which has this one behind it.
+    pub(super) fn covers(&self, resource: u64, job: JobId, next: Option<JobId>) -> bool {
+        let among = match self.from {
+            Some(from) => (from..self.sent).contains(&job),
+            // Others are merged into the one behind them, whatever is in flight.
+            None => next == Some(self.sent),
+        };
+        self.resource == resource && among
     }
 }
 
@@ -122,7 +138,7 @@ impl Core {
             let Some(endpoint) = self.endpoint(id) else { continue };
             let key = endpoint.whom.key.clone();
             match self.member(&key).cloned() {
-                None => self.gone(now, id),
+                None => self.gone(id),
                 Some(member) => {
                     let was = before.as_ref().and_then(|before| before.get(&key));
                     let returned = member.ready && !was.is_some_and(|was| was.ready && was.address == member.address);
@@ -136,6 +152,7 @@ impl Core {
             }
             self.forget_if_idle(id);
         }
+        self.drop_gone(now, self.limits.per_turn);
     }
 
     /// Ends the retry delay of an endpoint.
@@ -147,17 +164,49 @@ impl Core {
         self.wake(id);
     }
 
-    /// Handles the removal of an endpoint from the snapshot.
-    fn gone(&mut self, now: Millis, id: EndpointId) {
-        let Some(endpoint) = self.endpoint(id) else { return };
-        let dropped = endpoint.resources.iter().filter(|(_, job)| {
-            let drops = self.jobs.get(job).is_some_and(|job| self.rules(job.route).gone == Gone::Drop);
-            let state = self.delivery(*job, id).map(|delivery| delivery.state);
-            drops && matches!(state, Some(State::Waiting | State::Merged))
-        });
-        for job in dropped.map(|(_, job)| *job).collect::<Vec<_>>() {
-            self.settle(now, job, id, State::Dropped);
+    /// Handles the removal of an endpoint from the snapshot: what it is owed now is dropped, where the route says so.
+    fn gone(&mut self, id: EndpointId) {
+        let (routes, newest) = (&self.routes, self.jobs.last_key_value().map(|(id, _)| *id));
+        let Some(endpoint) = self.endpoints.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
+        let drops = |(route, queue): &(RouteId, Queue)| {
+            routes[route.0 as usize].rules.gone == Gone::Drop && !queue.waiting.is_empty()
+        };
+        if let Some(upto) = newest.filter(|_| endpoint.queues.iter().any(drops)) {
+            let before = endpoint.dropping.replace(Dropping { next: (0, JobId::new(0)), upto });
+            if before.is_none() {
+                self.dropping.push_back(id);
+            }
         }
+    }
+
+    /// Drops so many deliveries of endpoints that have left. Returns how many more there may be in this turn.
+    pub(super) fn drop_gone(&mut self, now: Millis, mut most: usize) -> usize {
+        while most > 0
+            && let Some(&id) = self.dropping.front()
+        {
+            let Some(Dropping { next, upto }) = self.endpoint(id).and_then(|endpoint| endpoint.dropping) else {
+                self.dropping.pop_front();
+                continue;
+            };
+            let Some(&(resource, job)) = self.endpoint(id).and_then(|it| it.resources.range(next..).next()) else {
+                self.dropping.pop_front();
+                if let Some(endpoint) = self.endpoint_mut(id) {
+                    endpoint.dropping = None;
+                }
+                self.wake(id);
+                continue;
+            };
+            most -= 1;
+            if let Some(endpoint) = self.endpoint_mut(id) {
+                endpoint.dropping = Some(Dropping { next: (resource, job.next()), upto });
+            }
+            let drops = self.jobs.get(&job).is_some_and(|job| self.rules(job.route).gone == Gone::Drop);
+            let state = self.delivery(job, id).map(|delivery| delivery.state);
+            if drops && job <= upto && matches!(state, Some(State::Waiting | State::Merged)) {
+                self.settle(now, job, id, State::Dropped);
+            }
+        }
+        most
     }
 
     pub(super) fn delivery(&self, job: JobId, endpoint: EndpointId) -> Option<&Delivery> {

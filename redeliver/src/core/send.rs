@@ -43,6 +43,16 @@ pub enum Verdict {
     Cancelled,
 }
 
+/// An answered copy whose deliveries end.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) job: JobId,
+    pub(super) at: EndpointId,
+    route: RouteId,
+    state: State,
+    last: Last,
+}
+
 /// A copy in flight.
 #[derive(Debug)]
 pub(super) struct Attempt {
@@ -61,7 +71,9 @@ impl super::Route {
 impl Core {
     /// The next copy to send, if there is one. The sender reports its outcome with [`Core::tried`].
     pub fn next(&mut self, now: Millis) -> Option<Copy> {
-        self.tick(now);
+        if !self.tick(now) {
+            return None;
+        }
         while self.attempts.len() < self.limits.concurrency {
             let id = self.turn.pop_front()?;
             if let Some(endpoint) = self.endpoint_mut(id) {
@@ -86,16 +98,65 @@ impl Core {
     /// Handles the outcome of an attempt.
     pub fn tried(&mut self, now: Millis, attempt: AttemptId, verdict: Verdict) {
         let Some(Attempt { job, endpoint: at, route }) = self.attempts.remove(&attempt) else { return };
+        let (state, last) = match verdict {
+            Verdict::Delivered(last) => (State::Delivered, last),
+            Verdict::Refused(last) => (State::Refused, last),
+            Verdict::Missed(_) | Verdict::Cancelled => return self.tried_in_vain(now, (job, at, route), verdict),
+        };
+        if let Some(endpoint) = self.endpoint_mut(at) {
+            endpoint.failures = 0;
+            let before = std::mem::take(&mut endpoint.not_before);
+            self.probes.remove(&(before, at));
+        }
+        self.answers.push_back(Answer { job, at, route, state, last });
+        self.end_answered(now, self.limits.per_turn);
+    }
+
+    /// Ends so many deliveries that were answered. Returns how many more there may be in this turn.
+    ///
+    /// A copy counts as in flight until the last delivery has ended for which it stands.
+    pub(super) fn end_answered(&mut self, now: Millis, mut most: usize) -> usize {
+        while most > 0
+            && let Some(answer) = self.answers.pop_front()
+        {
+            let Some(left) = self.end_stood_for(now, &answer, most) else {
+                self.answers.push_front(answer);
+                return 0;
+            };
+            most = left.saturating_sub(1);
+            if let Some(delivery) = self.delivery_mut(answer.job, answer.at).filter(|it| it.state == State::Sending) {
+                delivery.attempts = delivery.attempts.saturating_add(1);
+                self.end(now, answer.job, &answer);
+            }
+            self.is_sent(answer.at, answer.route);
+            self.wake(answer.at);
+            self.forget_if_idle(answer.at);
+        }
+        most
+    }
+
+    /// Ends a delivery that was answered.
+    pub(super) fn end(&mut self, now: Millis, job: JobId, answer: &Answer) {
+        if let Some(delivery) = self.delivery_mut(job, answer.at) {
+            delivery.last = Some(Box::new(answer.last.clone()));
+        }
+        self.settle(now, job, answer.at, answer.state);
+    }
+
+    /// A copy is in flight no more.
+    fn is_sent(&mut self, at: EndpointId, route: RouteId) {
         if let Some(endpoint) = self.endpoint_mut(at) {
             endpoint.sending -= 1;
             if let Some(queue) = endpoint.queue_mut(route) {
                 queue.sending -= 1;
             }
         }
+    }
+
+    fn tried_in_vain(&mut self, now: Millis, (job, at, route): (JobId, EndpointId, RouteId), verdict: Verdict) {
+        self.is_sent(at, route);
         let still = self.delivery(job, at).is_some_and(|delivery| delivery.state == State::Sending);
         match verdict {
-            Verdict::Delivered(last) => self.answered(now, (job, at), State::Delivered, last),
-            Verdict::Refused(last) => self.answered(now, (job, at), State::Refused, last),
             Verdict::Missed(last) => {
                 self.failed(now, at);
                 self.stand_no_more(at, job);
@@ -103,7 +164,7 @@ impl Core {
                     self.missed(now, job, at, last);
                 }
             }
-            Verdict::Cancelled => {
+            _ => {
                 self.stand_no_more(at, job);
                 if still {
                     self.release(now, job, at);
@@ -145,7 +206,8 @@ impl Core {
     fn pick(&mut self, now: Millis, id: EndpointId) -> Option<(RouteId, JobId)> {
         self.ready_member(id)?;
         let endpoint = self.endpoint(id)?;
-        if endpoint.failures > 0 && (endpoint.sending > 0 || now < endpoint.not_before) {
+        if endpoint.dropping.is_some() || (endpoint.failures > 0 && (endpoint.sending > 0 || now < endpoint.not_before))
+        {
             return None;
         }
         let queues = endpoint.queues.len();
@@ -176,28 +238,6 @@ impl Core {
         self.stand(at, id);
         let route = self.routes[route.0 as usize].name.clone();
         Some(Copy { attempt, job: id, route, address, whom, request, number, age })
-    }
-
-    /// Handles an answer of an endpoint, which ends its retry delay. Merged deliveries end with this one.
-    fn answered(&mut self, now: Millis, (job, at): (JobId, EndpointId), state: State, last: Last) {
-        if let Some(endpoint) = self.endpoint_mut(at) {
-            endpoint.failures = 0;
-            let before = std::mem::take(&mut endpoint.not_before);
-            self.probes.remove(&(before, at));
-        }
-        let mut done = self.stood_for(at, job);
-        if self.delivery(job, at).is_some_and(|delivery| delivery.state == State::Sending) {
-            done.push(job);
-        }
-        for id in done {
-            if let Some(delivery) = self.delivery_mut(id, at) {
-                delivery.last = Some(Box::new(last.clone()));
-                if id == job {
-                    delivery.attempts = delivery.attempts.saturating_add(1);
-                }
-            }
-            self.settle(now, id, at, state);
-        }
     }
 
     fn missed(&mut self, now: Millis, id: JobId, at: EndpointId, last: Last) {

@@ -63,12 +63,14 @@ impl Core {
             target: request.target.clone(),
             head: Bytes::new(),
             body: Bytes::new(),
+            trailers: Bytes::new(),
         });
         let (route, expires, size) = (job.route, job.expires, job.size);
         self.owes_no_more(id, expires, size);
         let keep = millis(self.rules(route).keep);
         self.done.insert((now.saturating_add(keep), id));
-        self.forget_done(now);
+        // One more is remembered, and two fewer where there are too many.
+        self.forget_done(now, 2);
     }
 
     /// Subtracts a job of this size from the totals.
@@ -78,23 +80,27 @@ impl Core {
         self.owed_bytes -= size as usize;
     }
 
-    /// Forgets finished jobs after some time, and the oldest if there are too many.
-    pub(super) fn forget_done(&mut self, now: Millis) {
-        while let Some(&(at, id)) = self.done.first() {
-            if at > now && self.done.len() <= self.limits.remembered {
-                break;
-            }
+    /// Forgets finished jobs after some time, and the oldest if there are too many, but no more than so many at a time.
+    pub(super) fn forget_done(&mut self, now: Millis, most: usize) {
+        for _ in 0..most {
+            let Some(&(_, id)) = self.done.first().filter(|_| self.has_to_forget(now)) else { return };
             self.done.pop_first();
             self.jobs.remove(&id);
         }
     }
 
-    /// Expires a job. Copies in flight and pending writes end first.
-    pub(super) fn expire(&mut self, now: Millis, id: JobId) {
-        let Some(job) = self.jobs.get(&id) else { return };
+    pub(super) fn has_to_forget(&self, now: Millis) -> bool {
+        self.done.first().is_some_and(|(at, _)| *at <= now) || self.done.len() > self.limits.remembered
+    }
+
+    /// Expires a job, and returns how many deliveries end by that. Copies in flight and pending writes end first.
+    pub(super) fn expire(&mut self, now: Millis, id: JobId) -> usize {
+        let Some(job) = self.jobs.get(&id) else { return 0 };
         let waiting = job.deliveries.iter().filter(|one| matches!(one.state, State::Waiting | State::Merged));
-        for endpoint in waiting.map(|delivery| delivery.endpoint).collect::<Vec<_>>() {
-            self.settle(now, id, endpoint, State::Expired);
+        let waiting: Vec<_> = waiting.map(|delivery| delivery.endpoint).collect();
+        for endpoint in &waiting {
+            self.settle(now, id, *endpoint, State::Expired);
         }
+        waiting.len()
     }
 }

@@ -5,6 +5,7 @@ mod oracle;
 mod reconcile;
 mod rules;
 mod simulation;
+mod turns;
 
 use super::{Copy, Core, Leg, Member, Members, RouteId, Verdict};
 use crate::{
@@ -13,6 +14,8 @@ use crate::{
 };
 
 use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
 
 /// The time at which tests begin.
 const START: Millis = 1_790_000_000_000;
@@ -37,6 +40,7 @@ fn request(method: &str, target: &str, body: &str) -> Request {
         target: target.into(),
         head: "X-Request-Id: 1\r\n".into(),
         body: body.to_owned().into(),
+        trailers: Bytes::new(),
     }
 }
 

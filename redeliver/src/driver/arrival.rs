@@ -6,14 +6,17 @@ use crate::{
     core::{Leg, Refused, RouteId, Why},
 };
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
 
 use tokio::sync::oneshot;
 
 /// A request that has arrived. It gives up its places when it is dropped.
 #[derive(Debug)]
-pub struct Arrival {
-    inner: Arc<Inner>,
+pub struct Arrival<'a> {
+    inner: &'a Inner,
     id: JobId,
     route: RouteId,
     at: Millis,
@@ -21,16 +24,22 @@ pub struct Arrival {
     places: Vec<Arc<str>>,
 }
 
-impl Arrival {
-    pub(super) fn new(inner: Arc<Inner>, route: RouteId) -> Self {
-        let at = inner.clock.now();
+impl<'a> Arrival<'a> {
+    pub(super) fn new(inner: &'a Inner, route: RouteId, now: Instant) -> Self {
+        let at = inner.clock.at(now);
         let id = inner.ids.next(at);
         Self { inner, id, route, at, places: Vec::new() }
     }
 
+    /// Whether nobody is owed anything, so that no leg must be held back.
+    #[must_use]
+    pub fn is_first(&self) -> bool {
+        self.inner.clear.load(Ordering::Acquire)
+    }
+
     /// Whether the leg to an endpoint must be held back, because owed deliveries of the endpoint go first.
     pub fn waits_at(&mut self, key: &Arc<str>) -> bool {
-        if self.inner.clear.load(Ordering::Acquire) {
+        if self.is_first() {
             return false;
         }
         let waits = self.inner.core.lock().arrive(self.id, self.route, key);
@@ -60,28 +69,28 @@ impl Arrival {
             Err(refused) => Err(refused),
         };
         self.inner.waiting.lock().remove(&id);
-        if taken.is_err() {
-            self.inner.refused(route, count);
+        if let Err(Refused(why)) = taken {
+            self.inner.refused(route, count, why);
         }
         taken
     }
 
-    /// This number of legs is not deferred, because the body of the request is not complete any more.
-    pub fn refuse(self, legs: usize) {
-        self.inner.refused(self.route, legs);
+    /// This number of legs is not deferred, for this reason.
+    pub fn refuse(self, legs: usize, why: Why) {
+        self.inner.refused(self.route, legs, why);
     }
 }
 
 impl Inner {
-    fn refused(&self, route: RouteId, legs: usize) {
+    fn refused(&self, route: RouteId, legs: usize, why: Why) {
         if legs > 0 {
-            self.numbers.refused(&self.core.lock().name_of(route), legs);
+            self.numbers.refused(&self.core.lock().name_of(route), legs, why);
         }
     }
 }
 
 /// Gives up the places, unless the request has become a job.
-impl Drop for Arrival {
+impl Drop for Arrival<'_> {
     fn drop(&mut self) {
         if !self.places.is_empty() {
             let places = std::mem::take(&mut self.places);

@@ -2,12 +2,21 @@
 
 use super::{Inner, Redelivery};
 use crate::{
-    Last, Millis,
+    Last,
     core::{AttemptId, Copy, Members, Verdict},
     journal::Health,
 };
 
-use std::{future::Future, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    panic::AssertUnwindSafe,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tokio::{sync::watch, time::sleep};
@@ -33,15 +42,16 @@ impl Redelivery {
     ) {
         let inner = &*self.inner;
         let mut drain = pin!(drain);
+        let is_draining = AtomicBool::new(false);
         let mut sending = FuturesUnordered::new();
         let mut followed = true;
         members.mark_changed();
         loop {
-            let (copies, pause) = inner.with_quietly(|core, now| {
+            let (copies, pause) = inner.in_turn(|core, now| {
                 let copies: Vec<Copy> = std::iter::from_fn(|| core.next(now)).collect();
                 (copies, core.wake_at().map(|at| Duration::from_millis(at.saturating_sub(now))))
             });
-            sending.extend(copies.into_iter().map(|copy| send(inner, sender, copy)));
+            sending.extend(copies.into_iter().map(|copy| send(inner, sender, copy, &is_draining)));
             tokio::select! {
                 // In this order, so that nothing is sent after the drain has begun.
                 biased;
@@ -58,6 +68,7 @@ impl Redelivery {
                 () = sleep(pause.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP)) => {}
             }
         }
+        is_draining.store(true, Ordering::Relaxed);
         while let Some((attempt, verdict)) = sending.next().await {
             inner.with(|core, now| core.tried(now, attempt, verdict));
         }
@@ -108,19 +119,12 @@ impl Redelivery {
     }
 }
 
-impl Inner {
-    /// As [`Inner::with`], but the task that calls is not woken by it.
-    fn with_quietly<T>(&self, change: impl FnOnce(&mut crate::core::Core, Millis) -> T) -> T {
-        let now = self.clock.now();
-        let mut core = self.core.lock();
-        let value = change(&mut core, now);
-        self.give_on(&mut core, now);
-        value
-    }
-}
-
-async fn send(inner: &Inner, sender: &impl Sender, copy: Copy) -> (AttemptId, Verdict) {
+/// Sends a copy, unless the drain has begun before it is polled for the first time.
+async fn send(inner: &Inner, sender: &impl Sender, copy: Copy, is_draining: &AtomicBool) -> (AttemptId, Verdict) {
     let attempt = copy.attempt;
+    if is_draining.load(Ordering::Relaxed) {
+        return (attempt, Verdict::Cancelled);
+    }
     let verdict = AssertUnwindSafe(sender.send(copy)).catch_unwind().await.unwrap_or_else(|_| {
         let error = Some("sending it has panicked".into());
         Verdict::Missed(Last { outcome: "reset", status: None, at: inner.clock.now(), error })

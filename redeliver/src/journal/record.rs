@@ -47,6 +47,10 @@ impl Record {
                 for bytes in [request.target.as_bytes(), &request.head, &request.body] {
                     put(&mut to, bytes);
                 }
+                // Few have any.
+                if !request.trailers.is_empty() {
+                    put(&mut to, &request.trailers);
+                }
             }
             Self::Owed { job, index, whom, attempts } => {
                 to.extend_from_slice(&job.get().to_le_bytes());
@@ -127,7 +131,8 @@ impl<'a> Fields<'a> {
                 let target = self.text()?.into();
                 let head = Bytes::copy_from_slice(self.bytes()?);
                 let body = Bytes::copy_from_slice(self.bytes()?);
-                let request = Arc::new(Request { method, host, target, head, body });
+                let trailers = if self.0.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(self.bytes()?) };
+                let request = Arc::new(Request { method, host, target, head, body, trailers });
                 Record::Job(Stored { id, route, arrived, expires, request, owed: Vec::new() })
             }
             2 => {
@@ -178,14 +183,17 @@ mod tests {
             target: "/x?y".into(),
             head: "A: b\r\n".into(),
             body: Bytes::from_static(&[0, 255, 7]),
+            trailers: Bytes::new(),
         };
+        let with_trailers = Request { trailers: "Digest: 1\r\n".into(), ..request.clone() };
         let id = JobId::new(77);
         let request = Arc::new(request);
         let job = Stored { id, route: "purges".into(), arrived: 1, expires: 2, request, owed: Vec::new() };
         let whom = Whom { key: "pod shop/cache-0".into(), endpoint: "10.0.0.1:80".into(), pod: Some("cache-0".into()) };
         let nobody = Whom { key: "a".into(), endpoint: "a".into(), pod: None };
         vec![
-            Record::Job(job),
+            Record::Job(job.clone()),
+            Record::Job(Stored { request: Arc::new(with_trailers), ..job }),
             Record::Owed { job: id, index: 3, whom, attempts: 9 },
             Record::Owed { job: id, index: 4, whom: nobody, attempts: 0 },
             Record::Mark { commit: 5, first: 77 },

@@ -102,6 +102,7 @@ pub(crate) fn job(id: u64, body: usize) -> Stored {
         host: "cache.test".into(),
         target: format!("/item/{id}").into(),
         head: format!("X-Request-Id: {id}\r\n").into(),
+        trailers: Default::default(),
         body: (0..body).map(|at| (at as u8) ^ (id as u8)).collect::<Vec<u8>>().into(),
     };
     let whom = |name: &str| Whom { key: name.into(), endpoint: format!("{name}:80").into(), pod: None };

@@ -16,6 +16,7 @@ use std::{
     path::Path,
     process::{Command, Stdio},
     sync::Arc,
+    time::Instant,
 };
 
 use redeliver::{
@@ -220,12 +221,15 @@ fn compared(directory: &Path) {
         let start = async || {
             let redelivery = Redelivery::start(Limits::default(), Some(&path), fastrand::u64(..)).unwrap();
             let route = redelivery.route("purges", Rules { order: Order::None, ..Rules::default() });
-            redelivery.ready().await;
+            redelivery.until_read().await;
             (redelivery, route)
         };
         let miss = async |redelivery: &Redelivery, route, body: usize| {
             let request = Arc::unwrap_or_clone(job(1, body).request);
-            redelivery.arrival(route).defer(request, vec![(job(1, 0).owed[0].1.clone(), Leg::Behind)]).await
+            redelivery
+                .arrival(route, Instant::now())
+                .defer(request, vec![(job(1, 0).owed[0].1.clone(), Leg::Behind)])
+                .await
         };
         let state = |redelivery: &Redelivery| serde_json::to_value(redelivery.journal()).unwrap()["state"].clone();
         let (redelivery, route) = start().await;

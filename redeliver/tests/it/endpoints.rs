@@ -98,11 +98,16 @@ impl Endpoints {
         Gate(self.shared.clone())
     }
 
+    /// The snapshots.
+    pub(crate) fn members(&self) -> watch::Receiver<Option<Arc<Members>>> {
+        self.shared.members.subscribe()
+    }
+
     pub(crate) fn run(&self, redelivery: &Redelivery) -> Running {
         let (drain, drained) = oneshot::channel();
         let (endpoints, redelivery) = (self.clone(), redelivery.clone());
         let task = tokio::spawn(async move {
-            let members = endpoints.shared.members.subscribe();
+            let members = endpoints.members();
             redelivery.run(&endpoints, members, async { drained.await.unwrap_or(()) }).await;
         });
         Running { drain, task }

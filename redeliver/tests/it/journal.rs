@@ -15,7 +15,7 @@ use testkit::eventually;
 async fn start(directory: &Path) -> (Redelivery, RouteId) {
     let redelivery = Redelivery::start(limits(), Some(directory), fastrand::u64(..)).unwrap();
     let route = redelivery.route("purges", Rules::default());
-    redelivery.ready().await;
+    redelivery.until_read().await;
     (redelivery, route)
 }
 

@@ -7,7 +7,11 @@ mod journal;
 
 use endpoints::{Endpoints, missed_at};
 
-use std::time::Duration;
+use std::{
+    future::poll_fn,
+    task::Poll,
+    time::{Duration, Instant},
+};
 
 use redeliver::{
     JobId, Redelivery, Request, Whom,
@@ -35,6 +39,7 @@ fn request(target: &str) -> Request {
         target: target.into(),
         head: "X-Request-Id: 7\r\n".into(),
         body: "value".into(),
+        trailers: Default::default(),
     }
 }
 
@@ -44,7 +49,7 @@ fn whom(name: &str) -> Whom {
 
 /// A request whose legs to these endpoints are held back behind owed deliveries, or else fail.
 async fn miss(redelivery: &Redelivery, route: RouteId, target: &str, names: &[&str]) -> Result<JobId, Refused> {
-    let mut arrival = redelivery.arrival(route);
+    let mut arrival = redelivery.arrival(route, Instant::now());
     let legs = names.iter().map(|name| {
         let waits = arrival.waits_at(&(*name).into());
         (whom(name), if waits { Leg::Behind } else { missed_at(0) })
@@ -55,7 +60,7 @@ async fn miss(redelivery: &Redelivery, route: RouteId, target: &str, names: &[&s
 
 /// Whether a live request to an endpoint would wait.
 fn waits(redelivery: &Redelivery, route: RouteId, name: &str) -> bool {
-    redelivery.arrival(route).waits_at(&name.into())
+    redelivery.arrival(route, Instant::now()).waits_at(&name.into())
 }
 
 fn text(redelivery: &Redelivery) -> String {
@@ -137,6 +142,8 @@ async fn rule_5_a_bound_that_is_reached_is_said_and_counted() {
     assert_eq!(miss(&redelivery, route, "/2", &["a", "b"]).await, Err(Refused(Why::Jobs)));
     let shown = text(&redelivery);
     assert!(shown.contains("fanfare_deliveries_total{route=\"purges\",result=\"refused\"} 2\n"), "{shown}");
+    assert!(shown.contains("fanfare_deliveries_refused_total{route=\"purges\",reason=\"max_jobs\"} 2\n"), "{shown}");
+    assert!(shown.contains("fanfare_deliveries_refused_total{route=\"purges\",reason=\"answer\"} 0\n"), "{shown}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -144,7 +151,7 @@ async fn an_arrival_that_is_dropped_holds_nobody_up() {
     let (redelivery, route) = memory();
     let endpoints = Endpoints::new(&["a"]);
     miss(&redelivery, route, "/1", &["a"]).await.unwrap();
-    let mut arrival = redelivery.arrival(route);
+    let mut arrival = redelivery.arrival(route, Instant::now());
     assert!(arrival.waits_at(&"a".into()));
     miss(&redelivery, route, "/3", &["a"]).await.unwrap();
     let running = endpoints.run(&redelivery);
@@ -160,7 +167,7 @@ async fn under_any_a_leg_that_was_pending_is_sent_again_only_if_it_missed() {
     let endpoints = Endpoints::new(&["a", "b"]);
     let running = endpoints.run(&redelivery);
     let legs = vec![(whom("a"), Leg::Pending), (whom("b"), Leg::Pending)];
-    let job = redelivery.arrival(route).defer(request("/1"), legs).await.unwrap();
+    let job = redelivery.arrival(route, Instant::now()).defer(request("/1"), legs).await.unwrap();
     let Leg::Missed { last, .. } = missed_at(0) else { panic!("it missed") };
     redelivery.ended(job, "a", 1, Verdict::Delivered(last.clone()));
     redelivery.ended(job, "b", 3, Verdict::Missed(last));
@@ -185,4 +192,35 @@ async fn rule_7_drain_waits_for_copies_on_their_way_and_begins_none() {
     draining.await.unwrap();
     assert_eq!(endpoints.received("a").len(), 1);
     assert_eq!(redelivery.owed(), 1);
+}
+
+#[tokio::test]
+async fn rule_7_a_copy_that_is_due_in_the_moment_of_the_drain_does_not_begin() {
+    let (redelivery, route) = memory();
+    let endpoints = Endpoints::new(&["a"]);
+    miss(&redelivery, route, "/1", &["a"]).await.unwrap();
+    // In the first turn the endpoints are told, so that the second one has a copy to send, and then the drain begins.
+    let mut turns = 0;
+    let drain = poll_fn(|_| {
+        turns += 1;
+        if turns > 1 { Poll::Ready(()) } else { Poll::Pending }
+    });
+    redelivery.run(&endpoints, endpoints.members(), drain).await;
+    assert_eq!((turns, endpoints.tries("a"), redelivery.owed()), (2, 0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_8_what_an_endpoint_refuses_and_what_cannot_be_kept_are_told_apart() {
+    let (redelivery, route) = memory();
+    let legs = vec![(whom("a"), Leg::Pending)];
+    let job = redelivery.arrival(route, Instant::now()).defer(request("/1"), legs).await.unwrap();
+    let Leg::Missed { last, .. } = missed_at(0) else { panic!("it missed") };
+    redelivery.ended(job, "a", 1, Verdict::Refused(last));
+    redelivery.arrival(route, Instant::now()).refuse(3, Why::Incomplete);
+    let shown = text(&redelivery);
+    assert!(shown.contains("fanfare_deliveries_total{route=\"purges\",result=\"refused\"} 4\n"), "{shown}");
+    for (reason, count) in [("answer", 1), ("incomplete", 3), ("max_body", 0), ("journal", 0)] {
+        let line = format!("fanfare_deliveries_refused_total{{route=\"purges\",reason=\"{reason}\"}} {count}\n");
+        assert!(shown.contains(&line), "{line} in {shown}");
+    }
 }

@@ -26,16 +26,19 @@ fn an_endpoint_that_stays_down_is_told_and_one_that_comes_back_is_not() {
 }
 
 #[test]
-fn lost_deliveries_are_reported_and_completed_or_dropped_ones_are_not() {
-    for (alert, result) in [("FanfareDeliveriesLost", "expired"), ("FanfareDeliveriesNotKept", "refused")] {
+fn lost_deliveries_are_reported_and_completed_dropped_or_refused_ones_are_not() {
+    let cases = [
+        ("FanfareDeliveriesLost", "fanfare_deliveries_total", "result", "expired", ["delivered", "dropped"]),
+        ("FanfareDeliveriesNotKept", "fanfare_deliveries_refused_total", "reason", "max_jobs", ["answer", "answer"]),
+    ];
+    for (alert, metric, label, lost, fine) in cases {
         let told = fires(alert, "route", "purge", &[]);
-        for (counted, expected) in [(result, &*told), ("delivered", "[]"), ("dropped", "[]")] {
-            let labels = |result: &str| format!("route=\"purge\", result=\"{result}\", pod=\"a\"");
-            let one = series("fanfare_deliveries_total", &labels(counted));
-            promtool(&[(one, "0x20 1x60")], "25m", alert, expected);
+        let one = |value: &str| series(metric, &format!("route=\"purge\", {label}=\"{value}\", pod=\"a\""));
+        promtool(&[(one(lost), "0x20 1x60")], "25m", alert, &told);
+        for value in fine {
+            promtool(&[(one(value), "0x20 1x60")], "25m", alert, "[]");
         }
-        let one = series("fanfare_deliveries_total", &format!("route=\"purge\", result=\"{result}\", pod=\"a\""));
-        promtool(&[(one, "0x20 1x60")], "50m", alert, "[]");
+        promtool(&[(one(lost), "0x20 1x60")], "50m", alert, "[]");
     }
 }
 

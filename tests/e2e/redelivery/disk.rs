@@ -76,3 +76,24 @@ async fn on_a_disk_that_cannot_be_written_the_answer_is_the_plain_failure_and_it
         assert_eq!(log.matches("the journal cannot be written").count(), 1, "{log}");
     }
 }
+
+#[tokio::test]
+async fn a_process_is_not_ready_before_its_journal_is_read() {
+    let (bed, directory) = (Bed::new().await, tempdir().unwrap());
+    // The lock file is a pipe: nobody can open it to write before somebody has opened it to read.
+    let lock = directory.path().join("journal.lock");
+    assert!(std::process::Command::new("mkfifo").arg(&lock).status().unwrap().success());
+    let journal = directory.path().to_str().unwrap();
+    let fanfare = Fanfare::broadcast(&bed.addresses(), &[&FLAGS[..], &["--redeliver-journal", journal]].concat()).await;
+    let ready = async || client::get(fanfare.admin(), "/-/ready").await.complete();
+    let unready = eventually!("the reason", ready().await.text(), |text| text.contains("is still being read"));
+    assert!(unready.contains(journal), "{unready}");
+    assert_eq!(ready().await.status, 503);
+    let refused = put(&fanfare, "/early").await.expect_status(503);
+    assert!(refused.text().contains(journal), "{refused}");
+    let _reading = std::fs::File::options().read(true).write(true).open(&lock).unwrap();
+    fanfare.wait_ready().await;
+    owe(&fanfare, "/later").await;
+    bed.come_back().await;
+    assert_eq!(bed.delivered(1).await, ["/later"]);
+}

@@ -2,6 +2,7 @@
 
 mod bodies;
 mod grpc;
+mod opening;
 mod order;
 mod policies;
 mod respond_async;

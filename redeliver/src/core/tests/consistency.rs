@@ -56,10 +56,11 @@ impl Core {
                     && a.request.body.is_empty()
                     && b.request.body.is_empty()
             });
+            let successor = next.map(|(id, _)| *id);
             match (state, next.map(|(_, state)| state)) {
                 (State::Merged, next) => {
                     let standing = &self.endpoint(endpoint).unwrap().standing;
-                    let stood_for = standing.iter().any(|standing| standing.covers(job.resource, *id));
+                    let stood_for = standing.iter().any(|standing| standing.covers(job.resource, *id, successor));
                     let stands = matches!(next, Some(State::Waiting | State::Merged));
                     assert!(stood_for || (same && stands), "rule 4: {id} is merged into {next:?}");
                 }

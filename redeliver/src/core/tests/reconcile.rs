@@ -3,7 +3,7 @@
 use super::{START, delivered, ids, members, miss, purge, request, rules, sent, whom};
 use crate::{
     JobId,
-    core::{Change, Core, Entry, Leg, Receipt, RouteId, Write},
+    core::{Change, Core, Entry, Leg, Receipt, Reconciliation, RouteId, Write},
 };
 
 use std::collections::HashSet;
@@ -25,6 +25,12 @@ fn answer(core: &mut Core, ok: bool) {
     for write in core.take_writes() {
         core.written(START, write.receipt, ok);
     }
+}
+
+/// All turns of it.
+fn reconcile(core: &mut Core, on_disk: &[Entry]) {
+    let mut with = Reconciliation::new(on_disk);
+    while !core.reconcile(&mut with) {}
 }
 
 fn entry(job: u64, index: u32, attempts: u32) -> Entry {
@@ -66,11 +72,11 @@ fn a_journal_that_is_opened_again_is_told_what_differs_and_nothing_else() {
     let mut on_disk = [both(1, 1), both(2, 0), both(6, 0), both(9, 4)].concat();
     on_disk.extend([entry(3, 0, 0), entry(3, 1, 7), entry(5, 0, 0)]);
     assert_eq!(core.take_writes().len(), 1, "of the one that waits");
-    core.reconcile(&on_disk);
+    reconcile(&mut core, &on_disk);
     let expected =
         [(3, "tried"), (4, "put"), (5, "put"), (6, "withdrawn"), (6, "withdrawn"), (9, "withdrawn"), (9, "withdrawn")];
     assert_eq!(written(&mut core), expected);
-    core.reconcile(&[]);
+    reconcile(&mut core, &[]);
     let all: Vec<_> = (1..=5).map(|id| (id, "put")).collect();
     assert_eq!(written(&mut core), all, "a new file gets all that was acknowledged");
 }
@@ -84,7 +90,7 @@ fn an_end_that_was_not_written_is_made_up_for() {
     let first = copies.iter().find(|copy| &*copy.whom.key == "a").unwrap();
     core.tried(START + 5_000, first.attempt, delivered());
     answer(&mut core, false);
-    core.reconcile(&[entry(1, 0, 1), entry(1, 1, 1)]);
+    reconcile(&mut core, &[entry(1, 0, 1), entry(1, 1, 1)]);
     assert_eq!(written(&mut core), [(1, "settled")]);
 }
 

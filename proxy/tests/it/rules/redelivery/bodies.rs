@@ -7,7 +7,10 @@ use testkit::{
 };
 
 use super::{jobs, redelivering, reset};
-use crate::fixture::{NEVER, Setup, bytes, loopback, ms, origin, origins, over};
+use crate::{
+    fixture::{NEVER, Setup, bytes, loopback, ms, origin, origins, over},
+    http2_endpoints::{Does, Endpoint, over_h2},
+};
 
 /// More than a window, less than the limit of kept bodies.
 const BODY: usize = 700 << 10;
@@ -132,4 +135,36 @@ async fn routes_and_methods_that_do_not_redeliver_keep_nothing() {
         gate.release();
     });
     answer.expect_status(200);
+}
+
+#[tokio::test]
+async fn trailers_are_sent_again_to_endpoints_that_know_them_also_after_a_restart() {
+    let (a, b) = (
+        Endpoint::start(0, [Does::Answer(b"a".to_vec())]).await,
+        Endpoint::start(1, [Does::Status(503, Vec::new()), Does::Answer(b"b".to_vec())]).await,
+    );
+    let directory = tempfile::tempdir().expect("a temporary folder");
+    let journal = directory.path().to_owned();
+    let setup = |backoff| {
+        let journal = journal.clone();
+        over_h2(&[&a, &b]).policy(move |policy| {
+            redelivering(policy, |redeliver| {
+                redeliver.journal = Some(journal);
+                redeliver.limits.backoff = (backoff, backoff);
+            });
+        })
+    };
+    let mut proxy = setup(NEVER).start();
+    let head = "PUT /x HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let mut client = proxy.sent(format!("{head}4\r\nbody\r\n0\r\nX-Sum: 1\r\n\r\n")).await;
+    let answer = client.read_response("PUT").await.complete();
+    assert!(answer.header("x-broadcast-job").is_some(), "{answer}");
+    proxy.drain(ms(1_000)).await;
+    drop(proxy);
+
+    let _proxy = setup(ms(20)).start();
+    for seen in b.wait(2).await {
+        assert_eq!(seen.body, b"body");
+        assert_eq!(seen.trailers.expect("there are some")["x-sum"], "1");
+    }
 }
