@@ -249,11 +249,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told() {
+    fn faults_are_reported() {
         for (text, part) in [
             ("", "whole body"),
-            ("/a~2", "no JSON pointer"),
-            ("/a~", "no JSON pointer"),
+            ("/a~2", "not a JSON pointer"),
+            ("/a~", "not a JSON pointer"),
             ("(", "neither a JSON pointer"),
             (r"(\w{100}){100}{100}", "neither a JSON pointer"),
         ] {
