@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     metric::{self, digits},
     results::{ScenarioResult, Spread},
+    scenario::Case,
 };
 
 /// A result that Fanfare must reach.
@@ -18,6 +19,8 @@ pub(crate) struct Bar {
     pub(crate) bound: Bound,
     /// The row to whose number in the same round the ratio is taken; none compares the number itself.
     pub(crate) of: Option<&'static str>,
+    /// The variant of the same subject whose number is subtracted first, so that the bar is about what comes on top of it.
+    pub(crate) above: Option<&'static str>,
 }
 
 /// A bound.
@@ -46,19 +49,26 @@ pub(crate) struct Verdict {
 }
 
 impl Bar {
-    /// The verdict on these results, for the row with this label.
-    pub(crate) fn verdict(&self, label: &str, result: &ScenarioResult) -> Verdict {
+    /// The verdict on these results, for the row of this case.
+    pub(crate) fn verdict(&self, case: &Case, result: &ScenarioResult) -> Verdict {
+        let label = case.label();
         let rounds = |label: &str| {
             let case = result.cases.iter().find(|case| case.label == label);
             case.map(|case| case.rounds.as_slice()).unwrap_or_default()
         };
         let get =
             |round: &Option<metric::Metrics>| round.as_ref().and_then(|metrics| metrics.get(self.metric)).copied();
-        let own = rounds(label);
+        let own: Vec<Option<f64>> = match self.above {
+            None => rounds(&label).iter().map(get).collect(),
+            Some(variant) => {
+                let both = rounds(&label).iter().zip(rounds(&case.label_of(variant)));
+                both.map(|(own, other)| Some(get(own)? - get(other)?)).collect()
+            }
+        };
         let measured = match self.of {
-            None => Spread::of(own.iter().filter_map(get)),
+            None => Spread::of(own.iter().copied().flatten()),
             Some(other) => {
-                let pairs = own.iter().zip(rounds(other)).filter_map(|(own, other)| Some((get(own)?, get(other)?)));
+                let pairs = own.iter().zip(rounds(other)).filter_map(|(own, other)| Some(((*own)?, get(other)?)));
                 Spread::of(pairs.filter(|(_, other)| *other > 0.0).map(|(own, other)| own / other))
             }
         };
@@ -67,7 +77,7 @@ impl Bar {
             Bound::AtLeast(least) => measured.median >= least,
         });
         let metric = self.of.is_none().then(|| self.metric.to_owned());
-        Verdict { label: label.to_owned(), bar: self.text(), measured, metric, met }
+        Verdict { label, bar: self.text(), measured, metric, met }
     }
 
     fn text(&self) -> String {
@@ -76,6 +86,7 @@ impl Bar {
             Bound::AtLeast(bound) => ("at least", bound),
         };
         let title = metric::find(self.metric).map_or(self.metric, |metric| metric.title);
+        let title = self.above.map_or_else(|| title.to_owned(), |variant| format!("{title} above that with {variant}"));
         match (self.of, metric::find(self.metric)) {
             (Some(other), _) => format!("{title} {word} {} times that of {other}", digits(bound)),
             (None, Some(metric)) => format!("{title} {word} {}", metric.format(bound)),
@@ -104,7 +115,11 @@ impl Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{metric::Metrics, results::CaseResult};
+    use crate::{
+        metric::Metrics,
+        results::CaseResult,
+        subject::{Binary, Subject},
+    };
 
     fn case(label: &str, values: &[Option<f64>]) -> CaseResult {
         let metrics = |value: f64| Metrics::from([("cpu_us_per_request".to_owned(), value)]);
@@ -120,7 +135,11 @@ mod tests {
             case("nginx", &[]),
         ];
         let result = ScenarioResult { cases, ..ScenarioResult::default() };
-        let bar = |bound, of| Bar { variant: "", metric: "cpu_us_per_request", bound, of }.verdict("fanfare", &result);
+        let fanfare = Case::new(Subject::Fanfare(Binary::workspace()));
+        let bar = |bound, of| {
+            let bar = Bar { variant: "", metric: "cpu_us_per_request", bound, of, above: None };
+            bar.verdict(&fanfare, &result)
+        };
         let met = bar(Bound::AtMost(0.3), Some("Envoy"));
         assert_eq!((met.met, met.measured.map(|m| m.median)), (Some(true), Some(0.3)));
         assert_eq!(
@@ -133,5 +152,22 @@ mod tests {
         assert!(
             bar(Bound::AtMost(9.0), None).text().contains("MISSED: fanfare, CPU per request at most 9.00 µs: 10.0")
         );
+    }
+
+    #[test]
+    fn a_bar_may_be_about_what_comes_on_top_of_another_variant() {
+        let cases = vec![
+            case("bare loop", &[Some(10.0), Some(20.0), Some(10.0)]),
+            case("fanfare, no log", &[Some(12.0), Some(24.0), None]),
+            case("fanfare, JSON", &[Some(14.0), Some(26.0), Some(99.0)]),
+        ];
+        let result = ScenarioResult { cases, ..ScenarioResult::default() };
+        let json = Case { variant: "JSON", ..Case::new(Subject::Fanfare(Binary::workspace())) };
+        let bound = Bound::AtMost(0.16);
+        let above = Some("no log");
+        let bar = Bar { variant: "JSON", metric: "cpu_us_per_request", bound, of: Some("bare loop"), above };
+        let text = "bar MET: fanfare, JSON, CPU per request above that with no log at most 0.16 times that of bare loop: \
+                    0.15 (0.10 to 0.20)";
+        assert_eq!(bar.verdict(&json, &result).text(), text);
     }
 }

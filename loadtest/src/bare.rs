@@ -2,7 +2,7 @@
 //!
 //! One thread. For each client connection: read what comes (64 KiB at most), write it to N kept sockets, go on until the request is
 //! whole, read one answer from each, write the first one back. It knows only as much of HTTP as it needs to find the end of a
-//! request: the end of the head and Content-Length. It checks nothing and handles no errors.
+//! request: the end of the head, Content-Length, and the last bytes of a chunked body. It checks nothing and handles no errors.
 
 use std::net::SocketAddr;
 
@@ -18,6 +18,9 @@ use crate::wire;
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// The size of the buffer for an answer, in bytes.
 const ANSWER_BUFFER_BYTES: usize = 4 * 1024;
+
+/// The end of a chunked body.
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// Serves until standard input ends; prints its address first.
 pub(crate) fn serve(endpoints: &[SocketAddr]) -> anyhow::Result<()> {
@@ -62,15 +65,25 @@ async fn exchange(mut client: TcpStream, endpoints: &[SocketAddr]) -> std::io::R
             }
         }
         let head = wire::head_length(&request[..read]).ok_or(std::io::ErrorKind::InvalidData)?;
-        let body = wire::content_length(&request[..head]).unwrap_or(0);
-        let mut left = head as u64 + body;
+        let chunked = wire::field(&request[..head], "transfer-encoding").is_some();
+        let mut left = head as u64 + wire::content_length(&request[..head]).unwrap_or(0);
+        let mut tail = Vec::new();
         loop {
             for upstream in &mut upstreams {
                 upstream.write_all(&request[..read]).await?;
             }
-            left = left.checked_sub(read as u64).ok_or(std::io::ErrorKind::InvalidData)?;
-            if left == 0 {
-                break;
+            if chunked {
+                // No data of a load here looks like it.
+                tail.extend_from_slice(&request[read.saturating_sub(LAST_CHUNK.len())..read]);
+                if tail.ends_with(LAST_CHUNK) {
+                    break;
+                }
+                tail.drain(..tail.len().saturating_sub(LAST_CHUNK.len()));
+            } else {
+                left = left.checked_sub(read as u64).ok_or(std::io::ErrorKind::InvalidData)?;
+                if left == 0 {
+                    break;
+                }
             }
             read = client.read(&mut request).await?;
             if read == 0 {

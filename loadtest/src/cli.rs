@@ -21,6 +21,8 @@ pub(crate) enum Command {
     List,
     /// Show what changed from one results.json to another.
     Compare(Compare),
+    /// Write the tables of README.md and docs/performance.md anew from a results.json.
+    Tables(Tables),
     /// Serve the endpoints of a turn.
     #[command(hide = true)]
     Endpoints(Endpoints),
@@ -43,19 +45,19 @@ pub(crate) struct Run {
     /// The same, as a list: `--scenario tls,h2,grpc`.
     #[arg(long = "scenario", value_name = "NAME,...", value_delimiter = ',')]
     pub(crate) more_scenarios: Vec<String>,
-    /// How often every subject has its turn.
-    #[arg(short, long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
-    pub(crate) rounds: u16,
-    /// How long one measurement takes, in seconds.
-    #[arg(short, long, default_value_t = 3.0, value_parser = seconds)]
-    pub(crate) seconds: f64,
-    /// How long a subject is warmed up before it is measured, in seconds.
-    #[arg(long, default_value_t = 1.0, value_parser = seconds)]
-    pub(crate) warmup: f64,
+    /// How often every subject has its turn [default: 5].
+    #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub(crate) rounds: Option<u16>,
+    /// How long one measurement takes, in seconds [default: 3, in a quick run 1].
+    #[arg(short, long, value_parser = seconds)]
+    pub(crate) seconds: Option<f64>,
+    /// How long a subject is warmed up before it is measured, in seconds [default: 1, in a quick run 0.5].
+    #[arg(long, value_parser = seconds)]
+    pub(crate) warmup: Option<f64>,
     /// Measure this binary instead of the one of this workspace; several to compare them in turns.
     #[arg(long, value_name = "[LABEL=]PATH")]
     pub(crate) fanfare: Vec<String>,
-    /// Only these of bare, fanfare, nginx, envoy, traefik, go-tool. The bare loop always takes part.
+    /// Only these of bare, fanfare, nginx, envoy, traefik, pingora, go-tool. The bare loop always takes part.
     #[arg(long, value_delimiter = ',')]
     pub(crate) subjects: Vec<String>,
     /// Which endpoints answer where nothing but answering is asked of them.
@@ -67,6 +69,45 @@ pub(crate) struct Run {
     /// Who shares cores with whom.
     #[arg(long, value_enum, default_value_t = Placing::Scenario)]
     pub(crate) cores: Placing,
+    /// Measure only Fanfare and the bare loop, in a few scenarios, and fail where a ratio is worse than the kept one by more than
+    /// its noise. Takes a few minutes.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Keep the ratios of this quick run instead of comparing it with the kept ones.
+    #[arg(long, requires = "quick")]
+    pub(crate) keep: bool,
+    /// The file of the kept ratios [default: loadtest/ratios.json].
+    #[arg(long, value_name = "FILE", requires = "quick")]
+    pub(crate) ratios: Option<PathBuf>,
+    /// Write the tables of README.md and docs/performance.md anew from the results of this run.
+    #[arg(long, conflicts_with = "quick")]
+    pub(crate) markdown: bool,
+}
+
+impl Run {
+    /// How often every subject has its turn.
+    pub(crate) fn rounds(&self) -> u16 {
+        self.rounds.unwrap_or(5)
+    }
+
+    /// Seconds of one measurement.
+    pub(crate) fn seconds(&self) -> f64 {
+        self.seconds.unwrap_or(3.0)
+    }
+
+    /// Seconds of a warm-up.
+    pub(crate) fn warmup(&self) -> f64 {
+        self.warmup.unwrap_or(1.0)
+    }
+}
+
+/// The arguments of `tables`.
+#[derive(Debug, Args)]
+pub(crate) struct Tables {
+    /// The results.json of a run.
+    pub(crate) results: PathBuf,
+    /// The pages to write tables into [default: README.md and docs/performance.md].
+    pub(crate) pages: Vec<PathBuf>,
 }
 
 /// Which endpoints answer.
@@ -120,6 +161,8 @@ pub(crate) struct Bare {
 pub(crate) struct Keep {
     #[arg(long)]
     pub(crate) log: PathBuf,
+    #[arg(long)]
+    pub(crate) output: Option<PathBuf>,
     #[arg(last = true, required = true)]
     pub(crate) command: Vec<String>,
 }

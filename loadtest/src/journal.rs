@@ -49,7 +49,7 @@ pub(crate) fn acknowledged_per_second(directory: &Path, waiting: usize, seconds:
 }
 
 fn request() -> Request {
-    let head = crate::wire::request(0);
+    let head = crate::wire::request(crate::load::Body::Length(0));
     Request {
         method: "GET".into(),
         host: "load.test".into(),

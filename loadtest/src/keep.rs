@@ -13,18 +13,23 @@ use std::{
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
+use crate::clock;
+
 /// The time between SIGTERM and SIGKILL.
 const GRACE_PERIOD: Duration = Duration::from_secs(3);
 
-/// Runs `command`, prints `pid <id>`, and later `exited` if it ends by itself.
-pub(crate) fn keep(log: &Path, command: &[String]) -> anyhow::Result<()> {
+/// Runs `command`, prints `pid <id> at <nanoseconds>`, and later `exited` if it ends by itself.
+pub(crate) fn keep(log: &Path, output: Option<&Path>, command: &[String]) -> anyhow::Result<()> {
     let [program, arguments @ ..] = command else { anyhow::bail!("no command") };
-    let log = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+    let file = |path: &Path| File::create(path).with_context(|| format!("cannot write {}", path.display()));
+    let log = file(log)?;
+    let output = output.map_or_else(|| Ok(log.try_clone()?), file)?;
     let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
+    command.args(arguments).stdin(Stdio::null()).stdout(output).stderr(log).process_group(0);
+    let began = clock::monotonic();
     let mut child = command.spawn().with_context(|| format!("cannot start {program}"))?;
     let pid = Pid::from_child(&child);
-    println!("pid {}", pid.as_raw_nonzero());
+    println!("pid {} at {}", pid.as_raw_nonzero(), began.as_nanos());
     let (ended, end) = mpsc::channel();
     std::thread::spawn(move || {
         let status = child.wait();

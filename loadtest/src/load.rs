@@ -44,18 +44,7 @@ pub(crate) struct Phase {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Shape {
     /// Closed loop: each connection sends its next request when it has its answer. For saturation.
-    Closed {
-        /// The duration.
-        seconds: f64,
-        /// Connections, each with one request in flight.
-        connections: usize,
-        /// Bytes of request body.
-        body: u64,
-        /// Ends after this number of requests, if that is earlier.
-        requests: Option<u64>,
-        /// Whether each request has a connection of its own.
-        reconnect: bool,
-    },
+    Closed(ClosedLoop),
     /// So many requests of HTTP/2 over one connection, with so many in flight at any time.
     Streams {
         /// The total number of requests.
@@ -78,6 +67,35 @@ pub(crate) enum Shape {
         connections: usize,
         /// Whether each carries one request first.
         request: bool,
+    },
+}
+
+/// A closed loop.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct ClosedLoop {
+    /// The duration.
+    pub(crate) seconds: f64,
+    /// Connections, each with one request in flight.
+    pub(crate) connections: usize,
+    /// The request body.
+    pub(crate) body: Body,
+    /// Ends after this number of requests, if that is earlier.
+    pub(crate) requests: Option<u64>,
+    /// Whether each request has a connection of its own.
+    pub(crate) reconnect: bool,
+}
+
+/// A request body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Body {
+    /// So many bytes, announced by `Content-Length`; or no body.
+    Length(u64),
+    /// Chunks of one size.
+    Chunked {
+        /// How many.
+        chunks: u64,
+        /// Bytes of each.
+        size: u64,
     },
 }
 
@@ -123,11 +141,33 @@ struct Tally {
     histogram: Histogram<u64>,
 }
 
+impl ClosedLoop {
+    /// With as many requests as go over kept connections.
+    pub(crate) fn new(seconds: f64, connections: usize, body: Body) -> Self {
+        Self { seconds, connections, body, requests: None, reconnect: false }
+    }
+}
+
+impl Body {
+    /// Its bytes, without framing.
+    pub(crate) fn bytes(self) -> u64 {
+        match self {
+            Self::Length(bytes) => bytes,
+            Self::Chunked { chunks, size } => chunks * size,
+        }
+    }
+}
+
 impl Shape {
+    /// A closed loop of as many requests as go over kept connections.
+    pub(crate) fn closed(seconds: f64, connections: usize, body: Body) -> Self {
+        Self::Closed(ClosedLoop::new(seconds, connections, body))
+    }
+
     /// How long its answer may take to come.
     pub(crate) fn patience(&self) -> Duration {
         let seconds = match self {
-            Self::Closed { seconds, .. } | Self::Open { seconds, .. } => *seconds,
+            Self::Closed(ClosedLoop { seconds, .. }) | Self::Open { seconds, .. } => *seconds,
             // As slow as a subject may be that can still be measured.
             Self::Streams { requests, .. } => *requests as f64 / 100.0,
             Self::Idle { connections, .. } => *connections as f64 / 100.0,
@@ -156,7 +196,7 @@ pub(crate) fn serve() -> anyhow::Result<()> {
     for line in std::io::stdin().lines() {
         let Phase { target, shape } = serde_json::from_str(&line?)?;
         let load = match shape {
-            Shape::Closed { .. } => {
+            Shape::Closed(shape) => {
                 let load = closed.run(&target, &shape)?;
                 idle = idle::Idle::default();
                 idle_http2.close();

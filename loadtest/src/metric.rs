@@ -63,7 +63,13 @@ pub(crate) const ALL: &[Metric] = &[
     metric("owed", "deliveries owed", Unit::Count, None),
     metric("journal_commits", "commits of the journal", Unit::Count, None),
     metric("journal_alone_per_second", "journal alone, requests/s", Unit::Count, None),
-    metric("recovery_us", "start to first answer", Unit::Micros, LESS),
+    metric("log_dropped", "log entries lost", Unit::Count, LESS),
+    metric("rate_per_second", "requests/s that were due", Unit::Count, None),
+    metric("stripped_bytes", "stripped binary", Unit::Bytes, LESS),
+    metric("version_us", "printing the version", Unit::Micros, LESS),
+    metric("start_us", "start to first answer", Unit::Micros, LESS),
+    metric("threads", "threads", Unit::Count, None),
+    metric("recovery_us", "restart to first answer", Unit::Micros, LESS),
 ];
 
 const fn metric(key: &'static str, title: &'static str, unit: Unit, less_is_better: Option<bool>) -> Metric {

@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
+    path::Path,
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, sync_channel},
     time::Duration,
@@ -102,17 +103,27 @@ pub(crate) struct Kept {
     keeper: Helper,
     /// Its process id.
     pub(crate) pid: u32,
+    /// When it was started, by the clock that all processes share.
+    pub(crate) began: Duration,
 }
 
 impl Kept {
-    /// Starts `command` on these cores; its output goes to `log`.
-    pub(crate) fn start(command: &[String], log: &std::path::Path, on: &[usize]) -> anyhow::Result<Self> {
-        let mut arguments = vec!["keep".to_owned(), "--log".into(), log.display().to_string(), "--".into()];
+    /// Starts `command` on these cores; its output goes to `log`, or its standard output to a file of its own.
+    pub(crate) fn start(command: &[String], log: &Path, output: Option<&Path>, on: &[usize]) -> anyhow::Result<Self> {
+        let mut arguments = vec!["keep".to_owned(), "--log".into(), log.display().to_string()];
+        if let Some(output) = output {
+            arguments.extend(["--output".to_owned(), output.display().to_string()]);
+        }
+        arguments.push("--".into());
         arguments.extend_from_slice(command);
         let keeper = Helper::start(&arguments, on)?;
         let line = keeper.line(Duration::from_secs(10))?;
-        match line.strip_prefix("pid ").and_then(|pid| pid.parse().ok()) {
-            Some(pid) => Ok(Self { keeper, pid }),
+        let started = line.strip_prefix("pid ").and_then(|rest| {
+            let (pid, nanoseconds) = rest.split_once(" at ")?;
+            Some((pid.parse().ok()?, Duration::from_nanos(nanoseconds.parse().ok()?)))
+        });
+        match started {
+            Some((pid, began)) => Ok(Self { keeper, pid, began }),
             None => bail!("{} did not start: {line}", command.first().map_or("", String::as_str)),
         }
     }

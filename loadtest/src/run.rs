@@ -13,8 +13,9 @@ use crate::{
     cores::{self, Cores},
     load::h2load,
     machine::{self, Machine},
-    metric,
+    metric, pages,
     protocols::{Certificate, Http},
+    quick::{self, Ratios},
     results::{CaseResult, Results, ScenarioResult},
     scenario::{self, Case, Scenario, Work},
     subject::{Binary, Programs, Subject},
@@ -23,6 +24,46 @@ use crate::{
 
 /// Runs the chosen scenarios, prints the tables, and writes the files.
 pub(crate) fn run(options: &cli::Run) -> anyhow::Result<()> {
+    if options.quick {
+        return run_quick(&quick::options(options));
+    }
+    let (results, out) = all(options)?;
+    if options.markdown {
+        pages::write(&results, &pages::all())?;
+    }
+    eprintln!("written to {}", out.display());
+    Ok(())
+}
+
+/// A quick run. What seems worse is measured a second time before it is believed.
+fn run_quick(options: &cli::Run) -> anyhow::Result<()> {
+    let file = quick::file(options);
+    let out = machine::target().join("loadtest/quick");
+    let options = cli::Run { out: Some(options.out.clone().unwrap_or(out)), ..options.clone() };
+    if options.keep {
+        return Ratios::of(&all(&options)?.0).keep(&file);
+    }
+    // Before anything is measured.
+    let kept = Ratios::read(&file)?;
+    let mut worse = kept.worse(&all(&options)?.0)?;
+    if !worse.is_empty() {
+        let mut again: Vec<String> = worse.iter().map(|worse| worse.scenario.clone()).collect();
+        again.dedup();
+        eprintln!("measuring {} again", again.join(", "));
+        worse = kept.worse(&all(&cli::Run { scenarios: again, ..options })?.0)?;
+    }
+    let said: Vec<String> = worse.iter().map(ToString::to_string).collect();
+    anyhow::ensure!(
+        worse.is_empty(),
+        "worse than what is kept in {}, twice in a row:\n  {}\nIf that is meant, keep the new ratios: run --quick --keep",
+        file.display(),
+        said.join("\n  "),
+    );
+    Ok(())
+}
+
+/// Every chosen scenario. Returns the results and the folder they are in.
+fn all(options: &cli::Run) -> anyhow::Result<(Results, PathBuf)> {
     // Children inherit the limit, which the results record.
     runtime::limits::raise_open_files();
     let binaries: Vec<Binary> = options.fanfare.iter().map(|text| Binary::parse(text)).collect();
@@ -45,8 +86,8 @@ pub(crate) fn run(options: &cli::Run) -> anyhow::Result<()> {
         command: command(),
         commit: machine::commit(),
         machine,
-        rounds: options.rounds,
-        seconds: options.seconds,
+        rounds: options.rounds(),
+        seconds: options.seconds(),
         endpoints: format!("{:?}", options.endpoints).to_lowercase(),
         ..Results::default()
     };
@@ -68,8 +109,8 @@ pub(crate) fn run(options: &cli::Run) -> anyhow::Result<()> {
         save(&out, &results)?;
     }
     fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))?;
-    eprintln!("{:.0} s; written to {}", started.elapsed().as_secs_f64(), out.display());
-    Ok(())
+    eprintln!("{:.0} s", started.elapsed().as_secs_f64());
+    Ok((results, out))
 }
 
 /// The folders of a run.
@@ -108,10 +149,10 @@ fn measure(
         };
         rows.push((row, program));
     }
-    for round in 0..options.rounds {
+    for round in 0..options.rounds() {
         for (case, (row, program)) in scenario.cases.iter().zip(&mut rows) {
             let Some(program) = program else { continue };
-            let shown = format!("  round {}/{} {}", round + 1, options.rounds, row.label);
+            let shown = format!("  round {}/{} {}", round + 1, options.rounds(), row.label);
             match turn::turn(options, scenario, case, program, (places.work, places.certificate), round == 0) {
                 Ok(outcome) => {
                     eprintln!("{shown}: {}", headline(scenario, &outcome.metrics));
@@ -140,7 +181,7 @@ fn measure(
     result.bars = must
         .flat_map(|case| scenario.bars.iter().map(move |bar| (case, bar)))
         .filter(|(case, bar)| bar.variant == case.variant)
-        .map(|(case, bar)| bar.verdict(&case.label(), &result))
+        .map(|(case, bar)| bar.verdict(case, &result))
         .collect();
     for case in &mut result.cases {
         mark(case);

@@ -1,6 +1,8 @@
 //! The scenarios, with their loads, subjects and settings.
 
+mod access_log;
 mod redeliver;
+mod startup;
 mod wire;
 
 use anyhow::bail;
@@ -10,7 +12,7 @@ use crate::{
     cores::Placement,
     endpoints::Special,
     protocols::Protocols,
-    subject::{Binary, Subject},
+    subject::{AccessLog, Binary, Subject},
 };
 
 /// A scenario.
@@ -45,6 +47,12 @@ pub(crate) enum Work {
     Reconnect { connections: usize },
     /// As many requests as possible over one connection, with a number in flight; with HTTP/1.1, over that number of connections.
     Streams { streams: usize },
+    /// As many requests as possible with a body in so many chunks of this size.
+    Chunked { chunks: u64, size: u64, connections: usize },
+    /// As many requests as possible; then at half that rate, for a multiple of the usual duration.
+    HalfLoad { connections: usize, times: f64 },
+    /// No requests: starts of the process.
+    Start,
     /// Requests at a constant rate, for a multiple of the usual duration.
     Steady { rate: f64, connections: usize, times: f64 },
     /// The same, while the last endpoint stops and starts every second.
@@ -71,6 +79,8 @@ pub(crate) struct Case {
     pub(crate) variant: &'static str,
     /// The protocols on both sides.
     pub(crate) protocols: Protocols,
+    /// Its access log.
+    pub(crate) log: AccessLog,
     /// Flags of Fanfare.
     pub(crate) flags: &'static [&'static str],
     /// The number of worker threads.
@@ -102,6 +112,9 @@ const BODY: &[&str] = &[
     "errors",
     "lost_copies",
 ];
+const CHUNKED: &[&str] = &["cpu_us_per_request", "bytes_per_second", "peak_bytes", "errors", "lost_copies"];
+const HALF: &[&str] =
+    &["p50_us", "p99_us", "p999_us", "rate_per_second", "cpu_us_per_request", "errors", "unsent", "lost_copies"];
 const STEADY: &[&str] =
     &["p50_us", "p99_us", "p999_us", "cpu_us_per_request", "peak_bytes", "errors", "unsent", "lost_copies"];
 const CHURN: &[&str] = &[
@@ -119,6 +132,8 @@ const IDLE: &[&str] = &["bytes_per_connection", "connections", "rss_bytes", "err
 const THREADS: &[&str] =
     &["cpu_us_per_request", "requests_per_second", "syscalls_per_request", "errors", "lost_copies"];
 
+/// Bytes of a body in chunks.
+const CHUNKED_BYTES: u64 = 2_000_000;
 /// A time-out longer than any upload.
 const LONG: &[&str] = &["--timeout", "600s"];
 const MANY: &[&str] = &["--max-connections", "20000"];
@@ -127,7 +142,18 @@ const MANY: &[&str] = &["--max-connections", "20000"];
 pub(crate) fn all(binaries: &[Binary]) -> Vec<Scenario> {
     let workspace = [Binary::workspace()];
     let cases = Cases { binaries: if binaries.is_empty() { &workspace } else { binaries } };
-    [sizes(&cases), policies(&cases), faults(&cases), scale(&cases), wire::all(&cases), redeliver::all(&cases)].concat()
+    let groups = [
+        sizes(&cases),
+        access_log::all(&cases),
+        latency(&cases),
+        policies(&cases),
+        faults(&cases),
+        scale(&cases),
+        wire::all(&cases),
+        redeliver::all(&cases),
+        startup::all(&cases),
+    ];
+    groups.concat()
 }
 
 /// Builds the rows of scenarios.
@@ -142,20 +168,20 @@ impl Cases<'_> {
 
     /// Every subject, those of Fanfare with these flags.
     fn everybody(&self, flags: &'static [&'static str]) -> Vec<Case> {
-        let rivals = [Subject::Nginx, Subject::Envoy, Subject::Traefik, Subject::GoTool];
-        let mut cases = vec![case(Subject::Bare)];
-        cases.extend(self.fanfare().map(|subject| Case { flags, ..case(subject) }));
-        cases.extend(rivals.map(case));
+        let rivals = [Subject::Nginx, Subject::Envoy, Subject::Traefik, Subject::Pingora, Subject::GoTool];
+        let mut cases = vec![Case::new(Subject::Bare)];
+        cases.extend(self.fanfare().map(|subject| Case { flags, ..Case::new(subject) }));
+        cases.extend(rivals.map(Case::new));
         cases
     }
 
     /// Fanfare in each of these variants: name, flags, threads, and the variant that it is compared with.
     fn variants(&self, variants: &[(&'static str, &'static [&'static str], usize, Option<&'static str>)]) -> Vec<Case> {
-        let mut cases = vec![case(Subject::Bare)];
+        let mut cases = vec![Case::new(Subject::Bare)];
         for subject in self.fanfare() {
             for (variant, flags, threads, against) in variants {
                 let subject = subject.clone();
-                cases.push(Case { variant, flags, threads: *threads, against: *against, ..case(subject) });
+                cases.push(Case { variant, flags, threads: *threads, against: *against, ..Case::new(subject) });
             }
         }
         cases
@@ -163,13 +189,13 @@ impl Cases<'_> {
 
     /// Every subject that tolerates the loss of one of three endpoints, with good ones and with one of this kind.
     fn one_bad(&self, special: Special) -> Vec<Case> {
-        let mut cases = vec![case(Subject::Bare)];
+        let mut cases = vec![Case::new(Subject::Bare)];
         for subject in self.fanfare().chain([Subject::Nginx, Subject::Envoy, Subject::Traefik]) {
             // The last endpoint is special, because other proxies answer from the first.
             let bad = vec![(2, special)];
             let flags: &[&str] = &["--require", "any"];
-            let well = Case { flags, variant: "all well", ..case(subject.clone()) };
-            let ill = Case { variant: "one bad", special: bad, against: Some("all well"), flags, ..case(subject) };
+            let well = Case { flags, variant: "all well", ..Case::new(subject.clone()) };
+            let ill = Case { variant: "one bad", special: bad, against: Some("all well"), flags, ..Case::new(subject) };
             cases.extend([well, ill]);
         }
         cases
@@ -212,6 +238,10 @@ fn sizes(cases: &Cases<'_>) -> Vec<Scenario> {
         chart: Some("cpu_us_per_mib"),
         ..scenario(name, about, 10, saturate(body, connections, None), cases.everybody(LONG), BODY)
     };
+    let chunked = |name, about, chunks, size| {
+        let work = Work::Chunked { chunks, size, connections: 2 };
+        scenario(name, about, 5, work, cases.everybody(LONG), CHUNKED)
+    };
     vec![
         tiny("tiny-n1", "no body to 1 endpoint, where the others are plain proxies", 1, 1000.0),
         tiny("tiny-n3", "no body to 3 endpoints", 3, 1000.0),
@@ -220,6 +250,20 @@ fn sizes(cases: &Cases<'_>) -> Vec<Scenario> {
         Scenario { placement: Placement::Together, ..body("body-1k", "1 KiB to 10 endpoints", 1 << 10, 32) },
         body("body-64k", "64 KiB to 10 endpoints", 64 << 10, 16),
         body("body-10m", "10 MiB to 10 endpoints", 10 << 20, 4),
+        chunked("chunks-one", "2 MB in one chunk to 5 endpoints", 1, CHUNKED_BYTES),
+        chunked("chunks-byte", "2 MB in chunks of one byte to 5 endpoints", CHUNKED_BYTES, 1),
+    ]
+}
+
+/// With as many requests as come at half of what each subject can do.
+fn latency(cases: &Cases<'_>) -> Vec<Scenario> {
+    let half = |name, about, endpoints| {
+        let work = Work::HalfLoad { connections: 32, times: 2.0 };
+        scenario(name, about, endpoints, work, cases.everybody(&[]), HALF)
+    };
+    vec![
+        half("half-n3", "no body to 3 endpoints, at half of the requests/s that the subject can do", 3),
+        half("half-n10", "no body to 10 endpoints, at half of the requests/s that the subject can do", 10),
     ]
 }
 
@@ -243,8 +287,8 @@ fn faults(cases: &Cases<'_>) -> Vec<Scenario> {
         Scenario { placement: Placement::Together, ..scenario }
     };
     let mut restart = cases.everybody(&["--require", "majority"]);
-    restart.retain(|case| !matches!(case.subject, Subject::Bare | Subject::GoTool));
-    restart.insert(0, Case { variant: "nothing restarts", ..case(Subject::Bare) });
+    restart.retain(|case| !matches!(case.subject, Subject::Bare | Subject::Pingora | Subject::GoTool));
+    restart.insert(0, Case { variant: "nothing restarts", ..Case::new(Subject::Bare) });
     let restart = scenario(
         "restart",
         "a majority of 3 endpoints, one of them 1 s up and 1 s down; 500 requests/s",
@@ -311,7 +355,7 @@ pub(crate) fn choose(names: &[String], subjects: &[String], binaries: &[Binary])
     }
     let keys: Vec<&str> = scenarios.iter().flat_map(|s| &s.cases).map(|case| case.subject.key()).collect();
     if let Some(unknown) = subjects.iter().find(|subject| !keys.contains(&subject.as_str())) {
-        bail!("no subject is called {unknown:?}; there are bare, fanfare, nginx, envoy, traefik, go-tool");
+        bail!("no subject is called {unknown:?}; there are bare, fanfare, nginx, envoy, traefik, pingora, go-tool");
     }
     scenarios.retain(|scenario| {
         // A whole name means only that one.
@@ -334,19 +378,21 @@ fn fanfare(binaries: &[Binary]) -> impl Iterator<Item = Subject> {
     binaries.iter().cloned().map(Subject::Fanfare)
 }
 
-fn case(subject: Subject) -> Case {
-    Case {
-        subject,
-        variant: "",
-        protocols: Protocols::default(),
-        flags: &[],
-        threads: 1,
-        special: Vec::new(),
-        against: None,
-    }
-}
-
 impl Case {
+    /// A subject with its settings as they are for every scenario.
+    pub(crate) fn new(subject: Subject) -> Self {
+        Self {
+            subject,
+            variant: "",
+            protocols: Protocols::default(),
+            flags: &[],
+            log: AccessLog::Off,
+            threads: 1,
+            special: Vec::new(),
+            against: None,
+        }
+    }
+
     /// Whether it is Fanfare with a journal.
     pub(crate) fn journals(&self) -> bool {
         self.flags.contains(&"--redeliver-journal")

@@ -4,6 +4,7 @@ mod ask;
 mod envoy;
 mod fanfare;
 pub(crate) mod nginx;
+mod pingora;
 mod traefik;
 
 use std::{
@@ -19,6 +20,7 @@ use testkit::consumers::wheels;
 
 pub(crate) use self::fanfare::Binary;
 use crate::{
+    clock,
     load::Target,
     process::{Helper, Kept},
     protocols::{Certificate, Http, Protocols},
@@ -26,6 +28,10 @@ use crate::{
 
 /// The time limit until a subject answers.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// The file of the access log in a subject's folder.
+pub(crate) const ACCESS_LOG: &str = "access.log";
+/// The interval between two attempts to get a first answer.
+const FIRST_ANSWER_INTERVAL: Duration = Duration::from_micros(200);
 
 /// A subject.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,8 +46,22 @@ pub(crate) enum Subject {
     Envoy,
     /// Traefik with mirroring; with one endpoint as a plain proxy.
     Traefik,
+    /// A broadcaster written with pingora.
+    Pingora,
     /// The Go tool whose interface Fanfare keeps.
     GoTool,
+}
+
+/// Whether a subject logs each request, and in which form.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum AccessLog {
+    /// Not at all.
+    #[default]
+    Off,
+    /// In the plain text that the subject has by default.
+    Text,
+    /// As JSON.
+    Json,
 }
 
 /// The settings for the start of a subject.
@@ -55,6 +75,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) flags: &'a [&'static str],
     /// The protocols on both sides.
     pub(crate) protocols: Protocols,
+    /// Its access log, which is written to [`ACCESS_LOG`] in its folder.
+    pub(crate) log: AccessLog,
     /// Its server certificate.
     pub(crate) certificate: &'a Certificate,
     /// The number of worker threads.
@@ -94,6 +116,7 @@ impl Subject {
             Self::Nginx => "nginx",
             Self::Envoy => "envoy",
             Self::Traefik => "traefik",
+            Self::Pingora => "pingora",
             Self::GoTool => "go-tool",
         }
     }
@@ -106,6 +129,7 @@ impl Subject {
             Self::Nginx => nginx::program(),
             Self::Envoy => wheels::program(work, wheels::ENVOY),
             Self::Traefik => wheels::program(work, wheels::TRAEFIK),
+            Self::Pingora => pingora::build(),
             Self::GoTool => Err("takes its endpoints from a Kubernetes API server only, and none runs here".to_owned()),
         }
     }
@@ -122,6 +146,17 @@ impl Subject {
                 .and_then(|text| text.trim().strip_prefix("fanfare ").map(str::to_owned))
                 .unwrap_or_else(|| version(program, "--version")),
             Self::Envoy | Self::GoTool => version(program, "--version"),
+            Self::Pingora => pingora::version().unwrap_or_else(|| "unknown".to_owned()),
+        }
+    }
+
+    /// The argument with which its program prints its version and ends; none for the bare loop.
+    pub(crate) fn version_argument(&self) -> Option<&'static str> {
+        match self {
+            Self::Bare | Self::GoTool => None,
+            Self::Nginx => Some("-v"),
+            Self::Traefik => Some("version"),
+            Self::Fanfare(_) | Self::Envoy | Self::Pingora => Some("--version"),
         }
     }
 
@@ -129,25 +164,18 @@ impl Subject {
     pub(crate) fn start(&self, program: &Path, plan: &Plan<'_>) -> anyhow::Result<Running> {
         fs::create_dir_all(plan.work).with_context(|| format!("cannot make {}", plan.work.display()))?;
         if *self == Self::Bare {
-            let list = plan.endpoints.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-            let helper = Helper::start(&["bare".into(), "--endpoints".into(), list], plan.cores)?;
-            let target = Target { address: helper.hear(START_TIMEOUT)?, ca: None, http2: false };
-            let pid = helper.id();
-            return Ok(Running { target, pid, process: Process::Own { _helper: helper } });
+            return start_bare(plan);
         }
         let log = plan.work.join("log");
         // Another process may take the chosen port first: each try chooses another one.
         let mut last = None;
         for _ in 0..3 {
-            let port = free_ports(1)?[0];
-            let command = match self {
-                Self::Bare | Self::GoTool => bail!("{self} is not started like this"),
-                Self::Fanfare(_) => fanfare::command(program, plan)?,
-                Self::Nginx => nginx::proxy(program, plan, port)?,
-                Self::Envoy => envoy::command(program, plan, port)?,
-                Self::Traefik => traefik::command(program, plan, port)?,
+            let port = match self {
+                // It tells which one it has got.
+                Self::Fanfare(_) => 0,
+                _ => free_ports(1)?[0],
             };
-            let kept = Kept::start(&command, &log, plan.cores)?;
+            let kept = self.keep(program, plan, port)?;
             let started = match self {
                 Self::Fanfare(_) => fanfare::address(&kept, &log),
                 _ => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
@@ -164,6 +192,49 @@ impl Subject {
         }
         Err(last.unwrap_or_else(|| anyhow::anyhow!("{self} was never tried")))
     }
+
+    /// Starts it, and takes the time from the start of its process to its first answer.
+    pub(crate) fn first_answer(&self, program: &Path, plan: &Plan<'_>) -> anyhow::Result<(Running, Duration)> {
+        fs::create_dir_all(plan.work).with_context(|| format!("cannot make {}", plan.work.display()))?;
+        if *self == Self::Bare {
+            let began = clock::monotonic();
+            let running = start_bare(plan)?;
+            ask::first(running.target.address, START_TIMEOUT, FIRST_ANSWER_INTERVAL)?;
+            return Ok((running, clock::monotonic().saturating_sub(began)));
+        }
+        let log = plan.work.join("log");
+        let port = free_ports(1)?[0];
+        let kept = self.keep(program, plan, port)?;
+        let target = plan.target(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        ask::first(target.address, START_TIMEOUT, FIRST_ANSWER_INTERVAL).with_context(|| tail(&log))?;
+        let took = clock::monotonic().saturating_sub(kept.began);
+        let pid = kept.pid;
+        Ok((Running { target, pid, process: Process::Kept { kept, log } }, took))
+    }
+
+    /// Starts its process.
+    fn keep(&self, program: &Path, plan: &Plan<'_>, port: u16) -> anyhow::Result<Kept> {
+        let access_log = plan.work.join(ACCESS_LOG);
+        let command = match self {
+            Self::Bare | Self::GoTool => bail!("{self} is not started like this"),
+            Self::Fanfare(_) => fanfare::command(program, plan, port)?,
+            Self::Nginx => nginx::proxy(program, plan, port)?,
+            Self::Envoy => envoy::command(program, plan, port)?,
+            Self::Traefik => traefik::command(program, plan, port)?,
+            Self::Pingora => pingora::command(program, plan, port),
+        };
+        // Only Fanfare writes its access log to standard output, and nothing else.
+        let output = matches!(self, Self::Fanfare(_)).then_some(access_log.as_path());
+        Kept::start(&command, &plan.work.join("log"), output, plan.cores)
+    }
+}
+
+fn start_bare(plan: &Plan<'_>) -> anyhow::Result<Running> {
+    let list = plan.endpoints.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let helper = Helper::start(&["bare".into(), "--endpoints".into(), list], plan.cores)?;
+    let target = Target { address: helper.hear(START_TIMEOUT)?, ca: None, http2: false };
+    let pid = helper.id();
+    Ok(Running { target, pid, process: Process::Own { _helper: helper } })
 }
 
 impl Plan<'_> {
@@ -182,6 +253,7 @@ impl fmt::Display for Subject {
             Self::Nginx => f.write_str("nginx"),
             Self::Envoy => f.write_str("Envoy"),
             Self::Traefik => f.write_str("Traefik"),
+            Self::Pingora => f.write_str("pingora"),
             Self::GoTool => f.write_str("k8s-service-broadcasting"),
         }
     }

@@ -14,13 +14,14 @@ use crate::{
     cores::{self, Cores, Placement},
     endpoints::{Control, Counts, EndpointServers, Special},
     journal,
-    load::{self, Load, Shape, h2load},
+    load::{self, Body, ClosedLoop, Load, Shape, h2load},
     metric::{self, Metrics},
     probe,
     process::Helper,
     protocols::{Certificate, Http},
     scenario::{Case, Scenario, Work},
-    subject::{Plan, Running},
+    startup,
+    subject::{ACCESS_LOG, AccessLog, Plan, Running, Subject},
 };
 
 /// The time limit for copies that arrive after the answer.
@@ -65,6 +66,16 @@ struct Turn<'a> {
     out: Outcome,
 }
 
+/// A file that is removed in the end, if it is there.
+struct Removed(PathBuf);
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        // Without it nothing was logged.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
 /// Runs one turn. The first one of a case also counts system calls.
 pub(crate) fn turn(
     options: &cli::Run,
@@ -97,12 +108,18 @@ pub(crate) fn turn(
         endpoints: &addresses,
         file: file.as_deref(),
         flags: case.flags,
+        log: case.log,
         protocols: case.protocols,
         certificate,
         threads: case.threads,
         work: &own,
         cores: &cores.subject,
     };
+    if matches!(scenario.work, Work::Start) {
+        return startup::measure(&case.subject, program, &plan);
+    }
+    // What a subject logs is of no use to anybody, and may be long.
+    let _log = Removed(own.join(ACCESS_LOG));
     let subject = case.subject.start(program, &plan)?;
     let load = load::start(&cores.load)?;
     let load_cores = &cores.load;
@@ -131,9 +148,8 @@ pub(crate) fn placement(options: &cli::Run, scenario: &Scenario) -> Placement {
 
 impl Turn<'_> {
     fn work(&mut self, first: bool) -> anyhow::Result<()> {
-        let (seconds, warmup) = (self.options.seconds, self.options.warmup);
-        let closed =
-            |seconds, connections, body| Shape::Closed { seconds, connections, body, requests: None, reconnect: false };
+        let (seconds, warmup) = (self.options.seconds(), self.options.warmup());
+        let closed = |seconds, connections, body| Shape::closed(seconds, connections, Body::Length(body));
         match self.scenario.work {
             Work::Saturate { body, connections, rate } => {
                 self.phase(closed(warmup, connections, body))?;
@@ -152,7 +168,10 @@ impl Turn<'_> {
                 }
             }
             Work::Reconnect { connections } => {
-                let each = |seconds| Shape::Closed { seconds, connections, body: 0, requests: None, reconnect: true };
+                let each = |seconds| {
+                    let shape = ClosedLoop::new(seconds, connections, Body::Length(0));
+                    Shape::Closed(ClosedLoop { reconnect: true, ..shape })
+                };
                 self.phase(each(warmup))?;
                 let load = self.measure(each(seconds), |_| Ok(()))?;
                 self.saturated(&load, 0);
@@ -172,6 +191,23 @@ impl Turn<'_> {
                 let load = self.measure(Shape::Streams { requests, streams }, |_| Ok(()))?;
                 self.saturated(&load, 0);
             }
+            Work::Chunked { chunks, size, connections } => {
+                let body = Body::Chunked { chunks, size };
+                self.phase(Shape::closed(warmup, connections, body))?;
+                let load = self.measure(Shape::closed(seconds, connections, body), |_| Ok(()))?;
+                self.saturated(&load, body.bytes());
+            }
+            Work::HalfLoad { connections, times } => {
+                self.phase(closed(warmup, connections, 0))?;
+                let most = self.phase(closed(seconds, connections, 0))?;
+                anyhow::ensure!(most.requests > 0, "no request succeeded: {}", most.error.unwrap_or_default());
+                let rate = most.requests as f64 / most.seconds.max(1e-9) / 2.0;
+                let load = self.measure(Shape::Open { seconds: seconds * times, rate, connections }, |_| Ok(()))?;
+                self.latencies(&load);
+                self.set("rate_per_second", rate);
+            }
+            // It has no load: `startup` does it.
+            Work::Start => {}
             Work::Steady { rate, connections, times } => {
                 self.phase(Shape::Open { seconds: warmup, rate, connections })?;
                 let load = self.measure(Shape::Open { seconds: seconds * times, rate, connections }, |_| Ok(()))?;
@@ -182,7 +218,7 @@ impl Turn<'_> {
                 let shape = Shape::Open { seconds: seconds * times, rate, connections };
                 let last = self.scenario.endpoints - 1;
                 // The bare loop does not survive a restarting endpoint.
-                let restarts = self.case.subject != crate::subject::Subject::Bare;
+                let restarts = self.case.subject != Subject::Bare;
                 let load = self.measure(shape, |turn| {
                     let until = Instant::now() + Duration::from_secs_f64(seconds * times);
                     while restarts && Instant::now() + 2 * RESTART_INTERVAL < until {
@@ -211,7 +247,11 @@ impl Turn<'_> {
             }
             Work::Idle { connections, request } => self.idle(connections, request)?,
         }
-        self.ask_for_owed()
+        self.ask_for_owed()?;
+        if self.case.log != AccessLog::Off && matches!(self.case.subject, Subject::Fanfare(_)) {
+            self.set("log_dropped", self.subject.metric("fanfare_access_log_dropped_total")?);
+        }
+        Ok(())
     }
 
     /// Its pending deliveries, and the number of writes to its journal.
@@ -225,8 +265,8 @@ impl Turn<'_> {
 
     /// As many requests as possible, which one endpoint misses, and then the journal alone.
     fn missed(&mut self, connections: usize) -> anyhow::Result<()> {
-        let (seconds, warmup) = (self.options.seconds, self.options.warmup);
-        let closed = |seconds| Shape::Closed { seconds, connections, body: 0, requests: None, reconnect: false };
+        let (seconds, warmup) = (self.options.seconds(), self.options.warmup());
+        let closed = |seconds| Shape::closed(seconds, connections, Body::Length(0));
         self.phase(closed(warmup))?;
         let load = self.measure(closed(seconds), |_| Ok(()))?;
         self.saturated(&load, 0);
@@ -239,13 +279,8 @@ impl Turn<'_> {
 
     /// Sends this number of requests, which one endpoint misses.
     fn owe(&mut self, jobs: u64) -> anyhow::Result<()> {
-        let shape = Shape::Closed {
-            seconds: UPLOAD_SECONDS,
-            connections: OWING,
-            body: 1,
-            requests: Some(jobs),
-            reconnect: false,
-        };
+        let shape = ClosedLoop::new(UPLOAD_SECONDS, OWING, Body::Length(1));
+        let shape = Shape::Closed(ClosedLoop { requests: Some(jobs), ..shape });
         let load = self.phase(shape)?;
         anyhow::ensure!(load.requests == jobs, "{} of {jobs} acknowledged: {:?}", load.requests, load.error);
         if self.case.journals() {
@@ -288,8 +323,8 @@ impl Turn<'_> {
     /// Sends one large body.
     fn upload(&mut self, bytes: u64) -> anyhow::Result<()> {
         let before = Usage::of(self.subject.pid);
-        let shape =
-            Shape::Closed { seconds: UPLOAD_SECONDS, connections: 1, body: bytes, requests: Some(1), reconnect: false };
+        let shape = ClosedLoop::new(UPLOAD_SECONDS, 1, Body::Length(bytes));
+        let shape = Shape::Closed(ClosedLoop { requests: Some(1), ..shape });
         let load = self.measure(shape, |_| Ok(()))?;
         self.saturated(&load, bytes);
         let peak = self.out.metrics.get("peak_bytes").copied().unwrap_or_default();
@@ -464,15 +499,11 @@ impl Turn<'_> {
         // A warm-up, so that the memory of first requests does not count.
         self.phase(match self.subject.target.http2 {
             true => Shape::Idle { connections: 1, request: true },
-            false => Shape::Closed { seconds: 0.2, connections: 1, body: 0, requests: None, reconnect: false },
+            false => Shape::closed(0.2, 1, Body::Length(0)),
         })?;
         let limit = crate::machine::Machine::this().open_files.saturating_sub(EXTRA_DESCRIPTORS);
         // The bare loop has a connection to each endpoint for each client that has sent something.
-        let each = if request && self.case.subject == crate::subject::Subject::Bare {
-            1 + self.scenario.endpoints as u64
-        } else {
-            1
-        };
+        let each = if request && self.case.subject == Subject::Bare { 1 + self.scenario.endpoints as u64 } else { 1 };
         let possible = usize::try_from(limit / each).unwrap_or(usize::MAX).min(connections);
         if possible < connections {
             self.note(format!("{possible} connections: the limit of file descriptors allows no more"));

@@ -32,8 +32,8 @@ fn results(out: &Path) -> Value {
 fn a_run_measures_counts_every_copy_and_can_be_compared() {
     let folder = tempfile::tempdir().unwrap();
     let first = folder.path().join("first");
-    let results = run(&first, &["tiny-n3", "body-64k"]);
-    for (number, name) in ["tiny-n3", "body-64k"].into_iter().enumerate() {
+    let results = run(&first, &["tiny-n3", "body-64k", "chunks-one"]);
+    for (number, name) in ["tiny-n3", "body-64k", "chunks-one"].into_iter().enumerate() {
         let scenario = &results["scenarios"][number];
         assert_eq!(scenario["name"], name);
         let bare = &scenario["cases"][0];
@@ -112,4 +112,31 @@ fn scenarios_may_be_a_list_and_a_bar_that_nobody_was_measured_for_is_not_met() {
         assert!(scenario["cases"][1]["missing"].is_string(), "{scenario}");
     }
     assert_eq!(scenarios[1]["bars"][0]["met"], Value::Null);
+}
+
+#[test]
+fn a_quick_run_fails_where_a_ratio_is_worse_than_the_kept_one_and_says_which() {
+    let folder = tempfile::tempdir().unwrap();
+    let ratios = folder.path().join("ratios.json");
+    let kept = |ratio: f64| {
+        let rows = serde_json::json!({"bare loop": {"ratio": ratio, "noise": 0.1}});
+        let text = serde_json::json!({"date": "", "commit": "", "cpu": "", "ratios": {"tiny-n1": rows}}).to_string();
+        std::fs::write(&ratios, text).unwrap();
+    };
+    let quick = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+        command.args(["run", "tiny-n1", "--quick", "--subjects", "bare", "--rounds", "1", "--seconds", "0.2"]);
+        command.args(["--warmup", "0.1", "--ratios"]).arg(&ratios).arg("--out").arg(folder.path().join("out"));
+        command.output().expect("it can be started")
+    };
+    let error = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    let missing = quick();
+    assert!(!missing.status.success() && error(&missing).contains("write it with --keep"), "{missing:?}");
+    // The bare loop is 1.00 times itself.
+    kept(1.0);
+    assert!(quick().status.success());
+    kept(0.85);
+    let worse = quick();
+    let why = "tiny-n1, bare loop: 1.00 times the bare loop's CPU per request, kept is 0.85 with 0.10 of noise";
+    assert!(!worse.status.success() && error(&worse).contains(why), "{worse:?}");
 }

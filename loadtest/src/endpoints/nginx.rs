@@ -40,7 +40,7 @@ impl Nginx {
         }
         writeln!(servers, "  server {{ listen 127.0.0.1:{status}; location / {{ stub_status; }} }}")?;
         let command = subject::nginx::command(&program, &work.join("nginx-endpoints"), 1, &servers)?;
-        let process = Kept::start(&command, &work.join("nginx-endpoints.log"), on)?;
+        let process = Kept::start(&command, &work.join("nginx-endpoints.log"), None, on)?;
         let at = |port: &u16| SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
         let mut nginx = Self { _process: process, status: at(status), asked: 0 };
         let until = Instant::now() + START_TIMEOUT;

@@ -22,7 +22,10 @@ use tokio::{
 };
 
 use super::{Control, Counts, Special, http2};
-use crate::{cli, wire};
+use crate::{
+    cli,
+    wire::{self, Chunks},
+};
 
 /// The size of the read buffer, in bytes.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
@@ -179,14 +182,13 @@ async fn connection(mut stream: TcpStream, special: Option<Special>, count: Arc<
     }
     // The part of an incomplete head.
     let mut head = Vec::new();
-    // The missing bytes of a body.
-    let mut left = 0_u64;
+    let mut body = Left::default();
     loop {
         let read = read(&mut stream).await?;
         if read == 0 {
             return Ok(());
         }
-        let complete = SCRATCH.with_borrow(|scratch| take(&scratch[..read], &mut head, &mut left, &count))?;
+        let complete = SCRATCH.with_borrow(|scratch| take(&scratch[..read], &mut head, &mut body, &count))?;
         for _ in 0..complete {
             match special {
                 Some(Special::Silent) => continue,
@@ -210,15 +212,51 @@ async fn read(stream: &mut TcpStream) -> std::io::Result<usize> {
     .await
 }
 
+/// What is missing of a body.
+#[derive(Clone, Copy, Debug)]
+enum Left {
+    Bytes(u64),
+    Chunks(Chunks),
+}
+
+impl Default for Left {
+    fn default() -> Self {
+        Self::Bytes(0)
+    }
+}
+
+impl Left {
+    fn is_none(self) -> bool {
+        match self {
+            Self::Bytes(left) => left == 0,
+            Self::Chunks(chunks) => chunks.is_done(),
+        }
+    }
+
+    /// Takes bytes of the body, and returns how many, and how many of them are data.
+    fn take(&mut self, bytes: &[u8]) -> std::io::Result<(usize, u64)> {
+        match self {
+            Self::Bytes(left) => {
+                let now = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= now as u64;
+                Ok((now, now as u64))
+            }
+            Self::Chunks(chunks) => {
+                let mut data = 0;
+                Ok((chunks.take(bytes, &mut data)?, data))
+            }
+        }
+    }
+}
+
 /// Handles received bytes. Returns the number of requests that they complete.
-fn take(mut bytes: &[u8], partial: &mut Vec<u8>, left: &mut u64, count: &Count) -> std::io::Result<usize> {
+fn take(mut bytes: &[u8], partial: &mut Vec<u8>, left: &mut Left, count: &Count) -> std::io::Result<usize> {
     let mut complete = 0;
     while !bytes.is_empty() {
-        if *left > 0 {
-            let now = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-            bytes = &bytes[now..];
-            *left -= now as u64;
-            count.bytes.fetch_add(now as u64, Ordering::Relaxed);
+        if !left.is_none() {
+            let (taken, data) = left.take(bytes)?;
+            bytes = &bytes[taken..];
+            count.bytes.fetch_add(data, Ordering::Relaxed);
         } else {
             let before = partial.len();
             let whole: &[u8] = if before == 0 {
@@ -239,15 +277,14 @@ fn take(mut bytes: &[u8], partial: &mut Vec<u8>, left: &mut u64, count: &Count) 
                 };
             };
             let head = &whole[..length];
-            // Every load here sends a Content-Length, so a chunked body means that the proxy has changed it.
-            if wire::field(head, "transfer-encoding").is_some() {
-                return Err(std::io::ErrorKind::Unsupported.into());
-            }
-            *left = wire::content_length(head).unwrap_or(0);
+            *left = match wire::field(head, "transfer-encoding") {
+                Some(_) => Left::Chunks(Chunks::default()),
+                None => Left::Bytes(wire::content_length(head).unwrap_or(0)),
+            };
             bytes = &bytes[length - before..];
             partial.clear();
         }
-        if *left == 0 {
+        if left.is_none() {
             count.copies.fetch_add(1, Ordering::Relaxed);
             complete += 1;
         }
@@ -258,21 +295,25 @@ fn take(mut bytes: &[u8], partial: &mut Vec<u8>, left: &mut u64, count: &Count) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::Body;
 
     #[test]
     fn requests_count_when_they_are_whole_however_they_are_cut() {
         let mut stream = Vec::new();
         for body in [0_usize, 3, 0, 1000] {
-            stream.extend(wire::request(body as u64));
+            stream.extend(wire::request(Body::Length(body as u64)));
             stream.extend(vec![b'\r'; body]);
         }
+        stream.extend(wire::request(Body::Chunked { chunks: 1, size: 5 }));
+        stream.extend(b"5\r\n\r\n\r\n0\r\n0\r\n\r\n");
+        stream.extend(wire::request(Body::Length(0)));
         for step in [1, 7, 199, 200, 201, 5000] {
-            let (count, mut partial, mut left, mut complete) = (Count::default(), Vec::new(), 0, 0);
+            let (count, mut partial, mut left, mut complete) = (Count::default(), Vec::new(), Left::default(), 0);
             for piece in stream.chunks(step) {
                 complete += take(piece, &mut partial, &mut left, &count).unwrap();
             }
             let seen = (complete, count.copies.into_inner(), count.bytes.into_inner());
-            assert_eq!(seen, (4, 4, 1003), "in steps of {step}");
+            assert_eq!(seen, (6, 6, 1008), "in steps of {step}");
         }
     }
 }

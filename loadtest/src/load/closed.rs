@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    Load, PATIENCE, Shape, Tally, Target,
+    Body, ClosedLoop, Load, PATIENCE, Tally, Target,
     connect::{Connector, Stream},
 };
 use crate::wire::{self, Answer};
@@ -40,8 +40,11 @@ struct ConnectionLoop {
     connector: Connector,
     reconnect: bool,
     head: Arc<[u8]>,
+    /// What the body consists of, again and again, and how many bytes of that there are.
     piece: Arc<[u8]>,
-    body: u64,
+    length: u64,
+    /// What ends it.
+    end: &'static [u8],
     until: Instant,
     /// How many more requests may begin.
     left: Arc<AtomicU64>,
@@ -53,23 +56,23 @@ impl Closed {
     }
 
     /// One phase.
-    pub(super) fn run(&mut self, target: &Target, shape: &Shape) -> anyhow::Result<Load> {
-        let Shape::Closed { seconds, connections, body, requests, reconnect } = *shape else {
-            anyhow::bail!("not a closed loop");
-        };
+    pub(super) fn run(&mut self, target: &Target, shape: &ClosedLoop) -> anyhow::Result<Load> {
+        let ClosedLoop { seconds, connections, body, requests, reconnect } = *shape;
         let mut kept = match self.kept.take() {
             Some((before, kept)) if before == *target => kept,
             _ => Vec::new(),
         };
         kept.truncate(connections);
         let connector = Connector::new(target)?;
+        let (piece, length, end) = encoded(body);
         let started = Instant::now();
         let job = ConnectionLoop {
             connector,
             reconnect,
             head: wire::request(body).into(),
-            piece: vec![b'x'; usize::try_from(body).unwrap_or(PIECE_BYTES).min(PIECE_BYTES)].into(),
-            body,
+            piece: piece.into(),
+            length,
+            end,
             until: started + Duration::from_secs_f64(seconds),
             left: Arc::new(AtomicU64::new(requests.unwrap_or(u64::MAX))),
         };
@@ -154,18 +157,53 @@ impl ConnectionLoop {
 
     async fn send(&self, stream: &mut Stream) -> std::io::Result<()> {
         // A short body goes out together with its head.
-        if self.body <= self.piece.len() as u64 && self.body > 0 {
+        if self.length <= self.piece.len() as u64 && self.length > 0 && self.end.is_empty() {
             stream.write_all(&[&*self.head, &*self.piece].concat()).await?;
             return stream.flush().await;
         }
         stream.write_all(&self.head).await?;
-        let mut left = self.body;
+        let mut left = self.length;
         while left > 0 {
             let piece = &self.piece[..self.piece.len().min(usize::try_from(left).unwrap_or(PIECE_BYTES))];
             stream.write_all(piece).await?;
             left -= piece.len() as u64;
         }
+        if !self.end.is_empty() {
+            stream.write_all(self.end).await?;
+        }
         // What TLS has taken may still wait for room in the socket.
         stream.flush().await
+    }
+}
+
+/// A body on the wire: what is repeated, the length of all of it, and what ends it.
+fn encoded(body: Body) -> (Vec<u8>, u64, &'static [u8]) {
+    match body {
+        Body::Length(length) => {
+            (vec![b'x'; usize::try_from(length).unwrap_or(PIECE_BYTES).min(PIECE_BYTES)], length, b"")
+        }
+        Body::Chunked { chunks, size } => {
+            let data = "x".repeat(usize::try_from(size).unwrap_or(PIECE_BYTES));
+            let chunk = format!("{size:x}\r\n{data}\r\n").into_bytes();
+            let at_once = (PIECE_BYTES / chunk.len()).clamp(1, usize::try_from(chunks).unwrap_or(usize::MAX).max(1));
+            (chunk.repeat(at_once), chunk.len() as u64 * chunks, b"0\r\n\r\n")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunked_body_consists_of_whole_chunks_and_an_end() {
+        for (chunks, size) in [(1, 5), (3, 1), (100_000, 1), (1, 200_000), (2, 100_000)] {
+            let (piece, length, end) = encoded(Body::Chunked { chunks, size });
+            let mut wire: Vec<u8> = piece.iter().copied().cycle().take(usize::try_from(length).unwrap()).collect();
+            wire.extend_from_slice(end);
+            let (mut decoder, mut data) = (wire::Chunks::default(), 0);
+            let taken = decoder.take(&wire, &mut data).unwrap();
+            assert_eq!((taken, data, decoder.is_done()), (wire.len(), chunks * size, true));
+        }
     }
 }

@@ -68,7 +68,7 @@ impl Job {
         let scheme = if task.target.ca.is_some() { "https" } else { "http" };
         let path = if task.grpc { "/load.Test/Unary" } else { "/load/test" };
         command.push(format!("{scheme}://{}{path}", task.target.address));
-        let kept = Kept::start(&command, &log, on)?;
+        let kept = Kept::start(&command, &log, None, on)?;
         Ok(Self { kept, log, until: Instant::now() + patience })
     }
 

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Load, PATIENCE, Tally};
+use super::{Body, Load, PATIENCE, Tally};
 use crate::wire::{self, Answer};
 
 /// The size of the buffer for an answer, in bytes.
@@ -93,7 +93,7 @@ pub(super) fn exchange(
             none.insert(fresh)
         }
     };
-    stream.write_all(&wire::request(0)).map_err(|error| format!("send: {error}"))?;
+    stream.write_all(&wire::request(Body::Length(0))).map_err(|error| format!("send: {error}"))?;
     let mut filled = 0;
     loop {
         let read = stream.read(&mut buffer[filled..]).map_err(|error| format!("receive: {error}"))?;

@@ -1,7 +1,7 @@
 //! Redelivery: what it costs while all is well, what can be acknowledged while an endpoint is down, and what 100,000 owed requests cost
 //! others.
 
-use super::{Case, Cases, Scenario, Work, case, saturate, scenario};
+use super::{Case, Cases, Scenario, Work, saturate, scenario};
 use crate::{
     bar::{Bar, Bound},
     cores::Placement,
@@ -79,9 +79,10 @@ fn well(cases: &Cases<'_>) -> Scenario {
         cases.variants(&[(OFF, &[], 1, None), (MEMORY, &GET, 1, Some(OFF)), (JOURNAL, GET_JOURNAL, 1, Some(OFF))]);
     let no_more = |variant| {
         let bound = Bound::AtMost(NO_MORE);
-        Bar { variant, metric: "cpu_us_per_request", bound, of: Some("fanfare, without redelivery") }
+        Bar { variant, metric: "cpu_us_per_request", bound, of: Some("fanfare, without redelivery"), above: None }
     };
-    let unwritten = Bar { variant: JOURNAL, metric: "journal_commits", bound: Bound::AtMost(0.0), of: None };
+    let unwritten =
+        Bar { variant: JOURNAL, metric: "journal_commits", bound: Bound::AtMost(0.0), of: None, above: None };
     let about = "no body to 3 endpoints that are well, with redelivery and without";
     Scenario {
         placement: Placement::Together,
@@ -96,7 +97,7 @@ fn down(cases: &Cases<'_>) -> Scenario {
     let about = "no body to 3 endpoints, one of which is down and gets it later; the bare loop has 3 that are well";
     Scenario {
         placement: Placement::Anywhere,
-        bars: vec![Bar { variant: JOURNAL, metric: "requests_per_second", bound, of: None }],
+        bars: vec![Bar { variant: JOURNAL, metric: "requests_per_second", bound, of: None, above: None }],
         ..scenario("redeliver-down", about, 3, Work::Missed { connections: 128 }, with_one_dead(rows), DOWN)
     }
 }
@@ -105,7 +106,7 @@ fn owed(cases: &Cases<'_>) -> Scenario {
     let nothing = "nothing owed";
     let variant = "100,000 owed";
     let rows = cases.variants(&[(nothing, &["--require", "any"], 1, None), (variant, POST_JOURNAL, 1, Some(nothing))]);
-    let bar = |metric, bound, of| Bar { variant, metric, bound, of };
+    let bar = |metric, bound, of| Bar { variant, metric, bound, of, above: None };
     let work = Work::Owed { jobs: JOBS, rate: 500.0, connections: 32, times: 2.0 };
     let about = "any of 3 endpoints, one of which is down and owed 100,000 requests or none; 500 live requests/s";
     Scenario {
@@ -122,7 +123,7 @@ fn owed(cases: &Cases<'_>) -> Scenario {
 /// These rows with the last of three endpoints down; the bare loop does not survive that.
 fn with_one_dead(rows: Vec<Case>) -> Vec<Case> {
     let dead = |row: Case| match row.subject {
-        Subject::Bare => case(Subject::Bare),
+        Subject::Bare => Case::new(Subject::Bare),
         _ => Case { special: vec![(2, Special::Refused)], ..row },
     };
     rows.into_iter().map(dead).collect()

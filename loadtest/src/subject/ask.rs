@@ -1,6 +1,10 @@
 //! One request to a subject, to check that it answers as the load needs it.
 
-use std::time::Duration;
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
@@ -12,7 +16,7 @@ use tokio::{
 
 use crate::{
     load::{
-        Target,
+        Body, Target,
         connect::{Connector, Stream},
     },
     protocols::NAME,
@@ -21,6 +25,27 @@ use crate::{
 
 /// The time limit of one answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Asks in clear text, again and again, until there is an answer.
+pub(super) fn first(address: SocketAddr, limit: Duration, interval: Duration) -> anyhow::Result<()> {
+    let until = Instant::now() + limit;
+    let once = || -> std::io::Result<u16> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+        stream.write_all(&wire::request(Body::Length(0)))?;
+        let mut head = [0; 64];
+        let read = stream.read(&mut head)?;
+        Ok(wire::status(&head[..read]))
+    };
+    loop {
+        let status = once();
+        if matches!(status, Ok(1..=399)) {
+            return Ok(());
+        }
+        ensure!(Instant::now() < until, "does not answer at {address} after {limit:?}: {status:?}");
+        std::thread::sleep(interval);
+    }
+}
 
 /// The status of one request. A call of gRPC must end with status 0 of gRPC besides.
 pub(super) fn ask(target: &Target, grpc: bool) -> anyhow::Result<u16> {
@@ -36,7 +61,7 @@ pub(super) fn ask(target: &Target, grpc: bool) -> anyhow::Result<u16> {
 }
 
 async fn http1(mut stream: Stream) -> anyhow::Result<u16> {
-    stream.write_all(&wire::request(0)).await?;
+    stream.write_all(&wire::request(Body::Length(0))).await?;
     stream.flush().await?;
     let mut head = [0; 64];
     let read = stream.read(&mut head).await?;

@@ -4,13 +4,14 @@ use std::{fs, net::SocketAddr, path::Path};
 
 use serde_json::{Value, json};
 
-use super::Plan;
+use super::{ACCESS_LOG, AccessLog, Plan};
 use crate::protocols::Http;
 
 const MANAGER: &str =
     "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const TLS: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext";
 const OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+const FILE_LOG: &str = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog";
 const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
 
 pub(super) fn command(program: &Path, plan: &Plan<'_>, port: u16) -> anyhow::Result<Vec<String>> {
@@ -30,13 +31,28 @@ fn config(plan: &Plan<'_>, port: u16) -> Value {
     let mirrors: Vec<Value> = (1..endpoints.len()).map(|index| json!({"cluster": name(index)})).collect();
     let route = json!({"cluster": name(0), "timeout": "0s", "request_mirror_policies": mirrors});
     let hosts = json!([{"name": "all", "domains": ["*"], "routes": [{"match": {"prefix": "/"}, "route": route}]}]);
-    let manager = json!({
+    let mut manager = json!({
         "@type": MANAGER,
         "stat_prefix": "load",
         "codec_type": if http2 { "HTTP2" } else { "HTTP1" },
         "route_config": {"virtual_hosts": hosts},
         "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {"@type": ROUTER}}],
     });
+    if plan.log != AccessLog::Off {
+        let file = plan.work.join(ACCESS_LOG).display().to_string();
+        let mut log = json!({"@type": FILE_LOG, "path": file});
+        if plan.log == AccessLog::Json {
+            // What its text has by default.
+            log["log_format"] = json!({"json_format": {
+                "time": "%START_TIME%", "method": "%REQ(:METHOD)%", "target": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
+                "protocol": "%PROTOCOL%", "status": "%RESPONSE_CODE%", "flags": "%RESPONSE_FLAGS%",
+                "received": "%BYTES_RECEIVED%", "sent": "%BYTES_SENT%", "ms": "%DURATION%",
+                "forwarded_for": "%REQ(X-FORWARDED-FOR)%", "user_agent": "%REQ(USER-AGENT)%",
+                "id": "%REQ(X-REQUEST-ID)%", "host": "%REQ(:AUTHORITY)%", "upstream": "%UPSTREAM_HOST%",
+            }});
+        }
+        manager["access_log"] = json!([{"name": "envoy.access_loggers.file", "typed_config": log}]);
+    }
     let clusters =
         endpoints.iter().enumerate().map(|(index, endpoint)| cluster(&name(index), *endpoint, plan.protocols.endpoint));
     let mut chain = json!({"filters": [{

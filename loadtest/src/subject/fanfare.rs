@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-use super::{Plan, START_TIMEOUT};
+use super::{AccessLog, Plan, START_TIMEOUT};
 use crate::{machine, process::Kept, protocols::Http};
 
 /// The placeholder in flags for the folder of the turn.
@@ -59,12 +59,17 @@ impl Binary {
     }
 }
 
-pub(super) fn command(program: &Path, plan: &Plan<'_>) -> anyhow::Result<Vec<String>> {
+pub(super) fn command(program: &Path, plan: &Plan<'_>, port: u16) -> anyhow::Result<Vec<String>> {
     let mut command = vec![program.display().to_string(), "broadcast".to_owned()];
     let mut add = |flag: &str, value: String| command.extend([flag.to_owned(), value]);
-    add("--interface", "127.0.0.1:0".to_owned());
+    add("--interface", format!("127.0.0.1:{port}"));
     add("--metrics-interface", "127.0.0.1:0".to_owned());
-    add("--access-log", "off".to_owned());
+    let log = match plan.log {
+        AccessLog::Off => "off",
+        AccessLog::Text => "text",
+        AccessLog::Json => "json",
+    };
+    add("--access-log", log.to_owned());
     add("--threads", plan.threads.to_string());
     if plan.protocols.tls {
         add("--tls-cert", plan.certificate.chain.display().to_string());

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::Plan;
+use super::{ACCESS_LOG, AccessLog, Plan};
 use crate::protocols::Http;
 
 /// Connections per worker; every client and every endpoint connection counts.
@@ -52,6 +52,13 @@ pub(super) fn proxy(program: &Path, plan: &Plan<'_>, port: u16) -> anyhow::Resul
             "  upstream e{index} {{ server {endpoint} max_fails=0; keepalive 512; keepalive_requests 1000000000; }}"
         )?;
     }
+    // What its text has by default.
+    writeln!(
+        http,
+        "  log_format json escape=json '{{\"client\":\"$remote_addr\",\"user\":\"$remote_user\",\"time\":\"$time_iso8601\",\
+         \"request\":\"$request\",\"status\":$status,\"sent\":$body_bytes_sent,\"referer\":\"$http_referer\",\
+         \"agent\":\"$http_user_agent\"}}';"
+    )?;
     let grpc = plan.protocols.grpc;
     let pass = |index: usize, uri: &str| {
         if grpc {
@@ -71,6 +78,12 @@ pub(super) fn proxy(program: &Path, plan: &Plan<'_>, port: u16) -> anyhow::Resul
     if tls {
         let (chain, key) = (plan.certificate.chain.display(), plan.certificate.key.display());
         writeln!(http, "    ssl_certificate {chain}; ssl_certificate_key {key}; ssl_protocols TLSv1.2 TLSv1.3;")?;
+    }
+    let log = plan.work.join(ACCESS_LOG);
+    match plan.log {
+        AccessLog::Off => {}
+        AccessLog::Text => writeln!(http, "    access_log {} combined;", log.display())?,
+        AccessLog::Json => writeln!(http, "    access_log {} json;", log.display())?,
     }
     // The whole body is needed only for mirrors.
     if plan.endpoints.len() == 1 {

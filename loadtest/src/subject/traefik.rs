@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 
 use serde_json::{Map, Value, json};
 
-use super::Plan;
+use super::{ACCESS_LOG, AccessLog, Plan};
 use crate::protocols::Http;
 
 pub(super) fn command(program: &Path, plan: &Plan<'_>, port: u16) -> anyhow::Result<Vec<String>> {
@@ -21,6 +21,13 @@ pub(super) fn command(program: &Path, plan: &Plan<'_>, port: u16) -> anyhow::Res
     command.push(format!("--providers.file.filename={}", file.display()));
     command.push("--providers.file.watch=false".to_owned());
     command.push("--serversTransport.maxIdleConnsPerHost=1024".to_owned());
+    if plan.log != AccessLog::Off {
+        command.push("--accesslog=true".to_owned());
+        command.push(format!("--accesslog.filepath={}", plan.work.join(ACCESS_LOG).display()));
+    }
+    if plan.log == AccessLog::Json {
+        command.push("--accesslog.format=json".to_owned());
+    }
     command.push("--log.level=ERROR".to_owned());
     command.push("--global.checkNewVersion=false".to_owned());
     command.push("--global.sendAnonymousUsage=false".to_owned());
