@@ -261,7 +261,7 @@ impl NameState {
                 if self.failure.as_ref() != Some(&why) {
                     match &self.good {
                         Some(_) => {
-                            tracing::warn!(%query, %why, "the lookup of the name failed, keeping the last answer")
+                            tracing::warn!(%query, %why, "the lookup of the name failed, keeping the last answer");
                         }
                         None => tracing::warn!(%query, %why, "the name does not resolve"),
                     }
