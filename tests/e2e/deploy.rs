@@ -15,6 +15,7 @@ mod metrics;
 mod mirror;
 mod observability;
 mod owed;
+mod release;
 pub(crate) mod shipped;
 mod systemd;
 
