@@ -1,11 +1,15 @@
 //! The binary: parses the command line, runs the command, and turns the result into an exit status.
 
+// `console` writes without a panic where nobody reads.
+#![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout))]
+
 mod access;
 mod app;
 mod broadcast;
 mod cli;
 mod columns;
 mod config;
+mod console;
 mod demo;
 mod events;
 #[cfg(test)]
@@ -15,6 +19,7 @@ mod jobs;
 mod kubernetes;
 mod leader;
 mod page;
+mod parts;
 mod reload;
 mod roles;
 mod routes_gate;
@@ -39,16 +44,19 @@ const UNUSABLE: u8 = 64;
 fn main() -> ExitCode {
     // First of all, because TLS libraries use the default provider of the process.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
-        eprintln!("fanfare: another TLS provider is installed already");
+        console::tell("fanfare: another TLS provider is installed already");
         return ExitCode::FAILURE;
     }
     runtime::build_info::set_commit(option_env!("FANFARE_COMMIT"));
     let task = match cli::parse(std::env::args_os()) {
         Ok(task) => task,
         Err(error) => {
-            // A write error on the terminal cannot be reported.
-            let _ = error.print();
-            return if error.use_stderr() { UNUSABLE.into() } else { ExitCode::SUCCESS };
+            let printed = error.print();
+            return match (error.use_stderr(), printed) {
+                (true, _) => UNUSABLE.into(),
+                (false, Ok(())) => ExitCode::SUCCESS,
+                (false, Err(why)) => console::failed(&console::Unwritable::from(why).into()),
+            };
         }
     };
     let done = match task {
@@ -62,11 +70,5 @@ fn main() -> ExitCode {
         Task::Man(man) => tasks::man(&man),
         Task::Demo(demo) => tasks::demo(&demo),
     };
-    match done {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("fanfare: {}", runtime::redact::urls(&format!("{error:#}")));
-            ExitCode::FAILURE
-        }
-    }
+    done.unwrap_or_else(|error| console::failed(&error))
 }

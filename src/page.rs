@@ -16,10 +16,7 @@ use runtime::{build_info, metrics::Metrics, readiness::Readiness};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{
-    samples::{self, Sample},
-    shared::DataPlane,
-};
+use crate::{parts, shared::DataPlane};
 
 /// The paths of the page and of its data.
 pub(crate) const PATHS: [&str; 4] = ["/", "/-/page.css", "/-/page.js", "/-/overview"];
@@ -34,29 +31,13 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 
 /// The default and the maximum number of endpoints.
 const ENDPOINTS: usize = 200;
-const MOST_ENDPOINTS: usize = 1_000;
+pub(crate) const MOST_ENDPOINTS: usize = 1_000;
 
 /// The number of jobs of each journal.
 const JOBS: usize = 50;
 
-/// The metrics with the state of the other roles.
-const PARTS: [&str; 12] = [
-    "leader_election_master_status",
-    "fanfare_election_start_command_running",
-    "fanfare_export_in_sync",
-    "fanfare_export_endpoints",
-    "fanfare_export_held_endpoints",
-    "fanfare_bridge_in_sync",
-    "fanfare_mirror_remote_in_sync",
-    "fanfare_mirror_remote_staleness_seconds",
-    "fanfare_mirror_objects",
-    "fanfare_mirror_failing",
-    "fanfare_watch_age_seconds",
-    "fanfare_endpoint_url_age_seconds",
-];
-
-/// The maximum number of their values.
-const MOST_PARTS: usize = 200;
+/// The maximum number of endpoints with pending deliveries.
+const OWED: usize = 200;
 
 /// The data of the page.
 pub(crate) struct Overview {
@@ -111,43 +92,29 @@ impl Overview {
         let most = ask.limit.unwrap_or(ENDPOINTS).min(MOST_ENDPOINTS);
         let look = Look { find: ask.find, with_problems: ask.problems, most };
         let not_ready = self.readiness.check().err();
-        json!({
-            "version": build_info::line(),
-            "ready": not_ready.is_none(),
-            "why": not_ready,
-            "broadcast": handle.map(|handle| handle.overview(&look)),
-            "owed": handle.map(|handle| handle.owed(JOBS)),
-            "parts": parts(&self.metrics.render()),
-        })
+        let mut shown = parts::parts(&self.metrics.render());
+        let mut add = |key: &str, value: Value| drop(shown.insert(key.to_owned(), value));
+        add("version", build_info::line().into());
+        add("ready", not_ready.is_none().into());
+        add("why", not_ready.into());
+        let Some(handle) = handle else {
+            // What does not broadcast has no routes, which is not the same as none.
+            add("routes", Value::Null);
+            return shown.into();
+        };
+        let row = |(endpoint, owed)| json!({"endpoint": endpoint, "owed": owed});
+        add("owed", handle.owed_by_endpoint().into_iter().take(OWED).map(row).collect());
+        add("journals", json!(handle.owed(JOBS)));
+        if let Value::Object(routes) = handle.overview(&look) {
+            shown.extend(routes);
+        }
+        shown.into()
     }
-}
-
-/// The values of the metrics with the state of the other roles.
-fn parts(text: &str) -> Vec<Value> {
-    let known = text.lines().filter(|line| PARTS.contains(&samples::name(line))).filter_map(samples::sample);
-    let shown = |Sample { name, labels, value }: Sample| {
-        let labels: Vec<String> = labels.into_iter().map(|(_, value)| value.replace('\n', " ")).collect();
-        json!({"metric": name, "labels": labels, "value": value})
-    };
-    known.take(MOST_PARTS).map(shown).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_state_of_roles_is_read_from_their_metrics() {
-        let text = "# TYPE fanfare_watch_age_seconds gauge\n\
-                    fanfare_watch_age_seconds{kind=\"Slice\",scope=\"a \\\"b\\\\\"} 1.5\nfanfare_mirror_failing 2\nother{a=\"b\"} 3\n";
-        assert_eq!(
-            parts(text),
-            [
-                json!({"metric": "fanfare_watch_age_seconds", "labels": ["Slice", "a \"b\\"], "value": 1.5}),
-                json!({"metric": "fanfare_mirror_failing", "labels": [], "value": 2.0}),
-            ]
-        );
-    }
 
     #[test]
     fn the_page_has_no_script_or_style_in_it_and_nothing_from_elsewhere() {

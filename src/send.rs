@@ -19,6 +19,7 @@ use crate::{
     app::BoundProcess,
     cli::{Output, PASS, Send},
     config::Config,
+    console,
     shared::Shared,
 };
 use report::Report;
@@ -87,7 +88,7 @@ fn interrupted(screen: Option<&mut LiveTable>) -> ExitCode {
     if let Some(screen) = screen {
         screen.keep();
     }
-    eprintln!("fanfare: interrupted; endpoints may have got the request");
+    console::tell("fanfare: interrupted; endpoints may have got the request");
     INTERRUPTED.into()
 }
 
@@ -130,7 +131,7 @@ fn print(output: Output, screen: Option<LiveTable>, answer: &BroadcastAnswer) ->
     }
     let report: Report = serde_json::from_slice(&answer.body).context("the report cannot be read")?;
     match output {
-        Output::Json => table::print(&format!("{}\n", String::from_utf8_lossy(&answer.body).trim_end()))?,
+        Output::Json => console::print(&format!("{}\n", String::from_utf8_lossy(&answer.body).trim_end()))?,
         Output::Text => screen.unwrap_or_else(LiveTable::new).finish(&report)?,
     }
     Ok(if report.is_met() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -141,6 +142,6 @@ fn refused(answer: &BroadcastAnswer) -> ExitCode {
     let problem: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let why = problem["detail"].as_str().map(str::to_owned);
     let why = why.unwrap_or_else(|| String::from_utf8_lossy(&answer.body).trim().to_owned());
-    eprintln!("fanfare: not sent ({}): {why}", answer.status);
+    console::tell(format_args!("fanfare: not sent ({}): {why}", answer.status));
     if answer.status.is_client_error() { UNUSABLE.into() } else { ExitCode::FAILURE }
 }

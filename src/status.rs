@@ -2,17 +2,18 @@
 
 mod admin;
 mod page;
-mod samples;
 
 use std::{process::ExitCode, time::Duration};
 
 use runtime::signal::Request;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::mpsc;
 
-use crate::cli::{Output, Status};
+use crate::{
+    cli::{Output, Status},
+    page::MOST_ENDPOINTS,
+};
 use admin::Admin;
-use samples::Samples;
 
 /// The interval of `--watch`.
 const REFRESH: Duration = Duration::from_secs(2);
@@ -39,37 +40,15 @@ pub(crate) async fn run(arguments: &Status, mut signals: mpsc::Receiver<Request>
     }
 }
 
-/// The combined data of the admin listener.
+/// The data of the live page, with the address of the listener.
 async fn gather(admin: &Admin) -> anyhow::Result<Value> {
-    let ready = admin.get("/-/ready").await?;
-    // Every process has both, but a listener with tokens answers other paths only with a token.
-    let metrics = admin.get("/metrics").await?.text_of("/metrics")?;
-    let endpoints = admin.get("/-/endpoints").await?;
-    let jobs = admin.get("/-/jobs?state=owed&limit=100").await?;
-    let samples = Samples::read(&metrics);
-    let why = ready.text.trim().trim_start_matches("NOT READY: ").to_owned();
-    let endpoints: Value = serde_json::from_str(&endpoints.text).unwrap_or_default();
-    let jobs: Value = if jobs.is_ok() { serde_json::from_str(&jobs.text).unwrap_or_default() } else { Value::Null };
-    Ok(json!({
-        "admin": admin.address(),
-        "version": samples.label("fanfare_build_info", "version"),
-        "ready": ready.is_ok(),
-        "why": if ready.is_ok() { Value::Null } else { why.into() },
-        "config_in_force": samples.first("fanfare_config_in_force").map(|value| value > 0.0),
-        "routes": endpoints["routes"].as_array().cloned().unwrap_or_default(),
-        "watches": samples.rows(&[("fanfare_watch_age_seconds", "age_seconds")]),
-        "lists": samples.rows(&[("fanfare_endpoint_url_age_seconds", "age_seconds"), ("fanfare_endpoints_age_seconds", "age_seconds")]),
-        "owed": samples.rows(&[("fanfare_deliveries_owed", "owed")]),
-        "jobs": jobs,
-        "elections": samples.elections(),
-        "exports": samples.rows(&[("fanfare_export_in_sync", "in_sync")]),
-        "bridges": samples.rows(&[("fanfare_bridge_in_sync", "in_sync")]),
-        "mirrors": samples.rows(&[
-            ("fanfare_mirror_remote_in_sync", "in_sync"),
-            ("fanfare_mirror_remote_staleness_seconds", "staleness_seconds"),
-            ("fanfare_mirror_remote_services", "services"),
-        ]),
-    }))
+    let text = admin.get(&format!("/-/overview?limit={MOST_ENDPOINTS}")).await?;
+    let overview = serde_json::from_str(&text).ok();
+    let Some(Value::Object(mut overview)) = overview else {
+        anyhow::bail!("{} answers, but not as an admin listener of fanfare", admin.address());
+    };
+    overview.insert("admin".to_owned(), admin.address().into());
+    Ok(overview.into())
 }
 
 /// Whether the output is JSON.

@@ -3,7 +3,7 @@
 pub(crate) mod check;
 pub(crate) mod coredns;
 
-use std::{fmt::Display, io::Write as _, path::Path, process::ExitCode, time::Duration};
+use std::{fmt::Display, path::Path, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 
@@ -20,7 +20,7 @@ use crate::{
     app::{BoundProcess, Ended, unless_ended},
     cli,
     config::{CheckedFiles, Config, faults},
-    demo,
+    console, demo,
     reload::Reloader,
     send, status,
 };
@@ -112,7 +112,7 @@ pub(crate) fn status(arguments: &cli::Status) -> anyhow::Result<ExitCode> {
 pub(crate) fn completions(arguments: &cli::Completions) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut cli::command(), "fanfare", &mut script);
-    std::io::stdout().write_all(&script)?;
+    console::print(&String::from_utf8_lossy(&script))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -160,7 +160,7 @@ fn run_with(config: Config, warnings: &Problems, follow: Option<&Path>) -> anyho
 /// Prints warnings.
 fn tell(warnings: &Problems) {
     for warning in warnings {
-        eprintln!("warning: {warning}");
+        console::tell(format_args!("warning: {warning}"));
     }
 }
 
@@ -204,8 +204,8 @@ fn read(path: &Path) -> Result<Config, ExitCode> {
 }
 
 fn content(path: &Path) -> Result<Vec<u8>, ExitCode> {
-    std::fs::read(path).map_err(|error| {
-        eprintln!("fanfare: cannot read {}: {error}", path.display());
+    runtime::file_watch::read_whole(path).map_err(|error| {
+        console::tell(format_args!("fanfare: cannot read {}: {error}", path.display()));
         UNUSABLE.into()
     })
 }
@@ -217,9 +217,9 @@ fn parse(path: &Path, content: &[u8]) -> Result<Config, ExitCode> {
 /// Prints problems of what was given.
 fn unusable<P: Display>(what: &str, problems: impl IntoIterator<Item = P, IntoIter: ExactSizeIterator>) -> ExitCode {
     let problems = problems.into_iter();
-    eprintln!("fanfare: {} in {what}", counted((problems.len(), "problem")));
+    console::tell(format_args!("fanfare: {} in {what}", counted((problems.len(), "problem"))));
     for problem in problems {
-        eprintln!("  {problem}");
+        console::tell(format_args!("  {problem}"));
     }
     UNUSABLE.into()
 }

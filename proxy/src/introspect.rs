@@ -29,10 +29,7 @@ const MOST_ROUTES: usize = 200;
 #[must_use]
 pub fn endpoints(table: &Table) -> Value {
     json!({
-        "snapshot": {
-            "version": table.version.to_string(),
-            "made": crate::access_log::timestamp(table.made),
-        },
+        "snapshot": snapshot(table),
         "routes": table.routes().map(|entry| route(entry)).collect::<Vec<_>>(),
     })
 }
@@ -44,11 +41,14 @@ pub fn overview(table: &Table, look: &Look) -> Value {
     let routes: Vec<Value> =
         table.routes().take(MOST_ROUTES).map(|entry| route_overview(entry, look, &mut room)).collect();
     json!({
-        "version": table.version.to_string(),
-        "made": crate::access_log::timestamp(table.made),
+        "snapshot": snapshot(table),
         "more_routes": table.routes().count() - routes.len(),
         "routes": routes,
     })
+}
+
+fn snapshot(table: &Table) -> Value {
+    json!({"version": table.version.to_string(), "made": crate::access_log::timestamp(table.made)})
 }
 
 fn route_overview(route: &RouteEntry, look: &Look, room: &mut usize) -> Value {

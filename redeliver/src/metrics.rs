@@ -132,14 +132,20 @@ impl Histogram {
     }
 }
 
-/// Renders the metrics of all journals as Prometheus text.
-pub fn render(all: &[Redelivery], to: &mut String) {
-    family(to, OWED, "gauge", "Pending deliveries of an endpoint.");
+/// The number of pending deliveries of each endpoint, over all journals.
+#[must_use]
+pub fn owed_by_endpoint(all: &[Redelivery]) -> BTreeMap<Arc<str>, usize> {
     let mut owed: BTreeMap<Arc<str>, usize> = BTreeMap::new();
     for (endpoint, count) in all.iter().flat_map(Redelivery::owed_by_endpoint) {
         *owed.entry(endpoint).or_default() += count;
     }
-    for (endpoint, count) in owed {
+    owed
+}
+
+/// Renders the metrics of all journals as Prometheus text.
+pub fn render(all: &[Redelivery], to: &mut String) {
+    family(to, OWED, "gauge", "Pending deliveries of an endpoint.");
+    for (endpoint, count) in owed_by_endpoint(all) {
         sample(to, OWED, &[("endpoint", &endpoint)], count as f64);
     }
     family(to, DELIVERIES, "counter", "Deliveries that have ended, by result.");

@@ -162,7 +162,7 @@ async fn read(path: &Path, known: Option<Stamp>) -> io::Result<Look> {
         if known == Some(stamp) {
             return Ok(Look::Same);
         }
-        let content = read_bounded(&path)?;
+        let content = read_whole(&path)?;
         let after = Stamp::of(&std::fs::metadata(&path)?);
         Ok(if after == stamp {
             Look::Read { stamp, content, settled }
@@ -187,7 +187,11 @@ fn stamp(path: &Path) -> io::Result<(Stamp, bool)> {
     Ok((Stamp::of(&metadata), settled))
 }
 
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+/// Reads a file as a whole, unless it has more than [`MAX_BYTES`]. Blocks the thread.
+///
+/// # Errors
+/// It cannot be read, or is too large: a device may have no end.
+pub fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
     use std::io::Read as _;
 
     let mut content = Vec::new();

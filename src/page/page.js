@@ -131,10 +131,10 @@ function endpointRow({ route, endpoint }) {
   );
 }
 
-function showBroadcast(broadcast) {
-  const routes = broadcast ? broadcast.routes : [];
+function showBroadcast(overview) {
+  const routes = overview.routes || [];
   fill($("routes"), routes.map(({ endpoints, found, ...route }) => route), (route) => route.route, routeRow);
-  setText($("routes-note"), broadcast ? (broadcast.more_routes ? `and ${plural(broadcast.more_routes, "route")} more` : "") : "This process broadcasts nothing.");
+  setText($("routes-note"), overview.routes ? (overview.more_routes ? `and ${plural(overview.more_routes, "route")} more` : "") : "This process broadcasts nothing.");
   const pairs = routes.flatMap((route) => route.endpoints.map((endpoint) => ({ route: route.route, endpoint })));
   fill($("endpoints"), pairs, (pair) => `${pair.route}\n${pair.endpoint.endpoint}`, endpointRow);
   const found = routes.reduce((sum, route) => sum + route.found, 0);
@@ -161,32 +161,33 @@ function showOwed(journals) {
 
 const yes = (good, bad) => (value) => (value ? ["ok", good] : ["bad", bad]);
 const count = (what) => (value) => ["", plural(value, what)];
+const heard = (value) => [value > 120 ? "warn" : "ok", `heard of ${age(value)} ago`];
+const inSync = yes("in sync", "out of sync");
+// The lists of the overview: what one of each is called, and how its columns are told.
 const parts = {
-  leader_election_master_status: ["Election", (value) => (value ? ["ok", "leads"] : ["", "stands by"])],
-  fanfare_election_start_command_running: ["Election", (value) => ["", value ? "start command runs" : "start command does not run"]],
-  fanfare_export_in_sync: ["Export", yes("in sync", "out of sync")],
-  fanfare_export_endpoints: ["Export", count("endpoint")],
-  fanfare_export_held_endpoints: ["Export", (value) => [value ? "warn" : "ok", `${plural(value, "endpoint")} held back`]],
-  fanfare_bridge_in_sync: ["Bridge", yes("in sync", "out of sync")],
-  fanfare_mirror_remote_in_sync: ["Mirror", yes("in sync", "out of sync")],
-  fanfare_mirror_remote_staleness_seconds: ["Mirror", (value) => [value > 120 ? "warn" : "ok", `heard of ${age(value)} ago`]],
-  fanfare_mirror_objects: ["Mirror", count("object")],
-  fanfare_mirror_failing: ["Mirror", (value) => [value ? "bad" : "ok", `${value} failing`]],
-  fanfare_watch_age_seconds: ["Watch", (value) => [value > 120 ? "warn" : "ok", `heard of ${age(value)} ago`]],
-  fanfare_endpoint_url_age_seconds: ["URL", (value) => [value > 120 ? "warn" : "ok", `fetched ${age(value)} ago`]],
+  elections: ["Election", { leads: (value) => (value ? ["ok", "leads"] : ["", "stands by"]), start_command_runs: (value) => ["", value ? "start command runs" : "start command does not run"] }],
+  exports: ["Export", { in_sync: inSync, endpoints: count("endpoint"), held: (value) => [value ? "warn" : "ok", `${plural(value, "endpoint")} held back`] }],
+  bridges: ["Bridge", { in_sync: inSync }],
+  mirrors: ["Mirror", { in_sync: inSync, staleness_seconds: heard, services: count("service"), objects: count("object"), failing: (value) => [value ? "bad" : "ok", `${value} failing`] }],
+  watches: ["Watch", { age_seconds: heard }],
+  lists: ["List", { age_seconds: (value) => [value > 120 ? "warn" : "ok", `fetched ${age(value)} ago`] }],
 };
 
-function showParts(samples) {
-  const known = samples.filter((sample) => sample.metric in parts);
+function showParts(overview) {
+  const known = Object.entries(parts).flatMap(([list, [part, columns]]) =>
+    overview[list].flatMap((row) => {
+      const of = Object.values(row).filter((value) => typeof value === "string" && value).join(", ");
+      return Object.keys(columns).filter((column) => column in row).map((column) => ({ list, part, column, of, value: row[column] }));
+    }),
+  );
   $("parts-section").hidden = known.length === 0;
-  fill($("parts"), known, (sample) => `${sample.metric}\n${sample.labels.join("\n")}`, (sample) => {
-    const [part, tell] = parts[sample.metric];
-    const [kind, text] = tell(sample.value);
+  fill($("parts"), known, (one) => `${one.list}\n${one.column}\n${one.of}`, ({ list, part, column, of, value }) => {
+    const [kind, text] = parts[list][1][column](value);
     return element(
       "tr",
       {},
       element("th", { scope: "row", role: "rowheader" }, part),
-      cell("Of", sample.labels.filter(Boolean).join(", ") || "this process"),
+      cell("Of", of || "this process"),
       cell("State", badge(kind, text)),
     );
   });
@@ -207,9 +208,9 @@ async function refresh() {
     setText($("process"), `Version ${overview.version}`);
     $("ready").className = `badge ${overview.ready ? "ok" : "bad"}`;
     setText($("ready"), overview.ready ? "ready" : `not ready: ${overview.why}`);
-    showBroadcast(overview.broadcast);
-    showOwed(overview.owed);
-    showParts(overview.parts);
+    showBroadcast(overview);
+    showOwed(overview.journals);
+    showParts(overview);
   } catch (error) {
     if (mine.signal.aborted) return;
     $("ready").className = "badge bad";

@@ -2,7 +2,7 @@
 
 mod api;
 
-use std::{io::Write as _, time::Duration};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use controlplane::client::remote::{self, RemoteConnection};
@@ -11,7 +11,7 @@ use runtime::listener::{self, Limits};
 use tokio::{sync::watch, task::JoinSet};
 
 use super::{BoundRole, Context};
-use crate::{config::mirror::MirrorConfig, identity};
+use crate::{config::mirror::MirrorConfig, console, identity};
 use api::Api;
 
 /// The time for which a dry run waits for the lists of a cluster.
@@ -102,7 +102,7 @@ async fn follow<C: Clone>(
 /// Prints the planned actions, without taking them.
 async fn plan(mirror: Mirror) -> anyhow::Result<()> {
     let report = mirror.plan(DRY_RUN_TIMEOUT).await;
-    write!(std::io::stdout(), "{report}")?;
+    console::print(&report.to_string())?;
     anyhow::ensure!(report.problems.is_empty(), "some facts are unknown: {}", report.problems.join("; "));
     Ok(())
 }

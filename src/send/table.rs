@@ -1,11 +1,14 @@
 //! The table of endpoints: written once, or updated in place on a terminal.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 
 use serde_json::Value;
 
 use super::report::{Leg, Report};
-use crate::columns;
+use crate::{
+    columns,
+    console::{Unwritable, print},
+};
 
 /// The row of an endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -108,7 +111,7 @@ impl LiveTable {
     }
 
     /// Shows the final results.
-    pub(super) fn finish(self, report: &Report) -> io::Result<()> {
+    pub(super) fn finish(self, report: &Report) -> Result<(), Unwritable> {
         let rows: Vec<EndpointRow> = report.results.iter().map(EndpointRow::ended).collect();
         let mut text = if rows.is_empty() { String::new() } else { lines(&rows).join("\n") + "\n" };
         text.push_str(&report.summary());
@@ -124,13 +127,6 @@ impl LiveTable {
 /// The heading and a line for each row.
 fn lines(rows: &[EndpointRow]) -> Vec<String> {
     columns::lines(&HEADINGS, &rows.iter().map(EndpointRow::cells).collect::<Vec<_>>())
-}
-
-/// Writes to standard output, at once.
-pub(super) fn print(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()
 }
 
 #[cfg(test)]

@@ -1,6 +1,11 @@
 //! The settings of `fanfare discover`. Flags concern one export.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use controlplane::catalog::Selector;
 use export::{
@@ -134,7 +139,9 @@ fn shared_name(text: &str) -> Result<Arc<str>, String> {
 
 /// The content of a file.
 fn content(path: &str) -> Result<String, String> {
-    std::fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"))
+    let read =
+        runtime::file_watch::read_whole(Path::new(path)).map_err(|error| format!("cannot read {path}: {error}"))?;
+    String::from_utf8(read).map_err(|_| format!("{path} is not UTF-8 text"))
 }
 
 /// `30%`.

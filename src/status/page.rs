@@ -1,14 +1,18 @@
 //! The output of `fanfare status`: a table for each part with content.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 
 use serde_json::Value;
 
 use super::is_json;
-use crate::{cli::Status, columns};
+use crate::{
+    cli::Status,
+    columns,
+    console::{self, Unwritable},
+};
 
 /// The parts that are lists of rows, with their titles.
-const PARTS: [(&str, &str); 8] = [
+const PARTS: [(&str, &str); 7] = [
     ("owed", "Owed to endpoints"),
     ("watches", "Watches"),
     ("lists", "Lists of endpoints"),
@@ -16,7 +20,6 @@ const PARTS: [(&str, &str); 8] = [
     ("exports", "Exports"),
     ("bridges", "Bridges"),
     ("mirrors", "Mirrored clusters"),
-    ("jobs", "Jobs owed"),
 ];
 
 /// The columns of an endpoint.
@@ -29,7 +32,7 @@ const RECENT: usize = 8;
 ///
 /// # Errors
 /// Standard output is closed.
-pub(super) fn print(arguments: &Status, status: &Value) -> io::Result<()> {
+pub(super) fn print(arguments: &Status, status: &Value) -> Result<(), Unwritable> {
     let text = match (is_json(arguments), arguments.watch) {
         (true, true) => format!("{status}\n"),
         (true, false) => format!("{status:#}\n"),
@@ -37,9 +40,7 @@ pub(super) fn print(arguments: &Status, status: &Value) -> io::Result<()> {
         (false, true) => format!("{}\n", page(status)),
         (false, false) => page(status),
     };
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()
+    console::print(&text)
 }
 
 fn page(status: &Value) -> String {
@@ -52,33 +53,45 @@ fn page(status: &Value) -> String {
     for route in status["routes"].as_array().into_iter().flatten() {
         lines.extend(self::route(route));
     }
-    for (key, title) in PARTS {
-        let rows = rows_of(&status[key]);
-        if !rows.is_empty() {
-            lines.push(format!("\n{title}"));
-            lines.extend(table(&rows));
-        }
+    if let Some(more) = status["more_routes"].as_u64().filter(|more| *more > 0) {
+        lines.push(format!("\nand {more} more routes"));
     }
+    for (key, title) in PARTS {
+        lines.extend(titled(title, &list(&status[key])));
+    }
+    let jobs: Vec<&Value> = list(&status["journals"]).into_iter().flat_map(|journal| list(&journal["jobs"])).collect();
+    lines.extend(titled("Jobs owed", &jobs));
     lines.join("\n") + "\n"
 }
 
-/// A list, or the list in an object.
-fn rows_of(value: &Value) -> Vec<&Value> {
-    let list = value.as_array().or_else(|| value.as_object()?.values().find_map(Value::as_array));
-    list.into_iter().flatten().collect()
+fn list(value: &Value) -> Vec<&Value> {
+    value.as_array().into_iter().flatten().collect()
+}
+
+/// A table under its title, where there is anything in it.
+fn titled(title: &str, rows: &[&Value]) -> Vec<String> {
+    if rows.is_empty() {
+        return Vec::new();
+    }
+    let mut lines = vec![format!("\n{title}")];
+    lines.extend(table(rows));
+    lines
 }
 
 fn route(route: &Value) -> Vec<String> {
-    let endpoints = route["endpoints"].as_array().cloned().unwrap_or_default();
-    let members = &route["members"];
+    let (members, known) = (&route["members"], route["known"].as_u64().unwrap_or_default());
     let name = route["route"].as_str().unwrap_or_default();
     let require = cell(&route["require"]);
-    let title = format!("\nRoute {name}: {require} of {members} endpoints must be ok, {} known", endpoints.len());
+    let title = format!("Route {name}: {require} of {members} endpoints must be ok, {known} known");
     // The line break before it is not text from a peer.
-    let mut lines = vec![format!("\n{}", columns::printable(title.trim_start()))];
-    let rows: Vec<Vec<String>> = endpoints.iter().map(endpoint).collect();
+    let mut lines = vec![format!("\n{}", columns::printable(&title))];
+    let rows: Vec<Vec<String>> = list(&route["endpoints"]).into_iter().map(endpoint).collect();
     if !rows.is_empty() {
         lines.extend(columns::lines(&ENDPOINT, &rows));
+    }
+    let left_out = known.saturating_sub(rows.len() as u64);
+    if left_out > 0 {
+        lines.push(format!("and {left_out} more"));
     }
     lines
 }
@@ -152,7 +165,8 @@ mod tests {
     fn only_existing_roles_are_shown() {
         let status = json!({
             "admin": "127.0.0.1:1", "version": "0.1.0", "ready": false, "why": "no endpoint", "config_in_force": false,
-            "routes": [{"route": "cache", "require": "majority", "members": 1, "endpoints": [
+            "more_routes": 2,
+            "routes": [{"route": "cache", "require": "majority", "members": 1, "known": 3, "endpoints": [
                 {"endpoint": "192.0.2.1:80", "pod": "cache-0", "ready": true, "in_flight": 2,
                  "recent": [{"outcome": "ok", "status": 200}, {"outcome": "connect", "status": 0}]},
                 {"endpoint": "192.0.2.2:80", "ready": false, "serving": true, "terminating": true},
@@ -160,15 +174,19 @@ mod tests {
             "exports": [{"export": "edge", "sink": "/x", "in_sync": 0}],
             "watches": [{"kind": "services", "age_seconds": 1.26}],
             "elections": [],
+            "journals": [{"journal": {"state": "memory"}, "jobs": [{"id": "1", "method": "PURGE", "deliveries": [{}, {}]}]}],
         });
         let expected = "\
 fanfare 0.1.0 at 127.0.0.1:1: NOT READY: no endpoint
 The current configuration file is refused; the previous one is in use
 
-Route cache: majority of 1 endpoints must be ok, 2 known
+Route cache: majority of 1 endpoints must be ok, 3 known
 ENDPOINT      POD      STATE        IN FLIGHT  RECENT, LATEST FIRST
 192.0.2.1:80  cache-0  ready        2          200 connect
 192.0.2.2:80           terminating  0
+and 1 more
+
+and 2 more routes
 
 Watches
 AGE SECONDS  KIND
@@ -177,6 +195,10 @@ AGE SECONDS  KIND
 Exports
 EXPORT  IN SYNC  SINK
 edge    no       /x
+
+Jobs owed
+DELIVERIES  ID  METHOD
+2 of them   1   PURGE
 ";
         assert_eq!(page(&status), expected);
     }

@@ -1,10 +1,6 @@
 //! `fanfare check`: whether a file can be used and what is wrong with it, for people and for programs.
 
-use std::{
-    io::{Read as _, Write as _},
-    path::Path,
-    process::ExitCode,
-};
+use std::{io::Read as _, path::Path, process::ExitCode};
 
 use serde::Serialize;
 
@@ -12,7 +8,7 @@ use super::{counted, unusable};
 use crate::{
     UNUSABLE, cli,
     config::{Config, Fault, faults},
-    settings,
+    console, settings,
 };
 
 /// What a check finds.
@@ -47,7 +43,7 @@ struct FaultInFile<'a> {
 /// Prints whether the file can be used.
 pub(crate) fn print(arguments: &cli::Check) -> anyhow::Result<ExitCode> {
     if arguments.schema {
-        writeln!(std::io::stdout(), "{:#}", settings::schema::schema())?;
+        console::print(&format!("{:#}\n", settings::schema::schema()))?;
         return Ok(ExitCode::SUCCESS);
     }
     let path = arguments.path();
@@ -57,7 +53,7 @@ pub(crate) fn print(arguments: &cli::Check) -> anyhow::Result<ExitCode> {
         Err(error) => {
             let fault = Fault { line: None, key: String::new(), message: format!("cannot read {name}: {error}") };
             if arguments.output == cli::Output::Text {
-                eprintln!("fanfare: {fault}");
+                console::tell(format_args!("fanfare: {fault}"));
                 return Ok(UNUSABLE.into());
             }
             Found { faults: vec![fault], in_named_files: false, warnings: Vec::new(), summary: None }
@@ -71,7 +67,7 @@ pub(crate) fn print(arguments: &cli::Check) -> anyhow::Result<ExitCode> {
 
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     if path != Path::new("-") {
-        return std::fs::read(path);
+        return runtime::file_watch::read_whole(path);
     }
     let mut content = Vec::new();
     // One byte more than is taken, so that a longer text is refused like a longer file.
@@ -103,9 +99,9 @@ impl Found {
             return Ok(unusable(&what, &self.faults));
         };
         for warning in &self.warnings {
-            eprintln!("warning: {warning}");
+            console::tell(format_args!("warning: {warning}"));
         }
-        writeln!(std::io::stdout(), "ok\n{name}: {summary}")?;
+        console::print(&format!("ok\n{name}: {summary}\n"))?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -117,7 +113,7 @@ impl Found {
             warnings: self.warnings.iter().map(|fault| FaultInFile { file: name, fault }).collect(),
             summary: self.summary.as_deref(),
         };
-        writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&report)?)?;
+        console::print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;
         Ok(if report.ok { ExitCode::SUCCESS } else { UNUSABLE.into() })
     }
 }

@@ -1,6 +1,6 @@
 //! `fanfare mirror coredns`: asks each remote cluster for its services, and prints what CoreDNS needs to answer for them.
 
-use std::{io::Write as _, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use controlplane::client::remote;
@@ -12,7 +12,7 @@ use mirror::{
 use crate::{
     cli,
     config::{Config, mirror::Remote},
-    identity,
+    console, identity,
     kubernetes::Kubernetes,
     tasks,
 };
@@ -33,7 +33,7 @@ pub(crate) fn print(arguments: &cli::CoreDns) -> anyhow::Result<ExitCode> {
     let runtime = tasks::control_runtime()?;
     let text = runtime.block_on(text(&config, arguments));
     runtime.shutdown_timeout(tasks::SHUTDOWN_TIMEOUT);
-    write!(std::io::stdout(), "{}", text?)?;
+    console::print(&text?)?;
     Ok(ExitCode::SUCCESS)
 }
 

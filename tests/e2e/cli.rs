@@ -1,6 +1,6 @@
 //! The command line itself: completions that a shell completes with, manual pages that a formatter reads, and help as a command.
 
-use std::path::Path;
+use std::{path::Path, process::Stdio};
 
 use testkit::{
     client,
@@ -136,4 +136,62 @@ async fn variables_configure_a_process_and_misspelt_ones_are_warned_about() {
     let log = fanfare.stderr.text();
     assert!(log.contains("FANFARE_REQIURE") && log.contains("did you mean FANFARE_REQUIRE?"), "{log}");
     assert!(!log.contains("FANFARE_PORT") && !log.contains("FANFARE_SERVICE_HOST"), "{log}");
+}
+
+/// Runs the binary with these for its output; its status, and what it wrote to standard error where that is a pipe.
+fn finished(arguments: &[&str], stdout: impl Into<Stdio>, stderr: impl Into<Stdio>) -> (Option<i32>, String) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_fanfare"));
+    command.args(arguments).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+    let output = command.output().expect("the binary can be started");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// A pipe that nobody reads.
+fn without_a_reader() -> std::io::PipeWriter {
+    std::io::pipe().expect("a pipe").1
+}
+
+/// What only prints something.
+const PRINTING: [&[&str]; 5] =
+    [&["--version"], &["help", "broadcast"], &["completions", "bash"], &["check", "--schema"], &["check", "--help"]];
+
+#[test]
+fn whoever_reads_the_output_may_go() {
+    for arguments in PRINTING {
+        let told = finished(arguments, without_a_reader(), Stdio::piped());
+        assert_eq!(told, (Some(141), String::new()), "{arguments:?}: as if SIGPIPE had ended it");
+    }
+}
+
+#[test]
+fn output_that_cannot_be_written_is_a_failure() {
+    for arguments in PRINTING {
+        let full = std::fs::File::options().write(true).open("/dev/full").expect("Linux has it");
+        let (code, told) = finished(arguments, full, Stdio::piped());
+        assert!(
+            code == Some(1) && told.contains("cannot write to standard output: "),
+            "{arguments:?}: {code:?} {told}"
+        );
+    }
+}
+
+#[test]
+fn where_nobody_reads_what_is_wrong_the_exit_status_says_it() {
+    for (arguments, code) in [
+        (&["check", "/nowhere"][..], 64),
+        (&["check", "/dev/null"], 64),
+        (&["broadcast", "--timeout=soon"], 64),
+        (&["status", "--admin=127.0.0.1:1"], 1),
+    ] {
+        let told = finished(arguments, Stdio::null(), without_a_reader());
+        assert_eq!(told.0, Some(code), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_file_without_an_end_is_refused() {
+    for arguments in [&["check", "/dev/zero"][..], &["run", "/dev/zero"], &["status", "--token-file=/dev/zero"]] {
+        let (code, told) = finished(arguments, Stdio::null(), Stdio::piped());
+        assert!(code != Some(0) && told.contains("bytes allowed"), "{arguments:?}: {told}");
+    }
 }

@@ -4,6 +4,7 @@ use rustix::process::Signal;
 use testkit::{
     client,
     origin::{Origin, Refusing, Reply},
+    pki::{Authority, SecretDir},
 };
 
 use crate::process::{Fanfare, run};
@@ -29,6 +30,7 @@ async fn routes_and_endpoints_are_shown_with_how_they_answered() {
     let json = run(["status", "--admin", &admin, "-o", "json"]).await;
     let json: serde_json::Value = serde_json::from_str(&json.stdout).expect("it is JSON");
     assert_eq!((&json["ready"], &json["routes"][0]["endpoints"][0]["ready"]), (&true.into(), &true.into()));
+    assert_eq!(json["admin"], admin);
 }
 
 #[tokio::test]
@@ -67,4 +69,48 @@ async fn where_nobody_listens_or_a_token_is_wanted_it_says_what_to_do() {
     let shown = run(["status", "--admin", &admin, "--token-file", &path("token")]).await;
     assert_eq!(shown.code, Some(0), "{}", shown.stderr);
     assert!(shown.stdout.starts_with("fanfare ") && !shown.stdout.contains("hunter2"), "{}", shown.stdout);
+}
+
+#[tokio::test]
+async fn a_listener_with_tls_is_asked_by_https_and_must_be_the_right_one() {
+    let (authority, other) = (Authority::new("right"), Authority::new("other"));
+    let secret = SecretDir::of(&authority.issue(&["admin.example", "127.0.0.1"]), &authority);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("it can be written");
+        path.to_str().expect("it is text").to_owned()
+    };
+    let (ca, wrong) = (file("ca.pem", &authority.pem()), file("wrong.pem", &other.pem()));
+    let (tokens, token) = (file("tokens", "ops:hunter2\n"), file("token", "hunter2\n"));
+    let path = |name: &str| secret.path(name).to_str().expect("it is text").to_owned();
+    let (cert, key) = (path("tls.crt"), path("tls.key"));
+    let origin = Origin::start(Reply::ok("fine"));
+    let flags = ["--metrics-tls-cert", &cert, "--metrics-tls-key", &key, "--metrics-tokens", &tokens];
+    let fanfare = Fanfare::broadcast(&[origin.address()], &flags).await;
+    let address = fanfare.admin().to_string();
+    let admin = format!("https://{address}");
+    let told = async |flags: &[&str]| {
+        run(["status", "--admin", &admin, "--token-file", &token].iter().copied().chain(flags.iter().copied())).await
+    };
+    for flags in [&["--ca", &ca][..], &["--ca", &ca, "--server-name", "admin.example"]] {
+        let shown = told(flags).await;
+        assert_eq!((shown.code, shown.stderr.as_str()), (Some(0), ""), "{flags:?}");
+        assert!(shown.stdout.contains(&origin.address().to_string()), "{}", shown.stdout);
+    }
+    for (flags, why) in [
+        (&["--ca", &wrong][..], "the TLS connection to"),
+        (&["--ca", &ca, "--server-name", "other.example"], "other.example"),
+        (&[], "--ca"),
+        (&["--ca", "/nowhere/ca.pem"], "/nowhere/ca.pem"),
+    ] {
+        let refused = told(flags).await;
+        assert_eq!((refused.code, refused.stdout.as_str()), (Some(1), ""), "{flags:?}");
+        assert!(refused.stderr.contains(why) && !refused.stderr.contains("hunter2"), "{flags:?}: {}", refused.stderr);
+    }
+    let in_clear = run(["status", "--admin", &address]).await;
+    assert_eq!(in_clear.code, Some(1));
+    assert!(in_clear.stderr.contains(&format!("--admin https://{address}")), "{}", in_clear.stderr);
+    let wrong = run(["status", "--admin", &address, "--ca", &ca]).await;
+    assert!(wrong.code == Some(64) && wrong.stderr.contains("https://"), "{}", wrong.stderr);
 }

@@ -1,6 +1,7 @@
 //! What the rest of the process may ask of a running server, and tell it.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
 };
@@ -142,6 +143,12 @@ impl Handle {
     #[must_use]
     pub fn owed(&self, limit: usize) -> Vec<JobsView> {
         self.jobs(&Query { state: Some(JobState::Owed), limit: Some(limit), ..Query::default() })
+    }
+
+    /// How many deliveries each endpoint is owed, for `/-/overview`.
+    #[must_use]
+    pub fn owed_by_endpoint(&self) -> BTreeMap<Arc<str>, usize> {
+        redeliver::metrics::owed_by_endpoint(&self.redeliveries())
     }
 
     /// The requested jobs of each journal, for `/-/jobs`.

@@ -144,6 +144,13 @@ fn an_alias_bomb_is_refused() {
     assert!(parse(&text).is_err());
     assert!(parse(&"[".repeat(100_000)).is_err());
     assert!(parse(&"x".repeat(MAX_TEXT + 1)).is_err());
+    // It would keep the parser busy for hours.
+    for open in ["[", "{a: "] {
+        let deep = format!("a: 1\nb: {}", open.repeat(MAX_TEXT / 8));
+        assert_eq!(parse(&deep).unwrap_err().path, "line 2", "{open}");
+    }
+    let wide = format!("[{}]", "[1], {a: 1}, ".repeat(10_000));
+    assert!(parse(&wide).is_ok());
 }
 
 #[test]

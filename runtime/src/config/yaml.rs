@@ -15,6 +15,10 @@ pub const MAX_TEXT: usize = 4 << 20;
 /// The most values a file may hold once its aliases are followed: a million. More is taken for an alias bomb.
 pub const MAX_NODES: usize = 1_000_000;
 
+/// The most brackets that may be open in a text. The parser refuses what is nested more than 128 deep, but its time for that goes with the
+/// square of their number, and text within strings is counted as well here.
+const MAX_OPEN: usize = 1_000;
+
 /// Parses a YAML (or JSON) text of one document. An empty text is `null`; aliases and merge keys (`<<`) are resolved.
 ///
 /// # Errors
@@ -26,6 +30,12 @@ pub fn parse(text: &str) -> Result<Value, Problem> {
             message: format!("the file has {} bytes, more than the {MAX_TEXT} allowed", text.len()),
         });
     }
+    if let Some(line) = too_deep(text) {
+        return Err(Problem {
+            path: format!("line {line}"),
+            message: format!("more than {MAX_OPEN} brackets ([ or {{) are open, one within the other"),
+        });
+    }
     let budget = Cell::new(MAX_NODES);
     let mut value = if text.trim().is_empty() {
         Value::Null
@@ -34,6 +44,20 @@ pub fn parse(text: &str) -> Result<Value, Problem> {
     };
     value.apply_merge().map_err(problem)?;
     Ok(value)
+}
+
+/// The line on which too many brackets are open.
+fn too_deep(text: &str) -> Option<usize> {
+    let mut open = 0_usize;
+    let deep = text.bytes().position(|byte| {
+        match byte {
+            b'[' | b'{' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        open > MAX_OPEN
+    })?;
+    Some(text.as_bytes()[..deep].iter().filter(|byte| **byte == b'\n').count() + 1)
 }
 
 /// The library's error with its location moved from the end of the message to the path.

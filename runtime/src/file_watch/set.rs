@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{MAX_UNSTABLE, Stamp, read_bounded, stamp};
+use super::{MAX_UNSTABLE, Stamp, read_whole, stamp};
 
 /// The watcher of files that belong together. It does not look by itself: [`look`](Self::look) does, and blocks as long as
 /// reading files does.
@@ -85,7 +85,7 @@ impl FileSet {
         if matches!(&self.seen, Some(SeenFiles::Content { stamps: known, settled: true, .. }) if *known == stamps) {
             return Ok(None);
         }
-        let contents = self.each(read_bounded)?;
+        let contents = self.each(read_whole)?;
         let (after, _) = self.stamps()?;
         Ok(Some((stamps.clone(), contents, after == stamps, settled)))
     }
