@@ -23,7 +23,7 @@ use tokio::{sync::watch, time::Instant};
 
 pub use self::handle::{Handle, ReloadError, RouteState};
 use self::{
-    accept::{App, accept},
+    accept::{App, Listening, accept},
     sockets::{Claim, Sockets},
     thread::Thread,
 };
@@ -44,8 +44,8 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 pub struct Server {
     shared: Arc<Shared>,
     drain: Drain,
-    /// A listener for each worker, for each listener of the configuration.
-    listeners: Vec<Vec<TcpListener>>,
+    /// A listener for each worker, for each listener of the configuration, and whether others share its address.
+    listeners: Vec<(Vec<TcpListener>, bool)>,
     /// That their addresses are not shared.
     claims: Vec<Claim>,
     /// A thread for each worker, waiting for its work, and one that makes tables.
@@ -138,9 +138,6 @@ impl Server {
         }
         let secured = Secured::load(&config, None).map_err(BindError::Tls)?;
         let (mut listeners, mut bound, mut claims) = (Vec::new(), Vec::new(), Vec::new());
-        if config.reuse_port {
-            sockets::check_migration();
-        }
         for (index, listener) in config.listeners.iter().enumerate() {
             let sockets = match passed.get(index).and_then(Option::as_ref) {
                 Some(socket) => Sockets::passed(socket, config.threads),
@@ -148,7 +145,7 @@ impl Server {
             };
             let sockets = sockets.map_err(|why| BindError::Listen { address: listener.address, why })?;
             bound.push(sockets.address);
-            listeners.push(sockets.listeners);
+            listeners.push((sockets.listeners, sockets.is_shared));
             claims.extend(sockets.claim);
         }
         let worker = |index| Thread::new(format!("worker-{index}")).map_err(BindError::Thread);
@@ -179,13 +176,15 @@ impl Server {
         self.shared.rebuild(None);
         let (shutdown, shut) = watch::channel(Duration::ZERO);
         let (stop, stopped) = watch::channel(false);
-        let mut listeners: Vec<_> =
-            self.shared.bound.iter().copied().zip(self.listeners.into_iter().map(Vec::into_iter)).collect();
+        let listeners = self.listeners.into_iter().map(|(sockets, is_shared)| (sockets.into_iter(), is_shared));
+        let mut listeners: Vec<_> = self.shared.bound.iter().copied().zip(listeners).collect();
         let mut claims = Some(self.claims);
         let mut threads = Vec::new();
         for (index, thread) in self.workers.into_iter().enumerate() {
             let worker = Arc::new(Worker { index, shared: self.shared.clone() });
-            let sockets = listeners.iter_mut().filter_map(|(address, sockets)| Some((*address, sockets.next()?)));
+            let sockets = listeners.iter_mut().filter_map(|(address, (sockets, is_shared))| {
+                Some(Listening { address: *address, socket: sockets.next()?, is_shared: *is_shared })
+            });
             // The first worker has them: they end with the listening, and not with the last request.
             let claims = claims.take().unwrap_or_default();
             threads.push(thread.run(serve(worker, sockets.collect(), claims, shut.clone(), stopped.clone())));
@@ -202,15 +201,15 @@ impl Server {
 /// Runs a worker: its listeners until the shutdown, its connections until they end or are stopped.
 async fn serve(
     worker: Arc<Worker>,
-    sockets: Vec<(SocketAddr, TcpListener)>,
+    sockets: Vec<Listening>,
     claims: Vec<Claim>,
     shutdown: watch::Receiver<Duration>,
     mut stop: watch::Receiver<bool>,
 ) {
     let sweeper = tokio::spawn(sweep(worker.clone()));
-    let services = sockets.into_iter().enumerate().map(|(listener, (address, socket))| {
+    let services = sockets.into_iter().enumerate().map(|(listener, socket)| {
         let app = Arc::new(App { worker: worker.clone(), listener });
-        accept(app, address, socket, shutdown.clone())
+        accept(app, socket, shutdown.clone())
     });
     futures::future::join_all(services).await;
     drop(claims);

@@ -2,6 +2,7 @@
 
 use std::{
     net::{SocketAddr, TcpListener},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -9,6 +10,7 @@ use std::{
 use runtime::accept::{After, Errors, PAUSE};
 use tokio::{net::TcpStream, sync::watch};
 
+use super::sockets;
 use crate::{
     arrival::Arrival,
     clock,
@@ -23,26 +25,60 @@ pub(super) struct App {
     pub(super) listener: usize,
 }
 
+/// The socket of one listener of one worker.
+pub(super) struct Listening {
+    pub(super) address: SocketAddr,
+    pub(super) socket: TcpListener,
+    /// Whether other processes may listen at the address.
+    pub(super) is_shared: bool,
+}
+
 /// Accepts connections until the shutdown, and then those that had come in before it.
-pub(super) async fn accept(app: Arc<App>, address: SocketAddr, socket: TcpListener, flag: watch::Receiver<Duration>) {
+pub(super) async fn accept(app: Arc<App>, on: Listening, flag: watch::Receiver<Duration>) {
+    let Listening { address, socket, is_shared } = on;
     let listener = match tokio::net::TcpListener::from_std(socket) {
         Ok(listener) => listener,
         Err(error) => {
             return tracing::error!(%address, %error, "a worker cannot accept connections; restart the process");
         }
     };
+    // A drain waits until all that has come in is accepted.
+    let _listening = app.worker.shared.work.begin_work();
     // The flag is never marked as seen, so that connections learn of the shutdown whenever they begin.
-    let (mut shutdown, mut errors) = (flag.clone(), Errors::default());
+    let mut shutdown = flag.clone();
+    accept_until(&app, address, &listener, &flag, async move { drop(shutdown.changed().await) }).await;
+    if is_shared {
+        let handshakes = tokio::time::sleep(sockets::leave_address(&listener));
+        accept_until(&app, address, &listener, &flag, handshakes).await;
+    }
+    // Closing the socket would reset the connections in its backlog.
+    let Ok(rest) = listener.into_std() else { return };
+    while let Ok((stream, peer)) = rest.accept() {
+        if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+            app.take(stream, peer, &flag);
+        }
+    }
+}
+
+/// Accepts connections until then.
+async fn accept_until(
+    app: &Arc<App>,
+    address: SocketAddr,
+    listener: &tokio::net::TcpListener,
+    flag: &watch::Receiver<Duration>,
+    end: impl Future<Output = ()>,
+) {
+    let (mut end, mut errors) = (pin!(end), Errors::default());
     loop {
         let accepted = tokio::select! {
             biased;
-            _ = shutdown.changed() => break,
+            () = &mut end => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
                 errors.accepted();
-                app.take(stream, peer, &flag);
+                app.take(stream, peer, flag);
             }
             Err(error) => {
                 let After::Pause { tell } = errors.after(&error) else { continue };
@@ -51,13 +87,6 @@ pub(super) async fn accept(app: Arc<App>, address: SocketAddr, socket: TcpListen
                 }
                 tokio::time::sleep(PAUSE).await;
             }
-        }
-    }
-    // Closing the socket would reset the connections in its backlog.
-    let Ok(rest) = listener.into_std() else { return };
-    while let Ok((stream, peer)) = rest.accept() {
-        if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
-            app.take(stream, peer, &flag);
         }
     }
 }

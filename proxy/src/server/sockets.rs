@@ -7,12 +7,17 @@ use std::{
         linux::net::SocketAddrExt as _,
         unix::net::{SocketAddr as UnixAddr, UnixListener},
     },
+    time::Duration,
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
 /// The length of the accept queue.
 const BACKLOG: i32 = 4096;
+
+/// The time for handshakes that have begun when a process leaves an address to those that share it. Connections of clients with longer round trips
+/// are reset, unless the kernel hands them over.
+const HANDSHAKES: Duration = Duration::from_millis(500);
 
 /// The advice for an address that is in use.
 const IN_USE: &str = "already in use: another process listens there. Two may share the address, as for an upgrade, if both have --reuse-port";
@@ -20,11 +25,24 @@ const IN_USE: &str = "already in use: another process listens there. Two may sha
 /// Whether the kernel hands connections that a closed socket had not accepted to sockets that share its address (Linux 5.14 and later).
 const MIGRATES: &str = "/proc/sys/net/ipv4/tcp_migrate_req";
 
+/// A classic BPF program, which sees a segment from its TCP header on. It drops those with SYN and without ACK.
+const NO_SYN: [SockFilter; 5] = [
+    // The byte with the flags, and of them SYN and ACK.
+    SockFilter::new(0x30, 0, 0, 13),
+    SockFilter::new(0x54, 0, 0, 0x12),
+    // SYN alone goes on to "keep nothing", all others to "keep everything".
+    SockFilter::new(0x15, 0, 1, 0x02),
+    SockFilter::new(0x06, 0, 0, 0),
+    SockFilter::new(0x06, 0, 0, u32::MAX),
+];
+
 /// The sockets of one listener.
 #[derive(Debug)]
 pub(super) struct Sockets {
     pub(super) address: SocketAddr,
     pub(super) listeners: Vec<TcpListener>,
+    /// Whether other processes may have sockets of their own at the address.
+    pub(super) is_shared: bool,
     /// Held as long as the address must not be shared with another process.
     pub(super) claim: Option<Claim>,
 }
@@ -66,25 +84,34 @@ impl Sockets {
         } else if claim.is_none() {
             claim = Some(Claim::of(actual).map_err(in_use)?);
         }
-        Ok(Self { address: actual, listeners, claim })
+        Ok(Self { address: actual, listeners, is_shared: reuse_port, claim })
     }
 
     /// Uses a passed listening socket, from which all workers accept.
     pub(super) fn passed(socket: &TcpListener, workers: usize) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let listeners = (0..workers).map(|_| socket.try_clone()).collect::<io::Result<_>>()?;
-        Ok(Self { address: socket.local_addr()?, listeners, claim: None })
+        // It stays open in the process that has passed it, which gives it to the next one.
+        Ok(Self { address: socket.local_addr()?, listeners, is_shared: false, claim: None })
     }
 }
 
-/// Warns if the kernel resets connections that were not accepted when a process that shares its address ends.
-pub(super) fn check_migration() {
-    let migrates = std::fs::read_to_string(MIGRATES).is_ok_and(|text| text.trim() != "0");
-    if !migrates {
-        tracing::warn!(
-            "connections that come in the moment in which a process that shares its address ends are reset by the system, unless it is told \
-             otherwise: sysctl -w net.ipv4.tcp_migrate_req=1"
-        );
+/// Leaves the address of a listening socket to the processes that share it: from now on it accepts only connections whose handshake has begun.
+/// Returns the time for these.
+///
+/// The kernel assigns each connection to one of the sockets that share an address, and resets those that a socket has not accepted when it is
+/// closed, unless it hands them over (`tcp_migrate_req`). If not, segments that begin a connection are dropped here, without an answer: the client
+/// repeats them a second later, and another process gets them.
+pub(super) fn leave_address(listener: &tokio::net::TcpListener) -> Duration {
+    if std::fs::read_to_string(MIGRATES).is_ok_and(|text| text.trim() != "0") {
+        return Duration::ZERO;
+    }
+    match SockRef::from(listener).attach_filter(&NO_SYN) {
+        Ok(()) => HANDSHAKES,
+        Err(error) => {
+            tracing::warn!(%error, "connections that arrive now may be reset: the kernel does not accept a filter for them");
+            Duration::ZERO
+        }
     }
 }
 

@@ -123,41 +123,64 @@ async fn a_socket_that_nobody_takes_is_refused() {
     assert!(finished.stderr.contains(expected), "{}", finished.stderr);
 }
 
+/// Whether the system hands what a socket that is closed had not taken to those that share its address.
+const MIGRATES: &str = "/proc/sys/net/ipv4/tcp_migrate_req";
+
 #[test]
 fn a_port_in_use_is_refused_and_shared_where_both_say_so_without_a_failed_request() {
     netns::inside(testkit::test_name!(), async || {
-        // Otherwise the system resets what comes in the moment in which a socket is closed.
-        std::fs::write("/proc/sys/net/ipv4/tcp_migrate_req", "1")
-            .expect("Linux 5.14 or later, and a namespace of ours");
-        a_port_is_shared().await;
+        std::fs::write(MIGRATES, "1").expect("Linux 5.14 or later, and a namespace of ours");
+        a_port_is_refused_where_one_does_not_say_so().await;
+        a_port_is_shared(1).await;
     });
 }
 
-async fn a_port_is_shared() {
+#[test]
+fn no_request_fails_where_the_system_hands_no_connections_over() {
+    netns::inside(testkit::test_name!(), async || {
+        std::fs::write(MIGRATES, "0").expect("Linux 5.14 or later, and a namespace of ours");
+        a_port_is_shared(5).await;
+    });
+}
+
+/// A process with this endpoint at this address.
+fn side_by_side(address: &str, endpoint: &Origin, more: &[&str]) -> Fanfare {
+    let endpoint = endpoint.address().to_string();
+    let args = [
+        "broadcast",
+        "-i",
+        address,
+        "-m",
+        "127.0.0.1:0",
+        "--threads=2",
+        "--drain-delay=200ms",
+        "--endpoints",
+        &endpoint,
+    ];
+    Fanfare::start(args.iter().chain(more))
+}
+
+async fn a_port_is_refused_where_one_does_not_say_so() {
     let origin = Origin::start(Reply::ok("fine"));
-    let endpoints = origin.address().to_string();
-    let start = |address: String, more: Vec<&str>| {
-        let mut args =
-            vec!["broadcast".to_owned(), "-i".to_owned(), address, "-m".to_owned(), "127.0.0.1:0".to_owned()];
-        args.extend(["--threads=2", "--drain-delay=200ms", "--endpoints", &endpoints].map(str::to_owned));
-        args.extend(more.iter().map(|flag| (*flag).to_owned()));
-        Fanfare::start(args)
-    };
-    let mut alone = start("127.0.0.1:0".into(), vec![]);
+    let mut alone = side_by_side("127.0.0.1:0", &origin, &[]);
     alone.wait_listening().await;
-    for more in [vec![], vec!["--reuse-port"]] {
-        let refused = start(alone.address().to_string(), more).finish().await;
+    for more in [&[][..], &["--reuse-port"]] {
+        let refused = side_by_side(&alone.address().to_string(), &origin, more).finish().await;
         assert_ne!(refused.code, Some(0));
         assert!(refused.stderr.contains("--reuse-port"), "{}", refused.stderr);
     }
+}
 
-    let mut old = start("127.0.0.1:0".into(), vec!["--reuse-port"]);
+/// Under load, each of so many processes is replaced by the next one.
+async fn a_port_is_shared(upgrades: usize) {
+    let origin = Origin::start(Reply::ok("fine"));
+    let mut old = side_by_side("127.0.0.1:0", &origin, &["--reuse-port"]);
     old.wait_listening().await;
     old.wait_ready().await;
     let address = old.address();
     // A connection for each request, all the time: how many were answered, and not one that was not.
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let clients = (0..4).map(|_| {
+    let clients = (0..8).map(|_| {
         let stopped = stopped.clone();
         tokio::spawn(async move {
             let mut answered = 0_usize;
@@ -169,15 +192,18 @@ async fn a_port_is_shared() {
         })
     });
     let clients: Vec<_> = clients.collect();
-    let mut new = start(address.to_string(), vec!["--reuse-port"]);
-    new.wait_listening().await;
-    new.wait_ready().await;
-    let before = origin.requests().len();
-    origin.wait_requests(before + 50).await;
-    old.signal(Signal::TERM);
-    assert!(old.exit().await.success());
-    let before = origin.requests().len();
-    origin.wait_requests(before + 50).await;
+    for _ in 0..upgrades {
+        let mut new = side_by_side(&address.to_string(), &origin, &["--reuse-port"]);
+        new.wait_listening().await;
+        new.wait_ready().await;
+        let before = origin.requests().len();
+        origin.wait_requests(before + 50).await;
+        old.signal(Signal::TERM);
+        assert!(old.exit().await.success());
+        let before = origin.requests().len();
+        origin.wait_requests(before + 50).await;
+        old = new;
+    }
     stop.send_replace(true);
     for client in clients {
         assert!(client.await.expect("no request fails") > 0);
