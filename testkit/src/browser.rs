@@ -22,7 +22,7 @@ use tokio::{
 use crate::{
     consumers::{installed, wheels::axe},
     eventually::within,
-    process::Group,
+    process::{Group, Mark},
 };
 
 /// A browser with one page. It ends with this value.
@@ -67,9 +67,10 @@ impl Browser {
             command.arg("--no-sandbox");
         }
         command.arg(format!("--user-data-dir={}", folder.path().display()));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mark = Mark::on(command.as_std_mut());
         let mut child = command.spawn().expect("a shell can be started");
-        let group = Group::led_by(child.id().expect("it has not been waited for"));
+        let group = Group::led_by(child.id().expect("it has not been waited for"), mark);
         let (stdin, stdout) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
         let shared = Arc::<BrowserMessages>::default();
         tokio::spawn(read(stdout, shared.clone()));

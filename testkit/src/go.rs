@@ -5,13 +5,15 @@ use std::{
     env, fs,
     hash::{DefaultHasher, Hash, Hasher},
     io::{BufRead, BufReader, Write},
-    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
-use crate::{packages, process::Group};
+use crate::{
+    packages,
+    process::{Group, Mark},
+};
 
 /// The interval at which a long build reports its progress.
 const PROGRESS: Duration = Duration::from_secs(10);
@@ -121,14 +123,14 @@ impl GoBuild {
             .env("GOWORK", "off")
             .env_remove("GOFLAGS")
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .process_group(0);
+            .stdout(Stdio::null());
+        let mark = Mark::on(&mut go);
         let mut child = go.stderr(Stdio::piped()).spawn().map_err(|e| {
             let (what, instead) = (self.what, self.instead);
             format!("cannot run `go`: {e}. It builds {what}: install Go 1.25 or later and put it on PATH{instead}")
         })?;
         // The build must end with this process, whose lock ends then.
-        let _group = Group::led_by(child.id());
+        let _group = Group::led_by(child.id(), mark);
         let mut last: VecDeque<String> = VecDeque::new();
         let (mut lines, mut said) = (0_usize, Instant::now());
         for line in BufReader::new(child.stderr.take().expect("stderr was piped")).lines().map_while(Result::ok) {

@@ -4,24 +4,23 @@ mod group;
 
 use std::{
     fs::{self, File},
-    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
-pub use group::Group;
+pub use group::{Group, Mark};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 
 /// Interval between two checks whether a child has ended.
 const POLL: Duration = Duration::from_millis(20);
 
 /// A running child with its output in a file. When it is dropped, when the child ends by itself, and when this process ends, the
-/// child and all processes of its group are killed: the workers of a server do not end with a master that was killed.
+/// child and all processes that it has started are killed: the workers of a server do not end with a master that was killed.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
-    /// As long as the child has not been waited for.
+    /// As long as the child has not been waited for: its number is its own until then.
     group: Option<Group>,
     log: PathBuf,
 }
@@ -45,9 +44,10 @@ impl Process {
         let output = File::options().create(true).append(true).open(log);
         let output = output.and_then(|file| Ok((file.try_clone()?, file)));
         let (out, err) = output.map_err(|e| format!("cannot open {}: {e}", log.display()))?;
-        command.stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);
+        command.stdin(Stdio::null()).stdout(out).stderr(err);
+        let mark = Mark::on(&mut command);
         let child = command.spawn().map_err(|e| format!("cannot run {:?}: {e}", command.get_program()))?;
-        let group = Some(Group::led_by(child.id()));
+        let group = Some(Group::led_by(child.id(), mark));
         Ok(Self { child, group, log: log.to_owned() })
     }
 

@@ -7,7 +7,10 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
-use testkit::{eventually::within, process::Group};
+use testkit::{
+    eventually::within,
+    process::{Group, Mark},
+};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader},
     process::{Child, Command},
@@ -57,9 +60,10 @@ impl Fanfare {
 
     /// Starts a command that executes the binary in the end.
     pub(crate) fn spawn(mut command: Command) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).process_group(0);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mark = Mark::on(command.as_std_mut());
         let mut child = command.spawn().expect("the binary can be started");
-        let group = Group::led_by(child.id().expect("it has just been started"));
+        let group = Group::led_by(child.id().expect("it has just been started"), mark);
         let stdout = Output::read(child.stdout.take().expect("it is piped"));
         let stderr = Output::read(child.stderr.take().expect("it is piped"));
         Self { child, group: Some(group), stderr, stdout, addresses: Vec::new(), admin: None }

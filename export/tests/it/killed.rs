@@ -2,13 +2,12 @@
 
 use std::{
     env,
-    os::unix::process::CommandExt as _,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use export::sink::{S3Options, Sink, Target};
-use testkit::process::Group;
+use testkit::process::{Group, Mark};
 
 use crate::bed::{self, Bed, document, writer};
 
@@ -45,8 +44,9 @@ fn spawn(test: &str, target: &Target, endpoint: Option<&str>) -> (Child, Group) 
     if let Some(endpoint) = endpoint {
         command.env(ENDPOINT, endpoint);
     }
-    let child = command.process_group(0).spawn().expect("the test binary can be run");
-    let group = Group::led_by(child.id());
+    let mark = Mark::on(&mut command);
+    let child = command.spawn().expect("the test binary can be run");
+    let group = Group::led_by(child.id(), mark);
     (child, group)
 }
 

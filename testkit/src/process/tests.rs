@@ -18,14 +18,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Set in the process that holds children and is ended by the test.
 const HOLDER: &str = "TESTKIT_HOLDER";
 
-/// A master with two workers, which would run on without it.
-const SERVER: &str = "sleep 600 & sleep 600 & echo started; wait";
+/// A master with two workers, which would run on without it; one of them is in a group of its own, of which it tells.
+const SERVER: &str = "sleep 600 & setsid sleep 600 & echo outside $!; wait";
 
-fn server(folder: &Path) -> Process {
+/// It, and the leader of the other group.
+fn server(folder: &Path) -> (Process, u32) {
     let log = folder.join("log");
     let process = Process::spawn(Path::new("/bin/sh"), &["-c".into(), SERVER.into()], &log).expect("sh can be run");
-    wait_until("the workers to run", || tail(&log, 1) == "started" && members(process.id()) == 3);
-    process
+    let outside = || tail(&log, 1).strip_prefix("outside ").and_then(|id| id.parse().ok());
+    wait_until("the workers to run", || outside().is_some_and(|id| members(id) == 1) && members(process.id()) == 2);
+    (process, outside().expect("it has told it"))
 }
 
 /// How many processes run in a group. One that has ended and that nobody has waited for is none of them.
@@ -53,8 +55,8 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 fn groups_end_with_the_process(test: &str, end: impl FnOnce(Pid)) {
     if env::var_os(HOLDER).is_some() {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let server = server(folder.path());
-        println!("group {}", server.id());
+        let (server, outside) = server(folder.path());
+        println!("groups {} {outside}", server.id());
         // For ever: the server is never dropped.
         std::io::stdin().lines().for_each(drop);
         panic!("the holder fails");
@@ -63,14 +65,15 @@ fn groups_end_with_the_process(test: &str, end: impl FnOnce(Pid)) {
     holder.args(["--exact", test, "--nocapture"]).env(HOLDER, "1").stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut holder = holder.stderr(Stdio::null()).spawn().expect("the test binary can be run");
     let mut lines = BufReader::new(holder.stdout.take().expect("stdout was piped")).lines().map_while(Result::ok);
-    let group = lines.find_map(|line| line.split_once("group ").and_then(|(_, id)| id.parse().ok()));
-    let group = group.expect("the holder tells which group it has started");
-    assert_eq!(members(group), 3, "it runs as long as the holder does");
+    let told = lines.find_map(|line| line.split_once("groups ").map(|(_, ids)| ids.to_owned()));
+    let told = told.expect("the holder tells which groups it has started");
+    let groups: Vec<u32> = told.split(' ').map(|id| id.parse().expect("a number")).collect();
+    assert_eq!((members(groups[0]), members(groups[1])), (2, 1), "they run as long as the holder does");
     end(Pid::from_child(&holder));
     // It waits for this, if it still runs.
     drop(holder.stdin.take());
     holder.wait().expect("the holder can be waited for");
-    wait_until("the group to end", || members(group) == 0);
+    wait_until("the groups to end", || groups.iter().all(|group| members(*group) == 0));
 }
 
 #[test]
@@ -89,20 +92,20 @@ fn groups_end_with_a_test_that_panics() {
 }
 
 #[test]
-fn a_group_ends_when_its_process_is_dropped() {
+fn what_a_process_has_started_ends_when_it_is_dropped_wherever_it_is() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let server = server(folder.path());
+    let (server, outside) = server(folder.path());
     let group = server.id();
     drop(server);
-    wait_until("the group to end", || members(group) == 0);
+    wait_until("the groups to end", || members(group) == 0 && members(outside) == 0);
 }
 
 #[test]
-fn the_rest_of_a_group_ends_when_its_leader_has_ended() {
+fn the_rest_ends_when_the_leader_has_ended() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let mut server = server(folder.path());
+    let (mut server, outside) = server(folder.path());
     let group = server.id();
     server.signal(Signal::TERM);
     wait_until("the leader to end", || server.ended().is_some());
-    wait_until("the group to end", || members(group) == 0);
+    wait_until("the groups to end", || members(group) == 0 && members(outside) == 0);
 }
