@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kubekit::cluster;
+use kubekit::cluster::{self, Cluster};
 use serde::Deserialize as _;
 use serde_json::Value;
 use testkit::helm;
@@ -14,8 +14,8 @@ use crate::process::run;
 /// Every role, each with a file of values in `deploy/chart/ci`.
 const ROLES: [&str; 7] = ["broadcast", "elect", "discover", "bridge", "endpoints", "mirror", "run"];
 
-/// The kinds that the Prometheus operator defines.
-const OPERATORS: &str = "monitoring.coreos.com/v1";
+/// What the Prometheus operator defines, of which the chart has objects.
+const OPERATORS: [&str; 2] = ["podmonitors", "prometheusrules"];
 
 fn values_of(role: &str) -> String {
     path(&format!("deploy/chart/ci/{role}-values.yaml")).display().to_string()
@@ -65,17 +65,30 @@ fn values_that_do_not_exist_or_do_not_fit_are_refused() {
     assert!(said.contains("autoscaling is for the roles"), "{said}");
 }
 
+/// Has the API server know the operator's kinds.
+async fn define_kinds_of_the_operator(cluster: &Cluster, namespace: &str) {
+    for kind in OPERATORS {
+        let definition = read(&format!("tests/e2e/deploy/crds/{kind}.yaml"));
+        cluster.apply_yaml(&definition).await.unwrap_or_else(|e| panic!("{kind}: {e}"));
+        let list = format!("/apis/monitoring.coreos.com/v1/namespaces/{namespace}/{kind}");
+        testkit::eventually!(list, cluster.read(&list).await, Option::is_some);
+    }
+}
+
 #[tokio::test]
 async fn an_api_server_takes_every_role_twice_in_one_namespace_and_the_releases_are_apart() {
     let cluster = cluster::shared().await;
     let namespace = cluster.namespace("chart").await;
+    define_kinds_of_the_operator(&cluster, &namespace).await;
     let mut seen = BTreeSet::new();
     let mut selectors = BTreeSet::new();
     for role in ROLES {
         for release in ["one", "two"].map(|release| format!("{role}-{release}")) {
             let lock = format!("lock={release}");
-            let mut objects = rendered(role, &release, &namespace, &["--set", &lock]);
-            objects.retain(|object| object["apiVersion"] != OPERATORS);
+            let monitored = "podMonitor.enabled=true,prometheusRule.enabled=true";
+            let objects = rendered(role, &release, &namespace, &["--set", &lock, "--set", monitored]);
+            let kinds = |kind: &str| objects.iter().filter(|object| object["kind"] == kind).count();
+            assert_eq!((kinds("PodMonitor"), kinds("PrometheusRule")), (1, 1), "{release}");
             for object in &objects {
                 let key = (object["kind"].to_string(), object["metadata"]["name"].to_string());
                 assert!(seen.insert(key.clone()), "{key:?} is of two releases");
@@ -109,6 +122,22 @@ async fn pods_are_admitted_where_only_restricted_ones_are() {
             serde_json::json!({"name": role, "namespace": namespace, "labels": template["metadata"]["labels"]});
         cluster.dry_run_yaml(&pod.to_string()).await.unwrap_or_else(|e| panic!("{role}: {e}"));
     }
+}
+
+#[tokio::test]
+async fn what_the_operator_does_not_know_is_refused() {
+    let cluster = cluster::shared().await;
+    let namespace = cluster.namespace("monitored").await;
+    define_kinds_of_the_operator(&cluster, &namespace).await;
+    let mut objects = rendered("broadcast", "monitored", &namespace, &[]);
+    objects.retain(|object| object["kind"] == "PodMonitor" || object["kind"] == "PrometheusRule");
+    cluster.dry_run_yaml(&yaml(&objects)).await.unwrap_or_else(|e| panic!("{e}"));
+    objects[0]["spec"]["podMetricsEndpoints"][0]["intervall"] = "30s".into();
+    let refused = cluster.dry_run_yaml(&objects[0].to_string()).await.expect_err("there is no such field");
+    assert!(refused.reason.contains("intervall"), "{refused}");
+    objects[1]["spec"]["groups"][0]["rules"][0]["for"] = "soon".into();
+    let refused = cluster.dry_run_yaml(&objects[1].to_string()).await.expect_err("it is no duration");
+    assert!(refused.reason.contains("for"), "{refused}");
 }
 
 /// The rules of the first object of a text that has any.
