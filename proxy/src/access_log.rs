@@ -1,8 +1,10 @@
 //! The access log: one entry per request, made when its last leg has ended and written by a separate thread. If the log cannot be
 //! written fast enough, entries are dropped, counted and reported; requests never wait for it.
 
+mod json;
 mod lines;
 mod text;
+mod texts;
 mod writer;
 
 use std::{
@@ -14,8 +16,6 @@ use std::{
 };
 
 use access::identity::Identity;
-use serde::{Serialize, Serializer};
-
 use tokio::time::Instant;
 
 use self::{lines::Lines, text::Timestamp, writer::Writer};
@@ -29,25 +29,26 @@ use crate::{
     report::{self, LegReport},
 };
 
-pub use self::text::{loggable, timestamp};
+pub use self::{text::timestamp, texts::Texts};
 
 thread_local! {
     /// The entry under construction; each thread reuses the memory of the last one.
     static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The entry of one request.
-#[derive(Debug, Serialize)]
+/// The entry of one request, without its legs. Tests hold what is written as JSON against what serde makes of it.
+#[derive(Debug)]
+#[cfg_attr(test, derive(serde::Serialize))]
 struct Entry<'a> {
     /// When it began, as RFC 3339 in UTC.
     time: Timestamp,
     /// Its id.
     id: &'a str,
     /// The client's address.
-    #[serde(serialize_with = "as_text")]
+    #[cfg_attr(test, serde(serialize_with = "as_text"))]
     client: SocketAddr,
     /// The caller's identity: `token:ci`, `sa:shop/cms`, `san:cms.example`; none if unknown.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
     identity: Option<&'a str>,
     /// Its method.
     method: &'a str,
@@ -60,30 +61,28 @@ struct Entry<'a> {
     /// The status of the answer; 499 if the client disconnected before it.
     status: u16,
     /// The same in gRPC, where the request is one of gRPC.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
     grpc_status: Option<Code>,
     /// The result in the answer.
     result: &'static str,
     /// The result when the last leg had ended.
     completed: &'static str,
     /// How many endpoints answered something else than most, where answers are compared and some did.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
     divergent: Option<usize>,
     /// Bytes of its body.
     received: u64,
     /// Bytes of body answered.
     sent: u64,
     /// Milliseconds from the start of the request to the end of the answer.
-    #[serde(rename = "ms", serialize_with = "report::as_millis")]
+    #[cfg_attr(test, serde(rename = "ms", serialize_with = "report::as_millis"))]
     took: Duration,
     /// Why the proxy decided instead of the endpoints, if it did.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
     reason: Option<&'a str>,
     /// The job of the request, if there is or was one.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
     job: Option<String>,
-    /// The results of all legs.
-    legs: LegResults<'a>,
 }
 
 /// The legs of a request, all of which have ended.
@@ -110,18 +109,12 @@ pub struct LogRecord {
     pub wanted: Wanted,
     /// When it began.
     pub time: SystemTime,
-    /// Its id.
-    pub id: String,
+    /// Its id, and what it asked for, as it can be logged.
+    pub texts: Texts,
     /// The client's address.
     pub client: SocketAddr,
     /// Who it has proven to be.
     pub identity: Option<Identity>,
-    /// Its method, as it can be logged.
-    pub method: String,
-    /// The host it asked for, as it can be logged.
-    pub host: String,
-    /// Its target, as it can be logged.
-    pub target: String,
     /// The status it was answered with.
     pub status: u16,
     /// The same in gRPC, where the request is one of gRPC.
@@ -151,14 +144,14 @@ impl LogRecord {
         if self.wanted.event {
             log.events.request(self, route, completed, divergent, legs.iter());
         }
-        log.write(&Entry {
+        let entry = Entry {
             time: Timestamp::of(self.time),
-            id: &self.id,
+            id: self.texts.id(),
             client: self.client,
             identity: self.identity.as_ref().map(Identity::as_str),
-            method: &self.method,
-            host: &self.host,
-            target: &self.target,
+            method: self.texts.method(),
+            host: self.texts.host(),
+            target: self.texts.target(),
             route,
             status: self.status,
             grpc_status: self.grpc_status,
@@ -170,20 +163,14 @@ impl LogRecord {
             took: self.took,
             reason: self.reason.as_deref(),
             job: exchange.and_then(|exchange| exchange.quorum().deferred).map(|deferred| deferred.job.to_string()),
-            legs,
-        });
+        };
+        log.write(&entry, &legs);
     }
 }
 
 impl LegResults<'_> {
     fn iter(&self) -> impl Iterator<Item = LegReport<'_>> {
         self.legs.iter().map(|leg| report::leg(leg, self.comparison.as_ref(), self.now))
-    }
-}
-
-impl Serialize for LegResults<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.iter())
     }
 }
 
@@ -231,15 +218,14 @@ impl Log {
     }
 
     /// Writes an entry, or counts it as dropped.
-    fn write(&self, entry: &Entry<'_>) {
+    fn write(&self, entry: &Entry<'_>, legs: &LegResults<'_>) {
         let Some(Open(lines)) = self.lines.as_deref() else { return };
         LINE.with_borrow_mut(|line| {
             line.clear();
             if self.is_json {
-                // Texts and numbers always become JSON, and memory takes all that is written to it.
-                let _ = serde_json::to_writer(&mut *line, entry);
+                json::put(line, entry, legs.iter());
             } else {
-                text::put(line, entry);
+                text::put(line, entry, legs.iter());
             }
             line.push(b'\n');
             lines.put(line);
@@ -274,6 +260,7 @@ impl Drop for AtExit {
 }
 
 /// Writes the text of a value.
-fn as_text<S: Serializer>(value: &SocketAddr, serializer: S) -> Result<S::Ok, S::Error> {
+#[cfg(test)]
+fn as_text<S: serde::Serializer>(value: &SocketAddr, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
 }

@@ -235,10 +235,10 @@ impl Events {
         legs.extend(ok);
         let event = RequestEvent {
             time: timestamp(record.time),
-            id: &record.id,
-            method: &record.method,
-            host: &record.host,
-            target: &record.target,
+            id: record.texts.id(),
+            method: record.texts.method(),
+            host: record.texts.host(),
+            target: record.texts.target(),
             route,
             status: record.status,
             result: record.result.as_str(),

@@ -3,13 +3,14 @@
 use std::{
     cell::Cell,
     io::Write,
+    net::SocketAddr,
     time::{Duration, SystemTime},
 };
 
 use serde::{Serialize, Serializer};
 
 use super::Entry;
-use crate::headers::put_number;
+use crate::{headers::put_number, report::LegReport};
 
 /// The most bytes of a logged target.
 const TARGET: usize = 2 * 1024;
@@ -44,7 +45,7 @@ impl Timestamp {
         Self(text)
     }
 
-    fn as_str(&self) -> &str {
+    pub(super) fn as_str(&self) -> &str {
         // Only digits and signs, which are text.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
@@ -74,19 +75,19 @@ pub fn timestamp(time: SystemTime) -> String {
     Timestamp::of(time).as_str().to_owned()
 }
 
-/// Writes an entry as plain text, without the end of the line.
-pub(super) fn put(line: &mut Vec<u8>, entry: &Entry<'_>) {
+/// Writes an entry and its legs as plain text, without the end of the line.
+pub(super) fn put<'a>(line: &mut Vec<u8>, entry: &Entry<'_>, legs: impl Iterator<Item = LegReport<'a>>) {
     line.extend_from_slice(&entry.time.0);
     line.push(b' ');
-    // Memory takes all that is written to it.
-    let _ = write!(line, "{}", entry.client);
+    put_address(line, entry.client);
     put_all(line, &[" \"", entry.method, " ", entry.target, "\" "]);
     put_number(line, entry.status.into());
     put_all(line, &[" ", entry.result, " "]);
     put_millis(line, entry.took);
     put_all(line, &[" completed=", entry.completed, " route=", entry.route, " host=", entry.host, " id=", entry.id]);
     if let Some(code) = entry.grpc_status {
-        let _ = write!(line, " grpc_status={code}");
+        put_all(line, &[" grpc_status="]);
+        put_number(line, code.into());
     }
     if let Some(divergent) = entry.divergent {
         put_all(line, &[" divergent="]);
@@ -101,7 +102,7 @@ pub(super) fn put(line: &mut Vec<u8>, entry: &Entry<'_>) {
     if let Some(job) = &entry.job {
         put_all(line, &[" job=", job]);
     }
-    for leg in entry.legs.iter() {
+    for leg in legs {
         put_all(line, &[" ", leg.pod.unwrap_or(leg.endpoint), "="]);
         put_all(line, &[leg.outcome.map_or("running", |outcome| outcome.as_str())]);
         if let Some(status) = leg.status {
@@ -109,16 +110,37 @@ pub(super) fn put(line: &mut Vec<u8>, entry: &Entry<'_>) {
             put_number(line, status.into());
         }
         if let Some(code) = leg.grpc_status {
-            let _ = write!(line, ":grpc={code}");
+            put_all(line, &[":grpc="]);
+            put_number(line, code.into());
         }
         line.push(b':');
         put_millis(line, leg.took);
     }
 }
 
-fn put_all(line: &mut Vec<u8>, texts: &[&str]) {
+/// Writes texts one after the other.
+pub(super) fn put_all(line: &mut Vec<u8>, texts: &[&str]) {
     for text in texts {
         line.extend_from_slice(text.as_bytes());
+    }
+}
+
+/// Writes an address with its port.
+pub(super) fn put_address(line: &mut Vec<u8>, address: SocketAddr) {
+    match address {
+        // Most are of this kind, for which `core::fmt` would take longer than the rest of the line.
+        SocketAddr::V4(address) => {
+            for (index, octet) in address.ip().octets().into_iter().enumerate() {
+                if index > 0 {
+                    line.push(b'.');
+                }
+                put_number(line, octet.into());
+            }
+            line.push(b':');
+            put_number(line, address.port().into());
+        }
+        // Memory takes all that is written to it.
+        SocketAddr::V6(_) => drop(write!(line, "{address}")),
     }
 }
 
@@ -133,17 +155,16 @@ fn put_millis(line: &mut Vec<u8>, duration: Duration) {
     line.extend_from_slice(b"ms");
 }
 
-/// The loggable part of a text from a client: printable ASCII of bounded length.
-#[must_use]
-pub fn loggable(bytes: &[u8]) -> String {
+/// Appends the loggable part of a text from a client: printable ASCII of bounded length.
+pub(super) fn push_loggable(out: &mut String, bytes: &[u8]) {
     let kept = &bytes[..bytes.len().min(TARGET)];
     // Without an early exit the loop is vectorised.
     if kept.iter().fold(true, |all, byte| all & is_loggable(*byte))
         && let Ok(text) = std::str::from_utf8(kept)
     {
-        return text.to_owned();
+        return out.push_str(text);
     }
-    kept.iter().map(|byte| if is_loggable(*byte) { char::from(*byte) } else { '.' }).collect()
+    out.extend(kept.iter().map(|byte| if is_loggable(*byte) { char::from(*byte) } else { '.' }));
 }
 
 fn is_loggable(byte: u8) -> bool {
@@ -170,6 +191,15 @@ mod tests {
     }
 
     #[test]
+    fn addresses() {
+        for address in ["127.0.0.1:80", "0.0.0.0:0", "255.10.9.100:65535", "[::1]:8080", "[fe80::1%3]:1"] {
+            let mut line = Vec::new();
+            put_address(&mut line, address.parse().expect("an address"));
+            assert_eq!(String::from_utf8(line).unwrap(), address);
+        }
+    }
+
+    #[test]
     fn milliseconds() {
         let text = |micros| {
             let mut line = Vec::new();
@@ -181,6 +211,11 @@ mod tests {
 
     #[test]
     fn nothing_of_a_client_breaks_a_line() {
+        let loggable = |bytes: &[u8]| {
+            let mut text = String::from("-");
+            push_loggable(&mut text, bytes);
+            text.split_off(1)
+        };
         assert_eq!(loggable(b"/a\r\n\"b\xff"), "/a...b.");
         assert_eq!(loggable(b"/caches?a=b"), "/caches?a=b");
         assert_eq!(loggable(&[b'a'; 5000]).len(), TARGET);

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::{Next, RequestContext};
 use crate::{
-    access_log::{LogRecord, Wanted, loggable},
+    access_log::{LogRecord, Texts, Wanted},
     exchange::{BodyForm, Exchange, MadeUp, Outgoing, quorum::Quorum},
     grpc::{self, Code},
     headers::{self, AnswerFraming},
@@ -149,12 +149,9 @@ pub(super) fn record(
     LogRecord {
         wanted,
         time: SystemTime::now() - took,
-        id: request.id.to_owned(),
+        texts: Texts::new(request.id, head.method(), head.host().unwrap_or_default(), head.target()),
         client: request.client,
         identity,
-        method: loggable(head.method()),
-        host: loggable(head.host().unwrap_or_default()),
-        target: loggable(head.target()),
         status,
         grpc_status,
         result,

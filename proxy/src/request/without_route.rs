@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{answer::Answered, id};
 use crate::{
-    access_log::{LogRecord, loggable},
+    access_log::{LogRecord, Texts},
     clock,
     config::Listener,
     exchange::{BodyForm, Outbound, Outgoing, alarm::Alarm, pace::Pace, quorum::Quorum},
@@ -87,18 +87,16 @@ impl WithoutRoute<'_> {
 /// The log record of the refusal.
 fn record(id: &str, client: SocketAddr, seen: &[u8], answered: Answered) -> LogRecord {
     let line = seen.split(|b| b"\r\n".contains(b)).next().unwrap_or_default();
-    let mut words = line.split(|b| *b == b' ').map(|word| if word.is_empty() { "-".into() } else { loggable(word) });
-    let (method, target) = (words.next(), words.next());
+    let mut words = line.split(|b| *b == b' ').map(|word| if word.is_empty() { b"-" } else { word });
+    let mut word = || words.next().unwrap_or(b"-");
+    let (method, target) = (word(), word());
     let Answered { wanted, result, status, sent, took, reason } = answered;
     LogRecord {
         wanted,
         time: SystemTime::now() - took,
-        id: id.to_owned(),
+        texts: Texts::new(id, method, b"", target),
         client,
         identity: None,
-        method: method.unwrap_or_else(|| "-".into()),
-        host: String::new(),
-        target: target.unwrap_or_else(|| "-".into()),
         status,
         grpc_status: None,
         result,
