@@ -2,7 +2,7 @@
 //!
 //! The store takes damage to its very last commit for a commit that was cut off, and goes back to the one before. That there was
 //! one more shows only here. The note is not synced: it outlives the process, and after a power failure it may be behind, which
-//! says nothing; never is it ahead of what is on disk.
+//! says nothing; never is it ahead of what is on disk. It also says whether the journal was closed, which no repair follows.
 
 use std::{
     fs::{self, File},
@@ -12,6 +12,8 @@ use std::{
 
 /// The file.
 const FILE: &str = "journal.commits";
+/// The word for a journal that was closed.
+const CLOSED: &str = "closed";
 
 /// The note, open to be written.
 #[derive(Debug)]
@@ -24,14 +26,26 @@ impl CommitCount {
     }
 
     /// Notes that there are so many commits, all of them durable.
-    pub(super) fn note(&self, commits: u64) {
+    pub(super) fn note(&self, commits: u64, is_closed: bool) {
         // Always as long, so that a full disk makes no difference.
-        let _ = self.0.write_all_at(format!("{commits:020}\n").as_bytes(), 0);
+        let _ =
+            self.0.write_all_at(format!("{commits:020} {:6}\n", if is_closed { CLOSED } else { "open" }).as_bytes(), 0);
     }
 }
 
-/// How many commits were noted; 0 where nothing is.
-pub(super) fn noted(directory: &Path) -> u64 {
+/// What was noted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Noted {
+    /// The number of commits; 0 where nothing is noted.
+    pub(super) commits: u64,
+    /// Whether the journal was closed after them.
+    pub(super) is_closed: bool,
+}
+
+/// Reads the note.
+pub(super) fn noted(directory: &Path) -> Noted {
     let text = fs::read_to_string(directory.join(FILE)).unwrap_or_default();
-    text.lines().next().and_then(|line| line.parse().ok()).unwrap_or(0)
+    let mut words = text.split_whitespace();
+    let commits = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
+    Noted { commits, is_closed: words.next() == Some(CLOSED) }
 }

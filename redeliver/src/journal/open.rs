@@ -1,7 +1,8 @@
 //! Opens a journal: takes its lock, opens its file, and reads its contents.
 
 use super::{
-    Damage, JournalError, Opened, count,
+    Damage, JournalError, Opened,
+    count::{self, Noted},
     damage::{move_aside, salvage},
     store::{Contents, Store},
 };
@@ -18,6 +19,8 @@ use std::{
 const FILE: &str = "journal.redb";
 /// Its successor, while it is being written.
 const NEW: &str = "journal.redb.new";
+/// Its copy, while it is being opened after a crash.
+const COPY: &str = "journal.redb.found";
 /// The lock file, held while the process has the journal. It is separate from the store, so that the store can be reopened under
 /// the lock.
 const LOCK: &str = "journal.lock";
@@ -46,27 +49,69 @@ pub(super) fn open(directory: &Path, known: bool) -> Result<(Store, Opened), Jou
     let path = directory.join(FILE);
     finish_replacement(directory, &path)?;
     // One that somebody has removed lacks nothing.
-    let noted = if path.exists() { count::noted(directory) } else { 0 };
+    let noted = if path.exists() { count::noted(directory) } else { Noted::default() };
+    let copy = UntouchedCopy::of(directory, &path, !known && noted.commits > 0 && !noted.is_closed);
     let read = Store::open(&path).and_then(|mut store| store.read(!known).map(|contents| (store, contents)));
     let (error, jobs) = match read {
-        Ok((store, Contents { jobs, known, unread: 0 })) if store.commits() >= noted => {
+        Ok((store, Contents { jobs, known, unread: 0 })) if store.commits() >= noted.commits => {
             return Ok((store, Opened { jobs, damage: None, known }));
         }
         Ok((store, Contents { unread: 0, .. })) => {
-            let error = format!("its last commits are missing: there were {noted}, and it has {}", store.commits());
-            drop(store);
-            (error, if known { Vec::new() } else { salvage(&path)?.jobs })
+            let (before, now) = (noted.commits, store.commits());
+            (format!("its last commits are missing: there were {before}, and it has {now}"), None)
         }
-        Ok((_, contents)) => (format!("{} records cannot be read", contents.unread), contents.jobs),
-        Err(JournalError::Store { what, damaged: true, .. }) if known => (what, Vec::new()),
-        Err(JournalError::Store { what, damaged: true, .. }) => (what, salvage(&path)?.jobs),
+        Ok((_, contents)) => {
+            let unread = contents.unread;
+            let error = format!("{unread} records cannot be read: they are damaged, or of another version of Fanfare");
+            (error, Some(contents.jobs))
+        }
+        Err(JournalError::Store { what, damaged: true, .. }) => (what, None),
         Err(error) => return Err(error),
     };
-    let aside = replace(directory, &path, &jobs, noted)?;
+    copy.put_back()?;
+    let jobs = match jobs {
+        Some(jobs) => jobs,
+        None if known => Vec::new(),
+        None => salvage(&path)?.jobs,
+    };
+    let aside = replace(directory, &path, &jobs, noted.commits)?;
     let damage = Damage { aside, kept: jobs.len(), error };
     let mut store = Store::open(&path)?;
     store.read(false)?;
     Ok((store, Opened { jobs, damage: Some(damage), known: Vec::new() }))
+}
+
+/// A copy of a file that was not closed: its store repairs it, and writes over what it takes for a commit that was cut off. It is removed
+/// unless it is put back.
+struct UntouchedCopy {
+    copy: PathBuf,
+    path: PathBuf,
+    is_there: bool,
+}
+
+impl UntouchedCopy {
+    /// Copies the file, if that is wanted and there is room.
+    fn of(directory: &Path, path: &Path, is_wanted: bool) -> Self {
+        let copy = directory.join(COPY);
+        let is_there = is_wanted && fs::copy(path, &copy).is_ok();
+        Self { copy, path: path.to_owned(), is_there }
+    }
+
+    /// The file is again as it was found.
+    fn put_back(mut self) -> Result<(), JournalError> {
+        if !std::mem::take(&mut self.is_there) {
+            return Ok(());
+        }
+        let failed = |source| JournalError::File { what: "cannot be renamed", path: self.copy.clone(), source };
+        fs::rename(&self.copy, &self.path).map_err(failed)
+    }
+}
+
+impl Drop for UntouchedCopy {
+    fn drop(&mut self) {
+        // One that could not be made in full must not stay either.
+        let _ = fs::remove_file(&self.copy);
+    }
 }
 
 /// Goes on where a process has ended while it replaced a damaged file: the old one is aside already, and the new one is whole.

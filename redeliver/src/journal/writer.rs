@@ -100,6 +100,7 @@ pub(super) fn run(directory: &Path, queue: &WriteQueue, owner: &dyn Owner) {
             writer.commit(&writes);
         }
         if last {
+            writer.note_closed();
             return;
         }
     }
@@ -137,7 +138,11 @@ impl Writer<'_> {
         self.owner.committed(Duration::ZERO, store.bytes());
         self.store = Some(store);
         self.known = true;
+        let jobs = opened.jobs.len();
         self.owner.opened(opened);
+        if jobs > 0 {
+            tracing::info!(jobs, directory = %self.directory.display(), "the journal has jobs with pending deliveries");
+        }
         Ok(true)
     }
 
@@ -169,7 +174,16 @@ impl Writer<'_> {
     /// Notes so many commits, before anybody is told of the last one.
     fn note(&self, commits: u64) {
         if let Some(count) = &self.count {
-            count.note(commits);
+            count.note(commits, false);
+        }
+    }
+
+    /// Closes the store, and notes that.
+    fn note_closed(&mut self) {
+        if let (Some(store), Some(count)) = (self.store.take(), &self.count) {
+            let commits = store.commits();
+            drop(store);
+            count.note(commits, true);
         }
     }
 

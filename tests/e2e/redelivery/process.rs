@@ -45,6 +45,8 @@ async fn acknowledged_requests_survive_kill_9() {
     fanfare.exit().await;
     bed.come_back().await;
     let fanfare = bed.serve_with(journal.path(), &["--on-deferred", "202"]).await;
+    let has_jobs = |log: &str| log.contains("the journal has jobs with pending deliveries jobs=3 ");
+    fanfare.stderr.wait("the number of jobs", has_jobs).await;
     assert_eq!(bed.delivered(3).await, ["/1", "/2", "/3"]);
     let bodies: Vec<_> = bed.away.requests().iter().map(|request| request.text()).collect();
     assert_eq!(bodies, ["/1", "/2", "/3"]);
