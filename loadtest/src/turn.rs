@@ -152,20 +152,7 @@ impl Turn<'_> {
         let closed = |seconds, connections, body| Shape::closed(seconds, connections, Body::Length(body));
         match self.scenario.work {
             Work::Saturate { body, connections, rate } => {
-                self.phase(closed(warmup, connections, body))?;
-                let load = self.measure(closed(seconds, connections, body), |_| Ok(()))?;
-                self.saturated(&load, body);
-                if let Some(rate) = rate {
-                    let before = Usage::of(self.subject.pid);
-                    let open = self.phase(Shape::Open { seconds, rate, connections })?;
-                    self.settle()?;
-                    let cpu = Usage::of(self.subject.pid).cpu_since(&before);
-                    self.set("cpu_us_at_rate", cpu * 1e6 / ((open.requests + open.errors).max(1)) as f64);
-                    self.latencies(&open);
-                }
-                if first {
-                    self.syscalls(closed(1.0, connections, body))?;
-                }
+                self.saturate((seconds, warmup), (connections, body), rate, first)?;
             }
             Work::Reconnect { connections } => {
                 let each = |seconds| {
@@ -198,13 +185,7 @@ impl Turn<'_> {
                 self.saturated(&load, body.bytes());
             }
             Work::HalfLoad { connections, times } => {
-                self.phase(closed(warmup, connections, 0))?;
-                let most = self.phase(closed(seconds, connections, 0))?;
-                anyhow::ensure!(most.requests > 0, "no request succeeded: {}", most.error.unwrap_or_default());
-                let rate = most.requests as f64 / most.seconds.max(1e-9) / 2.0;
-                let load = self.measure(Shape::Open { seconds: seconds * times, rate, connections }, |_| Ok(()))?;
-                self.latencies(&load);
-                self.set("rate_per_second", rate);
+                self.half_load((seconds, warmup), connections, times)?;
             }
             // It has no load: `startup` does it.
             Work::Start => {}
@@ -214,22 +195,7 @@ impl Turn<'_> {
                 self.latencies(&load);
             }
             Work::Restart { rate, connections, times } => {
-                self.phase(Shape::Open { seconds: warmup, rate, connections })?;
-                let shape = Shape::Open { seconds: seconds * times, rate, connections };
-                let last = self.scenario.endpoints - 1;
-                // The bare loop does not survive a restarting endpoint.
-                let restarts = self.case.subject != Subject::Bare;
-                let load = self.measure(shape, |turn| {
-                    let until = Instant::now() + Duration::from_secs_f64(seconds * times);
-                    while restarts && Instant::now() + 2 * RESTART_INTERVAL < until {
-                        std::thread::sleep(RESTART_INTERVAL);
-                        turn.endpoints.control(Control::Stop(last))?;
-                        std::thread::sleep(RESTART_INTERVAL);
-                        turn.endpoints.control(Control::Start(last))?;
-                    }
-                    Ok(())
-                })?;
-                self.latencies(&load);
+                self.restart((seconds, warmup), rate, connections, times)?;
             }
             Work::Churn { connections, times } => {
                 self.phase(closed(warmup, connections, 0))?;
@@ -251,6 +217,72 @@ impl Turn<'_> {
         if self.case.log != AccessLog::Off && matches!(self.case.subject, Subject::Fanfare(_)) {
             self.set("log_dropped", self.subject.metric("fanfare_access_log_dropped_total")?);
         }
+        Ok(())
+    }
+
+    /// As many requests as possible, and then some at a constant rate.
+    fn saturate(
+        &mut self,
+        (seconds, warmup): (f64, f64),
+        (connections, body): (usize, u64),
+        rate: Option<f64>,
+        first: bool,
+    ) -> anyhow::Result<()> {
+        let closed = |seconds, connections, body| Shape::closed(seconds, connections, Body::Length(body));
+        self.phase(closed(warmup, connections, body))?;
+        let load = self.measure(closed(seconds, connections, body), |_| Ok(()))?;
+        self.saturated(&load, body);
+        if let Some(rate) = rate {
+            let before = Usage::of(self.subject.pid);
+            let open = self.phase(Shape::Open { seconds, rate, connections })?;
+            self.settle()?;
+            let cpu = Usage::of(self.subject.pid).cpu_since(&before);
+            self.set("cpu_us_at_rate", cpu * 1e6 / ((open.requests + open.errors).max(1)) as f64);
+            self.latencies(&open);
+        }
+        if first {
+            self.syscalls(closed(1.0, connections, body))?;
+        }
+        Ok(())
+    }
+
+    /// Requests at a constant rate while the last endpoint stops and starts.
+    fn restart(
+        &mut self,
+        (seconds, warmup): (f64, f64),
+        rate: f64,
+        connections: usize,
+        times: f64,
+    ) -> anyhow::Result<()> {
+        self.phase(Shape::Open { seconds: warmup, rate, connections })?;
+        let shape = Shape::Open { seconds: seconds * times, rate, connections };
+        let last = self.scenario.endpoints - 1;
+        // The bare loop does not survive a restarting endpoint.
+        let restarts = self.case.subject != Subject::Bare;
+        let load = self.measure(shape, |turn| {
+            let until = Instant::now() + Duration::from_secs_f64(seconds * times);
+            while restarts && Instant::now() + 2 * RESTART_INTERVAL < until {
+                std::thread::sleep(RESTART_INTERVAL);
+                turn.endpoints.control(Control::Stop(last))?;
+                std::thread::sleep(RESTART_INTERVAL);
+                turn.endpoints.control(Control::Start(last))?;
+            }
+            Ok(())
+        })?;
+        self.latencies(&load);
+        Ok(())
+    }
+
+    /// As many requests as possible, and then half of them.
+    fn half_load(&mut self, (seconds, warmup): (f64, f64), connections: usize, times: f64) -> anyhow::Result<()> {
+        let closed = |seconds, connections, body| Shape::closed(seconds, connections, Body::Length(body));
+        self.phase(closed(warmup, connections, 0))?;
+        let most = self.phase(closed(seconds, connections, 0))?;
+        anyhow::ensure!(most.requests > 0, "no request succeeded: {}", most.error.unwrap_or_default());
+        let rate = most.requests as f64 / most.seconds.max(1e-9) / 2.0;
+        let load = self.measure(Shape::Open { seconds: seconds * times, rate, connections }, |_| Ok(()))?;
+        self.latencies(&load);
+        self.set("rate_per_second", rate);
         Ok(())
     }
 
