@@ -15,6 +15,7 @@
 //! - `http`: the strict HTTP/1.1 codec of both sides
 //! - `control`: what a caller decides about one request
 //! - `table`, `target`: routes and endpoints, made from configuration and snapshot, loaded once per request
+//! - `own`: which endpoints are this process itself
 //! - `headers`: what of a head goes on to the other side
 //! - `grpc`: what is different about gRPC
 //! - `secured`: TLS of listeners and of routes
@@ -49,6 +50,7 @@ mod metrics;
 mod multiplex;
 mod outcome;
 mod owed;
+mod own;
 mod problem;
 mod proxy_error;
 pub mod proxy_protocol;

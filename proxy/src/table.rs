@@ -4,7 +4,7 @@
 use std::{
     borrow::Cow,
     collections::HashMap,
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::SystemTime,
 };
@@ -22,6 +22,7 @@ use crate::{
     http::request::RequestHead,
     metrics::RouteMetrics,
     owed::{RouteOwed, Stores},
+    own::{HostAddresses, OwnAddresses},
     secured::Secured,
     target::Target,
 };
@@ -39,6 +40,8 @@ pub struct Table {
     pub made: SystemTime,
     /// One entry for each listener of the configuration, in its order.
     pub listeners: Vec<Arc<ListenerEntry>>,
+    /// The addresses of this host by which endpoints were recognised as this process, if that was necessary.
+    pub(crate) host: Option<HostAddresses>,
 }
 
 /// The routes of one listener.
@@ -192,12 +195,13 @@ impl Table {
             }
             metrics.insert(&route.config.name, route.metrics.clone());
         }
+        let own_addresses = OwnAddresses::new(bound, previous.and_then(|previous| previous.host.clone()));
         let mut build_route = |route: &Route, via: &str| {
             let cluster = snapshot.cluster(route.cluster.as_str());
             let endpoints = cluster.map_or(&[][..], |cluster| cluster.endpoints());
             let (mut known, mut members, mut own) = (Vec::new(), Vec::new(), Vec::new());
             for endpoint in endpoints {
-                if endpoint.address.addresses().iter().any(|address| is_own(*address, bound)) {
+                if endpoint.address.addresses().iter().any(|address| own_addresses.contains(*address)) {
                     own.push(endpoint.address.clone());
                     continue;
                 }
@@ -251,7 +255,8 @@ impl Table {
         });
         let listeners = listeners.collect();
         let (config, secured) = (config.clone(), secured.clone());
-        Self { config, secured, version: snapshot.version(), made: SystemTime::now(), listeners }
+        let host = own_addresses.asked().cloned();
+        Self { config, secured, version: snapshot.version(), made: SystemTime::now(), listeners, host }
     }
 
     /// Every route of every listener.
@@ -306,19 +311,6 @@ impl RouteEntry {
             (Some(_), false) => None,
         }
     }
-}
-
-/// Whether the address is that of a listener of this process.
-fn is_own(address: SocketAddr, bound: &[SocketAddr]) -> bool {
-    bound.iter().any(|bound| {
-        bound.port() == address.port()
-            && (bound.ip().to_canonical() == address.ip() || (bound.ip().is_unspecified() && is_local(address)))
-    })
-}
-
-/// Whether this host has the address: only then can a socket be bound to it.
-fn is_local(address: SocketAddr) -> bool {
-    UdpSocket::bind((address.ip(), 0)).is_ok()
 }
 
 #[cfg(test)]
