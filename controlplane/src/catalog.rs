@@ -75,6 +75,11 @@ impl Catalog {
         self.vanished.get(service).is_some_and(|vanished| vanished.contains_key(&endpoint))
     }
 
+    /// Whether any endpoint has vanished from a complete list since the catalog with this sequence.
+    pub fn has_inferred_losses_since(&self, sequence: u64) -> bool {
+        self.vanished.values().any(|vanished| vanished.values().any(|since| *since > sequence))
+    }
+
     /// Sets or removes one entry, and records the endpoints that were missing from a complete list. Returns whether anything
     /// changed.
     fn put(&mut self, key: &ServiceKey, entry: Option<Entry>, touch: &Touch, settled: u64) -> bool {

@@ -1,7 +1,7 @@
-//! One export from the catalog to its sinks: debounced, guarded, rendered once, and written to each sink independently.
+//! One export from the catalog to its sinks: paced, guarded, rendered once, and written to each sink independently.
 //!
 //! ```text
-//! CatalogReader -> debounce -> guard -> model -> format -> Output ==> one Keeper per sink
+//! CatalogReader -> pace -> guard -> model -> format -> Output ==> one Keeper per sink
 //! ```
 
 mod keeper;
@@ -28,7 +28,7 @@ use tokio::{sync::watch, time::timeout};
 
 use crate::{
     backend::Model,
-    guard::Limits,
+    guard::{Held, Limits},
     metrics::{BACKENDS, ENDPOINTS, HELD, LEFT_OUT, RENDER_ERRORS},
     render::Format,
     sink::{Connect, SinkError, SinkErrorKind, Target},
@@ -59,9 +59,10 @@ pub struct Export {
 /// When an export is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Pace {
-    /// It is written after this time without a further change,
+    /// The first change in this time is written at once. Changes that follow it are written together, after this time without a
+    /// further change,
     pub quiet: Duration,
-    /// but at most this time after the first change.
+    /// but at most this time after the first of them.
     pub at_most: Duration,
     /// The interval at which sinks are checked for changes by others.
     pub resync: Duration,
@@ -164,55 +165,71 @@ impl Pipeline {
     }
 }
 
-/// Renders every change of the catalog. Never ends.
+/// Renders the changes of the catalog. Never ends.
 async fn render(export: &Export, mut reader: CatalogReader, gate: &Gate, outputs: &watch::Sender<Option<Arc<Output>>>) {
     let mut stage = Stage::new(export.clone());
-    let mut again = None;
     gate.set_not_ready("waiting for the first complete list");
     let mut catalog = first(&mut reader).await;
+    // At the start lists come one after the other.
+    let mut at_once = false;
     loop {
         let since = Instant::now();
-        settle_down(&mut reader, &mut catalog, export.pace).await;
+        if !at_once {
+            settle_down(&mut reader, &mut catalog, export.pace).await;
+        }
         let of_the_moment = catalog.clone();
         let staged = stage.next(&catalog, |service, address| of_the_moment.is_inferred_loss(service, address), since);
-        match staged {
+        let (is_held, again) = match staged {
             Ok((output, held)) => {
-                let name = export.name.to_string();
-                #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-                {
-                    gauge!(BACKENDS, "export" => name.clone()).set(output.backends as f64);
-                    gauge!(ENDPOINTS, "export" => name.clone()).set(output.endpoints as f64);
-                    gauge!(LEFT_OUT, "export" => name.clone()).set(output.left_out as f64);
-                    let endpoints = held.as_ref().map_or(0, |held| held.endpoints);
-                    gauge!(HELD, "export" => name).set(endpoints as f64);
-                }
-                again = held.as_ref().and_then(|held| held.again);
-                match held {
-                    Some(held) => {
-                        tracing::warn!(export = %export.name, "{}", held.why);
-                        gate.set_not_ready(held.why);
-                    }
-                    None => {
-                        reader.settle(catalog.sequence);
-                        gate.set_ready();
-                    }
+                let state = (held.is_some(), held.as_ref().and_then(|held| held.again));
+                report(export, &output, held, gate);
+                if !state.0 {
+                    reader.settle(catalog.sequence);
                 }
                 outputs.send_replace(Some(Arc::new(output)));
+                state
             }
             Err(why) => {
                 counter!(RENDER_ERRORS, "export" => export.name.to_string()).increment(1);
-                tracing::error!(export = %export.name, "the catalog cannot be rendered, the files stay as they are: {why}");
-                gate.set_not_ready(format!("the catalog cannot be rendered: {why}"));
+                tracing::error!(export = %export.name, "it cannot be rendered, what was written stays: {why}");
+                gate.set_not_ready(format!("it cannot be rendered: {why}"));
+                (false, None)
             }
-        }
-        let newer = reader.newer_than(catalog.sequence);
-        catalog = match again.take() {
-            None => newer.await,
-            Some(at) => match tokio::time::timeout_at(at.into(), newer).await {
-                Ok(newer) => newer,
-                Err(_elapsed) => catalog,
-            },
         };
+        let rendered = tokio::time::Instant::now();
+        let newer = reader.newer_than(catalog.sequence);
+        let newer = match again {
+            None => Some(newer.await),
+            Some(at) => tokio::time::timeout_at(at.into(), newer).await.ok(),
+        };
+        let is_quiet = rendered.elapsed() >= export.pace.quiet && !is_held;
+        at_once = is_quiet && newer.as_ref().is_some_and(|newer| stands_alone(&catalog, newer));
+        catalog = newer.unwrap_or(catalog);
+    }
+}
+
+/// Whether a change can be judged without those that may follow it. Losses that nobody has seen cannot: the guard judges them together.
+fn stands_alone(before: &Catalog, now: &Catalog) -> bool {
+    before.unlisted == now.unlisted && !now.has_inferred_losses_since(before.sequence)
+}
+
+/// Shows what was rendered, and what is held back.
+fn report(export: &Export, output: &Output, held: Option<Held>, gate: &Gate) {
+    let name = export.name.to_string();
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+    {
+        gauge!(BACKENDS, "export" => name.clone()).set(output.backends as f64);
+        gauge!(ENDPOINTS, "export" => name.clone()).set(output.endpoints as f64);
+        gauge!(LEFT_OUT, "export" => name.clone()).set(output.left_out as f64);
+        let endpoints = held.as_ref().map_or(0, |held| held.endpoints);
+        gauge!(HELD, "export" => name).set(endpoints as f64);
+    }
+    match held {
+        Some(held) => {
+            tracing::warn!(export = %export.name, "{}", held.why);
+            gate.set_not_ready(held.why);
+        }
+        None => gate.set_ready(),
     }
 }
 
@@ -239,3 +256,6 @@ async fn settle_down(reader: &mut CatalogReader, catalog: &mut Catalog, pace: Pa
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -106,7 +106,7 @@ group!(SAFETY_AND_PACE, "Safety and timing";
         .one("DURATION", duration),
         "How long an empty result is held back that no observed deletion explains";
     DEBOUNCE: Setting<Duration> = flag("debounce").at(EXPORT, "debounce").default("200ms").one("DURATION", duration),
-        "How long to wait for further changes before writing";
+        "How long to wait for further changes before writing; a change after a longer pause is written at once";
     DEBOUNCE_MAX: Setting<Duration> = flag("debounce-max").at(EXPORT, "debounce_max").default("2s")
         .one("DURATION", duration),
         "Longest time from the first change to writing";

@@ -22,7 +22,8 @@ pub struct CatalogReader {
     pub(super) catalog: watch::Receiver<Catalog>,
     pub(super) data_age: DataAge,
     pub(super) settled: Arc<AtomicU64>,
-    pub(super) task: JoinHandle<()>,
+    /// What keeps it up to date; none if that is up to the sender of the catalogs.
+    pub(super) task: Option<JoinHandle<()>>,
 }
 
 /// The age of a catalog's data. Clones share it.
@@ -42,6 +43,11 @@ impl DataAge {
 }
 
 impl CatalogReader {
+    /// A reader of catalogs from any source, such as a test.
+    pub fn of(catalog: watch::Receiver<Catalog>) -> Self {
+        Self { catalog, data_age: DataAge::default(), settled: Arc::default(), task: None }
+    }
+
     /// The current catalog, whose sequence is 0 before the first list.
     pub fn load(&self) -> Catalog {
         self.catalog.borrow().clone()
@@ -79,6 +85,8 @@ impl CatalogReader {
 
 impl Drop for CatalogReader {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }

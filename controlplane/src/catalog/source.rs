@@ -73,7 +73,7 @@ pub fn follow(kube: &KubeCluster, selection: Selection, gate: Gate) -> CatalogRe
         warned_of_nothing: false,
     };
     source.report_age();
-    CatalogReader { catalog, data_age, settled, task: tokio::spawn(source.run()) }
+    CatalogReader { catalog, data_age, settled, task: Some(tokio::spawn(source.run())) }
 }
 
 /// Descriptions of the label selection, and of the catalog, for logs.

@@ -241,6 +241,7 @@ fn settled_losses_are_forgotten() {
     catalog.put(&key("cache"), None, &listed, 0);
     let lost = SocketAddr::from(([192, 0, 2, 1], 80));
     assert!(catalog.is_inferred_loss(&key("cache"), lost));
+    assert!(catalog.has_inferred_losses_since(4) && !catalog.has_inferred_losses_since(5));
     catalog.put(&key("cache"), None, &Touch::default(), 4);
     assert!(catalog.is_inferred_loss(&key("cache"), lost));
     catalog.put(&key("cache"), None, &Touch::default(), 5);
