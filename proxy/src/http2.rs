@@ -4,6 +4,7 @@
 pub(crate) mod ahead;
 pub mod guard;
 pub(crate) mod resets;
+pub(crate) mod small_frames;
 pub mod stream;
 pub mod translate;
 

@@ -1,5 +1,6 @@
-//! The chunked transfer coding (RFC 9112 section 7.1): a strict decoder that never copies data, and the framing to
-//! write chunks again. Extensions are checked, bounded and dropped; trailers are checked, bounded and kept.
+//! The chunked transfer coding (RFC 9112 section 7.1): a strict decoder, and the framing to write chunks again. Small chunks that came
+//! together are given out as one piece, large ones are never copied. Extensions are checked, bounded and dropped; trailers are checked,
+//! bounded and kept.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -8,6 +9,9 @@ use super::Class;
 /// The longest line of chunk framing, extensions included, and all the trailers together, in bytes.
 const MAX_LINE: usize = 4 * 1024;
 const MAX_TRAILERS: usize = 16 * 1024;
+
+/// The longest chunk that is joined with the one before it: copying more costs as much as handling another piece.
+const MAX_JOINED: u64 = 4 * 1024;
 
 /// The end of a body without trailers.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
@@ -87,10 +91,11 @@ impl Decoder {
                     if buffer.is_empty() {
                         return Ok(Decoded::Partial);
                     }
-                    let taken = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-                    let left = left - taken as u64;
-                    self.state = if left == 0 { ChunkedState::DataEnd } else { ChunkedState::Data(left) };
-                    return Ok(Decoded::Data(buffer.split_to(taken).freeze()));
+                    let taken = self.take(left, buffer.len());
+                    let (joined, consumed) = self.join(buffer, taken);
+                    let data = buffer.split_to(joined).freeze();
+                    buffer.advance(consumed - joined);
+                    return Ok(Decoded::Data(data));
                 }
                 ChunkedState::DataEnd => match buffer.as_ref() {
                     [b'\r', b'\n', ..] => {
@@ -128,6 +133,34 @@ impl Decoder {
 }
 
 impl Decoder {
+    /// Takes what there is of a chunk of which `left` bytes are to come. Returns how much that is.
+    fn take(&mut self, left: u64, available: usize) -> usize {
+        let taken = available.min(usize::try_from(left).unwrap_or(usize::MAX));
+        let left = left - taken as u64;
+        self.state = if left == 0 { ChunkedState::DataEnd } else { ChunkedState::Data(left) };
+        taken
+    }
+
+    /// Moves the data of the small chunks that follow up to the first `joined` bytes of the buffer, which are data. Returns how many bytes of
+    /// data there are then, and how many of the buffer that has consumed. What is wrong is left for the next call.
+    fn join(&mut self, buffer: &mut [u8], mut joined: usize) -> (usize, usize) {
+        let mut consumed = joined;
+        while self.state == ChunkedState::DataEnd {
+            let Some(rest) = buffer[consumed..].strip_prefix(b"\r\n") else { break };
+            let Ok(Some(length)) = line(rest) else { break };
+            let Ok(size @ 1..=MAX_JOINED) = chunk_size(&rest[..length]) else { break };
+            let available = rest.len() - (length + 2);
+            if available == 0 {
+                break;
+            }
+            let start = buffer.len() - available;
+            let taken = self.take(size, available);
+            buffer.copy_within(start..start + taken, joined);
+            (joined, consumed) = (joined + taken, start + taken);
+        }
+        (joined, consumed)
+    }
+
     /// The trailers of a body that has ended, as they came.
     pub fn take_trailers(&mut self) -> Bytes {
         std::mem::take(&mut self.trailers).freeze()
@@ -136,7 +169,7 @@ impl Decoder {
 
 /// The length of the line at the front of the buffer, without its CRLF; none while it is not complete. What can never
 /// become a line is refused at once, however the bytes are cut.
-fn line(buffer: &BytesMut) -> Result<Option<usize>, ChunkError> {
+fn line(buffer: &[u8]) -> Result<Option<usize>, ChunkError> {
     let searched = &buffer[..buffer.len().min(MAX_LINE)];
     let end = memchr::memchr2(b'\r', b'\n', searched);
     let text = |b: &u8| *b == b'\t' || (*b >= b' ' && *b != 0x7f);
@@ -237,6 +270,37 @@ mod tests {
         for step in 1..=input.len() {
             assert_eq!(decode(input, step), Ok((b"hello world".to_vec(), true, 4)), "step {step}");
         }
+    }
+
+    /// The pieces that a buffer gives, until more bytes are needed or the body ends.
+    fn pieces(wire: &[u8]) -> Vec<Bytes> {
+        let (mut decoder, mut buffer, mut pieces) = (Decoder::default(), BytesMut::from(wire), Vec::new());
+        while let Ok(Decoded::Data(piece)) = decoder.decode(&mut buffer) {
+            pieces.push(piece);
+        }
+        pieces
+    }
+
+    #[test]
+    fn small_chunks_that_came_together_are_one_piece() {
+        assert_eq!(pieces(&b"1\r\na\r\n".repeat(1000)), [vec![b'a'; 1000]]);
+        assert_eq!(pieces(b"3\r\nabc\r\n5;x\r\nde"), ["abcde"], "what has come of the last one belongs to it");
+        assert_eq!(pieces(b"3\r\nabc\r\n1\r\n"), ["abc"], "nothing is waited for");
+        assert_eq!(pieces(b"3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n"), ["abcd"]);
+        assert_eq!(pieces(b"3\r\nabc\r\n1\r\nd\r\nx\r\n"), ["abcd"], "what comes before the fault");
+    }
+
+    #[test]
+    fn large_chunks_are_not_copied() {
+        let chunk = |length: usize| [ChunkHead::of(length).as_bytes(), &vec![b'a'; length], b"\r\n"].concat();
+        let wire = [chunk(5), chunk(5000), chunk(5000), chunk(5)].concat();
+        let mut buffer = BytesMut::from(&*wire);
+        let memory = buffer.as_ptr().addr();
+        let (mut decoder, mut places) = (Decoder::default(), Vec::new());
+        while let Ok(Decoded::Data(piece)) = decoder.decode(&mut buffer) {
+            places.push((piece.as_ptr().addr() - memory, piece.len()));
+        }
+        assert_eq!(places, [(3, 5), (16, 5000), (5024, 5005)]);
     }
 
     #[test]

@@ -8,13 +8,14 @@ use std::{
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
 
-use super::translate;
+use super::{small_frames::DataFrames, translate};
 use crate::http::{Framing, body::Piece};
 
 /// The body of a request.
 #[derive(Debug)]
 pub struct StreamBody {
     stream: RecvStream,
+    frames: DataFrames,
     /// Bytes that were taken and for which the client has no new credit yet.
     uncredited: usize,
     /// Bytes that are still to come, where the head said how many there are.
@@ -47,15 +48,22 @@ impl StreamBody {
             Framing::Length(length) => Some(length),
             Framing::Unsaid | Framing::Chunked => None,
         };
-        Self { ended: stream.is_end_stream(), stream, uncredited: 0, left, last: Bytes::new(), trailers: Bytes::new() }
+        Self {
+            ended: stream.is_end_stream(),
+            stream,
+            frames: DataFrames::default(),
+            uncredited: 0,
+            left,
+            last: Bytes::new(),
+            trailers: Bytes::new(),
+        }
     }
 
     /// The next piece. To be called only while there is room for more: the client gets new credit for what was taken before.
     pub(crate) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Gone>> {
         self.credit();
         while !self.ended {
-            match ready!(self.stream.poll_data(cx)) {
-                Some(Ok(data)) if data.is_empty() => {}
+            match ready!(self.frames.poll_piece(&mut self.stream, cx)) {
                 Some(Ok(data)) => {
                     self.uncredited += data.len();
                     self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));

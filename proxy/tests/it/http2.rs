@@ -105,6 +105,22 @@ async fn a_head_is_the_same_to_an_endpoint_whatever_version_brought_it() {
 }
 
 #[tokio::test]
+async fn small_frames_that_came_together_go_on_together() {
+    let [a] = origins([Reply::ok("a")]);
+    let proxy = over(&[&a]).start();
+    let client = Client::of(&proxy).await;
+    let body = Bytes::from(bytes(20_000));
+    let mut send = client.send.clone().ready().await.expect("it takes requests");
+    let (response, mut stream) = send.send_request(request("PUT", "/", &[]), false).expect("it takes another one");
+    for at in 0..body.len() {
+        stream.send_data(body.slice(at..=at), at + 1 == body.len()).expect("the stream is open");
+    }
+    assert_eq!(response.await.expect("an answer").status(), StatusCode::OK);
+    let seen = a.wait_requests(1).await.remove(0).complete();
+    assert!(seen.body == body && seen.raw_body.len() - body.len() < body.len() / 10, "{}", seen.raw_body.len());
+}
+
+#[tokio::test]
 async fn a_body_is_framed_by_its_length_or_in_chunks_and_complete_only_when_it_is() {
     let [a] = origins([Reply::ok("a")]);
     let proxy = over(&[&a]).start();

@@ -30,6 +30,23 @@ async fn an_unknown_length_is_chunked() {
 }
 
 #[tokio::test]
+async fn small_chunks_that_came_together_go_on_together() {
+    let body = bytes(100_000);
+    let endpoints = origins([(); 3].map(|()| Reply::new(200).chunked_by(1, &body)));
+    let [a, b, c] = &endpoints;
+    let proxy = over(&[a, b, c]).start();
+    let wire = [CHUNKED_POST.as_bytes(), &chunked(&body.chunks(1).collect::<Vec<_>>())].concat();
+    let answer = proxy.answer_to(wire, "POST").await.expect_status(200);
+    // Each chunk adds at least five bytes: with one for each byte that would be five times the body.
+    let most = body.len() / 10;
+    assert!(answer.body == body && answer.raw_body.len() - body.len() < most, "{}", answer.raw_body.len());
+    for endpoint in &endpoints {
+        let seen = endpoint.wait_requests(1).await.remove(0).complete();
+        assert!(seen.body == body && seen.raw_body.len() - body.len() < most, "{}", seen.raw_body.len());
+    }
+}
+
+#[tokio::test]
 async fn chunk_extensions_stop_here() {
     let [a] =
         origins([Reply::raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\nok\r\n0;last\r\n\r\n")]);

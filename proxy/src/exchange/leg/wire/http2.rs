@@ -20,7 +20,7 @@ use crate::{
     },
     grpc,
     http::{Fields, response::ResponseHead},
-    http2::translate,
+    http2::{small_frames::DataFrames, translate},
     multiplex::StreamSlot,
     outcome::Outcome,
     proxy_error::ProxyError,
@@ -36,6 +36,7 @@ pub(in crate::exchange::leg) struct Http2 {
     response: Option<ResponseFuture>,
     /// The receive side of the response's body.
     body: Option<RecvStream>,
+    frames: DataFrames,
     pub(super) cursor: Cursor,
     /// Whether the whole request was handed to `h2`.
     pub(super) sent: bool,
@@ -71,6 +72,7 @@ impl Http2 {
             request: None,
             response: None,
             body: None,
+            frames: DataFrames::default(),
             cursor: Cursor::default(),
             sent: false,
             broken: None,
@@ -199,21 +201,17 @@ impl Http2 {
         let Some(body) = &mut self.body else { return Poll::Pending };
         // An error means that the stream has ended, which the next read reports.
         let _ = body.flow_control().release_capacity(std::mem::take(&mut self.uncredited));
-        loop {
-            match ready!(body.poll_data(cx)) {
-                Some(Ok(data)) if data.is_empty() => {}
-                Some(Ok(data)) => {
-                    self.uncredited = data.len();
-                    self.arrival = true;
-                    return Poll::Ready(Ok(Some(data)));
-                }
-                Some(Err(error)) => return Poll::Ready(Err(stream_failure(&self.slot, &error))),
-                None => {
-                    let trailers =
-                        ready!(body.poll_trailers(cx)).map_err(|error| stream_failure(&self.slot, &error))?;
-                    self.trailers = trailers.as_ref().map(translate::trailer_lines).unwrap_or_default();
-                    return Poll::Ready(Ok(None));
-                }
+        match ready!(self.frames.poll_piece(body, cx)) {
+            Some(Ok(data)) => {
+                self.uncredited = data.len();
+                self.arrival = true;
+                Poll::Ready(Ok(Some(data)))
+            }
+            Some(Err(error)) => Poll::Ready(Err(stream_failure(&self.slot, &error))),
+            None => {
+                let trailers = ready!(body.poll_trailers(cx)).map_err(|error| stream_failure(&self.slot, &error))?;
+                self.trailers = trailers.as_ref().map(translate::trailer_lines).unwrap_or_default();
+                Poll::Ready(Ok(None))
             }
         }
     }
