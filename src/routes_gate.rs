@@ -28,29 +28,49 @@ async fn keep(gate: Gate, shared: Shared, handle: proxy::Handle, sources: Readin
     let (mut config, mut in_service) = (shared.config.subscribe(), handle.in_service());
     let mut reading = pin!(handle.journals_read());
     let mut is_reading = true;
+    let (mut seen, mut routes) = (proxy::SeenRoutes::default(), Routes::new());
     loop {
         // Registered before the state is read, so that no change in between is missed.
         let source = sources.changed();
         in_service.borrow_and_update();
         let process = config.borrow_and_update().process.clone();
-        let routes: Routes = handle.routes().iter().map(|route| state(route, &process, &sources)).collect();
+        if is_reading {
+            // One journal of several may have been read.
+            seen = proxy::SeenRoutes::default();
+        }
+        let changed = handle.changed_routes(&mut seen);
+        let pending = sources.pending();
+        let states = changed.routes.iter().map(|route| state(route, &process, &pending));
+        if changed.all {
+            routes = states.collect();
+            shared.readiness.set_parts(routes.clone());
+        } else {
+            for (name, state) in states {
+                shared.readiness.set_part(name.clone(), state.clone());
+                routes.insert(name, state);
+            }
+        }
         match whole(&routes, process.ready) {
             Ok(()) => gate.set_ready(),
             Err(why) => gate.set_not_ready(why),
         }
-        shared.readiness.set_parts(routes);
         tokio::select! {
             changed = in_service.changed() => if changed.is_err() { return },
-            changed = config.changed() => if changed.is_err() { return },
-            () = source => {}
-            () = &mut reading, if is_reading => is_reading = false,
+            // These concern every route.
+            changed = config.changed() => if changed.is_err() { return } else { seen = proxy::SeenRoutes::default() },
+            () = source => seen = proxy::SeenRoutes::default(),
+            () = &mut reading, if is_reading => (is_reading, seen) = (false, proxy::SeenRoutes::default()),
         }
     }
 }
 
 /// A route's name and state.
-fn state(route: &proxy::RouteState, process: &Process, sources: &Readiness) -> (String, Result<(), String>) {
-    let state = match (sources.pending(route.cluster.as_str()), &route.unread_journal) {
+fn state(
+    route: &proxy::RouteState,
+    process: &Process,
+    pending: &BTreeMap<String, String>,
+) -> (String, Result<(), String>) {
+    let state = match (pending.get(route.cluster.as_str()), &route.unread_journal) {
         (Some(why), _) => Err(format!("{}: {why}", route.cluster)),
         // The source may have a list that requests do not see yet.
         (None, _) if !route.has_list => Err(format!("{}: {}", route.cluster, route.why_none)),
@@ -126,7 +146,7 @@ mod tests {
             unread_journal: None,
         };
         let (strict, lenient) = (Process::default(), Process { ready_no_endpoint: true, ..Process::default() });
-        let sources = Readiness::new();
+        let pending = BTreeMap::new();
         for (route, process, ready) in [
             (route(false, false), &strict, Err("c: why".to_owned())),
             (route(false, false), &lenient, Err("c: why".to_owned())),
@@ -134,7 +154,7 @@ mod tests {
             (route(true, false), &lenient, Ok(())),
             (route(true, true), &strict, Ok(())),
         ] {
-            assert_eq!(state(&route, process, &sources).1, ready, "{route:?}");
+            assert_eq!(state(&route, process, &pending).1, ready, "{route:?}");
         }
     }
 

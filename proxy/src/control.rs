@@ -3,7 +3,7 @@
 
 mod selection;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use self::selection::{InvalidSelector, Selection};
 use crate::{
@@ -178,7 +178,7 @@ impl Control {
                 return Err(InvalidControl::Nothing(named(&route.members)));
             }
         }
-        let (policy, there) = (&mut own.config.policy, own.members.len());
+        let (policy, there) = (&mut Arc::make_mut(&mut own.config).policy, own.members.len());
         policy.waves = self.waves.or(policy.waves);
         policy.require = self.require.unwrap_or(policy.require);
         let required = policy.require.required(there);

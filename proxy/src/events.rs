@@ -5,7 +5,7 @@
 
 use std::{
     borrow::Cow,
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -258,11 +258,14 @@ impl Events {
             return;
         }
         let mut known: HashMap<(&str, &str), &Target> = HashMap::new();
-        for route in before.routes() {
+        // A route that both tables share has not changed.
+        let pointers = |table: &Table| table.routes().map(Arc::as_ptr).collect::<HashSet<_>>();
+        let (was, is) = (pointers(before), pointers(next));
+        for route in before.routes().filter(|route| !is.contains(&Arc::as_ptr(route))) {
             known.extend(route.known.iter().map(|target| ((&*route.config.name, &*target.authority), &**target)));
         }
         let (mut changes, time) = (Vec::new(), timestamp(SystemTime::now()));
-        for route in next.routes() {
+        for route in next.routes().filter(|route| !was.contains(&Arc::as_ptr(route))) {
             for target in &route.known {
                 let was = known.remove(&(&*route.config.name, &*target.authority));
                 if was.is_none_or(|was| state(was) != state(target)) {

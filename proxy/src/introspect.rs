@@ -1,5 +1,7 @@
 //! The data of `/-/endpoints` and `/-/overview` (the table with the last outcomes of every endpoint), and of `/-/clients`.
 
+use std::sync::Arc;
+
 use access::clients::Clients;
 use serde_json::{Value, json};
 
@@ -113,10 +115,10 @@ pub fn clients(clients: &Clients) -> Value {
 }
 
 fn route(route: &RouteEntry) -> Value {
-    let counts = |target: &std::sync::Arc<crate::target::Target>| {
-        route.members.iter().any(|member| std::sync::Arc::ptr_eq(&member.target, target))
-    };
+    // Both are in the order of the snapshot.
+    let mut members = route.members.iter().peekable();
     let endpoints = route.known.iter().map(|target| {
+        let is_member = members.next_if(|member| Arc::ptr_eq(&member.target, target)).is_some();
         let endpoint = &target.endpoint;
         let conditions = endpoint.conditions;
         json!({
@@ -133,7 +135,7 @@ fn route(route: &RouteEntry) -> Value {
             "ready": conditions.ready,
             "serving": conditions.serving,
             "terminating": conditions.terminating,
-            "member": counts(target),
+            "member": is_member,
             "in_flight": target.inflight(),
             "idle_connections": target.idle(),
             "recent": target.counts.recent(),

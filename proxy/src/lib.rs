@@ -67,7 +67,7 @@ mod transport;
 
 pub use config::Config;
 pub use secured::{CheckedFiles, TlsProblem, check_files};
-pub use server::{BindError, Drained, Handle, ReloadError, RouteState, Running, Server};
+pub use server::{BindError, ChangedRoutes, Drained, Handle, ReloadError, RouteState, Running, SeenRoutes, Server};
 
 /// Parts of the inside, for micro-benchmarks and fuzz targets. They change without notice.
 #[cfg(feature = "bench")]

@@ -103,13 +103,16 @@ impl RequestResult {
     }
 }
 
+/// The histograms of a hundred statuses.
+type OfHundred = [OnceLock<Box<Histogram>>; 100];
+
 /// The numbers of a route.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct RouteMetrics {
     results: [AtomicU64; RequestResult::ALL.len()],
     completed: [AtomicU64; RequestResult::ALL.len()],
-    /// Time to the end of the answer, by its status; made when a status first occurs.
-    requests: Box<[OnceLock<Box<Histogram>>; 500]>,
+    /// Time to the end of the answer, by its status, hundred by hundred; made when a status first occurs.
+    requests: [OnceLock<Box<OfHundred>>; 5],
     /// Time from the start of a leg to its end.
     pub legs: Histogram,
     /// Statuses of gRPC that requests were answered with, by who has said them.
@@ -122,27 +125,14 @@ pub struct RouteMetrics {
     pub divergent: AtomicU64,
 }
 
-impl Default for RouteMetrics {
-    fn default() -> Self {
-        Self {
-            results: Default::default(),
-            completed: Default::default(),
-            requests: Box::new([const { OnceLock::new() }; 500]),
-            legs: Histogram::default(),
-            grpc_answers: Default::default(),
-            grpc_legs: Default::default(),
-            window_stalls: AtomicU64::new(0),
-            divergent: AtomicU64::new(0),
-        }
-    }
-}
-
 impl RouteMetrics {
     /// Counts a request when its answer has ended.
     pub fn answered(&self, result: RequestResult, status: u16, took: Duration) {
         self.results[result as usize].fetch_add(1, Ordering::Relaxed);
-        if let Some(slot) = self.requests.get(usize::from(status.saturating_sub(100))) {
-            slot.get_or_init(Box::default).observe(took);
+        let status = usize::from(status.saturating_sub(100));
+        if let Some(hundred) = self.requests.get(status / 100) {
+            let hundred = hundred.get_or_init(|| Box::new([const { OnceLock::new() }; 100]));
+            hundred[status % 100].get_or_init(Box::default).observe(took);
         }
     }
 
@@ -189,7 +179,10 @@ impl RouteMetrics {
 
     /// The statuses answered with, and how long that took.
     pub fn requests(&self) -> impl Iterator<Item = (u16, &Histogram)> {
-        (100_u16..).zip(self.requests.iter()).filter_map(|(status, slot)| Some((status, &**slot.get()?)))
+        let hundreds = (1_u16..).zip(&self.requests).filter_map(|(number, hundred)| Some((number, hundred.get()?)));
+        hundreds.flat_map(|(number, hundred)| {
+            (number * 100..).zip(hundred.iter()).filter_map(|(status, slot)| Some((status, &**slot.get()?)))
+        })
     }
 }
 

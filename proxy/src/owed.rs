@@ -24,7 +24,7 @@ use crate::{
     exchange::Leg,
     outcome::Outcome,
     shared::Shared,
-    table::Table,
+    table::{RouteEntry, Table},
     target::Target,
 };
 
@@ -92,8 +92,17 @@ impl Stores {
         Some(RouteOwed { redelivery: store.redelivery.clone(), route: id, config: config.clone() })
     }
 
-    /// Tells which endpoints there are, unless some list is not there yet: who is missing from that has not gone.
-    pub(crate) fn publish(&self, table: &Table, is_listed: impl Fn(&Route) -> bool) {
+    /// Tells which endpoints there are, unless some list is not there yet: who is missing from that has not gone. Nothing is told if no
+    /// route with redelivery has changed since the previous table.
+    pub(crate) fn publish(&self, previous: Option<&Table>, table: &Table) {
+        let redeliver = |route: &&Arc<RouteEntry>| route.owed.is_some();
+        let same = |previous: &Table| {
+            let former = previous.routes().filter(redeliver).map(Arc::as_ptr);
+            former.eq(table.routes().filter(redeliver).map(Arc::as_ptr))
+        };
+        if previous.is_some_and(same) {
+            return;
+        }
         for (journal, store) in &self.0 {
             let routes = table.routes().filter(|route| {
                 route.config.policy.redeliver.as_ref().is_some_and(|redeliver| redeliver.journal == *journal)
@@ -102,14 +111,14 @@ impl Stores {
             let mut in_use = HashSet::new();
             let mut complete = true;
             for route in routes {
-                complete &= is_listed(&route.config);
+                complete &= route.cluster.is_some();
                 let Some(owed) = &route.owed else { continue };
                 in_use.insert(owed.route);
                 for target in &route.known {
                     let ready = target.endpoint.conditions.ready && target.endpoint.address.problem().is_none();
                     let known = members
                         .entry(owed.key(target).clone())
-                        .or_insert_with(|| Member { address: (&*target.authority).into(), ready: false });
+                        .or_insert_with(|| Member { address: target.authority.clone(), ready: false });
                     known.ready |= ready;
                 }
             }
@@ -165,8 +174,8 @@ impl RouteOwed {
     /// What makes an endpoint the same one when it returns.
     pub(crate) fn key<'a>(&self, target: &'a Target) -> &'a Arc<str> {
         match self.config.identity {
-            Identity::Name => target.pod_key.as_ref().unwrap_or(&target.address_key),
-            Identity::Address => &target.address_key,
+            Identity::Name => target.pod_key().unwrap_or(&target.authority),
+            Identity::Address => &target.authority,
         }
     }
 
@@ -194,7 +203,7 @@ impl RouteOwed {
     pub(crate) fn whom(&self, target: &Target) -> Whom {
         Whom {
             key: self.key(target).clone(),
-            endpoint: target.address_key.clone(),
+            endpoint: target.authority.clone(),
             pod: target.endpoint.pod.as_ref().map(|pod| pod.name.clone()),
         }
     }

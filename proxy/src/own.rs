@@ -49,6 +49,11 @@ impl<'a> OwnAddresses<'a> {
         self.host.get()
     }
 
+    /// Whether the host has the same addresses as before.
+    pub(crate) fn is_still(&self, before: &HostAddresses) -> bool {
+        self.host() == before
+    }
+
     fn host_has(&self, address: IpAddr) -> bool {
         // Interfaces name one loopback address, but every one of them leads here.
         address.is_loopback() || self.host().contains(&address)

@@ -9,6 +9,7 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::{BufMut, Bytes};
 use serde::{Serialize, Serializer};
+use snapshot::Version;
 use tokio::time::Instant;
 
 use crate::{
@@ -132,6 +133,8 @@ pub struct SnapshotReport {
 pub struct About<'a> {
     /// Its id.
     pub id: &'a str,
+    /// The version of the snapshot that it is served from.
+    pub version: Version,
     /// Its method.
     pub method: &'a [u8],
     /// Its target.
@@ -158,7 +161,7 @@ impl<'a> Report<'a> {
             result: RequestResult::DryRun.as_str(),
             results: Vec::new(),
             snapshot: SnapshotReport {
-                version: route.version.to_string(),
+                version: about.version.to_string(),
                 ready,
                 not_ready: route.known.len() - ready,
             },

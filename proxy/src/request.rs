@@ -127,7 +127,7 @@ impl RequestContext<'_> {
 
     /// The request's part of a report.
     fn about<'a>(&'a self, target: &'a [u8]) -> About<'a> {
-        About { id: self.id, method: self.head.method(), target }
+        About { id: self.id, version: self.listener.version, method: self.head.method(), target }
     }
 
     /// The least speed of a client with this route.

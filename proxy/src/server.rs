@@ -21,7 +21,7 @@ use runtime::drain::Drain;
 use snapshot::Reader;
 use tokio::{sync::watch, time::Instant};
 
-pub use self::handle::{Handle, ReloadError, RouteState};
+pub use self::handle::{ChangedRoutes, Handle, ReloadError, RouteState, SeenRoutes};
 use self::{
     accept::{App, Listening, accept},
     sockets::{Claim, Sockets},
@@ -223,7 +223,7 @@ async fn sweep(worker: Arc<Worker>) {
     loop {
         tokio::time::sleep(SWEEP_INTERVAL).await;
         let (table, now) = (worker.shared.table.load_full(), Instant::now());
-        for target in table.targets() {
+        for target in table.routes().flat_map(|route| &route.known) {
             target.sweep(worker.index, now, worker.shared.limits.pool_idle);
         }
         spare::forget();
@@ -264,9 +264,8 @@ impl Running {
         self.drain.start();
         let cut = self.drain.wait_idle(timeout).await;
         self.stop.send_replace(true);
-        for target in self.handle.shared.table.load().targets() {
-            target.retire();
-        }
+        let table = self.handle.shared.table.load_full();
+        table.routes().flat_map(|route| &route.known).for_each(|target| target.retire());
         let (threads, log) = (self.threads, self.log);
         // Threads end at once now; joining them must not block the caller's runtime.
         let joined = tokio::task::spawn_blocking(move || {

@@ -31,7 +31,7 @@ use crate::{
     report,
     seats::{Seat, Seats},
     secured::Secured,
-    table::Table,
+    table::{Built, Inputs, Table, TableBuilder},
 };
 
 /// The state that all connections share.
@@ -43,8 +43,8 @@ pub struct Shared {
     pub(crate) tables: watch::Sender<Version>,
     /// The number of tables before the current one.
     made: AtomicU64,
-    /// Held while a new table is built, never by requests.
-    building: Mutex<()>,
+    /// Builds the tables, never for requests.
+    building: Mutex<TableBuilder>,
     reader: Reader,
     /// The sources for authenticating callers.
     access: Arc<Sources>,
@@ -130,14 +130,23 @@ impl Shared {
         let (config, events) = (Arc::new(config), Events::new());
         secured.show_handshakes(&bound);
         let snapshot = reader.load().clone();
-        let table = Table::build_owing(None, &config, &snapshot, &bound, &access, &secured, &owed);
-        owed.publish(&table, |route| snapshot.cluster(route.cluster.as_str()).is_some());
+        let mut builder = TableBuilder::default();
+        let inputs = Inputs {
+            config: &config,
+            secured: &secured,
+            snapshot: &snapshot,
+            bound: &bound,
+            access: &access,
+            owed: &owed,
+        };
+        let Built { table, gone: _ } = builder.next(None, inputs);
+        owed.publish(None, &table);
         let budget = Budget::new(config.limits.buffered);
         Self {
             tables: watch::Sender::new(table.version),
             table: ArcSwap::from_pointee(table),
             made: AtomicU64::new(0),
-            building: Mutex::new(()),
+            building: Mutex::new(builder),
             reader,
             access,
             clients: Arc::default(),
@@ -161,22 +170,29 @@ impl Shared {
 
     /// Builds and publishes a table of the current snapshot and, if given, another configuration.
     pub fn rebuild(&self, config: Option<(Arc<Config>, Arc<Secured>)>) {
-        let _building = self.building.lock();
+        let mut builder = self.building.lock();
         let current = self.table.load_full();
         if let Some((_, secured)) = &config {
             secured.show_handshakes(&self.bound);
         }
         let (config, secured) = config.unwrap_or_else(|| (current.config.clone(), current.secured.clone()));
         let snapshot = self.reader.load().clone();
-        let (bound, access) = (&self.bound, &self.access);
-        let next = Table::build_owing(Some(&current), &config, &snapshot, bound, access, &secured, &self.owed);
-        let next = Arc::new(next);
-        self.owed.publish(&next, |route| snapshot.cluster(route.cluster.as_str()).is_some());
+        let inputs = Inputs {
+            config: &config,
+            secured: &secured,
+            snapshot: &snapshot,
+            bound: &self.bound,
+            access: &self.access,
+            owed: &self.owed,
+        };
+        let Built { table, gone } = builder.next(Some(&current), inputs);
+        let next = Arc::new(table);
+        self.owed.publish(Some(&current), &next);
         self.table.store(next.clone());
         self.made.fetch_add(1, Ordering::Release);
         self.tables.send_replace(next.version);
         self.events.table(&current, &next);
-        current.retire_unless_in(&next);
+        gone.iter().for_each(|target| target.retire());
     }
 
     /// A number that changes with every table; reading it is cheaper than loading the table.

@@ -1,28 +1,31 @@
 //! The table: routes with the targets of their clusters, built as a whole from a configuration and a snapshot, published with one
 //! swap, loaded once per request.
 
-use std::{
-    borrow::Cow,
-    collections::HashMap,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::SystemTime,
-};
+mod build;
+mod targets;
 
+#[cfg(any(test, feature = "bench"))]
+use std::net::SocketAddr;
+use std::{borrow::Cow, net::IpAddr, sync::Arc, time::SystemTime};
+
+#[cfg(any(test, feature = "bench"))]
+use access::sources::Sources;
 use access::{
     decision::{Decision, Fit, decide},
     identity::Caller,
-    sources::Sources,
 };
-use snapshot::{Cluster, Place, Snapshot, Version};
+#[cfg(any(test, feature = "bench"))]
+use snapshot::Snapshot;
+use snapshot::{Cluster, Place, Version};
 
+pub use self::build::{Built, Inputs, TableBuilder};
 use crate::{
     callers::Callers,
-    config::{Config, Listener, Members, PathPattern, Route, Verdict},
+    config::{Config, Listener, PathPattern, Route, Verdict},
     http::request::RequestHead,
     metrics::RouteMetrics,
-    owed::{RouteOwed, Stores},
-    own::{HostAddresses, OwnAddresses},
+    owed::RouteOwed,
+    own::HostAddresses,
     secured::Secured,
     target::Target,
 };
@@ -49,31 +52,31 @@ pub struct Table {
 pub struct ListenerEntry {
     /// Its configuration.
     pub config: Arc<Listener>,
-    /// Its routes, in the order in which they are tried.
-    pub routes: Vec<Arc<RouteEntry>>,
+    /// The version of the snapshot that the table was made from.
+    pub version: Version,
+    /// Its routes, in the order in which they are tried, shared with the next table if it has the same.
+    pub routes: Arc<[Arc<RouteEntry>]>,
     /// Its access control.
-    pub callers: Callers,
+    pub callers: Arc<Callers>,
 }
 
-/// A route and its endpoints.
+/// A route and its endpoints. The next table has the same one if its cluster is the same.
 #[derive(Clone, Debug)]
 pub struct RouteEntry {
     /// Its configuration.
-    pub config: Route,
-    /// The version of the snapshot the members come from.
-    pub version: Version,
+    pub config: Arc<Route>,
+    /// The cluster of the snapshot that its endpoints come from; none before there is a list of them.
+    pub cluster: Option<Arc<Cluster>>,
     /// The members, in snapshot order.
     pub members: Box<[Member]>,
     /// Every known endpoint of the cluster, for `/-/endpoints`.
     pub known: Box<[Arc<Target>]>,
     /// Known endpoints that are this proxy itself, which are left out.
     pub own: Vec<Place>,
-    /// Whether there is a list of its endpoints yet, be it an empty one.
-    pub has_list: bool,
     /// Why there is no member; empty if there are some.
     pub why_empty: Box<str>,
     /// The name of this deployment in `Via`.
-    pub via: Box<str>,
+    pub via: Arc<str>,
     /// Its metrics.
     pub metrics: Arc<RouteMetrics>,
     /// Its redelivery, if it has any.
@@ -118,7 +121,7 @@ impl ListenerEntry {
     /// [`NoRoute`] if no route matches, or the request is not allowed.
     pub fn route(&self, head: &RequestHead, caller: &Caller<'_>) -> Result<Permitted<'_>, NoRoute> {
         let may_control = self.allows(head, caller)? || self.is_controlled_from(caller.address);
-        for route in &self.routes {
+        for route in self.routes.iter() {
             match route.config.matches.judge(head) {
                 Verdict::Takes => return Ok(Permitted { route, may_control }),
                 Verdict::Leaves(pattern) => return Err(NoRoute::Leaves(pattern.clone())),
@@ -157,8 +160,7 @@ impl ListenerEntry {
 }
 
 impl Table {
-    /// Builds a table. Unchanged parts of the previous one are taken over: targets with their idle connections, metrics of routes,
-    /// counts of callers. `bound` are the bound addresses of the listeners.
+    /// Builds a single table without redelivery.
     #[cfg(any(test, feature = "bench"))]
     #[must_use]
     pub fn build(
@@ -169,99 +171,14 @@ impl Table {
         access: &Arc<Sources>,
         secured: &Arc<Secured>,
     ) -> Self {
-        Self::build_owing(previous, config, snapshot, bound, access, secured, &Stores::default())
-    }
-
-    /// The same with redelivery.
-    #[expect(clippy::mutable_key_type, reason = "what changes in a place plays no part in its hash and its equality")]
-    pub(crate) fn build_owing(
-        previous: Option<&Self>,
-        config: &Arc<Config>,
-        snapshot: &Snapshot,
-        bound: &[SocketAddr],
-        access: &Arc<Sources>,
-        secured: &Arc<Secured>,
-        owed: &Stores,
-    ) -> Self {
-        // Several targets per place if routes see the endpoint differently, or use different protocols.
-        let mut targets: HashMap<Place, Vec<Arc<Target>>> = HashMap::new();
-        let mut metrics: HashMap<&str, Arc<RouteMetrics>> = HashMap::new();
-        for route in previous.into_iter().flat_map(Self::routes) {
-            for target in &route.known {
-                let same = targets.entry(target.endpoint.address.clone()).or_default();
-                if same.iter().all(|other| !Arc::ptr_eq(other, target)) {
-                    same.push(target.clone());
-                }
-            }
-            metrics.insert(&route.config.name, route.metrics.clone());
-        }
-        let own_addresses = OwnAddresses::new(bound, previous.and_then(|previous| previous.host.clone()));
-        let mut build_route = |route: &Route, via: &str| {
-            let cluster = snapshot.cluster(route.cluster.as_str());
-            let endpoints = cluster.map_or(&[][..], |cluster| cluster.endpoints());
-            let (mut known, mut members, mut own) = (Vec::new(), Vec::new(), Vec::new());
-            for endpoint in endpoints {
-                if endpoint.address.addresses().iter().any(|address| own_addresses.contains(*address)) {
-                    own.push(endpoint.address.clone());
-                    continue;
-                }
-                // A target is kept while its endpoint is the same; another pod at the same address is another endpoint.
-                let same = targets.entry(endpoint.address.clone()).or_default();
-                let is_kept =
-                    |target: &&Arc<Target>| target.endpoint == *endpoint && target.is_reached_by(&route.policy);
-                let target = same.iter().find(is_kept).cloned().unwrap_or_else(|| {
-                    // One shard more than there are workers, for redelivery.
-                    let mut target = Target::reached_by(&route.policy, endpoint.clone(), config.threads + 1, secured);
-                    // Its numbers go on where it only has other conditions, or is spoken to in another way.
-                    if let Some(former) = same.iter().find(|former| former.endpoint.pod == endpoint.pod) {
-                        target.counts = former.counts.clone();
-                    }
-                    let target = Arc::new(target);
-                    same.push(target.clone());
-                    target
-                });
-                known.push(target.clone());
-                let conditions = endpoint.conditions;
-                match route.policy.members {
-                    // It is configured by name, so `all` does not succeed without it.
-                    _ if endpoint.address.problem().is_some() => members.push(Member { target, ready: false }),
-                    _ if conditions.ready => members.push(Member { target, ready: true }),
-                    Members::Known if !conditions.terminating => members.push(Member { target, ready: false }),
-                    Members::Ready | Members::Known => {}
-                }
-            }
-            let why_empty = if members.is_empty() { why_empty(cluster, &own) } else { String::new() };
-            Arc::new(RouteEntry {
-                has_list: cluster.is_some(),
-                why_empty: why_empty.into(),
-                version: snapshot.version(),
-                members: members.into(),
-                known: known.into(),
-                own,
-                via: via.into(),
-                metrics: metrics.get(&*route.name).cloned().unwrap_or_default(),
-                owed: owed.of(route),
-                config: route.clone(),
-            })
-        };
-        let listeners = config.listeners.iter().enumerate().map(|(index, listener)| {
-            let via = listener.via_name.at(bound.get(index).copied().unwrap_or(listener.address));
-            let before = previous.and_then(|previous| previous.listeners.get(index));
-            Arc::new(ListenerEntry {
-                callers: Callers::of(listener, before.map(|before| &before.callers), access),
-                routes: listener.routes.iter().map(|route| build_route(route, &via)).collect(),
-                config: Arc::new(listener.clone()),
-            })
-        });
-        let listeners = listeners.collect();
-        let (config, secured) = (config.clone(), secured.clone());
-        let host = own_addresses.asked().cloned();
-        Self { config, secured, version: snapshot.version(), made: SystemTime::now(), listeners, host }
+        let inputs = Inputs { config, secured, snapshot, bound, access, owed: &crate::owed::Stores::default() };
+        let mut builder = previous.map(TableBuilder::after).unwrap_or_default();
+        builder.next(previous, inputs).table
     }
 
     /// Every route of every listener.
     pub fn routes(&self) -> impl Iterator<Item = &Arc<RouteEntry>> {
-        self.listeners.iter().flat_map(|listener| &listener.routes)
+        self.listeners.iter().flat_map(|listener| listener.routes.iter())
     }
 
     /// Every target, once.
@@ -271,16 +188,6 @@ impl Table {
         targets.sort_by_key(|target| Arc::as_ptr(target));
         targets.dedup_by_key(|target| Arc::as_ptr(target));
         targets
-    }
-
-    /// Closes the idle connections of the targets that `next` no longer has.
-    pub fn retire_unless_in(&self, next: &Self) {
-        let kept = next.targets();
-        for target in self.targets() {
-            if kept.binary_search_by_key(&Arc::as_ptr(target), |kept| Arc::as_ptr(kept)).is_err() {
-                target.retire();
-            }
-        }
     }
 }
 
@@ -298,6 +205,12 @@ fn why_empty(cluster: Option<&Arc<Cluster>>, own: &[Place]) -> String {
 }
 
 impl RouteEntry {
+    /// Whether there is a list of its endpoints yet, be it an empty one.
+    #[must_use]
+    pub fn has_list(&self) -> bool {
+        self.cluster.is_some()
+    }
+
     /// The reason why no request can reach an endpoint, if so.
     #[must_use]
     pub fn without_endpoint(&self) -> Option<Cow<'_, str>> {
@@ -319,7 +232,7 @@ mod tests {
     use snapshot::{AppProtocol, Change, ClusterName, Conditions, Endpoint, PodRef, Recheck, Spoken, channel};
 
     use super::*;
-    use crate::config::{AccessLog, Changes, Limits, Policy};
+    use crate::config::{AccessLog, Changes, Limits, Members, Policy};
 
     fn config(members: Members) -> Arc<Config> {
         let route = |name: &str, matches: &str| Route {

@@ -9,7 +9,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -38,20 +38,20 @@ const LONG_IDLE: Duration = Duration::from_secs(1);
 /// An endpoint with its connections and metrics.
 #[derive(Debug)]
 pub struct Target {
-    /// The endpoint.
-    pub endpoint: Endpoint<Place>,
+    /// The endpoint, shared with the snapshot.
+    pub endpoint: Arc<Endpoint<Place>>,
     /// Its readable name: the pod's or host's name, else the address.
-    pub label: Box<str>,
-    /// Its address, or its name and port, as an authority; also the `Host` of requests without one.
-    pub authority: Box<str>,
-    /// Its key by its pod, if it has one, which stays the same at another address.
-    pub(crate) pod_key: Option<Arc<str>>,
-    /// Its key by its address.
-    pub(crate) address_key: Arc<str>,
+    pub label: Arc<str>,
+    /// Its address, or its name and port, as an authority; also the `Host` of requests without one, and its key by its address.
+    pub authority: Arc<str>,
+    /// Its key by its pod, made when it is first asked for.
+    pod_key: OnceLock<Arc<str>>,
     /// Its protocol.
     pub protocol: WireProtocol,
-    /// Idle connections, a shard for each worker: a connection lives and dies on one thread.
-    idle: Box<[Mutex<Vec<Idle>>]>,
+    /// How many threads have connections of their own to it.
+    workers: usize,
+    /// Idle connections, a shard for each worker: a connection lives and dies on one thread. Made for the first one.
+    idle: OnceLock<Box<[Mutex<Vec<Idle>>]>>,
     /// Shared HTTP/2 connections, a shard for each worker.
     multiplexed: Box<[Arc<Multiplexed>]>,
     retired: AtomicBool,
@@ -94,9 +94,10 @@ pub(crate) type Connecting = Pin<Box<dyn Future<Output = io::Result<Opened>> + S
 #[derive(Debug)]
 enum Secure {
     Clear,
-    Tls(tls::Target),
+    /// Boxed like the reason, because most targets use clear text.
+    Tls(Box<tls::Target>),
     /// TLS that cannot be set up, for this reason.
-    Broken(String),
+    Broken(Box<str>),
 }
 
 #[derive(Debug)]
@@ -122,22 +123,22 @@ impl WireProtocol {
 impl Target {
     /// A new target for `workers` threads.
     #[must_use]
-    pub fn new(endpoint: Endpoint<Place>, protocol: WireProtocol, workers: usize) -> Self {
-        let visible = |label: &str| label.bytes().all(|b| b.is_ascii_graphic());
-        let authority = endpoint.address.to_string();
-        let label = endpoint.label().filter(|label| visible(label)).unwrap_or(&authority).into();
-        let port = endpoint.address.addresses().first().map_or(0, |address| address.port());
-        let pod_key = endpoint.pod.as_ref().map(|pod| format!("{}/{}:{port}", pod.namespace, pod.name).into());
+    pub fn new(endpoint: Arc<Endpoint<Place>>, protocol: WireProtocol, workers: usize) -> Self {
+        let visible = |label: &&Arc<str>| label.bytes().all(|b| b.is_ascii_graphic());
+        let authority: Arc<str> = endpoint.address.to_string().into();
+        let name = endpoint.pod.as_ref().map(|pod| &pod.name).or(endpoint.hostname.as_ref());
+        let label = name.filter(visible).unwrap_or(&authority).clone();
+        let workers = workers.max(1);
         Self {
             label,
-            pod_key,
-            address_key: authority.as_str().into(),
-            authority: authority.into(),
+            pod_key: OnceLock::new(),
+            authority,
             protocol,
-            idle: (0..workers.max(1)).map(|_| Mutex::default()).collect(),
+            workers,
+            idle: OnceLock::new(),
             multiplexed: match protocol {
                 WireProtocol::Http1 => Box::default(),
-                WireProtocol::Http2 | WireProtocol::Negotiated => (0..workers.max(1)).map(|_| Arc::default()).collect(),
+                WireProtocol::Http2 | WireProtocol::Negotiated => (0..workers).map(|_| Arc::default()).collect(),
             },
             retired: AtomicBool::new(false),
             reach: Reach::default(),
@@ -153,22 +154,33 @@ impl Target {
 
     /// A new target with the protocol and TLS of this policy.
     #[must_use]
-    pub fn reached_by(policy: &Policy, endpoint: Endpoint<Place>, workers: usize, secured: &Secured) -> Self {
+    pub fn reached_by(policy: &Policy, endpoint: Arc<Endpoint<Place>>, workers: usize, secured: &Secured) -> Self {
         let Manner { protocol, channel } = policy.manner(endpoint.spoken);
         let mut target = Self::new(endpoint, protocol, workers);
         target.secure = match &channel {
             Channel::Clear => Secure::Clear,
-            Channel::Contradicted(why) => Secure::Broken((*why).to_owned()),
+            Channel::Contradicted(why) => Secure::Broken((*why).into()),
             Channel::Tls(upstream) => {
                 match (upstream.name_of(&target.endpoint), secured.endpoints(&policy.client_tls(upstream))) {
-                    (Ok(name), Ok(tls)) => Secure::Tls(tls.target(name)),
-                    (Err(why), _) => Secure::Broken(format!("there is no name for its certificate: {why}")),
-                    (_, Err(why)) => Secure::Broken(format!("TLS to it cannot be set up: {why}")),
+                    (Ok(name), Ok(tls)) => Secure::Tls(Box::new(tls.target(name))),
+                    (Err(why), _) => Secure::Broken(format!("there is no name for its certificate: {why}").into()),
+                    (_, Err(why)) => Secure::Broken(format!("TLS to it cannot be set up: {why}").into()),
                 }
             }
         };
         target.channel = channel;
         target
+    }
+
+    /// Its key by its pod, if it has one, which stays the same at another address.
+    pub(crate) fn pod_key(&self) -> Option<&Arc<str>> {
+        let pod = self.endpoint.pod.as_ref()?;
+        let port = || self.endpoint.address.addresses().first().map_or(0, |address| address.port());
+        Some(self.pod_key.get_or_init(|| format!("{}/{}:{}", pod.namespace, pod.name, port()).into()))
+    }
+
+    fn shards(&self) -> &[Mutex<Vec<Idle>>] {
+        self.idle.get_or_init(|| (0..self.workers).map(|_| Mutex::default()).collect())
     }
 
     /// Whether it has the protocol and TLS of this policy.
@@ -223,7 +235,7 @@ impl Target {
                 // Boxed, because it is large and most connections use clear text.
                 (Secure::Tls(tls), Io::Tcp(stream)) => Box::pin(transport::secure(stream, tls, limit)).await,
                 (Secure::Tls(_), Io::Tls(_)) => Err(io::ErrorKind::AlreadyExists.into()),
-                (Secure::Broken(why), _) => Err(io::Error::other(why.clone())),
+                (Secure::Broken(why), _) => Err(io::Error::other(why.to_string())),
             }
         };
         let connected = self.reach.connect(connecting).await;
@@ -275,7 +287,7 @@ impl Target {
                 return slot.map(Opened::Http2);
             }
         }
-        let mut idle = self.idle[worker].lock();
+        let mut idle = self.idle.get()?[worker].lock();
         while let Some(mut candidate) = idle.pop() {
             let closely = once && now.saturating_duration_since(candidate.since) > LONG_IDLE;
             if now < candidate.until && candidate.io.is_quiet() && (!closely || candidate.io.is_still_quiet()) {
@@ -287,7 +299,7 @@ impl Target {
 
     /// Keeps a connection for reuse, or closes it if there are `cap` already or the target is retired.
     pub fn checkin(&self, worker: usize, io: Io, since: Instant, keep: Duration, cap: usize) {
-        let mut idle = self.idle[worker].lock();
+        let mut idle = self.shards()[worker].lock();
         if idle.len() < cap && !self.retired.load(Ordering::Acquire) {
             idle.push(Idle { io, since, until: since + keep });
         }
@@ -298,13 +310,16 @@ impl Target {
         if let Some(multiplexed) = self.multiplexed.get(worker) {
             multiplexed.sweep(now, keep);
         }
-        self.idle[worker].lock().retain_mut(|idle| now < idle.until && idle.io.is_quiet());
+        if let Some(shards) = self.idle.get() {
+            shards[worker].lock().retain_mut(|idle| now < idle.until && idle.io.is_quiet());
+        }
     }
 
     /// Retires the target: closes its idle connections, and keeps none from now on.
     pub fn retire(&self) {
         self.retired.store(true, Ordering::Release);
-        for shard in &self.idle {
+        // Made if need be: whoever keeps a connection at this moment then has the lock before this, or sees that the target is retired.
+        for shard in self.shards() {
             shard.lock().clear();
         }
         self.multiplexed.iter().for_each(|multiplexed| multiplexed.clear());
@@ -313,7 +328,7 @@ impl Target {
     /// The number of idle connections.
     #[must_use]
     pub fn idle(&self) -> usize {
-        let own: usize = self.idle.iter().map(|shard| shard.lock().len()).sum();
+        let own: usize = self.idle.get().into_iter().flatten().map(|shard| shard.lock().len()).sum();
         own + self.multiplexed.iter().map(|multiplexed| multiplexed.idle()).sum::<usize>()
     }
 }
@@ -322,8 +337,12 @@ impl Target {
 mod tests {
     use super::*;
 
+    fn target_at(address: std::net::SocketAddr) -> Arc<Target> {
+        Arc::new(Target::new(Arc::new(Endpoint::ready(address).into()), WireProtocol::Http1, 1))
+    }
+
     fn target() -> Arc<Target> {
-        Arc::new(Target::new(Endpoint::ready("[2001:db8::1]:80".parse().unwrap()).into(), WireProtocol::Http1, 1))
+        target_at("[2001:db8::1]:80".parse().unwrap())
     }
 
     #[test]
@@ -340,8 +359,7 @@ mod tests {
     async fn a_request_that_must_not_be_repeated_gets_no_idle_connection_that_was_just_closed() {
         for (rested, once, want) in [(true, true, false), (true, false, true), (false, true, true)] {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            let target =
-                Arc::new(Target::new(Endpoint::ready(listener.local_addr().unwrap()).into(), WireProtocol::Http1, 1));
+            let target = target_at(listener.local_addr().unwrap());
             let (io, _) = target.connect_once(Duration::from_secs(60)).await.unwrap();
             let (peer, _) = listener.accept().unwrap();
             let since = Instant::now();

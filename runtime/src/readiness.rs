@@ -98,16 +98,27 @@ impl Readiness {
         if pending.is_empty() { Ok(()) } else { Err(pending.join("; ")) }
     }
 
-    /// Why the gates of this name are pending; none where all are ready.
+    /// The names of the gates that are pending, and why.
     #[must_use]
-    pub fn pending(&self, name: &str) -> Option<String> {
+    pub fn pending(&self) -> BTreeMap<String, String> {
         let state = self.shared.state.lock();
-        state.gates.values().filter(|gate| gate.name == name).find_map(|gate| gate.pending.clone())
+        let mut pending = BTreeMap::new();
+        for gate in state.gates.values() {
+            if let Some(why) = &gate.pending {
+                pending.entry(gate.name.clone()).or_insert_with(|| why.clone());
+            }
+        }
+        pending
     }
 
     /// Sets the answers of [`check_part`](Self::check_part). Parts do not affect [`check`](Self::check), which gates decide.
     pub fn set_parts(&self, parts: BTreeMap<String, Result<(), String>>) {
         self.shared.state.lock().parts = Some(parts);
+    }
+
+    /// Changes one of these answers.
+    pub fn set_part(&self, name: String, state: Result<(), String>) {
+        self.shared.state.lock().parts.get_or_insert_default().insert(name, state);
     }
 
     /// The state of one part. None is ready while the process drains.
@@ -229,6 +240,8 @@ mod tests {
         assert_eq!(readiness.check_part("purge"), PartStatus::Ready);
         assert_eq!(readiness.check_part("write"), PartStatus::Pending("no endpoint".into()));
         assert_eq!(readiness.check_part("other"), PartStatus::Unknown(vec!["purge".into(), "write".into()]));
+        readiness.set_part("write".to_owned(), Ok(()));
+        assert_eq!(readiness.check_part("write"), PartStatus::Ready);
         readiness.set_draining();
         assert_eq!(readiness.check_part("purge"), PartStatus::Pending("draining".into()));
     }

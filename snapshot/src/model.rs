@@ -18,11 +18,13 @@ pub struct Snapshot {
 /// A named set of endpoints, in canonical order (addresses, then names) and without duplicates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
+    /// First, because clusters that differ are mostly told apart by it.
+    hash: ContentHash,
     name: ClusterName,
-    endpoints: Box<[Endpoint<Place>]>,
+    /// Each is shared with the next version of the cluster that has it as well.
+    endpoints: Box<[Arc<Endpoint<Place>>]>,
     /// Why there is no endpoint, if the source knows.
     why_empty: Option<Box<str>>,
-    hash: ContentHash,
 }
 
 /// One server of a cluster, with what is known about it. Endpoints from Kubernetes have an address; an endpoint of a
@@ -129,9 +131,9 @@ impl Cluster {
                 first(endpoint).is_none_or(|at| (by_tls(endpoint) || !secure.contains(&at)) && kept.insert(at))
             });
         }
-        let all = ContentHasher::default().text(name.as_str()).number(endpoints.len() as u64);
-        let hash = endpoints.iter().fold(all, Endpoint::hash_into).finish();
-        Self { hash, name, endpoints: endpoints.into(), why_empty: None }
+        let hash = endpoints.iter().fold(ContentHash::default(), |all, endpoint| all.with(endpoint.hash()));
+        let hash = hash_of(&name, endpoints.len(), hash);
+        Self { hash, name, endpoints: endpoints.into_iter().map(Arc::new).collect(), why_empty: None }
     }
 
     /// A cluster without endpoints, and the reason.
@@ -155,8 +157,19 @@ impl Cluster {
 
     /// Every known endpoint, whatever its conditions, in canonical order.
     #[must_use]
-    pub fn endpoints(&self) -> &[Endpoint<Place>] {
+    pub fn endpoints(&self) -> &[Arc<Endpoint<Place>>] {
         &self.endpoints
+    }
+
+    /// Shares the endpoints with a former version of the cluster that are the same there.
+    pub(crate) fn share_with(&mut self, former: &Self) {
+        let mut former = former.endpoints.iter().peekable();
+        for endpoint in &mut self.endpoints {
+            while former.next_if(|former| former.address < endpoint.address).is_some() {}
+            if let Some(same) = former.next_if(|former| **former == *endpoint) {
+                endpoint.clone_from(same);
+            }
+        }
     }
 
     /// The hash of name and endpoints: the cluster's version.
@@ -182,18 +195,26 @@ impl Endpoint {
     }
 }
 
+/// The hash of a cluster, given the sum of the hashes of its endpoints, so that a change of one costs no more than itself.
+fn hash_of(name: &ClusterName, endpoints: usize, sum: ContentHash) -> ContentHash {
+    ContentHasher::default().text(name.as_str()).number(endpoints as u64).number(sum.as_number()).finish()
+}
+
 impl Endpoint<Place> {
-    /// Adds all attributes to a hash.
-    fn hash_into(hasher: ContentHasher, endpoint: &Self) -> ContentHasher {
-        let Self { address, conditions, hostname, pod, node, zone, service, spoken } = endpoint;
+    /// The hash of all attributes.
+    fn hash(&self) -> ContentHash {
+        let Self { address, conditions, hostname, pod, node, zone, service, spoken } = self;
         let Conditions { ready, serving, terminating } = *conditions;
         let pod = |part: fn(&PodRef) -> &str| pod.as_ref().map(part);
+        let hasher = ContentHasher::default();
+        let place = match address {
+            Place::Address(..) => hasher.number(0),
+            Place::Name(_) => hasher.number(1).text(&address.to_string()).optional(address.problem()),
+        };
         let addresses = address.addresses();
-        let place = hasher.text(&address.to_string()).optional(address.problem()).number(addresses.len() as u64);
         addresses
             .iter()
-            .fold(place, |place, address| place.text(&address.to_string()))
-            .number(u64::from(matches!(address, Place::Name(_))))
+            .fold(place.number(addresses.len() as u64), |place, address| place.address(*address))
             .number(u64::from(ready) | u64::from(serving) << 1 | u64::from(terminating) << 2)
             .optional(hostname.as_deref())
             .optional(pod(|pod| &pod.namespace))
@@ -204,6 +225,7 @@ impl Endpoint<Place> {
             .optional(service.as_ref().map(|service| &*service.namespace))
             .optional(service.as_ref().map(|service| &*service.name))
             .number(spoken.number())
+            .finish()
     }
 
     /// An endpoint of which only the place is known. It is ready, unless its name does not resolve.
@@ -273,7 +295,7 @@ mod tests {
         let two = Cluster::new(name, vec![a.clone(), b.clone(), gone]);
         assert_eq!(one, two);
         assert_eq!(one.hash(), two.hash());
-        assert_eq!(one.endpoints(), [a, b].map(Endpoint::from), "the ready namesake is kept");
+        assert_eq!(one.endpoints(), [a, b].map(|kept| Arc::new(kept.into())), "the ready namesake is kept");
     }
 
     #[test]

@@ -101,9 +101,18 @@ impl Snapshot {
     fn change(&mut self, change: Change) {
         let gone = match change {
             Change::Set(cluster) => {
-                if self.clusters.get(cluster.name()).is_some_and(|old| **old == *cluster) {
+                let former = self.clusters.get(cluster.name());
+                if former.is_some_and(|former| **former == *cluster) {
                     return;
                 }
+                let cluster = match former {
+                    Some(former) => {
+                        let mut cluster = Arc::unwrap_or_clone(cluster);
+                        cluster.share_with(former);
+                        Arc::new(cluster)
+                    }
+                    None => cluster,
+                };
                 self.version.content = self.version.content.with(cluster.hash());
                 self.clusters.insert(cluster.name().clone(), cluster)
             }
@@ -156,6 +165,18 @@ mod tests {
         assert_eq!(before.cluster("a").unwrap().endpoints()[0].address.addresses()[0].port(), 1);
         assert_eq!(after.cluster("a").unwrap().endpoints()[0].address.addresses()[0].port(), 7);
         assert!(Arc::ptr_eq(before.cluster("b").unwrap(), after.cluster("b").unwrap()));
+    }
+
+    #[test]
+    fn endpoints_that_stay_are_shared_with_the_next_version_of_their_cluster() {
+        let (publisher, reader) = channel();
+        publisher.apply([Change::Set(cluster("a", &[1, 3, 5, 7]))]);
+        let before = reader.load().cluster("a").unwrap().clone();
+        publisher.apply([Change::Set(cluster("a", &[2, 3, 7, 8]))]);
+        let after = reader.load().cluster("a").unwrap().clone();
+        let is_shared = |endpoint| before.endpoints().iter().any(|former| Arc::ptr_eq(former, endpoint));
+        let shared: Vec<_> = after.endpoints().iter().map(is_shared).collect();
+        assert_eq!(shared, [false, true, true, false]);
     }
 
     #[tokio::test]

@@ -1,6 +1,9 @@
 //! Versions: a content hash tells whether two values are equal, a sequence number tells which came later.
 
-use std::fmt;
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use sha2::{Digest as _, Sha256};
 
@@ -46,6 +49,15 @@ impl ContentHasher {
         self
     }
 
+    /// Adds an address.
+    pub(crate) fn address(mut self, address: SocketAddr) -> Self {
+        match address.ip() {
+            IpAddr::V4(ip) => self.0.update(ip.octets()),
+            IpAddr::V6(ip) => self.0.update(ip.octets()),
+        }
+        self.number(u64::from(address.is_ipv6()) << 16 | u64::from(address.port()))
+    }
+
     /// The hash of everything that was added.
     pub(crate) fn finish(self) -> ContentHash {
         let digest = self.0.finalize();
@@ -63,6 +75,11 @@ impl ContentHash {
     /// Adds a member to the hash of a set; the order of adding does not matter.
     pub(crate) fn with(self, member: Self) -> Self {
         Self(self.0.wrapping_add(member.0))
+    }
+
+    /// As a part of another hash.
+    pub(crate) fn as_number(self) -> u64 {
+        self.0
     }
 
     /// Takes a member out of the hash of a set again.

@@ -147,7 +147,7 @@ mod tests {
                     pod: Some(PodRef { namespace: "shop".into(), name: Arc::from(*name), uid: "".into() }),
                     ..Endpoint::ready(([10, 0, 0, n as u8], 80).into())
                 };
-                Target::reached_by(&Policy::default(), endpoint.into(), 1, &Arc::default())
+                Target::reached_by(&Policy::default(), Arc::new(endpoint.into()), 1, &Arc::default())
             })
             .collect()
     }

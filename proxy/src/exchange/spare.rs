@@ -62,25 +62,24 @@ mod tests {
     fn route(members: u8) -> Arc<RouteEntry> {
         let member = |last| Member {
             target: Arc::new(Target::new(
-                Endpoint::ready(([192, 0, 2, last], 80).into()).into(),
+                Arc::new(Endpoint::ready(([192, 0, 2, last], 80).into()).into()),
                 WireProtocol::Http1,
                 1,
             )),
             ready: true,
         };
         Arc::new(RouteEntry {
-            config: Route {
+            config: Arc::new(Route {
                 name: "all".into(),
                 matches: "/*".parse().unwrap(),
                 cluster: ClusterName::new("c").unwrap(),
                 changes: Changes::default(),
                 policy: Policy::default(),
-            },
-            version: snapshot::channel().1.load().version(),
+            }),
+            cluster: None,
             members: (0..members).map(member).collect(),
             known: Box::default(),
             own: Vec::new(),
-            has_list: true,
             why_empty: Box::default(),
             via: "me".into(),
             metrics: Arc::default(),

@@ -44,8 +44,8 @@ impl Copies {
         let target = route.known.iter().find(|target| *owed.key(target) == copy.whom.key)?;
         let mut own = RouteEntry::clone(route);
         own.members = [Member { target: target.clone(), ready: true }].into();
-        own.config.policy.require = Require::All;
-        own.config.policy.compare = Compare::Off;
+        let policy = &mut Arc::make_mut(&mut own.config).policy;
+        (policy.require, policy.compare) = (Require::All, Compare::Off);
         Some(Arc::new(own))
     }
 

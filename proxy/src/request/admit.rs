@@ -174,7 +174,7 @@ fn check(request: &RequestContext<'_>, route: &RouteEntry) -> Result<(), (Reques
     let empty = |status, detail| refusal(RequestResult::Empty, status, ProxyError::DestinationUnavailable, detail);
     if total == 0 {
         // Without a list it is unknown whether there are endpoints that should get the request: that is never a success.
-        let status = if route.has_list { policy.on_empty } else { 503 };
+        let status = if route.has_list() { policy.on_empty } else { 503 };
         return empty(status, format!("{} has no endpoint: {}", route.config.cluster, route.why_empty));
     }
     if total < policy.min_endpoints {

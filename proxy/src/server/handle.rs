@@ -47,6 +47,22 @@ pub struct RouteState {
     pub unread_journal: Option<PathBuf>,
 }
 
+/// The routes as they were when somebody last looked at them.
+#[derive(Debug, Default)]
+pub struct SeenRoutes {
+    config: Option<Arc<Config>>,
+    routes: Vec<Arc<RouteEntry>>,
+}
+
+/// The routes that have changed.
+#[derive(Debug)]
+pub struct ChangedRoutes {
+    /// Whether these are all routes that there are.
+    pub all: bool,
+    /// Their readiness.
+    pub routes: Vec<RouteState>,
+}
+
 /// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
@@ -59,6 +75,21 @@ pub enum ReloadError {
     /// Something changed that needs a restart.
     #[error("{0} cannot change while the process runs: restart it, or put the old value back")]
     Restart(&'static str),
+}
+
+// === impl RouteState ===
+
+impl RouteState {
+    fn of(route: &RouteEntry) -> Self {
+        Self {
+            name: route.config.name.clone(),
+            cluster: route.config.cluster.clone(),
+            has_list: route.has_list(),
+            has_endpoint: route.members.iter().any(|member| member.ready),
+            why_none: route.without_endpoint().unwrap_or_default().into_owned(),
+            unread_journal: route.owed.as_ref().and_then(RouteOwed::unread_journal).map(Path::to_owned),
+        }
+    }
 }
 
 // === impl Handle ===
@@ -115,16 +146,26 @@ impl Handle {
     /// The readiness of every route.
     #[must_use]
     pub fn routes(&self) -> Vec<RouteState> {
+        self.changed_routes(&mut SeenRoutes::default()).routes
+    }
+
+    /// The readiness of the routes that have changed since `seen` was last given here; of all of them if others are configured.
+    #[must_use]
+    pub fn changed_routes(&self, seen: &mut SeenRoutes) -> ChangedRoutes {
         let table = self.shared.table.load();
-        let state = |route: &Arc<RouteEntry>| RouteState {
-            name: route.config.name.clone(),
-            cluster: route.config.cluster.clone(),
-            has_list: route.has_list,
-            has_endpoint: route.members.iter().any(|member| member.ready),
-            why_none: route.without_endpoint().unwrap_or_default().into_owned(),
-            unread_journal: route.owed.as_ref().and_then(RouteOwed::unread_journal).map(Path::to_owned),
-        };
-        table.routes().map(state).collect()
+        let all = seen.config.as_ref().is_none_or(|config| !Arc::ptr_eq(config, &table.config));
+        if all {
+            *seen = SeenRoutes { config: Some(table.config.clone()), routes: table.routes().cloned().collect() };
+            return ChangedRoutes { all, routes: table.routes().map(|route| RouteState::of(route)).collect() };
+        }
+        let mut routes = Vec::new();
+        for (seen, route) in seen.routes.iter_mut().zip(table.routes()) {
+            if !Arc::ptr_eq(seen, route) {
+                seen.clone_from(route);
+                routes.push(RouteState::of(route));
+            }
+        }
+        ChangedRoutes { all, routes }
     }
 
     /// The endpoints of every route, with the outcomes of their last legs.

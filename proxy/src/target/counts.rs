@@ -1,7 +1,10 @@
 //! How the legs to an endpoint ended: numbers that go on while it is the same pod, whatever becomes of the way to it.
 
 use std::{
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -12,9 +15,12 @@ use crate::outcome::Outcome;
 /// How many recent outcomes a target remembers.
 const RECENT_OUTCOMES: usize = 8;
 
-/// Legs by how they ended.
+/// Legs by how they ended. Nothing is kept until one has.
+#[derive(Debug, Default)]
+pub struct LegCounts(OnceLock<Box<Ended>>);
+
 #[derive(Debug)]
-pub struct LegCounts {
+struct Ended {
     outcomes: [AtomicU64; Outcome::ALL.len()],
     recent: [AtomicU64; RECENT_OUTCOMES],
     recorded: AtomicUsize,
@@ -33,40 +39,38 @@ pub struct Recent {
     pub status: u16,
 }
 
-impl Default for LegCounts {
-    fn default() -> Self {
-        let (outcomes, recent, recorded) = Default::default();
-        Self { outcomes, recent, recorded, made: Instant::now() }
-    }
-}
-
 impl LegCounts {
     /// Legs that ended so.
     #[must_use]
     pub fn ended(&self, outcome: Outcome) -> u64 {
-        self.outcomes[outcome as usize].load(Ordering::Relaxed)
+        self.0.get().map_or(0, |ended| ended.outcomes[outcome as usize].load(Ordering::Relaxed))
     }
 
     /// Counts how a leg ended, and when.
     pub fn record(&self, outcome: Outcome, status: Option<u16>, now: Instant) {
-        self.outcomes[outcome as usize].fetch_add(1, Ordering::Relaxed);
-        let at = millis(now.saturating_duration_since(self.made));
+        let ended = self.0.get_or_init(|| {
+            let (outcomes, recent, recorded) = Default::default();
+            Box::new(Ended { outcomes, recent, recorded, made: now })
+        });
+        ended.outcomes[outcome as usize].fetch_add(1, Ordering::Relaxed);
+        let at = millis(now.saturating_duration_since(ended.made));
         let packed = (at << 24) | (u64::from(status.unwrap_or(0)) << 8) | (outcome as u64 + 1);
         // No addition that is one for all threads: two at once may take the same slot, of which the later one is left.
-        let recorded = self.recorded.load(Ordering::Relaxed);
-        self.recorded.store(recorded.wrapping_add(1), Ordering::Relaxed);
-        self.recent[recorded % RECENT_OUTCOMES].store(packed, Ordering::Relaxed);
+        let recorded = ended.recorded.load(Ordering::Relaxed);
+        ended.recorded.store(recorded.wrapping_add(1), Ordering::Relaxed);
+        ended.recent[recorded % RECENT_OUTCOMES].store(packed, Ordering::Relaxed);
     }
 
     /// How the last legs ended, the latest first.
     #[must_use]
     pub fn recent(&self) -> Vec<Recent> {
-        let recorded = self.recorded.load(Ordering::Relaxed);
+        let Some(ended) = self.0.get() else { return Vec::new() };
+        let recorded = ended.recorded.load(Ordering::Relaxed);
         // Only who asks has to know what time of day that was.
         let today = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let made = millis(today.saturating_sub(self.made.elapsed()));
+        let made = millis(today.saturating_sub(ended.made.elapsed()));
         let slots = (0..RECENT_OUTCOMES.min(recorded))
-            .map(|back| self.recent[(recorded - 1 - back) % RECENT_OUTCOMES].load(Ordering::Relaxed));
+            .map(|back| ended.recent[(recorded - 1 - back) % RECENT_OUTCOMES].load(Ordering::Relaxed));
         slots
             .filter_map(|packed| {
                 let outcome = *Outcome::ALL.get(usize::try_from(packed & 0xff).ok()?.checked_sub(1)?)?;

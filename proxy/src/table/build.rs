@@ -1,0 +1,257 @@
+//! Builds tables, one after the other: what a new snapshot has not changed is taken over from the previous table.
+
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::SystemTime};
+
+use access::sources::Sources;
+use snapshot::{Cluster, Endpoint, Place, Snapshot};
+
+use super::{ListenerEntry, Member, RouteEntry, Table, targets::TargetIndex, why_empty};
+use crate::{
+    callers::Callers,
+    config::{Config, Members, Policy, Route},
+    metrics::RouteMetrics,
+    owed::Stores,
+    own::OwnAddresses,
+    secured::Secured,
+    target::Target,
+};
+
+/// What a table is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// The configuration.
+    pub config: &'a Arc<Config>,
+    /// TLS of that configuration.
+    pub secured: &'a Arc<Secured>,
+    /// The endpoints.
+    pub snapshot: &'a Snapshot,
+    /// The bound addresses of the listeners.
+    pub bound: &'a [SocketAddr],
+    /// The sources for authenticating callers.
+    pub access: &'a Arc<Sources>,
+    /// Redelivery.
+    pub owed: &'a Stores,
+}
+
+/// A new table.
+#[derive(Debug)]
+pub struct Built {
+    /// The table.
+    pub table: Table,
+    /// The targets that it no longer has. They are to be retired once the table is in force.
+    pub gone: Vec<Arc<Target>>,
+}
+
+/// Builds the tables of one server. Each is built from the one before.
+#[derive(Debug, Default)]
+pub struct TableBuilder {
+    targets: TargetIndex,
+}
+
+/// The building of one table.
+struct Building<'a> {
+    targets: &'a mut TargetIndex,
+    inputs: Inputs<'a>,
+    own: OwnAddresses<'a>,
+    /// Targets that a route no longer has. Another route may have them.
+    dropped: Vec<Arc<Target>>,
+}
+
+// === impl TableBuilder ===
+
+impl TableBuilder {
+    /// A builder of tables that follow this one.
+    #[cfg(any(test, feature = "bench"))]
+    #[must_use]
+    pub fn after(table: &Table) -> Self {
+        let mut targets = TargetIndex::default();
+        table.routes().flat_map(|route| &route.known).for_each(|target| targets.share(target));
+        Self { targets }
+    }
+
+    /// Builds the next table. Unchanged parts of the previous one are taken over: routes whose cluster is the same, targets with their
+    /// idle connections, metrics of routes, counts of callers.
+    #[must_use]
+    pub fn next(&mut self, previous: Option<&Table>, inputs: Inputs<'_>) -> Built {
+        let own = OwnAddresses::new(inputs.bound, previous.and_then(|previous| previous.host.clone()));
+        let mut building = Building { targets: &mut self.targets, inputs, own, dropped: Vec::new() };
+        let listeners = match previous {
+            Some(previous) if building.differs_in_endpoints_only(previous) => {
+                previous.listeners.iter().map(|listener| building.updated(listener)).collect()
+            }
+            _ => building.listeners(previous),
+        };
+        let host = building.own.asked().cloned();
+        let dropped = building.dropped;
+        let table = Table {
+            config: inputs.config.clone(),
+            secured: inputs.secured.clone(),
+            version: inputs.snapshot.version(),
+            made: SystemTime::now(),
+            listeners,
+            host,
+        };
+        let gone = dropped.into_iter().filter(|target| self.targets.release(target)).collect();
+        Built { table, gone }
+    }
+}
+
+// === impl Building ===
+
+impl Building<'_> {
+    /// Whether a route can differ from that of the previous table only if its cluster does.
+    fn differs_in_endpoints_only(&self, previous: &Table) -> bool {
+        Arc::ptr_eq(&previous.config, self.inputs.config)
+            && Arc::ptr_eq(&previous.secured, self.inputs.secured)
+            && previous.host.as_ref().is_none_or(|host| self.own.is_still(host))
+    }
+
+    /// A listener of the previous table with the clusters of this snapshot.
+    fn updated(&mut self, listener: &ListenerEntry) -> Arc<ListenerEntry> {
+        let mut routes = None;
+        for (index, route) in listener.routes.iter().enumerate() {
+            let cluster = self.inputs.snapshot.cluster(route.config.cluster.as_str());
+            if cluster.map(Arc::as_ptr) != route.cluster.as_ref().map(Arc::as_ptr) {
+                let routes = routes.get_or_insert_with(|| listener.routes.to_vec());
+                routes[index] = self.updated_route(route, cluster);
+            }
+        }
+        Arc::new(ListenerEntry {
+            config: listener.config.clone(),
+            version: self.inputs.snapshot.version(),
+            routes: routes.map_or_else(|| listener.routes.clone(), Into::into),
+            callers: listener.callers.clone(),
+        })
+    }
+
+    /// A route of the previous table with another cluster. Both have their endpoints in canonical order.
+    fn updated_route(&mut self, former: &RouteEntry, cluster: Option<&Arc<Cluster>>) -> Arc<RouteEntry> {
+        let mut before = former.known.iter().peekable();
+        let mut dropped = Vec::new();
+        let (known, own) = self.targets_of(cluster, |targets, endpoint| {
+            while let Some(gone) = before.next_if(|before| before.endpoint.address < endpoint.address) {
+                dropped.push(gone.clone());
+            }
+            match before.next_if(|before| before.endpoint.address == endpoint.address) {
+                Some(same) if same.endpoint == *endpoint => same.clone(),
+                other => {
+                    dropped.extend(other.cloned());
+                    targets.acquire(endpoint, &former.config.policy)
+                }
+            }
+        });
+        self.dropped.extend(dropped);
+        self.dropped.extend(before.cloned());
+        Arc::new(former.with_endpoints(cluster, known, own))
+    }
+
+    /// All listeners of the configuration.
+    fn listeners(&mut self, previous: Option<&Table>) -> Vec<Arc<ListenerEntry>> {
+        let former: Vec<&Arc<RouteEntry>> = previous.into_iter().flat_map(Table::routes).collect();
+        let metrics: HashMap<&str, &Arc<RouteMetrics>> =
+            former.iter().map(|route| (&*route.config.name, &route.metrics)).collect();
+        let (inputs, mut listeners) = (self.inputs, Vec::new());
+        for (index, listener) in inputs.config.listeners.iter().enumerate() {
+            let via = listener.via_name.at(inputs.bound.get(index).copied().unwrap_or(listener.address));
+            let via: Arc<str> = via.into();
+            let before = previous.and_then(|previous| previous.listeners.get(index));
+            let routes = listener.routes.iter().map(|route| {
+                let metrics = metrics.get(&*route.name).copied().cloned().unwrap_or_default();
+                self.route(route, via.clone(), metrics)
+            });
+            listeners.push(Arc::new(ListenerEntry {
+                routes: routes.collect(),
+                version: inputs.snapshot.version(),
+                callers: Arc::new(Callers::of(listener, before.map(|before| &*before.callers), inputs.access)),
+                config: Arc::new(listener.clone()),
+            }));
+        }
+        self.dropped.extend(former.iter().flat_map(|route| &route.known).cloned());
+        listeners
+    }
+
+    fn route(&mut self, route: &Route, via: Arc<str>, metrics: Arc<RouteMetrics>) -> Arc<RouteEntry> {
+        let cluster = self.inputs.snapshot.cluster(route.cluster.as_str());
+        let (known, own) = self.targets_of(cluster, |targets, endpoint| targets.acquire(endpoint, &route.policy));
+        let bare = RouteEntry {
+            config: Arc::new(route.clone()),
+            cluster: None,
+            members: Box::default(),
+            known: Box::default(),
+            own: Vec::new(),
+            why_empty: Box::default(),
+            via,
+            metrics,
+            owed: self.inputs.owed.of(route),
+        };
+        Arc::new(bare.with_endpoints(cluster, known, own))
+    }
+
+    /// The targets of a cluster's endpoints, and the places of those that are this process itself.
+    fn targets_of(
+        &mut self,
+        cluster: Option<&Arc<Cluster>>,
+        mut target: impl FnMut(&mut Acquiring<'_>, &Arc<Endpoint<Place>>) -> Arc<Target>,
+    ) -> (Box<[Arc<Target>]>, Vec<Place>) {
+        let endpoints = cluster.map_or(&[][..], |cluster| cluster.endpoints());
+        let (mut known, mut own) = (Vec::with_capacity(endpoints.len()), Vec::new());
+        let mut acquiring =
+            Acquiring { targets: self.targets, secured: self.inputs.secured, threads: self.inputs.config.threads };
+        for endpoint in endpoints {
+            if endpoint.address.addresses().iter().any(|address| self.own.contains(*address)) {
+                own.push(endpoint.address.clone());
+            } else {
+                known.push(target(&mut acquiring, endpoint));
+            }
+        }
+        (known.into(), own)
+    }
+}
+
+/// Takes targets from those that there are, or makes them.
+struct Acquiring<'a> {
+    targets: &'a mut TargetIndex,
+    secured: &'a Secured,
+    threads: usize,
+}
+
+impl Acquiring<'_> {
+    /// The target of an endpoint for another route with this policy.
+    fn acquire(&mut self, endpoint: &Arc<Endpoint<Place>>, policy: &Policy) -> Arc<Target> {
+        // One shard more than there are workers, for redelivery.
+        let make = || Target::reached_by(policy, endpoint.clone(), self.threads + 1, self.secured);
+        self.targets.acquire(endpoint, policy, make)
+    }
+}
+
+// === impl RouteEntry ===
+
+impl RouteEntry {
+    /// The same route with these endpoints.
+    fn with_endpoints(&self, cluster: Option<&Arc<Cluster>>, known: Box<[Arc<Target>]>, own: Vec<Place>) -> Self {
+        let member = |target: &Arc<Target>| {
+            let conditions = target.endpoint.conditions;
+            let ready = match self.config.policy.members {
+                // It is configured by name, so `all` does not succeed without it.
+                _ if target.endpoint.address.problem().is_some() => false,
+                _ if conditions.ready => true,
+                Members::Known if !conditions.terminating => false,
+                Members::Ready | Members::Known => return None,
+            };
+            Some(Member { target: target.clone(), ready })
+        };
+        let members: Box<[Member]> = known.iter().filter_map(member).collect();
+        let why_empty = if members.is_empty() { why_empty(cluster, &own) } else { String::new() };
+        Self {
+            config: self.config.clone(),
+            cluster: cluster.cloned(),
+            members,
+            known,
+            own,
+            why_empty: why_empty.into(),
+            via: self.via.clone(),
+            metrics: self.metrics.clone(),
+            owed: self.owed.clone(),
+        }
+    }
+}
