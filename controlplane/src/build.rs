@@ -1,8 +1,11 @@
 //! Builds the endpoints of one cluster from views, and bundles bursts of changes into one publication.
 
-use std::{collections::HashMap, fmt, net::SocketAddr, sync::Arc, time::Duration};
+mod merged;
 
-use snapshot::{Endpoint, ServiceRef, Spoken};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc, time::Duration};
+
+use merged::{Merged, Part};
+use snapshot::{Assembly, Endpoint, ServiceRef, Spoken};
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
@@ -29,12 +32,21 @@ pub enum PortSelector {
     Number(u16),
 }
 
-/// Turns views into the endpoints of one cluster.
+/// Turns views into the endpoints of one cluster. A Service that changes costs what it has itself.
 #[derive(Debug)]
 pub struct Projection {
     port: PortSelector,
-    /// The port of each Service that had only one, which stays chosen when another one appears.
-    chosen: HashMap<ServiceKey, Port>,
+    services: BTreeMap<ServiceKey, Projected>,
+    problems: BTreeMap<ServiceKey, PortProblem>,
+    merged: Merged,
+}
+
+/// What one Service contributes.
+#[derive(Debug, Default)]
+struct Projected {
+    endpoints: Part,
+    /// Its port, if it had only one, which stays chosen when another one appears.
+    port: Option<Port>,
 }
 
 /// Why a Service contributes no endpoints.
@@ -47,33 +59,51 @@ pub enum PortProblem {
 }
 
 impl Projection {
-    /// A projection of this port.
+    /// A projection of this port, without Services.
     pub fn new(port: PortSelector) -> Self {
-        Self { port, chosen: HashMap::new() }
+        Self { port, services: BTreeMap::new(), problems: BTreeMap::new(), merged: Merged::default() }
     }
 
-    /// The endpoints of these Services, whatever their conditions, and the problems.
-    pub fn endpoints<'a>(
-        &mut self,
-        views: impl Iterator<Item = (&'a ServiceKey, Arc<View>)>,
-    ) -> (Vec<Endpoint>, Vec<PortProblem>) {
-        let (mut endpoints, mut problems) = (Vec::new(), Vec::new());
-        let mut chosen = HashMap::new();
-        for (service, view) in views {
-            match self.choose(service, &view) {
-                Ok(found) => endpoints.extend(found),
-                Err(problem) => problems.push(problem),
+    /// Takes the view of a Service, or that it is gone. Returns whether there are other Services than before.
+    pub fn update(&mut self, service: &ServiceKey, view: Option<&View>) -> bool {
+        let known = self.services.remove(service);
+        let is_other = known.is_some() != view.is_some();
+        let Projected { endpoints: former, port: chosen } = known.unwrap_or_default();
+        self.problems.remove(service);
+        let Some(view) = view else {
+            self.merged.replace(former, Part::new());
+            return is_other;
+        };
+        let next = match self.choose(service, view, chosen.as_ref()) {
+            Ok(endpoints) => part(endpoints),
+            Err(problem) => {
+                self.problems.insert(service.clone(), problem);
+                Part::new()
             }
-            let only = only_port(&view).or_else(|| self.chosen.get(service).cloned());
-            chosen.extend(only.map(|port| (service.clone(), port)));
-        }
-        // Forgets Services that no longer exist.
-        self.chosen = chosen;
-        problems.sort_by_key(PortProblem::to_string);
-        (each_pod_once(endpoints), problems)
+        };
+        let endpoints = self.merged.replace(former, next);
+        self.services.insert(service.clone(), Projected { endpoints, port: only_port(view).or(chosen) });
+        is_other
     }
 
-    fn choose(&self, service: &ServiceKey, view: &View) -> Result<Vec<Endpoint>, PortProblem> {
+    /// The endpoints of the Services, whatever their conditions.
+    pub fn endpoints(&self) -> &Assembly {
+        &self.merged.chosen
+    }
+
+    /// Why Services contribute no endpoints.
+    pub fn problems(&self) -> Vec<PortProblem> {
+        let mut problems: Vec<PortProblem> = self.problems.values().cloned().collect();
+        problems.sort_by_cached_key(PortProblem::to_string);
+        problems
+    }
+
+    /// The Services.
+    pub fn services(&self) -> impl ExactSizeIterator<Item = &ServiceKey> {
+        self.services.keys()
+    }
+
+    fn choose(&self, service: &ServiceKey, view: &View, before: Option<&Port>) -> Result<Vec<Endpoint>, PortProblem> {
         // Requests go over TCP.
         let ports: Vec<Port> = view.ports().filter(|port| port.protocol == Protocol::Tcp).cloned().collect();
         let of = Arc::new(ServiceRef { namespace: service.namespace.clone(), name: service.name.clone() });
@@ -85,7 +115,7 @@ impl Projection {
         let missing = || PortProblem::Missing(service.clone(), self.port.clone(), ports.clone());
         match &self.port {
             _ if ports.is_empty() => Ok(Vec::new()),
-            PortSelector::Only => match (ports.as_slice(), self.chosen.get(service)) {
+            PortSelector::Only => match (ports.as_slice(), before) {
                 ([only], _) => Ok(all(only)),
                 (several, Some(before)) if several.contains(before) => Ok(all(before)),
                 _ => Err(PortProblem::Ambiguous(service.clone(), ports.clone())),
@@ -101,21 +131,19 @@ impl Projection {
     }
 }
 
-/// Several Services may have the same pods: if they have different addresses of a pod for the same port, one is kept, IPv4 before
-/// IPv6. (The same address twice is merged by [`snapshot::Cluster`].)
-fn each_pod_once(mut endpoints: Vec<Endpoint>) -> Vec<Endpoint> {
-    let mut kept: HashMap<(Arc<str>, u16), SocketAddr> = HashMap::new();
-    let place = |endpoint: &Endpoint| {
-        let uid = endpoint.pod.as_ref().map(|pod| pod.uid.clone()).filter(|uid| !uid.is_empty());
-        uid.map(|uid| (uid, endpoint.address.port()))
+/// Puts the endpoints of one Service in order, each address once.
+fn part(endpoints: Vec<Endpoint>) -> Part {
+    let canonical = |endpoint: Endpoint| {
+        let address = SocketAddr::new(endpoint.address.ip().to_canonical(), endpoint.address.port());
+        Arc::new(snapshot::Endpoint::from(Endpoint { address, ..endpoint }))
     };
-    for endpoint in &endpoints {
-        let Some(place) = place(endpoint) else { continue };
-        // IPv4 addresses order before IPv6 ones.
-        kept.entry(place).and_modify(|first| *first = endpoint.address.min(*first)).or_insert(endpoint.address);
-    }
-    endpoints.retain(|endpoint| place(endpoint).is_none_or(|place| kept[&place] == endpoint.address));
-    endpoints
+    let mut part: Part = endpoints.into_iter().map(canonical).collect();
+    part.sort_by(|one, other| {
+        let by_use = || other.is_preferred_to(one).cmp(&one.is_preferred_to(other));
+        merged::address(one).cmp(&merged::address(other)).then_with(by_use)
+    });
+    part.dedup_by_key(|endpoint| merged::address(endpoint));
+    part
 }
 
 fn only_port(view: &View) -> Option<Port> {

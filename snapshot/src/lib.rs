@@ -8,6 +8,7 @@
 //! **versioned** (equal content keeps its version and is not published again) and **ordered** (iteration and endpoint
 //! order depend on content only, never on arrival).
 
+mod assembly;
 mod model;
 mod name;
 mod place;
@@ -15,6 +16,7 @@ mod publish;
 mod spoken;
 mod version;
 
+pub use assembly::Assembly;
 pub use model::{Cluster, Conditions, Endpoint, PodRef, ServiceRef, Snapshot};
 pub use name::{ClusterName, InvalidName};
 pub use place::{Named, Place, Recheck};

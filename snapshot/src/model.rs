@@ -136,6 +136,11 @@ impl Cluster {
         Self { hash, name, endpoints: endpoints.into_iter().map(Arc::new).collect(), why_empty: None }
     }
 
+    /// A cluster of endpoints in canonical order, each place once, given the sum of their hashes.
+    pub(crate) fn assembled(name: ClusterName, endpoints: Box<[Arc<Endpoint<Place>>]>, sum: ContentHash) -> Self {
+        Self { hash: hash_of(&name, endpoints.len(), sum), name, endpoints, why_empty: None }
+    }
+
     /// A cluster without endpoints, and the reason.
     #[must_use]
     pub fn empty(name: ClusterName, why: &str) -> Self {
@@ -165,6 +170,10 @@ impl Cluster {
     pub(crate) fn share_with(&mut self, former: &Self) {
         let mut former = former.endpoints.iter().peekable();
         for endpoint in &mut self.endpoints {
+            // The fast path: most are shared already where a cluster is put together from what is there.
+            if former.next_if(|former| Arc::ptr_eq(former, endpoint)).is_some() {
+                continue;
+            }
             while former.next_if(|former| former.address < endpoint.address).is_some() {}
             if let Some(same) = former.next_if(|former| **former == *endpoint) {
                 endpoint.clone_from(same);
@@ -202,7 +211,7 @@ fn hash_of(name: &ClusterName, endpoints: usize, sum: ContentHash) -> ContentHas
 
 impl Endpoint<Place> {
     /// The hash of all attributes.
-    fn hash(&self) -> ContentHash {
+    pub(crate) fn hash(&self) -> ContentHash {
         let Self { address, conditions, hostname, pod, node, zone, service, spoken } = self;
         let Conditions { ready, serving, terminating } = *conditions;
         let pod = |part: fn(&PodRef) -> &str| pod.as_ref().map(part);
@@ -248,6 +257,12 @@ impl<A> Endpoint<A> {
     #[must_use]
     pub fn label(&self) -> Option<&str> {
         self.pod.as_ref().map(|pod| &*pod.name).or(self.hostname.as_deref())
+    }
+
+    /// Whether it is the more useful of two endpoints at the same place.
+    #[must_use]
+    pub fn is_preferred_to(&self, other: &Self) -> bool {
+        self.rank() < other.rank()
     }
 
     /// The order in which one of several endpoints at the same place is chosen: the most useful first.

@@ -1,7 +1,9 @@
 //! Which port is meant, and when a burst is over.
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use proptest::prelude::*;
 use serde_json::{Value, json};
+use snapshot::{Cluster, ClusterName};
 use tokio::sync::watch;
 
 use super::*;
@@ -18,9 +20,13 @@ fn slice(name: &str, host: u8, ports: Value) -> EndpointSlice {
 }
 
 fn project(projection: &mut Projection, index: &mut Index) -> (Vec<String>, Vec<String>) {
-    let (endpoints, problems) = projection.endpoints(index.views().iter().map(|(key, view)| (key, view.clone())));
-    let addresses = endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect();
-    (addresses, problems.iter().map(ToString::to_string).collect())
+    let views = index.views();
+    let gone: Vec<ServiceKey> = projection.services().filter(|key| !views.contains_key(*key)).cloned().collect();
+    gone.iter().for_each(|key| drop(projection.update(key, None)));
+    views.iter().for_each(|(key, view)| drop(projection.update(key, Some(view))));
+    let cluster = projection.endpoints().cluster(ClusterName::new("c").expect("a name"));
+    let addresses = cluster.endpoints().iter().map(|endpoint| endpoint.address.to_string()).collect();
+    (addresses, projection.problems().iter().map(ToString::to_string).collect())
 }
 
 #[test]
@@ -63,6 +69,61 @@ fn a_pod_of_two_services_counts_once_for_each_port() {
     addresses.sort_unstable();
     let kept = ["192.0.2.1:80", "192.0.2.1:81", "192.0.2.3:80", "[2001:db8::2]:80", "[2001:db8::3]:80"];
     assert_eq!(addresses, kept);
+}
+
+/// A Service with these endpoints, each an address and a pod; pod 0 has no UID.
+fn view(endpoints: &[(u8, u8)]) -> Arc<View> {
+    let mut index = Index::default();
+    for family in ["IPv4", "IPv6"] {
+        let of_family = endpoints.iter().filter(|(address, _)| (address % 2 == 0) == (family == "IPv4"));
+        let endpoints: Vec<Value> = of_family
+            .map(|(address, pod)| {
+                let address =
+                    if family == "IPv4" { format!("192.0.2.{address}") } else { format!("2001:db8::{address}") };
+                let uid = if *pod == 0 { String::new() } else { pod.to_string() };
+                json!({"addresses": [address], "targetRef": {"kind": "Pod", "name": format!("p{pod}"), "uid": uid},
+                    "conditions": {"ready": pod % 3 != 0}})
+            })
+            .collect();
+        let object = json!({
+            "metadata": {"name": family.to_lowercase(), "namespace": "shop", "labels": {"kubernetes.io/service-name": "s"}},
+            "addressType": family, "endpoints": endpoints, "ports": [{"port": 80}],
+        });
+        index.apply(&serde_json::from_value(object).expect("a valid slice"));
+    }
+    index.views().values().next().expect("there is one").clone()
+}
+
+fn cluster(projection: &Projection) -> Cluster {
+    projection.endpoints().cluster(ClusterName::new("c").expect("a name"))
+}
+
+proptest! {
+    #[test]
+    fn a_cluster_depends_on_the_services_that_there_are_and_not_on_how_they_came_about(
+        history in proptest::collection::vec((0..4_u8, proptest::option::of(
+            proptest::collection::vec((0..8_u8, 0..5_u8), 0..5))), 1..12)
+    ) {
+        let key = |n: u8| ServiceKey { namespace: "shop".into(), name: format!("s{n}").into() };
+        let mut step_by_step = Projection::new(PortSelector::Only);
+        let mut last = BTreeMap::new();
+        for (service, endpoints) in history {
+            let view = endpoints.map(|endpoints| view(&endpoints));
+            step_by_step.update(&key(service), view.as_deref());
+            last.insert(service, view);
+        }
+        let mut at_once = Projection::new(PortSelector::Only);
+        for (service, view) in last.iter().rev() {
+            at_once.update(&key(*service), view.as_deref());
+        }
+        prop_assert_eq!(cluster(&step_by_step), cluster(&at_once));
+        // Each pod is there once, and each address.
+        let mut pods = std::collections::HashSet::new();
+        for endpoint in cluster(&at_once).endpoints() {
+            let uid = endpoint.pod.as_ref().map(|pod| pod.uid.clone()).filter(|uid| !uid.is_empty());
+            prop_assert!(uid.is_none_or(|uid| pods.insert(uid)));
+        }
+    }
 }
 
 #[test]

@@ -6,9 +6,10 @@
 mod hints;
 mod selection;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 pub(crate) use hints::Hints;
+use imbl::{OrdMap, ordmap::DiffItem};
 use runtime::readiness::Gate;
 pub use selection::{EndpointSelection, InvalidPattern, Pattern};
 use snapshot::{Change, Cluster, ClusterName, Publisher};
@@ -17,7 +18,7 @@ use tracing::{info, warn};
 
 use crate::{
     build::{self, PortProblem, Projection},
-    index::{Index, ServiceKey},
+    index::{Index, ServiceKey, View},
     kube_cluster::{KubeCluster, Watched},
     watch::{State, WatchKey, any_change},
 };
@@ -47,8 +48,15 @@ struct Published {
     empty: bool,
     /// Why Services contribute no endpoints.
     problems: Vec<PortProblem>,
-    /// The Services that were found.
-    services: Vec<ServiceKey>,
+    /// Whether there are other Services than the hints know of.
+    has_other_services: bool,
+}
+
+/// What the watches have told, as far as it was published.
+struct Seen {
+    /// The views of each watch.
+    views: Vec<OrdMap<ServiceKey, Arc<View>>>,
+    projection: Projection,
 }
 
 // === impl KubeSource ===
@@ -60,8 +68,9 @@ impl KubeSource {
         let keys = self.keys();
         let mut watches: Vec<Arc<Watched<Index>>> = keys.iter().map(|key| self.kube.slices(key.clone())).collect();
         let mut states: Vec<Receiver<State>> = watches.iter().map(|watched| watched.status.subscribe()).collect();
-        let mut projection = Projection::new(self.selection.port.clone());
-        let mut published = Published::default();
+        let projection = Projection::new(self.selection.port.clone());
+        let mut seen = Seen { views: vec![OrdMap::new(); watches.len()], projection };
+        let mut published = Published { has_other_services: true, ..Published::default() };
         let mut complete = false;
         let mut hints = Hints::new(self.cluster.as_str(), self.kube.client());
         loop {
@@ -75,12 +84,15 @@ impl KubeSource {
             // Without any list it is unknown whether there are endpoints, so nothing is published.
             let known = now.iter().any(|state| state.listed);
             if known && now.iter().all(|state| state.listed || state.problem.is_some()) {
-                published = self.publish(&watches, &mut projection, &published.problems);
+                published = self.publish(&watches, &mut seen, &published);
             }
             complete = complete || self.complete(&watches, &now);
             if complete {
                 self.report(&published);
-                hints.found(&self.selection.services, &published.services);
+                if std::mem::take(&mut published.has_other_services) {
+                    let services: Vec<ServiceKey> = seen.projection.services().cloned().collect();
+                    hints.found(&self.selection.services, &services);
+                }
             }
             tokio::select! {
                 () = any_change(&mut states) => {}
@@ -102,41 +114,38 @@ impl KubeSource {
         keys
     }
 
-    fn publish(
-        &self,
-        watches: &[Arc<Watched<Index>>],
-        projection: &mut Projection,
-        before: &[PortProblem],
-    ) -> Published {
-        let mut views = BTreeMap::new();
-        for watched in watches {
-            let (exact, wild): (Vec<&Pattern>, Vec<&Pattern>) =
-                self.selection.services.iter().partition(|pattern| pattern.exact().is_some());
-            // A shared watch may contain thousands of others.
-            for service in exact.into_iter().filter_map(Pattern::exact) {
-                if let Some(view) = watched.store.lock().view(&service) {
-                    views.insert(service, view);
+    /// Takes what has changed in the watches since the last call, and publishes the cluster.
+    fn publish(&self, watches: &[Arc<Watched<Index>>], seen: &mut Seen, before: &Published) -> Published {
+        let mut changed = BTreeSet::new();
+        for (watched, seen) in watches.iter().zip(&mut seen.views) {
+            let views = watched.store.lock().views();
+            for item in seen.diff(&views) {
+                let (DiffItem::Add(key, _) | DiffItem::Remove(key, _) | DiffItem::Update { old: (key, _), .. }) = item;
+                // A shared watch may contain thousands of others.
+                if self.selection.services.iter().any(|pattern| pattern.matches(key)) {
+                    changed.insert(key.clone());
                 }
             }
-            if wild.is_empty() {
-                continue;
-            }
-            let all = watched.store.lock().views();
-            let matching = all.into_iter().filter(|(service, _)| wild.iter().any(|pattern| pattern.matches(service)));
-            views.extend(matching);
+            *seen = views;
         }
-        let (endpoints, problems) = projection.endpoints(views.iter().map(|(service, view)| (service, view.clone())));
-        for problem in problems.iter().filter(|problem| !before.contains(problem)) {
+        let mut has_other_services = before.has_other_services;
+        for key in changed {
+            let view = seen.views.iter().rev().find_map(|views| views.get(&key));
+            has_other_services |= seen.projection.update(&key, view.map(|view| &**view));
+        }
+        let problems = seen.projection.problems();
+        for problem in problems.iter().filter(|problem| !before.problems.contains(problem)) {
             warn!(cluster = %self.cluster, "{problem}");
         }
+        let (endpoints, services) = (seen.projection.endpoints(), seen.projection.services().len());
         let empty = endpoints.is_empty();
         let cluster = match empty {
-            true => Cluster::empty(self.cluster.clone(), &self.why_empty(!views.is_empty(), &problems)),
-            false => Cluster::new(self.cluster.clone(), endpoints),
+            true => Cluster::empty(self.cluster.clone(), &self.why_empty(services > 0, &problems)),
+            false => endpoints.cluster(self.cluster.clone()),
         };
         let version = self.publisher.apply([Change::Set(Arc::new(cluster))]);
-        tracing::debug!(cluster = %self.cluster, %version, services = views.len(), "published");
-        Published { empty, problems, services: views.into_keys().collect() }
+        tracing::debug!(cluster = %self.cluster, %version, services, "published");
+        Published { empty, problems, has_other_services }
     }
 
     /// The reason why there is no endpoint, for requests.
