@@ -96,6 +96,10 @@ pub mod bench {
         //! See the module of this name.
         pub use crate::http2::*;
     }
+    pub mod owed {
+        //! See the module of this name.
+        pub use crate::owed::*;
+    }
     pub mod report {
         //! See the module of this name.
         pub use crate::report::*;
