@@ -4,7 +4,7 @@
 use std::sync::{Arc, OnceLock};
 
 use runtime::{
-    admin::{Admin, Document},
+    admin::{Admin, Document, Text},
     metrics::Metrics,
     readiness::Readiness,
     telemetry::Telemetry,
@@ -51,8 +51,10 @@ impl Shared {
     /// The admin API, not yet bound.
     pub(crate) fn admin(&self, metrics: Metrics, telemetry: Telemetry) -> Admin {
         let (handle, config) = (self.handle.clone(), self.config.clone());
-        let endpoints: Document =
-            Arc::new(move || handle.get().map_or(serde_json::Value::Null, proxy::Handle::endpoints));
+        let endpoints: Text = Arc::new(move |out| match handle.get() {
+            Some(handle) => handle.write_endpoints(out),
+            None => out.write_all(b"null"),
+        });
         let config: Document = Arc::new(move || {
             let config = config.borrow().clone();
             config.shown()
@@ -62,10 +64,10 @@ impl Shared {
         let (data_plane, readiness) = (self.handle.clone(), self.readiness.clone());
         let overview = page::Overview { data_plane, readiness, metrics: metrics.clone() };
         let handle = self.handle.clone();
-        let data_plane = Arc::new(move || handle.get().map(proxy::Handle::metrics).unwrap_or_default());
+        let data_plane: Text = Arc::new(move |out| handle.get().map_or(Ok(()), |handle| handle.write_metrics(out)));
         Admin::new(self.readiness.clone(), metrics, telemetry)
             .more_metrics(data_plane)
-            .json("/-/endpoints", endpoints)
+            .long_json("/-/endpoints", endpoints)
             .json("/-/clients", clients)
             .merge(events::router(self.handle.clone()), &[events::PATH])
             .merge(page::router(overview), &page::PATHS)

@@ -38,6 +38,7 @@ fn ended(legs: u32) -> Box<Exchange> {
         reuse_port: false,
         limits: Limits::default(),
         access_log: AccessLog::Off,
+        endpoint_metrics: None,
     };
     let table = Table::build(None, &Arc::new(config), &reader.load(), &[], &Arc::default(), &Arc::default());
     let route = table.listeners[0].routes[0].clone();
@@ -62,7 +63,12 @@ fn ended(legs: u32) -> Box<Exchange> {
 
 fn json(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("report/json, legs");
-    let about = About { id: "0af7651916cd43dd8448eb211c80319c", method: b"PURGE", target: b"/cache/logo.png" };
+    let about = About {
+        id: "0af7651916cd43dd8448eb211c80319c",
+        version: snapshot::Version::default(),
+        method: b"PURGE",
+        target: b"/cache/logo.png",
+    };
     for legs in [3, 10, 100] {
         let exchange = ended(legs);
         group.throughput(Throughput::Elements(u64::from(legs)));

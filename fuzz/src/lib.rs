@@ -397,6 +397,7 @@ fn route() -> &'static Arc<RouteEntry> {
             threads: 1,
             limits: Limits::default(),
             access_log: AccessLog::Off,
+            endpoint_metrics: None,
         };
         let table = Table::build(None, &Arc::new(config), &reader.load(), &[], &Arc::default(), &Arc::default());
         table.listeners[0].routes[0].clone()

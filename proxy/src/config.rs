@@ -61,6 +61,8 @@ pub struct Config {
     pub limits: Limits,
     /// The access log.
     pub access_log: AccessLog,
+    /// The detail of the metrics of endpoints; without it, it depends on how many there are.
+    pub endpoint_metrics: Option<EndpointMetrics>,
 }
 
 /// A route: matching requests go to all endpoints of a cluster, and a policy turns their answers into one.
@@ -91,6 +93,18 @@ pub enum AccessLog {
     Text,
     /// Standard output, one JSON object a line.
     Json,
+}
+
+/// The detail of the metrics of legs and of connections to endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EndpointMetrics {
+    /// There are none.
+    Off,
+    /// By route.
+    Route,
+    /// By endpoint.
+    Endpoint,
 }
 
 /// A contradiction between valid values.

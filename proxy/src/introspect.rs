@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use access::clients::Clients;
+use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Value, json};
 
 use crate::{
@@ -27,14 +28,9 @@ pub struct Look {
 /// The maximum number of routes in an overview.
 const MOST_ROUTES: usize = 200;
 
-/// The endpoints of every route.
-#[must_use]
-pub fn endpoints(table: &Table) -> Value {
-    json!({
-        "snapshot": snapshot(table),
-        "routes": table.routes().map(|entry| route(entry)).collect::<Vec<_>>(),
-    })
-}
+/// The endpoints of every route. They are described one by one while they are written.
+#[derive(Debug)]
+pub struct Endpoints<'a>(pub &'a Table);
 
 /// The numbers of the routes and the first matching endpoints, in bounded size.
 #[must_use]
@@ -114,40 +110,76 @@ pub fn clients(clients: &Clients) -> Value {
     json!({"addresses": clients.len(), "clients": clients.busiest(MOST)})
 }
 
-fn route(route: &RouteEntry) -> Value {
-    // Both are in the order of the snapshot.
-    let mut members = route.members.iter().peekable();
-    let endpoints = route.known.iter().map(|target| {
-        let is_member = members.next_if(|member| Arc::ptr_eq(&member.target, target)).is_some();
-        let endpoint = &target.endpoint;
-        let conditions = endpoint.conditions;
-        json!({
-            "endpoint": target.authority,
-            "addresses": endpoint.address.addresses().iter().map(ToString::to_string).collect::<Vec<_>>(),
-            "problem": endpoint.address.problem().map(|why| format!("the name does not resolve: {why}")),
-            "pod": endpoint.pod.as_ref().map(|pod| &*pod.name),
-            "hostname": endpoint.hostname.as_deref(),
-            "node": endpoint.node.as_deref(),
-            "zone": endpoint.zone.as_deref(),
-            "said": endpoint.spoken.as_str(),
-            "tls": !matches!(target.channel, Channel::Clear),
-            "protocol": target.protocol.as_str(),
-            "ready": conditions.ready,
-            "serving": conditions.serving,
-            "terminating": conditions.terminating,
-            "member": is_member,
-            "in_flight": target.inflight(),
-            "idle_connections": target.idle(),
-            "recent": target.counts.recent(),
-        })
-    });
+// === impl Endpoints ===
+
+impl Serialize for Endpoints<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("snapshot", &snapshot(self.0))?;
+        map.serialize_entry("routes", &EachRoute(self.0))?;
+        map.end()
+    }
+}
+
+struct EachRoute<'a>(&'a Table);
+
+impl Serialize for EachRoute<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.routes().map(|route| RouteShown(route)))
+    }
+}
+
+struct RouteShown<'a>(&'a RouteEntry);
+
+impl Serialize for RouteShown<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let route = self.0;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("route", &*route.config.name)?;
+        map.serialize_entry("cluster", route.config.cluster.as_str())?;
+        map.serialize_entry("require", &route.config.policy.require)?;
+        map.serialize_entry("members", &route.members.len())?;
+        map.serialize_entry("empty", &route.without_endpoint())?;
+        map.serialize_entry("itself", &route.own.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        map.serialize_entry("endpoints", &EachEndpoint(route))?;
+        map.end()
+    }
+}
+
+struct EachEndpoint<'a>(&'a RouteEntry);
+
+impl Serialize for EachEndpoint<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // Both are in the order of the snapshot.
+        let mut members = self.0.members.iter().peekable();
+        serializer.collect_seq(
+            self.0.known.iter().map(|target| {
+                endpoint(target, members.next_if(|member| Arc::ptr_eq(&member.target, target)).is_some())
+            }),
+        )
+    }
+}
+
+fn endpoint(target: &Target, is_member: bool) -> Value {
+    let endpoint = &target.endpoint;
+    let conditions = endpoint.conditions;
     json!({
-        "route": &*route.config.name,
-        "cluster": route.config.cluster.as_str(),
-        "require": route.config.policy.require,
-        "members": route.members.len(),
-        "empty": route.without_endpoint(),
-        "itself": route.own.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "endpoints": endpoints.collect::<Vec<_>>(),
+        "endpoint": *target.authority,
+        "addresses": endpoint.address.addresses().iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "problem": endpoint.address.problem().map(|why| format!("the name does not resolve: {why}")),
+        "pod": endpoint.pod.as_ref().map(|pod| &*pod.name),
+        "hostname": endpoint.hostname.as_deref(),
+        "node": endpoint.node.as_deref(),
+        "zone": endpoint.zone.as_deref(),
+        "said": endpoint.spoken.as_str(),
+        "tls": !matches!(target.channel, Channel::Clear),
+        "protocol": target.protocol.as_str(),
+        "ready": conditions.ready,
+        "serving": conditions.serving,
+        "terminating": conditions.terminating,
+        "member": is_member,
+        "in_flight": target.inflight(),
+        "idle_connections": target.idle(),
+        "recent": target.counts.recent(),
     })
 }

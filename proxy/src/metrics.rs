@@ -3,6 +3,7 @@
 
 mod histogram;
 mod render;
+mod text;
 
 use std::sync::{
     OnceLock,
@@ -10,10 +11,10 @@ use std::sync::{
 };
 use std::time::Duration;
 
-use crate::grpc;
+use crate::{grpc, outcome::Outcome};
 
 pub use histogram::Histogram;
-pub use render::render;
+pub use render::write;
 
 /// Names of the metric families.
 pub mod names {
@@ -28,7 +29,7 @@ pub mod names {
     pub const COMPLETED: &str = "fanfare_requests_completed_total";
     /// Requests refused before they had a route, by `status`.
     pub const REFUSED: &str = "fanfare_refused_requests_total";
-    /// Legs by `endpoint` and `outcome`.
+    /// Legs by `endpoint`, or `route` ([`EndpointMetrics`](crate::config::EndpointMetrics)), and `outcome`.
     pub const LEGS: &str = "fanfare_legs_total";
     /// Time from the start of a leg to its end by `route`, in seconds.
     pub const LEG_DURATION: &str = "fanfare_leg_duration_seconds";
@@ -38,9 +39,9 @@ pub mod names {
     pub const GRPC_LEGS: &str = "fanfare_grpc_legs_total";
     /// Known endpoints by `route` and `condition`.
     pub const ENDPOINTS: &str = "fanfare_endpoints";
-    /// Legs in flight by `endpoint`.
+    /// Legs in flight by `endpoint` or `route`.
     pub const LEGS_INFLIGHT: &str = "fanfare_legs_in_flight";
-    /// Idle connections kept by `endpoint`.
+    /// Idle connections kept by `endpoint` or `route`.
     pub const IDLE_CONNECTIONS: &str = "fanfare_idle_connections";
     /// Requests in flight, stragglers not counted.
     pub const INFLIGHT: &str = "fanfare_requests_in_flight";
@@ -115,6 +116,8 @@ pub struct RouteMetrics {
     requests: [OnceLock<Box<OfHundred>>; 5],
     /// Time from the start of a leg to its end.
     pub legs: Histogram,
+    /// Legs by how they ended.
+    legs_ended: [AtomicU64; Outcome::ALL.len()],
     /// Statuses of gRPC that requests were answered with, by who has said them.
     grpc_answers: [[AtomicU64; grpc::NAMES.len()]; grpc::Source::ALL.len()],
     /// Statuses of gRPC that legs have ended with.
@@ -139,6 +142,17 @@ impl RouteMetrics {
     /// Counts a request when its last leg has ended.
     pub fn completed(&self, result: RequestResult) {
         self.completed[result as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a leg that has ended.
+    pub fn leg_ended(&self, outcome: Outcome) {
+        self.legs_ended[outcome as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Legs that ended so.
+    #[must_use]
+    pub fn legs_ended(&self, outcome: Outcome) -> u64 {
+        self.legs_ended[outcome as usize].load(Ordering::Relaxed)
     }
 
     /// Requests that had this result when their last leg had ended.

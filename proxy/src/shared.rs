@@ -4,7 +4,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -62,6 +62,8 @@ pub struct Shared {
     pub(crate) events: Arc<Events>,
     /// Requests that never had a route.
     pub refused: RefusedRequests,
+    /// Whether there have been so many endpoints that metrics are by route.
+    pub(crate) many_endpoints: AtomicBool,
     /// Client connections.
     pub connections: AtomicUsize,
     /// The limit of client connections.
@@ -157,6 +159,7 @@ impl Shared {
             log: Log::start(config.access_log, events.clone()),
             events,
             refused: RefusedRequests::default(),
+            many_endpoints: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
             connections_cap: connections_cap(config.limits.connections),
             seats: Seats::default(),
@@ -263,6 +266,9 @@ impl Shared {
         exchange.route().metrics.completed(completed);
         for leg in exchange.legs() {
             exchange.route().metrics.legs.observe(leg.elapsed(now));
+            if let Some(result) = leg.result() {
+                exchange.route().metrics.leg_ended(result.outcome);
+            }
             if let Some(code) = leg.code() {
                 exchange.route().metrics.grpc_leg_ended(code);
             }

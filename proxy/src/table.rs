@@ -251,6 +251,7 @@ mod tests {
             reuse_port: false,
             limits: Limits::default(),
             access_log: AccessLog::Off,
+            endpoint_metrics: None,
         })
     }
 

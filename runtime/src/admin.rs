@@ -15,6 +15,7 @@ use axum::routing::get;
 
 use crate::listener::{Bound, Guard, Limits};
 use crate::metrics::Metrics;
+use crate::pieces::in_pieces;
 use crate::readiness::{PartStatus, Readiness};
 use crate::telemetry::{Level, Telemetry};
 use crate::tls::ServerTls;
@@ -22,8 +23,8 @@ use crate::tls::ServerTls;
 /// A JSON document made anew for each request.
 pub type Document = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
 
-/// More metrics in the Prometheus text format, made anew for each request: whole families, each line ended.
-pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
+/// Writes a text, made anew for each request, piece by piece, so that a long one is never in memory as a whole.
+pub type Text = Arc<dyn Fn(&mut dyn io::Write) -> io::Result<()> + Send + Sync>;
 
 /// The admin API before it is bound.
 pub struct Admin {
@@ -33,13 +34,20 @@ pub struct Admin {
     guard: Guard,
 }
 
+/// A JSON document.
+#[derive(Clone)]
+enum Written {
+    Whole(Document),
+    InPieces(Text),
+}
+
 #[derive(Clone)]
 struct ApiState {
     readiness: Readiness,
     metrics: Metrics,
-    more_metrics: Vec<MetricsText>,
+    more_metrics: Vec<Text>,
     telemetry: Telemetry,
-    documents: BTreeMap<String, Document>,
+    documents: BTreeMap<String, Written>,
     merged: Vec<String>,
     limits: Limits,
 }
@@ -69,13 +77,21 @@ impl Admin {
     /// Adds a JSON document at exactly this path (`/-/endpoints`). A second one at the same path replaces the first; the paths above are not replaced.
     #[must_use]
     pub fn json(mut self, path: impl Into<String>, document: Document) -> Self {
-        self.shared.documents.insert(path.into(), document);
+        self.shared.documents.insert(path.into(), Written::Whole(document));
         self
     }
 
-    /// Adds metrics that are kept outside of the process's recorder. Their names must differ from those of the recorder.
+    /// The same for a document that may be long.
     #[must_use]
-    pub fn more_metrics(mut self, text: MetricsText) -> Self {
+    pub fn long_json(mut self, path: impl Into<String>, document: Text) -> Self {
+        self.shared.documents.insert(path.into(), Written::InPieces(document));
+        self
+    }
+
+    /// Adds metrics that are kept outside of the process's recorder, in the Prometheus text format: whole families, each line ended. Their names
+    /// must differ from those of the recorder.
+    #[must_use]
+    pub fn more_metrics(mut self, text: Text) -> Self {
         self.shared.more_metrics.push(text);
         self
     }
@@ -147,15 +163,11 @@ impl Admin {
 // === handlers ===
 
 async fn metrics(State(shared): State<Arc<ApiState>>) -> Response {
-    // Rendering reads /proc and walks every series, so it does not run on the workers.
-    let render = move || shared.more_metrics.iter().fold(shared.metrics.render(), |text, more| text + &more());
-    let rendered = tokio::task::spawn_blocking(render).await;
-    match rendered {
-        Ok(text) => typed("text/plain; version=0.0.4; charset=utf-8", text),
-        Err(error) => {
-            (StatusCode::INTERNAL_SERVER_ERROR, format!("the metrics cannot be rendered: {error}\n")).into_response()
-        }
-    }
+    let write = move |out: &mut dyn io::Write| {
+        out.write_all(shared.metrics.render().as_bytes())?;
+        shared.more_metrics.iter().try_for_each(|more| more(out))
+    };
+    typed("text/plain; version=0.0.4; charset=utf-8", in_pieces(write))
 }
 
 /// The query of a readiness check: about the whole process, or about one route of it.
@@ -212,12 +224,22 @@ async fn document(State(shared): State<Arc<ApiState>>, method: Method, uri: Uri)
         let allow = [(ALLOW, HeaderValue::from_static("GET, HEAD"))];
         return (StatusCode::METHOD_NOT_ALLOWED, allow, "only GET and HEAD here\n").into_response();
     }
-    // Alternate Display is pretty-printed, and serialising a Value cannot fail.
-    typed("application/json", format!("{:#}\n", document()))
+    match document {
+        // Alternate Display is pretty-printed, and serialising a Value cannot fail.
+        Written::Whole(document) => typed("application/json", format!("{:#}\n", document()).into()),
+        Written::InPieces(text) => {
+            let text = text.clone();
+            let write = move |out: &mut dyn io::Write| {
+                text(out)?;
+                out.write_all(b"\n")
+            };
+            typed("application/json", in_pieces(write))
+        }
+    }
 }
 
 /// A response that must not be cached.
-fn typed(content_type: &'static str, text: String) -> Response {
+fn typed(content_type: &'static str, text: Body) -> Response {
     let headers =
         [(CONTENT_TYPE, HeaderValue::from_static(content_type)), (CACHE_CONTROL, HeaderValue::from_static("no-store"))];
     (headers, text).into_response()

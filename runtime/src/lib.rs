@@ -13,6 +13,7 @@ pub mod if_none_match;
 pub mod limits;
 pub mod listener;
 pub mod metrics;
+mod pieces;
 pub mod readiness;
 pub mod redact;
 pub mod signal;

@@ -44,6 +44,7 @@ pub(super) fn read(
         reuse_port: bounds::REUSE_PORT.or(root, false),
         limits: limits(root),
         access_log: process::ACCESS_LOG.or(root, AccessLog::Text),
+        endpoint_metrics: process::ENDPOINT_METRICS.read(root),
     };
     for proxy::config::Contradiction { path, message } in proxy.check() {
         collector.add(path_in_file(&path), message);

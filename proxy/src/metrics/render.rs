@@ -1,43 +1,41 @@
-//! Renders the numbers in the Prometheus text exposition format (version 0.0.4).
+//! Shows the numbers of the data plane as metrics.
 
 use std::{
     collections::BTreeMap,
-    fmt::Write,
+    io,
     sync::{Arc, atomic::Ordering},
 };
 
-use super::{Histogram, RequestResult, RouteMetrics, names};
+use super::{RequestResult, RouteMetrics, names, text::Text};
 use crate::{
-    config::Compare,
+    config::{Compare, EndpointMetrics},
     grpc,
     outcome::Outcome,
     shared::Shared,
-    table::RouteEntry,
+    table::{RouteEntry, Table},
     target::{Target, WireProtocol},
 };
 
-/// All families of the data plane.
-#[must_use]
-pub fn render(shared: &Shared) -> String {
-    let table = shared.table.load();
-    let routes: Vec<&RouteEntry> = table.routes().map(|route| &**route).collect();
-    // Several where routes speak to an endpoint differently.
-    let mut targets: BTreeMap<&str, Vec<&Target>> = BTreeMap::new();
-    for target in table.targets() {
-        targets.entry(&target.authority).or_default().push(target);
-    }
-    let mut out = Text(String::with_capacity(16 * 1024));
+const LEGS_HELP: &str = "Legs by how they ended.";
+const LEGS_INFLIGHT_HELP: &str = "Legs in flight, stragglers included.";
+const IDLE_CONNECTIONS_HELP: &str = "Idle connections kept.";
 
-    out.family(names::SERVICE_ENDPOINT_COUNT, "gauge", "Endpoints of the service that count.");
-    // Two routes may lead to different ports of one service: its endpoints are the same pods.
-    let mut services = BTreeMap::new();
-    for route in &routes {
-        let count = services.entry(service(route.config.cluster.as_str())).or_insert(0);
-        *count = route.members.len().max(*count);
-    }
-    for (service, count) in services {
-        out.sample(names::SERVICE_ENDPOINT_COUNT, &[("service", service)], count);
-    }
+/// The number of endpoints up to which each has series of its own, unless the configuration says so.
+const MOST_ENDPOINTS: usize = 1000;
+
+/// The number of routes beyond which samples of 0 are left out.
+const MOST_ROUTES: usize = 100;
+
+/// All families of the data plane.
+///
+/// # Errors
+/// That of the writer, to which the text goes piece by piece.
+pub fn write(shared: &Shared, out: &mut dyn io::Write) -> io::Result<()> {
+    let table = shared.table.load_full();
+    let routes: Vec<&RouteEntry> = table.routes().map(|route| &**route).collect();
+    let mut out = Text::new(out);
+    services(&mut out, &routes);
+    out.sparse = routes.len() > MOST_ROUTES;
 
     out.family(names::REQUEST_DURATION, "histogram", "Time from a request's head to the end of its answer.");
     for route in &routes {
@@ -55,7 +53,70 @@ pub fn render(shared: &Shared) -> String {
         out.sample(names::REFUSED, &[("status", &status.to_string())], count);
     }
 
-    out.family(names::LEGS, "counter", "Legs by how they ended.");
+    match detail(shared, &table) {
+        EndpointMetrics::Off => {}
+        EndpointMetrics::Route => legs_by_route(&mut out, &routes),
+        EndpointMetrics::Endpoint => legs_by_endpoint(&mut out, &table),
+    }
+    out.family(names::LEG_DURATION, "histogram", "Time from the start of a leg to its end.");
+    for route in &routes {
+        out.histogram(names::LEG_DURATION, &[("route", &route.config.name)], &route.metrics.legs);
+    }
+    endpoints(&mut out, &routes);
+    out.family(names::WINDOW_STALLS, "counter", "How often a request body waited because the window was full.");
+    for route in &routes {
+        let stalls = route.metrics.window_stalls.load(Ordering::Relaxed);
+        out.count(names::WINDOW_STALLS, &[("route", &route.config.name)], stalls);
+    }
+
+    divergent(&mut out, &routes);
+    process(&mut out, shared, &table);
+    let redeliveries = shared.owed.redeliveries();
+    if !redeliveries.is_empty() {
+        out.others(|text| redeliver::metrics::render(&redeliveries, text));
+    }
+    out.finish()
+}
+
+/// The detail of the metrics of endpoints. Once there have been too many, it stays that of routes, so that series do not come and go.
+fn detail(shared: &Shared, table: &Table) -> EndpointMetrics {
+    if let Some(configured) = table.config.endpoint_metrics {
+        return configured;
+    }
+    let known: usize = table.routes().map(|route| route.known.len()).sum();
+    if known > MOST_ENDPOINTS && !shared.many_endpoints.swap(true, Ordering::Relaxed) {
+        tracing::info!(
+            endpoints = known,
+            "metrics of legs and connections are by route from now on, because there are more than {MOST_ENDPOINTS} endpoints; \
+             --endpoint-metrics endpoint keeps them by endpoint"
+        );
+    }
+    match shared.many_endpoints.load(Ordering::Relaxed) {
+        true => EndpointMetrics::Route,
+        false => EndpointMetrics::Endpoint,
+    }
+}
+
+fn services(out: &mut Text<'_>, routes: &[&RouteEntry]) {
+    out.family(names::SERVICE_ENDPOINT_COUNT, "gauge", "Endpoints of the service that count.");
+    // Two routes may lead to different ports of one service: its endpoints are the same pods.
+    let mut services = BTreeMap::new();
+    for route in routes {
+        let count = services.entry(service(route.config.cluster.as_str())).or_insert(0);
+        *count = route.members.len().max(*count);
+    }
+    for (service, count) in services {
+        out.sample(names::SERVICE_ENDPOINT_COUNT, &[("service", service)], count);
+    }
+}
+
+fn legs_by_endpoint(out: &mut Text<'_>, table: &Table) {
+    // Several where routes speak to an endpoint differently.
+    let mut targets: BTreeMap<&str, Vec<&Target>> = BTreeMap::new();
+    for target in table.targets() {
+        targets.entry(&target.authority).or_default().push(target);
+    }
+    out.family(names::LEGS, "counter", LEGS_HELP);
     for (authority, same) in &targets {
         // Targets that differ in how the endpoint is reached have the same ones.
         let mut counts: Vec<_> = same.iter().map(|target| &target.counts).collect();
@@ -66,38 +127,40 @@ pub fn render(shared: &Shared) -> String {
             out.sample(names::LEGS, &labels, counts.iter().map(|counts| counts.ended(outcome)).sum::<u64>());
         }
     }
-    out.family(names::LEG_DURATION, "histogram", "Time from the start of a leg to its end.");
-    for route in &routes {
-        out.histogram(names::LEG_DURATION, &[("route", &route.config.name)], &route.metrics.legs);
-    }
-    out.family(names::LEGS_INFLIGHT, "gauge", "Legs in flight, stragglers included.");
+    out.family(names::LEGS_INFLIGHT, "gauge", LEGS_INFLIGHT_HELP);
     for (authority, same) in &targets {
         let inflight: usize = same.iter().map(|target| target.inflight()).sum();
         out.sample(names::LEGS_INFLIGHT, &[("endpoint", authority)], inflight);
     }
-    out.family(names::IDLE_CONNECTIONS, "gauge", "Idle connections kept.");
+    out.family(names::IDLE_CONNECTIONS, "gauge", IDLE_CONNECTIONS_HELP);
     for (authority, same) in &targets {
         let idle: usize = same.iter().map(|target| target.idle()).sum();
         out.sample(names::IDLE_CONNECTIONS, &[("endpoint", authority)], idle);
     }
-    endpoints(&mut out, &routes);
-    out.family(names::WINDOW_STALLS, "counter", "How often a request body waited because the window was full.");
-    for route in &routes {
-        let stalls = route.metrics.window_stalls.load(Ordering::Relaxed);
-        out.sample(names::WINDOW_STALLS, &[("route", &route.config.name)], stalls);
-    }
+}
 
-    divergent(&mut out, &routes);
-    process(&mut out, shared, &table);
-    let redeliveries = shared.owed.redeliveries();
-    if !redeliveries.is_empty() {
-        redeliver::metrics::render(&redeliveries, &mut out.0);
+/// An endpoint that two routes share is among the gauges of both.
+fn legs_by_route(out: &mut Text<'_>, routes: &[&RouteEntry]) {
+    out.family(names::LEGS, "counter", LEGS_HELP);
+    for route in routes {
+        for outcome in Outcome::ALL {
+            let labels = [("route", &*route.config.name), ("outcome", outcome.as_str())];
+            out.count(names::LEGS, &labels, route.metrics.legs_ended(outcome));
+        }
     }
-    out.0
+    let sum = |route: &RouteEntry, of: fn(&Target) -> usize| route.known.iter().map(|target| of(target) as u64).sum();
+    out.family(names::LEGS_INFLIGHT, "gauge", LEGS_INFLIGHT_HELP);
+    for route in routes {
+        out.count(names::LEGS_INFLIGHT, &[("route", &route.config.name)], sum(route, Target::inflight));
+    }
+    out.family(names::IDLE_CONNECTIONS, "gauge", IDLE_CONNECTIONS_HELP);
+    for route in routes {
+        out.count(names::IDLE_CONNECTIONS, &[("route", &route.config.name)], sum(route, Target::idle));
+    }
 }
 
 /// What is counted once for the process.
-fn process(out: &mut Text, shared: &Shared, table: &crate::table::Table) {
+fn process(out: &mut Text<'_>, shared: &Shared, table: &Table) {
     let load = |counter: &std::sync::atomic::AtomicUsize| counter.load(Ordering::Relaxed);
     let age = table.made.elapsed().unwrap_or_default().as_secs_f64();
     out.single(names::INFLIGHT, "gauge", "Requests in flight.", load(&shared.inflight));
@@ -121,7 +184,7 @@ fn process(out: &mut Text, shared: &Shared, table: &crate::table::Table) {
 }
 
 /// Of routes that compare answers.
-fn divergent(out: &mut Text, routes: &[&RouteEntry]) {
+fn divergent(out: &mut Text<'_>, routes: &[&RouteEntry]) {
     let mut compared = routes.iter().filter(|route| route.config.policy.compare != Compare::Off).peekable();
     if compared.peek().is_none() {
         return;
@@ -133,7 +196,7 @@ fn divergent(out: &mut Text, routes: &[&RouteEntry]) {
     }
 }
 
-fn results(out: &mut Text, routes: &[&RouteEntry]) {
+fn results(out: &mut Text<'_>, routes: &[&RouteEntry]) {
     type Count = fn(&RouteMetrics, RequestResult) -> u64;
     let families: [(&str, &str, Count); 2] = [
         (names::REQUESTS, "Requests by the result in their answer.", RouteMetrics::results),
@@ -144,14 +207,19 @@ fn results(out: &mut Text, routes: &[&RouteEntry]) {
         for route in routes {
             for result in RequestResult::ALL {
                 let labels = [("route", &*route.config.name), ("result", result.as_str())];
-                out.sample(name, &labels, count(&route.metrics, result));
+                let count = count(&route.metrics, result);
+                match name {
+                    // A route shows that it is there, and the first request of each kind is seen as an increase.
+                    names::REQUESTS => out.sample(name, &labels, count),
+                    _ => out.count(name, &labels, count),
+                }
             }
         }
     }
 }
 
 /// Of routes that take gRPC, which are those whose endpoints may speak HTTP/2, or that somebody has tried it with.
-fn grpc_statuses(out: &mut Text, routes: &[&RouteEntry]) {
+fn grpc_statuses(out: &mut Text<'_>, routes: &[&RouteEntry]) {
     let answers = |route: &RouteEntry| grpc::Source::ALL.map(|source| route.metrics.grpc_answers(source).sum::<u64>());
     let speaks_http2 = |target: &std::sync::Arc<Target>| target.protocol != WireProtocol::Http1;
     let takes_grpc = |route: &&&RouteEntry| route.known.iter().any(speaks_http2) || answers(route) != [0, 0];
@@ -164,19 +232,19 @@ fn grpc_statuses(out: &mut Text, routes: &[&RouteEntry]) {
         for source in grpc::Source::ALL {
             for (code, count) in grpc::NAMES.into_iter().zip(route.metrics.grpc_answers(source)) {
                 let labels = [("route", &*route.config.name), ("source", source.as_str()), ("grpc_status", code)];
-                out.sample(names::GRPC_REQUESTS, &labels, count);
+                out.count(names::GRPC_REQUESTS, &labels, count);
             }
         }
     }
     out.family(names::GRPC_LEGS, "counter", "Legs of gRPC by their status.");
     for route in &routes {
         for (code, count) in grpc::NAMES.into_iter().zip(route.metrics.grpc_legs()) {
-            out.sample(names::GRPC_LEGS, &[("route", &route.config.name), ("grpc_status", code)], count);
+            out.count(names::GRPC_LEGS, &[("route", &route.config.name), ("grpc_status", code)], count);
         }
     }
 }
 
-fn endpoints(out: &mut Text, routes: &[&RouteEntry]) {
+fn endpoints(out: &mut Text<'_>, routes: &[&RouteEntry]) {
     out.family(names::ENDPOINTS, "gauge", "Known endpoints by condition; \"itself\" is this proxy, which is left out.");
     for route in routes {
         let count = |which: &dyn Fn(snapshot::Conditions) -> bool| {
@@ -189,7 +257,12 @@ fn endpoints(out: &mut Text, routes: &[&RouteEntry]) {
             ("itself", route.own.len()),
         ];
         for (condition, count) in counts {
-            out.sample(names::ENDPOINTS, &[("route", &route.config.name), ("condition", condition)], count);
+            let labels = [("route", &*route.config.name), ("condition", condition)];
+            if condition == "ready" {
+                out.sample(names::ENDPOINTS, &labels, count);
+            } else {
+                out.count(names::ENDPOINTS, &labels, count as u64);
+            }
         }
     }
 }
@@ -199,45 +272,5 @@ fn service(cluster: &str) -> &str {
     match cluster.strip_prefix("kube:") {
         Some(rest) => rest.split(':').next().unwrap_or(rest),
         None => cluster,
-    }
-}
-
-struct Text(String);
-
-// Formatting into a string cannot fail, so the results are not looked at.
-impl Text {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-    }
-
-    fn single(&mut self, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
-        self.family(name, kind, help);
-        self.sample(name, &[], value);
-    }
-
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
-        self.0.push_str(name);
-        let mut separator = '{';
-        for (label, text) in labels {
-            let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            let _ = write!(self.0, "{separator}{label}=\"{text}\"");
-            separator = ',';
-        }
-        if !labels.is_empty() {
-            self.0.push('}');
-        }
-        let _ = writeln!(self.0, " {value}");
-    }
-
-    fn histogram(&mut self, name: &str, labels: &[(&str, &str)], histogram: &Histogram) {
-        let (bucket, mut all) = (format!("{name}_bucket"), 0);
-        for (bound, count) in histogram.cumulative() {
-            let bound = if bound.is_infinite() { "+Inf".to_owned() } else { bound.to_string() };
-            let labels: Vec<_> = labels.iter().copied().chain([("le", &*bound)]).collect();
-            self.sample(&bucket, &labels, count);
-            all = count;
-        }
-        self.sample(&format!("{name}_sum"), labels, histogram.sum());
-        self.sample(&format!("{name}_count"), labels, all);
     }
 }

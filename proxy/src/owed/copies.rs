@@ -69,6 +69,9 @@ impl Copies {
         exchange.begin(|out| put_head(out, copy, &route.members[0].target.authority));
         let mut alarm = Alarm::default();
         clock::per_wake_up(poll_fn(|cx| exchange.poll_rest(cx, &mut alarm))).await;
+        if let Some(result) = exchange.legs().first().and_then(|leg| leg.result()) {
+            route.metrics.leg_ended(result.outcome);
+        }
         let verdict = route.owed.as_ref().zip(exchange.legs().first()).map(|(owed, leg)| owed.verdict(leg));
         exchange.put_aside();
         verdict.unwrap_or(Verdict::Cancelled)

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
 };
@@ -17,7 +18,7 @@ use super::list;
 use crate::{
     config::{Config, Contradiction},
     events::{TooManyWatchers, Watcher},
-    introspect::Look,
+    introspect::{Endpoints, Look},
     owed::RouteOwed,
     secured::{Secured, TlsProblem},
     shared::Shared,
@@ -171,7 +172,16 @@ impl Handle {
     /// The endpoints of every route, with the outcomes of their last legs.
     #[must_use]
     pub fn endpoints(&self) -> serde_json::Value {
-        crate::introspect::endpoints(&self.shared.table.load())
+        // What is shown has texts as keys only, so it can be written as JSON.
+        serde_json::to_value(Endpoints(&self.shared.table.load_full())).unwrap_or_default()
+    }
+
+    /// The same, written as indented JSON, without having all of it in memory.
+    ///
+    /// # Errors
+    /// That of the writer.
+    pub fn write_endpoints(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        Ok(serde_json::to_writer_pretty(out, &Endpoints(&self.shared.table.load_full()))?)
     }
 
     /// The routes in numbers and the endpoints that are looked for, for `/-/overview`.
@@ -221,7 +231,18 @@ impl Handle {
     /// The metrics of the data plane in the Prometheus text format.
     #[must_use]
     pub fn metrics(&self) -> String {
-        crate::metrics::render(&self.shared)
+        let mut text = Vec::new();
+        // Writing into memory cannot fail.
+        let _ = self.write_metrics(&mut text);
+        String::from_utf8(text).unwrap_or_default()
+    }
+
+    /// The same, written piece by piece.
+    ///
+    /// # Errors
+    /// That of the writer.
+    pub fn write_metrics(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        crate::metrics::write(&self.shared, out)
     }
 
     /// Requests in flight, stragglers included.

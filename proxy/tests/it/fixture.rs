@@ -228,6 +228,7 @@ impl Setup {
             reuse_port: false,
             limits: Limits::default(),
             access_log: AccessLog::Off,
+            endpoint_metrics: None,
         };
         let endpoints = endpoints.into_iter().map(Into::into).collect();
         Self { config, endpoints, access: Arc::default() }

@@ -1,10 +1,10 @@
 //! The metrics, with their names and labels.
 
-use proxy::config::Members;
+use proxy::config::{EndpointMetrics, Members};
 use snapshot::{Conditions, Endpoint};
 use testkit::origin::{Gate, Reply};
 
-use crate::fixture::{NEVER, Place, ROUTE, Setup, ms, origin, origins, over, refusing, series};
+use crate::fixture::{NEVER, Place, ROUTE, Setup, ms, origin, origins, over, refusing, route, series};
 
 #[tokio::test]
 async fn the_names_that_are_kept() {
@@ -225,4 +225,86 @@ async fn every_request_with_a_route_is_completed_once() {
     // More requests may be answered before the new list applies.
     let (ok, client, rejected) = (proxy.completed("ok"), proxy.completed("client"), proxy.completed("rejected"));
     assert!(ok >= 1 && client == 2 && rejected >= 1, "ok {ok}, client {client}, rejected {rejected}");
+}
+
+#[tokio::test]
+async fn legs_and_connections_are_shown_by_endpoint_by_route_or_not_at_all() {
+    let [a, b] = origins([Reply::ok("a"), Reply::new(503)]);
+    let families = ["fanfare_legs_total", "fanfare_legs_in_flight", "fanfare_idle_connections"];
+    for (detail, label) in
+        [(None, "endpoint"), (Some(EndpointMetrics::Route), "route"), (Some(EndpointMetrics::Off), "")]
+    {
+        let proxy = over(&[&a, &b]).config(|config| config.endpoint_metrics = detail).start();
+        proxy.get("/").await.expect_status(503);
+        proxy.settled().await;
+        let text = proxy.handle.metrics();
+        for family in families {
+            let series = series(&text, family, &[]);
+            assert_eq!(series.is_empty(), label.is_empty(), "{detail:?}: {text}");
+            assert!(series.iter().all(|(labels, _)| labels.contains(&format!("{label}=\""))), "{detail:?}: {series:?}");
+        }
+        let ended = |outcome| -> f64 {
+            series(&text, families[0], &[("outcome", outcome)]).iter().map(|(_, count)| count).sum()
+        };
+        let expected = if label.is_empty() { 0.0 } else { 1.0 };
+        assert_eq!((ended("ok"), ended("server_error")), (expected, expected), "{detail:?}: {text}");
+    }
+}
+
+/// Counts what is written, and the longest piece.
+#[derive(Default)]
+struct Pieces {
+    text: Vec<u8>,
+    longest: usize,
+}
+
+impl std::io::Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.longest = self.longest.max(bytes.len());
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_endpoints_in_a_thousand_routes_are_less_than_a_megabyte_of_metrics_in_pieces() {
+    let a = origin(0, Reply::ok("a"));
+    let setup = over(&[&a]).listener(|listener| {
+        for number in 0..1000 {
+            let mut route = route(&format!("route-{number}"), &format!("test/cache-{number}:http"));
+            route.matches = format!("/{number}").parse().expect("a match");
+            listener.routes.insert(0, route);
+        }
+    });
+    let proxy = setup.start();
+    for number in 0..1000_u32 {
+        let address = |last: u32| std::net::Ipv4Addr::from_bits((10 << 24) + number * 128 + last);
+        let endpoints = (0..100).map(|last| Endpoint::ready((address(last), 80).into())).collect();
+        let name = snapshot::ClusterName::new(format!("test/cache-{number}:http")).expect("a valid name");
+        let cluster = snapshot::Cluster::new(name, endpoints);
+        proxy.publisher.apply([snapshot::Change::Set(std::sync::Arc::new(cluster))]);
+    }
+    let last = [("route", "route-999"), ("condition", "ready")];
+    testkit::eventually!("all endpoints", proxy.metric("fanfare_endpoints", &last), |ready| *ready == 100.0);
+    proxy.get("/").await.expect_status(200);
+    proxy.settled().await;
+    let mut pieces = Pieces::default();
+    proxy.handle.write_metrics(&mut pieces).expect("memory takes it");
+    assert!(pieces.text.len() < 1 << 20 && pieces.longest < 64 * 1024, "{} {}", pieces.text.len(), pieces.longest);
+    let text = String::from_utf8(pieces.text).expect("it is text");
+    assert_eq!(series(&text, "fanfare_legs_total", &[]).len(), 1, "what is not 0");
+    assert_eq!(series(&text, "fanfare_legs_total", &[("route", ROUTE), ("outcome", "ok")])[0].1, 1.0);
+    assert_eq!(series(&text, "fanfare_requests_total", &[("route", "route-7"), ("result", "ok")])[0].1, 0.0);
+    // With fewer again it stays like that, so that series do not come and go.
+    for number in 0..1000 {
+        proxy.publish_cluster(&format!("test/cache-{number}:http"), &[&a]);
+    }
+    testkit::eventually!("one endpoint each", proxy.metric("fanfare_endpoints", &last), |ready| *ready == 1.0);
+    assert!(
+        series(&proxy.handle.metrics(), "fanfare_legs_total", &[("endpoint", &a.address().to_string())]).is_empty()
+    );
 }

@@ -1,6 +1,6 @@
 //! How a process that broadcasts behaves.
 
-use proxy::config::AccessLog;
+use proxy::config::{AccessLog, EndpointMetrics};
 
 use crate::settings::{ROOT, Setting, flag, group, process, values::boolean};
 
@@ -32,6 +32,9 @@ group!(GROUP, "Process";
     ACCESS_LOG: Setting<AccessLog> = flag("access-log").at(ROOT, "access_log").default("text")
         .one("off|text|json", access_log),
         "One line per request on standard output, with the outcome of every endpoint";
+    ENDPOINT_METRICS: Setting<EndpointMetrics> = flag("endpoint-metrics").at(ROOT, "endpoint_metrics")
+        .default("endpoint up to 1,000 endpoints, else route").one("off|route|endpoint", endpoint_metrics),
+        "Detail of the metrics of copies and of connections to endpoints: by endpoint, by route, or none";
 );
 
 fn ready(text: &str) -> Result<Ready, String> {
@@ -48,5 +51,14 @@ fn access_log(text: &str) -> Result<AccessLog, String> {
         "text" => Ok(AccessLog::Text),
         "json" => Ok(AccessLog::Json),
         _ => Err(format!("{text:?} is not an access log: use off, text or json")),
+    }
+}
+
+fn endpoint_metrics(text: &str) -> Result<EndpointMetrics, String> {
+    match text {
+        "off" | "false" => Ok(EndpointMetrics::Off),
+        "route" => Ok(EndpointMetrics::Route),
+        "endpoint" => Ok(EndpointMetrics::Endpoint),
+        _ => Err(format!("{text:?} is no detail of metrics: use off, route or endpoint")),
     }
 }
