@@ -372,6 +372,14 @@ mod tests {
     }
 
     #[test]
+    fn a_target_without_connections_takes_little_memory() {
+        let target = target();
+        assert!(size_of::<Target>() <= 256, "{}", size_of::<Target>());
+        assert!(target.idle.get().is_none() && target.pod_key.get().is_none());
+        assert_eq!(target.label.as_ptr(), target.authority.as_ptr(), "they are one text");
+    }
+
+    #[test]
     fn an_endpoint_without_a_name_is_called_by_its_address() {
         assert_eq!((&*target().label, &*target().authority), ("[2001:db8::1]:80", "[2001:db8::1]:80"));
     }

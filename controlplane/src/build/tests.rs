@@ -22,8 +22,9 @@ fn slice(name: &str, host: u8, ports: Value) -> EndpointSlice {
 fn project(projection: &mut Projection, index: &mut Index) -> (Vec<String>, Vec<String>) {
     let views = index.views();
     let gone: Vec<ServiceKey> = projection.services().filter(|key| !views.contains_key(*key)).cloned().collect();
-    gone.iter().for_each(|key| drop(projection.update(key, None)));
-    views.iter().for_each(|(key, view)| drop(projection.update(key, Some(view))));
+    for (key, view) in gone.iter().map(|key| (key, None)).chain(views.iter().map(|(key, view)| (key, Some(&**view)))) {
+        projection.update(key, view);
+    }
     let cluster = projection.endpoints().cluster(ClusterName::new("c").expect("a name"));
     let addresses = cluster.endpoints().iter().map(|endpoint| endpoint.address.to_string()).collect();
     (addresses, projection.problems().iter().map(ToString::to_string).collect())
