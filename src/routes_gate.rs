@@ -169,7 +169,7 @@ mod tests {
             unread_journal: Some("/var/lib/j".into()),
         };
         let expected = Err("the journal /var/lib/j is still being read".to_owned());
-        assert_eq!(state(&route, &Process::default(), &Readiness::new()).1, expected);
+        assert_eq!(state(&route, &Process::default(), &BTreeMap::new()).1, expected);
     }
 
     #[test]

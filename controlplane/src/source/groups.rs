@@ -92,6 +92,7 @@ pub(super) fn parse(format: Format, content: &[u8]) -> Result<Vec<ListEntry>, In
             entries.push(ListEntry { target, zone: zone.clone(), node: node.clone(), pod: pod.clone() });
         }
     }
+    entries.shrink_to_fit();
     Ok(entries)
 }
 

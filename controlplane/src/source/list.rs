@@ -24,9 +24,18 @@ pub(super) struct List {
     publisher: Publisher,
     gate: Gate,
     names: Names,
-    /// The last good list, and the reason that is shown if it is empty; `None` before the first.
-    entries: Option<(Vec<ListEntry>, String)>,
+    /// The last good list; `None` before the first.
+    good: Option<GoodList>,
     published: bool,
+}
+
+/// A list that is in use, or will be when its names have been looked up.
+struct GoodList {
+    entries: Vec<ListEntry>,
+    /// The reason that is shown if it has no entry.
+    if_empty: String,
+    /// Whether it was published and has no names, so that its entries are not needed again.
+    is_done: bool,
 }
 
 // === impl List ===
@@ -46,20 +55,20 @@ impl List {
         origin: Recheck,
     ) -> Self {
         let names = Names::new(resolver, origin);
-        Self { cluster, publisher, gate, names, entries: None, published: false }
+        Self { cluster, publisher, gate, names, good: None, published: false }
     }
 
     /// Replaces the list. `if_empty` is the reason that is shown if it has no entry.
     pub(super) fn set(&mut self, entries: Vec<ListEntry>, if_empty: impl Into<String>) {
         self.names.set(entries.iter().filter_map(|entry| entry.target.query()));
-        self.entries = Some((entries, if_empty.into()));
+        self.good = Some(GoodList { entries, if_empty: if_empty.into(), is_done: false });
         self.publish();
     }
 
     /// Reports why there is no good list. The last good one stays in use.
     pub(super) fn fail(&self, why: impl Into<String>) {
         // A good list whose names are still being looked up has a reason of its own.
-        if self.entries.is_none() {
+        if self.good.is_none() {
             self.gate.set_not_ready(why);
         }
     }
@@ -73,7 +82,7 @@ impl List {
 
     /// A new list takes effect when each of its names has been looked up once, or has taken too long.
     fn publish(&mut self) {
-        let Some((entries, if_empty)) = &self.entries else { return };
+        let Some(GoodList { entries, if_empty, is_done: false }) = &mut self.good else { return };
         if let Some(query) = self.names.awaited() {
             if !self.published {
                 self.gate.set_not_ready(format!("{query} is being resolved"));
@@ -86,6 +95,10 @@ impl List {
             let endpoints = entries.iter().map(|entry| entry.endpoint(&self.names)).collect();
             Cluster::new(self.cluster.clone(), endpoints)
         };
+        if entries.iter().all(|entry| entry.target.query().is_none()) {
+            let if_empty = std::mem::take(if_empty);
+            self.good = Some(GoodList { entries: Vec::new(), if_empty, is_done: true });
+        }
         self.publisher.apply([Change::Set(Arc::new(cluster))]);
         self.gate.set_ready();
         self.published = true;
