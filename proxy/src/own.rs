@@ -3,7 +3,8 @@
 use std::{
     cell::OnceCell,
     collections::BTreeSet,
-    net::{IpAddr, SocketAddr},
+    fs, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
@@ -17,7 +18,7 @@ pub(crate) struct OwnAddresses<'a> {
     bound: &'a [SocketAddr],
     /// The host's addresses when the previous table was made, which stay in force while the system cannot be asked.
     before: Option<HostAddresses>,
-    ask: fn() -> std::io::Result<BTreeSet<IpAddr>>,
+    ask: fn() -> io::Result<BTreeSet<IpAddr>>,
     host: OnceCell<HostAddresses>,
 }
 
@@ -32,7 +33,7 @@ impl<'a> OwnAddresses<'a> {
     fn asking(
         bound: &'a [SocketAddr],
         before: Option<HostAddresses>,
-        ask: fn() -> std::io::Result<BTreeSet<IpAddr>>,
+        ask: fn() -> io::Result<BTreeSet<IpAddr>>,
     ) -> Self {
         Self { bound, before, ask, host: OnceCell::new() }
     }
@@ -73,14 +74,34 @@ impl<'a> OwnAddresses<'a> {
     }
 }
 
-/// The addresses of all interfaces of this host.
-fn host_addresses() -> std::io::Result<BTreeSet<IpAddr>> {
-    let addresses = nix::ifaddrs::getifaddrs()?.filter_map(|interface| {
-        let address = interface.address?;
-        let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
-        v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
-    });
-    Ok(addresses.map(|address| address.to_canonical()).collect())
+/// The addresses of this host, as its network namespace has them.
+fn host_addresses() -> io::Result<BTreeSet<IpAddr>> {
+    let v4 = fs::read_to_string("/proc/net/fib_trie")?;
+    let v6 = match fs::read_to_string("/proc/net/if_inet6") {
+        // A kernel without IPv6 has none.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        v6 => v6?,
+    };
+    Ok(local_v4(&v4).map(IpAddr::V4).chain(local_v6(&v6).map(IpAddr::V6)).map(|ip| ip.to_canonical()).collect())
+}
+
+/// The local addresses in the text of the routing table: each stands in a line of its own, above the lines with its kinds.
+fn local_v4(table: &str) -> impl Iterator<Item = Ipv4Addr> {
+    let mut address = None;
+    table.lines().filter_map(move |line| {
+        if let Some((_, text)) = line.split_once("|-- ") {
+            address = text.trim().parse().ok();
+        }
+        if line.ends_with("/32 host LOCAL") { address } else { None }
+    })
+}
+
+/// The addresses in the text of the interfaces' IPv6 addresses: 32 hexadecimal digits at the start of each line.
+fn local_v6(table: &str) -> impl Iterator<Item = Ipv6Addr> {
+    table.lines().filter_map(|line| {
+        let digits = line.split_whitespace().next().filter(|digits| digits.len() == 32)?;
+        u128::from_str_radix(digits, 16).ok().map(Ipv6Addr::from_bits)
+    })
 }
 
 #[cfg(test)]
@@ -91,7 +112,7 @@ mod tests {
 
     thread_local!(static ASKED: Cell<usize> = const { Cell::new(0) });
 
-    fn one_interface() -> std::io::Result<BTreeSet<IpAddr>> {
+    fn one_interface() -> io::Result<BTreeSet<IpAddr>> {
         ASKED.set(ASKED.get() + 1);
         Ok(BTreeSet::from(["192.0.2.1".parse().unwrap()]))
     }
@@ -120,8 +141,17 @@ mod tests {
     fn a_system_that_does_not_answer_leaves_what_was_known() {
         let bound = [address("[::]:8080")];
         let before = Arc::new(BTreeSet::from(["192.0.2.1".parse().unwrap()]));
-        let own = OwnAddresses::asking(&bound, Some(before), || Err(std::io::ErrorKind::OutOfMemory.into()));
+        let own = OwnAddresses::asking(&bound, Some(before), || Err(io::ErrorKind::OutOfMemory.into()));
         assert!(own.contains(address("192.0.2.1:8080")) && !own.contains(address("192.0.2.2:8080")));
+    }
+
+    #[test]
+    fn local_addresses_are_read_from_the_tables_of_the_system() {
+        let table = "Local:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 192.0.2.0\n        /24 link UNICAST\n     |-- 192.0.2.7\n        /32 host LOCAL\n     \
+                     |-- 192.0.2.255\n        /32 link BROADCAST\n";
+        assert_eq!(local_v4(table).collect::<Vec<_>>(), [Ipv4Addr::new(192, 0, 2, 7)]);
+        let table = "20010db8000000000000000000000001 02 40 00 80 eth0\nbroken\n\n";
+        assert_eq!(local_v6(table).collect::<Vec<_>>(), ["2001:db8::1".parse::<Ipv6Addr>().unwrap()]);
     }
 
     #[test]

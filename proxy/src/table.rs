@@ -366,6 +366,33 @@ mod tests {
     }
 
     #[test]
+    fn a_change_of_one_cluster_makes_its_routes_and_its_target_anew_and_nothing_else() {
+        let mut config = Config::clone(&config(Members::Ready));
+        config.listeners[0].routes[1].cluster = ClusterName::new("other").unwrap();
+        let config = Arc::new(config);
+        let (publisher, reader) = channel();
+        let set = |name, endpoints| Change::Set(Arc::new(Cluster::new(ClusterName::new(name).unwrap(), endpoints)));
+        let two = |first| vec![endpoint(1, first), endpoint(2, Conditions::READY)];
+        publisher.apply([set("c", two(Conditions::READY)), set("other", two(Conditions::READY))]);
+        let one = build(None, &config, &reader.load(), &[]);
+        publisher.apply([set("c", two(Conditions::NOT_READY))]);
+        let next = build(Some(&one), &config, &reader.load(), &[]);
+        let [before, after] = [&one, &next].map(|table| table.listeners[0].routes.clone());
+        assert!(!Arc::ptr_eq(&before[0], &after[0]) && Arc::ptr_eq(&before[1], &after[1]));
+        let kept = before[0].known.iter().zip(&after[0].known).map(|(before, after)| Arc::ptr_eq(before, after));
+        assert_eq!(kept.collect::<Vec<_>>(), [false, true]);
+        assert!(Arc::ptr_eq(&after[0].known[1], &after[1].known[1]), "routes share it");
+        assert!(
+            after[0]
+                .known
+                .iter()
+                .zip(after[0].cluster.as_ref().unwrap().endpoints())
+                .all(|(target, endpoint)| *target.endpoint == **endpoint)
+        );
+        assert_eq!((after[0].members.len(), next.listeners[0].version), (1, reader.load().version()));
+    }
+
+    #[test]
     fn the_numbers_of_an_endpoint_go_on_while_it_is_the_same_pod() {
         let config = config(Members::Ready);
         let table = |previous: Option<&Table>, endpoint| build(previous, &config, &publish(vec![endpoint]), &[]);

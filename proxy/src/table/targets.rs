@@ -1,11 +1,11 @@
 //! The targets of a table by their places, so that routes share them: changed in place from one table to the next.
 
 use std::{
+    collections::{HashMap, hash_map::Entry},
     hash::{BuildHasher, RandomState},
     sync::Arc,
 };
 
-use hashbrown::HashTable;
 use snapshot::{Endpoint, Place};
 
 use crate::{config::Policy, target::Target};
@@ -13,7 +13,8 @@ use crate::{config::Policy, target::Target};
 /// The targets of all routes. There are several at a place if routes see its endpoint differently, or use different protocols.
 #[derive(Debug, Default)]
 pub(super) struct TargetIndex {
-    targets: HashTable<Shared>,
+    /// By the hash of their place, which is smaller than the place: places with the same hash are compared.
+    targets: HashMap<u64, Vec<Shared>>,
     hasher: RandomState,
 }
 
@@ -35,9 +36,10 @@ impl TargetIndex {
         policy: &Policy,
         make: impl FnOnce() -> Target,
     ) -> Arc<Target> {
-        let hash = self.hasher.hash_one(&endpoint.address);
-        let is_kept = |shared: &Shared| *shared.target.endpoint == *endpoint && shared.target.is_reached_by(policy);
-        if let Some(shared) = self.targets.find_mut(hash, is_kept) {
+        let same = self.targets.entry(self.hasher.hash_one(&endpoint.address)).or_default();
+        let is_kept =
+            |shared: &&mut Shared| *shared.target.endpoint == *endpoint && shared.target.is_reached_by(policy);
+        if let Some(shared) = same.iter_mut().find(is_kept) {
             shared.routes += 1;
             return shared.target.clone();
         }
@@ -47,40 +49,40 @@ impl TargetIndex {
             let former = &shared.target.endpoint;
             former.address == endpoint.address && former.pod == endpoint.pod
         };
-        if let Some(former) = self.targets.iter_hash(hash).find(is_former) {
+        if let Some(former) = same.iter().find(is_former) {
             target.counts = former.target.counts.clone();
         }
         let target = Arc::new(target);
-        self.insert(hash, target.clone());
+        same.reserve_exact(1);
+        same.push(Shared { target: target.clone(), routes: 1 });
         target
     }
 
     /// Another route has this target.
     #[cfg(any(test, feature = "bench"))]
     pub(super) fn share(&mut self, target: &Arc<Target>) {
-        let hash = self.hasher.hash_one(&target.endpoint.address);
-        match self.targets.find_mut(hash, |shared| Arc::ptr_eq(&shared.target, target)) {
+        let same = self.targets.entry(self.hasher.hash_one(&target.endpoint.address)).or_default();
+        match same.iter_mut().find(|shared| Arc::ptr_eq(&shared.target, target)) {
             Some(shared) => shared.routes += 1,
-            None => self.insert(hash, target.clone()),
+            None => same.push(Shared { target: target.clone(), routes: 1 }),
         }
     }
 
     /// A route no longer has this target. Returns whether none has it any more.
     pub(super) fn release(&mut self, target: &Arc<Target>) -> bool {
-        let hash = self.hasher.hash_one(&target.endpoint.address);
-        let Ok(mut shared) = self.targets.find_entry(hash, |shared| Arc::ptr_eq(&shared.target, target)) else {
+        let Entry::Occupied(mut same) = self.targets.entry(self.hasher.hash_one(&target.endpoint.address)) else {
             return false;
         };
-        shared.get_mut().routes -= 1;
-        let is_gone = shared.get().routes == 0;
-        if is_gone {
-            shared.remove();
+        let Some(at) = same.get().iter().position(|shared| Arc::ptr_eq(&shared.target, target)) else { return false };
+        let shared = &mut same.get_mut()[at];
+        shared.routes -= 1;
+        if shared.routes > 0 {
+            return false;
         }
-        is_gone
-    }
-
-    fn insert(&mut self, hash: u64, target: Arc<Target>) {
-        let hasher = |shared: &Shared| self.hasher.hash_one(&shared.target.endpoint.address);
-        self.targets.insert_unique(hash, Shared { target, routes: 1 }, hasher);
+        same.get_mut().swap_remove(at);
+        if same.get().is_empty() {
+            same.remove();
+        }
+        true
     }
 }
