@@ -48,7 +48,8 @@ static TO_GUARD: LazyLock<Mutex<ChildStdin>> = LazyLock::new(|| {
     let mut command = Command::new("sh");
     // In a group of its own, so that what ends the group of the tests (Ctrl-C, for one) leaves the guard to its work. Without
     // output, because it outlives this process by a moment, in which nobody who reads the output shall wait for it.
-    command.args(["-c", GUARD]).process_group(0);
+    // Nor does it end with the group that this process may itself be in.
+    command.args(["-c", GUARD]).process_group(0).env_remove(VARIABLE);
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut guard = command.spawn().expect("every system has `sh`");
     Mutex::new(guard.stdin.take().expect("stdin was piped"))
