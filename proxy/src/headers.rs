@@ -244,16 +244,19 @@ pub fn put_answer(out: &mut impl BufMut, head: &ResponseHead, framing: AnswerFra
     put_framing(out, framing);
 }
 
-/// The names that the `Connection` fields of a head nominate, besides the well-known ones.
-struct Nominated<'a>(Vec<&'a [u8]>);
+/// The names that the `Connection` fields of a head nominate, besides the well-known ones. None where there is nothing but
+/// `close` and `keep-alive`, as usual.
+struct Nominated<'a>(Option<&'a Fields>);
 
 impl<'a> Nominated<'a> {
     fn of(fields: &'a Fields) -> Self {
-        Self(if fields.has(Class::Connection) { fields.list(Class::Connection).collect() } else { Vec::new() })
+        let is_usual = |value: &[u8]| value.eq_ignore_ascii_case(b"keep-alive") || value.eq_ignore_ascii_case(b"close");
+        Self(fields.of(Class::Connection).any(|value| !is_usual(value)).then_some(fields))
     }
 
     fn has(&self, name: &[u8]) -> bool {
-        self.0.iter().any(|nominated| nominated.eq_ignore_ascii_case(name))
+        self.0
+            .is_some_and(|fields| fields.list(Class::Connection).any(|nominated| nominated.eq_ignore_ascii_case(name)))
     }
 }
 

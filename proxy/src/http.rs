@@ -193,6 +193,12 @@ pub fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
 }
 
+/// Whether a comma-separated value has this member, in whatever case. Most values have one member.
+fn has_member(value: &[u8], name: &[u8]) -> bool {
+    value.eq_ignore_ascii_case(name)
+        || (value.len() > name.len() && members(value).any(|m| m.eq_ignore_ascii_case(name)))
+}
+
 /// What the framing fields of a head say about its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {

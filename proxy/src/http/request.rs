@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Bounds, ByteSet, Class, Fields, Framing, FramingError, Overrun, Span, Version, members};
+use super::{Bounds, ByteSet, Class, Fields, Framing, FramingError, Overrun, Span, Version, has_member, members};
 
 /// A checked request head.
 #[derive(Clone, Debug)]
@@ -353,10 +353,8 @@ impl RequestHead {
         for (class, value) in self.fields.classes() {
             match class {
                 Class::Connection => {
-                    for member in members(value) {
-                        close |= member.eq_ignore_ascii_case(b"close");
-                        keepalive |= member.eq_ignore_ascii_case(b"keep-alive");
-                    }
+                    close |= has_member(value, b"close");
+                    keepalive |= has_member(value, b"keep-alive");
                 }
                 Class::Upgrade => {
                     let is_websocket = |m: &[u8]| m.get(..9).is_some_and(|m| m.eq_ignore_ascii_case(b"websocket"));

@@ -5,6 +5,7 @@ use bytes::{Bytes, BytesMut};
 use super::{
     Bounds, Class, Fields, Framing, FramingError, Overrun, Span, Version,
     body::BodyReader,
+    has_member,
     request::{MAX_FIELDS, USUAL_FIELDS},
 };
 
@@ -87,9 +88,13 @@ impl ParsedResponse {
         fields.bytes = bytes;
         let framing = Framing::of(version, &fields)?;
         let (mut close, mut keepalive) = (false, version == Version::Http11);
-        for member in fields.list(Class::Connection).chain(fields.list(Class::ProxyConnection)) {
-            close |= member.eq_ignore_ascii_case(b"close");
-            keepalive |= member.eq_ignore_ascii_case(b"keep-alive");
+        if fields.has(Class::Connection) || fields.has(Class::ProxyConnection) {
+            for (class, value) in fields.classes() {
+                if matches!(class, Class::Connection | Class::ProxyConnection) {
+                    close |= has_member(value, b"close");
+                    keepalive |= has_member(value, b"keep-alive");
+                }
+            }
         }
         Ok(ResponseHead { status, reason, framing, keepalive: keepalive && !close, fields })
     }
