@@ -266,7 +266,8 @@ mod tests {
     }
 
     fn build(previous: Option<&Table>, config: &Arc<Config>, snapshot: &Snapshot, bound: &[SocketAddr]) -> Table {
-        Table::build(previous, config, snapshot, bound, &Arc::default(), &Arc::default())
+        let secured = previous.map_or_else(Arc::default, |previous| previous.secured.clone());
+        Table::build(previous, config, snapshot, bound, &Arc::default(), &secured)
     }
 
     fn request(line: &str) -> RequestHead {
