@@ -7,6 +7,8 @@ use std::sync::{Arc, OnceLock};
 use access::by::By;
 use access::tokens::{Tokens, is_name};
 use bytes::{Bytes, BytesMut};
+use h2client::frame::{FrameHeader, HEADER_BYTES};
+use h2client::{Connection, Event, hpack};
 use proxy::bench::control::Control;
 use proxy::bench::grpc;
 use proxy::bench::headers::{self, Forwarding};
@@ -232,6 +234,11 @@ fn parts(input: &[u8]) -> Option<http::request::Parts> {
     Some(request.into_parts().0)
 }
 
+/// The values of the fields with this name.
+fn values<'a>(fields: &'a [(Vec<u8>, Vec<u8>)], name: &str) -> Vec<&'a [u8]> {
+    fields.iter().filter(|(known, _)| known == name.as_bytes()).map(|(_, value)| &value[..]).collect()
+}
+
 /// Heads of requests of HTTP/2, and what legs make of them.
 pub fn http2_head(input: &[u8]) {
     let Some(parts) = parts(input) else { return };
@@ -258,13 +265,22 @@ pub fn http2_head(input: &[u8]) {
             assert_eq!(again.fields.all(name).count(), 0, "{name}: {}", leg.escape_ascii());
         }
         // To an endpoint that speaks HTTP/2 it is the same request, where it can be said there.
-        let Ok(request) = translate::request(&leg, "https") else { continue };
-        assert_eq!(request.method(), &parts.method);
-        let host = request.uri().authority().map(|authority| authority.as_str().as_bytes());
-        assert_eq!(host, again.host());
-        for name in ["host", "connection", "transfer-encoding", "upgrade", "keep-alive"] {
-            assert!(!request.headers().contains_key(name), "{name}: {request:?}");
+        let mut block = Vec::new();
+        if translate::put_request(&mut block, &leg).is_err() {
+            continue;
         }
+        let mut fields = Vec::new();
+        let decoded =
+            hpack::Decoder::default().decode(&block, |name, value| fields.push((name.to_vec(), value.to_vec())));
+        decoded.unwrap_or_else(|error| panic!("not a block ({error}): {}", leg.escape_ascii()));
+        assert_eq!(values(&fields, ":method"), [again.method()]);
+        assert_eq!(values(&fields, ":path"), [again.target()]);
+        assert_eq!(values(&fields, ":authority").first().copied(), again.host().filter(|host| !host.is_empty()));
+        for name in ["host", "connection", "transfer-encoding", "upgrade", "keep-alive"] {
+            assert!(values(&fields, name).is_empty(), "{name}: {fields:?}");
+        }
+        assert!(fields.iter().skip_while(|(name, _)| name.starts_with(b":")).all(|(name, _)| !name.starts_with(b":")));
+        assert!(fields.iter().all(|(name, _)| !name.iter().any(u8::is_ascii_uppercase)), "{fields:?}");
     }
 }
 
@@ -465,4 +481,79 @@ pub fn compare_ignore(input: &[u8]) {
         None => assert_eq!(document, before, "nothing is there"),
         Some(_) => assert!(matches!(document.pointer(text), None | Some(Value::Null)), "{document}"),
     }
+}
+
+/// What an endpoint sends over HTTP/2 after its first SETTINGS, on a connection with three requests.
+pub fn http2_responses(input: &[u8]) {
+    let whole = events(input, input.len().max(1));
+    for step in [1, 2, 7, 100] {
+        assert_eq!(events(input, step), whole, "pieces of {step}");
+    }
+}
+
+/// What happens when this comes in pieces of this length, and what is sent because of it.
+fn events(input: &[u8], step: usize) -> (Vec<String>, Vec<u8>) {
+    let config = h2client::Config {
+        stream_window: 65_536,
+        connection_window: 1 << 20,
+        max_fields_bytes: 4_096,
+        max_fields: 32,
+        send_buffer: 1_000,
+        max_streams: 100,
+    };
+    let (mut connection, mut buffer) = (Connection::new(config), BytesMut::new());
+    let mut seen = Vec::new();
+    let mut keys = Vec::new();
+    for piece in [&[0, 0, 0, 4, 0, 0, 0, 0, 0][..]].into_iter().chain(input.chunks(step)) {
+        buffer.extend_from_slice(piece);
+        loop {
+            match connection.receive(&mut buffer) {
+                Ok(None) => break,
+                Err(error) => {
+                    seen.push(error.to_string());
+                    assert!(connection.receive(&mut buffer).is_err() && !connection.takes_streams());
+                    return (seen, output(&mut connection));
+                }
+                Ok(Some(event)) => {
+                    if let Event::Head { .. } | Event::Trailers(_) = event {
+                        assert!(is_clean(&[b"X: y\r\n", connection.lines(), b"\r\n"].concat()));
+                        seen.push(connection.lines().escape_ascii().to_string());
+                    }
+                    if let Event::Data { stream, data, .. } = &event {
+                        connection.consumed(*stream, data.len());
+                    }
+                    seen.push(format!("{event:?}"));
+                }
+            }
+        }
+        while keys.len() < 3 {
+            keys.push(connection.open(&[b"\x82\x84\x86"], keys.len() == 2, false).expect("the first ones"));
+        }
+    }
+    for key in keys {
+        let room = connection.room(key, 10_000);
+        assert!(room <= 1_000);
+        connection.send_data(key, vec![b'x'; room].into(), true);
+        connection.release(key);
+    }
+    assert_eq!(connection.open_streams(), 0);
+    (seen, output(&mut connection))
+}
+
+/// What waits to be sent, which must be whole frames.
+fn output(connection: &mut Connection) -> Vec<u8> {
+    let mut all = Vec::new();
+    while connection.has_output() {
+        let mut slices = [std::io::IoSlice::new(&[]); 3];
+        let used = connection.fill(&mut slices);
+        let bytes: Vec<u8> = slices[..used].iter().flat_map(|slice| slice.iter().copied()).collect();
+        connection.written(bytes.len());
+        all.extend(bytes);
+    }
+    let mut rest = all.strip_prefix(h2client::frame::PREFACE).expect("it is first");
+    while let Some(header) = FrameHeader::read(rest) {
+        rest = &rest[HEADER_BYTES + header.length..];
+    }
+    assert!(rest.is_empty());
+    all
 }

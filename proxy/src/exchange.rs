@@ -83,7 +83,7 @@ pub struct Exchange {
     outgoing: Outgoing,
     /// The head that the legs send.
     head: Vec<u8>,
-    /// The same for HTTP/2.
+    /// The same for HTTP/2, once a leg has needed it.
     shared_head: SharedHead,
     method: Vec<u8>,
     /// Whether the client gets the report instead of an endpoint's answer.
@@ -214,8 +214,13 @@ impl Exchange {
         if self.terms.keeping.is_on() {
             self.terms.keeping.has_room = self.share.has_room();
         }
-        let shared_head = (self.legs.len() > 1).then_some(&self.shared_head);
-        let sending = Sending { head: &self.head, window: &self.window, coding: self.coding, shared_head };
+        let sending = Sending {
+            head: &self.head,
+            window: &self.window,
+            coding: self.coding,
+            shared_head: Some(&self.shared_head),
+            is_head: self.terms.is_head,
+        };
         let mut leg_cx = Context::from_waker(self.wakers.waker(index, cx.waker()));
         self.legs.get_mut(index).poll(&mut leg_cx, &sending, &self.terms, now);
     }

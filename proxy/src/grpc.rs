@@ -209,12 +209,12 @@ pub fn of_problem(status: u16) -> Code {
 
 /// The status of a call whose stream the endpoint has reset for this reason.
 #[must_use]
-pub fn of_reset(reason: h2::Reason) -> Code {
+pub fn of_reset(reason: h2client::Reason) -> Code {
     match reason {
-        h2::Reason::REFUSED_STREAM => UNAVAILABLE,
-        h2::Reason::CANCEL => CANCELLED,
-        h2::Reason::ENHANCE_YOUR_CALM => RESOURCE_EXHAUSTED,
-        h2::Reason::INADEQUATE_SECURITY => PERMISSION_DENIED,
+        h2client::Reason::REFUSED_STREAM => UNAVAILABLE,
+        h2client::Reason::CANCEL => CANCELLED,
+        h2client::Reason::ENHANCE_YOUR_CALM => RESOURCE_EXHAUSTED,
+        h2client::Reason::INADEQUATE_SECURITY => PERMISSION_DENIED,
         _ => INTERNAL,
     }
 }
@@ -337,7 +337,7 @@ mod tests {
 
     #[test]
     fn a_call_without_a_status_has_that_of_what_ended_it() {
-        use h2::Reason;
+        use h2client::Reason;
         let resets = [
             Reason::NO_ERROR,
             Reason::PROTOCOL_ERROR,

@@ -1,5 +1,5 @@
-//! HTTP/2 (RFC 9113) at the edge, on the `h2` crate: heads are translated into the one form that is used inside, that of
-//! HTTP/1.1, and back, and what `h2` does not watch is watched.
+//! HTTP/2 (RFC 9113) at the edge, with clients on the `h2` crate: heads are translated into the one form that is used inside, that of
+//! HTTP/1.1, and back, and what a peer may cost is watched.
 
 pub(crate) mod ahead;
 pub mod guard;

@@ -22,6 +22,7 @@
 //! - `exchange`: one request and its legs: the body window, the legs, the policy, the answer
 //! - `seats`: which client connection makes room for another
 //! - `transport`, `dial`, `reach`: connections to endpoints, to which address, and who makes them while none comes about
+//! - `http2`, `multiplex`: HTTP/2 with clients, on `h2`; with endpoints, on `h2client`
 //! - `clock`, `buffers`: the time of a wake-up, and memory that is used again, of one thread
 //! - `outcome`, `problem`, `report`: what legs produced, and what the client is told
 //! - `owed`: what endpoints missed, and the task that sends it again

@@ -1,22 +1,15 @@
 //! HTTP/2 connections to an endpoint: each carries the exchanges of one worker side by side, as many as the endpoint allows,
 //! and another one is opened when none has room.
 
-mod watched;
+mod driver;
+mod end;
+mod link;
+mod load;
+mod mailbox;
 
-use std::{
-    future::poll_fn,
-    io,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
-    task::Poll,
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use h2::client::{self, SendRequest};
+use h2client::block::Scheme;
 use parking_lot::Mutex;
 use runtime::tls::Protocol;
 use tokio::{
@@ -24,20 +17,12 @@ use tokio::{
     time::Instant,
 };
 
-use self::watched::Watched;
-use crate::{
-    clock,
-    http2::{CONNECTION_WINDOW, MAX_STREAMS, SEND_BUFFER, STREAM_WINDOW},
-    target::Opened,
-    transport::Io,
+use self::{driver::Driver, link::Link};
+pub(crate) use self::{
+    end::{LinkEnd, StreamFault},
+    link::StreamSlot,
 };
-
-/// How long an endpoint may be silent on a connection while a request on it is given up, before it gets no further ones: the other side
-/// may be gone without a word. HTTP/1.1 has no such time, because there a request that is given up takes its connection with it.
-const MAX_SILENCE: Duration = Duration::from_secs(1);
-
-/// Bytes of a response's head.
-const RESPONSE_HEAD: u32 = 64 * 1024;
+use crate::{clock, http2::MAX_STREAMS, target::Opened, transport::Io};
 
 /// The connections of one worker to one endpoint.
 #[derive(Debug, Default)]
@@ -58,37 +43,13 @@ struct State {
 
 #[derive(Debug)]
 struct SharedConnection {
-    send: SendRequest<Bytes>,
-    scheme: &'static str,
-    load: Arc<Load>,
+    link: Arc<Link>,
     /// Since when it has had no stream, as far as was looked.
     idle_since: Option<Instant>,
 }
 
-/// What is known of a connection.
-#[derive(Debug)]
-struct Load {
-    streams: AtomicUsize,
-    /// It takes no further streams.
-    closed: AtomicBool,
-    /// SETTINGS that the endpoint has sent.
-    settings: AtomicUsize,
-    began: Instant,
-    /// When the last byte came, in milliseconds after it began.
-    heard: AtomicU64,
-    /// Since when, plus one, no byte has come although a request was given up meanwhile. 0: nothing was given up.
-    unheard_since: AtomicU64,
-}
-
-/// Room for one exchange on a connection, until it is dropped.
-#[derive(Debug)]
-pub(crate) struct StreamSlot {
-    pub(crate) send: SendRequest<Bytes>,
-    /// The scheme of what is asked for on it (RFC 9113 section 8.3.1).
-    pub(crate) scheme: &'static str,
-    load: Arc<Load>,
-    shared: Arc<Multiplexed>,
-}
+/// A connection that begins, which is closed when nobody waits for it any more.
+struct Beginning(Option<Arc<Link>>);
 
 /// Somebody waits for a stream.
 struct WaitingGuard<'a>(&'a Multiplexed);
@@ -100,14 +61,12 @@ struct ConnectingGuard<'a>(&'a Multiplexed);
 
 impl Multiplexed {
     /// A stream of a connection that is there and has room.
-    pub(crate) fn take(self: &Arc<Self>) -> Option<StreamSlot> {
+    pub(crate) fn take(&self) -> Option<StreamSlot> {
         let mut state = self.state.lock();
-        state.connections.retain(|connection| !connection.load.closed.load(Ordering::Acquire));
-        let connection = state.connections.iter_mut().find(|connection| connection.has_room())?;
+        state.connections.retain(|connection| !connection.link.load.is_closed());
+        let connection = state.connections.iter_mut().find(|connection| connection.link.load.has_room())?;
         connection.idle_since = None;
-        connection.load.streams.fetch_add(1, Ordering::AcqRel);
-        let (send, load) = (connection.send.clone(), connection.load.clone());
-        Some(StreamSlot { send, scheme: connection.scheme, load, shared: self.clone() })
+        Some(connection.link.slot())
     }
 
     /// A stream of a connection that is there, or of one that `connect` opens: at most `cap` of them, past which it waits for a
@@ -144,57 +103,46 @@ impl Multiplexed {
     /// Begins to speak HTTP/2 on a connection, and shares it once the endpoint has said in its SETTINGS how many streams it takes: what
     /// is begun before that may be more, and would wait for a place on this connection however much room others have.
     async fn add(self: &Arc<Self>, io: Io) -> io::Result<()> {
-        let scheme = if matches!(io, Io::Tls(_)) { "https" } else { "http" };
-        let load = Arc::new(Load::new());
-        let watched = Watched::new(io, load.clone());
-        let (send, connection) = builder().handshake(watched).await.map_err(io::Error::other)?;
+        let scheme = if matches!(io, Io::Tls(_)) { Scheme::Https } else { Scheme::Http };
+        let link = Link::new(self.clone(), scheme);
+        let mut beginning = Beginning(Some(link.clone()));
         let (begun, has_begun) = oneshot::channel();
-        tokio::spawn(clock::per_wake_up(Box::pin(self.clone().drive(connection, load.clone(), begun))));
+        tokio::spawn(clock::per_wake_up(Box::pin(Driver::new(io, link.clone(), begun).run())));
         has_begun.await.map_err(io::Error::other)??;
-        self.state.lock().connections.push(SharedConnection { send, scheme, load, idle_since: None });
+        beginning.0 = None;
+        self.state.lock().connections.push(SharedConnection { link, idle_since: None });
         Ok(())
     }
 
-    /// Carries a connection to its end, and tells of its first SETTINGS, or why there are none. Its streams are told why it ends.
-    async fn drive(
-        self: Arc<Self>,
-        mut connection: client::Connection<Watched, Bytes>,
-        load: Arc<Load>,
-        begun: oneshot::Sender<io::Result<()>>,
-    ) {
-        let (mut begun, mut known) = (Some(begun), 0);
-        let ended = poll_fn(|cx| {
-            if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
-                return Poll::Ready(ended);
-            }
-            // What was read has been heeded, too.
-            let settings = load.settings.load(Ordering::Relaxed);
-            if settings != known {
-                known = settings;
-                // Whoever has begun the connection may have given up.
-                let _ = begun.take().map(|begun| begun.send(Ok(())));
-                self.changed.notify_waiters();
-            }
-            Poll::Pending
-        });
-        let ended = ended.await;
-        load.closed.store(true, Ordering::Release);
-        if let Some(begun) = begun {
-            let why = ended.map_or_else(io::Error::other, |()| io::ErrorKind::UnexpectedEof.into());
-            let _ = begun.send(Err(why));
-        }
+    /// Whoever waits for a stream may look again.
+    fn changed(&self) {
         self.changed.notify_waiters();
+    }
+
+    /// A connection has ended.
+    fn forget(&self, link: &Link) {
+        self.state.lock().connections.retain(|connection| !std::ptr::eq(&*connection.link, link));
+        self.changed();
+    }
+
+    /// A place has become free.
+    fn released(&self) {
+        self.changed.notify_one();
     }
 
     /// Lets go of connections that are closed, or have been without a stream for `keep`.
     pub(crate) fn sweep(&self, now: Instant, keep: Duration) {
         self.state.lock().connections.retain_mut(|connection| {
-            if connection.load.streams.load(Ordering::Acquire) > 0 {
+            let load = &connection.link.load;
+            if load.is_closed() {
+                return false;
+            }
+            if !load.is_idle() {
                 connection.idle_since = None;
                 return true;
             }
             let since = *connection.idle_since.get_or_insert(now);
-            !connection.load.closed.load(Ordering::Acquire) && now.saturating_duration_since(since) < keep
+            now.saturating_duration_since(since) < keep
         });
     }
 
@@ -205,85 +153,25 @@ impl Multiplexed {
 
     /// Connections without a stream.
     pub(crate) fn idle(&self) -> usize {
-        let state = self.state.lock();
-        state.connections.iter().filter(|connection| connection.load.streams.load(Ordering::Acquire) == 0).count()
+        self.state.lock().connections.iter().filter(|connection| connection.link.load.is_idle()).count()
     }
-}
-
-fn builder() -> client::Builder {
-    let mut builder = client::Builder::new();
-    builder
-        .enable_push(false)
-        .initial_max_send_streams(MAX_STREAMS as usize)
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(RESPONSE_HEAD)
-        .max_send_buffer_size(SEND_BUFFER);
-    builder
 }
 
 // === impl SharedConnection ===
 
-impl SharedConnection {
-    fn has_room(&self) -> bool {
-        let most = self.send.current_max_send_streams().min(MAX_STREAMS as usize);
-        self.load.streams.load(Ordering::Acquire) < most
-    }
-
-    /// Whether the endpoint lives, and takes no stream for now: it would take none on another connection either.
-    fn is_refusing(&self) -> bool {
-        self.send.current_max_send_streams() == 0 && !self.load.closed.load(Ordering::Acquire)
-    }
-}
-
-// === impl Load ===
-
-impl Load {
-    fn new() -> Self {
-        let (streams, closed, settings, heard, unheard_since) = Default::default();
-        Self { streams, closed, settings, began: clock::now(), heard, unheard_since }
-    }
-
-    fn millis(&self, at: Instant) -> u64 {
-        u64::try_from(at.saturating_duration_since(self.began).as_millis()).unwrap_or(u64::MAX - 1)
-    }
-
-    /// Something has come.
-    fn heard(&self, now: Instant) {
-        self.heard.store(self.millis(now), Ordering::Relaxed);
-        self.unheard_since.store(0, Ordering::Relaxed);
-    }
-
-    /// A request that was sent then is given up, and nothing has come for it. Returns how long nothing at all has come.
-    fn unheard(&self, sent: Instant, now: Instant) -> Duration {
-        let since = self.millis(sent).max(self.heard.load(Ordering::Relaxed));
-        let known = self.unheard_since.compare_exchange(0, since + 1, Ordering::Relaxed, Ordering::Relaxed);
-        let since = known.map_or_else(|known| known - 1, |_| since);
-        Duration::from_millis(self.millis(now).saturating_sub(since))
-    }
-}
-
-// === impl StreamSlot ===
-
-impl StreamSlot {
-    /// The connection takes no further streams.
-    pub(crate) fn close_connection(&self) {
-        self.load.closed.store(true, Ordering::Release);
-    }
-
-    /// A request that was sent then is given up before anything has come for it. Where nothing at all has come on the connection for
-    /// long, it takes no further streams.
-    pub(crate) fn unheard(&self, sent: Instant) {
-        if self.load.unheard(sent, clock::now()) >= MAX_SILENCE {
-            self.close_connection();
-        }
-    }
-}
-
-impl Drop for StreamSlot {
+impl Drop for SharedConnection {
     fn drop(&mut self) {
-        self.load.streams.fetch_sub(1, Ordering::AcqRel);
-        self.shared.changed.notify_one();
+        self.link.close();
+    }
+}
+
+// === impl Beginning ===
+
+impl Drop for Beginning {
+    fn drop(&mut self) {
+        if let Some(link) = &self.0 {
+            link.close();
+        }
     }
 }
 
@@ -312,7 +200,7 @@ impl<'a> ConnectingGuard<'a> {
         let needed = state.waiting.div_ceil(MAX_STREAMS as usize);
         let has_to_wait = state.connecting >= needed
             || state.connections.len() + state.connecting >= cap.max(1)
-            || state.connections.iter().any(SharedConnection::is_refusing);
+            || state.connections.iter().any(|connection| connection.link.load.is_refusing());
         if has_to_wait {
             return None;
         }

@@ -32,7 +32,7 @@ const CHECK: &[Step] = &[
     },
     Step {
         name: "tests of the data plane and the crates that it depends on",
-        arguments: &["test", "--quiet", "-p", "snapshot", "-p", "runtime", "-p", "proxy"],
+        arguments: &["test", "--quiet", "-p", "snapshot", "-p", "runtime", "-p", "h2client", "-p", "proxy"],
         variable: None,
     },
     Step {

@@ -30,6 +30,7 @@ use super::{
 use crate::{
     grpc::{self as grpc_status, Code, CodeSet},
     http::{Fields, response::ResponseHead},
+    multiplex::LinkEnd,
     outcome::{LegError, LegResult, Outcome},
     proxy_error::ProxyError,
     target::{Connecting, Target},
@@ -192,8 +193,8 @@ impl Failure {
 
     fn connect(error: &io::Error) -> Self {
         // The connection was established, but HTTP/2 on it failed.
-        if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<h2::Error>()) {
-            return Self { is_unprocessed: true, ..wire::failure("the connection", error) };
+        if let Some(end) = error.get_ref().and_then(|inner| inner.downcast_ref::<LinkEnd>()) {
+            return Self { is_unprocessed: true, ..wire::failure_of_connection(end) };
         }
         Self { outcome: Outcome::Connect, error: LegError::connect(error), is_unprocessed: true, code: None }
     }

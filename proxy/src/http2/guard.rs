@@ -17,7 +17,6 @@ const SETTINGS: u8 = 0x4;
 const CONTINUATION: u8 = 0x9;
 
 const END_STREAM: u8 = 0x1;
-const ACK: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
 
 /// So many frames may come at once that are one too many, and so many more each second. An honest peer resets a stream now
@@ -98,10 +97,6 @@ pub struct FrameGuard {
     began: Option<Instant>,
     /// Bytes that were written and have not been worth anything yet.
     written: usize,
-    /// SETTINGS that have come as a whole, acknowledgements aside.
-    settings: usize,
-    /// Whether the payload that is still to come is that of SETTINGS.
-    in_settings: bool,
 }
 
 // === impl Allowance ===
@@ -141,8 +136,6 @@ impl FrameGuard {
             block: None,
             began: None,
             written: 0,
-            settings: 0,
-            in_settings: false,
         }
     }
 
@@ -171,7 +164,6 @@ impl FrameGuard {
             let skipped = self.payload.min(bytes.len());
             self.payload -= skipped;
             bytes = &bytes[skipped..];
-            self.count_settings();
             let taken = (HEADER - self.has).min(bytes.len());
             self.header[self.has..self.has + taken].copy_from_slice(&bytes[..taken]);
             self.has += taken;
@@ -179,7 +171,6 @@ impl FrameGuard {
             if self.has == HEADER {
                 self.has = 0;
                 self.frame(now)?;
-                self.count_settings();
             }
         }
         Ok(())
@@ -191,18 +182,6 @@ impl FrameGuard {
         self.block
     }
 
-    /// How many SETTINGS have come as a whole.
-    pub(crate) fn settings(&self) -> usize {
-        self.settings
-    }
-
-    /// Counts SETTINGS that are complete.
-    fn count_settings(&mut self) {
-        if self.in_settings && self.payload == 0 {
-            (self.in_settings, self.settings) = (false, self.settings + 1);
-        }
-    }
-
     /// How many resets have come since this was last called.
     pub(crate) fn take_resets(&mut self) -> u32 {
         std::mem::take(&mut self.new_resets)
@@ -212,7 +191,6 @@ impl FrameGuard {
     fn frame(&mut self, now: Instant) -> Result<(), Abuse> {
         let [l2, l1, l0, kind, flags, ..] = self.header;
         self.payload = usize::from(l2) << 16 | usize::from(l1) << 8 | usize::from(l0);
-        self.in_settings = kind == SETTINGS && flags & ACK == 0;
         if self.peer == Peer::Endpoint && self.began.is_none() && kind != SETTINGS {
             return Err(Abuse::OtherProtocol);
         }
@@ -313,19 +291,6 @@ mod tests {
         assert!(pings.count() < 2_200);
         let mut guard = FrameGuard::of_endpoint();
         assert_eq!(guard.see(b"HTTP/1.1 400 Bad Request\r\n", now), Err(Abuse::OtherProtocol));
-    }
-
-    #[test]
-    fn settings_count_once_they_are_complete() {
-        let (mut guard, now) = (FrameGuard::of_endpoint(), Instant::now());
-        let frames = [frame(SETTINGS, 0, 6), frame(SETTINGS, ACK, 0), frame(SETTINGS, 0, 0), frame(6, 0, 8)].concat();
-        let mut counted = Vec::new();
-        for byte in &frames {
-            guard.see(&[*byte], now).unwrap();
-            counted.push(guard.settings());
-        }
-        let first = |count| counted.iter().position(|counted| *counted == count);
-        assert_eq!((first(1), first(2), first(3)), (Some(HEADER + 5), Some(3 * HEADER + 5), None));
     }
 
     #[test]

@@ -6,14 +6,16 @@
 use std::sync::OnceLock;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request, response};
+use h2client::block;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header, request};
+use parking_lot::Mutex;
 
 use crate::{
+    buffers,
     config::HeadLimits,
     http::{
         Class, Fields, Framing, Version,
         request::{BadRequest, RequestHead, TargetRules},
-        response::{BadResponse, ResponseHead},
     },
 };
 
@@ -22,13 +24,20 @@ use crate::{
 const NOT_IN_HTTP2: [&str; 6] =
     ["host", "connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade"];
 
+/// Names up to this length need no memory of their own to be put into lower case.
+const USUAL_NAME: usize = 64;
+
 /// Fields of which every request has another value. They are kept out of the table of fields that a connection has seen: there each
 /// value would push out others, and be looked for among all former ones.
 const UNIQUE: [&str; 5] = ["x-request-id", "traceparent", "idempotency-key", "grpc-timeout", "x-broadcast-job"];
 
-/// The head that all legs of a request send, once one of them has translated it.
+/// The block of fields that all legs of a request send, once one of them has encoded it.
 #[derive(Debug, Default)]
-pub struct SharedHead(OnceLock<Request<()>>);
+pub struct SharedHead {
+    block: OnceLock<Result<Vec<u8>, NotInHttp2>>,
+    /// The memory of the block before.
+    spare: Mutex<Vec<u8>>,
+}
 
 /// A head that this proxy has written cannot be said in HTTP/2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,24 +47,26 @@ pub struct NotInHttp2(&'static str);
 // === impl SharedHead ===
 
 impl SharedHead {
-    /// The request that a leg sends, from the head that all would write in HTTP/1.1.
+    /// The block that a leg sends, from the head that all would write in HTTP/1.1.
     ///
     /// # Errors
-    /// As [`request()`].
-    pub fn request(&self, head: &[u8], scheme: &str) -> Result<Request<()>, NotInHttp2> {
-        if let Some(request) = self.0.get().filter(|request| request.uri().scheme_str() == Some(scheme)) {
-            // Names and values are shared.
-            return Ok(request.clone());
-        }
-        let request = request(head, scheme)?;
-        // Where another one is there it has the other scheme.
-        let _ = self.0.set(request.clone());
-        Ok(request)
+    /// As [`put_request`].
+    pub fn block(&self, head: &[u8]) -> Result<&[u8], NotInHttp2> {
+        let encode = || {
+            let mut block = std::mem::take(&mut *self.spare.lock());
+            put_request(&mut block, head).map(|()| block)
+        };
+        self.block.get_or_init(encode).as_deref().map_err(|error| *error)
     }
 
-    /// Forgets it.
+    /// Forgets it, but keeps usual memory.
     pub fn clear(&mut self) {
-        self.0.take();
+        if let Some(Ok(mut block)) = self.block.take()
+            && block.capacity() <= buffers::READ_BUFFER_BYTES
+        {
+            block.clear();
+            *self.spare.get_mut() = block;
+        }
     }
 }
 
@@ -152,30 +163,62 @@ fn put(out: &mut BytesMut, name: &str, value: &[u8]) -> Result<(), BadRequest> {
     Ok(())
 }
 
-/// The request that a leg sends, from the head that it would write in HTTP/1.1.
+/// Appends the block of fields that a leg sends, from the head that it would write in HTTP/1.1. `:scheme` is left out, which stands in
+/// front of it: legs to endpoints of either scheme share the block.
 ///
 /// # Errors
-/// [`NotInHttp2`], where the target or the host has a form that HTTP/2 does not know.
-pub fn request(head: &[u8], scheme: &str) -> Result<Request<()>, NotInHttp2> {
+/// [`NotInHttp2`], where the target has a form that HTTP/2 does not know.
+pub fn put_request(out: &mut Vec<u8>, head: &[u8]) -> Result<(), NotInHttp2> {
     let (line, lines) = split_line(head);
     let mut words = line.split(|b| *b == b' ');
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let (mut host, mut fields) = (&b""[..], HeaderMap::with_capacity(16));
-    put_fields(lines, &mut fields, |name, value| {
-        if name == "host" {
-            host = value;
-        }
-    });
+    if method.is_empty() || !method.iter().all(u8::is_ascii_graphic) {
+        return Err(NotInHttp2("method"));
+    }
+    // RFC 9113 section 8.3.1.
+    let is_path = target.first() == Some(&b'/') || (target == b"*" && method == b"OPTIONS");
+    if !is_path || !target.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'#') {
+        return Err(NotInHttp2("target"));
+    }
+    block::put_method(out, method);
+    block::put_path(out, target);
+    let host = each_line(lines).find(|(name, _)| name.eq_ignore_ascii_case(b"host")).map(|(_, value)| value);
+    if let Some(host) = host.filter(|host| !host.is_empty()) {
+        block::put_authority(out, host);
+    }
+    put_lines(out, lines);
     // Trailers are read whoever asked for them, and some servers send none otherwise.
-    fields.insert(header::TE, HeaderValue::from_static("trailers"));
-    let uri = Uri::builder().scheme(scheme).path_and_query(target);
-    let uri = if host.is_empty() { uri } else { uri.authority(host) };
-    let mut request = Request::new(());
-    *request.uri_mut() = uri.build().map_err(|_| NotInHttp2("target or host"))?;
-    *request.method_mut() = Method::from_bytes(method).map_err(|_| NotInHttp2("method"))?;
-    *request.version_mut() = http::Version::HTTP_2;
-    *request.headers_mut() = fields;
-    Ok(request)
+    block::put_field(out, b"te", b"trailers");
+    Ok(())
+}
+
+/// Appends a block of the fields in these lines, without those that HTTP/2 does not know.
+fn put_lines(out: &mut Vec<u8>, lines: &[u8]) {
+    let mut usual = [0; USUAL_NAME];
+    for (name, value) in each_line(lines) {
+        let long;
+        let lower: &[u8] = match usual.get_mut(..name.len()) {
+            Some(lower) => {
+                lower.copy_from_slice(name);
+                lower.make_ascii_lowercase();
+                lower
+            }
+            None => {
+                long = name.to_ascii_lowercase();
+                &long
+            }
+        };
+        let is_said = lower != b"te" && !NOT_IN_HTTP2.iter().any(|other| other.as_bytes() == lower);
+        if is_said && is_field(lower, value) {
+            block::put_field(out, lower, value);
+        }
+    }
+}
+
+/// Whether this can be a field, as what came in was checked, and what was written here is.
+fn is_field(name: &[u8], value: &[u8]) -> bool {
+    let is_clean = |byte: &u8| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f);
+    !name.is_empty() && name.iter().all(|byte| byte.is_ascii_graphic() && *byte != b':') && value.iter().all(is_clean)
 }
 
 // === responses ===
@@ -190,32 +233,8 @@ pub fn response(head: &[u8]) -> Result<Response<()>, NotInHttp2> {
     let mut response = Response::new(());
     *response.status_mut() = status;
     *response.version_mut() = http::Version::HTTP_2;
-    put_fields(lines, response.headers_mut(), |_, _| {});
+    put_fields(lines, response.headers_mut());
     Ok(response)
-}
-
-/// The head of an endpoint's response.
-///
-/// # Errors
-/// [`BadResponse`], as for a head of HTTP/1.1.
-pub fn response_head(parts: &response::Parts, fields: Fields) -> Result<ResponseHead, BadResponse> {
-    let mut out = BytesMut::with_capacity(256);
-    out.put_slice(b"HTTP/1.1 ");
-    out.put_slice(parts.status.as_str().as_bytes());
-    out.put_slice(b" ");
-    out.put_slice(crate::http::reason(parts.status.as_u16()).as_bytes());
-    out.put_slice(b"\r\n");
-    for (name, value) in &parts.headers {
-        if NOT_IN_HTTP2.contains(&name.as_str()) {
-            return Err(BadResponse::Head);
-        }
-        out.put_slice(name.as_str().as_bytes());
-        out.put_slice(b": ");
-        out.put_slice(value.as_bytes());
-        out.put_slice(b"\r\n");
-    }
-    out.put_slice(b"\r\n");
-    ResponseHead::parse_into(out.freeze(), fields)
 }
 
 // === trailers ===
@@ -224,8 +243,25 @@ pub fn response_head(parts: &response::Parts, fields: Fields) -> Result<Response
 #[must_use]
 pub fn trailers(lines: &[u8]) -> Option<HeaderMap> {
     let mut fields = HeaderMap::new();
-    put_fields(lines, &mut fields, |_, _| {});
+    put_fields(lines, &mut fields);
     (!fields.is_empty()).then_some(fields)
+}
+
+/// Appends the block of the trailers in these lines; nothing where there are none.
+pub fn put_trailers(out: &mut Vec<u8>, lines: &[u8]) {
+    put_lines(out, lines);
+}
+
+/// The lines of trailers without what has no place there (RFC 9110 section 6.5.1).
+#[must_use]
+pub fn kept_trailers(lines: &[u8]) -> Bytes {
+    let mut out = BytesMut::new();
+    for (name, value) in each_line(lines).filter(|(name, _)| Class::of(name) == Class::Other) {
+        for part in [name, b": ", value, b"\r\n"] {
+            out.put_slice(part);
+        }
+    }
+    out.freeze()
 }
 
 /// The lines of trailers that came over HTTP/2, without what has no place there (RFC 9110 section 6.5.1).
@@ -251,21 +287,25 @@ fn split_line(head: &[u8]) -> (&[u8], &[u8]) {
     (&head[..end], head.get(end + 2..).unwrap_or_default())
 }
 
-/// Takes over the fields that HTTP/2 knows; `other` is told of the rest.
-fn put_fields<'a>(mut lines: &'a [u8], fields: &mut HeaderMap, mut other: impl FnMut(&str, &'a [u8])) {
-    loop {
+/// Name and value of each line, up to one that is none.
+fn each_line(mut lines: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    std::iter::from_fn(move || {
         let (line, rest) = split_line(lines);
-        let Some(colon) = memchr::memchr(b':', line) else { return };
+        let colon = memchr::memchr(b':', line)?;
         lines = rest;
-        let value = line[colon + 1..].trim_ascii();
+        Some((&line[..colon], line[colon + 1..].trim_ascii()))
+    })
+}
+
+/// Takes over the fields that HTTP/2 knows.
+fn put_fields(lines: &[u8], fields: &mut HeaderMap) {
+    for (name, value) in each_line(lines) {
         // Both were checked when they came in, or were written here.
-        let (Ok(name), Ok(mut whole)) = (HeaderName::from_bytes(&line[..colon]), HeaderValue::from_bytes(value)) else {
+        let (Ok(name), Ok(mut whole)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) else {
             continue;
         };
         whole.set_sensitive(UNIQUE.contains(&name.as_str()));
-        if NOT_IN_HTTP2.contains(&name.as_str()) {
-            other(name.as_str(), value);
-        } else {
+        if !NOT_IN_HTTP2.contains(&name.as_str()) {
             fields.append(name, whole);
         }
     }
@@ -273,6 +313,8 @@ fn put_fields<'a>(mut lines: &'a [u8], fields: &mut HeaderMap, mut other: impl F
 
 #[cfg(test)]
 mod tests {
+    use http::Request;
+
     use super::*;
 
     /// What becomes of a request for this target with so many fields of so many bytes.
@@ -294,26 +336,62 @@ mod tests {
         assert_eq!(read("/", 20, 1).unwrap_err(), BadRequest::TooManyFields);
         assert_eq!(read("/", 10, 100).unwrap_err(), BadRequest::HeadTooLong);
     }
-    #[test]
-    fn legs_share_the_head_of_their_scheme() {
-        let shared = SharedHead::default();
-        let head = b"GET /a HTTP/1.1\r\nHost: b\r\nX-C: d\r\n\r\n";
-        let seen = |request: Request<()>| {
-            let (parts, ()) = request.into_parts();
-            (parts.method, parts.uri.to_string(), parts.version, parts.headers)
-        };
-        for scheme in ["http", "http", "https", "http"] {
-            let alone = seen(request(head, scheme).unwrap());
-            assert_eq!(seen(shared.request(head, scheme).unwrap()), alone, "{scheme}");
-        }
-        assert_eq!(shared.0.get().and_then(|request| request.uri().scheme_str()), Some("http"));
+
+    /// The fields of a block.
+    fn decoded(block: &[u8]) -> Vec<(String, String)> {
+        let (mut fields, text) = (Vec::new(), |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap());
+        let mut decoder = h2client::hpack::Decoder::default();
+        decoder.decode(block, |name, value| fields.push((text(name), text(value)))).unwrap();
+        fields
+    }
+
+    fn fields(all: &[(&str, &str)]) -> Vec<(String, String)> {
+        all.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
     #[test]
-    fn what_is_new_in_every_request_is_kept_out_of_tables() {
-        let head = b"GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: 1\r\nX-Other: 1\r\n\r\n";
-        let request = request(head, "http").unwrap();
-        let is_kept_out = |name: &str| request.headers()[name].is_sensitive();
-        assert_eq!(["x-request-id", "x-other", "te"].map(is_kept_out), [true, false, false]);
+    fn legs_share_one_block_which_has_everything_but_the_scheme() {
+        let mut shared = SharedHead::default();
+        let head = b"PUT /a?b HTTP/1.1\r\nX-C: d\r\nHost: e:80\r\nTE: gzip\r\nTransfer-Encoding: chunked\r\nf:\r\n\r\n";
+        let block = shared.block(head).unwrap();
+        let want = [
+            (":method", "PUT"),
+            (":path", "/a?b"),
+            (":authority", "e:80"),
+            ("x-c", "d"),
+            ("f", ""),
+            ("te", "trailers"),
+        ];
+        assert_eq!(decoded(block), fields(&want));
+        let place = block.as_ptr();
+        assert_eq!(shared.block(b"not looked at").unwrap().as_ptr(), place);
+        shared.clear();
+        assert_eq!(shared.block(head).unwrap().as_ptr(), place, "its memory is used again");
+    }
+
+    #[test]
+    fn what_has_no_form_in_http2_is_refused() {
+        let mut out = Vec::new();
+        for head in
+            ["GET a HTTP/1.1\r\n\r\n", "GET * HTTP/1.1\r\n\r\n", "GET /a#b HTTP/1.1\r\n\r\n", "GET  HTTP/1.1\r\n\r\n"]
+        {
+            assert_eq!(put_request(&mut out, head.as_bytes()), Err(NotInHttp2("target")), "{head}");
+        }
+        assert!(put_request(&mut out, b"OPTIONS * HTTP/1.1\r\n\r\n").is_ok());
+    }
+
+    #[test]
+    fn trailers_lose_what_has_no_place_there() {
+        assert_eq!(kept_trailers(b"a: b\r\nhost: c\r\ncontent-length: 1\r\nd: e f\r\n"), "a: b\r\nd: e f\r\n");
+        let mut block = Vec::new();
+        put_trailers(&mut block, b"Grpc-Status: 0\r\nConnection: x\r\n");
+        assert_eq!(decoded(&block), fields(&[("grpc-status", "0")]));
+    }
+
+    #[test]
+    fn what_is_new_in_every_answer_is_kept_out_of_tables() {
+        let response = response(b"HTTP/1.1 200 OK\r\nX-Request-Id: 1\r\nX-Other: 1\r\n\r\n").unwrap();
+        let is_kept_out = |name: &str| response.headers()[name].is_sensitive();
+        assert_eq!(["x-request-id", "x-other"].map(is_kept_out), [true, false]);
     }
 }

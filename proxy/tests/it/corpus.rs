@@ -75,6 +75,11 @@ fn frames_of_http2() {
 }
 
 #[test]
+fn responses_of_http2() {
+    feed("http2_responses", checks::http2_responses);
+}
+
+#[test]
 fn allow_rules() {
     feed("allow_rule", checks::allow_rule);
 }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-pub(super) use self::http2::failure;
+pub(super) use self::http2::failure_of_connection;
 use self::{http1::Http1, http2::Http2};
 use super::Failure;
 use crate::{
@@ -30,8 +30,10 @@ pub(in crate::exchange) struct Sending<'a> {
     pub(in crate::exchange) window: &'a Window,
     /// How HTTP/1.1 frames the body.
     pub(in crate::exchange) coding: Coding,
-    /// The head in the form of HTTP/2, where other legs send the same.
+    /// The head in the form of HTTP/2, which other legs may send, too.
     pub(in crate::exchange) shared_head: Option<&'a SharedHead>,
+    /// Whether the request is a HEAD, whose answers have no body.
+    pub(in crate::exchange) is_head: bool,
 }
 
 /// An open connection to an endpoint, for one exchange.
@@ -40,7 +42,7 @@ pub(super) enum Wire {
     /// HTTP/1.1.
     Http1(Http1),
     /// A stream of HTTP/2.
-    Http2(Box<Http2>),
+    Http2(Http2),
 }
 
 // === impl Wire ===
@@ -50,7 +52,7 @@ impl Wire {
     pub(super) fn new(opened: Opened) -> Self {
         match opened {
             Opened::Http1(io) => Self::Http1(Http1::new(io)),
-            Opened::Http2(slot) => Self::Http2(Box::new(Http2::new(slot))),
+            Opened::Http2(slot) => Self::Http2(Http2::new(slot)),
         }
     }
 

@@ -80,7 +80,7 @@ impl Http1 {
 
     /// Writes everything available.
     fn poll_write(&mut self, cx: &mut Context<'_>, sending: &Sending<'_>) -> Poll<io::Result<()>> {
-        let Sending { head, window, coding, shared_head: _ } = *sending;
+        let Sending { head, window, coding, .. } = *sending;
         while !self.sent {
             let left = &head[self.head_sent..];
             let mut written = if !left.is_empty() && window.is_passed(self.cursor, coding) {
