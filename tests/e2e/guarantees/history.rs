@@ -64,7 +64,11 @@ impl History {
             for writer in 0..self.asked.len() {
                 let copies: Vec<&Seen> = seen.iter().filter(|copy| copy.key.0 == writer).collect();
                 faults.extend(self.lost(writer, &copies).map(|fault| format!("endpoint {endpoint}: {fault}")));
-                faults.extend(disorder(&copies).into_iter().map(|fault| format!("endpoint {endpoint}: {fault}")));
+                faults.extend(
+                    disorder(&self.asked[writer], &copies)
+                        .into_iter()
+                        .map(|fault| format!("endpoint {endpoint}: {fault}")),
+                );
             }
         }
         faults
@@ -99,8 +103,8 @@ impl History {
 }
 
 /// Copies of one writer's requests that come out of order: only after a kill may an endpoint get what it has had before, and
-/// then all of that in its order.
-fn disorder(copies: &[&Seen]) -> Vec<String> {
+/// then all of that in its order. A purge that it has had need not come again where a later one comes that stands for it.
+fn disorder(asked: &[Asked], copies: &[&Seen]) -> Vec<String> {
     let mut faults = Vec::new();
     for pair in copies.windows(2) {
         if pair[1].key < pair[0].key && pair[1].life == pair[0].life {
@@ -113,13 +117,24 @@ fn disorder(copies: &[&Seen]) -> Vec<String> {
         first.entry(copy.key).or_insert(place);
         last.insert(copy.key, place);
     }
+    let stood_for = |purge: &Seen, after: usize| {
+        let only_purges = |upto: usize| {
+            let between = asked.get(purge.key.1 + 1..upto).unwrap_or_default();
+            between.iter().all(|one| one.kind == Kind::Purge || !one.acknowledged)
+        };
+        let stands = |copy: &&Seen| copy.taken && copy.kind == Kind::Purge && copy.key > purge.key;
+        let later = copies[after..].iter().copied().filter(stands).collect::<Vec<_>>();
+        purge.kind == Kind::Purge && later.iter().any(|copy| only_purges(copy.key.1))
+    };
     for (what, places) in [("first", first), ("last", last)] {
-        let places: Vec<(Key, usize)> = places.into_iter().collect();
-        let wrong = places.windows(2).filter(|pair| pair[1].1 < pair[0].1);
-        faults.extend(wrong.map(|pair| {
-            let [one, two] = [pair[0], pair[1]].map(|(_, place)| copies[place]);
-            format!("the {what} copy of {one:?} came behind the {what} one of {two:?}")
-        }));
+        let places: Vec<usize> = places.into_values().collect();
+        for (index, at) in places.iter().enumerate() {
+            let mut behind = places[index + 1..].iter().filter(|other| *other < at);
+            if let Some(other) = behind.find(|other| what == "first" || !stood_for(copies[**other], *at)) {
+                let (one, two) = (copies[*at], copies[*other]);
+                faults.push(format!("the {what} copy of {one:?} came behind the {what} one of {two:?}"));
+            }
+        }
     }
     faults
 }
@@ -151,6 +166,8 @@ mod tests {
             (&[PUT, PUT], &[(0, 0, true), (1, 0, true), (0, 1, true), (1, 1, true)]),
             (&[UNANSWERED, PUT], &[(1, 0, true)]),
             (&[PURGE, PURGE, UNANSWERED, PURGE], &[(3, 0, true)]),
+            // After a kill both of the first two are sent again, and the third one stands for the second.
+            (&[PUT, PURGE, PURGE], &[(0, 0, true), (1, 0, true), (0, 1, true), (2, 1, true)]),
         ] {
             assert_eq!(history(asked, seen).faults(), Vec::<String>::new(), "{asked:?} {seen:?}");
         }
@@ -166,6 +183,12 @@ mod tests {
             (&[PUT, PUT], &[(1, 0, true), (0, 0, true)], "without a kill"),
             (&[PUT, PUT], &[(1, 0, true), (0, 1, true)], "the first copy of"),
             (&[PUT, PUT], &[(0, 0, true), (1, 0, true), (0, 1, true)], "the last copy of"),
+            (&[PUT, PURGE], &[(0, 0, true), (1, 0, true), (0, 1, true)], "the last copy of"),
+            (
+                &[PUT, PURGE, PUT, PURGE],
+                &[(0, 0, true), (1, 0, true), (0, 1, true), (2, 1, true), (3, 1, true)],
+                "the last copy of",
+            ),
         ] {
             let faults = history(asked, seen).faults();
             assert!(faults.iter().any(|it| it.contains(fault)), "{asked:?} {seen:?}: {faults:?}");
