@@ -1,5 +1,7 @@
 //! An endpoint that is now well, now failing in one of the ways in which endpoints fail, and notes what it gets.
 
+mod http2;
+
 use std::{
     net::SocketAddr,
     sync::{
@@ -13,6 +15,7 @@ use parking_lot::Mutex;
 use testkit::origin::{At, Origin, Reply, Request, Script};
 use tokio::task::JoinHandle;
 
+use self::http2::Http2Server;
 use super::history::{Kind, Seen};
 
 /// How an endpoint is.
@@ -29,9 +32,15 @@ enum Mode {
     Down,
 }
 
+/// What an endpoint speaks.
+enum Server {
+    Http1(Origin),
+    Http2(Http2Server),
+}
+
 /// One that changes all the time.
 pub(super) struct Flapping {
-    origin: Arc<Origin>,
+    server: Arc<Server>,
     noted: Arc<Noted>,
     stop: Arc<AtomicBool>,
     changing: JoinHandle<()>,
@@ -45,36 +54,50 @@ struct Noted {
 }
 
 impl Flapping {
-    /// `life` counts how often Fanfare has been killed.
+    /// One that speaks HTTP/1.1. `life` counts how often Fanfare has been killed.
     pub(super) fn start(seed: u64, life: &Arc<AtomicU32>) -> Self {
-        let noted = Arc::new(Noted { mode: Mutex::new(Mode::Well), seen: Mutex::default(), life: life.clone() });
+        let noted = Noted::new(life);
         let shared = noted.clone();
-        let origin = Arc::new(Origin::start(Script::on_request(move |request: &Request| shared.answer(request))));
-        let stop = Arc::new(AtomicBool::new(false));
-        let changing = tokio::spawn(change(origin.clone(), noted.clone(), stop.clone(), seed));
-        Self { origin, noted, stop, changing }
+        let origin = Origin::start(Script::on_request(move |request: &Request| shared.answer(request)));
+        Self::with(Server::Http1(origin), noted, seed)
+    }
+
+    /// One that speaks HTTP/2.
+    pub(super) async fn start_http2(seed: u64, life: &Arc<AtomicU32>) -> Self {
+        let noted = Noted::new(life);
+        let server = Http2Server::start(noted.clone()).await;
+        Self::with(Server::Http2(server), noted, seed)
+    }
+
+    fn with(server: Server, noted: Arc<Noted>, seed: u64) -> Self {
+        let (server, stop) = (Arc::new(server), Arc::new(AtomicBool::new(false)));
+        let changing = tokio::spawn(change(server.clone(), noted.clone(), stop.clone(), seed));
+        Self { server, noted, stop, changing }
     }
 
     pub(super) fn address(&self) -> SocketAddr {
-        self.origin.address()
+        match &*self.server {
+            Server::Http1(origin) => origin.address(),
+            Server::Http2(server) => server.address,
+        }
     }
 
     /// Waits until whoever was connected is gone and everything that it has sent is noted.
     pub(super) async fn until_nobody_is_connected(&self) {
-        testkit::eventually!("connections to end", self.origin.open(), |open| *open == 0);
+        testkit::eventually!("connections to end", self.server.open(), |open| *open == 0);
     }
 
     /// Is well from now on.
     pub(super) async fn settle(self) -> Settled {
         self.stop.store(true, Ordering::Relaxed);
         self.changing.await.expect("it ends by itself");
-        Settled { _origin: self.origin, noted: self.noted }
+        Settled { _server: self.server, noted: self.noted }
     }
 }
 
 /// One that has become well for good.
 pub(super) struct Settled {
-    _origin: Arc<Origin>,
+    _server: Arc<Server>,
     noted: Arc<Noted>,
 }
 
@@ -85,13 +108,53 @@ impl Settled {
     }
 }
 
+impl Server {
+    fn open(&self) -> usize {
+        match self {
+            Self::Http1(origin) => origin.open(),
+            Self::Http2(server) => server.open(),
+        }
+    }
+
+    async fn go_down(&self) {
+        match self {
+            Self::Http1(origin) => {
+                origin.stop_listening().await;
+                origin.reset_all().await;
+            }
+            Self::Http2(server) => server.go_down().await,
+        }
+    }
+
+    async fn listen_again(&self) {
+        match self {
+            Self::Http1(origin) => origin.listen_again().await,
+            Self::Http2(server) => server.listen_again().await,
+        }
+    }
+}
+
 impl Noted {
+    fn new(life: &Arc<AtomicU32>) -> Arc<Self> {
+        Arc::new(Self { mode: Mutex::new(Mode::Well), seen: Mutex::default(), life: life.clone() })
+    }
+
     fn answer(&self, request: &Request) -> Reply {
+        let id = request.headers.get("x-request-id").unwrap_or_default();
+        match self.note(&request.method, id, &request.text()) {
+            Mode::Well => Reply::ok("taken"),
+            Mode::Unwell => Reply::new(503),
+            Mode::Resetting | Mode::Down => Reply::ok("never").reset_at(At::Start),
+            Mode::Silent => Reply::never(),
+        }
+    }
+
+    /// Notes a request, and how the endpoint is at that moment.
+    fn note(&self, method: &str, id: &str, body: &str) -> Mode {
         let mode = *self.mode.lock();
-        let id = request.headers.get("x-request-id").unwrap_or_default().to_owned();
-        let (kind, name) = match request.method.as_str() {
-            "PUT" => (Kind::Put, request.text()),
-            _ => (Kind::Purge, id.clone()),
+        let (kind, name) = match method {
+            "PUT" => (Kind::Put, body),
+            _ => (Kind::Purge, id),
         };
         let key = name.strip_prefix("w").and_then(|name| {
             let (writer, number) = name.split_once('-')?;
@@ -100,18 +163,13 @@ impl Noted {
         // What nobody has sent has no such name: the judge says so.
         let key = key.unwrap_or((usize::MAX, usize::MAX));
         let (life, taken) = (self.life.load(Ordering::Relaxed), mode == Mode::Well);
-        self.seen.lock().push(Seen { key, kind, id, life, taken });
-        match mode {
-            Mode::Well => Reply::ok("taken"),
-            Mode::Unwell => Reply::new(503),
-            Mode::Resetting | Mode::Down => Reply::ok("never").reset_at(At::Start),
-            Mode::Silent => Reply::never(),
-        }
+        self.seen.lock().push(Seen { key, kind, id: id.to_owned(), life, taken });
+        mode
     }
 }
 
 /// Goes from one mode to the next, and ends well.
-async fn change(origin: Arc<Origin>, noted: Arc<Noted>, stop: Arc<AtomicBool>, seed: u64) {
+async fn change(server: Arc<Server>, noted: Arc<Noted>, stop: Arc<AtomicBool>, seed: u64) {
     let mut rng = fastrand::Rng::with_seed(seed);
     while !stop.load(Ordering::Relaxed) {
         let next = match rng.u8(..10) {
@@ -121,22 +179,19 @@ async fn change(origin: Arc<Origin>, noted: Arc<Noted>, stop: Arc<AtomicBool>, s
             7 => Mode::Silent,
             _ => Mode::Down,
         };
-        go(&origin, &noted, next).await;
+        go(&server, &noted, next).await;
         // What it does is to be like this for a while.
         tokio::time::sleep(Duration::from_millis(rng.u64(5..150))).await;
     }
-    go(&origin, &noted, Mode::Well).await;
+    go(&server, &noted, Mode::Well).await;
 }
 
-async fn go(origin: &Origin, noted: &Noted, next: Mode) {
+async fn go(server: &Server, noted: &Noted, next: Mode) {
     let before = std::mem::replace(&mut *noted.mode.lock(), next);
     match (before, next) {
         (Mode::Down, Mode::Down) => {}
-        (Mode::Down, _) => origin.listen_again().await,
-        (_, Mode::Down) => {
-            origin.stop_listening().await;
-            origin.reset_all().await;
-        }
+        (Mode::Down, _) => server.listen_again().await,
+        (_, Mode::Down) => server.go_down().await,
         _ => {}
     }
 }

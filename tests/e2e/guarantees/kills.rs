@@ -21,12 +21,13 @@ use tokio::{sync::watch, task::JoinHandle};
 use super::{
     bed::{metric, until_all_have_everything},
     flapping::Flapping,
-    history::{Asked, History, Kind},
+    history::{Asked, History, Kind, Seen},
 };
 use crate::{config_file::ConfigFile, process::Fanfare};
 
 /// How many kills there are, unless the environment says otherwise.
 const KILLS: &str = "FANFARE_KILLS";
+/// The endpoints of a group.
 const ENDPOINTS: usize = 3;
 
 /// A route: its name, which is the first segment of its paths too.
@@ -34,16 +35,19 @@ const ENDPOINTS: usize = 3;
 struct Route {
     name: &'static str,
     require: &'static str,
+    /// Which group of endpoints it leads to: of HTTP/1.1, or of HTTP/2.
+    is_http2: bool,
 }
 
 /// The route of each client, which waits for its answer before it asks again.
-const WRITERS: [Route; 6] = [
-    Route { name: "all", require: "all" },
-    Route { name: "any", require: "any" },
-    Route { name: "majority", require: "majority" },
-    Route { name: "all-too", require: "all" },
-    Route { name: "any-too", require: "any" },
-    Route { name: "majority-too", require: "majority" },
+const WRITERS: [Route; 7] = [
+    Route { name: "all", require: "all", is_http2: false },
+    Route { name: "any", require: "any", is_http2: false },
+    Route { name: "majority", require: "majority", is_http2: false },
+    Route { name: "all-too", require: "all", is_http2: false },
+    Route { name: "any-too", require: "any", is_http2: false },
+    Route { name: "http2", require: "all", is_http2: true },
+    Route { name: "http2-any", require: "any", is_http2: true },
 ];
 
 /// A client. It goes on where it was when there is a process again.
@@ -99,7 +103,8 @@ impl Writer {
 /// The endpoints and the clients of a run, and the file of its processes.
 struct Bed {
     life: Arc<AtomicU32>,
-    endpoints: Vec<Flapping>,
+    http1: Vec<Flapping>,
+    http2: Vec<Flapping>,
     writers: Vec<Arc<Writer>>,
     file: ConfigFile,
 }
@@ -111,23 +116,28 @@ struct Running {
 }
 
 impl Bed {
-    fn new(rng: &mut fastrand::Rng) -> Self {
+    async fn new(rng: &mut fastrand::Rng) -> Self {
         let life = Arc::new(AtomicU32::new(0));
-        let endpoints = (0..ENDPOINTS).map(|_| Flapping::start(rng.u64(..), &life)).collect();
+        let http1 = (0..ENDPOINTS).map(|_| Flapping::start(rng.u64(..), &life)).collect();
+        let http2 = join_all((0..ENDPOINTS).map(|_| Flapping::start_http2(rng.u64(..), &life))).await;
         let writer = |(number, route): (usize, &Route)| {
             Arc::new(Writer { number, route: *route, asked: Mutex::default(), rng: Mutex::new(rng.fork()) })
         };
         let writers = WRITERS.iter().enumerate().map(writer).collect();
-        Self { life, endpoints, writers, file: ConfigFile::missing() }
+        Self { life, http1, http2, writers, file: ConfigFile::missing() }
     }
 
     /// Writes the file, with this time-out of all routes.
     fn write(&self, timeout: &str) {
-        let list: Vec<String> = self.endpoints.iter().map(|endpoint| format!("'{}'", endpoint.address())).collect();
-        let (list, journal) = (list.join(", "), self.file.folder().join("journal"));
-        let route = |Route { name, require }: &Route| {
+        let list = |group: &[Flapping]| {
+            group.iter().map(|endpoint| format!("'{}'", endpoint.address())).collect::<Vec<_>>().join(", ")
+        };
+        let (http1, http2, journal) = (list(&self.http1), list(&self.http2), self.file.folder().join("journal"));
+        let route = |Route { name, require, is_http2 }: &Route| {
+            let to =
+                if *is_http2 { format!("endpoints: [{http2}], protocol: h2") } else { format!("endpoints: [{http1}]") };
             format!(
-                "    - {{name: {name}, match: {{path: /{name}/*}}, to: {{endpoints: [{list}]}}, require: {require}, timeout: {timeout}, \
+                "    - {{name: {name}, match: {{path: /{name}/*}}, to: {{{to}}}, require: {require}, timeout: {timeout}, \
                  redeliver: {{for: 1h, journal: {}, backoff: 10ms..100ms, on_deferred: 202}}}}\n",
                 journal.display()
             )
@@ -151,7 +161,7 @@ impl Bed {
 
     /// What a process does is over once nobody is connected to any endpoint.
     async fn until_all_is_noted(&self) {
-        for endpoint in &self.endpoints {
+        for endpoint in self.http1.iter().chain(&self.http2) {
             endpoint.until_nobody_is_connected().await;
         }
         self.life.fetch_add(1, Ordering::Relaxed);
@@ -173,6 +183,15 @@ impl Bed {
         new.wait_ready().await;
         new
     }
+
+    /// What a group of endpoints was to get and has got.
+    fn history(&self, seen: Vec<Vec<Seen>>, is_http2: bool) -> History {
+        let asked = self.writers.iter().map(|writer| match writer.route.is_http2 == is_http2 {
+            true => writer.asked.lock().clone(),
+            false => Vec::new(),
+        });
+        History { asked: asked.collect(), seen }
+    }
 }
 
 impl Running {
@@ -193,7 +212,7 @@ impl Running {
 async fn acknowledged_requests_reach_every_endpoint_in_order_however_often_the_process_is_killed() {
     let kills = std::env::var(KILLS).ok().map_or(8, |kills| kills.parse().expect("FANFARE_KILLS is a number"));
     let mut rng = fastrand::Rng::with_seed(seed::random());
-    let bed = Bed::new(&mut rng);
+    let bed = Bed::new(&mut rng).await;
     let (mut reloads, mut take_overs) = (0, 0);
     for kill in 0..kills {
         bed.write("300ms");
@@ -236,23 +255,25 @@ async fn acknowledged_requests_reach_every_endpoint_in_order_however_often_the_p
 }
 
 /// Lets everything that is owed be delivered, and compares what was asked with what arrived.
-async fn judge(bed: Bed, kills: usize) {
+async fn judge(mut bed: Bed, kills: usize) {
     let fanfare = bed.file.serve().await;
-    let endpoints = join_all(bed.endpoints.into_iter().map(Flapping::settle)).await;
+    let settle = |group: &mut Vec<Flapping>| join_all(std::mem::take(group).into_iter().map(Flapping::settle));
+    let (http1, http2) = (settle(&mut bed.http1).await, settle(&mut bed.http2).await);
     until_all_have_everything(&fanfare).await;
-    let history = History {
-        asked: bed.writers.iter().map(|writer| writer.asked.lock().clone()).collect(),
-        seen: endpoints.iter().map(|endpoint| endpoint.seen()).collect(),
-    };
-    let asked: usize = history.asked.iter().map(Vec::len).sum();
-    let acknowledged = history.asked.iter().flatten().filter(|asked| asked.acknowledged).count();
-    let copies: usize = history.seen.iter().map(Vec::len).sum();
-    let faults = history.faults();
-    println!(
-        "{kills} kills: {asked} requests, {acknowledged} acknowledged, {copies} copies arrived, {} faults",
-        faults.len()
-    );
-    assert!(faults.is_empty(), "{} faults, the first: {:#?}", faults.len(), &faults[..faults.len().min(10)]);
-    let again = history.seen.iter().flatten().filter(|copy| copy.life > 0 || !copy.taken).count();
-    assert!(acknowledged > kills && again > 0, "{acknowledged} acknowledged, {again} copies of trouble");
+    for (group, is_http2) in [(&http1, false), (&http2, true)] {
+        let history = bed.history(group.iter().map(|endpoint| endpoint.seen()).collect(), is_http2);
+        let asked: usize = history.asked.iter().map(Vec::len).sum();
+        let acknowledged = history.asked.iter().flatten().filter(|asked| asked.acknowledged).count();
+        let copies: usize = history.seen.iter().map(Vec::len).sum();
+        let version = if is_http2 { "HTTP/2" } else { "HTTP/1.1" };
+        let faults = history.faults();
+        println!(
+            "{kills} kills, endpoints of {version}: {asked} requests, {acknowledged} acknowledged, {copies} copies arrived, \
+             {} faults",
+            faults.len()
+        );
+        assert!(faults.is_empty(), "{} faults, the first: {:#?}", faults.len(), &faults[..faults.len().min(10)]);
+        let again = history.seen.iter().flatten().filter(|copy| copy.life > 0 || !copy.taken).count();
+        assert!(acknowledged > kills && again > 0, "{acknowledged} acknowledged, {again} copies of trouble");
+    }
 }
