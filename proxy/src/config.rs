@@ -151,7 +151,7 @@ impl Config {
                 let (first, other) = stores.entry(&redeliver.journal).or_insert((&route.name, redeliver));
                 if other.limits != redeliver.limits {
                     let message = format!(
-                        "has other bounds than route {first:?}, and both keep their jobs {}: max_bytes, max_jobs, backoff and \
+                        "has other bounds than route {first:?}, and both keep their jobs in {}: max_bytes, max_jobs, backoff and \
                          concurrency apply to all of these jobs; write the same, or name another journal",
                         redeliver.kept_in()
                     );

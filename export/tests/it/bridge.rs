@@ -142,7 +142,7 @@ fn no_files() -> Vec<(&'static str, Instead)> {
         ("packed with gzip, and is not", answer(200, &[("content-encoding", "gzip")], b"one: 1\n")),
         ("a web page", answer(200, &[("content-type", "text/html")], b"<p>Log in</p>")),
         ("a web page", answer(200, &[], b"<!doctype html><p>Log in</p>")),
-        ("no YAML", answer(200, &[("content-type", "text/plain")], b"one: [1, 2")),
+        ("not YAML", answer(200, &[("content-type", "text/plain")], b"one: [1, 2")),
         ("neither a map nor a list", answer(200, &[], b"Log in")),
     ]
 }

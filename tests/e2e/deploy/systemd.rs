@@ -119,7 +119,7 @@ async fn a_socket_that_nobody_takes_is_refused() {
     std::fs::write(&file, text).expect("it can be written");
     let finished = started(&file, &passed, &[]).finish().await;
     assert_ne!(finished.code, Some(0));
-    let expected = "brodcast: FileDescriptorName must be one of broadcast, admin";
+    let expected = "brodcast is not used: FileDescriptorName must be one of broadcast, admin";
     assert!(finished.stderr.contains(expected), "{}", finished.stderr);
 }
 
