@@ -4,8 +4,8 @@
 use std::sync::{Arc, OnceLock};
 
 use runtime::{
-    admin::{Admin, Document, Text},
-    metrics::Metrics,
+    admin::{Admin, Document, MetricsText, Text},
+    metrics::{Exposition, Metrics},
     readiness::Readiness,
     telemetry::Telemetry,
 };
@@ -64,7 +64,10 @@ impl Shared {
         let (data_plane, readiness) = (self.handle.clone(), self.readiness.clone());
         let overview = page::Overview { data_plane, readiness, metrics: metrics.clone() };
         let handle = self.handle.clone();
-        let data_plane: Text = Arc::new(move |out| handle.get().map_or(Ok(()), |handle| handle.write_metrics(out)));
+        let data_plane: MetricsText = Arc::new(move |format, out| {
+            let exemplars = format == Exposition::OpenMetrics;
+            handle.get().map_or(Ok(()), |handle| handle.write_metrics(exemplars, out))
+        });
         Admin::new(self.readiness.clone(), metrics, telemetry)
             .more_metrics(data_plane)
             .long_json("/-/endpoints", endpoints)

@@ -39,6 +39,7 @@ fn ended(legs: u32) -> Box<Exchange> {
         limits: Limits::default(),
         access_log: AccessLog::Off,
         endpoint_metrics: None,
+        tracing: None,
     };
     let table = Table::build(None, &Arc::new(config), &reader.load(), &[], &Arc::default(), &Arc::default());
     let route = table.listeners[0].routes[0].clone();
@@ -65,6 +66,7 @@ fn json(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("report/json, legs");
     let about = About {
         id: "0af7651916cd43dd8448eb211c80319c",
+        trace: None,
         version: snapshot::Version::default(),
         method: b"PURGE",
         target: b"/cache/logo.png",

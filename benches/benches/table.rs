@@ -33,6 +33,7 @@ fn configuration(clusters: &[Arc<Cluster>]) -> Config {
         limits: Limits::default(),
         access_log: AccessLog::Off,
         endpoint_metrics: None,
+        tracing: None,
     }
 }
 

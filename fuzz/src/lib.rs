@@ -414,6 +414,7 @@ fn route() -> &'static Arc<RouteEntry> {
             limits: Limits::default(),
             access_log: AccessLog::Off,
             endpoint_metrics: None,
+            tracing: None,
         };
         let table = Table::build(None, &Arc::new(config), &reader.load(), &[], &Arc::default(), &Arc::default());
         table.listeners[0].routes[0].clone()

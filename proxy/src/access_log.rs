@@ -16,6 +16,7 @@ use std::{
 };
 
 use access::identity::Identity;
+use spans::TraceId;
 use tokio::time::Instant;
 
 use self::{lines::Lines, text::Timestamp, writer::Writer};
@@ -29,7 +30,10 @@ use crate::{
     report::{self, LegReport},
 };
 
-pub use self::{text::timestamp, texts::Texts};
+pub use self::{
+    text::{loggable, timestamp},
+    texts::Texts,
+};
 
 thread_local! {
     /// The entry under construction; each thread reuses the memory of the last one.
@@ -44,6 +48,9 @@ struct Entry<'a> {
     time: Timestamp,
     /// Its id.
     id: &'a str,
+    /// The id of its trace, if it has one.
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
+    trace_id: Option<TraceId>,
     /// The client's address.
     #[cfg_attr(test, serde(serialize_with = "as_text"))]
     client: SocketAddr,
@@ -111,6 +118,8 @@ pub struct LogRecord {
     pub time: SystemTime,
     /// Its id, and what it asked for, as it can be logged.
     pub texts: Texts,
+    /// The id of its trace, if it has one.
+    pub trace: Option<TraceId>,
     /// The client's address.
     pub client: SocketAddr,
     /// Who it has proven to be.
@@ -147,6 +156,7 @@ impl LogRecord {
         let entry = Entry {
             time: Timestamp::of(self.time),
             id: self.texts.id(),
+            trace_id: self.trace,
             client: self.client,
             identity: self.identity.as_ref().map(Identity::as_str),
             method: self.texts.method(),

@@ -30,6 +30,7 @@ use snapshot::ClusterName;
 use self::serialize::display;
 
 pub use ::redeliver::rules::{Gone, Limits as RedeliverLimits, MissedOn, Order, Rules as RedeliverRules};
+pub use ::spans::{Endpoint, Ratio, Settings as Tracing};
 pub use changes::{Changes, HeaderChanges, HostValue, InvalidChange, NewPath, Prefix, Unchangeable};
 pub use compare::{Compare, Ignore, Ignored, InvalidCompare, InvalidIgnored, Pointer};
 pub use field::FieldPattern;
@@ -63,6 +64,8 @@ pub struct Config {
     pub access_log: AccessLog,
     /// The detail of the metrics of endpoints; without it, it depends on how many there are.
     pub endpoint_metrics: Option<EndpointMetrics>,
+    /// Tracing; without it, the trace context of requests is passed on unchanged.
+    pub tracing: Option<Tracing>,
 }
 
 /// A route: matching requests go to all endpoints of a cluster, and a policy turns their answers into one.

@@ -181,6 +181,7 @@ impl Connection {
             certificate: certificate.as_deref(),
             scheme: self.client.scheme(),
             is_grpc: false,
+            trace: worker.shared.begin_trace(&head),
             started,
         };
         let http1 = request::Http1Carrier::new(&head, &mut self.client, &self.draining, &self.seat);

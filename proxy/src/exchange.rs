@@ -34,6 +34,7 @@ use std::{
     time::Duration,
 };
 
+use spans::RequestTrace;
 use tokio::time::Instant;
 
 use self::{
@@ -92,6 +93,8 @@ pub struct Exchange {
     terms: Terms,
     coding: Coding,
     waves: waves::Progress,
+    /// Its trace, if tracing is configured.
+    trace: Option<RequestTrace>,
     /// Its state of redelivery.
     owing: deferred::Owing,
     cap: usize,
@@ -122,10 +125,21 @@ impl Exchange {
         &self.legs
     }
 
+    /// The method.
+    #[must_use]
+    pub fn method(&self) -> &[u8] {
+        &self.method
+    }
+
     /// The policy, and how far it is met.
     #[must_use]
     pub fn quorum(&self) -> &Quorum {
         &self.quorum
+    }
+
+    /// Sets its trace, before its legs begin.
+    pub fn set_trace(&mut self, trace: RequestTrace) {
+        self.trace = Some(trace);
     }
 
     /// Whether the client gets the report instead of an endpoint's answer.

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use bytes::{BufMut, Bytes};
+use spans::RequestTrace;
 
 use crate::{
     config::{self, FieldEdits},
@@ -29,6 +30,8 @@ pub struct Forwarding<'a> {
     pub via: &'a str,
     /// The request's id, where the client sent none that is taken over.
     pub id: Option<&'a str>,
+    /// The trace of the request, if tracing is configured. The parent in the head is the request's span, which each leg replaces.
+    pub trace: Option<RequestTrace>,
     /// Whether `Authorization` was meant for this process, and is nobody else's business.
     pub is_authenticated: bool,
     /// Whether the client asked for the report, which the endpoints need not know.
@@ -149,6 +152,9 @@ pub fn put_leg_head(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forwardi
             | Class::ForwardedFor => {}
             Class::ForwardedProto | Class::ForwardedHost | Class::Forwarded if !forwarding.trusted => {}
             Class::RequestId if forwarding.id.is_some() => {}
+            Class::TraceParent if forwarding.trace.is_some() => {}
+            // It belongs to a `traceparent` that is missing or invalid.
+            Class::TraceState if forwarding.trace.is_some_and(|trace| trace.parent.is_none()) => {}
             Class::Authorization if forwarding.is_authenticated => {}
             _ if edits.is_some_and(|edits| edits.drops(kept.parts(field).0)) => {}
             Class::Other
@@ -214,6 +220,11 @@ fn put_forwarding(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forwarding
     }
     if let Some(id) = forwarding.id {
         put(out, b"X-Request-Id", id.as_bytes());
+    }
+    if let Some(trace) = forwarding.trace
+        && said("traceparent")
+    {
+        put(out, b"traceparent", &trace.traceparent(trace.request_span()));
     }
     if let Some(edits) = forwarding.edits {
         out.put_slice(edits.lines());
@@ -372,6 +383,7 @@ pub fn is_trusted(listener: &config::Listener, client: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use spans::RemoteParent;
 
     use super::*;
     use crate::http::Fields;
@@ -417,6 +429,30 @@ mod tests {
         let trusted = leg(fields, &Forwarding { trusted: true, id: None, ..forwarding() });
         assert!(trusted.contains("\r\nX-Forwarded-Proto: https\r\nForwarded: for=1.1.1.1\r\nX-Forwarded-Host: h\r\n"));
         assert!(trusted.ends_with("Via: 1.1 me\r\nX-Forwarded-For: 1.1.1.1, 192.0.2.9\r\n\r\n"), "{trusted}");
+    }
+
+    #[test]
+    fn the_context_of_a_trace_is_passed_on_as_it_came_unless_requests_are_traced() {
+        const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let fields = format!("traceparent: {PARENT}\r\ntracestate: a=b\r\nTraceState: c=d\r\n");
+        assert!(leg(&fields, &forwarding()).contains(&format!("\r\n{fields}")));
+        let traced = |fields: &str| {
+            let trace = match RemoteParent::of(request(fields).fields.of(Class::TraceParent)) {
+                Some(parent) => RequestTrace::continued(parent),
+                None => RequestTrace::begun(|_| false),
+            };
+            let text = trace.traceparent(trace.request_span());
+            let line = format!("\r\ntraceparent: {}\r\n", std::str::from_utf8(&text).unwrap());
+            let head = leg(fields, &Forwarding { trace: Some(trace), ..forwarding() });
+            assert!(head.contains(&line) && head.to_lowercase().matches("traceparent").count() == 1, "{head}");
+            head
+        };
+        let continued = traced(&fields);
+        assert!(continued.contains("traceparent: 00-0af7651916cd43dd8448eb211c80319c-") && !continued.contains(PARENT));
+        assert!(continued.contains("tracestate: a=b\r\nTraceState: c=d\r\n"));
+        // The state of a trace is removed with an invalid parent.
+        let begun = traced(&fields.replace("-01", "-0x"));
+        assert!(!begun.contains("0af7651916cd43dd8448eb211c80319c") && !begun.to_lowercase().contains("tracestate"));
     }
 
     #[test]

@@ -26,7 +26,7 @@
 //! - `clock`, `buffers`: the time of a wake-up, and memory that is used again, of one thread
 //! - `outcome`, `problem`, `report`: what legs produced, and what the client is told
 //! - `owed`: what endpoints missed, and the task that sends it again
-//! - `access_log`, [`events`], `metrics`, [`introspect`]: what people are told
+//! - `access_log`, [`events`], `traces`, `metrics`, [`introspect`]: what people are told
 
 #![allow(unreachable_pub, reason = "what is public in a private module is for the feature `bench`")]
 
@@ -64,6 +64,7 @@ pub mod server;
 mod shared;
 mod table;
 mod target;
+mod traces;
 mod transport;
 
 pub use config::Config;

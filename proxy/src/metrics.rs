@@ -11,9 +11,11 @@ use std::sync::{
 };
 use std::time::Duration;
 
+use spans::TraceId;
+
 use crate::{grpc, outcome::Outcome};
 
-pub use histogram::Histogram;
+pub use histogram::{Exemplar, Histogram};
 pub use render::write;
 
 /// Names of the metric families.
@@ -63,6 +65,8 @@ pub mod names {
     pub const SNAPSHOT_AGE: &str = "fanfare_snapshot_age_seconds";
     /// Access-log entries dropped because the log could not be written fast enough.
     pub const LOG_DROPPED: &str = "fanfare_access_log_dropped_total";
+    /// Spans by `result`, where requests are traced.
+    pub const TRACE_SPANS: &str = "fanfare_trace_spans_total";
 }
 
 /// What became of a request that had a route.
@@ -129,13 +133,17 @@ pub struct RouteMetrics {
 }
 
 impl RouteMetrics {
-    /// Counts a request when its answer has ended.
-    pub fn answered(&self, result: RequestResult, status: u16, took: Duration) {
+    /// Counts a request when its answer has ended; `trace` is where it is recorded.
+    pub fn answered(&self, result: RequestResult, status: u16, took: Duration, trace: Option<TraceId>) {
         self.results[result as usize].fetch_add(1, Ordering::Relaxed);
         let status = usize::from(status.saturating_sub(100));
         if let Some(hundred) = self.requests.get(status / 100) {
             let hundred = hundred.get_or_init(|| Box::new([const { OnceLock::new() }; 100]));
-            hundred[status % 100].get_or_init(Box::default).observe(took);
+            let histogram = hundred[status % 100].get_or_init(Box::default);
+            match trace {
+                None => histogram.observe(took),
+                Some(trace) => histogram.observe_traced(took, trace),
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::{BufMut, Bytes};
 use serde::{Serialize, Serializer};
 use snapshot::Version;
+use spans::TraceId;
 use tokio::time::Instant;
 
 use crate::{
@@ -31,6 +32,9 @@ use crate::{
 pub struct Report<'a> {
     /// The request's id.
     pub id: &'a str,
+    /// The id of the request's trace, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<TraceId>,
     /// The request's method.
     pub method: String,
     /// The request's target.
@@ -135,6 +139,8 @@ pub struct About<'a> {
     pub id: &'a str,
     /// The version of the snapshot that it is served from.
     pub version: Version,
+    /// The id of its trace, if it has one.
+    pub trace: Option<TraceId>,
     /// Its method.
     pub method: &'a [u8],
     /// Its target.
@@ -149,6 +155,7 @@ impl<'a> Report<'a> {
         let ready = route.known.iter().filter(|target| target.endpoint.conditions.ready).count();
         Self {
             id: about.id,
+            trace_id: about.trace,
             method: String::from_utf8_lossy(about.method).into_owned(),
             uri: String::from_utf8_lossy(about.target).into_owned(),
             ts: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs(),

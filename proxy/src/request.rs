@@ -13,6 +13,7 @@ mod without_route;
 use std::{borrow::Cow, net::SocketAddr, sync::Arc};
 
 use access::identity::{CertificateNames, Identity};
+use spans::{RemoteParent, RequestTrace, TraceId};
 use tokio::time::Instant;
 
 use self::{admit::Refusal, answer::Answered};
@@ -23,11 +24,13 @@ pub(crate) use self::{
 use crate::{
     clock,
     exchange::{MadeUp, Outgoing, alarm::Alarm, pace::Pace, quorum::Quorum},
-    grpc,
-    http::request::RequestHead,
+    grpc::{self, Code},
+    http::{Class, request::RequestHead},
+    metrics::RequestResult,
     report::About,
     shared::Worker,
     table::{ListenerEntry, RouteEntry},
+    traces::{self, RequestSpan},
 };
 
 /// The context of one request.
@@ -48,6 +51,8 @@ pub(crate) struct RequestContext<'a> {
     pub(crate) scheme: &'static str,
     /// Whether it is a gRPC request.
     pub(crate) is_grpc: bool,
+    /// Its trace, if tracing is configured.
+    pub(crate) trace: Option<RequestTrace>,
     pub(crate) started: Instant,
 }
 
@@ -92,7 +97,7 @@ impl RequestContext<'_> {
                 if let Some(status) = grpc_status {
                     route.metrics.grpc_answered(status);
                 }
-                route.metrics.answered(result, problem.status, took);
+                route.metrics.answered(result, problem.status, took, self.sampled());
                 route.metrics.completed(result);
                 let quorum = Quorum::new(route.config.policy.require, route.members.len());
                 let mut out = self.made_up(&made_up, (&quorum, None), route, next);
@@ -109,11 +114,13 @@ impl RequestContext<'_> {
                 out.body_bytes
             }
         };
+        let grpc_code = grpc_status.map(|status| status.code);
+        self.record_span(route.as_deref(), identity.as_ref(), (result, problem.status, grpc_code));
         let log = &self.worker.shared.log;
         if let Some(wanted) = log.wants(result) {
             let (status, reason) = (problem.status, Some(problem.detail.clone()));
             let answered = Answered { wanted, result, status, sent, took, reason };
-            let record = answer::record(self, identity, answered, grpc_status.map(|status| status.code));
+            let record = answer::record(self, identity, answered, grpc_code);
             record.write(log, route.as_ref().map_or("-", |route| &route.config.name), result, None);
         }
         next
@@ -127,7 +134,36 @@ impl RequestContext<'_> {
 
     /// The request's part of a report.
     fn about<'a>(&'a self, target: &'a [u8]) -> About<'a> {
-        About { id: self.id, version: self.listener.version, method: self.head.method(), target }
+        let (trace, version) = (self.trace_id(), self.listener.version);
+        About { id: self.id, trace, version, method: self.head.method(), target }
+    }
+
+    /// The id of its trace; without tracing, the one in the client's `traceparent`.
+    fn trace_id(&self) -> Option<TraceId> {
+        match self.trace {
+            Some(trace) => Some(trace.trace),
+            None => RemoteParent::of(self.head.fields.of(Class::TraceParent)).map(|parent| parent.trace),
+        }
+    }
+
+    /// The id of its trace, if it is recorded.
+    fn sampled(&self) -> Option<TraceId> {
+        self.trace.filter(RequestTrace::is_sampled).map(|trace| trace.trace)
+    }
+
+    /// Records the span of a request without legs.
+    fn record_span(
+        &self,
+        route: Option<&RouteEntry>,
+        identity: Option<&Identity>,
+        (result, status, grpc): (RequestResult, u16, Option<Code>),
+    ) {
+        let answered = traces::Answered { route, identity, result, status, grpc };
+        if let Some(tracer) = &self.worker.shared.tracer
+            && let Some(span) = RequestSpan::of(self, &answered)
+        {
+            tracer.record(span.end(None, result).into_iter());
+        }
     }
 
     /// The least speed of a client with this route.

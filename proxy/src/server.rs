@@ -19,6 +19,7 @@ use std::{
 use access::sources::Sources;
 use runtime::drain::Drain;
 use snapshot::Reader;
+use spans::Tracer;
 use tokio::{sync::watch, time::Instant};
 
 pub use self::handle::{ChangedRoutes, Handle, ReloadError, RouteState, SeenRoutes};
@@ -32,12 +33,16 @@ use crate::{
     config::{Config, Contradiction},
     exchange::spare,
     owed::Stores,
+    request,
     secured::{Secured, TlsProblem},
-    shared::{Shared, Worker},
+    shared::{Services, Shared, Worker},
 };
 
 /// The interval at which idle connections to endpoints are checked.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The time limit of the export of spans at shutdown.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Bound listeners, not served yet: connections wait in the backlog.
 #[derive(Debug)]
@@ -94,6 +99,9 @@ pub enum BindError {
         /// What the system reports.
         why: io::Error,
     },
+    /// The export of spans cannot be started.
+    #[error("cannot trace requests: {0}")]
+    Tracing(#[from] spans::StartError),
     /// A thread or its runtime cannot be created.
     #[error("cannot start a worker: {0}; raise the limit of file descriptors (ulimit -n) or of processes")]
     Thread(io::Error),
@@ -153,8 +161,11 @@ impl Server {
         let tables = Thread::new("tables".into()).map_err(BindError::Thread)?;
         let stores = Stores::start(&config).map_err(BindError::Thread)?;
         let owed = (!stores.is_empty()).then(|| Thread::new("owed".into()).map_err(BindError::Thread)).transpose()?;
+        let instance = request::id::random();
+        let tracer = config.tracing.as_ref().map(|tracing| Tracer::start(tracing, instance.as_str())).transpose()?;
         let drain = Drain::new();
-        let shared = Arc::new(Shared::new(config, secured, reader, access, bound, &drain, stores));
+        let shared =
+            Arc::new(Shared::new(config, secured, reader, access, bound, &drain, Services { owed: stores, tracer }));
         Ok(Self { shared, drain, listeners, claims, workers, tables, owed })
     }
 
@@ -266,11 +277,14 @@ impl Running {
         self.stop.send_replace(true);
         let table = self.handle.shared.table.load_full();
         table.routes().flat_map(|route| &route.known).for_each(|target| target.retire());
-        let (threads, log) = (self.threads, self.log);
+        let (threads, log, tracer) = (self.threads, self.log, self.handle.shared.tracer.clone());
         // Threads end at once now; joining them must not block the caller's runtime.
         let joined = tokio::task::spawn_blocking(move || {
             threads.into_iter().for_each(|thread| drop(thread.join()));
             drop(log);
+            if let Some(tracer) = tracer {
+                tracer.flush(FLUSH_TIMEOUT);
+            }
         });
         let _ = joined.await;
         Drained { cut }

@@ -16,6 +16,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use runtime::drain::{Drain, DrainWatch};
 use snapshot::{Reader, Version};
+use spans::{RemoteParent, RequestTrace, Tracer};
 use tokio::sync::watch;
 
 use crate::{
@@ -25,6 +26,7 @@ use crate::{
     connection::Place,
     events::Events,
     exchange::{Exchange, alarm::Alarm, budget::Budget},
+    http::{Class, request::RequestHead},
     http2::{ahead::SendAhead, resets::AddressResets},
     metrics::{RefusedRequests, RequestResult},
     owed::Stores,
@@ -32,6 +34,7 @@ use crate::{
     seats::{Seat, Seats},
     secured::Secured,
     table::{Built, Inputs, Table, TableBuilder},
+    traces::RequestSpan,
 };
 
 /// The state that all connections share.
@@ -58,6 +61,8 @@ pub struct Shared {
     pub(crate) ahead: Arc<SendAhead>,
     /// The access log.
     pub log: Log,
+    /// The tracer, if tracing is configured.
+    pub(crate) tracer: Option<Tracer>,
     /// Those who watch what happens.
     pub(crate) events: Arc<Events>,
     /// Requests that never had a route.
@@ -84,6 +89,14 @@ pub struct Shared {
     pub(crate) owed: Stores,
 }
 
+/// What runs beside the workers.
+pub struct Services {
+    /// The redelivery of missed requests.
+    pub(crate) owed: Stores,
+    /// The tracer, if tracing is configured.
+    pub(crate) tracer: Option<Tracer>,
+}
+
 /// One thread with its connections.
 #[derive(Debug)]
 pub(crate) struct Worker {
@@ -91,6 +104,16 @@ pub(crate) struct Worker {
     pub index: usize,
     /// What it shares with the others.
     pub shared: Arc<Shared>,
+}
+
+/// An answered request, with the records to be completed when its last leg has ended.
+#[derive(Debug)]
+pub(crate) struct Concluded {
+    pub(crate) answered: RequestResult,
+    /// Its log record, if it is logged.
+    pub(crate) record: Option<LogRecord>,
+    /// Its span, if its trace is recorded.
+    pub(crate) span: Option<Box<RequestSpan>>,
 }
 
 /// Counts a request in flight until it is dropped.
@@ -127,7 +150,7 @@ impl Shared {
         access: Arc<Sources>,
         bound: Vec<SocketAddr>,
         drain: &Drain,
-        owed: Stores,
+        Services { owed, tracer }: Services,
     ) -> Self {
         let (config, events) = (Arc::new(config), Events::new());
         secured.show_handshakes(&bound);
@@ -158,6 +181,7 @@ impl Shared {
             budget,
             log: Log::start(config.access_log, events.clone()),
             events,
+            tracer,
             refused: RefusedRequests::default(),
             many_endpoints: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
@@ -210,6 +234,12 @@ impl Shared {
         self.reader.clone()
     }
 
+    /// The trace of a request, if tracing is configured.
+    pub(crate) fn begin_trace(&self, head: &RequestHead) -> Option<RequestTrace> {
+        let tracer = self.tracer.as_ref()?;
+        Some(tracer.begin(RemoteParent::of(head.fields.of(Class::TraceParent))))
+    }
+
     /// Counts a request, unless the limit is reached.
     #[must_use]
     pub fn admit(&self) -> Option<InflightGuard<'_>> {
@@ -238,29 +268,23 @@ impl Shared {
     }
 
     /// Runs the stragglers after the answer was sent, and then completes the request. Until then the request keeps its place.
-    pub(crate) fn conclude(
-        self: &Arc<Self>,
-        mut exchange: Box<Exchange>,
-        answered: RequestResult,
-        record: Option<LogRecord>,
-        place: Option<Place>,
-    ) {
+    pub(crate) fn conclude(self: &Arc<Self>, mut exchange: Box<Exchange>, concluded: Concluded, place: Option<Place>) {
         if exchange.is_over() {
-            self.last_leg_ended(exchange, answered, record.as_ref());
-            return;
+            return self.last_leg_ended(exchange, concluded);
         }
         let (shared, work) = (self.clone(), self.work.begin_work());
         self.straggling.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(async move {
             let mut alarm = Alarm::default();
             clock::per_wake_up(std::future::poll_fn(|cx| exchange.poll_rest(cx, &mut alarm))).await;
-            shared.last_leg_ended(exchange, answered, record.as_ref());
+            shared.last_leg_ended(exchange, concluded);
             shared.straggling.fetch_sub(1, Ordering::Relaxed);
             drop((work, place));
         });
     }
 
-    fn last_leg_ended(&self, exchange: Box<Exchange>, answered: RequestResult, record: Option<&LogRecord>) {
+    fn last_leg_ended(&self, exchange: Box<Exchange>, concluded: Concluded) {
+        let Concluded { answered, record, span } = concluded;
         let now = clock::now();
         let completed = report::completed(&exchange, answered);
         exchange.route().metrics.completed(completed);
@@ -279,6 +303,9 @@ impl Shared {
         }
         if let Some(record) = record {
             record.write(&self.log, &exchange.route().config.name, completed, Some((&exchange, comparison)));
+        }
+        if let (Some(tracer), Some(span)) = (&self.tracer, span) {
+            tracer.record(span.end(Some(&exchange), completed).into_iter());
         }
         exchange.put_aside();
     }

@@ -252,6 +252,7 @@ mod tests {
             limits: Limits::default(),
             access_log: AccessLog::Off,
             endpoint_metrics: None,
+            tracing: None,
         })
     }
 

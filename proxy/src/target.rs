@@ -254,6 +254,15 @@ impl Target {
         }
     }
 
+    /// Its version of HTTP: the configured one, or else the last negotiated one.
+    pub(crate) fn version(&self) -> &'static str {
+        match self.protocol {
+            WireProtocol::Http1 => "1.1",
+            WireProtocol::Negotiated if self.agreed_http1.load(Ordering::Relaxed) => "1.1",
+            WireProtocol::Http2 | WireProtocol::Negotiated => "2",
+        }
+    }
+
     /// Whether exchanges may share connections to it.
     fn may_share(&self) -> bool {
         self.protocol == WireProtocol::Http2 || !self.agreed_http1.load(Ordering::Relaxed)

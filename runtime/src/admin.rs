@@ -8,13 +8,13 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Query, State};
-use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{HeaderValue, Method, StatusCode, Uri};
+use axum::http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use crate::listener::{Bound, Guard, Limits};
-use crate::metrics::Metrics;
+use crate::metrics::{Exposition, Metrics, OpenMetrics};
 use crate::pieces::in_pieces;
 use crate::readiness::{PartStatus, Readiness};
 use crate::telemetry::{Level, Telemetry};
@@ -25,6 +25,9 @@ pub type Document = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
 
 /// Writes a text, made anew for each request, piece by piece, so that a long one is never in memory as a whole.
 pub type Text = Arc<dyn Fn(&mut dyn io::Write) -> io::Result<()> + Send + Sync>;
+
+/// Writes more metrics in the Prometheus text format, like [`Text`]: whole families, each line ended. Exemplars are permitted for OpenMetrics.
+pub type MetricsText = Arc<dyn Fn(Exposition, &mut dyn io::Write) -> io::Result<()> + Send + Sync>;
 
 /// The admin API before it is bound.
 pub struct Admin {
@@ -45,7 +48,7 @@ enum Written {
 struct ApiState {
     readiness: Readiness,
     metrics: Metrics,
-    more_metrics: Vec<Text>,
+    more_metrics: Vec<MetricsText>,
     telemetry: Telemetry,
     documents: BTreeMap<String, Written>,
     merged: Vec<String>,
@@ -91,7 +94,7 @@ impl Admin {
     /// Adds metrics that are kept outside of the process's recorder, in the Prometheus text format: whole families, each line ended. Their names
     /// must differ from those of the recorder.
     #[must_use]
-    pub fn more_metrics(mut self, text: Text) -> Self {
+    pub fn more_metrics(mut self, text: MetricsText) -> Self {
         self.shared.more_metrics.push(text);
         self
     }
@@ -162,12 +165,18 @@ impl Admin {
 
 // === handlers ===
 
-async fn metrics(State(shared): State<Arc<ApiState>>) -> Response {
-    let write = move |out: &mut dyn io::Write| {
-        out.write_all(shared.metrics.render().as_bytes())?;
-        shared.more_metrics.iter().try_for_each(|more| more(out))
+async fn metrics(State(shared): State<Arc<ApiState>>, headers: HeaderMap) -> Response {
+    let accept: Vec<&str> = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    let format = Exposition::preferred(&accept.join(","));
+    let write = move |out: &mut dyn io::Write| match format {
+        Exposition::Text => shared.write_metrics(format, out),
+        Exposition::OpenMetrics => {
+            let mut open = OpenMetrics::new(out);
+            shared.write_metrics(format, &mut open)?;
+            open.finish()
+        }
     };
-    typed("text/plain; version=0.0.4; charset=utf-8", in_pieces(write))
+    typed(format.content_type(), in_pieces(write))
 }
 
 /// The query of a readiness check: about the whole process, or about one route of it.
@@ -248,6 +257,11 @@ fn typed(content_type: &'static str, text: Body) -> Response {
 // === impl ApiState ===
 
 impl ApiState {
+    fn write_metrics(&self, format: Exposition, out: &mut dyn io::Write) -> io::Result<()> {
+        out.write_all(self.metrics.render().as_bytes())?;
+        self.more_metrics.iter().try_for_each(|more| more(format, out))
+    }
+
     fn known_paths(&self) -> String {
         let mut paths = vec!["/metrics", "/-/healthy", "/-/ready", "/-/log-level"];
         paths.extend(self.documents.keys().map(String::as_str));

@@ -9,7 +9,10 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::build_info;
 
+mod open_metrics;
 mod process;
+
+pub use open_metrics::{Exposition, OpenMetrics};
 
 /// Upper bounds in seconds of every histogram whose name does not end in `_bytes`: from below a millisecond on loopback to a minute.
 pub const SECONDS: [f64; 18] = [

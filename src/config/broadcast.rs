@@ -10,8 +10,8 @@ use controlplane::{
     },
 };
 use proxy::config::{
-    AccessLog, Auth, Compare, Ignore, Limits, Listener, OnFailure, Policy, ProxyProtocol, Route, Success,
-    UpstreamProtocol, ViaName, Waves,
+    AccessLog, Auth, Compare, Ignore, Limits, Listener, OnFailure, Policy, ProxyProtocol, Ratio, Route, Success,
+    Tracing, UpstreamProtocol, ViaName, Waves,
 };
 use runtime::config::{Collector, Node, Section};
 use snapshot::ClusterName;
@@ -45,6 +45,7 @@ pub(super) fn read(
         limits: limits(root),
         access_log: process::ACCESS_LOG.or(root, AccessLog::Text),
         endpoint_metrics: process::ENDPOINT_METRICS.read(root),
+        tracing: tracing(root),
     };
     for proxy::config::Contradiction { path, message } in proxy.check() {
         collector.add(path_in_file(&path), message);
@@ -250,6 +251,11 @@ fn auth(section: Section<'_>) -> Auth {
     };
     section.finish();
     auth
+}
+
+fn tracing(root: &Section<'_>) -> Option<Tracing> {
+    let sample = process::TRACE_SAMPLE.or(root, Ratio::ALL);
+    process::OTLP_ENDPOINT.read(root).map(|endpoint| Tracing { endpoint, sample })
 }
 
 fn limits(root: &Section<'_>) -> Limits {

@@ -34,6 +34,11 @@ impl Written {
     pub(super) fn new(raw: &Value, environment: &FileEnvironment) -> Self {
         Self { raw: raw.clone(), environment: environment.clone(), warnings: None, shown: Arc::default() }
     }
+
+    /// Whether this key of the outermost section is given.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.raw.get(key).is_some()
+    }
 }
 
 impl PartialEq for Written {

@@ -15,6 +15,10 @@ impl Config {
             return warnings.clone();
         }
         let mut warnings = Problems::default();
+        if self.proxy.tracing.is_none() && self.written.has("trace_sample") {
+            let message = "nothing is traced: say where spans are sent with otlp_endpoint (--otlp-endpoint)".to_owned();
+            warnings.push(Problem { path: "trace_sample".to_owned(), message });
+        }
         for (l, listener) in self.proxy.listeners.iter().enumerate() {
             let mut warn = |path: String, message: String| {
                 warnings.push(Problem { path: format!("broadcast[{l}]{path}"), message });

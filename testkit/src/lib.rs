@@ -4,7 +4,8 @@
 //! - [`forward_proxy`]: HTTP and SOCKS proxies that record what clients ask for
 //! - [`netns`]: runs a test in a network namespace, in which addresses count as real ones
 //! - [`process`]: child processes that end with the test
-//! - [`minio`]: a real S3 store; [`h2spec`]: an independent suite of checks for servers of HTTP/2; [`grpc_interop`]: real gRPC
+//! - [`minio`]: a real S3 store; [`h2spec`]: an independent suite of checks for servers of HTTP/2; [`grpc_interop`]: real gRPC; [`otlp_collector`]: a real
+//!   collector of traces
 //! - [`http2`]: a client that sends any frames of HTTP/2, wrong ones too; [`clients`]: curl and h2load
 //! - [`consumers`]: Traefik, Envoy, nginx, HAProxy, Prometheus, Alertmanager, Pushgateway and Varnish
 //! - [`browser`]: a headless Chromium with one page, and axe-core's look at it
@@ -33,6 +34,7 @@ pub mod http2;
 pub mod minio;
 pub mod netns;
 pub mod origin;
+pub mod otlp_collector;
 pub mod packages;
 pub mod pki;
 pub mod process;

@@ -30,4 +30,5 @@ mod service_accounts;
 mod start;
 mod status;
 mod tls;
+mod tracing;
 mod url;

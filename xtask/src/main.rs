@@ -55,6 +55,8 @@ const CHECK: &[Step] = &[
             "-p",
             "sidecar",
             "-p",
+            "spans",
+            "-p",
             "fanfare",
         ],
         variable: None,

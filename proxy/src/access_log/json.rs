@@ -12,6 +12,9 @@ use crate::{headers::put_number, report::LegReport};
 pub(super) fn put<'a>(line: &mut Vec<u8>, entry: &Entry<'_>, legs: impl Iterator<Item = LegReport<'a>>) {
     put_all(line, &["{\"time\":\"", entry.time.as_str(), "\",\"id\":"]);
     put_string(line, entry.id);
+    if let Some(trace) = entry.trace_id {
+        put_all(line, &[",\"trace_id\":\"", trace.to_hex().as_str(), "\""]);
+    }
     line.extend_from_slice(b",\"client\":\"");
     put_address(line, entry.client);
     line.push(b'"');
@@ -187,7 +190,9 @@ mod tests {
             let [identity, reason, job] = &optional;
             let entry = Entry {
                 time: Timestamp::of(SystemTime::UNIX_EPOCH + Duration::from_micros(micros)),
-                id, client, identity: identity.as_deref(), method, host, target, route, status,
+                id,
+                trace_id: spans::TraceId::from_bytes(u128::from(received).to_be_bytes()),
+                client, identity: identity.as_deref(), method, host, target, route, status,
                 grpc_status: None,
                 result: "ok",
                 completed: "partial",

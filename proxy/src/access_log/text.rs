@@ -85,6 +85,9 @@ pub(super) fn put<'a>(line: &mut Vec<u8>, entry: &Entry<'_>, legs: impl Iterator
     put_all(line, &[" ", entry.result, " "]);
     put_millis(line, entry.took);
     put_all(line, &[" completed=", entry.completed, " route=", entry.route, " host=", entry.host, " id=", entry.id]);
+    if let Some(trace) = entry.trace_id {
+        put_all(line, &[" trace_id=", trace.to_hex().as_str()]);
+    }
     if let Some(code) = entry.grpc_status {
         put_all(line, &[" grpc_status="]);
         put_number(line, code.into());
@@ -165,6 +168,14 @@ pub(super) fn push_loggable(out: &mut String, bytes: &[u8]) {
         return out.push_str(text);
     }
     out.extend(kept.iter().map(|byte| if is_loggable(*byte) { char::from(*byte) } else { '.' }));
+}
+
+/// The loggable part of a text from a client.
+#[must_use]
+pub fn loggable(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    push_loggable(&mut text, bytes);
+    text
 }
 
 fn is_loggable(byte: u8) -> bool {

@@ -260,6 +260,7 @@ async fn serve_stream(place: Place, request: http::Request<RecvStream>, respond:
         certificate: streams.certificate.as_deref(),
         scheme: streams.scheme,
         is_grpc: grpc::is_request(&head),
+        trace: worker.shared.begin_trace(&head),
         started,
     };
     let mut carrier = Carrier::Http2(request::Http2Carrier::new(StreamBody::new(body, head.framing), answer, place));

@@ -25,6 +25,7 @@ use crate::{
     config::{Compare, Limits, Policy},
     table::RouteEntry,
     target::Target,
+    traces,
 };
 
 /// The window for a body that is kept for waves: the whole body plus the cost of its pieces.
@@ -91,6 +92,7 @@ impl Exchange {
             terms: Terms::default(),
             coding: Coding::default(),
             waves: Progress::default(),
+            trace: None,
             owing: deferred::Owing::default(),
             cap: 0,
             total: Duration::ZERO,
@@ -134,7 +136,7 @@ impl Exchange {
         self.total = policy.timeouts.total;
         self.gives_up = request.time_left.map(|left| clock::now() + left);
         (self.coding, self.cap) = (request.coding, config.inflight_per_endpoint);
-        (self.deadline, self.next_expiry) = (None, None);
+        (self.deadline, self.next_expiry, self.trace) = (None, None, None);
         self.waits = Waits::default();
     }
 
@@ -164,15 +166,21 @@ impl Exchange {
     /// Begins every leg with the head that `put_head` writes.
     pub fn begin(&mut self, put_head: impl FnOnce(&mut Vec<u8>)) {
         put_head(&mut self.head);
-        self.begin_legs(|_| None);
+        let Some(trace) = self.trace else { return self.begin_legs(|_, _| None) };
+        let head = std::mem::take(&mut self.head);
+        self.begin_legs(|index, _| Some(traces::with_parent(head.clone(), &trace, trace.leg_span(index))));
+        self.head = head;
     }
 
     /// Begins every leg with a head of its own from `head_for`.
     pub fn begin_each(&mut self, head_for: impl Fn(&Target) -> Bytes) {
-        self.begin_legs(|target| Some(head_for(target)));
+        let Some(trace) = self.trace else { return self.begin_legs(|_, target| Some(head_for(target))) };
+        self.begin_legs(|index, target| {
+            Some(traces::with_parent(head_for(target).into(), &trace, trace.leg_span(index)))
+        });
     }
 
-    fn begin_legs(&mut self, own_head: impl Fn(&Target) -> Option<Bytes>) {
+    fn begin_legs(&mut self, own_head: impl Fn(usize, &Target) -> Option<Bytes>) {
         let (now, total) = (clock::now(), self.route.members.len());
         self.waves = Progress::new(self.route.config.policy.waves, total);
         // The time spent waiting for the client's body does not count.
@@ -188,7 +196,7 @@ impl Exchange {
                 None => legs.push(Leg::new(member.target.clone(), &self.terms, now)),
             }
             // Also of one that is not sent now: it may be sent later.
-            legs[index].wait_for_turn(own_head(&member.target));
+            legs[index].wait_for_turn(own_head(index, &member.target));
             if self.owing.holds_back(index) {
                 let (outcome, error) = deferred::held_back();
                 legs[index].end_with(outcome, error, now);

@@ -10,6 +10,7 @@ use crate::{
     outcome::{LegError, Outcome},
     owed::RunningLegs,
     proxy_error::ProxyError,
+    traces,
 };
 
 /// The state of redelivery in an exchange.
@@ -123,13 +124,25 @@ impl Exchange {
         Bytes::copy_from_slice(self.window.trailers())
     }
 
-    /// The head that the legs send, or the first of them.
+    /// The head that the legs send, or the first of them; if the request is traced, with its span as the parent.
     #[must_use]
     pub fn first_head(&self) -> Option<Bytes> {
         if !self.head.is_empty() {
             return Some(Bytes::copy_from_slice(&self.head));
         }
-        self.legs.iter().find_map(|leg| leg.own_head()).cloned()
+        let own = self.legs.iter().find_map(|leg| leg.own_head())?.clone();
+        Some(match &self.trace {
+            Some(trace) => traces::with_parent(own.into(), trace, trace.request_span()),
+            None => own,
+        })
+    }
+
+    /// The target in the head of the legs.
+    #[must_use]
+    pub fn target(&self) -> &[u8] {
+        let own = || self.legs.iter().find_map(|leg| leg.own_head()).map_or(&[][..], |own| own);
+        let head = if self.head.is_empty() { own() } else { &self.head };
+        head.split(|byte| *byte == b' ').nth(1).unwrap_or_default()
     }
 
     /// The request has become a job with these legs. From here on their ends are reported.

@@ -35,6 +35,10 @@ pub enum Class {
     ForwardedHost,
     /// `Forwarded`, and any other `X-Forwarded-*`.
     Forwarded,
+    /// `traceparent`
+    TraceParent,
+    /// `tracestate`
+    TraceState,
     /// `Idempotency-Key`
     IdempotencyKey,
     /// `X-Broadcast-*`
@@ -61,6 +65,8 @@ impl Class {
             (7, b't') if is("trailer") => Self::HopByHop,
             (9, b'f') if is("forwarded") => Self::Forwarded,
             (10, b'c') if is("connection") => Self::Connection,
+            (10, b't') if is("tracestate") => Self::TraceState,
+            (11, b't') if is("traceparent") => Self::TraceParent,
             (10, b'k') if is("keep-alive") => Self::HopByHop,
             (12, b'x') if is("x-request-id") => Self::RequestId,
             (13, b'a') if is("authorization") => Self::Authorization,
@@ -110,6 +116,8 @@ mod tests {
             ("forwarded", Class::Forwarded),
             ("idempotency-key", Class::IdempotencyKey),
             ("x-broadcast-result", Class::Broadcast),
+            ("traceparent", Class::TraceParent),
+            ("tracestate", Class::TraceState),
             ("x-forwarded", Class::Other),
             ("accept-encoding", Class::Other),
             ("", Class::Other),

@@ -6,6 +6,8 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
+use spans::Counts;
+
 use super::{RequestResult, RouteMetrics, names, text::Text};
 use crate::{
     config::{Compare, EndpointMetrics},
@@ -26,14 +28,14 @@ const MOST_ENDPOINTS: usize = 1000;
 /// The number of routes beyond which samples of 0 are left out.
 const MOST_ROUTES: usize = 100;
 
-/// All families of the data plane.
+/// All families of the data plane, optionally with exemplars.
 ///
 /// # Errors
 /// That of the writer, to which the text goes piece by piece.
-pub fn write(shared: &Shared, out: &mut dyn io::Write) -> io::Result<()> {
+pub fn write(shared: &Shared, exemplars: bool, out: &mut dyn io::Write) -> io::Result<()> {
     let table = shared.table.load_full();
     let routes: Vec<&RouteEntry> = table.routes().map(|route| &**route).collect();
-    let mut out = Text::new(out);
+    let mut out = Text::new(out, exemplars);
     services(&mut out, &routes);
     out.sparse = routes.len() > MOST_ROUTES;
 
@@ -181,6 +183,13 @@ fn process(out: &mut Text<'_>, shared: &Shared, table: &Table) {
     );
     out.single(names::SNAPSHOT_AGE, "gauge", "Seconds since the snapshot was put into service.", age);
     out.single(names::LOG_DROPPED, "counter", "Access-log entries that were lost.", shared.log.dropped());
+    if let Some(tracer) = &shared.tracer {
+        let Counts { exported, failed, dropped } = tracer.counts();
+        out.family(names::TRACE_SPANS, "counter", "Spans by result.");
+        for (result, count) in [("exported", exported), ("failed", failed), ("dropped", dropped)] {
+            out.sample(names::TRACE_SPANS, &[("result", result)], count);
+        }
+    }
 }
 
 /// Of routes that compare answers.

@@ -3,9 +3,10 @@
 use std::{
     fmt::{Display, Write as _},
     io,
+    time::SystemTime,
 };
 
-use super::Histogram;
+use super::{Exemplar, Histogram};
 
 /// The size at which text is passed on.
 const PIECE: usize = 32 * 1024;
@@ -18,14 +19,16 @@ pub(super) struct Text<'a> {
     result: io::Result<()>,
     /// Leaves out samples of 0, where the same family has thousands of them.
     pub(super) sparse: bool,
+    /// Whether buckets have exemplars, which only OpenMetrics supports.
+    exemplars: bool,
 }
 
 // === impl Text ===
 
 // Formatting into a string cannot fail, so the results are not looked at.
 impl<'a> Text<'a> {
-    pub(super) fn new(out: &'a mut dyn io::Write) -> Self {
-        Self { piece: String::with_capacity(PIECE * 2), out, result: Ok(()), sparse: false }
+    pub(super) fn new(out: &'a mut dyn io::Write, exemplars: bool) -> Self {
+        Self { piece: String::with_capacity(PIECE * 2), out, result: Ok(()), sparse: false, exemplars }
     }
 
     pub(super) fn family(&mut self, name: &str, kind: &str, help: &str) {
@@ -38,6 +41,10 @@ impl<'a> Text<'a> {
     }
 
     pub(super) fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        self.sample_of(name, labels, value, None);
+    }
+
+    fn sample_of(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display, exemplar: Option<Exemplar>) {
         self.piece.push_str(name);
         let mut separator = '{';
         for (label, text) in labels {
@@ -56,7 +63,12 @@ impl<'a> Text<'a> {
         if !labels.is_empty() {
             self.piece.push('}');
         }
-        let _ = writeln!(self.piece, " {value}");
+        let _ = write!(self.piece, " {value}");
+        if let Some(Exemplar { trace, value, at }) = exemplar {
+            let at = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+            let _ = write!(self.piece, " # {{trace_id=\"{trace}\"}} {value} {at:.3}");
+        }
+        self.piece.push('\n');
         if self.piece.len() >= PIECE {
             self.pass_on();
         }
@@ -77,10 +89,11 @@ impl<'a> Text<'a> {
             return;
         }
         let bucket = format!("{name}_bucket");
-        for (bound, count) in counts {
+        let exemplars = if self.exemplars { histogram.exemplars() } else { Default::default() };
+        for ((bound, count), exemplar) in counts.into_iter().zip(exemplars) {
             let bound = if bound.is_infinite() { "+Inf".to_owned() } else { bound.to_string() };
             let labels: Vec<_> = labels.iter().copied().chain([("le", &*bound)]).collect();
-            self.sample(&bucket, &labels, count);
+            self.sample_of(&bucket, &labels, count, exemplar);
         }
         self.sample(&format!("{name}_sum"), labels, histogram.sum());
         self.sample(&format!("{name}_count"), labels, all);

@@ -1,6 +1,6 @@
 //! Sends a copy that is owed: an exchange with one leg, in a thread and on connections of its own.
 
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use std::{borrow::Cow, future::poll_fn, sync::Arc, time::Duration};
 
 use memchr::memmem;
 use redeliver::{
@@ -8,6 +8,7 @@ use redeliver::{
     core::{Copy, Verdict},
     wall_clock,
 };
+use spans::{RemoteParent, RequestTrace};
 use tokio::sync::watch;
 
 use crate::{
@@ -17,6 +18,7 @@ use crate::{
     grpc,
     shared::Shared,
     table::{Member, RouteEntry},
+    traces,
 };
 
 /// How long copies that are on their way may take when the process ends.
@@ -66,13 +68,21 @@ impl Copies {
         };
         let mut exchange = Exchange::new(route, &described, &self.shared.budget, &self.limits);
         exchange.give_body(request.body.clone(), request.trailers.clone());
-        exchange.begin(|out| put_head(out, copy, &route.members[0].target.authority));
+        let trace = self.shared.tracer.as_ref().map(|tracer| tracer.begin(trace_of(&request.head)));
+        if let Some(trace) = trace {
+            exchange.set_trace(trace);
+        }
+        exchange.begin(|out| put_head(out, copy, &route.members[0].target.authority, trace.as_ref()));
         let mut alarm = Alarm::default();
         clock::per_wake_up(poll_fn(|cx| exchange.poll_rest(cx, &mut alarm))).await;
         if let Some(result) = exchange.legs().first().and_then(|leg| leg.result()) {
             route.metrics.leg_ended(result.outcome);
         }
         let verdict = route.owed.as_ref().zip(exchange.legs().first()).map(|(owed, leg)| owed.verdict(leg));
+        if let (Some(tracer), Some(trace)) = (&self.shared.tracer, trace.filter(RequestTrace::is_sampled)) {
+            let span = traces::of_copy(&trace, &exchange, copy.number, copy.age);
+            tracer.record(span.into_iter());
+        }
         exchange.put_aside();
         verdict.unwrap_or(Verdict::Cancelled)
     }
@@ -108,9 +118,40 @@ fn is_grpc(request: &redeliver::Request, via: &str) -> bool {
     &*request.method == "POST" && lines.any(says_so) && came_by_http2()
 }
 
-/// The head of a copy, as it was, and what is said of copies that are sent again.
-fn put_head(out: &mut Vec<u8>, copy: &Copy, authority: &str) {
-    let head = &copy.request.head;
+/// The trace context in a stored head, whose parent is the span of the request.
+fn trace_of(head: &[u8]) -> Option<RemoteParent> {
+    let lines = head.split(|byte| *byte == b'\n').filter_map(|line| value_of(line, b"traceparent"));
+    RemoteParent::of(lines)
+}
+
+/// The value of a header line, if it has this name.
+fn value_of<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let (is, value) = line.split_at_checked(name.len())?;
+    let value = value.strip_prefix(b":").filter(|_| is.eq_ignore_ascii_case(name))?;
+    Some(value.trim_ascii())
+}
+
+/// A stored head with another trace context.
+fn in_trace(head: &[u8], trace: &RequestTrace) -> Vec<u8> {
+    let mut out = Vec::with_capacity(head.len() + 80);
+    for line in head.split_inclusive(|byte| *byte == b'\n').filter(|line| *line != b"\r\n") {
+        let replaced = value_of(line, b"traceparent").is_some();
+        if !replaced && (trace.parent.is_some() || value_of(line, b"tracestate").is_none()) {
+            out.extend_from_slice(line);
+        }
+    }
+    out.extend_from_slice(b"traceparent: ");
+    // The exchange replaces the parent by the span of the copy.
+    out.extend_from_slice(&trace.traceparent(trace.request_span()));
+    out.extend_from_slice(b"\r\n\r\n");
+    out
+}
+
+/// The head of a copy, as it was but for its place in a trace, and what is said of copies that are sent again.
+fn put_head(out: &mut Vec<u8>, copy: &Copy, authority: &str, trace: Option<&RequestTrace>) {
+    let kept = &*copy.request.head;
+    let head = trace.map_or(Cow::Borrowed(kept), |trace| in_trace(kept, trace).into());
+    let head = &*head;
     let lines = head.strip_suffix(b"\r\n").unwrap_or(head);
     match memmem::find(lines, b"\r\nHost: ") {
         // The request named no host, so each endpoint gets its own.
@@ -125,4 +166,31 @@ fn put_head(out: &mut Vec<u8>, copy: &Copy, authority: &str) {
     }
     let said = format!("X-Broadcast-Attempt: {}\r\nX-Broadcast-Age: {}\r\n\r\n", copy.number, copy.age / 1_000);
     out.extend_from_slice(said.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    #[test]
+    fn a_copy_goes_on_with_the_trace_of_its_request() {
+        let head = format!("PURGE / HTTP/1.1\r\nHost: a\r\nTraceParent: {PARENT}\r\ntracestate: b=c\r\nX-D: e\r\n\r\n");
+        let trace = RequestTrace::continued(trace_of(head.as_bytes()).unwrap());
+        let own = String::from_utf8(trace.traceparent(trace.request_span()).into()).unwrap();
+        let want = format!("PURGE / HTTP/1.1\r\nHost: a\r\ntracestate: b=c\r\nX-D: e\r\ntraceparent: {own}\r\n\r\n");
+        assert_eq!(String::from_utf8(in_trace(head.as_bytes(), &trace)).unwrap(), want);
+        assert!(own.starts_with("00-0af7651916cd43dd8448eb211c80319c-"));
+    }
+
+    #[test]
+    fn a_copy_of_a_request_without_a_trace_begins_one() {
+        let head = "PURGE / HTTP/1.1\r\nHost: a\r\ntracestate: b=c\r\n\r\n";
+        assert_eq!(trace_of(head.as_bytes()), None);
+        let trace = RequestTrace::begun(|_| true);
+        let own = String::from_utf8(trace.traceparent(trace.request_span()).into()).unwrap();
+        let want = format!("PURGE / HTTP/1.1\r\nHost: a\r\ntraceparent: {own}\r\n\r\n");
+        assert_eq!(String::from_utf8(in_trace(head.as_bytes(), &trace)).unwrap(), want);
+    }
 }

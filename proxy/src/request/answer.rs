@@ -150,6 +150,7 @@ pub(super) fn record(
         wanted,
         time: SystemTime::now() - took,
         texts: Texts::new(request.id, head.method(), head.host().unwrap_or_default(), head.target()),
+        trace: request.trace_id(),
         client: request.client,
         identity,
         status,

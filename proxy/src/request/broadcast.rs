@@ -30,7 +30,9 @@ use crate::{
     problem::Problem,
     proxy_error::ProxyError,
     report,
+    shared::Concluded,
     target::WireProtocol,
+    traces::{self, RequestSpan},
 };
 
 /// How a client was answered.
@@ -60,6 +62,9 @@ impl RequestContext<'_> {
             time_left: if self.is_grpc { self.grpc_timeout() } else { None },
         };
         let mut exchange = Exchange::new(route, &request, &shared.budget, &shared.limits);
+        if let Some(trace) = self.trace {
+            exchange.set_trace(trace);
+        }
         let mut owing = DeferrableRequest::of(route, self.head.method());
         let at_once = owing.as_ref().is_some_and(|owing| owing.keep(&mut exchange, self));
         // gRPC messages come at any rate.
@@ -163,16 +168,19 @@ impl RequestContext<'_> {
     ) -> Next {
         let shared = &self.worker.shared;
         let took = clock::now().saturating_duration_since(self.started);
-        exchange.route().metrics.answered(result, sent.status, took);
+        exchange.route().metrics.answered(result, sent.status, took, self.sampled());
         if let Some(status) = sent.grpc {
             exchange.route().metrics.grpc_answered(status);
         }
         exchange.release();
+        let (route, grpc) = (Some(&**exchange.route()), sent.grpc.map(|status| status.code));
+        let answered = traces::Answered { route, identity: identity.as_ref(), result, status: sent.status, grpc };
+        let span = RequestSpan::of(self, &answered);
         let record = shared.log.wants(result).map(|wanted| -> LogRecord {
-            let (status, body, code) = (sent.status, sent.body, sent.grpc.map(|status| status.code));
-            answer::record(self, identity, Answered { wanted, result, status, sent: body, took, reason }, code)
+            let (status, body) = (sent.status, sent.body);
+            answer::record(self, identity, Answered { wanted, result, status, sent: body, took, reason }, grpc)
         });
-        shared.conclude(exchange, result, record, carrier.take_place());
+        shared.conclude(exchange, Concluded { answered: result, record, span }, carrier.take_place());
         sent.next
     }
 
@@ -206,6 +214,7 @@ impl RequestContext<'_> {
             scheme: self.scheme,
             via: &admitted.route.via,
             id: self.is_new_id.then_some(self.id),
+            trace: self.trace,
             is_authenticated: admitted.is_authenticated,
             report: wants_report,
             host: changes.fixed_host(),

@@ -27,8 +27,9 @@ impl RequestContext<'_> {
         out.flush(&mut carrier.outbound(), self.pace(&route), alarm).await;
         let (result, status, sent) = (RequestResult::DryRun, STATUS, out.body_bytes);
         let took = clock::now().saturating_duration_since(self.started);
-        route.metrics.answered(result, status, took);
+        route.metrics.answered(result, status, took, self.sampled());
         route.metrics.completed(result);
+        self.record_span(Some(&route), identity.as_ref(), (result, status, None));
         let log = &self.worker.shared.log;
         if let Some(wanted) = log.wants(result) {
             let answered = Answered { wanted, result, status, sent, took, reason: None };

@@ -95,6 +95,7 @@ fn record(id: &str, client: SocketAddr, seen: &[u8], answered: Answered) -> LogR
         wanted,
         time: SystemTime::now() - took,
         texts: Texts::new(id, method, b"", target),
+        trace: None,
         client,
         identity: None,
         status,

@@ -114,6 +114,10 @@ impl Handle {
             ("the limits of the process", config.limits != current.limits),
             ("the format of the access log", config.access_log != current.access_log),
             (
+                "where spans are sent (otlp_endpoint)",
+                config.tracing.as_ref().map(|it| &it.endpoint) != current.tracing.as_ref().map(|it| &it.endpoint),
+            ),
+            (
                 "where missed requests are kept (another journal, or redelivery where there was none)",
                 !self.shared.owed.serve(&config),
             ),
@@ -122,6 +126,9 @@ impl Handle {
             return Err(ReloadError::Restart(what));
         }
         let secured = Secured::load(&config, Some(&self.shared.table.load().secured)).map_err(ReloadError::Tls)?;
+        if let (Some(tracer), Some(tracing)) = (&self.shared.tracer, &config.tracing) {
+            tracer.set_sample(tracing.sample);
+        }
         self.shared.rebuild(Some((Arc::new(config), secured)));
         Ok(())
     }
@@ -233,16 +240,17 @@ impl Handle {
     pub fn metrics(&self) -> String {
         let mut text = Vec::new();
         // Writing into memory cannot fail.
-        let _ = self.write_metrics(&mut text);
+        let _ = self.write_metrics(false, &mut text);
         String::from_utf8(text).unwrap_or_default()
     }
 
-    /// The same, written piece by piece.
+    /// The same, written piece by piece; optionally with recorded traces as exemplars of request durations, which only
+    /// OpenMetrics supports.
     ///
     /// # Errors
     /// That of the writer.
-    pub fn write_metrics(&self, out: &mut dyn io::Write) -> io::Result<()> {
-        crate::metrics::write(&self.shared, out)
+    pub fn write_metrics(&self, exemplars: bool, out: &mut dyn io::Write) -> io::Result<()> {
+        crate::metrics::write(&self.shared, exemplars, out)
     }
 
     /// Requests in flight, stragglers included.

@@ -78,6 +78,7 @@ fn proxy_over(endpoints: Vec<SocketAddr>, policy: Policy) -> (SocketAddr, Runnin
         limits: Limits::default(),
         access_log: AccessLog::Off,
         endpoint_metrics: None,
+        tracing: None,
     };
     let (publisher, reader) = snapshot::channel();
     let endpoints: Vec<Endpoint<snapshot::Place>> =

@@ -97,6 +97,7 @@ fn proxy() -> (SocketAddr, Running) {
         limits: Limits::default(),
         access_log: AccessLog::Off,
         endpoint_metrics: None,
+        tracing: None,
     };
     assert_eq!(config.check(), []);
     let (publisher, reader) = snapshot::channel();

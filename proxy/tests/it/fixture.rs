@@ -229,6 +229,7 @@ impl Setup {
             limits: Limits::default(),
             access_log: AccessLog::Off,
             endpoint_metrics: None,
+            tracing: None,
         };
         let endpoints = endpoints.into_iter().map(Into::into).collect();
         Self { config, endpoints, access: Arc::default() }

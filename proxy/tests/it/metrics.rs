@@ -293,7 +293,7 @@ async fn a_hundred_thousand_endpoints_in_a_thousand_routes_are_less_than_a_megab
     proxy.get("/").await.expect_status(200);
     proxy.settled().await;
     let mut pieces = Pieces::default();
-    proxy.handle.write_metrics(&mut pieces).expect("memory takes it");
+    proxy.handle.write_metrics(false, &mut pieces).expect("memory takes it");
     assert!(pieces.text.len() < 1 << 20 && pieces.longest < 64 * 1024, "{} {}", pieces.text.len(), pieces.longest);
     let text = String::from_utf8(pieces.text).expect("it is text");
     assert_eq!(series(&text, "fanfare_legs_total", &[]).len(), 1, "what is not 0");

@@ -173,6 +173,7 @@ fn the_proxy_in_a_process_of_its_own() {
         limits: Limits::default(),
         access_log: AccessLog::Json,
         endpoint_metrics: None,
+        tracing: None,
     };
     let (publisher, reader) = snapshot::channel();
     let name = ClusterName::new(CLUSTER).expect("a cluster name");

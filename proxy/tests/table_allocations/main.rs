@@ -49,6 +49,7 @@ fn change_of_one(routes: u32) -> Stats {
         limits: Limits::default(),
         access_log: AccessLog::Off,
         endpoint_metrics: None,
+        tracing: None,
     });
     let (publisher, reader) = snapshot::channel();
     publisher.apply((0..routes).map(|route| Change::Set(cluster(route, Conditions::READY))));

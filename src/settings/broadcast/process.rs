@@ -1,8 +1,11 @@
 //! How a process that broadcasts behaves.
 
-use proxy::config::{AccessLog, EndpointMetrics};
+use proxy::config::{AccessLog, Endpoint, EndpointMetrics, Ratio};
 
-use crate::settings::{ROOT, Setting, flag, group, process, values::boolean};
+use crate::settings::{
+    ROOT, Setting, flag, group, process,
+    values::{boolean, parsed},
+};
 
 /// Which routes have to be ready for the process to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +38,12 @@ group!(GROUP, "Process";
     ENDPOINT_METRICS: Setting<EndpointMetrics> = flag("endpoint-metrics").at(ROOT, "endpoint_metrics")
         .default("endpoint up to 1,000 endpoints, else route").one("off|route|endpoint", endpoint_metrics),
         "Detail of the metrics of copies and of connections to endpoints: by endpoint, by route, or none";
+    OTLP_ENDPOINT: Setting<Endpoint> = flag("otlp-endpoint").at(ROOT, "otlp_endpoint").one("URL", parsed),
+        "The collector for traces: OTLP over gRPC (http://collector:4317), or over HTTP if the URL has a path \
+         (http://collector:4318/v1/traces). Without it, requests are not traced";
+    TRACE_SAMPLE: Setting<Ratio> = flag("trace-sample").at(ROOT, "trace_sample").default("1").one("RATIO", parsed),
+        "The share of requests, from 0 to 1, whose traces are recorded. For a request with a traceparent, its sampled \
+         flag decides instead";
 );
 
 fn ready(text: &str) -> Result<Ready, String> {

@@ -59,6 +59,7 @@ admin: {{listen: 127.0.0.1:0}}
 threads: 1
 kubernetes: {{kubeconfig: {kubeconfig}}}
 ready_no_endpoint: true
+otlp_endpoint: http://127.0.0.1:9
 broadcast:
   - listen: 127.0.0.1:0
     auth: {{tokens: {tokens}, service_accounts: fanfare}}

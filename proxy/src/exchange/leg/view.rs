@@ -178,7 +178,13 @@ impl Leg {
     /// From its start to its end, or to now.
     #[must_use]
     pub fn elapsed(&self, now: Instant) -> Duration {
-        let until = if self.result.is_some() { self.ended } else { now };
-        until.saturating_duration_since(self.started)
+        let (began, until) = self.times(now);
+        until.saturating_duration_since(began)
+    }
+
+    /// Its start, and its end or now.
+    #[must_use]
+    pub fn times(&self, now: Instant) -> (Instant, Instant) {
+        (self.started, if self.result.is_some() { self.ended } else { now })
     }
 }

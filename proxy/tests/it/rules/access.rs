@@ -249,6 +249,7 @@ fn a_rule_that_names_what_nobody_can_prove_is_a_fault_of_the_configuration() {
             limits: proxy::config::Limits::default(),
             access_log: proxy::config::AccessLog::Off,
             endpoint_metrics: None,
+            tracing: None,
         };
         config.check().iter().map(ToString::to_string).collect::<Vec<_>>()
     };
