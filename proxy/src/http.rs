@@ -193,10 +193,18 @@ pub fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
 }
 
-/// Whether a comma-separated value has this member, in whatever case. Most values have one member.
-fn has_member(value: &[u8], name: &[u8]) -> bool {
-    value.eq_ignore_ascii_case(name)
-        || (value.len() > name.len() && members(value).any(|m| m.eq_ignore_ascii_case(name)))
+/// Whether a value of `Connection` has the options `close` and `keep-alive`. Nearly every value is one of the two.
+fn persistence(value: &[u8]) -> (bool, bool) {
+    let is = |option: &[u8], name: &[u8]| option.eq_ignore_ascii_case(name);
+    if is(value, b"keep-alive") {
+        return (false, true);
+    }
+    if is(value, b"close") {
+        return (true, false);
+    }
+    members(value).fold((false, false), |(close, keepalive), option| {
+        (close || is(option, b"close"), keepalive || is(option, b"keep-alive"))
+    })
 }
 
 /// What the framing fields of a head say about its body.

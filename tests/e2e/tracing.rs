@@ -72,7 +72,6 @@ async fn a_request_and_each_of_its_legs_is_a_span_and_endpoints_are_told_of_thei
             ("client.address", "127.0.0.1"),
             ("network.protocol.version", "1.1"),
             ("user_agent.original", "test/1"),
-            ("fanfare.result", "partial"),
             ("fanfare.completed", "partial"),
             ("fanfare.policy", "majority"),
             ("fanfare.legs.total", "3"),
@@ -81,6 +80,9 @@ async fn a_request_and_each_of_its_legs_is_a_span_and_endpoints_are_told_of_thei
         ] {
             assert_eq!(server.attributes.get(name).map(String::as_str), Some(value), "{name}");
         }
+        // The endpoint that fails may answer before the majority does, or after it.
+        let result = server.attributes["fanfare.result"].as_str();
+        assert!(["ok", "partial"].contains(&result), "{result}");
         let legs: HashMap<&str, &ReceivedSpan> =
             legs.into_iter().map(|leg| (leg.attributes["server.port"].as_str(), leg)).collect();
         for (origin, failed) in origins.iter().zip([false, false, true]) {

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Bounds, ByteSet, Class, Fields, Framing, FramingError, Overrun, Span, Version, has_member, members};
+use super::{Bounds, ByteSet, Class, Fields, Framing, FramingError, Overrun, Span, Version, members, persistence};
 
 /// A checked request head.
 #[derive(Clone, Debug)]
@@ -353,8 +353,8 @@ impl RequestHead {
         for (class, value) in self.fields.classes() {
             match class {
                 Class::Connection => {
-                    close |= has_member(value, b"close");
-                    keepalive |= has_member(value, b"keep-alive");
+                    let said = persistence(value);
+                    (close, keepalive) = (close || said.0, keepalive || said.1);
                 }
                 Class::Upgrade => {
                     let is_websocket = |m: &[u8]| m.get(..9).is_some_and(|m| m.eq_ignore_ascii_case(b"websocket"));

@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use super::{
     Bounds, Class, Fields, Framing, FramingError, Overrun, Span, Version,
     body::BodyReader,
-    has_member,
+    persistence,
     request::{MAX_FIELDS, USUAL_FIELDS},
 };
 
@@ -91,8 +91,8 @@ impl ParsedResponse {
         if fields.has(Class::Connection) || fields.has(Class::ProxyConnection) {
             for (class, value) in fields.classes() {
                 if matches!(class, Class::Connection | Class::ProxyConnection) {
-                    close |= has_member(value, b"close");
-                    keepalive |= has_member(value, b"keep-alive");
+                    let said = persistence(value);
+                    (close, keepalive) = (close || said.0, keepalive || said.1);
                 }
             }
         }
