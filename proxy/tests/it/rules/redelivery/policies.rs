@@ -195,14 +195,16 @@ async fn a_leg_that_a_drain_cuts_stays_in_the_journal() {
 
 #[tokio::test]
 async fn an_answer_that_is_cut_within_the_grace_is_taken_back() {
-    let (journal, gate) = (tempdir().unwrap(), Gate::new());
-    let cut = Reply::ok(bytes(1_000)).hold_at(At::Body(10), &gate).close_at(At::Body(10));
-    let (a, b) = (origin(0, [cut, Reply::ok("a")]), origin(1, Reply::ok("b").hold(&gate)));
+    let (journal, first, second) = (tempdir().unwrap(), Gate::new(), Gate::new());
+    let cut = Reply::ok(bytes(1_000)).hold_at(At::Body(10), &first).close_at(At::Body(10));
+    let (a, b) = (origin(0, [cut, Reply::ok("a")]), origin(1, Reply::ok("b").hold(&second)));
     let proxy = with(over(&[&a, &b]), "any", NEVER, journal.path()).start();
     let asked = proxy.request("PURGE", "/x", &[], b"");
     let open = async {
-        gate.wait_reached(2).await;
-        gate.release();
+        tokio::join!(first.wait_reached(1), second.wait_reached(1));
+        first.release();
+        proxy.wait_leg(&a, "reset").await;
+        second.release();
     };
     let (answer, ()) = tokio::join!(asked, open);
     let answer = answer.expect_status(200);
