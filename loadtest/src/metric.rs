@@ -69,7 +69,7 @@ pub(crate) const ALL: &[Metric] = &[
     metric("version_us", "printing the version", Unit::Micros, LESS),
     metric("start_us", "start to first answer", Unit::Micros, LESS),
     metric("threads", "threads", Unit::Count, None),
-    metric("recovery_us", "restart to first answer", Unit::Micros, LESS),
+    metric("recovery_us", "restart to all deliveries known", Unit::Micros, LESS),
 ];
 
 const fn metric(key: &'static str, title: &'static str, unit: Unit, less_is_better: Option<bool>) -> Metric {

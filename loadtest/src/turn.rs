@@ -30,6 +30,9 @@ const LATE_COPIES_TIMEOUT: Duration = Duration::from_secs(15);
 const RESTART_INTERVAL: Duration = Duration::from_secs(1);
 /// The interval at which the file of endpoints is rewritten.
 const REWRITE_INTERVAL: Duration = Duration::from_millis(500);
+/// The most time for the recovery of a journal, and how often it is asked for.
+const MAX_RECOVERY: Duration = Duration::from_secs(60);
+const RECOVERY_POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// The time limit of an upload, or of many requests that are to be owed, in seconds.
 const UPLOAD_SECONDS: f64 = 300.0;
 /// The folder of the journal, within that of the subject.
@@ -322,14 +325,20 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// Ends the subject, starts it again with its pending deliveries, and measures the time until it answers.
+    /// Ends the subject, starts it again with its pending deliveries, and measures the time until it has them all: it answers before that,
+    /// while it still reads its journal.
     fn recover(self, program: &Path, plan: &Plan<'_>) -> anyhow::Result<Outcome> {
         let Self { case, subject, mut out, endpoints: _endpoints, .. } = self;
         drop(subject);
         let began = Instant::now();
         let again = case.subject.start(program, plan)?;
+        let before = out.metrics.get("owed").copied();
+        let mut owed = again.metric("fanfare_deliveries_owed")?;
+        while before != Some(metric::rounded(owed)) && began.elapsed() < MAX_RECOVERY {
+            std::thread::sleep(RECOVERY_POLL_INTERVAL);
+            owed = again.metric("fanfare_deliveries_owed")?;
+        }
         let took = began.elapsed();
-        let (before, owed) = (out.metrics.get("owed").copied(), again.metric("fanfare_deliveries_owed")?);
         anyhow::ensure!(before == Some(metric::rounded(owed)), "{owed} deliveries recovered of {before:?}");
         out.metrics.insert("recovery_us".to_owned(), metric::rounded(took.as_secs_f64() * 1e6));
         Ok(out)
