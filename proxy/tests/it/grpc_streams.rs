@@ -293,7 +293,10 @@ async fn a_call_whose_answers_are_whole_ends_though_its_request_does_not() {
         call.say(message("ask"));
         assert_eq!((call.hear(message("done").len()).await, call.status().await), (message("done"), "0".to_owned()));
         proxy.settled().await;
-        assert_eq!(proxy.legs(&a, "ok"), 1, "{require}");
+        // With `any` the copy that was not chosen may be cancelled before its answer has come.
+        let whole = proxy.legs(&a, "ok") + proxy.legs(&b, "ok");
+        assert!(if require == "all" { whole == 2 } else { whole >= 1 }, "{require}: {whole} copies are whole");
+        assert_eq!(proxy.completed("ok"), 1, "{require}");
     }
 }
 
