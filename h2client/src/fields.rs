@@ -68,7 +68,7 @@ impl Fields {
     fn check(&mut self, name: &[u8], value: &[u8], bounds: Bounds) -> Result<(), &'static str> {
         self.size += name.len() + value.len() + FIELD_OVERHEAD;
         if self.size > bounds.bytes || self.count >= bounds.fields {
-            return Err("the list of fields is larger than is taken here");
+            return Err("a list of fields that is larger than the limit");
         }
         if let Some(pseudo) = name.strip_prefix(b":") {
             return self.check_pseudo(pseudo, value);

@@ -88,7 +88,7 @@ pub struct Watcher {
 
 /// The maximum number of subscribers is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{MAX_WATCHERS} watch already, and no more may: close one of them, or try again later")]
+#[error("{MAX_WATCHERS} clients follow the events already, which is the limit: close one of them, or try again later")]
 pub struct TooManyWatchers;
 
 /// A request whose last leg has ended.

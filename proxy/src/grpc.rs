@@ -32,7 +32,7 @@ pub const UNIMPLEMENTED: Code = 12;
 pub const INTERNAL: Code = 13;
 /// Try again later.
 pub const UNAVAILABLE: Code = 14;
-/// The caller has not said who it is.
+/// The caller has not authenticated itself.
 pub const UNAUTHENTICATED: Code = 16;
 
 /// The names of the statuses, in the order of their numbers.
@@ -59,16 +59,16 @@ pub const NAMES: [&str; 17] = [
 /// Bytes before each message: whether it is compressed, and its length.
 const MESSAGE_HEAD: usize = 5;
 
-/// The status of an answer, and who has said it.
+/// The status of an answer, and its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
     /// The status.
     pub code: Code,
-    /// Who has said it.
+    /// Its source.
     pub source: Source,
 }
 
-/// Who has said the status of an answer.
+/// The source of the status of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// An endpoint.

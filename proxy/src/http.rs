@@ -211,7 +211,7 @@ fn persistence(value: &[u8]) -> (bool, bool) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     /// Neither Content-Length nor Transfer-Encoding.
-    Unsaid,
+    Unspecified,
     /// `Content-Length`
     Length(u64),
     /// `Transfer-Encoding: chunked`
@@ -225,10 +225,10 @@ pub enum FramingError {
     #[error("both Content-Length and Transfer-Encoding")]
     Both,
     /// RFC 9110 section 8.6.
-    #[error("Content-Length is not one decimal number")]
+    #[error("a Content-Length that is not one decimal number")]
     Length,
     /// Two different lengths.
-    #[error("several Content-Lengths that differ")]
+    #[error("several Content-Length fields that differ")]
     Lengths,
     /// Anything but exactly `chunked`.
     #[error("a Transfer-Encoding other than \"chunked\"")]
@@ -241,7 +241,7 @@ pub enum FramingError {
 impl Framing {
     /// Reads the framing fields of a head (RFC 9112 section 6).
     fn of(version: Version, fields: &Fields) -> Result<Self, FramingError> {
-        let mut framing = Self::Unsaid;
+        let mut framing = Self::Unspecified;
         if !fields.has(Class::ContentLength) && !fields.has(Class::TransferEncoding) {
             return Ok(framing);
         }
@@ -264,8 +264,8 @@ impl Framing {
         }
         match (coded, framing) {
             (false, framing) => Ok(framing),
-            (true, Self::Unsaid) if version == Version::Http10 => Err(FramingError::OldVersion),
-            (true, Self::Unsaid) => Ok(Self::Chunked),
+            (true, Self::Unspecified) if version == Version::Http10 => Err(FramingError::OldVersion),
+            (true, Self::Unspecified) => Ok(Self::Chunked),
             (true, _) => Err(FramingError::Both),
         }
     }

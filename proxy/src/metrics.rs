@@ -122,7 +122,7 @@ pub struct RouteMetrics {
     pub legs: Histogram,
     /// Legs by how they ended.
     legs_ended: [AtomicU64; Outcome::ALL.len()],
-    /// Statuses of gRPC that requests were answered with, by who has said them.
+    /// gRPC statuses of answers, by their source.
     grpc_answers: [[AtomicU64; grpc::NAMES.len()]; grpc::Source::ALL.len()],
     /// Statuses of gRPC that legs have ended with.
     grpc_legs: [AtomicU64; grpc::NAMES.len()],

@@ -27,13 +27,13 @@ use crate::{clock, http2::MAX_STREAMS, target::Opened, transport::Io};
 /// The connections of one worker to one endpoint.
 #[derive(Debug, Default)]
 pub(crate) struct Multiplexed {
-    state: Mutex<State>,
+    state: Mutex<SharedConnections>,
     /// Somebody who waits for a stream may look again.
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct SharedConnections {
     connections: Vec<SharedConnection>,
     /// Connections that are coming about.
     connecting: usize,

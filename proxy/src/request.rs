@@ -158,7 +158,7 @@ impl RequestContext<'_> {
         identity: Option<&Identity>,
         (result, status, grpc): (RequestResult, u16, Option<Code>),
     ) {
-        let answered = traces::Answered { route, identity, result, status, grpc };
+        let answered = traces::TracedAnswer { route, identity, result, status, grpc };
         if let Some(tracer) = &self.worker.shared.tracer
             && let Some(span) = RequestSpan::of(self, &answered)
         {

@@ -32,7 +32,7 @@ const OTHER: &str = "HTTP";
 const MAX_TEXT: usize = 256;
 
 /// How a request was answered.
-pub(crate) struct Answered<'a> {
+pub(crate) struct TracedAnswer<'a> {
     pub(crate) route: Option<&'a RouteEntry>,
     pub(crate) identity: Option<&'a Identity>,
     pub(crate) result: RequestResult,
@@ -74,7 +74,7 @@ impl Clocks {
 
 impl RequestSpan {
     /// The span of a request whose answer has just ended; none if it is not recorded. Boxed, because most requests have none.
-    pub(crate) fn of(request: &RequestContext<'_>, answered: &Answered<'_>) -> Option<Box<Self>> {
+    pub(crate) fn of(request: &RequestContext<'_>, answered: &TracedAnswer<'_>) -> Option<Box<Self>> {
         let trace = request.trace.filter(RequestTrace::is_sampled)?;
         let (head, clocks) = (request.head, Clocks::now());
         let method = Method::of(head.method());

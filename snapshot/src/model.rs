@@ -192,7 +192,7 @@ impl<A> Endpoint<A> {
     /// An endpoint without further attributes.
     fn bare(address: A, conditions: Conditions) -> Self {
         let (hostname, pod, node, zone, service) = (None, None, None, None, None);
-        Self { address, conditions, hostname, pod, node, zone, service, spoken: Spoken::Unsaid }
+        Self { address, conditions, hostname, pod, node, zone, service, spoken: Spoken::Unspecified }
     }
 }
 
@@ -317,7 +317,7 @@ mod tests {
     fn of_two_entries_for_one_address_the_one_with_tls_counts() {
         let at = |spoken| Endpoint { spoken, ..Endpoint::ready("192.0.2.1:80".parse().unwrap()) };
         let said = [
-            Spoken::Unsaid,
+            Spoken::Unspecified,
             Spoken::by_app_protocol("h2c"),
             Spoken::by_app_protocol("https"),
             Spoken::Scheme(Scheme::Http),
@@ -331,7 +331,7 @@ mod tests {
         }
         let named = Place::resolved("a".into(), 80, vec!["192.0.2.1:80".parse().unwrap()], Recheck::default());
         let named = Endpoint { spoken: Spoken::Scheme(Scheme::Https), ..Endpoint::at(named) };
-        let cluster = Cluster::new(ClusterName::new("c").unwrap(), vec![named, at(Spoken::Unsaid).into()]);
+        let cluster = Cluster::new(ClusterName::new("c").unwrap(), vec![named, at(Spoken::Unspecified).into()]);
         let kept: Vec<_> = cluster.endpoints().iter().map(|endpoint| endpoint.address.to_string()).collect();
         assert_eq!(kept, ["a:80"]);
     }

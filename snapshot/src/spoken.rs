@@ -11,7 +11,7 @@ pub enum Spoken {
     AppProtocol(AppProtocol),
     /// Nothing, or an unknown value.
     #[default]
-    Unsaid,
+    Unspecified,
 }
 
 /// The scheme of an endpoint's URL in a list.
@@ -39,7 +39,7 @@ pub enum AppProtocol {
 // === impl Spoken ===
 
 impl Spoken {
-    /// Reads an `appProtocol`, whose case does not matter. An unknown one gives `Unsaid`.
+    /// Reads an `appProtocol`, whose case does not matter. An unknown one gives `Unspecified`.
     #[must_use]
     pub fn by_app_protocol(text: &str) -> Self {
         let plain = text.strip_prefix("kubernetes.io/").unwrap_or(text);
@@ -54,7 +54,7 @@ impl Spoken {
             ("grpc", AppProtocol::Grpc),
         ];
         let found = known.into_iter().find(|(name, _)| plain.eq_ignore_ascii_case(name));
-        found.map_or(Self::Unsaid, |(_, protocol)| Self::AppProtocol(protocol))
+        found.map_or(Self::Unspecified, |(_, protocol)| Self::AppProtocol(protocol))
     }
 
     /// Whether it speaks TLS; none if the source does not say.
@@ -63,7 +63,7 @@ impl Spoken {
         match self {
             Self::Scheme(scheme) => Some(scheme == Scheme::Https),
             Self::AppProtocol(protocol) => Some(protocol == AppProtocol::Https),
-            Self::Unsaid => None,
+            Self::Unspecified => None,
         }
     }
 
@@ -82,14 +82,14 @@ impl Spoken {
             Self::AppProtocol(AppProtocol::Grpc) => "grpc",
             Self::AppProtocol(AppProtocol::H2c) => "h2c",
             Self::AppProtocol(AppProtocol::Http) => "http",
-            Self::Unsaid => return None,
+            Self::Unspecified => return None,
         })
     }
 
     /// A number that is unique and the same in every build, for hashes.
     pub(crate) fn number(self) -> u64 {
         match self {
-            Self::Unsaid => 0,
+            Self::Unspecified => 0,
             Self::Scheme(Scheme::Http) => 1,
             Self::Scheme(Scheme::Https) => 2,
             Self::AppProtocol(AppProtocol::Http) => 3,

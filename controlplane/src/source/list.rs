@@ -117,7 +117,7 @@ impl ListEntry {
             }
         };
         let (zone, node, pod) = (self.zone.clone(), self.node.clone(), self.pod.clone());
-        let spoken = self.target.scheme.map_or(Spoken::Unsaid, Spoken::Scheme);
+        let spoken = self.target.scheme.map_or(Spoken::Unspecified, Spoken::Scheme);
         Endpoint { hostname, zone, node, pod, spoken, ..Endpoint::at(place) }
     }
 }

@@ -265,7 +265,7 @@ impl Connection {
         self.fields.finish()?;
         let (status, length) = (self.fields.status(), self.fields.content_length());
         if status == 101 {
-            return Err(StreamError::malformed("it switches protocols, which HTTP/2 does not know"));
+            return Err(StreamError::malformed("status 101, which HTTP/2 does not have"));
         }
         if status < 200 {
             if ends {

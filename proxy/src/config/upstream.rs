@@ -148,7 +148,7 @@ mod tests {
         let (http, https) = (Spoken::Scheme(Scheme::Http), Spoken::Scheme(Scheme::Https));
         // Nothing configured, configured without more, on, off.
         for (spoken, expected) in [
-            (Spoken::Unsaid, ["clear", "tls", "tls", "clear"]),
+            (Spoken::Unspecified, ["clear", "tls", "tls", "clear"]),
             (https, ["tls", "tls", "tls", "none"]),
             (http, ["clear", "clear", "none", "clear"]),
             (app("https"), ["tls", "tls", "tls", "clear"]),
@@ -166,7 +166,7 @@ mod tests {
         use WireProtocol as Wire;
         let app = Spoken::by_app_protocol;
         for (protocol, spoken, expected) in [
-            (Auto, Spoken::Unsaid, Wire::Http1),
+            (Auto, Spoken::Unspecified, Wire::Http1),
             (Auto, app("http"), Wire::Http1),
             (Auto, app("grpc"), Wire::Http2),
             (Auto, app("kubernetes.io/h2c"), Wire::Http2),
@@ -175,7 +175,7 @@ mod tests {
             (Auto, Spoken::Scheme(Scheme::Http), Wire::Http1),
             (Http1, app("grpc"), Wire::Http1),
             (Http1, app("https"), Wire::Http1),
-            (H2, Spoken::Unsaid, Wire::Http2),
+            (H2, Spoken::Unspecified, Wire::Http2),
             (H2, Spoken::Scheme(Scheme::Https), Wire::Http2),
         ] {
             assert_eq!(manner(None, protocol, spoken).0, expected, "{protocol:?} {spoken:?}");

@@ -85,7 +85,7 @@ pub(super) enum Mode {
 pub struct Leg {
     /// The endpoint.
     target: Arc<Target>,
-    state: State,
+    state: AttemptState,
     /// Its own head, if it differs from the common one.
     own_head: Option<Bytes>,
     /// Whether the attempt is on a connection that carried a request before.
@@ -153,14 +153,14 @@ enum Waiting {
     Backoff,
 }
 
-enum State {
+enum AttemptState {
     /// Idle: not started, waiting for the next attempt, or ended.
     Resting,
     Connecting(Connecting),
     Open(Wire),
 }
 
-impl std::fmt::Debug for State {
+impl std::fmt::Debug for AttemptState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Resting => "Resting",
@@ -218,7 +218,7 @@ impl Leg {
     pub(super) fn new(target: Arc<Target>, terms: &Terms, now: Instant) -> Self {
         Self {
             target,
-            state: State::Resting,
+            state: AttemptState::Resting,
             own_head: None,
             reused: false,
             attempts: 0,
@@ -268,7 +268,7 @@ impl Leg {
     /// Drops connection, response and held body, but keeps reusable memory.
     pub(super) fn clear(&mut self) {
         self.leave();
-        self.state = State::Resting;
+        self.state = AttemptState::Resting;
         (self.own_head, self.result, self.trailers, self.kept) = (None, None, Bytes::new(), None);
         self.not_deferred = None;
         if let Some(response) = self.response.take() {
@@ -306,15 +306,15 @@ impl Leg {
 
     fn step(&mut self, cx: &mut Context<'_>, sending: &Sending<'_>, terms: &Terms, now: Instant) -> Step {
         match &mut self.state {
-            State::Resting => Poll::Pending,
-            State::Connecting(connecting) => match ready!(connecting.as_mut().poll(cx)) {
+            AttemptState::Resting => Poll::Pending,
+            AttemptState::Connecting(connecting) => match ready!(connecting.as_mut().poll(cx)) {
                 Ok(opened) => {
-                    (self.state, self.deadline) = (State::Open(Wire::new(opened)), None);
+                    (self.state, self.deadline) = (AttemptState::Open(Wire::new(opened)), None);
                     Poll::Ready(Ok(()))
                 }
                 Err(error) => Poll::Ready(Err(Failure::connect(&error))),
             },
-            State::Open(wire) => {
+            AttemptState::Open(wire) => {
                 if wire.is_sending() {
                     wire.send(cx, sending);
                 }
@@ -344,7 +344,7 @@ impl Leg {
                 let too_long = terms.grpc.is_some() && self.mode == Mode::Hold && self.counted.is_none();
                 return if too_long { Poll::Ready(Err(self.too_long())) } else { Poll::Pending };
             }
-            let State::Open(wire) = &mut self.state else { return Poll::Pending };
+            let AttemptState::Open(wire) = &mut self.state else { return Poll::Pending };
             let piece = wire.poll_body(cx);
             self.note_arrival(now);
             match ready!(piece)? {
@@ -353,7 +353,7 @@ impl Leg {
                     if let Some(kept) = &mut self.kept {
                         kept.end();
                     }
-                    if let State::Open(wire) = &mut self.state {
+                    if let AttemptState::Open(wire) = &mut self.state {
                         self.trailers = wire.take_trailers();
                     }
                 }
@@ -374,7 +374,7 @@ impl Leg {
 
     /// Ends the time-out of the attempt when the first byte of the response has come.
     fn note_arrival(&mut self, now: Instant) {
-        if let State::Open(wire) = &mut self.state
+        if let AttemptState::Open(wire) = &mut self.state
             && wire.take_arrival()
         {
             (self.last_read, self.deadline) = (now, None);
@@ -384,7 +384,7 @@ impl Leg {
     /// Handles a complete response: the leg ends, unless its request continues and may still succeed. With gRPC the status at the
     /// end decides, even if the endpoint did not read the whole request.
     fn finish(&mut self, terms: &Terms, now: Instant) {
-        let (Some(response), State::Open(wire)) = (&self.response, &self.state) else { return };
+        let (Some(response), AttemptState::Open(wire)) = (&self.response, &self.state) else { return };
         let (status, is_sent, is_broken_off) = (response.status, wire.is_sent(), wire.is_broken_off());
         let result = match terms.grpc {
             Some(success) => self.grpc_result(status, success),
@@ -402,7 +402,7 @@ impl Leg {
 
     /// Ends a leg with a complete response.
     fn end_complete(&mut self, result: LegResult, terms: &Terms, now: Instant) {
-        if let State::Open(wire) = std::mem::replace(&mut self.state, State::Resting)
+        if let AttemptState::Open(wire) = std::mem::replace(&mut self.state, AttemptState::Resting)
             && let Some(response) = &self.response
             && let Some(io) = wire.into_idle(response, terms.is_head)
         {
@@ -428,7 +428,7 @@ impl Leg {
     }
 
     fn end(&mut self, result: LegResult, now: Instant) {
-        self.state = State::Resting;
+        self.state = AttemptState::Resting;
         self.deadline = None;
         self.ended = now;
         self.leave();

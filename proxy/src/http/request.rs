@@ -13,7 +13,7 @@ pub struct RequestHead {
     pub version: Version,
     /// The header fields.
     pub fields: Fields,
-    /// How long the body is: [`Framing::Unsaid`] means that there is none (RFC 9112 section 6.3).
+    /// How long the body is: [`Framing::Unspecified`] means that there is none (RFC 9112 section 6.3).
     pub framing: Framing,
     host: Option<Span>,
     /// Whether the client waits for `100 Continue` before it sends the body.
@@ -26,46 +26,48 @@ pub struct RequestHead {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadRequest {
     /// RFC 9112 section 2.2: a line ends in CRLF.
-    #[error("a line of the head ends in a bare line feed")]
+    #[error("a line of the request head ends in a bare line feed: every line must end in CRLF")]
     BareLineFeed,
     /// Longer than the limit: 414.
-    #[error("the request target is longer than this proxy takes")]
+    #[error("the request target is longer than the limit of this proxy")]
     TargetTooLong,
     /// Longer than the limit: 431.
-    #[error("the request head is longer than this proxy takes")]
+    #[error("the request head is longer than the limit of this proxy")]
     HeadTooLong,
     /// More than the limit: 431.
-    #[error("the request head has more fields than this proxy takes")]
+    #[error("the request head has more header fields than the limit of this proxy")]
     TooManyFields,
     /// Not `METHOD SP target SP HTTP/1.x`.
     #[error("the request line is malformed")]
     RequestLine,
     /// RFC 9112 section 3.2.
-    #[error("the request target is malformed: it holds a character that must be percent-encoded, or has no valid form")]
+    #[error(
+        "the request target is malformed: it contains a character that must be percent-encoded, or has no valid form"
+    )]
     Target,
     /// A field name that is no token, white space before the colon, or a folded line.
     #[error("a header field name is malformed (white space before the colon and folded lines are not allowed)")]
     FieldName,
     /// A control character in a field value.
-    #[error("a header field value holds a control character")]
+    #[error("a header field value contains a control character")]
     FieldValue,
     /// 505.
-    #[error("only HTTP/1.0 and HTTP/1.1 are spoken here")]
+    #[error("the HTTP version is not supported: use HTTP/1.1, HTTP/1.0 or HTTP/2")]
     Version,
     /// RFC 9112 section 3.2: exactly one in HTTP/1.1.
-    #[error("a request needs exactly one valid Host")]
+    #[error("the request must have exactly one valid Host header field")]
     Host,
     /// The authority of an absolute-form target and Host differ.
-    #[error("the request target names another host than Host")]
+    #[error("the request target and the Host header field name different hosts")]
     HostDiffers,
     /// RFC 9113 section 8.2.2.
-    #[error("a field that concerns one connection of HTTP/1.1 has no place in HTTP/2")]
+    #[error("a connection-specific header field is not allowed in HTTP/2")]
     ConnectionField,
     /// RFC 9112 section 6: how long the body is cannot be trusted.
     #[error("the request has {0}")]
     Framing(#[from] FramingError),
     /// 417.
-    #[error("the only expectation known here is 100-continue")]
+    #[error("the expectation is not supported: the only valid value of Expect is 100-continue")]
     Expectation,
     /// 501.
     #[error("CONNECT is not supported: there is no way to tunnel to several endpoints")]
@@ -79,7 +81,7 @@ pub enum BadRequest {
 }
 
 impl BadRequest {
-    /// The status it is answered with.
+    /// The status of the answer to it.
     #[must_use]
     pub fn status(self) -> u16 {
         match self {
@@ -121,7 +123,7 @@ impl From<httparse::Error> for BadRequest {
 /// Why a head is refused, and its bytes.
 pub type BadHead = (BadRequest, Bytes);
 
-/// Which targets are taken.
+/// Which request targets are accepted.
 #[derive(Clone, Copy, Debug)]
 pub struct TargetRules {
     /// In bytes; a longer one is refused.
@@ -142,7 +144,7 @@ impl From<usize> for TargetRules {
     }
 }
 
-/// What the parser found.
+/// The parts of a request head, as the parser found them.
 struct ParsedRequest {
     method: Span,
     target: Span,
@@ -152,7 +154,7 @@ struct ParsedRequest {
 }
 
 impl ParsedRequest {
-    /// Lets the parser find the parts, with room for `N` fields; none where the head is not complete.
+    /// Parses a head of at most `N` fields; none if it is not complete.
     fn of<const N: usize>(bytes: &[u8], fields: &mut Fields) -> Result<Option<Self>, BadRequest> {
         let mut headers = [const { std::mem::MaybeUninit::uninit() }; N];
         let mut request = httparse::Request::new(&mut []);
@@ -168,7 +170,7 @@ impl ParsedRequest {
         Ok(Some(Self { method, target, version, length }))
     }
 
-    /// Whether nothing but one space each stands between the parts of the request line.
+    /// Whether exactly one space separates the parts of the request line.
     fn has_plain_line(&self, head: &[u8]) -> bool {
         let version: &[u8] = match self.version {
             Version::Http10 => b" HTTP/1.0\r\n",
@@ -181,7 +183,7 @@ impl ParsedRequest {
             && head.get(target_end..target_end + version.len()) == Some(version)
     }
 
-    /// Checks what the parser does not look at.
+    /// Makes the checks that the parser does not make.
     fn check(self, bytes: Bytes, max_target: usize, mut fields: Fields) -> Result<RequestHead, BadHead> {
         let Self { method, target, version, .. } = self;
         if target.len() > max_target {
@@ -224,13 +226,13 @@ impl RequestHead {
             Err(BadRequest::TooManyFields) => ParsedRequest::of::<MAX_FIELDS>(&bytes, &mut fields)?,
             read => read?,
         };
-        // The scanner found the end before: a parser that sees another one is not to be trusted with this head.
+        // The parser must find the same end as the scanner did: a head on which they disagree is refused.
         let read = read.filter(|read| read.length == bytes.len()).ok_or(BadRequest::RequestLine)?;
         read.check(bytes, rules.longest, fields).map_err(|(error, _)| error)
     }
 
-    /// Takes a head from the front of the buffer if it is there as a whole, without a scan before. Where there is any
-    /// doubt the buffer is left as it is, for the scanner to tell what is wrong with it or missing.
+    /// Takes a complete head from the front of the buffer without scanning it first. In any case of doubt the buffer is left unchanged,
+    /// and the scanner finds out what is wrong or missing.
     ///
     /// # Errors
     /// [`BadRequest`], as of [`RequestHead::parse`], and the head that was taken.
@@ -256,7 +258,7 @@ impl RequestHead {
         &self.fields.bytes
     }
 
-    /// The method, as it came.
+    /// The method, unchanged.
     #[must_use]
     pub fn method(&self) -> &[u8] {
         self.method.get(self.bytes())
@@ -278,20 +280,20 @@ impl RequestHead {
         self.host.map(|host| host.get(self.bytes()))
     }
 
-    /// Whether the client says that its endpoints tell a repetition of it from another request.
+    /// Whether it has an `Idempotency-Key`, by which endpoints recognise a repetition of it.
     #[must_use]
     pub fn has_idempotency_key(&self) -> bool {
         self.fields.of(Class::IdempotencyKey).any(|key| !key.is_empty())
     }
 
-    /// Whether the client wants to know what comes after a body (RFC 9110 section 10.1.4).
+    /// Whether the client accepts trailers (RFC 9110 section 10.1.4).
     #[must_use]
     pub fn takes_trailers(&self) -> bool {
         self.fields.list(Class::HopByHop).any(|member| member.eq_ignore_ascii_case(b"trailers"))
             && self.fields.all("te").flat_map(members).any(|member| member.eq_ignore_ascii_case(b"trailers"))
     }
 
-    /// Whether an answer to it has no body, whatever its head says.
+    /// Whether it is a HEAD: a response to it has no body.
     #[must_use]
     pub fn is_head(&self) -> bool {
         self.method() == b"HEAD"
@@ -353,8 +355,8 @@ impl RequestHead {
         for (class, value) in self.fields.classes() {
             match class {
                 Class::Connection => {
-                    let said = persistence(value);
-                    (close, keepalive) = (close || said.0, keepalive || said.1);
+                    let (closes, keeps) = persistence(value);
+                    (close, keepalive) = (close || closes, keepalive || keeps);
                 }
                 Class::Upgrade => {
                     let is_websocket = |m: &[u8]| m.get(..9).is_some_and(|m| m.eq_ignore_ascii_case(b"websocket"));
@@ -382,31 +384,31 @@ impl RequestHead {
     }
 }
 
-/// More fields than any limit allows: what the parser has room for.
+/// The most fields that the parser accepts; the configured limit is lower.
 pub const MAX_FIELDS: usize = 1024;
 
-/// The fields that nearly every head gets along with: the parser is given room for these first, because room for
-/// [`MAX_FIELDS`] takes 32 KiB of stack, which costs more to walk than to parse a head.
+/// Enough fields for nearly every head. A head is first parsed with room for these, because room for [`MAX_FIELDS`] takes 32 KiB of
+/// stack, and touching that costs more than parsing a head.
 pub const USUAL_FIELDS: usize = 64;
 
-/// The bytes that may stand in a host and port (RFC 3986 section 3.2.2), without user information.
+/// The bytes that are valid in a host and port (RFC 3986 section 3.2.2), without user information.
 const HOST_BYTES: ByteSet = ByteSet::alphanumeric_and(b"-._~%!$&'()*+,;=:[]");
 
-/// The bytes that may stand in a target: visible ASCII without those that would have to be percent-encoded, and without
-/// a fragment, which never belongs into a request.
+/// The bytes that are valid in a target: visible ASCII without those that must be percent-encoded, and without `#`, because a request
+/// has no fragment.
 const TARGET_BYTES: ByteSet = ByteSet::alphanumeric_and(TARGET_MARKS);
 const TARGET_MARKS: &[u8] = b"-._~%!$&'()*+,;=:[]/?@";
 
-/// Those, and what clients that do not encode write into ban expressions.
+/// Those, and the bytes that clients which do not encode write into ban expressions.
 const LENIENT_TARGET_BYTES: ByteSet = ByteSet::alphanumeric_and(b"-._~%!$&'()*+,;=:[]/?@|^{}\\\"");
 
-/// Whether a byte may stand in a target as it is.
+/// Whether a byte is valid in a target without being percent-encoded.
 pub(crate) fn may_stand_in_target(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || TARGET_MARKS.contains(&byte)
 }
 
-/// Checks what `httparse` would let pass: exactly two spaces, no character outside RFC 3986 in the target, and a
-/// version that it would not tell from garbage.
+/// Makes the checks that `httparse` does not make: exactly two spaces, only characters of RFC 3986 in the target, and a valid
+/// version.
 fn check_request_line(line: &[u8], rules: TargetRules) -> Result<(), BadRequest> {
     let mut parts = line.split(|b| *b == b' ');
     let (Some(_method), Some(target), Some(version)) = (parts.next(), parts.next(), parts.next()) else {

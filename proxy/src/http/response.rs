@@ -30,13 +30,13 @@ pub enum BadResponse {
     #[error("the response head is malformed")]
     Head,
     /// Beyond the limits.
-    #[error("the response head is larger than this proxy takes")]
+    #[error("the response head is larger than the limit of this proxy")]
     TooLarge,
     /// A status outside 100 to 599.
-    #[error("the response has a status outside 100 to 599")]
+    #[error("the status of the response is not between 100 and 599")]
     Status,
     /// 101, though no upgrade was asked for.
-    #[error("the endpoint switches protocols, which it was not asked to")]
+    #[error("the endpoint switches protocols (status 101) without having been asked to")]
     Switching,
     /// RFC 9112 section 6.
     #[error("the response has {0}")]
@@ -52,7 +52,7 @@ impl From<Overrun> for BadResponse {
     }
 }
 
-/// What the parser found.
+/// The parts of a response head, as the parser found them.
 struct ParsedResponse {
     status: u16,
     reason: Span,
@@ -62,7 +62,7 @@ struct ParsedResponse {
 }
 
 impl ParsedResponse {
-    /// Lets the parser find the parts, with room for `N` fields; none where the head is not complete.
+    /// Parses a head of at most `N` fields; none if it is not complete.
     fn of<const N: usize>(bytes: &[u8], fields: &mut Fields) -> Result<Option<Self>, httparse::Error> {
         let mut headers = [const { std::mem::MaybeUninit::uninit() }; N];
         let mut response = httparse::Response::new(&mut []);
@@ -76,7 +76,7 @@ impl ParsedResponse {
         Ok(Some(Self { status, reason, version, length }))
     }
 
-    /// Checks what the parser does not look at.
+    /// Makes the checks that the parser does not make.
     fn check(self, bytes: Bytes, mut fields: Fields) -> Result<ResponseHead, BadResponse> {
         let Self { status, reason, version, .. } = self;
         if !(100..=599).contains(&status) {
@@ -91,8 +91,8 @@ impl ParsedResponse {
         if fields.has(Class::Connection) || fields.has(Class::ProxyConnection) {
             for (class, value) in fields.classes() {
                 if matches!(class, Class::Connection | Class::ProxyConnection) {
-                    let said = persistence(value);
-                    (close, keepalive) = (close || said.0, keepalive || said.1);
+                    let (closes, keeps) = persistence(value);
+                    (close, keepalive) = (close || closes, keepalive || keeps);
                 }
             }
         }
@@ -104,16 +104,16 @@ impl ResponseHead {
     /// Parses and checks a complete head, as the scanner found it.
     ///
     /// # Errors
-    /// [`BadResponse`] where it is none, or one that no proxy may pass on.
+    /// [`BadResponse`] if it is malformed, or must not be passed on.
     #[cfg(any(test, feature = "bench"))]
     pub fn parse(bytes: Bytes) -> Result<Self, BadResponse> {
         Self::parse_into(bytes, Fields::default())
     }
 
-    /// The same, in the memory of a list of fields that is needed no more.
+    /// The same, reusing the memory of a list of fields.
     ///
     /// # Errors
-    /// [`BadResponse`] where it is none, or one that no proxy may pass on.
+    /// [`BadResponse`] if it is malformed, or must not be passed on.
     pub fn parse_into(bytes: Bytes, recycled: Fields) -> Result<Self, BadResponse> {
         let mut fields = recycled;
         let read = match ParsedResponse::of::<USUAL_FIELDS>(&bytes, &mut fields) {
@@ -124,8 +124,8 @@ impl ResponseHead {
         read.ok_or(BadResponse::Head)?.check(bytes, fields)
     }
 
-    /// Takes a head from the front of the buffer if it is there as a whole, without a scan before. Where there is any
-    /// doubt the buffer is left as it is, for the scanner to tell what is wrong with it or missing.
+    /// Takes a complete head from the front of the buffer without scanning it first. In any case of doubt the buffer is left unchanged,
+    /// and the scanner finds out what is wrong or missing.
     ///
     /// # Errors
     /// [`BadResponse`], as of [`ResponseHead::parse`].
@@ -138,19 +138,19 @@ impl ResponseHead {
         Some(read.check(bytes, std::mem::take(recycled)))
     }
 
-    /// The reason phrase, as it came; may be empty.
+    /// The reason phrase, unchanged; may be empty.
     #[must_use]
     pub fn reason(&self) -> &[u8] {
         self.reason.get(&self.fields.bytes)
     }
 
-    /// Whether this is a 1xx, which another head follows.
+    /// Whether it is interim (1xx): another head follows.
     #[must_use]
     pub fn is_interim(&self) -> bool {
         self.status < super::MIN_FINAL_STATUS
     }
 
-    /// Whether there is no body, whatever the fields say (RFC 9112 section 6.3).
+    /// Whether it has no body whatever its fields say (RFC 9112 section 6.3).
     #[must_use]
     pub fn is_bodiless(&self, to_head: bool) -> bool {
         to_head || matches!(self.status, 204 | 304)
@@ -163,7 +163,7 @@ impl ResponseHead {
             _ if self.is_bodiless(to_head) => BodyReader::EMPTY,
             Framing::Length(length) => BodyReader::Length(length),
             Framing::Chunked => BodyReader::Chunked(super::chunked::Decoder::default()),
-            Framing::Unsaid => BodyReader::Close,
+            Framing::Unspecified => BodyReader::Close,
         }
     }
 }

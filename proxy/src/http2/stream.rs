@@ -46,7 +46,7 @@ impl StreamBody {
     pub(crate) fn new(stream: RecvStream, framing: Framing) -> Self {
         let left = match framing {
             Framing::Length(length) => Some(length),
-            Framing::Unsaid | Framing::Chunked => None,
+            Framing::Unspecified | Framing::Chunked => None,
         };
         Self {
             ended: stream.is_end_stream(),

@@ -39,9 +39,9 @@ pub struct SharedHead {
     spare: Mutex<Vec<u8>>,
 }
 
-/// A head that this proxy has written cannot be said in HTTP/2.
+/// A head that this proxy has written has no form in HTTP/2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the {0} cannot be said in HTTP/2")]
+#[error("the {0} cannot be expressed in HTTP/2")]
 pub struct NotInHttp2(&'static str);
 
 // === impl SharedHead ===
@@ -94,7 +94,7 @@ pub fn request_head(
     }
     head.version = Version::Http2;
     head.keepalive = true;
-    if head.framing == Framing::Unsaid && !ends {
+    if head.framing == Framing::Unspecified && !ends {
         // Its end is said by a frame, as it is by the last chunk of HTTP/1.1.
         head.framing = Framing::Chunked;
     }

@@ -236,7 +236,11 @@ fn grpc_statuses(out: &mut Text<'_>, routes: &[&RouteEntry]) {
     if routes.is_empty() {
         return;
     }
-    out.family(names::GRPC_REQUESTS, "counter", "Requests of gRPC by the status of their answer and who has said it.");
+    out.family(
+        names::GRPC_REQUESTS,
+        "counter",
+        "gRPC requests by the status of the answer and the source of that status.",
+    );
     for route in &routes {
         for source in grpc::Source::ALL {
             for (code, count) in grpc::NAMES.into_iter().zip(route.metrics.grpc_answers(source)) {

@@ -12,17 +12,17 @@ pub(crate) enum LinkEnd {
     /// By the endpoint.
     #[error("the endpoint closed the connection")]
     Closed,
-    /// By the endpoint, which said why.
-    #[error("the endpoint closed the connection and gave the reason {0}")]
+    /// By the endpoint, with GOAWAY.
+    #[error("the endpoint closed the connection with GOAWAY ({0})")]
     Left(Reason),
     /// The socket failed.
     #[error("the connection broke: {0}")]
     Io(Arc<io::Error>),
     /// The endpoint broke the protocol.
-    #[error("the endpoint is to blame: {0}")]
+    #[error("the endpoint violated HTTP/2: {0}")]
     Protocol(#[from] ConnectionError),
-    /// The endpoint sent what costs more than it is worth.
-    #[error("the endpoint is to blame: {0}")]
+    /// The endpoint sent frames that cost much and do nothing.
+    #[error("the endpoint abused HTTP/2: {0}")]
     Abuse(#[from] Abuse),
 }
 
@@ -30,13 +30,13 @@ pub(crate) enum LinkEnd {
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum StreamFault {
     /// The endpoint has reset it.
-    #[error("the endpoint reset it with {0}")]
+    #[error("the endpoint reset the stream with {0}")]
     Reset(Reason),
     /// The endpoint broke the protocol.
-    #[error("the endpoint is to blame: {0}")]
+    #[error("the endpoint violated HTTP/2: {0}")]
     Malformed(#[from] StreamError),
     /// The endpoint closes the connection, and has not begun with it.
-    #[error("the endpoint closes the connection ({0}) and has not processed it")]
+    #[error("the endpoint closes the connection ({0}) and has not processed the request")]
     Refused(Reason),
     /// Its connection has ended.
     #[error("{end}")]

@@ -54,7 +54,7 @@ impl RequestContext<'_> {
             method: self.head.method(),
             is_idempotent: route.config.policy.is_idempotent(self.head.method()) || self.head.has_idempotency_key(),
             coding: if self.head.framing == Framing::Chunked { Coding::Chunked } else { Coding::Identity },
-            has_body: self.head.framing != Framing::Unsaid,
+            has_body: self.head.framing != Framing::Unspecified,
             wants_report,
             excerpt: if wants_report { headers::report_excerpt(self.head) } else { 0 },
             worker: self.worker.index,
@@ -174,7 +174,7 @@ impl RequestContext<'_> {
         }
         exchange.release();
         let (route, grpc) = (Some(&**exchange.route()), sent.grpc.map(|status| status.code));
-        let answered = traces::Answered { route, identity: identity.as_ref(), result, status: sent.status, grpc };
+        let answered = traces::TracedAnswer { route, identity: identity.as_ref(), result, status: sent.status, grpc };
         let span = RequestSpan::of(self, &answered);
         let record = shared.log.wants(result).map(|wanted| -> LogRecord {
             let (status, body) = (sent.status, sent.body);

@@ -99,7 +99,7 @@ impl<'a> Http1Carrier<'a> {
     /// The connection on which this head has come.
     pub(crate) fn new(head: &RequestHead, client: &'a mut Downstream, draining: &'a Draining, seat: &'a Seat) -> Self {
         let body = match head.framing {
-            Framing::Unsaid => BodyReader::EMPTY,
+            Framing::Unspecified => BodyReader::EMPTY,
             Framing::Length(length) => BodyReader::Length(length),
             Framing::Chunked => BodyReader::Chunked(Decoder::default()),
         };

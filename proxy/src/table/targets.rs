@@ -14,12 +14,12 @@ use crate::{config::Policy, target::Target};
 #[derive(Debug, Default)]
 pub(super) struct TargetIndex {
     /// By the hash of their place, which is smaller than the place: places with the same hash are compared.
-    targets: HashMap<u64, Vec<Shared>>,
+    targets: HashMap<u64, Vec<SharedTarget>>,
     hasher: RandomState,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct SharedTarget {
     target: Arc<Target>,
     /// How many routes have it.
     routes: u32,
@@ -38,14 +38,14 @@ impl TargetIndex {
     ) -> Arc<Target> {
         let same = self.targets.entry(self.hasher.hash_one(&endpoint.address)).or_default();
         let is_kept =
-            |shared: &&mut Shared| *shared.target.endpoint == *endpoint && shared.target.is_reached_by(policy);
+            |shared: &&mut SharedTarget| *shared.target.endpoint == *endpoint && shared.target.is_reached_by(policy);
         if let Some(shared) = same.iter_mut().find(is_kept) {
             shared.routes += 1;
             return shared.target.clone();
         }
         let mut target = make();
         // Its numbers go on where it only has other conditions, or is spoken to in another way.
-        let is_former = |shared: &&Shared| {
+        let is_former = |shared: &&SharedTarget| {
             let former = &shared.target.endpoint;
             former.address == endpoint.address && former.pod == endpoint.pod
         };
@@ -54,7 +54,7 @@ impl TargetIndex {
         }
         let target = Arc::new(target);
         same.reserve_exact(1);
-        same.push(Shared { target: target.clone(), routes: 1 });
+        same.push(SharedTarget { target: target.clone(), routes: 1 });
         target
     }
 
@@ -64,7 +64,7 @@ impl TargetIndex {
         let same = self.targets.entry(self.hasher.hash_one(&target.endpoint.address)).or_default();
         match same.iter_mut().find(|shared| Arc::ptr_eq(&shared.target, target)) {
             Some(shared) => shared.routes += 1,
-            None => same.push(Shared { target: target.clone(), routes: 1 }),
+            None => same.push(SharedTarget { target: target.clone(), routes: 1 }),
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Failure, Leg, State, Terms, Waiting, Window, Wire};
+use super::{AttemptState, Failure, Leg, Terms, Waiting, Window, Wire};
 use crate::{
     outcome::{LegError, LegResult, Outcome},
     proxy_error::ProxyError,
@@ -42,10 +42,10 @@ impl Leg {
         self.attempts += 1;
         (self.reused, self.response, self.code) = (idle.is_some(), None, None);
         (self.state, self.deadline) = match idle {
-            Some(opened) => (State::Open(Wire::new(opened)), None),
+            Some(opened) => (AttemptState::Open(Wire::new(opened)), None),
             None => {
                 let connecting = self.target.connect(terms.worker, terms.connect, terms.pool);
-                (State::Connecting(connecting), Some((now + terms.connect, Waiting::Connect)))
+                (AttemptState::Connecting(connecting), Some((now + terms.connect, Waiting::Connect)))
             }
         };
     }
@@ -53,13 +53,13 @@ impl Leg {
     /// Handles a failed attempt: begins the next one if that is harmless and allowed, else ends the leg.
     pub(super) fn fail(&mut self, failure: Failure, window: &Window, terms: &Terms, now: Instant) {
         let (sent, received) = match &self.state {
-            State::Open(wire) => (wire.has_sent(), wire.has_received()),
-            State::Resting | State::Connecting(_) => (false, false),
+            AttemptState::Open(wire) => (wire.has_sent(), wire.has_received()),
+            AttemptState::Resting | AttemptState::Connecting(_) => (false, false),
         };
         let may_repeat = terms.is_idempotent || !sent || failure.is_unprocessed;
         let harmless = !received && self.response.is_none() && window.is_replayable() && may_repeat;
         // The endpoint closed a connection just when it was used, which does not count against the endpoint.
-        let was_open = matches!(self.state, State::Open(_));
+        let was_open = matches!(self.state, AttemptState::Open(_));
         let is_refused = was_open && failure.is_unprocessed && self.refusals_left > 0;
         if harmless && (self.reused || is_refused) {
             self.refusals_left -= u8::from(is_refused);
@@ -69,7 +69,7 @@ impl Leg {
         if harmless && self.retries_left > 0 && failure.outcome != Outcome::Protocol {
             self.retries_left -= 1;
             // While it waits, its cursor is at the start of the window, which keeps the whole body.
-            self.state = State::Resting;
+            self.state = AttemptState::Resting;
             let nth = (terms.retries - self.retries_left).min(6);
             let pause = Duration::from_millis(25) * (1 << (nth - 1));
             self.deadline = Some((now + pause.mul_f64(0.5 + fastrand::f64()), Waiting::Backoff));

@@ -5,7 +5,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Cursor, Kept, Leg, Mode, State};
+use super::{AttemptState, Cursor, Kept, Leg, Mode};
 use crate::{
     exchange::compare::Excerpt,
     http::response::ResponseHead,
@@ -156,8 +156,8 @@ impl Leg {
     /// Its position in the window: the start while it waits for an attempt.
     pub(in crate::exchange) fn cursor(&self) -> Cursor {
         match &self.state {
-            State::Open(wire) => wire.cursor(),
-            State::Resting | State::Connecting(_) => Cursor::default(),
+            AttemptState::Open(wire) => wire.cursor(),
+            AttemptState::Resting | AttemptState::Connecting(_) => Cursor::default(),
         }
     }
 
@@ -165,14 +165,14 @@ impl Leg {
     pub(in crate::exchange) fn is_sending(&self) -> bool {
         self.result.is_none()
             && match &self.state {
-                State::Open(wire) => wire.is_sending(),
-                State::Resting | State::Connecting(_) => true,
+                AttemptState::Open(wire) => wire.is_sending(),
+                AttemptState::Resting | AttemptState::Connecting(_) => true,
             }
     }
 
     /// Whether the endpoint has the whole request.
     pub(in crate::exchange) fn is_sent(&self) -> bool {
-        matches!(&self.state, State::Open(wire) if wire.is_sent())
+        matches!(&self.state, AttemptState::Open(wire) if wire.is_sent())
     }
 
     /// From its start to its end, or to now.

@@ -17,7 +17,7 @@ fn a_plain_request() {
     assert_eq!(head.host(), Some(b"x:1".as_slice()));
     assert_eq!(head.fields.all("X-A").collect::<Vec<_>>(), [b"1", b"2"]);
     assert_eq!(head.fields.iter().next().unwrap().0, b"HoSt", "case is kept");
-    assert_eq!((head.framing, head.keepalive, head.expects_continue), (Framing::Unsaid, true, false));
+    assert_eq!((head.framing, head.keepalive, head.expects_continue), (Framing::Unspecified, true, false));
 }
 
 #[test]

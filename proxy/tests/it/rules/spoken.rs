@@ -147,7 +147,7 @@ async fn a_call_of_grpc_goes_to_endpoints_that_are_said_to_speak_it_and_to_no_ot
 async fn an_application_protocol_that_changes_counts_from_then_on_and_leaves_one_series() {
     let a = origin(9, Reply::ok("a"));
     let inner = speaks_both(&a);
-    let proxy = Setup::new(vec![said(&inner.address, Spoken::Unsaid)]).start();
+    let proxy = Setup::new(vec![said(&inner.address, Spoken::Unspecified)]).start();
     proxy.get("/").await.complete().expect_status(200);
     assert_eq!(version(&a), "1.1");
     for (spoken, expected) in [("grpc", "2.0"), ("http", "1.1"), ("kubernetes.io/h2c", "2.0"), ("redis", "1.1")] {

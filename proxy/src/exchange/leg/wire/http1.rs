@@ -221,7 +221,7 @@ impl Http1 {
             && self.send_error.is_none()
             && response.keepalive
             && self.buffer.is_empty()
-            && (response.framing != Framing::Unsaid || response.is_bodiless(to_head));
+            && (response.framing != Framing::Unspecified || response.is_bodiless(to_head));
         buffers::give(&mut self.buffer);
         reusable.then_some(self.io)
     }
