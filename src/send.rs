@@ -1,6 +1,7 @@
 //! `fanfare send`: one request to every endpoint, from the command line. A broadcaster on a free loopback port sends it, so that the
 //! same rules apply.
 
+mod body;
 mod report;
 mod table;
 
@@ -8,7 +9,7 @@ use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use axum::body::Bytes;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use hyper::{StatusCode, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use runtime::{signal::Request as Asked, systemd::PassedSockets, telemetry::Telemetry};
@@ -22,6 +23,7 @@ use crate::{
     console,
     shared::Shared,
 };
+pub(crate) use body::Body;
 use report::Report;
 use table::{EndpointRow, LiveTable};
 
@@ -49,7 +51,7 @@ pub(crate) async fn run(
     arguments: &Send,
     config: Config,
     pass: &str,
-    body: Vec<u8>,
+    body: Body,
     telemetry: &Telemetry,
     mut signals: mpsc::Receiver<Asked>,
 ) -> anyhow::Result<ExitCode> {
@@ -99,14 +101,15 @@ fn so_far(shared: &Shared) -> Vec<EndpointRow> {
     endpoints.iter().filter(|endpoint| endpoint["member"] == true).map(EndpointRow::so_far).collect()
 }
 
-async fn send(to: SocketAddr, arguments: &Send, pass: &str, body: Vec<u8>) -> anyhow::Result<BroadcastAnswer> {
+async fn send(to: SocketAddr, arguments: &Send, pass: &str, body: Body) -> anyhow::Result<BroadcastAnswer> {
     let stream =
         tokio::net::TcpStream::connect(to).await.context("cannot connect to the broadcaster of this process")?;
     stream.set_nodelay(true)?;
     let builder = http1::Builder::new().title_case_headers(true).to_owned();
     let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
-    let mut request = hyper::Request::new(Full::new(Bytes::from(body)));
+    let (length, (body, failure)) = (body.length(), body.into_http());
+    let mut request = hyper::Request::new(body);
     *request.method_mut() = arguments.method.clone();
     *request.uri_mut() = arguments.target.clone();
     let fields = request.headers_mut();
@@ -116,7 +119,14 @@ async fn send(to: SocketAddr, arguments: &Send, pass: &str, body: Vec<u8>) -> an
     fields.entry(header::USER_AGENT).or_insert_with(agent);
     fields.insert(header::HOST, to.to_string().parse()?);
     fields.insert(header::HeaderName::from_bytes(PASS.as_bytes())?, pass.parse()?);
-    let response = sender.send_request(request).await.context("the broadcaster of this process does not answer")?;
+    if let Some(length) = length.filter(|length| *length > 0) {
+        fields.insert(header::CONTENT_LENGTH, length.into());
+    }
+    let response = sender.send_request(request).await;
+    if let Some(why) = failure.get() {
+        anyhow::bail!("{why}; endpoints may have got a part of the request");
+    }
+    let response = response.context("the broadcaster of this process does not answer")?;
     let status = response.status();
     let is_report = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == REPORT);
     let body = response.into_body().collect().await.context("the report is cut")?.to_bytes();

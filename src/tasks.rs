@@ -84,7 +84,7 @@ pub(crate) fn send(arguments: &cli::Send) -> anyhow::Result<ExitCode> {
     if !problems.is_empty() {
         return Ok(unusable("what the command line names", flags.by_flag(&problems)));
     }
-    let body = match arguments.body() {
+    let body = match send::Body::open(arguments.data.as_deref()) {
         Ok(body) => body,
         Err(why) => return Ok(unusable("the command line", [why])),
     };

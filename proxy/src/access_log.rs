@@ -3,6 +3,7 @@
 
 mod json;
 mod lines;
+mod target;
 mod text;
 mod texts;
 mod writer;
@@ -30,6 +31,7 @@ use crate::{
     report::{self, LegReport},
 };
 
+pub(crate) use self::target::{loggable_query, loggable_target};
 pub use self::{
     text::{loggable, timestamp},
     texts::Texts,
@@ -61,7 +63,7 @@ struct Entry<'a> {
     method: &'a str,
     /// The host it asked for.
     host: &'a str,
-    /// Its target, at most 2 KiB of it.
+    /// Its target, at most 2 KiB of it, without credentials of its query.
     target: &'a str,
     /// The route it took.
     route: &'a str,

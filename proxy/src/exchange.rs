@@ -233,6 +233,7 @@ impl Exchange {
             window: &self.window,
             coding: self.coding,
             shared_head: Some(&self.shared_head),
+            parent: None,
             is_head: self.terms.is_head,
         };
         let mut leg_cx = Context::from_waker(self.wakers.waker(index, cx.waker()));

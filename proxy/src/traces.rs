@@ -1,15 +1,15 @@
 //! Makes the spans of a request and its legs when it has ended, with attributes by OpenTelemetry's conventions for HTTP.
 
+mod parents;
+
 use std::time::SystemTime;
 
 use access::identity::Identity;
-use bytes::Bytes;
-use memchr::memmem;
-use spans::{Kind, RequestTrace, Span, SpanId};
+use spans::{Kind, RequestTrace, Span};
 use tokio::time::Instant;
 
 use crate::{
-    access_log::loggable,
+    access_log::{loggable, loggable_query, loggable_target},
     clock,
     config::{Channel, split_target},
     exchange::{Exchange, Leg},
@@ -20,6 +20,8 @@ use crate::{
     request::RequestContext,
     table::RouteEntry,
 };
+
+pub(crate) use self::parents::{OwnParent, Parents, with_parent};
 
 /// The methods of HTTP and of caches. Others are not used as names of spans, because clients choose them.
 const METHODS: [&str; 12] =
@@ -165,20 +167,6 @@ pub(crate) fn of_copy(trace: &RequestTrace, exchange: &Exchange, attempt: u32, a
     Some(span)
 }
 
-/// Replaces the parent in the generated `traceparent` of a head. A `traceparent` that the route sets is kept.
-pub(crate) fn with_parent(mut head: Vec<u8>, trace: &RequestTrace, parent: SpanId) -> Bytes {
-    const NAME: &[u8] = b"\r\ntraceparent: ";
-    let text = trace.traceparent(parent);
-    let known = text.len() - "0123456789abcdef-00".len();
-    if let Some(at) = memmem::find(&head, NAME).map(|at| at + NAME.len())
-        && let Some(written) = head.get_mut(at..at + text.len())
-        && written[..known] == text[..known]
-    {
-        written.copy_from_slice(&text);
-    }
-    head.into()
-}
-
 /// A method in the form of a span.
 enum Method<'a> {
     Known(&'static str),
@@ -217,7 +205,7 @@ fn describe_leg(span: &mut Span, leg: &Leg, exchange: &Exchange) {
     let (target, sent, result) = (leg.target(), exchange.target(), leg.result());
     Method::of(exchange.method()).describe(span);
     let scheme = if matches!(target.channel, Channel::Clear) { "http" } else { "https" };
-    span.set("url.full", format!("{scheme}://{}{}", target.authority, loggable(sent)));
+    span.set("url.full", format!("{scheme}://{}{}", target.authority, loggable_target(sent)));
     describe_target(span, sent);
     describe_server(span, &target.authority, if scheme == "https" { 443 } else { 80 });
     if leg.response().is_some() {
@@ -266,7 +254,7 @@ fn describe_grpc(span: &mut Span, code: Option<Code>) {
 fn describe_target(span: &mut Span, target: &[u8]) {
     let (path, query) = split_target(target);
     span.set("url.path", loggable(path));
-    span.set_some("url.query", query.strip_prefix(b"?").map(loggable));
+    span.set_some("url.query", query.strip_prefix(b"?").map(loggable_query));
 }
 
 fn describe_server(span: &mut Span, authority: &str, default_port: u16) {
@@ -324,18 +312,5 @@ mod tests {
         let want = [("http.request.method", "_OTHER"), ("http.request.method_original", "X-Y")];
         let want = want.map(|(name, value)| (name, value.to_owned()));
         assert_eq!(described(|span| Method::of(b"X-Y").describe(span)), want);
-    }
-
-    #[test]
-    fn each_leg_names_itself_as_the_parent_but_in_no_context_of_another() {
-        let trace = RequestTrace::begun(|_| true);
-        let line = |text: [u8; 55]| format!("\r\ntraceparent: {}\r\n", std::str::from_utf8(&text).unwrap());
-        let head = format!("GET / HTTP/1.1\r\nA: b{}\r\n", line(trace.traceparent(trace.request_span())));
-        let own = with_parent(head.into(), &trace, trace.leg_span(3));
-        let want = format!("GET / HTTP/1.1\r\nA: b{}\r\n", line(trace.traceparent(trace.leg_span(3))));
-        assert_eq!(own, want);
-        for other in ["GET / HTTP/1.1\r\ntraceparent: set-by-the-route\r\n\r\n", "GET / HTTP/1.1\r\nA: b\r\n\r\n"] {
-            assert_eq!(with_parent(other.into(), &trace, trace.leg_span(3)), other);
-        }
     }
 }

@@ -12,12 +12,12 @@ async fn send(signals: &mut Signals, signal: Signal) -> Request {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_drains_a_later_second_exits_hangup_reloads() {
+async fn the_first_drains_a_later_second_exits_hangup_reloads_and_others_are_ignored() {
     let mut signals = Signals::install().expect("handlers can be installed");
     assert_eq!(send(&mut signals, Signal::HUP).await, Request::Reload);
     assert_eq!(send(&mut signals, Signal::TERM).await, Request::Drain);
     // As timeout(1) does: the same once more, and that is no other wish.
-    for echo in [Signal::TERM, Signal::INT] {
+    for echo in [Signal::TERM, Signal::INT, Signal::QUIT] {
         kill_process(getpid(), echo).expect("a process may signal itself");
     }
     assert_eq!(send(&mut signals, Signal::HUP).await, Request::Reload);
@@ -26,5 +26,9 @@ async fn the_first_drains_a_later_second_exits_hangup_reloads() {
     assert_eq!(send(&mut signals, Signal::TERM).await, Request::Exit);
 
     let mut fresh = Signals::install().expect("handlers can be installed again");
-    assert_eq!(send(&mut fresh, Signal::INT).await, Request::Drain);
+    for ignored in [Signal::USR1, Signal::USR2, Signal::XFSZ] {
+        kill_process(getpid(), ignored).expect("a process may signal itself");
+        assert_eq!(send(&mut fresh, Signal::HUP).await, Request::Reload, "{ignored:?}");
+    }
+    assert_eq!(send(&mut fresh, Signal::QUIT).await, Request::Drain);
 }

@@ -9,7 +9,10 @@ use std::{
 pub const TRACEPARENT_BYTES: usize = 55;
 
 /// The position of the parent id in it.
-const PARENT_AT: usize = 36;
+pub const PARENT_AT: usize = 36;
+
+/// The length of the parent id.
+pub const PARENT_BYTES: usize = 16;
 
 /// The flag of recorded traces.
 const SAMPLED: u8 = 1;
@@ -94,6 +97,14 @@ impl SpanId {
     #[must_use]
     pub fn to_bytes(self) -> [u8; 8] {
         self.0.get().to_be_bytes()
+    }
+
+    /// Its digits, as in a `traceparent`.
+    #[must_use]
+    pub fn to_hex(self) -> [u8; PARENT_BYTES] {
+        let mut digits = [0; PARENT_BYTES];
+        put_hex(&mut digits, self.0.get().into());
+        digits
     }
 
     /// An id that is different for each number.
@@ -201,16 +212,9 @@ impl RequestTrace {
     pub fn traceparent(&self, parent: SpanId) -> [u8; TRACEPARENT_BYTES] {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
         put_hex(&mut text[3..35], self.trace.0.get());
-        put_hex(&mut text[PARENT_AT..52], parent.0.get().into());
+        text[PARENT_AT..PARENT_AT + PARENT_BYTES].copy_from_slice(&parent.to_hex());
         put_hex(&mut text[53..], self.flags.into());
         text
-    }
-}
-
-/// Replaces the parent in a generated `traceparent`.
-pub fn set_parent(traceparent: &mut [u8], parent: SpanId) {
-    if let Some(digits) = traceparent.get_mut(PARENT_AT..PARENT_AT + 16) {
-        put_hex(digits, parent.0.get().into());
     }
 }
 
@@ -311,7 +315,7 @@ mod tests {
             let _ = RemoteParent::of([bytes.as_slice()].into_iter());
             let trace = RequestTrace::begun(|_| sampled);
             let mut text = trace.traceparent(trace.request_span());
-            set_parent(&mut text, trace.leg_span(index));
+            text[PARENT_AT..PARENT_AT + PARENT_BYTES].copy_from_slice(&trace.leg_span(index).to_hex());
             let read = RemoteParent::parse(&text).unwrap();
             prop_assert_eq!((read.trace, read.span, read.is_sampled()), (trace.trace, trace.leg_span(index), sampled));
         }

@@ -15,7 +15,7 @@ pub mod settings;
 pub mod span;
 pub mod tracer;
 
-pub use context::{RemoteParent, RequestTrace, SpanId, TraceId};
+pub use context::{PARENT_AT, PARENT_BYTES, RemoteParent, RequestTrace, SpanId, TraceId};
 pub use settings::{Endpoint, Ratio, Settings};
 pub use span::{Kind, Span, Value};
 pub use tracer::{Counts, StartError, Tracer};

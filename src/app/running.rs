@@ -121,9 +121,8 @@ impl RunningProcess {
             broadcast.sources.ask_again();
         }
         if self.reloader.is_none() {
-            tracing::info!(
-                "the endpoints are refreshed; the configuration comes from the command line, which does not change"
-            );
+            let refreshed = if self.broadcast.is_some() { "the endpoints are refreshed; " } else { "" };
+            tracing::info!("{refreshed}the configuration comes from the command line, which does not change");
         }
         self.reloader.as_ref().map(Reloader::read)
     }

@@ -1,6 +1,6 @@
 //! The command line of `fanfare send`: the flags of `broadcast` that are about one request, and the request itself.
 
-use std::{fs, io::Read as _, path::Path, time::Duration};
+use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
 use hyper::{HeaderMap, Method, Uri, header};
@@ -16,8 +16,9 @@ use crate::settings::{
         callers::CONTROL_FROM,
         changes::{HOST, REMOVE_HEADER},
         process::{ACCESS_LOG, READY_NO_ENDPOINT},
-        requests::{INTERFACE, LENIENT_TARGET},
+        requests::{INTERFACE, LENIENT_TARGET, MIN_BODY_RATE},
         routes::MATCH_HEADERS,
+        time::BODY_TIMEOUT,
     },
     environment::Environment,
     process::LOG_LEVEL,
@@ -165,6 +166,9 @@ impl Send {
         flags.set(&REMOVE_HEADER, PASS.into());
         flags.set(&CONTROL_FROM, "127.0.0.1".into());
         flags.set(&LENIENT_TARGET, true.into());
+        // A program that writes the body may take its time.
+        flags.set(&MIN_BODY_RATE, "0".into());
+        flags.set(&BODY_TIMEOUT, "8760h".into());
         flags.set(&REPORT, true.into());
         flags.set(&ACCESS_LOG, "off".into());
         flags.set(&READY_NO_ENDPOINT, true.into());
@@ -172,23 +176,6 @@ impl Send {
         flags.set_default(&HOST, "{authority}".into());
         flags.set_default(&LOG_LEVEL, "error".into());
         flags
-    }
-
-    /// The body of the request.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub(crate) fn body(&self) -> Result<Vec<u8>, String> {
-        let Some(data) = &self.data else { return Ok(Vec::new()) };
-        match data.strip_prefix('@') {
-            None => Ok(data.clone().into_bytes()),
-            Some("-") => {
-                let mut body = Vec::new();
-                let read = std::io::stdin().read_to_end(&mut body);
-                read.map(|_| body).map_err(|error| format!("cannot read standard input: {error}"))
-            }
-            Some(path) => fs::read(Path::new(path)).map_err(|error| format!("cannot read {path}: {error}")),
-        }
     }
 }
 
@@ -223,7 +210,7 @@ mod tests {
         .expect("it can be sent");
         assert_eq!((send.method.as_str(), send.target.to_string().as_str()), ("PURGE", "/a?b=%20"));
         assert_eq!(send.fields.get_all("x-a").iter().collect::<Vec<_>>(), ["b: c", "d"]);
-        assert_eq!((send.body(), send.wait.as_secs()), (Ok(b"-text".to_vec()), 3));
+        assert_eq!((send.data.as_deref(), send.wait.as_secs()), (Some("-text"), 3));
         let config = send.broadcaster("pass").config().unwrap_or_else(|problems| panic!("{problems}"));
         let listener = &config.proxy.listeners[0];
         assert!(listener.address.ip().is_loopback() && config.admin.is_none(), "it serves nobody else");

@@ -4,6 +4,7 @@ pub(crate) mod bed;
 mod bridge;
 mod consumers;
 mod defects;
+mod disk;
 mod exports;
 mod replicas;
 mod scale;

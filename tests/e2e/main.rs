@@ -27,6 +27,7 @@ mod redelivery;
 mod reload;
 mod send;
 mod service_accounts;
+mod signals;
 mod start;
 mod status;
 mod tls;

@@ -1,7 +1,10 @@
 //! `fanfare send`: a broadcast from the command line, to real endpoints.
 
 use rustix::process::Signal;
-use testkit::origin::{Gate, Origin, Refusing, Reply};
+use testkit::{
+    http::{BodyMode, digest_of},
+    origin::{Gate, Origin, Refusing, Reply},
+};
 use tokio::process::Command;
 
 use crate::process::{Fanfare, Finished, finish_with_input, run};
@@ -84,6 +87,82 @@ async fn data_comes_from_a_file_or_standard_input_and_the_host_can_be_named() {
     let got = origin.wait_requests(2).await;
     assert_eq!((&got[0].body[..], got[0].headers.get("host")), (&b"from a file"[..], Some("www.example")));
     assert_eq!(&got[1].body[..], b"from standard input");
+}
+
+/// A body that is larger than what is read before it is sent.
+fn long_body() -> Vec<u8> {
+    (0..9_000_000_u32).map(|n| (n.wrapping_mul(0x9e37_79b9) >> 24) as u8).collect()
+}
+
+#[tokio::test]
+async fn a_long_body_is_sent_whole_with_its_length_if_it_is_a_file() {
+    let origins = [Origin::start(Reply::ok("one")), Origin::start(Reply::ok("two"))];
+    let body = long_body();
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(file.path(), &body).expect("it can be written");
+    let at = format!("@{}", file.path().display());
+    let endpoints = addresses(&origins).join(",");
+    for (number, data) in [at.as_str(), "@-"].into_iter().enumerate() {
+        let script = r#"cat "$1" | "$2" send POST / --endpoints "$3" -d "$4""#;
+        let mut command = Command::new("sh");
+        command.args(["-c", script, "sh"]).arg(file.path()).arg(env!("CARGO_BIN_EXE_fanfare"));
+        let sent = Fanfare::spawn({
+            command.args([&endpoints, data]);
+            command
+        });
+        let sent = sent.finish().await;
+        assert_eq!(sent.code, Some(0), "{}{}", sent.stdout, sent.stderr);
+        for origin in &origins {
+            let got = origin.wait_requests(number + 1).await.remove(number).complete();
+            assert_eq!((got.body_length, got.digest), (body.len() as u64, digest_of(&body)), "{data}");
+            let length = got.headers.get("content-length").map(str::to_owned);
+            assert_eq!(length, (data != "@-").then(|| body.len().to_string()), "{data}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_never_ends_needs_no_memory_and_is_cut_by_an_interrupt() {
+    let origin = Origin::builder().body_mode(BodyMode::Digest).start(Reply::ok("fine"));
+    let endpoint = origin.address().to_string();
+    let sending = Fanfare::start(["send", "POST", "/", "--endpoints", &endpoint, "-d", "@/dev/zero", "--timeout", "1h"]);
+    let received = || origin.journal().requests.first().map_or(0, |request| request.body_length);
+    testkit::eventually!("more than a buffer holds", received(), |bytes| *bytes > 100 << 20);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", sending.pid())).expect("it runs");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a figure");
+    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
+    assert!(peak < 60 << 10, "{peak} kB");
+    sending.signal(Signal::INT);
+    assert_eq!(sending.finish().await.code, Some(130));
+    let over = testkit::eventually!("the end", origin.journal().over(), |over| !over.is_empty());
+    assert!(!over[0].is_complete(), "a cut body is not a whole one");
+}
+
+#[tokio::test]
+async fn data_that_cannot_be_read_is_named_before_anything_is_sent() {
+    let (origin, folder) = (Origin::start(Reply::ok("fine")), tempfile::tempdir().expect("a temporary folder"));
+    let endpoints = addresses(std::slice::from_ref(&origin));
+    let link = folder.path().join("loop");
+    std::os::unix::fs::symlink(&link, &link).expect("a link");
+    for (path, why) in [
+        (folder.path(), "Is a directory"),
+        (&folder.path().join("none"), "No such file"),
+        (&link, "Too many levels of symbolic links"),
+    ] {
+        let data = format!("@{}", path.display());
+        let wrong = send(&endpoints, &["POST", "/", "-d", &data]).await;
+        assert_eq!(wrong.code, Some(64), "{}", wrong.stderr);
+        let told = format!("cannot read {}: {why}", path.display());
+        assert!(wrong.stderr.contains(&told), "{}", wrong.stderr);
+    }
+    origin.assert_untouched();
+    // Closed standard input is an empty one.
+    let script = r#"exec "$1" send POST / --endpoints "$2" -d @- <&-"#;
+    let mut command = Command::new("sh");
+    command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_fanfare"), &endpoints[0]]);
+    let sent = Fanfare::spawn(command).finish().await;
+    assert_eq!(sent.code, Some(0), "{}", sent.stderr);
+    assert_eq!(origin.wait_requests(1).await.remove(0).complete().body.len(), 0);
 }
 
 #[tokio::test]

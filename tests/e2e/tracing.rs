@@ -52,7 +52,7 @@ async fn a_request_and_each_of_its_legs_is_a_span_and_endpoints_are_told_of_thei
         let fanfare = Fanfare::broadcast(&origins.each_ref().map(Origin::address), &flags).await;
         fanfare.wait_ready().await;
         let fields = [("traceparent", SAMPLED), ("tracestate", "vendor=1"), ("User-Agent", "test/1")];
-        client::request(fanfare.address(), "PURGE", "/a/b?c=d", &fields, b"body").await.complete().expect_status(200);
+        client::request(fanfare.address(), "PURGE", "/a/b?c=d&sig=s3cret", &fields, b"body").await.complete().expect_status(200);
         let spans = received(&collector, before + 4).await.split_off(before);
         assert_eq!(spans.len(), 4, "{spans:#?}");
         let (server, legs): (Vec<_>, Vec<_>) = spans.iter().partition(|span| span.kind == SERVER);
@@ -64,7 +64,7 @@ async fn a_request_and_each_of_its_legs_is_a_span_and_endpoints_are_told_of_thei
         for (name, value) in [
             ("http.request.method", "PURGE"),
             ("url.path", "/a/b"),
-            ("url.query", "c=d"),
+            ("url.query", "c=d&sig=REDACTED"),
             ("url.scheme", "http"),
             ("http.response.status_code", "200"),
             ("server.address", "127.0.0.1"),
@@ -95,7 +95,8 @@ async fn a_request_and_each_of_its_legs_is_a_span_and_endpoints_are_told_of_thei
             assert!(server.times.0 <= leg.times.0 && leg.times.0 <= leg.times.1);
             let want = [("500", "server_error"), ("200", "ok")][usize::from(!failed)];
             let names = ["http.response.status_code", "fanfare.outcome", "url.full", "network.protocol.version"];
-            let url = format!("http://127.0.0.1:{port}/a/b?c=d");
+            let url = format!("http://127.0.0.1:{port}/a/b?c=d&sig=REDACTED");
+            assert_eq!(seen.target, "/a/b?c=d&sig=s3cret", "an endpoint gets it as it came");
             assert_eq!(attributes(leg, names), [want.0, want.1, &url, "1.1"].map(str::to_owned));
             assert_eq!(leg.attributes.get("error.type").map(String::as_str), failed.then_some("500"));
         }
@@ -104,6 +105,7 @@ async fn a_request_and_each_of_its_legs_is_a_span_and_endpoints_are_told_of_thei
         let line = finished.stdout.lines().find(|line| line.contains("\"PURGE\"")).expect("a line");
         let line: Value = serde_json::from_str(line).expect("JSON");
         assert_eq!((line["trace_id"].as_str(), line["completed"].as_str()), (Some(TRACE), Some("partial")));
+        assert_eq!(line["target"], "/a/b?c=d&sig=REDACTED");
     }
 }
 
@@ -327,6 +329,55 @@ async fn a_copy_that_is_sent_again_is_a_span_of_the_same_trace_with_a_link() {
     for (request, span) in seen.iter().zip([leg, copy]) {
         assert_eq!(context(request), (TRACE.to_owned(), span.id.clone(), "01".to_owned()));
     }
+}
+
+#[tokio::test]
+async fn a_copy_that_is_sent_again_after_kill_9_is_a_span_of_the_trace_of_its_request() {
+    let (collector, journal) = (OtlpCollector::start(None).await, tempfile::tempdir().expect("a temporary folder"));
+    let origin = Origin::start(Reply::ok("back"));
+    let (endpoint, journal) = (format!("http://{}", collector.grpc()), journal.path().display().to_string());
+    let mut flags = vec!["--otlp-endpoint", &endpoint, "--redeliver", "1h", "--redeliver-backoff", "10ms..20ms"];
+    flags.extend(["--redeliver-journal", &journal]);
+    origin.stop_listening().await;
+    let mut fanfare = Fanfare::broadcast(&[origin.address()], &flags).await;
+    fanfare.wait_ready().await;
+    // A trace that the client began, one that Fanfare begins, and one that is not recorded.
+    let contexts = [("/1", Some(SAMPLED)), ("/2", None), ("/3", Some(NOT_SAMPLED))];
+    for (target, parent) in contexts {
+        let fields: Vec<_> = parent.map(|parent| ("traceparent", parent)).into_iter().collect();
+        let answer = client::request(fanfare.address(), "PURGE", target, &fields, b"").await.complete();
+        assert!(answer.header("x-broadcast-job").is_some(), "{answer:?}");
+    }
+    let first = received(&collector, 4).await;
+    fanfare.signal(Signal::KILL);
+    fanfare.exit().await;
+    let before = collector.spans().len();
+    assert_eq!(before, 4, "{first:#?}");
+
+    origin.listen_again().await;
+    let fanfare = Fanfare::broadcast(&[origin.address()], &flags).await;
+    let seen = origin.wait_requests(3).await;
+    assert_eq!(seen.iter().map(|request| request.target.as_str()).collect::<Vec<_>>(), ["/1", "/2", "/3"]);
+    let mut copies = received(&collector, 6).await.split_off(before);
+    // The end sends what there is, so nothing comes later.
+    fanfare.signal(Signal::TERM);
+    assert_eq!(fanfare.finish().await.code, Some(0));
+    assert_eq!(collector.spans().len(), 6, "the trace that is not recorded has no span here either");
+    copies.sort_by(|a, b| a.attributes["url.path"].cmp(&b.attributes["url.path"]));
+    for ((target, parent), (copy, request)) in contexts.iter().zip(copies.iter().zip(&seen)) {
+        let server = first.iter().find(|span| span.kind == SERVER && span.attributes["url.path"] == *target);
+        let server = server.unwrap_or_else(|| panic!("{target}: {first:#?}"));
+        assert_eq!(server.trace == TRACE, parent.is_some(), "{target}");
+        assert_eq!((copy.kind, copy.attributes["url.path"].as_str()), (CLIENT, *target));
+        assert_eq!((&copy.trace, &copy.parent), (&server.trace, &server.id), "{target}");
+        assert_eq!(copy.links, [(server.trace.clone(), server.id.clone())], "{target}");
+        assert_eq!(attributes(copy, ["fanfare.outcome"]), ["ok"]);
+        let attempt: u32 = copy.attributes["fanfare.redelivery.attempt"].parse().expect("a number");
+        assert!(attempt > 1, "{target}: {attempt}");
+        assert_eq!(context(request), (copy.trace.clone(), copy.id.clone(), "01".to_owned()), "{target}");
+    }
+    let (trace, _, flags) = context(&seen[2]);
+    assert_eq!((trace.as_str(), flags.as_str()), (TRACE, "00"));
 }
 
 #[tokio::test]

@@ -12,8 +12,8 @@ use serde::{Serialize, Serializer};
 use super::Entry;
 use crate::{headers::put_number, report::LegReport};
 
-/// The most bytes of a logged target.
-const TARGET: usize = 2 * 1024;
+/// The most bytes of a logged text from a client, like a target.
+pub(super) const MAX_TARGET: usize = 2 * 1024;
 
 /// The length of a text like `2026-11-21T03:28:14`, in bytes.
 const SECOND: usize = 19;
@@ -160,7 +160,7 @@ fn put_millis(line: &mut Vec<u8>, duration: Duration) {
 
 /// Appends the loggable part of a text from a client: printable ASCII of bounded length.
 pub(super) fn push_loggable(out: &mut String, bytes: &[u8]) {
-    let kept = &bytes[..bytes.len().min(TARGET)];
+    let kept = &bytes[..bytes.len().min(MAX_TARGET)];
     // Without an early exit the loop is vectorised.
     if kept.iter().fold(true, |all, byte| all & is_loggable(*byte))
         && let Ok(text) = std::str::from_utf8(kept)
@@ -229,6 +229,6 @@ mod tests {
         };
         assert_eq!(loggable(b"/a\r\n\"b\xff"), "/a...b.");
         assert_eq!(loggable(b"/caches?a=b"), "/caches?a=b");
-        assert_eq!(loggable(&[b'a'; 5000]).len(), TARGET);
+        assert_eq!(loggable(&[b'a'; 5000]).len(), MAX_TARGET);
     }
 }

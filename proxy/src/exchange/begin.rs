@@ -12,7 +12,7 @@ use super::{
     compare::Keeping,
     deferred,
     gather::Waits,
-    leg::{MAX_HELD_BYTES, Terms},
+    leg::{MAX_HELD_BYTES, Own, Terms},
     legs::Legs,
     quorum::Quorum,
     spare,
@@ -25,7 +25,7 @@ use crate::{
     config::{Compare, Limits, Policy},
     table::RouteEntry,
     target::Target,
-    traces,
+    traces::{self, Parents},
 };
 
 /// The window for a body that is kept for waves: the whole body plus the cost of its pieces.
@@ -166,21 +166,23 @@ impl Exchange {
     /// Begins every leg with the head that `put_head` writes.
     pub fn begin(&mut self, put_head: impl FnOnce(&mut Vec<u8>)) {
         put_head(&mut self.head);
-        let Some(trace) = self.trace else { return self.begin_legs(|_, _| None) };
-        let head = std::mem::take(&mut self.head);
-        self.begin_legs(|index, _| Some(traces::with_parent(head.clone(), &trace, trace.leg_span(index))));
-        self.head = head;
+        let parents = self.trace.and_then(|trace| Parents::in_head(&self.head, trace));
+        self.begin_legs(|index, _| parents.map(|parents| Own::Parent(parents.of(index))));
     }
 
     /// Begins every leg with a head of its own from `head_for`.
     pub fn begin_each(&mut self, head_for: impl Fn(&Target) -> Bytes) {
-        let Some(trace) = self.trace else { return self.begin_legs(|_, target| Some(head_for(target))) };
+        let trace = self.trace;
         self.begin_legs(|index, target| {
-            Some(traces::with_parent(head_for(target).into(), &trace, trace.leg_span(index)))
+            let head = head_for(target);
+            Some(Own::Head(match trace {
+                Some(trace) => traces::with_parent(head.into(), trace, trace.leg_span(index)),
+                None => head,
+            }))
         });
     }
 
-    fn begin_legs(&mut self, own_head: impl Fn(usize, &Target) -> Option<Bytes>) {
+    fn begin_legs(&mut self, own: impl Fn(usize, &Target) -> Option<Own>) {
         let (now, total) = (clock::now(), self.route.members.len());
         self.waves = Progress::new(self.route.config.policy.waves, total);
         // The time spent waiting for the client's body does not count.
@@ -196,7 +198,7 @@ impl Exchange {
                 None => legs.push(Leg::new(member.target.clone(), &self.terms, now)),
             }
             // Also of one that is not sent now: it may be sent later.
-            legs[index].wait_for_turn(own_head(index, &member.target));
+            legs[index].wait_for_turn(own(index, &member.target));
             if self.owing.holds_back(index) {
                 let (outcome, error) = deferred::held_back();
                 legs[index].end_with(outcome, error, now);

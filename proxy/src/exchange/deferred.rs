@@ -131,7 +131,7 @@ impl Exchange {
             return Some(Bytes::copy_from_slice(&self.head));
         }
         let own = self.legs.iter().find_map(|leg| leg.own_head())?.clone();
-        Some(match &self.trace {
+        Some(match self.trace {
             Some(trace) => traces::with_parent(own.into(), trace, trace.request_span()),
             None => own,
         })

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use runtime::tls;
 use tokio::time::Instant;
 
-pub(super) use self::wire::Sending;
+pub(super) use self::{attempt::Own, wire::Sending};
 use self::wire::Wire;
 use super::{
     compare::{Keeping, Kept},
@@ -86,8 +86,8 @@ pub struct Leg {
     /// The endpoint.
     target: Arc<Target>,
     state: AttemptState,
-    /// Its own head, if it differs from the common one.
-    own_head: Option<Bytes>,
+    /// In what its head differs from the common one, if it does.
+    own: Option<Own>,
     /// Whether the attempt is on a connection that carried a request before.
     reused: bool,
     /// The number of attempts.
@@ -219,7 +219,7 @@ impl Leg {
         Self {
             target,
             state: AttemptState::Resting,
-            own_head: None,
+            own: None,
             reused: false,
             attempts: 0,
             retries_left: terms.retries,
@@ -269,7 +269,7 @@ impl Leg {
     pub(super) fn clear(&mut self) {
         self.leave();
         self.state = AttemptState::Resting;
-        (self.own_head, self.result, self.trailers, self.kept) = (None, None, Bytes::new(), None);
+        (self.own, self.result, self.trailers, self.kept) = (None, None, Bytes::new(), None);
         self.not_deferred = None;
         if let Some(response) = self.response.take() {
             self.fields = response.fields.recycle();
@@ -290,10 +290,11 @@ impl Leg {
     /// Makes progress up to the head of the response and, once the exchange has taken the head, up to its end. Call it when its
     /// waker was woken, when the window has more, or when its mode has changed.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, sending: &Sending<'_>, terms: &Terms, now: Instant) {
-        let sending = match &self.own_head {
-            // A cheap clone, which avoids borrowing the leg while it sends.
-            Some(own) => &Sending { head: &own.clone(), shared_head: None, ..*sending },
+        let sending = match &self.own {
             None => sending,
+            // A cheap clone, which avoids borrowing the leg while it sends.
+            Some(Own::Head(own)) => &Sending { head: &own.clone(), shared_head: None, ..*sending },
+            Some(Own::Parent(own)) => &Sending { parent: Some(*own), ..*sending },
         };
         while self.result.is_none() && !self.fresh_head {
             match self.step(cx, sending, terms, now) {

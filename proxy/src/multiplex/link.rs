@@ -24,6 +24,7 @@ use crate::{
         CONNECTION_WINDOW, MAX_STREAMS, SEND_BUFFER, STREAM_WINDOW,
         translate::{self, SharedHead},
     },
+    traces::OwnParent,
 };
 
 /// How long an endpoint may be silent on a connection while a request on it is given up, before it gets no further ones: the other side
@@ -227,12 +228,12 @@ impl StreamSlot {
         self.key.is_some()
     }
 
-    /// Sends the head of a request, given in the form of HTTP/1.1, and where other legs send the same also in that of HTTP/2.
-    /// `ends` says that nothing follows it.
+    /// Sends the head of a request, given in the form of HTTP/1.1, and where other legs send the same also in that of HTTP/2, with
+    /// another parent if there is one. `ends` says that nothing follows it.
     pub(crate) fn begin(
         &mut self,
         head: &[u8],
-        shared: Option<&SharedHead>,
+        (shared, parent): (Option<&SharedHead>, Option<OwnParent>),
         ends: bool,
         to_head: bool,
     ) -> Result<(), StreamFault> {
@@ -249,7 +250,14 @@ impl StreamSlot {
                 &state.block
             }
         };
-        let key = state.codec.open(&[&self.link.scheme.field(), block], ends, to_head)?;
+        let scheme = &self.link.scheme.field();
+        let key = match &parent {
+            None => state.codec.open(&[scheme, block], ends, to_head)?,
+            Some(parent) => {
+                let [before, own, rest] = parent.parts_of_block(block);
+                state.codec.open(&[scheme, before, own, rest], ends, to_head)?
+            }
+        };
         if state.mailboxes.len() <= key.index() {
             state.mailboxes.resize_with(key.index() + 1, Mailbox::default);
         }

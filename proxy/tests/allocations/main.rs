@@ -15,6 +15,7 @@ use proxy::{
     config::{AccessLog, Changes, Config, Limits, Listener, Match, Policy, Route},
 };
 use snapshot::{Change, Cluster, ClusterName, Endpoint, Publisher};
+use spans::Settings;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -62,7 +63,7 @@ fn endpoints(count: usize, answer: &'static [u8]) -> Vec<SocketAddr> {
 }
 
 /// Starts a proxy with one worker over these endpoints.
-fn proxy_over(endpoints: Vec<SocketAddr>, policy: Policy) -> (SocketAddr, Running, Publisher) {
+fn proxy_over(endpoints: Vec<SocketAddr>, policy: Policy, tracing: Option<Settings>) -> (SocketAddr, Running, Publisher) {
     let name = ClusterName::new(CLUSTER).expect("a cluster name");
     let route = Route {
         name: "all".into(),
@@ -78,7 +79,7 @@ fn proxy_over(endpoints: Vec<SocketAddr>, policy: Policy) -> (SocketAddr, Runnin
         limits: Limits::default(),
         access_log: AccessLog::Off,
         endpoint_metrics: None,
-        tracing: None,
+        tracing,
     };
     let (publisher, reader) = snapshot::channel();
     let endpoints: Vec<Endpoint<snapshot::Place>> =
@@ -104,11 +105,19 @@ fn exchange(client: &mut TcpStream, request: &[u8], times: usize) {
     }
 }
 
+/// Settings of tracing that record no request, so that no collector is needed.
+fn unrecorded() -> Settings {
+    Settings {
+        endpoint: "http://127.0.0.1:4317".parse().expect("a URL"),
+        sample: "0".parse().expect("a ratio"),
+    }
+}
+
 /// The fewest allocations of a batch of requests.
-fn allocations(count: usize, request: &[u8], policy: Policy) -> usize {
+fn allocations(count: usize, request: &[u8], policy: Policy, tracing: Option<Settings>) -> usize {
     const ANSWER: &[u8] =
         b"HTTP/1.1 200 OK\r\nServer: nginx\r\nConnection: keep-alive\r\nContent-Length: 13\r\n\r\nthe end of it";
-    let (address, _running, _publisher) = proxy_over(endpoints(count, ANSWER), policy);
+    let (address, _running, _publisher) = proxy_over(endpoints(count, ANSWER), policy, tracing);
     let mut client = TcpStream::connect(address).expect("the proxy listens");
     client.set_nodelay(true).expect("it is a TCP socket");
     exchange(&mut client, request, BATCH);
@@ -128,9 +137,13 @@ fn a_request_over_kept_connections_allocates_nothing() {
         b"PURGE /logo.png HTTP/1.1\r\nHost: cache\r\nConnection: keep-alive\r\nAccept: */*\r\n\r\n";
     for count in [1, 3, 10] {
         for request in [PLAIN, KEPT_ALIVE] {
-            let made = allocations(count, request, Policy::default());
-            let request = String::from_utf8_lossy(request);
-            assert_eq!(made, 0, "allocations of {BATCH} requests to {count} endpoints: {request}");
+            // With tracing every endpoint gets its own parent, but nothing is recorded.
+            for tracing in [None, Some(unrecorded())] {
+                let traced = tracing.is_some();
+                let made = allocations(count, request, Policy::default(), tracing);
+                let request = String::from_utf8_lossy(request);
+                assert_eq!(made, 0, "allocations of {BATCH} requests to {count} endpoints, traced: {traced}: {request}");
+            }
         }
     }
 }

@@ -22,6 +22,7 @@ mod spoken;
 mod stragglers;
 mod target;
 mod timeouts;
+mod trace_context;
 mod upstream_tls;
 mod waves;
 mod which_answer;

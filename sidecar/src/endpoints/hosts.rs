@@ -266,14 +266,28 @@ fn write_new(path: &Path, content: &[u8], old: Option<&Metadata>) -> io::Result<
     file.sync_all()
 }
 
-/// Writes everything from the first difference on in one write, then truncates the file to its new length.
+/// Writes everything from the first difference on in one write, then truncates the file to its new length. A full disk changes nothing.
 fn write_over(path: &Path, old: &[u8], new: &[u8]) -> io::Result<()> {
     let same = old.iter().zip(new).take_while(|(a, b)| a == b).count();
     let mut file = OpenOptions::new().write(true).open(path)?;
+    reserve(&file, new.len())?;
     file.seek(io::SeekFrom::Start(same as u64))?;
     file.write_all(&new[same..])?;
     file.set_len(new.len() as u64)?;
     file.sync_all()
+}
+
+/// Has the disk set this many bytes aside, so that a full one is noticed before anything is overwritten.
+fn reserve(file: &File, length: usize) -> io::Result<()> {
+    use rustix::{
+        fs::{FallocateFlags, fallocate},
+        io::Errno,
+    };
+    match fallocate(file, FallocateFlags::KEEP_SIZE, 0, length as u64) {
+        // Some file systems cannot, and an empty file needs nothing.
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 #[cfg(test)]

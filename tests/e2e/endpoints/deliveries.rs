@@ -68,3 +68,42 @@ async fn the_command_runs_on_a_change_without_a_shell_and_ends_with_the_process(
     names.sort();
     assert_eq!(names.len(), 2, "{names:?}");
 }
+
+/// Mounts a small disk with a hosts file, and puts it at a path in another folder if it has to be written in place. Executes the rest.
+const ON_A_DISK: &str = "mount -t tmpfs -o size=64k none \"$DISK\" && printf '127.0.0.1\\tlocalhost\\n' > \"$DISK/hosts\" && \
+                         if test \"$HOSTS\" != \"$DISK/hosts\"; then mount --bind \"$DISK/hosts\" \"$HOSTS\"; fi && exec \"$@\"";
+
+#[tokio::test]
+async fn a_hosts_file_on_a_full_disk_stays_whole_and_is_written_when_there_is_room() {
+    let bed = Bed::new("full").await;
+    let name = |n: u32| format!("10.1.{}.{}\th-{n}.db.{}.svc.cluster.local", n / 256, n % 256, bed.namespace);
+    for in_place in [false, true] {
+        bed.slice("db-1", "db", [1]).await;
+        let (mount, other) = (TempDir::new().expect("a folder"), TempDir::new().expect("a folder"));
+        let path = if in_place { other.path() } else { mount.path() }.join("hosts");
+        if in_place {
+            fs::write(&path, "").expect("it can be written");
+        }
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "--", "sh", "-c", ON_A_DISK, "sh"]);
+        command.args([env!("CARGO_BIN_EXE_fanfare"), "endpoints", "-s", "db", "--listen=127.0.0.1:0", "--hosts-file"]);
+        command.arg(&path).args(["-n", &bed.namespace, "-k", &bed.kubeconfig()]);
+        command.env("DISK", mount.path()).env("HOSTS", &path).env_remove("KUBECONFIG");
+        let fanfare = Fanfare::spawn(command.into());
+        fanfare.listening("for endpoints").await;
+        let rest = mount.path().strip_prefix("/").expect("an absolute path");
+        let disk = Path::new("/proc").join(fanfare.pid().to_string()).join("root").join(rest);
+        let hosts = disk.join("hosts");
+        let before = testkit::eventually!("the first name", read(&hosts), |text| text.contains(&name(1)));
+        let mut filler = fs::File::create(disk.join("filler")).expect("there is room for a name");
+        while std::io::Write::write_all(&mut filler, &[0; 4096]).is_ok() {}
+        // More than a page, so that the file needs more room than it has.
+        bed.slice("db-1", "db", 2..202).await;
+        fanfare.stderr.wait("the reason", |log| log.contains("No space left on device")).await;
+        assert_eq!(read(&hosts), before, "in place: {in_place}");
+        fs::remove_file(disk.join("filler")).expect("it is there");
+        let after = testkit::eventually!("the last name", read(&hosts), |text| text.contains(&name(201)));
+        assert!(after.starts_with("127.0.0.1\tlocalhost\n") && !after.contains(&name(1)), "{after}");
+        assert_eq!(fs::read_dir(&disk).expect("it is there").count(), 1, "nothing is left beside it");
+    }
+}

@@ -10,12 +10,22 @@ use crate::{
     outcome::{LegError, LegResult, Outcome},
     proxy_error::ProxyError,
     target::Opened,
+    traces::OwnParent,
 };
 
+/// In what the head of a leg differs from the common one.
+#[derive(Clone, Debug)]
+pub(in crate::exchange) enum Own {
+    /// It is another head.
+    Head(Bytes),
+    /// It has another parent in its trace context.
+    Parent(OwnParent),
+}
+
 impl Leg {
-    /// Prepares it to begin later. `own_head` is its head if it differs from the common one.
-    pub(in crate::exchange) fn wait_for_turn(&mut self, own_head: Option<Bytes>) {
-        self.own_head = own_head;
+    /// Prepares it to begin later. `own` is what its head differs in from the common one.
+    pub(in crate::exchange) fn wait_for_turn(&mut self, own: Option<Own>) {
+        self.own = own;
     }
 
     /// Begins the first attempt, unless the endpoint has `cap` legs in flight already.

@@ -5,7 +5,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{AttemptState, Cursor, Kept, Leg, Mode};
+use super::{AttemptState, Cursor, Kept, Leg, Mode, Own};
 use crate::{
     exchange::compare::Excerpt,
     http::response::ResponseHead,
@@ -96,9 +96,12 @@ impl Leg {
         self.deferred
     }
 
-    /// Its own head, if it differs from the common one.
+    /// Its own head, if there is no common one.
     pub(in crate::exchange) fn own_head(&self) -> Option<&Bytes> {
-        self.own_head.as_ref()
+        match &self.own {
+            Some(Own::Head(head)) => Some(head),
+            Some(Own::Parent(_)) | None => None,
+        }
     }
 
     /// Whether the status of its response is a success.

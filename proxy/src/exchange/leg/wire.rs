@@ -15,6 +15,7 @@ use crate::{
     http::{Fields, response::ResponseHead},
     http2::translate::SharedHead,
     target::Opened,
+    traces::OwnParent,
     transport::Io,
 };
 
@@ -32,6 +33,8 @@ pub(in crate::exchange) struct Sending<'a> {
     pub(in crate::exchange) coding: Coding,
     /// The head in the form of HTTP/2, which other legs may send, too.
     pub(in crate::exchange) shared_head: Option<&'a SharedHead>,
+    /// The parent that takes the place of the one in the head, if the request is traced.
+    pub(in crate::exchange) parent: Option<OwnParent>,
     /// Whether the request is a HEAD, whose answers have no body.
     pub(in crate::exchange) is_head: bool,
 }

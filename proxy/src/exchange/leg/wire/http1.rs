@@ -83,13 +83,15 @@ impl Http1 {
         let Sending { head, window, coding, .. } = *sending;
         while !self.sent {
             let left = &head[self.head_sent..];
-            let mut written = if !left.is_empty() && window.is_passed(self.cursor, coding) {
+            let mut written = if !left.is_empty() && window.is_passed(self.cursor, coding) && sending.parent.is_none() {
                 // The fast path: most requests have no body.
                 ready!(self.io.poll_write(cx, &[IoSlice::new(left)]))?
             } else {
                 let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-                slices[0] = IoSlice::new(left);
-                let from = usize::from(!left.is_empty());
+                let from = match &sending.parent {
+                    Some(parent) => rest_of(parent.parts(head), self.head_sent, &mut slices),
+                    None => rest_of([head], self.head_sent, &mut slices),
+                };
                 let used = window.fill(self.cursor, coding, &mut slices, from);
                 if used == 0 {
                     ready!(self.io.poll_flush(cx))?;
@@ -225,4 +227,14 @@ impl Http1 {
         buffers::give(&mut self.buffer);
         reusable.then_some(self.io)
     }
+}
+
+/// Puts what is left of these parts after the sent bytes into the first slices. Returns how many it needs.
+fn rest_of<'a, const N: usize>(parts: [&'a [u8]; N], mut sent: usize, slices: &mut [IoSlice<'a>]) -> usize {
+    let left = parts.into_iter().filter_map(|part| {
+        let (before, left) = part.split_at(sent.min(part.len()));
+        sent -= before.len();
+        (!left.is_empty()).then_some(left)
+    });
+    slices.iter_mut().zip(left).map(|(slice, left)| *slice = IoSlice::new(left)).count()
 }

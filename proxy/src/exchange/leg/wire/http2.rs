@@ -79,7 +79,7 @@ impl Http2 {
     pub(super) fn send(&mut self, cx: &mut Context<'_>, sending: &Sending<'_>) {
         if !self.slot.has_begun() {
             let ends = is_end(sending.window, self.cursor);
-            match self.slot.begin(sending.head, sending.shared_head, ends, sending.is_head) {
+            match self.slot.begin(sending.head, (sending.shared_head, sending.parent), ends, sending.is_head) {
                 Ok(()) => self.sent = ends,
                 // The response, or its error, is read next.
                 Err(fault) => return self.broken = Some(SendFault::Unsent(Box::new(fault))),
