@@ -11,7 +11,7 @@ const READER_GONE: u8 = 128 + 13;
 
 /// Standard output cannot be written.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot write to standard output: {0}")]
+#[error("cannot write to standard output")]
 pub(crate) struct Unwritable(#[from] io::Error);
 
 /// Writes to standard output, at once.

@@ -13,11 +13,11 @@ use http_body_util::BodyExt as _;
 use hyper::{StatusCode, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use runtime::{signal::Request as Asked, systemd::PassedSockets, telemetry::Telemetry};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinHandle};
 
 use crate::{
     UNUSABLE,
-    app::BoundProcess,
+    app::{BoundProcess, Ended},
     cli::{Output, PASS, Send},
     config::Config,
     console,
@@ -32,6 +32,9 @@ const REPORT: &str = "application/vnd.broadcast+json";
 
 /// The interval at which a table on a terminal is updated.
 const REFRESH: Duration = Duration::from_millis(50);
+
+/// How long a broadcaster that no longer answers may take to end.
+const END_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The exit status of a program that Ctrl-C has ended, as shells report it.
 const INTERRUPTED: u8 = 130;
@@ -72,7 +75,10 @@ pub(crate) async fn run(
     let mut exchange = std::pin::pin!(send(to, arguments, pass, body));
     let answer = loop {
         tokio::select! {
-            answer = &mut exchange => break answer?,
+            answer = &mut exchange => match answer {
+                Ok(answer) => break answer,
+                Err(error) => return Err(reason(&mut running, error).await),
+            },
             ended = &mut running => { ended??; anyhow::bail!("the broadcaster has ended") }
             _ = signals.recv() => return Ok(interrupted(screen.as_mut())),
             () = tokio::time::sleep(REFRESH), if screen.is_some() => {
@@ -83,6 +89,14 @@ pub(crate) async fn run(
         }
     };
     print(arguments.output, screen, &answer)
+}
+
+/// Why there is no answer: the error of the broadcaster, if it has ended with one.
+async fn reason(running: &mut JoinHandle<anyhow::Result<Ended>>, error: anyhow::Error) -> anyhow::Error {
+    match tokio::time::timeout(END_TIMEOUT, running).await {
+        Ok(Ok(Err(why))) => why,
+        _ => error,
+    }
 }
 
 /// Reports the interruption, and its consequence.

@@ -3,7 +3,7 @@
 mod admin;
 mod page;
 
-use std::{process::ExitCode, time::Duration};
+use std::{io, process::ExitCode, time::Duration};
 
 use runtime::signal::Request;
 use serde_json::Value;
@@ -22,8 +22,13 @@ const REFRESH: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// The admin listener does not answer, or standard output is closed.
-pub(crate) async fn run(arguments: &Status, mut signals: mpsc::Receiver<Request>) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(
+    arguments: &Status,
+    signals: impl FnOnce() -> io::Result<mpsc::Receiver<Request>>,
+) -> anyhow::Result<ExitCode> {
+    // It reads files, and a pipe without a writer blocks the thread: until then a signal ends the process by itself.
     let admin = Admin::new(arguments)?;
+    let mut signals = signals()?;
     loop {
         let status = tokio::select! {
             status = gather(&admin) => status?,

@@ -103,7 +103,7 @@ pub(crate) fn send(arguments: &cli::Send) -> anyhow::Result<ExitCode> {
 /// Shows what a process says of itself.
 pub(crate) fn status(arguments: &cli::Status) -> anyhow::Result<ExitCode> {
     let runtime = control_runtime()?;
-    let shown = runtime.block_on(async { status::run(arguments, signals()?).await });
+    let shown = runtime.block_on(status::run(arguments, signals));
     runtime.shutdown_background();
     shown
 }

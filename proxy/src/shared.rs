@@ -235,6 +235,7 @@ impl Shared {
     }
 
     /// The trace of a request, if tracing is configured.
+    #[inline]
     pub(crate) fn begin_trace(&self, head: &RequestHead) -> Option<RequestTrace> {
         let tracer = self.tracer.as_ref()?;
         Some(tracer.begin(RemoteParent::of(head.fields.of(Class::TraceParent))))

@@ -52,10 +52,7 @@ impl Config {
     /// # Errors
     /// Everything that is wrong.
     pub(crate) fn of_file(content: &[u8], environment: &Environment) -> Result<Self, Problems> {
-        let text = std::str::from_utf8(content).map_err(|error| config::Problem {
-            path: String::new(),
-            message: format!("the file is not UTF-8 text: {error}"),
-        })?;
+        let text = text(content).map_err(|message| config::Problem { path: String::new(), message })?;
         let mut raw = config::parse(text)?;
         let outranked = Outranked::apply(&mut raw, environment);
         let (checked, filled) = Self::check_in(&raw, &FileEnvironment::of(environment));
@@ -75,10 +72,18 @@ impl Config {
     }
 }
 
+/// The text of a file, without the byte order mark that some editors put in front.
+fn text(content: &[u8]) -> Result<&str, String> {
+    if content.starts_with(b"\xff\xfe") || content.starts_with(b"\xfe\xff") {
+        return Err("the file is UTF-16 text: save it as UTF-8".to_owned());
+    }
+    let text = std::str::from_utf8(content).map_err(|error| format!("the file is not UTF-8 text: {error}"))?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+}
+
 /// The problems of a file with the lines on which they stand.
 pub(crate) fn faults(content: &[u8], problems: &Problems) -> Vec<Fault> {
-    let text = std::str::from_utf8(content).unwrap_or_default();
-    let lines = Lines::of(text);
+    let lines = Lines::of(text(content).unwrap_or_default());
     let fault = |Problem { path, message }: &Problem| Fault {
         line: lines.line(path),
         key: path.clone(),

@@ -40,8 +40,9 @@ impl Admin {
                 let token =
                     runtime::file_watch::read_whole(path).with_context(|| format!("cannot read {}", path.display()))?;
                 let token = String::from_utf8_lossy(&token);
-                let field = format!("Bearer {}", token.trim()).parse::<header::HeaderValue>();
-                let mut field = field.ok().with_context(|| format!("{} does not contain a token", path.display()))?;
+                let token = token.trim_start_matches('\u{feff}').trim();
+                let field = format!("Bearer {token}").parse::<header::HeaderValue>();
+                let mut field = field.ok().filter(|_| !token.is_empty()).with_context(|| format!("{} does not contain a token", path.display()))?;
                 field.set_sensitive(true);
                 Some(field)
             }

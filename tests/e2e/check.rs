@@ -81,6 +81,24 @@ async fn invalid_yaml_is_reported_with_line_and_column() {
 }
 
 #[tokio::test]
+async fn files_of_editors_for_windows_are_read_or_it_says_how_to_save_them() {
+    let text = "broadcast:\n- listen: 127.0.0.1:0\n  routes: [{to: {endpoints: 192.0.2.1:80}}]\n";
+    for text in [text.replace('\n', "\r\n"), format!("\u{feff}{text}")] {
+        let done = check(&text).await;
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+    }
+    let wrong = check("\u{feff}brodcast: []\n").await;
+    assert_eq!(wrong.code, Some(64));
+    assert!(wrong.stderr.contains("brodcast (line 1)") || wrong.stderr.contains("line 1"), "{}", wrong.stderr);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("utf16.yaml");
+    let bytes: Vec<u8> = [0xfeff].into_iter().chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect();
+    std::fs::write(&path, bytes).expect("it can be written");
+    let wrong = run(["check".as_ref(), path.as_os_str()]).await;
+    assert!(wrong.code == Some(64) && wrong.stderr.contains("save it as UTF-8"), "{}", wrong.stderr);
+}
+
+#[tokio::test]
 async fn a_good_file_is_ok_without_anything_it_names_being_there() {
     let good = check(
         "

@@ -192,6 +192,19 @@ async fn a_wrong_command_is_told_apart_from_a_failure() {
 }
 
 #[tokio::test]
+async fn without_access_to_kubernetes_it_says_why() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    // Tests run without HOME and KUBECONFIG.
+    let told = run(["send", "PURGE", "/", "--service", "shop/cache"]).await;
+    assert!(told.code == Some(1) && told.stderr.contains("there is no ~/.kube/config"), "{}", told.stderr);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
+    command.args(["send", "PURGE", "/", "--service", "shop/cache"]).env("KUBECONFIG", folder.path()).env_remove("HOME");
+    let told = Fanfare::spawn(command).finish().await;
+    let path = folder.path().display().to_string();
+    assert!(told.code == Some(1) && told.stderr.contains(&path), "{}", told.stderr);
+}
+
+#[tokio::test]
 async fn names_are_looked_up_and_an_empty_list_is_a_failure() {
     let origin = Origin::start(Reply::ok("fine"));
     let name = format!("localhost:{}", origin.address().port());

@@ -51,6 +51,21 @@ async fn a_watch_goes_on_until_it_is_interrupted() {
 }
 
 #[tokio::test]
+async fn a_token_file_that_is_a_pipe_without_a_writer_can_be_interrupted() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let pipe = folder.path().join("token");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).expect("a pipe");
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut waiting = Fanfare::start(["status".as_ref(), "--token-file".as_ref(), pipe.as_os_str()]);
+        // It waits in the system call that opens the pipe.
+        let call = || std::fs::read_to_string(format!("/proc/{}/wchan", waiting.pid())).unwrap_or_default();
+        testkit::eventually!("it to open the pipe", call(), |call| call.contains("fifo") || call.contains("partner"));
+        waiting.signal(signal);
+        assert!(!waiting.exit().await.success());
+    }
+}
+
+#[tokio::test]
 async fn where_nobody_listens_or_a_token_is_wanted_it_says_what_to_do() {
     let nobody = Refusing::new().address().to_string();
     let told = run(["status", "--admin", &nobody]).await;
