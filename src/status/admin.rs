@@ -42,7 +42,10 @@ impl Admin {
                 let token = String::from_utf8_lossy(&token);
                 let token = token.trim_start_matches('\u{feff}').trim();
                 let field = format!("Bearer {token}").parse::<header::HeaderValue>();
-                let mut field = field.ok().filter(|_| !token.is_empty()).with_context(|| format!("{} does not contain a token", path.display()))?;
+                let mut field = field
+                    .ok()
+                    .filter(|_| !token.is_empty())
+                    .with_context(|| format!("{} does not contain a token", path.display()))?;
                 field.set_sensitive(true);
                 Some(field)
             }

@@ -125,7 +125,8 @@ async fn a_long_body_is_sent_whole_with_its_length_if_it_is_a_file() {
 async fn a_body_that_never_ends_needs_no_memory_and_is_cut_by_an_interrupt() {
     let origin = Origin::builder().body_mode(BodyMode::Digest).start(Reply::ok("fine"));
     let endpoint = origin.address().to_string();
-    let sending = Fanfare::start(["send", "POST", "/", "--endpoints", &endpoint, "-d", "@/dev/zero", "--timeout", "1h"]);
+    let sending =
+        Fanfare::start(["send", "POST", "/", "--endpoints", &endpoint, "-d", "@/dev/zero", "--timeout", "1h"]);
     let received = || origin.journal().requests.first().map_or(0, |request| request.body_length);
     testkit::eventually!("more than a buffer holds", received(), |bytes| *bytes > 100 << 20);
     let status = std::fs::read_to_string(format!("/proc/{}/status", sending.pid())).expect("it runs");

@@ -1,6 +1,8 @@
 //! `fanfare status`: what a running process says of itself, in the terminal and as JSON.
 
-use rustix::process::Signal;
+use std::os::unix::fs::OpenOptionsExt as _;
+
+use rustix::{fs::OFlags, process::Signal};
 use testkit::{
     client,
     origin::{Origin, Refusing, Reply},
@@ -54,12 +56,13 @@ async fn a_watch_goes_on_until_it_is_interrupted() {
 async fn a_token_file_that_is_a_pipe_without_a_writer_can_be_interrupted() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let pipe = folder.path().join("token");
-    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).expect("a pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("coreutils").success());
     for signal in [Signal::INT, Signal::TERM] {
         let mut waiting = Fanfare::start(["status".as_ref(), "--token-file".as_ref(), pipe.as_os_str()]);
-        // It waits in the system call that opens the pipe.
-        let call = || std::fs::read_to_string(format!("/proc/{}/wchan", waiting.pid())).unwrap_or_default();
-        testkit::eventually!("it to open the pipe", call(), |call| call.contains("fifo") || call.contains("partner"));
+        // Possible only once the other side has opened it, too. Nothing is written, so that it waits.
+        let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).expect("a flag");
+        let open = || std::fs::File::options().write(true).custom_flags(nonblocking).open(&pipe);
+        let _writer = testkit::eventually!("it to open the pipe", open(), |opened| opened.is_ok());
         waiting.signal(signal);
         assert!(!waiting.exit().await.success());
     }

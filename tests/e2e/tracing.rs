@@ -52,7 +52,10 @@ async fn a_request_and_each_of_its_legs_is_a_span_and_endpoints_are_told_of_thei
         let fanfare = Fanfare::broadcast(&origins.each_ref().map(Origin::address), &flags).await;
         fanfare.wait_ready().await;
         let fields = [("traceparent", SAMPLED), ("tracestate", "vendor=1"), ("User-Agent", "test/1")];
-        client::request(fanfare.address(), "PURGE", "/a/b?c=d&sig=s3cret", &fields, b"body").await.complete().expect_status(200);
+        client::request(fanfare.address(), "PURGE", "/a/b?c=d&sig=s3cret", &fields, b"body")
+            .await
+            .complete()
+            .expect_status(200);
         let spans = received(&collector, before + 4).await.split_off(before);
         assert_eq!(spans.len(), 4, "{spans:#?}");
         let (server, legs): (Vec<_>, Vec<_>) = spans.iter().partition(|span| span.kind == SERVER);

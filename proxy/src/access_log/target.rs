@@ -82,9 +82,15 @@ mod tests {
             ("/a?b=c&d&=e", "/a?b=c&d&=e"),
             ("/a?sig=s3cret", "/a?sig=REDACTED"),
             ("/a?sv=1&sig=s3cret%3D=&se=2", "/a?sv=1&sig=REDACTED&se=2"),
-            ("/a?Signature=s3cret&AWSAccessKeyId=s3cret&Expires=1", "/a?Signature=REDACTED&AWSAccessKeyId=REDACTED&Expires=1"),
+            (
+                "/a?Signature=s3cret&AWSAccessKeyId=s3cret&Expires=1",
+                "/a?Signature=REDACTED&AWSAccessKeyId=REDACTED&Expires=1",
+            ),
             ("/a?X-Amz-Date=1&X-Amz-Signature=s3cret", "/a?X-Amz-Date=1&X-Amz-Signature=REDACTED"),
-            ("/a?X-Amz-Credential=s3cret&X-Amz-Security-Token=s3cret", "/a?X-Amz-Credential=REDACTED&X-Amz-Security-Token=REDACTED"),
+            (
+                "/a?X-Amz-Credential=s3cret&X-Amz-Security-Token=s3cret",
+                "/a?X-Amz-Credential=REDACTED&X-Amz-Security-Token=REDACTED",
+            ),
             ("/a?X-Goog-Signature=s3cret", "/a?X-Goog-Signature=REDACTED"),
             ("/a?sig", "/a?sig"),
             ("/a?sig=", "/a?sig=REDACTED"),
@@ -93,7 +99,10 @@ mod tests {
         ] {
             assert_eq!(loggable_target(target.as_bytes()), logged, "{target}");
             if let Some((_, query)) = target.split_once('?') {
-                assert_eq!(Some(loggable_query(query.as_bytes()).as_str()), logged.split_once('?').map(|(_, query)| query));
+                assert_eq!(
+                    Some(loggable_query(query.as_bytes()).as_str()),
+                    logged.split_once('?').map(|(_, query)| query)
+                );
             }
         }
     }

@@ -20,8 +20,8 @@ use bytes::Bytes;
 use runtime::tls;
 use tokio::time::Instant;
 
-pub(super) use self::{attempt::Own, wire::Sending};
 use self::wire::Wire;
+pub(super) use self::{attempt::Own, wire::Sending};
 use super::{
     compare::{Keeping, Kept},
     spare::SPARE_LIST_ENTRIES,

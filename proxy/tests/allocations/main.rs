@@ -63,7 +63,11 @@ fn endpoints(count: usize, answer: &'static [u8]) -> Vec<SocketAddr> {
 }
 
 /// Starts a proxy with one worker over these endpoints.
-fn proxy_over(endpoints: Vec<SocketAddr>, policy: Policy, tracing: Option<Settings>) -> (SocketAddr, Running, Publisher) {
+fn proxy_over(
+    endpoints: Vec<SocketAddr>,
+    policy: Policy,
+    tracing: Option<Settings>,
+) -> (SocketAddr, Running, Publisher) {
     let name = ClusterName::new(CLUSTER).expect("a cluster name");
     let route = Route {
         name: "all".into(),
@@ -107,10 +111,7 @@ fn exchange(client: &mut TcpStream, request: &[u8], times: usize) {
 
 /// Settings of tracing that record no request, so that no collector is needed.
 fn unrecorded() -> Settings {
-    Settings {
-        endpoint: "http://127.0.0.1:4317".parse().expect("a URL"),
-        sample: "0".parse().expect("a ratio"),
-    }
+    Settings { endpoint: "http://127.0.0.1:4317".parse().expect("a URL"), sample: "0".parse().expect("a ratio") }
 }
 
 /// The fewest allocations of a batch of requests.
@@ -142,7 +143,10 @@ fn a_request_over_kept_connections_allocates_nothing() {
                 let traced = tracing.is_some();
                 let made = allocations(count, request, Policy::default(), tracing);
                 let request = String::from_utf8_lossy(request);
-                assert_eq!(made, 0, "allocations of {BATCH} requests to {count} endpoints, traced: {traced}: {request}");
+                assert_eq!(
+                    made, 0,
+                    "allocations of {BATCH} requests to {count} endpoints, traced: {traced}: {request}"
+                );
             }
         }
     }

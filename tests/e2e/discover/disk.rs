@@ -30,8 +30,7 @@ const FORMATS: [&str; 13] = [
     "template",
 ];
 
-const TEMPLATE: &str =
-    "{% for backend in backends %}{% for endpoint in backend.endpoints %}{{ endpoint.address }}\n{% endfor %}{% endfor %}";
+const TEMPLATE: &str = "{% for backend in backends %}{% for endpoint in backend.endpoints %}{{ endpoint.address }}\n{% endfor %}{% endfor %}";
 
 /// How the disk is taken away, and how it comes back.
 #[derive(Clone, Copy, Debug)]
