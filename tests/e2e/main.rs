@@ -1,6 +1,7 @@
 //! End-to-end tests: the real binary, real sockets, real signals, real files.
 
 mod access;
+mod access_log;
 mod admin;
 mod broadcast;
 mod check;
