@@ -183,6 +183,7 @@ fn where_nobody_reads_what_is_wrong_the_exit_status_says_it() {
         (&["check", "/nowhere"][..], 64),
         (&["check", "/dev/null"], 64),
         (&["broadcast", "--timeout=soon"], 64),
+        (&["broadcast", "--endpoints=192.0.2.1:80", "--threads=999999999"], 64),
         (&["status", "--admin=127.0.0.1:1"], 1),
     ] {
         let told = finished(arguments, Stdio::null(), without_a_reader());

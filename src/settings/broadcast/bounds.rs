@@ -27,10 +27,22 @@ group!(GROUP, "Limits";
         .one("SIZE", bytes),
         "Bytes of a gRPC answer that are held per endpoint until its status is known; a longer one fails with \
          status 8";
-    THREADS: Setting<usize> = flag("threads").at(ROOT, "threads").default("one per CPU").one("N", number),
+    THREADS: Setting<usize> = flag("threads").at(ROOT, "threads").default("one per CPU").one("N", threads),
         "Worker threads";
     REUSE_PORT: Setting<bool> = flag("reuse-port").at(ROOT, "reuse_port").default("false").switch(boolean),
         "Another process may listen at the same address if it has this too, so that one can replace the other without \
          a refused \
          connection. Otherwise an address that is in use is refused";
 );
+
+/// More threads than any machine has processors are a mistake.
+const MAX_THREADS: usize = 4096;
+
+fn threads(text: &str) -> Result<usize, String> {
+    let threads = number(text)?;
+    if threads > MAX_THREADS {
+        Err(format!("{threads} is more than {MAX_THREADS}: use one for each CPU"))
+    } else {
+        Ok(threads)
+    }
+}
