@@ -37,7 +37,7 @@ async fn no_role_ends_by_a_signal_of_another_meaning_and_quit_is_a_drain() {
     let text = json!({
         "admin": {"listen": "127.0.0.1:0"},
         "kubernetes": {"kubeconfig": kubeconfig},
-        "discover": [{"name": "d", "select": "a=b", "to": [to]}],
+        "discover": [{"name": "d", "select": {"labels": "a=b"}, "to": [to]}],
     });
     std::fs::write(&file, text.to_string()).expect("it can be written");
     let file = file.display().to_string();

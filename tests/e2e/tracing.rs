@@ -339,10 +339,13 @@ async fn a_copy_that_is_sent_again_after_kill_9_is_a_span_of_the_trace_of_its_re
     let (collector, journal) = (OtlpCollector::start(None).await, tempfile::tempdir().expect("a temporary folder"));
     let origin = Origin::start(Reply::ok("back"));
     let (endpoint, journal) = (format!("http://{}", collector.grpc()), journal.path().display().to_string());
-    let mut flags = vec!["--otlp-endpoint", &endpoint, "--redeliver", "1h", "--redeliver-backoff", "10ms..20ms"];
-    flags.extend(["--redeliver-journal", &journal]);
+    let flags = |backoff| {
+        let flags = ["--otlp-endpoint", &endpoint, "--redeliver", "1h", "--redeliver-journal", &journal];
+        [&flags[..], &["--redeliver-backoff", backoff]].concat()
+    };
     origin.stop_listening().await;
-    let mut fanfare = Fanfare::broadcast(&[origin.address()], &flags).await;
+    // No copy is sent again by the first process, because each would be a span.
+    let mut fanfare = Fanfare::broadcast(&[origin.address()], &flags("30m..1h")).await;
     fanfare.wait_ready().await;
     // A trace that the client began, one that Fanfare begins, and one that is not recorded.
     let contexts = [("/1", Some(SAMPLED)), ("/2", None), ("/3", Some(NOT_SAMPLED))];
@@ -358,7 +361,7 @@ async fn a_copy_that_is_sent_again_after_kill_9_is_a_span_of_the_trace_of_its_re
     assert_eq!(before, 4, "{first:#?}");
 
     origin.listen_again().await;
-    let fanfare = Fanfare::broadcast(&[origin.address()], &flags).await;
+    let fanfare = Fanfare::broadcast(&[origin.address()], &flags("10ms..20ms")).await;
     let seen = origin.wait_requests(3).await;
     assert_eq!(seen.iter().map(|request| request.target.as_str()).collect::<Vec<_>>(), ["/1", "/2", "/3"]);
     let mut copies = received(&collector, 6).await.split_off(before);

@@ -85,7 +85,13 @@ impl Scene {
         command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]).arg(inside);
         command.args([env!("CARGO_BIN_EXE_fanfare"), "discover", "--select=k8s-service-discovery=yes"]);
         command.args(["-n", namespace, "-k", kubeconfig, "-m", "127.0.0.1:0", "-f", &FORMATS.join(",")]);
-        command.arg("--template").arg(template).arg("--to").arg(inside.join("")).env_remove("KUBECONFIG");
+        command
+            .arg("--envoy-directory=/envoy")
+            .arg("--template")
+            .arg(template)
+            .arg("--to")
+            .arg(inside.join(""))
+            .env_remove("KUBECONFIG");
         let mut fanfare = Fanfare::spawn(command.into());
         fanfare.wait_listening().await;
         fanfare.wait_ready().await;
