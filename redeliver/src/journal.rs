@@ -6,6 +6,7 @@
 
 mod count;
 mod damage;
+mod format;
 mod open;
 mod record;
 mod store;
@@ -24,9 +25,11 @@ use std::{
     time::Duration,
 };
 
+use record::FORMAT;
 use writer::WriteQueue;
 
 pub use damage::Damage;
+pub use format::check;
 
 /// Receives the events of a journal. Calls come from its thread, one after the other.
 pub trait Owner: Send + Sync + 'static {
@@ -84,6 +87,19 @@ pub enum JournalError {
         what: String,
         /// Whether the file is damaged, as opposed to a failing disk.
         damaged: bool,
+    },
+    /// Another version of Fanfare wrote the file.
+    #[error(
+        "{path} has format {found}, which {age} version of Fanfare wrote, and this one reads format {FORMAT}: run that version until \
+         its pending deliveries have ended, or name another directory. The file has not been changed",
+        path = path.display(),
+        age = if *found > FORMAT { "a newer" } else { "an older" }
+    )]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u8,
     },
 }
 

@@ -94,7 +94,7 @@ fn is_missing(route: &Section<'_>, section: &Section<'_>, policy: &Policy) {
 }
 
 impl Config {
-    /// The journals that are no directories and cannot become one.
+    /// The journals that are no directories and cannot become one, and those of other versions of Fanfare.
     pub(super) fn check_journals(&self, problems: &mut Problems) {
         for (l, listener) in self.proxy.listeners.iter().enumerate() {
             for (r, route) in listener.routes.iter().enumerate() {
@@ -121,13 +121,16 @@ fn unusable(journal: &Path) -> Option<String> {
             false => format!("{shown} is a file: name a directory, in which the files of the journal are created"),
         });
     }
-    let rights = access(path, Access::WRITE_OK | Access::EXEC_OK).map_err(io::Error::from).err()?;
-    (rights.kind() == io::ErrorKind::PermissionDenied).then(|| match made {
-        true => format!("{shown} cannot be created: this user has no permission to write in {}", path.display()),
-        false => {
-            format!("this user has no permission to write in {shown}: change its owner, or name another directory")
-        }
-    })
+    let rights = access(path, Access::WRITE_OK | Access::EXEC_OK).map_err(io::Error::from);
+    if rights.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
+        return Some(match made {
+            true => format!("{shown} cannot be created: this user has no permission to write in {}", path.display()),
+            false => {
+                format!("this user has no permission to write in {shown}: change its owner, or name another directory")
+            }
+        });
+    }
+    redeliver::journal::check(journal).err().map(|error| error.to_string())
 }
 
 #[cfg(test)]

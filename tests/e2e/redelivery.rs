@@ -2,6 +2,7 @@
 
 mod bed;
 mod disk;
+mod formats;
 mod jobs;
 mod process;
 mod reload;

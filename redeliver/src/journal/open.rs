@@ -4,6 +4,7 @@ use super::{
     Damage, JournalError, Opened,
     count::{self, Noted},
     damage::{move_aside, salvage},
+    format,
     store::{Contents, Store},
 };
 
@@ -47,6 +48,7 @@ pub(super) fn lock(directory: &Path) -> Result<Option<File>, JournalError> {
 /// it has had the journal open before, only what is there is read, and no request.
 pub(super) fn open(directory: &Path, known: bool) -> Result<(Store, Opened), JournalError> {
     let path = directory.join(FILE);
+    format::check(directory)?;
     finish_replacement(directory, &path)?;
     // One that somebody has removed lacks nothing.
     let noted = if path.exists() { count::noted(directory) } else { Noted::default() };
@@ -62,8 +64,7 @@ pub(super) fn open(directory: &Path, known: bool) -> Result<(Store, Opened), Jou
         }
         Ok((_, contents)) => {
             let unread = contents.unread;
-            let error = format!("{unread} records cannot be read: they are damaged, or of another version of Fanfare");
-            (error, Some(contents.jobs))
+            (format!("{unread} records cannot be read"), Some(contents.jobs))
         }
         Err(JournalError::Store { what, damaged: true, .. }) => (what, None),
         Err(error) => return Err(error),
@@ -79,6 +80,12 @@ pub(super) fn open(directory: &Path, known: bool) -> Result<(Store, Opened), Jou
     let mut store = Store::open(&path)?;
     store.read(false)?;
     Ok((store, Opened { jobs, damage: Some(damage), known: Vec::new() }))
+}
+
+/// The file of the journal in a directory; while a process that has ended was replacing it, its successor.
+pub(super) fn existing(directory: &Path) -> PathBuf {
+    let (path, new) = (directory.join(FILE), directory.join(NEW));
+    if !path.exists() && new.exists() { new } else { path }
 }
 
 /// A copy of a file that was not closed: its store repairs it, and writes over what it takes for a commit that was cut off. It is removed

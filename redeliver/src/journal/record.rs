@@ -12,9 +12,9 @@ use memchr::memmem;
 
 /// The magic word at the start of every record.
 pub(super) const MAGIC: [u8; 4] = [0xF0, b'o', b'w', 0x9D];
-/// The version of this form.
-const VERSION: u8 = 1;
-/// The length of magic word, version, kind, length of the rest, mask of the rest, and checksum of all but the magic word.
+/// The format of the journal, which every record has. A change that an earlier version of Fanfare would misread needs a new number.
+pub(super) const FORMAT: u8 = 1;
+/// The length of magic word, format, kind, length of the rest, mask of the rest, and checksum of all but the magic word.
 const HEAD: usize = 4 + 1 + 1 + 4 + 4 + 4;
 
 /// A record, as it was found.
@@ -33,7 +33,7 @@ impl Record {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut to = Vec::with_capacity(HEAD + 64);
         to.extend_from_slice(&MAGIC);
-        to.extend_from_slice(&[VERSION, self.kind()]);
+        to.extend_from_slice(&[FORMAT, self.kind()]);
         to.resize(HEAD, 0);
         match self {
             Self::Job(job) => {
@@ -83,12 +83,7 @@ impl Record {
 
     /// The record at the start of these bytes, if it is complete.
     pub(super) fn decode(from: &[u8]) -> Option<Self> {
-        let head = from.get(..HEAD).filter(|head| head.starts_with(&MAGIC) && head[4] == VERSION)?;
-        let length = usize::try_from(u32::from_le_bytes(head[6..10].try_into().ok()?)).ok()?;
-        let rest = from[HEAD..].get(..length)?;
-        if u32::from_le_bytes(head[14..HEAD].try_into().ok()?) != checksum(&head[4..14], rest) {
-            return None;
-        }
+        let (head, rest) = intact(from).filter(|(head, _)| head[4] == FORMAT)?;
         let mut rest = rest.to_vec();
         apply_mask(&mut rest, head[10..14].try_into().ok()?);
         Fields(&rest).record(head[5])
@@ -101,6 +96,20 @@ impl Record {
             Self::Mark { .. } => 3,
         }
     }
+}
+
+/// The format of the record at the start of these bytes, if it is complete. In every format a record begins in this way.
+pub(super) fn format(from: &[u8]) -> Option<u8> {
+    intact(from).map(|(head, _)| head[4])
+}
+
+/// The head and the rest of the record at the start of these bytes, if it is complete and its checksum is right.
+fn intact(from: &[u8]) -> Option<(&[u8], &[u8])> {
+    let head = from.get(..HEAD).filter(|head| head.starts_with(&MAGIC))?;
+    let length = usize::try_from(u32::from_le_bytes(head[6..10].try_into().ok()?)).ok()?;
+    let rest = from[HEAD..].get(..length)?;
+    let expected = u32::from_le_bytes(head[14..HEAD].try_into().ok()?);
+    (checksum(&head[4..14], rest) == expected).then_some((head, rest))
 }
 
 fn checksum(head: &[u8], rest: &[u8]) -> u32 {
@@ -170,6 +179,16 @@ impl<'a> Fields<'a> {
     fn text(&mut self) -> Option<&'a str> {
         std::str::from_utf8(self.bytes()?).ok()
     }
+}
+
+/// The same record in another format.
+#[cfg(test)]
+pub(super) fn in_format(record: &[u8], format: u8) -> Vec<u8> {
+    let mut record = record.to_vec();
+    record[4] = format;
+    let checksum = checksum(&record[4..14], &record[HEAD..]).to_le_bytes();
+    record[14..HEAD].copy_from_slice(&checksum);
+    record
 }
 
 #[cfg(test)]

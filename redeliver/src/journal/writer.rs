@@ -199,7 +199,7 @@ impl Writer<'_> {
             ),
             Health::Failed(error) => tracing::error!(
                 %error,
-                "the journal cannot be written: missed requests are not deferred until it can; check the disk"
+                "the journal cannot be written: missed requests are not deferred until the cause is removed"
             ),
         }
         self.owner.health(&health);

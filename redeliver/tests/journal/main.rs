@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod damage;
+mod formats;
 
 use common::{Told, job, put, settled};
 

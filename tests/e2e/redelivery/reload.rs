@@ -6,7 +6,7 @@ use super::bed::{Bed, ids, jobs, owe};
 use crate::config_file::{ConfigFile, reload};
 
 /// The text of a file with these routes. A route matches the path of its name.
-fn text(bed: &Bed, routes: &[(&str, &str)]) -> String {
+pub(super) fn text(bed: &Bed, routes: &[(&str, &str)]) -> String {
     let endpoints = bed.addresses().map(|address| format!("'{address}'")).join(", ");
     let route = |(name, more): &(&str, &str)| {
         format!("    - {{name: {name}, match: {{path: /{name}}}, to: {{endpoints: [{endpoints}]}}, {more}}}\n")
@@ -16,7 +16,7 @@ fn text(bed: &Bed, routes: &[(&str, &str)]) -> String {
 }
 
 /// The settings of redelivery of a route, with a journal of this name in the folder of the file.
-fn redeliver(file: &ConfigFile, journal: &str, more: &str) -> String {
+pub(super) fn redeliver(file: &ConfigFile, journal: &str, more: &str) -> String {
     let journal = file.folder().join(journal);
     format!("redeliver: {{for: 1h, backoff: 20ms..200ms, journal: {}, {more}}}", journal.display())
 }
