@@ -213,4 +213,13 @@ impl Exchange {
         }
         self.legs = Legs::begin(legs);
     }
+
+    /// Starts the time of the legs anew. They have begun, but were not polled while the request waited for something else.
+    pub fn restart_time(&mut self) {
+        let now = clock::now();
+        self.deadline = Some(now + self.total);
+        for index in 0..self.legs.len() {
+            self.legs.get_mut(index).restart_time(&self.terms, now);
+        }
+    }
 }

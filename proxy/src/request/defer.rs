@@ -93,7 +93,10 @@ impl<'a> DeferrableRequest<'a> {
         let Some(kept) = kept(exchange, request).filter(|_| !legs.is_empty()) else { return Err(self) };
         let Self { route, owed, arrival } = self;
         // Nothing of the request may leave before the journal has it, so no leg is polled meanwhile.
-        if let Ok(job) = arrival.defer(kept, whoms(owed, exchange, &legs)).await {
+        let taken = arrival.defer(kept, whoms(owed, exchange, &legs)).await;
+        // A slow disk must not look like slow endpoints.
+        exchange.restart_time();
+        if let Ok(job) = taken {
             belong_to(owed.clone(), exchange, job, &legs);
             return Ok(());
         }

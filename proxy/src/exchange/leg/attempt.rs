@@ -41,6 +41,17 @@ impl Leg {
         self.begin(idle, terms, now);
     }
 
+    /// Starts the time of a leg anew that has begun and was not polled yet.
+    pub(in crate::exchange) fn restart_time(&mut self, terms: &Terms, now: Instant) {
+        if self.result.is_some() {
+            return;
+        }
+        (self.started, self.last_read) = (now, now);
+        if let Some((at, Waiting::Connect)) = &mut self.deadline {
+            *at = now + terms.connect;
+        }
+    }
+
     /// Skips it: it will not begin.
     pub(in crate::exchange) fn skip(&mut self, why: &'static str, now: Instant) {
         self.started = now;

@@ -16,7 +16,7 @@ use super::{
     redelivering, reset,
 };
 use crate::{
-    fixture::{NEVER, Place, Proxy, Setup, bytes, origin, origins, over},
+    fixture::{NEVER, Place, Proxy, Setup, bytes, ms, origin, origins, over},
     http2::{Client, request},
 };
 
@@ -63,6 +63,23 @@ async fn it_is_answered_before_any_endpoint_has_answered_and_every_endpoint_gets
         assert!(seen[0].headers.get("x-broadcast-attempt").is_none(), "it is the first");
     }
     assert_eq!(proxy.completed("ok"), 1);
+}
+
+#[tokio::test]
+async fn the_time_of_the_journal_is_none_of_the_endpoints_time() {
+    let journal = tempdir().unwrap();
+    let [a, b] = origins([Reply::ok("a"), Reply::ok("b")]);
+    // It takes longer to write this body than endpoints may take to connect.
+    let body = bytes(32 << 20);
+    let proxy = setup(&[&a, &b], journal.path(), |it| it.rules.max_body = body.len())
+        .policy(|policy| policy.timeouts.connect = ms(500))
+        .start();
+    assert_eq!(send(&proxy, "PUT", "/x", &body).await.status, 202);
+    done(&proxy, 1).await;
+    for origin in [&a, &b] {
+        assert_eq!(proxy.legs(origin, "timeout"), 0);
+        assert!(origin.requests()[0].body == body && origin.requests().len() == 1);
+    }
 }
 
 #[tokio::test]
