@@ -39,7 +39,7 @@ async fn requests_in_flight_finish_and_the_exit_status_is_0() {
     for signal in [Signal::TERM, Signal::INT] {
         let gate = Gate::new();
         let origin = Origin::start(Reply::ok("finished").hold_at(At::Start, &gate));
-        let fanfare = Fanfare::broadcast(&[origin.address()], &[]).await;
+        let fanfare = Fanfare::broadcast(&[origin.address()], &["--timeout", "1h"]).await;
         fanfare.wait_ready().await;
         let mut client = in_flight(&fanfare, &origin).await;
         fanfare.signal(signal);
@@ -58,7 +58,7 @@ async fn requests_in_flight_finish_and_the_exit_status_is_0() {
 async fn two_signals_at_once_are_one() {
     let gate = Gate::new();
     let origin = Origin::start(Reply::ok("finished").hold_at(At::Start, &gate));
-    let fanfare = Fanfare::broadcast(&[origin.address()], &[]).await;
+    let fanfare = Fanfare::broadcast(&[origin.address()], &["--timeout", "1h"]).await;
     fanfare.wait_ready().await;
     let mut client = in_flight(&fanfare, &origin).await;
     fanfare.signal(Signal::TERM);

@@ -238,7 +238,7 @@ async fn nobody_else_can_send_by_its_listener() {
     let gate = Gate::new();
     let origin = Origin::start(Reply::ok("late").hold(&gate));
     let endpoint = origin.address().to_string();
-    let sending = Fanfare::start(["send", "PURGE", "/", "--endpoints", &endpoint, "-l", "info"]);
+    let sending = Fanfare::start(["send", "PURGE", "/", "--endpoints", &endpoint, "--timeout", "1h", "-l", "info"]);
     origin.wait_requests(1).await;
     let listener = sending.listening("to broadcast").await;
     assert!(listener.ip().is_loopback());
@@ -253,7 +253,7 @@ async fn on_a_terminal_the_table_fills_while_endpoints_answer() {
     let gate = Gate::new();
     let origins = [Origin::start(Reply::ok("soon")), Origin::start(Reply::ok("late").hold(&gate))];
     let list = addresses(&origins).join(",");
-    let line = format!("{} send PURGE / --endpoints {list}", env!("CARGO_BIN_EXE_fanfare"));
+    let line = format!("{} send PURGE / --endpoints {list} --timeout 1h", env!("CARGO_BIN_EXE_fanfare"));
     let mut terminal = Command::new("script");
     terminal.args(["-qefc", &line, "/dev/null"]).env("TERM", "xterm").env_remove("KUBECONFIG");
     let sending = Fanfare::spawn(terminal);

@@ -237,7 +237,7 @@ async fn a_response_that_is_cut_short() {
 #[tokio::test]
 async fn a_response_that_never_ends_is_dropped_at_its_deadline() {
     let [a, b] = origins([Reply::ok("a"), Reply::new(200).endless("endless ")]);
-    let proxy = over(&[&a, &b]).total(ms(300)).start();
+    let proxy = over(&[&a, &b]).total(ms(1000)).start();
     let answer = proxy.get("/").await;
     assert_eq!((answer.status, result_of(&answer)), (504, [2, 1, 1, 0, 2]), "{answer}");
     b.wait_closed().await;

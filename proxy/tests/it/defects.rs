@@ -30,7 +30,7 @@ async fn defect_2_availability_answers_although_another_endpoint_has_not() {
 #[tokio::test]
 async fn defect_3_a_time_out_after_the_answer_writes_no_second_one() {
     let [a, b] = origins([Reply::ok("first"), Reply::never()]);
-    let proxy = over(&[&a, &b]).require("any").total(ms(200)).start();
+    let proxy = over(&[&a, &b]).require("any").total(ms(1000)).start();
     let mut client = proxy.sent("GET /1 HTTP/1.1\r\nHost: x\r\n\r\n").await;
     assert_eq!(client.read_response("GET").await.expect_status(200).text(), "first");
     proxy.wait_leg(&b, "timeout").await;

@@ -67,7 +67,9 @@ async fn the_deadline_cuts_what_has_not_ended() {
     streaming.read_body(&mut answer, 500).await;
     let mut sending = proxy.sent(sized_post(10)).await;
     sending.send("part").await;
-    b.wait_heads(2).await;
+    for origin in [&a, &b] {
+        origin.wait_heads(2).await;
+    }
     let cut = testkit::eventually::within("the drain", proxy.drain(ms(200))).await;
     assert!(cut >= 2, "two connections at least: {cut}");
     streaming.read_body(&mut answer, u64::MAX).await;

@@ -201,14 +201,16 @@ pub(crate) fn over(places: &[&dyn Place]) -> Setup {
     Setup::new(places.iter().map(|place| Endpoint::ready(place.place())).collect())
 }
 
-/// A route that matches everything, with every default.
+/// A route that matches everything, with every default but one: a loaded machine may take more than a second to connect.
 pub(crate) fn route(name: &str, cluster: &str) -> Route {
+    let mut policy = Policy::default();
+    policy.timeouts.connect = scaled(Duration::from_secs(10));
     Route {
         name: name.into(),
         matches: Match::default(),
         cluster: ClusterName::new(cluster).expect("a cluster name"),
         changes: Changes::default(),
-        policy: Policy::default(),
+        policy,
     }
 }
 

@@ -304,7 +304,7 @@ async fn a_call_whose_answers_are_whole_ends_though_its_request_does_not() {
 async fn a_deadline_ends_an_answer_that_streams_with_status_4_and_cancels_every_copy() {
     let (a, b) = (Endpoint::start(0, Says::Echo).await, Endpoint::start(1, Says::Echo).await);
     let proxy = over_h2(&[&a, &b]).require("any").total(NEVER).start();
-    let mut call = Conversation::begin(proxy.address, &[("grpc-timeout", "700m")]).await;
+    let mut call = Conversation::begin(proxy.address, &[("grpc-timeout", "2S")]).await;
     call.say(message("ping"));
     assert_eq!(call.hear(message("ping").len()).await, message("ping"));
     assert_eq!(call.status().await, "4");

@@ -125,7 +125,6 @@ async fn accept(listener: TcpListener, log: Arc<Log>, streams: u32) {
     }
 }
 
-#[allow(clippy::too_many_lines, reason = "a list of what an endpoint can do")]
 async fn serve(stream: TcpStream, number: usize, log: Arc<Log>, streams: u32) {
     let mut builder = server::Builder::new();
     let Ok(mut connection) = builder.max_concurrent_streams(streams).handshake::<_, Bytes>(stream).await else {
@@ -136,7 +135,7 @@ async fn serve(stream: TcpStream, number: usize, log: Arc<Log>, streams: u32) {
             let mut script = log.script.lock();
             if script.len() > 1 { script.remove(0) } else { script[0].clone() }
         };
-        let (head, mut body) = request.into_parts();
+        let (head, body) = request.into_parts();
         let head = Request::from_parts(head, ());
         match does {
             Does::GoAway => {
@@ -158,60 +157,63 @@ async fn serve(stream: TcpStream, number: usize, log: Arc<Log>, streams: u32) {
         }
         let log = log.clone();
         tokio::spawn(async move {
-            let (mut bytes, mut whole) = (Vec::new(), true);
-            while let Some(data) = body.data().await {
-                match data {
-                    Ok(data) => {
-                        let _ = body.flow_control().release_capacity(data.len());
-                        bytes.extend_from_slice(&data);
-                    }
-                    Err(_) => {
-                        whole = false;
-                        break;
-                    }
-                }
-            }
-            let trailers = body.trailers().await.ok().flatten();
-            log.seen.lock().push(Seen { connection: number, head, body: bytes, whole, trailers });
-            let does = match does {
-                Does::After(gate, then) => {
-                    eventually!("the gate is open", gate.is_open(), |open| *open);
-                    *then
-                }
-                does => does,
-            };
-            match does {
-                Does::Reset(reason) => return respond.send_reset(reason),
-                Does::Status(status, body) => {
-                    let response = Response::builder().status(status).body(()).expect("a response");
-                    let Ok(mut stream) = respond.send_response(response, false) else { return };
-                    let _ = stream.send_data(Bytes::from(body), true);
-                    return;
-                }
-                _ => {}
-            }
-            let answer = match &does {
-                Does::Answer(answer) => answer.clone(),
-                Does::Hold(gate) => {
-                    eventually!("the gate is open", gate.is_open(), |open| *open);
-                    b"held".to_vec()
-                }
-                _ => b"broken".to_vec(),
-            };
-            if let Does::Refuse(status, code) = does {
-                let response = Response::builder().status(status).header("grpc-status", code).body(());
-                let _ = respond.send_response(response.expect("a response"), true);
-                return;
-            }
-            if let Does::Grpc(body, code) = does {
-                return answer_grpc(respond, body, code);
-            }
-            let Ok(mut stream) = respond.send_response(Response::new(()), false) else { return };
-            let _ = stream.send_data(Bytes::from(answer), !matches!(does, Does::Break));
-            if matches!(does, Does::Break) {
-                stream.send_reset(Reason::INTERNAL_ERROR);
-            }
+            let (body, trailers, whole) = read(body).await;
+            log.seen.lock().push(Seen { connection: number, head, body, whole, trailers });
+            react(does, respond).await;
         });
+    }
+}
+
+/// The body of a request, its trailers, and whether it was complete.
+async fn read(mut body: h2::RecvStream) -> (Vec<u8>, Option<HeaderMap>, bool) {
+    let (mut bytes, mut whole) = (Vec::new(), true);
+    while let Some(data) = body.data().await {
+        match data {
+            Ok(data) => {
+                let _ = body.flow_control().release_capacity(data.len());
+                bytes.extend_from_slice(&data);
+            }
+            Err(_) => {
+                whole = false;
+                break;
+            }
+        }
+    }
+    let trailers = body.trailers().await.ok().flatten();
+    (bytes, trailers, whole)
+}
+
+/// Answers a request that was read, or does not.
+async fn react(does: Does, mut respond: server::SendResponse<Bytes>) {
+    let does = match does {
+        Does::After(gate, then) => {
+            eventually!("the gate is open", gate.is_open(), |open| *open);
+            *then
+        }
+        does => does,
+    };
+    let whole = |answer: Vec<u8>| (200, answer, true);
+    let (status, answer, is_whole) = match does {
+        Does::Reset(reason) => return respond.send_reset(reason),
+        Does::Refuse(status, code) => {
+            let response = Response::builder().status(status).header("grpc-status", code).body(());
+            let _ = respond.send_response(response.expect("a response"), true);
+            return;
+        }
+        Does::Grpc(body, code) => return answer_grpc(respond, body, code),
+        Does::Status(status, body) => (status, body, true),
+        Does::Answer(answer) => whole(answer),
+        Does::Hold(gate) => {
+            eventually!("the gate is open", gate.is_open(), |open| *open);
+            whole(b"held".to_vec())
+        }
+        _ => (200, b"broken".to_vec(), false),
+    };
+    let response = Response::builder().status(status).body(()).expect("a response");
+    let Ok(mut stream) = respond.send_response(response, false) else { return };
+    let _ = stream.send_data(Bytes::from(answer), is_whole);
+    if !is_whole {
+        stream.send_reset(Reason::INTERNAL_ERROR);
     }
 }
 

@@ -181,7 +181,7 @@ async fn the_final_result_is_counted_when_the_last_leg_has_ended() {
 async fn a_replica_that_always_times_out_does_not_look_well() {
     let [a, b] = origins([Reply::ok("a"), Reply::ok("b")]);
     let silent = testkit::origin::BlackHole::silent();
-    let proxy = over(&[&a, &b, &silent]).require("majority").total(ms(200)).start();
+    let proxy = over(&[&a, &b, &silent]).require("majority").total(ms(1000)).start();
     for _ in 0..3 {
         proxy.get("/").await.expect_status(200);
     }

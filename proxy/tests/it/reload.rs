@@ -92,6 +92,8 @@ async fn a_reload_changes_policies_and_routes_for_the_requests_to_come() {
     let mut proxy = over(&[&a, &b]).total(NEVER).start();
     let mut client = proxy.sent(GET).await;
     gate.wait_reached(1).await;
+    // Its connection is idle from then on.
+    proxy.wait_leg(&a, "ok").await;
     proxy.reload(|config| {
         config.listeners[0].routes[0].policy.require = "any".parse().unwrap();
         let mut other = route("other", "nowhere");

@@ -178,7 +178,7 @@ async fn the_report_names_every_kind_of_outcome() {
     ]);
     let dead = refusing(6);
     let places: [&dyn Place; 7] = [&ok, &client, &server, &reset, &protocol, &never, &dead];
-    let proxy = over(&places).total(ms(300)).start();
+    let proxy = over(&places).total(ms(1000)).start();
     let (status, report) = proxy.report("GET", "/", b"").await;
     assert_eq!(status, 500, "{report}");
     let outcomes: Vec<&str> =

@@ -121,7 +121,8 @@ fn a_request_under_way_ends_with_the_endpoints_it_began_with() {
         bed.listen((1..=3).map(|n| v4(n, 8080)));
         let put = |numbers: &[u8]| slice("cache-1", "cache", &ready(numbers), HTTP);
         bed.apply(&put(&[1, 2])).await;
-        let fanfare = bed.fanfare(&["-s", "default/cache", "--stream"]).await;
+        let fanfare =
+            bed.fanfare(&["-s", "default/cache", "--stream", "--timeout", "1h", "--body-timeout", "1h"]).await;
         fanfare.wait_ready().await;
         let gate = Gate::new();
         bed.pod(v4(1, 8080)).set(Reply::ok("held").hold(&gate));

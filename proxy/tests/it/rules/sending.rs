@@ -46,11 +46,15 @@ async fn a_leg_that_did_not_take_the_whole_request_is_not_ok() {
 
 #[tokio::test]
 async fn failure_answers_at_once_closes_and_aborts_the_legs() {
-    let refused = || Reply::new(500).body("refused").early();
+    let gate = Gate::new();
+    let refused = || Reply::new(500).body("refused").early().hold(&gate);
     let [a, b, c] = origins([refused(), refused(), Reply::ok("c")]);
     let proxy = over(&[&a, &b, &c]).require("majority").streaming().start();
     let mut client = proxy.sent(sized_post(1_000_000)).await;
     client.send(bytes(1000)).await;
+    // A leg that has not begun when the others fail reaches nobody.
+    c.wait_until("the first part", has_body(1)).await;
+    gate.release();
     let answer = client.read_response("POST").await.expect_status(500);
     assert_eq!(answer.text(), "refused");
     assert_eq!(answer.header("connection"), Some("close"));

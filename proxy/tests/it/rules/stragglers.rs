@@ -43,7 +43,7 @@ async fn a_straggler_ends_at_its_own_deadline() {
     let gate = Gate::new();
     let late = Reply::ok(bytes(1000)).hold(&gate).hang_at(At::Body(10));
     let [a, b, c] = origins([Reply::ok("a"), Reply::never(), late]);
-    let proxy = over(&[&a, &b, &c]).require("any").total(ms(600)).start();
+    let proxy = over(&[&a, &b, &c]).require("any").total(ms(1000)).start();
     assert_eq!(proxy.get("/").await.expect_status(200).text(), "a");
     gate.release();
     for origin in [&b, &c] {

@@ -83,10 +83,10 @@ async fn a_client_that_falls_silent_in_its_body_gets_408_and_the_legs_are_cancel
 #[tokio::test]
 async fn a_body_that_keeps_coming_is_not_idle() {
     let a = origin(0, Reply::ok("a"));
-    let proxy = over(&[&a]).listener(|l| l.timeouts.body = ms(400)).start();
+    let proxy = over(&[&a]).listener(|l| l.timeouts.body = ms(1000)).start();
     let mut client = proxy.sent(sized_post(8)).await;
     for _ in 0..8 {
-        dawdle(ms(100)).await;
+        dawdle(ms(200)).await;
         client.send("x").await;
     }
     client.read_response("POST").await.expect_status(200);
@@ -110,16 +110,17 @@ async fn connecting() {
     let a = origin(5, Reply::ok("a"));
     let proxy = over(&[&hole, &a]).policy(|p| p.timeouts.connect = ms(200)).total(NEVER).start();
     assert_made_up(&proxy.get("/").await, 504, "connection_timeout");
-    assert_eq!((proxy.legs(&hole, "timeout"), proxy.legs(&a, "ok")), (1, 1));
+    assert_eq!(proxy.legs(&hole, "timeout"), 1);
+    proxy.wait_leg(&a, "ok").await;
 }
 
 #[tokio::test]
 async fn the_first_byte_counts_from_the_end_of_the_request() {
     let a = origin(0, [Reply::ok("a"), Reply::never()]);
-    let proxy = over(&[&a]).policy(|p| p.timeouts.first_byte = Some(ms(250))).total(NEVER).start();
+    let proxy = over(&[&a]).policy(|p| p.timeouts.first_byte = Some(ms(1000))).total(NEVER).start();
     let mut client = proxy.sent(sized_post(2)).await;
     client.send("x").await;
-    dawdle(ms(600)).await;
+    dawdle(ms(1500)).await;
     client.send("y").await;
     client.read_response("POST").await.expect_status(200);
     assert_made_up(&proxy.get("/").await, 504, "connection_read_timeout");
@@ -149,10 +150,10 @@ async fn the_whole_exchange_with_an_answer_that_never_ends() {
 async fn time_spent_waiting_for_the_client_does_not_count() {
     for stream in [false, true] {
         let [a, b] = origins([Reply::ok("a"), Reply::ok("b")]);
-        let proxy = over(&[&a, &b]).total(ms(400)).policy(|p| p.stream = stream).start();
+        let proxy = over(&[&a, &b]).total(ms(1000)).policy(|p| p.stream = stream).start();
         let mut client = proxy.sent(sized_post(3)).await;
         for _ in 0..3 {
-            dawdle(ms(400)).await;
+            dawdle(ms(500)).await;
             client.send("x").await;
         }
         client.read_response("POST").await.expect_status(200);
@@ -161,8 +162,8 @@ async fn time_spent_waiting_for_the_client_does_not_count() {
 
 #[tokio::test]
 async fn an_answer_that_streams_has_only_idle_time_outs() {
-    let a = origin(0, Reply::new(200).chunked_by(1, "streamed").act(At::Body(6), Act::Pause(ms(700))));
-    let proxy = over(&[&a]).require("any").total(ms(200)).policy(|p| p.timeouts.idle = NEVER).start();
+    let a = origin(0, Reply::new(200).chunked_by(1, "streamed").act(At::Body(6), Act::Pause(ms(1500))));
+    let proxy = over(&[&a]).require("any").total(ms(1000)).policy(|p| p.timeouts.idle = NEVER).start();
     assert_eq!(proxy.get("/").await.expect_status(200).text(), "streamed");
 }
 
@@ -194,12 +195,12 @@ async fn a_client_that_takes_nothing_of_its_answer_is_cut_off() {
 async fn a_slow_reader_that_takes_some_is_served() {
     let body = bytes(1 << 20);
     let a = origin(0, Reply::ok(&body));
-    let proxy = over(&[&a]).require("any").total(ms(300)).listener(|l| l.timeouts.body = ms(500)).start();
+    let proxy = over(&[&a]).require("any").total(ms(1000)).listener(|l| l.timeouts.body = ms(1500)).start();
     let mut client = RawClient::connect_small(proxy.address, 4096).await;
     client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
     let mut answer = client.read_head("GET").await;
     for part in 1..=4 {
-        dawdle(ms(150)).await;
+        dawdle(ms(300)).await;
         client.read_body(&mut answer, part * (256 << 10)).await;
     }
     client.read_body(&mut answer, u64::MAX).await;

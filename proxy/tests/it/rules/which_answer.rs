@@ -110,17 +110,17 @@ async fn a_real_answer_wins_over_a_made_up_one_of_the_same_side_only() {
     // The client error is a real answer, but the time-out is a server-side failure.
     let [a, b] = origins([Reply::ok("a"), Reply::new(404).body("b")]);
     let silent = BlackHole::silent();
-    let proxy = over(&[&a, &b, &silent]).total(ms(300)).start();
+    let proxy = over(&[&a, &b, &silent]).total(ms(1000)).start();
     let answer = proxy.get("/").await;
     assert_made_up(&answer, 504, "http_response_timeout");
     assert_eq!(answer.header("x-broadcast-endpoint"), Some(&*silent.address().to_string()));
     // Also if the client would get another status for it, which is not a real answer either.
-    let proxy = over(&[&a, &b, &silent]).total(ms(300)).policy(|p| p.on_timeout = 408).start();
+    let proxy = over(&[&a, &b, &silent]).total(ms(1000)).policy(|p| p.on_timeout = 408).start();
     assert_made_up(&proxy.get("/").await, 408, "http_response_timeout");
     // A real server error wins over it, whatever its place in the order.
     b.set(Reply::new(500).body("b"));
     for places in [[&b as &dyn Place, &silent], [&silent, &b]] {
-        let answer = over(&places).total(ms(300)).start().get("/").await.expect_status(500);
+        let answer = over(&places).total(ms(1000)).start().get("/").await.expect_status(500);
         assert_eq!((answer.text().as_str(), answer.header("proxy-status")), ("b", None));
         assert_eq!(answer.header("x-broadcast-endpoint"), Some(&*b.address().to_string()));
     }
