@@ -52,8 +52,8 @@ struct Published {
     has_other_services: bool,
 }
 
-/// What the watches have told, as far as it was published.
-struct Seen {
+/// The state of the watches that was published last.
+struct PublishedViews {
     /// The views of each watch.
     views: Vec<OrdMap<ServiceKey, Arc<View>>>,
     projection: Projection,
@@ -69,7 +69,7 @@ impl KubeSource {
         let mut watches: Vec<Arc<Watched<Index>>> = keys.iter().map(|key| self.kube.slices(key.clone())).collect();
         let mut states: Vec<Receiver<State>> = watches.iter().map(|watched| watched.status.subscribe()).collect();
         let projection = Projection::new(self.selection.port.clone());
-        let mut seen = Seen { views: vec![OrdMap::new(); watches.len()], projection };
+        let mut seen = PublishedViews { views: vec![OrdMap::new(); watches.len()], projection };
         let mut published = Published { has_other_services: true, ..Published::default() };
         let mut complete = false;
         let mut hints = Hints::new(self.cluster.as_str(), self.kube.client());
@@ -115,7 +115,7 @@ impl KubeSource {
     }
 
     /// Takes what has changed in the watches since the last call, and publishes the cluster.
-    fn publish(&self, watches: &[Arc<Watched<Index>>], seen: &mut Seen, before: &Published) -> Published {
+    fn publish(&self, watches: &[Arc<Watched<Index>>], seen: &mut PublishedViews, before: &Published) -> Published {
         let mut changed = BTreeSet::new();
         for (watched, seen) in watches.iter().zip(&mut seen.views) {
             let views = watched.store.lock().views();
