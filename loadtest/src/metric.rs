@@ -44,6 +44,8 @@ pub(crate) const ALL: &[Metric] = &[
     metric("p50_us", "p50", Unit::Micros, LESS),
     metric("p90_us", "p90", Unit::Micros, LESS),
     metric("p99_us", "p99", Unit::Micros, LESS),
+    metric("p99_beside_us", "p99 beside it, owing nothing", Unit::Micros, LESS),
+    metric("p99_to_beside", "ratio of p99 to that beside it", Unit::Number, LESS),
     metric("p999_us", "p99.9", Unit::Micros, LESS),
     metric("max_us", "longest", Unit::Micros, LESS),
     metric("rss_bytes", "resident", Unit::Bytes, LESS),

@@ -5,6 +5,8 @@ mod redeliver;
 mod startup;
 mod wire;
 
+pub(crate) use redeliver::OWES_NOTHING;
+
 use anyhow::bail;
 
 use crate::{

@@ -1,6 +1,7 @@
 //! One turn: endpoints, one subject and the load are started, the work is done and measured, everything is ended.
 
 mod measure;
+mod owed;
 mod work;
 
 use std::{
@@ -9,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use self::owed::Beside;
 use crate::{
     cli::{self, Placing},
     cores::{self, Cores, Placement},
@@ -47,6 +49,8 @@ struct Turn<'a> {
     endpoints: EndpointServers,
     subject: Running,
     load: Helper,
+    /// The process that owes nothing, where the subject owes much.
+    beside: Option<Beside>,
     /// The cores of a load that is another program.
     load_cores: &'a [usize],
     work: &'a Path,
@@ -112,9 +116,17 @@ pub(crate) fn turn(
     let subject = case.subject.start(program, &plan)?;
     let load = load::start(&cores.load)?;
     let load_cores = &cores.load;
+    let beside = match scenario.work {
+        Work::Owed { .. } if case.journals() => {
+            let kind = (case.special.as_slice(), case.protocols.endpoint);
+            let others = EndpointServers::start(options.endpoints, scenario.endpoints, kind, work, &cores.endpoints)?;
+            Some(Beside::start(&case.subject, program, &plan, others, load_cores)?)
+        }
+        _ => None,
+    };
     let out = Outcome::default();
     let file = file.clone();
-    let mut turn = Turn { options, scenario, case, endpoints, subject, load, load_cores, work, file, out };
+    let mut turn = Turn { options, scenario, case, endpoints, subject, load, beside, load_cores, work, file, out };
     turn.work(first)?;
     if let Some(how) = turn.subject.ended() {
         anyhow::bail!("it has ended while it was measured: {how}");

@@ -21,13 +21,8 @@ use crate::{
 
 /// The interval at which the restarting endpoint stops and starts.
 const RESTART_INTERVAL: Duration = Duration::from_secs(1);
-/// The most time for healthy endpoints to get what they missed, and how often it is asked for.
-const MAX_CATCH_UP: Duration = Duration::from_secs(60);
-const CATCH_UP_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// The interval at which the file of endpoints is rewritten.
 const REWRITE_INTERVAL: Duration = Duration::from_millis(500);
-/// Connections over which requests come that are to be owed.
-const OWING: usize = 128;
 /// How many of them there are in a short run, for each second of a measurement.
 const JOBS_PER_SECOND: f64 = 50_000.0;
 /// File descriptors that a process needs besides those of connections.
@@ -94,9 +89,8 @@ impl Turn<'_> {
             }
             Work::Missed { connections } => self.missed(connections)?,
             Work::Owed { jobs, rate, connections, times } => {
-                self.owe(jobs.min((JOBS_PER_SECOND * seconds) as u64))?;
-                let load = self.measure(Shape::Open { seconds: seconds * times, rate, connections }, |_| Ok(()))?;
-                self.latencies(&load);
+                let live = Shape::Open { seconds: seconds * times, rate, connections };
+                self.owed(jobs.min((JOBS_PER_SECOND * seconds) as u64), live)?;
             }
             Work::Idle { connections, request } => self.idle(connections, request)?,
         }
@@ -192,28 +186,6 @@ impl Turn<'_> {
         if self.case.journals() {
             let alone = journal::acknowledged_per_second(&self.work.join("alone"), connections, seconds)?;
             self.set("journal_alone_per_second", alone);
-        }
-        Ok(())
-    }
-
-    /// Sends this number of requests, which one endpoint misses.
-    fn owe(&mut self, jobs: u64) -> anyhow::Result<()> {
-        let shape = ClosedLoop::new(UPLOAD_SECONDS, OWING, Body::Length(1));
-        let shape = Shape::Closed(ClosedLoop { requests: Some(jobs), ..shape });
-        let load = self.phase(shape)?;
-        anyhow::ensure!(load.requests == jobs, "{} of {jobs} acknowledged: {:?}", load.requests, load.error);
-        if self.case.journals() {
-            let mut owed = self.subject.metric("fanfare_deliveries_owed")?;
-            // A healthy endpoint that could not keep up first gets what it missed meanwhile.
-            let began = Instant::now();
-            while owed > jobs as f64 && began.elapsed() < MAX_CATCH_UP {
-                std::thread::sleep(CATCH_UP_POLL_INTERVAL);
-                owed = self.subject.metric("fanfare_deliveries_owed")?;
-            }
-            anyhow::ensure!(
-                metric::rounded(owed) == metric::rounded(jobs as f64),
-                "{owed} deliveries are owed, expected {jobs}"
-            );
         }
         Ok(())
     }
