@@ -89,19 +89,21 @@ impl Lines {
     }
 
     /// Waits for lines and moves them into `batch`, which must be empty; not earlier than [`INTERVAL`] after the last write.
+    ///
+    /// The interval comes first: under load there are lines when it is over, and no worker has to wake the writer.
     pub(super) fn take(&self, batch: &mut Vec<u8>, last_write: Option<Instant>) -> QueueItem {
         let mut queue = self.queue.lock();
-        while queue.bytes.is_empty() && !queue.is_urgent() {
-            queue.is_idle = true;
-            self.wake.wait(&mut queue);
-        }
-        queue.is_idle = false;
         let due = last_write.map(|last| last + INTERVAL);
         while let Some(due) = due
             && queue.bytes.len() < BATCH
             && !queue.is_urgent()
             && !self.wake.wait_until(&mut queue, due).timed_out()
         {}
+        while queue.bytes.is_empty() && !queue.is_urgent() {
+            queue.is_idle = true;
+            self.wake.wait(&mut queue);
+        }
+        queue.is_idle = false;
         if queue.bytes.is_empty() && queue.flushes.is_empty() && queue.is_closed {
             return QueueItem::End;
         }
@@ -160,6 +162,19 @@ mod tests {
         let QueueItem::Lines { flushes, .. } = lines.take(&mut batch, Some(later)) else { panic!("lines") };
         flushes.iter().for_each(|flush| flush.send(()).unwrap());
         assert_eq!((batch, flushed.recv()), (b"one\n".to_vec(), Ok(())));
+    }
+
+    #[test]
+    fn the_writer_asks_to_be_woken_only_after_the_interval() {
+        let (lines, last_write) = (std::sync::Arc::new(Lines::default()), Instant::now());
+        let taking = lines.clone();
+        let writer = std::thread::spawn(move || taking.take(&mut Vec::new(), Some(last_write)));
+        while !lines.queue.lock().is_idle {
+            std::thread::yield_now();
+        }
+        assert!(last_write.elapsed() >= INTERVAL);
+        lines.put(b"one\n");
+        assert!(matches!(writer.join().unwrap(), QueueItem::Lines { .. }));
     }
 
     #[test]
