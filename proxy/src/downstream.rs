@@ -79,13 +79,19 @@ impl Downstream {
     /// # Errors
     /// What the socket reports.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<io::Result<usize>> {
-        if self.buffer.capacity() == 0 && room <= buffers::READ_BUFFER_BYTES {
-            // A waiting connection needs no buffer.
-            match &mut self.stream {
-                Stream::Plain(stream) => ready!(stream.poll_read_ready(cx))?,
-                Stream::Tls(stream) => ready!(transport::poll_readable(stream, cx))?,
+        if self.buffer.is_empty() && room <= buffers::READ_BUFFER_BYTES {
+            let readable = match &mut self.stream {
+                Stream::Plain(stream) => stream.poll_read_ready(cx),
+                Stream::Tls(stream) => transport::poll_readable(stream, cx),
+            };
+            if readable.is_pending() && self.buffer.capacity() > 0 {
+                // A waiting connection needs no buffer.
+                buffers::give(&mut self.buffer);
             }
-            self.buffer = buffers::take();
+            ready!(readable)?;
+            if self.buffer.capacity() == 0 {
+                self.buffer = buffers::take();
+            }
         }
         self.buffer.reserve(room);
         let read = tokio_util::io::poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.buffer);
