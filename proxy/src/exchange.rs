@@ -57,6 +57,7 @@ pub use self::{
 };
 use crate::{
     clock,
+    http::LastHead,
     http2::translate::SharedHead,
     outcome::{LegError, Outcome},
     proxy_error::ProxyError,
@@ -87,6 +88,8 @@ pub struct Exchange {
     /// The same for HTTP/2, once a leg has needed it.
     shared_head: SharedHead,
     method: Vec<u8>,
+    /// The response head that came last, also in an earlier request.
+    last_head: LastHead,
     /// Whether the client gets the report instead of an endpoint's answer.
     wants_report: bool,
     wakers: Wakers,
@@ -237,7 +240,7 @@ impl Exchange {
             is_head: self.terms.is_head,
         };
         let mut leg_cx = Context::from_waker(self.wakers.waker(index, cx.waker()));
-        self.legs.get_mut(index).poll(&mut leg_cx, &sending, &self.terms, now);
+        self.legs.get_mut(index).poll(&mut leg_cx, &sending, &self.terms, &mut self.last_head, now);
     }
 
     /// Counts the outcome of a leg as soon as it is certain.

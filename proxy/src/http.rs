@@ -4,6 +4,7 @@
 pub mod body;
 pub mod chunked;
 mod class;
+mod last_head;
 pub mod request;
 pub mod response;
 mod scan;
@@ -11,6 +12,7 @@ mod scan;
 use bytes::Bytes;
 
 pub use class::Class;
+pub use last_head::LastHead;
 pub use scan::{Bounds, HeadScanner, Overrun, Scan};
 
 /// The versions spoken.
@@ -49,9 +51,12 @@ pub struct Fields {
     /// The whole head.
     bytes: Bytes,
     fields: Vec<Field>,
-    /// A bit for each class that occurs: most are asked for with every head and are in hardly any.
+    /// A bit for each class that occurs: most are asked for with every head and are in hardly any. And [`NOMINATES`].
     classes: u32,
 }
+
+/// The bit which says that a `Connection` field has more than one of its two usual options.
+const NOMINATES: u32 = 1 << 31;
 
 impl Span {
     /// The place of `part` in `whole`, of which it must be a part: the offset is found by comparing addresses.
@@ -97,10 +102,24 @@ impl Fields {
     /// The memory of the list, without what was in it; no more of it than most heads need.
     #[must_use]
     pub fn recycle(mut self) -> Self {
+        self.clear();
+        self
+    }
+
+    /// The same in place.
+    fn clear(&mut self) {
         (self.bytes, self.classes) = (Bytes::new(), 0);
         self.fields.clear();
-        self.fields.shrink_to(request::USUAL_FIELDS);
-        self
+        if self.fields.capacity() > request::USUAL_FIELDS {
+            self.fields.shrink_to(request::USUAL_FIELDS);
+        }
+    }
+
+    /// Becomes the same list, of a head with these bytes.
+    fn become_same(&mut self, other: &Self, bytes: Bytes) {
+        self.fields.clear();
+        self.fields.extend_from_slice(&other.fields);
+        (self.bytes, self.classes) = (bytes, other.classes);
     }
 
     /// Takes over the list of a parser that has read the bytes of this head.
@@ -110,6 +129,9 @@ impl Fields {
         self.fields.extend(parsed.iter().map(|field| {
             let class = Class::of(field.name.as_bytes());
             self.classes |= 1 << class as u32;
+            if class == Class::Connection && !is_persistence(field.value) {
+                self.classes |= NOMINATES;
+            }
             Field { name: Span::of(field.name.as_bytes(), bytes), value: Span::of(field.value, bytes), class }
         }));
     }
@@ -135,6 +157,12 @@ impl Fields {
     #[must_use]
     pub fn has(&self, class: Class) -> bool {
         self.classes & (1 << class as u32) != 0
+    }
+
+    /// Whether a `Connection` field may name other fields, because it has more than one of its two usual options.
+    #[must_use]
+    pub fn nominates(&self) -> bool {
+        self.classes & NOMINATES != 0
     }
 
     /// Every field, in order: name and value.
@@ -193,6 +221,11 @@ pub fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
 }
 
+/// Whether a value of `Connection` is one of its two usual options.
+fn is_persistence(value: &[u8]) -> bool {
+    value.eq_ignore_ascii_case(b"keep-alive") || value.eq_ignore_ascii_case(b"close")
+}
+
 /// Whether a value of `Connection` has the options `close` and `keep-alive`. Nearly every value is one of the two.
 fn persistence(value: &[u8]) -> (bool, bool) {
     let is = |option: &[u8], name: &[u8]| option.eq_ignore_ascii_case(name);
@@ -208,9 +241,10 @@ fn persistence(value: &[u8]) -> (bool, bool) {
 }
 
 /// What the framing fields of a head say about its body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Framing {
     /// Neither Content-Length nor Transfer-Encoding.
+    #[default]
     Unspecified,
     /// `Content-Length`
     Length(u64),

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     buffers, clock,
     config::{Compare, Limits, Policy},
+    http::LastHead,
     table::RouteEntry,
     target::Target,
     traces::{self, Parents},
@@ -87,6 +88,7 @@ impl Exchange {
             head: Vec::new(),
             shared_head: Default::default(),
             method: Vec::new(),
+            last_head: LastHead::default(),
             wants_report: false,
             wakers: Wakers::default(),
             terms: Terms::default(),

@@ -29,11 +29,11 @@ use super::{
 };
 use crate::{
     grpc::{self as grpc_status, Code, CodeSet},
-    http::{Fields, response::ResponseHead},
+    http::{LastHead, response::ResponseHead},
     multiplex::LinkEnd,
     outcome::{LegError, LegResult, Outcome},
     proxy_error::ProxyError,
-    target::{Connecting, Target},
+    target::Target,
 };
 
 /// The bytes of a held response body at which a leg pauses.
@@ -85,7 +85,8 @@ pub(super) enum Mode {
 pub struct Leg {
     /// The endpoint.
     target: Arc<Target>,
-    state: AttemptState,
+    /// Its connection: none before it has started, while it waits for the next attempt, and after its end.
+    wire: Wire,
     /// In what its head differs from the common one, if it does.
     own: Option<Own>,
     /// Whether the attempt is on a connection that carried a request before.
@@ -95,10 +96,9 @@ pub struct Leg {
     retries_left: u32,
     /// The remaining retries after refusals of the endpoint.
     refusals_left: u8,
-    /// The head of the response, once there is one.
-    response: Option<ResponseHead>,
-    /// Reused memory for its fields.
-    fields: Fields,
+    /// The head of the response, once there is one. Its memory is reused.
+    response: ResponseHead,
+    has_response: bool,
     /// The head has just come in, and the leg pauses until the exchange has taken it.
     fresh_head: bool,
     /// Whether the status of the response is a success.
@@ -153,25 +153,8 @@ enum Waiting {
     Backoff,
 }
 
-enum AttemptState {
-    /// Idle: not started, waiting for the next attempt, or ended.
-    Resting,
-    Connecting(Connecting),
-    Open(Wire),
-}
-
-impl std::fmt::Debug for AttemptState {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Resting => "Resting",
-            Self::Connecting(_) => "Connecting",
-            Self::Open(_) => "Open",
-        })
-    }
-}
-
 /// The result of one step: pending, or ready for the next step.
-type Step = Poll<Result<(), Failure>>;
+type Step = Poll<Result<(), Box<Failure>>>;
 
 /// A failed attempt.
 #[derive(Debug)]
@@ -218,14 +201,14 @@ impl Leg {
     pub(super) fn new(target: Arc<Target>, terms: &Terms, now: Instant) -> Self {
         Self {
             target,
-            state: AttemptState::Resting,
+            wire: Wire::default(),
             own: None,
             reused: false,
             attempts: 0,
             retries_left: terms.retries,
             refusals_left: MAX_REFUSALS,
-            response: None,
-            fields: Fields::default(),
+            response: ResponseHead::default(),
+            has_response: false,
             fresh_head: false,
             success: false,
             mode: Mode::Hold,
@@ -268,12 +251,11 @@ impl Leg {
     /// Drops connection, response and held body, but keeps reusable memory.
     pub(super) fn clear(&mut self) {
         self.leave();
-        self.state = AttemptState::Resting;
+        self.wire.close();
         (self.own, self.result, self.trailers, self.kept) = (None, None, Bytes::new(), None);
         self.not_deferred = None;
-        if let Some(response) = self.response.take() {
-            self.fields = response.fields.recycle();
-        }
+        self.response.clear();
+        self.has_response = false;
         self.drop_held();
         if self.held.capacity() > SPARE_LIST_ENTRIES {
             self.held.shrink_to(SPARE_LIST_ENTRIES);
@@ -289,7 +271,14 @@ impl Leg {
 
     /// Makes progress up to the head of the response and, once the exchange has taken the head, up to its end. Call it when its
     /// waker was woken, when the window has more, or when its mode has changed.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, sending: &Sending<'_>, terms: &Terms, now: Instant) {
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        sending: &Sending<'_>,
+        terms: &Terms,
+        last: &mut LastHead,
+        now: Instant,
+    ) {
         let sending = match &self.own {
             None => sending,
             // A cheap clone, which avoids borrowing the leg while it sends.
@@ -297,43 +286,45 @@ impl Leg {
             Some(Own::Parent(own)) => &Sending { parent: Some(*own), ..*sending },
         };
         while self.result.is_none() && !self.fresh_head {
-            match self.step(cx, sending, terms, now) {
+            match self.step(cx, sending, terms, last, now) {
                 Poll::Pending => return,
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(failure)) => self.fail(failure, sending.window, terms, now),
+                Poll::Ready(Err(failure)) => self.fail(*failure, sending.window, terms, now),
             }
         }
     }
 
-    fn step(&mut self, cx: &mut Context<'_>, sending: &Sending<'_>, terms: &Terms, now: Instant) -> Step {
-        match &mut self.state {
-            AttemptState::Resting => Poll::Pending,
-            AttemptState::Connecting(connecting) => match ready!(connecting.as_mut().poll(cx)) {
-                Ok(opened) => {
-                    (self.state, self.deadline) = (AttemptState::Open(Wire::new(opened)), None);
-                    Poll::Ready(Ok(()))
-                }
-                Err(error) => Poll::Ready(Err(Failure::connect(&error))),
-            },
-            AttemptState::Open(wire) => {
-                if wire.is_sending() {
-                    wire.send(cx, sending);
-                }
-                if wire.is_sent() && !wire.has_received() && self.deadline.is_none() {
-                    self.deadline = terms.first_byte.map(|limit| (now + limit, Waiting::FirstByte));
-                }
-                if self.response.is_none() {
-                    let head = wire.poll_head(cx, &mut self.fields, terms.is_head);
-                    self.note_arrival(now);
-                    self.response = Some(ready!(head)?);
-                    self.fresh_head = true;
-                    return Poll::Ready(Ok(()));
-                }
-                ready!(self.poll_body(cx, terms, now))?;
-                self.finish(terms, now);
-                if self.result.is_none() { Poll::Pending } else { Poll::Ready(Ok(())) }
+    fn step(
+        &mut self,
+        cx: &mut Context<'_>,
+        sending: &Sending<'_>,
+        terms: &Terms,
+        last: &mut LastHead,
+        now: Instant,
+    ) -> Step {
+        if !self.wire.is_open() {
+            if ready!(self.wire.poll_connect(cx))? {
+                self.deadline = None;
+                return Poll::Ready(Ok(()));
             }
+            return Poll::Pending;
         }
+        if self.wire.is_sending() {
+            self.wire.send(cx, sending);
+        }
+        if self.wire.is_sent() && !self.wire.has_received() && self.deadline.is_none() {
+            self.deadline = terms.first_byte.map(|limit| (now + limit, Waiting::FirstByte));
+        }
+        if !self.has_response {
+            let head = self.wire.poll_head(cx, &mut self.response, last, terms.is_head);
+            self.note_arrival(now);
+            ready!(head)?;
+            (self.has_response, self.fresh_head) = (true, true);
+            return Poll::Ready(Ok(()));
+        }
+        ready!(self.poll_body(cx, terms, now))?;
+        self.finish(terms, now);
+        if self.result.is_none() { Poll::Pending } else { Poll::Ready(Ok(())) }
     }
 
     /// Reads the body as far as the mode allows; ready when it is complete.
@@ -343,10 +334,9 @@ impl Leg {
             if self.mode != Mode::Discard && self.held_bytes >= limit {
                 // It counts only by its trailers, which would not be read.
                 let too_long = terms.grpc.is_some() && self.mode == Mode::Hold && self.counted.is_none();
-                return if too_long { Poll::Ready(Err(self.too_long())) } else { Poll::Pending };
+                return if too_long { Poll::Ready(Err(Box::new(self.too_long()))) } else { Poll::Pending };
             }
-            let AttemptState::Open(wire) = &mut self.state else { return Poll::Pending };
-            let piece = wire.poll_body(cx);
+            let piece = self.wire.poll_body(cx);
             self.note_arrival(now);
             match ready!(piece)? {
                 None => {
@@ -354,9 +344,7 @@ impl Leg {
                     if let Some(kept) = &mut self.kept {
                         kept.end();
                     }
-                    if let AttemptState::Open(wire) = &mut self.state {
-                        self.trailers = wire.take_trailers();
-                    }
+                    self.trailers = self.wire.take_trailers();
                 }
                 Some(data) => {
                     self.received += data.len() as u64;
@@ -375,9 +363,7 @@ impl Leg {
 
     /// Ends the time-out of the attempt when the first byte of the response has come.
     fn note_arrival(&mut self, now: Instant) {
-        if let AttemptState::Open(wire) = &mut self.state
-            && wire.take_arrival()
-        {
+        if self.wire.take_arrival() {
             (self.last_read, self.deadline) = (now, None);
         }
     }
@@ -385,8 +371,7 @@ impl Leg {
     /// Handles a complete response: the leg ends, unless its request continues and may still succeed. With gRPC the status at the
     /// end decides, even if the endpoint did not read the whole request.
     fn finish(&mut self, terms: &Terms, now: Instant) {
-        let (Some(response), AttemptState::Open(wire)) = (&self.response, &self.state) else { return };
-        let (status, is_sent, is_broken_off) = (response.status, wire.is_sent(), wire.is_broken_off());
+        let (status, is_sent, is_broken_off) = (self.response.status, self.wire.is_sent(), self.wire.is_broken_off());
         let result = match terms.grpc {
             Some(success) => self.grpc_result(status, success),
             None if self.success && is_broken_off => {
@@ -403,10 +388,7 @@ impl Leg {
 
     /// Ends a leg with a complete response.
     fn end_complete(&mut self, result: LegResult, terms: &Terms, now: Instant) {
-        if let AttemptState::Open(wire) = std::mem::replace(&mut self.state, AttemptState::Resting)
-            && let Some(response) = &self.response
-            && let Some(io) = wire.into_idle(response, terms.is_head)
-        {
+        if let Some(io) = self.wire.finish(&self.response, terms.is_head) {
             self.target.checkin(terms.worker, io, now, terms.pool_idle, terms.pool);
         }
         if result.error.is_some() {
@@ -418,7 +400,7 @@ impl Leg {
     /// Ends the leg without an answer, and closes its connection. A leg that counted as ok and was paused since then stays ok,
     /// because its endpoint is not the reason why it did not end.
     pub(super) fn end_with(&mut self, outcome: Outcome, error: LegError, now: Instant) {
-        let status = self.response.as_ref().map(|head| head.status);
+        let status = self.response().map(|head| head.status);
         let paused = self.mode == Mode::Hold && self.is_full();
         self.drop_held();
         if self.counted == Some(true) && paused {
@@ -429,7 +411,7 @@ impl Leg {
     }
 
     fn end(&mut self, result: LegResult, now: Instant) {
-        self.state = AttemptState::Resting;
+        self.wire.close();
         self.deadline = None;
         self.ended = now;
         self.leave();
@@ -468,7 +450,7 @@ impl Leg {
 
     /// Takes the status of a new response head, if there is one.
     pub(super) fn take_fresh_head(&mut self) -> Option<u16> {
-        std::mem::take(&mut self.fresh_head).then_some(self.response.as_ref()?.status)
+        std::mem::take(&mut self.fresh_head).then_some(self.response.status)
     }
 
     /// Sets whether the status of its response is a success.

@@ -19,8 +19,7 @@ pub(super) struct VerbatimFields<'a> {
 
 impl<'a> Nominated<'a> {
     pub(super) fn of(fields: &'a Fields) -> Self {
-        let is_usual = |value: &[u8]| value.eq_ignore_ascii_case(b"keep-alive") || value.eq_ignore_ascii_case(b"close");
-        Self(fields.of(Class::Connection).any(|value| !is_usual(value)).then_some(fields))
+        Self(fields.nominates().then_some(fields))
     }
 
     pub(super) fn has(&self, name: &[u8]) -> bool {

@@ -3,14 +3,15 @@
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    Bounds, Class, Fields, Framing, FramingError, Overrun, Span, Version,
+    Bounds, Class, Fields, Framing, FramingError, LastHead, Overrun, Span, Version,
     body::BodyReader,
     persistence,
     request::{MAX_FIELDS, USUAL_FIELDS},
 };
 
-/// A checked response head.
-#[derive(Clone, Debug)]
+/// A checked response head. It is read in place, because its memory is used again and moving it costs as much as a part of the
+/// parsing. After an error its content means nothing.
+#[derive(Clone, Debug, Default)]
 pub struct ResponseHead {
     /// The header fields.
     pub fields: Fields,
@@ -76,8 +77,8 @@ impl ParsedResponse {
         Ok(Some(Self { status, reason, version, length }))
     }
 
-    /// Makes the checks that the parser does not make.
-    fn check(self, bytes: Bytes, mut fields: Fields) -> Result<ResponseHead, BadResponse> {
+    /// Makes the checks that the parser does not make, and completes the head, whose fields are filled.
+    fn check(self, bytes: Bytes, head: &mut ResponseHead) -> Result<(), BadResponse> {
         let Self { status, reason, version, .. } = self;
         if !(100..=599).contains(&status) {
             return Err(BadResponse::Status);
@@ -85,18 +86,20 @@ impl ParsedResponse {
         if status == 101 {
             return Err(BadResponse::Switching);
         }
-        fields.bytes = bytes;
-        let framing = Framing::of(version, &fields)?;
+        head.fields.bytes = bytes;
+        (head.status, head.reason) = (status, reason);
+        head.framing = Framing::of(version, &head.fields)?;
         let (mut close, mut keepalive) = (false, version == Version::Http11);
-        if fields.has(Class::Connection) || fields.has(Class::ProxyConnection) {
-            for (class, value) in fields.classes() {
+        if head.fields.has(Class::Connection) || head.fields.has(Class::ProxyConnection) {
+            for (class, value) in head.fields.classes() {
                 if matches!(class, Class::Connection | Class::ProxyConnection) {
                     let (closes, keeps) = persistence(value);
                     (close, keepalive) = (close || closes, keepalive || keeps);
                 }
             }
         }
-        Ok(ResponseHead { status, reason, framing, keepalive: keepalive && !close, fields })
+        head.keepalive = keepalive && !close;
+        Ok(())
     }
 }
 
@@ -107,35 +110,60 @@ impl ResponseHead {
     /// [`BadResponse`] if it is malformed, or must not be passed on.
     #[cfg(any(test, feature = "bench"))]
     pub fn parse(bytes: Bytes) -> Result<Self, BadResponse> {
-        Self::parse_into(bytes, Fields::default())
+        let mut head = Self::default();
+        head.read(bytes).map(|()| head)
     }
 
-    /// The same, reusing the memory of a list of fields.
+    /// Becomes what the bytes of a complete head say.
     ///
     /// # Errors
     /// [`BadResponse`] if it is malformed, or must not be passed on.
-    pub fn parse_into(bytes: Bytes, recycled: Fields) -> Result<Self, BadResponse> {
-        let mut fields = recycled;
-        let read = match ParsedResponse::of::<USUAL_FIELDS>(&bytes, &mut fields) {
-            Err(httparse::Error::TooManyHeaders) => ParsedResponse::of::<MAX_FIELDS>(&bytes, &mut fields),
+    pub fn read(&mut self, bytes: Bytes) -> Result<(), BadResponse> {
+        let read = match ParsedResponse::of::<USUAL_FIELDS>(&bytes, &mut self.fields) {
+            Err(httparse::Error::TooManyHeaders) => ParsedResponse::of::<MAX_FIELDS>(&bytes, &mut self.fields),
             read => read,
         };
         let read = read.ok().flatten().filter(|read| read.length == bytes.len());
-        read.ok_or(BadResponse::Head)?.check(bytes, fields)
+        read.ok_or(BadResponse::Head)?.check(bytes, self)
     }
 
     /// Takes a complete head from the front of the buffer without scanning it first. In any case of doubt the buffer is left unchanged,
     /// and the scanner finds out what is wrong or missing.
     ///
     /// # Errors
-    /// [`BadResponse`], as of [`ResponseHead::parse`].
-    pub fn take(buffer: &mut BytesMut, bounds: &Bounds, recycled: &mut Fields) -> Option<Result<Self, BadResponse>> {
-        let read = ParsedResponse::of::<USUAL_FIELDS>(buffer, recycled).ok()??;
-        if !recycled.are_strict(buffer, read.length, bounds) {
+    /// [`BadResponse`], as of [`ResponseHead::read`].
+    pub fn take(
+        &mut self,
+        buffer: &mut BytesMut,
+        bounds: &Bounds,
+        last: &mut LastHead,
+    ) -> Option<Result<(), BadResponse>> {
+        if let Some(length) = last.is_at_front(buffer, bounds) {
+            self.become_same(last.head(), buffer.split_to(length).freeze());
+            return Some(Ok(()));
+        }
+        let read = ParsedResponse::of::<USUAL_FIELDS>(buffer, &mut self.fields).ok()??;
+        if !self.fields.are_strict(buffer, read.length, bounds) {
             return None;
         }
         let bytes = buffer.split_to(read.length).freeze();
-        Some(read.check(bytes, std::mem::take(recycled)))
+        let checked = read.check(bytes, self);
+        if checked.is_ok() {
+            last.learn(self, bounds);
+        }
+        Some(checked)
+    }
+
+    /// Becomes the same as `other`, with these bytes.
+    pub(super) fn become_same(&mut self, other: &Self, bytes: Bytes) {
+        self.fields.become_same(&other.fields, bytes);
+        (self.status, self.reason) = (other.status, other.reason);
+        (self.framing, self.keepalive) = (other.framing, other.keepalive);
+    }
+
+    /// Lets go of the bytes, but keeps the usual memory for the next head.
+    pub fn clear(&mut self) {
+        self.fields.clear();
     }
 
     /// The reason phrase, unchanged; may be empty.

@@ -32,7 +32,7 @@ pub enum Overrun {
 }
 
 /// What a head may hold at most.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bounds {
     /// Bytes of the first line, CRLF included.
     pub first_line: usize,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{AttemptState, Failure, Leg, Terms, Waiting, Window, Wire};
+use super::{Failure, Leg, Terms, Waiting, Window};
 use crate::{
     outcome::{LegError, LegResult, Outcome},
     proxy_error::ProxyError,
@@ -61,27 +61,25 @@ impl Leg {
     /// Begins an attempt from the start of the request.
     pub(super) fn begin(&mut self, idle: Option<Opened>, terms: &Terms, now: Instant) {
         self.attempts += 1;
-        (self.reused, self.response, self.code) = (idle.is_some(), None, None);
-        (self.state, self.deadline) = match idle {
-            Some(opened) => (AttemptState::Open(Wire::new(opened)), None),
-            None => {
-                let connecting = self.target.connect(terms.worker, terms.connect, terms.pool);
-                (AttemptState::Connecting(connecting), Some((now + terms.connect, Waiting::Connect)))
+        (self.reused, self.has_response, self.code) = (idle.is_some(), false, None);
+        match idle {
+            Some(opened) => {
+                self.wire.open(opened);
+                self.deadline = None;
             }
-        };
+            None => {
+                self.wire.connect(self.target.connect(terms.worker, terms.connect, terms.pool));
+                self.deadline = Some((now + terms.connect, Waiting::Connect));
+            }
+        }
     }
 
     /// Handles a failed attempt: begins the next one if that is harmless and allowed, else ends the leg.
     pub(super) fn fail(&mut self, failure: Failure, window: &Window, terms: &Terms, now: Instant) {
-        let (sent, received) = match &self.state {
-            AttemptState::Open(wire) => (wire.has_sent(), wire.has_received()),
-            AttemptState::Resting | AttemptState::Connecting(_) => (false, false),
-        };
-        let may_repeat = terms.is_idempotent || !sent || failure.is_unprocessed;
-        let harmless = !received && self.response.is_none() && window.is_replayable() && may_repeat;
+        let may_repeat = terms.is_idempotent || !self.wire.has_sent() || failure.is_unprocessed;
+        let harmless = !self.wire.has_received() && !self.has_response && window.is_replayable() && may_repeat;
         // The endpoint closed a connection just when it was used, which does not count against the endpoint.
-        let was_open = matches!(self.state, AttemptState::Open(_));
-        let is_refused = was_open && failure.is_unprocessed && self.refusals_left > 0;
+        let is_refused = self.wire.is_open() && failure.is_unprocessed && self.refusals_left > 0;
         if harmless && (self.reused || is_refused) {
             self.refusals_left -= u8::from(is_refused);
             self.begin(None, terms, now);
@@ -90,13 +88,13 @@ impl Leg {
         if harmless && self.retries_left > 0 && failure.outcome != Outcome::Protocol {
             self.retries_left -= 1;
             // While it waits, its cursor is at the start of the window, which keeps the whole body.
-            self.state = AttemptState::Resting;
+            self.wire.close();
             let nth = (terms.retries - self.retries_left).min(6);
             let pause = Duration::from_millis(25) * (1 << (nth - 1));
             self.deadline = Some((now + pause.mul_f64(0.5 + fastrand::f64()), Waiting::Backoff));
             return;
         }
-        let status = self.response.as_ref().map(|head| head.status);
+        let status = self.response().map(|head| head.status);
         self.drop_held();
         self.code = failure.code.or(self.code);
         self.end(LegResult { outcome: failure.outcome, status, error: Some(failure.error) }, now);

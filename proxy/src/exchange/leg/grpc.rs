@@ -12,8 +12,9 @@ use crate::{
 impl Leg {
     /// Reads the gRPC status in the head of its response, if it is a trailers-only response.
     pub(in crate::exchange) fn read_head_code(&mut self) -> Option<Code> {
-        self.code = self.response.as_ref()?.fields.all("grpc-status").next().and_then(grpc::status);
-        self.code
+        let code = self.response()?.fields.all("grpc-status").next().and_then(grpc::status);
+        self.code = code;
+        code
     }
 
     /// The status, once it is known.
@@ -34,9 +35,10 @@ impl Leg {
     /// Ends a leg whose request does not end. A complete answer decides the outcome.
     pub(in crate::exchange) fn end_unfinished(&mut self, terms: &Terms, now: Instant) {
         if self.complete
-            && let (Some(success), Some(response)) = (terms.grpc, &self.response)
+            && self.has_response
+            && let Some(success) = terms.grpc
         {
-            let result = self.grpc_result(response.status, success);
+            let result = self.grpc_result(self.response.status, success);
             return self.end_complete(result, terms, now);
         }
         let Failure { outcome, error, .. } = self.is_two_way();

@@ -5,7 +5,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{AttemptState, Cursor, Kept, Leg, Mode, Own};
+use super::{Cursor, Kept, Leg, Mode, Own};
 use crate::{
     exchange::compare::Excerpt,
     http::response::ResponseHead,
@@ -29,7 +29,7 @@ impl Leg {
     /// The head of the response, once there is one.
     #[must_use]
     pub fn response(&self) -> Option<&ResponseHead> {
-        self.response.as_ref()
+        self.has_response.then_some(&self.response)
     }
 
     /// Bytes of the response's body read so far.
@@ -77,8 +77,7 @@ impl Leg {
     #[must_use]
     pub fn excerpt(&self) -> Option<Excerpt<'_>> {
         let excerpt = self.kept()?.excerpt()?;
-        Some(Excerpt { is_truncated: excerpt.is_truncated || !self.complete, ..excerpt })
-            .filter(|_| self.response.is_some())
+        Some(Excerpt { is_truncated: excerpt.is_truncated || !self.complete, ..excerpt }).filter(|_| self.has_response)
     }
 
     /// What is kept of the body of its response to compare or show it, where it is.
@@ -151,31 +150,24 @@ impl Leg {
 
     /// Whether its body, or the held start of it, can be sent to the client.
     pub(in crate::exchange) fn is_available(&self) -> bool {
-        self.response.is_some()
+        self.has_response
             && self.mode != Mode::Discard
             && self.result.as_ref().is_none_or(|result| result.error.is_none())
     }
 
     /// Its position in the window: the start while it waits for an attempt.
     pub(in crate::exchange) fn cursor(&self) -> Cursor {
-        match &self.state {
-            AttemptState::Open(wire) => wire.cursor(),
-            AttemptState::Resting | AttemptState::Connecting(_) => Cursor::default(),
-        }
+        self.wire.cursor()
     }
 
     /// Whether it still needs bytes of the window.
     pub(in crate::exchange) fn is_sending(&self) -> bool {
-        self.result.is_none()
-            && match &self.state {
-                AttemptState::Open(wire) => wire.is_sending(),
-                AttemptState::Resting | AttemptState::Connecting(_) => true,
-            }
+        self.result.is_none() && self.wire.is_sending()
     }
 
     /// Whether the endpoint has the whole request.
     pub(in crate::exchange) fn is_sent(&self) -> bool {
-        matches!(&self.state, AttemptState::Open(wire) if wire.is_sent())
+        self.wire.is_sent()
     }
 
     /// From its start to its end, or to now.

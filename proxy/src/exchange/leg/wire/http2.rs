@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{MAX_INTERIM, Sending};
+use super::{MAX_INTERIM, Progress, Sending};
 use crate::{
     clock,
     exchange::{
@@ -13,7 +13,7 @@ use crate::{
         window::{Coding, Cursor, Window},
     },
     grpc,
-    http::{Fields, response::ResponseHead},
+    http::response::ResponseHead,
     multiplex::{LinkEnd, StreamFault, StreamSlot},
     outcome::Outcome,
     proxy_error::ProxyError,
@@ -21,23 +21,15 @@ use crate::{
 
 /// One exchange on a shared connection. Dropping it before its end resets the stream.
 #[derive(Debug)]
-pub(in crate::exchange::leg) struct Http2 {
+pub(super) struct Http2 {
     slot: StreamSlot,
     began: Instant,
-    pub(super) cursor: Cursor,
-    /// Whether the whole request was handed to the connection.
-    pub(super) sent: bool,
-    /// Why the rest cannot be sent.
+    /// Why the rest of the request cannot be sent.
     broken: Option<SendFault>,
-    pub(super) has_received: bool,
-    /// Whether something has come that nobody was told of.
-    pub(super) arrival: bool,
-    /// The number of interim responses.
-    interim: u8,
+    /// Whether anything has come back.
+    is_heard: bool,
     /// Taken bytes for which the endpoint has no new credit yet.
     uncredited: usize,
-    /// The lines of the response's trailers, once it is complete.
-    pub(super) trailers: Bytes,
 }
 
 /// Why a request cannot be sent on.
@@ -53,106 +45,100 @@ enum SendFault {
 
 impl Http2 {
     pub(super) fn new(slot: StreamSlot) -> Self {
-        Self {
-            slot,
-            began: clock::now(),
-            cursor: Cursor::default(),
-            sent: false,
-            broken: None,
-            has_received: false,
-            arrival: false,
-            interim: 0,
-            uncredited: 0,
-            trailers: Bytes::new(),
-        }
+        Self { slot, began: clock::now(), broken: None, is_heard: false, uncredited: 0 }
     }
 
-    pub(super) fn is_broken_off(&self) -> bool {
-        self.broken.is_some()
-    }
-
-    /// Whether anything was sent.
-    pub(super) fn has_sent(&self) -> bool {
-        self.slot.has_begun()
-    }
-
-    pub(super) fn send(&mut self, cx: &mut Context<'_>, sending: &Sending<'_>) {
+    pub(super) fn send(&mut self, progress: &mut Progress, cx: &mut Context<'_>, sending: &Sending<'_>) {
         if !self.slot.has_begun() {
-            let ends = is_end(sending.window, self.cursor);
+            let ends = is_end(sending.window, progress.cursor);
             match self.slot.begin(sending.head, (sending.shared_head, sending.parent), ends, sending.is_head) {
-                Ok(()) => self.sent = ends,
+                Ok(()) => (progress.is_sent, progress.has_sent) = (ends, true),
                 // The response, or its error, is read next.
-                Err(fault) => return self.broken = Some(SendFault::Unsent(Box::new(fault))),
+                Err(fault) => return self.break_off(progress, SendFault::Unsent(Box::new(fault))),
             }
         }
-        if let Poll::Ready(Err(())) = self.poll_data(cx, sending.window) {
-            self.broken = Some(SendFault::Stream);
+        if let Poll::Ready(Err(())) = self.poll_data(progress, cx, sending.window) {
+            self.break_off(progress, SendFault::Stream);
         }
+    }
+
+    fn break_off(&mut self, progress: &mut Progress, fault: SendFault) {
+        self.broken = Some(fault);
+        progress.is_broken_off = true;
     }
 
     /// Sends as much of the body as there is and the endpoint accepts.
-    fn poll_data(&mut self, cx: &mut Context<'_>, window: &Window) -> Poll<Result<(), ()>> {
-        while !self.sent {
-            let Some(mut data) = window.piece(self.cursor) else {
+    fn poll_data(&mut self, progress: &mut Progress, cx: &mut Context<'_>, window: &Window) -> Poll<Result<(), ()>> {
+        while !progress.is_sent {
+            let Some(mut data) = window.piece(progress.cursor) else {
                 if window.is_finished() {
                     if !self.slot.end(window.trailers()) {
                         return Poll::Ready(Err(()));
                     }
-                    self.sent = true;
+                    progress.is_sent = true;
                 }
                 return Poll::Ready(Ok(()));
             };
             data.truncate(ready!(self.slot.poll_room(cx, data.len()))?);
-            window.advance(&mut self.cursor, Coding::Identity, data.len());
-            self.sent = is_end(window, self.cursor);
-            self.slot.send(data, self.sent);
+            window.advance(&mut progress.cursor, Coding::Identity, data.len());
+            progress.is_sent = is_end(window, progress.cursor);
+            self.slot.send(data, progress.is_sent);
         }
         Poll::Ready(Ok(()))
     }
 
     pub(super) fn poll_head(
         &mut self,
+        progress: &mut Progress,
         cx: &mut Context<'_>,
-        fields: &mut Fields,
-    ) -> Poll<Result<ResponseHead, Failure>> {
+        head: &mut ResponseHead,
+    ) -> Poll<Result<(), Box<Failure>>> {
         if let Some(SendFault::Unsent(_)) = self.broken
             && let Some(SendFault::Unsent(fault)) = self.broken.take()
         {
             return Poll::Ready(Err(failure(&fault)));
         }
-        let (interim, head) = self.slot.poll_head(cx);
-        if interim != self.interim {
-            (self.interim, self.has_received, self.arrival) = (interim, true, true);
+        let (interim, bytes) = self.slot.poll_head(cx);
+        if interim != progress.interim {
+            self.receive(progress);
+            progress.interim = interim;
             if interim > MAX_INTERIM {
                 self.slot.close_connection();
                 let detail = format!("more than {MAX_INTERIM} interim responses");
-                return Poll::Ready(Err(Failure::protocol(detail)));
+                return Poll::Ready(Err(Box::new(Failure::protocol(detail))));
             }
         }
-        let head = ready!(head).map_err(|fault| failure(&fault))?;
-        (self.has_received, self.arrival) = (true, true);
-        let head = ResponseHead::parse_into(head, std::mem::take(fields));
-        Poll::Ready(head.map_err(|error| Failure::protocol(error.to_string())))
+        let bytes = ready!(bytes).map_err(|fault| failure(&fault))?;
+        self.receive(progress);
+        Poll::Ready(head.read(bytes).map_err(|error| Box::new(Failure::protocol(error.to_string()))))
     }
 
-    pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Failure>> {
-        let data = self.slot.poll_data(cx, std::mem::take(&mut self.uncredited));
-        match ready!(data).map_err(|fault| failure(&fault))? {
-            Some(data) => {
-                (self.uncredited, self.arrival) = (data.len(), true);
-                Poll::Ready(Ok(Some(data)))
-            }
-            None => {
-                self.trailers = self.slot.take_trailers();
-                Poll::Ready(Ok(None))
-            }
+    fn receive(&mut self, progress: &mut Progress) {
+        self.is_heard = true;
+        progress.receive();
+    }
+
+    pub(super) fn poll_body(
+        &mut self,
+        progress: &mut Progress,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, Box<Failure>>> {
+        let data = ready!(self.slot.poll_data(cx, std::mem::take(&mut self.uncredited)));
+        let data = data.map_err(|fault| failure(&fault))?;
+        if let Some(data) = &data {
+            (self.uncredited, progress.has_arrival) = (data.len(), true);
         }
+        Poll::Ready(Ok(data))
+    }
+
+    pub(super) fn take_trailers(&mut self) -> Bytes {
+        self.slot.take_trailers()
     }
 }
 
 impl Drop for Http2 {
     fn drop(&mut self) {
-        if self.slot.has_begun() && !self.has_received {
+        if self.slot.has_begun() && !self.is_heard {
             self.slot.unheard(self.began);
         }
     }
@@ -164,7 +150,7 @@ fn is_end(window: &Window, cursor: Cursor) -> bool {
 }
 
 /// The failure of a stream that ended before its response.
-fn failure(fault: &StreamFault) -> Failure {
+fn failure(fault: &StreamFault) -> Box<Failure> {
     let (is_fault, code) = match fault {
         StreamFault::Malformed(_) | StreamFault::NotInHttp2(_) => (true, None),
         StreamFault::Reset(reason) => (false, Some(grpc::of_reset(*reason))),
@@ -176,7 +162,7 @@ fn failure(fault: &StreamFault) -> Failure {
         _ => format!("the stream ended: {fault}"),
     };
     let failure = of(is_fault, detail);
-    Failure { is_unprocessed: fault.is_unprocessed(), code, ..failure }
+    Box::new(Failure { is_unprocessed: fault.is_unprocessed(), code, ..failure })
 }
 
 /// The failure of a connection before its first stream.
