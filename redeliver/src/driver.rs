@@ -214,8 +214,9 @@ impl Redelivery {
 impl Inner {
     /// Changes the queues, and handles their output.
     fn with<T>(&self, change: impl FnOnce(&mut Core, Millis) -> T) -> T {
-        let now = self.clock.now();
         let mut core = self.core.lock();
+        // Read under the lock, so that the queues see no time that is earlier than the one before.
+        let now = self.clock.now();
         let value = change(&mut core, now);
         self.give_on(&mut core, now);
         self.wake.notify_one();
@@ -224,8 +225,8 @@ impl Inner {
 
     /// As [`Inner::with`], for one of many turns: requests that wait for the lock get it next, and the task that sends is not woken.
     fn in_turn<T>(&self, change: impl FnOnce(&mut Core, Millis) -> T) -> T {
-        let now = self.clock.now();
         let mut core = self.core.lock();
+        let now = self.clock.now();
         let value = change(&mut core, now);
         self.give_on(&mut core, now);
         MutexGuard::unlock_fair(core);

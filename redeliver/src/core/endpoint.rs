@@ -160,7 +160,12 @@ impl Core {
         let Some(endpoint) = self.endpoint_mut(id) else { return };
         let before = endpoint.not_before;
         endpoint.not_before = before.min(now);
+        let (at, fails) = (endpoint.not_before, endpoint.failures > 0);
         self.probes.remove(&(before, id));
+        // Whoever sends next may have an earlier time, to which the delay has not ended.
+        if fails {
+            self.probes.insert((at, id));
+        }
         self.wake(id);
     }
 

@@ -448,3 +448,13 @@ fn rule_9_a_retry_ends_the_pause_and_a_deletion_drops() {
     assert_eq!(core.retry(START + 2, JobId::new(1)), Retry::Unknown);
     assert!(!core.delete(START + 2, JobId::new(1)));
 }
+
+#[test]
+fn rule_9_a_retry_is_not_forgotten_by_who_sends_with_an_earlier_time() {
+    let (mut core, route) = memory(rules(), &["a"]);
+    miss(&mut core, route, 1, put("/x"), START, &["a"]);
+    assert_eq!(core.retry(START + 2, JobId::new(1)), Retry::Begun(1));
+    assert!(sent(&mut core, START + 1).is_empty());
+    assert_eq!(core.wake_at(), Some(START + 2));
+    assert_eq!(ids(&sent(&mut core, START + 2)), [1]);
+}
