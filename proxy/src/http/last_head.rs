@@ -8,6 +8,10 @@ use super::{Bounds, response::ResponseHead};
 /// The longest head that is remembered, in bytes.
 const MAX_BYTES: usize = 1024;
 
+/// Where this many heads in a row were different ones, only each of so many is remembered: they may all differ.
+const MAX_LEARNED_IN_A_ROW: u32 = 4;
+const LEARNED_AFTER: u32 = 16;
+
 /// A head that was parsed and checked, and its bytes.
 #[derive(Debug, Default)]
 pub struct LastHead {
@@ -16,6 +20,8 @@ pub struct LastHead {
     head: ResponseHead,
     /// The bounds that it was checked against.
     bounds: Bounds,
+    /// How many other heads have come since it was last repeated.
+    misses: u32,
 }
 
 // === impl LastHead ===
@@ -23,9 +29,12 @@ pub struct LastHead {
 impl LastHead {
     /// The length of the head if the buffer begins with it. Whatever follows, a parser would find the same head there, because
     /// it reads no further than the empty line at its end.
-    pub(super) fn is_at_front(&self, buffer: &[u8], bounds: &Bounds) -> Option<usize> {
-        let is_same = !self.bytes.is_empty() && buffer.starts_with(&self.bytes) && self.bounds == *bounds;
-        is_same.then_some(self.bytes.len())
+    pub(super) fn is_at_front(&mut self, buffer: &[u8], bounds: &Bounds) -> Option<usize> {
+        if self.bytes.is_empty() || !buffer.starts_with(&self.bytes) || self.bounds != *bounds {
+            return None;
+        }
+        self.misses = 0;
+        Some(self.bytes.len())
     }
 
     pub(super) fn head(&self) -> &ResponseHead {
@@ -34,6 +43,10 @@ impl LastHead {
 
     /// Remembers this head, unless it is unusually long.
     pub(super) fn learn(&mut self, head: &ResponseHead, bounds: &Bounds) {
+        self.misses = self.misses.wrapping_add(1);
+        if self.misses > MAX_LEARNED_IN_A_ROW && !self.misses.is_multiple_of(LEARNED_AFTER) {
+            return;
+        }
         let bytes = head.fields.bytes();
         self.bytes.clear();
         if bytes.len() <= MAX_BYTES {
@@ -89,6 +102,20 @@ mod tests {
         let long = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(MAX_BYTES));
         taken(long.as_bytes(), &BOUNDS, &mut last);
         assert!(last.is_at_front(long.as_bytes(), &BOUNDS).is_none() && last.bytes.capacity() == 0);
+    }
+
+    #[test]
+    fn heads_that_all_differ_are_rarely_remembered() {
+        let mut last = LastHead::default();
+        let head = |number: usize| format!("HTTP/1.1 200 OK\r\nX: {number}\r\n\r\n");
+        let learned = (0..160).filter(|number| {
+            let text = head(*number);
+            assert_eq!(taken(text.as_bytes(), &BOUNDS, &mut last), taken_alone(text.as_bytes(), &BOUNDS));
+            last.bytes == text.as_bytes()
+        });
+        assert_eq!(learned.count(), 4 + 10);
+        let text = head(159);
+        assert!(last.is_at_front(text.as_bytes(), &BOUNDS).is_some() && last.misses == 0);
     }
 
     proptest! {
