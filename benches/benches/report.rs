@@ -1,6 +1,6 @@
 //! Reports about the legs: the two header fields of every answer, and the JSON report of 3, 10 and 100 legs.
 
-use std::{hint::black_box, sync::Arc};
+use std::hint::black_box;
 
 use bytes::BytesMut;
 use criterion::{BenchmarkId, Criterion, Throughput};
@@ -13,9 +13,9 @@ use proxy::{
             window::Coding,
         },
         report::{self, About},
-        table::Table,
+        setup::{self, Tables},
     },
-    config::{AccessLog, Changes, Config, Limits, Listener, Members, Policy, Require, Route},
+    config::{Limits, Members, Require},
 };
 use snapshot::{Change, Conditions};
 
@@ -24,24 +24,10 @@ fn ended(legs: u32) -> Box<Exchange> {
     let (publisher, reader) = snapshot::channel();
     let endpoints = (0..legs).map(|number| benches::endpoint(number, Conditions::NOT_READY)).collect();
     let cluster = benches::cluster(0, endpoints);
-    let route = Route {
-        name: "cache".into(),
-        matches: "/*".parse().expect("it is a match"),
-        cluster: cluster.name().clone(),
-        changes: Changes::default(),
-        policy: Policy { members: Members::Known, ..Policy::default() },
-    };
+    let mut route = setup::route("cache", cluster.name().as_str());
+    route.policy.members = Members::Known;
     publisher.apply([Change::Set(cluster)]);
-    let config = Config {
-        listeners: vec![Listener::new(([127, 0, 0, 1], 0).into(), vec![route])],
-        threads: 1,
-        reuse_port: false,
-        limits: Limits::default(),
-        access_log: AccessLog::Off,
-        endpoint_metrics: None,
-        tracing: None,
-    };
-    let table = Table::build(None, &Arc::new(config), &reader.load(), &[], &Arc::default(), &Arc::default());
+    let table = Tables::new(setup::config(vec![route]), reader).next(None).table;
     let route = table.listeners[0].routes[0].clone();
     let request = Request {
         method: b"GET",

@@ -4,11 +4,8 @@ use std::{hint::black_box, sync::Arc};
 
 use criterion::{BenchmarkId, Criterion};
 use proxy::{
-    bench::{
-        owed::Stores,
-        table::{Inputs, Table, TableBuilder},
-    },
-    config::{AccessLog, Changes, Config, Limits, Listener, Policy, Route},
+    bench::setup::{self, Tables},
+    config::Route,
 };
 use snapshot::{Change, Cluster, Conditions};
 
@@ -17,24 +14,9 @@ const SIZES: [u32; 3] = [10, 1_000, 100_000];
 /// Endpoints of a route at most.
 const PER_ROUTE: u32 = 100;
 
-fn configuration(clusters: &[Arc<Cluster>]) -> Config {
-    let route = |(number, cluster): (usize, &Arc<Cluster>)| Route {
-        name: format!("route-{number}").into(),
-        matches: format!("/{number}").parse().expect("it is a match"),
-        cluster: cluster.name().clone(),
-        changes: Changes::default(),
-        policy: Policy::default(),
-    };
-    let routes = clusters.iter().enumerate().map(route).collect();
-    Config {
-        listeners: vec![Listener::new(([127, 0, 0, 1], 0).into(), routes)],
-        threads: 1,
-        reuse_port: false,
-        limits: Limits::default(),
-        access_log: AccessLog::Off,
-        endpoint_metrics: None,
-        tracing: None,
-    }
+fn route((number, cluster): (usize, &Arc<Cluster>)) -> Route {
+    let matches = format!("/{number}").parse().expect("it is a match");
+    Route { matches, ..setup::route(&format!("route-{number}"), cluster.name().as_str()) }
 }
 
 fn change(criterion: &mut Criterion) {
@@ -43,7 +25,7 @@ fn change(criterion: &mut Criterion) {
         let each = PER_ROUTE.min(size);
         let cluster = |number| benches::cluster(number, benches::endpoints(number * each, each));
         let clusters: Vec<Arc<Cluster>> = (0..size / each).map(cluster).collect();
-        let config = Arc::new(configuration(&clusters));
+        let config = setup::config(clusters.iter().enumerate().map(route).collect());
         let (publisher, reader) = snapshot::channel();
         publisher.apply(clusters.into_iter().map(Change::Set));
         let versions = [Conditions::READY, Conditions::NOT_READY].map(|conditions| {
@@ -51,27 +33,14 @@ fn change(criterion: &mut Criterion) {
             endpoints[0].conditions = conditions;
             endpoints
         });
-        let (access, secured, owed) = (Arc::default(), Arc::default(), Stores::default());
-        let mut builder = TableBuilder::default();
-        let mut next = |previous: Option<&Table>| {
-            let snapshot = reader.load().clone();
-            let inputs = Inputs {
-                config: &config,
-                secured: &secured,
-                snapshot: &snapshot,
-                bound: &[],
-                access: &access,
-                owed: &owed,
-            };
-            builder.next(previous, inputs).table
-        };
-        let mut table = next(None);
+        let mut tables = Tables::new(config, reader);
+        let mut table = tables.next(None).table;
         let mut turn = 0;
         group.bench_function(BenchmarkId::from_parameter(size), |b| {
             b.iter(|| {
                 turn += 1;
                 publisher.apply([Change::Set(benches::cluster(0, versions[turn % 2].clone()))]);
-                table = next(Some(&table));
+                table = tables.next(Some(&table)).table;
                 black_box(table.version)
             });
         });

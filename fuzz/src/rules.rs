@@ -8,8 +8,9 @@ use access::tokens::{Tokens, is_name};
 use proxy::bench::control::Control;
 use proxy::bench::http::Fields;
 use proxy::bench::http::request::RequestHead;
-use proxy::bench::table::{RouteEntry, Table};
-use proxy::config::{AccessLog, Allow, Changes, Config, Ignore, Ignored, Limits, Listener, Match, Policy, Route};
+use proxy::bench::setup::{self, Tables};
+use proxy::bench::table::RouteEntry;
+use proxy::config::{Allow, Ignore, Ignored};
 use serde_json::Value;
 use snapshot::{Change, Cluster, ClusterName, Endpoint, PodRef};
 
@@ -114,24 +115,9 @@ fn route() -> &'static Arc<RouteEntry> {
             ..Endpoint::ready(([10, 0, 0, n], 80).into())
         };
         let (publisher, reader) = snapshot::channel();
-        publisher.apply([Change::Set(Arc::new(Cluster::new(name.clone(), (0..4).map(endpoint).collect())))]);
-        let route = Route {
-            name: "cache".into(),
-            matches: Match::default(),
-            cluster: name,
-            changes: Changes::default(),
-            policy: Policy::default(),
-        };
-        let config = Config {
-            reuse_port: false,
-            listeners: vec![Listener::new(([127, 0, 0, 1], 0).into(), vec![route])],
-            threads: 1,
-            limits: Limits::default(),
-            access_log: AccessLog::Off,
-            endpoint_metrics: None,
-            tracing: None,
-        };
-        let table = Table::build(None, &Arc::new(config), &reader.load(), &[], &Arc::default(), &Arc::default());
+        publisher.apply([Change::Set(Arc::new(Cluster::new(name, (0..4).map(endpoint).collect())))]);
+        let config = setup::config(vec![setup::route("cache", "cache")]);
+        let table = Tables::new(config, reader).next(None).table;
         table.listeners[0].routes[0].clone()
     })
 }

@@ -32,6 +32,8 @@
 
 mod access_log;
 mod arrival;
+#[cfg(any(test, feature = "bench"))]
+pub mod bench;
 mod buffers;
 mod callers;
 mod clock;
@@ -70,44 +72,3 @@ mod transport;
 pub use config::Config;
 pub use secured::{CheckedFiles, TlsProblem, check_files};
 pub use server::{BindError, ChangedRoutes, Drained, Handle, ReloadError, RouteState, Running, SeenRoutes, Server};
-
-/// Parts of the inside, for micro-benchmarks and fuzz targets. They change without notice.
-#[cfg(feature = "bench")]
-pub mod bench {
-    pub mod control {
-        //! See the module of this name.
-        pub use crate::control::*;
-    }
-    pub mod exchange {
-        //! See the module of this name.
-        pub use crate::exchange::*;
-    }
-    pub mod grpc {
-        //! See the module of this name.
-        pub use crate::grpc::*;
-    }
-    pub mod headers {
-        //! See the module of this name.
-        pub use crate::headers::*;
-    }
-    pub mod http {
-        //! See the module of this name.
-        pub use crate::http::*;
-    }
-    pub mod http2 {
-        //! See the module of this name.
-        pub use crate::http2::*;
-    }
-    pub mod owed {
-        //! See the module of this name.
-        pub use crate::owed::*;
-    }
-    pub mod report {
-        //! See the module of this name.
-        pub use crate::report::*;
-    }
-    pub mod table {
-        //! See the module of this name.
-        pub use crate::table::*;
-    }
-}

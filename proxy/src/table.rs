@@ -232,28 +232,18 @@ mod tests {
     use snapshot::{AppProtocol, Change, ClusterName, Conditions, Endpoint, PodRef, Recheck, Spoken, channel};
 
     use super::*;
-    use crate::config::{AccessLog, Changes, Limits, Members, Policy};
+    use crate::{bench::setup, config::Members};
 
     fn config(members: Members) -> Arc<Config> {
-        let route = |name: &str, matches: &str| Route {
-            name: name.into(),
-            matches: matches.parse().unwrap(),
-            cluster: ClusterName::new("c").unwrap(),
-            changes: Changes::default(),
-            policy: Policy { members, ..Policy::default() },
+        let route = |name: &str, matches: &str| {
+            let mut route = setup::route(name, "c");
+            route.matches = matches.parse().unwrap();
+            route.policy.members = members;
+            route
         };
-        let mut listener =
-            Listener::new("127.0.0.1:0".parse().unwrap(), vec![route("purge", "PURGE /cache/*"), route("rest", "/*")]);
-        listener.allow = vec!["PURGE,GET /*".parse().unwrap()];
-        Arc::new(Config {
-            listeners: vec![listener],
-            threads: 1,
-            reuse_port: false,
-            limits: Limits::default(),
-            access_log: AccessLog::Off,
-            endpoint_metrics: None,
-            tracing: None,
-        })
+        let mut config = setup::config(vec![route("purge", "PURGE /cache/*"), route("rest", "/*")]);
+        config.listeners[0].allow = vec!["PURGE,GET /*".parse().unwrap()];
+        Arc::new(config)
     }
 
     fn endpoint(last: u8, conditions: Conditions) -> Endpoint {

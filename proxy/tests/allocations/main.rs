@@ -1,153 +1,42 @@
-//! Rule: a request over kept connections allocates nothing, for ten endpoints as little as for one.
-//!
-//! Every allocation of this process is counted. So client and endpoints are threads that allocate nothing themselves, and there is one
-//! test.
+//! What may be allocated, in a program of its own, because its allocator counts. Its tests take turns: whatever else runs is counted.
 
-use std::{
-    alloc::System,
-    io::{Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    sync::{Arc, Barrier},
-};
+mod http1;
+mod http2;
+mod table;
 
-use proxy::{
-    Running, Server,
-    config::{AccessLog, Changes, Config, Limits, Listener, Match, Policy, Route},
-};
-use snapshot::{Change, Cluster, ClusterName, Endpoint, Publisher};
+use std::{alloc::System, net::SocketAddr, sync::Arc};
+
+use parking_lot::{Mutex, MutexGuard};
+use proxy::{Running, Server, bench::setup, config::Policy};
+use snapshot::{Change, Cluster, Endpoint, Place, Publisher};
 use spans::Settings;
-use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 #[global_allocator]
-static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+static COUNTING: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-const CLUSTER: &str = "cache";
-
-/// The end of each answer.
-const BODY: &[u8] = b"the end of it";
-
-/// Requests that are counted together.
-const BATCH: usize = 50;
-
-/// Batches, of which one has to be without an allocation: what is kept for reuse is let go of every few seconds, and made anew.
-const BATCHES: usize = 10;
-
-/// Answers every request with this, once all endpoints have one: so that the proxy reads several answers at a time.
-fn serve(listener: &TcpListener, barrier: &Barrier, answer: &[u8]) {
-    let mut buffer = [0_u8; 4096];
-    let (mut stream, _) = listener.accept().expect("the proxy connects");
-    let mut filled = 0;
-    while let Ok(read) = stream.read(&mut buffer[filled..]) {
-        filled += read;
-        if read == 0 {
-            return;
-        }
-        if buffer[..filled].ends_with(b"\r\n\r\n") {
-            filled = 0;
-            barrier.wait();
-            stream.write_all(answer).expect("the proxy reads");
-        }
-    }
+/// Waits until no other test runs.
+fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock()
 }
 
-/// Starts so many endpoints.
-fn endpoints(count: usize, answer: &'static [u8]) -> Vec<SocketAddr> {
-    let barrier = Arc::new(Barrier::new(count));
-    let start = |_| {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port of loopback");
-        let (address, barrier) = (listener.local_addr().expect("it is bound"), barrier.clone());
-        std::thread::spawn(move || serve(&listener, &barrier, answer));
-        address
-    };
-    (0..count).map(start).collect()
-}
-
-/// Starts a proxy with one worker over these endpoints.
-fn proxy_over(
-    endpoints: Vec<SocketAddr>,
-    policy: Policy,
-    tracing: Option<Settings>,
-) -> (SocketAddr, Running, Publisher) {
-    let name = ClusterName::new(CLUSTER).expect("a cluster name");
-    let route = Route {
-        name: "all".into(),
-        matches: Match::default(),
-        cluster: name.clone(),
-        changes: Changes::default(),
-        policy,
-    };
-    let config = Config {
-        listeners: vec![Listener::new((Ipv4Addr::LOCALHOST, 0).into(), vec![route])],
-        threads: 1,
-        reuse_port: false,
-        limits: Limits::default(),
-        access_log: AccessLog::Off,
-        endpoint_metrics: None,
-        tracing,
-    };
-    let (publisher, reader) = snapshot::channel();
-    let endpoints: Vec<Endpoint<snapshot::Place>> =
-        endpoints.into_iter().map(|address| Endpoint::ready(address).into()).collect();
-    publisher.apply([Change::Set(Arc::new(Cluster::new(name, endpoints)))]);
-    let server = Server::bind(config, reader).expect("a free port of loopback");
-    let address = server.addresses()[0];
-    (address, server.start(), publisher)
-}
-
-/// Sends the request so many times on one connection, and reads each answer.
-fn exchange(client: &mut TcpStream, request: &[u8], times: usize) {
-    let mut buffer = [0_u8; 4096];
-    for _ in 0..times {
-        client.write_all(request).expect("the proxy reads");
-        let mut filled = 0;
-        while !buffer[..filled].ends_with(BODY) {
-            let read = client.read(&mut buffer[filled..]).expect("the proxy answers");
-            assert_ne!(read, 0, "the connection is kept");
-            filled += read;
-        }
-        assert!(buffer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&buffer[..filled]));
-    }
-}
-
-/// Settings of tracing that record no request, so that no collector is needed.
+/// Settings of tracing by which every endpoint gets its own parent and no request is recorded, so that no collector is needed.
 fn unrecorded() -> Settings {
     Settings { endpoint: "http://127.0.0.1:4317".parse().expect("a URL"), sample: "0".parse().expect("a ratio") }
 }
 
-/// The fewest allocations of a batch of requests.
-fn allocations(count: usize, request: &[u8], policy: Policy, tracing: Option<Settings>) -> usize {
-    const ANSWER: &[u8] =
-        b"HTTP/1.1 200 OK\r\nServer: nginx\r\nConnection: keep-alive\r\nContent-Length: 13\r\n\r\nthe end of it";
-    let (address, _running, _publisher) = proxy_over(endpoints(count, ANSWER), policy, tracing);
-    let mut client = TcpStream::connect(address).expect("the proxy listens");
-    client.set_nodelay(true).expect("it is a TCP socket");
-    exchange(&mut client, request, BATCH);
-    let batches = (0..BATCHES).map(|_| {
-        let region = Region::new(ALLOCATOR);
-        exchange(&mut client, request, BATCH);
-        let change = region.change();
-        change.allocations + change.reallocations
-    });
-    batches.min().unwrap_or_default()
-}
-
-#[test]
-fn a_request_over_kept_connections_allocates_nothing() {
-    const PLAIN: &[u8] = b"PURGE /logo.png HTTP/1.1\r\nHost: cache\r\nUser-Agent: a test\r\n\r\n";
-    const KEPT_ALIVE: &[u8] =
-        b"PURGE /logo.png HTTP/1.1\r\nHost: cache\r\nConnection: keep-alive\r\nAccept: */*\r\n\r\n";
-    for count in [1, 3, 10] {
-        for request in [PLAIN, KEPT_ALIVE] {
-            // With tracing every endpoint gets its own parent, but nothing is recorded.
-            for tracing in [None, Some(unrecorded())] {
-                let traced = tracing.is_some();
-                let made = allocations(count, request, Policy::default(), tracing);
-                let request = String::from_utf8_lossy(request);
-                assert_eq!(
-                    made, 0,
-                    "allocations of {BATCH} requests to {count} endpoints, traced: {traced}: {request}"
-                );
-            }
-        }
-    }
+/// Starts a proxy with one worker over these endpoints.
+fn proxy_over(endpoints: &[SocketAddr], policy: Policy, tracing: Option<Settings>) -> (SocketAddr, Running, Publisher) {
+    let mut route = setup::route("all", "cache");
+    route.policy = policy;
+    let name = route.cluster.clone();
+    let (publisher, reader) = snapshot::channel();
+    let endpoints: Vec<Endpoint<Place>> = endpoints.iter().map(|address| Endpoint::ready(*address).into()).collect();
+    publisher.apply([Change::Set(Arc::new(Cluster::new(name, endpoints)))]);
+    let mut config = setup::config(vec![route]);
+    config.tracing = tracing;
+    assert_eq!(config.check(), [], "a configuration that can be used");
+    let server = Server::bind(config, reader).expect("a free port of loopback");
+    (server.addresses()[0], server.start(), publisher)
 }

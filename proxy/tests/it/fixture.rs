@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use access::sources::Sources;
-use proxy::config::{AccessLog, Changes, Config, Limits, Listener, Match, Policy, Route};
+use proxy::bench::setup;
+use proxy::config::{Config, Limits, Listener, Policy, Route};
 use proxy::{Handle, Running, Server};
 use serde_json::Value;
 use snapshot::{Change, Cluster, ClusterName, Endpoint, Publisher};
@@ -203,15 +204,9 @@ pub(crate) fn over(places: &[&dyn Place]) -> Setup {
 
 /// A route that matches everything, with every default but one: a loaded machine may take more than a second to connect.
 pub(crate) fn route(name: &str, cluster: &str) -> Route {
-    let mut policy = Policy::default();
-    policy.timeouts.connect = scaled(Duration::from_secs(10));
-    Route {
-        name: name.into(),
-        matches: Match::default(),
-        cluster: ClusterName::new(cluster).expect("a cluster name"),
-        changes: Changes::default(),
-        policy,
-    }
+    let mut route = setup::route(name, cluster);
+    route.policy.timeouts.connect = scaled(Duration::from_secs(10));
+    route
 }
 
 fn cluster<E: Into<Endpoint<snapshot::Place>>>(endpoints: Vec<E>) -> Change {
@@ -222,17 +217,7 @@ fn cluster<E: Into<Endpoint<snapshot::Place>>>(endpoints: Vec<E>) -> Change {
 impl Setup {
     /// A proxy over these endpoints with one thread, so that there is one connection pool.
     pub(crate) fn new<E: Into<Endpoint<snapshot::Place>>>(endpoints: Vec<E>) -> Self {
-        let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let listener = Listener::new(address, vec![route(ROUTE, CLUSTER)]);
-        let config = Config {
-            listeners: vec![listener],
-            threads: 1,
-            reuse_port: false,
-            limits: Limits::default(),
-            access_log: AccessLog::Off,
-            endpoint_metrics: None,
-            tracing: None,
-        };
+        let config = setup::config(vec![route(ROUTE, CLUSTER)]);
         let endpoints = endpoints.into_iter().map(Into::into).collect();
         Self { config, endpoints, access: Arc::default() }
     }

@@ -7,7 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use proxy::Server;
-use proxy::config::{AccessLog, Config, Limits, Listener, UpstreamProtocol};
+use proxy::bench::setup;
+use proxy::config::{AccessLog, Config, UpstreamProtocol};
 use snapshot::{Change, Cluster, ClusterName, Endpoint};
 use testkit::eventually::within;
 use tokio::sync::mpsc;
@@ -163,18 +164,9 @@ fn the_proxy_in_a_process_of_its_own() {
         _ => UpstreamProtocol::Auto,
     };
     only.policy.require = std::env::var(REQUIRE).expect("a requirement").parse().expect("a requirement");
-    let mut listener = Listener::new(SocketAddr::from(([127, 0, 0, 1], 0)), vec![only]);
-    listener.timeouts.head = HEAD_TIMEOUT;
-    let threads = std::env::var(THREADS).expect("a number").parse().expect("a number");
-    let config = Config {
-        listeners: vec![listener],
-        threads,
-        reuse_port: false,
-        limits: Limits::default(),
-        access_log: AccessLog::Json,
-        endpoint_metrics: None,
-        tracing: None,
-    };
+    let mut config = Config { access_log: AccessLog::Json, ..setup::config(vec![only]) };
+    config.listeners[0].timeouts.head = HEAD_TIMEOUT;
+    config.threads = std::env::var(THREADS).expect("a number").parse().expect("a number");
     let (publisher, reader) = snapshot::channel();
     let name = ClusterName::new(CLUSTER).expect("a cluster name");
     publisher.apply([Change::Set(Cluster::new(name, endpoints).into())]);

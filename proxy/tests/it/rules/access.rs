@@ -4,7 +4,10 @@
 use std::{path::PathBuf, sync::Arc};
 
 use access::sources::Sources;
-use proxy::config::{Auth, Listener};
+use proxy::{
+    bench::setup,
+    config::{Auth, Listener},
+};
 use tempfile::TempDir;
 use testkit::{
     client::{RawClient, Response},
@@ -239,18 +242,8 @@ async fn an_address_has_as_many_connections_as_it_may_and_one_that_closes_makes_
 #[test]
 fn a_rule_that_names_what_nobody_can_prove_is_a_fault_of_the_configuration() {
     let check = |allow: &str, auth: Auth| {
-        let address = ([127, 0, 0, 1], 0).into();
-        let mut listener = Listener::new(address, vec![crate::fixture::route("r", "c")]);
-        (listener.allow, listener.auth) = (vec![allow.parse().expect("a rule")], auth);
-        let config = proxy::Config {
-            listeners: vec![listener],
-            threads: 1,
-            reuse_port: false,
-            limits: proxy::config::Limits::default(),
-            access_log: proxy::config::AccessLog::Off,
-            endpoint_metrics: None,
-            tracing: None,
-        };
+        let mut config = setup::config(vec![setup::route("r", "c")]);
+        (config.listeners[0].allow, config.listeners[0].auth) = (vec![allow.parse().expect("a rule")], auth);
         config.check().iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     let tokens = || Auth { tokens: Some("t".into()), ..Auth::default() };

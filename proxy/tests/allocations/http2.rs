@@ -1,30 +1,21 @@
-//! Legs over kept HTTP/2 connections allocate nothing. The client speaks HTTP/1.1, so that only legs are counted.
+//! Rule: legs over kept HTTP/2 connections allocate nothing. The client speaks HTTP/1.1, so that only legs are counted.
 //!
-//! A process of its own, because its allocator counts: nothing else may run meanwhile. Client and endpoints are threads with fixed
-//! buffers.
+//! Client and endpoints are threads with fixed buffers.
 
 #![allow(clippy::unwrap_used, reason = "a panic is the failure that a test reports, in its helpers, too")]
 
 use std::{
-    alloc::System,
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     thread,
     time::Duration,
 };
 
-use proxy::{
-    Running, Server,
-    config::{AccessLog, Changes, Config, Limits, Listener, Match, Policy, Route, UpstreamProtocol},
-};
-use snapshot::{Change, Cluster, ClusterName, Endpoint};
-use spans::Settings;
-use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use proxy::config::{Policy, UpstreamProtocol};
+use stats_alloc::Region;
 
-#[global_allocator]
-static COUNTING: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+use crate::{COUNTING, alone, proxy_over, unrecorded};
 
-const CLUSTER: &str = "test/cache:http";
 const REQUEST: &[u8] = b"PURGE /logo.png HTTP/1.1\r\nHost: shop\r\n\r\n";
 const WITH_BODY: &[u8] = b"PUT /logo.png HTTP/1.1\r\nHost: shop\r\nContent-Length: 5\r\n\r\nvalue";
 /// Requests before the count begins, so that every buffer has its size.
@@ -82,33 +73,6 @@ fn endpoint() -> SocketAddr {
     address
 }
 
-/// A proxy with one thread over two endpoints.
-fn proxy(tracing: Option<Settings>) -> (SocketAddr, Running) {
-    let route = Route {
-        name: "purge".into(),
-        matches: Match::default(),
-        cluster: ClusterName::new(CLUSTER).unwrap(),
-        changes: Changes::default(),
-        policy: Policy { protocol: UpstreamProtocol::H2, ..Policy::default() },
-    };
-    let config = Config {
-        listeners: vec![Listener::new(SocketAddr::from(([127, 0, 0, 1], 0)), vec![route])],
-        threads: 1,
-        reuse_port: false,
-        limits: Limits::default(),
-        access_log: AccessLog::Off,
-        endpoint_metrics: None,
-        tracing,
-    };
-    assert_eq!(config.check(), []);
-    let (publisher, reader) = snapshot::channel();
-    let endpoints: Vec<Endpoint<snapshot::Place>> =
-        [endpoint(), endpoint()].map(|address| Endpoint::ready(address).into()).to_vec();
-    publisher.apply([Change::Set(std::sync::Arc::new(Cluster::new(ClusterName::new(CLUSTER).unwrap(), endpoints)))]);
-    let server = Server::bind(config, reader).unwrap();
-    (server.addresses()[0], server.start())
-}
-
 /// Sends a request so many times over one connection.
 fn send(client: &mut TcpStream, request: &[u8], times: usize) {
     let mut buffer = [0; 4096];
@@ -124,18 +88,17 @@ fn send(client: &mut TcpStream, request: &[u8], times: usize) {
     }
 }
 
-/// One test, because two at a time would count each other's.
 #[test]
 fn a_leg_over_a_kept_http2_connection_allocates_nothing() {
-    // With tracing every endpoint gets its own parent, but nothing is recorded, so that no collector is needed.
-    let unrecorded = || Settings { endpoint: "http://127.0.0.1:4317".parse().unwrap(), sample: "0".parse().unwrap() };
+    let _turn = alone();
     for (name, request, tracing) in [
         ("without a body", REQUEST, None),
         ("with a body", WITH_BODY, None),
         ("traced, without a body", REQUEST, Some(unrecorded())),
         ("traced, with a body", WITH_BODY, Some(unrecorded())),
     ] {
-        let (address, running) = proxy(tracing);
+        let policy = Policy { protocol: UpstreamProtocol::H2, ..Policy::default() };
+        let (address, running, _publisher) = proxy_over(&[endpoint(), endpoint()], policy, tracing);
         let mut client = TcpStream::connect(address).unwrap();
         client.set_nodelay(true).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(60))).unwrap();

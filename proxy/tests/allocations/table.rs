@@ -1,20 +1,15 @@
-//! Rule: a change of one endpoint allocates in proportion to what has changed, however many endpoints there are. This is a program of its own,
-//! because it counts what the allocator does.
+//! Rule: a change of one endpoint allocates in proportion to what has changed, however many endpoints there are.
 
-use std::{alloc::System, sync::Arc};
+use std::sync::Arc;
 
 use proxy::{
-    bench::{
-        owed::Stores,
-        table::{Inputs, Table, TableBuilder},
-    },
-    config::{AccessLog, Changes, Config, Limits, Listener, Policy, Route},
+    bench::setup::{self, Tables},
+    config::Route,
 };
 use snapshot::{Change, Cluster, ClusterName, Conditions, Endpoint};
-use stats_alloc::{INSTRUMENTED_SYSTEM, Region, Stats, StatsAlloc};
+use stats_alloc::{Region, Stats};
 
-#[global_allocator]
-static COUNTING: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+use crate::{COUNTING, alone};
 
 /// The endpoints of each route.
 const PER_ROUTE: u32 = 100;
@@ -35,42 +30,19 @@ fn cluster(route: u32, first: Conditions) -> Arc<Cluster> {
 
 /// What a change of one endpoint allocates, from the new cluster to the table in which its route has it.
 fn change_of_one(routes: u32) -> Stats {
-    let route = |number: u32| Route {
-        name: format!("route-{number}").into(),
-        matches: format!("/{number}").parse().expect("a match"),
-        cluster: name(number),
-        changes: Changes::default(),
-        policy: Policy::default(),
+    let route = |number: u32| {
+        let matches = format!("/{number}").parse().expect("a match");
+        Route { matches, ..setup::route(&format!("route-{number}"), name(number).as_str()) }
     };
-    let config = Arc::new(Config {
-        listeners: vec![Listener::new(([127, 0, 0, 1], 0).into(), (0..routes).map(route).collect())],
-        threads: 2,
-        reuse_port: false,
-        limits: Limits::default(),
-        access_log: AccessLog::Off,
-        endpoint_metrics: None,
-        tracing: None,
-    });
+    let mut config = setup::config((0..routes).map(route).collect());
+    config.threads = 2;
     let (publisher, reader) = snapshot::channel();
     publisher.apply((0..routes).map(|route| Change::Set(cluster(route, Conditions::READY))));
-    let (access, secured, owed) = (Arc::default(), Arc::default(), Stores::default());
-    let mut builder = TableBuilder::default();
-    let mut next = |previous: Option<&Table>| {
-        let snapshot = reader.load().clone();
-        let inputs = Inputs {
-            config: &config,
-            secured: &secured,
-            snapshot: &snapshot,
-            bound: &[],
-            access: &access,
-            owed: &owed,
-        };
-        builder.next(previous, inputs)
-    };
-    let first = next(None).table;
+    let mut tables = Tables::new(config, reader);
+    let first = tables.next(None).table;
     let region = Region::new(COUNTING);
     publisher.apply([Change::Set(cluster(routes / 2, Conditions::NOT_READY))]);
-    let built = next(Some(&first));
+    let built = tables.next(Some(&first));
     let allocated = region.change();
     let changed = first.routes().zip(built.table.routes()).filter(|(before, now)| !Arc::ptr_eq(before, now));
     let changed: Vec<_> = changed.map(|(_, now)| now).collect();
@@ -81,8 +53,9 @@ fn change_of_one(routes: u32) -> Stats {
 
 #[test]
 fn a_change_of_one_endpoint_allocates_for_its_own_cluster_and_a_pointer_for_each_route() {
+    let _turn = alone();
     let (few, many) = (change_of_one(10), change_of_one(1000));
-    // Nodes of the persistent map: a few more where it is deeper. What the test's own threads allocate meanwhile is among them.
+    // Nodes of the persistent map: a few more where it is deeper. What other threads of this program allocate meanwhile is among them.
     assert!(many.allocations <= few.allocations + 20, "{few:?} {many:?}");
     assert!(many.allocations <= 3 * PER_ROUTE as usize, "{many:?}");
     let pointers = 2 * 1000 * size_of::<usize>();
