@@ -6,6 +6,7 @@
 //! | `access` | how an API server is reached, as it is configured |
 //! | `read`, `kubeconfig`, `files`, `trust` | reads that into checked settings |
 //! | `proxy`, `connect` | the proxy for a server, and connections through it |
+//! | `tls` | TLS with a server, and with a proxy |
 //! | `plugin` | asks the program that a kubeconfig names for credentials |
 //! | `make` | turns checked settings into a service that sends requests |
 //! | `following` | the client: follows changes of its access, and keeps the last good one |
@@ -23,6 +24,7 @@ mod read;
 pub mod remote;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod trust;
 
 use std::path::Path;

@@ -45,6 +45,7 @@ pub use read_ahead::ReadAhead;
 pub use server::{ClientAuth, MinVersion, ServerSettings, ServerTls};
 pub use stream::{Stream, Tls};
 pub use turns::Turns;
+pub use verify::Insecure;
 
 /// A protocol that TLS carries, as ALPN knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]

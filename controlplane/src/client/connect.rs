@@ -1,6 +1,6 @@
 //! A connection to a server, straight or through a proxy, within a time limit.
 
-use std::{error::Error, io, sync::Arc, time::Duration};
+use std::{error::Error, io, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hyper::{Uri, header::HeaderValue};
@@ -12,12 +12,13 @@ use hyper_util::{
     },
     rt::TokioIo,
 };
-use runtime::tls::system_roots;
-use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer};
 use tokio::{net::TcpStream, time::timeout};
 use tower::{BoxError, Service, ServiceExt as _, util::BoxCloneSyncService};
 
-use super::proxy::{Credentials, Proxy, ProxyKind};
+use super::{
+    proxy::{Credentials, Proxy, ProxyKind},
+    tls,
+};
 
 /// The time limit of a connection attempt: DNS, TCP, the proxy and TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -59,7 +60,7 @@ pub(super) fn connector(proxy: Option<&Proxy>, roots: Option<&[Vec<u8>]>) -> Res
             through(proxy, tunnel(address, straight, credentials.as_ref()), Connected::Http)
         }
         (ProxyKind::Https, credentials) => {
-            let tls = HttpsConnectorBuilder::new().with_tls_config(tls(roots)?).https_only().enable_http1();
+            let tls = HttpsConnectorBuilder::new().with_tls_config(tls::to_proxy(roots)?).https_only().enable_http1();
             let tunnel = tunnel(address, tls.wrap_connector(straight), credentials.as_ref());
             through(proxy, tunnel, |connected| connected)
         }
@@ -77,21 +78,6 @@ fn tunnel<C>(proxy: Uri, connector: C, credentials: Option<&Credentials>) -> Tun
         Some(Credentials { user, password }) => tunnel.with_auth(basic(user, password)),
         None => tunnel,
     }
-}
-
-/// The TLS configuration for proxies, without the client certificate, which is for the server.
-fn tls(roots: Option<&[Vec<u8>]>) -> Result<ClientConfig, String> {
-    let mut trusted = RootCertStore::empty();
-    match (system_roots(), roots) {
-        (Ok(system), _) => trusted.roots.extend_from_slice(&system.roots),
-        (Err(_), Some(_)) => {}
-        (Err(error), None) => return Err(error.to_string()),
-    }
-    trusted.add_parsable_certificates(roots.into_iter().flatten().map(|der| CertificateDer::from(der.clone())));
-    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
-    Ok(config.with_root_certificates(trusted).with_no_client_auth())
 }
 
 /// Makes a connector through a proxy, with the proxy's name in its errors.

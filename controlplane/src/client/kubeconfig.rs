@@ -1,7 +1,7 @@
 //! Reads and merges one or several kubeconfigs, and returns the settings of one context.
 //!
 //! Not read by kube, which passes text unchecked to header fields, URLs and programs, shows the lines around a syntax error (tokens
-//! included), and accepts no list of files in which one is missing.
+//! included), accepts no list of files in which one is missing, and has a YAML library of its own. Its types are used.
 
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use kube::config::{AuthInfo, Cluster, Context, Kubeconfig};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use secrecy::ExposeSecret as _;
+use serde::Deserialize as _;
 
 use super::{
     access::Url,
@@ -70,14 +71,15 @@ pub(super) fn read(
 /// The contents of one file, with its relative paths resolved.
 fn parse(bytes: &[u8], path: &Path) -> Result<Kubeconfig, String> {
     let text = decode(bytes).ok_or("it is not text in UTF-8 or UTF-16")?;
-    let mut config = Kubeconfig::from_yaml(&text).map_err(|error| match error {
-        kube::config::KubeconfigError::Parse(error) => {
-            // Only the place is reported, because the library's text shows the lines around, which may contain a token.
+    let mut config = Kubeconfig::default();
+    for document in serde_yaml::Deserializer::from_str(&text) {
+        let document = Option::<Kubeconfig>::deserialize(document).map_err(|error| {
+            // Only the place is reported, because the library's text may show a token.
             let at = error.location().map(|at| format!(" at line {}, column {}", at.line(), at.column()));
             format!("it is not valid YAML of a kubeconfig{}", at.unwrap_or_default())
-        }
-        other => other.to_string(),
-    })?;
+        })?;
+        config = config.merge(document.unwrap_or_default()).map_err(|error| error.to_string())?;
+    }
     let directory = path.parent().unwrap_or(Path::new(""));
     let absolute = |file: &mut Option<String>| {
         if let Some(relative) = file.as_ref().filter(|file| !file.is_empty() && Path::new(file).is_relative()) {

@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hyper::{
     Request, Response,
     body::Incoming,
     header::{AUTHORIZATION, HeaderValue, USER_AGENT},
 };
+use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder};
 use hyper_util::{client::legacy, rt::TokioExecutor};
 use kube::{
     Config,
     client::{Body, ConfigExt as _},
 };
+use rustls::pki_types::ServerName;
 use tokio::time::timeout;
 use tower::{BoxError, ServiceBuilder, ServiceExt as _, util::BoxCloneSyncService};
 
@@ -20,6 +21,7 @@ use super::{
     connect::{bounded, connector},
     plugin::Credential,
     read::{ClientSettings, LoadError},
+    tls,
 };
 
 /// The user agent, which API servers write to their audit logs.
@@ -37,13 +39,11 @@ pub(super) type Sender = BoxCloneSyncService<Request<Body>, Response<Incoming>, 
 /// # Errors
 /// [`LoadError`] if its certificates cannot be used.
 pub(super) fn sender(settings: &ClientSettings, credential: Option<&Credential>) -> Result<Sender, LoadError> {
-    // The library uses the default crypto provider of the process. A second installation of the same provider fails, which is fine.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let ClientSettings {
         server,
         namespace: _,
         roots,
-        insecure,
+        insecure: _,
         server_name,
         identity,
         authorization,
@@ -51,29 +51,27 @@ pub(super) fn sender(settings: &ClientSettings, credential: Option<&Credential>)
         impersonation,
         proxy,
     } = settings;
-    let failed = |error: kube::Error| LoadError::Client { url: server.to_string(), why: crate::watch::chain(&error) };
+    let failed = |why| LoadError::Client { url: server.to_string(), why };
     let mut config = Config::new(server.uri().clone());
-    config.root_cert.clone_from(roots);
-    config.accept_invalid_certs = *insecure;
-    config.tls_server_name.clone_from(server_name);
-    if let Some(identity) = credential.and_then(|credential| credential.identity.as_ref()).or(identity.as_ref()) {
-        // In base64, as in a kubeconfig, because kube reads them from there.
-        config.auth_info.client_certificate_data = Some(BASE64_STANDARD.encode(&identity.certificate));
-        config.auth_info.client_key_data = Some(BASE64_STANDARD.encode(&identity.key).into());
-    }
     let authorization = credential.and_then(|credential| credential.authorization.as_ref()).or(authorization.as_ref());
     config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
     config.headers.extend(authorization.map(|value| (AUTHORIZATION, value.clone())));
     config.headers.extend(impersonation.iter().cloned());
 
-    let connector = connector(proxy.as_ref(), roots.as_deref());
-    let connector = connector.map_err(|why| LoadError::Client { url: server.to_string(), why })?;
-    let tls = config.rustls_https_connector_with_connector(connector).map_err(failed)?;
-    let pool = legacy::Client::builder(TokioExecutor::new()).build::<_, Body>(bounded(tls));
-    let service = ServiceBuilder::new()
-        .layer(config.base_uri_layer())
-        .layer(config.extra_headers_layer().map_err(failed)?)
-        .service(pool);
+    let identity = credential.and_then(|credential| credential.identity.as_ref()).or(identity.as_ref());
+    let mut tls = HttpsConnectorBuilder::new()
+        .with_tls_config(tls::to_server(settings, identity).map_err(failed)?)
+        .https_or_http();
+    if let Some(name) = server_name {
+        let name = ServerName::try_from(name.clone());
+        let name = name.map_err(|error| failed(format!("tls-server-name {server_name:?}: {error}")))?;
+        tls = tls.with_server_name_resolver(FixedServerNameResolver::new(name));
+    }
+    let connector = connector(proxy.as_ref(), roots.as_deref()).map_err(failed)?;
+    let connector = tls.enable_http1().wrap_connector(connector);
+    let pool = legacy::Client::builder(TokioExecutor::new()).build::<_, Body>(bounded(connector));
+    let fields = config.extra_headers_layer().map_err(|error| failed(crate::watch::chain(&error)))?;
+    let service = ServiceBuilder::new().layer(config.base_uri_layer()).layer(fields).service(pool);
     let service = tower::service_fn(move |request| {
         let service = service.clone();
         async move {

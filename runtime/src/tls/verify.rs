@@ -22,9 +22,9 @@ pub(super) struct Verifier {
     sans: Vec<San>,
 }
 
-/// Verifies nothing but that the endpoint has the key of the certificate that it shows.
+/// Verifies nothing but that the server has the key of the certificate that it shows.
 #[derive(Debug)]
-pub(super) struct Insecure;
+pub struct Insecure;
 
 /// A fault for which the library has no error.
 #[derive(Debug)]
