@@ -262,12 +262,12 @@ impl Events {
         let pointers = |table: &Table| table.routes().map(Arc::as_ptr).collect::<HashSet<_>>();
         let (was, is) = (pointers(before), pointers(next));
         for route in before.routes().filter(|route| !is.contains(&Arc::as_ptr(route))) {
-            known.extend(route.known.iter().map(|target| ((&*route.config.name, &*target.authority), &**target)));
+            known.extend(route.known.iter().map(|target| ((&*route.config.name, &**target.authority()), &**target)));
         }
         let (mut changes, time) = (Vec::new(), timestamp(SystemTime::now()));
         for route in next.routes().filter(|route| !was.contains(&Arc::as_ptr(route))) {
             for target in &route.known {
-                let was = known.remove(&(&*route.config.name, &*target.authority));
+                let was = known.remove(&(&*route.config.name, &**target.authority()));
                 if was.is_none_or(|was| state(was) != state(target)) {
                     changes.push((&*route.config.name, &**target, state(target)));
                 }
@@ -283,7 +283,7 @@ impl Events {
                 &EndpointEvent {
                     time: &time,
                     route,
-                    endpoint: &target.authority,
+                    endpoint: target.authority(),
                     pod: endpoint.pod.as_ref().map(|pod| &*pod.name),
                     node: endpoint.node.as_deref(),
                     zone: endpoint.zone.as_deref(),

@@ -118,7 +118,7 @@ impl Stores {
                     let ready = target.endpoint.conditions.ready && target.endpoint.address.problem().is_none();
                     let known = members
                         .entry(owed.key(target).clone())
-                        .or_insert_with(|| Member { address: target.authority.clone(), ready: false });
+                        .or_insert_with(|| Member { address: target.authority().clone(), ready: false });
                     known.ready |= ready;
                 }
             }
@@ -174,8 +174,8 @@ impl RouteOwed {
     /// What makes an endpoint the same one when it returns.
     pub(crate) fn key<'a>(&self, target: &'a Target) -> &'a Arc<str> {
         match self.config.identity {
-            Identity::Name => target.pod_key().unwrap_or(&target.authority),
-            Identity::Address => &target.authority,
+            Identity::Name => target.pod_key().unwrap_or(target.authority()),
+            Identity::Address => target.authority(),
         }
     }
 
@@ -203,7 +203,7 @@ impl RouteOwed {
     pub(crate) fn whom(&self, target: &Target) -> Whom {
         Whom {
             key: self.key(target).clone(),
-            endpoint: target.authority.clone(),
+            endpoint: target.authority().clone(),
             pod: target.endpoint.pod.as_ref().map(|pod| pod.name.clone()),
         }
     }

@@ -183,7 +183,7 @@ impl<'a> LegReport<'a> {
     fn before(target: &'a Target) -> Self {
         let endpoint = &target.endpoint;
         Self {
-            endpoint: &target.authority,
+            endpoint: target.authority(),
             pod: endpoint.pod.as_ref().map(|pod| &*pod.name),
             node: endpoint.node.as_deref(),
             zone: endpoint.zone.as_deref(),
@@ -305,7 +305,7 @@ fn names(legs: &[Leg]) -> impl Iterator<Item = &str> {
     }
     legs.iter().map(move |leg| match (count[&*leg.target().label], leg.target()) {
         (1, target) => &*target.label,
-        (_, target) => &*target.authority,
+        (_, target) => &**target.authority(),
     })
 }
 

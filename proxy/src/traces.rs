@@ -212,9 +212,9 @@ fn describe_leg(span: &mut Span, leg: &Leg, exchange: &Exchange) {
     let (target, sent, result) = (leg.target(), exchange.target(), leg.result());
     Method::of(exchange.method()).describe(span);
     let scheme = if matches!(target.channel, Channel::Clear) { "http" } else { "https" };
-    span.set("url.full", format!("{scheme}://{}{}", target.authority, loggable_target(sent)));
+    span.set("url.full", format!("{scheme}://{}{}", target.authority(), loggable_target(sent)));
     describe_target(span, sent);
-    describe_server(span, &target.authority, if scheme == "https" { 443 } else { 80 });
+    describe_server(span, target.authority(), if scheme == "https" { 443 } else { 80 });
     if leg.response().is_some() {
         span.set("network.protocol.version", target.version());
     }
@@ -225,7 +225,7 @@ fn describe_leg(span: &mut Span, leg: &Leg, exchange: &Exchange) {
     span.set_some("http.response.status_code", status);
     describe_grpc(span, leg.code());
     let endpoint = &target.endpoint;
-    span.set("fanfare.endpoint", String::from(&*target.authority));
+    span.set("fanfare.endpoint", String::from(&**target.authority()));
     span.set_some("fanfare.endpoint.pod", endpoint.pod.as_ref().map(|pod| pod.name.to_string()));
     span.set_some("fanfare.endpoint.node", endpoint.node.as_deref().map(str::to_owned));
     span.set_some("fanfare.endpoint.zone", endpoint.zone.as_deref().map(str::to_owned));

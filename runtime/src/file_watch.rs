@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use sha2::{Digest as _, Sha256};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 mod set;
@@ -43,10 +44,10 @@ pub enum FileEvent {
     Unreadable(String),
 }
 
-/// The state last reported.
+/// The state last reported. Of contents only a digest is kept, because whoever watches a file keeps what is needed of it.
 #[derive(Debug)]
 enum Seen {
-    Content { stamp: Stamp, content: Vec<u8>, settled: bool },
+    Content { stamp: Stamp, digest: [u8; 32], settled: bool },
     Unreadable { why: String },
 }
 
@@ -117,15 +118,11 @@ impl FileWatch {
     }
 
     fn content(&mut self, stamp: Stamp, content: Vec<u8>, settled: bool) -> Option<FileEvent> {
-        let before = match self.seen.take() {
-            Some(Seen::Content { content, .. }) => Some(content),
-            // Even the same content is reported, because the file was reported as unreadable before.
-            Some(Seen::Unreadable { .. }) | None => None,
-        };
-        let news = before.as_ref() != Some(&content);
-        let event = news.then(|| FileEvent::Changed(content.clone()));
-        self.seen = Some(Seen::Content { stamp, content, settled });
-        event
+        let digest = Sha256::digest(&content).into();
+        // After it was reported as unreadable even the same content is news.
+        let is_known = matches!(self.seen, Some(Seen::Content { digest: before, .. }) if before == digest);
+        self.seen = Some(Seen::Content { stamp, digest, settled });
+        (!is_known).then_some(FileEvent::Changed(content))
     }
 
     fn unreadable(&mut self, why: String) -> Option<FileEvent> {

@@ -14,6 +14,7 @@ mod name;
 mod place;
 mod publish;
 mod spoken;
+mod texts;
 mod version;
 
 pub use assembly::Assembly;
@@ -22,4 +23,5 @@ pub use name::{ClusterName, InvalidName};
 pub use place::{Named, Place, Recheck};
 pub use publish::{Change, Closed, Publisher, Reader, channel};
 pub use spoken::{AppProtocol, Scheme, Spoken};
+pub use texts::shared_text;
 pub use version::{ContentHash, Version};

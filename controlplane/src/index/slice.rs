@@ -10,7 +10,7 @@ use k8s_openapi::{
     api::discovery::v1::{Endpoint as RawEndpoint, EndpointPort, EndpointSlice},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use snapshot::{Conditions, Endpoint, PodRef};
+use snapshot::{Conditions, Endpoint, PodRef, shared_text};
 
 use super::{Port, Protocol, ServiceKey};
 
@@ -59,7 +59,7 @@ impl Slice {
             (None, true) => object.metadata.name.as_ref()?,
             _ => return None,
         };
-        let service = ServiceKey { namespace: namespace.into(), name: name.as_str().into() };
+        let service = ServiceKey { namespace: shared_text(namespace), name: name.as_str().into() };
         let ports = object.ports.iter().flatten().filter_map(port).collect();
         let endpoints = object.endpoints.iter().filter_map(|raw| endpoint(raw, &service.namespace)).collect();
         Some(Self { service, about: About::of(&object.metadata), ports, endpoints })
@@ -114,9 +114,9 @@ fn port(raw: &EndpointPort) -> Option<SlicePort> {
     let number = u16::try_from(raw.port?).ok().filter(|number| *number > 0)?;
     let protocol = Protocol::read(raw.protocol.as_deref())?;
     Some(SlicePort {
-        port: Port { name: raw.name.as_deref().unwrap_or_default().into(), protocol },
+        port: Port { name: shared_text(raw.name.as_deref().unwrap_or_default()), protocol },
         number,
-        app_protocol: raw.app_protocol.as_deref().unwrap_or_default().into(),
+        app_protocol: shared_text(raw.app_protocol.as_deref().unwrap_or_default()),
     })
 }
 
@@ -132,7 +132,7 @@ fn endpoint(raw: &RawEndpoint, namespace: &Arc<str>) -> Option<Endpoint> {
     };
     let pod = raw.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod")).and_then(|target| {
         Some(PodRef {
-            namespace: target.namespace.as_deref().map_or_else(|| namespace.clone(), Arc::from),
+            namespace: target.namespace.as_deref().map_or_else(|| namespace.clone(), shared_text),
             name: target.name.as_deref()?.into(),
             uid: target.uid.as_deref().unwrap_or_default().into(),
         })
@@ -141,8 +141,8 @@ fn endpoint(raw: &RawEndpoint, namespace: &Arc<str>) -> Option<Endpoint> {
         conditions,
         hostname: raw.hostname.as_deref().map(Arc::from),
         pod,
-        node: raw.node_name.as_deref().map(Arc::from),
-        zone: raw.zone.as_deref().map(Arc::from),
+        node: raw.node_name.as_deref().map(shared_text),
+        zone: raw.zone.as_deref().map(shared_text),
         ..Endpoint::ready(SocketAddr::new(ip, 0))
     })
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_yaml::Value;
-use snapshot::PodRef;
+use snapshot::{PodRef, shared_text};
 
 use super::dns;
 use super::list::ListEntry;
@@ -85,7 +85,8 @@ pub(super) fn parse(format: Format, content: &[u8]) -> Result<Vec<ListEntry>, In
     };
     let mut entries = Vec::new();
     for (number, group) in groups.iter().enumerate() {
-        let (zone, node, pod) = (group.label("zone"), group.label("node"), group.pod());
+        let shared = |label| group.label(label).map(|text| shared_text(&text));
+        let (zone, node, pod) = (shared("zone"), shared("node"), group.pod());
         let Some(targets) = &group.targets else { return Err(InvalidList::NoTargets(number)) };
         for target in targets {
             let target = target.parse().map_err(|target| InvalidList::Target { group: number, target })?;
@@ -117,7 +118,7 @@ fn yaml(text: &str) -> Result<Vec<Group>, InvalidList> {
 // === impl Group ===
 
 impl Group {
-    fn label(&self, name: &str) -> Option<Arc<str>> {
+    fn label(&self, name: &str) -> Option<String> {
         let labels = self.labels.as_ref()?;
         // A label without a value counts as absent.
         let given = |name: &str| labels.get(name).and_then(Option::as_ref);
@@ -129,12 +130,13 @@ impl Group {
             Label::Float(value) => value.to_string(),
         };
         // An empty label counts as absent, as in Prometheus.
-        (!value.is_empty()).then(|| value.into())
+        (!value.is_empty()).then_some(value)
     }
 
     fn pod(&self) -> Option<PodRef> {
-        let name = self.label("pod")?;
-        Some(PodRef { namespace: self.label("namespace").unwrap_or_default(), name, uid: Arc::default() })
+        let name = self.label("pod")?.into();
+        let namespace = shared_text(&self.label("namespace").unwrap_or_default());
+        Some(PodRef { namespace, name, uid: Arc::default() })
     }
 }
 

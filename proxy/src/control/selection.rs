@@ -106,7 +106,7 @@ impl Key {
             Self::Zone => (endpoint.zone.as_deref(), &[][..]),
             Self::Pod => (endpoint.pod.as_ref().map(|pod| &*pod.name), &[][..]),
             Self::Node => (endpoint.node.as_deref(), &[][..]),
-            Self::Endpoint => (Some(&*target.authority), endpoint.address.addresses()),
+            Self::Endpoint => (Some(&**target.authority()), endpoint.address.addresses()),
         };
         one.map(str::to_owned).into_iter().chain(addresses.iter().map(ToString::to_string))
     }

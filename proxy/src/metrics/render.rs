@@ -1,10 +1,6 @@
 //! Shows the numbers of the data plane as metrics.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{collections::BTreeMap, io, sync::atomic::Ordering};
 
 use spans::Counts;
 
@@ -116,14 +112,14 @@ fn legs_by_endpoint(out: &mut Text<'_>, table: &Table) {
     // Several where routes speak to an endpoint differently.
     let mut targets: BTreeMap<&str, Vec<&Target>> = BTreeMap::new();
     for target in table.targets() {
-        targets.entry(&target.authority).or_default().push(target);
+        targets.entry(target.authority()).or_default().push(target);
     }
     out.family(names::LEGS, "counter", LEGS_HELP);
     for (authority, same) in &targets {
         // Targets that differ in how the endpoint is reached have the same ones.
         let mut counts: Vec<_> = same.iter().map(|target| &target.counts).collect();
-        counts.sort_by_key(|counts| Arc::as_ptr(counts));
-        counts.dedup_by_key(|counts| Arc::as_ptr(counts));
+        counts.sort_by_key(|counts| counts.address());
+        counts.dedup_by(|one, other| one.is_same(other));
         for outcome in Outcome::ALL {
             let labels = [("endpoint", *authority), ("outcome", outcome.as_str())];
             out.sample(names::LEGS, &labels, counts.iter().map(|counts| counts.ended(outcome)).sum::<u64>());

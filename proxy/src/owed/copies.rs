@@ -72,7 +72,7 @@ impl Copies {
         if let Some(trace) = trace {
             exchange.set_trace(trace);
         }
-        exchange.begin(|out| put_head(out, copy, &route.members[0].target.authority, trace.as_ref()));
+        exchange.begin(|out| put_head(out, copy, route.members[0].target.authority(), trace.as_ref()));
         let mut alarm = Alarm::default();
         clock::per_wake_up(poll_fn(|cx| exchange.poll_rest(cx, &mut alarm))).await;
         if let Some(result) = exchange.legs().first().and_then(|leg| leg.result()) {

@@ -229,7 +229,7 @@ impl RequestContext<'_> {
         };
         if own_host {
             exchange.begin_each(|target| {
-                headers::leg_head(head, &Forwarding { host: Some(&target.authority), ..forwarding })
+                headers::leg_head(head, &Forwarding { host: Some(target.authority()), ..forwarding })
             });
         } else {
             exchange.begin(|out| headers::put_leg_head(out, head, &forwarding));

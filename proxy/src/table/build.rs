@@ -126,22 +126,10 @@ impl Building<'_> {
 
     /// A route of the previous table with another cluster. Both have their endpoints in canonical order.
     fn updated_route(&mut self, former: &RouteEntry, cluster: Option<&Arc<Cluster>>) -> Arc<RouteEntry> {
-        let mut before = former.known.iter().peekable();
-        let mut dropped = Vec::new();
-        let (known, own) = self.targets_of(cluster, |targets, endpoint| {
-            while let Some(gone) = before.next_if(|before| before.endpoint.address < endpoint.address) {
-                dropped.push(gone.clone());
-            }
-            match before.next_if(|before| before.endpoint.address == endpoint.address) {
-                Some(same) if same.endpoint == *endpoint => same.clone(),
-                other => {
-                    dropped.extend(other.cloned());
-                    targets.acquire(endpoint, &former.config.policy)
-                }
-            }
-        });
-        self.dropped.extend(dropped);
-        self.dropped.extend(before.cloned());
+        let mut before = Former { targets: &former.known, dropped: Vec::new() };
+        let (known, own) = self.targets_of(cluster, &former.config.policy, &mut before);
+        self.dropped.append(&mut before.dropped);
+        self.dropped.extend_from_slice(before.targets);
         Arc::new(former.with_endpoints(cluster, known, own))
     }
 
@@ -172,7 +160,7 @@ impl Building<'_> {
 
     fn route(&mut self, route: &Route, via: Arc<str>, metrics: Arc<RouteMetrics>) -> Arc<RouteEntry> {
         let cluster = self.inputs.snapshot.cluster(route.cluster.as_str());
-        let (known, own) = self.targets_of(cluster, |targets, endpoint| targets.acquire(endpoint, &route.policy));
+        let (known, own) = self.targets_of(cluster, &route.policy, &mut Former::default());
         let bare = RouteEntry {
             config: Arc::new(route.clone()),
             cluster: None,
@@ -191,36 +179,63 @@ impl Building<'_> {
     fn targets_of(
         &mut self,
         cluster: Option<&Arc<Cluster>>,
-        mut target: impl FnMut(&mut Acquiring<'_>, &Arc<Endpoint<Place>>) -> Arc<Target>,
+        policy: &Policy,
+        before: &mut Former<'_>,
     ) -> (Box<[Arc<Target>]>, Vec<Place>) {
         let endpoints = cluster.map_or(&[][..], |cluster| cluster.endpoints());
         let (mut known, mut own) = (Vec::with_capacity(endpoints.len()), Vec::new());
-        let mut acquiring =
-            Acquiring { targets: self.targets, secured: self.inputs.secured, threads: self.inputs.config.threads };
+        // One shard more than there are workers, for redelivery.
+        let shards = self.inputs.config.threads + 1;
         for endpoint in endpoints {
-            if endpoint.address.addresses().iter().any(|address| self.own.contains(*address)) {
+            if let Some(same) = before.same(endpoint) {
+                known.push(same.clone());
+            } else if endpoint.address.addresses().iter().any(|address| self.own.contains(*address)) {
                 own.push(endpoint.address.clone());
+            } else if let Some(equal) = before.equal(endpoint) {
+                known.push(equal.clone());
             } else {
-                known.push(target(&mut acquiring, endpoint));
+                let make = || Target::reached_by(policy, endpoint.clone(), shards, self.inputs.secured);
+                known.push(self.targets.acquire(endpoint, policy, make));
             }
         }
         (known.into(), own)
     }
 }
 
-/// Takes targets from those that there are, or makes them.
-struct Acquiring<'a> {
-    targets: &'a mut TargetIndex,
-    secured: &'a Secured,
-    threads: usize,
+/// The targets that a route had before, in canonical order.
+#[derive(Default)]
+struct Former<'a> {
+    targets: &'a [Arc<Target>],
+    /// Those that it no longer has.
+    dropped: Vec<Arc<Target>>,
 }
 
-impl Acquiring<'_> {
-    /// The target of an endpoint for another route with this policy.
-    fn acquire(&mut self, endpoint: &Arc<Endpoint<Place>>, policy: &Policy) -> Arc<Target> {
-        // One shard more than there are workers, for redelivery.
-        let make = || Target::reached_by(policy, endpoint.clone(), self.threads + 1, self.secured);
-        self.targets.acquire(endpoint, policy, make)
+// === impl Former ===
+
+impl<'a> Former<'a> {
+    /// The target of the next endpoint, if the snapshot shares that endpoint with the one before, as it does with most. Then it is not this
+    /// process either, because it was not.
+    fn same(&mut self, endpoint: &Arc<Endpoint<Place>>) -> Option<&'a Arc<Target>> {
+        self.next_if(|before| Arc::ptr_eq(&before.endpoint, endpoint))
+    }
+
+    /// The target of an equal endpoint. Those before it are dropped, and another one at its address is as well.
+    fn equal(&mut self, endpoint: &Endpoint<Place>) -> Option<&'a Arc<Target>> {
+        while let Some(gone) = self.next_if(|before| before.endpoint.address < endpoint.address) {
+            self.dropped.push(gone.clone());
+        }
+        let at_its_address = self.next_if(|before| before.endpoint.address == endpoint.address)?;
+        if *at_its_address.endpoint == *endpoint {
+            return Some(at_its_address);
+        }
+        self.dropped.push(at_its_address.clone());
+        None
+    }
+
+    fn next_if(&mut self, holds: impl Fn(&Target) -> bool) -> Option<&'a Arc<Target>> {
+        let (next, rest) = self.targets.split_first().filter(|(next, _)| holds(next))?;
+        self.targets = rest;
+        Some(next)
     }
 }
 

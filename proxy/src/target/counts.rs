@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, SystemTime},
@@ -15,9 +15,9 @@ use crate::outcome::Outcome;
 /// How many recent outcomes a target remembers.
 const RECENT_OUTCOMES: usize = 8;
 
-/// Legs by how they ended. Nothing is kept until one has.
+/// Legs by how they ended. Nothing is kept until one has, or until they are shared.
 #[derive(Debug, Default)]
-pub struct LegCounts(OnceLock<Box<Ended>>);
+pub struct LegCounts(OnceLock<Arc<Ended>>);
 
 #[derive(Debug)]
 struct Ended {
@@ -40,6 +40,31 @@ pub struct Recent {
 }
 
 impl LegCounts {
+    /// The same numbers for another target.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        Self(OnceLock::from(self.made(Instant::now()).clone()))
+    }
+
+    /// Whether both are the same numbers, or nothing is kept of either.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.address() == other.address()
+    }
+
+    /// Tells numbers that are shared from others; none if nothing is kept.
+    #[must_use]
+    pub fn address(&self) -> Option<*const ()> {
+        self.0.get().map(|ended| Arc::as_ptr(ended).cast())
+    }
+
+    fn made(&self, now: Instant) -> &Arc<Ended> {
+        self.0.get_or_init(|| {
+            let (outcomes, recent, recorded) = Default::default();
+            Arc::new(Ended { outcomes, recent, recorded, made: now })
+        })
+    }
+
     /// Legs that ended so.
     #[must_use]
     pub fn ended(&self, outcome: Outcome) -> u64 {
@@ -48,10 +73,7 @@ impl LegCounts {
 
     /// Counts how a leg ended, and when.
     pub fn record(&self, outcome: Outcome, status: Option<u16>, now: Instant) {
-        let ended = self.0.get_or_init(|| {
-            let (outcomes, recent, recorded) = Default::default();
-            Box::new(Ended { outcomes, recent, recorded, made: now })
-        });
+        let ended = self.made(now);
         ended.outcomes[outcome as usize].fetch_add(1, Ordering::Relaxed);
         let at = millis(now.saturating_duration_since(ended.made));
         let packed = (at << 24) | (u64::from(status.unwrap_or(0)) << 8) | (outcome as u64 + 1);

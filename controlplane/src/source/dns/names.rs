@@ -41,7 +41,8 @@ pub(in crate::source) struct Names {
     entries: BTreeMap<Query, NameState>,
     running: FuturesUnordered<Lookup>,
     /// Answers that can be used while the lookup of one family is still running.
-    early: (mpsc::Sender<Early>, mpsc::Receiver<Early>),
+    /// Made for the first lookup: most lists have no names.
+    early: Option<(mpsc::Sender<Early>, mpsc::Receiver<Early>)>,
     lookups: u64,
     /// Notified when one of the names should be looked up again.
     wake: Arc<Notify>,
@@ -85,7 +86,7 @@ impl Names {
             origin,
             entries: BTreeMap::new(),
             running: FuturesUnordered::new(),
-            early: mpsc::channel(2 * PARALLEL_NAMES),
+            early: None,
             lookups: 0,
             wake: Arc::default(),
             asked,
@@ -131,7 +132,7 @@ impl Names {
                         return;
                     }
                 }
-                Some((lookup, query, answer)) = self.early.1.recv() => {
+                Some((lookup, query, answer)) = next_early(&mut self.early) => {
                     if let Some(entry) = self.entries.get_mut(&query).filter(|entry| entry.lookup == lookup && entry.running) {
                         entry.finish(&query, Ok(answer), &self.resolver, self.one_each);
                         return;
@@ -180,7 +181,8 @@ impl Names {
             (entry.running, entry.lookup, entry.started) = (true, self.lookups, Some(now));
             let (lookup, resolver, query, known) =
                 (self.lookups, self.resolver.clone(), query.clone(), entry.good.clone());
-            let early = self.early.0.clone();
+            let (early, _) = self.early.get_or_insert_with(|| mpsc::channel(2 * PARALLEL_NAMES));
+            let early = early.clone();
             self.running.push(Box::pin(async move {
                 let early = |answer| {
                     // If the receiver is gone or the queue is full, the complete answer follows later.
@@ -190,6 +192,13 @@ impl Names {
                 (lookup, query, result)
             }));
         }
+    }
+}
+
+async fn next_early(early: &mut Option<(mpsc::Sender<Early>, mpsc::Receiver<Early>)>) -> Option<Early> {
+    match early {
+        Some((_, answers)) => answers.recv().await,
+        None => future::pending().await,
     }
 }
 

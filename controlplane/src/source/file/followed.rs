@@ -28,8 +28,10 @@ pub(super) struct Followed {
 /// One file.
 struct Member {
     watch: FileWatch,
-    /// The list of the last good read.
+    /// The list of the last good read; none once it was handed over, if it is the only one.
     list: Option<Vec<ListEntry>>,
+    /// Whether it was read, be it in vain.
+    was_read: bool,
     /// Why its current contents cannot be used.
     failure: Option<String>,
     /// Whether it was missing at the last listing of the files.
@@ -59,7 +61,7 @@ impl Followed {
                 Err(why) => self.fail(why),
             }
             // A list that is returned before every existing file was read would lack endpoints.
-            if self.files.values().all(Member::was_read) && std::mem::take(&mut self.changed) {
+            if self.files.values().all(|file| file.was_read) && std::mem::take(&mut self.changed) {
                 return self.list();
             }
         }
@@ -96,6 +98,7 @@ impl Followed {
             let file = self.files.entry(path.clone()).or_insert_with(|| Member {
                 watch: FileWatch::with_interval(path.clone(), every),
                 list: None,
+                was_read: false,
                 failure: None,
                 missing: false,
             });
@@ -104,25 +107,23 @@ impl Followed {
                     Ok(entries) => (file.list, file.failure) = (Some(entries), None),
                     Err(why) => file.failure = Some(why),
                 }
+                file.was_read = true;
                 self.changed = true;
             }
         }
     }
 
-    fn list(&self) -> Result<Vec<ListEntry>, String> {
+    fn list(&mut self) -> Result<Vec<ListEntry>, String> {
+        // A single file has no other to be listed with later, so its list need not be kept.
+        let only = if self.pattern.is_pattern() { None } else { self.files.values_mut().next() };
+        if let Some(list) = only.and_then(|file| file.list.take()) {
+            return Ok(list);
+        }
         let good: Vec<&Vec<ListEntry>> = self.files.values().filter_map(|file| file.list.as_ref()).collect();
         if good.is_empty() {
             let failure = self.files.values().find_map(|file| file.failure.as_ref());
             return Err(self.problem.as_ref().or(failure).cloned().unwrap_or_default());
         }
         Ok(good.into_iter().flatten().cloned().collect())
-    }
-}
-
-// === impl Member ===
-
-impl Member {
-    fn was_read(&self) -> bool {
-        self.list.is_some() || self.failure.is_some()
     }
 }
