@@ -21,6 +21,7 @@ mod journal;
 mod keep;
 mod load;
 mod machine;
+mod many;
 mod metric;
 mod pages;
 mod probe;

@@ -71,6 +71,9 @@ pub(crate) const ALL: &[Metric] = &[
     metric("version_us", "printing the version", Unit::Micros, LESS),
     metric("start_us", "start to first answer", Unit::Micros, LESS),
     metric("threads", "threads", Unit::Count, None),
+    metric("metrics_bytes", "size of /metrics", Unit::Bytes, LESS),
+    metric("cpu_us_per_second", "CPU per second at rest", Unit::Micros, LESS),
+    metric("cpu_us_per_change", "CPU per change of one", Unit::Micros, LESS),
     metric("recovery_us", "restart to all deliveries known", Unit::Micros, LESS),
 ];
 

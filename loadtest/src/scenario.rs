@@ -1,6 +1,7 @@
 //! The scenarios, with their loads, subjects and settings.
 
 mod access_log;
+mod many;
 mod redeliver;
 mod startup;
 mod wire;
@@ -55,6 +56,8 @@ pub(crate) enum Work {
     HalfLoad { connections: usize, times: f64 },
     /// No requests: starts of the process.
     Start,
+    /// No requests: so many routes to so many endpoints each, some of which change.
+    Many { routes: usize, each: usize },
     /// Requests at a constant rate, for a multiple of the usual duration.
     Steady { rate: f64, connections: usize, times: f64 },
     /// The same, while the last endpoint stops and starts every second.
@@ -154,6 +157,7 @@ pub(crate) fn all(binaries: &[Binary]) -> Vec<Scenario> {
         wire::all(&cases),
         redeliver::all(&cases),
         startup::all(&cases),
+        many::all(&cases),
     ];
     groups.concat()
 }

@@ -2,7 +2,7 @@
 
 mod ask;
 mod envoy;
-mod fanfare;
+pub(crate) mod fanfare;
 pub(crate) mod nginx;
 mod pingora;
 mod traefik;

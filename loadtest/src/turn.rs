@@ -15,7 +15,7 @@ use crate::{
     cli::{self, Placing},
     cores::{self, Cores, Placement},
     endpoints::EndpointServers,
-    load,
+    load, many,
     metric::{self, Metrics},
     process::Helper,
     protocols::Certificate,
@@ -110,6 +110,9 @@ pub(crate) fn turn(
     };
     if matches!(scenario.work, Work::Start) {
         return startup::measure(&case.subject, program, &plan);
+    }
+    if let Work::Many { routes, each } = scenario.work {
+        return many::measure(&case.subject, program, &plan, (routes, each));
     }
     // What a subject logs is of no use to anybody, and may be long.
     let _log = Removed(own.join(ACCESS_LOG));

@@ -12,4 +12,5 @@ mod pods;
 mod protocols;
 mod reload;
 mod rights;
+mod scale;
 mod services;

@@ -3,6 +3,7 @@
 use std::{
     ffi::OsStr,
     net::SocketAddr,
+    path::PathBuf,
     process::{ExitStatus, Stdio},
 };
 
@@ -43,6 +44,11 @@ pub(crate) struct Finished {
 /// The prefix of a listener's log line, up to the `s` of https or the colon.
 const LISTENING: &str = "listening on http";
 
+/// The binary under test: the one of this build, or the one that `FANFARE_PROGRAM` names, for measurements of a release.
+pub(crate) fn program() -> PathBuf {
+    std::env::var_os("FANFARE_PROGRAM").map_or_else(|| env!("CARGO_BIN_EXE_fanfare").into(), PathBuf::from)
+}
+
 /// The address in the rest of a URL.
 fn address(rest: &str) -> Option<SocketAddr> {
     rest.split_once("://")?.1.parse().ok()
@@ -53,7 +59,7 @@ fn address(rest: &str) -> Option<SocketAddr> {
 impl Fanfare {
     /// Starts it.
     pub(crate) fn start<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
+        let mut command = Command::new(program());
         command.args(arguments).env_remove("KUBECONFIG").env_remove("HOME").env_remove("NO_COLOR");
         Self::spawn(command)
     }

@@ -90,18 +90,50 @@ pub(super) fn command(program: &Path, plan: &Plan<'_>, port: u16) -> anyhow::Res
 /// A number of its metrics, over all series of that name.
 pub(super) fn metric(log: &Path, name: &str) -> anyhow::Result<f64> {
     let log = fs::read_to_string(log).context("its log is there")?;
-    let admin = log.lines().find(|line| line.contains("for the admin API")).and_then(address_in);
-    let admin = admin.context("it has an admin API")?;
-    let mut stream = TcpStream::connect_timeout(&admin, START_TIMEOUT)?;
-    stream.set_read_timeout(Some(START_TIMEOUT))?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    let values = text.lines().filter_map(|line| {
+    let admin = admin_in(&log).context("it has an admin API")?;
+    Ok(sum(&get(admin, "/metrics")?, name))
+}
+
+/// The sum over all series of that name.
+pub(crate) fn sum(metrics: &str, name: &str) -> f64 {
+    let values = metrics.lines().filter_map(|line| {
         let rest = line.strip_prefix(name).filter(|rest| rest.starts_with([' ', '{']))?;
         rest.rsplit(' ').next()?.parse::<f64>().ok()
     });
-    Ok(values.sum())
+    values.sum()
+}
+
+/// What its admin API answers, head and body.
+pub(crate) fn get(admin: SocketAddr, path: &str) -> anyhow::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&admin, START_TIMEOUT)?;
+    stream.set_read_timeout(Some(START_TIMEOUT))?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n").as_bytes())?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Waits until it is ready. Returns the address of its admin API.
+pub(crate) fn ready(kept: &Kept, log: &Path) -> anyhow::Result<SocketAddr> {
+    let until = Instant::now() + START_TIMEOUT;
+    loop {
+        let admin = admin_in(&fs::read_to_string(log).unwrap_or_default());
+        let answer = admin.and_then(|admin| get(admin, "/-/ready").ok());
+        if let (Some(admin), Some(true)) = (admin, answer.map(|answer| answer.starts_with("HTTP/1.1 200"))) {
+            return Ok(admin);
+        }
+        if let Some(how) = kept.ended() {
+            bail!("{how}: {}", super::tail(log));
+        }
+        if Instant::now() > until {
+            bail!("is not ready after {START_TIMEOUT:?}: {}", super::tail(log));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn admin_in(log: &str) -> Option<SocketAddr> {
+    log.lines().find(|line| line.contains("for the admin API")).and_then(address_in)
 }
 
 /// The address in a line of its log.

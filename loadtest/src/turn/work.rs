@@ -69,8 +69,8 @@ impl Turn<'_> {
             Work::HalfLoad { connections, times } => {
                 self.half_load((seconds, warmup), connections, times)?;
             }
-            // It has no load: `startup` does it.
-            Work::Start => {}
+            // They have no load: `startup` and `many` do them.
+            Work::Start | Work::Many { .. } => {}
             Work::Steady { rate, connections, times } => {
                 self.phase(Shape::Open { seconds: warmup, rate, connections })?;
                 let load = self.measure(Shape::Open { seconds: seconds * times, rate, connections }, |_| Ok(()))?;

@@ -108,3 +108,10 @@ pub(crate) async fn account(cluster: &Cluster) -> Account {
 pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("the path is UTF-8")
 }
+
+/// The number of Services and of endpoints of each in a measurement, from `FANFARE_SCALE`.
+pub(crate) fn scale() -> Option<(usize, usize)> {
+    let text = std::env::var("FANFARE_SCALE").ok()?;
+    let (services, endpoints) = text.split_once('x').expect("SERVICESxENDPOINTS");
+    Some((services.parse().expect("a number"), endpoints.parse().expect("a number")))
+}

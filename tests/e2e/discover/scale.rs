@@ -1,7 +1,7 @@
 //! Measures an export: the time from an event of the API server to the bytes in the store, memory, and requests.
 //!
-//! `FANFARE_SCALE=2000x5 cargo test --release -p fanfare --test e2e discover::scale -- --nocapture` prints the table in
-//! docs/exports.md. Without the variable it is a small run, which only shows that the measurement works.
+//! `FANFARE_PROGRAM=target/release/fanfare FANFARE_SCALE=2000x5 cargo test -p fanfare --test e2e discover::scale -- --nocapture` prints the table
+//! in docs/exports.md. Without the variable it is a small run, which only shows that the measurement works.
 
 use std::time::{Duration, Instant};
 
@@ -10,8 +10,8 @@ use rustix::process::Signal;
 use testkit::{client, minio};
 use tokio::process::Command;
 
-use super::bed::{Store, account, text};
-use crate::process::Fanfare;
+use super::bed::{Store, account, scale, text};
+use crate::process::{self, Fanfare};
 
 /// The number of Services, and of endpoints of each.
 const SMALL: (usize, usize) = (20, 5);
@@ -20,11 +20,8 @@ const SMALL: (usize, usize) = (20, 5);
 const CHANGES: usize = 50;
 const FEW: usize = 5;
 
-fn scale() -> Option<(usize, usize)> {
-    let text = std::env::var("FANFARE_SCALE").ok()?;
-    let (services, endpoints) = text.split_once('x').expect("SERVICESxENDPOINTS");
-    Some((services.parse().expect("a number"), endpoints.parse().expect("a number")))
-}
+/// The pause before each, longer than the debounce: then a change is written at once.
+const QUIET: Duration = Duration::from_millis(400);
 
 fn objects(namespace: &str, service: usize, endpoints: impl Iterator<Item = usize>) -> String {
     let address = |n: usize| format!("{{addresses: [10.{}.{}.{}]}}", n / 65536 % 256, n / 256 % 256, n % 256);
@@ -81,7 +78,7 @@ async fn from_an_event_to_the_bytes_in_the_store() {
     let proxy = FaultProxy::start(&cluster).await;
     let kubeconfig = proxy.kubeconfig(account.kubeconfig_path());
     let place = format!("s3://{}/edge.yml", store.bucket);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
+    let mut command = Command::new(process::program());
     command
         .args([
             "discover",
@@ -109,6 +106,7 @@ async fn from_an_event_to_the_bytes_in_the_store() {
         // Addresses that were not there before.
         let address = format!("{{addresses: [172.16.{}.{}]}}", n / 250, n % 250 + 1);
         let changed = slice(ns, n % services, &[address]);
+        tokio::time::sleep(QUIET).await;
         let expected = format!("172.16.{}.{}:8080", n / 250, n % 250 + 1);
         cluster.apply_yaml(&changed).await.unwrap_or_else(|e| panic!("a valid slice: {e}"));
         // The time starts at the acknowledgement.
