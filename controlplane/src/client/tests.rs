@@ -152,6 +152,60 @@ async fn invalid_settings_are_reported_without_their_secrets() {
     }
 }
 
+/// What a kubeconfig has of a text in PEM form.
+fn base64(text: &str) -> String {
+    use base64::{Engine as _, prelude::BASE64_STANDARD};
+    BASE64_STANDARD.encode(text)
+}
+
+#[tokio::test]
+async fn a_server_is_verified_and_shown_the_certificate_of_the_user() {
+    let (authority, stranger) = (Authority::new("cluster"), Authority::new("stranger"));
+    let api_server = Origin::start(Reply::ok(VERSION));
+    let certificate = authority.issue(&["api.hidden.test"]);
+    let front = TlsRelay::in_front("127.0.0.1:0", authority.demanding(&certificate, &[]), api_server.address()).await;
+    let asked = async |roots: &str, more: &str, user: &str| {
+        let kubeconfig = kubeconfig(&format!("server: 'https://{}', {roots}{more}", front.address), user);
+        let connection = open_one(&kubeconfig, Environment::default()).await?;
+        ask(&connection.client).await
+    };
+    let roots = format!("certificate-authority-data: {}", base64(&authority.pem()));
+    let issued = authority.issue(&["user"]);
+    let user = format!("client-certificate-data: {}, client-key-data: {}", base64(&issued.chain), base64(&issued.key));
+    let name = ", tls-server-name: api.hidden.test";
+    asked(&roots, name, &user).await.expect("both are trusted");
+    asked("insecure-skip-tls-verify: true", "", &user).await.expect("whatever the certificate of the server");
+    let why = asked(&roots, "", &user).await.expect_err("the name is another one");
+    assert!(why.contains("api.hidden.test"), "{why}");
+    let foreign = format!("certificate-authority-data: {}", base64(&stranger.pem()));
+    let why = asked(&foreign, name, &user).await.expect_err("the server is unknown");
+    assert!(why.contains("UnknownIssuer"), "{why}");
+    asked(&roots, name, "").await.expect_err("the server wants a certificate");
+    let other = format!(
+        "client-certificate-data: {}, client-key-data: {}",
+        base64(&issued.chain),
+        base64(&authority.issue(&["other"]).key)
+    );
+    let why = asked(&roots, name, &other).await.expect_err("it is the key of another certificate");
+    assert!(why.contains("the client certificate is refused"), "{why}");
+    assert_eq!(api_server.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn the_documents_of_one_file_are_merged() {
+    let api_server = Origin::start(Reply::ok(VERSION));
+    let text = format!(
+        "# a comment\n---\n---\nclusters: [{{name: c, cluster: {{server: 'http://{}'}}}}]\n---\n\
+         users: [{{name: u, user: {{token: 12345}}}}]\ncontexts: [{{name: x, context: {{cluster: c, user: u}}}}]\n\
+         current-context: x\n",
+        api_server.address()
+    );
+    let connection = open_one(&file(&text), Environment::default()).await.expect("a valid kubeconfig");
+    ask(&connection.client).await.expect("it is there");
+    let head = String::from_utf8_lossy(&api_server.requests().remove(0).head).to_lowercase();
+    assert!(head.contains("authorization: bearer 12345"), "a token of digits is a text: {head}");
+}
+
 #[tokio::test]
 async fn an_invalid_kubeconfig_is_reported() {
     for (bytes, told) in [
