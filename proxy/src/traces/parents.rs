@@ -96,7 +96,7 @@ mod tests {
         assert_eq!(with_parent(head.clone().into(), trace, trace.leg_span(3)), want);
         let parents = Parents::in_head(head.as_bytes(), trace).expect("it is generated");
         assert_eq!(parents.of(3).parts(head.as_bytes()).concat(), want.as_bytes());
-        let back = with_parent(want.clone().into(), trace, trace.request_span());
+        let back = with_parent(want.into(), trace, trace.request_span());
         assert_eq!(back, head, "the parent of a leg can be replaced, too");
         for other in ["GET / HTTP/1.1\r\ntraceparent: set-by-the-route\r\n\r\n", "GET / HTTP/1.1\r\nA: b\r\n\r\n"] {
             assert_eq!(with_parent(other.into(), trace, trace.leg_span(3)), other);

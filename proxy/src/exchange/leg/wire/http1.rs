@@ -249,10 +249,14 @@ impl Http1 {
 
 /// Puts what is left of these parts after the sent bytes into the first slices. Returns how many it needs.
 fn rest_of<'a, const N: usize>(parts: [&'a [u8]; N], mut sent: usize, slices: &mut [IoSlice<'a>]) -> usize {
-    let left = parts.into_iter().filter_map(|part| {
+    let mut used = 0;
+    for part in parts {
         let (before, left) = part.split_at(sent.min(part.len()));
         sent -= before.len();
-        (!left.is_empty()).then_some(left)
-    });
-    slices.iter_mut().zip(left).map(|(slice, left)| *slice = IoSlice::new(left)).count()
+        if let Some(slice) = slices.get_mut(used).filter(|_| !left.is_empty()) {
+            *slice = IoSlice::new(left);
+            used += 1;
+        }
+    }
+    used
 }
