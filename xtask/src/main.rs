@@ -35,6 +35,23 @@ const CHECK: &[Step] = &[
         arguments: &["test", "--quiet", "-p", "snapshot", "-p", "runtime", "-p", "h2client", "-p", "proxy"],
         variable: None,
     },
+    // Its simulations of long histories take longer than all other pure tests together.
+    Step {
+        name: "pure tests of redelivery, without simulations",
+        arguments: &[
+            "test",
+            "--quiet",
+            "-p",
+            "redeliver",
+            "--lib",
+            "--",
+            "--skip",
+            "::simulation::",
+            "--skip",
+            "::oracle::",
+        ],
+        variable: None,
+    },
     Step {
         name: "pure tests of the other crates",
         arguments: &[
@@ -50,8 +67,6 @@ const CHECK: &[Step] = &[
             "export",
             "-p",
             "mirror",
-            "-p",
-            "redeliver",
             "-p",
             "sidecar",
             "-p",
