@@ -127,8 +127,13 @@ fn events(input: &[u8], step: usize) -> (Vec<String>, Vec<u8>) {
                         assert!(is_clean(&[b"X: y\r\n", connection.lines(), b"\r\n"].concat()));
                         seen.push(connection.lines().escape_ascii().to_string());
                     }
-                    if let Event::Data { stream, data, .. } = &event {
-                        connection.consumed(*stream, data.len());
+                    match &event {
+                        Event::Data { stream, data, .. } => connection.consumed(*stream, data.len()),
+                        Event::Piece { stream, .. } => {
+                            seen.push(connection.piece().escape_ascii().to_string());
+                            connection.consumed(*stream, connection.piece().len());
+                        }
+                        _ => {}
                     }
                     seen.push(format!("{event:?}"));
                 }

@@ -11,10 +11,11 @@ use bytes::Bytes;
 
 use crate::{
     ConnectionError, Key, Reason, StreamError,
-    fields::{Bounds, Fields},
+    fields::Bounds,
     frame::{FIRST_WINDOW, FrameHeader, HEADER_BYTES, MAX_31_BITS, MAX_PAYLOAD, PREFACE, kind, setting},
     hpack::Decoder,
     outbox::Outbox,
+    remembered::Remembered,
     streams::Streams,
 };
 
@@ -59,8 +60,15 @@ pub enum Event {
     Data {
         /// The stream.
         stream: Key,
-        /// The piece, perhaps empty where it is the last one.
+        /// The piece.
         data: Bytes,
+        /// Whether nothing follows it.
+        ends: bool,
+    },
+    /// The same, where the piece is short, perhaps empty: see [`Connection::piece`].
+    Piece {
+        /// The stream.
+        stream: Key,
         /// Whether nothing follows it.
         ends: bool,
     },
@@ -103,8 +111,12 @@ pub struct Connection {
     streams: Streams,
     out: Outbox,
     decoder: Decoder,
-    /// The fields that came last.
-    fields: Fields,
+    heads: Remembered,
+    trailers: Remembered,
+    /// Whether the fields that came last are trailers.
+    are_trailers: bool,
+    /// The short piece of a body that came last.
+    piece: Vec<u8>,
     /// The block that is coming in several frames.
     open_block: Option<OpenBlock>,
     /// What has come of it.
@@ -154,7 +166,10 @@ impl Connection {
             streams: Streams::default(),
             out: Outbox::default(),
             decoder: Decoder::default(),
-            fields: Fields::default(),
+            heads: Remembered::default(),
+            trailers: Remembered::default(),
+            are_trailers: false,
+            piece: Vec::new(),
             open_block: None,
             block: Vec::new(),
             events: VecDeque::new(),
@@ -207,13 +222,25 @@ impl Connection {
     /// The status of the response whose head has just come.
     #[must_use]
     pub fn status(&self) -> u16 {
-        self.fields.status()
+        self.heads.fields().status()
     }
 
     /// The fields that have just come, each as a line of HTTP/1.1.
     #[must_use]
     pub fn lines(&self) -> &[u8] {
-        self.fields.lines()
+        if self.are_trailers { self.trailers.fields().lines() } else { self.heads.fields().lines() }
+    }
+
+    /// The number of the head that has just come. It is that of the head before where both are the same, byte for byte.
+    #[must_use]
+    pub fn head_number(&self) -> u64 {
+        self.heads.number()
+    }
+
+    /// The short piece of a body that has just come.
+    #[must_use]
+    pub fn piece(&self) -> &[u8] {
+        &self.piece
     }
 
     /// Streams that the peer allows at a time.

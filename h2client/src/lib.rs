@@ -17,6 +17,7 @@ pub mod frame;
 pub mod hpack;
 mod outbox;
 mod reason;
+mod remembered;
 mod streams;
 
 pub use connection::{Config, Connection, Event, OpenError};

@@ -95,6 +95,8 @@ pub(crate) struct Streams {
     free: Vec<Key>,
     /// Numbers and places, in the order of the numbers.
     by_id: Vec<(u32, Key)>,
+    /// The place that was found last: frames of one stream often come behind each other.
+    found: Key,
     next_id: u32,
     /// Streams that have not ended.
     open: usize,
@@ -111,7 +113,15 @@ impl Stream {
 
 impl Default for Streams {
     fn default() -> Self {
-        Self { places: Vec::new(), free: Vec::new(), by_id: Vec::new(), next_id: 1, open: 0, remains: VecDeque::new() }
+        Self {
+            places: Vec::new(),
+            free: Vec::new(),
+            by_id: Vec::new(),
+            found: Key(0),
+            next_id: 1,
+            open: 0,
+            remains: VecDeque::new(),
+        }
     }
 }
 
@@ -175,9 +185,12 @@ impl Streams {
         if id.is_multiple_of(2) || id >= self.next_id {
             return Found::Idle;
         }
-        let place = self.by_id.binary_search_by_key(&id, |(id, _)| *id);
-        let key = place.ok().map(|place| self.by_id[place].1);
+        let key = match self.get(self.found) {
+            Some(stream) if stream.id == id => Some(self.found),
+            _ => self.by_id.binary_search_by_key(&id, |(id, _)| *id).ok().map(|place| self.by_id[place].1),
+        };
         if let Some(key) = key.filter(|key| self.get(*key).is_some_and(|stream| !stream.is_reset)) {
+            self.found = key;
             return match self.get_mut(key) {
                 Some(stream) => Found::There(key, stream),
                 None => Found::Ended,
@@ -216,13 +229,13 @@ impl Streams {
     }
 
     /// Forgets a stream that has ended.
-    pub(crate) fn remove(&mut self, key: Key) -> Option<Stream> {
-        let stream = self.places.get_mut(key.index())?.take()?;
-        if let Ok(place) = self.by_id.binary_search_by_key(&stream.id, |(id, _)| *id) {
+    pub(crate) fn remove(&mut self, key: Key) {
+        let Some(id) = self.get(key).map(|stream| stream.id) else { return };
+        if let Ok(place) = self.by_id.binary_search_by_key(&id, |(id, _)| *id) {
             self.by_id.remove(place);
         }
+        self.places[key.index()] = None;
         self.free.push(key);
-        Some(stream)
     }
 
     /// All that are there.

@@ -122,6 +122,16 @@ impl Fields {
         (self.bytes, self.classes) = (bytes, other.classes);
     }
 
+    /// The whole head, to be shared.
+    pub(crate) fn head(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Whether these are the fields of this head: the very same bytes, not only equal ones.
+    pub(crate) fn is_of(&self, head: &Bytes) -> bool {
+        self.bytes.as_ptr() == head.as_ptr() && self.bytes.len() == head.len()
+    }
+
     /// Takes over the list of a parser that has read the bytes of this head.
     fn fill(&mut self, parsed: &[httparse::Header<'_>], bytes: &[u8]) {
         self.fields.clear();

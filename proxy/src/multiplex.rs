@@ -3,6 +3,7 @@
 
 mod driver;
 mod end;
+mod known_head;
 mod link;
 mod load;
 mod mailbox;

@@ -149,6 +149,12 @@ impl Decoder {
         Ok(())
     }
 
+    /// How often the dynamic table has changed. While it has not, a block means what it meant before.
+    #[must_use]
+    pub fn table_changes(&self) -> u64 {
+        self.table.changes()
+    }
+
     /// The field with this index.
     fn entry(&self, index: usize) -> Result<(&[u8], &[u8]), HpackError> {
         let place = index.checked_sub(1).ok_or(HpackError::Index)?;

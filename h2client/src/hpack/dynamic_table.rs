@@ -12,6 +12,8 @@ pub(super) struct DynamicTable {
     entries: VecDeque<Entry>,
     size: usize,
     max_size: usize,
+    /// How often it has changed.
+    changes: u64,
 }
 
 #[derive(Debug)]
@@ -29,7 +31,7 @@ impl Entry {
 
 impl DynamicTable {
     pub(super) fn new(max_size: usize) -> Self {
-        Self { entries: VecDeque::new(), size: 0, max_size }
+        Self { entries: VecDeque::new(), size: 0, max_size, changes: 0 }
     }
 
     /// Name and value of the entry at this place; the newest one is at 0.
@@ -37,8 +39,14 @@ impl DynamicTable {
         self.entries.get(place).map(|entry| entry.bytes.split_at(entry.name))
     }
 
+    /// How often it has changed.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
+    }
+
     /// Makes room for an entry, and puts it in front. One that has no room leaves the table empty (section 4.4).
     pub(super) fn insert(&mut self, name: &[u8], value: &[u8]) {
+        self.changes += 1;
         let size = name.len() + value.len() + ENTRY_OVERHEAD;
         self.evict(self.max_size.saturating_sub(size));
         if size <= self.max_size {
@@ -49,6 +57,7 @@ impl DynamicTable {
 
     /// Changes how large it may be.
     pub(super) fn resize(&mut self, max_size: usize) {
+        self.changes += 1;
         self.max_size = max_size;
         self.evict(max_size);
     }

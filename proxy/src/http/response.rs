@@ -155,7 +155,7 @@ impl ResponseHead {
     }
 
     /// Becomes the same as `other`, with these bytes.
-    pub(super) fn become_same(&mut self, other: &Self, bytes: Bytes) {
+    pub(crate) fn become_same(&mut self, other: &Self, bytes: Bytes) {
         self.fields.become_same(&other.fields, bytes);
         (self.status, self.reason) = (other.status, other.reason);
         (self.framing, self.keepalive) = (other.framing, other.keepalive);

@@ -164,13 +164,22 @@ impl FrameGuard {
             let skipped = self.payload.min(bytes.len());
             self.payload -= skipped;
             bytes = &bytes[skipped..];
+            if self.has == 0
+                && let Some((header, rest)) = bytes.split_first_chunk()
+            {
+                // The usual case: it has come as a whole.
+                self.frame(header, now)?;
+                bytes = rest;
+                continue;
+            }
             let taken = (HEADER - self.has).min(bytes.len());
             self.header[self.has..self.has + taken].copy_from_slice(&bytes[..taken]);
             self.has += taken;
             bytes = &bytes[taken..];
             if self.has == HEADER {
                 self.has = 0;
-                self.frame(now)?;
+                let header = self.header;
+                self.frame(&header, now)?;
             }
         }
         Ok(())
@@ -188,13 +197,14 @@ impl FrameGuard {
     }
 
     /// The header of a frame is complete.
-    fn frame(&mut self, now: Instant) -> Result<(), Abuse> {
-        let [l2, l1, l0, kind, flags, ..] = self.header;
+    fn frame(&mut self, header: &[u8; HEADER], now: Instant) -> Result<(), Abuse> {
+        let [l2, l1, l0, kind, flags, ..] = *header;
         self.payload = usize::from(l2) << 16 | usize::from(l1) << 8 | usize::from(l0);
         if self.peer == Peer::Endpoint && self.began.is_none() && kind != SETTINGS {
             return Err(Abuse::OtherProtocol);
         }
-        let since_began = nanoseconds(now.saturating_duration_since(*self.began.get_or_insert(now)));
+        let began = *self.began.get_or_insert(now);
+        let since_began = || nanoseconds(now.saturating_duration_since(began));
         let enough = |enough: bool, abuse| if enough { Ok(()) } else { Err(abuse) };
         match kind {
             HEADERS | CONTINUATION => {
@@ -203,7 +213,9 @@ impl FrameGuard {
                 self.control.give(WORTH);
                 enough(self.continuations <= MAX_CONTINUATIONS, Abuse::Continuation)
             }
-            DATA if self.payload == 0 && flags & END_STREAM == 0 => enough(self.empty.take(since_began), Abuse::Empty),
+            DATA if self.payload == 0 && flags & END_STREAM == 0 => {
+                enough(self.empty.take(since_began()), Abuse::Empty)
+            }
             DATA => {
                 self.control.give(WORTH);
                 Ok(())
@@ -211,9 +223,9 @@ impl FrameGuard {
             // An endpoint can reset no stream that it was not given.
             RST_STREAM if self.peer == Peer::Client => {
                 self.new_resets += 1;
-                enough(self.resets.take(since_began), Abuse::Resets)
+                enough(self.resets.take(since_began()), Abuse::Resets)
             }
-            _ => enough(self.control.take(since_began), Abuse::Control),
+            _ => enough(self.control.take(since_began()), Abuse::Control),
         }
     }
 }

@@ -1,5 +1,8 @@
 //! The task that carries an HTTP/2 connection to an endpoint: it reads for all legs, and writes what all of them have put in.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     future::poll_fn,
     io::{self, IoSlice},
@@ -10,7 +13,11 @@ use std::{
 
 use bytes::BytesMut;
 use h2client::{Connection, Event, Reason};
-use tokio::{io::AsyncWrite as _, sync::oneshot};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::oneshot,
+};
+use tokio_util::io::poll_read_buf;
 
 use super::{
     end::LinkEnd,
@@ -32,14 +39,22 @@ const MAX_READ_BYTES: usize = 64 * 1024;
 /// So often is read before others on the thread have their turn.
 const MAX_READS: usize = 8;
 
+/// A connection as a stream of bytes.
+pub(super) trait Carrier: AsyncRead + AsyncWrite + Unpin {
+    /// Ready once there may be something to read.
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
 /// Carries one connection.
-pub(super) struct Driver {
-    io: Io,
+pub(super) struct Driver<T: Carrier = Io> {
+    io: T,
     link: Arc<Link>,
     guard: FrameGuard,
     input: BytesMut,
     /// Bytes of the next read.
     read: usize,
+    /// Whether what waits to be sent has waited for others that are ready.
+    has_waited: bool,
     /// Who waits for the first SETTINGS.
     begun: Option<oneshot::Sender<io::Result<()>>>,
     /// The reason of the endpoint's GOAWAY.
@@ -48,11 +63,17 @@ pub(super) struct Driver {
     end: Option<LinkEnd>,
 }
 
-impl Driver {
-    pub(super) fn new(io: Io, link: Arc<Link>, begun: oneshot::Sender<io::Result<()>>) -> Self {
+impl Carrier for Io {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Self::poll_readable(self, cx)
+    }
+}
+
+impl<T: Carrier> Driver<T> {
+    pub(super) fn new(io: T, link: Arc<Link>, begun: oneshot::Sender<io::Result<()>>) -> Self {
         let guard = FrameGuard::of_endpoint();
         let (input, read) = (BytesMut::new(), READ_BUFFER_BYTES);
-        Self { io, link, guard, input, read, begun: Some(begun), left: None, end: None }
+        Self { io, link, guard, input, read, has_waited: false, begun: Some(begun), left: None, end: None }
     }
 
     /// Carries the connection to its end.
@@ -69,14 +90,25 @@ impl Driver {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let link = self.link.clone();
         link.lock().arrive(cx);
-        if let Err(end) = self.read_all(cx) {
-            // The endpoint is told why, where its side of the connection has room for that.
-            let _ = self.poll_write(cx, &mut link.lock());
-            self.finish(end);
-            return Poll::Ready(());
-        }
+        let has_read = match self.read_all(cx) {
+            Ok(has_read) => has_read,
+            Err(end) => {
+                // The endpoint is told why, where its side of the connection has room for that.
+                let _ = self.poll_write(cx, &mut link.lock());
+                self.finish(end);
+                return Poll::Ready(());
+            }
+        };
         let mut state = link.lock();
         let is_over = link.note(&state);
+        // Exchanges that are ready, perhaps because of what was read, have their turn first: what they send leaves with the same write.
+        // An exchange wakes this task, which then runs behind all that were ready before.
+        let is_shared = state.codec.open_streams() > 0 && !is_over;
+        self.has_waited = has_read && is_shared && !self.has_waited && state.codec.has_output();
+        if self.has_waited {
+            state.wake_task();
+            return Poll::Pending;
+        }
         if is_over {
             state.codec.go_away(Reason::NO_ERROR);
         }
@@ -113,22 +145,22 @@ impl Driver {
 
     // === reading ===
 
-    /// Reads what there is.
-    fn read_all(&mut self, cx: &mut Context<'_>) -> Result<(), LinkEnd> {
-        for _ in 0..MAX_READS {
+    /// Reads what there is. Returns whether it was anything.
+    fn read_all(&mut self, cx: &mut Context<'_>) -> Result<bool, LinkEnd> {
+        for reads in 0..MAX_READS {
             if !self.link.lock().codec.wants_input() {
                 // Until something has been written.
-                return Ok(());
+                return Ok(reads > 0);
             }
             match self.poll_fill(cx) {
-                Poll::Pending => return Ok(()),
+                Poll::Pending => return Ok(reads > 0),
                 Poll::Ready(Ok(0)) => return Err(self.closed()),
                 Poll::Ready(Ok(read)) => self.take(read)?,
                 Poll::Ready(Err(error)) => return Err(LinkEnd::Io(Arc::new(error))),
             }
         }
         cx.waker().wake_by_ref();
-        Ok(())
+        Ok(true)
     }
 
     /// Reads into the buffer; 0 is the end of the connection.
@@ -141,7 +173,7 @@ impl Driver {
         let room = self.read.max(Connection::needed(&self.input));
         self.input.reserve(room);
         let room = self.input.capacity() - self.input.len();
-        let Poll::Ready(read) = self.io.poll_read(cx, &mut self.input) else {
+        let Poll::Ready(read) = poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input) else {
             if self.input.is_empty() {
                 buffers::give(&mut self.input);
             }
@@ -188,16 +220,16 @@ impl Driver {
         while state.codec.has_output() {
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             let used = state.codec.fill(&mut slices);
-            let written = ready!(self.io.poll_write(cx, &slices[..used]))?;
+            let written = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, &slices[..used]))?;
             state.codec.written(written);
             self.guard.sent(written);
             state.deliver_all();
         }
-        self.io.poll_flush(cx)
+        Pin::new(&mut self.io).poll_flush(cx)
     }
 }
 
-impl Drop for Driver {
+impl<T: Carrier> Drop for Driver<T> {
     fn drop(&mut self) {
         // The thread ends, and everything with it.
         if self.end.is_none() {

@@ -15,11 +15,13 @@ use tokio::time::Instant;
 use super::{
     Multiplexed,
     end::{LinkEnd, StreamFault},
+    known_head::KnownHead,
     load::Load,
     mailbox::Mailbox,
 };
 use crate::{
     clock,
+    http::response::{BadResponse, ResponseHead},
     http2::{
         CONNECTION_WINDOW, MAX_STREAMS, SEND_BUFFER, STREAM_WINDOW,
         translate::{self, SharedHead},
@@ -56,6 +58,7 @@ pub(super) struct LinkState {
     pub(super) codec: Connection,
     /// By the places of streams.
     mailboxes: Vec<Mailbox>,
+    known_head: KnownHead,
     /// The task that carries it.
     task: Option<Waker>,
     /// Whether that task has been woken.
@@ -66,6 +69,9 @@ pub(super) struct LinkState {
     /// Memory for blocks of fields that no other leg sends.
     block: Vec<u8>,
 }
+
+/// Whether a head could be read, or what is wrong with it.
+type ReadHead = Result<(), BadResponse>;
 
 /// Room for one exchange on a connection, until it is dropped.
 #[derive(Debug)]
@@ -82,6 +88,7 @@ impl Link {
         let state = LinkState {
             codec: Connection::new(CODEC),
             mailboxes: Vec::new(),
+            known_head: KnownHead::default(),
             task: None,
             is_woken: false,
             is_closing: false,
@@ -151,7 +158,7 @@ impl LinkState {
     }
 
     /// Wakes the task, which sends what waits.
-    fn wake_task(&mut self) {
+    pub(super) fn wake_task(&mut self) {
         if !std::mem::replace(&mut self.is_woken, true)
             && let Some(task) = &self.task
         {
@@ -164,6 +171,7 @@ impl LinkState {
         let (Event::Interim(key)
         | Event::Head { stream: key, .. }
         | Event::Data { stream: key, .. }
+        | Event::Piece { stream: key, .. }
         | Event::Trailers(key)
         | Event::Room(key)
         | Event::Reset(key, _)
@@ -176,13 +184,22 @@ impl LinkState {
         match event {
             Event::Interim(_) => mailbox.interim = mailbox.interim.saturating_add(1),
             Event::Head { ends, .. } => {
-                mailbox.put_head(self.codec.status(), self.codec.lines());
+                match self.known_head.repeated(&self.codec) {
+                    Some(head) => mailbox.put_written_head(head),
+                    None => mailbox.put_head(self.codec.status(), self.codec.lines()),
+                }
                 if ends {
                     mailbox.complete();
                 }
             }
             Event::Data { data, ends, .. } => {
                 mailbox.put_data(data);
+                if ends {
+                    mailbox.complete();
+                }
+            }
+            Event::Piece { ends, .. } => {
+                mailbox.put_piece(self.codec.piece());
                 if ends {
                     mailbox.complete();
                 }
@@ -309,12 +326,18 @@ impl StreamSlot {
         true
     }
 
-    /// How many interim responses have come, and the head of the final one.
-    pub(crate) fn poll_head(&self, cx: &Context<'_>) -> (u8, Poll<Result<Bytes, StreamFault>>) {
+    /// How many interim responses have come. Once that of the final one has, `head` becomes it.
+    pub(crate) fn poll_head(
+        &self,
+        cx: &Context<'_>,
+        head: &mut ResponseHead,
+    ) -> (u8, Poll<Result<ReadHead, StreamFault>>) {
         let Some(key) = self.key else { return (0, Poll::Pending) };
         let mut state = self.link.lock();
+        let state = &mut *state;
         let mailbox = &mut state.mailboxes[key.index()];
-        (mailbox.interim, mailbox.poll_head(cx))
+        let read = mailbox.poll_head(cx).map_ok(|bytes| state.known_head.read(bytes, head));
+        (mailbox.interim, read)
     }
 
     /// The next piece of the body; none at its end. So many bytes of what came before have been taken.

@@ -10,11 +10,11 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use super::end::StreamFault;
 use crate::{headers, http, http2::translate};
 
-/// Data up to this length is put together, so that many small pieces cost what they hold and keep no read buffer.
-const MAX_COPIED_BYTES: usize = 1024;
-
 /// The memory that a stream takes for the head of a response and a short body.
 const USUAL_BYTES: usize = 1024;
+
+/// Bytes of a head besides its fields: the first line and the empty one.
+pub(super) const FIRST_LINE_BYTES: usize = 64;
 
 /// The most memory that is kept for the next response.
 const MAX_KEPT_BYTES: usize = 4 * 1024;
@@ -69,18 +69,23 @@ impl Mailbox {
 
     /// The head: its fields as lines.
     pub(super) fn put_head(&mut self, status: u16, lines: &[u8]) {
-        self.tail.reserve(USUAL_BYTES.max(lines.len() + 64));
-        headers::put_status(&mut self.tail, status, http::reason(status).as_bytes());
-        self.tail.put_slice(lines);
-        self.tail.put_slice(b"\r\n");
+        self.tail.reserve(USUAL_BYTES.max(lines.len() + FIRST_LINE_BYTES));
+        write_head(&mut self.tail, status, lines);
         self.head = Some(self.tail.split().freeze());
     }
 
+    /// The head, in the form of HTTP/1.1 already.
+    pub(super) fn put_written_head(&mut self, head: Bytes) {
+        self.head = Some(head);
+    }
+
+    /// A short piece of the body. Such pieces are put together, so that they cost what they hold and keep no read buffer.
+    pub(super) fn put_piece(&mut self, piece: &[u8]) {
+        self.tail.extend_from_slice(piece);
+    }
+
+    /// A long piece of the body.
     pub(super) fn put_data(&mut self, data: Bytes) {
-        if data.len() <= MAX_COPIED_BYTES {
-            self.tail.extend_from_slice(&data);
-            return;
-        }
         if !self.tail.is_empty() {
             self.data.push_back(self.tail.split().freeze());
         }
@@ -141,6 +146,13 @@ impl Mailbox {
     }
 }
 
+/// Writes a head in the form of HTTP/1.1.
+pub(super) fn write_head(out: &mut BytesMut, status: u16, lines: &[u8]) {
+    headers::put_status(out, status, http::reason(status).as_bytes());
+    out.put_slice(lines);
+    out.put_slice(b"\r\n");
+}
+
 #[cfg(test)]
 mod tests {
     use h2client::Reason;
@@ -155,9 +167,10 @@ mod tests {
     fn pieces_come_in_order_and_short_ones_together() {
         let mut mailbox = Mailbox::default();
         let long = Bytes::from(vec![b'l'; 5_000]);
-        for data in [Bytes::from_static(b"a"), Bytes::from_static(b"b"), long.clone(), Bytes::from_static(b"c")] {
-            mailbox.put_data(data);
-        }
+        mailbox.put_piece(b"a");
+        mailbox.put_piece(b"b");
+        mailbox.put_data(long.clone());
+        mailbox.put_piece(b"c");
         let mut next = || match taken(&mut mailbox) {
             Poll::Ready(Ok(data)) => data,
             other => panic!("{other:?}"),
@@ -170,7 +183,7 @@ mod tests {
     fn what_has_come_before_a_fault_is_taken_before_it_and_what_is_complete_stands() {
         let mut cut = Mailbox::default();
         cut.put_head(200, b"a: b\r\n");
-        cut.put_data(Bytes::from_static(b"part"));
+        cut.put_piece(b"part");
         cut.fail(StreamFault::Reset(Reason::CANCEL));
         cut.fail(StreamFault::Reset(Reason::NO_ERROR));
         let cx = Context::from_waker(Waker::noop());
@@ -180,7 +193,7 @@ mod tests {
         assert!(matches!(taken(&mut cut), Poll::Ready(Err(StreamFault::Reset(Reason::CANCEL)))));
 
         let mut whole = Mailbox::default();
-        whole.put_data(Bytes::from_static(b"all"));
+        whole.put_piece(b"all");
         whole.complete();
         whole.fail(StreamFault::Reset(Reason::NO_ERROR));
         assert!(matches!(taken(&mut whole), Poll::Ready(Ok(Some(_)))));
@@ -196,7 +209,7 @@ mod tests {
         let mut places = Vec::new();
         for _ in 0..3 {
             mailbox.put_head(200, b"a: b\r\n");
-            mailbox.put_data(Bytes::from_static(b"body"));
+            mailbox.put_piece(b"body");
             let Poll::Ready(Ok(head)) = mailbox.poll_head(&cx) else { panic!("a head") };
             let Poll::Ready(Ok(Some(body))) = mailbox.poll_data(&cx) else { panic!("a body") };
             places.push((head.as_ptr(), body.as_ptr()));

@@ -98,7 +98,7 @@ impl Http2 {
         {
             return Poll::Ready(Err(failure(&fault)));
         }
-        let (interim, bytes) = self.slot.poll_head(cx);
+        let (interim, read) = self.slot.poll_head(cx, head);
         if interim != progress.interim {
             self.receive(progress);
             progress.interim = interim;
@@ -108,9 +108,9 @@ impl Http2 {
                 return Poll::Ready(Err(Box::new(Failure::protocol(detail))));
             }
         }
-        let bytes = ready!(bytes).map_err(|fault| failure(&fault))?;
+        let read = ready!(read).map_err(|fault| failure(&fault))?;
         self.receive(progress);
-        Poll::Ready(head.read(bytes).map_err(|error| Box::new(Failure::protocol(error.to_string()))))
+        Poll::Ready(read.map_err(|error| Box::new(Failure::protocol(error.to_string()))))
     }
 
     fn receive(&mut self, progress: &mut Progress) {
