@@ -64,8 +64,7 @@ impl Client {
 /// Sends a body, until the stream ends: an answer may come early, and end the stream.
 async fn send_body(stream: &mut SendStream<Bytes>, mut body: Bytes) -> Result<(), h2::Error> {
     while !body.is_empty() {
-        stream.reserve_capacity(body.len());
-        let Some(room) = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await else { return Ok(()) };
+        let Some(room) = room(stream, body.len()).await else { return Ok(()) };
         let piece = body.split_to(room?.min(body.len()));
         if stream.send_data(piece, false).is_err() {
             return Ok(());
@@ -74,6 +73,19 @@ async fn send_body(stream: &mut SendStream<Bytes>, mut body: Bytes) -> Result<()
     // That fails only where the stream has ended.
     let _ = stream.send_data(Bytes::new(), true);
     Ok(())
+}
+
+/// Waits until the stream may send something of so many bytes; none if it has ended. Credit that is left over from before is used
+/// first: `poll_capacity` only tells of new credit, which may not come while the old one is unused.
+pub(crate) async fn room(stream: &mut SendStream<Bytes>, wanted: usize) -> Option<Result<usize, h2::Error>> {
+    stream.reserve_capacity(wanted);
+    while stream.capacity() == 0 {
+        match std::future::poll_fn(|cx| stream.poll_capacity(cx)).await {
+            Some(Ok(_)) => {}
+            ended => return ended,
+        }
+    }
+    Some(Ok(stream.capacity()))
 }
 
 pub(crate) fn request(method: &str, path: &str, fields: &[(&str, &str)]) -> Request<()> {

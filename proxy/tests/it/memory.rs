@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::fixture::{MORE_THAN_SYSTEM_BUFFERS, bytes, loopback, ms};
+use crate::http2::room;
 use crate::process::Process;
 
 /// The body of the request, in bytes.
@@ -120,13 +121,8 @@ async fn a_gibibyte_by_http2_to_five_endpoints_of_http2_one_of_them_slow() {
             digest.update(&piece);
             let mut rest = piece.clone();
             while !rest.is_empty() {
-                body.reserve_capacity(rest.len());
-                let room = std::future::poll_fn(|cx| body.poll_capacity(cx)).await;
+                let room = room(&mut body, rest.len()).await;
                 let Some(Ok(room)) = room else { panic!("{room:?} in MiB {number}: {:?}", connection.await) };
-                if room == 0 {
-                    // Updates are bundled, because many small frames are refused.
-                    continue;
-                }
                 let part = rest.split_to(room.min(rest.len()));
                 let is_last = rest.is_empty() && number == BODY / piece.len() as u64;
                 body.send_data(part, is_last).expect("the stream is open");
