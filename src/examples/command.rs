@@ -16,8 +16,25 @@ pub(super) struct Reader {
 }
 
 /// Programs whose arguments are not checked.
-const OTHERS: [&str; 12] =
-    ["jq", "echo", "helm", "systemctl", "base64", "mkdir", "for", "do", "done", "perf", "apt-get", "openssl"];
+const OTHERS: [&str; 17] = [
+    "jq",
+    "echo",
+    "helm",
+    "systemctl",
+    "base64",
+    "mkdir",
+    "for",
+    "do",
+    "done",
+    "perf",
+    "apt-get",
+    "openssl",
+    "h2load",
+    "grep",
+    "strip",
+    "stat",
+    "readelf",
+];
 
 /// The options of curl that are used, and whether they take a value.
 const CURL: [(&str, bool); 10] = [
