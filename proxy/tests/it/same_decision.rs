@@ -168,6 +168,10 @@ fn case() -> impl Strategy<Value = Case> {
     (ordered, require, method, prop_oneof![Just(0_usize), 1..2_000_usize, 60_000..200_000_usize]).prop_map(
         |((endpoints, order), require, method, body)| {
             let body = if method == "POST" { body } else { 0 };
+            // A leg that is refused ends when the legs begin. Of a longer body only a part has come then, from a client that waits for
+            // credit, and the legs that wait for the rest end with a decision against it.
+            let refused = endpoints.contains(&Ends::Refuses);
+            let body = if refused { body.min(Policy::default().start_after as usize - 1) } else { body };
             Case { endpoints, order, require, method, body }
         },
     )
