@@ -26,6 +26,7 @@ mod page;
 mod process;
 mod redelivery;
 mod reload;
+mod roles;
 mod send;
 mod service_accounts;
 mod signals;

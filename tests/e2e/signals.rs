@@ -1,7 +1,5 @@
 //! Signals other than SIGTERM and SIGINT: no role ends without a drain, whatever people send it out of habit from other servers.
 
-use std::path::Path;
-
 use rustix::process::Signal;
 use serde_json::json;
 use testkit::{
@@ -9,20 +7,7 @@ use testkit::{
     origin::{At, Gate, Origin, Reply},
 };
 
-use crate::process::Fanfare;
-
-/// A kubeconfig for an API server that refuses connections: every role runs on without one.
-fn unreachable(folder: &Path) -> String {
-    let path = folder.join("kubeconfig");
-    let file = json!({
-        "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}],
-        "users": [{"name": "u", "user": {"token": "t"}}],
-        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u", "namespace": "shop"}}],
-        "current-context": "x",
-    });
-    std::fs::write(&path, file.to_string()).expect("it can be written");
-    path.display().to_string()
-}
+use crate::{process::Fanfare, roles};
 
 async fn is_healthy(fanfare: &Fanfare) -> bool {
     client::get(fanfare.admin(), "/-/healthy").await.text() == "OK"
@@ -31,7 +16,7 @@ async fn is_healthy(fanfare: &Fanfare) -> bool {
 #[tokio::test]
 async fn no_role_ends_by_a_signal_of_another_meaning_and_quit_is_a_drain() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let kubeconfig = unreachable(folder.path());
+    let kubeconfig = roles::kubeconfig(folder.path(), &json!({"token": "t"}));
     let to = folder.path().join("out.yaml").display().to_string();
     let file = folder.path().join("fanfare.yaml");
     let text = json!({
@@ -41,26 +26,10 @@ async fn no_role_ends_by_a_signal_of_another_meaning_and_quit_is_a_drain() {
     });
     std::fs::write(&file, text.to_string()).expect("it can be written");
     let file = file.display().to_string();
-    let roles: &[&[&str]] = &[
-        &["broadcast", "-s", "shop/web", "-i", "127.0.0.1:0", "-k", &kubeconfig, "-m", "127.0.0.1:0"],
-        &["elect", "-election=e", "-http=127.0.0.1:0", "-kubeconfig", &kubeconfig],
-        &["endpoints", "--service", "web", "--listen", "127.0.0.1:0", "--kubeconfig", &kubeconfig],
-        &["discover", "--select", "a=b", "--to", &to, "--kubeconfig", &kubeconfig, "-m", "127.0.0.1:0"],
-        &[
-            "mirror",
-            "-label-selector=a=b",
-            "-svc-prefix=west",
-            "-mirror-ns=m",
-            "-listen=127.0.0.1:0",
-            "-target-kube-config",
-            &kubeconfig,
-            "-kube-config",
-            &kubeconfig,
-        ],
-        &["run", "--config", &file],
-    ];
-    for arguments in roles {
-        let fanfare = Fanfare::start(*arguments);
+    let run = ["run", "--config", &file].map(str::to_owned).to_vec();
+    let roles = roles::with_kubernetes(&kubeconfig, &to).into_iter().map(|(_, arguments)| arguments);
+    for arguments in roles.chain([run]) {
+        let fanfare = Fanfare::start(&arguments);
         fanfare.stderr.wait("it to run", |log| log.contains("listening on http")).await;
         for (signal, name) in [(Signal::USR1, "SIGUSR1"), (Signal::USR2, "SIGUSR2")] {
             fanfare.signal(signal);

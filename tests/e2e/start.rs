@@ -1,11 +1,8 @@
 //! The start of every role that needs Kubernetes: a server or plugin that does not answer does not delay it, and a signal ends it.
 
-use std::path::PathBuf;
-
 use kubekit::cluster;
 use rustix::process::Signal;
 use serde_json::json;
-use tempfile::TempDir;
 use testkit::{
     forward_proxy::{ForwardProxy, Kind, ProxyRequest},
     pki::Authority,
@@ -13,51 +10,17 @@ use testkit::{
 };
 use tokio::process::Command;
 
-use crate::process::Fanfare;
-
-/// A kubeconfig whose credential plugin never ends.
-fn hanging(folder: &TempDir) -> PathBuf {
-    let path = folder.path().join("kubeconfig");
-    let file = json!({
-        "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}],
-        "users": [{"name": "u", "user": {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "sleep", "args": ["1000"]}}}],
-        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u", "namespace": "shop"}}],
-        "current-context": "x",
-    });
-    std::fs::write(&path, file.to_string()).expect("it can be written");
-    path
-}
+use crate::{process::Fanfare, roles};
 
 #[tokio::test]
 async fn a_plugin_that_hangs_holds_up_no_role_and_no_signal() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let kubeconfig = hanging(&folder).display().to_string();
+    let plugin =
+        json!({"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "sleep", "args": ["1000"]}});
+    let kubeconfig = roles::kubeconfig(folder.path(), &plugin);
     let to = format!("{}/out.yaml", folder.path().display());
-    let roles: &[(&str, &[&str])] = &[
-        ("to broadcast", &["broadcast", "-s", "shop/web", "-i", "127.0.0.1:0", "-k", &kubeconfig]),
-        ("for elect", &["elect", "-election=e", "-http=127.0.0.1:0", "-kubeconfig", &kubeconfig]),
-        ("for endpoints", &["endpoints", "--service", "web", "--listen", "127.0.0.1:0", "--kubeconfig", &kubeconfig]),
-        (
-            "for the admin API",
-            &["discover", "--select", "a=b", "--to", &to, "--kubeconfig", &kubeconfig, "-m", "127.0.0.1:0"],
-        ),
-        (
-            "for mirror",
-            &[
-                "mirror",
-                "-label-selector=a=b",
-                "-svc-prefix=west",
-                "-mirror-ns=m",
-                "-listen=127.0.0.1:0",
-                "-target-kube-config",
-                &kubeconfig,
-                "-kube-config",
-                &kubeconfig,
-            ],
-        ),
-    ];
-    for (purpose, arguments) in roles {
-        let fanfare = Fanfare::start(*arguments);
+    for (purpose, arguments) in roles::with_kubernetes(&kubeconfig, &to) {
+        let fanfare = Fanfare::start(&arguments);
         fanfare.listening(purpose).await;
         fanfare
             .stderr

@@ -115,3 +115,18 @@ pub(crate) fn scale() -> Option<(usize, usize)> {
     let (services, endpoints) = text.split_once('x').expect("SERVICESxENDPOINTS");
     Some((services.parse().expect("a number"), endpoints.parse().expect("a number")))
 }
+
+/// The EndpointSlice of a Service with this number, with these endpoints in the form of YAML.
+pub(crate) fn slice(namespace: &str, service: usize, endpoints: &[String]) -> String {
+    format!(
+        r"
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: s{service}-1, namespace: {namespace}, labels: {{kubernetes.io/service-name: s{service}}}}}
+addressType: IPv4
+endpoints: [{}]
+ports: [{{name: http, port: 8080}}]
+",
+        endpoints.join(", ")
+    )
+}

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use testkit::{client, minio};
 use tokio::process::Command;
 
-use super::bed::{Store, account, scale, text};
+use super::bed::{Store, account, scale, slice, text};
 use crate::process::{self, Fanfare};
 
 /// The number of Services, and of endpoints of each.
@@ -35,20 +35,6 @@ spec: {{clusterIP: None, ports: [{{name: http, port: 80}}]}}
 ---
 {}",
         slice(namespace, service, &addresses)
-    )
-}
-
-fn slice(namespace: &str, service: usize, addresses: &[String]) -> String {
-    format!(
-        r"
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {{name: s{service}-1, namespace: {namespace}, labels: {{kubernetes.io/service-name: s{service}}}}}
-addressType: IPv4
-endpoints: [{}]
-ports: [{{name: http, port: 8080}}]
-",
-        addresses.join(", ")
     )
 }
 

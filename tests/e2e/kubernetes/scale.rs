@@ -9,7 +9,7 @@ use kubekit::cluster;
 use testkit::client;
 
 use crate::{
-    discover::bed::{account, scale, text},
+    discover::bed::{self, account, scale, text},
     process::Fanfare,
 };
 
@@ -39,17 +39,7 @@ fn slice(namespace: &str, service: usize, each: usize, first: usize) -> String {
         )
     };
     let endpoints: Vec<String> = (0..each).map(endpoint).collect();
-    format!(
-        r"
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {{name: s{service}-1, namespace: {namespace}, labels: {{kubernetes.io/service-name: s{service}}}}}
-addressType: IPv4
-endpoints: [{}]
-ports: [{{name: http, port: 8080}}]
-",
-        endpoints.join(", ")
-    )
+    bed::slice(namespace, service, &endpoints)
 }
 
 /// The CPU time of a process so far.
