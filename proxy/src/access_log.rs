@@ -3,6 +3,7 @@
 
 mod json;
 mod lines;
+mod scan;
 mod target;
 mod text;
 mod texts;

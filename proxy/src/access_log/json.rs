@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use super::{
     Entry,
-    text::{put_address, put_all},
+    scan::is_plain_in_json,
+    text::{put_address, put_all, put_fraction},
 };
 use crate::{headers::put_number, report::LegReport};
 
 /// Writes an entry and its legs as JSON, without the end of the line.
 pub(super) fn put<'a>(line: &mut Vec<u8>, entry: &Entry<'_>, legs: impl Iterator<Item = LegReport<'a>>) {
-    put_all(line, &["{\"time\":\"", entry.time.as_str(), "\",\"id\":"]);
+    line.extend_from_slice(b"{\"time\":\"");
+    line.extend_from_slice(entry.time.as_bytes());
+    line.extend_from_slice(b"\",\"id\":");
     put_string(line, entry.id);
     if let Some(trace) = entry.trace_id {
         put_all(line, &[",\"trace_id\":\"", trace.to_hex().as_str(), "\""]);
@@ -88,18 +91,15 @@ fn put_leg(line: &mut Vec<u8>, leg: &LegReport<'_>) {
 
 /// Writes milliseconds with one to three digits after the point.
 fn put_millis(line: &mut Vec<u8>, duration: Duration) {
-    let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-    put_number(line, micros / 1000);
-    let digits = [100, 10, 1].map(|unit| b'0' + (micros / unit % 10) as u8);
-    let shown = if digits[2] != b'0' {
-        3
+    let digits = put_fraction(line, duration);
+    let zeros = if digits[2] != b'0' {
+        0
     } else if digits[1] != b'0' {
-        2
-    } else {
         1
+    } else {
+        2
     };
-    line.push(b'.');
-    line.extend_from_slice(&digits[..shown]);
+    line.truncate(line.len() - zeros);
 }
 
 fn put_optional(line: &mut Vec<u8>, key: &str, text: Option<&str>) {
@@ -111,9 +111,10 @@ fn put_optional(line: &mut Vec<u8>, key: &str, text: Option<&str>) {
 
 /// Writes a text in quotes.
 fn put_string(line: &mut Vec<u8>, text: &str) {
-    // Without an early exit the loop is vectorised.
-    if text.bytes().fold(true, |all, byte| all & (byte >= 0x20) & (byte != b'"') & (byte != b'\\')) {
-        put_all(line, &["\"", text, "\""]);
+    if is_plain_in_json(text) {
+        line.push(b'"');
+        line.extend_from_slice(text.as_bytes());
+        line.push(b'"');
     } else {
         // A text always becomes JSON, and memory takes all that is written to it.
         let _ = serde_json::to_writer(line, text);

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use memchr::{memchr, memchr_iter};
 
-use super::text::{MAX_TARGET, push_loggable};
+use super::text::{MAX_TARGET, into_text, push_loggable};
 
 /// The parameters of presigned URLs: those that OpenTelemetry's conventions for URLs redact by default.
 const CREDENTIALS: [&[u8]; 7] = [
@@ -18,25 +18,25 @@ const CREDENTIALS: [&[u8]; 7] = [
 ];
 
 /// Stands for their values.
-const REDACTED: &str = "REDACTED";
+const REDACTED: &[u8] = b"REDACTED";
 
 /// The loggable part of a target.
 #[must_use]
 pub(crate) fn loggable_target(target: &[u8]) -> String {
-    let mut text = String::new();
+    let mut text = Vec::new();
     push_target(&mut text, target);
-    text
+    into_text(text)
 }
 
 /// The loggable part of a query without its question mark.
 pub(crate) fn loggable_query(query: &[u8]) -> String {
-    let mut text = String::new();
+    let mut text = Vec::new();
     push_query(&mut text, &query[..query.len().min(MAX_TARGET)]);
-    text
+    into_text(text)
 }
 
 /// Appends the loggable part of a target.
-pub(super) fn push_target(out: &mut String, target: &[u8]) {
+pub(super) fn push_target(out: &mut Vec<u8>, target: &[u8]) {
     let target = &target[..target.len().min(MAX_TARGET)];
     match memchr(b'?', target) {
         None => push_loggable(out, target),
@@ -48,11 +48,11 @@ pub(super) fn push_target(out: &mut String, target: &[u8]) {
     }
 }
 
-fn push_query(out: &mut String, query: &[u8]) {
+fn push_query(out: &mut Vec<u8>, query: &[u8]) {
     let mut rest = 0;
     for credential in credentials(query) {
         push_loggable(out, &query[rest..credential.start]);
-        out.push_str(REDACTED);
+        out.extend_from_slice(REDACTED);
         rest = credential.end;
     }
     push_loggable(out, &query[rest..]);

@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Serialize, Serializer};
 
-use super::Entry;
+use super::{Entry, scan};
 use crate::{headers::put_number, report::LegReport};
 
 /// The most bytes of a logged text from a client, like a target.
@@ -45,7 +45,11 @@ impl Timestamp {
         Self(text)
     }
 
-    pub(super) fn as_str(&self) -> &str {
+    pub(super) fn as_bytes(&self) -> &[u8; SECOND + 5] {
+        &self.0
+    }
+
+    fn as_str(&self) -> &str {
         // Only digits and signs, which are text.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
@@ -77,7 +81,7 @@ pub fn timestamp(time: SystemTime) -> String {
 
 /// Writes an entry and its legs as plain text, without the end of the line.
 pub(super) fn put<'a>(line: &mut Vec<u8>, entry: &Entry<'_>, legs: impl Iterator<Item = LegReport<'a>>) {
-    line.extend_from_slice(&entry.time.0);
+    line.extend_from_slice(entry.time.as_bytes());
     line.push(b' ');
     put_address(line, entry.client);
     put_all(line, &[" \"", entry.method, " ", entry.target, "\" "]);
@@ -147,39 +151,42 @@ pub(super) fn put_address(line: &mut Vec<u8>, address: SocketAddr) {
     }
 }
 
-/// Writes milliseconds with three digits after the point, and their unit.
+/// Writes milliseconds with three digits after the point. Returns these digits.
+pub(super) fn put_fraction(line: &mut Vec<u8>, duration: Duration) -> [u8; 3] {
+    let micros = duration.subsec_micros();
+    put_number(line, duration.as_secs().saturating_mul(1000).saturating_add(u64::from(micros / 1000)));
+    let [hundreds, tens, ones] = [100, 10, 1].map(|unit| b'0' + (micros / unit % 10) as u8);
+    line.extend_from_slice(&[b'.', hundreds, tens, ones]);
+    [hundreds, tens, ones]
+}
+
+/// Writes milliseconds and their unit.
 fn put_millis(line: &mut Vec<u8>, duration: Duration) {
-    let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-    put_number(line, micros / 1000);
-    line.push(b'.');
-    for unit in [100, 10, 1] {
-        line.push(b'0' + (micros / unit % 10) as u8);
-    }
+    put_fraction(line, duration);
     line.extend_from_slice(b"ms");
 }
 
-/// Appends the loggable part of a text from a client: printable ASCII of bounded length.
-pub(super) fn push_loggable(out: &mut String, bytes: &[u8]) {
+/// Appends the loggable part of a text from a client: visible ASCII of bounded length.
+pub(super) fn push_loggable(out: &mut Vec<u8>, bytes: &[u8]) {
     let kept = &bytes[..bytes.len().min(MAX_TARGET)];
-    // Without an early exit the loop is vectorised.
-    if kept.iter().fold(true, |all, byte| all & is_loggable(*byte))
-        && let Ok(text) = std::str::from_utf8(kept)
-    {
-        return out.push_str(text);
+    if scan::is_loggable(kept) {
+        out.extend_from_slice(kept);
+    } else {
+        out.extend(kept.iter().map(|byte| if scan::is_loggable(&[*byte]) { *byte } else { b'.' }));
     }
-    out.extend(kept.iter().map(|byte| if is_loggable(*byte) { char::from(*byte) } else { '.' }));
 }
 
 /// The loggable part of a text from a client.
 #[must_use]
 pub fn loggable(bytes: &[u8]) -> String {
-    let mut text = String::new();
+    let mut text = Vec::new();
     push_loggable(&mut text, bytes);
-    text
+    into_text(text)
 }
 
-fn is_loggable(byte: u8) -> bool {
-    byte.is_ascii_graphic() & (byte != b'"')
+/// The text of bytes that are only ASCII.
+pub(super) fn into_text(ascii: Vec<u8>) -> String {
+    String::from_utf8(ascii).unwrap_or_default()
 }
 
 /// A text of ours for use between quotes, without characters that would end the quotes.
@@ -223,9 +230,9 @@ mod tests {
     #[test]
     fn nothing_of_a_client_breaks_a_line() {
         let loggable = |bytes: &[u8]| {
-            let mut text = String::from("-");
+            let mut text = b"-".to_vec();
             push_loggable(&mut text, bytes);
-            text.split_off(1)
+            into_text(text).split_off(1)
         };
         assert_eq!(loggable(b"/a\r\n\"b\xff"), "/a...b.");
         assert_eq!(loggable(b"/caches?a=b"), "/caches?a=b");

@@ -3,7 +3,10 @@
 
 use std::{cell::RefCell, fmt};
 
-use super::{target::push_target, text::push_loggable};
+use super::{
+    target::push_target,
+    text::{into_text, push_loggable},
+};
 
 /// The most pieces of memory that a thread keeps.
 const KEPT: usize = 64;
@@ -27,16 +30,16 @@ impl Texts {
     /// Keeps these texts; bytes of a client become printable ASCII of bounded length, without credentials of the target's query.
     #[must_use]
     pub fn new(id: &str, method: &[u8], host: &[u8], target: &[u8]) -> Self {
-        let mut all = FREE.with_borrow_mut(Vec::pop).unwrap_or_default();
+        let mut all = FREE.with_borrow_mut(Vec::pop).unwrap_or_default().into_bytes();
         let mut ends = [0; 3];
-        all.push_str(id);
+        all.extend_from_slice(id.as_bytes());
         for (end, bytes) in ends.iter_mut().zip([method, host]) {
             *end = all.len();
             push_loggable(&mut all, bytes);
         }
         ends[2] = all.len();
         push_target(&mut all, target);
-        Self { all, ends }
+        Self { all: into_text(all), ends }
     }
 
     /// The id of the request.

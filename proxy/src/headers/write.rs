@@ -22,8 +22,13 @@ pub fn put_text(out: &mut impl BufMut, name: &str, value: &[&str]) {
 
 /// Writes a number in decimal.
 pub fn put_number(out: &mut impl BufMut, mut number: u64) {
-    if number < 10 {
-        return out.put_u8(b'0' + number as u8);
+    // Most numbers are short, and bytes of a fixed number are written without a call.
+    let digit = |unit| b'0' + (number / unit % 10) as u8;
+    match number {
+        0..10 => return out.put_slice(&[digit(1)]),
+        10..100 => return out.put_slice(&[digit(10), digit(1)]),
+        100..1000 => return out.put_slice(&[digit(100), digit(10), digit(1)]),
+        _ => {}
     }
     let (mut digits, mut first) = ([0; 20], 20);
     loop {
