@@ -6,10 +6,7 @@ use super::{
     fields::{Nominated, VerbatimFields},
     write::{put_length, put_status},
 };
-use crate::{
-    config::FieldEdits,
-    http::{Class, response::ResponseHead},
-};
+use crate::{config::FieldEdits, http::response::ResponseHead};
 
 /// How the body of an answer is framed towards the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,13 +30,7 @@ pub fn put_answer(out: &mut impl BufMut, head: &ResponseHead, framing: AnswerFra
     let mut verbatim = VerbatimFields::of(&head.fields);
     for field in head.fields.fields() {
         match field.class {
-            Class::Connection
-            | Class::ProxyConnection
-            | Class::HopByHop
-            | Class::Upgrade
-            | Class::ContentLength
-            | Class::TransferEncoding
-            | Class::Broadcast => {}
+            class if class.is_never_forwarded() => {}
             _ if nominated.has(verbatim.parts(field).0) => {}
             _ if edits.drops(verbatim.parts(field).0) => {}
             _ => verbatim.copy(out, field),

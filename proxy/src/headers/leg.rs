@@ -80,16 +80,11 @@ pub fn put_leg_head(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forwardi
                 has_host = true;
                 verbatim.copy(out, field);
             }
-            Class::Connection
-            | Class::ProxyConnection
-            | Class::HopByHop
-            | Class::Upgrade
-            | Class::ContentLength
-            | Class::TransferEncoding
-            | Class::Broadcast
-            | Class::Expect
+            class if class.is_never_forwarded() => {}
+            // It is answered here.
+            Class::Expect => {}
             // Written below, with this hop.
-            | Class::ForwardedFor => {}
+            Class::ForwardedFor => {}
             Class::ForwardedProto | Class::ForwardedHost | Class::Forwarded if !forwarding.trusted => {}
             Class::RequestId if forwarding.id.is_some() => {}
             Class::TraceParent if forwarding.trace.is_some() => {}

@@ -48,6 +48,22 @@ pub enum Class {
 }
 
 impl Class {
+    /// Whether such a field is never passed on as it came, in either direction: it concerns one connection, frames a body, or is this
+    /// proxy's own.
+    #[must_use]
+    pub fn is_never_forwarded(self) -> bool {
+        matches!(
+            self,
+            Self::Connection
+                | Self::ProxyConnection
+                | Self::HopByHop
+                | Self::Upgrade
+                | Self::ContentLength
+                | Self::TransferEncoding
+                | Self::Broadcast
+        )
+    }
+
     /// The class of a field name, without regard to case.
     #[must_use]
     pub fn of(name: &[u8]) -> Self {
