@@ -50,7 +50,7 @@ pub struct Requests(Arc<AtomicUsize>);
 
 /// A counted request of a client, until it is dropped.
 #[derive(Debug)]
-pub struct Requesting(Arc<AtomicUsize>);
+pub struct Requesting<'a>(&'a AtomicUsize);
 
 // === impl Clients ===
 
@@ -129,9 +129,9 @@ impl Connected {
 impl Requests {
     /// Counts a request until the returned guard is dropped.
     #[must_use]
-    pub fn begin(&self) -> Requesting {
+    pub fn begin(&self) -> Requesting<'_> {
         self.0.fetch_add(1, Ordering::Relaxed);
-        Requesting(self.0.clone())
+        Requesting(&self.0)
     }
 }
 
@@ -145,7 +145,7 @@ impl Drop for Connected {
     }
 }
 
-impl Drop for Requesting {
+impl Drop for Requesting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -177,7 +177,8 @@ mod tests {
     fn requests_are_counted_over_all_connections_of_an_address() {
         let clients = Arc::<Clients>::default();
         let (one, two) = (clients.connect(ADDRESS, None).unwrap(), clients.connect(ADDRESS, None).unwrap());
-        let (first, second) = (one.requests().begin(), two.requests().begin());
+        let (of_one, of_two) = (one.requests(), two.requests());
+        let (first, second) = (of_one.begin(), of_two.begin());
         assert_eq!(clients.requests_of(ADDRESS), 2);
         let other = clients.connect([192, 0, 2, 2].into(), None).unwrap();
         let busiest = Counts { address: ADDRESS, connections: 2, requests: 2 };

@@ -15,6 +15,7 @@ use spans::TraceId;
 
 use crate::{grpc, outcome::Outcome};
 
+use histogram::Tally;
 pub use histogram::{Exemplar, Histogram};
 pub use render::write;
 
@@ -155,6 +156,12 @@ impl RouteMetrics {
     /// Counts a leg that has ended.
     pub fn leg_ended(&self, outcome: Outcome) {
         self.legs_ended[outcome as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts several legs that have ended.
+    pub fn legs_have_ended(&self, outcomes: impl Iterator<Item = Outcome>) {
+        let mut tally = Tally::of(&self.legs_ended);
+        outcomes.for_each(|outcome| tally.count(outcome as usize));
     }
 
     /// Legs that ended so.

@@ -25,7 +25,7 @@ use crate::{
     config::{Config, Limits},
     connection::Place,
     events::Events,
-    exchange::{Exchange, alarm::Alarm, budget::Budget},
+    exchange::{Exchange, Leg, alarm::Alarm, budget::Budget},
     http::{Class, request::RequestHead},
     http2::{ahead::SendAhead, resets::AddressResets},
     metrics::{RefusedRequests, RequestResult},
@@ -269,35 +269,34 @@ impl Shared {
     }
 
     /// Runs the stragglers after the answer was sent, and then completes the request. Until then the request keeps its place.
-    pub(crate) fn conclude(self: &Arc<Self>, mut exchange: Box<Exchange>, concluded: Concluded, place: Option<Place>) {
+    pub(crate) fn conclude(
+        self: &Arc<Self>,
+        mut exchange: Box<Exchange>,
+        mut concluded: Concluded,
+        place: Option<Place>,
+    ) {
         if exchange.is_over() {
-            return self.last_leg_ended(exchange, concluded);
+            return self.last_leg_ended(exchange, &mut concluded);
         }
         let (shared, work) = (self.clone(), self.work.begin_work());
         self.straggling.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(async move {
             let mut alarm = Alarm::default();
             clock::per_wake_up(std::future::poll_fn(|cx| exchange.poll_rest(cx, &mut alarm))).await;
-            shared.last_leg_ended(exchange, concluded);
+            shared.last_leg_ended(exchange, &mut concluded);
             shared.straggling.fetch_sub(1, Ordering::Relaxed);
             drop((work, place));
         });
     }
 
-    fn last_leg_ended(&self, exchange: Box<Exchange>, concluded: Concluded) {
-        let Concluded { answered, record, span } = concluded;
+    fn last_leg_ended(&self, exchange: Box<Exchange>, Concluded { answered, record, span }: &mut Concluded) {
         let now = clock::now();
-        let completed = report::completed(&exchange, answered);
-        exchange.route().metrics.completed(completed);
-        for leg in exchange.legs() {
-            exchange.route().metrics.legs.observe(leg.elapsed(now));
-            if let Some(result) = leg.result() {
-                exchange.route().metrics.leg_ended(result.outcome);
-            }
-            if let Some(code) = leg.code() {
-                exchange.route().metrics.grpc_leg_ended(code);
-            }
-        }
+        let completed = report::completed(&exchange, *answered);
+        let (metrics, legs) = (&exchange.route().metrics, exchange.legs());
+        metrics.completed(completed);
+        metrics.legs.observe_all(legs.iter().map(|leg| leg.elapsed(now)));
+        metrics.legs_have_ended(legs.iter().filter_map(Leg::result).map(|result| result.outcome));
+        legs.iter().filter_map(Leg::code).for_each(|code| metrics.grpc_leg_ended(code));
         let comparison = exchange.comparison();
         if comparison.is_some_and(|comparison| comparison.divergent > 0) {
             exchange.route().metrics.divergent.fetch_add(1, Ordering::Relaxed);
@@ -305,7 +304,7 @@ impl Shared {
         if let Some(record) = record {
             record.write(&self.log, &exchange.route().config.name, completed, Some((&exchange, comparison)));
         }
-        if let (Some(tracer), Some(span)) = (&self.tracer, span) {
+        if let (Some(tracer), Some(span)) = (&self.tracer, span.take()) {
             tracer.record(span.end(Some(&exchange), completed).into_iter());
         }
         exchange.put_aside();

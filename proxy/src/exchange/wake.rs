@@ -53,8 +53,8 @@ impl Wake for Slot {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // A flagged slot has woken its task already.
-        if self.word.ready.fetch_or(self.bit, Ordering::AcqRel) & self.bit == 0
+        // The first flag of a word has woken the task, which takes all of them together.
+        if self.word.ready.fetch_or(self.bit, Ordering::AcqRel) == 0
             && let Some(task) = &*self.word.task.lock()
         {
             task.wake_by_ref();
@@ -143,19 +143,21 @@ mod tests {
     }
 
     #[test]
-    fn a_wake_flags_its_slot_and_wakes_the_task_once() {
+    fn wakes_flag_their_slots_and_wake_the_task_once_for_a_word() {
         let (mut wakers, (task, waker)) = (Wakers::default(), task());
         wakers.reset(70);
         assert_eq!((wakers.take(0), wakers.take(1)), (Some(u64::MAX), Some(0b11_1111)), "everyone begins");
         wakers.arrive(&waker);
-        wakers.waker(3, &waker).wake_by_ref();
-        wakers.waker(3, &waker).wake_by_ref();
-        wakers.waker(69, &waker).wake_by_ref();
-        assert_eq!(task.0.load(Ordering::SeqCst), 2, "one for each slot that was not flagged yet");
-        assert_eq!((wakers.take(0), wakers.take(1), wakers.take(2)), (Some(1 << 3), Some(1 << 5), None));
+        for slot in [3, 3, 7, 69] {
+            wakers.waker(slot, &waker).wake_by_ref();
+        }
+        assert_eq!(task.0.load(Ordering::SeqCst), 2, "one for each word without a flag");
+        assert_eq!((wakers.take(0), wakers.take(1), wakers.take(2)), (Some(1 << 3 | 1 << 7), Some(1 << 5), None));
         assert_eq!(wakers.take(0), Some(0));
         wakers.flag(0);
         assert_eq!((task.0.load(Ordering::SeqCst), wakers.take(0)), (2, Some(1)));
+        wakers.waker(7, &waker).wake_by_ref();
+        assert_eq!((task.0.load(Ordering::SeqCst), wakers.take(0)), (3, Some(1 << 7)), "its flags were taken");
     }
 
     #[test]
