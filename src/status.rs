@@ -6,7 +6,7 @@ mod page;
 use std::{io, process::ExitCode, time::Duration};
 
 use runtime::signal::Request;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -26,7 +26,7 @@ pub(crate) async fn run(
     arguments: &Status,
     signals: impl FnOnce() -> io::Result<mpsc::Receiver<Request>>,
 ) -> anyhow::Result<ExitCode> {
-    // It reads files, and a pipe without a writer blocks the thread: until then a signal ends the process by itself.
+    // It reads files, among them what its caller writes: until then a signal ends the process by itself.
     let admin = Admin::new(arguments)?;
     let mut signals = signals()?;
     loop {
@@ -48,8 +48,9 @@ pub(crate) async fn run(
 /// The data of the live page, with the address of the listener.
 async fn gather(admin: &Admin) -> anyhow::Result<Value> {
     let text = admin.get(&format!("/-/overview?limit={MOST_ENDPOINTS}")).await?;
-    let overview = serde_json::from_str(&text).ok();
-    let Some(Value::Object(mut overview)) = overview else {
+    let overview = serde_json::from_str::<Map<String, Value>>(&text).ok();
+    // Every version has said which one it is; other programs answer with JSON, too.
+    let Some(mut overview) = overview.filter(|overview| overview.get("version").is_some_and(Value::is_string)) else {
         anyhow::bail!("{} answers, but not as an admin listener of fanfare", admin.address());
     };
     overview.insert("admin".to_owned(), admin.address().into());

@@ -1,8 +1,6 @@
 //! `fanfare status`: what a running process says of itself, in the terminal and as JSON.
 
-use std::os::unix::fs::OpenOptionsExt as _;
-
-use rustix::{fs::OFlags, process::Signal};
+use rustix::process::Signal;
 use testkit::{
     client,
     origin::{Origin, Refusing, Reply},
@@ -53,27 +51,17 @@ async fn a_watch_goes_on_until_it_is_interrupted() {
 }
 
 #[tokio::test]
-async fn a_token_file_that_is_a_pipe_without_a_writer_can_be_interrupted() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let pipe = folder.path().join("token");
-    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("coreutils").success());
-    for signal in [Signal::INT, Signal::TERM] {
-        let mut waiting = Fanfare::start(["status".as_ref(), "--token-file".as_ref(), pipe.as_os_str()]);
-        // Possible only once the other side has opened it, too. Nothing is written, so that it waits.
-        let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).expect("a flag");
-        let open = || std::fs::File::options().write(true).custom_flags(nonblocking).open(&pipe);
-        let _writer = testkit::eventually!("it to open the pipe", open(), |opened| opened.is_ok());
-        waiting.signal(signal);
-        assert!(!waiting.exit().await.success());
-    }
-}
-
-#[tokio::test]
 async fn where_nobody_listens_or_a_token_is_wanted_it_says_what_to_do() {
     let nobody = Refusing::new().address().to_string();
     let told = run(["status", "--admin", &nobody]).await;
     assert_eq!((told.code, told.stdout.as_str()), (Some(1), ""));
     assert!(told.stderr.contains("no process listens at") && told.stderr.contains("--admin"), "{}", told.stderr);
+    for answer in ["{}", "[]", r#"{"ready": true}"#, "fine"] {
+        let other = Origin::start(Reply::ok(answer));
+        let told = run(["status", "--admin", &other.address().to_string()]).await;
+        assert_eq!((told.code, told.stdout.as_str()), (Some(1), ""), "{answer}");
+        assert!(told.stderr.contains("not as an admin listener of fanfare"), "{}", told.stderr);
+    }
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = |name: &str| folder.path().join(name).to_str().expect("it is text").to_owned();
     std::fs::write(path("tokens"), "ops:hunter2\n").expect("it can be written");
