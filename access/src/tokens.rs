@@ -70,7 +70,7 @@ pub enum Fault {
     #[error("there is no colon: write name:token or name:sha256:<64 hexadecimal digits>")]
     Form,
     /// Not a name in front of the colon.
-    #[error("the name in front of the colon is none: use 1 to 64 letters, digits, '-', '_' and '.'")]
+    #[error("what stands in front of the colon is not a name: use 1 to 64 letters, digits, '-', '_' and '.'")]
     Name,
     /// Nothing behind the colon.
     #[error("the token of {0:?} is empty")]
@@ -80,6 +80,9 @@ pub enum Fault {
         "the token of {0:?} has fewer than {MIN_CHARACTERS} characters and can be guessed: make one with openssl rand -hex 32"
     )]
     Weak(String),
+    /// No request may have one of this length.
+    #[error("the token of {0:?} has more than {max} bytes: make a shorter one with openssl rand -hex 32", max = bearer::MAX_BYTES)]
+    Long(String),
     /// A request could not carry it.
     #[error("the token of {0:?} has characters that no Authorization field can carry: use letters, digits and -._~+/")]
     Characters(String),
@@ -212,6 +215,9 @@ impl<'a> Entry<'a> {
         if token.is_empty() {
             return Err(Fault::Empty(named()));
         }
+        if token.len() > bearer::MAX_BYTES {
+            return Err(Fault::Long(named()));
+        }
         if !bearer::is_token(token) {
             return Err(Fault::Characters(named()));
         }
@@ -287,16 +293,18 @@ mod tests {
     fn faults_name_the_line_and_show_no_token() {
         let (digits, nothing) = (hex("another-secret"), hex(""));
         let secret = "s3cret-of-the-file";
+        let long = format!("a:{}", "s3cret".repeat(4_000));
         for (line, part) in [
             (secret, "there is no colon"),
-            (":s3cret-of-the-file", "the name in front of the colon"),
-            ("a b:s3cret-of-the-file", "the name in front of the colon"),
+            (":s3cret-of-the-file", "in front of the colon is not a name"),
+            ("a b:s3cret-of-the-file", "in front of the colon is not a name"),
             ("a:", "the token of \"a\" is empty"),
             ("a:  ", "the token of \"a\" is empty"),
             ("a:s3cre", "fewer than 6 characters"),
             ("a:s3cret of-the-file", "characters that no Authorization field can carry"),
             ("a:s3cret:of-the-file", "characters that no Authorization field can carry"),
             ("a:\u{fc}s3cret-of-the-file", "characters that no Authorization field can carry"),
+            (long.as_str(), "has more than 16384 bytes"),
             ("a:sha256:", "not 64 hexadecimal digits"),
             ("a:sha256:s3cret", "not 64 hexadecimal digits"),
             ("first:s3cret-of-the-file-2", "\"first\" is the name of the token in line 1 too"),

@@ -122,7 +122,7 @@ pub(super) fn read_check(matches: &ArgMatches) -> Result<Check, clap::Error> {
     let read = Check::from_arg_matches(matches)?;
     if !read.schema && read.file.file.is_none() && read.file.config.is_none() {
         let message = "which file? Name it, write - for standard input, or --schema for the schema of all";
-        return Err(self::check().error(ErrorKind::MissingRequiredArgument, message));
+        return Err(self::check().bin_name("fanfare check").error(ErrorKind::MissingRequiredArgument, message));
     }
     Ok(read)
 }

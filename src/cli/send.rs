@@ -132,9 +132,10 @@ pub(super) fn read(matches: &ArgMatches, environment: &Environment) -> Result<Se
 
 fn target(text: &str) -> Result<Uri, String> {
     let origin = text.starts_with('/') || text == "*";
-    let read: Option<Uri> = origin.then(|| text.parse().ok()).flatten();
+    // What follows a # would be left out.
+    let read: Option<Uri> = (origin && !text.contains('#')).then(|| text.parse().ok()).flatten();
     read.ok_or_else(|| {
-        format!("{text:?} is not a target: write a path like /a?b=c, with %20 for a space and the like; --host names the host")
+        format!("{text:?} is not a target: write a path like /a?b=c, with %20 for a space and %23 for #; --host names the host")
     })
 }
 
@@ -223,6 +224,7 @@ mod tests {
             (&["P URGE", "/"][..], "is not a method"),
             (&["GET", "http://a.example/"], "is not a target"),
             (&["GET", "a"], "is not a target"),
+            (&["GET", "/a#b"], "%23 for #"),
             (&["GET", "/", "-H", "hunter2"], "write 'name: value'"),
             (&["GET", "/", "-H", "a b: hunter2"], "is not the name"),
             (&["GET", "/", "-H", "Host: hunter2"], "use --host"),
