@@ -1,6 +1,8 @@
 //! The identity of this process: its host's name, its pod, its namespace.
 
-use std::fs;
+use std::path::Path;
+
+use runtime::files;
 
 /// The file with a pod's namespace.
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
@@ -30,7 +32,7 @@ pub(crate) fn deployment() -> Option<(String, String)> {
 
 fn pod_namespace() -> Option<String> {
     let given = std::env::var("POD_NAMESPACE").ok();
-    let mounted = || fs::read_to_string(NAMESPACE_FILE).ok();
+    let mounted = || String::from_utf8(files::read(Path::new(NAMESPACE_FILE)).ok()?).ok();
     let found = given.filter(|text| !text.trim().is_empty()).or_else(mounted)?;
     Some(found.trim().to_owned()).filter(|text| !text.is_empty())
 }

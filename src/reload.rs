@@ -48,8 +48,8 @@ impl Reloader {
 
     /// Reads the file now, because a reload was requested.
     pub(crate) fn read(&self) -> Change {
-        let content = runtime::file_watch::read_whole(&self.path)
-            .map_err(|error| format!("cannot read {}: {error}", self.path.display()));
+        let content =
+            runtime::files::read(&self.path).map_err(|error| format!("cannot read {}: {error}", self.path.display()));
         let config = content.and_then(|content| Config::read_text(&content).map_err(|faults| faults.to_string()));
         Change { config, asked: true }
     }

@@ -204,7 +204,7 @@ fn read(path: &Path) -> Result<Config, ExitCode> {
 }
 
 fn content(path: &Path) -> Result<Vec<u8>, ExitCode> {
-    runtime::file_watch::read_whole(path).map_err(|error| {
+    runtime::files::read(path).map_err(|error| {
         console::tell(format_args!("fanfare: cannot read {}: {error}", path.display()));
         UNUSABLE.into()
     })

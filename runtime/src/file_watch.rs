@@ -9,15 +9,14 @@ use std::time::{Duration, SystemTime};
 use sha2::{Digest as _, Sha256};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use crate::files::{self, MAX_BYTES};
+
 mod set;
 
 pub use set::{FileSet, SetEvent};
 
 /// Default interval between two reads of a file's metadata.
 pub const DEFAULT_INTERVAL: Duration = Duration::from_millis(500);
-
-/// A file larger than this (16 MiB) is reported as unreadable.
-pub const MAX_BYTES: u64 = 16 << 20;
 
 /// Content that changed this shortly before it was read may change again within the file system's time stamp, so it is read once more at the next look.
 const TIMESTAMP_SLACK: Duration = Duration::from_secs(2);
@@ -159,7 +158,7 @@ async fn read(path: &Path, known: Option<Stamp>) -> io::Result<Look> {
         if known == Some(stamp) {
             return Ok(Look::Same);
         }
-        let content = read_whole(&path)?;
+        let content = files::read(&path)?;
         let after = Stamp::of(&std::fs::metadata(&path)?);
         Ok(if after == stamp {
             Look::Read { stamp, content, settled }
@@ -173,30 +172,13 @@ async fn read(path: &Path, known: Option<Stamp>) -> io::Result<Look> {
 /// The stamp of a file that may be read, and whether it is old enough that any change will show in it.
 fn stamp(path: &Path) -> io::Result<(Stamp, bool)> {
     let metadata = std::fs::metadata(path)?;
-    if !metadata.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
+    files::check_regular(&metadata)?;
     if metadata.len() > MAX_BYTES {
         return Err(io::Error::other(format!("it has {} bytes, more than the {MAX_BYTES} allowed", metadata.len())));
     }
     let settled =
         metadata.modified().is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|age| age > TIMESTAMP_SLACK));
     Ok((Stamp::of(&metadata), settled))
-}
-
-/// Reads a file as a whole, unless it has more than [`MAX_BYTES`]. Blocks the thread.
-///
-/// # Errors
-/// It cannot be read, or is too large: a device may have no end.
-pub fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
-    use std::io::Read as _;
-
-    let mut content = Vec::new();
-    std::fs::File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut content)?;
-    if content.len() as u64 > MAX_BYTES {
-        return Err(io::Error::other(format!("it has more than the {MAX_BYTES} bytes allowed")));
-    }
-    Ok(content)
 }
 
 // === impl Stamp ===
@@ -299,7 +281,7 @@ mod tests {
     async fn directories_and_large_files_are_reported() {
         let dir = tempfile::tempdir().expect("a directory");
         let mut watch = FileWatch::with_interval(dir.path(), OFTEN);
-        assert!(matches!(next(&mut watch).await, FileEvent::Unreadable(why) if why.contains("not a regular file")));
+        assert!(matches!(next(&mut watch).await, FileEvent::Unreadable(why) if why.contains("it is a directory")));
         let large = dir.path().join("large");
         fs::File::create(&large).and_then(|file| file.set_len(MAX_BYTES + 1)).expect("makes");
         let mut watch = FileWatch::with_interval(&large, OFTEN);

@@ -9,6 +9,7 @@ pub mod config;
 pub mod drain;
 pub mod duration;
 pub mod file_watch;
+pub mod files;
 pub mod if_none_match;
 pub mod limits;
 pub mod listener;

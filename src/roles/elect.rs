@@ -11,6 +11,7 @@ use controlplane::{
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use runtime::{
     drain::{Drain, DrainWatch},
+    files,
     listener::{self, Limits},
 };
 use sidecar::elect::{self, ElectApi, HookContext, StepDownAccess, run_hooks};
@@ -35,7 +36,7 @@ pub(super) async fn bind(elections: &[ElectConfig], context: &Context) -> anyhow
     let api = match elections.iter().find_map(|config| Some((config.http?, &config.listener))) {
         Some((address, access)) => {
             let token = match elections.iter().find_map(|config| config.step_down_token_file.as_deref()) {
-                Some(path) => Some(read_token(path).await?),
+                Some(path) => Some(read_token(path)?),
                 None => None,
             };
             let step_down = StepDownAccess { token };
@@ -164,12 +165,11 @@ async fn run(
     Ok(())
 }
 
-/// Asynchronous, so that a signal ends the wait if the file is a pipe.
-async fn read_token(path: &Path) -> anyhow::Result<String> {
-    let text = tokio::fs::read_to_string(path)
-        .await
-        .with_context(|| format!("cannot read the token in {}", path.display()))?;
-    let token = text.trim();
+fn read_token(path: &Path) -> anyhow::Result<String> {
+    let cannot_read = || format!("cannot read the token in {}", path.display());
+    let text = String::from_utf8(files::read_once(path, files::MAX_BYTES).with_context(cannot_read)?);
+    let text = text.with_context(cannot_read)?;
+    let token = text.trim_start_matches('\u{feff}').trim();
     anyhow::ensure!(!token.is_empty(), "the token in {} is empty", path.display());
     Ok(token.to_owned())
 }

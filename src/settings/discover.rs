@@ -12,6 +12,7 @@ use export::{
     backend::{Members, NameTemplate, PortChoice},
     render::Trust,
 };
+use runtime::files;
 
 use super::{
     Dashes, Group, List, Role, Setting, flag, group, key, process, store,
@@ -139,8 +140,8 @@ fn shared_name(text: &str) -> Result<Arc<str>, String> {
 
 /// The content of a file.
 fn content(path: &str) -> Result<String, String> {
-    let read =
-        runtime::file_watch::read_whole(Path::new(path)).map_err(|error| format!("cannot read {path}: {error}"))?;
+    let read = files::read_once(Path::new(path), files::MAX_BYTES);
+    let read = read.map_err(|error| format!("cannot read {path}: {error}"))?;
     String::from_utf8(read).map_err(|_| format!("{path} is not UTF-8 text"))
 }
 

@@ -7,7 +7,10 @@ use axum::body::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{Request, StatusCode, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
-use runtime::tls::{self, ClientSettings, ClientTls, Protocol, Roots, Stream, Target, Turns};
+use runtime::{
+    files,
+    tls::{self, ClientSettings, ClientTls, Protocol, Roots, Stream, Target, Turns},
+};
 use rustls::pki_types::ServerName;
 use tokio::{net::TcpStream, time::Instant};
 
@@ -37,8 +40,8 @@ impl Admin {
     pub(super) fn new(arguments: &Status) -> anyhow::Result<Self> {
         let authorization = match &arguments.token_file {
             Some(path) => {
-                let token =
-                    runtime::file_watch::read_whole(path).with_context(|| format!("cannot read {}", path.display()))?;
+                let token = files::read_once(path, files::MAX_BYTES);
+                let token = token.with_context(|| format!("cannot read {}", path.display()))?;
                 let token = String::from_utf8_lossy(&token);
                 let token = token.trim_start_matches('\u{feff}').trim();
                 let field = format!("Bearer {token}").parse::<header::HeaderValue>();

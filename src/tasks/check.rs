@@ -1,7 +1,8 @@
 //! `fanfare check`: whether a file can be used and what is wrong with it, for people and for programs.
 
-use std::{io::Read as _, path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode};
 
+use runtime::files;
 use serde::Serialize;
 
 use super::{counted, unusable};
@@ -66,13 +67,10 @@ pub(crate) fn print(arguments: &cli::Check) -> anyhow::Result<ExitCode> {
 }
 
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
-    if path != Path::new("-") {
-        return runtime::file_watch::read_whole(path);
+    match path == Path::new("-") {
+        true => files::read_standard_input(files::MAX_BYTES),
+        false => files::read_once(path, files::MAX_BYTES),
     }
-    let mut content = Vec::new();
-    // One byte more than is taken, so that a longer text is refused like a longer file.
-    std::io::stdin().take(runtime::config::MAX_TEXT as u64 + 1).read_to_end(&mut content)?;
-    Ok(content)
 }
 
 fn check(content: &[u8]) -> Found {

@@ -3,7 +3,7 @@
 //! - [`origin`], [`client`]: scripted endpoints that record every byte, and raw clients; [`http`] is their own strict reader
 //! - [`forward_proxy`]: HTTP and SOCKS proxies that record what clients ask for
 //! - [`netns`]: runs a test in a network namespace, in which addresses count as real ones
-//! - [`process`]: child processes that end with the test
+//! - [`process`]: child processes that end with the test; [`named_pipe`]: files that make whoever opens them wait
 //! - [`minio`]: a real S3 store; [`h2spec`]: an independent suite of checks for servers of HTTP/2; [`grpc_interop`]: real gRPC; [`otlp_collector`]: a real
 //!   collector of traces
 //! - [`http2`]: a client that sends any frames of HTTP/2, wrong ones too; [`clients`]: curl and h2load
@@ -32,6 +32,7 @@ pub mod helm;
 pub mod http;
 pub mod http2;
 pub mod minio;
+pub mod named_pipe;
 pub mod netns;
 pub mod origin;
 pub mod otlp_collector;

@@ -190,11 +190,3 @@ fn where_nobody_reads_what_is_wrong_the_exit_status_says_it() {
         assert_eq!(told.0, Some(code), "{arguments:?}");
     }
 }
-
-#[test]
-fn a_file_without_an_end_is_refused() {
-    for arguments in [&["check", "/dev/zero"][..], &["run", "/dev/zero"], &["status", "--token-file=/dev/zero"]] {
-        let (code, told) = finished(arguments, Stdio::null(), Stdio::piped());
-        assert!(code != Some(0) && told.contains("bytes allowed"), "{arguments:?}: {told}");
-    }
-}

@@ -25,6 +25,7 @@ mod mirror;
 mod page;
 mod process;
 mod redelivery;
+mod regular_files;
 mod reload;
 mod roles;
 mod send;

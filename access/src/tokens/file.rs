@@ -53,8 +53,8 @@ impl TokenFile {
     /// [`UnusableFile`] if it cannot be read, or is not a list of tokens.
     pub fn read(path: &Path) -> Result<Self, UnusableFile> {
         metrics::token_file_from_zero(path);
-        let content = runtime::file_watch::read_whole(path)
-            .map_err(|error| UnusableFile::Unreadable { path: path.to_owned(), error })?;
+        let content =
+            runtime::files::read(path).map_err(|error| UnusableFile::Unreadable { path: path.to_owned(), error })?;
         let tokens = Tokens::parse(&content)
             .map_err(|error| UnusableFile::Invalid { path: path.to_owned(), error })
             .inspect(|tokens| log_tokens(path, tokens))?;

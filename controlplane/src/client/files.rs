@@ -1,10 +1,11 @@
 //! Reads the files of an access, up to a limit, and never a pipe twice.
 
 use std::{
-    fs::{self, File},
-    io::{self, Read as _},
+    fs, io,
     path::{Path, PathBuf},
 };
+
+use runtime::files;
 
 use super::access::Secret;
 
@@ -29,9 +30,6 @@ pub enum FileError {
         /// What is wrong with it.
         why: io::Error,
     },
-    /// It is too long.
-    #[error("{} has more than {} MiB and is not read", .0.display(), MAX_BYTES >> 20)]
-    Long(PathBuf),
     /// It is no regular file and was already read.
     #[error("{} is not a regular file, and is read only once", .0.display())]
     Once(PathBuf),
@@ -47,9 +45,7 @@ impl FileReader {
         if self.again && !fs::metadata(path).map_err(unreadable)?.is_file() {
             return Err(FileError::Once(path.to_owned()));
         }
-        let mut content = Vec::new();
-        File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut content)).map_err(unreadable)?;
-        if content.len() as u64 > MAX_BYTES { Err(FileError::Long(path.to_owned())) } else { Ok(content) }
+        files::read_once(path, MAX_BYTES).map_err(unreadable)
     }
 
     /// The token in a file, without the line end behind it.

@@ -230,7 +230,7 @@ async fn an_invalid_kubeconfig_is_reported() {
     assert!(missing.contains("/nowhere/kubeconfig"), "{missing}");
     let endless = Access::Kubeconfig { path: "/dev/zero".into(), context: None };
     let endless = open(endless, Environment::default()).await.err().expect("it has no end").to_string();
-    assert!(endless.contains("more than 4 MiB"), "{endless}");
+    assert!(endless.contains("it is a device"), "{endless}");
 }
 
 #[tokio::test]

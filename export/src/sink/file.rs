@@ -12,6 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use runtime::files;
 
 use super::{Fetched, SinkError, SinkErrorKind, store::MAX_BYTES};
 
@@ -40,14 +41,7 @@ impl Directory {
 
     pub(super) async fn fetch(&self, name: &str, _unless: Option<&str>) -> Result<Fetched, SinkError> {
         let path = self.path.join(name);
-        let read = move || {
-            let metadata = fs::metadata(&path)?;
-            if metadata.len() > MAX_BYTES {
-                return Err(io::Error::other(format!("it has more than {MAX_BYTES} bytes")));
-            }
-            fs::read(&path)
-        };
-        match blocking(read).await {
+        match blocking(move || files::read_at_most(&path, MAX_BYTES)).await {
             Ok(bytes) => Ok(Fetched::Found { bytes: bytes.into(), tag: None, media_type: None }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Fetched::Missing),
             Err(error) => Err(self.trouble(name, &error)),
@@ -83,7 +77,10 @@ impl Directory {
     fn trouble(&self, name: &str, error: &io::Error) -> SinkError {
         let kind = match error.kind() {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => SinkErrorKind::Denied,
-            io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => SinkErrorKind::Refused,
+            io::ErrorKind::NotADirectory
+            | io::ErrorKind::IsADirectory
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::FileTooLarge => SinkErrorKind::Refused,
             _ => SinkErrorKind::Unavailable,
         };
         SinkError::new(&self.path.join(name).display(), kind, error.to_string())
@@ -140,7 +137,7 @@ fn sweep(directory: &Path, prefix: &std::ffi::OsStr) {
     let prefix = prefix.as_encoded_bytes();
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         if entry.file_name().as_encoded_bytes().starts_with(prefix)
-            && fs::File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok())
+            && files::open(&entry.path()).is_ok_and(|file| file.try_lock().is_ok())
         {
             let _ = fs::remove_file(entry.path());
         }

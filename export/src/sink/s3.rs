@@ -71,7 +71,7 @@ impl S3 {
             let unusable = |why: &dyn fmt::Display| {
                 refused(format!("the certificates in {} cannot be used: {why}", path.display()))
             };
-            let pem = runtime::file_watch::read_whole(path).map_err(|error| unusable(&error))?;
+            let pem = runtime::files::read(path).map_err(|error| unusable(&error))?;
             for certificate in Certificate::from_pem_bundle(&pem).map_err(|error| unusable(&error))? {
                 client = client.with_root_certificate(certificate);
             }

@@ -11,7 +11,7 @@ use std::{
 };
 
 /// The file.
-const FILE: &str = "journal.commits";
+pub(super) const FILE: &str = "journal.commits";
 /// The word for a journal that was closed.
 const CLOSED: &str = "closed";
 

@@ -22,11 +22,12 @@ const CHUNK: u64 = 1 << 20;
 /// count; each commit writes a short one.
 const OVERLAP: usize = 64 << 10;
 
-/// Checks the format of the journal in a directory, if there is one. Another process may have it open.
+/// Checks the files of the journal in a directory, if there is one, and its format. Another process may have it open.
 ///
 /// # Errors
-/// [`JournalError::Format`]. A file that cannot be read is no error here: opening the journal reports that.
+/// [`JournalError::Format`], or one of its files is something else. A file that cannot be read is no error here: opening the journal reports that.
 pub fn check(directory: &Path) -> Result<(), JournalError> {
+    open::check_files(directory)?;
     let path = open::existing(directory);
     let newest = File::open(&path).and_then(newest_format).unwrap_or(None);
     match newest {

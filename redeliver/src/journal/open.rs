@@ -44,6 +44,17 @@ pub(super) fn lock(directory: &Path) -> Result<Option<File>, JournalError> {
     }
 }
 
+/// Refuses a directory in which one of the files is something else: opening a pipe or a device may never end.
+pub(super) fn check_files(directory: &Path) -> Result<(), JournalError> {
+    for path in [FILE, NEW, COPY, count::FILE].map(|name| directory.join(name)) {
+        if fs::metadata(&path).is_ok_and(|found| !found.is_file()) {
+            let source = io::Error::other("it is not a regular file; move it away");
+            return Err(JournalError::File { what: "cannot be opened", path, source });
+        }
+    }
+    Ok(())
+}
+
 /// Opens the store in a directory whose lock is held, and reads it. Where the process knows better what is owed, because
 /// it has had the journal open before, only what is there is read, and no request.
 pub(super) fn open(directory: &Path, known: bool) -> Result<(Store, Opened), JournalError> {

@@ -3,7 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{MAX_UNSTABLE, Stamp, read_whole, stamp};
+use super::{MAX_UNSTABLE, Stamp, stamp};
+use crate::files;
 
 /// The watcher of files that belong together. It does not look by itself: [`look`](Self::look) does, and blocks as long as
 /// reading files does.
@@ -85,7 +86,7 @@ impl FileSet {
         if matches!(&self.seen, Some(SeenFiles::Content { stamps: known, settled: true, .. }) if *known == stamps) {
             return Ok(None);
         }
-        let contents = self.each(read_whole)?;
+        let contents = self.each(files::read)?;
         let (after, _) = self.stamps()?;
         Ok(Some((stamps.clone(), contents, after == stamps, settled)))
     }

@@ -13,6 +13,7 @@ use std::{
 };
 
 use controlplane::index::ServiceKey;
+use runtime::files;
 use snapshot::Endpoint;
 
 use super::{document::endpoints, service::Published};
@@ -98,7 +99,7 @@ impl HostsFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.path.clone(),
             Err(error) => return Err(failed("find", &self.path)(error)),
         };
-        let found = match File::open(&path) {
+        let found = match files::open(&path) {
             Ok(file) => Some(file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(failed("open", &path)(error)),

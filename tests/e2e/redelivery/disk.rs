@@ -82,7 +82,7 @@ async fn a_process_is_not_ready_before_its_journal_is_read() {
     let (bed, directory) = (Bed::new().await, tempdir().unwrap());
     // The lock file is a pipe: nobody can open it to write before somebody has opened it to read.
     let lock = directory.path().join("journal.lock");
-    assert!(std::process::Command::new("mkfifo").arg(&lock).status().unwrap().success());
+    testkit::named_pipe::make(&lock);
     let journal = directory.path().to_str().unwrap();
     let fanfare = Fanfare::broadcast(&bed.addresses(), &[&FLAGS[..], &["--redeliver-journal", journal]].concat()).await;
     let ready = async || client::get(fanfare.admin(), "/-/ready").await.complete();

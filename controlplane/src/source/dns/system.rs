@@ -15,7 +15,10 @@ use hickory_resolver::{
     },
     system_conf::parse_resolv_conf,
 };
-use runtime::file_watch::{FileEvent, FileWatch};
+use runtime::{
+    file_watch::{FileEvent, FileWatch},
+    files,
+};
 
 use super::resolver::{ResolveError, SharedResolver};
 
@@ -76,8 +79,8 @@ impl SystemFiles {
     /// The system's files as they are now.
     pub(super) fn read(resolv_conf: &Path, hosts: &Path) -> Self {
         let read = Content {
-            resolv_conf: std::fs::read(resolv_conf).map_err(|error| error.to_string()),
-            hosts: std::fs::read(hosts).unwrap_or_default(),
+            resolv_conf: files::read(resolv_conf).map_err(|error| error.to_string()),
+            hosts: files::read(hosts).unwrap_or_default(),
         };
         Self { resolv_conf: resolv_conf.to_owned(), hosts: hosts.to_owned(), read }
     }

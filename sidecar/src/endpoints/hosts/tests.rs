@@ -126,6 +126,16 @@ fn a_file_that_is_not_there_is_made() {
 }
 
 #[test]
+fn what_is_not_a_regular_file_is_neither_waited_for_nor_replaced() {
+    let (folder, file) = bed("");
+    let pipe = folder.path().join("pipe");
+    testkit::named_pipe::make(&pipe);
+    let refusal = HostsFile { path: pipe.clone(), ..file }.write(&parts(&[("a", "")]), &[]).expect_err("it is a pipe");
+    assert!(refusal.to_string().contains("pipe: it is a named pipe"), "{refusal}");
+    assert!(fs::metadata(&pipe).is_ok_and(|found| !found.is_file()));
+}
+
+#[test]
 fn a_torn_block_is_left_alone_and_named() {
     for torn in [
         format!("{OTHERS}{BEGIN}\n192.0.2.1\tx\n"),

@@ -5,7 +5,6 @@
 use std::{
     fs::File,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use tempfile::tempdir;
@@ -20,7 +19,7 @@ struct Held(PathBuf);
 impl Held {
     fn new(directory: &Path) -> Self {
         let lock = directory.join("journal.lock");
-        assert!(Command::new("mkfifo").arg(&lock).status().unwrap().success());
+        testkit::named_pipe::make(&lock);
         Self(lock)
     }
 
