@@ -59,7 +59,7 @@ async fn list(
 
 async fn show(State(data_plane): State<DataPlane>, Path(id): Path<String>) -> Result<Response, Refusal> {
     let wanted = parsed(&id)?;
-    let job = redeliveries(&data_plane).iter().find_map(|kept| kept.job(wanted));
+    let job = data_plane.get().and_then(|data_plane| data_plane.job(wanted));
     job.map(|job| answer(StatusCode::OK, &job)).ok_or_else(|| unknown(wanted))
 }
 

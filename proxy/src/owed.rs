@@ -11,14 +11,15 @@ use std::{
 };
 
 use redeliver::{
-    Arrival, Last, Redelivery, Whom,
+    Arrival, JobId, Last, Redelivery, Whom,
     core::{Member, Members, RouteId, Verdict},
-    view::{JobsView, Query},
+    view::{JobView, JobsView, Query},
     wall_clock,
 };
 use tokio::sync::watch;
 
 use crate::{
+    access_log::loggable_target,
     clock,
     config::{Config, Identity, Redeliver, Route},
     exchange::Leg,
@@ -143,15 +144,29 @@ impl Stores {
         futures::future::join_all(loops).await;
     }
 
-    /// The jobs that are asked for, of each journal.
+    /// The jobs that are asked for, of each journal, with their targets as they are logged.
     pub(crate) fn jobs(&self, query: &Query) -> Vec<JobsView> {
-        self.0.values().map(|store| store.redelivery.jobs(query)).collect()
+        let mut views: Vec<_> = self.0.values().map(|store| store.redelivery.jobs(query)).collect();
+        views.iter_mut().flat_map(|view| &mut view.jobs).for_each(redact);
+        views
+    }
+
+    /// One job, with its target as it is logged.
+    pub(crate) fn job(&self, id: JobId) -> Option<JobView> {
+        let mut job = self.0.values().find_map(|store| store.redelivery.job(id))?;
+        redact(&mut job);
+        Some(job)
     }
 
     /// Each of them.
     pub(crate) fn redeliveries(&self) -> Vec<Redelivery> {
         self.0.values().map(|store| store.redelivery.clone()).collect()
     }
+}
+
+/// Whoever may read jobs need not be allowed to use the credentials of their targets; the id is enough to find a job.
+fn redact(job: &mut JobView) {
+    job.show_target(|target| loggable_target(target.as_bytes()));
 }
 
 fn redelivering(config: &Config) -> impl Iterator<Item = &Arc<Redeliver>> {

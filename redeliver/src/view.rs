@@ -160,6 +160,11 @@ impl JobView {
     pub fn id(&self) -> &str {
         &self.id
     }
+
+    /// Shows another text in place of the target.
+    pub fn show_target(&mut self, shown: impl FnOnce(&str) -> String) {
+        self.uri = shown(&self.uri);
+    }
 }
 
 impl Core {

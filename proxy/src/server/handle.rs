@@ -8,8 +8,8 @@ use std::{
 };
 
 use redeliver::{
-    Redelivery,
-    view::{JobState, JobsView, Query},
+    JobId, Redelivery,
+    view::{JobState, JobView, JobsView, Query},
 };
 use snapshot::{ClusterName, Version};
 use tokio::sync::watch;
@@ -213,6 +213,12 @@ impl Handle {
     #[must_use]
     pub fn jobs(&self, query: &Query) -> Vec<JobsView> {
         self.shared.owed.jobs(query)
+    }
+
+    /// One job, for `/-/jobs/<id>`.
+    #[must_use]
+    pub fn job(&self, id: JobId) -> Option<JobView> {
+        self.shared.owed.job(id)
     }
 
     /// The redelivery of each journal, or of memory.

@@ -57,6 +57,20 @@ async fn jobs_are_listed_newest_first_and_can_be_chosen() {
 }
 
 #[tokio::test]
+async fn credentials_in_a_target_are_not_shown_and_reach_the_endpoint() {
+    let bed = Bed::new().await;
+    let fanfare = bed.serve(&[]).await;
+    let target = "/object?sv=1&sig=s3cret";
+    let job = owe(&fanfare, target).await;
+    for path in ["/-/jobs", &format!("/-/jobs/{job}"), "/-/overview"] {
+        let shown = ask(&fanfare, "GET", path, &[]).await.expect_status(200).text();
+        assert!(shown.contains("/object?sv=1&sig=REDACTED") && !shown.contains("s3cret"), "{path}: {shown}");
+    }
+    bed.come_back().await;
+    assert_eq!(bed.delivered(1).await, [target]);
+}
+
+#[tokio::test]
 async fn a_job_is_tried_at_once_or_dropped_as_asked() {
     let (bed, journal) = (Bed::new().await, tempdir().unwrap());
     let journal = journal.path().to_str().expect("a path of ASCII");
