@@ -1,12 +1,13 @@
 //! The callers that a rule allows: `by token:ci,san:*.cms.svc,sa:shop/cms,cidr:10.0.0.0/8`, and whether it grants control.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
 use crate::{
     identity::{Caller, Identity},
+    network,
     san::{InvalidSan, SanPattern},
     tokens,
 };
@@ -167,9 +168,8 @@ impl FromStr for Pattern {
                 _ => Err(InvalidBy::ServiceAccount(rest.to_owned())),
             },
             "cidr" => {
-                let single = || rest.parse::<IpAddr>().map(|address| IpNet::from(address.to_canonical()));
-                let network = rest.parse::<IpNet>().or_else(|_| single());
-                network.map(|network| Self::Network(network.trunc())).map_err(|_| InvalidBy::Network(rest.to_owned()))
+                let network = network::parse(rest).ok_or_else(|| InvalidBy::Network(rest.to_owned()))?;
+                Ok(Self::Network(network.trunc()))
             }
             _ => Err(InvalidBy::Kind(text.to_owned())),
         }

@@ -113,6 +113,11 @@ impl Arrival {
     }
 }
 
+/// An IPv4-mapped address, as a listener of both versions has it, as that of IPv4: everywhere a client has one address.
+pub(crate) fn canonical(peer: SocketAddr) -> SocketAddr {
+    SocketAddr::new(peer.ip().to_canonical(), peer.port())
+}
+
 /// Reads the PROXY header of a connection.
 async fn introduce(stream: &TcpStream, peer: SocketAddr, config: &Listener) -> Result<Introduced, String> {
     let trusted = headers::is_trusted(config, peer.ip());
@@ -126,7 +131,7 @@ async fn introduce(stream: &TcpStream, peer: SocketAddr, config: &Listener) -> R
             Front::Header(_) if !trusted => return Err("only trust-forwarded may send a PROXY header".to_owned()),
             Front::Header(header) => {
                 let rest = read.split_off(header.length);
-                let peer = header.addresses.map_or(peer, |addresses| addresses.source);
+                let peer = header.addresses.map_or(peer, |addresses| canonical(addresses.source));
                 return Ok(Introduced { peer, rest });
             }
             Front::Absent if required => return Err("there is no PROXY header, and one is required".to_owned()),

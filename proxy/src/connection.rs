@@ -74,7 +74,7 @@ impl Connection {
         let tables = shared.tables_made();
         let config = shared.table.load().listeners.get(listener)?.config.clone();
         let due = client.take_due();
-        let client_ip = client.peer.ip().to_canonical().to_string().into();
+        let client_ip = client.peer.ip().to_string().into();
         let (alarm, draining, fields) = (Alarm::default(), Draining::new(shutdown), Fields::default());
         Some(Self {
             listener,

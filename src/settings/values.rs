@@ -24,10 +24,8 @@ pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
 }
 
 pub(super) fn network(text: &str) -> Result<ipnet::IpNet, String> {
-    let single = || text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from);
-    text.parse::<ipnet::IpNet>()
-        .or_else(|_| single())
-        .map_err(|_| format!("{text:?} is not a network: use for instance 10.0.0.0/8, 2001:db8::/32 or 192.0.2.1"))
+    access::network::parse(text)
+        .ok_or_else(|| format!("{text:?} is not a network: use for instance 10.0.0.0/8, 2001:db8::/32 or 192.0.2.1"))
 }
 
 /// Empty is every namespace, as in the flags people have.

@@ -1,9 +1,15 @@
-//! The access log on a real disk that fills up: requests go on, and every entry is written once there is room again.
+//! The access log: on a real disk that fills up requests go on, and every entry is written once there is room again; clients have one address.
 
-use std::{collections::HashSet, fs, io::Write as _, path::Path};
+use std::{
+    collections::HashSet,
+    fs,
+    io::Write as _,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+};
 
 use testkit::{
-    client::{RawClient, request_bytes},
+    client::{self, RawClient, request_bytes},
     origin::{Origin, Reply},
 };
 use tokio::process::Command;
@@ -44,4 +50,17 @@ async fn on_a_full_disk_requests_go_on_and_the_entries_are_written_when_there_is
         .filter_map(|entry| entry["target"].as_str().map(str::to_owned))
         .collect();
     assert_eq!((targets.len(), text.lines().count()), (REQUESTS, REQUESTS), "each once");
+}
+
+#[tokio::test]
+async fn a_client_of_ipv4_has_one_address_also_at_a_listener_of_both_versions() {
+    let origin = Origin::start(Reply::ok("fine"));
+    let endpoint = origin.address().to_string();
+    let fanfare = Fanfare::serve(["broadcast", "-i", "[::]:0", "-m", "127.0.0.1:0", "--endpoints", &endpoint]).await;
+    fanfare.wait_ready().await;
+    let listener = SocketAddr::from((Ipv4Addr::LOCALHOST, fanfare.address().port()));
+    client::get(listener, "/").await.complete().expect_status(200);
+    let entry = fanfare.stdout.wait("the entry", |log| log.contains("GET /")).await;
+    let client = entry.split(' ').nth(1).and_then(|client| client.parse::<SocketAddr>().ok());
+    assert_eq!(client.map(|client| client.ip()), Some(Ipv4Addr::LOCALHOST.into()), "{entry}");
 }

@@ -128,7 +128,7 @@ impl Exempt {
         if entry == "*" {
             return Self::Everything;
         }
-        if let Ok(network) = entry.parse::<IpNet>() {
+        if let Some(network) = access::network::parse(entry).filter(|_| entry.contains('/')) {
             return Self::Network(network);
         }
         let bare = entry.parse::<IpAddr>().is_ok();

@@ -12,7 +12,7 @@ use tokio::{net::TcpStream, sync::watch};
 
 use super::sockets;
 use crate::{
-    arrival::Arrival,
+    arrival::{Arrival, canonical},
     clock,
     connection::Connection,
     downstream::Downstream,
@@ -98,7 +98,7 @@ impl App {
     fn take(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, shutdown: &watch::Receiver<Duration>) {
         // Writes are whole heads and bodies, which Nagle's algorithm would only delay. Errors mean that the socket is closed.
         let _ = stream.set_nodelay(true);
-        let (app, shutdown) = (self.clone(), shutdown.clone());
+        let (app, shutdown, peer) = (self.clone(), shutdown.clone(), canonical(peer));
         // Registered before the accept loop ends, so that the drain waits for it.
         let work = self.worker.shared.work.begin_work();
         tokio::spawn(async move {
