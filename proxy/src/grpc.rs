@@ -165,20 +165,22 @@ pub fn is_content_type(value: &[u8]) -> bool {
         && rest.is_some_and(|rest| rest.first().is_none_or(|next| b"+;".contains(next)))
 }
 
-/// The status in trailers, given as lines.
+/// The status in trailers, given as lines. Several that differ are [`UNKNOWN`]: the caller may believe another one.
 #[must_use]
 pub fn status_in(lines: &[u8]) -> Option<Code> {
     let lines = lines.split(|b| *b == b'\n');
     let fields = lines.filter_map(|line| line.iter().position(|b| *b == b':').map(|colon| line.split_at(colon)));
-    let mut found = fields.filter(|(name, _)| name.eq_ignore_ascii_case(b"grpc-status"));
-    let (_, value) = found.next()?;
-    status(value.get(1..)?.trim_ascii())
+    let found = fields.filter(|(name, _)| name.eq_ignore_ascii_case(b"grpc-status"));
+    let mut codes = found.map(|(_, value)| status(value.get(1..)?.trim_ascii()));
+    let first = codes.next()?;
+    if codes.any(|other| other != first) { Some(UNKNOWN) } else { first }
 }
 
 /// The status that a value says; one that is unknown counts as [`UNKNOWN`].
 #[must_use]
 pub fn status(value: &[u8]) -> Option<Code> {
-    let text = std::str::from_utf8(value).ok()?;
+    // Numbers are also read with a sign, which has no place here.
+    let text = std::str::from_utf8(value).ok().filter(|text| !text.starts_with('+'))?;
     let code: Code = text.parse().ok()?;
     Some(if code <= UNAUTHENTICATED { code } else { UNKNOWN })
 }
@@ -313,11 +315,15 @@ mod tests {
     fn a_status_is_read_wherever_it_stands() {
         assert_eq!(status_in(b"x: 1\r\nGrpc-Status: 5\r\ngrpc-message: no\r\n"), Some(5));
         assert_eq!(status_in(b"grpc-status:0\r\n"), Some(0));
+        assert_eq!(status_in(b"grpc-status: 0\r\ngrpc-status: 0\r\n"), Some(0));
+        for contradiction in ["grpc-status: 0\r\ngrpc-status: 5\r\n", "grpc-status: 0\r\ngrpc-status: x\r\n"] {
+            assert_eq!(status_in(contradiction.as_bytes()), Some(UNKNOWN), "{contradiction}");
+        }
         assert_eq!(
             (status_in(b""), status_in(b"grpc-status: x\r\n"), status_in(b"grpc-status\r\n")),
             (None, None, None)
         );
-        assert_eq!((status(b"16"), status(b"17"), status(b"-1"), status(b"999")), (Some(16), Some(2), None, None));
+        assert_eq!((status(b"16"), status(b"17"), status(b"-1"), status(b"+1")), (Some(16), Some(2), None, None));
     }
 
     #[test]
