@@ -114,6 +114,18 @@ mod tests {
     }
 
     #[test]
+    fn every_status_of_an_error_has_its_standard_title() {
+        for (status, title) in [(401, "Unauthorized"), (413, "Content Too Large"), (429, "Too Many Requests")] {
+            let problem = Problem::new(status, ProxyError::HttpRequestDenied, "why");
+            let mut out = Vec::new();
+            problem.put_head(&mut out, 0);
+            assert!(out.starts_with(format!("HTTP/1.1 {status} {title}\r\n").as_bytes()));
+            let body: serde_json::Value = serde_json::from_slice(&problem.body(None)).unwrap();
+            assert_eq!(body["title"], title);
+        }
+    }
+
+    #[test]
     fn a_status_that_is_no_error_has_no_body() {
         for status in [204, 304] {
             let problem = Problem::new(status, ProxyError::DestinationUnavailable, "no endpoint");
