@@ -51,6 +51,24 @@ async fn transport_failures_are_502() {
     assert_made_up(&proxy.get("/").await, 502, "http_response_incomplete");
     a.set(Reply::raw("nonsense\r\n\r\n"));
     assert_made_up(&proxy.get("/").await, 502, "http_protocol_error");
+    a.set(Reply::raw("HTTP/1.1 2").then_close());
+    assert_made_up(&proxy.get("/").await, 502, "http_response_incomplete");
+}
+
+#[tokio::test]
+async fn an_endpoint_that_speaks_something_else_is_told_with_the_setting_for_it() {
+    let [a] = origins([Reply::ok("a")]);
+    let proxy = over(&[&a]).start();
+    for (said, told) in [
+        (&b"\x15\x03\x03\x00\x02\x02\x46"[..], "but TLS: use --upstream-tls"),
+        (b"\0\0\0\x04\0\0\0\0\0", "but HTTP/2: use --upstream-protocol h2"),
+        (b"SSH-2.0-OpenSSH_9\r\n", "it has sent something else"),
+    ] {
+        a.set(Reply::raw(said).then_close());
+        let answer = proxy.get("/").await.complete();
+        assert_made_up(&answer, 502, "http_protocol_error");
+        assert!(answer.text().contains("does not speak HTTP/1.1") && answer.text().contains(told), "{answer}");
+    }
 }
 
 #[tokio::test]

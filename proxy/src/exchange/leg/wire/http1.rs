@@ -130,7 +130,12 @@ impl Http1 {
         loop {
             let Some(read) = self.next_head(head, last) else {
                 if ready!(self.poll_fill(io, progress, cx, buffers::READ_BUFFER_BYTES))? == 0 {
-                    return Poll::Ready(Err(self.ended_early(progress, "in the response head")));
+                    return Poll::Ready(Err(match other_protocol(&self.buffer) {
+                        Some(spoken) => {
+                            Box::new(Failure::protocol(format!("the endpoint does not speak HTTP/1.1{spoken}")))
+                        }
+                        None => self.ended_early(progress, "in the response head"),
+                    }));
                 }
                 continue;
             };
@@ -245,6 +250,19 @@ impl Http1 {
             && self.buffer.is_empty()
             && (response.framing != Framing::Unspecified || response.is_bodiless(to_head))
     }
+}
+
+/// What an endpoint speaks instead, and how that is configured, if its first bytes cannot begin a response of HTTP/1.1.
+fn other_protocol(received: &[u8]) -> Option<&'static str> {
+    const BEGIN: &[u8] = b"HTTP/1.";
+    let is_http = received.iter().zip(BEGIN).all(|(a, b)| a == b);
+    (!is_http).then_some(match received {
+        // A record with an alert or with a message of a handshake.
+        [0x15 | 0x16, 3, ..] => ", but TLS: use --upstream-tls",
+        // A frame of SETTINGS or GOAWAY, on stream 0.
+        [_, _, _, 4 | 7, _, 0, 0, 0, 0, ..] => ", but HTTP/2: use --upstream-protocol h2",
+        _ => ": it has sent something else",
+    })
 }
 
 /// Puts what is left of these parts after the sent bytes into the first slices. Returns how many it needs.
