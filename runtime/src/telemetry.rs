@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::filter::{LevelFilter, filter_fn};
+use tracing_subscriber::filter::{LevelFilter, dynamic_filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt as log, reload};
@@ -81,13 +81,26 @@ fn install(format: Format) -> Telemetry {
         Format::Text => layer.with_ansi(false).boxed(),
         Format::Json => layer.json().flatten_event(true).boxed(),
     };
-    // This target logs an error for every request that fails, which the caller logs as well, with what it does about it.
-    let layer = layer.with_filter(filter_fn(|metadata| metadata.target() != "kube_client::client::builder"));
+    let layer = layer.with_filter(dynamic_filter_fn(|metadata, _| is_wanted(metadata.target())));
     let installed = tracing_subscriber::registry().with(filter).with(layer).try_init();
     if let Err(error) = installed {
         tracing::debug!(%error, "a logger is already installed, keeping it");
     }
     Telemetry { filter: handle, level: Arc::new(Mutex::new(Level::Trace)) }
+}
+
+/// Libraries that read what peers send, and warn of what is wrong with it. Any client could fill the log with that, so it is logged
+/// only for whoever looks for a fault; what becomes of a connection is counted, and told by its user.
+const READERS_OF_PEERS: [&str; 2] = ["rustls", "h2"];
+
+/// Whether events of this target are logged at the current level.
+fn is_wanted(target: &str) -> bool {
+    // It logs an error for every request that fails, which the caller logs as well, with what it does about it.
+    if target == "kube_client::client::builder" {
+        return false;
+    }
+    let library = target.split("::").next().unwrap_or_default();
+    !READERS_OF_PEERS.contains(&library) || LevelFilter::current() >= LevelFilter::DEBUG
 }
 
 /// Writes each event as one line. Bytes of a peer may be part of it: they must neither look like another line nor control a

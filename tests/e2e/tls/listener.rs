@@ -2,7 +2,8 @@
 
 use rustix::process::Signal;
 use testkit::{
-    client, eventually,
+    client::{self, RawClient},
+    eventually,
     origin::{Origin, Reply},
 };
 
@@ -71,6 +72,8 @@ async fn a_renewed_pair_is_shown_and_a_broken_one_is_not() {
     old.secret.swap(&[("tls.crt", ""), ("tls.key", "")]);
     fanfare.stderr.wait("the next fault", |log| log.contains("there is no certificate in it; it is empty")).await;
     assert_eq!(by(&new).await, 200);
+    old.secret.renew(&new.issued, &new.authority);
+    fanfare.stderr.wait("the end of the fault", |log| log.contains("the files can be used again")).await;
     let newest = new.authority.issue(&["b.example"]);
     old.secret.renew(&newest, &new.authority);
     let by_name = async || Curl::https("b.example", fanfare.address()).trusting(&new).get().await.status;
@@ -177,4 +180,23 @@ async fn a_file_says_the_same_and_a_reload_changes_it() {
     fanfare.signal(Signal::HUP);
     let plain = async || client::get(fanfare.address(), "/x").await.complete().status;
     eventually!("no TLS", plain().await, |status| *status == 200);
+}
+
+#[tokio::test]
+async fn what_clients_do_wrong_in_the_handshake_is_logged_only_at_level_debug() {
+    let origin = Origin::start(Reply::ok("fine"));
+    let fanfare = broadcast(&origin, &Pair::of("one", &["one.example"]).listener()).await;
+    // A message that cannot be the first one, in a record of its own.
+    let finished = [&[0x16, 3, 1, 0, 16, 20, 0, 0, 12][..], &[0; 12]].concat();
+    let handshake = async || {
+        let mut client = RawClient::connect(fanfare.address()).await;
+        client.send(&finished).await;
+        client.wait_end().await;
+    };
+    handshake().await;
+    client::request(fanfare.admin(), "PUT", "/-/log-level", &[], b"debug").await.complete().expect_status(200);
+    handshake().await;
+    let said = "while expecting [ClientHello]";
+    let log = fanfare.stderr.wait("the reason", |log| log.contains(said)).await;
+    assert_eq!(log.matches(said).count(), 1, "{log}");
 }
