@@ -107,6 +107,14 @@ impl Wanted {
         self
     }
 
+    /// Makes it valid for a day, this long from now.
+    #[must_use]
+    pub fn valid_after(mut self, time: Duration) -> Self {
+        let begin = now() + time.as_secs();
+        self.valid = Some((begin, begin + 86_400));
+        self
+    }
+
     /// Makes it valid for this long from now on.
     #[must_use]
     pub fn valid_for(mut self, time: Duration) -> Self {

@@ -1,6 +1,7 @@
 //! The contents of a certificate: its names, its subject, its validity.
 
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
@@ -31,6 +32,16 @@ pub(super) struct Certificate {
     pub(super) not_before: i64,
     /// Seconds since 1970.
     pub(super) not_after: i64,
+}
+
+/// When all certificates of a file are valid, in seconds since 1970.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Validity {
+    pub(super) path: PathBuf,
+    /// The last beginning.
+    pub(super) begins: i64,
+    /// The first end.
+    pub(super) expires: i64,
 }
 
 /// The certificate of a client, signed by an authority of the listener.
@@ -74,7 +85,8 @@ impl Certificate {
 
     /// How well it fits a DNS name: 2 by name, 1 by a wildcard, 0 not at all.
     pub(super) fn fits(&self, name: &str) -> u8 {
-        let name = name.to_ascii_lowercase();
+        // Some clients send the final dot of a DNS name; certificates have none.
+        let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
         let wildcard = |own: &str| {
             let parent = name.split_once('.').map(|(_, parent)| parent);
             own.strip_prefix("*.").is_some_and(|own| Some(own) == parent)
@@ -92,6 +104,16 @@ impl Certificate {
             (count @ 9.., _) => format!("{} and {} more", names[..8].join(", "), count - 8),
             _ => names.join(", "),
         }
+    }
+}
+
+// === impl Validity ===
+
+impl Validity {
+    pub(super) fn of(path: &Path, certificates: &[Certificate]) -> Self {
+        let begins = certificates.iter().map(|certificate| certificate.not_before).max();
+        let expires = certificates.iter().map(|certificate| certificate.not_after).min();
+        Self { path: path.to_owned(), begins: begins.unwrap_or(i64::MIN), expires: expires.unwrap_or(i64::MAX) }
     }
 }
 
@@ -162,9 +184,16 @@ mod tests {
     #[test]
     fn a_wildcard_stands_for_exactly_one_label() {
         let certificate = parsed(&Wanted::names(&["a.example", "*.b.example"]));
-        for (name, fits) in
-            [("a.example", 2), ("A.EXAMPLE", 2), ("x.b.example", 1), ("b.example", 0), ("x.y.b.example", 0), ("", 0)]
-        {
+        for (name, fits) in [
+            ("a.example", 2),
+            ("A.EXAMPLE", 2),
+            ("a.example.", 2),
+            ("x.b.example", 1),
+            ("x.b.example.", 1),
+            ("b.example", 0),
+            ("x.y.b.example", 0),
+            ("", 0),
+        ] {
             assert_eq!(certificate.fits(name), fits, "{name}");
         }
     }

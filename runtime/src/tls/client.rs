@@ -12,6 +12,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, SignatureScheme};
 use tracing::warn;
 
+use super::certificate::Validity;
 use super::files::{self, CertificateFiles, FileFault, TlsError};
 use super::follow::{Followed, Material};
 use super::identity::Identity;
@@ -70,7 +71,7 @@ struct Made {
 #[derive(Debug)]
 struct Trust {
     config: ClientConfig,
-    expiries: Vec<(PathBuf, i64)>,
+    validities: Vec<Validity>,
 }
 
 /// Presents no certificate.
@@ -114,13 +115,13 @@ impl ClientTls {
         Followed::start(settings).map(Self)
     }
 
-    /// Reads the files once, to find out whether they can be used. What has expired or soon will is told.
+    /// Reads the files once, to find out whether they can be used. What is not valid yet, has expired or soon will is told.
     ///
     /// # Errors
     /// A file cannot be used, or the system trusts nobody.
     pub fn check(settings: ClientSettings) -> Result<Vec<FileFault>, TlsError> {
         let read = Followed::<Trust>::read(settings)?;
-        Ok(read.outdated().into_iter().map(|outdated| outdated.fault).collect())
+        Ok(read.outdated())
     }
 
     /// The settings that it was loaded with.
@@ -181,21 +182,21 @@ impl Material for Trust {
     }
 
     fn make(settings: &ClientSettings, contents: &[Vec<u8>], _before: Option<&Self>) -> Result<Self, TlsError> {
-        let (mut rest, mut expiries) = (contents, Vec::new());
+        let (mut rest, mut validities) = (contents, Vec::new());
         let verifier: Arc<dyn ServerCertVerifier> = match &settings.roots {
             Roots::Insecure => Arc::new(Insecure),
             Roots::System => Arc::new(Verifier::new(system_roots()?, settings.sans.clone())?),
             Roots::File(path) => {
-                let (roots, expires) = files::authorities(path, &rest[0])?;
+                let (roots, validity) = files::authorities(path, &rest[0])?;
                 rest = &rest[1..];
-                expiries.push((path.clone(), expires));
+                validities.push(validity);
                 Arc::new(Verifier::new(Arc::new(roots), settings.sans.clone())?)
             }
         };
         let shown: Arc<dyn ResolvesClientCert> = match (&settings.certificate, rest) {
             (Some(files), [cert, key, ..]) => {
                 let identity = Identity::read(files, cert, key)?;
-                expiries.push((identity.path.clone(), identity.expires));
+                validities.push(identity.validity);
                 Arc::new(SingleCertAndKey::from(Arc::unwrap_or_clone(identity.key)))
             }
             _ => Arc::new(Nothing),
@@ -205,11 +206,11 @@ impl Material for Trust {
         let mut config =
             builder.dangerous().with_custom_certificate_verifier(verifier).with_client_cert_resolver(shown);
         config.alpn_protocols = Protocol::list(&settings.protocols);
-        Ok(Self { config, expiries })
+        Ok(Self { config, validities })
     }
 
-    fn expiries(&self) -> Vec<(PathBuf, i64)> {
-        self.expiries.clone()
+    fn validities(&self) -> &[Validity] {
+        &self.validities
     }
 }
 

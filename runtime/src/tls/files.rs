@@ -7,7 +7,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::certificate::Certificate;
+use super::certificate::{Certificate, Validity};
 
 /// A certificate with its chain, and the private key that belongs to it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize)]
@@ -74,13 +74,8 @@ impl TlsError {
 
 /// That a file cannot be read, and what to do about it.
 pub(super) fn unreadable(path: &Path, why: &str) -> FileFault {
-    // Only what is no device or pipe is opened: those would block.
-    let opened = std::fs::metadata(path).and_then(|metadata| match metadata.is_file() {
-        true => std::fs::File::open(path).map(|_| metadata),
-        false => Ok(metadata),
-    });
-    let advice = match opened.map_err(|error| error.kind()) {
-        Ok(metadata) if metadata.is_dir() => ": it is a directory, name the file in it (tls.crt, say)",
+    let advice = match crate::files::open(path).map_err(|error| error.kind()) {
+        Err(io::ErrorKind::IsADirectory) => " (tls.crt, say)",
         Err(io::ErrorKind::NotFound) => ": correct the path, or see that the volume is mounted",
         Err(io::ErrorKind::PermissionDenied) => ": let the user that the process runs as read it",
         _ => "",
@@ -113,15 +108,15 @@ pub(super) fn private_key(path: &Path, text: &[u8]) -> Result<PrivateKeyDer<'sta
     }
 }
 
-/// The authorities in a file, and the first moment at which one of them expires (seconds since 1970).
-pub(super) fn authorities(path: &Path, text: &[u8]) -> Result<(RootCertStore, i64), FileFault> {
-    let (mut roots, mut expires) = (RootCertStore::empty(), i64::MAX);
+/// The authorities in a file, and when all of them are valid.
+pub(super) fn authorities(path: &Path, text: &[u8]) -> Result<(RootCertStore, Validity), FileFault> {
+    let (mut roots, mut parsed) = (RootCertStore::empty(), Vec::new());
     for (index, certificate) in certificates(path, text)?.into_iter().enumerate() {
         let fault = |why: String| FileFault::new(path, format!("certificate {} of it is refused: {why}", index + 1));
-        expires = expires.min(Certificate::parse(&certificate).map_err(fault)?.not_after);
+        parsed.push(Certificate::parse(&certificate).map_err(fault)?);
         roots.add(certificate).map_err(|error| fault(error.to_string()))?;
     }
-    Ok((roots, expires))
+    Ok((roots, Validity::of(path, &parsed)))
 }
 
 /// What is wrong with the form. Nothing of the content is told: it may be a key.

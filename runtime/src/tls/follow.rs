@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
-use super::certificate::{date, now};
+use super::certificate::{Validity, date, now};
 use super::files::{FileFault, TlsError, unreadable};
 use super::metrics::{self, InForce};
 use crate::file_watch::{DEFAULT_INTERVAL, FileSet, SetEvent};
@@ -27,8 +27,8 @@ pub(super) trait Material: Send + Sync + Sized + 'static {
     /// Builds it from the contents of the files.
     fn make(settings: &Self::Settings, contents: &[Vec<u8>], before: Option<&Self>) -> Result<Self, TlsError>;
 
-    /// Files with certificates, and when the first of each expires, in seconds since 1970.
-    fn expiries(&self) -> Vec<(PathBuf, i64)>;
+    /// Files with certificates, and when these are valid.
+    fn validities(&self) -> &[Validity];
 }
 
 /// A value that follows the current contents of its files.
@@ -45,15 +45,10 @@ struct Looking {
     contents: Vec<Vec<u8>>,
     /// A fault that may be over at the next check, if files that belong together are being replaced one after the other.
     suspected: Option<FileFault>,
-    /// Files whose expiry was logged.
-    warned: Vec<(PathBuf, i64, bool)>,
-}
-
-/// A file with a certificate that has expired or soon will.
-pub(super) struct Outdated {
-    pub(super) fault: FileFault,
-    expires: i64,
-    expired: bool,
+    /// Whether the last fault was logged and is not over.
+    faulty: bool,
+    /// Files whose dates were logged, with what was said of them.
+    warned: Vec<FileFault>,
 }
 
 // === impl Followed ===
@@ -80,8 +75,8 @@ impl<M: Material> Followed<M> {
         let made = M::make(&settings, &contents, None)?;
         metrics::from_zero(&paths);
         let in_force = InForce::new();
-        in_force.set(made.expiries());
-        let looking = Mutex::new(Looking { set, contents, suspected: None, warned: Vec::new() });
+        in_force.set(made.validities());
+        let looking = Mutex::new(Looking { set, contents, suspected: None, faulty: false, warned: Vec::new() });
         Ok(Arc::new(Self { settings, current: ArcSwap::from_pointee(made), in_force, looking }))
     }
 
@@ -101,6 +96,7 @@ impl<M: Material> Followed<M> {
                 if let Some(fault) = looking.suspected.take() {
                     metrics::reloaded(&fault.path, "failed");
                     warn!("{fault}; the contents read before stay in use");
+                    looking.faulty = true;
                 }
             }
             Some(SetEvent::Unreadable { path, why }) => {
@@ -114,7 +110,7 @@ impl<M: Material> Followed<M> {
     fn changed(&self, looking: &mut Looking, contents: Vec<Vec<u8>>) {
         match M::make(&self.settings, &contents, Some(&self.current())) {
             Ok(made) => {
-                self.in_force.set(made.expiries());
+                self.in_force.set(made.validities());
                 self.current.store(Arc::new(made));
                 let news = looking.set.paths().iter().zip(&contents).zip(&looking.contents);
                 for ((path, _), _) in news.filter(|((_, now), before)| now != before) {
@@ -122,6 +118,10 @@ impl<M: Material> Followed<M> {
                     info!(file = %path.display(), "the file was read again: new connections use its new contents");
                 }
                 (looking.contents, looking.suspected) = (contents, None);
+                if std::mem::take(&mut looking.faulty) {
+                    let files: Vec<_> = looking.set.paths().iter().map(|path| path.display().to_string()).collect();
+                    info!(files = files.join(", "), "the files can be used again");
+                }
             }
             Err(TlsError::File(fault)) => looking.suspected = Some(fault),
             Err(error) => {
@@ -133,30 +133,36 @@ impl<M: Material> Followed<M> {
 
     /// Warns once of each certificate that has expired, and once of each that soon will.
     fn warn_of_dates(&self, looking: &mut Looking) {
-        for outdated in self.outdated() {
-            let told = (outdated.fault.path.clone(), outdated.expires, outdated.expired);
-            if looking.warned.contains(&told) {
+        for fault in self.outdated() {
+            if looking.warned.contains(&fault) {
                 continue;
             }
-            warn!("{}", outdated.fault);
-            looking.warned.retain(|(path, ..)| *path != told.0);
-            looking.warned.push(told);
+            warn!("{fault}");
+            looking.warned.retain(|told| told.path != fault.path);
+            looking.warned.push(fault);
         }
     }
 
-    /// Files with a certificate that has expired or soon will.
-    pub(super) fn outdated(&self) -> Vec<Outdated> {
+    /// Files with a certificate that is not valid yet, has expired or soon will.
+    pub(super) fn outdated(&self) -> Vec<FileFault> {
         let now = now();
-        let outdated = |(path, expires): (PathBuf, i64)| {
-            let (expired, at) = (expires <= now, date(expires));
-            let why = if expired {
+        let outdated = |Validity { path, begins, expires }: &Validity| {
+            let why = if *expires <= now {
+                let at = date(*expires);
                 format!("a certificate in it has expired at {at}: peers will refuse it; replace the file")
+            } else if *begins > now {
+                let at = date(*begins);
+                format!(
+                    "a certificate in it is not valid before {at}: peers will refuse it until then; replace the file, or set the clock"
+                )
+            } else if expires - now <= SOON {
+                format!("a certificate in it expires soon, at {}: replace the file", date(*expires))
             } else {
-                format!("a certificate in it expires soon, at {at}: replace the file")
+                return None;
             };
-            (expires - now <= SOON).then_some(Outdated { fault: FileFault { path, why }, expires, expired })
+            Some(FileFault { path: path.clone(), why })
         };
-        self.current.load().expiries().into_iter().filter_map(outdated).collect()
+        self.current.load().validities().iter().filter_map(outdated).collect()
     }
 }
 

@@ -1,14 +1,13 @@
 //! One certificate with its key, as a listener or a client shows it.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 
-use super::certificate::Certificate;
+use super::certificate::{Certificate, Validity};
 use super::files::{self, CertificateFiles, FileFault};
 use super::provider;
 
@@ -16,10 +15,8 @@ use super::provider;
 pub(super) struct Identity {
     pub(super) key: Arc<CertifiedKey>,
     pub(super) certificate: Certificate,
-    /// The file of the certificate.
-    pub(super) path: PathBuf,
-    /// The first moment at which a certificate of the chain expires, in seconds since 1970.
-    pub(super) expires: i64,
+    /// The file of the certificate, and when its chain is valid.
+    pub(super) validity: Validity,
 }
 
 // === impl Identity ===
@@ -34,9 +31,9 @@ impl Identity {
             let fault = |why| FileFault::new(&files.cert, format!("certificate {} of it is refused: {why}", index + 1));
             parsed.push(Certificate::parse(certificate).map_err(fault)?);
         }
-        let expires = parsed.iter().map(|certificate| certificate.not_after).min().unwrap_or(i64::MAX);
+        let validity = Validity::of(&files.cert, &parsed);
         let key = certify(files, chain, key)?;
-        Ok(Self { key: Arc::new(key), certificate: parsed.swap_remove(0), path: files.cert.clone(), expires })
+        Ok(Self { key: Arc::new(key), certificate: parsed.swap_remove(0), validity })
     }
 }
 
@@ -74,7 +71,7 @@ fn certify(
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (path, names) = (&self.path, self.certificate.names());
+        let (path, names) = (&self.validity.path, self.certificate.names());
         f.debug_struct("Identity").field("path", path).field("names", &names).finish_non_exhaustive()
     }
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use super::accept::{AcceptError, Accepted};
+use super::certificate::Validity;
 
 /// How often files were read again, by what came of it.
 const RELOADS: &str = "fanfare_tls_reloads_total";
@@ -24,9 +25,9 @@ const RESULTS: [&str; 5] = ["ok", "not_tls", "timeout", "closed", "refused"];
 /// The certificates in force somewhere in the process. What is no longer in force is forgotten with whoever used it.
 static IN_FORCE: Mutex<Vec<Weak<InForce>>> = Mutex::new(Vec::new());
 
-/// Files and when the first certificate in each expires, in seconds since 1970.
+/// Files with certificates.
 #[derive(Debug, Default)]
-pub(super) struct InForce(Mutex<Vec<(PathBuf, i64)>>);
+pub(super) struct InForce(Mutex<Vec<Validity>>);
 
 impl InForce {
     /// Shows nothing yet.
@@ -39,8 +40,8 @@ impl InForce {
     }
 
     /// Shows these from now on.
-    pub(super) fn set(&self, files: Vec<(PathBuf, i64)>) {
-        *self.0.lock() = files;
+    pub(super) fn set(&self, files: &[Validity]) {
+        *self.0.lock() = files.to_vec();
     }
 }
 
@@ -72,7 +73,7 @@ pub fn handshakes_from_zero(listener: &str) {
 pub(super) fn render(text: &mut String) {
     let mut files: BTreeMap<String, i64> = BTreeMap::new();
     for one in IN_FORCE.lock().iter().filter_map(Weak::upgrade) {
-        for (path, expires) in one.0.lock().iter() {
+        for Validity { path, expires, .. } in one.0.lock().iter() {
             let first = files.entry(path.display().to_string()).or_insert(*expires);
             *first = (*first).min(*expires);
         }

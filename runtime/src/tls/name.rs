@@ -159,7 +159,7 @@ impl FromStr for San {
         }
         match server_name(text)? {
             ServerName::IpAddress(address) => Ok(Self::Address(address.into())),
-            _ => Ok(Self::Dns(text.to_ascii_lowercase())),
+            name => Ok(Self::Dns(name.to_str().to_ascii_lowercase())),
         }
     }
 }
@@ -246,6 +246,7 @@ mod tests {
             ..Certificate::default()
         };
         assert!(name.is_in(&dns(&["b.example", "a.example"])) && !name.is_in(&dns(&["*.example"])));
+        assert_eq!("A.example.".parse(), Ok(name), "certificates have no final dot");
         assert!("a b".parse::<San>().is_err() && "spiffe://a b".parse::<San>().is_err());
     }
 }

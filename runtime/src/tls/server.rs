@@ -9,6 +9,7 @@ use rustls::crypto::ring::Ticketer;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion, version};
 
+use super::certificate::Validity;
 use super::files::{self, CertificateFiles, FileFault, TlsError};
 use super::follow::{Followed, Material};
 use super::identity::Identity;
@@ -65,7 +66,7 @@ struct Shown {
     by_address: Vec<(IpAddr, Arc<ServerConfig>)>,
     tickets: Arc<dyn ProducesTickets>,
     client_ca: Option<Vec<u8>>,
-    expiries: Vec<(PathBuf, i64)>,
+    validities: Vec<Validity>,
 }
 
 // === impl ServerSettings ===
@@ -96,13 +97,13 @@ impl ServerTls {
         Followed::start(settings).map(Self)
     }
 
-    /// Reads the files once, to find out whether they can be used. What has expired or soon will is told.
+    /// Reads the files once, to find out whether they can be used. What is not valid yet, has expired or soon will is told.
     ///
     /// # Errors
     /// A file cannot be used.
     pub fn check(settings: ServerSettings) -> Result<Vec<FileFault>, TlsError> {
         let read = Followed::<Shown>::read(settings)?;
-        Ok(read.outdated().into_iter().map(|outdated| outdated.fault).collect())
+        Ok(read.outdated())
     }
 
     /// The settings that it was loaded with.
@@ -140,11 +141,11 @@ impl Material for Shown {
         if identities.is_empty() {
             return Err(TlsError::NoCertificate);
         }
-        let mut expiries: Vec<_> = identities.iter().map(|one| (one.path.clone(), one.expires)).collect();
+        let mut validities: Vec<_> = identities.iter().map(|one| one.validity.clone()).collect();
         let client_ca = match (&settings.client_ca, rest.first()) {
             (Some(path), Some(text)) => {
-                let (roots, expires) = files::authorities(path, text)?;
-                expiries.push((path.clone(), expires));
+                let (roots, validity) = files::authorities(path, text)?;
+                validities.push(validity);
                 Some((path, roots, text.clone()))
             }
             _ => None,
@@ -171,17 +172,17 @@ impl Material for Shown {
                 }
             }
         }
-        Ok(Self { config: with(0), by_address, tickets, client_ca: text, expiries })
+        Ok(Self { config: with(0), by_address, tickets, client_ca: text, validities })
     }
 
-    fn expiries(&self) -> Vec<(PathBuf, i64)> {
-        self.expiries.clone()
+    fn validities(&self) -> &[Validity] {
+        &self.validities
     }
 }
 
 impl fmt::Debug for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shown").field("expiries", &self.expiries).finish_non_exhaustive()
+        f.debug_struct("Shown").field("validities", &self.validities).finish_non_exhaustive()
     }
 }
 

@@ -77,7 +77,7 @@ async fn check_names_the_file_the_key_and_what_to_do() {
             "missing",
             "it cannot be read: No such file or directory (os error 2): correct the path, or see that the volume",
         ),
-        ("directory", "it is a directory, name the file in it"),
+        ("directory", "it is a directory; name a file in it (tls.crt, say)"),
         ("empty", "there is no certificate in it; it is empty"),
         ("text", "there is no certificate in it; PEM form is expected"),
         ("binary", "there is no certificate in it; PEM form is expected"),
@@ -155,10 +155,14 @@ broadcast:
 }
 
 #[tokio::test]
-async fn expired_certificates_can_be_used_with_a_warning() {
+async fn certificates_outside_of_their_dates_can_be_used_with_a_warning() {
     let authority = Authority::new("authority");
     for (wanted, said) in [
         (Wanted::names(&["a.example"]).expired(Duration::from_secs(3600)), "a certificate in it has expired at "),
+        (
+            Wanted::names(&["a.example"]).valid_after(Duration::from_secs(3600)),
+            "a certificate in it is not valid before ",
+        ),
         (Wanted::names(&["a.example"]).valid_for(Duration::from_secs(3600)), "a certificate in it expires soon, at "),
     ] {
         let issued = authority.sign(&wanted);
