@@ -104,3 +104,15 @@ async fn what_the_caller_has_opened_is_checked() {
         assert!(told.code == Some(0) && told.stdout.starts_with("ok\n"), "{line}: {told:?}");
     }
 }
+
+#[tokio::test]
+async fn the_authorities_of_the_system_are_in_a_regular_file() {
+    let folder = tempdir().expect("a temporary folder");
+    let pipe = folder.path().join("pipe");
+    testkit::named_pipe::make(&pipe);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
+    command.args(["send", "GET", "/", "--endpoints", "192.0.2.1:80", "--upstream-tls"]).env("SSL_CERT_FILE", &pipe);
+    let told = finish_with_input(command, "").await;
+    let named = told.stderr.contains("SSL_CERT_FILE") && told.stderr.contains("it is a named pipe");
+    assert!(told.code.is_some_and(|code| code > 0) && named, "{told:?}");
+}

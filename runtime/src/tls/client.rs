@@ -234,6 +234,12 @@ pub fn system_roots() -> Result<Arc<RootCertStore>, TlsError> {
     if let Some(roots) = known.as_ref() {
         return Ok(roots.clone());
     }
+    // The library would wait for a pipe.
+    if let Some(path) = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from)
+        && let Ok(Err(error)) = std::fs::metadata(&path).map(|found| crate::files::check_regular(&found))
+    {
+        return Err(TlsError::NoSystemRoots(format!("SSL_CERT_FILE names {}: {error}", path.display())));
+    }
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);
