@@ -1,15 +1,51 @@
-//! Hides the passwords of URLs in logs, answers and output.
+//! Hides the credentials of URLs in logs, answers and output: passwords, and the signatures of presigned ones.
 
 /// The text in place of credentials.
 pub const HIDDEN: &str = "***";
+
+/// The parameters of presigned URLs: those that OpenTelemetry's conventions for URLs redact by default.
+pub const SIGNATURES: [&str; 7] = [
+    "AWSAccessKeyId",
+    "Signature",
+    "X-Amz-Credential",
+    "X-Amz-Security-Token",
+    "X-Amz-Signature",
+    "X-Goog-Signature",
+    "sig",
+];
 
 /// What ends a URL within a text, besides white space.
 const ENDS: &[char] = &['"', '<', '>', '`'];
 
 /// The text, with `***` in place of the password in every URL within it: `https://user:***@host/path`. A user name without a
-/// password is hidden as well, because it may be a token.
+/// password is hidden as well, because it may be a token, and so are the values of [`SIGNATURES`].
 #[must_use]
 pub fn urls(text: &str) -> String {
+    signatures(&passwords(text))
+}
+
+fn signatures(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("://") {
+        let (url, behind) = after.split_at(length(after));
+        shown.push_str(before);
+        shown.push_str("://");
+        for (place, part) in url.split_inclusive(['?', '&']).enumerate() {
+            let end = part.len() - usize::from(part.ends_with(['?', '&']));
+            let value = part[..end].split_once('=').filter(|(name, _)| place > 0 && SIGNATURES.contains(name));
+            match value {
+                Some((name, _)) => shown.extend([name, "=", HIDDEN, &part[end..]]),
+                None => shown.push_str(part),
+            }
+        }
+        rest = behind;
+    }
+    shown.push_str(rest);
+    shown
+}
+
+fn passwords(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("://") {
@@ -31,9 +67,14 @@ pub fn urls(text: &str) -> String {
     shown
 }
 
+/// The length of the URL with which the text begins, given what follows `://`.
+fn length(text: &str) -> usize {
+    text.find(|c: char| c.is_whitespace() || ENDS.contains(&c)).unwrap_or(text.len())
+}
+
 /// How many bytes in front of the host are credentials, given what follows `://`.
 fn credentials(text: &str) -> Option<usize> {
-    let url = &text[..text.find(|c: char| c.is_whitespace() || ENDS.contains(&c)).unwrap_or(text.len())];
+    let url = &text[..length(text)];
     let authority = &url[..url.find(['/', '?', '#', '\\']).unwrap_or(url.len())];
     if let Some(at) = authority.rfind('@') {
         return Some(at);
@@ -62,6 +103,11 @@ mod tests {
             (r#"{"url":"http://host","to":"a@b"}"#, r#"{"url":"http://host","to":"a@b"}"#),
             (r#"{"url":"http://u:p@host"}"#, r#"{"url":"http://u:***@host"}"#),
             ("s3://bucket/key", "s3://bucket/key"),
+            ("https://host/a?sv=1&sig=s3%3Dcret&se=2", "https://host/a?sv=1&sig=***&se=2"),
+            ("https://u:p@host/a?X-Amz-Signature=s3cret: 403", "https://u:***@host/a?X-Amz-Signature=*** 403"),
+            (r#"{"url":"http://host/?Signature=s"}"#, r#"{"url":"http://host/?Signature=***"}"#),
+            ("GET http://a/?sig=s - http://b/sig=1?signal=2&c", "GET http://a/?sig=*** - http://b/sig=1?signal=2&c"),
+            ("no URL, but a?sig=b", "no URL, but a?sig=b"),
             ("no URL, but a@b", "no URL, but a@b"),
             ("://@", "://***@"),
             ("", ""),

@@ -147,7 +147,8 @@ impl<W: io::Write> io::Write for LineWriter<W> {
 /// The event without credentials, if it has any.
 fn without_credentials(event: &[u8]) -> Option<String> {
     // Most events have no URL.
-    let text = event.contains(&b'@').then(|| std::str::from_utf8(event).ok())?.filter(|text| text.contains("://"))?;
+    let may_have_some = event.iter().any(|byte| matches!(byte, b'@' | b'?'));
+    let text = may_have_some.then(|| std::str::from_utf8(event).ok())?.filter(|text| text.contains("://"))?;
     Some(crate::redact::urls(text)).filter(|redacted| redacted != text)
 }
 

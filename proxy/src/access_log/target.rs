@@ -3,19 +3,9 @@
 use std::ops::Range;
 
 use memchr::{memchr, memchr_iter};
+use runtime::redact::SIGNATURES;
 
 use super::text::{MAX_TARGET, into_text, push_loggable};
-
-/// The parameters of presigned URLs: those that OpenTelemetry's conventions for URLs redact by default.
-const CREDENTIALS: [&[u8]; 7] = [
-    b"AWSAccessKeyId",
-    b"Signature",
-    b"X-Amz-Credential",
-    b"X-Amz-Security-Token",
-    b"X-Amz-Signature",
-    b"X-Goog-Signature",
-    b"sig",
-];
 
 /// Stands for their values.
 const REDACTED: &[u8] = b"REDACTED";
@@ -65,7 +55,7 @@ fn credentials(query: &[u8]) -> impl Iterator<Item = Range<usize>> {
         let (parameter, at) = (&query[start..end], start);
         start = end + 1;
         let name = memchr(b'=', parameter)?;
-        CREDENTIALS.contains(&&parameter[..name]).then_some(at + name + 1..end)
+        SIGNATURES.iter().any(|known| known.as_bytes() == &parameter[..name]).then_some(at + name + 1..end)
     })
 }
 
