@@ -3,7 +3,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -78,10 +78,14 @@ pub(crate) async fn apply(
     let (result, in_force) = match change.config {
         Ok(config) if config == *current => {
             metrics::gauge!(IN_FORCE).set(1.0);
+            if shared.is_refused.swap(false, Ordering::Relaxed) {
+                tracing::info!("the configuration file is again the one that is in use");
+            } else if change.asked {
+                tracing::info!("the configuration file has not changed");
+            }
             if !change.asked {
                 return;
             }
-            tracing::info!("the configuration file has not changed");
             ("unchanged", 1.0)
         }
         Ok(config) => match switch_to(config, &current, shared, data_plane, patience).await {
@@ -96,6 +100,7 @@ pub(crate) async fn apply(
     };
     metrics::counter!(RELOADS, "result" => result).increment(1);
     metrics::gauge!(IN_FORCE).set(in_force);
+    shared.is_refused.store(result == "refused", Ordering::Relaxed);
 }
 
 fn refuse(why: &str) -> (&'static str, f64) {

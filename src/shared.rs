@@ -1,7 +1,7 @@
 //! State that several tasks of the process read: readiness, the configuration in force, the data plane; and the admin API
 //! that shows it.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, atomic::AtomicBool};
 
 use runtime::{
     admin::{Admin, Document, MetricsText, Text},
@@ -22,6 +22,8 @@ pub(crate) struct Shared {
     pub(crate) readiness: Readiness,
     /// The configuration in force.
     pub(crate) config: Arc<watch::Sender<Arc<Config>>>,
+    /// Whether the last reading of the file was refused.
+    pub(crate) is_refused: Arc<AtomicBool>,
     /// The data plane, once it runs.
     handle: DataPlane,
     /// What callers are authenticated with.
@@ -30,7 +32,8 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(readiness: Readiness, config: Arc<Config>, access: Arc<Access>) -> Self {
-        Self { readiness, config: Arc::new(watch::Sender::new(config)), handle: Arc::default(), access }
+        let config = Arc::new(watch::Sender::new(config));
+        Self { readiness, config, is_refused: Arc::default(), handle: Arc::default(), access }
     }
 
     /// The configuration in force.

@@ -131,6 +131,9 @@ async fn an_edit_of_the_file_takes_callers_in_and_out_while_the_process_runs() {
     folder.write("tokens", "ci:short\n");
     fanfare.stderr.wait("the warning", |log| log.contains("the last good tokens stay in use")).await;
     assert_eq!(status("another-token-of-it").await, 200);
+    folder.write("tokens", "ci:another-token-of-it\n");
+    let reads = |log: &str| log.matches("token file read").count() >= 3;
+    fanfare.stderr.wait("the end of the fault, though the tokens are the same", reads).await;
     // Another file, by a reload; one that cannot be used refuses the whole configuration.
     let other = folder.write("others", "ops:a-token-of-the-operators\n");
     folder.write("fanfare.yaml", &config("/* by token:ops", text(&other)));

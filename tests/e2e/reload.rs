@@ -143,8 +143,12 @@ async fn a_bad_file_changes_nothing_and_says_why() {
     assert!(reloads(&fanfare, "refused").await);
     let metrics = client::get(fanfare.admin(), "/metrics").await.text();
     assert!(metrics.contains("fanfare_config_in_force 0"), "{metrics}");
-    file.write(&good("any"));
+    file.write(&good("all"));
+    fanfare.stderr.wait("the end of the refusal", |log| log.contains("is again the one that is in use")).await;
     let in_force = async || client::get(fanfare.admin(), "/metrics").await.text();
+    file.write(&good("most"));
+    testkit::eventually!("the next refusal", in_force().await, |text| text.contains("fanfare_config_in_force 0"));
+    file.write(&good("any"));
     testkit::eventually!("the good file to be in force", in_force().await, |text| text
         .contains("fanfare_config_in_force 1"));
     assert!(client::get(fanfare.admin(), "/-/config").await.text().contains("\"require\": \"any\""));

@@ -3,7 +3,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -21,6 +24,8 @@ use crate::{
 pub struct TokenFile {
     path: PathBuf,
     current: ArcSwap<Tokens>,
+    /// Whether the last reading failed, which was logged.
+    has_failed: AtomicBool,
 }
 
 /// Why a token file cannot be used.
@@ -58,7 +63,7 @@ impl TokenFile {
         let tokens = Tokens::parse(&content)
             .map_err(|error| UnusableFile::Invalid { path: path.to_owned(), error })
             .inspect(|tokens| log_tokens(path, tokens))?;
-        Ok(Self { path: path.to_owned(), current: ArcSwap::from_pointee(tokens) })
+        Ok(Self { path: path.to_owned(), current: ArcSwap::from_pointee(tokens), has_failed: AtomicBool::new(false) })
     }
 
     /// The path of the file.
@@ -98,8 +103,9 @@ impl TokenFile {
             FileEvent::Unreadable(why) => ("unreadable", why),
             FileEvent::Changed(content) => match Tokens::parse(&content) {
                 Ok(tokens) => {
-                    let news = tokens != **self.current.load();
-                    if news {
+                    // After a failure it is news that the same tokens can be read.
+                    let is_over = self.has_failed.swap(false, Ordering::Relaxed);
+                    if is_over || tokens != **self.current.load() {
                         log_tokens(&self.path, &tokens);
                         self.current.store(Arc::new(tokens));
                     }
@@ -109,6 +115,7 @@ impl TokenFile {
             },
         };
         metrics::count(TOKEN_FILE_READS, &self.path, result);
+        self.has_failed.store(true, Ordering::Relaxed);
         tracing::warn!("the token file cannot be used, the last good tokens stay in use: {why}");
     }
 }

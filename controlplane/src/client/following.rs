@@ -210,6 +210,7 @@ impl Following {
                 read::read(&self.access, &self.environment, files, &mut fetched, refetch).await
             }
         };
+        let can_be_read = settings.is_ok();
         let settings = match (settings, &before) {
             (Ok(settings), _) => settings,
             // The old settings are kept, but their credentials may have to be renewed.
@@ -222,7 +223,14 @@ impl Following {
         // A plugin may return other credentials each time.
         let same = before.filter(|before| doubt != Some(Doubt::Refused) && !before.ends_soon());
         match same.filter(|before| before.settings == settings) {
-            Some(same) => Ok(same),
+            Some(same) => {
+                // The problem is told again if it comes back. That of a plugin ends only when it is asked again.
+                let is_over = can_be_read && same.settings.plugin.is_none();
+                if is_over && self.current.lock().logged.take().is_some() {
+                    info!(server = %self.access, "the access to the API server can be read again");
+                }
+                Ok(same)
+            }
             None => self.keep(load(settings).await),
         }
     }

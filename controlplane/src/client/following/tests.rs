@@ -189,6 +189,21 @@ async fn a_kubeconfigs_token_file_is_read_again() {
     ask(&client).await.expect("the new one is");
 }
 
+#[tokio::test]
+async fn a_problem_that_is_over_is_told_again_when_it_comes_back() {
+    let api_server = Origin::start(accepting("one"));
+    let token = file("one\n");
+    let access = plain(&api_server, Token::File(token.path().into()));
+    let always = Intervals { recheck: Duration::ZERO, ..AT_ONCE };
+    let following = Following::new(access, Environment::default(), always, None);
+    let client = following.clone().client("default");
+    for content in ["one\n", "", "one\n", "", "one\n"] {
+        fs::write(token.path(), content).expect("it can be written");
+        ask(&client).await.expect("the last good token stays in use");
+        assert_eq!(following.current.lock().logged.is_some(), content.is_empty());
+    }
+}
+
 /// An API server and a server that tells its certificates, each with TLS.
 struct Vouched {
     old: Authority,
