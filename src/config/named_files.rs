@@ -6,6 +6,7 @@ use std::path::Path;
 use access::tokens::TokenFile;
 use runtime::{
     config::{Problem, Problems},
+    files,
     tls::{ServerSettings, ServerTls, TlsError},
 };
 
@@ -58,7 +59,29 @@ impl Config {
                 tokens(format!("{key}_tokens"), file);
             }
         }
+        self.check_files_of_roles(&mut checked.problems);
         checked
+    }
+
+    /// The tokens for stepping down, and the authorities of stores.
+    fn check_files_of_roles(&self, problems: &mut Problems) {
+        for (e, election) in self.elect.iter().enumerate() {
+            // What the caller has opened can be read only once, by the role.
+            let file = election.step_down_token_file.as_deref().filter(|file| file.is_file() || !file.exists());
+            if let Some(Err(message)) = file.map(step_down_token) {
+                problems.push(Problem { path: format!("elect[{e}].step_down_token_file"), message });
+            }
+        }
+        let of_exports = self.discover.iter().map(|export| &export.access).enumerate().map(|at| ("discover", at));
+        let of_bridges = self.bridge.iter().map(|bridge| &bridge.access).enumerate().map(|at| ("bridge", at));
+        for (section, (index, access)) in of_exports.chain(of_bridges) {
+            if let Some(file) = &access.s3.ca_file
+                && let Err(error) = files::read(file)
+            {
+                let (path, message) = (format!("{section}[{index}].s3.ca_file"), cannot_read(file, &error));
+                problems.push(Problem { path, message });
+            }
+        }
     }
 
     /// The certificates of listeners beside the data plane, each with the prefix of its keys.
@@ -67,6 +90,23 @@ impl Config {
         let roles = self.listeners_of_roles();
         admin.chain(roles.filter_map(|(key, listener)| Some((format!("{key}_tls_"), listener.tls.as_ref()?))))
     }
+}
+
+/// The token in a file with which clients on other machines may ask a leader to step down.
+///
+/// # Errors
+/// The file cannot be read, or there is no token in it.
+pub(crate) fn step_down_token(file: &Path) -> Result<String, String> {
+    let read = files::read_once(file, files::MAX_BYTES).map_err(|error| cannot_read(file, &error))?;
+    let text = String::from_utf8(read).map_err(|error| cannot_read(file, &error))?;
+    match text.trim_start_matches('\u{feff}').trim() {
+        "" => Err(format!("there is no token in {}", file.display())),
+        token => Ok(token.to_owned()),
+    }
+}
+
+fn cannot_read(file: &Path, why: &dyn std::fmt::Display) -> String {
+    format!("cannot read {}: {why}", file.display())
 }
 
 /// Problems of the data plane with these files, with their paths in the configuration file.

@@ -1,7 +1,5 @@
 //! `elect`: elections, their label and Service, and the HTTP API.
 
-use std::path::Path;
-
 use anyhow::Context as _;
 use controlplane::{
     client::Connection,
@@ -11,14 +9,16 @@ use controlplane::{
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use runtime::{
     drain::{Drain, DrainWatch},
-    files,
     listener::{self, Limits},
 };
 use sidecar::elect::{self, ElectApi, HookContext, StepDownAccess, run_hooks};
 use tokio::{sync::oneshot, task::JoinSet};
 
 use super::{BoundRole, Context, listener::RoleListener};
-use crate::{config::elect::ElectConfig, identity};
+use crate::{
+    config::{elect::ElectConfig, step_down_token},
+    identity,
+};
 
 /// Binds the API and prepares every election.
 pub(super) async fn bind(elections: &[ElectConfig], context: &Context) -> anyhow::Result<Option<BoundRole>> {
@@ -36,7 +36,7 @@ pub(super) async fn bind(elections: &[ElectConfig], context: &Context) -> anyhow
     let api = match elections.iter().find_map(|config| Some((config.http?, &config.listener))) {
         Some((address, access)) => {
             let token = match elections.iter().find_map(|config| config.step_down_token_file.as_deref()) {
-                Some(path) => Some(read_token(path)?),
+                Some(path) => Some(step_down_token(path).map_err(anyhow::Error::msg)?),
                 None => None,
             };
             let step_down = StepDownAccess { token };
@@ -163,13 +163,4 @@ async fn run(
     ended?;
     served??;
     Ok(())
-}
-
-fn read_token(path: &Path) -> anyhow::Result<String> {
-    let cannot_read = || format!("cannot read the token in {}", path.display());
-    let text = String::from_utf8(files::read_once(path, files::MAX_BYTES).with_context(cannot_read)?);
-    let text = text.with_context(cannot_read)?;
-    let token = text.trim_start_matches('\u{feff}').trim();
-    anyhow::ensure!(!token.is_empty(), "the token in {} is empty", path.display());
-    Ok(token.to_owned())
 }

@@ -132,6 +132,8 @@ broadcast:
   - listen: 127.0.0.1:0
     tls: {{certificates: [{{cert: {cert}, key: {key}}}], client_ca: /nowhere}}
     routes: [{{to: {{endpoints: '192.0.2.1:80'}}}}]
+elect: [{{name: a, http: 127.0.0.1:0, step_down_token_file: /nowhere}}]
+bridge: [{{from: 's3://bucket/key', to: /nowhere/file, s3: {{ca_file: /nowhere}}}}]
 ",
         cert = cert.display(),
         key = key.display(),
@@ -147,10 +149,15 @@ broadcast:
         ] {
             assert_told(&finished, path, nowhere, "it cannot be read");
         }
-        for path in ["admin.tokens: ", "broadcast[0].auth.tokens: "] {
+        for path in [
+            "admin.tokens: ",
+            "broadcast[0].auth.tokens: ",
+            "elect[0].step_down_token_file: ",
+            "bridge[0].s3.ca_file: ",
+        ] {
             assert!(finished.stderr.contains(&format!("  {path}cannot read /nowhere")), "{}", finished.stderr);
         }
-        assert!(finished.stderr.contains("6 problems in what"), "{}", finished.stderr);
+        assert!(finished.stderr.contains("8 problems in what"), "{}", finished.stderr);
     }
 }
 
