@@ -141,7 +141,14 @@ fn an_alias_bomb_is_refused() {
         let references = vec![format!("*a{}", level - 1); 10].join(", ");
         text.push_str(&format!("a{level}: &a{level} [{references}]\n"));
     }
-    assert!(parse(&text).is_err());
+    for (text, told) in [
+        (text.as_str(), "aliases (*name) repeat too much of the file"),
+        ("a: &a\n  b: *a\n", "stand too deep within each other, or an alias"),
+        ("a: 1\n---\na: 2\n", "more than one document (---)"),
+    ] {
+        let problem = parse(text).unwrap_err();
+        assert!(problem.message.contains(told), "{problem}");
+    }
     assert!(parse(&"[".repeat(100_000)).is_err());
     assert!(parse(&"x".repeat(MAX_TEXT + 1)).is_err());
     // It would keep the parser busy for hours.

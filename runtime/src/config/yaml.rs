@@ -60,9 +60,18 @@ fn too_deep(text: &str) -> Option<usize> {
     Some(text.as_bytes()[..deep].iter().filter(|byte| **byte == b'\n').count() + 1)
 }
 
+/// What the library says of its limits, and what that means for whoever wrote the file.
+const IN_OTHER_WORDS: [(&str, &str); 3] = [
+    ("repetition limit exceeded", "aliases (*name) repeat too much of the file: write the values out"),
+    ("recursion limit exceeded", "values stand too deep within each other, or an alias (*name) within what it repeats"),
+    ("deserializing from YAML containing more than one document", "there is more than one document (---): keep one"),
+];
+
 /// The library's error with its location moved from the end of the message to the path.
 fn problem(error: serde_yaml::Error) -> Problem {
-    let message = error.to_string();
+    let text = error.to_string();
+    let known = IN_OTHER_WORDS.iter().find(|(begin, _)| text.starts_with(begin));
+    let message = known.map_or_else(|| text.clone(), |(_, meant)| (*meant).to_owned());
     let Some(location) = error.location() else {
         return Problem { path: String::new(), message };
     };
