@@ -49,7 +49,7 @@ use testkit::{
 use tokio::{net::TcpSocket, sync::OnceCell};
 
 /// Time limit for a component to start or to end.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Interval between two readiness checks.
 const POLL: Duration = Duration::from_millis(50);

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 /// Time limit of a start.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Time limit of an answer, after which the query is sent again.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);

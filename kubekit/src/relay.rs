@@ -5,7 +5,7 @@ use std::path::Path;
 use tempfile::NamedTempFile;
 use tokio::{
     io::copy_bidirectional,
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     task::{JoinHandle, JoinSet},
 };
 
@@ -13,6 +13,8 @@ use tokio::{
 #[derive(Debug)]
 pub struct Relay {
     port: u16,
+    /// Bound and not listening: nobody else gets the port while the relay is cut.
+    _reserved: TcpSocket,
     to: u16,
     accepting: JoinHandle<()>,
 }
@@ -20,11 +22,14 @@ pub struct Relay {
 impl Relay {
     /// Relays from a free port.
     pub async fn start(to: u16) -> Self {
-        let (port, accepting) = accept(0, to).await;
-        Self { port, to, accepting }
+        let reserved = TcpSocket::new_v4().expect("a socket");
+        reserved.set_reuseaddr(true).expect("it is not bound yet");
+        reserved.bind(([127, 0, 0, 1], 0).into()).expect("a port");
+        let port = reserved.local_addr().expect("it is bound").port();
+        Self { port, _reserved: reserved, to, accepting: accept(port, to).await }
     }
 
-    /// The port it relays from, which is free while it is cut.
+    /// The port it relays from. While it is cut, a listener of the test may take its place.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -43,7 +48,7 @@ impl Relay {
 
     /// Accepts connections again.
     pub async fn restore(&mut self) {
-        (_, self.accepting) = accept(self.port, self.to).await;
+        self.accepting = accept(self.port, self.to).await;
     }
 }
 
@@ -63,10 +68,9 @@ pub(crate) fn kubeconfig(original: &Path, from: u16, to: u16) -> NamedTempFile {
     file
 }
 
-async fn accept(port: u16, to: u16) -> (u16, JoinHandle<()>) {
-    let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("the port is free");
-    let port = listener.local_addr().expect("a bound listener has an address").port();
-    let task = tokio::spawn(async move {
+async fn accept(port: u16, to: u16) -> JoinHandle<()> {
+    let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("it is reserved");
+    tokio::spawn(async move {
         // The connections end with this task.
         let mut connections = JoinSet::new();
         while let Ok((mut from, _)) = listener.accept().await {
@@ -75,6 +79,5 @@ async fn accept(port: u16, to: u16) -> (u16, JoinHandle<()>) {
                 let _ = copy_bidirectional(&mut from, &mut to).await;
             });
         }
-    });
-    (port, task)
+    })
 }

@@ -121,7 +121,7 @@ impl Drop for Work {
 mod tests {
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(10);
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     #[tokio::test]
     async fn every_watcher_sees_the_start_early_or_late() {

@@ -205,7 +205,7 @@ mod tests {
     const OFTEN: Duration = Duration::from_millis(5);
 
     async fn next(watch: &mut FileWatch) -> FileEvent {
-        tokio::time::timeout(Duration::from_secs(20), watch.next()).await.expect("an event in time")
+        tokio::time::timeout(Duration::from_secs(60), watch.next()).await.expect("an event in time")
     }
 
     fn changed(content: &str) -> FileEvent {

@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -21,9 +22,12 @@ use tokio::{
 
 use crate::{
     consumers::{installed, wheels::axe},
-    eventually::within,
+    eventually::{scaled, within_time},
     process::{Group, Mark},
 };
+
+/// How long an answer of the browser may take: starting it, or laying out a large page, takes its time on a busy machine.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A browser with one page. It ends with this value.
 pub struct Browser {
@@ -108,7 +112,9 @@ impl Browser {
         self.shared.answers.lock().insert(id, answer);
         let bytes = [message.to_string().as_bytes(), b"\0"].concat();
         self.commands.lock().await.write_all(&bytes).await.expect("the browser runs");
-        let mut answer = within(&format!("{method} to be answered"), answered).await.expect("the browser runs");
+        let what = format!("{method} to be answered");
+        let answered = within_time(scaled(ANSWER_TIMEOUT), &what, answered);
+        let mut answer = answered.await.expect("the browser runs");
         assert!(answer["error"].is_null(), "{method}: {answer}");
         answer["result"].take()
     }

@@ -37,7 +37,7 @@ pub use varnish::varnish;
 use crate::{eventually::scaled, packages, process::Process};
 
 /// Time limit until a consumer listens.
-const START_TIMEOUT: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Interval between two checks whether it listens.
 const POLL: Duration = Duration::from_millis(10);

@@ -36,7 +36,7 @@ pub async fn run(server: SocketAddr, transport: Transport) -> Outcome {
     let program = built.expect("building does not panic").unwrap_or_else(|e| panic!("{e}"));
     let log = NamedTempFile::new().expect("a temporary file can be made");
     // The time-out of a check in seconds: the default of 2 is too short on a busy machine.
-    let patience = scaled(Duration::from_secs(2)).as_secs().max(2);
+    let patience = scaled(Duration::from_secs(5)).as_secs().max(5);
     let (host, port) = (server.ip(), server.port());
     let mut args = vec![format!("--host={host}"), format!("--port={port}"), format!("--timeout={patience}")];
     if transport == Transport::Tls {

@@ -15,7 +15,7 @@ use tokio::sync::OnceCell;
 use crate::{client, eventually::scaled, go::GoBuild, process::Process};
 
 /// Time limit of a start.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Interval between two checks whether it is ready.
 const POLL: Duration = Duration::from_millis(50);

@@ -26,7 +26,7 @@ use crate::process::{Process, tail};
 const INNER: &str = "TESTKIT_NETNS";
 
 /// Time limit of a test inside.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// How many IPv6 addresses there are: 2001:db8::1 and the following.
 pub const ADDRESSES_V6: u16 = 64;

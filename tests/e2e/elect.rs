@@ -41,9 +41,11 @@ subjects: [{{kind: ServiceAccount, name: candidate, namespace: {namespace}}}]
     account
 }
 
-/// `fanfare elect` with the original's flags, on a free port, with the shortest lease and more flags.
+/// `fanfare elect` with the original's flags, on a free port, with a short lease and more flags.
+///
+/// A claim lasts half of the 5 s. With the shortest ttl it would be 0.8 s, which a busy machine lets pass now and then.
 pub(crate) fn elect(kubeconfig: &Path, namespace: &str, id: &str, flags: &[&str]) -> Fanfare {
-    let pod_namespace = ["-ttl=2s", "-pod-namespace", namespace];
+    let pod_namespace = ["-ttl=5s", "-pod-namespace", namespace];
     elect_with(kubeconfig, namespace, id, &[&pod_namespace, flags].concat())
 }
 

@@ -99,6 +99,7 @@ async fn the_first_commands_with_tls_do_what_they_say() {
     let mut arguments: Vec<String> = words.iter().skip(1).map(here).collect();
     arguments.extend(["-i", "127.0.0.1:0", "-m", "127.0.0.1:0", "--threads=1"].map(str::to_owned));
     let fanfare = Fanfare::serve(&arguments).await;
+    fanfare.wait_ready().await;
     let port = fanfare.address().port();
     let answer = shell(&ask.replace("localhost:8080", &format!("localhost:{port}"))).await;
     assert!(answer.contains(" 200") && answer.ends_with("done"), "{answer}");

@@ -46,8 +46,8 @@ async fn good_edits_take_effect_and_broken_ones_keep_the_last_good_list() {
     testkit::eventually!("the other endpoint", answer().await, |answer| answer.text() == "two");
 
     for broken in ["[{\"targets\": [\"", "", "[{\"targets\": [\"nowhere\"]}]", "{}"] {
-        write(&path, broken);
         let before = fanfare.stderr.text().matches("keeping the last good list").count();
+        write(&path, broken);
         let told = |log: &str| log.matches("keeping the last good list").count() > before;
         fanfare.stderr.wait("the broken edit to be noticed", told).await;
         assert_eq!(answer().await.text(), "two", "after {broken:?}");

@@ -67,7 +67,7 @@ async fn requests_carry_a_token_where_there_are_some_and_probes_do_not() {
     let discover = ["discover", "--select=export=yes", "-n", &namespace, "--to=serve:/edge", "--listen", any];
     let discover = [&discover[..], &["--listen-tokens", tokens, "-m", any]].concat();
     // With the flags of the replaced tool.
-    let elect = ["elect", "-election=listeners", "-http", any, "-http-tokens", tokens, "-label=false", "-ttl=2s"];
+    let elect = ["elect", "-election=listeners", "-http", any, "-http-tokens", tokens, "-label=false", "-ttl=5s"];
     let elect = [&elect[..], &pod, &["-namespace", &namespace, "-step-down-token-file", stepping_down]].concat();
     for (role, arguments, flag, path, probes) in [
         ("endpoints", &endpoints[..], "--kubeconfig", "/endpoints", &["/health", "/health/", "/ready"][..]),

@@ -90,7 +90,7 @@ async fn requests_and_outcomes_appear_without_a_reload() {
     let fanfare = Fanfare::serve(["run", "--config", &named_pods(folder.path(), &origins)]).await;
     fanfare.wait_ready().await;
     let browser = page(&fanfare, 1200).await;
-    assert_eq!(count(&browser, "#endpoints tr").await, 2);
+    testkit::eventually!("the endpoints", count(&browser, "#endpoints tr").await, |count| *count == 2);
     assert!(text(&browser, "#endpoints").await.contains("none yet"), "no outcome so far");
 
     client::request(fanfare.address(), "PURGE", "/<b>a</b>?x", &[], b"").await.complete().expect_status(400);
@@ -151,7 +151,8 @@ async fn it_can_be_used_on_a_phone_in_the_dark_and_by_everybody() {
     assert_eq!(browser.eval(focused).await, "pause");
     assert_ne!(browser.eval("getComputedStyle(document.activeElement).outlineStyle").await, "none");
     browser.press(" ").await;
-    assert_eq!(browser.eval("document.activeElement.getAttribute('aria-pressed')").await, "true");
+    let pressed = "document.activeElement.getAttribute('aria-pressed')";
+    testkit::eventually!("the button to be pressed", browser.eval(pressed).await, |pressed| *pressed == "true");
     client::get(fanfare.address(), "/second").await.complete().expect_status(503);
     testkit::eventually!("it to wait", text(&browser, "#requests-note").await, |text| text
         .contains("paused, 1 waiting"));
@@ -182,7 +183,7 @@ async fn ten_thousand_endpoints_and_many_requests_leave_it_small() {
     let browser = page(&fanfare, 1200).await;
     testkit::eventually!("the first ones", text(&browser, "#endpoints-note").await, |text| text
         == "200 shown of 10001 found; there are 10001.");
-    assert_eq!(count(&browser, "#endpoints tr").await, 200);
+    testkit::eventually!("their rows", count(&browser, "#endpoints tr").await, |count| *count == 200);
     browser.eval("document.querySelector('#find').focus()").await;
     for key in "127.1.39.250".chars() {
         browser.press(&key.to_string()).await;
@@ -191,7 +192,7 @@ async fn ten_thousand_endpoints_and_many_requests_leave_it_small() {
         testkit::eventually!("the one that is looked for", text(&browser, "#endpoints-note").await, |text| text
             .starts_with("1 shown of 1 found"));
     assert!(found.ends_with("there are 10001."), "{found}");
-    assert!(text(&browser, "#endpoints").await.contains("127.1.39.250:9"));
+    testkit::eventually!("its row", text(&browser, "#endpoints").await, |text| text.contains("127.1.39.250:9"));
 
     let sent = load(&browser, fanfare.address()).await;
     let counted = format!("ok {sent}");

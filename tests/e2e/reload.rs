@@ -140,14 +140,14 @@ async fn a_bad_file_changes_nothing_and_says_why() {
         client::get(fanfare.address(), "/").await.complete().expect_status(200);
         fanfare.wait_ready().await;
     }
-    assert!(reloads(&fanfare, "refused").await);
-    let metrics = client::get(fanfare.admin(), "/metrics").await.text();
-    assert!(metrics.contains("fanfare_config_in_force 0"), "{metrics}");
+    testkit::eventually!("the refusal to be counted", reloads(&fanfare, "refused").await, |counted| *counted);
+    let in_force = async || client::get(fanfare.admin(), "/metrics").await.text();
+    let not_in_force = |metrics: &String| metrics.contains("fanfare_config_in_force 0");
+    testkit::eventually!("the file not to be in force", in_force().await, not_in_force);
     file.write(&good("all"));
     fanfare.stderr.wait("the end of the refusal", |log| log.contains("is again the one that is in use")).await;
-    let in_force = async || client::get(fanfare.admin(), "/metrics").await.text();
     file.write(&good("most"));
-    testkit::eventually!("the next refusal", in_force().await, |text| text.contains("fanfare_config_in_force 0"));
+    testkit::eventually!("the next refusal", in_force().await, not_in_force);
     file.write(&good("any"));
     testkit::eventually!("the good file to be in force", in_force().await, |text| text
         .contains("fanfare_config_in_force 1"));

@@ -1,5 +1,7 @@
 //! `fanfare status`: what a running process says of itself, in the terminal and as JSON.
 
+use std::net::SocketAddr;
+
 use rustix::process::Signal;
 use testkit::{
     client,
@@ -7,7 +9,7 @@ use testkit::{
     pki::{Authority, SecretDir},
 };
 
-use crate::process::{Fanfare, run};
+use crate::process::{Fanfare, Finished, run};
 
 #[tokio::test]
 async fn routes_and_endpoints_are_shown_with_how_they_answered() {
@@ -18,14 +20,17 @@ async fn routes_and_endpoints_are_shown_with_how_they_answered() {
     assert_eq!(client::request(fanfare.address(), "PURGE", "/", &[], b"").await.status, 200);
     let admin = fanfare.admin().to_string();
     let page = async || run(["status", "--admin", &admin]).await;
-    let page = testkit::eventually!("both outcomes", page().await, |page| page.stdout.contains("connect"));
+    // What comes after the address in its row.
+    let row = |page: &Finished, address: SocketAddr| {
+        let address = address.to_string();
+        page.stdout.lines().find_map(|line| line.strip_prefix(&address)).unwrap_or_default().to_owned()
+    };
+    let both =
+        |page: &Finished| row(page, origin.address()).contains("200") && row(page, down.address()).contains("connect");
+    let page = testkit::eventually!("both outcomes", page().await, both);
     assert_eq!((page.code, page.stderr.as_str()), (Some(0), ""));
     let first = page.stdout.lines().next().expect("a line");
     assert!(first.starts_with("fanfare ") && first.ends_with(&format!("{admin}: ready")), "{first}");
-    let row = |address: String| {
-        page.stdout.lines().find(|line| line.starts_with(&address)).unwrap_or_else(|| panic!("{}", page.stdout))
-    };
-    assert!(row(origin.address().to_string()).contains("200") && row(down.address().to_string()).contains("connect"));
     assert!(page.stdout.contains("any of 2 endpoints"), "{}", page.stdout);
     let json = run(["status", "--admin", &admin, "-o", "json"]).await;
     let json: serde_json::Value = serde_json::from_str(&json.stdout).expect("it is JSON");

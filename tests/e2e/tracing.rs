@@ -217,10 +217,13 @@ async fn a_collector_that_does_not_answer_costs_no_request_and_is_told_of() {
             .stderr
             .wait("a warning", |log| log.contains("cannot export spans to") && log.contains(&collector))
             .await;
-        let metrics = client::get(fanfare.admin(), "/metrics").await.complete().text();
-        let failed =
-            metrics.lines().find_map(|line| line.strip_prefix("fanfare_trace_spans_total{result=\"failed\"} "));
-        assert!(failed.is_some_and(|failed| failed != "0"), "{collector}: {failed:?}");
+        let metrics = async || client::get(fanfare.admin(), "/metrics").await.complete().text();
+        let failed = |metrics: &String| {
+            let failed =
+                metrics.lines().find_map(|line| line.strip_prefix("fanfare_trace_spans_total{result=\"failed\"} "));
+            failed.is_some_and(|failed| failed != "0")
+        };
+        testkit::eventually!(format!("failed spans of {collector}"), metrics().await, failed);
         fanfare.signal(Signal::TERM);
         let finished = fanfare.finish().await;
         assert_eq!(finished.code, Some(0), "{collector}: {}", finished.stderr);
@@ -323,9 +326,13 @@ async fn a_copy_that_is_sent_again_is_a_span_of_the_same_trace_with_a_link() {
     assert!(answer.header("x-broadcast-job").is_some(), "{answer:?}");
     let seen = origin.wait_requests(2).await;
     let spans = received(&collector, 3).await;
-    let [server, leg, copy] = &spans[..] else { panic!("{spans:#?}") };
-    assert_eq!((server.kind, leg.kind, copy.kind), (SERVER, CLIENT, CLIENT));
-    assert_eq!(leg.attributes["fanfare.outcome"], "deferred");
+    assert_eq!(spans.len(), 3, "{spans:#?}");
+    let span = |what: &str, is: &dyn Fn(&ReceivedSpan) -> bool| {
+        spans.iter().find(|span| is(span)).unwrap_or_else(|| panic!("no span of {what}: {spans:#?}"))
+    };
+    let server = span("the request", &|span| span.kind == SERVER);
+    let leg = span("the leg", &|span| span.kind == CLIENT && span.attributes["fanfare.outcome"] == "deferred");
+    let copy = span("the copy", &|span| span.kind == CLIENT && span.attributes["fanfare.outcome"] == "ok");
     assert_eq!((&copy.trace, &copy.parent), (&server.trace, &server.id));
     assert_eq!(copy.links, [(server.trace.clone(), server.id.clone())]);
     assert_eq!(attributes(copy, ["fanfare.redelivery.attempt", "fanfare.outcome"]), ["2", "ok"]);
@@ -398,9 +405,11 @@ async fn prometheus_reads_open_metrics_with_a_trace_as_exemplar() {
         .complete()
         .expect_status(200);
     let accept = [("Accept", "application/openmetrics-text; version=1.0.0")];
-    let open = client::request(fanfare.admin(), "GET", "/metrics", &accept, b"").await.complete().expect_status(200);
-    assert_eq!(open.header("content-type"), Some("application/openmetrics-text; version=1.0.0; charset=utf-8"));
     let exemplar = format!(" # {{trace_id=\"{TRACE}\"}} ");
+    let scrape = async || client::request(fanfare.admin(), "GET", "/metrics", &accept, b"").await.complete();
+    let open = testkit::eventually!("the exemplar", scrape().await, |open| open.text().contains(&exemplar));
+    let open = open.expect_status(200);
+    assert_eq!(open.header("content-type"), Some("application/openmetrics-text; version=1.0.0; charset=utf-8"));
     let text = open.text();
     let with: Vec<_> = text.lines().filter(|line| line.contains(&exemplar)).collect();
     assert!(matches!(with[..], [line] if line.starts_with("request_duration_seconds_bucket{")), "{text}");

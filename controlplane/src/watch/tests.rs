@@ -245,12 +245,8 @@ async fn a_server_that_closes_every_watch_at_once_is_not_asked_without_pause() {
 
 #[tokio::test]
 async fn neither_a_list_nor_a_watch_that_hangs_is_waited_for_for_ever() {
-    let pace = WatchTimeouts {
-        answer: Duration::from_millis(500),
-        watch: 1..=1,
-        late: Duration::from_millis(500),
-        ..WATCH_TIMEOUTS
-    };
+    let pace =
+        WatchTimeouts { answer: Duration::from_secs(2), watch: 1..=1, late: Duration::from_secs(2), ..WATCH_TIMEOUTS };
     let bed = Bed::start_at(
         pace,
         [
@@ -267,7 +263,7 @@ async fn neither_a_list_nor_a_watch_that_hangs_is_waited_for_for_ever() {
 #[tokio::test]
 async fn an_attempt_that_merely_took_long_was_no_good_watch() {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let pace = WatchTimeouts { answer: Duration::from_millis(50), good: Duration::ZERO, ..WATCH_TIMEOUTS };
+    let pace = WatchTimeouts { answer: Duration::from_secs(1), good: Duration::ZERO, ..WATCH_TIMEOUTS };
     let origin = Origin::start([Reply::ok("").hang_at(At::Start), closed(&[])]);
     let mut watcher = Watcher::<ConfigMap>::new(key().api(client(&origin)), key(), Status::default(), pace);
     let (mut version, mut sink) = ("3".to_owned(), |_event| {});

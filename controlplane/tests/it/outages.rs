@@ -36,7 +36,7 @@ async fn a_long_outage_keeps_every_endpoint_and_the_source_catches_up_after_it()
     cluster.start_apiserver().await;
     put(&cluster, &ns, "cache-1", "cache", &[2, 3], 8080).await;
     let took = running.until_ready(&["192.0.2.2:8080", "192.0.2.3:8080"]).await;
-    assert!(took < MAX_DELAY + Duration::from_secs(1), "{took:?}");
+    assert!(took < MAX_DELAY + Duration::from_secs(10), "{took:?}");
     running.until("the data is young again", |_| age() < 5.0).await;
 }
 

@@ -39,6 +39,7 @@ async fn a_right_that_is_taken_away_takes_no_endpoint_and_no_readiness_with_it()
     running.until("is ready", |running| running.readiness.is_ready()).await;
 
     grant(&cluster, &ns, "get").await;
+    account.until_refused(&format!("/apis/discovery.k8s.io/v1/namespaces/{ns}/endpointslices")).await;
     relay.cut().await;
     relay.restore().await;
     // Every accepted watch makes the data young again, every second at the latest: this one is refused.

@@ -56,7 +56,7 @@ fn connect() -> Connect {
         kubernetes: None,
         headers: Vec::new(),
         served: Some(Arc::new(Served::new())),
-        timeout: scaled(Duration::from_secs(5)),
+        timeout: scaled(Duration::from_secs(30)),
         manifest: false,
     }
 }

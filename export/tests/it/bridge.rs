@@ -24,7 +24,7 @@ fn config(bed: &Bed, from: &str, to: &str) -> Config {
         to: to.parse().expect("a valid place"),
         interval: Duration::from_millis(20),
         require_manifest: false,
-        timeout: Duration::from_secs(5),
+        timeout: Duration::from_secs(30),
     }
 }
 

@@ -73,13 +73,13 @@ async fn a_fault_leaves_what_was_there_and_passes(bed: Bed) {
 }
 
 async fn a_slow_store_is_given_up_in_time(mut bed: Bed) {
-    bed.connect.timeout = Duration::from_millis(500);
+    bed.connect.timeout = Duration::from_secs(2);
     let mut sink = bed.open("edge.yml", false);
     front(&bed).fault(Fault::Hang);
     let began = Instant::now();
     let error = put(&mut sink, "1").await.expect_err("nothing answers");
     assert_eq!(error.kind, SinkErrorKind::Unavailable, "{error}");
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     front(&bed).fault(Fault::None);
     put(&mut sink, "1").await.expect("it answers again");
 }

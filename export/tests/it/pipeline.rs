@@ -157,8 +157,8 @@ async fn changes_arrive_and_nothing_is_written_twice() {
     let ns = account.namespace();
     put(&cluster, ns, "cache", 2).await;
     let bed = bed::minio().await;
-    // Longer than the API server takes for one change.
-    let pace = Pace { quiet: Duration::from_millis(500), at_most: Duration::from_secs(20), ..PACE };
+    // Much longer than the API server takes for one change.
+    let pace = Pace { quiet: Duration::from_secs(2), at_most: Duration::from_secs(60), ..PACE };
     let export = Export { pace, ..export(vec![bed.target("edge.yml")]) };
     let running = run(account.kubeconfig_path(), ns, export, &bed).await;
     let text = until(&bed, "edge.yml", 2).await;
@@ -313,7 +313,8 @@ async fn a_restart_removes_no_endpoint_whose_end_was_not_observed() {
 
     // An empty result is held for a while, even if there were few endpoints.
     delete(&cluster, ns, "web").await;
-    let hold = Duration::from_millis(1500);
+    // Long enough to be seen while it lasts.
+    let hold = Duration::from_secs(5);
     let limits = Limits { empty_hold: hold, ..Limits::default() };
     let held = Export { limits, ..export(vec![bed.target("edge.yml")]) };
     let began = Instant::now();

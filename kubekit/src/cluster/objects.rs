@@ -159,6 +159,19 @@ impl Account {
         client(&self.kubeconfig).await
     }
 
+    /// Waits until the API server refuses it this path: a right counts for a moment after it was taken away.
+    ///
+    /// # Panics
+    /// If it is not refused in time.
+    pub async fn until_refused(&self, path: &str) {
+        let client = self.client().await;
+        let refused = async || {
+            let request = hyper::Request::get(path).body(Vec::new()).expect("a valid path");
+            matches!(client.request_text(request).await, Err(kube::Error::Api(status)) if [401, 403].contains(&status.code))
+        };
+        testkit::eventually!(format!("{path} to be refused"), refused().await, |refused| *refused);
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name

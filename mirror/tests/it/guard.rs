@@ -83,7 +83,7 @@ async fn rule_4_held_deletions_are_applied_if_they_stay_due() {
     bed.many(bed.start(bed.config()).await.ready().await).await.stop().await;
     bed.remove_all().await;
     let mut config = bed.config();
-    config.remotes[0].confirm_after = Some(Duration::from_secs(2));
+    config.remotes[0].confirm_after = Some(Duration::from_secs(5));
     let mirror = bed.start(config).await.ready().await;
     eventually!("them to be held", mirror.health.report()["held_deletions"].clone(), |held| *held == MANY);
     eventually!("all mirrors to go", bed.mirrors().await, Vec::is_empty);

@@ -21,7 +21,8 @@ impl Bed {
             namespace: self.here.clone(),
             lock: LockKind::Leases,
             identity: identity.into(),
-            timing: Timing::from_ttl(Duration::from_secs(4)).expect("a valid ttl"),
+            // Long enough for a busy machine: who leads changes only at the end of the first one.
+            timing: Timing::from_ttl(Duration::from_secs(15)).expect("a valid ttl"),
         };
         let elector = Elector::new(config, self.writer.client().await).expect("a valid configuration");
         let leadership = elector.election().leadership();

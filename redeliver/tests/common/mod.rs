@@ -70,8 +70,7 @@ impl Told {
 
     /// Waits for a recorded event.
     pub(crate) fn wait<T>(&self, what: &str, mut until: impl FnMut(&State) -> Option<T>) -> T {
-        let patience = std::env::var("TEST_PATIENCE").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1);
-        let deadline = Instant::now() + Duration::from_secs(20) * patience;
+        let deadline = Instant::now() + testkit::eventually::scaled(Duration::from_secs(60));
         let mut state = self.state.lock();
         loop {
             if let Some(found) = until(&state) {

@@ -126,7 +126,10 @@ async fn rule_5_so_many_copies_are_on_their_way_at_most_and_a_panic_of_the_sende
     for target in ["/1", "/2", "/panic", "/4"] {
         miss(&redelivery, route, target, &names).await.unwrap();
     }
+    let gate = endpoints.hold();
     let running = endpoints.run(&redelivery);
+    eventually!("as many as may be on their way", endpoints.most_at_once(), |most| *most == 3);
+    gate.open();
     for name in &names {
         eventually!("all of it", endpoints.received(name), |received| received.len() == 4);
     }

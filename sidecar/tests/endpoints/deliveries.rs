@@ -105,7 +105,7 @@ async fn a_command_that_hangs_or_fails_is_ended_and_run_again() {
     let log = folder.path().join("log");
     // The first run hangs, with a child of its own, the second fails, the third does it.
     let script = r#"echo $$ >> "$1"; case $(wc -l < "$1") in 1) sleep 600 & sleep 600;; 2) exit 3;; *) echo done >> "$1";; esac"#;
-    let deliver = Deliver { hosts: None, exec: Some(exec(script, &log, Duration::from_millis(300))) };
+    let deliver = Deliver { hosts: None, exec: Some(exec(script, &log, Duration::from_secs(2))) };
     let _running = bed.run(&["db"], None, deliver).await;
     let text = eventually!("the third run", read(&log), |text| text.contains("done"));
     let hung = text.lines().next().expect("it ran");

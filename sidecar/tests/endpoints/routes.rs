@@ -79,7 +79,7 @@ async fn before_the_first_complete_list_the_answer_is_503_and_after_an_outage_th
     running.get("/health").await.expect_status(200);
     bed.proxy.clear();
     running.until(&[1]).await;
-    running.get("/ready").await.expect_status(200);
+    testkit::eventually!("readiness", running.get("/ready").await.status, |status| *status == 200);
 
     // An outage: the last state stays, and its age grows.
     bed.proxy.cut();

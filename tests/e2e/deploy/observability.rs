@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
+    time::Duration,
 };
 
 use kubekit::cluster;
@@ -327,7 +328,8 @@ async fn every_panel_shows_something_of_a_process_with_every_role() {
         }
         missing
     };
-    testkit::eventually!("every panel to show something", missing().await, |missing| missing.is_empty());
+    let limit = Duration::from_secs(120);
+    testkit::eventually!("every panel to show something", within limit, missing().await, |missing| missing.is_empty());
 }
 
 #[test]

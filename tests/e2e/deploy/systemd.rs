@@ -4,7 +4,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     os::{fd::AsRawFd as _, unix::net::UnixDatagram},
     path::Path,
-    time::Duration,
+    sync::mpsc::{self, Receiver},
 };
 
 use rustix::{
@@ -12,7 +12,9 @@ use rustix::{
     process::Signal,
 };
 use testkit::{
-    client, netns,
+    client,
+    eventually::patience,
+    netns,
     origin::{Origin, Reply},
     packages,
 };
@@ -58,13 +60,25 @@ fn file(folder: &Path, origin: SocketAddr) -> std::path::PathBuf {
     path
 }
 
+/// What arrives at a socket, read at once: a message that finds its queue full is lost, as the process does not wait for systemd.
+fn read_from(socket: UnixDatagram) -> Receiver<String> {
+    let (sender, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(length) = socket.recv(&mut buffer) {
+            if sender.send(String::from_utf8_lossy(&buffer[..length]).into_owned()).is_err() {
+                return;
+            }
+        }
+    });
+    told
+}
+
 /// What it is told until a message has this in it.
-fn told_until(socket: &UnixDatagram, what: &str) -> Vec<String> {
+fn told_until(messages: &Receiver<String>, what: &str) -> Vec<String> {
     let mut told = Vec::new();
-    let mut buffer = [0; 4096];
     loop {
-        let length = socket.recv(&mut buffer).unwrap_or_else(|e| panic!("{what} does not come: {e}; {told:?}"));
-        let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        let text = messages.recv_timeout(patience()).unwrap_or_else(|e| panic!("{what} does not come: {e}; {told:?}"));
         told.extend(text.lines().map(str::to_owned));
         if text.lines().any(|line| line == what) {
             return told;
@@ -78,8 +92,7 @@ async fn passed_sockets_are_taken_by_name_and_systemd_is_told_how_the_process_is
     let origin = Origin::start(Reply::ok("fine"));
     let (data, admin) = (listener(), listener());
     let notified = folder.path().join("notify");
-    let socket = UnixDatagram::bind(&notified).expect("it can be bound");
-    socket.set_read_timeout(Some(testkit::eventually::scaled(Duration::from_secs(10)))).expect("a time-out");
+    let messages = read_from(UnixDatagram::bind(&notified).expect("it can be bound"));
     let variables = [("NOTIFY_SOCKET", notified.to_str().expect("ASCII")), ("WATCHDOG_USEC", "200000")];
     // Not in the order of the file.
     let passed = [("admin", &admin), ("broadcast", &data)];
@@ -91,14 +104,14 @@ async fn passed_sockets_are_taken_by_name_and_systemd_is_told_how_the_process_is
     for _ in 0..20 {
         assert_eq!(client::get(fanfare.address(), "/").await.complete().expect_status(200).text(), "fine");
     }
-    let told = told_until(&socket, "READY=1");
+    let told = told_until(&messages, "READY=1");
     assert!(!told.contains(&"STOPPING=1".to_owned()), "{told:?}");
-    told_until(&socket, "STATUS=ready");
+    told_until(&messages, "STATUS=ready");
     for _ in 0..3 {
-        told_until(&socket, "WATCHDOG=1");
+        told_until(&messages, "WATCHDOG=1");
     }
     fanfare.signal(Signal::TERM);
-    told_until(&socket, "STOPPING=1");
+    told_until(&messages, "STOPPING=1");
     assert!(fanfare.exit().await.success());
     // What comes now waits for the next process.
     let mut waiting = client::RawClient::connect(data.local_addr().expect("bound")).await;

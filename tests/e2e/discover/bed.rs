@@ -31,7 +31,7 @@ impl Store {
             kubernetes: None,
             headers: Vec::new(),
             served: None,
-            timeout: testkit::eventually::scaled(Duration::from_secs(5)),
+            timeout: testkit::eventually::scaled(Duration::from_secs(30)),
             manifest: false,
         };
         Self { address: minio.address(), bucket: name, connect }

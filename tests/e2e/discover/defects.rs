@@ -233,6 +233,7 @@ async fn d7_unchanged_files_are_not_written_again() {
     command.envs(store.environment()).envs([("MODE", "loop"), ("SLEEP", "1")]);
     let mut fanfare = Fanfare::spawn(command);
     fanfare.wait_listening().await;
+    testkit::eventually!("both places to be written", puts(&fanfare, "written").await, |written| *written >= 2);
     // Two checks of each of the two places.
     testkit::eventually!("some looks", puts(&fanfare, "unchanged").await, |looks| *looks >= 4);
     assert_eq!(puts(&fanfare, "written").await, 2);
@@ -282,8 +283,8 @@ async fn d9_a_put_that_fails_is_told_and_tried_again() {
     testkit::eventually!("a second try", puts(&fanfare, "denied").await, |tries| *tries >= 2);
     let why = client::get(fanfare.admin(), "/-/ready").await.expect_status(503).text();
     assert!(why.contains(&place), "{why}");
-    let log = fanfare.stderr.text();
-    assert!(log.contains(&place) && !log.contains("wrong-secret") && !log.contains(Minio::KEYS.1), "{log}");
+    let log = fanfare.stderr.wait("the place", |log| log.contains(&place)).await;
+    assert!(!log.contains("wrong-secret") && !log.contains(Minio::KEYS.1), "{log}");
     let metrics = client::get(fanfare.admin(), "/metrics").await.text();
     let series = format!("fanfare_export_in_sync{{export=\"discover\",sink=\"{place}\"}} 0");
     assert!(metrics.contains(&series), "{metrics}");

@@ -48,19 +48,20 @@ async fn the_environment_of_the_tool_it_replaces_is_enough() {
     store.until("clusters/edge.default.yaml", 2).await;
     put(&cluster, ns, "web", 3).await;
     store.until("clusters/edge.traefik.yaml", 3).await;
+    store.until("clusters/edge.default.yaml", 3).await;
     fanfare.wait_ready().await;
 
     // The secret is not shown anywhere.
     let shown = client::get(fanfare.admin(), "/-/config").await.text();
     assert!(shown.contains("clusters/edge.{format}") && !shown.contains(Minio::KEYS.1), "{shown}");
-    let metrics = client::get(fanfare.admin(), "/metrics").await.text();
     for series in [
         "fanfare_export_backends{export=\"discover-traefik\"} 1",
         "fanfare_export_endpoints{export=\"discover-default\"} 3",
         "result=\"written\"",
         "fanfare_export_in_sync{",
     ] {
-        assert!(metrics.contains(series), "{series} is not in\n{metrics}");
+        let metrics = async || client::get(fanfare.admin(), "/metrics").await.text();
+        testkit::eventually!(series, metrics().await, |metrics| metrics.contains(series));
     }
     fanfare.signal(Signal::TERM);
     let ended = fanfare.finish().await;

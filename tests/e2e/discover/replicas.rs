@@ -46,9 +46,9 @@ async fn the_one_that_leads_writes_and_the_other_one_takes_over() {
             "--debounce=50ms",
             "--leader-elect",
             "--leader-elect-resource-name=fanfare-discover",
-            "--leader-elect-lease-duration=3s",
-            "--leader-elect-renew-deadline=1s",
-            "--leader-elect-retry-period=200ms",
+            "--leader-elect-lease-duration=9s",
+            "--leader-elect-renew-deadline=6s",
+            "--leader-elect-retry-period=500ms",
             &id,
             &space,
         ];

@@ -58,9 +58,10 @@ async fn a_leader_without_its_start_command_lets_somebody_else_lead() {
         let (status, text) = ready(&one).await;
         assert!(status == 503 && text.contains(why), "{status} {text}");
         let ends = format!("fanfare_election_start_command_ends_total{{name=\"example\",result=\"{result}\"}}");
-        assert!(counted(&one, &ends).await, "{ends}");
-        assert!(counted(&two, "fanfare_election_start_command_running{").await);
-        assert_eq!(ready(&two).await.0, 200);
+        testkit::eventually!(&ends, counted(&one, &ends).await, |counted| *counted);
+        let running = "fanfare_election_start_command_running{";
+        testkit::eventually!("two's command to run", counted(&two, running).await, |counted| *counted);
+        testkit::eventually!("two to be ready", ready(&two).await.0, |status| *status == 200);
     }
 }
 
@@ -70,7 +71,7 @@ async fn a_command_that_does_something_once_may_keep_the_lead() {
     let one = bed.elect("one", &["-on-start=true", "-on-start-exit=keep"]);
     one.stderr.wait("its end", |log| log.contains("the start command has ended")).await;
     let term = until_leading(&one, true).await["transitions"].clone();
-    assert_eq!(ready(&one).await.0, 200);
+    testkit::eventually!("it to be ready", ready(&one).await.0, |status| *status == 200);
     one.signal(Signal::TERM);
     let finished = one.finish().await;
     assert_eq!(finished.code, Some(0), "{}", finished.stderr);

@@ -65,7 +65,7 @@ async fn measure(kind: Kind, signal: Signal, rounds: u64, ttl: Duration) -> Vec<
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hand_over_takes_no_longer_than_client_gos_own() {
     let rounds = number("FANFARE_HANDOVER_ROUNDS", 1);
-    let ttl = Duration::from_secs(number("FANFARE_TTL", 2));
+    let ttl = Duration::from_secs(number("FANFARE_TTL", 5));
     let [ours_term, ours_kill, theirs_term, theirs_kill] = {
         let measured = tokio::join!(
             measure(OURS, Signal::TERM, rounds, ttl),
@@ -89,5 +89,5 @@ async fn a_hand_over_takes_no_longer_than_client_gos_own() {
     // A released lease is acquired at the other one's next attempt; after a kill the lease has to expire first.
     let looks = ttl.mul_f64(2.2 / 6.0);
     assert!(ours_term.iter().all(|time| *time < ttl), "{ours_term:?}");
-    assert!(ours_kill.iter().all(|time| *time > ttl / 2 && *time < ttl + looks + scaled(Duration::from_secs(2))));
+    assert!(ours_kill.iter().all(|time| *time > ttl / 2 && *time < 2 * ttl + looks), "{ours_kill:?}");
 }

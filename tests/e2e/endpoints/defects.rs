@@ -21,7 +21,7 @@ async fn d1_changes_are_told_at_once_and_nothing_is_asked_for_again() {
     bed.slice("cache-1", "cache", [1, 2]).await;
     let started = Instant::now();
     testkit::eventually!("the change", told(address, "/endpoints").await, |told| told == &["h-1", "h-2"]);
-    assert!(started.elapsed() < scaled(Duration::from_secs(1)), "{:?}", started.elapsed());
+    assert!(started.elapsed() < scaled(Duration::from_secs(5)), "{:?}", started.elapsed());
     assert_eq!(proxy.count(|call| call.verb == Verb::List), 1);
     assert_eq!(proxy.count(|call| call.resource != "endpointslices"), 0, "{:?}", proxy.calls());
 }

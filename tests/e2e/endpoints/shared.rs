@@ -8,8 +8,8 @@ use testkit::client;
 use super::bed::{Bed, told};
 use crate::process::Fanfare;
 
-/// The lists and watches of a file with these roles, by kind, once all roles are ready.
-async fn calls(bed: &Bed, kubeconfig: &Path, roles: &str) -> BTreeMap<String, usize> {
+/// The lists and watches of a file with these roles, by kind, once all roles are ready and there are so many watches.
+async fn calls(bed: &Bed, kubeconfig: &Path, roles: &str, watches: usize) -> BTreeMap<String, usize> {
     let proxy = FaultProxy::start(&bed.cluster).await;
     let kubeconfig = proxy.kubeconfig(kubeconfig);
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -33,6 +33,7 @@ endpoints: {{listen: 127.0.0.1:0, services: [cache], namespace: {ns}}}
     fanfare.wait_ready().await;
     testkit::eventually!("the endpoints", told(address, "/endpoints").await, |told| told == &["h-1"]);
     client::get(address, "/ready").await.expect_status(200);
+    proxy.wait(watches, |call| call.verb == Verb::Watch).await;
     let mut calls = BTreeMap::new();
     for call in proxy.calls().into_iter().filter(|call| matches!(call.verb, Verb::List | Verb::Watch)) {
         *calls.entry(format!("{:?} {}", call.verb, call.resource)).or_default() += 1;
@@ -48,7 +49,7 @@ fn counted(expected: &[(&str, usize)]) -> BTreeMap<String, usize> {
 async fn broadcast_and_endpoints_of_one_file_share_a_watch() {
     let bed = Bed::new("shared").await;
     bed.slice("cache-1", "cache", [1]).await;
-    let calls = calls(&bed, bed.account.kubeconfig_path(), "").await;
+    let calls = calls(&bed, bed.account.kubeconfig_path(), "", 1).await;
     assert_eq!(calls, counted(&[("List endpointslices", 1), ("Watch endpointslices", 1)]));
 }
 
@@ -61,7 +62,7 @@ discover:
   - {name: a, select: {labels: app=x, namespaces: [NAMESPACE]}, format: json, to: FOLDER/a.json}
   - {name: b, select: {labels: '', namespaces: [NAMESPACE]}, format: json, to: FOLDER/b.json}
 ";
-    let calls = calls(&bed, &bed.cluster.kubeconfig_path(), discover).await;
+    let calls = calls(&bed, &bed.cluster.kubeconfig_path(), discover, 3).await;
     // Slices of Services, slices without a Service, and Services, whatever the selections.
     let expected =
         [("List endpointslices", 2), ("List services", 1), ("Watch endpointslices", 2), ("Watch services", 1)];

@@ -133,7 +133,7 @@ fn a_full_disk_is_the_plain_failure_and_what_was_acknowledged_is_kept() {
         assert_ne!(scene.put().await.status, 202);
         fs::remove_file(disk.join("filler")).expect("it is there");
         testkit::eventually!("the journal to be written again", scene.put().await.status, |status| *status == 202);
-        assert!(scene.is_writable().await);
+        testkit::eventually!("the metric to say so", scene.is_writable().await, |writable| *writable);
         scene.judge().await;
     });
 }
@@ -145,7 +145,7 @@ fn a_disk_that_cannot_be_written_is_the_plain_failure_until_it_can() {
         let mut scene = Scene::start(&disk.join("journal")).await;
         scene.fanfare.wait_ready().await;
         assert_eq!(scene.put().await.status, 502);
-        assert!(!scene.is_writable().await);
+        testkit::eventually!("the metric to say so", scene.is_writable().await, |writable| !writable);
         scene.fanfare.stderr.wait("the reason", |log| log.contains("Read-only file system")).await;
         remount(&disk, "remount,rw");
         testkit::eventually!("the journal to be written", scene.put().await.status, |status| *status == 202);

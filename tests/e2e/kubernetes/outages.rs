@@ -17,8 +17,8 @@ const HTTP: &str = "{name: http, port: 8080}";
 /// The longest outage that is tested.
 const OUTAGE: Duration = Duration::from_secs(30);
 
-/// The longest delay between two attempts to reach the API server, and a margin.
-const BACK: Duration = Duration::from_secs(7);
+/// The longest delay between two attempts to reach the API server (5 s), and a margin for a busy machine.
+const BACK: Duration = Duration::from_secs(15);
 
 async fn age(fanfare: &Fanfare) -> f64 {
     metric(fanfare, "fanfare_watch_age_seconds{", &["scope=\"default\""]).await

@@ -17,6 +17,12 @@ fn only_list() -> String {
     less
 }
 
+/// Takes the shipped Role away, and waits until the API server acts accordingly.
+async fn revoke(bed: &Bed) {
+    bed.delete(&shipped("rbac.yaml", NS)).await;
+    bed.account.until_refused(&format!("/apis/discovery.k8s.io/v1/namespaces/{NS}/endpointslices")).await;
+}
+
 async fn until_named(fanfare: &Fanfare, words: &[&str]) -> String {
     let all = |(status, why): &(u16, String)| *status == 503 && words.iter().all(|word| why.contains(word));
     testkit::eventually!(format!("{words:?}"), readiness(fanfare).await, all).1
@@ -28,7 +34,7 @@ fn a_missing_verb_is_named_and_the_process_goes_on_when_it_is_granted() {
         let mut bed = Bed::start().await;
         bed.listen([v4(1, 8080)]);
         bed.apply(&slice("cache-1", "cache", &ready(&[1]), HTTP)).await;
-        bed.delete(&shipped("rbac.yaml", NS)).await;
+        revoke(&bed).await;
         let fanfare = bed.fanfare(&["-s", "default/cache"]).await;
         let missing = "the verb \"list\" on endpointslices.discovery.k8s.io is missing in namespace default";
         until_named(&fanfare, &[missing, "a Role in namespace default with the verbs list, watch"]).await;
@@ -59,7 +65,7 @@ fn a_right_that_is_taken_away_takes_no_endpoint_with_it() {
         let fanfare = broadcast(kubeconfig.path(), &["-s", "default/cache"]).await;
         fanfare.wait_ready().await;
 
-        bed.delete(&shipped("rbac.yaml", NS)).await;
+        revoke(&bed).await;
         relay.cut().await;
         relay.restore().await;
         let refused = async || metric(&fanfare, "fanfare_watch_errors_total", &["reason=\"forbidden\""]).await;

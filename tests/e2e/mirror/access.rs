@@ -69,12 +69,7 @@ async fn a_token_that_is_revoked_is_replaced_without_a_restart() {
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "old", "namespace": bed.there}});
     bed.remote.delete_yaml(&revoked.to_string()).await.expect("it is there");
     std::fs::write(token.path(), from_kubeconfig(&new, "/users/0/user/token")).expect("it can be written");
-    let services = format!("/api/v1/namespaces/{}/services", bed.there);
-    let refused = async || {
-        let request = hyper::Request::get(&services).body(Vec::new()).expect("a valid request");
-        old.client().await.request_text(request).await.is_err()
-    };
-    testkit::eventually!("the old token to be refused", refused().await, |refused| *refused);
+    old.until_refused(&format!("/api/v1/namespaces/{}/services", bed.there)).await;
     // Open watches continue with the old token. New ones do not.
     proxy.interrupt(|call| call.verb == Verb::Watch, Fault::Reset);
     bed.slice("web", "IPv4", &[endpoint("192.0.2.2")]).await;

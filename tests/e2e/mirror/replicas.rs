@@ -18,8 +18,8 @@ async fn one_replica_writes_and_the_other_one_takes_over() {
     bed.service("web", json!({})).await;
     bed.slice("web", "IPv4", &[endpoint("192.0.2.1")]).await;
     let lease = format!("-leader-elect-resource-namespace={}", bed.here);
-    let ha = ["-leader-elect", &lease, "-leader-elect-lease-duration=3s", "-leader-elect-renew-deadline=2s"];
-    let ha = [&ha[..], &["-leader-elect-retry-period=300ms"]].concat();
+    let ha = ["-leader-elect", &lease, "-leader-elect-lease-duration=9s", "-leader-elect-renew-deadline=6s"];
+    let ha = [&ha[..], &["-leader-elect-retry-period=500ms"]].concat();
     let mut replicas = Vec::new();
     for _ in 0..2 {
         let proxy = FaultProxy::start(&bed.local).await;
@@ -31,9 +31,10 @@ async fn one_replica_writes_and_the_other_one_takes_over() {
         let fanfare = bed.mirror(&[bed.what(), access], &ha);
         let address = fanfare.listening("for mirror").await;
         testkit::eventually!("it to be ready", client::get(address, "/readyz").await.status, |status| *status == 200);
+        // The second one starts when the first one leads.
+        bed.until_mirrored("web", &["192.0.2.1"]).await;
         replicas.push((fanfare, proxy, kubeconfig));
     }
-    bed.until_mirrored("web", &["192.0.2.1"]).await;
     let (second, second_proxy, _kubeconfig) = replicas.pop().expect("there are two");
     let (first, first_proxy, _kubeconfig) = replicas.pop().expect("there are two");
     assert!(first_proxy.count(writes) > 0, "the first one leads");

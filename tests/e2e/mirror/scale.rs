@@ -83,12 +83,11 @@ async fn many_services_are_mirrored_in_time() {
         difference(&before[0], &after[0]),
         difference(&before[1], &after[1]),
     );
-    assert!(p99 < scaled(Duration::from_secs(5)), "{p99:?}");
-    assert_eq!(
-        written(address).await - before_changes,
-        latencies.len(),
-        "each change is written once, and nothing else"
-    );
+    assert!(p99 < scaled(Duration::from_secs(10)), "{p99:?}");
+    // A write is counted when its answer is there, which is after the change was seen.
+    let new = async || written(address).await - before_changes;
+    let new = testkit::eventually!("every write to be counted", new().await, |new| *new >= latencies.len());
+    assert_eq!(new, latencies.len(), "each change is written once, and nothing else");
 }
 
 /// The sum of a metric over the series whose lines contain all of these texts.

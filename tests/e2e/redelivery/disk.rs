@@ -32,7 +32,7 @@ async fn a_damaged_journal_moves_aside_and_is_named() {
     let aside = shown["damaged"]["file"].as_str().unwrap_or_else(|| panic!("{shown}")).to_owned();
     assert_eq!((&shown["state"], &shown["damaged"]["kept"]), (&"open".into(), &1.into()));
     assert_eq!(std::fs::read(&aside).unwrap(), bytes);
-    assert!(fanfare.stderr.text().contains(&aside), "{}", fanfare.stderr.text());
+    fanfare.stderr.wait("the name of the file", |log| log.contains(&aside)).await;
     assert!(metrics(&fanfare).await.contains("fanfare_journal_damaged_total 1\n"));
     bed.come_back().await;
     assert_eq!(bed.delivered(1).await, ["/kept"]);
@@ -63,16 +63,16 @@ async fn on_a_disk_that_cannot_be_written_the_answer_is_the_plain_failure_and_it
             assert!(answer.header("x-broadcast-job").is_none(), "{answer}");
             assert!(!answer.header("x-broadcast-result").unwrap().contains("deferred"), "{answer}");
         }
-        let shown = journal(&fanfare).await;
-        assert!(shown["state"] == "failed" && shown["error"].as_str().unwrap().contains(why), "{shown}");
-        let told = metrics(&fanfare).await;
-        assert!(told.contains("fanfare_journal_writable 0\n"), "{told}");
+        let shown = eventually!("the failure", journal(&fanfare).await, |journal| journal["state"] == "failed");
+        assert!(shown["error"].as_str().unwrap().contains(why), "{shown}");
+        let unwritable = |told: &String| told.contains("fanfare_journal_writable 0\n");
+        eventually!("the metric of the failure", metrics(&fanfare).await, unwritable);
         eventually!("the two that were refused", metrics(&fanfare).await, |told| told
             .contains("result=\"refused\"} 2\n"));
         fanfare.wait_ready().await;
         bed.come_back().await;
         put(&fanfare, "/3").await.expect_status(200);
-        let log = fanfare.stderr.text();
+        let log = fanfare.stderr.wait("the warning", |log| log.contains("the journal cannot be written")).await;
         assert_eq!(log.matches("the journal cannot be written").count(), 1, "{log}");
     }
 }

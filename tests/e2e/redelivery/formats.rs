@@ -79,8 +79,7 @@ async fn a_file_that_names_a_journal_of_another_version_is_refused_by_check_star
         assert!(ended.stderr.contains(told) && ended.stderr.contains(why), "{}", ended.stderr);
     }
     reload(&fanfare, "refused", 1).await;
-    let log = fanfare.stderr.text();
-    assert!(log.contains(told) && log.contains(why), "{log}");
+    fanfare.stderr.wait("the reason", |log| log.contains(told) && log.contains(why)).await;
     assert_eq!(files(&directory), before);
     fanfare.wait_ready().await;
     assert_eq!(ids(&fanfare, "owed").await, [id]);

@@ -175,6 +175,9 @@ async fn replaced_under_load(spoken: Spoken, endpoints: [SocketAddr; 2], origins
             format!("--upstream-ca={ca_path}"),
             format!("--upstream-cert={}", own.path("tls.crt")),
             format!("--upstream-key={}", own.path("tls.key")),
+            // So that a busy machine is no fault of a certificate.
+            "--connect-timeout=10s".to_owned(),
+            "--timeout=1m".to_owned(),
         ],
     ]
     .concat();

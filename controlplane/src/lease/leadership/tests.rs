@@ -57,10 +57,11 @@ async fn a_claim_ends_by_the_clock_without_any_message() {
     let election = election();
     let leadership = election.leadership();
     assert!(leadership.claim().is_err());
-    let ends = BootTime::now() + Duration::from_millis(200);
+    let lasts = Duration::from_secs(1);
+    let ends = BootTime::now() + lasts;
     set(&election, Some((3, ends)));
     let claim = leadership.claim().expect("it leads");
-    assert!(claim.remaining <= Duration::from_millis(200) && claim.term == Some(term(3)), "{claim:?}");
+    assert!(claim.remaining <= lasts && claim.term == Some(term(3)), "{claim:?}");
     assert_eq!(election.now().leader.as_deref(), Some("baz"));
     sleep_until(ends).await;
     assert!(leadership.claim().is_err());
@@ -72,7 +73,7 @@ async fn a_claim_ends_by_the_clock_without_any_message() {
 async fn a_process_that_was_stopped_finds_no_claim_and_goes_on_with_no_write() {
     let election = election();
     let leadership = election.leadership();
-    set(&election, Some((3, BootTime::now() + Duration::from_millis(300))));
+    set(&election, Some((3, BootTime::now() + Duration::from_millis(1_000))));
     let (answer, answered) = oneshot::channel();
     let mut went_on = false;
     let write = leadership.write(LONG, async |_| {
@@ -82,7 +83,7 @@ async fn a_process_that_was_stopped_finds_no_claim_and_goes_on_with_no_write() {
     });
     // As SIGSTOP does: nothing of this process runs, and when it goes on, everything is there at once.
     tokio::spawn(async {
-        std::thread::sleep(Duration::from_millis(400));
+        std::thread::sleep(Duration::from_millis(1_100));
         let _ = answer.send(());
     });
     let done = write.await;
@@ -95,12 +96,12 @@ async fn a_process_that_was_stopped_finds_no_claim_and_goes_on_with_no_write() {
 async fn a_write_is_cut_after_its_limit_or_at_the_end_of_the_claim_whichever_comes_first() {
     let election = election();
     let leadership = election.leadership();
-    for (claim, limit) in [(300, 100), (100, 300)] {
+    for (claim, limit) in [(1_500, 500), (500, 1_500)] {
         let started = Instant::now();
         set(&election, Some((1, BootTime::now() + Duration::from_millis(claim))));
         let cut = leadership.write(Duration::from_millis(limit), async |_| pending::<Result<(), ()>>().await).await;
         let Err(WriteError::Deadline(after)) = cut else { panic!("it is cut: {cut:?}") };
-        assert!(after <= Duration::from_millis(100) && started.elapsed() >= after, "{after:?}");
+        assert!(after <= Duration::from_millis(500) && started.elapsed() >= after, "{after:?}");
     }
     set(&election, Some((1, BootTime::now() + LONG)));
     let failed = leadership.write(LONG, async |_| Err::<(), _>("no")).await;
@@ -163,7 +164,7 @@ async fn a_change_is_told_once_also_the_end_by_the_clock() {
     // Renewed: nothing has changed.
     set(&election, Some((1, BootTime::now() + LONG + LONG)));
     assert!(tokio::time::timeout(Duration::from_millis(20), leadership.changed()).await.is_err());
-    set(&election, Some((2, BootTime::now() + Duration::from_millis(50))));
+    set(&election, Some((2, BootTime::now() + Duration::from_secs(1))));
     within("another term", leadership.changed()).await;
     within("its end", leadership.changed()).await;
     assert!(leadership.claim().is_err());

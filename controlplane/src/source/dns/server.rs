@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use super::{Resolver, Settings};
 
 /// The time limit of a test's wait.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The largest answer over UDP, in bytes; a larger one is truncated, so that the client has to ask again over TCP.
 const MAX_UDP: usize = 512;

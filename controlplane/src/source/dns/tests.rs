@@ -69,11 +69,11 @@ async fn the_shortest_ttl_counts_with_a_floor_of_one_second() {
     server.set("short.example.", RecordType::A, Reply::Alias("real.example.", 0, v4(&[[192, 0, 2, 1]]), 3600));
     server.set("short.example.", RecordType::AAAA, Reply::NoData(3600));
     server.set_v4("long.example.", &[[192, 0, 2, 7]], 3600);
+    let begin = Instant::now();
     let short = run("short.example.:80", server.client(&[], 1));
     let long = run("long.example.:80", server.client(&[], 1));
     expect(&short, &["192.0.2.1:80"]).await;
     expect(&long, &["192.0.2.7:80"]).await;
-    let begin = Instant::now();
     server.wait_asked("short.example.", RecordType::A, 2).await;
     assert!(begin.elapsed() > Duration::from_millis(900), "asked again after {:?}", begin.elapsed());
     assert_eq!(server.asked("long.example.", RecordType::A), 1, "a long TTL is not asked for again");

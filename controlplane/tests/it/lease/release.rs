@@ -11,8 +11,11 @@ use testkit::eventually::within;
 
 use super::{Bed, Verb, quick, slow};
 
-/// All of a release takes no longer.
-const RELEASE: Duration = Duration::from_secs(3);
+/// Longer than anything here takes that is not held back.
+const LONG: Duration = Duration::from_secs(60);
+/// What is held back arrives by so much later: time enough for a busy machine to see that nothing else is asked meanwhile, and less than
+/// a request and a release may take (3 s each).
+const HELD_BACK: Duration = Duration::from_millis(1_500);
 
 #[tokio::test]
 async fn the_end_of_the_process_reads_and_frees_every_kind_of_lock() {
@@ -37,9 +40,10 @@ async fn the_end_of_the_process_reads_and_frees_every_kind_of_lock() {
         next.stop().await;
     };
     join_all(super::SINGLE.map(run)).await;
-    let events = bed.events().await;
     for said in ["baz became leader", "baz stopped leading", "bing became leader", "bing stopped leading"] {
-        assert_eq!(events.iter().filter(|event| *event == said).count(), 3, "{events:?}");
+        testkit::eventually!(format!("three times {said}"), bed.events().await, |events| {
+            events.iter().filter(|event| *event == said).count() == 3
+        });
     }
 }
 
@@ -86,7 +90,7 @@ async fn a_renewal_under_way_is_waited_for() {
     let bed = Bed::new("release-drained").await;
     let candidate = bed.candidate("baz", LockKind::Leases, slow()).await;
     candidate.leads().await;
-    let late = Fault::Delay(Duration::from_millis(600));
+    let late = Fault::Delay(HELD_BACK);
     candidate.proxy.script(|call| call.is(Verb::Update, "leases"), [Some(late)]);
     candidate.proxy.wait(1, |call| call.is(Verb::Update, "leases")).await;
     candidate.drain.start();
@@ -108,7 +112,7 @@ async fn a_renewal_that_is_not_answered_holds_nothing_up() {
     candidate.proxy.wait(1, |call| call.is(Verb::Update, "leases")).await;
     let started = Instant::now();
     assert_eq!(candidate.stop().await, ["get", "create", "update", "get", "update"]);
-    assert!(started.elapsed() < RELEASE, "{:?}", started.elapsed());
+    assert!(started.elapsed() < timing.request(), "{:?}", started.elapsed());
     assert_eq!(bed.record("leases").await.expect("it is there")["holderIdentity"], "");
 }
 
@@ -118,7 +122,7 @@ async fn a_look_under_way_is_waited_for_and_renews_nothing() {
     let candidate = bed.candidate("baz", LockKind::Leases, slow()).await;
     candidate.leads().await;
     candidate.proxy.script(|call| call.is(Verb::Update, "leases"), [Some(Fault::Answer(409))]);
-    let late = Fault::DelayAnswer(Duration::from_millis(600));
+    let late = Fault::DelayAnswer(HELD_BACK);
     candidate.proxy.script(|call| call.is(Verb::Get, "leases"), [Some(late)]);
     candidate.proxy.wait(2, |call| call.is(Verb::Get, "leases")).await;
     assert_eq!(candidate.stop().await, ["get", "create", "update", "get", "get", "update"]);
@@ -130,7 +134,7 @@ async fn an_acquisition_under_way_is_waited_for_and_released() {
     let bed = Bed::new("release-acquiring").await;
     let candidate = bed.candidate("baz", LockKind::Leases, slow()).await;
     // Whatever it has asked by now, this is slow.
-    candidate.proxy.always(|call| call.is(Verb::Create, "leases"), Fault::DelayAnswer(Duration::from_millis(500)));
+    candidate.proxy.always(|call| call.is(Verb::Create, "leases"), Fault::DelayAnswer(HELD_BACK));
     candidate.proxy.wait(1, |call| call.is(Verb::Create, "leases")).await;
     assert_eq!(candidate.stop().await, ["get", "create", "get", "update"]);
     assert_eq!(bed.record("leases").await.expect("it is there")["holderIdentity"], "");
@@ -144,7 +148,7 @@ async fn an_api_server_that_is_away_does_not_hold_up_the_end() {
     candidate.proxy.hang();
     let started = Instant::now();
     candidate.stop().await;
-    assert!(started.elapsed() < RELEASE + Duration::from_secs(1), "{:?}", started.elapsed());
+    assert!(started.elapsed() < slow().lease(), "{:?}", started.elapsed());
     assert_eq!(bed.record("leases").await.expect("it is there")["holderIdentity"], "baz", "it runs out by itself");
 }
 
@@ -157,12 +161,14 @@ async fn the_claim_is_false_before_the_stop_and_the_lease_is_freed_after_it() {
     let began = within("the beginning", terms.next()).await;
     assert!(matches!(began, Some(TermEvent::Began(began)) if began == term));
 
+    let drained = BootTime::now();
     candidate.drain.start();
     let ended = within("the end", terms.next()).await;
     let Some(TermEvent::Ended(ending)) = ended else { panic!("the term ends: {ended:?}") };
     assert_eq!((&ending.term, ending.cause), (&term, Cause::ShutDown));
-    let left = ending.stop_by.saturating_since(BootTime::now());
-    assert!(left > Duration::from_secs(1) && left <= Duration::from_secs(2), "{left:?}");
+    let given = Duration::from_secs(2);
+    let stop_by = (ending.stop_by.saturating_since(drained), ending.stop_by.saturating_since(BootTime::now()));
+    assert!(stop_by.0 >= given && stop_by.1 <= given, "{stop_by:?}");
     assert!(!candidate.now().leading, "the claim is false already");
     assert_eq!(bed.record("leases").await.expect("it is there")["holderIdentity"], "baz", "and the lease still held");
     drop(ending);
@@ -181,7 +187,7 @@ async fn while_something_of_the_term_goes_on_the_lease_is_not_freed() {
     let ended = within("the end", terms.next()).await;
     assert!(matches!(ended, Some(TermEvent::Ended(_))), "{ended:?}");
     within("it ends all the same", &mut candidate.task).await.expect("it does not panic");
-    assert!(started.elapsed() < RELEASE + Duration::from_secs(1), "{:?}", started.elapsed());
+    assert!(started.elapsed() < slow().lease(), "{:?}", started.elapsed());
     assert_eq!(bed.record("leases").await.expect("it is there")["holderIdentity"], "baz");
     drop(ended);
 }
@@ -191,10 +197,7 @@ async fn a_guarded_write_under_way_is_waited_for_and_a_later_one_not_begun() {
     let bed = Bed::new("release-write").await;
     let candidate = bed.candidate("baz", LockKind::Leases, slow()).await;
     let mut leadership = candidate.election.leadership();
-    assert!(matches!(
-        leadership.write(RELEASE, async |_| Ok::<_, ()>(())).await,
-        Err(WriteError::NotLeading(NotLeading))
-    ));
+    assert!(matches!(leadership.write(LONG, async |_| Ok::<_, ()>(())).await, Err(WriteError::NotLeading(NotLeading))));
     let view = candidate.leads().await;
     within("the claim is told", leadership.changed()).await;
 
@@ -202,7 +205,7 @@ async fn a_guarded_write_under_way_is_waited_for_and_a_later_one_not_begun() {
     let (begun, beginning) = tokio::sync::oneshot::channel();
     let writer = leadership.clone();
     let write = tokio::spawn(async move {
-        let claimed = writer.write(Duration::from_secs(60), async |claim| {
+        let claimed = writer.write(LONG, async |claim| {
             let _ = begun.send(claim.clone());
             held.await.map_err(|_gone| ())
         });
@@ -215,10 +218,7 @@ async fn a_guarded_write_under_way_is_waited_for_and_a_later_one_not_begun() {
     candidate.drain.start();
     within("the loss is told", leadership.changed()).await;
     assert!(leadership.claim().is_err());
-    assert!(matches!(
-        leadership.write(RELEASE, async |_| Ok::<_, ()>(())).await,
-        Err(WriteError::NotLeading(NotLeading))
-    ));
+    assert!(matches!(leadership.write(LONG, async |_| Ok::<_, ()>(())).await, Err(WriteError::NotLeading(NotLeading))));
     assert_eq!(bed.record("leases").await.expect("it is there")["holderIdentity"], "baz", "the write is under way");
     go_on.send(()).expect("it waits");
     within("the write ends", write).await.expect("it does not panic").expect("it was in time");
@@ -252,7 +252,7 @@ async fn a_candidate_that_stepped_down_does_not_lead_for_one_lease() {
 async fn a_candidate_that_never_led_leaves_nothing_behind() {
     let bed = Bed::new("release-looking").await;
     let candidate = bed.candidate("baz", LockKind::Leases, slow()).await;
-    candidate.proxy.always(|call| call.is(Verb::Get, "leases"), Fault::DelayAnswer(Duration::from_millis(300)));
+    candidate.proxy.always(|call| call.is(Verb::Get, "leases"), Fault::DelayAnswer(HELD_BACK));
     candidate.proxy.wait(1, |call| call.is(Verb::Get, "leases")).await;
     assert_eq!(candidate.stop().await, ["get"]);
     assert!(bed.record("leases").await.is_none());

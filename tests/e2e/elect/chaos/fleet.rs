@@ -109,6 +109,14 @@ impl<'a> Fleet<'a> {
         self.signal(bystander.as_deref(), Signal::CONT);
     }
 
+    /// Whether one of ours has taken over from somebody else.
+    pub(super) fn has_passed_to_ours(&self) -> bool {
+        let versions = self.records.versions();
+        let holders = versions.iter().map(|version| &version.record.holder).filter(|holder| !holder.is_empty());
+        let holders: Vec<_> = holders.collect();
+        holders.windows(2).any(|pair| pair[0] != pair[1] && pair[1].starts_with("ours-"))
+    }
+
     fn signal(&self, id: Option<&str>, signal: Signal) {
         let members = self.members.iter().filter(|member| Some(&*member.id) == id);
         members.for_each(|member| member.contender.signal(signal));

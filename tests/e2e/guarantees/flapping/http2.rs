@@ -14,7 +14,7 @@ use futures::{StreamExt as _, stream::FuturesUnordered};
 use h2::{Reason, RecvStream, server, server::SendResponse};
 use http::{Request, Response};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{Mutex, watch},
     task::JoinHandle,
 };
@@ -24,6 +24,8 @@ use super::{Mode, Noted};
 /// The server.
 pub(super) struct Http2Server {
     pub(super) address: SocketAddr,
+    /// Bound and not listening: nobody else gets the port while the server is down.
+    _reserved: TcpSocket,
     noted: Arc<Noted>,
     accepting: Mutex<Option<JoinHandle<()>>>,
     /// Changes when every connection is to be reset.
@@ -42,10 +44,14 @@ impl Drop for Open {
 
 impl Http2Server {
     pub(super) async fn start(noted: Arc<Noted>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("it is bound");
+        let reserved = TcpSocket::new_v4().expect("a socket");
+        reserved.set_reuseaddr(true).expect("it is not bound yet");
+        reserved.bind(([127, 0, 0, 1], 0).into()).expect("a port");
+        let address = reserved.local_addr().expect("it is bound");
+        let listener = TcpListener::bind(address).await.expect("it is reserved");
         let (resets, _) = watch::channel(0);
-        let server = Self { address, noted, accepting: Mutex::new(None), resets, open: Arc::default() };
+        let server =
+            Self { address, _reserved: reserved, noted, accepting: Mutex::new(None), resets, open: Arc::default() };
         server.accept(listener).await;
         server
     }
@@ -56,14 +62,7 @@ impl Http2Server {
     }
 
     pub(super) async fn listen_again(&self) {
-        let bind = async || TcpListener::bind(self.address).await.ok();
-        let listener = loop {
-            match bind().await {
-                Some(listener) => break listener,
-                None => tokio::task::yield_now().await,
-            }
-        };
-        self.accept(listener).await;
+        self.accept(TcpListener::bind(self.address).await.expect("it is reserved")).await;
     }
 
     /// Refuses connections, and resets those that there are.
