@@ -9,7 +9,10 @@ use controlplane::source::{
     http::HttpSource,
     kube::KubeSource,
 };
-use runtime::readiness::Readiness;
+use runtime::{
+    file_watch::{self, Poller},
+    readiness::Readiness,
+};
 use snapshot::{Change, ClusterName, Publisher, Reader};
 use tokio::task::JoinHandle;
 
@@ -23,6 +26,8 @@ pub(crate) struct Sources {
     kubernetes: Kubernetes,
     running: BTreeMap<ClusterName, Source>,
     resolver: Resolver,
+    /// Checks the files of all sources.
+    poller: Poller,
 }
 
 /// A running source, and what it was made from.
@@ -45,8 +50,8 @@ impl Sources {
         kubernetes: Kubernetes,
         dns: Settings,
     ) -> Self {
-        let resolver = Resolver::system(dns);
-        Self { publisher, reader, readiness, kubernetes, running: BTreeMap::new(), resolver }
+        let (resolver, poller) = (Resolver::system(dns), Poller::every(file_watch::DEFAULT_INTERVAL));
+        Self { publisher, reader, readiness, kubernetes, running: BTreeMap::new(), resolver, poller }
     }
 
     /// Resolves every name again at once, whatever the TTL of the last answer.
@@ -122,7 +127,8 @@ impl Sources {
                 tokio::spawn(FixedSource { cluster, targets, resolver, publisher, gate }.run())
             }
             Target::File(files) => {
-                tokio::spawn(FileSource::new(cluster, files.clone(), self.resolver.clone(), publisher, gate).run())
+                let (files, poller, resolver) = (files.clone(), self.poller.clone(), self.resolver.clone());
+                tokio::spawn(FileSource { cluster, files, poller, resolver, publisher, gate }.run())
             }
             Target::Url { url, refresh } => {
                 let (url, refresh, resolver) = (url.clone(), *refresh, self.resolver.clone());

@@ -11,8 +11,10 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::files::{self, MAX_BYTES};
 
+mod poller;
 mod set;
 
+pub use poller::Poller;
 pub use set::{FileSet, SetEvent};
 
 /// Default interval between two reads of a file's metadata.
@@ -27,8 +29,14 @@ const MAX_UNSTABLE: u32 = 5;
 /// The watcher of one file.
 #[derive(Debug)]
 pub struct FileWatch {
-    path: PathBuf,
+    file: WatchedFile,
     ticks: Interval,
+}
+
+/// A file that is watched by whoever looks at it from time to time.
+#[derive(Debug)]
+pub struct WatchedFile {
+    path: PathBuf,
     seen: Option<Seen>,
     unstable: u32,
 }
@@ -77,13 +85,7 @@ impl FileWatch {
     pub fn with_interval(path: impl Into<PathBuf>, every: Duration) -> Self {
         let mut ticks = interval(every.max(Duration::from_millis(1)));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { path: path.into(), ticks, seen: None, unstable: 0 }
-    }
-
-    /// The path that is watched.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
+        Self { file: WatchedFile::new(path), ticks }
     }
 
     /// Waits for the next event. The first comes at once. Safe to cancel: an event is remembered as seen only when it is returned.
@@ -97,12 +99,44 @@ impl FileWatch {
     }
 
     /// Looks at once: what has happened since the last look, if anything. Safe to cancel, like [`next`](Self::next).
-    pub async fn look(&mut self) -> Option<FileEvent> {
-        let known = match &self.seen {
+    async fn look(&mut self) -> Option<FileEvent> {
+        let (path, known) = (self.file.path.clone(), self.file.known());
+        // All of it in the blocking pool, where a network file system that hangs holds up no worker.
+        let found = tokio::task::spawn_blocking(move || read(&path, known)).await;
+        self.file.found(found.map_err(io::Error::other).flatten())
+    }
+}
+
+// === impl WatchedFile ===
+
+impl WatchedFile {
+    /// Watches `path`. The file need not exist yet.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), seen: None, unstable: 0 }
+    }
+
+    /// The path that is watched.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Looks: what has happened since the last look, if anything. Blocks as long as reading the file does.
+    pub fn look(&mut self) -> Option<FileEvent> {
+        self.found(read(&self.path, self.known()))
+    }
+
+    /// The stamp with which the file need not be read again.
+    fn known(&self) -> Option<Stamp> {
+        match &self.seen {
             Some(Seen::Content { stamp, settled: true, .. }) => Some(*stamp),
             _ => None,
-        };
-        match read(&self.path, known).await {
+        }
+    }
+
+    fn found(&mut self, look: io::Result<Look>) -> Option<FileEvent> {
+        match look {
             Ok(Look::Same) => None,
             Ok(Look::Unstable { .. }) if self.unstable < MAX_UNSTABLE => {
                 self.unstable += 1;
@@ -150,23 +184,18 @@ enum Look {
     },
 }
 
-async fn read(path: &Path, known: Option<Stamp>) -> io::Result<Look> {
-    // All of it in the blocking pool, where a network file system that hangs holds up no worker.
-    let path = path.to_owned();
-    let look = move || {
-        let (stamp, settled) = stamp(&path)?;
-        if known == Some(stamp) {
-            return Ok(Look::Same);
-        }
-        let content = files::read(&path)?;
-        let after = Stamp::of(&std::fs::metadata(&path)?);
-        Ok(if after == stamp {
-            Look::Read { stamp, content, settled }
-        } else {
-            Look::Unstable { stamp, content, settled: false }
-        })
-    };
-    tokio::task::spawn_blocking(look).await.map_err(io::Error::other)?
+fn read(path: &Path, known: Option<Stamp>) -> io::Result<Look> {
+    let (stamp, settled) = stamp(path)?;
+    if known == Some(stamp) {
+        return Ok(Look::Same);
+    }
+    let content = files::read(path)?;
+    let after = Stamp::of(&std::fs::metadata(path)?);
+    Ok(if after == stamp {
+        Look::Read { stamp, content, settled }
+    } else {
+        Look::Unstable { stamp, content, settled: false }
+    })
 }
 
 /// The stamp of a file that may be read, and whether it is old enough that any change will show in it.

@@ -5,9 +5,8 @@
 //! order of their names. A file named `*.json` is JSON, any other is YAML.
 
 use std::path::Path;
-use std::time::Duration;
 
-use runtime::file_watch::{self, FileEvent};
+use runtime::file_watch::{FileEvent, Poller};
 use runtime::readiness::Gate;
 use snapshot::{ClusterName, Publisher};
 
@@ -20,7 +19,7 @@ mod pattern;
 #[cfg(test)]
 mod tests;
 
-use followed::Followed;
+use followed::LatestList;
 pub use pattern::{FilePattern, InvalidFilePattern};
 
 /// Counter `{cluster, result}`: readings of endpoint files; result is `ok`, `invalid` or `unreadable`. The last two keep the last good list.
@@ -33,8 +32,8 @@ pub struct FileSource {
     pub cluster: ClusterName,
     /// The files. None of them need exist yet.
     pub files: FilePattern,
-    /// The interval between two checks of the files.
-    pub interval: Duration,
+    /// Checks the files, and those of other sources.
+    pub poller: Poller,
     /// The DNS client for host names.
     pub resolver: Resolver,
     /// Receives the endpoints.
@@ -46,12 +45,6 @@ pub struct FileSource {
 // === impl FileSource ===
 
 impl FileSource {
-    /// A source that checks the files every [`file_watch::DEFAULT_INTERVAL`].
-    #[must_use]
-    pub fn new(cluster: ClusterName, files: FilePattern, resolver: Resolver, publisher: Publisher, gate: Gate) -> Self {
-        Self { cluster, files, interval: file_watch::DEFAULT_INTERVAL, resolver, publisher, gate }
-    }
-
     /// Keeps the cluster current for ever. It first appears when every file that is there has been read and one is good; a list
     /// takes effect when each of its names has been looked up once. The cluster stays when the future is dropped; removing it is up
     /// to the caller.
@@ -60,15 +53,15 @@ impl FileSource {
             FILE_READS,
             "Readings of endpoint files by cluster and result (ok, invalid, unreadable)."
         );
-        let Self { cluster, files, interval, resolver, publisher, gate } = self;
+        let Self { cluster, files, poller, resolver, publisher, gate } = self;
         let results = ["ok", "invalid", "unreadable"];
         runtime::metrics::from_zero(FILE_READS, &[("cluster", &[cluster.as_str()]), ("result", &results)]);
         let if_empty = format!("{files} lists none");
-        let mut followed = Followed::new(cluster.clone(), files, interval);
+        let lists = LatestList::follow(cluster.clone(), files, &poller);
         let mut list = List::new(cluster, publisher, gate, resolver);
         loop {
             tokio::select! {
-                read = followed.next() => match read {
+                read = lists.next() => match read {
                     Ok(entries) => list.set(entries, &*if_empty),
                     Err(why) => list.fail(why),
                 },

@@ -1,24 +1,35 @@
 //! The files of one source, each with its last good list: new files are added, removed ones dropped, an invalid one keeps its list.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::mem;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use runtime::file_watch::FileWatch;
+use parking_lot::Mutex;
+use runtime::file_watch::{Poller, WatchedFile};
 use snapshot::ClusterName;
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::sync::Notify;
 
 use super::{FilePattern, count, read};
 use crate::source::list::ListEntry;
 
+/// The lists of all files together, or the reason why none has ever been good.
+type Read = Result<Vec<ListEntry>, String>;
+
+/// Where the newest list is left for whoever waits for it.
+#[derive(Default)]
+pub(super) struct LatestList {
+    list: Mutex<Option<Read>>,
+    changed: Notify,
+}
+
 /// The files that are followed.
-pub(super) struct Followed {
+struct Followed {
     cluster: ClusterName,
     pattern: FilePattern,
-    interval: Duration,
-    ticks: Interval,
-    /// By path, which determines the order of their lists.
-    files: BTreeMap<PathBuf, Member>,
+    /// In the order of their paths, which is that of their lists.
+    files: Vec<Member>,
     /// Whether something has changed since the list was last returned.
     changed: bool,
     /// Why the pattern matches nothing, if so.
@@ -27,7 +38,7 @@ pub(super) struct Followed {
 
 /// One file.
 struct Member {
-    watch: FileWatch,
+    file: WatchedFile,
     /// The list of the last good read; none once it was handed over, if it is the only one.
     list: Option<Vec<ListEntry>>,
     /// Whether it was read, be it in vain.
@@ -38,31 +49,77 @@ struct Member {
     missing: bool,
 }
 
+// === impl LatestList ===
+
+impl LatestList {
+    /// Follows files until it is dropped.
+    pub(super) fn follow(cluster: ClusterName, pattern: FilePattern, poller: &Poller) -> Arc<Self> {
+        let latest = Arc::new(Self::default());
+        let (mut followed, receiver) = (Followed::new(cluster, pattern), Arc::downgrade(&latest));
+        poller.add(move || {
+            let Some(latest) = receiver.upgrade() else { return ControlFlow::Break(()) };
+            // What was not taken yet is not replaced: the next look can wait.
+            let is_taken = latest.list.lock().is_none();
+            if is_taken && let Some(list) = followed.look() {
+                *latest.list.lock() = Some(list);
+                latest.changed.notify_one();
+            }
+            ControlFlow::Continue(())
+        });
+        latest
+    }
+
+    /// Waits for the next list. Safe to cancel.
+    pub(super) async fn next(&self) -> Read {
+        loop {
+            if let Some(list) = self.list.lock().take() {
+                return list;
+            }
+            self.changed.notified().await;
+        }
+    }
+}
+
 // === impl Followed ===
 
 impl Followed {
-    pub(super) fn new(cluster: ClusterName, pattern: FilePattern, every: Duration) -> Self {
-        let mut ticks = interval(every.max(Duration::from_millis(1)));
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { cluster, pattern, interval: every, ticks, files: BTreeMap::new(), changed: false, problem: None }
+    fn new(cluster: ClusterName, pattern: FilePattern) -> Self {
+        let files = pattern.path().map(Member::new).into_iter().collect();
+        Self { cluster, pattern, files, changed: false, problem: None }
     }
 
-    /// Waits for a change. Returns the lists of all files together, or the reason why none has ever been good. Safe to cancel.
-    pub(super) async fn next(&mut self) -> Result<Vec<ListEntry>, String> {
-        loop {
-            self.ticks.tick().await;
-            match self.pattern.matching().await {
-                Ok(paths) if paths.is_empty() => self.fail(format!("no file matches {}", self.pattern)),
-                Ok(paths) => {
-                    self.problem = None;
-                    self.drop_missing(&paths);
-                    self.look(paths).await;
-                }
-                Err(why) => self.fail(why),
+    /// Looks at all files once. Returns their lists if one has changed, or that none has ever been good if the reason has changed.
+    fn look(&mut self) -> Option<Read> {
+        if !self.pattern.is_pattern() || self.match_files() {
+            for member in self.files.iter_mut().filter(|member| !member.missing) {
+                self.changed |= member.look(&self.cluster);
             }
-            // A list that is returned before every existing file was read would lack endpoints.
-            if self.files.values().all(|file| file.was_read) && std::mem::take(&mut self.changed) {
-                return self.list();
+        }
+        // A list that is returned before every existing file was read would lack endpoints.
+        let is_complete = self.files.iter().all(|file| file.was_read);
+        (is_complete && mem::take(&mut self.changed)).then(|| self.list())
+    }
+
+    /// Finds out which files there are. Returns whether it did.
+    fn match_files(&mut self) -> bool {
+        let matching = self.pattern.matching().and_then(|paths| match paths.is_empty() {
+            true => Err(format!("no file matches {}", self.pattern)),
+            false => Ok(paths),
+        });
+        match matching {
+            Ok(paths) => {
+                self.problem = None;
+                self.drop_missing(&paths);
+                for path in paths {
+                    if let Err(place) = self.files.binary_search_by(|member| member.file.path().cmp(&path)) {
+                        self.files.insert(place, Member::new(&path));
+                    }
+                }
+                true
+            }
+            Err(why) => {
+                self.fail(why);
+                false
             }
         }
     }
@@ -81,49 +138,48 @@ impl Followed {
     fn drop_missing(&mut self, there: &BTreeSet<PathBuf>) {
         let before = self.files.len();
         let cluster = &self.cluster;
-        self.files.retain(|path, file| {
-            let gone = !there.contains(path) && file.missing;
-            file.missing = !there.contains(path);
+        self.files.retain_mut(|member| {
+            let path = member.file.path();
+            let gone = !there.contains(path) && member.missing;
             if gone {
                 tracing::info!(%cluster, file = %path.display(), "endpoint file removed");
             }
+            member.missing = !there.contains(path);
             !gone
         });
         self.changed |= self.files.len() < before;
     }
 
-    async fn look(&mut self, paths: BTreeSet<PathBuf>) {
-        for path in paths {
-            let every = self.interval;
-            let file = self.files.entry(path.clone()).or_insert_with(|| Member {
-                watch: FileWatch::with_interval(path.clone(), every),
-                list: None,
-                was_read: false,
-                failure: None,
-                missing: false,
-            });
-            if let Some(event) = file.watch.look().await {
-                match read(&self.cluster, &path, event) {
-                    Ok(entries) => (file.list, file.failure) = (Some(entries), None),
-                    Err(why) => file.failure = Some(why),
-                }
-                file.was_read = true;
-                self.changed = true;
-            }
-        }
-    }
-
-    fn list(&mut self) -> Result<Vec<ListEntry>, String> {
+    fn list(&mut self) -> Read {
         // A single file has no other to be listed with later, so its list need not be kept.
-        let only = if self.pattern.is_pattern() { None } else { self.files.values_mut().next() };
-        if let Some(list) = only.and_then(|file| file.list.take()) {
+        let only = if self.pattern.is_pattern() { None } else { self.files.first_mut() };
+        if let Some(list) = only.and_then(|member| member.list.take()) {
             return Ok(list);
         }
-        let good: Vec<&Vec<ListEntry>> = self.files.values().filter_map(|file| file.list.as_ref()).collect();
+        let good: Vec<&Vec<ListEntry>> = self.files.iter().filter_map(|member| member.list.as_ref()).collect();
         if good.is_empty() {
-            let failure = self.files.values().find_map(|file| file.failure.as_ref());
+            let failure = self.files.iter().find_map(|member| member.failure.as_ref());
             return Err(self.problem.as_ref().or(failure).cloned().unwrap_or_default());
         }
         Ok(good.into_iter().flatten().cloned().collect())
+    }
+}
+
+// === impl Member ===
+
+impl Member {
+    fn new(path: &Path) -> Self {
+        Self { file: WatchedFile::new(path), list: None, was_read: false, failure: None, missing: false }
+    }
+
+    /// Looks at it once. Returns whether something has changed.
+    fn look(&mut self, cluster: &ClusterName) -> bool {
+        let Some(event) = self.file.look() else { return false };
+        match read(cluster, self.file.path(), event) {
+            Ok(entries) => (self.list, self.failure) = (Some(entries), None),
+            Err(why) => self.failure = Some(why),
+        }
+        self.was_read = true;
+        true
     }
 }

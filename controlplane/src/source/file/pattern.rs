@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use glob::{MatchOptions, Pattern};
@@ -47,18 +47,17 @@ impl FilePattern {
         self.0.contains(['*', '?', '['])
     }
 
-    /// The files that it matches now, in the order of their names. A plain path is always returned, even if the file does not
-    /// exist.
+    /// The path, if it is not a pattern.
+    pub(super) fn path(&self) -> Option<&Path> {
+        (!self.is_pattern()).then(|| Path::new(&self.0))
+    }
+
+    /// The files that the pattern matches now, in the order of their names. Blocks as long as listing folders does.
     ///
     /// # Errors
     /// A text if a folder cannot be listed, or too many files match.
-    pub(super) async fn matching(&self) -> Result<BTreeSet<PathBuf>, String> {
-        if !self.is_pattern() {
-            return Ok(BTreeSet::from([PathBuf::from(&self.0)]));
-        }
-        let pattern = self.0.clone();
-        // On the blocking pool, so that a hanging network file system does not block a worker.
-        tokio::task::spawn_blocking(move || list(&pattern)).await.map_err(|error| error.to_string())?
+    pub(super) fn matching(&self) -> Result<BTreeSet<PathBuf>, String> {
+        list(&self.0)
     }
 }
 

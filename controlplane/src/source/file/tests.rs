@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::RecordType;
@@ -51,8 +52,8 @@ impl Running {
         let (publisher, reader) = channel();
         let readiness = Readiness::new();
         let files = path.to_str().unwrap().parse().unwrap();
-        let mut source = FileSource::new(cluster, files, resolver, publisher, readiness.register("file"));
-        source.interval = Duration::from_millis(5);
+        let (poller, gate) = (Poller::every(Duration::from_millis(5)), readiness.register("file"));
+        let source = FileSource { cluster, files, poller, resolver, publisher, gate };
         Self { dir, path, reader, readiness, task: tokio::spawn(source.run()) }
     }
 
@@ -149,7 +150,8 @@ async fn labels_describe_the_endpoints() {
     let running = Running::start("list.yml", Some(text), no_names());
     running.expect(&["192.0.2.1:80", "192.0.2.2:80"]).await;
     let snapshot = running.reader.load();
-    let [one, two] = snapshot.cluster("c").unwrap().endpoints() else { panic!("two endpoints") };
+    let endpoints = snapshot.cluster("c").unwrap().endpoints();
+    let (one, two) = (&endpoints[0], &endpoints[1]);
     assert_eq!(
         (one.zone.as_deref(), one.node.as_deref(), one.label()),
         (Some("west"), Some("node-1"), Some("cache-0"))
