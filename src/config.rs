@@ -20,7 +20,7 @@ mod tls;
 mod variables;
 mod warnings;
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use controlplane::source::dns::Settings as Dns;
 use runtime::{
@@ -40,7 +40,7 @@ pub(crate) use crate::settings::broadcast::process::Ready;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Config {
     /// The data plane; without a listener there is none.
-    pub(crate) proxy: proxy::Config,
+    pub(crate) proxy: Arc<proxy::Config>,
     /// The source of endpoints of each cluster that a route names. Routes to the same target share it.
     pub(crate) targets: BTreeMap<ClusterName, Target>,
     /// The settings of DNS lookups.

@@ -118,7 +118,7 @@ impl Server {
     ///
     /// # Errors
     /// [`BindError`] if the configuration contradicts itself or an address cannot be bound.
-    pub fn bind(config: Config, reader: Reader) -> Result<Self, BindError> {
+    pub fn bind(config: impl Into<Arc<Config>>, reader: Reader) -> Result<Self, BindError> {
         Self::bind_with(config, reader, Arc::default())
     }
 
@@ -126,8 +126,8 @@ impl Server {
     ///
     /// # Errors
     /// Like [`bind`](Self::bind).
-    pub fn bind_with(config: Config, reader: Reader, access: Arc<Sources>) -> Result<Self, BindError> {
-        Self::bind_passed(config, reader, access, &[])
+    pub fn bind_with(config: impl Into<Arc<Config>>, reader: Reader, access: Arc<Sources>) -> Result<Self, BindError> {
+        Self::bind_passed(config.into(), reader, access, &[])
     }
 
     /// The same with sockets that were passed to this process, for those listeners that have one at their place.
@@ -135,7 +135,7 @@ impl Server {
     /// # Errors
     /// Like [`bind`](Self::bind).
     pub fn bind_passed(
-        config: Config,
+        config: Arc<Config>,
         reader: Reader,
         access: Arc<Sources>,
         passed: &[Option<TcpListener>],

@@ -144,7 +144,7 @@ impl Shared {
     /// The state for these listeners, with a table of the current snapshot.
     #[must_use]
     pub fn new(
-        config: Config,
+        config: Arc<Config>,
         secured: Arc<Secured>,
         reader: Reader,
         access: Arc<Sources>,
@@ -152,7 +152,7 @@ impl Shared {
         drain: &Drain,
         Services { owed, tracer }: Services,
     ) -> Self {
-        let (config, events) = (Arc::new(config), Events::new());
+        let events = Events::new();
         secured.show_handshakes(&bound);
         let snapshot = reader.load().clone();
         let mut builder = TableBuilder::default();

@@ -148,7 +148,7 @@ broadcast:
     )
     .unwrap_or_else(|problems| panic!("{problems}"));
     let sorted = |mut config: Config| {
-        config.proxy.listeners[0].trust_forwarded.sort();
+        std::sync::Arc::make_mut(&mut config.proxy).listeners[0].trust_forwarded.sort();
         config
     };
     assert_eq!(sorted(flags), sorted(file));

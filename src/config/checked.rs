@@ -76,7 +76,7 @@ impl Config {
             mirror: mirror::read(&root),
             leader_elect: leader::read(&root),
             dns: dns(&root),
-            proxy,
+            proxy: proxy.into(),
             targets,
             kubernetes: KubernetesConfig { kubeconfig, context },
             admin,

@@ -206,7 +206,7 @@ mirror:
         // Secrets are not the same, but nothing else.
         let without = |mut config: Config| {
             config.bridge[0].access = Default::default();
-            for route in &mut config.proxy.listeners[0].routes {
+            for route in &mut Arc::make_mut(&mut config.proxy).listeners[0].routes {
                 route.changes = Default::default();
                 route.matches.headers.clear();
             }

@@ -100,7 +100,8 @@ impl Handle {
     ///
     /// # Errors
     /// [`ReloadError`]; nothing has changed then.
-    pub fn reload(&self, config: Config) -> Result<(), ReloadError> {
+    pub fn reload(&self, config: impl Into<Arc<Config>>) -> Result<(), ReloadError> {
+        let config = config.into();
         let problems = config.check();
         if !problems.is_empty() {
             return Err(ReloadError::Config(problems));
@@ -129,7 +130,7 @@ impl Handle {
         if let (Some(tracer), Some(tracing)) = (&self.shared.tracer, &config.tracing) {
             tracer.set_sample(tracing.sample);
         }
-        self.shared.rebuild(Some((Arc::new(config), secured)));
+        self.shared.rebuild(Some((config, secured)));
         Ok(())
     }
 
