@@ -5,7 +5,7 @@ mod merged;
 use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use merged::{Merged, Part};
-use snapshot::{Assembly, Endpoint, ServiceRef, Spoken};
+use snapshot::{Cluster, ClusterName, Endpoint, ServiceRef, Spoken};
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
@@ -86,9 +86,14 @@ impl Projection {
         is_other
     }
 
-    /// The endpoints of the Services, whatever their conditions.
-    pub fn endpoints(&self) -> &Assembly {
-        &self.merged.chosen
+    /// Whether the Services have no endpoint, whatever its conditions.
+    pub fn is_empty(&self) -> bool {
+        self.merged.chosen.is_empty()
+    }
+
+    /// The cluster of the endpoints of the Services, whatever their conditions.
+    pub fn cluster(&mut self, name: ClusterName) -> Cluster {
+        self.merged.chosen.cluster(name)
     }
 
     /// Why Services contribute no endpoints.

@@ -5,6 +5,8 @@ mod selection;
 
 use std::{sync::Arc, time::Duration};
 
+use snapshot::Chunks;
+
 use self::selection::{InvalidSelector, Selection};
 use crate::{
     config::{InvalidRequire, InvalidWaves, Require, Waves},
@@ -207,7 +209,7 @@ fn once<T>(place: &mut Option<T>, name: &'static str, value: T) -> Result<(), In
 }
 
 /// The keys of selectors, in words.
-fn named(members: &[Member]) -> String {
+fn named(members: &Chunks<Member>) -> String {
     let mut names: Vec<String> =
         members.iter().take(MAX_NAMED_ENDPOINTS).map(|member| selection::describe(&member.target)).collect();
     if let Some(more) = members.len().checked_sub(MAX_NAMED_ENDPOINTS).filter(|more| *more > 0) {

@@ -101,7 +101,7 @@ impl Stores {
             let former = previous.routes().filter(redeliver).map(Arc::as_ptr);
             former.eq(table.routes().filter(redeliver).map(Arc::as_ptr))
         };
-        if previous.is_some_and(same) {
+        if self.is_empty() || previous.is_some_and(same) {
             return;
         }
         for (journal, store) in &self.0 {

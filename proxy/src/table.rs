@@ -2,6 +2,7 @@
 //! swap, loaded once per request.
 
 mod build;
+mod stays;
 mod targets;
 
 #[cfg(any(test, feature = "bench"))]
@@ -16,7 +17,7 @@ use access::{
 };
 #[cfg(any(test, feature = "bench"))]
 use snapshot::Snapshot;
-use snapshot::{Cluster, Place, Version};
+use snapshot::{Chunks, Cluster, Place, Version};
 
 pub use self::build::{Built, Inputs, TableBuilder};
 use crate::{
@@ -68,9 +69,9 @@ pub struct RouteEntry {
     /// The cluster of the snapshot that its endpoints come from; none before there is a list of them.
     pub cluster: Option<Arc<Cluster>>,
     /// The members, in snapshot order.
-    pub members: Box<[Member]>,
+    pub members: Chunks<Member>,
     /// Every known endpoint of the cluster, for `/-/endpoints`.
-    pub known: Box<[Arc<Target>]>,
+    pub known: Chunks<Arc<Target>>,
     /// Known endpoints that are this proxy itself, which are left out.
     pub own: Vec<Place>,
     /// Why there is no member; empty if there are some.

@@ -9,6 +9,7 @@
 //! order depend on content only, never on arrival).
 
 mod assembly;
+mod chunks;
 mod model;
 mod name;
 mod place;
@@ -18,9 +19,10 @@ mod texts;
 mod version;
 
 pub use assembly::Assembly;
+pub use chunks::Chunks;
 pub use model::{Cluster, Conditions, Endpoint, PodRef, ServiceRef, Snapshot};
 pub use name::{ClusterName, InvalidName};
-pub use place::{Named, Place, Recheck};
+pub use place::{FoundAddress, Named, Place, Recheck};
 pub use publish::{Change, Closed, Publisher, Reader, channel};
 pub use spoken::{AppProtocol, Scheme, Spoken};
 pub use texts::shared_text;

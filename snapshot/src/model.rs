@@ -2,9 +2,9 @@
 
 use std::{collections::HashSet, net::SocketAddr, sync::Arc};
 
-use imbl::OrdMap;
+use imbl::{OrdMap, ordmap::DiffItem};
 
-use crate::{ClusterName, ContentHash, Place, Spoken, Version, version::ContentHasher};
+use crate::{Chunks, ClusterName, ContentHash, Place, Spoken, Version, version::ContentHasher};
 
 /// A whole, immutable view of every cluster, ordered by name.
 ///
@@ -21,8 +21,8 @@ pub struct Cluster {
     /// First, because clusters that differ are mostly told apart by it.
     hash: ContentHash,
     name: ClusterName,
-    /// Each is shared with the next version of the cluster that has it as well.
-    endpoints: Box<[Arc<Endpoint<Place>>]>,
+    /// Each is shared with the next version of the cluster that has it as well, and so is a chunk if its source keeps it.
+    endpoints: Chunks<Arc<Endpoint<Place>>>,
     /// Why there is no endpoint, if the source knows.
     why_empty: Option<Box<str>>,
 }
@@ -98,6 +98,14 @@ impl Snapshot {
         self.clusters.values()
     }
 
+    /// The names of the clusters that are another one than in a former snapshot, or are in one of them only. Parts of the map that both
+    /// share are not looked at.
+    pub fn changed_since<'a>(&'a self, former: &'a Self) -> impl Iterator<Item = &'a ClusterName> {
+        former.clusters.diff(&self.clusters).map(|item| match item {
+            DiffItem::Add(name, _) | DiffItem::Remove(name, _) | DiffItem::Update { new: (name, _), .. } => name,
+        })
+    }
+
     /// How many clusters there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -137,7 +145,7 @@ impl Cluster {
     }
 
     /// A cluster of endpoints in canonical order, each place once, given the sum of their hashes.
-    pub(crate) fn assembled(name: ClusterName, endpoints: Box<[Arc<Endpoint<Place>>]>, sum: ContentHash) -> Self {
+    pub(crate) fn assembled(name: ClusterName, endpoints: Chunks<Arc<Endpoint<Place>>>, sum: ContentHash) -> Self {
         Self { hash: hash_of(&name, endpoints.len(), sum), name, endpoints, why_empty: None }
     }
 
@@ -145,7 +153,7 @@ impl Cluster {
     #[must_use]
     pub fn empty(name: ClusterName, why: &str) -> Self {
         let hash = ContentHasher::default().text(name.as_str()).number(0).text(why).finish();
-        Self { name, endpoints: Box::default(), why_empty: Some(why.into()), hash }
+        Self { name, endpoints: Chunks::default(), why_empty: Some(why.into()), hash }
     }
 
     /// Why there is no endpoint, if that is known.
@@ -162,18 +170,15 @@ impl Cluster {
 
     /// Every known endpoint, whatever its conditions, in canonical order.
     #[must_use]
-    pub fn endpoints(&self) -> &[Arc<Endpoint<Place>>] {
+    pub fn endpoints(&self) -> &Chunks<Arc<Endpoint<Place>>> {
         &self.endpoints
     }
 
     /// Shares the endpoints with a former version of the cluster that are the same there.
     pub(crate) fn share_with(&mut self, former: &Self) {
         let mut former = former.endpoints.iter().peekable();
-        for endpoint in &mut self.endpoints {
-            // The fast path: most are shared already where a cluster is put together from what is there.
-            if former.next_if(|former| Arc::ptr_eq(former, endpoint)).is_some() {
-                continue;
-            }
+        // A chunk that its source keeps has what stays in it from the version before.
+        for endpoint in self.endpoints.chunks_mut().iter_mut().filter_map(Arc::get_mut).flatten() {
             while former.next_if(|former| former.address < endpoint.address).is_some() {}
             if let Some(same) = former.next_if(|former| **former == *endpoint) {
                 endpoint.clone_from(same);
@@ -210,6 +215,11 @@ fn hash_of(name: &ClusterName, endpoints: usize, sum: ContentHash) -> ContentHas
 }
 
 impl Endpoint<Place> {
+    /// The address that is tried first; 0.0.0.0:0 if there is none.
+    pub(crate) fn first_address(&self) -> SocketAddr {
+        self.address.addresses().first().copied().unwrap_or_else(|| ([0, 0, 0, 0], 0).into())
+    }
+
     /// The hash of all attributes.
     pub(crate) fn hash(&self) -> ContentHash {
         let Self { address, conditions, hostname, pod, node, zone, service, spoken } = self;
@@ -217,7 +227,7 @@ impl Endpoint<Place> {
         let pod = |part: fn(&PodRef) -> &str| pod.as_ref().map(part);
         let hasher = ContentHasher::default();
         let place = match address {
-            Place::Address(..) => hasher.number(0),
+            Place::Address(_) | Place::Found(_) => hasher.number(0),
             Place::Name(_) => hasher.number(1).text(&address.to_string()).optional(address.problem()),
         };
         let addresses = address.addresses();
@@ -292,7 +302,7 @@ mod tests {
     fn why_there_is_no_endpoint_is_part_of_the_content() {
         let name = ClusterName::new("c").unwrap();
         let (one, other) = (Cluster::empty(name.clone(), "a"), Cluster::empty(name.clone(), "b"));
-        assert_eq!((one.why_empty(), one.endpoints()), (Some("a"), &[][..]));
+        assert_eq!((one.why_empty(), one.endpoints().len()), (Some("a"), 0));
         assert!(
             one != other
                 && one.hash() != other.hash()
@@ -310,7 +320,8 @@ mod tests {
         let two = Cluster::new(name, vec![a.clone(), b.clone(), gone]);
         assert_eq!(one, two);
         assert_eq!(one.hash(), two.hash());
-        assert_eq!(one.endpoints(), [a, b].map(|kept| Arc::new(kept.into())), "the ready namesake is kept");
+        let kept = [a, b].map(|kept| Arc::new(Endpoint::from(kept)));
+        assert!(one.endpoints().iter().eq(&kept), "the ready namesake is kept");
     }
 
     #[test]

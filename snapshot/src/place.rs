@@ -14,12 +14,29 @@ use std::{
 use tokio::sync::Notify;
 
 /// The location of an endpoint, which is its identity as well: equal places are the same endpoint.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug)]
 pub enum Place {
     /// One address.
-    Address(SocketAddr, Recheck),
+    Address(SocketAddr),
+    /// One of the addresses that were found for a name. As a place it is an address like any other; it is apart because there are few, so that
+    /// the others need no room for it.
+    Found(Arc<FoundAddress>),
     /// A name: however many addresses it has, it is one endpoint.
     Name(Arc<Named>),
+}
+
+/// An address whose source is told if a connection to it fails.
+#[derive(Debug)]
+pub struct FoundAddress {
+    address: SocketAddr,
+    recheck: Recheck,
+}
+
+/// What makes two places the same, and what their order is.
+#[derive(PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Identity<'a> {
+    Address(&'a SocketAddr),
+    Name(&'a Named),
 }
 
 /// A configured host name and the addresses it resolves to now.
@@ -46,6 +63,20 @@ struct RecheckState {
 // === impl Place ===
 
 impl Place {
+    /// An address that was found for a name, and how its source is told that a connection to it failed.
+    #[must_use]
+    pub fn found(address: SocketAddr, recheck: Recheck) -> Self {
+        Self::Found(Arc::new(FoundAddress { address, recheck }))
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        match self {
+            Self::Address(address) => Identity::Address(address),
+            Self::Found(found) => Identity::Address(&found.address),
+            Self::Name(named) => Identity::Name(named),
+        }
+    }
+
     /// A name with its addresses, in the order in which they are tried. Equal addresses in IPv4
     /// and in IPv4-mapped IPv6 form are one.
     #[must_use]
@@ -70,7 +101,8 @@ impl Place {
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         match self {
-            Self::Address(address, _) => slice::from_ref(address),
+            Self::Address(address) => slice::from_ref(address),
+            Self::Found(found) => slice::from_ref(&found.address),
             Self::Name(named) => named.found.as_deref().unwrap_or_default(),
         }
     }
@@ -79,7 +111,7 @@ impl Place {
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         match self {
-            Self::Address(..) => None,
+            Self::Address(_) | Self::Found(_) => None,
             Self::Name(named) => Some(named.name.strip_suffix('.').unwrap_or(&named.name)),
         }
     }
@@ -88,7 +120,7 @@ impl Place {
     #[must_use]
     pub fn problem(&self) -> Option<&str> {
         match self {
-            Self::Address(..) => None,
+            Self::Address(_) | Self::Found(_) => None,
             Self::Name(named) => named.found.as_ref().err().map(|why| &**why),
         }
     }
@@ -96,16 +128,17 @@ impl Place {
     /// Tells the source that a connection to it failed.
     pub fn recheck(&self) {
         match self {
-            Self::Address(_, recheck) => recheck.ask(),
+            Self::Address(_) => {}
+            Self::Found(found) => found.recheck.ask(),
             Self::Name(named) => named.recheck.ask(),
         }
     }
 
     /// Whether both are the same endpoint, even if its address has changed in the meantime.
     pub(crate) fn is_namesake(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Address(one, _), Self::Address(other, _)) => one == other,
-            (Self::Name(one), Self::Name(other)) => (&one.name, one.port) == (&other.name, other.port),
+        match (self.identity(), other.identity()) {
+            (Identity::Address(one), Identity::Address(other)) => one == other,
+            (Identity::Name(one), Identity::Name(other)) => (&one.name, one.port) == (&other.name, other.port),
             _ => false,
         }
     }
@@ -113,15 +146,44 @@ impl Place {
     /// The canonical form: an IPv4-mapped IPv6 address becomes the IPv4 address.
     pub(crate) fn canonical(self) -> Self {
         match self {
-            Self::Address(address, recheck) => Self::Address(canonical(address), recheck),
-            Self::Name(_) => self,
+            Self::Address(address) => Self::Address(canonical(address)),
+            Self::Found(found) if canonical(found.address) != found.address => {
+                Self::found(canonical(found.address), found.recheck.clone())
+            }
+            Self::Found(_) | Self::Name(_) => self,
         }
+    }
+}
+
+impl PartialEq for Place {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity() == other.identity()
+    }
+}
+
+impl Eq for Place {}
+
+impl PartialOrd for Place {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Place {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.identity().cmp(&other.identity())
+    }
+}
+
+impl Hash for Place {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.identity().hash(state);
     }
 }
 
 impl From<SocketAddr> for Place {
     fn from(address: SocketAddr) -> Self {
-        Self::Address(address, Recheck::default())
+        Self::Address(address)
     }
 }
 
@@ -129,7 +191,8 @@ impl fmt::Display for Place {
     /// The form of logs and `Host` fields: `192.0.2.1:80`, `[2001:db8::1]:80`, `cache-1.example:80`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Address(address, _) => address.fmt(f),
+            Self::Address(address) => address.fmt(f),
+            Self::Found(found) => found.address.fmt(f),
             Self::Name(named) => write!(f, "{}:{}", named.name.strip_suffix('.').unwrap_or(&named.name), named.port),
         }
     }
@@ -208,6 +271,13 @@ mod tests {
     }
 
     #[test]
+    fn an_address_takes_no_room_for_what_few_have() {
+        assert_eq!(size_of::<Place>(), size_of::<SocketAddr>());
+        // With its reference counts, 160 bytes.
+        assert!(size_of::<crate::Endpoint<Place>>() <= 144, "{}", size_of::<crate::Endpoint<Place>>());
+    }
+
+    #[test]
     fn a_name_is_one_place_with_the_order_of_its_addresses() {
         let addresses = ["[2001:db8::1]:80", "192.0.2.1:80", "[::ffff:192.0.2.1]:80"].map(address).to_vec();
         let place = Place::resolved("cache.example.".into(), 80, addresses, Recheck::default());
@@ -222,7 +292,7 @@ mod tests {
     async fn a_source_hears_of_each_failure_once_until_it_has_looked() {
         let wake = Arc::new(Notify::new());
         let recheck = Recheck::waking(wake.clone());
-        let place = Place::Address(address("192.0.2.1:80"), recheck.clone());
+        let place = Place::found(address("192.0.2.1:80"), recheck.clone());
         for _ in 0..2 {
             assert!(!recheck.is_asked());
             place.recheck();
@@ -233,5 +303,6 @@ mod tests {
         }
         Place::from(address("192.0.2.1:80")).recheck();
         assert_eq!(place, Place::from(address("192.0.2.1:80")), "the recheck is not part of the place");
+        assert_eq!(place.addresses(), [address("192.0.2.1:80")]);
     }
 }

@@ -165,6 +165,13 @@ mod tests {
         assert_eq!(before.cluster("a").unwrap().endpoints()[0].address.addresses()[0].port(), 1);
         assert_eq!(after.cluster("a").unwrap().endpoints()[0].address.addresses()[0].port(), 7);
         assert!(Arc::ptr_eq(before.cluster("b").unwrap(), after.cluster("b").unwrap()));
+        publisher.apply([Change::Set(cluster("c", &[1])), Change::Remove(ClusterName::new("b").unwrap())]);
+        let changed =
+            |former: &Snapshot| reader.load().changed_since(former).map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(
+            (changed(&before), changed(&after)),
+            (vec!["a".into(), "b".into(), "c".into()], vec!["b".into(), "c".into()])
+        );
     }
 
     #[test]

@@ -20,8 +20,9 @@ type PodPort = (Arc<str>, u16);
 pub(super) struct Merged {
     /// The endpoints of all Services at each address.
     candidates: BTreeMap<SocketAddr, Vec<Arc<Endpoint<Place>>>>,
-    /// The addresses that Services have of a pod for one port, and how many have each.
-    pods: HashMap<PodPort, BTreeMap<SocketAddr, usize>>,
+    /// The addresses that Services have of a pod for one port, in order, each as often as Services have it. Most pods have one, so this is a
+    /// list and no map.
+    pods: HashMap<PodPort, Vec<SocketAddr>>,
     /// Addresses to decide anew.
     changed: BTreeSet<SocketAddr>,
     pub(super) chosen: Assembly,
@@ -54,12 +55,14 @@ impl Merged {
 
     fn add(&mut self, endpoint: &Arc<Endpoint<Place>>) {
         let at = address(endpoint);
-        self.candidates.entry(at).or_default().push(endpoint.clone());
+        // Without room for more: mostly there is one.
+        self.candidates.entry(at).or_insert_with(|| Vec::with_capacity(1)).push(endpoint.clone());
         self.changed.insert(at);
         if let Some(pod) = pod_port(endpoint) {
-            let addresses = self.pods.entry(pod).or_default();
-            self.changed.extend(addresses.keys().next());
-            *addresses.entry(at).or_default() += 1;
+            let addresses = self.pods.entry(pod).or_insert_with(|| Vec::with_capacity(1));
+            self.changed.extend(addresses.first());
+            let place = addresses.partition_point(|address| *address < at);
+            addresses.insert(place, at);
         }
     }
 
@@ -74,13 +77,10 @@ impl Merged {
         self.changed.insert(at);
         let Some(pod) = pod_port(endpoint) else { return };
         let Some(addresses) = self.pods.get_mut(&pod) else { return };
-        if let Some(count) = addresses.get_mut(&at) {
-            *count -= 1;
-            if *count == 0 {
-                addresses.remove(&at);
-            }
+        if let Ok(place) = addresses.binary_search(&at) {
+            addresses.remove(place);
         }
-        self.changed.extend(addresses.keys().next());
+        self.changed.extend(addresses.first());
         if addresses.is_empty() {
             self.pods.remove(&pod);
         }
@@ -92,8 +92,7 @@ impl Merged {
         for at in std::mem::take(&mut self.changed) {
             let candidates = self.candidates.get(&at).into_iter().flatten();
             // IPv4 addresses order before IPv6 ones.
-            let is_first =
-                |pod: &PodPort| self.pods.get(pod).and_then(|addresses| addresses.keys().next()) == Some(&at);
+            let is_first = |pod: &PodPort| self.pods.get(pod).and_then(|addresses| addresses.first()) == Some(&at);
             let kept = candidates.filter(|endpoint| pod_port(endpoint).is_none_or(|pod| is_first(&pod)));
             let chosen = kept.min_by(|one, other| match (one.is_preferred_to(other), other.is_preferred_to(one)) {
                 (true, _) => Ordering::Less,

@@ -119,7 +119,7 @@ impl DnsSource {
         let counts = |address: &&SocketAddr| !one_per_host || address.is_ipv4();
         let endpoint = |address: &SocketAddr| Endpoint {
             hostname: Some(name.clone()),
-            ..Endpoint::at(Place::Address(*address, names.recheck(&self.query)))
+            ..Endpoint::at(Place::found(*address, names.recheck(&self.query)))
         };
         Cluster::new(self.cluster.clone(), addresses.iter().filter(counts).map(endpoint).collect())
     }

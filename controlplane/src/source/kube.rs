@@ -137,11 +137,10 @@ impl KubeSource {
         for problem in problems.iter().filter(|problem| !before.problems.contains(problem)) {
             warn!(cluster = %self.cluster, "{problem}");
         }
-        let (endpoints, services) = (seen.projection.endpoints(), seen.projection.services().len());
-        let empty = endpoints.is_empty();
+        let (empty, services) = (seen.projection.is_empty(), seen.projection.services().len());
         let cluster = match empty {
             true => Cluster::empty(self.cluster.clone(), &self.why_empty(services > 0, &problems)),
-            false => endpoints.cluster(self.cluster.clone()),
+            false => seen.projection.cluster(self.cluster.clone()),
         };
         let version = self.publisher.apply([Change::Set(Arc::new(cluster))]);
         tracing::debug!(cluster = %self.cluster, %version, services, "published");

@@ -110,7 +110,7 @@ ports: [{{name: sql, port: 5432}}, {{name: dns, port: 53, protocol: UDP}}]
     let running = run(account.kubeconfig_path(), &[&format!("{ns}/db")], PortSelector::Only).await;
     running.until_ready(&["[2001:db8::1]:5432"]).await;
     let published = running.now().expect("it is published");
-    let [first, second] = published.endpoints() else { panic!("two endpoints, not {published:?}") };
+    let (first, second) = (&published.endpoints()[0], &published.endpoints()[1]);
     let pod = first.pod.as_ref().expect("a pod");
     assert_eq!((&*pod.namespace, &*pod.name, &*pod.uid), (&*ns, "db-0", "11111111-1111-1111-1111-111111111111"));
     assert_eq!(

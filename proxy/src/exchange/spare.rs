@@ -49,7 +49,7 @@ pub fn forget() {
 mod tests {
     use std::sync::Arc;
 
-    use snapshot::{ClusterName, Endpoint};
+    use snapshot::{Chunks, ClusterName, Endpoint};
 
     use super::*;
     use crate::{
@@ -78,7 +78,7 @@ mod tests {
             }),
             cluster: None,
             members: (0..members).map(member).collect(),
-            known: Box::default(),
+            known: Chunks::default(),
             own: Vec::new(),
             why_empty: Box::default(),
             via: "me".into(),

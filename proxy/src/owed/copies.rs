@@ -45,7 +45,7 @@ impl Copies {
         let owed = route.owed.as_ref()?;
         let target = route.known.iter().find(|target| *owed.key(target) == copy.whom.key)?;
         let mut own = RouteEntry::clone(route);
-        own.members = [Member { target: target.clone(), ready: true }].into();
+        own.members = vec![Member { target: target.clone(), ready: true }].into();
         let policy = &mut Arc::make_mut(&mut own.config).policy;
         (policy.require, policy.compare) = (Require::All, Compare::Off);
         Some(Arc::new(own))

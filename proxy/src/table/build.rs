@@ -3,9 +3,14 @@
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::SystemTime};
 
 use access::sources::Sources;
-use snapshot::{Cluster, Endpoint, Place, Snapshot};
+use snapshot::{Chunks, Cluster, ClusterName, Endpoint, Place, Snapshot};
 
-use super::{ListenerEntry, Member, RouteEntry, Table, targets::TargetIndex, why_empty};
+use super::{
+    ListenerEntry, Member, RouteEntry, Table,
+    stays::{Stretch, stretches},
+    targets::TargetIndex,
+    why_empty,
+};
 use crate::{
     callers::Callers,
     config::{Config, Members, Policy, Route},
@@ -46,6 +51,16 @@ pub struct Built {
 #[derive(Debug, Default)]
 pub struct TableBuilder {
     targets: TargetIndex,
+    /// What the last table was made from.
+    last: Option<LastInputs>,
+}
+
+/// What the last table was made from.
+#[derive(Debug)]
+struct LastInputs {
+    snapshot: Snapshot,
+    /// The routes to each cluster: the numbers of their listeners, and theirs.
+    routes: HashMap<ClusterName, Vec<(usize, usize)>>,
 }
 
 /// The building of one table.
@@ -66,7 +81,10 @@ impl TableBuilder {
     pub fn after(table: &Table) -> Self {
         let mut targets = TargetIndex::default();
         table.routes().flat_map(|route| &route.known).for_each(|target| targets.share(target));
-        Self { targets }
+        let (publisher, reader) = snapshot::channel();
+        publisher.apply(table.routes().filter_map(|route| route.cluster.clone()).map(snapshot::Change::Set));
+        let last = LastInputs { snapshot: Snapshot::clone(&reader.load()), routes: routes_to_clusters(&table.config) };
+        Self { targets, last: Some(last) }
     }
 
     /// Builds the next table. Unchanged parts of the previous one are taken over: routes whose cluster is the same, targets with their
@@ -75,12 +93,15 @@ impl TableBuilder {
     pub fn next(&mut self, previous: Option<&Table>, inputs: Inputs<'_>) -> Built {
         let own = OwnAddresses::new(inputs.bound, previous.and_then(|previous| previous.host.clone()));
         let mut building = Building { targets: &mut self.targets, inputs, own, dropped: Vec::new() };
-        let listeners = match previous {
-            Some(previous) if building.differs_in_endpoints_only(previous) => {
-                previous.listeners.iter().map(|listener| building.updated(listener)).collect()
+        let (listeners, routes) = match (previous, self.last.take()) {
+            (Some(previous), Some(last)) if building.differs_in_endpoints_only(previous) => {
+                let changed = last.changed_routes(previous.listeners.len(), inputs.snapshot);
+                let listeners = previous.listeners.iter().zip(&changed);
+                (listeners.map(|(listener, changed)| building.updated(listener, changed)).collect(), last.routes)
             }
-            _ => building.listeners(previous),
+            _ => (building.listeners(previous), routes_to_clusters(inputs.config)),
         };
+        self.last = Some(LastInputs { snapshot: inputs.snapshot.clone(), routes });
         let host = building.own.asked().cloned();
         let dropped = building.dropped;
         let table = Table {
@@ -96,6 +117,31 @@ impl TableBuilder {
     }
 }
 
+// === impl LastInputs ===
+
+impl LastInputs {
+    /// The routes of each listener whose clusters are others in this snapshot.
+    fn changed_routes(&self, listeners: usize, snapshot: &Snapshot) -> Vec<Vec<usize>> {
+        let mut changed = vec![Vec::new(); listeners];
+        let names = snapshot.changed_since(&self.snapshot);
+        for (listener, route) in names.filter_map(|name| self.routes.get(name)).flatten() {
+            changed[*listener].push(*route);
+        }
+        changed
+    }
+}
+
+fn routes_to_clusters(config: &Config) -> HashMap<ClusterName, Vec<(usize, usize)>> {
+    let mut routes: HashMap<_, Vec<_>> =
+        HashMap::with_capacity(config.listeners.iter().map(|it| it.routes.len()).sum());
+    for (listener, configured) in config.listeners.iter().enumerate() {
+        for (route, configured) in configured.routes.iter().enumerate() {
+            routes.entry(configured.cluster.clone()).or_default().push((listener, route));
+        }
+    }
+    routes
+}
+
 // === impl Building ===
 
 impl Building<'_> {
@@ -106,15 +152,14 @@ impl Building<'_> {
             && previous.host.as_ref().is_none_or(|host| self.own.is_still(host))
     }
 
-    /// A listener of the previous table with the clusters of this snapshot.
-    fn updated(&mut self, listener: &ListenerEntry) -> Arc<ListenerEntry> {
+    /// A listener of the previous table with the clusters of this snapshot, which are others for these of its routes.
+    fn updated(&mut self, listener: &ListenerEntry, changed: &[usize]) -> Arc<ListenerEntry> {
         let mut routes = None;
-        for (index, route) in listener.routes.iter().enumerate() {
+        for index in changed {
+            let route = &listener.routes[*index];
             let cluster = self.inputs.snapshot.cluster(route.config.cluster.as_str());
-            if cluster.map(Arc::as_ptr) != route.cluster.as_ref().map(Arc::as_ptr) {
-                let routes = routes.get_or_insert_with(|| listener.routes.to_vec());
-                routes[index] = self.updated_route(route, cluster);
-            }
+            let routes = routes.get_or_insert_with(|| listener.routes.to_vec());
+            routes[*index] = self.updated_route(route, cluster);
         }
         Arc::new(ListenerEntry {
             config: listener.config.clone(),
@@ -124,13 +169,10 @@ impl Building<'_> {
         })
     }
 
-    /// A route of the previous table with another cluster. Both have their endpoints in canonical order.
+    /// A route of the previous table with another cluster.
     fn updated_route(&mut self, former: &RouteEntry, cluster: Option<&Arc<Cluster>>) -> Arc<RouteEntry> {
-        let mut before = Former { targets: &former.known, dropped: Vec::new() };
-        let (known, own) = self.targets_of(cluster, &former.config.policy, &mut before);
-        self.dropped.append(&mut before.dropped);
-        self.dropped.extend_from_slice(before.targets);
-        Arc::new(former.with_endpoints(cluster, known, own))
+        let endpoints = self.endpoints_of(cluster, &former.config.policy, Some(former));
+        Arc::new(former.with_endpoints(cluster, endpoints))
     }
 
     /// All listeners of the configuration.
@@ -160,30 +202,70 @@ impl Building<'_> {
 
     fn route(&mut self, route: &Route, via: Arc<str>, metrics: Arc<RouteMetrics>) -> Arc<RouteEntry> {
         let cluster = self.inputs.snapshot.cluster(route.cluster.as_str());
-        let (known, own) = self.targets_of(cluster, &route.policy, &mut Former::default());
+        let endpoints = self.endpoints_of(cluster, &route.policy, None);
         let bare = RouteEntry {
             config: Arc::new(route.clone()),
             cluster: None,
-            members: Box::default(),
-            known: Box::default(),
+            members: Chunks::default(),
+            known: Chunks::default(),
             own: Vec::new(),
             why_empty: Box::default(),
             via,
             metrics,
             owed: self.inputs.owed.of(route),
         };
-        Arc::new(bare.with_endpoints(cluster, known, own))
+        Arc::new(bare.with_endpoints(cluster, endpoints))
     }
 
-    /// The targets of a cluster's endpoints, and the places of those that are this process itself.
-    fn targets_of(
+    /// The endpoints of a cluster for a route, which may have had others before. Both are in canonical order, and what was made from a chunk of
+    /// the list of endpoints that is still the same is used again.
+    fn endpoints_of(
         &mut self,
         cluster: Option<&Arc<Cluster>>,
         policy: &Policy,
+        former: Option<&RouteEntry>,
+    ) -> RouteEndpoints {
+        let chunks = cluster.map_or(&[][..], |cluster| cluster.endpoints().chunks());
+        let former_cluster = former.and_then(|former| former.cluster.as_ref());
+        let former_chunks = former_cluster.map_or(&[][..], |cluster| cluster.endpoints().chunks());
+        let (known, members) =
+            former.map_or((&[][..], &[][..]), |former| (former.known.chunks(), former.members.chunks()));
+        // A chunk with an endpoint that is this process itself, which is left out, is looked at anew.
+        let is_whole = |at: usize| known[at].len() == former_chunks[at].len();
+        let (known_there, members_there) = (Vec::with_capacity(chunks.len()), Vec::with_capacity(chunks.len()));
+        let mut made = RouteEndpoints { known: known_there, members: members_there, own: Vec::new() };
+        for stretch in stretches(former_chunks, chunks, is_whole) {
+            match stretch {
+                Stretch::Same(chunks) => {
+                    made.known.extend_from_slice(&known[chunks.clone()]);
+                    made.members.extend_from_slice(&members[chunks]);
+                }
+                Stretch::Other { former: replaced, next } => {
+                    let targets: Vec<Arc<Target>> =
+                        known[replaced].iter().flat_map(|chunk| chunk.iter().cloned()).collect();
+                    let mut before = Former { targets: &targets, dropped: Vec::new() };
+                    for chunk in &chunks[next] {
+                        let targets = self.targets_of(chunk, policy, &mut before, &mut made.own);
+                        made.members.push(targets.iter().filter_map(|target| Member::of(target, policy)).collect());
+                        made.known.push(targets.into());
+                    }
+                    self.dropped.append(&mut before.dropped);
+                    self.dropped.extend_from_slice(before.targets);
+                }
+            }
+        }
+        made
+    }
+
+    /// The targets of some endpoints, without those that are this process itself.
+    fn targets_of(
+        &mut self,
+        endpoints: &[Arc<Endpoint<Place>>],
+        policy: &Policy,
         before: &mut Former<'_>,
-    ) -> (Box<[Arc<Target>]>, Vec<Place>) {
-        let endpoints = cluster.map_or(&[][..], |cluster| cluster.endpoints());
-        let (mut known, mut own) = (Vec::with_capacity(endpoints.len()), Vec::new());
+        own: &mut Vec<Place>,
+    ) -> Vec<Arc<Target>> {
+        let mut known = Vec::with_capacity(endpoints.len());
         // One shard more than there are workers, for redelivery.
         let shards = self.inputs.config.threads + 1;
         for endpoint in endpoints {
@@ -198,12 +280,19 @@ impl Building<'_> {
                 known.push(self.targets.acquire(endpoint, policy, make));
             }
         }
-        (known.into(), own)
+        known
     }
 }
 
+/// The endpoints of a route: a chunk for each chunk of the cluster's list.
+struct RouteEndpoints {
+    known: Vec<Arc<[Arc<Target>]>>,
+    members: Vec<Arc<[Member]>>,
+    /// The places of those that are this process itself.
+    own: Vec<Place>,
+}
+
 /// The targets that a route had before, in canonical order.
-#[derive(Default)]
 struct Former<'a> {
     targets: &'a [Arc<Target>],
     /// Those that it no longer has.
@@ -243,30 +332,37 @@ impl<'a> Former<'a> {
 
 impl RouteEntry {
     /// The same route with these endpoints.
-    fn with_endpoints(&self, cluster: Option<&Arc<Cluster>>, known: Box<[Arc<Target>]>, own: Vec<Place>) -> Self {
-        let member = |target: &Arc<Target>| {
-            let conditions = target.endpoint.conditions;
-            let ready = match self.config.policy.members {
-                // It is configured by name, so `all` does not succeed without it.
-                _ if target.endpoint.address.problem().is_some() => false,
-                _ if conditions.ready => true,
-                Members::Known if !conditions.terminating => false,
-                Members::Ready | Members::Known => return None,
-            };
-            Some(Member { target: target.clone(), ready })
-        };
-        let members: Box<[Member]> = known.iter().filter_map(member).collect();
+    fn with_endpoints(&self, cluster: Option<&Arc<Cluster>>, endpoints: RouteEndpoints) -> Self {
+        let RouteEndpoints { known, members, own } = endpoints;
+        let members = Chunks::of(members);
         let why_empty = if members.is_empty() { why_empty(cluster, &own) } else { String::new() };
         Self {
             config: self.config.clone(),
             cluster: cluster.cloned(),
             members,
-            known,
+            known: Chunks::of(known),
             own,
             why_empty: why_empty.into(),
             via: self.via.clone(),
             metrics: self.metrics.clone(),
             owed: self.owed.clone(),
         }
+    }
+}
+
+// === impl Member ===
+
+impl Member {
+    /// What an endpoint is to a route with this policy, if it is one of its members.
+    fn of(target: &Arc<Target>, policy: &Policy) -> Option<Self> {
+        let conditions = target.endpoint.conditions;
+        let ready = match policy.members {
+            // It is configured by name, so `all` does not succeed without it.
+            _ if target.endpoint.address.problem().is_some() => false,
+            _ if conditions.ready => true,
+            Members::Known if !conditions.terminating => false,
+            Members::Ready | Members::Known => return None,
+        };
+        Some(Self { target: target.clone(), ready })
     }
 }

@@ -70,7 +70,7 @@ pub(in crate::source) fn srv(list: &[(&str, u16)]) -> Vec<RData> {
 /// A place in the notation of tests: an address; or a name with its addresses, or with `?` if it does not resolve.
 fn shown(place: &Place) -> String {
     match (place, place.addresses()) {
-        (Place::Address(..), _) => place.to_string(),
+        (Place::Address(_) | Place::Found(_), _) => place.to_string(),
         (Place::Name(_), []) => format!("{place}=?"),
         (Place::Name(_), addresses) => {
             let ips: Vec<String> = addresses.iter().map(|address| address.ip().to_string()).collect();

@@ -88,7 +88,8 @@ async fn a_list_is_followed_and_its_labels_describe_the_endpoints() {
     running.expect(&["192.0.2.1:80"]).await;
     wait_ready(&running.readiness).await;
     let snapshot = running.reader.load();
-    let [one] = snapshot.cluster("c").unwrap().endpoints() else { panic!("one endpoint") };
+    let endpoints = snapshot.cluster("c").unwrap().endpoints();
+    let (one, 1) = (&endpoints[0], endpoints.len()) else { panic!("one endpoint: {endpoints:?}") };
     assert_eq!((one.zone.as_deref(), one.node.as_deref(), one.label()), (Some("west"), Some("n1"), Some("p")));
     let asked = origin.wait_requests(1).await.remove(0).complete();
     assert_eq!((asked.method.as_str(), asked.target.as_str()), ("GET", "/targets"));

@@ -90,7 +90,7 @@ async fn a_connect_that_fails_and_a_name_that_does_not_resolve_ask_the_source_ag
     let [a] = origins([Reply::ok("a")]);
     let refuses = SocketAddr::from(([127, 0, 0, 9], 1));
     let ((good, _), (gone, gone_wake), (stale, stale_wake)) = (recheck(), recheck(), recheck());
-    let each = Endpoint::at(Place::Address(refuses, stale.clone()));
+    let each = Endpoint::at(Place::found(refuses, stale.clone()));
     let proxy = Setup::new(vec![named("a", &[a.address()], &good), unresolved("gone", &gone), each]).start();
     proxy.get("/").await.expect_status(502);
     tokio::join!(gone_wake.notified(), stale_wake.notified());
