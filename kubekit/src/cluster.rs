@@ -46,10 +46,13 @@ use testkit::{
     go, netns,
     process::{self, Process},
 };
-use tokio::{net::TcpSocket, sync::OnceCell};
+use tokio::{net::TcpSocket, sync::OnceCell, time::timeout};
 
 /// Time limit for a component to start or to end.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Time limit of one readiness check.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Interval between two readiness checks.
 const POLL: Duration = Duration::from_millis(50);
@@ -299,18 +302,16 @@ impl Cluster {
         let deadline = Instant::now() + scaled(PATIENCE);
         // It makes its own certificate at the first start.
         let certificate = self.directory.path().join("certs/apiserver.crt");
-        let mut client = None;
         loop {
             let apiserver = self.apiserver.as_mut().expect("it was just started");
             let (ended, etcd_ended) = (apiserver.ended(), self.etcd.ended());
             assert!(ended.is_none(), "kube-apiserver ended ({ended:?}):\n{}", self.logs());
             assert!(etcd_ended.is_none(), "etcd ended ({etcd_ended:?}):\n{}", self.logs());
             assert!(Instant::now() < deadline, "kube-apiserver is not ready after {PATIENCE:?}:\n{}", self.logs());
-            if client.is_none() && certificate.is_file() {
-                client = try_client(&self.kubeconfig_path()).await.ok();
-            }
-            if let Some(client) = &client
-                && ready(client).await
+            // A client of its own for each look: one that was made while the certificate was being written would never trust it.
+            if certificate.is_file()
+                && let Ok(client) = try_client(&self.kubeconfig_path()).await
+                && timeout(LOOK_TIMEOUT, ready(&client)).await == Ok(true)
             {
                 return;
             }
