@@ -15,6 +15,7 @@ pub mod limits;
 pub mod listener;
 pub mod metrics;
 mod pieces;
+pub mod process_group;
 pub mod readiness;
 pub mod redact;
 pub mod signal;

@@ -2,13 +2,15 @@
 
 use std::{
     fmt,
-    process::{ExitStatus, Stdio},
+    process::{Command, ExitStatus, Stdio},
     time::Duration,
 };
 
-use runtime::boot_time::{BootTime, sleep_until};
-use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::process::{Child, Command};
+use runtime::{
+    boot_time::{BootTime, sleep_until},
+    process_group::ProcessGroup,
+};
+use rustix::process::Signal;
 
 /// The longest time before the deadline at which a process group that ignores SIGTERM is killed.
 const KILL_BEFORE_DEADLINE: Duration = Duration::from_millis(500);
@@ -30,10 +32,7 @@ pub enum InvalidCommand {
 
 /// A running command. Dropping it kills its whole process group.
 #[derive(Debug)]
-pub struct Running {
-    child: Child,
-    group: Option<Pid>,
-}
+pub struct Running(ProcessGroup);
 
 // === impl CommandLine ===
 
@@ -61,13 +60,11 @@ impl CommandLine {
     /// The program does not exist or cannot be started; the error names it.
     pub fn start(&self, variables: &[(&str, &str)]) -> std::io::Result<Running> {
         let mut command = Command::new(&self.0[0]);
-        command.args(&self.0[1..]).envs(variables.iter().copied()).stdin(Stdio::null()).process_group(0);
-        let child = command
-            .spawn()
-            .map_err(|error| std::io::Error::new(error.kind(), format!("cannot start {}: {error}", self.0[0])))?;
-        // The id of the group is that of its first process.
-        let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        Ok(Running { child, group })
+        command.args(&self.0[1..]).envs(variables.iter().copied()).stdin(Stdio::null());
+        let started = ProcessGroup::start(&mut command);
+        started
+            .map(Running)
+            .map_err(|error| std::io::Error::new(error.kind(), format!("cannot start {}: {error}", self.0[0])))
     }
 }
 
@@ -86,48 +83,27 @@ impl Running {
     /// # Errors
     /// The system cannot say how it ended.
     pub async fn ended(&mut self) -> std::io::Result<ExitStatus> {
-        self.child.wait().await
+        self.0.ended().await
     }
 
     /// Waits until it has ended by itself, and kills its process group at `deadline`. Returns its status, if it ended by itself.
     pub async fn end_by(mut self, deadline: BootTime) -> Option<ExitStatus> {
         tokio::select! {
-            status = self.child.wait() => status.ok(),
+            status = self.0.ended() => status.ok(),
             () = sleep_until(deadline) => {
-                self.kill().await;
+                self.0.kill().await;
                 None
             }
         }
     }
 
-    /// Sends SIGTERM to its process group, and kills what is left of it shortly before `deadline`.
+    /// Sends SIGTERM to its process group, and kills what is left of it shortly before `deadline`, or when it has ended.
     pub async fn stop_by(mut self, deadline: BootTime) {
-        self.signal(Signal::TERM);
+        self.0.signal(Signal::TERM);
         tokio::select! {
-            _ = self.child.wait() => {}
-            () = sleep_until(deadline - KILL_BEFORE_DEADLINE) => {}
+            _ = self.0.ended() => {}
+            () = sleep_until(deadline - KILL_BEFORE_DEADLINE) => self.0.kill().await,
         }
-        self.kill().await;
-    }
-
-    async fn kill(&mut self) {
-        self.signal(Signal::KILL);
-        let _ = self.child.wait().await;
-        // From now on its id may be reused.
-        self.group = None;
-    }
-
-    /// Signals the group, which may have ended already.
-    fn signal(&self, signal: Signal) {
-        if let Some(group) = self.group {
-            let _ = kill_process_group(group, signal);
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.signal(Signal::KILL);
     }
 }
 

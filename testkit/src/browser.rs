@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    process::Stdio,
+    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
-    process::{Child, ChildStdin, ChildStdout, Command},
+    net::unix::pipe,
     sync::oneshot,
 };
 
@@ -31,7 +31,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A browser with one page. It ends with this value.
 pub struct Browser {
-    commands: tokio::sync::Mutex<ChildStdin>,
+    commands: tokio::sync::Mutex<pipe::Sender>,
     shared: Arc<BrowserMessages>,
     next: AtomicU64,
     /// The session with the page.
@@ -72,14 +72,16 @@ impl Browser {
         }
         command.arg(format!("--user-data-dir={}", folder.path().display()));
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mark = Mark::on(command.as_std_mut());
+        let mark = Mark::on(&mut command);
         let mut child = command.spawn().expect("a shell can be started");
-        let group = Group::led_by(child.id().expect("it has not been waited for"), mark);
+        let group = Group::led_by(child.id(), mark);
         let (stdin, stdout) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
+        let commands = pipe::Sender::from_owned_fd(stdin.into()).expect("the end of a pipe that is written to");
+        let answers = pipe::Receiver::from_owned_fd(stdout.into()).expect("the end of a pipe that is read");
         let shared = Arc::<BrowserMessages>::default();
-        tokio::spawn(read(stdout, shared.clone()));
+        tokio::spawn(read(answers, shared.clone()));
         let mut browser = Self {
-            commands: tokio::sync::Mutex::new(stdin),
+            commands: tokio::sync::Mutex::new(commands),
             shared,
             next: AtomicU64::new(1),
             session: String::new(),
@@ -207,10 +209,10 @@ impl Browser {
 }
 
 /// Takes what the browser says: each message ends with a zero byte.
-async fn read(stdout: ChildStdout, seen: Arc<BrowserMessages>) {
-    let mut stdout = BufReader::new(stdout);
+async fn read(answers: pipe::Receiver, seen: Arc<BrowserMessages>) {
+    let mut answers = BufReader::new(answers);
     let mut message = Vec::new();
-    while stdout.read_until(0, &mut message).await.is_ok_and(|length| length > 0) {
+    while answers.read_until(0, &mut message).await.is_ok_and(|length| length > 0) {
         message.pop();
         let parsed: Value = serde_json::from_slice(&message).expect("the browser speaks JSON");
         message.clear();

@@ -1,18 +1,19 @@
 //! Runs the credential plugin of a kubeconfig (`exec`), with a time limit and log messages.
 
-use std::{convert::Infallible, fmt, io, process::Stdio, time::Duration};
+use std::{
+    convert::Infallible,
+    fmt, io,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use hyper::header::HeaderValue;
 use jiff::Timestamp;
 use kube::config::{Cluster, ExecConfig, ExecInteractiveMode};
-use rustix::process::{Pid, Signal, kill_process_group};
+use runtime::process_group::ProcessGroup;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::{
-    io::AsyncReadExt as _,
-    process::{Child, Command},
-    time::timeout,
-};
+use tokio::{io::AsyncReadExt as _, time::timeout};
 use tracing::{info, warn};
 
 use super::read::{Identity, Unsendable, bearer};
@@ -93,12 +94,6 @@ struct ExecCredentialStatus {
     client_key_data: Option<String>,
 }
 
-/// A running program. Dropping this kills it, and whatever it has started.
-struct Running {
-    child: Child,
-    group: Option<Pid>,
-}
-
 impl Plugin {
     /// Reads the plugin of a kubeconfig's user. The `authority` is the cluster's certificate authority (PEM), in base64.
     ///
@@ -148,7 +143,7 @@ impl Plugin {
     pub(super) async fn ask(&self) -> Result<Credential, PluginError> {
         let failed = |why| PluginError { command: self.command.clone(), why };
         info!(plugin = self.command, "asking the credential plugin, for at most {PLUGIN_TIMEOUT:?}");
-        let mut running = self.start().map_err(|error| failed(Why::Start(error, self.hint.clone())))?;
+        let mut program = self.start().map_err(|error| failed(Why::Start(error, self.hint.clone())))?;
         let telling = async {
             tokio::time::sleep(SLOW_WARNING_DELAY).await;
             warn!(
@@ -158,21 +153,18 @@ impl Plugin {
             std::future::pending::<Infallible>().await
         };
         let output = tokio::select! {
-            output = timeout(PLUGIN_TIMEOUT, running.output()) => output.map_err(|_elapsed| failed(Why::Slow))?,
+            output = timeout(PLUGIN_TIMEOUT, output(&mut program)) => output.map_err(|_elapsed| failed(Why::Slow))?,
             never = telling => match never {},
         };
         read(&output.map_err(failed)?).map_err(failed)
     }
 
-    fn start(&self) -> io::Result<Running> {
+    fn start(&self) -> io::Result<ProcessGroup> {
         let mut command = Command::new(&self.command);
         command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.env(INFO_VARIABLE, self.info.to_string());
-        // A process group of its own, so that its children end with it.
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
-        let child = command.spawn()?;
-        let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        Ok(Running { child, group })
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        ProcessGroup::start(&mut command)
     }
 }
 
@@ -182,26 +174,16 @@ impl fmt::Debug for Plugin {
     }
 }
 
-impl Running {
-    async fn output(&mut self) -> Result<Vec<u8>, Why> {
-        let mut output = Vec::new();
-        if let Some(stdout) = self.child.stdout.take() {
-            stdout.take(MAX_BYTES).read_to_end(&mut output).await.map_err(Why::Lost)?;
-        }
-        let status = self.child.wait().await.map_err(Why::Lost)?;
-        // Its process id may be reused from now on, and processes that it left behind on purpose stay.
-        self.group = None;
-        if status.success() { Ok(output) } else { Err(Why::Failed(status)) }
+/// What it has written when it has ended well.
+async fn output(program: &mut ProcessGroup) -> Result<Vec<u8>, Why> {
+    let mut output = Vec::new();
+    if let Some(stdout) = program.take_stdout().map_err(Why::Lost)? {
+        stdout.take(MAX_BYTES).read_to_end(&mut output).await.map_err(Why::Lost)?;
     }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Some(group) = self.group {
-            // It may have ended already.
-            let _ = kill_process_group(group, Signal::KILL);
-        }
-    }
+    let status = program.ended().await.map_err(Why::Lost)?;
+    // Processes that it left behind on purpose stay.
+    program.leave();
+    if status.success() { Ok(output) } else { Err(Why::Failed(status)) }
 }
 
 /// JSON or YAML, because other clients accept both.

@@ -1,14 +1,14 @@
 //! A pod's web identity token is enough: a token service exchanges it for keys, over TLS only.
 
-use std::{env, process::Stdio};
+use std::{env, process::Command};
 
 use export::sink::{S3Options, Target};
 use testkit::{
     origin::{Origin, Reply},
     pki::Authority,
+    process::Process,
     tls_relay::TlsRelay,
 };
-use tokio::process::Command;
 
 use crate::bed::{self, KEYS, document, writer};
 
@@ -44,15 +44,17 @@ async fn a_web_identity_is_enough() {
     let config = authority.issue(&["127.0.0.1"]).server(&[]);
     let issuer = TlsRelay::in_front("127.0.0.1:0", config, origin.address()).await;
     let mut command = Command::new(env::current_exe().expect("the test binary has a path"));
-    command.args(["--exact", testkit::test_name!()]).kill_on_drop(true).stdout(Stdio::piped()).envs([
+    command.args(["--exact", testkit::test_name!()]).envs([
         (ENDPOINT, bed.connect.s3.endpoint.clone().expect("it has one")),
         (TRUSTED, trusted.display().to_string()),
         ("AWS_ENDPOINT_URL_STS", format!("https://{}", issuer.address)),
         ("AWS_WEB_IDENTITY_TOKEN_FILE", token.display().to_string()),
         ("AWS_ROLE_ARN", "arn:aws:iam::1:role/edge".into()),
     ]);
-    let output = testkit::eventually::within("the write", command.output()).await.expect("it can be run");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let log = bed.directory().join("log");
+    let mut inner = Process::spawn_command(command, &log).expect("it can be run");
+    let status = testkit::eventually!("the write", inner.ended(), Option::is_some);
+    assert!(status.is_some_and(|status| status.success()), "{}", inner.tail(20));
     assert_eq!(bed.text("edge.yml").await.as_deref(), Some("one"));
     let asked = origin.requests().remove(0).complete();
     let asked = format!("{} {}", asked.target, String::from_utf8_lossy(&asked.body));
