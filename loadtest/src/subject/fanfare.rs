@@ -103,11 +103,11 @@ pub(crate) fn sum(metrics: &str, name: &str) -> f64 {
     values.sum()
 }
 
-/// What its admin API answers, head and body.
+/// What its admin API answers, head and body. By HTTP/1.0, in which no sizes of chunks stand between the lines.
 pub(crate) fn get(admin: SocketAddr, path: &str) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect_timeout(&admin, START_TIMEOUT)?;
     stream.set_read_timeout(Some(START_TIMEOUT))?;
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n").as_bytes())?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: admin\r\n\r\n").as_bytes())?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     Ok(text)
@@ -119,7 +119,7 @@ pub(crate) fn ready(kept: &Kept, log: &Path) -> anyhow::Result<SocketAddr> {
     loop {
         let admin = admin_in(&fs::read_to_string(log).unwrap_or_default());
         let answer = admin.and_then(|admin| get(admin, "/-/ready").ok());
-        if let (Some(admin), Some(true)) = (admin, answer.map(|answer| answer.starts_with("HTTP/1.1 200"))) {
+        if let (Some(admin), Some(true)) = (admin, answer.map(|answer| answer.starts_with("HTTP/1.0 200"))) {
             return Ok(admin);
         }
         if let Some(how) = kept.ended() {
