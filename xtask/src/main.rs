@@ -2,54 +2,54 @@
 
 use std::{
     env,
+    io::{self, Write as _},
     process::{Command, ExitCode},
+    thread,
     time::{Duration, Instant},
 };
 
-/// One step of the quick lane.
+/// One run of cargo.
 struct Step {
     /// Its name in the output.
     name: &'static str,
     /// The arguments of `cargo`.
     arguments: &'static [&'static str],
+    /// What the programs that cargo runs are given.
+    then: &'static [&'static str],
     /// An environment variable that the step needs.
     variable: Option<(&'static str, &'static str)>,
 }
 
-/// The quick lane, cheapest first. The tests are those that need neither Kubernetes, stores, DNS servers nor load balancers:
-/// pure logic, and real sockets on loopback.
-const CHECK: &[Step] = &[
-    Step { name: "format", arguments: &["fmt", "--all", "--check"], variable: None },
+/// What compilers and linters say, cheapest first.
+const LINTS: [Step; 3] = [
+    Step { name: "format", arguments: &["fmt", "--all", "--check"], then: &[], variable: None },
     Step {
         name: "clippy",
-        arguments: &["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"],
+        arguments: &["clippy", "--workspace", "--all-targets", "--quiet"],
+        then: &["-D", "warnings"],
         variable: None,
     },
     Step {
         name: "documentation",
         arguments: &["doc", "--workspace", "--no-deps", "--quiet"],
+        then: &[],
         variable: Some(("RUSTDOCFLAGS", "-D warnings")),
     },
+];
+
+/// The tests that need neither Kubernetes, stores, DNS servers nor load balancers: pure logic, and real sockets on loopback.
+const TESTS: [Step; 3] = [
     Step {
         name: "tests of the data plane and the crates that it depends on",
         arguments: &["test", "--quiet", "-p", "snapshot", "-p", "runtime", "-p", "h2client", "-p", "proxy"],
+        then: &[],
         variable: None,
     },
     // Its simulations of long histories take longer than all other pure tests together.
     Step {
         name: "pure tests of redelivery, without simulations",
-        arguments: &[
-            "test",
-            "--quiet",
-            "-p",
-            "redeliver",
-            "--lib",
-            "--",
-            "--skip",
-            "::simulation::",
-            "--skip",
-            "::oracle::",
-        ],
+        arguments: &["test", "--quiet", "-p", "redeliver", "--lib"],
+        then: &["--skip", "::simulation::", "--skip", "::oracle::"],
         variable: None,
     },
     Step {
@@ -74,47 +74,92 @@ const CHECK: &[Step] = &[
             "-p",
             "fanfare",
         ],
+        then: &[],
         variable: None,
     },
 ];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["check"] => run(CHECK),
-        _ => {
-            eprintln!(
-                "usage: cargo xtask check    format, clippy, documentation, and the tests that need no built peers"
-            );
-            ExitCode::from(64)
+    let ["check"] = arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] else {
+        eprintln!("usage: cargo xtask check    format, clippy, documentation, and the tests that need no built peers");
+        return ExitCode::from(64);
+    };
+    let began = Instant::now();
+    match check() {
+        Ok(()) => {
+            eprintln!("{:5} s  in all", began.elapsed().as_secs());
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            eprintln!("== FAILED: {why}");
+            ExitCode::FAILURE
         }
     }
 }
 
-/// Runs the steps one after the other, stops at the first that fails, and prints the time of each.
-fn run(steps: &[Step]) -> ExitCode {
-    let began = Instant::now();
-    let mut times: Vec<(&str, Duration)> = Vec::new();
-    for step in steps {
-        eprintln!("== {}", step.name);
-        let started = Instant::now();
+/// Runs all steps and prints the time of each. Stops at the first that fails, but for tests that are already running.
+fn check() -> Result<(), String> {
+    for step in &LINTS {
+        step.run(&[])?;
+    }
+    // Built one after the other, so that no test has to keep its time beside a compiler.
+    for step in &TESTS {
+        step.run(&["--no-run"])?;
+    }
+    // Side by side, because tests spend most of their time waiting.
+    thread::scope(|scope| {
+        let running = TESTS.each_ref().map(|step| scope.spawn(|| step.run_apart()));
+        let ended = running.map(|step| step.join().unwrap_or_else(|_panic| Err("a step has panicked".to_owned())));
+        ended.into_iter().collect()
+    })
+}
+
+// === impl Step ===
+
+impl Step {
+    /// Runs it, and shows what it prints while it does.
+    fn run(&self, further: &[&str]) -> Result<(), String> {
+        let building = if further.is_empty() { "" } else { "building the " };
+        eprintln!("== {building}{}", self.name);
+        let began = Instant::now();
+        let status = self.cargo(further).status().map_err(|error| cannot_run(&error))?;
+        self.ended(status.success(), building, began.elapsed())
+    }
+
+    /// Runs it beside others: shows what it has printed when it has ended.
+    fn run_apart(&self) -> Result<(), String> {
+        let began = Instant::now();
+        let output = self.cargo(&[]).output().map_err(|error| cannot_run(&error))?;
+        let mut shown = io::stderr().lock();
+        // Whoever does not read the output wants the status only.
+        let _ = writeln!(shown, "== {}", self.name);
+        let _ = shown.write_all(&output.stdout).and_then(|()| shown.write_all(&output.stderr));
+        drop(shown);
+        self.ended(output.status.success(), "", began.elapsed())
+    }
+
+    fn cargo(&self, further: &[&str]) -> Command {
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(step.arguments).envs(step.variable);
-        match cargo.status() {
-            Ok(status) if status.success() => times.push((step.name, started.elapsed())),
-            Ok(status) => {
-                eprintln!("== FAILED ({status}): {}. Again: cargo {}", step.name, step.arguments.join(" "));
-                return ExitCode::FAILURE;
-            }
-            Err(error) => {
-                eprintln!("== FAILED: cannot run cargo: {error}");
-                return ExitCode::FAILURE;
-            }
+        cargo.args(self.arguments).args(further).envs(self.variable);
+        if !self.then.is_empty() {
+            cargo.arg("--").args(self.then);
         }
+        cargo
     }
-    for (name, time) in &times {
-        eprintln!("{:5} s  {name}", time.as_secs());
+
+    fn ended(&self, well: bool, building: &str, time: Duration) -> Result<(), String> {
+        let name = self.name;
+        eprintln!("{:5} s  {building}{name}", time.as_secs());
+        if well {
+            return Ok(());
+        }
+        let words = self.arguments.iter().chain((!self.then.is_empty()).then_some(&"--")).chain(self.then);
+        let again: Vec<&str> = words.copied().collect();
+        Err(format!("{name}. Again: cargo {}", again.join(" ")))
     }
-    eprintln!("{:5} s  in all", began.elapsed().as_secs());
-    ExitCode::SUCCESS
+}
+
+fn cannot_run(error: &io::Error) -> String {
+    format!("cannot run cargo: {error}")
 }
