@@ -30,7 +30,7 @@ use runtime::{
 use snapshot::ClusterName;
 
 pub(crate) use file::{Fault, faults};
-pub(crate) use named_files::{CheckedFiles, step_down_token, tls_problems_text};
+pub(crate) use named_files::{CheckedFiles, single_token, tls_problems_text};
 use shown::Written;
 pub(crate) use target::Target;
 

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     cli::{Output, Status},
+    console,
     page::MOST_ENDPOINTS,
 };
 use admin::Admin;
@@ -18,10 +19,10 @@ use admin::Admin;
 /// The interval of `--watch`.
 const REFRESH: Duration = Duration::from_secs(2);
 
-/// Reads and prints the state; with `--watch` repeatedly until a signal.
+/// Reads and prints the state; with `--watch` repeatedly until a signal, also while the process is not there.
 ///
 /// # Errors
-/// The admin listener does not answer, or standard output is closed.
+/// The admin listener does not answer, with `--watch` the first time, or standard output is closed.
 pub(crate) async fn run(
     arguments: &Status,
     signals: impl FnOnce() -> io::Result<mpsc::Receiver<Request>>,
@@ -29,12 +30,27 @@ pub(crate) async fn run(
     // It reads files, among them what its caller writes: until then a signal ends the process by itself.
     let admin = Admin::new(arguments)?;
     let mut signals = signals()?;
+    // Why there is no answer now, after there was one.
+    let (mut is_first, mut failure) = (true, None);
     loop {
         let status = tokio::select! {
-            status = gather(&admin) => status?,
+            status = gather(&admin) => status,
             _ = signals.recv() => return Ok(ExitCode::SUCCESS),
         };
-        page::print(arguments, &status)?;
+        match status {
+            Ok(status) => {
+                page::print(arguments, &status)?;
+                (is_first, failure) = (false, None);
+            }
+            Err(error) if is_first => return Err(error),
+            Err(error) => {
+                let why = format!("{error:#}");
+                if failure.as_ref() != Some(&why) {
+                    console::tell(format_args!("fanfare: {why}; asking again every {REFRESH:?}"));
+                    failure = Some(why);
+                }
+            }
+        }
         if !arguments.watch {
             return Ok(ExitCode::SUCCESS);
         }

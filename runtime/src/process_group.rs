@@ -84,3 +84,54 @@ impl Drop for ProcessGroup {
         self.signal(Signal::KILL);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::process::Stdio;
+
+    use rustix::process::kill_process;
+    use testkit::eventually;
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    /// A shell that has started a program in the background, and that program.
+    async fn shell_with_child(then: &str) -> (ProcessGroup, Pid) {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("sleep 1000 >/dev/null & echo $!; exec >/dev/null; {then}")]);
+        let mut group = ProcessGroup::start(command.stdout(Stdio::piped())).expect("every system has `sh`");
+        let mut stdout = group.take_stdout().expect("a pipe can be watched").expect("it is piped");
+        let mut text = String::new();
+        stdout.read_to_string(&mut text).await.expect("it can be read");
+        let child = text.trim().parse().ok().and_then(Pid::from_raw).expect("the number of a process");
+        (group, child)
+    }
+
+    fn runs(process: Pid) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero()));
+        stat.is_ok_and(|stat| !stat.contains(") Z "))
+    }
+
+    #[tokio::test]
+    async fn killing_one_ends_all_of_it_and_a_status_is_that_of_the_leader() {
+        let (mut group, child) = shell_with_child("wait").await;
+        assert!(runs(child));
+        group.kill().await;
+        eventually!("the end of the child", runs(child), |runs| !runs);
+        let (mut group, child) = shell_with_child("exit 7").await;
+        assert_eq!(group.ended().await.expect("it can be waited for").code(), Some(7));
+        drop(group);
+        eventually!("the end of what is left", runs(child), |runs| !runs);
+    }
+
+    #[tokio::test]
+    async fn what_is_left_alone_goes_on() {
+        let (mut group, child) = shell_with_child("exit 0").await;
+        assert!(group.ended().await.expect("it can be waited for").success());
+        group.leave();
+        drop(group);
+        assert!(runs(child));
+        kill_process(child, Signal::KILL).expect("it is there");
+    }
+}

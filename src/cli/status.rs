@@ -28,7 +28,7 @@ pub(crate) struct Status {
     /// Tables, or JSON
     #[arg(short, long, value_name = "table|json", default_value = "table", value_parser = table_or_json)]
     pub(crate) output: Output,
-    /// Refresh every two seconds
+    /// Refresh every two seconds, also while the process does not answer or restarts
     #[arg(short, long)]
     pub(crate) watch: bool,
 }

@@ -68,7 +68,7 @@ impl Config {
         for (e, election) in self.elect.iter().enumerate() {
             // What the caller has opened can be read only once, by the role.
             let file = election.step_down_token_file.as_deref().filter(|file| file.is_file() || !file.exists());
-            if let Some(Err(message)) = file.map(step_down_token) {
+            if let Some(Err(message)) = file.map(single_token) {
                 problems.push(Problem { path: format!("elect[{e}].step_down_token_file"), message });
             }
         }
@@ -92,11 +92,11 @@ impl Config {
     }
 }
 
-/// The token in a file with which clients on other machines may ask a leader to step down.
+/// The only token in a file: that with which clients on other machines may ask a leader to step down, or that of `status`.
 ///
 /// # Errors
 /// The file cannot be read, or there is no token in it.
-pub(crate) fn step_down_token(file: &Path) -> Result<String, String> {
+pub(crate) fn single_token(file: &Path) -> Result<String, String> {
     let read = files::read_once(file, files::MAX_BYTES).map_err(|error| cannot_read(file, &error))?;
     let text = String::from_utf8(read).map_err(|error| cannot_read(file, &error))?;
     match text.trim_start_matches('\u{feff}').trim() {

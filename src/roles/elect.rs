@@ -16,7 +16,7 @@ use tokio::{sync::oneshot, task::JoinSet};
 
 use super::{BoundRole, Context, listener::RoleListener};
 use crate::{
-    config::{elect::ElectConfig, step_down_token},
+    config::{elect::ElectConfig, single_token},
     identity,
 };
 
@@ -36,7 +36,7 @@ pub(super) async fn bind(elections: &[ElectConfig], context: &Context) -> anyhow
     let api = match elections.iter().find_map(|config| Some((config.http?, &config.listener))) {
         Some((address, access)) => {
             let token = match elections.iter().find_map(|config| config.step_down_token_file.as_deref()) {
-                Some(path) => Some(step_down_token(path).map_err(anyhow::Error::msg)?),
+                Some(path) => Some(single_token(path).map_err(anyhow::Error::msg)?),
                 None => None,
             };
             let step_down = StepDownAccess { token };

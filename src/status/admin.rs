@@ -7,14 +7,11 @@ use axum::body::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{Request, StatusCode, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
-use runtime::{
-    files,
-    tls::{self, ClientSettings, ClientTls, Protocol, Roots, Stream, Target, Turns},
-};
+use runtime::tls::{self, ClientSettings, ClientTls, Protocol, Roots, Stream, Target, Turns};
 use rustls::pki_types::ServerName;
 use tokio::{net::TcpStream, time::Instant};
 
-use crate::cli::Status;
+use crate::{cli::Status, config::single_token};
 
 /// An admin listener.
 pub(super) struct Admin {
@@ -40,15 +37,10 @@ impl Admin {
     pub(super) fn new(arguments: &Status) -> anyhow::Result<Self> {
         let authorization = match &arguments.token_file {
             Some(path) => {
-                let token = files::read_once(path, files::MAX_BYTES);
-                let token = token.with_context(|| format!("cannot read {}", path.display()))?;
-                let token = String::from_utf8_lossy(&token);
-                let token = token.trim_start_matches('\u{feff}').trim();
-                let field = format!("Bearer {token}").parse::<header::HeaderValue>();
+                let token = single_token(path).map_err(anyhow::Error::msg)?;
+                let field = format!("Bearer {token}").parse::<header::HeaderValue>().ok();
                 let mut field = field
-                    .ok()
-                    .filter(|_| !token.is_empty())
-                    .with_context(|| format!("{} does not contain a token", path.display()))?;
+                    .with_context(|| format!("the token in {} has a character that no token has", path.display()))?;
                 field.set_sensitive(true);
                 Some(field)
             }

@@ -46,7 +46,12 @@ async fn a_watch_goes_on_until_it_is_interrupted() {
     let admin = fanfare.admin().to_string();
     let watch = Fanfare::start(["status", "--admin", &admin, "--watch", "-o", "json"]);
     let two = |text: &str| text.lines().count() >= 2;
-    let text = watch.stdout.wait("a second answer", two).await;
+    let shown = watch.stdout.wait("a second answer", two).await.lines().count();
+    fanfare.signal(Signal::STOP);
+    let told = watch.stderr.wait("that there is no answer", |text: &str| text.contains("does not answer")).await;
+    assert!(told.contains(&admin) && told.contains("asking again"), "{told}");
+    fanfare.signal(Signal::CONT);
+    let text = watch.stdout.wait("an answer after that", |text: &str| text.lines().count() > shown + 1).await;
     for line in text.lines() {
         let status: serde_json::Value = serde_json::from_str(line).expect("a document in each line");
         assert_eq!(status["ready"], true);
