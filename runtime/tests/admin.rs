@@ -1,8 +1,8 @@
 //! The admin API over real sockets. One process has one log level, so the tests that touch it are one test.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -18,6 +18,9 @@ use tokio::task::JoinHandle;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Initialized once, because that sets the level, which one of the tests changes.
+static TELEMETRY: LazyLock<Telemetry> = LazyLock::new(|| telemetry::init(Level::Info, Format::Text));
+
 struct Instance {
     addr: SocketAddr,
     readiness: Readiness,
@@ -27,7 +30,7 @@ struct Instance {
 }
 
 async fn start(shape: impl FnOnce(Admin) -> Admin) -> Instance {
-    let telemetry = telemetry::init(Level::Info, Format::Text);
+    let telemetry = TELEMETRY.clone();
     let readiness = Readiness::new();
     let metrics = runtime::metrics::install().expect("the recorder installs");
     let admin = shape(Admin::new(readiness.clone(), metrics, telemetry.clone()));

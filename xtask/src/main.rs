@@ -37,20 +37,23 @@ const LINTS: [Step; 3] = [
     },
 ];
 
+/// Tests mostly wait, for time-outs and for each other's processes, so more of them run at a time than there are cores.
+const TEST_THREADS: Option<(&str, &str)> = Some(("RUST_TEST_THREADS", "6"));
+
 /// The tests that need neither Kubernetes, stores, DNS servers nor load balancers: pure logic, and real sockets on loopback.
 const TESTS: [Step; 3] = [
     Step {
         name: "tests of the data plane and the crates that it depends on",
         arguments: &["test", "--quiet", "-p", "snapshot", "-p", "runtime", "-p", "h2client", "-p", "proxy"],
         then: &[],
-        variable: None,
+        variable: TEST_THREADS,
     },
     // Its simulations of long histories take longer than all other pure tests together.
     Step {
         name: "pure tests of redelivery, without simulations",
         arguments: &["test", "--quiet", "-p", "redeliver", "--lib"],
         then: &["--skip", "::simulation::", "--skip", "::oracle::"],
-        variable: None,
+        variable: TEST_THREADS,
     },
     Step {
         name: "pure tests of the other crates",
@@ -75,7 +78,7 @@ const TESTS: [Step; 3] = [
             "fanfare",
         ],
         then: &[],
-        variable: None,
+        variable: TEST_THREADS,
     },
 ];
 
