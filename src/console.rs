@@ -36,6 +36,11 @@ pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
     if unwritable.is_some_and(|Unwritable(why)| why.kind() == io::ErrorKind::BrokenPipe) {
         return READER_GONE.into();
     }
-    tell(format_args!("fanfare: {}", runtime::redact::urls(&format!("{error:#}"))));
+    tell(why(error));
     ExitCode::FAILURE
+}
+
+/// What is told of an error: its causes, without the secrets in their URLs.
+pub(crate) fn why(error: &anyhow::Error) -> String {
+    format!("fanfare: {}", runtime::redact::urls(&format!("{error:#}")))
 }

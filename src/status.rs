@@ -44,9 +44,9 @@ pub(crate) async fn run(
             }
             Err(error) if is_first => return Err(error),
             Err(error) => {
-                let why = format!("{error:#}");
+                let why = console::why(&error);
                 if failure.as_ref() != Some(&why) {
-                    console::tell(format_args!("fanfare: {why}; asking again every {REFRESH:?}"));
+                    console::tell(format_args!("{why}; asking again every {REFRESH:?}"));
                     failure = Some(why);
                 }
             }
