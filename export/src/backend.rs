@@ -7,12 +7,12 @@
 
 mod application;
 mod choice;
+mod known;
 mod names;
-mod ports;
 mod template;
 mod units;
 
-use std::{cmp::Ordering, sync::Arc};
+use std::sync::Arc;
 
 pub use application::Application;
 pub use choice::{InvalidMembers, InvalidPort, Members, PortChoice};
@@ -23,7 +23,6 @@ use controlplane::{
 pub use names::Names;
 use snapshot::Endpoint;
 pub use template::{InvalidTemplate, NameTemplate};
-use units::Unit;
 
 /// The options by which backends are built from a catalog: their ports, their endpoints, their names. By default every port and its
 /// ready endpoints, named `<service>-<port>`.
@@ -57,27 +56,16 @@ pub struct Backend {
     /// The port's `appProtocol` as it is written; empty where there is none.
     pub app_protocol: Arc<str>,
     /// Its endpoints, ordered by address; none while no endpoint is a member.
-    pub endpoints: Vec<Endpoint>,
+    pub endpoints: Arc<[Endpoint]>,
 }
 
 impl Model {
-    /// The backends of a catalog, ordered by name. `names` holds the names that are taken; pass the same value to each call.
+    /// The backends of a catalog, ordered by name. `names` holds the names that are taken; pass the same value to each call, and each
+    /// value to one model only.
     #[must_use]
     pub fn backends(&self, catalog: &Catalog, names: &mut Names) -> Vec<Backend> {
-        names.ports.update(catalog);
-        let units = |entry| self.units(entry, names.ports.of(&entry.key));
-        let mut services: Vec<(&Arc<Entry>, Vec<Unit>)> =
-            catalog.services.values().map(|entry| (entry, units(entry))).collect();
-        services.sort_by(|(a, _), (b, _)| age(a, b));
-        let wanted = services.iter().map(|(entry, units)| (&entry.key, units.iter().map(|unit| &unit.local)));
-        let mut given = names.assign(&self.names, wanted).into_iter();
-        let named = services.into_iter().flat_map(|(entry, units)| {
-            let names: Vec<Arc<str>> = given.by_ref().take(units.len()).collect();
-            units.into_iter().zip(names).map(|(unit, name)| unit.into_backend(name, entry.clone()))
-        });
-        let mut backends: Vec<Backend> = named.collect();
-        backends.sort_by(|a, b| a.name.cmp(&b.name));
-        backends
+        names.update(self, catalog);
+        names.backends()
     }
 }
 
@@ -100,11 +88,6 @@ impl Backend {
     pub fn namespace(&self) -> &str {
         &self.entry.key.namespace
     }
-}
-
-/// The oldest first; of equally old ones, the first by namespace and name.
-fn age(a: &Entry, b: &Entry) -> Ordering {
-    (a.facts.created, &a.key).cmp(&(b.facts.created, &b.key))
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use controlplane::{
     guard::LossLimit,
     index::ServiceKey,
 };
+use imbl::ordmap::DiffItem;
 use serde::Serialize;
 
 /// The number of endpoints that may always vanish, because small exports change by large shares.
@@ -95,14 +96,15 @@ impl Guard {
         now: Instant,
     ) -> Admitted {
         let mut kept: Vec<(ServiceKey, Arc<Entry>)> = Vec::new();
-        let (mut lost, mut of, mut unlisted) = (0, 0, 0);
-        for (key, entry) in &self.accepted.services {
-            let there = next.services.get(key);
+        let (mut lost, mut unlisted) = (0, 0);
+        // Only the differences are looked at.
+        for difference in self.accepted.services.diff(&next.services) {
+            let (key, entry, there) = match difference {
+                DiffItem::Add(..) => continue,
+                DiffItem::Update { old: (key, entry), new: (_, there) } => (key, entry, Some(there)),
+                DiffItem::Remove(key, entry) => (key, entry, None),
+            };
             let had = addresses(entry);
-            of += had.len();
-            if there.is_some_and(|there| Arc::ptr_eq(there, entry)) {
-                continue;
-            }
             if there.is_none() && next.unlisted.contains(&key.namespace) {
                 // Its namespace has no complete list at the moment.
                 unlisted += had.len();
@@ -119,6 +121,7 @@ impl Guard {
         let empty = lost > 0 && next.services.values().all(|entry| addresses(entry).is_empty());
         let empty_since = *self.empty_since.get_or_insert(now);
         let until = empty_since + self.limits.empty_hold;
+        let of = if lost == 0 { 0 } else { self.accepted.services.values().map(|entry| addresses(entry).len()).sum() };
         let why = if !self.limits.permit(lost, of) {
             Some((self.limits.explain(lost, of), None))
         } else if empty && now < until {

@@ -51,7 +51,7 @@ pub struct View {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct OnPort {
     app_protocol: Arc<str>,
-    endpoints: Vec<Endpoint>,
+    endpoints: Arc<[Endpoint]>,
 }
 
 /// Endpoints under construction, each address once.
@@ -91,7 +91,7 @@ impl View {
         }
         let family = primary.unwrap_or(if v6.len() > v4.len() { IpFamily::V6 } else { IpFamily::V4 });
         let on_port = |(port, (app_protocol, endpoints))| {
-            (port, OnPort { app_protocol, endpoints: each_pod_once(endpoints, family) })
+            (port, OnPort { app_protocol, endpoints: each_pod_once(endpoints, family).into() })
         };
         let ports = ports.into_iter().map(on_port).collect();
         let portless = each_pod_once(portless, family);
@@ -105,7 +105,12 @@ impl View {
 
     /// The endpoints of one port, ordered by address, whatever their conditions.
     pub fn endpoints(&self, port: &Port) -> &[Endpoint] {
-        self.ports.get(port).map_or(&[], |on| on.endpoints.as_slice())
+        self.ports.get(port).map_or(&[], |on| &*on.endpoints)
+    }
+
+    /// The same as [`endpoints`](Self::endpoints), for who keeps them.
+    pub fn shared_endpoints(&self, port: &Port) -> Arc<[Endpoint]> {
+        self.ports.get(port).map(|on| on.endpoints.clone()).unwrap_or_default()
     }
 
     /// The application protocol of one port (`EndpointSlice.ports[].appProtocol`); empty if there is none.
@@ -121,7 +126,7 @@ impl View {
 
     /// Every address on every port; port 0 where there is none.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        let on_ports = self.ports.values().flat_map(|on| &on.endpoints);
+        let on_ports = self.ports.values().flat_map(|on| &*on.endpoints);
         on_ports.chain(&self.portless).map(|endpoint| endpoint.address)
     }
 

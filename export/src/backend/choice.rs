@@ -38,8 +38,8 @@ pub struct InvalidMembers(String);
 pub struct InvalidPort(String);
 
 impl Members {
-    /// The members among these endpoints, in their order.
-    pub(super) fn of(self, endpoints: Vec<Endpoint>) -> Vec<Endpoint> {
+    /// The members among these endpoints, in their order; the same list if all are.
+    pub(super) fn of(self, endpoints: Arc<[Endpoint]>) -> Arc<[Endpoint]> {
         let ready = |endpoint: &Endpoint| endpoint.conditions.ready;
         let serving = |endpoint: &Endpoint| endpoint.conditions.serving;
         let keep: &dyn Fn(&Endpoint) -> bool = match self {
@@ -49,7 +49,7 @@ impl Members {
             Self::ReadyElseServing => &|endpoint| serving(endpoint) && endpoint.conditions.terminating,
             Self::Known => return endpoints,
         };
-        endpoints.into_iter().filter(keep).collect()
+        if endpoints.iter().all(keep) { endpoints } else { endpoints.iter().filter(|one| keep(one)).cloned().collect() }
     }
 }
 
@@ -114,7 +114,7 @@ mod tests {
     fn chosen(members: &str, conditions: &[(bool, bool, bool)]) -> Vec<u8> {
         let members: Members = members.parse().unwrap();
         let last = |endpoint: &Endpoint| endpoint.address.to_string().trim_end_matches(":80").as_bytes()[8] - b'0';
-        members.of(endpoints(conditions)).iter().map(last).collect()
+        members.of(endpoints(conditions).into()).iter().map(last).collect()
     }
 
     #[test]

@@ -5,17 +5,20 @@ use std::{
     sync::Arc,
 };
 
-use controlplane::index::ServiceKey;
+use controlplane::{catalog::Catalog, index::ServiceKey};
 use sha2::{Digest, Sha256};
 
-use super::{NameTemplate, ports::Ports};
+use super::{
+    Backend, Model, NameTemplate,
+    known::{Known, Services},
+};
 
 /// The longest name, in bytes. A file name made of it has room for an extension.
 const MAX_NAME_BYTES: usize = 200;
 /// The number of hexadecimal digits of the hash in a name.
 const HASH_DIGITS: usize = 10;
 
-/// The names in use with their Services, and the last known ports of these.
+/// The names in use, and what is known of their Services.
 ///
 /// At the first call the oldest Service gets the short form. From then on names stay with their holders, even where two Services are
 /// equally old (`creationTimestamp` has whole seconds) or an older one is selected later. A Service keeps its names, with or without
@@ -23,44 +26,67 @@ const HASH_DIGITS: usize = 10;
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     holdings: BTreeMap<ServiceKey, BTreeMap<Arc<str>, Arc<str>>>,
-    pub(super) ports: Ports,
+    services: Services,
+    /// In the order of the names.
+    given: Vec<Given>,
+}
+
+/// The name of one unit.
+#[derive(Clone, Debug)]
+struct Given {
+    name: Arc<str>,
+    /// The place of its Service among all, and its own place in that.
+    service: usize,
+    unit: usize,
 }
 
 impl Names {
-    /// Assigns a name to each wanted one, in their order. `wanted` lists the Services, oldest first, with the names that their backends
-    /// would have if there were no other Service.
-    pub(super) fn assign<'a, L>(
-        &mut self,
-        template: &NameTemplate,
-        wanted: impl Iterator<Item = (&'a ServiceKey, L)>,
-    ) -> Vec<Arc<str>>
-    where
-        L: Iterator<Item = &'a Arc<str>>,
-    {
-        let wanted: Vec<(&ServiceKey, Vec<&Arc<str>>)> = wanted.map(|(key, locals)| (key, locals.collect())).collect();
+    /// Takes the next catalog. Names are assigned only if anything has changed that decides about them.
+    pub(super) fn update(&mut self, model: &Model, catalog: &Catalog) {
+        if self.services.update(model, catalog) {
+            self.assign(&model.names);
+        }
+    }
+
+    /// The backends of the Services, ordered by name.
+    pub(super) fn backends(&self) -> Vec<Backend> {
+        let backend = |given: &Given| {
+            let known = &self.services.all()[given.service];
+            known.units[given.unit].backend(given.name.clone(), known.entry.clone())
+        };
+        self.given.iter().map(backend).collect()
+    }
+
+    /// Assigns a name to each unit: the oldest Service first; of equally old ones, the first by namespace and name.
+    fn assign(&mut self, template: &NameTemplate) {
+        let mut services: Vec<(usize, &Known)> = self.services.all().iter().enumerate().collect();
+        // The sort is stable, and they are ordered by namespace and name.
+        services.sort_by_key(|(_place, known)| known.entry.facts.created);
         let mut next: BTreeMap<ServiceKey, BTreeMap<Arc<str>, Arc<str>>> = BTreeMap::new();
         let mut taken: HashSet<Arc<str>> = HashSet::new();
-        for (key, locals) in &wanted {
-            let Some(mut held) = self.holdings.remove(*key) else { continue };
+        for (_place, known) in &services {
+            let Some(mut held) = self.holdings.remove(&known.entry.key) else { continue };
             // A Service without endpoints keeps its names; one with endpoints keeps only those that it uses.
-            if !locals.is_empty() {
-                held.retain(|local, _name| locals.contains(&local));
+            if !known.units.is_empty() {
+                held.retain(|local, _name| known.units.iter().any(|unit| unit.local == *local));
             }
             taken.extend(held.values().cloned());
-            next.insert((*key).clone(), held);
+            next.insert(known.entry.key.clone(), held);
         }
         let mut given = Vec::new();
-        for (key, locals) in wanted {
-            for local in locals {
+        for (service, known) in services {
+            let key = &known.entry.key;
+            for (unit, local) in known.units.iter().map(|unit| &unit.local).enumerate() {
                 let held = next.get(key).and_then(|held| held.get(local)).cloned();
                 let name = held.unwrap_or_else(|| free(key, local, template, &taken));
                 taken.insert(name.clone());
                 next.entry(key.clone()).or_default().insert(local.clone(), name.clone());
-                given.push(name);
+                given.push(Given { name, service, unit });
             }
         }
+        given.sort_by(|a, b| a.name.cmp(&b.name));
         self.holdings = next;
-        given
+        self.given = given;
     }
 }
 

@@ -278,6 +278,25 @@ proptest! {
     }
 
     #[test]
+    fn services_that_have_not_changed_need_not_be_read_again(steps in vec(services(), 1..8)) {
+        let (mut names, mut fresh) = (Names::default(), Names::default());
+        let mut before = Catalog::default();
+        for step in steps {
+            let read_again = catalog(made(&step));
+            let mut now = read_again.clone();
+            for (key, entry) in &before.services {
+                // As in a real catalog, an entry is another one only where it differs.
+                if now.services.get(key).is_some_and(|same| same == entry) {
+                    now.services.insert(key.clone(), entry.clone());
+                }
+            }
+            let model = Model::default();
+            prop_assert_eq!(model.backends(&now, &mut names), model.backends(&read_again, &mut fresh));
+            before = now;
+        }
+    }
+
+    #[test]
     fn every_name_is_safe_and_short(namespace in "\\PC{0,300}", name in "\\PC{0,300}", port in "\\PC{0,20}") {
         let odd = |created: i64| {
             let namespace = namespace.replace('/', "") + if created > 1 { "2" } else { "" };

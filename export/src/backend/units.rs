@@ -12,13 +12,14 @@ use controlplane::{
 use snapshot::Endpoint;
 
 use super::{
-    Application, Backend, Model, PortChoice, names,
-    ports::{Last, LastSeen},
+    Application, Backend, Model, PortChoice,
+    known::{Last, LastSeen},
+    names,
     template::Fields,
 };
 
 /// A backend without its final name.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Unit {
     /// Its name without regard to other Services; unique within its Service.
     pub(super) local: Arc<str>,
@@ -27,20 +28,21 @@ pub(super) struct Unit {
     service_port: u16,
     application: Application,
     app_protocol: Arc<str>,
-    endpoints: Vec<Endpoint>,
+    endpoints: Arc<[Endpoint]>,
 }
 
 impl Unit {
-    pub(super) fn into_backend(self, name: Arc<str>, entry: Arc<Entry>) -> Backend {
+    pub(super) fn backend(&self, name: Arc<str>, entry: Arc<Entry>) -> Backend {
+        let Self { local: _, port, number, service_port, application, app_protocol, endpoints } = self;
         Backend {
             name,
             entry,
-            port: self.port,
-            number: self.number,
-            service_port: self.service_port,
-            application: self.application,
-            app_protocol: self.app_protocol,
-            endpoints: self.endpoints,
+            port: port.clone(),
+            number: *number,
+            service_port: *service_port,
+            application: *application,
+            app_protocol: app_protocol.clone(),
+            endpoints: endpoints.clone(),
         }
     }
 }
@@ -48,11 +50,10 @@ impl Unit {
 impl Model {
     /// The units of one Service, in the order of its ports, TCP first: of several that would have the same name the first keeps it.
     /// `last` has the last known ports of the Service.
-    pub(super) fn units(&self, entry: &Entry, last: Option<&Last>) -> Vec<Unit> {
+    pub(super) fn units(&self, entry: &Entry, last: &Last) -> Vec<Unit> {
         // Slices of a Service that is scaled to zero have no ports.
         let told = entry.facts.ports.iter().map(|told| Port { name: told.name.clone(), protocol: told.protocol });
-        let remembered = last.into_iter().flat_map(BTreeMap::keys).cloned();
-        let ports: BTreeSet<Port> = entry.view.ports().cloned().chain(told).chain(remembered).collect();
+        let ports: BTreeSet<Port> = entry.view.ports().chain(last.keys()).cloned().chain(told).collect();
         let mut ports: Vec<(&Port, Option<(usize, &ServicePort)>)> =
             ports.iter().map(|port| (port, listed(entry, port))).collect();
         ports.sort_by_key(|(port, listed)| {
@@ -63,13 +64,13 @@ impl Model {
         let mut units: Vec<Unit> = Vec::new();
         let mut taken: HashMap<Arc<str>, usize> = HashMap::new();
         for (port, listed) in ports {
-            let (told, seen) = (listed.map(|(_, told)| told), last.and_then(|last| last.get(port)));
+            let (told, seen) = (listed.map(|(_, told)| told), last.get(port));
             for (number, endpoints) in self.groups(entry, port, told, seen) {
                 let unit = self.unit(entry, port, told, seen, number, endpoints);
                 match taken.get(&unit.local).map(|at| &mut units[*at]) {
                     // Two ports of the Service lead to the same port of the pods.
                     Some(first) if self.names.has_port() && first.port.protocol == unit.port.protocol => {
-                        first.endpoints = union(std::mem::take(&mut first.endpoints), unit.endpoints);
+                        first.endpoints = union(&first.endpoints, &unit.endpoints);
                         continue;
                     }
                     _ => {}
@@ -92,19 +93,25 @@ impl Model {
         port: &Port,
         told: Option<&ServicePort>,
         seen: Option<&LastSeen>,
-    ) -> Vec<(u16, Vec<Endpoint>)> {
+    ) -> Vec<(u16, Arc<[Endpoint]>)> {
         let named = self.ports.iter().any(|choice| matches!(choice, PortChoice::Named(name) if *name == port.name));
         let all = named || self.ports.is_empty();
         let chosen = |number: &u16| all || self.ports.contains(&PortChoice::Number(*number));
+        let known = entry.view.endpoints(port);
+        if let Some(number) = known.first().map(|first| first.address.port()).filter(chosen)
+            && known.iter().all(|endpoint| endpoint.address.port() == number)
+        {
+            return vec![(number, entry.view.shared_endpoints(port))];
+        }
         let mut groups: BTreeMap<u16, Vec<Endpoint>> = BTreeMap::new();
-        for endpoint in entry.view.endpoints(port).iter().filter(|endpoint| chosen(&endpoint.address.port())) {
+        for endpoint in known.iter().filter(|endpoint| chosen(&endpoint.address.port())) {
             groups.entry(endpoint.address.port()).or_default().push(endpoint.clone());
         }
-        if entry.view.endpoints(port).is_empty() {
+        if known.is_empty() {
             groups.extend(assumed(told, seen).into_iter().filter(chosen).map(|number| (number, Vec::new())));
         }
         if self.names.has_port() {
-            return groups.into_iter().collect();
+            return groups.into_iter().map(|(number, endpoints)| (number, endpoints.into())).collect();
         }
         let lowest = groups.keys().next().copied();
         if lowest.is_none() && !all {
@@ -112,7 +119,7 @@ impl Model {
         }
         let mut endpoints: Vec<Endpoint> = groups.into_values().flatten().collect();
         endpoints.sort_by_key(|endpoint| endpoint.address);
-        vec![(lowest.unwrap_or(0), endpoints)]
+        vec![(lowest.unwrap_or(0), endpoints.into())]
     }
 
     fn unit(
@@ -122,7 +129,7 @@ impl Model {
         told: Option<&ServicePort>,
         seen: Option<&LastSeen>,
         number: u16,
-        endpoints: Vec<Endpoint>,
+        endpoints: Arc<[Endpoint]>,
     ) -> Unit {
         let said = [told.map(|told| &*told.app_protocol), Some(entry.view.app_protocol(port))];
         let before = seen.map(|seen| &*seen.app_protocol);
@@ -180,11 +187,10 @@ fn distinct(unit: &Unit, taken: impl Fn(&str) -> bool) -> Arc<str> {
 }
 
 /// Both lists merged, ordered by address. Of two endpoints with the same address, the one of the first list is kept.
-fn union(first: Vec<Endpoint>, second: Vec<Endpoint>) -> Vec<Endpoint> {
-    let mut all = first;
-    all.extend(second);
+fn union(first: &[Endpoint], second: &[Endpoint]) -> Arc<[Endpoint]> {
+    let mut all = [first, second].concat();
     // The sort is stable: of two with the same address, the one of the first list stays in front.
     all.sort_by_key(|endpoint| endpoint.address);
     all.dedup_by_key(|endpoint| endpoint.address);
-    all
+    all.into()
 }

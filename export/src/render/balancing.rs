@@ -48,7 +48,7 @@ pub(super) enum Sticky {
     Cookie(String),
 }
 
-/// The settings of the Services of these backends.
+/// The settings of the Services of these backends, where there are any.
 pub(super) fn balancing<'a>(
     backends: &'a [Backend],
     left_out: &mut Vec<LeftOut>,
@@ -56,14 +56,14 @@ pub(super) fn balancing<'a>(
     let mut all = BTreeMap::new();
     for backend in backends {
         let entry = &backend.entry;
-        if all.contains_key(&entry.key) {
+        if entry.facts.annotations.is_empty() || all.contains_key(&entry.key) {
             continue;
         }
-        let asked = asked(&entry.facts.annotations).unwrap_or_else(|why| {
-            leave_out(left_out, &entry.key.to_string().into(), why);
-            Balancing::default()
-        });
-        all.insert(&entry.key, asked);
+        match asked(&entry.facts.annotations) {
+            Ok(asked) if asked == Balancing::default() => {}
+            Ok(asked) => drop(all.insert(&entry.key, asked)),
+            Err(why) => leave_out(left_out, &entry.key.to_string().into(), why),
+        }
     }
     all
 }

@@ -115,7 +115,7 @@ fn cluster(backend: &Backend, trust: &Trust) -> Value {
 /// The endpoints of a cluster, those of one zone together.
 fn assignment(backend: &Backend) -> Value {
     let mut zones: Vec<(Option<&str>, Vec<Value>)> = Vec::new();
-    for endpoint in &backend.endpoints {
+    for endpoint in &*backend.endpoints {
         let zone = endpoint.zone.as_deref();
         let at = zones.iter().position(|(known, _)| *known == zone).unwrap_or_else(|| {
             zones.push((zone, Vec::new()));

@@ -17,7 +17,7 @@ pub(super) fn render(trust: &Trust, backends: &[Backend], left_out: &mut Vec<Lef
         let options = options(application, trust);
         line(&mut text, format_args!("\nbackend {}\n    mode {mode}", backend.name));
         let draining = backend.draining();
-        for endpoint in &backend.endpoints {
+        for endpoint in &*backend.endpoints {
             // With weight 0 a server gets only requests of clients that are bound to it by stickiness.
             let weight = if draining(endpoint) { " weight 0" } else { "" };
             // Counters and the runtime API identify a server by its name, so the name is derived from the address, which stays the

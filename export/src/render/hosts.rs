@@ -19,7 +19,7 @@ pub(super) fn render(backends: &[Backend], left_out: &mut Vec<LeftOut>) -> Strin
             leave_out(left_out, &service.into(), "the Service's name is not a DNS name");
             continue;
         }
-        for endpoint in &backend.endpoints {
+        for endpoint in &*backend.endpoints {
             let names = lines.entry(endpoint.address.ip()).or_default();
             // Names of an endpoint that are not valid in DNS are left out without a report: the Service's name still leads there.
             let pod = endpoint.pod.as_ref().map(|pod| &*pod.name);
@@ -42,7 +42,7 @@ pub(super) fn render(backends: &[Backend], left_out: &mut Vec<LeftOut>) -> Strin
 fn bare_names(backends: &[Backend]) -> BTreeSet<&str> {
     let services: BTreeSet<&str> = backends.iter().map(Backend::service).collect();
     let mut pods: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for pod in backends.iter().flat_map(|backend| &backend.endpoints).filter_map(|endpoint| endpoint.pod.as_ref()) {
+    for pod in backends.iter().flat_map(|backend| &*backend.endpoints).filter_map(|endpoint| endpoint.pod.as_ref()) {
         pods.entry(&pod.name).or_default().insert(&pod.namespace);
     }
     let alone =

@@ -38,7 +38,7 @@ fn upstreams<'a>(backends: impl Iterator<Item = &'a Backend>) -> String {
     for backend in backends {
         write!(text, "\nupstream {} {{\n", backend.name).expect("a String takes everything");
         let draining = backend.draining();
-        for endpoint in &backend.endpoints {
+        for endpoint in &*backend.endpoints {
             // Only some editions support `drain`, and none a weight of 0. `down` does not affect requests in progress.
             let down = if draining(endpoint) { " down" } else { "" };
             writeln!(text, "    server {}{down};", endpoint.address).expect("a String takes everything");

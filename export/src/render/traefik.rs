@@ -1,15 +1,17 @@
 //! Traefik's dynamic configuration: `http`, `tcp` and `udp` services, and routers where Services ask for them.
 //!
+//! The fields of each type below are in alphabetical order, and so they are in the files.
+//!
 //! Rule: an empty section is left out, and a file without any is `{}`. Traefik refuses `http: {}` and an empty `services`, and with
 //! it all files of that folder. It accepts a service without servers, and answers 503.
 //!
 //! Traefik's file provider runs files through a template engine first (`{{ env "SECRET" }}`): so no text of a Service
 //! that may contain a brace is written here.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, net::SocketAddr};
 
 use controlplane::index::ServiceKey;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::{
     FormatOptions, InvalidFormat, LeftOut,
@@ -88,20 +90,20 @@ struct Servers<T> {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct HttpServers<'a> {
-    servers: Vec<Url>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    servers_transport: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     health_check: Option<HealthCheck<'a>>,
+    servers: Vec<Server>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    servers_transport: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sticky: Option<StickySession<'a>>,
 }
 
 #[derive(Debug, Serialize)]
 struct HealthCheck<'a> {
-    path: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     interval: Option<&'a str>,
+    path: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     timeout: Option<&'a str>,
 }
@@ -114,33 +116,39 @@ struct StickySession<'a> {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Cookie<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<&'a str>,
     /// Keeps scripts of a page from reading it.
     http_only: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
 }
 
 #[derive(Debug, Serialize)]
+struct Server {
+    url: Url,
+}
+
+#[derive(Debug)]
 struct Url {
-    url: String,
+    scheme: &'static str,
+    address: SocketAddr,
 }
 
 #[derive(Debug, Serialize)]
 struct Address {
-    address: String,
+    address: SocketAddr,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Router<'a> {
-    rule: String,
-    service: Cow<'a, str>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     entry_points: &'a [String],
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     middlewares: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     priority: Option<u32>,
+    rule: String,
+    service: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tls: Option<RouterTls<'a>>,
 }
@@ -201,18 +209,24 @@ impl Traefik {
     fn balancer<'a>(&'a self, backend: &'a Backend, asked: Option<&'a Balancing>) -> HttpServers<'a> {
         let application = backend.application;
         let scheme = application.scheme().expect("every protocol but TCP, UDP and SCTP is HTTP");
-        let servers = backend.endpoints.iter().map(|e| Url { url: format!("{scheme}://{}", e.address) });
+        let servers = backend.endpoints.iter().map(|e| Server { url: Url { scheme, address: e.address } });
         let health = asked.and_then(|asked| asked.health.as_ref());
         HttpServers {
-            servers: servers.collect(),
-            servers_transport: self.servers_transport.as_deref().filter(|_| application.is_tls()),
             health_check: health.map(|health| HealthCheck {
                 path: &health.path,
                 interval: health.interval.as_deref(),
                 timeout: health.timeout.as_deref(),
             }),
+            servers: servers.collect(),
+            servers_transport: self.servers_transport.as_deref().filter(|_| application.is_tls()),
             sticky: asked.and_then(|asked| asked.sticky.as_ref()).map(sticky),
         }
+    }
+}
+
+impl Serialize for Url {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{}://{}", self.scheme, self.address))
     }
 }
 
@@ -283,7 +297,7 @@ fn routers<'a>(
 }
 
 fn transport(backend: &Backend) -> TraefikService<Servers<Address>> {
-    let servers = backend.endpoints.iter().map(|endpoint| Address { address: endpoint.address.to_string() });
+    let servers = backend.endpoints.iter().map(|endpoint| Address { address: endpoint.address });
     TraefikService { load_balancer: Servers { servers: servers.collect() } }
 }
 

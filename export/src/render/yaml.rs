@@ -3,103 +3,208 @@
 //! In version 1.1 `no` is a boolean, `1_000` a number, `2001-01-80` a date and the address `2001:10:20:30:4:5:6:7` a number to the
 //! base of 60, and Traefik refuses a name that is a number. So a text is in quotes unless it is a plain word.
 
-use std::fmt::Write as _;
+use std::io::{self, Write};
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::ser::{CharEscape, Formatter};
 
 /// Words that YAML 1.1 does not read as text.
 const YAML_1_1_KEYWORDS: [&str; 9] = ["y", "n", "yes", "no", "on", "off", "true", "false", "null"];
 
-/// The value as a document, the keys of its maps in alphabetical order.
+/// The text of a document. A space at the end of a line is left out.
+#[derive(Debug, Default)]
+struct Text {
+    bytes: Vec<u8>,
+    space: bool,
+}
+
+/// Writes what a JSON serializer tells it as blocks of YAML.
+#[derive(Debug, Default)]
+struct Blocks {
+    /// The maps and lists that the next value is in, the innermost last.
+    open: Vec<Block>,
+    /// Whether a value follows the key of a map on the same line.
+    is_after_key: bool,
+    /// Whether the last line has to be ended.
+    is_within_line: bool,
+    /// The string that is being told.
+    string: String,
+}
+
+/// A map or list that is being written.
+#[derive(Debug)]
+struct Block {
+    /// How far its entries are indented, in steps of two spaces.
+    depth: usize,
+    /// Whether its first entry begins a line, because its own line has a key already.
+    is_below_key: bool,
+    is_empty: bool,
+}
+
+/// The value as a document. The fields of a map are in the order in which the value tells them; all keys are text.
 pub(super) fn to_yaml(value: &impl Serialize) -> String {
-    let value = serde_json::to_value(value).expect("maps with text as keys, and nothing else that could fail");
-    let mut text = String::new();
-    match &value {
-        Value::Object(_) | Value::Array(_) if !is_empty(&value) => block(&mut text, &value, 0),
-        flat => scalar(&mut text, flat),
-    }
+    let mut text = Text::default();
+    let mut serializer = serde_json::Serializer::with_formatter(&mut text, Blocks::default());
+    value.serialize(&mut serializer).expect("maps with text as keys, and nothing else that could fail");
+    let mut text = String::from_utf8(text.bytes).expect("it is ASCII");
     if !text.ends_with('\n') {
         text.push('\n');
     }
     text
 }
 
-/// Appends the lines of a map or list that is not empty, indented by `depth`. The first line has already begun.
-fn block(text: &mut String, value: &Value, depth: usize) {
-    let mut first = true;
-    let mut begin = |text: &mut String| {
-        if !std::mem::take(&mut first) {
-            text.extend(std::iter::repeat_n(' ', depth));
+impl Write for Text {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if std::mem::take(&mut self.space) && !bytes.starts_with(b"\n") {
+            self.bytes.push(b' ');
         }
-    };
-    match value {
-        Value::Object(map) => {
-            for (key, value) in map {
-                begin(text);
-                quoted(text, key);
-                text.push(':');
-                if is_empty(value) || !(value.is_object() || value.is_array()) {
-                    text.push(' ');
-                    scalar(text, value);
-                    text.push('\n');
-                } else {
-                    // A list is indented as far as its key.
-                    let depth = if value.is_array() { depth } else { depth + 2 };
-                    text.push('\n');
-                    text.extend(std::iter::repeat_n(' ', depth));
-                    block(text, value, depth);
-                }
-            }
+        match bytes {
+            b" " => self.space = true,
+            _ => self.bytes.extend_from_slice(bytes),
         }
-        Value::Array(list) => {
-            for value in list {
-                begin(text);
-                text.push_str("- ");
-                if is_empty(value) || !(value.is_object() || value.is_array()) {
-                    scalar(text, value);
-                    text.push('\n');
-                } else {
-                    block(text, value, depth + 2);
-                }
-            }
-        }
-        other => scalar(text, other),
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
-/// Appends a value that fits on one line.
-fn scalar(text: &mut String, value: &Value) {
-    match value {
-        Value::String(string) => quoted(text, string),
-        // Numbers, booleans, null, `{}` and `[]` are the same in JSON.
-        other => text.push_str(&other.to_string()),
+impl Blocks {
+    fn begin(&mut self, is_list: bool) {
+        let is_below_key = std::mem::take(&mut self.is_after_key);
+        // A list is indented as far as its key.
+        let further = usize::from(!(is_list && is_below_key));
+        let depth = self.open.last().map_or(0, |outer| outer.depth + further);
+        self.open.push(Block { depth, is_below_key, is_empty: true });
+    }
+
+    fn end(&mut self, writer: &mut (impl Write + ?Sized), empty: &[u8]) -> io::Result<()> {
+        match self.open.pop() {
+            Some(block) if block.is_empty => writer.write_all(empty),
+            _ => Ok(()),
+        }
+    }
+
+    /// Begins an entry of the innermost map or list.
+    fn begin_entry(&mut self, writer: &mut (impl Write + ?Sized), first: bool) -> io::Result<()> {
+        let Some(block) = self.open.last_mut() else { return Ok(()) };
+        block.is_empty = false;
+        if first && block.is_below_key {
+            writer.write_all(b"\n")?;
+        }
+        if !first || block.is_below_key {
+            for _ in 0..block.depth {
+                writer.write_all(b"  ")?;
+            }
+        }
+        self.is_within_line = true;
+        Ok(())
+    }
+
+    fn end_entry(&mut self, writer: &mut (impl Write + ?Sized)) -> io::Result<()> {
+        self.is_after_key = false;
+        if std::mem::take(&mut self.is_within_line) { writer.write_all(b"\n") } else { Ok(()) }
     }
 }
 
-fn is_empty(value: &Value) -> bool {
-    value.as_object().is_some_and(serde_json::Map::is_empty) || value.as_array().is_some_and(Vec::is_empty)
+impl Formatter for Blocks {
+    fn begin_string<W: ?Sized + Write>(&mut self, _writer: &mut W) -> io::Result<()> {
+        self.string.clear();
+        Ok(())
+    }
+
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, _writer: &mut W, fragment: &str) -> io::Result<()> {
+        self.string.push_str(fragment);
+        Ok(())
+    }
+
+    fn write_char_escape<W: ?Sized + Write>(&mut self, _writer: &mut W, escape: CharEscape) -> io::Result<()> {
+        self.string.push(match escape {
+            CharEscape::Quote => '"',
+            CharEscape::ReverseSolidus => '\\',
+            CharEscape::Solidus => '/',
+            CharEscape::Backspace => '\u{8}',
+            CharEscape::FormFeed => '\u{c}',
+            CharEscape::LineFeed => '\n',
+            CharEscape::CarriageReturn => '\r',
+            CharEscape::Tab => '\t',
+            CharEscape::AsciiControl(byte) => byte.into(),
+        });
+        Ok(())
+    }
+
+    fn end_string<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        quoted(writer, &self.string)
+    }
+
+    fn begin_array<W: ?Sized + Write>(&mut self, _writer: &mut W) -> io::Result<()> {
+        self.begin(true);
+        Ok(())
+    }
+
+    fn end_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.end(writer, b"[]")
+    }
+
+    fn begin_array_value<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.begin_entry(writer, first)?;
+        writer.write_all(b"-")?;
+        writer.write_all(b" ")
+    }
+
+    fn end_array_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.end_entry(writer)
+    }
+
+    fn begin_object<W: ?Sized + Write>(&mut self, _writer: &mut W) -> io::Result<()> {
+        self.begin(false);
+        Ok(())
+    }
+
+    fn end_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.end(writer, b"{}")
+    }
+
+    fn begin_object_key<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.begin_entry(writer, first)
+    }
+
+    fn begin_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.is_after_key = true;
+        writer.write_all(b":")?;
+        writer.write_all(b" ")
+    }
+
+    fn end_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.end_entry(writer)
+    }
 }
 
-/// Appends a text, in quotes unless it is a plain word.
-fn quoted(text: &mut String, string: &str) {
+/// Writes a text, in quotes unless it is a plain word.
+fn quoted(writer: &mut (impl Write + ?Sized), string: &str) -> io::Result<()> {
     let inner = |b: u8| b.is_ascii_alphanumeric() || b"._/@-".contains(&b);
     let plain = string.starts_with(|c: char| c.is_ascii_alphabetic()) && string.bytes().all(inner);
     if plain && !YAML_1_1_KEYWORDS.contains(&string.to_ascii_lowercase().as_str()) {
-        text.push_str(string);
-        return;
+        return writer.write_all(string.as_bytes());
     }
-    text.push('"');
-    for c in string.chars() {
-        match c {
-            '"' | '\\' => text.extend(['\\', c]),
-            ' '..='~' => text.push(c),
+    writer.write_all(b"\"")?;
+    let mut rest = string;
+    while let Some(at) = rest.find(|c: char| !matches!(c, ' '..='~') || matches!(c, '"' | '\\')) {
+        let (as_it_is, from) = rest.split_at(at);
+        writer.write_all(as_it_is.as_bytes())?;
+        let mut characters = from.chars();
+        match characters.next() {
+            Some(c @ ('"' | '\\')) => write!(writer, "\\{c}")?,
             // Everything that is not printable ASCII, line breaks included.
-            c if u32::from(c) <= 0xffff => write!(text, "\\u{:04x}", u32::from(c)).expect("a String takes everything"),
-            c => write!(text, "\\U{:08x}", u32::from(c)).expect("a String takes everything"),
+            Some(c) if u32::from(c) <= 0xffff => write!(writer, "\\u{:04x}", u32::from(c))?,
+            Some(c) => write!(writer, "\\U{:08x}", u32::from(c))?,
+            None => {}
         }
+        rest = characters.as_str();
     }
-    text.push('"');
+    writer.write_all(rest.as_bytes())?;
+    writer.write_all(b"\"")
 }
 
 #[cfg(test)]
@@ -108,7 +213,7 @@ mod tests {
         collection::{btree_map, vec},
         prelude::*,
     };
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

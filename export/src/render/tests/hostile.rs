@@ -144,7 +144,7 @@ fn check(services: Vec<Service>) {
     let http = |app: Application| app.is_http().then_some("");
     assert_eq!(reading::nginx(&only("nginx", &backends)), truth(&backends, http));
     assert_eq!(reading::nginx(&only("nginx-stream", &backends)), truth(&backends, |_app| Some("")));
-    let known: Vec<_> = backends.iter().flat_map(|backend| &backend.endpoints).map(|e| e.address.ip()).collect();
+    let known: Vec<_> = backends.iter().flat_map(|backend| &*backend.endpoints).map(|e| e.address.ip()).collect();
     let hosts = reading::hosts(&only("hosts", &backends));
     assert!(hosts.values().flatten().all(|ip| known.contains(ip)));
     // The format json has the true values, and a template can write the same.
