@@ -93,8 +93,7 @@ pub fn control(input: &[u8]) {
         Ok(Some(own)) => {
             let there = own.members.len();
             let mut rest = route.members.iter();
-            let is_chosen =
-                own.members.iter().all(|member| rest.any(|known| Arc::ptr_eq(&known.target, &member.target)));
+            let is_chosen = own.members.iter().all(|member| rest.any(|known| Arc::ptr_eq(known, member)));
             assert!(there > 0 && is_chosen, "some of the route's, in their order, each once");
             let policy = &own.config.policy;
             assert!(policy.require.required(there) <= there);

@@ -11,7 +11,8 @@ use self::selection::{InvalidSelector, Selection};
 use crate::{
     config::{InvalidRequire, InvalidWaves, Require, Waves},
     http::{Class, Fields},
-    table::{Member, RouteEntry},
+    table::RouteEntry,
+    target::Target,
 };
 
 /// Fields with this prefix that the proxy itself writes; in requests they have no effect.
@@ -175,7 +176,7 @@ impl Control {
         }
         let mut own = route.clone();
         if let Some(to) = &self.to {
-            own.members = route.members.iter().filter(|member| to.takes(&member.target)).cloned().collect();
+            own.members = route.members.iter().filter(|member| to.takes(member)).cloned().collect();
             if own.members.is_empty() {
                 return Err(InvalidControl::Nothing(named(&route.members)));
             }
@@ -209,9 +210,9 @@ fn once<T>(place: &mut Option<T>, name: &'static str, value: T) -> Result<(), In
 }
 
 /// The keys of selectors, in words.
-fn named(members: &Chunks<Member>) -> String {
+fn named(members: &Chunks<Arc<Target>>) -> String {
     let mut names: Vec<String> =
-        members.iter().take(MAX_NAMED_ENDPOINTS).map(|member| selection::describe(&member.target)).collect();
+        members.iter().take(MAX_NAMED_ENDPOINTS).map(|member| selection::describe(member)).collect();
     if let Some(more) = members.len().checked_sub(MAX_NAMED_ENDPOINTS).filter(|more| *more > 0) {
         names.push(format!("and {more} more"));
     }

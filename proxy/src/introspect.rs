@@ -153,9 +153,10 @@ impl Serialize for EachEndpoint<'_> {
         // Both are in the order of the snapshot.
         let mut members = self.0.members.iter().peekable();
         serializer.collect_seq(
-            self.0.known.iter().map(|target| {
-                endpoint(target, members.next_if(|member| Arc::ptr_eq(&member.target, target)).is_some())
-            }),
+            self.0
+                .known
+                .iter()
+                .map(|target| endpoint(target, members.next_if(|member| Arc::ptr_eq(member, target)).is_some())),
         )
     }
 }
@@ -172,7 +173,7 @@ fn endpoint(target: &Target, is_member: bool) -> Value {
         "node": endpoint.node.as_deref(),
         "zone": endpoint.zone.as_deref(),
         "said": endpoint.spoken.as_str(),
-        "tls": !matches!(target.channel, Channel::Clear),
+        "tls": !matches!(target.channel(), Channel::Clear),
         "protocol": target.protocol.as_str(),
         "ready": conditions.ready,
         "serving": conditions.serving,

@@ -116,11 +116,10 @@ impl Stores {
                 let Some(owed) = &route.owed else { continue };
                 in_use.insert(owed.route);
                 for target in &route.known {
-                    let ready = target.endpoint.conditions.ready && target.endpoint.address.problem().is_none();
                     let known = members
                         .entry(owed.key(target).clone())
                         .or_insert_with(|| Member { address: target.authority().clone(), ready: false });
-                    known.ready |= ready;
+                    known.ready |= target.is_ready;
                 }
             }
             store.redelivery.use_routes(&in_use);

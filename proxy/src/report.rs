@@ -23,7 +23,7 @@ use crate::{
     headers,
     metrics::RequestResult,
     outcome::{LegResult, Outcome},
-    table::{Member, RouteEntry},
+    table::RouteEntry,
     target::Target,
 };
 
@@ -301,10 +301,10 @@ pub fn leg<'a>(leg: &'a Leg, comparison: Option<&Comparison>, now: Instant) -> L
 fn names(legs: &[Leg]) -> impl Iterator<Item = &str> {
     let mut count = BTreeMap::<&str, usize>::new();
     for leg in legs {
-        *count.entry(&leg.target().label).or_default() += 1;
+        *count.entry(leg.target().label()).or_default() += 1;
     }
-    legs.iter().map(move |leg| match (count[&*leg.target().label], leg.target()) {
-        (1, target) => &*target.label,
+    legs.iter().map(move |leg| match (count[&**leg.target().label()], leg.target()) {
+        (1, target) => target.label(),
         (_, target) => &**target.authority(),
     })
 }
@@ -356,10 +356,10 @@ pub fn report(exchange: &Exchange, about: About<'_>, decision: Decision) -> (u16
 #[must_use]
 pub fn dry_run(route: &RouteEntry, about: About<'_>) -> Bytes {
     let size = route.config.policy.waves.map(|waves| waves.size.of(route.members.len()));
-    let results = route.members.iter().enumerate().map(|(index, Member { target, ready })| {
+    let results = route.members.iter().enumerate().map(|(index, target)| {
         let problem = target.endpoint.address.problem().unwrap_or("the endpoint is not ready");
         let wave = size.map(|size| index / size + 1);
-        LegReport { error: Some(problem.into()).filter(|_| !ready), wave, ..LegReport::before(target) }
+        LegReport { error: Some(problem.into()).filter(|_| !target.is_ready), wave, ..LegReport::before(target) }
     });
     let report = Report { results: results.collect(), ..Report::before(route, about) };
     // Texts and numbers always become JSON.

@@ -69,7 +69,7 @@ pub struct RouteEntry {
     /// The cluster of the snapshot that its endpoints come from; none before there is a list of them.
     pub cluster: Option<Arc<Cluster>>,
     /// The members, in snapshot order.
-    pub members: Chunks<Member>,
+    pub members: Chunks<Arc<Target>>,
     /// Every known endpoint of the cluster, for `/-/endpoints`.
     pub known: Chunks<Arc<Target>>,
     /// Known endpoints that are this proxy itself, which are left out.
@@ -82,15 +82,6 @@ pub struct RouteEntry {
     pub metrics: Arc<RouteMetrics>,
     /// Its redelivery, if it has any.
     pub owed: Option<RouteOwed>,
-}
-
-/// One member.
-#[derive(Clone, Debug)]
-pub struct Member {
-    /// The endpoint.
-    pub target: Arc<Target>,
-    /// Whether requests are sent to it; otherwise (not ready, or its name does not resolve) its leg counts as failed at once.
-    pub ready: bool,
 }
 
 /// An allowed request.
@@ -215,11 +206,11 @@ impl RouteEntry {
     /// The reason why no request can reach an endpoint, if so.
     #[must_use]
     pub fn without_endpoint(&self) -> Option<Cow<'_, str>> {
-        let mut problems = self.members.iter().map(|member| member.target.endpoint.address.problem());
+        let mut problems = self.members.iter().map(|member| member.endpoint.address.problem());
         match (self.members.first(), problems.all(|problem| problem.is_some())) {
             (None, _) => Some(Cow::Borrowed(&self.why_empty)),
             (Some(first), true) => {
-                let place = &first.target.endpoint.address;
+                let place = &first.endpoint.address;
                 Some(format!("{place} does not resolve: {}", place.problem().unwrap_or_default()).into())
             }
             (Some(_), false) => None,
@@ -324,7 +315,7 @@ mod tests {
         let members = |which| {
             let table = build(None, &config(which), &snapshot, &[]);
             let members = table.listeners[0].routes[0].members.iter();
-            members.map(|m| (m.target.endpoint.address.addresses()[0].ip().to_string(), m.ready)).collect::<Vec<_>>()
+            members.map(|m| (m.endpoint.address.addresses()[0].ip().to_string(), m.is_ready)).collect::<Vec<_>>()
         };
         assert_eq!(members(Members::Ready), [("192.0.2.1".into(), true)]);
         assert_eq!(members(Members::Known), [("192.0.2.1".into(), true), ("192.0.2.2".into(), false)]);
@@ -361,7 +352,7 @@ mod tests {
     #[test]
     fn a_change_of_one_cluster_makes_its_routes_and_its_target_anew_and_nothing_else() {
         let mut config = Config::clone(&config(Members::Ready));
-        config.listeners[0].routes[1].cluster = ClusterName::new("other").unwrap();
+        Arc::make_mut(&mut config.listeners[0].routes[1]).cluster = ClusterName::new("other").unwrap();
         let config = Arc::new(config);
         let (publisher, reader) = channel();
         let set = |name, endpoints| Change::Set(Arc::new(Cluster::new(ClusterName::new(name).unwrap(), endpoints)));
@@ -421,7 +412,7 @@ mod tests {
         for which in [Members::Ready, Members::Known] {
             let table = build(None, &config(which), &publish(vec![gone.clone(), there.clone()]), &[]);
             let route = &table.listeners[0].routes[0];
-            let members = route.members.iter().map(|m| (&**m.target.authority(), m.ready)).collect::<Vec<_>>();
+            let members = route.members.iter().map(|m| (&**m.authority(), m.is_ready)).collect::<Vec<_>>();
             assert_eq!(members, [("192.0.2.1:80", true), ("gone:80", false)]);
             assert_eq!(route.without_endpoint(), None);
             let table = build(Some(&table), &config(which), &publish(vec![gone.clone()]), &[]);

@@ -211,7 +211,7 @@ impl<'a> Method<'a> {
 fn describe_leg(span: &mut Span, leg: &Leg, exchange: &Exchange) {
     let (target, sent, result) = (leg.target(), exchange.target(), leg.result());
     Method::of(exchange.method()).describe(span);
-    let scheme = if matches!(target.channel, Channel::Clear) { "http" } else { "https" };
+    let scheme = if matches!(target.channel(), Channel::Clear) { "http" } else { "https" };
     span.set("url.full", format!("{scheme}://{}{}", target.authority(), loggable_target(sent)));
     describe_target(span, sent);
     describe_server(span, target.authority(), if scheme == "https" { 443 } else { 80 });

@@ -84,7 +84,7 @@ impl Reading {
         timeouts.head = time::HEAD_TIMEOUT.or(&section, timeouts.head);
         timeouts.body = time::BODY_TIMEOUT.or(&section, timeouts.body);
         timeouts.keepalive = time::KEEPALIVE_TIMEOUT.or(&section, timeouts.keepalive);
-        listener.routes = section.list("routes").iter().map(|route| self.route(route)).collect();
+        listener.routes = section.list("routes").iter().map(|route| Arc::new(self.route(route))).collect();
         section.finish();
         listener
     }

@@ -207,6 +207,7 @@ mirror:
         let without = |mut config: Config| {
             config.bridge[0].access = Default::default();
             for route in &mut Arc::make_mut(&mut config.proxy).listeners[0].routes {
+                let route = Arc::make_mut(route);
                 route.changes = Default::default();
                 route.matches.headers.clear();
             }

@@ -1,6 +1,6 @@
 //! The configuration of a listener: its address, routes, access control and limits for clients.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use access::rate::Rate;
 use ipnet::IpNet;
@@ -21,7 +21,7 @@ pub struct Listener {
     /// The address; port 0 means a free port.
     pub address: SocketAddr,
     /// Tried in this order; the first match takes the request.
-    pub routes: Vec<Route>,
+    pub routes: Vec<Arc<Route>>,
     /// The rules for allowed requests and callers; empty allows everything. Other requests are 401 or 403.
     pub allow: Vec<Allow>,
     /// Client networks with control over single requests, besides callers to whom `allow` grants it.
@@ -139,7 +139,7 @@ impl Listener {
     pub fn new(address: SocketAddr, routes: Vec<Route>) -> Self {
         Self {
             address,
-            routes,
+            routes: routes.into_iter().map(Arc::new).collect(),
             allow: Vec::new(),
             control_from: Vec::new(),
             auth: Auth::default(),

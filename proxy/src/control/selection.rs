@@ -163,7 +163,7 @@ mod tests {
         targets
             .iter()
             .filter(|target| selection.takes(target))
-            .map(|target| &*target.label)
+            .map(|target| &**target.label())
             .collect::<Vec<_>>()
             .join(" ")
     }

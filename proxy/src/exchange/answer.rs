@@ -126,7 +126,7 @@ impl Exchange {
             self.quorum.ok,
             self.quorum.total,
             self.quorum.required,
-            leg.target().label,
+            leg.target().label(),
             outcome.as_str(),
         );
         let status = outcome.made_up_status(self.route.config.policy.on_timeout);

@@ -196,20 +196,20 @@ impl Exchange {
         legs.reserve(total - legs.len());
         for (index, member) in self.route.members.iter().enumerate() {
             match legs.get_mut(index) {
-                Some(leg) => leg.reset(&member.target, &self.terms, now),
-                None => legs.push(Leg::new(member.target.clone(), &self.terms, now)),
+                Some(leg) => leg.reset(member, &self.terms, now),
+                None => legs.push(Leg::new(member.clone(), &self.terms, now)),
             }
             // Also of one that is not sent now: it may be sent later.
-            legs[index].wait_for_turn(own(index, &member.target));
+            legs[index].wait_for_turn(own(index, member));
             if self.owing.holds_back(index) {
                 let (outcome, error) = deferred::held_back();
                 legs[index].end_with(outcome, error, now);
-            } else if member.ready {
+            } else if member.is_ready {
                 if self.waves.is_first(index) {
                     legs[index].start(&self.terms, self.cap, now);
                 }
             } else {
-                let (outcome, error) = member.target.unavailable();
+                let (outcome, error) = member.unavailable();
                 legs[index].end_with(outcome, error, now);
             }
         }

@@ -55,18 +55,14 @@ mod tests {
     use crate::{
         config::{Changes, Limits, Policy, Route},
         exchange::{Request, budget::Budget, window::Coding},
-        table::{Member, RouteEntry},
+        table::RouteEntry,
         target::{Target, WireProtocol},
     };
 
     fn route(members: u8) -> Arc<RouteEntry> {
-        let member = |last| Member {
-            target: Arc::new(Target::new(
-                Arc::new(Endpoint::ready(([192, 0, 2, last], 80).into()).into()),
-                WireProtocol::Http1,
-                1,
-            )),
-            ready: true,
+        let member = |last| {
+            let endpoint = Endpoint::ready(([192, 0, 2, last], 80).into());
+            Arc::new(Target::new(Arc::new(endpoint.into()), WireProtocol::Http1, 1))
         };
         Arc::new(RouteEntry {
             config: Arc::new(Route {
@@ -115,7 +111,7 @@ mod tests {
         );
         assert!(one.is_over());
         one.put_aside();
-        assert!(route.members.iter().all(|member| member.target.inflight() == 0));
+        assert!(route.members.iter().all(|member| member.inflight() == 0));
         let two = begun();
         assert_eq!((std::ptr::from_ref(&*two), two.legs.as_ptr(), two.head.as_ptr()), place);
         assert!(two.legs.len() == 10 && two.legs.iter().all(|leg| leg.result().is_none() && leg.counted().is_none()));

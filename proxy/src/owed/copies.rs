@@ -17,7 +17,7 @@ use crate::{
     exchange::{Exchange, Request, alarm::Alarm, window::Coding},
     grpc,
     shared::Shared,
-    table::{Member, RouteEntry},
+    table::RouteEntry,
     traces,
 };
 
@@ -45,7 +45,7 @@ impl Copies {
         let owed = route.owed.as_ref()?;
         let target = route.known.iter().find(|target| *owed.key(target) == copy.whom.key)?;
         let mut own = RouteEntry::clone(route);
-        own.members = vec![Member { target: target.clone(), ready: true }].into();
+        own.members = vec![target.clone()].into();
         let policy = &mut Arc::make_mut(&mut own.config).policy;
         (policy.require, policy.compare) = (Require::All, Compare::Off);
         Some(Arc::new(own))
@@ -72,7 +72,7 @@ impl Copies {
         if let Some(trace) = trace {
             exchange.set_trace(trace);
         }
-        exchange.begin(|out| put_head(out, copy, route.members[0].target.authority(), trace.as_ref()));
+        exchange.begin(|out| put_head(out, copy, route.members[0].authority(), trace.as_ref()));
         let mut alarm = Alarm::default();
         clock::per_wake_up(poll_fn(|cx| exchange.poll_rest(cx, &mut alarm))).await;
         if let Some(result) = exchange.legs().first().and_then(|leg| leg.result()) {

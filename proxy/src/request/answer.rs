@@ -44,7 +44,7 @@ pub(super) fn of_winner(exchange: &mut Exchange, request: &RequestContext<'_>, n
         out.reserve(response.fields.bytes().len() + 256);
         headers::put_answer(out, response, framing, &route.config.changes.headers.response);
         if route.config.policy.report {
-            report::put_headers(out, quorum, Some(&leg.target().label));
+            report::put_headers(out, quorum, Some(leg.target().label()));
         }
         put_connection(out, request, next);
     });

@@ -68,7 +68,7 @@ impl RequestContext<'_> {
         let at_once = owing.as_ref().is_some_and(|owing| owing.keep(&mut exchange, self));
         // gRPC messages come at any rate.
         let pace = if self.is_grpc { Pace { rate: 0, ..self.pace(route) } } else { self.pace(route) };
-        if self.is_grpc && route.members.iter().any(|member| member.target.protocol == WireProtocol::Http1) {
+        if self.is_grpc && route.members.iter().any(|member| member.protocol == WireProtocol::Http1) {
             let made_up = MadeUp::from(no_grpc());
             let sent = self.send_made_up(&mut exchange, &made_up, carrier, alarm, Next::Keep).await;
             let reason = Some(made_up.problem.detail);
@@ -309,7 +309,7 @@ impl RequestContext<'_> {
     ) -> Sent {
         let (status, body) = report::report(exchange, self.about(self.head.target()), decision);
         let status = defer::status(exchange, decision, self.is_grpc).unwrap_or(status);
-        let endpoint = exchange.representative(decision).map(|leg| &*leg.target().label);
+        let endpoint = exchange.representative(decision).map(|leg| &**leg.target().label());
         let mut out = answer::report((status, body), (exchange.quorum(), endpoint), exchange.route(), self, next);
         let whole = out.flush(&mut carrier.outbound(), self.pace(exchange.route()), alarm).await;
         let made_up = |leg: &Leg| leg.result().is_some_and(|result| result.error.is_some());
@@ -329,7 +329,7 @@ impl RequestContext<'_> {
         alarm: &mut Alarm,
         next: Next,
     ) -> Sent {
-        let endpoint = made_up.leg.map(|index| &*exchange.legs()[index].target().label);
+        let endpoint = made_up.leg.map(|index| &**exchange.legs()[index].target().label());
         let mut out = self.made_up(made_up, (exchange.quorum(), endpoint), exchange.route(), next);
         out.flush(&mut carrier.outbound(), self.pace(exchange.route()), alarm).await;
         let grpc = self.made_up_code(made_up.grpc_code());

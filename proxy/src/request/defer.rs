@@ -58,7 +58,7 @@ impl<'a> DeferrableRequest<'a> {
             return;
         }
         for (index, member) in self.route.members.iter().enumerate() {
-            if self.arrival.waits_at(self.owed.key(&member.target)) {
+            if self.arrival.waits_at(self.owed.key(member)) {
                 exchange.hold_back(index);
             }
         }

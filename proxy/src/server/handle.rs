@@ -86,7 +86,7 @@ impl RouteState {
             name: route.config.name.clone(),
             cluster: route.config.cluster.clone(),
             has_list: route.has_list(),
-            has_endpoint: route.members.iter().any(|member| member.ready),
+            has_endpoint: route.members.iter().any(|member| member.is_ready),
             why_none: route.without_endpoint().unwrap_or_default().into_owned(),
             unread_journal: route.owed.as_ref().and_then(RouteOwed::unread_journal).map(Path::to_owned),
         }

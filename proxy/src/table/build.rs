@@ -6,7 +6,7 @@ use access::sources::Sources;
 use snapshot::{Chunks, Cluster, ClusterName, Endpoint, Place, Snapshot};
 
 use super::{
-    ListenerEntry, Member, RouteEntry, Table,
+    ListenerEntry, RouteEntry, Table,
     stays::{Stretch, stretches},
     targets::TargetIndex,
     why_empty,
@@ -200,11 +200,11 @@ impl Building<'_> {
         listeners
     }
 
-    fn route(&mut self, route: &Route, via: Arc<str>, metrics: Arc<RouteMetrics>) -> Arc<RouteEntry> {
+    fn route(&mut self, route: &Arc<Route>, via: Arc<str>, metrics: Arc<RouteMetrics>) -> Arc<RouteEntry> {
         let cluster = self.inputs.snapshot.cluster(route.cluster.as_str());
         let endpoints = self.endpoints_of(cluster, &route.policy, None);
         let bare = RouteEntry {
-            config: Arc::new(route.clone()),
+            config: route.clone(),
             cluster: None,
             members: Chunks::default(),
             known: Chunks::default(),
@@ -246,8 +246,9 @@ impl Building<'_> {
                     let mut before = Former { targets: &targets, dropped: Vec::new() };
                     for chunk in &chunks[next] {
                         let targets = self.targets_of(chunk, policy, &mut before, &mut made.own);
-                        made.members.push(targets.iter().filter_map(|target| Member::of(target, policy)).collect());
-                        made.known.push(targets.into());
+                        let targets: Arc<[Arc<Target>]> = targets.into();
+                        made.members.push(members_of(&targets, policy));
+                        made.known.push(targets);
                     }
                     self.dropped.append(&mut before.dropped);
                     self.dropped.extend_from_slice(before.targets);
@@ -287,7 +288,7 @@ impl Building<'_> {
 /// The endpoints of a route: a chunk for each chunk of the cluster's list.
 struct RouteEndpoints {
     known: Vec<Arc<[Arc<Target>]>>,
-    members: Vec<Arc<[Member]>>,
+    members: Vec<Arc<[Arc<Target>]>>,
     /// The places of those that are this process itself.
     own: Vec<Place>,
 }
@@ -350,19 +351,20 @@ impl RouteEntry {
     }
 }
 
-// === impl Member ===
-
-impl Member {
-    /// What an endpoint is to a route with this policy, if it is one of its members.
-    fn of(target: &Arc<Target>, policy: &Policy) -> Option<Self> {
+/// The members of a route with this policy among some endpoints, in the same list if all are.
+fn members_of(targets: &Arc<[Arc<Target>]>, policy: &Policy) -> Arc<[Arc<Target>]> {
+    let is_member = |target: &&Arc<Target>| {
         let conditions = target.endpoint.conditions;
-        let ready = match policy.members {
+        match policy.members {
             // It is configured by name, so `all` does not succeed without it.
-            _ if target.endpoint.address.problem().is_some() => false,
-            _ if conditions.ready => true,
-            Members::Known if !conditions.terminating => false,
-            Members::Ready | Members::Known => return None,
-        };
-        Some(Self { target: target.clone(), ready })
+            _ if target.endpoint.address.problem().is_some() => true,
+            Members::Ready => conditions.ready,
+            Members::Known => conditions.ready || !conditions.terminating,
+        }
+    };
+    if targets.iter().all(|target| is_member(&target)) {
+        targets.clone()
+    } else {
+        targets.iter().filter(is_member).cloned().collect()
     }
 }

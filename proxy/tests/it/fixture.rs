@@ -236,8 +236,13 @@ impl Setup {
         self.config(|config| change(&mut config.listeners[0]))
     }
 
+    /// Changes its route.
+    pub(crate) fn route(self, change: impl FnOnce(&mut Route)) -> Self {
+        self.listener(|listener| change(Arc::make_mut(&mut listener.routes[0])))
+    }
+
     pub(crate) fn policy(self, change: impl FnOnce(&mut Policy)) -> Self {
-        self.listener(|listener| change(&mut listener.routes[0].policy))
+        self.route(|route| change(&mut route.policy))
     }
 
     pub(crate) fn limits(self, change: impl FnOnce(&mut Limits)) -> Self {

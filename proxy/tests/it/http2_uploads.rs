@@ -38,7 +38,7 @@ async fn uploads_that_never_begin(hole: &BlackHole, live: &Origin, limits: impl 
         listener.timeouts.body = NEVER;
         let mut other = route("live", "test/live:http");
         other.matches = "/live".parse().expect("a match");
-        listener.routes.insert(0, other);
+        listener.routes.insert(0, other.into());
     });
     let proxy = setup.limits(limits).start();
     proxy.publish_cluster("test/live:http", &[live]);

@@ -33,7 +33,7 @@ async fn a_route_is_not_affected_by_another() {
     let proxy = over(&[&a]).listener(|l| {
         let mut other = route("other", "other");
         other.matches = "/other/*".parse().unwrap();
-        l.routes.insert(0, other);
+        l.routes.insert(0, other.into());
     });
     let proxy = proxy.total(NEVER).start();
     proxy.publish_cluster("other", &[&stuck]);
@@ -68,7 +68,7 @@ async fn to_an_endpoint_that_swallows_connections_a_few_connect_for_all_until_it
         let mut brief = route("brief", crate::fixture::CLUSTER);
         brief.matches = "/brief/*".parse().unwrap();
         brief.policy.timeouts.connect = ms(200);
-        l.routes.insert(0, brief);
+        l.routes.insert(0, brief.into());
     });
     let proxy = proxy.total(NEVER).start();
     assert_made_up(&proxy.get("/brief/").await, 504, "connection_timeout");

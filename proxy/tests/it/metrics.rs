@@ -277,7 +277,7 @@ async fn a_hundred_thousand_endpoints_in_a_thousand_routes_are_less_than_a_megab
         for number in 0..1000 {
             let mut route = route(&format!("route-{number}"), &format!("test/cache-{number}:http"));
             route.matches = format!("/{number}").parse().expect("a match");
-            listener.routes.insert(0, route);
+            listener.routes.insert(0, route.into());
         }
     });
     let proxy = setup.start();

@@ -95,10 +95,10 @@ async fn a_reload_changes_policies_and_routes_for_the_requests_to_come() {
     // Its connection is idle from then on.
     proxy.wait_leg(&a, "ok").await;
     proxy.reload(|config| {
-        config.listeners[0].routes[0].policy.require = "any".parse().unwrap();
+        Arc::make_mut(&mut config.listeners[0].routes[0]).policy.require = "any".parse().unwrap();
         let mut other = route("other", "nowhere");
         other.matches = "/other/*".parse().unwrap();
-        config.listeners[0].routes.insert(0, other);
+        config.listeners[0].routes.insert(0, other.into());
     });
     assert_eq!(proxy.get("/").await.expect_status(200).text(), "a", "any, while b still holds");
     assert_eq!(proxy.get("/other/x").await.status, 503, "a route that has no endpoint yet");
@@ -116,7 +116,7 @@ async fn a_configuration_that_cannot_be_used_changes_nothing() {
     let given = proxy.given();
     let changes: [fn(&mut proxy::Config); 6] = [
         |c| c.listeners[0].routes.clear(),
-        |c| c.listeners[0].routes[0].policy.window = 1,
+        |c| Arc::make_mut(&mut c.listeners[0].routes[0]).policy.window = 1,
         |c| c.threads = 7,
         |c| c.listeners[0].address = "127.0.0.1:1".parse().unwrap(),
         |c| c.limits.connections = 1,
@@ -161,7 +161,7 @@ async fn no_request_is_dropped_by_reloads_and_snapshots() {
         }
         proxy.reload(|config| {
             let require = ["all", "any", "majority"][round % 3];
-            config.listeners[0].routes[0].policy.require = require.parse().unwrap();
+            Arc::make_mut(&mut config.listeners[0].routes[0]).policy.require = require.parse().unwrap();
         });
         let target = served.load(Ordering::Relaxed) + 3;
         eventually!("requests to go on", served.load(Ordering::Relaxed), |n| *n >= target);

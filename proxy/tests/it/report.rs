@@ -222,7 +222,7 @@ async fn every_answer_says_what_the_legs_did_whoever_made_it() {
     let setup = || {
         over(&[&a, &dead]).policy(|p| p.max_body = Some(10)).listener(|l| {
             l.allow = vec!["GET,POST /*".parse().unwrap()];
-            l.routes[0].matches = "/known/*".parse().unwrap();
+            Arc::make_mut(&mut l.routes[0]).matches = "/known/*".parse().unwrap();
             l.timeouts.body = ms(200);
             (l.head.bytes, l.head.target) = (2000, 1000);
         })

@@ -134,7 +134,8 @@ async fn a_token_of_ours_stays_here_and_everything_else_in_authorization_goes_on
     let [b] = origins([Reply::ok("b")]);
     let proxy = tokens.listener(over(&[&b]), &["/* by token:ci"], |listener| {
         let line = "Authorization: Bearer token-of-the-endpoints".parse().expect("a line");
-        listener.routes[0].changes.headers.request = proxy::config::FieldEdits::new(vec![line], Vec::new(), Vec::new());
+        Arc::make_mut(&mut listener.routes[0]).changes.headers.request =
+            proxy::config::FieldEdits::new(vec![line], Vec::new(), Vec::new());
     });
     let proxy = proxy.start();
     proxy.request("GET", "/x", &[("Authorization", CI)], b"").await.expect_status(200);

@@ -1,5 +1,7 @@
 //! Rule: a route changes path, Host and header fields as configured, and nothing that would make a message ambiguous.
 
+use std::sync::Arc;
+
 use proxy::config::{Changes, FieldEdits, FieldLine, FieldPattern};
 use snapshot::{Endpoint, Recheck};
 use testkit::origin::{Reply, Request};
@@ -11,7 +13,7 @@ fn line(text: &str) -> FieldLine {
 }
 
 fn changed(setup: Setup, change: impl FnOnce(&mut Changes)) -> Setup {
-    setup.listener(|listener| change(&mut listener.routes[0].changes))
+    setup.route(|route| change(&mut route.changes))
 }
 
 /// The head without what differs from run to run.
@@ -99,7 +101,7 @@ async fn a_prefix_is_stripped_and_a_path_rewritten_while_the_query_stays() {
         arrived.push(a.wait_requests(count).await[count - 1].target.clone());
     }
     assert_eq!(arrived, ["/v1?q=/api", "/", "/apiary", "/x", "/?y"]);
-    let rewrite = over(&[&a]).listener(|listener| listener.routes[0].matches = "/old/*".parse().expect("a match"));
+    let rewrite = over(&[&a]).route(|route| route.matches = "/old/*".parse().expect("a match"));
     let rewrite = changed(rewrite, |changes| changes.rewrite = Some("/new/*".parse().expect("a path"))).start();
     rewrite.get("/old/a/b%2Fc?d").await.expect_status(200);
     assert_eq!(a.wait_requests(count + 1).await[count].target, "/new/a/b%2Fc?d");
@@ -124,9 +126,9 @@ async fn a_route_is_chosen_by_a_header_field() {
     let [blue, rest] = [origin(0, Reply::ok("blue")), origin(1, Reply::ok("rest"))];
     let setup = over(&[&blue]).listener(|listener| {
         let pattern = |text: &str| FieldPattern::parse(text).expect("a pattern");
-        listener.routes[0].matches.headers =
+        Arc::make_mut(&mut listener.routes[0]).matches.headers =
             vec![pattern("X-Tenant: blue"), pattern("X-Version: v1*"), pattern("X-Any: *")];
-        listener.routes.push(route("rest", "test/rest:http"));
+        listener.routes.push(route("rest", "test/rest:http").into());
     });
     let proxy = setup.start();
     proxy.publish_cluster("test/rest:http", &[&rest]);

@@ -141,8 +141,9 @@ async fn an_answer_that_is_cut_does_not_look_complete() {
     let cut = || Reply::ok(bytes(200_000)).reset_at(At::Body(100_000));
     for request in ["GET / HTTP/1.1\r\nHost: shop\r\n\r\n", "GET / HTTP/1.0\r\nHost: shop\r\n\r\n"] {
         let a = origin(0, cut());
-        let bed =
-            secured(&[&a], |listener, _| listener.routes[0].policy.require = "any".parse().expect("a requirement"));
+        let bed = secured(&[&a], |listener, _| {
+            Arc::make_mut(&mut listener.routes[0]).policy.require = "any".parse().expect("a requirement")
+        });
         let connector = TlsConnector::from(Arc::new(bed.authority.client(None, &[])));
         let stream = TcpStream::connect(bed.proxy.address).await.expect("connects");
         let name = ServerName::try_from(NAME).expect("a name");

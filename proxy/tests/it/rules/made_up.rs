@@ -1,5 +1,7 @@
 //! Rule: generated answers explain what happened, for people and for machines.
 
+use std::sync::Arc;
+
 use proxy::config::Success;
 use testkit::{
     eventually,
@@ -119,7 +121,7 @@ async fn too_large_is_413_414_or_431() {
 async fn what_no_route_takes_is_404_and_what_is_not_allowed_403() {
     let [a] = origins([Reply::ok("a")]);
     let proxy = over(&[&a]).listener(|l| {
-        l.routes[0].matches = "PURGE,GET /cache/*".parse().unwrap();
+        Arc::make_mut(&mut l.routes[0]).matches = "PURGE,GET /cache/*".parse().unwrap();
         l.allow = vec!["PURGE,POST /*".parse().unwrap()];
     });
     let proxy = proxy.start();

@@ -1,5 +1,7 @@
 //! Rule: if a path decides, requests are refused that an endpoint may read as having another path.
 
+use std::sync::Arc;
+
 use testkit::origin::Reply;
 
 use crate::fixture::{assert_made_up, origin, origins, over, route};
@@ -61,8 +63,8 @@ async fn nothing_outside_gets_past_the_allow_list() {
 async fn nothing_outside_takes_a_route_by_its_path() {
     let [cache, rest] = [origin(0, Reply::ok("cache")), origin(1, Reply::ok("rest"))];
     let proxy = over(&[&cache]).listener(|listener| {
-        listener.routes[0].matches = "/cache/*".parse().expect("a match");
-        listener.routes.push(route("rest", "test/rest:http"));
+        Arc::make_mut(&mut listener.routes[0]).matches = "/cache/*".parse().expect("a match");
+        listener.routes.push(route("rest", "test/rest:http").into());
     });
     let proxy = proxy.start();
     proxy.publish_cluster("test/rest:http", &[&rest]);
@@ -81,7 +83,7 @@ async fn where_every_path_is_taken_it_goes_on_as_it_came() {
     let [a] = origins([Reply::ok("a")]);
     let proxy = over(&[&a]).listener(|listener| {
         listener.allow = vec!["GET /*".parse().expect("a match")];
-        listener.routes[0].matches = "/*".parse().expect("a match");
+        Arc::make_mut(&mut listener.routes[0]).matches = "/*".parse().expect("a match");
     });
     let proxy = proxy.start();
     for (index, target) in OUTSIDE.iter().filter(|target| target.starts_with('/')).enumerate() {
@@ -94,8 +96,7 @@ async fn where_every_path_is_taken_it_goes_on_as_it_came() {
 async fn a_host_that_ends_in_a_dot_is_the_same_host() {
     let [a] = origins([Reply::ok("a")]);
     let host = |text: &str| text.parse().expect("a host");
-    let setup =
-        over(&[&a]).listener(|l| l.routes[0].matches.hosts = vec![host("www.example.com"), host("*.shop.example")]);
+    let setup = over(&[&a]).route(|route| route.matches.hosts = vec![host("www.example.com"), host("*.shop.example")]);
     let proxy = setup.start();
     for (index, host) in ["www.example.com.", "WWW.example.com.:8080", "a.shop.example."].iter().enumerate() {
         proxy.answer_to(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"), "GET").await.expect_status(200);

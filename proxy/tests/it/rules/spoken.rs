@@ -176,7 +176,7 @@ async fn routes_that_are_told_different_things_about_one_address_each_go_by_thei
         .listener(|listener| {
             let mut second = route("second", "test/other:h2c");
             second.matches = "/second".parse().expect("a match");
-            listener.routes.insert(0, second);
+            listener.routes.insert(0, second.into());
         })
         .start();
     let name = ClusterName::new("test/other:h2c").expect("a cluster name");

@@ -80,9 +80,8 @@ async fn an_endpoint_that_gets_its_own_host_gets_its_own_parent_too() {
     let endpoints = origins([Reply::ok("a"), Reply::ok("b")]);
     let [a, b] = &endpoints;
     let host = "{authority}".parse().expect("a host");
-    let proxy = traced(over(&[a, b]))
-        .listener(|listener| listener.routes[0].changes = Changes { host: Some(host), ..Changes::default() })
-        .start();
+    let proxy =
+        traced(over(&[a, b])).route(|route| route.changes = Changes { host: Some(host), ..Changes::default() }).start();
     proxy.request("GET", "/", &[NOT_SAMPLED], b"").await.expect_status(200);
     let mut fields = Vec::new();
     for endpoint in &endpoints {

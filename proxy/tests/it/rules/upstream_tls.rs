@@ -132,7 +132,7 @@ async fn an_endpoint_that_demands_a_certificate_says_so_and_gets_it() {
     proxy.reload(|config| {
         let mut upstream = trusting(&secret);
         upstream.settings.certificate = Some(certificate);
-        config.listeners[0].routes[0].policy.tls = Some(Arc::new(upstream));
+        Arc::make_mut(&mut config.listeners[0].routes[0]).policy.tls = Some(Arc::new(upstream));
     });
     proxy.request("PURGE", "/x", &[], b"").await.complete().expect_status(200);
 }
@@ -173,7 +173,7 @@ async fn routes_that_reach_an_endpoint_differently_share_no_connection_to_it_and
             let mut second = route("second", listener.routes[0].cluster.as_str());
             second.matches = "/second".parse().expect("a match");
             second.policy.tls = Some(Arc::new(upstream));
-            listener.routes.insert(0, second);
+            listener.routes.insert(0, second.into());
         })
         .start();
     proxy.get("/").await.complete().expect_status(200);
@@ -252,7 +252,7 @@ async fn files_that_cannot_be_used_end_the_start_and_refuse_a_reload() {
     missing.settings.roots = Roots::File(secret.path("nowhere"));
     let proxy = over(&[&a]).start();
     let mut config = proxy.given();
-    config.listeners[0].routes[0].policy.tls = Some(Arc::new(missing));
+    Arc::make_mut(&mut config.listeners[0].routes[0]).policy.tls = Some(Arc::new(missing));
     let error = proxy.handle.reload(config.clone()).expect_err("it is not there").to_string();
     assert!(error.starts_with("listeners[0].routes[0].policy.tls.roots: ") && error.contains("nowhere"), "{error}");
     proxy.get("/").await.complete().expect_status(200);
