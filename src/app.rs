@@ -22,6 +22,7 @@ use crate::{
     config::Config,
     kubernetes::Kubernetes,
     leader::{self, Leader},
+    memory,
     reload::Reloader,
     roles,
     shared::Shared,
@@ -177,10 +178,12 @@ impl BoundProcess {
         }
         systemd::ready();
         let told = tokio::spawn(systemd::watch(shared.readiness.clone()));
+        let trimming = tokio::spawn(memory::trim_regularly());
         let (leader, drain) = (self.leader, self.drain);
         let running = RunningProcess { broadcast, roles, leader, drain, admin, shared, reloader, reload_asked };
         let ended = running.run(requests).await;
         told.abort();
+        trimming.abort();
         ended
     }
 }

@@ -18,6 +18,7 @@ mod identity;
 mod jobs;
 mod kubernetes;
 mod leader;
+mod memory;
 mod page;
 mod parts;
 mod reload;

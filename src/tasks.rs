@@ -3,7 +3,7 @@
 pub(crate) mod check;
 pub(crate) mod coredns;
 
-use std::{fmt::Display, path::Path, process::ExitCode, time::Duration};
+use std::{fmt::Display, path::Path, process::ExitCode, thread, time::Duration};
 
 use anyhow::Context as _;
 
@@ -53,7 +53,7 @@ pub(crate) fn serve(flags: &cli::Flags) -> anyhow::Result<ExitCode> {
 
 /// Serves as the file says, and follows it.
 pub(crate) fn run(path: &Path) -> anyhow::Result<ExitCode> {
-    match read_with_files(path) {
+    match apart(|| read_with_files(path))? {
         // Whatever is outdated is logged when it is used.
         Ok((config, _)) => {
             let warnings = config.warnings();
@@ -154,6 +154,16 @@ fn run_with(config: Config, warnings: &Problems, follow: Option<&Path>) -> anyho
             tracing::warn!("second signal: requests in flight are aborted");
             ExitCode::FAILURE
         }
+    })
+}
+
+/// Does this on a thread of its own. Reading a configuration needs several times the memory of the result, and other threads can use what
+/// a thread has freed only after its end.
+fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().name("start".into()).spawn_scoped(scope, work);
+        let done = thread.context("cannot start a thread")?.join();
+        Ok(done.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })
 }
 

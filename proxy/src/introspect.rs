@@ -76,7 +76,7 @@ fn route_overview(route: &RouteEntry, look: &Look, room: &mut usize) -> Value {
 fn endpoint_overview(target: &Target) -> Value {
     let (endpoint, conditions) = (&target.endpoint, target.endpoint.conditions);
     json!({
-        "endpoint": target.authority(),
+        "endpoint": endpoint.address.to_string(),
         "pod": endpoint.pod.as_ref().map(|pod| &*pod.name),
         "node": endpoint.node.as_deref(),
         "zone": endpoint.zone.as_deref(),
@@ -93,7 +93,8 @@ impl Look {
     fn finds(&self, route: &str, target: &Target) -> bool {
         let endpoint = &target.endpoint;
         let pod = endpoint.pod.as_ref().map(|pod| &*pod.name);
-        let texts = [Some(route), Some(&**target.authority()), pod, endpoint.node.as_deref(), endpoint.zone.as_deref()];
+        let address = endpoint.address.to_string();
+        let texts = [Some(route), Some(&*address), pod, endpoint.node.as_deref(), endpoint.zone.as_deref()];
         let has_problem = || {
             let last = target.counts.recent().first().map(|recent| recent.outcome);
             !endpoint.conditions.ready || last.is_some_and(|outcome| outcome != Outcome::Ok)
@@ -165,7 +166,7 @@ fn endpoint(target: &Target, is_member: bool) -> Value {
     let endpoint = &target.endpoint;
     let conditions = endpoint.conditions;
     json!({
-        "endpoint": **target.authority(),
+        "endpoint": endpoint.address.to_string(),
         "addresses": endpoint.address.addresses().iter().map(ToString::to_string).collect::<Vec<_>>(),
         "problem": endpoint.address.problem().map(|why| format!("the name does not resolve: {why}")),
         "pod": endpoint.pod.as_ref().map(|pod| &*pod.name),

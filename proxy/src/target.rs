@@ -44,16 +44,12 @@ pub struct Target {
     pub is_ready: bool,
     /// Whether its pod or host has a name by which it can be called.
     is_named: bool,
-    /// Its authority, made when it is first asked for.
-    authority: OnceLock<Arc<str>>,
     /// Its protocol.
     pub protocol: WireProtocol,
     /// How many threads have connections of their own to it.
     workers: u32,
     /// Idle connections, a shard for each worker: a connection lives and dies on one thread. Made for the first one.
     idle: OnceLock<Box<[Mutex<Vec<Idle>>]>>,
-    /// Shared HTTP/2 connections, a shard for each worker.
-    multiplexed: Box<[Arc<Multiplexed>]>,
     retired: AtomicBool,
     /// Made when it is first needed: most endpoints of a large table are idle.
     seldom: OnceLock<Box<Seldom>>,
@@ -65,11 +61,15 @@ pub struct Target {
     pub counts: LegCounts,
 }
 
-/// What a request over a kept connection does not need.
-#[derive(Debug, Default)]
+/// What a request over a kept HTTP/1.1 connection does not need, nor a target without requests.
+#[derive(Debug)]
 struct Seldom {
     reach: Reach,
     dial: Dial,
+    /// Shared HTTP/2 connections, a shard for each worker; none if it does not speak HTTP/2.
+    multiplexed: Box<[Arc<Multiplexed>]>,
+    /// Its authority, made when it is first asked for.
+    authority: OnceLock<Arc<str>>,
     /// Its key by its pod.
     pod_key: OnceLock<Arc<str>>,
 }
@@ -142,14 +142,9 @@ impl Target {
         Self {
             is_ready: endpoint.conditions.ready && endpoint.address.problem().is_none(),
             is_named: name(&endpoint).is_some_and(visible),
-            authority: OnceLock::new(),
             protocol,
             workers,
             idle: OnceLock::new(),
-            multiplexed: match protocol {
-                WireProtocol::Http1 => Box::default(),
-                WireProtocol::Http2 | WireProtocol::Negotiated => (0..workers).map(|_| Arc::default()).collect(),
-            },
             retired: AtomicBool::new(false),
             seldom: OnceLock::new(),
             secure: Secure::Clear,
@@ -198,11 +193,25 @@ impl Target {
     /// Its address, or its name and port, as an authority; also the `Host` of requests without one, and its key by its address.
     #[must_use]
     pub fn authority(&self) -> &Arc<str> {
-        self.authority.get_or_init(|| self.endpoint.address.to_string().into())
+        self.seldom().authority.get_or_init(|| self.endpoint.address.to_string().into())
     }
 
     fn seldom(&self) -> &Seldom {
-        self.seldom.get_or_init(Box::default)
+        self.seldom.get_or_init(|| {
+            let shards = if self.protocol == WireProtocol::Http1 { 0 } else { self.workers };
+            Box::new(Seldom {
+                reach: Reach::default(),
+                dial: Dial::default(),
+                multiplexed: (0..shards).map(|_| Arc::default()).collect(),
+                authority: OnceLock::new(),
+                pod_key: OnceLock::new(),
+            })
+        })
+    }
+
+    /// Its shared HTTP/2 connections.
+    fn multiplexed(&self) -> &[Arc<Multiplexed>] {
+        if self.protocol == WireProtocol::Http1 { &[] } else { &self.seldom().multiplexed }
     }
 
     /// Its key by its pod, if it has one, which stays the same at another address.
@@ -251,7 +260,7 @@ impl Target {
     pub(crate) fn connect(self: &Arc<Self>, worker: usize, limit: Duration, cap: usize) -> Connecting {
         let target = self.clone();
         Box::pin(async move {
-            match target.multiplexed.get(worker) {
+            match target.multiplexed().get(worker) {
                 None => target.connect_once(limit).await.map(|(io, _)| Opened::Http1(io)),
                 Some(multiplexed) => multiplexed.open(cap, || target.connect_once(limit), || target.may_share()).await,
             }
@@ -323,7 +332,7 @@ impl Target {
     /// that has been idle for long is checked with a system call.
     #[must_use]
     pub(crate) fn checkout(&self, worker: usize, now: Instant, once: bool) -> Option<Opened> {
-        if let Some(multiplexed) = self.multiplexed.get(worker) {
+        if let Some(multiplexed) = self.multiplexed().get(worker) {
             let slot = multiplexed.take();
             if slot.is_some() || self.protocol == WireProtocol::Http2 {
                 return slot.map(Opened::Http2);
@@ -349,7 +358,7 @@ impl Target {
 
     /// Closes connections that have been idle for too long or were closed by the endpoint. Runs on the worker's own thread.
     pub fn sweep(&self, worker: usize, now: Instant, keep: Duration) {
-        if let Some(multiplexed) = self.multiplexed.get(worker) {
+        if let Some(multiplexed) = self.multiplexed().get(worker) {
             multiplexed.sweep(now, keep);
         }
         if let Some(shards) = self.idle.get() {
@@ -364,14 +373,14 @@ impl Target {
         for shard in self.shards() {
             shard.lock().clear();
         }
-        self.multiplexed.iter().for_each(|multiplexed| multiplexed.clear());
+        self.multiplexed().iter().for_each(|multiplexed| multiplexed.clear());
     }
 
     /// The number of idle connections.
     #[must_use]
     pub fn idle(&self) -> usize {
         let own: usize = self.idle.get().into_iter().flatten().map(|shard| shard.lock().len()).sum();
-        own + self.multiplexed.iter().map(|multiplexed| multiplexed.idle()).sum::<usize>()
+        own + self.multiplexed().iter().map(|multiplexed| multiplexed.idle()).sum::<usize>()
     }
 }
 
@@ -421,9 +430,9 @@ mod tests {
     #[test]
     fn a_target_without_connections_takes_little_memory() {
         let target = target();
-        // With its reference counts, 160 bytes, which is a size that the allocator has.
-        assert!(size_of::<Target>() <= 144, "{}", size_of::<Target>());
-        assert!(target.idle.get().is_none() && target.seldom.get().is_none() && target.authority.get().is_none());
+        // With its reference counts, 128 bytes, which is a size that the allocator has.
+        assert!(size_of::<Target>() <= 112, "{}", size_of::<Target>());
+        assert!(target.idle.get().is_none() && target.seldom.get().is_none());
         assert_eq!(target.label().as_ptr(), target.authority().as_ptr(), "they are one text");
     }
 

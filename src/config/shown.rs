@@ -11,7 +11,8 @@ use crate::settings::{Entry, ROLES, Role};
 /// The raw configuration. All values are equal, because only the meaning of configurations is compared.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Written {
-    raw: Value,
+    /// As JSON, which takes a tenth of the memory of the value, and is hardly ever read.
+    raw: Box<str>,
     /// What its placeholders are filled in with.
     environment: FileEnvironment,
     /// What is probably a mistake in it, where it is a file.
@@ -32,12 +33,18 @@ const HEADERS: &str = "headers";
 
 impl Written {
     pub(super) fn new(raw: &Value, environment: &FileEnvironment) -> Self {
-        Self { raw: raw.clone(), environment: environment.clone(), warnings: None, shown: Arc::default() }
+        // Only what cannot be a configuration is no JSON: a list as a key.
+        let raw = serde_json::to_string(raw).unwrap_or_default().into();
+        Self { raw, environment: environment.clone(), warnings: None, shown: Arc::default() }
+    }
+
+    fn raw(&self) -> Value {
+        serde_json::from_str(&self.raw).unwrap_or_default()
     }
 
     /// Whether this key of the outermost section is given.
     pub(super) fn has(&self, key: &str) -> bool {
-        self.raw.get(key).is_some()
+        self.raw().get(key).is_some()
     }
 }
 
@@ -56,7 +63,7 @@ impl Config {
     }
 
     fn show(&self) -> serde_json::Value {
-        let mut shown = self.written.raw.clone();
+        let mut shown = self.written.raw();
         for (path, default) in defaults(&shown) {
             // A default that would enable something changes the meaning, and is left out.
             let mut more = shown.clone();

@@ -18,7 +18,7 @@ struct Text {
     space: bool,
 }
 
-/// Writes what a JSON serializer tells it as blocks of YAML.
+/// Formats what a JSON serializer writes as blocks of YAML.
 #[derive(Debug, Default)]
 struct Blocks {
     /// The maps and lists that the next value is in, the innermost last.
@@ -27,7 +27,7 @@ struct Blocks {
     is_after_key: bool,
     /// Whether the last line has to be ended.
     is_within_line: bool,
-    /// The string that is being told.
+    /// The string that is being written, as far as it has come.
     string: String,
 }
 
@@ -41,7 +41,7 @@ struct Block {
     is_empty: bool,
 }
 
-/// The value as a document. The fields of a map are in the order in which the value tells them; all keys are text.
+/// The value as a document. The keys of a map are in the order in which they are serialised, and all are text.
 pub(super) fn to_yaml(value: &impl Serialize) -> String {
     let mut text = Text::default();
     let mut serializer = serde_json::Serializer::with_formatter(&mut text, Blocks::default());

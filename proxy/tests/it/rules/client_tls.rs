@@ -142,7 +142,7 @@ async fn an_answer_that_is_cut_does_not_look_complete() {
     for request in ["GET / HTTP/1.1\r\nHost: shop\r\n\r\n", "GET / HTTP/1.0\r\nHost: shop\r\n\r\n"] {
         let a = origin(0, cut());
         let bed = secured(&[&a], |listener, _| {
-            Arc::make_mut(&mut listener.routes[0]).policy.require = "any".parse().expect("a requirement")
+            Arc::make_mut(&mut listener.routes[0]).policy.require = "any".parse().expect("a requirement");
         });
         let connector = TlsConnector::from(Arc::new(bed.authority.client(None, &[])));
         let stream = TcpStream::connect(bed.proxy.address).await.expect("connects");
