@@ -21,7 +21,6 @@ mod guides;
 mod http2;
 mod kubernetes;
 mod listeners;
-mod memory;
 mod mirror;
 mod page;
 mod process;
