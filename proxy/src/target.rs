@@ -358,7 +358,7 @@ impl Target {
 
     /// Closes connections that have been idle for too long or were closed by the endpoint. Runs on the worker's own thread.
     pub fn sweep(&self, worker: usize, now: Instant, keep: Duration) {
-        if let Some(multiplexed) = self.multiplexed().get(worker) {
+        if let Some(multiplexed) = self.seldom.get().and_then(|made| made.multiplexed.get(worker)) {
             multiplexed.sweep(now, keep);
         }
         if let Some(shards) = self.idle.get() {
@@ -380,7 +380,8 @@ impl Target {
     #[must_use]
     pub fn idle(&self) -> usize {
         let own: usize = self.idle.get().into_iter().flatten().map(|shard| shard.lock().len()).sum();
-        own + self.multiplexed().iter().map(|multiplexed| multiplexed.idle()).sum::<usize>()
+        let shared = self.seldom.get().into_iter().flat_map(|made| &made.multiplexed);
+        own + shared.map(|multiplexed| multiplexed.idle()).sum::<usize>()
     }
 }
 

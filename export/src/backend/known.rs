@@ -85,8 +85,8 @@ impl Known {
 
     /// Whether the other one, of the same Service, is as old and has units of the same names in the same order.
     fn wants_names_of(&self, other: &Self) -> bool {
-        let locals = |known: &'_ Self| known.units.iter().map(|unit| unit.local.clone()).collect::<Vec<_>>();
-        self.entry.facts.created == other.entry.facts.created && locals(self) == locals(other)
+        self.entry.facts.created == other.entry.facts.created
+            && self.units.iter().map(|unit| &unit.local).eq(other.units.iter().map(|unit| &unit.local))
     }
 }
 
