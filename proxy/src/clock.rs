@@ -16,13 +16,20 @@ thread_local! {
 /// The time of the wake-up within [`per_wake_up`], else the current time.
 #[must_use]
 pub(crate) fn now() -> Instant {
-    NOW.get().unwrap_or_else(|| {
-        let now = Instant::now();
-        if AWAKE.get() {
-            NOW.set(Some(now));
-        }
-        now
-    })
+    match NOW.get() {
+        Some(now) => now,
+        None => read(),
+    }
+}
+
+/// Not inlined, because it would be repeated wherever the time is asked for.
+#[cold]
+fn read() -> Instant {
+    let now = Instant::now();
+    if AWAKE.get() {
+        NOW.set(Some(now));
+    }
+    now
 }
 
 /// Runs a future for which the time stands still between two waits. The future must be pinned already (`Box::pin`), because an

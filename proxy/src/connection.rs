@@ -4,7 +4,7 @@ pub(crate) mod draining;
 mod head;
 mod http2;
 
-use std::{sync::Arc, time::Duration};
+use std::{hint::cold_path, sync::Arc, time::Duration};
 
 use access::clients::Requests;
 use tokio::{sync::watch, time::Instant};
@@ -109,6 +109,7 @@ impl Connection {
                 Ok(Some(head)) => self.request(worker, head).await,
                 Ok(None) => Next::Close,
                 Err(refused) => {
+                    cold_path();
                     self.refuse_head(&worker.shared, refused).await;
                     Next::Linger
                 }

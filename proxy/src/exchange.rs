@@ -29,6 +29,7 @@ mod waves;
 pub mod window;
 
 use std::{
+    hint::cold_path,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -167,6 +168,7 @@ impl Exchange {
     fn poll_legs(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let mut any = self.poll_woken(cx, now);
         while self.has_waves_to_come() && self.advance_waves(now) {
+            cold_path();
             any |= self.poll_woken(cx, now);
         }
         any
@@ -191,6 +193,7 @@ impl Exchange {
                 return any;
             }
         }
+        cold_path();
         // Legs are ready all the time, perhaps because this task's budget is used up: yield to others.
         cx.waker().wake_by_ref();
         any
@@ -206,6 +209,7 @@ impl Exchange {
             let success = match self.terms.grpc {
                 // Its trailers decide its outcome.
                 Some(success) => {
+                    cold_path();
                     let said = self.legs.get_mut(index).read_head_code();
                     status == 200 && said.is_none_or(|code| success.contains(code))
                 }
@@ -217,6 +221,7 @@ impl Exchange {
             self.advance_leg(cx, index, now);
         }
         if self.legs.get_mut(index).take_late_failure() {
+            cold_path();
             let beaten = self.choice.on_failed_answer(index, &self.legs);
             self.discard(beaten);
         }
@@ -229,6 +234,7 @@ impl Exchange {
 
     fn advance_leg(&mut self, cx: &mut Context<'_>, index: usize, now: Instant) {
         if self.terms.keeping.is_on() {
+            cold_path();
             self.terms.keeping.has_room = self.share.has_room();
         }
         let sending = Sending {
@@ -265,6 +271,7 @@ impl Exchange {
             None => (leg.mode() == Mode::Discard || leg.is_full()).then_some(false),
         };
         if leg.result().is_some_and(|result| result.error.is_some()) {
+            cold_path();
             // It may have been held for the client, which is of no use now.
             self.choice.on_failure(index, &self.legs);
         }
@@ -275,6 +282,7 @@ impl Exchange {
             }
             // A response that is truncated after it had counted as ok counts as failed.
             (Some(true), Some(false)) => {
+                cold_path();
                 self.legs.get_mut(index).set_counted(false);
                 self.quorum.revoke();
             }
@@ -302,12 +310,14 @@ impl Exchange {
     fn shed(&mut self) {
         let limit = self.route.config.policy.window.max(self.terms.hold);
         while self.legs.held() > limit {
+            cold_path();
             let Some(index) = self.choice.next_to_shed(&self.legs) else { return };
             self.let_go(index);
         }
     }
 
     /// Ends every leg that has not ended.
+    #[cold]
     pub fn abort(&mut self, outcome: Outcome, kind: ProxyError, why: &'static str) {
         let now = clock::now();
         for index in 0..self.legs.len() {
@@ -317,6 +327,7 @@ impl Exchange {
         }
     }
 
+    #[cold]
     fn end_leg(&mut self, index: usize, outcome: Outcome, error: LegError, now: Instant) {
         self.legs.get_mut(index).end_with(outcome, error, now);
         self.settle(index);

@@ -117,6 +117,7 @@ impl Outcome {
 
 impl LegError {
     /// An error with an RFC 9209 type and a text for people.
+    #[cold]
     pub fn new(kind: ProxyError, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { kind, detail: detail.into() }
     }

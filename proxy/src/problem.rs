@@ -37,6 +37,7 @@ struct Body<'a> {
 
 impl Problem {
     /// A problem with that status.
+    #[cold]
     pub fn new(status: u16, kind: ProxyError, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { status, kind, detail: detail.into(), field: None }
     }

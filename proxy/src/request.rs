@@ -10,7 +10,7 @@ mod dry_run;
 pub(crate) mod id;
 mod without_route;
 
-use std::{borrow::Cow, net::SocketAddr, sync::Arc};
+use std::{borrow::Cow, hint::cold_path, net::SocketAddr, sync::Arc};
 
 use access::identity::{CertificateNames, Identity};
 use spans::{RemoteParent, RequestTrace, TraceId};
@@ -75,10 +75,14 @@ impl RequestContext<'_> {
     /// Answers the request.
     pub(crate) async fn serve(&self, carrier: &mut Carrier<'_>, alarm: &mut Alarm) -> Next {
         match admit::admit(self) {
-            // Boxed, so that it does not enlarge the future of ordinary requests.
-            Ok(admitted) if admitted.is_dry_run => Box::pin(self.answer_dry_run(admitted, carrier, alarm)).await,
+            Ok(admitted) if admitted.is_dry_run => {
+                cold_path();
+                // Boxed, so that it does not enlarge the future of ordinary requests.
+                Box::pin(self.answer_dry_run(admitted, carrier, alarm)).await
+            }
             Ok(admitted) => self.broadcast(admitted, carrier, alarm).await,
             Err(refusal) => {
+                cold_path();
                 let next = if carrier.inbound().skip() { self.next(carrier) } else { Next::Linger };
                 self.refuse(refusal, carrier, alarm, next).await
             }

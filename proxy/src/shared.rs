@@ -1,6 +1,7 @@
 //! The state that all connections of a server share, and that of one worker.
 
 use std::{
+    hint::cold_path,
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
@@ -238,6 +239,7 @@ impl Shared {
     #[inline]
     pub(crate) fn begin_trace(&self, head: &RequestHead) -> Option<RequestTrace> {
         let tracer = self.tracer.as_ref()?;
+        cold_path();
         Some(tracer.begin(RemoteParent::of(head.fields.of(Class::TraceParent))))
     }
 
@@ -299,12 +301,14 @@ impl Shared {
         legs.iter().filter_map(Leg::code).for_each(|code| metrics.grpc_leg_ended(code));
         let comparison = exchange.comparison();
         if comparison.is_some_and(|comparison| comparison.divergent > 0) {
+            cold_path();
             exchange.route().metrics.divergent.fetch_add(1, Ordering::Relaxed);
         }
         if let Some(record) = record {
             record.write(&self.log, &exchange.route().config.name, completed, Some((&exchange, comparison)));
         }
         if let (Some(tracer), Some(span)) = (&self.tracer, span.take()) {
+            cold_path();
             tracer.record(span.end(Some(&exchange), completed).into_iter());
         }
         exchange.put_aside();

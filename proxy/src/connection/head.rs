@@ -2,6 +2,7 @@
 
 use std::{
     future::poll_fn,
+    hint::cold_path,
     io,
     task::{Context, Poll},
 };
@@ -124,6 +125,7 @@ impl Connection {
         let mut skipped = false;
         loop {
             if !skipped && self.client.buffer.starts_with(b"\r\n") {
+                cold_path();
                 self.client.buffer.advance(2);
                 skipped = true;
             }
@@ -142,6 +144,7 @@ impl Connection {
         }
     }
 
+    #[cold]
     fn refused(&self, error: BadRequest) -> RefusedHead {
         RefusedHead { problem: Problem::bad_request(error), seen: self.seen() }
     }
@@ -155,6 +158,7 @@ impl Connection {
     fn look_up(&mut self, shared: &Shared) {
         let tables = shared.tables_made();
         if tables != self.tables {
+            cold_path();
             if let Some(entry) = shared.table.load().listeners.get(self.listener) {
                 self.config = entry.config.clone();
             }
@@ -188,6 +192,7 @@ impl Connection {
     async fn wait(&mut self) -> bool {
         let mut until = clock::now() + self.config.timeouts.keepalive;
         if let Some(due) = self.due {
+            cold_path();
             until = until.min(due);
         }
         let fresh = self.served == 0;
@@ -201,6 +206,7 @@ impl Connection {
                 return Poll::Ready(false);
             }
             if draining.poll(cx) {
+                cold_path();
                 let idle = if fresh { draining.idle().max(MIN_DRAIN_IDLE) } else { draining.idle() };
                 until = until.min(clock::now() + idle);
             }
@@ -213,6 +219,7 @@ impl Connection {
 /// Whether a connection that waits has to make room; the task that asks first is woken then. No other task may ask.
 fn is_evicted(seat: &Seat, is_registered: &mut bool, cx: &Context<'_>) -> bool {
     if !std::mem::replace(is_registered, true) {
+        cold_path();
         seat.register(cx);
     }
     seat.is_cut()

@@ -2,6 +2,7 @@
 //! current deadline.
 
 use std::{
+    hint::cold_path,
     pin::{Pin, pin},
     task::{Context, Poll, Waker},
 };
@@ -26,6 +27,7 @@ impl Alarm {
     pub fn poll(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<Instant> {
         let now = clock::now();
         if now >= at {
+            cold_path();
             return Poll::Ready(now);
         }
         // A timer that fires in time for this task need not be changed.
@@ -36,6 +38,7 @@ impl Alarm {
         {
             return Poll::Pending;
         }
+        cold_path();
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
         // An overdue timer fires at any moment, and must be set again.
         let until = self.set.as_ref().map_or(at, |(set, _)| if now < *set { at.min(*set) } else { at });

@@ -1,7 +1,7 @@
 //! The beginning of an exchange: it is set up for a request, in the memory of an earlier one, and its legs begin. At the end it is
 //! put aside for reuse.
 
-use std::{sync::Arc, time::Duration};
+use std::{hint::cold_path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -110,6 +110,7 @@ impl Exchange {
     fn reset(&mut self, route: &Arc<RouteEntry>, request: &Request<'_>, budget: &Arc<Budget>, config: &Limits) {
         // Usually the route is the same, which avoids changing reference counts.
         if !Arc::ptr_eq(&self.route, route) {
+            cold_path();
             self.route = route.clone();
         }
         self.share.be_of(budget);
@@ -146,6 +147,7 @@ impl Exchange {
     pub fn put_aside(mut self: Box<Self>) {
         let mut legs = self.legs.end();
         if legs.len() > spare::MAX_SPARE_LEGS {
+            cold_path();
             legs.truncate(spare::MAX_SPARE_LEGS);
             self.wakers = Wakers::default();
         }
@@ -197,11 +199,15 @@ impl Exchange {
         for (index, member) in self.route.members.iter().enumerate() {
             match legs.get_mut(index) {
                 Some(leg) => leg.reset(member, &self.terms, now),
-                None => legs.push(Leg::new(member.clone(), &self.terms, now)),
+                None => {
+                    cold_path();
+                    legs.push(Leg::new(member.clone(), &self.terms, now));
+                }
             }
             // Also of one that is not sent now: it may be sent later.
             legs[index].wait_for_turn(own(index, member));
             if self.owing.holds_back(index) {
+                cold_path();
                 let (outcome, error) = deferred::held_back();
                 legs[index].end_with(outcome, error, now);
             } else if member.is_ready {
@@ -209,6 +215,7 @@ impl Exchange {
                     legs[index].start(&self.terms, self.cap, now);
                 }
             } else {
+                cold_path();
                 let (outcome, error) = member.unavailable();
                 legs[index].end_with(outcome, error, now);
             }

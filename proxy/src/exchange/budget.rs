@@ -1,8 +1,11 @@
 //! The limit of body bytes in memory over all requests.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    hint::cold_path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 /// Bytes of bodies in memory, over all requests and workers.
@@ -44,15 +47,19 @@ impl Share {
     pub fn be_of(&mut self, budget: &Arc<Budget>) {
         self.set(0);
         if !Arc::ptr_eq(&self.budget, budget) {
+            cold_path();
             self.budget = budget.clone();
         }
     }
 
     /// Sets the bytes that the request keeps.
     pub fn set(&mut self, bytes: usize) {
+        if bytes == self.bytes {
+            return;
+        }
         if bytes > self.bytes {
             self.budget.used.fetch_add(bytes - self.bytes, Ordering::Relaxed);
-        } else if bytes < self.bytes {
+        } else {
             self.budget.used.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
         }
         self.bytes = bytes;

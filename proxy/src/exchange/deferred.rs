@@ -1,6 +1,6 @@
 //! Deferred legs: those that failed or were held back, and are redelivered later.
 
-use std::{sync::Arc, time::Duration};
+use std::{hint::cold_path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -43,6 +43,10 @@ impl Owing {
     }
 
     pub(super) fn holds_back(&self, index: usize) -> bool {
+        if self.held_back.is_empty() {
+            return false;
+        }
+        cold_path();
         self.held_back.contains(&index)
     }
 }
@@ -71,6 +75,7 @@ impl Exchange {
     /// must be on disk first; or for the end of the request, without which it cannot be sent again.
     pub(super) fn holds_answer(&mut self, now: Instant) -> bool {
         let Some(grace) = self.owing.grace else { return false };
+        cold_path();
         if self.quorum.ok == self.quorum.total || !self.window.is_kept() || !self.owes() {
             return false;
         }
@@ -159,9 +164,9 @@ impl Exchange {
 
     /// Reports the end of a leg that belongs to a job.
     pub(super) fn tell_end(&mut self, index: usize) {
-        if let Some(running) = &mut self.owing.running
-            && running.tell_end(index, &self.legs[index])
-        {
+        let Some(running) = &mut self.owing.running else { return };
+        cold_path();
+        if running.tell_end(index, &self.legs[index]) {
             self.legs.get_mut(index).defer();
         }
     }

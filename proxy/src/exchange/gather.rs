@@ -2,6 +2,7 @@
 //! policy has a decision or the client turns out to be at fault.
 
 use std::{
+    hint::cold_path,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -14,7 +15,7 @@ use super::{
     inbound::Broken,
     pace::{Pace, Patience, Slow},
     quorum::Decision,
-    timeouts::far,
+    timeouts::{earlier, far},
 };
 use crate::{
     clock,
@@ -112,6 +113,7 @@ impl Exchange {
         loop {
             let read = if self.window.is_finished() { BodyProgress::Waiting } else { self.read_body(cx, client, now) };
             if let BodyProgress::Over(over) = read {
+                cold_path();
                 return Poll::Ready(over);
             }
             self.poll_legs(cx, now);
@@ -129,6 +131,7 @@ impl Exchange {
                 Ok(now) => now,
                 Err(too_slow) => return Poll::Ready(too_slow),
             };
+            cold_path();
             if self.waits.only_client.is_none() {
                 self.expire(now);
             }
@@ -153,8 +156,11 @@ impl Exchange {
 
     /// A report waits for every leg; otherwise the policy decides.
     fn decision(&mut self, now: Instant) -> Option<Decision> {
-        if self.wants_report && !self.is_over() {
-            return None;
+        if self.wants_report {
+            cold_path();
+            if !self.is_over() {
+                return None;
+            }
         }
         let decision = self.quorum.decision()?;
         (!self.holds_answer(now)).then_some(decision)
@@ -214,6 +220,7 @@ impl Exchange {
     pub(super) fn make_room(&mut self) -> bool {
         let before = (self.window.cost(), self.window.ahead());
         if !self.share.has_room() {
+            cold_path();
             self.window.keep_no_longer();
         }
         match self.slowest() {
@@ -269,8 +276,8 @@ impl Exchange {
 
     fn gather_due(&self, pace: Pace) -> Instant {
         let client = self.waits.client.due(pace, self.window.received());
-        let due = self.body_due().into_iter().chain(client).chain(self.standstill_due());
-        due.chain(self.owing.grace_ends).min().unwrap_or_else(far)
+        let due = earlier(earlier(self.body_due(), client), self.standstill_due());
+        earlier(due, self.owing.grace_ends).unwrap_or_else(far)
     }
 
     /// The next deadline other than the client's, while its body comes in.
@@ -278,7 +285,7 @@ impl Exchange {
         let lag = self.waits.window.map(|since| since + self.route.config.policy.lag_timeout.max(MIN_LAG));
         // While only the client is waited for, only its own deadline runs.
         let own = if self.waits.only_client.is_some() { self.gives_up } else { self.next_due() };
-        lag.into_iter().chain(own).min()
+        earlier(lag, own)
     }
 
     /// Drops the slowest legs after the window was full for too long, until there is room or the quorum would be out of reach.

@@ -10,6 +10,7 @@ mod wire;
 
 use std::{
     collections::VecDeque,
+    hint::cold_path,
     io,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -170,10 +171,12 @@ struct Failure {
 // === impl Failure ===
 
 impl Failure {
+    #[cold]
     fn new(outcome: Outcome, kind: ProxyError, detail: impl Into<std::borrow::Cow<'static, str>>) -> Self {
         Self { outcome, error: LegError::new(kind, detail), is_unprocessed: false, code: None }
     }
 
+    #[cold]
     fn connect(error: &io::Error) -> Self {
         // The connection was established, but HTTP/2 on it failed.
         if let Some(end) = error.get_ref().and_then(|inner| inner.downcast_ref::<LinkEnd>()) {
@@ -182,10 +185,12 @@ impl Failure {
         Self { outcome: Outcome::Connect, error: LegError::connect(error), is_unprocessed: true, code: None }
     }
 
+    #[cold]
     fn protocol(detail: String) -> Self {
         Self::new(Outcome::Protocol, ProxyError::HttpProtocolError, detail)
     }
 
+    #[cold]
     fn io(error: &io::Error, doing: &str) -> Self {
         if let Some(why) = tls::explain(error, tls::Side::Endpoint) {
             return Self::new(Outcome::Reset, ProxyError::TlsAlertReceived, why);
@@ -238,6 +243,7 @@ impl Leg {
     pub(super) fn reset(&mut self, target: &Arc<Target>, terms: &Terms, now: Instant) {
         // Usually the target is the same, which avoids changing reference counts.
         if !Arc::ptr_eq(&self.target, target) {
+            cold_path();
             self.target = target.clone();
         }
         (self.attempts, self.retries_left, self.refusals_left) = (0, terms.retries, MAX_REFUSALS);
@@ -252,14 +258,20 @@ impl Leg {
     pub(super) fn clear(&mut self) {
         self.leave();
         self.wire.close();
-        (self.own, self.result, self.trailers, self.kept) = (None, None, Bytes::new(), None);
-        self.not_deferred = None;
         self.response.clear();
-        self.has_response = false;
+        (self.has_response, self.result) = (false, None);
         self.drop_held();
-        if self.held.capacity() > SPARE_LIST_ENTRIES {
-            self.held.shrink_to(SPARE_LIST_ENTRIES);
+        let has_more = self.own.is_some() || self.kept.is_some() || self.not_deferred.is_some();
+        if has_more || !self.trailers.is_empty() || self.held.capacity() > SPARE_LIST_ENTRIES {
+            self.clear_more();
         }
+    }
+
+    /// Drops what only few legs have.
+    #[cold]
+    fn clear_more(&mut self) {
+        (self.own, self.trailers, self.kept, self.not_deferred) = (None, Bytes::new(), None, None);
+        self.held.shrink_to(SPARE_LIST_ENTRIES);
     }
 
     /// Marks it as no longer in flight.
@@ -281,9 +293,15 @@ impl Leg {
     ) {
         let sending = match &self.own {
             None => sending,
-            // A cheap clone, which avoids borrowing the leg while it sends.
-            Some(Own::Head(own)) => &Sending { head: &own.clone(), shared_head: None, ..*sending },
-            Some(Own::Parent(own)) => &Sending { parent: Some(*own), ..*sending },
+            Some(Own::Head(own)) => {
+                cold_path();
+                // A cheap clone, which avoids borrowing the leg while it sends.
+                &Sending { head: &own.clone(), shared_head: None, ..*sending }
+            }
+            Some(Own::Parent(own)) => {
+                cold_path();
+                &Sending { parent: Some(*own), ..*sending }
+            }
         };
         while self.result.is_none() && !self.fresh_head {
             match self.step(cx, sending, terms, last, now) {
@@ -303,6 +321,7 @@ impl Leg {
         now: Instant,
     ) -> Step {
         if !self.wire.is_open() {
+            cold_path();
             if ready!(self.wire.poll_connect(cx))? {
                 self.deadline = None;
                 return Poll::Ready(Ok(()));
@@ -332,6 +351,7 @@ impl Leg {
         while !self.complete {
             let limit = if self.mode == Mode::Stream { MAX_HELD_BYTES } else { self.hold };
             if self.mode != Mode::Discard && self.held_bytes >= limit {
+                cold_path();
                 // It counts only by its trailers, which would not be read.
                 let too_long = terms.grpc.is_some() && self.mode == Mode::Hold && self.counted.is_none();
                 return if too_long { Poll::Ready(Err(Box::new(self.too_long()))) } else { Poll::Pending };
@@ -342,6 +362,7 @@ impl Leg {
                 None => {
                     self.complete = true;
                     if let Some(kept) = &mut self.kept {
+                        cold_path();
                         kept.end();
                     }
                     self.trailers = self.wire.take_trailers();
@@ -349,6 +370,7 @@ impl Leg {
                 Some(data) => {
                     self.received += data.len() as u64;
                     if let Some(kept) = &mut self.kept {
+                        cold_path();
                         kept.take(&data, terms.keeping.has_room);
                     }
                     if self.mode != Mode::Discard {
@@ -373,7 +395,10 @@ impl Leg {
     fn finish(&mut self, terms: &Terms, now: Instant) {
         let (status, is_sent, is_broken_off) = (self.response.status, self.wire.is_sent(), self.wire.is_broken_off());
         let result = match terms.grpc {
-            Some(success) => self.grpc_result(status, success),
+            Some(success) => {
+                cold_path();
+                self.grpc_result(status, success)
+            }
             None if self.success && is_broken_off => {
                 let detail = "the endpoint answered, but closed the connection before it had the whole request";
                 return self.end_with(Outcome::Reset, LegError::new(ProxyError::ConnectionTerminated, detail), now);
@@ -392,6 +417,7 @@ impl Leg {
             self.target.checkin(terms.worker, io, now, terms.pool_idle, terms.pool);
         }
         if result.error.is_some() {
+            cold_path();
             self.drop_held();
         }
         self.end(result, now);
@@ -399,6 +425,7 @@ impl Leg {
 
     /// Ends the leg without an answer, and closes its connection. A leg that counted as ok and was paused since then stays ok,
     /// because its endpoint is not the reason why it did not end.
+    #[cold]
     pub(super) fn end_with(&mut self, outcome: Outcome, error: LegError, now: Instant) {
         let status = self.response().map(|head| head.status);
         let paused = self.mode == Mode::Hold && self.is_full();
@@ -417,6 +444,7 @@ impl Leg {
         self.leave();
         self.target.counts.record(result.outcome, result.status, now);
         if self.is_grpc {
+            cold_path();
             self.code.get_or_insert(grpc_status::of_outcome(result.outcome));
         }
         self.result = Some(result);

@@ -3,6 +3,7 @@
 
 use std::{
     collections::VecDeque,
+    hint::cold_path,
     io::IoSlice,
     task::{Context, Poll, ready},
 };
@@ -90,9 +91,8 @@ impl Outgoing {
         Self { bytes: head.len(), head, form, ..Self::default() }
     }
 
-    /// Resets it to an answer with the head from `put_head`, reusing its memory.
+    /// Begins an answer with the head from `put_head` in the memory of an earlier one that was [cleared](Self::clear).
     pub fn reset(&mut self, form: BodyForm, put_head: impl FnOnce(&mut Vec<u8>)) {
-        self.clear();
         put_head(&mut self.head);
         (self.head_sent, self.bytes, self.body_bytes) = (0, self.head.len(), 0);
         (self.form, self.ended) = (form, false);
@@ -108,6 +108,7 @@ impl Outgoing {
         }
         // Unusually large memory is not kept.
         if self.head.capacity() > buffers::READ_BUFFER_BYTES || self.queue.capacity() > SPARE_LIST_ENTRIES {
+            cold_path();
             self.head.shrink_to(buffers::READ_BUFFER_BYTES);
             self.queue.shrink_to(SPARE_LIST_ENTRIES);
         }
@@ -236,9 +237,11 @@ impl Outgoing {
     /// Notes that the client has accepted bytes.
     fn moved(&mut self, written: usize) {
         if self.stalled.is_waiting() {
+            cold_path();
             self.stalled.end(clock::now());
         }
         if self.stalled.has_begun() {
+            cold_path();
             self.taken += written as u64;
         }
     }

@@ -70,8 +70,9 @@ impl Patience {
     /// When a client that has moved this number of bytes will have been too slow; none if it is not waited for.
     #[must_use]
     pub fn due(&self, pace: Pace, moved: u64) -> Option<Instant> {
+        let since = self.since?;
         let left = allowance(pace.rate, moved).map_or(pace.idle, |all| all.saturating_sub(self.before).min(pace.idle));
-        Some(self.since? + left)
+        Some(since + left)
     }
 
     /// How it was too slow, if it was.

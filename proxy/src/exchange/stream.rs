@@ -1,6 +1,9 @@
 //! The second half of a request: the answer goes from the winning leg to the client, while the other legs run on.
 
-use std::task::{Context, Poll};
+use std::{
+    hint::cold_path,
+    task::{Context, Poll},
+};
 
 use tokio::time::Instant;
 
@@ -106,11 +109,13 @@ impl Exchange {
         let is_out = flushed && leg.held_bytes() == 0;
         let is_whole = is_out && leg.is_complete();
         if is_out && leg.result().is_some_and(|result| result.error.is_some()) {
+            cold_path();
             return Some(Streamed::Cut);
         }
         match read {
             BodyProgress::Over(_) if is_whole => Some(Streamed::Whole),
             BodyProgress::Over(Gathered::Fault(fault)) => {
+                cold_path();
                 let error = LegError::new(ProxyError::HttpRequestError, fault.to_string());
                 self.end_leg(winner, Outcome::Cancelled, error, now);
                 Some(Streamed::Cut)

@@ -1,6 +1,6 @@
 //! Time-outs of the legs, together and each, and the end of overdue legs.
 
-use std::time::Duration;
+use std::{hint::cold_path, time::Duration};
 
 use tokio::time::Instant;
 
@@ -22,18 +22,20 @@ impl Exchange {
     /// Remembers when the leg's own time-out is due.
     pub(super) fn note_due(&mut self, index: usize) {
         if let Some(at) = self.legs[index].due() {
+            cold_path();
             self.next_expiry = Some(self.next_expiry.map_or(at, |next| next.min(at)));
         }
     }
 
     /// The time of the next time-out.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.next_expiry.into_iter().chain(self.deadline).chain(self.waves.due()).min()
+        earlier(earlier(self.next_expiry, self.deadline), self.waves.due())
     }
 
     /// Ends overdue legs. The answer that is streamed to the client has time-outs of its own.
     pub(super) fn expire(&mut self, now: Instant) {
         if self.deadline.is_some_and(|deadline| now >= deadline) {
+            cold_path();
             self.deadline = None;
             let limit = runtime::duration::format(self.total);
             // Legs that wait for their wave have no time-out yet.
@@ -46,6 +48,7 @@ impl Exchange {
             }
         }
         if self.next_expiry.is_some_and(|next| now >= next) {
+            cold_path();
             self.next_expiry = None;
             for index in 0..self.legs.len() {
                 if self.legs[index].due().is_some_and(|at| now >= at) {
@@ -57,6 +60,14 @@ impl Exchange {
                 self.note_due(index);
             }
         }
+    }
+}
+
+/// The earlier of two times.
+pub(super) fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }
 

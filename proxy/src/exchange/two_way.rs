@@ -1,6 +1,6 @@
 //! Bidirectional calls of gRPC, whose answer begins while their request continues, and their time-outs.
 
-use std::time::Duration;
+use std::{hint::cold_path, time::Duration};
 
 use tokio::time::Instant;
 
@@ -30,6 +30,7 @@ impl Exchange {
         if self.terms.grpc.is_none() || self.window.is_finished() {
             return None;
         }
+        cold_path();
         let since = self.waits.only_client?;
         let mut last = None;
         for leg in self.legs.iter().filter(|leg| leg.result().is_none()) {
@@ -47,6 +48,7 @@ impl Exchange {
         if self.standstill_due().is_none_or(|due| now < due) {
             return;
         }
+        cold_path();
         for index in 0..self.legs.len() {
             if self.legs[index].result().is_none() {
                 self.end_unfinished(index, now);
@@ -63,6 +65,7 @@ impl Exchange {
     /// Handles the client's own deadline, which also runs while only the client is waited for.
     pub(super) fn expire_given(&mut self, now: Instant) {
         if self.gives_up.is_some_and(|at| now >= at) {
+            cold_path();
             self.deadline = Some(now);
             self.expire(now);
         }

@@ -5,7 +5,7 @@
 //! when room is needed, so that an attempt can begin again while the whole body fits. A body that may have to be redelivered is
 //! [kept](Window::keep) beyond that: pieces that all legs have sent then take no room.
 
-use std::{collections::VecDeque, io::IoSlice};
+use std::{collections::VecDeque, hint::cold_path, io::IoSlice};
 
 use bytes::{Bytes, BytesMut};
 
@@ -86,9 +86,8 @@ impl WindowPiece {
 }
 
 impl Window {
-    /// Resets it to an empty window of `limit` bytes, reusing its memory.
+    /// Resets it, after it was [cleared](Self::clear), to an empty window of `limit` bytes.
     pub fn reset(&mut self, limit: usize) {
-        self.clear();
         (self.base, self.cost, self.received, self.loose) = (0, 0, 0, 0);
         (self.limit, self.finished) = (limit, false);
         (self.keep, self.extra, self.passed, self.passed_cost) = (None, 0, 0, 0);
@@ -122,6 +121,7 @@ impl Window {
         }
         self.trailers.clear();
         if self.pieces.capacity() > SPARE_LIST_ENTRIES {
+            cold_path();
             self.pieces.shrink_to(SPARE_LIST_ENTRIES);
         }
     }

@@ -1,5 +1,7 @@
 //! The fields that go on unchanged, and those that `Connection` keeps back.
 
+use std::hint::cold_path;
+
 use bytes::BufMut;
 
 use super::write::put;
@@ -23,8 +25,9 @@ impl<'a> Nominated<'a> {
     }
 
     pub(super) fn has(&self, name: &[u8]) -> bool {
-        self.0
-            .is_some_and(|fields| fields.list(Class::Connection).any(|nominated| nominated.eq_ignore_ascii_case(name)))
+        let Some(fields) = self.0 else { return false };
+        cold_path();
+        fields.list(Class::Connection).any(|nominated| nominated.eq_ignore_ascii_case(name))
     }
 }
 
@@ -39,6 +42,7 @@ impl<'a> VerbatimFields<'a> {
 
     pub(super) fn copy(&mut self, out: &mut impl BufMut, field: &Field) {
         let Some(line) = field.plain_line(self.head) else {
+            cold_path();
             self.flush(out);
             let (name, value) = self.parts(field);
             return put(out, name, value);

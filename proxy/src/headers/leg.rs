@@ -1,5 +1,7 @@
 //! The head that legs write: the fields of a request, changed by this hop and by the route.
 
+use std::hint::cold_path;
+
 use bytes::{BufMut, Bytes};
 use spans::RequestTrace;
 
@@ -60,6 +62,7 @@ pub fn put_leg_head(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forwardi
     out.put_slice(head.method());
     match forwarding.target {
         Some(target) => {
+            cold_path();
             out.put_slice(b" ");
             out.put_slice(target);
         }
@@ -96,6 +99,7 @@ pub fn put_leg_head(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forwardi
                 if forwarding.grpc_timeout.is_some()
                     && verbatim.parts(field).0.eq_ignore_ascii_case(b"grpc-timeout") => {}
             Class::Accept if forwarding.report => {
+                cold_path();
                 let (name, value) = verbatim.parts(field);
                 verbatim.flush(out);
                 put_without_report(out, name, value);
@@ -106,6 +110,7 @@ pub fn put_leg_head(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forwardi
     }
     verbatim.flush(out);
     if !has_host {
+        cold_path();
         let own = forwarding.host.map(str::as_bytes);
         let host = if forwarding.replaces_host { own } else { head.host().or(own) };
         put(out, b"Host", host.unwrap_or_default());
@@ -132,6 +137,7 @@ fn put_forwarding(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forwarding
     if is_ours("X-Forwarded-For") {
         out.put_slice(b"X-Forwarded-For: ");
         if forwarding.trusted {
+            cold_path();
             for hop in head.fields.list(Class::ForwardedFor) {
                 out.put_slice(hop);
                 out.put_slice(b", ");
@@ -151,6 +157,7 @@ fn put_forwarding(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forwarding
         put(out, b"X-Forwarded-Host", host);
     }
     if let Some(time) = forwarding.grpc_timeout {
+        cold_path();
         put(out, b"Grpc-Timeout", grpc::timeout_value(time).as_bytes());
     }
     if let Some(id) = forwarding.id {
@@ -159,9 +166,11 @@ fn put_forwarding(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forwarding
     if let Some(trace) = forwarding.trace
         && is_ours("traceparent")
     {
+        cold_path();
         put(out, b"traceparent", &trace.traceparent(trace.request_span()));
     }
     if let Some(edits) = forwarding.edits {
+        cold_path();
         out.put_slice(edits.lines());
     }
 }

@@ -1,5 +1,7 @@
 //! Request heads: parsed into places in their bytes, checked for everything that endpoints might read differently.
 
+use std::hint::cold_path;
+
 use bytes::{Bytes, BytesMut};
 
 use super::{Bounds, ByteSet, Class, Fields, Framing, FramingError, Overrun, Span, Version, members, persistence};
@@ -187,12 +189,16 @@ impl ParsedRequest {
     fn check(self, bytes: Bytes, max_target: usize, mut fields: Fields) -> Result<RequestHead, BadHead> {
         let Self { method, target, version, .. } = self;
         if target.len() > max_target {
+            cold_path();
             return Err((BadRequest::TargetTooLong, bytes));
         }
         fields.bytes = bytes;
         let framing = match Framing::of(version, &fields) {
             Ok(framing) => framing,
-            Err(error) => return Err((error.into(), fields.bytes)),
+            Err(error) => {
+                cold_path();
+                return Err((error.into(), fields.bytes));
+            }
         };
         let mut head = RequestHead {
             method,
@@ -207,7 +213,10 @@ impl ParsedRequest {
         let checked = head.check_host().and_then(|()| head.check_target()).and_then(|()| head.check_connection());
         match checked {
             Ok(()) => Ok(head),
-            Err(error) => Err((error, head.fields.bytes)),
+            Err(error) => {
+                cold_path();
+                Err((error, head.fields.bytes))
+            }
         }
     }
 }
@@ -245,10 +254,12 @@ impl RequestHead {
         let rules = rules.into();
         let read = ParsedRequest::of::<USUAL_FIELDS>(buffer, recycled).ok()??;
         if !read.has_plain_line(buffer) || !recycled.are_strict(buffer, read.length, bounds) {
+            cold_path();
             return None;
         }
         let bytes = buffer.split_to(read.length).freeze();
         if !rules.allow(read.target.get(&bytes)) {
+            cold_path();
             return Some(Err((BadRequest::Target, bytes)));
         }
         Some(read.check(bytes, rules.longest, std::mem::take(recycled)))
@@ -329,6 +340,13 @@ impl RequestHead {
         if target.first() == Some(&b'/') || (target == b"*" && self.method() == b"OPTIONS") {
             return Ok(());
         }
+        self.take_absolute_form()
+    }
+
+    /// Checks a target in absolute form, and changes it to origin form.
+    #[cold]
+    fn take_absolute_form(&mut self) -> Result<(), BadRequest> {
+        let target = self.target.get(self.bytes());
         let scheme = [b"http://".as_slice(), b"https://"]
             .into_iter()
             .find(|scheme| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)))

@@ -1,6 +1,6 @@
 //! Authenticates a request, finds its route, and checks everything that can be checked before a leg starts.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, hint::cold_path, sync::Arc};
 
 use access::{
     authenticator::Proof,
@@ -40,11 +40,13 @@ struct AcceptedRequest<'a> {
 // === impl Refusal ===
 
 impl Refusal {
+    #[cold]
     fn of_listener(status: u16, kind: ProxyError, detail: impl Into<Cow<'static, str>>) -> Self {
         let problem = Problem::new(status, kind, detail);
         Self { route: None, identity: None, result: RequestResult::Rejected, problem }
     }
 
+    #[cold]
     fn of_route(route: &Arc<RouteEntry>, result: RequestResult, problem: Problem) -> Self {
         Self { route: Some(route.clone()), identity: None, result, problem }
     }
@@ -62,7 +64,10 @@ pub(super) fn admit<'a>(request: &RequestContext<'a>) -> Result<Admitted<'a>, Re
         Ok(AcceptedRequest { route, target, is_dry_run }) => {
             Ok(Admitted { route, target, identity, is_authenticated, is_dry_run })
         }
-        Err(refusal) => Err(Refusal { identity, ..refusal }),
+        Err(refusal) => {
+            cold_path();
+            Err(Refusal { identity, ..refusal })
+        }
     }
 }
 
@@ -75,6 +80,7 @@ fn permit<'a>(
 ) -> Result<Permitted<'a>, Refusal> {
     let callers = &request.listener.callers;
     if let Some(seconds) = callers.admit(identity, caller.address).retry_after() {
+        cold_path();
         callers.count(identity, AccessResult::Limited);
         let detail = "more requests than this caller may send in this time: try again later";
         let refusal = Refusal::of_listener(429, ProxyError::HttpRequestDenied, detail);
@@ -100,7 +106,10 @@ fn take<'a>(request: &RequestContext<'a>, permitted: Permitted<'a>) -> Result<Ac
     check(request, route).map_err(refuse)?;
     let (own, is_dry_run) = match control {
         None => (None, false),
-        Some(control) => (control.apply(route).map_err(|why| refuse(invalid(&why)))?, control.dry_run),
+        Some(control) => {
+            cold_path();
+            (control.apply(route).map_err(|why| refuse(invalid(&why)))?, control.dry_run)
+        }
     };
     let route = own.map_or(Cow::Borrowed(route), |own| Cow::Owned(Arc::new(own)));
     check_own(request, &route).map_err(refuse)?;
@@ -108,6 +117,7 @@ fn take<'a>(request: &RequestContext<'a>, permitted: Permitted<'a>) -> Result<Ac
     match route.config.changes.target(&route.config.matches, request.head.target(), longest) {
         Ok(target) => Ok(AcceptedRequest { route, target, is_dry_run }),
         Err(why) => {
+            cold_path();
             let status = if why == Unchangeable::TooLong { 414 } else { 400 };
             let problem = Problem::new(status, ProxyError::HttpRequestError, why.to_string());
             Err(refuse((RequestResult::Rejected, problem)))
@@ -119,6 +129,7 @@ fn take<'a>(request: &RequestContext<'a>, permitted: Permitted<'a>) -> Result<Ac
 fn control(request: &RequestContext<'_>, may_control: bool) -> Result<Option<Control>, (RequestResult, Problem)> {
     let fields = &request.head.fields;
     let Some(name) = control::first_field(fields) else { return Ok(None) };
+    cold_path();
     if !may_control {
         // Ignoring the field could reach more endpoints than intended.
         let detail = format!(
@@ -130,10 +141,12 @@ fn control(request: &RequestContext<'_>, may_control: bool) -> Result<Option<Con
     Control::read(fields).map(Some).map_err(|why| invalid(&why))
 }
 
+#[cold]
 fn invalid(why: &InvalidControl) -> (RequestResult, Problem) {
     (RequestResult::Client, Problem::new(why.status(), ProxyError::HttpRequestError, why.to_string()))
 }
 
+#[cold]
 fn no_route(why: NoRoute, is_unproven: bool) -> Refusal {
     match why {
         NoRoute::Unauthorized => {

@@ -2,6 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
+    hint::cold_path,
     pin::pin,
     task::Poll,
 };
@@ -34,10 +35,12 @@ pub(super) struct DeferrableRequest<'a> {
 impl<'a> DeferrableRequest<'a> {
     /// Redelivery for this request, if the route has it for such requests.
     pub(super) fn of(route: &'a RouteEntry, method: &[u8]) -> Option<Self> {
-        let owed = route.owed.as_ref().filter(|owed| {
-            // Waves have an order of their own.
-            route.config.policy.waves.is_none() && owed.config.takes(method)
-        })?;
+        let owed = route.owed.as_ref()?;
+        cold_path();
+        // Waves have an order of their own.
+        if route.config.policy.waves.is_some() || !owed.config.takes(method) {
+            return None;
+        }
         Some(Self { arrival: owed.arrival(), owed, route })
     }
 

@@ -1,6 +1,6 @@
 //! The attempts of a leg: the first one, and harmless retries.
 
-use std::time::Duration;
+use std::{hint::cold_path, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -68,6 +68,7 @@ impl Leg {
                 self.deadline = None;
             }
             None => {
+                cold_path();
                 self.wire.connect(self.target.connect(terms.worker, terms.connect, terms.pool));
                 self.deadline = Some((now + terms.connect, Waiting::Connect));
             }
@@ -75,6 +76,7 @@ impl Leg {
     }
 
     /// Handles a failed attempt: begins the next one if that is harmless and allowed, else ends the leg.
+    #[cold]
     pub(super) fn fail(&mut self, failure: Failure, window: &Window, terms: &Terms, now: Instant) {
         let may_repeat = terms.is_idempotent || !self.wire.has_sent() || failure.is_unprocessed;
         let harmless = !self.wire.has_received() && !self.has_response && window.is_replayable() && may_repeat;
@@ -101,6 +103,7 @@ impl Leg {
     }
 
     /// Handles the time-out of an attempt.
+    #[cold]
     pub(in crate::exchange) fn expire(&mut self, window: &Window, terms: &Terms, now: Instant) {
         let Some((_, waiting)) = self.deadline.take() else { return };
         let (kind, detail) = match waiting {

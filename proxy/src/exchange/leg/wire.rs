@@ -3,7 +3,10 @@
 mod http1;
 mod http2;
 
-use std::task::{Context, Poll, ready};
+use std::{
+    hint::cold_path,
+    task::{Context, Poll, ready},
+};
 
 use bytes::Bytes;
 
@@ -136,6 +139,7 @@ impl Wire {
     /// Ends the exchange, and closes the connection or resets the stream.
     pub(super) fn close(&mut self) {
         if !matches!(self.link, Link::Closed) {
+            cold_path();
             (self.link, self.progress) = (Link::Closed, Progress::default());
             self.http1.give_buffer();
         }

@@ -1,6 +1,7 @@
 //! An HTTP/1.1 connection to an endpoint: writes the request out of the window, reads the response.
 
 use std::{
+    hint::cold_path,
     io::{self, IoSlice},
     task::{Context, Poll, ready},
 };
@@ -67,6 +68,7 @@ impl Http1 {
 
     pub(super) fn send(&mut self, io: &mut Io, progress: &mut Progress, cx: &mut Context<'_>, sending: &Sending<'_>) {
         if let Poll::Ready(Err(error)) = self.poll_write(io, progress, cx, sending) {
+            cold_path();
             // An endpoint may answer before it has read everything, and then close; its answer counts.
             self.send_error = Some(error.kind());
             progress.is_broken_off = true;
@@ -142,6 +144,7 @@ impl Http1 {
             self.scanner = HeadScanner::default();
             read.map_err(|error| Box::new(Failure::protocol(error.to_string())))?;
             if head.is_interim() {
+                cold_path();
                 progress.interim += 1;
                 if progress.interim > MAX_INTERIM {
                     let detail = format!("more than {MAX_INTERIM} interim responses");
@@ -233,6 +236,7 @@ impl Http1 {
         Poll::Ready(Ok(read))
     }
 
+    #[cold]
     fn ended_early(&self, progress: &Progress, place: &str) -> Box<Failure> {
         let detail = match self.send_error {
             _ if progress.has_received => format!("the endpoint closed the connection {place}"),
@@ -253,6 +257,7 @@ impl Http1 {
 }
 
 /// What an endpoint speaks instead, and how that is configured, if its first bytes cannot begin a response of HTTP/1.1.
+#[cold]
 fn other_protocol(received: &[u8]) -> Option<&'static str> {
     const BEGIN: &[u8] = b"HTTP/1.";
     let is_http = received.iter().zip(BEGIN).all(|(a, b)| a == b);

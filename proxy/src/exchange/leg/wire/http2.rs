@@ -43,11 +43,13 @@ enum SendFault {
 
 // === impl Http2 ===
 
+// Not inlined into the steps of a leg: what HTTP/1.1 executes of them would be scattered.
 impl Http2 {
     pub(super) fn new(slot: StreamSlot) -> Self {
         Self { slot, began: clock::now(), broken: None, is_heard: false, uncredited: 0 }
     }
 
+    #[inline(never)]
     pub(super) fn send(&mut self, progress: &mut Progress, cx: &mut Context<'_>, sending: &Sending<'_>) {
         if !self.slot.has_begun() {
             let ends = is_end(sending.window, progress.cursor);
@@ -87,6 +89,7 @@ impl Http2 {
         Poll::Ready(Ok(()))
     }
 
+    #[inline(never)]
     pub(super) fn poll_head(
         &mut self,
         progress: &mut Progress,
@@ -118,6 +121,7 @@ impl Http2 {
         progress.receive();
     }
 
+    #[inline(never)]
     pub(super) fn poll_body(
         &mut self,
         progress: &mut Progress,
