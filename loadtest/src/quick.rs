@@ -122,6 +122,16 @@ impl Ratios {
         fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
     }
 
+    /// Says so if they are of another processor, on which ratios may differ.
+    pub(crate) fn compare_machine(&self, machine: &machine::Machine) {
+        if self.cpu != machine.cpu {
+            eprintln!(
+                "the kept ratios were measured on {}, and this is {}: keep those of the former version here first (--keep)",
+                self.cpu, machine.cpu
+            );
+        }
+    }
+
     /// What is worse in a run. A row that is kept and was not measured is an error, since nobody would notice it otherwise.
     pub(crate) fn worse(&self, results: &Results) -> anyhow::Result<Vec<Worse>> {
         let mut worse = Vec::new();

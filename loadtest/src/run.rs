@@ -45,6 +45,7 @@ fn run_quick(options: &cli::Run) -> anyhow::Result<()> {
     }
     // Before anything is measured.
     let kept = Ratios::read(&file)?;
+    kept.compare_machine(&machine::Machine::this());
     let mut worse = kept.worse(&all(&options)?.0)?;
     if !worse.is_empty() {
         let mut again: Vec<String> = worse.iter().map(|worse| worse.scenario.clone()).collect();
