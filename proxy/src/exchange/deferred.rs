@@ -43,10 +43,6 @@ impl Owing {
     }
 
     pub(super) fn holds_back(&self, index: usize) -> bool {
-        if self.held_back.is_empty() {
-            return false;
-        }
-        cold_path();
         self.held_back.contains(&index)
     }
 }
