@@ -91,8 +91,9 @@ impl Outgoing {
         Self { bytes: head.len(), head, form, ..Self::default() }
     }
 
-    /// Begins an answer with the head from `put_head` in the memory of an earlier one that was [cleared](Self::clear).
+    /// Resets it to an answer with the head from `put_head`, reusing its memory.
     pub fn reset(&mut self, form: BodyForm, put_head: impl FnOnce(&mut Vec<u8>)) {
+        self.clear();
         put_head(&mut self.head);
         (self.head_sent, self.bytes, self.body_bytes) = (0, self.head.len(), 0);
         (self.form, self.ended) = (form, false);

@@ -86,8 +86,9 @@ impl WindowPiece {
 }
 
 impl Window {
-    /// Resets it, after it was [cleared](Self::clear), to an empty window of `limit` bytes.
+    /// Resets it to an empty window of `limit` bytes, reusing its memory.
     pub fn reset(&mut self, limit: usize) {
+        self.clear();
         (self.base, self.cost, self.received, self.loose) = (0, 0, 0, 0);
         (self.limit, self.finished) = (limit, false);
         (self.keep, self.extra, self.passed, self.passed_cost) = (None, 0, 0, 0);
