@@ -214,6 +214,11 @@ impl Target {
         if self.protocol == WireProtocol::Http1 { &[] } else { &self.seldom().multiplexed }
     }
 
+    /// The same, without making them.
+    fn made_multiplexed(&self) -> &[Arc<Multiplexed>] {
+        self.seldom.get().map_or(&[], |made| &made.multiplexed)
+    }
+
     /// Its key by its pod, if it has one, which stays the same at another address.
     pub(crate) fn pod_key(&self) -> Option<&Arc<str>> {
         let pod = self.endpoint.pod.as_ref()?;
@@ -358,7 +363,7 @@ impl Target {
 
     /// Closes connections that have been idle for too long or were closed by the endpoint. Runs on the worker's own thread.
     pub fn sweep(&self, worker: usize, now: Instant, keep: Duration) {
-        if let Some(multiplexed) = self.seldom.get().and_then(|made| made.multiplexed.get(worker)) {
+        if let Some(multiplexed) = self.made_multiplexed().get(worker) {
             multiplexed.sweep(now, keep);
         }
         if let Some(shards) = self.idle.get() {
@@ -380,8 +385,7 @@ impl Target {
     #[must_use]
     pub fn idle(&self) -> usize {
         let own: usize = self.idle.get().into_iter().flatten().map(|shard| shard.lock().len()).sum();
-        let shared = self.seldom.get().into_iter().flat_map(|made| &made.multiplexed);
-        own + shared.map(|multiplexed| multiplexed.idle()).sum::<usize>()
+        own + self.made_multiplexed().iter().map(|multiplexed| multiplexed.idle()).sum::<usize>()
     }
 }
 

@@ -54,12 +54,9 @@ impl Share {
 
     /// Sets the bytes that the request keeps.
     pub fn set(&mut self, bytes: usize) {
-        if bytes == self.bytes {
-            return;
-        }
         if bytes > self.bytes {
             self.budget.used.fetch_add(bytes - self.bytes, Ordering::Relaxed);
-        } else {
+        } else if bytes < self.bytes {
             self.budget.used.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
         }
         self.bytes = bytes;

@@ -156,11 +156,9 @@ impl Exchange {
 
     /// A report waits for every leg; otherwise the policy decides.
     fn decision(&mut self, now: Instant) -> Option<Decision> {
-        if self.wants_report {
+        if self.wants_report && !self.is_over() {
             cold_path();
-            if !self.is_over() {
-                return None;
-            }
+            return None;
         }
         let decision = self.quorum.decision()?;
         (!self.holds_answer(now)).then_some(decision)

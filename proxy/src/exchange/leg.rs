@@ -4,6 +4,7 @@
 //! at its deadline.
 
 mod attempt;
+mod failure;
 mod grpc;
 mod view;
 mod wire;
@@ -11,18 +12,16 @@ mod wire;
 use std::{
     collections::VecDeque,
     hint::cold_path,
-    io,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
-use runtime::tls;
 use tokio::time::Instant;
 
-use self::wire::Wire;
 pub(super) use self::{attempt::Own, wire::Sending};
+use self::{failure::Failure, wire::Wire};
 use super::{
     compare::{Keeping, Kept},
     spare::SPARE_LIST_ENTRIES,
@@ -31,7 +30,6 @@ use super::{
 use crate::{
     grpc::{self as grpc_status, Code, CodeSet},
     http::{LastHead, response::ResponseHead},
-    multiplex::LinkEnd,
     outcome::{LegError, LegResult, Outcome},
     proxy_error::ProxyError,
     target::Target,
@@ -156,48 +154,6 @@ enum Waiting {
 
 /// The result of one step: pending, or ready for the next step.
 type Step = Poll<Result<(), Box<Failure>>>;
-
-/// A failed attempt.
-#[derive(Debug)]
-struct Failure {
-    outcome: Outcome,
-    error: LegError,
-    /// Whether the endpoint has certainly not processed the request.
-    is_unprocessed: bool,
-    /// Its gRPC status; by default that of the outcome.
-    code: Option<Code>,
-}
-
-// === impl Failure ===
-
-impl Failure {
-    #[cold]
-    fn new(outcome: Outcome, kind: ProxyError, detail: impl Into<std::borrow::Cow<'static, str>>) -> Self {
-        Self { outcome, error: LegError::new(kind, detail), is_unprocessed: false, code: None }
-    }
-
-    #[cold]
-    fn connect(error: &io::Error) -> Self {
-        // The connection was established, but HTTP/2 on it failed.
-        if let Some(end) = error.get_ref().and_then(|inner| inner.downcast_ref::<LinkEnd>()) {
-            return Self { is_unprocessed: true, ..wire::failure_of_connection(end) };
-        }
-        Self { outcome: Outcome::Connect, error: LegError::connect(error), is_unprocessed: true, code: None }
-    }
-
-    #[cold]
-    fn protocol(detail: String) -> Self {
-        Self::new(Outcome::Protocol, ProxyError::HttpProtocolError, detail)
-    }
-
-    #[cold]
-    fn io(error: &io::Error, doing: &str) -> Self {
-        if let Some(why) = tls::explain(error, tls::Side::Endpoint) {
-            return Self::new(Outcome::Reset, ProxyError::TlsAlertReceived, why);
-        }
-        Self::new(Outcome::Reset, ProxyError::ConnectionTerminated, format!("{doing}: {error}"))
-    }
-}
 
 // === impl Leg ===
 
